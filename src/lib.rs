@@ -1,1 +1,5 @@
-//! Souk.
+//! Souk: a commerce core. Accounts, catalog, stock and carts for shops that cannot afford to oversell, lose an order or be slow.
+//!
+//! `ARCHITECTURE.md` walks one request through these modules.
+
+pub mod domain;

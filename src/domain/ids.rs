@@ -1,0 +1,87 @@
+//! Identifiers: UUIDv7 (RFC 9562), a type for each thing they name.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new identifier, later than every one made before it on this machine.
+            #[must_use]
+            #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]
+            #[expect(clippy::new_without_default, reason = "a default id would be a different one each time")]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            /// The identifier as a plain UUID.
+            #[must_use]
+            pub const fn as_uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::try_parse(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// A person with an account, or a guest: whoever a cart belongs to.
+    UserId
+}
+id! {
+    /// A product of the catalog.
+    ProductId
+}
+id! {
+    /// A login, from its first token to its end.
+    SessionId
+}
+id! {
+    /// An order, also where a stock movement names the order it was made for.
+    OrderId
+}
+id! {
+    /// An event; it stays the same when the event is published again.
+    EventId
+}
+
+impl UserId {
+    /// When this identifier was made, which UUIDv7 keeps in its first 48 bits (RFC 9562, section 5.7).
+    #[must_use]
+    pub fn made_at(self) -> super::clock::Timestamp {
+        let bytes = self.0.as_u128() >> 80;
+        super::clock::Timestamp::from_millis(i64::try_from(bytes).unwrap_or(0))
+    }
+}

@@ -1,0 +1,13 @@
+//! The rules, pure: no actor, no store, no clock of their own.
+//!
+//! Everything here is synchronous and deterministic: state and a command go in, a decision comes out. Actors order these
+//! decisions and make them durable.
+
+pub mod account;
+pub mod cart;
+pub mod clock;
+pub mod ids;
+pub mod money;
+pub mod product;
+pub mod stock;
+pub mod text;

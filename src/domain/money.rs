@@ -1,0 +1,315 @@
+//! Exact money: integer minor units and an ISO 4217 currency, never a float.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+/// The largest amount, in minor units: 15 digits.
+///
+/// An IEEE 754 double keeps every decimal number of 15 significant digits apart from its neighbours, so that a client that reads
+/// our JSON numbers as doubles, as most do, still gets each amount exactly.
+pub const MAX_MINOR: i64 = 999_999_999_999_999;
+
+/// An ISO 4217 currency.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Currency {
+    code: [u8; 3],
+    decimals: u8,
+}
+
+impl Currency {
+    /// The currency's three-letter code.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        std::str::from_utf8(&self.code).unwrap_or_default()
+    }
+
+    /// How many decimals an amount may have: 2 for USD, 0 for JPY, 3 for KWD.
+    #[must_use]
+    pub const fn decimals(&self) -> u8 {
+        self.decimals
+    }
+
+    /// Minor units in one major unit.
+    const fn scale(&self) -> i64 {
+        10_i64.pow(self.decimals as u32)
+    }
+}
+
+impl FromStr for Currency {
+    type Err = UnknownCurrency;
+
+    fn from_str(code: &str) -> Result<Self, Self::Err> {
+        let unknown = || UnknownCurrency(code.to_owned());
+        let known = iso_currency::Currency::from_code(code).ok_or_else(unknown)?;
+        let decimals = known.exponent().and_then(|n| u8::try_from(n).ok()).ok_or_else(unknown)?;
+        let code = <[u8; 3]>::try_from(code.as_bytes()).map_err(|_| unknown())?;
+        Ok(Self { code, decimals })
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
+}
+
+/// A code that ISO 4217 does not have, or that has no minor unit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an ISO 4217 currency with minor units")]
+pub struct UnknownCurrency(String);
+
+/// An amount of money, from 0 to [`MAX_MINOR`] minor units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Money {
+    minor: i64,
+    currency: Currency,
+}
+
+/// Why a number is not an amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MoneyError {
+    /// Not a JSON number.
+    #[error("not a number")]
+    NotANumber,
+    /// Below zero.
+    #[error("below zero")]
+    Negative,
+    /// More decimals than the currency has.
+    #[error("more decimals than the currency has")]
+    TooPrecise,
+    /// Larger than any amount the shop can hold.
+    #[error("too large")]
+    TooLarge,
+}
+
+impl Money {
+    /// Nothing, in `currency`.
+    #[must_use]
+    pub const fn zero(currency: Currency) -> Self {
+        Self { minor: 0, currency }
+    }
+
+    /// `minor` minor units of `currency`.
+    ///
+    /// # Errors
+    /// Below zero, or above [`MAX_MINOR`].
+    pub const fn from_minor(minor: i64, currency: Currency) -> Result<Self, MoneyError> {
+        if minor < 0 {
+            Err(MoneyError::Negative)
+        } else if minor > MAX_MINOR {
+            Err(MoneyError::TooLarge)
+        } else {
+            Ok(Self { minor, currency })
+        }
+    }
+
+    /// Reads a JSON number (RFC 8259, section 6) exactly: `99.99`, `1e2`, `5.00`.
+    ///
+    /// # Errors
+    /// Not a number, negative, more decimals than the currency has, or too large.
+    pub fn parse(text: &str, currency: Currency) -> Result<Self, MoneyError> {
+        let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+            Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
+            None => (unsigned, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = || whole.bytes().chain(fraction.bytes());
+        if whole.is_empty() || mantissa.ends_with('.') || !digits().all(|b| b.is_ascii_digit()) {
+            return Err(MoneyError::NotANumber);
+        }
+        if digits().all(|b| b == b'0') {
+            return Ok(Self::zero(currency));
+        }
+        if negative {
+            return Err(MoneyError::Negative);
+        }
+        let fraction_len = i64::try_from(fraction.len()).map_err(|_| MoneyError::TooPrecise)?;
+        // The number is `digits` times ten to this power, in minor units.
+        let power = exponent.saturating_sub(fraction_len).saturating_add(i64::from(currency.decimals));
+        let all: Vec<u8> = digits().skip_while(|b| *b == b'0').collect();
+        let minor = scale_digits(all, power)?;
+        Self::from_minor(minor, currency)
+    }
+
+    /// The amount in minor units: cents for USD.
+    #[must_use]
+    pub const fn minor(self) -> i64 {
+        self.minor
+    }
+
+    /// The amount's currency.
+    #[must_use]
+    pub const fn currency(self) -> Currency {
+        self.currency
+    }
+
+    /// The sum, or nothing when it is above [`MAX_MINOR`] or the currencies differ.
+    #[must_use]
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        if self.currency != other.currency {
+            return None;
+        }
+        Self::from_minor(self.minor.checked_add(other.minor)?, self.currency).ok()
+    }
+
+    /// The amount `count` times, or nothing when that is above [`MAX_MINOR`].
+    #[must_use]
+    pub fn checked_mul(self, count: u32) -> Option<Self> {
+        Self::from_minor(self.minor.checked_mul(i64::from(count))?, self.currency).ok()
+    }
+}
+
+fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(MoneyError::NotANumber);
+    }
+    // An exponent beyond i64 is as far out as the sign says; saturating keeps that.
+    Ok(text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX }))
+}
+
+/// `digits` times ten to the `power`, as an integer.
+fn scale_digits(mut digits: Vec<u8>, mut power: i64) -> Result<i64, MoneyError> {
+    while power < 0 && digits.last() == Some(&b'0') {
+        digits.pop();
+        power += 1;
+    }
+    if power < 0 {
+        return Err(MoneyError::TooPrecise);
+    }
+    let power = u32::try_from(power).map_err(|_| MoneyError::TooLarge)?;
+    let number = digits
+        .iter()
+        .try_fold(0_i64, |sum, digit| sum.checked_mul(10)?.checked_add(i64::from(digit - b'0')))
+        .ok_or(MoneyError::TooLarge)?;
+    let scale = 10_i64.checked_pow(power).ok_or(MoneyError::TooLarge)?;
+    number.checked_mul(scale).ok_or(MoneyError::TooLarge)
+}
+
+/// `19.99`, `500`, `1.250`: with the currency's decimals.
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scale = self.currency.scale();
+        if scale == 1 {
+            return write!(f, "{}", self.minor);
+        }
+        let width = usize::from(self.currency.decimals);
+        write!(f, "{}.{:0width$}", self.minor / scale, self.minor % scale)
+    }
+}
+
+/// A JSON number. Exact, see [`MAX_MINOR`]: the quotient is the double nearest to the amount, and its shortest form is the amount.
+impl Serialize for Money {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let scale = self.currency.scale();
+        if self.minor % scale == 0 {
+            serializer.serialize_i64(self.minor / scale)
+        } else {
+            #[expect(clippy::cast_precision_loss, reason = "both are below 2^53, see MAX_MINOR")]
+            serializer.serialize_f64(self.minor as f64 / scale as f64)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn usd() -> Currency {
+        "USD".parse().unwrap()
+    }
+
+    fn parse(text: &str) -> Result<i64, MoneyError> {
+        Money::parse(text, usd()).map(Money::minor)
+    }
+
+    #[test]
+    fn reads_json_numbers_exactly() {
+        for (text, minor) in [("99.99", 9999), ("0.01", 1), ("5", 500), ("5.00", 500), ("1e2", 10_000), ("1.5E+1", 1500)] {
+            assert_eq!(parse(text), Ok(minor), "{text}");
+        }
+        for (text, minor) in
+            [("0", 0), ("-0.0", 0), ("0e99999999999999999999", 0), ("100e-2", 100), ("1.10", 110), ("1.100000", 110)]
+        {
+            assert_eq!(parse(text), Ok(minor), "{text}");
+        }
+        assert_eq!(parse("9999999999999.99"), Ok(MAX_MINOR));
+    }
+
+    #[test]
+    fn refuses_what_is_no_amount() {
+        use MoneyError::*;
+        for (text, error) in [
+            ("19.999", TooPrecise),
+            ("19.9900000000000000000001", TooPrecise),
+            ("1e-3", TooPrecise),
+            ("1e-99999999999999999999", TooPrecise),
+            ("-1", Negative),
+            ("-0.01", Negative),
+            ("10000000000000.00", TooLarge),
+            ("1e400", TooLarge),
+            ("1e99999999999999999999", TooLarge),
+            ("99999999999999999999999999", TooLarge),
+            ("", NotANumber),
+            ("\"5\"", NotANumber),
+            ("null", NotANumber),
+            ("1.", NotANumber),
+            ("1e", NotANumber),
+            ("NaN", NotANumber),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_currency_has_its_own_decimals() {
+        let yen: Currency = "JPY".parse().unwrap();
+        assert_eq!(Money::parse("500", yen).map(Money::minor), Ok(500));
+        assert_eq!(Money::parse("500.5", yen), Err(MoneyError::TooPrecise));
+        let dinar: Currency = "KWD".parse().unwrap();
+        assert_eq!(Money::parse("1.250", dinar).unwrap().to_string(), "1.250");
+        assert!("usd".parse::<Currency>().is_err());
+        assert!("XAU".parse::<Currency>().is_err(), "gold has no minor unit");
+    }
+
+    /// Ten thousand prices from 0.01 to 100.00, and every quantity a line may have.
+    #[test]
+    fn prices_times_quantities_are_not_a_cent_off() {
+        for minor in 1..=10_000_i64 {
+            let text = format!("{}.{:02}", minor / 100, minor % 100);
+            let price = Money::parse(&text, usd()).unwrap();
+            for quantity in [1, 2, 3, 7, 10, 99, 333, 999] {
+                let total = price.checked_mul(quantity).unwrap();
+                assert_eq!(total.minor(), minor * i64::from(quantity));
+                let json = serde_json::to_string(&total).unwrap();
+                assert_eq!(Money::parse(&json, usd()), Ok(total), "{json}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn json_keeps_every_amount(minor in 0..=MAX_MINOR) {
+            let money = Money::from_minor(minor, usd()).unwrap();
+            let json = serde_json::to_string(&money).unwrap();
+            prop_assert_eq!(Money::parse(&json, usd()), Ok(money));
+            let read_back: f64 = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(format!("{read_back:.2}"), money.to_string());
+        }
+
+        #[test]
+        fn never_panics(text in "\\PC*") {
+            let _ = Money::parse(&text, usd());
+        }
+    }
+}
