@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     clock::Timestamp,
     ids::{ProductId, UserId},
-    money::Money,
+    money::{Currency, Money},
 };
 
 /// How long a guest's cart, and the token that opens it, live.
@@ -336,6 +336,59 @@ impl Cart {
     }
 }
 
+/// A cart at today's prices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PricedCart {
+    /// Its lines, in the cart's order.
+    pub lines: Vec<PricedLine>,
+    /// Pieces in all lines together.
+    pub item_count: u64,
+    /// What all lines cost together.
+    pub total: Money,
+}
+
+/// A line at today's price.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PricedLine {
+    /// The product.
+    pub product_id: ProductId,
+    /// Its name today, or its last when it is gone.
+    pub name: String,
+    /// Pieces.
+    pub quantity: u32,
+    /// What a piece costs today, or cost last when the product is gone.
+    pub unit_price: Money,
+    /// What the line costs.
+    pub total: Money,
+    /// How many could be bought now; 0 when the product is gone.
+    pub available: u64,
+    /// The price when the line was last written, when it was another one.
+    pub was: Option<Money>,
+}
+
+impl Cart {
+    /// The cart at the prices of `offer`.
+    #[must_use]
+    pub fn priced(&self, offer: impl Fn(ProductId) -> Option<Offer>, currency: Currency) -> PricedCart {
+        let lines: Vec<PricedLine> = self.lines.iter().map(|line| line.priced(offer(line.product_id))).collect();
+        let item_count = lines.iter().map(|line| u64::from(line.quantity)).sum();
+        let total = lines.iter().fold(Money::zero(currency), |sum, line| sum.saturating_add(line.total));
+        PricedCart { lines, item_count, total }
+    }
+}
+
+impl Line {
+    fn priced(&self, offer: Option<Offer>) -> PricedLine {
+        let (name, unit_price, available) = match offer {
+            Some(offer) => (offer.name, offer.price, offer.available),
+            None => (self.name.clone(), self.price, 0),
+        };
+        let was = (unit_price != self.price).then_some(self.price);
+        let total = unit_price.saturating_mul(self.quantity);
+        PricedLine { product_id: self.product_id, name, quantity: self.quantity, unit_price, total, available, was }
+    }
+}
+
 /// What a merge does to the two carts; it is stored whole or not at all.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merge {
@@ -471,6 +524,20 @@ mod tests {
         let merge = cart().merge(&guest(), LIMITS, NOW).unwrap();
         assert!(merge.user.is_none());
         assert_eq!(merge.guest.unwrap().0.version, 1);
+    }
+
+    #[test]
+    fn prices_are_todays_and_a_change_is_told() {
+        let (tea, gone) = (ProductId::new(), ProductId::new());
+        let euro: Currency = "EUR".parse().unwrap();
+        let money = |text| Money::parse(text, euro).unwrap();
+        let cart = add(&add(&cart(), tea, 2).unwrap(), gone, 3).unwrap();
+        let today = |id| (id == tea).then(|| Offer { name: "Mint tea".into(), price: money("5.00"), available: 7 });
+        let priced = cart.priced(today, euro);
+        assert_eq!((priced.item_count, priced.total), (5, money("23.50")));
+        let [first, second] = &priced.lines[..] else { panic!("two lines") };
+        assert_eq!((first.name.as_str(), first.was, first.available), ("Mint tea", Some(money("4.50")), 7));
+        assert_eq!((second.name.as_str(), second.was, second.available), ("Tea", None, 0));
     }
 
     #[test]

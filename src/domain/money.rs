@@ -151,20 +151,24 @@ impl Money {
         self.currency
     }
 
-    /// The sum, or nothing when it is above [`MAX_MINOR`] or the currencies differ.
+    /// The sum, [`MAX_MINOR`] at most. Limits on prices, quantities and lines keep every cart below that; see
+    /// [`max_price_minor`].
     #[must_use]
-    pub fn checked_add(self, other: Self) -> Option<Self> {
-        if self.currency != other.currency {
-            return None;
-        }
-        Self::from_minor(self.minor.checked_add(other.minor)?, self.currency).ok()
+    pub fn saturating_add(self, other: Self) -> Self {
+        Self { minor: self.minor.saturating_add(other.minor).min(MAX_MINOR), ..self }
     }
 
-    /// The amount `count` times, or nothing when that is above [`MAX_MINOR`].
+    /// The amount `count` times, [`MAX_MINOR`] at most, as with [`Money::saturating_add`].
     #[must_use]
-    pub fn checked_mul(self, count: u32) -> Option<Self> {
-        Self::from_minor(self.minor.checked_mul(i64::from(count))?, self.currency).ok()
+    pub fn saturating_mul(self, count: u32) -> Self {
+        Self { minor: self.minor.saturating_mul(i64::from(count)).min(MAX_MINOR), ..self }
     }
+}
+
+/// The highest price, in minor units, at which `pieces` of them still have an exact total.
+#[must_use]
+pub fn max_price_minor(pieces: u64) -> i64 {
+    MAX_MINOR / i64::try_from(pieces.max(1)).unwrap_or(i64::MAX)
 }
 
 fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
@@ -289,7 +293,7 @@ mod tests {
             let text = format!("{}.{:02}", minor / 100, minor % 100);
             let price = Money::parse(&text, usd()).unwrap();
             for quantity in [1, 2, 3, 7, 10, 99, 333, 999] {
-                let total = price.checked_mul(quantity).unwrap();
+                let total = price.saturating_mul(quantity);
                 assert_eq!(total.minor(), minor * i64::from(quantity));
                 let json = serde_json::to_string(&total).unwrap();
                 assert_eq!(Money::parse(&json, usd()), Ok(total), "{json}");

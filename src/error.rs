@@ -1,0 +1,211 @@
+//! The closed list of error codes, and the error every actor answers with. It knows no HTTP: `http` maps codes to status codes.
+
+use std::borrow::Cow;
+
+use crate::domain::{
+    cart::{CartRefusal, Shortage},
+    text::{Fault, Faults},
+};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $title:literal;)+) => {
+        /// What went wrong, as a word programs can rely on. The list is closed: clients may switch on it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The word clients see in `code`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)+ }
+            }
+
+            /// A short title that is the same for every occurrence (RFC 9457, section 3.1.3).
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is not JSON.
+    MalformedJson = "malformed_json", "The body is not valid JSON";
+    /// The header is there but has a form that no key has.
+    IdempotencyKeyInvalid = "idempotency_key_invalid", "The idempotency key is not valid";
+    /// The key was used for another request.
+    IdempotencyKeyReused = "idempotency_key_reused", "The idempotency key was used for another request";
+    /// No token, or one that is not good.
+    Unauthenticated = "unauthenticated", "A valid access token is needed";
+    /// The token was good once.
+    TokenExpired = "token_expired", "The token has expired";
+    /// E-mail and password do not belong together.
+    InvalidCredentials = "invalid_credentials", "E-mail or password is wrong";
+    /// The token is good, but not for this.
+    Forbidden = "forbidden", "This is not allowed for this role";
+    /// No such route or resource.
+    NotFound = "not_found", "Not found";
+    /// No such product.
+    ProductNotFound = "product_not_found", "There is no such product";
+    /// The cart has no line with this product.
+    LineNotFound = "line_not_found", "The cart has no such line";
+    /// The route exists, with other methods.
+    MethodNotAllowed = "method_not_allowed", "The method is not allowed here";
+    /// The request's body did not arrive in time.
+    RequestTimeout = "request_timeout", "The request took too long to arrive";
+    /// The e-mail has an account.
+    EmailTaken = "email_taken", "The e-mail address has an account already";
+    /// Another product has this article number.
+    SkuTaken = "sku_taken", "Another product has this sku";
+    /// Fewer pieces than asked for.
+    InsufficientStock = "insufficient_stock", "There is not enough in stock";
+    /// The guest's cart belongs to an account.
+    GuestCartMerged = "guest_cart_merged", "The guest cart was merged into an account";
+    /// `If-Match` does not match.
+    VersionMismatch = "version_mismatch", "It has changed since it was read";
+    /// The body is larger than allowed.
+    PayloadTooLarge = "payload_too_large", "The body is too large";
+    /// The body has a type that is not understood.
+    UnsupportedMediaType = "unsupported_media_type", "The content type is not supported";
+    /// One or more fields are wrong.
+    ValidationFailed = "validation_failed", "The request has invalid fields";
+    /// More pieces in a line than allowed.
+    QuantityLimit = "quantity_limit", "A line cannot have so many pieces";
+    /// More lines in a cart than allowed.
+    LineLimit = "line_limit", "A cart cannot have so many lines";
+    /// Too many requests from one caller.
+    RateLimited = "rate_limited", "Too many requests";
+    /// A fault of ours.
+    Internal = "internal_error", "Something went wrong on our side";
+    /// More than can be served now. Certainly not applied.
+    Overloaded = "overloaded", "The server has more to do than it can";
+    /// The store does not answer. Certainly not applied.
+    StoreUnavailable = "store_unavailable", "The store is not available";
+    /// It may have been applied.
+    OutcomeUnknown = "outcome_unknown", "It is not known whether the change was made";
+}
+
+/// A refusal or failure, as every actor answers it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", code.as_str())]
+pub struct Error {
+    /// Which.
+    pub code: Code,
+    /// What was wrong this time, and what to do.
+    pub detail: Cow<'static, str>,
+    /// The faulty fields.
+    pub faults: Vec<Fault>,
+    /// The lines that stock cannot fill.
+    pub lines: Vec<Shortage>,
+    /// After how many seconds another try makes sense.
+    pub retry_after: Option<u64>,
+}
+
+impl Error {
+    /// An error with `code` and a sentence for a person.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), faults: Vec::new(), lines: Vec::new(), retry_after: None }
+    }
+
+    /// The same, with the seconds after which another try makes sense.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// One faulty field.
+    #[must_use]
+    pub fn fault(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+        Faults::one(field, code, message).into()
+    }
+
+    /// Too much to do; nothing was applied.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self::new(Code::Overloaded, "Nothing was changed. Try again shortly.").retry_after(1)
+    }
+
+    /// The store is away; nothing was applied.
+    #[must_use]
+    pub fn store_unavailable() -> Self {
+        Self::new(Code::StoreUnavailable, "Nothing was changed. Try again shortly.").retry_after(1)
+    }
+
+    /// It may or may not have been applied.
+    #[must_use]
+    pub fn outcome_unknown() -> Self {
+        Self::new(
+            Code::OutcomeUnknown,
+            "The change may have been made. Repeat the request with the same Idempotency-Key, or read the resource again.",
+        )
+    }
+
+    /// A fault of ours, told to the log and not to the caller.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(Code::Internal, "The fault was logged under this request's id.")
+    }
+
+    /// `If-Match` does not match.
+    #[must_use]
+    pub fn version_mismatch(current: &str) -> Self {
+        Self::new(Code::VersionMismatch, format!("It is now {current}. Read it again, then repeat the change with its ETag."))
+    }
+
+    /// There is no such product.
+    #[must_use]
+    pub fn product_not_found() -> Self {
+        Self::new(Code::ProductNotFound, "There is no product with this id, or it was deleted.")
+    }
+
+    /// Stock cannot fill these lines.
+    #[must_use]
+    pub fn insufficient_stock(lines: Vec<Shortage>) -> Self {
+        let detail = "Less is available than was asked for; see lines.";
+        Self { lines, ..Self::new(Code::InsufficientStock, detail) }
+    }
+}
+
+impl From<Faults> for Error {
+    fn from(faults: Faults) -> Self {
+        let faults = faults.into_vec();
+        let detail = faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; ");
+        Self { faults, ..Self::new(Code::ValidationFailed, detail) }
+    }
+}
+
+impl From<CartRefusal> for Error {
+    fn from(refusal: CartRefusal) -> Self {
+        match refusal {
+            CartRefusal::ProductNotFound => Self::product_not_found(),
+            CartRefusal::LineNotFound => Self::new(Code::LineNotFound, "The cart has no line with this product."),
+            CartRefusal::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
+            CartRefusal::QuantityLimit => Self::new(Code::QuantityLimit, "The line would have more pieces than a line may have."),
+            CartRefusal::LineLimit => Self::new(Code::LineLimit, "The cart would have more lines than a cart may have."),
+            CartRefusal::GuestCartMerged => {
+                Self::new(Code::GuestCartMerged, "This guest cart was merged into an account. Use the account's token.")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_has_a_word_of_its_own() {
+        let words: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        assert!(words.iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
+    }
+}

@@ -1,0 +1,184 @@
+//! What every changing message brings besides its content, and what every change answers.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{domain::ids::UserId, error::Error};
+
+/// What goes with a change.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Makes a repeat harmless.
+    pub key: Option<IdempotencyKey>,
+    /// The version the caller has seen.
+    pub if_match: Option<IfMatch>,
+    /// Until when, and whether anyone still waits.
+    pub ticket: Ticket,
+    /// The caller's trace, carried into events.
+    pub trace: Option<TraceParent>,
+}
+
+impl Change {
+    /// A change that nobody asked for over the network: no key, no condition.
+    #[must_use]
+    pub fn internal(within: Duration) -> Self {
+        Self { key: None, if_match: None, ticket: Ticket::new(within), trace: None }
+    }
+}
+
+/// An `Idempotency-Key` with what tells its request from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Keys belong to the token's user.
+    pub owner: UserId,
+    /// The key as sent: 1 to 255 visible ASCII characters.
+    pub key: Box<str>,
+    /// SHA-256 of method, path and JSON value.
+    pub fingerprint: [u8; 32],
+    /// The status code that success has, remembered for repeats.
+    pub status: u16,
+}
+
+/// The first answer to a request, kept for its repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its status code.
+    pub status: u16,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// What a change answers when it was not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply<T> {
+    /// It is durable now, or changed nothing.
+    Done(T),
+    /// It had been done before: the first answer again.
+    Replayed(Remembered),
+}
+
+/// An `If-Match` header (RFC 9110, section 13.1.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfMatch {
+    /// `*`: whatever it is, as long as it is there.
+    Any,
+    /// One of these tags, without their quotes.
+    Tags(Vec<String>),
+}
+
+impl IfMatch {
+    /// Whether `tag` is among the tags.
+    #[must_use]
+    pub fn allows(&self, tag: &str) -> bool {
+        self.allows_where(|wanted| wanted == tag)
+    }
+
+    /// Whether one of the tags satisfies `accept`.
+    pub fn allows_where(&self, accept: impl Fn(&str) -> bool) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Tags(tags) => tags.iter().any(|tag| accept(tag)),
+        }
+    }
+}
+
+/// A W3C `traceparent`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceParent(Box<str>);
+
+impl TraceParent {
+    /// Takes a header's value when it has the form of version 00 (W3C Trace Context, section 3.2.2).
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let lengths = [2, 32, 16, 2];
+        let well_formed = lengths.into_iter().all(|length| {
+            let hex = |part: &str| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            parts.next().is_some_and(hex)
+        });
+        (well_formed && parts.next().is_none() && text.starts_with("00")).then(|| Self(text.into()))
+    }
+
+    /// The value as it was sent.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A place in the queue: whoever waits may give up, and then knows whether the work had begun.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    deadline: Instant,
+    state: Arc<AtomicU8>,
+}
+
+const WAITING: u8 = 0;
+const BEGUN: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+impl Ticket {
+    /// A ticket that is good for `within` from now.
+    #[must_use]
+    pub fn new(within: Duration) -> Self {
+        Self { deadline: Instant::now() + within, state: Arc::new(AtomicU8::new(WAITING)) }
+    }
+
+    /// The time after which nobody waits any more.
+    #[must_use]
+    pub const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Called by the actor before it decides: after this the outcome counts. Calling it again is harmless.
+    ///
+    /// # Errors
+    /// `overloaded`: nobody waits any more, so nothing must be done.
+    pub fn begin(&self) -> Result<(), Error> {
+        if Instant::now() >= self.deadline {
+            self.give_up();
+        }
+        match self.state.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) | Err(BEGUN) => Ok(()),
+            Err(_) => Err(Error::overloaded()),
+        }
+    }
+
+    /// Called by whoever waited: true when the work had not begun and now never will.
+    pub fn give_up(&self) -> bool {
+        self.state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) != Err(BEGUN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_the_work_begins_or_the_waiter_gives_up() {
+        let ticket = Ticket::new(Duration::from_secs(60));
+        assert!(ticket.begin().is_ok());
+        assert!(!ticket.give_up());
+        assert!(ticket.begin().is_ok(), "a second attempt after a conflict goes on");
+        let late = Ticket::new(Duration::from_secs(60));
+        assert!(late.give_up());
+        assert!(late.begin().is_err());
+        assert!(Ticket::new(Duration::ZERO).begin().is_err());
+    }
+
+    #[test]
+    fn only_well_formed_traces_are_carried() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(TraceParent::parse(good).unwrap().as_str(), good);
+        for bad in ["", "00-4bf9-00f0-01", &good.to_uppercase(), &format!("{good}-x"), &good.replace("00-", "ff-")] {
+            assert_eq!(TraceParent::parse(bad), None, "{bad}");
+        }
+    }
+}
