@@ -3,3 +3,6 @@
 //! `ARCHITECTURE.md` walks one request through these modules.
 
 pub mod domain;
+pub mod error;
+pub mod messages;
+pub mod store;

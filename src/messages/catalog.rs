@@ -1,0 +1,137 @@
+//! What may be asked of the catalog's actor. Plain reads go to the snapshot it publishes.
+
+use std::sync::Arc;
+
+use actix::Message;
+use bytes::Bytes;
+
+use super::change::{Change, Reply};
+use crate::{
+    domain::{
+        ids::ProductId,
+        product::{Product, ProductFacts, ProductPatch},
+        stock::{StockChange, StockLevel},
+    },
+    error::Error,
+};
+
+/// A product with its stock as last known, and its answer, rendered once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProductView {
+    /// What is said of it.
+    pub product: Arc<Product>,
+    /// Its stock.
+    pub stock: StockLevel,
+    /// Its answer as clients get it.
+    pub body: Bytes,
+    /// `<product version>.<stock version>`; without quotes.
+    pub etag: String,
+}
+
+/// How a product is made into an answer. Given to the actor by whoever knows what clients get.
+pub type RenderProduct = fn(&Product, &StockLevel) -> Bytes;
+
+/// Puts a new product into the catalog.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<Arc<ProductView>>, Error>")]
+pub struct CreateProduct {
+    /// What is said of it.
+    pub facts: ProductFacts,
+    /// Its opening stock.
+    pub stock: u64,
+    /// What goes with it.
+    pub change: Change,
+}
+
+/// Changes what is said of a product.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<Arc<ProductView>>, Error>")]
+pub struct ChangeProduct {
+    /// Which.
+    pub product_id: ProductId,
+    /// Into what.
+    pub edit: ProductEdit,
+    /// What goes with it.
+    pub change: Change,
+}
+
+/// A way to change a product.
+#[derive(Debug, Clone)]
+pub enum ProductEdit {
+    /// As a whole.
+    Replace(ProductFacts),
+    /// In part.
+    Patch(ProductPatch),
+}
+
+/// Takes a product out of the catalog.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<()>, Error>")]
+pub struct DeleteProduct {
+    /// Which.
+    pub product_id: ProductId,
+    /// What goes with it.
+    pub change: Change,
+}
+
+/// Changes a product's stock.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<StockLevel>, Error>")]
+pub struct ChangeStock {
+    /// Whose.
+    pub product_id: ProductId,
+    /// How: `Adjust` or `Set`.
+    pub stock: StockChange,
+    /// Why.
+    pub reason: Option<String>,
+    /// The caller's own reference.
+    pub reference: Option<String>,
+    /// What goes with it.
+    pub change: Change,
+}
+
+/// Some lines of an import, each created or updated by its `sku`, each on its own.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Vec<LineOutcome>")]
+pub struct ImportLines {
+    /// The lines, in the file's order.
+    pub lines: Vec<ImportLine>,
+}
+
+/// One line of an import.
+#[derive(Debug, Clone)]
+pub struct ImportLine {
+    /// Its number in the file, from 1.
+    pub number: u64,
+    /// What it says, or what is wrong with it.
+    pub row: Result<ImportRow, Error>,
+    /// What goes with it.
+    pub change: Change,
+}
+
+/// A product as an import gives it.
+#[derive(Debug, Clone)]
+pub struct ImportRow {
+    /// What is said of it.
+    pub facts: ProductFacts,
+    /// What `on_hand` shall be; `None` leaves it.
+    pub stock: Option<u64>,
+}
+
+/// What became of an import's line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineOutcome {
+    /// Its number.
+    pub number: u64,
+    /// What was done.
+    pub result: Result<Imported, Error>,
+}
+
+/// What an import did with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Imported {
+    /// A new product.
+    Created,
+    /// A product that was there, changed or not.
+    Updated,
+}

@@ -1,0 +1,154 @@
+//! What a commit is, and what can come of it.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use crate::{
+    domain::{
+        account::{Session, User},
+        cart::{Cart, Shortage},
+        clock::Timestamp,
+        ids::{OrderId, ProductId, SessionId, UserId},
+        product::Product,
+        stock::{StockChange, StockLevel},
+    },
+    messages::{
+        change::{IdempotencyKey, Remembered, TraceParent},
+        events::{Event, Fact, Published},
+    },
+};
+
+/// One change, applied whole or not at all: conditions, writes, events, and the answer to remember.
+///
+/// A written record carries its new version; the condition is always that the store holds the one before it (for version 1: none).
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// What to write, under which conditions.
+    pub writes: Vec<Write>,
+    /// Facts for the outbox. Those of stock are added when it is known what the batch makes of it.
+    pub facts: Vec<Fact>,
+    /// The answer to give again, with the key to give it for.
+    pub remember: Option<Remember>,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The caller's trace, carried into events.
+    pub trace: Option<TraceParent>,
+    /// After this it is not begun any more.
+    pub deadline: Instant,
+}
+
+/// A condition with its write.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A cart, by version.
+    Cart(Arc<Cart>),
+    /// A product, by version; its sku must be free among living products.
+    Product(Arc<Product>),
+    /// Stock, by guard.
+    Stock(StockWrite),
+    /// An account, by version; its address must be free.
+    User(Arc<User>),
+    /// A session, by version.
+    Session(Arc<Session>),
+}
+
+/// A guarded change of stock, with what its movement says.
+#[derive(Debug, Clone)]
+pub struct StockWrite {
+    /// Whose stock.
+    pub product_id: ProductId,
+    /// What to do.
+    pub change: StockChange,
+    /// Only when the stock has this version.
+    pub expected_version: Option<u64>,
+    /// The order it is made for.
+    pub order_id: Option<OrderId>,
+    /// The caller's own reference.
+    pub reference: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// An answer to remember.
+#[derive(Debug, Clone)]
+pub struct Remember {
+    /// For which key.
+    pub key: IdempotencyKey,
+    /// What was answered.
+    pub body: RememberedBody,
+}
+
+/// The body of an answer to remember.
+#[derive(Debug, Clone)]
+pub enum RememberedBody {
+    /// These bytes.
+    Ready(Bytes),
+    /// This product's stock level after the batch, which only the batch knows.
+    StockOf(ProductId),
+}
+
+impl Commit {
+    /// A commit without writes.
+    #[must_use]
+    pub const fn new(at: Timestamp, deadline: Instant) -> Self {
+        Self { writes: Vec::new(), facts: Vec::new(), remember: None, at, trace: None, deadline }
+    }
+}
+
+/// What came of a commit.
+pub type Outcome = Result<Done, CommitError>;
+
+/// A commit that was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The stock levels after it, of the products whose stock it named.
+    pub stock: Vec<StockLevel>,
+}
+
+/// A commit that was not applied, or perhaps not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitError {
+    /// A record has another version than the commit was decided on.
+    Conflict,
+    /// The stock has another version than the caller wanted; this is the one it has.
+    StockVersion(u64),
+    /// Guards that did not hold.
+    OutOfStock(Vec<Shortage>),
+    /// More stock than can be counted.
+    TooMuchStock,
+    /// The address has an account.
+    EmailTaken,
+    /// Another living product has the sku.
+    SkuTaken,
+    /// It was done before, under the same key: the first answer.
+    Replayed(Remembered),
+    /// The key was used for another request.
+    KeyReused,
+    /// Certainly not applied: too much to do.
+    Overloaded,
+    /// Certainly not applied: the store does not answer.
+    Unavailable,
+    /// It may have been applied.
+    Unknown,
+}
+
+/// What a batch has changed, for the caches of this node. In commit order.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// Carts that have a new version.
+    pub carts: Vec<(UserId, u64)>,
+    /// Products as they are now.
+    pub products: Vec<Arc<Product>>,
+    /// Stock as it is now.
+    pub stock: Vec<StockLevel>,
+    /// Sessions that were revoked, with the time.
+    pub revoked: Vec<(SessionId, Timestamp)>,
+    /// Events, with their places.
+    pub events: Vec<Published>,
+}
+
+/// An event with nothing but its place missing.
+pub(crate) fn event(fact: Fact, commit: &Commit) -> Event {
+    Event::new(fact, commit.at, commit.trace.clone())
+}

@@ -1,0 +1,117 @@
+//! The store: where truth lives. Every change is one [`Commit`]; many commits share one transaction.
+//!
+//! [`batch`] decides what a batch of commits does, the same for every engine; an engine loads what a batch touches, writes what
+//! the decision says, and makes it durable. [`writer`] gathers batches.
+
+pub mod batch;
+pub mod commit;
+pub mod sqlite;
+pub mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::commit::{Commit, CommitError, Done, News, Outcome, StockWrite, Write};
+use crate::{
+    domain::{
+        account::{Email, Session, User},
+        cart::{Cart, Owner},
+        clock::Timestamp,
+        ids::{EventId, ProductId, SessionId, UserId},
+        product::Product,
+        stock::{Movement, StockLevel},
+    },
+    error::Error,
+    messages::{
+        change::{IdempotencyKey, Remembered},
+        events::Published,
+    },
+};
+
+/// What a batch of commits came to.
+#[derive(Debug)]
+pub struct Applied {
+    /// One outcome a commit, in the batch's order.
+    pub outcomes: Vec<Outcome>,
+    /// What has changed, in commit order.
+    pub news: News,
+}
+
+/// Why a batch came to nothing that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApplyError {
+    /// Certainly nothing of it was applied.
+    Unavailable,
+    /// It may have been applied.
+    Unknown,
+}
+
+/// A read that could not be done. The reason was logged where it happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store is not available")]
+pub struct Unavailable;
+
+impl From<Unavailable> for Error {
+    fn from(_: Unavailable) -> Self {
+        Self::store_unavailable()
+    }
+}
+
+/// An engine. Reads see everything that was acknowledged before they began.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Applies a batch in one durable transaction; each commit in it succeeds or fails alone.
+    async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError>;
+
+    /// A cart, when it was ever changed.
+    async fn cart(&self, owner: UserId) -> Result<Option<Cart>, Unavailable>;
+
+    /// Owners of carts with lines, untouched since before `before` and not yet abandoned: `limit` of them at most.
+    async fn carts_untouched_since(&self, before: Timestamp, limit: u32) -> Result<Vec<Owner>, Unavailable>;
+
+    /// Products with their stock, deleted ones left out, by id, the first after `after`: `limit` of them at most.
+    async fn products(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(Product, StockLevel)>, Unavailable>;
+
+    /// One product with its stock, also when deleted.
+    async fn product(&self, id: ProductId) -> Result<Option<(Product, StockLevel)>, Unavailable>;
+
+    /// A product's movements, newest first, those with a `sequence` below `before`: `limit` of them at most.
+    async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable>;
+
+    /// An account by id.
+    async fn user(&self, id: UserId) -> Result<Option<User>, Unavailable>;
+
+    /// An account by address.
+    async fn user_by_email(&self, email: &Email) -> Result<Option<User>, Unavailable>;
+
+    /// Whether any account is an admin's.
+    async fn has_admin(&self) -> Result<bool, Unavailable>;
+
+    /// A session by id.
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Unavailable>;
+
+    /// An account's sessions that are neither revoked nor over at `now`.
+    async fn live_sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>, Unavailable>;
+
+    /// Sessions revoked at or after `since`.
+    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>, Unavailable>;
+
+    /// The first answer given under a key, with the fingerprint of its request.
+    async fn remembered(&self, key: &IdempotencyKey) -> Result<Option<([u8; 32], Remembered)>, Unavailable>;
+
+    /// Events after `position`, in commit order: `limit` of them at most.
+    async fn events_after(&self, position: u64, limit: u32) -> Result<Vec<Published>, Unavailable>;
+
+    /// Where an event stands in commit order, while it is kept.
+    async fn event_position(&self, id: EventId) -> Result<Option<u64>, Unavailable>;
+
+    /// The position of the newest event, 0 before the first.
+    async fn last_position(&self) -> Result<u64, Unavailable>;
+
+    /// Whether it answers at all.
+    async fn ping(&self) -> Result<(), Unavailable>;
+
+    /// Ends it: everything acknowledged is on disk, nothing is accepted any more.
+    async fn close(&self);
+}
