@@ -1,0 +1,5 @@
+//! Who decides: actors order commands, make decisions durable through the writer, and answer.
+
+pub mod cart;
+pub mod catalog;
+pub mod failure;
