@@ -1,1 +1,3 @@
 //! Souk.
+pub mod config;
+pub mod telemetry;
