@@ -2,7 +2,10 @@
 //!
 //! `ARCHITECTURE.md` walks one request through these modules.
 
+pub mod actors;
+pub mod config;
 pub mod domain;
 pub mod error;
 pub mod messages;
 pub mod store;
+pub mod telemetry;

@@ -19,7 +19,9 @@ pub(crate) fn failure(error: CommitError) -> Error {
         CommitError::OutOfStock(lines) => Error::insufficient_stock(lines),
         CommitError::TooMuchStock => Error::fault("stock", "out_of_range", "on_hand would be larger than can be counted"),
         CommitError::EmailTaken => Error::new(Code::EmailTaken, "There is an account with this e-mail address. Log in instead."),
-        CommitError::SkuTaken => Error::new(Code::SkuTaken, "Another product has this sku. Change that one, or choose another sku."),
+        CommitError::SkuTaken => {
+            Error::new(Code::SkuTaken, "Another product has this sku. Change that one, or choose another sku.")
+        }
         CommitError::KeyReused => key_reused(),
         CommitError::Unavailable => Error::store_unavailable(),
         CommitError::Unknown => Error::outcome_unknown(),

@@ -19,9 +19,7 @@ use crate::{
     },
     error::Error,
     messages::{
-        catalog::{
-            ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome, ProductEdit, ProductView,
-        },
+        catalog::{ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome, ProductEdit, ProductView},
         change::{Change, Reply},
         events::Fact,
     },
