@@ -1,15 +1,17 @@
 //! One user's cart: every change to it comes through here, one after the other.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::sync::Arc;
 
 use actix::{Actor, AtomicResponse, Context, Handler, WrapFuture};
-use futures_util::FutureExt;
 
 use super::{CartDeps, CartState};
 use crate::{
-    actors::failure::{MAX_ATTEMPTS, failure, unless_repeated},
+    actors::{
+        ask::survive,
+        failure::{MAX_ATTEMPTS, failure, unless_repeated},
+    },
     domain::cart::{Cart, CartRefusal, Changed, Merge, Owner},
-    error::Error,
+    error::{Code, Error},
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart},
         change::{Change, Reply},
@@ -57,11 +59,11 @@ impl CartActor {
         let cart = CartWork { state: Arc::clone(&self.state), deps: Arc::clone(&self.deps) };
         let state = Arc::clone(&self.state);
         let guarded = async move {
-            AssertUnwindSafe(work(cart)).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(owner = %state.owner.id, "a command on a cart panicked; its state is read from the store again");
+            let answer = survive("cart", work(cart)).await;
+            if answer.as_ref().is_err_and(|error| error.code == Code::Internal) {
                 state.forget();
-                Err(Error::internal())
-            })
+            }
+            answer
         };
         AtomicResponse::new(Box::pin(guarded.into_actor(self)))
     }

@@ -13,6 +13,7 @@ use dashmap::DashMap;
 
 use super::{CartActor, CartDeps, CartState};
 use crate::{
+    actors::ask::gave_up,
     domain::{cart::Owner, ids::UserId},
     error::Error,
     messages::{
@@ -197,9 +198,4 @@ impl CartRegistry {
     fn stop(&self, id: UserId, only_if: impl FnOnce(&Slot) -> bool) {
         self.carts.remove_if(&id, |_, slot| only_if(slot));
     }
-}
-
-/// What to say when nobody waits any longer.
-fn gave_up(ticket: &Ticket) -> Error {
-    if ticket.give_up() { Error::overloaded() } else { Error::outcome_unknown() }
 }

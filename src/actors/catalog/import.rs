@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{CatalogDeps, MAX_ATTEMPTS, failure, opening_stock};
+use super::{CatalogDeps, MAX_ATTEMPTS, failure, opening_stock, survive};
 use crate::{
     domain::{ids::ProductId, product::Product},
     error::Error,
@@ -32,7 +32,7 @@ impl CatalogDeps {
     async fn import_line(&self, line: ImportLine) -> LineOutcome {
         let ImportLine { number, row, change } = line;
         let result = match row {
-            Ok(row) => self.import_row(row, change).await,
+            Ok(row) => survive("catalog", self.import_row(row, change)).await,
             Err(error) => Err(error),
         };
         LineOutcome { number, result }

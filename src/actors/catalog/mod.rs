@@ -9,7 +9,10 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 use bytes::Bytes;
 
 use self::shelf::Shelf;
-use super::failure::{MAX_ATTEMPTS, failure, unless_repeated};
+use super::{
+    ask::survive,
+    failure::{MAX_ATTEMPTS, failure, unless_repeated},
+};
 use crate::{
     domain::{
         clock::Clock,
@@ -74,7 +77,7 @@ impl Handler<CreateProduct> for CatalogActor {
 
     fn handle(&mut self, message: CreateProduct, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
-        Box::pin(async move { deps.create(message).await })
+        Box::pin(async move { survive("catalog", deps.create(message)).await })
     }
 }
 
@@ -83,7 +86,7 @@ impl Handler<ChangeProduct> for CatalogActor {
 
     fn handle(&mut self, message: ChangeProduct, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
-        Box::pin(async move { deps.change(message).await })
+        Box::pin(async move { survive("catalog", deps.change(message)).await })
     }
 }
 
@@ -92,7 +95,7 @@ impl Handler<DeleteProduct> for CatalogActor {
 
     fn handle(&mut self, message: DeleteProduct, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
-        Box::pin(async move { deps.delete(message).await })
+        Box::pin(async move { survive("catalog", deps.delete(message)).await })
     }
 }
 
@@ -101,7 +104,7 @@ impl Handler<ChangeStock> for CatalogActor {
 
     fn handle(&mut self, message: ChangeStock, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
-        Box::pin(async move { deps.change_stock(message).await })
+        Box::pin(async move { survive("catalog", deps.change_stock(message)).await })
     }
 }
 
