@@ -2,7 +2,9 @@
 //!
 //! `ARCHITECTURE.md` walks one request through these modules.
 
+pub mod actors;
 pub mod domain;
 pub mod error;
+pub mod http;
 pub mod messages;
 pub mod store;
