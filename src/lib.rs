@@ -6,6 +6,7 @@ pub mod actors;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod http;
 pub mod messages;
 pub mod store;
 pub mod telemetry;

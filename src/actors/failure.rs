@@ -43,3 +43,23 @@ pub(crate) async fn unless_repeated<T>(store: &dyn Store, change: &Change, decid
         None => decided.map(Reply::Done),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_unknown_outcome_leaves_room_for_doubt() {
+        for (error, code) in [
+            (CommitError::Conflict, Code::Overloaded),
+            (CommitError::Overloaded, Code::Overloaded),
+            (CommitError::Unavailable, Code::StoreUnavailable),
+            (CommitError::Unknown, Code::OutcomeUnknown),
+            (CommitError::EmailTaken, Code::EmailTaken),
+            (CommitError::StockVersion(3), Code::VersionMismatch),
+            (CommitError::TooMuchStock, Code::ValidationFailed),
+        ] {
+            assert_eq!(failure(error).code, code);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! HTTP: status codes, JSON and tokens.
+
+pub mod token;
