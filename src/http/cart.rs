@@ -12,14 +12,14 @@ use super::{
     problem::ProblemDetails,
     receive,
     services::Services,
-    token::Guest,
     views::CartResponse,
 };
 use crate::{
     domain::{
         account::Role,
-        cart::{CartCommand, GUEST_LIFETIME, Owner},
+        cart::{CartCommand, Owner},
         ids::{ProductId, UserId},
+        text::Faults,
     },
     error::{Code, Error},
     messages::{
@@ -168,10 +168,11 @@ async fn clear(request: HttpRequest) -> Answer {
 #[utoipa::path(post, path = "/api/cart/guest", tag = "Cart", responses((status = 201, body = GuestResponse)))]
 async fn guest(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
-    let Guest { id, token } = services.tokens.guest()?;
+    let id = UserId::new();
+    let access = services.tokens.for_guest(id)?;
     let view = services.carts.read(Owner { id, guest: true }, &services.ticket()).await?;
     let cart = serde_json::from_slice::<&serde_json::value::RawValue>(&view.body).map_err(|_| Error::internal())?;
-    let body = serde_json::json!({ "token": token, "expires_in": GUEST_LIFETIME.as_secs(), "cart": cart });
+    let body = serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
     answer::json(StatusCode::CREATED, &body)
 }
 
@@ -196,10 +197,10 @@ async fn merge(request: HttpRequest, payload: web::Payload) -> Answer {
 }
 
 /// The guest that a token opens the cart of.
-pub(super) fn guest_of(services: &Services, token: &str) -> Result<UserId, Error> {
-    let fault = || Error::fault("guest_token", "invalid", "guest_token is not the token of a guest's cart, or has expired");
-    let claims = services.tokens.verify(token).map_err(|_| fault())?;
-    if claims.role == Role::Guest { Ok(claims.user_id) } else { Err(fault()) }
+pub(super) fn guest_of(services: &Services, token: &str) -> Result<UserId, Faults> {
+    let claims = services.tokens.verify(token).ok().filter(|claims| claims.role == Role::Guest);
+    let fault = || Faults::one("guest_token", "invalid", "guest_token is not the token of a guest's cart, or has expired");
+    claims.map(|claims| claims.user_id).ok_or_else(fault)
 }
 
 async fn change(services: &Services, owner: Owner, command: CartCommand, change: Change) -> Answer {

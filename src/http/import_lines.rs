@@ -47,7 +47,17 @@ impl Lines {
     /// A reader for a file in `format`, with lines of at most `max_line` bytes.
     #[must_use]
     pub const fn new(format: Format, currency: Currency, max_line: usize) -> Self {
-        Self { format, currency, max_line, buffer: Vec::new(), scanned: 0, quoted: false, skipping: false, number: 1, header: None }
+        Self {
+            format,
+            currency,
+            max_line,
+            buffer: Vec::new(),
+            scanned: 0,
+            quoted: false,
+            skipping: false,
+            number: 1,
+            header: None,
+        }
     }
 
     /// Takes the next portion.
@@ -109,7 +119,9 @@ impl Lines {
             return Ok(Some(Line { number, ..self.too_long() }));
         }
         let row = match self.format {
-            Format::Ndjson => receive::parse::<ProductRequest>(&record).and_then(|request| request.parse_line(self.currency)),
+            Format::Ndjson => {
+                receive::parse::<ProductRequest>(&record, &[]).and_then(|request| request.parse_line(self.currency))
+            }
             Format::Csv => {
                 let fields = csv_fields(&record)?;
                 match &self.header {
@@ -125,7 +137,8 @@ impl Lines {
     }
 
     fn too_long(&self) -> Line {
-        let error = Error::new(Code::PayloadTooLarge, format!("The line is longer than {} bytes, the most allowed.", self.max_line));
+        let error =
+            Error::new(Code::PayloadTooLarge, format!("The line is longer than {} bytes, the most allowed.", self.max_line));
         Line { number: self.number, bytes: Vec::new(), row: Err(error) }
     }
 }
@@ -176,7 +189,7 @@ fn csv_row(header: &[String], fields: Vec<String>, currency: Currency) -> Result
         json.truncate(json.len().saturating_sub(1));
         json.push_str(&format!("{comma}\"{name}\":{value}}}"));
     }
-    receive::parse::<ProductRequest>(json.as_bytes())?.parse_line(currency)
+    receive::parse::<ProductRequest>(json.as_bytes(), &[])?.parse_line(currency)
 }
 
 fn raw(name: &str, text: String) -> Result<Box<RawValue>, Error> {

@@ -82,8 +82,9 @@ impl Metrics {
         self.batches.set(total(services.writer.stats().batches.load(Relaxed)));
         self.commits.set(total(services.writer.stats().commits.load(Relaxed)));
         let mut text = String::new();
-        // Writing to a String cannot fail.
-        drop(encode(&mut text, &self.registry));
+        if encode(&mut text, &self.registry).is_err() {
+            tracing::error!("the figures could not be written");
+        }
         text
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{Code, Error};
 
 /// An [`Error`] on its way out. The envelope gives it its body, since only that knows the request's id.
 #[derive(Debug, Clone)]
-pub struct Problem(pub Error);
+pub(crate) struct Problem(pub(crate) Error);
 
 impl<E: Into<Error>> From<E> for Problem {
     fn from(error: E) -> Self {
@@ -43,7 +43,7 @@ impl ResponseError for Problem {
 
 /// The one mapping from codes to status codes.
 #[must_use]
-pub const fn status(code: Code) -> StatusCode {
+pub(crate) const fn status(code: Code) -> StatusCode {
     match code {
         Code::MalformedJson | Code::IdempotencyKeyInvalid => StatusCode::BAD_REQUEST,
         Code::Unauthenticated | Code::TokenExpired | Code::InvalidCredentials => StatusCode::UNAUTHORIZED,
@@ -124,11 +124,7 @@ pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
         lines: error
             .lines
             .iter()
-            .map(|line| ShortLine {
-                product_id: line.product_id.as_uuid(),
-                requested: line.requested,
-                available: line.available,
-            })
+            .map(|line| ShortLine { product_id: line.product_id.as_uuid(), requested: line.requested, available: line.available })
             .collect(),
     };
     serde_json::to_vec(&details).unwrap_or_default()
@@ -148,7 +144,9 @@ pub(crate) fn headers(error: &Error) -> impl Iterator<Item = (header::HeaderName
 pub(crate) fn of_status(status: StatusCode) -> Error {
     match status {
         StatusCode::NOT_FOUND => Error::new(Code::NotFound, "There is nothing at this address. See /docs."),
-        StatusCode::METHOD_NOT_ALLOWED => Error::new(Code::MethodNotAllowed, "This address has other methods; see the Allow header."),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Error::new(Code::MethodNotAllowed, "This address has other methods; see the Allow header.")
+        }
         StatusCode::PAYLOAD_TOO_LARGE => Error::new(Code::PayloadTooLarge, "The body is larger than allowed."),
         StatusCode::REQUEST_TIMEOUT => Error::new(Code::RequestTimeout, "The request did not arrive in time."),
         status if status.is_client_error() => Error::fault("request", "invalid", "The request is not well-formed."),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::{
@@ -15,6 +15,9 @@ use crate::{
     error::Error,
     messages::catalog::ImportRow,
 };
+
+/// Members of a fetched product that cannot be changed; they are ignored, so that what was fetched can be sent back.
+pub(crate) const READ_ONLY: &[&str] = &["id", "currency", "stock", "version", "created_at", "updated_at"];
 
 /// A new product, or a line of an import.
 #[derive(Deserialize, ToSchema)]
@@ -49,18 +52,6 @@ pub(crate) struct ReplaceProductRequest {
     image_url: Option<String>,
     #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
     attributes: Option<BTreeMap<String, Attribute>>,
-    #[schema(ignore)]
-    id: Option<Value>,
-    #[schema(ignore)]
-    currency: Option<Value>,
-    #[schema(ignore)]
-    stock: Option<Value>,
-    #[schema(ignore)]
-    version: Option<Value>,
-    #[schema(ignore)]
-    created_at: Option<Value>,
-    #[schema(ignore)]
-    updated_at: Option<Value>,
 }
 
 /// A merge patch: what is not named stays, null takes away.
@@ -90,18 +81,6 @@ pub(crate) struct PatchProductRequest {
     #[serde(default, deserialize_with = "named")]
     #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
     attributes: Option<Option<BTreeMap<String, Option<Attribute>>>>,
-    #[schema(ignore)]
-    id: Option<Value>,
-    #[schema(ignore)]
-    currency: Option<Value>,
-    #[schema(ignore)]
-    stock: Option<Value>,
-    #[schema(ignore)]
-    version: Option<Value>,
-    #[schema(ignore)]
-    created_at: Option<Value>,
-    #[schema(ignore)]
-    updated_at: Option<Value>,
 }
 
 /// Tells a member that was set to null from one that was not named.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     answer::{self, Answer},
     problem::ProblemDetails,
-    product_requests::{PatchProductRequest, ProductRequest, ReplaceProductRequest},
+    product_requests::{PatchProductRequest, ProductRequest, READ_ONLY, ReplaceProductRequest},
     query::{Params, cursor},
     receive,
     services::Services,
@@ -187,7 +187,8 @@ async fn suggest(request: HttpRequest) -> Answer {
     services.reader(&request)?;
     let params = Params::of(&request);
     let found = services.shelf.suggest(params.get("q").unwrap_or_default(), params.limit()? as usize);
-    let suggestion = |view: &Arc<ProductView>| Suggestion { id: view.product.id.as_uuid(), name: view.product.facts.name.clone() };
+    let suggestion =
+        |view: &Arc<ProductView>| Suggestion { id: view.product.id.as_uuid(), name: view.product.facts.name.clone() };
     answer::json(StatusCode::OK, &Suggestions { items: found.iter().map(suggestion).collect() })
 }
 
@@ -248,7 +249,7 @@ async fn replace(request: HttpRequest, path: web::Path<String>, payload: web::Pa
     let services = Services::of(&request)?;
     let caller = services.admin(&request)?;
     let id = product_id(&path)?;
-    let body = receive::json::<ReplaceProductRequest>(&request, payload).await?;
+    let body = receive::json_of::<ReplaceProductRequest>(&request, payload, receive::JSON, READ_ONLY).await?;
     let change = body.change(&request, &caller, 200)?;
     let facts = body.value.parse(services.options.currency)?;
     edit(services, id, ProductEdit::Replace(facts), change).await
@@ -271,7 +272,7 @@ async fn patch(request: HttpRequest, path: web::Path<String>, payload: web::Payl
     let services = Services::of(&request)?;
     let caller = services.admin(&request)?;
     let id = product_id(&path)?;
-    let body = receive::json_of::<PatchProductRequest>(&request, payload, receive::MERGE_PATCH).await?;
+    let body = receive::json_of::<PatchProductRequest>(&request, payload, receive::MERGE_PATCH, READ_ONLY).await?;
     let change = body.change(&request, &caller, 200)?;
     let patch = body.value.parse(services.options.currency)?;
     edit(services, id, ProductEdit::Patch(patch), change).await

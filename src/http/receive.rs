@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Media types of JSON bodies.
-const JSON: &[&str] = &["application/json"];
+pub(crate) const JSON: &[&str] = &["application/json"];
 
 /// Media types of patches: RFC 7396's own, and plain JSON.
 pub(crate) const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
@@ -38,18 +38,19 @@ impl<T> Received<T> {
 
 /// Reads a JSON body.
 pub(crate) async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<Received<T>, Error> {
-    json_of(request, payload, JSON).await
+    json_of(request, payload, JSON, &[]).await
 }
 
-/// Reads a JSON body of one of these media types.
+/// Reads a JSON body of one of these media types; unknown members of these names are let pass.
 pub(crate) async fn json_of<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: Payload,
     types: &[&str],
+    let_pass: &[&str],
 ) -> Result<Received<T>, Error> {
     check_type(request, types)?;
     let bytes = read(request, payload).await?;
-    Ok(Received { value: parse(&bytes)?, bytes })
+    Ok(Received { value: parse(&bytes, let_pass)?, bytes })
 }
 
 /// Checks the body's media type; parameters such as `charset=utf-8` are fine.
@@ -67,7 +68,8 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Erro
     let options = &Services::of(request)?.options;
     let limit = options.max_body;
     let too_large = || Error::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes, the most allowed."));
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
@@ -93,8 +95,8 @@ pub(crate) fn broken_off() -> Error {
     Error::new(Code::MalformedJson, "The body broke off before its end.")
 }
 
-/// Parses a JSON object strictly: every unknown field is named.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+/// Parses a JSON object strictly: every unknown field is named, but for those in `let_pass`.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
         // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
         return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
@@ -113,7 +115,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
         Err(error) => Err(error),
     };
     let mut faults = Faults::none();
-    for field in unknown {
+    for field in unknown.into_iter().filter(|field| !let_pass.contains(&field.as_str())) {
         let message = format!("{field} is not a field of this request");
         faults.add(field, "unknown_field", message);
     }
@@ -241,20 +243,20 @@ mod tests {
     }
 
     fn fields(body: &str) -> (Code, Vec<String>) {
-        let error = parse::<Sample>(body.as_bytes()).unwrap_err();
+        let error = parse::<Sample>(body.as_bytes(), &["pass"]).unwrap_err();
         (error.code, error.faults.into_iter().map(|fault| fault.field).collect())
     }
 
     #[test]
     fn numbers_keep_their_text() {
-        let sample: Sample = parse(br#"{"name": "a", "price": 19.990000000000000000001, "nested": {"size": 1}}"#).unwrap();
+        let sample: Sample = parse(br#"{"name": "a", "price": 19.990000000000000000001, "nested": {"size": 1}}"#, &[]).unwrap();
         assert_eq!(sample.price.get(), "19.990000000000000000001");
         assert!(sample.nested.is_some());
     }
 
     #[test]
     fn every_unknown_field_is_named() {
-        let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": []}"#;
+        let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
         assert_eq!(fields(body), (Code::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()]));
     }
 

@@ -171,11 +171,7 @@ impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
         let Err(until) = self.limiter.check_key(key) else { return Ok(()) };
         let wait = until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1;
         let (name, burst) = (self.name, u64::from(self.per_second) * 2);
-        Err(RateLimited {
-            policy: format!("\"{name}\";q={burst};w=2"),
-            state: format!("\"{name}\";r=0;t={wait}"),
-            wait,
-        })
+        Err(RateLimited { policy: format!("\"{name}\";q={burst};w=2"), state: format!("\"{name}\";r=0;t={wait}"), wait })
     }
 }
 

@@ -74,6 +74,12 @@ impl Writer {
         outcome.await.unwrap_or(Err(CommitError::Unknown))
     }
 
+    /// Whether the task that applies commits is there.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     /// How many commits wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
