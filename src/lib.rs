@@ -3,6 +3,8 @@
 //! `ARCHITECTURE.md` walks one request through these modules.
 
 pub mod actors;
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;

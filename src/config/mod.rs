@@ -34,7 +34,7 @@ pub use http::{CorsSettings, HttpSettings};
 pub use limits::LimitsSettings;
 pub use net::{IpNet, IpNetError};
 pub use orders::OrdersSettings;
-pub use shop::{CatalogSettings, Currency, ShopSettings};
+pub use shop::{CatalogSettings, ShopSettings};
 pub use store::{StoreKind, StoreSettings};
 pub use telemetry::{LogFormat, TelemetrySettings};
 

@@ -3,6 +3,7 @@ use serde::Deserialize;
 
 use super::text::TomlText;
 use super::values;
+use crate::domain::money::Currency;
 
 /// The shop as a whole.
 #[derive(Clone, Debug, Deserialize)]
@@ -13,28 +14,10 @@ pub struct ShopSettings {
     pub currency: Currency,
 }
 
-/// A currency that prices can be held in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Currency {
-    /// ISO 4217 code.
-    pub code: &'static str,
-    /// Decimals of its minor unit: 2 for USD, 0 for JPY.
-    pub exponent: u32,
-}
-
-impl Currency {
-    /// Looks a code up; codes without a minor unit (gold, "no currency") are refused.
-    #[must_use]
-    pub fn from_code(code: &str) -> Option<Self> {
-        let currency = iso_currency::Currency::from_code(code)?;
-        Some(Self { code: currency.code(), exponent: u32::from(currency.exponent()?) })
-    }
-}
-
 impl ShopSettings {
     pub(super) fn write(&self, out: &mut TomlText) {
         out.section("shop");
-        out.text("currency", self.currency.code);
+        out.text("currency", self.currency.code());
     }
 }
 
@@ -55,21 +38,5 @@ impl CatalogSettings {
         out.section("catalog");
         out.plain("public_read", self.public_read);
         out.plain("low_stock_threshold", self.low_stock_threshold);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Currency;
-
-    #[test]
-    fn currencies_have_their_decimals() {
-        let exponent = |code| Currency::from_code(code).map(|currency| currency.exponent);
-        assert_eq!(exponent("USD"), Some(2));
-        assert_eq!(exponent("JPY"), Some(0));
-        assert_eq!(exponent("BHD"), Some(3));
-        for refused in ["XAU", "XXX", "XTS", "usd", "", "EURO"] {
-            assert_eq!(exponent(refused), None, "{refused}");
-        }
     }
 }

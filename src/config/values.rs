@@ -12,7 +12,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::net::IpNet;
-use super::shop::Currency;
+use crate::domain::money::Currency;
 
 const SOCKET_ADDR: &str = "an IP address and port, such as 127.0.0.1:8080";
 
@@ -118,7 +118,7 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, 
 
 pub(super) fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
     let wanted = "a currency that prices can be held in; use an ISO 4217 code such as USD";
-    read(deserializer, Currency::from_code, wanted)
+    read(deserializer, |code| code.parse().ok(), wanted)
 }
 
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {

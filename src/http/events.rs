@@ -4,7 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{
+    broadcast::{Receiver, error::RecvError},
+    watch,
+};
 
 use super::{answer::Answer, problem::ProblemDetails, services::Caller, services::Services};
 use crate::{
@@ -48,7 +51,8 @@ async fn feed(request: HttpRequest) -> Answer {
             Err(_) => 0,
         },
     };
-    let listener = Listener { services: Arc::clone(services), caller, live, position, behind: true, ready: VecDeque::new() };
+    let (services, stopping) = (Arc::clone(services), services.stopping.clone());
+    let listener = Listener { services, caller, live, position, behind: true, ready: VecDeque::new(), stopping };
     let greeting = stream::once(async { Ok(web::Bytes::from_static(b": souk\n\n")) });
     let events = stream::unfold(listener, async |mut listener| listener.next().await.map(|text| (Ok(text), listener)));
     let body = futures_util::StreamExt::chain(greeting, events);
@@ -69,6 +73,7 @@ struct Listener {
     /// Whether the store may have events that were not looked at.
     behind: bool,
     ready: VecDeque<web::Bytes>,
+    stopping: watch::Receiver<bool>,
 }
 
 impl Listener {
@@ -82,12 +87,17 @@ impl Listener {
                 self.catch_up().await.ok()?;
                 continue;
             }
-            match tokio::time::timeout(KEEP_ALIVE, self.live.recv()).await {
-                Ok(Ok(batch)) => self.take(&batch),
-                Ok(Err(RecvError::Lagged(_))) => self.behind = true,
-                Ok(Err(RecvError::Closed)) => return None,
-                Err(_) if self.is_over() => return None,
-                Err(_) => return Some(web::Bytes::from_static(b": alive\n\n")),
+            tokio::select! {
+                batch = self.live.recv() => match batch {
+                    Ok(batch) => self.take(&batch),
+                    Err(RecvError::Lagged(_)) => self.behind = true,
+                    Err(RecvError::Closed) => return None,
+                },
+                // The node stops; whoever listens goes on at another one.
+                _ = self.stopping.changed() => return None,
+                () = tokio::time::sleep(KEEP_ALIVE) => {
+                    return (!self.is_over()).then(|| web::Bytes::from_static(b": alive\n\n"));
+                }
             }
         }
     }
@@ -108,11 +118,11 @@ impl Listener {
         self.position = events.last().map_or(self.position, |last| last.position.max(self.position));
     }
 
-    /// Whether the token that opened the feed is no longer good, or the node is stopping.
+    /// Whether the token that opened the feed is no longer good.
     fn is_over(&self) -> bool {
         let ended =
             |caller: &Caller| caller.expires_at <= self.services.clock.now() || self.services.revoked.contains(caller.session_id);
-        self.services.is_stopping() || self.caller.as_ref().is_some_and(ended)
+        self.caller.as_ref().is_some_and(ended)
     }
 }
 

@@ -3,7 +3,7 @@
 use actix::Addr;
 use actix_web::{HttpRequest, http::StatusCode, web};
 use futures_util::StreamExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
@@ -34,7 +34,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// What an import did.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ImportReport {
     /// Lines that made a new product.
     pub created: u64,
@@ -47,11 +47,14 @@ pub struct ImportReport {
 }
 
 /// A line that was refused.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LineError {
-    line: u64,
-    code: &'static str,
-    message: String,
+    /// Its number in the file, from 1.
+    pub line: u64,
+    /// One of the closed list of codes.
+    pub code: String,
+    /// What was wrong, and what to do.
+    pub message: String,
 }
 
 /// Applies lines in batches and counts what comes of them.
@@ -126,7 +129,7 @@ impl Importer {
             Err(error) => {
                 self.report.failed += 1;
                 if self.report.errors.len() < MAX_ERRORS {
-                    let (code, message) = (error.code.as_str(), error.detail.into_owned());
+                    let (code, message) = (error.code.as_str().to_owned(), error.detail.into_owned());
                     self.report.errors.push(LineError { line: outcome.number, code, message });
                 }
             }

@@ -1,18 +1,11 @@
 //! What the routes work with, and what a request brings along: its caller and its time.
 
-use std::{
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use actix::Addr;
 use actix_web::{HttpRequest, http::header, web};
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
+use tokio::sync::watch;
 
 use super::{metrics::Metrics, token::Tokens};
 use crate::{
@@ -63,8 +56,8 @@ pub struct Services {
     pub limits: RateLimits,
     /// Figures for Prometheus.
     pub metrics: Metrics,
-    /// Set when the node begins to stop.
-    pub stopping: AtomicBool,
+    /// Becomes true when the node begins to stop.
+    pub stopping: watch::Receiver<bool>,
 }
 
 /// Settings of the HTTP side.
@@ -277,7 +270,7 @@ impl Services {
     /// Whether the node has begun to stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        *self.stopping.borrow()
     }
 }
 

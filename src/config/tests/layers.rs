@@ -21,7 +21,7 @@ fn defaults() {
     assert_eq!(settings.http.request_timeout, Duration::from_secs(5));
     assert!(settings.http.trusted_proxies.is_empty());
     assert!(settings.http.cors.allowed_origins.is_empty());
-    assert_eq!((settings.shop.currency.code, settings.shop.currency.exponent), ("USD", 2));
+    assert_eq!((settings.shop.currency.code(), settings.shop.currency.decimals()), ("USD", 2));
     assert!(settings.catalog.public_read);
     assert_eq!(settings.catalog.low_stock_threshold, 5);
     assert_eq!(settings.store.kind, StoreKind::Embedded);
@@ -184,7 +184,7 @@ fn every_kind_of_value_is_read_from_the_environment() {
     assert_eq!(settings.http.workers, 3);
     assert_eq!(settings.http.max_body, 1 << 20);
     assert_eq!(settings.http.request_timeout, Duration::from_millis(500));
-    assert_eq!((settings.shop.currency.code, settings.shop.currency.exponent), ("JPY", 0));
+    assert_eq!((settings.shop.currency.code(), settings.shop.currency.decimals()), ("JPY", 0));
     assert!(!settings.catalog.public_read);
     assert_eq!(settings.store.path.to_str(), Some("/srv/souk"));
     assert_eq!(settings.auth.ed25519_key_file.unwrap().to_str(), Some("key.pem"));
