@@ -148,6 +148,17 @@ pub struct News {
     pub events: Vec<Published>,
 }
 
+impl News {
+    /// Adds what has changed after it.
+    pub(crate) fn append(&mut self, later: Self) {
+        self.carts.extend(later.carts);
+        self.products.extend(later.products);
+        self.stock.extend(later.stock);
+        self.revoked.extend(later.revoked);
+        self.events.extend(later.events);
+    }
+}
+
 /// An event with nothing but its place missing.
 pub(crate) fn event(fact: Fact, commit: &Commit) -> Event {
     Event::new(fact, commit.at, commit.trace.clone())

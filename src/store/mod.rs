@@ -47,6 +47,15 @@ pub enum ApplyError {
     Unknown,
 }
 
+impl From<ApplyError> for CommitError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Unavailable => Self::Unavailable,
+            ApplyError::Unknown => Self::Unknown,
+        }
+    }
+}
+
 /// A read that could not be done. The reason was logged where it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store is not available")]

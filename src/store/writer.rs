@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Applied, ApplyError, Store,
+    Applied, Store,
     commit::{Commit, CommitError, News, Outcome},
 };
 
@@ -127,7 +127,6 @@ async fn apply(store: &dyn Store, observer: &dyn Observer, commits: Arc<[Commit]
             observer.committed(&news);
             outcomes
         }
-        Err(ApplyError::Unavailable) => vec![Err(CommitError::Unavailable); count],
-        Err(ApplyError::Unknown) => vec![Err(CommitError::Unknown); count],
+        Err(error) => vec![Err(error.into()); count],
     }
 }

@@ -1,1 +1,182 @@
-//! SQLite.
+//! The embedded engine: SQLite, in a folder of this process alone.
+//!
+//! One thread has the connection that writes: a batch is one transaction. Two more answer reads, each from a snapshot that is taken
+//! when the read begins, and so holds everything acknowledged before.
+
+mod flush;
+mod load;
+mod open;
+mod read;
+mod rows;
+mod schema;
+mod threads;
+mod write;
+
+use std::{path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+pub use self::open::OpenError;
+use self::{
+    read::{Query, Reader},
+    threads::Threads,
+    write::{Batch, REMEMBERED_FOR, Writer},
+};
+use super::{Applied, ApplyError, Commit, Store, Unavailable};
+use crate::{
+    domain::{
+        account::{Email, Session, User},
+        cart::{Cart, Owner},
+        clock::{Clock, SystemClock, Timestamp},
+        ids::{EventId, ProductId, SessionId, UserId},
+        money::Currency,
+        product::Product,
+        stock::{Movement, StockLevel},
+    },
+    messages::{
+        change::{IdempotencyKey, Remembered},
+        events::Published,
+    },
+};
+
+/// Threads that answer reads.
+const READERS: usize = 2;
+
+/// Most reads that wait for a thread; whoever asks beyond them waits for a place.
+const MAX_WAITING_READS: usize = 1024;
+
+/// Most batches that wait. The batching writer sends one at a time.
+const MAX_WAITING_BATCHES: usize = 4;
+
+/// How to open the store.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// The folder, made when it is not there. One process at a time has it.
+    pub dir: PathBuf,
+    /// The currency of every price in it, for good.
+    pub currency: Currency,
+    /// Stock that falls to this or below is told as low.
+    pub low_stock: u64,
+}
+
+/// The embedded store.
+///
+/// Dropping it does the same as [`Store::close`], while blocking the thread.
+pub struct SqliteStore {
+    // Readers end before the writer, which then finds nobody in its way when it takes the log into the database.
+    readers: Threads<Query>,
+    writer: Threads<Batch>,
+    currency: Currency,
+}
+
+impl SqliteStore {
+    /// Opens the store. Blocks while it reads files.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or holds something else; see [`OpenError`].
+    pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
+        let SqliteOptions { dir, currency, low_stock } = options;
+        let opened = open::open(&dir, currency, READERS)?;
+        let writer = Writer::new(opened.writer, opened.database, opened.lock, low_stock).map_err(OpenError::broken(&dir))?;
+        let readers = opened.readers.into_iter().map(Reader).collect();
+        Ok(Self {
+            readers: Threads::start("souk-read", readers, MAX_WAITING_READS).map_err(OpenError::folder(&dir))?,
+            writer: Threads::start("souk-write", vec![writer], MAX_WAITING_BATCHES).map_err(OpenError::folder(&dir))?,
+            currency,
+        })
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        read::ask(&self.readers, query).await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
+        let (reply, applied) = oneshot::channel();
+        self.writer.send(Batch { commits: batch, reply }).await.map_err(|_| ApplyError::Unavailable)?;
+        // The writer drops a reply only when it fails in the middle of its work.
+        applied.await.unwrap_or(Err(ApplyError::Unknown))
+    }
+
+    async fn cart(&self, owner: UserId) -> Result<Option<Cart>, Unavailable> {
+        let shop = self.currency;
+        self.ask(move |connection| read::cart(connection, owner, shop)).await
+    }
+
+    async fn carts_untouched_since(&self, before: Timestamp, limit: u32) -> Result<Vec<Owner>, Unavailable> {
+        self.ask(move |connection| read::carts_untouched_since(connection, before, limit)).await
+    }
+
+    async fn products(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+        let shop = self.currency;
+        self.ask(move |connection| read::products(connection, after, limit, shop)).await
+    }
+
+    async fn product(&self, id: ProductId) -> Result<Option<(Product, StockLevel)>, Unavailable> {
+        let shop = self.currency;
+        self.ask(move |connection| read::product(connection, id, shop)).await
+    }
+
+    async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable> {
+        self.ask(move |connection| read::movements(connection, id, before, limit)).await
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>, Unavailable> {
+        self.ask(move |connection| read::user(connection, id)).await
+    }
+
+    async fn user_by_email(&self, email: &Email) -> Result<Option<User>, Unavailable> {
+        let email = email.clone();
+        self.ask(move |connection| read::user_by_email(connection, &email)).await
+    }
+
+    async fn has_admin(&self) -> Result<bool, Unavailable> {
+        self.ask(read::has_admin).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<Session>, Unavailable> {
+        self.ask(move |connection| read::session(connection, id)).await
+    }
+
+    async fn live_sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>, Unavailable> {
+        self.ask(move |connection| read::live_sessions(connection, user, now)).await
+    }
+
+    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>, Unavailable> {
+        self.ask(move |connection| read::revoked_since(connection, since)).await
+    }
+
+    async fn remembered(&self, key: &IdempotencyKey) -> Result<Option<([u8; 32], Remembered)>, Unavailable> {
+        let (owner, key) = (key.owner, key.key.clone());
+        let forgotten = SystemClock.now().minus(REMEMBERED_FOR);
+        self.ask(move |connection| read::remembered(connection, owner, &key, forgotten)).await
+    }
+
+    async fn events_after(&self, position: u64, limit: u32) -> Result<Vec<Published>, Unavailable> {
+        self.ask(move |connection| read::events_after(connection, position, limit)).await
+    }
+
+    async fn event_position(&self, id: EventId) -> Result<Option<u64>, Unavailable> {
+        self.ask(move |connection| read::event_position(connection, id)).await
+    }
+
+    async fn last_position(&self) -> Result<u64, Unavailable> {
+        self.ask(read::last_position).await
+    }
+
+    async fn ping(&self) -> Result<(), Unavailable> {
+        self.ask(read::ping).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,195 @@
+//! Writes what was decided, inside the writer's transaction.
+
+use rusqlite::{Connection, params};
+
+use super::rows::{self, IdText, Lines, TextBytes, json};
+use crate::{messages::events::Published, store::batch::WriteSet};
+
+/// Writes everything in `writes`; `published` are its events, rendered.
+pub(super) fn flush(connection: &Connection, writes: &WriteSet, published: &[Published]) -> rusqlite::Result<()> {
+    carts(connection, writes)?;
+    products(connection, writes)?;
+    stock(connection, writes)?;
+    movements(connection, writes)?;
+    users(connection, writes)?;
+    sessions(connection, writes)?;
+    remembered(connection, writes)?;
+    outbox(connection, writes, published)
+}
+
+fn carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT INTO carts (owner_id, guest, version, lines, updated_at, merged_into, abandoned) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+         ON CONFLICT (owner_id) DO UPDATE SET guest = excluded.guest, version = excluded.version, lines = excluded.lines, \
+         updated_at = excluded.updated_at, merged_into = excluded.merged_into, abandoned = excluded.abandoned",
+    )?;
+    for cart in writes.carts.values() {
+        put.execute(params![
+            IdText::new(cart.owner.id.as_uuid()),
+            cart.owner.guest,
+            cart.version,
+            json(&Lines(&cart.lines))?,
+            cart.updated_at.as_millis(),
+            cart.merged_into.map(|id| IdText::new(id.as_uuid())),
+            cart.abandoned,
+        ])?;
+    }
+    Ok(())
+}
+
+fn products(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    release_skus(connection, writes)?;
+    let mut put = connection.prepare_cached(
+        "INSERT INTO products (id, sku, name, description, price, currency, category, tags, image_url, attributes, version, \
+         created_at, updated_at, deleted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+         ON CONFLICT (id) DO UPDATE SET sku = excluded.sku, name = excluded.name, description = excluded.description, \
+         price = excluded.price, currency = excluded.currency, category = excluded.category, tags = excluded.tags, \
+         image_url = excluded.image_url, attributes = excluded.attributes, version = excluded.version, \
+         created_at = excluded.created_at, updated_at = excluded.updated_at, deleted = excluded.deleted",
+    )?;
+    for product in writes.products.values() {
+        let facts = &product.facts;
+        put.execute(params![
+            IdText::new(product.id.as_uuid()),
+            facts.sku,
+            facts.name,
+            facts.description,
+            facts.price.minor(),
+            facts.price.currency().code(),
+            facts.category,
+            json(&facts.tags)?,
+            facts.image_url,
+            json(&facts.attributes)?,
+            product.version,
+            product.created_at.as_millis(),
+            product.updated_at.as_millis(),
+            product.deleted,
+        ])?;
+    }
+    Ok(())
+}
+
+/// Takes each sku from the product that gives it up in this same batch, which is written later and may come after.
+fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    if writes.products.len() < 2 {
+        return Ok(());
+    }
+    let sql = "UPDATE products SET sku = NULL WHERE sku = ?1 AND deleted = 0 AND id <> ?2";
+    for product in writes.products.values().filter(|product| !product.deleted) {
+        if let Some(sku) = &product.facts.sku {
+            connection.prepare_cached(sql)?.execute(params![sku, IdText::new(product.id.as_uuid())])?;
+        }
+    }
+    Ok(())
+}
+
+fn stock(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT INTO stock (product_id, on_hand, reserved, version, last_movement) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (product_id) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved, \
+         version = excluded.version, last_movement = excluded.last_movement",
+    )?;
+    for level in writes.stock.values() {
+        let id = IdText::new(level.product_id.as_uuid());
+        put.execute(params![id, level.on_hand, level.reserved, level.version, level.last_movement])?;
+    }
+    Ok(())
+}
+
+fn movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO movements (product_id, sequence, kind, on_hand_delta, reserved_delta, order_id, reference, reason, at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    for movement in &writes.movements {
+        insert.execute(params![
+            IdText::new(movement.product_id.as_uuid()),
+            movement.sequence,
+            movement.delta.kind.as_str(),
+            movement.delta.on_hand,
+            movement.delta.reserved,
+            movement.order_id.map(|id| IdText::new(id.as_uuid())),
+            movement.reference,
+            movement.reason,
+            movement.at.as_millis(),
+        ])?;
+    }
+    Ok(())
+}
+
+fn users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+         ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, role = excluded.role, \
+         password_hash = excluded.password_hash, created_at = excluded.created_at, version = excluded.version, \
+         events = excluded.events",
+    )?;
+    for user in writes.users.values() {
+        put.execute(params![
+            IdText::new(user.id.as_uuid()),
+            user.email.as_str(),
+            user.name,
+            user.role.as_str(),
+            user.password_hash,
+            user.created_at.as_millis(),
+            user.version,
+            user.events,
+        ])?;
+    }
+    Ok(())
+}
+
+fn sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT INTO sessions (id, user_id, refresh_hash, created_at, expires_at, revoked_at, version) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+         ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, refresh_hash = excluded.refresh_hash, \
+         created_at = excluded.created_at, expires_at = excluded.expires_at, revoked_at = excluded.revoked_at, \
+         version = excluded.version",
+    )?;
+    for session in writes.sessions.values() {
+        put.execute(params![
+            IdText::new(session.id.as_uuid()),
+            IdText::new(session.user_id.as_uuid()),
+            session.refresh_hash,
+            session.created_at.as_millis(),
+            session.expires_at.as_millis(),
+            session.revoked_at.map(|at| at.as_millis()),
+            session.version,
+        ])?;
+    }
+    Ok(())
+}
+
+/// A key that stands here already is one that is honoured no longer.
+fn remembered(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT OR REPLACE INTO idempotency_keys (owner_id, key, fingerprint, status, body, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for (key, answer, at) in &writes.remembered {
+        let owner = IdText::new(key.owner.as_uuid());
+        put.execute(params![owner, key.key, key.fingerprint, answer.status, &*answer.body, at.as_millis()])?;
+    }
+    Ok(())
+}
+
+fn outbox(connection: &Connection, writes: &WriteSet, published: &[Published]) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO outbox (position, id, type, subject, audience, owner_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for (event, place) in writes.events.iter().zip(published) {
+        let (audience, owner) = rows::audience(place.audience);
+        insert.execute(params![
+            place.position,
+            IdText::new(place.id.as_uuid()),
+            place.kind,
+            IdText::new(event.fact.subject()),
+            audience,
+            owner,
+            TextBytes(&place.body),
+        ])?;
+    }
+    Ok(())
+}

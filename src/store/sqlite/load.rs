@@ -1,0 +1,78 @@
+//! What a batch touches, as the store holds it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use uuid::Uuid;
+
+use super::{
+    read,
+    rows::{self, IdText},
+};
+use crate::{
+    domain::{clock::Timestamp, stock::StockLevel},
+    store::batch::{Loaded, Touched},
+};
+
+/// Loads what `touched` names, without the keys that were first used at `forgotten` or before.
+pub(super) fn load(connection: &Connection, touched: &Touched, forgotten: Timestamp) -> rusqlite::Result<Loaded> {
+    let mut loaded = Loaded {
+        carts: versions(connection, "SELECT version FROM carts WHERE owner_id = ?1", &touched.carts, |id| id.as_uuid())?,
+        products: versions(connection, "SELECT version FROM products WHERE id = ?1", &touched.products, |id| id.as_uuid())?,
+        users: versions(connection, "SELECT version FROM users WHERE id = ?1", &touched.users, |id| id.as_uuid())?,
+        sessions: versions(connection, "SELECT version FROM sessions WHERE id = ?1", &touched.sessions, |id| id.as_uuid())?,
+        skus: holders(connection, "SELECT id FROM products WHERE sku = ?1 AND deleted = 0", &touched.skus)?,
+        emails: holders(connection, "SELECT id FROM users WHERE email = ?1", &touched.emails)?,
+        ..Loaded::default()
+    };
+    stock(connection, touched, &mut loaded)?;
+    for key in &touched.keys {
+        if let Some(answer) = read::remembered(connection, key.0, &key.1, forgotten)? {
+            loaded.keys.insert(key.clone(), answer);
+        }
+    }
+    Ok(loaded)
+}
+
+fn versions<I: Copy + Eq + Hash>(
+    connection: &Connection,
+    sql: &str,
+    ids: &BTreeSet<I>,
+    uuid: impl Fn(I) -> Uuid,
+) -> rusqlite::Result<HashMap<I, u64>> {
+    let mut found = HashMap::with_capacity(ids.len());
+    if ids.is_empty() {
+        return Ok(found);
+    }
+    let mut select = connection.prepare_cached(sql)?;
+    for id in ids {
+        if let Some(version) = select.query_row([IdText::new(uuid(*id))], |row| row.get(0)).optional()? {
+            found.insert(*id, version);
+        }
+    }
+    Ok(found)
+}
+
+fn holders<I: From<Uuid>>(connection: &Connection, sql: &str, names: &BTreeSet<String>) -> rusqlite::Result<HashMap<String, I>> {
+    let mut found = HashMap::with_capacity(names.len());
+    for name in names {
+        if let Some(id) = connection.prepare_cached(sql)?.query_row([name], |row| rows::id(row, 0)).optional()? {
+            found.insert(name.clone(), id);
+        }
+    }
+    Ok(found)
+}
+
+fn stock(connection: &Connection, touched: &Touched, loaded: &mut Loaded) -> rusqlite::Result<()> {
+    let sql = "SELECT on_hand, reserved, version, last_movement FROM stock WHERE product_id = ?1";
+    for id in &touched.stock {
+        let read = |row: &Row<'_>| rows::stock_level(row, 0, *id);
+        let level: Option<StockLevel> =
+            connection.prepare_cached(sql)?.query_row([IdText::new(id.as_uuid())], read).optional()?;
+        loaded.stock.extend(level.map(|level| (*id, level)));
+    }
+    Ok(())
+}

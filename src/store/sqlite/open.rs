@@ -1,0 +1,187 @@
+//! Opening the folder: who may use it, and how each connection to the database is set up.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use super::schema;
+use crate::domain::money::Currency;
+
+/// The database, in the store's folder.
+const DATABASE: &str = "souk.db";
+
+/// The file whose lock says that the folder is in use.
+const LOCK: &str = "souk.lock";
+
+/// How long a connection waits for another. The one writer meets no other writer; this is for what an operator does by hand.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The write-ahead log is taken into the database when it has this many pages of 4 KiB.
+const CHECKPOINT_PAGES: i64 = 4000;
+
+/// To this many bytes the write-ahead log is cut when a burst has made it longer.
+const LOG_BYTES: i64 = 64 * 1024 * 1024;
+
+/// KiB of pages that the writer keeps.
+const WRITER_CACHE: i64 = 8 * 1024;
+
+/// KiB of pages that a reader keeps.
+const READER_CACHE: i64 = 2 * 1024;
+
+/// More statements than there are, so that each is compiled once.
+const STATEMENTS: usize = 64;
+
+/// Why a folder could not be opened. Each says in one line what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder or a file in it cannot be made, read or locked.
+    #[error("cannot use {} as the store's folder: {source}; set store.path to a folder that souk may write to", dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("another souk is using {}; stop it first, or use --server to send the work to it", dir.display())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Its prices are in another currency.
+    #[error(
+        "the prices in {} are in {held}, but shop.currency is {wanted:?}; set it to {held}, or set store.path to another folder",
+        dir.display()
+    )]
+    Currency {
+        /// The folder.
+        dir: PathBuf,
+        /// The currency it holds.
+        held: String,
+        /// The currency asked for.
+        wanted: Currency,
+    },
+    /// A newer souk has written it.
+    #[error(
+        "the data in {} has schema version {found}, and this souk knows versions up to {known}; start the souk that wrote it, or a newer one",
+        dir.display()
+    )]
+    Newer {
+        /// The folder.
+        dir: PathBuf,
+        /// The version found.
+        found: i64,
+        /// The newest version known.
+        known: usize,
+    },
+    /// The database cannot be read or written.
+    #[error("cannot open the database in {}: {reason}; restore the folder from a backup, or set store.path to another one", dir.display())]
+    Broken {
+        /// The folder.
+        dir: PathBuf,
+        /// What the database says.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    /// Makes a database's error one of opening `dir`.
+    pub(super) fn broken(dir: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
+        |error| Self::Broken { dir: dir.to_owned(), reason: error.to_string() }
+    }
+
+    /// Makes a file's error one of opening `dir`.
+    pub(super) fn folder(dir: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Folder { dir: dir.to_owned(), source }
+    }
+}
+
+/// A folder that is this process's alone, with an open database.
+pub(super) struct Opened {
+    /// Where to connect to again.
+    pub(super) database: PathBuf,
+    /// The connection that writes.
+    pub(super) writer: Connection,
+    /// Connections that read.
+    pub(super) readers: Vec<Connection>,
+    /// Held for as long as the folder is in use.
+    pub(super) lock: File,
+}
+
+/// Opens `dir`, made when it is not there.
+pub(super) fn open(dir: &Path, currency: Currency, readers: usize) -> Result<Opened, OpenError> {
+    make_folder(dir).map_err(OpenError::folder(dir))?;
+    let lock = lock(dir)?;
+    let database = dir.join(DATABASE);
+    make_private(&database).map_err(OpenError::folder(dir))?;
+    let mut writer = connect_to_write(&database).map_err(OpenError::broken(dir))?;
+    schema::prepare(&mut writer, currency, dir)?;
+    let readers = (0..readers).map(|_| connect_to_read(&database)).collect::<Result<_, _>>().map_err(OpenError::broken(dir))?;
+    Ok(Opened { database, writer, readers, lock })
+}
+
+/// A connection that writes, durably.
+pub(super) fn connect_to_write(database: &Path) -> rusqlite::Result<Connection> {
+    let connection = connect(database, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE)?;
+    let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    if mode != "wal" {
+        let reason = "this file system cannot share the memory that a write-ahead log needs".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(reason)));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    Ok(connection)
+}
+
+fn connect_to_read(database: &Path) -> rusqlite::Result<Connection> {
+    connect(database, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE)
+}
+
+fn connect(database: &Path, access: OpenFlags, cache_kib: i64) -> rusqlite::Result<Connection> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(database, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    Ok(connection)
+}
+
+/// Makes the folder for its owner alone, and makes sure that it is still there after a power failure.
+fn make_folder(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)?;
+    match std::path::absolute(dir)?.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let file = make_private(&dir.join(LOCK)).map_err(OpenError::folder(dir))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(OpenError::folder(dir)(error)),
+    }
+}
+
+/// Opens a file, made when it is not there for its owner alone. SQLite gives its own files the same rights as the database.
+fn make_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}

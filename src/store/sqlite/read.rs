@@ -1,0 +1,195 @@
+//! Reads: what is asked, and the threads that answer.
+
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use tokio::sync::oneshot;
+
+use super::{
+    rows::{self, IdText, clamped},
+    threads::{Threads, Worker},
+};
+use crate::{
+    domain::{
+        account::{Email, Session, User},
+        cart::{Cart, Owner},
+        clock::Timestamp,
+        ids::{EventId, ProductId, SessionId, UserId},
+        money::Currency,
+        product::Product,
+        stock::{Movement, StockLevel},
+    },
+    messages::{change::Remembered, events::Published},
+    store::Unavailable,
+};
+
+/// A read that waits for a thread.
+pub(super) type Query = Box<dyn FnOnce(&Connection) + Send>;
+
+/// A connection that answers reads.
+pub(super) struct Reader(pub(super) Connection);
+
+impl Worker for Reader {
+    type Job = Query;
+
+    fn work(&mut self, query: Query) {
+        query(&self.0);
+    }
+
+    fn finish(self) {}
+}
+
+/// Has a thread do `query`. What the caller no longer waits for is not begun.
+pub(super) async fn ask<T: Send + 'static>(
+    readers: &Threads<Query>,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, Unavailable> {
+    let (reply, answer) = oneshot::channel();
+    let query: Query = Box::new(move |connection| {
+        if reply.is_closed() {
+            return;
+        }
+        let result = query(connection).map_err(|error| {
+            tracing::error!(%error, "a read from the embedded store failed");
+            Unavailable
+        });
+        // Whoever asked may have gone.
+        drop(reply.send(result));
+    });
+    readers.send(query).await.map_err(|_| Unavailable)?;
+    answer.await.unwrap_or(Err(Unavailable))
+}
+
+macro_rules! products {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, p.tags, p.image_url, p.attributes, \
+             p.version, p.created_at, p.updated_at, p.deleted, s.on_hand, s.reserved, s.version, s.last_movement \
+             FROM products p LEFT JOIN stock s ON s.product_id = p.id ",
+            $rest
+        )
+    };
+}
+
+macro_rules! users {
+    ($rest:literal) => {
+        concat!("SELECT id, email, name, role, password_hash, created_at, version, events FROM users ", $rest)
+    };
+}
+
+macro_rules! sessions {
+    ($rest:literal) => {
+        concat!("SELECT id, user_id, refresh_hash, created_at, expires_at, revoked_at, version FROM sessions ", $rest)
+    };
+}
+
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[&dyn ToSql],
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    connection.prepare_cached(sql)?.query_row(parameters, read).optional()
+}
+
+fn many<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[&dyn ToSql],
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map(parameters, read)?.collect()
+}
+
+pub(super) fn cart(connection: &Connection, owner: UserId, shop: Currency) -> rusqlite::Result<Option<Cart>> {
+    let sql = "SELECT owner_id, guest, version, lines, updated_at, merged_into, abandoned FROM carts WHERE owner_id = ?1";
+    one(connection, sql, &[&IdText::new(owner.as_uuid())], |row| rows::cart(row, shop))
+}
+
+pub(super) fn carts_untouched_since(connection: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<Vec<Owner>> {
+    let sql = "SELECT owner_id, guest FROM carts \
+               WHERE lines <> '[]' AND abandoned = 0 AND merged_into IS NULL AND updated_at < ?1 ORDER BY updated_at LIMIT ?2";
+    many(connection, sql, &[&before.as_millis(), &limit], rows::owner)
+}
+
+pub(super) fn products(
+    connection: &Connection,
+    after: Option<ProductId>,
+    limit: u32,
+    shop: Currency,
+) -> rusqlite::Result<Vec<(Product, StockLevel)>> {
+    let sql = products!("WHERE p.deleted = 0 AND p.id > ?1 ORDER BY p.id LIMIT ?2");
+    let after = after.map(|id| IdText::new(id.as_uuid()));
+    // Every id comes after the empty text.
+    let after: &dyn ToSql = after.as_ref().map_or(&"", |id| id);
+    many(connection, sql, &[after, &limit], |row| rows::product(row, shop))
+}
+
+pub(super) fn product(connection: &Connection, id: ProductId, shop: Currency) -> rusqlite::Result<Option<(Product, StockLevel)>> {
+    one(connection, products!("WHERE p.id = ?1"), &[&IdText::new(id.as_uuid())], |row| rows::product(row, shop))
+}
+
+pub(super) fn movements(
+    connection: &Connection,
+    id: ProductId,
+    before: Option<u64>,
+    limit: u32,
+) -> rusqlite::Result<Vec<Movement>> {
+    let sql = "SELECT sequence, kind, on_hand_delta, reserved_delta, order_id, reference, reason, at FROM movements \
+               WHERE product_id = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3";
+    let before = before.map_or(i64::MAX, clamped);
+    many(connection, sql, &[&IdText::new(id.as_uuid()), &before, &limit], |row| rows::movement(row, id))
+}
+
+pub(super) fn user(connection: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
+    one(connection, users!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::user)
+}
+
+pub(super) fn user_by_email(connection: &Connection, email: &Email) -> rusqlite::Result<Option<User>> {
+    one(connection, users!("WHERE email = ?1"), &[&email.as_str()], rows::user)
+}
+
+pub(super) fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM users WHERE role = 'admin'")?.exists([])
+}
+
+pub(super) fn session(connection: &Connection, id: SessionId) -> rusqlite::Result<Option<Session>> {
+    one(connection, sessions!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::session)
+}
+
+pub(super) fn live_sessions(connection: &Connection, user: UserId, now: Timestamp) -> rusqlite::Result<Vec<Session>> {
+    let sql = sessions!("WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 ORDER BY id");
+    many(connection, sql, &[&IdText::new(user.as_uuid()), &now.as_millis()], rows::session)
+}
+
+pub(super) fn revoked_since(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<SessionId>> {
+    let sql = "SELECT id FROM sessions WHERE revoked_at >= ?1 ORDER BY revoked_at";
+    many(connection, sql, &[&since.as_millis()], |row| rows::id(row, 0))
+}
+
+/// What is remembered for `key`, unless it was at `forgotten` or before.
+pub(super) fn remembered(
+    connection: &Connection,
+    owner: UserId,
+    key: &str,
+    forgotten: Timestamp,
+) -> rusqlite::Result<Option<([u8; 32], Remembered)>> {
+    let sql = "SELECT fingerprint, status, body FROM idempotency_keys WHERE owner_id = ?1 AND key = ?2 AND at > ?3";
+    one(connection, sql, &[&IdText::new(owner.as_uuid()), &key, &forgotten.as_millis()], rows::remembered)
+}
+
+pub(super) fn events_after(connection: &Connection, position: u64, limit: u32) -> rusqlite::Result<Vec<Published>> {
+    let sql = "SELECT position, id, type, audience, owner_id, body FROM outbox WHERE position > ?1 ORDER BY position LIMIT ?2";
+    many(connection, sql, &[&clamped(position), &limit], rows::published)
+}
+
+pub(super) fn event_position(connection: &Connection, id: EventId) -> rusqlite::Result<Option<u64>> {
+    let sql = "SELECT position FROM outbox WHERE id = ?1";
+    one(connection, sql, &[&IdText::new(id.as_uuid())], |row| row.get(0))
+}
+
+pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.prepare_cached("SELECT coalesce(max(position), 0) FROM outbox")?.query_row([], |row| row.get(0))
+}
+
+pub(super) fn ping(connection: &Connection) -> rusqlite::Result<()> {
+    connection.prepare_cached("SELECT value FROM meta WHERE name = 'currency'")?.query_row([], |_| Ok(()))
+}

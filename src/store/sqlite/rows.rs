@@ -1,0 +1,254 @@
+//! How the domain's types stand in rows, and back.
+
+use std::{borrow::Cow, error::Error};
+
+use bytes::Bytes;
+use rusqlite::{
+    Row, ToSql,
+    types::{ToSqlOutput, Type, ValueRef},
+};
+use serde::{Deserialize, Serialize, Serializer};
+use uuid::{Uuid, fmt::Hyphenated};
+
+use crate::{
+    domain::{
+        account::{Email, Role, Session, User},
+        cart::{Cart, Line, Owner},
+        clock::Timestamp,
+        ids::ProductId,
+        money::{Currency, Money},
+        product::{Product, ProductFacts},
+        stock::{Delta, Movement, MovementKind, StockLevel},
+    },
+    messages::{
+        change::Remembered,
+        events::{Audience, Published},
+    },
+};
+
+/// A UUID as text, without an allocation.
+pub(super) struct IdText([u8; Hyphenated::LENGTH]);
+
+impl IdText {
+    pub(super) fn new(id: Uuid) -> Self {
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+}
+
+impl ToSql for IdText {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
+}
+
+/// Bytes that are text, as JSON is.
+pub(super) struct TextBytes<'a>(pub(super) &'a [u8]);
+
+impl ToSql for TextBytes<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
+    }
+}
+
+/// A place to read from or up to, where everything beyond the largest integer is as far out as the largest.
+pub(super) fn clamped(place: u64) -> i64 {
+    i64::try_from(place).unwrap_or(i64::MAX)
+}
+
+/// A value as JSON.
+pub(super) fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// A cart's lines, as they are written.
+pub(super) struct Lines<'a>(pub(super) &'a [Line]);
+
+#[derive(Serialize)]
+struct WrittenLine<'a> {
+    product_id: ProductId,
+    name: &'a str,
+    quantity: u32,
+    price: i64,
+    currency: Currency,
+}
+
+#[derive(Deserialize)]
+struct ReadLine<'a> {
+    product_id: ProductId,
+    name: String,
+    quantity: u32,
+    price: i64,
+    #[serde(borrow)]
+    currency: Cow<'a, str>,
+}
+
+impl Serialize for Lines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|line| WrittenLine {
+            product_id: line.product_id,
+            name: &line.name,
+            quantity: line.quantity,
+            price: line.price.minor(),
+            currency: line.price.currency(),
+        }))
+    }
+}
+
+/// A cart, from the columns `owner_id, guest, version, lines, updated_at, merged_into, abandoned`; `shop` is the currency that
+/// prices are in, or nearly all of them.
+pub(super) fn cart(row: &Row<'_>, shop: Currency) -> rusqlite::Result<Cart> {
+    Ok(Cart {
+        owner: owner(row)?,
+        version: row.get(2)?,
+        lines: lines(text(row, 3)?, shop).map_err(unreadable(3))?,
+        updated_at: time(row, 4)?,
+        merged_into: optional_id(row, 5)?,
+        abandoned: row.get(6)?,
+    })
+}
+
+/// A cart's owner, from the columns `owner_id, guest`.
+pub(super) fn owner(row: &Row<'_>) -> rusqlite::Result<Owner> {
+    Ok(Owner { id: id(row, 0)?, guest: row.get(1)? })
+}
+
+fn lines(json: &str, shop: Currency) -> Result<Vec<Line>, Box<dyn Error + Send + Sync>> {
+    let read: Vec<ReadLine<'_>> = serde_json::from_str(json)?;
+    let line = |line: ReadLine<'_>| {
+        let price = money(line.price, &line.currency, shop)?;
+        Ok(Line { product_id: line.product_id, name: line.name, quantity: line.quantity, price })
+    };
+    read.into_iter().map(line).collect()
+}
+
+fn money(minor: i64, currency: &str, shop: Currency) -> Result<Money, Box<dyn Error + Send + Sync>> {
+    let currency = if currency == shop.code() { shop } else { currency.parse()? };
+    Ok(Money::from_minor(minor, currency)?)
+}
+
+/// A product, from the columns of its table in their order, with those of [`stock_level`] after them; `shop` as for [`cart`].
+pub(super) fn product(row: &Row<'_>, shop: Currency) -> rusqlite::Result<(Product, StockLevel)> {
+    let facts = ProductFacts {
+        sku: row.get(1)?,
+        name: row.get(2)?,
+        description: row.get(3)?,
+        price: money(row.get(4)?, text(row, 5)?, shop).map_err(unreadable(5))?,
+        category: row.get(6)?,
+        tags: serde_json::from_str(text(row, 7)?).map_err(|error| unreadable(7)(error.into()))?,
+        image_url: row.get(8)?,
+        attributes: serde_json::from_str(text(row, 9)?).map_err(|error| unreadable(9)(error.into()))?,
+    };
+    let product = Product {
+        id: id(row, 0)?,
+        facts,
+        version: row.get(10)?,
+        created_at: time(row, 11)?,
+        updated_at: time(row, 12)?,
+        deleted: row.get(13)?,
+    };
+    let never_moved = row.get_ref(14)? == ValueRef::Null;
+    let stock = if never_moved { StockLevel::none(product.id) } else { stock_level(row, 14, product.id)? };
+    Ok((product, stock))
+}
+
+/// A stock level, from the columns `on_hand, reserved, version, last_movement`, which begin at `first`.
+pub(super) fn stock_level(row: &Row<'_>, first: usize, product_id: ProductId) -> rusqlite::Result<StockLevel> {
+    Ok(StockLevel {
+        product_id,
+        on_hand: row.get(first)?,
+        reserved: row.get(first + 1)?,
+        version: row.get(first + 2)?,
+        last_movement: row.get(first + 3)?,
+    })
+}
+
+/// A movement, from the columns of its table in their order, without the first.
+pub(super) fn movement(row: &Row<'_>, product_id: ProductId) -> rusqlite::Result<Movement> {
+    let kind = MovementKind::from_word(text(row, 1)?).ok_or_else(|| unreadable(1)("no kind of movement".into()))?;
+    Ok(Movement {
+        product_id,
+        sequence: row.get(0)?,
+        delta: Delta { kind, on_hand: row.get(2)?, reserved: row.get(3)? },
+        order_id: optional_id(row, 4)?,
+        reference: row.get(5)?,
+        reason: row.get(6)?,
+        at: time(row, 7)?,
+    })
+}
+
+/// An account, from the columns of its table in their order.
+pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+    Ok(User {
+        id: id(row, 0)?,
+        email: Email::stored(row.get(1)?),
+        name: row.get(2)?,
+        role: Role::from_word(text(row, 3)?).ok_or_else(|| unreadable(3)("no role".into()))?,
+        password_hash: row.get(4)?,
+        created_at: time(row, 5)?,
+        version: row.get(6)?,
+        events: row.get(7)?,
+    })
+}
+
+/// A session, from the columns of its table in their order.
+pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
+    Ok(Session {
+        id: id(row, 0)?,
+        user_id: id(row, 1)?,
+        refresh_hash: row.get(2)?,
+        created_at: time(row, 3)?,
+        expires_at: time(row, 4)?,
+        revoked_at: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
+        version: row.get(6)?,
+    })
+}
+
+/// An answer to remember and its request's fingerprint, from the columns `fingerprint, status, body`.
+pub(super) fn remembered(row: &Row<'_>) -> rusqlite::Result<([u8; 32], Remembered)> {
+    Ok((row.get(0)?, Remembered { status: row.get(1)?, body: row.get::<_, Vec<u8>>(2)?.into() }))
+}
+
+/// An event, from the columns `position, id, type, audience, owner_id, body`.
+pub(super) fn published(row: &Row<'_>) -> rusqlite::Result<Published> {
+    let audience = match text(row, 3)? {
+        "everyone" => Audience::Everyone,
+        "owner" => Audience::Owner(id(row, 4)?),
+        "nobody" => Audience::Nobody,
+        _ => return Err(unreadable(3)("no audience".into())),
+    };
+    let body = Bytes::copy_from_slice(text(row, 5)?.as_bytes());
+    Ok(Published { position: row.get(0)?, id: id(row, 1)?, kind: row.get(2)?, audience, body })
+}
+
+/// The word for an audience, and whom it is when it is one user.
+pub(super) fn audience(audience: Audience) -> (&'static str, Option<IdText>) {
+    match audience {
+        Audience::Everyone => ("everyone", None),
+        Audience::Owner(user) => ("owner", Some(IdText::new(user.as_uuid()))),
+        Audience::Nobody => ("nobody", None),
+    }
+}
+
+/// The id in a column.
+pub(super) fn id<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite::Result<I> {
+    let uuid = Uuid::try_parse(text(row, column)?).map_err(|error| unreadable(column)(error.into()))?;
+    Ok(I::from(uuid))
+}
+
+fn optional_id<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<I>> {
+    if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { id(row, column).map(Some) }
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    row.get(column).map(Timestamp::from_millis)
+}
+
+fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
+fn unreadable(column: usize) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> rusqlite::Error {
+    move |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
+}

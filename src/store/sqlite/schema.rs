@@ -1,0 +1,47 @@
+//! The tables, and how they came to be: one migration after the other, never changed once released.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::open::OpenError;
+use crate::domain::money::Currency;
+
+/// Migration `n`, from 0, leads from schema version `n` to `n + 1`.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_start.sql")];
+
+/// Brings the database in `dir` to the newest schema, each step in a transaction of its own, and ties it to `currency`.
+pub(super) fn prepare(connection: &mut Connection, currency: Currency, dir: &Path) -> Result<(), OpenError> {
+    migrate(connection, dir)?;
+    let held = connection.query_row("SELECT value FROM meta WHERE name = 'currency'", [], |row| row.get::<_, String>(0));
+    match held.optional().map_err(OpenError::broken(dir))? {
+        Some(held) if held == currency.code() => Ok(()),
+        Some(held) => Err(OpenError::Currency { dir: dir.to_owned(), held, wanted: currency }),
+        None => {
+            let insert = "INSERT INTO meta (name, value) VALUES ('currency', ?1)";
+            connection.execute(insert, [currency.code()]).map_err(OpenError::broken(dir))?;
+            Ok(())
+        }
+    }
+}
+
+fn migrate(connection: &mut Connection, dir: &Path) -> Result<(), OpenError> {
+    let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    let version = version.map_err(OpenError::broken(dir))?;
+    let newer = || OpenError::Newer { dir: dir.to_owned(), found: version, known: MIGRATIONS.len() };
+    let found = usize::try_from(version).map_err(|_| newer())?;
+    if found > MIGRATIONS.len() {
+        return Err(newer());
+    }
+    for (before, migration) in MIGRATIONS.iter().enumerate().skip(found) {
+        step(connection, migration, before + 1).map_err(OpenError::broken(dir))?;
+    }
+    Ok(())
+}
+
+fn step(connection: &mut Connection, migration: &str, version: usize) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(migration)?;
+    transaction.pragma_update(None, "user_version", version)?;
+    transaction.commit()
+}

@@ -1,0 +1,222 @@
+//! The writer: one batch, one transaction.
+
+use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
+
+use rusqlite::{Connection, ErrorCode, params};
+use tokio::sync::oneshot;
+
+use super::{flush::flush, load::load, open, read, threads::Worker};
+use crate::{
+    domain::clock::Timestamp,
+    store::{
+        Applied, ApplyError,
+        batch::{self, Touched},
+        commit::{Commit, News},
+    },
+};
+
+/// For how long an idempotency key is honoured.
+pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The newest events that are kept.
+const KEPT_EVENTS: u64 = 20_000;
+
+/// Old events are taken away each time so many have come.
+const EVENTS_BETWEEN_TRIMS: u64 = 1_000;
+
+/// Old keys are taken away each time so many have come; then twice as many, so that they never pile up.
+const KEYS_BETWEEN_SWEEPS: usize = 256;
+
+/// A batch that waits for the writer.
+pub(super) struct Batch {
+    /// What to apply.
+    pub(super) commits: Arc<[Commit]>,
+    /// Who waits for it.
+    pub(super) reply: oneshot::Sender<Result<Applied, ApplyError>>,
+}
+
+/// The one who writes. Its fields are dropped in this order: the lock goes last.
+pub(super) struct Writer {
+    connection: Connection,
+    database: PathBuf,
+    low_stock: u64,
+    /// The position of the newest event.
+    last_position: u64,
+    /// Keys written since old ones were last taken away.
+    new_keys: usize,
+    _lock: File,
+}
+
+/// An attempt that came to nothing, perhaps.
+struct Failure {
+    error: rusqlite::Error,
+    /// Whether it was the commit itself that failed.
+    committing: bool,
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { error, committing: false }
+    }
+}
+
+impl Worker for Writer {
+    type Job = Batch;
+
+    fn work(&mut self, batch: Batch) {
+        let applied = self.apply(&batch.commits);
+        // Whoever asked may have gone; the change stands all the same.
+        drop(batch.reply.send(applied));
+    }
+
+    fn finish(self) {
+        let checkpoint = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        match checkpoint {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!("the write-ahead log was in use at the end; it is kept and read at the next start"),
+            Err(error) => tracing::warn!(%error, "the write-ahead log is kept and read at the next start"),
+        }
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%error, "the database was not closed in an orderly way");
+        }
+    }
+}
+
+impl Writer {
+    /// A writer for a database whose folder is held by `lock`.
+    pub(super) fn new(connection: Connection, database: PathBuf, lock: File, low_stock: u64) -> rusqlite::Result<Self> {
+        let last_position = read::last_position(&connection)?;
+        Ok(Self { connection, database, low_stock, last_position, new_keys: 0, _lock: lock })
+    }
+
+    fn apply(&mut self, batch: &[Commit]) -> Result<Applied, ApplyError> {
+        match self.attempt(batch) {
+            Ok(applied) => Ok(applied),
+            Err(failure) if batch.len() > 1 && failure.is_one_commits_fault() => {
+                tracing::error!(error = %failure.error, commits = batch.len(), "a batch failed; trying each commit alone");
+                Ok(self.each_alone(batch))
+            }
+            Err(failure) => {
+                tracing::error!(error = %failure.error, commits = batch.len(), "a batch failed");
+                Err(failure.meaning())
+            }
+        }
+    }
+
+    /// Applies what can be applied, each commit in a transaction of its own.
+    fn each_alone(&mut self, batch: &[Commit]) -> Applied {
+        let mut all = Applied { outcomes: Vec::with_capacity(batch.len()), news: News::default() };
+        for commit in batch {
+            match self.attempt(std::slice::from_ref(commit)) {
+                Ok(applied) => {
+                    all.outcomes.extend(applied.outcomes);
+                    all.news.append(applied.news);
+                }
+                Err(failure) => {
+                    tracing::error!(error = %failure.error, "a commit failed");
+                    all.outcomes.push(Err(failure.meaning().into()));
+                }
+            }
+        }
+        all
+    }
+
+    /// One transaction. When it fails, nothing of it is left open.
+    fn attempt(&mut self, batch: &[Commit]) -> Result<Applied, Failure> {
+        self.leave_transaction();
+        let result = self.transaction(batch);
+        self.leave_transaction();
+        result
+    }
+
+    fn transaction(&mut self, batch: &[Commit]) -> Result<Applied, Failure> {
+        let newest = batch.iter().map(|commit| commit.at).max().unwrap_or_default();
+        let forgotten = newest.minus(REMEMBERED_FOR);
+        self.run("BEGIN IMMEDIATE")?;
+        let loaded = load(&self.connection, &Touched::by(batch), forgotten)?;
+        let plan = batch::plan(batch, loaded, self.low_stock);
+        if plan.writes.is_empty() {
+            return Ok(Applied { outcomes: plan.outcomes, news: News::default() });
+        }
+        let published = plan.writes.published(self.last_position + 1);
+        flush(&self.connection, &plan.writes, &published)?;
+        let last_position = published.last().map_or(self.last_position, |event| event.position);
+        let new_keys = self.new_keys + plan.writes.remembered.len();
+        self.trim_outbox(last_position)?;
+        let swept = self.sweep_keys(new_keys, forgotten)?;
+        self.run("COMMIT").map_err(|error| Failure { error, committing: true })?;
+        self.last_position = last_position;
+        self.new_keys = if swept { 0 } else { new_keys };
+        Ok(Applied { outcomes: plan.outcomes, news: plan.writes.news(published) })
+    }
+
+    fn run(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
+    }
+
+    /// Rolls back what may be open: SQLite itself ends a transaction on some errors, and on others leaves it open.
+    fn leave_transaction(&mut self) {
+        if self.connection.is_autocommit() {
+            return;
+        }
+        let Err(error) = self.run("ROLLBACK") else { return };
+        tracing::error!(%error, "could not roll back; connecting anew");
+        match open::connect_to_write(&self.database) {
+            Ok(connection) => self.connection = connection,
+            Err(error) => tracing::error!(%error, "could not connect anew"),
+        }
+    }
+
+    fn trim_outbox(&self, last_position: u64) -> rusqlite::Result<()> {
+        if last_position / EVENTS_BETWEEN_TRIMS == self.last_position / EVENTS_BETWEEN_TRIMS {
+            return Ok(());
+        }
+        let mut delete = self.connection.prepare_cached("DELETE FROM outbox WHERE position <= ?1")?;
+        delete.execute([last_position.saturating_sub(KEPT_EVENTS)]).map(drop)
+    }
+
+    /// Whether it was time to take keys from `forgotten` or before away, which is then done.
+    fn sweep_keys(&self, new_keys: usize, forgotten: Timestamp) -> rusqlite::Result<bool> {
+        if new_keys < KEYS_BETWEEN_SWEEPS {
+            return Ok(false);
+        }
+        let mut delete = self.connection.prepare_cached(
+            "DELETE FROM idempotency_keys WHERE (owner_id, key) IN \
+             (SELECT owner_id, key FROM idempotency_keys WHERE at <= ?1 ORDER BY at LIMIT ?2)",
+        )?;
+        delete.execute(params![forgotten.as_millis(), new_keys * 2])?;
+        Ok(true)
+    }
+}
+
+impl Failure {
+    /// Whether the commits of a batch may do better each alone. When the machine is at fault, they will not.
+    fn is_one_commits_fault(&self) -> bool {
+        !self.committing
+            && !matches!(
+                self.error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::DatabaseCorrupt
+                        | ErrorCode::NotADatabase
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::FileLockingProtocolFailed
+                        | ErrorCode::OutOfMemory
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::ReadOnly
+                )
+            )
+    }
+
+    /// What the caller may believe.
+    ///
+    /// A commit that fails is rolled back, but if what failed was making the log durable, then its frames stand in the log until the
+    /// next commit writes over them: should the machine go down just then, they would be found, whole, and taken for committed.
+    fn meaning(&self) -> ApplyError {
+        let unsure = self.committing && self.error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
+        if unsure { ApplyError::Unknown } else { ApplyError::Unavailable }
+    }
+}
