@@ -79,7 +79,7 @@ pub(super) struct Shop {
     pub(super) accounts: Addr<Accounts>,
     pub(super) deps: Deps,
     pub(super) clock: Arc<Hands>,
-    _folder: TempDir,
+    _folder: Arc<TempDir>,
 }
 
 impl Shop {
@@ -100,7 +100,13 @@ impl Shop {
             revoked,
             login_limit: settings.login_limit,
         };
-        Self { accounts: Accounts::new(deps.clone()).start(), deps, clock, _folder: folder }
+        Self { accounts: Accounts::new(deps.clone()).start(), deps, clock, _folder: Arc::new(folder) }
+    }
+
+    /// Another node on the same store.
+    pub(super) fn other_node(&self) -> Self {
+        let accounts = Accounts::new(self.deps.clone()).start();
+        Self { accounts, deps: self.deps.clone(), clock: Arc::clone(&self.clock), _folder: Arc::clone(&self._folder) }
     }
 
     pub(super) fn bootstrap(&self) -> Bootstrap {
