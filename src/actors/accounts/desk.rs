@@ -110,7 +110,7 @@ impl Desk {
 
 /// The one answer to every login that fails.
 pub(super) fn invalid_credentials() -> Error {
-    Error::new(Code::InvalidCredentials, "There is no account with this e-mail address and this password.")
+    Error::new(Code::InvalidCredentials, "The e-mail address or the password is wrong.")
 }
 
 /// A changed account's next version.
