@@ -3,9 +3,10 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use actix_web::{
-    Error as ActixError, HttpMessage,
+    Error as ActixError, HttpMessage, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
+    error::InternalError,
     http::{
         StatusCode,
         header::{self, HeaderName, HeaderValue},
@@ -40,7 +41,7 @@ pub(crate) async fn wrap(
             request.extensions_mut().insert(limited);
             request.error_response(Problem(error))
         }
-        None => answer(request, next).await?,
+        None => answer(request, next, &id).await?,
     };
     finish(&mut response, &id);
     let response = with_problem(response, &id);
@@ -50,14 +51,23 @@ pub(crate) async fn wrap(
     Ok(response)
 }
 
-async fn answer(request: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, ActixError> {
-    let kept = request.request().clone();
+/// Answers errors of inner layers too, and survives a route that panics.
+///
+/// The request must not be cloned before it is routed (the router needs it for itself), so what goes wrong here leaves as an
+/// error that carries its whole response.
+async fn answer(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    id: &HeaderValue,
+) -> Result<ServiceResponse<BoxBody>, ActixError> {
+    let path = request.path().to_owned();
     match AssertUnwindSafe(next.call(request)).catch_unwind().await {
         Ok(Ok(response)) => Ok(response.map_into_boxed_body()),
-        Ok(Err(error)) => Ok(ServiceResponse::new(kept, error.error_response())),
+        Ok(Err(error)) => Err(error),
         Err(_) => {
-            tracing::error!(path = kept.path(), "a route panicked");
-            Ok(ServiceResponse::new(kept, actix_web::ResponseError::error_response(&Problem(Error::internal()))))
+            tracing::error!(path, "a route panicked");
+            let response = shape(HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR), &Error::internal(), id);
+            Err(InternalError::from_response("a route panicked", response).into())
         }
     }
 }
@@ -110,15 +120,19 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: &HeaderValue) -> Service
         return response;
     }
     let error = error.unwrap_or_else(|| problem::of_status(status));
-    let id = id.to_str().unwrap_or_default();
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(request_id = id, path = response.request().path(), "a request was answered with an internal error");
+        tracing::error!(request_id = ?id, path = response.request().path(), "a request was answered with an internal error");
     }
-    let (request, mut head) = response.into_parts();
-    *head.status_mut() = problem::status(error.code);
-    for (name, value) in problem::headers(&error) {
-        head.headers_mut().insert(name, value);
+    let (request, response) = response.into_parts();
+    ServiceResponse::new(request, shape(response, &error, id))
+}
+
+/// Makes `response` the problem that `error` is.
+fn shape(mut response: HttpResponse, error: &Error, id: &HeaderValue) -> HttpResponse {
+    *response.status_mut() = problem::status(error.code);
+    response.headers_mut().insert(REQUEST_ID, id.clone());
+    for (name, value) in problem::headers(error) {
+        response.headers_mut().insert(name, value);
     }
-    let response = head.set_body(BoxBody::new(problem::body(&error, id)));
-    ServiceResponse::new(request, response)
+    response.set_body(BoxBody::new(problem::body(error, id.to_str().unwrap_or_default())))
 }

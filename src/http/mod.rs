@@ -23,7 +23,13 @@ mod views;
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
 use actix_cors::Cors;
-use actix_web::{App, HttpServer, dev::Server, http::header, middleware::from_fn, web};
+use actix_web::{
+    App, HttpServer,
+    dev::Server,
+    http::header,
+    middleware::{Condition, from_fn},
+    web,
+};
 
 pub use self::{
     import::{ImportReport, Importer},
@@ -53,7 +59,7 @@ pub fn serve(listen: Listen, services: Arc<Services>) -> std::io::Result<Server>
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(Arc::clone(&services)))
-            .wrap(cors(&allowed_origins))
+            .wrap(Condition::new(!allowed_origins.is_empty(), cors(&allowed_origins)))
             .wrap(from_fn(envelope::wrap))
             .configure(routes)
     });
