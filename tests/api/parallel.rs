@@ -155,6 +155,24 @@ async fn parallel_changes_of_stock_add_up() {
 }
 
 #[tokio::test]
+async fn parallel_patches_of_one_product_do_not_undo_each_other() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 50).await;
+    let path = format!("/api/products/{tea}");
+    for round in 0..10 {
+        let patch = |n: usize| json!({"attributes": {format!("a{n}"): round}});
+        let patches = (0..8).map(|n| app.patch(&path, &patch(n)).token(&admin).into_future());
+        for answer in join_all(patches).await {
+            answer.is(200);
+        }
+        let product = app.get(&path).await.ok();
+        let attributes = product["attributes"].as_object().unwrap();
+        assert!(attributes.len() == 8 && attributes.values().all(|value| value == round), "round {round}: {attributes:?}");
+    }
+}
+
+#[tokio::test]
 async fn one_address_and_one_sku_are_given_once() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
