@@ -101,6 +101,24 @@ async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
 }
 
 #[tokio::test]
+async fn a_merge_beside_the_guests_own_adds_loses_none_that_was_acknowledged() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 1000).await;
+    for _ in 0..5 {
+        let (ada, guest) = (app.customer().await, app.guest().await);
+        let adds = join_all((0..20).map(|_| app.add(&guest, &tea, 1).into_future()));
+        let (merged, adds) = tokio::join!(app.merge(&ada, &guest).into_future(), adds);
+        merged.is(200);
+        let kept = adds.iter().filter(|answer| answer.status == 200).count() as u64;
+        for refused in adds.into_iter().filter(|answer| answer.status != 200) {
+            refused.problem(409, "guest_cart_merged");
+        }
+        assert_eq!(app.cart(&ada).await["item_count"], kept);
+    }
+}
+
+#[tokio::test]
 async fn fifty_repeats_of_one_key_at_once_make_one_change() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
