@@ -42,7 +42,7 @@ pub(super) struct PanicInCommand;
 /// Panics outside of any command, which ends the thread and all actors on it.
 #[cfg(test)]
 #[derive(actix::Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), Error>")]
 #[derive(Clone)]
 pub(super) struct PanicInThread;
 
@@ -108,9 +108,9 @@ impl Handler<PanicInCommand> for CartActor {
 
 #[cfg(test)]
 impl Handler<PanicInThread> for CartActor {
-    type Result = ();
+    type Result = Result<(), Error>;
 
-    fn handle(&mut self, _: PanicInThread, _: &mut Self::Context) {
+    fn handle(&mut self, _: PanicInThread, _: &mut Self::Context) -> Self::Result {
         panic!("made for a test")
     }
 }
