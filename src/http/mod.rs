@@ -76,6 +76,7 @@ fn routes(config: &mut web::ServiceConfig) {
     stock::routes(config);
     events::routes(config);
     ops::routes(config);
+    config.service(openapi::browser());
 }
 
 /// Cross-origin requests from exactly these origins. Tokens travel in a header, so credentials are never allowed.
