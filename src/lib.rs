@@ -2,7 +2,13 @@
 //!
 //! `ARCHITECTURE.md` walks one request through these modules.
 
+pub mod actors;
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod error;
+pub mod http;
 pub mod messages;
 pub mod store;
+pub mod telemetry;

@@ -1,2 +1,5 @@
-//! The command line.
-fn main() {}
+//! Reads the command line and hands over.
+
+fn main() -> std::process::ExitCode {
+    souk::cli::run()
+}

@@ -69,6 +69,10 @@ id! {
     SessionId
 }
 id! {
+    /// An access token, its `jti` claim.
+    TokenId
+}
+id! {
     /// An order, also where a stock movement names the order it was made for.
     OrderId
 }

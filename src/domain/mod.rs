@@ -9,5 +9,6 @@ pub mod clock;
 pub mod ids;
 pub mod money;
 pub mod product;
+pub mod search;
 pub mod stock;
 pub mod text;

@@ -35,6 +35,11 @@ impl Faults {
         self.0.push(Fault { field: field.into(), code, message: message.into() });
     }
 
+    /// The value of `checked`, or nothing after taking its faults over.
+    pub fn take<T>(&mut self, checked: Result<T, Self>) -> Option<T> {
+        checked.map_err(|faults| self.0.extend(faults.0)).ok()
+    }
+
     /// Whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {

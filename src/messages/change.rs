@@ -151,6 +151,12 @@ impl Ticket {
         }
     }
 
+    /// Whether the work has not begun, so that it may be handed to someone else.
+    #[must_use]
+    pub fn may_retry(&self) -> bool {
+        self.state.load(Ordering::Acquire) != BEGUN
+    }
+
     /// Called by whoever waited: true when the work had not begun and now never will.
     pub fn give_up(&self) -> bool {
         self.state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) != Err(BEGUN)

@@ -2,12 +2,18 @@
 //!
 //! It is a task and not an actor, so that it lives on the drivers' runtime, outlives every actor, and can be drained at the end.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    Applied, Store,
+    Applied, ApplyError, Store,
     commit::{Commit, CommitError, News, Outcome},
 };
 
@@ -27,15 +33,16 @@ pub trait Observer: Send + Sync {
 #[derive(Debug, Default)]
 pub struct WriterStats {
     /// Transactions made durable.
-    pub batches: std::sync::atomic::AtomicU64,
+    pub batches: AtomicU64,
     /// Commits in them, refused ones included.
-    pub commits: std::sync::atomic::AtomicU64,
+    pub commits: AtomicU64,
 }
 
 /// Takes commits for the one task that applies them.
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Waiting>,
+    closing: Arc<Notify>,
     stats: Arc<WriterStats>,
 }
 
@@ -45,8 +52,7 @@ struct Waiting {
 }
 
 impl Writer {
-    /// Starts the task on `runtime`. It ends when the last `Writer` is dropped, after everything queued is applied; the handle
-    /// tells when.
+    /// Starts the task on `runtime`. It ends after [`Writer::close`]; the handle tells when.
     pub fn start(
         runtime: &tokio::runtime::Handle,
         store: Arc<dyn Store>,
@@ -54,8 +60,10 @@ impl Writer {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let stats = Arc::new(WriterStats::default());
-        let task = runtime.spawn(run(waiting, store, observer, Arc::clone(&stats)));
-        (Self { queue, stats }, task)
+        let closing = Arc::new(Notify::new());
+        let task = Task { store, observer, stats: Arc::clone(&stats), closing: Arc::clone(&closing) };
+        let handle = runtime.spawn(task.run(waiting));
+        (Self { queue, closing, stats }, handle)
     }
 
     /// Applies `commit`, together with whatever else is waiting, and answers when it is durable or certain not to be.
@@ -74,6 +82,17 @@ impl Writer {
         outcome.await.unwrap_or(Err(CommitError::Unknown))
     }
 
+    /// Takes no more commits; those that wait are still applied.
+    pub fn close(&self) {
+        self.closing.notify_one();
+    }
+
+    /// Whether the task that applies commits is there.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     /// How many commits wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -87,17 +106,46 @@ impl Writer {
     }
 }
 
-async fn run(mut waiting: mpsc::Receiver<Waiting>, store: Arc<dyn Store>, observer: Arc<dyn Observer>, stats: Arc<WriterStats>) {
-    let mut gathered = Vec::with_capacity(MAX_BATCH);
-    while waiting.recv_many(&mut gathered, MAX_BATCH).await > 0 {
-        let (commits, replies) = still_wanted(gathered.drain(..));
-        if commits.is_empty() {
-            continue;
+struct Task {
+    store: Arc<dyn Store>,
+    observer: Arc<dyn Observer>,
+    stats: Arc<WriterStats>,
+    closing: Arc<Notify>,
+}
+
+impl Task {
+    async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
+        let mut gathered = Vec::with_capacity(MAX_BATCH);
+        loop {
+            let count = tokio::select! {
+                count = waiting.recv_many(&mut gathered, MAX_BATCH) => count,
+                () = self.closing.notified() => {
+                    waiting.close();
+                    continue;
+                }
+            };
+            if count == 0 {
+                return;
+            }
+            let (commits, replies) = still_wanted(gathered.drain(..));
+            if !commits.is_empty() {
+                self.apply(commits.into(), replies).await;
+            }
         }
-        let commits: Arc<[Commit]> = commits.into();
-        stats.batches.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        stats.commits.fetch_add(commits.len() as u64, std::sync::atomic::Ordering::Relaxed);
-        let outcomes = apply(&*store, &*observer, commits).await;
+    }
+
+    async fn apply(&self, commits: Arc<[Commit]>, replies: Vec<oneshot::Sender<Outcome>>) {
+        let count = commits.len();
+        self.stats.batches.fetch_add(1, Ordering::Relaxed);
+        self.stats.commits.fetch_add(count as u64, Ordering::Relaxed);
+        let outcomes = match self.store.apply(commits).await {
+            Ok(Applied { outcomes, news }) => {
+                self.observer.committed(&news);
+                outcomes
+            }
+            Err(ApplyError::Unavailable) => vec![Err(CommitError::Unavailable); count],
+            Err(ApplyError::Unknown) => vec![Err(CommitError::Unknown); count],
+        };
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             // Whoever asked may have gone; the change stands all the same.
             drop(reply.send(outcome));
@@ -118,15 +166,4 @@ fn still_wanted(gathered: impl Iterator<Item = Waiting>) -> (Vec<Commit>, Vec<on
         }
     }
     wanted
-}
-
-async fn apply(store: &dyn Store, observer: &dyn Observer, commits: Arc<[Commit]>) -> Vec<Outcome> {
-    let count = commits.len();
-    match store.apply(commits).await {
-        Ok(Applied { outcomes, news }) => {
-            observer.committed(&news);
-            outcomes
-        }
-        Err(error) => vec![Err(error.into()); count],
-    }
 }

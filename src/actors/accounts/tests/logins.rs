@@ -1,0 +1,158 @@
+//! Registering and logging in.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+
+use super::*;
+
+#[actix::test]
+async fn an_address_is_taken_whatever_its_case() {
+    let shop = Shop::open(Settings::default());
+    shop.register("Ada@Example.com").await.unwrap();
+    let runs = shop.deps.hasher.runs();
+    assert_eq!(code(shop.register("ada@example.COM").await), Code::EmailTaken);
+    assert_eq!(shop.deps.hasher.runs(), runs, "nothing is hashed in vain");
+    shop.login("ADA@EXAMPLE.COM", PASSWORD).await.unwrap();
+}
+
+#[actix::test]
+async fn of_many_at_once_one_gets_the_address() {
+    let shop = Shop::open(Settings::default());
+    let answers = join_all((0..10).map(|_| shop.register("ada@example.com"))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    assert!(answers.into_iter().filter_map(Result::err).all(|error| error.code == Code::EmailTaken));
+}
+
+#[actix::test]
+async fn every_failure_looks_and_costs_the_same() {
+    let shop = Shop::open(Settings { login_limit: 0, ..Settings::default() });
+    let longest = "x".repeat(71);
+    for (email, password) in [("ada@example.com", PASSWORD), ("eve@example.com", &longest)] {
+        shop.accounts.send(registration(email, password)).await.unwrap().unwrap();
+    }
+    let mut answers = Vec::new();
+    for (email, password) in [
+        ("ada@example.com", "wrong horse"),
+        ("nobody@example.com", PASSWORD),
+        ("not an address", PASSWORD),
+        ("ada@example.com", "short"),
+        ("ada@example.com", ""),
+        ("ada@example.com", "correct horse\0"),
+        ("ada@example.com", "correct horse\0battery"),
+        ("eve@example.com", &format!("{longest}x")),
+        ("eve@example.com", &"x".repeat(10_000)),
+    ] {
+        let before = shop.deps.hasher.runs();
+        answers.push(shop.login(email, password).await.unwrap_err());
+        assert_eq!(shop.deps.hasher.runs() - before, 1, "{email} {password:?}");
+    }
+    assert!(answers.iter().all(|error| *error == answers[0] && error.code == Code::InvalidCredentials));
+    shop.login("eve@example.com", &longest).await.unwrap();
+}
+
+#[actix::test]
+async fn what_cannot_be_chosen_is_not_registered() {
+    let shop = Shop::open(Settings::default());
+    for password in ["short", &"x".repeat(72), "correct\0horse"] {
+        let answer = shop.accounts.send(registration("ada@example.com", password)).await.unwrap();
+        assert_eq!(answer.unwrap_err().faults[0].field, "password");
+    }
+    let nameless = Register { name: String::new(), ..registration("ada@example.com", PASSWORD) };
+    assert_eq!(shop.accounts.send(nameless).await.unwrap().unwrap_err().faults[0].field, "name");
+    assert_eq!(shop.deps.hasher.runs(), 0);
+    let login = shop.register("ada@example.com").await.unwrap();
+    let error = shop.change_password(&login, PASSWORD, &"x".repeat(72)).await.unwrap_err();
+    assert_eq!((error.code, error.faults[0].field.as_str()), (Code::ValidationFailed, "new_password"));
+}
+
+#[actix::test]
+async fn what_is_too_late_is_not_done() {
+    let shop = Shop::open(Settings::default());
+    let late = Register { ticket: Ticket::new(Duration::ZERO), ..registration("ada@example.com", PASSWORD) };
+    assert_eq!(code(shop.accounts.send(late).await.unwrap()), Code::Overloaded);
+    let given_up = registration("ada@example.com", PASSWORD);
+    assert!(given_up.ticket.give_up());
+    assert_eq!(code(shop.accounts.send(given_up).await.unwrap()), Code::Overloaded);
+    shop.register("ada@example.com").await.unwrap();
+}
+
+#[actix::test]
+async fn more_than_can_be_hashed_is_refused_at_once() {
+    let shop = Shop::open(Settings { threads: 1, cost: 8, ..Settings::default() });
+    let addresses: Vec<_> = (0..40).map(|n| format!("customer{n}@example.com")).collect();
+    let mut answers: FuturesUnordered<_> = addresses.iter().map(|address| shop.register(address)).collect();
+    let mut refused = 0;
+    let mut taken = 0;
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(_) => taken += 1,
+            Err(error) => {
+                assert_eq!(error, Error::overloaded());
+                assert_eq!(taken, 0, "nobody waits to hear that there is too much to do");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((taken, refused), (16, 24));
+}
+
+#[actix::test]
+async fn one_account_may_log_in_often_at_once() {
+    let shop = Shop::open(Settings::default());
+    shop.register("ada@example.com").await.unwrap();
+    for answer in join_all((0..30).map(|_| shop.login("ada@example.com", PASSWORD))).await {
+        answer.unwrap();
+    }
+}
+
+#[actix::test]
+async fn a_hash_of_another_cost_is_made_anew() {
+    let shop = Shop::open(Settings::default());
+    let user = shop.register("ada@example.com").await.unwrap().user.id;
+    let hasher = PasswordHasher::start(5, NonZeroUsize::new(1));
+    let accounts = Accounts::new(Deps { hasher: hasher.clone(), ..shop.deps.clone() }).start();
+    let shop = Shop { accounts, ..shop };
+    shop.login("ada@example.com", PASSWORD).await.unwrap();
+    let mut stored = shop.deps.store.user(user).await.unwrap().unwrap();
+    while !hasher.is_current(&stored.password_hash) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        stored = shop.deps.store.user(user).await.unwrap().unwrap();
+    }
+    shop.login("ada@example.com", PASSWORD).await.unwrap();
+}
+
+#[actix::test]
+async fn a_first_admin_is_made_once() {
+    let shop = Shop::open(Settings::default());
+    let admin = shop.bootstrap().ensure_admin(None).await.unwrap().unwrap();
+    assert_eq!((admin.email.as_str(), admin.password.expose().len()), ("admin@localhost", 20));
+    let login = shop.login("admin@localhost", admin.password.expose()).await.unwrap();
+    assert_eq!(login.user.role, Role::Admin);
+    assert!(shop.bootstrap().ensure_admin(None).await.unwrap().is_none());
+}
+
+#[actix::test]
+async fn a_customer_does_not_become_the_first_admin_by_its_address() {
+    let shop = Shop::open(Settings::default());
+    shop.register("admin@localhost").await.unwrap();
+    assert!(shop.bootstrap().ensure_admin(None).await.unwrap().is_none());
+    assert_eq!(shop.login("admin@localhost", PASSWORD).await.unwrap().user.role, Role::Customer);
+}
+
+#[actix::test]
+async fn the_configured_admin_is_made_or_promoted() {
+    let shop = Shop::open(Settings::default());
+    let email = |text| Email::parse(text).unwrap();
+    let configured = |text| Some((email(text), Password::attempt("configured".into())));
+    let made = join_all((0..3).map(|_| async { shop.bootstrap().ensure_admin(configured("boss@example.com")).await })).await;
+    assert!(made.into_iter().all(|made| made.unwrap().is_none()));
+    assert_eq!(shop.login("boss@example.com", "configured").await.unwrap().user.role, Role::Admin);
+
+    shop.register("ada@example.com").await.unwrap();
+    assert!(shop.bootstrap().ensure_admin(configured("ada@example.com")).await.unwrap().is_none());
+    let ada = shop.login("ada@example.com", PASSWORD).await.unwrap();
+    assert_eq!(ada.user.role, Role::Admin, "with the password it had");
+    let again = shop.bootstrap().create_or_promote_admin(email("ada@example.com"), None).await;
+    assert_eq!(again, Ok(crate::actors::accounts::bootstrap::MadeAdmin::Already));
+}

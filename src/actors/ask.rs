@@ -1,0 +1,42 @@
+//! Sending a message to one of the node's lasting actors, and surviving what goes wrong with it.
+
+use std::panic::AssertUnwindSafe;
+
+use actix::{Actor, Addr, Handler, MailboxError, Message, dev::ToEnvelope};
+use futures_util::FutureExt;
+
+use crate::{error::Error, messages::change::Ticket};
+
+/// Sends `message` and waits for the answer until the ticket's deadline.
+///
+/// # Errors
+/// The actor's own error; `overloaded` when it had not begun by the deadline, `outcome_unknown` when it had.
+pub async fn ask<A, M, T>(actor: &Addr<A>, message: M, ticket: &Ticket) -> Result<T, Error>
+where
+    M: Message<Result = Result<T, Error>> + Send + 'static,
+    T: Send + 'static,
+    A: Actor + Handler<M>,
+    A::Context: ToEnvelope<A, M>,
+{
+    match tokio::time::timeout_at(ticket.deadline().into(), actor.send(message)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(MailboxError::Closed)) => {
+            tracing::error!("an actor that should last as long as the node is gone");
+            Err(gave_up(ticket))
+        }
+        Ok(Err(MailboxError::Timeout)) | Err(_) => Err(gave_up(ticket)),
+    }
+}
+
+/// What to say when nobody waits any longer: whether anything was done depends on whether the work had begun.
+pub(crate) fn gave_up(ticket: &Ticket) -> Error {
+    if ticket.give_up() { Error::overloaded() } else { Error::outcome_unknown() }
+}
+
+/// Runs `work`; a panic in it is logged and becomes an error, and does not end the thread with every actor on it.
+pub(crate) async fn survive<T>(who: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(actor = who, "a command panicked; the actor lives on");
+        Err(Error::internal())
+    })
+}

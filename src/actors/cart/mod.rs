@@ -1,0 +1,110 @@
+//! Carts: one actor a user that is active, found or started by the [`registry`].
+
+mod actor;
+pub mod registry;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwapOption;
+use sha2::{Digest, Sha256};
+
+pub use self::{actor::CartActor, registry::CartRegistry};
+use crate::{
+    actors::catalog::shelf::Shelf,
+    domain::{
+        cart::{Cart, CartLimits, Owner},
+        clock::Clock,
+        money::Currency,
+    },
+    messages::cart::{CartView, RenderCart},
+    store::{Store, writer::Writer},
+};
+
+/// What cart actors work with.
+pub struct CartDeps {
+    /// Where truth lives.
+    pub store: Arc<dyn Store>,
+    /// The way there.
+    pub writer: Writer,
+    /// Products, prices and stock as last known.
+    pub shelf: Arc<Shelf>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Limits on carts.
+    pub limits: CartLimits,
+    /// The shop's currency.
+    pub currency: Currency,
+    /// How a cart becomes an answer.
+    pub render: RenderCart,
+}
+
+/// A user's cart as its actor last had it, shared with readers: the actor is the only one to write it.
+pub(crate) struct CartState {
+    owner: Owner,
+    /// The cart with its answer; `None`: the store must be asked.
+    shown: ArcSwapOption<Shown>,
+    /// The newest version heard of. What is shown with an older one is not current.
+    newest: AtomicU64,
+    /// When it was last used, in seconds since the registry began.
+    used: AtomicU32,
+}
+
+/// An answer, with the shelf's epoch it was made at.
+struct Shown {
+    view: Arc<CartView>,
+    epoch: u64,
+}
+
+impl CartState {
+    fn new(owner: Owner) -> Self {
+        Self { owner, shown: ArcSwapOption::empty(), newest: AtomicU64::new(0), used: AtomicU32::new(0) }
+    }
+
+    /// The cart as the actor last had it, unless something newer was heard of.
+    fn cart(&self) -> Option<Arc<Cart>> {
+        let shown = self.shown.load();
+        let cart = &shown.as_ref()?.view.cart;
+        (cart.version >= self.newest.load(Ordering::Acquire)).then(|| Arc::clone(cart))
+    }
+
+    /// The answer, when it is still what it would be now.
+    fn current(&self, shelf: &Shelf) -> Option<Arc<CartView>> {
+        let shown = self.shown.load();
+        let shown = shown.as_ref()?;
+        let current = shown.view.cart.version >= self.newest.load(Ordering::Acquire) && shown.epoch == shelf.epoch();
+        current.then(|| Arc::clone(&shown.view))
+    }
+
+    fn show(&self, view: Arc<CartView>, epoch: u64) {
+        self.newest.fetch_max(view.cart.version, Ordering::AcqRel);
+        self.shown.store(Some(Arc::new(Shown { view, epoch })));
+    }
+
+    fn forget(&self) {
+        self.shown.store(None);
+    }
+
+    fn heard_of(&self, version: u64) {
+        self.newest.fetch_max(version, Ordering::AcqRel);
+    }
+}
+
+impl CartDeps {
+    /// The cart's answer at today's prices, with the epoch those were read at.
+    fn view(&self, cart: Arc<Cart>) -> (Arc<CartView>, u64) {
+        // Read before the prices: a change in between makes the answer look older than it is, never newer.
+        let epoch = self.shelf.epoch();
+        let priced = cart.priced(|id| self.shelf.offer(id), self.currency);
+        let body = (self.render)(&cart, &priced);
+        let digest = Sha256::digest(&body);
+        let mark = digest.iter().take(6).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let etag = format!("{}.{mark:012x}", cart.version);
+        (Arc::new(CartView { cart, body, etag }), epoch)
+    }
+}

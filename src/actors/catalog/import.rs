@@ -1,0 +1,113 @@
+//! Imports: each line creates or updates a product by its `sku`, on its own; lines of one batch share transactions.
+
+use std::{collections::HashSet, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use super::{CatalogDeps, MAX_ATTEMPTS, failure, opening_stock, survive};
+use crate::{
+    domain::{ids::ProductId, product::Product},
+    error::Error,
+    messages::{
+        catalog::{ImportLine, ImportRow, Imported, LineOutcome, ProductView},
+        change::{Change, Reply},
+        events::Fact,
+    },
+    store::{CommitError, Write, commit::RememberedBody},
+};
+
+/// Statuses under which a line's outcome is remembered: they tell a repeat what the first attempt did.
+const CREATED: u16 = 201;
+
+impl CatalogDeps {
+    pub(super) async fn import(&self, lines: Vec<ImportLine>) -> Vec<LineOutcome> {
+        let mut outcomes = Vec::with_capacity(lines.len());
+        for round in rounds(lines) {
+            outcomes.extend(join_all(round.into_iter().map(|line| self.import_line(line))).await);
+        }
+        outcomes
+    }
+
+    async fn import_line(&self, line: ImportLine) -> LineOutcome {
+        let ImportLine { number, row, change } = line;
+        let result = match row {
+            Ok(row) => survive("catalog", self.import_row(row, change)).await,
+            Err(error) => Err(error),
+        };
+        LineOutcome { number, result }
+    }
+
+    async fn import_row(&self, row: ImportRow, change: Change) -> Result<Imported, Error> {
+        row.facts.check(self.limits)?;
+        for _ in 0..MAX_ATTEMPTS {
+            change.ticket.begin()?;
+            let known = row.facts.sku.as_deref().and_then(|sku| self.shelf.by_sku(sku));
+            let (imported, outcome) = match known {
+                Some(view) => (Imported::Updated, self.import_over(&view, &row, &change).await),
+                None => (Imported::Created, self.import_new(&row, &change).await),
+            };
+            match outcome {
+                Ok(Reply::Done(())) => return Ok(imported),
+                Ok(Reply::Replayed(answer)) if answer.status == CREATED => return Ok(Imported::Created),
+                Ok(Reply::Replayed(_)) => return Ok(Imported::Updated),
+                // Somebody else changed or created it meanwhile: look again.
+                Err(CommitError::Conflict | CommitError::SkuTaken) => {}
+                Err(error) => return Err(failure(error)),
+            }
+        }
+        Err(failure(CommitError::Conflict))
+    }
+
+    async fn import_new(&self, row: &ImportRow, change: &Change) -> Result<Reply<()>, CommitError> {
+        let product = Arc::new(Product::new(ProductId::new(), row.facts.clone(), self.clock.now()));
+        let stock = row.stock.filter(|n| *n > 0).map(|n| opening_stock(product.id, n));
+        let mut change = change.clone();
+        if let Some(key) = &mut change.key {
+            key.status = CREATED;
+        }
+        self.import_commit(Some(product), stock, &change).await
+    }
+
+    async fn import_over(&self, view: &ProductView, row: &ImportRow, change: &Change) -> Result<Reply<()>, CommitError> {
+        let product = view.product.replaced(row.facts.clone(), self.clock.now()).map(Arc::new);
+        let stock = row.stock.map(|n| opening_stock(view.product.id, n));
+        if product.is_none() && stock.is_none() {
+            return Ok(Reply::Done(()));
+        }
+        self.import_commit(product, stock, change).await
+    }
+
+    async fn import_commit(
+        &self,
+        product: Option<Arc<Product>>,
+        stock: Option<Write>,
+        change: &Change,
+    ) -> Result<Reply<()>, CommitError> {
+        let facts = product.iter().map(|product| Fact::Product(Arc::clone(product))).collect();
+        let writes = product.map(Write::Product).into_iter().chain(stock).collect();
+        let commit = self.commit(writes, facts, change, RememberedBody::Ready(Bytes::new()));
+        Ok(match self.send(commit).await? {
+            Reply::Done(_) => Reply::Done(()),
+            Reply::Replayed(answer) => Reply::Replayed(answer),
+        })
+    }
+}
+
+/// Splits lines so that those with the same sku come one after the other, in the file's order.
+fn rounds(lines: Vec<ImportLine>) -> Vec<Vec<ImportLine>> {
+    let mut rounds = vec![Vec::new()];
+    let mut seen: HashSet<String> = HashSet::new();
+    for line in lines {
+        let sku = line.row.as_ref().ok().and_then(|row| row.facts.sku.clone());
+        if sku.is_some_and(|sku| !seen.insert(sku)) {
+            seen.clear();
+            seen.extend(line.row.as_ref().ok().and_then(|row| row.facts.sku.clone()));
+            rounds.push(Vec::new());
+        }
+        if let Some(round) = rounds.last_mut() {
+            round.push(line);
+        }
+    }
+    rounds
+}

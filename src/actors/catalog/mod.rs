@@ -1,0 +1,264 @@
+//! The catalog's actor decides on changes to products and stock; [`shelf`] is the snapshot that reads go to.
+
+mod import;
+pub mod shelf;
+
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+use bytes::Bytes;
+
+use self::shelf::Shelf;
+use super::{
+    ask::survive,
+    failure::{MAX_ATTEMPTS, failure, unless_repeated},
+};
+use crate::{
+    domain::{
+        clock::Clock,
+        ids::ProductId,
+        product::{Product, ProductFacts, ProductLimits},
+        stock::{StockChange, StockLevel},
+    },
+    error::Error,
+    messages::{
+        catalog::{ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome, ProductEdit, ProductView},
+        change::{Change, Reply},
+        events::Fact,
+    },
+    store::{
+        Commit, CommitError, Done, StockWrite, Store, Write,
+        commit::{Remember, RememberedBody},
+        writer::Writer,
+    },
+};
+
+/// What the catalog's actor works with.
+#[derive(Clone)]
+pub struct CatalogDeps {
+    /// The snapshot it publishes.
+    pub shelf: Arc<Shelf>,
+    /// Where truth lives.
+    pub store: Arc<dyn Store>,
+    /// The way there.
+    pub writer: Writer,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Limits on prices.
+    pub limits: ProductLimits,
+}
+
+/// Decides on changes to the catalog and its stock.
+///
+/// Commands on different products run side by side; those on one product are settled by its version in the store.
+pub struct CatalogActor {
+    deps: CatalogDeps,
+}
+
+impl CatalogActor {
+    /// An actor that has not started yet.
+    #[must_use]
+    pub const fn new(deps: CatalogDeps) -> Self {
+        Self { deps }
+    }
+}
+
+impl Actor for CatalogActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Commands only wait here until their future is started; the writer's queue is what bounds the work.
+        ctx.set_mailbox_capacity(1024);
+    }
+}
+
+impl Handler<CreateProduct> for CatalogActor {
+    type Result = ResponseFuture<Result<Reply<Arc<ProductView>>, Error>>;
+
+    fn handle(&mut self, message: CreateProduct, _: &mut Self::Context) -> Self::Result {
+        let deps = self.deps.clone();
+        Box::pin(async move { survive("catalog", deps.create(message)).await })
+    }
+}
+
+impl Handler<ChangeProduct> for CatalogActor {
+    type Result = ResponseFuture<Result<Reply<Arc<ProductView>>, Error>>;
+
+    fn handle(&mut self, message: ChangeProduct, _: &mut Self::Context) -> Self::Result {
+        let deps = self.deps.clone();
+        Box::pin(async move { survive("catalog", deps.change(message)).await })
+    }
+}
+
+impl Handler<DeleteProduct> for CatalogActor {
+    type Result = ResponseFuture<Result<Reply<()>, Error>>;
+
+    fn handle(&mut self, message: DeleteProduct, _: &mut Self::Context) -> Self::Result {
+        let deps = self.deps.clone();
+        Box::pin(async move { survive("catalog", deps.delete(message)).await })
+    }
+}
+
+impl Handler<ChangeStock> for CatalogActor {
+    type Result = ResponseFuture<Result<Reply<StockLevel>, Error>>;
+
+    fn handle(&mut self, message: ChangeStock, _: &mut Self::Context) -> Self::Result {
+        let deps = self.deps.clone();
+        Box::pin(async move { survive("catalog", deps.change_stock(message)).await })
+    }
+}
+
+impl Handler<ImportLines> for CatalogActor {
+    type Result = ResponseFuture<Vec<LineOutcome>>;
+
+    fn handle(&mut self, message: ImportLines, _: &mut Self::Context) -> Self::Result {
+        let deps = self.deps.clone();
+        Box::pin(async move { deps.import(message.lines).await })
+    }
+}
+
+/// What an attempt came to, when it need not be repeated.
+type Attempt<T> = Result<Reply<T>, CommitError>;
+
+impl CatalogDeps {
+    async fn create(&self, message: CreateProduct) -> Result<Reply<Arc<ProductView>>, Error> {
+        let CreateProduct { facts, stock, change } = message;
+        facts.check(self.limits)?;
+        change.ticket.begin()?;
+        let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
+        let opening = StockLevel::none(product.id).apply(StockChange::Set(stock));
+        let opening = opening.map_err(|_| failure(CommitError::TooMuchStock))?;
+        let level = opening.map_or(StockLevel::none(product.id), |(level, _)| StockLevel { version: 1, ..level });
+        let body = self.shelf.render(&product, &level);
+        let writes = opening.map(|_| opening_stock(product.id, stock));
+        match self.put_product(&product, writes, &change, body).await {
+            Ok(Reply::Done(_)) => self.shelf.get(product.id).map(Reply::Done).ok_or_else(Error::product_not_found),
+            Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    async fn change(&self, message: ChangeProduct) -> Result<Reply<Arc<ProductView>>, Error> {
+        let ChangeProduct { product_id, edit, change } = message;
+        for _ in 0..MAX_ATTEMPTS {
+            let facts = match self.edited(product_id, &edit, &change) {
+                Ok(facts) => facts,
+                Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+            };
+            let Some(view) = self.shelf.get(product_id) else { continue };
+            let Some(product) = view.product.replaced(facts, self.clock.now()).map(Arc::new) else {
+                return unless_repeated(&*self.store, &change, Ok(view)).await;
+            };
+            change.ticket.begin()?;
+            let body = self.shelf.render(&product, &view.stock);
+            match self.put_product(&product, None, &change, body).await {
+                Err(CommitError::Conflict) => self.reload(product_id).await?,
+                Ok(Reply::Replayed(answer)) => return Ok(Reply::Replayed(answer)),
+                Ok(Reply::Done(_)) => return Ok(Reply::Done(self.shelf.view(product, view.stock))),
+                Err(error) => return Err(failure(error)),
+            }
+        }
+        Err(failure(CommitError::Conflict))
+    }
+
+    /// The facts that `edit` leads to.
+    fn edited(&self, id: ProductId, edit: &ProductEdit, change: &Change) -> Result<ProductFacts, Error> {
+        let view = self.shelf.get(id).ok_or_else(Error::product_not_found)?;
+        check_version(&view, change)?;
+        let facts = match edit.clone() {
+            ProductEdit::Replace(facts) => facts,
+            ProductEdit::Patch(patch) => view.product.patched(patch)?,
+        };
+        facts.check(self.limits)?;
+        Ok(facts)
+    }
+
+    async fn delete(&self, message: DeleteProduct) -> Result<Reply<()>, Error> {
+        let DeleteProduct { product_id, change } = message;
+        for _ in 0..MAX_ATTEMPTS {
+            let view = self.shelf.get(product_id).ok_or_else(Error::product_not_found);
+            let view = match view.and_then(|view| check_version(&view, &change).map(|()| view)) {
+                Ok(view) => view,
+                Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+            };
+            change.ticket.begin()?;
+            let product = Arc::new(view.product.deleted(self.clock.now()));
+            match self.put_product(&product, None, &change, Bytes::new()).await {
+                Err(CommitError::Conflict) => self.reload(product_id).await?,
+                Ok(Reply::Replayed(answer)) => return Ok(Reply::Replayed(answer)),
+                Ok(Reply::Done(_)) => return Ok(Reply::Done(())),
+                Err(error) => return Err(failure(error)),
+            }
+        }
+        Err(failure(CommitError::Conflict))
+    }
+
+    async fn change_stock(&self, message: ChangeStock) -> Result<Reply<StockLevel>, Error> {
+        let ChangeStock { product_id, stock, reason, reference, change } = message;
+        let view = match self.shelf.get(product_id).ok_or_else(Error::product_not_found) {
+            Ok(view) => view,
+            Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+        };
+        let version = view.stock.version;
+        if change.if_match.as_ref().is_some_and(|wanted| !wanted.allows(&version.to_string())) {
+            let error = Error::version_mismatch(&format!("\"{version}\""));
+            return unless_repeated(&*self.store, &change, Err(error)).await;
+        }
+        change.ticket.begin()?;
+        let expected_version = change.if_match.as_ref().map(|_| version);
+        let write = StockWrite { product_id, change: stock, expected_version, order_id: None, reference, reason };
+        let commit = self.commit(vec![Write::Stock(write)], Vec::new(), &change, RememberedBody::StockOf(product_id));
+        match self.send(commit).await {
+            Ok(Reply::Done(done)) => Ok(Reply::Done(done.stock.first().copied().unwrap_or(view.stock))),
+            Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
+            Err(error) => unless_repeated(&*self.store, &change, Err(failure(error))).await,
+        }
+    }
+
+    async fn put_product(&self, product: &Arc<Product>, stock: Option<Write>, change: &Change, body: Bytes) -> Attempt<Done> {
+        let writes = std::iter::once(Write::Product(Arc::clone(product))).chain(stock).collect();
+        let facts = vec![Fact::Product(Arc::clone(product))];
+        self.send(self.commit(writes, facts, change, RememberedBody::Ready(body))).await
+    }
+
+    fn commit(&self, writes: Vec<Write>, facts: Vec<Fact>, change: &Change, body: RememberedBody) -> Commit {
+        Commit {
+            writes,
+            facts,
+            remember: change.key.clone().map(|key| Remember { key, body }),
+            trace: change.trace.clone(),
+            ..Commit::new(self.clock.now(), change.ticket.deadline())
+        }
+    }
+
+    async fn send(&self, commit: Commit) -> Attempt<Done> {
+        match self.writer.commit(commit).await {
+            Ok(done) => Ok(Reply::Done(done)),
+            Err(CommitError::Replayed(answer)) => Ok(Reply::Replayed(answer)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes what the store has, when it turned out to be newer than what is known here.
+    async fn reload(&self, id: ProductId) -> Result<(), Error> {
+        if let Some((product, stock)) = self.store.product(id).await? {
+            self.shelf.put(Arc::new(product), stock);
+        }
+        Ok(())
+    }
+}
+
+fn opening_stock(product_id: ProductId, stock: u64) -> Write {
+    let change = StockChange::Set(stock);
+    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+}
+
+/// `If-Match` on a product speaks of its own version, with or without the stock's behind it.
+fn check_version(view: &ProductView, change: &Change) -> Result<(), Error> {
+    let version = view.product.version.to_string();
+    let accepts = |tag: &str| tag.split('.').next() == Some(&version);
+    match &change.if_match {
+        Some(wanted) if !wanted.allows_where(accepts) => Err(Error::version_mismatch(&format!("\"{}\"", view.etag))),
+        _ => Ok(()),
+    }
+}

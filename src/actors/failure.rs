@@ -1,0 +1,65 @@
+//! How outcomes of the store become answers, the same for every actor.
+
+use crate::{
+    error::{Code, Error},
+    messages::change::{Change, Reply},
+    store::{CommitError, Store},
+};
+
+/// How often a decision is made anew after a version conflict. Each conflict means that somebody else got something done, so
+/// this is reached only under a load at which "come back later" is the right answer.
+pub(crate) const MAX_ATTEMPTS: usize = 16;
+
+/// The answer to a commit that was not applied. Conflicts and repeats are handled by the actor first; a conflict that comes here
+/// was one too many.
+pub(crate) fn failure(error: CommitError) -> Error {
+    match error {
+        CommitError::Conflict | CommitError::Overloaded => Error::overloaded(),
+        CommitError::StockVersion(version) => Error::version_mismatch(&format!("\"{version}\"")),
+        CommitError::OutOfStock(lines) => Error::insufficient_stock(lines),
+        CommitError::TooMuchStock => Error::fault("stock", "out_of_range", "on_hand would be larger than can be counted"),
+        CommitError::EmailTaken => Error::new(Code::EmailTaken, "There is an account with this e-mail address. Log in instead."),
+        CommitError::SkuTaken => {
+            Error::new(Code::SkuTaken, "Another product has this sku. Change that one, or choose another sku.")
+        }
+        CommitError::KeyReused => key_reused(),
+        CommitError::Unavailable => Error::store_unavailable(),
+        CommitError::Unknown => Error::outcome_unknown(),
+        CommitError::Replayed(_) => Error::internal(),
+    }
+}
+
+fn key_reused() -> Error {
+    Error::new(Code::IdempotencyKeyReused, "This Idempotency-Key was used for another request. Use a new key for each request.")
+}
+
+/// What to answer when the decision is to change nothing, a refusal or a reply: the first answer, when this is a repeat of a
+/// request that was carried out. Looked up after deciding, so that a first attempt that runs beside it is not missed.
+pub(crate) async fn unless_repeated<T>(store: &dyn Store, change: &Change, decided: Result<T, Error>) -> Result<Reply<T>, Error> {
+    let Some(key) = &change.key else { return decided.map(Reply::Done) };
+    match store.remembered(key).await? {
+        Some((fingerprint, answer)) if fingerprint == key.fingerprint => Ok(Reply::Replayed(answer)),
+        Some(_) => Err(key_reused()),
+        None => decided.map(Reply::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_unknown_outcome_leaves_room_for_doubt() {
+        for (error, code) in [
+            (CommitError::Conflict, Code::Overloaded),
+            (CommitError::Overloaded, Code::Overloaded),
+            (CommitError::Unavailable, Code::StoreUnavailable),
+            (CommitError::Unknown, Code::OutcomeUnknown),
+            (CommitError::EmailTaken, Code::EmailTaken),
+            (CommitError::StockVersion(3), Code::VersionMismatch),
+            (CommitError::TooMuchStock, Code::ValidationFailed),
+        ] {
+            assert_eq!(failure(error).code, code);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The one place where all parts are wired together.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use actix::{Actor, Addr};
+use actix_web::dev::ServerHandle;
+use anyhow::Context;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    actors::{
+        accounts::{
+            Accounts, Deps as AccountDeps, PasswordHasher, RefreshTokens, RevokedSessions,
+            bootstrap::{Bootstrap, FirstAdmin},
+        },
+        cart::{CartDeps, CartRegistry},
+        catalog::{CatalogActor, CatalogDeps, shelf::Shelf},
+        feed::Feed,
+    },
+    config::Settings,
+    domain::{
+        account::{Email, Password},
+        cart::{CartLimits, MERGED_LINES_FACTOR},
+        clock::{Clock, SystemClock},
+        money::max_price_minor,
+        product::ProductLimits,
+    },
+    http::{self, HttpOptions, Listen, RateLimits, Services, metrics::Metrics, token::Tokens},
+    store::{
+        News, Store,
+        sqlite::{SqliteOptions, SqliteStore},
+        writer::{Observer, Writer},
+    },
+};
+
+/// How long requests that have begun may take to end when the node stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How often callers that have gone are forgotten by the rate limits.
+const FORGET_IDLE: Duration = Duration::from_secs(60);
+
+/// A node without its network side: store, actors and what they share.
+pub struct Node {
+    /// Where truth lives.
+    pub store: Arc<dyn Store>,
+    /// The way there.
+    pub writer: Writer,
+    /// Changes to the catalog.
+    pub catalog: Addr<CatalogActor>,
+    /// The catalog as last known.
+    pub shelf: Arc<Shelf>,
+    /// Makes admins.
+    pub bootstrap: Bootstrap,
+    carts: Arc<CartRegistry>,
+    accounts: Addr<Accounts>,
+    revoked: Arc<RevokedSessions>,
+    feed: Arc<Feed>,
+    clock: Arc<dyn Clock>,
+    secret: SecretString,
+    writer_task: JoinHandle<()>,
+}
+
+/// The caches of a node, in the order in which they hear the news.
+struct Caches {
+    shelf: Arc<Shelf>,
+    revoked: Arc<RevokedSessions>,
+    feed: Arc<Feed>,
+    /// Set once the carts, which need the writer, are there.
+    carts: OnceLock<Arc<CartRegistry>>,
+}
+
+impl Observer for Caches {
+    fn committed(&self, news: &News) {
+        self.shelf.apply(news);
+        self.revoked.note(&news.revoked);
+        if let Some(carts) = self.carts.get() {
+            carts.apply(news);
+        }
+        self.feed.apply(news);
+    }
+}
+
+impl Node {
+    /// Opens the store and starts the actors. `drivers` is the runtime that store and writer live on; it must outlive the node.
+    ///
+    /// # Errors
+    /// One line that says what to do: the store cannot be opened, or does not answer.
+    pub async fn start(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Self> {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(SqliteOptions {
+            dir: settings.store.path.clone(),
+            currency: settings.shop.currency,
+            low_stock: u64::from(settings.catalog.low_stock_threshold),
+        })?);
+        let secret = match &settings.auth.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => kept_secret(&settings.store.path)?,
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let shelf = Arc::new(Shelf::new(http::render_product));
+        let revoked = Arc::new(RevokedSessions::new());
+        let feed = Arc::new(Feed::new());
+        shelf.load(&*store).await?;
+        revoked.load(&*store, clock.now()).await?;
+        let caches = Arc::new(Caches {
+            shelf: Arc::clone(&shelf),
+            revoked: Arc::clone(&revoked),
+            feed: Arc::clone(&feed),
+            carts: OnceLock::new(),
+        });
+        let (writer, writer_task) = Writer::start(drivers, Arc::clone(&store), Arc::clone(&caches) as Arc<dyn Observer>);
+        let carts = start_carts(settings, &store, &writer, &shelf, &clock);
+        // Nothing can have been set before: this is the only place that does.
+        drop(caches.carts.set(Arc::clone(&carts)));
+        let catalog = CatalogActor::new(CatalogDeps {
+            shelf: Arc::clone(&shelf),
+            store: Arc::clone(&store),
+            writer: writer.clone(),
+            clock: Arc::clone(&clock),
+            limits: product_limits(settings),
+        });
+        let hasher = PasswordHasher::start(settings.auth.bcrypt_cost, None);
+        let accounts = Accounts::new(AccountDeps {
+            store: Arc::clone(&store),
+            writer: writer.clone(),
+            clock: Arc::clone(&clock),
+            hasher: hasher.clone(),
+            refresh_tokens: RefreshTokens::new(secret.expose_secret().as_bytes()),
+            revoked: Arc::clone(&revoked),
+            login_limit: settings.limits.login,
+        });
+        let bootstrap = Bootstrap { store: Arc::clone(&store), writer: writer.clone(), clock: Arc::clone(&clock), hasher };
+        let (catalog, accounts) = (catalog.start(), accounts.start());
+        Ok(Self { store, writer, catalog, shelf, bootstrap, carts, accounts, revoked, feed, clock, secret, writer_task })
+    }
+
+    /// Applies what waits, and closes the store.
+    pub async fn stop(self) {
+        self.writer.close();
+        if self.writer_task.await.is_err() {
+            tracing::error!("the writer had panicked");
+        }
+        self.store.close().await;
+    }
+
+    fn services(&self, settings: &Settings, stopping: watch::Receiver<bool>) -> anyhow::Result<Arc<Services>> {
+        Ok(Arc::new(Services {
+            carts: Arc::clone(&self.carts),
+            catalog: self.catalog.clone(),
+            shelf: Arc::clone(&self.shelf),
+            accounts: self.accounts.clone(),
+            revoked: Arc::clone(&self.revoked),
+            tokens: tokens(settings, &self.secret, &self.clock)?,
+            feed: Arc::clone(&self.feed),
+            store: Arc::clone(&self.store),
+            writer: self.writer.clone(),
+            clock: Arc::clone(&self.clock),
+            options: HttpOptions {
+                currency: settings.shop.currency,
+                max_body: settings.http.max_body,
+                request_timeout: settings.http.request_timeout,
+                trusted_proxies: settings.http.trusted_proxies.clone(),
+                public_read: settings.catalog.public_read,
+            },
+            limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
+            metrics: Metrics::new(),
+            stopping,
+        }))
+    }
+}
+
+fn start_carts(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    writer: &Writer,
+    shelf: &Arc<Shelf>,
+    clock: &Arc<dyn Clock>,
+) -> Arc<CartRegistry> {
+    let deps = CartDeps {
+        store: Arc::clone(store),
+        writer: writer.clone(),
+        shelf: Arc::clone(shelf),
+        clock: Arc::clone(clock),
+        limits: CartLimits {
+            max_quantity: settings.cart.max_quantity,
+            max_lines: usize::try_from(settings.cart.max_lines).unwrap_or(usize::MAX),
+        },
+        currency: settings.shop.currency,
+        render: http::render_cart,
+    };
+    CartRegistry::start(deps, settings.http.workers.div_ceil(2))
+}
+
+/// The highest price: the fullest cart, after merges, still has an exact total.
+fn product_limits(settings: &Settings) -> ProductLimits {
+    let pieces = u64::from(settings.cart.max_quantity) * u64::from(settings.cart.max_lines) * MERGED_LINES_FACTOR as u64;
+    ProductLimits { max_price_minor: max_price_minor(pieces) }
+}
+
+fn tokens(settings: &Settings, secret: &SecretString, clock: &Arc<dyn Clock>) -> anyhow::Result<Tokens> {
+    let Some(file) = &settings.auth.ed25519_key_file else {
+        return Ok(Tokens::with_secret(secret.expose_secret().as_bytes(), Arc::clone(clock)));
+    };
+    let pem = std::fs::read(file).with_context(|| format!("auth.ed25519_key_file: {} cannot be read", file.display()))?;
+    Tokens::with_ed25519(&pem, Arc::clone(clock)).with_context(|| format!("auth.ed25519_key_file: {}", file.display()))
+}
+
+/// The secret that is made at the first start and kept beside the data.
+fn kept_secret(dir: &Path) -> anyhow::Result<SecretString> {
+    let path = dir.join("jwt_secret");
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().into()),
+        Ok(_) => anyhow::bail!("{} is damaged; delete it to have a new one made, which ends all sessions", path.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+    let secret = STANDARD.encode(rand::random::<[u8; 48]>());
+    write_secret(&path, &secret).with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(secret.into())
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let draft = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(draft, path)
+}
+
+/// A node with its network side, ready to run.
+pub struct Application {
+    node: Node,
+    server: actix_web::dev::Server,
+    address: SocketAddr,
+    first_admin: Option<FirstAdmin>,
+    services: Arc<Services>,
+    stopping: watch::Sender<bool>,
+    abandoned_after: Duration,
+}
+
+impl Application {
+    /// Starts everything and binds the socket; requests are answered once it runs.
+    ///
+    /// # Errors
+    /// One line that says what to do.
+    pub async fn build(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Self> {
+        let bind = settings.http.bind;
+        let listener = TcpListener::bind(bind)
+            .with_context(|| format!("http.bind: {bind} cannot be used; is another program listening there?"))?;
+        let address = listener.local_addr()?;
+        let node = Node::start(settings, drivers).await?;
+        let first_admin = node.bootstrap.ensure_admin(configured_admin(settings)?).await?;
+        let (stopping, stops) = watch::channel(false);
+        let services = node.services(settings, stops)?;
+        let listen = Listen {
+            listener,
+            workers: settings.http.workers,
+            allowed_origins: settings.http.cors.allowed_origins.clone(),
+            drain: DRAIN,
+        };
+        let server = http::serve(listen, Arc::clone(&services))?;
+        let abandoned_after = settings.cart.abandoned_after;
+        Ok(Self { node, server, address, first_admin, services, stopping, abandoned_after })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The admin that was made at this start, when there was none.
+    #[must_use]
+    pub const fn first_admin(&self) -> Option<&FirstAdmin> {
+        self.first_admin.as_ref()
+    }
+
+    /// Whether there is nothing to sell yet.
+    #[must_use]
+    pub fn catalog_is_empty(&self) -> bool {
+        self.node.shelf.is_empty()
+    }
+
+    /// Serves until `stop` is done, then ends in order: not ready, requests answered, commits applied, store closed.
+    ///
+    /// # Errors
+    /// The server failed.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { node, server, services, stopping, abandoned_after, .. } = self;
+        let sweep = actix_rt::spawn(Arc::clone(&node.carts).sweep(abandoned_after));
+        let forget = actix_rt::spawn(async move {
+            loop {
+                tokio::time::sleep(FORGET_IDLE).await;
+                services.limits.forget_idle();
+            }
+        });
+        let handle: ServerHandle = server.handle();
+        let serving = actix_rt::spawn(server);
+        let ended = tokio::select! {
+            ended = serving => Some(ended),
+            () = stop => None,
+        };
+        tracing::info!("stopping: no new requests, those that have begun are answered");
+        // Nobody listens when no feed is open.
+        stopping.send_replace(true);
+        handle.stop(true).await;
+        sweep.abort();
+        forget.abort();
+        node.stop().await;
+        match ended {
+            Some(ended) => ended?.context("the HTTP server failed"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn configured_admin(settings: &Settings) -> anyhow::Result<Option<(Email, Password)>> {
+    let (Some(email), Some(password)) = (&settings.auth.admin_email, &settings.auth.admin_password) else { return Ok(None) };
+    let explain = |faults: crate::domain::text::Faults| {
+        anyhow::anyhow!("auth.admin_email, auth.admin_password: {}", crate::error::Error::from(faults).detail)
+    };
+    let email = Email::parse(email).map_err(explain)?;
+    let password = Password::parse("password", password.expose_secret().to_owned()).map_err(explain)?;
+    Ok(Some((email, password)))
+}

@@ -1,0 +1,39 @@
+//! `souk admin`
+
+use std::io::Read;
+
+use super::{AdminArguments, in_system, say};
+use crate::{
+    actors::accounts::bootstrap::MadeAdmin,
+    app::Node,
+    config::Settings,
+    domain::account::{Email, Password},
+    error::Error,
+};
+
+pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Result<()> {
+    let explain = |faults| anyhow::anyhow!("{}", Error::from(faults).detail);
+    let email = Email::parse(&arguments.email).map_err(explain)?;
+    let password = match arguments.password_stdin {
+        false => None,
+        true => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            Some(Password::parse("password", text.trim_end_matches(['\r', '\n']).to_owned()).map_err(explain)?)
+        }
+    };
+    in_system(async |drivers| {
+        let node = Node::start(settings, &drivers).await?;
+        let made = node.bootstrap.create_or_promote_admin(email.clone(), password).await;
+        node.stop().await;
+        let email = email.as_str();
+        say(&match made? {
+            MadeAdmin::Created { generated: Some(password) } => {
+                format!("{email} is an admin now. Its password, shown this once: {}", password.expose())
+            }
+            MadeAdmin::Created { generated: None } => format!("{email} is an admin now."),
+            MadeAdmin::Promoted => format!("{email} is an admin now; its password is what it was."),
+            MadeAdmin::Already => format!("{email} is an admin already; nothing was changed."),
+        })
+    })
+}

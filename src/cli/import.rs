@@ -1,0 +1,116 @@
+//! `souk import`
+
+use std::{io::IsTerminal, path::Path};
+
+use anyhow::{Context, bail};
+use futures_util::{Stream, StreamExt, stream};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::io::AsyncReadExt;
+
+use super::{ImportArguments, in_system, say};
+use crate::{
+    app::Node,
+    config::Settings,
+    http::{
+        ImportReport, Importer,
+        import_lines::{Format, Lines},
+    },
+};
+
+/// Bytes read at a time.
+const PORTION: usize = 64 * 1024;
+
+pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::Result<()> {
+    let format = format(&arguments.file)?;
+    let (file, bar) = open(&arguments.file)?;
+    in_system(async |drivers| {
+        let report = match &arguments.server {
+            Some(server) => send(server, format, file, &bar).await?,
+            None => {
+                let node = Node::start(settings, &drivers).await?;
+                let report = apply(&node, settings, format, file, &bar).await;
+                node.stop().await;
+                report?
+            }
+        };
+        bar.finish_and_clear();
+        tell(&report)
+    })
+}
+
+fn format(file: &Path) -> anyhow::Result<Format> {
+    match file.extension().and_then(|ending| ending.to_str()) {
+        Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
+        Some("csv") => Ok(Format::Csv),
+        _ => bail!("{} must end in .ndjson or .csv, to tell what it is", file.display()),
+    }
+}
+
+/// The file, and a bar that shows how much of it was read, when there is a terminal to show it on.
+fn open(path: &Path) -> anyhow::Result<(std::fs::File, ProgressBar)> {
+    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let length = file.metadata()?.len();
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(length) } else { ProgressBar::hidden() };
+    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}")?;
+    bar.set_style(style);
+    Ok((file, bar))
+}
+
+/// The file in portions, moving the bar along.
+fn portions(file: std::fs::File, bar: &ProgressBar) -> impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
+    let state = (tokio::fs::File::from_std(file), bar.clone());
+    stream::try_unfold(state, async |(mut file, bar)| {
+        let mut portion = vec![0; PORTION];
+        let count = file.read(&mut portion).await?;
+        portion.truncate(count);
+        bar.inc(count as u64);
+        Ok((count > 0).then_some((portion, (file, bar))))
+    })
+}
+
+async fn apply(
+    node: &Node,
+    settings: &Settings,
+    format: Format,
+    file: std::fs::File,
+    bar: &ProgressBar,
+) -> anyhow::Result<ImportReport> {
+    let lines = Lines::new(format, settings.shop.currency, settings.http.max_body);
+    let mut importer = Importer::new(node.catalog.clone(), lines, settings.http.request_timeout);
+    let mut portions = std::pin::pin!(portions(file, bar));
+    while let Some(portion) = portions.next().await {
+        importer.push(&portion?).await?;
+    }
+    Ok(importer.finish().await?)
+}
+
+async fn send(server: &str, format: Format, file: std::fs::File, bar: &ProgressBar) -> anyhow::Result<ImportReport> {
+    let token = std::env::var("SOUK_TOKEN").context("put an admin's access token into SOUK_TOKEN")?;
+    let content_type = match format {
+        Format::Ndjson => "application/x-ndjson",
+        Format::Csv => "text/csv",
+    };
+    let url = format!("{}/api/products/import", server.trim_end_matches('/'));
+    let request = reqwest::Client::new().post(&url).bearer_auth(token).header("content-type", content_type);
+    let body = reqwest::Body::wrap_stream(portions(file, bar));
+    let response = request.body(body).send().await.with_context(|| format!("{url} cannot be reached"))?;
+    let status = response.status();
+    let text = response.text().await?;
+    if !status.is_success() {
+        let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let detail = problem.get("detail").and_then(serde_json::Value::as_str).unwrap_or("no reason was given");
+        bail!("{server} answered {status}: {detail}");
+    }
+    serde_json::from_str(&text).with_context(|| format!("{server} is no Souk: its answer is not an import's"))
+}
+
+fn tell(report: &ImportReport) -> anyhow::Result<()> {
+    for error in &report.errors {
+        say(&format!("line {}: {}: {}", error.line, error.code, error.message))?;
+    }
+    say(&format!("{} created, {} updated, {} failed", report.created, report.updated, report.failed))?;
+    if report.failed > 0 {
+        bail!("{} lines were refused; the others were applied", report.failed);
+    }
+    Ok(())
+}

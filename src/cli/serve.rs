@@ -1,0 +1,38 @@
+//! `souk serve`
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{in_system, say};
+use crate::{app::Application, config::Settings};
+
+pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
+    in_system(async |drivers| {
+        // Before anything is started, so that a signal in between is not lost.
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let application = Application::build(settings, &drivers).await?;
+        greet(&application)?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        application.run_until(stop).await
+    })
+}
+
+fn greet(application: &Application) -> anyhow::Result<()> {
+    let url = format!("http://{}", application.address());
+    say(&format!("Souk is open at {url}\nAPI browser:    {url}/docs/"))?;
+    if let Some(admin) = application.first_admin() {
+        let (email, password) = (admin.email.as_str(), admin.password.expose());
+        say(&format!("First admin:    {email}\nIts password:   {password}   (shown this once; change it)"))?;
+    }
+    if application.catalog_is_empty() {
+        say(&format!(
+            "The catalog is empty. For the sample catalog, log in as an admin and:\n  \
+             SOUK_TOKEN=<token> souk import examples/products.ndjson --server {url}"
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! `[auth]`: tokens, passwords and the first administrator.
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::error::{Problem, check_range};
+use super::store::{StoreKind, StoreSettings};
+use super::text::TomlText;
+use super::values;
+
+const MIN_SECRET_BYTES: usize = 32;
+/// bcrypt reads 72 bytes with the closing NUL; more would be cut silently.
+const MAX_PASSWORD_BYTES: usize = 71;
+const MIN_PASSWORD_CHARS: usize = 8;
+/// Below this a stolen hash is cheap to attack.
+const WEAK_COST: u32 = 10;
+
+/// Tokens, passwords and the first administrator.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthSettings {
+    /// Secret of HS256 tokens; unset on the embedded store: made and kept in `store.path`.
+    #[serde(default, deserialize_with = "values::optional_secret")]
+    pub jwt_secret: Option<SecretString>,
+    /// PEM file of an Ed25519 private key: tokens are then EdDSA.
+    #[serde(default, deserialize_with = "values::optional_path")]
+    pub ed25519_key_file: Option<PathBuf>,
+    /// E-mail of the first administrator; set together with the password.
+    #[serde(default, deserialize_with = "values::optional_text")]
+    pub admin_email: Option<String>,
+    /// Password of the first administrator.
+    #[serde(default, deserialize_with = "values::optional_secret")]
+    pub admin_password: Option<SecretString>,
+    /// Work factor of bcrypt.
+    #[serde(deserialize_with = "values::count")]
+    pub bcrypt_cost: u32,
+}
+
+impl AuthSettings {
+    pub(super) fn validate(&self, store: &StoreSettings) -> Result<(), Problem> {
+        check_range("auth.bcrypt_cost", self.bcrypt_cost, 4..=31)?;
+        self.validate_jwt_secret(store)?;
+        self.validate_admin()
+    }
+
+    fn validate_jwt_secret(&self, store: &StoreSettings) -> Result<(), Problem> {
+        const KEY: &str = "auth.jwt_secret";
+        match &self.jwt_secret {
+            Some(secret) => match secret.expose_secret().len() {
+                MIN_SECRET_BYTES.. => Ok(()),
+                bytes => Err(Problem::new(KEY, format!("has {bytes} bytes; use {MIN_SECRET_BYTES} or more random ones"))),
+            },
+            None if store.kind == StoreKind::Mongodb => Err(Problem::new(
+                KEY,
+                "is required with store.kind = \"mongodb\"; set it or JWT_SECRET to 32 or more random bytes, the same on every node",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_admin(&self) -> Result<(), Problem> {
+        let (email, password) = match (&self.admin_email, &self.admin_password) {
+            (Some(email), Some(password)) => (email, password.expose_secret()),
+            (None, None) => return Ok(()),
+            (Some(_), None) => {
+                let text = "is required with auth.admin_email; set both or neither";
+                return Err(Problem::new("auth.admin_password", text));
+            }
+            (None, Some(_)) => {
+                let text = "is required with auth.admin_password; set both or neither";
+                return Err(Problem::new("auth.admin_email", text));
+            }
+        };
+        if !email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()) {
+            let text = format!("{email:?} is not an e-mail address; use one such as admin@shop.example");
+            return Err(Problem::new("auth.admin_email", text));
+        }
+        let long_enough = password.chars().count() >= MIN_PASSWORD_CHARS;
+        if !long_enough || password.len() > MAX_PASSWORD_BYTES || password.contains('\0') {
+            let text = "is not a usable password; use 8 characters to 71 bytes";
+            return Err(Problem::new("auth.admin_password", text));
+        }
+        Ok(())
+    }
+
+    pub(super) fn warning(&self) -> Option<String> {
+        (self.bcrypt_cost < WEAK_COST).then(|| {
+            format!(
+                "auth.bcrypt_cost: {} makes password hashes cheap to attack; use {WEAK_COST} or more outside tests",
+                self.bcrypt_cost
+            )
+        })
+    }
+
+    pub(super) fn write(&self, out: &mut TomlText) {
+        out.section("auth");
+        out.secret("jwt_secret", self.jwt_secret.as_ref());
+        let key_file = self.ed25519_key_file.as_ref().map(|path| path.to_string_lossy());
+        out.optional("ed25519_key_file", key_file.as_deref());
+        out.optional("admin_email", self.admin_email.as_deref());
+        out.secret("admin_password", self.admin_password.as_ref());
+        out.plain("bcrypt_cost", self.bcrypt_cost);
+    }
+}

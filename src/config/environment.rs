@@ -1,0 +1,109 @@
+//! The environment: the real one first, then the file `.env`.
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::Sources;
+use super::error::ConfigError;
+
+/// What the long names of settings begin with.
+pub(super) const PREFIX: &str = "SOUK__";
+pub(super) const ENV_NAME: &str = "SOUK_ENV";
+pub(super) const LOG_FILTER: &str = "RUST_LOG";
+pub(super) const PORT: &str = "PORT";
+/// Short names that stand for one setting each.
+pub(super) const SHORT_NAMES: [(&str, &str); 3] =
+    [("MONGO_URI", "store.uri"), ("DB_NAME", "store.database"), ("JWT_SECRET", "auth.jwt_secret")];
+const DOTENV: &str = ".env";
+
+/// One environment variable and where it was set, for messages.
+pub(super) struct Variable {
+    pub(super) value: String,
+    pub(super) origin: String,
+}
+
+/// The variables that the loader looks at.
+pub(super) struct Environment(BTreeMap<String, Variable>);
+
+impl Environment {
+    pub(super) fn collect(sources: Sources<'_>) -> Result<Self, ConfigError> {
+        let mut found: BTreeMap<String, Variable> = sources
+            .env
+            .iter()
+            .filter(|(name, _)| is_ours(name))
+            .map(|(name, value)| {
+                let origin = name.clone();
+                let value = value.clone();
+                (name.clone(), Variable { value, origin })
+            })
+            .collect();
+        let text = read_file(sources.dir, DOTENV)?.unwrap_or_default();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        for item in dotenvy::from_read_iter(text.as_bytes()) {
+            let (name, value) = item.map_err(|error| ConfigError::file(DOTENV, dotenv_problem(&error)))?;
+            if is_ours(&name) {
+                let origin = format!("{name} in {DOTENV}");
+                found.entry(name).or_insert(Variable { value, origin });
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// A variable that is set and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&Variable> {
+        self.0.get(name).filter(|variable| !variable.value.is_empty())
+    }
+
+    /// The variables with long names, without their prefix.
+    pub(super) fn long_names(&self) -> impl Iterator<Item = (&str, &Variable)> {
+        self.0.iter().filter_map(|(name, variable)| Some((name.strip_prefix(PREFIX)?, variable)))
+    }
+}
+
+/// The environment of this process.
+pub(super) fn process() -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut env = BTreeMap::new();
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
+        match value.into_string() {
+            Ok(value) => {
+                env.insert(name, value);
+            }
+            Err(_) if is_ours(&name) => {
+                return Err(ConfigError::variable(&name, "is not UTF-8 text"));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(env)
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX)
+        || [ENV_NAME, LOG_FILTER, PORT].contains(&name)
+        || SHORT_NAMES.iter().any(|(short, _)| *short == name)
+}
+
+/// The text of a file, if there is one.
+pub(super) fn read_file(dir: &Path, file: &str) -> Result<Option<String>, ConfigError> {
+    match std::fs::read_to_string(dir.join(file)) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ConfigError::file(file, format!("cannot be read: {error}"))),
+    }
+}
+
+/// The parser's own message quotes the line, which may hold a secret.
+fn dotenv_problem(error: &dotenvy::Error) -> String {
+    let dotenvy::Error::LineParse(line, _) = error else {
+        return error.to_string();
+    };
+    let name = line.split_once('=').map_or("", |(name, _)| name.trim());
+    if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        format!("the line of {name} cannot be read; write NAME='value'")
+    } else {
+        "a line cannot be read; write NAME='value'".to_owned()
+    }
+}

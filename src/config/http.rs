@@ -1,0 +1,148 @@
+//! `[http]`: the listener, its limits and CORS.
+use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::error::{Problem, check_duration, check_range};
+use super::net::IpNet;
+use super::text::{TomlText, size_text};
+use super::values;
+
+const KIB: usize = 1024;
+const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
+/// How the HTTP side listens and what it accepts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Address and port to listen on.
+    #[serde(deserialize_with = "values::socket_addr")]
+    pub bind: SocketAddr,
+    /// Number of worker threads; a configured 0 is the number of cores here.
+    #[serde(deserialize_with = "values::workers")]
+    pub workers: usize,
+    /// Largest request body in bytes.
+    #[serde(deserialize_with = "values::size")]
+    pub max_body: usize,
+    /// After this a request is answered with 503.
+    #[serde(deserialize_with = "values::duration")]
+    pub request_timeout: Duration,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(deserialize_with = "values::networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Which browser origins may call.
+    pub cors: CorsSettings,
+}
+
+/// Cross-origin requests.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorsSettings {
+    /// Exact origins, or `*` alone for any origin without credentials.
+    pub allowed_origins: Vec<String>,
+}
+
+impl HttpSettings {
+    pub(super) fn validate(&self) -> Result<(), Problem> {
+        check_range("http.workers", self.workers, 1..=values::MAX_WORKERS)?;
+        if !(KIB..=16 * KIB * KIB).contains(&self.max_body) {
+            let text = format!("{} is out of range; use 1KiB to 16MiB", size_text(self.max_body));
+            return Err(Problem::new("http.max_body", text));
+        }
+        check_duration("http.request_timeout", self.request_timeout, MAX_REQUEST_TIMEOUT)?;
+        self.cors.validate()
+    }
+
+    pub(super) fn write(&self, out: &mut TomlText) {
+        out.section("http");
+        out.text("bind", &self.bind.to_string());
+        out.plain("workers", self.workers);
+        out.text("max_body", &size_text(self.max_body));
+        out.duration("request_timeout", self.request_timeout);
+        out.list("trusted_proxies", &self.trusted_proxies);
+        out.section("http.cors");
+        out.list("allowed_origins", &self.cors.allowed_origins);
+    }
+}
+
+impl CorsSettings {
+    /// Whether every origin is allowed.
+    #[must_use]
+    pub fn any_origin(&self) -> bool {
+        self.allowed_origins.iter().any(|origin| origin == "*")
+    }
+
+    fn validate(&self) -> Result<(), Problem> {
+        const KEY: &str = "http.cors.allowed_origins";
+        if self.any_origin() {
+            if self.allowed_origins.len() > 1 {
+                return Err(Problem::new(KEY, "\"*\" stands for every origin; use it alone or leave it out"));
+            }
+            return Ok(());
+        }
+        match self.allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            Some(origin) => Err(Problem::new(
+                KEY,
+                format!("{origin:?} is not an origin; use scheme://host[:port] in lower case, with no path"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Browsers send origins in lower case and without a path; anything else would never match.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, authority)) = text.split_once("://") else {
+        return false;
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_lowercase()) && scheme.chars().all(|c| plain(c) || "+-.".contains(c));
+    let host_ok = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| plain(c) || "-._".contains(c)),
+    };
+    let port_ok = port.is_none_or(|port| port.starts_with(|c: char| c.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    scheme_ok && host_ok && port_ok
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_origin;
+
+    #[test]
+    fn origins() {
+        for good in [
+            "https://shop.example",
+            "http://localhost:3000",
+            "http://127.0.0.1",
+            "http://[::1]:8080",
+            "http://[::1]",
+            "chrome-extension://abc",
+        ] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "",
+            "*",
+            "null",
+            "shop.example",
+            "https://",
+            "https://shop.example/",
+            "https://Shop.example",
+            "https://*.example",
+            "https://user@shop.example",
+            "https://shop.example:",
+            "https://shop.example:99999",
+            "https://shop.example:+80",
+            "http://[::1",
+            "://x",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The layers of the settings, merged into one tree whose values know where they came from.
+use std::net::SocketAddr;
+
+use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
+use serde::de::DeserializeOwned;
+
+use super::Sources;
+use super::environment::{ENV_NAME, Environment, LOG_FILTER, PORT, SHORT_NAMES, Variable, read_file};
+use super::error::{ConfigError, Problem, nearest, one_line};
+
+const DEFAULT_ENV_NAME: &str = "development";
+const DEFAULT_FILE: &str = "config/default.toml";
+// The shipped files are built in, so that the binary runs with none beside it.
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+const DEVELOPMENT: &str = include_str!("../../config/development.toml");
+const PRODUCTION: &str = include_str!("../../config/production.toml");
+
+fn shipped(env_name: &str) -> Option<&'static str> {
+    match env_name {
+        DEFAULT_ENV_NAME => Some(DEVELOPMENT),
+        "production" => Some(PRODUCTION),
+        _ => None,
+    }
+}
+
+type Table = Map<String, Value>;
+
+/// All layers, merged.
+pub(super) struct Layers {
+    root: Value,
+    env: Environment,
+}
+
+impl Layers {
+    pub(super) fn read(sources: Sources<'_>) -> Result<Self, ConfigError> {
+        let env = Environment::collect(sources)?;
+        let mut root = Table::new();
+        add_files(&mut root, sources, &env)?;
+        add_port(&mut root, &env)?;
+        for (name, key) in SHORT_NAMES {
+            if let Some(variable) = env.get(name) {
+                add_variable(&mut root, key, variable)?;
+            }
+        }
+        for (name, variable) in env.long_names() {
+            let key = name.replace("__", ".").to_ascii_lowercase();
+            add_variable(&mut root, &key, variable)?;
+        }
+        let root = Value::new(None, root);
+        Ok(Self { root, env })
+    }
+
+    pub(super) fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        T::deserialize(self.root.clone()).map_err(|error| self.explain(error))
+    }
+
+    /// `RUST_LOG`, which is not a setting but may come from `.env` like one.
+    pub(super) fn log_filter(&self) -> Option<String> {
+        self.env.get(LOG_FILTER).map(|variable| variable.value.clone())
+    }
+
+    /// Adds to a problem who set the setting.
+    pub(super) fn locate(&self, problem: Problem) -> ConfigError {
+        ConfigError::Invalid { origin: self.origin(problem.key, None), key: problem.key.to_owned(), problem: problem.text }
+    }
+
+    fn explain(&self, error: ::config::ConfigError) -> ConfigError {
+        use ::config::ConfigError as E;
+        let (key, text) = match error {
+            E::At { error, key, .. } => (key, error.to_string()),
+            E::Type { unexpected, expected, key, .. } => (key, format!("must be {expected}, not {unexpected}")),
+            E::NotFound(key) => (Some(key), "is missing".to_owned()),
+            other => (None, other.to_string()),
+        };
+        let key = key.unwrap_or_default();
+        // serde's own words: unknown field `a`, expected one of `b`, `c`
+        if let Some(names) = text.strip_prefix("unknown field `") {
+            let mut names = names.split('`').step_by(2);
+            let field = names.next().unwrap_or_default();
+            return ConfigError::Unknown {
+                origin: self.origin(&key, Some(field)),
+                near: nearest(field, names).map(|near| full_key(&key, near)),
+                key: full_key(&key, field),
+            };
+        }
+        ConfigError::Invalid { origin: self.origin(&key, None), problem: one_line(&text), key }
+    }
+
+    /// The file or variable that set this setting, or a field of this section.
+    fn origin(&self, key: &str, field: Option<&str>) -> Option<String> {
+        // The index in `list[1]` is of no use here; a field may have dots in its name.
+        let path = key.split(['.', '[']).filter(|segment| !segment.is_empty() && !segment.ends_with(']'));
+        let mut value = &self.root;
+        for segment in path.chain(field) {
+            let ValueKind::Table(table) = &value.kind else {
+                return None;
+            };
+            value = table.get(segment)?;
+        }
+        // Sections that only the environment names have no origin of their own.
+        while value.origin().is_none()
+            && let ValueKind::Table(table) = &value.kind
+        {
+            value = table.values().next()?;
+        }
+        value.origin().map(str::to_owned)
+    }
+}
+
+/// A field that is not a plain name is quoted, as it is in a file.
+fn full_key(section: &str, field: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let field = if !field.is_empty() && field.chars().all(plain) { field.to_owned() } else { format!("{field:?}") };
+    match section {
+        "" => field,
+        section => format!("{section}.{field}"),
+    }
+}
+
+fn add_files(root: &mut Table, sources: Sources<'_>, env: &Environment) -> Result<(), ConfigError> {
+    add_toml(root, DEFAULT_FILE, DEFAULTS)?;
+    // An edited copy on disk counts too: its place promises that.
+    if let Some(text) = read_file(sources.dir, DEFAULT_FILE)? {
+        add_toml(root, DEFAULT_FILE, &text)?;
+    }
+    let env_name = env.get(ENV_NAME).map_or(DEFAULT_ENV_NAME, |variable| variable.value.as_str());
+    if !env_name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+        let problem = format!("{env_name:?} is not a name; use letters, digits, - and _");
+        return Err(ConfigError::variable(ENV_NAME, problem));
+    }
+    let file = format!("config/{env_name}.toml");
+    let on_disk = read_file(sources.dir, &file)?;
+    match on_disk.as_deref().or_else(|| shipped(env_name)) {
+        Some(text) => add_toml(root, &file, text),
+        None => {
+            let problem = format!("{env_name:?} needs the file {file}; add it, or use development or production");
+            Err(ConfigError::variable(ENV_NAME, problem))
+        }
+    }
+}
+
+fn add_toml(root: &mut Table, file: &str, text: &str) -> Result<(), ConfigError> {
+    let table = FileFormat::Toml
+        .parse(Some(&file.to_owned()), text)
+        .map_err(|error| ConfigError::file(file, toml_problem(&error.to_string())))?;
+    merge(root, table, "")
+}
+
+/// The parser's message quotes the line, which may hold a secret: keep the place and the reason.
+fn toml_problem(text: &str) -> String {
+    let Some(rest) = text.strip_prefix("TOML parse error at ") else {
+        return one_line(text);
+    };
+    let place = rest.lines().next().unwrap_or_default();
+    // The place, then three lines that show it.
+    let reason: Vec<&str> = rest.lines().skip(4).collect();
+    one_line(&format!("{place}: {}", reason.join(" ")))
+}
+
+fn merge(into: &mut Table, from: Table, section: &str) -> Result<(), ConfigError> {
+    for (name, value) in from {
+        let origin = value.origin().map(str::to_owned);
+        match (into.get_mut(&name).map(|known| &mut known.kind), value.kind) {
+            (Some(ValueKind::Table(known)), ValueKind::Table(new)) => {
+                merge(known, new, &format!("{section}{name}."))?;
+            }
+            (Some(ValueKind::Table(_)), _) => {
+                let key = format!("{section}{name}");
+                let problem = format!("is a section; write [{key}] and its settings below");
+                return Err(ConfigError::Invalid { key, origin, problem });
+            }
+            (_, kind) => {
+                into.insert(name, Value::new(origin.as_ref(), kind));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `PORT` is half of `http.bind`: it keeps the host that the files give.
+fn add_port(root: &mut Table, env: &Environment) -> Result<(), ConfigError> {
+    let Some(variable) = env.get(PORT) else {
+        return Ok(());
+    };
+    let port = variable.value.parse().map_err(|_| {
+        let problem = format!("{:?} is not a port; use a number from 0 to 65535", variable.value);
+        ConfigError::variable(&variable.origin, problem)
+    })?;
+    let bind = match root.get_mut("http").map(|http| &mut http.kind) {
+        Some(ValueKind::Table(http)) => http.get_mut("bind"),
+        _ => None,
+    };
+    // An address that cannot be read is reported as such later.
+    if let Some(bind) = bind
+        && let ValueKind::String(text) = &bind.kind
+        && let Ok(mut address) = text.parse::<SocketAddr>()
+    {
+        address.set_port(port);
+        *bind = Value::new(Some(&variable.origin), address.to_string());
+    }
+    Ok(())
+}
+
+fn add_variable(root: &mut Table, key: &str, variable: &Variable) -> Result<(), ConfigError> {
+    let path: Vec<&str> = key.split('.').collect();
+    if insert(root, &path, variable) {
+        return Ok(());
+    }
+    Err(ConfigError::Unknown { key: one_line(key), origin: Some(variable.origin.clone()), near: None })
+}
+
+/// False when the path ends at a section, or goes on below a setting.
+fn insert(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
+    match path {
+        [] => false,
+        [name] => {
+            let origin = Some(&variable.origin);
+            let value = match table.get(*name).map(|known| &known.kind) {
+                Some(ValueKind::Table(_)) => return false,
+                Some(ValueKind::Array(_)) => Value::new(origin, list(variable)),
+                _ => Value::new(origin, variable.value.as_str()),
+            };
+            table.insert((*name).to_owned(), value);
+            true
+        }
+        [section, rest @ ..] => {
+            let known = table.entry((*section).to_owned()).or_insert_with(|| Value::new(None, Table::new()));
+            match &mut known.kind {
+                ValueKind::Table(inner) => insert(inner, rest, variable),
+                _ => false,
+            }
+        }
+    }
+}
+
+/// Comma-separated; the defaults tell which settings are lists.
+fn list(variable: &Variable) -> Vec<Value> {
+    variable
+        .value
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(|item| Value::new(Some(&variable.origin), item))
+        .collect()
+}

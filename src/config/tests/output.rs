@@ -1,0 +1,186 @@
+//! The reference file, and what `souk config` prints.
+use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
+use serde::Deserialize as _;
+
+use super::{Fixture, from_env};
+use crate::config::Settings;
+
+const REFERENCE: &str = include_str!("../../../config/default.toml");
+
+/// What operators may rely on.
+const KEYS: [&str; 31] = [
+    "http.bind",
+    "http.workers",
+    "http.max_body",
+    "http.request_timeout",
+    "http.trusted_proxies",
+    "http.cors.allowed_origins",
+    "shop.currency",
+    "catalog.public_read",
+    "catalog.low_stock_threshold",
+    "store.kind",
+    "store.path",
+    "store.uri",
+    "store.database",
+    "broker.kind",
+    "broker.uri",
+    "auth.jwt_secret",
+    "auth.ed25519_key_file",
+    "auth.admin_email",
+    "auth.admin_password",
+    "auth.bcrypt_cost",
+    "limits.per_address",
+    "limits.per_user",
+    "limits.login",
+    "orders.payment_timeout",
+    "orders.max_pending",
+    "cart.max_quantity",
+    "cart.max_lines",
+    "cart.abandoned_after",
+    "grpc.bind",
+    "telemetry.log",
+    "telemetry.otlp_endpoint",
+];
+
+fn parse(text: &str) -> Value {
+    Value::new(None, FileFormat::Toml.parse(None, text).unwrap())
+}
+
+/// Every key that the settings have, by asking serde for each section.
+fn keys_of(reference: &Value, section: &str) -> Vec<String> {
+    let ValueKind::Table(table) = &reference.kind else {
+        return vec![section.to_owned()];
+    };
+    // serde's answer to a field that no section has lists those that it has.
+    let mut probe = parse(REFERENCE);
+    let mut target = &mut probe;
+    for segment in section.split('.').filter(|segment| !segment.is_empty()) {
+        let ValueKind::Table(inner) = &mut target.kind else { unreachable!() };
+        target = inner.get_mut(segment).unwrap();
+    }
+    target.kind = Map::from_iter([("?".to_owned(), Value::new(None, 1))]).into();
+    let error = Settings::deserialize(probe).unwrap_err().to_string();
+    let (known, _) = error.split_once(" for key").unwrap_or((&error, ""));
+    assert!(known.starts_with("unknown field `?`"), "{error}");
+    let prefix = if section.is_empty() { String::new() } else { format!("{section}.") };
+    known
+        .split('`')
+        .skip(3)
+        .step_by(2)
+        .flat_map(|field| {
+            let key = format!("{prefix}{field}");
+            match table.get(field) {
+                Some(inner) => keys_of(inner, &key),
+                None => vec![key],
+            }
+        })
+        .collect()
+}
+
+/// The keys of a file in its order, also those that are commented out.
+fn documented_keys(text: &str) -> Vec<String> {
+    let mut section = "";
+    let mut keys = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        {
+            keys.push(format!("{section}.{key}"));
+        }
+    }
+    keys
+}
+
+/// Every setting has a value, and every text one needs escaping where it may.
+fn everything() -> Fixture {
+    from_env(&[
+        ("SOUK__HTTP__TRUSTED_PROXIES", "10.0.0.0/8,::1"),
+        ("SOUK__HTTP__CORS__ALLOWED_ORIGINS", "https://a.example"),
+        ("SOUK__STORE__PATH", "C:\\souk \"data\"\t"),
+        ("SOUK__STORE__URI", "mongodb://souk:hush@db"),
+        ("SOUK__STORE__DATABASE", "souk"),
+        ("SOUK__BROKER__URI", "amqp://souk:hush@mq"),
+        ("SOUK__AUTH__JWT_SECRET", "hush hush hush hush hush hush hush hush"),
+        ("SOUK__AUTH__ED25519_KEY_FILE", "key.pem"),
+        ("SOUK__AUTH__ADMIN_EMAIL", "admin@shop.example"),
+        ("SOUK__AUTH__ADMIN_PASSWORD", "hush hush"),
+        ("SOUK__GRPC__BIND", "127.0.0.1:9090"),
+        ("SOUK__TELEMETRY__LOG", "json"),
+        ("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4317"),
+        ("SOUK__CART__ABANDONED_AFTER", "1h30m"),
+        ("SOUK__HTTP__MAX_BODY", "1500"),
+    ])
+}
+
+#[test]
+fn the_reference_has_every_key() {
+    assert_eq!(documented_keys(REFERENCE), KEYS);
+    let mut known = keys_of(&parse(REFERENCE), "");
+    let mut expected = KEYS;
+    known.sort();
+    expected.sort_unstable();
+    assert_eq!(known, expected);
+}
+
+#[test]
+fn commented_out_keys_are_valid_when_put_in() {
+    let text: Vec<&str> = REFERENCE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.contains(" = ") => setting,
+            _ => line,
+        })
+        .collect();
+    let text = text.join("\n").replace("admin_password = \"\"", "admin_password = \"correct horse\"");
+    Fixture::new().file("config/development.toml", &text).load();
+}
+
+#[test]
+fn the_output_has_every_key_in_the_order_of_the_reference() {
+    let output = everything().load().redacted_toml();
+    assert_eq!(documented_keys(&output), KEYS);
+}
+
+#[test]
+fn the_output_is_toml_without_secrets() {
+    let settings = everything().load();
+    let output = settings.redacted_toml();
+    assert!(!output.contains("hush"), "{output}");
+    assert!(!format!("{settings:?}").contains("hush"));
+    assert_eq!(output.matches("\"<hidden>\"").count(), 4, "{output}");
+    parse(&output);
+}
+
+#[test]
+fn unset_settings_are_comments() {
+    let output = Fixture::new().load().redacted_toml();
+    assert!(output.contains("\n# jwt_secret is not set\n"), "{output}");
+    assert!(output.contains("\n[grpc]\n# bind is not set\n"), "{output}");
+}
+
+#[test]
+fn the_output_read_again_gives_the_same_settings() {
+    let secrets = ["STORE__URI", "BROKER__URI", "AUTH__JWT_SECRET", "AUTH__ADMIN_PASSWORD"];
+    let original = everything();
+    let output = original.load().redacted_toml();
+    let mut again = Fixture::new().file("config/development.toml", &output);
+    for name in secrets.map(|name| format!("SOUK__{name}")) {
+        again = again.env(&name, &original.env[&name]);
+    }
+    assert_eq!(again.load().redacted_toml(), output);
+}
+
+#[test]
+fn errors_do_not_show_secrets() {
+    for name in ["JWT_SECRET", "SOUK__AUTH__ADMIN_PASSWORD"] {
+        assert!(!from_env(&[(name, "hush")]).error().contains("hush"));
+    }
+    let file = |text: &str| Fixture::new().file("config/development.toml", text).error();
+    for text in
+        ["[auth]\njwt_secret = [\"hush\"]", "[store]\nuri = { url = \"hush\" }", "[store]\nurl = \"hush\"", "auth = \"hush\""]
+    {
+        assert!(!file(text).contains("hush"), "{text}");
+    }
+}

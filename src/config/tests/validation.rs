@@ -1,0 +1,246 @@
+//! Every message about a value.
+use super::{Fixture, from_env};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const MONGODB: [(&str, &str); 4] = [
+    ("SOUK__STORE__KIND", "mongodb"),
+    ("MONGO_URI", "mongodb://souk:hush@db/?replicaSet=rs0"),
+    ("DB_NAME", "souk"),
+    ("JWT_SECRET", SECRET),
+];
+
+/// The message for one variable, without the place, which is that variable.
+fn refused(name: &str, value: &str) -> String {
+    let message = from_env(&[(name, value)]).error();
+    let place = format!(" ({name})");
+    assert!(message.contains(&place), "{message}");
+    message.replace(&place, "")
+}
+
+const UNREADABLE: &[(&str, &str, &str)] = &[
+    ("SOUK__HTTP__BIND", "localhost:80", "http.bind: \"localhost:80\" is not an IP address and port, such as 127.0.0.1:8080"),
+    ("SOUK__GRPC__BIND", "9090", "grpc.bind: \"9090\" is not an IP address and port, such as 127.0.0.1:8080"),
+    ("SOUK__HTTP__WORKERS", "-1", "http.workers: \"-1\" is not a whole number from 0 to 4294967295"),
+    ("SOUK__CART__MAX_LINES", "", "cart.max_lines: \"\" is not a whole number from 0 to 4294967295"),
+    ("SOUK__HTTP__MAX_BODY", "64 apples", "http.max_body: \"64 apples\" is not a size; use one such as 64KiB or 1MiB"),
+    ("SOUK__HTTP__REQUEST_TIMEOUT", "5", "http.request_timeout: \"5\" is not a duration; use one such as 500ms, 5s, 15m or 24h"),
+    (
+        "SOUK__ORDERS__PAYMENT_TIMEOUT",
+        "-15m",
+        "orders.payment_timeout: \"-15m\" is not a duration; use one such as 500ms, 5s, 15m or 24h",
+    ),
+    (
+        "SOUK__HTTP__TRUSTED_PROXIES",
+        "10.0.0.1,proxy",
+        "http.trusted_proxies: \"proxy\" is not an IP address or network; use one such as 10.0.0.7 or 10.0.0.0/8",
+    ),
+    (
+        "SOUK__SHOP__CURRENCY",
+        "XAU",
+        "shop.currency: \"XAU\" is not a currency that prices can be held in; use an ISO 4217 code such as USD",
+    ),
+    ("SOUK__CATALOG__PUBLIC_READ", "maybe", "catalog.public_read: \"maybe\" is not true or false"),
+    ("SOUK__STORE__KIND", "postgres", "store.kind: \"postgres\" is not known; use \"embedded\" or \"mongodb\""),
+    ("SOUK__BROKER__KIND", "kafka", "broker.kind: \"kafka\" is not known; use \"none\" or \"rabbitmq\""),
+    ("SOUK__TELEMETRY__LOG", "xml", "telemetry.log: \"xml\" is not known; use \"pretty\" or \"json\""),
+];
+
+#[test]
+fn values_that_cannot_be_read() {
+    for (name, value, message) in UNREADABLE {
+        assert_eq!(&refused(name, value), message);
+    }
+}
+
+const OUT_OF_RANGE: &[(&str, &str, &str)] = &[
+    ("SOUK__AUTH__BCRYPT_COST", "3", "auth.bcrypt_cost: 3 is out of range; use 4 to 31"),
+    ("SOUK__AUTH__BCRYPT_COST", "32", "auth.bcrypt_cost: 32 is out of range; use 4 to 31"),
+    ("SOUK__CART__MAX_QUANTITY", "0", "cart.max_quantity: 0 is out of range; use 1 to 9999"),
+    ("SOUK__CART__MAX_QUANTITY", "10000", "cart.max_quantity: 10000 is out of range; use 1 to 9999"),
+    ("SOUK__CART__MAX_LINES", "0", "cart.max_lines: 0 is out of range; use 1 to 1000"),
+    ("SOUK__CART__MAX_LINES", "1001", "cart.max_lines: 1001 is out of range; use 1 to 1000"),
+    ("SOUK__ORDERS__MAX_PENDING", "0", "orders.max_pending: 0 is out of range; use 1 to 4294967295"),
+    ("SOUK__LIMITS__PER_USER", "1000001", "limits.per_user: 1000001 is out of range; use 0 to 1000000"),
+    ("SOUK__HTTP__WORKERS", "1025", "http.workers: 1025 is out of range; use 1 to 1024"),
+    ("SOUK__HTTP__MAX_BODY", "1023", "http.max_body: 1023B is out of range; use 1KiB to 16MiB"),
+    ("SOUK__HTTP__MAX_BODY", "17MiB", "http.max_body: 17MiB is out of range; use 1KiB to 16MiB"),
+    ("SOUK__HTTP__REQUEST_TIMEOUT", "0s", "http.request_timeout: 0s is out of range; use more than 0s and at most 5m"),
+    ("SOUK__HTTP__REQUEST_TIMEOUT", "301s", "http.request_timeout: 5m 1s is out of range; use more than 0s and at most 5m"),
+    ("SOUK__ORDERS__PAYMENT_TIMEOUT", "0s", "orders.payment_timeout: 0s is out of range; use more than 0s and at most 8784h"),
+    ("SOUK__CART__ABANDONED_AFTER", "9000h", "cart.abandoned_after: 9000h is out of range; use more than 0s and at most 8784h"),
+    ("SOUK__STORE__PATH", "", "store.path: is empty; name a folder, such as ./data"),
+    (
+        "SOUK__TELEMETRY__OTLP_ENDPOINT",
+        "collector",
+        "telemetry.otlp_endpoint: \"collector\" is not a URL; use one such as http://localhost:4317",
+    ),
+];
+
+#[test]
+fn values_out_of_range() {
+    for (name, value, message) in OUT_OF_RANGE {
+        assert_eq!(&refused(name, value), message);
+    }
+}
+
+#[test]
+fn the_ends_of_each_range_are_allowed() {
+    for (name, value) in [
+        ("SOUK__AUTH__BCRYPT_COST", "4"),
+        ("SOUK__AUTH__BCRYPT_COST", "31"),
+        ("SOUK__CART__MAX_QUANTITY", "1"),
+        ("SOUK__CART__MAX_QUANTITY", "9999"),
+        ("SOUK__CART__MAX_LINES", "1000"),
+        ("SOUK__HTTP__MAX_BODY", "1KiB"),
+        ("SOUK__HTTP__MAX_BODY", "16MiB"),
+        ("SOUK__HTTP__REQUEST_TIMEOUT", "5m"),
+        ("SOUK__LIMITS__LOGIN", "0"),
+        ("SOUK__CATALOG__LOW_STOCK_THRESHOLD", "0"),
+        ("JWT_SECRET", SECRET),
+    ] {
+        from_env(&[(name, value)]).load();
+    }
+}
+
+#[test]
+fn files_name_themselves() {
+    let file = |text: &str| Fixture::new().file("config/development.toml", text).error();
+    assert_eq!(file("[auth]\nbcrypt_cost = 3"), "auth.bcrypt_cost (config/development.toml): 3 is out of range; use 4 to 31");
+    assert_eq!(
+        file("[cart]\nmax_lines = 1.5"),
+        "cart.max_lines (config/development.toml): \"1.5\" is not a whole number from 0 to 4294967295"
+    );
+    assert_eq!(file("[catalog]\npublic_read = 1"), "catalog.public_read (config/development.toml): \"1\" is not true or false");
+    assert_eq!(file("[http.bind]\nport = 1"), "http.bind (config/development.toml): must be a string, not map");
+    assert_eq!(
+        file("store = \"mongodb://souk:hush@db\""),
+        "store (config/development.toml): is a section; write [store] and its settings below"
+    );
+    assert_eq!(
+        file("http.cors = true"),
+        "http.cors (config/development.toml): is a section; write [http.cors] and its settings below"
+    );
+    assert_eq!(
+        file("[http]\ntrusted_proxies = \"10.0.0.1\""),
+        "http.trusted_proxies (config/development.toml): invalid type: string \"10.0.0.1\", expected a sequence"
+    );
+    assert_eq!(
+        file("[http.cors]\nallowed_origins = [\"https://a.example\", []]"),
+        "http.cors.allowed_origins[1] (config/development.toml): must be a string, not sequence"
+    );
+}
+
+#[test]
+fn cors_origins() {
+    const NAME: &str = "SOUK__HTTP__CORS__ALLOWED_ORIGINS";
+    assert!(from_env(&[(NAME, "*")]).load().http.cors.any_origin());
+    assert_eq!(
+        refused(NAME, "https://a.example,*"),
+        "http.cors.allowed_origins: \"*\" stands for every origin; use it alone or leave it out"
+    );
+    assert_eq!(
+        refused(NAME, "https://a.example/"),
+        "http.cors.allowed_origins: \"https://a.example/\" is not an origin; use scheme://host[:port] in lower case, with no path"
+    );
+}
+
+#[test]
+fn the_signing_secret_is_long_and_not_shown() {
+    assert_eq!(refused("JWT_SECRET", "hush"), "auth.jwt_secret: has 4 bytes; use 32 or more random ones");
+    assert!(from_env(&[("SOUK__AUTH__JWT_SECRET", &SECRET[1..])]).error().contains("31 bytes"));
+}
+
+#[test]
+fn the_first_administrator_has_both() {
+    const EMAIL: &str = "SOUK__AUTH__ADMIN_EMAIL";
+    const PASSWORD: &str = "SOUK__AUTH__ADMIN_PASSWORD";
+    let error = |email: &str, password: &str| from_env(&[(EMAIL, email), (PASSWORD, password)]).error();
+    from_env(&[(EMAIL, "a@b"), (PASSWORD, "correct horse")]).load();
+    assert_eq!(
+        error("a@b", ""),
+        "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is required with auth.admin_email; set both or neither"
+    );
+    assert_eq!(
+        from_env(&[(PASSWORD, "hush hush")]).error(),
+        "auth.admin_email: is required with auth.admin_password; set both or neither"
+    );
+    assert_eq!(
+        error("admin", "correct horse"),
+        "auth.admin_email (SOUK__AUTH__ADMIN_EMAIL): \"admin\" is not an e-mail address; use one such as admin@shop.example"
+    );
+    for password in ["hush", &"é".repeat(36), "hush\0hush"] {
+        assert_eq!(
+            error("a@b", password),
+            "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is not a usable password; use 8 characters to 71 bytes"
+        );
+    }
+}
+
+#[test]
+fn mongodb_needs_its_settings() {
+    let without = |name: &str, value: &str| from_env(&MONGODB).env(name, value).error();
+    from_env(&MONGODB).load();
+    assert_eq!(
+        without("MONGO_URI", ""),
+        "store.uri: is required with store.kind = \"mongodb\"; set it or MONGO_URI to the replica set's connection string"
+    );
+    assert_eq!(
+        without("MONGO_URI", "postgres://souk:hush@db"),
+        "store.uri (MONGO_URI): is not a MongoDB connection string; it begins with mongodb:// or mongodb+srv://"
+    );
+    assert_eq!(
+        without("DB_NAME", ""),
+        "store.database: is required with store.kind = \"mongodb\"; set it or DB_NAME to the name of the database"
+    );
+    assert_eq!(
+        without("JWT_SECRET", ""),
+        "auth.jwt_secret: is required with store.kind = \"mongodb\"; set it or JWT_SECRET to 32 or more random bytes, the same on every node"
+    );
+}
+
+#[test]
+fn rabbitmq_needs_its_uri() {
+    let fixture = from_env(&[("SOUK__BROKER__KIND", "rabbitmq")]);
+    assert_eq!(
+        fixture.error(),
+        "broker.uri: is required with broker.kind = \"rabbitmq\"; set it to the broker's connection string"
+    );
+    let fixture = fixture.env("SOUK__BROKER__URI", "http://souk:hush@mq");
+    assert_eq!(
+        fixture.error(),
+        "broker.uri (SOUK__BROKER__URI): is not an AMQP connection string; it begins with amqp:// or amqps://"
+    );
+    fixture.env("SOUK__BROKER__URI", "amqps://souk:hush@mq").load();
+}
+
+#[test]
+fn log_filters() {
+    assert_eq!(
+        from_env(&[("RUST_LOG", "souk=loud")]).error(),
+        "RUST_LOG: \"souk=loud\" is not a log filter; use one such as info or souk=debug,info"
+    );
+    let settings = from_env(&[("RUST_LOG", "souk=debug,warn")]).load();
+    assert_eq!(settings.telemetry.filter.as_deref(), Some("souk=debug,warn"));
+}
+
+#[test]
+fn valid_settings_that_this_build_lacks() {
+    let missing = |variables: &[(&str, &str)]| from_env(variables).load().unsupported().unwrap_or_default();
+    assert_eq!(missing(&MONGODB), "store.kind: \"mongodb\" is not in this build yet; use \"embedded\"");
+    assert_eq!(
+        missing(&[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", "amqp://mq")]),
+        "broker.kind: \"rabbitmq\" is not in this build yet; use \"none\""
+    );
+    assert_eq!(missing(&[("SOUK__GRPC__BIND", "127.0.0.1:9090")]), "grpc.bind: gRPC is not in this build yet; leave it unset");
+    assert_eq!(
+        missing(&[("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4317")]),
+        "telemetry.otlp_endpoint: OTLP is not in this build yet; leave it unset"
+    );
+}
+
+#[test]
+fn a_weak_work_factor_warns() {
+    let warnings = |cost: &str| from_env(&[("SOUK__AUTH__BCRYPT_COST", cost)]).load().warnings();
+    assert_eq!(warnings("9"), ["auth.bcrypt_cost: 9 makes password hashes cheap to attack; use 10 or more outside tests"]);
+    assert!(warnings("10").is_empty());
+}

@@ -1,0 +1,114 @@
+//! Writing settings as TOML.
+use std::fmt::{Display, Write as _};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use secrecy::SecretString;
+
+/// Stands for a secret that is set.
+const HIDDEN: &str = "<hidden>";
+
+/// TOML under construction. Unset settings become comments, secrets are never written.
+#[derive(Default)]
+pub(super) struct TomlText(String);
+
+impl TomlText {
+    pub(super) fn section(&mut self, name: &str) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.line(format_args!("[{name}]"));
+    }
+
+    /// A number or boolean.
+    pub(super) fn plain(&mut self, key: &str, value: impl Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    pub(super) fn text(&mut self, key: &str, value: &str) {
+        self.plain(key, quoted(value));
+    }
+
+    pub(super) fn duration(&mut self, key: &str, value: Duration) {
+        self.text(key, &duration_text(value));
+    }
+
+    pub(super) fn list(&mut self, key: &str, values: &[impl Display]) {
+        let values: Vec<String> = values.iter().map(|value| quoted(&value.to_string())).collect();
+        self.line(format_args!("{key} = [{}]", values.join(", ")));
+    }
+
+    pub(super) fn optional(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.text(key, value),
+            None => self.line(format_args!("# {key} is not set")),
+        }
+    }
+
+    pub(super) fn secret(&mut self, key: &str, value: Option<&SecretString>) {
+        self.optional(key, value.map(|_| HIDDEN));
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.0
+    }
+
+    fn line(&mut self, text: impl Display) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.0, "{text}");
+    }
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The duration as it would be written in a file.
+pub(super) fn duration_text(duration: Duration) -> String {
+    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
+}
+
+/// The size as it would be written in a file, exactly.
+pub(super) fn size_text(bytes: usize) -> String {
+    const KIB: usize = 1024;
+    const MIB: usize = KIB * KIB;
+    if bytes > 0 && bytes.is_multiple_of(MIB) {
+        format!("{}MiB", bytes / MIB)
+    } else if bytes > 0 && bytes.is_multiple_of(KIB) {
+        format!("{}KiB", bytes / KIB)
+    } else {
+        format!("{bytes}B")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_print_as_they_are_written() {
+        for (bytes, text) in [(0, "0B"), (1500, "1500B"), (65536, "64KiB"), (2 << 20, "2MiB")] {
+            assert_eq!(size_text(bytes), text);
+        }
+        for (millis, text) in [(0, "0s"), (500, "500ms"), (900_000, "15m"), (5_400_000, "1h 30m")] {
+            assert_eq!(duration_text(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn strings_are_escaped() {
+        assert_eq!(quoted("a\"b\\c\n\u{7f}é"), r#""a\"b\\c\u000A\u007Fé""#);
+    }
+}

@@ -1,0 +1,127 @@
+//! Reading single values. Every value is read as text first, so that a file and the environment
+//! accept the same, and nothing is rounded or cast on the way.
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use jiff::SignedDuration;
+use secrecy::SecretString;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use super::net::IpNet;
+use crate::domain::money::Currency;
+
+const SOCKET_ADDR: &str = "an IP address and port, such as 127.0.0.1:8080";
+
+/// A setting with a closed list of values.
+pub(super) trait Choice: Copy + PartialEq + 'static {
+    /// The values by name.
+    const ALL: &'static [(&'static str, Self)];
+
+    /// The value with this name.
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+    }
+
+    /// The name of this value.
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, value)| *value == self).map_or("", |(name, _)| name)
+    }
+
+    /// What to use, for messages.
+    fn wanted() -> String {
+        let names: Vec<String> = Self::ALL.iter().map(|(name, _)| format!("{name:?}")).collect();
+        format!("known; use {}", names.join(" or "))
+    }
+}
+
+fn parse<T, E: serde::de::Error>(text: &str, read: impl FnOnce(&str) -> Option<T>, wanted: impl Display) -> Result<T, E> {
+    read(text).ok_or_else(|| E::custom(format_args!("{text:?} is not {wanted}")))
+}
+
+fn read<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    read: impl FnOnce(&str) -> Option<T>,
+    wanted: impl Display,
+) -> Result<T, D::Error> {
+    parse(&String::deserialize(deserializer)?, read, wanted)
+}
+
+/// Empty text leaves an optional setting unset.
+pub(super) fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(String::deserialize(deserializer)?).filter(|text| !text.is_empty()))
+}
+
+pub(super) fn optional_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+    Ok(optional_text(deserializer)?.map(SecretString::from))
+}
+
+pub(super) fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    Ok(optional_text(deserializer)?.map(PathBuf::from))
+}
+
+pub(super) fn choice<'de, D: Deserializer<'de>, T: Choice>(deserializer: D) -> Result<T, D::Error> {
+    read(deserializer, T::from_name, T::wanted())
+}
+
+pub(super) fn optional_choice<'de, D: Deserializer<'de>, T: Choice>(deserializer: D) -> Result<Option<T>, D::Error> {
+    match optional_text(deserializer)? {
+        Some(text) => parse(&text, T::from_name, T::wanted()).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn socket_addr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    read(deserializer, |text| text.parse().ok(), SOCKET_ADDR)
+}
+
+pub(super) fn optional_socket_addr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    match optional_text(deserializer)? {
+        Some(text) => parse(&text, |text| text.parse().ok(), SOCKET_ADDR).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    read(deserializer, |text| text.parse().ok(), "true or false")
+}
+
+pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let wanted = format!("a whole number from 0 to {}", u32::MAX);
+    read(deserializer, |text| text.parse().ok(), wanted)
+}
+
+/// Far above any use, and far below what would exhaust the machine.
+pub(super) const MAX_WORKERS: usize = 1024;
+
+/// 0 is the number of cores.
+pub(super) fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match count(deserializer)? {
+        0 => Ok(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS))),
+        workers => usize::try_from(workers).map_err(D::Error::custom),
+    }
+}
+
+/// Negative durations are refused here, since the result cannot hold them.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let parse = |text: &str| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok();
+    read(deserializer, parse, "a duration; use one such as 500ms, 5s, 15m or 24h")
+}
+
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let parse = |text: &str| usize::try_from(text.parse::<ByteSize>().ok()?.as_u64()).ok();
+    read(deserializer, parse, "a size; use one such as 64KiB or 1MiB")
+}
+
+pub(super) fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
+    let wanted = "a currency that prices can be held in; use an ISO 4217 code such as USD";
+    read(deserializer, |code| code.parse().ok(), wanted)
+}
+
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let wanted = "an IP address or network; use one such as 10.0.0.7 or 10.0.0.0/8";
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| parse(text, |text| text.parse().ok(), wanted)).collect()
+}

@@ -1,0 +1,106 @@
+//! Figures for Prometheus.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{HttpRequest, http::StatusCode};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// All figures of this node.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    requests: Family<RequestLabels, Counter>,
+    seconds: Histogram,
+    carts: Gauge,
+    products: Gauge,
+    waiting: Gauge,
+    batches: Gauge,
+    commits: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+impl Metrics {
+    /// Figures that begin at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        // Half a millisecond to half a minute, each bound three times the one before.
+        let bounds = [0.0005, 0.0015, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0, 15.0];
+        let mut metrics = Self {
+            registry: Arc::default(),
+            requests: Family::default(),
+            seconds: Histogram::new(bounds),
+            carts: Gauge::default(),
+            products: Gauge::default(),
+            waiting: Gauge::default(),
+            batches: Gauge::default(),
+            commits: Gauge::default(),
+        };
+        let mut registry = Registry::with_prefix("souk");
+        registry.register("http_requests", "Requests answered", metrics.requests.clone());
+        registry.register("http_request_seconds", "Time from a request's head to its answer", metrics.seconds.clone());
+        registry.register("carts_active", "Carts held in memory", metrics.carts.clone());
+        registry.register("products", "Living products", metrics.products.clone());
+        registry.register("writer_waiting", "Commits waiting for a transaction", metrics.waiting.clone());
+        registry.register("writer_batches", "Transactions since the start", metrics.batches.clone());
+        registry.register("writer_commits", "Commits in them since the start", metrics.commits.clone());
+        metrics.registry = Arc::new(registry);
+        metrics
+    }
+
+    /// Counts an answered request.
+    pub(crate) fn request(&self, request: &HttpRequest, status: StatusCode, took: Duration) {
+        let labels = RequestLabels {
+            method: request.method().as_str().to_owned(),
+            // The pattern and not the path, so that strangers cannot make up labels.
+            route: request.match_pattern().unwrap_or_default(),
+            status: status.as_u16(),
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// The text that Prometheus scrapes.
+    pub(crate) fn text(&self, levels: &Levels) -> String {
+        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.carts.set(whole(levels.carts));
+        self.products.set(whole(levels.products));
+        self.waiting.set(whole(levels.waiting));
+        self.batches.set(whole(levels.batches));
+        self.commits.set(whole(levels.commits));
+        let mut text = String::new();
+        if encode(&mut text, &self.registry).is_err() {
+            tracing::error!("the figures could not be written");
+        }
+        text
+    }
+}
+
+/// What others keep count of, read when it is asked for.
+pub(crate) struct Levels {
+    /// Carts in memory.
+    pub(crate) carts: u64,
+    /// Living products.
+    pub(crate) products: u64,
+    /// Commits waiting.
+    pub(crate) waiting: u64,
+    /// Transactions since the start.
+    pub(crate) batches: u64,
+    /// Commits in them.
+    pub(crate) commits: u64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,155 @@
+//! Errors as clients get them: RFC 9457 problem details, with one mapping from codes to status codes.
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::error::{Code, Error};
+
+/// An [`Error`] on its way out. The envelope gives it its body, since only that knows the request's id.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem(pub(crate) Error);
+
+impl<E: Into<Error>> From<E> for Problem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        status(self.0.code)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::new(self.status_code());
+        response.extensions_mut().insert(self.0.clone());
+        response
+    }
+}
+
+/// The one mapping from codes to status codes.
+#[must_use]
+pub(crate) const fn status(code: Code) -> StatusCode {
+    match code {
+        Code::MalformedJson | Code::IdempotencyKeyInvalid => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated | Code::TokenExpired | Code::InvalidCredentials => StatusCode::UNAUTHORIZED,
+        Code::Forbidden => StatusCode::FORBIDDEN,
+        Code::NotFound | Code::ProductNotFound | Code::LineNotFound => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        Code::EmailTaken | Code::SkuTaken | Code::InsufficientStock | Code::GuestCartMerged => StatusCode::CONFLICT,
+        Code::VersionMismatch => StatusCode::PRECONDITION_FAILED,
+        Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::ValidationFailed | Code::QuantityLimit | Code::LineLimit | Code::IdempotencyKeyReused => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Overloaded | Code::StoreUnavailable | Code::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Problem details (RFC 9457). `code` is one of a closed list; see the document's description.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProblemDetails<'a> {
+    /// A URN made of the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:souk:problem:validation_failed")]
+    kind: String,
+    /// The same for every occurrence of this code.
+    title: &'static str,
+    /// The HTTP status code.
+    status: u16,
+    /// What was wrong this time, and what to do.
+    detail: &'a str,
+    /// A word programs can rely on.
+    #[schema(example = "validation_failed")]
+    code: &'static str,
+    /// The response's `X-Request-Id`, to be quoted when asking for help.
+    request_id: &'a str,
+    /// The faulty fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldProblem<'a>>,
+    /// The lines that stock cannot fill.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<ShortLine>,
+}
+
+/// A faulty field.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FieldProblem<'a> {
+    field: &'a str,
+    code: &'static str,
+    message: &'a str,
+}
+
+/// A line that stock cannot fill.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ShortLine {
+    product_id: Uuid,
+    requested: u64,
+    available: u64,
+}
+
+/// The error's body.
+#[must_use]
+pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
+    let details = ProblemDetails {
+        kind: format!("urn:souk:problem:{}", error.code.as_str()),
+        title: error.code.title(),
+        status: status(error.code).as_u16(),
+        detail: &error.detail,
+        code: error.code.as_str(),
+        request_id,
+        errors: error
+            .faults
+            .iter()
+            .map(|fault| FieldProblem { field: &fault.field, code: fault.code, message: &fault.message })
+            .collect(),
+        lines: error
+            .lines
+            .iter()
+            .map(|line| ShortLine { product_id: line.product_id.as_uuid(), requested: line.requested, available: line.available })
+            .collect(),
+    };
+    serde_json::to_vec(&details).unwrap_or_default()
+}
+
+/// The headers that go with an error.
+pub(crate) fn headers(error: &Error) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
+    let challenge = matches!(error.code, Code::Unauthenticated | Code::TokenExpired)
+        .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+    let retry = error.retry_after.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
+    let content = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    challenge.into_iter().chain(retry).chain(std::iter::once(content))
+}
+
+/// The error that a bare status code, made by the framework, stands for.
+#[must_use]
+pub(crate) fn of_status(status: StatusCode) -> Error {
+    match status {
+        StatusCode::NOT_FOUND => Error::new(Code::NotFound, "There is nothing at this address. See /docs."),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Error::new(Code::MethodNotAllowed, "This address has other methods; see the Allow header.")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => Error::new(Code::PayloadTooLarge, "The body is larger than allowed."),
+        StatusCode::REQUEST_TIMEOUT => Error::new(Code::RequestTimeout, "The request did not arrive in time."),
+        status if status.is_client_error() => Error::fault("request", "invalid", "The request is not well-formed."),
+        _ => Error::internal(),
+    }
+}

@@ -1,0 +1,288 @@
+//! Receiving: bodies read within limits and checked strictly, and the headers that go with a change.
+
+use actix_web::{
+    HttpRequest,
+    http::header::{self, HeaderMap},
+    web::{Bytes, BytesMut, Payload},
+};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::services::{Caller, Services};
+use crate::{
+    domain::text::Faults,
+    error::{Code, Error},
+    messages::change::{Change, IdempotencyKey, IfMatch, TraceParent},
+};
+
+/// Media types of JSON bodies.
+pub(crate) const JSON: &[&str] = &["application/json"];
+
+/// Media types of patches: RFC 7396's own, and plain JSON.
+pub(crate) const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
+
+/// A body that was read and understood.
+pub(crate) struct Received<T> {
+    /// What it says.
+    pub(crate) value: T,
+    bytes: Bytes,
+}
+
+impl<T> Received<T> {
+    /// What goes with the change that this body asks for. `success` is the status code it has when it is made.
+    pub(crate) fn change(&self, request: &HttpRequest, caller: &Caller, success: u16) -> Result<Change, Error> {
+        change(request, caller, success, &self.bytes)
+    }
+}
+
+/// Reads a JSON body.
+pub(crate) async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<Received<T>, Error> {
+    json_of(request, payload, JSON, &[]).await
+}
+
+/// Reads a JSON body of one of these media types; unknown members of these names are let pass.
+pub(crate) async fn json_of<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+    types: &[&str],
+    let_pass: &[&str],
+) -> Result<Received<T>, Error> {
+    check_type(request, types)?;
+    let bytes = read(request, payload).await?;
+    Ok(Received { value: parse(&bytes, let_pass)?, bytes })
+}
+
+/// Checks the body's media type; parameters such as `charset=utf-8` are fine.
+pub(crate) fn check_type<'a>(request: &HttpRequest, types: &[&'a str]) -> Result<&'a str, Error> {
+    let sent = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = sent.split(';').next().unwrap_or_default().trim();
+    types.iter().find(|wanted| essence.eq_ignore_ascii_case(wanted)).copied().ok_or_else(|| {
+        let wanted = types.join(" or ");
+        Error::new(Code::UnsupportedMediaType, format!("Send the body as {wanted}, and say so in Content-Type."))
+    })
+}
+
+/// Reads a body up to the largest size, within the longest time.
+async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Error> {
+    let options = &Services::of(request)?.options;
+    let limit = options.max_body;
+    let too_large = || Error::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes, the most allowed."));
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let whole = async {
+        let mut body = BytesMut::with_capacity(announced.unwrap_or(0));
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| broken_off())?;
+            if body.len() + chunk.len() > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    };
+    tokio::time::timeout(options.request_timeout, whole).await.unwrap_or_else(|_| Err(too_slow()))
+}
+
+pub(crate) fn too_slow() -> Error {
+    Error::new(Code::RequestTimeout, "The body did not arrive in time. Send it faster, or in smaller parts.")
+}
+
+pub(crate) fn broken_off() -> Error {
+    Error::new(Code::MalformedJson, "The body broke off before its end.")
+}
+
+/// Parses a JSON object strictly: every unknown field is named, but for those in `let_pass`.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+        // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
+        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+            Ok(_) => Error::fault("body", "invalid_type", "The body must be a JSON object."),
+            Err(error) => malformed(&error),
+        });
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let mut unknown = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+    let noting = serde_ignored::Deserializer::new(&mut deserializer, &mut note);
+    let parsed = serde_path_to_error::deserialize::<_, T>(noting);
+    let parsed = match parsed {
+        Ok(value) => deserializer.end().map(|()| Ok(value)).map_err(|error| malformed(&error))?,
+        Err(error) if !error.inner().is_data() => return Err(malformed(error.inner())),
+        Err(error) => Err(error),
+    };
+    let mut faults = Faults::none();
+    for field in unknown.into_iter().filter(|field| !let_pass.contains(&field.as_str())) {
+        let message = format!("{field} is not a field of this request");
+        faults.add(field, "unknown_field", message);
+    }
+    match parsed {
+        Ok(value) => Ok(faults.or(value)?),
+        Err(error) => {
+            // What is malformed further on is malformed, whatever else is wrong.
+            serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
+            add_data_fault(&mut faults, &error);
+            Err(faults.into())
+        }
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Error {
+    Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}."))
+}
+
+fn add_data_fault(faults: &mut Faults, error: &serde_path_to_error::Error<serde_json::Error>) {
+    let text = error.inner().to_string();
+    let message = text.split(" at line ").next().unwrap_or(&text);
+    let path = error.path().to_string();
+    // A missing field is reported at its parent; its name stands between backticks.
+    match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(name) => faults.add(name, "required", format!("{name} is required")),
+        None => faults.add(path.clone(), "invalid", format!("{path}: {message}")),
+    }
+}
+
+/// What goes with a change whose body is `bytes`; none for methods without one.
+pub(crate) fn change(request: &HttpRequest, caller: &Caller, success: u16, bytes: &[u8]) -> Result<Change, Error> {
+    Ok(Change {
+        key: idempotency_key(request, caller, success, bytes)?,
+        if_match: if_match(request.headers()),
+        ticket: Services::of(request)?.ticket(),
+        trace: trace(request.headers()),
+    })
+}
+
+/// The request's `traceparent`.
+pub(crate) fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
+}
+
+/// The request's `Idempotency-Key`, with what tells its request from others.
+pub(crate) fn idempotency_key(
+    request: &HttpRequest,
+    caller: &Caller,
+    success: u16,
+    bytes: &[u8],
+) -> Result<Option<IdempotencyKey>, Error> {
+    let mut values = request.headers().get_all("idempotency-key");
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.as_bytes();
+    if values.next().is_some() || key.is_empty() || key.len() > 255 || !key.iter().all(u8::is_ascii_graphic) {
+        return Err(Error::new(Code::IdempotencyKeyInvalid, "Send one Idempotency-Key of 1 to 255 visible ASCII characters."));
+    }
+    let key = String::from_utf8_lossy(key).into();
+    let fingerprint = fingerprint(request.method().as_str(), request.path(), bytes);
+    Ok(Some(IdempotencyKey { owner: caller.user_id, key, fingerprint, status: success }))
+}
+
+/// Equal for requests with the same method, path and JSON value, however that is written.
+pub(crate) fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
+    // A map of serde_json is sorted by key, so that equal values have equal texts.
+    let canonical = serde_json::from_slice::<serde_json::Value>(body).map(|value| value.to_string());
+    let mut hash = Sha256::new();
+    for part in [method.as_bytes(), path.as_bytes()] {
+        hash.update(part);
+        hash.update([0]);
+    }
+    match &canonical {
+        Ok(text) => hash.update(text.as_bytes()),
+        Err(_) => hash.update(body),
+    }
+    hash.finalize().into()
+}
+
+/// The request's `If-Match`. A weak tag matches nothing (RFC 9110, section 13.1.1).
+fn if_match(headers: &HeaderMap) -> Option<IfMatch> {
+    let tags = tags(headers, &header::IF_MATCH)?;
+    Some(if tags.iter().any(|tag| tag == "*") {
+        IfMatch::Any
+    } else {
+        IfMatch::Tags(tags.iter().filter_map(|tag| unquote(tag)).map(str::to_owned).collect())
+    })
+}
+
+/// Whether the request's `If-None-Match` names `etag`, so that the caller has the answer already.
+pub(crate) fn has_it_already(headers: &HeaderMap, etag: &str) -> bool {
+    let matches = |tag: &String| tag == "*" || unquote(tag.strip_prefix("W/").unwrap_or(tag)) == Some(etag);
+    tags(headers, &header::IF_NONE_MATCH).is_some_and(|tags| tags.iter().any(matches))
+}
+
+fn tags(headers: &HeaderMap, name: &header::HeaderName) -> Option<Vec<String>> {
+    headers.contains_key(name).then(|| {
+        let lists = headers.get_all(name).filter_map(|value| value.to_str().ok());
+        lists.flat_map(|list| list.split(',')).map(|tag| tag.trim().to_owned()).collect()
+    })
+}
+
+fn unquote(tag: &str) -> Option<&str> {
+    tag.strip_prefix('"')?.strip_suffix('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Sample {
+        #[expect(dead_code, reason = "only its presence matters")]
+        name: String,
+        price: Box<RawValue>,
+        nested: Option<Nested>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Nested {
+        #[expect(dead_code, reason = "only its presence matters")]
+        size: u32,
+    }
+
+    fn fields(body: &str) -> (Code, Vec<String>) {
+        let error = parse::<Sample>(body.as_bytes(), &["pass"]).unwrap_err();
+        (error.code, error.faults.into_iter().map(|fault| fault.field).collect())
+    }
+
+    #[test]
+    fn numbers_keep_their_text() {
+        let sample: Sample = parse(br#"{"name": "a", "price": 19.990000000000000000001, "nested": {"size": 1}}"#, &[]).unwrap();
+        assert_eq!(sample.price.get(), "19.990000000000000000001");
+        assert!(sample.nested.is_some());
+    }
+
+    #[test]
+    fn every_unknown_field_is_named() {
+        let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
+        assert_eq!(fields(body), (Code::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()]));
+    }
+
+    #[test]
+    fn wrong_types_and_missing_fields_name_the_field() {
+        assert_eq!(fields(r#"{"name": 5, "price": 1}"#), (Code::ValidationFailed, vec!["name".into()]));
+        assert_eq!(fields(r#"{"name": "a"}"#), (Code::ValidationFailed, vec!["price".into()]));
+        assert_eq!(fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1, ["nested.size"]);
+        assert_eq!(fields(r#"["a", 1, null]"#), (Code::ValidationFailed, vec!["body".into()]));
+        assert_eq!(fields("5").0, Code::ValidationFailed);
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        let deep = format!("{}{}", r#"{"nested":"#.repeat(5000), "1".to_owned() + &"}".repeat(5000));
+        for body in ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,", &deep] {
+            assert_eq!(fields(body).0, Code::MalformedJson, "{body:.40}");
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_of_values_not_of_texts() {
+        let print = |body: &[u8]| fingerprint("POST", "/x", body);
+        assert_eq!(print(br#"{"a":1,"b":[2]}"#), print(b"{ \"b\" : [2], \"a\":1}"));
+        assert_ne!(print(br#"{"a":1}"#), print(br#"{"a":2}"#));
+        assert_ne!(print(b""), fingerprint("DELETE", "/x", b""));
+        assert_ne!(print(b""), fingerprint("POST", "/y", b""));
+    }
+}

@@ -1,0 +1,282 @@
+//! What the routes work with, and what a request brings along: its caller and its time.
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use actix::Addr;
+use actix_web::{HttpRequest, http::header, web};
+use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
+use tokio::sync::watch;
+
+use super::{metrics::Metrics, token::Tokens};
+use crate::{
+    actors::{
+        accounts::{Accounts, RevokedSessions},
+        cart::CartRegistry,
+        catalog::{CatalogActor, shelf::Shelf},
+        feed::Feed,
+    },
+    config::IpNet,
+    domain::{
+        account::Role,
+        cart::Owner,
+        clock::{Clock, Timestamp},
+        ids::{SessionId, UserId},
+        money::Currency,
+    },
+    error::{Code, Error},
+    messages::change::Ticket,
+    store::{Store, writer::Writer},
+};
+
+/// Everything a route may need.
+pub struct Services {
+    /// Carts.
+    pub carts: Arc<CartRegistry>,
+    /// Changes to the catalog.
+    pub catalog: Addr<CatalogActor>,
+    /// Reads of the catalog.
+    pub shelf: Arc<Shelf>,
+    /// Accounts and sessions.
+    pub accounts: Addr<Accounts>,
+    /// Sessions that were ended.
+    pub revoked: Arc<RevokedSessions>,
+    /// Access tokens.
+    pub tokens: Tokens,
+    /// Live events.
+    pub feed: Arc<Feed>,
+    /// Plain reads: movements, past events.
+    pub store: Arc<dyn Store>,
+    /// For its figures.
+    pub writer: Writer,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Settings of the HTTP side.
+    pub options: HttpOptions,
+    /// Who has asked how often.
+    pub limits: RateLimits,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
+    /// Becomes true when the node begins to stop.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Settings of the HTTP side.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// The shop's currency.
+    pub currency: Currency,
+    /// Largest body, in bytes.
+    pub max_body: usize,
+    /// Longest time for a request.
+    pub request_timeout: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether anyone may read the catalog.
+    pub public_read: bool,
+}
+
+/// Who asks, as a good token tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The user or guest.
+    pub user_id: UserId,
+    /// What they may do.
+    pub role: Role,
+    /// Their session.
+    pub session_id: SessionId,
+    /// When the token ends.
+    pub expires_at: Timestamp,
+}
+
+impl Caller {
+    /// The owner of this caller's cart.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner { id: self.user_id, guest: self.role == Role::Guest }
+    }
+}
+
+/// Limits on how often somebody may ask; `None` is no limit.
+pub struct RateLimits {
+    address: Option<Limit<IpAddr>>,
+    user: Option<Limit<UserId>>,
+}
+
+struct Limit<K: std::hash::Hash + Eq + Clone> {
+    per_second: u32,
+    name: &'static str,
+    limiter: DefaultKeyedRateLimiter<K>,
+}
+
+/// The headers that go with a refusal (RateLimit header fields for HTTP, draft 10).
+#[derive(Debug, Clone)]
+pub struct RateLimited {
+    /// `RateLimit-Policy`
+    pub policy: String,
+    /// `RateLimit`
+    pub state: String,
+    /// Seconds until the next request is let through.
+    pub wait: u64,
+}
+
+impl RateLimits {
+    /// Limits in requests a second, bursts of twice that; 0 switches one off.
+    #[must_use]
+    pub fn new(per_address: u32, per_user: u32) -> Self {
+        Self { address: Limit::new("address", per_address), user: Limit::new("user", per_user) }
+    }
+
+    /// Counts a request from `address`.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn check_address(&self, address: IpAddr) -> Result<(), RateLimited> {
+        self.address.as_ref().map_or(Ok(()), |limit| limit.check(&address))
+    }
+
+    /// Counts a request of `user`.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn check_user(&self, user: UserId) -> Result<(), RateLimited> {
+        self.user.as_ref().map_or(Ok(()), |limit| limit.check(&user))
+    }
+
+    /// Forgets who has not asked for a while.
+    pub fn forget_idle(&self) {
+        if let Some(limit) = &self.address {
+            limit.limiter.retain_recent();
+        }
+        if let Some(limit) = &self.user {
+            limit.limiter.retain_recent();
+        }
+    }
+}
+
+impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
+    fn new(name: &'static str, per_second: u32) -> Option<Self> {
+        let rate = NonZeroU32::new(per_second)?;
+        let quota = Quota::per_second(rate).allow_burst(rate.saturating_add(per_second));
+        Some(Self { per_second, name, limiter: DefaultKeyedRateLimiter::dashmap(quota) })
+    }
+
+    fn check(&self, key: &K) -> Result<(), RateLimited> {
+        let Err(until) = self.limiter.check_key(key) else { return Ok(()) };
+        let wait = until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1;
+        let (name, burst) = (self.name, u64::from(self.per_second) * 2);
+        Err(RateLimited { policy: format!("\"{name}\";q={burst};w=2"), state: format!("\"{name}\";r=0;t={wait}"), wait })
+    }
+}
+
+impl From<&RateLimited> for Error {
+    fn from(limited: &RateLimited) -> Self {
+        Self::new(Code::RateLimited, "Wait before the next request.").retry_after(limited.wait)
+    }
+}
+
+impl Services {
+    /// The services of the application that `request` came to.
+    ///
+    /// # Errors
+    /// `internal_error` when the application was put together without them.
+    pub fn of(request: &HttpRequest) -> Result<&Arc<Self>, Error> {
+        request.app_data::<web::Data<Arc<Self>>>().map(|data| &***data).ok_or_else(Error::internal)
+    }
+
+    /// Time for one request.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        Ticket::new(self.options.request_timeout)
+    }
+
+    /// Who asks.
+    ///
+    /// # Errors
+    /// `unauthenticated`, `token_expired`, or `rate_limited`.
+    pub fn caller(&self, request: &HttpRequest) -> Result<Caller, Error> {
+        let token = bearer(request).ok_or_else(|| {
+            Error::new(Code::Unauthenticated, "Send the access token in the header: Authorization: Bearer <token>.")
+        })?;
+        let caller = self.caller_of(token)?;
+        self.limits.check_user(caller.user_id).map_err(|limited| {
+            let error = Error::from(&limited);
+            actix_web::HttpMessage::extensions_mut(request).insert(limited);
+            error
+        })?;
+        Ok(caller)
+    }
+
+    /// Whom a token belongs to.
+    ///
+    /// # Errors
+    /// `unauthenticated` or `token_expired`.
+    pub fn caller_of(&self, token: &str) -> Result<Caller, Error> {
+        let claims = self.tokens.verify(token)?;
+        if self.revoked.contains(claims.session_id) {
+            return Err(Error::new(Code::Unauthenticated, "The session was ended. Log in again."));
+        }
+        let (user_id, role) = (claims.user_id, claims.role);
+        Ok(Caller { user_id, role, session_id: claims.session_id, expires_at: claims.expires_at })
+    }
+
+    /// Who asks, who must be an admin.
+    ///
+    /// # Errors
+    /// As [`Services::caller`], and `forbidden`.
+    pub fn admin(&self, request: &HttpRequest) -> Result<Caller, Error> {
+        let caller = self.caller(request)?;
+        match caller.role {
+            Role::Admin => Ok(caller),
+            _ => Err(Error::new(Code::Forbidden, "Only an admin may do this.")),
+        }
+    }
+
+    /// Who asks, who must have an account.
+    ///
+    /// # Errors
+    /// As [`Services::caller`], and `forbidden`.
+    pub fn member(&self, request: &HttpRequest) -> Result<Caller, Error> {
+        let caller = self.caller(request)?;
+        match caller.role {
+            Role::Guest => Err(Error::new(Code::Forbidden, "A guest has no account. Register or log in first.")),
+            _ => Ok(caller),
+        }
+    }
+
+    /// Lets a request read the catalog.
+    ///
+    /// # Errors
+    /// Without `catalog.public_read`: as [`Services::caller`].
+    pub fn reader(&self, request: &HttpRequest) -> Result<(), Error> {
+        if self.options.public_read { Ok(()) } else { self.caller(request).map(|_| ()) }
+    }
+
+    /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's.
+    #[must_use]
+    pub fn address(&self, request: &HttpRequest) -> IpAddr {
+        let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
+        if !self.is_proxy(peer) {
+            return peer;
+        }
+        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let hops: Vec<IpAddr> = forwarded.flat_map(|list| list.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
+        hops.into_iter().rev().find(|hop| !self.is_proxy(*hop)).unwrap_or(peer)
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        self.options.trusted_proxies.iter().any(|net| net.contains(address))
+    }
+
+    /// Whether the node has begun to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1).
+fn bearer(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}

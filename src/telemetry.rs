@@ -1,0 +1,63 @@
+//! Where log lines go and how they look.
+use std::io::{IsTerminal as _, stderr};
+
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
+
+use crate::config::{LogFormat, TelemetrySettings};
+
+const DEFAULT_FILTER: &str = "info";
+
+/// Starts logging to standard error. A second call changes nothing.
+pub fn init(settings: &TelemetrySettings) {
+    let terminal = stderr().is_terminal();
+    let layer = fmt::layer().with_writer(stderr);
+    let layer = match format(settings, terminal) {
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Pretty if terminal => layer.boxed(),
+        LogFormat::Pretty => layer.with_ansi(false).boxed(),
+    };
+    // It fails only when a subscriber is set already, as in tests that start several applications.
+    let _ = registry().with(layer).with(filter(settings)).try_init();
+}
+
+fn format(settings: &TelemetrySettings, terminal: bool) -> LogFormat {
+    settings.log.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json })
+}
+
+/// The loader refuses filters that cannot be read, so the fallback is for settings made by hand.
+fn filter(settings: &TelemetrySettings) -> EnvFilter {
+    let directives = settings.filter.as_deref().unwrap_or(DEFAULT_FILTER);
+    EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(log: Option<LogFormat>, filter: Option<&str>) -> TelemetrySettings {
+        TelemetrySettings { log, otlp_endpoint: None, filter: filter.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_format_follows_the_terminal_unless_set() {
+        assert_eq!(format(&settings(None, None), true), LogFormat::Pretty);
+        assert_eq!(format(&settings(None, None), false), LogFormat::Json);
+        assert_eq!(format(&settings(Some(LogFormat::Json), None), true), LogFormat::Json);
+        assert_eq!(format(&settings(Some(LogFormat::Pretty), None), false), LogFormat::Pretty);
+    }
+
+    #[test]
+    fn the_level_is_info_unless_set() {
+        assert_eq!(filter(&settings(None, None)).to_string(), "info");
+        assert_eq!(filter(&settings(None, Some("souk=debug,warn"))).to_string(), "souk=debug,warn");
+        assert_eq!(filter(&settings(None, Some("souk=loud"))).to_string(), "info");
+    }
+
+    #[test]
+    fn a_second_start_changes_nothing() {
+        init(&settings(None, None));
+        init(&settings(Some(LogFormat::Json), Some("debug")));
+    }
+}
