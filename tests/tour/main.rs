@@ -4,7 +4,7 @@ mod readme;
 mod server;
 mod writes;
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{io::Write, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
@@ -83,7 +83,8 @@ fn can_run(what: &str) -> Result<bool> {
     }
     let missing = missing.join(", ");
     ensure!(std::env::var_os("SOUK_TEST_ALL").is_none(), "{what} needs {missing}, and SOUK_TEST_ALL is set");
-    eprintln!("LEFT OUT: {what}, for want of {missing}");
+    // Not `eprintln!`, of which nothing is seen when the test passes.
+    writeln!(std::io::stderr(), "LEFT OUT: {what}, for want of {missing}")?;
     Ok(false)
 }
 
