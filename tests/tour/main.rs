@@ -38,6 +38,22 @@ fn the_tour_prints_what_the_readme_says() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_greeting_offers_a_command_that_works() -> Result<()> {
+    if !can_run("the import that the greeting offers")? {
+        return Ok(());
+    }
+    let dir = folder()?;
+    let mut server = Server::start(dir.path(), Start::First, &[])?;
+    let command = server.printed_after("  SOUK_TOKEN=<token> ")?;
+    let token = Shop::at(&server.url)?.login("admin@localhost", &server.password).await?;
+    let mut bash = Command::new("bash");
+    let output = bash.args(["-c", &command]).current_dir(env!("CARGO_MANIFEST_DIR")).env("SOUK_TOKEN", token).output()?;
+    let printed = String::from_utf8(output.stdout)?;
+    ensure!(printed == "340 created, 0 updated, 0 failed\n", "{printed}{}", String::from_utf8(output.stderr)?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_kill() -> Result<()> {
     if !can_run("the kill in the middle of writes")? {
         return Ok(());

@@ -24,8 +24,7 @@ pub(crate) struct Server {
     /// The first admin's; empty when it was not the first start.
     pub(crate) password: String,
     child: Child,
-    /// Kept open, so that the shop can go on printing.
-    _output: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
     log: PathBuf,
 }
 
@@ -45,24 +44,25 @@ impl Server {
             .stderr(fs::File::create(&log)?)
             .spawn()?;
         let output = BufReader::new(child.stdout.take().context("no output")?);
-        let mut server = Self { url: String::new(), password: String::new(), child, _output: output, log };
-        server.url = server.printed_after("Souk is open at")?;
+        let mut server = Self { url: String::new(), password: String::new(), child, output, log };
+        server.url = server.printed_after("Souk is open at ")?;
         if start == Start::First {
-            server.password = server.printed_after("Its password:")?;
+            let line = server.printed_after("Its password: ")?;
+            server.password = line.split_whitespace().next().unwrap_or_default().to_owned();
         }
         Ok(server)
     }
 
-    /// The word after `label` in what the shop prints.
-    fn printed_after(&mut self, label: &str) -> Result<String> {
+    /// The rest of the line that begins with `label`, in what the shop prints from here on.
+    pub(crate) fn printed_after(&mut self, label: &str) -> Result<String> {
         let mut line = String::new();
-        while self._output.read_line(&mut line)? > 0 {
+        while self.output.read_line(&mut line)? > 0 {
             if let Some(rest) = line.strip_prefix(label) {
-                return Ok(rest.split_whitespace().next().unwrap_or_default().to_owned());
+                return Ok(rest.trim().to_owned());
             }
             line.clear();
         }
-        bail!("the shop did not start; its log: {}", fs::read_to_string(&self.log)?)
+        bail!("the shop ended before it printed {label:?}; its log: {}", fs::read_to_string(&self.log)?)
     }
 
     /// `kill -9`

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::{Client, Response, StatusCode};
-use serde_json::Value;
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 /// A shop over HTTP.
@@ -28,12 +28,15 @@ impl Shop {
         Ok(request.send().await?.error_for_status()?)
     }
 
+    /// The token of an account.
+    pub(crate) async fn login(&self, email: &str, password: &str) -> Result<String> {
+        let body = json!({"email": email, "password": password});
+        token(self.client.post(format!("{}/api/auth/login", self.url)).json(&body).send().await?).await
+    }
+
     /// The token of a new guest.
     pub(crate) async fn guest(&self) -> Result<String> {
-        let response = self.client.post(format!("{}/api/cart/guest", self.url)).send().await?;
-        ensure!(response.status() == StatusCode::CREATED, "no guest's cart: {}", response.status());
-        let body: Value = response.json().await?;
-        body.pointer("/token").and_then(Value::as_str).map(str::to_owned).context("no token")
+        token(self.client.post(format!("{}/api/cart/guest", self.url)).send().await?).await
     }
 
     /// A number out of an answer.
@@ -42,6 +45,11 @@ impl Shop {
         let body: Value = response.json().await?;
         body.pointer(pointer).and_then(Value::as_u64).with_context(|| format!("{path} has no {pointer}: {body}"))
     }
+}
+
+async fn token(answer: Response) -> Result<String> {
+    let body: Value = answer.error_for_status()?.json().await?;
+    body.pointer("/token").and_then(Value::as_str).map(str::to_owned).context("no token")
 }
 
 /// Counts acknowledged writes.
