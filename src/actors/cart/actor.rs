@@ -60,6 +60,7 @@ impl CartActor {
         let cart = CartWork { state: Arc::clone(&self.state), deps: Arc::clone(&self.deps) };
         let state = Arc::clone(&self.state);
         let guarded = async move {
+            let _turn = state.turn.lock().await;
             let answer = survive("cart", work(cart)).await;
             if answer.as_ref().is_err_and(|error| error.code == Code::Internal) {
                 state.forget();

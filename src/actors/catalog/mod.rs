@@ -145,12 +145,11 @@ impl CatalogDeps {
         let ChangeProduct { product_id, edit, change } = message;
         let mut second = SecondThought::of(self.follower.as_deref());
         for _ in 0..MAX_ATTEMPTS {
-            let facts = match self.edited(product_id, &edit, &change) {
-                Ok(facts) => facts,
+            let (view, facts) = match self.edited(product_id, &edit, &change) {
+                Ok(edited) => edited,
                 Err(_) if second.is_due().await? => continue,
                 Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
             };
-            let Some(view) = self.shelf.get(product_id) else { continue };
             let Some(product) = view.product.replaced(facts, self.clock.now()).map(Arc::new) else {
                 if second.is_due().await? {
                     continue;
@@ -169,8 +168,9 @@ impl CatalogDeps {
         Err(failure(CommitError::Conflict))
     }
 
-    /// The facts that `edit` leads to.
-    fn edited(&self, id: ProductId, edit: &ProductEdit, change: &Change) -> Result<ProductFacts, Error> {
+    /// The product as it is, and the facts that `edit` leads to from there. One look at the shelf: with two, somebody else's change
+    /// in between would be undone.
+    fn edited(&self, id: ProductId, edit: &ProductEdit, change: &Change) -> Result<(Arc<ProductView>, ProductFacts), Error> {
         let view = self.shelf.get(id).ok_or_else(Error::product_not_found)?;
         check_version(&view, change)?;
         let facts = match edit.clone() {
@@ -178,7 +178,7 @@ impl CatalogDeps {
             ProductEdit::Patch(patch) => view.product.patched(patch)?,
         };
         facts.check(self.limits)?;
-        Ok(facts)
+        Ok((view, facts))
     }
 
     async fn delete(&self, message: DeleteProduct) -> Result<Reply<()>, Error> {
