@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -17,22 +17,23 @@ use super::{
     actor::{PanicInCommand, PanicInThread},
 };
 use crate::{
-    actors::catalog::shelf::Shelf,
+    actors::{catalog::shelf::Shelf, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, Owner, PricedCart},
         clock::{Clock, SystemClock, Timestamp},
         ids::{ProductId, UserId},
         money::{Currency, Money},
         product::{Product, ProductFacts},
-        stock::StockLevel,
+        stock::{StockChange, StockLevel},
     },
     error::{Code, Error},
     messages::{
         cart::{ChangeCart, MergeCart},
         change::{Change, Reply, Ticket},
+        events::Fact,
     },
     store::{
-        News, Store,
+        Commit, News, StockWrite, Store, Write,
         sqlite::{SqliteOptions, SqliteStore},
         writer::{Observer, Writer},
     },
@@ -59,6 +60,20 @@ impl Observer for Hear {
         for carts in self.0.lock().unwrap().iter() {
             carts.apply(news);
         }
+    }
+}
+
+/// The caches of another node.
+#[derive(Default)]
+struct HearAll {
+    shelf: OnceLock<Arc<Shelf>>,
+    carts: OnceLock<Arc<CartRegistry>>,
+}
+
+impl Observer for HearAll {
+    fn committed(&self, news: &News) {
+        self.shelf.get().unwrap().apply(news);
+        self.carts.get().unwrap().apply(news);
     }
 }
 
@@ -96,10 +111,26 @@ impl Shop {
     }
 
     fn registry(&self) -> Arc<CartRegistry> {
+        self.registry_with(Arc::clone(&self.shelf), None)
+    }
+
+    /// A registry with a shelf of its own that hears of others through the outbox, as on another node of a shared store.
+    async fn follower(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
+        let (shelf, hear) = (Arc::new(Shelf::new(|_, _| Bytes::new())), Arc::new(HearAll::default()));
+        hear.shelf.set(Arc::clone(&shelf)).ok().unwrap();
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let follower = Follower::begin(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
+        let registry = self.registry_with(shelf, Some(Arc::clone(&follower)));
+        hear.carts.set(Arc::clone(&registry)).ok().unwrap();
+        (registry, follower)
+    }
+
+    fn registry_with(&self, shelf: Arc<Shelf>, follower: Option<Arc<Follower>>) -> Arc<CartRegistry> {
         let deps = CartDeps {
             store: Arc::clone(&self.store),
             writer: self.writer.clone(),
-            shelf: Arc::clone(&self.shelf),
+            shelf,
+            follower,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
             currency: usd(),
@@ -178,6 +209,48 @@ async fn two_nodes_that_change_one_cart_lose_nothing() {
         assert_ne!(version(one.unwrap()), version(other.unwrap()));
     }
     assert_eq!(shop.store.cart(owner.id).await.unwrap().unwrap().lines[0].quantity, 40);
+}
+
+/// Puts the shop's product into the store too, where other nodes find it.
+async fn publish_tea(shop: &Shop) {
+    let mut commit = Commit::new(shop.clock.now(), Instant::now() + MINUTE);
+    let tea = Arc::clone(&shop.shelf.get(shop.tea).unwrap().product);
+    let (product_id, change) = (shop.tea, StockChange::Set(100_000));
+    let stock = StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None };
+    commit.writes = vec![Write::Product(Arc::clone(&tea)), Write::Stock(stock)];
+    commit.facts = vec![Fact::Product(tea)];
+    shop.writer.commit(commit).await.unwrap();
+}
+
+#[actix_rt::test]
+async fn no_refusal_rests_on_what_another_node_has_changed_meanwhile() {
+    let shop = Shop::open();
+    let (here, owner) = (shop.node(), user());
+    let (there, _) = shop.follower().await;
+    publish_tea(&shop).await;
+    assert_eq!(version(there.change(owner, shop.add()).await.unwrap()), 1, "a product it had not heard of");
+    assert_eq!(version(here.change(owner, shop.add()).await.unwrap()), 2);
+    let clear = |carts: Arc<CartRegistry>| async move {
+        let change = Change::internal(MINUTE);
+        version(carts.change(owner, ChangeCart { command: CartCommand::Clear, change }).await.unwrap())
+    };
+    assert_eq!(clear(Arc::clone(&here)).await, 3);
+    assert_eq!(version(here.change(owner, shop.add()).await.unwrap()), 4);
+    assert_eq!(clear(there).await, 5, "empty as far as it knew");
+}
+
+#[actix_rt::test]
+async fn a_node_that_has_caught_up_shows_what_others_did() {
+    let shop = Shop::open();
+    let (here, owner) = (shop.node(), user());
+    let (there, follower) = shop.follower().await;
+    publish_tea(&shop).await;
+    follower.catch_up().await.unwrap();
+    there.change(owner, shop.add()).await.unwrap();
+    here.change(owner, shop.add()).await.unwrap();
+    assert_eq!(body(&there, owner).await, "1 1 2.50", "what it knew");
+    follower.catch_up().await.unwrap();
+    assert_eq!(body(&there, owner).await, "2 2 5.00");
 }
 
 #[actix_rt::test]

@@ -45,7 +45,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process has it.
-    #[error("another souk is using {}; stop it first, or use --server to send the work to it", dir.display())]
+    #[error("another souk is using {}; stop it first (souk import has --server to send the file to it instead)", dir.display())]
     InUse {
         /// The folder.
         dir: PathBuf,
