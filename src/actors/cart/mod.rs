@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 pub use self::{actor::CartActor, registry::CartRegistry};
 use crate::{
-    actors::catalog::shelf::Shelf,
+    actors::{catalog::shelf::Shelf, follower::Follower},
     domain::{
         cart::{Cart, CartLimits, Owner},
         clock::Clock,
@@ -35,6 +35,8 @@ pub struct CartDeps {
     pub writer: Writer,
     /// Products, prices and stock as last known.
     pub shelf: Arc<Shelf>,
+    /// News of other nodes, when there are any.
+    pub follower: Option<Arc<Follower>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Limits on carts.

@@ -27,6 +27,9 @@ const EVENTS_BETWEEN_TRIMS: u64 = 1_000;
 /// Old keys are taken away each time so many have come; then twice as many, so that they never pile up.
 const KEYS_BETWEEN_SWEEPS: usize = 256;
 
+/// The write-ahead log is taken into the database when it has this many pages.
+const CHECKPOINT_PAGES: i64 = 4_000;
+
 /// A batch that waits for the writer.
 pub(super) struct Batch {
     /// What to apply.
@@ -67,6 +70,9 @@ impl Worker for Writer {
         let applied = self.apply(&batch.commits);
         // Whoever asked may have gone; the change stands all the same.
         drop(batch.reply.send(applied));
+        if let Err(error) = self.checkpoint() {
+            tracing::error!(%error, "could not take the write-ahead log into the database; it grows until that is done");
+        }
     }
 
     fn finish(self) {
@@ -150,6 +156,15 @@ impl Writer {
         Ok(Applied { outcomes: plan.outcomes, news: plan.writes.news(published) })
     }
 
+    /// Takes a long log into the database. It may take some time, so that it is not done while a caller waits for its answer.
+    fn checkpoint(&self) -> rusqlite::Result<()> {
+        let pages: i64 = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?;
+        if pages >= CHECKPOINT_PAGES {
+            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
@@ -218,5 +233,130 @@ impl Failure {
     fn meaning(&self) -> ApplyError {
         let unsure = self.committing && self.error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
         if unsure { ApplyError::Unknown } else { ApplyError::Unavailable }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{
+        domain::{
+            cart::{Cart, CartEvent, Owner},
+            ids::UserId,
+        },
+        messages::{change::IdempotencyKey, events::Fact},
+        store::{
+            Write,
+            commit::{CommitError, Remember, RememberedBody},
+        },
+    };
+
+    fn writer(dir: &tempfile::TempDir) -> Writer {
+        let opened = open::open(dir.path(), "EUR".parse().unwrap(), 0).unwrap();
+        Writer::new(opened.writer, opened.database, opened.lock, 5).unwrap()
+    }
+
+    fn put(owner: Owner, version: u64) -> Commit {
+        let cart = Arc::new(Cart { version, ..Cart::untouched(owner) });
+        let fact = Fact::Cart(Arc::clone(&cart), CartEvent::Cleared);
+        let commit = Commit::new(Timestamp::from_millis(1), Instant::now());
+        Commit { writes: vec![Write::Cart(cart)], facts: vec![fact], ..commit }
+    }
+
+    fn owner() -> Owner {
+        Owner { id: UserId::new(), guest: false }
+    }
+
+    /// Applies a batch that must be done, and gives the positions of its events.
+    fn positions(writer: &mut Writer, batch: &[Commit]) -> Vec<u64> {
+        let applied = writer.apply(batch).unwrap();
+        assert!(applied.outcomes.iter().all(Result::is_ok), "{:?}", applied.outcomes);
+        applied.news.events.iter().map(|event| event.position).collect()
+    }
+
+    fn limit_pages(writer: &Writer, pages: i64) {
+        writer.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_applies_nothing_and_is_overcome() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        let first = owner();
+        assert_eq!(positions(&mut writer, &[put(first, 1)]), [1]);
+        limit_pages(&writer, 1);
+        let large: Vec<Commit> = (0..500).map(|_| put(owner(), 1)).chain([put(first, 2)]).collect();
+        assert_eq!(writer.apply(&large).unwrap_err(), ApplyError::Unavailable);
+        limit_pages(&writer, 1_000_000);
+        assert_eq!(positions(&mut writer, &[put(first, 2)]), [2], "no version and no position was used up");
+        assert_eq!(positions(&mut writer, &large[..500]).len(), 500);
+    }
+
+    #[test]
+    fn a_database_that_is_locked_applies_nothing_and_is_overcome() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        writer.connection.busy_timeout(Duration::ZERO).unwrap();
+        let intruder = open::connect_to_write(&writer.database).unwrap();
+        intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let batch = [put(owner(), 1), put(owner(), 1)];
+        assert_eq!(writer.apply(&batch).unwrap_err(), ApplyError::Unavailable);
+        intruder.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(positions(&mut writer, &batch), [1, 2]);
+    }
+
+    #[test]
+    fn what_was_left_open_is_rolled_back_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        writer.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM meta").unwrap();
+        assert_eq!(positions(&mut writer, &[put(owner(), 1)]), [1]);
+        assert_eq!(writer.connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0)), Ok(1));
+    }
+
+    #[test]
+    fn commits_are_tried_alone_unless_the_machine_is_at_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        let trigger = "CREATE TRIGGER t BEFORE INSERT ON carts WHEN NEW.guest BEGIN SELECT raise(ABORT, 'no guests'); END";
+        writer.connection.execute_batch(trigger).unwrap();
+        let guest = put(Owner { id: UserId::new(), guest: true }, 1);
+        let applied = writer.apply(&[put(owner(), 1), guest.clone(), put(owner(), 1)]).unwrap();
+        let done: Vec<bool> = applied.outcomes.iter().map(Result::is_ok).collect();
+        assert_eq!((done, &applied.outcomes[1]), (vec![true, false, true], &Err(CommitError::Unavailable)));
+        assert_eq!(applied.news.events.iter().map(|event| event.position).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(writer.apply(&[guest]).unwrap_err(), ApplyError::Unavailable);
+    }
+
+    #[test]
+    fn the_log_does_not_grow_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        let body = RememberedBody::Ready(vec![b'x'; 1 << 20].into());
+        for number in 0..60 {
+            let key = IdempotencyKey { owner: UserId::new(), key: "key".into(), fingerprint: [0; 32], status: 200 };
+            let remember = Some(Remember { key, body: body.clone() });
+            let (reply, applied) = oneshot::channel();
+            writer.work(Batch { commits: vec![Commit { remember, ..put(owner(), 1) }].into(), reply });
+            assert!(applied.blocking_recv().unwrap().unwrap().outcomes[0].is_ok(), "{number}");
+        }
+        let log = std::fs::metadata(dir.path().join("souk.db-wal")).unwrap().len();
+        assert!(log < 20 << 20, "60 MiB were written, and the log has {log} bytes");
+    }
+
+    #[test]
+    fn only_a_log_that_may_not_be_durable_leaves_doubt() {
+        let failure = |code, committing| {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            Failure { error, committing }.meaning()
+        };
+        use rusqlite::ffi::{SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_WRITE};
+        assert_eq!(failure(SQLITE_IOERR_FSYNC, true), ApplyError::Unknown);
+        assert_eq!(failure(SQLITE_IOERR_WRITE, true), ApplyError::Unknown);
+        assert_eq!(failure(SQLITE_FULL, true), ApplyError::Unavailable);
+        assert_eq!(failure(SQLITE_BUSY, true), ApplyError::Unavailable);
+        assert_eq!(failure(SQLITE_IOERR_WRITE, false), ApplyError::Unavailable);
     }
 }
