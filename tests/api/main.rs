@@ -11,3 +11,5 @@ mod crashes;
 mod lost_answers;
 mod money;
 mod parallel;
+mod tokens;
+mod transport;
