@@ -7,6 +7,7 @@ mod support;
 
 mod bad_bodies;
 mod bad_values;
+mod conditional;
 mod crashes;
 mod lost_answers;
 mod money;
