@@ -9,6 +9,7 @@ mod bad_bodies;
 mod bad_values;
 mod conditional;
 mod crashes;
+mod idempotency;
 mod lost_answers;
 mod money;
 mod parallel;
