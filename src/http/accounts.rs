@@ -186,7 +186,7 @@ async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
         address: services.address(&request),
         ticket: ticket.clone(),
     };
-    let login = ask(&services.accounts, message, &ticket).await?;
+    let login = ask(&services.accounts, message, &ticket).await.map_err(|error| services.login_refused(&request, error))?;
     session(&request, services, StatusCode::OK, login, guest).await
 }
 
@@ -260,6 +260,7 @@ async fn me(request: HttpRequest) -> Answer {
     (status = 204),
     (status = 401, body = ProblemDetails, description = "`invalid_credentials`: the current password is wrong"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+    (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
 async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
@@ -275,7 +276,7 @@ async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
         ticket: ticket.clone(),
         trace: receive::trace(request.headers()),
     };
-    ask(&services.accounts, message, &ticket).await?;
+    ask(&services.accounts, message, &ticket).await.map_err(|error| services.login_refused(&request, error))?;
     Ok(HttpResponse::NoContent().finish())
 }
 

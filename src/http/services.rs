@@ -3,7 +3,7 @@
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use actix::Addr;
-use actix_web::{HttpRequest, http::header, web};
+use actix_web::{HttpMessage, HttpRequest, http::header, web};
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 use tokio::sync::watch;
 
@@ -76,6 +76,8 @@ pub struct HttpOptions {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether anyone may read the catalog.
     pub public_read: bool,
+    /// Failed logins a minute on one account or from one address; told to whoever had too many.
+    pub login_limit: u32,
 }
 
 /// Who asks, as a good token tells.
@@ -203,10 +205,20 @@ impl Services {
         let caller = self.caller_of(token)?;
         self.limits.check_user(caller.user_id).map_err(|limited| {
             let error = Error::from(&limited);
-            actix_web::HttpMessage::extensions_mut(request).insert(limited);
+            request.extensions_mut().insert(limited);
             error
         })?;
         Ok(caller)
+    }
+
+    /// Has the headers of a rate limit sent along when `error` says that too many logins have failed.
+    pub fn login_refused(&self, request: &HttpRequest, error: Error) -> Error {
+        if let (Code::RateLimited, Some(wait)) = (error.code, error.retry_after) {
+            let policy = format!("\"login\";q={};w=60", self.options.login_limit);
+            let state = format!("\"login\";r=0;t={wait}");
+            request.extensions_mut().insert(RateLimited { policy, state, wait });
+        }
+        error
     }
 
     /// Whom a token belongs to.
