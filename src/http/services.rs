@@ -280,7 +280,8 @@ impl Services {
         }
     }
 
-    /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's.
+    /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's; the last proxy when it did not
+    /// say.
     #[must_use]
     pub fn address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
@@ -288,8 +289,16 @@ impl Services {
             return peer;
         }
         let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        let hops: Vec<IpAddr> = forwarded.flat_map(|list| list.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
-        hops.into_iter().rev().find(|hop| !self.is_proxy(*hop)).unwrap_or(peer)
+        let hops: Vec<Option<IpAddr>> = forwarded.flat_map(|list| list.split(',')).map(|hop| hop.trim().parse().ok()).collect();
+        // Each proxy adds, on the right, whom it was asked by. To the left of its own address a client may have written anything.
+        let mut address = peer;
+        for hop in hops.into_iter().rev().map_while(|hop| hop) {
+            address = hop;
+            if !self.is_proxy(hop) {
+                break;
+            }
+        }
+        address
     }
 
     fn is_proxy(&self, address: IpAddr) -> bool {
