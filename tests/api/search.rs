@@ -16,7 +16,7 @@ async fn shop() -> (TestApp, Account) {
         json!({
             "sku": format!("SKU-{n:03}"), "name": format!("Product {}", (n * 7) % 240), "price": f64::from(5 * (n as u32 + 1)) / 100.0,
             "category": CATEGORIES[n as usize % 3], "tags": [format!("t{}", n % 5), "all"], "stock": n % 4,
-            "description": if n % 2 == 0 { "even" } else { "odd" },
+            "description": if n.is_multiple_of(2) { "even" } else { "odd" },
         })
         .to_string()
     };
