@@ -80,6 +80,9 @@ impl Listener {
     /// The next piece of the feed; `None` ends it.
     async fn next(&mut self) -> Option<web::Bytes> {
         loop {
+            if self.is_over() {
+                return None;
+            }
             if let Some(text) = self.ready.pop_front() {
                 return Some(text);
             }
