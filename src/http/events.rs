@@ -35,12 +35,15 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     ("Last-Event-ID" = Option<String>, Header, description = "The last event received"),
 ), responses(
     (status = 200, content_type = "text/event-stream", body = String),
-    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`: a token was sent, and is not good"),
+    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`: a token was sent, and is not good, or the \
+        catalog is not for everyone"),
 ))]
 async fn feed(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let has_token = request.headers().contains_key(actix_web::http::header::AUTHORIZATION);
-    let caller = has_token.then(|| services.caller(&request)).transpose()?;
+    // A catalog that is not for everyone is not told to everyone.
+    let needs_token = !services.options.public_read;
+    let caller = (has_token || needs_token).then(|| services.caller(&request)).transpose()?;
     // Listen first, then look where the feed stands: what happens in between is seen twice and told once.
     let live = services.feed.listen();
     let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
