@@ -97,6 +97,9 @@ pub(crate) fn broken_off() -> Error {
 
 /// Parses a JSON object strictly: every unknown field is named, but for those in `let_pass`.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
+    // The parser does not look into texts that nobody asks for.
+    std::str::from_utf8(bytes)
+        .map_err(|error| Error::new(Code::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}.")))?;
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
         // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
         return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
@@ -139,10 +142,12 @@ fn add_data_fault(faults: &mut Faults, error: &serde_path_to_error::Error<serde_
     let text = error.inner().to_string();
     let message = text.split(" at line ").next().unwrap_or(&text);
     let path = error.path().to_string();
-    // A missing field is reported at its parent; its name stands between backticks.
-    match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        Some(name) => faults.add(name, "required", format!("{name} is required")),
-        None => faults.add(path.clone(), "invalid", format!("{path}: {message}")),
+    // A field that is missing, or there twice, is reported at its parent; its name stands between backticks.
+    let named = |what: &str| message.strip_prefix(what)?.strip_prefix(" field `")?.strip_suffix('`');
+    match (named("missing"), named("duplicate")) {
+        (Some(name), _) => faults.add(name, "required", format!("{name} is required")),
+        (_, Some(name)) => faults.add(name, "duplicate", format!("{name} is there more than once")),
+        _ => faults.add(path.clone(), "invalid", format!("{path}: {message}")),
     }
 }
 
@@ -268,6 +273,7 @@ mod tests {
         assert_eq!(fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1, ["nested.size"]);
         assert_eq!(fields(r#"["a", 1, null]"#), (Code::ValidationFailed, vec!["body".into()]));
         assert_eq!(fields("5").0, Code::ValidationFailed);
+        assert_eq!(fields(r#"{"name": "a", "price": 1, "name": "b"}"#).1, ["name"]);
     }
 
     #[test]
@@ -275,6 +281,8 @@ mod tests {
         for body in ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"] {
             assert_eq!(fields(body).0, Code::MalformedJson, "{body:.40}");
         }
+        let latin_1 = b"{\"name\": \"a\", \"price\": 1, \"pass\": \"\xe9\"}";
+        assert_eq!(parse::<Sample>(latin_1, &["pass"]).unwrap_err().code, Code::MalformedJson);
     }
 
     #[test]

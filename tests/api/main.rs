@@ -5,6 +5,8 @@
 #[expect(dead_code, reason = "the tests that need the rest follow")]
 mod support;
 
+mod bad_bodies;
+mod bad_values;
 mod crashes;
 mod lost_answers;
 mod money;

@@ -1,6 +1,6 @@
 //! Many requests at once on one cart, one guest, one key.
 
-use std::{collections::BTreeSet, future::IntoFuture};
+use std::{collections::BTreeSet, future::IntoFuture, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
@@ -201,4 +201,17 @@ async fn one_address_and_one_sku_are_given_once() {
     let created = join_all((0..20).map(|_| app.post("/api/products", &cup).token(&admin).into_future())).await;
     assert_eq!(statuses(&created), [vec![201], vec![409; 19]].concat());
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
+}
+
+#[tokio::test]
+async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
+    let app = TestApp::start().await;
+    // While the process stands still, only the kernel's queue takes connections; one it has no room for is tried again seconds later.
+    app.signal("STOP");
+    let connected = tokio::time::timeout(Duration::from_secs(10), join_all((0..500).map(|_| app.connect()))).await;
+    app.signal("CONT");
+    for mut connection in connected.expect("500 connections at once") {
+        connection.send("GET /livez HTTP/1.1\r\nhost: souk\r\n\r\n").await;
+        assert!(connection.head().await.starts_with("HTTP/1.1 200"));
+    }
 }
