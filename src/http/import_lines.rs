@@ -95,6 +95,12 @@ impl Lines {
         if rest.is_empty() { Ok(None) } else { self.complete(rest) }
     }
 
+    /// The names of a CSV file's columns, once they were read.
+    #[must_use]
+    pub fn header(&self) -> &[String] {
+        self.header.as_deref().unwrap_or_default()
+    }
+
     /// Where the next line ends. In CSV a line break between quotes is part of a field; since a quote inside quotes is doubled
     /// (RFC 4180, section 2.7), the number of quotes so far tells.
     fn find_end(&mut self) -> Option<usize> {

@@ -98,6 +98,16 @@ pub struct ImportLines {
     pub lines: Vec<ImportLine>,
 }
 
+/// Remembers what an import came to, for a repeat of the whole of it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<()>, Error>")]
+pub struct RememberImport {
+    /// The answer.
+    pub body: Bytes,
+    /// What goes with it.
+    pub change: Change,
+}
+
 /// One line of an import.
 #[derive(Debug, Clone)]
 pub struct ImportLine {

@@ -7,7 +7,11 @@ mod support;
 
 mod bad_bodies;
 mod bad_values;
+mod conditional;
 mod crashes;
+mod idempotency;
 mod lost_answers;
 mod money;
 mod parallel;
+mod tokens;
+mod transport;

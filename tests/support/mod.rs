@@ -6,6 +6,7 @@ mod feed;
 mod http;
 mod people;
 mod raw;
+pub(crate) mod tokens;
 mod wares;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,7 +10,7 @@ use crate::{
     domain::{ids::ProductId, product::Product},
     error::Error,
     messages::{
-        catalog::{ImportLine, ImportRow, Imported, LineOutcome, ProductView},
+        catalog::{ImportLine, ImportRow, Imported, LineOutcome, ProductView, RememberImport},
         change::{Change, Reply},
         events::Fact,
     },
@@ -27,6 +27,17 @@ impl CatalogDeps {
             outcomes.extend(join_all(round.into_iter().map(|line| self.import_line(line))).await);
         }
         outcomes
+    }
+
+    pub(super) async fn remember_import(&self, message: RememberImport) -> Result<Reply<()>, Error> {
+        let RememberImport { body, change } = message;
+        change.ticket.begin()?;
+        let commit = self.commit(Vec::new(), Vec::new(), &change, RememberedBody::Ready(body));
+        match self.send(commit).await {
+            Ok(Reply::Done(_)) => Ok(Reply::Done(())),
+            Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
+            Err(error) => Err(failure(error)),
+        }
     }
 
     async fn import_line(&self, line: ImportLine) -> LineOutcome {
