@@ -197,6 +197,7 @@ impl Node {
                 request_timeout: settings.http.request_timeout,
                 trusted_proxies: settings.http.trusted_proxies.clone(),
                 public_read: settings.catalog.public_read,
+                login_limit: settings.limits.login,
             },
             limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
             metrics: Metrics::new(),

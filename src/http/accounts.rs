@@ -1,6 +1,6 @@
 //! Accounts and sessions.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::{
     cart::guest_of,
     problem::ProblemDetails,
     receive,
-    services::Services,
+    services::{RateLimited, Services},
 };
 use crate::{
     actors::ask::ask,
@@ -20,7 +20,7 @@ use crate::{
         ids::UserId,
         text::Faults,
     },
-    error::Error,
+    error::{Code, Error},
     messages::{
         accounts::{ChangePassword, GetUser, LoggedIn, Login, Logout, Refresh, Register},
         cart::MergeCart,
@@ -152,8 +152,8 @@ async fn register(request: HttpRequest, payload: web::Payload) -> Answer {
     let email = faults.take(Email::parse(&body.email));
     let password = faults.take(Password::parse("password", body.password));
     faults.take(check_name(&body.name));
-    let guest = guest(services, body.guest_token.as_deref(), &mut faults);
     let (Some(email), Some(password), true) = (email, password, faults.is_empty()) else { return Err(faults.into()) };
+    let guest = guest(services, body.guest_token.as_deref());
     let ticket = services.ticket();
     let message = Register {
         email,
@@ -176,9 +176,7 @@ async fn register(request: HttpRequest, payload: web::Payload) -> Answer {
 async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
     let body = receive::json::<LoginRequest>(&request, payload).await?.value;
-    let mut faults = Faults::none();
-    let guest = guest(services, body.guest_token.as_deref(), &mut faults);
-    faults.or(())?;
+    let guest = guest(services, body.guest_token.as_deref());
     let ticket = services.ticket();
     let message = Login {
         email: Email::parse(&body.email).ok(),
@@ -186,7 +184,7 @@ async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
         address: services.address(&request),
         ticket: ticket.clone(),
     };
-    let login = ask(&services.accounts, message, &ticket).await?;
+    let login = ask(&services.accounts, message, &ticket).await.map_err(|error| with_limit(&request, services, error))?;
     session(&request, services, StatusCode::OK, login, guest).await
 }
 
@@ -275,8 +273,16 @@ async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
         ticket: ticket.clone(),
         trace: receive::trace(request.headers()),
     };
-    ask(&services.accounts, message, &ticket).await?;
+    ask(&services.accounts, message, &ticket).await.map_err(|error| with_limit(&request, services, error))?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Lets the headers of a refusal say which limit was reached.
+fn with_limit(request: &HttpRequest, services: &Services, error: Error) -> Error {
+    if let (Code::RateLimited, Some(wait)) = (error.code, error.retry_after) {
+        request.extensions_mut().insert(RateLimited::login(services.options.login_limit, wait));
+    }
+    error
 }
 
 /// The public keys that access tokens can be checked with (RFC 7517); none when they are signed with a shared secret.
@@ -285,9 +291,9 @@ async fn jwks(request: HttpRequest) -> Answer {
     answer::json(StatusCode::OK, Services::of(&request)?.tokens.jwks())
 }
 
-/// The guest whose cart shall be taken over. Looked at before anything is done, so that a bad token changes nothing.
-fn guest(services: &Services, token: Option<&str>, faults: &mut Faults) -> Option<UserId> {
-    faults.take(guest_of(services, token?))
+/// The guest whose cart shall be taken over. A token that is not good, or not any more, keeps nobody from logging in.
+fn guest(services: &Services, token: Option<&str>) -> Option<UserId> {
+    guest_of(services, token?).ok()
 }
 
 async fn session(
