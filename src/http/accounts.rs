@@ -1,6 +1,6 @@
 //! Accounts and sessions.
 
-use actix_web::{HttpMessage, HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::{
     cart::guest_of,
     problem::ProblemDetails,
     receive,
-    services::{RateLimited, Services},
+    services::Services,
 };
 use crate::{
     actors::ask::ask,
@@ -20,7 +20,7 @@ use crate::{
         ids::UserId,
         text::Faults,
     },
-    error::{Code, Error},
+    error::Error,
     messages::{
         accounts::{ChangePassword, GetUser, LoggedIn, Login, Logout, Refresh, Register},
         cart::MergeCart,
@@ -184,7 +184,7 @@ async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
         address: services.address(&request),
         ticket: ticket.clone(),
     };
-    let login = ask(&services.accounts, message, &ticket).await.map_err(|error| with_limit(&request, services, error))?;
+    let login = ask(&services.accounts, message, &ticket).await.map_err(|error| services.login_refused(&request, error))?;
     session(&request, services, StatusCode::OK, login, guest).await
 }
 
@@ -258,6 +258,7 @@ async fn me(request: HttpRequest) -> Answer {
     (status = 204),
     (status = 401, body = ProblemDetails, description = "`invalid_credentials`: the current password is wrong"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+    (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
 async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
@@ -273,16 +274,8 @@ async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
         ticket: ticket.clone(),
         trace: receive::trace(request.headers()),
     };
-    ask(&services.accounts, message, &ticket).await.map_err(|error| with_limit(&request, services, error))?;
+    ask(&services.accounts, message, &ticket).await.map_err(|error| services.login_refused(&request, error))?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// Lets the headers of a refusal say which limit was reached.
-fn with_limit(request: &HttpRequest, services: &Services, error: Error) -> Error {
-    if let (Code::RateLimited, Some(wait)) = (error.code, error.retry_after) {
-        request.extensions_mut().insert(RateLimited::login(services.options.login_limit, wait));
-    }
-    error
 }
 
 /// The public keys that access tokens can be checked with (RFC 7517); none when they are signed with a shared secret.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix::Addr;
-use actix_web::{HttpRequest, http::header, web};
+use actix_web::{HttpMessage, HttpRequest, http::header, web};
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 use tokio::sync::watch;
 
@@ -81,7 +81,7 @@ pub struct HttpOptions {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether anyone may read the catalog.
     pub public_read: bool,
-    /// Failed logins a minute; 0 is no limit. The accounts hold it; here it is only told.
+    /// Failed logins a minute on one account or from one address; told to whoever had too many.
     pub login_limit: u32,
 }
 
@@ -178,13 +178,6 @@ impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
     }
 }
 
-impl RateLimited {
-    /// What goes with the refusal of a login, of which `limit` a minute may fail.
-    pub(crate) fn login(limit: u32, wait: u64) -> Self {
-        Self { policy: format!("\"login\";q={limit};w=60"), state: format!("\"login\";r=0;t={wait}"), wait }
-    }
-}
-
 impl From<&RateLimited> for Error {
     fn from(limited: &RateLimited) -> Self {
         Self::new(Code::RateLimited, "Wait before the next request.").retry_after(limited.wait)
@@ -217,10 +210,20 @@ impl Services {
         let caller = self.caller_of(token)?;
         self.limits.check_user(caller.user_id).map_err(|limited| {
             let error = Error::from(&limited);
-            actix_web::HttpMessage::extensions_mut(request).insert(limited);
+            request.extensions_mut().insert(limited);
             error
         })?;
         Ok(caller)
+    }
+
+    /// Has the headers of a rate limit sent along when `error` says that too many logins have failed.
+    pub fn login_refused(&self, request: &HttpRequest, error: Error) -> Error {
+        if let (Code::RateLimited, Some(wait)) = (error.code, error.retry_after) {
+            let policy = format!("\"login\";q={};w=60", self.options.login_limit);
+            let state = format!("\"login\";r=0;t={wait}");
+            request.extensions_mut().insert(RateLimited { policy, state, wait });
+        }
+        error
     }
 
     /// Whom a token belongs to.
@@ -282,7 +285,8 @@ impl Services {
         }
     }
 
-    /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's.
+    /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's; the last proxy when it did not
+    /// say.
     #[must_use]
     pub fn address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());

@@ -5,12 +5,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Account, TestApp,
-    tokens::{SECRET, claims, signed, unsigned, with_claims},
+    tokens::{KNOWN_KEY, SECRET, claims, signed, unsigned, with_claims},
 };
-
-/// The private key of RFC 8410, section 10.3, which everybody knows.
-const KNOWN_KEY: &str =
-    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
 
 /// Every route that needs a token.
 const ROUTES: &[(&str, &str)] = &[

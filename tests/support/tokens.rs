@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 /// A secret for `auth.jwt_secret`, so that a test can sign what the shop would not.
 pub(crate) const SECRET: &str = "a secret that is only used in tests";
 
+/// The private key of RFC 8410, section 10.3, which everybody knows.
+pub(crate) const KNOWN_KEY: &str =
+    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+
 /// Claims of an admin that would be good for a long time.
 pub(crate) fn claims() -> Value {
     let id = "01a206bc-0609-7165-8b52-173bd2923daf";
