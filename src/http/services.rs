@@ -1,6 +1,11 @@
 //! What the routes work with, and what a request brings along: its caller and its time.
 
-use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::Addr;
 use actix_web::{HttpMessage, HttpRequest, http::header, web};
@@ -18,7 +23,7 @@ use crate::{
     },
     config::IpNet,
     domain::{
-        account::Role,
+        account::{Role, one_caller},
         cart::Owner,
         clock::{Clock, Timestamp},
         ids::{SessionId, UserId},
@@ -26,7 +31,7 @@ use crate::{
     },
     error::{Code, Error},
     messages::change::Ticket,
-    store::{Store, writer::Writer},
+    store::{Store, Unavailable, writer::Writer},
 };
 
 /// Everything a route may need.
@@ -136,7 +141,7 @@ impl RateLimits {
     /// # Errors
     /// There were too many.
     pub fn check_address(&self, address: IpAddr) -> Result<(), RateLimited> {
-        self.address.as_ref().map_or(Ok(()), |limit| limit.check(&address))
+        self.address.as_ref().map_or(Ok(()), |limit| limit.check(&one_caller(address)))
     }
 
     /// Counts a request of `user`.
@@ -275,7 +280,7 @@ impl Services {
         let directives = request.headers().get_all(header::CACHE_CONTROL).filter_map(|value| value.to_str().ok());
         let no_cache = directives.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
         match &self.follower {
-            Some(follower) if no_cache => Ok(follower.catch_up().await?),
+            Some(follower) if no_cache => self.in_time(follower.catch_up()).await,
             _ => Ok(()),
         }
     }
@@ -288,21 +293,30 @@ impl Services {
         if !self.is_proxy(peer) {
             return peer;
         }
-        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        let hops: Vec<Option<IpAddr>> = forwarded.flat_map(|list| list.split(',')).map(|hop| hop.trim().parse().ok()).collect();
-        // Each proxy adds, on the right, whom it was asked by. To the left of its own address a client may have written anything.
-        let mut address = peer;
-        for hop in hops.into_iter().rev().map_while(|hop| hop) {
-            address = hop;
-            if !self.is_proxy(hop) {
+        let lists = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let hops: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+        // Each proxy adds at the end whom it was asked by. What stands before the first that is no proxy, anyone can write.
+        let mut nearest = peer;
+        for hop in hops.into_iter().rev() {
+            let Some(address) = hop_address(hop) else { break };
+            nearest = address;
+            if !self.is_proxy(address) {
                 break;
             }
         }
-        address
+        nearest
     }
 
     fn is_proxy(&self, address: IpAddr) -> bool {
         self.options.trusted_proxies.iter().any(|net| net.contains(address))
+    }
+
+    /// A plain read of the store, within a request's time.
+    ///
+    /// # Errors
+    /// The store does not answer, or not in time.
+    pub async fn in_time<T>(&self, read: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Error> {
+        tokio::time::timeout(self.options.request_timeout, read).await.unwrap_or(Err(Unavailable)).map_err(Error::from)
     }
 
     /// Whether the node has begun to stop.
@@ -310,6 +324,12 @@ impl Services {
     pub fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
+}
+
+/// The address of a hop, with or without a port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
 }
 
 /// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1).

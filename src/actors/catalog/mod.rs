@@ -277,7 +277,7 @@ impl CatalogDeps {
             return Ok(follower.catch_up().await?);
         }
         if let Some((product, stock)) = self.store.product(id).await? {
-            self.shelf.put(Arc::new(product), stock);
+            self.shelf.refresh(Arc::new(product), stock);
         }
         Ok(())
     }
