@@ -76,7 +76,7 @@ async fn twenty_thousand_lines_in_odd_pieces() {
 }
 
 #[tokio::test]
-async fn a_line_with_a_known_sku_replaces_that_product() {
+async fn a_line_with_a_known_sku_changes_that_product() {
     let (app, admin) = shop().await;
     let first = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":5,\"stock\":9,\"category\":\"pots\",\"tags\":[\"x\"]}\n\n\
                  {\"name\":\"No sku\",\"price\":1}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":2}\n";
@@ -87,8 +87,8 @@ async fn a_line_with_a_known_sku_replaces_that_product() {
     assert_eq!(app.import(&admin, second.into()).await, json!({"created": 1, "updated": 3, "failed": 0, "errors": []}));
     let kettle = by_sku(&app, "A").await;
     assert_eq!((&kettle["id"], &kettle["name"], &kettle["price"]), (&pot["id"], &json!("Kettle"), &json!(7)));
-    // Two lines of one file are two changes, in their order; what a line leaves out is gone, but for the stock.
-    assert_eq!((&kettle["version"], &kettle["category"], &kettle["tags"]), (&json!(3), &Value::Null, &json!([])));
+    // Two lines of one file are two changes, in their order; what a line leaves out stays.
+    assert_eq!((&kettle["version"], &kettle["category"], &kettle["tags"]), (&json!(3), &json!("pots"), &json!(["x"])));
     assert_eq!(kettle["stock"], 0);
     let stock = format!("/api/products/{}/stock/movements", pot["id"].as_str().unwrap());
     let movements = app.pages(&admin, &stock, 10).await;
@@ -97,6 +97,14 @@ async fn a_line_with_a_known_sku_replaces_that_product() {
     let cup = by_sku(&app, "B").await;
     assert_eq!((&cup["version"], &cup["stock"]), (&json!(1), &json!(4)), "stock has a version of its own");
     assert_eq!(app.get("/api/products").await.ok()["total"], 4);
+    // What is null is taken away; a line with nothing but a sku and a stock is a count.
+    let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n{\"sku\":\"B\",\"stock\":0}\n{\"sku\":\"C\",\"stock\":1}\n";
+    let report = app.import(&admin, third.into()).await;
+    assert_eq!((counts(&report), &report["errors"][0]["line"]), ([0, 2, 1], &json!(3)), "a new product has a name and a price");
+    let kettle = by_sku(&app, "A").await;
+    assert_eq!((&kettle["category"], &kettle["tags"], &kettle["name"]), (&Value::Null, &json!([]), &json!("Kettle")));
+    let cup = by_sku(&app, "B").await;
+    assert_eq!((&cup["version"], &cup["stock"], &cup["price"]), (&json!(1), &json!(0), &json!(2)));
 }
 
 #[tokio::test]
@@ -137,7 +145,7 @@ async fn total(app: &TestApp) -> u64 {
 #[tokio::test]
 async fn a_csv_header_must_be_understood() {
     let (app, admin) = shop().await;
-    for text in ["prize,name\n1,a\n", "name\na\n", "name,price,role\na,1,admin\n", "name;price\na;1\n", "\"name,price\na,1\n"] {
+    for text in ["prize,name\n1,a\n", "name\na\n", "name,price,role\na,1,admin\n", "name;price\na;1\n"] {
         let problem = import(&app, &admin, "text/csv", text).await.problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["field"], "header", "{text}");
     }
@@ -149,7 +157,10 @@ async fn a_csv_header_must_be_understood() {
     for content_type in ["application/json", "text/plain", ""] {
         import(&app, &admin, content_type, "{}").await.problem(415, "unsupported_media_type");
     }
-    assert_eq!(total(&app).await, 0);
+    let unclosed = "name,price\nPot,1\n\"Cup,2\nTray,3\n";
+    let report = import(&app, &admin, "text/csv", unclosed).await.ok();
+    assert_eq!((counts(&report), &report["errors"][0]["line"]), ([1, 0, 1], &json!(3)), "a quote that is never closed");
+    assert_eq!(total(&app).await, 1);
 }
 
 #[tokio::test]

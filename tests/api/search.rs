@@ -178,9 +178,10 @@ async fn names_are_suggested_by_prefix_and_with_one_typo() {
     }
     assert_eq!(suggest("caf%C3%A9").await, ["Café crème"]);
     assert_eq!(suggest("copepr").await, ["Copper tray"]);
-    for typed in ["", "+", "zebra", "mxnx", "%00", "crmm%C3%A8"] {
+    for typed in ["", "+", "zebra", "mxnx", "crmm%C3%A8"] {
         assert_eq!(suggest(typed).await, [""; 0], "{typed}");
     }
     assert_eq!(app.get("/api/products/suggest?q=m&limit=2").await.ok()["items"].as_array().unwrap().len(), 2);
     assert_eq!(app.get("/api/products/suggest").await.ok(), json!({"items": []}));
+    app.get("/api/products/suggest?q=%00").await.problem(422, "validation_failed");
 }
