@@ -76,7 +76,7 @@ async fn twenty_thousand_lines_in_odd_pieces() {
 }
 
 #[tokio::test]
-async fn a_line_with_a_known_sku_replaces_that_product() {
+async fn a_line_with_a_known_sku_changes_that_product() {
     let (app, admin) = shop().await;
     let first = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":5,\"stock\":9,\"category\":\"pots\",\"tags\":[\"x\"]}\n\n\
                  {\"name\":\"No sku\",\"price\":1}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":2}\n";
@@ -87,8 +87,8 @@ async fn a_line_with_a_known_sku_replaces_that_product() {
     assert_eq!(app.import(&admin, second.into()).await, json!({"created": 1, "updated": 3, "failed": 0, "errors": []}));
     let kettle = by_sku(&app, "A").await;
     assert_eq!((&kettle["id"], &kettle["name"], &kettle["price"]), (&pot["id"], &json!("Kettle"), &json!(7)));
-    // Two lines of one file are two changes, in their order; what a line leaves out is gone, but for the stock.
-    assert_eq!((&kettle["version"], &kettle["category"], &kettle["tags"]), (&json!(3), &Value::Null, &json!([])));
+    // Two lines of one file are two changes, in their order; what a line leaves out stays.
+    assert_eq!((&kettle["version"], &kettle["category"], &kettle["tags"]), (&json!(3), &json!("pots"), &json!(["x"])));
     assert_eq!(kettle["stock"], 0);
     let stock = format!("/api/products/{}/stock/movements", pot["id"].as_str().unwrap());
     let movements = app.pages(&admin, &stock, 10).await;
@@ -128,6 +128,27 @@ async fn csv_is_read_as_spreadsheets_write_it() {
     let pot = by_sku(&app, "A-3").await;
     assert_eq!((&pot["stock"], &pot["image_url"]), (&json!(0), &json!("https://souk.example/pot.png")));
     assert_eq!(total(&app).await, 5, "two with a sku, and one without for each time");
+}
+
+#[tokio::test]
+async fn a_price_list_changes_prices_and_nothing_else() {
+    let (app, admin) = shop().await;
+    let full =
+        json!({"sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3, "category": "pots", "tags": ["x"]});
+    let before = app.create(&admin, &full).await;
+    let report = import(&app, &admin, "text/csv", "sku,price\nA,6\nB,7\n").await.ok();
+    assert_eq!((counts(&report), &report["errors"][0]["line"]), ([0, 1, 1], &json!(3)), "a new product needs a name");
+    let mut after = by_sku(&app, "A").await;
+    assert_eq!(after["price"], 6);
+    for member in ["price", "version", "updated_at"] {
+        after[member] = before[member].clone();
+    }
+    assert_eq!(after, before);
+    // An empty field, or null, takes away.
+    import(&app, &admin, "text/csv", "sku,category\nA,\n").await.ok();
+    assert_eq!(app.import(&admin, "{\"sku\":\"A\",\"tags\":null}\n".into()).await["updated"], 1);
+    let after = by_sku(&app, "A").await;
+    assert_eq!((&after["category"], &after["tags"], &after["description"]), (&Value::Null, &json!([]), &json!("Blue")));
 }
 
 async fn total(app: &TestApp) -> u64 {
