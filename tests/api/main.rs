@@ -10,6 +10,7 @@ mod bad_bodies;
 mod bad_values;
 mod conditional;
 mod crashes;
+mod events;
 mod hardening;
 mod idempotency;
 mod imports;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use self::{
     app::TestApp,
     cli::Cli,
-    feed::{Event, gap_free},
+    feed::{Event, Feed, gap_free},
     http::{Answer, Call},
     people::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
 };
