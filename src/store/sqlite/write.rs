@@ -220,3 +220,109 @@ impl Failure {
         if unsure { ApplyError::Unknown } else { ApplyError::Unavailable }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::{
+        domain::{
+            cart::{Cart, CartEvent, Owner},
+            ids::UserId,
+        },
+        messages::events::Fact,
+        store::{Write, commit::CommitError},
+    };
+
+    fn writer(dir: &tempfile::TempDir) -> Writer {
+        let opened = open::open(dir.path(), "EUR".parse().unwrap(), 0).unwrap();
+        Writer::new(opened.writer, opened.database, opened.lock, 5).unwrap()
+    }
+
+    fn put(owner: Owner, version: u64) -> Commit {
+        let cart = Arc::new(Cart { version, ..Cart::untouched(owner) });
+        let fact = Fact::Cart(Arc::clone(&cart), CartEvent::Cleared);
+        let commit = Commit::new(Timestamp::from_millis(1), Instant::now());
+        Commit { writes: vec![Write::Cart(cart)], facts: vec![fact], ..commit }
+    }
+
+    fn owner() -> Owner {
+        Owner { id: UserId::new(), guest: false }
+    }
+
+    /// Applies a batch that must be done, and gives the positions of its events.
+    fn positions(writer: &mut Writer, batch: &[Commit]) -> Vec<u64> {
+        let applied = writer.apply(batch).unwrap();
+        assert!(applied.outcomes.iter().all(Result::is_ok), "{:?}", applied.outcomes);
+        applied.news.events.iter().map(|event| event.position).collect()
+    }
+
+    fn limit_pages(writer: &Writer, pages: i64) {
+        writer.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    }
+
+    #[test]
+    fn a_full_disk_applies_nothing_and_is_overcome() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        let first = owner();
+        assert_eq!(positions(&mut writer, &[put(first, 1)]), [1]);
+        limit_pages(&writer, 1);
+        let large: Vec<Commit> = (0..500).map(|_| put(owner(), 1)).chain([put(first, 2)]).collect();
+        assert_eq!(writer.apply(&large).unwrap_err(), ApplyError::Unavailable);
+        limit_pages(&writer, 1_000_000);
+        assert_eq!(positions(&mut writer, &[put(first, 2)]), [2], "no version and no position was used up");
+        assert_eq!(positions(&mut writer, &large[..500]).len(), 500);
+    }
+
+    #[test]
+    fn a_database_that_is_locked_applies_nothing_and_is_overcome() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        writer.connection.busy_timeout(Duration::ZERO).unwrap();
+        let intruder = open::connect_to_write(&writer.database).unwrap();
+        intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let batch = [put(owner(), 1), put(owner(), 1)];
+        assert_eq!(writer.apply(&batch).unwrap_err(), ApplyError::Unavailable);
+        intruder.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(positions(&mut writer, &batch), [1, 2]);
+    }
+
+    #[test]
+    fn what_was_left_open_is_rolled_back_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        writer.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM meta").unwrap();
+        assert_eq!(positions(&mut writer, &[put(owner(), 1)]), [1]);
+        assert_eq!(writer.connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0)), Ok(1));
+    }
+
+    #[test]
+    fn commits_are_tried_alone_unless_the_machine_is_at_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        let trigger = "CREATE TRIGGER t BEFORE INSERT ON carts WHEN NEW.guest BEGIN SELECT raise(ABORT, 'no guests'); END";
+        writer.connection.execute_batch(trigger).unwrap();
+        let guest = put(Owner { id: UserId::new(), guest: true }, 1);
+        let applied = writer.apply(&[put(owner(), 1), guest.clone(), put(owner(), 1)]).unwrap();
+        let done: Vec<bool> = applied.outcomes.iter().map(Result::is_ok).collect();
+        assert_eq!((done, &applied.outcomes[1]), (vec![true, false, true], &Err(CommitError::Unavailable)));
+        assert_eq!(applied.news.events.iter().map(|event| event.position).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(writer.apply(&[guest]).unwrap_err(), ApplyError::Unavailable);
+    }
+
+    #[test]
+    fn only_a_log_that_may_not_be_durable_leaves_doubt() {
+        let failure = |code, committing| {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            Failure { error, committing }.meaning()
+        };
+        use rusqlite::ffi::{SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_WRITE};
+        assert_eq!(failure(SQLITE_IOERR_FSYNC, true), ApplyError::Unknown);
+        assert_eq!(failure(SQLITE_IOERR_WRITE, true), ApplyError::Unknown);
+        assert_eq!(failure(SQLITE_FULL, true), ApplyError::Unavailable);
+        assert_eq!(failure(SQLITE_BUSY, true), ApplyError::Unavailable);
+        assert_eq!(failure(SQLITE_IOERR_WRITE, false), ApplyError::Unavailable);
+    }
+}

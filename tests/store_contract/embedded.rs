@@ -1,0 +1,147 @@
+//! What only the embedded store promises: one process, one currency, a folder of its own.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use rusqlite::Connection;
+use souk::{
+    domain::ids::UserId,
+    store::{
+        Commit, Store,
+        sqlite::{OpenError, SqliteOptions, SqliteStore},
+    },
+};
+
+use crate::{
+    fixtures::{added, apply, cart, customer, key, now, one, remembering},
+    harness::Sqlite,
+    outbox::write_events,
+};
+
+fn refusal(options: SqliteOptions) -> (OpenError, String) {
+    let error = SqliteStore::open(options).err().unwrap();
+    let line = error.to_string();
+    assert!(!line.contains('\n'), "{line}");
+    (error, line)
+}
+
+fn database(harness: &Sqlite) -> Connection {
+    Connection::open(harness.options().dir.join("souk.db")).unwrap()
+}
+
+fn count(harness: &Sqlite, table: &str) -> u64 {
+    database(harness).query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn a_second_store_is_refused_while_the_first_is_open() {
+    let harness = Sqlite::new();
+    let first = SqliteStore::open(harness.options()).unwrap();
+    let (error, line) = refusal(harness.options());
+    assert!(matches!(error, OpenError::InUse { .. }));
+    let dir = harness.options().dir;
+    assert_eq!(line, format!("another souk is using {}; stop it first, or use --server to send the work to it", dir.display()));
+    first.close().await;
+    let second = SqliteStore::open(harness.options()).unwrap();
+    drop(second);
+    drop(SqliteStore::open(harness.options()).unwrap());
+    drop(first);
+}
+
+#[test]
+fn another_currency_is_refused() {
+    let harness = Sqlite::new();
+    drop(SqliteStore::open(harness.options()).unwrap());
+    let (error, line) = refusal(SqliteOptions { currency: "USD".parse().unwrap(), ..harness.options() });
+    assert!(matches!(error, OpenError::Currency { .. }));
+    assert!(line.contains("are in EUR, but shop.currency is USD"), "{line}");
+    drop(SqliteStore::open(harness.options()).unwrap());
+}
+
+#[test]
+fn data_of_a_newer_souk_is_refused() {
+    let harness = Sqlite::new();
+    drop(SqliteStore::open(harness.options()).unwrap());
+    let known: i64 = database(&harness).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    database(&harness).pragma_update(None, "user_version", known + 1).unwrap();
+    let (error, line) = refusal(harness.options());
+    assert!(matches!(error, OpenError::Newer { .. }), "{line}");
+    assert!(line.contains(&format!("schema version {}", known + 1)), "{line}");
+}
+
+#[test]
+fn what_is_no_database_or_no_folder_is_refused() {
+    let harness = Sqlite::new();
+    let dir = harness.options().dir;
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("souk.db"), "not a database, but long enough to be looked at as one".repeat(100)).unwrap();
+    let (error, line) = refusal(harness.options());
+    assert!(matches!(error, OpenError::Broken { .. }), "{line}");
+    let file = harness.dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (error, line) = refusal(SqliteOptions { dir: file, ..harness.options() });
+    assert!(matches!(error, OpenError::Folder { .. }), "{line}");
+}
+
+#[tokio::test]
+async fn the_folder_is_its_owners_alone_and_tidy_after_a_close() {
+    let harness = Sqlite::new();
+    let dir = harness.options().dir.join("made/on/the/way");
+    let store = SqliteStore::open(SqliteOptions { dir: dir.clone(), ..harness.options() }).unwrap();
+    one(&store, added(&cart(customer(), 1))).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for file in ["souk.db", "souk.db-wal", "souk.lock"] {
+        assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
+    }
+    store.close().await;
+    let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["souk.db", "souk.lock"]);
+}
+
+#[tokio::test]
+async fn a_change_is_in_the_files_before_it_is_acknowledged() {
+    let harness = Sqlite::new();
+    let store = SqliteStore::open(harness.options()).unwrap();
+    let cart = cart(customer(), 1);
+    one(&store, added(&cart)).await.unwrap();
+    // A copy of the files as they are now is what a crash would leave.
+    let copy = Sqlite::new();
+    fs::create_dir(copy.options().dir).unwrap();
+    for file in ["souk.db", "souk.db-wal"] {
+        fs::copy(harness.options().dir.join(file), copy.options().dir.join(file)).unwrap();
+    }
+    let after_a_crash = SqliteStore::open(copy.options()).unwrap();
+    assert_eq!(after_a_crash.cart(cart.owner.id).await, Ok(Some(cart)));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn events_beyond_the_newest_are_taken_away() {
+    let harness = Sqlite::new();
+    let store = SqliteStore::open(harness.options()).unwrap();
+    write_events(&store, 23_000).await;
+    store.close().await;
+    let kept = count(&harness, "outbox");
+    assert!((20_000..21_250).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn old_keys_are_taken_away() {
+    let harness = Sqlite::new();
+    let store = SqliteStore::open(harness.options()).unwrap();
+    let owner = UserId::new();
+    let yesterday = now().minus(Duration::from_secs(25 * 60 * 60));
+    let keyed = |at, number: u32| {
+        let key = key(owner, &number.to_string(), 1);
+        Commit { at, ..remembering(added(&cart(customer(), 1)), &key, "answer") }
+    };
+    for round in 0..4 {
+        apply(&store, (0..300).map(|n| keyed(yesterday, round * 300 + n))).await;
+    }
+    for round in 4..8 {
+        apply(&store, (0..300).map(|n| keyed(now(), round * 300 + n))).await;
+    }
+    store.close().await;
+    assert_eq!(count(&harness, "idempotency_keys"), 1200, "today's");
+}

@@ -1,0 +1,183 @@
+//! Records and commits to test with.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use souk::{
+    domain::{
+        account::{Email, Role, Session, User},
+        cart::{Cart, CartEvent, Line, Owner},
+        clock::{Clock, SystemClock, Timestamp},
+        ids::{ProductId, SessionId, UserId},
+        money::{Currency, Money},
+        product::{Product, ProductFacts},
+        stock::{StockChange, StockLevel},
+    },
+    messages::{
+        change::{IdempotencyKey, Remembered},
+        events::{Fact, Published},
+    },
+    store::{
+        Applied, Commit, Outcome, StockWrite, Store, Write,
+        commit::{Remember, RememberedBody},
+    },
+};
+
+/// At this many pieces the harness's stores tell that stock is low.
+pub(crate) const LOW_STOCK: u64 = 5;
+
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+pub(crate) fn euro() -> Currency {
+    "EUR".parse().unwrap()
+}
+
+pub(crate) fn price(text: &str) -> Money {
+    Money::parse(text, euro()).unwrap()
+}
+
+/// A commit of these writes, without events.
+pub(crate) fn commit(writes: impl IntoIterator<Item = Write>) -> Commit {
+    Commit { writes: writes.into_iter().collect(), ..Commit::new(now(), Instant::now() + Duration::from_secs(60)) }
+}
+
+/// Applies a batch.
+pub(crate) async fn apply(store: &dyn Store, commits: impl IntoIterator<Item = Commit>) -> Applied {
+    let batch: Vec<Commit> = commits.into_iter().collect();
+    let count = batch.len();
+    let applied = store.apply(batch.into()).await.unwrap();
+    assert_eq!(applied.outcomes.len(), count, "one outcome a commit");
+    applied
+}
+
+/// Applies a commit alone.
+pub(crate) async fn one(store: &dyn Store, commit: Commit) -> Outcome {
+    apply(store, [commit]).await.outcomes.remove(0)
+}
+
+/// Every event there is.
+pub(crate) async fn events(store: &dyn Store) -> Vec<Published> {
+    store.events_after(0, u32::MAX).await.unwrap()
+}
+
+/// The types of every event there is.
+pub(crate) async fn kinds(store: &dyn Store) -> Vec<String> {
+    events(store).await.into_iter().map(|event| event.kind).collect()
+}
+
+pub(crate) fn customer() -> Owner {
+    Owner { id: UserId::new(), guest: false }
+}
+
+/// A cart with one line, at `version`.
+pub(crate) fn cart(owner: Owner, version: u64) -> Cart {
+    let line = Line { product_id: ProductId::new(), name: "Mint tea".into(), quantity: 2, price: price("4.50") };
+    Cart { version, lines: vec![line], updated_at: now(), ..Cart::untouched(owner) }
+}
+
+pub(crate) fn put_cart(cart: &Cart) -> Write {
+    Write::Cart(Arc::new(cart.clone()))
+}
+
+/// The commit of an item added: the cart with its event.
+pub(crate) fn added(cart: &Cart) -> Commit {
+    let line = cart.lines.last().unwrap();
+    let event = CartEvent::ItemAdded { product_id: line.product_id, added: 1, quantity: line.quantity };
+    Commit { facts: vec![Fact::Cart(Arc::new(cart.clone()), event)], ..commit([put_cart(cart)]) }
+}
+
+/// A new product, version 1.
+pub(crate) fn product(sku: Option<&str>) -> Product {
+    let facts = ProductFacts {
+        sku: sku.map(Into::into),
+        name: "Mint tea".into(),
+        description: "Green, with mint".into(),
+        price: price("4.50"),
+        category: Some("tea".into()),
+        tags: vec!["green".into()],
+        image_url: None,
+        attributes: BTreeMap::new(),
+    };
+    Product::new(ProductId::new(), facts, now())
+}
+
+pub(crate) fn put_product(product: &Product) -> Write {
+    Write::Product(Arc::new(product.clone()))
+}
+
+/// The commit of a changed product: the product with its event.
+pub(crate) fn changed(product: &Product) -> Commit {
+    Commit { facts: vec![Fact::Product(Arc::new(product.clone()))], ..commit([put_product(product)]) }
+}
+
+/// A change of stock that says nothing else.
+pub(crate) fn stock(product_id: ProductId, change: StockChange) -> Write {
+    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+}
+
+/// A product in the catalog with so many pieces in the house.
+pub(crate) async fn stocked(store: &dyn Store, pieces: u64) -> ProductId {
+    let product = product(None);
+    one(store, commit([put_product(&product), stock(product.id, StockChange::Set(pieces))])).await.unwrap();
+    product.id
+}
+
+/// A product's stock.
+pub(crate) async fn level(store: &dyn Store, id: ProductId) -> StockLevel {
+    store.product(id).await.unwrap().unwrap().1
+}
+
+pub(crate) fn user(email: &str) -> User {
+    User {
+        id: UserId::new(),
+        email: Email::parse(email).unwrap(),
+        name: "Ada".into(),
+        role: Role::Customer,
+        password_hash: "$2b$12$abcdefghijklmnopqrstuv".into(),
+        created_at: now(),
+        version: 1,
+        events: 1,
+    }
+}
+
+pub(crate) fn put_user(user: &User) -> Write {
+    Write::User(Arc::new(user.clone()))
+}
+
+pub(crate) fn session(user_id: UserId) -> Session {
+    let start = now();
+    Session {
+        id: SessionId::new(),
+        user_id,
+        refresh_hash: [7; 32],
+        created_at: start,
+        expires_at: start.plus(Duration::from_secs(3600)),
+        revoked_at: None,
+        version: 1,
+    }
+}
+
+pub(crate) fn put_session(session: &Session) -> Write {
+    Write::Session(Arc::new(session.clone()))
+}
+
+/// A key with a fingerprint made of one byte.
+pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey {
+    IdempotencyKey { owner, key: text.into(), fingerprint: [fingerprint; 32], status: 201 }
+}
+
+/// The commit, with an answer to remember for `key`.
+pub(crate) fn remembering(commit: Commit, key: &IdempotencyKey, body: &'static str) -> Commit {
+    let body = RememberedBody::Ready(Bytes::from_static(body.as_bytes()));
+    Commit { remember: Some(Remember { key: key.clone(), body }), ..commit }
+}
+
+pub(crate) fn answer(body: &'static str) -> Remembered {
+    Remembered { status: 201, body: Bytes::from_static(body.as_bytes()) }
+}

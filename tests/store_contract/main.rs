@@ -1,0 +1,118 @@
+//! What every engine of the store has to keep, as tests that run unchanged against each of them.
+//!
+//! A case is a function that gets a [`Harness`](harness::Harness). The table below names every case once, and the macro makes a test
+//! of it for every engine; a case that the table forgets is dead code, which the build refuses.
+
+#![cfg(test)]
+
+mod embedded;
+mod fixtures;
+mod harness;
+
+mod atomicity;
+mod idempotency;
+mod lifecycle;
+mod lists;
+mod outbox;
+mod records;
+mod stock;
+mod unique;
+mod versions;
+mod writer;
+
+macro_rules! every_engine_keeps {
+    ($($topic:ident { $($case:ident)* })*) => {
+        mod sqlite {
+            $(mod $topic {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    crate::$topic::$case(&crate::harness::Sqlite::new()).await;
+                })*
+            })*
+        }
+    };
+}
+
+every_engine_keeps! {
+    records {
+        a_new_store_is_empty
+        products_come_back_as_written
+        numbers_come_back_as_written
+        carts_come_back_as_written
+        accounts_and_sessions_come_back_as_written
+        movements_come_back_as_written
+    }
+    versions {
+        a_first_version_is_stored_once
+        a_next_version_needs_the_one_before
+        versions_follow_each_other_within_a_batch
+        of_two_that_decided_on_the_same_version_the_first_wins
+    }
+    unique {
+        a_sku_belongs_to_one_product
+        products_without_a_sku_do_not_meet
+        a_deleted_product_gives_its_sku_up_and_still_shows_it
+        a_sku_moves_on_within_a_batch
+        a_sku_is_free_when_its_product_is_deleted_in_the_same_batch
+        an_address_belongs_to_one_account
+        what_is_taken_counts_after_what_is_stale
+    }
+    stock {
+        changes_of_one_batch_are_one_version_and_one_event
+        whoever_comes_too_late_hears_what_is_left
+        every_short_line_is_named
+        low_and_depleted_are_told_when_they_begin
+        what_changes_nothing_leaves_nothing
+        a_new_product_without_stock_has_no_stock_events
+        a_wanted_version_is_checked
+        more_than_can_be_counted_is_refused
+        movements_are_read_newest_first_by_page
+        batches_side_by_side_never_sell_what_is_not_there
+    }
+    atomicity {
+        a_refused_commit_leaves_no_trace
+        refused_commits_take_no_other_with_them
+        a_commit_that_cannot_be_stored_takes_no_other_with_it
+        a_batch_may_be_empty_or_all_refused
+        the_news_is_what_has_changed
+    }
+    idempotency {
+        a_repeat_gets_the_first_answer_also_later
+        answers_of_any_form_come_back
+        a_key_is_for_one_request_of_one_owner
+        a_repeat_may_share_the_batch_of_its_first
+        a_repeat_of_a_refused_first_is_decided_anew
+        a_stock_answer_is_that_of_the_whole_batch
+        what_changes_nothing_is_not_remembered
+        a_key_is_forgotten_after_a_day
+        repeats_side_by_side_change_one_thing
+    }
+    outbox {
+        events_stand_in_commit_order_also_over_a_restart
+        an_event_comes_back_as_it_was_told
+        events_are_read_by_page_and_found_by_id
+        the_last_ten_thousand_events_are_kept
+    }
+    lists {
+        carts_left_lying_are_found
+        live_sessions_are_neither_revoked_nor_over
+        revoked_sessions_are_found_by_time
+        an_admin_is_seen
+        products_are_read_by_page_with_their_stock
+        times_are_kept_to_the_millisecond
+    }
+    lifecycle {
+        reads_see_what_was_acknowledged_before
+        what_was_acknowledged_outlives_a_store_that_was_not_closed
+        a_closed_store_takes_and_tells_nothing
+        closing_applies_what_was_taken_and_refuses_the_rest
+        a_caller_that_leaves_does_not_stop_its_change
+    }
+    writer {
+        many_commits_at_once_get_each_its_own_outcome
+        repeats_at_once_are_done_once
+        what_comes_too_late_is_not_begun
+        the_writer_ends_when_everything_queued_is_applied
+        a_closed_store_means_not_applied
+    }
+}

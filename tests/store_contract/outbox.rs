@@ -1,0 +1,118 @@
+//! Events: if and only if their change is committed, in its order, and kept long enough to be caught up with.
+
+use std::sync::Arc;
+
+use souk::{
+    domain::{
+        cart::{Cart, CartEvent},
+        ids::{EventId, SessionId},
+        stock::StockChange,
+    },
+    messages::{
+        change::TraceParent,
+        events::{Audience, Fact, Published},
+    },
+    store::{Commit, Store},
+};
+
+use crate::{
+    fixtures::{added, apply, cart, changed, commit, customer, events, kinds, one, product, put_cart, put_user, stock, user},
+    harness::Harness,
+};
+
+fn positions(events: &[Published]) -> Vec<u64> {
+    events.iter().map(|event| event.position).collect()
+}
+
+pub(crate) async fn events_stand_in_commit_order_also_over_a_restart(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let owner = customer();
+    let (first, second, third) = (cart(owner, 1), cart(owner, 2), cart(owner, 3));
+    let cleared = Commit {
+        facts: vec![Fact::Cart(Arc::new(second.clone()), CartEvent::Cleared)],
+        ..commit([put_cart(&Cart { lines: vec![], ..second.clone() })])
+    };
+    let tea = product(None);
+    let stale = added(&second);
+    let batch = [added(&first), changed(&tea), cleared, stale, commit([stock(tea.id, StockChange::Set(9))])];
+    let outcomes = apply(&*store, batch).await.outcomes;
+    assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, true, false, true]);
+    store.close().await;
+    let store = harness.open().await;
+    assert_eq!(store.last_position().await, Ok(4));
+    one(&*store, added(&third)).await.unwrap();
+    let expected = ["cart.item.added", "catalog.product.created", "cart.cleared", "inventory.stock.changed", "cart.item.added"];
+    assert_eq!(kinds(&*store).await, expected);
+    assert_eq!(positions(&events(&*store).await), [1, 2, 3, 4, 5]);
+}
+
+pub(crate) async fn an_event_comes_back_as_it_was_told(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (ada, mine, tea) = (user("ada@example.com"), cart(customer(), 1), product(Some("\"'\\")));
+    let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let revoked = Fact::SessionRevoked { user_id: ada.id, session_id: SessionId::new(), reason: "logout", sequence: 2 };
+    let registered = Fact::Registered(Arc::new(ada.clone()));
+    let batch = [
+        Commit { facts: vec![registered, revoked], ..commit([put_user(&ada)]) },
+        Commit { trace: trace.clone(), ..added(&mine) },
+        changed(&tea),
+    ];
+    let told = apply(&*store, batch).await.news.events;
+    assert_eq!(events(&*store).await, told);
+    let audiences: Vec<Audience> = told.iter().map(|event| event.audience).collect();
+    assert_eq!(audiences, [Audience::Nobody, Audience::Nobody, Audience::Owner(mine.owner.id), Audience::Everyone]);
+    let body: serde_json::Value = serde_json::from_slice(&told[2].body).unwrap();
+    assert_eq!(body["traceparent"], trace.unwrap().as_str());
+    assert_eq!(body["id"], told[2].id.to_string());
+    store.close().await;
+    assert_eq!(events(&*harness.open().await).await, told, "and does not change");
+}
+
+pub(crate) async fn events_are_read_by_page_and_found_by_id(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let owner = customer();
+    apply(&*store, (1..=25).map(|version| added(&cart(owner, version)))).await;
+    let all = events(&*store).await;
+    let (mut read, mut position) = (Vec::new(), 0);
+    loop {
+        let page = store.events_after(position, 10).await.unwrap();
+        assert!(page.len() <= 10);
+        let Some(last) = page.last() else { break };
+        position = last.position;
+        read.extend(page);
+    }
+    assert_eq!(read, all);
+    assert_eq!((position, store.last_position().await), (25, Ok(25)));
+    for event in all {
+        assert_eq!(store.event_position(event.id).await, Ok(Some(event.position)));
+    }
+    assert_eq!(store.event_position(EventId::new()).await, Ok(None));
+    assert_eq!(store.events_after(u64::MAX, 10).await, Ok(vec![]));
+    assert_eq!(store.events_after(24, 0).await, Ok(vec![]));
+}
+
+/// Writes `count` events, many at a time.
+pub(crate) async fn write_events(store: &dyn Store, count: u64) {
+    const IN_A_COMMIT: u64 = 250;
+    let owner = customer();
+    let mut version = 0;
+    for _ in 0..count / IN_A_COMMIT {
+        version += 1;
+        let commit = added(&cart(owner, version));
+        let facts = vec![commit.facts[0].clone(); IN_A_COMMIT as usize];
+        one(store, Commit { facts, ..commit }).await.unwrap();
+    }
+}
+
+pub(crate) async fn the_last_ten_thousand_events_are_kept(harness: &dyn Harness) {
+    let store = harness.open().await;
+    write_events(&*store, 23_000).await;
+    let (last, kept) = (23_000, store.events_after(13_000, u32::MAX).await.unwrap());
+    assert_eq!(positions(&kept), (13_001..=last).collect::<Vec<_>>());
+    assert_eq!(store.event_position(kept[0].id).await, Ok(Some(13_001)));
+    drop(store);
+    let store = harness.open().await;
+    assert_eq!(store.last_position().await, Ok(last));
+    one(&*store, added(&cart(customer(), 1))).await.unwrap();
+    assert_eq!(positions(&store.events_after(last, 10).await.unwrap()), [last + 1]);
+}

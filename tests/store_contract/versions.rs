@@ -1,0 +1,76 @@
+//! A record is written only over the version it was decided on.
+
+use souk::{
+    domain::{account::Session, account::User, cart::Cart, product::Product},
+    store::{CommitError, Store, Write},
+};
+
+use crate::{
+    fixtures::{apply, cart, commit, customer, one, product, put_cart, put_product, put_session, put_user, session, user},
+    harness::Harness,
+};
+
+/// How to write a version of a record.
+type AtVersion = Box<dyn Fn(u64) -> Write>;
+
+/// Each kind of record, with one of it.
+fn kinds() -> Vec<(&'static str, AtVersion)> {
+    let (cart, product, user) = (cart(customer(), 1), product(Some("TEA")), user("ada@example.com"));
+    let session = session(user.id);
+    vec![
+        ("cart", Box::new(move |version| put_cart(&Cart { version, ..cart.clone() }))),
+        ("product", Box::new(move |version| put_product(&Product { version, ..product.clone() }))),
+        ("user", Box::new(move |version| put_user(&User { version, ..user.clone() }))),
+        ("session", Box::new(move |version| put_session(&Session { version, ..session.clone() }))),
+    ]
+}
+
+async fn put(store: &dyn Store, write: Write) -> Result<(), CommitError> {
+    one(store, commit([write])).await.map(drop)
+}
+
+pub(crate) async fn a_first_version_is_stored_once(harness: &dyn Harness) {
+    let store = harness.open().await;
+    for (kind, version) in kinds() {
+        assert_eq!(put(&*store, version(2)).await, Err(CommitError::Conflict), "{kind}: there is no version 1");
+        assert_eq!(put(&*store, version(0)).await, Err(CommitError::Conflict), "{kind}: no version is 0");
+        assert_eq!(put(&*store, version(1)).await, Ok(()), "{kind}");
+        assert_eq!(put(&*store, version(1)).await, Err(CommitError::Conflict), "{kind}: it is there already");
+    }
+}
+
+pub(crate) async fn a_next_version_needs_the_one_before(harness: &dyn Harness) {
+    let mut store = harness.open().await;
+    for (kind, version) in kinds() {
+        for next in 1..=3 {
+            assert_eq!(put(&*store, version(next)).await, Ok(()), "{kind} {next}");
+        }
+        store.close().await;
+        store = harness.open().await;
+        for wrong in [1, 2, 3, 5, u64::MAX] {
+            assert_eq!(put(&*store, version(wrong)).await, Err(CommitError::Conflict), "{kind} {wrong} on 3");
+        }
+        assert_eq!(put(&*store, version(4)).await, Ok(()), "{kind}");
+    }
+}
+
+pub(crate) async fn versions_follow_each_other_within_a_batch(harness: &dyn Harness) {
+    let store = harness.open().await;
+    for (kind, version) in kinds() {
+        let batch = [1, 2, 4, 3, 3, 4].map(|n| commit([version(n)]));
+        let outcomes = apply(&*store, batch).await.outcomes;
+        let done: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+        assert_eq!(done, [true, true, false, true, false, true], "{kind}");
+        assert_eq!(put(&*store, version(5)).await, Ok(()), "{kind}: 4 is what was stored");
+    }
+}
+
+pub(crate) async fn of_two_that_decided_on_the_same_version_the_first_wins(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let first = cart(customer(), 1);
+    let second = cart(first.owner, 1);
+    let outcomes = apply(&*store, [commit([put_cart(&first)]), commit([put_cart(&second)])]).await.outcomes;
+    assert!(outcomes[0].is_ok());
+    assert_eq!(outcomes[1], Err(CommitError::Conflict));
+    assert_eq!(store.cart(first.owner.id).await, Ok(Some(first)));
+}

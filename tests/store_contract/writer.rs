@@ -1,0 +1,139 @@
+//! The batching writer in front of the engine.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use souk::{
+    domain::{ids::UserId, stock::StockChange},
+    store::{
+        Commit, CommitError, News, Store,
+        writer::{Observer, Writer},
+    },
+};
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use crate::{
+    fixtures::{added, answer, cart, commit, customer, events, key, level, remembering, stock, stocked},
+    harness::Harness,
+};
+
+/// Notes what it hears.
+#[derive(Default)]
+struct Ear {
+    carts: Mutex<HashSet<(UserId, u64)>>,
+    positions: Mutex<Vec<u64>>,
+}
+
+impl Observer for Ear {
+    fn committed(&self, news: &News) {
+        self.carts.lock().unwrap().extend(&news.carts);
+        self.positions.lock().unwrap().extend(news.events.iter().map(|event| event.position));
+    }
+}
+
+fn start(store: &Arc<dyn Store>) -> (Writer, JoinHandle<()>, Arc<Ear>) {
+    let ear = Arc::new(Ear::default());
+    let (writer, task) = Writer::start(&Handle::current(), Arc::clone(store), Arc::<Ear>::clone(&ear));
+    (writer, task, ear)
+}
+
+pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let id = stocked(&*store, 150).await;
+    let (writer, task, ear) = start(&store);
+    let buyers: Vec<_> = (0..200)
+        .map(|_| {
+            let (writer, ear) = (writer.clone(), Arc::clone(&ear));
+            tokio::spawn(async move {
+                let cart = cart(customer(), 1);
+                let mut buy = added(&cart);
+                buy.writes.push(stock(id, StockChange::Reserve(1)));
+                let outcome = writer.commit(buy).await;
+                let heard = ear.carts.lock().unwrap().contains(&(cart.owner.id, 1));
+                assert_eq!(heard, outcome.is_ok(), "the news comes before the answer");
+                (cart, outcome)
+            })
+        })
+        .collect();
+    let mut sold = 0;
+    for buyer in buyers {
+        let (cart, outcome) = buyer.await.unwrap();
+        let stored = store.cart(cart.owner.id).await.unwrap();
+        match outcome {
+            Ok(done) => {
+                assert_eq!((stored, done.stock[0].product_id), (Some(cart), id));
+                sold += 1;
+            }
+            Err(CommitError::OutOfStock(short)) => assert_eq!((stored, short[0].available), (None, 0)),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!((sold, level(&*store, id).await.reserved), (150, 150));
+    let stats = writer.stats();
+    assert_eq!(stats.commits.load(std::sync::atomic::Ordering::Relaxed), 200);
+    let told: Vec<u64> = events(&*store).await.iter().skip(1).map(|event| event.position).collect();
+    assert_eq!(*ear.positions.lock().unwrap(), told, "in commit order");
+    drop(writer);
+    task.await.unwrap();
+}
+
+pub(crate) async fn repeats_at_once_are_done_once(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let id = stocked(&*store, 100).await;
+    let (writer, ..) = start(&store);
+    let key = key(customer().id, "key", 1);
+    let buy = remembering(commit([stock(id, StockChange::Reserve(1))]), &key, "done");
+    let repeats = (0..50).map(|_| {
+        let (writer, buy) = (writer.clone(), buy.clone());
+        tokio::spawn(async move { writer.commit(buy).await })
+    });
+    let mut done = 0;
+    for repeat in repeats.collect::<Vec<_>>() {
+        match repeat.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(error) => assert_eq!(error, CommitError::Replayed(answer("done"))),
+        }
+    }
+    assert_eq!((done, level(&*store, id).await.reserved), (1, 1));
+}
+
+pub(crate) async fn what_comes_too_late_is_not_begun(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (writer, ..) = start(&store);
+    let (late, good) = (cart(customer(), 1), cart(customer(), 1));
+    let past = Commit { deadline: Instant::now() - Duration::from_millis(1), ..added(&late) };
+    let (refused, applied) = tokio::join!(writer.commit(past), writer.commit(added(&good)));
+    assert_eq!(refused, Err(CommitError::Overloaded));
+    assert!(applied.is_ok());
+    assert_eq!(store.cart(late.owner.id).await, Ok(None));
+    assert_eq!(events(&*store).await.len(), 1);
+}
+
+pub(crate) async fn the_writer_ends_when_everything_queued_is_applied(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (writer, task, _) = start(&store);
+    let carts: Vec<_> = (0..100).map(|_| cart(customer(), 1)).collect();
+    let commits: Vec<_> = carts
+        .iter()
+        .map(|cart| {
+            let (writer, commit) = (writer.clone(), added(cart));
+            tokio::spawn(async move { writer.commit(commit).await })
+        })
+        .collect();
+    drop(writer);
+    task.await.unwrap();
+    for commit in commits {
+        assert!(commit.await.unwrap().is_ok());
+    }
+    assert_eq!(events(&*store).await.len(), carts.len());
+}
+
+pub(crate) async fn a_closed_store_means_not_applied(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (writer, ..) = start(&store);
+    store.close().await;
+    assert_eq!(writer.commit(added(&cart(customer(), 1))).await, Err(CommitError::Unavailable));
+}
