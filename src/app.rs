@@ -23,6 +23,7 @@ use crate::{
         cart::{CartDeps, CartRegistry},
         catalog::{CatalogActor, CatalogDeps, shelf::Shelf},
         feed::Feed,
+        follower::Follower,
     },
     config::Settings,
     domain::{
@@ -48,32 +49,47 @@ const FORGET_IDLE: Duration = Duration::from_secs(60);
 
 /// A node without its network side: store, actors and what they share.
 pub struct Node {
-    /// Where truth lives.
-    pub store: Arc<dyn Store>,
-    /// The way there.
-    pub writer: Writer,
     /// Changes to the catalog.
     pub catalog: Addr<CatalogActor>,
-    /// The catalog as last known.
-    pub shelf: Arc<Shelf>,
     /// Makes admins.
     pub bootstrap: Bootstrap,
+    core: Core,
     carts: Arc<CartRegistry>,
     accounts: Addr<Accounts>,
-    revoked: Arc<RevokedSessions>,
-    feed: Arc<Feed>,
-    clock: Arc<dyn Clock>,
     secret: SecretString,
     writer_task: JoinHandle<()>,
 }
 
-/// The caches of a node, in the order in which they hear the news.
+/// What every actor of a node works with.
+struct Core {
+    store: Arc<dyn Store>,
+    writer: Writer,
+    caches: Arc<Caches>,
+    follower: Option<Arc<Follower>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The caches of a node.
 struct Caches {
     shelf: Arc<Shelf>,
     revoked: Arc<RevokedSessions>,
     feed: Arc<Feed>,
+    /// Whether the feed is fed from the outbox instead, since the events of other nodes belong to it too.
+    feed_follows: bool,
     /// Set once the carts, which need the writer, are there.
     carts: OnceLock<Arc<CartRegistry>>,
+}
+
+impl Caches {
+    fn of(store: &dyn Store) -> Self {
+        Self {
+            shelf: Arc::new(Shelf::new(http::render_product)),
+            revoked: Arc::new(RevokedSessions::new()),
+            feed: Arc::new(Feed::new()),
+            feed_follows: store.is_shared(),
+            carts: OnceLock::new(),
+        }
+    }
 }
 
 impl Observer for Caches {
@@ -83,8 +99,36 @@ impl Observer for Caches {
         if let Some(carts) = self.carts.get() {
             carts.apply(news);
         }
-        self.feed.apply(news);
+        if !self.feed_follows {
+            self.feed.apply(news);
+        }
     }
+}
+
+impl Core {
+    /// Opens the store, starts the writer, and fills the caches.
+    async fn start(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<(Self, JoinHandle<()>)> {
+        let store = open_store(settings)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let caches = Arc::new(Caches::of(&*store));
+        // Followed from a place that is older than what is loaded next, so that nothing falls in between.
+        let follower = match store.is_shared() {
+            true => Some(Follower::begin(&store, &caches, &caches.shelf, &caches.feed, &clock).await?),
+            false => None,
+        };
+        caches.shelf.load(&*store).await?;
+        caches.revoked.load(&*store, clock.now()).await?;
+        let (writer, task) = Writer::start(drivers, Arc::clone(&store), Arc::clone(&caches) as Arc<dyn Observer>);
+        Ok((Self { store, writer, caches, follower, clock }, task))
+    }
+}
+
+fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(Arc::new(SqliteStore::open(SqliteOptions {
+        dir: settings.store.path.clone(),
+        currency: settings.shop.currency,
+        low_stock: u64::from(settings.catalog.low_stock_threshold),
+    })?))
 }
 
 impl Node {
@@ -93,74 +137,60 @@ impl Node {
     /// # Errors
     /// One line that says what to do: the store cannot be opened, or does not answer.
     pub async fn start(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Self> {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(SqliteOptions {
-            dir: settings.store.path.clone(),
-            currency: settings.shop.currency,
-            low_stock: u64::from(settings.catalog.low_stock_threshold),
-        })?);
+        let (core, writer_task) = Core::start(settings, drivers).await?;
         let secret = match &settings.auth.jwt_secret {
             Some(secret) => secret.clone(),
             None => kept_secret(&settings.store.path)?,
         };
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let shelf = Arc::new(Shelf::new(http::render_product));
-        let revoked = Arc::new(RevokedSessions::new());
-        let feed = Arc::new(Feed::new());
-        shelf.load(&*store).await?;
-        revoked.load(&*store, clock.now()).await?;
-        let caches = Arc::new(Caches {
-            shelf: Arc::clone(&shelf),
-            revoked: Arc::clone(&revoked),
-            feed: Arc::clone(&feed),
-            carts: OnceLock::new(),
-        });
-        let (writer, writer_task) = Writer::start(drivers, Arc::clone(&store), Arc::clone(&caches) as Arc<dyn Observer>);
-        let carts = start_carts(settings, &store, &writer, &shelf, &clock);
+        let carts = start_carts(settings, &core);
         // Nothing can have been set before: this is the only place that does.
-        drop(caches.carts.set(Arc::clone(&carts)));
+        drop(core.caches.carts.set(Arc::clone(&carts)));
         let catalog = CatalogActor::new(CatalogDeps {
-            shelf: Arc::clone(&shelf),
-            store: Arc::clone(&store),
-            writer: writer.clone(),
-            clock: Arc::clone(&clock),
+            shelf: Arc::clone(&core.caches.shelf),
+            store: Arc::clone(&core.store),
+            writer: core.writer.clone(),
+            follower: core.follower.clone(),
+            clock: Arc::clone(&core.clock),
             limits: product_limits(settings),
         });
         let hasher = PasswordHasher::start(settings.auth.bcrypt_cost, None);
         let accounts = Accounts::new(AccountDeps {
-            store: Arc::clone(&store),
-            writer: writer.clone(),
-            clock: Arc::clone(&clock),
+            store: Arc::clone(&core.store),
+            writer: core.writer.clone(),
+            clock: Arc::clone(&core.clock),
             hasher: hasher.clone(),
             refresh_tokens: RefreshTokens::new(secret.expose_secret().as_bytes()),
-            revoked: Arc::clone(&revoked),
+            revoked: Arc::clone(&core.caches.revoked),
             login_limit: settings.limits.login,
         });
-        let bootstrap = Bootstrap { store: Arc::clone(&store), writer: writer.clone(), clock: Arc::clone(&clock), hasher };
-        let (catalog, accounts) = (catalog.start(), accounts.start());
-        Ok(Self { store, writer, catalog, shelf, bootstrap, carts, accounts, revoked, feed, clock, secret, writer_task })
+        let (store, writer, clock) = (Arc::clone(&core.store), core.writer.clone(), Arc::clone(&core.clock));
+        let bootstrap = Bootstrap { store, writer, clock, hasher };
+        Ok(Self { catalog: catalog.start(), bootstrap, core, carts, accounts: accounts.start(), secret, writer_task })
     }
 
     /// Applies what waits, and closes the store.
     pub async fn stop(self) {
-        self.writer.close();
+        self.core.writer.close();
         if self.writer_task.await.is_err() {
             tracing::error!("the writer had panicked");
         }
-        self.store.close().await;
+        self.core.store.close().await;
     }
 
     fn services(&self, settings: &Settings, stopping: watch::Receiver<bool>) -> anyhow::Result<Arc<Services>> {
+        let core = &self.core;
         Ok(Arc::new(Services {
             carts: Arc::clone(&self.carts),
             catalog: self.catalog.clone(),
-            shelf: Arc::clone(&self.shelf),
+            shelf: Arc::clone(&core.caches.shelf),
             accounts: self.accounts.clone(),
-            revoked: Arc::clone(&self.revoked),
-            tokens: tokens(settings, &self.secret, &self.clock)?,
-            feed: Arc::clone(&self.feed),
-            store: Arc::clone(&self.store),
-            writer: self.writer.clone(),
-            clock: Arc::clone(&self.clock),
+            revoked: Arc::clone(&core.caches.revoked),
+            tokens: tokens(settings, &self.secret, &core.clock)?,
+            feed: Arc::clone(&core.caches.feed),
+            follower: core.follower.clone(),
+            store: Arc::clone(&core.store),
+            writer: core.writer.clone(),
+            clock: Arc::clone(&core.clock),
             options: HttpOptions {
                 currency: settings.shop.currency,
                 max_body: settings.http.max_body,
@@ -173,20 +203,28 @@ impl Node {
             stopping,
         }))
     }
+
+    /// What runs beside the actors as long as the node serves.
+    fn background(&self, services: Arc<Services>, abandoned_after: Duration) -> Vec<JoinHandle<()>> {
+        let forget = async move {
+            loop {
+                tokio::time::sleep(FORGET_IDLE).await;
+                services.limits.forget_idle();
+            }
+        };
+        let follow = self.core.follower.clone().map(|follower| actix_rt::spawn(follower.follow()));
+        let sweep = actix_rt::spawn(Arc::clone(&self.carts).sweep(abandoned_after));
+        [sweep, actix_rt::spawn(forget)].into_iter().chain(follow).collect()
+    }
 }
 
-fn start_carts(
-    settings: &Settings,
-    store: &Arc<dyn Store>,
-    writer: &Writer,
-    shelf: &Arc<Shelf>,
-    clock: &Arc<dyn Clock>,
-) -> Arc<CartRegistry> {
+fn start_carts(settings: &Settings, core: &Core) -> Arc<CartRegistry> {
     let deps = CartDeps {
-        store: Arc::clone(store),
-        writer: writer.clone(),
-        shelf: Arc::clone(shelf),
-        clock: Arc::clone(clock),
+        store: Arc::clone(&core.store),
+        writer: core.writer.clone(),
+        shelf: Arc::clone(&core.caches.shelf),
+        follower: core.follower.clone(),
+        clock: Arc::clone(&core.clock),
         limits: CartLimits {
             max_quantity: settings.cart.max_quantity,
             max_lines: usize::try_from(settings.cart.max_lines).unwrap_or(usize::MAX),
@@ -286,7 +324,7 @@ impl Application {
     /// Whether there is nothing to sell yet.
     #[must_use]
     pub fn catalog_is_empty(&self) -> bool {
-        self.node.shelf.is_empty()
+        self.node.core.caches.shelf.is_empty()
     }
 
     /// Serves until `stop` is done, then ends in order: not ready, requests answered, commits applied, store closed.
@@ -295,13 +333,7 @@ impl Application {
     /// The server failed.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self { node, server, services, stopping, abandoned_after, .. } = self;
-        let sweep = actix_rt::spawn(Arc::clone(&node.carts).sweep(abandoned_after));
-        let forget = actix_rt::spawn(async move {
-            loop {
-                tokio::time::sleep(FORGET_IDLE).await;
-                services.limits.forget_idle();
-            }
-        });
+        let background = node.background(services, abandoned_after);
         let handle: ServerHandle = server.handle();
         let serving = actix_rt::spawn(server);
         let ended = tokio::select! {
@@ -312,8 +344,7 @@ impl Application {
         // Nobody listens when no feed is open.
         stopping.send_replace(true);
         handle.stop(true).await;
-        sweep.abort();
-        forget.abort();
+        background.iter().for_each(JoinHandle::abort);
         node.stop().await;
         match ended {
             Some(ended) => ended?.context("the HTTP server failed"),

@@ -7,3 +7,4 @@ pub mod cart;
 pub mod catalog;
 pub(crate) mod failure;
 pub mod feed;
+pub mod follower;

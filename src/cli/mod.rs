@@ -16,12 +16,7 @@ use crate::{config::Settings, http, telemetry};
 
 /// A commerce core: accounts, catalog, stock and carts.
 #[derive(Parser)]
-#[command(
-    name = "souk",
-    version,
-    about,
-    after_help = "Settings: config/default.toml, config/$SOUK_ENV.toml, SOUK__SECTION__KEY."
-)]
+#[command(name = "souk", version, after_help = "Settings: config/default.toml, config/$SOUK_ENV.toml, SOUK__SECTION__KEY.")]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -29,9 +29,12 @@ fn greet(application: &Application) -> anyhow::Result<()> {
         say(&format!("First admin:    {email}\nIts password:   {password}   (shown this once; change it)"))?;
     }
     if application.catalog_is_empty() {
+        // As it was called, so that the line can be used as it stands.
+        let program = std::env::args_os().next().unwrap_or_else(|| "souk".into());
+        let program = program.to_string_lossy();
         say(&format!(
             "The catalog is empty. For the sample catalog, log in as an admin and:\n  \
-             SOUK_TOKEN=<token> souk import examples/products.ndjson --server {url}"
+             SOUK_TOKEN=<token> {program} import examples/products.ndjson --server {url}"
         ))?;
     }
     Ok(())

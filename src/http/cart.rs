@@ -87,6 +87,7 @@ impl LineRequest {
 async fn show(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.caller(&request)?;
+    services.freshen(&request).await?;
     let view = services.carts.read(caller.owner(), &services.ticket()).await?;
     Ok(answer::read(&request, view.body.clone(), &view.etag))
 }

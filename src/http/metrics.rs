@@ -9,8 +9,6 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::services::Services;
-
 /// All figures of this node.
 #[derive(Clone)]
 pub struct Metrics {
@@ -72,21 +70,33 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub(crate) fn text(&self, services: &Services) -> String {
-        use std::sync::atomic::Ordering::Relaxed;
-        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let total = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.carts.set(count(services.carts.active()));
-        self.products.set(count(services.shelf.len()));
-        self.waiting.set(count(services.writer.waiting()));
-        self.batches.set(total(services.writer.stats().batches.load(Relaxed)));
-        self.commits.set(total(services.writer.stats().commits.load(Relaxed)));
+    pub(crate) fn text(&self, levels: &Levels) -> String {
+        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.carts.set(whole(levels.carts));
+        self.products.set(whole(levels.products));
+        self.waiting.set(whole(levels.waiting));
+        self.batches.set(whole(levels.batches));
+        self.commits.set(whole(levels.commits));
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::error!("the figures could not be written");
         }
         text
     }
+}
+
+/// What others keep count of, read when it is asked for.
+pub(crate) struct Levels {
+    /// Carts in memory.
+    pub(crate) carts: u64,
+    /// Living products.
+    pub(crate) products: u64,
+    /// Commits waiting.
+    pub(crate) waiting: u64,
+    /// Transactions since the start.
+    pub(crate) batches: u64,
+    /// Commits in them.
+    pub(crate) commits: u64,
 }
 
 impl Default for Metrics {

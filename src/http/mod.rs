@@ -5,6 +5,7 @@ mod answer;
 mod cart;
 mod envelope;
 mod events;
+mod head;
 mod import;
 pub mod import_lines;
 pub mod metrics;
@@ -61,6 +62,7 @@ pub fn serve(listen: Listen, services: Arc<Services>) -> std::io::Result<Server>
             .app_data(web::Data::new(Arc::clone(&services)))
             .wrap(Condition::new(!allowed_origins.is_empty(), cors(&allowed_origins)))
             .wrap(from_fn(envelope::wrap))
+            .wrap(from_fn(head::wrap))
             .configure(routes)
     });
     let server = server.workers(workers.max(1)).shutdown_timeout(drain.as_secs()).disable_signals();
@@ -76,6 +78,7 @@ fn routes(config: &mut web::ServiceConfig) {
     stock::routes(config);
     events::routes(config);
     ops::routes(config);
+    config.service(openapi::browser());
 }
 
 /// Cross-origin requests from exactly these origins. Tokens travel in a header, so credentials are never allowed.

@@ -1,12 +1,14 @@
 //! For operators: is it alive, is it ready, how is it doing.
 
+use std::sync::atomic::Ordering;
+
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     answer::{self, Answer},
-    openapi,
+    metrics::Levels,
     services::Services,
 };
 
@@ -17,8 +19,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/readyz").get(readyz))
         .service(web::resource("/metrics").get(metrics))
         .service(web::resource("/").get(to_docs))
-        .service(web::resource("/docs").get(to_docs))
-        .service(openapi::browser());
+        .service(web::resource("/docs").get(to_docs));
 }
 
 /// How the node is.
@@ -63,7 +64,15 @@ async fn readyz(request: HttpRequest) -> Answer {
 #[utoipa::path(get, path = "/metrics", tag = "Operations", responses((status = 200, content_type = "text/plain", body = String)))]
 async fn metrics(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
-    let text = services.metrics.text(services);
+    let stats = services.writer.stats();
+    let levels = Levels {
+        carts: services.carts.active() as u64,
+        products: services.shelf.len() as u64,
+        waiting: services.writer.waiting() as u64,
+        batches: stats.batches.load(Ordering::Relaxed),
+        commits: stats.commits.load(Ordering::Relaxed),
+    };
+    let text = services.metrics.text(&levels);
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
         .body(text))

@@ -106,6 +106,7 @@ pub(super) fn product_id(path: &str) -> Result<ProductId, Error> {
 async fn list(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     services.reader(&request)?;
+    services.freshen(&request).await?;
     let params = Params::of(&request);
     let currency = services.options.currency;
     let limit = params.limit()?;
@@ -185,6 +186,7 @@ fn facets(found: &Found, currency: Currency) -> Facets {
 async fn suggest(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     services.reader(&request)?;
+    services.freshen(&request).await?;
     let params = Params::of(&request);
     let found = services.shelf.suggest(params.get("q").unwrap_or_default(), params.limit()? as usize);
     let suggestion =
@@ -201,6 +203,7 @@ async fn suggest(request: HttpRequest) -> Answer {
 async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     let services = Services::of(&request)?;
     services.reader(&request)?;
+    services.freshen(&request).await?;
     let view = services.shelf.get(product_id(&path)?).ok_or_else(Error::product_not_found)?;
     Ok(answer::read(&request, view.body.clone(), &view.etag))
 }

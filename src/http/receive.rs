@@ -106,7 +106,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Res
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut unknown = Vec::new();
-    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+    // An optional member's path has a question mark in it, which tells clients nothing.
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string().replace(".?", ""));
     let noting = serde_ignored::Deserializer::new(&mut deserializer, &mut note);
     let parsed = serde_path_to_error::deserialize::<_, T>(noting);
     let parsed = match parsed {
@@ -271,10 +272,18 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_malformed() {
-        let deep = format!("{}{}", r#"{"nested":"#.repeat(5000), "1".to_owned() + &"}".repeat(5000));
-        for body in ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,", &deep] {
+        for body in ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"] {
             assert_eq!(fields(body).0, Code::MalformedJson, "{body:.40}");
         }
+    }
+
+    #[test]
+    fn deep_json_is_refused_like_any_other() {
+        let deep = |open: &str, close: &str| format!("{{\"name\": {}1{}}}", open.repeat(20_000), close.repeat(20_000));
+        for body in [deep("[", "]"), deep("{\"a\":", "}"), deep("[", "]").replace("name", "x")] {
+            assert_eq!(fields(&body).0, Code::ValidationFailed);
+        }
+        assert_eq!(fields(&deep("[", "")).0, Code::MalformedJson);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
         cart::CartRegistry,
         catalog::{CatalogActor, shelf::Shelf},
         feed::Feed,
+        follower::Follower,
     },
     config::IpNet,
     domain::{
@@ -44,6 +45,8 @@ pub struct Services {
     pub tokens: Tokens,
     /// Live events.
     pub feed: Arc<Feed>,
+    /// News of other nodes, when there are any.
+    pub follower: Option<Arc<Follower>>,
     /// Plain reads: movements, past events.
     pub store: Arc<dyn Store>,
     /// For its figures.
@@ -249,6 +252,20 @@ impl Services {
     /// Without `catalog.public_read`: as [`Services::caller`].
     pub fn reader(&self, request: &HttpRequest) -> Result<(), Error> {
         if self.options.public_read { Ok(()) } else { self.caller(request).map(|_| ()) }
+    }
+
+    /// Makes sure that what is read next is as new as the caller asks: with `Cache-Control: no-cache`, at least as new as every
+    /// change acknowledged by any node before. What this node acknowledged is known here anyway.
+    ///
+    /// # Errors
+    /// The store does not answer, and has to.
+    pub async fn freshen(&self, request: &HttpRequest) -> Result<(), Error> {
+        let directives = request.headers().get_all(header::CACHE_CONTROL).filter_map(|value| value.to_str().ok());
+        let no_cache = directives.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
+        match &self.follower {
+            Some(follower) if no_cache => Ok(follower.catch_up().await?),
+            _ => Ok(()),
+        }
     }
 
     /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's.

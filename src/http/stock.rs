@@ -120,6 +120,7 @@ impl From<Movement> for MovementResponse {
 async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     let services = Services::of(&request)?;
     services.admin(&request)?;
+    services.freshen(&request).await?;
     let view = services.shelf.get(product_id(&path)?).ok_or_else(Error::product_not_found)?;
     let body = serde_json::to_vec(&StockResponse::from(&view.stock)).map_err(|_| Error::internal())?;
     Ok(answer::read(&request, body.into(), &view.stock.version.to_string()))
@@ -171,6 +172,7 @@ async fn movements(request: HttpRequest, path: web::Path<String>) -> Answer {
     let services = Services::of(&request)?;
     services.admin(&request)?;
     let id = product_id(&path)?;
+    services.freshen(&request).await?;
     services.shelf.get(id).ok_or_else(Error::product_not_found)?;
     let params = Params::of(&request);
     let limit = params.limit()?;

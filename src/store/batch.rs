@@ -3,94 +3,32 @@
 //! An engine loads what the batch touches ([`Touched`], [`Loaded`]) inside its transaction, calls [`plan`], and writes the
 //! resulting [`WriteSet`]. A commit that fails leaves no trace and takes no other with it.
 
+mod sets;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use bytes::Bytes;
 
-use super::commit::{Commit, CommitError, Done, News, Outcome, Remember, RememberedBody, StockWrite, Write, event};
+pub use self::sets::{KeyId, Loaded, Touched, WriteSet};
+use super::commit::{Commit, CommitError, Done, Outcome, Remember, RememberedBody, StockWrite, Write, event};
 use crate::{
     domain::{
-        account::{Session, User},
-        cart::{Cart, Shortage},
+        cart::Shortage,
         clock::Timestamp,
-        ids::{ProductId, SessionId, UserId},
+        ids::ProductId,
         product::Product,
         stock::{Delta, Movement, StockLevel, StockRefusal},
     },
     messages::{
-        change::{IdempotencyKey, Remembered},
-        events::{Event, Fact, Published, stock_json},
+        change::Remembered,
+        events::{Fact, stock_json},
     },
 };
-
-/// A key as the store finds it.
-pub type KeyId = (UserId, Box<str>);
-
-/// What a batch names, and an engine must load before [`plan`].
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// Carts, for their version.
-    pub carts: BTreeSet<UserId>,
-    /// Products, for their version and sku.
-    pub products: BTreeSet<ProductId>,
-    /// Article numbers, for the living product that has them.
-    pub skus: BTreeSet<String>,
-    /// Stock levels.
-    pub stock: BTreeSet<ProductId>,
-    /// Accounts, for their version.
-    pub users: BTreeSet<UserId>,
-    /// Addresses, for the account that has them.
-    pub emails: BTreeSet<String>,
-    /// Sessions, for their version.
-    pub sessions: BTreeSet<SessionId>,
-    /// Idempotency keys.
-    pub keys: BTreeSet<KeyId>,
-}
-
-/// What the store holds of the things in [`Touched`]; absent is absent.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// Versions of carts.
-    pub carts: HashMap<UserId, u64>,
-    /// Versions of products.
-    pub products: HashMap<ProductId, u64>,
-    /// Who has a sku.
-    pub skus: HashMap<String, ProductId>,
-    /// Stock levels.
-    pub stock: HashMap<ProductId, StockLevel>,
-    /// Versions of accounts.
-    pub users: HashMap<UserId, u64>,
-    /// Who has an address.
-    pub emails: HashMap<String, UserId>,
-    /// Versions of sessions.
-    pub sessions: HashMap<SessionId, u64>,
-    /// Remembered answers with their fingerprints.
-    pub keys: HashMap<KeyId, ([u8; 32], Remembered)>,
-}
-
-/// What to write; each record once, in its last state.
-#[derive(Debug, Default)]
-pub struct WriteSet {
-    /// Carts.
-    pub carts: BTreeMap<UserId, Arc<Cart>>,
-    /// Products; deleted ones give their sku up.
-    pub products: BTreeMap<ProductId, Arc<Product>>,
-    /// Stock levels that moved.
-    pub stock: BTreeMap<ProductId, StockLevel>,
-    /// Movements, in order.
-    pub movements: Vec<Movement>,
-    /// Accounts.
-    pub users: BTreeMap<UserId, Arc<User>>,
-    /// Sessions.
-    pub sessions: BTreeMap<SessionId, Arc<Session>>,
-    /// Answers to remember, with the time.
-    pub remembered: Vec<(IdempotencyKey, Remembered, Timestamp)>,
-    /// Events, in commit order.
-    pub events: Vec<Event>,
-}
 
 /// A batch, decided.
 #[derive(Debug)]
@@ -99,45 +37,6 @@ pub struct Plan {
     pub outcomes: Vec<Outcome>,
     /// What to write.
     pub writes: WriteSet,
-}
-
-impl Touched {
-    /// Everything that `batch` names.
-    #[must_use]
-    pub fn by(batch: &[Commit]) -> Self {
-        let mut touched = Self::default();
-        for commit in batch {
-            if let Some(remember) = &commit.remember {
-                touched.keys.insert((remember.key.owner, remember.key.key.clone()));
-            }
-            for write in &commit.writes {
-                touched.add(write);
-            }
-        }
-        touched
-    }
-
-    fn add(&mut self, write: &Write) {
-        match write {
-            Write::Cart(cart) => {
-                self.carts.insert(cart.owner.id);
-            }
-            Write::Product(product) => {
-                self.products.insert(product.id);
-                self.skus.extend(product.facts.sku.clone());
-            }
-            Write::Stock(stock) => {
-                self.stock.insert(stock.product_id);
-            }
-            Write::User(user) => {
-                self.users.insert(user.id);
-                self.emails.insert(user.email.as_str().to_owned());
-            }
-            Write::Session(session) => {
-                self.sessions.insert(session.id);
-            }
-        }
-    }
 }
 
 /// Decides `batch`, in order, each commit on what those before it leave.
@@ -380,45 +279,5 @@ fn movement(stock: &StockWrite, at: Timestamp, sequence: u64, delta: Delta) -> M
         reference: stock.reference.clone(),
         reason: stock.reason.clone(),
         at,
-    }
-}
-
-impl WriteSet {
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.carts.is_empty()
-            && self.products.is_empty()
-            && self.users.is_empty()
-            && self.sessions.is_empty()
-            && self.movements.is_empty()
-            && self.events.is_empty()
-    }
-
-    /// The events with their places, which begin at `first`.
-    #[must_use]
-    pub fn published(&self, first: u64) -> Vec<Published> {
-        let places = first..;
-        let publish = |(event, position): (&Event, u64)| Published {
-            position,
-            id: event.id,
-            kind: event.fact.kind().to_owned(),
-            audience: event.fact.audience(),
-            body: event.to_json(),
-        };
-        self.events.iter().zip(places).map(publish).collect()
-    }
-
-    /// What this node's caches must hear once the writes are durable.
-    #[must_use]
-    pub fn news(self, events: Vec<Published>) -> News {
-        let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
-        News {
-            carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
-            products: self.products.into_values().collect(),
-            stock: self.stock.into_values().collect(),
-            revoked: self.sessions.values().filter_map(revoked).collect(),
-            events,
-        }
     }
 }

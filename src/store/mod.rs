@@ -71,6 +71,9 @@ impl From<Unavailable> for Error {
 /// An engine. Reads see everything that was acknowledged before they began.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// Whether other nodes may change it too.
+    fn is_shared(&self) -> bool;
+
     /// Applies a batch in one durable transaction; each commit in it succeeds or fails alone.
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError>;
 

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    Applied, ApplyError, Store,
+    Applied, Store,
     commit::{Commit, CommitError, News, Outcome},
 };
 
@@ -143,8 +143,7 @@ impl Task {
                 self.observer.committed(&news);
                 outcomes
             }
-            Err(ApplyError::Unavailable) => vec![Err(CommitError::Unavailable); count],
-            Err(ApplyError::Unknown) => vec![Err(CommitError::Unknown); count],
+            Err(error) => vec![Err(error.into()); count],
         };
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             // Whoever asked may have gone; the change stands all the same.

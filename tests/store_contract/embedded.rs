@@ -38,8 +38,8 @@ async fn a_second_store_is_refused_while_the_first_is_open() {
     let first = SqliteStore::open(harness.options()).unwrap();
     let (error, line) = refusal(harness.options());
     assert!(matches!(error, OpenError::InUse { .. }));
-    let dir = harness.options().dir;
-    assert_eq!(line, format!("another souk is using {}; stop it first, or use --server to send the work to it", dir.display()));
+    let expected = format!("another souk is using {}; stop it first", harness.options().dir.display());
+    assert!(line.starts_with(&expected), "{line}");
     first.close().await;
     let second = SqliteStore::open(harness.options()).unwrap();
     drop(second);

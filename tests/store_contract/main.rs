@@ -113,6 +113,7 @@ every_engine_keeps! {
         repeats_at_once_are_done_once
         what_comes_too_late_is_not_begun
         the_writer_ends_when_everything_queued_is_applied
+        a_closed_writer_applies_what_waits_and_takes_no_more
         a_closed_store_means_not_applied
     }
 }

@@ -2,10 +2,14 @@
 
 use std::{
     collections::HashSet,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::Poll,
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use souk::{
     domain::{ids::UserId, stock::StockChange},
     store::{
@@ -128,6 +132,21 @@ pub(crate) async fn the_writer_ends_when_everything_queued_is_applied(harness: &
     for commit in commits {
         assert!(commit.await.unwrap().is_ok());
     }
+    assert_eq!(events(&*store).await.len(), carts.len());
+}
+
+pub(crate) async fn a_closed_writer_applies_what_waits_and_takes_no_more(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (writer, task, _) = start(&store);
+    let carts: Vec<_> = (0..50).map(|_| cart(customer(), 1)).collect();
+    let mut waiting = join_all(carts.iter().map(|cart| writer.commit(added(cart))));
+    // The first poll puts all of them into the queue.
+    let _not_yet = poll_fn(|context| Poll::Ready(Pin::new(&mut waiting).poll(context))).await;
+    writer.close();
+    task.await.unwrap();
+    assert!(!writer.is_running());
+    assert!(waiting.await.iter().all(Result::is_ok));
+    assert_eq!(writer.commit(added(&cart(customer(), 1))).await, Err(CommitError::Unavailable));
     assert_eq!(events(&*store).await.len(), carts.len());
 }
 

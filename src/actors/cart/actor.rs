@@ -9,6 +9,7 @@ use crate::{
     actors::{
         ask::survive,
         failure::{MAX_ATTEMPTS, failure, unless_repeated},
+        follower::SecondThought,
     },
     domain::cart::{Cart, CartRefusal, Changed, Merge, Owner},
     error::{Code, Error},
@@ -42,7 +43,7 @@ pub(super) struct PanicInCommand;
 /// Panics outside of any command, which ends the thread and all actors on it.
 #[cfg(test)]
 #[derive(actix::Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<(), Error>")]
 #[derive(Clone)]
 pub(super) struct PanicInThread;
 
@@ -59,6 +60,7 @@ impl CartActor {
         let cart = CartWork { state: Arc::clone(&self.state), deps: Arc::clone(&self.deps) };
         let state = Arc::clone(&self.state);
         let guarded = async move {
+            let _turn = state.turn.lock().await;
             let answer = survive("cart", work(cart)).await;
             if answer.as_ref().is_err_and(|error| error.code == Code::Internal) {
                 state.forget();
@@ -108,9 +110,9 @@ impl Handler<PanicInCommand> for CartActor {
 
 #[cfg(test)]
 impl Handler<PanicInThread> for CartActor {
-    type Result = ();
+    type Result = Result<(), Error>;
 
-    fn handle(&mut self, _: PanicInThread, _: &mut Self::Context) {
+    fn handle(&mut self, _: PanicInThread, _: &mut Self::Context) -> Self::Result {
         panic!("made for a test")
     }
 }
@@ -150,6 +152,7 @@ impl CartWork {
 
     async fn change(&self, message: ChangeCart) -> Result<Reply<Arc<CartView>>, Error> {
         let ChangeCart { command, change } = message;
+        let mut second = SecondThought::of(self.deps.follower.as_deref());
         for _ in 0..MAX_ATTEMPTS {
             let cart = self.cart().await?;
             let decided = self.check_if_match(&cart, &change).and_then(|()| {
@@ -158,6 +161,7 @@ impl CartWork {
             });
             let changed = match decided {
                 Ok(Some(changed)) => changed,
+                _ if second.is_due().await? => continue,
                 Ok(None) => return self.unless_repeated(&change, Ok(cart)).await,
                 Err(error) => return self.unless_repeated(&change, Err(error)).await,
             };
@@ -172,6 +176,7 @@ impl CartWork {
     async fn merge(&self, message: MergeCart) -> Result<Reply<Arc<CartView>>, Error> {
         let MergeCart { guest, change } = message;
         let guest = Owner { id: guest, guest: true };
+        let mut second = SecondThought::of(self.deps.follower.as_deref());
         for _ in 0..MAX_ATTEMPTS {
             let cart = self.cart().await?;
             // The guest's actor may be on another thread or node; the store is the truth for both.
@@ -181,6 +186,7 @@ impl CartWork {
                 cart.merge(&other, self.deps.limits, now).map_err(|refusal| merge_error(&refusal))
             });
             let Merge { user, guest } = match decided {
+                Err(_) | Ok(Merge { user: None, .. }) if second.is_due().await? => continue,
                 Ok(Merge { user: None, guest: None }) => return self.unless_repeated(&change, Ok(cart)).await,
                 Ok(merge) => merge,
                 Err(error) => return self.unless_repeated(&change, Err(error)).await,

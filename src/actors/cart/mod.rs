@@ -13,10 +13,11 @@ use std::sync::{
 
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
 pub use self::{actor::CartActor, registry::CartRegistry};
 use crate::{
-    actors::catalog::shelf::Shelf,
+    actors::{catalog::shelf::Shelf, follower::Follower},
     domain::{
         cart::{Cart, CartLimits, Owner},
         clock::Clock,
@@ -34,6 +35,8 @@ pub struct CartDeps {
     pub writer: Writer,
     /// Products, prices and stock as last known.
     pub shelf: Arc<Shelf>,
+    /// News of other nodes, when there are any.
+    pub follower: Option<Arc<Follower>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Limits on carts.
@@ -51,6 +54,8 @@ pub(crate) struct CartState {
     shown: ArcSwapOption<Shown>,
     /// The newest version heard of. What is shown with an older one is not current.
     newest: AtomicU64,
+    /// Held by whoever changes it: its actor for the length of a message, or somebody who takes it over.
+    turn: Mutex<()>,
     /// When it was last used, in seconds since the registry began.
     used: AtomicU32,
 }
@@ -63,7 +68,7 @@ struct Shown {
 
 impl CartState {
     fn new(owner: Owner) -> Self {
-        Self { owner, shown: ArcSwapOption::empty(), newest: AtomicU64::new(0), used: AtomicU32::new(0) }
+        Self { owner, shown: ArcSwapOption::empty(), newest: AtomicU64::new(0), turn: Mutex::new(()), used: AtomicU32::new(0) }
     }
 
     /// The cart as the actor last had it, unless something newer was heard of.

@@ -81,6 +81,10 @@ impl CartRegistry {
     /// As with [`CartRegistry::change`].
     pub async fn merge(&self, owner: Owner, message: MergeCart) -> Result<Reply<Arc<CartView>>, Error> {
         let ticket = message.change.ticket.clone();
+        // Meanwhile the guest's own changes wait. Each would be a conflict, and a busy guest has no end of them.
+        let guest = self.find(Owner { id: message.guest, guest: true });
+        let turn = tokio::time::timeout_at(ticket.deadline().into(), guest.state.turn.lock());
+        let _turn = turn.await.map_err(|_| gave_up(&ticket))?;
         self.send(owner, message, &ticket).await
     }
 

@@ -52,7 +52,11 @@ impl CatalogDeps {
                 Ok(Reply::Replayed(answer)) if answer.status == CREATED => return Ok(Imported::Created),
                 Ok(Reply::Replayed(_)) => return Ok(Imported::Updated),
                 // Somebody else changed or created it meanwhile: look again.
-                Err(CommitError::Conflict | CommitError::SkuTaken) => {}
+                Err(CommitError::Conflict | CommitError::SkuTaken) => {
+                    if let Some(follower) = &self.follower {
+                        follower.catch_up().await?;
+                    }
+                }
                 Err(error) => return Err(failure(error)),
             }
         }

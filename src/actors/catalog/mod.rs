@@ -12,6 +12,7 @@ use self::shelf::Shelf;
 use super::{
     ask::survive,
     failure::{MAX_ATTEMPTS, failure, unless_repeated},
+    follower::{Follower, SecondThought},
 };
 use crate::{
     domain::{
@@ -42,6 +43,8 @@ pub struct CatalogDeps {
     pub store: Arc<dyn Store>,
     /// The way there.
     pub writer: Writer,
+    /// News of other nodes, when there are any.
+    pub follower: Option<Arc<Follower>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Limits on prices.
@@ -140,13 +143,17 @@ impl CatalogDeps {
 
     async fn change(&self, message: ChangeProduct) -> Result<Reply<Arc<ProductView>>, Error> {
         let ChangeProduct { product_id, edit, change } = message;
+        let mut second = SecondThought::of(self.follower.as_deref());
         for _ in 0..MAX_ATTEMPTS {
-            let facts = match self.edited(product_id, &edit, &change) {
-                Ok(facts) => facts,
+            let (view, facts) = match self.edited(product_id, &edit, &change) {
+                Ok(edited) => edited,
+                Err(_) if second.is_due().await? => continue,
                 Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
             };
-            let Some(view) = self.shelf.get(product_id) else { continue };
             let Some(product) = view.product.replaced(facts, self.clock.now()).map(Arc::new) else {
+                if second.is_due().await? {
+                    continue;
+                }
                 return unless_repeated(&*self.store, &change, Ok(view)).await;
             };
             change.ticket.begin()?;
@@ -161,8 +168,9 @@ impl CatalogDeps {
         Err(failure(CommitError::Conflict))
     }
 
-    /// The facts that `edit` leads to.
-    fn edited(&self, id: ProductId, edit: &ProductEdit, change: &Change) -> Result<ProductFacts, Error> {
+    /// The product as it is, and the facts that `edit` leads to from there. One look at the shelf: with two, somebody else's change
+    /// in between would be undone.
+    fn edited(&self, id: ProductId, edit: &ProductEdit, change: &Change) -> Result<(Arc<ProductView>, ProductFacts), Error> {
         let view = self.shelf.get(id).ok_or_else(Error::product_not_found)?;
         check_version(&view, change)?;
         let facts = match edit.clone() {
@@ -170,15 +178,17 @@ impl CatalogDeps {
             ProductEdit::Patch(patch) => view.product.patched(patch)?,
         };
         facts.check(self.limits)?;
-        Ok(facts)
+        Ok((view, facts))
     }
 
     async fn delete(&self, message: DeleteProduct) -> Result<Reply<()>, Error> {
         let DeleteProduct { product_id, change } = message;
+        let mut second = SecondThought::of(self.follower.as_deref());
         for _ in 0..MAX_ATTEMPTS {
             let view = self.shelf.get(product_id).ok_or_else(Error::product_not_found);
             let view = match view.and_then(|view| check_version(&view, &change).map(|()| view)) {
                 Ok(view) => view,
+                Err(_) if second.is_due().await? => continue,
                 Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
             };
             change.ticket.begin()?;
@@ -195,23 +205,33 @@ impl CatalogDeps {
 
     async fn change_stock(&self, message: ChangeStock) -> Result<Reply<StockLevel>, Error> {
         let ChangeStock { product_id, stock, reason, reference, change } = message;
-        let view = match self.shelf.get(product_id).ok_or_else(Error::product_not_found) {
-            Ok(view) => view,
-            Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+        let mut second = SecondThought::of(self.follower.as_deref());
+        let known = loop {
+            match self.stock_to_change(product_id, &change) {
+                Err(_) if second.is_due().await? => {}
+                Ok(level) => break level,
+                Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+            }
         };
-        let version = view.stock.version;
-        if change.if_match.as_ref().is_some_and(|wanted| !wanted.allows(&version.to_string())) {
-            let error = Error::version_mismatch(&format!("\"{version}\""));
-            return unless_repeated(&*self.store, &change, Err(error)).await;
-        }
         change.ticket.begin()?;
-        let expected_version = change.if_match.as_ref().map(|_| version);
+        let expected_version = change.if_match.as_ref().map(|_| known.version);
         let write = StockWrite { product_id, change: stock, expected_version, order_id: None, reference, reason };
         let commit = self.commit(vec![Write::Stock(write)], Vec::new(), &change, RememberedBody::StockOf(product_id));
         match self.send(commit).await {
-            Ok(Reply::Done(done)) => Ok(Reply::Done(done.stock.first().copied().unwrap_or(view.stock))),
+            Ok(Reply::Done(done)) => Ok(Reply::Done(done.stock.first().copied().unwrap_or(known))),
             Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
             Err(error) => unless_repeated(&*self.store, &change, Err(failure(error))).await,
+        }
+    }
+
+    /// The stock as known, when the product is there and the caller has seen this version of it.
+    fn stock_to_change(&self, id: ProductId, change: &Change) -> Result<StockLevel, Error> {
+        let level = self.shelf.get(id).ok_or_else(Error::product_not_found)?.stock;
+        match &change.if_match {
+            Some(wanted) if !wanted.allows(&level.version.to_string()) => {
+                Err(Error::version_mismatch(&format!("\"{}\"", level.version)))
+            }
+            _ => Ok(level),
         }
     }
 
@@ -241,6 +261,9 @@ impl CatalogDeps {
 
     /// Takes what the store has, when it turned out to be newer than what is known here.
     async fn reload(&self, id: ProductId) -> Result<(), Error> {
+        if let Some(follower) = &self.follower {
+            return Ok(follower.catch_up().await?);
+        }
         if let Some((product, stock)) = self.store.product(id).await? {
             self.shelf.put(Arc::new(product), stock);
         }

@@ -98,6 +98,10 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
         let (reply, applied) = oneshot::channel();
         self.writer.send(Batch { commits: batch, reply }).await.map_err(|_| ApplyError::Unavailable)?;

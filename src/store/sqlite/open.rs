@@ -21,9 +21,6 @@ const LOCK: &str = "souk.lock";
 /// How long a connection waits for another. The one writer meets no other writer; this is for what an operator does by hand.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// The write-ahead log is taken into the database when it has this many pages of 4 KiB.
-const CHECKPOINT_PAGES: i64 = 4000;
-
 /// To this many bytes the write-ahead log is cut when a burst has made it longer.
 const LOG_BYTES: i64 = 64 * 1024 * 1024;
 
@@ -48,7 +45,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process has it.
-    #[error("another souk is using {}; stop it first, or use --server to send the work to it", dir.display())]
+    #[error("another souk is using {}; stop it first (souk import has --server to send the file to it instead)", dir.display())]
     InUse {
         /// The folder.
         dir: PathBuf,
@@ -134,7 +131,8 @@ pub(super) fn connect_to_write(database: &Path) -> rusqlite::Result<Connection> 
         return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(reason)));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // The writer does it itself, when nobody waits for an answer.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
     Ok(connection)
 }

@@ -27,6 +27,9 @@ const EVENTS_BETWEEN_TRIMS: u64 = 1_000;
 /// Old keys are taken away each time so many have come; then twice as many, so that they never pile up.
 const KEYS_BETWEEN_SWEEPS: usize = 256;
 
+/// The write-ahead log is taken into the database when it has this many pages.
+const CHECKPOINT_PAGES: i64 = 4_000;
+
 /// A batch that waits for the writer.
 pub(super) struct Batch {
     /// What to apply.
@@ -67,6 +70,9 @@ impl Worker for Writer {
         let applied = self.apply(&batch.commits);
         // Whoever asked may have gone; the change stands all the same.
         drop(batch.reply.send(applied));
+        if let Err(error) = self.checkpoint() {
+            tracing::error!(%error, "could not take the write-ahead log into the database; it grows until that is done");
+        }
     }
 
     fn finish(self) {
@@ -150,6 +156,15 @@ impl Writer {
         Ok(Applied { outcomes: plan.outcomes, news: plan.writes.news(published) })
     }
 
+    /// Takes a long log into the database. It may take some time, so that it is not done while a caller waits for its answer.
+    fn checkpoint(&self) -> rusqlite::Result<()> {
+        let pages: i64 = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?;
+        if pages >= CHECKPOINT_PAGES {
+            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        Ok(())
+    }
+
     fn run(&self, sql: &str) -> rusqlite::Result<()> {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
@@ -231,8 +246,11 @@ mod tests {
             cart::{Cart, CartEvent, Owner},
             ids::UserId,
         },
-        messages::events::Fact,
-        store::{Write, commit::CommitError},
+        messages::{change::IdempotencyKey, events::Fact},
+        store::{
+            Write,
+            commit::{CommitError, Remember, RememberedBody},
+        },
     };
 
     fn writer(dir: &tempfile::TempDir) -> Writer {
@@ -310,6 +328,22 @@ mod tests {
         assert_eq!((done, &applied.outcomes[1]), (vec![true, false, true], &Err(CommitError::Unavailable)));
         assert_eq!(applied.news.events.iter().map(|event| event.position).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(writer.apply(&[guest]).unwrap_err(), ApplyError::Unavailable);
+    }
+
+    #[test]
+    fn the_log_does_not_grow_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = writer(&dir);
+        let body = RememberedBody::Ready(vec![b'x'; 1 << 20].into());
+        for number in 0..60 {
+            let key = IdempotencyKey { owner: UserId::new(), key: "key".into(), fingerprint: [0; 32], status: 200 };
+            let remember = Some(Remember { key, body: body.clone() });
+            let (reply, applied) = oneshot::channel();
+            writer.work(Batch { commits: vec![Commit { remember, ..put(owner(), 1) }].into(), reply });
+            assert!(applied.blocking_recv().unwrap().unwrap().outcomes[0].is_ok(), "{number}");
+        }
+        let log = std::fs::metadata(dir.path().join("souk.db-wal")).unwrap().len();
+        assert!(log < 20 << 20, "60 MiB were written, and the log has {log} bytes");
     }
 
     #[test]

@@ -86,6 +86,7 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_by_user ON sessions (user_id);
 CREATE INDEX sessions_revoked ON sessions (revoked_at) WHERE revoked_at IS NOT NULL;
 
+-- Rows in the order they come, and a slim index over them: answers are long, and keys come in any order.
 CREATE TABLE idempotency_keys (
     owner_id TEXT NOT NULL,
     key TEXT NOT NULL,
@@ -94,7 +95,7 @@ CREATE TABLE idempotency_keys (
     body BLOB NOT NULL,
     at INTEGER NOT NULL,
     PRIMARY KEY (owner_id, key)
-) STRICT, WITHOUT ROWID;
+) STRICT;
 
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (at);
 

@@ -1,0 +1,89 @@
+//! Durable adds: 256 users at once through HTTP, against the same commits made one SQLite transaction each.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use souk::{
+    domain::{
+        account::Role,
+        cart::{Cart, CartCommand, CartLimits, Offer, Owner},
+        clock::{Clock, SystemClock},
+        ids::{ProductId, UserId},
+        money::Money,
+    },
+    messages::events::Fact,
+    store::{
+        Commit, Store, Write,
+        sqlite::{SqliteOptions, SqliteStore},
+    },
+};
+
+use crate::{
+    load::{Request, rate},
+    shop::{Shop, token},
+    spread::Spread,
+};
+
+const USERS: usize = 256;
+const ROUNDS: usize = 5;
+const TIME: Duration = Duration::from_secs(4);
+
+pub async fn run() -> anyhow::Result<()> {
+    let shop = Shop::open()?;
+    let product = shop.product().await?;
+    let tokens: Vec<String> = (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+    let add = json!({"product_id": product, "quantity": 1}).to_string();
+    let requests: Vec<Request> = tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
+    let mut pairs = Vec::new();
+    for round in 0..=ROUNDS {
+        // Emptied between rounds, so that no line reaches its limit.
+        for token in &tokens {
+            crate::load::once(shop.address, &Request::delete("/api/cart", token)).await?;
+        }
+        let pair = (rate(shop.address, &requests, TIME).await?, one_by_one().await?);
+        if round > 0 {
+            pairs.push(pair);
+        }
+    }
+    println!("durable POST /api/cart/add: {USERS} users at once, {ROUNDS} rounds of {TIME:?}, store in {}", shop.dir().display());
+    println!("  souk, HTTP       adds/s  {}", Spread::of(pairs.iter().map(|pair| pair.0)));
+    println!("  a transaction each       {}", Spread::of(pairs.iter().map(|pair| pair.1)));
+    println!("  ratio                    {}", Spread::of(pairs.iter().map(|pair| pair.0 / pair.1)));
+    Ok(())
+}
+
+/// The same carts and events in the same tables, without HTTP, each commit in a transaction of its own; commits a second.
+async fn one_by_one() -> anyhow::Result<f64> {
+    let dir = tempfile::tempdir()?;
+    let currency = "USD".parse()?;
+    let store = SqliteStore::open(SqliteOptions { dir: dir.path().to_owned(), currency, low_stock: 0 })?;
+    let product_id = ProductId::new();
+    let offer = |_| Some(Offer { name: "Mint tea".into(), price: Money::parse("4.5", currency).ok()?, available: 1_000_000 });
+    let limits = CartLimits { max_quantity: 1_000_000, max_lines: 200 };
+    let mut carts: Vec<Cart> = (0..USERS).map(|_| Cart::untouched(Owner { id: UserId::new(), guest: false })).collect();
+    let (began, mut count) = (Instant::now(), 0_u32);
+    'time: loop {
+        for cart in &mut carts {
+            let command = CartCommand::Add { product_id, quantity: 1 };
+            let changed = cart.decide(command, offer, limits, SystemClock.now());
+            let Ok(Some((next, event))) = changed else { anyhow::bail!("the add was refused") };
+            let next = Arc::new(next);
+            let mut commit = Commit::new(SystemClock.now(), Instant::now() + TIME);
+            commit.writes.push(Write::Cart(Arc::clone(&next)));
+            commit.facts.push(Fact::Cart(Arc::clone(&next), event));
+            let applied = store.apply(vec![commit].into()).await;
+            anyhow::ensure!(applied.is_ok_and(|applied| applied.outcomes.iter().all(Result::is_ok)), "not applied");
+            *cart = Arc::unwrap_or_clone(next);
+            count += 1;
+            if began.elapsed() >= TIME {
+                break 'time;
+            }
+        }
+    }
+    let rate = f64::from(count) / began.elapsed().as_secs_f64();
+    store.close().await;
+    Ok(rate)
+}

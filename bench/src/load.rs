@@ -1,0 +1,128 @@
+//! A load generator that costs little itself: keep-alive connections, requests made up beforehand, answers only skipped over.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// A request as it goes over the wire.
+#[derive(Clone)]
+pub struct Request(Vec<u8>);
+
+impl Request {
+    pub fn get(path: &str, token: &str) -> Self {
+        Self(format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n").into_bytes())
+    }
+
+    pub fn delete(path: &str, token: &str) -> Self {
+        Self(format!("DELETE {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n").into_bytes())
+    }
+
+    pub fn post(path: &str, token: &str, body: &str) -> Self {
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json");
+        Self(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    }
+}
+
+/// One connection.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
+    }
+
+    /// Sends a request and reads its answer, which must be a success; the body stands at the buffer's end.
+    async fn ask(&mut self, request: &Request) -> anyhow::Result<usize> {
+        self.stream.write_all(&request.0).await?;
+        self.buffer.clear();
+        loop {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                bail!("the server closed the connection");
+            }
+            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            let head = std::str::from_utf8(self.buffer.get(..end).unwrap_or_default())?;
+            if !head.starts_with("HTTP/1.1 2") {
+                bail!("the server answered: {}", String::from_utf8_lossy(&self.buffer));
+            }
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
+            let total = end + 4 + length.parse::<usize>()?;
+            if self.buffer.len() >= total {
+                return Ok(end + 4);
+            }
+        }
+    }
+}
+
+/// Sends one request and gives its answer's body.
+pub async fn once(address: SocketAddr, request: &Request) -> anyhow::Result<Vec<u8>> {
+    let mut connection = Connection::open(address).await?;
+    let start = connection.ask(request).await?;
+    Ok(connection.buffer.split_off(start))
+}
+
+/// Sends each request once, over `connections` connections.
+pub async fn each(address: SocketAddr, requests: Vec<Request>, connections: usize) -> anyhow::Result<()> {
+    let share = requests.len().div_ceil(connections.max(1)).max(1);
+    let tasks: Vec<_> = requests
+        .chunks(share)
+        .map(<[Request]>::to_vec)
+        .map(|requests| {
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await?;
+                for request in &requests {
+                    connection.ask(request).await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}
+
+/// Sends each request again and again over a connection of its own for `time`; answers a second.
+pub async fn rate(address: SocketAddr, requests: &[Request], time: Duration) -> anyhow::Result<f64> {
+    let over = Arc::new(AtomicBool::new(false));
+    let began = Instant::now();
+    let tasks: Vec<_> = requests
+        .iter()
+        .cloned()
+        .map(|request| {
+            let over = Arc::clone(&over);
+            tokio::spawn(async move {
+                let mut connection = Connection::open(address).await?;
+                let mut count = 0_u32;
+                while !over.load(Ordering::Relaxed) {
+                    connection.ask(&request).await?;
+                    count += 1;
+                }
+                anyhow::Ok(count)
+            })
+        })
+        .collect();
+    tokio::time::sleep(time).await;
+    over.store(true, Ordering::Relaxed);
+    let mut count = 0.0;
+    for task in tasks {
+        count += f64::from(task.await??);
+    }
+    Ok(count / began.elapsed().as_secs_f64())
+}

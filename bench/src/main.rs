@@ -1,0 +1,27 @@
+//! Measures Souk against the plain things it is built on: in turns, on one machine, as ratios.
+//!
+//! `cargo run --release -p souk-bench -- reads | adds | memory`. The server under test is the `souk` binary of the same build
+//! (`cargo build --release` first).
+
+mod adds;
+mod bare;
+mod load;
+mod memory;
+mod reads;
+mod shop;
+mod spread;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match words.as_slice() {
+        ["reads"] => runtime.block_on(reads::run()),
+        ["adds"] => runtime.block_on(adds::run()),
+        ["memory"] => runtime.block_on(memory::run(100_000)),
+        ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
+        // The other side of `reads`, which starts it.
+        ["bare", body] => bare::run(body),
+        _ => anyhow::bail!("usage: souk-bench reads | adds | memory [CARTS]"),
+    }
+}

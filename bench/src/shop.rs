@@ -1,0 +1,94 @@
+//! A `souk` process with an empty store, and tokens for any number of users.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use souk::{
+    domain::{
+        account::Role,
+        clock::SystemClock,
+        ids::{SessionId, UserId},
+    },
+    http::token::Tokens,
+};
+
+use crate::load::{Request, once};
+
+/// Long enough for HS256, and no secret.
+pub const SECRET: &str = "a secret of benchmarks, known to all";
+
+pub struct Shop {
+    child: Child,
+    pub address: SocketAddr,
+    dir: tempfile::TempDir,
+}
+
+/// A program started and its first line that names an address.
+pub fn start(command: &mut Command) -> anyhow::Result<(Child, SocketAddr)> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("it cannot be started")?;
+    let stdout = child.stdout.take().context("it has no output")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let address = line.trim().rsplit('/').next().and_then(|text| text.parse().ok());
+    Ok((child, address.with_context(|| format!("no address in its first line: {line:?}"))?))
+}
+
+impl Shop {
+    pub fn open() -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let souk = std::env::current_exe()?.with_file_name("souk");
+        let mut command = Command::new(souk);
+        command.current_dir(dir.path()).env("RUST_LOG", "error");
+        for (name, value) in [
+            ("HTTP__BIND", "127.0.0.1:0"),
+            ("AUTH__JWT_SECRET", SECRET),
+            ("AUTH__BCRYPT_COST", "4"),
+            ("LIMITS__PER_ADDRESS", "0"),
+            ("LIMITS__PER_USER", "0"),
+        ] {
+            command.env(format!("SOUK__{name}"), value);
+        }
+        let (child, address) = start(&mut command)?;
+        Ok(Self { child, address, dir })
+    }
+
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// A product with more stock than anyone will ask for; its id.
+    pub async fn product(&self) -> anyhow::Result<String> {
+        let admin = token(Role::Admin)?;
+        let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 1_000_000_000, "sku": "TEA-1"});
+        let answer = once(self.address, &Request::post("/api/products", &admin, &body.to_string())).await?;
+        let product: Value = serde_json::from_slice(&answer)?;
+        Ok(product.get("id").and_then(Value::as_str).context("no product came back")?.to_owned())
+    }
+
+    /// Resident memory in MiB.
+    pub fn memory(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A token for a new user.
+pub fn token(role: Role) -> anyhow::Result<String> {
+    let tokens = Tokens::with_secret(SECRET.as_bytes(), Arc::new(SystemClock));
+    Ok(tokens.for_session(UserId::new(), role, SessionId::new())?.token)
+}

@@ -1,0 +1,60 @@
+//! What a cart costs today.
+
+use super::{Cart, Line, Offer};
+use crate::domain::{
+    ids::ProductId,
+    money::{Currency, Money},
+};
+
+/// A cart at today's prices.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PricedCart {
+    /// Its lines, in the cart's order.
+    pub lines: Vec<PricedLine>,
+    /// Pieces in all lines together.
+    pub item_count: u64,
+    /// What all lines cost together.
+    pub total: Money,
+}
+
+/// A line at today's price.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PricedLine {
+    /// The product.
+    pub product_id: ProductId,
+    /// Its name today, or its last when it is gone.
+    pub name: String,
+    /// Pieces.
+    pub quantity: u32,
+    /// What a piece costs today, or cost last when the product is gone.
+    pub unit_price: Money,
+    /// What the line costs.
+    pub total: Money,
+    /// How many could be bought now; 0 when the product is gone.
+    pub available: u64,
+    /// The price when the line was last written, when it was another one.
+    pub was: Option<Money>,
+}
+
+impl Cart {
+    /// The cart at the prices of `offer`.
+    #[must_use]
+    pub fn priced(&self, offer: impl Fn(ProductId) -> Option<Offer>, currency: Currency) -> PricedCart {
+        let lines: Vec<PricedLine> = self.lines.iter().map(|line| line.priced(offer(line.product_id))).collect();
+        let item_count = lines.iter().map(|line| u64::from(line.quantity)).sum();
+        let total = lines.iter().fold(Money::zero(currency), |sum, line| sum.saturating_add(line.total));
+        PricedCart { lines, item_count, total }
+    }
+}
+
+impl Line {
+    fn priced(&self, offer: Option<Offer>) -> PricedLine {
+        let (name, unit_price, available) = match offer {
+            Some(offer) => (offer.name, offer.price, offer.available),
+            None => (self.name.clone(), self.price, 0),
+        };
+        let was = (unit_price != self.price).then_some(self.price);
+        let total = unit_price.saturating_mul(self.quantity);
+        PricedLine { product_id: self.product_id, name, quantity: self.quantity, unit_price, total, available, was }
+    }
+}

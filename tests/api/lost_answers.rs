@@ -1,0 +1,96 @@
+//! Clients that never hear the answer, and ask again with the same key.
+
+use serde_json::{Value, json};
+
+use crate::support::{Account, Answer, TestApp};
+
+/// Sends an `add` under a key and hangs up without waiting for the answer.
+async fn add_and_hang_up(app: &TestApp, who: &Account, product: &str, key: &str) {
+    let body = json!({"product_id": product, "quantity": 1}).to_string();
+    let head = format!(
+        "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\nidempotency-key: {key}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        who.token,
+        body.len()
+    );
+    app.connect().await.send(head + &body).await;
+}
+
+fn quantity(cart: &Value) -> u64 {
+    cart["item_count"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_repeat_after_a_lost_answer_changes_nothing_more() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 1000).await;
+    let ada = app.customer().await;
+    for n in 1..=50 {
+        let key = format!("key-{n}");
+        add_and_hang_up(&app, &ada, &tea, &key).await;
+        // The repeat may run beside the first attempt, or after it, or be the only one that arrives.
+        let answer = app.add(&ada, &tea, 1).key(&key).await.is(200);
+        assert_eq!(quantity(&answer.json()), n);
+        let again = app.add(&ada, &tea, 1).key(&key).await.is(200);
+        assert!(again.is_replayed());
+        assert_eq!(again.text(), answer.text());
+        assert_eq!(quantity(&app.cart(&ada).await), n);
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_remembered_across_a_restart_and_a_crash() {
+    let mut app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 1000).await;
+    let ada = app.customer().await;
+    let create = json!({"name": "Cup", "description": "", "price": 7, "stock": 3});
+    let delta = json!({"delta": 5, "reason": "delivery"});
+    let first = vec![
+        app.add(&ada, &tea, 2).key("add").await.is(200),
+        app.update(&ada, &tea, 7).key("update").await.is(200),
+        app.change_stock(&admin, &tea, &delta).key("stock").await.is(200),
+        app.post("/api/products", &create).token(&admin).key("create").await.is(201),
+    ];
+    for crash in [false, true, true] {
+        if crash {
+            app.kill_9().await;
+        } else {
+            app.stop().await;
+        }
+        app.restart().await;
+        let again = vec![
+            app.add(&ada, &tea, 2).key("add").await,
+            app.update(&ada, &tea, 7).key("update").await,
+            app.change_stock(&admin, &tea, &delta).key("stock").await,
+            app.post("/api/products", &create).token(&admin).key("create").await,
+        ];
+        assert!(again.iter().all(Answer::is_replayed));
+        let told = |answers: &[Answer]| answers.iter().map(|a| (a.status, a.text())).collect::<Vec<_>>();
+        assert_eq!(told(&again), told(&first));
+        assert_eq!(quantity(&app.cart(&ada).await), 7);
+        assert_eq!(app.stock(&admin, &tea).await["on_hand"], 1005);
+        assert_eq!(app.get("/api/products").await.ok()["total"], 2);
+    }
+}
+
+#[tokio::test]
+async fn a_crash_right_after_sending_loses_the_change_or_keeps_it_once() {
+    let mut app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 1000).await;
+    let ada = app.customer().await;
+    for n in 1..=8 {
+        let key = format!("key-{n}");
+        add_and_hang_up(&app, &ada, &tea, &key).await;
+        app.kill_9().await;
+        app.restart().await;
+        let before = quantity(&app.cart(&ada).await);
+        assert!(before == n - 1 || before == n, "{before} before repeat {n}");
+        let answer = app.add(&ada, &tea, 1).key(&key).await.is(200);
+        assert_eq!(answer.is_replayed(), before == n, "replayed if and only if it was there");
+        assert_eq!(quantity(&answer.json()), n);
+        assert_eq!(quantity(&app.cart(&ada).await), n);
+    }
+}

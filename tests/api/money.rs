@@ -1,0 +1,101 @@
+//! Prices and totals, to the cent, as text.
+
+use std::fmt::Write;
+
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+
+use crate::support::TestApp;
+
+/// Numbers as they stand in the answer, not as some float reads them.
+#[derive(Deserialize)]
+struct Cart<'a> {
+    #[serde(borrow)]
+    items: Vec<Line<'a>>,
+    #[serde(borrow)]
+    total_amount: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    name: &'a str,
+    #[serde(borrow)]
+    unit_price: &'a RawValue,
+    #[serde(borrow)]
+    total: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    items: Vec<Product<'a>>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Product<'a> {
+    id: String,
+    name: String,
+    #[serde(borrow)]
+    price: &'a RawValue,
+}
+
+/// Cents as a decimal number in its shortest form.
+fn decimal(cents: u64) -> String {
+    let text = format!("{}.{:02}", cents / 100, cents % 100);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[tokio::test]
+async fn ten_thousand_prices_and_their_totals_are_exact() {
+    let app = TestApp::with(&[("cart.max_lines", "1000")]).await;
+    let admin = app.admin().await;
+    let mut lines = String::new();
+    for cents in 1..=10_000 {
+        let price = format!("{}.{:02}", cents / 100, cents % 100);
+        writeln!(lines, r#"{{"name":"{cents}","price":{price},"stock":100000}}"#).unwrap();
+    }
+    let report = app.import(&admin, lines).await;
+    assert_eq!(report, json!({"created": 10_000, "updated": 0, "failed": 0, "errors": []}));
+
+    let products = all_products(&app).await;
+    assert_eq!(products.len(), 10_000);
+    for (at, quantity) in [(0, 1), (1, 3), (2, 7), (3, 99), (4, 999)] {
+        let ada = app.customer().await;
+        let (mut wanted, mut answer) = (0, None);
+        for (cents, id) in products.iter().filter(|(cents, _)| cents % 97 == at) {
+            answer = Some(app.add(&ada, id, quantity).await.is(200));
+            wanted += cents * quantity;
+        }
+        let body = answer.unwrap().text();
+        let cart: Cart<'_> = serde_json::from_str(&body).unwrap();
+        assert_eq!(cart.total_amount.get(), decimal(wanted));
+        assert!(cart.items.len() > 100);
+        for line in &cart.items {
+            let cents: u64 = line.name.parse().unwrap();
+            assert_eq!((line.unit_price.get(), line.total.get()), (&*decimal(cents), &*decimal(cents * quantity)));
+        }
+    }
+}
+
+/// Cents and id of every product, each of which must show its price to the cent.
+async fn all_products(app: &TestApp) -> Vec<(u64, String)> {
+    let mut products = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let answer = app.get(&format!("/api/products?sort=price&limit=100{cursor}")).await.is(200);
+        let body = answer.text();
+        let page: Page<'_> = serde_json::from_str(&body).unwrap();
+        for product in page.items {
+            let cents = product.name.parse().unwrap();
+            assert_eq!(product.price.get(), decimal(cents));
+            products.push((cents, product.id));
+        }
+        match page.next_cursor {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert!(products.is_sorted_by_key(|(cents, _)| *cents), "cheapest first");
+    products
+}

@@ -1,0 +1,204 @@
+//! Many requests at once on one cart, one guest, one key.
+
+use std::{collections::BTreeSet, future::IntoFuture};
+
+use futures_util::{StreamExt, future::join_all, stream};
+use serde_json::{Value, json};
+
+use crate::support::{Account, Answer, TestApp};
+
+/// New customers, a few at a time: hashing passwords sheds what is too much for the machine.
+async fn customers(app: &TestApp, count: usize) -> Vec<Account> {
+    stream::iter(0..count).map(|_| app.customer()).buffered(8).collect().await
+}
+
+fn statuses(answers: &[Answer]) -> Vec<u16> {
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    statuses
+}
+
+#[tokio::test]
+async fn five_hundred_adds_to_one_cart_are_all_kept() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 10_000).await;
+    let ada = app.customer().await;
+    let answers = join_all((0..500).map(|_| app.add(&ada, &tea, 1).into_future())).await;
+    let answers: Vec<Value> = answers.into_iter().map(Answer::ok).collect();
+    let versions: BTreeSet<u64> = answers.iter().map(|cart| cart["version"].as_u64().unwrap()).collect();
+    assert_eq!(versions, (1..=500).collect(), "each version is one request's answer");
+    for cart in &answers {
+        assert_eq!(cart["items"][0]["quantity"], cart["version"], "an answer is the cart as that request left it");
+    }
+    let cart = app.cart(&ada).await;
+    assert_eq!((&cart["version"], &cart["item_count"], &cart["total_amount"]), (&json!(500), &json!(500), &json!(2250)));
+    assert_eq!(cart["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 1).await;
+    let guests = join_all((0..100).map(|_| app.guest())).await;
+    let adds = guests.iter().flat_map(|guest| (0..5).map(|_| app.add(guest, &tea, 1).into_future()));
+    let answers = join_all(adds).await;
+    let kept = answers.iter().filter(|answer| answer.status == 200).count();
+    // There is one piece: each cart may hold it, none may hold two.
+    assert_eq!(kept, 100);
+    for refused in answers.into_iter().filter(|answer| answer.status != 200) {
+        refused.problem(409, "insufficient_stock");
+    }
+    for guest in &guests {
+        assert_eq!(app.cart(guest).await["item_count"], 1);
+    }
+}
+
+#[tokio::test]
+async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (ada, guest) = (app.customer().await, app.guest().await);
+    app.add(&ada, &tea, 2).await.ok();
+    app.add(&guest, &tea, 3).await.ok();
+    app.add(&guest, &cup, 4).await.ok();
+    let answers = join_all((0..50).map(|_| app.merge(&ada, &guest).into_future())).await;
+    for answer in answers {
+        let cart = answer.is(200);
+        assert_eq!(cart.lines(), [(tea.clone(), 5), (cup.clone(), 4)]);
+        assert_eq!(cart.json()["version"], 2, "one merge, one version");
+    }
+    assert_eq!(app.cart(&ada).await["total_amount"], 50.5);
+    app.get("/api/cart").token(&guest).await.problem(409, "guest_cart_merged");
+}
+
+#[tokio::test]
+async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let guest = app.guest().await;
+    app.add(&guest, &tea, 3).await.ok();
+    app.add(&guest, &cup, 4).await.ok();
+    let users = customers(&app, 50).await;
+    let answers = join_all(users.iter().map(|user| app.merge(user, &guest).into_future())).await;
+    assert_eq!(statuses(&answers), [vec![200], vec![409; 49]].concat());
+    let mut holders = 0;
+    for (user, answer) in users.iter().zip(answers) {
+        let cart = app.get("/api/cart").token(user).await.is(200);
+        if answer.status == 200 {
+            assert_eq!(cart.lines(), [(tea.clone(), 3), (cup.clone(), 4)]);
+            assert_eq!(answer.lines(), cart.lines());
+            holders += 1;
+        } else {
+            answer.problem(409, "guest_cart_merged");
+            assert_eq!(cart.json()["version"], 0, "who came too late has an untouched cart");
+        }
+    }
+    assert_eq!(holders, 1);
+}
+
+#[tokio::test]
+async fn a_merge_beside_the_guests_own_adds_loses_none_that_was_acknowledged() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 1000).await;
+    for _ in 0..5 {
+        let (ada, guest) = (app.customer().await, app.guest().await);
+        let adds = join_all((0..20).map(|_| app.add(&guest, &tea, 1).into_future()));
+        let (merged, adds) = tokio::join!(app.merge(&ada, &guest).into_future(), adds);
+        merged.is(200);
+        let kept = adds.iter().filter(|answer| answer.status == 200).count() as u64;
+        for refused in adds.into_iter().filter(|answer| answer.status != 200) {
+            refused.problem(409, "guest_cart_merged");
+        }
+        assert_eq!(app.cart(&ada).await["item_count"], kept);
+    }
+}
+
+#[tokio::test]
+async fn fifty_repeats_of_one_key_at_once_make_one_change() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let ada = app.customer().await;
+    let adds = join_all((0..50).map(|_| app.add(&ada, &tea, 2).key("add-1").into_future())).await;
+    one_change(adds, 200);
+    assert_eq!(app.cart(&ada).await["item_count"], 2);
+
+    let delta = json!({"delta": 5, "reason": "delivery"});
+    let changes = join_all((0..50).map(|_| app.change_stock(&admin, &tea, &delta).key("stock-1").into_future())).await;
+    one_change(changes, 200);
+    assert_eq!(app.stock(&admin, &tea).await["on_hand"], 105);
+
+    let cup = json!({"name": "Cup", "description": "", "price": 7, "stock": 3, "sku": "CUP-1"});
+    let creates = (0..50).map(|_| app.post("/api/products", &cup).token(&admin).key("create-1").into_future());
+    one_change(join_all(creates).await, 201);
+    assert_eq!(app.get("/api/products?q=CUP-1").await.ok()["total"], 1);
+
+    let patch = json!({"name": "Green tea"});
+    let path = format!("/api/products/{tea}");
+    let patches = join_all((0..50).map(|_| app.patch(&path, &patch).token(&admin).key("patch-1").into_future())).await;
+    one_change(patches, 200);
+    assert_eq!(app.get(&path).await.ok()["version"], 2);
+}
+
+/// Asserts that one of the answers is the first and all others are this answer again.
+fn one_change(answers: Vec<Answer>, status: u16) {
+    let bodies: BTreeSet<String> = answers.iter().map(Answer::text).collect();
+    assert_eq!(bodies.len(), 1, "{bodies:#?}");
+    assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1);
+    for answer in answers {
+        answer.is(status);
+    }
+}
+
+#[tokio::test]
+async fn parallel_changes_of_stock_add_up() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 50).await;
+    // 100 want one piece each, there are 50: as many are refused, and none goes below zero.
+    let take = json!({"delta": -1, "reason": "sold at the counter"});
+    let answers = join_all((0..100).map(|_| app.change_stock(&admin, &tea, &take).into_future())).await;
+    assert_eq!(statuses(&answers), [vec![200; 50], vec![409; 50]].concat());
+    let stock = app.stock(&admin, &tea).await;
+    assert_eq!((&stock["on_hand"], &stock["available"]), (&json!(0), &json!(0)));
+    let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
+    assert_eq!(movements.len(), 51);
+    let sum: i64 = movements.iter().map(|movement| movement["on_hand_delta"].as_i64().unwrap()).sum();
+    assert_eq!(sum, 0);
+}
+
+#[tokio::test]
+async fn parallel_patches_of_one_product_do_not_undo_each_other() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 50).await;
+    let path = format!("/api/products/{tea}");
+    for round in 0..10 {
+        let patch = |n: usize| json!({"attributes": {format!("a{n}"): round}});
+        let patches = (0..8).map(|n| app.patch(&path, &patch(n)).token(&admin).into_future());
+        for answer in join_all(patches).await {
+            answer.is(200);
+        }
+        let product = app.get(&path).await.ok();
+        let attributes = product["attributes"].as_object().unwrap();
+        assert!(attributes.len() == 8 && attributes.values().all(|value| value == round), "round {round}: {attributes:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_address_and_one_sku_are_given_once() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let body = json!({"email": "one@souk.example", "password": "a good password", "name": "One"});
+    let registered = join_all((0..20).map(|_| app.post("/api/auth/register", &body).into_future())).await;
+    assert_eq!(statuses(&registered), [vec![201], vec![409; 19]].concat());
+    let cup = json!({"name": "Cup", "description": "", "price": 7, "stock": 3, "sku": "CUP-1"});
+    let created = join_all((0..20).map(|_| app.post("/api/products", &cup).token(&admin).into_future())).await;
+    assert_eq!(statuses(&created), [vec![201], vec![409; 19]].concat());
+    assert_eq!(app.get("/api/products").await.ok()["total"], 1);
+}

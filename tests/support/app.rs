@@ -1,0 +1,233 @@
+//! A shop of the test's own: the real binary, a fresh store, a free port.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+
+use super::{ADMIN_EMAIL, ADMIN_PASSWORD, folder};
+
+/// Nothing takes as long, on any machine: what is not there by then will never be.
+const NEVER: Duration = Duration::from_secs(60);
+
+/// A running shop. It ends with this value, which also looks whether the log told of faults.
+pub(crate) struct TestApp {
+    url: String,
+    pub(super) http: reqwest::Client,
+    settings: BTreeMap<String, String>,
+    process: Option<Process>,
+    log: Arc<Log>,
+    faults_expected: bool,
+    dir: TempDir,
+}
+
+struct Process {
+    child: Child,
+    output: mpsc::UnboundedReceiver<String>,
+    /// Lines of standard output read so far.
+    said: Vec<String>,
+}
+
+/// Standard error, line by line.
+struct Log {
+    lines: Mutex<Vec<String>>,
+    count: watch::Sender<usize>,
+}
+
+impl TestApp {
+    /// A shop with an admin, without rate limits.
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// The same, with these settings: `("http.request_timeout", "500ms")`. An empty value leaves a setting unset.
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
+        let mut app = Self::prepared(folder(), settings);
+        app.restart().await;
+        app
+    }
+
+    /// A shop in `dir`, not started yet.
+    fn prepared(dir: TempDir, settings: &[(&str, &str)]) -> Self {
+        let data = dir.path().join("data");
+        let usual = [
+            ("store.path", data.to_str().unwrap()),
+            ("http.bind", "127.0.0.1:0"),
+            ("auth.bcrypt_cost", "4"),
+            ("auth.admin_email", ADMIN_EMAIL),
+            ("auth.admin_password", ADMIN_PASSWORD),
+            ("limits.per_address", "0"),
+            ("limits.per_user", "0"),
+            ("limits.login", "0"),
+        ];
+        let settings = usual.iter().chain(settings).map(|(key, value)| (variable(key), (*value).to_owned())).collect();
+        Self {
+            url: String::new(),
+            http: client(),
+            settings,
+            process: None,
+            log: Arc::new(Log { lines: Mutex::default(), count: watch::Sender::new(0) }),
+            faults_expected: false,
+            dir,
+        }
+    }
+
+    /// Lets the log tell of faults.
+    pub(crate) fn expect_faults(&mut self) {
+        self.faults_expected = true;
+    }
+
+    /// A command of the binary with this shop's settings, in its folder, and nothing else in its environment.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
+        command.env_clear().envs(&self.settings).current_dir(self.dir.path()).stdin(Stdio::null());
+        // By this the test script finds what was left running.
+        command.envs(std::env::var_os("SOUK_TEST_DIR").map(|dir| ("SOUK_TEST_DIR", dir)));
+        command
+    }
+
+    /// Starts it, for the first time or again on the same data, and waits until it is open.
+    pub(crate) async fn restart(&mut self) {
+        assert!(self.process.is_none(), "it runs already");
+        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let log = Arc::clone(&self.log);
+        read_lines(stderr, move |line| log.note(line));
+        let (say, output) = mpsc::unbounded_channel();
+        read_lines(stdout, move |line| drop(say.send(line)));
+        let mut process = Process { child, output, said: Vec::new() };
+        self.url = loop {
+            let Some(line) = process.next_line().await else { panic!("it did not start:\n{}", self.log.text()) };
+            if let Some(url) = line.strip_prefix("Souk is open at ") {
+                break url.to_owned();
+            }
+        };
+        self.process = Some(process);
+        // Connections to the process before are worth nothing.
+        self.http = client();
+    }
+
+    /// Sends it a signal: `TERM`, `KILL`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process.as_ref().unwrap().child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Ends it at once, as the kernel would.
+    pub(crate) async fn kill_9(&mut self) {
+        self.signal("KILL");
+        self.reap().await;
+    }
+
+    /// Waits until a process that was killed is gone.
+    pub(crate) async fn reap(&mut self) {
+        let (status, _) = self.ended().await;
+        assert_eq!(status.code(), None, "it ended by itself: {status}");
+    }
+
+    /// Waits until it has ended by itself; what it wrote to standard output.
+    pub(crate) async fn ended(&mut self) -> (ExitStatus, Vec<String>) {
+        let mut process = self.process.take().unwrap();
+        while process.next_line().await.is_some() {}
+        (process.child.wait().unwrap(), std::mem::take(&mut process.said))
+    }
+
+    /// Ends it in an orderly way; what it wrote to standard output.
+    pub(crate) async fn stop(&mut self) -> Vec<String> {
+        self.signal("TERM");
+        let (status, said) = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{}", self.log.text());
+        said
+    }
+
+    /// Where it listens: `http://127.0.0.1:40001`.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where it listens: `127.0.0.1:40001`.
+    pub(crate) fn address(&self) -> &str {
+        self.url.strip_prefix("http://").unwrap()
+    }
+
+    /// The folder it runs in; its data are in `data` there.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Puts a file into the folder.
+    pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// Waits until the log has a line with `text` in it.
+    pub(crate) async fn logged(&self, text: &str) {
+        let mut count = self.log.count.subscribe();
+        let there = count.wait_for(|_| self.log.lines.lock().unwrap().iter().any(|line| line.contains(text)));
+        tokio::time::timeout(NEVER, there).await.expect(text).unwrap();
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            drop(process.child.kill());
+            drop(process.child.wait());
+        }
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log.text());
+        } else if !self.faults_expected {
+            let lines = self.log.lines.lock().unwrap();
+            let faults: Vec<_> =
+                lines.iter().filter(|line| line.contains(r#""level":"ERROR""#) || line.contains("panicked")).collect();
+            assert!(faults.is_empty(), "the server's log tells of faults: {faults:#?}");
+        }
+    }
+}
+
+impl Process {
+    async fn next_line(&mut self) -> Option<String> {
+        let line = tokio::time::timeout(NEVER, self.output.recv()).await.expect("the process says nothing and does not end")?;
+        self.said.push(line.clone());
+        Some(line)
+    }
+}
+
+impl Log {
+    fn note(&self, line: String) {
+        self.lines.lock().unwrap().push(line);
+        self.count.send_modify(|count| *count += 1);
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+}
+
+/// The environment variable of a setting.
+fn variable(key: &str) -> String {
+    format!("SOUK__{}", key.replace('.', "__").to_uppercase())
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().timeout(NEVER).redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+fn read_lines(pipe: impl Read + Send + 'static, mut each: impl FnMut(String) + Send + 'static) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines() {
+            let Ok(line) = line else { break };
+            each(line);
+        }
+    });
+}

@@ -1,0 +1,35 @@
+//! What tests that speak to a real server share: the server itself, a client, events, and the command line.
+
+mod app;
+mod cli;
+mod feed;
+mod http;
+mod people;
+mod raw;
+mod wares;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) use self::{
+    app::TestApp,
+    feed::{Event, gap_free},
+    http::{Answer, Call},
+    people::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
+};
+
+/// A number that no other call in this process gets.
+pub(crate) fn unique() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A folder of the test's own, below the one that the test script removes when it is set.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("souk-api-");
+    match std::env::var_os("SOUK_TEST_DIR") {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
+    }
+    .unwrap()
+}

@@ -1,0 +1,63 @@
+//! Those who ask: the admin, customers and guests.
+
+use serde_json::{Value, json};
+
+use super::{TestApp, unique};
+
+pub(crate) const ADMIN_EMAIL: &str = "admin@souk.example";
+pub(crate) const ADMIN_PASSWORD: &str = "an admin's password";
+/// What every customer has chosen.
+pub(crate) const PASSWORD: &str = "a customer's password";
+
+/// Somebody with a token.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    pub(crate) id: String,
+    pub(crate) email: String,
+    pub(crate) token: String,
+    pub(crate) refresh_token: String,
+}
+
+impl AsRef<str> for Account {
+    fn as_ref(&self) -> &str {
+        &self.token
+    }
+}
+
+impl Account {
+    /// From what registering, logging in or refreshing answered.
+    pub(crate) fn of(session: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let (user, token) = (&session["user"], text(&session["token"]));
+        Self { id: text(&user["id"]), email: text(&user["email"]), token, refresh_token: text(&session["refresh_token"]) }
+    }
+}
+
+/// An address that nobody else has.
+pub(crate) fn new_email() -> String {
+    format!("customer-{}@souk.example", unique())
+}
+
+impl TestApp {
+    pub(crate) async fn admin(&self) -> Account {
+        self.login(ADMIN_EMAIL, ADMIN_PASSWORD).await
+    }
+
+    pub(crate) async fn login(&self, email: &str, password: &str) -> Account {
+        Account::of(&self.post("/api/auth/login", &json!({"email": email, "password": password})).await.ok())
+    }
+
+    /// A new customer.
+    pub(crate) async fn customer(&self) -> Account {
+        let body = json!({"email": new_email(), "password": PASSWORD, "name": "Ada"});
+        Account::of(&self.post("/api/auth/register", &body).await.is(201).json())
+    }
+
+    /// A new guest, who has no address and no refresh token.
+    pub(crate) async fn guest(&self) -> Account {
+        let guest = self.call("POST", "/api/cart/guest").await.is(201).json();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let (id, token) = (text(&guest["cart"]["user_id"]), text(&guest["token"]));
+        Account { id, email: String::new(), token, refresh_token: String::new() }
+    }
+}

@@ -1,0 +1,110 @@
+//! The README's tour, run as it stands there against the built program; and the same program killed in the middle of writes.
+
+mod readme;
+mod server;
+mod writes;
+
+use std::{io::Write, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+
+use self::{
+    readme::{Step, Tour},
+    server::{Server, Start},
+    writes::{Acknowledged, Shop, Writes},
+};
+
+/// How many writes must be acknowledged before the program is killed.
+const ACKNOWLEDGED: u32 = 200;
+
+/// More than the writes can use up.
+const STOCK: u64 = 100_000;
+
+/// No writer waits for a rate limit.
+const UNLIMITED: &[(&str, &str)] = &[("SOUK__LIMITS__PER_ADDRESS", "0"), ("SOUK__LIMITS__PER_USER", "0")];
+
+#[test]
+fn the_tour_prints_what_the_readme_says() -> Result<()> {
+    if !can_run("the tour")? {
+        return Ok(());
+    }
+    let dir = folder()?;
+    let mut server = Server::start(dir.path(), Start::First, &[])?;
+    let tour = Tour::read()?;
+    readme::run(&tour.steps, dir.path(), &server.url, &server.password)?;
+    ensure!(server.stop()?.success(), "the shop did not stop in order");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_greeting_offers_a_command_that_works() -> Result<()> {
+    if !can_run("the import that the greeting offers")? {
+        return Ok(());
+    }
+    let dir = folder()?;
+    let mut server = Server::start(dir.path(), Start::First, &[])?;
+    let command = server.printed_after("  SOUK_TOKEN=<token> ")?;
+    let token = Shop::at(&server.url)?.login("admin@localhost", &server.password).await?;
+    let mut bash = Command::new("bash");
+    let output = bash.args(["-c", &command]).current_dir(env!("CARGO_MANIFEST_DIR")).env("SOUK_TOKEN", token).output()?;
+    let printed = String::from_utf8(output.stdout)?;
+    ensure!(printed == "340 created, 0 updated, 0 failed\n", "{printed}{}", String::from_utf8(output.stderr)?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_a_kill() -> Result<()> {
+    if !can_run("the kill in the middle of writes")? {
+        return Ok(());
+    }
+    let dir = folder()?;
+    let mut server = Server::start(dir.path(), Start::First, UNLIMITED)?;
+    let mut steps = Tour::read()?.first_half();
+    steps.push(Step::asking(r#"printf '%s\n' "$ADMIN" "$ADA" "$GUEST" "$BEANS""#));
+    let printed = readme::run(&steps, dir.path(), &server.url, &server.password)?;
+    let [admin, ada, guest, beans] = printed.lines().collect::<Vec<_>>()[..] else { bail!("not four lines: {printed}") };
+
+    let shop = Shop::at(&server.url)?;
+    let stock = format!("/api/products/{beans}/stock");
+    shop.post(&stock, admin, None, &json!({"set": STOCK, "reason": "plenty"})).await?;
+    let mut all = vec![Writes::new("stock", &stock, json!({"delta": 1, "reason": "one more"}), admin, &stock, "/on_hand", STOCK)];
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        let token = shop.guest().await?;
+        let line = json!({"product_id": beans, "quantity": 1});
+        all.push(Writes::new(name, "/api/cart/add", line, &token, "/api/cart", "/item_count", 0));
+    }
+    let acknowledged = Acknowledged::new();
+    let writers: Vec<_> = all.iter().map(|w| tokio::spawn(w.clone().until_killed(shop.clone(), acknowledged.clone()))).collect();
+    tokio::time::timeout(Duration::from_secs(60), acknowledged.at_least(ACKNOWLEDGED)).await.context("the writes hang")??;
+    server.kill()?;
+
+    let server = Server::start(dir.path(), Start::Again, UNLIMITED)?;
+    let shop = Shop::at(&server.url)?;
+    for (writes, writer) in all.iter().zip(writers) {
+        writes.check(&shop, writer.await??).await.with_context(|| format!("writes {}", writes.name))?;
+    }
+    for (token, pieces) in [(ada, 1), (guest, 3)] {
+        ensure!(shop.number("/api/cart", token, "/item_count").await? == pieces, "a cart of the tour is not what it was");
+    }
+    Ok(())
+}
+
+/// Whether what the tests run is installed. With `SOUK_TEST_ALL` it has to be.
+fn can_run(what: &str) -> Result<bool> {
+    let is_missing = |name: &&str| Command::new(name).arg("--version").output().is_err();
+    let missing: Vec<&str> = ["bash", "curl", "jq"].into_iter().filter(is_missing).collect();
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    let missing = missing.join(", ");
+    ensure!(std::env::var_os("SOUK_TEST_ALL").is_none(), "{what} needs {missing}, and SOUK_TEST_ALL is set");
+    // Not `eprintln!`, of which nothing is seen when the test passes.
+    writeln!(std::io::stderr(), "LEFT OUT: {what}, for want of {missing}")?;
+    Ok(false)
+}
+
+fn folder() -> Result<tempfile::TempDir> {
+    let parent = std::env::var_os("SOUK_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    Ok(tempfile::Builder::new().prefix("tour-").tempdir_in(parent)?)
+}

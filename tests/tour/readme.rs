@@ -1,0 +1,110 @@
+//! The tour in the README: its steps, what they shall print, and how they are run.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Stands on a line of its own after the output of each step.
+const END_OF_STEP: &str = "-- end of step --";
+
+/// A block of commands.
+#[derive(Clone)]
+pub(crate) struct Step {
+    commands: String,
+    /// What it shall print, `…` standing for anything.
+    expected: Option<String>,
+}
+
+/// All steps, in order.
+pub(crate) struct Tour {
+    pub(crate) steps: Vec<Step>,
+    half: usize,
+}
+
+impl Step {
+    /// A step whose output is for the test.
+    pub(crate) fn asking(commands: &str) -> Self {
+        Self { commands: commands.into(), expected: None }
+    }
+}
+
+impl Tour {
+    /// Reads the README from `<!-- tour:begin -->` to `<!-- tour:end -->`.
+    pub(crate) fn read() -> Result<Self> {
+        let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
+        let mut lines = text.lines().skip_while(|line| *line != "<!-- tour:begin -->").skip(1);
+        let mut tour = Self { steps: Vec::new(), half: 0 };
+        loop {
+            match lines.next().context("the README has no <!-- tour:end -->, or no beginning")? {
+                "<!-- tour:end -->" => break,
+                "<!-- tour:half -->" => tour.half = tour.steps.len(),
+                "```bash" => tour.steps.push(Step::asking(&block(&mut lines))),
+                "```text" => match tour.steps.last_mut() {
+                    Some(step) if step.expected.is_none() => step.expected = Some(block(&mut lines)),
+                    _ => bail!("the README shows output that belongs to no step"),
+                },
+                other => ensure!(!other.starts_with("```"), "a block of the tour is neither bash nor text: {other}"),
+            }
+        }
+        let all_shown = tour.steps.iter().all(|step| step.expected.is_some());
+        ensure!(tour.half > 0 && all_shown, "the tour has no half, or a step whose output is not shown");
+        Ok(tour)
+    }
+
+    /// The steps up to `<!-- tour:half -->`.
+    pub(crate) fn first_half(mut self) -> Vec<Step> {
+        self.steps.truncate(self.half);
+        self.steps
+    }
+}
+
+fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
+    lines.take_while(|line| *line != "```").fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// Runs the steps in one bash, which ends at the first command that fails; what the last one printed.
+pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Result<String> {
+    let (script, complaints) = (dir.join("tour.sh"), dir.join("tour.err"));
+    let commands: String = steps.iter().map(|step| format!("{}\necho '{END_OF_STEP}'\n", step.commands)).collect();
+    fs::write(&script, commands)?;
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail"])
+        .arg(&script)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .envs([("SOUK", url), ("PASSWORD", password), ("NO_PROXY", "127.0.0.1")])
+        .stdin(Stdio::null())
+        // Not a pipe: what the tour leaves running would hold it open.
+        .stderr(fs::File::create(&complaints)?)
+        .stdout(Stdio::piped())
+        .spawn()?
+        .wait_with_output()?;
+    let printed = String::from_utf8(output.stdout)?.replace('\r', "");
+    let outputs: Vec<&str> = printed.split(&format!("{END_OF_STEP}\n")).collect();
+    for (step, output) in steps.iter().zip(&outputs) {
+        let expected = step.expected.as_deref().unwrap_or("…");
+        ensure!(matches(expected, output), "after\n{}\nthe README shows\n{expected}\nbut it is\n{output}", step.commands);
+    }
+    ensure!(output.status.success(), "the tour ended early: {}\n{printed}\n{}", output.status, fs::read_to_string(complaints)?);
+    Ok(outputs.iter().rev().nth(1).copied().unwrap_or_default().to_owned())
+}
+
+/// Whether `text` is `pattern`, in which each `…` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((head, pattern)) = pattern.split_once('…') else { return pattern == text };
+    let Some(text) = text.strip_prefix(head) else { return false };
+    text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| text.get(at..).is_some_and(|rest| matches(pattern, rest)))
+}
+
+#[test]
+fn an_ellipsis_stands_for_anything() {
+    for text in ["a \"1\" b\n", "a \"\" b\n", "a \"… b\" b\n"] {
+        assert!(matches("a \"…\" b\n", text), "{text}");
+    }
+    for text in ["a \"1\" c\n", "a \"1\" b", "x a \"1\" b\n"] {
+        assert!(!matches("a \"…\" b\n", text), "{text}");
+    }
+}
