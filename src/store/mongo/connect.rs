@@ -50,7 +50,9 @@ pub enum ConnectError {
     #[error("the MongoDB server at {0} is older than 6.0; use a newer one")]
     TooOld(String),
     /// A login that does not work, or may not do what is needed.
-    #[error("MongoDB at {hosts} refuses: {reason}; souk's user needs the roles readWrite and dbAdmin on the database {database:?}")]
+    #[error(
+        "MongoDB at {hosts} refuses: {reason}; souk's user needs the roles readWrite and dbAdmin on the database {database:?}"
+    )]
     NoRights {
         /// Where.
         hosts: String,
@@ -60,7 +62,9 @@ pub enum ConnectError {
         reason: String,
     },
     /// The prices in it are in another currency.
-    #[error("the prices in the database are in {held}, but shop.currency is {wanted}; set it to {held}, or set store.database to another name")]
+    #[error(
+        "the prices in the database are in {held}, but shop.currency is {wanted}; set it to {held}, or set store.database to another name"
+    )]
     Currency {
         /// The currency it holds.
         held: String,
@@ -68,7 +72,9 @@ pub enum ConnectError {
         wanted: String,
     },
     /// A newer souk has written it.
-    #[error("the data has schema version {found}, and this souk knows versions up to {known}; start the souk that wrote it, or a newer one")]
+    #[error(
+        "the data has schema version {found}, and this souk knows versions up to {known}; start the souk that wrote it, or a newer one"
+    )]
     Newer {
         /// The version found.
         found: i64,
@@ -114,7 +120,9 @@ async fn client_options(options: &MongoOptions) -> Result<ClientOptions, Connect
     let parsed = ClientOptions::parse(options.uri.expose_secret()).await;
     let mut client = parsed.map_err(|error| ConnectError::Uri(failure::brief(&error)))?;
     if client.direct_connection == Some(true) {
-        return Err(ConnectError::Uri("directConnection=true keeps to one server; leave it out, so that the primary is found".into()));
+        return Err(ConnectError::Uri(
+            "directConnection=true keeps to one server; leave it out, so that the primary is found".into(),
+        ));
     }
     client.app_name.get_or_insert_with(|| "souk".to_owned());
     client.min_pool_size = Some(POOL.0);

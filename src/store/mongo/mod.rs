@@ -156,6 +156,10 @@ impl MongoStore {
 
 #[async_trait]
 impl Store for MongoStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
         let (reply, applied) = oneshot::channel();
         let queue = self.queue().clone().ok_or(ApplyError::Unavailable)?;

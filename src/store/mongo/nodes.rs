@@ -51,7 +51,8 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(client: Client, database: Database) -> Arc<Self> {
         // Locks do not outlive the primary, so neither need these documents.
-        let options = CollectionOptions::builder().write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()).build();
+        let options =
+            CollectionOptions::builder().write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()).build();
         let nodes = database.collection_with_options(NODES, options);
         Arc::new(Self { id: Id::new(), client, nodes, database, session: Mutex::new(None) })
     }

@@ -117,7 +117,8 @@ pub(super) async fn carts_untouched_since(database: Database, before: Timestamp,
         owner_id: Id,
         guest: bool,
     }
-    let filter = doc! { "lines.0": { "$exists": true }, "abandoned": false, "merged_into": null, "updated_at": { "$lt": date(before) } };
+    let filter =
+        doc! { "lines.0": { "$exists": true }, "abandoned": false, "merged_into": null, "updated_at": { "$lt": date(before) } };
     let fields = Some(doc! { "guest": 1 });
     let list = List { filter, sort: Some(doc! { "updated_at": 1 }), fields, limit: Some(limit) };
     many(&database, CARTS, list, |document| {

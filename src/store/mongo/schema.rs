@@ -32,7 +32,9 @@ pub(super) async fn prepare(database: &Database) -> Result<()> {
     }
     for (collection, indexes) in indexes() {
         // Also makes the collection.
-        database.run_command(doc! { "createIndexes": collection, "indexes": indexes, "writeConcern": { "w": "majority" } }).await?;
+        database
+            .run_command(doc! { "createIndexes": collection, "indexes": indexes, "writeConcern": { "w": "majority" } })
+            .await?;
     }
     let counters = database.collection::<Document>(COUNTERS);
     let start = doc! { "$setOnInsert": { "last": 0_i64, "turn": 0_i64 } };
@@ -55,19 +57,28 @@ fn indexes() -> Vec<(&'static str, Vec<Document>)> {
     let living = doc! { "sku": { "$exists": true }, "deleted": false };
     vec![
         (CARTS, vec![doc! { "name": "left_lying", "key": { "updated_at": 1 }, "partialFilterExpression": left_lying }]),
-        (PRODUCTS, vec![
-            doc! { "name": "sku", "key": { "sku": 1 }, "unique": true, "partialFilterExpression": living },
-            index("living", doc! { "deleted": 1, "_id": 1 }),
-        ]),
+        (
+            PRODUCTS,
+            vec![
+                doc! { "name": "sku", "key": { "sku": 1 }, "unique": true, "partialFilterExpression": living },
+                index("living", doc! { "deleted": 1, "_id": 1 }),
+            ],
+        ),
         (MOVEMENTS, vec![unique("ledger", doc! { "product_id": 1, "sequence": 1 })]),
-        (USERS, vec![
-            unique("email", doc! { "email": 1 }),
-            doc! { "name": "admins", "key": { "role": 1 }, "partialFilterExpression": { "role": "admin" } },
-        ]),
-        (SESSIONS, vec![
-            index("of_user", doc! { "user_id": 1, "expires_at": 1 }),
-            doc! { "name": "revoked", "key": { "revoked_at": 1 }, "sparse": true },
-        ]),
+        (
+            USERS,
+            vec![
+                unique("email", doc! { "email": 1 }),
+                doc! { "name": "admins", "key": { "role": 1 }, "partialFilterExpression": { "role": "admin" } },
+            ],
+        ),
+        (
+            SESSIONS,
+            vec![
+                index("of_user", doc! { "user_id": 1, "expires_at": 1 }),
+                doc! { "name": "revoked", "key": { "revoked_at": 1 }, "sparse": true },
+            ],
+        ),
         // A little longer than a key is honoured, since the clocks of nodes and servers differ.
         (KEYS, vec![doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": 25 * 60 * 60 }]),
         (OUTBOX, vec![unique("id", doc! { "id": 1 })]),

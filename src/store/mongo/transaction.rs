@@ -36,10 +36,7 @@ pub(super) struct Transaction<'a> {
 }
 
 /// `step`, unless it takes too long.
-pub(super) async fn within<T>(
-    until: Instant,
-    step: impl Future<Output = mongodb::error::Result<T>>,
-) -> Result<T, Failure> {
+pub(super) async fn within<T>(until: Instant, step: impl Future<Output = mongodb::error::Result<T>>) -> Result<T, Failure> {
     match timeout_at(until, step).await {
         Ok(done) => done.map_err(|error| Failure::from(&error)),
         Err(_) => Err(Failure::late()),

@@ -193,7 +193,9 @@ impl Writer {
         let decided = match decide(&mut transaction, &batch, self.low_stock).await {
             Ok(decided) => decided,
             Err(failure) => {
-                let abort = within(times.steps.max(tokio::time::Instant::now() + MARGIN), session.abort_transaction().into_future()).await;
+                let abort =
+                    within(times.steps.max(tokio::time::Instant::now() + MARGIN), session.abort_transaction().into_future())
+                        .await;
                 self.keep(session, failure.trouble != Trouble::Away && abort.is_ok());
                 return Err(failure);
             }
@@ -212,10 +214,8 @@ impl Writer {
             within(until, self.node.end(left)).await?;
             self.left = None;
         }
-        let options = TransactionOptions::builder()
-            .read_concern(ReadConcern::snapshot())
-            .write_concern(durable(self.timeout))
-            .build();
+        let options =
+            TransactionOptions::builder().read_concern(ReadConcern::snapshot()).write_concern(durable(self.timeout)).build();
         let start = self.client.start_session().causal_consistency(false).default_transaction_options(options);
         let session = within(until, start.into_future()).await?;
         within(until, self.node.announce(id_of(&session))).await?;

@@ -110,9 +110,7 @@ fn attribute_of(value: Bson) -> Result<Attribute, Unfit> {
         Bson::Int64(number) => Attribute::Number(number.into()),
         Bson::Int32(number) => Attribute::Number(number.into()),
         Bson::Double(number) => Attribute::Number(serde_json::Number::from_f64(number).ok_or_else(|| unfit(&number))?),
-        Bson::Decimal128(number) => {
-            Attribute::Number(number.to_string().parse::<u64>().map_err(|_| unfit(&number))?.into())
-        }
+        Bson::Decimal128(number) => Attribute::Number(number.to_string().parse::<u64>().map_err(|_| unfit(&number))?.into()),
         other => return Err(unfit(&other)),
     })
 }

@@ -46,13 +46,7 @@ impl<'a> KeyDocument<'a> {
             Ok(text) => Bson::String(text.to_owned()),
             Err(_) => Bson::Binary(binary(&answer.body)),
         };
-        Self {
-            name: KeyName::of(key),
-            fingerprint: binary(&key.fingerprint),
-            status: answer.status,
-            body,
-            at: date(at),
-        }
+        Self { name: KeyName::of(key), fingerprint: binary(&key.fingerprint), status: answer.status, body, at: date(at) }
     }
 
     pub(in crate::store::mongo) fn answer(self) -> Result<([u8; 32], Remembered), Unfit> {
