@@ -117,6 +117,10 @@ pub(super) async fn connect(options: &MongoOptions) -> Result<Connected, Connect
 }
 
 async fn client_options(options: &MongoOptions) -> Result<ClientOptions, ConnectError> {
+    if options.uri.expose_secret().starts_with("mongodb+srv://") {
+        let text = "mongodb+srv:// is not in this build; name the members instead: mongodb://host1,host2,host3/?replicaSet=name";
+        return Err(ConnectError::Uri(text.to_owned()));
+    }
     let parsed = ClientOptions::parse(options.uri.expose_secret()).await;
     let mut client = parsed.map_err(|error| ConnectError::Uri(failure::brief(&error)))?;
     if client.direct_connection == Some(true) {

@@ -90,6 +90,15 @@ impl From<&Error> for Failure {
     }
 }
 
+/// What keeps a primary from being found: the first server's error, when there is one, of all that the driver says.
+fn no_primary(message: &str) -> String {
+    let first = message.split_once("Error: Kind: ").and_then(|(_, error)| error.split_once(", labels"));
+    match first {
+        Some((error, _)) => format!("no primary answers: {error}"),
+        None => "no primary answers".to_owned(),
+    }
+}
+
 /// The server's code, when the server refused a whole command.
 pub(super) fn code(error: &Error) -> Option<i32> {
     match &*error.kind {
@@ -103,6 +112,8 @@ pub(super) fn code(error: &Error) -> Option<i32> {
 pub(super) fn brief(error: &Error) -> String {
     let line = match &*error.kind {
         ErrorKind::Command(command) => format!("{} ({})", command.message, command.code_name),
+        ErrorKind::InvalidArgument { message, .. } => message.clone(),
+        ErrorKind::ServerSelection { message, .. } => no_primary(message),
         kind => kind.to_string(),
     };
     line.replace('\n', " ")
