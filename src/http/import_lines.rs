@@ -95,8 +95,11 @@ impl Lines {
     pub fn finish(&mut self) -> Result<Option<Line>, Error> {
         let rest = std::mem::take(&mut self.buffer);
         if self.quotes == Quotes::Inside {
-            let row = Err(Error::fault("line", "invalid", "a quote is opened here and never closed"));
-            return Ok(Some(Line { number: self.number, bytes: rest, row }));
+            let open = |place| Error::fault(place, "invalid", "a quote is opened here and never closed");
+            return match self.header {
+                None => Err(open("header")),
+                Some(_) => Ok(Some(Line { number: self.number, bytes: rest, row: Err(open("line")) })),
+            };
         }
         if rest.is_empty() { Ok(None) } else { self.complete(rest) }
     }

@@ -138,6 +138,27 @@ async fn csv_is_read_as_spreadsheets_write_it() {
     assert_eq!(total(&app).await, 5, "two with a sku, and one without for each time");
 }
 
+#[tokio::test]
+async fn a_price_list_changes_prices_and_nothing_else() {
+    let (app, admin) = shop().await;
+    let full =
+        json!({"sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3, "category": "pots", "tags": ["x"]});
+    let before = app.create(&admin, &full).await;
+    let report = import(&app, &admin, "text/csv", "sku,price\nA,6\nB,7\n").await.ok();
+    assert_eq!((counts(&report), &report["errors"][0]["line"]), ([0, 1, 1], &json!(3)), "a new product needs a name");
+    let mut after = by_sku(&app, "A").await;
+    assert_eq!(after["price"], 6);
+    for member in ["price", "version", "updated_at"] {
+        after[member] = before[member].clone();
+    }
+    assert_eq!(after, before);
+    // An empty field, or null, takes away.
+    import(&app, &admin, "text/csv", "sku,category\nA,\n").await.ok();
+    assert_eq!(app.import(&admin, "{\"sku\":\"A\",\"tags\":null}\n".into()).await["updated"], 1);
+    let after = by_sku(&app, "A").await;
+    assert_eq!((&after["category"], &after["tags"], &after["description"]), (&Value::Null, &json!([]), &json!("Blue")));
+}
+
 async fn total(app: &TestApp) -> u64 {
     app.get("/api/products").await.ok()["total"].as_u64().unwrap()
 }

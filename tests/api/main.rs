@@ -11,6 +11,7 @@ mod bad_values;
 mod conditional;
 mod crashes;
 mod events;
+mod hardening;
 mod idempotency;
 mod imports;
 mod limits;
