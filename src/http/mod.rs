@@ -20,6 +20,7 @@ mod services;
 mod stock;
 pub mod token;
 mod views;
+mod waiting;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -37,6 +38,7 @@ pub use self::{
     openapi::document,
     services::{HttpOptions, RateLimits, Services},
     views::{render_cart, render_product},
+    waiting::serve_waiting,
 };
 
 /// How the server listens.
@@ -60,6 +62,7 @@ pub fn serve(listen: Listen, services: Arc<Services>) -> std::io::Result<Server>
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(Arc::clone(&services)))
+            .wrap(from_fn(envelope::limit))
             .wrap(Condition::new(!allowed_origins.is_empty(), cors(&allowed_origins)))
             .wrap(from_fn(envelope::wrap))
             .wrap(from_fn(head::wrap))

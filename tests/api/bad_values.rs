@@ -205,15 +205,13 @@ async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
         ("name", json!("")),
         ("name", json!("   ")),
         ("name", json!("x".repeat(101))),
-        ("guest_token", json!("none")),
-        ("guest_token", json!("")),
     ] {
         let answer = app.post("/api/auth/register", &merged(&good, &json!({field: value}))).await;
         names(&answer.problem(422, "validation_failed"), field);
     }
-    let all = json!({"email": "", "password": "", "name": "", "guest_token": ""});
+    let all = json!({"email": "", "password": "", "name": ""});
     let problem = app.post("/api/auth/register", &all).await.problem(422, "validation_failed");
-    for field in ["email", "password", "name", "guest_token"] {
+    for field in ["email", "password", "name"] {
         names(&problem, field);
     }
     // No bad request has taken the address, and the longest password is not cut.

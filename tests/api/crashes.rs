@@ -158,10 +158,9 @@ async fn products_and_users_are_there(app: &TestApp, told: &Told) {
         assert_eq!(app.get("/api/auth/me").token(user).await.ok()["id"], user.id);
     }
     if let Some(user) = told.users.last() {
-        app.login(&user.email, PASSWORD).await;
-        let session = app.post("/api/auth/refresh", &json!({"refresh_token": user.refresh_token})).await;
-        // The rounds before have used the tokens of their last users.
-        assert!(session.status == 200 || session.status == 401, "{session}");
+        // With a session of its own: a token that an earlier round has used would end the user's.
+        let session = app.login(&user.email, PASSWORD).await;
+        app.post("/api/auth/refresh", &json!({"refresh_token": session.refresh_token})).await.ok();
     }
 }
 

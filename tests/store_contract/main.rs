@@ -8,11 +8,14 @@
 mod embedded;
 mod fixtures;
 mod harness;
+#[path = "../support/replica_set.rs"]
+mod replica_set;
 
 mod atomicity;
 mod idempotency;
 mod lifecycle;
 mod lists;
+mod nodes;
 mod outbox;
 mod records;
 mod stock;
@@ -27,6 +30,17 @@ macro_rules! every_engine_keeps {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $case() {
                     crate::$topic::$case(&crate::harness::Sqlite::new()).await;
+                })*
+            })*
+        }
+
+        mod mongo {
+            $(mod $topic {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let Some(mongo) = crate::harness::Mongo::new().await else { return };
+                    crate::$topic::$case(&mongo).await;
+                    mongo.discard().await;
                 })*
             })*
         }

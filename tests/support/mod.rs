@@ -6,13 +6,15 @@ mod feed;
 mod http;
 mod people;
 mod raw;
+pub(crate) mod tokens;
 mod wares;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use self::{
     app::TestApp,
-    feed::{Event, gap_free},
+    cli::Cli,
+    feed::{Event, Feed, gap_free},
     http::{Answer, Call},
     people::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
 };

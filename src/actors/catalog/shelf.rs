@@ -217,14 +217,13 @@ impl Shelf {
         Found { items: page.into_iter().map(|(_, view)| view).collect(), next, total, categories, prices }
     }
 
-    /// Products whose name somebody may be typing, the likeliest first.
+    /// Products whose name somebody may be typing, in lower case; the likeliest first.
     #[must_use]
     pub fn suggest(&self, typed: &str, limit: usize) -> Vec<Arc<ProductView>> {
-        let typed = typed.trim().to_lowercase();
         if typed.is_empty() {
             return Vec::new();
         }
-        let close = |entry: &Entry| entry.words.suggests(&typed).map(|rank| (rank, Arc::clone(&entry.view)));
+        let close = |entry: &Entry| entry.words.suggests(typed).map(|rank| (rank, Arc::clone(&entry.view)));
         let mut found: Vec<_> = self.products.iter().filter_map(|entry| close(entry.value())).collect();
         let key = |(rank, view): &(u8, Arc<ProductView>)| (*rank, view.product.facts.name.clone(), view.product.id);
         found.sort_by_cached_key(key);
