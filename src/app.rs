@@ -25,7 +25,7 @@ use crate::{
         feed::Feed,
         follower::Follower,
     },
-    config::Settings,
+    config::{Settings, StoreKind},
     domain::{
         account::{Email, Password},
         cart::{CartLimits, MERGED_LINES_FACTOR},
@@ -36,6 +36,7 @@ use crate::{
     http::{self, HttpOptions, Listen, RateLimits, Services, metrics::Metrics, token::Tokens},
     store::{
         News, Store,
+        mongo::{MongoOptions, MongoStore},
         sqlite::{SqliteOptions, SqliteStore},
         writer::{Observer, Writer},
     },
@@ -108,7 +109,7 @@ impl Observer for Caches {
 impl Core {
     /// Opens the store, starts the writer, and fills the caches.
     async fn start(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<(Self, JoinHandle<()>)> {
-        let store = open_store(settings)?;
+        let store = open_store(settings, drivers).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let caches = Arc::new(Caches::of(&*store));
         // Followed from a place that is older than what is loaded next, so that nothing falls in between.
@@ -123,12 +124,18 @@ impl Core {
     }
 }
 
-fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(Arc::new(SqliteStore::open(SqliteOptions {
-        dir: settings.store.path.clone(),
-        currency: settings.shop.currency,
-        low_stock: u64::from(settings.catalog.low_stock_threshold),
-    })?))
+/// Opens the store; one that is not up yet is waited for.
+async fn open_store(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Arc<dyn Store>> {
+    let (currency, low_stock) = (settings.shop.currency, u64::from(settings.catalog.low_stock_threshold));
+    match (settings.store.kind, &settings.store.uri, &settings.store.database) {
+        (StoreKind::Mongodb, Some(uri), Some(database)) => {
+            let (uri, database, timeout) = (uri.clone(), database.clone(), settings.http.request_timeout);
+            let options = MongoOptions { uri, database, currency, low_stock, timeout };
+            // The driver's connections belong to the runtime they are made on.
+            Ok(Arc::new(drivers.spawn(MongoStore::connect(options)).await??))
+        }
+        _ => Ok(Arc::new(SqliteStore::open(SqliteOptions { dir: settings.store.path.clone(), currency, low_stock })?)),
+    }
 }
 
 impl Node {
@@ -306,8 +313,8 @@ impl Application {
         let listener =
             listen(bind).with_context(|| format!("http.bind: {bind} cannot be used; is another program listening there?"))?;
         let address = listener.local_addr()?;
-        let node = Node::start(settings, drivers).await?;
-        let first_admin = node.bootstrap.ensure_admin(configured_admin(settings)?).await?;
+        let node = node_on(&listener, settings, drivers).await?;
+        let first_admin = ensure_admin(&node, settings).await?;
         let (stopping, stops) = watch::channel(false);
         let services = node.services(settings, stops)?;
         let listen = Listen {
@@ -363,6 +370,29 @@ impl Application {
             None => Ok(()),
         }
     }
+}
+
+/// Starts a node. While it waits for its store, the socket says that the process lives and is not ready.
+async fn node_on(listener: &TcpListener, settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Node> {
+    if settings.store.kind == StoreKind::Embedded {
+        return Node::start(settings, drivers).await;
+    }
+    let waiting = http::serve_waiting(listener.try_clone()?)?;
+    let handle = waiting.handle();
+    let serving = actix_rt::spawn(waiting);
+    let node = Node::start(settings, drivers).await;
+    handle.stop(false).await;
+    serving.await?.context("the HTTP server failed")?;
+    node
+}
+
+/// Sees to it that there is an admin. A shared store gets one when it is configured, and not by whichever node comes first.
+async fn ensure_admin(node: &Node, settings: &Settings) -> anyhow::Result<Option<FirstAdmin>> {
+    let configured = configured_admin(settings)?;
+    if configured.is_none() && node.core.store.is_shared() {
+        return Ok(None);
+    }
+    Ok(node.bootstrap.ensure_admin(configured).await?)
 }
 
 fn configured_admin(settings: &Settings) -> anyhow::Result<Option<(Email, Password)>> {

@@ -9,14 +9,18 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     in_system(async |drivers| {
         // Before anything is started, so that a signal in between is not lost.
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let application = Application::build(settings, &drivers).await?;
-        greet(&application)?;
-        let stop = async {
+        let mut stop = Box::pin(async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+        });
+        // A store that is not up yet is waited for, but not against the operator's will.
+        let application = tokio::select! {
+            built = Application::build(settings, &drivers) => built?,
+            () = &mut stop => return Ok(()),
         };
+        greet(&application)?;
         application.run_until(stop).await
     })
 }

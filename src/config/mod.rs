@@ -117,9 +117,7 @@ impl Settings {
     /// The first valid setting that this build cannot honour yet, in one line.
     #[must_use]
     pub fn unsupported(&self) -> Option<String> {
-        if self.store.kind == StoreKind::Mongodb {
-            Some("store.kind: \"mongodb\" is not in this build yet; use \"embedded\"".to_owned())
-        } else if self.broker.kind == BrokerKind::Rabbitmq {
+        if self.broker.kind == BrokerKind::Rabbitmq {
             Some("broker.kind: \"rabbitmq\" is not in this build yet; use \"none\"".to_owned())
         } else if self.grpc.bind.is_some() {
             Some("grpc.bind: gRPC is not in this build yet; leave it unset".to_owned())

@@ -20,6 +20,7 @@ mod services;
 mod stock;
 pub mod token;
 mod views;
+mod waiting;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -37,6 +38,7 @@ pub use self::{
     openapi::document,
     services::{HttpOptions, RateLimits, Services},
     views::{render_cart, render_product},
+    waiting::serve_waiting,
 };
 
 /// How the server listens.

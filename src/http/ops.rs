@@ -35,13 +35,13 @@ pub(crate) struct Readiness {
 pub(crate) struct Checks {
     /// `ok` or `unavailable`.
     store: &'static str,
-    /// `running` or `stopping`.
+    /// `starting`, `running` or `stopping`.
     node: &'static str,
 }
 
 /// Whether the process answers at all.
 #[utoipa::path(get, path = "/livez", tag = "Operations", responses((status = 200)))]
-async fn livez() -> HttpResponse {
+pub(super) async fn livez() -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/json")).body(r#"{"status":"alive"}"#)
 }
 
@@ -57,7 +57,12 @@ async fn readyz(request: HttpRequest) -> Answer {
     let ready = store == "ok" && node == "running";
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if ready { "ready" } else { "not_ready" };
-    answer::json(status, &Readiness { status: word, checks: Checks { store, node } })
+    readiness(status, word, store, node)
+}
+
+/// How the node is, in these words.
+pub(super) fn readiness(code: StatusCode, status: &'static str, store: &'static str, node: &'static str) -> Answer {
+    answer::json(code, &Readiness { status, checks: Checks { store, node } })
 }
 
 /// Figures for Prometheus.

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod commit;
+pub mod mongo;
 pub mod sqlite;
 pub mod writer;
 

@@ -1,11 +1,18 @@
 //! How a test gets a store of each kind.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use souk::store::{
-    Store,
-    sqlite::{SqliteOptions, SqliteStore},
+use souk::{
+    domain::ids::EventId,
+    store::{
+        Store,
+        mongo::{MongoOptions, MongoStore},
+        sqlite::{SqliteOptions, SqliteStore},
+    },
 };
 use tempfile::TempDir;
 
@@ -37,5 +44,51 @@ impl Sqlite {
 impl Harness for Sqlite {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(self.options()).unwrap())
+    }
+}
+
+/// A database on the replica set that `SOUK_TEST_MONGO_URI` names.
+pub(crate) struct Mongo {
+    client: mongodb::Client,
+    uri: String,
+    database: String,
+}
+
+impl Mongo {
+    /// `None`, and a line that says so, when there is no replica set to test with; where every test has to run, that is a failure.
+    pub(crate) async fn new() -> Option<Self> {
+        static SAID: OnceLock<()> = OnceLock::new();
+        let Ok(uri) = std::env::var("SOUK_TEST_MONGO_URI") else {
+            assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "SOUK_TEST_MONGO_URI is not set; scripts/test sets it");
+            SAID.get_or_init(|| eprintln!("SOUK_TEST_MONGO_URI is not set: the MongoDB cases are left out"));
+            return None;
+        };
+        let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
+        Some(Self { client, uri, database: format!("souk_test_{}", EventId::new().as_uuid().simple()) })
+    }
+
+    pub(crate) fn options(&self) -> MongoOptions {
+        MongoOptions {
+            uri: self.uri.clone().into(),
+            database: self.database.clone(),
+            currency: euro(),
+            low_stock: LOW_STOCK,
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) fn raw(&self) -> mongodb::Database {
+        self.client.database(&self.database)
+    }
+
+    pub(crate) async fn discard(self) {
+        self.raw().drop().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Harness for Mongo {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(MongoStore::connect(self.options()).await.unwrap())
     }
 }

@@ -30,6 +30,17 @@ macro_rules! every_engine_keeps {
                 })*
             })*
         }
+
+        mod mongo {
+            $(mod $topic {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let Some(mongo) = crate::harness::Mongo::new().await else { return };
+                    crate::$topic::$case(&mongo).await;
+                    mongo.discard().await;
+                })*
+            })*
+        }
     };
 }
 

@@ -1,0 +1,31 @@
+//! What a node answers before it has a store: that it lives, and that it is not ready.
+
+use std::net::TcpListener;
+
+use actix_web::{App, HttpResponse, HttpServer, dev::Server, http::StatusCode, middleware::from_fn, web};
+
+use super::{answer::Answer, envelope, ops, problem::Problem};
+use crate::error::Error;
+
+/// Begins to serve on a socket that another server may take over; the server runs when awaited.
+///
+/// # Errors
+/// The socket cannot be used.
+pub fn serve_waiting(listener: TcpListener) -> std::io::Result<Server> {
+    let server = HttpServer::new(|| {
+        App::new()
+            .wrap(from_fn(envelope::wrap))
+            .service(web::resource("/livez").get(ops::livez))
+            .service(web::resource("/readyz").get(readyz))
+            .default_service(web::to(unavailable))
+    });
+    Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
+}
+
+async fn readyz() -> Answer {
+    ops::readiness(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "unavailable", "starting")
+}
+
+async fn unavailable() -> Result<HttpResponse, Problem> {
+    Err(Error::store_unavailable().into())
+}

@@ -1,0 +1,208 @@
+//! Reaching the database for the first time: waiting for a server that is not up yet, refusing what souk cannot work with.
+
+use std::time::Duration;
+
+use mongodb::{
+    Client, Database,
+    bson::{Document, doc},
+    error::{Error, ErrorKind},
+    options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
+};
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    MongoOptions,
+    failure::{self, NO_RIGHTS},
+    schema::{self, META},
+};
+
+/// Connections kept open, and most there may be. A cold pool connects two at a time.
+const POOL: (u32, u32) = (32, 64);
+
+/// How long to look for a primary before an operation fails. Short, so that whoever waits is told in time.
+const SELECTION: Duration = Duration::from_secs(2);
+
+/// Between two tries to reach a server that is not up.
+const BETWEEN_TRIES: Duration = Duration::from_secs(2);
+
+/// How long a server may take for each of the first steps; making indexes is the longest.
+const FIRST_STEPS: Duration = Duration::from_secs(60);
+
+/// The first wire version with everything that is asked of the server: MongoDB 6.0.
+const OLDEST_WIRE_VERSION: i32 = 17;
+
+/// Why a database cannot be used. Each says in one line what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The connection string is not one.
+    #[error("store.uri: {0}")]
+    Uri(String),
+    /// One server by itself: it has no transactions.
+    #[error(
+        "the MongoDB server at {0} is a standalone one, which has no transactions; start it with --replSet and run rs.initiate() once"
+    )]
+    Standalone(String),
+    /// A router of a sharded cluster.
+    #[error("{0} is a router of a sharded cluster; set store.uri to a replica set")]
+    Sharded(String),
+    /// An old server.
+    #[error("the MongoDB server at {0} is older than 6.0; use a newer one")]
+    TooOld(String),
+    /// A login that does not work, or may not do what is needed.
+    #[error(
+        "MongoDB at {hosts} refuses: {reason}; souk's user needs the roles readWrite and dbAdmin on the database {database:?}"
+    )]
+    NoRights {
+        /// Where.
+        hosts: String,
+        /// The database asked for.
+        database: String,
+        /// What the server says.
+        reason: String,
+    },
+    /// The prices in it are in another currency.
+    #[error(
+        "the prices in the database are in {held}, but shop.currency is {wanted}; set it to {held}, or set store.database to another name"
+    )]
+    Currency {
+        /// The currency it holds.
+        held: String,
+        /// The currency asked for.
+        wanted: String,
+    },
+    /// A newer souk has written it.
+    #[error(
+        "the data has schema version {found}, and this souk knows versions up to {known}; start the souk that wrote it, or a newer one"
+    )]
+    Newer {
+        /// The version found.
+        found: i64,
+        /// The newest version known.
+        known: i64,
+    },
+    /// Something else that waiting will not change.
+    #[error("MongoDB at {hosts} cannot be used: {reason}")]
+    Refused {
+        /// Where.
+        hosts: String,
+        /// What the server says.
+        reason: String,
+    },
+}
+
+/// A database that is ready to be used.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    pub(super) database: Database,
+}
+
+/// Connects, waiting for as long as it takes until a primary answers.
+pub(super) async fn connect(options: &MongoOptions) -> Result<Connected, ConnectError> {
+    let client_options = client_options(options).await?;
+    let hosts = client_options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let client = Client::with_options(client_options).map_err(|error| ConnectError::Uri(failure::brief(&error)))?;
+    let database = client.database(&options.database);
+    loop {
+        let again = Instant::now() + BETWEEN_TRIES;
+        let reason = match timeout(FIRST_STEPS, first_steps(&client, &database, options, &hosts)).await {
+            Ok(Ok(())) => return Ok(Connected { client, database }),
+            Ok(Err(NotYet::Refused(refusal))) => return Err(refusal),
+            Ok(Err(NotYet::Away(reason))) => reason,
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(hosts, reason, "waiting for MongoDB");
+        sleep_until(again).await;
+    }
+}
+
+async fn client_options(options: &MongoOptions) -> Result<ClientOptions, ConnectError> {
+    if options.uri.expose_secret().starts_with("mongodb+srv://") {
+        let text = "mongodb+srv:// is not in this build; name the members instead: mongodb://host1,host2,host3/?replicaSet=name";
+        return Err(ConnectError::Uri(text.to_owned()));
+    }
+    let parsed = ClientOptions::parse(options.uri.expose_secret()).await;
+    let mut client = parsed.map_err(|error| ConnectError::Uri(failure::brief(&error)))?;
+    if client.direct_connection == Some(true) {
+        return Err(ConnectError::Uri(
+            "directConnection=true keeps to one server; leave it out, so that the primary is found".into(),
+        ));
+    }
+    client.app_name.get_or_insert_with(|| "souk".to_owned());
+    client.min_pool_size = Some(POOL.0);
+    client.max_pool_size = Some(POOL.1);
+    client.max_connecting = Some(8);
+    client.server_selection_timeout = Some(SELECTION);
+    client.connect_timeout.get_or_insert(SELECTION);
+    client.heartbeat_freq.get_or_insert(Duration::from_secs(1));
+    client.retry_reads = Some(true);
+    client.retry_writes = Some(true);
+    client.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+    client.read_concern = Some(ReadConcern::majority());
+    client.write_concern = Some(durable(options.timeout));
+    Ok(client)
+}
+
+/// On the disks of a majority.
+pub(super) fn durable(within: Duration) -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(within).build()
+}
+
+enum NotYet {
+    /// It does not answer.
+    Away(String),
+    /// It answers, and will not do.
+    Refused(ConnectError),
+}
+
+async fn first_steps(client: &Client, database: &Database, options: &MongoOptions, hosts: &str) -> Result<(), NotYet> {
+    let meant = |error: Error| meaning(&error, options, hosts);
+    let hello = client.database("admin").run_command(doc! { "hello": 1 }).await.map_err(meant)?;
+    check_server(&hello, hosts).map_err(NotYet::Refused)?;
+    schema::prepare(database).await.map_err(meant)?;
+    let meta = database.collection::<Document>(META);
+    let shop = doc! { "$setOnInsert": { "currency": options.currency.code(), "schema": schema::VERSION } };
+    meta.update_one(doc! { "_id": "shop" }, shop).upsert(true).await.map_err(meant)?;
+    let shop = meta.find_one(doc! { "_id": "shop" }).await.map_err(meant)?.unwrap_or_default();
+    check_shop(&shop, options).map_err(NotYet::Refused)
+}
+
+fn check_server(hello: &Document, hosts: &str) -> Result<(), ConnectError> {
+    if hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid") {
+        return Err(ConnectError::Sharded(hosts.to_owned()));
+    }
+    if hello.get_str("setName").is_err() {
+        return Err(ConnectError::Standalone(hosts.to_owned()));
+    }
+    if hello.get_i32("maxWireVersion").is_ok_and(|version| version < OLDEST_WIRE_VERSION) {
+        return Err(ConnectError::TooOld(hosts.to_owned()));
+    }
+    Ok(())
+}
+
+fn check_shop(shop: &Document, options: &MongoOptions) -> Result<(), ConnectError> {
+    let found = shop.get_i64("schema").unwrap_or(0);
+    if found > schema::VERSION {
+        return Err(ConnectError::Newer { found, known: schema::VERSION });
+    }
+    match shop.get_str("currency") {
+        Ok(held) if held != options.currency.code() => {
+            Err(ConnectError::Currency { held: held.to_owned(), wanted: options.currency.code().to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is worth waiting.
+fn meaning(error: &Error, options: &MongoOptions, hosts: &str) -> NotYet {
+    let reason = failure::brief(error);
+    let login = matches!(&*error.kind, ErrorKind::Authentication { .. });
+    if login || failure::code(error).is_some_and(|code| NO_RIGHTS.contains(&code)) {
+        let database = options.database.clone();
+        return NotYet::Refused(ConnectError::NoRights { hosts: hosts.to_owned(), database, reason });
+    }
+    if failure::Failure::from(error).trouble == failure::Trouble::Refused {
+        return NotYet::Refused(ConnectError::Refused { hosts: hosts.to_owned(), reason });
+    }
+    NotYet::Away(reason)
+}

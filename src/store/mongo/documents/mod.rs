@@ -1,0 +1,76 @@
+//! How the domain's types stand in documents, and back.
+//!
+//! Ids are UUIDs, times are dates, money is in minor units beside its currency. What is absent in the domain is absent in the document.
+
+mod accounts;
+mod carts;
+mod catalog;
+mod told;
+
+use mongodb::bson::{Binary, DateTime, RawDocumentBuf, Uuid as Id, spec::BinarySubtype};
+use serde::Serialize;
+use uuid::Uuid;
+
+pub(super) use self::{
+    accounts::{SessionDocument, UserDocument},
+    carts::CartDocument,
+    catalog::{MovementDocument, ProductDocument, StockDocument},
+    told::{EventDocument, KeyDocument, KeyName},
+};
+use crate::domain::{
+    clock::Timestamp,
+    money::{Currency, Money},
+};
+
+/// A document that does not say what it should, or a record that no document can hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(in crate::store::mongo) struct Unfit(pub(in crate::store::mongo) String);
+
+impl From<mongodb::bson::error::Error> for Unfit {
+    fn from(error: mongodb::bson::error::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// An id as documents hold it.
+pub(super) fn id(uuid: Uuid) -> Id {
+    Id::from_bytes(uuid.into_bytes())
+}
+
+/// An id in a document that is put together by hand.
+pub(super) fn raw_id(uuid: Uuid) -> Binary {
+    Binary { subtype: BinarySubtype::Uuid, bytes: uuid.as_bytes().to_vec() }
+}
+
+/// An id as the domain holds it.
+pub(super) fn own<I: From<Uuid>>(id: Id) -> I {
+    I::from(Uuid::from_bytes(id.bytes()))
+}
+
+/// A time as documents hold it.
+pub(super) const fn date(time: Timestamp) -> DateTime {
+    DateTime::from_millis(time.as_millis())
+}
+
+const fn time(date: DateTime) -> Timestamp {
+    Timestamp::from_millis(date.timestamp_millis())
+}
+
+fn money(minor: i64, currency: &str) -> Result<Money, Unfit> {
+    let currency: Currency = currency.parse().map_err(|_| Unfit(format!("{currency:?} is not a currency")))?;
+    Money::from_minor(minor, currency).map_err(|error| Unfit(format!("a price: {error}")))
+}
+
+/// A value as BSON.
+pub(super) fn raw(value: &impl Serialize) -> Result<RawDocumentBuf, Unfit> {
+    Ok(mongodb::bson::serialize_to_raw_document_buf(value)?)
+}
+
+fn binary(bytes: &[u8]) -> Binary {
+    Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
+}
+
+fn hash(binary: &Binary) -> Result<[u8; 32], Unfit> {
+    binary.bytes.as_slice().try_into().map_err(|_| Unfit("a hash has not 32 bytes".to_owned()))
+}

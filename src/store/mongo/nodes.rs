@@ -1,0 +1,168 @@
+//! The nodes that share the database, and what becomes of the locks of one that is gone.
+//!
+//! A node killed inside a transaction leaves it open on the server, with everything it wrote locked, until the server gives the
+//! transaction up: 60 s by default. So each node keeps a document that names the session its transactions run in, and renews it; when
+//! it is not renewed any more, the others end that session, which frees its locks at once. Should the node live after all, nothing is
+//! lost: its transaction fails, certainly not applied, and is run again.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use mongodb::{
+    Client, Collection, Database,
+    bson::{DateTime, Document, Uuid as Id, doc},
+    error::Result,
+    options::{Acknowledgment, CollectionOptions, WriteConcern},
+};
+use tokio::time::sleep;
+
+use super::{
+    failure::{self, NO_RIGHTS},
+    schema::{COUNTERS, NODES, OUTBOX},
+};
+
+/// How often a node renews its document, and looks at the others'.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// A node that was not heard of for so long is taken for dead.
+const DEAD_AFTER: Duration = Duration::from_millis(2500);
+
+/// Chores are done each time so many beats have passed.
+const BEATS_BETWEEN_CHORES: u32 = 10;
+
+/// The newest events that are kept.
+const KEPT_EVENTS: i64 = 20_000;
+
+/// For how long the server shall keep a transaction open that nobody ends.
+const LIFETIME_SECONDS: i64 = 5;
+
+/// This node, as the others see it.
+pub(super) struct Node {
+    id: Id,
+    client: Client,
+    nodes: Collection<Document>,
+    database: Database,
+    /// The session that its transactions run in.
+    session: Mutex<Option<Id>>,
+}
+
+impl Node {
+    pub(super) fn new(client: Client, database: Database) -> Arc<Self> {
+        // Locks do not outlive the primary, so neither need these documents.
+        let options =
+            CollectionOptions::builder().write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()).build();
+        let nodes = database.collection_with_options(NODES, options);
+        Arc::new(Self { id: Id::new(), client, nodes, database, session: Mutex::new(None) })
+    }
+
+    /// Tells the others which session to end when this node is gone. Has to be done before the session is used.
+    pub(super) async fn announce(&self, session: Option<Id>) -> Result<()> {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        self.beat().await
+    }
+
+    /// Ends a session: what its transaction has locked is free.
+    pub(super) async fn end(&self, session: Id) -> Result<()> {
+        self.client.database("admin").run_command(doc! { "killSessions": [{ "id": session }] }).await.map(drop)
+    }
+
+    /// Renews this node's document and ends the sessions of the dead, again and again.
+    pub(super) async fn watch(self: Arc<Self>) {
+        let mut beats = 0_u32;
+        let mut warned = false;
+        loop {
+            if let Err(error) = self.round(beats.is_multiple_of(BEATS_BETWEEN_CHORES), &mut warned).await {
+                tracing::warn!(reason = failure::brief(&error), "could not look after the other nodes; trying again");
+            }
+            beats = beats.wrapping_add(1);
+            sleep(BEAT).await;
+        }
+    }
+
+    /// Says that this node is gone, in good order.
+    pub(super) async fn leave(&self) -> Result<()> {
+        self.nodes.delete_one(doc! { "_id": self.id }).await.map(drop)
+    }
+
+    async fn round(&self, chores: bool, warned: &mut bool) -> Result<()> {
+        self.beat().await?;
+        self.bury().await?;
+        if chores {
+            limit_lifetime(&self.client, warned).await?;
+            self.trim_outbox().await?;
+        }
+        Ok(())
+    }
+
+    async fn beat(&self) -> Result<()> {
+        let session = *self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        // The server's clock is the only one that all nodes share.
+        let now = doc! { "$set": { "at": "$$NOW", "session": session, "process": i64::from(std::process::id()) } };
+        self.nodes.update_one(doc! { "_id": self.id }, vec![now]).upsert(true).await.map(drop)
+    }
+
+    async fn bury(&self) -> Result<()> {
+        let age = i64::try_from(DEAD_AFTER.as_millis()).unwrap_or(i64::MAX);
+        let dead = doc! { "_id": { "$ne": self.id }, "$expr": { "$lt": ["$at", { "$subtract": ["$$NOW", age] }] } };
+        let mut dead = self.nodes.find(dead).await?;
+        while dead.advance().await? {
+            let node = dead.deserialize_current()?;
+            let session = match node.get("session") {
+                Some(mongodb::bson::Bson::Binary(session)) => session.to_uuid().ok(),
+                _ => None,
+            };
+            if let Some(session) = session {
+                self.end(session).await?;
+            }
+            // Unless it has come back in between.
+            let at: Option<&DateTime> = node.get_datetime("at").ok();
+            self.nodes.delete_one(doc! { "_id": node.get("_id"), "at": at.copied() }).await?;
+            tracing::warn!(process = node.get_i64("process").ok(), "a node was not heard of any more; its session was ended");
+        }
+        Ok(())
+    }
+
+    /// Takes away events beyond those that are kept. The first of the living nodes does so, for all.
+    async fn trim_outbox(&self) -> Result<()> {
+        let first = self.nodes.find_one(doc! {}).sort(doc! { "_id": 1 }).projection(doc! { "_id": 1 }).await?;
+        let first = first.and_then(|node| node.get("_id").cloned());
+        if first != Some(self.id.into()) {
+            return Ok(());
+        }
+        let counter = self.database.collection::<Document>(COUNTERS).find_one(doc! { "_id": OUTBOX }).await?;
+        let last = counter.and_then(|counter| counter.get_i64("last").ok()).unwrap_or(0);
+        if last > KEPT_EVENTS {
+            self.database.collection::<Document>(OUTBOX).delete_many(doc! { "_id": { "$lte": last - KEPT_EVENTS } }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Has the server give up transactions that nobody ends, if souk may say so; each server that becomes primary has to be told.
+async fn limit_lifetime(client: &Client, warned: &mut bool) -> Result<()> {
+    const NAME: &str = "transactionLifetimeLimitSeconds";
+    let admin = client.database("admin");
+    let set = async {
+        let held = admin.run_command(doc! { "getParameter": 1, NAME: 1 }).await?;
+        let held = held.get_i32(NAME).map(i64::from).or_else(|_| held.get_i64(NAME)).unwrap_or(i64::MAX);
+        if held > LIFETIME_SECONDS {
+            admin.run_command(doc! { "setParameter": 1, NAME: LIFETIME_SECONDS }).await?;
+            tracing::info!(was = held, is = LIFETIME_SECONDS, "transactionLifetimeLimitSeconds was set");
+        }
+        Ok(())
+    };
+    match set.await {
+        Err(error) if failure::code(&error).is_some_and(|code| NO_RIGHTS.contains(&code)) => {
+            if !std::mem::replace(warned, true) {
+                tracing::warn!(
+                    "souk may not look at or set MongoDB's transactionLifetimeLimitSeconds; set it to 5 on every member, so that the \
+                     last node to die leaves no locks for longer"
+                );
+            }
+            Ok(())
+        }
+        done => done,
+    }
+}

@@ -1,0 +1,338 @@
+//! The writer: one batch, one transaction, tried until it is known what came of each commit.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mongodb::{
+    Client, ClientSession, Database,
+    bson::{Bson, Uuid as Id},
+    options::{ReadConcern, TransactionOptions},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+use uuid::Uuid;
+
+use super::{
+    connect::durable,
+    failure::{Failure, Trouble},
+    flush::{Before, flush},
+    load::load,
+    nodes::Node,
+    transaction::{Transaction, within},
+};
+use crate::store::{
+    Applied, ApplyError,
+    batch::{self, Touched},
+    commit::{Commit, CommitError, News, Outcome, Write},
+};
+
+/// For how long an idempotency key is honoured.
+pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// So much before its deadline a commit is not tried again, so that its caller hears in time that nothing was done.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// What the steps of a transaction may take together before those with a near deadline are let go.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A pause after a conflict: at first, and at most.
+const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
+
+/// A pause when the server is away: at first, and at most.
+const WHEN_AWAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+
+/// How often a commit that meets an unexpected duplicate is tried again. It is read again each time, so once should do.
+const DUPLICATES: u32 = 3;
+
+/// A batch that waits for the writer.
+pub(super) struct Batch {
+    /// What to apply.
+    pub(super) commits: Arc<[Commit]>,
+    /// Who waits for it.
+    pub(super) reply: oneshot::Sender<Result<Applied, ApplyError>>,
+}
+
+/// The one of this node who writes.
+pub(super) struct Writer {
+    pub(super) client: Client,
+    pub(super) database: Database,
+    pub(super) node: Arc<Node>,
+    pub(super) low_stock: u64,
+    /// The longest that anything waits for the server.
+    pub(super) timeout: Duration,
+    /// The session that transactions run in, while it is in good order.
+    pub(super) session: Option<ClientSession>,
+    /// A session whose last transaction may still be open.
+    pub(super) left: Option<Id>,
+}
+
+/// What is known so far of a batch.
+struct Answers {
+    outcomes: Vec<Option<Outcome>>,
+    news: News,
+}
+
+impl Answers {
+    fn set(&mut self, places: &[usize], error: &CommitError) {
+        for place in places {
+            self.put(*place, Err(error.clone()));
+        }
+    }
+
+    fn put(&mut self, place: usize, outcome: Outcome) {
+        if let Some(slot) = self.outcomes.get_mut(place) {
+            *slot = Some(outcome);
+        }
+    }
+
+    fn done(&mut self, places: &[usize], applied: Applied) {
+        for (place, outcome) in places.iter().zip(applied.outcomes) {
+            self.put(*place, outcome);
+        }
+        self.news.append(applied.news);
+    }
+
+    /// All outcomes, or the one error that all have in common.
+    fn finish(self) -> Result<Applied, ApplyError> {
+        // Each place was put; a commit that was forgotten would be one that nobody began.
+        let outcomes: Vec<Outcome> = self.outcomes.into_iter().map(|o| o.unwrap_or(Err(CommitError::Unavailable))).collect();
+        let all = |error: CommitError| !outcomes.is_empty() && outcomes.iter().all(|o| o.as_ref().err() == Some(&error));
+        if all(CommitError::Unavailable) {
+            return Err(ApplyError::Unavailable);
+        }
+        if all(CommitError::Unknown) {
+            return Err(ApplyError::Unknown);
+        }
+        Ok(Applied { outcomes, news: self.news })
+    }
+}
+
+impl Writer {
+    /// Applies batches until there are no more.
+    pub(super) async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
+        while let Some(Batch { commits, reply }) = batches.recv().await {
+            let applied = self.apply(commits).await;
+            // Whoever asked may have gone; the change stands all the same.
+            drop(reply.send(applied));
+        }
+    }
+
+    async fn apply(&mut self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
+        let mut answers = Answers { outcomes: vec![None; batch.len()], news: News::default() };
+        let all = (0..batch.len()).collect();
+        let apart = self.settle(Arc::clone(&batch), all, &mut answers).await;
+        // Each alone, in the order they came.
+        for place in apart {
+            self.settle(Arc::clone(&batch), vec![place], &mut answers).await;
+        }
+        answers.finish()
+    }
+
+    /// Tries the commits at `places` together until it is known what came of them, and gives those back that have to be tried alone.
+    async fn settle(&mut self, batch: Arc<[Commit]>, mut places: Vec<usize>, answers: &mut Answers) -> BTreeSet<usize> {
+        let mut apart = BTreeSet::new();
+        let mut tries = Tries::default();
+        loop {
+            let_go(&batch, &mut places, &tries, answers);
+            if places.is_empty() {
+                return apart;
+            }
+            let commits = chosen(&batch, &places);
+            let failure = match self.attempt(commits).await {
+                Ok(applied) => {
+                    answers.done(&places, applied);
+                    return apart;
+                }
+                Err(failure) => failure,
+            };
+            let together = places.len() > 1;
+            match failure.trouble {
+                Trouble::Conflict | Trouble::Away => tries.pause(&failure).await,
+                Trouble::Unknown => {
+                    tracing::error!(reason = failure.reason, commits = places.len(), "a batch may have been applied, or not");
+                    answers.set(&places, &CommitError::Unknown);
+                    return apart;
+                }
+                Trouble::Statement { record, .. } if together => {
+                    tracing::warn!(reason = failure.reason, "a record cannot be written; its commits are tried alone");
+                    let at_fault = |place: &usize| batch.get(*place).is_some_and(|commit| names(commit, record));
+                    let (blamed, rest): (Vec<usize>, Vec<usize>) = places.iter().partition(|place| at_fault(place));
+                    // Nobody to blame: then all.
+                    (apart, places) = if blamed.is_empty() {
+                        (places.into_iter().chain(apart).collect(), Vec::new())
+                    } else {
+                        (apart.into_iter().chain(blamed).collect(), rest)
+                    };
+                }
+                Trouble::Refused if together => {
+                    tracing::error!(reason = failure.reason, commits = places.len(), "a batch failed; trying each commit alone");
+                    apart.extend(std::mem::take(&mut places));
+                }
+                Trouble::Statement { duplicate: true, .. } if tries.duplicates < DUPLICATES => tries.duplicates += 1,
+                Trouble::Statement { .. } | Trouble::Refused => {
+                    tracing::error!(reason = failure.reason, "a commit failed");
+                    answers.set(&places, &CommitError::Unavailable);
+                    return apart;
+                }
+            }
+        }
+    }
+
+    /// One transaction. When it fails, nothing of it is left open, or its session is noted to be ended.
+    async fn attempt(&mut self, batch: Arc<[Commit]>) -> Result<Applied, Failure> {
+        let times = Times::of(&batch, self.timeout);
+        let mut session = self.session(times.steps).await?;
+        within(times.steps, session.start_transaction().into_future()).await?;
+        let database = self.database.clone();
+        let mut transaction = Transaction { database: &database, session: &mut session, until: times.steps };
+        let decided = match decide(&mut transaction, &batch, self.low_stock).await {
+            Ok(decided) => decided,
+            Err(failure) => {
+                let abort =
+                    within(times.steps.max(tokio::time::Instant::now() + MARGIN), session.abort_transaction().into_future())
+                        .await;
+                self.keep(session, failure.trouble != Trouble::Away && abort.is_ok());
+                return Err(failure);
+            }
+        };
+        let committed = transaction.commit(times.commit).await;
+        self.keep(session, committed.as_ref().err().is_none_or(|failure| failure.trouble == Trouble::Conflict));
+        committed.map(|()| decided)
+    }
+
+    /// The session to work in: the one in use, or a new one that the other nodes know of.
+    async fn session(&mut self, until: tokio::time::Instant) -> Result<ClientSession, Failure> {
+        if let Some(session) = self.session.take() {
+            return Ok(session);
+        }
+        if let Some(left) = self.left {
+            within(until, self.node.end(left)).await?;
+            self.left = None;
+        }
+        let options =
+            TransactionOptions::builder().read_concern(ReadConcern::snapshot()).write_concern(durable(self.timeout)).build();
+        let start = self.client.start_session().causal_consistency(false).default_transaction_options(options);
+        let session = within(until, start.into_future()).await?;
+        within(until, self.node.announce(id_of(&session))).await?;
+        Ok(session)
+    }
+
+    /// Keeps a session for the next transaction, unless it is not known what the server is doing in it.
+    fn keep(&mut self, session: ClientSession, in_good_order: bool) {
+        if in_good_order {
+            self.session = Some(session);
+        } else {
+            self.left = id_of(&session);
+        }
+    }
+}
+
+/// Loads, decides and writes; what is left to do is to commit.
+async fn decide(transaction: &mut Transaction<'_>, batch: &[Commit], low_stock: u64) -> Result<Applied, Failure> {
+    let newest = batch.iter().map(|commit| commit.at).max().unwrap_or_default();
+    let last = if batch.iter().any(tells) { transaction.take_turn().await? } else { 0 };
+    let loaded = load(transaction, &Touched::by(batch), newest.minus(REMEMBERED_FOR)).await?;
+    let before = Before::of(&loaded);
+    let plan = batch::plan(batch, loaded, low_stock);
+    // Also when there is nothing to write it is committed: what was read and is answered from has to be a majority's.
+    let published = plan.writes.published(last + 1);
+    flush(transaction, &plan.writes, &before, &published).await?;
+    if let Some(newest) = published.last() {
+        transaction.end_turn(newest.position).await?;
+    }
+    Ok(Applied { outcomes: plan.outcomes, news: plan.writes.news(published) })
+}
+
+/// Whether events may come of it.
+fn tells(commit: &Commit) -> bool {
+    !commit.facts.is_empty() || commit.writes.iter().any(|write| matches!(write, Write::Stock(_)))
+}
+
+/// Whether `commit` names a record.
+fn names(commit: &Commit, record: Uuid) -> bool {
+    let written = commit.writes.iter().any(|write| match write {
+        Write::Cart(cart) => cart.owner.id.as_uuid() == record,
+        Write::Product(product) => product.id.as_uuid() == record,
+        Write::Stock(stock) => stock.product_id.as_uuid() == record,
+        Write::User(user) => user.id.as_uuid() == record,
+        Write::Session(session) => session.id.as_uuid() == record,
+    });
+    let remembered = commit.remember.as_ref().is_some_and(|remember| remember.key.owner.as_uuid() == record);
+    written || remembered || commit.facts.iter().any(|fact| fact.subject() == record)
+}
+
+fn id_of(session: &ClientSession) -> Option<Id> {
+    match session.id().get("id") {
+        Some(Bson::Binary(id)) => id.to_uuid().ok(),
+        _ => None,
+    }
+}
+
+fn chosen(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
+    if places.len() == batch.len() {
+        Arc::clone(batch)
+    } else {
+        places.iter().filter_map(|place| batch.get(*place).cloned()).collect()
+    }
+}
+
+/// Answers those whose deadline is near: certainly not applied.
+fn let_go(batch: &[Commit], places: &mut Vec<usize>, tries: &Tries, answers: &mut Answers) {
+    let Some(error) = tries.last_error() else { return };
+    let now = Instant::now() + MARGIN;
+    let (late, good) = places.iter().partition(|place| batch.get(**place).is_none_or(|commit| commit.deadline <= now));
+    *places = good;
+    answers.set(&late, &error);
+}
+
+/// What was tried, and how long to wait before the next try.
+#[derive(Default)]
+struct Tries {
+    last: Option<Trouble>,
+    pause: Duration,
+    duplicates: u32,
+}
+
+impl Tries {
+    fn last_error(&self) -> Option<CommitError> {
+        match self.last? {
+            Trouble::Conflict => Some(CommitError::Overloaded),
+            _ => Some(CommitError::Unavailable),
+        }
+    }
+
+    async fn pause(&mut self, failure: &Failure) {
+        let (first, most) = if failure.trouble == Trouble::Conflict { AFTER_CONFLICT } else { WHEN_AWAY };
+        if self.last != Some(failure.trouble) {
+            self.pause = first;
+            if failure.trouble == Trouble::Away {
+                tracing::warn!(reason = failure.reason, "the store is away; trying again");
+            }
+        }
+        self.last = Some(failure.trouble);
+        // Anything from half to the whole, so that nodes that met once do not meet again.
+        sleep(self.pause.mul_f64(rand::random_range(0.5..=1.0))).await;
+        self.pause = (self.pause * 3 / 2).min(most);
+    }
+}
+
+/// Until when the parts of a transaction may take.
+struct Times {
+    steps: tokio::time::Instant,
+    commit: tokio::time::Instant,
+}
+
+impl Times {
+    fn of(batch: &[Commit], timeout: Duration) -> Self {
+        let now = Instant::now();
+        let deadlines = batch.iter().map(|commit| commit.deadline);
+        let (nearest, farthest) = (deadlines.clone().min().unwrap_or(now), deadlines.max().unwrap_or(now));
+        let most = farthest.min(now + timeout).max(now + MARGIN);
+        Self { steps: nearest.max(now + PATIENCE).min(most).into(), commit: most.into() }
+    }
+}
