@@ -15,8 +15,12 @@ use souk::{
     },
 };
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
-use crate::fixtures::{LOW_STOCK, euro};
+use crate::{
+    fixtures::{LOW_STOCK, euro},
+    replica_set,
+};
 
 /// A place for one store, empty at first, which is thrown away with the harness.
 #[async_trait]
@@ -63,7 +67,12 @@ impl Mongo {
             SAID.get_or_init(|| eprintln!("SOUK_TEST_MONGO_URI is not set: the MongoDB cases are left out"));
             return None;
         };
-        let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
+        static MADE: OnceCell<()> = OnceCell::const_new();
+        let options = mongodb::options::ClientOptions::parse(&uri).await.unwrap();
+        let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
+        let name = options.repl_set_name.clone().expect("SOUK_TEST_MONGO_URI has no replicaSet");
+        MADE.get_or_init(|| replica_set::initiate(&name, &hosts)).await;
+        let client = mongodb::Client::with_options(options).unwrap();
         Some(Self { client, uri, database: format!("souk_test_{}", EventId::new().as_uuid().simple()) })
     }
 

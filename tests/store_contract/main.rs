@@ -8,11 +8,14 @@
 mod embedded;
 mod fixtures;
 mod harness;
+#[path = "../support/replica_set.rs"]
+mod replica_set;
 
 mod atomicity;
 mod idempotency;
 mod lifecycle;
 mod lists;
+mod nodes;
 mod outbox;
 mod records;
 mod stock;

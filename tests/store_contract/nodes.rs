@@ -1,0 +1,263 @@
+//! Several nodes on one database, which only the cluster's store has.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mongodb::bson::{DateTime, Document, Uuid, doc};
+use serde_json::Value;
+use souk::{
+    domain::{ids::ProductId, stock::StockChange},
+    messages::events::Published,
+    store::{
+        Commit, CommitError, News, Outcome, Store,
+        writer::{Observer, Writer},
+    },
+};
+use tokio::{runtime::Handle, time::sleep};
+
+use crate::{
+    fixtures::{
+        added, answer, cart, changed, commit, customer, events, key, level, one, product, put_cart, put_user, remembering, stock,
+        stocked, user,
+    },
+    harness::{Harness, Mongo},
+};
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn committed(&self, _: &News) {}
+}
+
+/// A store with a batching writer before it.
+async fn node(mongo: &Mongo) -> (Arc<dyn Store>, Writer) {
+    let store = mongo.open().await;
+    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    (store, writer)
+}
+
+/// Commits on all nodes at once; outcomes in the order of the commits.
+async fn at_once(commits: Vec<(Writer, Commit)>) -> Vec<Outcome> {
+    let tasks: Vec<_> =
+        commits.into_iter().map(|(writer, commit)| tokio::spawn(async move { writer.commit(commit).await })).collect();
+    let mut outcomes = Vec::new();
+    for task in tasks {
+        outcomes.push(task.await.unwrap());
+    }
+    outcomes
+}
+
+/// Positions follow each other, and so do the sequences of each subject within each family.
+fn assert_in_order(events: &[Published]) {
+    let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
+    assert_eq!(positions, (1..=events.len() as u64).collect::<Vec<_>>());
+    let mut last: HashMap<(String, String), u64> = HashMap::new();
+    for event in events {
+        let body: Value = serde_json::from_slice(&event.body).unwrap();
+        let family = event.kind.split('.').next().unwrap().to_owned();
+        let sequence: u64 = body["sequence"].as_str().unwrap().parse().unwrap();
+        let last = last.entry((family, body["subject"].as_str().unwrap().to_owned())).or_default();
+        let repeats = matches!(event.kind.as_str(), "inventory.stock.low" | "inventory.stock.depleted");
+        assert_eq!(sequence, *last + u64::from(!repeats), "{event:?}");
+        *last = sequence;
+    }
+}
+
+/// Reads the outbox as it grows, until it has `count` events: nothing may appear before what was read.
+async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<Published> {
+    let mut read: Vec<Published> = Vec::new();
+    while read.len() < count {
+        let position = read.last().map_or(0, |event| event.position);
+        let last = store.last_position().await.unwrap();
+        let page = store.events_after(position, 64).await.unwrap();
+        assert!(page.len() >= usize::try_from(last - position).unwrap().min(64), "what is told is there");
+        read.extend(page);
+    }
+    read
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_together_never_sell_what_is_not_there() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let nodes = [node(&mongo).await, node(&mongo).await];
+    let id = stocked(&*nodes[0].0, 300).await;
+    let buyers: Vec<_> = (0..400)
+        .map(|n: usize| {
+            let mut buy = added(&cart(customer(), 1));
+            buy.writes.push(stock(id, StockChange::Reserve(1)));
+            (nodes[n % 2].1.clone(), buy)
+        })
+        .collect();
+    let outcomes = at_once(buyers).await;
+    let sold = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert!(outcomes.iter().all(|o| matches!(o, Ok(_) | Err(CommitError::OutOfStock(_)))), "{outcomes:?}");
+    let level = level(&*nodes[1].0, id).await;
+    assert_eq!((sold, level.reserved, level.available()), (300, 300, 0));
+    let movements = nodes[0].0.movements(id, None, 1000).await.unwrap();
+    assert_eq!(movements.iter().rev().map(|m| m.sequence).collect::<Vec<_>>(), (1..=301).collect::<Vec<_>>());
+    assert_in_order(&events(&*nodes[0].0).await);
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_in_each_others_way_only_where_they_meet() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let nodes = [node(&mongo).await, node(&mongo).await];
+    let followed = tokio::spawn(follow(mongo.open().await, 600));
+    let tasks: Vec<_> = (0..30)
+        .map(|n: usize| {
+            let writer = nodes[n % 2].1.clone();
+            tokio::spawn(async move {
+                let owner = customer();
+                for version in 1..=20 {
+                    let outcome = writer.commit(added(&cart(owner, version))).await;
+                    assert!(outcome.is_ok(), "nobody else has this cart: {outcome:?}");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let read = followed.await.unwrap();
+    assert_in_order(&read);
+    assert_eq!(read, events(&*nodes[0].0).await);
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_that_decided_on_the_same_version_one_wins() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let nodes = [node(&mongo).await, node(&mongo).await];
+    for quiet in [false, true] {
+        let owner = customer();
+        for version in 1..=40 {
+            // Without events, nothing but the cart itself tells that two were at it.
+            let put = |cart| if quiet { commit([put_cart(&cart)]) } else { added(&cart) };
+            let both = nodes.iter().map(|(_, writer)| (writer.clone(), put(cart(owner, version)))).collect();
+            let mut outcomes = at_once(both).await;
+            outcomes.sort_by_key(Result::is_err);
+            assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::Conflict)]), "{outcomes:?}");
+        }
+        assert_eq!(nodes[0].0.cart(owner.id).await.unwrap().unwrap().version, 40);
+    }
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_unique_is_unique_over_nodes() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let nodes = [node(&mongo).await, node(&mongo).await];
+    for n in 0..30 {
+        let address = format!("ada{n}@example.com");
+        let registrations = nodes.iter().map(|(_, writer)| (writer.clone(), commit([put_user(&user(&address))]))).collect();
+        let mut outcomes = at_once(registrations).await;
+        outcomes.sort_by_key(Result::is_err);
+        assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::EmailTaken)]), "{outcomes:?}");
+        let sku = format!("TEA-{n}");
+        let products = nodes.iter().map(|(_, writer)| (writer.clone(), changed(&product(Some(&sku))))).collect();
+        let mut outcomes = at_once(products).await;
+        outcomes.sort_by_key(Result::is_err);
+        assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::SkuTaken)]), "{outcomes:?}");
+    }
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_counts_on_every_node() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let nodes = [node(&mongo).await, node(&mongo).await];
+    let id = stocked(&*nodes[0].0, 1000).await;
+    for n in 0..30 {
+        let key = key(customer().id, &format!("key {n}"), 1);
+        let buy = remembering(commit([stock(id, StockChange::Reserve(1))]), &key, "done");
+        let repeats = (0..6).map(|n: usize| (nodes[n % 2].1.clone(), buy.clone())).collect();
+        let outcomes = at_once(repeats).await;
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+        let again = CommitError::Replayed(answer("done"));
+        assert!(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).all(|error| *error == again), "{outcomes:?}");
+    }
+    assert_eq!(level(&*nodes[1].0, id).await.reserved, 30);
+    mongo.discard().await;
+}
+
+/// A node that has locked a product's stock and the outbox, and will never go on; `last_seen` ago it was alive.
+async fn stuck_node(mongo: &Mongo, product: ProductId, last_seen: Duration) -> mongodb::ClientSession {
+    let mut session = mongo.raw().client().start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let lock = doc! { "$inc": { "touched": 1 } };
+    let product = Uuid::from_bytes(product.as_uuid().into_bytes());
+    for (collection, id) in [("stock", product.into()), ("counters", mongodb::bson::Bson::from("outbox"))] {
+        let collection = mongo.raw().collection::<Document>(collection);
+        collection.update_one(doc! { "_id": id }, lock.clone()).session(&mut session).await.unwrap();
+    }
+    let at = DateTime::from_millis(DateTime::now().timestamp_millis() - i64::try_from(last_seen.as_millis()).unwrap());
+    let seen = doc! { "_id": Uuid::new(), "at": at, "session": session.id().get("id"), "process": 1_i64 };
+    mongo.raw().collection::<Document>("nodes").insert_one(seen).await.unwrap();
+    session
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_node_has_locked_is_free_within_seconds() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let (store, writer) = node(&mongo).await;
+    let id = stocked(&*store, 10).await;
+    let dead = stuck_node(&mongo, id, Duration::ZERO).await;
+    let died = Instant::now();
+    let outcome = writer.commit(commit([stock(id, StockChange::Reserve(1))])).await;
+    assert!(outcome.is_ok(), "{outcome:?}");
+    assert!(died.elapsed() < Duration::from_secs(5), "{:?}", died.elapsed());
+    eprintln!("the others went on {:?} after a node was heard of for the last time", died.elapsed());
+    let dead_nodes = doc! { "process": 1_i64 };
+    assert_eq!(mongo.raw().collection::<Document>("nodes").count_documents(dead_nodes).await.unwrap(), 0);
+    drop(dead);
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_cannot_be_made_in_time_is_certainly_not_made() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let (store, writer) = node(&mongo).await;
+    let id = stocked(&*store, 10).await;
+    // It will be taken for alive for long enough.
+    let alive = stuck_node(&mongo, id, Duration::ZERO).await;
+    let deadline = Instant::now() + Duration::from_millis(700);
+    let buy = Commit { deadline, ..commit([stock(id, StockChange::Reserve(1))]) };
+    assert_eq!(writer.commit(buy).await, Err(CommitError::Overloaded));
+    assert!(Instant::now() <= deadline, "told in time");
+    drop(alive);
+    let later = one(&*store, commit([stock(id, StockChange::Reserve(2))])).await;
+    assert_eq!(later.unwrap().stock[0].reserved, 2);
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_come_and_go() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let count = async || mongo.raw().collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();
+    let stores = [mongo.open().await, mongo.open().await];
+    for store in &stores {
+        one(&**store, added(&cart(customer(), 1))).await.unwrap();
+    }
+    assert_eq!(count().await, 2);
+    for store in &stores {
+        store.close().await;
+    }
+    assert_eq!(count().await, 0, "they have said goodbye");
+    let _store = mongo.open().await;
+    let admin = mongo.raw().client().database("admin");
+    let limited = async || {
+        let reply = admin.run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 }).await.unwrap();
+        reply.get_i32("transactionLifetimeLimitSeconds").unwrap() <= 5
+    };
+    for _ in 0..50 {
+        if limited().await {
+            return mongo.discard().await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("transactions may stay open for too long");
+}
