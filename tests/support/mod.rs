@@ -5,6 +5,7 @@ mod cli;
 mod feed;
 mod http;
 mod people;
+mod progress;
 mod raw;
 mod wares;
 
@@ -13,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use self::{
     app::TestApp,
     feed::{Event, gap_free},
-    http::{Answer, Call},
+    http::{Answer, Call, one_change, statuses},
     people::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
+    progress::Progress,
 };
 
 /// A number that no other call in this process gets.
