@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeSet,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use mongodb::{
     Client, ClientSession, Database,
     bson::{Bson, Uuid as Id},
@@ -38,7 +40,7 @@ pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const MARGIN: Duration = Duration::from_millis(100);
 
 /// What the steps of a transaction may take together before those with a near deadline are let go.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A pause after a conflict: at first, and at most.
 const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
@@ -116,9 +118,11 @@ impl Writer {
     /// Applies batches until there are no more.
     pub(super) async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
         while let Some(Batch { commits, reply }) = batches.recv().await {
-            let applied = self.apply(commits).await;
-            // Whoever asked may have gone; the change stands all the same.
-            drop(reply.send(applied));
+            match AssertUnwindSafe(self.apply(commits)).catch_unwind().await {
+                // Whoever asked may have gone; the change stands all the same.
+                Ok(applied) => drop(reply.send(applied)),
+                Err(_) => tracing::error!("the writer panicked, which is a fault in souk; it goes on"),
+            }
         }
     }
 

@@ -1,0 +1,197 @@
+//! Buyers that keep on buying, and know exactly what they were told.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use souk::{
+    domain::{
+        cart::{Cart, CartEvent, Owner},
+        clock::{Clock, SystemClock},
+        ids::{ProductId, UserId},
+        product::{Product, ProductFacts},
+        stock::StockChange,
+    },
+    messages::{change::IdempotencyKey, events::Fact},
+    store::{
+        Commit, CommitError, News, StockWrite, Store, Write,
+        commit::{Remember, RememberedBody},
+        mongo::{MongoOptions, MongoStore},
+        writer::{Observer, Writer},
+    },
+};
+use tokio::{runtime::Handle, task::JoinHandle};
+
+/// How long a request may take.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// How much later an answer may come than its deadline, on a machine that does other things too.
+const SLACK: Duration = Duration::from_millis(750);
+
+/// What the buyers were told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) done: AtomicU64,
+    pub(crate) not_done: AtomicU64,
+    pub(crate) unknown: AtomicU64,
+}
+
+/// A shop with buyers.
+pub(crate) struct Load {
+    store: Arc<dyn Store>,
+    product: ProductId,
+    told: Arc<Told>,
+    stop: Arc<AtomicBool>,
+    buyers: Vec<JoinHandle<(Owner, u64)>>,
+}
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn committed(&self, _: &News) {}
+}
+
+pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
+    let (uri, database) = (uri.into(), "shop".to_owned());
+    let timeout = Duration::from_secs(2);
+    let options = MongoOptions { uri, database, currency: "EUR".parse().unwrap(), low_stock: 0, timeout };
+    Arc::new(MongoStore::connect(options).await.unwrap())
+}
+
+impl Load {
+    /// Starts `count` buyers, shared out among as many nodes.
+    pub(crate) async fn start(uri: &str, nodes: usize, count: usize) -> Self {
+        let store = connect(uri).await;
+        let product = stocked(&*store).await;
+        let mut writers = Vec::new();
+        for _ in 0..nodes {
+            writers.push(Writer::start(&Handle::current(), connect(uri).await, Arc::new(Deaf)).0);
+        }
+        let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
+        let buyers = (0..count)
+            .map(|n| tokio::spawn(buy(writers[n % nodes].clone(), product, Arc::clone(&told), Arc::clone(&stop))))
+            .collect();
+        Self { store, product, told, stop, buyers }
+    }
+
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// Waits until so many more were done; how long that took.
+    pub(crate) async fn goes_on(&self, count: u64) -> Duration {
+        let began = Instant::now();
+        let goal = self.told.done.load(Ordering::Acquire) + count;
+        while self.told.done.load(Ordering::Acquire) < goal {
+            assert!(began.elapsed() < Duration::from_secs(60), "nothing goes on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        began.elapsed()
+    }
+
+    /// Ends the buyers, and compares what they were told with what is there.
+    pub(crate) async fn settle(mut self) {
+        self.stop.store(true, Ordering::Release);
+        let mut bought = 0;
+        for buyer in std::mem::take(&mut self.buyers) {
+            let (owner, version) = buyer.await.unwrap();
+            bought += version;
+            let stored = self.store.cart(owner.id).await.unwrap();
+            assert_eq!(stored.map_or(0, |cart| cart.version), version, "what was acknowledged is there, and nothing else");
+        }
+        let (_, level) = self.store.product(self.product).await.unwrap().unwrap();
+        assert_eq!(level.reserved, bought, "nothing was lost, and nothing was done twice");
+        let movements = self.store.movements(self.product, None, u32::MAX).await.unwrap();
+        assert_eq!(movements.iter().map(|movement| movement.delta.reserved).sum::<i64>(), i64::try_from(bought).unwrap());
+        assert_eq!(movements.len() as u64, bought + 1);
+        self.check_events(bought).await;
+    }
+
+    async fn check_events(&self, bought: u64) {
+        let events = self.store.events_after(0, u32::MAX).await.unwrap();
+        let mut last: HashMap<(String, String), u64> = HashMap::new();
+        for (event, position) in events.iter().zip(1..) {
+            assert_eq!(event.position, position, "in commit order, without gaps");
+            let body: Value = serde_json::from_slice(&event.body).unwrap();
+            let family = event.kind.split('.').next().unwrap().to_owned();
+            let last = last.entry((family, body["subject"].as_str().unwrap().to_owned())).or_default();
+            *last += 1;
+            assert_eq!(body["sequence"], last.to_string(), "each change was told once, in order");
+        }
+        assert_eq!(events.iter().filter(|event| event.kind.starts_with("cart.")).count() as u64, bought);
+    }
+}
+
+async fn stocked(store: &dyn Store) -> ProductId {
+    let facts = ProductFacts {
+        sku: None,
+        name: "Mint tea".into(),
+        description: String::new(),
+        price: souk::domain::money::Money::from_minor(450, "EUR".parse().unwrap()).unwrap(),
+        category: None,
+        tags: vec![],
+        image_url: None,
+        attributes: std::collections::BTreeMap::new(),
+    };
+    let product = Arc::new(Product::new(ProductId::new(), facts, SystemClock.now()));
+    let id = product.id;
+    let writes = vec![Write::Product(product), take(id, StockChange::Set(10_000_000))];
+    let opened = Commit { writes, ..Commit::new(SystemClock.now(), Instant::now() + Duration::from_secs(30)) };
+    store.apply(vec![opened].into()).await.unwrap().outcomes.remove(0).unwrap();
+    id
+}
+
+fn take(product_id: ProductId, change: StockChange) -> Write {
+    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+}
+
+fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Commit {
+    let cart = Arc::new(Cart { version, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
+    let key = IdempotencyKey { owner: owner.id, key: format!("{version}-{attempt}").into(), fingerprint: [1; 32], status: 200 };
+    Commit {
+        writes: vec![Write::Cart(Arc::clone(&cart)), take(product, StockChange::Reserve(1))],
+        facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
+        remember: Some(Remember { key, body: RememberedBody::Ready("done".into()) }),
+        ..Commit::new(SystemClock.now(), Instant::now() + DEADLINE)
+    }
+}
+
+/// Buys one piece after the other, each exactly once; how many.
+async fn buy(writer: Writer, product: ProductId, told: Arc<Told>, stop: Arc<AtomicBool>) -> (Owner, u64) {
+    let owner = Owner { id: UserId::new(), guest: false };
+    let (mut version, mut attempt) = (0, 0);
+    let mut in_doubt = false;
+    loop {
+        if stop.load(Ordering::Acquire) && !in_doubt {
+            return (owner, version);
+        }
+        let began = Instant::now();
+        let outcome = writer.commit(purchase(owner, version + 1, product, attempt)).await;
+        assert!(began.elapsed() < DEADLINE + SLACK, "{outcome:?} after {:?}", began.elapsed());
+        match outcome {
+            Ok(_) => {}
+            Err(CommitError::Replayed(_)) if in_doubt => {}
+            Err(CommitError::Unavailable | CommitError::Overloaded) => {
+                told.not_done.fetch_add(1, Ordering::AcqRel);
+                // A doubt is cleared only by an answer, so its key stays.
+                attempt += u64::from(!in_doubt);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            Err(CommitError::Unknown) => {
+                told.unknown.fetch_add(1, Ordering::AcqRel);
+                in_doubt = true;
+                continue;
+            }
+            Err(error) => panic!("no other has this cart: {error:?}"),
+        }
+        told.done.fetch_add(1, Ordering::AcqRel);
+        (version, in_doubt) = (version + 1, false);
+    }
+}

@@ -1,0 +1,90 @@
+//! What happens to a shop on MongoDB when servers, connections and nodes die: nothing that was acknowledged is lost, nothing is done
+//! twice, everyone is told in time, and service resumes by itself.
+#![cfg(test)]
+
+mod load;
+#[path = "../support/members.rs"]
+mod members;
+mod processes;
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/replica_set.rs"]
+mod replica_set;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
+mod support;
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use mongodb::bson::doc;
+use tokio::time::sleep;
+
+use self::{load::Load, members::Members, proxy::Proxy};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_primary_dies_and_another_steps_down() {
+    let Some(mut members) = Members::start(3).await else { return };
+    let load = Load::start(&Members::uri(members.hosts()), 2, 24).await;
+    load.goes_on(200).await;
+    let primary = members.primary().await;
+    members.kill(primary);
+    eprintln!("service resumed {:?} after the primary was killed", load.goes_on(1).await);
+    load.goes_on(200).await;
+    members.restart(primary);
+    sleep(Duration::from_secs(2)).await;
+    let primary = members.primary().await;
+    let admin = replica_set::direct(&members.hosts()[primary]).await.database("admin");
+    admin.run_command(doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5 }).await.unwrap();
+    eprintln!("service resumed {:?} after the primary had stepped down", load.goes_on(1).await);
+    load.goes_on(200).await;
+    load.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_servers_are_gone_for_a_while() {
+    let Some(mut members) = Members::start(1).await else { return };
+    let load = Load::start(&Members::uri(members.hosts()), 2, 24).await;
+    load.goes_on(200).await;
+    members.kill(0);
+    sleep(Duration::from_secs(20)).await;
+    let done = load.told().done.load(Ordering::Acquire);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(load.told().done.load(Ordering::Acquire), done, "nothing can be acknowledged");
+    assert!(load.told().not_done.load(Ordering::Acquire) > 0);
+    members.restart(0);
+    eprintln!("service resumed {:?} after the servers came back", load.goes_on(1).await);
+    load.goes_on(200).await;
+    load.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_cut_in_the_middle_of_commits() {
+    let Some(mut members) = Members::unmade(1) else { return };
+    let proxy = Proxy::start(members.hosts()[0].clone()).await;
+    // Under the proxy's name, so that there is no way around it.
+    let hosts = [proxy.host.clone()];
+    members.make(&hosts).await;
+    let load = Load::start(&Members::uri(&hosts), 2, 24).await;
+    load.goes_on(100).await;
+    proxy.lose_commits(3);
+    load.goes_on(300).await;
+    assert!(proxy.lost() > 0, "answers were lost");
+    // Nor can it be asked again: the outcome stays unknown until the deadline.
+    for _ in 0..3 {
+        proxy.lose_commits(1);
+        while load.told().done.load(Ordering::Acquire) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+        proxy.cut();
+        sleep(Duration::from_millis(2500)).await;
+        proxy.lose_commits(0);
+        proxy.restore();
+        eprintln!("service resumed {:?} after a cut", load.goes_on(1).await);
+        load.goes_on(100).await;
+    }
+    let told = load.told();
+    eprintln!("{} answers lost; {} outcomes unknown", proxy.lost(), told.unknown.load(Ordering::Acquire));
+    assert!(told.unknown.load(Ordering::Acquire) > 0);
+    load.settle().await;
+}

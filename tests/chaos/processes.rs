@@ -1,0 +1,119 @@
+//! Real nodes, killed in the middle of their transactions.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mongodb::bson::doc;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::{
+    members::Members,
+    replica_set,
+    support::{Account, TestApp},
+};
+
+/// Customers that keep each node busy.
+const BUSY: usize = 24;
+
+/// So often the first node is killed.
+const KILLS: usize = 5;
+
+fn settings(uri: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("store.kind", "mongodb".into()),
+        ("store.uri", uri.into()),
+        ("store.database", "shop".into()),
+        ("auth.jwt_secret", "a secret that all nodes of this test share".into()),
+        ("http.request_timeout", "8s".into()),
+    ]
+}
+
+async fn node(uri: &str) -> TestApp {
+    let settings = settings(uri);
+    TestApp::with(&settings.iter().map(|(key, value)| (*key, value.as_str())).collect::<Vec<_>>()).await
+}
+
+/// A customer who keeps putting things into the cart; `done` counts what was acknowledged.
+async fn shop(
+    app: Arc<tokio::sync::RwLock<TestApp>>,
+    who: Account,
+    product: String,
+    done: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) {
+    let mut quantity = 0;
+    while !stop.load(Ordering::Acquire) {
+        quantity = quantity % 900 + 1;
+        let call = app.read().await.update(&who, &product, quantity);
+        match call.attempt().await {
+            Ok(answer) if answer.status == 200 => {
+                done.fetch_add(1, Ordering::AcqRel);
+            }
+            Ok(answer) => {
+                assert_eq!(answer.status, 503, "{answer}");
+                sleep(Duration::from_millis(20)).await;
+            }
+            // The node is dead.
+            Err(_) => sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// The longest time in which `done` stood still, until `enough` has passed.
+async fn longest_pause(done: &AtomicU64, enough: Duration) -> Duration {
+    let began = Instant::now();
+    let (mut last, mut since, mut longest) = (done.load(Ordering::Acquire), Instant::now(), Duration::ZERO);
+    while began.elapsed() < enough {
+        sleep(Duration::from_millis(2)).await;
+        let now = done.load(Ordering::Acquire);
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        longest = longest.max(since.elapsed());
+    }
+    longest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_others_go_on_when_a_node_is_killed() {
+    let Some(members) = Members::start(1).await else { return };
+    let uri = Members::uri(members.hosts());
+    let (mut first, second) = (node(&uri).await, node(&uri).await);
+    // What souk does is to be enough by itself.
+    let server = replica_set::direct(&members.hosts()[0]).await.database("admin");
+    server.run_command(doc! { "setParameter": 1, "transactionLifetimeLimitSeconds": 60 }).await.unwrap();
+    first.expect_faults();
+    let admin = first.admin().await;
+    let product = first.product(&admin, &json!(4.5), 1_000_000).await;
+    let (done, stop) = ([Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))], Arc::new(AtomicBool::new(false)));
+    let mut customers = Vec::new();
+    let apps = [first, second].map(|app| Arc::new(tokio::sync::RwLock::new(app)));
+    for (app, done) in apps.iter().zip(&done) {
+        for _ in 0..BUSY {
+            let who = app.read().await.customer().await;
+            app.read().await.add(&who, &product, 1).await.ok();
+            customers.push(tokio::spawn(shop(Arc::clone(app), who, product.clone(), Arc::clone(done), Arc::clone(&stop))));
+        }
+    }
+    let mut pauses = Vec::new();
+    for _ in 0..KILLS {
+        sleep(Duration::from_millis(1500)).await;
+        apps[0].write().await.kill_9().await;
+        pauses.push(longest_pause(&done[1], Duration::from_secs(6)).await);
+        apps[0].write().await.restart().await;
+    }
+    eprintln!("the longest pauses of the node that went on, after each kill -9: {pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause < Duration::from_secs(5)), "{pauses:?}");
+    assert!(pauses.iter().any(|pause| *pause > Duration::from_secs(1)), "none was killed inside a transaction: {pauses:?}");
+    stop.store(true, Ordering::Release);
+    for customer in customers {
+        customer.await.unwrap();
+    }
+    assert!(done.iter().all(|done| done.load(Ordering::Acquire) > 100));
+}

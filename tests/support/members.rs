@@ -1,0 +1,103 @@
+//! A replica set of the test's own, whose members it kills and starts again.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::replica_set::{initiate, primary};
+
+/// The replica set's name.
+const NAME: &str = "souk";
+
+/// Servers that end with this value.
+pub(crate) struct Members {
+    hosts: Vec<String>,
+    processes: Vec<Option<Child>>,
+    dir: TempDir,
+}
+
+impl Members {
+    /// `count` members with a primary. `None`, and a line that says so, when there is no mongod to test with; where every test has to
+    /// run, that is a failure.
+    pub(crate) async fn start(count: usize) -> Option<Self> {
+        let mut members = Self::unmade(count)?;
+        let hosts = members.hosts.clone();
+        members.make(&hosts).await;
+        Some(members)
+    }
+
+    /// The same, before they are made a replica set.
+    pub(crate) fn unmade(count: usize) -> Option<Self> {
+        if std::env::var_os("MONGOD").is_none() {
+            assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "MONGOD is not set; scripts/test sets it");
+            eprintln!("MONGOD is not set: a test with MongoDB servers of its own is left out");
+            return None;
+        }
+        let dir = match std::env::var_os("SOUK_TEST_DIR") {
+            Some(dir) => tempfile::tempdir_in(dir),
+            None => tempfile::tempdir(),
+        };
+        let ports: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let hosts = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
+        drop(ports);
+        let mut members = Self { hosts, processes: (0..count).map(|_| None).collect(), dir: dir.unwrap() };
+        (0..count).for_each(|place| members.restart(place));
+        Some(members)
+    }
+
+    /// Makes them a replica set, under the names `hosts`, by which they are found.
+    pub(crate) async fn make(&mut self, hosts: &[String]) {
+        initiate(NAME, hosts).await;
+    }
+
+    pub(crate) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// A connection string.
+    pub(crate) fn uri(hosts: &[String]) -> String {
+        format!("mongodb://{}/?replicaSet={NAME}", hosts.join(","))
+    }
+
+    /// The place of the primary.
+    pub(crate) async fn primary(&self) -> usize {
+        loop {
+            if let Some(place) = primary(&self.hosts).await {
+                return place;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self, place: usize) {
+        let mut process = self.processes[place].take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Starts one again on its own data.
+    pub(crate) fn restart(&mut self, place: usize) {
+        let data = self.dir.path().join(place.to_string());
+        std::fs::create_dir_all(&data).unwrap();
+        let port = self.hosts[place].rsplit(':').next().unwrap();
+        let mut command = Command::new(std::env::var_os("MONGOD").unwrap());
+        command.args(["--replSet", NAME, "--port", port, "--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25"]);
+        command.arg("--dbpath").arg(&data).arg("--logpath").arg(data.join("log")).arg("--logappend");
+        command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.processes[place] = Some(command.spawn().unwrap());
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        for process in self.processes.iter_mut().flatten() {
+            drop(process.kill());
+            drop(process.wait());
+        }
+    }
+}
