@@ -7,6 +7,8 @@ mod cluster;
 mod members;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
+#[path = "../support/shared_set.rs"]
+mod shared_set;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
 mod support;

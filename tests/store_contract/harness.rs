@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     fixtures::{LOW_STOCK, euro},
-    replica_set,
+    shared_set,
 };
 
 /// A place for one store, empty at first, which is thrown away with the harness.
@@ -57,7 +57,7 @@ pub(crate) struct Mongo {
 impl Mongo {
     /// `None` when there is no replica set to test with.
     pub(crate) async fn new() -> Option<Self> {
-        let uri = replica_set::shared().await?;
+        let uri = shared_set::uri().await?;
         let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
         Some(Self { client, uri, database: format!("souk_test_{}", EventId::new().as_uuid().simple()) })
     }

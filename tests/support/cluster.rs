@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use mongodb::{Client, Database};
 use souk::domain::ids::EventId;
 
-use super::{replica_set, support::TestApp};
+use super::{shared_set, support::TestApp};
 
 /// Nodes that share a fresh database.
 pub(crate) struct Cluster {
@@ -15,7 +15,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Two nodes on the test script's replica set; `None` when there is none.
     pub(crate) async fn shared() -> Option<Self> {
-        Some(Self::on(&replica_set::shared().await?, &[]).await)
+        Some(Self::on(&shared_set::uri().await?, &[]).await)
     }
 
     /// Two nodes on this replica set, with these settings besides the usual ones.

@@ -1,33 +1,15 @@
 //! Replica sets for tests: the one that the test script has started, and ones of a test's own.
 
-use std::{sync::OnceLock, time::Duration};
+use std::time::Duration;
 
 use mongodb::{
     Client,
     bson::{Document, doc},
     options::ClientOptions,
 };
-use tokio::sync::OnceCell;
 
 /// Nothing takes as long, on any machine: what is not there by then will never be.
 const NEVER: Duration = Duration::from_secs(60);
-
-/// The connection string of the replica set that the test script has started, made one if it is not yet. `None`, and a line that says
-/// so, when there is none to test with; where every test has to run, that is a failure.
-pub(crate) async fn shared() -> Option<String> {
-    static SAID: OnceLock<()> = OnceLock::new();
-    let Ok(uri) = std::env::var("SOUK_TEST_MONGO_URI") else {
-        assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "SOUK_TEST_MONGO_URI is not set; scripts/test sets it");
-        SAID.get_or_init(|| eprintln!("SOUK_TEST_MONGO_URI is not set: the MongoDB cases are left out"));
-        return None;
-    };
-    static MADE: OnceCell<()> = OnceCell::const_new();
-    let options = ClientOptions::parse(&uri).await.unwrap();
-    let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
-    let name = options.repl_set_name.expect("SOUK_TEST_MONGO_URI has no replicaSet");
-    MADE.get_or_init(|| initiate(&name, &hosts)).await;
-    Some(uri)
-}
 
 /// A client of one server, whatever it is.
 pub(crate) async fn direct(host: &str) -> Client {
