@@ -5,6 +5,7 @@ mod cli;
 mod feed;
 mod http;
 mod people;
+mod progress;
 mod raw;
 pub(crate) mod tokens;
 mod wares;
@@ -15,8 +16,9 @@ pub(crate) use self::{
     app::TestApp,
     cli::Cli,
     feed::{Event, Feed, gap_free},
-    http::{Answer, Call},
+    http::{Answer, Call, one_change, statuses},
     people::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
+    progress::Progress,
 };
 
 /// A number that no other call in this process gets.
