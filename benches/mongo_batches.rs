@@ -46,7 +46,7 @@ async fn measure() {
         Arc::new(store.await.unwrap())
     };
     let stores = [open().await, open().await];
-    warm_up(&*stores[0]).await;
+    warm_up(&stores[0]).await;
     report("one node, carts with events", carts(&stores[..1], true).await);
     report("one node, carts without events", carts(&stores[..1], false).await);
     report("two nodes, carts with events", carts(&stores, true).await);

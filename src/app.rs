@@ -12,7 +12,7 @@ use actix_web::dev::ServerHandle;
 use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{net::TcpSocket, sync::watch, task::JoinHandle};
 
 use crate::{
     actors::{
@@ -204,6 +204,7 @@ impl Node {
                 request_timeout: settings.http.request_timeout,
                 trusted_proxies: settings.http.trusted_proxies.clone(),
                 public_read: settings.catalog.public_read,
+                login_limit: settings.limits.login,
             },
             limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
             metrics: Metrics::new(),
@@ -280,6 +281,18 @@ fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
     std::fs::rename(draft, path)
 }
 
+/// Connections that the system takes in before they are accepted. The standard library asks for 128: of a burst beyond that, each
+/// connection waits for seconds before it is tried again.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // So that a restart need not wait for connections that have just ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
 /// A node with its network side, ready to run.
 pub struct Application {
     node: Node,
@@ -298,8 +311,8 @@ impl Application {
     /// One line that says what to do.
     pub async fn build(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Self> {
         let bind = settings.http.bind;
-        let listener = TcpListener::bind(bind)
-            .with_context(|| format!("http.bind: {bind} cannot be used; is another program listening there?"))?;
+        let listener =
+            listen(bind).with_context(|| format!("http.bind: {bind} cannot be used; is another program listening there?"))?;
         let address = listener.local_addr()?;
         let node = node_on(&listener, settings, drivers).await?;
         let first_admin = ensure_admin(&node, settings).await?;

@@ -176,7 +176,8 @@ impl Error {
 impl From<Faults> for Error {
     fn from(faults: Faults) -> Self {
         let faults = faults.into_vec();
-        let detail = faults.iter().map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; ");
+        let told = faults.iter().take(5).map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; ");
+        let detail = if faults.len() > 5 { format!("{told}; and more, see errors") } else { told };
         Self { faults, ..Self::new(Code::ValidationFailed, detail) }
     }
 }

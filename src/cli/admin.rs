@@ -24,6 +24,13 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
     };
     in_system(async |drivers| {
         let node = Node::start(settings, &drivers).await?;
+        if password.is_some() && node.bootstrap.store.user_by_email(&email).await?.is_some() {
+            node.stop().await;
+            anyhow::bail!(
+                "{} has an account, whose password only its owner can change; leave --password-stdin out",
+                email.as_str()
+            );
+        }
         let made = node.bootstrap.create_or_promote_admin(email.clone(), password).await;
         node.stop().await;
         let email = email.as_str();

@@ -1,6 +1,10 @@
 //! Accounts and sessions: who may log in, and for how long a login lasts.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
 
 use super::{
     clock::Timestamp,
@@ -139,6 +143,16 @@ pub fn check_name(name: &str) -> Result<(), Faults> {
     let mut faults = Faults::none();
     faults.check_text("name", name, 1, 100);
     faults.or(())
+}
+
+/// Whom an address stands for, where callers are counted: one customer of an access provider has a whole IPv6 /64 to choose
+/// addresses from (RFC 6177).
+#[must_use]
+pub fn one_caller(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// An account.

@@ -148,6 +148,34 @@ fn check_word(faults: &mut Faults, field: &str, word: &str) {
     }
 }
 
+impl ProductPatch {
+    /// The facts of a new product, of which nothing is said but this.
+    ///
+    /// # Errors
+    /// A name or a price is missing.
+    pub fn into_new(self) -> Result<ProductFacts, Faults> {
+        let mut faults = Faults::none();
+        let (name, price) = (self.name.flatten(), self.price.flatten());
+        for (field, missing) in [("name", name.is_none()), ("price", price.is_none())] {
+            if missing {
+                faults.add(field, "required", format!("{field} is required for a new product"));
+            }
+        }
+        let (Some(name), Some(price)) = (name, price) else { return Err(faults) };
+        let attributes = self.attributes.flatten().unwrap_or_default();
+        Ok(ProductFacts {
+            sku: self.sku.flatten(),
+            name,
+            description: self.description.flatten().unwrap_or_default(),
+            price,
+            category: self.category.flatten(),
+            tags: self.tags.flatten().unwrap_or_default(),
+            image_url: self.image_url.flatten(),
+            attributes: attributes.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+        })
+    }
+}
+
 impl Product {
     /// A new product, version 1.
     #[must_use]
@@ -268,6 +296,16 @@ mod tests {
         let product = Product::new(ProductId::new(), facts(), Timestamp::default());
         let patch = ProductPatch { name: Some(None), price: Some(None), ..ProductPatch::default() };
         let faults = product.patched(patch).unwrap_err().into_vec();
+        assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
+    }
+
+    #[test]
+    fn a_new_product_needs_a_name_and_a_price() {
+        let price = Some(Some(facts().price));
+        let new = ProductPatch { name: Some(Some("Cup".into())), price, category: Some(None), ..ProductPatch::default() };
+        let made = new.clone().into_new().unwrap();
+        assert_eq!((made.name.as_str(), made.category, made.tags.len()), ("Cup", None, 0));
+        let faults = ProductPatch { name: Some(None), price: None, ..new }.into_new().unwrap_err().into_vec();
         assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
     }
 

@@ -127,6 +127,10 @@ impl Sort {
 /// Whether some beginning of `word` is `typed` but for one letter changed, added, left out, or swapped with its neighbour
 /// (optimal string alignment distance of at most 1).
 fn begins_almost(word: &str, typed: &str) -> bool {
+    // One letter is four bytes at most, so longer ones cannot be what was meant.
+    if typed.len() > word.len() + 4 {
+        return false;
+    }
     let (word, typed): (Vec<char>, Vec<char>) = (word.chars().collect(), typed.chars().collect());
     let same = word.iter().zip(&typed).take_while(|(a, b)| a == b).count();
     let rest = |of: &[char], skip: usize| of.get((same + skip).min(of.len())..).unwrap_or_default().to_vec();

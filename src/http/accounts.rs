@@ -152,8 +152,8 @@ async fn register(request: HttpRequest, payload: web::Payload) -> Answer {
     let email = faults.take(Email::parse(&body.email));
     let password = faults.take(Password::parse("password", body.password));
     faults.take(check_name(&body.name));
-    let guest = guest(services, body.guest_token.as_deref(), &mut faults);
     let (Some(email), Some(password), true) = (email, password, faults.is_empty()) else { return Err(faults.into()) };
+    let guest = guest(services, body.guest_token.as_deref());
     let ticket = services.ticket();
     let message = Register {
         email,
@@ -176,9 +176,7 @@ async fn register(request: HttpRequest, payload: web::Payload) -> Answer {
 async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
     let body = receive::json::<LoginRequest>(&request, payload).await?.value;
-    let mut faults = Faults::none();
-    let guest = guest(services, body.guest_token.as_deref(), &mut faults);
-    faults.or(())?;
+    let guest = guest(services, body.guest_token.as_deref());
     let ticket = services.ticket();
     let message = Login {
         email: Email::parse(&body.email).ok(),
@@ -186,7 +184,7 @@ async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
         address: services.address(&request),
         ticket: ticket.clone(),
     };
-    let login = ask(&services.accounts, message, &ticket).await?;
+    let login = ask(&services.accounts, message, &ticket).await.map_err(|error| services.login_refused(&request, error))?;
     session(&request, services, StatusCode::OK, login, guest).await
 }
 
@@ -260,6 +258,7 @@ async fn me(request: HttpRequest) -> Answer {
     (status = 204),
     (status = 401, body = ProblemDetails, description = "`invalid_credentials`: the current password is wrong"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+    (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
 async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
@@ -275,7 +274,7 @@ async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
         ticket: ticket.clone(),
         trace: receive::trace(request.headers()),
     };
-    ask(&services.accounts, message, &ticket).await?;
+    ask(&services.accounts, message, &ticket).await.map_err(|error| services.login_refused(&request, error))?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -285,9 +284,9 @@ async fn jwks(request: HttpRequest) -> Answer {
     answer::json(StatusCode::OK, Services::of(&request)?.tokens.jwks())
 }
 
-/// The guest whose cart shall be taken over. Looked at before anything is done, so that a bad token changes nothing.
-fn guest(services: &Services, token: Option<&str>, faults: &mut Faults) -> Option<UserId> {
-    faults.take(guest_of(services, token?))
+/// The guest whose cart shall be taken over. A token that is not good, or not any more, keeps nobody from logging in.
+fn guest(services: &Services, token: Option<&str>) -> Option<UserId> {
+    guest_of(services, token?).ok()
 }
 
 async fn session(

@@ -8,7 +8,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
     http::{
-        StatusCode,
+        Method, StatusCode,
         header::{self, HeaderName, HeaderValue},
     },
     middleware::Next,
@@ -21,13 +21,16 @@ use super::{
     problem::{self, Problem},
     services::{RateLimited, Services},
 };
-use crate::{domain::ids::EventId, error::Error};
+use crate::{
+    domain::ids::EventId,
+    error::{Code, Error},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Wraps every route.
+/// Wraps everything.
 pub(crate) async fn wrap(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -35,20 +38,29 @@ pub(crate) async fn wrap(
     let began = Instant::now();
     let id = request_id(&request);
     let services = request.app_data::<web::Data<Arc<Services>>>().map(|data| Arc::clone(data));
-    let mut response = match services.as_ref().and_then(|services| too_often(services, &request)) {
-        Some(limited) => {
-            let error = Error::from(&limited);
-            request.extensions_mut().insert(limited);
-            request.error_response(Problem(error))
-        }
-        None => answer(request, next, &id).await?,
-    };
+    let mut response = answer(request, next, &id).await?;
     finish(&mut response, &id);
     let response = with_problem(response, &id);
     if let Some(services) = services {
         services.metrics.request(response.request(), response.status(), began.elapsed());
     }
     Ok(response)
+}
+
+/// Wraps the routes, inside what adds the headers without which a browser would not show a refusal to its page.
+pub(crate) async fn limit(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, ActixError> {
+    let services = request.app_data::<web::Data<Arc<Services>>>().map(|data| Arc::clone(data));
+    match services.and_then(|services| too_often(&services, &request)) {
+        Some(limited) => {
+            let error = Error::from(&limited);
+            request.extensions_mut().insert(limited);
+            Ok(request.error_response(Problem(error)))
+        }
+        None => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
+    }
 }
 
 /// Answers errors of inner layers too, and survives a route that panics.
@@ -119,7 +131,13 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: &HeaderValue) -> Service
         // A route that speaks for itself, like /readyz.
         return response;
     }
-    let error = error.unwrap_or_else(|| problem::of_status(status));
+    let error = error.unwrap_or_else(|| match (response.request().method(), status) {
+        // A browser's question whether it may ask.
+        (&Method::OPTIONS, StatusCode::BAD_REQUEST) => {
+            Error::new(Code::Forbidden, "This origin, method or header is not among those allowed.")
+        }
+        _ => problem::of_status(status),
+    });
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(request_id = ?id, path = response.request().path(), "a request was answered with an internal error");
     }

@@ -4,9 +4,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream;
-use tokio::sync::{
-    broadcast::{Receiver, error::RecvError},
-    watch,
+use tokio::{
+    sync::{
+        broadcast::{Receiver, error::RecvError},
+        watch,
+    },
+    time::{Instant, Interval},
 };
 
 use super::{answer::Answer, problem::ProblemDetails, services::Caller, services::Services};
@@ -35,24 +38,29 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     ("Last-Event-ID" = Option<String>, Header, description = "The last event received"),
 ), responses(
     (status = 200, content_type = "text/event-stream", body = String),
-    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`: a token was sent, and is not good"),
+    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`: a token was sent, and is not good, or the catalog is not public"),
 ))]
 async fn feed(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let has_token = request.headers().contains_key(actix_web::http::header::AUTHORIZATION);
     let caller = has_token.then(|| services.caller(&request)).transpose()?;
+    if caller.is_none() {
+        // Events of the catalog say what the catalog says.
+        services.reader(&request)?;
+    }
     // Listen first, then look where the feed stands: what happens in between is seen twice and told once.
     let live = services.feed.listen();
     let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
     let position = match last {
-        None => services.store.last_position().await?,
+        None => services.in_time(services.store.last_position()).await?,
         Some(id) => match id.parse::<EventId>() {
-            Ok(id) => services.store.event_position(id).await?.unwrap_or(0),
+            Ok(id) => services.in_time(services.store.event_position(id)).await?.unwrap_or(0),
             Err(_) => 0,
         },
     };
+    let clock = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     let (services, stopping) = (Arc::clone(services), services.stopping.clone());
-    let listener = Listener { services, caller, live, position, behind: true, ready: VecDeque::new(), stopping };
+    let listener = Listener { services, caller, live, position, behind: true, ready: VecDeque::new(), stopping, clock };
     let greeting = stream::once(async { Ok(web::Bytes::from_static(b": souk\n\n")) });
     let events = stream::unfold(listener, async |mut listener| listener.next().await.map(|text| (Ok(text), listener)));
     let body = futures_util::StreamExt::chain(greeting, events);
@@ -74,6 +82,7 @@ struct Listener {
     behind: bool,
     ready: VecDeque<web::Bytes>,
     stopping: watch::Receiver<bool>,
+    clock: Interval,
 }
 
 impl Listener {
@@ -88,16 +97,19 @@ impl Listener {
                 continue;
             }
             tokio::select! {
+                // The clock first: a feed that is never quiet must not outlive its token.
+                biased;
+                _ = self.clock.tick() => {
+                    return (!self.is_over()).then(|| web::Bytes::from_static(b": alive\n\n"));
+                }
                 batch = self.live.recv() => match batch {
+                    Ok(_) if self.is_over() => return None,
                     Ok(batch) => self.take(&batch),
                     Err(RecvError::Lagged(_)) => self.behind = true,
                     Err(RecvError::Closed) => return None,
                 },
                 // The node stops; whoever listens goes on at another one.
                 _ = self.stopping.changed() => return None,
-                () = tokio::time::sleep(KEEP_ALIVE) => {
-                    return (!self.is_over()).then(|| web::Bytes::from_static(b": alive\n\n"));
-                }
             }
         }
     }

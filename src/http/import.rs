@@ -4,6 +4,7 @@ use actix::Addr;
 use actix_web::{HttpRequest, http::StatusCode, web};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::{
@@ -14,12 +15,13 @@ use super::{
     services::Services,
 };
 use crate::{
-    actors::catalog::CatalogActor,
-    error::Error,
+    actors::{ask::ask, catalog::CatalogActor, failure::failure},
+    error::{Code, Error},
     messages::{
-        catalog::{ImportLine, ImportLines, Imported, LineOutcome},
-        change::{Change, IdempotencyKey, Ticket, TraceParent},
+        catalog::{ImportLine, ImportLines, Imported, LineOutcome, RememberImport},
+        change::{Change, IdempotencyKey, Reply, Ticket, TraceParent},
     },
+    store::CommitError,
 };
 
 /// Lines that are applied together.
@@ -64,6 +66,12 @@ pub struct Importer {
     waiting: Vec<Line>,
     /// The request's key, of which each line gets one of its own.
     key: Option<IdempotencyKey>,
+    /// Of the lines so far, when there is a key: what tells this import from others.
+    digest: Sha256,
+    /// Whether lines are only read, as the import is a repeat.
+    only_read: bool,
+    /// Whether a line failed that another try may get through: then a repeat shall be that try.
+    unfinished: bool,
     trace: Option<TraceParent>,
     within: std::time::Duration,
     report: ImportReport,
@@ -73,7 +81,18 @@ impl Importer {
     /// An importer whose lines each have `within` to be applied.
     #[must_use]
     pub fn new(catalog: Addr<CatalogActor>, lines: Lines, within: std::time::Duration) -> Self {
-        Self { catalog, lines, waiting: Vec::new(), key: None, trace: None, within, report: ImportReport::default() }
+        Self {
+            catalog,
+            lines,
+            waiting: Vec::new(),
+            key: None,
+            digest: Sha256::new(),
+            only_read: false,
+            unfinished: false,
+            trace: None,
+            within,
+            report: ImportReport::default(),
+        }
     }
 
     /// Takes the next portion of the file, and applies what is complete.
@@ -96,44 +115,66 @@ impl Importer {
     /// # Errors
     /// As [`Importer::push`].
     pub async fn finish(mut self) -> Result<ImportReport, Error> {
-        self.waiting.extend(self.lines.finish()?);
-        self.apply().await?;
+        self.apply_rest().await?;
         Ok(self.report)
+    }
+
+    async fn apply_rest(&mut self) -> Result<(), Error> {
+        self.waiting.extend(self.lines.finish()?);
+        self.apply().await
     }
 
     async fn apply(&mut self) -> Result<(), Error> {
         let waiting = std::mem::take(&mut self.waiting);
-        let lines = waiting.into_iter().map(|line| self.message(line)).collect();
+        let lines: Vec<ImportLine> = waiting.into_iter().map(|line| self.message(line)).collect();
+        if self.only_read {
+            return Ok(());
+        }
         let outcomes = self.catalog.send(ImportLines { lines }).await.map_err(|_| Error::outcome_unknown())?;
         for outcome in outcomes {
-            self.count(outcome);
+            self.count(outcome)?;
         }
         Ok(())
     }
 
-    fn message(&self, line: Line) -> ImportLine {
+    fn message(&mut self, line: Line) -> ImportLine {
         let key = self.key.as_ref().map(|key| IdempotencyKey {
             // A space is in no client's key, so no line's key can be taken for one.
             key: format!("{} {}", key.key, line.number).into(),
             fingerprint: fingerprint("IMPORT", "", &line.bytes),
             ..key.clone()
         });
+        if let Some(key) = &key {
+            self.digest.update(line.number.to_be_bytes());
+            self.digest.update(key.fingerprint);
+        }
         let change = Change { key, if_match: None, ticket: Ticket::new(self.within), trace: self.trace.clone() };
         ImportLine { number: line.number, row: line.row, change }
     }
 
-    fn count(&mut self, outcome: LineOutcome) {
+    /// What tells this import from others, when all of it was read.
+    fn fingerprint(&self, request: &HttpRequest) -> [u8; 32] {
+        let lines = self.digest.clone().chain_update(self.lines.header().join(",")).finalize();
+        fingerprint(request.method().as_str(), request.path(), &lines)
+    }
+
+    fn count(&mut self, outcome: LineOutcome) -> Result<(), Error> {
         match outcome.result {
+            // Another import with this key has begun, and was broken off.
+            Err(error) if error.code == Code::IdempotencyKeyReused => return Err(error),
             Ok(Imported::Created) => self.report.created += 1,
             Ok(Imported::Updated) => self.report.updated += 1,
             Err(error) => {
                 self.report.failed += 1;
+                let passing = [Code::Overloaded, Code::StoreUnavailable, Code::OutcomeUnknown, Code::Internal];
+                self.unfinished |= passing.contains(&error.code);
                 if self.report.errors.len() < MAX_ERRORS {
                     let (code, message) = (error.code.as_str().to_owned(), error.detail.into_owned());
                     self.report.errors.push(LineError { line: outcome.number, code, message });
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -141,7 +182,7 @@ impl Importer {
 ///
 /// A line whose `sku` is known updates that product; others make a new one. `stock` sets `on_hand`. Each line succeeds or fails
 /// alone, and what was applied stays when the upload breaks off. In CSV, line 1 names the columns, tags are joined by `|`, and
-/// attributes are JSON. With an `Idempotency-Key`, lines that were applied before are not applied again.
+/// attributes are JSON. With an `Idempotency-Key`, lines that were applied before the upload broke off are not applied again.
 #[utoipa::path(post, path = "/api/products/import", tag = "Products", security(("bearer" = [])),
 request_body(content = String, content_type = "application/x-ndjson", description = "Or `text/csv`; streamed, of any size"), params(
     ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
@@ -149,6 +190,7 @@ request_body(content = String, content_type = "application/x-ndjson", descriptio
     (status = 200, body = ImportReport),
     (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
     (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`: the CSV header; `idempotency_key_reused`"),
 ))]
 async fn import(request: HttpRequest, mut payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
@@ -160,10 +202,36 @@ async fn import(request: HttpRequest, mut payload: web::Payload) -> Answer {
     let options = &services.options;
     let lines = Lines::new(format, options.currency, options.max_body);
     let mut importer = Importer::new(services.catalog.clone(), lines, options.request_timeout);
-    importer.key = idempotency_key(&request, &caller, 200, &[])?;
+    let key = idempotency_key(&request, &caller, 200, &[])?;
+    let first = match &key {
+        Some(key) => services.store.remembered(key).await?,
+        None => None,
+    };
+    (importer.key, importer.only_read) = (key.clone(), first.is_some());
     importer.trace = receive::trace(request.headers());
     while let Some(chunk) = tokio::time::timeout(options.request_timeout, payload.next()).await.map_err(|_| too_slow())? {
         importer.push(&chunk.map_err(|_| broken_off())?).await?;
     }
-    answer::json(StatusCode::OK, &importer.finish().await?)
+    importer.apply_rest().await?;
+    let Some(key) = key.filter(|_| !importer.unfinished) else { return answer::json(StatusCode::OK, &importer.report) };
+    let key = IdempotencyKey { fingerprint: importer.fingerprint(&request), ..key };
+    match first {
+        Some((fingerprint, first)) if fingerprint == key.fingerprint => Ok(answer::replayed(first)),
+        Some(_) => Err(failure(CommitError::KeyReused).into()),
+        None => remember(services, importer, key).await,
+    }
+}
+
+/// Has the answer remembered under the import's key, and gives it.
+async fn remember(services: &Services, importer: Importer, key: IdempotencyKey) -> Answer {
+    let body = web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
+    let ticket = services.ticket();
+    let change = Change { key: Some(key), if_match: None, ticket: ticket.clone(), trace: importer.trace };
+    match ask(&services.catalog, RememberImport { body: body.clone(), change }, &ticket).await {
+        Ok(Reply::Done(())) => Ok(answer::rendered(StatusCode::OK, body).finish()),
+        Ok(Reply::Replayed(first)) => Ok(answer::replayed(first)),
+        Err(error) if error.code == Code::IdempotencyKeyReused => Err(error.into()),
+        // The lines are applied, whatever it was.
+        Err(_) => Err(Error::outcome_unknown().into()),
+    }
 }

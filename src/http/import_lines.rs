@@ -1,8 +1,8 @@
 //! Reading imports piece by piece: NDJSON or CSV in any portions, out come lines with their numbers.
 
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::{Value, value::RawValue};
 
-use super::{product_requests::ProductRequest, receive};
+use super::product_requests::import_row;
 use crate::{
     domain::money::Currency,
     error::{Code, Error},
@@ -34,9 +34,9 @@ pub struct Lines {
     currency: Currency,
     max_line: usize,
     buffer: Vec<u8>,
-    /// How much of the buffer was looked at already, and whether that ends inside quotes.
+    /// How much of the buffer was looked at already, and where that ends.
     scanned: usize,
-    quoted: bool,
+    quotes: Quotes,
     /// A line that is too long is skipped to its end.
     skipping: bool,
     number: u64,
@@ -53,7 +53,7 @@ impl Lines {
             max_line,
             buffer: Vec::new(),
             scanned: 0,
-            quoted: false,
+            quotes: Quotes::Start,
             skipping: false,
             number: 1,
             header: None,
@@ -66,12 +66,14 @@ impl Lines {
     /// The CSV header is not one.
     pub fn push(&mut self, portion: &[u8]) -> Result<Vec<Line>, Error> {
         self.buffer.extend_from_slice(portion);
-        let mut lines = Vec::new();
+        let (mut lines, mut start) = (Vec::new(), 0);
         while let Some(end) = self.find_end() {
-            let record: Vec<u8> = self.buffer.drain(..=end).collect();
-            self.scanned = 0;
+            let record = self.buffer.get(start..=end).unwrap_or_default().to_vec();
+            start = end + 1;
             lines.extend(self.complete(record)?);
         }
+        self.buffer.drain(..start);
+        self.scanned -= start;
         if self.buffer.len() > self.max_line && !self.skipping {
             self.skipping = true;
             lines.push(self.too_long());
@@ -92,17 +94,31 @@ impl Lines {
     /// The CSV header is not one.
     pub fn finish(&mut self) -> Result<Option<Line>, Error> {
         let rest = std::mem::take(&mut self.buffer);
+        if self.quotes == Quotes::Inside {
+            let open = |place| Error::fault(place, "invalid", "a quote is opened here and never closed");
+            return match self.header {
+                None => Err(open("header")),
+                Some(_) => Ok(Some(Line { number: self.number, bytes: rest, row: Err(open("line")) })),
+            };
+        }
         if rest.is_empty() { Ok(None) } else { self.complete(rest) }
     }
 
-    /// Where the next line ends. In CSV a line break between quotes is part of a field; since a quote inside quotes is doubled
-    /// (RFC 4180, section 2.7), the number of quotes so far tells.
+    /// The names of a CSV file's columns, once they were read.
+    #[must_use]
+    pub fn header(&self) -> &[String] {
+        self.header.as_deref().unwrap_or_default()
+    }
+
+    /// Where the next line ends. In CSV a line break between quotes is part of a field.
     fn find_end(&mut self) -> Option<usize> {
         for (index, byte) in self.buffer.iter().enumerate().skip(self.scanned) {
-            match byte {
-                b'"' if self.format == Format::Csv => self.quoted = !self.quoted,
-                b'\n' if !self.quoted => return Some(index),
-                _ => {}
+            if self.format == Format::Csv {
+                self.quotes = self.quotes.after(*byte);
+            }
+            if *byte == b'\n' && self.quotes != Quotes::Inside {
+                self.scanned = index + 1;
+                return Some(index);
             }
         }
         self.scanned = self.buffer.len();
@@ -118,19 +134,14 @@ impl Lines {
         if record.len() > self.max_line {
             return Ok(Some(Line { number, ..self.too_long() }));
         }
-        let row = match self.format {
-            Format::Ndjson => {
-                receive::parse::<ProductRequest>(&record, &[]).and_then(|request| request.parse_line(self.currency))
-            }
-            Format::Csv => {
-                let fields = csv_fields(&record)?;
-                match &self.header {
-                    None => {
-                        self.header = Some(csv_header(fields)?);
-                        return Ok(None);
-                    }
-                    Some(header) => csv_row(header, fields, self.currency),
-                }
+        // Some programs put a byte order mark before everything.
+        let text = record.strip_prefix(b"\xef\xbb\xbf").filter(|_| number == 1).unwrap_or(&record);
+        let row = match (self.format, &self.header) {
+            (Format::Ndjson, _) => import_row(text, self.currency),
+            (Format::Csv, Some(header)) => csv_fields(text).and_then(|fields| csv_row(header, fields, self.currency)),
+            (Format::Csv, None) => {
+                self.header = Some(csv_header(csv_fields(text)?)?);
+                return Ok(None);
             }
         };
         Ok(Some(Line { number, bytes: record, row }))
@@ -145,51 +156,71 @@ impl Lines {
 
 const COLUMNS: &[&str] = &["name", "description", "price", "stock", "sku", "category", "tags", "image_url", "attributes"];
 
-fn csv_fields(record: &[u8]) -> Result<Vec<String>, Error> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(record);
-    let mut fields = csv::StringRecord::new();
-    match reader.read_record(&mut fields) {
-        Ok(_) => Ok(fields.iter().map(str::to_owned).collect()),
-        Err(_) => Err(Error::fault("csv", "invalid", "The file is not UTF-8 text.")),
+/// Where in a CSV file a byte stands (RFC 4180, section 2): a quote opens a field only at its start, and one inside is doubled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    /// At the start of a field.
+    Start,
+    /// In a field, outside quotes.
+    Outside,
+    /// Between quotes.
+    Inside,
+    /// Behind a quote that ends a field, or is the first of two.
+    Behind,
+}
+
+impl Quotes {
+    const fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Start | Self::Behind, b'"') => Self::Inside,
+            (Self::Inside, b'"') => Self::Behind,
+            (Self::Inside, _) => Self::Inside,
+            (_, b',' | b'\n') => Self::Start,
+            _ => Self::Outside,
+        }
     }
 }
 
-fn csv_header(mut fields: Vec<String>) -> Result<Vec<String>, Error> {
-    if let Some(first) = fields.first_mut() {
-        // Spreadsheets put a byte order mark before the first name.
-        *first = first.trim_start_matches('\u{feff}').to_owned();
+fn csv_fields(record: &[u8]) -> Result<Vec<String>, Error> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(record);
+    let mut records = reader.records();
+    let fields = records.next().transpose().map_err(|_| Error::fault("line", "invalid", "the line is not UTF-8 text"))?;
+    if records.next().is_some() {
+        return Err(Error::fault("line", "invalid", "lines must end with LF or CR LF, not with CR alone"));
     }
-    let unknown: Vec<&String> = fields.iter().filter(|name| !COLUMNS.contains(&name.as_str())).collect();
-    if !unknown.is_empty() || !fields.iter().any(|name| name == "name") || !fields.iter().any(|name| name == "price") {
-        let message = format!("line 1 must name columns from {}; name and price are required", COLUMNS.join(", "));
+    Ok(fields.iter().flatten().map(str::to_owned).collect())
+}
+
+fn csv_header(fields: Vec<String>) -> Result<Vec<String>, Error> {
+    let has = |name: &str| fields.iter().any(|field| field == name);
+    let unknown = fields.iter().any(|name| !COLUMNS.contains(&name.as_str()));
+    if unknown || !(has("sku") || has("name") && has("price")) {
+        let message = format!("line 1 must name columns from {}; at least sku, or name and price", COLUMNS.join(", "));
         return Err(Error::fault("header", "invalid", message));
     }
     Ok(fields)
 }
 
-/// A record as the JSON object that it stands for. Empty fields are members that are not there.
+/// A record as the JSON object that it stands for. An empty field takes away what was said, and leaves stock as it is.
 fn csv_row(header: &[String], fields: Vec<String>, currency: Currency) -> Result<ImportRow, Error> {
     if fields.len() != header.len() {
         let message = format!("the line has {} fields; the header has {}", fields.len(), header.len());
         return Err(Error::fault("line", "invalid", message));
     }
-    let mut object: Map<String, Value> = Map::new();
     let mut members = Vec::new();
-    for (name, text) in header.iter().zip(fields).filter(|(_, text)| !text.is_empty()) {
-        match name.as_str() {
+    for (name, text) in header.iter().zip(fields) {
+        let value = match name.as_str() {
+            "stock" if text.is_empty() => continue,
+            "description" => Value::from(text).to_string(),
+            _ if text.is_empty() => "null".to_owned(),
             // Numbers and attributes are JSON already; as raw text a price keeps every digit.
-            "price" | "stock" | "attributes" => members.push((name, raw(name, text)?)),
-            "tags" => drop(object.insert(name.clone(), text.split('|').map(|tag| Value::from(tag.trim())).collect())),
-            _ => drop(object.insert(name.clone(), text.into())),
-        }
+            "price" | "stock" | "attributes" => raw(name, text)?.get().to_owned(),
+            "tags" => Value::from(text.split('|').map(str::trim).collect::<Vec<_>>()).to_string(),
+            _ => Value::from(text).to_string(),
+        };
+        members.push(format!("\"{name}\":{value}"));
     }
-    let mut json = Value::Object(object).to_string();
-    for (name, value) in members {
-        let comma = if json == "{}" { "" } else { "," };
-        json.truncate(json.len().saturating_sub(1));
-        json.push_str(&format!("{comma}\"{name}\":{value}}}"));
-    }
-    receive::parse::<ProductRequest>(json.as_bytes(), &[])?.parse_line(currency)
+    import_row(format!("{{{}}}", members.join(",")).as_bytes(), currency)
 }
 
 fn raw(name: &str, text: String) -> Result<Box<RawValue>, Error> {
@@ -213,7 +244,7 @@ mod tests {
 
     #[test]
     fn json_lines_come_whole_however_they_are_cut() {
-        let text = "{\"name\":\"A\",\"price\":1}\n\n  \n{\"name\":\"B\",\"price\":2.5,\"stock\":3}\r\nnope\n{\"name\":\"C\"}\n{\"name\":\"D\",\"price\":4}";
+        let text = "{\"name\":\"A\",\"price\":1}\n\n  \n{\"name\":\"B\",\"price\":2.5,\"stock\":3}\r\nnope\n{\"cost\":1}\n{\"name\":\"D\",\"price\":4}";
         for portion in [1, 2, 7, 1000] {
             let lines = read(Format::Ndjson, text, portion);
             assert_eq!(lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 4, 5, 6, 7]);
@@ -232,10 +263,11 @@ mod tests {
         for portion in [1, 3, 1000] {
             let lines = read(Format::Csv, text, portion);
             assert_eq!(lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 4, 5]);
-            let tea = lines[0].1.as_ref().unwrap();
-            assert_eq!((tea.facts.name.as_str(), tea.facts.price.minor(), tea.stock), ("Tea, \"green\"", 450, Some(7)));
-            assert_eq!((tea.facts.tags.len(), tea.facts.description.as_str()), (2, "two\nlines"));
-            assert!(tea.facts.attributes.contains_key("organic"));
+            let row = lines[0].1.clone().unwrap();
+            let tea = row.patch.into_new().unwrap();
+            assert_eq!((tea.name.as_str(), tea.price.minor(), row.stock), ("Tea, \"green\"", 450, Some(7)));
+            assert_eq!((tea.tags.len(), tea.description.as_str()), (2, "two\nlines"));
+            assert!(tea.attributes.contains_key("organic"));
             assert_eq!(lines[1].1.as_ref().unwrap_err().faults[0].field, "price");
             assert!(lines[2].1.is_ok());
         }
@@ -256,6 +288,35 @@ mod tests {
     fn a_header_must_name_known_columns() {
         let mut lines = Lines::new(Format::Csv, "USD".parse().unwrap(), 200);
         assert!(lines.push(b"name,prize\n").is_err());
+    }
+
+    #[test]
+    fn a_quote_inside_a_field_is_a_quote() {
+        let lines = read(Format::Csv, "sku,name,price\nA,Monitor 27\",100\nB,\"Cup \"\"big\"\"\",5\n", 1);
+        let names: Vec<_> = lines.into_iter().map(|(_, row)| row.unwrap().patch.name.flatten().unwrap()).collect();
+        assert_eq!(names, ["Monitor 27\"", "Cup \"big\""]);
+    }
+
+    #[test]
+    fn what_cannot_be_split_into_lines_is_told() {
+        let fault = |text: &str| read(Format::Csv, text, 100).pop().unwrap().1.unwrap_err().faults[0].field.clone();
+        assert_eq!(fault("sku,name,price\nA,\"never closed,1\nB,Cup,5\n"), "line");
+        assert_eq!(fault("sku,name,price\nD,Monitor,100\rE,Cup,5\n"), "line");
+        let mut lines = Lines::new(Format::Csv, "USD".parse().unwrap(), 200);
+        let read = lines.push(b"sku,name,price\nF,ok,1\nG,caf\xe9,100\nH,Cup,5\n").unwrap();
+        assert_eq!(read.iter().map(|line| line.row.is_ok()).collect::<Vec<_>>(), [true, false, true]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        assert!(read(Format::Ndjson, "\u{feff}{\"name\":\"A\",\"price\":1}\n", 1)[0].1.is_ok());
+    }
+
+    #[test]
+    fn columns_that_are_not_there_are_not_changed_and_empty_fields_take_away() {
+        let row = read(Format::Csv, "sku,price,category,stock\nA,2,,\n", 100).pop().unwrap().1.unwrap();
+        assert_eq!((row.sku(), row.stock), (Some("A"), None));
+        assert_eq!((row.patch.name, row.patch.category), (None, Some(None)));
     }
 
     #[test]

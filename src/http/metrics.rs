@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, http::StatusCode};
+use actix_web::{
+    HttpRequest,
+    http::{Method, StatusCode},
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -24,7 +27,7 @@ pub struct Metrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
-    method: String,
+    method: &'static str,
     route: String,
     status: u16,
 }
@@ -60,7 +63,7 @@ impl Metrics {
     /// Counts an answered request.
     pub(crate) fn request(&self, request: &HttpRequest, status: StatusCode, took: Duration) {
         let labels = RequestLabels {
-            method: request.method().as_str().to_owned(),
+            method: known(request.method()),
             // The pattern and not the path, so that strangers cannot make up labels.
             route: request.match_pattern().unwrap_or_default(),
             status: status.as_u16(),
@@ -97,6 +100,12 @@ pub(crate) struct Levels {
     pub(crate) batches: u64,
     /// Commits in them.
     pub(crate) commits: u64,
+}
+
+/// The method, when it is a common one: strangers can make up others.
+fn known(method: &Method) -> &'static str {
+    let common = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    common.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")
 }
 
 impl Default for Metrics {

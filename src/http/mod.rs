@@ -62,6 +62,7 @@ pub fn serve(listen: Listen, services: Arc<Services>) -> std::io::Result<Server>
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(Arc::clone(&services)))
+            .wrap(from_fn(envelope::limit))
             .wrap(Condition::new(!allowed_origins.is_empty(), cors(&allowed_origins)))
             .wrap(from_fn(envelope::wrap))
             .wrap(from_fn(head::wrap))

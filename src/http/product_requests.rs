@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::receive;
 use crate::{
     domain::{
         money::{Currency, Money, MoneyError},
@@ -19,18 +20,15 @@ use crate::{
 /// Members of a fetched product that cannot be changed; they are ignored, so that what was fetched can be sent back.
 pub(crate) const READ_ONLY: &[&str] = &["id", "currency", "stock", "version", "created_at", "updated_at"];
 
-/// A new product, or a line of an import.
+/// A new product.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ProductRequest {
     name: String,
-    /// Required but in an import.
-    #[schema(required, value_type = String)]
-    description: Option<String>,
+    description: String,
     #[schema(value_type = f64, example = 19.99)]
     price: Box<RawValue>,
-    /// The opening stock; in an import what `on_hand` is set to, when given.
-    #[schema(required, value_type = u64)]
-    stock: Option<u64>,
+    /// The opening stock.
+    stock: u64,
     sku: Option<String>,
     category: Option<String>,
     tags: Option<Vec<String>>,
@@ -104,38 +102,20 @@ fn money(text: &RawValue, currency: Currency, faults: &mut Faults) -> Money {
 }
 
 impl ProductRequest {
-    /// A new product, with its opening stock.
-    pub(crate) fn parse_new(self, currency: Currency) -> Result<(ProductFacts, u64), Error> {
+    /// What it says, with the opening stock.
+    pub(crate) fn parse(self, currency: Currency) -> Result<(ProductFacts, u64), Error> {
         let mut faults = Faults::none();
-        for (field, missing) in [("description", self.description.is_none()), ("stock", self.stock.is_none())] {
-            if missing {
-                faults.add(field, "required", format!("{field} is required"));
-            }
-        }
-        let stock = self.stock.unwrap_or_default();
-        let facts = self.facts(currency, &mut faults);
-        Ok(faults.or((facts, stock))?)
-    }
-
-    /// A line of an import.
-    pub(crate) fn parse_line(self, currency: Currency) -> Result<ImportRow, Error> {
-        let mut faults = Faults::none();
-        let stock = self.stock;
-        let facts = self.facts(currency, &mut faults);
-        Ok(faults.or(ImportRow { facts, stock })?)
-    }
-
-    fn facts(self, currency: Currency, faults: &mut Faults) -> ProductFacts {
-        ProductFacts {
+        let facts = ProductFacts {
             sku: self.sku,
             name: self.name,
-            description: self.description.unwrap_or_default(),
-            price: money(&self.price, currency, faults),
+            description: self.description,
+            price: money(&self.price, currency, &mut faults),
             category: self.category,
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
-        }
+        };
+        Ok(faults.or((facts, self.stock))?)
     }
 }
 
@@ -173,4 +153,19 @@ impl PatchProductRequest {
         };
         Ok(faults.or(patch)?)
     }
+}
+
+/// The one member that a line of an import has besides those of a patch.
+#[derive(Deserialize)]
+struct StockMember {
+    stock: Option<u64>,
+}
+
+/// Reads a line of an import: a patch, with what `on_hand` shall be.
+pub(crate) fn import_row(json: &[u8], currency: Currency) -> Result<ImportRow, Error> {
+    let patch = receive::parse::<PatchProductRequest>(json, &["stock"])?.parse(currency)?;
+    let stock = serde_json::from_slice::<StockMember>(json)
+        .map_err(|_| Error::fault("stock", "invalid", "stock must be a whole number, not below zero"))?
+        .stock;
+    Ok(ImportRow { patch, stock })
 }

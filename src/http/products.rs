@@ -128,11 +128,29 @@ async fn list(request: HttpRequest) -> Answer {
     answer::json(StatusCode::OK, &page)
 }
 
+/// Most words, and characters, that somebody may look for: each costs a look at every product.
+const MAX_WORDS: usize = 10;
+const MAX_TYPED: usize = 200;
+
+/// What somebody typed, in lower case.
+fn typed(params: &Params, faults: &mut Faults) -> String {
+    let q = params.get("q").unwrap_or_default();
+    if q.chars().count() > MAX_TYPED {
+        faults.add("q", "too_long", format!("q has more than {MAX_TYPED} characters"));
+    }
+    q.to_lowercase()
+}
+
 fn search(params: &Params, currency: Currency) -> Result<(Filter, Sort), Error> {
     let mut faults = Faults::none();
-    let words = |q: &str| q.to_lowercase().split_whitespace().map(str::to_owned).collect();
+    let mut words: Vec<String> = typed(params, &mut faults).split_whitespace().map(str::to_owned).collect();
+    words.sort_unstable();
+    words.dedup();
+    if words.len() > MAX_WORDS {
+        faults.add("q", "too_many", format!("q has {} words; at most {MAX_WORDS} are allowed", words.len()));
+    }
     let filter = Filter {
-        words: params.get("q").map(words).unwrap_or_default(),
+        words,
         category: params.get("category").map(str::to_owned),
         tag: params.get("tag").map(str::to_owned),
         min_price: params.price("min_price", currency, &mut faults),
@@ -188,7 +206,10 @@ async fn suggest(request: HttpRequest) -> Answer {
     services.reader(&request)?;
     services.freshen(&request).await?;
     let params = Params::of(&request);
-    let found = services.shelf.suggest(params.get("q").unwrap_or_default(), params.limit()? as usize);
+    let mut faults = Faults::none();
+    let typed = typed(&params, &mut faults);
+    faults.or(())?;
+    let found = services.shelf.suggest(typed.trim(), params.limit()? as usize);
     let suggestion =
         |view: &Arc<ProductView>| Suggestion { id: view.product.id.as_uuid(), name: view.product.facts.name.clone() };
     answer::json(StatusCode::OK, &Suggestions { items: found.iter().map(suggestion).collect() })
@@ -223,7 +244,7 @@ async fn create(request: HttpRequest, payload: web::Payload) -> Answer {
     let body = receive::json::<ProductRequest>(&request, payload).await?;
     let change = body.change(&request, &caller, 201)?;
     let ticket = change.ticket.clone();
-    let (facts, stock) = body.value.parse_new(services.options.currency)?;
+    let (facts, stock) = body.value.parse(services.options.currency)?;
     match ask(&services.catalog, CreateProduct { facts, stock, change }, &ticket).await? {
         Reply::Done(view) => {
             let created = answer::rendered(StatusCode::CREATED, view.body.clone()).etag(&view.etag);

@@ -16,6 +16,9 @@ use crate::{
     messages::change::{Change, IdempotencyKey, IfMatch, TraceParent},
 };
 
+/// Most unknown fields that are named.
+const MAX_UNKNOWN: usize = 50;
+
 /// Media types of JSON bodies.
 pub(crate) const JSON: &[&str] = &["application/json"];
 
@@ -55,6 +58,9 @@ pub(crate) async fn json_of<T: DeserializeOwned>(
 
 /// Checks the body's media type; parameters such as `charset=utf-8` are fine.
 pub(crate) fn check_type<'a>(request: &HttpRequest, types: &[&'a str]) -> Result<&'a str, Error> {
+    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(Error::new(Code::UnsupportedMediaType, "Send the body as it is, without a Content-Encoding."));
+    }
     let sent = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = sent.split(';').next().unwrap_or_default().trim();
     types.iter().find(|wanted| essence.eq_ignore_ascii_case(wanted)).copied().ok_or_else(|| {
@@ -97,6 +103,9 @@ pub(crate) fn broken_off() -> Error {
 
 /// Parses a JSON object strictly: every unknown field is named, but for those in `let_pass`.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
+    // The parser does not look into texts that nobody asks for.
+    std::str::from_utf8(bytes)
+        .map_err(|error| Error::new(Code::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}.")))?;
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
         // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
         return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
@@ -116,7 +125,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Res
         Err(error) => Err(error),
     };
     let mut faults = Faults::none();
-    for field in unknown.into_iter().filter(|field| !let_pass.contains(&field.as_str())) {
+    // A body of nothing else must not be answered by one many times its size.
+    for field in unknown.into_iter().take(MAX_UNKNOWN).filter(|field| !let_pass.contains(&field.as_str())) {
         let message = format!("{field} is not a field of this request");
         faults.add(field, "unknown_field", message);
     }
@@ -139,10 +149,12 @@ fn add_data_fault(faults: &mut Faults, error: &serde_path_to_error::Error<serde_
     let text = error.inner().to_string();
     let message = text.split(" at line ").next().unwrap_or(&text);
     let path = error.path().to_string();
-    // A missing field is reported at its parent; its name stands between backticks.
-    match message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        Some(name) => faults.add(name, "required", format!("{name} is required")),
-        None => faults.add(path.clone(), "invalid", format!("{path}: {message}")),
+    // A field that is missing, or there twice, is reported at its parent; its name stands between backticks.
+    let named = |what: &str| message.strip_prefix(what)?.strip_prefix(" field `")?.strip_suffix('`');
+    match (named("missing"), named("duplicate")) {
+        (Some(name), _) => faults.add(name, "required", format!("{name} is required")),
+        (_, Some(name)) => faults.add(name, "duplicate", format!("{name} is there more than once")),
+        _ => faults.add(path.clone(), "invalid", format!("{path}: {message}")),
     }
 }
 
@@ -268,6 +280,7 @@ mod tests {
         assert_eq!(fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1, ["nested.size"]);
         assert_eq!(fields(r#"["a", 1, null]"#), (Code::ValidationFailed, vec!["body".into()]));
         assert_eq!(fields("5").0, Code::ValidationFailed);
+        assert_eq!(fields(r#"{"name": "a", "price": 1, "name": "b"}"#).1, ["name"]);
     }
 
     #[test]
@@ -275,6 +288,8 @@ mod tests {
         for body in ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"] {
             assert_eq!(fields(body).0, Code::MalformedJson, "{body:.40}");
         }
+        let latin_1 = b"{\"name\": \"a\", \"price\": 1, \"pass\": \"\xe9\"}";
+        assert_eq!(parse::<Sample>(latin_1, &["pass"]).unwrap_err().code, Code::MalformedJson);
     }
 
     #[test]

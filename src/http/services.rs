@@ -1,9 +1,14 @@
 //! What the routes work with, and what a request brings along: its caller and its time.
 
-use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::Addr;
-use actix_web::{HttpRequest, http::header, web};
+use actix_web::{HttpMessage, HttpRequest, http::header, web};
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 use tokio::sync::watch;
 
@@ -18,7 +23,7 @@ use crate::{
     },
     config::IpNet,
     domain::{
-        account::Role,
+        account::{Role, one_caller},
         cart::Owner,
         clock::{Clock, Timestamp},
         ids::{SessionId, UserId},
@@ -26,7 +31,7 @@ use crate::{
     },
     error::{Code, Error},
     messages::change::Ticket,
-    store::{Store, writer::Writer},
+    store::{Store, Unavailable, writer::Writer},
 };
 
 /// Everything a route may need.
@@ -76,6 +81,8 @@ pub struct HttpOptions {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether anyone may read the catalog.
     pub public_read: bool,
+    /// Failed logins a minute on one account or from one address; told to whoever had too many.
+    pub login_limit: u32,
 }
 
 /// Who asks, as a good token tells.
@@ -134,7 +141,7 @@ impl RateLimits {
     /// # Errors
     /// There were too many.
     pub fn check_address(&self, address: IpAddr) -> Result<(), RateLimited> {
-        self.address.as_ref().map_or(Ok(()), |limit| limit.check(&address))
+        self.address.as_ref().map_or(Ok(()), |limit| limit.check(&one_caller(address)))
     }
 
     /// Counts a request of `user`.
@@ -203,10 +210,20 @@ impl Services {
         let caller = self.caller_of(token)?;
         self.limits.check_user(caller.user_id).map_err(|limited| {
             let error = Error::from(&limited);
-            actix_web::HttpMessage::extensions_mut(request).insert(limited);
+            request.extensions_mut().insert(limited);
             error
         })?;
         Ok(caller)
+    }
+
+    /// Has the headers of a rate limit sent along when `error` says that too many logins have failed.
+    pub fn login_refused(&self, request: &HttpRequest, error: Error) -> Error {
+        if let (Code::RateLimited, Some(wait)) = (error.code, error.retry_after) {
+            let policy = format!("\"login\";q={};w=60", self.options.login_limit);
+            let state = format!("\"login\";r=0;t={wait}");
+            request.extensions_mut().insert(RateLimited { policy, state, wait });
+        }
+        error
     }
 
     /// Whom a token belongs to.
@@ -263,25 +280,43 @@ impl Services {
         let directives = request.headers().get_all(header::CACHE_CONTROL).filter_map(|value| value.to_str().ok());
         let no_cache = directives.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
         match &self.follower {
-            Some(follower) if no_cache => Ok(follower.catch_up().await?),
+            Some(follower) if no_cache => self.in_time(follower.catch_up()).await,
             _ => Ok(()),
         }
     }
 
-    /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's.
+    /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's; the last proxy when it did not
+    /// say.
     #[must_use]
     pub fn address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
         if !self.is_proxy(peer) {
             return peer;
         }
-        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        let hops: Vec<IpAddr> = forwarded.flat_map(|list| list.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
-        hops.into_iter().rev().find(|hop| !self.is_proxy(*hop)).unwrap_or(peer)
+        let lists = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let hops: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
+        // Each proxy adds at the end whom it was asked by. What stands before the first that is no proxy, anyone can write.
+        let mut nearest = peer;
+        for hop in hops.into_iter().rev() {
+            let Some(address) = hop_address(hop) else { break };
+            nearest = address;
+            if !self.is_proxy(address) {
+                break;
+            }
+        }
+        nearest
     }
 
     fn is_proxy(&self, address: IpAddr) -> bool {
         self.options.trusted_proxies.iter().any(|net| net.contains(address))
+    }
+
+    /// A plain read of the store, within a request's time.
+    ///
+    /// # Errors
+    /// The store does not answer, or not in time.
+    pub async fn in_time<T>(&self, read: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Error> {
+        tokio::time::timeout(self.options.request_timeout, read).await.unwrap_or(Err(Unavailable)).map_err(Error::from)
     }
 
     /// Whether the node has begun to stop.
@@ -289,6 +324,12 @@ impl Services {
     pub fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
+}
+
+/// The address of a hop, with or without a port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
 }
 
 /// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1).

@@ -98,6 +98,16 @@ pub struct ImportLines {
     pub lines: Vec<ImportLine>,
 }
 
+/// Remembers what an import came to, for a repeat of the whole of it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<()>, Error>")]
+pub struct RememberImport {
+    /// The answer.
+    pub body: Bytes,
+    /// What goes with it.
+    pub change: Change,
+}
+
 /// One line of an import.
 #[derive(Debug, Clone)]
 pub struct ImportLine {
@@ -109,13 +119,21 @@ pub struct ImportLine {
     pub change: Change,
 }
 
-/// A product as an import gives it.
+/// A product as an import gives it. What it does not name, a product that is there keeps.
 #[derive(Debug, Clone)]
 pub struct ImportRow {
     /// What is said of it.
-    pub facts: ProductFacts,
+    pub patch: ProductPatch,
     /// What `on_hand` shall be; `None` leaves it.
     pub stock: Option<u64>,
+}
+
+impl ImportRow {
+    /// The article number that tells which product it is.
+    #[must_use]
+    pub fn sku(&self) -> Option<&str> {
+        self.patch.sku.as_ref()?.as_deref()
+    }
 }
 
 /// What became of an import's line.

@@ -175,7 +175,8 @@ impl<'a> Planner<'a> {
     }
 
     fn accept(&mut self, commit: &'a Commit, moves: Vec<(StockLevel, Option<Movement>)>) -> Result<Vec<ProductId>, Verdict> {
-        let stock_only = commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
+        // One without writes is there for what it remembers.
+        let stock_only = !commit.writes.is_empty() && commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
         let named: Vec<ProductId> = moves.iter().map(|(level, _)| level.product_id).collect();
         if stock_only && moves.iter().all(|(_, movement)| movement.is_none()) {
             // Nothing changes, so nothing is remembered and nobody is told.

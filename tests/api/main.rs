@@ -5,7 +5,23 @@
 #[expect(dead_code, reason = "the tests that need the rest follow")]
 mod support;
 
+mod accounts;
+mod bad_bodies;
+mod bad_values;
+mod conditional;
 mod crashes;
+mod events;
+mod hardening;
+mod idempotency;
+mod imports;
+mod limits;
 mod lost_answers;
 mod money;
 mod parallel;
+mod products;
+mod search;
+mod sessions;
+mod signatures;
+mod stock;
+mod tokens;
+mod transport;

@@ -1,22 +1,11 @@
 //! Many requests at once on one cart, one guest, one key.
 
-use std::{collections::BTreeSet, future::IntoFuture};
+use std::{collections::BTreeSet, future::IntoFuture, time::Duration};
 
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Account, Answer, TestApp};
-
-/// New customers, a few at a time: hashing passwords sheds what is too much for the machine.
-async fn customers(app: &TestApp, count: usize) -> Vec<Account> {
-    stream::iter(0..count).map(|_| app.customer()).buffered(8).collect().await
-}
-
-fn statuses(answers: &[Answer]) -> Vec<u16> {
-    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
-    statuses.sort_unstable();
-    statuses
-}
+use crate::support::{Answer, TestApp, one_change, statuses};
 
 #[tokio::test]
 async fn five_hundred_adds_to_one_cart_are_all_kept() {
@@ -82,7 +71,7 @@ async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
     let guest = app.guest().await;
     app.add(&guest, &tea, 3).await.ok();
     app.add(&guest, &cup, 4).await.ok();
-    let users = customers(&app, 50).await;
+    let users = app.customers(50).await;
     let answers = join_all(users.iter().map(|user| app.merge(user, &guest).into_future())).await;
     assert_eq!(statuses(&answers), [vec![200], vec![409; 49]].concat());
     let mut holders = 0;
@@ -145,16 +134,6 @@ async fn fifty_repeats_of_one_key_at_once_make_one_change() {
     assert_eq!(app.get(&path).await.ok()["version"], 2);
 }
 
-/// Asserts that one of the answers is the first and all others are this answer again.
-fn one_change(answers: Vec<Answer>, status: u16) {
-    let bodies: BTreeSet<String> = answers.iter().map(Answer::text).collect();
-    assert_eq!(bodies.len(), 1, "{bodies:#?}");
-    assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1);
-    for answer in answers {
-        answer.is(status);
-    }
-}
-
 #[tokio::test]
 async fn parallel_changes_of_stock_add_up() {
     let app = TestApp::start().await;
@@ -201,4 +180,17 @@ async fn one_address_and_one_sku_are_given_once() {
     let created = join_all((0..20).map(|_| app.post("/api/products", &cup).token(&admin).into_future())).await;
     assert_eq!(statuses(&created), [vec![201], vec![409; 19]].concat());
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
+}
+
+#[tokio::test]
+async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
+    let app = TestApp::start().await;
+    // While the process stands still, only the kernel's queue takes connections; one it has no room for is tried again seconds later.
+    app.signal("STOP");
+    let connected = tokio::time::timeout(Duration::from_secs(10), join_all((0..500).map(|_| app.connect()))).await;
+    app.signal("CONT");
+    for mut connection in connected.expect("500 connections at once") {
+        connection.send("GET /livez HTTP/1.1\r\nhost: souk\r\n\r\n").await;
+        assert_eq!(connection.answer().await.status, 200);
+    }
 }

@@ -1,9 +1,6 @@
 //! How a test gets a store of each kind.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use souk::{
@@ -15,11 +12,10 @@ use souk::{
     },
 };
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
 
 use crate::{
     fixtures::{LOW_STOCK, euro},
-    replica_set,
+    shared_set,
 };
 
 /// A place for one store, empty at first, which is thrown away with the harness.
@@ -59,20 +55,10 @@ pub(crate) struct Mongo {
 }
 
 impl Mongo {
-    /// `None`, and a line that says so, when there is no replica set to test with; where every test has to run, that is a failure.
+    /// `None` when there is no replica set to test with.
     pub(crate) async fn new() -> Option<Self> {
-        static SAID: OnceLock<()> = OnceLock::new();
-        let Ok(uri) = std::env::var("SOUK_TEST_MONGO_URI") else {
-            assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "SOUK_TEST_MONGO_URI is not set; scripts/test sets it");
-            SAID.get_or_init(|| eprintln!("SOUK_TEST_MONGO_URI is not set: the MongoDB cases are left out"));
-            return None;
-        };
-        static MADE: OnceCell<()> = OnceCell::const_new();
-        let options = mongodb::options::ClientOptions::parse(&uri).await.unwrap();
-        let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
-        let name = options.repl_set_name.clone().expect("SOUK_TEST_MONGO_URI has no replicaSet");
-        MADE.get_or_init(|| replica_set::initiate(&name, &hosts)).await;
-        let client = mongodb::Client::with_options(options).unwrap();
+        let uri = shared_set::uri().await?;
+        let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
         Some(Self { client, uri, database: format!("souk_test_{}", EventId::new().as_uuid().simple()) })
     }
 

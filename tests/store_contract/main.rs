@@ -10,6 +10,8 @@ mod fixtures;
 mod harness;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
+#[path = "../support/shared_set.rs"]
+mod shared_set;
 
 mod atomicity;
 mod idempotency;

@@ -116,9 +116,14 @@ impl TestApp {
 
     /// Sends it a signal: `TERM`, `KILL`.
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.process.as_ref().unwrap().child.id().to_string();
+        let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().child.id()
     }
 
     /// Ends it at once, as the kernel would.

@@ -1,6 +1,7 @@
 //! Requests and answers. Every answer is checked for what all answers have in common.
 
 use std::{
+    collections::BTreeSet,
     future::{Future, IntoFuture},
     panic::Location,
     pin::Pin,
@@ -188,5 +189,22 @@ impl Answer {
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} answered {}: {}", self.name, self.status, self.text())
+    }
+}
+
+/// The answers' status codes, in order.
+pub(crate) fn statuses(answers: &[Answer]) -> Vec<u16> {
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    statuses
+}
+
+/// Asserts that one of the answers is the first and all others are this answer again.
+pub(crate) fn one_change(answers: Vec<Answer>, status: u16) {
+    let bodies: BTreeSet<String> = answers.iter().map(Answer::text).collect();
+    assert_eq!(bodies.len(), 1, "{bodies:#?}");
+    assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1);
+    for answer in answers {
+        answer.is(status);
     }
 }

@@ -5,16 +5,20 @@ mod cli;
 mod feed;
 mod http;
 mod people;
+mod progress;
 mod raw;
+pub(crate) mod tokens;
 mod wares;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use self::{
     app::TestApp,
-    feed::{Event, gap_free},
-    http::{Answer, Call},
+    cli::Cli,
+    feed::{Event, Feed, gap_free},
+    http::{Answer, Call, one_change, statuses},
     people::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
+    progress::Progress,
 };
 
 /// A number that no other call in this process gets.

@@ -1,5 +1,6 @@
 //! Those who ask: the admin, customers and guests.
 
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{TestApp, unique};
@@ -51,6 +52,11 @@ impl TestApp {
     pub(crate) async fn customer(&self) -> Account {
         let body = json!({"email": new_email(), "password": PASSWORD, "name": "Ada"});
         Account::of(&self.post("/api/auth/register", &body).await.is(201).json())
+    }
+
+    /// New customers, a few at a time: hashing passwords sheds what is too much for the machine.
+    pub(crate) async fn customers(&self, count: usize) -> Vec<Account> {
+        stream::iter(0..count).map(|_| self.customer()).buffered(8).collect().await
     }
 
     /// A new guest, who has no address and no refresh token.

@@ -1,41 +1,64 @@
 //! Requests that no client library would send.
 
+use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 
 use super::TestApp;
 
 /// A connection on which bytes are sent as they are.
-pub(crate) struct Raw(TcpStream);
+pub(crate) struct Raw(BufReader<TcpStream>);
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(crate) struct RawAnswer {
+    pub(crate) status: u16,
+    /// Its head in lower case.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
 
 impl TestApp {
     pub(crate) async fn connect(&self) -> Raw {
-        Raw(TcpStream::connect(self.address()).await.unwrap())
+        Raw(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
     }
 }
 
 impl Raw {
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
-        self.0.flush().await.unwrap();
     }
 
-    /// Everything the server says until it closes the connection.
-    pub(crate) async fn rest(mut self) -> String {
-        let mut text = Vec::new();
-        // A connection that is reset while we still send has said what it had to say.
-        drop(self.0.read_to_end(&mut text).await);
-        String::from_utf8_lossy(&text).into_owned()
+    /// Sends until the server takes no more.
+    pub(crate) async fn send_while_wanted(&mut self, bytes: impl AsRef<[u8]>) {
+        drop(self.0.write_all(bytes.as_ref()).await);
     }
 
-    /// The next head, up to the empty line that ends it.
-    pub(crate) async fn head(&mut self) -> String {
+    /// The next answer.
+    pub(crate) async fn answer(&mut self) -> RawAnswer {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.0.read_u8().await.unwrap());
+            head.push(self.0.read_u8().await.expect("an answer"));
         }
-        String::from_utf8(head).unwrap()
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |text| text.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        RawAnswer { status, head, body }
+    }
+}
+
+impl RawAnswer {
+    /// Asserts a refusal.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{}", self.head);
+        assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
+        let problem: Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(problem["code"], code);
+        assert!(self.head.contains(&format!("x-request-id: {}", problem["request_id"].as_str().unwrap())), "{}", self.head);
     }
 }

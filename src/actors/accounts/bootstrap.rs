@@ -15,7 +15,7 @@ use crate::{
         clock::Clock,
         ids::UserId,
     },
-    error::Error,
+    error::{Code, Error},
     messages::events::Fact,
     store::{Commit, CommitError, Store, Write, writer::Writer},
 };
@@ -71,10 +71,15 @@ impl Bootstrap {
     /// Sees to it that there is an admin: the configured one, or else any.
     ///
     /// # Errors
-    /// The store does not take it.
+    /// The configured address is a customer's, or the store does not take it.
     pub async fn ensure_admin(&self, configured: Option<(Email, Password)>) -> Result<Option<FirstAdmin>, Error> {
         if let Some((email, password)) = configured {
-            self.create_or_promote_admin(email, Some(password)).await?;
+            match self.store.user_by_email(&email).await? {
+                // Whoever registered the address must not become an admin by that.
+                Some(user) if user.role != Role::Admin => return Err(taken(&email)),
+                Some(_) => {}
+                None => drop(self.create_or_promote_admin(email, Some(password)).await?),
+            }
             return Ok(None);
         }
         if self.store.has_admin().await? {
@@ -136,6 +141,13 @@ impl Bootstrap {
         let (id, created_at) = (UserId::new(), commit.at);
         Ok(User { id, email, name: "Administrator".into(), role: Role::Admin, password_hash, created_at, version: 1, events: 1 })
     }
+}
+
+fn taken(email: &Email) -> Error {
+    let email = email.as_str();
+    let detail =
+        format!("auth.admin_email: {email} has a customer's account; choose another address, or use `souk admin {email}`");
+    Error::new(Code::EmailTaken, detail)
 }
 
 fn random_password() -> Password {

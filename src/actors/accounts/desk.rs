@@ -91,6 +91,10 @@ impl Desk {
         match user {
             Some(user) if password.could_be_chosen() => {
                 let right = hasher.verify(password.clone(), user.password_hash.clone(), ticket.deadline()).await?;
+                if !right && !hasher.is_current(&user.password_hash) {
+                    // A hash from before the cost was raised is checked faster; that would tell that there is an account.
+                    hasher.verify_nothing(ticket.deadline()).await?;
+                }
                 Ok(right.then_some(user))
             }
             _ => hasher.verify_nothing(ticket.deadline()).await.map(|()| None),

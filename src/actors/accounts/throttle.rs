@@ -3,13 +3,12 @@
 //! Attempts under way count as failed until they are decided, so that guessing in parallel gains nothing. An attempt that would be
 //! one too many only because of others under way waits for them: ten people who log in at once behind one address are no attack.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
-use crate::domain::{account::Email, clock::Timestamp};
+use crate::domain::{
+    account::{Email, one_caller},
+    clock::Timestamp,
+};
 
 /// How long a failure counts.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -29,11 +28,7 @@ pub(super) enum Subject {
 impl Subject {
     /// What a login by `email` from `address` counts for.
     pub(super) fn of(email: Option<&Email>, address: IpAddr) -> Vec<Self> {
-        let origin = match address.to_canonical() {
-            // One customer of an access provider has a whole /64 to choose addresses from (RFC 6177).
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-            v4 @ IpAddr::V4(_) => v4,
-        };
+        let origin = one_caller(address);
         email.cloned().map(Self::Account).into_iter().chain([Self::Origin(origin)]).collect()
     }
 }

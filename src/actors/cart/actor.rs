@@ -26,7 +26,7 @@ use crate::{
 
 /// The actor of one cart.
 ///
-/// It keeps no message waiting for another cart's, and no state but what [`CartState`] shows; a panic inside a command is
+/// It keeps no message waiting for another cart's, and no state but what `CartState` shows; a panic inside a command is
 /// answered with an error, logged, and the state forgotten, so that the user's next request starts afresh from the store.
 pub struct CartActor {
     state: Arc<CartState>,

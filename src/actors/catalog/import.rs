@@ -7,10 +7,13 @@ use futures_util::future::join_all;
 
 use super::{CatalogDeps, MAX_ATTEMPTS, failure, opening_stock, survive};
 use crate::{
-    domain::{ids::ProductId, product::Product},
+    domain::{
+        ids::ProductId,
+        product::{Product, ProductFacts},
+    },
     error::Error,
     messages::{
-        catalog::{ImportLine, ImportRow, Imported, LineOutcome, ProductView},
+        catalog::{ImportLine, ImportRow, Imported, LineOutcome, ProductView, RememberImport},
         change::{Change, Reply},
         events::Fact,
     },
@@ -29,6 +32,17 @@ impl CatalogDeps {
         outcomes
     }
 
+    pub(super) async fn remember_import(&self, message: RememberImport) -> Result<Reply<()>, Error> {
+        let RememberImport { body, change } = message;
+        change.ticket.begin()?;
+        let commit = self.commit(Vec::new(), Vec::new(), &change, RememberedBody::Ready(body));
+        match self.send(commit).await {
+            Ok(Reply::Done(_)) => Ok(Reply::Done(())),
+            Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
     async fn import_line(&self, line: ImportLine) -> LineOutcome {
         let ImportLine { number, row, change } = line;
         let result = match row {
@@ -39,13 +53,17 @@ impl CatalogDeps {
     }
 
     async fn import_row(&self, row: ImportRow, change: Change) -> Result<Imported, Error> {
-        row.facts.check(self.limits)?;
         for _ in 0..MAX_ATTEMPTS {
+            let known = row.sku().and_then(|sku| self.shelf.by_sku(sku));
+            let facts = match &known {
+                Some(view) => view.product.patched(row.patch.clone())?,
+                None => row.patch.clone().into_new()?,
+            };
+            facts.check(self.limits)?;
             change.ticket.begin()?;
-            let known = row.facts.sku.as_deref().and_then(|sku| self.shelf.by_sku(sku));
             let (imported, outcome) = match known {
-                Some(view) => (Imported::Updated, self.import_over(&view, &row, &change).await),
-                None => (Imported::Created, self.import_new(&row, &change).await),
+                Some(view) => (Imported::Updated, self.import_over(&view, facts, row.stock, &change).await),
+                None => (Imported::Created, self.import_new(facts, row.stock, &change).await),
             };
             match outcome {
                 Ok(Reply::Done(())) => return Ok(imported),
@@ -63,9 +81,9 @@ impl CatalogDeps {
         Err(failure(CommitError::Conflict))
     }
 
-    async fn import_new(&self, row: &ImportRow, change: &Change) -> Result<Reply<()>, CommitError> {
-        let product = Arc::new(Product::new(ProductId::new(), row.facts.clone(), self.clock.now()));
-        let stock = row.stock.filter(|n| *n > 0).map(|n| opening_stock(product.id, n));
+    async fn import_new(&self, facts: ProductFacts, stock: Option<u64>, change: &Change) -> Result<Reply<()>, CommitError> {
+        let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
+        let stock = stock.filter(|n| *n > 0).map(|n| opening_stock(product.id, n));
         let mut change = change.clone();
         if let Some(key) = &mut change.key {
             key.status = CREATED;
@@ -73,9 +91,15 @@ impl CatalogDeps {
         self.import_commit(Some(product), stock, &change).await
     }
 
-    async fn import_over(&self, view: &ProductView, row: &ImportRow, change: &Change) -> Result<Reply<()>, CommitError> {
-        let product = view.product.replaced(row.facts.clone(), self.clock.now()).map(Arc::new);
-        let stock = row.stock.map(|n| opening_stock(view.product.id, n));
+    async fn import_over(
+        &self,
+        view: &ProductView,
+        facts: ProductFacts,
+        stock: Option<u64>,
+        change: &Change,
+    ) -> Result<Reply<()>, CommitError> {
+        let product = view.product.replaced(facts, self.clock.now()).map(Arc::new);
+        let stock = stock.map(|n| opening_stock(view.product.id, n));
         if product.is_none() && stock.is_none() {
             return Ok(Reply::Done(()));
         }
@@ -103,10 +127,10 @@ fn rounds(lines: Vec<ImportLine>) -> Vec<Vec<ImportLine>> {
     let mut rounds = vec![Vec::new()];
     let mut seen: HashSet<String> = HashSet::new();
     for line in lines {
-        let sku = line.row.as_ref().ok().and_then(|row| row.facts.sku.clone());
+        let sku = line.row.as_ref().ok().and_then(|row| row.sku().map(str::to_owned));
         if sku.is_some_and(|sku| !seen.insert(sku)) {
             seen.clear();
-            seen.extend(line.row.as_ref().ok().and_then(|row| row.facts.sku.clone()));
+            seen.extend(line.row.as_ref().ok().and_then(|row| row.sku().map(str::to_owned)));
             rounds.push(Vec::new());
         }
         if let Some(round) = rounds.last_mut() {

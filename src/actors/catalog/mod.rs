@@ -23,7 +23,10 @@ use crate::{
     },
     error::Error,
     messages::{
-        catalog::{ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome, ProductEdit, ProductView},
+        catalog::{
+            ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome, ProductEdit, ProductView,
+            RememberImport,
+        },
         change::{Change, Reply},
         events::Fact,
     },
@@ -117,6 +120,15 @@ impl Handler<ImportLines> for CatalogActor {
     fn handle(&mut self, message: ImportLines, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
         Box::pin(async move { deps.import(message.lines).await })
+    }
+}
+
+impl Handler<RememberImport> for CatalogActor {
+    type Result = ResponseFuture<Result<Reply<()>, Error>>;
+
+    fn handle(&mut self, message: RememberImport, _: &mut Self::Context) -> Self::Result {
+        let deps = self.deps.clone();
+        Box::pin(async move { survive("catalog", deps.remember_import(message)).await })
     }
 }
 
@@ -265,7 +277,7 @@ impl CatalogDeps {
             return Ok(follower.catch_up().await?);
         }
         if let Some((product, stock)) = self.store.product(id).await? {
-            self.shelf.put(Arc::new(product), stock);
+            self.shelf.refresh(Arc::new(product), stock);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -31,6 +31,8 @@ pub struct Shelf {
     skus: DashMap<String, ProductId>,
     epoch: AtomicU64,
     render: RenderProduct,
+    /// Held by whoever changes something here, so that what is older is never put over what is newer.
+    changing: Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -58,7 +60,7 @@ impl Shelf {
     /// An empty shelf.
     #[must_use]
     pub fn new(render: RenderProduct) -> Self {
-        Self { products: DashMap::new(), skus: DashMap::new(), epoch: AtomicU64::new(0), render }
+        Self { products: DashMap::new(), skus: DashMap::new(), epoch: AtomicU64::new(0), render, changing: Mutex::new(()) }
     }
 
     /// Takes in everything the store has.
@@ -136,6 +138,7 @@ impl Shelf {
 
     /// Brings the shelf up to date with what a batch changed.
     pub fn apply(&self, news: &News) {
+        let _alone = self.alone();
         let mut products: BTreeMap<ProductId, &Arc<Product>> = news.products.iter().map(|p| (p.id, p)).collect();
         let stock: BTreeMap<ProductId, StockLevel> = news.stock.iter().map(|s| (s.product_id, *s)).collect();
         let ids: BTreeSet<ProductId> = products.keys().chain(stock.keys()).copied().collect();
@@ -144,13 +147,30 @@ impl Shelf {
             let product = products.remove(&id).cloned().or_else(|| known.as_ref().map(|view| Arc::clone(&view.product)));
             let level = stock.get(&id).copied().or_else(|| known.map(|view| view.stock)).unwrap_or(StockLevel::none(id));
             if let Some(product) = product {
-                self.put(product, level);
+                self.replace(product, level);
             }
         }
     }
 
     /// Puts a product on the shelf, or takes it off when it is deleted. What is older than what is there is ignored.
     pub fn put(&self, product: Arc<Product>, stock: StockLevel) {
+        let _alone = self.alone();
+        self.replace(product, stock);
+    }
+
+    /// Brings a product up to date that was read from the store. One that was taken off meanwhile stays off.
+    pub fn refresh(&self, product: Arc<Product>, stock: StockLevel) {
+        let _alone = self.alone();
+        if self.products.contains_key(&product.id) {
+            self.replace(product, stock);
+        }
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, product: Arc<Product>, stock: StockLevel) {
         let known = self.get(product.id);
         let (product, stock) = match &known {
             Some(known) => newest(known, product, stock),
@@ -197,14 +217,13 @@ impl Shelf {
         Found { items: page.into_iter().map(|(_, view)| view).collect(), next, total, categories, prices }
     }
 
-    /// Products whose name somebody may be typing, the likeliest first.
+    /// Products whose name somebody may be typing, in lower case; the likeliest first.
     #[must_use]
     pub fn suggest(&self, typed: &str, limit: usize) -> Vec<Arc<ProductView>> {
-        let typed = typed.trim().to_lowercase();
         if typed.is_empty() {
             return Vec::new();
         }
-        let close = |entry: &Entry| entry.words.suggests(&typed).map(|rank| (rank, Arc::clone(&entry.view)));
+        let close = |entry: &Entry| entry.words.suggests(typed).map(|rank| (rank, Arc::clone(&entry.view)));
         let mut found: Vec<_> = self.products.iter().filter_map(|entry| close(entry.value())).collect();
         let key = |(rank, view): &(u8, Arc<ProductView>)| (*rank, view.product.facts.name.clone(), view.product.id);
         found.sort_by_cached_key(key);
@@ -217,4 +236,57 @@ fn newest(known: &ProductView, product: Arc<Product>, stock: StockLevel) -> (Arc
     let product = if product.version >= known.product.version { product } else { Arc::clone(&known.product) };
     let stock = if stock.version >= known.stock.version { stock } else { known.stock };
     (product, stock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Barrier, thread};
+
+    use super::*;
+    use crate::domain::{clock::Timestamp, money::Money, product::ProductFacts};
+
+    fn product() -> Product {
+        let facts = ProductFacts {
+            sku: Some("TEA-1".into()),
+            name: "Tea".into(),
+            description: String::new(),
+            price: Money::zero("EUR".parse().unwrap()),
+            category: None,
+            tags: Vec::new(),
+            image_url: None,
+            attributes: BTreeMap::new(),
+        };
+        Product::new(ProductId::new(), facts, Timestamp::default())
+    }
+
+    #[test]
+    fn what_is_older_is_not_put_over_what_is_newer() {
+        let shelf = Shelf::new(|_, _| bytes::Bytes::new());
+        let both = Barrier::new(2);
+        for _ in 0..2_000 {
+            let old = product();
+            let id = old.id;
+            let new = Product { version: 2, ..old.clone() };
+            let put = |product: Product| {
+                both.wait();
+                shelf.put(Arc::new(product), StockLevel::none(id));
+            };
+            thread::scope(|scope| {
+                scope.spawn(|| put(old));
+                scope.spawn(|| put(new));
+            });
+            assert_eq!(shelf.get(id).unwrap().product.version, 2);
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_it_was_deleted_does_not_come_back() {
+        let shelf = Shelf::new(|_, _| bytes::Bytes::new());
+        let read = Arc::new(product());
+        let stock = StockLevel::none(read.id);
+        shelf.put(Arc::clone(&read), stock);
+        shelf.put(Arc::new(read.deleted(Timestamp::default())), stock);
+        shelf.refresh(Arc::clone(&read), stock);
+        assert!(shelf.get(read.id).is_none() && shelf.by_sku("TEA-1").is_none());
+    }
 }

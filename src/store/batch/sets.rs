@@ -135,6 +135,7 @@ impl WriteSet {
             && self.users.is_empty()
             && self.sessions.is_empty()
             && self.movements.is_empty()
+            && self.remembered.is_empty()
             && self.events.is_empty()
     }
 

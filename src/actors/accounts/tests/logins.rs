@@ -141,7 +141,7 @@ async fn a_customer_does_not_become_the_first_admin_by_its_address() {
 }
 
 #[actix::test]
-async fn the_configured_admin_is_made_or_promoted() {
+async fn the_configured_admin_is_made_but_no_customer_becomes_it() {
     let shop = Shop::open(Settings::default());
     let email = |text| Email::parse(text).unwrap();
     let configured = |text| Some((email(text), Password::attempt("configured".into())));
@@ -150,9 +150,11 @@ async fn the_configured_admin_is_made_or_promoted() {
     assert_eq!(shop.login("boss@example.com", "configured").await.unwrap().user.role, Role::Admin);
 
     shop.register("ada@example.com").await.unwrap();
-    assert!(shop.bootstrap().ensure_admin(configured("ada@example.com")).await.unwrap().is_none());
-    let ada = shop.login("ada@example.com", PASSWORD).await.unwrap();
-    assert_eq!(ada.user.role, Role::Admin, "with the password it had");
+    let refused = shop.bootstrap().ensure_admin(configured("ada@example.com")).await.unwrap_err();
+    assert_eq!(refused.code, Code::EmailTaken);
+    assert_eq!(shop.login("ada@example.com", PASSWORD).await.unwrap().user.role, Role::Customer);
+    shop.bootstrap().create_or_promote_admin(email("ada@example.com"), None).await.unwrap();
+    assert_eq!(shop.login("ada@example.com", PASSWORD).await.unwrap().user.role, Role::Admin, "with the password it had");
     let again = shop.bootstrap().create_or_promote_admin(email("ada@example.com"), None).await;
     assert_eq!(again, Ok(crate::actors::accounts::bootstrap::MadeAdmin::Already));
 }

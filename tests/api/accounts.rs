@@ -1,0 +1,146 @@
+//! Accounts: registering, logging in, and what a guest brings along.
+
+use serde_json::{Value, json};
+
+use crate::support::{Account, Answer, PASSWORD, TestApp};
+
+fn without_id(answer: &Answer) -> Value {
+    let mut problem = answer.json();
+    problem.as_object_mut().unwrap().remove("request_id").unwrap();
+    problem
+}
+
+#[tokio::test]
+async fn a_new_account_is_logged_in() {
+    let app = TestApp::start().await;
+    let body = json!({"email": " Ada@Souk.Example ", "password": PASSWORD, "name": "Ada Lovelace"});
+    let session = app.post("/api/auth/register", &body).await.is(201).json();
+    assert_eq!((&session["expires_in"], &session["cart_merged"]), (&json!(900), &json!(false)));
+    assert_eq!(session.as_object().unwrap().len(), 5, "{session}");
+    let user = &session["user"];
+    assert_eq!(
+        (&user["email"], &user["name"], &user["role"]),
+        (&json!("ada@souk.example"), &json!("Ada Lovelace"), &json!("customer"))
+    );
+    let ada = Account::of(&session);
+    assert_eq!(&app.get("/api/auth/me").token(&ada).await.ok(), user);
+    let again = app.login("ada@souk.example", PASSWORD).await;
+    assert_eq!(again.id, ada.id);
+    assert_ne!(again.token, ada.token);
+    assert_eq!(app.get("/api/auth/me").token(app.admin().await).await.ok()["role"], "admin");
+    let said = session.to_string();
+    assert!(!said.contains("hash") && !said.contains(PASSWORD), "{said}");
+}
+
+#[tokio::test]
+async fn addresses_are_the_same_in_any_case() {
+    let app = TestApp::start().await;
+    let ada = app.customer().await;
+    for email in [ada.email.to_uppercase(), format!(" {}\t", ada.email)] {
+        assert_eq!(app.login(&email, PASSWORD).await.id, ada.id);
+        let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
+        app.post("/api/auth/register", &body).await.problem(409, "email_taken");
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_fails_does_not_tell_why() {
+    let app = TestApp::start().await;
+    let ada = app.customer().await;
+    let login = async |email: &str, password: &str| {
+        let answer = app.post("/api/auth/login", &json!({"email": email, "password": password})).await;
+        assert_eq!(answer.status, 401, "{email}, {password}");
+        let told: Vec<_> = answer.headers.iter().filter(|(name, _)| !matches!(name.as_str(), "x-request-id" | "date")).collect();
+        (without_id(&answer), format!("{told:?}"))
+    };
+    let wrong = login(&ada.email, "not her password").await;
+    assert_eq!(wrong.0["code"], "invalid_credentials");
+    for (email, password) in [
+        ("nobody@souk.example", "not her password"),
+        ("nobody@souk.example", PASSWORD),
+        ("no address", PASSWORD),
+        ("", ""),
+        (&ada.email, ""),
+        (&ada.email, &PASSWORD.to_uppercase()),
+        (&ada.email, &format!("{PASSWORD} ")),
+        (&ada.email, &"x".repeat(5000)),
+        (&ada.email, &format!("{PASSWORD}\0")),
+    ] {
+        assert_eq!(login(email, password).await, wrong, "{email}, {password}");
+    }
+}
+
+#[tokio::test]
+async fn a_guests_cart_comes_along() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let guest = app.guest().await;
+    app.add(&guest, &tea, 2).await.ok();
+    let body = json!({"email": "ada@souk.example", "password": PASSWORD, "name": "Ada", "guest_token": guest.token});
+    let session = app.post("/api/auth/register", &body).await.is(201).json();
+    assert_eq!(session["cart_merged"], true);
+    let ada = Account::of(&session);
+    assert_eq!(app.get("/api/cart").token(&ada).await.lines(), [(tea.clone(), 2)]);
+
+    let other = app.guest().await;
+    app.add(&other, &tea, 1).await.ok();
+    app.add(&other, &cup, 1).await.ok();
+    let body = json!({"email": "ada@souk.example", "password": PASSWORD, "guest_token": other.token});
+    assert_eq!(app.post("/api/auth/login", &body).await.ok()["cart_merged"], true);
+    assert_eq!(app.get("/api/cart").token(&ada).await.lines(), [(tea.clone(), 3), (cup.clone(), 1)]);
+    for guest in [&guest, &other] {
+        app.get("/api/cart").token(guest).await.problem(409, "guest_cart_merged");
+        app.add(guest, &tea, 1).await.problem(409, "guest_cart_merged");
+        app.delete("/api/cart").token(guest).await.problem(409, "guest_cart_merged");
+    }
+    // One that another account has is left alone; the login stands.
+    let body = json!({"email": "eve@souk.example", "password": PASSWORD, "name": "Eve", "guest_token": other.token});
+    let session = app.post("/api/auth/register", &body).await.is(201).json();
+    assert_eq!(session["cart_merged"], false);
+    assert_eq!(app.cart(&Account::of(&session)).await["item_count"], 0);
+    let body = json!({"email": "eve@souk.example", "password": "not hers", "guest_token": app.guest().await.token});
+    app.post("/api/auth/login", &body).await.problem(401, "invalid_credentials");
+    assert_eq!(app.get("/api/cart").token(&ada).await.lines(), [(tea, 3), (cup, 1)]);
+}
+
+#[tokio::test]
+async fn a_merge_drops_no_line_and_stops_at_the_largest_quantity() {
+    let app = TestApp::with(&[("cart.max_quantity", "10"), ("cart.max_lines", "2")]).await;
+    let admin = app.admin().await;
+    let mut products = Vec::new();
+    for _ in 0..4 {
+        products.push(app.product(&admin, &json!(1), 10).await);
+    }
+    let [a, b, c, d] = &products[..] else { panic!("four products") };
+    let (ada, guest) = (app.customer().await, app.guest().await);
+    app.add(&ada, a, 8).await.ok();
+    app.add(&ada, b, 1).await.ok();
+    app.add(&guest, c, 3).await.ok();
+    app.add(&guest, a, 7).await.ok();
+    app.change_stock(&admin, c, &json!({"set": 0, "reason": "sold out"})).await.ok();
+    let merged = app.merge(&ada, &guest).await.is(200);
+    assert_eq!(merged.lines(), [(a.clone(), 10), (b.clone(), 1), (c.clone(), 3)]);
+    assert_eq!(merged.json()["items"][2]["available"], 0, "stock is looked at by checkout");
+    app.add(&ada, d, 1).await.problem(422, "line_limit");
+    app.add(&ada, a, 1).await.problem(422, "quantity_limit");
+    let empty = app.guest().await;
+    let again = app.merge(&ada, &empty).await.is(200);
+    assert_eq!((again.lines(), again.json()["version"].clone()), (merged.lines(), merged.json()["version"].clone()));
+    app.get("/api/cart").token(&empty).await.problem(409, "guest_cart_merged");
+}
+
+#[tokio::test]
+async fn a_guest_has_a_cart_for_thirty_days() {
+    let app = TestApp::start().await;
+    let answer = app.call("POST", "/api/cart/guest").await.is(201).json();
+    assert_eq!(answer["expires_in"], 30 * 24 * 60 * 60);
+    let cart = &answer["cart"];
+    assert!(cart["expires_at"].as_str().unwrap() > cart["updated_at"].as_str().unwrap());
+    assert_eq!((&cart["id"], &cart["version"], &cart["items"]), (&cart["user_id"], &json!(0), &json!([])));
+    let shown = app.get("/api/cart").token(answer["token"].as_str().unwrap()).await.ok();
+    assert_eq!(&shown, cart);
+    let cart = app.cart(&app.customer().await).await;
+    let all = "currency id item_count items total_amount updated_at user_id version";
+    assert_eq!(cart.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" "), all, "no end for a customer's");
+}

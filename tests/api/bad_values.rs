@@ -1,0 +1,260 @@
+//! Values of the right type that nobody can mean: too small, too large, too long, too precise.
+
+use serde_json::{Value, json};
+
+use crate::support::{Account, TestApp};
+
+fn merged(good: &Value, change: &Value) -> Value {
+    let mut body = good.clone();
+    for (name, value) in change.as_object().unwrap() {
+        body[name] = value.clone();
+    }
+    body
+}
+
+#[track_caller]
+fn names(problem: &Value, field: &str) {
+    let errors = problem["errors"].as_array().unwrap();
+    assert!(errors.iter().any(|error| error["field"].as_str().unwrap().starts_with(field)), "{field} is not named: {problem}");
+}
+
+/// Numbers that serde_json cannot write are sent as text.
+async fn send(app: &TestApp, who: &Account, method: &str, path: &str, body: &str) -> crate::support::Answer {
+    app.call(method, path).token(who).header("content-type", "application/json").body(body.to_owned()).await
+}
+
+#[tokio::test]
+async fn quantities_are_from_one_to_the_limit() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 10_000).await;
+    let ada = app.customer().await;
+    let body = |quantity: &str| format!(r#"{{"product_id":"{tea}","quantity":{quantity}}}"#);
+    for (method, path) in [("POST", "/api/cart/add"), ("PUT", "/api/cart/update")] {
+        for quantity in ["-1", "-9223372036854775808", "1.5", "1.0", "1e2", "\"1\"", "9223372036854775808", "1e30"] {
+            names(&send(&app, &ada, method, path, &body(quantity)).await.problem(422, "validation_failed"), "quantity");
+        }
+        let huge = send(&app, &ada, method, path, &body("1e400")).await;
+        assert!(matches!(huge.status, 400 | 422), "{huge}");
+        for id in ["", "1", "../../etc/passwd", "01a206bc-0609-7165-8b52-173bd2923da", "zzzzzzzz-0609-7165-8b52-173bd2923daf"] {
+            let problem = send(&app, &ada, method, path, &json!({"product_id": id, "quantity": 1}).to_string()).await;
+            names(&problem.problem(422, "validation_failed"), "product_id");
+        }
+    }
+    names(&app.add(&ada, &tea, 0).await.problem(422, "validation_failed"), "quantity");
+    for quantity in [1000, 4_294_967_295, 4_294_967_296, 4_294_967_297, 9_223_372_036_854_775_807] {
+        app.add(&ada, &tea, quantity).await.problem(422, "quantity_limit");
+    }
+    assert_eq!(app.cart(&ada).await["version"], 0);
+    app.add(&ada, &tea, 999).await.ok();
+    app.add(&ada, &tea, 1).await.problem(422, "quantity_limit");
+    app.add(&ada, &tea, 4_294_967_295).await.problem(422, "quantity_limit");
+    app.update(&ada, &tea, 1000).await.problem(422, "quantity_limit");
+    assert_eq!(app.cart(&ada).await["item_count"], 999);
+}
+
+#[tokio::test]
+async fn a_cart_has_so_many_lines_and_no_more() {
+    let app = TestApp::with(&[("cart.max_lines", "3"), ("cart.max_quantity", "5")]).await;
+    let admin = app.admin().await;
+    let (ada, mut products) = (app.customer().await, Vec::new());
+    for _ in 0..4 {
+        products.push(app.product(&admin, &json!(1), 100).await);
+    }
+    for product in &products[..3] {
+        app.add(&ada, product, 5).await.ok();
+    }
+    app.add(&ada, &products[3], 1).await.problem(422, "line_limit");
+    app.add(&ada, &products[0], 1).await.problem(422, "quantity_limit");
+    let cart = app.cart(&ada).await;
+    assert_eq!((&cart["version"], &cart["item_count"]), (&json!(3), &json!(15)));
+}
+
+#[tokio::test]
+async fn prices_are_amounts_of_the_currency() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let product = app.product(&admin, &json!(4.5), 1).await;
+    let path = format!("/api/products/{product}");
+    for price in
+        ["19.999", "0.001", "-1", "-0.01", "1e300", "1e-400", "1e400", "99999999999999999999", "12512512.52", "1e999999999999"]
+    {
+        let facts = format!(r#""name":"Pot","description":"","price":{price}"#);
+        let created = send(&app, &admin, "POST", "/api/products", &format!(r#"{{{facts},"stock":1}}"#)).await;
+        names(&created.problem(422, "validation_failed"), "price");
+        let replaced = send(&app, &admin, "PUT", &path, &format!("{{{facts}}}")).await;
+        names(&replaced.problem(422, "validation_failed"), "price");
+        let patched = send(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#)).await;
+        names(&patched.problem(422, "validation_failed"), "price");
+    }
+    assert_eq!(app.get(&path).await.ok()["version"], 1);
+    assert_eq!(app.get("/api/products").await.ok()["total"], 1);
+    for (price, shown) in [("0", "0"), ("0.00", "0"), ("1e1", "10"), ("5.00", "5"), ("12512512.51", "12512512.51"), ("-0.0", "0")]
+    {
+        let patched = send(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#)).await.is(200).text();
+        assert!(patched.contains(&format!(r#""price":{shown},"#)), "{price}: {patched}");
+    }
+}
+
+#[tokio::test]
+async fn a_currency_has_its_own_decimals() {
+    for (currency, good, bad) in [("JPY", "500", "500.5"), ("KWD", "1.255", "1.2555"), ("EUR", "1.25", "1.255")] {
+        let app = TestApp::with(&[("shop.currency", currency)]).await;
+        let admin = app.admin().await;
+        let body = |price| format!(r#"{{"name":"Pot","description":"","price":{price},"stock":9}}"#);
+        let product = send(&app, &admin, "POST", "/api/products", &body(good)).await.is(201);
+        assert!(product.text().contains(&format!(r#""price":{good},"currency":"{currency}""#)), "{product}");
+        let ada = app.customer().await;
+        assert_eq!(app.add(&ada, product.json()["id"].as_str().unwrap(), 2).await.ok()["currency"], currency);
+        names(&send(&app, &admin, "POST", "/api/products", &body(bad)).await.problem(422, "validation_failed"), "price");
+    }
+}
+
+#[tokio::test]
+async fn facts_of_a_product_have_limits() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let good = json!({"name": "Pot", "description": "", "price": 12.5, "stock": 3});
+    let many = |count: usize| (0..count).map(|n| n.to_string());
+    let attributes = |count| Value::Object(many(count).map(|name| (name, json!(1))).collect());
+    let long = |length: usize| json!("x".repeat(length));
+    let bad = [
+        ("name", json!("")),
+        ("name", json!(" \t ")),
+        ("name", long(201)),
+        ("name", json!("a\u{0}b")),
+        ("name", json!("a\u{7}b")),
+        ("description", long(10_001)),
+        ("stock", json!(-1)),
+        ("stock", json!(1.5)),
+        ("stock", json!(1_000_000_000_001_u64)),
+        ("stock", json!(u64::MAX)),
+        ("sku", json!("")),
+        ("sku", json!("two words")),
+        ("sku", json!("ü")),
+        ("sku", long(65)),
+        ("category", json!("")),
+        ("category", long(101)),
+        ("tags", json!([""])),
+        ("tags", json!(["a|b"])),
+        ("tags", json!(many(51).collect::<Vec<_>>())),
+        ("tags", json!([long(65)])),
+        ("image_url", json!("javascript:alert(1)")),
+        ("image_url", json!("ftp://souk.example/pot.png")),
+        ("image_url", json!("https://souk.example/a pot.png")),
+        ("image_url", json!(format!("https://souk.example/{}", "x".repeat(2048)))),
+        ("attributes", json!({"": 1})),
+        ("attributes", json!({"a": null})),
+        ("attributes", json!({"a": [1]})),
+        ("attributes", json!({"a": long(1001)})),
+        ("attributes", attributes(101)),
+    ];
+    for (field, value) in bad {
+        let answer = app.post("/api/products", &merged(&good, &json!({field: value}))).token(&admin).await;
+        names(&answer.problem(422, "validation_failed"), field);
+    }
+    assert_eq!(app.get("/api/products").await.ok()["total"], 0);
+    let most = json!({
+        "name": "x".repeat(200), "description": "é".repeat(10_000), "sku": "x".repeat(64), "category": "x".repeat(100),
+        "tags": many(50).collect::<Vec<_>>(), "attributes": attributes(100), "stock": 1_000_000_000_000_u64,
+    });
+    app.create(&admin, &merged(&good, &most)).await;
+}
+
+#[tokio::test]
+async fn a_change_of_stock_is_a_delta_or_a_count() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let product = app.product(&admin, &json!(4.5), 10).await;
+    let long = "x".repeat(201);
+    for (field, body) in [
+        ("delta", json!({"reason": "r"})),
+        ("delta", json!({"reason": "r", "delta": 1, "set": 1})),
+        ("delta", json!({"reason": "r", "delta": 1_000_000_000_001_i64})),
+        ("delta", json!({"reason": "r", "delta": i64::MIN})),
+        ("set", json!({"reason": "r", "set": -1})),
+        ("set", json!({"reason": "r", "set": 1_000_000_000_001_i64})),
+        ("stock", json!({"reason": "r", "delta": 1_000_000_000_000_i64})),
+        ("reason", json!({"reason": "", "delta": 1})),
+        ("reason", json!({"reason": long, "delta": 1})),
+        ("reference", json!({"reason": "r", "reference": long, "delta": 1})),
+    ] {
+        names(&app.change_stock(&admin, &product, &body).await.problem(422, "validation_failed"), field);
+    }
+    let stock = app.stock(&admin, &product).await;
+    assert_eq!((&stock["on_hand"], &stock["version"]), (&json!(10), &json!(1)));
+}
+
+#[tokio::test]
+async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
+    let app = TestApp::start().await;
+    let good = json!({"email": "ada@souk.example", "password": "12345678", "name": "Ada"});
+    for (field, value) in [
+        ("email", json!("")),
+        ("email", json!("ada")),
+        ("email", json!("@souk.example")),
+        ("email", json!("ada@")),
+        ("email", json!("a b@souk.example")),
+        ("email", json!("a@b@c")),
+        ("email", json!("ada@souk.example\r\nbcc: all")),
+        ("email", json!(format!("{}@souk.example", "a".repeat(250)))),
+        ("password", json!("1234567")),
+        ("password", json!("x".repeat(72))),
+        ("password", json!("é".repeat(36))),
+        ("password", json!("12345678\0")),
+        ("name", json!("")),
+        ("name", json!("   ")),
+        ("name", json!("x".repeat(101))),
+    ] {
+        let answer = app.post("/api/auth/register", &merged(&good, &json!({field: value}))).await;
+        names(&answer.problem(422, "validation_failed"), field);
+    }
+    let all = json!({"email": "", "password": "", "name": ""});
+    let problem = app.post("/api/auth/register", &all).await.problem(422, "validation_failed");
+    for field in ["email", "password", "name"] {
+        names(&problem, field);
+    }
+    // No bad request has taken the address, and the longest password is not cut.
+    let longest = "é".repeat(35) + "x";
+    app.post("/api/auth/register", &merged(&good, &json!({"password": longest}))).await.is(201);
+    app.login("ada@souk.example", &longest).await;
+    for near in [&longest[..70], &format!("{longest}x")] {
+        let login = app.post("/api/auth/login", &json!({"email": "ada@souk.example", "password": near})).await;
+        login.problem(401, "invalid_credentials");
+    }
+}
+
+#[tokio::test]
+async fn pages_have_a_limit_and_a_cursor_of_their_own() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    for _ in 0..3 {
+        app.product(&admin, &json!(4.5), 10).await;
+    }
+    let product = app.product(&admin, &json!(4.5), 10).await;
+    for set in 1..4 {
+        app.change_stock(&admin, &product, &json!({"set": set, "reason": "count"})).await.ok();
+    }
+    let movements = format!("/api/products/{product}/stock/movements");
+    for path in ["/api/products", &movements, "/api/products/suggest"] {
+        for limit in ["0", "101", "-1", "1.5", "ten", "99999999999999999999"] {
+            names(&app.get(&format!("{path}?limit={limit}")).token(&admin).await.problem(422, "validation_failed"), "limit");
+        }
+    }
+    let next = |page: Value| page["next_cursor"].as_str().unwrap().to_owned();
+    let of_movements = next(app.get(&format!("{movements}?limit=1")).token(&admin).await.ok());
+    let of_products = next(app.get("/api/products?limit=1&sort=price").await.ok());
+    for cursor in ["none", "%00", "bnVsbA", "eyJhIjoxfQ", &of_movements] {
+        names(&app.get(&format!("/api/products?cursor={cursor}")).await.problem(422, "validation_failed"), "cursor");
+    }
+    names(&app.get(&format!("/api/products?sort=name&cursor={of_products}")).await.problem(422, "validation_failed"), "cursor");
+    for cursor in ["none", "eyJhIjoxfQ", "LTE", &of_products] {
+        let answer = app.get(&format!("{movements}?cursor={cursor}")).token(&admin).await;
+        names(&answer.problem(422, "validation_failed"), "cursor");
+    }
+    for query in ["min_price=cheap", "max_price=1.001", "min_price=-1", "sort=best", "in_stock=maybe"] {
+        let field = query.split('=').next().unwrap();
+        names(&app.get(&format!("/api/products?{query}")).await.problem(422, "validation_failed"), field);
+    }
+    assert_eq!(app.get("/api/products?nobody=asks&limit=&cursor=&role=admin").await.ok()["total"], 4);
+}

@@ -1,0 +1,263 @@
+//! Versions, ETags, and requests that are made only when nothing has changed, or only when something has.
+
+use std::future::IntoFuture;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::support::{Account, Answer, TestApp};
+
+async fn get(app: &TestApp, who: &Account, path: &str) -> Answer {
+    app.get(path).token(who).await.is(200)
+}
+
+/// Asserts what `If-None-Match` comes to on a resource that has just been read.
+async fn is_revalidated(app: &TestApp, who: &Account, path: &str) {
+    let now = get(app, who, path).await;
+    let tag = now.etag();
+    assert!(tag.starts_with('"') && tag.ends_with('"') && tag.len() > 2, "{tag}");
+    for known in [tag.clone(), "*".to_owned(), format!("W/{tag}"), format!("\"other\", {tag}")] {
+        let answer = app.get(path).token(who).header("if-none-match", &known).await.is(304);
+        assert!(answer.body.is_empty());
+        assert_eq!(answer.etag(), tag, "for {known}");
+    }
+    for other in ["\"other\"", "", tag.trim_matches('"'), "W/\"other\", \"and another\""] {
+        let answer = app.get(path).token(who).header("if-none-match", other).await.is(200);
+        assert_eq!((answer.body, answer.headers["etag"].clone()), (now.body.clone(), now.headers["etag"].clone()));
+    }
+}
+
+#[tokio::test]
+async fn what_the_caller_has_already_is_not_sent_again() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let ada = app.customer().await;
+    is_revalidated(&app, &ada, "/api/cart").await;
+    app.add(&ada, &tea, 2).await.ok();
+    is_revalidated(&app, &ada, "/api/cart").await;
+    is_revalidated(&app, &ada, &format!("/api/products/{tea}")).await;
+    is_revalidated(&app, &admin, &format!("/api/products/{tea}/stock")).await;
+}
+
+#[tokio::test]
+async fn a_cart_is_changed_only_as_the_caller_has_seen_it() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let (ada, guest) = (app.customer().await, app.guest().await);
+    let untouched = get(&app, &ada, "/api/cart").await;
+    assert_eq!(untouched.json()["version"], 0);
+    let first = app.add(&ada, &tea, 2).header("if-match", untouched.etag()).await.is(200);
+    app.add(&guest, &tea, 1).await.ok();
+
+    let remove = format!("/api/cart/remove/{tea}");
+    for stale in
+        [untouched.etag(), "\"0\"".into(), "\"2\"".into(), format!("W/{}", first.etag()), String::new(), "nonsense".into()]
+    {
+        app.add(&ada, &tea, 1).header("if-match", &stale).await.problem(412, "version_mismatch");
+        app.update(&ada, &tea, 1).header("if-match", &stale).await.problem(412, "version_mismatch");
+        app.delete(&remove).token(&ada).header("if-match", &stale).await.problem(412, "version_mismatch");
+        app.delete("/api/cart").token(&ada).header("if-match", &stale).await.problem(412, "version_mismatch");
+        app.merge(&ada, &guest).header("if-match", &stale).await.problem(412, "version_mismatch");
+    }
+    let cart = get(&app, &ada, "/api/cart").await;
+    assert_eq!((cart.etag(), cart.json()), (first.etag(), first.json()));
+
+    let updated = app.update(&ada, &tea, 3).header("if-match", format!("\"other\", {}", cart.etag())).await.is(200);
+    let merged = app.merge(&ada, &guest).header("if-match", updated.etag()).await.is(200);
+    assert_eq!(merged.lines(), [(tea.clone(), 4)]);
+    let any = app.update(&ada, &tea, 5).header("if-match", "*").await.is(200);
+    let removed = app.delete(&remove).token(&ada).header("if-match", any.etag()).await.is(200);
+    assert_eq!((removed.json()["version"].clone(), removed.lines()), (json!(5), vec![]));
+    // The version alone will do, for clients that know it from the body.
+    app.add(&ada, &tea, 1).header("if-match", "\"5\"").await.is(200);
+}
+
+#[tokio::test]
+async fn of_many_who_have_seen_the_same_one_is_first() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let ada = app.customer().await;
+    let tag = get(&app, &ada, "/api/cart").await.etag();
+    let adds = join_all((0..50).map(|_| app.add(&ada, &tea, 1).header("if-match", &tag).into_future())).await;
+    one_of(adds);
+    assert_eq!(app.cart(&ada).await["item_count"], 1);
+
+    let delta = json!({"delta": 1, "reason": "delivery"});
+    let changes = (0..50).map(|_| app.change_stock(&admin, &tea, &delta).header("if-match", "\"1\"").into_future());
+    one_of(join_all(changes).await);
+    assert_eq!(app.stock(&admin, &tea).await["on_hand"], 101);
+
+    let path = format!("/api/products/{tea}");
+    let patch = |n: usize| json!({"name": format!("Tea {n}")});
+    let patches = (0..50).map(|n| app.patch(&path, &patch(n)).token(&admin).header("if-match", "\"1\"").into_future());
+    one_of(join_all(patches).await);
+    assert_eq!(app.get(&path).await.ok()["version"], 2);
+}
+
+fn one_of(answers: Vec<Answer>) {
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+    for refused in answers.into_iter().filter(|answer| answer.status != 200) {
+        refused.problem(412, "version_mismatch");
+    }
+}
+
+#[tokio::test]
+async fn what_changes_nothing_has_no_new_version() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let (ada, guest) = (app.customer().await, app.guest().await);
+    assert_eq!(app.delete("/api/cart").token(&ada).await.ok()["version"], 0);
+    app.add(&ada, &tea, 2).await.ok();
+    app.add(&guest, &tea, 1).await.ok();
+    let merged = app.merge(&ada, &guest).await.is(200);
+    for same in [app.update(&ada, &tea, 3).await, app.merge(&ada, &guest).await, get(&app, &ada, "/api/cart").await] {
+        assert_eq!((same.etag(), same.text()), (merged.etag(), merged.text()));
+    }
+    let cleared = app.delete("/api/cart").token(&ada).await.is(200);
+    let again = app.delete("/api/cart").token(&ada).await.is(200);
+    assert_eq!((again.etag(), again.text()), (cleared.etag(), cleared.text()));
+    assert_eq!(cleared.json()["version"], 3);
+
+    let path = format!("/api/products/{tea}");
+    let product = get(&app, &admin, &path).await;
+    for same in [
+        app.put(&path, &product.json()).token(&admin).await,
+        app.patch(&path, &json!({})).token(&admin).await,
+        app.patch(&path, &json!({"price": 4.50, "sku": null})).token(&admin).await,
+    ] {
+        assert_eq!((same.status, same.etag(), same.text()), (200, product.etag(), product.text()));
+    }
+    let stock = get(&app, &admin, &format!("{path}/stock")).await;
+    for change in [json!({"set": 100, "reason": "count"}), json!({"delta": 0, "reason": "none"})] {
+        let same = app.change_stock(&admin, &tea, &change).await;
+        assert_eq!((same.status, same.etag(), same.json()), (200, stock.etag(), stock.json()));
+    }
+    assert_eq!(app.pages(&admin, &format!("{path}/stock/movements"), 10).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_products_etag_is_its_version_and_its_stocks() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 0).await;
+    let path = format!("/api/products/{tea}");
+    let tag = async || get(&app, &admin, &path).await.etag();
+    assert_eq!(tag().await, "\"1.0\"");
+    app.change_stock(&admin, &tea, &json!({"delta": 5, "reason": "delivery"})).header("if-match", "\"0\"").await.is(200);
+    assert_eq!(tag().await, "\"1.1\"");
+    // The stock has changed since the caller looked, but not what is said of the product.
+    let patched = app.patch(&path, &json!({"name": "Sage"})).token(&admin).header("if-match", "\"1.0\"").await.is(200);
+    assert_eq!((patched.etag().as_str(), &patched.json()["stock"]), ("\"2.1\"", &json!(5)));
+    for stale in ["\"1.1\"", "\"1\"", "\"3\"", "W/\"2.1\"", "\"2x\"", "\"\"", "2"] {
+        app.patch(&path, &json!({"name": "Thyme"}))
+            .token(&admin)
+            .header("if-match", stale)
+            .await
+            .problem(412, "version_mismatch");
+        let whole = json!({"name": "Thyme", "description": "", "price": 1});
+        app.put(&path, &whole).token(&admin).header("if-match", stale).await.problem(412, "version_mismatch");
+        app.delete(&path).token(&admin).header("if-match", stale).await.problem(412, "version_mismatch");
+    }
+    app.patch(&path, &json!({"name": "Rose"})).token(&admin).header("if-match", "\"2\"").await.is(200);
+    for stale in ["\"0\"", "\"2\"", "\"3.1\""] {
+        let set = json!({"set": 9, "reason": "count"});
+        app.change_stock(&admin, &tea, &set).header("if-match", stale).await.problem(412, "version_mismatch");
+    }
+    assert_eq!(tag().await, "\"3.1\"");
+    app.delete(&path).token(&admin).header("if-match", "\"9\", \"3.0\"").await.is(204);
+    app.delete(&path).token(&admin).header("if-match", "*").await.problem(404, "product_not_found");
+}
+
+/// What the cart says of its only line.
+fn line(cart: &Answer) -> Value {
+    cart.json()["items"][0].clone()
+}
+
+#[tokio::test]
+async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let ada = app.customer().await;
+    app.add(&ada, &tea, 2).await.ok();
+    let cart = async || get(&app, &ada, "/api/cart").await;
+    let path = format!("/api/products/{tea}");
+    let patch = async |change: Value| app.patch(&path, &change).token(&admin).await.is(200);
+
+    let first = cart().await;
+    assert!(line(&first).get("price_changed").is_none());
+    app.patch(&format!("/api/products/{cup}"), &json!({"price": 8})).token(&admin).await.ok();
+    assert_eq!(cart().await.etag(), first.etag(), "what is not in the cart does not matter");
+
+    patch(json!({"price": 5.25})).await;
+    let dearer = cart().await;
+    assert_eq!(line(&dearer)["price_changed"], json!({"was": 4.5, "now": 5.25}));
+    assert_eq!((&line(&dearer)["total"], &dearer.json()["total_amount"]), (&json!(10.5), &json!(10.5)));
+    app.change_stock(&admin, &tea, &json!({"set": 1, "reason": "count"})).await.ok();
+    let scarce = cart().await;
+    assert_eq!((&line(&scarce)["available"], &line(&scarce)["quantity"]), (&json!(1), &json!(2)));
+    patch(json!({"name": "Sage"})).await;
+    let renamed = cart().await;
+    assert_eq!(line(&renamed)["name"], "Sage");
+
+    let tags = [&first, &dearer, &scarce, &renamed].map(Answer::etag);
+    assert_eq!(tags.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{tags:?}");
+    for answer in [&dearer, &scarce, &renamed] {
+        assert_eq!(answer.json()["version"], 1, "nobody has changed the cart");
+    }
+    app.update(&ada, &tea, 1).header("if-match", first.etag()).await.problem(412, "version_mismatch");
+    // Whoever writes the line again has seen the price.
+    let settled = app.update(&ada, &tea, 1).header("if-match", renamed.etag()).await.is(200);
+    assert!(line(&settled).get("price_changed").is_none());
+    patch(json!({"price": 4.5})).await;
+    assert_eq!(line(&cart().await)["price_changed"], json!({"was": 5.25, "now": 4.5}));
+}
+
+#[tokio::test]
+async fn the_line_of_a_deleted_product_stays_and_cannot_be_bought() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let ada = app.customer().await;
+    app.add(&ada, &tea, 3).await.ok();
+    let before = app.add(&ada, &cup, 1).await.is(200);
+    app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
+
+    let after = get(&app, &ada, "/api/cart").await;
+    assert_ne!(after.etag(), before.etag());
+    let gone = json!({"product_id": tea, "name": "Mint tea", "quantity": 3, "unit_price": 4.5, "total": 13.5, "available": 0});
+    assert_eq!(line(&after), gone);
+    assert_eq!(after.json()["item_count"], 4);
+
+    app.add(&ada, &tea, 1).await.problem(404, "product_not_found");
+    for quantity in [1, 2, 4] {
+        let problem = app.update(&ada, &tea, quantity).await.problem(409, "insufficient_stock");
+        assert_eq!(problem["lines"], json!([{"product_id": tea, "requested": quantity, "available": 0}]));
+    }
+    let removed = app.update(&ada, &tea, 0).await.is(200);
+    assert_eq!(removed.lines(), [(cup, 1)]);
+    app.delete(&format!("/api/cart/remove/{tea}")).token(&ada).await.problem(404, "line_not_found");
+}
+
+#[tokio::test]
+async fn a_cart_asks_for_no_more_than_there_is() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 5).await;
+    let ada = app.customer().await;
+    let short = |problem: Value, requested: u64| {
+        assert_eq!(problem["lines"], json!([{"product_id": tea, "requested": requested, "available": 5}]));
+    };
+    short(app.add(&ada, &tea, 6).await.problem(409, "insufficient_stock"), 6);
+    app.add(&ada, &tea, 4).await.ok();
+    short(app.add(&ada, &tea, 2).await.problem(409, "insufficient_stock"), 6);
+    short(app.update(&ada, &tea, 7).await.problem(409, "insufficient_stock"), 7);
+    let cart = app.add(&ada, &tea, 1).await.ok();
+    assert_eq!((&cart["item_count"], &cart["version"], &cart["items"][0]["available"]), (&json!(5), &json!(2), &json!(5)));
+    // A cart promises nothing: somebody else may want the same five.
+    assert_eq!(app.add(&app.customer().await, &tea, 5).await.ok()["item_count"], 5);
+}

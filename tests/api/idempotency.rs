@@ -1,0 +1,229 @@
+//! `Idempotency-Key`: a repeat changes nothing and answers the same, on every route that honours it.
+
+use serde_json::json;
+
+use crate::support::{Account, Answer, Call, TestApp};
+
+/// A shop with somebody of each kind, a product in Ada's cart, and one in a guest's.
+struct Shop {
+    app: TestApp,
+    admin: Account,
+    ada: Account,
+    guest: Account,
+    tea: String,
+    cup: String,
+}
+
+impl Shop {
+    async fn open() -> Self {
+        let app = TestApp::start().await;
+        let admin = app.admin().await;
+        let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+        let (ada, guest) = (app.customer().await, app.guest().await);
+        app.add(&ada, &tea, 2).await.ok();
+        app.add(&guest, &cup, 3).await.ok();
+        Self { app, admin, ada, guest, tea, cup }
+    }
+
+    fn cart(&self, method: &str, path: &str) -> Call {
+        self.app.call(method, &format!("/api/cart{path}")).token(&self.ada)
+    }
+
+    fn products(&self, method: &str, path: &str) -> Call {
+        self.app.call(method, &format!("/api/products{path}")).token(&self.admin)
+    }
+
+    /// One change on each route, in an order in which each is possible.
+    fn changes(&self) -> Vec<(&'static str, u16, Call)> {
+        let line = |product: &str, quantity: u64| json!({"product_id": product, "quantity": quantity});
+        let pot = json!({"name": "Pot", "description": "", "price": 12, "stock": 3});
+        let (tea, cup) = (&self.tea, &self.cup);
+        let import = "{\"name\":\"Tray\",\"price\":20,\"stock\":1}\n{\"name\":\"\",\"price\":1}\n";
+        let ndjson = self.products("POST", "/import").header("content-type", "application/x-ndjson").body(import);
+        vec![
+            ("add", 200, self.cart("POST", "/add").json(&line(cup, 1))),
+            ("update", 200, self.cart("PUT", "/update").json(&line(tea, 7))),
+            ("merge", 200, self.cart("POST", "/merge").json(&json!({"guest_token": self.guest.token}))),
+            ("remove", 200, self.cart("DELETE", &format!("/remove/{tea}"))),
+            ("clear", 200, self.cart("DELETE", "")),
+            ("create", 201, self.products("POST", "").json(&pot)),
+            (
+                "replace",
+                200,
+                self.products("PUT", &format!("/{cup}")).json(&json!({"name": "Mug", "description": "", "price": 8})),
+            ),
+            ("patch", 200, self.products("PATCH", &format!("/{cup}")).json(&json!({"price": 9}))),
+            ("stock", 200, self.products("POST", &format!("/{cup}/stock")).json(&json!({"delta": -4, "reason": "broken"}))),
+            ("import", 200, ndjson),
+            ("delete", 204, self.products("DELETE", &format!("/{tea}"))),
+        ]
+    }
+
+    /// Everything that the changes change.
+    async fn state(&self) -> Vec<String> {
+        let mut state =
+            vec![self.app.cart(&self.ada).await.to_string(), self.app.stock(&self.admin, &self.cup).await.to_string()];
+        state.push(self.app.get("/api/products").await.is(200).text());
+        state
+    }
+}
+
+fn told(answer: &Answer) -> (u16, String) {
+    (answer.status, answer.text())
+}
+
+#[tokio::test]
+async fn a_repeat_on_any_route_changes_nothing_and_answers_the_same() {
+    let shop = Shop::open().await;
+    let mut first = Vec::new();
+    for (name, status, call) in shop.changes() {
+        let before = shop.state().await;
+        let answer = call.key(name).await.is(status);
+        assert!(!answer.is_replayed());
+        let after = shop.state().await;
+        assert_ne!(before, after, "{name}");
+        first.push(answer);
+    }
+    let after = shop.state().await;
+    for round in 0..2 {
+        for ((name, _, call), first) in shop.changes().into_iter().zip(&first) {
+            let again = call.key(name).await;
+            assert!(again.is_replayed(), "{name}, round {round}: {again}");
+            assert_eq!(told(&again), told(first), "{name}");
+        }
+        assert_eq!(shop.state().await, after);
+    }
+    // Without a key, or with another one, it is another request.
+    shop.app.add(&shop.ada, &shop.cup, 1).await.ok();
+    assert!(!shop.app.add(&shop.ada, &shop.cup, 1).key("another").await.is(200).is_replayed());
+    assert_eq!(shop.app.cart(&shop.ada).await["item_count"], 2);
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_request() {
+    let shop = Shop::open().await;
+    for (name, _, call) in shop.changes() {
+        call.key(name).await;
+    }
+    let before = shop.state().await;
+    let names: Vec<_> = shop.changes().into_iter().map(|(name, ..)| name).collect();
+    // The first five are Ada's, the others the admin's; keys belong to a user.
+    for used in [&names[..5], &names[5..]] {
+        for key in used {
+            for (_, _, call) in shop.changes().into_iter().filter(|(name, ..)| used.contains(name) && name != key) {
+                call.key(key).await.problem(422, "idempotency_key_reused");
+            }
+        }
+    }
+    let add = |product: &str, quantity: u64| shop.app.add(&shop.ada, product, quantity).key("add");
+    add(&shop.cup, 2).await.problem(422, "idempotency_key_reused");
+    add(&shop.tea, 1).await.problem(422, "idempotency_key_reused");
+    let other_path = shop.cart("DELETE", &format!("/remove/{}", shop.cup)).key("remove");
+    other_path.await.problem(422, "idempotency_key_reused");
+    for lines in ["{\"name\":\"Tray\",\"price\":21,\"stock\":1}\n", "{\"name\":\"Tray\",\"price\":20,\"stock\":1}\n", ""] {
+        let import = shop.products("POST", "/import").header("content-type", "application/x-ndjson").body(lines);
+        import.key("import").await.problem(422, "idempotency_key_reused");
+    }
+    assert_eq!(shop.state().await, before);
+}
+
+#[tokio::test]
+async fn the_same_request_may_be_written_differently() {
+    let shop = Shop::open().await;
+    let (app, ada, cup) = (&shop.app, &shop.ada, &shop.cup);
+    let send = |body: String| {
+        app.call("POST", "/api/cart/add").token(ada).key("k").header("content-type", "application/json; charset=utf-8").body(body)
+    };
+    let first = send(format!(r#"{{"product_id":"{cup}","quantity":2}}"#)).await.is(200);
+    for body in [
+        format!(r#"{{"quantity":2,"product_id":"{cup}"}}"#),
+        format!("\n {{ \"product_id\" :\t\"{cup}\" , \"quantity\" : 2 }}\n"),
+        format!(r#"{{"product\u005fid":"{cup}","quantity":2}}"#),
+    ] {
+        let again = send(body).header("if-match", "\"stale\"").header("x-request-id", "another").await;
+        assert!(again.is_replayed());
+        assert_eq!(told(&again), told(&first));
+    }
+    assert_eq!(app.cart(ada).await["item_count"], 4);
+}
+
+#[tokio::test]
+async fn a_key_belongs_to_its_user() {
+    let shop = Shop::open().await;
+    let eve = shop.app.customer().await;
+    let first = shop.app.add(&shop.ada, &shop.cup, 2).key("k").await.is(200);
+    let other = shop.app.add(&eve, &shop.cup, 2).key("k").await.is(200);
+    assert!(!other.is_replayed());
+    assert_eq!((&other.json()["user_id"], &other.json()["item_count"]), (&json!(eve.id), &json!(2)));
+    assert!(!shop.app.add(&shop.guest, &shop.cup, 2).key("k").await.is(200).is_replayed());
+    // It is the user's and not the session's.
+    let again = shop.app.login(&shop.ada.email, crate::support::PASSWORD).await;
+    let again = shop.app.add(&again, &shop.cup, 2).key("k").await;
+    assert!(again.is_replayed());
+    assert_eq!(told(&again), told(&first));
+}
+
+#[tokio::test]
+async fn without_a_token_a_key_is_ignored() {
+    let app = TestApp::start().await;
+    let guest = async || app.call("POST", "/api/cart/guest").key("k").await.is(201).json()["token"].clone();
+    assert_ne!(guest().await, guest().await);
+    let body = json!({"email": "ada@souk.example", "password": "a good password", "name": "Ada"});
+    app.post("/api/auth/register", &body).key("k").await.is(201);
+    app.post("/api/auth/register", &body).key("k").await.problem(409, "email_taken");
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_remembered() {
+    let shop = Shop::open().await;
+    let (app, admin, ada, cup) = (&shop.app, &shop.admin, &shop.ada, &shop.cup);
+    app.add(ada, cup, 200).key("add").await.problem(409, "insufficient_stock");
+    app.change_stock(admin, cup, &json!({"delta": -200, "reason": "r"})).key("take").await.problem(409, "insufficient_stock");
+    app.change_stock(admin, cup, &json!({"set": 500, "reason": "count"})).await.ok();
+    assert_eq!(app.add(ada, cup, 200).key("add").await.ok()["item_count"], 202);
+    let take = json!({"delta": -200, "reason": "r"});
+    assert_eq!(app.change_stock(admin, cup, &take).key("take").await.ok()["on_hand"], 300);
+    // The key of a refused request is free for another one.
+    app.update(ada, cup, 1000).key("free").await.problem(422, "quantity_limit");
+    app.update(ada, cup, 5).key("free").await.ok();
+    app.add(ada, cup, 1).key("412").header("if-match", "\"1\"").await.problem(412, "version_mismatch");
+    assert!(!app.add(ada, cup, 1).key("412").await.is(200).is_replayed());
+    let pot = json!({"name": "Pot", "description": "", "price": 12, "stock": 3, "sku": "POT"});
+    let taken = app.create(admin, &pot).await["id"].as_str().unwrap().to_owned();
+    app.post("/api/products", &pot).token(admin).key("create").await.problem(409, "sku_taken");
+    app.delete(&format!("/api/products/{taken}")).token(admin).await.is(204);
+    app.post("/api/products", &pot).token(admin).key("create").await.is(201);
+}
+
+#[tokio::test]
+async fn what_changed_nothing_is_not_remembered() {
+    let shop = Shop::open().await;
+    let (app, admin, ada, tea) = (&shop.app, &shop.admin, &shop.ada, &shop.tea);
+    assert!(!app.update(ada, tea, 2).key("same").await.is(200).is_replayed());
+    assert!(!app.update(ada, tea, 3).key("same").await.is(200).is_replayed());
+    let set = |to: u64| json!({"set": to, "reason": "count"});
+    assert_eq!(app.change_stock(admin, tea, &set(100)).key("set").await.ok()["version"], 1);
+    assert_eq!(app.change_stock(admin, tea, &set(90)).key("set").await.ok()["version"], 2);
+}
+
+#[tokio::test]
+async fn a_key_is_one_to_255_visible_characters() {
+    let shop = Shop::open().await;
+    let (app, ada, admin, cup) = (&shop.app, &shop.ada, &shop.admin, &shop.cup);
+    let before = shop.state().await;
+    let too_long = "k".repeat(256);
+    for key in ["", "two words", "k\u{e9}y", "tab\there", &too_long] {
+        app.add(ada, cup, 1).key(key).await.problem(400, "idempotency_key_invalid");
+        app.delete("/api/cart").token(ada).key(key).await.problem(400, "idempotency_key_invalid");
+        app.change_stock(admin, cup, &json!({"delta": 1, "reason": "r"})).key(key).await.problem(400, "idempotency_key_invalid");
+        let import = app.call("POST", "/api/products/import").token(admin).header("content-type", "text/csv").key(key);
+        import.body("name,price\nPot,1\n").await.problem(400, "idempotency_key_invalid");
+    }
+    app.add(ada, cup, 1).key("one").key("two").await.problem(400, "idempotency_key_invalid");
+    assert_eq!(shop.state().await, before);
+    let all: String = ('!'..='~').collect();
+    for key in ["k", &all, &too_long[1..]] {
+        app.add(ada, cup, 1).key(key).await.ok();
+        assert!(app.add(ada, cup, 1).key(key).await.is_replayed());
+    }
+}

@@ -1,0 +1,152 @@
+//! Sessions: how they go on, and how they end.
+
+use std::{collections::BTreeSet, future::IntoFuture};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::support::{Account, Call, PASSWORD, TestApp};
+
+fn refresh(app: &TestApp, token: &str) -> Call {
+    app.post("/api/auth/refresh", &json!({"refresh_token": token}))
+}
+
+async fn is_over(app: &TestApp, session: &Account) {
+    app.get("/api/auth/me").token(session).await.problem(401, "unauthenticated");
+    app.get("/api/cart").token(session).await.problem(401, "unauthenticated");
+    refresh(app, &session.refresh_token).await.problem(401, "unauthenticated");
+}
+
+async fn is_alive(app: &TestApp, session: &Account) {
+    assert_eq!(app.get("/api/auth/me").token(session).await.ok()["id"], session.id);
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_good_once() {
+    let app = TestApp::start().await;
+    let first = app.customer().await;
+    let mut seen = BTreeSet::from([first.refresh_token.clone(), first.token.clone()]);
+    let mut session = first.clone();
+    for _ in 0..3 {
+        let next = refresh(&app, &session.refresh_token).await.ok();
+        assert_eq!(
+            (&next["user"]["id"], &next["expires_in"], &next["cart_merged"]),
+            (&json!(first.id), &json!(900), &json!(false))
+        );
+        session = Account::of(&next);
+        assert!(seen.insert(session.refresh_token.clone()) && seen.insert(session.token.clone()));
+        is_alive(&app, &session).await;
+    }
+    // The access tokens before are good until they end by themselves.
+    is_alive(&app, &first).await;
+    let other = app.login(&first.email, PASSWORD).await;
+    // Used a second time it may have been stolen, by either of the two who have it: the whole session ends.
+    refresh(&app, &first.refresh_token).await.problem(401, "unauthenticated");
+    is_over(&app, &session).await;
+    is_over(&app, &first).await;
+    is_alive(&app, &other).await;
+    assert_eq!(Account::of(&refresh(&app, &other.refresh_token).await.ok()).id, first.id);
+}
+
+#[tokio::test]
+async fn of_twenty_refreshes_at_once_one_may_win_and_the_session_ends() {
+    let app = TestApp::start().await;
+    let session = app.customer().await;
+    let answers = join_all((0..20).map(|_| refresh(&app, &session.refresh_token).into_future())).await;
+    let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    assert!(won.len() <= 1, "{} have won", won.len());
+    for answer in lost {
+        answer.problem(401, "unauthenticated");
+    }
+    for answer in won {
+        is_over(&app, &Account::of(&answer.json())).await;
+    }
+    is_over(&app, &session).await;
+}
+
+#[tokio::test]
+async fn what_is_no_refresh_token_of_ours_is_refused() {
+    let app = TestApp::start().await;
+    let session = app.customer().await;
+    let token = &session.refresh_token;
+    let changed = format!("{}{}", &token[..token.len() - 1], if token.ends_with('A') { "B" } else { "A" });
+    let bad =
+        ["", "x", &session.token, &changed, &format!("{token}="), &format!("{token}A"), &token.to_lowercase(), &"A".repeat(64)];
+    for bad in bad {
+        refresh(&app, bad).await.problem(401, "unauthenticated");
+    }
+    // Nobody can end a session with a token that was made up.
+    is_alive(&app, &session).await;
+    refresh(&app, token).await.is(200);
+}
+
+#[tokio::test]
+async fn a_logout_ends_the_session_at_once() {
+    let mut app = TestApp::start().await;
+    let ended = app.customer().await;
+    let other = app.login(&ended.email, PASSWORD).await;
+    let renewed = Account::of(&refresh(&app, &ended.refresh_token).await.ok());
+    assert!(app.call("POST", "/api/auth/logout").token(&ended).await.is(204).body.is_empty());
+    for session in [&ended, &renewed] {
+        is_over(&app, session).await;
+        app.call("POST", "/api/auth/logout").token(session).await.problem(401, "unauthenticated");
+    }
+    is_alive(&app, &other).await;
+    for crash in [false, true] {
+        if crash {
+            app.kill_9().await
+        } else {
+            drop(app.stop().await)
+        }
+        app.restart().await;
+        is_over(&app, &ended).await;
+        is_over(&app, &renewed).await;
+        is_alive(&app, &other).await;
+    }
+    refresh(&app, &other.refresh_token).await.is(200);
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_other_sessions() {
+    let app = TestApp::start().await;
+    let session = app.customer().await;
+    let (other, third) = (app.login(&session.email, PASSWORD).await, app.login(&session.email, PASSWORD).await);
+    let change = |current: &str, new: &str| {
+        app.post("/api/auth/password", &json!({"current_password": current, "new_password": new})).token(&session)
+    };
+    change("not the password", "a new password").await.problem(401, "invalid_credentials");
+    change(PASSWORD, "short").await.problem(422, "validation_failed");
+    change(PASSWORD, &"x".repeat(72)).await.problem(422, "validation_failed");
+    is_alive(&app, &other).await;
+    assert!(change(PASSWORD, "a new password").await.is(204).body.is_empty());
+    is_over(&app, &other).await;
+    is_over(&app, &third).await;
+    is_alive(&app, &session).await;
+    refresh(&app, &session.refresh_token).await.is(200);
+    let login = |password: &str| app.post("/api/auth/login", &json!({"email": session.email, "password": password}));
+    login(PASSWORD).await.problem(401, "invalid_credentials");
+    login("a new password").await.is(200);
+    // A stolen session cannot be used to lock the owner out once it is over.
+    let change = json!({"current_password": "a new password", "new_password": "the thief's own"});
+    app.post("/api/auth/password", &change).token(&other).await.problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn many_logins_at_once_are_as_many_sessions() {
+    let app = TestApp::start().await;
+    let ada = app.customer().await;
+    let sessions = join_all((0..10).map(|_| app.login(&ada.email, PASSWORD))).await;
+    let tokens: BTreeSet<_> = sessions.iter().map(|session| &session.refresh_token).collect();
+    assert_eq!(tokens.len(), 10);
+    for session in &sessions {
+        is_alive(&app, session).await;
+    }
+    let ends = sessions.iter().map(|session| app.call("POST", "/api/auth/logout").token(session).into_future());
+    for end in join_all(ends).await {
+        end.is(204);
+    }
+    for session in &sessions {
+        is_over(&app, session).await;
+    }
+    is_alive(&app, &ada).await;
+}

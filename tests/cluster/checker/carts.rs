@@ -1,0 +1,159 @@
+//! One cart: each version is one change, and shows the sum of all changes up to it.
+
+use std::collections::BTreeMap;
+
+use super::{Outcome, Placed, Span, change, in_real_time, read};
+
+/// Products and quantities.
+pub(crate) type Lines = BTreeMap<String, u64>;
+
+/// What was asked for. No `Set` is to ask for what is there already, for that would be no change.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Change {
+    /// So many more.
+    Add(String, u64),
+    /// So many, of something that is in the cart.
+    Set(String, u64),
+}
+
+/// A cart as an answer showed it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Shown {
+    pub(crate) version: u64,
+    pub(crate) lines: Lines,
+}
+
+/// A change that was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) span: Span,
+    pub(crate) change: Change,
+    pub(crate) outcome: Outcome<Shown>,
+}
+
+/// A read that had to be as new as everything acknowledged before it.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub(crate) span: Span,
+    pub(crate) shown: Shown,
+}
+
+/// Everything that clients know of one cart, which was untouched at first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct History {
+    pub(crate) changes: Vec<Asked>,
+    pub(crate) reads: Vec<Read>,
+}
+
+impl Change {
+    /// The cart after it; `None` when it cannot have been made there.
+    fn apply(&self, lines: &Lines) -> Option<Lines> {
+        let mut after = lines.clone();
+        match self {
+            Self::Add(product, quantity) => *after.entry(product.clone()).or_default() += quantity,
+            Self::Set(product, quantity) => *after.get_mut(product)? = *quantity,
+        }
+        Some(after)
+    }
+}
+
+impl History {
+    /// Says what cannot be, if anything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let mut placed: Vec<Placed> = self.reads.iter().map(|seen| read(seen.span, seen.shown.version)).collect();
+        let mut makers = BTreeMap::new();
+        for asked in &self.changes {
+            let Outcome::Done(shown) = &asked.outcome else { continue };
+            placed.push(change(asked.span, shown.version));
+            if let Some(other) = makers.insert(shown.version, &asked.change) {
+                return Err(format!("version {} was given to {:?} and to {other:?}", shown.version, asked.change));
+            }
+        }
+        in_real_time(&placed)?;
+        let seen = self.seen()?;
+        let mut search = Search { makers, seen, unknown: self.unknown(&placed), reached: 0 };
+        if search.goes_on(1, &Lines::new()) {
+            return Ok(());
+        }
+        Err(format!("version {} is not the sum of what was asked for: {search:?}", search.reached))
+    }
+
+    /// What each version was seen to be.
+    fn seen(&self) -> Result<BTreeMap<u64, &Lines>, String> {
+        let untouched = const { &Lines::new() };
+        let mut seen = BTreeMap::from([(0, untouched)]);
+        let done = self.changes.iter().filter_map(|asked| match &asked.outcome {
+            Outcome::Done(shown) => Some(shown),
+            Outcome::Refused | Outcome::Unknown => None,
+        });
+        for shown in done.chain(self.reads.iter().map(|read| &read.shown)) {
+            if let Some(other) = seen.insert(shown.version, &shown.lines).filter(|other| **other != shown.lines) {
+                return Err(format!("version {} was shown as {:?} and as {other:?}", shown.version, shown.lines));
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Changes nobody knows the outcome of, with the first version that each can have made.
+    fn unknown(&self, placed: &[Placed]) -> Vec<Unknown<'_>> {
+        let unknown = self.changes.iter().filter(|asked| asked.outcome == Outcome::Unknown);
+        unknown
+            .map(|asked| {
+                let before = placed.iter().filter(|one| one.span.ended < asked.span.begun);
+                let earliest = before.map(|one| one.place.number).max().unwrap_or(0) + 1;
+                Unknown { change: &asked.change, earliest, made: false }
+            })
+            .collect()
+    }
+}
+
+#[derive(Debug)]
+struct Unknown<'a> {
+    change: &'a Change,
+    earliest: u64,
+    made: bool,
+}
+
+/// A search for the changes that led from version to version.
+#[derive(Debug)]
+struct Search<'a> {
+    /// Who is known to have made a version.
+    makers: BTreeMap<u64, &'a Change>,
+    seen: BTreeMap<u64, &'a Lines>,
+    unknown: Vec<Unknown<'a>>,
+    reached: u64,
+}
+
+impl Search<'_> {
+    /// Whether everything from `version` on can be explained, when the one before is `lines`.
+    fn goes_on(&mut self, version: u64, lines: &Lines) -> bool {
+        self.reached = self.reached.max(version);
+        if self.seen.last_key_value().is_none_or(|(last, _)| version > *last) {
+            return true;
+        }
+        if let Some(change) = self.makers.get(&version) {
+            let after = change.apply(lines);
+            return after.is_some_and(|after| self.is_as_seen(version, &after) && self.goes_on(version + 1, &after));
+        }
+        let mut tried: Vec<&Change> = Vec::new();
+        for place in 0..self.unknown.len() {
+            let Unknown { change, earliest, made } = self.unknown[place];
+            // Of equal ones it does not matter which: all of them can as well be later.
+            if made || earliest > version || tried.contains(&change) {
+                continue;
+            }
+            tried.push(change);
+            let Some(after) = change.apply(lines).filter(|after| self.is_as_seen(version, after)) else { continue };
+            self.unknown[place].made = true;
+            if self.goes_on(version + 1, &after) {
+                return true;
+            }
+            self.unknown[place].made = false;
+        }
+        false
+    }
+
+    fn is_as_seen(&self, version: u64, lines: &Lines) -> bool {
+        self.seen.get(&version).is_none_or(|seen| *seen == lines)
+    }
+}

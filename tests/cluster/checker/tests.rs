@@ -1,0 +1,312 @@
+//! The checker finds what it is there to find, in histories that were good before one thing in them was changed.
+
+use super::{Outcome, Span, carts, stock};
+
+/// The n-th operation of a client who asks one thing after the other.
+const fn nth(n: u64) -> Span {
+    Span { begun: 10 * n, ended: 10 * n + 5 }
+}
+
+/// From the n-th to the m-th.
+const fn between(n: u64, m: u64) -> Span {
+    Span { begun: 10 * n, ended: 10 * m + 5 }
+}
+
+#[track_caller]
+fn refused(checked: Result<(), String>, reason: &str) {
+    let found = checked.expect_err("a history that cannot be was accepted");
+    assert!(found.contains(reason), "{found}");
+}
+
+mod carts_are_checked {
+    use super::{
+        Outcome, Span, between,
+        carts::{Asked, Change, History, Lines, Read, Shown},
+        nth, refused,
+    };
+
+    fn shown(version: u64, tea: u64) -> Shown {
+        Shown { version, lines: if tea == 0 { Lines::new() } else { Lines::from([("tea".into(), tea)]) } }
+    }
+
+    fn add(span: Span, quantity: u64, outcome: Outcome<Shown>) -> Asked {
+        Asked { span, change: Change::Add("tea".into(), quantity), outcome }
+    }
+
+    fn set(span: Span, quantity: u64, outcome: Outcome<Shown>) -> Asked {
+        Asked { span, change: Change::Set("tea".into(), quantity), outcome }
+    }
+
+    fn see(span: Span, version: u64, tea: u64) -> Read {
+        Read { span, shown: shown(version, tea) }
+    }
+
+    /// One thing after the other: two pieces, one more, nine in all, one more.
+    fn good() -> History {
+        History {
+            changes: vec![
+                add(nth(1), 2, Outcome::Done(shown(1, 2))),
+                add(nth(3), 1, Outcome::Done(shown(2, 3))),
+                set(nth(5), 9, Outcome::Done(shown(3, 9))),
+                add(nth(7), 1, Outcome::Done(shown(4, 10))),
+            ],
+            reads: vec![see(nth(0), 0, 0), see(nth(2), 1, 2), see(nth(4), 2, 3), see(nth(6), 3, 9), see(nth(8), 4, 10)],
+        }
+    }
+
+    #[test]
+    fn a_good_history_is_accepted() {
+        good().check().unwrap();
+    }
+
+    #[test]
+    fn what_overlaps_may_be_seen_or_not() {
+        for seen in [see(nth(7), 3, 9), see(nth(7), 4, 10)] {
+            let mut history = good();
+            history.reads.push(seen);
+            history.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_stale_read_is_found() {
+        for stale in [see(nth(8), 3, 9), see(nth(3), 0, 0), see(nth(9), 1, 2)] {
+            let mut history = good();
+            history.reads.push(stale);
+            refused(history.check(), "comes before it");
+        }
+    }
+
+    #[test]
+    fn reads_that_go_back_are_found() {
+        let mut history = good();
+        history.changes[3].span = between(7, 20);
+        history.reads[4].span = nth(10);
+        history.check().unwrap();
+        history.reads.push(see(nth(11), 3, 9));
+        refused(history.check(), "comes before it");
+    }
+
+    #[test]
+    fn a_read_from_the_future_is_found() {
+        let mut history = good();
+        history.reads.push(see(nth(0), 1, 2));
+        refused(history.check(), "comes before it");
+    }
+
+    #[test]
+    fn a_lost_add_is_found() {
+        // Its version was given to another.
+        let mut history = good();
+        history.changes[1].outcome = Outcome::Done(shown(1, 2));
+        refused(history.check(), "was given to");
+        // Its version is there, and what it added is not.
+        let mut history = good();
+        history.changes[1].outcome = Outcome::Done(shown(2, 2));
+        history.reads[2].shown = shown(2, 2);
+        refused(history.check(), "version 2 is not the sum");
+        // It is there and gone again.
+        let mut history = good();
+        history.reads.push(see(nth(9), 4, 9));
+        refused(history.check(), "was shown as");
+        // What was read last is older than what was acknowledged.
+        let mut history = good();
+        history.changes.push(add(nth(9), 1, Outcome::Done(shown(5, 11))));
+        history.reads.push(see(nth(10), 4, 10));
+        refused(history.check(), "comes before it");
+    }
+
+    #[test]
+    fn an_add_made_twice_is_found() {
+        let mut history = good();
+        history.reads.push(see(nth(9), 5, 11));
+        refused(history.check(), "version 5 is not the sum");
+        let mut history = good();
+        history.changes[3].outcome = Outcome::Done(shown(4, 11));
+        history.reads[4].shown = shown(4, 11);
+        refused(history.check(), "version 4 is not the sum");
+    }
+
+    #[test]
+    fn a_change_made_in_the_wrong_order_is_found() {
+        let mut history = good();
+        (history.changes[0].span, history.changes[1].span) = (nth(3), nth(1));
+        history.reads.clear();
+        refused(history.check(), "comes before it");
+    }
+
+    #[test]
+    fn what_is_unknown_may_have_happened_once_or_never() {
+        let mut history = good();
+        history.changes.push(add(nth(6), 5, Outcome::Unknown));
+        history.check().unwrap();
+        history.reads.push(see(nth(9), 5, 15));
+        history.check().unwrap();
+        let mut twice = history.clone();
+        twice.reads.push(see(nth(10), 6, 20));
+        refused(twice.check(), "version 6 is not the sum");
+        let mut wrong = history.clone();
+        wrong.reads[5].shown = shown(5, 16);
+        refused(wrong.check(), "version 5 is not the sum");
+        // Known not to have happened.
+        history.changes[4].outcome = Outcome::Refused;
+        refused(history.check(), "version 5 is not the sum");
+    }
+
+    #[test]
+    fn what_is_unknown_cannot_have_happened_before_it_was_asked_for() {
+        let mut history = good();
+        history.changes[1].outcome = Outcome::Unknown;
+        history.check().unwrap();
+        history.changes[1].span = nth(6);
+        refused(history.check(), "version 2 is not the sum");
+    }
+
+    #[test]
+    fn which_of_the_unknown_have_happened_is_found_out() {
+        let mut history = good();
+        for quantity in [1, 2, 2, 4, 8, 16] {
+            history.changes.push(add(nth(9), quantity, Outcome::Unknown));
+        }
+        // 2 and 2 and 16.
+        history.reads.push(see(nth(20), 7, 30));
+        history.check().unwrap();
+        history.reads.push(see(nth(21), 8, 31));
+        history.reads.push(see(nth(22), 10, 43));
+        history.check().unwrap();
+        history.reads.push(see(nth(23), 11, 44));
+        refused(history.check(), "version 11 is not the sum");
+    }
+}
+
+mod stock_is_checked {
+    use super::{
+        Outcome, Span, between, nth, refused,
+        stock::{Asked, History, Movement, Read, Shown},
+    };
+
+    const fn shown(version: u64, on_hand: i64) -> Shown {
+        Shown { version, on_hand }
+    }
+
+    fn ask(span: Span, reference: &str, delta: i64, outcome: Outcome<Shown>) -> Asked {
+        Asked { span, reference: reference.into(), delta, outcome }
+    }
+
+    const fn see(span: Span, version: u64, on_hand: i64) -> Read {
+        Read { span, shown: shown(version, on_hand) }
+    }
+
+    fn line(sequence: u64, reference: &str, delta: i64) -> Movement {
+        Movement { sequence, reference: Some(reference.into()), delta }
+    }
+
+    /// A hundred pieces; then 7 more; then 20 less and 3 more together.
+    fn good() -> History {
+        History {
+            changes: vec![
+                ask(nth(1), "a", 7, Outcome::Done(shown(2, 107))),
+                ask(nth(3), "b", -20, Outcome::Done(shown(3, 90))),
+                ask(nth(3), "c", 3, Outcome::Done(shown(3, 90))),
+            ],
+            reads: vec![see(nth(0), 1, 100), see(nth(2), 2, 107), see(nth(4), 3, 90)],
+            ledger: vec![
+                Movement { sequence: 1, reference: None, delta: 100 },
+                line(2, "a", 7),
+                line(3, "b", -20),
+                line(4, "c", 3),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_good_history_is_accepted() {
+        good().check().unwrap();
+    }
+
+    #[test]
+    fn a_stale_read_is_found() {
+        for stale in [see(nth(4), 2, 107), see(nth(2), 1, 100)] {
+            let mut history = good();
+            history.reads.push(stale);
+            refused(history.check(), "comes before it");
+        }
+    }
+
+    #[test]
+    fn a_read_of_half_a_transaction_is_found() {
+        let mut history = good();
+        history.reads.push(see(nth(3), 3, 87));
+        refused(history.check(), "was shown as");
+        history.reads.pop();
+        history.reads.push(see(nth(3), 4, 87));
+        refused(history.check(), "is no sum of movements");
+    }
+
+    #[test]
+    fn a_lost_change_is_found() {
+        let mut history = good();
+        history.ledger.pop();
+        refused(history.check(), "is no sum of movements");
+        history.changes[1].outcome = Outcome::Done(shown(3, 87));
+        history.changes[2].outcome = Outcome::Done(shown(3, 87));
+        history.reads[2].shown = shown(3, 87);
+        refused(history.check(), "not in the ledger");
+    }
+
+    #[test]
+    fn a_change_made_twice_is_found() {
+        let mut history = good();
+        history.ledger.push(line(5, "c", 3));
+        refused(history.check(), "made twice");
+    }
+
+    #[test]
+    fn a_change_that_nobody_asked_for_is_found() {
+        for stray in [line(5, "d", 1), Movement { sequence: 5, reference: None, delta: 1 }] {
+            let mut history = good();
+            history.ledger.push(stray);
+            refused(history.check(), "nobody asked for");
+        }
+        let mut history = good();
+        history.ledger[3].delta = 4;
+        refused(history.check(), "nobody asked for");
+    }
+
+    #[test]
+    fn a_gap_in_the_ledger_is_found() {
+        let mut history = good();
+        history.ledger.remove(2);
+        refused(history.check(), "line 3 of the ledger");
+    }
+
+    #[test]
+    fn a_refused_change_that_was_made_is_found() {
+        let mut history = good();
+        history.changes[2].outcome = Outcome::Refused;
+        refused(history.check(), "though refused");
+    }
+
+    #[test]
+    fn a_ledger_in_the_wrong_order_is_found() {
+        let mut history = good();
+        history.changes.truncate(1);
+        history.changes.push(ask(nth(3), "b", -20, Outcome::Unknown));
+        history.changes.push(ask(nth(3), "c", 3, Outcome::Unknown));
+        history.check().unwrap();
+        // Made before it was asked for: it had not begun when the one behind it in the ledger had ended.
+        history.changes[1].span = between(5, 6);
+        refused(history.check(), "comes before it");
+    }
+
+    #[test]
+    fn what_is_unknown_may_have_happened_once_or_never() {
+        let mut history = good();
+        history.changes.push(ask(nth(4), "d", -1, Outcome::Unknown));
+        history.check().unwrap();
+        history.ledger.push(line(5, "d", -1));
+        history.check().unwrap();
+        history.reads.push(see(nth(9), 4, 89));
+        history.check().unwrap();
+    }
+}

@@ -1,0 +1,138 @@
+//! One of two nodes is killed, in the middle of a transaction: the other goes on, and nothing is lost or done twice.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use futures_util::{TryStreamExt, future::join_all};
+use mongodb::{
+    Database,
+    bson::{Bson, Document, doc},
+};
+use serde_json::json;
+
+use crate::{
+    cluster::Cluster,
+    members::Members,
+    replica_set,
+    support::{Account, Progress, TestApp, unique},
+};
+
+/// Customers of each node.
+const SHOPPERS: usize = 8;
+/// Changes that are acknowledged before the blow, and again after it.
+const BUSY: usize = 200;
+
+/// A customer who has got used to one node.
+struct Shopper {
+    who: Account,
+    home: usize,
+    /// Pieces that were put into the cart, in one version each.
+    acknowledged: u64,
+}
+
+#[tokio::test]
+async fn a_node_killed_inside_a_transaction_does_not_hold_up_the_other() {
+    let Some(members) = Members::start(1).await else { return };
+    // Nobody has prepared the server for this.
+    let admin = replica_set::direct(&members.hosts()[0]).await.database("admin");
+    let lifetime = admin.run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 }).await.unwrap();
+    assert_eq!(lifetime.get("transactionLifetimeLimitSeconds"), Some(&Bson::Int32(60)));
+    let mut cluster = Cluster::on(&Members::uri(members.hosts()), &[]).await;
+    let boss = cluster.nodes[0].admin().await;
+    let price = json!(4.5);
+    let wares = join_all((0..8).map(|_| cluster.nodes[0].product(&boss, &price, 1_000_000))).await;
+    let customers = cluster.nodes[1].customers(2 * SHOPPERS).await;
+    let shopper = |(n, who)| Shopper { who, home: n % 2, acknowledged: 0 };
+    let mut shoppers: Vec<Shopper> = customers.into_iter().enumerate().map(shopper).collect();
+    for victim in [0, 1] {
+        killed_under_load(&cluster, victim, &mut shoppers, &wares).await;
+        cluster.nodes[victim].reap().await;
+        cluster.nodes[victim].restart().await;
+        for shopper in &shoppers {
+            for node in &cluster.nodes {
+                let cart = node.get("/api/cart").token(&shopper.who).header("cache-control", "no-cache").await.ok();
+                assert_eq!((&cart["version"], &cart["item_count"]), (&json!(shopper.acknowledged), &json!(shopper.acknowledged)));
+            }
+        }
+    }
+    cluster.end().await;
+}
+
+async fn killed_under_load(cluster: &Cluster, victim: usize, shoppers: &mut [Shopper], wares: &[String]) {
+    let (progress, over) = (Progress::new(), Cell::new(false));
+    let strike = async {
+        progress.reaches(BUSY).await;
+        stop_in_transaction(cluster, victim, &progress).await;
+        cluster.nodes[victim].signal("KILL");
+        let (began, before) = (Instant::now(), progress.count());
+        progress.reaches(before + 1).await;
+        let resumed = began.elapsed();
+        progress.reaches(before + BUSY).await;
+        over.set(true);
+        resumed
+    };
+    let shopping = join_all(shoppers.iter_mut().map(|shopper| shopper.shop(&cluster.nodes, wares, &progress, &over)));
+    let (resumed, slowest) = tokio::join!(strike, shopping);
+    let slowest = slowest.into_iter().flatten().max().unwrap();
+    eprintln!("the other node went on {resumed:?} after the kill; its slowest answer took {slowest:?}");
+    // Which the answers being 200 has shown already, as nobody waits for longer.
+    assert!(slowest < Duration::from_secs(6), "{slowest:?}");
+}
+
+impl Shopper {
+    /// Puts one piece after the other into the cart. When the node is gone, the request is repeated at the other one. The longest that
+    /// an answer took of a node that lived.
+    async fn shop(&mut self, nodes: &[TestApp], wares: &[String], progress: &Progress, over: &Cell<bool>) -> Option<Duration> {
+        let mut slowest = None;
+        let mut place = self.home;
+        while !over.get() {
+            let (key, product) = (format!("add-{}", unique()), &wares[self.acknowledged as usize % wares.len()]);
+            let cart = loop {
+                let began = Instant::now();
+                if let Ok(answer) = nodes[place].add(&self.who, product, 1).key(&key).attempt().await {
+                    slowest = slowest.max(Some(began.elapsed()));
+                    break answer.ok();
+                }
+                place = 1 - place;
+            };
+            self.acknowledged += 1;
+            assert_eq!(cart["version"], self.acknowledged, "each request has made one version, however often it was sent");
+            progress.one();
+        }
+        slowest
+    }
+}
+
+/// Stops a node when it has a transaction open, with everything in it locked.
+async fn stop_in_transaction(cluster: &Cluster, victim: usize, progress: &Progress) {
+    let node = &cluster.nodes[victim];
+    loop {
+        node.signal("STOP");
+        if is_in_transaction(&cluster.database, node.pid()).await {
+            return;
+        }
+        node.signal("CONT");
+        progress.reaches(progress.count() + 1).await;
+    }
+}
+
+/// Whether a stopped process has left a transaction open. One that is just being committed is waited for.
+async fn is_in_transaction(database: &Database, process: u32) -> bool {
+    const LEFT: i64 = 100_000;
+    let nodes = database.collection::<Document>("nodes");
+    let node = nodes.find_one(doc! { "process": i64::from(process) }).await.unwrap().unwrap();
+    let session = node.get("session").unwrap();
+    loop {
+        let all = doc! { "$currentOp": { "allUsers": true, "idleSessions": true } };
+        let of_node = doc! { "$match": { "lsid.id": session, "transaction": { "$exists": true } } };
+        let found = database.client().database("admin").aggregate([all, of_node]).await.unwrap();
+        let found: Vec<Document> = found.try_collect().await.unwrap();
+        let Some(operation) = found.first() else { return false };
+        let open = operation.get_document("transaction").unwrap().get_i64("timeOpenMicros").unwrap();
+        if open > LEFT && operation.get_str("type").is_ok_and(|kind| kind == "idleSession") {
+            return true;
+        }
+    }
+}

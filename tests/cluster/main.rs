@@ -1,0 +1,21 @@
+//! Two nodes on one replica set, asked over HTTP: together they are one shop, also while a server or a node dies.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
+
+#[path = "../support/cluster.rs"]
+mod cluster;
+#[path = "../support/members.rs"]
+mod members;
+#[path = "../support/replica_set.rs"]
+mod replica_set;
+#[path = "../support/shared_set.rs"]
+mod shared_set;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
+mod support;
+
+mod carts;
+mod checker;
+mod failover;
+mod lost_node;
+mod news;
+mod recorder;

@@ -1,0 +1,93 @@
+//! What is done on one node and seen on the other.
+
+use std::{collections::BTreeSet, future::IntoFuture};
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::{
+    cluster::Cluster,
+    support::{Event, gap_free},
+};
+
+#[tokio::test]
+async fn what_one_node_has_created_the_other_sells_at_once() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    for n in 1..=10 {
+        // Neither waits for any news: the answer is all that the client has.
+        let (one, other) = if n % 2 == 0 { (here, there) } else { (there, here) };
+        let product = one.product(&admin, &json!(4.5), 3).await;
+        assert_eq!(other.add(&ada, &product, 3).await.ok()["version"], n);
+        other.add(&ada, &product, 1).await.problem(409, "insufficient_stock");
+        one.change_stock(&admin, &product, &json!({"delta": -1, "reason": "broken"})).await.ok();
+        let stock = other.get(&format!("/api/products/{product}/stock")).token(&admin).header("cache-control", "no-cache");
+        assert_eq!(stock.await.ok()["available"], 2);
+    }
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn who_has_logged_out_on_one_node_is_refused_on_the_other() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    assert_eq!(there.get("/api/auth/me").token(&ada).await.ok()["id"], ada.id);
+    let mut feed = there.listen(None, None).await;
+    // Once one event was told, the rest comes the way that all news come to this node.
+    let first = here.product(&admin, &json!(1), 0).await;
+    feed.until(|event| event.subject() == first).await;
+    here.call("POST", "/api/auth/logout").token(&ada).await.is(204);
+    let later = here.product(&admin, &json!(1), 0).await;
+    feed.until(|event| event.subject() == later).await;
+    there.get("/api/auth/me").token(&ada).await.problem(401, "unauthenticated");
+    assert_eq!(there.post("/api/auth/validate", &json!({"token": ada.token})).await.ok()["valid"], false);
+    there.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.is(401);
+    drop(feed);
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn the_feed_of_one_node_tells_of_both_in_order() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    let mut feeds = Vec::new();
+    for node in &cluster.nodes {
+        feeds.push(node.listen(Some(&ada), None).await);
+    }
+    let teas = [here.product(&admin, &json!(1), 1000).await, here.product(&admin, &json!(2), 1000).await];
+    let delta = json!({"delta": -1, "reason": "sold at the counter"});
+    let adds = (0..30).map(|n: usize| here.add(&ada, &teas[n % 2], 1).into_future());
+    join_all(adds).await.into_iter().for_each(|answer| drop(answer.ok()));
+    let mixed = (0..40).map(|n: usize| {
+        let node = cluster.any();
+        match n % 4 {
+            0 | 1 => node.add(&ada, &teas[n % 2], 1),
+            2 => node.change_stock(&admin, &teas[0], &delta),
+            _ => node.patch(&format!("/api/products/{}", teas[1]), &json!({"description": format!("{n}")})).token(&admin),
+        }
+        .into_future()
+    });
+    join_all(mixed).await.into_iter().for_each(|answer| drop(answer.ok()));
+    let last = there.product(&admin, &json!(1), 0).await;
+    let mut told = Vec::new();
+    for feed in &mut feeds {
+        let events = feed.until(|event| event.subject() == last).await;
+        let newest = gap_free(&events);
+        assert_eq!(newest[&(ada.id.clone(), "cart".into())], 50, "every change of the cart was told, from the first on");
+        assert_eq!(newest[&(teas[1].clone(), "catalog".into())], 11);
+        let stock = there.stock(&admin, &teas[0]).await;
+        assert_eq!(newest[&(teas[0].clone(), "inventory".into())], stock["version"]);
+        assert_eq!(events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(), events.len(), "each is told once");
+        told.push(events);
+    }
+    assert!(told[0] == told[1], "both tell the same, in the same order");
+    assert!(told[0].iter().all(|event: &Event| event.kind != "auth.user.registered"));
+    drop(feeds);
+    cluster.end().await;
+}

@@ -1,0 +1,37 @@
+//! Access tokens that the shop did not make.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+/// A secret for `auth.jwt_secret`, so that a test can sign what the shop would not.
+pub(crate) const SECRET: &str = "a secret that is only used in tests";
+
+/// The private key of RFC 8410, section 10.3, which everybody knows.
+pub(crate) const KNOWN_KEY: &str =
+    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+
+/// Claims of an admin that would be good for a long time.
+pub(crate) fn claims() -> Value {
+    let id = "01a206bc-0609-7165-8b52-173bd2923daf";
+    json!({"sub": id, "role": "admin", "sid": id, "iat": 1, "exp": 4_000_000_000_u64, "iss": "souk", "aud": "souk", "jti": id})
+}
+
+/// A token with these claims, signed with a secret.
+pub(crate) fn signed(algorithm: Algorithm, claims: &Value, secret: &str) -> String {
+    jsonwebtoken::encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+}
+
+/// A token that says it needs no signature.
+pub(crate) fn unsigned(algorithm: &str, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    format!("{}.{}.", part(&json!({"typ": "JWT", "alg": algorithm})), part(claims))
+}
+
+/// `token` with other claims under the signature it has.
+pub(crate) fn with_claims(token: &str, change: impl FnOnce(&mut Value)) -> String {
+    let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!("no token: {token}") };
+    let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    change(&mut claims);
+    format!("{header}.{}.{signature}", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
