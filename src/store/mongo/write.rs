@@ -40,7 +40,10 @@ pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const MARGIN: Duration = Duration::from_millis(100);
 
 /// What the steps of a transaction may take together before those with a near deadline are let go.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// For so long the others are tried on when the first had to be let go: all of a batch hear of it at the same time.
+const AFTER_THE_FIRST: Duration = Duration::from_millis(250);
 
 /// A pause after a conflict: at first, and at most.
 const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
@@ -142,12 +145,12 @@ impl Writer {
         let mut apart = BTreeSet::new();
         let mut tries = Tries::default();
         loop {
-            let_go(&batch, &mut places, &tries, answers);
+            let_go(&batch, &mut places, &mut tries, answers);
             if places.is_empty() {
                 return apart;
             }
             let commits = chosen(&batch, &places);
-            let failure = match self.attempt(commits).await {
+            let failure = match self.attempt(commits, tries.end()).await {
                 Ok(applied) => {
                     answers.done(&places, applied);
                     return apart;
@@ -188,8 +191,8 @@ impl Writer {
     }
 
     /// One transaction. When it fails, nothing of it is left open, or its session is noted to be ended.
-    async fn attempt(&mut self, batch: Arc<[Commit]>) -> Result<Applied, Failure> {
-        let times = Times::of(&batch, self.timeout);
+    async fn attempt(&mut self, batch: Arc<[Commit]>, end: Option<Instant>) -> Result<Applied, Failure> {
+        let times = Times::of(&batch, self.timeout, end);
         let mut session = self.session(times.steps).await?;
         within(times.steps, session.start_transaction().into_future()).await?;
         let database = self.database.clone();
@@ -286,10 +289,15 @@ fn chosen(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
 }
 
 /// Answers those whose deadline is near: certainly not applied.
-fn let_go(batch: &[Commit], places: &mut Vec<usize>, tries: &Tries, answers: &mut Answers) {
+fn let_go(batch: &[Commit], places: &mut Vec<usize>, tries: &mut Tries, answers: &mut Answers) {
     let Some(error) = tries.last_error() else { return };
-    let now = Instant::now() + MARGIN;
-    let (late, good) = places.iter().partition(|place| batch.get(**place).is_none_or(|commit| commit.deadline <= now));
+    let now = Instant::now();
+    let enough = tries.end().is_some_and(|end| end <= now);
+    let is_late = |place: &&usize| enough || batch.get(**place).is_none_or(|commit| commit.deadline <= now + MARGIN);
+    let (late, good): (Vec<usize>, Vec<usize>) = places.iter().partition(is_late);
+    if !late.is_empty() {
+        tries.first_gone.get_or_insert(now);
+    }
     *places = good;
     answers.set(&late, &error);
 }
@@ -300,9 +308,16 @@ struct Tries {
     last: Option<Trouble>,
     pause: Duration,
     duplicates: u32,
+    /// When the first commit was let go.
+    first_gone: Option<Instant>,
 }
 
 impl Tries {
+    /// When to end, since some have been let go already.
+    fn end(&self) -> Option<Instant> {
+        Some(self.first_gone? + AFTER_THE_FIRST)
+    }
+
     fn last_error(&self) -> Option<CommitError> {
         match self.last? {
             Trouble::Conflict => Some(CommitError::Overloaded),
@@ -332,11 +347,12 @@ struct Times {
 }
 
 impl Times {
-    fn of(batch: &[Commit], timeout: Duration) -> Self {
+    fn of(batch: &[Commit], timeout: Duration, end: Option<Instant>) -> Self {
         let now = Instant::now();
         let deadlines = batch.iter().map(|commit| commit.deadline);
         let (nearest, farthest) = (deadlines.clone().min().unwrap_or(now), deadlines.max().unwrap_or(now));
         let most = farthest.min(now + timeout).max(now + MARGIN);
-        Self { steps: nearest.max(now + PATIENCE).min(most).into(), commit: most.into() }
+        let steps = nearest.max(now + PATIENCE).min(most).min(end.unwrap_or(most));
+        Self { steps: steps.into(), commit: most.into() }
     }
 }
