@@ -125,5 +125,8 @@ pub(crate) fn in_system<F: Future<Output = anyhow::Result<()>>>(
     let system = actix_rt::System::new();
     let done = system.block_on(work(drivers.handle().clone()));
     actix_rt::System::current().stop();
+    // An actor that had no turn before a start failed gets it as it is dropped, and may want a timer.
+    let _timers = drivers.enter();
+    drop(system);
     done
 }

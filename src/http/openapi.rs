@@ -1,9 +1,11 @@
 //! The OpenAPI document, put together from the routes' own descriptions.
 
+use actix_web::http::StatusCode;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        OpenApi as Document,
+        Content, OpenApi as Document, RefOr, Response,
+        path::{Operation, PathItem},
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -23,7 +25,7 @@ use crate::error::Code;
         cart::show, cart::add, cart::update, cart::remove, cart::clear, cart::guest, cart::merge,
         events::feed, ops::livez, ops::readyz, ops::metrics,
     ),
-    modifiers(&Bearer, &Codes),
+    modifiers(&Bearer, &Codes, &Operations),
 )]
 struct Api;
 
@@ -50,6 +52,51 @@ impl Modify for Codes {
              `code` from this closed list:\n\n| code | status | meaning |\n|---|---|---|\n{}\n",
             codes.join("\n")
         ));
+    }
+}
+
+/// Gives every operation a name of its own, by which generators of clients call it, every problem its media type, and every
+/// response a description.
+struct Operations;
+
+impl Modify for Operations {
+    fn modify(&self, document: &mut Document) {
+        for operation in document.paths.paths.values_mut().flat_map(operations) {
+            let tag = operation.tags.iter().flatten().next().map(|tag| tag.to_lowercase()).unwrap_or_default();
+            // So far it is named after its function, of which each resource has a `show`.
+            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
+            for (status, response) in &mut operation.responses.responses {
+                if let RefOr::T(response) = response {
+                    name_problem(response);
+                    describe(response, status);
+                }
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem { get, put, post, patch, delete, .. } = item;
+    [get, put, post, patch, delete].into_iter().flatten()
+}
+
+fn name_problem(response: &mut Response) {
+    let is_problem = |content: &RefOr<Content>| match content {
+        RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) => schema.ref_location.ends_with("/ProblemDetails"),
+        _ => false,
+    };
+    if response.content.get("application/json").is_some_and(is_problem)
+        && let Some(content) = response.content.shift_remove("application/json")
+    {
+        response.content.insert("application/problem+json".to_owned(), content);
+    }
+}
+
+/// Every response has to have a description, also when its status says all.
+fn describe(response: &mut Response, status: &str) {
+    if response.description.is_empty() {
+        let reason = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
+        response.description = reason.unwrap_or(status).to_owned();
     }
 }
 

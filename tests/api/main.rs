@@ -2,21 +2,23 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "the tests that need the rest follow")]
 mod support;
 
 mod accounts;
 mod bad_bodies;
 mod bad_values;
+mod command_line;
 mod conditional;
 mod crashes;
 mod events;
 mod hardening;
 mod idempotency;
 mod imports;
+mod lifecycle;
 mod limits;
 mod lost_answers;
 mod money;
+mod operations;
 mod parallel;
 mod products;
 mod search;

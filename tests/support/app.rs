@@ -24,7 +24,6 @@ pub(crate) struct TestApp {
     settings: BTreeMap<String, String>,
     process: Option<Process>,
     log: Arc<Log>,
-    faults_expected: bool,
     dir: TempDir,
 }
 
@@ -49,13 +48,14 @@ impl TestApp {
 
     /// The same, with these settings: `("http.request_timeout", "500ms")`. An empty value leaves a setting unset.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
-        let mut app = Self::prepared(folder(), settings);
+        let mut app = Self::closed(settings);
         app.restart().await;
         app
     }
 
-    /// A shop in `dir`, not started yet.
-    fn prepared(dir: TempDir, settings: &[(&str, &str)]) -> Self {
+    /// The same, not started yet.
+    pub(crate) fn closed(settings: &[(&str, &str)]) -> Self {
+        let dir = folder();
         let data = dir.path().join("data");
         let usual = [
             ("store.path", data.to_str().unwrap()),
@@ -74,14 +74,13 @@ impl TestApp {
             settings,
             process: None,
             log: Arc::new(Log { lines: Mutex::default(), count: watch::Sender::new(0) }),
-            faults_expected: false,
             dir,
         }
     }
 
-    /// Lets the log tell of faults.
-    pub(crate) fn expect_faults(&mut self) {
-        self.faults_expected = true;
+    /// Changes a setting for the next start.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.settings.insert(variable(key), value.to_owned());
     }
 
     /// A command of the binary with this shop's settings, in its folder, and nothing else in its environment.
@@ -175,6 +174,11 @@ impl TestApp {
         path
     }
 
+    /// The log so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
     /// Waits until the log has a line with `text` in it.
     pub(crate) async fn logged(&self, text: &str) {
         let mut count = self.log.count.subscribe();
@@ -191,7 +195,7 @@ impl Drop for TestApp {
         }
         if std::thread::panicking() {
             eprintln!("the server's log:\n{}", self.log.text());
-        } else if !self.faults_expected {
+        } else {
             let lines = self.log.lines.lock().unwrap();
             let faults: Vec<_> =
                 lines.iter().filter(|line| line.contains(r#""level":"ERROR""#) || line.contains("panicked")).collect();

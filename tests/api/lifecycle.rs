@@ -1,0 +1,190 @@
+//! Starting and stopping: the first time, twice at once, with requests under way.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::support::{ADMIN_PASSWORD, Account, Cli, TestApp};
+
+/// A shop without an admin in its settings.
+fn without_admin() -> TestApp {
+    TestApp::closed(&[("auth.admin_email", ""), ("auth.admin_password", "")])
+}
+
+fn after<'a>(said: &'a [String], what: &str) -> Vec<&'a str> {
+    said.iter().filter_map(|line| line.strip_prefix(what)).map(|rest| rest.split_whitespace().next().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_first_start_prints_the_admins_password_once() {
+    let mut app = without_admin();
+    app.restart().await;
+    let said = app.stop().await;
+    let (emails, passwords) = (after(&said, "First admin:"), after(&said, "Its password:"));
+    let ([email], [password]) = (&emails[..], &passwords[..]) else { panic!("{said:?}") };
+    assert!(password.len() >= 16, "{password}");
+    assert_eq!(said.join("\n").matches(password).count(), 1);
+    for crash in [false, true] {
+        app.restart().await;
+        let admin = app.login(email, password).await;
+        assert_eq!(app.get("/api/auth/me").token(&admin).await.ok()["role"], "admin");
+        if crash {
+            app.kill_9().await;
+        } else {
+            let said = app.stop().await.join("\n");
+            assert!(!said.contains("admin:") && !said.contains("password") && !said.contains(password), "{said}");
+        }
+    }
+    assert!(!app.log().contains(password), "a password in the log is one in many hands");
+}
+
+#[tokio::test]
+async fn a_crash_at_the_first_start_leaves_no_admin_that_nobody_knows() {
+    let mut app = without_admin();
+    app.restart().await;
+    app.kill_9().await;
+    app.restart().await;
+    let said = app.stop().await;
+    // Either the first start has told the password, or this one does; never is there none, and never two.
+    assert!(after(&said, "Its password:").len() <= 1);
+    let made = Cli::run(app.command().args(["admin", "owner@souk.example"])).ok();
+    assert!(made.contains("owner@souk.example is an admin now."), "{made}");
+}
+
+#[tokio::test]
+async fn a_configured_admin_is_made_and_no_customer_becomes_one_by_it() {
+    let mut app = TestApp::start().await;
+    let ada = app.customer().await;
+    let said = app.stop().await.join("\n");
+    assert!(!said.contains("password"), "{said}");
+    // Whoever registered the address that the operator was about to use has no right to the shop.
+    app.set("auth.admin_email", &ada.email);
+    let run = Cli::run(&mut app.command());
+    assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
+    assert!(run.stderr.lines().any(|line| line.starts_with("souk: ") && line.contains("auth.admin_email")), "{run:?}");
+    app.set("auth.admin_email", "owner@souk.example");
+    app.restart().await;
+    app.login("owner@souk.example", ADMIN_PASSWORD).await;
+    assert_eq!(app.get("/api/auth/me").token(&ada).await.ok()["role"], "customer");
+}
+
+#[tokio::test]
+async fn what_souk_makes_for_itself_only_its_owner_can_read() {
+    let app = TestApp::start().await;
+    app.customer().await;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let data = app.dir().join("data");
+    assert_eq!(mode(&data), 0o700);
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn requests_under_way_are_answered_before_the_end() {
+    for signal in ["TERM", "INT"] {
+        let mut app = TestApp::start().await;
+        let admin = app.admin().await;
+        let tea = app.product(&admin, &json!(4.5), 10).await;
+        let body = json!({"product_id": tea, "quantity": 3}).to_string();
+        let (first, rest) = body.split_at(10);
+        let mut connection = app.connect().await;
+        let head = format!(
+            "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            admin.token,
+            body.len()
+        );
+        connection.send(head).await;
+        assert_eq!(connection.answer().await.status, 100, "the request is under way");
+        connection.send(first).await;
+        app.signal(signal);
+        app.logged("stopping").await;
+        connection.send(rest).await;
+        let answer = connection.answer().await;
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        let (status, _) = app.ended().await;
+        assert_eq!(status.code(), Some(0));
+        app.restart().await;
+        assert_eq!(app.cart(&admin).await["item_count"], 3);
+    }
+}
+
+#[tokio::test]
+async fn open_feeds_and_idle_connections_do_not_hold_up_the_end() {
+    let mut app = TestApp::start().await;
+    let ada = app.customer().await;
+    let mut feeds = Vec::new();
+    for who in [None, Some(&ada)] {
+        feeds.push(app.listen(who, None).await);
+    }
+    let mut idle = app.connect().await;
+    idle.send("GET /livez HTTP/1.1\r\nhost: souk\r\n\r\n").await;
+    assert_eq!(idle.answer().await.status, 200);
+    let silent = app.connect().await;
+    let began = std::time::Instant::now();
+    app.stop().await;
+    // What is under way may take ten seconds; nothing is.
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    for mut feed in feeds {
+        assert_eq!(feed.next_or_end().await, None);
+    }
+    drop(silent);
+}
+
+#[tokio::test]
+async fn the_data_belong_to_one_process_at_a_time() {
+    let app = TestApp::start().await;
+    let ada = app.customer().await;
+    let file = app.write("products.ndjson", "{\"name\":\"Pot\",\"price\":1}\n");
+    for arguments in [&[][..], &["serve"], &["import", file.to_str().unwrap()], &["admin", "eve@souk.example"]] {
+        let run = Cli::run(app.command().args(arguments));
+        assert_eq!(run.code, 1, "{run:?}");
+        let reason = run.stderr.lines().find(|line| line.starts_with("souk: ")).unwrap_or_else(|| panic!("{run:?}"));
+        assert!(reason.contains("another souk is using") && reason.contains("data"), "{reason}");
+        assert!(!run.stdout.contains("Souk is open"), "{run:?}");
+    }
+    app.get("/api/auth/me").token(&ada).await.is(200);
+    assert_eq!(app.get("/api/products").await.ok()["total"], 0);
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_said_so() {
+    let app = TestApp::start().await;
+    let mut command = app.command();
+    command.env("SOUK__HTTP__BIND", app.address()).env("SOUK__STORE__PATH", app.dir().join("other"));
+    let run = Cli::run(&mut command);
+    assert_eq!(run.code, 1, "{run:?}");
+    let reason = format!("souk: http.bind: {} cannot be used", app.address());
+    assert!(run.stderr.lines().any(|line| line.starts_with(&reason)), "{run:?}");
+}
+
+#[tokio::test]
+async fn sessions_and_carts_survive_a_restart() {
+    let mut app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let (ada, guest) = (app.customer().await, app.guest().await);
+    app.add(&ada, &tea, 2).await.ok();
+    app.add(&guest, &tea, 3).await.ok();
+    let told = async |app: &TestApp, who: &Account| {
+        let cart = app.get("/api/cart").token(who).await.is(200);
+        (cart.etag(), cart.text())
+    };
+    let before = (told(&app, &ada).await, told(&app, &guest).await);
+    for crash in [false, true] {
+        if crash {
+            app.kill_9().await
+        } else {
+            drop(app.stop().await)
+        }
+        app.restart().await;
+        assert_eq!((told(&app, &ada).await, told(&app, &guest).await), before);
+    }
+    app.merge(&ada, &guest).await.ok();
+    app.kill_9().await;
+    app.restart().await;
+    assert_eq!(app.cart(&ada).await["item_count"], 5);
+    app.get("/api/cart").token(&guest).await.problem(409, "guest_cart_merged");
+}

@@ -1,0 +1,186 @@
+//! What operators look at: probes, figures, documents, logs.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::support::{ADMIN_PASSWORD, Cli, PASSWORD, TestApp};
+
+/// Every route there is.
+const ROUTES: &str = "
+GET /.well-known/jwks.json
+POST /api/auth/login
+POST /api/auth/logout
+GET /api/auth/me
+POST /api/auth/password
+POST /api/auth/refresh
+POST /api/auth/register
+POST /api/auth/validate
+DELETE /api/cart
+GET /api/cart
+POST /api/cart/add
+POST /api/cart/guest
+POST /api/cart/merge
+DELETE /api/cart/remove/{product_id}
+PUT /api/cart/update
+GET /api/events
+GET /api/products
+POST /api/products
+POST /api/products/import
+GET /api/products/suggest
+DELETE /api/products/{id}
+GET /api/products/{id}
+PATCH /api/products/{id}
+PUT /api/products/{id}
+GET /api/products/{id}/stock
+POST /api/products/{id}/stock
+GET /api/products/{id}/stock/movements
+GET /livez
+GET /metrics
+GET /readyz
+";
+
+#[tokio::test]
+async fn probes_tell_that_it_is_alive_and_ready() {
+    let app = TestApp::start().await;
+    assert_eq!(app.get("/livez").await.ok(), json!({"status": "alive"}));
+    let ready = app.get("/readyz").await.ok();
+    assert_eq!((&ready["status"], &ready["checks"]["store"]), (&json!("ready"), &json!("ok")));
+}
+
+#[tokio::test]
+async fn figures_are_of_routes_and_not_of_what_strangers_make_up() {
+    let app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 10).await;
+    app.add(&admin, &tea, 1).await.ok();
+    app.get(&format!("/api/products/{tea}")).await.ok();
+    app.get("/made/up/path").await.problem(404, "not_found");
+    app.call("MADEUP", "/api/cart").await.problem(405, "method_not_allowed");
+    let answer = app.get("/metrics").await.is(200);
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"), "{answer}");
+    let text = answer.text();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let has = |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
+    has(r#"souk_http_requests_total{method="GET",route="/api/products/{id}",status="200"} 1"#);
+    has(r#"souk_http_requests_total{method="POST",route="/api/cart/add",status="200"} 1"#);
+    has("souk_products 1");
+    has("souk_carts_active 1");
+    assert!(!text.contains("made/up") && !text.contains("MADEUP") && !text.contains(&tea), "{text}");
+}
+
+/// What an HTML page loads or leads to.
+fn links(html: &str) -> Vec<&str> {
+    let values = |name: &'static str| html.split(name).skip(1).filter_map(|rest| rest.split('"').next());
+    values("src=\"").chain(values("href=\"")).collect()
+}
+
+#[tokio::test]
+async fn the_api_browser_needs_no_other_host() {
+    let app = TestApp::start().await;
+    for path in ["/", "/docs"] {
+        let answer = app.get(path).await.is(307);
+        assert_eq!(answer.header("location"), Some("/docs/"));
+    }
+    let page = app.get("/docs/").await.is(200);
+    assert!(page.header("content-type").unwrap().starts_with("text/html"));
+    let page = page.text();
+    let links = links(&page);
+    assert!(links.len() >= 4, "{page}");
+    for link in links {
+        assert!(!link.contains("://") && !link.starts_with("//"), "{link}");
+        app.get(&format!("/docs/{}", link.trim_start_matches("./"))).await.is(200);
+    }
+    let start = app.get("/docs/swagger-initializer.js").await.is(200).text();
+    assert!(start.contains("/openapi.json") && !start.contains("://"), "{start}");
+}
+
+#[tokio::test]
+async fn the_document_has_every_route_and_no_other() {
+    let app = TestApp::start().await;
+    let answer = app.get("/openapi.json").await.is(200);
+    let document = answer.json();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut routes = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        routes.extend(item.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
+    }
+    let wanted: BTreeSet<String> = ROUTES.trim().lines().map(str::to_owned).collect();
+    assert_eq!(routes, wanted);
+    // The same from the command line, which needs no settings.
+    let mut command = app.command();
+    command.env("SOUK__NO__SUCH", "setting");
+    let printed: Value = serde_json::from_str(&Cli::run(command.arg("openapi")).ok()).unwrap();
+    assert_eq!(printed, document);
+}
+
+/// Every operation of the document with its method and path.
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        operations.extend(item.as_object().unwrap().iter().map(|(method, operation)| (format!("{method} {path}"), operation)));
+    }
+    operations
+}
+
+#[tokio::test]
+async fn the_document_can_be_generated_from() {
+    let app = TestApp::start().await;
+    let document = app.get("/openapi.json").await.ok();
+    let mut ids = BTreeSet::new();
+    for (name, operation) in operations(&document) {
+        assert!(ids.insert(operation["operationId"].as_str().unwrap()), "the id of {name} is another's, too");
+        let responses = operation["responses"].as_object().unwrap();
+        assert!(responses.keys().any(|status| status.starts_with('2')), "{name}");
+        assert!(
+            responses.values().all(|response| response["description"].as_str().is_some_and(|text| !text.is_empty())),
+            "{name}"
+        );
+        for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
+            let wanted = if name == "get /readyz" { "application/json" } else { "application/problem+json" };
+            let types: Vec<_> = response["content"].as_object().unwrap().keys().collect();
+            assert_eq!(types, [wanted], "{status} of {name}");
+        }
+    }
+    // Whatever is referred to is there.
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(document.pointer(reference).is_some(), "{reference}");
+    }
+    let description = document["info"]["description"].as_str().unwrap();
+    for code in ["insufficient_stock", "guest_cart_merged", "idempotency_key_reused", "outcome_unknown", "token_expired"] {
+        assert!(description.contains(&format!("`{code}`")), "{code} is not in the published list");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_may_be_kept_from_sniffing() {
+    let app = TestApp::start().await;
+    for path in ["/livez", "/api/products", "/nowhere", "/docs/", "/openapi.json"] {
+        assert_eq!(app.get(path).await.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn logs_hold_no_secrets() {
+    let mut app = TestApp::with(&[("telemetry.log", "json")]).await;
+    let ada = app.customer().await;
+    let guest = app.guest().await;
+    app.merge(&ada, &guest).await.ok();
+    app.post("/api/auth/login", &json!({"email": ada.email, "password": "a wrong password"}))
+        .await
+        .problem(401, "invalid_credentials");
+    app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.is(200);
+    // Used twice, which is worth a warning.
+    app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.problem(401, "unauthenticated");
+    app.get(&format!("/nowhere?token={}", ada.token)).token(&ada).await.problem(404, "not_found");
+    let said = app.stop().await.join("\n");
+    let log = app.log();
+    assert!(log.lines().count() > 1);
+    for line in log.lines() {
+        assert!(serde_json::from_str::<Value>(line).unwrap()["level"].is_string(), "{line}");
+    }
+    for secret in [&*ada.token, &ada.refresh_token, &guest.token, PASSWORD, ADMIN_PASSWORD, "a wrong password", &ada.email] {
+        assert!(!log.contains(secret) && !said.contains(secret), "{secret} is in the log: {log}");
+    }
+}
