@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "the tests of several nodes need the rest")]
 mod support;
 
 mod accounts;

@@ -183,5 +183,5 @@ async fn names_are_suggested_by_prefix_and_with_one_typo() {
     }
     assert_eq!(app.get("/api/products/suggest?q=m&limit=2").await.ok()["items"].as_array().unwrap().len(), 2);
     assert_eq!(app.get("/api/products/suggest").await.ok(), json!({"items": []}));
-    app.get("/api/products/suggest?q=%00").await.problem(422, "validation_failed");
+    assert_eq!(app.get("/api/products/suggest?q=%00").await.ok(), json!({"items": []}));
 }

@@ -52,6 +52,19 @@ async fn every_add_of_64_users_over_two_nodes_is_kept() {
 }
 
 #[tokio::test]
+async fn two_hundred_adds_to_one_cart_at_once_on_both_nodes_are_all_kept() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let tea = there.product(&admin, &json!(4.5), 1_000_000).await;
+    let ada = here.customer().await;
+    let answers = on_both(&cluster, 200, |node, _| node.add(&ada, &tea, 1)).await;
+    let versions: BTreeSet<u64> = answers.into_iter().map(|answer| answer.ok()["version"].as_u64().unwrap()).collect();
+    assert_eq!(versions, (1..=200).collect());
+    cluster.end().await;
+}
+
+#[tokio::test]
 async fn a_guest_cart_merged_on_both_nodes_is_merged_once() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();

@@ -24,6 +24,7 @@ pub(crate) struct TestApp {
     settings: BTreeMap<String, String>,
     process: Option<Process>,
     log: Arc<Log>,
+    faults_expected: bool,
     dir: TempDir,
 }
 
@@ -74,8 +75,14 @@ impl TestApp {
             settings,
             process: None,
             log: Arc::new(Log { lines: Mutex::default(), count: watch::Sender::new(0) }),
+            faults_expected: false,
             dir,
         }
+    }
+
+    /// Lets the log tell of faults.
+    pub(crate) fn expect_faults(&mut self) {
+        self.faults_expected = true;
     }
 
     /// Changes a setting for the next start.
@@ -199,7 +206,7 @@ impl Drop for TestApp {
             let lines = self.log.lines.lock().unwrap();
             let faults: Vec<_> =
                 lines.iter().filter(|line| line.contains(r#""level":"ERROR""#) || line.contains("panicked")).collect();
-            assert!(faults.is_empty(), "the server's log tells of faults: {faults:#?}");
+            assert!(self.faults_expected || faults.is_empty(), "the server's log tells of faults: {faults:#?}");
         }
     }
 }
