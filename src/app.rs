@@ -1,8 +1,9 @@
 //! The one place where all parts are wired together.
 
+mod secrets;
+
 use std::{
     net::{SocketAddr, TcpListener},
-    path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,10 +11,10 @@ use std::{
 use actix::{Actor, Addr};
 use actix_web::dev::ServerHandle;
 use anyhow::Context;
-use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{net::TcpSocket, sync::watch, task::JoinHandle};
 
+use self::secrets::{kept_secret, tokens};
 use crate::{
     actors::{
         accounts::{
@@ -33,7 +34,7 @@ use crate::{
         money::max_price_minor,
         product::ProductLimits,
     },
-    http::{self, HttpOptions, Listen, RateLimits, Services, metrics::Metrics, token::Tokens},
+    http::{self, HttpOptions, Listen, RateLimits, Services, metrics::Metrics},
     store::{
         News, Store,
         mongo::{MongoOptions, MongoStore},
@@ -247,38 +248,6 @@ fn start_carts(settings: &Settings, core: &Core) -> Arc<CartRegistry> {
 fn product_limits(settings: &Settings) -> ProductLimits {
     let pieces = u64::from(settings.cart.max_quantity) * u64::from(settings.cart.max_lines) * MERGED_LINES_FACTOR as u64;
     ProductLimits { max_price_minor: max_price_minor(pieces) }
-}
-
-fn tokens(settings: &Settings, secret: &SecretString, clock: &Arc<dyn Clock>) -> anyhow::Result<Tokens> {
-    let Some(file) = &settings.auth.ed25519_key_file else {
-        return Ok(Tokens::with_secret(secret.expose_secret().as_bytes(), Arc::clone(clock)));
-    };
-    let pem = std::fs::read(file).with_context(|| format!("auth.ed25519_key_file: {} cannot be read", file.display()))?;
-    Tokens::with_ed25519(&pem, Arc::clone(clock)).with_context(|| format!("auth.ed25519_key_file: {}", file.display()))
-}
-
-/// The secret that is made at the first start and kept beside the data.
-fn kept_secret(dir: &Path) -> anyhow::Result<SecretString> {
-    let path = dir.join("jwt_secret");
-    match std::fs::read_to_string(&path) {
-        Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().into()),
-        Ok(_) => anyhow::bail!("{} is damaged; delete it to have a new one made, which ends all sessions", path.display()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
-    }
-    let secret = STANDARD.encode(rand::random::<[u8; 48]>());
-    write_secret(&path, &secret).with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(secret.into())
-}
-
-/// Writes a file that only its owner may read, whole or not at all.
-fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let draft = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
-    file.write_all(secret.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(draft, path)
 }
 
 /// Connections that the system takes in before they are accepted. The standard library asks for 128: of a burst beyond that, each

@@ -1,12 +1,13 @@
 //! Measures Souk against the plain things it is built on: in turns, on one machine, as ratios.
 //!
-//! `cargo run --release -p souk-bench -- reads | adds | memory`. The server under test is the `souk` binary of the same build
+//! `cargo run --release -p souk-bench -- reads | adds | mongo | memory`. `mongo` needs SOUK_TEST_MONGO_URI, a replica set. The server under test is the `souk` binary of the same build
 //! (`cargo build --release` first).
 
 mod adds;
 mod bare;
 mod load;
 mod memory;
+mod mongo;
 mod reads;
 mod shop;
 mod spread;
@@ -18,10 +19,11 @@ fn main() -> anyhow::Result<()> {
     match words.as_slice() {
         ["reads"] => runtime.block_on(reads::run()),
         ["adds"] => runtime.block_on(adds::run()),
+        ["mongo"] => runtime.block_on(mongo::run()),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // The other side of `reads`, which starts it.
         ["bare", body] => bare::run(body),
-        _ => anyhow::bail!("usage: souk-bench reads | adds | memory [CARTS]"),
+        _ => anyhow::bail!("usage: souk-bench reads | adds | mongo | memory [CARTS]"),
     }
 }

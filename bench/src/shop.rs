@@ -40,18 +40,25 @@ pub fn start(command: &mut Command) -> anyhow::Result<(Child, SocketAddr)> {
 }
 
 impl Shop {
+    /// On the embedded store.
     pub fn open() -> anyhow::Result<Self> {
+        Self::with(&[])
+    }
+
+    /// With these settings besides.
+    pub fn with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let souk = std::env::current_exe()?.with_file_name("souk");
         let mut command = Command::new(souk);
         command.current_dir(dir.path()).env("RUST_LOG", "error");
-        for (name, value) in [
+        let usual = [
             ("HTTP__BIND", "127.0.0.1:0"),
             ("AUTH__JWT_SECRET", SECRET),
             ("AUTH__BCRYPT_COST", "4"),
             ("LIMITS__PER_ADDRESS", "0"),
             ("LIMITS__PER_USER", "0"),
-        ] {
+        ];
+        for (name, value) in usual.iter().chain(settings) {
             command.env(format!("SOUK__{name}"), value);
         }
         let (child, address) = start(&mut command)?;

@@ -1,0 +1,117 @@
+//! Durable adds on MongoDB: 256 users at once through HTTP, against 256 tasks that each make one durable `update_one` at a time,
+//! without HTTP and without events. In turns, on one replica set; with the server's own count of its processor time.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use mongodb::{
+    Client, Database,
+    bson::{Document, doc},
+    options::{Acknowledgment, ClientOptions, WriteConcern},
+};
+use serde_json::json;
+use souk::domain::{account::Role, ids::EventId};
+
+use crate::{
+    load::{Request, once, rate},
+    shop::{Shop, token},
+    spread::Spread,
+};
+
+const USERS: u32 = 256;
+const ROUNDS: usize = 5;
+const TIME: Duration = Duration::from_secs(4);
+
+/// Adds a second, and microseconds of the server's processor time for each.
+struct Figure {
+    rate: f64,
+    cpu: f64,
+}
+
+pub async fn run() -> anyhow::Result<()> {
+    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
+    let shop = Shop::with(&[("STORE__KIND", "mongodb"), ("STORE__URI", &uri), ("STORE__DATABASE", &name)])?;
+    let database = connect(&uri).await?.database(&name);
+    let product = shop.product().await?;
+    let tokens: Vec<String> = (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+    let add = json!({"product_id": product, "quantity": 1}).to_string();
+    let requests: Vec<Request> = tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
+    let mut pairs = Vec::new();
+    for round in 0..=ROUNDS {
+        // Emptied between rounds, so that no line reaches its limit.
+        for token in &tokens {
+            once(shop.address, &Request::delete("/api/cart", token)).await?;
+        }
+        let souk = measured(&database, rate(shop.address, &requests, TIME)).await?;
+        let plain = measured(&database, updates(&database)).await?;
+        if round > 0 {
+            pairs.push((souk, plain));
+        }
+    }
+    database.drop().await?;
+    println!("durable POST /api/cart/add on MongoDB: {USERS} users at once, {ROUNDS} rounds of {TIME:?}");
+    println!("  souk, HTTP        adds/s  {}", Spread::of(pairs.iter().map(|pair| pair.0.rate)));
+    println!("  update_one each           {}", Spread::of(pairs.iter().map(|pair| pair.1.rate)));
+    println!("  ratio                     {}", Spread::of(pairs.iter().map(|pair| pair.0.rate / pair.1.rate)));
+    println!("  souk, mongod us/add       {}", Spread::of(pairs.iter().map(|pair| pair.0.cpu)));
+    println!("  update_one, mongod us     {}", Spread::of(pairs.iter().map(|pair| pair.1.cpu)));
+    Ok(())
+}
+
+async fn connect(uri: &str) -> anyhow::Result<Client> {
+    let mut options = ClientOptions::parse(uri).await?;
+    (options.min_pool_size, options.max_pool_size) = (Some(64), Some(64));
+    options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+    Ok(Client::with_options(options)?)
+}
+
+async fn measured(database: &Database, work: impl Future<Output = anyhow::Result<f64>>) -> anyhow::Result<Figure> {
+    let (before, began) = (processor_time(database).await?, Instant::now());
+    let rate = work.await?;
+    let took = began.elapsed().as_secs_f64();
+    Ok(Figure { rate, cpu: (processor_time(database).await? - before) / (rate * took) })
+}
+
+/// Microseconds of processor time that the server has used.
+async fn processor_time(database: &Database) -> anyhow::Result<f64> {
+    let status = database.run_command(doc! { "serverStatus": 1 }).await?;
+    let info = status.get_document("extra_info")?;
+    let micros = |name: &str| info.get(name).and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)));
+    let sum = micros("user_time_us").zip(micros("system_time_us")).map(|(user, system)| user + system);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    Ok(sum.context("the server does not tell its processor time")? as f64)
+}
+
+async fn updates(database: &Database) -> anyhow::Result<f64> {
+    let over = Arc::new(AtomicBool::new(false));
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..USERS)
+        .map(|user| {
+            let (carts, over) = (database.collection::<Document>("plain_carts"), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut count = 0_u32;
+                while !over.load(Ordering::Relaxed) {
+                    let add =
+                        doc! { "$inc": { "version": 1_i64, "lines.0.quantity": 1_i64 }, "$setOnInsert": { "name": "Mint tea" } };
+                    carts.update_one(doc! { "_id": i64::from(user) }, add).upsert(true).await?;
+                    count += 1;
+                }
+                anyhow::Ok(count)
+            })
+        })
+        .collect();
+    tokio::time::sleep(TIME).await;
+    over.store(true, Ordering::Relaxed);
+    let mut count = 0.0;
+    for task in tasks {
+        count += f64::from(task.await??);
+    }
+    Ok(count / began.elapsed().as_secs_f64())
+}
