@@ -85,7 +85,8 @@ impl Members {
         std::fs::create_dir_all(&data).unwrap();
         let port = self.hosts[place].rsplit(':').next().unwrap();
         let mut command = Command::new(std::env::var_os("MONGOD").unwrap());
-        command.args(["--replSet", NAME, "--port", port, "--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"]);
+        command.args(["--replSet", NAME, "--port", port, "--bind_ip", "127.0.0.1", "--nounixsocket"]);
+        command.args(["--wiredTigerCacheSizeGB", "0.25"]);
         command.arg("--dbpath").arg(&data).arg("--logpath").arg(data.join("log")).arg("--logappend");
         command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
