@@ -62,7 +62,7 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
         }
     }
     assert!(!app.dir().join("data").exists());
-    app.write(".env", "SOUK__SHOP__CURRENCY=XXXX\n");
+    app.write(".env", "SOUK__SHOP__CURRENCY=NONE\n");
     assert_eq!(Cli::run(&mut app.command()).code, 2);
 }
 
