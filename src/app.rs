@@ -1,5 +1,9 @@
 //! The one place where all parts are wired together.
 
+pub mod audit;
+pub mod commands;
+mod open;
+mod rules;
 mod secrets;
 
 use std::{
@@ -9,12 +13,20 @@ use std::{
 };
 
 use actix::{Actor, Addr};
-use actix_web::dev::ServerHandle;
 use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{net::TcpSocket, sync::watch, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
-use self::secrets::{kept_secret, tokens};
+use self::{
+    commands::{Commands, broker_uri, subscriptions},
+    open::{listen, open_store},
+    rules::{cart_limits, configured_admin, order_rules, product_limits},
+    secrets::{kept_secret, tokens},
+};
 use crate::{
     actors::{
         accounts::{
@@ -25,20 +37,14 @@ use crate::{
         catalog::{CatalogActor, CatalogDeps, shelf::Shelf},
         feed::Feed,
         follower::Follower,
+        orders::{OrderActor, OrderDeps},
     },
+    broker::{Broker, BrokerUri, Parts},
     config::{Settings, StoreKind},
-    domain::{
-        account::{Email, Password},
-        cart::{CartLimits, MERGED_LINES_FACTOR},
-        clock::{Clock, SystemClock},
-        money::max_price_minor,
-        product::ProductLimits,
-    },
-    http::{self, HttpOptions, Listen, RateLimits, Services, metrics::Metrics},
+    domain::clock::{Clock, SystemClock},
+    http::{self, HttpOptions, Listen, RateLimits, Reads, Services, metrics::Metrics},
     store::{
         News, Store,
-        mongo::{MongoOptions, MongoStore},
-        sqlite::{SqliteOptions, SqliteStore},
         writer::{Observer, Writer},
     },
 };
@@ -57,9 +63,11 @@ pub struct Node {
     pub bootstrap: Bootstrap,
     core: Core,
     carts: Arc<CartRegistry>,
+    orders: Addr<OrderActor>,
     accounts: Addr<Accounts>,
     secret: SecretString,
     writer_task: JoinHandle<()>,
+    broker: Option<Broker>,
 }
 
 /// What every actor of a node works with.
@@ -78,6 +86,8 @@ struct Caches {
     feed: Arc<Feed>,
     /// Whether the feed is fed from the outbox instead, since the events of other nodes belong to it too.
     feed_follows: bool,
+    /// Wakes the relay when there are events to publish.
+    bell: Arc<Notify>,
     /// Set once the carts, which need the writer, are there.
     carts: OnceLock<Arc<CartRegistry>>,
 }
@@ -89,6 +99,7 @@ impl Caches {
             revoked: Arc::new(RevokedSessions::new()),
             feed: Arc::new(Feed::new()),
             feed_follows: store.is_shared(),
+            bell: Arc::default(),
             carts: OnceLock::new(),
         }
     }
@@ -104,12 +115,21 @@ impl Observer for Caches {
         if !self.feed_follows {
             self.feed.apply(news);
         }
+        if !news.events.is_empty() {
+            self.bell.notify_one();
+        }
+    }
+
+    fn missed(&self) {
+        if let Some(carts) = self.carts.get() {
+            carts.forget();
+        }
     }
 }
 
 impl Core {
     /// Opens the store, starts the writer, and fills the caches.
-    async fn start(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<(Self, JoinHandle<()>)> {
+    async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<(Self, JoinHandle<()>)> {
         let store = open_store(settings, drivers).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let caches = Arc::new(Caches::of(&*store));
@@ -123,19 +143,9 @@ impl Core {
         let (writer, task) = Writer::start(drivers, Arc::clone(&store), Arc::clone(&caches) as Arc<dyn Observer>);
         Ok((Self { store, writer, caches, follower, clock }, task))
     }
-}
 
-/// Opens the store; one that is not up yet is waited for.
-async fn open_store(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Arc<dyn Store>> {
-    let (currency, low_stock) = (settings.shop.currency, u64::from(settings.catalog.low_stock_threshold));
-    match (settings.store.kind, &settings.store.uri, &settings.store.database) {
-        (StoreKind::Mongodb, Some(uri), Some(database)) => {
-            let (uri, database, timeout) = (uri.clone(), database.clone(), settings.http.request_timeout);
-            let options = MongoOptions { uri, database, currency, low_stock, timeout };
-            // The driver's connections belong to the runtime they are made on.
-            Ok(Arc::new(drivers.spawn(MongoStore::connect(options)).await??))
-        }
-        _ => Ok(Arc::new(SqliteStore::open(SqliteOptions { dir: settings.store.path.clone(), currency, low_stock })?)),
+    fn orders(&self) -> OrderDeps {
+        OrderDeps { store: Arc::clone(&self.store), writer: self.writer.clone(), clock: Arc::clone(&self.clock) }
     }
 }
 
@@ -144,7 +154,7 @@ impl Node {
     ///
     /// # Errors
     /// One line that says what to do: the store cannot be opened, or does not answer.
-    pub async fn start(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Self> {
+    pub async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
         let (core, writer_task) = Core::start(settings, drivers).await?;
         let secret = match &settings.auth.jwt_secret {
             Some(secret) => secret.clone(),
@@ -171,16 +181,30 @@ impl Node {
             revoked: Arc::clone(&core.caches.revoked),
             login_limit: settings.limits.login,
         });
+        let orders = OrderActor::new(core.orders());
         let (store, writer, clock) = (Arc::clone(&core.store), core.writer.clone(), Arc::clone(&core.clock));
         let bootstrap = Bootstrap { store, writer, clock, hasher };
-        Ok(Self { catalog: catalog.start(), bootstrap, core, carts, accounts: accounts.start(), secret, writer_task })
+        let (catalog, orders, accounts) = (catalog.start(), orders.start(), accounts.start());
+        Ok(Self { catalog, bootstrap, core, carts, orders, accounts, secret, writer_task, broker: None })
     }
 
-    /// Applies what waits, and closes the store.
+    /// Begins to publish events and to hear of other nodes, over the broker at `uri`.
+    fn connect(&mut self, uri: BrokerUri, settings: &Settings, drivers: &Handle) {
+        let (store, timeout) = (Arc::clone(&self.core.store), settings.http.request_timeout);
+        let hands = Arc::new(Commands { catalog: self.catalog.clone(), store: Arc::clone(&store), timeout });
+        let (bell, follower) = (Arc::clone(&self.core.caches.bell), self.core.follower.clone());
+        let parts = Parts { uri, store, bell, follower, subscriptions: subscriptions(settings), hands };
+        self.broker = Some(Broker::start(parts, drivers));
+    }
+
+    /// Applies what waits, publishes its events, and closes the store.
     pub async fn stop(self) {
         self.core.writer.close();
         if self.writer_task.await.is_err() {
             tracing::error!("the writer had panicked");
+        }
+        if let Some(broker) = self.broker {
+            broker.stop().await;
         }
         self.core.store.close().await;
     }
@@ -189,6 +213,7 @@ impl Node {
         let core = &self.core;
         Ok(Arc::new(Services {
             carts: Arc::clone(&self.carts),
+            orders: self.orders.clone(),
             catalog: self.catalog.clone(),
             shelf: Arc::clone(&core.caches.shelf),
             accounts: self.accounts.clone(),
@@ -196,7 +221,9 @@ impl Node {
             tokens: tokens(settings, &self.secret, &core.clock)?,
             feed: Arc::clone(&core.caches.feed),
             follower: core.follower.clone(),
+            broker: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
             store: Arc::clone(&core.store),
+            reads: Reads::default(),
             writer: core.writer.clone(),
             clock: Arc::clone(&core.clock),
             options: HttpOptions {
@@ -223,7 +250,8 @@ impl Node {
         };
         let follow = self.core.follower.clone().map(|follower| actix_rt::spawn(follower.follow()));
         let sweep = actix_rt::spawn(Arc::clone(&self.carts).sweep(abandoned_after));
-        [sweep, actix_rt::spawn(forget)].into_iter().chain(follow).collect()
+        let expire = actix_rt::spawn(self.core.orders().expire_for_ever());
+        [sweep, expire, actix_rt::spawn(forget)].into_iter().chain(follow).collect()
     }
 }
 
@@ -234,43 +262,29 @@ fn start_carts(settings: &Settings, core: &Core) -> Arc<CartRegistry> {
         shelf: Arc::clone(&core.caches.shelf),
         follower: core.follower.clone(),
         clock: Arc::clone(&core.clock),
-        limits: CartLimits {
-            max_quantity: settings.cart.max_quantity,
-            max_lines: usize::try_from(settings.cart.max_lines).unwrap_or(usize::MAX),
-        },
+        limits: cart_limits(settings),
+        orders: order_rules(settings),
         currency: settings.shop.currency,
         render: http::render_cart,
     };
     CartRegistry::start(deps, settings.http.workers.div_ceil(2))
 }
 
-/// The highest price: the fullest cart, after merges, still has an exact total.
-fn product_limits(settings: &Settings) -> ProductLimits {
-    let pieces = u64::from(settings.cart.max_quantity) * u64::from(settings.cart.max_lines) * MERGED_LINES_FACTOR as u64;
-    ProductLimits { max_price_minor: max_price_minor(pieces) }
-}
-
-/// Connections that the system takes in before they are accepted. The standard library asks for 128: of a burst beyond that, each
-/// connection waits for seconds before it is tried again.
-const BACKLOG: u32 = 4096;
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // So that a restart need not wait for connections that have just ended.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
-}
-
 /// A node with its network side, ready to run.
 pub struct Application {
     node: Node,
-    server: actix_web::dev::Server,
     address: SocketAddr,
+    abandoned_after: Duration,
+    open: Open,
+}
+
+/// The network side of a node.
+struct Open {
+    server: actix_web::dev::Server,
     first_admin: Option<FirstAdmin>,
+    has_admin: bool,
     services: Arc<Services>,
     stopping: watch::Sender<bool>,
-    abandoned_after: Duration,
 }
 
 impl Application {
@@ -278,13 +292,29 @@ impl Application {
     ///
     /// # Errors
     /// One line that says what to do.
-    pub async fn build(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Self> {
+    pub async fn build(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
         let bind = settings.http.bind;
         let listener =
             listen(bind).with_context(|| format!("http.bind: {bind} cannot be used; is another program listening there?"))?;
         let address = listener.local_addr()?;
-        let node = node_on(&listener, settings, drivers).await?;
-        let first_admin = ensure_admin(&node, settings).await?;
+        let mut node = node_on(&listener, settings, drivers).await?;
+        match Self::open(&mut node, listener, settings, drivers).await {
+            Ok(open) => Ok(Self { node, address, abandoned_after: settings.cart.abandoned_after, open }),
+            Err(error) => {
+                // What has begun on the drivers' runtime must not outlive it.
+                node.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Connects a node to its broker, if there is to be one, and to its clients.
+    async fn open(node: &mut Node, listener: TcpListener, settings: &Settings, drivers: &Handle) -> anyhow::Result<Open> {
+        if let Some(uri) = broker_uri(settings)? {
+            node.connect(uri, settings, drivers);
+        }
+        let first_admin = ensure_admin(node, settings).await?;
+        let has_admin = node.core.store.has_admin().await?;
         let (stopping, stops) = watch::channel(false);
         let services = node.services(settings, stops)?;
         let listen = Listen {
@@ -293,9 +323,7 @@ impl Application {
             allowed_origins: settings.http.cors.allowed_origins.clone(),
             drain: DRAIN,
         };
-        let server = http::serve(listen, Arc::clone(&services))?;
-        let abandoned_after = settings.cart.abandoned_after;
-        Ok(Self { node, server, address, first_admin, services, stopping, abandoned_after })
+        Ok(Open { server: http::serve(listen, Arc::clone(&services))?, first_admin, has_admin, services, stopping })
     }
 
     /// Where it listens.
@@ -307,7 +335,13 @@ impl Application {
     /// The admin that was made at this start, when there was none.
     #[must_use]
     pub const fn first_admin(&self) -> Option<&FirstAdmin> {
-        self.first_admin.as_ref()
+        self.open.first_admin.as_ref()
+    }
+
+    /// Whether there is anyone who may change the catalog.
+    #[must_use]
+    pub const fn has_admin(&self) -> bool {
+        self.open.has_admin
     }
 
     /// Whether there is nothing to sell yet.
@@ -321,9 +355,9 @@ impl Application {
     /// # Errors
     /// The server failed.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { node, server, services, stopping, abandoned_after, .. } = self;
+        let Self { node, abandoned_after, open: Open { server, services, stopping, .. }, .. } = self;
         let background = node.background(services, abandoned_after);
-        let handle: ServerHandle = server.handle();
+        let handle = server.handle();
         let serving = actix_rt::spawn(server);
         let ended = tokio::select! {
             ended = serving => Some(ended),
@@ -343,7 +377,7 @@ impl Application {
 }
 
 /// Starts a node. While it waits for its store, the socket says that the process lives and is not ready.
-async fn node_on(listener: &TcpListener, settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Node> {
+async fn node_on(listener: &TcpListener, settings: &Settings, drivers: &Handle) -> anyhow::Result<Node> {
     if settings.store.kind == StoreKind::Embedded {
         return Node::start(settings, drivers).await;
     }
@@ -363,14 +397,4 @@ async fn ensure_admin(node: &Node, settings: &Settings) -> anyhow::Result<Option
         return Ok(None);
     }
     Ok(node.bootstrap.ensure_admin(configured).await?)
-}
-
-fn configured_admin(settings: &Settings) -> anyhow::Result<Option<(Email, Password)>> {
-    let (Some(email), Some(password)) = (&settings.auth.admin_email, &settings.auth.admin_password) else { return Ok(None) };
-    let explain = |faults: crate::domain::text::Faults| {
-        anyhow::anyhow!("auth.admin_email, auth.admin_password: {}", crate::error::Error::from(faults).detail)
-    };
-    let email = Email::parse(email).map_err(explain)?;
-    let password = Password::parse("password", password.expose_secret().to_owned()).map_err(explain)?;
-    Ok(Some((email, password)))
 }

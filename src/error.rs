@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use crate::domain::{
     cart::{CartRefusal, Shortage},
+    money::Money,
+    order::{CheckoutRefusal, OrderRefusal},
     text::{Fault, Faults},
 };
 
@@ -37,6 +39,8 @@ macro_rules! codes {
 codes! {
     /// The body is not JSON.
     MalformedJson = "malformed_json", "The body is not valid JSON";
+    /// The request needs the header, and does not have it.
+    IdempotencyKeyRequired = "idempotency_key_required", "An idempotency key is needed";
     /// The header is there but has a form that no key has.
     IdempotencyKeyInvalid = "idempotency_key_invalid", "The idempotency key is not valid";
     /// The key was used for another request.
@@ -65,6 +69,14 @@ codes! {
     SkuTaken = "sku_taken", "Another product has this sku";
     /// Fewer pieces than asked for.
     InsufficientStock = "insufficient_stock", "There is not enough in stock";
+    /// There is nothing to check out.
+    CartEmpty = "cart_empty", "The cart is empty";
+    /// It costs more than the buyer expects.
+    PriceChanged = "price_changed", "The price has changed";
+    /// The order does not stand where this could follow.
+    InvalidTransition = "invalid_transition", "The order cannot go there from where it stands";
+    /// More unpaid orders than one user may have.
+    TooManyPendingOrders = "too_many_pending_orders", "Too many unpaid orders";
     /// The guest's cart belongs to an account.
     GuestCartMerged = "guest_cart_merged", "The guest cart was merged into an account";
     /// `If-Match` does not match.
@@ -103,6 +115,8 @@ pub struct Error {
     pub faults: Vec<Fault>,
     /// The lines that stock cannot fill.
     pub lines: Vec<Shortage>,
+    /// What the cart costs now.
+    pub total_amount: Option<Money>,
     /// After how many seconds another try makes sense.
     pub retry_after: Option<u64>,
 }
@@ -111,7 +125,7 @@ impl Error {
     /// An error with `code` and a sentence for a person.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), faults: Vec::new(), lines: Vec::new(), retry_after: None }
+        Self { code, detail: detail.into(), faults: Vec::new(), lines: Vec::new(), total_amount: None, retry_after: None }
     }
 
     /// The same, with the seconds after which another try makes sense.
@@ -165,6 +179,12 @@ impl Error {
         Self::new(Code::ProductNotFound, "There is no product with this id, or it was deleted.")
     }
 
+    /// There is no such order, or none that the caller may see.
+    #[must_use]
+    pub fn order_not_found() -> Self {
+        Self::new(Code::NotFound, "There is no order with this id among those you may see.")
+    }
+
     /// Stock cannot fill these lines.
     #[must_use]
     pub fn insufficient_stock(lines: Vec<Shortage>) -> Self {
@@ -193,6 +213,33 @@ impl From<CartRefusal> for Error {
             CartRefusal::GuestCartMerged => {
                 Self::new(Code::GuestCartMerged, "This guest cart was merged into an account. Use the account's token.")
             }
+        }
+    }
+}
+
+impl From<CheckoutRefusal> for Error {
+    fn from(refusal: CheckoutRefusal) -> Self {
+        match refusal {
+            CheckoutRefusal::Cart(refusal) => refusal.into(),
+            CheckoutRefusal::CartEmpty => Self::new(Code::CartEmpty, "There is nothing in the cart. Put something in first."),
+            CheckoutRefusal::InsufficientStock(lines) => Self::insufficient_stock(lines),
+            CheckoutRefusal::PriceChanged(total) => {
+                let detail =
+                    format!("The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again.");
+                Self { total_amount: Some(total), ..Self::new(Code::PriceChanged, detail) }
+            }
+        }
+    }
+}
+
+impl From<OrderRefusal> for Error {
+    fn from(refusal: OrderRefusal) -> Self {
+        match refusal {
+            OrderRefusal::InvalidTransition { from, to } => {
+                let detail = format!("The order is {}; from there it cannot become {}.", from.as_str(), to.as_str());
+                Self::new(Code::InvalidTransition, detail)
+            }
+            OrderRefusal::NotDue => Self::new(Code::InvalidTransition, "There is still time to pay the order."),
         }
     }
 }

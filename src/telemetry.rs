@@ -7,7 +7,8 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 use crate::config::{LogFormat, TelemetrySettings};
 
-const DEFAULT_FILTER: &str = "info";
+/// What the broker's driver has to say of lost connections, `broker` says in one line.
+const DEFAULT_FILTER: &str = "lapin=off,info";
 
 /// Starts logging to standard error. A second call changes nothing.
 pub fn init(settings: &TelemetrySettings) {
@@ -50,9 +51,9 @@ mod tests {
 
     #[test]
     fn the_level_is_info_unless_set() {
-        assert_eq!(filter(&settings(None, None)).to_string(), "info");
+        assert_eq!(filter(&settings(None, None)).to_string(), "lapin=off,info");
         assert_eq!(filter(&settings(None, Some("souk=debug,warn"))).to_string(), "souk=debug,warn");
-        assert_eq!(filter(&settings(None, Some("souk=loud"))).to_string(), "info");
+        assert_eq!(filter(&settings(None, Some("souk=loud"))).to_string(), "lapin=off,info");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub async fn run() -> anyhow::Result<()> {
 async fn one_by_one() -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
     let currency = "USD".parse()?;
-    let store = SqliteStore::open(SqliteOptions { dir: dir.path().to_owned(), currency, low_stock: 0 })?;
+    let store = SqliteStore::open(SqliteOptions { dir: dir.path().to_owned(), currency, low_stock: 0, keep_unpublished: false })?;
     let product_id = ProductId::new();
     let offer = |_| Some(Offer { name: "Mint tea".into(), price: Money::parse("4.5", currency).ok()?, available: 1_000_000 });
     let limits = CartLimits { max_quantity: 1_000_000, max_lines: 200 };

@@ -28,6 +28,12 @@ impl Request {
         Self(format!("DELETE {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n").into_bytes())
     }
 
+    /// A checkout of whatever is in the cart, under a key.
+    pub fn checkout(token: &str) -> Self {
+        let head = "POST /api/checkout HTTP/1.1\r\nhost: x\r\nidempotency-key: once\r\ncontent-type: application/json";
+        Self(format!("{head}\r\nauthorization: Bearer {token}\r\ncontent-length: 2\r\n\r\n{{}}").into_bytes())
+    }
+
     pub fn post(path: &str, token: &str, body: &str) -> Self {
         let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json");
         Self(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
@@ -76,8 +82,8 @@ pub async fn once(address: SocketAddr, request: &Request) -> anyhow::Result<Vec<
     Ok(connection.buffer.split_off(start))
 }
 
-/// Sends each request once, over `connections` connections.
-pub async fn each(address: SocketAddr, requests: Vec<Request>, connections: usize) -> anyhow::Result<()> {
+/// Sends each request once, over `connections` connections; how long each answer took.
+pub async fn each(address: SocketAddr, requests: Vec<Request>, connections: usize) -> anyhow::Result<Vec<Duration>> {
     let share = requests.len().div_ceil(connections.max(1)).max(1);
     let tasks: Vec<_> = requests
         .chunks(share)
@@ -85,17 +91,21 @@ pub async fn each(address: SocketAddr, requests: Vec<Request>, connections: usiz
         .map(|requests| {
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await?;
+                let mut took = Vec::with_capacity(requests.len());
                 for request in &requests {
+                    let began = Instant::now();
                     connection.ask(request).await?;
+                    took.push(began.elapsed());
                 }
-                anyhow::Ok(())
+                anyhow::Ok(took)
             })
         })
         .collect();
+    let mut took = Vec::new();
     for task in tasks {
-        task.await??;
+        took.extend(task.await??);
     }
-    Ok(())
+    Ok(took)
 }
 
 /// Sends each request again and again over a connection of its own for `time`; answers a second.

@@ -1,10 +1,11 @@
 //! Measures Souk against the plain things it is built on: in turns, on one machine, as ratios.
 //!
-//! `cargo run --release -p souk-bench -- reads | adds | mongo | memory`. `mongo` needs SOUK_TEST_MONGO_URI, a replica set. The server under test is the `souk` binary of the same build
-//! (`cargo build --release` first).
+//! `cargo run --release -p souk-bench -- reads | adds | mongo | checkouts | memory`. `mongo` and `checkouts` need SOUK_TEST_MONGO_URI, a
+//! replica set. The server under test is the `souk` binary of the same build (`cargo build --release` first).
 
 mod adds;
 mod bare;
+mod checkouts;
 mod load;
 mod memory;
 mod mongo;
@@ -20,10 +21,11 @@ fn main() -> anyhow::Result<()> {
         ["reads"] => runtime.block_on(reads::run()),
         ["adds"] => runtime.block_on(adds::run()),
         ["mongo"] => runtime.block_on(mongo::run()),
+        ["checkouts"] => runtime.block_on(checkouts::run()),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // The other side of `reads`, which starts it.
         ["bare", body] => bare::run(body),
-        _ => anyhow::bail!("usage: souk-bench reads | adds | mongo | memory [CARTS]"),
+        _ => anyhow::bail!("usage: souk-bench reads | adds | mongo | checkouts | memory [CARTS]"),
     }
 }

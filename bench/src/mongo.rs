@@ -65,7 +65,8 @@ pub async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn connect(uri: &str) -> anyhow::Result<Client> {
+/// A client that writes as durably as souk does.
+pub async fn connect(uri: &str) -> anyhow::Result<Client> {
     let mut options = ClientOptions::parse(uri).await?;
     (options.min_pool_size, options.max_pool_size) = (Some(64), Some(64));
     options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());

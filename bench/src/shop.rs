@@ -71,8 +71,14 @@ impl Shop {
 
     /// A product with more stock than anyone will ask for; its id.
     pub async fn product(&self) -> anyhow::Result<String> {
+        self.numbered_product(1).await
+    }
+
+    /// One of several such products.
+    pub async fn numbered_product(&self, number: usize) -> anyhow::Result<String> {
         let admin = token(Role::Admin)?;
-        let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 1_000_000_000, "sku": "TEA-1"});
+        let sku = format!("TEA-{number}");
+        let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 1_000_000_000, "sku": sku});
         let answer = once(self.address, &Request::post("/api/products", &admin, &body.to_string())).await?;
         let product: Value = serde_json::from_slice(&answer)?;
         Ok(product.get("id").and_then(Value::as_str).context("no product came back")?.to_owned())

@@ -40,3 +40,20 @@ pub(crate) async fn survive<T>(who: &str, work: impl Future<Output = Result<T, E
         Err(Error::internal())
     })
 }
+
+/// Runs one round of what is done again and again; `None`: it panicked, which is logged, and the next one may go better.
+pub(crate) async fn round<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.inspect_err(|_| tracing::error!(what, "a round of work in the background panicked; the next one follows")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_round_only() {
+        let rounds = async |number: u32| round("test", async move { assert_ne!(number, 1) }).await;
+        assert_eq!((rounds(0).await, rounds(1).await, rounds(2).await), (Some(()), None, Some(())));
+    }
+}

@@ -6,9 +6,9 @@ use crate::{
     store::{CommitError, Store},
 };
 
-/// How often a decision is made anew after a version conflict. Each conflict means that somebody else got something done, so
-/// this is reached only under a load at which "come back later" is the right answer.
-pub(crate) const MAX_ATTEMPTS: usize = 16;
+/// How often a decision is made anew after a version conflict. Each conflict means that somebody else got something done. The request's
+/// deadline mostly comes first; a node that is slower than another may lose many times before.
+pub(crate) const MAX_ATTEMPTS: usize = 128;
 
 /// The answer to a commit that was not applied. Conflicts and repeats are handled by the actor first; a conflict that comes here
 /// was one too many.
@@ -18,6 +18,10 @@ pub(crate) fn failure(error: CommitError) -> Error {
         CommitError::StockVersion(version) => Error::version_mismatch(&format!("\"{version}\"")),
         CommitError::OutOfStock(lines) => Error::insufficient_stock(lines),
         CommitError::TooMuchStock => Error::fault("stock", "out_of_range", "on_hand would be larger than can be counted"),
+        CommitError::TooManyPending => Error::new(
+            Code::TooManyPendingOrders,
+            "You have as many unpaid orders as one may have. Pay or cancel one of them, then check out again.",
+        ),
         CommitError::EmailTaken => Error::new(Code::EmailTaken, "There is an account with this e-mail address. Log in instead."),
         CommitError::SkuTaken => {
             Error::new(Code::SkuTaken, "Another product has this sku. Change that one, or choose another sku.")
@@ -25,7 +29,7 @@ pub(crate) fn failure(error: CommitError) -> Error {
         CommitError::KeyReused => key_reused(),
         CommitError::Unavailable => Error::store_unavailable(),
         CommitError::Unknown => Error::outcome_unknown(),
-        CommitError::Replayed(_) => Error::internal(),
+        CommitError::Replayed(_) | CommitError::AlreadyApplied => Error::internal(),
     }
 }
 
@@ -58,6 +62,7 @@ mod tests {
             (CommitError::EmailTaken, Code::EmailTaken),
             (CommitError::StockVersion(3), Code::VersionMismatch),
             (CommitError::TooMuchStock, Code::ValidationFailed),
+            (CommitError::TooManyPending, Code::TooManyPendingOrders),
         ] {
             assert_eq!(failure(error).code, code);
         }

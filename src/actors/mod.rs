@@ -3,8 +3,10 @@
 
 pub mod accounts;
 pub mod ask;
+pub mod audit;
 pub mod cart;
 pub mod catalog;
 pub(crate) mod failure;
 pub mod feed;
 pub mod follower;
+pub mod orders;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod admin;
+mod audit;
 mod import;
 mod serve;
 
@@ -12,7 +13,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::{config::Settings, http, telemetry};
+use crate::{app, broker, config::Settings, http, telemetry};
 
 /// A commerce core: accounts, catalog, stock and carts.
 #[derive(Parser)]
@@ -30,10 +31,14 @@ enum Command {
     Import(ImportArguments),
     /// Make an admin: a new account, or one that exists.
     Admin(AdminArguments),
+    /// Compare stock with its movements and with the orders, and say what is off.
+    Audit(AuditArguments),
     /// Show the settings in effect, secrets hidden.
     Config,
     /// Print the OpenAPI document.
     Openapi,
+    /// Print the AsyncAPI document.
+    Asyncapi,
 }
 
 /// What `souk import` takes.
@@ -56,17 +61,39 @@ pub(crate) struct AdminArguments {
     password_stdin: bool,
 }
 
+/// What `souk audit` takes.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Exit code: 0 when all agrees, 1 when something was off, also when it was corrected.
+
+Where they disagree, on_hand is what the stock says: it was counted last, and is what is sold from. Its ledger gets an `adjusted`
+movement. reserved is what open orders need, by a `reserved` or `released` movement. What is missing of an order's movements is
+written in its name. All of them have the reason `audit`. Gaps in the numbers of movements, and movements of an order that is not
+there, are told but not corrected.
+
+On the embedded store the shop has to be stopped; to audit an open one: POST /api/admin/audit. On MongoDB this runs beside it.")]
+pub(crate) struct AuditArguments {
+    /// Write movements that make things agree again.
+    #[arg(long)]
+    repair: bool,
+}
+
 /// Reads the command line and does what it says. Exit codes: 0, 1 for what failed, 2 for what was asked wrongly.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Openapi) = arguments.command {
-        return finish(openapi());
+    match arguments.command {
+        Some(Command::Openapi) => return finish(openapi()),
+        Some(Command::Asyncapi) => return finish(asyncapi()),
+        _ => {}
     }
     let settings = match Settings::load() {
         Ok(settings) => settings,
         Err(error) => return usage(&error.to_string()),
     };
+    if let Err(refusal) = app::commands::broker_uri(&settings) {
+        return usage(&refusal.to_string());
+    }
     if let Some(Command::Config) = arguments.command {
         return finish(say(&settings.redacted_toml()));
     }
@@ -80,12 +107,17 @@ pub fn run() -> ExitCode {
     finish(match arguments.command.unwrap_or(Command::Serve) {
         Command::Import(import) => import::run(&settings, &import),
         Command::Admin(admin) => admin::run(&settings, &admin),
-        Command::Serve | Command::Config | Command::Openapi => serve::run(&settings),
+        Command::Audit(audit) => audit::run(&settings, &audit),
+        Command::Serve | Command::Config | Command::Openapi | Command::Asyncapi => serve::run(&settings),
     })
 }
 
 fn openapi() -> anyhow::Result<()> {
     say(&http::document().to_pretty_json()?)
+}
+
+fn asyncapi() -> anyhow::Result<()> {
+    say(&serde_json::to_string_pretty(&broker::asyncapi::document())?)
 }
 
 /// Writes to standard output; a reader that has gone, like `head`, is no fault.

@@ -32,10 +32,13 @@ fn greet(application: &Application) -> anyhow::Result<()> {
         let (email, password) = (admin.email.as_str(), admin.password.expose());
         say(&format!("First admin:    {email}\nIts password:   {password}   (shown this once; change it)"))?;
     }
+    // As it was called, so that lines can be used as they stand.
+    let program = std::env::args_os().next().unwrap_or_else(|| "souk".into());
+    let program = program.to_string_lossy();
+    if !application.has_admin() {
+        say(&format!("There is no admin yet. To make one, with the same settings:\n  {program} admin <e-mail>"))?;
+    }
     if application.catalog_is_empty() {
-        // As it was called, so that the line can be used as it stands.
-        let program = std::env::args_os().next().unwrap_or_else(|| "souk".into());
-        let program = program.to_string_lossy();
         say(&format!(
             "The catalog is empty. For the sample catalog, log in as an admin and:\n  \
              SOUK_TOKEN=<token> {program} import examples/products.ndjson --server {url}"

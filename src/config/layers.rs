@@ -72,7 +72,7 @@ impl Layers {
             E::NotFound(key) => (Some(key), "is missing".to_owned()),
             other => (None, other.to_string()),
         };
-        let key = key.unwrap_or_default();
+        let key = dotted(&key.unwrap_or_default());
         // serde's own words: unknown field `a`, expected one of `b`, `c`
         if let Some(names) = text.strip_prefix("unknown field `") {
             let mut names = names.split('`').step_by(2);
@@ -92,10 +92,12 @@ impl Layers {
         let path = key.split(['.', '[']).filter(|segment| !segment.is_empty() && !segment.ends_with(']'));
         let mut value = &self.root;
         for segment in path.chain(field) {
-            let ValueKind::Table(table) = &value.kind else {
-                return None;
-            };
-            value = table.get(segment)?;
+            match &value.kind {
+                ValueKind::Table(table) => value = table.get(segment)?,
+                // All of a list comes from one place.
+                ValueKind::Array(_) => break,
+                _ => return None,
+            }
         }
         // Sections that only the environment names have no origin of their own.
         while value.origin().is_none()
@@ -105,6 +107,11 @@ impl Layers {
         }
         value.origin().map(str::to_owned)
     }
+}
+
+/// A path with a dot after an index too: `list[0]field` is `list[0].field`.
+fn dotted(key: &str) -> String {
+    key.replace(']', "].").replace("..", ".").trim_end_matches('.').to_owned()
 }
 
 /// A field that is not a plain name is quoted, as it is in a file.

@@ -26,7 +26,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 pub use auth::AuthSettings;
-pub use broker::{BrokerKind, BrokerSettings};
+pub use broker::{BrokerKind, BrokerSettings, Subscription};
 pub use cart::CartSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
@@ -117,9 +117,7 @@ impl Settings {
     /// The first valid setting that this build cannot honour yet, in one line.
     #[must_use]
     pub fn unsupported(&self) -> Option<String> {
-        if self.broker.kind == BrokerKind::Rabbitmq {
-            Some("broker.kind: \"rabbitmq\" is not in this build yet; use \"none\"".to_owned())
-        } else if self.grpc.bind.is_some() {
+        if self.grpc.bind.is_some() {
             Some("grpc.bind: gRPC is not in this build yet; leave it unset".to_owned())
         } else if self.telemetry.otlp_endpoint.is_some() {
             Some("telemetry.otlp_endpoint: OTLP is not in this build yet; leave it unset".to_owned())

@@ -20,6 +20,11 @@ impl TomlText {
         self.line(format_args!("[{name}]"));
     }
 
+    /// One of several sections with the same name.
+    pub(super) fn item(&mut self, name: &str) {
+        self.line(format_args!("\n[[{name}]]"));
+    }
+
     /// A number or boolean.
     pub(super) fn plain(&mut self, key: &str, value: impl Display) {
         self.line(format_args!("{key} = {value}"));

@@ -4,10 +4,12 @@
 //! decisions and make them durable.
 
 pub mod account;
+pub mod audit;
 pub mod cart;
 pub mod clock;
 pub mod ids;
 pub mod money;
+pub mod order;
 pub mod product;
 pub mod search;
 pub mod stock;

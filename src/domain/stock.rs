@@ -3,6 +3,7 @@
 use super::{
     clock::Timestamp,
     ids::{OrderId, ProductId},
+    text::Faults,
 };
 
 /// The most pieces a product can have in the house, so that no sum of movements can overflow.
@@ -41,6 +42,9 @@ impl StockLevel {
     /// # Errors
     /// The change would take more than is available, or go beyond what can be counted.
     pub fn apply(&self, change: StockChange) -> Result<Option<(Self, Delta)>, StockRefusal> {
+        if let StockChange::Correct { delta, reserved } = change {
+            return self.correct(delta, reserved.unwrap_or(self.reserved));
+        }
         let delta = self.delta(change)?;
         if delta.on_hand == 0 && delta.reserved == 0 {
             return Ok(None);
@@ -56,6 +60,17 @@ impl StockLevel {
         Ok(Some((Self { on_hand, reserved, last_movement: self.last_movement + 1, ..*self }, delta)))
     }
 
+    /// The level with so much reserved, after a movement that was missing.
+    const fn correct(&self, delta: Delta, reserved: u64) -> Result<Option<(Self, Delta)>, StockRefusal> {
+        if delta.on_hand == 0 && delta.reserved == 0 && reserved == self.reserved {
+            return Ok(None);
+        }
+        if reserved > self.on_hand && reserved != self.reserved {
+            return Err(StockRefusal::Insufficient { requested: reserved, available: self.on_hand });
+        }
+        Ok(Some((Self { reserved, last_movement: self.last_movement + 1, ..*self }, delta)))
+    }
+
     fn delta(&self, change: StockChange) -> Result<Delta, StockRefusal> {
         let signed = |n: u64| i64::try_from(n).map_err(|_| StockRefusal::TooMuch);
         Ok(match change {
@@ -69,6 +84,7 @@ impl StockLevel {
             StockChange::Reserve(n) => Delta { kind: MovementKind::Reserved, on_hand: 0, reserved: signed(n)? },
             StockChange::Release(n) => Delta { kind: MovementKind::Released, on_hand: 0, reserved: -signed(n)? },
             StockChange::Ship(n) => Delta { kind: MovementKind::Shipped, on_hand: -signed(n)?, reserved: -signed(n)? },
+            StockChange::Correct { delta, .. } => delta,
         })
     }
 
@@ -91,6 +107,41 @@ pub enum StockChange {
     Release(u64),
     /// Promised pieces leave the house.
     Ship(u64),
+    /// Puts right what an audit has found, where level and movements disagree: no other change may tell them apart.
+    Correct {
+        /// The movement that was missing. The level does not follow it.
+        delta: Delta,
+        /// What is promised from now on; `None`: as much as before.
+        reserved: Option<u64>,
+    },
+}
+
+impl StockChange {
+    /// What somebody asks for who sends either `delta` or `set`, why, and with which reference of their own.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn requested(delta: Option<i64>, set: Option<i64>, reason: &str, reference: Option<&str>) -> Result<Self, Faults> {
+        let mut faults = Faults::none();
+        faults.check_text("reason", reason, 1, 200);
+        faults.check_text("reference", reference.unwrap_or_default(), 0, 200);
+        let most = i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX);
+        let mut within = |field: &str, value: i64, least: i64| {
+            if !(least..=most).contains(&value) {
+                faults.add(field, "out_of_range", format!("{field} must be from {least} to {most}"));
+            }
+            value
+        };
+        let change = match (delta, set) {
+            (Some(delta), None) => Self::Adjust(within("delta", delta, -most)),
+            (None, Some(set)) => Self::Set(u64::try_from(within("set", set, 0)).unwrap_or(0)),
+            _ => {
+                faults.add("delta", "required", "send either delta or set");
+                Self::Adjust(0)
+            }
+        };
+        faults.or(change)
+    }
 }
 
 /// What a movement was.
@@ -98,7 +149,7 @@ pub enum StockChange {
 pub enum MovementKind {
     /// (+, 0): an opening stock or a positive delta.
     Received,
-    /// (±, 0): a negative delta or a count.
+    /// (±, 0): a negative delta or a count; (0, 0) where an audit has corrected the level alone.
     Adjusted,
     /// (0, +)
     Reserved,
@@ -217,6 +268,22 @@ mod tests {
         assert_eq!(level(10, 4).apply(StockChange::Adjust(0)), Ok(None));
         assert_eq!(level(10, 4).apply(StockChange::Adjust(i64::MAX)), Err(StockRefusal::TooMuch));
         assert_eq!(level(10, 4).apply(StockChange::Set(u64::MAX)), Err(StockRefusal::TooMuch));
+    }
+
+    #[test]
+    fn a_correction_moves_level_and_ledger_apart() {
+        let correct = |on_hand, reserved, to| {
+            let delta = Delta { kind: MovementKind::Adjusted, on_hand, reserved };
+            let moved = level(10, 4).apply(StockChange::Correct { delta, reserved: to })?;
+            assert!(moved.is_none_or(|(_, written)| written == delta));
+            Ok(moved.map(|(level, _)| (level.on_hand, level.reserved, level.last_movement)))
+        };
+        assert_eq!(correct(-3, 0, None), Ok(Some((10, 4, 2))));
+        assert_eq!(correct(0, 2, Some(6)), Ok(Some((10, 6, 2))));
+        assert_eq!(correct(0, 0, Some(0)), Ok(Some((10, 0, 2))));
+        assert_eq!(correct(0, 0, None), Ok(None));
+        assert_eq!(correct(0, 0, Some(4)), Ok(None));
+        assert_eq!(correct(0, 0, Some(11)), Err(StockRefusal::Insufficient { requested: 11, available: 10 }));
     }
 
     fn any_change() -> impl Strategy<Value = StockChange> {

@@ -47,20 +47,26 @@ pub(crate) async fn wrap(
     Ok(response)
 }
 
-/// Wraps the routes, inside what adds the headers without which a browser would not show a refusal to its page.
-pub(crate) async fn limit(
+/// Wraps the routes, inside what adds the headers without which a browser would not show a refusal to its page: lets nobody in too
+/// often, nor to what this node knew too long ago.
+pub(crate) async fn admit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let services = request.app_data::<web::Data<Arc<Services>>>().map(|data| Arc::clone(data));
-    match services.and_then(|services| too_often(&services, &request)) {
-        Some(limited) => {
+    if let Some(services) = services {
+        if let Some(limited) = too_often(&services, &request) {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
-            Ok(request.error_response(Problem(error)))
+            return Ok(request.error_response(Problem(error)));
         }
-        None => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
+        if request.path().starts_with("/api/")
+            && let Err(error) = services.keep_up().await
+        {
+            return Ok(request.error_response(Problem(error)));
+        }
     }
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
 }
 
 /// Answers errors of inner layers too, and survives a route that panics.

@@ -30,7 +30,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/events").get(feed));
 }
 
-/// Events as they happen: those of catalog and stock for anyone, a cart's own for its bearer.
+/// Events as they happen: those of catalog and stock for anyone, those of carts and orders for their owner alone.
 ///
 /// Each has the CloudEvent as `data`, its type as `event`, and its id as `id`. With `Last-Event-ID` the feed goes on after that
 /// event, as long as it is among the newest 10,000; after an older or unknown one it begins with the oldest that is kept.

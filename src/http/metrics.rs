@@ -23,6 +23,10 @@ pub struct Metrics {
     waiting: Gauge,
     batches: Gauge,
     commits: Gauge,
+    connected: Gauge,
+    relay: Gauge,
+    published: Gauge,
+    unpublished: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +51,10 @@ impl Metrics {
             waiting: Gauge::default(),
             batches: Gauge::default(),
             commits: Gauge::default(),
+            connected: Gauge::default(),
+            relay: Gauge::default(),
+            published: Gauge::default(),
+            unpublished: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("souk");
         registry.register("http_requests", "Requests answered", metrics.requests.clone());
@@ -56,6 +64,10 @@ impl Metrics {
         registry.register("writer_waiting", "Commits waiting for a transaction", metrics.waiting.clone());
         registry.register("writer_batches", "Transactions since the start", metrics.batches.clone());
         registry.register("writer_commits", "Commits in them since the start", metrics.commits.clone());
+        registry.register("broker_connected", "1 when the broker is there", metrics.connected.clone());
+        registry.register("relay_active", "1 when this node is the one that publishes events", metrics.relay.clone());
+        registry.register("events_published", "Events published by this node since the start", metrics.published.clone());
+        registry.register("events_unpublished", "Events of all nodes waiting to be published", metrics.unpublished.clone());
         metrics.registry = Arc::new(registry);
         metrics
     }
@@ -80,6 +92,15 @@ impl Metrics {
         self.waiting.set(whole(levels.waiting));
         self.batches.set(whole(levels.batches));
         self.commits.set(whole(levels.commits));
+        if let Some(broker) = &levels.broker {
+            self.connected.set(broker.connected.into());
+            self.relay.set(broker.relay.into());
+            self.published.set(whole(broker.published));
+            // It stays what it was when the store cannot be asked.
+            if let Some(unpublished) = broker.unpublished {
+                self.unpublished.set(whole(unpublished));
+            }
+        }
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::error!("the figures could not be written");
@@ -100,6 +121,20 @@ pub(crate) struct Levels {
     pub(crate) batches: u64,
     /// Commits in them.
     pub(crate) commits: u64,
+    /// How it stands with the broker, when there is one.
+    pub(crate) broker: Option<BrokerLevels>,
+}
+
+/// How it stands with the broker.
+pub(crate) struct BrokerLevels {
+    /// Whether it is there.
+    pub(crate) connected: bool,
+    /// Whether this node is the one that publishes.
+    pub(crate) relay: bool,
+    /// Events published by this node since the start.
+    pub(crate) published: u64,
+    /// Events that were not published yet, if the store says.
+    pub(crate) unpublished: Option<u64>,
 }
 
 /// The method, when it is a common one: strangers can make up others.

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod answer;
+mod audit;
 mod cart;
 mod envelope;
 mod events;
@@ -11,10 +12,12 @@ pub mod import_lines;
 pub mod metrics;
 mod openapi;
 mod ops;
+mod orders;
 mod problem;
 mod product_requests;
 mod products;
 mod query;
+mod reads;
 mod receive;
 mod services;
 mod stock;
@@ -36,6 +39,7 @@ use actix_web::{
 pub use self::{
     import::{ImportReport, Importer},
     openapi::document,
+    reads::Reads,
     services::{HttpOptions, RateLimits, Services},
     views::{render_cart, render_product},
     waiting::serve_waiting,
@@ -62,7 +66,7 @@ pub fn serve(listen: Listen, services: Arc<Services>) -> std::io::Result<Server>
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(Arc::clone(&services)))
-            .wrap(from_fn(envelope::limit))
+            .wrap(from_fn(envelope::admit))
             .wrap(Condition::new(!allowed_origins.is_empty(), cors(&allowed_origins)))
             .wrap(from_fn(envelope::wrap))
             .wrap(from_fn(head::wrap))
@@ -79,7 +83,9 @@ fn routes(config: &mut web::ServiceConfig) {
     import::routes(config);
     products::routes(config);
     stock::routes(config);
+    orders::routes(config);
     events::routes(config);
+    audit::routes(config);
     ops::routes(config);
     config.service(openapi::browser());
 }

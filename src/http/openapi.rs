@@ -4,26 +4,27 @@ use actix_web::http::StatusCode;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Content, OpenApi as Document, RefOr, Response,
+        Content, OpenApi as Document, RefOr, Response, Schema,
         path::{Operation, PathItem},
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{accounts, cart, events, import, ops, products, stock};
+use super::{accounts, audit, cart, events, import, ops, orders, products, stock};
 use crate::error::Code;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Souk", description = "A commerce core: accounts, catalog, stock and carts."),
+    info(title = "Souk", description = "A commerce core: accounts, catalog, stock, carts and orders."),
     paths(
         accounts::register, accounts::login, accounts::refresh, accounts::logout, accounts::validate, accounts::me,
         accounts::password, accounts::jwks,
         products::list, products::suggest, products::show, products::create, products::replace, products::patch,
         products::delete, import::import, stock::show, stock::change, stock::movements,
         cart::show, cart::add, cart::update, cart::remove, cart::clear, cart::guest, cart::merge,
-        events::feed, ops::livez, ops::readyz, ops::metrics,
+        orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
+        events::feed, audit::run, ops::livez, ops::readyz, ops::metrics,
     ),
     modifiers(&Bearer, &Codes, &Operations),
 )]
@@ -48,7 +49,7 @@ impl Modify for Codes {
             .map(|code| format!("| `{}` | {} | {} |", code.as_str(), super::problem::status(*code).as_u16(), code.title()))
             .collect();
         document.info.description = Some(format!(
-            "A commerce core: accounts, catalog, stock and carts.\n\nEvery error is `application/problem+json` (RFC 9457) with a \
+            "A commerce core: accounts, catalog, stock, carts and orders.\n\nEvery error is `application/problem+json` (RFC 9457) with a \
              `code` from this closed list:\n\n| code | status | meaning |\n|---|---|---|\n{}\n",
             codes.join("\n")
         ));
@@ -65,6 +66,7 @@ impl Modify for Operations {
             let tag = operation.tags.iter().flatten().next().map(|tag| tag.to_lowercase()).unwrap_or_default();
             // So far it is named after its function, of which each resource has a `show`.
             operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
+            name_optional_body(operation);
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response {
                     name_problem(response);
@@ -89,6 +91,19 @@ fn name_problem(response: &mut Response) {
         && let Some(content) = response.content.shift_remove("application/json")
     {
         response.content.insert("application/problem+json".to_owned(), content);
+    }
+}
+
+/// A body that may be left out is an object all the same when it is there, and not null.
+fn name_optional_body(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    for content in body.content.values_mut() {
+        if let RefOr::T(Content { schema: Some(schema), .. }) = content
+            && let RefOr::T(Schema::OneOf(either)) = schema
+            && let Some(named @ RefOr::Ref(_)) = either.items.first()
+        {
+            *schema = named.clone();
+        }
     }
 }
 

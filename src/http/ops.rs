@@ -8,9 +8,10 @@ use utoipa::ToSchema;
 
 use super::{
     answer::{self, Answer},
-    metrics::Levels,
+    metrics::{BrokerLevels, Levels},
     services::Services,
 };
+use crate::{broker, store::Unavailable};
 
 /// The routes.
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -18,6 +19,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/livez").get(livez))
         .service(web::resource("/readyz").get(readyz))
         .service(web::resource("/metrics").get(metrics))
+        .service(web::resource("/asyncapi.json").get(asyncapi))
         .service(web::resource("/").get(to_docs))
         .service(web::resource("/docs").get(to_docs));
 }
@@ -37,6 +39,9 @@ pub(crate) struct Checks {
     store: &'static str,
     /// `starting`, `running` or `stopping`.
     node: &'static str,
+    /// `ok` or `unavailable`; without a broker it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<&'static str>,
 }
 
 /// Whether the process answers at all.
@@ -45,24 +50,34 @@ pub(super) async fn livez() -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/json")).body(r#"{"status":"alive"}"#)
 }
 
+/// What is published on the broker and taken in from there (AsyncAPI 3.0).
+async fn asyncapi() -> HttpResponse {
+    HttpResponse::Ok().json(broker::asyncapi::document())
+}
+
 /// Whether the node can do its work.
 #[utoipa::path(get, path = "/readyz", tag = "Operations", responses(
-    (status = 200, body = Readiness), (status = 503, body = Readiness, description = "The store is away, or the node is stopping"),
+    (status = 200, body = Readiness, description = "`degraded` when the broker is away"), (status = 503, body = Readiness, description = "The store is away, or the node is stopping"),
 ))]
 async fn readyz(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let answered = tokio::time::timeout(services.options.request_timeout, services.store.ping()).await;
     let store = if matches!(answered, Ok(Ok(()))) && services.writer.is_running() { "ok" } else { "unavailable" };
     let node = if services.is_stopping() { "stopping" } else { "running" };
-    let ready = store == "ok" && node == "running";
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let word = if ready { "ready" } else { "not_ready" };
-    readiness(status, word, store, node)
+    let broker = services.broker.as_ref().map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
+    let (code, status) = match (store, node, broker) {
+        ("ok", "running", None | Some("ok")) => (StatusCode::OK, "ready"),
+        // Events wait in the store; everything else goes on.
+        ("ok", "running", _) => (StatusCode::OK, "degraded"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+    };
+    answer::json(code, &Readiness { status, checks: Checks { store, node, broker } })
 }
 
-/// How the node is, in these words.
-pub(super) fn readiness(code: StatusCode, status: &'static str, store: &'static str, node: &'static str) -> Answer {
-    answer::json(code, &Readiness { status, checks: Checks { store, node } })
+/// How a node is that waits for its store.
+pub(super) fn starting() -> Answer {
+    let checks = Checks { store: "unavailable", node: "starting", broker: None };
+    answer::json(StatusCode::SERVICE_UNAVAILABLE, &Readiness { status: "not_ready", checks })
 }
 
 /// Figures for Prometheus.
@@ -76,11 +91,27 @@ async fn metrics(request: HttpRequest) -> Answer {
         waiting: services.writer.waiting() as u64,
         batches: stats.batches.load(Ordering::Relaxed),
         commits: stats.commits.load(Ordering::Relaxed),
+        broker: broker_levels(services).await,
     };
     let text = services.metrics.text(&levels);
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
         .body(text))
+}
+
+async fn broker_levels(services: &Services) -> Option<BrokerLevels> {
+    let broker = services.broker.as_ref()?;
+    let counts = async {
+        let published = services.store.published_up_to().await?;
+        Ok::<_, Unavailable>(services.store.last_position().await?.saturating_sub(published))
+    };
+    let unpublished = tokio::time::timeout(services.options.request_timeout, counts).await;
+    Some(BrokerLevels {
+        connected: broker.is_connected(),
+        relay: broker.is_relay(),
+        published: broker.published(),
+        unpublished: unpublished.ok().and_then(Result::ok),
+    })
 }
 
 async fn to_docs() -> HttpResponse {

@@ -11,7 +11,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::error::{Code, Error};
+use crate::{
+    domain::money::Money,
+    error::{Code, Error},
+};
 
 /// An [`Error`] on its way out. The envelope gives it its body, since only that knows the request's id.
 #[derive(Debug, Clone)]
@@ -45,20 +48,26 @@ impl ResponseError for Problem {
 #[must_use]
 pub(crate) const fn status(code: Code) -> StatusCode {
     match code {
-        Code::MalformedJson | Code::IdempotencyKeyInvalid => StatusCode::BAD_REQUEST,
+        Code::MalformedJson | Code::IdempotencyKeyInvalid | Code::IdempotencyKeyRequired => StatusCode::BAD_REQUEST,
         Code::Unauthenticated | Code::TokenExpired | Code::InvalidCredentials => StatusCode::UNAUTHORIZED,
         Code::Forbidden => StatusCode::FORBIDDEN,
         Code::NotFound | Code::ProductNotFound | Code::LineNotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        Code::EmailTaken | Code::SkuTaken | Code::InsufficientStock | Code::GuestCartMerged => StatusCode::CONFLICT,
+        Code::EmailTaken
+        | Code::SkuTaken
+        | Code::InsufficientStock
+        | Code::GuestCartMerged
+        | Code::CartEmpty
+        | Code::PriceChanged
+        | Code::InvalidTransition => StatusCode::CONFLICT,
         Code::VersionMismatch => StatusCode::PRECONDITION_FAILED,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::ValidationFailed | Code::QuantityLimit | Code::LineLimit | Code::IdempotencyKeyReused => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
-        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::RateLimited | Code::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Code::Overloaded | Code::StoreUnavailable | Code::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -88,6 +97,10 @@ pub(crate) struct ProblemDetails<'a> {
     /// The lines that stock cannot fill.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lines: Vec<ShortLine>,
+    /// What the cart costs now, with `price_changed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f64>)]
+    total_amount: Option<Money>,
 }
 
 /// A faulty field.
@@ -126,6 +139,7 @@ pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
             .iter()
             .map(|line| ShortLine { product_id: line.product_id.as_uuid(), requested: line.requested, available: line.available })
             .collect(),
+        total_amount: error.total_amount,
     };
     serde_json::to_vec(&details).unwrap_or_default()
 }

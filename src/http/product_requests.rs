@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::receive;
 use crate::{
     domain::{
-        money::{Currency, Money, MoneyError},
+        money::{Currency, Money},
         product::{Attribute, ProductFacts, ProductPatch},
         text::Faults,
     },
@@ -86,19 +86,8 @@ fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Res
     Option::deserialize(deserializer).map(Some)
 }
 
-fn money(text: &RawValue, currency: Currency, faults: &mut Faults) -> Money {
-    Money::parse(text.get(), currency).unwrap_or_else(|error| {
-        let message = match error {
-            MoneyError::NotANumber => "price must be a JSON number".to_owned(),
-            MoneyError::Negative => "price must not be below zero".to_owned(),
-            MoneyError::TooPrecise => {
-                format!("price has more than the {} decimals of {}", currency.decimals(), currency.code())
-            }
-            MoneyError::TooLarge => "price is larger than any amount the shop can hold".to_owned(),
-        };
-        faults.add("price", "invalid_amount", message);
-        Money::zero(currency)
-    })
+fn price(text: &RawValue, currency: Currency, faults: &mut Faults) -> Money {
+    receive::money("price", text, currency, faults)
 }
 
 impl ProductRequest {
@@ -109,7 +98,7 @@ impl ProductRequest {
             sku: self.sku,
             name: self.name,
             description: self.description,
-            price: money(&self.price, currency, &mut faults),
+            price: price(&self.price, currency, &mut faults),
             category: self.category,
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
@@ -127,7 +116,7 @@ impl ReplaceProductRequest {
             sku: self.sku,
             name: self.name,
             description: self.description,
-            price: money(&self.price, currency, &mut faults),
+            price: price(&self.price, currency, &mut faults),
             category: self.category,
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
@@ -145,7 +134,7 @@ impl PatchProductRequest {
             sku: self.sku,
             name: self.name,
             description: self.description,
-            price: self.price.map(|price| price.map(|text| money(&text, currency, &mut faults))),
+            price: self.price.map(|given| given.map(|text| price(&text, currency, &mut faults))),
             category: self.category,
             tags: self.tags,
             image_url: self.image_url,

@@ -7,11 +7,15 @@ use actix_web::{
 };
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::services::{Caller, Services};
 use crate::{
-    domain::text::Faults,
+    domain::{
+        money::{Currency, Money, MoneyError},
+        text::Faults,
+    },
     error::{Code, Error},
     messages::change::{Change, IdempotencyKey, IfMatch, TraceParent},
 };
@@ -42,6 +46,18 @@ impl<T> Received<T> {
 /// Reads a JSON body.
 pub(crate) async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<Received<T>, Error> {
     json_of(request, payload, JSON, &[]).await
+}
+
+/// Reads a JSON body; when there is none, it is taken for an object without members.
+pub(crate) async fn json_or_nothing<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<Received<T>, Error> {
+    let mut bytes = read(request, payload).await?;
+    if bytes.is_empty() {
+        // Also to an idempotency key the two are the same request.
+        bytes = Bytes::from_static(b"{}");
+        return Ok(Received { value: parse(&bytes, &[])?, bytes });
+    }
+    check_type(request, JSON)?;
+    Ok(Received { value: parse(&bytes, &[])?, bytes })
 }
 
 /// Reads a JSON body of one of these media types; unknown members of these names are let pass.
@@ -141,6 +157,22 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Res
     }
 }
 
+/// An amount in a body; a fault and nothing when it is none.
+pub(crate) fn money(field: &str, text: &RawValue, currency: Currency, faults: &mut Faults) -> Money {
+    Money::parse(text.get(), currency).unwrap_or_else(|error| {
+        let message = match error {
+            MoneyError::NotANumber => format!("{field} must be a JSON number"),
+            MoneyError::Negative => format!("{field} must not be below zero"),
+            MoneyError::TooPrecise => {
+                format!("{field} has more than the {} decimals of {}", currency.decimals(), currency.code())
+            }
+            MoneyError::TooLarge => format!("{field} is larger than any amount the shop can hold"),
+        };
+        faults.add(field, "invalid_amount", message);
+        Money::zero(currency)
+    })
+}
+
 fn malformed(error: &serde_json::Error) -> Error {
     Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}."))
 }
@@ -237,7 +269,6 @@ fn unquote(tag: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
-    use serde_json::value::RawValue;
 
     use super::*;
 

@@ -12,7 +12,7 @@ use actix_web::{HttpMessage, HttpRequest, http::header, web};
 use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 use tokio::sync::watch;
 
-use super::{metrics::Metrics, token::Tokens};
+use super::{metrics::Metrics, reads::Reads, token::Tokens};
 use crate::{
     actors::{
         accounts::{Accounts, RevokedSessions},
@@ -20,7 +20,9 @@ use crate::{
         catalog::{CatalogActor, shelf::Shelf},
         feed::Feed,
         follower::Follower,
+        orders::OrderActor,
     },
+    broker::Status,
     config::IpNet,
     domain::{
         account::{Role, one_caller},
@@ -38,6 +40,8 @@ use crate::{
 pub struct Services {
     /// Carts.
     pub carts: Arc<CartRegistry>,
+    /// What becomes of orders.
+    pub orders: Addr<OrderActor>,
     /// Changes to the catalog.
     pub catalog: Addr<CatalogActor>,
     /// Reads of the catalog.
@@ -52,8 +56,12 @@ pub struct Services {
     pub feed: Arc<Feed>,
     /// News of other nodes, when there are any.
     pub follower: Option<Arc<Follower>>,
+    /// How it stands with the broker, when there is one.
+    pub broker: Option<Arc<Status>>,
     /// Plain reads: movements, past events.
     pub store: Arc<dyn Store>,
+    /// How many of those there may be at a time.
+    pub reads: Reads,
     /// For its figures.
     pub writer: Writer,
     /// The time.
@@ -271,6 +279,18 @@ impl Services {
         if self.options.public_read { Ok(()) } else { self.caller(request).map(|_| ()) }
     }
 
+    /// Makes sure that what this node knows of the others is not too old for a plain answer: tokens are checked against it, and carts,
+    /// products and stock are shown as it tells.
+    ///
+    /// # Errors
+    /// The store does not answer, and has to.
+    pub async fn keep_up(&self) -> Result<(), Error> {
+        match &self.follower {
+            Some(follower) if !follower.is_current() => self.catch_up(follower).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Makes sure that what is read next is as new as the caller asks: with `Cache-Control: no-cache`, at least as new as every
     /// change acknowledged by any node before. What this node acknowledged is known here anyway.
     ///
@@ -280,7 +300,7 @@ impl Services {
         let directives = request.headers().get_all(header::CACHE_CONTROL).filter_map(|value| value.to_str().ok());
         let no_cache = directives.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
         match &self.follower {
-            Some(follower) if no_cache => self.in_time(follower.catch_up()).await,
+            Some(follower) if no_cache => self.catch_up(follower).await,
             _ => Ok(()),
         }
     }
@@ -314,9 +334,15 @@ impl Services {
     /// A plain read of the store, within a request's time.
     ///
     /// # Errors
-    /// The store does not answer, or not in time.
+    /// The store does not answer, or not in time, or too many read.
     pub async fn in_time<T>(&self, read: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Error> {
-        tokio::time::timeout(self.options.request_timeout, read).await.unwrap_or(Err(Unavailable)).map_err(Error::from)
+        self.reads.run(self.options.request_timeout, read).await
+    }
+
+    /// Any number of callers share this read.
+    async fn catch_up(&self, follower: &Follower) -> Result<(), Error> {
+        let caught_up = tokio::time::timeout(self.options.request_timeout, follower.catch_up());
+        Ok(caught_up.await.unwrap_or(Err(Unavailable))?)
     }
 
     /// Whether the node has begun to stop.

@@ -16,10 +16,7 @@ use super::{
 };
 use crate::{
     actors::ask::ask,
-    domain::{
-        stock::{MAX_ON_HAND, Movement, StockChange},
-        text::Faults,
-    },
+    domain::stock::{Movement, StockChange},
     error::Error,
     messages::{catalog::ChangeStock, change::Reply},
 };
@@ -74,25 +71,7 @@ pub(crate) struct MovementPage {
 
 impl StockRequest {
     fn check(&self) -> Result<StockChange, Error> {
-        let mut faults = Faults::none();
-        faults.check_text("reason", &self.reason, 1, 200);
-        faults.check_text("reference", self.reference.as_deref().unwrap_or_default(), 0, 200);
-        let most = i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX);
-        let mut within = |field: &str, value: i64, least: i64| {
-            if !(least..=most).contains(&value) {
-                faults.add(field, "out_of_range", format!("{field} must be from {least} to {most}"));
-            }
-            value
-        };
-        let change = match (self.delta, self.set) {
-            (Some(delta), None) => StockChange::Adjust(within("delta", delta, -most)),
-            (None, Some(set)) => StockChange::Set(u64::try_from(within("set", set, 0)).unwrap_or(0)),
-            _ => {
-                faults.add("delta", "required", "send either delta or set");
-                StockChange::Adjust(0)
-            }
-        };
-        Ok(faults.or(change)?)
+        Ok(StockChange::requested(self.delta, self.set, &self.reason, self.reference.as_deref())?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use actix_web::{App, HttpResponse, HttpServer, dev::Server, http::StatusCode, middleware::from_fn, web};
+use actix_web::{App, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web};
 
 use super::{answer::Answer, envelope, ops, problem::Problem};
 use crate::error::Error;
@@ -23,7 +23,7 @@ pub fn serve_waiting(listener: TcpListener) -> std::io::Result<Server> {
 }
 
 async fn readyz() -> Answer {
-    ops::readiness(StatusCode::SERVICE_UNAVAILABLE, "not_ready", "unavailable", "starting")
+    ops::starting()
 }
 
 async fn unavailable() -> Result<HttpResponse, Problem> {

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         cart::{Cart, CartCommand, PricedCart},
         ids::UserId,
+        order::{Checkout, Order},
     },
     error::Error,
 };
@@ -49,6 +50,16 @@ pub struct ChangeCart {
 pub struct MergeCart {
     /// Whose cart to take over.
     pub guest: UserId,
+    /// What goes with it.
+    pub change: Change,
+}
+
+/// Makes an order of the cart.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<Arc<Order>>, Error>")]
+pub struct CheckOut {
+    /// What the buyer says.
+    pub checkout: Checkout,
     /// What goes with it.
     pub change: Change,
 }

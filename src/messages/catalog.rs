@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Message;
 use bytes::Bytes;
 
-use super::change::{Change, Reply};
+use super::change::{Change, Reply, Ticket, TraceParent};
 use crate::{
     domain::{
         ids::ProductId,
@@ -88,6 +88,44 @@ pub struct ChangeStock {
     pub reference: Option<String>,
     /// What goes with it.
     pub change: Change,
+}
+
+/// Changes a product's stock for another system, whose message has this id: once, however often it is delivered.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<CarriedOut, Error>")]
+pub struct CarryOut {
+    /// The message's id.
+    pub id: Box<str>,
+    /// Whose stock.
+    pub product: ProductName,
+    /// How: `Adjust` or `Set`.
+    pub stock: StockChange,
+    /// Why.
+    pub reason: String,
+    /// The other system's own reference.
+    pub reference: Option<String>,
+    /// Until when, and whether anyone still waits.
+    pub ticket: Ticket,
+    /// The other system's trace, carried into events.
+    pub trace: Option<TraceParent>,
+}
+
+/// What another system calls a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProductName {
+    /// Its id.
+    Id(ProductId),
+    /// The sku of a living product.
+    Sku(String),
+}
+
+/// When a message was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarriedOut {
+    /// Now.
+    Now,
+    /// Before: this time nothing was done.
+    Before,
 }
 
 /// Some lines of an import, each created or updated by its `sku`, each on its own.

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::change::TraceParent;
+use super::{change::TraceParent, orders::OrderData};
 use crate::domain::{
     account::User,
     cart::{Cart, CartEvent},
     clock::Timestamp,
-    ids::{EventId, ProductId, SessionId, UserId},
+    ids::{EventId, OrderId, ProductId, SessionId, UserId},
     money::{Currency, Money},
+    order::{Order, OrderStatus},
     product::{Attribute, Product},
     stock::StockLevel,
 };
@@ -46,6 +47,8 @@ pub enum Fact {
     StockDepleted(StockLevel),
     /// `cart.*`
     Cart(Arc<Cart>, CartEvent),
+    /// `order.placed`, `.paid`, `.cancelled`, `.expired` or `.fulfilled`, which the order's status tells.
+    Order(Arc<Order>),
     /// `auth.user.registered`
     Registered(Arc<User>),
     /// `auth.session.revoked`
@@ -111,6 +114,7 @@ enum Data<'a> {
     Gone { product_id: ProductId, sku: Option<&'a str>, version: u64 },
     Stock(StockData),
     Cart(CartData),
+    Order(OrderData<'a>),
     Registered { user_id: UserId, email: &'a str, name: &'a str, role: &'static str },
     Revoked { user_id: UserId, session_id: SessionId, reason: &'static str },
 }
@@ -156,6 +160,8 @@ struct CartData {
     guest_id: Option<UserId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     merged_into: Option<UserId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<OrderId>,
 }
 
 impl Event {
@@ -204,7 +210,15 @@ impl Fact {
                 CartEvent::Cleared => "cart.cleared",
                 CartEvent::Merged { .. } => "cart.merged",
                 CartEvent::Closed { .. } => "cart.closed",
+                CartEvent::CheckedOut { .. } => "cart.checked_out",
                 CartEvent::Abandoned => "cart.abandoned",
+            },
+            Self::Order(order) => match order.status {
+                OrderStatus::PendingPayment => "order.placed",
+                OrderStatus::Paid => "order.paid",
+                OrderStatus::Fulfilled => "order.fulfilled",
+                OrderStatus::Cancelled => "order.cancelled",
+                OrderStatus::Expired => "order.expired",
             },
             Self::Registered(_) => "auth.user.registered",
             Self::SessionRevoked { .. } => "auth.session.revoked",
@@ -218,6 +232,7 @@ impl Fact {
             Self::Product(product) => product.id.as_uuid(),
             Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => level.product_id.as_uuid(),
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
+            Self::Order(order) => order.id.as_uuid(),
             Self::Registered(user) => user.id.as_uuid(),
             Self::SessionRevoked { user_id, .. } => user_id.as_uuid(),
         }
@@ -230,6 +245,7 @@ impl Fact {
             Self::Product(product) => product.version,
             Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => level.version,
             Self::Cart(cart, _) => cart.version,
+            Self::Order(order) => order.version,
             Self::Registered(user) => user.events,
             Self::SessionRevoked { sequence, .. } => *sequence,
         }
@@ -241,6 +257,7 @@ impl Fact {
         match self {
             Self::Product(_) | Self::StockChanged(_) | Self::StockLow(_) | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
+            Self::Order(order) => Audience::Owner(order.user_id),
             Self::Registered(_) | Self::SessionRevoked { .. } => Audience::Nobody,
         }
     }
@@ -253,6 +270,7 @@ impl Fact {
             Self::Product(product) => Data::Product(product_data(product)),
             Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => Data::Stock(stock_data(level)),
             Self::Cart(cart, event) => Data::Cart(cart_data(cart, event)),
+            Self::Order(order) => Data::Order(OrderData::from(&**order)),
             Self::Registered(user) => {
                 Data::Registered { user_id: user.id, email: user.email.as_str(), name: &user.name, role: user.role.as_str() }
             }
@@ -297,24 +315,30 @@ pub fn stock_json(level: &StockLevel) -> Bytes {
 }
 
 const fn cart_data(cart: &Cart, event: &CartEvent) -> CartData {
-    let (product_id, added, quantity, guest_id, merged_into) = match *event {
-        CartEvent::ItemAdded { product_id, added, quantity } => (Some(product_id), Some(added), Some(quantity), None, None),
-        CartEvent::ItemUpdated { product_id, quantity } => (Some(product_id), None, Some(quantity), None, None),
-        CartEvent::ItemRemoved { product_id } => (Some(product_id), None, Some(0), None, None),
-        CartEvent::Merged { guest_id } => (None, None, None, Some(guest_id), None),
-        CartEvent::Closed { merged_into } => (None, None, None, None, Some(merged_into)),
-        CartEvent::Cleared | CartEvent::Abandoned => (None, None, None, None, None),
-    };
-    CartData {
+    let plain = CartData {
         user_id: cart.owner.id,
         guest: cart.owner.guest,
         version: cart.version,
         lines: cart.lines.len(),
-        product_id,
-        added,
-        quantity,
-        guest_id,
-        merged_into,
+        product_id: None,
+        added: None,
+        quantity: None,
+        guest_id: None,
+        merged_into: None,
+        order_id: None,
+    };
+    match *event {
+        CartEvent::ItemAdded { product_id, added, quantity } => {
+            CartData { product_id: Some(product_id), added: Some(added), quantity: Some(quantity), ..plain }
+        }
+        CartEvent::ItemUpdated { product_id, quantity } => {
+            CartData { product_id: Some(product_id), quantity: Some(quantity), ..plain }
+        }
+        CartEvent::ItemRemoved { product_id } => CartData { product_id: Some(product_id), quantity: Some(0), ..plain },
+        CartEvent::Merged { guest_id } => CartData { guest_id: Some(guest_id), ..plain },
+        CartEvent::Closed { merged_into } => CartData { merged_into: Some(merged_into), ..plain },
+        CartEvent::CheckedOut { order_id } => CartData { order_id: Some(order_id), ..plain },
+        CartEvent::Cleared | CartEvent::Abandoned => plain,
     }
 }
 

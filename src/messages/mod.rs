@@ -5,3 +5,4 @@ pub mod cart;
 pub mod catalog;
 pub mod change;
 pub mod events;
+pub mod orders;

@@ -15,12 +15,13 @@ use std::{
 use bytes::Bytes;
 
 pub use self::sets::{KeyId, Loaded, Touched, WriteSet};
-use super::commit::{Commit, CommitError, Done, Outcome, Remember, RememberedBody, StockWrite, Write, event};
+use super::commit::{Commit, CommitError, Condition, Done, Outcome, Remember, RememberedBody, StockWrite, Write, event};
 use crate::{
     domain::{
         cart::Shortage,
         clock::Timestamp,
-        ids::ProductId,
+        ids::{ProductId, UserId},
+        order::{Order, OrderStatus},
         product::Product,
         stock::{Delta, Movement, StockLevel, StockRefusal},
     },
@@ -83,10 +84,19 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn decide(&mut self, commit: &'a Commit) -> Result<Vec<ProductId>, Verdict> {
+        self.check_inbox(commit)?;
         self.check_key(commit)?;
         self.check_versions(commit)?;
+        self.check_conditions(commit)?;
         let moves = self.check_stock(commit)?;
         self.accept(commit, moves)
+    }
+
+    fn check_inbox(&self, commit: &Commit) -> Result<(), CommitError> {
+        match &commit.inbox {
+            Some(id) if self.state.inbox.contains(id) => Err(CommitError::AlreadyApplied),
+            _ => Ok(()),
+        }
     }
 
     fn check_key(&self, commit: &Commit) -> Result<(), Verdict> {
@@ -108,6 +118,7 @@ impl<'a> Planner<'a> {
             let (held, new) = match write {
                 Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
                 Write::Product(product) => (self.state.products.get(&product.id), product.version),
+                Write::Order(order) => (self.state.orders.get(&order.id).map(|(version, _)| version), order.version),
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::Stock(_) => continue,
@@ -117,6 +128,25 @@ impl<'a> Planner<'a> {
             }
         }
         self.check_unique(commit)
+    }
+
+    fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {
+        for condition in &commit.conditions {
+            match *condition {
+                Condition::Unchanged(id, version) if self.state.products.get(&id) != Some(&version) => {
+                    return Err(CommitError::Conflict);
+                }
+                Condition::PendingBelow(user, limit) if self.pending(user) >= u64::from(limit) => {
+                    return Err(CommitError::TooManyPending);
+                }
+                Condition::Unchanged(..) | Condition::PendingBelow(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn pending(&self, user: UserId) -> u64 {
+        self.state.pending.get(&user).copied().unwrap_or(0)
     }
 
     fn check_unique(&self, commit: &Commit) -> Result<(), CommitError> {
@@ -175,6 +205,11 @@ impl<'a> Planner<'a> {
     }
 
     fn accept(&mut self, commit: &'a Commit, moves: Vec<(StockLevel, Option<Movement>)>) -> Result<Vec<ProductId>, Verdict> {
+        if let Some(id) = &commit.inbox {
+            // Also when nothing changes: by the time it is delivered again, it would.
+            self.state.inbox.insert(id.clone());
+            self.writes.inbox.push((id.clone(), commit.at));
+        }
         // One without writes is there for what it remembers.
         let stock_only = !commit.writes.is_empty() && commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
         let named: Vec<ProductId> = moves.iter().map(|(level, _)| level.product_id).collect();
@@ -214,6 +249,11 @@ impl<'a> Planner<'a> {
                 }
                 self.writes.products.insert(product.id, Arc::clone(product));
             }
+            Write::Order(order) => {
+                self.count_pending(order);
+                self.state.orders.insert(order.id, (order.version, order.status));
+                self.writes.orders.insert(order.id, Arc::clone(order));
+            }
             Write::User(user) => {
                 self.state.users.insert(user.id, user.version);
                 self.state.emails.insert(user.email.as_str().to_owned(), user.id);
@@ -225,6 +265,13 @@ impl<'a> Planner<'a> {
             }
             Write::Stock(_) => {}
         }
+    }
+
+    fn count_pending(&mut self, order: &Order) {
+        let was = self.state.orders.get(&order.id).is_some_and(|(_, status)| *status == OrderStatus::PendingPayment);
+        let is = order.status == OrderStatus::PendingPayment;
+        let pending = self.pending(order.user_id).saturating_add(u64::from(is)).saturating_sub(u64::from(was));
+        self.state.pending.insert(order.user_id, pending);
     }
 
     /// Gives each product whose stock moved its new version, and its events: one change for the whole batch.

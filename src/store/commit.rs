@@ -10,6 +10,7 @@ use crate::{
         cart::{Cart, Shortage},
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
+        order::Order,
         product::Product,
         stock::{StockChange, StockLevel},
     },
@@ -24,18 +25,31 @@ use crate::{
 /// A written record carries its new version; the condition is always that the store holds the one before it (for version 1: none).
 #[derive(Debug, Clone)]
 pub struct Commit {
+    /// What must hold besides the conditions of its writes.
+    pub conditions: Vec<Condition>,
     /// What to write, under which conditions.
     pub writes: Vec<Write>,
     /// Facts for the outbox. Those of stock are added when it is known what the batch makes of it.
     pub facts: Vec<Fact>,
     /// The answer to give again, with the key to give it for.
     pub remember: Option<Remember>,
+    /// The message from another system that it carries out: applied once for each id, also when it changes nothing.
+    pub inbox: Option<Box<str>>,
     /// When it was decided.
     pub at: Timestamp,
     /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
     /// After this it is not begun any more.
     pub deadline: Instant,
+}
+
+/// Something that must hold, though nothing is written there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The product has this version still, so that what was decided on it is true; else it is a conflict.
+    Unchanged(ProductId, u64),
+    /// The user has fewer orders that are not paid yet than this.
+    PendingBelow(UserId, u32),
 }
 
 /// A condition with its write.
@@ -45,6 +59,8 @@ pub enum Write {
     Cart(Arc<Cart>),
     /// A product, by version; its sku must be free among living products.
     Product(Arc<Product>),
+    /// An order, by version.
+    Order(Arc<Order>),
     /// Stock, by guard.
     Stock(StockWrite),
     /// An account, by version; its address must be free.
@@ -92,7 +108,16 @@ impl Commit {
     /// A commit without writes.
     #[must_use]
     pub const fn new(at: Timestamp, deadline: Instant) -> Self {
-        Self { writes: Vec::new(), facts: Vec::new(), remember: None, at, trace: None, deadline }
+        Self {
+            conditions: Vec::new(),
+            writes: Vec::new(),
+            facts: Vec::new(),
+            remember: None,
+            inbox: None,
+            at,
+            trace: None,
+            deadline,
+        }
     }
 }
 
@@ -117,6 +142,8 @@ pub enum CommitError {
     OutOfStock(Vec<Shortage>),
     /// More stock than can be counted.
     TooMuchStock,
+    /// The user has as many orders that are not paid yet as one may have.
+    TooManyPending,
     /// The address has an account.
     EmailTaken,
     /// Another living product has the sku.
@@ -125,6 +152,8 @@ pub enum CommitError {
     Replayed(Remembered),
     /// The key was used for another request.
     KeyReused,
+    /// The message that it carries out was carried out before.
+    AlreadyApplied,
     /// Certainly not applied: too much to do.
     Overloaded,
     /// Certainly not applied: the store does not answer.

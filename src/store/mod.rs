@@ -9,17 +9,19 @@ pub mod mongo;
 pub mod sqlite;
 pub mod writer;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub use self::commit::{Commit, CommitError, Done, News, Outcome, StockWrite, Write};
+pub use self::commit::{Commit, CommitError, Condition, Done, News, Outcome, StockWrite, Write};
 use crate::{
     domain::{
         account::{Email, Session, User},
+        audit::{EventFacts, OrderFacts, Page, ProductFacts, Span},
         cart::{Cart, Owner},
         clock::Timestamp,
-        ids::{EventId, ProductId, SessionId, UserId},
+        ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        order::Order,
         product::Product,
         stock::{Movement, StockLevel},
     },
@@ -29,6 +31,9 @@ use crate::{
         events::Published,
     },
 };
+
+/// For so long at least it is known which messages from other systems were carried out.
+const INBOX_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What a batch of commits came to.
 #[derive(Debug)]
@@ -92,6 +97,21 @@ pub trait Store: Send + Sync {
     /// A product's movements, newest first, those with a `sequence` below `before`: `limit` of them at most.
     async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable>;
 
+    /// An order by id.
+    async fn order(&self, id: OrderId) -> Result<Option<Order>, Unavailable>;
+
+    /// A user's orders, or everybody's, the newest first, those placed before `before`: `limit` of them at most.
+    async fn orders(&self, of: Option<UserId>, before: Option<OrderId>, limit: u32) -> Result<Vec<Order>, Unavailable>;
+
+    /// Orders that are not paid yet and had to be at `now` or before, the longest overdue first, those after `after`, which is an
+    /// order's time to pay by and its id: `limit` of them at most. An order that cannot be read is logged and left out.
+    async fn orders_due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, OrderId)>,
+        limit: u32,
+    ) -> Result<Vec<Order>, Unavailable>;
+
     /// An account by id.
     async fn user(&self, id: UserId) -> Result<Option<User>, Unavailable>;
 
@@ -113,6 +133,9 @@ pub trait Store: Send + Sync {
     /// The first answer given under a key, with the fingerprint of its request.
     async fn remembered(&self, key: &IdempotencyKey) -> Result<Option<([u8; 32], Remembered)>, Unavailable>;
 
+    /// Whether a message from another system was carried out.
+    async fn is_in_inbox(&self, id: &str) -> Result<bool, Unavailable>;
+
     /// Events after `position`, in commit order: `limit` of them at most.
     async fn events_after(&self, position: u64, limit: u32) -> Result<Vec<Published>, Unavailable>;
 
@@ -121,6 +144,22 @@ pub trait Store: Send + Sync {
 
     /// The position of the newest event, 0 before the first.
     async fn last_position(&self) -> Result<u64, Unavailable>;
+
+    /// How far the outbox was published: the last position confirmed with everything before it, 0 before the first.
+    async fn published_up_to(&self) -> Result<u64, Unavailable>;
+
+    /// Notes that everything up to `position` was published and confirmed. What was noted never goes back.
+    async fn note_published(&self, position: u64) -> Result<(), Unavailable>;
+
+    /// What an audit looks at in products, those with ids in `span`: `limit` of them at most, deleted ones included, all from one
+    /// moment.
+    async fn audited_products(&self, span: Span, limit: u32) -> Result<Page<ProductFacts>, Unavailable>;
+
+    /// What an audit looks at in orders, and in orders that movements name: `limit` of them at most, all from one moment.
+    async fn audited_orders(&self, span: Span, limit: u32) -> Result<Page<OrderFacts>, Unavailable>;
+
+    /// What an audit looks at in events.
+    async fn audited_events(&self) -> Result<EventFacts, Unavailable>;
 
     /// Whether it answers at all.
     async fn ping(&self) -> Result<(), Unavailable>;

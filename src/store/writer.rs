@@ -20,6 +20,9 @@ use super::{
 /// Most commits in one transaction. Larger batches gain little and make the first wait for the last.
 const MAX_BATCH: usize = 1024;
 
+/// Most records that a transaction of several commits writes, so that it ends well within the time that a server gives it.
+const MAX_WRITES: usize = 4000;
+
 /// Most commits that wait. Beyond, callers are told to come back, at once.
 const MAX_WAITING: usize = 8192;
 
@@ -27,6 +30,9 @@ const MAX_WAITING: usize = 8192;
 pub trait Observer: Send + Sync {
     /// Brings a cache up to date. Called in commit order; must not block.
     fn committed(&self, news: &News);
+
+    /// Forgets what news of other nodes could have changed: some are gone unheard. Must not block.
+    fn missed(&self) {}
 }
 
 /// Figures of the writer's work.
@@ -71,15 +77,24 @@ impl Writer {
     /// # Errors
     /// Everything that [`CommitError`] lists.
     pub async fn commit(&self, commit: Commit) -> Outcome {
-        let (reply, outcome) = oneshot::channel();
-        if let Err(error) = self.queue.try_send(Waiting { commit, reply }) {
-            return Err(match error {
-                mpsc::error::TrySendError::Full(_) => CommitError::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => CommitError::Unavailable,
-            });
+        match self.queue.try_reserve() {
+            Ok(place) => apply(place, commit).await,
+            Err(mpsc::error::TrySendError::Full(())) => Err(CommitError::Overloaded),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(CommitError::Unavailable),
         }
-        // The task drops a reply only when it is torn down in the middle of its work.
-        outcome.await.unwrap_or(Err(CommitError::Unknown))
+    }
+
+    /// The same, for those who are not told to come back: when too many wait, it waits for a place until the commit's deadline. The
+    /// next place that becomes free goes to whoever has waited the longest.
+    ///
+    /// # Errors
+    /// Everything that [`CommitError`] lists.
+    pub async fn commit_in_turn(&self, commit: Commit) -> Outcome {
+        match tokio::time::timeout_at(commit.deadline.into(), self.queue.reserve()).await {
+            Ok(Ok(place)) => apply(place, commit).await,
+            Ok(Err(_)) => Err(CommitError::Unavailable),
+            Err(_) => Err(CommitError::Overloaded),
+        }
     }
 
     /// Takes no more commits; those that wait are still applied.
@@ -106,6 +121,13 @@ impl Writer {
     }
 }
 
+async fn apply(place: mpsc::Permit<'_, Waiting>, commit: Commit) -> Outcome {
+    let (reply, outcome) = oneshot::channel();
+    place.send(Waiting { commit, reply });
+    // The task drops a reply only when it is torn down in the middle of its work.
+    outcome.await.unwrap_or(Err(CommitError::Unknown))
+}
+
 struct Task {
     store: Arc<dyn Store>,
     observer: Arc<dyn Observer>,
@@ -127,9 +149,11 @@ impl Task {
             if count == 0 {
                 return;
             }
-            let (commits, replies) = still_wanted(gathered.drain(..));
-            if !commits.is_empty() {
-                self.apply(commits.into(), replies).await;
+            while !gathered.is_empty() {
+                let (commits, replies) = still_wanted(gathered.drain(..fitting(&gathered)));
+                if !commits.is_empty() {
+                    self.apply(commits.into(), replies).await;
+                }
             }
         }
     }
@@ -150,6 +174,16 @@ impl Task {
             drop(reply.send(outcome));
         }
     }
+}
+
+/// How many of the first go into one transaction; one at least.
+fn fitting(gathered: &[Waiting]) -> usize {
+    let mut writes = 0_usize;
+    let fits = |waiting: &&Waiting| {
+        writes = writes.saturating_add(waiting.commit.writes.len());
+        writes <= MAX_WRITES
+    };
+    gathered.iter().take_while(fits).count().max(1)
 }
 
 /// Leaves out what is past its deadline: its caller has been told, or is about to be, that nothing was done.

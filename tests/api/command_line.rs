@@ -10,7 +10,7 @@ const LINES: &str = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":12.5,\"stock\":3}
 fn help_is_everywhere() {
     let app = TestApp::closed(&[]);
     let all = Cli::run(app.command().arg("--help")).ok();
-    for command in ["serve", "import", "admin", "config", "openapi"] {
+    for command in ["serve", "import", "admin", "audit", "config", "openapi"] {
         assert!(all.contains(command), "{command}: {all}");
         let help = Cli::run(app.command().args([command, "--help"])).ok();
         assert!(help.contains(&format!("Usage: souk {command}")), "{help}");

@@ -6,10 +6,12 @@
 mod support;
 
 mod accounts;
+mod audit;
 mod bad_bodies;
 mod bad_values;
 mod command_line;
 mod conditional;
+mod crashed_orders;
 mod crashes;
 mod events;
 mod hardening;
@@ -20,6 +22,8 @@ mod limits;
 mod lost_answers;
 mod money;
 mod operations;
+mod order_repeats;
+mod orders;
 mod parallel;
 mod products;
 mod search;

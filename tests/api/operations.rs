@@ -23,7 +23,14 @@ POST /api/cart/guest
 POST /api/cart/merge
 DELETE /api/cart/remove/{product_id}
 PUT /api/cart/update
+POST /api/checkout
+POST /api/admin/audit
 GET /api/events
+GET /api/orders
+GET /api/orders/{id}
+POST /api/orders/{id}/cancel
+POST /api/orders/{id}/fulfil
+POST /api/orders/{id}/pay
 GET /api/products
 POST /api/products
 POST /api/products/import

@@ -60,7 +60,8 @@ impl Observer for Deaf {
 pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
     let (uri, database) = (uri.into(), "shop".to_owned());
     let timeout = Duration::from_secs(2);
-    let options = MongoOptions { uri, database, currency: "EUR".parse().unwrap(), low_stock: 0, timeout };
+    let options =
+        MongoOptions { uri, database, currency: "EUR".parse().unwrap(), low_stock: 0, keep_unpublished: false, timeout };
     Arc::new(MongoStore::connect(options).await.unwrap())
 }
 

@@ -13,9 +13,13 @@ mod shared_set;
 #[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
 mod support;
 
+mod audit;
 mod carts;
 mod checker;
 mod failover;
+mod flash_sale;
 mod lost_node;
 mod news;
+mod orders;
 mod recorder;
+mod servers;

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use souk::{
-    domain::{account::Session, stock::StockChange},
+    domain::{account::Session, order::Order, stock::StockChange},
     messages::events::Fact,
     store::{Commit, CommitError, StockWrite, Store, Write},
 };
 
 use crate::{
     fixtures::{
-        added, apply, cart, changed, commit, customer, events, key, level, now, one, product, put_cart, put_product, put_session,
-        put_user, remembering, session, stock, stocked, user,
+        added, apply, cart, changed, commit, customer, events, key, level, now, one, order, product, put_cart, put_order,
+        put_product, put_session, put_user, remembering, session, stock, stocked, user,
     },
     harness::Harness,
 };
@@ -21,6 +21,7 @@ struct Good {
     writes: Vec<Write>,
     cart: souk::domain::cart::Cart,
     product: souk::domain::product::Product,
+    order: souk::domain::order::Order,
     user: souk::domain::account::User,
     session: Session,
     key: souk::messages::change::IdempotencyKey,
@@ -30,16 +31,17 @@ impl Good {
     fn new() -> Self {
         let (cart, product) = (cart(customer(), 1), product(Some("GOOD")));
         let user = user("good@example.com");
-        let session = session(user.id);
+        let (session, order) = (session(user.id), order(user.id));
         let writes = vec![
             put_cart(&cart),
             put_product(&product),
             stock(product.id, StockChange::Set(10)),
+            put_order(&order),
             put_user(&user),
             put_session(&session),
         ];
         let key = key(user.id, "key", 1);
-        Self { writes, cart, product, user, session, key }
+        Self { writes, cart, product, order, user, session, key }
     }
 
     /// The good writes around a bad one, with events and an answer to remember.
@@ -56,6 +58,7 @@ impl Good {
             ("cart", store.cart(self.cart.owner.id).await.unwrap().is_some()),
             ("product", store.product(self.product.id).await.unwrap().is_some()),
             ("movements", !store.movements(self.product.id, None, 10).await.unwrap().is_empty()),
+            ("order", store.order(self.order.id).await.unwrap().is_some()),
             ("user", store.user(self.user.id).await.unwrap().is_some()),
             ("address", store.user_by_email(&self.user.email).await.unwrap().is_some()),
             ("session", store.session(self.session.id).await.unwrap().is_some()),
@@ -82,6 +85,7 @@ async fn bad_writes(store: &dyn Store) -> Vec<(Vec<Write>, CommitError)> {
     vec![
         (vec![put_cart(&cart(customer(), 2))], CommitError::Conflict),
         (vec![put_product(&taken)], CommitError::Conflict),
+        (vec![put_order(&Order { version: 2, ..order(ada.id) })], CommitError::Conflict),
         (vec![put_user(&ada)], CommitError::Conflict),
         (vec![put_session(&Session { version: 3, ..session(ada.id) })], CommitError::Conflict),
         (vec![put_product(&product(Some("TAKEN")))], CommitError::SkuTaken),
@@ -103,7 +107,7 @@ pub(crate) async fn a_refused_commit_leaves_no_trace(harness: &dyn Harness) {
         assert_eq!(events(&*store).await, before, "after {error:?}");
     }
     one(&*store, good.around(vec![])).await.unwrap();
-    assert_eq!(good.traces(&*store).await.len(), 7, "nothing stood in its way");
+    assert_eq!(good.traces(&*store).await.len(), 8, "nothing stood in its way");
 }
 
 pub(crate) async fn refused_commits_take_no_other_with_them(harness: &dyn Harness) {

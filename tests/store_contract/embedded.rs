@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use rusqlite::Connection;
 use souk::{
-    domain::ids::UserId,
+    domain::{clock::Timestamp, ids::UserId, order::Order, stock::StockChange},
     store::{
         Commit, Store,
         sqlite::{OpenError, SqliteOptions, SqliteStore},
@@ -12,8 +12,9 @@ use souk::{
 };
 
 use crate::{
-    fixtures::{added, apply, cart, customer, key, now, one, remembering},
+    fixtures::{added, apply, cart, commit, customer, key, now, one, order, put_order, remembering, stock, stocked},
     harness::Sqlite,
+    inbox::carrying_out,
     outbox::write_events,
 };
 
@@ -55,6 +56,18 @@ fn another_currency_is_refused() {
     assert!(matches!(error, OpenError::Currency { .. }));
     assert!(line.contains("are in EUR, but shop.currency is USD"), "{line}");
     drop(SqliteStore::open(harness.options()).unwrap());
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_does_not_hide_others_that_are_due() {
+    let harness = Sqlite::new();
+    let store = SqliteStore::open(harness.options()).unwrap();
+    let until = |millis| Order { expires_at: Some(Timestamp::from_millis(millis)), ..order(UserId::new()) };
+    let (broken, first, second) = (until(1), until(2), until(3));
+    apply(&store, [&broken, &first, &second].map(|order| commit([put_order(order)]))).await;
+    database(&harness).execute("UPDATE orders SET lines = '[' WHERE id = ?1", [broken.id.to_string()]).unwrap();
+    assert_eq!(store.orders_due(now(), None, 1).await, Ok(vec![first.clone()]));
+    assert_eq!(store.orders_due(now(), None, 10).await, Ok(vec![first, second]));
 }
 
 #[test]
@@ -144,4 +157,21 @@ async fn old_keys_are_taken_away() {
     }
     store.close().await;
     assert_eq!(count(&harness, "idempotency_keys"), 1200, "today's");
+}
+
+#[tokio::test]
+async fn old_messages_are_taken_away() {
+    let harness = Sqlite::new();
+    let store = SqliteStore::open(harness.options()).unwrap();
+    let id = stocked(&store, 0).await;
+    let month_ago = now().minus(Duration::from_secs(31 * 24 * 60 * 60));
+    let message = |at, number: u32| Commit { at, ..carrying_out(&number.to_string(), [stock(id, StockChange::Adjust(1))]) };
+    for round in 0..4 {
+        apply(&store, (0..300).map(|n| message(month_ago, round * 300 + n))).await;
+    }
+    for round in 4..8 {
+        apply(&store, (0..300).map(|n| message(now(), round * 300 + n))).await;
+    }
+    store.close().await;
+    assert_eq!(count(&harness, "inbox"), 1200, "this month's");
 }

@@ -12,8 +12,9 @@ use souk::{
         account::{Email, Role, Session, User},
         cart::{Cart, CartEvent, Line, Owner},
         clock::{Clock, SystemClock, Timestamp},
-        ids::{ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
         money::{Currency, Money},
+        order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
         product::{Product, ProductFacts},
         stock::{StockChange, StockLevel},
     },
@@ -119,6 +120,48 @@ pub(crate) fn changed(product: &Product) -> Commit {
 /// A change of stock that says nothing else.
 pub(crate) fn stock(product_id: ProductId, change: StockChange) -> Write {
     Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+}
+
+/// A new order of two pieces, to be paid within a minute.
+pub(crate) fn order(user_id: UserId) -> Order {
+    let (product_id, name) = (ProductId::new(), "Mint tea".to_owned());
+    let placed_at = now();
+    Order {
+        id: OrderId::new(),
+        user_id,
+        status: OrderStatus::PendingPayment,
+        version: 1,
+        currency: euro(),
+        lines: vec![OrderLine { product_id, sku: None, name, quantity: 2, unit_price: price("4.50") }],
+        payment: Payment { method: PaymentMethod::Manual, reference: None },
+        shipping_address: None,
+        placed_at,
+        expires_at: Some(placed_at.plus(Duration::from_secs(60))),
+        updated_at: placed_at,
+    }
+}
+
+pub(crate) fn put_order(order: &Order) -> Write {
+    Write::Order(Arc::new(order.clone()))
+}
+
+/// The commit of an order in whatever state: the order with its event.
+pub(crate) fn placed(order: &Order) -> Commit {
+    Commit { facts: vec![Fact::Order(Arc::new(order.clone()))], ..commit([put_order(order)]) }
+}
+
+/// What an order's first line does to stock.
+pub(crate) fn moved_by(order: &Order, change: fn(u64) -> StockChange) -> Write {
+    let line = order.lines.first().unwrap();
+    let (change, order_id) = (change(line.quantity.into()), Some(order.id));
+    Write::Stock(StockWrite {
+        product_id: line.product_id,
+        change,
+        expected_version: None,
+        order_id,
+        reference: None,
+        reason: None,
+    })
 }
 
 /// A product in the catalog with so many pieces in the house.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use mongodb::bson::doc;
 use souk::{
     domain::ids::EventId,
     store::{
@@ -23,6 +24,12 @@ use crate::{
 pub(crate) trait Harness: Send + Sync {
     /// Opens the store as the last one left it. That one has to be closed or dropped.
     async fn open(&self) -> Arc<dyn Store>;
+
+    /// Has every write to a table fail from now on, or no longer.
+    async fn break_table(&self, table: &str, broken: bool);
+
+    /// The same, for a shop with a broker: events are kept until they were published.
+    async fn open_with_broker(&self) -> Arc<dyn Store>;
 }
 
 /// A folder for the embedded store.
@@ -36,7 +43,7 @@ impl Sqlite {
     }
 
     pub(crate) fn options(&self) -> SqliteOptions {
-        SqliteOptions { dir: self.dir.path().join("data"), currency: euro(), low_stock: LOW_STOCK }
+        SqliteOptions { dir: self.dir.path().join("data"), currency: euro(), low_stock: LOW_STOCK, keep_unpublished: false }
     }
 }
 
@@ -44,6 +51,23 @@ impl Sqlite {
 impl Harness for Sqlite {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(SqliteStore::open(self.options()).unwrap())
+    }
+
+    async fn break_table(&self, table: &str, broken: bool) {
+        let database = rusqlite::Connection::open(self.options().dir.join("souk.db")).unwrap();
+        for event in ["INSERT", "UPDATE"] {
+            let name = format!("broken_{table}_{event}");
+            database
+                .execute_batch(&match broken {
+                    true => format!("CREATE TRIGGER {name} BEFORE {event} ON {table} BEGIN SELECT raise(ABORT, 'broken'); END"),
+                    false => format!("DROP TRIGGER {name}"),
+                })
+                .unwrap();
+        }
+    }
+
+    async fn open_with_broker(&self) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(SqliteOptions { keep_unpublished: true, ..self.options() }).unwrap())
     }
 }
 
@@ -68,6 +92,7 @@ impl Mongo {
             database: self.database.clone(),
             currency: euro(),
             low_stock: LOW_STOCK,
+            keep_unpublished: false,
             timeout: Duration::from_secs(5),
         }
     }
@@ -85,5 +110,18 @@ impl Mongo {
 impl Harness for Mongo {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(MongoStore::connect(self.options()).await.unwrap())
+    }
+
+    async fn break_table(&self, table: &str, broken: bool) {
+        let validator = if broken {
+            doc! { "broken": { "$exists": true } }
+        } else {
+            doc! {}
+        };
+        self.raw().run_command(doc! { "collMod": table, "validator": validator }).await.unwrap();
+    }
+
+    async fn open_with_broker(&self) -> Arc<dyn Store> {
+        Arc::new(MongoStore::connect(MongoOptions { keep_unpublished: true, ..self.options() }).await.unwrap())
     }
 }

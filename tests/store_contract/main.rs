@@ -14,10 +14,13 @@ mod replica_set;
 mod shared_set;
 
 mod atomicity;
+mod audit;
 mod idempotency;
+mod inbox;
 mod lifecycle;
 mod lists;
 mod nodes;
+mod orders;
 mod outbox;
 mod records;
 mod stock;
@@ -85,6 +88,26 @@ every_engine_keeps! {
         movements_are_read_newest_first_by_page
         batches_side_by_side_never_sell_what_is_not_there
     }
+    orders {
+        orders_come_back_as_written
+        orders_are_read_newest_first_by_page
+        orders_are_due_when_their_time_to_pay_is_over
+        orders_due_are_read_by_page
+        a_whole_checkout_is_one_commit
+        each_step_may_fail_and_nothing_is_half_done
+        a_refused_checkout_leaves_no_order
+        pending_orders_of_a_user_are_limited
+        stock_of_a_deleted_product_still_moves
+        who_asks_first_is_served_first
+    }
+    audit {
+        products_are_audited_by_page_deleted_ones_too
+        orders_are_audited_with_what_they_have_moved
+        events_are_audited
+        what_is_off_is_found_and_repaired
+        an_audit_beside_changes_finds_nothing
+        a_repair_beside_changes_corrects_once
+    }
     atomicity {
         a_refused_commit_leaves_no_trace
         refused_commits_take_no_other_with_them
@@ -103,11 +126,20 @@ every_engine_keeps! {
         a_key_is_forgotten_after_a_day
         repeats_side_by_side_change_one_thing
     }
+    inbox {
+        a_message_is_carried_out_once_also_later
+        a_message_may_come_twice_in_one_batch
+        a_refused_message_may_come_again
+        a_message_that_changes_nothing_is_carried_out_too
+        two_writers_carry_a_message_out_once
+    }
     outbox {
         events_stand_in_commit_order_also_over_a_restart
         an_event_comes_back_as_it_was_told
         events_are_read_by_page_and_found_by_id
         the_last_ten_thousand_events_are_kept
+        how_far_events_were_published_never_goes_back
+        events_are_kept_until_they_were_published
     }
     lists {
         carts_left_lying_are_found
@@ -127,6 +159,7 @@ every_engine_keeps! {
     writer {
         many_commits_at_once_get_each_its_own_outcome
         repeats_at_once_are_done_once
+        a_transaction_has_no_more_writes_than_it_can_end
         what_comes_too_late_is_not_begun
         the_writer_ends_when_everything_queued_is_applied
         a_closed_writer_applies_what_waits_and_takes_no_more

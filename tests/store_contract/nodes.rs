@@ -9,10 +9,10 @@ use std::{
 use mongodb::bson::{DateTime, Document, Uuid, doc};
 use serde_json::Value;
 use souk::{
-    domain::{ids::ProductId, stock::StockChange},
+    domain::{ids::ProductId, ids::UserId, money::Money, product::Product, stock::StockChange},
     messages::events::Published,
     store::{
-        Commit, CommitError, News, Outcome, Store,
+        Commit, CommitError, Condition, News, Outcome, Store,
         writer::{Observer, Writer},
     },
 };
@@ -20,8 +20,8 @@ use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
     fixtures::{
-        added, answer, cart, changed, commit, customer, events, key, level, one, product, put_cart, put_user, remembering, stock,
-        stocked, user,
+        added, answer, cart, changed, commit, customer, euro, events, key, level, one, order, placed, product, put_cart,
+        put_user, remembering, stock, stocked, user,
     },
     harness::{Harness, Mongo},
 };
@@ -144,6 +144,70 @@ async fn of_two_nodes_that_decided_on_the_same_version_one_wins() {
         }
         assert_eq!(nodes[0].0.cart(owner.id).await.unwrap().unwrap().version, 40);
     }
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pending_orders_of_a_user_are_limited_over_nodes() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let nodes = [node(&mongo).await, node(&mongo).await];
+    for _ in 0..5 {
+        let user = UserId::new();
+        // Without events, too: then nothing is written that two transactions could meet at.
+        let place = |n: usize| {
+            let place = placed(&order(user));
+            let facts = if n.is_multiple_of(3) { Vec::new() } else { place.facts };
+            Commit { conditions: vec![Condition::PendingBelow(user, 5)], facts, ..place }
+        };
+        let outcomes = at_once((0..40).map(|n| (nodes[n % 2].1.clone(), place(n))).collect()).await;
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 5);
+        assert!(outcomes.into_iter().filter_map(Result::err).all(|error| error == CommitError::TooManyPending));
+        assert_eq!(nodes[0].0.orders(Some(user), None, 50).await.unwrap().len(), 5);
+    }
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_order_is_placed_on_what_another_node_has_changed_before() {
+    const VERSIONS: u64 = 60;
+    let Some(mongo) = Mongo::new().await else { return };
+    let nodes = [node(&mongo).await, node(&mongo).await];
+    let tea = product(None);
+    one(&*nodes[0].0, changed(&tea)).await.unwrap();
+    let (writer, first) = (nodes[0].1.clone(), tea.clone());
+    let repricing = tokio::spawn(async move {
+        for version in 2..=VERSIONS {
+            writer.commit(changed(&Product { version, ..first.clone() })).await.unwrap();
+        }
+    });
+    let mut seen = 1;
+    while seen < VERSIONS {
+        // What an order was decided on is noted as its price.
+        let mut bought = order(UserId::new());
+        bought.lines[0].unit_price = Money::from_minor(seen as i64, euro()).unwrap();
+        let buy = Commit { conditions: vec![Condition::Unchanged(tea.id, seen)], ..placed(&bought) };
+        match nodes[1].1.commit(buy).await {
+            Ok(_) => {}
+            Err(error) => {
+                assert_eq!(error, CommitError::Conflict);
+                seen = nodes[1].0.product(tea.id).await.unwrap().unwrap().0.version;
+            }
+        }
+    }
+    repricing.await.unwrap();
+    let (mut current, mut sold) = (0, 0);
+    for event in events(&*nodes[0].0).await {
+        let body: Value = serde_json::from_slice(&event.body).unwrap();
+        match event.kind.as_str() {
+            "order.placed" => {
+                let price = body["data"]["items"][0]["unit_price"].as_f64().unwrap();
+                assert_eq!((price * 100.0).round() as u64, current, "an order of an older version came after a newer one");
+                sold += 1;
+            }
+            _ => current = body["data"]["version"].as_u64().unwrap(),
+        }
+    }
+    assert!(sold > 0 && current == VERSIONS, "{sold} sold");
     mongo.discard().await;
 }
 

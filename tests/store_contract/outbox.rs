@@ -1,6 +1,6 @@
 //! Events: if and only if their change is committed, in its order, and kept long enough to be caught up with.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use souk::{
     domain::{
@@ -115,4 +115,38 @@ pub(crate) async fn the_last_ten_thousand_events_are_kept(harness: &dyn Harness)
     assert_eq!(store.last_position().await, Ok(last));
     one(&*store, added(&cart(customer(), 1))).await.unwrap();
     assert_eq!(positions(&store.events_after(last, 10).await.unwrap()), [last + 1]);
+}
+
+pub(crate) async fn how_far_events_were_published_never_goes_back(harness: &dyn Harness) {
+    let store = harness.open().await;
+    assert_eq!(store.published_up_to().await, Ok(0));
+    for (noted, stands) in [(0, 0), (7, 7), (3, 7), (7, 7), (8, 8)] {
+        store.note_published(noted).await.unwrap();
+        assert_eq!(store.published_up_to().await, Ok(stands), "after {noted}");
+    }
+    let notes = (1..=40).map(|n| store.note_published(if n % 2 == 0 { n } else { 40 - n }));
+    futures_util::future::join_all(notes).await.into_iter().for_each(|noted| noted.unwrap());
+    assert_eq!(store.published_up_to().await, Ok(40));
+    store.close().await;
+    store.note_published(50).await.unwrap_err();
+    assert_eq!(harness.open().await.published_up_to().await, Ok(40));
+}
+
+pub(crate) async fn events_are_kept_until_they_were_published(harness: &dyn Harness) {
+    let store = harness.open_with_broker().await;
+    write_events(&*store, 250).await;
+    store.close().await;
+    // By a command that was not told of the broker, too.
+    let store = harness.open().await;
+    write_events(&*store, 22_750).await;
+    let first_is = async |position| {
+        // The engines take old events away in their own time.
+        while positions(&store.events_after(0, 1).await.unwrap()) != [position] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    for (published, first) in [(1_500, 1_501), (23_000, 3_001)] {
+        store.note_published(published).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), first_is(first)).await.expect("old events stay");
+    }
 }

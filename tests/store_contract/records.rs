@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Quotes, a backslash, line breaks, an emoji, a combining accent, a right-to-left mark, SQL and JSON.
-const ODD: &str = "\"'`\\ \r\n\t 🫖 e\u{301} \u{200f}\u{2028} '; DROP TABLE carts; -- {\"$set\": [1]} %_?1 \u{10FFFF}";
+pub(crate) const ODD: &str = "\"'`\\ \r\n\t 🫖 e\u{301} \u{200f}\u{2028} '; DROP TABLE carts; -- {\"$set\": [1]} %_?1 \u{10FFFF}";
 
 pub(crate) async fn a_new_store_is_empty(harness: &dyn Harness) {
     let store = harness.open().await;
@@ -33,6 +33,9 @@ pub(crate) async fn a_new_store_is_empty(harness: &dyn Harness) {
     assert_eq!(store.products(None, 10).await, Ok(vec![]));
     assert_eq!(store.product(ProductId::new()).await, Ok(None));
     assert_eq!(store.movements(ProductId::new(), None, 10).await, Ok(vec![]));
+    assert_eq!(store.order(OrderId::new()).await, Ok(None));
+    assert_eq!(store.orders(None, None, 10).await, Ok(vec![]));
+    assert_eq!(store.orders_due(Timestamp::from_millis(i64::MAX), None, 10).await, Ok(vec![]));
     assert_eq!(store.user(UserId::new()).await, Ok(None));
     assert_eq!(store.user_by_email(&user("ada@example.com").email).await, Ok(None));
     assert_eq!(store.has_admin().await, Ok(false));

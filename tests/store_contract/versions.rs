@@ -1,12 +1,15 @@
 //! A record is written only over the version it was decided on.
 
 use souk::{
-    domain::{account::Session, account::User, cart::Cart, product::Product},
+    domain::{account::Session, account::User, cart::Cart, order::Order, product::Product},
     store::{CommitError, Store, Write},
 };
 
 use crate::{
-    fixtures::{apply, cart, commit, customer, one, product, put_cart, put_product, put_session, put_user, session, user},
+    fixtures::{
+        apply, cart, commit, customer, one, order, product, put_cart, put_order, put_product, put_session, put_user, session,
+        user,
+    },
     harness::Harness,
 };
 
@@ -16,10 +19,11 @@ type AtVersion = Box<dyn Fn(u64) -> Write>;
 /// Each kind of record, with one of it.
 fn kinds() -> Vec<(&'static str, AtVersion)> {
     let (cart, product, user) = (cart(customer(), 1), product(Some("TEA")), user("ada@example.com"));
-    let session = session(user.id);
+    let (session, order) = (session(user.id), order(user.id));
     vec![
         ("cart", Box::new(move |version| put_cart(&Cart { version, ..cart.clone() }))),
         ("product", Box::new(move |version| put_product(&Product { version, ..product.clone() }))),
+        ("order", Box::new(move |version| put_order(&Order { version, ..order.clone() }))),
         ("user", Box::new(move |version| put_user(&User { version, ..user.clone() }))),
         ("session", Box::new(move |version| put_session(&Session { version, ..session.clone() }))),
     ]

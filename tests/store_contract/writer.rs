@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -77,7 +77,7 @@ pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn 
     }
     assert_eq!((sold, level(&*store, id).await.reserved), (150, 150));
     let stats = writer.stats();
-    assert_eq!(stats.commits.load(std::sync::atomic::Ordering::Relaxed), 200);
+    assert_eq!(stats.commits.load(Ordering::Relaxed), 200);
     let told: Vec<u64> = events(&*store).await.iter().skip(1).map(|event| event.position).collect();
     assert_eq!(*ear.positions.lock().unwrap(), told, "in commit order");
     drop(writer);
@@ -102,6 +102,18 @@ pub(crate) async fn repeats_at_once_are_done_once(harness: &dyn Harness) {
         }
     }
     assert_eq!((done, level(&*store, id).await.reserved), (1, 1));
+}
+
+pub(crate) async fn a_transaction_has_no_more_writes_than_it_can_end(harness: &dyn Harness) {
+    const EACH: usize = 2100;
+    let store = harness.open().await;
+    let id = stocked(&*store, 0).await;
+    let (writer, ..) = start(&store);
+    let large = || commit(std::iter::repeat_with(|| stock(id, StockChange::Adjust(1))).take(EACH));
+    let outcomes = join_all((0..3).map(|_| writer.commit(large()))).await;
+    let levels: Vec<u64> = outcomes.into_iter().map(|outcome| outcome.unwrap().stock[0].on_hand).collect();
+    assert_eq!(levels, [2100, 4200, 6300], "in the order they came in");
+    assert_eq!(writer.stats().batches.load(Ordering::Relaxed), 3);
 }
 
 pub(crate) async fn what_comes_too_late_is_not_begun(harness: &dyn Harness) {

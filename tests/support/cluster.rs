@@ -6,6 +6,9 @@ use souk::domain::ids::EventId;
 
 use super::{shared_set, support::TestApp};
 
+/// What all nodes of a test sign tokens with.
+pub(crate) const SECRET: &str = "a secret that all nodes of a test share";
+
 /// Nodes that share a fresh database.
 pub(crate) struct Cluster {
     pub(crate) nodes: Vec<TestApp>,
@@ -20,16 +23,16 @@ impl Cluster {
 
     /// Two nodes on this replica set, with these settings besides the usual ones.
     pub(crate) async fn on(uri: &str, settings: &[(&str, &str)]) -> Self {
+        Self::of(2, uri, settings).await
+    }
+
+    /// `count` nodes on this replica set, with these settings besides the usual ones.
+    pub(crate) async fn of(count: usize, uri: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("souk_test_{}", EventId::new().as_uuid().simple());
-        let shared = [
-            ("store.kind", "mongodb"),
-            ("store.uri", uri),
-            ("store.database", &name),
-            ("auth.jwt_secret", "a secret that all nodes of a test share"),
-        ];
+        let shared = [("store.kind", "mongodb"), ("store.uri", uri), ("store.database", &name), ("auth.jwt_secret", SECRET)];
         let settings = [&shared, settings].concat();
         // At once: on an empty database, each wants to prepare it and to make the first admin.
-        let nodes = join_all((0..2).map(|_| TestApp::with(&settings))).await;
+        let nodes = join_all((0..count).map(|_| TestApp::with(&settings))).await;
         Self { nodes, database: Client::with_uri_str(uri).await.unwrap().database(&name) }
     }
 

@@ -135,7 +135,7 @@ impl Answer {
         for error in problem["errors"].as_array().into_iter().flatten() {
             assert!(["field", "code", "message"].iter().all(|name| error[name].is_string()), "{self}");
         }
-        let known = ["type", "title", "status", "detail", "code", "request_id", "errors", "lines"];
+        let known = ["type", "title", "status", "detail", "code", "request_id", "errors", "lines", "total_amount"];
         assert!(problem.as_object().unwrap().keys().all(|name| known.contains(&name.as_str())), "{self}");
     }
 

@@ -16,6 +16,7 @@ const NAME: &str = "souk";
 pub(crate) struct Members {
     hosts: Vec<String>,
     processes: Vec<Option<Child>>,
+    options: Vec<String>,
     dir: TempDir,
 }
 
@@ -31,6 +32,11 @@ impl Members {
 
     /// The same, before they are made a replica set.
     pub(crate) fn unmade(count: usize) -> Option<Self> {
+        Self::servers(count, &["--replSet", NAME])
+    }
+
+    /// Servers with these options of mongod.
+    pub(crate) fn servers(count: usize, options: &[&str]) -> Option<Self> {
         if std::env::var_os("MONGOD").is_none() {
             assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "MONGOD is not set; scripts/test sets it");
             eprintln!("MONGOD is not set: a test with MongoDB servers of its own is left out");
@@ -43,7 +49,8 @@ impl Members {
         let ports: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let hosts = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
         drop(ports);
-        let mut members = Self { hosts, processes: (0..count).map(|_| None).collect(), dir: dir.unwrap() };
+        let options = options.iter().map(ToString::to_string).collect();
+        let mut members = Self { hosts, processes: (0..count).map(|_| None).collect(), options, dir: dir.unwrap() };
         (0..count).for_each(|place| members.restart(place));
         Some(members)
     }
@@ -85,7 +92,7 @@ impl Members {
         std::fs::create_dir_all(&data).unwrap();
         let port = self.hosts[place].rsplit(':').next().unwrap();
         let mut command = Command::new(std::env::var_os("MONGOD").unwrap());
-        command.args(["--replSet", NAME, "--port", port, "--bind_ip", "127.0.0.1", "--nounixsocket"]);
+        command.args(&self.options).args(["--port", port, "--bind_ip", "127.0.0.1", "--nounixsocket"]);
         command.args(["--wiredTigerCacheSizeGB", "0.25"]);
         command.arg("--dbpath").arg(&data).arg("--logpath").arg(data.join("log")).arg("--logappend");
         command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);

@@ -1,9 +1,11 @@
 //! What tests that speak to a real server share: the server itself, a client, events, and the command line.
 
 mod app;
+mod buying;
 mod cli;
 mod feed;
 mod http;
+mod operator;
 mod people;
 mod progress;
 mod raw;

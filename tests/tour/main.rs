@@ -1,5 +1,8 @@
 //! The README's tour, run as it stands there against the built program; and the same program killed in the middle of writes.
 
+#[path = "../support/broker.rs"]
+#[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "shared with tests that need more of it")]
+mod broker;
 mod readme;
 mod server;
 mod writes;
@@ -33,6 +36,22 @@ fn the_tour_prints_what_the_readme_says() -> Result<()> {
     let mut server = Server::start(dir.path(), Start::First, &[])?;
     let tour = Tour::read()?;
     readme::run(&tour.steps, dir.path(), &server.url, &server.password)?;
+    ensure!(server.stop()?.success(), "the shop did not stop in order");
+    Ok(())
+}
+
+#[test]
+fn the_warehouse_prints_what_the_readme_says() -> Result<()> {
+    let (Some(uri), Some(python)) = (broker::shared(), std::env::var("SOUK_TEST_PYTHON").ok()) else { return Ok(()) };
+    if !can_run("the warehouse")? {
+        return Ok(());
+    }
+    let dir = folder()?;
+    let mut server = Server::start(dir.path(), Start::First, &[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", &uri)])?;
+    let login = Tour::read()?.steps.into_iter().nth(1).context("no login")?;
+    let mut steps = vec![Step::asking(&format!("AMQP='{uri}' PYTHON='{python}'")), login];
+    steps.extend(Tour::named("warehouse")?.steps);
+    readme::run(&steps, dir.path(), &server.url, &server.password)?;
     ensure!(server.stop()?.success(), "the shop did not stop in order");
     Ok(())
 }

@@ -35,12 +35,20 @@ impl Step {
 impl Tour {
     /// Reads the README from `<!-- tour:begin -->` to `<!-- tour:end -->`.
     pub(crate) fn read() -> Result<Self> {
+        let tour = Self::named("tour")?;
+        ensure!(tour.half > 0, "the tour has no half");
+        Ok(tour)
+    }
+
+    /// Reads the README from `<!-- NAME:begin -->` to `<!-- NAME:end -->`.
+    pub(crate) fn named(name: &str) -> Result<Self> {
         let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
-        let mut lines = text.lines().skip_while(|line| *line != "<!-- tour:begin -->").skip(1);
+        let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
+        let mut lines = text.lines().skip_while(|line| *line != begin).skip(1);
         let mut tour = Self { steps: Vec::new(), half: 0 };
         loop {
-            match lines.next().context("the README has no <!-- tour:end -->, or no beginning")? {
-                "<!-- tour:end -->" => break,
+            match lines.next().with_context(|| format!("the README has no {end}, or no beginning"))? {
+                line if line == end => break,
                 "<!-- tour:half -->" => tour.half = tour.steps.len(),
                 "```bash" => tour.steps.push(Step::asking(&block(&mut lines))),
                 "```text" => match tour.steps.last_mut() {
@@ -51,7 +59,7 @@ impl Tour {
             }
         }
         let all_shown = tour.steps.iter().all(|step| step.expected.is_some());
-        ensure!(tour.half > 0 && all_shown, "the tour has no half, or a step whose output is not shown");
+        ensure!(all_shown, "the tour has a step whose output is not shown");
         Ok(tour)
     }
 

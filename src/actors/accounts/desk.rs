@@ -33,7 +33,7 @@ pub(super) struct Desk {
 /// What a command comes to, given what the store holds now.
 pub(super) enum Decision<T> {
     /// This, with the answer once it is durable.
-    Commit(Commit, T),
+    Commit(Box<Commit>, T),
     /// Nothing to do.
     Nothing(T),
 }
@@ -76,7 +76,7 @@ impl Desk {
                 Decision::Nothing(answer) => return Ok(answer),
             };
             ticket.begin()?;
-            match self.deps.writer.commit(commit).await {
+            match self.deps.writer.commit(*commit).await {
                 Ok(_) => return Ok(answer),
                 Err(CommitError::Conflict) => {}
                 Err(error) => return Err(failure(error)),

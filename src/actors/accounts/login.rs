@@ -77,7 +77,7 @@ impl Desk {
             // The account is written along, so that this login and a change of the password cannot pass each other unseen: the
             // change ends every session that was begun with the old one.
             commit.writes = vec![Write::User(Arc::new(answer.user.clone())), Write::Session(Arc::new(session))];
-            Ok(Decision::Commit(commit, answer))
+            Ok(Decision::Commit(Box::new(commit), answer))
         })
         .await
     }

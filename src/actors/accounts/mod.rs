@@ -22,6 +22,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 
 use self::desk::Desk;
+pub(crate) use self::revoked::KEPT;
 pub use self::{hasher::PasswordHasher, refresh_token::RefreshTokens, revoked::RevokedSessions};
 use crate::{
     domain::{account::User, clock::Clock},

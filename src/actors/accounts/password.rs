@@ -35,7 +35,7 @@ impl Desk {
                 revoke(session, &mut user, "password_changed", &mut commit);
             }
             commit.writes.push(Write::User(Arc::new(user)));
-            Ok(Decision::Commit(commit, ()))
+            Ok(Decision::Commit(Box::new(commit), ()))
         })
         .await
     }

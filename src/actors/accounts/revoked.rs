@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Longer than an access token lives, by as much as the clocks of two nodes may differ.
-const KEPT: Duration = Duration::from_secs(ACCESS_LIFETIME.as_secs() + 60);
+pub(crate) const KEPT: Duration = Duration::from_secs(ACCESS_LIFETIME.as_secs() + 60);
 
 /// The sessions revoked lately, asked on every request that has a token.
 #[derive(Debug, Default)]

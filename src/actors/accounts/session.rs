@@ -41,7 +41,7 @@ impl Desk {
             let issued = self.deps.refresh_tokens.issue(session.id);
             commit.writes.push(Write::Session(Arc::new(session.rotated(issued.hash, commit.at))));
             let answer = LoggedIn { user, session_id: session.id, refresh_token: issued.token };
-            Ok(Decision::Commit(commit, Use::Rotated(Box::new(answer))))
+            Ok(Decision::Commit(Box::new(commit), Use::Rotated(Box::new(answer))))
         };
         match self.settle(&ticket, rotate).await? {
             Use::Rotated(answer) => Ok(*answer),
@@ -76,7 +76,7 @@ impl Desk {
             let mut user = changed(&user);
             revoke(&session, &mut user, reason, &mut commit);
             commit.writes.push(Write::User(Arc::new(user)));
-            Ok(Decision::Commit(commit, ()))
+            Ok(Decision::Commit(Box::new(commit), ()))
         })
         .await
     }

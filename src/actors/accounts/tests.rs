@@ -85,7 +85,8 @@ pub(super) struct Shop {
 impl Shop {
     pub(super) fn open(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = SqliteOptions { dir: folder.path().into(), currency: "USD".parse().unwrap(), low_stock: 5 };
+        let options =
+            SqliteOptions { dir: folder.path().into(), currency: "USD".parse().unwrap(), low_stock: 5, keep_unpublished: false };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
         let revoked = Arc::new(RevokedSessions::new());
         let observer = Arc::new(NoteRevoked(Arc::clone(&revoked)));

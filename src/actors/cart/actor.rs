@@ -11,10 +11,13 @@ use crate::{
         failure::{MAX_ATTEMPTS, failure, unless_repeated},
         follower::SecondThought,
     },
-    domain::cart::{Cart, CartRefusal, Changed, Merge, Owner},
+    domain::{
+        cart::{Cart, CartRefusal, Changed, Merge, Owner},
+        order::Order,
+    },
     error::{Code, Error},
     messages::{
-        cart::{CartView, ChangeCart, GetCart, MergeCart},
+        cart::{CartView, ChangeCart, CheckOut, GetCart, MergeCart},
         change::{Change, Reply},
         events::Fact,
     },
@@ -99,6 +102,14 @@ impl Handler<MergeCart> for CartActor {
     }
 }
 
+impl Handler<CheckOut> for CartActor {
+    type Result = AtomicResponse<Self, Result<Reply<Arc<Order>>, Error>>;
+
+    fn handle(&mut self, message: CheckOut, _: &mut Self::Context) -> Self::Result {
+        self.in_turn(async move |cart| cart.check_out(message).await)
+    }
+}
+
 #[cfg(test)]
 impl Handler<PanicInCommand> for CartActor {
     type Result = AtomicResponse<Self, Result<(), Error>>;
@@ -118,14 +129,14 @@ impl Handler<PanicInThread> for CartActor {
 }
 
 /// One message's work on a cart.
-struct CartWork {
-    state: Arc<CartState>,
-    deps: Arc<CartDeps>,
+pub(super) struct CartWork {
+    pub(super) state: Arc<CartState>,
+    pub(super) deps: Arc<CartDeps>,
 }
 
 impl CartWork {
     /// The cart, from memory or the store.
-    async fn cart(&self) -> Result<Arc<Cart>, Error> {
+    pub(super) async fn cart(&self) -> Result<Arc<Cart>, Error> {
         if let Some(cart) = self.state.cart() {
             return Ok(cart);
         }
@@ -144,7 +155,7 @@ impl CartWork {
         Ok(self.show(cart))
     }
 
-    fn show(&self, cart: Arc<Cart>) -> Arc<CartView> {
+    pub(super) fn show(&self, cart: Arc<Cart>) -> Arc<CartView> {
         let (view, epoch) = self.deps.view(cart);
         self.state.show(Arc::clone(&view), epoch);
         view
@@ -199,7 +210,7 @@ impl CartWork {
         Err(failure(CommitError::Conflict))
     }
 
-    fn check_if_match(&self, cart: &Arc<Cart>, change: &Change) -> Result<(), Error> {
+    pub(super) fn check_if_match(&self, cart: &Arc<Cart>, change: &Change) -> Result<(), Error> {
         let Some(wanted) = &change.if_match else { return Ok(()) };
         let (view, _) = self.deps.view(Arc::clone(cart));
         let version = cart.version.to_string();

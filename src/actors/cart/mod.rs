@@ -1,6 +1,7 @@
 //! Carts: one actor a user that is active, found or started by the [`registry`].
 
 mod actor;
+mod checkout;
 pub mod registry;
 mod sweep;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::{
         cart::{Cart, CartLimits, Owner},
         clock::Clock,
         money::Currency,
+        order::OrderRules,
     },
     messages::cart::{CartView, RenderCart},
     store::{Store, writer::Writer},
@@ -41,6 +43,8 @@ pub struct CartDeps {
     pub clock: Arc<dyn Clock>,
     /// Limits on carts.
     pub limits: CartLimits,
+    /// Rules of orders.
+    pub orders: OrderRules,
     /// The shop's currency.
     pub currency: Currency,
     /// How a cart becomes an answer.

@@ -14,10 +14,10 @@ use dashmap::DashMap;
 use super::{CartActor, CartDeps, CartState};
 use crate::{
     actors::ask::gave_up,
-    domain::{cart::Owner, ids::UserId},
+    domain::{cart::Owner, ids::UserId, order::Order},
     error::Error,
     messages::{
-        cart::{CartView, ChangeCart, GetCart, MergeCart},
+        cart::{CartView, ChangeCart, CheckOut, GetCart, MergeCart},
         change::{Reply, Ticket},
     },
     store::News,
@@ -75,6 +75,15 @@ impl CartRegistry {
         self.send(owner, message, &ticket).await
     }
 
+    /// Makes an order of a cart.
+    ///
+    /// # Errors
+    /// As with [`CartRegistry::change`].
+    pub async fn check_out(&self, owner: Owner, message: CheckOut) -> Result<Reply<Arc<Order>>, Error> {
+        let ticket = message.change.ticket.clone();
+        self.send(owner, message, &ticket).await
+    }
+
     /// Takes a guest's cart over.
     ///
     /// # Errors
@@ -101,6 +110,11 @@ impl CartRegistry {
                 slot.state.heard_of(*version);
             }
         }
+    }
+
+    /// Lets all actors go, so that every cart is read from the store again.
+    pub fn forget(&self) {
+        self.carts.clear();
     }
 
     /// Sends `message` to the owner's actor and waits for its answer until the ticket's deadline.

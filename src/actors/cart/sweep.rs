@@ -1,9 +1,10 @@
 //! What nobody asks for: idle actors are stopped, and carts left lying are noted as abandoned.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::CartRegistry;
 use crate::{
+    actors::ask::round,
     domain::{cart::CartCommand, cart::Owner},
     error::Error,
     messages::{cart::ChangeCart, change::Change},
@@ -21,27 +22,39 @@ impl CartRegistry {
         let pause = (abandoned_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
         loop {
             tokio::time::sleep(pause).await;
-            self.passivate(IDLE);
-            if let Err(error) = self.note_abandoned(abandoned_after).await {
-                tracing::warn!(%error, "abandoned carts could not be noted; trying again");
+            let swept = round("sweep of carts", async {
+                self.passivate(IDLE);
+                self.note_abandoned(abandoned_after).await
+            });
+            if let Some(Err(error)) = swept.await {
+                tracing::warn!(%error, "abandoned carts cannot be read; trying again");
             }
         }
     }
 
-    /// Raises `cart.abandoned` for carts untouched for `after`; how many there were.
+    /// Raises `cart.abandoned` for carts untouched for `after`; for how many. One that cannot be noted is logged and passed over.
     ///
     /// # Errors
     /// The store does not answer.
     pub async fn note_abandoned(&self, after: Duration) -> Result<usize, Error> {
         let untouched_since = self.deps.clock.now().minus(after);
         let mut noted = 0;
+        let mut failed = HashSet::new();
         loop {
-            let owners = self.deps.store.carts_untouched_since(untouched_since, SWEEP).await?;
-            for owner in &owners {
-                self.note(*owner, CartCommand::Abandon { untouched_since }).await?;
+            // Those that failed are found again, in front of others.
+            let limit = u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(SWEEP);
+            let owners = self.deps.store.carts_untouched_since(untouched_since, limit).await?;
+            let more = owners.len() == limit as usize;
+            for owner in owners.into_iter().filter(|owner| !failed.contains(owner)).collect::<Vec<_>>() {
+                match self.note(owner, CartCommand::Abandon { untouched_since }).await {
+                    Ok(()) => noted += 1,
+                    Err(error) => {
+                        tracing::warn!(cart = %owner.id, %error, "a cart could not be noted as abandoned; trying again later");
+                        failed.insert(owner);
+                    }
+                }
             }
-            noted += owners.len();
-            if owners.len() < SWEEP as usize {
+            if !more {
                 return Ok(noted);
             }
         }

@@ -1,5 +1,7 @@
 //! Cart actors against a real store: what they keep, what they survive.
 
+mod checkout;
+
 use std::{
     sync::{
         Arc, OnceLock,
@@ -23,6 +25,7 @@ use crate::{
         clock::{Clock, SystemClock, Timestamp},
         ids::{ProductId, UserId},
         money::{Currency, Money},
+        order::OrderRules,
         product::{Product, ProductFacts},
         stock::{StockChange, StockLevel},
     },
@@ -98,7 +101,7 @@ fn render(cart: &Cart, priced: &PricedCart) -> Bytes {
 impl Shop {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions { dir: dir.path().to_owned(), currency: usd(), low_stock: 0 };
+        let options = SqliteOptions { dir: dir.path().to_owned(), currency: usd(), low_stock: 0, keep_unpublished: false };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
         let hear = Arc::new(Hear::default());
         let runtime = tokio::runtime::Handle::current();
@@ -126,13 +129,18 @@ impl Shop {
     }
 
     fn registry_with(&self, shelf: Arc<Shelf>, follower: Option<Arc<Follower>>) -> Arc<CartRegistry> {
+        self.registry_at(shelf, follower, Arc::clone(&self.clock) as Arc<dyn Clock>)
+    }
+
+    fn registry_at(&self, shelf: Arc<Shelf>, follower: Option<Arc<Follower>>, clock: Arc<dyn Clock>) -> Arc<CartRegistry> {
         let deps = CartDeps {
             store: Arc::clone(&self.store),
             writer: self.writer.clone(),
             shelf,
             follower,
-            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
+            orders: OrderRules { payment_timeout: MINUTE, max_pending: 2 },
             currency: usd(),
             render,
         };

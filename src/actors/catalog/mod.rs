@@ -1,6 +1,7 @@
 //! The catalog's actor decides on changes to products and stock; [`shelf`] is the snapshot that reads go to.
 
 mod import;
+mod inbound;
 pub mod shelf;
 
 use std::sync::Arc;
@@ -24,8 +25,8 @@ use crate::{
     error::Error,
     messages::{
         catalog::{
-            ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome, ProductEdit, ProductView,
-            RememberImport,
+            CarriedOut, CarryOut, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome,
+            ProductEdit, ProductView, RememberImport,
         },
         change::{Change, Reply},
         events::Fact,
@@ -111,6 +112,15 @@ impl Handler<ChangeStock> for CatalogActor {
     fn handle(&mut self, message: ChangeStock, _: &mut Self::Context) -> Self::Result {
         let deps = self.deps.clone();
         Box::pin(async move { survive("catalog", deps.change_stock(message)).await })
+    }
+}
+
+impl Handler<CarryOut> for CatalogActor {
+    type Result = ResponseFuture<Result<CarriedOut, Error>>;
+
+    fn handle(&mut self, message: CarryOut, _: &mut Self::Context) -> Self::Result {
+        let deps = self.deps.clone();
+        Box::pin(async move { survive("catalog", deps.carry_out(message)).await })
     }
 }
 

@@ -69,18 +69,27 @@ impl Shelf {
     /// The store does not answer.
     pub async fn load(&self, store: &dyn Store) -> Result<(), Unavailable> {
         const PAGE: u32 = 1000;
+        let mut held: BTreeSet<ProductId> = self.products.iter().map(|entry| *entry.key()).collect();
         let mut after = None;
         loop {
             let page = store.products(after, PAGE).await?;
             after = page.last().map(|(product, _)| product.id);
             let count = page.len();
             for (product, stock) in page {
+                held.remove(&product.id);
                 self.put(Arc::new(product), stock);
             }
             if count < PAGE as usize {
-                return Ok(());
+                break;
             }
         }
+        // What was held and is not among the living any more was deleted.
+        for id in held {
+            if let Some((product, stock)) = store.product(id).await? {
+                self.put(Arc::new(product), stock);
+            }
+        }
+        Ok(())
     }
 
     /// Counts what changed here: as long as it is the same, so is everything on the shelf.

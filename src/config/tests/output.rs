@@ -8,7 +8,7 @@ use crate::config::Settings;
 const REFERENCE: &str = include_str!("../../../config/default.toml");
 
 /// What operators may rely on.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 32] = [
     "http.bind",
     "http.workers",
     "http.max_body",
@@ -24,6 +24,7 @@ const KEYS: [&str; 31] = [
     "store.database",
     "broker.kind",
     "broker.uri",
+    "broker.subscription",
     "auth.jwt_secret",
     "auth.ed25519_key_file",
     "auth.admin_email",
@@ -77,14 +78,18 @@ fn keys_of(reference: &Value, section: &str) -> Vec<String> {
         .collect()
 }
 
-/// The keys of a file in its order, also those that are commented out.
+/// The keys of a file in its order, also those that are commented out. Sections that come many times are a key each.
 fn documented_keys(text: &str) -> Vec<String> {
     let mut section = "";
     let mut keys = Vec::new();
     for line in text.lines() {
-        if let Some(name) = line.strip_prefix('[') {
+        if let Some(name) = line.trim_start_matches("# ").strip_prefix("[[") {
+            keys.push(name.trim_end_matches("]]").to_owned());
+            section = "";
+        } else if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']');
         } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ")
+            && !section.is_empty()
             && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         {
             keys.push(format!("{section}.{key}"));
@@ -112,6 +117,10 @@ fn everything() -> Fixture {
         ("SOUK__CART__ABANDONED_AFTER", "1h30m"),
         ("SOUK__HTTP__MAX_BODY", "1500"),
     ])
+    .file(
+        "config/development.toml",
+        "[[broker.subscription]]\nqueue = 'the \"ware\" house'\nbindings = ['inventory.#', '*.stock.*']\n",
+    )
 }
 
 #[test]
@@ -129,7 +138,7 @@ fn commented_out_keys_are_valid_when_put_in() {
     let text: Vec<&str> = REFERENCE
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(setting) if setting.contains(" = ") => setting,
+            Some(setting) if setting.contains(" = ") || setting.starts_with("[[") => setting,
             _ => line,
         })
         .collect();

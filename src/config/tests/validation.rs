@@ -227,10 +227,7 @@ fn log_filters() {
 fn valid_settings_that_this_build_lacks() {
     let missing = |variables: &[(&str, &str)]| from_env(variables).load().unsupported().unwrap_or_default();
     assert_eq!(missing(&MONGODB), "");
-    assert_eq!(
-        missing(&[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", "amqp://mq")]),
-        "broker.kind: \"rabbitmq\" is not in this build yet; use \"none\""
-    );
+    assert_eq!(missing(&[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", "amqp://mq")]), "");
     assert_eq!(missing(&[("SOUK__GRPC__BIND", "127.0.0.1:9090")]), "grpc.bind: gRPC is not in this build yet; leave it unset");
     assert_eq!(
         missing(&[("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4317")]),
@@ -243,4 +240,45 @@ fn a_weak_work_factor_warns() {
     let warnings = |cost: &str| from_env(&[("SOUK__AUTH__BCRYPT_COST", cost)]).load().warnings();
     assert_eq!(warnings("9"), ["auth.bcrypt_cost: 9 makes password hashes cheap to attack; use 10 or more outside tests"]);
     assert!(warnings("10").is_empty());
+}
+
+/// The message for these queues and bindings, without the place.
+fn subscriptions(list: &[(&str, &str)]) -> Result<(), String> {
+    let text: String = list
+        .iter()
+        .map(|(queue, bindings)| format!("[[broker.subscription]]\nqueue = {queue:?}\nbindings = {bindings}\n"))
+        .collect();
+    let fixture = Fixture::new().file("config/development.toml", &text);
+    match fixture.try_load() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(fixture.error().replace(" (config/development.toml)", "")),
+    }
+}
+
+#[test]
+fn subscriptions_need_a_name_of_their_own_and_patterns() {
+    let fine = |queue: &str, bindings: &str| assert_eq!(subscriptions(&[(queue, bindings)]), Ok(()), "{queue} {bindings}");
+    fine("warehouse", r##"["#"]"##);
+    fine(&"w".repeat(250), r##"["inventory.#", "*.stock.*", "a-b.c_d"]"##);
+    let refused = |list: &[(&str, &str)], reason: &str| {
+        let message = subscriptions(list).unwrap_err();
+        assert!(message.contains("broker.subscription") && message.contains(reason), "{message}");
+    };
+    let good = r#"["order.*"]"#;
+    refused(&[("", good)], "\"\" is not a queue name; use 1 to 250 bytes");
+    refused(&[(&"w".repeat(251), good)], "is not a queue name; use 1 to 250 bytes");
+    for name in ["amq.gen", "souk.inventory.commands"] {
+        refused(&[(name, good)], "has a name that is reserved; use one that begins otherwise than with amq. or souk.");
+    }
+    refused(&[("w", "[]")], "the queue \"w\" has no bindings");
+    for pattern in ["", "a..b", "a b", "order.#x", ".order", &"a".repeat(256)] {
+        refused(&[("w", &format!("[{pattern:?}]"))], "which is not a pattern; use words with dots between them");
+    }
+    refused(&[("w", good), ("w", good)], "there are two queues \"w\"");
+    refused(&[("w.dead", good), ("w", good)], "there are two queues \"w\"");
+    refused(&[("w", "\"order.*\"")], "broker.subscription[0].bindings");
+    refused(
+        &[("w", "[]\nbinding = []")],
+        "unknown setting broker.subscription[0].binding; did you mean broker.subscription[0].bindings?",
+    );
 }

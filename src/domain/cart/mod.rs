@@ -4,12 +4,12 @@ mod priced;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 pub use self::priced::{PricedCart, PricedLine};
 use super::{
     clock::Timestamp,
-    ids::{ProductId, UserId},
+    ids::{OrderId, ProductId, UserId},
     money::Money,
 };
 
@@ -145,6 +145,11 @@ pub enum CartEvent {
         /// By whom.
         merged_into: UserId,
     },
+    /// Its lines were bought; what was put in meanwhile is still there.
+    CheckedOut {
+        /// By this order.
+        order_id: OrderId,
+    },
     /// Its owner left it lying.
     Abandoned,
 }
@@ -192,6 +197,12 @@ impl Cart {
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.owner.guest.then(|| self.owner.id.made_at().plus(GUEST_LIFETIME))
+    }
+
+    /// How many pieces of each product are in it.
+    #[must_use]
+    pub fn pieces(&self) -> HashMap<ProductId, u32> {
+        self.lines.iter().map(|line| (line.product_id, line.quantity)).collect()
     }
 
     /// Whether it may still be read and changed.
@@ -327,6 +338,12 @@ impl Cart {
             }
         }
         lines
+    }
+
+    /// The same after so many pieces of each line were bought.
+    pub(in crate::domain) fn without(&self, bought: impl Fn(&Line) -> u32, now: Timestamp) -> Self {
+        let left = |line: &Line| Line { quantity: line.quantity.saturating_sub(bought(line)), ..line.clone() };
+        self.next(self.lines.iter().map(left).filter(|line| line.quantity > 0).collect(), now)
     }
 
     fn next(&self, lines: Vec<Line>, now: Timestamp) -> Self {

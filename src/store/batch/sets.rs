@@ -1,7 +1,7 @@
 //! What a batch names, what the store holds of it, and what is to be written.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -10,7 +10,8 @@ use crate::{
         account::{Session, User},
         cart::Cart,
         clock::Timestamp,
-        ids::{ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
+        order::{Order, OrderStatus},
         product::Product,
         stock::{Movement, StockLevel},
     },
@@ -18,7 +19,7 @@ use crate::{
         change::{IdempotencyKey, Remembered},
         events::{Event, Published},
     },
-    store::commit::{Commit, News, Write},
+    store::commit::{Commit, Condition, News, Write},
 };
 
 /// A key as the store finds it.
@@ -31,6 +32,10 @@ pub struct Touched {
     pub carts: BTreeSet<UserId>,
     /// Products, for their version and sku.
     pub products: BTreeSet<ProductId>,
+    /// Orders, for their version and status.
+    pub orders: BTreeSet<OrderId>,
+    /// Users, for how many of their orders are not paid yet.
+    pub buyers: BTreeSet<UserId>,
     /// Article numbers, for the living product that has them.
     pub skus: BTreeSet<String>,
     /// Stock levels.
@@ -43,6 +48,8 @@ pub struct Touched {
     pub sessions: BTreeSet<SessionId>,
     /// Idempotency keys.
     pub keys: BTreeSet<KeyId>,
+    /// Messages from other systems.
+    pub inbox: BTreeSet<Box<str>>,
 }
 
 /// What the store holds of the things in [`Touched`]; absent is absent.
@@ -52,6 +59,10 @@ pub struct Loaded {
     pub carts: HashMap<UserId, u64>,
     /// Versions of products.
     pub products: HashMap<ProductId, u64>,
+    /// Versions of orders, with where they stand.
+    pub orders: HashMap<OrderId, (u64, OrderStatus)>,
+    /// How many orders users have that are not paid yet.
+    pub pending: HashMap<UserId, u64>,
     /// Who has a sku.
     pub skus: HashMap<String, ProductId>,
     /// Stock levels.
@@ -64,6 +75,8 @@ pub struct Loaded {
     pub sessions: HashMap<SessionId, u64>,
     /// Remembered answers with their fingerprints.
     pub keys: HashMap<KeyId, ([u8; 32], Remembered)>,
+    /// Messages that were carried out.
+    pub inbox: HashSet<Box<str>>,
 }
 
 /// What to write; each record once, in its last state.
@@ -73,6 +86,8 @@ pub struct WriteSet {
     pub carts: BTreeMap<UserId, Arc<Cart>>,
     /// Products; deleted ones give their sku up.
     pub products: BTreeMap<ProductId, Arc<Product>>,
+    /// Orders.
+    pub orders: BTreeMap<OrderId, Arc<Order>>,
     /// Stock levels that moved.
     pub stock: BTreeMap<ProductId, StockLevel>,
     /// Movements, in order.
@@ -83,6 +98,8 @@ pub struct WriteSet {
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// Answers to remember, with the time.
     pub remembered: Vec<(IdempotencyKey, Remembered, Timestamp)>,
+    /// Messages that are carried out, with the time.
+    pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
     pub events: Vec<Event>,
 }
@@ -96,6 +113,13 @@ impl Touched {
             if let Some(remember) = &commit.remember {
                 touched.keys.insert((remember.key.owner, remember.key.key.clone()));
             }
+            for condition in &commit.conditions {
+                match *condition {
+                    Condition::Unchanged(product_id, _) => touched.products.insert(product_id),
+                    Condition::PendingBelow(user_id, _) => touched.buyers.insert(user_id),
+                };
+            }
+            touched.inbox.extend(commit.inbox.clone());
             for write in &commit.writes {
                 touched.add(write);
             }
@@ -111,6 +135,9 @@ impl Touched {
             Write::Product(product) => {
                 self.products.insert(product.id);
                 self.skus.extend(product.facts.sku.clone());
+            }
+            Write::Order(order) => {
+                self.orders.insert(order.id);
             }
             Write::Stock(stock) => {
                 self.stock.insert(stock.product_id);
@@ -132,10 +159,12 @@ impl WriteSet {
     pub fn is_empty(&self) -> bool {
         self.carts.is_empty()
             && self.products.is_empty()
+            && self.orders.is_empty()
             && self.users.is_empty()
             && self.sessions.is_empty()
             && self.movements.is_empty()
             && self.remembered.is_empty()
+            && self.inbox.is_empty()
             && self.events.is_empty()
     }
 

@@ -1,12 +1,13 @@
 //! Random batches against a model of the store: together they come to the same as one by one.
 
+mod orders;
 mod world;
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use self::world::{DraftCommit, STOCK_ANSWER, World, commit, draft_commits, facts, id, remember, session, stock, user};
+use self::world::{DraftCommit, STOCK_ANSWER, World, commit, draft_commits, facts, id, order, remember, session, stock, user};
 use super::*;
 use crate::domain::{
     account::Email,
@@ -80,9 +81,11 @@ proptest! {
         prop_assert_eq!(plain(&outcomes), plain(&expected));
         prop_assert_eq!(&together.carts, &single.carts);
         prop_assert_eq!(&together.products, &single.products);
+        prop_assert_eq!(&together.orders, &single.orders);
         prop_assert_eq!(&together.users, &single.users);
         prop_assert_eq!(&together.sessions, &single.sessions);
         prop_assert_eq!(&together.movements, &single.movements);
+        prop_assert_eq!(&together.inbox, &single.inbox);
         prop_assert_eq!(together.pieces(), single.pieces());
         prop_assert_eq!(together.answers(), single.answers());
         prop_assert_eq!(together.told(false), single.told(false));
@@ -110,11 +113,13 @@ proptest! {
         prop_assert_eq!(outcomes.into_iter().filter(Result::is_ok).collect::<Vec<_>>(), good_outcomes);
         prop_assert_eq!(&all.carts, &good_only.carts);
         prop_assert_eq!(&all.products, &good_only.products);
+        prop_assert_eq!(&all.orders, &good_only.orders);
         prop_assert_eq!(&all.users, &good_only.users);
         prop_assert_eq!(&all.sessions, &good_only.sessions);
         prop_assert_eq!(&all.stock, &good_only.stock);
         prop_assert_eq!(&all.movements, &good_only.movements);
         prop_assert_eq!(&all.keys, &good_only.keys);
+        prop_assert_eq!(&all.inbox, &good_only.inbox);
         prop_assert_eq!(all.told(false), good_only.told(false));
         prop_assert_eq!(all.told(true), good_only.told(true));
     }
@@ -130,18 +135,24 @@ fn all_that_a_commit_names_is_loaded() {
         Write::User(Arc::new(ada)),
         Write::Cart(Arc::new(cart)),
         Write::Session(Arc::new(session(4, false, 1))),
+        Write::Order(Arc::new(order(7, 8, OrderStatus::Paid, 1))),
         stock(5, StockChange::Set(1), None),
     ];
-    let named = Commit { remember: Some(remember(6, 0, RememberedBody::StockOf(id(5)))), ..commit(writes) };
+    let conditions = vec![Condition::Unchanged(id(9), 1), Condition::PendingBelow(id(10), 1)];
+    let remember = Some(remember(6, 0, RememberedBody::StockOf(id(5))));
+    let named = Commit { conditions, remember, inbox: Some("7".into()), ..commit(writes) };
     let expected = Touched {
         carts: [id(3)].into(),
-        products: [id(1)].into(),
+        products: [id(1), id(9)].into(),
+        orders: [id(7)].into(),
+        buyers: [id(10)].into(),
         skus: ["A".to_owned()].into(),
         stock: [id(5)].into(),
         users: [id(2)].into(),
         emails: ["ada@example.com".to_owned()].into(),
         sessions: [id(4)].into(),
         keys: [(id(0), "6".into())].into(),
+        inbox: ["7".into()].into(),
     };
     assert_eq!(Touched::by(&[named, commit(vec![])]), expected);
 }

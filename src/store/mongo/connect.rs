@@ -1,6 +1,6 @@
 //! Reaching the database for the first time: waiting for a server that is not up yet, refusing what souk cannot work with.
 
-use std::time::Duration;
+use std::{future::IntoFuture, time::Duration};
 
 use mongodb::{
     Client, Database,
@@ -43,6 +43,18 @@ pub enum ConnectError {
         "the MongoDB server at {0} is a standalone one, which has no transactions; start it with --replSet and run rs.initiate() once"
     )]
     Standalone(String),
+    /// A replica set of another name than the connection string says.
+    #[error(
+        "the MongoDB server at {host} is in the replica set {found:?}, and store.uri says replicaSet={wanted}; set it to {found}"
+    )]
+    OtherSet {
+        /// Where.
+        host: String,
+        /// What the server says.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
     /// A router of a sharded cluster.
     #[error("{0} is a router of a sharded cluster; set store.uri to a replica set")]
     Sharded(String),
@@ -71,14 +83,12 @@ pub enum ConnectError {
         /// The currency asked for.
         wanted: String,
     },
-    /// A newer souk has written it.
-    #[error(
-        "the data has schema version {found}, and this souk knows versions up to {known}; start the souk that wrote it, or a newer one"
-    )]
-    Newer {
+    /// Another version of souk has written it.
+    #[error("the data has schema version {found}, and this souk reads version {known}; start the souk that wrote it")]
+    Schema {
         /// The version found.
         found: i64,
-        /// The newest version known.
+        /// The version known.
         known: i64,
     },
     /// Something else that waiting will not change.
@@ -101,14 +111,17 @@ pub(super) struct Connected {
 pub(super) async fn connect(options: &MongoOptions) -> Result<Connected, ConnectError> {
     let client_options = client_options(options).await?;
     let hosts = client_options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let client = Client::with_options(client_options).map_err(|error| ConnectError::Uri(failure::brief(&error)))?;
+    let client = Client::with_options(client_options.clone()).map_err(|error| ConnectError::Uri(failure::brief(&error)))?;
     let database = client.database(&options.database);
     loop {
         let again = Instant::now() + BETWEEN_TRIES;
         let reason = match timeout(FIRST_STEPS, first_steps(&client, &database, options, &hosts)).await {
             Ok(Ok(())) => return Ok(Connected { client, database }),
             Ok(Err(NotYet::Refused(refusal))) => return Err(refusal),
-            Ok(Err(NotYet::Away(reason))) => reason,
+            Ok(Err(NotYet::Away(reason))) => {
+                look(&client_options).await?;
+                reason
+            }
             Err(_) => "no answer in time".to_owned(),
         };
         tracing::warn!(hosts, reason, "waiting for MongoDB");
@@ -159,12 +172,40 @@ async fn first_steps(client: &Client, database: &Database, options: &MongoOption
     let meant = |error: Error| meaning(&error, options, hosts);
     let hello = client.database("admin").run_command(doc! { "hello": 1 }).await.map_err(meant)?;
     check_server(&hello, hosts).map_err(NotYet::Refused)?;
-    schema::prepare(database).await.map_err(meant)?;
     let meta = database.collection::<Document>(META);
     let shop = doc! { "$setOnInsert": { "currency": options.currency.code(), "schema": schema::VERSION } };
     meta.update_one(doc! { "_id": "shop" }, shop).upsert(true).await.map_err(meant)?;
     let shop = meta.find_one(doc! { "_id": "shop" }).await.map_err(meant)?.unwrap_or_default();
-    check_shop(&shop, options).map_err(NotYet::Refused)
+    check_shop(&shop, options).map_err(NotYet::Refused)?;
+    schema::prepare(database, options.keep_unpublished).await.map_err(meant)
+}
+
+/// Asks each server by itself. The driver passes over those that are not in the replica set it was told of, so that they look like ones
+/// that are not up yet.
+async fn look(options: &ClientOptions) -> Result<(), ConnectError> {
+    let Some(wanted) = &options.repl_set_name else { return Ok(()) };
+    for host in &options.hosts {
+        let mut alone = options.clone();
+        (alone.hosts, alone.repl_set_name, alone.direct_connection) = (vec![host.clone()], None, Some(true));
+        (alone.min_pool_size, alone.server_selection_timeout) = (None, Some(BETWEEN_TRIES / 4));
+        let Ok(client) = Client::with_options(alone) else { continue };
+        let admin = client.database("admin");
+        let hello = timeout(BETWEEN_TRIES, admin.run_command(doc! { "hello": 1 }).into_future());
+        let Ok(Ok(hello)) = hello.await else { continue };
+        // A server that has not been made a member yet says so.
+        if hello.get_bool("isreplicaset").unwrap_or(false) {
+            continue;
+        }
+        check_server(&hello, &host.to_string())?;
+        match hello.get_str("setName") {
+            Ok(found) if found != wanted => {
+                let (host, found, wanted) = (host.to_string(), found.to_owned(), wanted.clone());
+                return Err(ConnectError::OtherSet { host, found, wanted });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_server(hello: &Document, hosts: &str) -> Result<(), ConnectError> {
@@ -182,8 +223,8 @@ fn check_server(hello: &Document, hosts: &str) -> Result<(), ConnectError> {
 
 fn check_shop(shop: &Document, options: &MongoOptions) -> Result<(), ConnectError> {
     let found = shop.get_i64("schema").unwrap_or(0);
-    if found > schema::VERSION {
-        return Err(ConnectError::Newer { found, known: schema::VERSION });
+    if found != schema::VERSION {
+        return Err(ConnectError::Schema { found, known: schema::VERSION });
     }
     match shop.get_str("currency") {
         Ok(held) if held != options.currency.code() => {

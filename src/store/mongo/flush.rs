@@ -1,51 +1,59 @@
 //! Writes what was decided: one or two commands for each collection, however many commits there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use mongodb::bson::{RawDocumentBuf, rawdoc};
+use mongodb::bson::{RawBson, RawDocumentBuf, rawdoc};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
     documents::{
-        CartDocument, EventDocument, KeyDocument, KeyName, MovementDocument, ProductDocument, SessionDocument, StockDocument,
-        UserDocument, raw, raw_id,
+        CartDocument, EventsDocument, KeyDocument, KeyName, MovementDocument, OrderDocument, ProductDocument, SessionDocument,
+        StockDocument, UserDocument, date, raw, raw_id,
     },
     failure::Failure,
-    schema::{CARTS, KEYS, MOVEMENTS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS},
+    schema::{CARTS, INBOX, KEYS, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS},
     transaction::{Statement, Transaction},
 };
 use crate::{
     domain::{
         clock::Timestamp,
-        ids::{ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::Published,
-    },
-    store::batch::{Loaded, WriteSet},
+    messages::events::{Event, Published},
+    store::batch::{KeyId, Loaded, WriteSet},
 };
 
-/// What the snapshot holds of the records that may be written: the versions by which they are found again, and who has which sku.
+/// Most events in one document, and most bytes of them, unless one alone has more.
+const EVENTS: (usize, usize) = (256, 1024 * 1024);
+
+/// What the snapshot holds of the records that may be written, and who has which sku.
+///
+/// A record is written by its id alone. It has the version that was read: the server lets a transaction fail that writes a document
+/// which has changed since its snapshot. To ask for the version as well would take the server nearly twice as long.
 pub(super) struct Before {
-    carts: HashMap<UserId, u64>,
-    products: HashMap<ProductId, u64>,
+    carts: HashSet<UserId>,
+    products: HashSet<ProductId>,
     skus: HashMap<String, ProductId>,
-    users: HashMap<UserId, u64>,
-    sessions: HashMap<SessionId, u64>,
-    stock: HashMap<ProductId, u64>,
+    orders: HashSet<OrderId>,
+    users: HashSet<UserId>,
+    sessions: HashSet<SessionId>,
+    stock: HashSet<ProductId>,
+    /// Keys that are there and honoured no longer.
+    worn: HashSet<KeyId>,
 }
 
 impl Before {
-    pub(super) fn of(loaded: &Loaded) -> Self {
+    pub(super) fn of(loaded: &Loaded, worn: HashSet<KeyId>) -> Self {
         Self {
-            carts: loaded.carts.clone(),
-            products: loaded.products.clone(),
+            carts: loaded.carts.keys().copied().collect(),
+            products: loaded.products.keys().copied().collect(),
             skus: loaded.skus.clone(),
-            users: loaded.users.clone(),
-            sessions: loaded.sessions.clone(),
-            stock: loaded.stock.iter().map(|(id, level)| (*id, level.version)).collect(),
+            orders: loaded.orders.keys().copied().collect(),
+            users: loaded.users.keys().copied().collect(),
+            sessions: loaded.sessions.keys().copied().collect(),
+            stock: loaded.stock.keys().copied().collect(),
+            worn,
         }
     }
 }
@@ -60,31 +68,37 @@ pub(super) async fn flush(
 ) -> Result<(), Failure> {
     let mut users = Versioned::new(USERS);
     for (user_id, user) in &writes.users {
-        users.put(user_id.as_uuid(), before.users.get(user_id), &UserDocument::from(&**user))?;
+        users.put(user_id.as_uuid(), before.users.contains(user_id), &UserDocument::from(&**user))?;
     }
     users.write(transaction).await?;
     let mut sessions = Versioned::new(SESSIONS);
     for (session_id, session) in &writes.sessions {
-        sessions.put(session_id.as_uuid(), before.sessions.get(session_id), &SessionDocument::from(&**session))?;
+        sessions.put(session_id.as_uuid(), before.sessions.contains(session_id), &SessionDocument::from(&**session))?;
     }
     sessions.write(transaction).await?;
     let mut carts = Versioned::new(CARTS);
     for (owner, cart) in &writes.carts {
-        carts.put(owner.as_uuid(), before.carts.get(owner), &CartDocument::from(&**cart))?;
+        carts.put(owner.as_uuid(), before.carts.contains(owner), &CartDocument::from(&**cart))?;
     }
     carts.write(transaction).await?;
     products(transaction, writes, before).await?;
-    remembered(transaction, &writes.remembered).await?;
+    let mut orders = Versioned::new(ORDERS);
+    for (order_id, order) in &writes.orders {
+        orders.put(order_id.as_uuid(), before.orders.contains(order_id), &OrderDocument::from(&**order))?;
+    }
+    orders.write(transaction).await?;
+    remembered(transaction, writes, before).await?;
+    inbox(transaction, writes).await?;
     movements(transaction, writes).await?;
     events(transaction, writes, published).await?;
     let mut stock = Versioned::new(STOCK);
     for (product_id, level) in &writes.stock {
-        stock.put(product_id.as_uuid(), before.stock.get(product_id), &StockDocument::from(*level))?;
+        stock.put(product_id.as_uuid(), before.stock.contains(product_id), &StockDocument::from(*level))?;
     }
     stock.write(transaction).await
 }
 
-/// Documents of one collection: some are new, the others replace the version that was read.
+/// Documents of one collection: some are new, the others replace what was read.
 struct Versioned {
     collection: &'static str,
     new: Vec<Statement>,
@@ -96,15 +110,24 @@ impl Versioned {
         Self { collection, new: Vec::new(), next: Vec::new() }
     }
 
-    fn put(&mut self, record: Uuid, version: Option<&u64>, document: &impl Serialize) -> Result<(), Failure> {
+    fn put(&mut self, record: Uuid, exists: bool, document: &impl Serialize) -> Result<(), Failure> {
+        self.put_named(record, exists, raw_id(record), document)
+    }
+
+    /// Puts one whose `_id` is another than that of the record it is blamed on.
+    fn put_named(
+        &mut self,
+        record: Uuid,
+        exists: bool,
+        name: impl Into<RawBson>,
+        document: &impl Serialize,
+    ) -> Result<(), Failure> {
         let document = raw(document).map_err(|error| Failure::unfit(record, error))?;
-        let Some(version) = version else {
+        if exists {
+            self.next.push(Statement { record, body: rawdoc! { "q": { "_id": name.into() }, "u": document } });
+        } else {
             self.new.push(Statement { record, body: document });
-            return Ok(());
-        };
-        let version = i64::try_from(*version).unwrap_or(i64::MAX);
-        let body = rawdoc! { "q": { "_id": raw_id(record), "version": version }, "u": document };
-        self.next.push(Statement { record, body });
+        }
         Ok(())
     }
 
@@ -120,7 +143,7 @@ async fn products(transaction: &mut Transaction<'_>, writes: &WriteSet, before: 
     for (product_id, product) in &writes.products {
         let record = product_id.as_uuid();
         let document = ProductDocument::try_from(&**product).map_err(|error| Failure::unfit(record, error))?;
-        products.put(record, before.products.get(product_id), &document)?;
+        products.put(record, before.products.contains(product_id), &document)?;
     }
     products.write(transaction).await
 }
@@ -139,20 +162,23 @@ fn released_skus(writes: &WriteSet, before: &Before) -> Vec<Statement> {
     released
 }
 
-/// A key that stands here already is one that is honoured no longer.
-async fn remembered(
-    transaction: &mut Transaction<'_>,
-    remembered: &[(IdempotencyKey, Remembered, Timestamp)],
-) -> Result<(), Failure> {
-    let mut puts = Vec::with_capacity(remembered.len());
-    for (key, answer, at) in remembered {
+async fn remembered(transaction: &mut Transaction<'_>, writes: &WriteSet, before: &Before) -> Result<(), Failure> {
+    let mut keys = Versioned::new(KEYS);
+    for (key, answer, at) in &writes.remembered {
         let record = key.owner.as_uuid();
-        let unfit = |error| Failure::unfit(record, error);
-        let name = raw(&KeyName::of(key)).map_err(unfit)?;
-        let document = raw(&KeyDocument::new(key, answer, *at)).map_err(unfit)?;
-        puts.push(Statement { record, body: rawdoc! { "q": { "_id": name }, "u": document, "upsert": true } });
+        let name = raw(&KeyName::of(key)).map_err(|error| Failure::unfit(record, error))?;
+        let worn = !before.worn.is_empty() && before.worn.contains(&(key.owner, key.key.clone()));
+        keys.put_named(record, worn, name, &KeyDocument::new(key, answer, *at))?;
     }
-    transaction.update(KEYS, &puts).await
+    keys.write(transaction).await
+}
+
+async fn inbox(transaction: &mut Transaction<'_>, writes: &WriteSet) -> Result<(), Failure> {
+    // No record to blame: should one not be written, all commits are tried alone.
+    let statement =
+        |(id, at): &(Box<str>, Timestamp)| Statement { record: Uuid::nil(), body: rawdoc! { "_id": &**id, "at": date(*at) } };
+    let documents: Vec<Statement> = writes.inbox.iter().map(statement).collect();
+    transaction.insert(INBOX, &documents).await
 }
 
 async fn movements(transaction: &mut Transaction<'_>, writes: &WriteSet) -> Result<(), Failure> {
@@ -164,12 +190,22 @@ async fn movements(transaction: &mut Transaction<'_>, writes: &WriteSet) -> Resu
     transaction.insert(MOVEMENTS, &documents).await
 }
 
+/// A document that is refused cannot be blamed on one commit.
 async fn events(transaction: &mut Transaction<'_>, writes: &WriteSet, published: &[Published]) -> Result<(), Failure> {
-    let mut documents = Vec::with_capacity(published.len());
-    for (event, place) in writes.events.iter().zip(published) {
-        let record = event.fact.subject();
-        let document = EventDocument::new(event, place).map_err(|error| Failure::unfit(record, error))?;
-        documents.push(statement(record, &document)?);
+    let events: Vec<(&Event, &Published)> = writes.events.iter().zip(published).collect();
+    let mut documents = Vec::new();
+    let mut rest = events.as_slice();
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |(_, place): &&(&Event, &Published)| {
+            bytes += place.body.len();
+            bytes <= EVENTS.1
+        };
+        let count = rest.iter().take(EVENTS.0).take_while(fits).count().max(1);
+        let (together, after) = rest.split_at(count);
+        let document = EventsDocument::new(together).map_err(|error| Failure::refused(error.0))?;
+        documents.push(statement(Uuid::nil(), &document)?);
+        rest = after;
     }
     transaction.insert(OUTBOX, &documents).await
 }

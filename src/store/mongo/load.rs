@@ -1,7 +1,7 @@
 //! What a batch touches, as the transaction's snapshot holds it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     hash::Hash,
 };
 
@@ -10,18 +10,22 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    documents::{KeyDocument, StockDocument, Unfit, date, id, own},
+    documents::{KeyDocument, StockDocument, Unfit, id, own},
     failure::Failure,
-    schema::{CARTS, KEYS, PRODUCTS, SESSIONS, STOCK, USERS},
+    schema::{CARTS, INBOX, KEYS, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS},
     transaction::Transaction,
 };
 use crate::{
-    domain::{clock::Timestamp, stock::StockLevel},
+    domain::{clock::Timestamp, order::OrderStatus, stock::StockLevel},
     store::batch::{KeyId, Loaded, Touched},
 };
 
-/// Loads what `touched` names, without the keys that were first used at `forgotten` or before.
-pub(super) async fn load(transaction: &mut Transaction<'_>, touched: &Touched, forgotten: Timestamp) -> Result<Loaded, Failure> {
+/// Loads what `touched` names. Keys that were first used at `forgotten` or before are told apart, since they are honoured no longer.
+pub(super) async fn load(
+    transaction: &mut Transaction<'_>,
+    touched: &Touched,
+    forgotten: Timestamp,
+) -> Result<(Loaded, HashSet<KeyId>), Failure> {
     let mut loaded = Loaded {
         carts: versions(transaction, CARTS, touched.carts.iter().map(|id| id.as_uuid())).await?,
         products: versions(transaction, PRODUCTS, touched.products.iter().map(|id| id.as_uuid())).await?,
@@ -31,9 +35,11 @@ pub(super) async fn load(transaction: &mut Transaction<'_>, touched: &Touched, f
         emails: holders(transaction, USERS, "email", &touched.emails, doc! {}).await?,
         ..Loaded::default()
     };
-    keys(transaction, &touched.keys, forgotten, &mut loaded).await?;
+    let worn = keys(transaction, &touched.keys, forgotten, &mut loaded).await?;
+    orders(transaction, touched, &mut loaded).await?;
+    inbox(transaction, &touched.inbox, &mut loaded).await?;
     stock(transaction, touched, &mut loaded).await?;
-    Ok(loaded)
+    Ok((loaded, worn))
 }
 
 async fn versions<I: From<Uuid> + Eq + Hash>(
@@ -95,19 +101,71 @@ async fn keys(
     keys: &BTreeSet<KeyId>,
     forgotten: Timestamp,
     loaded: &mut Loaded,
-) -> Result<(), Failure> {
+) -> Result<HashSet<KeyId>, Failure> {
+    let mut worn = HashSet::new();
     if keys.is_empty() {
-        return Ok(());
+        return Ok(worn);
     }
     let names: Vec<Document> = keys.iter().map(|(owner, key)| doc! { "owner": id(owner.as_uuid()), "key": &**key }).collect();
     let note = |document: &RawDocument| {
         let document: KeyDocument<'_> = read(document)?;
         let id: KeyId = (own(document.name.owner), document.name.key.as_ref().into());
-        loaded.keys.insert(id, document.answer()?);
+        if document.is_from(forgotten) {
+            worn.insert(id);
+        } else {
+            loaded.keys.insert(id, document.answer()?);
+        }
         Ok(())
     };
-    let filter = doc! { "_id": { "$in": names }, "at": { "$gt": date(forgotten) } };
-    transaction.find(KEYS, filter, doc! {}, note).await
+    transaction.find(KEYS, doc! { "_id": { "$in": names } }, doc! {}, note).await?;
+    Ok(worn)
+}
+
+/// Orders that are named, and how many buyers have that are not paid yet, which the server counts off an index.
+async fn orders(transaction: &mut Transaction<'_>, touched: &Touched, loaded: &mut Loaded) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Held<'a> {
+        #[serde(rename = "_id")]
+        id: Id,
+        version: u64,
+        status: &'a str,
+    }
+    #[derive(Deserialize)]
+    struct Pending {
+        user_id: Id,
+    }
+    let ids: Vec<Id> = touched.orders.iter().map(|order| id(order.as_uuid())).collect();
+    if !ids.is_empty() {
+        let note = |document: &RawDocument| {
+            let Held { id, version, status } = read(document)?;
+            let status = OrderStatus::from_word(status).ok_or_else(|| Unfit(format!("{status:?} is no status of an order")))?;
+            loaded.orders.insert(own(id), (version, status));
+            Ok(())
+        };
+        transaction.find(ORDERS, doc! { "_id": { "$in": ids } }, doc! { "version": 1, "status": 1 }, note).await?;
+    }
+    let buyers: Vec<Id> = touched.buyers.iter().map(|user| id(user.as_uuid())).collect();
+    if !buyers.is_empty() {
+        let note = |document: &RawDocument| {
+            *loaded.pending.entry(own(read::<Pending>(document)?.user_id)).or_insert(0) += 1;
+            Ok(())
+        };
+        let pending = doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
+        transaction.find(ORDERS, pending, doc! { "_id": 0, "user_id": 1 }, note).await?;
+    }
+    Ok(())
+}
+
+async fn inbox(transaction: &mut Transaction<'_>, ids: &BTreeSet<Box<str>>, loaded: &mut Loaded) -> Result<(), Failure> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
+    let note = |document: &RawDocument| {
+        loaded.inbox.insert(document.get_str("_id").map_err(|error| Unfit(error.to_string()))?.into());
+        Ok(())
+    };
+    transaction.find(INBOX, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }, note).await
 }
 
 async fn stock(transaction: &mut Transaction<'_>, touched: &Touched, loaded: &mut Loaded) -> Result<(), Failure> {

@@ -1,9 +1,10 @@
 //! The cluster's engine: MongoDB, a replica set that any number of nodes share.
 //!
 //! One task of each node writes: a batch is one transaction, in few round trips however many commits are in it. It reads from a snapshot,
-//! decides as every engine does, and writes records by the version it has read; the server sees to it that of two transactions that
+//! decides as every engine does, and writes records that are as it has read them; the server sees to it that of two transactions that
 //! write the same record one fails, which is then run again. Reads are of what a majority has, from the primary.
 
+mod audit;
 mod connect;
 mod documents;
 mod failure;
@@ -44,10 +45,12 @@ use super::{Applied, ApplyError, Commit, Store, Unavailable};
 use crate::{
     domain::{
         account::{Email, Session, User},
+        audit::{EventFacts, OrderFacts, Page, ProductFacts, Span},
         cart::{Cart, Owner},
         clock::{Clock, SystemClock, Timestamp},
-        ids::{EventId, ProductId, SessionId, UserId},
+        ids::{EventId, OrderId, ProductId, SessionId, UserId},
         money::Currency,
+        order::Order,
         product::Product,
         stock::{Movement, StockLevel},
     },
@@ -63,6 +66,9 @@ const MAX_WAITING_BATCHES: usize = 4;
 /// How long to say goodbye to the other nodes. They find out anyway.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// The longest that a page of an audit takes. The server keeps the moment it is read from for 300 s.
+const AUDITING: Duration = Duration::from_secs(240);
+
 /// How to reach the store.
 #[derive(Debug, Clone)]
 pub struct MongoOptions {
@@ -74,6 +80,8 @@ pub struct MongoOptions {
     pub currency: Currency,
     /// Stock that falls to this or below is told as low.
     pub low_stock: u64,
+    /// There is a broker: events are kept until they were published, however many that are. It is noted in the store, for good.
+    pub keep_unpublished: bool,
     /// The longest that anything waits for the server; not above what callers wait for.
     pub timeout: Duration,
 }
@@ -133,8 +141,16 @@ impl MongoStore {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads on the driver's runtime: whoever asked may go, and would take a connection with it.
     async fn ask<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<T, Unavailable>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ReadError>> + Send + 'static,
+    {
+        self.ask_within(self.timeout, read).await
+    }
+
+    /// Reads on the driver's runtime: whoever asked may go, and would take a connection with it.
+    async fn ask_within<T, F>(&self, time: Duration, read: impl FnOnce(Database) -> F) -> Result<T, Unavailable>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ReadError>> + Send + 'static,
@@ -142,14 +158,14 @@ impl MongoStore {
         if self.closed.load(Ordering::Acquire) {
             return Err(Unavailable);
         }
-        let reading = self.runtime.spawn(timeout(self.timeout, read(self.database.clone())));
+        let reading = self.runtime.spawn(timeout(time, read(self.database.clone())));
         let reason = match reading.await {
             Ok(Ok(Ok(found))) => return Ok(found),
             Ok(Ok(Err(error))) => error.to_string(),
             Ok(Err(_)) => "no answer in time".to_owned(),
             Err(error) => error.to_string(),
         };
-        tracing::error!(reason, "a read from the store failed");
+        tracing::error!(reason, "the store did not answer as it should");
         Err(Unavailable)
     }
 }
@@ -189,6 +205,23 @@ impl Store for MongoStore {
         self.ask(|database| read::movements(database, id, before, limit)).await
     }
 
+    async fn order(&self, id: OrderId) -> Result<Option<Order>, Unavailable> {
+        self.ask(|database| read::order(database, id)).await
+    }
+
+    async fn orders(&self, of: Option<UserId>, before: Option<OrderId>, limit: u32) -> Result<Vec<Order>, Unavailable> {
+        self.ask(|database| read::orders(database, of, before, limit)).await
+    }
+
+    async fn orders_due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, OrderId)>,
+        limit: u32,
+    ) -> Result<Vec<Order>, Unavailable> {
+        self.ask(move |database| read::orders_due(database, now, after, limit)).await
+    }
+
     async fn user(&self, id: UserId) -> Result<Option<User>, Unavailable> {
         self.ask(|database| read::user(database, id)).await
     }
@@ -220,6 +253,11 @@ impl Store for MongoStore {
         self.ask(move |database| read::remembered(database, key, forgotten)).await
     }
 
+    async fn is_in_inbox(&self, id: &str) -> Result<bool, Unavailable> {
+        let id = id.to_owned();
+        self.ask(move |database| read::is_in_inbox(database, id)).await
+    }
+
     async fn events_after(&self, position: u64, limit: u32) -> Result<Vec<Published>, Unavailable> {
         self.ask(|database| read::events_after(database, position, limit)).await
     }
@@ -230,6 +268,26 @@ impl Store for MongoStore {
 
     async fn last_position(&self) -> Result<u64, Unavailable> {
         self.ask(read::last_position).await
+    }
+
+    async fn published_up_to(&self) -> Result<u64, Unavailable> {
+        self.ask(read::published_up_to).await
+    }
+
+    async fn note_published(&self, position: u64) -> Result<(), Unavailable> {
+        self.ask(move |database| read::note_published(database, position)).await
+    }
+
+    async fn audited_products(&self, span: Span, limit: u32) -> Result<Page<ProductFacts>, Unavailable> {
+        self.ask_within(AUDITING, |database| audit::products(database, span, limit)).await
+    }
+
+    async fn audited_orders(&self, span: Span, limit: u32) -> Result<Page<OrderFacts>, Unavailable> {
+        self.ask_within(AUDITING, |database| audit::orders(database, span, limit)).await
+    }
+
+    async fn audited_events(&self) -> Result<EventFacts, Unavailable> {
+        self.ask_within(AUDITING, audit::events).await
     }
 
     async fn ping(&self) -> Result<(), Unavailable> {

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use super::{
     failure::{self, NO_RIGHTS},
-    schema::{COUNTERS, NODES, OUTBOX},
+    schema::{COUNTERS, NODES, OUTBOX, PUBLISHED},
 };
 
 /// How often a node renews its document, and looks at the others'.
@@ -32,7 +32,7 @@ const DEAD_AFTER: Duration = Duration::from_millis(2500);
 /// Chores are done each time so many beats have passed.
 const BEATS_BETWEEN_CHORES: u32 = 10;
 
-/// The newest events that are kept.
+/// The newest events that are kept, whether they were published or not.
 const KEPT_EVENTS: i64 = 20_000;
 
 /// For how long the server shall keep a transaction open that nobody ends.
@@ -131,12 +131,19 @@ impl Node {
         if first != Some(self.id.into()) {
             return Ok(());
         }
-        let counter = self.database.collection::<Document>(COUNTERS).find_one(doc! { "_id": OUTBOX }).await?;
-        let last = counter.and_then(|counter| counter.get_i64("last").ok()).unwrap_or(0);
-        if last > KEPT_EVENTS {
-            self.database.collection::<Document>(OUTBOX).delete_many(doc! { "_id": { "$lte": last - KEPT_EVENTS } }).await?;
+        let newest = self.counted(OUTBOX).await?.unwrap_or(0);
+        // Once there was a broker, whoever trims keeps what waits for it: also a node or a command that does not know of one.
+        let published = self.counted(PUBLISHED).await?.unwrap_or(i64::MAX);
+        let oldest = published.min(newest - KEPT_EVENTS);
+        if oldest > 0 {
+            self.database.collection::<Document>(OUTBOX).delete_many(doc! { "_id": { "$lte": oldest } }).await?;
         }
         Ok(())
+    }
+
+    async fn counted(&self, name: &str) -> Result<Option<i64>> {
+        let counter = self.database.collection::<Document>(COUNTERS).find_one(doc! { "_id": name }).await?;
+        Ok(counter.and_then(|counter| counter.get_i64("last").ok()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads: each from what a majority has, on the primary.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use mongodb::{
     Database,
@@ -10,19 +10,20 @@ use serde::Deserialize;
 
 use super::{
     documents::{
-        CartDocument, EventDocument, KeyDocument, KeyName, MovementDocument, ProductDocument, SessionDocument, StockDocument,
-        Unfit, UserDocument, date, id, own, raw,
+        CartDocument, EventsDocument, KeyDocument, KeyName, MovementDocument, OrderDocument, ProductDocument, SessionDocument,
+        StockDocument, Unfit, UserDocument, date, hour, id, own, raw,
     },
     failure,
     load::read,
-    schema::{CARTS, COUNTERS, KEYS, META, MOVEMENTS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS},
+    schema::{CARTS, COUNTERS, INBOX, KEYS, META, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, PUBLISHED, SESSIONS, STOCK, USERS},
 };
 use crate::{
     domain::{
         account::{Email, Session, User},
         cart::{Cart, Owner},
         clock::Timestamp,
-        ids::{EventId, ProductId, SessionId, UserId},
+        ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        order::{Order, OrderStatus},
         product::Product,
         stock::{Movement, StockLevel},
     },
@@ -55,7 +56,13 @@ impl From<mongodb::bson::error::Error> for ReadError {
     }
 }
 
-type Read<T> = Result<T, ReadError>;
+/// How many documents of events are asked for at a time. Each may have hundreds.
+const EVENTS_DOCUMENTS: u32 = 16;
+
+/// Events of one document were made within this time of each other.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) type Read<T> = Result<T, ReadError>;
 
 /// How a list is asked for.
 #[derive(Default)]
@@ -117,10 +124,9 @@ pub(super) async fn carts_untouched_since(database: Database, before: Timestamp,
         owner_id: Id,
         guest: bool,
     }
-    let filter =
-        doc! { "lines.0": { "$exists": true }, "abandoned": false, "merged_into": null, "updated_at": { "$lt": date(before) } };
+    let filter = doc! { "lying_since": { "$lte": hour(before) }, "updated_at": { "$lt": date(before) } };
     let fields = Some(doc! { "guest": 1 });
-    let list = List { filter, sort: Some(doc! { "updated_at": 1 }), fields, limit: Some(limit) };
+    let list = List { filter, sort: Some(doc! { "lying_since": 1 }), fields, limit: Some(limit) };
     many(&database, CARTS, list, |document| {
         let Left { owner_id, guest } = read(document)?;
         Ok(Owner { id: own(owner_id), guest })
@@ -159,10 +165,56 @@ pub(super) async fn product(database: Database, product_id: ProductId) -> Read<O
 }
 
 pub(super) async fn movements(database: Database, product: ProductId, before: Option<u64>, limit: u32) -> Read<Vec<Movement>> {
-    let before = before.map_or(i64::MAX, clamped);
-    let filter = doc! { "product_id": id(product.as_uuid()), "sequence": { "$lt": before } };
-    let list = List { filter, sort: Some(doc! { "sequence": -1 }), fields: None, limit: Some(limit) };
+    let name = |sequence: i64| doc! { "product_id": id(product.as_uuid()), "sequence": sequence };
+    let filter = doc! { "_id": { "$gt": name(0), "$lt": name(before.map_or(i64::MAX, clamped)) } };
+    let list = List { filter, sort: Some(doc! { "_id": -1 }), fields: None, limit: Some(limit) };
     many(&database, MOVEMENTS, list, |document| read::<MovementDocument>(document)?.try_into()).await
+}
+
+pub(super) fn order_of(document: &mongodb::bson::RawDocument) -> Result<Order, Unfit> {
+    read::<OrderDocument<'_>>(document)?.try_into()
+}
+
+pub(super) async fn order(database: Database, order: OrderId) -> Read<Option<Order>> {
+    one(&database, ORDERS, doc! { "_id": id(order.as_uuid()) }, |document| order_of(document)).await
+}
+
+pub(super) async fn orders(database: Database, of: Option<UserId>, before: Option<OrderId>, limit: u32) -> Read<Vec<Order>> {
+    let mut filter = Document::new();
+    if let Some(user) = of {
+        filter.insert("user_id", id(user.as_uuid()));
+    }
+    if let Some(before) = before {
+        filter.insert("_id", doc! { "$lt": id(before.as_uuid()) });
+    }
+    let list = List { filter, sort: Some(doc! { "_id": -1 }), fields: None, limit: Some(limit) };
+    many(&database, ORDERS, list, order_of).await
+}
+
+pub(super) async fn orders_due(
+    database: Database,
+    now: Timestamp,
+    after: Option<(Timestamp, OrderId)>,
+    limit: u32,
+) -> Read<Vec<Order>> {
+    let mut filter = doc! { "status": OrderStatus::PendingPayment.as_str(), "expires_at": { "$lte": date(now) } };
+    if let Some((time, order)) = after {
+        let next = doc! { "expires_at": date(time), "_id": { "$gt": id(order.as_uuid()) } };
+        filter.insert("$or", [doc! { "expires_at": { "$gt": date(time) } }, next]);
+    }
+    let orders = database.collection::<RawDocumentBuf>(ORDERS);
+    let (wanted, mut found) = (usize::try_from(limit).unwrap_or(usize::MAX), Vec::new());
+    let mut cursor = orders.find(filter).sort(doc! { "expires_at": 1, "_id": 1 }).batch_size(limit.clamp(1, 10_000)).await?;
+    while found.len() < wanted && cursor.advance().await? {
+        match order_of(cursor.current()) {
+            Ok(order) => found.push(order),
+            Err(unfit) => {
+                let order = cursor.current().get("_id").ok().flatten();
+                tracing::error!(?order, %unfit, "an order cannot be read, and cannot be ended");
+            }
+        }
+    }
+    Ok(found)
 }
 
 pub(super) async fn user(database: Database, user: UserId) -> Read<Option<User>> {
@@ -209,24 +261,57 @@ pub(super) async fn remembered(
     one(&database, KEYS, filter, |document| read::<KeyDocument<'_>>(document)?.answer()).await
 }
 
+pub(super) async fn is_in_inbox(database: Database, id: String) -> Read<bool> {
+    Ok(one(&database, INBOX, doc! { "_id": id }, |_| Ok(())).await?.is_some())
+}
+
 pub(super) async fn events_after(database: Database, position: u64, limit: u32) -> Read<Vec<Published>> {
-    let filter = doc! { "_id": { "$gt": clamped(position) } };
-    let list = List { filter, sort: Some(doc! { "_id": 1 }), fields: None, limit: Some(limit) };
-    many(&database, OUTBOX, list, |document| read::<EventDocument<'_>>(document)?.try_into()).await
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    let outbox = database.collection::<RawDocumentBuf>(OUTBOX);
+    let find = outbox.find(doc! { "_id": { "$gt": clamped(position) } }).sort(doc! { "_id": 1 }).batch_size(EVENTS_DOCUMENTS);
+    let mut cursor = find.await?;
+    while found.len() < limit && cursor.advance().await? {
+        let events = read::<EventsDocument<'_>>(cursor.current())?.published()?;
+        found.extend(events.into_iter().filter(|event| event.position > position));
+    }
+    found.truncate(limit);
+    Ok(found)
 }
 
 pub(super) async fn event_position(database: Database, event: EventId) -> Read<Option<u64>> {
-    let position = |document: &RawDocumentBuf| read::<EventDocument<'_>>(document).map(|event| event.position());
-    one(&database, OUTBOX, doc! { "id": id(event.as_uuid()) }, position).await
+    // Those that were written together were made within that time, each later than the one before.
+    let earliest = EventId::earliest(event.made_at().minus(WRITTEN_WITHIN));
+    let made = doc! { "$lte": id(event.as_uuid()), "$gte": id(earliest.as_uuid()) };
+    let filter = doc! { "first_id": made, "events.id": id(event.as_uuid()) };
+    let list = List { filter, sort: Some(doc! { "first_id": -1 }), fields: None, limit: Some(1) };
+    let together = many(&database, OUTBOX, list, |document| read::<EventsDocument<'_>>(document)?.published()).await?;
+    Ok(together.into_iter().flatten().find(|found| found.id == event).map(|found| found.position))
 }
 
 pub(super) async fn last_position(database: Database) -> Read<u64> {
+    counted(&database, OUTBOX).await
+}
+
+pub(super) async fn published_up_to(database: Database) -> Read<u64> {
+    counted(&database, PUBLISHED).await
+}
+
+async fn counted(database: &Database, name: &str) -> Read<u64> {
     #[derive(Deserialize)]
     struct Counter {
         last: u64,
     }
-    let counter = one(&database, COUNTERS, doc! { "_id": OUTBOX }, |document| read::<Counter>(document)).await?;
+    let counter = one(database, COUNTERS, doc! { "_id": name }, |document| read::<Counter>(document)).await?;
     Ok(counter.map_or(0, |counter| counter.last))
+}
+
+/// The one thing that is written outside of the writer's transactions: whoever is late with it changes nothing.
+pub(super) async fn note_published(database: Database, position: u64) -> Read<()> {
+    let counters = database.collection::<Document>(COUNTERS);
+    let later = doc! { "$max": { "last": clamped(position) } };
+    counters.update_one(doc! { "_id": PUBLISHED }, later).upsert(true).await?;
+    Ok(())
 }
 
 pub(super) async fn ping(database: Database) -> Read<()> {

@@ -1,31 +1,40 @@
 //! The collections, and the indexes that their queries need.
 
+use std::time::Duration;
+
 use mongodb::{
     Database,
     bson::{Document, doc},
     error::Result,
 };
 
+use crate::{domain::order::OrderStatus, store::INBOX_KEPT};
+
 pub(super) const CARTS: &str = "carts";
 pub(super) const PRODUCTS: &str = "products";
 pub(super) const STOCK: &str = "stock";
 pub(super) const MOVEMENTS: &str = "movements";
+pub(super) const ORDERS: &str = "orders";
 pub(super) const USERS: &str = "users";
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const KEYS: &str = "idempotency_keys";
+pub(super) const INBOX: &str = "inbox";
 pub(super) const OUTBOX: &str = "outbox";
-/// One document: the last position given out in the outbox, and the turns taken to do so.
+/// Two documents: the last position given out in the outbox, with the turns taken to do so, and the last one published.
 pub(super) const COUNTERS: &str = "counters";
+/// The latter.
+pub(super) const PUBLISHED: &str = "published";
 /// The nodes that are running, each with the session its transactions run in.
 pub(super) const NODES: &str = "nodes";
 /// One document: what was settled when the first node came.
 pub(super) const META: &str = "meta";
 
-/// The layout of documents. A souk that finds a higher one keeps away.
-pub(super) const VERSION: i64 = 1;
+/// The layout of documents. A souk that finds another one keeps away; 1 was never released.
+pub(super) const VERSION: i64 = 2;
 
-/// Makes collections and indexes that are not there yet. Any number of nodes may do so at once.
-pub(super) async fn prepare(database: &Database) -> Result<()> {
+/// Makes collections and indexes that are not there yet. Any number of nodes may do so at once. With `keep_unpublished` it is noted for
+/// good, and for all who come, that events are to be kept until they were published.
+pub(super) async fn prepare(database: &Database, keep_unpublished: bool) -> Result<()> {
     // Inside a transaction a collection that has to be made would be in the way of everyone else.
     for collection in [STOCK, COUNTERS, NODES, META] {
         create(database, collection).await?;
@@ -39,6 +48,10 @@ pub(super) async fn prepare(database: &Database) -> Result<()> {
     let counters = database.collection::<Document>(COUNTERS);
     let start = doc! { "$setOnInsert": { "last": 0_i64, "turn": 0_i64 } };
     counters.update_one(doc! { "_id": OUTBOX }, start).upsert(true).await?;
+    if keep_unpublished {
+        let start = doc! { "$setOnInsert": { "last": 0_i64 } };
+        counters.update_one(doc! { "_id": PUBLISHED }, start).upsert(true).await?;
+    }
     Ok(())
 }
 
@@ -53,10 +66,10 @@ async fn create(database: &Database, collection: &str) -> Result<()> {
 fn indexes() -> Vec<(&'static str, Vec<Document>)> {
     let index = |name: &str, key: Document| doc! { "name": name, "key": key };
     let unique = |name: &str, key: Document| doc! { "name": name, "key": key, "unique": true };
-    let left_lying = doc! { "lines.0": { "$exists": true }, "abandoned": false };
+    let pending = doc! { "status": OrderStatus::PendingPayment.as_str() };
     let living = doc! { "sku": { "$exists": true }, "deleted": false };
     vec![
-        (CARTS, vec![doc! { "name": "left_lying", "key": { "updated_at": 1 }, "partialFilterExpression": left_lying }]),
+        (CARTS, vec![doc! { "name": "lying", "key": { "lying_since": 1 }, "sparse": true }]),
         (
             PRODUCTS,
             vec![
@@ -64,7 +77,15 @@ fn indexes() -> Vec<(&'static str, Vec<Document>)> {
                 index("living", doc! { "deleted": 1, "_id": 1 }),
             ],
         ),
-        (MOVEMENTS, vec![unique("ledger", doc! { "product_id": 1, "sequence": 1 })]),
+        (
+            ORDERS,
+            vec![
+                index("of_user", doc! { "user_id": 1, "_id": -1 }),
+                doc! { "name": "pending_of_user", "key": { "user_id": 1, "status": 1 }, "partialFilterExpression": pending.clone() },
+                doc! { "name": "overdue", "key": { "expires_at": 1, "_id": 1 }, "partialFilterExpression": pending },
+            ],
+        ),
+        (MOVEMENTS, vec![doc! { "name": "of_order", "key": { "order_id": 1 }, "sparse": true }]),
         (
             USERS,
             vec![
@@ -81,6 +102,11 @@ fn indexes() -> Vec<(&'static str, Vec<Document>)> {
         ),
         // A little longer than a key is honoured, since the clocks of nodes and servers differ.
         (KEYS, vec![doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": 25 * 60 * 60 }]),
-        (OUTBOX, vec![unique("id", doc! { "id": 1 })]),
+        (INBOX, vec![doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": seconds(INBOX_KEPT) }]),
+        (OUTBOX, vec![index("made", doc! { "first_id": 1 })]),
     ]
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

@@ -60,7 +60,7 @@ impl Transaction<'_> {
         let find = collection.find(filter).projection(fields).batch_size(10_000).session(&mut *self.session);
         let mut cursor = within(self.until, find.into_future()).await?;
         while within(self.until, cursor.advance(self.session)).await? {
-            each(cursor.current()).map_err(|unfit| Failure::refused(unfit.0))?;
+            each(cursor.current()).map_err(|unfit| blame(cursor.current(), unfit))?;
         }
         Ok(())
     }
@@ -74,10 +74,12 @@ impl Transaction<'_> {
     ///
     /// It is written first: a transaction reads from a snapshot, so one that wrote it last would still lose to any other that committed
     /// since its snapshot, but only after all its work.
-    pub(super) async fn take_turn(&mut self) -> Result<u64, Failure> {
-        let command = rawdoc! {
-            "findAndModify": COUNTERS, "query": { "_id": OUTBOX }, "update": { "$inc": { "turn": 1_i64 } }, "new": true,
-        };
+    ///
+    /// So many positions as are `expected` to be needed are taken at once; [`end_turn`](Self::end_turn) is for when it was another number.
+    pub(super) async fn take_turn(&mut self, expected: u64) -> Result<u64, Failure> {
+        let expected = i64::try_from(expected).map_err(|_| Failure::refused("the outbox is full"))?;
+        let update = rawdoc! { "$inc": { "turn": 1_i64, "last": expected } };
+        let command = rawdoc! { "findAndModify": COUNTERS, "query": { "_id": OUTBOX }, "update": update };
         let reply = self.run(command).await?;
         let last = reply.get_document("value").ok().and_then(|counter| counter.get_i64("last").ok());
         last.and_then(|last| u64::try_from(last).ok()).ok_or_else(|| Failure::refused("the outbox has lost its counter"))
@@ -124,6 +126,15 @@ impl Transaction<'_> {
             tracing::warn!(reason = failure.reason, "a commit was not confirmed; asking again");
             sleep(BEFORE_COMMITTING_AGAIN).await;
         }
+    }
+}
+
+/// A document that cannot be read fails the commits that name it, and no others.
+fn blame(document: &RawDocument, unfit: Unfit) -> Failure {
+    let id = document.get_binary("_id").ok().and_then(|id| Uuid::from_slice(id.bytes).ok());
+    match id {
+        Some(record) => Failure::unfit(record, unfit),
+        None => Failure::refused(unfit.0),
     }
 }
 

@@ -30,7 +30,7 @@ use super::{
 use crate::store::{
     Applied, ApplyError,
     batch::{self, Touched},
-    commit::{Commit, CommitError, News, Outcome, Write},
+    commit::{Commit, CommitError, Condition, News, Outcome, Write},
 };
 
 /// For how long an idempotency key is honoured.
@@ -242,22 +242,36 @@ impl Writer {
 /// Loads, decides and writes; what is left to do is to commit.
 async fn decide(transaction: &mut Transaction<'_>, batch: &[Commit], low_stock: u64) -> Result<Applied, Failure> {
     let newest = batch.iter().map(|commit| commit.at).max().unwrap_or_default();
-    let last = if batch.iter().any(tells) { transaction.take_turn().await? } else { 0 };
-    let loaded = load(transaction, &Touched::by(batch), newest.minus(REMEMBERED_FOR)).await?;
-    let before = Before::of(&loaded);
+    let expected = expected_events(batch);
+    let last = if batch.iter().any(takes_turn) { transaction.take_turn(expected).await? } else { 0 };
+    let (loaded, worn) = load(transaction, &Touched::by(batch), newest.minus(REMEMBERED_FOR)).await?;
+    let before = Before::of(&loaded, worn);
     let plan = batch::plan(batch, loaded, low_stock);
     // Also when there is nothing to write it is committed: what was read and is answered from has to be a majority's.
     let published = plan.writes.published(last + 1);
     flush(transaction, &plan.writes, &before, &published).await?;
-    if let Some(newest) = published.last() {
-        transaction.end_turn(newest.position).await?;
+    if published.len() as u64 != expected {
+        transaction.end_turn(last + published.len() as u64).await?;
     }
     Ok(Applied { outcomes: plan.outcomes, news: plan.writes.news(published) })
 }
 
-/// Whether events may come of it.
-fn tells(commit: &Commit) -> bool {
-    !commit.facts.is_empty() || commit.writes.iter().any(|write| matches!(write, Write::Stock(_)))
+/// How many events come of it if every commit is applied, and no stock runs low: what mostly happens.
+fn expected_events(batch: &[Commit]) -> u64 {
+    let facts: usize = batch.iter().map(|commit| commit.facts.len()).sum();
+    let stock = batch.iter().flat_map(|commit| &commit.writes).filter_map(|write| match write {
+        Write::Stock(stock) => Some(stock.product_id),
+        _ => None,
+    });
+    (facts + stock.collect::<BTreeSet<_>>().len()) as u64
+}
+
+/// Whether it takes its turn: since events may come of it, or since it has conditions on what it does not write, which no other
+/// transaction may change in the meantime. Whoever changes such things tells of it.
+fn takes_turn(commit: &Commit) -> bool {
+    !commit.facts.is_empty()
+        || !commit.conditions.is_empty()
+        || commit.writes.iter().any(|write| matches!(write, Write::Stock(_)))
 }
 
 /// Whether `commit` names a record.
@@ -265,12 +279,17 @@ fn names(commit: &Commit, record: Uuid) -> bool {
     let written = commit.writes.iter().any(|write| match write {
         Write::Cart(cart) => cart.owner.id.as_uuid() == record,
         Write::Product(product) => product.id.as_uuid() == record,
+        Write::Order(order) => order.id.as_uuid() == record,
         Write::Stock(stock) => stock.product_id.as_uuid() == record,
         Write::User(user) => user.id.as_uuid() == record,
         Write::Session(session) => session.id.as_uuid() == record,
     });
     let remembered = commit.remember.as_ref().is_some_and(|remember| remember.key.owner.as_uuid() == record);
-    written || remembered || commit.facts.iter().any(|fact| fact.subject() == record)
+    let decided_on = commit.conditions.iter().any(|condition| match condition {
+        Condition::Unchanged(product, _) => product.as_uuid() == record,
+        Condition::PendingBelow(user, _) => user.as_uuid() == record,
+    });
+    written || decided_on || remembered || commit.facts.iter().any(|fact| fact.subject() == record)
 }
 
 fn id_of(session: &ClientSession) -> Option<Id> {

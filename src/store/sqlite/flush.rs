@@ -2,18 +2,20 @@
 
 use rusqlite::{Connection, params};
 
-use super::rows::{self, IdText, Lines, TextBytes, json};
+use super::rows::{self, IdText, Lines, OrderLines, TextBytes, json};
 use crate::{messages::events::Published, store::batch::WriteSet};
 
 /// Writes everything in `writes`; `published` are its events, rendered.
 pub(super) fn flush(connection: &Connection, writes: &WriteSet, published: &[Published]) -> rusqlite::Result<()> {
     carts(connection, writes)?;
     products(connection, writes)?;
+    orders(connection, writes)?;
     stock(connection, writes)?;
     movements(connection, writes)?;
     users(connection, writes)?;
     sessions(connection, writes)?;
     remembered(connection, writes)?;
+    inbox(connection, writes)?;
     outbox(connection, writes, published)
 }
 
@@ -80,6 +82,34 @@ fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
         if let Some(sku) = &product.facts.sku {
             connection.prepare_cached(sql)?.execute(params![sku, IdText::new(product.id.as_uuid())])?;
         }
+    }
+    Ok(())
+}
+
+fn orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut put = connection.prepare_cached(
+        "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, payment_reference, shipping_address, \
+         placed_at, expires_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+         ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, version = excluded.version, \
+         currency = excluded.currency, lines = excluded.lines, payment_method = excluded.payment_method, \
+         payment_reference = excluded.payment_reference, shipping_address = excluded.shipping_address, \
+         placed_at = excluded.placed_at, expires_at = excluded.expires_at, updated_at = excluded.updated_at",
+    )?;
+    for order in writes.orders.values() {
+        put.execute(params![
+            IdText::new(order.id.as_uuid()),
+            IdText::new(order.user_id.as_uuid()),
+            order.status.as_str(),
+            order.version,
+            order.currency.code(),
+            json(&OrderLines(&order.lines))?,
+            order.payment.method.as_str(),
+            order.payment.reference,
+            order.shipping_address.as_ref().map(|address| json(address.fields())).transpose()?,
+            order.placed_at.as_millis(),
+            order.expires_at.map(|at| at.as_millis()),
+            order.updated_at.as_millis(),
+        ])?;
     }
     Ok(())
 }
@@ -171,6 +201,14 @@ fn remembered(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()
     for (key, answer, at) in &writes.remembered {
         let owner = IdText::new(key.owner.as_uuid());
         put.execute(params![owner, key.key, key.fingerprint, answer.status, &*answer.body, at.as_millis()])?;
+    }
+    Ok(())
+}
+
+fn inbox(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT INTO inbox (id, at) VALUES (?1, ?2)")?;
+    for (id, at) in &writes.inbox {
+        insert.execute(params![id, at.as_millis()])?;
     }
     Ok(())
 }

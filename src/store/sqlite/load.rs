@@ -29,9 +29,15 @@ pub(super) fn load(connection: &Connection, touched: &Touched, forgotten: Timest
         ..Loaded::default()
     };
     stock(connection, touched, &mut loaded)?;
+    orders(connection, touched, &mut loaded)?;
     for key in &touched.keys {
         if let Some(answer) = read::remembered(connection, key.0, &key.1, forgotten)? {
             loaded.keys.insert(key.clone(), answer);
+        }
+    }
+    for id in &touched.inbox {
+        if read::is_in_inbox(connection, id)? {
+            loaded.inbox.insert(id.clone());
         }
     }
     Ok(loaded)
@@ -73,6 +79,20 @@ fn stock(connection: &Connection, touched: &Touched, loaded: &mut Loaded) -> rus
         let level: Option<StockLevel> =
             connection.prepare_cached(sql)?.query_row([IdText::new(id.as_uuid())], read).optional()?;
         loaded.stock.extend(level.map(|level| (*id, level)));
+    }
+    Ok(())
+}
+
+fn orders(connection: &Connection, touched: &Touched, loaded: &mut Loaded) -> rusqlite::Result<()> {
+    for id in &touched.orders {
+        let mut select = connection.prepare_cached("SELECT version, status FROM orders WHERE id = ?1")?;
+        let read = |row: &Row<'_>| Ok((row.get(0)?, rows::status(row, 1)?));
+        loaded.orders.extend(select.query_row([IdText::new(id.as_uuid())], read).optional()?.map(|held| (*id, held)));
+    }
+    for id in &touched.buyers {
+        let sql = "SELECT count(*) FROM orders WHERE user_id = ?1 AND status = 'pending_payment'";
+        let count = connection.prepare_cached(sql)?.query_row([IdText::new(id.as_uuid())], |row| row.get(0))?;
+        loaded.pending.insert(*id, count);
     }
     Ok(())
 }

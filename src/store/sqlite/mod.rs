@@ -3,9 +3,11 @@
 //! One thread has the connection that writes: a batch is one transaction. Two more answer reads, each from a snapshot that is taken
 //! when the read begins, and so holds everything acknowledged before.
 
+mod audit;
 mod flush;
 mod load;
 mod open;
+mod outbox;
 mod read;
 mod rows;
 mod schema;
@@ -22,16 +24,18 @@ pub use self::open::OpenError;
 use self::{
     read::{Query, Reader},
     threads::Threads,
-    write::{Batch, REMEMBERED_FOR, Writer},
+    write::{Batch, Job, REMEMBERED_FOR, Writer},
 };
 use super::{Applied, ApplyError, Commit, Store, Unavailable};
 use crate::{
     domain::{
         account::{Email, Session, User},
+        audit::{EventFacts, OrderFacts, Page, ProductFacts, Span},
         cart::{Cart, Owner},
         clock::{Clock, SystemClock, Timestamp},
-        ids::{EventId, ProductId, SessionId, UserId},
+        ids::{EventId, OrderId, ProductId, SessionId, UserId},
         money::Currency,
+        order::Order,
         product::Product,
         stock::{Movement, StockLevel},
     },
@@ -59,6 +63,8 @@ pub struct SqliteOptions {
     pub currency: Currency,
     /// Stock that falls to this or below is told as low.
     pub low_stock: u64,
+    /// There is a broker: events are kept until they were published, however many that are. It is noted in the store, for good.
+    pub keep_unpublished: bool,
 }
 
 /// The embedded store.
@@ -67,7 +73,7 @@ pub struct SqliteOptions {
 pub struct SqliteStore {
     // Readers end before the writer, which then finds nobody in its way when it takes the log into the database.
     readers: Threads<Query>,
-    writer: Threads<Batch>,
+    writer: Threads<Job>,
     currency: Currency,
 }
 
@@ -77,10 +83,10 @@ impl SqliteStore {
     /// # Errors
     /// The folder cannot be used, or holds something else; see [`OpenError`].
     pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
-        let SqliteOptions { dir, currency, low_stock } = options;
-        let opened = open::open(&dir, currency, READERS)?;
-        let writer = Writer::new(opened.writer, opened.database, opened.lock, low_stock).map_err(OpenError::broken(&dir))?;
-        let readers = opened.readers.into_iter().map(Reader).collect();
+        let SqliteOptions { dir, currency, low_stock, keep_unpublished } = options;
+        let mut opened = open::open(&dir, currency, READERS)?;
+        let readers = std::mem::take(&mut opened.readers).into_iter().map(Reader).collect();
+        let writer = Writer::new(opened, low_stock, keep_unpublished).map_err(OpenError::broken(&dir))?;
         Ok(Self {
             readers: Threads::start("souk-read", readers, MAX_WAITING_READS).map_err(OpenError::folder(&dir))?,
             writer: Threads::start("souk-write", vec![writer], MAX_WAITING_BATCHES).map_err(OpenError::folder(&dir))?,
@@ -104,7 +110,7 @@ impl Store for SqliteStore {
 
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
         let (reply, applied) = oneshot::channel();
-        self.writer.send(Batch { commits: batch, reply }).await.map_err(|_| ApplyError::Unavailable)?;
+        self.writer.send(Job::Apply(Batch { commits: batch, reply })).await.map_err(|_| ApplyError::Unavailable)?;
         // The writer drops a reply only when it fails in the middle of its work.
         applied.await.unwrap_or(Err(ApplyError::Unknown))
     }
@@ -130,6 +136,23 @@ impl Store for SqliteStore {
 
     async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable> {
         self.ask(move |connection| read::movements(connection, id, before, limit)).await
+    }
+
+    async fn order(&self, id: OrderId) -> Result<Option<Order>, Unavailable> {
+        self.ask(move |connection| read::order(connection, id)).await
+    }
+
+    async fn orders(&self, of: Option<UserId>, before: Option<OrderId>, limit: u32) -> Result<Vec<Order>, Unavailable> {
+        self.ask(move |connection| read::orders(connection, of, before, limit)).await
+    }
+
+    async fn orders_due(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, OrderId)>,
+        limit: u32,
+    ) -> Result<Vec<Order>, Unavailable> {
+        self.ask(move |connection| read::orders_due(connection, now, after, limit)).await
     }
 
     async fn user(&self, id: UserId) -> Result<Option<User>, Unavailable> {
@@ -163,6 +186,11 @@ impl Store for SqliteStore {
         self.ask(move |connection| read::remembered(connection, owner, &key, forgotten)).await
     }
 
+    async fn is_in_inbox(&self, id: &str) -> Result<bool, Unavailable> {
+        let id = id.to_owned();
+        self.ask(move |connection| read::is_in_inbox(connection, &id)).await
+    }
+
     async fn events_after(&self, position: u64, limit: u32) -> Result<Vec<Published>, Unavailable> {
         self.ask(move |connection| read::events_after(connection, position, limit)).await
     }
@@ -173,6 +201,28 @@ impl Store for SqliteStore {
 
     async fn last_position(&self) -> Result<u64, Unavailable> {
         self.ask(read::last_position).await
+    }
+
+    async fn published_up_to(&self) -> Result<u64, Unavailable> {
+        self.ask(read::published_up_to).await
+    }
+
+    async fn note_published(&self, position: u64) -> Result<(), Unavailable> {
+        let (reply, noted) = oneshot::channel();
+        self.writer.send(Job::NotePublished { position, reply }).await.map_err(|_| Unavailable)?;
+        noted.await.unwrap_or(Err(Unavailable))
+    }
+
+    async fn audited_products(&self, span: Span, limit: u32) -> Result<Page<ProductFacts>, Unavailable> {
+        self.ask(move |connection| audit::products(connection, span, limit)).await
+    }
+
+    async fn audited_orders(&self, span: Span, limit: u32) -> Result<Page<OrderFacts>, Unavailable> {
+        self.ask(move |connection| audit::orders(connection, span, limit)).await
+    }
+
+    async fn audited_events(&self) -> Result<EventFacts, Unavailable> {
+        self.ask(audit::events).await
     }
 
     async fn ping(&self) -> Result<(), Unavailable> {

@@ -45,7 +45,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process has it.
-    #[error("another souk is using {}; stop it first (souk import has --server to send the file to it instead)", dir.display())]
+    #[error(
+        "another souk is using {}; stop it first (or ask it: souk import has --server, and the audit is at POST /api/admin/audit)",
+        dir.display()
+    )]
     InUse {
         /// The folder.
         dir: PathBuf,

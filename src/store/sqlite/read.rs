@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::{
     rows::{self, IdText, clamped},
@@ -12,8 +13,9 @@ use crate::{
         account::{Email, Session, User},
         cart::{Cart, Owner},
         clock::Timestamp,
-        ids::{EventId, ProductId, SessionId, UserId},
+        ids::{EventId, OrderId, ProductId, SessionId, UserId},
         money::Currency,
+        order::Order,
         product::Product,
         stock::{Movement, StockLevel},
     },
@@ -69,6 +71,16 @@ macro_rules! products {
     };
 }
 
+macro_rules! orders {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, user_id, status, version, currency, lines, payment_method, payment_reference, shipping_address, placed_at, \
+             expires_at, updated_at FROM orders ",
+            $rest
+        )
+    };
+}
+
 macro_rules! users {
     ($rest:literal) => {
         concat!("SELECT id, email, name, role, password_hash, created_at, version, events FROM users ", $rest)
@@ -90,7 +102,7 @@ fn one<T>(
     connection.prepare_cached(sql)?.query_row(parameters, read).optional()
 }
 
-fn many<T>(
+pub(super) fn many<T>(
     connection: &Connection,
     sql: &str,
     parameters: &[&dyn ToSql],
@@ -139,6 +151,59 @@ pub(super) fn movements(
     many(connection, sql, &[&IdText::new(id.as_uuid()), &before, &limit], |row| rows::movement(row, id))
 }
 
+pub(super) fn order(connection: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
+    one(connection, orders!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::order)
+}
+
+pub(super) fn orders(
+    connection: &Connection,
+    of: Option<UserId>,
+    before: Option<OrderId>,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
+    let (of, before) = (of.map(|id| IdText::new(id.as_uuid())), before.map(|id| IdText::new(id.as_uuid())));
+    // Every id comes before this text.
+    let before: &dyn ToSql = before.as_ref().map_or(&"~", |id| id);
+    match &of {
+        Some(user) => {
+            let sql = orders!("WHERE user_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3");
+            many(connection, sql, &[user, before, &limit], rows::order)
+        }
+        None => many(connection, orders!("WHERE id < ?1 ORDER BY id DESC LIMIT ?2"), &[before, &limit], rows::order),
+    }
+}
+
+/// Orders with ids after `after`, up to and with `upto`, by id.
+pub(super) fn orders_between(connection: &Connection, after: Uuid, upto: Uuid, limit: u32) -> rusqlite::Result<Vec<Order>> {
+    let sql = orders!("WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
+    many(connection, sql, &[&IdText::new(after), &IdText::new(upto), &limit], rows::order)
+}
+
+pub(super) fn orders_due(
+    connection: &Connection,
+    now: Timestamp,
+    after: Option<(Timestamp, OrderId)>,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
+    let sql =
+        orders!("WHERE status = 'pending_payment' AND expires_at <= ?1 AND (expires_at, id) > (?2, ?3) ORDER BY expires_at, id");
+    let (time, id) = after.map_or((i64::MIN, String::new()), |(time, id)| (time.as_millis(), id.to_string()));
+    let mut statement = connection.prepare_cached(sql)?;
+    // A row that cannot be read must not hold up the others; an error of the engine ends it.
+    let found =
+        statement.query_map((now.as_millis(), time, id), |row| Ok(rows::order(row).map_err(|error| (row.get(0), error))))?;
+    let readable = found.filter_map(|row| match row {
+        Ok(Ok(order)) => Some(Ok(order)),
+        Ok(Err((id, error))) => {
+            let id: String = id.unwrap_or_default();
+            tracing::error!(order = id, %error, "an order cannot be read, and cannot be ended");
+            None
+        }
+        Err(error) => Some(Err(error)),
+    });
+    readable.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
+}
+
 pub(super) fn user(connection: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
     one(connection, users!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::user)
 }
@@ -176,6 +241,10 @@ pub(super) fn remembered(
     one(connection, sql, &[&IdText::new(owner.as_uuid()), &key, &forgotten.as_millis()], rows::remembered)
 }
 
+pub(super) fn is_in_inbox(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM inbox WHERE id = ?1")?.exists([id])
+}
+
 pub(super) fn events_after(connection: &Connection, position: u64, limit: u32) -> rusqlite::Result<Vec<Published>> {
     let sql = "SELECT position, id, type, audience, owner_id, body FROM outbox WHERE position > ?1 ORDER BY position LIMIT ?2";
     many(connection, sql, &[&clamped(position), &limit], rows::published)
@@ -188,6 +257,15 @@ pub(super) fn event_position(connection: &Connection, id: EventId) -> rusqlite::
 
 pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
     connection.prepare_cached("SELECT coalesce(max(position), 0) FROM outbox")?.query_row([], |row| row.get(0))
+}
+
+pub(super) fn published_up_to(connection: &Connection) -> rusqlite::Result<u64> {
+    noted_as_published(connection).map(Option::unwrap_or_default)
+}
+
+/// The same; `None` when there never was a broker.
+pub(super) fn noted_as_published(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    one(connection, "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'published'", &[], |row| row.get(0))
 }
 
 pub(super) fn ping(connection: &Connection) -> rusqlite::Result<()> {

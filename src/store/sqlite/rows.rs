@@ -1,6 +1,6 @@
 //! How the domain's types stand in rows, and back.
 
-use std::{borrow::Cow, error::Error};
+use std::{borrow::Cow, collections::BTreeMap, error::Error};
 
 use bytes::Bytes;
 use rusqlite::{
@@ -17,6 +17,7 @@ use crate::{
         clock::Timestamp,
         ids::ProductId,
         money::{Currency, Money},
+        order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
         product::{Product, ProductFacts},
         stock::{Delta, Movement, MovementKind, StockLevel},
     },
@@ -121,6 +122,71 @@ fn lines(json: &str, shop: Currency) -> Result<Vec<Line>, Box<dyn Error + Send +
         Ok(Line { product_id: line.product_id, name: line.name, quantity: line.quantity, price })
     };
     read.into_iter().map(line).collect()
+}
+
+/// An order's lines, as they are written.
+pub(super) struct OrderLines<'a>(pub(super) &'a [OrderLine]);
+
+#[derive(Serialize, Deserialize)]
+struct OrderLineRow<'a> {
+    product_id: ProductId,
+    #[serde(borrow)]
+    sku: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    quantity: u32,
+    unit_price: i64,
+}
+
+impl Serialize for OrderLines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|line| OrderLineRow {
+            product_id: line.product_id,
+            sku: line.sku.as_deref().map(Cow::Borrowed),
+            name: Cow::Borrowed(&line.name),
+            quantity: line.quantity,
+            unit_price: line.unit_price.minor(),
+        }))
+    }
+}
+
+/// An order, from the columns of its table in their order.
+pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
+    let currency: Currency = text(row, 4)?.parse().map_err(|_| unreadable(4)("no currency".into()))?;
+    let address = row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
+    let method = PaymentMethod::from_word(text(row, 6)?).ok_or_else(|| unreadable(6)("no way to pay".into()))?;
+    Ok(Order {
+        id: id(row, 0)?,
+        user_id: id(row, 1)?,
+        status: status(row, 2)?,
+        version: row.get(3)?,
+        currency,
+        lines: order_lines(text(row, 5)?, currency).map_err(unreadable(5))?,
+        payment: Payment { method, reference: row.get(7)? },
+        shipping_address: address.transpose().map_err(|error| unreadable(8)(error.into()))?.map(ShippingAddress::stored),
+        placed_at: time(row, 9)?,
+        expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
+        updated_at: time(row, 11)?,
+    })
+}
+
+fn order_lines(json: &str, currency: Currency) -> Result<Vec<OrderLine>, Box<dyn Error + Send + Sync>> {
+    let read: Vec<OrderLineRow<'_>> = serde_json::from_str(json)?;
+    let line = |line: OrderLineRow<'_>| {
+        Ok(OrderLine {
+            product_id: line.product_id,
+            sku: line.sku.map(Cow::into_owned),
+            name: line.name.into_owned(),
+            quantity: line.quantity,
+            unit_price: Money::from_minor(line.unit_price, currency)?,
+        })
+    };
+    read.into_iter().map(line).collect()
+}
+
+/// The order's status in a column.
+pub(super) fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderStatus> {
+    OrderStatus::from_word(text(row, column)?).ok_or_else(|| unreadable(column)("no status of an order".into()))
 }
 
 fn money(minor: i64, currency: &str, shop: Currency) -> Result<Money, Box<dyn Error + Send + Sync>> {

@@ -8,7 +8,12 @@ use super::open::OpenError;
 use crate::domain::money::Currency;
 
 /// Migration `n`, from 0, leads from schema version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_start.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_start.sql"),
+    include_str!("migrations/0002_orders.sql"),
+    include_str!("migrations/0003_inbox.sql"),
+    include_str!("migrations/0004_movements_of_orders.sql"),
+];
 
 /// Brings the database in `dir` to the newest schema, each step in a transaction of its own, and ties it to `currency`.
 pub(super) fn prepare(connection: &mut Connection, currency: Currency, dir: &Path) -> Result<(), OpenError> {
@@ -44,4 +49,22 @@ fn step(connection: &mut Connection, migration: &str, version: usize) -> rusqlit
     transaction.execute_batch(migration)?;
     transaction.pragma_update(None, "user_version", version)?;
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_the_first_release_gets_what_came_later() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        step(&mut connection, MIGRATIONS[0], 1).unwrap();
+        connection.execute("INSERT INTO meta (name, value) VALUES ('currency', 'EUR')", []).unwrap();
+        let (dir, euro) = (Path::new("data"), "EUR".parse().unwrap());
+        for _ in 0..2 {
+            prepare(&mut connection, euro, dir).unwrap();
+            assert_eq!(connection.query_row("PRAGMA user_version", [], |row| row.get(0)), Ok(MIGRATIONS.len()));
+            assert_eq!(connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)), Ok(0));
+        }
+    }
 }

@@ -5,11 +5,18 @@ use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
-use super::{flush::flush, load::load, open, read, threads::Worker};
+use super::{
+    flush::flush,
+    load::load,
+    open::{self, Opened},
+    outbox::Upkeep,
+    read,
+    threads::Worker,
+};
 use crate::{
     domain::clock::Timestamp,
     store::{
-        Applied, ApplyError,
+        Applied, ApplyError, INBOX_KEPT, Unavailable,
         batch::{self, Touched},
         commit::{Commit, News},
     },
@@ -18,13 +25,7 @@ use crate::{
 /// For how long an idempotency key is honoured.
 pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The newest events that are kept.
-const KEPT_EVENTS: u64 = 20_000;
-
-/// Old events are taken away each time so many have come.
-const EVENTS_BETWEEN_TRIMS: u64 = 1_000;
-
-/// Old keys are taken away each time so many have come; then twice as many, so that they never pile up.
+/// Old keys and messages are taken away each time so many have come; then twice as many, so that they never pile up.
 const KEYS_BETWEEN_SWEEPS: usize = 256;
 
 /// The write-ahead log is taken into the database when it has this many pages.
@@ -38,6 +39,19 @@ pub(super) struct Batch {
     pub(super) reply: oneshot::Sender<Result<Applied, ApplyError>>,
 }
 
+/// What the writer is asked for.
+pub(super) enum Job {
+    /// Apply a batch.
+    Apply(Batch),
+    /// Note how far the outbox was published.
+    NotePublished {
+        /// Everything up to here.
+        position: u64,
+        /// Who waits for it.
+        reply: oneshot::Sender<Result<(), Unavailable>>,
+    },
+}
+
 /// The one who writes. Its fields are dropped in this order: the lock goes last.
 pub(super) struct Writer {
     connection: Connection,
@@ -45,7 +59,8 @@ pub(super) struct Writer {
     low_stock: u64,
     /// The position of the newest event.
     last_position: u64,
-    /// Keys written since old ones were last taken away.
+    outbox: Upkeep,
+    /// Keys and messages written since old ones were last taken away.
     new_keys: usize,
     _lock: File,
 }
@@ -64,12 +79,14 @@ impl From<rusqlite::Error> for Failure {
 }
 
 impl Worker for Writer {
-    type Job = Batch;
+    type Job = Job;
 
-    fn work(&mut self, batch: Batch) {
-        let applied = self.apply(&batch.commits);
+    fn work(&mut self, job: Job) {
         // Whoever asked may have gone; the change stands all the same.
-        drop(batch.reply.send(applied));
+        match job {
+            Job::Apply(batch) => drop(batch.reply.send(self.apply(&batch.commits))),
+            Job::NotePublished { position, reply } => drop(reply.send(self.note_published(position))),
+        }
         if let Err(error) = self.checkpoint() {
             tracing::error!(%error, "could not take the write-ahead log into the database; it grows until that is done");
         }
@@ -90,9 +107,19 @@ impl Worker for Writer {
 
 impl Writer {
     /// A writer for a database whose folder is held by `lock`.
-    pub(super) fn new(connection: Connection, database: PathBuf, lock: File, low_stock: u64) -> rusqlite::Result<Self> {
+    pub(super) fn new(opened: Opened, low_stock: u64, keep_unpublished: bool) -> rusqlite::Result<Self> {
+        let Opened { database, writer: connection, lock, .. } = opened;
         let last_position = read::last_position(&connection)?;
-        Ok(Self { connection, database, low_stock, last_position, new_keys: 0, _lock: lock })
+        let outbox = Upkeep::new(&connection, keep_unpublished)?;
+        Ok(Self { connection, database, low_stock, last_position, outbox, new_keys: 0, _lock: lock })
+    }
+
+    fn note_published(&mut self, position: u64) -> Result<(), Unavailable> {
+        self.leave_transaction();
+        self.outbox.note_published(&mut self.connection, position, self.last_position).map_err(|error| {
+            tracing::error!(%error, "it could not be noted how far events were published");
+            Unavailable
+        })
     }
 
     fn apply(&mut self, batch: &[Commit]) -> Result<Applied, ApplyError> {
@@ -147,9 +174,9 @@ impl Writer {
         let published = plan.writes.published(self.last_position + 1);
         flush(&self.connection, &plan.writes, &published)?;
         let last_position = published.last().map_or(self.last_position, |event| event.position);
-        let new_keys = self.new_keys + plan.writes.remembered.len();
-        self.trim_outbox(last_position)?;
-        let swept = self.sweep_keys(new_keys, forgotten)?;
+        let new_keys = self.new_keys + plan.writes.remembered.len() + plan.writes.inbox.len();
+        self.outbox.trim(&self.connection, self.last_position, last_position)?;
+        let swept = self.sweep_keys(new_keys, newest)?;
         self.run("COMMIT").map_err(|error| Failure { error, committing: true })?;
         self.last_position = last_position;
         self.new_keys = if swept { 0 } else { new_keys };
@@ -182,16 +209,8 @@ impl Writer {
         }
     }
 
-    fn trim_outbox(&self, last_position: u64) -> rusqlite::Result<()> {
-        if last_position / EVENTS_BETWEEN_TRIMS == self.last_position / EVENTS_BETWEEN_TRIMS {
-            return Ok(());
-        }
-        let mut delete = self.connection.prepare_cached("DELETE FROM outbox WHERE position <= ?1")?;
-        delete.execute([last_position.saturating_sub(KEPT_EVENTS)]).map(drop)
-    }
-
-    /// Whether it was time to take keys from `forgotten` or before away, which is then done.
-    fn sweep_keys(&self, new_keys: usize, forgotten: Timestamp) -> rusqlite::Result<bool> {
+    /// Whether it was time to take keys and messages away that are too old at `now`, which is then done.
+    fn sweep_keys(&self, new_keys: usize, now: Timestamp) -> rusqlite::Result<bool> {
         if new_keys < KEYS_BETWEEN_SWEEPS {
             return Ok(false);
         }
@@ -199,7 +218,11 @@ impl Writer {
             "DELETE FROM idempotency_keys WHERE (owner_id, key) IN \
              (SELECT owner_id, key FROM idempotency_keys WHERE at <= ?1 ORDER BY at LIMIT ?2)",
         )?;
-        delete.execute(params![forgotten.as_millis(), new_keys * 2])?;
+        delete.execute(params![now.minus(REMEMBERED_FOR).as_millis(), new_keys * 2])?;
+        let mut delete = self
+            .connection
+            .prepare_cached("DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE at <= ?1 ORDER BY at LIMIT ?2)")?;
+        delete.execute(params![now.minus(INBOX_KEPT).as_millis(), new_keys * 2])?;
         Ok(true)
     }
 }
@@ -255,7 +278,7 @@ mod tests {
 
     fn writer(dir: &tempfile::TempDir) -> Writer {
         let opened = open::open(dir.path(), "EUR".parse().unwrap(), 0).unwrap();
-        Writer::new(opened.writer, opened.database, opened.lock, 5).unwrap()
+        Writer::new(opened, 5, false).unwrap()
     }
 
     fn put(owner: Owner, version: u64) -> Commit {
@@ -339,7 +362,7 @@ mod tests {
             let key = IdempotencyKey { owner: UserId::new(), key: "key".into(), fingerprint: [0; 32], status: 200 };
             let remember = Some(Remember { key, body: body.clone() });
             let (reply, applied) = oneshot::channel();
-            writer.work(Batch { commits: vec![Commit { remember, ..put(owner(), 1) }].into(), reply });
+            writer.work(Job::Apply(Batch { commits: vec![Commit { remember, ..put(owner(), 1) }].into(), reply }));
             assert!(applied.blocking_recv().unwrap().unwrap().outcomes[0].is_ok(), "{number}");
         }
         let log = std::fs::metadata(dir.path().join("souk.db-wal")).unwrap().len();

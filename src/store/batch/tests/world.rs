@@ -15,7 +15,8 @@ use crate::{
         account::{Email, Role, Session, User},
         cart::{Cart, CartEvent, Owner},
         clock::Timestamp,
-        ids::{ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
+        order::{Order, OrderStatus, Payment, PaymentMethod},
         product::{Product, ProductFacts},
         stock::{Movement, StockChange, StockLevel},
     },
@@ -25,7 +26,7 @@ use crate::{
     },
     store::{
         batch::{KeyId, Loaded, Plan, Touched, plan},
-        commit::{Commit, Outcome, Remember, RememberedBody, StockWrite, Write},
+        commit::{Commit, Condition, Outcome, Remember, RememberedBody, StockWrite, Write},
     },
 };
 
@@ -40,11 +41,13 @@ pub(super) fn id<I: From<Uuid>>(number: u8) -> I {
 pub(super) struct World {
     pub(super) carts: BTreeMap<UserId, Arc<Cart>>,
     pub(super) products: BTreeMap<ProductId, Arc<Product>>,
+    pub(super) orders: BTreeMap<OrderId, Arc<Order>>,
     pub(super) stock: BTreeMap<ProductId, StockLevel>,
     pub(super) movements: Vec<Movement>,
     pub(super) users: BTreeMap<UserId, Arc<User>>,
     pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
     pub(super) keys: BTreeMap<KeyId, ([u8; 32], Remembered)>,
+    pub(super) inbox: BTreeSet<Box<str>>,
     pub(super) events: Vec<Event>,
 }
 
@@ -60,25 +63,38 @@ impl World {
         Loaded {
             carts: touched.carts.iter().filter_map(|id| Some((*id, self.carts.get(id)?.version))).collect(),
             products: touched.products.iter().filter_map(|id| Some((*id, self.products.get(id)?.version))).collect(),
+            orders: touched.orders.iter().filter_map(|id| self.orders.get(id).map(|o| (*id, (o.version, o.status)))).collect(),
+            pending: touched.buyers.iter().map(|id| (*id, self.pending(*id))).collect(),
             skus: touched.skus.iter().filter_map(living).collect(),
             stock: touched.stock.iter().filter_map(|id| Some((*id, *self.stock.get(id)?))).collect(),
             users: touched.users.iter().filter_map(|id| Some((*id, self.users.get(id)?.version))).collect(),
             emails: touched.emails.iter().filter_map(account).collect(),
             sessions: touched.sessions.iter().filter_map(|id| Some((*id, self.sessions.get(id)?.version))).collect(),
             keys: touched.keys.iter().filter_map(|id| Some((id.clone(), self.keys.get(id)?.clone()))).collect(),
+            inbox: touched.inbox.iter().filter(|id| self.inbox.contains(*id)).cloned().collect(),
         }
+    }
+
+    /// How many orders of a user are not paid yet.
+    pub(super) fn pending(&self, user: UserId) -> u64 {
+        let is_pending = |order: &&Arc<Order>| order.user_id == user && order.status == OrderStatus::PendingPayment;
+        self.orders.values().filter(is_pending).count() as u64
     }
 
     pub(super) fn apply(&mut self, batch: &[Commit]) -> Vec<Outcome> {
         let Plan { outcomes, writes } = plan(batch, self.load(&Touched::by(batch)), LOW_STOCK);
         self.carts.extend(writes.carts);
         self.products.extend(writes.products);
+        self.orders.extend(writes.orders);
         self.stock.extend(writes.stock);
         self.movements.extend(writes.movements);
         self.users.extend(writes.users);
         self.sessions.extend(writes.sessions);
         let answer = |(key, answer, _): (IdempotencyKey, _, _)| ((key.owner, key.key), (key.fingerprint, answer));
         self.keys.extend(writes.remembered.into_iter().map(answer));
+        for (id, _) in writes.inbox {
+            assert!(self.inbox.insert(id), "an id is written once");
+        }
         self.events.extend(writes.events);
         outcomes
     }
@@ -122,6 +138,7 @@ pub(super) const STOCK_ANSWER: u16 = 201;
 pub(super) enum Draft {
     Cart { owner: u8, ahead: u64 },
     Product { id: u8, ahead: u64, sku: Option<&'static str>, deleted: bool },
+    Order { id: u8, ahead: u64, pending: bool },
     Stock { id: u8, change: StockChange },
     User { id: u8, ahead: u64, email: u8 },
     Session { id: u8, ahead: u64, revoked: bool },
@@ -130,7 +147,12 @@ pub(super) enum Draft {
 #[derive(Debug, Clone)]
 pub(super) struct DraftCommit {
     writes: Vec<Draft>,
+    /// A product that shall be at its version, or one before it.
+    unchanged: Option<(u8, u64)>,
+    /// Somebody who shall have fewer orders to pay than this.
+    pending_below: Option<(u8, u32)>,
     key: Option<(u8, u8)>,
+    inbox: Option<u8>,
 }
 
 pub(super) fn drafts() -> impl Strategy<Value = Draft> {
@@ -149,6 +171,7 @@ pub(super) fn drafts() -> impl Strategy<Value = Draft> {
         3 => (0..3_u8, ahead()).prop_map(|(owner, ahead)| Draft::Cart { owner, ahead }),
         3 => (0..4_u8, ahead(), sku, prop::bool::weighted(0.2))
             .prop_map(|(id, ahead, sku, deleted)| Draft::Product { id, ahead, sku, deleted }),
+        3 => (0..6_u8, ahead(), any::<bool>()).prop_map(|(id, ahead, pending)| Draft::Order { id, ahead, pending }),
         6 => (0..3_u8, change).prop_map(|(id, change)| Draft::Stock { id, change }),
         1 => (0..3_u8, ahead(), 0..2_u8).prop_map(|(id, ahead, email)| Draft::User { id, ahead, email }),
         1 => (0..2_u8, ahead(), any::<bool>()).prop_map(|(id, ahead, revoked)| Draft::Session { id, ahead, revoked }),
@@ -157,7 +180,11 @@ pub(super) fn drafts() -> impl Strategy<Value = Draft> {
 
 pub(super) fn draft_commits() -> impl Strategy<Value = DraftCommit> {
     let key = prop::option::weighted(0.4, (0..4_u8, 0..2_u8));
-    (prop::collection::vec(drafts(), 1..4), key).prop_map(|(writes, key)| DraftCommit { writes, key })
+    let unchanged = prop::option::weighted(0.2, (0..4_u8, prop_oneof![4 => Just(0_u64), 1 => Just(1)]));
+    let pending_below = prop::option::weighted(0.3, (0..2_u8, 1..3_u32));
+    let inbox = prop::option::weighted(0.2, 0..4_u8);
+    (prop::collection::vec(drafts(), 1..4), unchanged, pending_below, key, inbox)
+        .prop_map(|(writes, unchanged, pending_below, key, inbox)| DraftCommit { writes, unchanged, pending_below, key, inbox })
 }
 
 impl Draft {
@@ -173,6 +200,11 @@ impl Draft {
                 let version = next(world.products.get(&id(number)).map(|product| product.version), ahead);
                 let product = Product::new(id(number), facts(sku), Timestamp::default());
                 Write::Product(Arc::new(Product { version, deleted, ..product }))
+            }
+            Self::Order { id: number, ahead, pending } => {
+                let version = next(world.orders.get(&id(number)).map(|order| order.version), ahead);
+                let status = if pending { OrderStatus::PendingPayment } else { OrderStatus::Paid };
+                Write::Order(Arc::new(order(number, number % 2, status, version)))
             }
             Self::Stock { id: number, change } => stock(number, change, None),
             Self::User { id: number, ahead, email } => {
@@ -196,6 +228,7 @@ impl Draft {
             Self::Stock { .. } => vec![],
             Self::User { id, email, .. } => vec![(3, id), (4, email)],
             Self::Session { id, .. } => vec![(5, id)],
+            Self::Order { id, .. } => vec![(6, id)],
         }
     }
 }
@@ -210,6 +243,22 @@ pub(super) fn facts(sku: Option<&str>) -> ProductFacts {
         tags: Vec::new(),
         image_url: None,
         attributes: BTreeMap::new(),
+    }
+}
+
+pub(super) fn order(number: u8, owner: u8, status: OrderStatus, version: u64) -> Order {
+    Order {
+        id: id(number),
+        user_id: id(owner),
+        status,
+        version,
+        currency: "EUR".parse().unwrap(),
+        lines: Vec::new(),
+        payment: Payment { method: PaymentMethod::Manual, reference: None },
+        shipping_address: None,
+        placed_at: Timestamp::default(),
+        expires_at: None,
+        updated_at: Timestamp::default(),
     }
 }
 
@@ -247,6 +296,7 @@ pub(super) fn commit(writes: Vec<Write>) -> Commit {
     let fact = |write: &Write| match write {
         Write::Cart(cart) => Some(Fact::Cart(Arc::clone(cart), CartEvent::Cleared)),
         Write::Product(product) => Some(Fact::Product(Arc::clone(product))),
+        Write::Order(order) => Some(Fact::Order(Arc::clone(order))),
         Write::User(user) => Some(Fact::Registered(Arc::clone(user))),
         Write::Stock(_) | Write::Session(_) => None,
     };
@@ -270,6 +320,15 @@ impl DraftCommit {
             _ => None,
         });
         let body = moved.unwrap_or(RememberedBody::Ready(Bytes::from(format!("answer {number}"))));
-        Commit { remember: self.key.map(|(key, fingerprint)| remember(key, fingerprint, body)), ..commit }
+        let version = |number| world.products.get(&id(number)).map_or(0, |product| product.version);
+        let unchanged = self.unchanged.map(|(number, behind)| {
+            let version = version(number).saturating_sub(behind);
+            Condition::Unchanged(id(number), version)
+        });
+        let pending_below = self.pending_below.map(|(owner, limit)| Condition::PendingBelow(id(owner), limit));
+        let conditions = unchanged.into_iter().chain(pending_below).collect();
+        let inbox = self.inbox.map(|id| id.to_string().into());
+        let remember = self.key.map(|(key, fingerprint)| remember(key, fingerprint, body));
+        Commit { conditions, remember, inbox, ..commit }
     }
 }

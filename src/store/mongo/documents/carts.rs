@@ -6,7 +6,12 @@ use mongodb::bson::{DateTime, Uuid as Id};
 use serde::{Deserialize, Serialize};
 
 use super::{Unfit, date, id, money, own, time};
-use crate::domain::cart::{Cart, Line, Owner};
+use crate::domain::{
+    cart::{Cart, Line, Owner},
+    clock::Timestamp,
+};
+
+const HOUR: i64 = 60 * 60 * 1000;
 
 /// A cart.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +26,14 @@ pub(in crate::store::mongo) struct CartDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     merged_into: Option<Id>,
     abandoned: bool,
+    /// The hour since which it may have been left lying, in a cart that can be. By the hour, so that few changes move it in its index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lying_since: Option<DateTime>,
+}
+
+/// The hour that `time` is in.
+pub(in crate::store::mongo) fn hour(time: Timestamp) -> DateTime {
+    DateTime::from_millis(time.as_millis().div_euclid(HOUR).saturating_mul(HOUR))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +56,7 @@ impl<'a> From<&'a Cart> for CartDocument<'a> {
             price: line.price.minor(),
             currency: Cow::Owned(line.price.currency().code().to_owned()),
         };
+        let can_lie = !cart.lines.is_empty() && !cart.abandoned && cart.merged_into.is_none();
         Self {
             owner_id: id(cart.owner.id.as_uuid()),
             guest: cart.owner.guest,
@@ -51,6 +65,7 @@ impl<'a> From<&'a Cart> for CartDocument<'a> {
             updated_at: date(cart.updated_at),
             merged_into: cart.merged_into.map(|user| id(user.as_uuid())),
             abandoned: cart.abandoned,
+            lying_since: can_lie.then(|| hour(cart.updated_at)),
         }
     }
 }

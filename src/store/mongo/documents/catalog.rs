@@ -140,11 +140,18 @@ impl From<StockDocument> for StockLevel {
     }
 }
 
+/// What a line of a stock ledger is found by. Documents compare member by member, so a product's lines stand together, in order.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store::mongo) struct MovementName {
+    pub(in crate::store::mongo) product_id: Id,
+    pub(in crate::store::mongo) sequence: u64,
+}
+
 /// A line of a product's stock ledger.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct MovementDocument {
-    product_id: Id,
-    sequence: u64,
+    #[serde(rename = "_id")]
+    name: MovementName,
     kind: String,
     on_hand_delta: i64,
     reserved_delta: i64,
@@ -160,8 +167,7 @@ pub(in crate::store::mongo) struct MovementDocument {
 impl From<&Movement> for MovementDocument {
     fn from(movement: &Movement) -> Self {
         Self {
-            product_id: id(movement.product_id.as_uuid()),
-            sequence: movement.sequence,
+            name: MovementName { product_id: id(movement.product_id.as_uuid()), sequence: movement.sequence },
             kind: movement.delta.kind.as_str().to_owned(),
             on_hand_delta: movement.delta.on_hand,
             reserved_delta: movement.delta.reserved,
@@ -179,8 +185,8 @@ impl TryFrom<MovementDocument> for Movement {
     fn try_from(document: MovementDocument) -> Result<Self, Unfit> {
         let kind = MovementKind::from_word(&document.kind).ok_or_else(|| Unfit(format!("{:?} moves no stock", document.kind)))?;
         Ok(Self {
-            product_id: own(document.product_id),
-            sequence: document.sequence,
+            product_id: own(document.name.product_id),
+            sequence: document.name.sequence,
             delta: Delta { kind, on_hand: document.on_hand_delta, reserved: document.reserved_delta },
             order_id: document.order_id.map(own),
             reference: document.reference,

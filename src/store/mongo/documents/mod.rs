@@ -5,6 +5,7 @@
 mod accounts;
 mod carts;
 mod catalog;
+mod orders;
 mod told;
 
 use mongodb::bson::{Binary, DateTime, RawDocumentBuf, Uuid as Id, spec::BinarySubtype};
@@ -13,9 +14,10 @@ use uuid::Uuid;
 
 pub(super) use self::{
     accounts::{SessionDocument, UserDocument},
-    carts::CartDocument,
+    carts::{CartDocument, hour},
     catalog::{MovementDocument, ProductDocument, StockDocument},
-    told::{EventDocument, KeyDocument, KeyName},
+    orders::OrderDocument,
+    told::{EventsDocument, KeyDocument, KeyName},
 };
 use crate::domain::{
     clock::Timestamp,

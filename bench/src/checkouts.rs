@@ -1,0 +1,197 @@
+//! Checkouts on MongoDB through HTTP, of one product and of a thousand, against two things that a shop could do instead, in turns on one
+//! replica set: a transaction for each order, run again by the driver when it meets another, and a bare `find_one_and_update` for each
+//! buyer, without order, cart and event.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use mongodb::{
+    Client, ClientSession, Database,
+    bson::{Document, doc},
+};
+use serde_json::json;
+use souk::domain::{
+    account::Role,
+    ids::{EventId, OrderId, UserId},
+};
+
+use crate::{
+    load::{Request, each},
+    mongo::connect,
+    shop::{Shop, token},
+    spread::Spread,
+};
+
+/// Those who buy at the same time, through HTTP and from the database.
+const CONNECTIONS: usize = 256;
+const TASKS: u32 = 64;
+/// Checkouts in a round.
+const BUYERS: usize = 256 * 60;
+const ROUNDS: usize = 5;
+const TIME: Duration = Duration::from_secs(3);
+
+/// What was done a second, and how long the slowest of a hundred took, in milliseconds.
+struct Figure {
+    rate: f64,
+    p99: f64,
+}
+
+impl Figure {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn of(mut took: Vec<Duration>, time: Duration) -> anyhow::Result<Self> {
+        took.sort_unstable();
+        let p99 = took.get(took.len() * 99 / 100).context("nothing was done")?.as_secs_f64() * 1000.0;
+        Ok(Self { rate: took.len() as f64 / time.as_secs_f64(), p99 })
+    }
+}
+
+pub async fn run() -> anyhow::Result<()> {
+    for products in [1, 1000] {
+        compare(products).await?;
+    }
+    Ok(())
+}
+
+async fn compare(products: usize) -> anyhow::Result<()> {
+    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
+    let shop = Shop::with(&[("STORE__KIND", "mongodb"), ("STORE__URI", &uri), ("STORE__DATABASE", &name)])?;
+    let client = connect(&uri).await?;
+    let database = client.database(&name);
+    let mut wares = Vec::new();
+    for number in 0..products {
+        wares.push(shop.numbered_product(number).await?);
+    }
+    prepare(&database, products).await?;
+    let mut rounds = Vec::new();
+    for round in 0..=ROUNDS {
+        let souk = checkouts(&shop, &wares).await?;
+        let transactions = repeated(&client, &database, products, order_in_transaction).await?;
+        let bare = repeated(&client, &database, products, bare_take).await?;
+        if round > 0 {
+            rounds.push((souk, transactions, bare));
+        }
+    }
+    database.drop().await?;
+    println!(
+        "checkouts of {products} product(s) on MongoDB: souk with {CONNECTIONS} connections, the others with {TASKS} tasks; {ROUNDS} rounds"
+    );
+    println!("  souk, HTTP               orders/s  {}", Spread::of(rounds.iter().map(|(souk, ..)| souk.rate)));
+    println!("  transaction for each     orders/s  {}", Spread::of(rounds.iter().map(|(_, each, _)| each.rate)));
+    println!("  find_one_and_update      takes/s   {}", Spread::of(rounds.iter().map(|(.., bare)| bare.rate)));
+    println!("  ratio to transactions              {}", Spread::of(rounds.iter().map(|(souk, each, _)| souk.rate / each.rate)));
+    println!("  ratio to find_one_and_update       {}", Spread::of(rounds.iter().map(|(souk, _, bare)| souk.rate / bare.rate)));
+    println!("  souk, HTTP               p99 ms    {}", Spread::of(rounds.iter().map(|(souk, ..)| souk.p99)));
+    println!("  transaction for each     p99 ms    {}", Spread::of(rounds.iter().map(|(_, each, _)| each.p99)));
+    println!("  find_one_and_update      p99 ms    {}", Spread::of(rounds.iter().map(|(.., bare)| bare.p99)));
+    Ok(())
+}
+
+/// New buyers, each with a cart of one line, who all check out.
+async fn checkouts(shop: &Shop, wares: &[String]) -> anyhow::Result<Figure> {
+    let tokens: Vec<String> = (0..BUYERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+    let add = |(token, product): (&String, &String)| {
+        Request::post("/api/cart/add", token, &json!({"product_id": product, "quantity": 1}).to_string())
+    };
+    each(shop.address, tokens.iter().zip(wares.iter().cycle()).map(add).collect(), CONNECTIONS).await?;
+    let requests = tokens.iter().map(|token| Request::checkout(token)).collect();
+    let began = Instant::now();
+    let took = each(shop.address, requests, CONNECTIONS).await?;
+    Figure::of(took, began.elapsed())
+}
+
+async fn prepare(database: &Database, products: usize) -> anyhow::Result<()> {
+    let stock = (0..products).map(|number| doc! { "_id": id(number), "available": 1_000_000_000_i64 });
+    database.collection::<Document>("plain_stock").insert_many(stock).await?;
+    for collection in ["plain_orders", "plain_carts", "plain_events"] {
+        database.create_collection(collection).await?;
+    }
+    Ok(())
+}
+
+fn id(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(0)
+}
+
+/// Does `work` again and again, in tasks side by side.
+async fn repeated<W>(
+    client: &Client,
+    database: &Database,
+    products: usize,
+    work: impl Fn(ClientSession, Database, i64) -> W + Copy + Send + 'static,
+) -> anyhow::Result<Figure>
+where
+    W: Future<Output = (ClientSession, mongodb::error::Result<()>)> + Send,
+{
+    let over = Arc::new(AtomicBool::new(false));
+    let began = Instant::now();
+    let mut tasks = Vec::new();
+    for task in 0..TASKS {
+        let (database, over) = (database.clone(), Arc::clone(&over));
+        let mut session = client.start_session().await?;
+        tasks.push(tokio::spawn(async move {
+            let mut took = Vec::new();
+            let mut number = task as usize;
+            while !over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                let done;
+                (session, done) = work(session, database.clone(), id(number % products)).await;
+                done?;
+                took.push(began.elapsed());
+                number += TASKS as usize;
+            }
+            anyhow::Ok(took)
+        }));
+    }
+    tokio::time::sleep(TIME).await;
+    over.store(true, Ordering::Relaxed);
+    let mut took = Vec::new();
+    for task in tasks {
+        took.extend(task.await??);
+    }
+    Figure::of(took, began.elapsed())
+}
+
+async fn bare_take(session: ClientSession, database: Database, product: i64) -> (ClientSession, mongodb::error::Result<()>) {
+    let stock = database.collection::<Document>("plain_stock");
+    let taken = stock.find_one_and_update(enough(product), take()).await;
+    (session, taken.map(drop))
+}
+
+fn enough(product: i64) -> Document {
+    doc! { "_id": product, "available": { "$gte": 1 } }
+}
+
+fn take() -> Document {
+    doc! { "$inc": { "available": -1_i64 } }
+}
+
+async fn order_in_transaction(
+    mut session: ClientSession,
+    database: Database,
+    product: i64,
+) -> (ClientSession, mongodb::error::Result<()>) {
+    let user = UserId::new().to_string();
+    let transaction = session.start_transaction().and_run((database, user), move |session, (database, user)| {
+        Box::pin(async move {
+            let collection = |name: &str| database.collection::<Document>(name);
+            let order = OrderId::new().to_string();
+            collection("plain_stock").update_one(enough(product), take()).session(&mut *session).await?;
+            let placed = doc! { "_id": &order, "user_id": &*user, "product_id": product, "quantity": 1, "price": 450 };
+            collection("plain_orders").insert_one(placed).session(&mut *session).await?;
+            let emptied = doc! { "$set": { "lines": [] }, "$inc": { "version": 1 } };
+            collection("plain_carts").update_one(doc! { "_id": &*user }, emptied).upsert(true).session(&mut *session).await?;
+            let event = doc! { "type": "order.placed", "order_id": &order, "user_id": &*user };
+            collection("plain_events").insert_one(event).session(&mut *session).await?;
+            Ok(())
+        })
+    });
+    let done = transaction.await;
+    (session, done)
+}

@@ -1,0 +1,50 @@
+//! What other systems ask for by message.
+
+use super::CatalogDeps;
+use crate::{
+    actors::failure::failure,
+    domain::ids::ProductId,
+    error::{Code, Error},
+    messages::catalog::{CarriedOut, CarryOut, ProductName},
+    store::{Commit, CommitError, StockWrite, Write},
+};
+
+impl CatalogDeps {
+    pub(super) async fn carry_out(&self, message: CarryOut) -> Result<CarriedOut, Error> {
+        // Nobody waits for the answer, so that a look at what other nodes have done can be taken before each.
+        if let Some(follower) = &self.follower {
+            follower.catch_up().await?;
+        }
+        let product_id = match self.product_named(&message.product) {
+            Ok(product_id) => product_id,
+            // It may have been there when the message was carried out.
+            Err(_) if self.store.is_in_inbox(&message.id).await? => return Ok(CarriedOut::Before),
+            Err(error) => return Err(error),
+        };
+        message.ticket.begin()?;
+        let CarryOut { id, stock, reason, reference, ticket, trace, .. } = message;
+        let (expected_version, order_id, reason) = (None, None, Some(reason));
+        let write = StockWrite { product_id, change: stock, expected_version, order_id, reference, reason };
+        let commit = Commit {
+            writes: vec![Write::Stock(write)],
+            inbox: Some(id),
+            trace,
+            ..Commit::new(self.clock.now(), ticket.deadline())
+        };
+        match self.writer.commit(commit).await {
+            Ok(_) => Ok(CarriedOut::Now),
+            Err(CommitError::AlreadyApplied) => Ok(CarriedOut::Before),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    fn product_named(&self, name: &ProductName) -> Result<ProductId, Error> {
+        match name {
+            ProductName::Id(id) => self.shelf.get(*id).map(|_| *id).ok_or_else(Error::product_not_found),
+            ProductName::Sku(sku) => {
+                let found = self.shelf.by_sku(sku).map(|view| view.product.id);
+                found.ok_or_else(|| Error::new(Code::ProductNotFound, "There is no product with this sku."))
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Orders' actor against a real store: many overdue at once, and those that cannot be ended.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    domain::{
+        clock::Timestamp,
+        ids::{OrderId, UserId},
+        money::{Currency, Money},
+        order::{OrderLine, OrderStatus, Payment, PaymentMethod},
+        stock::StockChange,
+    },
+    store::{
+        News,
+        sqlite::{SqliteOptions, SqliteStore},
+        writer::Observer,
+    },
+};
+
+struct Hands(AtomicI64);
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn committed(&self, _: &News) {}
+}
+
+struct Shop {
+    _dir: TempDir,
+    deps: OrderDeps,
+    clock: Arc<Hands>,
+    tea: ProductId,
+}
+
+fn euro() -> Currency {
+    "EUR".parse().unwrap()
+}
+
+fn stock(product_id: ProductId, change: StockChange) -> Write {
+    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+}
+
+impl Shop {
+    fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteOptions { dir: dir.path().to_owned(), currency: euro(), low_stock: 0, keep_unpublished: false };
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
+        let (writer, _) = Writer::start(&tokio::runtime::Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+        let clock = Arc::new(Hands(AtomicI64::new(0)));
+        let deps = OrderDeps { store, writer, clock: Arc::clone(&clock) as Arc<dyn Clock> };
+        Self { _dir: dir, deps, clock, tea: ProductId::new() }
+    }
+
+    /// An order of one piece that has to be paid by this time.
+    fn order(&self, expires_at: i64) -> Order {
+        let name = "Tea".to_owned();
+        let line = OrderLine { product_id: self.tea, sku: None, name, quantity: 1, unit_price: Money::zero(euro()) };
+        Order {
+            id: OrderId::new(),
+            user_id: UserId::new(),
+            status: OrderStatus::PendingPayment,
+            version: 1,
+            currency: euro(),
+            lines: vec![line],
+            payment: Payment { method: PaymentMethod::Manual, reference: None },
+            shipping_address: None,
+            placed_at: Timestamp::default(),
+            expires_at: Some(Timestamp::from_millis(expires_at)),
+            updated_at: Timestamp::default(),
+        }
+    }
+
+    /// Places orders, with or without reserving their pieces.
+    async fn place(&self, orders: impl Iterator<Item = Order>, reserve: bool) {
+        let commit = |order: Order| {
+            let reserve = reserve.then(|| stock(self.tea, StockChange::Reserve(1)));
+            let writes = std::iter::once(Write::Order(Arc::new(order))).chain(reserve).collect();
+            Commit { writes, ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60)) }
+        };
+        let orders: Vec<Commit> = orders.map(commit).collect();
+        for batch in orders.chunks(1000) {
+            let applied = self.deps.store.apply(batch.to_vec().into()).await.unwrap();
+            assert!(applied.outcomes.iter().all(Result::is_ok));
+        }
+    }
+
+    async fn stocked(&self, pieces: u64) {
+        let writes = vec![stock(self.tea, StockChange::Set(pieces))];
+        let commit = Commit { writes, ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60)) };
+        self.deps.writer.commit(commit).await.unwrap();
+    }
+
+    async fn due(&self) -> usize {
+        self.deps.store.orders_due(self.clock.now(), None, u32::MAX).await.unwrap().len()
+    }
+}
+
+#[actix_rt::test]
+async fn all_that_are_overdue_are_ended_together() {
+    const OVERDUE: u64 = 2500;
+    let shop = Shop::open();
+    shop.stocked(OVERDUE + 500).await;
+    shop.place((0..OVERDUE + 500).map(|n| shop.order(if n < OVERDUE { 1000 } else { 1001 })), true).await;
+    shop.clock.0.store(999, Ordering::Relaxed);
+    assert_eq!(shop.deps.expire_due().await, Ok(0));
+    assert_eq!(shop.due().await, 0, "none is due, and none was ended");
+    shop.clock.0.store(1000, Ordering::Relaxed);
+    assert_eq!(shop.due().await as u64, OVERDUE);
+    let before = shop.deps.writer.stats().batches.load(Ordering::Relaxed);
+    assert_eq!(shop.deps.expire_due().await, Ok(0));
+    let batches = shop.deps.writer.stats().batches.load(Ordering::Relaxed) - before;
+    assert_eq!(shop.due().await, 0);
+    assert!(batches < OVERDUE / 10, "{batches} transactions for {OVERDUE} orders");
+    let newest = shop.deps.store.movements(shop.tea, None, u32::MAX).await.unwrap();
+    assert_eq!(newest.iter().map(|movement| movement.delta.reserved).sum::<i64>(), 500, "the others still hold theirs");
+}
+
+#[actix_rt::test]
+async fn those_that_cannot_be_ended_hold_up_no_other() {
+    // More than are looked at together, and one more page.
+    const BROKEN: usize = 2100;
+    let shop = Shop::open();
+    shop.stocked(3000).await;
+    // Their pieces are not reserved, which no checkout leaves behind; an operator's hand may.
+    let mut broken: Vec<Order> = (0..BROKEN).map(|_| shop.order(1)).collect();
+    broken.iter_mut().for_each(|order| order.lines.iter_mut().for_each(|line| line.product_id = ProductId::new()));
+    shop.place(broken.into_iter(), false).await;
+    shop.place((0..1500).map(|_| shop.order(2)), true).await;
+    shop.clock.0.store(10, Ordering::Relaxed);
+    for _ in 0..2 {
+        let ended = shop.deps.expire_due();
+        let left = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it does not try for ever");
+        assert_eq!(left, Ok(BROKEN));
+        assert_eq!(shop.due().await, BROKEN);
+    }
+}
+
+#[actix_rt::test]
+async fn who_ends_orders_waits_for_a_place_in_a_full_queue() {
+    let shop = Shop::open();
+    let writer = &shop.deps.writer;
+    let past = Commit::new(Timestamp::default(), Instant::now());
+    // Nothing is taken out of the queue until this task waits.
+    while writer.commit(past.clone()).now_or_never().is_none() {}
+    let commit = Commit { deadline: Instant::now() + Duration::from_secs(60), ..past.clone() };
+    let (told, late, done) =
+        tokio::join!(writer.commit(commit.clone()), writer.commit_in_turn(past), writer.commit_in_turn(commit));
+    assert_eq!((told, late), (Err(CommitError::Overloaded), Err(CommitError::Overloaded)));
+    assert!(done.is_ok());
+}

@@ -1,0 +1,170 @@
+//! What other systems may ask for, read strictly.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{
+    domain::{stock::StockChange, text::Faults},
+    error::{Code, Error},
+    messages::catalog::ProductName,
+};
+
+/// Most bytes of a command.
+pub(super) const MAX_COMMAND: usize = 64 * 1024;
+
+/// The one type of command there is.
+pub(super) const ADJUST: &str = "inventory.adjust";
+
+/// Most characters of a command's id.
+pub(super) const MAX_ID: usize = 255;
+
+/// A change of stock that another system asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdjustStock {
+    /// Carried out once for each id.
+    pub id: Box<str>,
+    /// Whose stock.
+    pub product: ProductName,
+    /// How: `Adjust` or `Set`.
+    pub stock: StockChange,
+    /// Why.
+    pub reason: String,
+    /// The other system's own reference.
+    pub reference: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    product_id: Option<Uuid>,
+    sku: Option<String>,
+    delta: Option<i64>,
+    set: Option<i64>,
+    reason: String,
+    reference: Option<String>,
+}
+
+impl AdjustStock {
+    /// Reads a message's body.
+    ///
+    /// # Errors
+    /// `payload_too_large`, `malformed_json` or `validation_failed`, with the reason.
+    pub fn parse(body: &[u8]) -> Result<Self, Error> {
+        if body.len() > MAX_COMMAND {
+            let detail = format!("The body has {} bytes; at most {MAX_COMMAND} are read.", body.len());
+            return Err(Error::new(Code::PayloadTooLarge, detail));
+        }
+        // A struct would also be read from a list of its values.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Error::new(Code::MalformedJson, "The body is not a JSON object."));
+        }
+        let body: Body = serde_json::from_slice(body).map_err(|error| {
+            let code = if error.is_data() { Code::ValidationFailed } else { Code::MalformedJson };
+            Error::new(code, error.to_string())
+        })?;
+        body.check()
+    }
+}
+
+impl Body {
+    fn check(self) -> Result<AdjustStock, Error> {
+        let mut faults = Faults::none();
+        let length = self.id.chars().count();
+        if !(1..=MAX_ID).contains(&length) {
+            faults.add("id", "out_of_range", format!("id has {length} characters; 1 to {MAX_ID} are allowed"));
+        }
+        if self.kind != ADJUST {
+            faults.add("type", "unknown", format!("type is not {ADJUST:?}"));
+        }
+        let reference = self.reference.as_deref();
+        let stock = faults.take(StockChange::requested(self.delta, self.set, &self.reason, reference));
+        let product = match (self.product_id, self.sku) {
+            (Some(id), None) => Some(ProductName::Id(id.into())),
+            (None, Some(sku)) => Some(ProductName::Sku(sku)),
+            _ => None,
+        };
+        if product.is_none() {
+            faults.add("product_id", "required", "send either product_id or sku");
+        }
+        match (stock, product, faults.is_empty()) {
+            (Some(stock), Some(product), true) => {
+                Ok(AdjustStock { id: self.id.into(), product, stock, reason: self.reason, reference: self.reference })
+            }
+            _ => Err(faults.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn good() -> Value {
+        json!({"id": "1", "type": "inventory.adjust", "sku": "TEA", "delta": 5, "reason": "delivery"})
+    }
+
+    fn refusal(body: &Value) -> (Code, String) {
+        let error = AdjustStock::parse(body.to_string().as_bytes()).unwrap_err();
+        (error.code, error.detail.into_owned())
+    }
+
+    #[test]
+    fn a_command_names_a_product_and_a_change() {
+        let command = AdjustStock::parse(good().to_string().as_bytes()).unwrap();
+        let (id, product, stock) = ("1".into(), ProductName::Sku("TEA".into()), StockChange::Adjust(5));
+        assert_eq!(command, AdjustStock { id, product, stock, reason: "delivery".into(), reference: None });
+        let id = "018f4d7e-0000-7000-8000-000000000001";
+        let body =
+            json!({"id": "x".repeat(255), "type": ADJUST, "product_id": id, "set": 0, "reason": "count", "reference": "S-1"});
+        let command = AdjustStock::parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!(command.product, ProductName::Id(id.parse::<Uuid>().unwrap().into()));
+        assert_eq!((command.stock, command.reference.as_deref()), (StockChange::Set(0), Some("S-1")));
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused_with_the_reason() {
+        for (field, value, reason) in [
+            ("id", json!(""), "id has 0 characters; 1 to 255 are allowed"),
+            ("id", json!("x".repeat(256)), "id has 256 characters; 1 to 255 are allowed"),
+            ("id", json!(7), "invalid type: integer `7`, expected a string"),
+            ("type", json!("inventory.set"), "type is not \"inventory.adjust\""),
+            ("delta", json!("5"), "invalid type: string \"5\", expected i64"),
+            ("delta", json!(1.5), "invalid type: floating point `1.5`, expected i64"),
+            ("delta", json!(2_000_000_000_000_i64), "delta must be from -1000000000000 to 1000000000000"),
+            ("delta", Value::Null, "send either delta or set"),
+            ("set", json!(5), "send either delta or set"),
+            ("sku", Value::Null, "send either product_id or sku"),
+            ("product_id", json!("018f4d7e-0000-7000-8000-000000000001"), "send either product_id or sku"),
+            ("product_id", json!("tea"), "UUID parsing failed"),
+            ("reason", json!(" "), "reason must not be empty"),
+            ("reference", json!("x".repeat(201)), "reference has 201 characters; at most 200 are allowed"),
+            ("warehouse", json!(1), "unknown field `warehouse`"),
+        ] {
+            let mut body = good();
+            body[field] = value;
+            let (code, detail) = refusal(&body);
+            assert_eq!(code, Code::ValidationFailed, "{detail}");
+            assert!(detail.contains(reason), "{detail}");
+        }
+        let mut body = good();
+        body.as_object_mut().unwrap().remove("reason");
+        assert!(refusal(&body).1.contains("missing field `reason`"));
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused_before_it_is_read() {
+        let code = |body: &[u8]| AdjustStock::parse(body).unwrap_err().code;
+        for body in [&b""[..], b"restock", b"[\"1\"]", b"null", b"{", b"{\"id\": \"1\"", b"{\"id\": \"\xff\"}"] {
+            assert_eq!(code(body), Code::MalformedJson, "{}", String::from_utf8_lossy(body));
+        }
+        assert_eq!(code(&[b'{'; MAX_COMMAND + 1]), Code::PayloadTooLarge);
+        let padded = format!("{}{}", good(), " ".repeat(MAX_COMMAND - good().to_string().len()));
+        assert!(AdjustStock::parse(padded.as_bytes()).is_ok(), "as large as allowed");
+        assert_eq!(code(format!("{}{}", good(), good()).as_bytes()), Code::MalformedJson, "one and no more");
+    }
+}

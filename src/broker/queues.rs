@@ -1,0 +1,137 @@
+//! The durable queues: those of the subscriptions, the one for commands, and one for the dead letters of each.
+
+use lapin::{
+    ErrorKind,
+    options::{QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{
+    BrokerError, Session, step,
+    topology::{self, DEAD_LETTERS, EVENTS},
+};
+
+/// Where other systems send their commands.
+pub(super) const COMMANDS: &str = "souk.inventory.commands";
+
+/// After so many deliveries that came to nothing the broker puts a message of a subscription aside itself.
+const DELIVERIES: i64 = 20;
+
+/// The same for a command, whose deliveries are used up while a store cannot be written, too.
+const DELIVERIES_OF_COMMANDS: i64 = 100;
+
+/// A durable queue for another system.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// Its name.
+    pub queue: String,
+    /// Which events it gets.
+    pub bindings: Vec<String>,
+}
+
+/// The queue for what nobody could take from `queue`.
+#[must_use]
+pub(super) fn dead(queue: &str) -> String {
+    format!("{queue}.dead")
+}
+
+/// Makes and binds the queues of subscriptions. One that cannot be made as it should be is told in the log, and else left as it is.
+///
+/// # Errors
+/// The broker does not answer.
+pub(super) async fn declare_subscriptions(session: &Session, subscriptions: &[Subscription]) -> Result<(), BrokerError> {
+    topology::declare(&session.channel().await?).await?;
+    for Subscription { queue, bindings } in subscriptions {
+        make(session, queue, DELIVERIES, &[], bindings).await?;
+    }
+    Ok(())
+}
+
+/// Makes the queue for commands. When it cannot be made as it should be, that is told in the log, and it is left as it is.
+///
+/// # Errors
+/// The broker does not answer.
+pub(super) async fn declare_commands(session: &Session) -> Result<(), BrokerError> {
+    topology::declare(&session.channel().await?).await?;
+    // One consumer at a time, so that commands are carried out in the queue's order.
+    let one_at_a_time = [("x-single-active-consumer", AMQPValue::Boolean(true))];
+    make(session, COMMANDS, DELIVERIES_OF_COMMANDS, &one_at_a_time, &[]).await
+}
+
+/// Makes a queue that keeps what it has: on disk, on most brokers of a cluster, and what nobody could take in a queue beside it.
+async fn make(
+    session: &Session,
+    queue: &str,
+    deliveries: i64,
+    more: &[(&'static str, AMQPValue)],
+    bindings: &[String],
+) -> Result<(), BrokerError> {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let quorum = ("x-queue-type", text("quorum"));
+    // Its own first: what it is for must not be lost on the way there.
+    declare_one(session, &dead(queue), [&quorum], DEAD_LETTERS, &[queue.to_owned()]).await?;
+    let arguments = [
+        ("x-dead-letter-exchange", text(DEAD_LETTERS)),
+        ("x-dead-letter-routing-key", text(queue)),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        // Without it the broker does not honour that strategy.
+        ("x-overflow", text("reject-publish")),
+        ("x-delivery-limit", AMQPValue::LongLongInt(deliveries)),
+    ];
+    declare_one(session, queue, [&quorum].into_iter().chain(&arguments).chain(more), EVENTS, bindings).await
+}
+
+async fn declare_one(
+    session: &Session,
+    queue: &str,
+    arguments: impl IntoIterator<Item = &(&'static str, AMQPValue)>,
+    exchange: &str,
+    bindings: &[String],
+) -> Result<(), BrokerError> {
+    // Of its own, since a refusal ends it.
+    let channel = session.channel().await?;
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        table.insert((*name).into(), value.clone());
+    }
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let declared = step(channel.queue_declare(queue.into(), durable, table)).await.map(drop);
+    let channel = match refusal(declared)? {
+        None => channel,
+        Some(reason) => {
+            tracing::warn!(
+                queue,
+                %reason,
+                "the broker has this queue with other properties, or does not let souk make it; it is bound, and else used as it is. To \
+                 have it made anew, empty and delete it at the broker; or give souk's user the right to configure it"
+            );
+            session.channel().await?
+        }
+    };
+    for binding in bindings {
+        let nothing = FieldTable::default();
+        let bind =
+            channel.queue_bind(queue.into(), exchange.into(), binding.as_str().into(), QueueBindOptions::default(), nothing);
+        if let Some(reason) = refusal(step(bind).await)? {
+            tracing::warn!(
+                queue,
+                binding,
+                %reason,
+                "the broker does not bind this queue, which may miss messages; see whether the queue is there, and whether souk's user \
+                 has the right to write to it"
+            );
+            // With it went the channel.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Why the broker does not do as it is asked, if so.
+fn refusal(done: Result<(), BrokerError>) -> Result<Option<lapin::Error>, BrokerError> {
+    match done {
+        Ok(()) => Ok(None),
+        Err(BrokerError::Refused(error)) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => Ok(Some(error)),
+        Err(error) => Err(error),
+    }
+}

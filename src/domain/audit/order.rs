@@ -1,0 +1,192 @@
+//! An order: its state against the movements that name it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Correction, Finding, FindingKind, Judgement, Page, Span, product::promise};
+use crate::domain::{
+    ids::{OrderId, ProductId},
+    order::{Order, OrderStatus},
+    stock::{Delta, MovementKind},
+};
+
+/// What movements have done to a product's stock in the name of an order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Change of `on_hand`.
+    pub on_hand: i64,
+    /// Change of `reserved`.
+    pub reserved: i64,
+    /// Pieces that were ever reserved.
+    pub ever_reserved: i64,
+}
+
+/// A product in an order, or one that movements in its name are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ItemFacts {
+    /// The product.
+    pub product_id: ProductId,
+    /// Pieces that were ordered; 0 when the order does not have it.
+    pub quantity: i64,
+    /// What was moved.
+    pub moved: Moved,
+    /// The version of the product's stock.
+    pub stock_version: u64,
+}
+
+/// An order and its movements, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderFacts {
+    /// Which.
+    pub order_id: OrderId,
+    /// Where it stands; `None` when there is no such order.
+    pub status: Option<OrderStatus>,
+    /// Its products.
+    pub items: Vec<ItemFacts>,
+}
+
+impl OrderFacts {
+    /// What is off, and what corrects it.
+    #[must_use]
+    pub fn judge(&self) -> Judgement {
+        let Some(status) = self.status else { return self.unknown() };
+        let mut judgement = Judgement::default();
+        for item in &self.items {
+            let moves = item.missing(status);
+            if moves.is_empty() {
+                continue;
+            }
+            judgement.findings.push(Finding {
+                kind: FindingKind::OrderMovements,
+                product_id: Some(item.product_id),
+                order_id: Some(self.order_id),
+                message: item.describe(status),
+                advice: None,
+                repaired: false,
+            });
+            judgement.corrections.push(Correction {
+                product_id: item.product_id,
+                expected_version: item.stock_version,
+                moves,
+                reserved: None,
+                order_id: Some(self.order_id),
+            });
+        }
+        judgement
+    }
+
+    fn unknown(&self) -> Judgement {
+        let products: Vec<String> = self.items.iter().map(|item| item.product_id.to_string()).collect();
+        let finding = Finding {
+            kind: FindingKind::UnknownOrder,
+            product_id: None,
+            order_id: Some(self.order_id),
+            message: format!("there is no such order, but movements of these products name it: {}", products.join(", ")),
+            advice: Some("restore the order from a backup; without it, what is reserved for it is given back".to_owned()),
+            repaired: false,
+        };
+        Judgement { findings: vec![finding], corrections: Vec::new() }
+    }
+}
+
+impl ItemFacts {
+    /// Movements that would have to be there as well, for the order to have moved what its state says.
+    fn missing(&self, status: OrderStatus) -> Vec<Delta> {
+        let Wanted { on_hand, reserved } = self.wanted(status);
+        let mut moved = self.moved;
+        let mut moves = Vec::new();
+        // Also an order that is over has had its pieces reserved once.
+        let never = self.quantity.saturating_sub(moved.ever_reserved).max(0);
+        moves.extend(promise(never));
+        moved.reserved = moved.reserved.saturating_add(never);
+        let left = on_hand.saturating_sub(moved.on_hand);
+        if left < 0 {
+            moves.push(Delta { kind: MovementKind::Shipped, on_hand: left, reserved: left });
+            moved.reserved = moved.reserved.saturating_add(left);
+        } else if left > 0 {
+            moves.push(Delta { kind: MovementKind::Adjusted, on_hand: left, reserved: 0 });
+        }
+        moves.extend(promise(reserved.saturating_sub(moved.reserved)));
+        moves
+    }
+
+    fn wanted(&self, status: OrderStatus) -> Wanted {
+        let reserved = if status.reserves() { self.quantity } else { 0 };
+        let on_hand = if status == OrderStatus::Fulfilled { self.quantity.saturating_neg() } else { 0 };
+        Wanted { on_hand, reserved }
+    }
+
+    fn describe(&self, status: OrderStatus) -> String {
+        let Wanted { on_hand, reserved } = self.wanted(status);
+        let moved = self.moved;
+        format!(
+            "it is {} and has {} of it, so its movements should have reserved {} once, and come to {on_hand} on_hand and {reserved} \
+             reserved; they have reserved {}, and come to {} and {}",
+            status.as_str(),
+            self.quantity,
+            self.quantity,
+            moved.ever_reserved,
+            moved.on_hand,
+            moved.reserved
+        )
+    }
+}
+
+/// What an order's movements of a product have to come to.
+struct Wanted {
+    on_hand: i64,
+    reserved: i64,
+}
+
+/// Puts orders and what was moved in their names together, both by id and from one moment. They are all in `span`, unless one of the
+/// two is as long as it may be: then the rest is left for another page.
+#[must_use]
+pub fn join(
+    span: Span,
+    orders: (Vec<Order>, usize),
+    moved: (Vec<(OrderId, ProductId, Moved)>, usize),
+    versions: &HashMap<ProductId, u64>,
+) -> Page<OrderFacts> {
+    let ((mut orders, most_orders), (mut moved, most_moved)) = (orders, moved);
+    let mut last = None;
+    if orders.len() >= most_orders {
+        last = orders.last().map(|order| order.id);
+    }
+    if moved.len() >= most_moved {
+        // Of the last order some may be missing, unless it alone is all there is.
+        let partly = moved.last().map(|(order, ..)| *order);
+        let whole = moved.iter().rev().map(|(order, ..)| *order).find(|order| Some(*order) != partly);
+        last = [last, whole.or(partly)].into_iter().flatten().min();
+    }
+    if let Some(last) = last {
+        orders.retain(|order| order.id <= last);
+        moved.retain(|(order, ..)| *order <= last);
+    }
+    Page { items: together(orders, moved, versions), rest: last.map(|last| span.split(last.as_uuid()).1) }
+}
+
+/// Pieces ordered, and what was moved.
+type Items = BTreeMap<ProductId, (i64, Moved)>;
+
+fn together(orders: Vec<Order>, moved: Vec<(OrderId, ProductId, Moved)>, versions: &HashMap<ProductId, u64>) -> Vec<OrderFacts> {
+    let mut found: BTreeMap<OrderId, (Option<OrderStatus>, Items)> = BTreeMap::new();
+    for order in orders {
+        let (status, items) = found.entry(order.id).or_default();
+        *status = Some(order.status);
+        for line in order.lines {
+            items.entry(line.product_id).or_default().0 += i64::from(line.quantity);
+        }
+    }
+    for (order_id, product_id, moved) in moved {
+        found.entry(order_id).or_default().1.entry(product_id).or_default().1 = moved;
+    }
+    let item = |(product_id, (quantity, moved))| {
+        let stock_version = versions.get(&product_id).copied().unwrap_or(0);
+        ItemFacts { product_id, quantity, moved, stock_version }
+    };
+    let facts = |(order_id, (status, items)): (_, (_, Items))| OrderFacts {
+        order_id,
+        status,
+        items: items.into_iter().map(item).collect(),
+    };
+    found.into_iter().map(facts).collect()
+}

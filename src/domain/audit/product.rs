@@ -1,0 +1,172 @@
+//! A product: its level, its ledger, and the open orders.
+
+use super::{Correction, Finding, FindingKind, Judgement};
+use crate::domain::{
+    ids::ProductId,
+    stock::{Delta, MAX_ON_HAND, MovementKind},
+};
+
+/// A stock level as it stands in the store, however wrong; all 0 when there is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StockFacts {
+    /// Pieces in the house.
+    pub on_hand: i64,
+    /// The part of them promised to orders.
+    pub reserved: i64,
+    /// Counts changes.
+    pub version: u64,
+    /// The number of the last movement.
+    pub last_movement: i64,
+}
+
+/// Sums over a product's movements; all 0 when there are none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// How many there are.
+    pub count: u64,
+    /// The lowest number.
+    pub first: i64,
+    /// The highest number.
+    pub last: i64,
+    /// What they make of `on_hand`.
+    pub on_hand: i64,
+    /// What they make of `reserved`.
+    pub reserved: i64,
+}
+
+/// All that is known of a product's stock, at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProductFacts {
+    /// Which.
+    pub product_id: ProductId,
+    /// Whether there is such a product, deleted ones included.
+    pub known: bool,
+    /// Its level.
+    pub stock: StockFacts,
+    /// Its movements.
+    pub ledger: Ledger,
+    /// Pieces in open orders.
+    pub promised: i64,
+}
+
+impl ProductFacts {
+    /// Nothing, so far.
+    #[must_use]
+    pub fn none(product_id: ProductId) -> Self {
+        Self { product_id, known: false, stock: StockFacts::default(), ledger: Ledger::default(), promised: 0 }
+    }
+
+    /// What is off, and what corrects it.
+    #[must_use]
+    pub fn judge(&self) -> Judgement {
+        let obstacle = self.obstacle();
+        let off = |kind, message, advice| Finding {
+            kind,
+            product_id: Some(self.product_id),
+            order_id: None,
+            message,
+            advice,
+            repaired: false,
+        };
+        let mut findings: Vec<Finding> = self.wrong_numbers().map(|(kind, says)| off(kind, says, obstacle.clone())).collect();
+        let corrections = if findings.is_empty() || obstacle.is_some() { Vec::new() } else { vec![self.correction()] };
+        if let Some(message) = self.wrong_sequence() {
+            let missing = || "restore the movements that are missing from a backup, then run the audit again".to_owned();
+            findings.push(off(FindingKind::Sequence, message, Some(self.number_taken().unwrap_or_else(missing))));
+        }
+        if !self.known {
+            let message = "there is no such product, but it has stock, movements or open orders".to_owned();
+            let advice = "restore the product from a backup".to_owned();
+            findings.push(off(FindingKind::UnknownProduct, message, Some(advice)));
+        }
+        Judgement { findings, corrections }
+    }
+
+    /// Level against ledger and orders.
+    fn wrong_numbers(&self) -> impl Iterator<Item = (FindingKind, String)> {
+        let (stock, ledger, promised) = (self.stock, self.ledger, self.promised);
+        let on_hand = (stock.on_hand != ledger.on_hand).then(|| {
+            let says = format!("on_hand is {}, but its movements sum up to {}", stock.on_hand, ledger.on_hand);
+            (FindingKind::OnHand, says)
+        });
+        let reserved = (stock.reserved != ledger.reserved).then(|| {
+            let says = format!("reserved is {}, but its movements sum up to {}", stock.reserved, ledger.reserved);
+            (FindingKind::Reserved, says)
+        });
+        let orders = (stock.reserved != promised).then(|| {
+            let says = format!("reserved is {}, but open orders need {promised}", stock.reserved);
+            (FindingKind::Promised, says)
+        });
+        let range = (stock.reserved < 0 || stock.reserved > stock.on_hand).then(|| {
+            let says = format!("reserved is {}, but should be from 0 to on_hand, which is {}", stock.reserved, stock.on_hand);
+            (FindingKind::Range, says)
+        });
+        [on_hand, reserved, orders, range].into_iter().flatten()
+    }
+
+    fn wrong_sequence(&self) -> Option<String> {
+        let (ledger, noted) = (self.ledger, self.stock.last_movement);
+        let count = i64::try_from(ledger.count).unwrap_or(i64::MAX);
+        let gapless = count == 0 || (ledger.first == 1 && ledger.last == count);
+        if gapless && noted == count {
+            return None;
+        }
+        let should = "they should be numbered from 1 without gaps, and that be the last";
+        Some(match count {
+            0 => format!("it has no movements, but its stock says that number {noted} was the last; {should}"),
+            _ => format!(
+                "it has {count} movements, numbered {} to {}, and its stock says that number {noted} was the last; {should}",
+                ledger.first, ledger.last
+            ),
+        })
+    }
+
+    /// What keeps any correction from being written, as what to do about it.
+    fn obstacle(&self) -> Option<String> {
+        let (stock, most) = (self.stock, i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX));
+        if let Some(advice) = self.number_taken() {
+            return Some(advice);
+        }
+        if stock.reserved < 0 || stock.on_hand < 0 || stock.on_hand > most {
+            return Some("stop all nodes, set its stock in the store to what was counted, and repair then".to_owned());
+        }
+        if self.promised > stock.on_hand {
+            let missing = self.promised.saturating_sub(stock.on_hand);
+            return Some(format!("open orders need {missing} more than is in the house; receive them, and repair then"));
+        }
+        None
+    }
+
+    fn number_taken(&self) -> Option<String> {
+        let last = self.ledger.last;
+        let advice = "the number of its next movement is taken; stop all nodes, set last_movement of its stock in the store";
+        (self.stock.last_movement < last).then(|| format!("{advice} to {last}, and repair then"))
+    }
+
+    fn correction(&self) -> Correction {
+        let on_hand = self.stock.on_hand.saturating_sub(self.ledger.on_hand);
+        let reserved = self.promised.saturating_sub(self.ledger.reserved);
+        let counted = (on_hand != 0).then_some(Delta { kind: MovementKind::Adjusted, on_hand, reserved: 0 });
+        let mut moves: Vec<Delta> = counted.into_iter().chain(promise(reserved)).collect();
+        if moves.is_empty() {
+            // Only the level is off. That it was corrected has to be told too.
+            moves.push(Delta { kind: MovementKind::Adjusted, on_hand: 0, reserved: 0 });
+        }
+        Correction {
+            product_id: self.product_id,
+            expected_version: self.stock.version,
+            moves,
+            reserved: u64::try_from(self.promised).ok(),
+            order_id: None,
+        }
+    }
+}
+
+/// The movement that changes `reserved` by so much.
+pub(super) fn promise(reserved: i64) -> Option<Delta> {
+    match reserved {
+        0 => None,
+        1.. => Some(Delta { kind: MovementKind::Reserved, on_hand: 0, reserved }),
+        _ => Some(Delta { kind: MovementKind::Released, on_hand: 0, reserved }),
+    }
+}

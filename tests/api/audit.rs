@@ -1,0 +1,224 @@
+//! The audit: of a shop that is closed, damaged on purpose, and of one that is open.
+
+use rusqlite::{Connection, params};
+use serde_json::{Value, json};
+
+use crate::support::{Account, Cli, TestApp, unique};
+
+/// Buys pieces of a product; the order's id.
+async fn buy(app: &TestApp, who: &Account, product: &str, pieces: u64) -> String {
+    app.add(who, product, pieces).await.ok();
+    let order = app.post("/api/checkout", &json!({})).token(who).key(format!("buy-{}", unique())).await.is(201).json();
+    order["id"].as_str().unwrap().to_owned()
+}
+
+async fn end(app: &TestApp, who: &Account, order: &str, how: &str) {
+    app.post(&format!("/api/orders/{order}/{how}"), &json!({})).token(who).await.ok();
+}
+
+/// `souk audit` with these arguments: its exit code, and the lines it writes.
+fn audit(app: &TestApp, arguments: &[&str]) -> (i32, Vec<String>) {
+    let run = Cli::run(app.command().arg("audit").args(arguments));
+    (run.code, run.stdout.lines().map(ToOwned::to_owned).collect())
+}
+
+fn database(app: &TestApp) -> Connection {
+    Connection::open(app.dir().join("data/souk.db")).unwrap()
+}
+
+/// Damages the store of a shop that is closed: one row of one table.
+fn damage(app: &TestApp, sql: &str, id: &str) {
+    assert_eq!(database(app).execute(sql, [id]).unwrap(), 1, "{sql}");
+}
+
+#[tokio::test]
+async fn a_sound_shop_is_clean() {
+    let mut app = TestApp::start().await;
+    let (admin, ada) = (app.admin().await, app.customer().await);
+    let tea = app.product(&admin, &json!(4.5), 10).await;
+    for (order, steps) in [("pending", &[][..]), ("paid", &["pay"]), ("shipped", &["pay", "fulfil"]), ("called off", &["cancel"])]
+    {
+        let id = buy(&app, &ada, &tea, 2).await;
+        for step in steps {
+            end(&app, &admin, &id, step).await;
+        }
+        assert!(!id.is_empty(), "{order}");
+    }
+    app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
+    let open = Cli::run(app.command().arg("audit"));
+    assert_eq!((open.code, &*open.stdout), (1, ""), "{open:?}");
+    assert!(open.stderr.contains("another souk is using") && open.stderr.contains("POST /api/admin/audit"), "{open:?}");
+    app.stop().await;
+    for arguments in [&[][..], &["--repair"]] {
+        let line = "1 products, 4 orders, 7 movements: 0 findings, 0 corrected".to_owned();
+        assert_eq!(audit(&app, arguments), (0, vec![line]));
+    }
+}
+
+#[test]
+fn where_there_is_no_shop_none_is_made() {
+    let app = TestApp::closed(&[]);
+    let run = Cli::run(app.command().arg("audit"));
+    assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
+    assert!(run.stderr.contains("there is no shop in"), "{run:?}");
+    assert!(!app.dir().join("data").exists());
+    assert!(Cli::run(app.command().args(["audit", "--help"])).ok().contains("Exit code"));
+}
+
+/// A shop with an order of two pieces of each of these products, ten of which are in the house; closed.
+async fn closed_with<const N: usize>() -> (TestApp, [String; N], [String; N]) {
+    let mut app = TestApp::start().await;
+    let (admin, ada) = (app.admin().await, app.customer().await);
+    let (mut products, mut orders) = ([(); N].map(|()| String::new()), [(); N].map(|()| String::new()));
+    for (product, order) in products.iter_mut().zip(&mut orders) {
+        *product = app.product(&admin, &json!(4.5), 10).await;
+        *order = buy(&app, &ada, product, 2).await;
+    }
+    app.stop().await;
+    (app, products, orders)
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_named_and_repaired() {
+    let (mut app, [tea, cup, pot, jar], [.., of_pot, of_jar]) = closed_with().await;
+    damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
+    damage(&app, "UPDATE stock SET reserved = 5 WHERE product_id = ?1", &cup);
+    // An order that never got its pieces, and one that was called off and kept them.
+    damage(&app, "UPDATE stock SET reserved = 0, last_movement = 1 WHERE product_id = ?1", &pot);
+    damage(&app, "DELETE FROM movements WHERE product_id = ?1 AND sequence = 2", &pot);
+    damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_jar);
+    let wanted = [
+        format!("order {of_pot}, product {pot}: it is pending_payment and has 2 of it, "),
+        format!("order {of_jar}, product {jar}: it is cancelled and has 2 of it, "),
+        format!("product {tea}: on_hand is 12, but its movements sum up to 10"),
+        format!("product {cup}: reserved is 5, but its movements sum up to 2"),
+        format!("product {cup}: reserved is 5, but open orders need 2"),
+        format!("product {pot}: reserved is 0, but open orders need 2"),
+        format!("product {jar}: reserved is 2, but open orders need 0"),
+        "4 products, 4 orders, 7 movements: 7 findings, 0 corrected".to_owned(),
+    ];
+    let (code, lines) = audit(&app, &[]);
+    assert_eq!((code, lines.len()), (1, wanted.len()), "{lines:#?}");
+    assert!(lines.iter().zip(&wanted).all(|(line, wanted)| line.starts_with(wanted)), "{lines:#?}");
+    let (code, lines) = audit(&app, &["--repair"]);
+    assert_eq!(code, 1, "something was off");
+    let (summary, lines) = lines.split_last().unwrap();
+    assert!(summary.ends_with(&format!(": {0} findings, {0} corrected", lines.len())), "{summary}");
+    assert!(lines.len() >= 6 && lines.iter().all(|line| line.ends_with("; corrected")), "{lines:#?}");
+    let (code, lines) = audit(&app, &[]);
+    assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
+    app.restart().await;
+    let admin = app.admin().await;
+    for (product, on_hand, reserved, newest) in [
+        (&tea, 12, 2, ("adjusted", 2, 0)),
+        (&cup, 10, 2, ("adjusted", 0, 0)),
+        (&pot, 10, 2, ("adjusted", 0, 0)),
+        (&jar, 10, 0, ("adjusted", 0, 0)),
+    ] {
+        let stock = app.stock(&admin, product).await;
+        assert_eq!((&stock["on_hand"], &stock["reserved"]), (&json!(on_hand), &json!(reserved)), "{stock}");
+        let movements = app.pages(&admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+        let (kind, on_hand, reserved) = newest;
+        let newest = &movements[0];
+        assert_eq!(newest["reason"], "audit");
+        assert_eq!(
+            (&newest["kind"], &newest["on_hand_delta"], &newest["reserved_delta"]),
+            (&json!(kind), &json!(on_hand), &json!(reserved))
+        );
+        let sum = |name: &str| movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>();
+        assert_eq!(
+            (json!(sum("on_hand_delta")), json!(sum("reserved_delta"))),
+            (stock["on_hand"].clone(), stock["reserved"].clone())
+        );
+    }
+    // What was repaired goes on like anything else.
+    end(&app, &admin, &of_pot, "pay").await;
+    end(&app, &admin, &of_pot, "fulfil").await;
+    assert_eq!(app.post("/api/admin/audit", &json!({})).token(&admin).await.ok()["clean"], true);
+}
+
+#[tokio::test]
+async fn a_gap_is_told_until_what_is_missing_is_restored() {
+    let (app, [tea, cup], [of_tea, of_cup]) = closed_with().await;
+    let movement = "product_id = ?1 AND sequence = 2";
+    database(&app).execute_batch("CREATE TABLE backup AS SELECT * FROM movements").unwrap();
+    damage(&app, &format!("DELETE FROM movements WHERE {movement}"), &tea);
+    damage(&app, "DELETE FROM orders WHERE id = ?1", &of_cup);
+    let gap = format!("product {tea}: it has 1 movements, numbered 1 to 1, and its stock says that number 2 was the last; ");
+    let (code, lines) = audit(&app, &[]);
+    assert_eq!((code, lines.len()), (1, 6), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with(&gap) && line.contains("from a backup")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with(&format!("order {of_tea}, product {tea}: "))), "{lines:#?}");
+    let orphan = format!("order {of_cup}: there is no such order, but movements of these products name it: {cup}; ");
+    assert!(lines.iter().any(|line| line.starts_with(&orphan)), "{lines:#?}");
+    assert_eq!(audit(&app, &["--repair"]).0, 1);
+    let (code, lines) = audit(&app, &["--repair"]);
+    assert_eq!((code, lines.len()), (1, 3), "only what no movement can express is left: {lines:#?}");
+    assert!(lines[..2].iter().all(|line| line.contains("; a repair does not correct this: restore")), "{lines:#?}");
+    let restored = format!("INSERT INTO movements SELECT * FROM backup WHERE {movement}");
+    damage(&app, &restored, &tea);
+    database(&app).execute("UPDATE movements SET order_id = NULL WHERE order_id = ?1", params![of_cup]).unwrap();
+    assert_eq!(audit(&app, &["--repair"]).0, 1, "the movement is there twice now");
+    let (code, lines) = audit(&app, &[]);
+    assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_keeps_nothing_else_from_being_repaired() {
+    let (app, [tea, cup], [_, of_cup]) = closed_with().await;
+    damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
+    damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_cup);
+    // The next movement would have a number that is taken.
+    damage(&app, "UPDATE stock SET last_movement = 1 WHERE product_id = ?1", &cup);
+    let (code, lines) = audit(&app, &["--repair"]);
+    let [order, of_tea, open_orders, numbers, summary] = &lines[..] else { panic!("{lines:#?}") };
+    assert!(order.starts_with(&format!("order {of_cup}, ")) && order.contains("; a repair does not correct this: "), "{order}");
+    assert!(of_tea.starts_with(&format!("product {tea}: ")) && of_tea.ends_with("; corrected"), "{of_tea}");
+    for line in [open_orders, numbers] {
+        assert!(line.contains("set last_movement of its stock in the store to 2, and repair then"), "{line}");
+    }
+    assert_eq!((code, &**summary), (1, "2 products, 2 orders, 4 movements: 4 findings, 1 corrected"));
+    damage(&app, "UPDATE stock SET last_movement = 2 WHERE product_id = ?1", &cup);
+    assert_eq!(audit(&app, &["--repair"]).0, 1);
+    assert_eq!(audit(&app, &[]).0, 0);
+}
+
+#[tokio::test]
+async fn events_that_are_missing_are_told() {
+    let (app, [_tea], _) = closed_with().await;
+    damage(&app, "DELETE FROM outbox WHERE position = ?1", "2");
+    let (code, lines) = audit(&app, &["--repair"]);
+    assert_eq!((code, lines.len()), (1, 2), "{lines:#?}");
+    assert!(lines[0].starts_with("events: after position 1 comes 3, where 2 should; "), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn an_open_shop_is_audited_over_http() {
+    let (mut app, [tea, cup], _) = closed_with().await;
+    damage(&app, "UPDATE stock SET on_hand = 9 WHERE product_id = ?1", &tea);
+    damage(&app, "UPDATE movements SET reserved_delta = 3 WHERE product_id = ?1 AND sequence = 2", &cup);
+    app.restart().await;
+    let (admin, ada) = (app.admin().await, app.customer().await);
+    app.post("/api/admin/audit", &json!({})).await.problem(401, "unauthenticated");
+    app.post("/api/admin/audit", &json!({})).token(&ada).await.problem(403, "forbidden");
+    app.post("/api/admin/audit", &json!({"repairs": true})).token(&admin).await.problem(422, "validation_failed");
+    app.post("/api/admin/audit", &json!({"repair": "yes"})).token(&admin).await.problem(422, "validation_failed");
+    let run = |body: Value| app.post("/api/admin/audit", &body).token(&admin);
+    for found in [app.call("POST", "/api/admin/audit").token(&admin).await.ok(), run(json!({"repair": false})).await.ok()] {
+        let counts = ["clean", "products", "orders", "movements", "found", "repaired"].map(|name| &found[name]);
+        assert_eq!(counts, [&json!(false), &json!(2), &json!(2), &json!(4), &json!(3), &json!(0)], "{found}");
+        let of_tea = json!({
+            "kind": "on_hand_mismatch", "product_id": tea, "repaired": false,
+            "message": format!("product {tea}: on_hand is 9, but its movements sum up to 10"),
+        });
+        assert!(found["findings"].as_array().unwrap().contains(&of_tea), "{found}");
+    }
+    let repaired = run(json!({"repair": true})).await.ok();
+    assert_eq!((&repaired["clean"], &repaired["found"]), (&json!(false), &repaired["repaired"]), "{repaired}");
+    let clean = run(json!({})).await.ok();
+    assert_eq!((&clean["clean"], &clean["findings"]), (&json!(true), &json!([])), "{clean}");
+    let stock = app.stock(&admin, &tea).await;
+    assert_eq!((&stock["on_hand"], &stock["available"]), (&json!(9), &json!(7)), "what is counted stays");
+    buy(&app, &ada, &cup, 8).await;
+    assert_eq!(run(json!({})).await.ok()["clean"], true);
+}

@@ -1,0 +1,263 @@
+//! Checkouts and orders with every request sent twice, with everybody at once, and with time running out.
+
+use std::{collections::BTreeMap, future::IntoFuture};
+
+use futures_util::future::join_all;
+use rand::seq::SliceRandom;
+use serde_json::{Value, json};
+use souk::domain::clock::{Clock, SystemClock};
+
+use crate::support::{Account, Answer, Event, TestApp, gap_free, one_change, statuses};
+
+async fn shop(settings: &[(&str, &str)], stock: u64) -> (TestApp, Account, String) {
+    let app = TestApp::with(settings).await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), stock).await;
+    (app, admin, tea)
+}
+
+#[tokio::test]
+async fn every_request_sent_twice_has_one_effect() {
+    let (app, admin, tea) = shop(&[], 10).await;
+    let ada = app.customer().await;
+    app.add(&ada, &tea, 2).await.ok();
+    let body = json!({"expected_total": 9});
+    let first = app.check_out(&ada, "buy").json(&body).await.is(201);
+    let order = first.json();
+    // What was put in since stays in.
+    app.add(&ada, &tea, 1).await.ok();
+    let again = app.check_out(&ada, "buy").json(&body).await.is(201);
+    assert!(again.is_replayed() && !first.is_replayed());
+    assert_eq!(again.text(), first.text());
+    app.check_out(&ada, "buy").json(&json!({"expected_total": 10})).await.problem(422, "idempotency_key_reused");
+    app.check_out(&ada, "buy").await.problem(422, "idempotency_key_reused");
+    assert_eq!((app.cart(&ada).await["item_count"].clone(), app.pieces(&admin, &tea).await), (json!(1), [10, 2, 8]));
+
+    for action in ["pay", "fulfil"] {
+        let first = app.act(&admin, &order, action).key(action).await.is(200);
+        let again = app.act(&admin, &order, action).key(action).header("if-match", "\"1\"").await.is(200);
+        assert!(again.is_replayed());
+        assert_eq!(again.text(), first.text());
+        app.act(&admin, &order, action).await.problem(409, "invalid_transition");
+        app.act(&admin, &order, action).key("another").await.problem(409, "invalid_transition");
+        app.act(&admin, &order, "cancel").key(action).await.problem(422, "idempotency_key_reused");
+    }
+    let second = app.check_out(&ada, "second").await.is(201).json();
+    for _ in 0..2 {
+        assert_eq!(app.act(&ada, &second, "cancel").key("cancel").await.ok()["version"], 2);
+    }
+    // No body says what an empty object says.
+    assert!(app.act(&ada, &second, "cancel").key("cancel").json(&json!({})).await.is(200).is_replayed());
+    app.act(&ada, &second, "cancel").await.problem(409, "invalid_transition");
+    assert_eq!(app.pieces(&admin, &tea).await, [8, 0, 8]);
+    assert_eq!(app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 20).await.len(), 5);
+    // The first answer is given again however the order stands by now, and after a checkout that emptied the cart.
+    assert_eq!(app.check_out(&ada, "buy").json(&body).await.is(201).text(), first.text());
+}
+
+#[tokio::test]
+async fn repeats_at_once_make_one_order() {
+    let (app, admin, tea) = shop(&[], 100).await;
+    let ada = app.customer().await;
+    app.add(&ada, &tea, 2).await.ok();
+    one_change(join_all((0..40).map(|_| app.check_out(&ada, "buy").into_future())).await, 201);
+    let orders = app.pages(&ada, "/api/orders", 20).await;
+    assert_eq!((orders.len(), app.pieces(&admin, &tea).await), (1, [100, 2, 98]));
+    one_change(join_all((0..40).map(|_| app.act(&admin, &orders[0], "pay").key("pay").into_future())).await, 200);
+    let answers = join_all((0..40).map(|_| app.act(&admin, &orders[0], "fulfil").into_future())).await;
+    assert_eq!(statuses(&answers), [vec![200], vec![409; 39]].concat());
+    assert_eq!(app.pieces(&admin, &tea).await, [98, 0, 98]);
+}
+
+#[tokio::test]
+async fn fifty_buyers_of_twenty_pieces_get_exactly_twenty() {
+    let (app, admin, tea) = shop(&[], 20).await;
+    let buyers = app.customers(50).await;
+    join_all(buyers.iter().map(|who| app.add(who, &tea, 1).into_future())).await.into_iter().for_each(|answer| drop(answer.ok()));
+    let answers = join_all(buyers.iter().map(|who| app.check_out(who, "buy").into_future())).await;
+    assert_eq!(statuses(&answers), [vec![201; 20], vec![409; 30]].concat());
+    for (who, answer) in buyers.iter().zip(answers) {
+        let (orders, left) = (app.pages(who, "/api/orders", 10).await, app.cart(who).await["item_count"].clone());
+        if answer.status == 201 {
+            assert_eq!((orders, left), (vec![answer.json()], json!(0)));
+        } else {
+            let problem = answer.problem(409, "insufficient_stock");
+            assert_eq!(problem["lines"], json!([{"product_id": tea, "requested": 1, "available": 0}]));
+            assert_eq!((orders, left), (vec![], json!(1)));
+        }
+    }
+    assert_eq!(app.pieces(&admin, &tea).await, [20, 20, 0]);
+    let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
+    assert_eq!(movements.iter().map(|m| m["reserved_delta"].as_i64().unwrap()).sum::<i64>(), 20);
+}
+
+#[tokio::test]
+async fn carts_with_three_products_in_any_order_are_bought_whole_or_not_at_all() {
+    let (app, admin, _) = shop(&[], 0).await;
+    let price = json!(1);
+    let wares = join_all([12, 9, 15].map(|stock| app.product(&admin, &price, stock))).await;
+    let buyers = app.customers(24).await;
+    for who in &buyers {
+        let mut order = wares.clone();
+        order.shuffle(&mut rand::rng());
+        for product in &order {
+            app.add(who, product, 1).await.ok();
+        }
+    }
+    let answers = join_all(buyers.iter().map(|who| app.check_out(who, "buy").into_future())).await;
+    assert_eq!(statuses(&answers), [vec![201; 9], vec![409; 15]].concat());
+    for answer in answers.iter().filter(|answer| answer.status == 201) {
+        assert_eq!(answer.json()["items"].as_array().unwrap().len(), 3);
+    }
+    for (product, stock) in wares.iter().zip([12, 9, 15]) {
+        assert_eq!(app.pieces(&admin, product).await, [stock, 9, stock - 9]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_added_during_a_checkout_stays_in_the_cart() {
+    let (app, admin, tea) = shop(&[("orders.max_pending", "1000")], 10_000).await;
+    let ada = app.customer().await;
+    let adds = (0..60).map(|_| app.add(&ada, &tea, 1).into_future());
+    let checkouts = (0..20).map(|n| app.check_out(&ada, format!("buy-{n}")).into_future());
+    let (adds, checkouts): (Vec<Answer>, Vec<Answer>) = tokio::join!(join_all(adds), join_all(checkouts));
+    adds.into_iter().for_each(|answer| drop(answer.ok()));
+    for answer in checkouts {
+        if answer.status != 201 {
+            answer.problem(409, "cart_empty");
+        }
+    }
+    let sold: u64 =
+        app.pages(&ada, "/api/orders", 100).await.iter().map(|order| order["items"][0]["quantity"].as_u64().unwrap()).sum();
+    let left = app.cart(&ada).await["item_count"].as_u64().unwrap();
+    assert_eq!((sold + left, app.pieces(&admin, &tea).await), (60, [10_000, sold, 10_000 - sold]));
+}
+
+#[tokio::test]
+async fn the_limit_of_unpaid_orders_holds_for_checkouts_at_once() {
+    let (app, _, tea) = shop(&[("orders.max_pending", "3")], 10_000).await;
+    let ada = app.customer().await;
+    let mut placed = 0;
+    for round in 0..6 {
+        app.add(&ada, &tea, 1).await.ok();
+        let answers = join_all((0..5).map(|n| app.check_out(&ada, format!("{round}-{n}")).into_future())).await;
+        placed += answers.iter().filter(|answer| answer.status == 201).count();
+    }
+    assert_eq!((placed, app.pages(&ada, "/api/orders", 20).await.len()), (3, 3));
+}
+
+#[tokio::test]
+async fn an_order_never_has_an_older_price_than_the_catalog() {
+    let (app, admin, tea) = shop(&[], 1_000).await;
+    let buyers = app.customers(8).await;
+    let reprice = async {
+        for price in 5..30 {
+            app.patch(&format!("/api/products/{tea}"), &json!({"price": price})).token(&admin).await.ok();
+        }
+    };
+    let buy = async |who: &Account| {
+        for n in 0..6 {
+            app.add(who, &tea, 1).await.ok();
+            let before = app.get(&format!("/api/products/{tea}")).await.ok()["price"].as_f64().unwrap();
+            let answer = app.check_out(who, format!("{n}")).json(&json!({"expected_total": before})).await;
+            if answer.status == 201 {
+                assert!(answer.json()["total_amount"].as_f64().unwrap() >= before, "no older price than was acknowledged");
+            } else {
+                assert!(answer.problem(409, "price_changed")["total_amount"].as_f64().unwrap() > before);
+            }
+            app.delete("/api/cart").token(who).await.ok();
+        }
+    };
+    tokio::join!(reprice, join_all(buyers.iter().map(buy)));
+}
+
+#[tokio::test]
+async fn an_unpaid_order_expires_and_gives_its_pieces_back() {
+    let (app, admin, tea) = shop(&[("orders.payment_timeout", "2s")], 10).await;
+    let ada = app.customer().await;
+    let mut feed = app.listen(Some(&ada), None).await;
+    let paid = app.buy(&ada, &tea, 4).await;
+    app.act(&admin, &paid, "pay").await.ok();
+    let order = app.buy(&ada, &tea, 3).await;
+    let expired = app.order_becomes(&ada, &order, "expired").await;
+    assert_eq!((&expired["version"], expired.get("expires_at")), (&json!(2), None));
+    assert!(expired["updated_at"].as_str() >= order["expires_at"].as_str(), "not before its time");
+    assert_eq!(app.pieces(&admin, &tea).await, [10, 4, 6]);
+    for action in ["pay", "cancel", "fulfil"] {
+        app.act(&admin, &order, action).await.problem(409, "invalid_transition");
+    }
+    let last = app.buy(&ada, &tea, 1).await;
+    app.order_becomes(&ada, &last, "expired").await;
+    assert_eq!(app.order(&ada, &paid).await["status"], "paid", "a paid order never expires");
+    let events = feed.until(|event| event.kind == "order.expired" && event.subject() == last["id"].as_str().unwrap()).await;
+    gap_free(&events);
+    let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 20).await;
+    let released = movements.iter().find(|m| m["kind"] == "released" && m["order_id"] == order["id"]).unwrap();
+    assert_eq!(released["reserved_delta"], -3);
+}
+
+#[tokio::test]
+async fn of_payment_and_expiry_one_comes_first() {
+    let (app, admin, tea) = shop(&[("orders.payment_timeout", "300ms"), ("orders.max_pending", "1000")], 1_000).await;
+    let ada = app.customer().await;
+    let mut orders = Vec::new();
+    for _ in 0..30 {
+        orders.push(app.buy(&ada, &tea, 1).await);
+    }
+    // Each is paid at some time around its deadline.
+    let race = async |order: &Value| {
+        let deadline = order["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        let left = deadline.as_millisecond() - SystemClock.now().as_millis() + rand::random_range(-50..600);
+        // The deadline itself is what is to be met.
+        tokio::time::sleep(std::time::Duration::from_millis(left.max(0) as u64)).await;
+        let answer = app.act(&admin, order, "pay").await;
+        let status = if answer.status == 200 { "paid" } else { "expired" };
+        if answer.status != 200 {
+            answer.problem(409, "invalid_transition");
+        }
+        let now = app.order(&admin, order).await;
+        assert_eq!((&now["status"], &now["version"]), (&json!(status), &json!(2)), "what was answered stands");
+        status
+    };
+    let ended = join_all(orders.iter().map(race)).await;
+    let paid = ended.iter().filter(|status| **status == "paid").count() as u64;
+    assert_eq!(app.pieces(&admin, &tea).await, [1_000, paid, 1_000 - paid]);
+}
+
+#[tokio::test]
+async fn orders_tell_what_becomes_of_them() {
+    let (app, admin, tea) = shop(&[], 10).await;
+    let (ada, eve) = (app.customer().await, app.customer().await);
+    let (mut feed, mut other) = (app.listen(Some(&ada), None).await, app.listen(Some(&eve), None).await);
+    let order = app.buy(&ada, &tea, 2).await;
+    let paid = app.act(&admin, &order, "pay").await.ok();
+    let sent = app.act(&admin, &order, "fulfil").await.ok();
+    let second = app.buy(&ada, &tea, 1).await;
+    let cancelled = app.act(&ada, &second, "cancel").await.ok();
+    let sentinel = app.product(&admin, &json!(1), 0).await;
+    let events = feed.until(|event| event.subject() == sentinel).await;
+    gap_free(&events);
+    let of_orders: Vec<&Event> = events.iter().filter(|event| event.family() == "order").collect();
+    let wanted = [
+        ("order.placed", &order),
+        ("order.paid", &paid),
+        ("order.fulfilled", &sent),
+        ("order.placed", &second),
+        ("order.cancelled", &cancelled),
+    ];
+    assert_eq!(of_orders.len(), wanted.len());
+    for (event, (kind, order)) in of_orders.into_iter().zip(wanted) {
+        assert_eq!((&*event.kind, event.subject()), (kind, order["id"].as_str().unwrap()));
+        assert_eq!(
+            (event.sequence(), &event.body["data"]),
+            (order["version"].as_u64().unwrap(), order),
+            "it is the order itself"
+        );
+    }
+    let bought: Vec<&Event> = events.iter().filter(|event| event.kind == "cart.checked_out").collect();
+    let told: BTreeMap<&str, u64> =
+        bought.iter().map(|event| (event.body["data"]["order_id"].as_str().unwrap(), event.sequence())).collect();
+    assert_eq!(told, BTreeMap::from([(order["id"].as_str().unwrap(), 2), (second["id"].as_str().unwrap(), 4)]));
+    let strangers = other.until(|event| event.subject() == sentinel).await;
+    assert!(strangers.iter().all(|event| event.family() != "order" && event.family() != "cart"), "others hear nothing of it");
+}

@@ -1,0 +1,149 @@
+//! The AsyncAPI document, held against what is really published.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::{
+    audit_queue::{Audit, Message},
+    broker::shared,
+    partner::Partner,
+    support::{Cli, PASSWORD, TestApp},
+};
+
+/// Checks `value` against a schema, with the keywords that the document uses; any other fails.
+fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
+    for (keyword, says) in schema.as_object().unwrap() {
+        match keyword.as_str() {
+            "$ref" => check(document, document.pointer(says.as_str().unwrap().strip_prefix('#').unwrap()).unwrap(), value, at),
+            "type" => {
+                let types = says.as_array().cloned().unwrap_or_else(|| vec![says.clone()]);
+                assert!(types.iter().any(|name| is(value, name.as_str().unwrap())), "{at}: {value} is not {says}");
+            }
+            "const" => assert_eq!(value, says, "{at}"),
+            "enum" => assert!(says.as_array().unwrap().contains(value), "{at}: {value} is not one of {says}"),
+            "required" => {
+                for name in says.as_array().unwrap() {
+                    assert!(value.get(name.as_str().unwrap()).is_some(), "{at}: {name} is missing in {value}");
+                }
+            }
+            "properties" => {
+                for (name, inner) in says.as_object().unwrap() {
+                    if let Some(member) = value.get(name) {
+                        check(document, inner, member, &format!("{at}.{name}"));
+                    }
+                }
+            }
+            "additionalProperties" => {
+                let known = schema.get("properties");
+                let more = value.as_object().unwrap().iter().filter(|(name, _)| known.is_none_or(|k| k.get(name).is_none()));
+                for (name, member) in more {
+                    assert!(says != &Value::Bool(false), "{at}: {name} is not in the document");
+                    check(document, says, member, &format!("{at}.{name}"));
+                }
+            }
+            "items" => value.as_array().unwrap().iter().for_each(|item| check(document, says, item, &format!("{at}[]"))),
+            "minimum" => assert!(value.as_f64().unwrap() >= says.as_f64().unwrap(), "{at}: {value} is below {says}"),
+            "pattern" => {
+                assert_eq!(says, "^[1-9][0-9]*$");
+                assert!(value.as_str().unwrap().parse::<u64>().unwrap() > 0, "{at}: {value}");
+            }
+            "format" if says == "uuid" => drop(value.as_str().unwrap().parse::<uuid::Uuid>().unwrap()),
+            "format" if says == "date-time" => drop(value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap()),
+            "description" => {}
+            _ => panic!("{at}: this test does not know {keyword}: {says}"),
+        }
+    }
+}
+
+fn is(value: &Value, name: &str) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        "number" => value.is_number(),
+        "integer" => value.is_u64() || value.is_i64(),
+        _ => panic!("{name} is no type"),
+    }
+}
+
+/// Everything a shop can do that is told; ends with a product that is deleted.
+async fn a_day_in_the_shop(app: &TestApp) {
+    let admin = app.admin().await;
+    let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 20, "sku": "TEA", "category": "tea",
+        "tags": ["green"], "image_url": "https://souk.example/tea.png", "attributes": {"grams": 100, "loose": true, "origin": "Fès"}});
+    let tea = app.create(&admin, &body).await["id"].as_str().unwrap().to_owned();
+    app.patch(&format!("/api/products/{tea}"), &json!({"sku": null, "category": null})).token(&admin).await.ok();
+    let (ada, guest) = (app.customer().await, app.guest().await);
+    app.add(&ada, &tea, 2).header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").await.ok();
+    app.update(&ada, &tea, 3).await.ok();
+    app.delete(&format!("/api/cart/remove/{tea}")).token(&ada).await.ok();
+    app.add(&guest, &tea, 1).await.ok();
+    app.merge(&ada, &guest).await.ok();
+    app.delete("/api/cart").token(&ada).await.ok();
+    let cup = app.product(&admin, &json!(7), 20).await;
+    let buyer = app.customer().await;
+    let order = app.buy(&buyer, &cup, 2).await;
+    app.act(&admin, &order, "pay").json(&json!({"reference": "bank 1"})).await.ok();
+    app.act(&admin, &order, "fulfil").await.ok();
+    let order = app.buy(&buyer, &cup, 1).await;
+    app.act(&buyer, &order, "cancel").await.ok();
+    app.add(&buyer, &cup, 1).await.ok();
+    let address = json!({"shipping_address": {"name": "Ada", "city": "Fès"}});
+    app.post("/api/checkout", &address).token(&buyer).key("never-paid").await.is(201);
+    let left = app.customer().await;
+    app.add(&left, &tea, 1).await.ok();
+    app.change_stock(&admin, &tea, &json!({"set": 5, "reason": "count"})).await.ok();
+    app.change_stock(&admin, &tea, &json!({"set": 0, "reason": "count"})).await.ok();
+    app.call("POST", "/api/auth/logout").token(&ada).await.is(204);
+    let ada = app.login(&ada.email, PASSWORD).await;
+    let other = app.login(&ada.email, PASSWORD).await;
+    let change = json!({"current_password": PASSWORD, "new_password": "another password"});
+    app.post("/api/auth/password", &change).token(&ada).await.is(204);
+    let reuse = json!({"refresh_token": other.refresh_token});
+    app.post("/api/auth/refresh", &reuse).await.problem(401, "unauthenticated");
+    app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
+}
+
+#[tokio::test]
+async fn what_is_published_is_what_the_document_says() {
+    let Some(uri) = shared() else { return };
+    let audit = Audit::begin(&uri).await;
+    let soon = [("cart.abandoned_after", "1s"), ("orders.payment_timeout", "3s")];
+    let app = TestApp::with(&[&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)][..], &soon].concat()).await;
+    a_day_in_the_shop(&app).await;
+    let mut last = BTreeSet::from(["catalog.product.deleted", "cart.abandoned", "order.expired"]);
+    let messages = audit
+        .until(|message| {
+            last.remove(message.event.kind.as_str());
+            last.is_empty()
+        })
+        .await;
+    let document = app.get("/asyncapi.json").await.ok();
+    assert_eq!(document["asyncapi"], "3.0.0");
+    let mut seen: BTreeMap<&str, Vec<&Message>> = BTreeMap::new();
+    for message in &messages {
+        seen.entry(&message.event.kind).or_default().push(message);
+    }
+    for (kind, messages) in &seen {
+        let channel = &document["channels"][kind];
+        assert_eq!(channel["address"], *kind, "{kind} is not in the document");
+        let described = document.pointer(channel["messages"][kind]["$ref"].as_str().unwrap().strip_prefix('#').unwrap()).unwrap();
+        for message in messages {
+            check(&document, &described["payload"], &message.event.body, kind);
+            assert_eq!(described["contentType"], message.content_type.as_str());
+            let headers = described["headers"]["properties"].as_object().unwrap();
+            assert!(headers.contains_key("souk-position") && headers.contains_key("traceparent"));
+        }
+    }
+    let seen: BTreeSet<&str> = seen.into_keys().collect();
+    let documented: BTreeSet<&str> = document["channels"].as_object().unwrap().keys().map(String::as_str).collect();
+    let queues = ["souk.inventory.commands", "souk.inventory.commands.dead"];
+    let expected: BTreeSet<&str> = seen.iter().copied().chain(queues).collect();
+    assert_eq!(documented, expected);
+    Partner::of_a_shop(&uri).await.until_there(queues[1]).await;
+    let printed: Value = serde_json::from_str(&Cli::run(app.command().arg("asyncapi")).ok()).unwrap();
+    assert_eq!(printed, document, "the command line prints the same");
+}

@@ -1,0 +1,183 @@
+//! The whole promise: while nodes and the broker are killed in turn, no event is lost, made up or out of order.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::sync::RwLock;
+
+use crate::{
+    audit_queue::{Audit, first_times},
+    broker::Broker,
+    cluster::Cluster,
+    shared_set,
+    support::{Account, Call, TestApp, gap_free, unique},
+};
+
+/// Changes at least, unless `SOUK_TEST_CHANGES` says how many.
+const CHANGES: usize = 2_000;
+
+/// Those who change something at the same time.
+const BUYERS: usize = 24;
+
+const PRODUCTS: usize = 6;
+
+/// A moment of peace between two kills, in which events begin to flow again.
+const PEACE: Duration = Duration::from_millis(1500);
+
+/// What the load works on.
+struct Shop {
+    nodes: Vec<RwLock<TestApp>>,
+    admin: Account,
+    products: Vec<String>,
+    /// Changes that were acknowledged.
+    changes: AtomicUsize,
+    /// Kills still to come.
+    kills: AtomicUsize,
+    goal: usize,
+}
+
+impl Shop {
+    fn is_done(&self) -> bool {
+        self.kills.load(Ordering::Acquire) == 0 && self.changes.load(Ordering::Acquire) >= self.goal
+    }
+
+    /// Makes a change on whichever node lives, again under the same key until it is known to be made.
+    async fn change(&self, call: impl Fn(&TestApp) -> Call) -> Value {
+        let key = format!("change-{}", unique());
+        loop {
+            let Ok(node) = self.nodes[rand::random_range(0..self.nodes.len())].try_read() else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            match call(&node).key(&key).attempt().await {
+                Ok(answer) if answer.status == 200 => {
+                    self.changes.fetch_add(1, Ordering::AcqRel);
+                    return answer.json();
+                }
+                Ok(answer) => assert_eq!(answer.status, 503, "{answer}"),
+                // The node has just been killed.
+                Err(_) => {}
+            }
+            drop(node);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Buys and restocks until it is done; how often the cart was changed.
+    async fn load(&self, buyer: &Account) -> u64 {
+        let mut adds = 0;
+        while !self.is_done() {
+            let product = &self.products[rand::random_range(0..PRODUCTS)];
+            match rand::random_range(0..4) {
+                0 | 1 => {
+                    let cart = self.change(|node| node.add(buyer, product, 1)).await;
+                    adds += 1;
+                    assert_eq!(cart["version"], adds, "each add was made once");
+                }
+                2 => {
+                    let delta = json!({"delta": 1, "reason": "found"});
+                    self.change(|node| node.change_stock(&self.admin, product, &delta)).await;
+                }
+                _ => {
+                    let body = json!({"description": format!("told {}", unique())});
+                    self.change(|node| node.patch(&format!("/api/products/{product}"), &body).token(&self.admin)).await;
+                }
+            }
+        }
+        adds
+    }
+
+    /// Kills a node in the midst of its work and starts it again.
+    async fn kill_node(&self, place: usize) {
+        self.nodes[place].read().await.signal("KILL");
+        let mut node = self.nodes[place].write().await;
+        node.reap().await;
+        node.restart().await;
+    }
+
+    async fn relay(&self) -> usize {
+        loop {
+            for (place, node) in self.nodes.iter().enumerate() {
+                if node.read().await.figure("souk_relay_active").await > 0.0 {
+                    return place;
+                }
+            }
+        }
+    }
+
+    /// Kills in turn whoever can be killed.
+    async fn kill(&self, broker: &mut Broker) {
+        for round in 0..self.kills.load(Ordering::Acquire) {
+            tokio::time::sleep(PEACE).await;
+            match round % 4 {
+                0 => self.kill_node(self.relay().await).await,
+                1 => {
+                    // What it was sent in its last moments is lost with it.
+                    broker.freeze();
+                    tokio::time::sleep(PEACE / 2).await;
+                    broker.kill();
+                    tokio::time::sleep(PEACE).await;
+                    broker.restart().await;
+                }
+                _ => self.kill_node(round % self.nodes.len()).await,
+            }
+            self.kills.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+fn goal() -> usize {
+    std::env::var("SOUK_TEST_CHANGES").map_or(CHANGES, |count| count.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
+    let (Some(set), Some(mut broker)) = (shared_set::uri().await, Broker::start().await) else { return };
+    let audit = Audit::begin(&broker.uri()).await;
+    let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*broker.uri())];
+    let Cluster { mut nodes, database } = Cluster::of(3, &set, &settings).await;
+    nodes.iter_mut().for_each(TestApp::expect_faults);
+    let admin = nodes[0].admin().await;
+    let price = json!(2);
+    let products = join_all((0..PRODUCTS).map(|_| nodes[0].product(&admin, &price, 1_000_000))).await;
+    let buyers = nodes[0].customers(BUYERS).await;
+    let goal = goal();
+    let shop = Shop {
+        nodes: nodes.into_iter().map(RwLock::new).collect(),
+        admin,
+        products,
+        changes: AtomicUsize::new(0),
+        kills: AtomicUsize::new((goal / 500).clamp(4, 24)),
+        goal,
+    };
+    let began = Instant::now();
+    let (adds, ()) = tokio::join!(join_all(buyers.iter().map(|buyer| shop.load(buyer))), shop.kill(&mut broker));
+    let (changes, took) = (shop.changes.load(Ordering::Acquire), began.elapsed());
+    let node = shop.nodes[0].read().await;
+    let last = node.product(&shop.admin, &json!(1), 0).await;
+    let messages = audit.until(|message| message.event.subject() == last).await;
+    let events = first_times(&messages);
+    eprintln!("{changes} changes in {took:?}; {} messages for {} events", messages.len(), events.len());
+    assert_eq!(messages[0].position, 1, "from the first on");
+    node.published().await;
+    // What was told is what there is.
+    let newest: BTreeMap<(String, String), u64> = gap_free(events.iter().copied());
+    for (buyer, adds) in buyers.iter().zip(adds) {
+        let cart = node.get("/api/cart").token(buyer).header("cache-control", "no-cache").await.ok();
+        assert_eq!(cart["version"], adds);
+        assert_eq!(newest.get(&(buyer.id.clone(), "cart".into())).copied().unwrap_or(0), adds);
+    }
+    for product in &shop.products {
+        let shown = node.get(&format!("/api/products/{product}")).header("cache-control", "no-cache").await.ok();
+        assert_eq!(shown["version"], newest[&(product.clone(), "catalog".into())]);
+        assert_eq!(node.stock(&shop.admin, product).await["version"], newest[&(product.clone(), "inventory".into())]);
+    }
+    drop(node);
+    let nodes = shop.nodes.into_iter().map(RwLock::into_inner).collect();
+    Cluster { nodes, database }.end().await;
+}

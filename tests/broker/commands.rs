@@ -1,0 +1,264 @@
+//! Commands of other systems: carried out once, in order, or put aside with the reason.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    audit_queue::Audit,
+    broker::shared,
+    partner::{COMMANDS, DEAD, Partner, error, header},
+    support::{Account, TestApp},
+};
+
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// A shop on the broker at `uri`.
+pub(crate) async fn shop(uri: &str) -> TestApp {
+    TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", uri)]).await
+}
+
+/// A product with ten pieces and a sku; its id.
+pub(crate) async fn ten(app: &TestApp, admin: &Account, sku: &str) -> String {
+    let body = json!({"name": "Mint tea", "description": "", "price": 4.5, "stock": 10, "sku": sku});
+    app.create(admin, &body).await["id"].as_str().unwrap().to_owned()
+}
+
+/// The command with this id.
+pub(crate) fn adjust(id: &str, more: Value) -> Value {
+    let mut command = json!({"id": id, "type": "inventory.adjust", "reason": "delivery"});
+    command.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    command
+}
+
+async fn on_hand(app: &TestApp, admin: &Account, product: &str) -> u64 {
+    app.stock(admin, product).await["on_hand"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_command_changes_stock_once() {
+    let Some(uri) = shared() else { return };
+    let audit = Audit::begin(&uri).await;
+    let app = shop(&uri).await;
+    let admin = app.admin().await;
+    let tea = ten(&app, &admin, "TEA").await;
+    let partner = Partner::of_a_shop(&uri).await;
+    let first = adjust("1", json!({"sku": "TEA", "delta": 5, "reference": "D-17"}));
+    let headers =
+        FieldTable::from(std::collections::BTreeMap::from([("traceparent".into(), AMQPValue::LongString(TRACE.into()))]));
+    partner.send_raw(COMMANDS, first.to_string().as_bytes(), BasicProperties::default().with_headers(headers)).await;
+    partner.send(&adjust("2", json!({"product_id": tea, "delta": -2, "reason": "broken"}))).await;
+    for _ in 0..3 {
+        partner.send(&first).await;
+    }
+    partner.send(&adjust("1", json!({"sku": "TEA", "delta": 100}))).await;
+    partner.settled().await;
+    assert_eq!(on_hand(&app, &admin, &tea).await, 13);
+    let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 10).await;
+    let told: Vec<_> = movements.iter().rev().skip(1).map(|m| (&m["on_hand_delta"], &m["reason"], &m["reference"])).collect();
+    assert_eq!(told, [(&json!(5), &json!("delivery"), &json!("D-17")), (&json!(-2), &json!("broken"), &Value::Null)]);
+    let is_last = |data: &Value| data["on_hand"] == 13;
+    let events = audit.until(|message| is_last(&message.event.body["data"])).await;
+    let traced: Vec<_> = events.iter().filter(|message| message.traceparent.is_some()).collect();
+    assert_eq!((traced.len(), &traced[0].event.body["data"]["on_hand"]), (1, &json!(15)));
+    assert_eq!(traced[0].event.body["traceparent"], TRACE);
+    // Set to what it was: that is done, and will not be done when it would change something.
+    partner.send(&adjust("3", json!({"sku": "TEA", "set": 13}))).await;
+    partner.send(&adjust("4", json!({"sku": "TEA", "set": 7}))).await;
+    partner.send(&adjust("3", json!({"sku": "TEA", "set": 13}))).await;
+    partner.settled().await;
+    assert_eq!(on_hand(&app, &admin, &tea).await, 7);
+    // What was done before is no fault when its product has gone.
+    app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
+    partner.send(&first).await;
+    partner.settled().await;
+}
+
+#[tokio::test]
+async fn a_sku_is_that_of_the_living_product() {
+    let Some(uri) = shared() else { return };
+    let app = shop(&uri).await;
+    let admin = app.admin().await;
+    let partner = Partner::of_a_shop(&uri).await;
+    let old = ten(&app, &admin, "TEA").await;
+    app.delete(&format!("/api/products/{old}")).token(&admin).await.is(204);
+    let new = ten(&app, &admin, "TEA").await;
+    partner.send(&adjust("1", json!({"sku": "TEA", "delta": 1}))).await;
+    partner.settled().await;
+    assert_eq!(on_hand(&app, &admin, &new).await, 11);
+    app.patch(&format!("/api/products/{new}"), &json!({"sku": "OLD"})).token(&admin).await.ok();
+    partner.send(&adjust("2", json!({"sku": "TEA", "delta": 1}))).await;
+    partner.send(&adjust("3", json!({"sku": "OLD", "delta": 1}))).await;
+    let dead = partner.take(DEAD, 1).await;
+    assert_eq!(error(&dead[0]).unwrap(), "product_not_found: There is no product with this sku.");
+    partner.settled().await;
+    assert_eq!(on_hand(&app, &admin, &new).await, 12);
+}
+
+/// Bodies that cannot be carried out, each with what its reason begins with and what else it says.
+fn poison(product: &str) -> Vec<(Vec<u8>, &'static str, &'static str)> {
+    let command = |more: Value| adjust("poison", more).to_string().into_bytes();
+    let without = |name: &str| {
+        let mut command = adjust("poison", json!({"sku": "TEA", "delta": 1}));
+        command.as_object_mut().unwrap().remove(name);
+        command.to_string().into_bytes()
+    };
+    let invalid = "validation_failed: ";
+    vec![
+        (Vec::new(), "malformed_json: ", "not a JSON object"),
+        (b"restock the tea".to_vec(), "malformed_json: ", "not a JSON object"),
+        (b"{\"id\": \"1\"".to_vec(), "malformed_json: ", "EOF"),
+        (b"[\"poison\", \"inventory.adjust\"]".to_vec(), "malformed_json: ", "not a JSON object"),
+        (b"{\"id\": \"\xff\"}".to_vec(), "malformed_json: ", "unicode"),
+        (without("id"), invalid, "missing field `id`"),
+        (without("type"), invalid, "missing field `type`"),
+        (without("reason"), invalid, "missing field `reason`"),
+        (without("sku"), invalid, "send either product_id or sku"),
+        (without("delta"), invalid, "send either delta or set"),
+        (command(json!({"sku": "TEA", "delta": 1, "set": 1})), invalid, "send either delta or set"),
+        (command(json!({"sku": "TEA", "product_id": product, "delta": 1})), invalid, "send either product_id or sku"),
+        (command(json!({"sku": "TEA", "delta": 1, "warehouse": "north"})), invalid, "unknown field `warehouse`"),
+        (command(json!({"sku": "TEA", "delta": 1, "type": "inventory.count"})), invalid, "type is not \"inventory.adjust\""),
+        (command(json!({"sku": "TEA", "delta": "1"})), invalid, "invalid type: string"),
+        (command(json!({"sku": "TEA", "delta": 1.5})), invalid, "invalid type: floating point"),
+        (command(json!({"sku": 7, "delta": 1})), invalid, "invalid type: integer"),
+        (command(json!({"sku": "TEA", "set": -1})), invalid, "set must be from 0"),
+        (command(json!({"sku": "TEA", "delta": 1, "id": ""})), invalid, "id has 0 characters"),
+        (command(json!({"sku": "TEA", "delta": 1, "reason": "x".repeat(201)})), invalid, "reason has 201 characters"),
+        (command(json!({"sku": "COFFEE", "delta": 1})), "product_not_found: ", "no product with this sku"),
+        (command(json!({"product_id": uuid::Uuid::nil(), "delta": 1})), "product_not_found: ", "no product with this id"),
+        (command(json!({"product_id": "tea", "delta": 1})), invalid, "UUID"),
+        (command(json!({"sku": "TEA", "delta": -11})), "insufficient_stock: ", "11 wanted, 10 available"),
+        (command(json!({"sku": "TEA", "delta": 1_000_000_000_000_i64})), invalid, "on_hand would be larger than can be counted"),
+        (
+            {
+                let mut body = without("none");
+                body.resize(65_537, b' ');
+                body
+            },
+            "payload_too_large: ",
+            "65537 bytes",
+        ),
+        (vec![b'{'; 10_000_000], "payload_too_large: ", "10000000 bytes"),
+    ]
+}
+
+#[tokio::test]
+async fn poison_of_every_kind_is_put_aside_with_its_reason() {
+    let Some(uri) = shared() else { return };
+    let app = shop(&uri).await;
+    let admin = app.admin().await;
+    let tea = ten(&app, &admin, "TEA").await;
+    let partner = Partner::of_a_shop(&uri).await;
+    let poison = poison(&tea);
+    for (body, ..) in &poison {
+        let sent = BasicProperties::default().with_message_id("m-1".into()).with_content_type("application/json".into());
+        let headers =
+            FieldTable::from(std::collections::BTreeMap::from([("from".into(), AMQPValue::LongString("north".into()))]));
+        partner.send_raw(COMMANDS, body, sent.with_headers(headers)).await;
+    }
+    partner.send(&adjust("poison", json!({"sku": "TEA", "delta": 1, "reason": "a good one, with the id of the bad ones"}))).await;
+    let dead = partner.take(DEAD, poison.len()).await;
+    for (delivery, (body, code, says)) in dead.iter().zip(&poison) {
+        let reason = error(delivery).unwrap();
+        assert!(reason.starts_with(code) && reason.contains(says), "{reason}, not {code}{says}");
+        assert!(delivery.data == *body, "the body as it came, not {} bytes: {reason}", delivery.data.len());
+        let properties = &delivery.properties;
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "m-1");
+        assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");
+        assert_eq!((header(delivery, "from").as_deref(), *properties.delivery_mode()), (Some("north"), Some(2)));
+    }
+    partner.settled().await;
+    assert_eq!(on_hand(&app, &admin, &tea).await, 11);
+}
+
+#[tokio::test]
+async fn what_a_message_says_outside_of_its_body_does_no_harm() {
+    let Some(uri) = shared() else { return };
+    let app = shop(&uri).await;
+    let admin = app.admin().await;
+    let tea = ten(&app, &admin, "TEA").await;
+    let partner = Partner::of_a_shop(&uri).await;
+    let with = |name: &str, value: AMQPValue| {
+        BasicProperties::default().with_headers(FieldTable::from(std::collections::BTreeMap::from([(name.into(), value)])))
+    };
+    let list = |queue: &str| AMQPValue::FieldArray(vec![AMQPValue::LongString(queue.into())].into());
+    // By this the dead letter would come back for ever.
+    partner.send_raw(COMMANDS, b"copies", with("CC", list(DEAD))).await;
+    partner.send_raw(COMMANDS, b"loops", with("CC", list("nowhere"))).await;
+    partner.send_raw(COMMANDS, b"large", with("notes", AMQPValue::LongString("x".repeat(130_000).into()))).await;
+    partner.send_raw(COMMANDS, b"reasoned", with("x-souk-error", AMQPValue::LongInt(1))).await;
+    partner.send_raw(COMMANDS, b"traced", with("traceparent", AMQPValue::Boolean(true))).await;
+    partner.send_raw(COMMANDS, b"replies", BasicProperties::default().with_reply_to("nowhere".into())).await;
+    partner.send_raw(COMMANDS, b"named", BasicProperties::default().with_user_id("guest".into())).await;
+    partner.send_raw(COMMANDS, b"expires", BasicProperties::default().with_expiration("600000".into())).await;
+    let dead = partner.take(DEAD, 9).await;
+    let bodies: Vec<_> = dead.iter().map(|delivery| String::from_utf8_lossy(&delivery.data).into_owned()).collect();
+    // The first of all is the copy its sender has put there.
+    assert_eq!(bodies, ["copies", "copies", "loops", "large", "reasoned", "traced", "replies", "named", "expires"]);
+    assert!(dead.iter().skip(1).all(|delivery| error(delivery).unwrap().starts_with("malformed_json: ")));
+    assert_eq!(*dead[8].properties.expiration(), None, "a dead letter is kept");
+    partner.send(&adjust("1", json!({"sku": "TEA", "delta": 1}))).await;
+    partner.settled().await;
+    assert_eq!(on_hand(&app, &admin, &tea).await, 11);
+}
+
+/// A content type that is no text ends every connection it comes to, as lapin reads it.
+const UNREADABLE: &str = r#"
+import pika, sys
+connection = pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
+channel = connection.channel()
+channel.confirm_delivery()
+for body, kind in [(b"before", None), (b"unreadable", b"\xff\xfe"), (b"after", None)]:
+    channel.basic_publish("", "souk.inventory.commands", body, pika.BasicProperties(content_type=kind, delivery_mode=2))
+connection.close()
+"#;
+
+#[tokio::test]
+async fn a_message_that_no_connection_survives_is_put_aside_by_the_broker() {
+    let (Some(uri), Some(python)) = (shared(), python()) else { return };
+    let app = shop(&uri).await;
+    let admin = app.admin().await;
+    let tea = ten(&app, &admin, "TEA").await;
+    let partner = Partner::of_a_shop(&uri).await;
+    let sent = tokio::process::Command::new(python).args(["-c", UNREADABLE, &uri]).status().await.unwrap();
+    assert!(sent.success());
+    partner.send(&adjust("1", json!({"sku": "TEA", "delta": 1}))).await;
+    let changed = async {
+        while on_hand(&app, &admin, &tea).await != 11 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(120), changed).await.expect("the good command is carried out");
+    assert_eq!(partner.waiting(DEAD).await, 3);
+}
+
+/// A Python with pika. `None`, and a line that says so, when there is none; where every test has to run, that is a failure.
+pub(crate) fn python() -> Option<std::ffi::OsString> {
+    let python = std::env::var_os("SOUK_TEST_PYTHON");
+    if python.is_none() {
+        assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "SOUK_TEST_PYTHON is not set; scripts/test sets it");
+        eprintln!("SOUK_TEST_PYTHON is not set: a test with pika is left out");
+    }
+    python
+}
+
+#[tokio::test]
+async fn commands_are_carried_out_in_their_order() {
+    let Some(uri) = shared() else { return };
+    let app = shop(&uri).await;
+    let admin = app.admin().await;
+    let tea = ten(&app, &admin, "TEA").await;
+    let partner = Partner::of_a_shop(&uri).await;
+    let began = std::time::Instant::now();
+    for number in 1..=300 {
+        partner.send(&adjust(&number.to_string(), json!({"sku": "TEA", "set": 1000 + number}))).await;
+    }
+    partner.settled().await;
+    eprintln!("300 commands, sent one after the other, took {:?}", began.elapsed());
+    assert_eq!(on_hand(&app, &admin, &tea).await, 1300);
+    let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
+    assert!(movements.iter().take(299).all(|movement| movement["on_hand_delta"] == 1), "one after the other");
+}

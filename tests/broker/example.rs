@@ -1,0 +1,55 @@
+//! `examples/consumer.py`, run as it is.
+
+use std::{process::Stdio, time::Duration};
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::{
+    broker::shared,
+    commands::{python, shop, ten},
+    partner::{DEAD, Partner},
+};
+
+/// Nothing takes as long, on any machine.
+const NEVER: Duration = Duration::from_secs(60);
+
+/// The warehouse, and what it prints.
+async fn warehouse(python: &std::ffi::OsStr, uri: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/consumer.py");
+    let mut child = Command::new(python).args([script, uri]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(next(&mut lines).await, "waiting for news of stock");
+    (child, lines)
+}
+
+async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+    tokio::time::timeout(NEVER, lines.next_line()).await.expect("it says nothing").unwrap().expect("it has ended")
+}
+
+#[tokio::test]
+async fn the_warehouse_prints_stock_and_sends_more() {
+    let (Some(uri), Some(python)) = (shared(), python()) else { return };
+    let app = shop(&uri).await;
+    let admin = app.admin().await;
+    let partner = Partner::of_a_shop(&uri).await;
+    let (mut child, mut lines) = warehouse(&python, &uri).await;
+    let tea = ten(&app, &admin, "TEA").await;
+    assert_eq!(next(&mut lines).await, format!("stock {tea}: 10 of 10 (version 1)"));
+    // Its queue keeps what comes while it is away.
+    child.kill().await.unwrap();
+    app.change_stock(&admin, &tea, &json!({"delta": -8, "reason": "sold at the door"})).await.ok();
+    app.published().await;
+    let (_child, mut lines) = warehouse(&python, &uri).await;
+    assert_eq!(next(&mut lines).await, format!("stock {tea}: 2 of 2 (version 2)"));
+    assert_eq!(next(&mut lines).await, format!("restock {tea}: +20"));
+    assert_eq!(next(&mut lines).await, format!("stock {tea}: 22 of 22 (version 3)"));
+    app.change_stock(&admin, &tea, &json!({"set": 0, "reason": "spoiled"})).await.ok();
+    assert_eq!(next(&mut lines).await, format!("stock {tea}: 0 of 0 (version 4)"));
+    assert_eq!(next(&mut lines).await, format!("restock {tea}: +20"));
+    assert_eq!(next(&mut lines).await, format!("stock {tea}: 20 of 20 (version 5)"));
+    assert_eq!(partner.waiting(DEAD).await, 0);
+}

@@ -1,0 +1,38 @@
+//! A shop with RabbitMQ: what it publishes, hears and takes in, also while brokers and nodes die.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
+
+#[path = "../support/audit_queue.rs"]
+mod audit_queue;
+#[path = "../support/broker.rs"]
+mod broker;
+#[path = "../support/cluster.rs"]
+#[expect(dead_code, reason = "shared with tests that need more of it")]
+mod cluster;
+#[path = "../support/members.rs"]
+#[expect(dead_code, reason = "shared with tests that need more of it")]
+mod members;
+#[path = "../support/partner.rs"]
+mod partner;
+#[path = "../support/proxy.rs"]
+#[expect(dead_code, reason = "shared with tests that need more of it")]
+mod proxy;
+#[path = "../support/replica_set.rs"]
+mod replica_set;
+#[path = "../support/shared_set.rs"]
+mod shared_set;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
+mod support;
+
+mod asyncapi;
+mod audit;
+mod commands;
+mod example;
+mod held_up;
+mod news;
+mod outage;
+mod publishing;
+mod refusals;
+mod servers;
+mod subscriptions;
+mod takeover;

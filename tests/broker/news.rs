@@ -1,0 +1,148 @@
+//! What is done on one node and seen on the other, with a broker between them, and without.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    broker::shared,
+    cluster::Cluster,
+    proxy::Proxy,
+    shared_set,
+    support::{Event, gap_free},
+    takeover::relay,
+};
+
+/// Nothing takes as long, on any machine.
+const NEVER: Duration = Duration::from_secs(60);
+
+/// Two nodes that hear of each other by the broker.
+async fn connected() -> Option<Cluster> {
+    let (set, uri) = (shared_set::uri().await?, shared()?);
+    let cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    for node in &cluster.nodes {
+        node.until_ready("ready").await;
+    }
+    relay(&cluster).await;
+    Some(cluster)
+}
+
+#[tokio::test]
+async fn stock_that_changed_here_is_soon_seen_there_without_asking_for_it() {
+    let Some(cluster) = connected().await else { return };
+    let admin = cluster.nodes[0].admin().await;
+    let tea = cluster.nodes[0].product(&admin, &json!(4.5), 1000).await;
+    let path = format!("/api/products/{tea}");
+    let mut waits = Vec::new();
+    for n in 0..200 {
+        let (one, other) = (&cluster.nodes[n % 2], &cluster.nodes[(n + 1) % 2]);
+        let change = json!({"delta": -1, "reason": "sold at the counter"});
+        let left = one.change_stock(&admin, &tea, &change).await.ok()["available"].clone();
+        let changed = Instant::now();
+        while other.get(&path).await.ok()["stock"] != left {
+            assert!(changed.elapsed() < NEVER, "the news do not come");
+        }
+        waits.push(changed.elapsed());
+    }
+    waits.sort_unstable();
+    eprintln!("seen on the other node after {:?} (median), {:?} (99th of 100)", waits[100], waits[198]);
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn with_its_link_cut_no_node_tells_what_is_old() {
+    let (Some(set), Some(uri)) = (shared_set::uri().await, shared()) else { return };
+    let (address, host) = uri.strip_prefix("amqp://").unwrap().split_once('/').unwrap();
+    let proxy = Proxy::start(address.to_owned()).await;
+    let through = format!("amqp://{}/{host}", proxy.host);
+    let cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &through)]).await;
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    let tea = here.product(&admin, &json!(4.5), 1000).await;
+    for round in 0..2 {
+        for node in &cluster.nodes {
+            node.until_ready("ready").await;
+        }
+        proxy.cut();
+        for node in &cluster.nodes {
+            node.until_ready("degraded").await;
+        }
+        for n in 0..25 {
+            let (one, other) = if n % 2 == 0 { (here, there) } else { (there, here) };
+            let change = json!({"delta": -1, "reason": "sold at the counter"});
+            let left = one.change_stock(&admin, &tea, &change).await.ok()["available"].clone();
+            assert_eq!(other.get(&format!("/api/products/{tea}")).await.ok()["stock"], left, "round {round}, change {n}");
+            assert_eq!(other.stock(&admin, &tea).await["available"], left);
+            let cart = one.add(&ada, &tea, 1).await.ok();
+            assert_eq!(other.cart(&ada).await["version"], cart["version"]);
+            let bob = one.guest().await;
+            assert_eq!(other.cart(&bob).await["version"], 0);
+            let guest_add = one.add(&bob, &tea, 1).await.ok();
+            assert_eq!(other.cart(&bob).await, guest_add);
+        }
+        let bob = here.customer().await;
+        assert_eq!(there.get("/api/auth/me").token(&bob).await.ok()["id"], bob.id);
+        here.call("POST", "/api/auth/logout").token(&bob).await.is(204);
+        there.get("/api/auth/me").token(&bob).await.problem(401, "unauthenticated");
+        assert_eq!(there.post("/api/auth/validate", &json!({"token": bob.token})).await.ok()["valid"], false);
+        proxy.restore();
+    }
+    for node in &cluster.nodes {
+        node.until_ready("ready").await;
+        node.published().await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn who_has_logged_out_here_is_soon_refused_there() {
+    let Some(cluster) = connected().await else { return };
+    let (here, there) = cluster.pair();
+    for _ in 0..10 {
+        let ada = here.customer().await;
+        assert_eq!(there.get("/api/auth/me").token(&ada).await.ok()["id"], ada.id);
+        here.call("POST", "/api/auth/logout").token(&ada).await.is(204);
+        let out = Instant::now();
+        while there.get("/api/auth/me").token(&ada).await.status == 200 {
+            assert!(out.elapsed() < NEVER, "the session lives on");
+        }
+        there.get("/api/auth/me").token(&ada).await.problem(401, "unauthenticated");
+    }
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn the_feeds_of_both_nodes_tell_the_same() {
+    let Some(cluster) = connected().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let ada = there.customer().await;
+    let mut feeds = Vec::new();
+    for node in &cluster.nodes {
+        feeds.push(node.listen(Some(&ada), None).await);
+    }
+    let tea = here.product(&admin, &json!(1), 1000).await;
+    let changes = (0..60).map(|n: usize| {
+        let call = match n % 2 {
+            0 => cluster.any().add(&ada, &tea, 1),
+            _ => cluster.any().change_stock(&admin, &tea, &json!({"delta": -1, "reason": "sold"})),
+        };
+        std::future::IntoFuture::into_future(call)
+    });
+    futures_util::future::join_all(changes).await.into_iter().for_each(|answer| drop(answer.ok()));
+    let last = there.product(&admin, &json!(1), 0).await;
+    let mut told = Vec::new();
+    for feed in &mut feeds {
+        let events: Vec<Event> = feed.until(|event| event.subject() == last).await;
+        assert_eq!(gap_free(&events)[&(ada.id.clone(), "cart".into())], 30);
+        assert_eq!(events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(), events.len(), "each is told once");
+        told.push(events);
+    }
+    assert!(told[0] == told[1], "both tell the same, in the same order");
+    drop(feeds);
+    cluster.end().await;
+}

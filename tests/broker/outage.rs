@@ -1,0 +1,83 @@
+//! A broker that dies, and comes back.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::{
+    audit_queue::{Audit, first_times},
+    broker::Broker,
+    support::{TestApp, gap_free},
+};
+
+#[tokio::test]
+async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_everything() {
+    let Some(mut broker) = Broker::start().await else { return };
+    let audit = Audit::begin(&broker.uri()).await;
+    let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &broker.uri())]).await;
+    let admin = app.admin().await;
+    let buyers = app.customers(8).await;
+    let tea = app.product(&admin, &json!(4.5), 100_000).await;
+    app.until_ready("ready").await;
+    broker.has_noted_new_queues().await;
+    let round = async |app: &TestApp| {
+        for _ in 0..10 {
+            let adds = buyers.iter().map(|buyer| std::future::IntoFuture::into_future(app.add(buyer, &tea, 1)));
+            futures_util::future::join_all(adds).await.into_iter().for_each(|answer| drop(answer.ok()));
+            app.change_stock(&admin, &tea, &json!({"delta": -1, "reason": "broken"})).await.ok();
+        }
+    };
+    round(&app).await;
+    // Under load, so that some events are published and not confirmed.
+    tokio::join!(round(&app), async { broker.kill() });
+    app.until_ready("degraded").await;
+    round(&app).await;
+    let waiting = app.figure("souk_events_unpublished").await;
+    assert!(waiting >= 90.0, "{waiting} events wait");
+    assert_eq!(app.figure("souk_broker_connected").await, 0.0);
+    // Another start does not need the broker either.
+    app.stop().await;
+    app.restart().await;
+    app.until_ready("degraded").await;
+    round(&app).await;
+    broker.restart().await;
+    app.until_ready("ready").await;
+    round(&app).await;
+    app.published().await;
+    let last = app.product(&admin, &json!(1), 0).await;
+    let messages = audit.until(|message| message.event.subject() == last).await;
+    app.stop().await;
+    let events = first_times(&messages);
+    assert_eq!(messages.first().map(|message| message.position), Some(1));
+    let newest = gap_free(events.iter().copied());
+    for buyer in &buyers {
+        assert_eq!(newest[&(buyer.id.clone(), "cart".into())], 50);
+    }
+    assert_eq!(newest[&(tea, "inventory".into())], 51);
+    assert_eq!(events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(), events.len(), "ids are events'");
+    eprintln!("{} messages for {} events", messages.len(), events.len());
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_let_it_in_is_told_of_once_and_tried_again() {
+    let Some(broker) = Broker::start().await else { return };
+    let uri = broker.uri().replace("amqp://", "amqp://nobody:geheim@");
+    let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    app.logged("refuses the user").await;
+    app.until_ready("degraded").await;
+    let admin = app.admin().await;
+    app.product(&admin, &json!(1), 1).await;
+    assert!(!app.log().contains("geheim"));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_string_that_is_none_ends_the_start_with_one_line() {
+    let app = TestApp::closed(&[("broker.kind", "rabbitmq"), ("broker.uri", "amqp://ada:geheim@host:port")]);
+    for command in ["serve", "config"] {
+        let ended = app.command().arg(command).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{command}: {said}");
+        assert!(said.starts_with("souk: broker.uri ") && said.lines().count() == 1 && !said.contains("geheim"), "{said}");
+    }
+}

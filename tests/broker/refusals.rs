@@ -1,0 +1,61 @@
+//! A broker that answers, and refuses what a shop needs of it.
+
+use lapin::{
+    ExchangeKind,
+    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::json;
+
+use crate::{audit_queue::Audit, broker::shared, partner::Partner, support::TestApp};
+
+#[tokio::test]
+async fn a_broker_that_cannot_be_worked_with_is_told_of_once_and_makes_the_shop_degraded() {
+    let Some(uri) = shared() else { return };
+    let partner = Partner::connect(&uri).await;
+    let exchange = partner.channel().exchange_declare(
+        "souk.events".into(),
+        ExchangeKind::Direct,
+        ExchangeDeclareOptions::default(),
+        FieldTable::default(),
+    );
+    exchange.await.unwrap();
+    let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    for work in ["relay", "commands"] {
+        app.logged(&format!(r#""what":"{work}""#)).await;
+    }
+    app.until_ready("degraded").await;
+    assert_eq!(app.figure("souk_broker_connected").await, 0.0);
+    partner.channel().exchange_delete("souk.events".into(), ExchangeDeleteOptions::default()).await.unwrap();
+    app.until_ready("ready").await;
+    assert_eq!(app.log().matches("was broken off").count(), 2, "{}", app.log());
+}
+
+#[tokio::test]
+async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_again() {
+    let Some(uri) = shared() else { return };
+    let audit = Audit::begin(&uri).await;
+    let partner = Partner::connect(&uri).await;
+    let mut full = FieldTable::default();
+    full.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    partner.channel().queue_declare("full".into(), QueueDeclareOptions::default(), full).await.unwrap();
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+    partner.channel().queue_bind("full".into(), "souk.events".into(), "#".into(), options, none).await.unwrap();
+    let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    let admin = app.admin().await;
+    let tea = app.product(&admin, &json!(4.5), 1).await;
+    app.logged("the broker has not taken event").await;
+    let mut later = Vec::new();
+    for _ in 0..20 {
+        later.push(app.product(&admin, &json!(4.5), 1).await);
+    }
+    for _ in 0..6 {
+        let messages = audit.until(|message| message.event.subject() == tea).await;
+        let beyond = messages.iter().find(|message| later.iter().any(|product| *product == message.event.subject()));
+        assert!(beyond.is_none(), "what follows the one that is refused waits: {beyond:?}");
+    }
+    partner.channel().queue_delete("full".into(), QueueDeleteOptions::default()).await.unwrap();
+    app.published().await;
+    audit.until(|message| message.event.subject() == later[19]).await;
+}

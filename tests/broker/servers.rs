@@ -1,0 +1,41 @@
+//! The servers that the tests here work with.
+
+use std::collections::BTreeSet;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::broker::{Broker, shared};
+
+/// Whether a server there answers the protocol's greeting (AMQP 0-9-1, section 4.2.2) with a method on channel 0.
+async fn speaks_amqp(uri: &str) -> bool {
+    let address = uri.strip_prefix("amqp://").unwrap().split('/').next().unwrap();
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
+    let mut head = [0; 3];
+    stream.read_exact(&mut head).await.unwrap();
+    head == [1, 0, 0]
+}
+
+#[tokio::test]
+async fn a_broker_dies_and_comes_back_at_the_same_place() {
+    let Some(mut broker) = Broker::start().await else { return };
+    let uri = broker.uri();
+    assert!(speaks_amqp(&uri).await);
+    broker.kill();
+    assert!(!speaks_amqp(&uri).await);
+    broker.restart().await;
+    assert!(speaks_amqp(&uri).await);
+    drop(broker);
+    assert!(!speaks_amqp(&uri).await);
+}
+
+#[tokio::test]
+async fn each_test_has_a_virtual_host_of_its_own() {
+    let Some(first) = shared() else { return };
+    assert!(speaks_amqp(&first).await);
+    let others: Vec<String> = (0..3).map(|_| shared().unwrap()).collect();
+    assert_eq!(others.iter().chain([&first]).collect::<BTreeSet<_>>().len(), 4);
+}

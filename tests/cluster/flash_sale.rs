@@ -1,0 +1,142 @@
+//! A flash sale over three nodes, one of which is killed in the middle: as much is sold as there is, to buyers who all hear of it.
+//!
+//! `SOUK_TEST_BUYERS` and `SOUK_TEST_SALES` are how many buyers there are (300), and how many sales (2).
+
+use std::{collections::BTreeSet, time::Instant};
+
+use futures_util::{StreamExt, stream};
+use jsonwebtoken::Algorithm;
+use rand::seq::SliceRandom;
+use serde_json::{Value, json};
+use souk::domain::ids::{SessionId, UserId};
+
+use crate::{
+    cluster::{Cluster, SECRET},
+    members::Members,
+    support::{
+        Account, Answer, Call, Progress, TestApp,
+        tokens::{claims, signed},
+    },
+};
+
+const UNITS: usize = 100;
+/// Buyers who are served at the same time.
+const AT_ONCE: usize = 256;
+
+fn from_environment(name: &str, usual: usize) -> usize {
+    std::env::var(name).map_or(usual, |number| number.parse().unwrap())
+}
+
+/// Somebody who wants one of each, and asks until there is an answer.
+struct Buyer<'a> {
+    cluster: &'a Cluster,
+    token: String,
+}
+
+impl<'a> Buyer<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let mut claims = claims();
+        let (user, session) = (UserId::new().to_string(), SessionId::new().to_string());
+        (claims["sub"], claims["sid"], claims["role"]) = (json!(user), json!(session), json!("customer"));
+        Self { cluster, token: signed(Algorithm::HS256, &claims, SECRET) }
+    }
+
+    /// Repeats a request, under its key and on any node, until it is known what came of it.
+    async fn insist(&self, key: &str, call: impl Fn(&TestApp) -> Call) -> Answer {
+        loop {
+            match call(self.cluster.any()).token(&self.token).key(key).attempt().await {
+                Ok(answer) if answer.status != 503 => return answer,
+                // Not served, not heard of again, or too busy.
+                Ok(_) | Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// The order, or `None` when it is sold out.
+    async fn buy(&self, wares: &[String]) -> Option<String> {
+        for product in wares {
+            let add = json!({"product_id": product, "quantity": 1});
+            let answer = self.insist(&format!("add-{product}"), |node| node.post("/api/cart/add", &add)).await;
+            if answer.status == 409 {
+                answer.problem(409, "insufficient_stock");
+                return None;
+            }
+            answer.is(200);
+        }
+        let answer = self.insist("buy", |node| node.post("/api/checkout", &json!({}))).await;
+        if answer.status == 409 {
+            answer.problem(409, "insufficient_stock");
+            return None;
+        }
+        let order = answer.is(201).json();
+        assert_eq!(order["items"].as_array().unwrap().len(), wares.len(), "whole: {order}");
+        Some(order["id"].as_str().unwrap().to_owned())
+    }
+}
+
+/// One sale of `UNITS` of each product, with node `victim` killed when half is sold.
+async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize, victim: usize) {
+    let survivor = &cluster.nodes[(victim + 1) % cluster.nodes.len()];
+    let mut wares = Vec::new();
+    for _ in 0..products {
+        wares.push(survivor.product(admin, &json!(4.5), UNITS as u64).await);
+    }
+    let (sold, began) = (Progress::new(), Instant::now());
+    let buy = async |_| {
+        let mut wares = wares.clone();
+        wares.shuffle(&mut rand::rng());
+        let order = Buyer::new(cluster).buy(&wares).await;
+        if order.is_some() {
+            sold.one();
+        }
+        order
+    };
+    let all = stream::iter(0..buyers).map(buy).buffer_unordered(AT_ONCE).collect::<Vec<Option<String>>>();
+    let strike = async {
+        sold.reaches(UNITS / 2).await;
+        cluster.nodes[victim].signal("KILL");
+    };
+    let (orders, ()) = tokio::join!(all, strike);
+    let acknowledged: BTreeSet<String> = orders.into_iter().flatten().collect();
+    eprintln!("{} of {buyers} buyers got one of each of {products} in {:?}", acknowledged.len(), began.elapsed());
+    assert_eq!(acknowledged.len(), UNITS);
+    for product in &wares {
+        let fresh = |path: &str| survivor.get(path).token(admin).header("cache-control", "no-cache");
+        let stock = fresh(&format!("/api/products/{product}/stock")).await.ok();
+        assert_eq!([&stock["on_hand"], &stock["reserved"], &stock["available"]], [UNITS, UNITS, 0], "{stock}");
+        let movements = survivor.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+        let reserved = movements.iter().filter(|movement| movement["kind"] == "reserved");
+        let of: BTreeSet<String> = reserved.map(|movement| movement["order_id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((&of, movements.len()), (&acknowledged, UNITS + 1));
+    }
+    let listed = survivor.pages(admin, "/api/orders?all=true", 100).await;
+    let of_this = |order: &&Value| wares.iter().any(|product| order["items"][0]["product_id"] == **product);
+    let listed: BTreeSet<String> = listed.iter().filter(of_this).map(|order| order["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(listed, acknowledged, "every order that is there was acknowledged, and the other way round");
+    let audit = survivor.call("POST", "/api/admin/audit").token(admin).await.ok();
+    assert_eq!(audit["clean"], true, "{audit}");
+}
+
+async fn sales(products: usize) {
+    let Some(members) = Members::start(1).await else { return };
+    let mut cluster = Cluster::of(3, &Members::uri(members.hosts()), &[]).await;
+    cluster.expect_faults();
+    let admin = cluster.nodes[0].admin().await;
+    for round in 0..from_environment("SOUK_TEST_SALES", 2) {
+        let victim = round % cluster.nodes.len();
+        sale(&cluster, &admin, from_environment("SOUK_TEST_BUYERS", 300), products, victim).await;
+        cluster.nodes[victim].reap().await;
+        cluster.nodes[victim].restart().await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_units_of_one_product_are_sold_exactly() {
+    sales(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn carts_of_three_products_in_any_order_are_sold_whole() {
+    sales(3).await;
+}

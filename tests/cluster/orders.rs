@@ -1,0 +1,180 @@
+//! Two nodes sell the same things: exactly what is there, each request once, and one node ends what another has begun.
+
+use std::future::IntoFuture;
+
+use futures_util::future::join_all;
+use rand::seq::SliceRandom;
+use serde_json::{Value, json};
+
+use crate::{
+    cluster::Cluster,
+    shared_set,
+    support::{Account, Answer, TestApp, gap_free, one_change, statuses, unique},
+};
+
+/// Checks out for each of them at once, taking turns between the nodes.
+async fn all_buy(cluster: &Cluster, buyers: &[Account]) -> Vec<Answer> {
+    let buy = |(n, who): (usize, &Account)| cluster.nodes[n % 2].check_out(who, "buy").into_future();
+    join_all(buyers.iter().enumerate().map(buy)).await
+}
+
+/// A product's pieces, as the store has them now.
+async fn pieces(node: &TestApp, admin: &Account, product: &str) -> [u64; 3] {
+    let stock = node.get(&format!("/api/products/{product}/stock")).token(admin).header("cache-control", "no-cache").await.ok();
+    ["on_hand", "reserved", "available"].map(|name| stock[name].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn two_nodes_sell_exactly_what_is_there() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let tea = there.product(&admin, &json!(4.5), 40).await;
+    let buyers = here.customers(100).await;
+    for (n, who) in buyers.iter().enumerate() {
+        // Put in on one node, bought on the other.
+        cluster.nodes[(n + 1) % 2].add(who, &tea, 1).await.ok();
+    }
+    let mut feed = here.listen(None, None).await;
+    let answers = all_buy(&cluster, &buyers).await;
+    assert_eq!(statuses(&answers), [vec![201; 40], vec![409; 60]].concat());
+    for (who, answer) in buyers.iter().zip(answers) {
+        let orders = there.pages(who, "/api/orders", 10).await;
+        if answer.status == 201 {
+            assert_eq!(orders, [answer.json()]);
+        } else {
+            assert_eq!(answer.problem(409, "insufficient_stock")["lines"][0]["available"], 0);
+            assert_eq!(orders, [Value::Null; 0]);
+        }
+    }
+    for node in &cluster.nodes {
+        assert_eq!(pieces(node, &admin, &tea).await, [40, 40, 0]);
+    }
+    let sentinel = there.product(&admin, &json!(1), 0).await;
+    gap_free(&feed.until(|event| event.subject() == sentinel).await);
+    drop(feed);
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn carts_with_three_products_are_bought_whole_or_not_at_all_on_both_nodes() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let price = json!(1);
+    let wares = join_all([30, 20, 25].map(|stock| there.product(&admin, &price, stock))).await;
+    let buyers = here.customers(60).await;
+    for who in &buyers {
+        let mut mixed = wares.clone();
+        mixed.shuffle(&mut rand::rng());
+        for product in &mixed {
+            cluster.any().add(who, product, 1).await.ok();
+        }
+    }
+    let answers = all_buy(&cluster, &buyers).await;
+    assert_eq!(statuses(&answers), [vec![201; 20], vec![409; 40]].concat());
+    assert!(answers.iter().filter(|a| a.status == 201).all(|a| a.json()["items"].as_array().unwrap().len() == 3));
+    for (product, stock) in wares.iter().zip([30, 20, 25]) {
+        assert_eq!(pieces(there, &admin, product).await, [stock, 20, stock - 20]);
+    }
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn an_order_is_one_thing_on_both_nodes() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let tea = there.product(&admin, &json!(4.5), 100).await;
+    let ada = here.customer().await;
+    here.add(&ada, &tea, 2).await.ok();
+    let both = |count: usize| (0..count).map(|n| &cluster.nodes[n % 2]);
+    one_change(join_all(both(20).map(|node| node.check_out(&ada, "buy").into_future())).await, 201);
+    let order = there.get("/api/orders").token(&ada).await.ok()["items"][0].clone();
+    assert_eq!(here.order(&ada, &order).await, order);
+    one_change(join_all(both(20).map(|node| node.act(&admin, &order, "pay").key("pay").into_future())).await, 200);
+    let answers = join_all(both(20).map(|node| node.act(&admin, &order, "fulfil").into_future())).await;
+    assert_eq!(statuses(&answers), [vec![200], vec![409; 19]].concat());
+    assert_eq!(pieces(here, &admin, &tea).await, [98, 0, 98]);
+    // What one node has repriced, the other sells at that price.
+    for price in 5..25 {
+        let (one, other) = if price % 2 == 0 { (here, there) } else { (there, here) };
+        one.patch(&format!("/api/products/{tea}"), &json!({"price": price})).token(&admin).await.ok();
+        other.add(&ada, &tea, 1).await.ok();
+        let order = other.check_out(&ada, format!("at-{price}")).await.is(201).json();
+        assert_eq!(order["total_amount"], price);
+        one.act(&ada, &order, "cancel").await.ok();
+    }
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn the_limit_of_unpaid_orders_holds_over_both_nodes() {
+    let Some(uri) = shared_set::uri().await else { return };
+    let cluster = Cluster::on(&uri, &[("orders.max_pending", "3")]).await;
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let tea = there.product(&admin, &json!(4.5), 1000).await;
+    let ada = here.customer().await;
+    let mut placed = 0;
+    for _ in 0..6 {
+        here.add(&ada, &tea, 1).await.ok();
+        let buy = |n: usize| cluster.nodes[n % 2].check_out(&ada, format!("buy-{}", unique())).into_future();
+        let answers = join_all((0..6).map(buy)).await;
+        placed += answers.iter().filter(|answer| answer.status == 201).count();
+    }
+    assert_eq!((placed, there.pages(&ada, "/api/orders", 20).await.len()), (3, 3));
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn orders_of_a_node_that_is_gone_expire_all_the_same() {
+    let Some(uri) = shared_set::uri().await else { return };
+    let mut cluster = Cluster::on(&uri, &[("orders.payment_timeout", "4s"), ("orders.max_pending", "1000")]).await;
+    let admin = cluster.nodes[0].admin().await;
+    let tea = cluster.nodes[0].product(&admin, &json!(4.5), 1000).await;
+    let buyers = cluster.nodes[0].customers(8).await;
+    let mut orders = Vec::new();
+    for who in &buyers {
+        for _ in 0..4 {
+            orders.push(cluster.nodes[0].buy(who, &tea, 1).await);
+        }
+    }
+    let paid = orders.pop().unwrap();
+    cluster.nodes[0].act(&admin, &paid, "pay").await.ok();
+    cluster.nodes[0].kill_9().await;
+    let other = &cluster.nodes[1];
+    for order in &orders {
+        let expired = other.order_becomes(&admin, order, "expired").await;
+        assert_eq!(expired["version"], 2);
+    }
+    assert_eq!(pieces(other, &admin, &tea).await, [1000, 1, 999]);
+    assert_eq!(other.order(&admin, &paid).await["status"], "paid");
+    cluster.nodes[0].restart().await;
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn both_nodes_together_end_each_order_once() {
+    let Some(uri) = shared_set::uri().await else { return };
+    let cluster = Cluster::on(&uri, &[("orders.payment_timeout", "2s"), ("orders.max_pending", "1000")]).await;
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let tea = there.product(&admin, &json!(4.5), 1000).await;
+    let buyers = here.customers(10).await;
+    let buy = async |(n, who): (usize, &Account)| {
+        let mut orders = Vec::new();
+        for _ in 0..5 {
+            orders.push(cluster.nodes[n % 2].buy(who, &tea, 1).await);
+        }
+        orders
+    };
+    let orders = join_all(buyers.iter().enumerate().map(buy)).await.concat();
+    for order in &orders {
+        assert_eq!(there.order_becomes(&admin, order, "expired").await["version"], 2);
+    }
+    assert_eq!(pieces(here, &admin, &tea).await, [1000, 0, 1000]);
+    let movements = here.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
+    assert_eq!(movements.iter().filter(|movement| movement["kind"] == "released").count(), orders.len());
+    cluster.end().await;
+}

@@ -1,0 +1,99 @@
+//! Servers that souk cannot work with, or only with a login: one clear line, and no secret in it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use mongodb::bson::{Document, doc};
+
+use crate::{
+    cluster::SECRET,
+    members::Members,
+    replica_set,
+    support::{ADMIN_EMAIL, ADMIN_PASSWORD, Cli, TestApp, folder},
+};
+
+/// A shop on this database that is not started yet.
+fn shop(uri: &str) -> TestApp {
+    TestApp::closed(&[("store.kind", "mongodb"), ("store.uri", uri), ("store.database", "souk"), ("auth.jwt_secret", SECRET)])
+}
+
+/// Starts a shop that cannot start; the one line it says.
+#[track_caller]
+fn refused(uri: &str) -> String {
+    let run = Cli::run(&mut shop(uri).command());
+    let lines: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("souk: ")).collect();
+    assert_eq!((run.code, lines.len(), &*run.stdout), (1, 1, ""), "{run:?}");
+    assert!(!run.stderr.contains("hunter2"), "{run:?}");
+    lines[0].to_owned()
+}
+
+/// A replica set of one that wants a login, with an operator whose password is `hunter2`.
+async fn guarded(key: &str) -> Option<Members> {
+    let mut members = Members::servers(1, &["--replSet", "souk", "--keyFile", key])?;
+    let hosts = members.hosts().to_vec();
+    members.make(&hosts).await;
+    // As long as there is no user, whoever is on the machine may make the first.
+    let admin = replica_set::direct(&hosts[0]).await.database("admin");
+    admin.run_command(doc! { "createUser": "operator", "pwd": "hunter2", "roles": ["root"] }).await.unwrap();
+    Some(members)
+}
+
+async fn user(members: &Members, name: &str, roles: Vec<Document>) -> String {
+    let host = &members.hosts()[0];
+    let operator = format!("mongodb://operator:hunter2@{host}/?replicaSet=souk");
+    let admin = mongodb::Client::with_uri_str(operator).await.unwrap().database("admin");
+    admin.run_command(doc! { "createUser": name, "pwd": "hunter2", "roles": roles }).await.unwrap();
+    format!("mongodb://{name}:hunter2@{host}/?replicaSet=souk&authSource=admin")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standalone_server_is_refused() {
+    let Some(members) = Members::servers(1, &[]) else { return };
+    let host = &members.hosts()[0];
+    for uri in [format!("mongodb://{host}/"), format!("mongodb://{host}/?replicaSet=souk")] {
+        let line = refused(&uri);
+        assert!(line.contains("standalone") && line.contains("--replSet") && line.contains(host), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_set_of_another_name_is_refused() {
+    let Some(members) = Members::start(1).await else { return };
+    let host = &members.hosts()[0];
+    let line = refused(&format!("mongodb://{host}/?replicaSet=bazaar"));
+    assert!(line.contains("set it to souk") && line.contains(host), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_needs_the_rights_and_no_more() {
+    let keys = folder();
+    let key = keys.path().join("key");
+    std::fs::write(&key, "a key that members of a replica set share").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let Some(members) = guarded(key.to_str().unwrap()).await else { return };
+    let host = &members.hosts()[0];
+    for (uri, word) in [
+        (format!("mongodb://{host}/?replicaSet=souk"), "readWrite and dbAdmin"),
+        (format!("mongodb://nobody:hunter2@{host}/?replicaSet=souk"), "Authentication failed"),
+        (user(&members, "reader", vec![doc! { "role": "read", "db": "souk" }]).await, "readWrite and dbAdmin"),
+        (user(&members, "writer", vec![doc! { "role": "readWrite", "db": "other" }]).await, "readWrite and dbAdmin"),
+    ] {
+        let line = refused(&uri);
+        assert!(line.contains(word) && line.contains(host), "{uri}: {line}");
+    }
+    let roles = ["readWrite", "dbAdmin"].map(|role| doc! { "role": role, "db": "souk" });
+    let mut shop = shop(&user(&members, "souk", roles.to_vec()).await);
+    for key in ["auth.admin_email", "auth.admin_password"] {
+        shop.set(key, "");
+    }
+    shop.restart().await;
+    let said = shop.stop().await.join("\n");
+    assert!(said.contains("There is no admin yet") && said.contains(" admin <e-mail>"), "{said}");
+    Cli::run_with_input(shop.command().args(["admin", ADMIN_EMAIL, "--password-stdin"]), ADMIN_PASSWORD).ok();
+    shop.restart().await;
+    let boss = shop.admin().await;
+    let tea = shop.product(&boss, &serde_json::json!(4.5), 3).await;
+    assert_eq!(shop.get(&format!("/api/products/{tea}")).await.ok()["stock"], 3);
+    assert!(!shop.log().contains("hunter2"), "{}", shop.log());
+    let said = shop.stop().await.join("\n");
+    assert!(!said.contains("There is no admin yet"), "{said}");
+}

@@ -1,0 +1,102 @@
+//! A message from another system is carried out once, however often it is delivered, and to whom.
+
+use std::{sync::Arc, time::Duration};
+
+use souk::{
+    domain::stock::StockChange,
+    store::{Commit, CommitError, News, Write, writer::Observer, writer::Writer},
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    fixtures::{apply, commit, events, level, now, one, stock, stocked},
+    harness::Harness,
+};
+
+/// A commit that carries the message `id` out.
+pub(crate) fn carrying_out(id: &str, writes: impl IntoIterator<Item = Write>) -> Commit {
+    Commit { inbox: Some(id.into()), ..commit(writes) }
+}
+
+pub(crate) async fn a_message_is_carried_out_once_also_later(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let id = stocked(&*store, 10).await;
+    let odd = format!("\u{0}'\"$ü.{}", "x".repeat(250));
+    let message = |text: &str, by| carrying_out(text, [stock(id, StockChange::Adjust(by))]);
+    assert_eq!(store.is_in_inbox(&odd).await, Ok(false));
+    one(&*store, message(&odd, 1)).await.unwrap();
+    one(&*store, message("another", 1)).await.unwrap();
+    let before = events(&*store).await;
+    store.close().await;
+    let store = harness.open().await;
+    assert_eq!(one(&*store, message(&odd, 5)).await, Err(CommitError::AlreadyApplied));
+    assert_eq!(store.is_in_inbox(&odd).await, Ok(true));
+    assert_eq!(store.is_in_inbox("Another").await, Ok(false), "as it was written");
+    assert_eq!(level(&*store, id).await.on_hand, 12);
+    assert_eq!(events(&*store).await, before);
+    let months_later = Commit { at: now().plus(Duration::from_secs(29 * 24 * 60 * 60)), ..message(&odd, 5) };
+    assert_eq!(one(&*store, months_later).await, Err(CommitError::AlreadyApplied));
+}
+
+pub(crate) async fn a_message_may_come_twice_in_one_batch(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let id = stocked(&*store, 10).await;
+    let message = |text, by| carrying_out(text, [stock(id, StockChange::Adjust(by))]);
+    let outcomes = apply(&*store, [message("1", 1), message("1", 2), message("2", 4), message("1", 8)]).await.outcomes;
+    assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
+    assert_eq!((&outcomes[1], &outcomes[3]), (&Err(CommitError::AlreadyApplied), &Err(CommitError::AlreadyApplied)));
+    assert_eq!(level(&*store, id).await.on_hand, 15);
+}
+
+pub(crate) async fn a_refused_message_may_come_again(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let id = stocked(&*store, 1).await;
+    let take = |by: i64| carrying_out("1", [stock(id, StockChange::Adjust(-by))]);
+    let outcomes = apply(&*store, [take(2), take(1), take(1)]).await.outcomes;
+    assert!(matches!(outcomes[..], [Err(CommitError::OutOfStock(_)), Ok(_), Err(CommitError::AlreadyApplied)]), "{outcomes:?}");
+    assert_eq!(one(&*store, take(2)).await, Err(CommitError::AlreadyApplied), "that comes before what stock says");
+}
+
+pub(crate) async fn a_message_that_changes_nothing_is_carried_out_too(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let id = stocked(&*store, 10).await;
+    let before = events(&*store).await;
+    let set = carrying_out("1", [stock(id, StockChange::Set(10))]);
+    assert!(one(&*store, set.clone()).await.is_ok());
+    assert_eq!(events(&*store).await, before);
+    one(&*store, commit([stock(id, StockChange::Adjust(-3))])).await.unwrap();
+    assert_eq!(one(&*store, set).await, Err(CommitError::AlreadyApplied));
+    assert_eq!(level(&*store, id).await.on_hand, 7);
+}
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn committed(&self, _: &News) {}
+}
+
+pub(crate) async fn two_writers_carry_a_message_out_once(harness: &dyn Harness) {
+    let store = harness.open().await;
+    // A shared store has a writer on each node; the other has one, behind the same lock.
+    let other = if store.is_shared() { harness.open().await } else { Arc::clone(&store) };
+    let writers = [&store, &other].map(|store| Writer::start(&Handle::current(), Arc::clone(store), Arc::new(Deaf)).0);
+    let id = stocked(&*store, 0).await;
+    let tasks: Vec<_> = (0..120_usize)
+        .map(|n| {
+            let message = carrying_out(&(n / 4).to_string(), [stock(id, StockChange::Adjust(1))]);
+            let writer = writers[n % 2].clone();
+            tokio::spawn(async move { writer.commit(message).await })
+        })
+        .collect();
+    let mut done = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(_) => done += 1,
+            outcome => assert_eq!(outcome, Err(CommitError::AlreadyApplied)),
+        }
+    }
+    assert_eq!((done, level(&*store, id).await.on_hand), (30, 30));
+    for writer in writers {
+        writer.close();
+    }
+}

@@ -1,0 +1,298 @@
+//! Orders: what is read of them, and the conditions that a checkout has.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::future::join_all;
+use souk::{
+    domain::{
+        cart::Cart,
+        ids::{OrderId, ProductId, UserId},
+        money::{MAX_MINOR, Money},
+        order::{Order, OrderCommand, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
+        product::Product,
+        stock::{MovementKind, StockChange},
+    },
+    store::{
+        Commit, CommitError, Condition, StockWrite, Store, Write,
+        writer::{Observer, Writer},
+    },
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    fixtures::{
+        answer, apply, cart, commit, customer, euro, key, kinds, level, moved_by, now, one, order, placed, product, put_cart,
+        put_order, put_product, remembering, stock, stocked,
+    },
+    harness::Harness,
+    records::ODD,
+};
+
+pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let line = |sku: Option<&str>, quantity, minor| OrderLine {
+        product_id: ProductId::new(),
+        sku: sku.map(Into::into),
+        name: ODD.into(),
+        quantity,
+        unit_price: Money::from_minor(minor, euro()).unwrap(),
+    };
+    let fields = BTreeMap::from([("street".to_owned(), ODD.to_owned()), ("2nd-line_".to_owned(), String::new())]);
+    let full = Order {
+        lines: vec![line(Some(ODD), u32::MAX, MAX_MINOR), line(None, 1, 0)],
+        payment: Payment { method: PaymentMethod::Manual, reference: Some(ODD.into()) },
+        shipping_address: Some(ShippingAddress::stored(fields)),
+        ..order(UserId::new())
+    };
+    let bare = Order { expires_at: None, ..order(UserId::new()) };
+    for written in [&full, &bare] {
+        one(&*store, commit([put_order(written)])).await.unwrap();
+    }
+    let later = |order: &Order, version, status| Order { version, status, updated_at: now(), ..order.clone() };
+    let mut known = vec![full.clone(), bare.clone()];
+    for (version, status) in (2..).zip([OrderStatus::Paid, OrderStatus::Fulfilled, OrderStatus::Cancelled, OrderStatus::Expired])
+    {
+        let next = later(&full, version, status);
+        one(&*store, commit([put_order(&next)])).await.unwrap();
+        assert_eq!(store.order(full.id).await, Ok(Some(next.clone())));
+        known[0] = next;
+    }
+    store.close().await;
+    let store = harness.open().await;
+    for written in known {
+        assert_eq!(store.order(written.id).await, Ok(Some(written)));
+    }
+}
+
+pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (ada, bob) = (UserId::new(), UserId::new());
+    let all: Vec<Order> = (0..25).map(|n| order(if n % 3 == 0 { bob } else { ada })).collect();
+    // Written in another order than they were placed in.
+    apply(&*store, all.iter().rev().map(|order| commit([put_order(order)]))).await;
+    for of in [None, Some(ada), Some(bob), Some(UserId::new())] {
+        let (mut read, mut before) = (Vec::new(), None);
+        loop {
+            let page = store.orders(of, before, 4).await.unwrap();
+            assert!(page.len() <= 4);
+            let Some(last) = page.last() else { break };
+            before = Some(last.id);
+            read.extend(page);
+        }
+        let mut expected: Vec<&Order> = all.iter().filter(|order| of.is_none_or(|user| order.user_id == user)).collect();
+        expected.reverse();
+        assert_eq!(read.iter().collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(store.orders(None, None, 0).await, Ok(vec![]));
+}
+
+pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let start = now();
+    let after = |millis| start.plus(Duration::from_millis(millis));
+    let until = |millis| Order { expires_at: Some(after(millis)), ..order(UserId::new()) };
+    let (second, first, third) = (until(20), until(10), until(30));
+    let paid = Order { status: OrderStatus::Paid, expires_at: None, ..until(1) };
+    apply(&*store, [&second, &first, &third, &paid].map(|order| commit([put_order(order)]))).await;
+    assert_eq!(store.orders_due(after(9), None, 10).await, Ok(vec![]));
+    assert_eq!(store.orders_due(after(10), None, 10).await, Ok(vec![first.clone()]), "at its deadline it is due");
+    assert_eq!(store.orders_due(after(29), None, 10).await, Ok(vec![first.clone(), second.clone()]));
+    assert_eq!(store.orders_due(after(99), None, 2).await, Ok(vec![first.clone(), second.clone()]), "the longest overdue first");
+    for (order, command) in [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel)] {
+        let next = order.decide(command, after(50)).unwrap().order;
+        one(&*store, commit([put_order(&next)])).await.unwrap();
+    }
+    assert_eq!(store.orders_due(after(99), None, 10).await, Ok(vec![third]));
+}
+
+pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let start = now();
+    // Many at the same time, written in another order than they are read in.
+    let until = |n: u64| Order { expires_at: Some(start.plus(Duration::from_millis(n / 10))), ..order(UserId::new()) };
+    let all: Vec<Order> = (0..25).map(until).collect();
+    apply(&*store, all.iter().rev().map(|order| commit([put_order(order)]))).await;
+    for limit in [1, 4, 25, 26] {
+        let (mut read, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.orders_due(start.plus(Duration::from_secs(1)), after, limit).await.unwrap();
+            assert!(page.len() <= limit as usize);
+            let Some(last) = page.last() else { break };
+            after = Some((last.expires_at.unwrap(), last.id));
+            read.extend(page);
+        }
+        assert_eq!(read, all, "{limit} at a time");
+    }
+}
+
+pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let tea = stocked(&*store, 10).await;
+    let bought =
+        Order { lines: vec![OrderLine { product_id: tea, ..order(UserId::new()).lines.remove(0) }], ..order(UserId::new()) };
+    let key = key(bought.user_id, "checkout", 1);
+    let conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(bought.user_id, 1)];
+    let mut checkout = Commit { conditions, ..remembering(placed(&bought), &key, "placed") };
+    checkout.writes.push(moved_by(&bought, StockChange::Reserve));
+    one(&*store, checkout.clone()).await.unwrap();
+    assert_eq!(one(&*store, checkout).await, Err(CommitError::Replayed(answer("placed"))), "before any condition is looked at");
+    let after = level(&*store, tea).await;
+    assert_eq!((after.on_hand, after.reserved), (10, 2));
+    let told: Vec<String> = kinds(&*store).await;
+    assert_eq!(told[told.len() - 2..], ["order.placed", "inventory.stock.changed"]);
+    let newest = store.movements(tea, None, 1).await.unwrap().remove(0);
+    assert_eq!((newest.delta.kind, newest.order_id), (MovementKind::Reserved, Some(bought.id)));
+
+    let expired = bought.decide(OrderCommand::Expire, bought.expires_at.unwrap()).unwrap().order;
+    let paid = bought.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
+    let mut expire = placed(&expired);
+    expire.writes.push(moved_by(&bought, StockChange::Release));
+    let outcomes = apply(&*store, [expire.clone(), placed(&paid), expire]).await.outcomes;
+    assert!(outcomes[0].is_ok());
+    assert_eq!(outcomes[1..], [Err(CommitError::Conflict), Err(CommitError::Conflict)], "whichever came first stands");
+    assert_eq!(store.order(bought.id).await, Ok(Some(expired)));
+    assert_eq!(level(&*store, tea).await.reserved, 0);
+}
+
+/// Everything that `commit` may change.
+async fn state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
+    let key = &commit.remember.as_ref().unwrap().key;
+    let (cart, told) = (store.cart(order.user_id).await.unwrap(), store.last_position().await.unwrap());
+    let (product, moves) = (order.lines[0].product_id, store.movements(order.lines[0].product_id, None, 99).await.unwrap());
+    let (order, answer) = (store.order(order.id).await.unwrap(), store.remembered(key).await.unwrap());
+    format!("{cart:?} {order:?} {moves:?} {:?} {answer:?} {told}", level(store, product).await)
+}
+
+pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let tea = stocked(&*store, 10).await;
+    let first = cart(customer(), 1);
+    one(&*store, commit([put_cart(&first)])).await.unwrap();
+    let mut bought = order(first.owner.id);
+    bought.lines[0].product_id = tea;
+    let emptied = Cart { version: 2, lines: Vec::new(), ..first };
+    let mut checkout = placed(&bought);
+    checkout.conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(bought.user_id, 1)];
+    checkout.writes.extend([put_cart(&emptied), moved_by(&bought, StockChange::Reserve)]);
+    let paid = bought.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
+    let sent = paid.decide(OrderCommand::Fulfil { reference: None }, now()).unwrap().order;
+    let mut fulfil = placed(&sent);
+    fulfil.writes.push(moved_by(&sent, StockChange::Ship));
+    let all = ["orders", "idempotency_keys", "outbox", "movements", "stock", "carts"];
+    let steps = [("checkout", checkout, &all[..]), ("pay", placed(&paid), &all[..3]), ("fulfil", fulfil, &all[..5])];
+    for (step, commit, tables) in steps {
+        let commit = remembering(commit, &key(bought.user_id, step, 1), "done");
+        let before = state(&*store, &commit, &bought).await;
+        for table in tables {
+            harness.break_table(table, true).await;
+            let outcome = match store.apply(vec![commit.clone()].into()).await {
+                Ok(mut applied) => applied.outcomes.remove(0),
+                Err(error) => Err(error.into()),
+            };
+            harness.break_table(table, false).await;
+            assert_eq!(outcome, Err(CommitError::Unavailable), "{step} without {table}");
+            assert_eq!(state(&*store, &commit, &bought).await, before, "{step} without {table}");
+        }
+        one(&*store, commit.clone()).await.unwrap();
+        assert_ne!(state(&*store, &commit, &bought).await, before);
+        assert_eq!(one(&*store, commit).await, Err(CommitError::Replayed(answer("done"))));
+    }
+    let after = level(&*store, tea).await;
+    assert_eq!((after.on_hand, after.reserved), (8, 0));
+}
+
+pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let tea = product(None);
+    let repriced = Product { version: 2, ..tea.clone() };
+    one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(2))])).await.unwrap();
+    one(&*store, commit([put_product(&repriced)])).await.unwrap();
+    let reserving = |conditions| {
+        let mut order = order(UserId::new());
+        order.lines[0].product_id = tea.id;
+        let mut commit = Commit { conditions, ..placed(&order) };
+        commit.writes.push(moved_by(&order, StockChange::Reserve));
+        (order.id, commit)
+    };
+    let none = UserId::new();
+    let refused = [
+        (vec![Condition::Unchanged(tea.id, 1)], CommitError::Conflict),
+        (vec![Condition::Unchanged(tea.id, 3)], CommitError::Conflict),
+        (vec![Condition::Unchanged(ProductId::new(), 1)], CommitError::Conflict),
+        (vec![Condition::PendingBelow(none, 0)], CommitError::TooManyPending),
+    ];
+    let (ids, mut batch): (Vec<OrderId>, Vec<Commit>) =
+        refused.iter().map(|(conditions, _)| reserving(conditions.clone())).unzip();
+    let (good, checkout) = reserving(vec![Condition::Unchanged(tea.id, 2), Condition::PendingBelow(none, 1)]);
+    batch.push(checkout);
+    let outcomes = apply(&*store, batch).await.outcomes;
+    let expected: Vec<_> = refused.into_iter().map(|(_, error)| Err(error)).collect();
+    assert_eq!(outcomes[..4], expected);
+    assert!(outcomes[4].is_ok(), "the others of its batch go through");
+    for id in ids {
+        assert_eq!(store.order(id).await, Ok(None));
+    }
+    assert!(store.order(good).await.unwrap().is_some());
+    assert_eq!(level(&*store, tea.id).await.reserved, 2);
+    one(&*store, commit([put_product(&repriced.deleted(now()))])).await.unwrap();
+    let (_, late) = reserving(vec![Condition::Unchanged(tea.id, 2)]);
+    assert_eq!(one(&*store, late).await, Err(CommitError::Conflict), "deleting is a change too");
+}
+
+pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (ada, bob) = (UserId::new(), UserId::new());
+    let place = |user, limit| {
+        let order = order(user);
+        (order.clone(), Commit { conditions: vec![Condition::PendingBelow(user, limit)], ..placed(&order) })
+    };
+    let (first, one_order) = place(ada, 3);
+    one(&*store, one_order).await.unwrap();
+    let batch = [place(ada, 3).1, place(bob, 3).1, place(ada, 3).1, place(ada, 3).1, place(bob, 3).1];
+    let done: Vec<bool> = apply(&*store, batch).await.outcomes.iter().map(Result::is_ok).collect();
+    assert_eq!(done, [true, true, true, false, true]);
+    assert_eq!(one(&*store, place(ada, 3).1).await, Err(CommitError::TooManyPending));
+    let paid = first.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
+    let outcomes = apply(&*store, [place(ada, 3).1, placed(&paid), place(ada, 3).1, place(ada, 3).1]).await.outcomes;
+    assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true, false], "one was paid");
+    assert_eq!(store.orders(Some(ada), None, 10).await.unwrap().len(), 4);
+}
+
+pub(crate) async fn stock_of_a_deleted_product_still_moves(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let tea = product(None);
+    one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(9))])).await.unwrap();
+    let mut bought = order(UserId::new());
+    bought.lines[0].product_id = tea.id;
+    one(&*store, commit([put_order(&bought), moved_by(&bought, StockChange::Reserve)])).await.unwrap();
+    one(&*store, commit([put_product(&tea.deleted(now()))])).await.unwrap();
+    one(&*store, commit([moved_by(&bought, StockChange::Ship)])).await.unwrap();
+    let after = level(&*store, tea.id).await;
+    assert_eq!((after.on_hand, after.reserved), (7, 0));
+}
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn committed(&self, _: &souk::store::News) {}
+}
+
+pub(crate) async fn who_asks_first_is_served_first(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (tea, cup) = (stocked(&*store, 100).await, stocked(&*store, 1000).await);
+    let (writer, _) = Writer::start(&Handle::current(), store.clone(), std::sync::Arc::new(Deaf));
+    let buy = |n: usize| {
+        let write = |product_id, change| {
+            let (expected_version, order_id, reference, reason) = (None, Some(OrderId::new()), None, None);
+            Write::Stock(StockWrite { product_id, change, expected_version, order_id, reference, reason })
+        };
+        // Every third wants something else as well, and every fifth is somebody's repeat with a key.
+        let more = n.is_multiple_of(3).then(|| write(cup, StockChange::Reserve(1)));
+        let commit = commit([write(tea, StockChange::Reserve(1))].into_iter().chain(more));
+        if n.is_multiple_of(5) { remembering(commit, &key(customer().id, "key", 1), "sold") } else { commit }
+    };
+    // Polled in this order, so that this is the order in which they come to the queue.
+    let outcomes = join_all((0..300).map(|n| writer.commit(buy(n)))).await;
+    let sold: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+    assert_eq!(sold, [vec![true; 100], vec![false; 200]].concat());
+}

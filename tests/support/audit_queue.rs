@@ -1,0 +1,142 @@
+//! A queue that gets every event, as another system would have it: durable, and read to its end.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures_util::StreamExt;
+use lapin::{
+    Connection, ConnectionProperties, Consumer, ExchangeKind,
+    message::Delivery,
+    options::{BasicAckOptions, BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::Value;
+
+use super::support::Event;
+
+/// Nothing takes as long, on any machine.
+const NEVER: Duration = Duration::from_secs(120);
+
+const QUEUE: &str = "audit";
+
+/// The queue's place.
+pub(crate) struct Audit {
+    uri: String,
+}
+
+/// An event's message.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub(crate) event: Event,
+    pub(crate) position: u64,
+    pub(crate) routing_key: String,
+    pub(crate) content_type: String,
+    pub(crate) delivery_mode: u8,
+    pub(crate) traceparent: Option<String>,
+}
+
+impl Audit {
+    /// Makes the queue; from here on no event is missed.
+    pub(crate) async fn begin(uri: &str) -> Self {
+        let connection = connect(uri).await;
+        let channel = connection.create_channel().await.unwrap();
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        channel.exchange_declare("souk.events".into(), ExchangeKind::Topic, durable, FieldTable::default()).await.unwrap();
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let mut kind = FieldTable::default();
+        kind.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        channel.queue_declare(QUEUE.into(), durable, kind).await.unwrap();
+        let bind = channel.queue_bind(
+            QUEUE.into(),
+            "souk.events".into(),
+            "#".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        bind.await.unwrap();
+        connection.close(200, "made".into()).await.unwrap();
+        Self { uri: uri.to_owned() }
+    }
+
+    /// Everything from the front of the queue up to the first message that `is_last`, taken out of it.
+    pub(crate) async fn until(&self, mut is_last: impl FnMut(&Message) -> bool) -> Vec<Message> {
+        let connection = connect(&self.uri).await;
+        let channel = connection.create_channel().await.unwrap();
+        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+        let mut messages: Consumer = channel.basic_consume(QUEUE.into(), "".into(), options, none).await.unwrap();
+        let mut read = Vec::new();
+        loop {
+            let delivery = tokio::time::timeout(NEVER, messages.next()).await.expect("the queue says nothing").unwrap().unwrap();
+            let acker = delivery.acker.clone();
+            read.push(Message::of(&delivery));
+            let ended = read.last().is_some_and(&mut is_last);
+            // A quorum queue hands out a limited number at a time. What was sent beyond the last one goes back.
+            if ended || read.len().is_multiple_of(200) {
+                acker.ack(BasicAckOptions { multiple: true }).await.unwrap();
+            }
+            if ended {
+                connection.close(200, "read".into()).await.unwrap();
+                return read;
+            }
+        }
+    }
+
+    /// Everything up to the event at `position`.
+    pub(crate) async fn up_to(&self, position: u64) -> Vec<Message> {
+        self.until(|message| message.position == position).await
+    }
+}
+
+async fn connect(uri: &str) -> Connection {
+    // A broker that has just been started again listens before it answers.
+    let connect = async {
+        loop {
+            match Connection::connect(uri, ConnectionProperties::default()).await {
+                Ok(connection) => return connection,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    tokio::time::timeout(NEVER, connect).await.expect("the broker does not answer")
+}
+
+impl Message {
+    fn of(delivery: &Delivery) -> Self {
+        let properties = &delivery.properties;
+        let headers = properties.headers().as_ref().unwrap().inner();
+        let AMQPValue::LongLongInt(position) = headers["souk-position"] else { panic!("no position: {headers:?}") };
+        let text = |value: &AMQPValue| match value {
+            AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).unwrap(),
+            other => panic!("{other:?} is no text"),
+        };
+        let body: Value = serde_json::from_slice(&delivery.data).unwrap();
+        let (id, kind) = (body["id"].as_str().unwrap().to_owned(), body["type"].as_str().unwrap().to_owned());
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), id);
+        Self {
+            event: Event { id, kind, body },
+            position: position.try_into().unwrap(),
+            routing_key: delivery.routing_key.to_string(),
+            content_type: properties.content_type().as_ref().unwrap().to_string(),
+            delivery_mode: properties.delivery_mode().unwrap(),
+            traceparent: headers.get("traceparent").map(text),
+        }
+    }
+}
+
+/// The first time that each event was published; asserts that repeats say the same, that none is missing between the first and the
+/// last place, and that first times are in commit order.
+pub(crate) fn first_times(messages: &[Message]) -> Vec<&Event> {
+    let mut known: BTreeMap<u64, &Event> = BTreeMap::new();
+    let mut events = Vec::new();
+    for message in messages {
+        match known.get(&message.position) {
+            Some(first) => assert_eq!(**first, message.event, "a repeat differs"),
+            None => {
+                let before = known.last_key_value().map(|(position, _)| *position);
+                assert!(before.is_none_or(|before| message.position == before + 1), "{} after {before:?}", message.position);
+                known.insert(message.position, &message.event);
+                events.push(&message.event);
+            }
+        }
+    }
+    events
+}

@@ -1,0 +1,49 @@
+//! Checkout and orders, in as few words as tests want to spend on them.
+
+use serde_json::Value;
+
+use super::{Account, Call, TestApp, unique};
+
+impl TestApp {
+    /// A checkout with a key and nothing else.
+    pub(crate) fn check_out(&self, who: &Account, key: impl AsRef<str>) -> Call {
+        self.call("POST", "/api/checkout").token(who).key(key)
+    }
+
+    /// Puts a product into the cart and checks out; the order.
+    pub(crate) async fn buy(&self, who: &Account, product: &str, quantity: u64) -> Value {
+        self.add(who, product, quantity).await.ok();
+        self.check_out(who, format!("buy-{}", unique())).await.is(201).json()
+    }
+
+    /// `pay`, `fulfil` or `cancel`.
+    pub(crate) fn act(&self, who: &Account, order: &Value, action: &str) -> Call {
+        self.call("POST", &format!("/api/orders/{}/{action}", order["id"].as_str().unwrap())).token(who)
+    }
+
+    /// An order as it is now.
+    pub(crate) async fn order(&self, who: &Account, order: &Value) -> Value {
+        self.get(&format!("/api/orders/{}", order["id"].as_str().unwrap())).token(who).await.ok()
+    }
+
+    /// Asks for an order until its status is `wanted`; nothing takes as long as this waits.
+    pub(crate) async fn order_becomes(&self, who: &Account, order: &Value, wanted: &str) -> Value {
+        let reached = async {
+            loop {
+                let order = self.order(who, order).await;
+                if order["status"] == wanted {
+                    return order;
+                }
+                // An order that has nothing to tell can only be asked again.
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), reached).await.expect(wanted)
+    }
+
+    /// A product's `on_hand`, `reserved` and `available`.
+    pub(crate) async fn pieces(&self, admin: &Account, product: &str) -> [u64; 3] {
+        let stock = self.stock(admin, product).await;
+        ["on_hand", "reserved", "available"].map(|name| stock[name].as_u64().unwrap())
+    }
+}
