@@ -42,7 +42,7 @@ impl Drop for Hearing<'_> {
 /// Hands the events of all nodes to `follower` as long as the connection lasts.
 pub(super) async fn work(follower: &Follower, session: Session) -> Result<(), BrokerError> {
     let mut deliveries = listen(&session).await?;
-    let (_hearing, _working) = (Hearing::begin(follower), session.working());
+    let (_working, _hearing) = (session.working(), Hearing::begin(follower));
     loop {
         let first = deliveries.next().await.ok_or(BrokerError::Lost)??;
         let mut together = vec![first];

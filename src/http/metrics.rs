@@ -24,6 +24,7 @@ pub struct Metrics {
     batches: Gauge,
     commits: Gauge,
     connected: Gauge,
+    delivered: Gauge,
     relay: Gauge,
     published: Gauge,
     unpublished: Gauge,
@@ -52,6 +53,7 @@ impl Metrics {
             batches: Gauge::default(),
             commits: Gauge::default(),
             connected: Gauge::default(),
+            delivered: Gauge::default(),
             relay: Gauge::default(),
             published: Gauge::default(),
             unpublished: Gauge::default(),
@@ -65,6 +67,7 @@ impl Metrics {
         registry.register("writer_batches", "Transactions since the start", metrics.batches.clone());
         registry.register("writer_commits", "Commits in them since the start", metrics.commits.clone());
         registry.register("broker_connected", "1 when the broker is there", metrics.connected.clone());
+        registry.register("news_delivered", "1 while the broker delivers what other nodes do", metrics.delivered.clone());
         registry.register("relay_active", "1 when this node is the one that publishes events", metrics.relay.clone());
         registry.register("events_published", "Events published by this node since the start", metrics.published.clone());
         registry.register("events_unpublished", "Events of all nodes waiting to be published", metrics.unpublished.clone());
@@ -94,6 +97,7 @@ impl Metrics {
         self.commits.set(whole(levels.commits));
         if let Some(broker) = &levels.broker {
             self.connected.set(broker.connected.into());
+            self.delivered.set(broker.delivered.into());
             self.relay.set(broker.relay.into());
             self.published.set(whole(broker.published));
             // It stays what it was when the store cannot be asked.
@@ -129,6 +133,8 @@ pub(crate) struct Levels {
 pub(crate) struct BrokerLevels {
     /// Whether it is there.
     pub(crate) connected: bool,
+    /// Whether it delivers what other nodes do; otherwise the store is asked before anything is told.
+    pub(crate) delivered: bool,
     /// Whether this node is the one that publishes.
     pub(crate) relay: bool,
     /// Events published by this node since the start.

@@ -108,6 +108,7 @@ async fn broker_levels(services: &Services) -> Option<BrokerLevels> {
     let unpublished = tokio::time::timeout(services.options.request_timeout, counts).await;
     Some(BrokerLevels {
         connected: broker.is_connected(),
+        delivered: services.follower.as_ref().is_some_and(|follower| follower.is_delivered_to()),
         relay: broker.is_relay(),
         published: broker.published(),
         unpublished: unpublished.ok().and_then(Result::ok),

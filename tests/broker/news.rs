@@ -70,6 +70,7 @@ async fn with_its_link_cut_no_node_tells_what_is_old() {
         proxy.cut();
         for node in &cluster.nodes {
             node.until_ready("degraded").await;
+            node.cut_off().await;
         }
         for n in 0..25 {
             let (one, other) = if n % 2 == 0 { (here, there) } else { (there, here) };

@@ -30,11 +30,20 @@ impl TestApp {
 
     /// Waits until all events were published, and that was noted.
     pub(crate) async fn published(&self) {
-        let all = async {
-            while self.figure("souk_events_unpublished").await > 0.0 {
+        self.until_zero("souk_events_unpublished").await;
+    }
+
+    /// Waits until it has noticed that the broker does not deliver news any more. Its other connections may be noticed to be gone before.
+    pub(crate) async fn cut_off(&self) {
+        self.until_zero("souk_news_delivered").await;
+    }
+
+    async fn until_zero(&self, name: &str) {
+        let zero = async {
+            while self.figure(name).await > 0.0 {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(NEVER, all).await.expect("events stay unpublished");
+        tokio::time::timeout(NEVER, zero).await.unwrap_or_else(|_| panic!("{name} does not become 0"));
     }
 }

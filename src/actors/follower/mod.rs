@@ -130,6 +130,12 @@ impl Follower {
         self.freshness.is_current()
     }
 
+    /// Whether a broker delivers events. While it should and does not, [`Follower::is_current`] is never true.
+    #[must_use]
+    pub fn is_delivered_to(&self) -> bool {
+        self.freshness.is_delivered_to()
+    }
+
     /// Says whether a broker delivers events to [`Follower::hear`] from now on. Not to be called when there is none.
     pub fn link(&self, up: bool) {
         self.freshness.link(up);
