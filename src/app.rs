@@ -84,8 +84,6 @@ struct Caches {
     shelf: Arc<Shelf>,
     revoked: Arc<RevokedSessions>,
     feed: Arc<Feed>,
-    /// Whether the feed is fed from the outbox instead, since the events of other nodes belong to it too.
-    feed_follows: bool,
     /// Wakes the relay when there are events to publish.
     bell: Arc<Notify>,
     /// Set once the carts, which need the writer, are there.
@@ -93,12 +91,11 @@ struct Caches {
 }
 
 impl Caches {
-    fn of(store: &dyn Store) -> Self {
+    fn new() -> Self {
         Self {
             shelf: Arc::new(Shelf::new(http::render_product)),
             revoked: Arc::new(RevokedSessions::new()),
             feed: Arc::new(Feed::new()),
-            feed_follows: store.is_shared(),
             bell: Arc::default(),
             carts: OnceLock::new(),
         }
@@ -112,9 +109,6 @@ impl Observer for Caches {
         if let Some(carts) = self.carts.get() {
             carts.apply(news);
         }
-        if !self.feed_follows {
-            self.feed.apply(news);
-        }
         if !news.events.is_empty() {
             self.bell.notify_one();
         }
@@ -127,12 +121,29 @@ impl Observer for Caches {
     }
 }
 
+/// Who hears of what this node's writer has made durable.
+struct Witness {
+    caches: Arc<Caches>,
+    follower: Option<Arc<Follower>>,
+}
+
+impl Observer for Witness {
+    fn committed(&self, news: &News) {
+        self.caches.committed(news);
+        match &self.follower {
+            // The feed has the events of other nodes too, and all of them in commit order.
+            Some(follower) => follower.made(&news.events),
+            None => self.caches.feed.apply(&news.events),
+        }
+    }
+}
+
 impl Core {
     /// Opens the store, starts the writer, and fills the caches.
     async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<(Self, JoinHandle<()>)> {
         let store = open_store(settings, drivers).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let caches = Arc::new(Caches::of(&*store));
+        let caches = Arc::new(Caches::new());
         // Followed from a place that is older than what is loaded next, so that nothing falls in between.
         let follower = match store.is_shared() {
             true => Some(Follower::begin(&store, &caches, &caches.shelf, &caches.feed, &clock).await?),
@@ -140,7 +151,8 @@ impl Core {
         };
         caches.shelf.load(&*store).await?;
         caches.revoked.load(&*store, clock.now()).await?;
-        let (writer, task) = Writer::start(drivers, Arc::clone(&store), Arc::clone(&caches) as Arc<dyn Observer>);
+        let witness = Witness { caches: Arc::clone(&caches), follower: follower.clone() };
+        let (writer, task) = Writer::start(drivers, Arc::clone(&store), Arc::new(witness));
         Ok((Self { store, writer, caches, follower, clock }, task))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use crate::{messages::events::Published, store::News};
+use crate::messages::events::Published;
 
 /// How many batches a listener may be behind before it has to read the store again.
 const BACKLOG: usize = 256;
@@ -28,10 +28,10 @@ impl Feed {
     }
 
     /// Tells listeners what has happened.
-    pub fn apply(&self, news: &News) {
-        if !news.events.is_empty() && self.batches.receiver_count() > 0 {
+    pub fn apply(&self, events: &[Published]) {
+        if !events.is_empty() && self.batches.receiver_count() > 0 {
             // An error means that the last listener has just gone.
-            drop(self.batches.send(news.events.clone().into()));
+            drop(self.batches.send(events.into()));
         }
     }
 }

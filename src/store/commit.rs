@@ -154,6 +154,9 @@ pub enum CommitError {
     KeyReused,
     /// The message that it carries out was carried out before.
     AlreadyApplied,
+    /// Certainly not applied, and there is time to apply it: others of its batch had to be told first. Only the batching writer hears
+    /// of it.
+    NotYet,
     /// Certainly not applied: too much to do.
     Overloaded,
     /// Certainly not applied: the store does not answer.

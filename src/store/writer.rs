@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -25,6 +25,12 @@ const MAX_WRITES: usize = 4000;
 
 /// Most commits that wait. Beyond, callers are told to come back, at once.
 const MAX_WAITING: usize = 8192;
+
+/// Most of those that wait for a place instead of being told to come back.
+const MAX_IN_TURN: usize = 256;
+
+/// The most that a commit is taken to need, whatever the last ones needed: a store that was away may be back.
+const LONGEST_NOTICE: Duration = Duration::from_secs(1);
 
 /// Hears what a batch has changed, before anyone is told that it is done: so whoever was told finds it everywhere on this node.
 pub trait Observer: Send + Sync {
@@ -48,6 +54,7 @@ pub struct WriterStats {
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Waiting>,
+    in_turn: mpsc::Sender<Waiting>,
     closing: Arc<Notify>,
     stats: Arc<WriterStats>,
 }
@@ -65,11 +72,13 @@ impl Writer {
         observer: Arc<dyn Observer>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let (in_turn, first) = mpsc::channel(MAX_IN_TURN);
         let stats = Arc::new(WriterStats::default());
         let closing = Arc::new(Notify::new());
-        let task = Task { store, observer, stats: Arc::clone(&stats), closing: Arc::clone(&closing) };
-        let handle = runtime.spawn(task.run(waiting));
-        (Self { queue, closing, stats }, handle)
+        let task = Task { store, observer, stats: Arc::clone(&stats) };
+        let queues = Queues { first, waiting, closing: Arc::clone(&closing) };
+        let handle = runtime.spawn(task.run(queues));
+        (Self { queue, in_turn, closing, stats }, handle)
     }
 
     /// Applies `commit`, together with whatever else is waiting, and answers when it is durable or certain not to be.
@@ -84,13 +93,13 @@ impl Writer {
         }
     }
 
-    /// The same, for those who are not told to come back: when too many wait, it waits for a place until the commit's deadline. The
-    /// next place that becomes free goes to whoever has waited the longest.
+    /// The same, for those who are not told to come back: they have a queue of their own, which goes first, and wait for a place in it
+    /// until the commit's deadline.
     ///
     /// # Errors
     /// Everything that [`CommitError`] lists.
     pub async fn commit_in_turn(&self, commit: Commit) -> Outcome {
-        match tokio::time::timeout_at(commit.deadline.into(), self.queue.reserve()).await {
+        match tokio::time::timeout_at(commit.deadline.into(), self.in_turn.reserve()).await {
             Ok(Ok(place)) => apply(place, commit).await,
             Ok(Err(_)) => Err(CommitError::Unavailable),
             Err(_) => Err(CommitError::Overloaded),
@@ -128,51 +137,93 @@ async fn apply(place: mpsc::Permit<'_, Waiting>, commit: Commit) -> Outcome {
     outcome.await.unwrap_or(Err(CommitError::Unknown))
 }
 
+/// The commits that wait.
+struct Queues {
+    first: mpsc::Receiver<Waiting>,
+    waiting: mpsc::Receiver<Waiting>,
+    closing: Arc<Notify>,
+}
+
+impl Queues {
+    /// Takes what waits, or else waits for it; false when there is nothing any more and never will be.
+    async fn gather(&mut self, gathered: &mut Vec<Waiting>) -> bool {
+        let (mut any_first, mut any) = (true, true);
+        while gathered.is_empty() {
+            if !any_first && !any {
+                return false;
+            }
+            let next = tokio::select! {
+                biased;
+                () = self.closing.notified() => {
+                    self.first.close();
+                    self.waiting.close();
+                    None
+                }
+                next = self.first.recv(), if any_first => {
+                    any_first = next.is_some();
+                    next
+                }
+                next = self.waiting.recv(), if any => {
+                    any = next.is_some();
+                    next
+                }
+            };
+            gathered.extend(next);
+        }
+        while gathered.len() < MAX_BATCH
+            && let Ok(next) = self.first.try_recv().or_else(|_| self.waiting.try_recv())
+        {
+            gathered.push(next);
+        }
+        true
+    }
+}
+
 struct Task {
     store: Arc<dyn Store>,
     observer: Arc<dyn Observer>,
     stats: Arc<WriterStats>,
-    closing: Arc<Notify>,
 }
 
 impl Task {
-    async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
+    async fn run(self, mut queues: Queues) {
         let mut gathered = Vec::with_capacity(MAX_BATCH);
-        loop {
-            let count = tokio::select! {
-                count = waiting.recv_many(&mut gathered, MAX_BATCH) => count,
-                () = self.closing.notified() => {
-                    waiting.close();
-                    continue;
-                }
-            };
-            if count == 0 {
-                return;
+        // How long the last batch took.
+        let mut took = Duration::ZERO;
+        while !gathered.is_empty() || queues.gather(&mut gathered).await {
+            let fitting = fitting(&gathered);
+            let (commits, replies) = still_wanted(gathered.drain(..fitting), took.min(LONGEST_NOTICE));
+            let began = Instant::now();
+            if !commits.is_empty() {
+                let again = self.apply(commits.into(), replies).await;
+                gathered.splice(..0, again);
             }
-            while !gathered.is_empty() {
-                let (commits, replies) = still_wanted(gathered.drain(..fitting(&gathered)));
-                if !commits.is_empty() {
-                    self.apply(commits.into(), replies).await;
-                }
-            }
+            took = began.elapsed();
         }
     }
 
-    async fn apply(&self, commits: Arc<[Commit]>, replies: Vec<oneshot::Sender<Outcome>>) {
+    /// Applies a batch; what is to be applied again is given back.
+    async fn apply(&self, commits: Arc<[Commit]>, replies: Vec<oneshot::Sender<Outcome>>) -> Vec<Waiting> {
         let count = commits.len();
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
         self.stats.commits.fetch_add(count as u64, Ordering::Relaxed);
-        let outcomes = match self.store.apply(commits).await {
+        let outcomes = match self.store.apply(Arc::clone(&commits)).await {
             Ok(Applied { outcomes, news }) => {
                 self.observer.committed(&news);
                 outcomes
             }
             Err(error) => vec![Err(error.into()); count],
         };
-        for (reply, outcome) in replies.into_iter().zip(outcomes) {
-            // Whoever asked may have gone; the change stands all the same.
-            drop(reply.send(outcome));
+        let mut again = Vec::new();
+        for ((commit, reply), outcome) in commits.iter().zip(replies).zip(outcomes) {
+            if outcome == Err(CommitError::NotYet) {
+                again.push(Waiting { commit: commit.clone(), reply });
+            } else {
+                // Whoever asked may have gone; the change stands all the same.
+                drop(reply.send(outcome));
+            }
         }
+        again
     }
 }
 
@@ -186,12 +237,12 @@ fn fitting(gathered: &[Waiting]) -> usize {
     gathered.iter().take_while(fits).count().max(1)
 }
 
-/// Leaves out what is past its deadline: its caller has been told, or is about to be, that nothing was done.
-fn still_wanted(gathered: impl Iterator<Item = Waiting>) -> (Vec<Commit>, Vec<oneshot::Sender<Outcome>>) {
-    let now = Instant::now();
+/// Leaves out what has less than `notice` until its deadline: its caller is told in time that nothing was done.
+fn still_wanted(gathered: impl Iterator<Item = Waiting>, notice: Duration) -> (Vec<Commit>, Vec<oneshot::Sender<Outcome>>) {
+    let nearest = Instant::now() + notice;
     let mut wanted = (Vec::new(), Vec::new());
     for Waiting { commit, reply } in gathered {
-        if commit.deadline <= now {
+        if commit.deadline <= nearest {
             drop(reply.send(Err(CommitError::Overloaded)));
         } else {
             wanted.0.push(commit);

@@ -299,6 +299,25 @@ async fn a_change_that_cannot_be_made_in_time_is_certainly_not_made() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_let_go_takes_no_other_along() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let (store, writer) = node(&mongo).await;
+    let id = stocked(&*store, 10).await;
+    let stuck = stuck_node(&mongo, id, Duration::ZERO).await;
+    let buy = |within| Commit { deadline: Instant::now() + within, ..commit([stock(id, StockChange::Reserve(1))]) };
+    let (hurried, patient) = (Duration::from_millis(700), Duration::from_secs(60));
+    let applied = store.apply(vec![buy(hurried), buy(patient)].into()).await.unwrap();
+    assert_eq!(applied.outcomes, [Err(CommitError::Overloaded), Err(CommitError::NotYet)]);
+    // The writer tries what is left again; by then, the other node is taken for dead.
+    let buyers = vec![(writer.clone(), buy(hurried)), (writer.clone(), buy(patient))];
+    let outcomes = at_once(buyers).await;
+    assert!(matches!(outcomes[..], [Err(CommitError::Overloaded), Ok(_)]), "{outcomes:?}");
+    assert_eq!(level(&*store, id).await.reserved, 1);
+    drop(stuck);
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_come_and_go() {
     let Some(mongo) = Mongo::new().await else { return };
     let count = async || mongo.raw().collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();

@@ -162,6 +162,17 @@ impl Follower {
         }
     }
 
+    /// Takes in events that this node has just made itself, after its caches were told. When they are the next, they need not be read.
+    pub fn made(&self, events: &[Published]) {
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
+        // Whoever looks at others just now finds these, too.
+        let Ok(mut position) = self.position.try_lock() else { return };
+        if first.position == *position + 1 {
+            self.feed.apply(events);
+            self.arrive(&mut position, last.position);
+        }
+    }
+
     /// Brings the caches up to everything that was acknowledged by any node before this was called. Any number of callers share the
     /// work, and its failure.
     ///
@@ -223,10 +234,14 @@ impl Follower {
     async fn take(&self, position: &mut u64, events: Vec<Published>) -> Result<(), Unavailable> {
         let Some(last) = events.last().map(|event| event.position) else { return Ok(()) };
         self.tell(events).await?;
+        self.arrive(position, last);
+        Ok(())
+    }
+
+    fn arrive(&self, position: &mut u64, last: u64) {
         *position = last;
         self.reached.store(last, Ordering::Release);
         self.freshness.reached(last);
-        Ok(())
     }
 
     fn reached(&self) -> u64 {

@@ -76,7 +76,7 @@ impl Follower {
         }
         self.read(changed, &mut news).await?;
         self.caches.committed(&news);
-        self.feed.apply(&News { events, ..News::default() });
+        self.feed.apply(&events);
         Ok(())
     }
 

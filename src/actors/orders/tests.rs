@@ -149,15 +149,32 @@ async fn those_that_cannot_be_ended_hold_up_no_other() {
 }
 
 #[actix_rt::test]
-async fn who_ends_orders_waits_for_a_place_in_a_full_queue() {
+async fn who_ends_orders_goes_before_all_who_buy() {
     let shop = Shop::open();
+    shop.stocked(100_000).await;
     let writer = &shop.deps.writer;
-    let past = Commit::new(Timestamp::default(), Instant::now());
+    let take = |order_id: Option<OrderId>| {
+        let reserve = StockWrite {
+            product_id: shop.tea,
+            change: StockChange::Reserve(1),
+            expected_version: None,
+            order_id,
+            reference: None,
+            reason: None,
+        };
+        let commit = Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60));
+        Commit { writes: vec![Write::Stock(reserve)], ..commit }
+    };
     // Nothing is taken out of the queue until this task waits.
-    while writer.commit(past.clone()).now_or_never().is_none() {}
-    let commit = Commit { deadline: Instant::now() + Duration::from_secs(60), ..past.clone() };
-    let (told, late, done) =
-        tokio::join!(writer.commit(commit.clone()), writer.commit_in_turn(past), writer.commit_in_turn(commit));
-    assert_eq!((told, late), (Err(CommitError::Overloaded), Err(CommitError::Overloaded)));
-    assert!(done.is_ok());
+    let mut buyers = 0;
+    while writer.commit(take(None)).now_or_never().is_none() {
+        buyers += 1;
+    }
+    assert!(buyers > 5000, "a long queue: {buyers}");
+    let (told, ends) = (writer.commit(take(None)), Some(OrderId::new()));
+    let (told, done) = tokio::join!(told, writer.commit_in_turn(take(ends)));
+    assert_eq!((told, done.is_ok()), (Err(CommitError::Overloaded), true));
+    let movements = shop.deps.store.movements(shop.tea, None, u32::MAX).await.unwrap();
+    let place = movements.iter().find(|movement| movement.order_id == ends).map(|movement| movement.sequence);
+    assert_eq!(place, Some(2), "right after the stock came in");
 }

@@ -3,7 +3,7 @@
 use std::{future::IntoFuture, time::Duration};
 
 use mongodb::{
-    Client, Database,
+    Client,
     bson::{Document, doc},
     error::{Error, ErrorKind},
     options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
@@ -17,8 +17,11 @@ use super::{
     schema::{self, META},
 };
 
-/// Connections kept open, and most there may be. A cold pool connects two at a time.
-const POOL: (u32, u32) = (32, 64);
+/// Connections kept open for reading, and most there may be. A cold pool connects two at a time.
+const READING: (u32, u32) = (32, 64);
+
+/// The same for the writer and for looking after the nodes, who must not wait behind those who read.
+const WRITING: (u32, u32) = (2, 8);
 
 /// How long to look for a primary before an operation fails. Short, so that whoever waits is told in time.
 const SELECTION: Duration = Duration::from_secs(2);
@@ -103,20 +106,26 @@ pub enum ConnectError {
 
 /// A database that is ready to be used.
 pub(super) struct Connected {
-    pub(super) client: Client,
-    pub(super) database: Database,
+    /// For the writer and for looking after the nodes.
+    pub(super) writing: Client,
+    /// For everyone else.
+    pub(super) reading: Client,
 }
 
 /// Connects, waiting for as long as it takes until a primary answers.
 pub(super) async fn connect(options: &MongoOptions) -> Result<Connected, ConnectError> {
     let client_options = client_options(options).await?;
     let hosts = client_options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let client = Client::with_options(client_options.clone()).map_err(|error| ConnectError::Uri(failure::brief(&error)))?;
-    let database = client.database(&options.database);
+    let [writing, reading] = [WRITING, READING].map(|(min, max)| {
+        let mut options = client_options.clone();
+        (options.min_pool_size, options.max_pool_size) = (Some(min), Some(max));
+        Client::with_options(options).map_err(|error| ConnectError::Uri(failure::brief(&error)))
+    });
+    let (writing, reading) = (writing?, reading?);
     loop {
         let again = Instant::now() + BETWEEN_TRIES;
-        let reason = match timeout(FIRST_STEPS, first_steps(&client, &database, options, &hosts)).await {
-            Ok(Ok(())) => return Ok(Connected { client, database }),
+        let reason = match timeout(FIRST_STEPS, first_steps(&writing, &reading, options, &hosts)).await {
+            Ok(Ok(())) => return Ok(Connected { writing, reading }),
             Ok(Err(NotYet::Refused(refusal))) => return Err(refusal),
             Ok(Err(NotYet::Away(reason))) => {
                 look(&client_options).await?;
@@ -142,8 +151,6 @@ async fn client_options(options: &MongoOptions) -> Result<ClientOptions, Connect
         ));
     }
     client.app_name.get_or_insert_with(|| "souk".to_owned());
-    client.min_pool_size = Some(POOL.0);
-    client.max_pool_size = Some(POOL.1);
     client.max_connecting = Some(8);
     client.server_selection_timeout = Some(SELECTION);
     client.connect_timeout.get_or_insert(SELECTION);
@@ -168,16 +175,17 @@ enum NotYet {
     Refused(ConnectError),
 }
 
-async fn first_steps(client: &Client, database: &Database, options: &MongoOptions, hosts: &str) -> Result<(), NotYet> {
+async fn first_steps(writing: &Client, reading: &Client, options: &MongoOptions, hosts: &str) -> Result<(), NotYet> {
     let meant = |error: Error| meaning(&error, options, hosts);
-    let hello = client.database("admin").run_command(doc! { "hello": 1 }).await.map_err(meant)?;
+    let hello = reading.database("admin").run_command(doc! { "hello": 1 }).await.map_err(meant)?;
     check_server(&hello, hosts).map_err(NotYet::Refused)?;
+    let database = writing.database(&options.database);
     let meta = database.collection::<Document>(META);
     let shop = doc! { "$setOnInsert": { "currency": options.currency.code(), "schema": schema::VERSION } };
     meta.update_one(doc! { "_id": "shop" }, shop).upsert(true).await.map_err(meant)?;
     let shop = meta.find_one(doc! { "_id": "shop" }).await.map_err(meant)?.unwrap_or_default();
     check_shop(&shop, options).map_err(NotYet::Refused)?;
-    schema::prepare(database, options.keep_unpublished).await.map_err(meant)
+    schema::prepare(&database, options.keep_unpublished).await.map_err(meant)
 }
 
 /// Asks each server by itself. The driver passes over those that are not in the replica set it was told of, so that they look like ones

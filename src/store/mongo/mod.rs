@@ -107,26 +107,28 @@ impl MongoStore {
     /// # Errors
     /// The database cannot be used, and waiting would not change that; see [`ConnectError`].
     pub async fn connect(options: MongoOptions) -> Result<Self, ConnectError> {
-        let Connected { client, database } = connect(&options).await?;
+        let Connected { writing: client, reading } = connect(&options).await?;
+        let database = client.database(&options.database);
         let node = Node::new(client.clone(), database.clone());
         let watching = tokio::spawn(Arc::clone(&node).watch()).abort_handle();
         let (queue, batches) = mpsc::channel(MAX_WAITING_BATCHES);
         let (ended, writing) = watch::channel(());
         let writer = Writer {
             client,
-            database: database.clone(),
+            database,
             node: Arc::clone(&node),
             low_stock: options.low_stock,
             timeout: options.timeout,
             session: None,
             left: None,
+            away: false,
         };
         tokio::spawn(async move {
             writer.run(batches).await;
             drop(ended);
         });
         Ok(Self {
-            database,
+            database: reading.database(&options.database),
             node,
             runtime: Handle::current(),
             timeout: options.timeout,

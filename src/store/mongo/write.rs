@@ -42,9 +42,6 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// What the steps of a transaction may take together before those with a near deadline are let go.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// For so long the others are tried on when the first had to be let go: all of a batch hear of it at the same time.
-const AFTER_THE_FIRST: Duration = Duration::from_millis(250);
-
 /// A pause after a conflict: at first, and at most.
 const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
 
@@ -74,6 +71,8 @@ pub(super) struct Writer {
     pub(super) session: Option<ClientSession>,
     /// A session whose last transaction may still be open.
     pub(super) left: Option<Id>,
+    /// The log says that the store is away.
+    pub(super) away: bool,
 }
 
 /// What is known so far of a batch.
@@ -145,21 +144,24 @@ impl Writer {
         let mut apart = BTreeSet::new();
         let mut tries = Tries::default();
         loop {
-            let_go(&batch, &mut places, &mut tries, answers);
-            if places.is_empty() {
+            if places.is_empty() || let_go(&batch, &places, &tries, answers) {
                 return apart;
             }
             let commits = chosen(&batch, &places);
-            let failure = match self.attempt(commits, tries.end()).await {
+            let failure = match self.attempt(commits).await {
                 Ok(applied) => {
+                    self.away = false;
                     answers.done(&places, applied);
                     return apart;
                 }
                 Err(failure) => failure,
             };
+            if failure.trouble == Trouble::Away && !std::mem::replace(&mut self.away, true) {
+                tracing::warn!(reason = failure.reason, "the store is away; trying again");
+            }
             let together = places.len() > 1;
             match failure.trouble {
-                Trouble::Conflict | Trouble::Away => tries.pause(&failure).await,
+                Trouble::Conflict | Trouble::Away => tries.pause(failure.trouble).await,
                 Trouble::Unknown => {
                     tracing::error!(reason = failure.reason, commits = places.len(), "a batch may have been applied, or not");
                     answers.set(&places, &CommitError::Unknown);
@@ -191,8 +193,8 @@ impl Writer {
     }
 
     /// One transaction. When it fails, nothing of it is left open, or its session is noted to be ended.
-    async fn attempt(&mut self, batch: Arc<[Commit]>, end: Option<Instant>) -> Result<Applied, Failure> {
-        let times = Times::of(&batch, self.timeout, end);
+    async fn attempt(&mut self, batch: Arc<[Commit]>) -> Result<Applied, Failure> {
+        let times = Times::of(&batch, self.timeout);
         let mut session = self.session(times.steps).await?;
         within(times.steps, session.start_transaction().into_future()).await?;
         let database = self.database.clone();
@@ -307,18 +309,19 @@ fn chosen(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
     }
 }
 
-/// Answers those whose deadline is near: certainly not applied.
-fn let_go(batch: &[Commit], places: &mut Vec<usize>, tries: &mut Tries, answers: &mut Answers) {
-    let Some(error) = tries.last_error() else { return };
-    let now = Instant::now();
-    let enough = tries.end().is_some_and(|end| end <= now);
-    let is_late = |place: &&usize| enough || batch.get(**place).is_none_or(|commit| commit.deadline <= now + MARGIN);
+/// Answers those whose deadline is near: certainly not applied. All of a batch hear of it at the same time, so the others are then to be
+/// tried in another one. Whether there were any.
+fn let_go(batch: &[Commit], places: &[usize], tries: &Tries, answers: &mut Answers) -> bool {
+    let Some(error) = tries.last_error() else { return false };
+    let nearest = Instant::now() + MARGIN;
+    let is_late = |place: &&usize| batch.get(**place).is_none_or(|commit| commit.deadline <= nearest);
     let (late, good): (Vec<usize>, Vec<usize>) = places.iter().partition(is_late);
-    if !late.is_empty() {
-        tries.first_gone.get_or_insert(now);
+    if late.is_empty() {
+        return false;
     }
-    *places = good;
     answers.set(&late, &error);
+    answers.set(&good, &CommitError::NotYet);
+    true
 }
 
 /// What was tried, and how long to wait before the next try.
@@ -327,16 +330,9 @@ struct Tries {
     last: Option<Trouble>,
     pause: Duration,
     duplicates: u32,
-    /// When the first commit was let go.
-    first_gone: Option<Instant>,
 }
 
 impl Tries {
-    /// When to end, since some have been let go already.
-    fn end(&self) -> Option<Instant> {
-        Some(self.first_gone? + AFTER_THE_FIRST)
-    }
-
     fn last_error(&self) -> Option<CommitError> {
         match self.last? {
             Trouble::Conflict => Some(CommitError::Overloaded),
@@ -344,15 +340,12 @@ impl Tries {
         }
     }
 
-    async fn pause(&mut self, failure: &Failure) {
-        let (first, most) = if failure.trouble == Trouble::Conflict { AFTER_CONFLICT } else { WHEN_AWAY };
-        if self.last != Some(failure.trouble) {
+    async fn pause(&mut self, trouble: Trouble) {
+        let (first, most) = if trouble == Trouble::Conflict { AFTER_CONFLICT } else { WHEN_AWAY };
+        if self.last != Some(trouble) {
             self.pause = first;
-            if failure.trouble == Trouble::Away {
-                tracing::warn!(reason = failure.reason, "the store is away; trying again");
-            }
         }
-        self.last = Some(failure.trouble);
+        self.last = Some(trouble);
         // Anything from half to the whole, so that nodes that met once do not meet again.
         sleep(self.pause.mul_f64(rand::random_range(0.5..=1.0))).await;
         self.pause = (self.pause * 3 / 2).min(most);
@@ -366,12 +359,12 @@ struct Times {
 }
 
 impl Times {
-    fn of(batch: &[Commit], timeout: Duration, end: Option<Instant>) -> Self {
+    fn of(batch: &[Commit], timeout: Duration) -> Self {
         let now = Instant::now();
         let deadlines = batch.iter().map(|commit| commit.deadline);
         let (nearest, farthest) = (deadlines.clone().min().unwrap_or(now), deadlines.max().unwrap_or(now));
         let most = farthest.min(now + timeout).max(now + MARGIN);
-        let steps = nearest.max(now + PATIENCE).min(most).min(end.unwrap_or(most));
+        let steps = nearest.max(now + PATIENCE).min(most);
         Self { steps: steps.into(), commit: most.into() }
     }
 }
