@@ -91,17 +91,43 @@ impl Inbound {
         while let Some(delivery) = consumer.next().await {
             let delivery = delivery?;
             if let Err(error) = settle(&*self.hands, &delivery.data, trace(&delivery), PATIENCE).await? {
-                let dead_letters = match &dead_letters {
-                    Some(open) => open,
-                    None => dead_letters.insert(DeadLetters::open(&self.publishing).await?),
-                };
-                dead_letters.put(COMMANDS, &delivery, &reason(&error)).await?;
+                self.put_aside(&mut dead_letters, &delivery, &error).await?;
                 tracing::warn!(reason = %error, "a command cannot be carried out; it was put aside");
             }
             step(delivery.ack(BasicAckOptions::default())).await?;
         }
         // The broker has taken the queue away, or the node that led it.
         Err(BrokerError::Lost)
+    }
+
+    /// Puts a command aside, however often that has to be tried: each delivery that comes to nothing counts, and what the broker puts
+    /// aside by itself has no reason. A queue that is not there is made when it is begun anew.
+    async fn put_aside(
+        &self,
+        dead_letters: &mut Option<DeadLetters>,
+        delivery: &Delivery,
+        error: &Error,
+    ) -> Result<(), BrokerError> {
+        let mut told = false;
+        loop {
+            let put = async {
+                let dead_letters = match &*dead_letters {
+                    Some(open) => open,
+                    None => dead_letters.insert(DeadLetters::open(&self.publishing).await?),
+                };
+                dead_letters.put(COMMANDS, delivery, &reason(error)).await
+            };
+            match put.await {
+                Ok(()) => return Ok(()),
+                Err(gone @ BrokerError::NotKept(_)) => return Err(gone),
+                Err(trouble) if !std::mem::replace(&mut told, true) => {
+                    tracing::warn!(reason = %trouble, "a command cannot be put aside for now; trying again");
+                }
+                Err(_) => {}
+            }
+            *dead_letters = None;
+            sleep(PAUSE.1).await;
+        }
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) const COMMANDS: &str = "souk.inventory.commands";
 /// After so many deliveries that came to nothing the broker puts a message of a subscription aside itself.
 const DELIVERIES: i64 = 20;
 
+/// The same for a dead letter, which nobody keeps when it is gone: RabbitMQ 4 would throw it away the 21st time that somebody looks at it.
+const LOOKS_AT_DEAD_LETTERS: i64 = 1_000_000_000;
+
 /// The same for a command, whose deliveries are used up while a store cannot be written, too.
 const DELIVERIES_OF_COMMANDS: i64 = 100;
 
@@ -69,7 +72,14 @@ async fn make(
     let text = |text: &str| AMQPValue::LongString(text.into());
     let quorum = ("x-queue-type", text("quorum"));
     // Its own first: what it is for must not be lost on the way there.
-    declare_one(session, &dead(queue), [&quorum], DEAD_LETTERS, &[queue.to_owned()]).await?;
+    declare_one(
+        session,
+        &dead(queue),
+        [&quorum, &("x-delivery-limit", AMQPValue::LongLongInt(LOOKS_AT_DEAD_LETTERS))],
+        DEAD_LETTERS,
+        &[queue.to_owned()],
+    )
+    .await?;
     let arguments = [
         ("x-dead-letter-exchange", text(DEAD_LETTERS)),
         ("x-dead-letter-routing-key", text(queue)),

@@ -20,7 +20,7 @@ use lapin::{
 };
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, sleep},
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -195,16 +195,9 @@ impl Relay {
     }
 }
 
-/// Asks the store until it answers, or has not for too long.
+/// Asks the store until it answers, or has not for too long, also when it is silent instead of away.
 async fn wait_for<T, F: Future<Output = Result<T, Unavailable>>>(ask: impl Fn() -> F) -> Result<T, BrokerError> {
-    let begun = Instant::now();
-    loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(Unavailable) if begun.elapsed() >= WITHOUT_STORE => return Err(BrokerError::NoStore),
-            Err(Unavailable) => sleep(LOOK).await,
-        }
-    }
+    timeout(WITHOUT_STORE, persist(ask)).await.map_err(|_| BrokerError::NoStore)
 }
 
 /// Asks the store until it answers.
@@ -245,4 +238,20 @@ fn is_locked(error: &BrokerError) -> bool {
     let BrokerError::Refused(error) = error else { return false };
     let ErrorKind::ProtocolError(error) = error.kind() else { return false };
     matches!(error.kind(), AMQPErrorKind::Soft(AMQPSoftError::RESOURCELOCKED))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_that_is_silent_is_not_waited_for_longer_than_one_that_is_away() {
+        let begun = std::time::Instant::now();
+        let asked = wait_for(pending::<Result<(), Unavailable>>).await;
+        assert!(matches!(asked, Err(BrokerError::NoStore)));
+        assert!(begun.elapsed() >= WITHOUT_STORE);
+        assert!(matches!(wait_for(async || Ok(7)).await, Ok(7)));
+    }
 }

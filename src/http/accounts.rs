@@ -154,7 +154,7 @@ async fn register(request: HttpRequest, payload: web::Payload) -> Answer {
     faults.take(check_name(&body.name));
     let (Some(email), Some(password), true) = (email, password, faults.is_empty()) else { return Err(faults.into()) };
     let guest = guest(services, body.guest_token.as_deref());
-    let ticket = services.ticket();
+    let ticket = services.ticket(&request);
     let message = Register {
         email,
         password,
@@ -177,7 +177,7 @@ async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
     let body = receive::json::<LoginRequest>(&request, payload).await?.value;
     let guest = guest(services, body.guest_token.as_deref());
-    let ticket = services.ticket();
+    let ticket = services.ticket(&request);
     let message = Login {
         email: Email::parse(&body.email).ok(),
         password: Password::attempt(body.password),
@@ -198,7 +198,7 @@ async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
 async fn refresh(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
     let body = receive::json::<RefreshRequest>(&request, payload).await?.value;
-    let ticket = services.ticket();
+    let ticket = services.ticket(&request);
     let trace = receive::trace(request.headers());
     let message = Refresh { refresh_token: body.refresh_token, ticket: ticket.clone(), trace };
     let login = ask(&services.accounts, message, &ticket).await?;
@@ -213,7 +213,7 @@ async fn refresh(request: HttpRequest, payload: web::Payload) -> Answer {
 async fn logout(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.member(&request)?;
-    let ticket = services.ticket();
+    let ticket = services.ticket(&request);
     let trace = receive::trace(request.headers());
     ask(&services.accounts, Logout { session_id: caller.session_id, ticket: ticket.clone(), trace }, &ticket).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -249,7 +249,7 @@ async fn validate(request: HttpRequest, payload: web::Payload) -> Answer {
 async fn me(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.member(&request)?;
-    let user = ask(&services.accounts, GetUser { user_id: caller.user_id }, &services.ticket()).await?;
+    let user = ask(&services.accounts, GetUser { user_id: caller.user_id }, &services.ticket(&request)).await?;
     answer::json(StatusCode::OK, &UserResponse::from(&user))
 }
 
@@ -264,7 +264,7 @@ async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.member(&request)?;
     let body = receive::json::<PasswordRequest>(&request, payload).await?.value;
-    let ticket = services.ticket();
+    let ticket = services.ticket(&request);
     let message = ChangePassword {
         user_id: caller.user_id,
         session_id: caller.session_id,
@@ -308,7 +308,7 @@ async fn session(
 
 /// Takes the guest's cart over. A cart that cannot be merged is left alone; the login stands.
 async fn merge(request: &HttpRequest, services: &Services, user: UserId, guest: UserId) -> bool {
-    let change = Change { key: None, if_match: None, ticket: services.ticket(), trace: receive::trace(request.headers()) };
+    let change = Change { key: None, if_match: None, ticket: services.ticket(request), trace: receive::trace(request.headers()) };
     let merged = services.carts.merge(Owner { id: user, guest: false }, MergeCart { guest, change }).await;
     if let Err(Error { code, .. }) = &merged {
         tracing::info!(%user, %guest, code = code.as_str(), "a guest's cart was not merged at login");

@@ -88,7 +88,7 @@ async fn show(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.caller(&request)?;
     services.freshen(&request).await?;
-    let view = services.carts.read(caller.owner(), &services.ticket()).await?;
+    let view = services.carts.read(caller.owner(), &services.ticket(&request)).await?;
     Ok(answer::read(&request, view.body.clone(), &view.etag))
 }
 
@@ -171,7 +171,7 @@ async fn guest(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let id = UserId::new();
     let access = services.tokens.for_guest(id)?;
-    let view = services.carts.read(Owner { id, guest: true }, &services.ticket()).await?;
+    let view = services.carts.read(Owner { id, guest: true }, &services.ticket(&request)).await?;
     let cart = serde_json::from_slice::<&serde_json::value::RawValue>(&view.body).map_err(|_| Error::internal())?;
     let body = serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
     answer::json(StatusCode::CREATED, &body)

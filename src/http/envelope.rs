@@ -60,8 +60,9 @@ pub(crate) async fn admit(
             request.extensions_mut().insert(limited);
             return Ok(request.error_response(Problem(error)));
         }
-        if request.path().starts_with("/api/")
-            && let Err(error) = services.keep_up().await
+        request.extensions_mut().insert(services.due());
+        if !is_operators(&request)
+            && let Err(error) = services.keep_up(request.request()).await
         {
             return Ok(request.error_response(Problem(error)));
         }
@@ -103,9 +104,14 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
     })
 }
 
-/// The operator's own routes are not limited: a probe must get its answer under any load.
+/// Whether it is for one of the operator's own routes: a probe must get its answer under any load, also when the store is away.
+/// Named exactly: the router knows other ways to write a path, and what is written in one of them is no probe.
+fn is_operators(request: &ServiceRequest) -> bool {
+    matches!(request.path(), "/livez" | "/readyz" | "/metrics")
+}
+
 fn too_often(services: &Services, request: &ServiceRequest) -> Option<RateLimited> {
-    if matches!(request.path(), "/livez" | "/readyz" | "/metrics") {
+    if is_operators(request) {
         return None;
     }
     services.limits.check_address(services.address(request.request())).err()

@@ -52,9 +52,9 @@ async fn feed(request: HttpRequest) -> Answer {
     let live = services.feed.listen();
     let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
     let position = match last {
-        None => services.in_time(services.store.last_position()).await?,
+        None => services.in_time(&request, services.store.last_position()).await?,
         Some(id) => match id.parse::<EventId>() {
-            Ok(id) => services.in_time(services.store.event_position(id)).await?.unwrap_or(0),
+            Ok(id) => services.in_time(&request, services.store.event_position(id)).await?.unwrap_or(0),
             Err(_) => 0,
         },
     };
@@ -93,6 +93,10 @@ impl Listener {
                 return Some(text);
             }
             if self.behind {
+                // Whoever reads slowly is behind for long.
+                if self.is_over() || *self.stopping.borrow() {
+                    return None;
+                }
                 self.catch_up().await.ok()?;
                 continue;
             }

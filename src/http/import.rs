@@ -225,7 +225,8 @@ async fn import(request: HttpRequest, mut payload: web::Payload) -> Answer {
 /// Has the answer remembered under the import's key, and gives it.
 async fn remember(services: &Services, importer: Importer, key: IdempotencyKey) -> Answer {
     let body = web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
-    let ticket = services.ticket();
+    // Its lines have taken their own time.
+    let ticket = Ticket::new(services.options.request_timeout);
     let change = Change { key: Some(key), if_match: None, ticket: ticket.clone(), trace: importer.trace };
     match ask(&services.catalog, RememberImport { body: body.clone(), change }, &ticket).await {
         Ok(Reply::Done(())) => Ok(answer::rendered(StatusCode::OK, body).finish()),

@@ -211,8 +211,9 @@ async fn list(request: HttpRequest) -> Answer {
     let caller = if all { services.admin(&request)? } else { services.member(&request)? };
     let (limit, before) = (params.limit()?, params.cursor::<OrderId>()?);
     let of = (!all).then_some(caller.user_id);
+    services.freshen(&request).await?;
     // One more than asked for tells whether there is another page.
-    let mut found = services.in_time(services.store.orders(of, before, limit + 1)).await?;
+    let mut found = services.in_time(&request, services.store.orders(of, before, limit + 1)).await?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| more).map(|order| order.id);
@@ -230,7 +231,8 @@ async fn list(request: HttpRequest) -> Answer {
 async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.member(&request)?;
-    let found = services.in_time(services.store.order(order_id(&path)?)).await?;
+    services.freshen(&request).await?;
+    let found = services.in_time(&request, services.store.order(order_id(&path)?)).await?;
     let order =
         found.filter(|order| only(&caller).is_none_or(|user| user == order.user_id)).ok_or_else(Error::order_not_found)?;
     Ok(answer::read(&request, order_json(&order), &order.version.to_string()))

@@ -1,5 +1,7 @@
 //! Receiving: bodies read within limits and checked strictly, and the headers that go with a change.
 
+use std::time::Instant;
+
 use actix_web::{
     HttpRequest,
     http::header::{self, HeaderMap},
@@ -10,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::services::{Caller, Services};
+use super::services::{Caller, Due, Services};
 use crate::{
     domain::{
         money::{Currency, Money, MoneyError},
@@ -106,7 +108,10 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Erro
         }
         Ok(body.freeze())
     };
-    tokio::time::timeout(options.request_timeout, whole).await.unwrap_or_else(|_| Err(too_slow()))
+    let began = Instant::now();
+    let read = tokio::time::timeout(options.request_timeout, whole).await.unwrap_or_else(|_| Err(too_slow()));
+    Due::wait(request, began.elapsed());
+    read
 }
 
 pub(crate) fn too_slow() -> Error {
@@ -195,7 +200,7 @@ pub(crate) fn change(request: &HttpRequest, caller: &Caller, success: u16, bytes
     Ok(Change {
         key: idempotency_key(request, caller, success, bytes)?,
         if_match: if_match(request.headers()),
-        ticket: Services::of(request)?.ticket(),
+        ticket: Services::of(request)?.ticket(request),
         trace: trace(request.headers()),
     })
 }

@@ -4,7 +4,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::Addr;
@@ -91,6 +91,24 @@ pub struct HttpOptions {
     pub public_read: bool,
     /// Failed logins a minute on one account or from one address; told to whoever had too many.
     pub login_limit: u32,
+}
+
+/// When a request has to be answered, whatever has to be waited for on the way. The time that its body takes to arrive does not count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Due(Instant);
+
+impl Due {
+    /// How long there is until `request` has to be answered, if that was settled.
+    fn left(request: &HttpRequest) -> Option<Duration> {
+        request.extensions().get::<Self>().map(|due| due.0.saturating_duration_since(Instant::now()))
+    }
+
+    /// Gives `request` the time back that its caller has taken to send it.
+    pub(super) fn wait(request: &HttpRequest, taken: Duration) {
+        if let Some(due) = request.extensions_mut().get_mut::<Self>() {
+            due.0 += taken;
+        }
+    }
 }
 
 /// Who asks, as a good token tells.
@@ -201,10 +219,20 @@ impl Services {
         request.app_data::<web::Data<Arc<Self>>>().map(|data| &***data).ok_or_else(Error::internal)
     }
 
-    /// Time for one request.
+    /// When a request that comes now has to be answered.
     #[must_use]
-    pub fn ticket(&self) -> Ticket {
-        Ticket::new(self.options.request_timeout)
+    pub(super) fn due(&self) -> Due {
+        Due(Instant::now() + self.options.request_timeout)
+    }
+
+    fn left(&self, request: &HttpRequest) -> Duration {
+        Due::left(request).unwrap_or(self.options.request_timeout)
+    }
+
+    /// Time for what is left to do for `request`.
+    #[must_use]
+    pub fn ticket(&self, request: &HttpRequest) -> Ticket {
+        Ticket::new(self.left(request))
     }
 
     /// Who asks.
@@ -284,9 +312,9 @@ impl Services {
     ///
     /// # Errors
     /// The store does not answer, and has to.
-    pub async fn keep_up(&self) -> Result<(), Error> {
+    pub async fn keep_up(&self, request: &HttpRequest) -> Result<(), Error> {
         match &self.follower {
-            Some(follower) if !follower.is_current() => self.catch_up(follower).await,
+            Some(follower) if !follower.is_current() => self.catch_up(follower, request).await,
             _ => Ok(()),
         }
     }
@@ -300,7 +328,7 @@ impl Services {
         let directives = request.headers().get_all(header::CACHE_CONTROL).filter_map(|value| value.to_str().ok());
         let no_cache = directives.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
         match &self.follower {
-            Some(follower) if no_cache => self.catch_up(follower).await,
+            Some(follower) if no_cache => self.catch_up(follower, request).await,
             _ => Ok(()),
         }
     }
@@ -335,13 +363,17 @@ impl Services {
     ///
     /// # Errors
     /// The store does not answer, or not in time, or too many read.
-    pub async fn in_time<T>(&self, read: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Error> {
-        self.reads.run(self.options.request_timeout, read).await
+    pub async fn in_time<T>(
+        &self,
+        request: &HttpRequest,
+        read: impl Future<Output = Result<T, Unavailable>>,
+    ) -> Result<T, Error> {
+        self.reads.run(self.left(request), read).await
     }
 
     /// Any number of callers share this read.
-    async fn catch_up(&self, follower: &Follower) -> Result<(), Error> {
-        let caught_up = tokio::time::timeout(self.options.request_timeout, follower.catch_up());
+    async fn catch_up(&self, follower: &Follower, request: &HttpRequest) -> Result<(), Error> {
+        let caught_up = tokio::time::timeout(self.left(request), follower.catch_up());
         Ok(caught_up.await.unwrap_or(Err(Unavailable))?)
     }
 
@@ -363,4 +395,25 @@ fn bearer(request: &HttpRequest) -> Option<&str> {
     let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn all_that_is_waited_for_has_one_deadline_but_for_the_body() {
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+        let request = TestRequest::default().to_http_request();
+        assert_eq!(Due::left(&request), None);
+        request.extensions_mut().insert(Due(Instant::now() + minute));
+        let left = Due::left(&request).unwrap();
+        assert!(left <= minute && Due::left(&request).unwrap() <= left, "it comes nearer");
+        Due::wait(&request, hour);
+        assert!((hour..=hour + minute).contains(&Due::left(&request).unwrap()));
+        request.extensions_mut().insert(Due(Instant::now()));
+        assert_eq!(Due::left(&request), Some(Duration::ZERO));
+    }
 }

@@ -155,7 +155,7 @@ async fn movements(request: HttpRequest, path: web::Path<String>) -> Answer {
     services.shelf.get(id).ok_or_else(Error::product_not_found)?;
     let params = Params::of(&request);
     let limit = params.limit()?;
-    let found = services.in_time(services.store.movements(id, params.cursor()?, limit)).await?;
+    let found = services.in_time(&request, services.store.movements(id, params.cursor()?, limit)).await?;
     // Sequences have no gaps: there is more exactly when the page's last is not the first of all.
     let next = found.last().map(|movement| movement.sequence).filter(|last| *last > 1 && found.len() == limit as usize);
     let page = MovementPage { items: found.into_iter().map(Into::into).collect(), next_cursor: cursor(next) };

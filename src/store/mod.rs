@@ -145,6 +145,12 @@ pub trait Store: Send + Sync {
     /// The position of the newest event, 0 before the first.
     async fn last_position(&self) -> Result<u64, Unavailable>;
 
+    /// The same, at least as new as everything that any node has acknowledged before the call: on a shared store a member that does not
+    /// know yet that it leads no longer must not answer.
+    async fn confirmed_position(&self) -> Result<u64, Unavailable> {
+        self.last_position().await
+    }
+
     /// How far the outbox was published: the last position confirmed with everything before it, 0 before the first.
     async fn published_up_to(&self) -> Result<u64, Unavailable>;
 

@@ -65,6 +65,40 @@ async fn history_is_linearizable_while_the_primary_dies() {
     cluster.end().await;
 }
 
+#[tokio::test]
+async fn a_primary_without_its_majority_is_not_believed_and_a_store_that_is_silent_holds_nobody_up() {
+    let Some(members) = Members::start(3).await else { return };
+    let mut cluster = Cluster::on(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
+    cluster.expect_faults();
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let tea = here.product(&admin, &json!(4.5), 10).await;
+    let ada = here.customer().await;
+    let path = format!("/api/products/{tea}");
+    let fresh = |node: &TestApp, path: &str| node.get(path).token(&ada).header("cache-control", "no-cache");
+    fresh(there, &path).await.ok();
+
+    // It leads, as far as it knows, for ten seconds more; others might have another by then.
+    let primary = members.primary().await;
+    let secondaries: Vec<usize> = (0..3).filter(|place| *place != primary).collect();
+    secondaries.iter().for_each(|place| members.signal(*place, "STOP"));
+    for path in [&*path, "/api/cart", "/api/orders"] {
+        fresh(there, path).await.problem(503, "store_unavailable");
+    }
+
+    members.signal(primary, "STOP");
+    // What it holds it may tell for a quarter of a second yet.
+    while there.get("/api/cart").token(&ada).await.status == 200 {}
+    for path in ["/api/cart", "/%61pi/cart", "/api/%63art"] {
+        there.get(path).token(&ada).await.problem(503, "store_unavailable");
+    }
+
+    (0..3).for_each(|place| members.signal(place, "CONT"));
+    while fresh(there, "/api/cart").await.status == 503 {}
+    assert_eq!(fresh(there, &path).await.ok()["stock"], 10);
+    cluster.end().await;
+}
+
 const fn kind<T>(outcome: &Outcome<T>) -> usize {
     match outcome {
         Outcome::Done(_) => 0,

@@ -86,6 +86,12 @@ impl Members {
         process.wait().unwrap();
     }
 
+    /// Sends one a signal: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, place: usize, name: &str) {
+        let pid = self.processes[place].as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
     /// Starts one again on its own data.
     pub(crate) fn restart(&mut self, place: usize) {
         let data = self.dir.path().join(place.to_string());

@@ -4,7 +4,7 @@
 //! finds here whatever was acknowledged on this node.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -32,7 +32,23 @@ pub struct Shelf {
     epoch: AtomicU64,
     render: RenderProduct,
     /// Held by whoever changes something here, so that what is older is never put over what is newer.
-    changing: Mutex<()>,
+    changing: Mutex<Gone>,
+}
+
+/// Products that were deleted last: what was read of them before may still be on its way here.
+#[derive(Default)]
+struct Gone(VecDeque<ProductId>);
+
+impl Gone {
+    /// More than can be on their way.
+    const KEPT: usize = 1000;
+
+    fn note(&mut self, id: ProductId) {
+        if self.0.len() == Self::KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(id);
+    }
 }
 
 #[derive(Clone)]
@@ -60,7 +76,7 @@ impl Shelf {
     /// An empty shelf.
     #[must_use]
     pub fn new(render: RenderProduct) -> Self {
-        Self { products: DashMap::new(), skus: DashMap::new(), epoch: AtomicU64::new(0), render, changing: Mutex::new(()) }
+        Self { products: DashMap::new(), skus: DashMap::new(), epoch: AtomicU64::new(0), render, changing: Mutex::default() }
     }
 
     /// Takes in everything the store has.
@@ -147,7 +163,7 @@ impl Shelf {
 
     /// Brings the shelf up to date with what a batch changed.
     pub fn apply(&self, news: &News) {
-        let _alone = self.alone();
+        let mut gone = self.alone();
         let mut products: BTreeMap<ProductId, &Arc<Product>> = news.products.iter().map(|p| (p.id, p)).collect();
         let stock: BTreeMap<ProductId, StockLevel> = news.stock.iter().map(|s| (s.product_id, *s)).collect();
         let ids: BTreeSet<ProductId> = products.keys().chain(stock.keys()).copied().collect();
@@ -156,31 +172,34 @@ impl Shelf {
             let product = products.remove(&id).cloned().or_else(|| known.as_ref().map(|view| Arc::clone(&view.product)));
             let level = stock.get(&id).copied().or_else(|| known.map(|view| view.stock)).unwrap_or(StockLevel::none(id));
             if let Some(product) = product {
-                self.replace(product, level);
+                self.replace(product, level, &mut gone);
             }
         }
     }
 
     /// Puts a product on the shelf, or takes it off when it is deleted. What is older than what is there is ignored.
     pub fn put(&self, product: Arc<Product>, stock: StockLevel) {
-        let _alone = self.alone();
-        self.replace(product, stock);
+        let mut gone = self.alone();
+        self.replace(product, stock, &mut gone);
     }
 
     /// Brings a product up to date that was read from the store. One that was taken off meanwhile stays off.
     pub fn refresh(&self, product: Arc<Product>, stock: StockLevel) {
-        let _alone = self.alone();
+        let mut gone = self.alone();
         if self.products.contains_key(&product.id) {
-            self.replace(product, stock);
+            self.replace(product, stock, &mut gone);
         }
     }
 
-    fn alone(&self) -> MutexGuard<'_, ()> {
+    fn alone(&self) -> MutexGuard<'_, Gone> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, product: Arc<Product>, stock: StockLevel) {
+    fn replace(&self, product: Arc<Product>, stock: StockLevel, gone: &mut Gone) {
         let known = self.get(product.id);
+        if known.is_none() && gone.0.contains(&product.id) {
+            return;
+        }
         let (product, stock) = match &known {
             Some(known) => newest(known, product, stock),
             None => (product, stock),
@@ -190,6 +209,7 @@ impl Shelf {
             self.skus.remove_if(&sku, |_, holder| *holder == product.id);
         }
         if product.deleted {
+            gone.note(product.id);
             self.products.remove(&product.id);
         } else {
             if let Some(sku) = &product.facts.sku {
@@ -295,7 +315,11 @@ mod tests {
         let stock = StockLevel::none(read.id);
         shelf.put(Arc::clone(&read), stock);
         shelf.put(Arc::new(read.deleted(Timestamp::default())), stock);
+        let next = Arc::new(product());
+        shelf.put(Arc::clone(&next), StockLevel::none(next.id));
         shelf.refresh(Arc::clone(&read), stock);
-        assert!(shelf.get(read.id).is_none() && shelf.by_sku("TEA-1").is_none());
+        shelf.apply(&News { products: vec![Arc::clone(&read)], stock: vec![stock], ..News::default() });
+        assert!(shelf.get(read.id).is_none());
+        assert_eq!(shelf.by_sku("TEA-1").unwrap().product.id, next.id, "it has the sku now");
     }
 }

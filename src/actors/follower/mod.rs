@@ -190,7 +190,7 @@ impl Follower {
     }
 
     async fn check(&self, began: Moment) -> Result<(), Unavailable> {
-        let goal = self.store.last_position().await?;
+        let goal = self.store.confirmed_position().await?;
         self.read_up_to(goal).await?;
         self.freshness.checked(began);
         Ok(())

@@ -272,6 +272,11 @@ impl Store for MongoStore {
         self.ask(read::last_position).await
     }
 
+    async fn confirmed_position(&self) -> Result<u64, Unavailable> {
+        let time = self.timeout;
+        self.ask(move |database| read::confirmed_position(database, time)).await
+    }
+
     async fn published_up_to(&self) -> Result<u64, Unavailable> {
         self.ask(read::published_up_to).await
     }

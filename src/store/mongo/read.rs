@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use mongodb::{
     Database,
     bson::{Document, RawDocumentBuf, Uuid as Id, doc},
+    options::ReadConcern,
 };
 use serde::Deserialize;
 
@@ -293,16 +294,29 @@ pub(super) async fn last_position(database: Database) -> Read<u64> {
     counted(&database, OUTBOX).await
 }
 
+/// A member that leads no longer, and was not told yet, still answers a majority read with what it has; a linearizable one it cannot
+/// answer, since for that it has to hear from a majority.
+pub(super) async fn confirmed_position(database: Database, within: Duration) -> Read<u64> {
+    let counters = database.collection::<RawDocumentBuf>(COUNTERS);
+    let find = counters.find_one(doc! { "_id": OUTBOX }).read_concern(ReadConcern::linearizable()).max_time(within);
+    last_of(find.await?.as_ref())
+}
+
 pub(super) async fn published_up_to(database: Database) -> Read<u64> {
     counted(&database, PUBLISHED).await
 }
 
 async fn counted(database: &Database, name: &str) -> Read<u64> {
+    let counters = database.collection::<RawDocumentBuf>(COUNTERS);
+    last_of(counters.find_one(doc! { "_id": name }).await?.as_ref())
+}
+
+fn last_of(counter: Option<&RawDocumentBuf>) -> Read<u64> {
     #[derive(Deserialize)]
     struct Counter {
         last: u64,
     }
-    let counter = one(database, COUNTERS, doc! { "_id": name }, |document| read::<Counter>(document)).await?;
+    let counter = counter.map(|counter| read::<Counter>(counter)).transpose()?;
     Ok(counter.map_or(0, |counter| counter.last))
 }
 
