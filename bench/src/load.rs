@@ -110,8 +110,26 @@ pub async fn each(address: SocketAddr, requests: Vec<Request>, connections: usiz
 
 /// Sends each request again and again over a connection of its own for `time`; answers a second.
 pub async fn rate(address: SocketAddr, requests: &[Request], time: Duration) -> anyhow::Result<f64> {
-    let over = Arc::new(AtomicBool::new(false));
     let began = Instant::now();
+    let counts = again(address, requests, time, |count: &mut u32, _| *count += 1).await?;
+    let count: f64 = counts.into_iter().map(f64::from).sum();
+    Ok(count / began.elapsed().as_secs_f64())
+}
+
+/// The same; all answers' bodies, and when they came.
+pub async fn answers(address: SocketAddr, requests: &[Request], time: Duration) -> anyhow::Result<Vec<(Vec<u8>, Instant)>> {
+    let note = |answers: &mut Vec<_>, body: &[u8]| answers.push((body.to_vec(), Instant::now()));
+    Ok(again(address, requests, time, note).await?.into_iter().flatten().collect())
+}
+
+/// The same; for each connection, what `note` makes of its answers' bodies.
+async fn again<T: Default + Send + 'static>(
+    address: SocketAddr,
+    requests: &[Request],
+    time: Duration,
+    note: impl Fn(&mut T, &[u8]) + Copy + Send + 'static,
+) -> anyhow::Result<Vec<T>> {
+    let over = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = requests
         .iter()
         .cloned()
@@ -119,20 +137,20 @@ pub async fn rate(address: SocketAddr, requests: &[Request], time: Duration) -> 
             let over = Arc::clone(&over);
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await?;
-                let mut count = 0_u32;
+                let mut noted = T::default();
                 while !over.load(Ordering::Relaxed) {
-                    connection.ask(&request).await?;
-                    count += 1;
+                    let start = connection.ask(&request).await?;
+                    note(&mut noted, connection.buffer.get(start..).unwrap_or_default());
                 }
-                anyhow::Ok(count)
+                anyhow::Ok(noted)
             })
         })
         .collect();
     tokio::time::sleep(time).await;
     over.store(true, Ordering::Relaxed);
-    let mut count = 0.0;
+    let mut noted = Vec::new();
     for task in tasks {
-        count += f64::from(task.await??);
+        noted.push(task.await??);
     }
-    Ok(count / began.elapsed().as_secs_f64())
+    Ok(noted)
 }

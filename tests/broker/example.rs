@@ -38,13 +38,19 @@ async fn the_warehouse_prints_stock_and_sends_more() {
     let partner = Partner::of_a_shop(&uri).await;
     let (mut child, mut lines) = warehouse(&python, &uri).await;
     let tea = ten(&app, &admin, "TEA").await;
-    assert_eq!(next(&mut lines).await, format!("stock {tea}: 10 of 10 (version 1)"));
+    let first = format!("stock {tea}: 10 of 10 (version 1)");
+    assert_eq!(next(&mut lines).await, first);
     // Its queue keeps what comes while it is away.
     child.kill().await.unwrap();
     app.change_stock(&admin, &tea, &json!({"delta": -8, "reason": "sold at the door"})).await.ok();
     app.published().await;
     let (_child, mut lines) = warehouse(&python, &uri).await;
-    assert_eq!(next(&mut lines).await, format!("stock {tea}: 2 of 2 (version 2)"));
+    let mut line = next(&mut lines).await;
+    if line == first {
+        // It was killed between printing that and acknowledging it.
+        line = next(&mut lines).await;
+    }
+    assert_eq!(line, format!("stock {tea}: 2 of 2 (version 2)"));
     assert_eq!(next(&mut lines).await, format!("restock {tea}: +20"));
     assert_eq!(next(&mut lines).await, format!("stock {tea}: 22 of 22 (version 3)"));
     app.change_stock(&admin, &tea, &json!({"set": 0, "reason": "spoiled"})).await.ok();
