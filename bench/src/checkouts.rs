@@ -37,9 +37,9 @@ const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_secs(3);
 
 /// What was done a second, and how long the slowest of a hundred took, in milliseconds.
-struct Figure {
-    rate: f64,
-    p99: f64,
+pub struct Figure {
+    pub rate: f64,
+    pub p99: f64,
 }
 
 impl Figure {
@@ -94,7 +94,7 @@ async fn compare(products: usize) -> anyhow::Result<()> {
 }
 
 /// New buyers, each with a cart of one line, who all check out.
-async fn checkouts(shop: &Shop, wares: &[String]) -> anyhow::Result<Figure> {
+pub async fn checkouts(shop: &Shop, wares: &[String]) -> anyhow::Result<Figure> {
     let tokens: Vec<String> = (0..BUYERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
     let add = |(token, product): (&String, &String)| {
         Request::post("/api/cart/add", token, &json!({"product_id": product, "quantity": 1}).to_string())

@@ -1,0 +1,96 @@
+//! How long after its deadline an unpaid order still holds its pieces, on MongoDB, with 100,000 other unpaid orders in the store, while
+//! 256 connections check out as fast as they can: each of their orders is overdue a few seconds later.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use mongodb::{
+    Collection,
+    bson::{Bson, DateTime, Document, Uuid, doc},
+};
+use souk::domain::ids::EventId;
+use tokio::{sync::watch, time::sleep};
+
+use crate::{checkouts::checkouts, mongo::connect, shop::Shop, spread::Spread};
+
+const OTHERS: usize = 100_000;
+const ROUNDS: usize = 5;
+const LOOK: Duration = Duration::from_millis(10);
+
+pub async fn run() -> anyhow::Result<()> {
+    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
+    let shop = Shop::with(&[
+        ("STORE__KIND", "mongodb"),
+        ("STORE__URI", &uri),
+        ("STORE__DATABASE", &name),
+        ("ORDERS__PAYMENT_TIMEOUT", "3s"),
+    ])?;
+    let wares = [shop.product().await?];
+    let database = connect(&uri).await?.database(&name);
+    let orders = database.collection::<Document>("orders");
+    let (mut latest, mut rates) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        let (stop, stopped) = watch::channel(false);
+        let watching = tokio::spawn(lateness(orders.clone(), stopped));
+        let figure = checkouts(&shop, &wares).await?;
+        sleep(Duration::from_secs(3)).await;
+        until_none_is_overdue(&orders).await?;
+        stop.send_replace(true);
+        let late = watching.await??;
+        if round == 0 {
+            // Copies of a real one, which wait for another hour.
+            add_others(&orders).await?;
+        } else {
+            latest.push(late.as_secs_f64());
+            rates.push(figure.rate);
+        }
+    }
+    println!("unpaid orders on MongoDB, {OTHERS} others pending, {ROUNDS} rounds");
+    println!("  checkouts/s, while those before expire  {}", Spread::of(rates));
+    println!("  most that one was over its deadline, s  {}", Spread::of(latest));
+    drop(shop);
+    database.drop().await?;
+    Ok(())
+}
+
+/// Looks for orders that are overdue and still pending; the longest that one was.
+async fn lateness(orders: Collection<Document>, stopped: watch::Receiver<bool>) -> anyhow::Result<Duration> {
+    let mut longest = Duration::ZERO;
+    while !*stopped.borrow() {
+        let now = DateTime::now();
+        let first = doc! { "status": "pending_payment", "expires_at": { "$lte": now } };
+        if let Some(order) = orders.find_one(first).sort(doc! { "expires_at": 1 }).await? {
+            longest = longest.max(now.saturating_duration_since(*order.get_datetime("expires_at")?));
+        }
+        sleep(LOOK).await;
+    }
+    Ok(longest)
+}
+
+async fn until_none_is_overdue(orders: &Collection<Document>) -> anyhow::Result<()> {
+    loop {
+        let soon = DateTime::from_millis(DateTime::now().timestamp_millis() + 10_000);
+        let any = doc! { "status": "pending_payment", "expires_at": { "$lte": soon } };
+        if orders.find_one(any).await?.is_none() {
+            return Ok(());
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn add_others(orders: &Collection<Document>) -> anyhow::Result<()> {
+    let mut order = orders.find_one(doc! {}).await?.context("there is no order")?;
+    order.insert("status", "pending_payment");
+    order.insert("expires_at", DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000));
+    let copy = || {
+        let mut copy = order.clone();
+        copy.insert("_id", Bson::from(Uuid::new()));
+        copy.insert("user_id", Bson::from(Uuid::new()));
+        copy
+    };
+    for _ in 0..OTHERS / 1000 {
+        orders.insert_many((0..1000).map(|_| copy())).await?;
+    }
+    Ok(())
+}
