@@ -41,13 +41,13 @@ impl Request {
 }
 
 /// One connection.
-struct Connection {
+pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
@@ -55,6 +55,15 @@ impl Connection {
 
     /// Sends a request and reads its answer, which must be a success; the body stands at the buffer's end.
     async fn ask(&mut self, request: &Request) -> anyhow::Result<usize> {
+        let (status, start) = self.exchange(request).await?;
+        if !(200..300).contains(&status) {
+            bail!("the server answered: {}", String::from_utf8_lossy(&self.buffer));
+        }
+        Ok(start)
+    }
+
+    /// The same, whatever the answer is; its status too.
+    pub async fn exchange(&mut self, request: &Request) -> anyhow::Result<(u16, usize)> {
         self.stream.write_all(&request.0).await?;
         self.buffer.clear();
         loop {
@@ -63,13 +72,11 @@ impl Connection {
             }
             let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
             let head = std::str::from_utf8(self.buffer.get(..end).unwrap_or_default())?;
-            if !head.starts_with("HTTP/1.1 2") {
-                bail!("the server answered: {}", String::from_utf8_lossy(&self.buffer));
-            }
+            let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).context("no status")?.parse()?;
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
             let total = end + 4 + length.parse::<usize>()?;
             if self.buffer.len() >= total {
-                return Ok(end + 4);
+                return Ok((status, end + 4));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Measures Souk against the plain things it is built on: in turns, on one machine, as ratios.
 //!
-//! `cargo run --release -p souk-bench -- reads | adds | mongo | checkouts | expiry | relay | memory`. `mongo`, `checkouts`,
-//! `expiry` and `relay` need SOUK_TEST_MONGO_URI, a replica set, and `relay` SOUK_TEST_AMQP_URI, a broker (amqp://). The server under test is the `souk` binary of the same build (`cargo build --release` first).
+//! `cargo run --release -p souk-bench -- reads | adds | mongo | checkouts | expiry | overload | relay | memory`. `mongo`,
+//! `checkouts`, `expiry`, `overload` and `relay` need SOUK_TEST_MONGO_URI, a replica set, and `relay` SOUK_TEST_AMQP_URI, a broker (amqp://). The server under test is the `souk` binary of the same build (`cargo build --release` first).
 
 mod adds;
 mod bare;
@@ -10,6 +10,7 @@ mod expiry;
 mod load;
 mod memory;
 mod mongo;
+mod overload;
 mod reads;
 mod relay;
 mod shop;
@@ -25,11 +26,12 @@ fn main() -> anyhow::Result<()> {
         ["mongo"] => runtime.block_on(mongo::run()),
         ["checkouts"] => runtime.block_on(checkouts::run()),
         ["expiry"] => runtime.block_on(expiry::run()),
+        ["overload"] => runtime.block_on(overload::run()),
         ["relay"] => runtime.block_on(relay::run()),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // The other side of `reads`, which starts it.
         ["bare", body] => bare::run(body),
-        _ => anyhow::bail!("usage: souk-bench reads | adds | mongo | checkouts | expiry | relay | memory [CARTS]"),
+        _ => anyhow::bail!("usage: souk-bench reads | adds | mongo | checkouts | expiry | overload | relay | memory [CARTS]"),
     }
 }

@@ -1,0 +1,86 @@
+//! Far more at once than can be served, on MongoDB: what is served all the same, what is told to come back, and whether memory grows.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use serde_json::json;
+use souk::domain::{account::Role, ids::EventId};
+
+use crate::{
+    load::{Connection, Request},
+    mongo::connect,
+    shop::{Shop, token},
+};
+
+/// Connections of a load that is served as it comes, of ten times as much, and of more than may wait, twice: the second time, all that
+/// is kept of a user is there already.
+const CONNECTIONS: [usize; 4] = [256, 2560, 15_000, 15_000];
+const TIME: Duration = Duration::from_secs(20);
+
+pub async fn run() -> anyhow::Result<()> {
+    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
+    let shop = Shop::with(&[("STORE__KIND", "mongodb"), ("STORE__URI", &uri), ("STORE__DATABASE", &name)])?;
+    let product = shop.product().await?;
+    let add = json!({"product_id": product, "quantity": 1}).to_string();
+    println!("POST /api/cart/add on MongoDB, each connection a user of its own, {TIME:?} each");
+    let most = CONNECTIONS.into_iter().max().unwrap_or(0);
+    let tokens: Vec<String> = (0..most).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+    for connections in CONNECTIONS {
+        let requests = tokens.iter().take(connections).map(|token| Request::post("/api/cart/add", token, &add)).collect();
+        let (answers, memory) = tokio::join!(load(&shop, requests), sampled(&shop));
+        println!("  {connections} connections");
+        for (status, took) in answers? {
+            let slowest = took.last().copied().unwrap_or_default();
+            let [median, p99] = [50, 99].map(|part| took.get(took.len() * part / 100).copied().unwrap_or_default());
+            println!("    {status}: {} answers, median {median:.2?}, p99 {p99:.2?}, slowest {slowest:.2?}", took.len());
+        }
+        println!("    resident MiB, every 2 s: {}", memory?.join(" "));
+    }
+    drop(shop);
+    connect(&uri).await?.database(&name).drop().await?;
+    Ok(())
+}
+
+/// Times of answers, sorted, by status.
+async fn load(shop: &Shop, requests: Vec<Request>) -> anyhow::Result<BTreeMap<u16, Vec<Duration>>> {
+    let all: Arc<Mutex<BTreeMap<u16, Vec<Duration>>>> = Arc::default();
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for request in requests {
+        let (all, over, address) = (Arc::clone(&all), Arc::clone(&over), shop.address);
+        tasks.push(tokio::spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            while !over.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                let (status, _) = connection.exchange(&request).await?;
+                all.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default().push(began.elapsed());
+            }
+            anyhow::Ok(())
+        }));
+    }
+    tokio::time::sleep(TIME).await;
+    over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await??;
+    }
+    let mut all = std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner));
+    all.values_mut().for_each(|took| took.sort_unstable());
+    Ok(all)
+}
+
+async fn sampled(shop: &Shop) -> anyhow::Result<Vec<String>> {
+    let mut samples = Vec::new();
+    for _ in 0..10 {
+        tokio::time::sleep(TIME / 10).await;
+        samples.push(format!("{:.0}", shop.memory()?));
+    }
+    Ok(samples)
+}
