@@ -4,6 +4,7 @@
 
 mod load;
 #[path = "../support/members.rs"]
+#[expect(dead_code, reason = "shared with tests that need more of it")]
 mod members;
 mod processes;
 #[path = "../support/proxy.rs"]

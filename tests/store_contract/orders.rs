@@ -163,42 +163,66 @@ async fn state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
     format!("{cart:?} {order:?} {moves:?} {:?} {answer:?} {told}", level(store, product).await)
 }
 
+/// What may become of an order after checkout, with what each step does to its stock.
+type Life = Vec<(OrderCommand, Option<fn(u64) -> StockChange>)>;
+
 pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = stocked(&*store, 10).await;
-    let first = cart(customer(), 1);
-    one(&*store, commit([put_cart(&first)])).await.unwrap();
-    let mut bought = order(first.owner.id);
-    bought.lines[0].product_id = tea;
-    let emptied = Cart { version: 2, lines: Vec::new(), ..first };
-    let mut checkout = placed(&bought);
-    checkout.conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(bought.user_id, 1)];
-    checkout.writes.extend([put_cart(&emptied), moved_by(&bought, StockChange::Reserve)]);
-    let paid = bought.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
-    let sent = paid.decide(OrderCommand::Fulfil { reference: None }, now()).unwrap().order;
-    let mut fulfil = placed(&sent);
-    fulfil.writes.push(moved_by(&sent, StockChange::Ship));
-    let all = ["orders", "idempotency_keys", "outbox", "movements", "stock", "carts"];
-    let steps = [("checkout", checkout, &all[..]), ("pay", placed(&paid), &all[..3]), ("fulfil", fulfil, &all[..5])];
-    for (step, commit, tables) in steps {
-        let commit = remembering(commit, &key(bought.user_id, step, 1), "done");
-        let before = state(&*store, &commit, &bought).await;
-        for table in tables {
-            harness.break_table(table, true).await;
-            let outcome = match store.apply(vec![commit.clone()].into()).await {
-                Ok(mut applied) => applied.outcomes.remove(0),
-                Err(error) => Err(error.into()),
-            };
-            harness.break_table(table, false).await;
-            assert_eq!(outcome, Err(CommitError::Unavailable), "{step} without {table}");
-            assert_eq!(state(&*store, &commit, &bought).await, before, "{step} without {table}");
+    let (pay, fulfil) = (OrderCommand::Pay { reference: None }, OrderCommand::Fulfil { reference: None });
+    let lives: [Life; 4] = [
+        vec![(pay.clone(), None), (fulfil, Some(StockChange::Ship))],
+        vec![(OrderCommand::Cancel, Some(StockChange::Release))],
+        vec![(pay, None), (OrderCommand::Cancel, Some(StockChange::Release))],
+        vec![(OrderCommand::Expire, Some(StockChange::Release))],
+    ];
+    for life in lives {
+        let first = cart(customer(), 1);
+        one(&*store, commit([put_cart(&first)])).await.unwrap();
+        let mut order = order(first.owner.id);
+        order.lines[0].product_id = tea;
+        let emptied = Cart { version: 2, lines: Vec::new(), ..first };
+        let mut checkout = placed(&order);
+        checkout.conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(order.user_id, 1)];
+        checkout.writes.extend([put_cart(&emptied), moved_by(&order, StockChange::Reserve)]);
+        fails_at_each_step(harness, &*store, &order, "checkout", checkout).await;
+        for (command, moves) in life {
+            let step = format!("{command:?}");
+            order = order.decide(command, order.expires_at.unwrap_or_default()).unwrap().order;
+            let mut next = placed(&order);
+            next.writes.extend(moves.map(|change| moved_by(&order, change)));
+            fails_at_each_step(harness, &*store, &order, &step, next).await;
         }
-        one(&*store, commit.clone()).await.unwrap();
-        assert_ne!(state(&*store, &commit, &bought).await, before);
-        assert_eq!(one(&*store, commit).await, Err(CommitError::Replayed(answer("done"))));
     }
     let after = level(&*store, tea).await;
     assert_eq!((after.on_hand, after.reserved), (8, 0));
+}
+
+/// A commit of `order` with each record that it writes refused in turn; then it is made, and made again.
+async fn fails_at_each_step(harness: &dyn Harness, store: &dyn Store, order: &Order, step: &str, commit: Commit) {
+    let mut tables = vec!["orders", "idempotency_keys", "outbox"];
+    for write in &commit.writes {
+        match write {
+            Write::Stock(_) => tables.extend(["movements", "stock"]),
+            Write::Cart(_) => tables.push("carts"),
+            _ => {}
+        }
+    }
+    let commit = remembering(commit, &key(order.user_id, step, 1), "done");
+    let before = state(store, &commit, order).await;
+    for table in tables {
+        harness.break_table(table, true).await;
+        let outcome = match store.apply(vec![commit.clone()].into()).await {
+            Ok(mut applied) => applied.outcomes.remove(0),
+            Err(error) => Err(error.into()),
+        };
+        harness.break_table(table, false).await;
+        assert_eq!(outcome, Err(CommitError::Unavailable), "{step} without {table}");
+        assert_eq!(state(store, &commit, order).await, before, "{step} without {table}");
+    }
+    one(store, commit.clone()).await.unwrap();
+    assert_ne!(state(store, &commit, order).await, before);
+    assert_eq!(one(store, commit).await, Err(CommitError::Replayed(answer("done"))));
 }
 
 pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
