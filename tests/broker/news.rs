@@ -94,7 +94,7 @@ async fn with_its_link_cut_no_node_tells_what_is_old() {
         let last = here.product(&admin, &json!(4.5), 1).await;
         assert_eq!(there.get(&format!("/api/products/{last}")).await.ok()["stock"], 1);
         here.add(&ada, &last, 1).await.ok();
-        here.check_out(&ada, format!("the last piece {round}")).await.is(201);
+        here.check_out(&ada, format!("last-piece-{round}")).await.is(201);
         assert_eq!(there.get(&format!("/api/products/{last}")).await.ok()["stock"], 0);
         assert_eq!(there.cart(&ada).await["item_count"], 0);
         let bob = here.customer().await;

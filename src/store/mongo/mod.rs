@@ -273,8 +273,8 @@ impl Store for MongoStore {
     }
 
     async fn confirmed_position(&self) -> Result<u64, Unavailable> {
-        let time = self.timeout;
-        self.ask(move |database| read::confirmed_position(database, time)).await
+        let node = self.node.id();
+        self.ask(move |database| read::confirmed_position(database, node)).await
     }
 
     async fn published_up_to(&self) -> Result<u64, Unavailable> {

@@ -57,6 +57,11 @@ impl Node {
         Arc::new(Self { id: Id::new(), client, nodes, database, session: Mutex::new(None) })
     }
 
+    /// What its document is known by.
+    pub(super) const fn id(&self) -> Id {
+        self.id
+    }
+
     /// Tells the others which session to end when this node is gone. Has to be done before the session is used.
     pub(super) async fn announce(&self, session: Option<Id>) -> Result<()> {
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;

@@ -5,7 +5,6 @@ use std::{collections::HashMap, time::Duration};
 use mongodb::{
     Database,
     bson::{Document, RawDocumentBuf, Uuid as Id, doc},
-    options::ReadConcern,
 };
 use serde::Deserialize;
 
@@ -16,7 +15,7 @@ use super::{
     },
     failure,
     load::read,
-    schema::{CARTS, COUNTERS, INBOX, KEYS, META, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, PUBLISHED, SESSIONS, STOCK, USERS},
+    schema::{CARTS, COUNTERS, INBOX, KEYS, META, MOVEMENTS, NODES, ORDERS, OUTBOX, PRODUCTS, PUBLISHED, SESSIONS, STOCK, USERS},
 };
 use crate::{
     domain::{
@@ -294,12 +293,11 @@ pub(super) async fn last_position(database: Database) -> Read<u64> {
     counted(&database, OUTBOX).await
 }
 
-/// A member that leads no longer, and was not told yet, still answers a majority read with what it has; a linearizable one it cannot
-/// answer, since for that it has to hear from a majority.
-pub(super) async fn confirmed_position(database: Database, within: Duration) -> Read<u64> {
-    let counters = database.collection::<RawDocumentBuf>(COUNTERS);
-    let find = counters.find_one(doc! { "_id": OUTBOX }).read_concern(ReadConcern::linearizable()).max_time(within);
-    last_of(find.await?.as_ref())
+/// A member that leads no longer, and was not told yet, still answers a majority read with what it has. It cannot have a write confirmed
+/// by a majority. (A linearizable read does that too, but waits for the server's next turn to write its journal: 100 ms, against 1 ms.)
+pub(super) async fn confirmed_position(database: Database, node: Id) -> Read<u64> {
+    database.collection::<Document>(NODES).update_one(doc! { "_id": node }, doc! { "$inc": { "asked": 1_i64 } }).await?;
+    counted(&database, OUTBOX).await
 }
 
 pub(super) async fn published_up_to(database: Database) -> Read<u64> {
@@ -307,20 +305,15 @@ pub(super) async fn published_up_to(database: Database) -> Read<u64> {
 }
 
 async fn counted(database: &Database, name: &str) -> Read<u64> {
-    let counters = database.collection::<RawDocumentBuf>(COUNTERS);
-    last_of(counters.find_one(doc! { "_id": name }).await?.as_ref())
-}
-
-fn last_of(counter: Option<&RawDocumentBuf>) -> Read<u64> {
     #[derive(Deserialize)]
     struct Counter {
         last: u64,
     }
-    let counter = counter.map(|counter| read::<Counter>(counter)).transpose()?;
+    let counter = one(database, COUNTERS, doc! { "_id": name }, |document| read::<Counter>(document)).await?;
     Ok(counter.map_or(0, |counter| counter.last))
 }
 
-/// The one thing that is written outside of the writer's transactions: whoever is late with it changes nothing.
+/// Written outside of the writer's transactions: whoever is late with it changes nothing.
 pub(super) async fn note_published(database: Database, position: u64) -> Read<()> {
     let counters = database.collection::<Document>(COUNTERS);
     let later = doc! { "$max": { "last": clamped(position) } };
