@@ -1,6 +1,10 @@
 //! Servers that souk cannot work with, or only with a login: one clear line, and no secret in it.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    process::Stdio,
+};
 
 use mongodb::bson::{Document, doc};
 
@@ -96,4 +100,39 @@ async fn a_login_needs_the_rights_and_no_more() {
     assert!(!shop.log().contains("hunter2"), "{}", shop.log());
     let said = shop.stop().await.join("\n");
     assert!(!said.contains("There is no admin yet"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_set_that_is_not_there_yet_is_waited_for() {
+    let Some(mut members) = Members::unmade(1) else { return };
+    let hosts = members.hosts().to_vec();
+    let mut app = shop(&Members::uri(&hosts));
+    // Its log says what it waits for.
+    let mut waiting = app.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let told = log.any(|line| line.unwrap().contains("waiting for MongoDB"));
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    assert!(told, "it has ended without a word");
+
+    let bind = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    app.set("http.bind", &bind);
+    let client = reqwest::Client::new();
+    let get = async |path: &str| client.get(format!("http://{bind}{path}")).send().await;
+    let waits = async {
+        let ready = loop {
+            if let Ok(answer) = get("/readyz").await {
+                break answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
+        assert_eq!(ready.status(), 503);
+        assert!(ready.text().await.unwrap().contains(r#""status":"not_ready""#));
+        assert_eq!(get("/livez").await.unwrap().status(), 200);
+        assert_eq!(get("/api/products").await.unwrap().status(), 503);
+        members.make(&hosts).await;
+    };
+    tokio::join!(app.restart(), waits);
+    app.get("/readyz").await.ok();
+    app.get("/api/products").await.ok();
 }
