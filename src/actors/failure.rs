@@ -14,7 +14,7 @@ pub(crate) const MAX_ATTEMPTS: usize = 128;
 /// was one too many.
 pub(crate) fn failure(error: CommitError) -> Error {
     match error {
-        CommitError::Conflict | CommitError::NotYet | CommitError::Overloaded => Error::overloaded(),
+        CommitError::Conflict | CommitError::NotYet | CommitError::Apart | CommitError::Overloaded => Error::overloaded(),
         CommitError::StockVersion(version) => Error::version_mismatch(&format!("\"{version}\"")),
         CommitError::OutOfStock(lines) => Error::insufficient_stock(lines),
         CommitError::TooMuchStock => Error::fault("stock", "out_of_range", "on_hand would be larger than can be counted"),

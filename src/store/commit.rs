@@ -157,6 +157,9 @@ pub enum CommitError {
     /// Certainly not applied, and there is time to apply it: others of its batch had to be told first. Only the batching writer hears
     /// of it.
     NotYet,
+    /// Certainly not applied: the store refuses a record that it names. To be applied again, alone, since another commit of its batch may
+    /// be at fault. Only the batching writer hears of it.
+    Apart,
     /// Certainly not applied: too much to do.
     Overloaded,
     /// Certainly not applied: the store does not answer.

@@ -79,7 +79,8 @@ pub trait Store: Send + Sync {
     /// Whether other nodes may change it too.
     fn is_shared(&self) -> bool;
 
-    /// Applies a batch in one durable transaction; each commit in it succeeds or fails alone.
+    /// Applies a batch in one durable transaction; each commit in it succeeds or fails alone. Those that it would keep the others
+    /// waiting for are left: [`CommitError::NotYet`] and [`CommitError::Apart`].
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError>;
 
     /// A cart, when it was ever changed.

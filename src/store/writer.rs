@@ -3,6 +3,7 @@
 //! It is a task and not an actor, so that it lives on the drivers' runtime, outlives every actor, and can be drained at the end.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -75,7 +76,14 @@ impl Writer {
         let (in_turn, first) = mpsc::channel(MAX_IN_TURN);
         let stats = Arc::new(WriterStats::default());
         let closing = Arc::new(Notify::new());
-        let task = Task { store, observer, stats: Arc::clone(&stats) };
+        let task = Task {
+            store,
+            observer,
+            stats: Arc::clone(&stats),
+            gathered: Vec::with_capacity(MAX_BATCH),
+            apart: VecDeque::new(),
+            took: Duration::ZERO,
+        };
         let queues = Queues { first, waiting, closing: Arc::clone(&closing) };
         let handle = runtime.spawn(task.run(queues));
         (Self { queue, in_turn, closing, stats }, handle)
@@ -170,12 +178,17 @@ impl Queues {
             };
             gathered.extend(next);
         }
+        self.take(gathered);
+        true
+    }
+
+    /// Takes what waits by now.
+    fn take(&mut self, gathered: &mut Vec<Waiting>) {
         while gathered.len() < MAX_BATCH
             && let Ok(next) = self.first.try_recv().or_else(|_| self.waiting.try_recv())
         {
             gathered.push(next);
         }
-        true
     }
 }
 
@@ -183,65 +196,75 @@ struct Task {
     store: Arc<dyn Store>,
     observer: Arc<dyn Observer>,
     stats: Arc<WriterStats>,
+    /// Gathered, and not yet in a batch.
+    gathered: Vec<Waiting>,
+    /// What has to be applied alone.
+    apart: VecDeque<Waiting>,
+    /// How long the last batch took.
+    took: Duration,
 }
 
 impl Task {
-    async fn run(self, mut queues: Queues) {
-        let mut gathered = Vec::with_capacity(MAX_BATCH);
-        // How long the last batch took.
-        let mut took = Duration::ZERO;
-        while !gathered.is_empty() || queues.gather(&mut gathered).await {
-            let fitting = fitting(&gathered);
-            let (commits, replies) = still_wanted(gathered.drain(..fitting), took.min(LONGEST_NOTICE));
-            let began = Instant::now();
-            if !commits.is_empty() {
-                let again = self.apply(commits.into(), replies).await;
-                gathered.splice(..0, again);
+    async fn run(mut self, mut queues: Queues) {
+        loop {
+            // One of them in turn with what all others wait for, so that it costs them one transaction each.
+            if let Some(suspect) = self.apart.pop_front() {
+                self.apply([suspect]).await;
+                queues.take(&mut self.gathered);
+            } else if self.gathered.is_empty() && !queues.gather(&mut self.gathered).await {
+                return;
             }
-            took = began.elapsed();
+            let rest = self.gathered.split_off(fitting(&self.gathered));
+            let batch = std::mem::replace(&mut self.gathered, rest);
+            self.apply(batch).await;
         }
     }
 
-    /// Applies a batch; what is to be applied again is given back.
-    async fn apply(&self, commits: Arc<[Commit]>, replies: Vec<oneshot::Sender<Outcome>>) -> Vec<Waiting> {
-        let count = commits.len();
+    /// Applies a batch; what is to be applied again is kept.
+    async fn apply(&mut self, batch: impl IntoIterator<Item = Waiting>) {
+        let (commits, replies) = still_wanted(batch, self.took.min(LONGEST_NOTICE));
+        if commits.is_empty() {
+            return;
+        }
+        let (commits, began): (Arc<[Commit]>, _) = (commits.into(), Instant::now());
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
-        self.stats.commits.fetch_add(count as u64, Ordering::Relaxed);
+        self.stats.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
         let outcomes = match self.store.apply(Arc::clone(&commits)).await {
             Ok(Applied { outcomes, news }) => {
                 self.observer.committed(&news);
                 outcomes
             }
-            Err(error) => vec![Err(error.into()); count],
+            Err(error) => vec![Err(error.into()); commits.len()],
         };
-        let mut again = Vec::new();
+        let mut soon = Vec::new();
         for ((commit, reply), outcome) in commits.iter().zip(replies).zip(outcomes) {
-            if outcome == Err(CommitError::NotYet) {
-                again.push(Waiting { commit: commit.clone(), reply });
-            } else {
+            match outcome {
+                Err(CommitError::NotYet) => soon.push(Waiting { commit: commit.clone(), reply }),
+                Err(CommitError::Apart) => self.apart.push_back(Waiting { commit: commit.clone(), reply }),
                 // Whoever asked may have gone; the change stands all the same.
-                drop(reply.send(outcome));
+                outcome => drop(reply.send(outcome)),
             }
         }
-        again
+        self.gathered.splice(..0, soon);
+        self.took = began.elapsed();
     }
 }
 
-/// How many of the first go into one transaction; one at least.
+/// How many of the first go into one transaction; one at least, when there is one.
 fn fitting(gathered: &[Waiting]) -> usize {
     let mut writes = 0_usize;
     let fits = |waiting: &&Waiting| {
         writes = writes.saturating_add(waiting.commit.writes.len());
         writes <= MAX_WRITES
     };
-    gathered.iter().take_while(fits).count().max(1)
+    gathered.iter().take_while(fits).count().max(1).min(gathered.len())
 }
 
 /// Leaves out what has less than `notice` until its deadline: its caller is told in time that nothing was done.
-fn still_wanted(gathered: impl Iterator<Item = Waiting>, notice: Duration) -> (Vec<Commit>, Vec<oneshot::Sender<Outcome>>) {
+fn still_wanted(batch: impl IntoIterator<Item = Waiting>, notice: Duration) -> (Vec<Commit>, Vec<oneshot::Sender<Outcome>>) {
     let nearest = Instant::now() + notice;
     let mut wanted = (Vec::new(), Vec::new());
-    for Waiting { commit, reply } in gathered {
+    for Waiting { commit, reply } in batch {
         if commit.deadline <= nearest {
             drop(reply.send(Err(CommitError::Overloaded)));
         } else {

@@ -23,6 +23,7 @@ mod nodes;
 mod orders;
 mod outbox;
 mod records;
+mod rounds;
 mod stock;
 mod unique;
 mod versions;

@@ -48,9 +48,6 @@ const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_micros(500), Durati
 /// A pause when the server is away: at first, and at most.
 const WHEN_AWAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
-/// How often a commit that meets an unexpected duplicate is tried again. It is read again each time, so once should do.
-const DUPLICATES: u32 = 3;
-
 /// A batch that waits for the writer.
 pub(super) struct Batch {
     /// What to apply.
@@ -131,28 +128,21 @@ impl Writer {
     async fn apply(&mut self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
         let mut answers = Answers { outcomes: vec![None; batch.len()], news: News::default() };
         let all = (0..batch.len()).collect();
-        let apart = self.settle(Arc::clone(&batch), all, &mut answers).await;
-        // Each alone, in the order they came.
-        for place in apart {
-            self.settle(Arc::clone(&batch), vec![place], &mut answers).await;
-        }
+        self.settle(&batch, all, &mut answers).await;
         answers.finish()
     }
 
-    /// Tries the commits at `places` together until it is known what came of them, and gives those back that have to be tried alone.
-    async fn settle(&mut self, batch: Arc<[Commit]>, mut places: Vec<usize>, answers: &mut Answers) -> BTreeSet<usize> {
-        let mut apart = BTreeSet::new();
+    /// Tries the commits at `places` together until it is known what came of them. Those that cannot be written with the others are left,
+    /// so that nobody waits for them.
+    async fn settle(&mut self, batch: &Arc<[Commit]>, mut places: Vec<usize>, answers: &mut Answers) {
         let mut tries = Tries::default();
-        loop {
-            if places.is_empty() || let_go(&batch, &places, &tries, answers) {
-                return apart;
-            }
-            let commits = chosen(&batch, &places);
+        while !places.is_empty() && !let_go(batch, &places, &tries, answers) {
+            let commits = chosen(batch, &places);
             let failure = match self.attempt(commits).await {
                 Ok(applied) => {
                     self.away = false;
                     answers.done(&places, applied);
-                    return apart;
+                    return;
                 }
                 Err(failure) => failure,
             };
@@ -165,28 +155,23 @@ impl Writer {
                 Trouble::Unknown => {
                     tracing::error!(reason = failure.reason, commits = places.len(), "a batch may have been applied, or not");
                     answers.set(&places, &CommitError::Unknown);
-                    return apart;
+                    return;
                 }
                 Trouble::Statement { record, .. } if together => {
                     tracing::warn!(reason = failure.reason, "a record cannot be written; its commits are tried alone");
                     let at_fault = |place: &usize| batch.get(*place).is_some_and(|commit| names(commit, record));
                     let (blamed, rest): (Vec<usize>, Vec<usize>) = places.iter().partition(|place| at_fault(place));
-                    // Nobody to blame: then all.
-                    (apart, places) = if blamed.is_empty() {
-                        (places.into_iter().chain(apart).collect(), Vec::new())
-                    } else {
-                        (apart.into_iter().chain(blamed).collect(), rest)
-                    };
+                    answers.set(&blamed, &CommitError::Apart);
+                    places = if blamed.is_empty() { first_half(rest, answers) } else { rest };
                 }
                 Trouble::Refused if together => {
-                    tracing::error!(reason = failure.reason, commits = places.len(), "a batch failed; trying each commit alone");
-                    apart.extend(std::mem::take(&mut places));
+                    tracing::error!(reason = failure.reason, commits = places.len(), "a batch failed; trying half of it");
+                    places = first_half(places, answers);
                 }
-                Trouble::Statement { duplicate: true, .. } if tries.duplicates < DUPLICATES => tries.duplicates += 1,
                 Trouble::Statement { .. } | Trouble::Refused => {
                     tracing::error!(reason = failure.reason, "a commit failed");
                     answers.set(&places, &CommitError::Unavailable);
-                    return apart;
+                    return;
                 }
             }
         }
@@ -309,6 +294,13 @@ fn chosen(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
     }
 }
 
+/// Leaves the second half for another batch: somebody is at fault, and nobody knows who.
+fn first_half(mut places: Vec<usize>, answers: &mut Answers) -> Vec<usize> {
+    let second = places.split_off(places.len() / 2);
+    answers.set(&second, &CommitError::NotYet);
+    places
+}
+
 /// Answers those whose deadline is near: certainly not applied. All of a batch hear of it at the same time, so the others are then to be
 /// tried in another one. Whether there were any.
 fn let_go(batch: &[Commit], places: &[usize], tries: &Tries, answers: &mut Answers) -> bool {
@@ -329,7 +321,6 @@ fn let_go(batch: &[Commit], places: &[usize], tries: &Tries, answers: &mut Answe
 struct Tries {
     last: Option<Trouble>,
     pause: Duration,
-    duplicates: u32,
 }
 
 impl Tries {

@@ -1,0 +1,159 @@
+//! What a batch costs the server: which commands in which order, and how many transactions when one of its commits cannot be written.
+//! MongoDB alone, whose profiler tells.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use futures_util::{TryStreamExt, future::join_all};
+use mongodb::bson::{Bson, Document, Uuid as Id, doc};
+use souk::{
+    domain::{
+        ids::{ProductId, UserId},
+        stock::StockChange,
+    },
+    store::{
+        Commit, CommitError, News,
+        writer::{Observer, Writer},
+    },
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    fixtures::{added, cart, customer, events, key, level, one, order, placed, put_cart, remembering, stock, stocked},
+    harness::{Harness, Mongo},
+};
+
+struct Deaf;
+
+impl Observer for Deaf {
+    fn committed(&self, _: &News) {}
+}
+
+/// An operation as the profiler notes it: what it is, in which collection, on which record.
+struct Operation {
+    step: (String, String),
+    record: Option<Bson>,
+}
+
+/// Lets the server note every operation on the database.
+async fn note_operations(mongo: &Mongo) {
+    let database = mongo.raw();
+    database.run_command(doc! { "create": "system.profile", "capped": true, "size": 64 << 20 }).await.unwrap();
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+}
+
+/// What it has noted, without what nodes tell each other; it starts anew.
+async fn noted_operations(mongo: &Mongo) -> Vec<Operation> {
+    let database = mongo.raw();
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let profile = database.collection::<Document>("system.profile");
+    let noted: Vec<Document> = profile.find(doc! {}).sort(doc! { "$natural": 1 }).await.unwrap().try_collect().await.unwrap();
+    profile.drop().await.unwrap();
+    note_operations(mongo).await;
+    let operation = |noted: &Document| {
+        let collection = noted.get_str("ns").unwrap().split_once('.').unwrap().1.to_owned();
+        let record =
+            noted.get_document("command").ok().and_then(|c| c.get_document("q").ok()).and_then(|q| q.get("_id").cloned());
+        Operation { step: (noted.get_str("op").unwrap().to_owned(), collection), record }
+    };
+    noted.iter().map(operation).filter(|operation| !matches!(&*operation.step.1, "nodes" | "system.profile")).collect()
+}
+
+/// The commands: the statements of one are noted each.
+fn commands(operations: &[Operation]) -> Vec<&(String, String)> {
+    let mut commands: Vec<_> = operations.iter().map(|operation| &operation.step).collect();
+    commands.dedup();
+    commands
+}
+
+/// How many transactions were begun that have events.
+fn transactions(operations: &[Operation]) -> usize {
+    operations.iter().filter(|operation| operation.step == ("command".into(), "counters".into())).count()
+}
+
+/// An order with its cart and its key, of two products.
+fn purchase(products: [ProductId; 2]) -> Commit {
+    let buyer = customer();
+    let mut buy = placed(&order(buyer.id));
+    buy.writes.push(put_cart(&cart(buyer, 1)));
+    buy.writes.extend(products.map(|product| stock(product, StockChange::Reserve(1))));
+    remembering(buy, &key(buyer.id, "buy", 1), "done")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_takes_as_many_commands_as_one_commit_and_stock_comes_last_in_the_order_of_ids() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let (first, second) = (stocked(&*store, 1000).await, stocked(&*store, 1000).await);
+    assert!(first < second);
+    note_operations(&mongo).await;
+    one(&*store, purchase([second, first])).await.unwrap();
+    let of_one = noted_operations(&mongo).await;
+    let many: Vec<Commit> = (0..100).flat_map(|_| [purchase([second, first]), purchase([first, second])]).collect();
+    let applied = store.apply(many.into()).await.unwrap();
+    assert!(applied.outcomes.iter().all(Result::is_ok));
+    let of_many = noted_operations(&mongo).await;
+    assert_eq!(commands(&of_many), commands(&of_one));
+    eprintln!("{} commands and the commit, for one purchase and for 200", commands(&of_one).len());
+    let stock: Vec<_> = of_many.iter().filter(|operation| operation.step == ("update".into(), "stock".into())).collect();
+    let in_order = [first, second].map(|product| Some(Bson::from(Id::from_bytes(product.as_uuid().into_bytes()))));
+    assert_eq!(stock.iter().map(|update| update.record.clone()).collect::<Vec<_>>(), in_order, "one change for all");
+    assert_eq!(of_many.last().unwrap().step, stock[0].step);
+    mongo.discard().await;
+}
+
+/// The server refuses from now on what a document of `collection` holds under `field`.
+async fn refuse(mongo: &Mongo, collection: &str, field: &str, users: &[UserId]) {
+    let refused: Vec<Id> = users.iter().map(|user| Id::from_bytes(user.as_uuid().into_bytes())).collect();
+    let rule = doc! { "collMod": collection, "validator": { field: { "$nin": refused } } };
+    mongo.raw().run_command(rule).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_bad_commit_costs_the_others_one_more_transaction() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let id = stocked(&*store, 1000).await;
+    let carts: Vec<_> = (0..60).map(|_| cart(customer(), 1)).collect();
+    let bad: Vec<UserId> = [20, 21, 55].map(|place: usize| carts[place].owner.id).into();
+    refuse(&mongo, "carts", "_id", &bad).await;
+    note_operations(&mongo).await;
+    let buy = |place: usize| {
+        let mut buy = added(&carts[place]);
+        buy.writes.push(stock(id, StockChange::Reserve(1)));
+        buy
+    };
+    // One of them.
+    let applied = store.apply((0..21).map(buy).collect()).await.unwrap();
+    let left: Vec<_> = applied.outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert_eq!(left, [&CommitError::Apart], "the others do not wait until it has been tried alone");
+    assert_eq!(transactions(&noted_operations(&mongo).await), 2);
+    assert_eq!(applied.news.carts.len(), 20);
+    // The batching writer tries them alone, so that those who come to the same product or user are told in the end.
+    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let outcomes = join_all((20..60).map(|place| writer.commit(buy(place)))).await;
+    for (outcome, place) in outcomes.iter().zip(20..) {
+        let is_bad = bad.contains(&carts[place].owner.id);
+        assert!(if is_bad { *outcome == Err(CommitError::Unavailable) } else { outcome.is_ok() }, "{place}: {outcome:?}");
+    }
+    let (batches, begun) = (writer.stats().batches.load(Ordering::Relaxed), transactions(&noted_operations(&mongo).await));
+    assert!(begun as u64 <= batches + bad.len() as u64, "{begun} transactions for {batches} batches");
+    assert_eq!(level(&*store, id).await.reserved, 57);
+    assert_eq!(events(&*store).await.iter().filter(|event| event.kind.starts_with("cart.")).count(), 57);
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_commit_that_nobody_can_name_is_found_and_takes_no_other_along() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let carts: Vec<_> = (0..64).map(|_| cart(customer(), 1)).collect();
+    // All events of a batch are in one document.
+    refuse(&mongo, "outbox", "events.subject", &[carts[41].owner.id]).await;
+    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let outcomes = join_all(carts.iter().map(|cart| writer.commit(added(cart)))).await;
+    for (place, outcome) in outcomes.iter().enumerate() {
+        assert!(if place == 41 { *outcome == Err(CommitError::Unavailable) } else { outcome.is_ok() }, "{place}: {outcome:?}");
+    }
+    assert_eq!(events(&*store).await.len(), 63);
+    mongo.discard().await;
+}
