@@ -2,9 +2,9 @@
 //! twice, everyone is told in time, and service resumes by itself.
 #![cfg(test)]
 
+mod deadlines;
 mod load;
 #[path = "../support/members.rs"]
-#[expect(dead_code, reason = "shared with tests that need more of it")]
 mod members;
 mod processes;
 #[path = "../support/proxy.rs"]

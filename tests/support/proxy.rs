@@ -26,7 +26,7 @@ struct Rules {
     /// In every so many requests that contain the word, the request gets through and its answer does not. 0: never.
     every: AtomicU32,
     seen: AtomicU32,
-    lost: AtomicU32,
+    lost: watch::Sender<u32>,
 }
 
 /// The request whose answer is worth losing.
@@ -42,7 +42,7 @@ impl Proxy {
             closed: AtomicBool::new(false),
             every: AtomicU32::new(0),
             seen: AtomicU32::new(0),
-            lost: AtomicU32::new(0),
+            lost: watch::Sender::new(0),
         });
         let proxy = Self { host, rules: Arc::clone(&rules) };
         tokio::spawn(async move {
@@ -76,7 +76,12 @@ impl Proxy {
 
     /// How many answers were lost.
     pub(crate) fn lost(&self) -> u32 {
-        self.rules.lost.load(Ordering::Acquire)
+        *self.rules.lost.borrow()
+    }
+
+    /// Waits until an answer was lost.
+    pub(crate) async fn loses_one(&self) {
+        self.rules.lost.subscribe().wait_for(|lost| *lost > 0).await.unwrap();
     }
 }
 
@@ -86,7 +91,7 @@ impl Rules {
         let commit = every > 0 && request.windows(WORD.len()).any(|window| window == WORD);
         let lost = commit && (self.seen.fetch_add(1, Ordering::AcqRel) + 1).is_multiple_of(every);
         if lost {
-            self.lost.fetch_add(1, Ordering::AcqRel);
+            self.lost.send_modify(|lost| *lost += 1);
         }
         lost
     }

@@ -242,7 +242,7 @@ impl CatalogDeps {
         match self.send(commit).await {
             Ok(Reply::Done(done)) => Ok(Reply::Done(done.stock.first().copied().unwrap_or(known))),
             Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
-            Err(error) => unless_repeated(&*self.store, &change, Err(failure(error))).await,
+            Err(error) => Err(failure(error)),
         }
     }
 

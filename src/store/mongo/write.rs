@@ -36,7 +36,7 @@ use crate::store::{
 /// For how long an idempotency key is honoured.
 pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// So much before its deadline a commit is not tried again, so that its caller hears in time that nothing was done.
+/// So much before its deadline the steps of a commit's transaction have to be done, so that its caller hears in time when they are not.
 const MARGIN: Duration = Duration::from_millis(100);
 
 /// What the steps of a transaction may take together before those with a near deadline are let go.
@@ -187,10 +187,12 @@ impl Writer {
         let decided = match decide(&mut transaction, &batch, self.low_stock).await {
             Ok(decided) => decided,
             Err(failure) => {
-                let abort =
-                    within(times.steps.max(tokio::time::Instant::now() + MARGIN), session.abort_transaction().into_future())
-                        .await;
-                self.keep(session, failure.trouble != Trouble::Away && abort.is_ok());
+                // A server that is away would have to be waited for.
+                let aborted = failure.trouble != Trouble::Away && {
+                    let until = times.steps.max(tokio::time::Instant::now() + MARGIN);
+                    within(until, session.abort_transaction().into_future()).await.is_ok()
+                };
+                self.keep(session, aborted);
                 return Err(failure);
             }
         };
@@ -301,11 +303,11 @@ fn first_half(mut places: Vec<usize>, answers: &mut Answers) -> Vec<usize> {
     places
 }
 
-/// Answers those whose deadline is near: certainly not applied. All of a batch hear of it at the same time, so the others are then to be
-/// tried in another one. Whether there were any.
+/// Answers those whose deadline is too near for another try: certainly not applied. All of a batch hear of it at the same time, so the
+/// others are then to be tried in another one. Whether there were any.
 fn let_go(batch: &[Commit], places: &[usize], tries: &Tries, answers: &mut Answers) -> bool {
     let Some(error) = tries.last_error() else { return false };
-    let nearest = Instant::now() + MARGIN;
+    let nearest = Instant::now() + MARGIN + PATIENCE;
     let is_late = |place: &&usize| batch.get(**place).is_none_or(|commit| commit.deadline <= nearest);
     let (late, good): (Vec<usize>, Vec<usize>) = places.iter().partition(is_late);
     if late.is_empty() {
@@ -355,7 +357,7 @@ impl Times {
         let deadlines = batch.iter().map(|commit| commit.deadline);
         let (nearest, farthest) = (deadlines.clone().min().unwrap_or(now), deadlines.max().unwrap_or(now));
         let most = farthest.min(now + timeout).max(now + MARGIN);
-        let steps = nearest.max(now + PATIENCE).min(most);
+        let steps = (nearest - MARGIN).max(now + PATIENCE).min(most);
         Self { steps: steps.into(), commit: most.into() }
     }
 }

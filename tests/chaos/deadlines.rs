@@ -1,0 +1,158 @@
+//! What a client of a node hears while the store is gone, frozen or cut off in the midst of a commit: a 503 within the default deadline,
+//! and, when the same request is sent again later, that it was made once.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join, join_all};
+use serde_json::json;
+
+use crate::{
+    members::Members,
+    proxy::Proxy,
+    support::{Account, Call, TestApp, statuses},
+};
+
+/// The default of `http.request_timeout`.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How much later an answer may come, on a machine that does other things too.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Buyers, a quarter of whom ask for each kind of thing.
+const BUYERS: usize = 24;
+
+const PIECES: usize = 1000;
+
+/// A node with buyers, each of whom has a piece in the cart.
+struct Shop {
+    app: TestApp,
+    admin: Account,
+    product: String,
+    buyers: Vec<Account>,
+}
+
+impl Shop {
+    async fn on(uri: &str) -> Self {
+        let store = [("store.kind", "mongodb"), ("store.uri", uri), ("store.database", "shop")];
+        let secret = ("auth.jwt_secret", "a secret of 32 or more characters");
+        let mut app = TestApp::with(&[&store[..], &[secret]].concat()).await;
+        app.expect_faults();
+        let admin = app.admin().await;
+        let product = app.product(&admin, &json!(4.5), PIECES as u64).await;
+        let buyers = app.customers(BUYERS).await;
+        join_all(buyers.iter().map(async |buyer| app.add(buyer, &product, 1).await.ok())).await;
+        Self { app, admin, product, buyers }
+    }
+
+    /// What a buyer asks for. The first three are changes.
+    fn call(&self, place: usize) -> Call {
+        let (buyer, key) = (&self.buyers[place], format!("change-{place}"));
+        match place % 4 {
+            0 => self.app.add(buyer, &self.product, 1).key(key),
+            1 => self.app.check_out(buyer, key),
+            2 => self.app.change_stock(&self.admin, &self.product, &json!({"delta": 1, "reason": "found"})).key(key),
+            _ => self.app.get("/api/cart").token(buyer).header("cache-control", "no-cache"),
+        }
+    }
+
+    /// Everybody asks at once, and no change is made; what those who wanted one were told instead.
+    async fn refused_in_time(&self) -> Vec<String> {
+        let began = Instant::now();
+        let told = join_all((0..BUYERS).map(async |place| {
+            let answer = self.call(place).await;
+            (answer, began.elapsed())
+        }));
+        let told = told.await;
+        let slowest = told.iter().map(|(_, took)| *took).max().unwrap();
+        let changes = told.into_iter().enumerate().filter(|(place, _)| place % 4 < 3);
+        let codes: Vec<String> = changes.map(|(_, (answer, _))| answer.is(503).json()["code"].as_str().unwrap().into()).collect();
+        let doubts = codes.iter().filter(|code| *code == "outcome_unknown").count();
+        eprintln!("{BUYERS} told within {slowest:?}; of {} changes, the outcome of {doubts} is unknown", codes.len());
+        assert!(slowest < DEADLINE + SLACK, "told after {slowest:?}");
+        codes
+    }
+
+    /// Waits for the service to resume; whoever was not left in doubt finds nothing changed.
+    async fn nothing_was_made_but(&self, codes: &[String]) {
+        let path = format!("/api/products/{}", self.product);
+        while self.app.get(&path).header("cache-control", "no-cache").await.status == 503 {}
+        let in_doubt = |kind: usize| codes.iter().skip(kind).step_by(3).filter(|code| *code == "outcome_unknown").count() as u64;
+        let [on_hand, reserved, _] = self.app.pieces(&self.admin, &self.product).await;
+        assert!(on_hand - PIECES as u64 <= in_doubt(2) && reserved <= in_doubt(1), "{on_hand}, {reserved}; {codes:?}");
+        let mut added = 0;
+        for buyer in self.buyers.iter().step_by(4) {
+            added += self.app.cart(buyer).await["version"].as_u64().unwrap() - 1;
+        }
+        assert!(added <= in_doubt(0), "{added}; {codes:?}");
+    }
+
+    /// Service resumes by itself; whoever sends the same request again, twice, finds it made once.
+    async fn made_once(self) {
+        let again = async || {
+            join_all((0..BUYERS).map(async |place| {
+                loop {
+                    let answer = self.call(place).await;
+                    if answer.status != 503 {
+                        return answer;
+                    }
+                }
+            }))
+            .await
+        };
+        let (first, second) = (again().await, again().await);
+        assert_eq!(statuses(&first), statuses(&second));
+        for (place, (first, second)) in first.into_iter().zip(second).enumerate() {
+            let first = first.is(if place % 4 == 1 { 201 } else { 200 });
+            assert!(place % 4 == 3 || first.json() == second.json(), "{first}, then {second}");
+        }
+        let quarter = (BUYERS / 4) as u64;
+        assert_eq!(self.app.pieces(&self.admin, &self.product).await, [PIECES as u64 + quarter, quarter, PIECES as u64]);
+        for (place, buyer) in self.buyers.iter().enumerate() {
+            let cart = self.app.cart(buyer).await;
+            let pieces: u64 = cart["items"].as_array().unwrap().iter().map(|line| line["quantity"].as_u64().unwrap()).sum();
+            assert_eq!((pieces, &cart["version"]), [(2, &json!(2)), (0, &json!(2)), (1, &json!(1)), (1, &json!(1))][place % 4]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_told_in_time_while_all_servers_are_gone() {
+    let Some(mut members) = Members::start(1).await else { return };
+    let shop = Shop::on(&Members::uri(members.hosts())).await;
+    members.kill(0);
+    let codes = shop.refused_in_time().await;
+    assert!(codes.iter().all(|code| code == "store_unavailable" || code == "overloaded"), "nothing was begun: {codes:?}");
+    members.restart(0);
+    shop.made_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_told_in_time_while_the_server_is_frozen() {
+    let Some(members) = Members::start(1).await else { return };
+    let shop = Shop::on(&Members::uri(members.hosts())).await;
+    members.signal(0, "STOP");
+    let codes = shop.refused_in_time().await;
+    assert!(codes.iter().all(|code| code == "store_unavailable" || code == "overloaded"), "nothing was begun: {codes:?}");
+    members.signal(0, "CONT");
+    shop.made_once().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_are_told_in_time_when_commits_are_cut() {
+    let Some(mut members) = Members::unmade(1) else { return };
+    let proxy = Proxy::start(members.hosts()[0].clone()).await;
+    let hosts = [proxy.host.clone()];
+    members.make(&hosts).await;
+    let shop = Shop::on(&Members::uri(&hosts)).await;
+    proxy.lose_commits(1);
+    let cut = async {
+        proxy.loses_one().await;
+        proxy.cut();
+    };
+    let (codes, ()) = join(shop.refused_in_time(), cut).await;
+    assert!(codes.iter().any(|code| code == "outcome_unknown"), "{codes:?}");
+    proxy.lose_commits(0);
+    proxy.restore();
+    shop.nothing_was_made_but(&codes).await;
+    shop.made_once().await;
+}
