@@ -222,7 +222,8 @@ impl Task {
 
     /// Applies a batch; what is to be applied again is kept.
     async fn apply(&mut self, batch: impl IntoIterator<Item = Waiting>) {
-        let (commits, replies) = still_wanted(batch, self.took.min(LONGEST_NOTICE));
+        // Whoever comes after a batch that nobody waited for any more is given a try: it may have been the last slow one.
+        let (commits, replies) = still_wanted(batch, std::mem::take(&mut self.took).min(LONGEST_NOTICE));
         if commits.is_empty() {
             return;
         }

@@ -26,6 +26,7 @@ mod order_repeats;
 mod orders;
 mod parallel;
 mod products;
+mod queues;
 mod search;
 mod sessions;
 mod signatures;

@@ -96,6 +96,14 @@ async fn an_order_is_one_thing_on_both_nodes() {
     let answers = join_all(both(20).map(|node| node.act(&admin, &order, "fulfil").into_future())).await;
     assert_eq!(statuses(&answers), [vec![200], vec![409; 19]].concat());
     assert_eq!(pieces(here, &admin, &tea).await, [98, 0, 98]);
+    for (action, left) in [("cancel", [98, 0, 98]), ("fulfil", [97, 0, 97])] {
+        let order = here.buy(&ada, &tea, 1).await;
+        if action == "fulfil" {
+            there.act(&admin, &order, "pay").await.ok();
+        }
+        one_change(join_all(both(20).map(|node| node.act(&admin, &order, action).key(action).into_future())).await, 200);
+        assert_eq!(pieces(here, &admin, &tea).await, left);
+    }
     // What one node has repriced, the other sells at that price.
     for price in 5..25 {
         let (one, other) = if price % 2 == 0 { (here, there) } else { (there, here) };

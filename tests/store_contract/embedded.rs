@@ -1,19 +1,22 @@
 //! What only the embedded store promises: one process, one currency, a folder of its own.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use rusqlite::Connection;
 use souk::{
     domain::{clock::Timestamp, ids::UserId, order::Order, stock::StockChange},
     store::{
-        Commit, Store,
+        Commit, CommitError, Store,
         sqlite::{OpenError, SqliteOptions, SqliteStore},
+        writer::Writer,
     },
 };
+use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{added, apply, cart, commit, customer, key, now, one, order, put_order, remembering, stock, stocked},
-    harness::Sqlite,
+    harness::{Deaf, Harness, Sqlite},
     inbox::carrying_out,
     outbox::write_events,
 };
@@ -174,4 +177,19 @@ async fn old_messages_are_taken_away() {
     }
     store.close().await;
     assert_eq!(count(&harness, "inbox"), 1200, "this month's");
+}
+
+/// On one thread, so that nothing is taken from the queue while it fills.
+#[tokio::test]
+async fn whoever_finds_the_queue_full_is_told_to_come_back_at_once_and_nothing_is_done() {
+    let harness = Sqlite::new();
+    let store = harness.open().await;
+    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let carts: Vec<_> = (0..8192 + 10).map(|_| cart(customer(), 1)).collect();
+    let outcomes = join_all(carts.iter().map(|cart| writer.commit(added(cart)))).await;
+    let (waited, refused) = outcomes.split_at(8192);
+    assert!(waited.iter().all(Result::is_ok));
+    assert!(refused.iter().all(|outcome| *outcome == Err(CommitError::Overloaded)), "{refused:?}");
+    assert_eq!(store.last_position().await, Ok(8192));
+    assert_eq!(store.cart(carts.last().unwrap().owner.id).await, Ok(None));
 }

@@ -7,9 +7,10 @@ use mongodb::bson::doc;
 use souk::{
     domain::ids::EventId,
     store::{
-        Store,
+        News, Store,
         mongo::{MongoOptions, MongoStore},
         sqlite::{SqliteOptions, SqliteStore},
+        writer::Observer,
     },
 };
 use tempfile::TempDir;
@@ -18,6 +19,13 @@ use crate::{
     fixtures::{LOW_STOCK, euro},
     shared_set,
 };
+
+/// Hears nothing.
+pub(crate) struct Deaf;
+
+impl Observer for Deaf {
+    fn committed(&self, _: &News) {}
+}
 
 /// A place for one store, empty at first, which is thrown away with the harness.
 #[async_trait]

@@ -11,10 +11,7 @@ use serde_json::Value;
 use souk::{
     domain::{ids::ProductId, ids::UserId, money::Money, product::Product, stock::StockChange},
     messages::events::Published,
-    store::{
-        Commit, CommitError, Condition, News, Outcome, Store,
-        writer::{Observer, Writer},
-    },
+    store::{Commit, CommitError, Condition, Outcome, Store, writer::Writer},
 };
 use tokio::{runtime::Handle, time::sleep};
 
@@ -23,14 +20,8 @@ use crate::{
         added, answer, cart, changed, commit, customer, euro, events, key, level, one, order, placed, product, put_cart,
         put_user, remembering, stock, stocked, user,
     },
-    harness::{Harness, Mongo},
+    harness::{Deaf, Harness, Mongo},
 };
-
-struct Deaf;
-
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
-}
 
 /// A store with a batching writer before it.
 async fn node(mongo: &Mongo) -> (Arc<dyn Store>, Writer) {

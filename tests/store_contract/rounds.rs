@@ -10,23 +10,14 @@ use souk::{
         ids::{ProductId, UserId},
         stock::StockChange,
     },
-    store::{
-        Commit, CommitError, News,
-        writer::{Observer, Writer},
-    },
+    store::{Commit, CommitError, writer::Writer},
 };
 use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{added, cart, customer, events, key, level, one, order, placed, put_cart, remembering, stock, stocked},
-    harness::{Harness, Mongo},
+    harness::{Deaf, Harness, Mongo},
 };
-
-struct Deaf;
-
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
-}
 
 /// An operation as the profiler notes it: what it is, in which collection, on which record.
 struct Operation {
