@@ -1,5 +1,6 @@
 //! The one place where all parts are wired together.
 
+mod application;
 pub mod audit;
 pub mod commands;
 mod open;
@@ -7,13 +8,11 @@ mod rules;
 mod secrets;
 
 use std::{
-    net::{SocketAddr, TcpListener},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use actix::{Actor, Addr};
-use anyhow::Context;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     runtime::Handle,
@@ -21,18 +20,16 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::application::Application;
 use self::{
-    commands::{Commands, broker_uri, subscriptions},
-    open::{listen, open_store},
-    rules::{cart_limits, configured_admin, order_rules, product_limits},
+    commands::{Commands, subscriptions},
+    open::open_store,
+    rules::{cart_limits, order_rules, product_limits},
     secrets::{kept_secret, tokens},
 };
 use crate::{
     actors::{
-        accounts::{
-            Accounts, Deps as AccountDeps, PasswordHasher, RefreshTokens, RevokedSessions,
-            bootstrap::{Bootstrap, FirstAdmin},
-        },
+        accounts::{Accounts, Deps as AccountDeps, PasswordHasher, RefreshTokens, RevokedSessions, bootstrap::Bootstrap},
         cart::{CartDeps, CartRegistry},
         catalog::{CatalogActor, CatalogDeps, shelf::Shelf},
         feed::Feed,
@@ -40,17 +37,14 @@ use crate::{
         orders::{OrderActor, OrderDeps},
     },
     broker::{Broker, BrokerUri, Parts},
-    config::{Settings, StoreKind},
+    config::Settings,
     domain::clock::{Clock, SystemClock},
-    http::{self, HttpOptions, Listen, RateLimits, Reads, Services, metrics::Metrics},
+    http::{self, HttpOptions, RateLimits, Reads, Services, metrics::Metrics},
     store::{
         News, Store,
         writer::{Observer, Writer},
     },
 };
-
-/// How long requests that have begun may take to end when the node stops.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// How often callers that have gone are forgotten by the rate limits.
 const FORGET_IDLE: Duration = Duration::from_secs(60);
@@ -280,133 +274,4 @@ fn start_carts(settings: &Settings, core: &Core) -> Arc<CartRegistry> {
         render: http::render_cart,
     };
     CartRegistry::start(deps, settings.http.workers.div_ceil(2))
-}
-
-/// A node with its network side, ready to run.
-pub struct Application {
-    node: Node,
-    address: SocketAddr,
-    abandoned_after: Duration,
-    open: Open,
-}
-
-/// The network side of a node.
-struct Open {
-    server: actix_web::dev::Server,
-    first_admin: Option<FirstAdmin>,
-    has_admin: bool,
-    services: Arc<Services>,
-    stopping: watch::Sender<bool>,
-}
-
-impl Application {
-    /// Starts everything and binds the socket; requests are answered once it runs.
-    ///
-    /// # Errors
-    /// One line that says what to do.
-    pub async fn build(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
-        let bind = settings.http.bind;
-        let listener =
-            listen(bind).with_context(|| format!("http.bind: {bind} cannot be used; is another program listening there?"))?;
-        let address = listener.local_addr()?;
-        let mut node = node_on(&listener, settings, drivers).await?;
-        match Self::open(&mut node, listener, settings, drivers).await {
-            Ok(open) => Ok(Self { node, address, abandoned_after: settings.cart.abandoned_after, open }),
-            Err(error) => {
-                // What has begun on the drivers' runtime must not outlive it.
-                node.stop().await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Connects a node to its broker, if there is to be one, and to its clients.
-    async fn open(node: &mut Node, listener: TcpListener, settings: &Settings, drivers: &Handle) -> anyhow::Result<Open> {
-        if let Some(uri) = broker_uri(settings)? {
-            node.connect(uri, settings, drivers);
-        }
-        let first_admin = ensure_admin(node, settings).await?;
-        let has_admin = node.core.store.has_admin().await?;
-        let (stopping, stops) = watch::channel(false);
-        let services = node.services(settings, stops)?;
-        let listen = Listen {
-            listener,
-            workers: settings.http.workers,
-            allowed_origins: settings.http.cors.allowed_origins.clone(),
-            drain: DRAIN,
-        };
-        Ok(Open { server: http::serve(listen, Arc::clone(&services))?, first_admin, has_admin, services, stopping })
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The admin that was made at this start, when there was none.
-    #[must_use]
-    pub const fn first_admin(&self) -> Option<&FirstAdmin> {
-        self.open.first_admin.as_ref()
-    }
-
-    /// Whether there is anyone who may change the catalog.
-    #[must_use]
-    pub const fn has_admin(&self) -> bool {
-        self.open.has_admin
-    }
-
-    /// Whether there is nothing to sell yet.
-    #[must_use]
-    pub fn catalog_is_empty(&self) -> bool {
-        self.node.core.caches.shelf.is_empty()
-    }
-
-    /// Serves until `stop` is done, then ends in order: not ready, requests answered, commits applied, store closed.
-    ///
-    /// # Errors
-    /// The server failed.
-    pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { node, abandoned_after, open: Open { server, services, stopping, .. }, .. } = self;
-        let background = node.background(services, abandoned_after);
-        let handle = server.handle();
-        let serving = actix_rt::spawn(server);
-        let ended = tokio::select! {
-            ended = serving => Some(ended),
-            () = stop => None,
-        };
-        tracing::info!("stopping: no new requests, those that have begun are answered");
-        // Nobody listens when no feed is open.
-        stopping.send_replace(true);
-        handle.stop(true).await;
-        background.iter().for_each(JoinHandle::abort);
-        node.stop().await;
-        match ended {
-            Some(ended) => ended?.context("the HTTP server failed"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Starts a node. While it waits for its store, the socket says that the process lives and is not ready.
-async fn node_on(listener: &TcpListener, settings: &Settings, drivers: &Handle) -> anyhow::Result<Node> {
-    if settings.store.kind == StoreKind::Embedded {
-        return Node::start(settings, drivers).await;
-    }
-    let waiting = http::serve_waiting(listener.try_clone()?)?;
-    let handle = waiting.handle();
-    let serving = actix_rt::spawn(waiting);
-    let node = Node::start(settings, drivers).await;
-    handle.stop(false).await;
-    serving.await?.context("the HTTP server failed")?;
-    node
-}
-
-/// Sees to it that there is an admin. A shared store gets one when it is configured, and not by whichever node comes first.
-async fn ensure_admin(node: &Node, settings: &Settings) -> anyhow::Result<Option<FirstAdmin>> {
-    let configured = configured_admin(settings)?;
-    if configured.is_none() && node.core.store.is_shared() {
-        return Ok(None);
-    }
-    Ok(node.bootstrap.ensure_admin(configured).await?)
 }

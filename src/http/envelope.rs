@@ -18,8 +18,9 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{
+    limits::RateLimited,
     problem::{self, Problem},
-    services::{RateLimited, Services},
+    services::Services,
 };
 use crate::{
     domain::ids::EventId,

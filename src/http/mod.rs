@@ -4,11 +4,13 @@ mod accounts;
 mod answer;
 mod audit;
 mod cart;
+mod due;
 mod envelope;
 mod events;
 mod head;
 mod import;
 pub mod import_lines;
+mod limits;
 pub mod metrics;
 mod openapi;
 mod ops;
@@ -38,9 +40,10 @@ use actix_web::{
 
 pub use self::{
     import::{ImportReport, Importer},
+    limits::RateLimits,
     openapi::document,
     reads::Reads,
-    services::{HttpOptions, RateLimits, Services},
+    services::{HttpOptions, Services},
     views::{render_cart, render_product},
     waiting::serve_waiting,
 };

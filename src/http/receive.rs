@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::services::{Caller, Due, Services};
+use super::{
+    due::Due,
+    services::{Caller, Services},
+};
 use crate::{
     domain::{
         money::{Currency, Money, MoneyError},

@@ -2,17 +2,21 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix::Addr;
 use actix_web::{HttpMessage, HttpRequest, http::header, web};
-use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 use tokio::sync::watch;
 
-use super::{metrics::Metrics, reads::Reads, token::Tokens};
+use super::{
+    due::Due,
+    limits::{RateLimited, RateLimits},
+    metrics::Metrics,
+    reads::Reads,
+    token::Tokens,
+};
 use crate::{
     actors::{
         accounts::{Accounts, RevokedSessions},
@@ -25,7 +29,7 @@ use crate::{
     broker::Status,
     config::IpNet,
     domain::{
-        account::{Role, one_caller},
+        account::Role,
         cart::Owner,
         clock::{Clock, Timestamp},
         ids::{SessionId, UserId},
@@ -93,24 +97,6 @@ pub struct HttpOptions {
     pub login_limit: u32,
 }
 
-/// When a request has to be answered, whatever has to be waited for on the way. The time that its body takes to arrive does not count.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Due(Instant);
-
-impl Due {
-    /// How long there is until `request` has to be answered, if that was settled.
-    fn left(request: &HttpRequest) -> Option<Duration> {
-        request.extensions().get::<Self>().map(|due| due.0.saturating_duration_since(Instant::now()))
-    }
-
-    /// Gives `request` the time back that its caller has taken to send it.
-    pub(super) fn wait(request: &HttpRequest, taken: Duration) {
-        if let Some(due) = request.extensions_mut().get_mut::<Self>() {
-            due.0 += taken;
-        }
-    }
-}
-
 /// Who asks, as a good token tells.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
@@ -132,84 +118,6 @@ impl Caller {
     }
 }
 
-/// Limits on how often somebody may ask; `None` is no limit.
-pub struct RateLimits {
-    address: Option<Limit<IpAddr>>,
-    user: Option<Limit<UserId>>,
-}
-
-struct Limit<K: std::hash::Hash + Eq + Clone> {
-    per_second: u32,
-    name: &'static str,
-    limiter: DefaultKeyedRateLimiter<K>,
-}
-
-/// The headers that go with a refusal (RateLimit header fields for HTTP, draft 10).
-#[derive(Debug, Clone)]
-pub struct RateLimited {
-    /// `RateLimit-Policy`
-    pub policy: String,
-    /// `RateLimit`
-    pub state: String,
-    /// Seconds until the next request is let through.
-    pub wait: u64,
-}
-
-impl RateLimits {
-    /// Limits in requests a second, bursts of twice that; 0 switches one off.
-    #[must_use]
-    pub fn new(per_address: u32, per_user: u32) -> Self {
-        Self { address: Limit::new("address", per_address), user: Limit::new("user", per_user) }
-    }
-
-    /// Counts a request from `address`.
-    ///
-    /// # Errors
-    /// There were too many.
-    pub fn check_address(&self, address: IpAddr) -> Result<(), RateLimited> {
-        self.address.as_ref().map_or(Ok(()), |limit| limit.check(&one_caller(address)))
-    }
-
-    /// Counts a request of `user`.
-    ///
-    /// # Errors
-    /// There were too many.
-    pub fn check_user(&self, user: UserId) -> Result<(), RateLimited> {
-        self.user.as_ref().map_or(Ok(()), |limit| limit.check(&user))
-    }
-
-    /// Forgets who has not asked for a while.
-    pub fn forget_idle(&self) {
-        if let Some(limit) = &self.address {
-            limit.limiter.retain_recent();
-        }
-        if let Some(limit) = &self.user {
-            limit.limiter.retain_recent();
-        }
-    }
-}
-
-impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
-    fn new(name: &'static str, per_second: u32) -> Option<Self> {
-        let rate = NonZeroU32::new(per_second)?;
-        let quota = Quota::per_second(rate).allow_burst(rate.saturating_add(per_second));
-        Some(Self { per_second, name, limiter: DefaultKeyedRateLimiter::dashmap(quota) })
-    }
-
-    fn check(&self, key: &K) -> Result<(), RateLimited> {
-        let Err(until) = self.limiter.check_key(key) else { return Ok(()) };
-        let wait = until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1;
-        let (name, burst) = (self.name, u64::from(self.per_second) * 2);
-        Err(RateLimited { policy: format!("\"{name}\";q={burst};w=2"), state: format!("\"{name}\";r=0;t={wait}"), wait })
-    }
-}
-
-impl From<&RateLimited> for Error {
-    fn from(limited: &RateLimited) -> Self {
-        Self::new(Code::RateLimited, "Wait before the next request.").retry_after(limited.wait)
-    }
-}
-
 impl Services {
     /// The services of the application that `request` came to.
     ///
@@ -222,7 +130,7 @@ impl Services {
     /// When a request that comes now has to be answered.
     #[must_use]
     pub(super) fn due(&self) -> Due {
-        Due(Instant::now() + self.options.request_timeout)
+        Due::within(self.options.request_timeout)
     }
 
     fn left(&self, request: &HttpRequest) -> Duration {
@@ -395,25 +303,4 @@ fn bearer(request: &HttpRequest) -> Option<&str> {
     let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    #[test]
-    fn all_that_is_waited_for_has_one_deadline_but_for_the_body() {
-        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
-        let request = TestRequest::default().to_http_request();
-        assert_eq!(Due::left(&request), None);
-        request.extensions_mut().insert(Due(Instant::now() + minute));
-        let left = Due::left(&request).unwrap();
-        assert!(left <= minute && Due::left(&request).unwrap() <= left, "it comes nearer");
-        Due::wait(&request, hour);
-        assert!((hour..=hour + minute).contains(&Due::left(&request).unwrap()));
-        request.extensions_mut().insert(Due(Instant::now()));
-        assert_eq!(Due::left(&request), Some(Duration::ZERO));
-    }
 }
