@@ -13,7 +13,7 @@ use super::{Node, commands::broker_uri, open::listen, rules::configured_admin};
 use crate::{
     actors::accounts::bootstrap::FirstAdmin,
     config::{Settings, StoreKind},
-    http::{self, Listen, Services},
+    http::{self, Listen, Server, Services},
 };
 
 /// How long requests that have begun may take to end when the node stops.
@@ -29,7 +29,7 @@ pub struct Application {
 
 /// The network side of a node.
 struct Open {
-    server: actix_web::dev::Server,
+    server: Server,
     first_admin: Option<FirstAdmin>,
     has_admin: bool,
     services: Arc<Services>,

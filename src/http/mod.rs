@@ -32,11 +32,13 @@ use std::{net::TcpListener, sync::Arc, time::Duration};
 use actix_cors::Cors;
 use actix_web::{
     App, HttpServer,
-    dev::Server,
     http::header,
     middleware::{Condition, from_fn},
     web,
 };
+
+/// A server that runs when awaited.
+pub use actix_web::dev::Server;
 
 pub use self::{
     import::{ImportReport, Importer},

@@ -249,11 +249,17 @@ impl CartWork {
         let (view, epoch) = self.deps.view(cart);
         let remember = |key| Remember { key, body: RememberedBody::Ready(view.body.clone()) };
         commit.remember = change.key.clone().map(remember);
+        self.settle(commit, || {
+            self.state.show(Arc::clone(&view), epoch);
+            view
+        })
+        .await
+    }
+
+    /// Makes a commit durable; what `done` makes of it is the answer. `None`: decided on an old version, which is forgotten.
+    pub(super) async fn settle<T>(&self, commit: Commit, done: impl FnOnce() -> T) -> Result<Option<Reply<T>>, Error> {
         match self.deps.writer.commit(commit).await {
-            Ok(_) => {
-                self.state.show(Arc::clone(&view), epoch);
-                Ok(Some(Reply::Done(view)))
-            }
+            Ok(_) => Ok(Some(Reply::Done(done()))),
             Err(CommitError::Replayed(answer)) => Ok(Some(Reply::Replayed(answer))),
             Err(CommitError::Conflict) => {
                 self.state.forget();

@@ -89,22 +89,10 @@ impl CartWork {
             trace: change.trace.clone(),
             ..Commit::new(order.placed_at, change.ticket.deadline())
         };
-        match self.deps.writer.commit(commit).await {
-            Ok(_) => {
-                self.show(cart);
-                Ok(Some(Reply::Done(order)))
-            }
-            Err(CommitError::Replayed(answer)) => Ok(Some(Reply::Replayed(answer))),
-            Err(CommitError::Conflict) => {
-                self.state.forget();
-                Ok(None)
-            }
-            Err(error) => {
-                if error == CommitError::Unknown {
-                    self.state.forget();
-                }
-                Err(failure(error))
-            }
-        }
+        self.settle(commit, || {
+            self.show(cart);
+            order
+        })
+        .await
     }
 }
