@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mongodb::bson::{RawBson, RawDocumentBuf, rawdoc};
+use futures_util::future::join;
+use mongodb::bson::{RawBson, rawdoc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -58,55 +59,79 @@ impl Before {
     }
 }
 
-/// Writes everything in `writes`; `published` are its events, rendered. Stock comes last and in the order of ids, since it is what
-/// other nodes most likely want at the same time.
+/// Writes everything in `writes`, events from the position `first` on; they are given back as they were rendered. Stock comes last and
+/// in the order of ids, since it is what other nodes most likely want at the same time.
 pub(super) async fn flush(
     transaction: &mut Transaction<'_>,
     writes: &WriteSet,
     before: &Before,
-    published: &[Published],
-) -> Result<(), Failure> {
-    let mut users = Versioned::new(USERS);
+    first: u64,
+) -> Result<Vec<Published>, Failure> {
+    let mut users = Documents::of(USERS);
     for (user_id, user) in &writes.users {
         users.put(user_id.as_uuid(), before.users.contains(user_id), &UserDocument::from(&**user))?;
     }
     users.write(transaction).await?;
-    let mut sessions = Versioned::new(SESSIONS);
+    let mut sessions = Documents::of(SESSIONS);
     for (session_id, session) in &writes.sessions {
         sessions.put(session_id.as_uuid(), before.sessions.contains(session_id), &SessionDocument::from(&**session))?;
     }
     sessions.write(transaction).await?;
-    let mut carts = Versioned::new(CARTS);
+    let mut carts = Documents::of(CARTS);
     for (owner, cart) in &writes.carts {
         carts.put(owner.as_uuid(), before.carts.contains(owner), &CartDocument::from(&**cart))?;
     }
-    carts.write(transaction).await?;
-    products(transaction, writes, before).await?;
-    let mut orders = Versioned::new(ORDERS);
+    // Most documents are made while the server has carts to write, of which there are mostly as many.
+    let rest = async {
+        let published = writes.published(first);
+        after_carts(writes, before, &published).map(|rest| (rest, published))
+    };
+    let (written, rest) = join(carts.write(transaction), rest).await;
+    written?;
+    let (rest, published) = rest?;
+    for documents in rest {
+        documents.write(transaction).await?;
+    }
+    Ok(published)
+}
+
+/// What is written after carts, in that order.
+fn after_carts(writes: &WriteSet, before: &Before, published: &[Published]) -> Result<[Documents; 8], Failure> {
+    let mut products = Documents::of(PRODUCTS);
+    for (product_id, product) in &writes.products {
+        let record = product_id.as_uuid();
+        let document = ProductDocument::try_from(&**product).map_err(|error| Failure::unfit(record, error))?;
+        products.put(record, before.products.contains(product_id), &document)?;
+    }
+    let mut orders = Documents::of(ORDERS);
     for (order_id, order) in &writes.orders {
         orders.put(order_id.as_uuid(), before.orders.contains(order_id), &OrderDocument::from(&**order))?;
     }
-    orders.write(transaction).await?;
-    remembered(transaction, writes, before).await?;
-    inbox(transaction, writes).await?;
-    movements(transaction, writes).await?;
-    events(transaction, writes, published).await?;
-    let mut stock = Versioned::new(STOCK);
+    let mut stock = Documents::of(STOCK);
     for (product_id, level) in &writes.stock {
         stock.put(product_id.as_uuid(), before.stock.contains(product_id), &StockDocument::from(*level))?;
     }
-    stock.write(transaction).await
+    Ok([
+        released_skus(writes, before),
+        products,
+        orders,
+        remembered(writes, before)?,
+        inbox(writes),
+        movements(writes)?,
+        events(writes, published)?,
+        stock,
+    ])
 }
 
 /// Documents of one collection: some are new, the others replace what was read.
-struct Versioned {
+struct Documents {
     collection: &'static str,
     new: Vec<Statement>,
     next: Vec<Statement>,
 }
 
-impl Versioned {
-    const fn new(collection: &'static str) -> Self {
+impl Documents {
+    const fn of(collection: &'static str) -> Self {
         Self { collection, new: Vec::new(), next: Vec::new() }
     }
 
@@ -137,63 +162,51 @@ impl Versioned {
     }
 }
 
-async fn products(transaction: &mut Transaction<'_>, writes: &WriteSet, before: &Before) -> Result<(), Failure> {
-    transaction.update(PRODUCTS, &released_skus(writes, before)).await?;
-    let mut products = Versioned::new(PRODUCTS);
-    for (product_id, product) in &writes.products {
-        let record = product_id.as_uuid();
-        let document = ProductDocument::try_from(&**product).map_err(|error| Failure::unfit(record, error))?;
-        products.put(record, before.products.contains(product_id), &document)?;
-    }
-    products.write(transaction).await
-}
-
 /// Takes each sku from the product that gives it up in this same batch, which is written later and may come after.
-fn released_skus(writes: &WriteSet, before: &Before) -> Vec<Statement> {
-    let mut released = Vec::new();
+fn released_skus(writes: &WriteSet, before: &Before) -> Documents {
+    let mut released = Documents::of(PRODUCTS);
     for product in writes.products.values().filter(|product| !product.deleted) {
         let holder = product.facts.sku.as_ref().and_then(|sku| before.skus.get(sku));
         let Some(holder) = holder.filter(|holder| **holder != product.id && writes.products.contains_key(holder)) else {
             continue;
         };
         let record = holder.as_uuid();
-        released.push(Statement { record, body: rawdoc! { "q": { "_id": raw_id(record) }, "u": { "$unset": { "sku": "" } } } });
+        let unset = rawdoc! { "q": { "_id": raw_id(record) }, "u": { "$unset": { "sku": "" } } };
+        released.next.push(Statement { record, body: unset });
     }
     released
 }
 
-async fn remembered(transaction: &mut Transaction<'_>, writes: &WriteSet, before: &Before) -> Result<(), Failure> {
-    let mut keys = Versioned::new(KEYS);
+fn remembered(writes: &WriteSet, before: &Before) -> Result<Documents, Failure> {
+    let mut keys = Documents::of(KEYS);
     for (key, answer, at) in &writes.remembered {
         let record = key.owner.as_uuid();
         let name = raw(&KeyName::of(key)).map_err(|error| Failure::unfit(record, error))?;
         let worn = !before.worn.is_empty() && before.worn.contains(&(key.owner, key.key.clone()));
         keys.put_named(record, worn, name, &KeyDocument::new(key, answer, *at))?;
     }
-    keys.write(transaction).await
+    Ok(keys)
 }
 
-async fn inbox(transaction: &mut Transaction<'_>, writes: &WriteSet) -> Result<(), Failure> {
-    // No record to blame: should one not be written, all commits are tried alone.
+fn inbox(writes: &WriteSet) -> Documents {
+    // No record to blame: should one not be written, nobody knows whose it is.
     let statement =
         |(id, at): &(Box<str>, Timestamp)| Statement { record: Uuid::nil(), body: rawdoc! { "_id": &**id, "at": date(*at) } };
-    let documents: Vec<Statement> = writes.inbox.iter().map(statement).collect();
-    transaction.insert(INBOX, &documents).await
+    Documents { new: writes.inbox.iter().map(statement).collect(), ..Documents::of(INBOX) }
 }
 
-async fn movements(transaction: &mut Transaction<'_>, writes: &WriteSet) -> Result<(), Failure> {
-    let mut documents = Vec::with_capacity(writes.movements.len());
+fn movements(writes: &WriteSet) -> Result<Documents, Failure> {
+    let mut movements = Documents::of(MOVEMENTS);
     for movement in &writes.movements {
-        let record = movement.product_id.as_uuid();
-        documents.push(statement(record, &MovementDocument::from(movement))?);
+        movements.put(movement.product_id.as_uuid(), false, &MovementDocument::from(movement))?;
     }
-    transaction.insert(MOVEMENTS, &documents).await
+    Ok(movements)
 }
 
 /// A document that is refused cannot be blamed on one commit.
-async fn events(transaction: &mut Transaction<'_>, writes: &WriteSet, published: &[Published]) -> Result<(), Failure> {
+fn events(writes: &WriteSet, published: &[Published]) -> Result<Documents, Failure> {
     let events: Vec<(&Event, &Published)> = writes.events.iter().zip(published).collect();
-    let mut documents = Vec::new();
+    let mut documents = Documents::of(OUTBOX);
     let mut rest = events.as_slice();
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -204,13 +217,8 @@ async fn events(transaction: &mut Transaction<'_>, writes: &WriteSet, published:
         let count = rest.iter().take(EVENTS.0).take_while(fits).count().max(1);
         let (together, after) = rest.split_at(count);
         let document = EventsDocument::new(together).map_err(|error| Failure::refused(error.0))?;
-        documents.push(statement(Uuid::nil(), &document)?);
+        documents.put(Uuid::nil(), false, &document)?;
         rest = after;
     }
-    transaction.insert(OUTBOX, &documents).await
-}
-
-fn statement(record: Uuid, document: &impl Serialize) -> Result<Statement, Failure> {
-    let body: RawDocumentBuf = raw(document).map_err(|error| Failure::unfit(record, error))?;
-    Ok(Statement { record, body })
+    Ok(documents)
 }
