@@ -14,8 +14,10 @@ use crate::{
     audit_queue::{Audit, first_times},
     broker::Broker,
     cluster::Cluster,
-    shared_set,
-    support::{Account, Call, TestApp, gap_free, unique},
+    members::Members,
+    outbox,
+    proxy::{COMMIT, Proxy},
+    support::{Account, Call, Event, TestApp, gap_free, unique},
 };
 
 /// Changes at least, unless `SOUK_TEST_CHANGES` says how many.
@@ -29,9 +31,14 @@ const PRODUCTS: usize = 6;
 /// A moment of peace between two kills, in which events begin to flow again.
 const PEACE: Duration = Duration::from_millis(1500);
 
+/// In a request for events from the outbox.
+const OUTBOX: &[u8] = b"find\0\x07\0\0\0outbox\0";
+
 /// What the load works on.
 struct Shop {
     nodes: Vec<RwLock<TestApp>>,
+    /// The nodes' way to the store.
+    proxy: Proxy,
     admin: Account,
     products: Vec<String>,
     /// Changes that were acknowledged.
@@ -100,6 +107,17 @@ impl Shop {
         node.restart().await;
     }
 
+    /// Kills a node that has written everything but not committed it, when the relay, on another node, has published what there is.
+    async fn kill_before_the_commit(&self) {
+        let place = (self.relay().await + 1) % self.nodes.len();
+        self.proxy.withhold(&Cluster::name(place), COMMIT).await;
+        // It publishes what it has found before it looks again. One more, since others read events now and then.
+        for _ in 0..3 {
+            self.proxy.asked(OUTBOX).await;
+        }
+        self.kill_node(place).await;
+    }
+
     async fn relay(&self) -> usize {
         loop {
             for (place, node) in self.nodes.iter().enumerate() {
@@ -114,9 +132,10 @@ impl Shop {
     async fn kill(&self, broker: &mut Broker) {
         for round in 0..self.kills.load(Ordering::Acquire) {
             tokio::time::sleep(PEACE).await;
-            match round % 4 {
+            match round % 5 {
                 0 => self.kill_node(self.relay().await).await,
-                1 => {
+                1 | 3 => self.kill_before_the_commit().await,
+                2 => {
                     // What it was sent in its last moments is lost with it.
                     broker.freeze();
                     tokio::time::sleep(PEACE / 2).await;
@@ -137,7 +156,12 @@ fn goal() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
-    let (Some(set), Some(mut broker)) = (shared_set::uri().await, Broker::start().await) else { return };
+    let (Some(mut members), Some(mut broker)) = (Members::unmade(1), Broker::start().await) else { return };
+    let proxy = Proxy::start(members.hosts()[0].clone()).await;
+    // Under the proxy's name, so that there is no way around it.
+    let hosts = [proxy.host.clone()];
+    members.make(&hosts).await;
+    let set = Members::uri(&hosts);
     let audit = Audit::begin(&broker.uri()).await;
     let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*broker.uri())];
     let Cluster { mut nodes, database } = Cluster::of(3, &set, &settings).await;
@@ -149,10 +173,11 @@ async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
     let goal = goal();
     let shop = Shop {
         nodes: nodes.into_iter().map(RwLock::new).collect(),
+        proxy,
         admin,
         products,
         changes: AtomicUsize::new(0),
-        kills: AtomicUsize::new((goal / 500).clamp(4, 24)),
+        kills: AtomicUsize::new((goal / 400).clamp(5, 25)),
         goal,
     };
     let began = Instant::now();
@@ -176,6 +201,12 @@ async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
         let shown = node.get(&format!("/api/products/{product}")).header("cache-control", "no-cache").await.ok();
         assert_eq!(shown["version"], newest[&(product.clone(), "catalog".into())]);
         assert_eq!(node.stock(&shop.admin, product).await["version"], newest[&(product.clone(), "inventory".into())]);
+    }
+    // Word for word.
+    let kept = outbox::events(&database).await;
+    let told: BTreeMap<u64, &Event> = messages.iter().map(|message| (message.position, &message.event)).collect();
+    for (position, event) in kept.range(..=messages.last().map_or(0, |message| message.position)) {
+        assert_eq!(told.get(position), Some(&event), "at {position}");
     }
     drop(node);
     let nodes = shop.nodes.into_iter().map(RwLock::into_inner).collect();

@@ -11,6 +11,8 @@ mod cluster;
 #[path = "../support/members.rs"]
 #[expect(dead_code, reason = "shared with tests that need more of it")]
 mod members;
+#[path = "../support/outbox.rs"]
+mod outbox;
 #[path = "../support/partner.rs"]
 mod partner;
 #[path = "../support/proxy.rs"]

@@ -8,6 +8,7 @@ mod load;
 mod members;
 mod processes;
 #[path = "../support/proxy.rs"]
+#[expect(dead_code, reason = "shared with tests that need more of it")]
 mod proxy;
 #[path = "../support/replica_set.rs"]
 mod replica_set;

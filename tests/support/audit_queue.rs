@@ -1,6 +1,9 @@
 //! A queue that gets every event, as another system would have it: durable, and read to its end.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use lapin::{
@@ -122,17 +125,19 @@ impl Message {
     }
 }
 
-/// The first time that each event was published; asserts that repeats say the same, that none is missing between the first and the
-/// last place, and that first times are in commit order.
+/// The first time that each event was published; asserts that repeats say the same and have the same place, that none is missing
+/// between the first and the last place, and that first times are in commit order.
 pub(crate) fn first_times(messages: &[Message]) -> Vec<&Event> {
     let mut known: BTreeMap<u64, &Event> = BTreeMap::new();
     let mut events = Vec::new();
+    let mut ids = BTreeSet::new();
     for message in messages {
         match known.get(&message.position) {
             Some(first) => assert_eq!(**first, message.event, "a repeat differs"),
             None => {
                 let before = known.last_key_value().map(|(position, _)| *position);
                 assert!(before.is_none_or(|before| message.position == before + 1), "{} after {before:?}", message.position);
+                assert!(ids.insert(&message.event.id), "{:?} has two places", message.event);
                 known.insert(message.position, &message.event);
                 events.push(&message.event);
             }

@@ -26,14 +26,23 @@ impl Cluster {
         Self::of(2, uri, settings).await
     }
 
-    /// `count` nodes on this replica set, with these settings besides the usual ones.
+    /// `count` nodes on this replica set, with these settings besides the usual ones. Each tells the servers its name; see
+    /// [`Cluster::name`].
     pub(crate) async fn of(count: usize, uri: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("souk_test_{}", EventId::new().as_uuid().simple());
-        let shared = [("store.kind", "mongodb"), ("store.uri", uri), ("store.database", &name), ("auth.jwt_secret", SECRET)];
-        let settings = [&shared, settings].concat();
+        let shared = [("store.kind", "mongodb"), ("store.database", &name), ("auth.jwt_secret", SECRET)];
+        let settings = &[&shared, settings].concat();
         // At once: on an empty database, each wants to prepare it and to make the first admin.
-        let nodes = join_all((0..count).map(|_| TestApp::with(&settings))).await;
-        Self { nodes, database: Client::with_uri_str(uri).await.unwrap().database(&name) }
+        let nodes = (0..count).map(async |place| {
+            let uri = format!("{uri}&appName={}", Self::name(place));
+            TestApp::with(&[settings, &[("store.uri", &*uri)][..]].concat()).await
+        });
+        Self { nodes: join_all(nodes).await, database: Client::with_uri_str(uri).await.unwrap().database(&name) }
+    }
+
+    /// What the node at `place` is called where it connects to the replica set.
+    pub(crate) fn name(place: usize) -> String {
+        format!("node-{place}")
     }
 
     /// One of the nodes, whichever.
