@@ -14,9 +14,9 @@ use crate::{
     audit_queue::{Audit, first_times},
     broker::Broker,
     cluster::Cluster,
-    members::Members,
     outbox,
     proxy::{COMMIT, Proxy},
+    servers::proxied_set,
     support::{Account, Call, Event, TestApp, gap_free, unique},
 };
 
@@ -156,12 +156,7 @@ fn goal() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
-    let (Some(mut members), Some(mut broker)) = (Members::unmade(1), Broker::start().await) else { return };
-    let proxy = Proxy::start(members.hosts()[0].clone()).await;
-    // Under the proxy's name, so that there is no way around it.
-    let hosts = [proxy.host.clone()];
-    members.make(&hosts).await;
-    let set = Members::uri(&hosts);
+    let (Some((_members, proxy, set)), Some(mut broker)) = (proxied_set().await, Broker::start().await) else { return };
     let audit = Audit::begin(&broker.uri()).await;
     let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*broker.uri())];
     let Cluster { mut nodes, database } = Cluster::of(3, &set, &settings).await;

@@ -7,7 +7,21 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::broker::{Broker, shared};
+use super::{
+    broker::{Broker, shared},
+    members::Members,
+    proxy::Proxy,
+};
+
+/// A replica set of the test's own with a proxy before it, and its connection string; `None` when there is none to test with.
+pub(crate) async fn proxied_set() -> Option<(Members, Proxy, String)> {
+    let mut members = Members::unmade(1)?;
+    let proxy = Proxy::start(members.hosts()[0].clone()).await;
+    // Under the proxy's name, so that there is no way around it.
+    let hosts = [proxy.host.clone()];
+    members.make(&hosts).await;
+    Some((members, proxy, Members::uri(&hosts)))
+}
 
 /// Whether a server there answers the protocol's greeting (AMQP 0-9-1, section 4.2.2) with a method on channel 0.
 async fn speaks_amqp(uri: &str) -> bool {

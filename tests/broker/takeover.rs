@@ -1,6 +1,6 @@
 //! The relay is killed, and another goes on where it ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -10,8 +10,15 @@ use crate::{
     cluster::Cluster,
     members::Members,
     partner::Partner,
-    shared_set,
+    proxy::COMMIT,
+    servers::proxied_set,
+    support::unique,
 };
+
+/// Until another node publishes after a kill -9, and what it publishes was committed since. The nodes need 3 s of it at most: so old is
+/// a sign of life (2.5 s) when they look for dead nodes (each 0.5 s) and free what those had locked, and by then one of them has long
+/// become the relay (each looks each 0.5 s whether there is one).
+const TAKEOVER: Duration = Duration::from_secs(5);
 
 /// The place of the node that publishes the events, waited for.
 pub(crate) async fn relay(cluster: &Cluster) -> usize {
@@ -26,12 +33,13 @@ pub(crate) async fn relay(cluster: &Cluster) -> usize {
 
 #[tokio::test]
 async fn when_the_relay_is_killed_another_goes_on() {
-    let (Some(set), Some(uri)) = (shared_set::uri().await, shared()) else { return };
+    let (Some((_members, proxy, set)), Some(uri)) = (proxied_set().await, shared()) else { return };
     let audit = Audit::begin(&uri).await;
     let mut cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = cluster.nodes[0].admin().await;
     let tea = cluster.nodes[0].product(&admin, &json!(4.5), 100_000).await;
     let mut messages = audit.until(|message| message.event.kind == "inventory.stock.changed").await;
+    let mut took = Vec::new();
     for _ in 0..3 {
         let place = relay(&cluster).await;
         let [one, other] = &mut cluster.nodes[..] else { panic!("two nodes") };
@@ -40,14 +48,27 @@ async fn when_the_relay_is_killed_another_goes_on() {
         for _ in 0..20 {
             relay.change_stock(&admin, &tea, &delta).await.ok();
         }
+        // It dies where it is most in the way: with the outbox locked.
+        let key = format!("last-{}", unique());
+        let name = Cluster::name(place);
+        let mut last = std::pin::pin!(relay.change_stock(&admin, &tea, &delta).key(&key).attempt());
+        tokio::select! {
+            biased;
+            () = proxy.withhold(&name, COMMIT) => {}
+            answer = &mut last => panic!("its commit was to be withheld: {answer:?}"),
+        }
         relay.kill_9().await;
         let killed = Instant::now();
-        let version = heir.change_stock(&admin, &tea, &delta).await.ok()["version"].to_string();
+        last.await.unwrap_err();
+        let version = heir.change_stock(&admin, &tea, &delta).key(&key).await.ok()["version"].to_string();
         messages.extend(audit.until(|message| message.event.body["sequence"] == *version).await);
-        eprintln!("published by the heir after {:?}", killed.elapsed());
-        assert!(killed.elapsed().as_secs() < 30, "it took {:?}", killed.elapsed());
+        took.push(killed.elapsed());
         relay.restart().await;
     }
+    eprintln!("published by the heir after {took:?}");
+    took.sort_unstable();
+    // A machine that is busy with other things may be late for once. What is built in is late each time.
+    assert!(took[1] < TAKEOVER, "it took {took:?}");
     let events = first_times(&messages);
     assert_eq!(messages[0].position, 1);
     assert_eq!(crate::support::gap_free(events.iter().copied())[&(tea, "inventory".into())], 64);
