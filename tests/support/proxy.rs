@@ -29,6 +29,8 @@ struct Rules {
     cuts: watch::Sender<u32>,
     /// Takes no connections.
     closed: AtomicBool,
+    /// Forwards nothing, and says nothing of it.
+    silent: watch::Sender<bool>,
     /// In every so many requests that contain the word, the request gets through and its answer does not. 0: never.
     every: AtomicU32,
     seen: AtomicU32,
@@ -58,6 +60,7 @@ impl Proxy {
         let rules = Arc::new(Rules {
             cuts: watch::Sender::new(0),
             closed: AtomicBool::new(false),
+            silent: watch::Sender::new(false),
             every: AtomicU32::new(0),
             seen: AtomicU32::new(0),
             lost: watch::Sender::new(0),
@@ -86,6 +89,11 @@ impl Proxy {
 
     pub(crate) fn restore(&self) {
         self.rules.closed.store(false, Ordering::Release);
+    }
+
+    /// Forwards nothing any more, or everything again. Connections stay open, and new ones are taken, as those to a frozen server are.
+    pub(crate) fn silence(&self, silent: bool) {
+        self.rules.silent.send_replace(silent);
     }
 
     /// Loses the answer to one commit in so many, with its connection.
@@ -152,9 +160,17 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, rules: Arc<Rules>
     let mut cuts = rules.cuts.subscribe();
     let (mut upwards, mut downwards) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     let mut greeting = Vec::new();
+    let mut silent = rules.silent.subscribe();
     loop {
+        if *silent.borrow_and_update() {
+            tokio::select! {
+                _ = cuts.changed() => return,
+                _ = silent.changed() => continue,
+            }
+        }
         tokio::select! {
             _ = cuts.changed() => return,
+            _ = silent.changed() => {}
             read = client.read(&mut upwards) => {
                 let Ok(count @ 1..) = read else { return };
                 if greeting.is_empty() {
