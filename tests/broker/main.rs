@@ -35,6 +35,7 @@ mod news;
 mod outage;
 mod publishing;
 mod refusals;
+mod retention;
 mod servers;
 mod subscriptions;
 mod takeover;

@@ -1,0 +1,47 @@
+//! What was published does not pile up in the store.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::{broker::shared, cluster::Cluster, outbox, shared_set};
+
+/// Nothing takes as long, on any machine.
+const NEVER: Duration = Duration::from_secs(120);
+
+/// The newest events that are kept for feeds, and how many are taken away together at most.
+const KEPT: usize = 20_000;
+const TOGETHER: usize = 256;
+
+/// Each makes two events.
+const PRODUCTS: usize = 11_000;
+
+#[tokio::test]
+async fn published_events_are_taken_away_while_the_shop_is_open() {
+    let (Some(set), Some(uri)) = (shared_set::uri().await, shared()) else { return };
+    let cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let lines = (0..PRODUCTS).map(|n| json!({"name": format!("Product {n}"), "price": 1, "stock": 1}).to_string() + "\n");
+    let import = here.call("POST", "/api/products/import").token(&admin).header("content-type", "application/x-ndjson");
+    assert_eq!(import.body(lines.collect::<String>()).await.ok()["created"], PRODUCTS);
+    there.published().await;
+    let kept = async {
+        loop {
+            let kept = outbox::events(&cluster.database).await;
+            if kept.len() < KEPT + TOGETHER {
+                return kept;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let kept = tokio::time::timeout(NEVER, kept).await.expect("they pile up");
+    assert!(kept.len() >= KEPT, "{} are kept", kept.len());
+    let ((oldest, first), (newest, last)) = (kept.first_key_value().unwrap(), kept.last_key_value().unwrap());
+    assert!(*newest >= 2 * PRODUCTS as u64 && newest - oldest + 1 == kept.len() as u64, "the newest are kept");
+    // Feeds go on from what is kept.
+    let mut feed = there.listen(None, Some(&first.id)).await;
+    assert_eq!(feed.until(|event| event.id == last.id).await.len(), kept.len() - 1);
+    drop(feed);
+    cluster.end().await;
+}
