@@ -13,7 +13,7 @@ use crate::{
     cluster::Cluster,
     proxy::Proxy,
     shared_set,
-    support::{Account, Event, gap_free, unique},
+    support::{Account, Event, TestApp, gap_free, unique},
     takeover::relay,
 };
 
@@ -220,5 +220,62 @@ async fn the_feeds_of_both_nodes_tell_the_same() {
     }
     assert!(told[0] == told[1], "both tell the same, in the same order");
     drop(feeds);
+    cluster.end().await;
+}
+
+/// Changes for feeds to tell of, half of them the listener's own.
+async fn keep_changing(node: &TestApp, Known { admin, ada, tea }: &Known, changes: usize) {
+    for _ in 0..changes / 2 {
+        node.add(ada, tea, 1).await.ok();
+        node.change_stock(admin, tea, &json!({"delta": -1, "reason": "sold at the counter"})).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_breaks_off_goes_on_at_another_node() {
+    let Some(mut cluster) = connected().await else { return };
+    let known = Known::to(&cluster).await;
+    let mut told: Vec<Event> = Vec::new();
+    // By the listener, again and again, while both nodes change something.
+    let (here, there) = cluster.pair();
+    let listening = async {
+        let mut nodes = [here, there].into_iter().cycle();
+        let mut last = "none".to_owned();
+        while told.len() < 300 {
+            let mut feed = nodes.next().unwrap().listen(Some(&known.ada), Some(&last)).await;
+            for _ in 0..rand::random_range(1..10) {
+                told.push(feed.next().await);
+            }
+            last.clone_from(&told[told.len() - 1].id);
+        }
+    };
+    tokio::join!(listening, keep_changing(here, &known, 180), keep_changing(there, &known, 180));
+    // By a node that is killed, while the other goes on.
+    for place in [0, 1] {
+        let [one, other] = &mut cluster.nodes[..] else { panic!("two nodes") };
+        let (killed, other) = if place == 0 { (one, other) } else { (other, one) };
+        let listening = async {
+            let mut feed = killed.listen(Some(&known.ada), Some(&told[told.len() - 1].id)).await;
+            let goal = told.len() + 100;
+            while told.len() < goal {
+                told.push(feed.next().await);
+            }
+            killed.signal("KILL");
+            while let Some(event) = feed.next_or_end().await {
+                told.push(event);
+            }
+        };
+        tokio::join!(listening, keep_changing(other, &known, 120));
+        killed.reap().await;
+        killed.restart().await;
+    }
+    let last = cluster.nodes[0].product(&known.admin, &json!(1), 0).await;
+    let is_last = |event: &Event| event.subject() == last;
+    let mut rest = cluster.nodes[0].listen(Some(&known.ada), Some(&told[told.len() - 1].id)).await;
+    told.extend(rest.until(is_last).await);
+    let mut whole = cluster.nodes[1].listen(Some(&known.ada), Some("none")).await;
+    assert!(told == whole.until(is_last).await, "nothing is left out, told twice or in another order");
+    assert_eq!(gap_free(&told)[&(known.ada.id.clone(), "cart".into())], 302);
+    drop((rest, whole));
     cluster.end().await;
 }
