@@ -44,6 +44,8 @@ async fn stock_that_changed_here_is_soon_seen_there_without_asking_for_it() {
     let admin = cluster.nodes[0].admin().await;
     let tea = cluster.nodes[0].product(&admin, &json!(4.5), 1000).await;
     let path = format!("/api/products/{tea}");
+    // That there is such a product is news as well.
+    cluster.nodes[1].get(&path).header("cache-control", "no-cache").await.ok();
     let mut waits = Vec::new();
     for n in 0..200 {
         let (one, other) = (&cluster.nodes[n % 2], &cluster.nodes[(n + 1) % 2]);
