@@ -154,8 +154,8 @@ pub enum CommitError {
     KeyReused,
     /// The message that it carries out was carried out before.
     AlreadyApplied,
-    /// Certainly not applied, and there is time to apply it: others of its batch had to be told first. Only the batching writer hears
-    /// of it.
+    /// Certainly not applied, and there is time to apply it: others of its batch are not to wait for that. Only the batching writer
+    /// hears of it.
     NotYet,
     /// Certainly not applied: the store refuses a record that it names. To be applied again, alone, since another commit of its batch may
     /// be at fault. Only the batching writer hears of it.

@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -30,6 +30,9 @@ const MAX_WAITING: usize = 8192;
 /// Most of those that wait for a place instead of being told to come back.
 const MAX_IN_TURN: usize = 256;
 
+/// Most commits that wait to be applied alone. Beyond, they are refused: so many at once are at fault only when the store is.
+const MAX_APART: usize = 256;
+
 /// The most that a commit is taken to need, whatever the last ones needed: a store that was away may be back.
 const LONGEST_NOTICE: Duration = Duration::from_secs(1);
 
@@ -45,10 +48,12 @@ pub trait Observer: Send + Sync {
 /// Figures of the writer's work.
 #[derive(Debug, Default)]
 pub struct WriterStats {
-    /// Transactions made durable.
+    /// Batches given to the store.
     pub batches: AtomicU64,
-    /// Commits in them, refused ones included.
+    /// Commits in them, refused ones included; one that is applied again counts again.
     pub commits: AtomicU64,
+    /// Commits that wait to be applied alone.
+    pub apart: AtomicUsize,
 }
 
 /// Takes commits for the one task that applies them.
@@ -128,7 +133,7 @@ impl Writer {
     /// How many commits wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.queue.max_capacity().saturating_sub(self.queue.capacity())
+        self.queue.max_capacity().saturating_sub(self.queue.capacity()) + self.stats.apart.load(Ordering::Relaxed)
     }
 
     /// Figures of the work done.
@@ -207,27 +212,31 @@ struct Task {
 impl Task {
     async fn run(mut self, mut queues: Queues) {
         loop {
+            let notice = self.took.min(LONGEST_NOTICE);
             // One of them in turn with what all others wait for, so that it costs them one transaction each.
+            self.apart = still_wanted(std::mem::take(&mut self.apart), notice).into();
+            self.stats.apart.store(self.apart.len(), Ordering::Relaxed);
             if let Some(suspect) = self.apart.pop_front() {
-                self.apply([suspect]).await;
+                self.apply(vec![suspect]).await;
                 queues.take(&mut self.gathered);
             } else if self.gathered.is_empty() && !queues.gather(&mut self.gathered).await {
                 return;
             }
             let rest = self.gathered.split_off(fitting(&self.gathered));
-            let batch = std::mem::replace(&mut self.gathered, rest);
-            self.apply(batch).await;
+            let batch = still_wanted(std::mem::replace(&mut self.gathered, rest), notice);
+            let began = Instant::now();
+            if !batch.is_empty() {
+                self.apply(batch).await;
+            }
+            // After a batch that nobody waited for any more the next is given a try: it may have been the last slow one.
+            self.took = began.elapsed();
         }
     }
 
     /// Applies a batch; what is to be applied again is kept.
-    async fn apply(&mut self, batch: impl IntoIterator<Item = Waiting>) {
-        // Whoever comes after a batch that nobody waited for any more is given a try: it may have been the last slow one.
-        let (commits, replies) = still_wanted(batch, std::mem::take(&mut self.took).min(LONGEST_NOTICE));
-        if commits.is_empty() {
-            return;
-        }
-        let (commits, began): (Arc<[Commit]>, _) = (commits.into(), Instant::now());
+    async fn apply(&mut self, batch: Vec<Waiting>) {
+        let (commits, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|waiting| (waiting.commit, waiting.reply)).unzip();
+        let commits: Arc<[Commit]> = commits.into();
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
         self.stats.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
         let outcomes = match self.store.apply(Arc::clone(&commits)).await {
@@ -241,13 +250,16 @@ impl Task {
         for ((commit, reply), outcome) in commits.iter().zip(replies).zip(outcomes) {
             match outcome {
                 Err(CommitError::NotYet) => soon.push(Waiting { commit: commit.clone(), reply }),
-                Err(CommitError::Apart) => self.apart.push_back(Waiting { commit: commit.clone(), reply }),
+                Err(CommitError::Apart) if self.apart.len() < MAX_APART => {
+                    self.apart.push_back(Waiting { commit: commit.clone(), reply });
+                }
+                Err(CommitError::Apart) => drop(reply.send(Err(CommitError::Unavailable))),
                 // Whoever asked may have gone; the change stands all the same.
                 outcome => drop(reply.send(outcome)),
             }
         }
         self.gathered.splice(..0, soon);
-        self.took = began.elapsed();
+        self.stats.apart.store(self.apart.len(), Ordering::Relaxed);
     }
 }
 
@@ -262,15 +274,14 @@ fn fitting(gathered: &[Waiting]) -> usize {
 }
 
 /// Leaves out what has less than `notice` until its deadline: its caller is told in time that nothing was done.
-fn still_wanted(batch: impl IntoIterator<Item = Waiting>, notice: Duration) -> (Vec<Commit>, Vec<oneshot::Sender<Outcome>>) {
+fn still_wanted(batch: impl IntoIterator<Item = Waiting>, notice: Duration) -> Vec<Waiting> {
     let nearest = Instant::now() + notice;
-    let mut wanted = (Vec::new(), Vec::new());
-    for Waiting { commit, reply } in batch {
-        if commit.deadline <= nearest {
-            drop(reply.send(Err(CommitError::Overloaded)));
+    let mut wanted = Vec::new();
+    for waiting in batch {
+        if waiting.commit.deadline <= nearest {
+            drop(waiting.reply.send(Err(CommitError::Overloaded)));
         } else {
-            wanted.0.push(commit);
-            wanted.1.push(reply);
+            wanted.push(waiting);
         }
     }
     wanted

@@ -32,10 +32,10 @@ impl Drop for Intruder {
 #[tokio::test]
 async fn who_comes_first_is_served_first() {
     const PIECES: usize = 7;
-    let app = TestApp::start().await;
+    let app = TestApp::with(&[("http.request_timeout", "60s")]).await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), PIECES as u64).await;
-    let buyers = app.customers(20).await;
+    let buyers = app.customers(12).await;
     join_all(buyers.iter().map(async |buyer| app.add(buyer, &tea, 1).await.ok())).await;
     let batches = app.figure("souk_writer_batches").await;
     let intruder = Intruder::in_the_store_of(&app);

@@ -199,10 +199,12 @@ async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
     }
     // Word for word.
     let kept = outbox::events(&database).await;
+    let oldest = *kept.first_key_value().expect("the newest events are kept").0;
     let told: BTreeMap<u64, &Event> = messages.iter().map(|message| (message.position, &message.event)).collect();
     for (position, event) in kept.range(..=messages.last().map_or(0, |message| message.position)) {
         assert_eq!(told.get(position), Some(&event), "at {position}");
     }
+    assert!(told.range(oldest..).all(|(position, _)| kept.contains_key(position)), "what was told is there");
     drop(node);
     let nodes = shop.nodes.into_iter().map(RwLock::into_inner).collect();
     Cluster { nodes, database }.end().await;

@@ -156,7 +156,7 @@ async fn with_its_link_cut_no_node_tells_what_is_old() {
 async fn a_link_that_has_fallen_silent_is_noticed_and_then_no_node_tells_what_is_old() {
     let Some((cluster, proxy)) = through_a_proxy().await else { return };
     let known = Known::to(&cluster).await;
-    let mut took = Vec::new();
+    let mut took = vec![Vec::new(); 2];
     for _ in 0..2 {
         until_all_is_well(&cluster).await;
         proxy.silence(true);
@@ -165,14 +165,13 @@ async fn a_link_that_has_fallen_silent_is_noticed_and_then_no_node_tells_what_is
             node.cut_off().await;
             silent.elapsed()
         });
-        took.extend(join_all(noticed).await);
+        took.iter_mut().zip(join_all(noticed).await).for_each(|(of_node, took)| of_node.push(took));
         tell_what_is_new(&cluster, &known, 5).await;
         proxy.silence(false);
     }
     eprintln!("silence was noticed after {took:?}");
-    took.sort_unstable();
     // A machine that is busy with other things may be late for once. What is built in is late each time.
-    assert!(took[took.len() / 2 - 1] < SILENCE, "it took {took:?}");
+    assert!(took.iter().all(|of_node| *of_node.iter().min().unwrap() < SILENCE), "it took {took:?}");
     until_all_is_well(&cluster).await;
     cluster.end().await;
 }

@@ -148,6 +148,21 @@ async fn stocked(store: &dyn Store) -> ProductId {
     id
 }
 
+/// A change with an event, within so much time.
+pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), CommitError> {
+    let owner = Owner { id: UserId::new(), guest: false };
+    let cart = Arc::new(Cart { version: 1, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
+    let commit = Commit {
+        writes: vec![Write::Cart(Arc::clone(&cart))],
+        facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
+        ..Commit::new(SystemClock.now(), Instant::now() + within)
+    };
+    match store.apply(vec![commit].into()).await {
+        Ok(mut applied) => applied.outcomes.remove(0).map(drop),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn take(product_id: ProductId, change: StockChange) -> Write {
     Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
 }

@@ -16,7 +16,10 @@ mod replica_set;
 #[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
 mod support;
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use mongodb::bson::doc;
 use tokio::time::sleep;
@@ -57,6 +60,28 @@ async fn all_servers_are_gone_for_a_while() {
     eprintln!("service resumed {:?} after the servers came back", load.goes_on(1).await);
     load.goes_on(200).await;
     load.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_had_begun_when_it_gave_up_is_in_nobodys_way() {
+    let Some(members) = Members::start(1).await else { return };
+    let uri = Members::uri(members.hosts());
+    let nodes = [load::connect(&uri).await, load::connect(&uri).await];
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        load::change(&*nodes[0], Duration::from_secs(30)).await.unwrap();
+        members.signal(0, "STOP");
+        load::change(&*nodes[0], Duration::from_secs(1)).await.unwrap_err();
+        // Now it takes the turn that it was asked for, and nobody waits for that any more.
+        members.signal(0, "CONT");
+        let began = Instant::now();
+        load::change(&*nodes[1], Duration::from_secs(60)).await.unwrap();
+        waits.push(began.elapsed());
+    }
+    eprintln!("the other node went on after {waits:?}");
+    waits.sort_unstable();
+    // The server itself frees it after 5 s, each time.
+    assert!(waits[1] < Duration::from_secs(4), "{waits:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,16 +1,22 @@
 //! What a batch costs the server: which commands in which order, and how many transactions when one of its commits cannot be written.
 //! MongoDB alone, whose profiler tells.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
-use futures_util::{TryStreamExt, future::join_all};
+use futures_util::{
+    TryStreamExt,
+    future::{join, join_all},
+};
 use mongodb::bson::{Bson, Document, Uuid as Id, doc};
 use souk::{
     domain::{
         ids::{ProductId, UserId},
         stock::StockChange,
     },
-    store::{Commit, CommitError, writer::Writer},
+    store::{ApplyError, Commit, CommitError, Outcome, writer::Writer},
 };
 use tokio::runtime::Handle;
 
@@ -32,7 +38,7 @@ async fn note_operations(mongo: &Mongo) {
     database.run_command(doc! { "profile": 2 }).await.unwrap();
 }
 
-/// What it has noted, without what nodes tell each other; it starts anew.
+/// What it has noted, without what nodes tell each other and do beside their commits; it starts anew.
 async fn noted_operations(mongo: &Mongo) -> Vec<Operation> {
     let database = mongo.raw();
     database.run_command(doc! { "profile": 0 }).await.unwrap();
@@ -46,7 +52,13 @@ async fn noted_operations(mongo: &Mongo) -> Vec<Operation> {
             noted.get_document("command").ok().and_then(|c| c.get_document("q").ok()).and_then(|q| q.get("_id").cloned());
         Operation { step: (noted.get_str("op").unwrap().to_owned(), collection), record }
     };
-    noted.iter().map(operation).filter(|operation| !matches!(&*operation.step.1, "nodes" | "system.profile")).collect()
+    let is_chore = |(op, collection): &(String, String)| match &**collection {
+        "nodes" | "system.profile" => true,
+        "counters" => op == "query",
+        "outbox" => op == "remove",
+        _ => false,
+    };
+    noted.iter().map(operation).filter(|operation| !is_chore(&operation.step)).collect()
 }
 
 /// The commands: the statements of one are noted each.
@@ -146,5 +158,55 @@ async fn a_bad_commit_that_nobody_can_name_is_found_and_takes_no_other_along() {
         assert!(if place == 41 { *outcome == Err(CommitError::Unavailable) } else { outcome.is_ok() }, "{place}: {outcome:?}");
     }
     assert_eq!(events(&*store).await.len(), 63);
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
+    const SUSPECTS: usize = 600;
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let (spoilt, good) = (stocked(&*store, 10_000).await, stocked(&*store, 10_000).await);
+    refuse(&mongo, "stock", "_id", &[UserId::from(spoilt.as_uuid())]).await;
+    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let buy = |product, within| {
+        let mut buy = added(&cart(customer(), 1));
+        buy.writes.push(stock(product, StockChange::Reserve(1)));
+        writer.commit(Commit { deadline: Instant::now() + within, ..buy })
+    };
+    let short = Duration::from_secs(1);
+    let suspects = join_all((0..SUSPECTS).map(async |_| {
+        let outcome = buy(spoilt, short).await;
+        (outcome, Instant::now())
+    }));
+    let others = join_all((0..100).map(|_| buy(good, Duration::from_secs(60))));
+    let began = Instant::now();
+    let (suspects, others) = join(suspects, others).await;
+    assert!(others.iter().all(Result::is_ok));
+    // Most are more than can be tried alone, the others are tried for as long as there is time.
+    let refused = |outcome: &Outcome| matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded));
+    assert!(suspects.iter().all(|(outcome, _)| refused(outcome)));
+    let last = suspects.iter().map(|(_, at)| *at - began).max().unwrap();
+    eprintln!("{SUSPECTS} told within {last:?}");
+    assert_eq!(writer.waiting(), 0);
+    assert_eq!((level(&*store, spoilt).await.reserved, level(&*store, good).await.reserved), (0, 100));
+    mongo.discard().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_refuses_everything_says_so_at_once() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    one(&*store, added(&cart(customer(), 1))).await.unwrap();
+    let counters = mongo.raw().collection::<Document>("counters");
+    let counter = counters.find_one_and_delete(doc! { "_id": "outbox" }).await.unwrap().unwrap();
+    note_operations(&mongo).await;
+    let many: Vec<Commit> = (0..500).map(|_| added(&cart(customer(), 1))).collect();
+    let refused = store.apply(many.into()).await;
+    assert!(matches!(refused, Err(ApplyError::Unavailable)), "nobody is left to be tried again");
+    let tried = transactions(&noted_operations(&mongo).await);
+    assert!(tried <= 12, "{tried} transactions to find that out");
+    counters.insert_one(counter).await.unwrap();
+    one(&*store, added(&cart(customer(), 1))).await.unwrap();
     mongo.discard().await;
 }

@@ -108,7 +108,8 @@ impl Proxy {
 
     /// Waits until an answer was lost.
     pub(crate) async fn loses_one(&self) {
-        self.rules.lost.subscribe().wait_for(|lost| *lost > 0).await.unwrap();
+        let mut lost = self.rules.lost.subscribe();
+        tokio::time::timeout(NEVER, lost.wait_for(|lost| *lost > 0)).await.expect("no answer is lost").unwrap();
     }
 
     /// Waits for the next request with `word` in it, of whichever client.

@@ -12,9 +12,6 @@ const AWAY: [i32; 11] = [6, 7, 89, 91, 134, 189, 9001, 10107, 11600, 11602, 1343
 /// `TransactionTooOld`, `SnapshotUnavailable`, `NoSuchTransaction`, `TransactionExceededLifetimeLimitSeconds`, `Interrupted`.
 const ENDED: [i32; 8] = [24, 50, 112, 225, 246, 251, 290, 11601];
 
-/// `DuplicateKey`.
-pub(super) const DUPLICATE: i32 = 11000;
-
 /// `Unauthorized`, `AuthenticationFailed`.
 pub(super) const NO_RIGHTS: [i32; 2] = [13, 18];
 
@@ -25,13 +22,8 @@ pub(super) enum Trouble {
     Conflict,
     /// The server does not answer, or is none that takes writes. Another try may do better, later.
     Away,
-    /// One statement was refused: the record it would have written, and whether another one has its unique value.
-    Statement {
-        /// The id that the commits at fault name.
-        record: Uuid,
-        /// Whether another record has its unique value.
-        duplicate: bool,
-    },
+    /// One statement was refused, the one of this record, which the commits at fault name.
+    Statement(Uuid),
     /// Refused in a way that another try would not change.
     Refused,
     /// It may have been applied.
@@ -63,7 +55,7 @@ impl Failure {
 
     /// A record that cannot be written.
     pub(super) fn unfit(record: Uuid, error: Unfit) -> Self {
-        Self { trouble: Trouble::Statement { record, duplicate: false }, reason: error.0 }
+        Self { trouble: Trouble::Statement(record), reason: error.0 }
     }
 
     /// An error from a commit.

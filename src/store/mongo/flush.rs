@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use futures_util::future::join;
 use mongodb::bson::{RawBson, rawdoc};
 use serde::Serialize;
+use tokio::task::yield_now;
 use uuid::Uuid;
 
 use super::{
@@ -83,6 +84,10 @@ pub(super) async fn flush(
     }
     // Most documents are made while the server has carts to write, of which there are mostly as many.
     let rest = async {
+        // Before the driver can send anything it is given a connection, by another task.
+        for _ in 0..2 {
+            yield_now().await;
+        }
         let published = writes.published(first);
         after_carts(writes, before, &published).map(|rest| (rest, published))
     };

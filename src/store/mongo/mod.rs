@@ -120,7 +120,6 @@ impl MongoStore {
             low_stock: options.low_stock,
             timeout: options.timeout,
             session: None,
-            left: None,
             away: false,
         };
         tokio::spawn(async move {

@@ -46,6 +46,8 @@ pub(super) struct Node {
     database: Database,
     /// The session that its transactions run in.
     session: Mutex<Option<Id>>,
+    /// A session that it runs no transactions in any more, whose last one may still be open.
+    left: Mutex<Option<Id>>,
 }
 
 impl Node {
@@ -54,7 +56,7 @@ impl Node {
         let options =
             CollectionOptions::builder().write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()).build();
         let nodes = database.collection_with_options(NODES, options);
-        Arc::new(Self { id: Id::new(), client, nodes, database, session: Mutex::new(None) })
+        Arc::new(Self { id: Id::new(), client, nodes, database, session: Mutex::default(), left: Mutex::default() })
     }
 
     /// What its document is known by.
@@ -71,6 +73,22 @@ impl Node {
     /// Ends a session: what its transaction has locked is free.
     pub(super) async fn end(&self, session: Id) -> Result<()> {
         self.client.database("admin").run_command(doc! { "killSessions": [{ "id": session }] }).await.map(drop)
+    }
+
+    /// Notes a session that is to be ended: what a transaction that is still open in it has locked is in everybody's way.
+    pub(super) fn leave_behind(&self, session: Option<Id>) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = session;
+    }
+
+    /// Ends the session that was left behind, if there is one. Done before the next transaction, and at the next beat if there is none.
+    pub(super) async fn end_left(&self) -> Result<()> {
+        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(session) = left else { return Ok(()) };
+        self.end(session).await?;
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        // Unless another was left in the meantime.
+        left.take_if(|left| *left == session);
+        Ok(())
     }
 
     /// Renews this node's document and ends the sessions of the dead, again and again.
@@ -93,6 +111,7 @@ impl Node {
 
     async fn round(&self, chores: bool, warned: &mut bool) -> Result<()> {
         self.beat().await?;
+        self.end_left().await?;
         self.bury().await?;
         if chores {
             limit_lifetime(&self.client, warned).await?;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     documents::Unfit,
-    failure::{DUPLICATE, Failure, Trouble},
+    failure::{Failure, Trouble},
     schema::{COUNTERS, OUTBOX},
 };
 
@@ -163,9 +163,8 @@ fn check(reply: &Document, statements: &[Statement]) -> Result<(), Failure> {
         let error = errors.first().and_then(|error| error.as_document()).cloned().unwrap_or_else(|| doc! {});
         let reason = error.get_str("errmsg").unwrap_or("a statement was refused").replace('\n', " ");
         let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
-        let duplicate = error.get_i32("code").is_ok_and(|code| code == DUPLICATE);
         return Err(match index.and_then(|index| statements.get(index)) {
-            Some(statement) => Failure { trouble: Trouble::Statement { record: statement.record, duplicate }, reason },
+            Some(statement) => Failure { trouble: Trouble::Statement(statement.record), reason },
             None => Failure::refused(reason),
         });
     }

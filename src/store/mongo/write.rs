@@ -66,8 +66,6 @@ pub(super) struct Writer {
     pub(super) timeout: Duration,
     /// The session that transactions run in, while it is in good order.
     pub(super) session: Option<ClientSession>,
-    /// A session whose last transaction may still be open.
-    pub(super) left: Option<Id>,
     /// The log says that the store is away.
     pub(super) away: bool,
 }
@@ -136,13 +134,15 @@ impl Writer {
     /// so that nobody waits for them.
     async fn settle(&mut self, batch: &Arc<[Commit]>, mut places: Vec<usize>, answers: &mut Answers) {
         let mut tries = Tries::default();
+        // Groups to try next when somebody is at fault and nobody knows who, the next one last.
+        let mut halves: Vec<Vec<usize>> = Vec::new();
+        let mut refused_alone = false;
         while !places.is_empty() && !let_go(batch, &places, &tries, answers) {
-            let commits = chosen(batch, &places);
-            let failure = match self.attempt(commits).await {
+            let failure = match self.attempt(chosen(batch, &places)).await {
                 Ok(applied) => {
                     self.away = false;
                     answers.done(&places, applied);
-                    return;
+                    break;
                 }
                 Err(failure) => failure,
             };
@@ -155,26 +155,34 @@ impl Writer {
                 Trouble::Unknown => {
                     tracing::error!(reason = failure.reason, commits = places.len(), "a batch may have been applied, or not");
                     answers.set(&places, &CommitError::Unknown);
-                    return;
+                    break;
                 }
-                Trouble::Statement { record, .. } if together => {
+                Trouble::Statement(record) if together && batch.iter().any(|commit| names(commit, record)) => {
                     tracing::warn!(reason = failure.reason, "a record cannot be written; its commits are tried alone");
                     let at_fault = |place: &usize| batch.get(*place).is_some_and(|commit| names(commit, record));
                     let (blamed, rest): (Vec<usize>, Vec<usize>) = places.iter().partition(|place| at_fault(place));
                     answers.set(&blamed, &CommitError::Apart);
-                    places = if blamed.is_empty() { first_half(rest, answers) } else { rest };
+                    places = rest;
                 }
-                Trouble::Refused if together => {
-                    tracing::error!(reason = failure.reason, commits = places.len(), "a batch failed; trying half of it");
-                    places = first_half(places, answers);
+                Trouble::Statement(_) | Trouble::Refused if together => {
+                    if halves.is_empty() {
+                        tracing::error!(reason = failure.reason, commits = places.len(), "a batch failed; trying a half of it");
+                    }
+                    halves.push(places.split_off(places.len() / 2));
                 }
-                Trouble::Statement { .. } | Trouble::Refused => {
+                Trouble::Statement(_) | Trouble::Refused => {
                     tracing::error!(reason = failure.reason, "a commit failed");
                     answers.set(&places, &CommitError::Unavailable);
-                    return;
+                    // Two in a row: then it is not the commits that are at fault.
+                    if std::mem::replace(&mut refused_alone, true) {
+                        answers.set(&halves.concat(), &CommitError::Unavailable);
+                        return;
+                    }
+                    places = halves.pop().unwrap_or_default();
                 }
             }
         }
+        answers.set(&halves.concat(), &CommitError::NotYet);
     }
 
     /// One transaction. When it fails, nothing of it is left open, or its session is noted to be ended.
@@ -206,10 +214,7 @@ impl Writer {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
-        if let Some(left) = self.left {
-            within(until, self.node.end(left)).await?;
-            self.left = None;
-        }
+        within(until, self.node.end_left()).await?;
         let options =
             TransactionOptions::builder().read_concern(ReadConcern::snapshot()).write_concern(durable(self.timeout)).build();
         let start = self.client.start_session().causal_consistency(false).default_transaction_options(options);
@@ -218,12 +223,12 @@ impl Writer {
         Ok(session)
     }
 
-    /// Keeps a session for the next transaction, unless it is not known what the server is doing in it.
+    /// Keeps a session for the next transaction, unless it is not known what the server is doing in it: then it is ended.
     fn keep(&mut self, session: ClientSession, in_good_order: bool) {
         if in_good_order {
             self.session = Some(session);
         } else {
-            self.left = id_of(&session);
+            self.node.leave_behind(id_of(&session));
         }
     }
 }
@@ -295,18 +300,13 @@ fn chosen(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
     }
 }
 
-/// Leaves the second half for another batch: somebody is at fault, and nobody knows who.
-fn first_half(mut places: Vec<usize>, answers: &mut Answers) -> Vec<usize> {
-    let second = places.split_off(places.len() / 2);
-    answers.set(&second, &CommitError::NotYet);
-    places
-}
-
 /// Answers those whose deadline is too near for another try: certainly not applied. All of a batch hear of it at the same time, so the
 /// others are then to be tried in another one. Whether there were any.
 fn let_go(batch: &[Commit], places: &[usize], tries: &Tries, answers: &mut Answers) -> bool {
     let Some(error) = tries.last_error() else { return false };
-    let nearest = Instant::now() + MARGIN + PATIENCE;
+    // A server that is away is waited for; after a conflict, the next try mostly takes no longer than the last.
+    let needed = if tries.last == Some(Trouble::Away) { MARGIN + PATIENCE } else { MARGIN };
+    let nearest = Instant::now() + needed;
     let is_late = |place: &&usize| batch.get(**place).is_none_or(|commit| commit.deadline <= nearest);
     let (late, good): (Vec<usize>, Vec<usize>) = places.iter().partition(is_late);
     if late.is_empty() {
