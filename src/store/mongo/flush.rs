@@ -2,10 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::future::join;
 use mongodb::bson::{RawBson, rawdoc};
 use serde::Serialize;
-use tokio::task::yield_now;
 use uuid::Uuid;
 
 use super::{
@@ -60,48 +58,34 @@ impl Before {
     }
 }
 
-/// Writes everything in `writes`, events from the position `first` on; they are given back as they were rendered. Stock comes last and
-/// in the order of ids, since it is what other nodes most likely want at the same time.
+/// Writes everything in `writes`; `published` are its events, rendered.
 pub(super) async fn flush(
     transaction: &mut Transaction<'_>,
     writes: &WriteSet,
     before: &Before,
-    first: u64,
-) -> Result<Vec<Published>, Failure> {
+    published: &[Published],
+) -> Result<(), Failure> {
+    for documents in in_order(writes, before, published)? {
+        documents.write(transaction).await?;
+    }
+    Ok(())
+}
+
+/// What is written, in that order. Stock comes last and in the order of ids, since it is what other nodes most likely want at the same
+/// time.
+fn in_order(writes: &WriteSet, before: &Before, published: &[Published]) -> Result<[Documents; 11], Failure> {
     let mut users = Documents::of(USERS);
     for (user_id, user) in &writes.users {
         users.put(user_id.as_uuid(), before.users.contains(user_id), &UserDocument::from(&**user))?;
     }
-    users.write(transaction).await?;
     let mut sessions = Documents::of(SESSIONS);
     for (session_id, session) in &writes.sessions {
         sessions.put(session_id.as_uuid(), before.sessions.contains(session_id), &SessionDocument::from(&**session))?;
     }
-    sessions.write(transaction).await?;
     let mut carts = Documents::of(CARTS);
     for (owner, cart) in &writes.carts {
         carts.put(owner.as_uuid(), before.carts.contains(owner), &CartDocument::from(&**cart))?;
     }
-    // Most documents are made while the server has carts to write, of which there are mostly as many.
-    let rest = async {
-        // Before the driver can send anything it is given a connection, by another task.
-        for _ in 0..2 {
-            yield_now().await;
-        }
-        let published = writes.published(first);
-        after_carts(writes, before, &published).map(|rest| (rest, published))
-    };
-    let (written, rest) = join(carts.write(transaction), rest).await;
-    written?;
-    let (rest, published) = rest?;
-    for documents in rest {
-        documents.write(transaction).await?;
-    }
-    Ok(published)
-}
-
-/// What is written after carts, in that order.
-fn after_carts(writes: &WriteSet, before: &Before, published: &[Published]) -> Result<[Documents; 8], Failure> {
     let mut products = Documents::of(PRODUCTS);
     for (product_id, product) in &writes.products {
         let record = product_id.as_uuid();
@@ -117,6 +101,9 @@ fn after_carts(writes: &WriteSet, before: &Before, published: &[Published]) -> R
         stock.put(product_id.as_uuid(), before.stock.contains(product_id), &StockDocument::from(*level))?;
     }
     Ok([
+        users,
+        sessions,
+        carts,
         released_skus(writes, before),
         products,
         orders,

@@ -242,7 +242,8 @@ async fn decide(transaction: &mut Transaction<'_>, batch: &[Commit], low_stock: 
     let before = Before::of(&loaded, worn);
     let plan = batch::plan(batch, loaded, low_stock);
     // Also when there is nothing to write it is committed: what was read and is answered from has to be a majority's.
-    let published = flush(transaction, &plan.writes, &before, last + 1).await?;
+    let published = plan.writes.published(last + 1);
+    flush(transaction, &plan.writes, &before, &published).await?;
     if published.len() as u64 != expected {
         transaction.end_turn(last + published.len() as u64).await?;
     }
