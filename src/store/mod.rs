@@ -95,6 +95,9 @@ pub trait Store: Send + Sync {
     /// One product with its stock, also when deleted.
     async fn product(&self, id: ProductId) -> Result<Option<(Product, StockLevel)>, Unavailable>;
 
+    /// Those of these products that are there, with their stock, also when deleted, in any order.
+    async fn products_by_id(&self, ids: Vec<ProductId>) -> Result<Vec<(Product, StockLevel)>, Unavailable>;
+
     /// A product's movements, newest first, those with a `sequence` below `before`: `limit` of them at most.
     async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable>;
 

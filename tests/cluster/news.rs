@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, future::IntoFuture};
 
 use futures_util::future::join_all;
+use mongodb::bson::{Document, doc};
 use serde_json::json;
 
 use crate::{
@@ -26,6 +27,31 @@ async fn what_one_node_has_created_the_other_sells_at_once() {
         let stock = other.get(&format!("/api/products/{product}/stock")).token(&admin).header("cache-control", "no-cache");
         assert_eq!(stock.await.ok()["available"], 2);
     }
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn what_was_imported_on_one_node_the_other_reads_in_few_steps() {
+    const PRODUCTS: usize = 1000;
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let database = &cluster.database;
+    // The server notes what it is asked.
+    database.run_command(doc! { "create": "system.profile", "capped": true, "size": 64 << 20 }).await.unwrap();
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+    let lines =
+        (0..PRODUCTS).map(|n| json!({"sku": format!("TEA-{n}"), "name": "Tea", "price": 4.5, "stock": 1}).to_string() + "\n");
+    assert_eq!(here.import(&admin, lines.collect()).await["created"], PRODUCTS);
+    let found = there.get("/api/products?limit=1").header("cache-control", "no-cache").await.ok();
+    assert_eq!(found["total"], PRODUCTS);
+    let profile = database.collection::<Document>("system.profile");
+    let mut reads = 0;
+    for collection in ["products", "stock"] {
+        let name = format!("{}.{collection}", database.name());
+        reads += profile.count_documents(doc! { "op": "query", "ns": name }).await.unwrap();
+    }
+    assert!(reads < PRODUCTS as u64 / 2, "{reads} reads for {PRODUCTS} products");
     cluster.end().await;
 }
 

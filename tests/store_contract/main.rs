@@ -57,6 +57,7 @@ every_engine_keeps! {
     records {
         a_new_store_is_empty
         products_come_back_as_written
+        many_products_are_found_by_their_ids
         numbers_come_back_as_written
         carts_come_back_as_written
         accounts_and_sessions_come_back_as_written

@@ -18,7 +18,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        cart, commit, customer, euro, key, one, price, product, put_cart, put_product, put_session, put_user, session, user,
+        apply, cart, changed, commit, customer, euro, key, now, one, price, product, put_cart, put_product, put_session,
+        put_user, session, stocked, user,
     },
     harness::Harness,
 };
@@ -84,6 +85,22 @@ pub(crate) async fn products_come_back_as_written(harness: &dyn Harness) {
         let none = StockLevel::none(written.id);
         assert_eq!(store.product(written.id).await, Ok(Some((written, none))));
     }
+}
+
+pub(crate) async fn many_products_are_found_by_their_ids(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let many: Vec<_> = (0..1200).map(|_| product(None)).collect();
+    apply(&*store, many.iter().map(changed)).await;
+    let full = stocked(&*store, 7).await;
+    one(&*store, changed(&Product { version: 2, ..many[0].deleted(now()) })).await.unwrap();
+    let ids = many.iter().map(|product| product.id).chain([full, ProductId::new()]);
+    let mut found = store.products_by_id(ids.collect()).await.unwrap();
+    found.sort_unstable_by_key(|(product, _)| product.id);
+    assert_eq!(found.len(), many.len() + 1);
+    for (product, level) in found {
+        assert_eq!(store.product(product.id).await, Ok(Some((product, level))));
+    }
+    assert_eq!(store.products_by_id(Vec::new()).await, Ok(Vec::new()));
 }
 
 pub(crate) async fn numbers_come_back_as_written(harness: &dyn Harness) {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -17,8 +16,8 @@ use crate::{
     store::{News, Unavailable},
 };
 
-/// Products that are read from the store at the same time.
-const READS: usize = 16;
+/// Products that are read from the store at once.
+const READ: usize = 500;
 
 /// What of an event tells which cache it concerns.
 #[derive(Deserialize)]
@@ -96,9 +95,8 @@ impl Follower {
     async fn read(&self, mut changed: Vec<ProductId>, news: &mut News) -> Result<(), Unavailable> {
         changed.sort_unstable();
         changed.dedup();
-        for some in changed.chunks(READS) {
-            let found = try_join_all(some.iter().map(|id| self.store.product(*id))).await?;
-            for (product, stock) in found.into_iter().flatten() {
+        for some in changed.chunks(READ) {
+            for (product, stock) in self.store.products_by_id(some.to_vec()).await? {
                 news.products.push(Arc::new(product));
                 // Later than any level that an event carries: of two for one product, the last counts.
                 news.stock.push(stock);

@@ -202,6 +202,10 @@ impl Store for MongoStore {
         self.ask(|database| read::product(database, id)).await
     }
 
+    async fn products_by_id(&self, ids: Vec<ProductId>) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+        self.ask(|database| read::products_by_id(database, ids)).await
+    }
+
     async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable> {
         self.ask(|database| read::movements(database, id, before, limit)).await
     }

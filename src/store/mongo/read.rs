@@ -164,6 +164,13 @@ pub(super) async fn product(database: Database, product_id: ProductId) -> Read<O
     Ok(with_stock(&database, vec![found]).await?.pop())
 }
 
+pub(super) async fn products_by_id(database: Database, products: Vec<ProductId>) -> Read<Vec<(Product, StockLevel)>> {
+    let ids: Vec<Id> = products.into_iter().map(|product| id(product.as_uuid())).collect();
+    let list = List { filter: doc! { "_id": { "$in": ids } }, ..List::default() };
+    let found = many(&database, PRODUCTS, list, |document| read::<ProductDocument>(document)?.try_into()).await?;
+    with_stock(&database, found).await
+}
+
 pub(super) async fn movements(database: Database, product: ProductId, before: Option<u64>, limit: u32) -> Read<Vec<Movement>> {
     let name = |sequence: i64| doc! { "product_id": id(product.as_uuid()), "sequence": sequence };
     let filter = doc! { "_id": { "$gt": name(0), "$lt": name(before.map_or(i64::MAX, clamped)) } };

@@ -134,6 +134,13 @@ impl Store for SqliteStore {
         self.ask(move |connection| read::product(connection, id, shop)).await
     }
 
+    async fn products_by_id(&self, ids: Vec<ProductId>) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+        let shop = self.currency;
+        let all =
+            move |connection: &Connection| ids.iter().filter_map(|id| read::product(connection, *id, shop).transpose()).collect();
+        self.ask(all).await
+    }
+
     async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable> {
         self.ask(move |connection| read::movements(connection, id, before, limit)).await
     }
