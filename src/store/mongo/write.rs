@@ -157,10 +157,10 @@ impl Writer {
                     answers.set(&places, &CommitError::Unknown);
                     break;
                 }
-                Trouble::Statement(record) if together && batch.iter().any(|commit| names(commit, record)) => {
+                Trouble::Statement(record) if together && places.iter().any(|place| is_at_fault(batch, *place, record)) => {
                     tracing::warn!(reason = failure.reason, "a record cannot be written; its commits are tried alone");
-                    let at_fault = |place: &usize| batch.get(*place).is_some_and(|commit| names(commit, record));
-                    let (blamed, rest): (Vec<usize>, Vec<usize>) = places.iter().partition(|place| at_fault(place));
+                    let (blamed, rest): (Vec<usize>, Vec<usize>) =
+                        places.iter().partition(|place| is_at_fault(batch, **place, record));
                     answers.set(&blamed, &CommitError::Apart);
                     places = rest;
                 }
@@ -266,6 +266,11 @@ fn takes_turn(commit: &Commit) -> bool {
     !commit.facts.is_empty()
         || !commit.conditions.is_empty()
         || commit.writes.iter().any(|write| matches!(write, Write::Stock(_)))
+}
+
+/// Whether the commit at `place` names a record that cannot be written.
+fn is_at_fault(batch: &[Commit], place: usize, record: Uuid) -> bool {
+    batch.get(place).is_some_and(|commit| names(commit, record))
 }
 
 /// Whether `commit` names a record.
