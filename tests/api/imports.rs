@@ -97,12 +97,14 @@ async fn a_line_with_a_known_sku_changes_that_product() {
     let cup = by_sku(&app, "B").await;
     assert_eq!((&cup["version"], &cup["stock"]), (&json!(1), &json!(4)), "stock has a version of its own");
     assert_eq!(app.get("/api/products").await.ok()["total"], 4);
-    // What is null is taken away; a line with nothing but a sku and a stock is a count.
+    app.change_stock(&admin, kettle["id"].as_str().unwrap(), &json!({"delta": 6, "reason": "found"})).await.ok();
+    // What is null is taken away, stock that is not named stays; a line with nothing but a sku and a stock is a count.
     let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n{\"sku\":\"B\",\"stock\":0}\n{\"sku\":\"C\",\"stock\":1}\n";
     let report = app.import(&admin, third.into()).await;
     assert_eq!((counts(&report), &report["errors"][0]["line"]), ([0, 2, 1], &json!(3)), "a new product has a name and a price");
     let kettle = by_sku(&app, "A").await;
     assert_eq!((&kettle["category"], &kettle["tags"], &kettle["name"]), (&Value::Null, &json!([]), &json!("Kettle")));
+    assert_eq!(kettle["stock"], 6);
     let cup = by_sku(&app, "B").await;
     assert_eq!((&cup["version"], &cup["stock"], &cup["price"]), (&json!(1), &json!(0), &json!(2)));
 }
