@@ -12,6 +12,7 @@ use crate::{
     broker::shared,
     cluster::Cluster,
     proxy::Proxy,
+    servers::proxied_broker,
     shared_set,
     support::{Account, Event, TestApp, gap_free, unique},
     takeover::relay,
@@ -64,10 +65,7 @@ async fn stock_that_changed_here_is_soon_seen_there_without_asking_for_it() {
 
 /// Two nodes that reach the broker through a proxy.
 async fn through_a_proxy() -> Option<(Cluster, Proxy)> {
-    let (set, uri) = (shared_set::uri().await?, shared()?);
-    let (address, host) = uri.strip_prefix("amqp://").unwrap().split_once('/').unwrap();
-    let proxy = Proxy::start(address.to_owned()).await;
-    let through = format!("amqp://{}/{host}", proxy.host);
+    let (set, (_, proxy, through)) = (shared_set::uri().await?, proxied_broker().await?);
     Some((Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &through)]).await, proxy))
 }
 

@@ -23,6 +23,16 @@ pub(crate) async fn proxied_set() -> Option<(Members, Proxy, String)> {
     Some((members, proxy, Members::uri(&hosts)))
 }
 
+/// A virtual host of the shared broker that no other test uses: its connection string, a proxy before it, and the connection string by
+/// that; `None` when there is none to test with.
+pub(crate) async fn proxied_broker() -> Option<(String, Proxy, String)> {
+    let uri = shared()?;
+    let (address, host) = uri.strip_prefix("amqp://").unwrap().split_once('/').unwrap();
+    let proxy = Proxy::start(address.to_owned()).await;
+    let through = format!("amqp://{}/{host}", proxy.host);
+    Some((uri, proxy, through))
+}
+
 /// Whether a server there answers the protocol's greeting (AMQP 0-9-1, section 4.2.2) with a method on channel 0.
 async fn speaks_amqp(uri: &str) -> bool {
     let address = uri.strip_prefix("amqp://").unwrap().split('/').next().unwrap();
