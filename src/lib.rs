@@ -1,4 +1,5 @@
-//! Souk: a commerce core. Accounts, catalog, stock and carts for shops that cannot afford to oversell, lose an order or be slow.
+//! Souk: a commerce core. Accounts, catalog, stock, carts and checkout for shops that cannot afford to oversell, lose an order or be
+//! slow.
 //!
 //! `ARCHITECTURE.md` walks one request through these modules.
 
@@ -10,6 +11,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod http;
+pub mod json;
 pub mod messages;
 pub mod store;
 pub mod telemetry;

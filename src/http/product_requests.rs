@@ -14,6 +14,7 @@ use crate::{
         text::Faults,
     },
     error::Error,
+    json,
     messages::catalog::ImportRow,
 };
 
@@ -152,7 +153,7 @@ struct StockMember {
 
 /// Reads a line of an import: a patch, with what `on_hand` shall be.
 pub(crate) fn import_row(json: &[u8], currency: Currency) -> Result<ImportRow, Error> {
-    let patch = receive::parse::<PatchProductRequest>(json, &["stock"])?.parse(currency)?;
+    let patch = json::parse::<PatchProductRequest>(json, &["stock"])?.parse(currency)?;
     let stock = serde_json::from_slice::<StockMember>(json)
         .map_err(|_| Error::fault("stock", "invalid", "stock must be a whole number, not below zero"))?
         .stock;

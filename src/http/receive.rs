@@ -22,11 +22,9 @@ use crate::{
         text::Faults,
     },
     error::{Code, Error},
+    json,
     messages::change::{Change, IdempotencyKey, IfMatch, TraceParent},
 };
-
-/// Most unknown fields that are named.
-const MAX_UNKNOWN: usize = 50;
 
 /// Media types of JSON bodies.
 pub(crate) const JSON: &[&str] = &["application/json"];
@@ -59,10 +57,10 @@ pub(crate) async fn json_or_nothing<T: DeserializeOwned>(request: &HttpRequest, 
     if bytes.is_empty() {
         // Also to an idempotency key the two are the same request.
         bytes = Bytes::from_static(b"{}");
-        return Ok(Received { value: parse(&bytes, &[])?, bytes });
+        return Ok(Received { value: json::parse(&bytes, &[])?, bytes });
     }
     check_type(request, JSON)?;
-    Ok(Received { value: parse(&bytes, &[])?, bytes })
+    Ok(Received { value: json::parse(&bytes, &[])?, bytes })
 }
 
 /// Reads a JSON body of one of these media types; unknown members of these names are let pass.
@@ -74,7 +72,7 @@ pub(crate) async fn json_of<T: DeserializeOwned>(
 ) -> Result<Received<T>, Error> {
     check_type(request, types)?;
     let bytes = read(request, payload).await?;
-    Ok(Received { value: parse(&bytes, let_pass)?, bytes })
+    Ok(Received { value: json::parse(&bytes, let_pass)?, bytes })
 }
 
 /// Checks the body's media type; parameters such as `charset=utf-8` are fine.
@@ -125,46 +123,6 @@ pub(crate) fn broken_off() -> Error {
     Error::new(Code::MalformedJson, "The body broke off before its end.")
 }
 
-/// Parses a JSON object strictly: every unknown field is named, but for those in `let_pass`.
-pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
-    // The parser does not look into texts that nobody asks for.
-    std::str::from_utf8(bytes)
-        .map_err(|error| Error::new(Code::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}.")))?;
-    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
-        // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
-        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-            Ok(_) => Error::fault("body", "invalid_type", "The body must be a JSON object."),
-            Err(error) => malformed(&error),
-        });
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let mut unknown = Vec::new();
-    // An optional member's path has a question mark in it, which tells clients nothing.
-    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string().replace(".?", ""));
-    let noting = serde_ignored::Deserializer::new(&mut deserializer, &mut note);
-    let parsed = serde_path_to_error::deserialize::<_, T>(noting);
-    let parsed = match parsed {
-        Ok(value) => deserializer.end().map(|()| Ok(value)).map_err(|error| malformed(&error))?,
-        Err(error) if !error.inner().is_data() => return Err(malformed(error.inner())),
-        Err(error) => Err(error),
-    };
-    let mut faults = Faults::none();
-    // A body of nothing else must not be answered by one many times its size.
-    for field in unknown.into_iter().take(MAX_UNKNOWN).filter(|field| !let_pass.contains(&field.as_str())) {
-        let message = format!("{field} is not a field of this request");
-        faults.add(field, "unknown_field", message);
-    }
-    match parsed {
-        Ok(value) => Ok(faults.or(value)?),
-        Err(error) => {
-            // What is malformed further on is malformed, whatever else is wrong.
-            serde_json::from_slice::<serde::de::IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
-            add_data_fault(&mut faults, &error);
-            Err(faults.into())
-        }
-    }
-}
-
 /// An amount in a body; a fault and nothing when it is none.
 pub(crate) fn money(field: &str, text: &RawValue, currency: Currency, faults: &mut Faults) -> Money {
     Money::parse(text.get(), currency).unwrap_or_else(|error| {
@@ -179,23 +137,6 @@ pub(crate) fn money(field: &str, text: &RawValue, currency: Currency, faults: &m
         faults.add(field, "invalid_amount", message);
         Money::zero(currency)
     })
-}
-
-fn malformed(error: &serde_json::Error) -> Error {
-    Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}."))
-}
-
-fn add_data_fault(faults: &mut Faults, error: &serde_path_to_error::Error<serde_json::Error>) {
-    let text = error.inner().to_string();
-    let message = text.split(" at line ").next().unwrap_or(&text);
-    let path = error.path().to_string();
-    // A field that is missing, or there twice, is reported at its parent; its name stands between backticks.
-    let named = |what: &str| message.strip_prefix(what)?.strip_prefix(" field `")?.strip_suffix('`');
-    match (named("missing"), named("duplicate")) {
-        (Some(name), _) => faults.add(name, "required", format!("{name} is required")),
-        (_, Some(name)) => faults.add(name, "duplicate", format!("{name} is there more than once")),
-        _ => faults.add(path.clone(), "invalid", format!("{path}: {message}")),
-    }
 }
 
 /// What goes with a change whose body is `bytes`; none for methods without one.
@@ -276,69 +217,7 @@ fn unquote(tag: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
-
-    #[derive(Debug, Deserialize)]
-    struct Sample {
-        #[expect(dead_code, reason = "only its presence matters")]
-        name: String,
-        price: Box<RawValue>,
-        nested: Option<Nested>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    struct Nested {
-        #[expect(dead_code, reason = "only its presence matters")]
-        size: u32,
-    }
-
-    fn fields(body: &str) -> (Code, Vec<String>) {
-        let error = parse::<Sample>(body.as_bytes(), &["pass"]).unwrap_err();
-        (error.code, error.faults.into_iter().map(|fault| fault.field).collect())
-    }
-
-    #[test]
-    fn numbers_keep_their_text() {
-        let sample: Sample = parse(br#"{"name": "a", "price": 19.990000000000000000001, "nested": {"size": 1}}"#, &[]).unwrap();
-        assert_eq!(sample.price.get(), "19.990000000000000000001");
-        assert!(sample.nested.is_some());
-    }
-
-    #[test]
-    fn every_unknown_field_is_named() {
-        let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
-        assert_eq!(fields(body), (Code::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()]));
-    }
-
-    #[test]
-    fn wrong_types_and_missing_fields_name_the_field() {
-        assert_eq!(fields(r#"{"name": 5, "price": 1}"#), (Code::ValidationFailed, vec!["name".into()]));
-        assert_eq!(fields(r#"{"name": "a"}"#), (Code::ValidationFailed, vec!["price".into()]));
-        assert_eq!(fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1, ["nested.size"]);
-        assert_eq!(fields(r#"["a", 1, null]"#), (Code::ValidationFailed, vec!["body".into()]));
-        assert_eq!(fields("5").0, Code::ValidationFailed);
-        assert_eq!(fields(r#"{"name": "a", "price": 1, "name": "b"}"#).1, ["name"]);
-    }
-
-    #[test]
-    fn what_is_no_json_is_malformed() {
-        for body in ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"] {
-            assert_eq!(fields(body).0, Code::MalformedJson, "{body:.40}");
-        }
-        let latin_1 = b"{\"name\": \"a\", \"price\": 1, \"pass\": \"\xe9\"}";
-        assert_eq!(parse::<Sample>(latin_1, &["pass"]).unwrap_err().code, Code::MalformedJson);
-    }
-
-    #[test]
-    fn deep_json_is_refused_like_any_other() {
-        let deep = |open: &str, close: &str| format!("{{\"name\": {}1{}}}", open.repeat(20_000), close.repeat(20_000));
-        for body in [deep("[", "]"), deep("{\"a\":", "}"), deep("[", "]").replace("name", "x")] {
-            assert_eq!(fields(&body).0, Code::ValidationFailed);
-        }
-        assert_eq!(fields(&deep("[", "")).0, Code::MalformedJson);
-    }
 
     #[test]
     fn fingerprints_are_of_values_not_of_texts() {
