@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{app, broker, config::Settings, http, telemetry};
 
-/// A commerce core: accounts, catalog, stock and carts.
+/// A commerce core: accounts, catalog, stock, carts, checkout and orders, and the events of them.
 #[derive(Parser)]
 #[command(name = "souk", version, after_help = "Settings: config/default.toml, config/$SOUK_ENV.toml, SOUK__SECTION__KEY.")]
 struct Arguments {

@@ -94,6 +94,7 @@ async fn a_line_with_a_known_sku_changes_that_product() {
     let movements = app.pages(&admin, &stock, 10).await;
     let moved: Vec<_> = movements.iter().map(|m| (m["kind"].as_str().unwrap(), m["on_hand_delta"].as_i64().unwrap())).collect();
     assert_eq!(moved, [("adjusted", -9), ("received", 9)]);
+    assert!(movements.iter().all(|movement| movement["reason"] == "import"), "{movements:?}");
     let cup = by_sku(&app, "B").await;
     assert_eq!((&cup["version"], &cup["stock"]), (&json!(1), &json!(4)), "stock has a version of its own");
     assert_eq!(app.get("/api/products").await.ok()["total"], 4);

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{CatalogDeps, MAX_ATTEMPTS, failure, opening_stock, survive};
+use super::{CatalogDeps, MAX_ATTEMPTS, counted_stock, failure, survive};
 use crate::{
     domain::{
         ids::ProductId,
@@ -22,6 +22,9 @@ use crate::{
 
 /// Statuses under which a line's outcome is remembered: they tell a repeat what the first attempt did.
 const CREATED: u16 = 201;
+
+/// The reason that movements of stock have which come of an import.
+const REASON: &str = "import";
 
 impl CatalogDeps {
     pub(super) async fn import(&self, lines: Vec<ImportLine>) -> Vec<LineOutcome> {
@@ -83,7 +86,7 @@ impl CatalogDeps {
 
     async fn import_new(&self, facts: ProductFacts, stock: Option<u64>, change: &Change) -> Result<Reply<()>, CommitError> {
         let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
-        let stock = stock.filter(|n| *n > 0).map(|n| opening_stock(product.id, n));
+        let stock = stock.filter(|n| *n > 0).map(|n| counted_stock(product.id, n, Some(REASON)));
         let mut change = change.clone();
         if let Some(key) = &mut change.key {
             key.status = CREATED;
@@ -99,7 +102,7 @@ impl CatalogDeps {
         change: &Change,
     ) -> Result<Reply<()>, CommitError> {
         let product = view.product.replaced(facts, self.clock.now()).map(Arc::new);
-        let stock = stock.map(|n| opening_stock(view.product.id, n));
+        let stock = stock.map(|n| counted_stock(view.product.id, n, Some(REASON)));
         if product.is_none() && stock.is_none() {
             return Ok(Reply::Done(()));
         }

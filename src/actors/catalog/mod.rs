@@ -155,7 +155,7 @@ impl CatalogDeps {
         let opening = opening.map_err(|_| failure(CommitError::TooMuchStock))?;
         let level = opening.map_or(StockLevel::none(product.id), |(level, _)| StockLevel { version: 1, ..level });
         let body = self.shelf.render(&product, &level);
-        let writes = opening.map(|_| opening_stock(product.id, stock));
+        let writes = opening.map(|_| counted_stock(product.id, stock, None));
         match self.put_product(&product, writes, &change, body).await {
             Ok(Reply::Done(_)) => self.shelf.get(product.id).map(Reply::Done).ok_or_else(Error::product_not_found),
             Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
@@ -293,9 +293,9 @@ impl CatalogDeps {
     }
 }
 
-fn opening_stock(product_id: ProductId, stock: u64) -> Write {
-    let change = StockChange::Set(stock);
-    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+fn counted_stock(product_id: ProductId, stock: u64, reason: Option<&str>) -> Write {
+    let (change, reason) = (StockChange::Set(stock), reason.map(str::to_owned));
+    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason })
 }
 
 /// `If-Match` on a product speaks of its own version, with or without the stock's behind it.
