@@ -4,6 +4,7 @@
 //! when the read begins, and so holds everything acknowledged before.
 
 mod audit;
+mod failure;
 mod flush;
 mod load;
 mod open;
@@ -20,7 +21,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-pub use self::open::OpenError;
+pub use self::failure::OpenError;
 use self::{
     read::{Query, Reader},
     threads::Threads,

@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::schema;
+use super::{failure::OpenError, schema};
 use crate::domain::money::Currency;
 
 /// The database, in the store's folder.
@@ -32,74 +32,6 @@ const READER_CACHE: i64 = 2 * 1024;
 
 /// More statements than there are, so that each is compiled once.
 const STATEMENTS: usize = 64;
-
-/// Why a folder could not be opened. Each says in one line what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The folder or a file in it cannot be made, read or locked.
-    #[error("cannot use {} as the store's folder: {source}; set store.path to a folder that souk may write to", dir.display())]
-    Folder {
-        /// The folder.
-        dir: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another process has it.
-    #[error(
-        "another souk is using {}; stop it first (or ask it: souk import has --server, and the audit is at POST /api/admin/audit)",
-        dir.display()
-    )]
-    InUse {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// Its prices are in another currency.
-    #[error(
-        "the prices in {} are in {held}, but shop.currency is {wanted:?}; set it to {held}, or set store.path to another folder",
-        dir.display()
-    )]
-    Currency {
-        /// The folder.
-        dir: PathBuf,
-        /// The currency it holds.
-        held: String,
-        /// The currency asked for.
-        wanted: Currency,
-    },
-    /// A newer souk has written it.
-    #[error(
-        "the data in {} has schema version {found}, and this souk knows versions up to {known}; start the souk that wrote it, or a newer one",
-        dir.display()
-    )]
-    Newer {
-        /// The folder.
-        dir: PathBuf,
-        /// The version found.
-        found: i64,
-        /// The newest version known.
-        known: usize,
-    },
-    /// The database cannot be read or written.
-    #[error("cannot open the database in {}: {reason}; restore the folder from a backup, or set store.path to another one", dir.display())]
-    Broken {
-        /// The folder.
-        dir: PathBuf,
-        /// What the database says.
-        reason: String,
-    },
-}
-
-impl OpenError {
-    /// Makes a database's error one of opening `dir`.
-    pub(super) fn broken(dir: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
-        |error| Self::Broken { dir: dir.to_owned(), reason: error.to_string() }
-    }
-
-    /// Makes a file's error one of opening `dir`.
-    pub(super) fn folder(dir: &Path) -> impl FnOnce(io::Error) -> Self {
-        |source| Self::Folder { dir: dir.to_owned(), source }
-    }
-}
 
 /// A folder that is this process's alone, with an open database.
 pub(super) struct Opened {

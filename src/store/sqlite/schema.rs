@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::open::OpenError;
+use super::failure::OpenError;
 use crate::domain::money::Currency;
 
 /// Migration `n`, from 0, leads from schema version `n` to `n + 1`.
