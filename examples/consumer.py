@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
 """A warehouse: prints every change of stock, and sends 20 pieces when one runs low.
-
-Usage: consumer.py [AMQP-URL], with pika installed (apt install python3-pika, or pip install pika).
-"""
+Usage: consumer.py [AMQP-URL], with pika installed (apt install python3-pika, or pip install pika)."""
 
 import json
+import signal
 import sys
 
 import pika
@@ -21,6 +20,7 @@ def restock(channel, event):
     print(f"restock {product}: +20", flush=True)
 
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it: what was not acknowledged comes again.
 channel = pika.BlockingConnection(pika.URLParameters(sys.argv[1] if len(sys.argv) > 1 else "amqp://localhost")).channel()
 channel.confirm_delivery()
 channel.exchange_declare("souk.events", "topic", durable=True)

@@ -20,7 +20,13 @@ const NEVER: Duration = Duration::from_secs(60);
 /// The warehouse, and what it prints.
 async fn warehouse(python: &std::ffi::OsStr, uri: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/consumer.py");
-    let mut child = Command::new(python).args([script, uri]).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut child = Command::new(python)
+        .args([script, uri])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(next(&mut lines).await, "waiting for news of stock");
     (child, lines)
@@ -44,7 +50,7 @@ async fn the_warehouse_prints_stock_and_sends_more() {
     child.kill().await.unwrap();
     app.change_stock(&admin, &tea, &json!({"delta": -8, "reason": "sold at the door"})).await.ok();
     app.published().await;
-    let (_child, mut lines) = warehouse(&python, &uri).await;
+    let (child, mut lines) = warehouse(&python, &uri).await;
     let mut line = next(&mut lines).await;
     if line == first {
         // It was killed between printing that and acknowledging it.
@@ -58,4 +64,9 @@ async fn the_warehouse_prints_stock_and_sends_more() {
     assert_eq!(next(&mut lines).await, format!("restock {tea}: +20"));
     assert_eq!(next(&mut lines).await, format!("stock {tea}: 20 of 20 (version 5)"));
     assert_eq!(partner.waiting(DEAD).await, 0);
+    // As Ctrl-C does.
+    let interrupt = std::process::Command::new("kill").args(["-s", "INT", &child.id().unwrap().to_string()]).status();
+    assert!(interrupt.unwrap().success());
+    let ended = tokio::time::timeout(NEVER, child.wait_with_output()).await.expect("it goes on").unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "it says why it ends where nobody asked");
 }
