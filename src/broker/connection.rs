@@ -4,10 +4,14 @@
 //! it lives; whoever used it hears that it is gone and begins anew on the next.
 
 use std::{
+    io,
+    net::{Shutdown, TcpStream},
+    os::fd::AsFd,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -18,7 +22,8 @@ use lapin::{
     Channel, Connection, ConnectionProperties, ErrorKind,
     options::BasicQosOptions,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
-    tcp::{AMQPUriTcpExt, OwnedTLSConfig},
+    tcp::{AsyncTcpStream, OwnedTLSConfig},
+    uri::AMQPScheme,
 };
 use tokio::{
     sync::{Mutex, oneshot, watch},
@@ -246,18 +251,31 @@ impl Keeper {
     async fn connect(&self) -> Result<Connection, BrokerError> {
         let properties = ConnectionProperties::default().with_connection_name(format!("souk {}", self.name).into());
         let runtime = lapin::runtime::default_runtime()?;
+        let (hand, attempt) = Attempt::new();
         // The attempt goes on in lapin's thread when nobody waits for it any more, so that the network has a limit of its own.
         let connect = Connection::connector(
             self.uri.amqp(),
             runtime,
-            async |uri, runtime| {
-                let tls = OwnedTLSConfig::default();
-                let stream = AMQPUriTcpExt::connect_with_config_async(&uri, tls.as_ref(), &runtime);
-                Ok(timeout(super::STEP, stream).await.map_err(std::io::Error::from)??)
+            async move |uri, runtime| {
+                let stream = timeout(super::STEP, async {
+                    let address = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
+                    let stream = AsyncTcpStream::connect(&runtime, address).await?;
+                    if let AsyncTcpStream::Plain(plain) = &stream {
+                        let socket = TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?);
+                        hand.send(socket).map_err(|_| io::Error::other("nobody waits for it any more"))?;
+                    }
+                    match uri.scheme {
+                        AMQPScheme::AMQP => Ok(stream),
+                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await,
+                    }
+                });
+                Ok(stream.await.map_err(io::Error::from)??)
             },
             properties,
         );
-        step(connect).await
+        let connection = step(connect).await?;
+        attempt.succeeded();
+        Ok(connection)
     }
 
     /// Lends a connection out until it is lost or the link is closed; true for the latter.
@@ -289,6 +307,32 @@ impl Keeper {
             let (broker, connection) = (self.uri.address(), self.name);
             tracing::warn!(broker, connection, reason, "cannot connect to the broker; trying again until it can be done");
             self.reason = Some(reason);
+        }
+    }
+}
+
+/// An attempt to connect; its socket is cut off when it ends without success. lapin's thread would go on waiting for the greeting of a
+/// peer that takes connections and says nothing.
+struct Attempt(mpsc::Receiver<TcpStream>);
+
+impl Attempt {
+    /// An attempt, and where to hand its socket to.
+    fn new() -> (mpsc::Sender<TcpStream>, Self) {
+        let (hand, sockets) = mpsc::channel();
+        (hand, Self(sockets))
+    }
+
+    /// Leaves the socket to the connection.
+    fn succeeded(self) {
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        for socket in self.0.try_iter() {
+            // Who has gone by itself needs no cutting off.
+            drop(socket.shutdown(Shutdown::Both));
         }
     }
 }

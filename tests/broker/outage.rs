@@ -1,14 +1,18 @@
 //! A broker that dies, and comes back.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
+use tokio::io::AsyncReadExt;
 
 use crate::{
     audit_queue::{Audit, first_times},
     broker::Broker,
     support::{TestApp, gap_free},
 };
+
+/// Nothing takes as long, on any machine.
+const NEVER: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_everything() {
@@ -80,4 +84,21 @@ async fn a_connection_string_that_is_none_ends_the_start_with_one_line() {
         assert_eq!(ended.status.code(), Some(2), "{command}: {said}");
         assert!(said.starts_with("souk: broker.uri ") && said.lines().count() == 1 && !said.contains("geheim"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_connections_and_is_silent_is_not_waited_for_without_end() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("amqp://{}", silent.local_addr().unwrap());
+    let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    let attempt = async {
+        let (mut stream, _) = silent.accept().await.unwrap();
+        let mut said = Vec::new();
+        stream.read_to_end(&mut said).await.unwrap();
+        said
+    };
+    let said = tokio::time::timeout(NEVER, attempt).await.expect("its thread and its socket are kept");
+    assert_eq!(said, b"AMQP\x00\x00\x09\x01", "it asks, and gives up when there is no answer");
+    app.until_ready("degraded").await;
+    app.stop().await;
 }
