@@ -107,8 +107,9 @@ async fn an_order_is_one_thing_on_both_nodes() {
     // What one node has repriced, the other sells at that price.
     for price in 5..25 {
         let (one, other) = if price % 2 == 0 { (here, there) } else { (there, here) };
-        one.patch(&format!("/api/products/{tea}"), &json!({"price": price})).token(&admin).await.ok();
         other.add(&ada, &tea, 1).await.ok();
+        // Bought at once, before the other has heard of it by itself.
+        one.patch(&format!("/api/products/{tea}"), &json!({"price": price})).token(&admin).await.ok();
         let order = other.check_out(&ada, format!("at-{price}")).await.is(201).json();
         assert_eq!(order["total_amount"], price);
         one.act(&ada, &order, "cancel").await.ok();
@@ -184,5 +185,21 @@ async fn both_nodes_together_end_each_order_once() {
     assert_eq!(pieces(here, &admin, &tea).await, [1000, 0, 1000]);
     let movements = here.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
     assert_eq!(movements.iter().filter(|movement| movement["kind"] == "released").count(), orders.len());
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn stock_of_what_one_node_has_deleted_is_not_changed_on_the_other() {
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    for round in 0..10 {
+        let tea = here.product(&admin, &json!(4.5), 5).await;
+        // Now it knows the product.
+        there.get(&format!("/api/products/{tea}")).header("cache-control", "no-cache").await.ok();
+        here.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
+        let refused = there.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await;
+        assert_eq!(refused.status, 404, "round {round}: {refused}");
+    }
     cluster.end().await;
 }

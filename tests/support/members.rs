@@ -90,6 +90,10 @@ impl Members {
     pub(crate) fn signal(&self, place: usize, name: &str) {
         let pid = self.processes[place].as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        // Its threads stop one after the other, when each of them notices.
+        while name == "STOP" && !has_stopped(&pid) {
+            std::thread::yield_now();
+        }
     }
 
     /// Starts one again on its own data.
@@ -114,4 +118,12 @@ impl Drop for Members {
             drop(process.wait());
         }
     }
+}
+
+/// Whether all threads of a process stand still (proc_pid_stat(5)).
+fn has_stopped(pid: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
+    // Behind the name, which stands in brackets.
+    stats.into_iter().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
 }

@@ -1,12 +1,14 @@
 //! What other systems ask for by message.
 
+use std::sync::Arc;
+
 use super::CatalogDeps;
 use crate::{
     actors::failure::failure,
-    domain::ids::ProductId,
+    domain::product::Product,
     error::{Code, Error},
     messages::catalog::{CarriedOut, CarryOut, ProductName},
-    store::{Commit, CommitError, StockWrite, Write},
+    store::{Commit, CommitError, Condition, StockWrite, Write},
 };
 
 impl CatalogDeps {
@@ -15,8 +17,8 @@ impl CatalogDeps {
         if let Some(follower) = &self.follower {
             follower.catch_up().await?;
         }
-        let product_id = match self.product_named(&message.product) {
-            Ok(product_id) => product_id,
+        let product = match self.product_named(&message.product) {
+            Ok(product) => product,
             // It may have been there when the message was carried out.
             Err(_) if self.store.is_in_inbox(&message.id).await? => return Ok(CarriedOut::Before),
             Err(error) => return Err(error),
@@ -24,9 +26,11 @@ impl CatalogDeps {
         message.ticket.begin()?;
         let CarryOut { id, stock, reason, reference, ticket, trace, .. } = message;
         let (expected_version, order_id, reason) = (None, None, Some(reason));
+        let (product_id, unchanged) = (product.id, Condition::Unchanged(product.id, product.version));
         let write = StockWrite { product_id, change: stock, expected_version, order_id, reference, reason };
         let commit = Commit {
             writes: vec![Write::Stock(write)],
+            conditions: vec![unchanged],
             inbox: Some(id),
             trace,
             ..Commit::new(self.clock.now(), ticket.deadline())
@@ -34,17 +38,19 @@ impl CatalogDeps {
         match self.writer.commit(commit).await {
             Ok(_) => Ok(CarriedOut::Now),
             Err(CommitError::AlreadyApplied) => Ok(CarriedOut::Before),
+            // A conflict: the product was changed, or deleted, since it was looked for. Another try tells.
             Err(error) => Err(failure(error)),
         }
     }
 
-    fn product_named(&self, name: &ProductName) -> Result<ProductId, Error> {
-        match name {
-            ProductName::Id(id) => self.shelf.get(*id).map(|_| *id).ok_or_else(Error::product_not_found),
+    fn product_named(&self, name: &ProductName) -> Result<Arc<Product>, Error> {
+        let view = match name {
+            ProductName::Id(id) => self.shelf.get(*id).ok_or_else(Error::product_not_found),
             ProductName::Sku(sku) => {
-                let found = self.shelf.by_sku(sku).map(|view| view.product.id);
+                let found = self.shelf.by_sku(sku);
                 found.ok_or_else(|| Error::new(Code::ProductNotFound, "There is no product with this sku."))
             }
-        }
+        };
+        view.map(|view| Arc::clone(&view.product))
     }
 }

@@ -28,11 +28,11 @@ use crate::{
             CarriedOut, CarryOut, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome,
             ProductEdit, ProductView, RememberImport,
         },
-        change::{Change, Reply},
+        change::{Change, IfMatch, Reply},
         events::Fact,
     },
     store::{
-        Commit, CommitError, Done, StockWrite, Store, Write,
+        Commit, CommitError, Condition, Done, StockWrite, Store, Write,
         commit::{Remember, RememberedBody},
         writer::Writer,
     },
@@ -228,32 +228,37 @@ impl CatalogDeps {
     async fn change_stock(&self, message: ChangeStock) -> Result<Reply<StockLevel>, Error> {
         let ChangeStock { product_id, stock, reason, reference, change } = message;
         let mut second = SecondThought::of(self.follower.as_deref());
-        let known = loop {
-            match self.stock_to_change(product_id, &change) {
-                Err(_) if second.is_due().await? => {}
-                Ok(level) => break level,
+        for _ in 0..MAX_ATTEMPTS {
+            let view = match self.stock_to_change(product_id, &change) {
+                Ok(view) => view,
+                Err(_) if second.is_due().await? => continue,
                 Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+            };
+            change.ticket.begin()?;
+            let expected_version = matches!(change.if_match, Some(IfMatch::Tags(_))).then_some(view.stock.version);
+            let (reason, reference) = (reason.clone(), reference.clone());
+            let write = StockWrite { product_id, change: stock, expected_version, order_id: None, reference, reason };
+            let mut commit = self.commit(vec![Write::Stock(write)], Vec::new(), &change, RememberedBody::StockOf(product_id));
+            commit.conditions = vec![Condition::Unchanged(product_id, view.product.version)];
+            match self.send(commit).await {
+                Ok(Reply::Done(done)) => return Ok(Reply::Done(done.stock.first().copied().unwrap_or(view.stock))),
+                Ok(Reply::Replayed(answer)) => return Ok(Reply::Replayed(answer)),
+                // Either has changed, or the product is gone.
+                Err(CommitError::Conflict) => self.reload(product_id).await?,
+                Err(error) => return Err(failure(error)),
             }
-        };
-        change.ticket.begin()?;
-        let expected_version = change.if_match.as_ref().map(|_| known.version);
-        let write = StockWrite { product_id, change: stock, expected_version, order_id: None, reference, reason };
-        let commit = self.commit(vec![Write::Stock(write)], Vec::new(), &change, RememberedBody::StockOf(product_id));
-        match self.send(commit).await {
-            Ok(Reply::Done(done)) => Ok(Reply::Done(done.stock.first().copied().unwrap_or(known))),
-            Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
-            Err(error) => Err(failure(error)),
         }
+        Err(failure(CommitError::Conflict))
     }
 
     /// The stock as known, when the product is there and the caller has seen this version of it.
-    fn stock_to_change(&self, id: ProductId, change: &Change) -> Result<StockLevel, Error> {
-        let level = self.shelf.get(id).ok_or_else(Error::product_not_found)?.stock;
+    fn stock_to_change(&self, id: ProductId, change: &Change) -> Result<Arc<ProductView>, Error> {
+        let view = self.shelf.get(id).ok_or_else(Error::product_not_found)?;
         match &change.if_match {
-            Some(wanted) if !wanted.allows(&level.version.to_string()) => {
-                Err(Error::version_mismatch(&format!("\"{}\"", level.version)))
+            Some(wanted) if !wanted.allows(&view.stock.version.to_string()) => {
+                Err(Error::version_mismatch(&format!("\"{}\"", view.stock.version)))
             }
-            _ => Ok(level),
+            _ => Ok(view),
         }
     }
 
