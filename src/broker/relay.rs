@@ -14,7 +14,7 @@ use std::{
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
     BasicProperties, Channel, Confirmation, Consumer, ErrorKind,
-    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable},
 };
@@ -141,23 +141,24 @@ impl Relay {
             while let Some(ring) = rings.next().now_or_never() {
                 ring.ok_or(BrokerError::Lost)??;
             }
+            // Commits have ended before the node tells the relay to stop: what is there from then on is all there will be.
+            let is_last = *self.stopping.borrow();
             let page = wait_for(|| self.store.events_after(position, PAGE)).await?;
             for event in &page {
                 publisher.publish(event, |position| self.note(position)).await?;
             }
             match page.last() {
                 Some(last) => position = last.position,
-                None => self.rest(publisher, rings).await?,
+                None => self.rest(publisher, rings, is_last).await?,
             }
         }
     }
 
-    /// Waits until there may be more to publish.
-    async fn rest(&self, publisher: &mut Publisher, rings: &mut Consumer) -> Result<(), BrokerError> {
+    /// Waits until there may be more to publish. When there never will be, and the broker has everything, the work is done.
+    async fn rest(&self, publisher: &mut Publisher, rings: &mut Consumer, is_last: bool) -> Result<(), BrokerError> {
         let mut stopping = self.stopping.clone();
         loop {
-            // Commits have ended before the node tells the relay to stop, so that this is the end of them.
-            if *stopping.borrow_and_update() && !publisher.is_waiting() {
+            if is_last && !publisher.is_waiting() {
                 self.done.send_replace(true);
             }
             let woken = tokio::select! {
@@ -165,7 +166,7 @@ impl Relay {
                 () = self.bell.notified() => Woken::Bell,
                 ring = rings.next() => ring.ok_or(BrokerError::Lost)?.map(|_| Woken::Bell)?,
                 () = sleep(POLL) => Woken::Bell,
-                _ = stopping.changed() => Woken::Bell,
+                _ = stopping.changed(), if !is_last => Woken::Bell,
             };
             match woken {
                 Woken::Confirmed(position) => self.note(position),
@@ -230,8 +231,15 @@ async fn stand(session: &Session) -> Result<Option<(Channel, Consumer)>, BrokerE
         Err(error) => return Err(error),
     }
     let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-    let rings = step(channel.basic_consume(RELAY.into(), "".into(), options, FieldTable::default())).await?;
-    Ok(Some((channel, rings)))
+    match step(channel.basic_consume(RELAY.into(), "".into(), options, FieldTable::default())).await {
+        Ok(rings) => Ok(Some((channel, rings))),
+        Err(error) => {
+            // As long as the queue is there, all take it that there is a relay.
+            let channel = session.channel().await?;
+            step(channel.queue_delete(RELAY.into(), QueueDeleteOptions::default())).await?;
+            Err(error)
+        }
+    }
 }
 
 fn is_locked(error: &BrokerError) -> bool {

@@ -59,3 +59,19 @@ async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_
     app.published().await;
     audit.until(|message| message.event.subject() == later[19]).await;
 }
+
+#[tokio::test]
+async fn a_relay_that_cannot_be_woken_up_leaves_its_place() {
+    let Some(uri) = shared() else { return };
+    let partner = Partner::connect(&uri).await;
+    let deaf = format!("amqp://deaf:guest@{}", uri.trim_start_matches("amqp://").trim_start_matches("guest:guest@"));
+    let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &deaf)]).await;
+    app.logged("ACCESS_REFUSED").await;
+    // Or else all would take it that events are published.
+    partner.until_gone("souk.relay").await;
+    app.until_ready("degraded").await;
+    // One who may do more takes it.
+    let other = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    other.until_ready("ready").await;
+    assert_eq!(other.figure("souk_relay_active").await, 1.0);
+}

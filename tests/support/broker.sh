@@ -1,6 +1,7 @@
 #!/bin/sh
 # broker.sh FOLDER PORT VHOSTS: becomes a RabbitMQ server that listens on 127.0.0.1:PORT and keeps everything in FOLDER.
-# Besides the vhost / it has test-1 to test-VHOSTS; guest, with the usual password, may do everything in all of them.
+# Besides the vhost / it has test-1 to test-VHOSTS; guest, with the usual password, may do everything in all of them. So may the user
+# deaf, with the same password, but for reading the queue souk.relay.
 # Started again with the same arguments, it goes on with what it had. Ended by a signal to its process group.
 set -eu
 
@@ -23,11 +24,15 @@ import base64, hashlib, json, sys
 names = ["/"] + [f"test-{number}" for number in range(1, int(sys.argv[1]) + 1)]
 salt = b"souk"
 password = base64.b64encode(salt + hashlib.sha256(salt + b"guest").digest()).decode()
-everything = {"configure": ".*", "write": ".*", "read": ".*"}
+readable = {"guest": ".*", "deaf": r"^(?!souk\.relay$).*"}
 print(json.dumps({
-    "users": [{"name": "guest", "password_hash": password, "tags": "administrator"}],
+    "users": [{"name": user, "password_hash": password, "tags": "administrator"} for user in readable],
     "vhosts": [{"name": name} for name in names],
-    "permissions": [{"user": "guest", "vhost": name, **everything} for name in names],
+    "permissions": [
+        {"user": user, "vhost": name, "configure": ".*", "write": ".*", "read": read}
+        for user, read in readable.items()
+        for name in names
+    ],
 }))
 END
 
