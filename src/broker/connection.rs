@@ -229,13 +229,14 @@ impl Keeper {
                 () = closed(&mut closing) => return,
             };
             match attempt {
-                Ok(connection) => {
+                Ok((connection, wire)) => {
                     pause = PAUSE.0;
                     self.reason = None;
                     tracing::info!(broker = self.uri.address(), connection = self.name, "connected to the broker");
                     if self.hold(connection).await {
                         return;
                     }
+                    drop(wire);
                     tracing::warn!(broker = self.uri.address(), connection = self.name, "the broker is away; trying again");
                 }
                 Err(error) => self.explain(&error),
@@ -248,10 +249,10 @@ impl Keeper {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, BrokerError> {
+    async fn connect(&self) -> Result<(Connection, Wire), BrokerError> {
         let properties = ConnectionProperties::default().with_connection_name(format!("souk {}", self.name).into());
         let runtime = lapin::runtime::default_runtime()?;
-        let (hand, attempt) = Attempt::new();
+        let (hand, wire) = Wire::new();
         // The attempt goes on in lapin's thread when nobody waits for it any more, so that the network has a limit of its own.
         let connect = Connection::connector(
             self.uri.amqp(),
@@ -273,9 +274,7 @@ impl Keeper {
             },
             properties,
         );
-        let connection = step(connect).await?;
-        attempt.succeeded();
-        Ok(connection)
+        Ok((step(connect).await?, wire))
     }
 
     /// Lends a connection out until it is lost or the link is closed; true for the latter.
@@ -311,24 +310,19 @@ impl Keeper {
     }
 }
 
-/// An attempt to connect; its socket is cut off when it ends without success. lapin's thread would go on waiting for the greeting of a
-/// peer that takes connections and says nothing.
-struct Attempt(mpsc::Receiver<TcpStream>);
+/// The socket of a connection, cut off when this is dropped. Otherwise lapin's thread would wait for a peer that says nothing: for ever
+/// for its greeting, and as long as the system does for an answer to its goodbye.
+struct Wire(mpsc::Receiver<TcpStream>);
 
-impl Attempt {
-    /// An attempt, and where to hand its socket to.
+impl Wire {
+    /// A wire, and where to hand its socket to.
     fn new() -> (mpsc::Sender<TcpStream>, Self) {
         let (hand, sockets) = mpsc::channel();
         (hand, Self(sockets))
     }
-
-    /// Leaves the socket to the connection.
-    fn succeeded(self) {
-        while self.0.try_recv().is_ok() {}
-    }
 }
 
-impl Drop for Attempt {
+impl Drop for Wire {
     fn drop(&mut self) {
         for socket in self.0.try_iter() {
             // Who has gone by itself needs no cutting off.

@@ -58,8 +58,12 @@ impl Observer for Deaf {
 }
 
 pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
+    patient(uri, Duration::from_secs(2)).await
+}
+
+/// A store that waits so long for its servers.
+pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
     let (uri, database) = (uri.into(), "shop".to_owned());
-    let timeout = Duration::from_secs(2);
     let options =
         MongoOptions { uri, database, currency: "EUR".parse().unwrap(), low_stock: 0, keep_unpublished: false, timeout };
     Arc::new(MongoStore::connect(options).await.unwrap())

@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use tokio::time::sleep;
 
 use self::{load::Load, members::Members, proxy::Proxy};
@@ -82,6 +82,45 @@ async fn what_a_node_had_begun_when_it_gave_up_is_in_nobodys_way() {
     waits.sort_unstable();
     // The server itself frees it after 5 s, each time.
     assert!(waits[1] < Duration::from_secs(4), "{waits:?}");
+}
+
+/// The server waits for a majority before it answers to some of a node's chores.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_heard_of_also_while_there_is_no_majority() {
+    let Some(members) = Members::start(3).await else { return };
+    let store = load::patient(&Members::uri(members.hosts()), Duration::from_secs(5)).await;
+    load::change(&*store, Duration::from_secs(30)).await.unwrap();
+    store.note_published(1).await.unwrap();
+    let primary = members.primary().await;
+    let database = replica_set::direct(&members.hosts()[primary]).await.database("shop");
+    // As if so many had followed that the first is taken away, which is a chore.
+    let many = doc! { "$set": { "last": 100_000_i64 } };
+    database.collection::<Document>("counters").update_one(doc! { "_id": "outbox" }, many).await.unwrap();
+    let nodes = database.collection::<Document>("nodes");
+    // They go on answering to the primary, and write nothing.
+    let have_others = async |command: Document| {
+        for place in (0..3).filter(|place| *place != primary) {
+            let admin = replica_set::direct(&members.hosts()[place]).await.database("admin");
+            admin.run_command(command.clone()).await.unwrap();
+        }
+    };
+    have_others(doc! { "fsync": 1, "lock": true }).await;
+    let locked = Instant::now();
+    let mut silence = Duration::ZERO;
+    let (mut last, mut since) = (None, Instant::now());
+    // A node does its chores each 5 s, and is taken for dead after 2.5 s.
+    while locked.elapsed() < Duration::from_secs(11) {
+        let at = nodes.find_one(doc! {}).await.unwrap().and_then(|node| node.get_datetime("at").ok().copied());
+        if std::mem::replace(&mut last, at) != at {
+            since = Instant::now();
+        }
+        silence = silence.max(since.elapsed());
+        sleep(Duration::from_millis(50)).await;
+    }
+    have_others(doc! { "fsyncUnlock": 1 }).await;
+    eprintln!("it was silent for {silence:?} at most");
+    // With the chores in between it would be 5 s.
+    assert!(silence < Duration::from_secs(4), "{silence:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

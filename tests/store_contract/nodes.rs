@@ -335,3 +335,16 @@ async fn nodes_come_and_go() {
     }
     panic!("transactions may stay open for too long");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_confirmed_was_written_also_by_a_node_that_the_others_took_for_dead() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    one(&*store, added(&cart(customer(), 1))).await.unwrap();
+    let nodes = mongo.raw().collection::<Document>("nodes");
+    nodes.delete_many(doc! {}).await.unwrap();
+    assert_eq!(store.confirmed_position().await.unwrap(), 1);
+    let asked = nodes.find_one(doc! { "asked": 1 }).await.unwrap();
+    assert!(asked.is_some(), "a majority has confirmed something");
+    mongo.discard().await;
+}

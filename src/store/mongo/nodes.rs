@@ -6,7 +6,10 @@
 //! lost: its transaction fails, certainly not applied, and is run again.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,8 +32,8 @@ const BEAT: Duration = Duration::from_millis(500);
 /// A node that was not heard of for so long is taken for dead.
 const DEAD_AFTER: Duration = Duration::from_millis(2500);
 
-/// Chores are done each time so many beats have passed.
-const BEATS_BETWEEN_CHORES: u32 = 10;
+/// How often the chores are done.
+const BETWEEN_CHORES: Duration = Duration::from_secs(5);
 
 /// The newest events that are kept, whether they were published or not.
 const KEPT_EVENTS: i64 = 20_000;
@@ -48,6 +51,8 @@ pub(super) struct Node {
     session: Mutex<Option<Id>>,
     /// A session that it runs no transactions in any more, whose last one may still be open.
     left: Mutex<Option<Id>>,
+    /// It was told in the log that transactions cannot be given a shorter lifetime.
+    warned: AtomicBool,
 }
 
 impl Node {
@@ -56,7 +61,8 @@ impl Node {
         let options =
             CollectionOptions::builder().write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()).build();
         let nodes = database.collection_with_options(NODES, options);
-        Arc::new(Self { id: Id::new(), client, nodes, database, session: Mutex::default(), left: Mutex::default() })
+        let (session, left, warned) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { id: Id::new(), client, nodes, database, session, left, warned })
     }
 
     /// What its document is known by.
@@ -91,17 +97,10 @@ impl Node {
         Ok(())
     }
 
-    /// Renews this node's document and ends the sessions of the dead, again and again.
+    /// Renews this node's document, ends the sessions of the dead, and does the chores, again and again. The chores wait for a majority,
+    /// which must not keep the node from being heard of.
     pub(super) async fn watch(self: Arc<Self>) {
-        let mut beats = 0_u32;
-        let mut warned = false;
-        loop {
-            if let Err(error) = self.round(beats.is_multiple_of(BEATS_BETWEEN_CHORES), &mut warned).await {
-                tracing::warn!(reason = failure::brief(&error), "could not look after the other nodes; trying again");
-            }
-            beats = beats.wrapping_add(1);
-            sleep(BEAT).await;
-        }
+        tokio::join!(again(BEAT, || self.look_after()), again(BETWEEN_CHORES, || self.do_chores()));
     }
 
     /// Says that this node is gone, in good order.
@@ -109,15 +108,15 @@ impl Node {
         self.nodes.delete_one(doc! { "_id": self.id }).await.map(drop)
     }
 
-    async fn round(&self, chores: bool, warned: &mut bool) -> Result<()> {
+    async fn look_after(&self) -> Result<()> {
         self.beat().await?;
         self.end_left().await?;
-        self.bury().await?;
-        if chores {
-            limit_lifetime(&self.client, warned).await?;
-            self.trim_outbox().await?;
-        }
-        Ok(())
+        self.bury().await
+    }
+
+    async fn do_chores(&self) -> Result<()> {
+        limit_lifetime(&self.client, &self.warned).await?;
+        self.trim_outbox().await
     }
 
     async fn beat(&self) -> Result<()> {
@@ -171,8 +170,18 @@ impl Node {
     }
 }
 
+/// Does `work` for ever, with a pause after each time.
+async fn again<F: Future<Output = Result<()>>>(pause: Duration, work: impl Fn() -> F) {
+    loop {
+        if let Err(error) = work().await {
+            tracing::warn!(reason = failure::brief(&error), "could not look after the other nodes; trying again");
+        }
+        sleep(pause).await;
+    }
+}
+
 /// Has the server give up transactions that nobody ends, if souk may say so; each server that becomes primary has to be told.
-async fn limit_lifetime(client: &Client, warned: &mut bool) -> Result<()> {
+async fn limit_lifetime(client: &Client, warned: &AtomicBool) -> Result<()> {
     const NAME: &str = "transactionLifetimeLimitSeconds";
     let admin = client.database("admin");
     let set = async {
@@ -186,7 +195,7 @@ async fn limit_lifetime(client: &Client, warned: &mut bool) -> Result<()> {
     };
     match set.await {
         Err(error) if failure::code(&error).is_some_and(|code| NO_RIGHTS.contains(&code)) => {
-            if !std::mem::replace(warned, true) {
+            if !warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "souk may not look at or set MongoDB's transactionLifetimeLimitSeconds; set it to 5 on every member, so that the \
                      last node to die leaves no locks for longer"

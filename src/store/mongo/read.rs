@@ -303,7 +303,9 @@ pub(super) async fn last_position(database: Database) -> Read<u64> {
 /// A member that leads no longer, and was not told yet, still answers a majority read with what it has. It cannot have a write confirmed
 /// by a majority. (A linearizable read does that too, but waits for the server's next turn to write its journal: 100 ms, against 1 ms.)
 pub(super) async fn confirmed_position(database: Database, node: Id) -> Read<u64> {
-    database.collection::<Document>(NODES).update_one(doc! { "_id": node }, doc! { "$inc": { "asked": 1_i64 } }).await?;
+    // Also when the others took it for dead: an update of nothing would confirm nothing.
+    let asked = doc! { "$inc": { "asked": 1_i64 } };
+    database.collection::<Document>(NODES).update_one(doc! { "_id": node }, asked).upsert(true).await?;
     counted(&database, OUTBOX).await
 }
 
