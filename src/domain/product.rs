@@ -46,7 +46,7 @@ pub struct ProductFacts {
 
 /// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a string, a number, true or false")]
 pub enum Attribute {
     /// `true` or `false`.
     Flag(bool),

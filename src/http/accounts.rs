@@ -303,7 +303,7 @@ async fn session(
         None => false,
     };
     let (token, expires_in) = (access.token, access.expires_in);
-    answer::json(status, &SessionResponse { token, refresh_token, expires_in, user: (&user).into(), cart_merged })
+    answer::secret(status, &SessionResponse { token, refresh_token, expires_in, user: (&user).into(), cart_merged })
 }
 
 /// Takes the guest's cart over. A cart that cannot be merged is left alone; the login stands.

@@ -18,6 +18,13 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
     Ok(rendered(status, body.into()).finish())
 }
 
+/// A value with tokens in it as JSON, which nobody keeps on the way (RFC 6749, section 5.1).
+pub(crate) fn secret<T: Serialize>(status: StatusCode, value: &T) -> Answer {
+    let mut response = json(status, value)?;
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
 /// JSON that is rendered already.
 pub(crate) fn rendered(status: StatusCode, body: Bytes) -> Rendered {
     Rendered { status, body, etag: None, replayed: false, location: None }

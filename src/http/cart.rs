@@ -102,7 +102,6 @@ async fn show(request: HttpRequest) -> Answer {
     (status = 200, body = CartResponse),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`, `guest_cart_merged`"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `quantity_limit`, `line_limit`, `idempotency_key_reused`"),
 ))]
 async fn add(request: HttpRequest, payload: web::Payload) -> Answer {
@@ -121,7 +120,6 @@ async fn add(request: HttpRequest, payload: web::Payload) -> Answer {
     (status = 200, body = CartResponse),
     (status = 404, body = ProblemDetails, description = "`line_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`, `guest_cart_merged`"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `quantity_limit`, `idempotency_key_reused`"),
 ))]
 async fn update(request: HttpRequest, payload: web::Payload) -> Answer {
@@ -174,7 +172,7 @@ async fn guest(request: HttpRequest) -> Answer {
     let view = services.carts.read(Owner { id, guest: true }, &services.ticket(&request)).await?;
     let cart = serde_json::from_slice::<&serde_json::value::RawValue>(&view.body).map_err(|_| Error::internal())?;
     let body = serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
-    answer::json(StatusCode::CREATED, &body)
+    answer::secret(StatusCode::CREATED, &body)
 }
 
 /// Take a guest's cart over.

@@ -98,7 +98,7 @@ fn routes(config: &mut web::ServiceConfig) {
 /// Cross-origin requests from exactly these origins. Tokens travel in a header, so credentials are never allowed.
 fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
-        .allow_any_method()
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allow_any_header()
         .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER])
         .expose_headers(["x-request-id", "idempotency-replayed", "ratelimit", "ratelimit-policy"])

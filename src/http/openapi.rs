@@ -4,8 +4,8 @@ use actix_web::http::StatusCode;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Content, OpenApi as Document, RefOr, Response, Schema,
-        path::{Operation, PathItem},
+        Content, OpenApi as Document, Ref, RefOr, Response, Schema,
+        path::{Operation, Parameter, PathItem},
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -56,8 +56,8 @@ impl Modify for Codes {
     }
 }
 
-/// Gives every operation a name of its own, by which generators of clients call it, every problem its media type, and every
-/// response a description.
+/// Gives every operation a name of its own, by which generators of clients call it, the problems that it shares with others, every
+/// problem its media type, and every response a description.
 struct Operations;
 
 impl Modify for Operations {
@@ -67,6 +67,7 @@ impl Modify for Operations {
             // So far it is named after its function, of which each resource has a `show`.
             operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
             name_optional_body(operation);
+            tell_of_other_problems(operation);
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response {
                     name_problem(response);
@@ -104,6 +105,24 @@ fn name_optional_body(operation: &mut Operation) {
         {
             *schema = named.clone();
         }
+    }
+}
+
+/// Problems that are not of the operation itself: what any request may come to, or any with such a header.
+fn tell_of_other_problems(operation: &mut Operation) {
+    let named = |parameter: &RefOr<Parameter>, name: &str| matches!(parameter, RefOr::T(parameter) if parameter.name == name);
+    let has_header = |name: &str| operation.parameters.iter().flatten().any(|parameter| named(parameter, name));
+    let problem = |description: &str| {
+        let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("ProblemDetails"))));
+        RefOr::T(Response::builder().description(description).content("application/problem+json", content).build())
+    };
+    let others = [
+        (has_header("If-Match"), StatusCode::PRECONDITION_FAILED.as_str(), "`version_mismatch`"),
+        (has_header("Idempotency-Key"), StatusCode::BAD_REQUEST.as_str(), "`idempotency_key_invalid`, `malformed_json`"),
+        (true, "default", "Any other problem; `code` says which"),
+    ];
+    for (_, status, description) in others.into_iter().filter(|(applies, ..)| *applies) {
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description));
     }
 }
 

@@ -165,7 +165,6 @@ impl ReferenceRequest {
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has to register or log in first"),
     (status = 409, body = ProblemDetails, description = "`cart_empty`; `insufficient_stock`, with the `lines`; `price_changed`, with the new `total_amount`, which is above `expected_total`"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
     (status = 429, body = ProblemDetails, description = "`too_many_pending_orders`"),
     (status = 503, body = ProblemDetails, description = "`overloaded`, `store_unavailable`: not placed; `outcome_unknown`: repeat it with the same key"),
@@ -249,7 +248,6 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     (status = 200, body = OrderResponse),
     (status = 404, body = ProblemDetails, description = "`not_found`: also when it is another's"),
     (status = 409, body = ProblemDetails, description = "`invalid_transition`"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn cancel(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
@@ -271,7 +269,6 @@ async fn cancel(request: HttpRequest, path: web::Path<String>, payload: web::Pay
     (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails, description = "`invalid_transition`: it is not waiting to be paid"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn pay(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
@@ -290,7 +287,6 @@ async fn pay(request: HttpRequest, path: web::Path<String>, payload: web::Payloa
     (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails, description = "`invalid_transition`: it is not paid, or gone already"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn fulfil(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {

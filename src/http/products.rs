@@ -266,7 +266,6 @@ request_body = ReplaceProductRequest, params(
     (status = 200, body = ProductResponse),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn replace(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
@@ -289,7 +288,6 @@ request_body(content = PatchProductRequest, content_type = "application/merge-pa
     (status = 200, body = ProductResponse),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn patch(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
@@ -320,7 +318,6 @@ async fn edit(services: &Services, product_id: ProductId, edit: ProductEdit, cha
 ), responses(
     (status = 204),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
 ))]
 async fn delete(request: HttpRequest, path: web::Path<String>) -> Answer {
     let services = Services::of(&request)?;

@@ -9,7 +9,7 @@ use actix_web::{
 };
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -25,6 +25,9 @@ use crate::{
     json,
     messages::change::{Change, IdempotencyKey, IfMatch, TraceParent},
 };
+
+/// 2^53: up to there, a whole number is the same as an integer and as a float.
+const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 /// Media types of JSON bodies.
 pub(crate) const JSON: &[&str] = &["application/json"];
@@ -175,7 +178,7 @@ pub(crate) fn idempotency_key(
 /// Equal for requests with the same method, path and JSON value, however that is written.
 pub(crate) fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
     // A map of serde_json is sorted by key, so that equal values have equal texts.
-    let canonical = serde_json::from_slice::<serde_json::Value>(body).map(|value| value.to_string());
+    let canonical = serde_json::from_slice::<Value>(body).map(|value| numbers_alike(value).to_string());
     let mut hash = Sha256::new();
     for part in [method.as_bytes(), path.as_bytes()] {
         hash.update(part);
@@ -186,6 +189,21 @@ pub(crate) fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
         Err(_) => hash.update(body),
     }
     hash.finalize().into()
+}
+
+/// The same value with each whole number written without a fraction or an exponent: `20.0` and `2e1` are `20`.
+fn numbers_alike(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            // Beyond, not every whole number is one of its own.
+            #[expect(clippy::cast_possible_truncation, reason = "whole, and within what both can hold")]
+            Some(float) if float.fract() == 0.0 && float.abs() < MAX_WHOLE => Value::from(float as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(values) => values.into_iter().map(numbers_alike).collect(),
+        Value::Object(members) => members.into_iter().map(|(name, value)| (name, numbers_alike(value))).collect(),
+        other => other,
+    }
 }
 
 /// The request's `If-Match`. A weak tag matches nothing (RFC 9110, section 13.1.1).
@@ -223,7 +241,10 @@ mod tests {
     fn fingerprints_are_of_values_not_of_texts() {
         let print = |body: &[u8]| fingerprint("POST", "/x", body);
         assert_eq!(print(br#"{"a":1,"b":[2]}"#), print(b"{ \"b\" : [2], \"a\":1}"));
+        assert_eq!(print(br#"{"a":[20]}"#), print(br#"{"a":[2e1]}"#));
+        assert_eq!(print(br#"{"a":-0.0,"b":20.10}"#), print(br#"{"a":0,"b":201e-1}"#));
         assert_ne!(print(br#"{"a":1}"#), print(br#"{"a":2}"#));
+        assert_ne!(print(br#"{"a":9007199254740993}"#), print(br#"{"a":9007199254740992}"#));
         assert_ne!(print(b""), fingerprint("DELETE", "/x", b""));
         assert_ne!(print(b""), fingerprint("POST", "/y", b""));
     }

@@ -107,7 +107,8 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
 
 /// Change what is in the house.
 ///
-/// `on_hand` cannot go below what is promised to orders. `If-Match` speaks of the stock's version.
+/// `on_hand` cannot go below what is promised to orders. `If-Match` speaks of the stock's version. Changes of one product that come at
+/// the same time may share a version; the answer to each is then the stock as all of them have left it, and each is a movement.
 #[utoipa::path(post, path = "/api/products/{id}/stock", tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
     ("id" = Uuid, Path),
     ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
@@ -116,7 +117,6 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     (status = 200, body = StockResponse),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`"),
-    (status = 412, body = ProblemDetails, description = "`version_mismatch`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn change(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {

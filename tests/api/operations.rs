@@ -143,8 +143,13 @@ async fn the_document_can_be_generated_from() {
             responses.values().all(|response| response["description"].as_str().is_some_and(|text| !text.is_empty())),
             "{name}"
         );
+        assert!(responses.contains_key("default"), "{name} may come to problems that any request may come to");
+        let has = |header: &str| operation["parameters"].as_array().is_some_and(|p| p.iter().any(|p| p["name"] == header));
+        assert_eq!(responses.contains_key("412"), has("If-Match"), "{name}");
+        assert!(responses.contains_key("400") || !has("Idempotency-Key"), "{name}");
         for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
-            let wanted = if name == "get /readyz" { "application/json" } else { "application/problem+json" };
+            let wanted =
+                if (&*name, &**status) == ("get /readyz", "503") { "application/json" } else { "application/problem+json" };
             let types: Vec<_> = response["content"].as_object().unwrap().keys().collect();
             assert_eq!(types, [wanted], "{status} of {name}");
         }

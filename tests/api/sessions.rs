@@ -28,7 +28,9 @@ async fn a_refresh_token_is_good_once() {
     let mut seen = BTreeSet::from([first.refresh_token.clone(), first.token.clone()]);
     let mut session = first.clone();
     for _ in 0..3 {
-        let next = refresh(&app, &session.refresh_token).await.ok();
+        let next = refresh(&app, &session.refresh_token).await.is(200);
+        assert_eq!(next.header("cache-control"), Some("no-store"), "nobody keeps tokens on the way");
+        let next = next.json();
         assert_eq!(
             (&next["user"]["id"], &next["expires_in"], &next["cart_merged"]),
             (&json!(first.id), &json!(900), &json!(false))

@@ -191,6 +191,9 @@ async fn browsers_of_the_configured_origins_may_call() {
     let answer = preflight("https://www.shop.example").await.is(200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://www.shop.example"));
     assert_eq!(answer.header("access-control-allow-credentials"), None);
+    let mut methods: Vec<_> = answer.header("access-control-allow-methods").unwrap().split(", ").collect();
+    methods.sort_unstable();
+    assert_eq!(methods, ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]);
     let answer = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://shop.example"));
     assert!(answer.header("access-control-expose-headers").unwrap().to_lowercase().contains("etag"));

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{domain::account::Password, error::Error};
 
-/// Most jobs a thread may have ahead of it. At the default cost that is as much as can be done within the request timeout.
+/// Most jobs a thread may have ahead of it, if they would be done in time.
 const JOBS_A_THREAD: usize = 16;
 
 /// Hashes and checks passwords. Clones share the threads.
@@ -27,7 +27,9 @@ pub struct PasswordHasher {
     pool: Addr<Worker>,
     // The queue of a `SyncArbiter` has no bound of its own.
     places: Arc<Semaphore>,
+    threads: usize,
     runs: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     dummy: Arc<str>,
     cost: u32,
 }
@@ -38,17 +40,21 @@ impl PasswordHasher {
     pub fn start(cost: u32, threads: Option<NonZeroUsize>) -> Self {
         let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let runs = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&runs);
+        let pace = Arc::new(Pace::default());
+        let (counter, clock) = (Arc::clone(&runs), Arc::clone(&pace));
         let named = || thread::Builder::new().name("bcrypt".into());
-        let pool = SyncArbiter::start_with_thread_builder(threads, named, move || Worker { runs: Arc::clone(&counter) });
+        let pool = SyncArbiter::start_with_thread_builder(threads, named, move || Worker {
+            runs: Arc::clone(&counter),
+            pace: Arc::clone(&clock),
+        });
         let places = Arc::new(Semaphore::new(threads.saturating_mul(JOBS_A_THREAD)));
-        Self { pool, places, runs, dummy: dummy(cost), cost }
+        Self { pool, places, threads, runs, pace, dummy: dummy(cost), cost }
     }
 
     /// Hashes a password that was chosen.
     ///
     /// # Errors
-    /// `overloaded`, at once when too many wait, or when `deadline` has passed before its turn came.
+    /// `overloaded`, at once when so many wait that it would not be done by `deadline`, or when that has passed before its turn came.
     pub async fn hash(&self, password: Password, deadline: Instant) -> Result<String, Error> {
         let cost = self.cost;
         self.run(deadline, move || bcrypt::non_truncating_hash(password.expose(), cost)).await
@@ -89,6 +95,11 @@ impl PasswordHasher {
         F: FnOnce() -> BcryptResult<T> + Send + 'static,
     {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::overloaded())?;
+        let under_way = self.threads * JOBS_A_THREAD - self.places.available_permits();
+        // Where nobody waits it is done, however long the last ones have taken.
+        if under_way > self.threads && Instant::now() + self.pace.of(under_way.div_ceil(self.threads)) > deadline {
+            return Err(Error::overloaded());
+        }
         let job = Job { work: Box::new(work), deadline, place };
         // Closed: the threads end with the process, and nothing was done.
         self.pool.send(job).await.unwrap_or_else(|_| Err(Error::overloaded()))
@@ -100,8 +111,28 @@ fn dummy(cost: u32) -> Arc<str> {
     format!("$2b${cost:02}${}", ".".repeat(53)).into()
 }
 
+/// How long jobs take, the last ones counting most.
+#[derive(Default)]
+struct Pace(AtomicU64);
+
+impl Pace {
+    /// How long so many jobs take, one after the other.
+    fn of(&self, jobs: usize) -> Duration {
+        let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
+        Duration::from_micros(self.0.load(Ordering::Relaxed)).saturating_mul(jobs)
+    }
+
+    fn took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        // Threads that meet here lose one of their times, which does no harm.
+        let before = self.0.load(Ordering::Relaxed);
+        self.0.store(if before == 0 { micros } else { before / 4 * 3 + micros / 4 }, Ordering::Relaxed);
+    }
+}
+
 struct Worker {
     runs: Arc<AtomicU64>,
+    pace: Arc<Pace>,
 }
 
 impl Actor for Worker {
@@ -124,12 +155,15 @@ impl<T: 'static> Handler<Job<T>> for Worker {
 
     fn handle(&mut self, job: Job<T>, _: &mut Self::Context) -> Self::Result {
         let Job { work, deadline, place: _place } = job;
-        if Instant::now() >= deadline {
+        let begun = Instant::now();
+        if begun >= deadline {
             return Err(Error::overloaded());
         }
         self.runs.fetch_add(1, Ordering::Relaxed);
         // A panic would end the thread for good.
-        match catch_unwind(AssertUnwindSafe(work)) {
+        let done = catch_unwind(AssertUnwindSafe(work));
+        self.pace.took(begun.elapsed());
+        match done {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 tracing::error!(%error, "bcrypt failed");
@@ -145,8 +179,6 @@ impl<T: 'static> Handler<Job<T>> for Worker {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::error::Code;
 
@@ -209,6 +241,26 @@ mod tests {
         }
         assert_eq!(hasher.runs(), 1, "what nobody waits for is not done");
         assert_eq!(hasher.places.available_permits(), JOBS_A_THREAD);
+    }
+
+    #[actix::test]
+    async fn who_would_not_be_served_in_time_is_told_at_once() {
+        let hasher = one_thread(4);
+        hasher.pace.took(Duration::from_secs(3600));
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let blocker = actix::spawn({
+            let hasher = hasher.clone();
+            async move { hasher.run(soon(), move || Ok(wait.recv().is_ok())).await }
+        });
+        while hasher.places.available_permits() == JOBS_A_THREAD {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(hasher.verify_nothing(soon()).await, Err(Error::overloaded()), "it would take an hour");
+        assert_eq!(hasher.places.available_permits(), JOBS_A_THREAD - 1, "it is not waiting");
+        go.send(()).unwrap();
+        assert_eq!(blocker.await.unwrap(), Ok(true));
+        assert!(hasher.pace.of(1) > Duration::from_secs(60));
+        hasher.verify_nothing(soon()).await.expect("where nobody waits, there is a try");
     }
 
     #[actix::test]
