@@ -38,6 +38,9 @@ const BETWEEN_CHORES: Duration = Duration::from_secs(5);
 /// The newest events that are kept, whether they were published or not.
 const KEPT_EVENTS: i64 = 20_000;
 
+/// How far a node's clock may be from the server's before that is told.
+const MAX_APART: Duration = Duration::from_secs(1);
+
 /// For how long the server shall keep a transaction open that nobody ends.
 const LIFETIME_SECONDS: i64 = 5;
 
@@ -53,6 +56,8 @@ pub(super) struct Node {
     left: Mutex<Option<Id>>,
     /// It was told in the log that transactions cannot be given a shorter lifetime.
     warned: AtomicBool,
+    /// It was told in the log that this node's clock is off.
+    clock_is_off: AtomicBool,
 }
 
 impl Node {
@@ -61,8 +66,16 @@ impl Node {
         let options =
             CollectionOptions::builder().write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()).build();
         let nodes = database.collection_with_options(NODES, options);
-        let (session, left, warned) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { id: Id::new(), client, nodes, database, session, left, warned })
+        Arc::new(Self {
+            id: Id::new(),
+            client,
+            nodes,
+            database,
+            session: Mutex::default(),
+            left: Mutex::default(),
+            warned: AtomicBool::new(false),
+            clock_is_off: AtomicBool::new(false),
+        })
     }
 
     /// What its document is known by.
@@ -116,7 +129,27 @@ impl Node {
 
     async fn do_chores(&self) -> Result<()> {
         limit_lifetime(&self.client, &self.warned).await?;
+        self.compare_clocks().await?;
         self.trim_outbox().await
+    }
+
+    /// Warns when this node's clock and the server's are apart. One node writes down until when an order is to be paid, and any node ends
+    /// it by its own clock.
+    async fn compare_clocks(&self) -> Result<()> {
+        let asked = DateTime::now();
+        let hello = self.client.database("admin").run_command(doc! { "hello": 1 }).await?;
+        let answered = DateTime::now();
+        let Ok(server) = hello.get_datetime("localTime") else { return Ok(()) };
+        let apart = apart(*server, asked, answered);
+        let is_far = apart > MAX_APART;
+        if is_far && !self.clock_is_off.load(Ordering::Relaxed) {
+            tracing::warn!(
+                ?apart,
+                "this node's clock and MongoDB's are apart, so that orders may expire too early or too late; have both set by NTP"
+            );
+        }
+        self.clock_is_off.store(is_far, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn beat(&self) -> Result<()> {
@@ -170,6 +203,12 @@ impl Node {
     }
 }
 
+/// How far apart the server's clock and this node's are at least, when the server told its time between these two of this node's.
+fn apart(server: DateTime, asked: DateTime, answered: DateTime) -> Duration {
+    let [server, asked, answered] = [server, asked, answered].map(DateTime::timestamp_millis);
+    Duration::from_millis(server.saturating_sub(answered).max(asked.saturating_sub(server)).max(0).unsigned_abs())
+}
+
 /// Does `work` for ever, with a pause after each time.
 async fn again<F: Future<Output = Result<()>>>(pause: Duration, work: impl Fn() -> F) {
     loop {
@@ -204,5 +243,19 @@ async fn limit_lifetime(client: &Client, warned: &AtomicBool) -> Result<()> {
             Ok(())
         }
         done => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_are_apart_by_what_the_way_there_and_back_does_not_explain() {
+        let at = DateTime::from_millis;
+        assert_eq!(apart(at(1_500), at(1_000), at(2_000)), Duration::ZERO);
+        assert_eq!(apart(at(2_500), at(1_000), at(2_000)), Duration::from_millis(500));
+        assert_eq!(apart(at(400), at(1_000), at(2_000)), Duration::from_millis(600));
+        assert_eq!(apart(at(-2_000), at(1_000), at(1_000)), Duration::from_secs(3));
     }
 }
