@@ -7,9 +7,14 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp, one_change, statuses};
 
+/// One that has time: hundreds of requests at once may take a busy machine longer than a request is mostly given.
+async fn shop() -> TestApp {
+    TestApp::with(&[("http.request_timeout", "60s")]).await
+}
+
 #[tokio::test]
 async fn five_hundred_adds_to_one_cart_are_all_kept() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10_000).await;
     let ada = app.customer().await;
@@ -27,7 +32,7 @@ async fn five_hundred_adds_to_one_cart_are_all_kept() {
 
 #[tokio::test]
 async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1).await;
     let guests = join_all((0..100).map(|_| app.guest())).await;
@@ -46,7 +51,7 @@ async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
 
 #[tokio::test]
 async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
     let (ada, guest) = (app.customer().await, app.guest().await);
@@ -65,7 +70,7 @@ async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
 
 #[tokio::test]
 async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
     let guest = app.guest().await;
@@ -91,7 +96,7 @@ async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
 
 #[tokio::test]
 async fn a_merge_beside_the_guests_own_adds_loses_none_that_was_acknowledged() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1000).await;
     for _ in 0..5 {
@@ -109,7 +114,7 @@ async fn a_merge_beside_the_guests_own_adds_loses_none_that_was_acknowledged() {
 
 #[tokio::test]
 async fn fifty_repeats_of_one_key_at_once_make_one_change() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 100).await;
     let ada = app.customer().await;
@@ -136,7 +141,7 @@ async fn fifty_repeats_of_one_key_at_once_make_one_change() {
 
 #[tokio::test]
 async fn parallel_changes_of_stock_add_up() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 50).await;
     // 100 want one piece each, there are 50: as many are refused, and none goes below zero.
@@ -153,7 +158,7 @@ async fn parallel_changes_of_stock_add_up() {
 
 #[tokio::test]
 async fn parallel_patches_of_one_product_do_not_undo_each_other() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 50).await;
     let path = format!("/api/products/{tea}");
@@ -171,7 +176,7 @@ async fn parallel_patches_of_one_product_do_not_undo_each_other() {
 
 #[tokio::test]
 async fn one_address_and_one_sku_are_given_once() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let body = json!({"email": "one@souk.example", "password": "a good password", "name": "One"});
     let registered = join_all((0..20).map(|_| app.post("/api/auth/register", &body).into_future())).await;
@@ -184,7 +189,7 @@ async fn one_address_and_one_sku_are_given_once() {
 
 #[tokio::test]
 async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     // While the process stands still, only the kernel's queue takes connections; one it has no room for is tried again seconds later.
     app.signal("STOP");
     let connected = tokio::time::timeout(Duration::from_secs(10), join_all((0..500).map(|_| app.connect()))).await;
@@ -197,7 +202,7 @@ async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
 
 #[tokio::test]
 async fn whatever_version_the_stock_has_any_of_them_is_accepted() {
-    let app = TestApp::start().await;
+    let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;
     let delivery = json!({"delta": 1, "reason": "delivery"});

@@ -108,7 +108,6 @@ async fn an_order_is_one_thing_on_both_nodes() {
     for price in 5..25 {
         let (one, other) = if price % 2 == 0 { (here, there) } else { (there, here) };
         other.add(&ada, &tea, 1).await.ok();
-        // Bought at once, before the other has heard of it by itself.
         one.patch(&format!("/api/products/{tea}"), &json!({"price": price})).token(&admin).await.ok();
         let order = other.check_out(&ada, format!("at-{price}")).await.is(201).json();
         assert_eq!(order["total_amount"], price);
@@ -201,5 +200,38 @@ async fn stock_of_what_one_node_has_deleted_is_not_changed_on_the_other() {
         let refused = there.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await;
         assert_eq!(refused.status, 404, "round {round}: {refused}");
     }
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn an_order_has_the_prices_that_were_told_last_before_it() {
+    const ORDERS: usize = 40;
+    let Some(cluster) = Cluster::shared().await else { return };
+    let (here, there) = cluster.pair();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    let mut feed = there.listen(Some(&ada), None).await;
+    let tea = here.product(&admin, &json!(1), 1000).await;
+    for n in 0..ORDERS {
+        there.add(&ada, &tea, 1).await.ok();
+        let reprice = here.patch(&format!("/api/products/{tea}"), &json!({"price": n + 2})).token(&admin).into_future();
+        let (repriced, order) = tokio::join!(reprice, there.check_out(&ada, format!("{n}")).into_future());
+        repriced.ok();
+        there.act(&ada, &order.is(201).json(), "cancel").await.ok();
+    }
+    let last = here.product(&admin, &json!(1), 0).await;
+    let (mut told, mut orders) = (json!(1), 0);
+    for event in feed.until(|event| event.subject() == last).await {
+        match &*event.kind {
+            "catalog.product.updated" => told = event.body["data"]["price"].clone(),
+            "order.placed" => {
+                assert_eq!(event.body["data"]["total_amount"], told, "order {orders}");
+                orders += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(orders, ORDERS);
+    drop(feed);
     cluster.end().await;
 }
