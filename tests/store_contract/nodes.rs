@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -347,4 +350,30 @@ async fn what_is_confirmed_was_written_also_by_a_node_that_the_others_took_for_d
     let asked = nodes.find_one(doc! { "asked": 1 }).await.unwrap();
     assert!(asked.is_some(), "a majority has confirmed something");
     mongo.discard().await;
+}
+
+#[test]
+fn a_read_goes_on_when_the_runtime_of_whoever_asked_has_ended() {
+    static ENDED: AtomicUsize = AtomicUsize::new(0);
+    let drivers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let Some(mongo) = drivers.block_on(Mongo::new()) else { return };
+    let store = drivers.block_on(mongo.open());
+    let told = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        ENDED.fetch_add(usize::from(panic.to_string().contains("is being shutdown")), Ordering::Relaxed);
+        told(panic);
+    }));
+    for _ in 0..20 {
+        let asking = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        asking.block_on(async {
+            let mut read = std::pin::pin!(store.last_position());
+            assert!(futures_util::poll!(&mut read).is_pending());
+        });
+    }
+    // The server answers to those that began before.
+    for _ in 0..20 {
+        drivers.block_on(store.last_position()).unwrap();
+    }
+    assert_eq!(ENDED.load(Ordering::Relaxed), 0, "the timer of a read is that of the runtime it is on");
+    drivers.block_on(mongo.discard());
 }

@@ -16,9 +16,10 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Two nodes on the test script's replica set; `None` when there is none.
+    /// Two nodes on the test script's replica set; `None` when there is none. Requests have time: hundreds at once may take a busy
+    /// machine longer than a request is mostly given.
     pub(crate) async fn shared() -> Option<Self> {
-        Some(Self::on(&shared_set::uri().await?, &[]).await)
+        Some(Self::on(&shared_set::uri().await?, &[("http.request_timeout", "60s")]).await)
     }
 
     /// Two nodes on this replica set, with these settings besides the usual ones.

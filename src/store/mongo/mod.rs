@@ -159,7 +159,9 @@ impl MongoStore {
         if self.closed.load(Ordering::Acquire) {
             return Err(Unavailable);
         }
-        let reading = self.runtime.spawn(timeout(time, read(self.database.clone())));
+        let read = read(self.database.clone());
+        // Made there, since a timer belongs to the runtime that it is made on, and the caller's may end before the read does.
+        let reading = self.runtime.spawn(async move { timeout(time, read).await });
         let reason = match reading.await {
             Ok(Ok(Ok(found))) => return Ok(found),
             Ok(Ok(Err(error))) => error.to_string(),
