@@ -29,7 +29,10 @@ use self::{
 };
 use crate::{
     actors::{
-        accounts::{Accounts, Deps as AccountDeps, PasswordHasher, RefreshTokens, RevokedSessions, bootstrap::Bootstrap},
+        accounts::{
+            Accounts, Deps as AccountDeps, PasswordHasher, RefreshTokens, RevokedSessions,
+            bootstrap::Bootstrap,
+        },
         cart::{CartDeps, CartRegistry},
         catalog::{CatalogActor, CatalogDeps, shelf::Shelf},
         feed::Feed,
@@ -134,13 +137,18 @@ impl Observer for Witness {
 
 impl Core {
     /// Opens the store, starts the writer, and fills the caches.
-    async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<(Self, JoinHandle<()>)> {
+    async fn start(
+        settings: &Settings,
+        drivers: &Handle,
+    ) -> anyhow::Result<(Self, JoinHandle<()>)> {
         let store = open_store(settings, drivers).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let caches = Arc::new(Caches::new());
         // Followed from a place that is older than what is loaded next, so that nothing falls in between.
         let follower = match store.is_shared() {
-            true => Some(Follower::begin(&store, &caches, &caches.shelf, &caches.feed, &clock).await?),
+            true => {
+                Some(Follower::begin(&store, &caches, &caches.shelf, &caches.feed, &clock).await?)
+            }
             false => None,
         };
         caches.shelf.load(&*store).await?;
@@ -151,7 +159,11 @@ impl Core {
     }
 
     fn orders(&self) -> OrderDeps {
-        OrderDeps { store: Arc::clone(&self.store), writer: self.writer.clone(), clock: Arc::clone(&self.clock) }
+        OrderDeps {
+            store: Arc::clone(&self.store),
+            writer: self.writer.clone(),
+            clock: Arc::clone(&self.clock),
+        }
     }
 }
 
@@ -188,18 +200,34 @@ impl Node {
             login_limit: settings.limits.login,
         });
         let orders = OrderActor::new(core.orders());
-        let (store, writer, clock) = (Arc::clone(&core.store), core.writer.clone(), Arc::clone(&core.clock));
+        let (store, writer, clock) =
+            (Arc::clone(&core.store), core.writer.clone(), Arc::clone(&core.clock));
         let bootstrap = Bootstrap { store, writer, clock, hasher };
         let (catalog, orders, accounts) = (catalog.start(), orders.start(), accounts.start());
-        Ok(Self { catalog, bootstrap, core, carts, orders, accounts, secret, writer_task, broker: None })
+        Ok(Self {
+            catalog,
+            bootstrap,
+            core,
+            carts,
+            orders,
+            accounts,
+            secret,
+            writer_task,
+            broker: None,
+        })
     }
 
     /// Begins to publish events and to hear of other nodes, over the broker at `uri`.
     fn connect(&mut self, uri: BrokerUri, settings: &Settings, drivers: &Handle) {
         let (store, timeout) = (Arc::clone(&self.core.store), settings.http.request_timeout);
-        let hands = Arc::new(Commands { catalog: self.catalog.clone(), store: Arc::clone(&store), timeout });
+        let hands = Arc::new(Commands {
+            catalog: self.catalog.clone(),
+            store: Arc::clone(&store),
+            timeout,
+        });
         let (bell, follower) = (Arc::clone(&self.core.caches.bell), self.core.follower.clone());
-        let parts = Parts { uri, store, bell, follower, subscriptions: subscriptions(settings), hands };
+        let parts =
+            Parts { uri, store, bell, follower, subscriptions: subscriptions(settings), hands };
         self.broker = Some(Broker::start(parts, drivers));
     }
 
@@ -215,7 +243,11 @@ impl Node {
         self.core.store.close().await;
     }
 
-    fn services(&self, settings: &Settings, stopping: watch::Receiver<bool>) -> anyhow::Result<Arc<Services>> {
+    fn services(
+        &self,
+        settings: &Settings,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<Arc<Services>> {
         let core = &self.core;
         Ok(Arc::new(Services {
             carts: Arc::clone(&self.carts),
@@ -247,7 +279,11 @@ impl Node {
     }
 
     /// What runs beside the actors as long as the node serves.
-    fn background(&self, services: Arc<Services>, abandoned_after: Duration) -> Vec<JoinHandle<()>> {
+    fn background(
+        &self,
+        services: Arc<Services>,
+        abandoned_after: Duration,
+    ) -> Vec<JoinHandle<()>> {
         let forget = async move {
             loop {
                 tokio::time::sleep(FORGET_IDLE).await;

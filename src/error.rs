@@ -125,7 +125,14 @@ impl Error {
     /// An error with `code` and a sentence for a person.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), faults: Vec::new(), lines: Vec::new(), total_amount: None, retry_after: None }
+        Self {
+            code,
+            detail: detail.into(),
+            faults: Vec::new(),
+            lines: Vec::new(),
+            total_amount: None,
+            retry_after: None,
+        }
     }
 
     /// The same, with the seconds after which another try makes sense.
@@ -170,7 +177,10 @@ impl Error {
     /// `If-Match` does not match.
     #[must_use]
     pub fn version_mismatch(current: &str) -> Self {
-        Self::new(Code::VersionMismatch, format!("It is now {current}. Read it again, then repeat the change with its ETag."))
+        Self::new(
+            Code::VersionMismatch,
+            format!("It is now {current}. Read it again, then repeat the change with its ETag."),
+        )
     }
 
     /// There is no such product.
@@ -196,7 +206,12 @@ impl Error {
 impl From<Faults> for Error {
     fn from(faults: Faults) -> Self {
         let faults = faults.into_vec();
-        let told = faults.iter().take(5).map(|fault| fault.message.as_str()).collect::<Vec<_>>().join("; ");
+        let told = faults
+            .iter()
+            .take(5)
+            .map(|fault| fault.message.as_str())
+            .collect::<Vec<_>>()
+            .join("; ");
         let detail = if faults.len() > 5 { format!("{told}; and more, see errors") } else { told };
         Self { faults, ..Self::new(Code::ValidationFailed, detail) }
     }
@@ -206,13 +221,21 @@ impl From<CartRefusal> for Error {
     fn from(refusal: CartRefusal) -> Self {
         match refusal {
             CartRefusal::ProductNotFound => Self::product_not_found(),
-            CartRefusal::LineNotFound => Self::new(Code::LineNotFound, "The cart has no line with this product."),
-            CartRefusal::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
-            CartRefusal::QuantityLimit => Self::new(Code::QuantityLimit, "The line would have more pieces than a line may have."),
-            CartRefusal::LineLimit => Self::new(Code::LineLimit, "The cart would have more lines than a cart may have."),
-            CartRefusal::GuestCartMerged => {
-                Self::new(Code::GuestCartMerged, "This guest cart was merged into an account. Use the account's token.")
+            CartRefusal::LineNotFound => {
+                Self::new(Code::LineNotFound, "The cart has no line with this product.")
             }
+            CartRefusal::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
+            CartRefusal::QuantityLimit => Self::new(
+                Code::QuantityLimit,
+                "The line would have more pieces than a line may have.",
+            ),
+            CartRefusal::LineLimit => {
+                Self::new(Code::LineLimit, "The cart would have more lines than a cart may have.")
+            }
+            CartRefusal::GuestCartMerged => Self::new(
+                Code::GuestCartMerged,
+                "This guest cart was merged into an account. Use the account's token.",
+            ),
         }
     }
 }
@@ -221,11 +244,14 @@ impl From<CheckoutRefusal> for Error {
     fn from(refusal: CheckoutRefusal) -> Self {
         match refusal {
             CheckoutRefusal::Cart(refusal) => refusal.into(),
-            CheckoutRefusal::CartEmpty => Self::new(Code::CartEmpty, "There is nothing in the cart. Put something in first."),
+            CheckoutRefusal::CartEmpty => {
+                Self::new(Code::CartEmpty, "There is nothing in the cart. Put something in first.")
+            }
             CheckoutRefusal::InsufficientStock(lines) => Self::insufficient_stock(lines),
             CheckoutRefusal::PriceChanged(total) => {
-                let detail =
-                    format!("The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again.");
+                let detail = format!(
+                    "The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again."
+                );
                 Self { total_amount: Some(total), ..Self::new(Code::PriceChanged, detail) }
             }
         }
@@ -236,10 +262,16 @@ impl From<OrderRefusal> for Error {
     fn from(refusal: OrderRefusal) -> Self {
         match refusal {
             OrderRefusal::InvalidTransition { from, to } => {
-                let detail = format!("The order is {}; from there it cannot become {}.", from.as_str(), to.as_str());
+                let detail = format!(
+                    "The order is {}; from there it cannot become {}.",
+                    from.as_str(),
+                    to.as_str()
+                );
                 Self::new(Code::InvalidTransition, detail)
             }
-            OrderRefusal::NotDue => Self::new(Code::InvalidTransition, "There is still time to pay the order."),
+            OrderRefusal::NotDue => {
+                Self::new(Code::InvalidTransition, "There is still time to pay the order.")
+            }
         }
     }
 }

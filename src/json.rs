@@ -19,8 +19,9 @@ const MAX_SHOWN: usize = 50;
 /// `malformed_json`, or `validation_failed` with what is wrong with which field.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
     // The parser does not look into texts that nobody asks for.
-    std::str::from_utf8(bytes)
-        .map_err(|error| Error::new(Code::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}.")))?;
+    std::str::from_utf8(bytes).map_err(|error| {
+        Error::new(Code::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}."))
+    })?;
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
         // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
@@ -41,7 +42,9 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, 
     };
     let mut faults = Faults::none();
     // A body of nothing else must not be answered by one many times its size.
-    for field in unknown.into_iter().take(MAX_UNKNOWN).filter(|field| !let_pass.contains(&field.as_str())) {
+    for field in
+        unknown.into_iter().take(MAX_UNKNOWN).filter(|field| !let_pass.contains(&field.as_str()))
+    {
         let message = format!("{field} is not a field of this request");
         faults.add(field, "unknown_field", message);
     }
@@ -65,11 +68,16 @@ fn add_data_fault(faults: &mut Faults, error: &serde_path_to_error::Error<serde_
     let message = text.rsplit_once(" at line ").map_or(&*text, |(message, _)| message);
     let path = error.path().to_string();
     // A field that is missing, or there twice, is reported at its parent; its name stands between backticks.
-    let named = |what: &str| message.strip_prefix(what)?.strip_prefix(" field `")?.strip_suffix('`');
+    let named =
+        |what: &str| message.strip_prefix(what)?.strip_prefix(" field `")?.strip_suffix('`');
     match (named("missing"), named("duplicate")) {
         (Some(name), _) => faults.add(name, "required", format!("{name} is required")),
         (_, Some(name)) => faults.add(name, "duplicate", format!("{name} is there more than once")),
-        _ => faults.add(path.clone(), "invalid", mismatch(&path, message).unwrap_or_else(|| format!("{path}: {message}"))),
+        _ => faults.add(
+            path.clone(),
+            "invalid",
+            mismatch(&path, message).unwrap_or_else(|| format!("{path}: {message}")),
+        ),
     }
 }
 
@@ -81,13 +89,18 @@ fn mismatch(path: &str, message: &str) -> Option<String> {
     };
     // A text that was sent may have the separator in it; what is expected has not.
     let (found, expected) = rest.rsplit_once(", expected ")?;
-    let plain = |kind: &str| Some(found.strip_prefix(kind)?.strip_prefix(" `")?.trim_end_matches('`').to_owned());
+    let plain = |kind: &str| {
+        Some(found.strip_prefix(kind)?.strip_prefix(" `")?.trim_end_matches('`').to_owned())
+    };
     let found = match found {
         "map" => "an object".to_owned(),
         "sequence" => "an array".to_owned(),
         text if text.starts_with("string ") && text.len() > MAX_SHOWN => "a string".to_owned(),
         text if text.starts_with("string ") => format!("the {text}"),
-        other => ["integer", "floating point", "boolean"].into_iter().find_map(plain).unwrap_or_else(|| other.to_owned()),
+        other => ["integer", "floating point", "boolean"]
+            .into_iter()
+            .find_map(plain)
+            .unwrap_or_else(|| other.to_owned()),
     };
     let expected = match expected {
         "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" if of_the_type => {
@@ -136,7 +149,11 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_text() {
-        let sample: Sample = parse(br#"{"name": "a", "price": 19.990000000000000000001, "nested": {"size": 1}}"#, &[]).unwrap();
+        let sample: Sample = parse(
+            br#"{"name": "a", "price": 19.990000000000000000001, "nested": {"size": 1}}"#,
+            &[],
+        )
+        .unwrap();
         assert_eq!(sample.price.get(), "19.990000000000000000001");
         assert!(sample.nested.is_some());
     }
@@ -144,14 +161,23 @@ mod tests {
     #[test]
     fn every_unknown_field_is_named() {
         let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
-        assert_eq!(fields(body), (Code::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()]));
+        assert_eq!(
+            fields(body),
+            (Code::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()])
+        );
     }
 
     #[test]
     fn wrong_types_and_missing_fields_name_the_field() {
-        assert_eq!(fields(r#"{"name": 5, "price": 1}"#), (Code::ValidationFailed, vec!["name".into()]));
+        assert_eq!(
+            fields(r#"{"name": 5, "price": 1}"#),
+            (Code::ValidationFailed, vec!["name".into()])
+        );
         assert_eq!(fields(r#"{"name": "a"}"#), (Code::ValidationFailed, vec!["price".into()]));
-        assert_eq!(fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1, ["nested.size"]);
+        assert_eq!(
+            fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1,
+            ["nested.size"]
+        );
         assert_eq!(fields(r#"["a", 1, null]"#), (Code::ValidationFailed, vec!["body".into()]));
         assert_eq!(fields("5").0, Code::ValidationFailed);
         assert_eq!(fields(r#"{"name": "a", "price": 1, "name": "b"}"#).1, ["name"]);
@@ -186,7 +212,9 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_malformed() {
-        for body in ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"] {
+        for body in
+            ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"]
+        {
             assert_eq!(fields(body).0, Code::MalformedJson, "{body:.40}");
         }
         let latin_1 = b"{\"name\": \"a\", \"price\": 1, \"pass\": \"\xe9\"}";
@@ -195,7 +223,9 @@ mod tests {
 
     #[test]
     fn deep_json_is_refused_like_any_other() {
-        let deep = |open: &str, close: &str| format!("{{\"name\": {}1{}}}", open.repeat(20_000), close.repeat(20_000));
+        let deep = |open: &str, close: &str| {
+            format!("{{\"name\": {}1{}}}", open.repeat(20_000), close.repeat(20_000))
+        };
         for body in [deep("[", "]"), deep("{\"a\":", "}"), deep("[", "]").replace("name", "x")] {
             assert_eq!(fields(&body).0, Code::ValidationFailed);
         }

@@ -34,9 +34,11 @@ const TIME: Duration = Duration::from_secs(4);
 pub async fn run() -> anyhow::Result<()> {
     let shop = Shop::open()?;
     let product = shop.product().await?;
-    let tokens: Vec<String> = (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+    let tokens: Vec<String> =
+        (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
     let add = json!({"product_id": product, "quantity": 1}).to_string();
-    let requests: Vec<Request> = tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
+    let requests: Vec<Request> =
+        tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
     let mut pairs = Vec::new();
     for round in 0..=ROUNDS {
         // Emptied between rounds, so that no line reaches its limit.
@@ -48,7 +50,10 @@ pub async fn run() -> anyhow::Result<()> {
             pairs.push(pair);
         }
     }
-    println!("durable POST /api/cart/add: {USERS} users at once, {ROUNDS} rounds of {TIME:?}, store in {}", shop.dir().display());
+    println!(
+        "durable POST /api/cart/add: {USERS} users at once, {ROUNDS} rounds of {TIME:?}, store in {}",
+        shop.dir().display()
+    );
     println!("  souk, HTTP       adds/s  {}", Spread::of(pairs.iter().map(|pair| pair.0)));
     println!("  a transaction each       {}", Spread::of(pairs.iter().map(|pair| pair.1)));
     println!("  ratio                    {}", Spread::of(pairs.iter().map(|pair| pair.0 / pair.1)));
@@ -59,11 +64,23 @@ pub async fn run() -> anyhow::Result<()> {
 async fn one_by_one() -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
     let currency = "USD".parse()?;
-    let store = SqliteStore::open(SqliteOptions { dir: dir.path().to_owned(), currency, low_stock: 0, keep_unpublished: false })?;
+    let store = SqliteStore::open(SqliteOptions {
+        dir: dir.path().to_owned(),
+        currency,
+        low_stock: 0,
+        keep_unpublished: false,
+    })?;
     let product_id = ProductId::new();
-    let offer = |_| Some(Offer { name: "Mint tea".into(), price: Money::parse("4.5", currency).ok()?, available: 1_000_000 });
+    let offer = |_| {
+        Some(Offer {
+            name: "Mint tea".into(),
+            price: Money::parse("4.5", currency).ok()?,
+            available: 1_000_000,
+        })
+    };
     let limits = CartLimits { max_quantity: 1_000_000, max_lines: 200 };
-    let mut carts: Vec<Cart> = (0..USERS).map(|_| Cart::untouched(Owner { id: UserId::new(), guest: false })).collect();
+    let mut carts: Vec<Cart> =
+        (0..USERS).map(|_| Cart::untouched(Owner { id: UserId::new(), guest: false })).collect();
     let (began, mut count) = (Instant::now(), 0_u32);
     'time: loop {
         for cart in &mut carts {
@@ -75,7 +92,10 @@ async fn one_by_one() -> anyhow::Result<f64> {
             commit.writes.push(Write::Cart(Arc::clone(&next)));
             commit.facts.push(Fact::Cart(Arc::clone(&next), event));
             let applied = store.apply(vec![commit].into()).await;
-            anyhow::ensure!(applied.is_ok_and(|applied| applied.outcomes.iter().all(Result::is_ok)), "not applied");
+            anyhow::ensure!(
+                applied.is_ok_and(|applied| applied.outcomes.iter().all(Result::is_ok)),
+                "not applied"
+            );
             *cart = Arc::unwrap_or_clone(next);
             count += 1;
             if began.elapsed() >= TIME {

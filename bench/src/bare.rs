@@ -30,7 +30,11 @@ pub fn run(body: &str) -> anyhow::Result<()> {
             let mut validation = Validation::new(Algorithm::HS256);
             validation.set_audience(&["souk"]);
             validation.set_issuer(&["souk"]);
-            let bare = Bare { key: DecodingKey::from_secret(SECRET.as_bytes()), validation, body: body.clone() };
+            let bare = Bare {
+                key: DecodingKey::from_secret(SECRET.as_bytes()),
+                validation,
+                body: body.clone(),
+            };
             App::new().app_data(web::Data::new(bare)).route("/{any:.*}", web::get().to(answer))
         });
         let server = server.workers(2).bind("127.0.0.1:0")?;
@@ -49,7 +53,9 @@ async fn answer(request: HttpRequest, bare: web::Data<Bare>) -> HttpResponse {
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
     match decode::<Claims>(token, &bare.key, &bare.validation) {
-        Ok(_) => HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/json")).body(bare.body.clone()),
+        Ok(_) => HttpResponse::Ok()
+            .insert_header((header::CONTENT_TYPE, "application/json"))
+            .body(bare.body.clone()),
         Err(_) => HttpResponse::Unauthorized().finish(),
     }
 }

@@ -38,7 +38,8 @@ const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_secs(3);
 
 /// What is compared. The driver's own retry pauses between two tries since January 2026 (RUST-2268); before, it did not.
-const NAMES: [&str; 4] = ["souk, HTTP", "transaction for each", "the same, without pauses", "find_one_and_update"];
+const NAMES: [&str; 4] =
+    ["souk, HTTP", "transaction for each", "the same, without pauses", "find_one_and_update"];
 
 /// What was done a second, and how long the slowest of a hundred took, in milliseconds.
 pub struct Figure {
@@ -50,7 +51,8 @@ impl Figure {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     fn of(mut took: Vec<Duration>, time: Duration) -> anyhow::Result<Self> {
         took.sort_unstable();
-        let p99 = took.get(took.len() * 99 / 100).context("nothing was done")?.as_secs_f64() * 1000.0;
+        let p99 =
+            took.get(took.len() * 99 / 100).context("nothing was done")?.as_secs_f64() * 1000.0;
         Ok(Self { rate: took.len() as f64 / time.as_secs_f64(), p99 })
     }
 }
@@ -63,9 +65,14 @@ pub async fn run() -> anyhow::Result<()> {
 }
 
 async fn compare(products: usize) -> anyhow::Result<()> {
-    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let uri =
+        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
-    let shop = Shop::with(&[("STORE__KIND", "mongodb"), ("STORE__URI", &uri), ("STORE__DATABASE", &name)])?;
+    let shop = Shop::with(&[
+        ("STORE__KIND", "mongodb"),
+        ("STORE__URI", &uri),
+        ("STORE__DATABASE", &name),
+    ])?;
     let client = connect(&uri).await?;
     let database = client.database(&name);
     let mut wares = Vec::new();
@@ -93,7 +100,11 @@ async fn compare(products: usize) -> anyhow::Result<()> {
         println!("  {name:25} done/s   {}", Spread::of(rounds.iter().map(|of| of[place].rate)));
         println!("  {:25} p99 ms   {}", "", Spread::of(rounds.iter().map(|of| of[place].p99)));
         if place > 0 {
-            println!("  {:25} souk is  {} times as fast", "", Spread::of(rounds.iter().map(|of| of[0].rate / of[place].rate)));
+            println!(
+                "  {:25} souk is  {} times as fast",
+                "",
+                Spread::of(rounds.iter().map(|of| of[0].rate / of[place].rate))
+            );
         }
     }
     Ok(())
@@ -101,11 +112,17 @@ async fn compare(products: usize) -> anyhow::Result<()> {
 
 /// New buyers, each with a cart of one line, who all check out.
 pub async fn checkouts(shop: &Shop, wares: &[String]) -> anyhow::Result<Figure> {
-    let tokens: Vec<String> = (0..BUYERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+    let tokens: Vec<String> =
+        (0..BUYERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
     let add = |(token, product): (&String, &String)| {
-        Request::post("/api/cart/add", token, &json!({"product_id": product, "quantity": 1}).to_string())
+        Request::post(
+            "/api/cart/add",
+            token,
+            &json!({"product_id": product, "quantity": 1}).to_string(),
+        )
     };
-    each(shop.address, tokens.iter().zip(wares.iter().cycle()).map(add).collect(), CONNECTIONS).await?;
+    each(shop.address, tokens.iter().zip(wares.iter().cycle()).map(add).collect(), CONNECTIONS)
+        .await?;
     let requests = tokens.iter().map(|token| Request::checkout(token)).collect();
     let began = Instant::now();
     let took = each(shop.address, requests, CONNECTIONS).await?;
@@ -113,7 +130,8 @@ pub async fn checkouts(shop: &Shop, wares: &[String]) -> anyhow::Result<Figure> 
 }
 
 async fn prepare(database: &Database, products: usize) -> anyhow::Result<()> {
-    let stock = (0..products).map(|number| doc! { "_id": id(number), "available": 1_000_000_000_i64 });
+    let stock =
+        (0..products).map(|number| doc! { "_id": id(number), "available": 1_000_000_000_i64 });
     database.collection::<Document>("plain_stock").insert_many(stock).await?;
     for collection in ["plain_orders", "plain_carts", "plain_events"] {
         database.create_collection(collection).await?;
@@ -164,7 +182,11 @@ where
     Figure::of(took, began.elapsed())
 }
 
-async fn bare_take(session: ClientSession, database: Database, product: i64) -> (ClientSession, mongodb::error::Result<()>) {
+async fn bare_take(
+    session: ClientSession,
+    database: Database,
+    product: i64,
+) -> (ClientSession, mongodb::error::Result<()>) {
     let stock = database.collection::<Document>("plain_stock");
     let taken = stock.find_one_and_update(enough(product), take()).await;
     (session, taken.map(drop))
@@ -184,9 +206,10 @@ async fn order_in_transaction(
     product: i64,
 ) -> (ClientSession, mongodb::error::Result<()>) {
     let user = UserId::new().to_string();
-    let transaction = session.start_transaction().and_run((database, user), move |session, (database, user)| {
-        Box::pin(async move { place_order(session, database, user, product).await })
-    });
+    let transaction =
+        session.start_transaction().and_run((database, user), move |session, (database, user)| {
+            Box::pin(async move { place_order(session, database, user, product).await })
+        });
     let done = transaction.await;
     (session, done)
 }
@@ -213,14 +236,24 @@ async fn order_in_hurried_transaction(
     }
 }
 
-async fn place_order(session: &mut ClientSession, database: &Database, user: &str, product: i64) -> mongodb::error::Result<()> {
+async fn place_order(
+    session: &mut ClientSession,
+    database: &Database,
+    user: &str,
+    product: i64,
+) -> mongodb::error::Result<()> {
     let collection = |name: &str| database.collection::<Document>(name);
     let order = OrderId::new().to_string();
     collection("plain_stock").update_one(enough(product), take()).session(&mut *session).await?;
-    let placed = doc! { "_id": &order, "user_id": user, "product_id": product, "quantity": 1, "price": 450 };
+    let placed =
+        doc! { "_id": &order, "user_id": user, "product_id": product, "quantity": 1, "price": 450 };
     collection("plain_orders").insert_one(placed).session(&mut *session).await?;
     let emptied = doc! { "$set": { "lines": [] }, "$inc": { "version": 1 } };
-    collection("plain_carts").update_one(doc! { "_id": user }, emptied).upsert(true).session(&mut *session).await?;
+    collection("plain_carts")
+        .update_one(doc! { "_id": user }, emptied)
+        .upsert(true)
+        .session(&mut *session)
+        .await?;
     let event = doc! { "type": "order.placed", "order_id": &order, "user_id": user };
     collection("plain_events").insert_one(event).session(&mut *session).await?;
     Ok(())

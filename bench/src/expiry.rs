@@ -18,7 +18,8 @@ const ROUNDS: usize = 5;
 const LOOK: Duration = Duration::from_millis(10);
 
 pub async fn run() -> anyhow::Result<()> {
-    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let uri =
+        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
     let shop = Shop::with(&[
         ("STORE__KIND", "mongodb"),
@@ -55,13 +56,17 @@ pub async fn run() -> anyhow::Result<()> {
 }
 
 /// Looks for orders that are overdue and still pending; the longest that one was.
-async fn lateness(orders: Collection<Document>, stopped: watch::Receiver<bool>) -> anyhow::Result<Duration> {
+async fn lateness(
+    orders: Collection<Document>,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Duration> {
     let mut longest = Duration::ZERO;
     while !*stopped.borrow() {
         let now = DateTime::now();
         let first = doc! { "status": "pending_payment", "expires_at": { "$lte": now } };
         if let Some(order) = orders.find_one(first).sort(doc! { "expires_at": 1 }).await? {
-            longest = longest.max(now.saturating_duration_since(*order.get_datetime("expires_at")?));
+            longest =
+                longest.max(now.saturating_duration_since(*order.get_datetime("expires_at")?));
         }
         sleep(LOOK).await;
     }
@@ -82,7 +87,10 @@ async fn until_none_is_overdue(orders: &Collection<Document>) -> anyhow::Result<
 async fn add_others(orders: &Collection<Document>) -> anyhow::Result<()> {
     let mut order = orders.find_one(doc! {}).await?.context("there is no order")?;
     order.insert("status", "pending_payment");
-    order.insert("expires_at", DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000));
+    order.insert(
+        "expires_at",
+        DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000),
+    );
     let copy = || {
         let mut copy = order.clone();
         copy.insert("_id", Bson::from(Uuid::new()));

@@ -21,21 +21,32 @@ pub struct Request(Vec<u8>);
 
 impl Request {
     pub fn get(path: &str, token: &str) -> Self {
-        Self(format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n").into_bytes())
+        Self(
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
+                .into_bytes(),
+        )
     }
 
     pub fn delete(path: &str, token: &str) -> Self {
-        Self(format!("DELETE {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n").into_bytes())
+        Self(
+            format!("DELETE {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
+                .into_bytes(),
+        )
     }
 
     /// A checkout of whatever is in the cart, under a key.
     pub fn checkout(token: &str) -> Self {
         let head = "POST /api/checkout HTTP/1.1\r\nhost: x\r\nidempotency-key: once\r\ncontent-type: application/json";
-        Self(format!("{head}\r\nauthorization: Bearer {token}\r\ncontent-length: 2\r\n\r\n{{}}").into_bytes())
+        Self(
+            format!("{head}\r\nauthorization: Bearer {token}\r\ncontent-length: 2\r\n\r\n{{}}")
+                .into_bytes(),
+        )
     }
 
     pub fn post(path: &str, token: &str, body: &str) -> Self {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json"
+        );
         Self(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
     }
 }
@@ -70,10 +81,19 @@ impl Connection {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 bail!("the server closed the connection");
             }
-            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+                continue;
+            };
             let head = std::str::from_utf8(self.buffer.get(..end).unwrap_or_default())?;
-            let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).context("no status")?.parse()?;
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).context("no length")?;
+            let status = head
+                .strip_prefix("HTTP/1.1 ")
+                .and_then(|rest| rest.get(..3))
+                .context("no status")?
+                .parse()?;
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .context("no length")?;
             let total = end + 4 + length.parse::<usize>()?;
             if self.buffer.len() >= total {
                 return Ok((status, end + 4));
@@ -90,7 +110,11 @@ pub async fn once(address: SocketAddr, request: &Request) -> anyhow::Result<Vec<
 }
 
 /// Sends each request once, over `connections` connections; how long each answer took.
-pub async fn each(address: SocketAddr, requests: Vec<Request>, connections: usize) -> anyhow::Result<Vec<Duration>> {
+pub async fn each(
+    address: SocketAddr,
+    requests: Vec<Request>,
+    connections: usize,
+) -> anyhow::Result<Vec<Duration>> {
     let share = requests.len().div_ceil(connections.max(1)).max(1);
     let tasks: Vec<_> = requests
         .chunks(share)
@@ -116,7 +140,11 @@ pub async fn each(address: SocketAddr, requests: Vec<Request>, connections: usiz
 }
 
 /// Sends each request again and again over a connection of its own for `time`; answers a second.
-pub async fn rate(address: SocketAddr, requests: &[Request], time: Duration) -> anyhow::Result<f64> {
+pub async fn rate(
+    address: SocketAddr,
+    requests: &[Request],
+    time: Duration,
+) -> anyhow::Result<f64> {
     let began = Instant::now();
     let counts = again(address, requests, time, |count: &mut u32, _| *count += 1).await?;
     let count: f64 = counts.into_iter().map(f64::from).sum();
@@ -124,7 +152,11 @@ pub async fn rate(address: SocketAddr, requests: &[Request], time: Duration) -> 
 }
 
 /// The same; all answers' bodies, and when they came.
-pub async fn answers(address: SocketAddr, requests: &[Request], time: Duration) -> anyhow::Result<Vec<(Vec<u8>, Instant)>> {
+pub async fn answers(
+    address: SocketAddr,
+    requests: &[Request],
+    time: Duration,
+) -> anyhow::Result<Vec<(Vec<u8>, Instant)>> {
     let note = |answers: &mut Vec<_>, body: &[u8]| answers.push((body.to_vec(), Instant::now()));
     Ok(again(address, requests, time, note).await?.into_iter().flatten().collect())
 }

@@ -19,7 +19,8 @@ mod spread;
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     match words.as_slice() {
         ["reads"] => runtime.block_on(reads::run()),
         ["adds"] => runtime.block_on(adds::run()),
@@ -32,6 +33,8 @@ fn main() -> anyhow::Result<()> {
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // The other side of `reads`, which starts it.
         ["bare", body] => bare::run(body),
-        _ => anyhow::bail!("usage: souk-bench reads | adds | mongo | checkouts | expiry | overload | relay | memory [CARTS]"),
+        _ => anyhow::bail!(
+            "usage: souk-bench reads | adds | mongo | checkouts | expiry | overload | relay | memory [CARTS]"
+        ),
     }
 }

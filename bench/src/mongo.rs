@@ -35,14 +35,21 @@ struct Figure {
 }
 
 pub async fn run() -> anyhow::Result<()> {
-    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let uri =
+        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
-    let shop = Shop::with(&[("STORE__KIND", "mongodb"), ("STORE__URI", &uri), ("STORE__DATABASE", &name)])?;
+    let shop = Shop::with(&[
+        ("STORE__KIND", "mongodb"),
+        ("STORE__URI", &uri),
+        ("STORE__DATABASE", &name),
+    ])?;
     let database = connect(&uri).await?.database(&name);
     let product = shop.product().await?;
-    let tokens: Vec<String> = (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+    let tokens: Vec<String> =
+        (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
     let add = json!({"product_id": product, "quantity": 1}).to_string();
-    let requests: Vec<Request> = tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
+    let requests: Vec<Request> =
+        tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
     let mut pairs = Vec::new();
     for round in 0..=ROUNDS {
         // Emptied between rounds, so that no line reaches its limit.
@@ -56,10 +63,15 @@ pub async fn run() -> anyhow::Result<()> {
         }
     }
     database.drop().await?;
-    println!("durable POST /api/cart/add on MongoDB: {USERS} users at once, {ROUNDS} rounds of {TIME:?}");
+    println!(
+        "durable POST /api/cart/add on MongoDB: {USERS} users at once, {ROUNDS} rounds of {TIME:?}"
+    );
     println!("  souk, HTTP        adds/s  {}", Spread::of(pairs.iter().map(|pair| pair.0.rate)));
     println!("  update_one each           {}", Spread::of(pairs.iter().map(|pair| pair.1.rate)));
-    println!("  ratio                     {}", Spread::of(pairs.iter().map(|pair| pair.0.rate / pair.1.rate)));
+    println!(
+        "  ratio                     {}",
+        Spread::of(pairs.iter().map(|pair| pair.0.rate / pair.1.rate))
+    );
     println!("  souk, mongod us/add       {}", Spread::of(pairs.iter().map(|pair| pair.0.cpu)));
     println!("  update_one, mongod us     {}", Spread::of(pairs.iter().map(|pair| pair.1.cpu)));
     Ok(())
@@ -69,11 +81,15 @@ pub async fn run() -> anyhow::Result<()> {
 pub async fn connect(uri: &str) -> anyhow::Result<Client> {
     let mut options = ClientOptions::parse(uri).await?;
     (options.min_pool_size, options.max_pool_size) = (Some(64), Some(64));
-    options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
+    options.write_concern =
+        Some(WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build());
     Ok(Client::with_options(options)?)
 }
 
-async fn measured(database: &Database, work: impl Future<Output = anyhow::Result<f64>>) -> anyhow::Result<Figure> {
+async fn measured(
+    database: &Database,
+    work: impl Future<Output = anyhow::Result<f64>>,
+) -> anyhow::Result<Figure> {
     let (before, began) = (processor_time(database).await?, Instant::now());
     let rate = work.await?;
     let took = began.elapsed().as_secs_f64();
@@ -84,8 +100,11 @@ async fn measured(database: &Database, work: impl Future<Output = anyhow::Result
 async fn processor_time(database: &Database) -> anyhow::Result<f64> {
     let status = database.run_command(doc! { "serverStatus": 1 }).await?;
     let info = status.get_document("extra_info")?;
-    let micros = |name: &str| info.get(name).and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)));
-    let sum = micros("user_time_us").zip(micros("system_time_us")).map(|(user, system)| user + system);
+    let micros = |name: &str| {
+        info.get(name).and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)))
+    };
+    let sum =
+        micros("user_time_us").zip(micros("system_time_us")).map(|(user, system)| user + system);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     Ok(sum.context("the server does not tell its processor time")? as f64)
 }

@@ -25,22 +25,35 @@ const CONNECTIONS: [usize; 4] = [256, 2560, 15_000, 15_000];
 const TIME: Duration = Duration::from_secs(20);
 
 pub async fn run() -> anyhow::Result<()> {
-    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let uri =
+        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
-    let shop = Shop::with(&[("STORE__KIND", "mongodb"), ("STORE__URI", &uri), ("STORE__DATABASE", &name)])?;
+    let shop = Shop::with(&[
+        ("STORE__KIND", "mongodb"),
+        ("STORE__URI", &uri),
+        ("STORE__DATABASE", &name),
+    ])?;
     let product = shop.product().await?;
     let add = json!({"product_id": product, "quantity": 1}).to_string();
     println!("POST /api/cart/add on MongoDB, each connection a user of its own, {TIME:?} each");
     let most = CONNECTIONS.into_iter().max().unwrap_or(0);
     let tokens: Vec<String> = (0..most).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
     for connections in CONNECTIONS {
-        let requests = tokens.iter().take(connections).map(|token| Request::post("/api/cart/add", token, &add)).collect();
+        let requests = tokens
+            .iter()
+            .take(connections)
+            .map(|token| Request::post("/api/cart/add", token, &add))
+            .collect();
         let (answers, memory) = tokio::join!(load(&shop, requests), sampled(&shop));
         println!("  {connections} connections");
         for (status, took) in answers? {
             let slowest = took.last().copied().unwrap_or_default();
-            let [median, p99] = [50, 99].map(|part| took.get(took.len() * part / 100).copied().unwrap_or_default());
-            println!("    {status}: {} answers, median {median:.2?}, p99 {p99:.2?}, slowest {slowest:.2?}", took.len());
+            let [median, p99] =
+                [50, 99].map(|part| took.get(took.len() * part / 100).copied().unwrap_or_default());
+            println!(
+                "    {status}: {} answers, median {median:.2?}, p99 {p99:.2?}, slowest {slowest:.2?}",
+                took.len()
+            );
         }
         println!("    resident MiB, every 2 s: {}", memory?.join(" "));
     }
@@ -61,7 +74,11 @@ async fn load(shop: &Shop, requests: Vec<Request>) -> anyhow::Result<BTreeMap<u1
             while !over.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 let (status, _) = connection.exchange(&request).await?;
-                all.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default().push(began.elapsed());
+                all.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .entry(status)
+                    .or_default()
+                    .push(began.elapsed());
             }
             anyhow::Ok(())
         }));

@@ -18,9 +18,15 @@ const TIME: Duration = Duration::from_secs(3);
 pub async fn run() -> anyhow::Result<()> {
     let shop = Shop::open()?;
     let product = shop.product().await?;
-    let tokens: Vec<String> = (0..CONNECTIONS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+    let tokens: Vec<String> =
+        (0..CONNECTIONS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
     let add = json!({"product_id": product, "quantity": 2}).to_string();
-    each(shop.address, tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect(), 8).await?;
+    each(
+        shop.address,
+        tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect(),
+        8,
+    )
+    .await?;
     compare(&shop, "/api/cart", &tokens).await?;
     compare(&shop, &format!("/api/products/{product}"), &tokens).await
 }
@@ -42,7 +48,10 @@ async fn compare(shop: &Shop, path: &str, tokens: &[String]) -> anyhow::Result<(
     child.kill()?;
     child.wait()?;
     let path = path.rsplit_once('/').map_or(path, |(start, _)| start);
-    println!("GET {path}: {CONNECTIONS} connections, {} bytes, {ROUNDS} rounds of {TIME:?}", body.len());
+    println!(
+        "GET {path}: {CONNECTIONS} connections, {} bytes, {ROUNDS} rounds of {TIME:?}",
+        body.len()
+    );
     println!("  souk   requests/s  {}", Spread::of(pairs.iter().map(|pair| pair.0)));
     println!("  bare   requests/s  {}", Spread::of(pairs.iter().map(|pair| pair.1)));
     println!("  ratio              {}", Spread::of(pairs.iter().map(|pair| pair.0 / pair.1)));

@@ -56,8 +56,10 @@ struct Level {
 }
 
 pub async fn run() -> anyhow::Result<()> {
-    let uri = std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
-    let broker = std::env::var("SOUK_TEST_AMQP_URI").context("SOUK_TEST_AMQP_URI names no broker")?;
+    let uri =
+        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let broker =
+        std::env::var("SOUK_TEST_AMQP_URI").context("SOUK_TEST_AMQP_URI names no broker")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
     let shop = Shop::with(&[
         ("STORE__KIND", "mongodb"),
@@ -89,10 +91,22 @@ pub async fn run() -> anyhow::Result<()> {
 /// A queue with everything from here on.
 async fn consumer(connection: &Connection) -> anyhow::Result<Consumer> {
     let channel = connection.create_channel().await?;
-    let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let own = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
     let queue = channel.queue_declare("".into(), own, FieldTable::default()).await?.name().clone();
     let none = FieldTable::default();
-    channel.queue_bind(queue.clone(), "souk.events".into(), "#".into(), QueueBindOptions::default(), none.clone()).await?;
+    channel
+        .queue_bind(
+            queue.clone(),
+            "souk.events".into(),
+            "#".into(),
+            QueueBindOptions::default(),
+            none.clone(),
+        )
+        .await?;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     Ok(channel.basic_consume(queue, "".into(), options, none).await?)
 }
@@ -103,7 +117,11 @@ async fn hear(mut messages: Consumer, heard: Arc<Heard>) -> anyhow::Result<()> {
         heard.count.fetch_add(1, Ordering::Relaxed);
         if delivery.routing_key.as_str() == "inventory.stock.changed" {
             let Heading { subject, sequence } = serde_json::from_slice(&delivery.data)?;
-            heard.events.lock().unwrap_or_else(PoisonError::into_inner).insert((subject, sequence), now);
+            heard
+                .events
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert((subject, sequence), now);
         }
     }
     Ok(())
@@ -113,17 +131,21 @@ async fn hear(mut messages: Consumer, heard: Arc<Heard>) -> anyhow::Result<()> {
 async fn latency(shop: &Shop, products: &[String], heard: &Heard) -> anyhow::Result<()> {
     let admin = token(Role::Admin)?;
     let change = json!({"delta": -1, "reason": "sold at the counter"}).to_string();
-    let request = |id: &String| Request::post(&format!("/api/products/{id}/stock"), &admin, &change);
+    let request =
+        |id: &String| Request::post(&format!("/api/products/{id}/stock"), &admin, &change);
     let requests: Vec<Request> = products.iter().map(request).collect();
     let (mut rates, mut medians, mut slow) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let answers = answers(shop.address, &requests, TIME).await?;
         until_silent(heard).await;
-        let heard = std::mem::take(&mut *heard.events.lock().unwrap_or_else(PoisonError::into_inner));
+        let heard =
+            std::mem::take(&mut *heard.events.lock().unwrap_or_else(PoisonError::into_inner));
         let mut took = Vec::new();
         for (body, answered) in &answers {
             let level: Level = serde_json::from_slice(body)?;
-            let at = heard.get(&(level.product_id, level.version.to_string())).context("an event has not come")?;
+            let at = heard
+                .get(&(level.product_id, level.version.to_string()))
+                .context("an event has not come")?;
             took.push(at.saturating_duration_since(*answered).as_secs_f64() * 1000.0);
         }
         took.sort_unstable_by(f64::total_cmp);
@@ -146,15 +168,19 @@ async fn backlog(shop: &Shop, product: &str, heard: &Heard) -> anyhow::Result<()
     let add = json!({"product_id": product, "quantity": 1}).to_string();
     let (mut during, mut after) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
-        let tokens: Vec<String> = (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
-        let requests: Vec<Request> = tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
+        let tokens: Vec<String> =
+            (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+        let requests: Vec<Request> =
+            tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
         let (before, began) = (count(heard), Instant::now());
         rate(shop.address, &requests, TIME).await?;
         let (ended, middle) = (Instant::now(), count(heard));
         let last = until_silent(heard).await;
         if round > 0 {
             during.push((middle - before) / (ended - began).as_secs_f64());
-            after.push((count(heard) - middle) / last.saturating_duration_since(ended).as_secs_f64());
+            after.push(
+                (count(heard) - middle) / last.saturating_duration_since(ended).as_secs_f64(),
+            );
         }
     }
     println!("  events/s at a consumer while {USERS} users add {}", Spread::of(during));

@@ -31,7 +31,11 @@ pub struct Shop {
 
 /// A program started and its first line that names an address.
 pub fn start(command: &mut Command) -> anyhow::Result<(Child, SocketAddr)> {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("it cannot be started")?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("it cannot be started")?;
     let stdout = child.stdout.take().context("it has no output")?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
@@ -79,7 +83,8 @@ impl Shop {
         let admin = token(Role::Admin)?;
         let sku = format!("TEA-{number}");
         let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 1_000_000_000, "sku": sku});
-        let answer = once(self.address, &Request::post("/api/products", &admin, &body.to_string())).await?;
+        let answer =
+            once(self.address, &Request::post("/api/products", &admin, &body.to_string())).await?;
         let product: Value = serde_json::from_slice(&answer)?;
         Ok(product.get("id").and_then(Value::as_str).context("no product came back")?.to_owned())
     }
@@ -87,7 +92,8 @@ impl Shop {
     /// Resident memory in MiB.
     pub fn memory(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 }

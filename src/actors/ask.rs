@@ -34,7 +34,10 @@ pub(crate) fn gave_up(ticket: &Ticket) -> Error {
 }
 
 /// Runs `work`; a panic in it is logged and becomes an error, and does not end the thread with every actor on it.
-pub(crate) async fn survive<T>(who: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(crate) async fn survive<T>(
+    who: &str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(actor = who, "a command panicked; the actor lives on");
         Err(Error::internal())
@@ -44,7 +47,10 @@ pub(crate) async fn survive<T>(who: &str, work: impl Future<Output = Result<T, E
 /// Runs one round of what is done again and again; `None`: it panicked, which is logged, and the next one may go better.
 pub(crate) async fn round<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
     let done = AssertUnwindSafe(work).catch_unwind().await;
-    done.inspect_err(|_| tracing::error!(what, "a round of work in the background panicked; the next one follows")).ok()
+    done.inspect_err(|_| {
+        tracing::error!(what, "a round of work in the background panicked; the next one follows")
+    })
+    .ok()
 }
 
 #[cfg(test)]

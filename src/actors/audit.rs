@@ -74,7 +74,11 @@ impl Auditor {
     ///
     /// # Errors
     /// The store does not answer. What was corrected until then stays.
-    pub async fn run(&self, repair: bool, mut tell: impl FnMut(&Finding)) -> Result<Summary, Error> {
+    pub async fn run(
+        &self,
+        repair: bool,
+        mut tell: impl FnMut(&Finding),
+    ) -> Result<Summary, Error> {
         let mut summary = Summary::default();
         let mut tell = |findings: Vec<Finding>, summary: &mut Summary| {
             for finding in findings {
@@ -109,7 +113,12 @@ impl Auditor {
     }
 
     /// The findings, corrected where that is wanted and possible.
-    async fn settle(&self, judgement: Judgement, subject: Subject, repair: bool) -> Result<Vec<Finding>, Unavailable> {
+    async fn settle(
+        &self,
+        judgement: Judgement,
+        subject: Subject,
+        repair: bool,
+    ) -> Result<Vec<Finding>, Unavailable> {
         let mut findings = judgement.findings;
         if repair && !judgement.corrections.is_empty() {
             let failed = self.correct(subject).await?;
@@ -133,12 +142,16 @@ impl Auditor {
             match self.writer.commit(self.commit(&now.corrections)).await {
                 Ok(_) => return Ok(None),
                 // Sold or given back meanwhile. Of an outcome that is not known the next look tells.
-                Err(CommitError::StockVersion(_) | CommitError::Conflict | CommitError::Unknown) => {}
+                Err(
+                    CommitError::StockVersion(_) | CommitError::Conflict | CommitError::Unknown,
+                ) => {}
                 Err(CommitError::Overloaded) => tokio::time::sleep(WHEN_BUSY).await,
                 // When the store is away altogether, the next page tells. One thing that cannot be written keeps nothing else from it.
                 Err(error) => {
                     tracing::error!(?error, "the correction of an audit was refused");
-                    return Ok(Some("the store did not take it; the log says why, and what is said of the product what to do"));
+                    return Ok(Some(
+                        "the store did not take it; the log says why, and what is said of the product what to do",
+                    ));
                 }
             }
         }
@@ -147,8 +160,16 @@ impl Auditor {
 
     async fn judge_again(&self, subject: Subject) -> Result<Judgement, Unavailable> {
         Ok(match subject {
-            Subject::Order(span) => self.store.audited_orders(span, 1).await?.items.first().map(|order| order.judge()),
-            Subject::Product(span) => self.store.audited_products(span, 1).await?.items.first().map(|product| product.judge()),
+            Subject::Order(span) => {
+                self.store.audited_orders(span, 1).await?.items.first().map(|order| order.judge())
+            }
+            Subject::Product(span) => self
+                .store
+                .audited_products(span, 1)
+                .await?
+                .items
+                .first()
+                .map(|product| product.judge()),
         }
         .unwrap_or_default())
     }
@@ -162,9 +183,19 @@ impl Auditor {
                 // Those after the first follow it in the same commit.
                 let expected_version = (place == 0).then_some(expected_version);
                 let reason = Some("audit".to_owned());
-                Write::Stock(StockWrite { product_id, change, expected_version, order_id, reference: None, reason })
+                Write::Stock(StockWrite {
+                    product_id,
+                    change,
+                    expected_version,
+                    order_id,
+                    reference: None,
+                    reason,
+                })
             })
         });
-        Commit { writes: writes.collect(), ..Commit::new(self.clock.now(), Instant::now() + PATIENCE) }
+        Commit {
+            writes: writes.collect(),
+            ..Commit::new(self.clock.now(), Instant::now() + PATIENCE)
+        }
     }
 }

@@ -14,18 +14,27 @@ pub(crate) const MAX_ATTEMPTS: usize = 128;
 /// was one too many.
 pub(crate) fn failure(error: CommitError) -> Error {
     match error {
-        CommitError::Conflict | CommitError::NotYet | CommitError::Apart | CommitError::Overloaded => Error::overloaded(),
+        CommitError::Conflict
+        | CommitError::NotYet
+        | CommitError::Apart
+        | CommitError::Overloaded => Error::overloaded(),
         CommitError::StockVersion(version) => Error::version_mismatch(&format!("\"{version}\"")),
         CommitError::OutOfStock(lines) => Error::insufficient_stock(lines),
-        CommitError::TooMuchStock => Error::fault("stock", "out_of_range", "on_hand would be larger than can be counted"),
+        CommitError::TooMuchStock => {
+            Error::fault("stock", "out_of_range", "on_hand would be larger than can be counted")
+        }
         CommitError::TooManyPending => Error::new(
             Code::TooManyPendingOrders,
             "You have as many unpaid orders as one may have. Pay or cancel one of them, then check out again.",
         ),
-        CommitError::EmailTaken => Error::new(Code::EmailTaken, "There is an account with this e-mail address. Log in instead."),
-        CommitError::SkuTaken => {
-            Error::new(Code::SkuTaken, "Another product has this sku. Change that one, or choose another sku.")
-        }
+        CommitError::EmailTaken => Error::new(
+            Code::EmailTaken,
+            "There is an account with this e-mail address. Log in instead.",
+        ),
+        CommitError::SkuTaken => Error::new(
+            Code::SkuTaken,
+            "Another product has this sku. Change that one, or choose another sku.",
+        ),
         CommitError::KeyReused => key_reused(),
         CommitError::Unavailable => Error::store_unavailable(),
         CommitError::Unknown => Error::outcome_unknown(),
@@ -34,15 +43,24 @@ pub(crate) fn failure(error: CommitError) -> Error {
 }
 
 fn key_reused() -> Error {
-    Error::new(Code::IdempotencyKeyReused, "This Idempotency-Key was used for another request. Use a new key for each request.")
+    Error::new(
+        Code::IdempotencyKeyReused,
+        "This Idempotency-Key was used for another request. Use a new key for each request.",
+    )
 }
 
 /// What to answer when the decision is to change nothing, a refusal or a reply: the first answer, when this is a repeat of a
 /// request that was carried out. Looked up after deciding, so that a first attempt that runs beside it is not missed.
-pub(crate) async fn unless_repeated<T>(store: &dyn Store, change: &Change, decided: Result<T, Error>) -> Result<Reply<T>, Error> {
+pub(crate) async fn unless_repeated<T>(
+    store: &dyn Store,
+    change: &Change,
+    decided: Result<T, Error>,
+) -> Result<Reply<T>, Error> {
     let Some(key) = &change.key else { return decided.map(Reply::Done) };
     match store.remembered(key).await? {
-        Some((fingerprint, answer)) if fingerprint == key.fingerprint => Ok(Reply::Replayed(answer)),
+        Some((fingerprint, answer)) if fingerprint == key.fingerprint => {
+            Ok(Reply::Replayed(answer))
+        }
         Some(_) => Err(key_reused()),
         None => decided.map(Reply::Done),
     }

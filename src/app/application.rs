@@ -43,12 +43,15 @@ impl Application {
     /// One line that says what to do.
     pub async fn build(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
         let bind = settings.http.bind;
-        let listener =
-            listen(bind).with_context(|| format!("http.bind: {bind} cannot be used; is another program listening there?"))?;
+        let listener = listen(bind).with_context(|| {
+            format!("http.bind: {bind} cannot be used; is another program listening there?")
+        })?;
         let address = listener.local_addr()?;
         let mut node = node_on(&listener, settings, drivers).await?;
         match Self::open(&mut node, listener, settings, drivers).await {
-            Ok(open) => Ok(Self { node, address, abandoned_after: settings.cart.abandoned_after, open }),
+            Ok(open) => {
+                Ok(Self { node, address, abandoned_after: settings.cart.abandoned_after, open })
+            }
             Err(error) => {
                 // What has begun on the drivers' runtime must not outlive it.
                 node.stop().await;
@@ -58,7 +61,12 @@ impl Application {
     }
 
     /// Connects a node to its broker, if there is to be one, and to its clients.
-    async fn open(node: &mut Node, listener: TcpListener, settings: &Settings, drivers: &Handle) -> anyhow::Result<Open> {
+    async fn open(
+        node: &mut Node,
+        listener: TcpListener,
+        settings: &Settings,
+        drivers: &Handle,
+    ) -> anyhow::Result<Open> {
         if let Some(uri) = broker_uri(settings)? {
             node.connect(uri, settings, drivers);
         }
@@ -72,7 +80,13 @@ impl Application {
             allowed_origins: settings.http.cors.allowed_origins.clone(),
             drain: DRAIN,
         };
-        Ok(Open { server: http::serve(listen, Arc::clone(&services))?, first_admin, has_admin, services, stopping })
+        Ok(Open {
+            server: http::serve(listen, Arc::clone(&services))?,
+            first_admin,
+            has_admin,
+            services,
+            stopping,
+        })
     }
 
     /// Where it listens.
@@ -104,7 +118,8 @@ impl Application {
     /// # Errors
     /// The server failed.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { node, abandoned_after, open: Open { server, services, stopping, .. }, .. } = self;
+        let Self { node, abandoned_after, open: Open { server, services, stopping, .. }, .. } =
+            self;
         let background = node.background(services, abandoned_after);
         let handle = server.handle();
         let serving = actix_rt::spawn(server);
@@ -126,7 +141,11 @@ impl Application {
 }
 
 /// Starts a node. While it waits for its store, the socket says that the process lives and is not ready.
-async fn node_on(listener: &TcpListener, settings: &Settings, drivers: &Handle) -> anyhow::Result<Node> {
+async fn node_on(
+    listener: &TcpListener,
+    settings: &Settings,
+    drivers: &Handle,
+) -> anyhow::Result<Node> {
     if settings.store.kind == StoreKind::Embedded {
         return Node::start(settings, drivers).await;
     }

@@ -36,10 +36,16 @@ impl Audit {
     ///
     /// # Errors
     /// One line that says what to do: there is no shop, it is open, or its store cannot be used.
-    pub async fn open(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Self> {
+    pub async fn open(
+        settings: &Settings,
+        drivers: &tokio::runtime::Handle,
+    ) -> anyhow::Result<Self> {
         let path = &settings.store.path;
         if settings.store.kind == StoreKind::Embedded && !path.is_dir() {
-            anyhow::bail!("there is no shop in {} to audit; set store.path to the folder of one", path.display());
+            anyhow::bail!(
+                "there is no shop in {} to audit; set store.path to the folder of one",
+                path.display()
+            );
         }
         let store = open_store(settings, drivers).await?;
         let (writer, writer_task) = Writer::start(drivers, Arc::clone(&store), Arc::new(Nobody));

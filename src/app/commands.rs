@@ -31,10 +31,15 @@ impl CarriesOut for Commands {
         self.store.ping().await.is_ok()
     }
 
-    async fn carry_out(&self, command: AdjustStock, trace: Option<TraceParent>) -> Result<(), Error> {
+    async fn carry_out(
+        &self,
+        command: AdjustStock,
+        trace: Option<TraceParent>,
+    ) -> Result<(), Error> {
         let AdjustStock { id, product, stock, reason, reference } = command;
         let ticket = Ticket::new(self.timeout);
-        let message = CarryOut { id, product, stock, reason, reference, ticket: ticket.clone(), trace };
+        let message =
+            CarryOut { id, product, stock, reason, reference, ticket: ticket.clone(), trace };
         if ask(&self.catalog, message, &ticket).await? == CarriedOut::Before {
             tracing::debug!("a command was delivered again; it had been carried out");
         }
@@ -55,7 +60,9 @@ pub fn broker_uri(settings: &Settings) -> Result<Option<BrokerUri>, BadUri> {
 
 /// The queues that the settings name.
 pub(super) fn subscriptions(settings: &Settings) -> Vec<Subscription> {
-    let subscription =
-        |wanted: &config::Subscription| Subscription { queue: wanted.queue.clone(), bindings: wanted.bindings.clone() };
+    let subscription = |wanted: &config::Subscription| Subscription {
+        queue: wanted.queue.clone(),
+        bindings: wanted.bindings.clone(),
+    };
     settings.broker.subscription.iter().map(subscription).collect()
 }

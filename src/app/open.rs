@@ -17,19 +17,30 @@ use crate::{
 };
 
 /// Opens the store; one that is not up yet is waited for.
-pub(super) async fn open_store(settings: &Settings, drivers: &tokio::runtime::Handle) -> anyhow::Result<Arc<dyn Store>> {
-    let (currency, low_stock) = (settings.shop.currency, u64::from(settings.catalog.low_stock_threshold));
+pub(super) async fn open_store(
+    settings: &Settings,
+    drivers: &tokio::runtime::Handle,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let (currency, low_stock) =
+        (settings.shop.currency, u64::from(settings.catalog.low_stock_threshold));
     let keep_unpublished = settings.broker.kind == BrokerKind::Rabbitmq;
     match (settings.store.kind, &settings.store.uri, &settings.store.database) {
         (StoreKind::Mongodb, Some(uri), Some(database)) => {
-            let (uri, database, timeout) = (uri.clone(), database.clone(), settings.http.request_timeout);
-            let options = MongoOptions { uri, database, currency, low_stock, keep_unpublished, timeout };
+            let (uri, database, timeout) =
+                (uri.clone(), database.clone(), settings.http.request_timeout);
+            let options =
+                MongoOptions { uri, database, currency, low_stock, keep_unpublished, timeout };
             // The driver's connections belong to the runtime they are made on.
             Ok(Arc::new(drivers.spawn(MongoStore::connect(options)).await??))
         }
         _ => {
             let dir = settings.store.path.clone();
-            Ok(Arc::new(SqliteStore::open(SqliteOptions { dir, currency, low_stock, keep_unpublished })?))
+            Ok(Arc::new(SqliteStore::open(SqliteOptions {
+                dir,
+                currency,
+                low_stock,
+                keep_unpublished,
+            })?))
         }
     }
 }

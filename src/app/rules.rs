@@ -19,22 +19,34 @@ pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
 }
 
 pub(super) const fn order_rules(settings: &Settings) -> OrderRules {
-    OrderRules { payment_timeout: settings.orders.payment_timeout, max_pending: settings.orders.max_pending }
+    OrderRules {
+        payment_timeout: settings.orders.payment_timeout,
+        max_pending: settings.orders.max_pending,
+    }
 }
 
 /// The highest price: the fullest cart, after merges, still has an exact total.
 pub(super) fn product_limits(settings: &Settings) -> ProductLimits {
-    let pieces = u64::from(settings.cart.max_quantity) * u64::from(settings.cart.max_lines) * MERGED_LINES_FACTOR as u64;
+    let pieces = u64::from(settings.cart.max_quantity)
+        * u64::from(settings.cart.max_lines)
+        * MERGED_LINES_FACTOR as u64;
     ProductLimits { max_price_minor: max_price_minor(pieces) }
 }
 
 /// The admin that the settings ask for.
 pub(super) fn configured_admin(settings: &Settings) -> anyhow::Result<Option<(Email, Password)>> {
-    let (Some(email), Some(password)) = (&settings.auth.admin_email, &settings.auth.admin_password) else { return Ok(None) };
+    let (Some(email), Some(password)) = (&settings.auth.admin_email, &settings.auth.admin_password)
+    else {
+        return Ok(None);
+    };
     let explain = |faults: crate::domain::text::Faults| {
-        anyhow::anyhow!("auth.admin_email, auth.admin_password: {}", crate::error::Error::from(faults).detail)
+        anyhow::anyhow!(
+            "auth.admin_email, auth.admin_password: {}",
+            crate::error::Error::from(faults).detail
+        )
     };
     let email = Email::parse(email).map_err(explain)?;
-    let password = Password::parse("password", password.expose_secret().to_owned()).map_err(explain)?;
+    let password =
+        Password::parse("password", password.expose_secret().to_owned()).map_err(explain)?;
     Ok(Some((email, password)))
 }

@@ -9,12 +9,18 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{config::Settings, domain::clock::Clock, http::token::Tokens};
 
 /// What signs and checks access tokens, as the settings say.
-pub(super) fn tokens(settings: &Settings, secret: &SecretString, clock: &Arc<dyn Clock>) -> anyhow::Result<Tokens> {
+pub(super) fn tokens(
+    settings: &Settings,
+    secret: &SecretString,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Tokens> {
     let Some(file) = &settings.auth.ed25519_key_file else {
         return Ok(Tokens::with_secret(secret.expose_secret().as_bytes(), Arc::clone(clock)));
     };
-    let pem = std::fs::read(file).with_context(|| format!("auth.ed25519_key_file: {} cannot be read", file.display()))?;
-    Tokens::with_ed25519(&pem, Arc::clone(clock)).with_context(|| format!("auth.ed25519_key_file: {}", file.display()))
+    let pem = std::fs::read(file)
+        .with_context(|| format!("auth.ed25519_key_file: {} cannot be read", file.display()))?;
+    Tokens::with_ed25519(&pem, Arc::clone(clock))
+        .with_context(|| format!("auth.ed25519_key_file: {}", file.display()))
 }
 
 /// The secret that is made at the first start and kept beside the data.
@@ -22,12 +28,18 @@ pub(super) fn kept_secret(dir: &Path) -> anyhow::Result<SecretString> {
     let path = dir.join("jwt_secret");
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().into()),
-        Ok(_) => anyhow::bail!("{} is damaged; delete it to have a new one made, which ends all sessions", path.display()),
+        Ok(_) => anyhow::bail!(
+            "{} is damaged; delete it to have a new one made, which ends all sessions",
+            path.display()
+        ),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("{} cannot be read", path.display()));
+        }
     }
     let secret = STANDARD.encode(rand::random::<[u8; 48]>());
-    write_secret(&path, &secret).with_context(|| format!("{} cannot be written", path.display()))?;
+    write_secret(&path, &secret)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(secret.into())
 }
 
@@ -35,7 +47,12 @@ pub(super) fn kept_secret(dir: &Path) -> anyhow::Result<SecretString> {
 fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let draft = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&draft)?;
     file.write_all(secret.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(draft, path)

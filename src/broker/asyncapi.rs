@@ -19,9 +19,21 @@ const KINDS: &[Kind] = &[
     ("catalog.product.created", "Product", "A product is new."),
     ("catalog.product.updated", "Product", "What is said of a product has changed."),
     ("catalog.product.deleted", "ProductDeleted", "A product is no longer sold."),
-    ("inventory.stock.changed", "Stock", "A product's stock has changed; changes that were made together are one event."),
-    ("inventory.stock.low", "Stock", "Few pieces are left. Comes with the change of the same sequence."),
-    ("inventory.stock.depleted", "Stock", "No piece is left. Comes with the change of the same sequence."),
+    (
+        "inventory.stock.changed",
+        "Stock",
+        "A product's stock has changed; changes that were made together are one event.",
+    ),
+    (
+        "inventory.stock.low",
+        "Stock",
+        "Few pieces are left. Comes with the change of the same sequence.",
+    ),
+    (
+        "inventory.stock.depleted",
+        "Stock",
+        "No piece is left. Comes with the change of the same sequence.",
+    ),
     ("cart.item.added", "CartItemAdded", "A product was put into a cart, or more of it."),
     ("cart.item.updated", "CartItemUpdated", "A line of a cart has another quantity."),
     ("cart.item.removed", "CartItemRemoved", "A line was taken out of a cart."),
@@ -36,7 +48,11 @@ const KINDS: &[Kind] = &[
     ("order.expired", "Order", "An order was not paid in time; its stock is free again."),
     ("order.fulfilled", "Order", "An order's pieces have left the house."),
     ("auth.user.registered", "UserRegistered", "An account is new."),
-    ("auth.session.revoked", "SessionRevoked", "A session was ended; its tokens are good no longer."),
+    (
+        "auth.session.revoked",
+        "SessionRevoked",
+        "A session was ended; its tokens are good no longer.",
+    ),
 ];
 
 /// The document.
@@ -48,17 +64,23 @@ pub fn document() -> Value {
         let bindings = json!({"amqp": {"is": "routingKey", "exchange": exchange}});
         add_channel(&mut channels, kind, kind, says, &bindings);
         operations.insert(format!("publish.{kind}"), operation("send", kind));
-        messages.insert((*kind).to_owned(), message(kind, says, &event_headers(), event(kind, data)));
+        messages
+            .insert((*kind).to_owned(), message(kind, says, &event_headers(), event(kind, data)));
     }
     let aside = dead(COMMANDS);
-    let taken = "Changes of stock that other systems ask for, carried out in order and once for each id.";
+    let taken =
+        "Changes of stock that other systems ask for, carried out in order and once for each id.";
     let refused = "Commands that cannot be carried out, as they came, with the reason in a header.";
     add_channel(&mut channels, COMMANDS, "inventory.adjust", taken, &queue(COMMANDS));
     add_channel(&mut channels, &aside, "refused", refused, &queue(&aside));
     operations.insert("receive.commands".to_owned(), operation("receive", COMMANDS));
     operations.insert("publish.refused".to_owned(), operation("send", &aside));
-    messages.insert(ADJUST.to_owned(), message(ADJUST, taken, &command_headers(), reference("InventoryAdjust")));
-    messages.insert("refused".to_owned(), message("refused", refused, &refused_headers(), json!({})));
+    messages.insert(
+        ADJUST.to_owned(),
+        message(ADJUST, taken, &command_headers(), reference("InventoryAdjust")),
+    );
+    messages
+        .insert("refused".to_owned(), message("refused", refused, &refused_headers(), json!({})));
     json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -75,9 +97,16 @@ pub fn document() -> Value {
     })
 }
 
-fn add_channel(channels: &mut Map<String, Value>, name: &str, message: &str, says: &str, bindings: &Value) {
+fn add_channel(
+    channels: &mut Map<String, Value>,
+    name: &str,
+    message: &str,
+    says: &str,
+    bindings: &Value,
+) {
     let messages = json!({message: {"$ref": format!("#/components/messages/{message}")}});
-    let channel = json!({"address": name, "description": says, "messages": messages, "bindings": bindings});
+    let channel =
+        json!({"address": name, "description": says, "messages": messages, "bindings": bindings});
     channels.insert(name.to_owned(), channel);
 }
 
@@ -90,7 +119,11 @@ fn operation(action: &str, channel: &str) -> Value {
 }
 
 fn message(name: &str, says: &str, headers: &Value, payload: Value) -> Value {
-    let content_type = if name == ADJUST || name == "refused" { "application/json" } else { "application/cloudevents+json" };
+    let content_type = if name == ADJUST || name == "refused" {
+        "application/json"
+    } else {
+        "application/cloudevents+json"
+    };
     json!({"name": name, "summary": says, "contentType": content_type, "headers": headers, "payload": payload})
 }
 
@@ -119,7 +152,18 @@ fn refused_headers() -> Value {
 /// A CloudEvent.
 fn event(kind: &str, data: &str) -> Value {
     strict(
-        &["specversion", "id", "source", "type", "subject", "time", "sequence", "sequencetype", "datacontenttype", "data"],
+        &[
+            "specversion",
+            "id",
+            "source",
+            "type",
+            "subject",
+            "time",
+            "sequence",
+            "sequencetype",
+            "datacontenttype",
+            "data",
+        ],
         json!({
             "specversion": {"const": "1.0"},
             "id": {"type": "string", "format": "uuid"},
@@ -146,8 +190,11 @@ fn strict(required: &[&str], properties: Value) -> Value {
 }
 
 fn schemas() -> Value {
-    let (id, text, count) =
-        (json!({"type": "string", "format": "uuid"}), json!({"type": "string"}), json!({"type": "integer", "minimum": 0}));
+    let (id, text, count) = (
+        json!({"type": "string", "format": "uuid"}),
+        json!({"type": "string"}),
+        json!({"type": "integer", "minimum": 0}),
+    );
     let optional = json!({"type": ["string", "null"]});
     let reason = json!({"enum": ["logout", "token_reuse", "password_changed"]});
     json!({
@@ -219,13 +266,17 @@ fn cart(more: Value) -> Value {
     if let (Value::Object(properties), Value::Object(more)) = (&mut properties, more) {
         properties.extend(more);
     }
-    let required: Vec<&str> = properties.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
+    let required: Vec<&str> =
+        properties.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
     strict(&required, properties.clone())
 }
 
 fn order() -> Value {
-    let (id, text, amount) =
-        (json!({"type": "string", "format": "uuid"}), json!({"type": "string"}), json!({"type": "number", "minimum": 0}));
+    let (id, text, amount) = (
+        json!({"type": "string", "format": "uuid"}),
+        json!({"type": "string"}),
+        json!({"type": "number", "minimum": 0}),
+    );
     let time = json!({"type": "string", "format": "date-time"});
     let item = strict(
         &["product_id", "sku", "name", "quantity", "unit_price", "total"],
@@ -233,7 +284,18 @@ fn order() -> Value {
             "unit_price": amount, "total": amount}),
     );
     strict(
-        &["id", "user_id", "status", "version", "currency", "items", "total_amount", "payment", "placed_at", "updated_at"],
+        &[
+            "id",
+            "user_id",
+            "status",
+            "version",
+            "currency",
+            "items",
+            "total_amount",
+            "payment",
+            "placed_at",
+            "updated_at",
+        ],
         json!({
             "id": id,
             "user_id": id,
@@ -252,7 +314,8 @@ fn order() -> Value {
 }
 
 fn command() -> Value {
-    let either = |one: &str, other: &str| json!({"oneOf": [{"required": [one]}, {"required": [other]}]});
+    let either =
+        |one: &str, other: &str| json!({"oneOf": [{"required": [one]}, {"required": [other]}]});
     let mut schema = strict(
         &["id", "type", "reason"],
         json!({
@@ -268,7 +331,10 @@ fn command() -> Value {
     );
     if let Value::Object(schema) = &mut schema {
         schema.insert("description".to_owned(), format!("At most {MAX_COMMAND} bytes.").into());
-        schema.insert("allOf".to_owned(), json!([either("product_id", "sku"), either("delta", "set")]));
+        schema.insert(
+            "allOf".to_owned(),
+            json!([either("product_id", "sku"), either("delta", "set")]),
+        );
     }
     schema
 }
@@ -295,7 +361,10 @@ mod tests {
         let references = references(&document);
         assert!(references.len() > 60, "{references:?}");
         for reference in references {
-            assert!(document.pointer(reference.strip_prefix('#').unwrap()).is_some(), "{reference}");
+            assert!(
+                document.pointer(reference.strip_prefix('#').unwrap()).is_some(),
+                "{reference}"
+            );
         }
     }
 }

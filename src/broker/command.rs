@@ -54,7 +54,8 @@ impl AdjustStock {
     /// `payload_too_large`, `malformed_json` or `validation_failed`, with the reason.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         if body.len() > MAX_COMMAND {
-            let detail = format!("The body has {} bytes; at most {MAX_COMMAND} are read.", body.len());
+            let detail =
+                format!("The body has {} bytes; at most {MAX_COMMAND} are read.", body.len());
             return Err(Error::new(Code::PayloadTooLarge, detail));
         }
         json::parse::<Body>(body, &[])?.check()
@@ -66,13 +67,18 @@ impl Body {
         let mut faults = Faults::none();
         let length = self.id.chars().count();
         if !(1..=MAX_ID).contains(&length) {
-            faults.add("id", "out_of_range", format!("id has {length} characters; 1 to {MAX_ID} are allowed"));
+            faults.add(
+                "id",
+                "out_of_range",
+                format!("id has {length} characters; 1 to {MAX_ID} are allowed"),
+            );
         }
         if self.kind != ADJUST {
             faults.add("type", "unknown", format!("type is not {ADJUST:?}"));
         }
         let reference = self.reference.as_deref();
-        let stock = faults.take(StockChange::requested(self.delta, self.set, &self.reason, reference));
+        let stock =
+            faults.take(StockChange::requested(self.delta, self.set, &self.reason, reference));
         let product = match (self.product_id, self.sku) {
             (Some(id), None) => Some(ProductName::Id(id.into())),
             (None, Some(sku)) => Some(ProductName::Sku(sku)),
@@ -82,9 +88,13 @@ impl Body {
             faults.add("product_id", "required", "send either product_id or sku");
         }
         match (stock, product, faults.is_empty()) {
-            (Some(stock), Some(product), true) => {
-                Ok(AdjustStock { id: self.id.into(), product, stock, reason: self.reason, reference: self.reference })
-            }
+            (Some(stock), Some(product), true) => Ok(AdjustStock {
+                id: self.id.into(),
+                product,
+                stock,
+                reason: self.reason,
+                reference: self.reference,
+            }),
             _ => Err(faults.into()),
         }
     }
@@ -108,14 +118,20 @@ mod tests {
     #[test]
     fn a_command_names_a_product_and_a_change() {
         let command = AdjustStock::parse(good().to_string().as_bytes()).unwrap();
-        let (id, product, stock) = ("1".into(), ProductName::Sku("TEA".into()), StockChange::Adjust(5));
-        assert_eq!(command, AdjustStock { id, product, stock, reason: "delivery".into(), reference: None });
+        let (id, product, stock) =
+            ("1".into(), ProductName::Sku("TEA".into()), StockChange::Adjust(5));
+        assert_eq!(
+            command,
+            AdjustStock { id, product, stock, reason: "delivery".into(), reference: None }
+        );
         let id = "018f4d7e-0000-7000-8000-000000000001";
-        let body =
-            json!({"id": "x".repeat(255), "type": ADJUST, "product_id": id, "set": 0, "reason": "count", "reference": "S-1"});
+        let body = json!({"id": "x".repeat(255), "type": ADJUST, "product_id": id, "set": 0, "reason": "count", "reference": "S-1"});
         let command = AdjustStock::parse(body.to_string().as_bytes()).unwrap();
         assert_eq!(command.product, ProductName::Id(id.parse::<Uuid>().unwrap().into()));
-        assert_eq!((command.stock, command.reference.as_deref()), (StockChange::Set(0), Some("S-1")));
+        assert_eq!(
+            (command.stock, command.reference.as_deref()),
+            (StockChange::Set(0), Some("S-1"))
+        );
     }
 
     #[test]
@@ -127,14 +143,26 @@ mod tests {
             ("type", json!("inventory.set"), "type is not \"inventory.adjust\""),
             ("delta", json!("5"), "delta must be a whole number, not the string \"5\""),
             ("delta", json!(1.5), "delta must be a whole number, not 1.5"),
-            ("delta", json!(2_000_000_000_000_i64), "delta must be from -1000000000000 to 1000000000000"),
+            (
+                "delta",
+                json!(2_000_000_000_000_i64),
+                "delta must be from -1000000000000 to 1000000000000",
+            ),
             ("delta", Value::Null, "send either delta or set"),
             ("set", json!(5), "send either delta or set"),
             ("sku", Value::Null, "send either product_id or sku"),
-            ("product_id", json!("018f4d7e-0000-7000-8000-000000000001"), "send either product_id or sku"),
+            (
+                "product_id",
+                json!("018f4d7e-0000-7000-8000-000000000001"),
+                "send either product_id or sku",
+            ),
             ("product_id", json!("tea"), "UUID parsing failed"),
             ("reason", json!(" "), "reason must not be empty"),
-            ("reference", json!("x".repeat(201)), "reference has 201 characters; at most 200 are allowed"),
+            (
+                "reference",
+                json!("x".repeat(201)),
+                "reference has 201 characters; at most 200 are allowed",
+            ),
             ("warehouse", json!(1), "warehouse is not a field of this request"),
         ] {
             let mut body = good();
@@ -160,6 +188,10 @@ mod tests {
         assert_eq!(code(&[b'{'; MAX_COMMAND + 1]), Code::PayloadTooLarge);
         let padded = format!("{}{}", good(), " ".repeat(MAX_COMMAND - good().to_string().len()));
         assert!(AdjustStock::parse(padded.as_bytes()).is_ok(), "as large as allowed");
-        assert_eq!(code(format!("{}{}", good(), good()).as_bytes()), Code::MalformedJson, "one and no more");
+        assert_eq!(
+            code(format!("{}{}", good(), good()).as_bytes()),
+            Code::MalformedJson,
+            "one and no more"
+        );
     }
 }

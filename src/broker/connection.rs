@@ -85,7 +85,14 @@ impl Link {
         let (sessions, session) = watch::channel(None);
         let (closing, closes) = watch::channel(false);
         let working = Arc::default();
-        let keeper = Keeper { uri, name, sessions, working: Arc::clone(&working), closing: closes, reason: None };
+        let keeper = Keeper {
+            uri,
+            name,
+            sessions,
+            working: Arc::clone(&working),
+            closing: closes,
+            reason: None,
+        };
         let keeper = Mutex::new(Some(tokio::spawn(keeper.keep())));
         Arc::new(Self { session, working, closing, keeper })
     }
@@ -192,9 +199,16 @@ impl Failures {
         let reason = error.to_string();
         let is_new = self.reason.as_ref() != Some(&reason);
         if is_new && matches!(error, BrokerError::Panicked) {
-            tracing::error!(what, "work with the broker panicked, which is a fault in souk; beginning anew");
+            tracing::error!(
+                what,
+                "work with the broker panicked, which is a fault in souk; beginning anew"
+            );
         } else if is_new {
-            tracing::warn!(reason, what, "work with the broker was broken off; beginning anew until it lasts");
+            tracing::warn!(
+                reason,
+                what,
+                "work with the broker was broken off; beginning anew until it lasts"
+            );
         } else {
             tracing::debug!(reason, what, "work with the broker was broken off again");
         }
@@ -204,7 +218,9 @@ impl Failures {
 }
 
 /// Does `work`; a panic in it becomes an error, so that it does not end unseen.
-pub(super) async fn survive<T>(work: impl Future<Output = Result<T, BrokerError>>) -> Result<T, BrokerError> {
+pub(super) async fn survive<T>(
+    work: impl Future<Output = Result<T, BrokerError>>,
+) -> Result<T, BrokerError> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(BrokerError::Panicked))
 }
 
@@ -232,12 +248,20 @@ impl Keeper {
                 Ok((connection, wire)) => {
                     pause = PAUSE.0;
                     self.reason = None;
-                    tracing::info!(broker = self.uri.address(), connection = self.name, "connected to the broker");
+                    tracing::info!(
+                        broker = self.uri.address(),
+                        connection = self.name,
+                        "connected to the broker"
+                    );
                     if self.hold(connection).await {
                         return;
                     }
                     drop(wire);
-                    tracing::warn!(broker = self.uri.address(), connection = self.name, "the broker is away; trying again");
+                    tracing::warn!(
+                        broker = self.uri.address(),
+                        connection = self.name,
+                        "the broker is away; trying again"
+                    );
                 }
                 Err(error) => self.explain(&error),
             }
@@ -250,7 +274,8 @@ impl Keeper {
     }
 
     async fn connect(&self) -> Result<(Connection, Wire), BrokerError> {
-        let properties = ConnectionProperties::default().with_connection_name(format!("souk {}", self.name).into());
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("souk {}", self.name).into());
         let runtime = lapin::runtime::default_runtime()?;
         let (hand, wire) = Wire::new();
         // The attempt goes on in lapin's thread when nobody waits for it any more, so that the network has a limit of its own.
@@ -259,15 +284,21 @@ impl Keeper {
             runtime,
             async move |uri, runtime| {
                 let stream = timeout(super::STEP, async {
-                    let address = runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
+                    let address =
+                        runtime.to_socket_addrs((uri.authority.host.clone(), uri.authority.port));
                     let stream = AsyncTcpStream::connect(&runtime, address).await?;
                     if let AsyncTcpStream::Plain(plain) = &stream {
                         let socket = TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?);
-                        hand.send(socket).map_err(|_| io::Error::other("nobody waits for it any more"))?;
+                        hand.send(socket)
+                            .map_err(|_| io::Error::other("nobody waits for it any more"))?;
                     }
                     match uri.scheme {
                         AMQPScheme::AMQP => Ok(stream),
-                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await,
+                        AMQPScheme::AMQPS => {
+                            stream
+                                .into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref())
+                                .await
+                        }
                     }
                 });
                 Ok(stream.await.map_err(io::Error::from)??)
@@ -281,7 +312,11 @@ impl Keeper {
     async fn hold(&mut self, connection: Connection) -> bool {
         let connection = Arc::new(connection);
         let (living, alive) = watch::channel(());
-        let session = Session { connection: Arc::clone(&connection), alive, working: Arc::clone(&self.working) };
+        let session = Session {
+            connection: Arc::clone(&connection),
+            alive,
+            working: Arc::clone(&self.working),
+        };
         self.sessions.send_replace(Some(session));
         let wanted = tokio::select! {
             () = until_lost(&connection) => true,
@@ -298,13 +333,21 @@ impl Keeper {
     /// Says why there is no connection, once for each reason.
     fn explain(&mut self, error: &BrokerError) {
         let reason = if is_refusal(error) {
-            format!("it refuses the user {:?}, the password or the virtual host of broker.uri; correct them", self.uri.user())
+            format!(
+                "it refuses the user {:?}, the password or the virtual host of broker.uri; correct them",
+                self.uri.user()
+            )
         } else {
             error.to_string()
         };
         if self.reason.as_ref() != Some(&reason) {
             let (broker, connection) = (self.uri.address(), self.name);
-            tracing::warn!(broker, connection, reason, "cannot connect to the broker; trying again until it can be done");
+            tracing::warn!(
+                broker,
+                connection,
+                reason,
+                "cannot connect to the broker; trying again until it can be done"
+            );
             self.reason = Some(reason);
         }
     }
@@ -400,7 +443,12 @@ mod tests {
     #[test]
     fn a_reason_is_told_once_until_there_is_another() {
         let mut failures = Failures::none();
-        let told = [BrokerError::NotTaken(7), BrokerError::NotTaken(7), BrokerError::Late, BrokerError::NotTaken(7)];
+        let told = [
+            BrokerError::NotTaken(7),
+            BrokerError::NotTaken(7),
+            BrokerError::Late,
+            BrokerError::NotTaken(7),
+        ];
         assert_eq!(told.map(|error| failures.explain("relay", &error)), [true, false, true, true]);
     }
 }

@@ -39,12 +39,20 @@ impl DeadLetters {
     }
 
     /// Puts a message into the queue of `queue`'s dead letters, as it came, with the reason, and waits until it is there for good.
-    pub(super) async fn put(&self, queue: &str, delivery: &Delivery, reason: &str) -> Result<(), BrokerError> {
+    pub(super) async fn put(
+        &self,
+        queue: &str,
+        delivery: &Delivery,
+        reason: &str,
+    ) -> Result<(), BrokerError> {
         let properties = properties(&delivery.properties, reason);
         let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let publish = async {
             let name = dead(queue).as_str().into();
-            self.0.basic_publish("".into(), name, mandatory, &delivery.data, properties).await?.await
+            self.0
+                .basic_publish("".into(), name, mandatory, &delivery.data, properties)
+                .await?
+                .await
         };
         match timeout(CONFIRMED_WITHIN, publish).await.map_err(|_| BrokerError::Late)?? {
             Confirmation::Ack(None) => Ok(()),
@@ -64,7 +72,8 @@ fn properties(original: &BasicProperties, reason: &str) -> BasicProperties {
     };
     headers.retain(|name, _| !FURTHER_QUEUES.contains(&name.as_str()));
     headers.insert(REASON.into(), AMQPValue::LongString(one_line(reason).into()));
-    let mut kept = BasicProperties::default().with_headers(FieldTable::from(headers)).with_delivery_mode(2);
+    let mut kept =
+        BasicProperties::default().with_headers(FieldTable::from(headers)).with_delivery_mode(2);
     let copies: [(&Option<ShortString>, SetText); 6] = [
         (original.content_type(), BasicProperties::with_content_type),
         (original.content_encoding(), BasicProperties::with_content_encoding),

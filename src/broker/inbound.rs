@@ -51,7 +51,11 @@ pub trait CarriesOut: Send + Sync {
     /// # Errors
     /// `overloaded`, `store_unavailable` and `outcome_unknown` are tried again, `internal_error` a few times; everything else means that
     /// it cannot be done.
-    async fn carry_out(&self, command: AdjustStock, trace: Option<TraceParent>) -> Result<(), Error>;
+    async fn carry_out(
+        &self,
+        command: AdjustStock,
+        trace: Option<TraceParent>,
+    ) -> Result<(), Error>;
 }
 
 /// Takes commands in.
@@ -77,7 +81,9 @@ impl Inbound {
         let channel = session.channel().await?;
         step(channel.basic_qos(AT_ONCE, BasicQosOptions::default())).await?;
         let options = BasicConsumeOptions::default();
-        let consumer = step(channel.basic_consume(COMMANDS.into(), "".into(), options, FieldTable::default())).await?;
+        let consumer =
+            step(channel.basic_consume(COMMANDS.into(), "".into(), options, FieldTable::default()))
+                .await?;
         let working = session.working();
         let taken = self.take(consumer).await;
         drop(working);
@@ -90,7 +96,9 @@ impl Inbound {
         let mut dead_letters = None;
         while let Some(delivery) = consumer.next().await {
             let delivery = delivery?;
-            if let Err(error) = settle(&*self.hands, &delivery.data, trace(&delivery), PATIENCE).await? {
+            if let Err(error) =
+                settle(&*self.hands, &delivery.data, trace(&delivery), PATIENCE).await?
+            {
                 self.put_aside(&mut dead_letters, &delivery, &error).await?;
                 tracing::warn!(reason = %error, "a command cannot be carried out; it was put aside");
             }
@@ -166,7 +174,9 @@ async fn settle(
 fn trace(delivery: &Delivery) -> Option<TraceParent> {
     let headers = delivery.properties.headers().as_ref()?;
     match headers.inner().get("traceparent")? {
-        AMQPValue::LongString(text) => TraceParent::parse(std::str::from_utf8(text.as_bytes()).ok()?),
+        AMQPValue::LongString(text) => {
+            TraceParent::parse(std::str::from_utf8(text.as_bytes()).ok()?)
+        }
         _ => None,
     }
 }
@@ -174,7 +184,12 @@ fn trace(delivery: &Delivery) -> Option<TraceParent> {
 /// What is wrong with a command, for whoever looks after the dead letters.
 fn reason(error: &Error) -> String {
     match error.lines.first() {
-        Some(line) => format!("{}: {} wanted, {} available", error.code.as_str(), line.requested, line.available),
+        Some(line) => format!(
+            "{}: {} wanted, {} available",
+            error.code.as_str(),
+            line.requested,
+            line.available
+        ),
         None => error.to_string(),
     }
 }
@@ -197,12 +212,19 @@ mod tests {
         }
 
         async fn carry_out(&self, _: AdjustStock, _: Option<TraceParent>) -> Result<(), Error> {
-            let is_done = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err();
+            let is_done = self
+                .0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_err();
             if is_done { Ok(()) } else { Err(Error::new(self.1, "so it is")) }
         }
     }
 
-    async fn settled(failures: u32, code: Code, patience: Duration) -> Result<Result<(), Error>, BrokerError> {
+    async fn settled(
+        failures: u32,
+        code: Code,
+        patience: Duration,
+    ) -> Result<Result<(), Error>, BrokerError> {
         settle(&Clumsy(failures.into(), code), COMMAND, None, patience).await
     }
 

@@ -4,7 +4,10 @@ use futures_util::{FutureExt, StreamExt};
 use lapin::{
     Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 
@@ -68,11 +71,21 @@ async fn listen(session: &Session) -> Result<Consumer, BrokerError> {
     let channel = session.channel().await?;
     topology::declare(&channel).await?;
     step(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
-    let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let own = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongInt(BACKLOG));
     let queue = step(channel.queue_declare("".into(), own, arguments)).await?.name().clone();
-    let bind = channel.queue_bind(queue.clone(), EVENTS.into(), "#".into(), QueueBindOptions::default(), FieldTable::default());
+    let bind = channel.queue_bind(
+        queue.clone(),
+        EVENTS.into(),
+        "#".into(),
+        QueueBindOptions::default(),
+        FieldTable::default(),
+    );
     step(bind).await?;
     let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
     step(channel.basic_consume(queue, "".into(), options, FieldTable::default())).await

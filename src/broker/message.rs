@@ -40,5 +40,11 @@ pub(super) fn event(delivery: Delivery) -> Option<Published> {
         _ => return None,
     };
     let id = delivery.properties.message_id().as_ref()?.as_str().parse().ok()?;
-    Some(Published { position, id, kind: delivery.routing_key.to_string(), audience, body: delivery.data.into() })
+    Some(Published {
+        position,
+        id,
+        kind: delivery.routing_key.to_string(),
+        audience,
+        body: delivery.data.into(),
+    })
 }

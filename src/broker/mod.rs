@@ -156,11 +156,17 @@ impl Broker {
         let Parts { uri, store, bell, follower, subscriptions, hands } = parts;
         let _there = runtime.enter();
         // Commands have one of their own: what another system sends, and no connection survives, does not cut a node off from the news.
-        let [publishing, commands] = ["publishing", "commands"].map(|name| Link::start(uri.clone(), name));
+        let [publishing, commands] =
+            ["publishing", "commands"].map(|name| Link::start(uri.clone(), name));
         let listening = follower.map(|follower| (follower, Link::start(uri, "consuming")));
         let consuming = listening.as_ref().map(|(_, consuming)| Arc::clone(consuming));
-        let links = [Arc::clone(&publishing), Arc::clone(&commands)].into_iter().chain(consuming).collect();
-        let status = Arc::new(Status { links, is_relay: AtomicBool::new(false), published: AtomicU64::new(0) });
+        let links =
+            [Arc::clone(&publishing), Arc::clone(&commands)].into_iter().chain(consuming).collect();
+        let status = Arc::new(Status {
+            links,
+            is_relay: AtomicBool::new(false),
+            published: AtomicU64::new(0),
+        });
         let (stopping, stops) = watch::channel(false);
         let (done, mut is_done) = watch::channel(false);
         let (confirms, confirmed) = watch::channel(0);
@@ -221,13 +227,17 @@ impl Broker {
     pub async fn stop(mut self) {
         self.stopping.send_replace(true);
         if self.publishing.is_up() && timeout(LAST_EVENTS, &mut self.relay).await.is_err() {
-            tracing::warn!("not all events were published; the next node that publishes goes on with them");
+            tracing::warn!(
+                "not all events were published; the next node that publishes goes on with them"
+            );
         }
         self.relay.abort();
         self.others.iter().for_each(JoinHandle::abort);
         let position = *self.confirmed.borrow();
         if position > 0 && self.store.note_published(position).await.is_err() {
-            tracing::warn!("it could not be noted how far events were published; some will be published again");
+            tracing::warn!(
+                "it could not be noted how far events were published; some will be published again"
+            );
         }
         join_all(self.status.links.iter().map(|link| link.close())).await;
     }

@@ -64,7 +64,13 @@ impl Publisher {
     pub(super) async fn new(channel: Channel, doubtful: u64) -> Result<Self, BrokerError> {
         step(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let room = if doubtful > 0 { 1 } else { WINDOW };
-        Ok(Self { channel, window: VecDeque::with_capacity(WINDOW), room, doubtful, subjects: HashSet::with_capacity(WINDOW) })
+        Ok(Self {
+            channel,
+            window: VecDeque::with_capacity(WINDOW),
+            room,
+            doubtful,
+            subjects: HashSet::with_capacity(WINDOW),
+        })
     }
 
     /// The place of the oldest event that waits for its confirm.
@@ -78,9 +84,14 @@ impl Publisher {
     }
 
     /// Publishes an event as soon as there is room for it. `confirmed` hears of the places of those confirmed meanwhile.
-    pub(super) async fn publish(&mut self, event: &Published, confirmed: impl Fn(u64)) -> Result<(), BrokerError> {
+    pub(super) async fn publish(
+        &mut self,
+        event: &Published,
+        confirmed: impl Fn(u64),
+    ) -> Result<(), BrokerError> {
         // An event of our own can be read.
-        let heading: Heading<'_> = serde_json::from_slice(&event.body).map_err(|_| BrokerError::Unreadable(event.position))?;
+        let heading: Heading<'_> = serde_json::from_slice(&event.body)
+            .map_err(|_| BrokerError::Unreadable(event.position))?;
         let family = event.kind.split('.').next().unwrap_or_default();
         let subject = (heading.subject, family.to_owned());
         while self.window.len() >= self.room || self.subjects.contains(&subject) {
@@ -89,9 +100,16 @@ impl Publisher {
         let kind = event.kind.as_str().into();
         let options = BasicPublishOptions::default();
         let properties = properties(event, &heading);
-        let confirm = step(self.channel.basic_publish(EVENTS.into(), kind, options, &event.body, properties)).await?;
+        let confirm =
+            step(self.channel.basic_publish(EVENTS.into(), kind, options, &event.body, properties))
+                .await?;
         self.subjects.insert(subject.clone());
-        self.window.push_back(Sent { position: event.position, subject, confirm, deadline: Instant::now() + CONFIRM });
+        self.window.push_back(Sent {
+            position: event.position,
+            subject,
+            confirm,
+            deadline: Instant::now() + CONFIRM,
+        });
         Ok(())
     }
 
@@ -99,9 +117,14 @@ impl Publisher {
     /// dropped and called again.
     pub(super) async fn confirmed(&mut self) -> Result<u64, BrokerError> {
         let Some(oldest) = self.window.front_mut() else { return std::future::pending().await };
-        match timeout_at(oldest.deadline, &mut oldest.confirm).await.map_err(|_| BrokerError::Late)?? {
+        match timeout_at(oldest.deadline, &mut oldest.confirm)
+            .await
+            .map_err(|_| BrokerError::Late)??
+        {
             Confirmation::Ack(_) => {}
-            Confirmation::Nack(_) | Confirmation::NotRequested => return Err(BrokerError::NotTaken(oldest.position)),
+            Confirmation::Nack(_) | Confirmation::NotRequested => {
+                return Err(BrokerError::NotTaken(oldest.position));
+            }
         }
         let position = oldest.position;
         if position >= self.doubtful {
@@ -116,7 +139,10 @@ impl Publisher {
 
 fn properties(event: &Published, heading: &Heading<'_>) -> BasicProperties {
     let mut headers = FieldTable::default();
-    headers.insert(message::POSITION.into(), AMQPValue::LongLongInt(i64::try_from(event.position).unwrap_or(i64::MAX)));
+    headers.insert(
+        message::POSITION.into(),
+        AMQPValue::LongLongInt(i64::try_from(event.position).unwrap_or(i64::MAX)),
+    );
     headers.insert(message::AUDIENCE.into(), text(&message::audience(event.audience)));
     if let Some(trace) = &heading.traceparent {
         headers.insert(message::TRACEPARENT.into(), text(trace));

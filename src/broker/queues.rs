@@ -42,7 +42,10 @@ pub(super) fn dead(queue: &str) -> String {
 ///
 /// # Errors
 /// The broker does not answer.
-pub(super) async fn declare_subscriptions(session: &Session, subscriptions: &[Subscription]) -> Result<(), BrokerError> {
+pub(super) async fn declare_subscriptions(
+    session: &Session,
+    subscriptions: &[Subscription],
+) -> Result<(), BrokerError> {
     topology::declare(&session.channel().await?).await?;
     for Subscription { queue, bindings } in subscriptions {
         make(session, queue, DELIVERIES, &[], bindings).await?;
@@ -88,7 +91,14 @@ async fn make(
         ("x-overflow", text("reject-publish")),
         ("x-delivery-limit", AMQPValue::LongLongInt(deliveries)),
     ];
-    declare_one(session, queue, [&quorum].into_iter().chain(&arguments).chain(more), EVENTS, bindings).await
+    declare_one(
+        session,
+        queue,
+        [&quorum].into_iter().chain(&arguments).chain(more),
+        EVENTS,
+        bindings,
+    )
+    .await
 }
 
 async fn declare_one(
@@ -120,8 +130,13 @@ async fn declare_one(
     };
     for binding in bindings {
         let nothing = FieldTable::default();
-        let bind =
-            channel.queue_bind(queue.into(), exchange.into(), binding.as_str().into(), QueueBindOptions::default(), nothing);
+        let bind = channel.queue_bind(
+            queue.into(),
+            exchange.into(),
+            binding.as_str().into(),
+            QueueBindOptions::default(),
+            nothing,
+        );
         if let Some(reason) = refusal(step(bind).await)? {
             tracing::warn!(
                 queue,
@@ -141,7 +156,9 @@ async fn declare_one(
 fn refusal(done: Result<(), BrokerError>) -> Result<Option<lapin::Error>, BrokerError> {
     match done {
         Ok(()) => Ok(None),
-        Err(BrokerError::Refused(error)) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => Ok(Some(error)),
+        Err(BrokerError::Refused(error)) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => {
+            Ok(Some(error))
+        }
         Err(error) => Err(error),
     }
 }

@@ -14,7 +14,10 @@ use std::{
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
     BasicProperties, Channel, Confirmation, Consumer, ErrorKind,
-    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{
+        BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable},
 };
@@ -124,9 +127,12 @@ impl Relay {
     /// Publishes as long as it can, and then lets another node.
     async fn lead(&self, channel: Channel, mut rings: Consumer) -> Result<(), BrokerError> {
         let _reign = Reign::begin(&self.status);
-        let mut publisher = Publisher::new(channel.clone(), self.doubtful.load(Ordering::Relaxed)).await?;
+        let mut publisher =
+            Publisher::new(channel.clone(), self.doubtful.load(Ordering::Relaxed)).await?;
         let ended = self.publish_all(&mut publisher, &mut rings).await;
-        if let (Err(BrokerError::NotTaken(_) | BrokerError::Late), Some(oldest)) = (&ended, publisher.oldest()) {
+        if let (Err(BrokerError::NotTaken(_) | BrokerError::Late), Some(oldest)) =
+            (&ended, publisher.oldest())
+        {
             self.doubtful.store(oldest, Ordering::Relaxed);
         }
         // Nobody consumes the relay's queue then, and so the broker deletes it. The connection, which it belongs to, may live on.
@@ -135,7 +141,11 @@ impl Relay {
     }
 
     /// Publishes as long as channel and store last, or until the node stops and everything is published.
-    async fn publish_all(&self, publisher: &mut Publisher, rings: &mut Consumer) -> Result<(), BrokerError> {
+    async fn publish_all(
+        &self,
+        publisher: &mut Publisher,
+        rings: &mut Consumer,
+    ) -> Result<(), BrokerError> {
         let mut position = wait_for(|| self.store.published_up_to()).await?;
         loop {
             while let Some(ring) = rings.next().now_or_never() {
@@ -155,7 +165,12 @@ impl Relay {
     }
 
     /// Waits until there may be more to publish. When there never will be, and the broker has everything, the work is done.
-    async fn rest(&self, publisher: &mut Publisher, rings: &mut Consumer, is_last: bool) -> Result<(), BrokerError> {
+    async fn rest(
+        &self,
+        publisher: &mut Publisher,
+        rings: &mut Consumer,
+        is_last: bool,
+    ) -> Result<(), BrokerError> {
         let mut stopping = self.stopping.clone();
         loop {
             if is_last && !publisher.is_waiting() {
@@ -189,7 +204,9 @@ impl Relay {
                 Ok(())
             });
             if noted.await.is_err() {
-                tracing::error!("noting what was published panicked, which is a fault in souk; beginning anew");
+                tracing::error!(
+                    "noting what was published panicked, which is a fault in souk; beginning anew"
+                );
             }
             sleep(BETWEEN_NOTES).await;
         }
@@ -197,7 +214,9 @@ impl Relay {
 }
 
 /// Asks the store until it answers, or has not for too long, also when it is silent instead of away.
-async fn wait_for<T, F: Future<Output = Result<T, Unavailable>>>(ask: impl Fn() -> F) -> Result<T, BrokerError> {
+async fn wait_for<T, F: Future<Output = Result<T, Unavailable>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, BrokerError> {
     timeout(WITHOUT_STORE, persist(ask)).await.map_err(|_| BrokerError::NoStore)
 }
 
@@ -214,14 +233,25 @@ async fn persist<T, F: Future<Output = Result<T, Unavailable>>>(ask: impl Fn() -
 /// Wakes the relay; false when there is none.
 async fn ring(channel: &Channel) -> Result<bool, BrokerError> {
     let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let sent = step(channel.basic_publish("".into(), RELAY.into(), mandatory, &[], BasicProperties::default())).await?;
+    let sent = step(channel.basic_publish(
+        "".into(),
+        RELAY.into(),
+        mandatory,
+        &[],
+        BasicProperties::default(),
+    ))
+    .await?;
     Ok(!matches!(step(sent).await?, Confirmation::Ack(Some(_)) | Confirmation::Nack(_)))
 }
 
 /// Becomes the relay, unless another is faster. What is published on the channel ends before the queue is free again.
 async fn stand(session: &Session) -> Result<Option<(Channel, Consumer)>, BrokerError> {
     let channel = session.channel().await?;
-    let alone = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    let alone = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..QueueDeclareOptions::default()
+    };
     let mut arguments = FieldTable::default();
     // One ring is as good as many.
     arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
@@ -230,8 +260,10 @@ async fn stand(session: &Session) -> Result<Option<(Channel, Consumer)>, BrokerE
         Err(error) if is_locked(&error) => return Ok(None),
         Err(error) => return Err(error),
     }
-    let options = BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
-    match step(channel.basic_consume(RELAY.into(), "".into(), options, FieldTable::default())).await {
+    let options =
+        BasicConsumeOptions { no_ack: true, exclusive: true, ..BasicConsumeOptions::default() };
+    match step(channel.basic_consume(RELAY.into(), "".into(), options, FieldTable::default())).await
+    {
         Ok(rings) => Ok(Some((channel, rings))),
         Err(error) => {
             // As long as the queue is there, all take it that there is a relay.

@@ -17,7 +17,13 @@ pub const DEAD_LETTERS: &str = "souk.dlx";
 pub(super) async fn declare(channel: &Channel) -> Result<(), BrokerError> {
     for exchange in [EVENTS, DEAD_LETTERS] {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        step(channel.exchange_declare(exchange.into(), ExchangeKind::Topic, durable, FieldTable::default())).await?;
+        step(channel.exchange_declare(
+            exchange.into(),
+            ExchangeKind::Topic,
+            durable,
+            FieldTable::default(),
+        ))
+        .await?;
     }
     Ok(())
 }

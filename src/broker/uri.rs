@@ -14,7 +14,9 @@ pub struct BrokerUri(AMQPUri);
 
 /// A connection string that was not. It may hold a password, so that it is not repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("broker.uri is not an AMQP connection string ({0}); use one such as amqp://user:password@host:5672/vhost")]
+#[error(
+    "broker.uri is not an AMQP connection string ({0}); use one such as amqp://user:password@host:5672/vhost"
+)]
 pub struct BadUri(&'static str);
 
 impl BrokerUri {
@@ -82,13 +84,19 @@ mod tests {
     fn a_connection_string_tells_host_user_and_virtual_host() {
         let uri = parse("amqp://ada:s%40fe@queue.example:5673/shop").unwrap();
         assert_eq!((uri.address().as_str(), uri.user()), ("queue.example:5673", "ada"));
-        assert_eq!((uri.0.vhost.as_str(), uri.0.authority.userinfo.password.as_str()), ("shop", "s@fe"));
+        assert_eq!(
+            (uri.0.vhost.as_str(), uri.0.authority.userinfo.password.as_str()),
+            ("shop", "s@fe")
+        );
         assert_eq!(uri.0.query.heartbeat, Some(5));
     }
 
     #[test]
     fn an_ipv6_address_is_a_host() {
-        assert_eq!(parse("amqp://ada:x@[2001:db8::1]:5672/").unwrap().address(), "2001:db8::1:5672");
+        assert_eq!(
+            parse("amqp://ada:x@[2001:db8::1]:5672/").unwrap().address(),
+            "2001:db8::1:5672"
+        );
         assert_eq!(parse("amqps://[::1]").unwrap().address(), "::1:5671");
     }
 
@@ -101,7 +109,14 @@ mod tests {
 
     #[test]
     fn what_is_no_connection_string_is_refused_without_being_repeated() {
-        for text in ["amqp://", "amqp:///vhost", "amqp://ada:geheim@", "amqp://ada:geheim@host:port", "amqp:geheim", "geheim"] {
+        for text in [
+            "amqp://",
+            "amqp:///vhost",
+            "amqp://ada:geheim@",
+            "amqp://ada:geheim@host:port",
+            "amqp:geheim",
+            "geheim",
+        ] {
             let error = parse(text).err().unwrap_or_else(|| panic!("{text} was taken")).to_string();
             assert!(!error.contains("geheim"), "{error}");
         }

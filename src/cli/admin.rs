@@ -19,7 +19,10 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
         true => {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
-            Some(Password::parse("password", text.trim_end_matches(['\r', '\n']).to_owned()).map_err(explain)?)
+            Some(
+                Password::parse("password", text.trim_end_matches(['\r', '\n']).to_owned())
+                    .map_err(explain)?,
+            )
         }
     };
     in_system(async |drivers| {
@@ -36,7 +39,10 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
         let email = email.as_str();
         say(&match made? {
             MadeAdmin::Created { generated: Some(password) } => {
-                format!("{email} is an admin now. Its password, shown this once: {}", password.expose())
+                format!(
+                    "{email} is an admin now. Its password, shown this once: {}",
+                    password.expose()
+                )
             }
             MadeAdmin::Created { generated: None } => format!("{email} is an admin now."),
             MadeAdmin::Promoted => format!("{email} is an admin now; its password is what it was."),

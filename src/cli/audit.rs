@@ -25,7 +25,9 @@ pub(super) fn run(settings: &Settings, arguments: &AuditArguments) -> anyhow::Re
 
 fn tell(summary: &Summary, repair: bool) -> anyhow::Result<()> {
     let Summary { products, orders, movements, found, repaired } = *summary;
-    say(&format!("{products} products, {orders} orders, {movements} movements: {found} findings, {repaired} corrected"))?;
+    say(&format!(
+        "{products} products, {orders} orders, {movements} movements: {found} findings, {repaired} corrected"
+    ))?;
     match found.saturating_sub(repaired) {
         0 if found == 0 => Ok(()),
         0 => bail!("something was off, and is corrected; another audit should find nothing"),

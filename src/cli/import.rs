@@ -48,16 +48,24 @@ fn format(file: &Path) -> anyhow::Result<Format> {
 
 /// The file, and a bar that shows how much of it was read, when there is a terminal to show it on.
 fn open(path: &Path) -> anyhow::Result<(std::fs::File, ProgressBar)> {
-    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let file =
+        std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let length = file.metadata()?.len();
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(length) } else { ProgressBar::hidden() };
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(length)
+    } else {
+        ProgressBar::hidden()
+    };
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}")?;
     bar.set_style(style);
     Ok((file, bar))
 }
 
 /// The file in portions, moving the bar along.
-fn portions(file: std::fs::File, bar: &ProgressBar) -> impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
+fn portions(
+    file: std::fs::File,
+    bar: &ProgressBar,
+) -> impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
     let state = (tokio::fs::File::from_std(file), bar.clone());
     stream::try_unfold(state, async |(mut file, bar)| {
         let mut portion = vec![0; PORTION];
@@ -84,31 +92,46 @@ async fn apply(
     Ok(importer.finish().await?)
 }
 
-async fn send(server: &str, format: Format, file: std::fs::File, bar: &ProgressBar) -> anyhow::Result<ImportReport> {
-    let token = std::env::var("SOUK_TOKEN").context("put an admin's access token into SOUK_TOKEN")?;
+async fn send(
+    server: &str,
+    format: Format,
+    file: std::fs::File,
+    bar: &ProgressBar,
+) -> anyhow::Result<ImportReport> {
+    let token =
+        std::env::var("SOUK_TOKEN").context("put an admin's access token into SOUK_TOKEN")?;
     let content_type = match format {
         Format::Ndjson => "application/x-ndjson",
         Format::Csv => "text/csv",
     };
     let url = format!("{}/api/products/import", server.trim_end_matches('/'));
-    let request = reqwest::Client::new().post(&url).bearer_auth(token).header("content-type", content_type);
+    let request =
+        reqwest::Client::new().post(&url).bearer_auth(token).header("content-type", content_type);
     let body = reqwest::Body::wrap_stream(portions(file, bar));
-    let response = request.body(body).send().await.with_context(|| format!("{url} cannot be reached"))?;
+    let response =
+        request.body(body).send().await.with_context(|| format!("{url} cannot be reached"))?;
     let status = response.status();
     let text = response.text().await?;
     if !status.is_success() {
         let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let detail = problem.get("detail").and_then(serde_json::Value::as_str).unwrap_or("no reason was given");
+        let detail = problem
+            .get("detail")
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or("no reason was given");
         bail!("{server} answered {status}: {detail}");
     }
-    serde_json::from_str(&text).with_context(|| format!("{server} is no Souk: its answer is not an import's"))
+    serde_json::from_str(&text)
+        .with_context(|| format!("{server} is no Souk: its answer is not an import's"))
 }
 
 fn tell(report: &ImportReport) -> anyhow::Result<()> {
     for error in &report.errors {
         say(&format!("line {}: {}: {}", error.line, error.code, error.message))?;
     }
-    say(&format!("{} created, {} updated, {} failed", report.created, report.updated, report.failed))?;
+    say(&format!(
+        "{} created, {} updated, {} failed",
+        report.created, report.updated, report.failed
+    ))?;
     if report.failed > 0 {
         bail!("{} lines were refused; the others were applied", report.failed);
     }

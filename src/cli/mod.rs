@@ -17,7 +17,11 @@ use crate::{app, broker, config::Settings, http, telemetry};
 
 /// A commerce core: accounts, catalog, stock, carts, checkout and orders, and the events of them.
 #[derive(Parser)]
-#[command(name = "souk", version, after_help = "Settings: config/default.toml, config/$SOUK_ENV.toml, SOUK__SECTION__KEY.")]
+#[command(
+    name = "souk",
+    version,
+    after_help = "Settings: config/default.toml, config/$SOUK_ENV.toml, SOUK__SECTION__KEY."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -108,7 +112,9 @@ pub fn run() -> ExitCode {
         Command::Import(import) => import::run(&settings, &import),
         Command::Admin(admin) => admin::run(&settings, &admin),
         Command::Audit(audit) => audit::run(&settings, &audit),
-        Command::Serve | Command::Config | Command::Openapi | Command::Asyncapi => serve::run(&settings),
+        Command::Serve | Command::Config | Command::Openapi | Command::Asyncapi => {
+            serve::run(&settings)
+        }
     })
 }
 
@@ -152,8 +158,11 @@ fn complain(message: &str) {
 pub(crate) fn in_system<F: Future<Output = anyhow::Result<()>>>(
     work: impl FnOnce(tokio::runtime::Handle) -> F,
 ) -> anyhow::Result<()> {
-    let drivers =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("souk-driver").enable_all().build()?;
+    let drivers = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("souk-driver")
+        .enable_all()
+        .build()?;
     let system = actix_rt::System::new();
     let done = system.block_on(work(drivers.handle().clone()));
     actix_rt::System::current().stop();

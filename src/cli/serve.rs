@@ -8,7 +8,8 @@ use crate::{app::Application, config::Settings};
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     in_system(async |drivers| {
         // Before anything is started, so that a signal in between is not lost.
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut stop = Box::pin(async {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -30,13 +31,17 @@ fn greet(application: &Application) -> anyhow::Result<()> {
     say(&format!("Souk is open at {url}\nAPI browser:    {url}/docs/"))?;
     if let Some(admin) = application.first_admin() {
         let (email, password) = (admin.email.as_str(), admin.password.expose());
-        say(&format!("First admin:    {email}\nIts password:   {password}   (shown this once; change it)"))?;
+        say(&format!(
+            "First admin:    {email}\nIts password:   {password}   (shown this once; change it)"
+        ))?;
     }
     // As it was called, so that lines can be used as they stand.
     let program = std::env::args_os().next().unwrap_or_else(|| "souk".into());
     let program = program.to_string_lossy();
     if !application.has_admin() {
-        say(&format!("There is no admin yet. To make one, with the same settings:\n  {program} admin <e-mail>"))?;
+        say(&format!(
+            "There is no admin yet. To make one, with the same settings:\n  {program} admin <e-mail>"
+        ))?;
     }
     if application.catalog_is_empty() {
         say(&format!(

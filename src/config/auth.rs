@@ -49,7 +49,10 @@ impl AuthSettings {
         match &self.jwt_secret {
             Some(secret) => match secret.expose_secret().len() {
                 MIN_SECRET_BYTES.. => Ok(()),
-                bytes => Err(Problem::new(KEY, format!("has {bytes} bytes; use {MIN_SECRET_BYTES} or more random ones"))),
+                bytes => Err(Problem::new(
+                    KEY,
+                    format!("has {bytes} bytes; use {MIN_SECRET_BYTES} or more random ones"),
+                )),
             },
             None if store.kind == StoreKind::Mongodb => Err(Problem::new(
                 KEY,
@@ -73,7 +76,8 @@ impl AuthSettings {
             }
         };
         if !email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()) {
-            let text = format!("{email:?} is not an e-mail address; use one such as admin@shop.example");
+            let text =
+                format!("{email:?} is not an e-mail address; use one such as admin@shop.example");
             return Err(Problem::new("auth.admin_email", text));
         }
         let long_enough = password.chars().count() >= MIN_PASSWORD_CHARS;

@@ -18,7 +18,8 @@ pub enum BrokerKind {
 }
 
 impl Choice for BrokerKind {
-    const ALL: &'static [(&'static str, Self)] = &[("none", Self::None), ("rabbitmq", Self::Rabbitmq)];
+    const ALL: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("rabbitmq", Self::Rabbitmq)];
 }
 
 /// The broker and how to reach it.
@@ -108,7 +109,9 @@ impl Subscription {
             ));
         }
         if self.bindings.is_empty() {
-            return Err(format!("the queue {queue:?} has no bindings; name the events it is to get, such as \"inventory.#\""));
+            return Err(format!(
+                "the queue {queue:?} has no bindings; name the events it is to get, such as \"inventory.#\""
+            ));
         }
         match self.bindings.iter().find(|binding| !is_pattern(binding)) {
             Some(binding) => Err(format!(

@@ -40,7 +40,8 @@ impl Environment {
         let text = read_file(sources.dir, DOTENV)?.unwrap_or_default();
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for item in dotenvy::from_read_iter(text.as_bytes()) {
-            let (name, value) = item.map_err(|error| ConfigError::file(DOTENV, dotenv_problem(&error)))?;
+            let (name, value) =
+                item.map_err(|error| ConfigError::file(DOTENV, dotenv_problem(&error)))?;
             if is_ours(&name) {
                 let origin = format!("{name} in {DOTENV}");
                 found.entry(name).or_insert(Variable { value, origin });

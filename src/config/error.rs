@@ -81,7 +81,11 @@ impl Problem {
 /// Longest period that a deadline may lie ahead; far enough from the ends of time.
 pub(super) const MAX_PERIOD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-pub(super) fn check_range<T: PartialOrd + Display>(key: &'static str, value: T, range: RangeInclusive<T>) -> Result<(), Problem> {
+pub(super) fn check_range<T: PartialOrd + Display>(
+    key: &'static str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<(), Problem> {
     if range.contains(&value) {
         return Ok(());
     }
@@ -90,11 +94,19 @@ pub(super) fn check_range<T: PartialOrd + Display>(key: &'static str, value: T, 
 }
 
 /// More than 0 and at most `max`.
-pub(super) fn check_duration(key: &'static str, value: Duration, max: Duration) -> Result<(), Problem> {
+pub(super) fn check_duration(
+    key: &'static str,
+    value: Duration,
+    max: Duration,
+) -> Result<(), Problem> {
     if value > Duration::ZERO && value <= max {
         return Ok(());
     }
-    let text = format!("{} is out of range; use more than 0s and at most {}", duration_text(value), duration_text(max));
+    let text = format!(
+        "{} is out of range; use more than 0s and at most {}",
+        duration_text(value),
+        duration_text(max)
+    );
     Err(Problem::new(key, text))
 }
 
@@ -134,9 +146,13 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, edits) in
-            [("bind", "bind", 0), ("bnd", "bind", 1), ("uri", "url", 1), ("", "abc", 3), ("kitten", "sitting", 3)]
-        {
+        for (a, b, edits) in [
+            ("bind", "bind", 0),
+            ("bnd", "bind", 1),
+            ("uri", "url", 1),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+        ] {
             assert_eq!(distance(a, b), edits, "{a} {b}");
         }
         assert_eq!(nearest("workes", ["bind", "workers"].into_iter()), Some("workers"));

@@ -77,14 +77,19 @@ impl CorsSettings {
         const KEY: &str = "http.cors.allowed_origins";
         if self.any_origin() {
             if self.allowed_origins.len() > 1 {
-                return Err(Problem::new(KEY, "\"*\" stands for every origin; use it alone or leave it out"));
+                return Err(Problem::new(
+                    KEY,
+                    "\"*\" stands for every origin; use it alone or leave it out",
+                ));
             }
             return Ok(());
         }
         match self.allowed_origins.iter().find(|origin| !is_origin(origin)) {
             Some(origin) => Err(Problem::new(
                 KEY,
-                format!("{origin:?} is not an origin; use scheme://host[:port] in lower case, with no path"),
+                format!(
+                    "{origin:?} is not an origin; use scheme://host[:port] in lower case, with no path"
+                ),
             )),
             None => Ok(()),
         }
@@ -101,12 +106,15 @@ fn is_origin(text: &str) -> bool {
         _ => (authority, None),
     };
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_lowercase()) && scheme.chars().all(|c| plain(c) || "+-.".contains(c));
+    let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.chars().all(|c| plain(c) || "+-.".contains(c));
     let host_ok = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.chars().all(|c| plain(c) || "-._".contains(c)),
     };
-    let port_ok = port.is_none_or(|port| port.starts_with(|c: char| c.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    let port_ok = port.is_none_or(|port| {
+        port.starts_with(|c: char| c.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    });
     scheme_ok && host_ok && port_ok
 }
 

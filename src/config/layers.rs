@@ -5,7 +5,9 @@ use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
 use serde::de::DeserializeOwned;
 
 use super::Sources;
-use super::environment::{ENV_NAME, Environment, LOG_FILTER, PORT, SHORT_NAMES, Variable, read_file};
+use super::environment::{
+    ENV_NAME, Environment, LOG_FILTER, PORT, SHORT_NAMES, Variable, read_file,
+};
 use super::error::{ConfigError, Problem, nearest, one_line};
 
 const DEFAULT_ENV_NAME: &str = "development";
@@ -61,14 +63,20 @@ impl Layers {
 
     /// Adds to a problem who set the setting.
     pub(super) fn locate(&self, problem: Problem) -> ConfigError {
-        ConfigError::Invalid { origin: self.origin(problem.key, None), key: problem.key.to_owned(), problem: problem.text }
+        ConfigError::Invalid {
+            origin: self.origin(problem.key, None),
+            key: problem.key.to_owned(),
+            problem: problem.text,
+        }
     }
 
     fn explain(&self, error: ::config::ConfigError) -> ConfigError {
         use ::config::ConfigError as E;
         let (key, text) = match error {
             E::At { error, key, .. } => (key, error.to_string()),
-            E::Type { unexpected, expected, key, .. } => (key, format!("must be {expected}, not {unexpected}")),
+            E::Type { unexpected, expected, key, .. } => {
+                (key, format!("must be {expected}, not {unexpected}"))
+            }
             E::NotFound(key) => (Some(key), "is missing".to_owned()),
             other => (None, other.to_string()),
         };
@@ -89,7 +97,8 @@ impl Layers {
     /// The file or variable that set this setting, or a field of this section.
     fn origin(&self, key: &str, field: Option<&str>) -> Option<String> {
         // The index in `list[1]` is of no use here; a field may have dots in its name.
-        let path = key.split(['.', '[']).filter(|segment| !segment.is_empty() && !segment.ends_with(']'));
+        let path =
+            key.split(['.', '[']).filter(|segment| !segment.is_empty() && !segment.ends_with(']'));
         let mut value = &self.root;
         for segment in path.chain(field) {
             match &value.kind {
@@ -117,7 +126,11 @@ fn dotted(key: &str) -> String {
 /// A field that is not a plain name is quoted, as it is in a file.
 fn full_key(section: &str, field: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    let field = if !field.is_empty() && field.chars().all(plain) { field.to_owned() } else { format!("{field:?}") };
+    let field = if !field.is_empty() && field.chars().all(plain) {
+        field.to_owned()
+    } else {
+        format!("{field:?}")
+    };
     match section {
         "" => field,
         section => format!("{section}.{field}"),
@@ -140,7 +153,9 @@ fn add_files(root: &mut Table, sources: Sources<'_>, env: &Environment) -> Resul
     match on_disk.as_deref().or_else(|| shipped(env_name)) {
         Some(text) => add_toml(root, &file, text),
         None => {
-            let problem = format!("{env_name:?} needs the file {file}; add it, or use development or production");
+            let problem = format!(
+                "{env_name:?} needs the file {file}; add it, or use development or production"
+            );
             Err(ConfigError::variable(ENV_NAME, problem))
         }
     }
@@ -213,7 +228,11 @@ fn add_variable(root: &mut Table, key: &str, variable: &Variable) -> Result<(), 
     if insert(root, &path, variable) {
         return Ok(());
     }
-    Err(ConfigError::Unknown { key: one_line(key), origin: Some(variable.origin.clone()), near: None })
+    Err(ConfigError::Unknown {
+        key: one_line(key),
+        origin: Some(variable.origin.clone()),
+        near: None,
+    })
 }
 
 /// False when the path ends at a section, or goes on below a setting.
@@ -231,7 +250,9 @@ fn insert(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
             true
         }
         [section, rest @ ..] => {
-            let known = table.entry((*section).to_owned()).or_insert_with(|| Value::new(None, Table::new()));
+            let known = table
+                .entry((*section).to_owned())
+                .or_insert_with(|| Value::new(None, Table::new()));
             match &mut known.kind {
                 ValueKind::Table(inner) => insert(inner, rest, variable),
                 _ => false,

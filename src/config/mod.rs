@@ -120,7 +120,9 @@ impl Settings {
         if self.grpc.bind.is_some() {
             Some("grpc.bind: gRPC is not in this build yet; leave it unset".to_owned())
         } else if self.telemetry.otlp_endpoint.is_some() {
-            Some("telemetry.otlp_endpoint: OTLP is not in this build yet; leave it unset".to_owned())
+            Some(
+                "telemetry.otlp_endpoint: OTLP is not in this build yet; leave it unset".to_owned(),
+            )
         } else {
             None
         }

@@ -21,7 +21,9 @@ impl IpNet {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let (differing, width) = match (self.address, address.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(own.to_bits() ^ other.to_bits()), 32),
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                (u128::from(own.to_bits() ^ other.to_bits()), 32)
+            }
             (IpAddr::V6(own), IpAddr::V6(other)) => (own.to_bits() ^ other.to_bits(), 128),
             _ => return false,
         };
@@ -48,7 +50,9 @@ impl FromStr for IpNet {
         };
         let written: IpAddr = address.parse().map_err(|_| IpNetError)?;
         let prefix = match prefix {
-            Some(digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) => digits.parse().map_err(|_| IpNetError)?,
+            Some(digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) => {
+                digits.parse().map_err(|_| IpNetError)?
+            }
             Some(_) => return Err(IpNetError),
             None => width(written),
         };

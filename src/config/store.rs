@@ -18,7 +18,8 @@ pub enum StoreKind {
 }
 
 impl Choice for StoreKind {
-    const ALL: &'static [(&'static str, Self)] = &[("embedded", Self::Embedded), ("mongodb", Self::Mongodb)];
+    const ALL: &'static [(&'static str, Self)] =
+        &[("embedded", Self::Embedded), ("mongodb", Self::Mongodb)];
 }
 
 /// The store and how to reach it.
@@ -52,7 +53,8 @@ impl StoreSettings {
         };
         let uri = uri.expose_secret();
         if !uri.starts_with("mongodb://") && !uri.starts_with("mongodb+srv://") {
-            let text = "is not a MongoDB connection string; it begins with mongodb:// or mongodb+srv://";
+            let text =
+                "is not a MongoDB connection string; it begins with mongodb:// or mongodb+srv://";
             return Err(Problem::new("store.uri", text));
         }
         if self.database.is_none() {

@@ -46,7 +46,8 @@ impl TelemetrySettings {
         if let Some(filter) = &self.filter
             && EnvFilter::try_new(filter).is_err()
         {
-            let text = format!("{filter:?} is not a log filter; use one such as info or souk=debug,info");
+            let text =
+                format!("{filter:?} is not a log filter; use one such as info or souk=debug,info");
             return Err(Problem::new("RUST_LOG", text));
         }
         Ok(())

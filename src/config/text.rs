@@ -82,7 +82,8 @@ fn quoted(text: &str) -> String {
 
 /// The duration as it would be written in a file.
 pub(super) fn duration_text(duration: Duration) -> String {
-    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
 }
 
 /// The size as it would be written in a file, exactly.

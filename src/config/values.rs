@@ -38,7 +38,11 @@ pub(super) trait Choice: Copy + PartialEq + 'static {
     }
 }
 
-fn parse<T, E: serde::de::Error>(text: &str, read: impl FnOnce(&str) -> Option<T>, wanted: impl Display) -> Result<T, E> {
+fn parse<T, E: serde::de::Error>(
+    text: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+    wanted: impl Display,
+) -> Result<T, E> {
     read(text).ok_or_else(|| E::custom(format_args!("{text:?} is not {wanted}")))
 }
 
@@ -51,15 +55,21 @@ fn read<'de, D: Deserializer<'de>, T>(
 }
 
 /// Empty text leaves an optional setting unset.
-pub(super) fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn optional_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
     Ok(Some(String::deserialize(deserializer)?).filter(|text| !text.is_empty()))
 }
 
-pub(super) fn optional_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+pub(super) fn optional_secret<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretString>, D::Error> {
     Ok(optional_text(deserializer)?.map(SecretString::from))
 }
 
-pub(super) fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+pub(super) fn optional_path<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<PathBuf>, D::Error> {
     Ok(optional_text(deserializer)?.map(PathBuf::from))
 }
 
@@ -67,18 +77,24 @@ pub(super) fn choice<'de, D: Deserializer<'de>, T: Choice>(deserializer: D) -> R
     read(deserializer, T::from_name, T::wanted())
 }
 
-pub(super) fn optional_choice<'de, D: Deserializer<'de>, T: Choice>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(super) fn optional_choice<'de, D: Deserializer<'de>, T: Choice>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     match optional_text(deserializer)? {
         Some(text) => parse(&text, T::from_name, T::wanted()).map(Some),
         None => Ok(None),
     }
 }
 
-pub(super) fn socket_addr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+pub(super) fn socket_addr<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SocketAddr, D::Error> {
     read(deserializer, |text| text.parse().ok(), SOCKET_ADDR)
 }
 
-pub(super) fn optional_socket_addr<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+pub(super) fn optional_socket_addr<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
     match optional_text(deserializer)? {
         Some(text) => parse(&text, |text| text.parse().ok(), SOCKET_ADDR).map(Some),
         None => Ok(None),
@@ -100,7 +116,9 @@ pub(super) const MAX_WORKERS: usize = 1024;
 /// 0 is the number of cores.
 pub(super) fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     match count(deserializer)? {
-        0 => Ok(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS))),
+        0 => {
+            Ok(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS)))
+        }
         workers => usize::try_from(workers).map_err(D::Error::custom),
     }
 }
@@ -123,5 +141,8 @@ pub(super) fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cur
 
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let wanted = "an IP address or network; use one such as 10.0.0.7 or 10.0.0.0/8";
-    Vec::<String>::deserialize(deserializer)?.iter().map(|text| parse(text, |text| text.parse().ok(), wanted)).collect()
+    Vec::<String>::deserialize(deserializer)?
+        .iter()
+        .map(|text| parse(text, |text| text.parse().ok(), wanted))
+        .collect()
 }

@@ -70,7 +70,11 @@ impl Email {
         if well_formed && clean && address.len() <= 254 {
             Ok(Self(address))
         } else {
-            Err(Faults::one("email", "invalid_email", "email must be an address like name@example.com, of at most 254 bytes"))
+            Err(Faults::one(
+                "email",
+                "invalid_email",
+                "email must be an address like name@example.com, of at most 254 bytes",
+            ))
         }
     }
 
@@ -102,10 +106,18 @@ impl Password {
             faults.add(field, "too_short", format!("{field} must have at least 8 characters"));
         }
         if text.len() > 71 {
-            faults.add(field, "too_long", format!("{field} has {} bytes; at most 71 are allowed", text.len()));
+            faults.add(
+                field,
+                "too_long",
+                format!("{field} has {} bytes; at most 71 are allowed", text.len()),
+            );
         }
         if text.contains('\0') {
-            faults.add(field, "invalid_character", format!("{field} must not contain a NUL character"));
+            faults.add(
+                field,
+                "invalid_character",
+                format!("{field} must not contain a NUL character"),
+            );
         }
         faults.or(Self(text))
     }
@@ -205,7 +217,12 @@ impl Session {
     /// This session with a new refresh token.
     #[must_use]
     pub fn rotated(&self, refresh_hash: [u8; 32], now: Timestamp) -> Self {
-        Self { refresh_hash, expires_at: now.plus(REFRESH_LIFETIME), version: self.version + 1, ..self.clone() }
+        Self {
+            refresh_hash,
+            expires_at: now.plus(REFRESH_LIFETIME),
+            version: self.version + 1,
+            ..self.clone()
+        }
     }
 
     /// This session, ended.
@@ -222,7 +239,9 @@ mod tests {
     #[test]
     fn addresses_differ_by_more_than_case() {
         assert_eq!(Email::parse(" Ada@Example.COM ").unwrap().as_str(), "ada@example.com");
-        for bad in ["", "ada", "@example.com", "ada@", "a@b@c", "a b@c.d", "ada@.com", "ada\n@example.com"] {
+        for bad in
+            ["", "ada", "@example.com", "ada@", "a@b@c", "a b@c.d", "ada@.com", "ada\n@example.com"]
+        {
             assert!(Email::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Email::parse(&format!("a@{}", "b".repeat(260))).is_err());

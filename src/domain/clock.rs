@@ -60,7 +60,10 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one place where the machine's clock is read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where the machine's clock is read"
+    )]
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_millisecond())
     }
@@ -73,12 +76,18 @@ mod tests {
     #[test]
     fn is_shown_as_rfc_3339_with_milliseconds() {
         assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
-        assert_eq!(Timestamp::from_millis(1_767_225_600_120).to_string(), "2026-01-01T00:00:00.120Z");
+        assert_eq!(
+            Timestamp::from_millis(1_767_225_600_120).to_string(),
+            "2026-01-01T00:00:00.120Z"
+        );
     }
 
     #[test]
     fn arithmetic_stops_at_the_ends() {
-        assert_eq!(Timestamp::from_millis(i64::MAX).plus(Duration::from_secs(1)).as_millis(), i64::MAX);
+        assert_eq!(
+            Timestamp::from_millis(i64::MAX).plus(Duration::from_secs(1)).as_millis(),
+            i64::MAX
+        );
         assert_eq!(Timestamp::from_millis(5).minus(Duration::from_millis(7)).as_millis(), -2);
     }
 }

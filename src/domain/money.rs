@@ -115,7 +115,8 @@ impl Money {
     /// # Errors
     /// Not a number, negative, more decimals than the currency has, or too large.
     pub fn parse(text: &str, currency: Currency) -> Result<Self, MoneyError> {
-        let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (negative, unsigned) =
+            text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, parse_exponent(exponent)?),
             None => (unsigned, 0),
@@ -133,7 +134,8 @@ impl Money {
         }
         let fraction_len = i64::try_from(fraction.len()).map_err(|_| MoneyError::TooPrecise)?;
         // The number is `digits` times ten to this power, in minor units.
-        let power = exponent.saturating_sub(fraction_len).saturating_add(i64::from(currency.decimals));
+        let power =
+            exponent.saturating_sub(fraction_len).saturating_add(i64::from(currency.decimals));
         let all: Vec<u8> = digits().skip_while(|b| *b == b'0').collect();
         let minor = scale_digits(all, power)?;
         Self::from_minor(minor, currency)
@@ -239,12 +241,24 @@ mod tests {
 
     #[test]
     fn reads_json_numbers_exactly() {
-        for (text, minor) in [("99.99", 9999), ("0.01", 1), ("5", 500), ("5.00", 500), ("1e2", 10_000), ("1.5E+1", 1500)] {
+        for (text, minor) in [
+            ("99.99", 9999),
+            ("0.01", 1),
+            ("5", 500),
+            ("5.00", 500),
+            ("1e2", 10_000),
+            ("1.5E+1", 1500),
+        ] {
             assert_eq!(parse(text), Ok(minor), "{text}");
         }
-        for (text, minor) in
-            [("0", 0), ("-0.0", 0), ("0e99999999999999999999", 0), ("100e-2", 100), ("1.10", 110), ("1.100000", 110)]
-        {
+        for (text, minor) in [
+            ("0", 0),
+            ("-0.0", 0),
+            ("0e99999999999999999999", 0),
+            ("100e-2", 100),
+            ("1.10", 110),
+            ("1.100000", 110),
+        ] {
             assert_eq!(parse(text), Ok(minor), "{text}");
         }
         assert_eq!(parse("9999999999999.99"), Ok(MAX_MINOR));

@@ -114,22 +114,39 @@ impl ProductFacts {
 
     fn check_lists(&self, faults: &mut Faults) {
         if self.tags.len() > 50 {
-            faults.add("tags", "too_many", format!("{} tags; at most 50 are allowed", self.tags.len()));
+            faults.add(
+                "tags",
+                "too_many",
+                format!("{} tags; at most 50 are allowed", self.tags.len()),
+            );
         }
         for tag in &self.tags {
             faults.check_text("tags", tag, 1, 64);
             if tag.contains('|') {
-                faults.add("tags", "invalid_character", "a tag must not contain '|', which separates tags in CSV");
+                faults.add(
+                    "tags",
+                    "invalid_character",
+                    "a tag must not contain '|', which separates tags in CSV",
+                );
             }
         }
         if let Some(url) = &self.image_url {
             let http = url.starts_with("https://") || url.starts_with("http://");
-            if !http || url.len() > 2048 || url.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                faults.add("image_url", "invalid_url", "image_url must be an http or https address of at most 2048 bytes");
+            if !http || url.len() > 2048 || url.chars().any(|c| c.is_whitespace() || c.is_control())
+            {
+                faults.add(
+                    "image_url",
+                    "invalid_url",
+                    "image_url must be an http or https address of at most 2048 bytes",
+                );
             }
         }
         if self.attributes.len() > 100 {
-            faults.add("attributes", "too_many", format!("{} attributes; at most 100 are allowed", self.attributes.len()));
+            faults.add(
+                "attributes",
+                "too_many",
+                format!("{} attributes; at most 100 are allowed", self.attributes.len()),
+            );
         }
         for (name, value) in &self.attributes {
             let field = format!("attributes.{name}");
@@ -144,7 +161,11 @@ impl ProductFacts {
 /// An article number: visible ASCII, so that it can be typed, printed and put into a header.
 fn check_word(faults: &mut Faults, field: &str, word: &str) {
     if word.is_empty() || word.len() > 64 || !word.bytes().all(|b| b.is_ascii_graphic()) {
-        faults.add(field, "invalid", format!("{field} must be 1 to 64 visible ASCII characters, without spaces"));
+        faults.add(
+            field,
+            "invalid",
+            format!("{field} must be 1 to 64 visible ASCII characters, without spaces"),
+        );
     }
 }
 
@@ -171,7 +192,10 @@ impl ProductPatch {
             category: self.category.flatten(),
             tags: self.tags.flatten().unwrap_or_default(),
             image_url: self.image_url.flatten(),
-            attributes: attributes.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+            attributes: attributes
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect(),
         })
     }
 }
@@ -186,7 +210,12 @@ impl Product {
     /// This product with other facts; `None` when they are the same.
     #[must_use]
     pub fn replaced(&self, facts: ProductFacts, now: Timestamp) -> Option<Self> {
-        (facts != self.facts).then(|| Self { facts, version: self.version + 1, updated_at: now, ..self.clone() })
+        (facts != self.facts).then(|| Self {
+            facts,
+            version: self.version + 1,
+            updated_at: now,
+            ..self.clone()
+        })
     }
 
     /// This product, deleted.
@@ -255,7 +284,11 @@ mod tests {
     }
 
     fn fields(facts: &ProductFacts) -> Vec<String> {
-        facts.check(LIMITS).err().map(|f| f.into_vec().into_iter().map(|f| f.field).collect()).unwrap_or_default()
+        facts
+            .check(LIMITS)
+            .err()
+            .map(|f| f.into_vec().into_iter().map(|f| f.field).collect())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -271,7 +304,19 @@ mod tests {
             image_url: Some("javascript:alert(1)".into()),
             attributes: BTreeMap::from([("k".into(), Attribute::Text("\u{7}".into()))]),
         };
-        assert_eq!(fields(&bad), ["name", "description", "price", "sku", "category", "tags", "image_url", "attributes.k"]);
+        assert_eq!(
+            fields(&bad),
+            [
+                "name",
+                "description",
+                "price",
+                "sku",
+                "category",
+                "tags",
+                "image_url",
+                "attributes.k"
+            ]
+        );
     }
 
     #[test]
@@ -281,7 +326,10 @@ mod tests {
             name: Some(Some("Sweet mint tea".into())),
             category: Some(None),
             tags: Some(None),
-            attributes: Some(Some(BTreeMap::from([("organic".into(), None), ("g".into(), Some(Attribute::Number(250.into())))]))),
+            attributes: Some(Some(BTreeMap::from([
+                ("organic".into(), None),
+                ("g".into(), Some(Attribute::Number(250.into()))),
+            ]))),
             ..ProductPatch::default()
         };
         let after = product.patched(patch).unwrap();
@@ -302,10 +350,18 @@ mod tests {
     #[test]
     fn a_new_product_needs_a_name_and_a_price() {
         let price = Some(Some(facts().price));
-        let new = ProductPatch { name: Some(Some("Cup".into())), price, category: Some(None), ..ProductPatch::default() };
+        let new = ProductPatch {
+            name: Some(Some("Cup".into())),
+            price,
+            category: Some(None),
+            ..ProductPatch::default()
+        };
         let made = new.clone().into_new().unwrap();
         assert_eq!((made.name.as_str(), made.category, made.tags.len()), ("Cup", None, 0));
-        let faults = ProductPatch { name: Some(None), price: None, ..new }.into_new().unwrap_err().into_vec();
+        let faults = ProductPatch { name: Some(None), price: None, ..new }
+            .into_new()
+            .unwrap_err()
+            .into_vec();
         assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
     }
 

@@ -61,7 +61,9 @@ impl Words {
 
     /// How well `word` matches, from 0 for not at all.
     fn score(&self, word: &str) -> i64 {
-        let starts = |text: &str| text.split(|c: char| !c.is_alphanumeric()).any(|part| part.starts_with(word));
+        let starts = |text: &str| {
+            text.split(|c: char| !c.is_alphanumeric()).any(|part| part.starts_with(word))
+        };
         match () {
             () if self.name == word => 20,
             () if starts(&self.name) => 8,
@@ -75,7 +77,8 @@ impl Words {
     /// Whether a word of the name begins with `typed`, or would with one typo mended.
     #[must_use]
     pub fn suggests(&self, typed: &str) -> Option<u8> {
-        let parts = || self.name.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
+        let parts =
+            || self.name.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
         if self.name.starts_with(typed) {
             return Some(0);
         }
@@ -84,7 +87,9 @@ impl Words {
         }
         // One letter in two is no typo but another word.
         let long_enough = typed.chars().count() >= 3;
-        (long_enough && (begins_almost(&self.name, typed) || parts().any(|part| begins_almost(part, typed)))).then_some(2)
+        (long_enough
+            && (begins_almost(&self.name, typed) || parts().any(|part| begins_almost(part, typed))))
+        .then_some(2)
     }
 }
 
@@ -94,11 +99,12 @@ impl Filter {
     pub fn score(&self, product: &Product, words: &Words, available: u64) -> Option<i64> {
         let facts = &product.facts;
         let price = facts.price.minor();
-        let passes = self.category.as_ref().is_none_or(|wanted| facts.category.as_ref() == Some(wanted))
-            && self.tag.as_ref().is_none_or(|wanted| facts.tags.contains(wanted))
-            && self.min_price.is_none_or(|least| price >= least)
-            && self.max_price.is_none_or(|most| price <= most)
-            && self.in_stock.is_none_or(|wanted| (available > 0) == wanted);
+        let passes =
+            self.category.as_ref().is_none_or(|wanted| facts.category.as_ref() == Some(wanted))
+                && self.tag.as_ref().is_none_or(|wanted| facts.tags.contains(wanted))
+                && self.min_price.is_none_or(|least| price >= least)
+                && self.max_price.is_none_or(|most| price <= most)
+                && self.in_stock.is_none_or(|wanted| (available > 0) == wanted);
         if !passes {
             return None;
         }
@@ -133,13 +139,17 @@ fn begins_almost(word: &str, typed: &str) -> bool {
     }
     let (word, typed): (Vec<char>, Vec<char>) = (word.chars().collect(), typed.chars().collect());
     let same = word.iter().zip(&typed).take_while(|(a, b)| a == b).count();
-    let rest = |of: &[char], skip: usize| of.get((same + skip).min(of.len())..).unwrap_or_default().to_vec();
+    let rest = |of: &[char], skip: usize| {
+        of.get((same + skip).min(of.len())..).unwrap_or_default().to_vec()
+    };
     let (left, right) = (rest(&word, 0), rest(&typed, 0));
     if right.is_empty() {
         return true;
     }
     let swapped = match (&left[..], &right[..]) {
-        ([a, b, ..], [c, d, ..]) => a == d && b == c && rest(&word, 2).starts_with(&rest(&typed, 2)),
+        ([a, b, ..], [c, d, ..]) => {
+            a == d && b == c && rest(&word, 2).starts_with(&rest(&typed, 2))
+        }
         _ => false,
     };
     swapped
@@ -191,18 +201,31 @@ mod tests {
     #[test]
     fn bounds_are_inclusive() {
         let mint = product("Mint", "4.50");
-        let between = |min, max| Filter { min_price: Some(min), max_price: Some(max), ..Filter::default() };
+        let between =
+            |min, max| Filter { min_price: Some(min), max_price: Some(max), ..Filter::default() };
         assert!(score(&between(450, 450), &mint).is_some());
         assert!(score(&between(451, 500), &mint).is_none());
         assert!(score(&between(0, 449), &mint).is_none());
         assert!(score(&Filter { in_stock: Some(true), ..Filter::default() }, &mint).is_none());
-        assert!(score(&Filter { tag: Some("green".into()), category: Some("tea".into()), ..Filter::default() }, &mint).is_some());
+        assert!(
+            score(
+                &Filter {
+                    tag: Some("green".into()),
+                    category: Some("tea".into()),
+                    ..Filter::default()
+                },
+                &mint
+            )
+            .is_some()
+        );
     }
 
     #[test]
     fn a_prefix_with_one_typo_is_understood() {
         let mint = Words::of(&product("Moroccan Mint Tea", "1"));
-        for typed in ["moroc", "mint", "tea", "morocan", "moorc", "mnit", "mimt", "mintt", "omroccan", "int"] {
+        for typed in
+            ["moroc", "mint", "tea", "morocan", "moorc", "mnit", "mimt", "mintt", "omroccan", "int"]
+        {
             assert!(mint.suggests(typed).is_some(), "{typed}");
         }
         for typed in ["coffee", "mxnx", "mrcoc", "ta"] {

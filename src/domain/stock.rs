@@ -49,24 +49,39 @@ impl StockLevel {
         if delta.on_hand == 0 && delta.reserved == 0 {
             return Ok(None);
         }
-        let on_hand = self.on_hand.checked_add_signed(delta.on_hand).filter(|sum| *sum <= MAX_ON_HAND);
+        let on_hand =
+            self.on_hand.checked_add_signed(delta.on_hand).filter(|sum| *sum <= MAX_ON_HAND);
         let reserved = self.reserved.checked_add_signed(delta.reserved);
         let (Some(on_hand), Some(reserved)) = (on_hand, reserved) else {
-            return Err(if delta.on_hand > 0 { StockRefusal::TooMuch } else { self.insufficient(delta) });
+            return Err(if delta.on_hand > 0 {
+                StockRefusal::TooMuch
+            } else {
+                self.insufficient(delta)
+            });
         };
         if reserved > on_hand {
             return Err(self.insufficient(delta));
         }
-        Ok(Some((Self { on_hand, reserved, last_movement: self.last_movement + 1, ..*self }, delta)))
+        Ok(Some((
+            Self { on_hand, reserved, last_movement: self.last_movement + 1, ..*self },
+            delta,
+        )))
     }
 
     /// The level with so much reserved, after a movement that was missing.
-    const fn correct(&self, delta: Delta, reserved: u64) -> Result<Option<(Self, Delta)>, StockRefusal> {
+    const fn correct(
+        &self,
+        delta: Delta,
+        reserved: u64,
+    ) -> Result<Option<(Self, Delta)>, StockRefusal> {
         if delta.on_hand == 0 && delta.reserved == 0 && reserved == self.reserved {
             return Ok(None);
         }
         if reserved > self.on_hand && reserved != self.reserved {
-            return Err(StockRefusal::Insufficient { requested: reserved, available: self.on_hand });
+            return Err(StockRefusal::Insufficient {
+                requested: reserved,
+                available: self.on_hand,
+            });
         }
         Ok(Some((Self { reserved, last_movement: self.last_movement + 1, ..*self }, delta)))
     }
@@ -74,16 +89,30 @@ impl StockLevel {
     fn delta(&self, change: StockChange) -> Result<Delta, StockRefusal> {
         let signed = |n: u64| i64::try_from(n).map_err(|_| StockRefusal::TooMuch);
         Ok(match change {
-            StockChange::Adjust(by) if by > 0 => Delta { kind: MovementKind::Received, on_hand: by, reserved: 0 },
-            StockChange::Adjust(by) => Delta { kind: MovementKind::Adjusted, on_hand: by, reserved: 0 },
+            StockChange::Adjust(by) if by > 0 => {
+                Delta { kind: MovementKind::Received, on_hand: by, reserved: 0 }
+            }
+            StockChange::Adjust(by) => {
+                Delta { kind: MovementKind::Adjusted, on_hand: by, reserved: 0 }
+            }
             StockChange::Set(to) => {
                 // The first stock of a product is a receipt, later counts are adjustments.
-                let kind = if self.last_movement == 0 { MovementKind::Received } else { MovementKind::Adjusted };
+                let kind = if self.last_movement == 0 {
+                    MovementKind::Received
+                } else {
+                    MovementKind::Adjusted
+                };
                 Delta { kind, on_hand: signed(to)? - signed(self.on_hand)?, reserved: 0 }
             }
-            StockChange::Reserve(n) => Delta { kind: MovementKind::Reserved, on_hand: 0, reserved: signed(n)? },
-            StockChange::Release(n) => Delta { kind: MovementKind::Released, on_hand: 0, reserved: -signed(n)? },
-            StockChange::Ship(n) => Delta { kind: MovementKind::Shipped, on_hand: -signed(n)?, reserved: -signed(n)? },
+            StockChange::Reserve(n) => {
+                Delta { kind: MovementKind::Reserved, on_hand: 0, reserved: signed(n)? }
+            }
+            StockChange::Release(n) => {
+                Delta { kind: MovementKind::Released, on_hand: 0, reserved: -signed(n)? }
+            }
+            StockChange::Ship(n) => {
+                Delta { kind: MovementKind::Shipped, on_hand: -signed(n)?, reserved: -signed(n)? }
+            }
             StockChange::Correct { delta, .. } => delta,
         })
     }
@@ -121,14 +150,23 @@ impl StockChange {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn requested(delta: Option<i64>, set: Option<i64>, reason: &str, reference: Option<&str>) -> Result<Self, Faults> {
+    pub fn requested(
+        delta: Option<i64>,
+        set: Option<i64>,
+        reason: &str,
+        reference: Option<&str>,
+    ) -> Result<Self, Faults> {
         let mut faults = Faults::none();
         faults.check_text("reason", reason, 1, 200);
         faults.check_text("reference", reference.unwrap_or_default(), 0, 200);
         let most = i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX);
         let mut within = |field: &str, value: i64, least: i64| {
             if !(least..=most).contains(&value) {
-                faults.add(field, "out_of_range", format!("{field} must be from {least} to {most}"));
+                faults.add(
+                    field,
+                    "out_of_range",
+                    format!("{field} must be from {least} to {most}"),
+                );
             }
             value
         };
@@ -237,7 +275,8 @@ mod tests {
 
     #[test]
     fn kinds_and_signs_are_those_of_the_contract() {
-        let opening = StockLevel::none(ProductId::new()).apply(StockChange::Set(5)).unwrap().unwrap();
+        let opening =
+            StockLevel::none(ProductId::new()).apply(StockChange::Set(5)).unwrap().unwrap();
         assert_eq!(opening.1, Delta { kind: MovementKind::Received, on_hand: 5, reserved: 0 });
         for (change, kind, on_hand, reserved) in [
             (StockChange::Adjust(3), MovementKind::Received, 3, 0),
@@ -247,7 +286,10 @@ mod tests {
             (StockChange::Release(2), MovementKind::Released, 0, -2),
             (StockChange::Ship(2), MovementKind::Shipped, -2, -2),
         ] {
-            assert_eq!(level(10, 2).apply(change).unwrap().unwrap().1, Delta { kind, on_hand, reserved });
+            assert_eq!(
+                level(10, 2).apply(change).unwrap().unwrap().1,
+                Delta { kind, on_hand, reserved }
+            );
         }
     }
 
@@ -257,7 +299,10 @@ mod tests {
         assert_eq!(level(10, 4).apply(StockChange::Adjust(-7)), refusal(7));
         assert_eq!(level(10, 4).apply(StockChange::Set(3)), refusal(7));
         assert_eq!(level(10, 4).apply(StockChange::Reserve(7)), refusal(7));
-        assert_eq!(level(10, 4).apply(StockChange::Adjust(i64::MIN)), refusal(i64::MIN.unsigned_abs()));
+        assert_eq!(
+            level(10, 4).apply(StockChange::Adjust(i64::MIN)),
+            refusal(i64::MIN.unsigned_abs())
+        );
         assert!(level(10, 4).apply(StockChange::Release(5)).is_err());
         assert!(level(10, 4).apply(StockChange::Ship(5)).is_err());
     }
@@ -283,7 +328,10 @@ mod tests {
         assert_eq!(correct(0, 0, Some(0)), Ok(Some((10, 0, 2))));
         assert_eq!(correct(0, 0, None), Ok(None));
         assert_eq!(correct(0, 0, Some(4)), Ok(None));
-        assert_eq!(correct(0, 0, Some(11)), Err(StockRefusal::Insufficient { requested: 11, available: 10 }));
+        assert_eq!(
+            correct(0, 0, Some(11)),
+            Err(StockRefusal::Insufficient { requested: 11, available: 10 })
+        );
     }
 
     fn any_change() -> impl Strategy<Value = StockChange> {

@@ -31,7 +31,12 @@ impl Faults {
     }
 
     /// Notes a fault.
-    pub fn add(&mut self, field: impl Into<String>, code: &'static str, message: impl Into<String>) {
+    pub fn add(
+        &mut self,
+        field: impl Into<String>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) {
         self.0.push(Fault { field: field.into(), code, message: message.into() });
     }
 
@@ -66,10 +71,18 @@ impl Faults {
         if length < min || (min > 0 && text.trim().is_empty()) {
             self.add(field, "required", format!("{field} must not be empty"));
         } else if length > max {
-            self.add(field, "too_long", format!("{field} has {length} characters; at most {max} are allowed"));
+            self.add(
+                field,
+                "too_long",
+                format!("{field} has {length} characters; at most {max} are allowed"),
+            );
         }
         if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
-            self.add(field, "invalid_character", format!("{field} must not contain control characters"));
+            self.add(
+                field,
+                "invalid_character",
+                format!("{field} must not contain control characters"),
+            );
         }
     }
 }

@@ -152,7 +152,9 @@ async fn register(request: HttpRequest, payload: web::Payload) -> Answer {
     let email = faults.take(Email::parse(&body.email));
     let password = faults.take(Password::parse("password", body.password));
     faults.take(check_name(&body.name));
-    let (Some(email), Some(password), true) = (email, password, faults.is_empty()) else { return Err(faults.into()) };
+    let (Some(email), Some(password), true) = (email, password, faults.is_empty()) else {
+        return Err(faults.into());
+    };
     let guest = guest(services, body.guest_token.as_deref());
     let ticket = services.ticket(&request);
     let message = Register {
@@ -184,7 +186,9 @@ async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
         address: services.address(&request),
         ticket: ticket.clone(),
     };
-    let login = ask(&services.accounts, message, &ticket).await.map_err(|error| services.login_refused(&request, error))?;
+    let login = ask(&services.accounts, message, &ticket)
+        .await
+        .map_err(|error| services.login_refused(&request, error))?;
     session(&request, services, StatusCode::OK, login, guest).await
 }
 
@@ -215,7 +219,12 @@ async fn logout(request: HttpRequest) -> Answer {
     let caller = services.member(&request)?;
     let ticket = services.ticket(&request);
     let trace = receive::trace(request.headers());
-    ask(&services.accounts, Logout { session_id: caller.session_id, ticket: ticket.clone(), trace }, &ticket).await?;
+    ask(
+        &services.accounts,
+        Logout { session_id: caller.session_id, ticket: ticket.clone(), trace },
+        &ticket,
+    )
+    .await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -234,9 +243,13 @@ async fn validate(request: HttpRequest, payload: web::Payload) -> Answer {
             expires_at: Some(caller.expires_at.to_string()),
             code: None,
         },
-        Err(error) => {
-            ValidateResponse { valid: false, user_id: None, role: None, expires_at: None, code: Some(error.code.as_str()) }
-        }
+        Err(error) => ValidateResponse {
+            valid: false,
+            user_id: None,
+            role: None,
+            expires_at: None,
+            code: Some(error.code.as_str()),
+        },
     };
     answer::json(StatusCode::OK, &response)
 }
@@ -249,7 +262,9 @@ async fn validate(request: HttpRequest, payload: web::Payload) -> Answer {
 async fn me(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.member(&request)?;
-    let user = ask(&services.accounts, GetUser { user_id: caller.user_id }, &services.ticket(&request)).await?;
+    let user =
+        ask(&services.accounts, GetUser { user_id: caller.user_id }, &services.ticket(&request))
+            .await?;
     answer::json(StatusCode::OK, &UserResponse::from(&user))
 }
 
@@ -274,7 +289,9 @@ async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
         ticket: ticket.clone(),
         trace: receive::trace(request.headers()),
     };
-    ask(&services.accounts, message, &ticket).await.map_err(|error| services.login_refused(&request, error))?;
+    ask(&services.accounts, message, &ticket)
+        .await
+        .map_err(|error| services.login_refused(&request, error))?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -303,13 +320,22 @@ async fn session(
         None => false,
     };
     let (token, expires_in) = (access.token, access.expires_in);
-    answer::secret(status, &SessionResponse { token, refresh_token, expires_in, user: (&user).into(), cart_merged })
+    answer::secret(
+        status,
+        &SessionResponse { token, refresh_token, expires_in, user: (&user).into(), cart_merged },
+    )
 }
 
 /// Takes the guest's cart over. A cart that cannot be merged is left alone; the login stands.
 async fn merge(request: &HttpRequest, services: &Services, user: UserId, guest: UserId) -> bool {
-    let change = Change { key: None, if_match: None, ticket: services.ticket(request), trace: receive::trace(request.headers()) };
-    let merged = services.carts.merge(Owner { id: user, guest: false }, MergeCart { guest, change }).await;
+    let change = Change {
+        key: None,
+        if_match: None,
+        ticket: services.ticket(request),
+        trace: receive::trace(request.headers()),
+    };
+    let merged =
+        services.carts.merge(Owner { id: user, guest: false }, MergeCart { guest, change }).await;
     if let Err(Error { code, .. }) = &merged {
         tracing::info!(%user, %guest, code = code.as_str(), "a guest's cart was not merged at login");
     }

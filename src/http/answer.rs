@@ -21,7 +21,9 @@ pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
 /// A value with tokens in it as JSON, which nobody keeps on the way (RFC 6749, section 5.1).
 pub(crate) fn secret<T: Serialize>(status: StatusCode, value: &T) -> Answer {
     let mut response = json(status, value)?;
-    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
@@ -77,7 +79,10 @@ pub(crate) fn read(request: &HttpRequest, body: Bytes, etag: &str) -> HttpRespon
     if has_it_already(request.headers(), etag) {
         return HttpResponse::NotModified().insert_header((header::ETAG, quoted)).finish();
     }
-    HttpResponse::Ok().insert_header((header::ETAG, quoted)).insert_header((header::CONTENT_TYPE, "application/json")).body(body)
+    HttpResponse::Ok()
+        .insert_header((header::ETAG, quoted))
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(body)
 }
 
 /// The first answer again.

@@ -97,7 +97,11 @@ async fn run(request: HttpRequest, payload: web::Payload) -> Answer {
     services.admin(&request)?;
     let body = receive::json_or_nothing::<AuditRequest>(&request, payload).await?;
     let _turn = TURN.try_acquire().map_err(|_| Error::overloaded())?;
-    let auditor = Auditor::new(Arc::clone(&services.store), services.writer.clone(), Arc::clone(&services.clock));
+    let auditor = Auditor::new(
+        Arc::clone(&services.store),
+        services.writer.clone(),
+        Arc::clone(&services.clock),
+    );
     let mut findings = Vec::new();
     let note = |finding: &Finding| {
         if findings.len() < MAX_FINDINGS {

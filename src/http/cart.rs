@@ -68,7 +68,11 @@ pub(crate) struct GuestResponse<'a> {
 impl LineRequest {
     fn quantity(&self, least: i64) -> Result<u32, Error> {
         if self.quantity < least {
-            return Err(Error::fault("quantity", "out_of_range", format!("quantity must be at least {least}")));
+            return Err(Error::fault(
+                "quantity",
+                "out_of_range",
+                format!("quantity must be at least {least}"),
+            ));
         }
         // What no u32 holds is above every limit; the cart says so.
         Ok(u32::try_from(self.quantity).unwrap_or(u32::MAX))
@@ -108,7 +112,10 @@ async fn add(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.caller(&request)?;
     let body = receive::json::<LineRequest>(&request, payload).await?;
-    let command = CartCommand::Add { product_id: body.value.product_id.into(), quantity: body.value.quantity(1)? };
+    let command = CartCommand::Add {
+        product_id: body.value.product_id.into(),
+        quantity: body.value.quantity(1)?,
+    };
     change(services, caller.owner(), command, body.change(&request, &caller, 200)?).await
 }
 
@@ -126,7 +133,10 @@ async fn update(request: HttpRequest, payload: web::Payload) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.caller(&request)?;
     let body = receive::json::<LineRequest>(&request, payload).await?;
-    let command = CartCommand::Update { product_id: body.value.product_id.into(), quantity: body.value.quantity(0)? };
+    let command = CartCommand::Update {
+        product_id: body.value.product_id.into(),
+        quantity: body.value.quantity(0)?,
+    };
     change(services, caller.owner(), command, body.change(&request, &caller, 200)?).await
 }
 
@@ -143,8 +153,9 @@ async fn update(request: HttpRequest, payload: web::Payload) -> Answer {
 async fn remove(request: HttpRequest, path: web::Path<String>) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.caller(&request)?;
-    let product_id: ProductId =
-        path.parse().map_err(|_| Error::new(Code::LineNotFound, "The cart has no line with this product."))?;
+    let product_id: ProductId = path
+        .parse()
+        .map_err(|_| Error::new(Code::LineNotFound, "The cart has no line with this product."))?;
     let goes_with = receive::change(&request, &caller, 200, &[])?;
     change(services, caller.owner(), CartCommand::Remove { product_id }, goes_with).await
 }
@@ -170,8 +181,10 @@ async fn guest(request: HttpRequest) -> Answer {
     let id = UserId::new();
     let access = services.tokens.for_guest(id)?;
     let view = services.carts.read(Owner { id, guest: true }, &services.ticket(&request)).await?;
-    let cart = serde_json::from_slice::<&serde_json::value::RawValue>(&view.body).map_err(|_| Error::internal())?;
-    let body = serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
+    let cart = serde_json::from_slice::<&serde_json::value::RawValue>(&view.body)
+        .map_err(|_| Error::internal())?;
+    let body =
+        serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
     answer::secret(StatusCode::CREATED, &body)
 }
 
@@ -198,7 +211,13 @@ async fn merge(request: HttpRequest, payload: web::Payload) -> Answer {
 /// The guest that a token opens the cart of.
 pub(super) fn guest_of(services: &Services, token: &str) -> Result<UserId, Faults> {
     let claims = services.tokens.verify(token).ok().filter(|claims| claims.role == Role::Guest);
-    let fault = || Faults::one("guest_token", "invalid", "guest_token is not the token of a guest's cart, or has expired");
+    let fault = || {
+        Faults::one(
+            "guest_token",
+            "invalid",
+            "guest_token is not the token of a guest's cart, or has expired",
+        )
+    };
     claims.map(|claims| claims.user_id).ok_or_else(fault)
 }
 
@@ -208,7 +227,9 @@ async fn change(services: &Services, owner: Owner, command: CartCommand, change:
 
 fn reply(reply: Reply<Arc<CartView>>) -> actix_web::HttpResponse {
     match reply {
-        Reply::Done(view) => answer::rendered(StatusCode::OK, view.body.clone()).etag(&view.etag).finish(),
+        Reply::Done(view) => {
+            answer::rendered(StatusCode::OK, view.body.clone()).etag(&view.etag).finish()
+        }
         Reply::Replayed(first) => answer::replayed(first),
     }
 }

@@ -16,7 +16,10 @@ impl Due {
 
     /// How long there is until `request` has to be answered, if that was settled.
     pub(super) fn left(request: &HttpRequest) -> Option<Duration> {
-        request.extensions().get::<Self>().map(|due| due.0.saturating_duration_since(Instant::now()))
+        request
+            .extensions()
+            .get::<Self>()
+            .map(|due| due.0.saturating_duration_since(Instant::now()))
     }
 
     /// Gives `request` the time back that its caller has taken to send it.

@@ -86,7 +86,8 @@ async fn answer(
         Ok(Err(error)) => Err(error),
         Err(_) => {
             tracing::error!(path, "a route panicked");
-            let response = shape(HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR), &Error::internal(), id);
+            let response =
+                shape(HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR), &Error::internal(), id);
             Err(InternalError::from_response("a route panicked", response).into())
         }
     }
@@ -96,12 +97,14 @@ async fn answer(
 fn request_id(request: &ServiceRequest) -> HeaderValue {
     let fits = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
-        (1..=128).contains(&bytes.len()) && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        (1..=128).contains(&bytes.len())
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
     request.headers().get(REQUEST_ID).filter(fits).cloned().unwrap_or_else(|| {
         let mut text = Uuid::encode_buffer();
         let id = EventId::new().as_uuid();
-        HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or(HeaderValue::from_static("unknown"))
+        HeaderValue::from_str(id.hyphenated().encode_lower(&mut text))
+            .unwrap_or(HeaderValue::from_static("unknown"))
     })
 }
 
@@ -139,7 +142,10 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: &HeaderValue) -> Service
         return response;
     }
     let error = response.response().extensions().get::<Error>().cloned();
-    let shaped = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");
+    let shaped = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value == "application/json");
     if error.is_none() && shaped {
         // A route that speaks for itself, like /readyz.
         return response;

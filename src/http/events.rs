@@ -54,15 +54,28 @@ async fn feed(request: HttpRequest) -> Answer {
     let position = match last {
         None => services.in_time(&request, services.store.last_position()).await?,
         Some(id) => match id.parse::<EventId>() {
-            Ok(id) => services.in_time(&request, services.store.event_position(id)).await?.unwrap_or(0),
+            Ok(id) => {
+                services.in_time(&request, services.store.event_position(id)).await?.unwrap_or(0)
+            }
             Err(_) => 0,
         },
     };
     let clock = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     let (services, stopping) = (Arc::clone(services), services.stopping.clone());
-    let listener = Listener { services, caller, live, position, behind: true, ready: VecDeque::new(), stopping, clock };
+    let listener = Listener {
+        services,
+        caller,
+        live,
+        position,
+        behind: true,
+        ready: VecDeque::new(),
+        stopping,
+        clock,
+    };
     let greeting = stream::once(async { Ok(web::Bytes::from_static(b": souk\n\n")) });
-    let events = stream::unfold(listener, async |mut listener| listener.next().await.map(|text| (Ok(text), listener)));
+    let events = stream::unfold(listener, async |mut listener| {
+        listener.next().await.map(|text| (Ok(text), listener))
+    });
     let body = futures_util::StreamExt::chain(greeting, events);
     Ok(HttpResponse::Ok()
         .insert_header(("content-type", "text/event-stream"))
@@ -131,13 +144,16 @@ impl Listener {
                 self.ready.push_back(text(event));
             }
         }
-        self.position = events.last().map_or(self.position, |last| last.position.max(self.position));
+        self.position =
+            events.last().map_or(self.position, |last| last.position.max(self.position));
     }
 
     /// Whether the token that opened the feed is no longer good.
     fn is_over(&self) -> bool {
-        let ended =
-            |caller: &Caller| caller.expires_at <= self.services.clock.now() || self.services.revoked.contains(caller.session_id);
+        let ended = |caller: &Caller| {
+            caller.expires_at <= self.services.clock.now()
+                || self.services.revoked.contains(caller.session_id)
+        };
         self.caller.as_ref().is_some_and(ended)
     }
 }

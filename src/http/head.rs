@@ -38,7 +38,10 @@ impl MessageBody for Omitted {
         self.0
     }
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+    fn poll_next(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
         Poll::Ready(None)
     }
 }
@@ -58,13 +61,19 @@ mod tests {
     use super::*;
 
     async fn head(path: &str) -> ServiceResponse<BoxBody> {
-        let endless = || async { HttpResponse::Ok().streaming(stream::pending::<Result<Bytes, Infallible>>()) };
+        let endless = || async {
+            HttpResponse::Ok().streaming(stream::pending::<Result<Bytes, Infallible>>())
+        };
         let app = App::new()
             .wrap(from_fn(wrap))
             .route("/text", web::get().to(|| async { "12345" }))
             .route("/feed", web::get().to(endless))
             .service(web::resource("/write").post(HttpResponse::Ok));
-        call_service(&init_service(app).await, TestRequest::with_uri(path).method(Method::HEAD).to_request()).await
+        call_service(
+            &init_service(app).await,
+            TestRequest::with_uri(path).method(Method::HEAD).to_request(),
+        )
+        .await
     }
 
     #[actix_web::test]

@@ -130,7 +130,8 @@ impl Importer {
         if self.only_read {
             return Ok(());
         }
-        let outcomes = self.catalog.send(ImportLines { lines }).await.map_err(|_| Error::outcome_unknown())?;
+        let outcomes =
+            self.catalog.send(ImportLines { lines }).await.map_err(|_| Error::outcome_unknown())?;
         for outcome in outcomes {
             self.count(outcome)?;
         }
@@ -148,7 +149,12 @@ impl Importer {
             self.digest.update(line.number.to_be_bytes());
             self.digest.update(key.fingerprint);
         }
-        let change = Change { key, if_match: None, ticket: Ticket::new(self.within), trace: self.trace.clone() };
+        let change = Change {
+            key,
+            if_match: None,
+            ticket: Ticket::new(self.within),
+            trace: self.trace.clone(),
+        };
         ImportLine { number: line.number, row: line.row, change }
     }
 
@@ -166,10 +172,16 @@ impl Importer {
             Ok(Imported::Updated) => self.report.updated += 1,
             Err(error) => {
                 self.report.failed += 1;
-                let passing = [Code::Overloaded, Code::StoreUnavailable, Code::OutcomeUnknown, Code::Internal];
+                let passing = [
+                    Code::Overloaded,
+                    Code::StoreUnavailable,
+                    Code::OutcomeUnknown,
+                    Code::Internal,
+                ];
                 self.unfinished |= passing.contains(&error.code);
                 if self.report.errors.len() < MAX_ERRORS {
-                    let (code, message) = (error.code.as_str().to_owned(), error.detail.into_owned());
+                    let (code, message) =
+                        (error.code.as_str().to_owned(), error.detail.into_owned());
                     self.report.errors.push(LineError { line: outcome.number, code, message });
                 }
             }
@@ -209,11 +221,16 @@ async fn import(request: HttpRequest, mut payload: web::Payload) -> Answer {
     };
     (importer.key, importer.only_read) = (key.clone(), first.is_some());
     importer.trace = receive::trace(request.headers());
-    while let Some(chunk) = tokio::time::timeout(options.request_timeout, payload.next()).await.map_err(|_| too_slow())? {
+    while let Some(chunk) = tokio::time::timeout(options.request_timeout, payload.next())
+        .await
+        .map_err(|_| too_slow())?
+    {
         importer.push(&chunk.map_err(|_| broken_off())?).await?;
     }
     importer.apply_rest().await?;
-    let Some(key) = key.filter(|_| !importer.unfinished) else { return answer::json(StatusCode::OK, &importer.report) };
+    let Some(key) = key.filter(|_| !importer.unfinished) else {
+        return answer::json(StatusCode::OK, &importer.report);
+    };
     let key = IdempotencyKey { fingerprint: importer.fingerprint(&request), ..key };
     match first {
         Some((fingerprint, first)) if fingerprint == key.fingerprint => Ok(answer::replayed(first)),
@@ -224,10 +241,12 @@ async fn import(request: HttpRequest, mut payload: web::Payload) -> Answer {
 
 /// Has the answer remembered under the import's key, and gives it.
 async fn remember(services: &Services, importer: Importer, key: IdempotencyKey) -> Answer {
-    let body = web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
+    let body =
+        web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
     // Its lines have taken their own time.
     let ticket = Ticket::new(services.options.request_timeout);
-    let change = Change { key: Some(key), if_match: None, ticket: ticket.clone(), trace: importer.trace };
+    let change =
+        Change { key: Some(key), if_match: None, ticket: ticket.clone(), trace: importer.trace };
     match ask(&services.catalog, RememberImport { body: body.clone(), change }, &ticket).await {
         Ok(Reply::Done(())) => Ok(answer::rendered(StatusCode::OK, body).finish()),
         Ok(Reply::Replayed(first)) => Ok(answer::replayed(first)),

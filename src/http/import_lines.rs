@@ -95,10 +95,13 @@ impl Lines {
     pub fn finish(&mut self) -> Result<Option<Line>, Error> {
         let rest = std::mem::take(&mut self.buffer);
         if self.quotes == Quotes::Inside {
-            let open = |place| Error::fault(place, "invalid", "a quote is opened here and never closed");
+            let open =
+                |place| Error::fault(place, "invalid", "a quote is opened here and never closed");
             return match self.header {
                 None => Err(open("header")),
-                Some(_) => Ok(Some(Line { number: self.number, bytes: rest, row: Err(open("line")) })),
+                Some(_) => {
+                    Ok(Some(Line { number: self.number, bytes: rest, row: Err(open("line")) }))
+                }
             };
         }
         if rest.is_empty() { Ok(None) } else { self.complete(rest) }
@@ -138,7 +141,9 @@ impl Lines {
         let text = record.strip_prefix(b"\xef\xbb\xbf").filter(|_| number == 1).unwrap_or(&record);
         let row = match (self.format, &self.header) {
             (Format::Ndjson, _) => import_row(text, self.currency),
-            (Format::Csv, Some(header)) => csv_fields(text).and_then(|fields| csv_row(header, fields, self.currency)),
+            (Format::Csv, Some(header)) => {
+                csv_fields(text).and_then(|fields| csv_row(header, fields, self.currency))
+            }
             (Format::Csv, None) => {
                 self.header = Some(csv_header(csv_fields(text)?)?);
                 return Ok(None);
@@ -148,13 +153,25 @@ impl Lines {
     }
 
     fn too_long(&self) -> Line {
-        let error =
-            Error::new(Code::PayloadTooLarge, format!("The line is longer than {} bytes, the most allowed.", self.max_line));
+        let error = Error::new(
+            Code::PayloadTooLarge,
+            format!("The line is longer than {} bytes, the most allowed.", self.max_line),
+        );
         Line { number: self.number, bytes: Vec::new(), row: Err(error) }
     }
 }
 
-const COLUMNS: &[&str] = &["name", "description", "price", "stock", "sku", "category", "tags", "image_url", "attributes"];
+const COLUMNS: &[&str] = &[
+    "name",
+    "description",
+    "price",
+    "stock",
+    "sku",
+    "category",
+    "tags",
+    "image_url",
+    "attributes",
+];
 
 /// Where in a CSV file a byte stands (RFC 4180, section 2): a quote opens a field only at its start, and one inside is doubled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,11 +199,19 @@ impl Quotes {
 }
 
 fn csv_fields(record: &[u8]) -> Result<Vec<String>, Error> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(record);
+    let mut reader =
+        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(record);
     let mut records = reader.records();
-    let fields = records.next().transpose().map_err(|_| Error::fault("line", "invalid", "the line is not UTF-8 text"))?;
+    let fields = records
+        .next()
+        .transpose()
+        .map_err(|_| Error::fault("line", "invalid", "the line is not UTF-8 text"))?;
     if records.next().is_some() {
-        return Err(Error::fault("line", "invalid", "lines must end with LF or CR LF, not with CR alone"));
+        return Err(Error::fault(
+            "line",
+            "invalid",
+            "lines must end with LF or CR LF, not with CR alone",
+        ));
     }
     Ok(fields.iter().flatten().map(str::to_owned).collect())
 }
@@ -195,7 +220,10 @@ fn csv_header(fields: Vec<String>) -> Result<Vec<String>, Error> {
     let has = |name: &str| fields.iter().any(|field| field == name);
     let unknown = fields.iter().any(|name| !COLUMNS.contains(&name.as_str()));
     if unknown || !(has("sku") || has("name") && has("price")) {
-        let message = format!("line 1 must name columns from {}; at least sku, or name and price", COLUMNS.join(", "));
+        let message = format!(
+            "line 1 must name columns from {}; at least sku, or name and price",
+            COLUMNS.join(", ")
+        );
         return Err(Error::fault("header", "invalid", message));
     }
     Ok(fields)
@@ -204,7 +232,8 @@ fn csv_header(fields: Vec<String>) -> Result<Vec<String>, Error> {
 /// A record as the JSON object that it stands for. An empty field takes away what was said, and leaves stock as it is.
 fn csv_row(header: &[String], fields: Vec<String>, currency: Currency) -> Result<ImportRow, Error> {
     if fields.len() != header.len() {
-        let message = format!("the line has {} fields; the header has {}", fields.len(), header.len());
+        let message =
+            format!("the line has {} fields; the header has {}", fields.len(), header.len());
         return Err(Error::fault("line", "invalid", message));
     }
     let mut members = Vec::new();
@@ -224,8 +253,9 @@ fn csv_row(header: &[String], fields: Vec<String>, currency: Currency) -> Result
 }
 
 fn raw(name: &str, text: String) -> Result<Box<RawValue>, Error> {
-    RawValue::from_string(text.trim().to_owned())
-        .map_err(|_| Error::fault(name, "invalid", format!("{name} is neither a number nor JSON: {text}")))
+    RawValue::from_string(text.trim().to_owned()).map_err(|_| {
+        Error::fault(name, "invalid", format!("{name} is neither a number nor JSON: {text}"))
+    })
 }
 
 #[cfg(test)]
@@ -247,9 +277,16 @@ mod tests {
         let text = "{\"name\":\"A\",\"price\":1}\n\n  \n{\"name\":\"B\",\"price\":2.5,\"stock\":3}\r\nnope\n{\"cost\":1}\n{\"name\":\"D\",\"price\":4}";
         for portion in [1, 2, 7, 1000] {
             let lines = read(Format::Ndjson, text, portion);
-            assert_eq!(lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 4, 5, 6, 7]);
-            let codes: Vec<_> = lines.iter().map(|(_, row)| row.as_ref().err().map(|error| error.code)).collect();
-            assert_eq!(codes, [None, None, Some(Code::MalformedJson), Some(Code::ValidationFailed), None]);
+            assert_eq!(
+                lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+                [1, 4, 5, 6, 7]
+            );
+            let codes: Vec<_> =
+                lines.iter().map(|(_, row)| row.as_ref().err().map(|error| error.code)).collect();
+            assert_eq!(
+                codes,
+                [None, None, Some(Code::MalformedJson), Some(Code::ValidationFailed), None]
+            );
             assert_eq!(lines[1].1.as_ref().unwrap().stock, Some(3));
         }
     }
@@ -265,7 +302,10 @@ mod tests {
             assert_eq!(lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [2, 4, 5]);
             let row = lines[0].1.clone().unwrap();
             let tea = row.patch.into_new().unwrap();
-            assert_eq!((tea.name.as_str(), tea.price.minor(), row.stock), ("Tea, \"green\"", 450, Some(7)));
+            assert_eq!(
+                (tea.name.as_str(), tea.price.minor(), row.stock),
+                ("Tea, \"green\"", 450, Some(7))
+            );
             assert_eq!((tea.tags.len(), tea.description.as_str()), (2, "two\nlines"));
             assert!(tea.attributes.contains_key("organic"));
             assert_eq!(lines[1].1.as_ref().unwrap_err().faults[0].field, "price");
@@ -275,7 +315,10 @@ mod tests {
 
     #[test]
     fn a_line_that_is_too_long_fails_alone() {
-        let text = format!("{{\"name\":\"{}\",\"price\":1}}\n{{\"name\":\"B\",\"price\":2}}\n", "x".repeat(1000));
+        let text = format!(
+            "{{\"name\":\"{}\",\"price\":1}}\n{{\"name\":\"B\",\"price\":2}}\n",
+            "x".repeat(1000)
+        );
         for portion in [10, 100_000] {
             let lines = read(Format::Ndjson, &text, portion);
             assert_eq!(lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
@@ -292,19 +335,26 @@ mod tests {
 
     #[test]
     fn a_quote_inside_a_field_is_a_quote() {
-        let lines = read(Format::Csv, "sku,name,price\nA,Monitor 27\",100\nB,\"Cup \"\"big\"\"\",5\n", 1);
-        let names: Vec<_> = lines.into_iter().map(|(_, row)| row.unwrap().patch.name.flatten().unwrap()).collect();
+        let lines =
+            read(Format::Csv, "sku,name,price\nA,Monitor 27\",100\nB,\"Cup \"\"big\"\"\",5\n", 1);
+        let names: Vec<_> =
+            lines.into_iter().map(|(_, row)| row.unwrap().patch.name.flatten().unwrap()).collect();
         assert_eq!(names, ["Monitor 27\"", "Cup \"big\""]);
     }
 
     #[test]
     fn what_cannot_be_split_into_lines_is_told() {
-        let fault = |text: &str| read(Format::Csv, text, 100).pop().unwrap().1.unwrap_err().faults[0].field.clone();
+        let fault = |text: &str| {
+            read(Format::Csv, text, 100).pop().unwrap().1.unwrap_err().faults[0].field.clone()
+        };
         assert_eq!(fault("sku,name,price\nA,\"never closed,1\nB,Cup,5\n"), "line");
         assert_eq!(fault("sku,name,price\nD,Monitor,100\rE,Cup,5\n"), "line");
         let mut lines = Lines::new(Format::Csv, "USD".parse().unwrap(), 200);
         let read = lines.push(b"sku,name,price\nF,ok,1\nG,caf\xe9,100\nH,Cup,5\n").unwrap();
-        assert_eq!(read.iter().map(|line| line.row.is_ok()).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(
+            read.iter().map(|line| line.row.is_ok()).collect::<Vec<_>>(),
+            [true, false, true]
+        );
     }
 
     #[test]
@@ -314,7 +364,8 @@ mod tests {
 
     #[test]
     fn columns_that_are_not_there_are_not_changed_and_empty_fields_take_away() {
-        let row = read(Format::Csv, "sku,price,category,stock\nA,2,,\n", 100).pop().unwrap().1.unwrap();
+        let row =
+            read(Format::Csv, "sku,price,category,stock\nA,2,,\n", 100).pop().unwrap().1.unwrap();
         assert_eq!((row.sku(), row.stock), (Some("A"), None));
         assert_eq!((row.patch.name, row.patch.category), (None, Some(None)));
     }

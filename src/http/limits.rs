@@ -75,9 +75,14 @@ impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
 
     fn check(&self, key: &K) -> Result<(), RateLimited> {
         let Err(until) = self.limiter.check_key(key) else { return Ok(()) };
-        let wait = until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1;
+        let wait =
+            until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1;
         let (name, burst) = (self.name, u64::from(self.per_second) * 2);
-        Err(RateLimited { policy: format!("\"{name}\";q={burst};w=2"), state: format!("\"{name}\";r=0;t={wait}"), wait })
+        Err(RateLimited {
+            policy: format!("\"{name}\";q={burst};w=2"),
+            state: format!("\"{name}\";r=0;t={wait}"),
+            wait,
+        })
     }
 }
 

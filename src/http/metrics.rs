@@ -60,17 +60,53 @@ impl Metrics {
         };
         let mut registry = Registry::with_prefix("souk");
         registry.register("http_requests", "Requests answered", metrics.requests.clone());
-        registry.register("http_request_seconds", "Time from a request's head to its answer", metrics.seconds.clone());
+        registry.register(
+            "http_request_seconds",
+            "Time from a request's head to its answer",
+            metrics.seconds.clone(),
+        );
         registry.register("carts_active", "Carts held in memory", metrics.carts.clone());
         registry.register("products", "Living products", metrics.products.clone());
-        registry.register("writer_waiting", "Commits waiting for a transaction", metrics.waiting.clone());
-        registry.register("writer_batches", "Transactions since the start", metrics.batches.clone());
-        registry.register("writer_commits", "Commits in them since the start", metrics.commits.clone());
-        registry.register("broker_connected", "1 when the broker is there", metrics.connected.clone());
-        registry.register("news_delivered", "1 while the broker delivers what other nodes do", metrics.delivered.clone());
-        registry.register("relay_active", "1 when this node is the one that publishes events", metrics.relay.clone());
-        registry.register("events_published", "Events published by this node since the start", metrics.published.clone());
-        registry.register("events_unpublished", "Events of all nodes waiting to be published", metrics.unpublished.clone());
+        registry.register(
+            "writer_waiting",
+            "Commits waiting for a transaction",
+            metrics.waiting.clone(),
+        );
+        registry.register(
+            "writer_batches",
+            "Transactions since the start",
+            metrics.batches.clone(),
+        );
+        registry.register(
+            "writer_commits",
+            "Commits in them since the start",
+            metrics.commits.clone(),
+        );
+        registry.register(
+            "broker_connected",
+            "1 when the broker is there",
+            metrics.connected.clone(),
+        );
+        registry.register(
+            "news_delivered",
+            "1 while the broker delivers what other nodes do",
+            metrics.delivered.clone(),
+        );
+        registry.register(
+            "relay_active",
+            "1 when this node is the one that publishes events",
+            metrics.relay.clone(),
+        );
+        registry.register(
+            "events_published",
+            "Events published by this node since the start",
+            metrics.published.clone(),
+        );
+        registry.register(
+            "events_unpublished",
+            "Events of all nodes waiting to be published",
+            metrics.unpublished.clone(),
+        );
         metrics.registry = Arc::new(registry);
         metrics
     }

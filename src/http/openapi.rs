@@ -35,7 +35,10 @@ struct Bearer;
 impl Modify for Bearer {
     fn modify(&self, document: &mut Document) {
         let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
-        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
 }
 
@@ -46,7 +49,14 @@ impl Modify for Codes {
     fn modify(&self, document: &mut Document) {
         let codes: Vec<String> = Code::ALL
             .iter()
-            .map(|code| format!("| `{}` | {} | {} |", code.as_str(), super::problem::status(*code).as_u16(), code.title()))
+            .map(|code| {
+                format!(
+                    "| `{}` | {} | {} |",
+                    code.as_str(),
+                    super::problem::status(*code).as_u16(),
+                    code.title()
+                )
+            })
             .collect();
         document.info.description = Some(format!(
             "A commerce core: accounts, catalog, stock, carts and orders.\n\nEvery error is `application/problem+json` (RFC 9457) with a \
@@ -63,9 +73,16 @@ struct Operations;
 impl Modify for Operations {
     fn modify(&self, document: &mut Document) {
         for operation in document.paths.paths.values_mut().flat_map(operations) {
-            let tag = operation.tags.iter().flatten().next().map(|tag| tag.to_lowercase()).unwrap_or_default();
+            let tag = operation
+                .tags
+                .iter()
+                .flatten()
+                .next()
+                .map(|tag| tag.to_lowercase())
+                .unwrap_or_default();
             // So far it is named after its function, of which each resource has a `show`.
-            operation.operation_id = operation.operation_id.take().map(|name| format!("{tag}_{name}"));
+            operation.operation_id =
+                operation.operation_id.take().map(|name| format!("{tag}_{name}"));
             name_optional_body(operation);
             tell_of_other_problems(operation);
             for (status, response) in &mut operation.responses.responses {
@@ -85,7 +102,9 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 
 fn name_problem(response: &mut Response) {
     let is_problem = |content: &RefOr<Content>| match content {
-        RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) => schema.ref_location.ends_with("/ProblemDetails"),
+        RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) => {
+            schema.ref_location.ends_with("/ProblemDetails")
+        }
         _ => false,
     };
     if response.content.get("application/json").is_some_and(is_problem)
@@ -111,18 +130,32 @@ fn name_optional_body(operation: &mut Operation) {
 /// Problems that are not of the operation itself: what any request may come to, or any with such a header.
 fn tell_of_other_problems(operation: &mut Operation) {
     let named = |parameter: &RefOr<Parameter>, name: &str| matches!(parameter, RefOr::T(parameter) if parameter.name == name);
-    let has_header = |name: &str| operation.parameters.iter().flatten().any(|parameter| named(parameter, name));
+    let has_header =
+        |name: &str| operation.parameters.iter().flatten().any(|parameter| named(parameter, name));
     let problem = |description: &str| {
         let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("ProblemDetails"))));
-        RefOr::T(Response::builder().description(description).content("application/problem+json", content).build())
+        RefOr::T(
+            Response::builder()
+                .description(description)
+                .content("application/problem+json", content)
+                .build(),
+        )
     };
     let others = [
         (has_header("If-Match"), StatusCode::PRECONDITION_FAILED.as_str(), "`version_mismatch`"),
-        (has_header("Idempotency-Key"), StatusCode::BAD_REQUEST.as_str(), "`idempotency_key_invalid`, `malformed_json`"),
+        (
+            has_header("Idempotency-Key"),
+            StatusCode::BAD_REQUEST.as_str(),
+            "`idempotency_key_invalid`, `malformed_json`",
+        ),
         (true, "default", "Any other problem; `code` says which"),
     ];
     for (_, status, description) in others.into_iter().filter(|(applies, ..)| *applies) {
-        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description));
+        operation
+            .responses
+            .responses
+            .entry(status.to_owned())
+            .or_insert_with(|| problem(description));
     }
 }
 
@@ -142,5 +175,7 @@ pub fn document() -> Document {
 
 /// The API browser, with everything it needs in the binary, and the document at `/openapi.json`.
 pub(super) fn browser() -> SwaggerUi {
-    SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", document()).config(Config::default().validator_url("none"))
+    SwaggerUi::new("/docs/{_:.*}")
+        .url("/openapi.json", document())
+        .config(Config::default().validator_url("none"))
 }

@@ -47,7 +47,9 @@ pub(crate) struct Checks {
 /// Whether the process answers at all.
 #[utoipa::path(get, path = "/livez", tag = "Operations", responses((status = 200)))]
 pub(super) async fn livez() -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, "application/json")).body(r#"{"status":"alive"}"#)
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(r#"{"status":"alive"}"#)
 }
 
 /// What is published on the broker and taken in from there (AsyncAPI 3.0).
@@ -61,10 +63,18 @@ async fn asyncapi() -> HttpResponse {
 ))]
 async fn readyz(request: HttpRequest) -> Answer {
     let services = Services::of(&request)?;
-    let answered = tokio::time::timeout(services.options.request_timeout, services.store.ping()).await;
-    let store = if matches!(answered, Ok(Ok(()))) && services.writer.is_running() { "ok" } else { "unavailable" };
+    let answered =
+        tokio::time::timeout(services.options.request_timeout, services.store.ping()).await;
+    let store = if matches!(answered, Ok(Ok(()))) && services.writer.is_running() {
+        "ok"
+    } else {
+        "unavailable"
+    };
     let node = if services.is_stopping() { "stopping" } else { "running" };
-    let broker = services.broker.as_ref().map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
+    let broker = services
+        .broker
+        .as_ref()
+        .map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
     let (code, status) = match (store, node, broker) {
         ("ok", "running", None | Some("ok")) => (StatusCode::OK, "ready"),
         // Events wait in the store; everything else goes on.
@@ -95,7 +105,10 @@ async fn metrics(request: HttpRequest) -> Answer {
     };
     let text = services.metrics.text(&levels);
     Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"))
+        .insert_header((
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ))
         .body(text))
 }
 

@@ -129,18 +129,30 @@ pub(crate) struct OrderPage<'a> {
 impl CheckoutRequest {
     fn parse(self, currency: Currency) -> Result<Checkout, Error> {
         let mut faults = Faults::none();
-        let expected_total = self.expected_total.map(|text| receive::money("expected_total", &text, currency, &mut faults));
-        let shipping_address = self.shipping_address.and_then(|fields| faults.take(ShippingAddress::parse(fields)));
+        let expected_total = self
+            .expected_total
+            .map(|text| receive::money("expected_total", &text, currency, &mut faults));
+        let shipping_address =
+            self.shipping_address.and_then(|fields| faults.take(ShippingAddress::parse(fields)));
         let payment_method = match self.payment_method.as_deref().map(PaymentMethod::from_word) {
             None => PaymentMethod::default(),
             Some(Some(method)) => method,
             Some(None) => {
                 let known = PaymentMethod::ALL.map(PaymentMethod::as_str).join(", ");
-                faults.add("payment_method", "unknown", format!("payment_method must be one of: {known}"));
+                faults.add(
+                    "payment_method",
+                    "unknown",
+                    format!("payment_method must be one of: {known}"),
+                );
                 PaymentMethod::default()
             }
         };
-        Ok(faults.or(Checkout { expected_total, shipping_address, payment_method, at_most: None })?)
+        Ok(faults.or(Checkout {
+            expected_total,
+            shipping_address,
+            payment_method,
+            at_most: None,
+        })?)
     }
 }
 
@@ -181,7 +193,8 @@ async fn check_out(request: HttpRequest, payload: web::Payload) -> Answer {
     let checkout = body.value.parse(services.options.currency)?;
     Ok(match services.carts.check_out(caller.owner(), CheckOut { checkout, change }).await? {
         Reply::Done(order) => {
-            let answer = answer::rendered(StatusCode::CREATED, order_json(&order)).etag(&order.version.to_string());
+            let answer = answer::rendered(StatusCode::CREATED, order_json(&order))
+                .etag(&order.version.to_string());
             answer.location(format!("/api/orders/{}", order.id)).finish()
         }
         Reply::Replayed(first) => answer::replayed(first),
@@ -212,11 +225,13 @@ async fn list(request: HttpRequest) -> Answer {
     let of = (!all).then_some(caller.user_id);
     services.freshen(&request).await?;
     // One more than asked for tells whether there is another page.
-    let mut found = services.in_time(&request, services.store.orders(of, before, limit + 1)).await?;
+    let mut found =
+        services.in_time(&request, services.store.orders(of, before, limit + 1)).await?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| more).map(|order| order.id);
-    let page = OrderPage { items: found.iter().map(OrderData::from).collect(), next_cursor: cursor(next) };
+    let page =
+        OrderPage { items: found.iter().map(OrderData::from).collect(), next_cursor: cursor(next) };
     answer::json(StatusCode::OK, &page)
 }
 
@@ -232,8 +247,9 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     let caller = services.member(&request)?;
     services.freshen(&request).await?;
     let found = services.in_time(&request, services.store.order(order_id(&path)?)).await?;
-    let order =
-        found.filter(|order| only(&caller).is_none_or(|user| user == order.user_id)).ok_or_else(Error::order_not_found)?;
+    let order = found
+        .filter(|order| only(&caller).is_none_or(|user| user == order.user_id))
+        .ok_or_else(Error::order_not_found)?;
     Ok(answer::read(&request, order_json(&order), &order.version.to_string()))
 }
 
@@ -256,7 +272,11 @@ async fn cancel(request: HttpRequest, path: web::Path<String>, payload: web::Pay
     let order_id = order_id(&path)?;
     let body = receive::json_or_nothing::<CancelRequest>(&request, payload).await?;
     let change = body.change(&request, &caller, 200)?;
-    order(services, ChangeOrder { order_id, of: only(&caller), command: OrderCommand::Cancel, change }).await
+    order(
+        services,
+        ChangeOrder { order_id, of: only(&caller), command: OrderCommand::Cancel, change },
+    )
+    .await
 }
 
 /// Confirm that an order was paid.
@@ -312,7 +332,9 @@ async fn order(services: &Services, message: ChangeOrder) -> Answer {
     let ticket = message.change.ticket.clone();
     let reply: Reply<Arc<Order>> = ask(&services.orders, message, &ticket).await?;
     Ok(match reply {
-        Reply::Done(order) => answer::rendered(StatusCode::OK, order_json(&order)).etag(&order.version.to_string()).finish(),
+        Reply::Done(order) => answer::rendered(StatusCode::OK, order_json(&order))
+            .etag(&order.version.to_string())
+            .finish(),
         Reply::Replayed(first) => answer::replayed(first),
     })
 }

@@ -48,8 +48,12 @@ impl ResponseError for Problem {
 #[must_use]
 pub(crate) const fn status(code: Code) -> StatusCode {
     match code {
-        Code::MalformedJson | Code::IdempotencyKeyInvalid | Code::IdempotencyKeyRequired => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated | Code::TokenExpired | Code::InvalidCredentials => StatusCode::UNAUTHORIZED,
+        Code::MalformedJson | Code::IdempotencyKeyInvalid | Code::IdempotencyKeyRequired => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::Unauthenticated | Code::TokenExpired | Code::InvalidCredentials => {
+            StatusCode::UNAUTHORIZED
+        }
         Code::Forbidden => StatusCode::FORBIDDEN,
         Code::NotFound | Code::ProductNotFound | Code::LineNotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -64,12 +68,15 @@ pub(crate) const fn status(code: Code) -> StatusCode {
         Code::VersionMismatch => StatusCode::PRECONDITION_FAILED,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Code::ValidationFailed | Code::QuantityLimit | Code::LineLimit | Code::IdempotencyKeyReused => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Code::ValidationFailed
+        | Code::QuantityLimit
+        | Code::LineLimit
+        | Code::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         Code::RateLimited | Code::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::Overloaded | Code::StoreUnavailable | Code::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Overloaded | Code::StoreUnavailable | Code::OutcomeUnknown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 
@@ -132,12 +139,20 @@ pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
         errors: error
             .faults
             .iter()
-            .map(|fault| FieldProblem { field: &fault.field, code: fault.code, message: &fault.message })
+            .map(|fault| FieldProblem {
+                field: &fault.field,
+                code: fault.code,
+                message: &fault.message,
+            })
             .collect(),
         lines: error
             .lines
             .iter()
-            .map(|line| ShortLine { product_id: line.product_id.as_uuid(), requested: line.requested, available: line.available })
+            .map(|line| ShortLine {
+                product_id: line.product_id.as_uuid(),
+                requested: line.requested,
+                available: line.available,
+            })
             .collect(),
         total_amount: error.total_amount,
     };
@@ -157,13 +172,22 @@ pub(crate) fn headers(error: &Error) -> impl Iterator<Item = (header::HeaderName
 #[must_use]
 pub(crate) fn of_status(status: StatusCode) -> Error {
     match status {
-        StatusCode::NOT_FOUND => Error::new(Code::NotFound, "There is nothing at this address. See /docs."),
-        StatusCode::METHOD_NOT_ALLOWED => {
-            Error::new(Code::MethodNotAllowed, "This address has other methods; see the Allow header.")
+        StatusCode::NOT_FOUND => {
+            Error::new(Code::NotFound, "There is nothing at this address. See /docs.")
         }
-        StatusCode::PAYLOAD_TOO_LARGE => Error::new(Code::PayloadTooLarge, "The body is larger than allowed."),
-        StatusCode::REQUEST_TIMEOUT => Error::new(Code::RequestTimeout, "The request did not arrive in time."),
-        status if status.is_client_error() => Error::fault("request", "invalid", "The request is not well-formed."),
+        StatusCode::METHOD_NOT_ALLOWED => Error::new(
+            Code::MethodNotAllowed,
+            "This address has other methods; see the Allow header.",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Error::new(Code::PayloadTooLarge, "The body is larger than allowed.")
+        }
+        StatusCode::REQUEST_TIMEOUT => {
+            Error::new(Code::RequestTimeout, "The request did not arrive in time.")
+        }
+        status if status.is_client_error() => {
+            Error::fault("request", "invalid", "The request is not well-formed.")
+        }
         _ => Error::internal(),
     }
 }

@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// Members of a fetched product that cannot be changed; they are ignored, so that what was fetched can be sent back.
-pub(crate) const READ_ONLY: &[&str] = &["id", "currency", "stock", "version", "created_at", "updated_at"];
+pub(crate) const READ_ONLY: &[&str] =
+    &["id", "currency", "stock", "version", "created_at", "updated_at"];
 
 /// A new product.
 #[derive(Deserialize, ToSchema)]
@@ -83,7 +84,9 @@ pub(crate) struct PatchProductRequest {
 }
 
 /// Tells a member that was set to null from one that was not named.
-fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn named<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -155,7 +158,9 @@ struct StockMember {
 pub(crate) fn import_row(json: &[u8], currency: Currency) -> Result<ImportRow, Error> {
     let patch = json::parse::<PatchProductRequest>(json, &["stock"])?.parse(currency)?;
     let stock = serde_json::from_slice::<StockMember>(json)
-        .map_err(|_| Error::fault("stock", "invalid", "stock must be a whole number, not below zero"))?
+        .map_err(|_| {
+            Error::fault("stock", "invalid", "stock must be a whole number, not below zero")
+        })?
         .stock;
     Ok(ImportRow { patch, stock })
 }

@@ -37,7 +37,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/products").get(list).post(create))
         .service(web::resource("/api/products/suggest").get(suggest))
-        .service(web::resource("/api/products/{id}").get(show).put(replace).patch(patch).delete(delete));
+        .service(
+            web::resource("/api/products/{id}").get(show).put(replace).patch(patch).delete(delete),
+        );
 }
 
 /// A page of a search.
@@ -115,10 +117,17 @@ async fn list(request: HttpRequest) -> Answer {
     // A cursor of another order would point nowhere.
     let order = params.get("sort").unwrap_or("relevance").to_owned();
     if after.as_ref().is_some_and(|(sorted, _)| *sorted != order) {
-        return Err(Error::fault("cursor", "invalid", "cursor belongs to a list with another sort").into());
+        return Err(Error::fault(
+            "cursor",
+            "invalid",
+            "cursor belongs to a list with another sort",
+        )
+        .into());
     }
-    let found = services.shelf.search(&filter, sort, after.as_ref().map(|(_, key)| key), limit as usize);
-    let items = found.items.iter().map(|view| serde_json::from_slice(&view.body)).collect::<Result<_, _>>();
+    let found =
+        services.shelf.search(&filter, sort, after.as_ref().map(|(_, key)| key), limit as usize);
+    let items =
+        found.items.iter().map(|view| serde_json::from_slice(&view.body)).collect::<Result<_, _>>();
     let page = ProductPage {
         items: items.map_err(|_| Error::internal())?,
         next_cursor: cursor(found.next.as_ref().map(|key| (order, key))),
@@ -143,11 +152,16 @@ fn typed(params: &Params, faults: &mut Faults) -> String {
 
 fn search(params: &Params, currency: Currency) -> Result<(Filter, Sort), Error> {
     let mut faults = Faults::none();
-    let mut words: Vec<String> = typed(params, &mut faults).split_whitespace().map(str::to_owned).collect();
+    let mut words: Vec<String> =
+        typed(params, &mut faults).split_whitespace().map(str::to_owned).collect();
     words.sort_unstable();
     words.dedup();
     if words.len() > MAX_WORDS {
-        faults.add("q", "too_many", format!("q has {} words; at most {MAX_WORDS} are allowed", words.len()));
+        faults.add(
+            "q",
+            "too_many",
+            format!("q has {} words; at most {MAX_WORDS} are allowed", words.len()),
+        );
     }
     let filter = Filter {
         words,
@@ -183,10 +197,12 @@ fn search(params: &Params, currency: Currency) -> Result<(Filter, Sort), Error> 
 const PRICE_STEPS: &[i64] = &[0, 10, 25, 50, 100, 250, 500, 1000];
 
 fn facets(found: &Found, currency: Currency) -> Facets {
-    let category = |(value, count): (&String, &usize)| CategoryCount { value: value.clone(), count: *count };
+    let category =
+        |(value, count): (&String, &usize)| CategoryCount { value: value.clone(), count: *count };
     let scale = 10_i64.pow(u32::from(currency.decimals()));
     let highest = found.prices.last().copied().unwrap_or(0);
-    let ends = PRICE_STEPS.iter().skip(1).map(|step| step * scale - 1).chain(std::iter::once(highest));
+    let ends =
+        PRICE_STEPS.iter().skip(1).map(|step| step * scale - 1).chain(std::iter::once(highest));
     let steps = PRICE_STEPS.iter().map(|step| step * scale).zip(ends);
     let price = steps.filter_map(|(from, to)| {
         let below = |bound: i64| found.prices.partition_point(|price| *price < bound);
@@ -210,8 +226,10 @@ async fn suggest(request: HttpRequest) -> Answer {
     let typed = typed(&params, &mut faults);
     faults.or(())?;
     let found = services.shelf.suggest(typed.trim(), params.limit()? as usize);
-    let suggestion =
-        |view: &Arc<ProductView>| Suggestion { id: view.product.id.as_uuid(), name: view.product.facts.name.clone() };
+    let suggestion = |view: &Arc<ProductView>| Suggestion {
+        id: view.product.id.as_uuid(),
+        name: view.product.facts.name.clone(),
+    };
     answer::json(StatusCode::OK, &Suggestions { items: found.iter().map(suggestion).collect() })
 }
 
@@ -272,7 +290,9 @@ async fn replace(request: HttpRequest, path: web::Path<String>, payload: web::Pa
     let services = Services::of(&request)?;
     let caller = services.admin(&request)?;
     let id = product_id(&path)?;
-    let body = receive::json_of::<ReplaceProductRequest>(&request, payload, receive::JSON, READ_ONLY).await?;
+    let body =
+        receive::json_of::<ReplaceProductRequest>(&request, payload, receive::JSON, READ_ONLY)
+            .await?;
     let change = body.change(&request, &caller, 200)?;
     let facts = body.value.parse(services.options.currency)?;
     edit(services, id, ProductEdit::Replace(facts), change).await
@@ -294,16 +314,25 @@ async fn patch(request: HttpRequest, path: web::Path<String>, payload: web::Payl
     let services = Services::of(&request)?;
     let caller = services.admin(&request)?;
     let id = product_id(&path)?;
-    let body = receive::json_of::<PatchProductRequest>(&request, payload, receive::MERGE_PATCH, READ_ONLY).await?;
+    let body =
+        receive::json_of::<PatchProductRequest>(&request, payload, receive::MERGE_PATCH, READ_ONLY)
+            .await?;
     let change = body.change(&request, &caller, 200)?;
     let patch = body.value.parse(services.options.currency)?;
     edit(services, id, ProductEdit::Patch(patch), change).await
 }
 
-async fn edit(services: &Services, product_id: ProductId, edit: ProductEdit, change: Change) -> Answer {
+async fn edit(
+    services: &Services,
+    product_id: ProductId,
+    edit: ProductEdit,
+    change: Change,
+) -> Answer {
     let ticket = change.ticket.clone();
     match ask(&services.catalog, ChangeProduct { product_id, edit, change }, &ticket).await? {
-        Reply::Done(view) => Ok(answer::rendered(StatusCode::OK, view.body.clone()).etag(&view.etag).finish()),
+        Reply::Done(view) => {
+            Ok(answer::rendered(StatusCode::OK, view.body.clone()).etag(&view.etag).finish())
+        }
         Reply::Replayed(first) => Ok(answer::replayed(first)),
     }
 }

@@ -15,12 +15,21 @@ pub(crate) struct Params(Vec<(String, String)>);
 impl Params {
     /// The parameters of `request`.
     pub(crate) fn of(request: &HttpRequest) -> Self {
-        Self(Query::<Vec<(String, String)>>::from_query(request.query_string()).map(Query::into_inner).unwrap_or_default())
+        Self(
+            Query::<Vec<(String, String)>>::from_query(request.query_string())
+                .map(Query::into_inner)
+                .unwrap_or_default(),
+        )
     }
 
     /// The last value of a parameter that was given and is not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// `limit`: how many items a page shall have.
@@ -28,20 +37,36 @@ impl Params {
         match self.get("limit").map(str::parse) {
             None => Ok(20),
             Some(Ok(limit @ 1..=100)) => Ok(limit),
-            Some(_) => Err(Error::fault("limit", "out_of_range", "limit must be a whole number from 1 to 100")),
+            Some(_) => Err(Error::fault(
+                "limit",
+                "out_of_range",
+                "limit must be a whole number from 1 to 100",
+            )),
         }
     }
 
     /// `cursor`: where the page begins, as [`cursor`] wrote it.
     pub(crate) fn cursor<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         let Some(text) = self.get("cursor") else { return Ok(None) };
-        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let fault = || Error::fault("cursor", "invalid", "cursor must be the next_cursor of a page with the same parameters");
+        let decoded =
+            URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let fault = || {
+            Error::fault(
+                "cursor",
+                "invalid",
+                "cursor must be the next_cursor of a page with the same parameters",
+            )
+        };
         decoded.map(Some).ok_or_else(fault)
     }
 
     /// A price bound, in minor units.
-    pub(crate) fn price(&self, name: &str, currency: crate::domain::money::Currency, faults: &mut Faults) -> Option<i64> {
+    pub(crate) fn price(
+        &self,
+        name: &str,
+        currency: crate::domain::money::Currency,
+        faults: &mut Faults,
+    ) -> Option<i64> {
         match Money::parse(self.get(name)?, currency) {
             Ok(money) => Some(money.minor()),
             Err(error) => {

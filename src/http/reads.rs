@@ -23,7 +23,11 @@ impl Reads {
     ///
     /// # Errors
     /// `overloaded`, at once: too many read. `store_unavailable`: the store does not answer, or not in time.
-    pub async fn run<T>(&self, within: Duration, read: impl Future<Output = Result<T, Unavailable>>) -> Result<T, Error> {
+    pub async fn run<T>(
+        &self,
+        within: Duration,
+        read: impl Future<Output = Result<T, Unavailable>>,
+    ) -> Result<T, Error> {
         let _place = self.0.try_acquire().map_err(|_| Error::overloaded())?;
         tokio::time::timeout(within, read).await.unwrap_or(Err(Unavailable)).map_err(Error::from)
     }
@@ -44,7 +48,9 @@ mod tests {
     async fn a_flood_of_reads_is_refused_at_once_and_leaves_no_trace() {
         let reads = Reads::default();
         {
-            let mut flood: Vec<_> = (0..PLACES).map(|_| Box::pin(reads.run(MINUTE, pending::<Result<(), _>>()))).collect();
+            let mut flood: Vec<_> = (0..PLACES)
+                .map(|_| Box::pin(reads.run(MINUTE, pending::<Result<(), _>>())))
+                .collect();
             assert!(flood.iter_mut().all(|read| read.now_or_never().is_none()));
             assert_eq!(reads.run(MINUTE, ready(Ok(1))).await.unwrap_err().code, Code::Overloaded);
         }

@@ -44,18 +44,29 @@ pub(crate) struct Received<T> {
 
 impl<T> Received<T> {
     /// What goes with the change that this body asks for. `success` is the status code it has when it is made.
-    pub(crate) fn change(&self, request: &HttpRequest, caller: &Caller, success: u16) -> Result<Change, Error> {
+    pub(crate) fn change(
+        &self,
+        request: &HttpRequest,
+        caller: &Caller,
+        success: u16,
+    ) -> Result<Change, Error> {
         change(request, caller, success, &self.bytes)
     }
 }
 
 /// Reads a JSON body.
-pub(crate) async fn json<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<Received<T>, Error> {
+pub(crate) async fn json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Received<T>, Error> {
     json_of(request, payload, JSON, &[]).await
 }
 
 /// Reads a JSON body; when there is none, it is taken for an object without members.
-pub(crate) async fn json_or_nothing<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<Received<T>, Error> {
+pub(crate) async fn json_or_nothing<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Received<T>, Error> {
     let mut bytes = read(request, payload).await?;
     if bytes.is_empty() {
         // Also to an idempotency key the two are the same request.
@@ -81,13 +92,23 @@ pub(crate) async fn json_of<T: DeserializeOwned>(
 /// Checks the body's media type; parameters such as `charset=utf-8` are fine.
 pub(crate) fn check_type<'a>(request: &HttpRequest, types: &[&'a str]) -> Result<&'a str, Error> {
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
-        return Err(Error::new(Code::UnsupportedMediaType, "Send the body as it is, without a Content-Encoding."));
+        return Err(Error::new(
+            Code::UnsupportedMediaType,
+            "Send the body as it is, without a Content-Encoding.",
+        ));
     }
-    let sent = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let sent = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let essence = sent.split(';').next().unwrap_or_default().trim();
     types.iter().find(|wanted| essence.eq_ignore_ascii_case(wanted)).copied().ok_or_else(|| {
         let wanted = types.join(" or ");
-        Error::new(Code::UnsupportedMediaType, format!("Send the body as {wanted}, and say so in Content-Type."))
+        Error::new(
+            Code::UnsupportedMediaType,
+            format!("Send the body as {wanted}, and say so in Content-Type."),
+        )
     })
 }
 
@@ -95,9 +116,17 @@ pub(crate) fn check_type<'a>(request: &HttpRequest, types: &[&'a str]) -> Result
 async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Error> {
     let options = &Services::of(request)?.options;
     let limit = options.max_body;
-    let too_large = || Error::new(Code::PayloadTooLarge, format!("The body is larger than {limit} bytes, the most allowed."));
-    let announced =
-        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    let too_large = || {
+        Error::new(
+            Code::PayloadTooLarge,
+            format!("The body is larger than {limit} bytes, the most allowed."),
+        )
+    };
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
@@ -113,13 +142,18 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Erro
         Ok(body.freeze())
     };
     let began = Instant::now();
-    let read = tokio::time::timeout(options.request_timeout, whole).await.unwrap_or_else(|_| Err(too_slow()));
+    let read = tokio::time::timeout(options.request_timeout, whole)
+        .await
+        .unwrap_or_else(|_| Err(too_slow()));
     Due::wait(request, began.elapsed());
     read
 }
 
 pub(crate) fn too_slow() -> Error {
-    Error::new(Code::RequestTimeout, "The body did not arrive in time. Send it faster, or in smaller parts.")
+    Error::new(
+        Code::RequestTimeout,
+        "The body did not arrive in time. Send it faster, or in smaller parts.",
+    )
 }
 
 pub(crate) fn broken_off() -> Error {
@@ -127,13 +161,22 @@ pub(crate) fn broken_off() -> Error {
 }
 
 /// An amount in a body; a fault and nothing when it is none.
-pub(crate) fn money(field: &str, text: &RawValue, currency: Currency, faults: &mut Faults) -> Money {
+pub(crate) fn money(
+    field: &str,
+    text: &RawValue,
+    currency: Currency,
+    faults: &mut Faults,
+) -> Money {
     Money::parse(text.get(), currency).unwrap_or_else(|error| {
         let message = match error {
             MoneyError::NotANumber => format!("{field} must be a JSON number"),
             MoneyError::Negative => format!("{field} must not be below zero"),
             MoneyError::TooPrecise => {
-                format!("{field} has more than the {} decimals of {}", currency.decimals(), currency.code())
+                format!(
+                    "{field} has more than the {} decimals of {}",
+                    currency.decimals(),
+                    currency.code()
+                )
             }
             MoneyError::TooLarge => format!("{field} is larger than any amount the shop can hold"),
         };
@@ -143,7 +186,12 @@ pub(crate) fn money(field: &str, text: &RawValue, currency: Currency, faults: &m
 }
 
 /// What goes with a change whose body is `bytes`; none for methods without one.
-pub(crate) fn change(request: &HttpRequest, caller: &Caller, success: u16, bytes: &[u8]) -> Result<Change, Error> {
+pub(crate) fn change(
+    request: &HttpRequest,
+    caller: &Caller,
+    success: u16,
+    bytes: &[u8],
+) -> Result<Change, Error> {
     Ok(Change {
         key: idempotency_key(request, caller, success, bytes)?,
         if_match: if_match(request.headers()),
@@ -167,8 +215,15 @@ pub(crate) fn idempotency_key(
     let mut values = request.headers().get_all("idempotency-key");
     let Some(value) = values.next() else { return Ok(None) };
     let key = value.as_bytes();
-    if values.next().is_some() || key.is_empty() || key.len() > 255 || !key.iter().all(u8::is_ascii_graphic) {
-        return Err(Error::new(Code::IdempotencyKeyInvalid, "Send one Idempotency-Key of 1 to 255 visible ASCII characters."));
+    if values.next().is_some()
+        || key.is_empty()
+        || key.len() > 255
+        || !key.iter().all(u8::is_ascii_graphic)
+    {
+        return Err(Error::new(
+            Code::IdempotencyKeyInvalid,
+            "Send one Idempotency-Key of 1 to 255 visible ASCII characters.",
+        ));
     }
     let key = String::from_utf8_lossy(key).into();
     let fingerprint = fingerprint(request.method().as_str(), request.path(), bytes);
@@ -178,7 +233,8 @@ pub(crate) fn idempotency_key(
 /// Equal for requests with the same method, path and JSON value, however that is written.
 pub(crate) fn fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
     // A map of serde_json is sorted by key, so that equal values have equal texts.
-    let canonical = serde_json::from_slice::<Value>(body).map(|value| numbers_alike(value).to_string());
+    let canonical =
+        serde_json::from_slice::<Value>(body).map(|value| numbers_alike(value).to_string());
     let mut hash = Sha256::new();
     for part in [method.as_bytes(), path.as_bytes()] {
         hash.update(part);
@@ -196,12 +252,19 @@ fn numbers_alike(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
             // Beyond, not every whole number is one of its own.
-            #[expect(clippy::cast_possible_truncation, reason = "whole, and within what both can hold")]
-            Some(float) if float.fract() == 0.0 && float.abs() < MAX_WHOLE => Value::from(float as i64),
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "whole, and within what both can hold"
+            )]
+            Some(float) if float.fract() == 0.0 && float.abs() < MAX_WHOLE => {
+                Value::from(float as i64)
+            }
             _ => Value::Number(number),
         },
         Value::Array(values) => values.into_iter().map(numbers_alike).collect(),
-        Value::Object(members) => members.into_iter().map(|(name, value)| (name, numbers_alike(value))).collect(),
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (name, numbers_alike(value))).collect()
+        }
         other => other,
     }
 }
@@ -218,7 +281,8 @@ fn if_match(headers: &HeaderMap) -> Option<IfMatch> {
 
 /// Whether the request's `If-None-Match` names `etag`, so that the caller has the answer already.
 pub(crate) fn has_it_already(headers: &HeaderMap, etag: &str) -> bool {
-    let matches = |tag: &String| tag == "*" || unquote(tag.strip_prefix("W/").unwrap_or(tag)) == Some(etag);
+    let matches =
+        |tag: &String| tag == "*" || unquote(tag.strip_prefix("W/").unwrap_or(tag)) == Some(etag);
     tags(headers, &header::IF_NONE_MATCH).is_some_and(|tags| tags.iter().any(matches))
 }
 

@@ -149,7 +149,10 @@ impl Services {
     /// `unauthenticated`, `token_expired`, or `rate_limited`.
     pub fn caller(&self, request: &HttpRequest) -> Result<Caller, Error> {
         let token = bearer(request).ok_or_else(|| {
-            Error::new(Code::Unauthenticated, "Send the access token in the header: Authorization: Bearer <token>.")
+            Error::new(
+                Code::Unauthenticated,
+                "Send the access token in the header: Authorization: Bearer <token>.",
+            )
         })?;
         let caller = self.caller_of(token)?;
         self.limits.check_user(caller.user_id).map_err(|limited| {
@@ -202,7 +205,10 @@ impl Services {
     pub fn member(&self, request: &HttpRequest) -> Result<Caller, Error> {
         let caller = self.caller(request)?;
         match caller.role {
-            Role::Guest => Err(Error::new(Code::Forbidden, "A guest has no account. Register or log in first.")),
+            Role::Guest => Err(Error::new(
+                Code::Forbidden,
+                "A guest has no account. Register or log in first.",
+            )),
             _ => Ok(caller),
         }
     }
@@ -233,8 +239,13 @@ impl Services {
     /// # Errors
     /// The store does not answer, and has to.
     pub async fn freshen(&self, request: &HttpRequest) -> Result<(), Error> {
-        let directives = request.headers().get_all(header::CACHE_CONTROL).filter_map(|value| value.to_str().ok());
-        let no_cache = directives.flat_map(|list| list.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
+        let directives = request
+            .headers()
+            .get_all(header::CACHE_CONTROL)
+            .filter_map(|value| value.to_str().ok());
+        let no_cache = directives
+            .flat_map(|list| list.split(','))
+            .any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
         match &self.follower {
             Some(follower) if no_cache => self.catch_up(follower, request).await,
             _ => Ok(()),
@@ -249,7 +260,8 @@ impl Services {
         if !self.is_proxy(peer) {
             return peer;
         }
-        let lists = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let lists =
+            request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
         let hops: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
         // Each proxy adds at the end whom it was asked by. What stands before the first that is no proxy, anyone can write.
         let mut nearest = peer;

@@ -101,7 +101,8 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     services.admin(&request)?;
     services.freshen(&request).await?;
     let view = services.shelf.get(product_id(&path)?).ok_or_else(Error::product_not_found)?;
-    let body = serde_json::to_vec(&StockResponse::from(&view.stock)).map_err(|_| Error::internal())?;
+    let body =
+        serde_json::to_vec(&StockResponse::from(&view.stock)).map_err(|_| Error::internal())?;
     Ok(answer::read(&request, body.into(), &view.stock.version.to_string()))
 }
 
@@ -131,8 +132,11 @@ async fn change(request: HttpRequest, path: web::Path<String>, payload: web::Pay
     let message = ChangeStock { product_id, stock, reason: Some(reason), reference, change };
     match ask(&services.catalog, message, &ticket).await? {
         Reply::Done(level) => {
-            let body = serde_json::to_vec(&StockResponse::from(&level)).map_err(|_| Error::internal())?;
-            Ok(answer::rendered(StatusCode::OK, body.into()).etag(&level.version.to_string()).finish())
+            let body =
+                serde_json::to_vec(&StockResponse::from(&level)).map_err(|_| Error::internal())?;
+            Ok(answer::rendered(StatusCode::OK, body.into())
+                .etag(&level.version.to_string())
+                .finish())
         }
         Reply::Replayed(first) => Ok(answer::replayed(first)),
     }
@@ -155,9 +159,16 @@ async fn movements(request: HttpRequest, path: web::Path<String>) -> Answer {
     services.shelf.get(id).ok_or_else(Error::product_not_found)?;
     let params = Params::of(&request);
     let limit = params.limit()?;
-    let found = services.in_time(&request, services.store.movements(id, params.cursor()?, limit)).await?;
+    let found =
+        services.in_time(&request, services.store.movements(id, params.cursor()?, limit)).await?;
     // Sequences have no gaps: there is more exactly when the page's last is not the first of all.
-    let next = found.last().map(|movement| movement.sequence).filter(|last| *last > 1 && found.len() == limit as usize);
-    let page = MovementPage { items: found.into_iter().map(Into::into).collect(), next_cursor: cursor(next) };
+    let next = found
+        .last()
+        .map(|movement| movement.sequence)
+        .filter(|last| *last > 1 && found.len() == limit as usize);
+    let page = MovementPage {
+        items: found.into_iter().map(Into::into).collect(),
+        next_cursor: cursor(next),
+    };
     answer::json(StatusCode::OK, &page)
 }

@@ -26,7 +26,9 @@ const SOUK: &str = "souk";
 
 /// A key file that holds no Ed25519 private key as PEM (PKCS#8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is no Ed25519 private key in PEM form (PKCS#8), as `openssl genpkey -algorithm ed25519` makes one")]
+#[error(
+    "it is no Ed25519 private key in PEM form (PKCS#8), as `openssl genpkey -algorithm ed25519` makes one"
+)]
 pub struct NotAKey;
 
 /// Signs and checks access tokens.
@@ -117,7 +119,8 @@ impl Tokens {
         let derive = DEFAULT_PROVIDER.key_utils.ed_pub_components_from_private_key;
         let public = derive(signing.as_bytes(), &EllipticCurve::Ed25519).map_err(|_| NotAKey)?;
         let checking = DecodingKey::from_ed_der(&public);
-        let mut jwk = Jwk::from_decoding_key(&checking, Some(Algorithm::EdDSA)).map_err(|_| NotAKey)?;
+        let mut jwk =
+            Jwk::from_decoding_key(&checking, Some(Algorithm::EdDSA)).map_err(|_| NotAKey)?;
         // The name RFC 7638 gives it: the same on every node, another one for another key.
         let key_id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| NotAKey)?;
         jwk.common.key_id = Some(key_id.clone());
@@ -136,7 +139,12 @@ impl Tokens {
     ///
     /// # Errors
     /// Signing failed, which was logged.
-    pub fn for_session(&self, user_id: UserId, role: Role, session_id: SessionId) -> Result<AccessToken, Error> {
+    pub fn for_session(
+        &self,
+        user_id: UserId,
+        role: Role,
+        session_id: SessionId,
+    ) -> Result<AccessToken, Error> {
         let now = self.clock.now();
         self.sign(user_id, role, session_id, now, now.plus(ACCESS_LIFETIME))
     }
@@ -146,7 +154,13 @@ impl Tokens {
     /// # Errors
     /// Signing failed, which was logged.
     pub fn for_guest(&self, guest: UserId) -> Result<AccessToken, Error> {
-        self.sign(guest, Role::Guest, SessionId::new(), self.clock.now(), guest.made_at().plus(GUEST_LIFETIME))
+        self.sign(
+            guest,
+            Role::Guest,
+            SessionId::new(),
+            self.clock.now(),
+            guest.made_at().plus(GUEST_LIFETIME),
+        )
     }
 
     /// Who a token was made for.
@@ -155,10 +169,15 @@ impl Tokens {
     /// `token_expired` when it was good once, `unauthenticated` for anything else that is not good now. Whether its session was
     /// revoked is for the caller to ask.
     pub fn verify(&self, token: &str) -> Result<Claims, Error> {
-        let refused = || Error::new(Code::Unauthenticated, "The access token is not valid. Log in again.");
-        let claims = decode::<Read>(token, &self.checking, &self.validation).map_err(|_| refused())?.claims;
+        let refused =
+            || Error::new(Code::Unauthenticated, "The access token is not valid. Log in again.");
+        let claims =
+            decode::<Read>(token, &self.checking, &self.validation).map_err(|_| refused())?.claims;
         if claims.exp <= self.clock.now().as_secs() {
-            return Err(Error::new(Code::TokenExpired, "The access token has expired. Get a new one with the refresh token."));
+            return Err(Error::new(
+                Code::TokenExpired,
+                "The access token has expired. Get a new one with the refresh token.",
+            ));
         }
         Ok(Claims {
             user_id: claims.sub,
@@ -174,9 +193,17 @@ impl Tokens {
         &self.published
     }
 
-    fn sign(&self, sub: UserId, role: Role, sid: SessionId, now: Timestamp, exp: Timestamp) -> Result<AccessToken, Error> {
+    fn sign(
+        &self,
+        sub: UserId,
+        role: Role,
+        sid: SessionId,
+        now: Timestamp,
+        exp: Timestamp,
+    ) -> Result<AccessToken, Error> {
         let (iat, exp) = (now.as_secs(), exp.as_secs());
-        let claims = Written { sub, role, sid, iat, exp, iss: SOUK, aud: SOUK, jti: TokenId::new() };
+        let claims =
+            Written { sub, role, sid, iat, exp, iss: SOUK, aud: SOUK, jti: TokenId::new() };
         let token = encode(&self.header, &claims, &self.signing).map_err(|error| {
             tracing::error!(%error, "an access token could not be signed");
             Error::internal()
@@ -264,7 +291,11 @@ mod tests {
         assert_eq!(code(&tokens, &token), Code::TokenExpired);
         let forged = format!("{}A", &token[..token.len() - 1]);
         let other = format!("{}E", &token[..token.len() - 1]);
-        assert_eq!(code(&tokens, if forged == token { &other } else { &forged }), Code::Unauthenticated, "expired and forged");
+        assert_eq!(
+            code(&tokens, if forged == token { &other } else { &forged }),
+            Code::Unauthenticated,
+            "expired and forged"
+        );
     }
 
     #[test]
@@ -299,13 +330,18 @@ mod tests {
         let header = |alg| URL_SAFE_NO_PAD.encode(json!({"typ": "JWT", "alg": alg}).to_string());
         let payload = URL_SAFE_NO_PAD.encode(claims().to_string());
         assert_eq!(code(&tokens, &format!("{}.{payload}.", header("none"))), Code::Unauthenticated);
-        assert_eq!(code(&tokens, &signed(&Header::new(Algorithm::HS384), &claims())), Code::Unauthenticated);
+        assert_eq!(
+            code(&tokens, &signed(&Header::new(Algorithm::HS384), &claims())),
+            Code::Unauthenticated
+        );
         let by_key = Tokens::with_ed25519(PEM, clock).unwrap();
         assert_eq!(code(&tokens, &customer(&by_key).0), Code::Unauthenticated);
         assert_eq!(code(&by_key, &customer(&tokens).0), Code::Unauthenticated);
         // The old trick: the public key as the secret of an HMAC.
         let public = URL_SAFE_NO_PAD.decode(PUBLIC).unwrap();
-        let trick = encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(&public)).unwrap();
+        let trick =
+            encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(&public))
+                .unwrap();
         assert_eq!(code(&by_key, &trick), Code::Unauthenticated);
     }
 
@@ -317,7 +353,11 @@ mod tests {
         for name in ["sub", "role", "sid", "exp", "iss", "aud"] {
             let mut without = claims();
             without.as_object_mut().unwrap().remove(name);
-            assert_eq!(code(&tokens, &signed(&header, &without)), Code::Unauthenticated, "without {name}");
+            assert_eq!(
+                code(&tokens, &signed(&header, &without)),
+                Code::Unauthenticated,
+                "without {name}"
+            );
         }
         for (name, value) in [
             ("iss", json!("bazaar")),
@@ -331,7 +371,11 @@ mod tests {
         ] {
             let mut wrong = claims();
             wrong[name] = value.clone();
-            assert_eq!(code(&tokens, &signed(&header, &wrong)), Code::Unauthenticated, "{name}: {value}");
+            assert_eq!(
+                code(&tokens, &signed(&header, &wrong)),
+                Code::Unauthenticated,
+                "{name}: {value}"
+            );
         }
     }
 
@@ -340,7 +384,16 @@ mod tests {
         let (tokens, _) = by_secret();
         let (token, _) = customer(&tokens);
         let refresh_token = "A".repeat(64);
-        for bad in ["", ".", "..", "a.b.c", &refresh_token, &token[1..], &format!("{token}."), &format!(" {token}")] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a.b.c",
+            &refresh_token,
+            &token[1..],
+            &format!("{token}."),
+            &format!(" {token}"),
+        ] {
             assert_eq!(code(&tokens, bad), Code::Unauthenticated, "{bad:?}");
         }
         let another = Tokens::with_secret(b"another secret of thirty-two bytes", hands());
@@ -358,7 +411,9 @@ mod tests {
             assert_eq!(*tokens.jwks(), json!({"keys": [key]}));
         }
         assert_eq!(*by_secret().0.jwks(), json!({"keys": []}));
-        for bad in [&b""[..], b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", SECRET] {
+        for bad in
+            [&b""[..], b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", SECRET]
+        {
             assert_eq!(Tokens::with_ed25519(bad, hands()).err(), Some(NotAKey));
         }
     }

@@ -175,7 +175,13 @@ mod tests {
     /// A remembered stock answer is written by the store, a fresh one here: they must not differ.
     #[test]
     fn stock_has_one_shape() {
-        let level = StockLevel { on_hand: 9, reserved: 2, version: 4, last_movement: 5, ..StockLevel::none(ProductId::new()) };
+        let level = StockLevel {
+            on_hand: 9,
+            reserved: 2,
+            version: 4,
+            last_movement: 5,
+            ..StockLevel::none(ProductId::new())
+        };
         assert_eq!(serde_json::to_vec(&StockResponse::from(&level)).unwrap(), stock_json(&level));
     }
 }

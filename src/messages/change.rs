@@ -100,7 +100,9 @@ impl TraceParent {
         let mut parts = text.split('-');
         let lengths = [2, 32, 16, 2];
         let well_formed = lengths.into_iter().all(|length| {
-            let hex = |part: &str| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            let hex = |part: &str| {
+                part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            };
             parts.next().is_some_and(hex)
         });
         (well_formed && parts.next().is_none() && text.starts_with("00")).then(|| Self(text.into()))
@@ -159,7 +161,8 @@ impl Ticket {
 
     /// Called by whoever waited: true when the work had not begun and now never will.
     pub fn give_up(&self) -> bool {
-        self.state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire) != Err(BEGUN)
+        self.state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire)
+            != Err(BEGUN)
     }
 }
 
@@ -183,7 +186,13 @@ mod tests {
     fn only_well_formed_traces_are_carried() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(TraceParent::parse(good).unwrap().as_str(), good);
-        for bad in ["", "00-4bf9-00f0-01", &good.to_uppercase(), &format!("{good}-x"), &good.replace("00-", "ff-")] {
+        for bad in [
+            "",
+            "00-4bf9-00f0-01",
+            &good.to_uppercase(),
+            &format!("{good}-x"),
+            &good.replace("00-", "ff-"),
+        ] {
             assert_eq!(TraceParent::parse(bad), None, "{bad}");
         }
     }

@@ -230,7 +230,9 @@ impl Fact {
     pub fn subject(&self) -> Uuid {
         match self {
             Self::Product(product) => product.id.as_uuid(),
-            Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => level.product_id.as_uuid(),
+            Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => {
+                level.product_id.as_uuid()
+            }
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
             Self::Order(order) => order.id.as_uuid(),
             Self::Registered(user) => user.id.as_uuid(),
@@ -243,7 +245,9 @@ impl Fact {
     pub fn sequence(&self) -> u64 {
         match self {
             Self::Product(product) => product.version,
-            Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => level.version,
+            Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => {
+                level.version
+            }
             Self::Cart(cart, _) => cart.version,
             Self::Order(order) => order.version,
             Self::Registered(user) => user.events,
@@ -255,7 +259,10 @@ impl Fact {
     #[must_use]
     pub fn audience(&self) -> Audience {
         match self {
-            Self::Product(_) | Self::StockChanged(_) | Self::StockLow(_) | Self::StockDepleted(_) => Audience::Everyone,
+            Self::Product(_)
+            | Self::StockChanged(_)
+            | Self::StockLow(_)
+            | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
             Self::Order(order) => Audience::Owner(order.user_id),
             Self::Registered(_) | Self::SessionRevoked { .. } => Audience::Nobody,
@@ -264,16 +271,23 @@ impl Fact {
 
     fn data(&self) -> Data<'_> {
         match self {
-            Self::Product(product) if product.deleted => {
-                Data::Gone { product_id: product.id, sku: product.facts.sku.as_deref(), version: product.version }
-            }
+            Self::Product(product) if product.deleted => Data::Gone {
+                product_id: product.id,
+                sku: product.facts.sku.as_deref(),
+                version: product.version,
+            },
             Self::Product(product) => Data::Product(product_data(product)),
-            Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => Data::Stock(stock_data(level)),
+            Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => {
+                Data::Stock(stock_data(level))
+            }
             Self::Cart(cart, event) => Data::Cart(cart_data(cart, event)),
             Self::Order(order) => Data::Order(OrderData::from(&**order)),
-            Self::Registered(user) => {
-                Data::Registered { user_id: user.id, email: user.email.as_str(), name: &user.name, role: user.role.as_str() }
-            }
+            Self::Registered(user) => Data::Registered {
+                user_id: user.id,
+                email: user.email.as_str(),
+                name: &user.name,
+                role: user.role.as_str(),
+            },
             Self::SessionRevoked { user_id, session_id, reason, .. } => {
                 Data::Revoked { user_id: *user_id, session_id: *session_id, reason }
             }
@@ -328,13 +342,18 @@ const fn cart_data(cart: &Cart, event: &CartEvent) -> CartData {
         order_id: None,
     };
     match *event {
-        CartEvent::ItemAdded { product_id, added, quantity } => {
-            CartData { product_id: Some(product_id), added: Some(added), quantity: Some(quantity), ..plain }
-        }
+        CartEvent::ItemAdded { product_id, added, quantity } => CartData {
+            product_id: Some(product_id),
+            added: Some(added),
+            quantity: Some(quantity),
+            ..plain
+        },
         CartEvent::ItemUpdated { product_id, quantity } => {
             CartData { product_id: Some(product_id), quantity: Some(quantity), ..plain }
         }
-        CartEvent::ItemRemoved { product_id } => CartData { product_id: Some(product_id), quantity: Some(0), ..plain },
+        CartEvent::ItemRemoved { product_id } => {
+            CartData { product_id: Some(product_id), quantity: Some(0), ..plain }
+        }
         CartEvent::Merged { guest_id } => CartData { guest_id: Some(guest_id), ..plain },
         CartEvent::Closed { merged_into } => CartData { merged_into: Some(merged_into), ..plain },
         CartEvent::CheckedOut { order_id } => CartData { order_id: Some(order_id), ..plain },

@@ -76,7 +76,10 @@ impl<'a> From<&'a Order> for OrderData<'a> {
             currency: order.currency,
             items: order.lines.iter().map(ItemData::from).collect(),
             total_amount: order.total(),
-            payment: PaymentData { method: order.payment.method.as_str(), reference: order.payment.reference.as_deref() },
+            payment: PaymentData {
+                method: order.payment.method.as_str(),
+                reference: order.payment.reference.as_deref(),
+            },
             shipping_address: order.shipping_address.as_ref().map(|address| address.fields()),
             placed_at: order.placed_at.to_string(),
             expires_at: order.expires_at.map(|at| at.to_string()),

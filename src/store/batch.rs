@@ -15,7 +15,10 @@ use std::{
 use bytes::Bytes;
 
 pub use self::sets::{KeyId, Loaded, Touched, WriteSet};
-use super::commit::{Commit, CommitError, Condition, Done, Outcome, Remember, RememberedBody, StockWrite, Write, event};
+use super::commit::{
+    Commit, CommitError, Condition, Done, Outcome, Remember, RememberedBody, StockWrite, Write,
+    event,
+};
 use crate::{
     domain::{
         cart::Shortage,
@@ -50,7 +53,8 @@ pub fn plan(batch: &[Commit], loaded: Loaded, low_stock: u64) -> Plan {
         answers: HashMap::new(),
         movers: BTreeMap::new(),
     };
-    let verdicts: Vec<Result<Vec<ProductId>, Verdict>> = batch.iter().map(|commit| planner.decide(commit)).collect();
+    let verdicts: Vec<Result<Vec<ProductId>, Verdict>> =
+        batch.iter().map(|commit| planner.decide(commit)).collect();
     planner.settle_stock(low_stock);
     planner.settle_answers();
     let outcomes = verdicts.into_iter().map(|verdict| planner.outcome(verdict)).collect();
@@ -104,10 +108,17 @@ impl<'a> Planner<'a> {
         let id = (remember.key.owner, remember.key.key.clone());
         if let Some((fingerprint, answer)) = self.state.keys.get(&id) {
             let same = *fingerprint == remember.key.fingerprint;
-            return Err(if same { CommitError::Replayed(answer.clone()) } else { CommitError::KeyReused }.into());
+            return Err(if same {
+                CommitError::Replayed(answer.clone())
+            } else {
+                CommitError::KeyReused
+            }
+            .into());
         }
         match self.answers.get(&id) {
-            Some(first) if first.key.fingerprint == remember.key.fingerprint => Err(Verdict::RepeatOf(id)),
+            Some(first) if first.key.fingerprint == remember.key.fingerprint => {
+                Err(Verdict::RepeatOf(id))
+            }
             Some(_) => Err(CommitError::KeyReused.into()),
             None => Ok(()),
         }
@@ -118,7 +129,9 @@ impl<'a> Planner<'a> {
             let (held, new) = match write {
                 Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
                 Write::Product(product) => (self.state.products.get(&product.id), product.version),
-                Write::Order(order) => (self.state.orders.get(&order.id).map(|(version, _)| version), order.version),
+                Write::Order(order) => {
+                    (self.state.orders.get(&order.id).map(|(version, _)| version), order.version)
+                }
                 Write::User(user) => (self.state.users.get(&user.id), user.version),
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::Stock(_) => continue,
@@ -133,7 +146,9 @@ impl<'a> Planner<'a> {
     fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {
         for condition in &commit.conditions {
             match *condition {
-                Condition::Unchanged(id, version) if self.state.products.get(&id) != Some(&version) => {
+                Condition::Unchanged(id, version)
+                    if self.state.products.get(&id) != Some(&version) =>
+                {
                     return Err(CommitError::Conflict);
                 }
                 Condition::PendingBelow(user, limit) if self.pending(user) >= u64::from(limit) => {
@@ -152,10 +167,19 @@ impl<'a> Planner<'a> {
     fn check_unique(&self, commit: &Commit) -> Result<(), CommitError> {
         for write in &commit.writes {
             match write {
-                Write::Product(product) if !product.deleted && self.sku_holder(product).is_some_and(|id| id != product.id) => {
+                Write::Product(product)
+                    if !product.deleted
+                        && self.sku_holder(product).is_some_and(|id| id != product.id) =>
+                {
                     return Err(CommitError::SkuTaken);
                 }
-                Write::User(user) if self.state.emails.get(user.email.as_str()).is_some_and(|id| *id != user.id) => {
+                Write::User(user)
+                    if self
+                        .state
+                        .emails
+                        .get(user.email.as_str())
+                        .is_some_and(|id| *id != user.id) =>
+                {
                     return Err(CommitError::EmailTaken);
                 }
                 _ => {}
@@ -169,18 +193,27 @@ impl<'a> Planner<'a> {
     }
 
     /// The stock levels and movements the commit leads to; nothing is changed yet.
-    fn check_stock(&self, commit: &Commit) -> Result<Vec<(StockLevel, Option<Movement>)>, CommitError> {
+    fn check_stock(
+        &self,
+        commit: &Commit,
+    ) -> Result<Vec<(StockLevel, Option<Movement>)>, CommitError> {
         let mut moves: Vec<(StockLevel, Option<Movement>)> = Vec::new();
         let mut short: Vec<Shortage> = Vec::new();
         for write in &commit.writes {
             let Write::Stock(stock) = write else { continue };
             let id = stock.product_id;
-            let earlier = moves.iter().rev().find(|(level, _)| level.product_id == id).map(|(level, _)| *level);
+            let earlier = moves
+                .iter()
+                .rev()
+                .find(|(level, _)| level.product_id == id)
+                .map(|(level, _)| *level);
             let level = earlier.unwrap_or_else(|| self.level(id));
             self.check_stock_version(stock, level)?;
             match level.apply(stock.change) {
                 Ok(None) => moves.push((level, None)),
-                Ok(Some((next, delta))) => moves.push((next, Some(movement(stock, commit.at, next.last_movement, delta)))),
+                Ok(Some((next, delta))) => {
+                    moves.push((next, Some(movement(stock, commit.at, next.last_movement, delta))))
+                }
                 Err(StockRefusal::Insufficient { requested, available }) => {
                     short.push(Shortage { product_id: id, requested, available });
                 }
@@ -190,8 +223,16 @@ impl<'a> Planner<'a> {
         if short.is_empty() { Ok(moves) } else { Err(CommitError::OutOfStock(short)) }
     }
 
-    fn check_stock_version(&self, stock: &StockWrite, level: StockLevel) -> Result<(), CommitError> {
-        let before = self.before.get(&stock.product_id).copied().unwrap_or(StockLevel::none(stock.product_id));
+    fn check_stock_version(
+        &self,
+        stock: &StockWrite,
+        level: StockLevel,
+    ) -> Result<(), CommitError> {
+        let before = self
+            .before
+            .get(&stock.product_id)
+            .copied()
+            .unwrap_or(StockLevel::none(stock.product_id));
         // What the batch has moved already will have the next version, which nobody can have seen.
         let version = if level == before { before.version } else { before.version + 1 };
         match stock.expected_version {
@@ -204,14 +245,19 @@ impl<'a> Planner<'a> {
         self.state.stock.get(&id).copied().unwrap_or(StockLevel::none(id))
     }
 
-    fn accept(&mut self, commit: &'a Commit, moves: Vec<(StockLevel, Option<Movement>)>) -> Result<Vec<ProductId>, Verdict> {
+    fn accept(
+        &mut self,
+        commit: &'a Commit,
+        moves: Vec<(StockLevel, Option<Movement>)>,
+    ) -> Result<Vec<ProductId>, Verdict> {
         if let Some(id) = &commit.inbox {
             // Also when nothing changes: by the time it is delivered again, it would.
             self.state.inbox.insert(id.clone());
             self.writes.inbox.push((id.clone(), commit.at));
         }
         // One without writes is there for what it remembers.
-        let stock_only = !commit.writes.is_empty() && commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
+        let stock_only = !commit.writes.is_empty()
+            && commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
         let named: Vec<ProductId> = moves.iter().map(|(level, _)| level.product_id).collect();
         if stock_only && moves.iter().all(|(_, movement)| movement.is_none()) {
             // Nothing changes, so nothing is remembered and nobody is told.
@@ -268,9 +314,16 @@ impl<'a> Planner<'a> {
     }
 
     fn count_pending(&mut self, order: &Order) {
-        let was = self.state.orders.get(&order.id).is_some_and(|(_, status)| *status == OrderStatus::PendingPayment);
+        let was = self
+            .state
+            .orders
+            .get(&order.id)
+            .is_some_and(|(_, status)| *status == OrderStatus::PendingPayment);
         let is = order.status == OrderStatus::PendingPayment;
-        let pending = self.pending(order.user_id).saturating_add(u64::from(is)).saturating_sub(u64::from(was));
+        let pending = self
+            .pending(order.user_id)
+            .saturating_add(u64::from(is))
+            .saturating_sub(u64::from(was));
         self.state.pending.insert(order.user_id, pending);
     }
 

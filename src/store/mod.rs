@@ -87,25 +87,46 @@ pub trait Store: Send + Sync {
     async fn cart(&self, owner: UserId) -> Result<Option<Cart>, Unavailable>;
 
     /// Owners of carts with lines, untouched since before `before` and not yet abandoned: `limit` of them at most.
-    async fn carts_untouched_since(&self, before: Timestamp, limit: u32) -> Result<Vec<Owner>, Unavailable>;
+    async fn carts_untouched_since(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Owner>, Unavailable>;
 
     /// Products with their stock, deleted ones left out, by id, the first after `after`: `limit` of them at most.
-    async fn products(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(Product, StockLevel)>, Unavailable>;
+    async fn products(
+        &self,
+        after: Option<ProductId>,
+        limit: u32,
+    ) -> Result<Vec<(Product, StockLevel)>, Unavailable>;
 
     /// One product with its stock, also when deleted.
     async fn product(&self, id: ProductId) -> Result<Option<(Product, StockLevel)>, Unavailable>;
 
     /// Those of these products that are there, with their stock, also when deleted, in any order.
-    async fn products_by_id(&self, ids: Vec<ProductId>) -> Result<Vec<(Product, StockLevel)>, Unavailable>;
+    async fn products_by_id(
+        &self,
+        ids: Vec<ProductId>,
+    ) -> Result<Vec<(Product, StockLevel)>, Unavailable>;
 
     /// A product's movements, newest first, those with a `sequence` below `before`: `limit` of them at most.
-    async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable>;
+    async fn movements(
+        &self,
+        id: ProductId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Movement>, Unavailable>;
 
     /// An order by id.
     async fn order(&self, id: OrderId) -> Result<Option<Order>, Unavailable>;
 
     /// A user's orders, or everybody's, the newest first, those placed before `before`: `limit` of them at most.
-    async fn orders(&self, of: Option<UserId>, before: Option<OrderId>, limit: u32) -> Result<Vec<Order>, Unavailable>;
+    async fn orders(
+        &self,
+        of: Option<UserId>,
+        before: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<Order>, Unavailable>;
 
     /// Orders that are not paid yet and had to be at `now` or before, the longest overdue first, those after `after`, which is an
     /// order's time to pay by and its id: `limit` of them at most. An order that cannot be read is logged and left out.
@@ -129,13 +150,20 @@ pub trait Store: Send + Sync {
     async fn session(&self, id: SessionId) -> Result<Option<Session>, Unavailable>;
 
     /// An account's sessions that are neither revoked nor over at `now`.
-    async fn live_sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>, Unavailable>;
+    async fn live_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<Session>, Unavailable>;
 
     /// Sessions revoked at or after `since`.
     async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>, Unavailable>;
 
     /// The first answer given under a key, with the fingerprint of its request.
-    async fn remembered(&self, key: &IdempotencyKey) -> Result<Option<([u8; 32], Remembered)>, Unavailable>;
+    async fn remembered(
+        &self,
+        key: &IdempotencyKey,
+    ) -> Result<Option<([u8; 32], Remembered)>, Unavailable>;
 
     /// Whether a message from another system was carried out.
     async fn is_in_inbox(&self, id: &str) -> Result<bool, Unavailable>;
@@ -163,10 +191,15 @@ pub trait Store: Send + Sync {
 
     /// What an audit looks at in products, those with ids in `span`: `limit` of them at most, deleted ones included, all from one
     /// moment.
-    async fn audited_products(&self, span: Span, limit: u32) -> Result<Page<ProductFacts>, Unavailable>;
+    async fn audited_products(
+        &self,
+        span: Span,
+        limit: u32,
+    ) -> Result<Page<ProductFacts>, Unavailable>;
 
     /// What an audit looks at in orders, and in orders that movements name: `limit` of them at most, all from one moment.
-    async fn audited_orders(&self, span: Span, limit: u32) -> Result<Page<OrderFacts>, Unavailable>;
+    async fn audited_orders(&self, span: Span, limit: u32)
+    -> Result<Page<OrderFacts>, Unavailable>;
 
     /// What an audit looks at in events.
     async fn audited_events(&self) -> Result<EventFacts, Unavailable>;

@@ -133,7 +133,8 @@ impl Writer {
     /// How many commits wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.queue.max_capacity().saturating_sub(self.queue.capacity()) + self.stats.apart.load(Ordering::Relaxed)
+        self.queue.max_capacity().saturating_sub(self.queue.capacity())
+            + self.stats.apart.load(Ordering::Relaxed)
     }
 
     /// Figures of the work done.
@@ -235,7 +236,8 @@ impl Task {
 
     /// Applies a batch; what is to be applied again is kept.
     async fn apply(&mut self, batch: Vec<Waiting>) {
-        let (commits, replies): (Vec<_>, Vec<_>) = batch.into_iter().map(|waiting| (waiting.commit, waiting.reply)).unzip();
+        let (commits, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.commit, waiting.reply)).unzip();
         let commits: Arc<[Commit]> = commits.into();
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
         self.stats.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);

@@ -48,9 +48,14 @@ async fn a_login_that_fails_does_not_tell_why() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     let login = async |email: &str, password: &str| {
-        let answer = app.post("/api/auth/login", &json!({"email": email, "password": password})).await;
+        let answer =
+            app.post("/api/auth/login", &json!({"email": email, "password": password})).await;
         assert_eq!(answer.status, 401, "{email}, {password}");
-        let told: Vec<_> = answer.headers.iter().filter(|(name, _)| !matches!(name.as_str(), "x-request-id" | "date")).collect();
+        let told: Vec<_> = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "x-request-id" | "date"))
+            .collect();
         (without_id(&answer), format!("{told:?}"))
     };
     let wrong = login(&ada.email, "not her password").await;
@@ -74,7 +79,8 @@ async fn a_login_that_fails_does_not_tell_why() {
 async fn a_guests_cart_comes_along() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) =
+        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
     let guest = app.guest().await;
     app.add(&guest, &tea, 2).await.ok();
     let body = json!({"email": "ada@souk.example", "password": PASSWORD, "name": "Ada", "guest_token": guest.token});
@@ -86,9 +92,13 @@ async fn a_guests_cart_comes_along() {
     let other = app.guest().await;
     app.add(&other, &tea, 1).await.ok();
     app.add(&other, &cup, 1).await.ok();
-    let body = json!({"email": "ada@souk.example", "password": PASSWORD, "guest_token": other.token});
+    let body =
+        json!({"email": "ada@souk.example", "password": PASSWORD, "guest_token": other.token});
     assert_eq!(app.post("/api/auth/login", &body).await.ok()["cart_merged"], true);
-    assert_eq!(app.get("/api/cart").token(&ada).await.lines(), [(tea.clone(), 3), (cup.clone(), 1)]);
+    assert_eq!(
+        app.get("/api/cart").token(&ada).await.lines(),
+        [(tea.clone(), 3), (cup.clone(), 1)]
+    );
     for guest in [&guest, &other] {
         app.get("/api/cart").token(guest).await.problem(409, "guest_cart_merged");
         app.add(guest, &tea, 1).await.problem(409, "guest_cart_merged");
@@ -126,7 +136,10 @@ async fn a_merge_drops_no_line_and_stops_at_the_largest_quantity() {
     app.add(&ada, a, 1).await.problem(422, "quantity_limit");
     let empty = app.guest().await;
     let again = app.merge(&ada, &empty).await.is(200);
-    assert_eq!((again.lines(), again.json()["version"].clone()), (merged.lines(), merged.json()["version"].clone()));
+    assert_eq!(
+        (again.lines(), again.json()["version"].clone()),
+        (merged.lines(), merged.json()["version"].clone())
+    );
     app.get("/api/cart").token(&empty).await.problem(409, "guest_cart_merged");
 }
 
@@ -137,10 +150,17 @@ async fn a_guest_has_a_cart_for_thirty_days() {
     assert_eq!(answer["expires_in"], 30 * 24 * 60 * 60);
     let cart = &answer["cart"];
     assert!(cart["expires_at"].as_str().unwrap() > cart["updated_at"].as_str().unwrap());
-    assert_eq!((&cart["id"], &cart["version"], &cart["items"]), (&cart["user_id"], &json!(0), &json!([])));
+    assert_eq!(
+        (&cart["id"], &cart["version"], &cart["items"]),
+        (&cart["user_id"], &json!(0), &json!([]))
+    );
     let shown = app.get("/api/cart").token(answer["token"].as_str().unwrap()).await.ok();
     assert_eq!(&shown, cart);
     let cart = app.cart(&app.customer().await).await;
     let all = "currency id item_count items total_amount updated_at user_id version";
-    assert_eq!(cart.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" "), all, "no end for a customer's");
+    assert_eq!(
+        cart.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" "),
+        all,
+        "no end for a customer's"
+    );
 }

@@ -8,7 +8,13 @@ use crate::support::{Account, Cli, TestApp, unique};
 /// Buys pieces of a product; the order's id.
 async fn buy(app: &TestApp, who: &Account, product: &str, pieces: u64) -> String {
     app.add(who, product, pieces).await.ok();
-    let order = app.post("/api/checkout", &json!({})).token(who).key(format!("buy-{}", unique())).await.is(201).json();
+    let order = app
+        .post("/api/checkout", &json!({}))
+        .token(who)
+        .key(format!("buy-{}", unique()))
+        .await
+        .is(201)
+        .json();
     order["id"].as_str().unwrap().to_owned()
 }
 
@@ -36,8 +42,12 @@ async fn a_sound_shop_is_clean() {
     let mut app = TestApp::start().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
     let tea = app.product(&admin, &json!(4.5), 10).await;
-    for (order, steps) in [("pending", &[][..]), ("paid", &["pay"]), ("shipped", &["pay", "fulfil"]), ("called off", &["cancel"])]
-    {
+    for (order, steps) in [
+        ("pending", &[][..]),
+        ("paid", &["pay"]),
+        ("shipped", &["pay", "fulfil"]),
+        ("called off", &["cancel"]),
+    ] {
         let id = buy(&app, &ada, &tea, 2).await;
         for step in steps {
             end(&app, &admin, &id, step).await;
@@ -47,7 +57,11 @@ async fn a_sound_shop_is_clean() {
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
     let open = Cli::run(app.command().arg("audit"));
     assert_eq!((open.code, &*open.stdout), (1, ""), "{open:?}");
-    assert!(open.stderr.contains("another souk is using") && open.stderr.contains("POST /api/admin/audit"), "{open:?}");
+    assert!(
+        open.stderr.contains("another souk is using")
+            && open.stderr.contains("POST /api/admin/audit"),
+        "{open:?}"
+    );
     app.stop().await;
     for arguments in [&[][..], &["--repair"]] {
         let line = "1 products, 4 orders, 7 movements: 0 findings, 0 corrected".to_owned();
@@ -69,7 +83,8 @@ fn where_there_is_no_shop_none_is_made() {
 async fn closed_with<const N: usize>() -> (TestApp, [String; N], [String; N]) {
     let mut app = TestApp::start().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
-    let (mut products, mut orders) = ([(); N].map(|()| String::new()), [(); N].map(|()| String::new()));
+    let (mut products, mut orders) =
+        ([(); N].map(|()| String::new()), [(); N].map(|()| String::new()));
     for (product, order) in products.iter_mut().zip(&mut orders) {
         *product = app.product(&admin, &json!(4.5), 10).await;
         *order = buy(&app, &ada, product, 2).await;
@@ -104,7 +119,10 @@ async fn what_is_damaged_is_named_and_repaired() {
     assert_eq!(code, 1, "something was off");
     let (summary, lines) = lines.split_last().unwrap();
     assert!(summary.ends_with(&format!(": {0} findings, {0} corrected", lines.len())), "{summary}");
-    assert!(lines.len() >= 6 && lines.iter().all(|line| line.ends_with("; corrected")), "{lines:#?}");
+    assert!(
+        lines.len() >= 6 && lines.iter().all(|line| line.ends_with("; corrected")),
+        "{lines:#?}"
+    );
     let (code, lines) = audit(&app, &[]);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
     app.restart().await;
@@ -116,8 +134,13 @@ async fn what_is_damaged_is_named_and_repaired() {
         (&jar, 10, 0, ("adjusted", 0, 0)),
     ] {
         let stock = app.stock(&admin, product).await;
-        assert_eq!((&stock["on_hand"], &stock["reserved"]), (&json!(on_hand), &json!(reserved)), "{stock}");
-        let movements = app.pages(&admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+        assert_eq!(
+            (&stock["on_hand"], &stock["reserved"]),
+            (&json!(on_hand), &json!(reserved)),
+            "{stock}"
+        );
+        let movements =
+            app.pages(&admin, &format!("/api/products/{product}/stock/movements"), 100).await;
         let (kind, on_hand, reserved) = newest;
         let newest = &movements[0];
         assert_eq!(newest["reason"], "audit");
@@ -125,7 +148,9 @@ async fn what_is_damaged_is_named_and_repaired() {
             (&newest["kind"], &newest["on_hand_delta"], &newest["reserved_delta"]),
             (&json!(kind), &json!(on_hand), &json!(reserved))
         );
-        let sum = |name: &str| movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>();
+        let sum = |name: &str| {
+            movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>()
+        };
         assert_eq!(
             (json!(sum("on_hand_delta")), json!(sum("reserved_delta"))),
             (stock["on_hand"].clone(), stock["reserved"].clone())
@@ -144,20 +169,39 @@ async fn a_gap_is_told_until_what_is_missing_is_restored() {
     database(&app).execute_batch("CREATE TABLE backup AS SELECT * FROM movements").unwrap();
     damage(&app, &format!("DELETE FROM movements WHERE {movement}"), &tea);
     damage(&app, "DELETE FROM orders WHERE id = ?1", &of_cup);
-    let gap = format!("product {tea}: it has 1 movements, numbered 1 to 1, and its stock says that number 2 was the last; ");
+    let gap = format!(
+        "product {tea}: it has 1 movements, numbered 1 to 1, and its stock says that number 2 was the last; "
+    );
     let (code, lines) = audit(&app, &[]);
     assert_eq!((code, lines.len()), (1, 6), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.starts_with(&gap) && line.contains("from a backup")), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.starts_with(&format!("order {of_tea}, product {tea}: "))), "{lines:#?}");
-    let orphan = format!("order {of_cup}: there is no such order, but movements of these products name it: {cup}; ");
+    assert!(
+        lines.iter().any(|line| line.starts_with(&gap) && line.contains("from a backup")),
+        "{lines:#?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.starts_with(&format!("order {of_tea}, product {tea}: "))),
+        "{lines:#?}"
+    );
+    let orphan = format!(
+        "order {of_cup}: there is no such order, but movements of these products name it: {cup}; "
+    );
     assert!(lines.iter().any(|line| line.starts_with(&orphan)), "{lines:#?}");
     assert_eq!(audit(&app, &["--repair"]).0, 1);
     let (code, lines) = audit(&app, &["--repair"]);
-    assert_eq!((code, lines.len()), (1, 3), "only what no movement can express is left: {lines:#?}");
-    assert!(lines[..2].iter().all(|line| line.contains("; a repair does not correct this: restore")), "{lines:#?}");
+    assert_eq!(
+        (code, lines.len()),
+        (1, 3),
+        "only what no movement can express is left: {lines:#?}"
+    );
+    assert!(
+        lines[..2].iter().all(|line| line.contains("; a repair does not correct this: restore")),
+        "{lines:#?}"
+    );
     let restored = format!("INSERT INTO movements SELECT * FROM backup WHERE {movement}");
     damage(&app, &restored, &tea);
-    database(&app).execute("UPDATE movements SET order_id = NULL WHERE order_id = ?1", params![of_cup]).unwrap();
+    database(&app)
+        .execute("UPDATE movements SET order_id = NULL WHERE order_id = ?1", params![of_cup])
+        .unwrap();
     assert_eq!(audit(&app, &["--repair"]).0, 1, "the movement is there twice now");
     let (code, lines) = audit(&app, &[]);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
@@ -172,12 +216,25 @@ async fn what_cannot_be_written_keeps_nothing_else_from_being_repaired() {
     damage(&app, "UPDATE stock SET last_movement = 1 WHERE product_id = ?1", &cup);
     let (code, lines) = audit(&app, &["--repair"]);
     let [order, of_tea, open_orders, numbers, summary] = &lines[..] else { panic!("{lines:#?}") };
-    assert!(order.starts_with(&format!("order {of_cup}, ")) && order.contains("; a repair does not correct this: "), "{order}");
-    assert!(of_tea.starts_with(&format!("product {tea}: ")) && of_tea.ends_with("; corrected"), "{of_tea}");
+    assert!(
+        order.starts_with(&format!("order {of_cup}, "))
+            && order.contains("; a repair does not correct this: "),
+        "{order}"
+    );
+    assert!(
+        of_tea.starts_with(&format!("product {tea}: ")) && of_tea.ends_with("; corrected"),
+        "{of_tea}"
+    );
     for line in [open_orders, numbers] {
-        assert!(line.contains("set last_movement of its stock in the store to 2, and repair then"), "{line}");
+        assert!(
+            line.contains("set last_movement of its stock in the store to 2, and repair then"),
+            "{line}"
+        );
     }
-    assert_eq!((code, &**summary), (1, "2 products, 2 orders, 4 movements: 4 findings, 1 corrected"));
+    assert_eq!(
+        (code, &**summary),
+        (1, "2 products, 2 orders, 4 movements: 4 findings, 1 corrected")
+    );
     damage(&app, "UPDATE stock SET last_movement = 2 WHERE product_id = ?1", &cup);
     assert_eq!(audit(&app, &["--repair"]).0, 1);
     assert_eq!(audit(&app, &[]).0, 0);
@@ -189,24 +246,45 @@ async fn events_that_are_missing_are_told() {
     damage(&app, "DELETE FROM outbox WHERE position = ?1", "2");
     let (code, lines) = audit(&app, &["--repair"]);
     assert_eq!((code, lines.len()), (1, 2), "{lines:#?}");
-    assert!(lines[0].starts_with("events: after position 1 comes 3, where 2 should; "), "{lines:#?}");
+    assert!(
+        lines[0].starts_with("events: after position 1 comes 3, where 2 should; "),
+        "{lines:#?}"
+    );
 }
 
 #[tokio::test]
 async fn an_open_shop_is_audited_over_http() {
     let (mut app, [tea, cup], _) = closed_with().await;
     damage(&app, "UPDATE stock SET on_hand = 9 WHERE product_id = ?1", &tea);
-    damage(&app, "UPDATE movements SET reserved_delta = 3 WHERE product_id = ?1 AND sequence = 2", &cup);
+    damage(
+        &app,
+        "UPDATE movements SET reserved_delta = 3 WHERE product_id = ?1 AND sequence = 2",
+        &cup,
+    );
     app.restart().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
     app.post("/api/admin/audit", &json!({})).await.problem(401, "unauthenticated");
     app.post("/api/admin/audit", &json!({})).token(&ada).await.problem(403, "forbidden");
-    app.post("/api/admin/audit", &json!({"repairs": true})).token(&admin).await.problem(422, "validation_failed");
-    app.post("/api/admin/audit", &json!({"repair": "yes"})).token(&admin).await.problem(422, "validation_failed");
+    app.post("/api/admin/audit", &json!({"repairs": true}))
+        .token(&admin)
+        .await
+        .problem(422, "validation_failed");
+    app.post("/api/admin/audit", &json!({"repair": "yes"}))
+        .token(&admin)
+        .await
+        .problem(422, "validation_failed");
     let run = |body: Value| app.post("/api/admin/audit", &body).token(&admin);
-    for found in [app.call("POST", "/api/admin/audit").token(&admin).await.ok(), run(json!({"repair": false})).await.ok()] {
-        let counts = ["clean", "products", "orders", "movements", "found", "repaired"].map(|name| &found[name]);
-        assert_eq!(counts, [&json!(false), &json!(2), &json!(2), &json!(4), &json!(3), &json!(0)], "{found}");
+    for found in [
+        app.call("POST", "/api/admin/audit").token(&admin).await.ok(),
+        run(json!({"repair": false})).await.ok(),
+    ] {
+        let counts = ["clean", "products", "orders", "movements", "found", "repaired"]
+            .map(|name| &found[name]);
+        assert_eq!(
+            counts,
+            [&json!(false), &json!(2), &json!(2), &json!(4), &json!(3), &json!(0)],
+            "{found}"
+        );
         let of_tea = json!({
             "kind": "on_hand_mismatch", "product_id": tea, "repaired": false,
             "message": format!("product {tea}: on_hand is 9, but its movements sum up to 10"),
@@ -214,11 +292,19 @@ async fn an_open_shop_is_audited_over_http() {
         assert!(found["findings"].as_array().unwrap().contains(&of_tea), "{found}");
     }
     let repaired = run(json!({"repair": true})).await.ok();
-    assert_eq!((&repaired["clean"], &repaired["found"]), (&json!(false), &repaired["repaired"]), "{repaired}");
+    assert_eq!(
+        (&repaired["clean"], &repaired["found"]),
+        (&json!(false), &repaired["repaired"]),
+        "{repaired}"
+    );
     let clean = run(json!({})).await.ok();
     assert_eq!((&clean["clean"], &clean["findings"]), (&json!(true), &json!([])), "{clean}");
     let stock = app.stock(&admin, &tea).await;
-    assert_eq!((&stock["on_hand"], &stock["available"]), (&json!(9), &json!(7)), "what is counted stays");
+    assert_eq!(
+        (&stock["on_hand"], &stock["available"]),
+        (&json!(9), &json!(7)),
+        "what is counted stays"
+    );
     buy(&app, &ada, &cup, 8).await;
     assert_eq!(run(json!({})).await.ok()["clean"], true);
 }

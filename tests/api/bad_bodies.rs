@@ -38,7 +38,10 @@ impl Route {
     }
 
     fn call(&self, app: &TestApp, body: impl Into<Vec<u8>>) -> Call {
-        let call = app.call(self.method, &self.path).header("content-type", "application/json").body(body.into());
+        let call = app
+            .call(self.method, &self.path)
+            .header("content-type", "application/json")
+            .body(body.into());
         match &self.who {
             Some(who) => call.token(who),
             None => call,
@@ -61,16 +64,22 @@ impl Shop {
         let product = app.product(&admin, &json!(4.5), 100).await;
         let (ada, guest) = (app.customer().await, app.guest().await);
         app.add(&ada, &product, 2).await.ok();
-        let routes =
-            [auth_routes(&ada, &guest), product_routes(&admin, &product), cart_routes(&ada, &guest, &product)].concat_all();
+        let routes = [
+            auth_routes(&ada, &guest),
+            product_routes(&admin, &product),
+            cart_routes(&ada, &guest, &product),
+        ]
+        .concat_all();
         Self { app, admin, ada, product, routes }
     }
 
     /// Everything that a bad request might have changed.
     async fn state(&self) -> Vec<String> {
         let product = format!("/api/products/{}", self.product);
-        let mut state =
-            vec![self.app.cart(&self.ada).await.to_string(), self.app.stock(&self.admin, &self.product).await.to_string()];
+        let mut state = vec![
+            self.app.cart(&self.ada).await.to_string(),
+            self.app.stock(&self.admin, &self.product).await.to_string(),
+        ];
         for path in [&product, "/api/products", "/api/auth/me"] {
             state.push(self.app.get(path).token(&self.ada).await.is(200).text());
         }
@@ -89,7 +98,12 @@ impl<T, const N: usize> ConcatAll<T> for [Vec<T>; N] {
 }
 
 fn auth_routes(ada: &Account, guest: &Account) -> Vec<Route> {
-    let route = |path: &str, who, fields| Route { method: "POST", path: format!("/api/auth/{path}"), who, fields };
+    let route = |path: &str, who, fields| Route {
+        method: "POST",
+        path: format!("/api/auth/{path}"),
+        who,
+        fields,
+    };
     let guest_token = ("guest_token", Text, false, json!(guest.token));
     let new = json!("new@souk.example");
     vec![
@@ -103,19 +117,31 @@ fn auth_routes(ada: &Account, guest: &Account) -> Vec<Route> {
                 guest_token.clone(),
             ],
         ),
-        route("login", None, vec![("email", Text, true, new), ("password", Text, true, json!("a wrong one")), guest_token]),
+        route(
+            "login",
+            None,
+            vec![
+                ("email", Text, true, new),
+                ("password", Text, true, json!("a wrong one")),
+                guest_token,
+            ],
+        ),
         route("refresh", None, vec![("refresh_token", Text, true, json!("not one of ours"))]),
         route("validate", None, vec![("token", Text, true, json!("none"))]),
         route(
             "password",
             Some(ada.clone()),
-            vec![("current_password", Text, true, json!("a wrong one")), ("new_password", Text, true, json!("a new password"))],
+            vec![
+                ("current_password", Text, true, json!("a wrong one")),
+                ("new_password", Text, true, json!("a new password")),
+            ],
         ),
     ]
 }
 
 fn product_routes(admin: &Account, product: &str) -> Vec<Route> {
-    let route = |method, path: String, fields| Route { method, path, who: Some(admin.clone()), fields };
+    let route =
+        |method, path: String, fields| Route { method, path, who: Some(admin.clone()), fields };
     let facts = |required| {
         vec![
             ("name", Text, required, json!("Pot")),
@@ -143,7 +169,12 @@ fn product_routes(admin: &Account, product: &str) -> Vec<Route> {
 }
 
 fn cart_routes(ada: &Account, guest: &Account, product: &str) -> Vec<Route> {
-    let route = |method, path: &str, fields| Route { method, path: format!("/api/cart/{path}"), who: Some(ada.clone()), fields };
+    let route = |method, path: &str, fields| Route {
+        method,
+        path: format!("/api/cart/{path}"),
+        who: Some(ada.clone()),
+        fields,
+    };
     let line = vec![("product_id", Id, true, json!(product)), ("quantity", Whole, true, json!(1))];
     vec![
         route("POST", "add", line.clone()),
@@ -157,8 +188,14 @@ fn cart_routes(ada: &Account, guest: &Account, product: &str) -> Vec<Route> {
 fn names_field(answer: Answer, name: &str, sent: &str) {
     let shown = answer.to_string();
     let problem = answer.problem(422, "validation_failed");
-    let inside = |field: &str| field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-    let named = problem["errors"].as_array().unwrap().iter().any(|error| inside(error["field"].as_str().unwrap()));
+    let inside = |field: &str| {
+        field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let named = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|error| inside(error["field"].as_str().unwrap()));
     assert!(named, "{name} is not named for {sent}: {shown}");
 }
 
@@ -200,10 +237,18 @@ async fn what_is_no_object_or_far_too_deep_is_refused() {
     let shop = Shop::open().await;
     let before = shop.state().await;
     for route in &shop.routes {
-        for body in ["[]", "null", "5", "\"text\"", "true", &Value::from(vec![Value::from(route.good())]).to_string()] {
+        for body in [
+            "[]",
+            "null",
+            "5",
+            "\"text\"",
+            "true",
+            &Value::from(vec![Value::from(route.good())]).to_string(),
+        ] {
             names_field(route.call(&shop.app, body).await, "body", body);
         }
-        let deep = |open: &str, close: &str| format!("{}{}", open.repeat(10_000), close.repeat(10_000));
+        let deep =
+            |open: &str, close: &str| format!("{}{}", open.repeat(10_000), close.repeat(10_000));
         for body in [
             deep("[", "]"),
             "[".repeat(60_000),
@@ -241,8 +286,13 @@ async fn every_field_refuses_what_is_not_of_its_type() {
     ];
     for route in &shop.routes {
         for (name, kind, required, _) in &route.fields {
-            let other = samples.iter().filter(|(sample, _)| *sample != *kind && !(*kind == Number && *sample == Whole));
-            let others = other.map(|(_, value)| value.clone()).chain([json!(true)]).chain(required.then_some(Value::Null));
+            let other = samples
+                .iter()
+                .filter(|(sample, _)| *sample != *kind && !(*kind == Number && *sample == Whole));
+            let others = other
+                .map(|(_, value)| value.clone())
+                .chain([json!(true)])
+                .chain(required.then_some(Value::Null));
             for value in others {
                 let body = route.with(name, &value);
                 names_field(route.call(&shop.app, body.clone()).await, name, &body);
@@ -262,7 +312,11 @@ async fn what_is_missing_twice_there_or_unknown_is_named() {
             if *required {
                 let mut body = route.good();
                 body.remove(*name);
-                names_field(route.call(&shop.app, Value::from(body).to_string()).await, name, "nothing");
+                names_field(
+                    route.call(&shop.app, Value::from(body).to_string()).await,
+                    name,
+                    "nothing",
+                );
             }
             let twice = good.replacen('{', &format!(r#"{{"{name}":{value},"#), 1);
             names_field(route.call(&shop.app, twice.clone()).await, name, &twice);
@@ -270,10 +324,18 @@ async fn what_is_missing_twice_there_or_unknown_is_named() {
         let mut body = route.good();
         let unknown = ["role", "is_admin", "user_id", "_id", "$set", "__proto__", ""];
         body.extend(unknown.map(|name| (name.to_owned(), json!("admin"))));
-        let problem = route.call(&shop.app, Value::from(body).to_string()).await.problem(422, "validation_failed");
+        let problem = route
+            .call(&shop.app, Value::from(body).to_string())
+            .await
+            .problem(422, "validation_failed");
         let errors = problem["errors"].as_array().unwrap();
-        let named = |name: &str| errors.iter().any(|error| error["field"] == name && error["code"] == "unknown_field");
-        assert!(errors.len() == unknown.len() && unknown.iter().all(|name| named(name)), "{problem}");
+        let named = |name: &str| {
+            errors.iter().any(|error| error["field"] == name && error["code"] == "unknown_field")
+        };
+        assert!(
+            errors.len() == unknown.len() && unknown.iter().all(|name| named(name)),
+            "{problem}"
+        );
     }
     assert_eq!(shop.state().await, before);
     // Nobody has become an admin by it.
@@ -286,9 +348,20 @@ async fn other_types_of_content_are_not_understood() {
     let before = shop.state().await;
     for route in &shop.routes {
         let good = Value::from(route.good()).to_string();
-        for content_type in ["text/plain", "application/xml", "application/x-www-form-urlencoded", "text/json", "", "json", "*/*"]
-        {
-            let call = shop.app.call(route.method, &route.path).header("content-type", content_type).body(good.clone());
+        for content_type in [
+            "text/plain",
+            "application/xml",
+            "application/x-www-form-urlencoded",
+            "text/json",
+            "",
+            "json",
+            "*/*",
+        ] {
+            let call = shop
+                .app
+                .call(route.method, &route.path)
+                .header("content-type", content_type)
+                .body(good.clone());
             let call = route.who.iter().fold(call, |call, who| call.token(who));
             call.await.problem(415, "unsupported_media_type");
         }
@@ -297,7 +370,11 @@ async fn other_types_of_content_are_not_understood() {
         call.await.problem(415, "unsupported_media_type");
     }
     assert_eq!(shop.state().await, before);
-    let body = json!({"email": "new@souk.example", "password": PASSWORD, "name": "New"}).to_string();
-    let register = shop.app.call("POST", "/api/auth/register").header("content-type", "Application/JSON; charset=UTF-8");
+    let body =
+        json!({"email": "new@souk.example", "password": PASSWORD, "name": "New"}).to_string();
+    let register = shop
+        .app
+        .call("POST", "/api/auth/register")
+        .header("content-type", "Application/JSON; charset=UTF-8");
     register.body(body).await.is(201);
 }

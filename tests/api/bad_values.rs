@@ -15,12 +15,25 @@ fn merged(good: &Value, change: &Value) -> Value {
 #[track_caller]
 fn names(problem: &Value, field: &str) {
     let errors = problem["errors"].as_array().unwrap();
-    assert!(errors.iter().any(|error| error["field"].as_str().unwrap().starts_with(field)), "{field} is not named: {problem}");
+    assert!(
+        errors.iter().any(|error| error["field"].as_str().unwrap().starts_with(field)),
+        "{field} is not named: {problem}"
+    );
 }
 
 /// Numbers that serde_json cannot write are sent as text.
-async fn send(app: &TestApp, who: &Account, method: &str, path: &str, body: &str) -> crate::support::Answer {
-    app.call(method, path).token(who).header("content-type", "application/json").body(body.to_owned()).await
+async fn send(
+    app: &TestApp,
+    who: &Account,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> crate::support::Answer {
+    app.call(method, path)
+        .token(who)
+        .header("content-type", "application/json")
+        .body(body.to_owned())
+        .await
 }
 
 #[tokio::test]
@@ -31,13 +44,40 @@ async fn quantities_are_from_one_to_the_limit() {
     let ada = app.customer().await;
     let body = |quantity: &str| format!(r#"{{"product_id":"{tea}","quantity":{quantity}}}"#);
     for (method, path) in [("POST", "/api/cart/add"), ("PUT", "/api/cart/update")] {
-        for quantity in ["-1", "-9223372036854775808", "1.5", "1.0", "1e2", "\"1\"", "9223372036854775808", "1e30"] {
-            names(&send(&app, &ada, method, path, &body(quantity)).await.problem(422, "validation_failed"), "quantity");
+        for quantity in [
+            "-1",
+            "-9223372036854775808",
+            "1.5",
+            "1.0",
+            "1e2",
+            "\"1\"",
+            "9223372036854775808",
+            "1e30",
+        ] {
+            names(
+                &send(&app, &ada, method, path, &body(quantity))
+                    .await
+                    .problem(422, "validation_failed"),
+                "quantity",
+            );
         }
         let huge = send(&app, &ada, method, path, &body("1e400")).await;
         assert!(matches!(huge.status, 400 | 422), "{huge}");
-        for id in ["", "1", "../../etc/passwd", "01a206bc-0609-7165-8b52-173bd2923da", "zzzzzzzz-0609-7165-8b52-173bd2923daf"] {
-            let problem = send(&app, &ada, method, path, &json!({"product_id": id, "quantity": 1}).to_string()).await;
+        for id in [
+            "",
+            "1",
+            "../../etc/passwd",
+            "01a206bc-0609-7165-8b52-173bd2923da",
+            "zzzzzzzz-0609-7165-8b52-173bd2923daf",
+        ] {
+            let problem = send(
+                &app,
+                &ada,
+                method,
+                path,
+                &json!({"product_id": id, "quantity": 1}).to_string(),
+            )
+            .await;
             names(&problem.problem(422, "validation_failed"), "product_id");
         }
     }
@@ -76,11 +116,21 @@ async fn prices_are_amounts_of_the_currency() {
     let admin = app.admin().await;
     let product = app.product(&admin, &json!(4.5), 1).await;
     let path = format!("/api/products/{product}");
-    for price in
-        ["19.999", "0.001", "-1", "-0.01", "1e300", "1e-400", "1e400", "99999999999999999999", "12512512.52", "1e999999999999"]
-    {
+    for price in [
+        "19.999",
+        "0.001",
+        "-1",
+        "-0.01",
+        "1e300",
+        "1e-400",
+        "1e400",
+        "99999999999999999999",
+        "12512512.52",
+        "1e999999999999",
+    ] {
         let facts = format!(r#""name":"Pot","description":"","price":{price}"#);
-        let created = send(&app, &admin, "POST", "/api/products", &format!(r#"{{{facts},"stock":1}}"#)).await;
+        let created =
+            send(&app, &admin, "POST", "/api/products", &format!(r#"{{{facts},"stock":1}}"#)).await;
         names(&created.problem(422, "validation_failed"), "price");
         let replaced = send(&app, &admin, "PUT", &path, &format!("{{{facts}}}")).await;
         names(&replaced.problem(422, "validation_failed"), "price");
@@ -89,24 +139,47 @@ async fn prices_are_amounts_of_the_currency() {
     }
     assert_eq!(app.get(&path).await.ok()["version"], 1);
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
-    for (price, shown) in [("0", "0"), ("0.00", "0"), ("1e1", "10"), ("5.00", "5"), ("12512512.51", "12512512.51"), ("-0.0", "0")]
-    {
-        let patched = send(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#)).await.is(200).text();
+    for (price, shown) in [
+        ("0", "0"),
+        ("0.00", "0"),
+        ("1e1", "10"),
+        ("5.00", "5"),
+        ("12512512.51", "12512512.51"),
+        ("-0.0", "0"),
+    ] {
+        let patched = send(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#))
+            .await
+            .is(200)
+            .text();
         assert!(patched.contains(&format!(r#""price":{shown},"#)), "{price}: {patched}");
     }
 }
 
 #[tokio::test]
 async fn a_currency_has_its_own_decimals() {
-    for (currency, good, bad) in [("JPY", "500", "500.5"), ("KWD", "1.255", "1.2555"), ("EUR", "1.25", "1.255")] {
+    for (currency, good, bad) in
+        [("JPY", "500", "500.5"), ("KWD", "1.255", "1.2555"), ("EUR", "1.25", "1.255")]
+    {
         let app = TestApp::with(&[("shop.currency", currency)]).await;
         let admin = app.admin().await;
-        let body = |price| format!(r#"{{"name":"Pot","description":"","price":{price},"stock":9}}"#);
+        let body =
+            |price| format!(r#"{{"name":"Pot","description":"","price":{price},"stock":9}}"#);
         let product = send(&app, &admin, "POST", "/api/products", &body(good)).await.is(201);
-        assert!(product.text().contains(&format!(r#""price":{good},"currency":"{currency}""#)), "{product}");
+        assert!(
+            product.text().contains(&format!(r#""price":{good},"currency":"{currency}""#)),
+            "{product}"
+        );
         let ada = app.customer().await;
-        assert_eq!(app.add(&ada, product.json()["id"].as_str().unwrap(), 2).await.ok()["currency"], currency);
-        names(&send(&app, &admin, "POST", "/api/products", &body(bad)).await.problem(422, "validation_failed"), "price");
+        assert_eq!(
+            app.add(&ada, product.json()["id"].as_str().unwrap(), 2).await.ok()["currency"],
+            currency
+        );
+        names(
+            &send(&app, &admin, "POST", "/api/products", &body(bad))
+                .await
+                .problem(422, "validation_failed"),
+            "price",
+        );
     }
 }
 
@@ -150,11 +223,15 @@ async fn facts_of_a_product_have_limits() {
         ("attributes", attributes(101)),
     ];
     for (field, value) in bad {
-        let answer = app.post("/api/products", &merged(&good, &json!({field: value}))).token(&admin).await;
+        let answer =
+            app.post("/api/products", &merged(&good, &json!({field: value}))).token(&admin).await;
         let problem = answer.problem(422, "validation_failed");
         names(&problem, field);
         let text = problem.to_string();
-        assert!(!["enum", "i64", "u64", "variant"].iter().any(|word| text.contains(word)), "{text}");
+        assert!(
+            !["enum", "i64", "u64", "variant"].iter().any(|word| text.contains(word)),
+            "{text}"
+        );
     }
     assert_eq!(app.get("/api/products").await.ok()["total"], 0);
     let most = json!({
@@ -182,7 +259,10 @@ async fn a_change_of_stock_is_a_delta_or_a_count() {
         ("reason", json!({"reason": long, "delta": 1})),
         ("reference", json!({"reason": "r", "reference": long, "delta": 1})),
     ] {
-        names(&app.change_stock(&admin, &product, &body).await.problem(422, "validation_failed"), field);
+        names(
+            &app.change_stock(&admin, &product, &body).await.problem(422, "validation_failed"),
+            field,
+        );
     }
     let stock = app.stock(&admin, &product).await;
     assert_eq!((&stock["on_hand"], &stock["version"]), (&json!(10), &json!(1)));
@@ -222,7 +302,9 @@ async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
     app.post("/api/auth/register", &merged(&good, &json!({"password": longest}))).await.is(201);
     app.login("ada@souk.example", &longest).await;
     for near in [&longest[..70], &format!("{longest}x")] {
-        let login = app.post("/api/auth/login", &json!({"email": "ada@souk.example", "password": near})).await;
+        let login = app
+            .post("/api/auth/login", &json!({"email": "ada@souk.example", "password": near}))
+            .await;
         login.problem(401, "invalid_credentials");
     }
 }
@@ -241,23 +323,47 @@ async fn pages_have_a_limit_and_a_cursor_of_their_own() {
     let movements = format!("/api/products/{product}/stock/movements");
     for path in ["/api/products", &movements, "/api/products/suggest"] {
         for limit in ["0", "101", "-1", "1.5", "ten", "99999999999999999999"] {
-            names(&app.get(&format!("{path}?limit={limit}")).token(&admin).await.problem(422, "validation_failed"), "limit");
+            names(
+                &app.get(&format!("{path}?limit={limit}"))
+                    .token(&admin)
+                    .await
+                    .problem(422, "validation_failed"),
+                "limit",
+            );
         }
     }
     let next = |page: Value| page["next_cursor"].as_str().unwrap().to_owned();
     let of_movements = next(app.get(&format!("{movements}?limit=1")).token(&admin).await.ok());
     let of_products = next(app.get("/api/products?limit=1&sort=price").await.ok());
     for cursor in ["none", "%00", "bnVsbA", "eyJhIjoxfQ", &of_movements] {
-        names(&app.get(&format!("/api/products?cursor={cursor}")).await.problem(422, "validation_failed"), "cursor");
+        names(
+            &app.get(&format!("/api/products?cursor={cursor}"))
+                .await
+                .problem(422, "validation_failed"),
+            "cursor",
+        );
     }
-    names(&app.get(&format!("/api/products?sort=name&cursor={of_products}")).await.problem(422, "validation_failed"), "cursor");
+    names(
+        &app.get(&format!("/api/products?sort=name&cursor={of_products}"))
+            .await
+            .problem(422, "validation_failed"),
+        "cursor",
+    );
     for cursor in ["none", "eyJhIjoxfQ", "LTE", &of_products] {
         let answer = app.get(&format!("{movements}?cursor={cursor}")).token(&admin).await;
         names(&answer.problem(422, "validation_failed"), "cursor");
     }
-    for query in ["min_price=cheap", "max_price=1.001", "min_price=-1", "sort=best", "in_stock=maybe"] {
+    for query in
+        ["min_price=cheap", "max_price=1.001", "min_price=-1", "sort=best", "in_stock=maybe"]
+    {
         let field = query.split('=').next().unwrap();
-        names(&app.get(&format!("/api/products?{query}")).await.problem(422, "validation_failed"), field);
+        names(
+            &app.get(&format!("/api/products?{query}")).await.problem(422, "validation_failed"),
+            field,
+        );
     }
-    assert_eq!(app.get("/api/products?nobody=asks&limit=&cursor=&role=admin").await.ok()["total"], 4);
+    assert_eq!(
+        app.get("/api/products?nobody=asks&limit=&cursor=&role=admin").await.ok()["total"],
+        4
+    );
 }

@@ -22,9 +22,14 @@ fn help_is_everywhere() {
 #[test]
 fn what_is_asked_wrongly_ends_with_2() {
     let app = TestApp::closed(&[]);
-    for arguments in
-        [&["no-such-command"][..], &["--no-such-option"], &["import"], &["admin"], &["admin", "a@b.c", "x"], &["serve", "x"]]
-    {
+    for arguments in [
+        &["no-such-command"][..],
+        &["--no-such-option"],
+        &["import"],
+        &["admin"],
+        &["admin", "a@b.c", "x"],
+        &["serve", "x"],
+    ] {
         let run = Cli::run(app.command().args(arguments));
         assert_eq!((run.code, &*run.stdout), (2, ""), "{run:?}");
         assert!(run.stderr.contains("--help"), "{run:?}");
@@ -57,8 +62,15 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
     ] {
         for arguments in [&[][..], &["config"], &["import", "x.ndjson"], &["admin", "a@b.c"]] {
             let run = Cli::run(app.command().args(arguments).env(name, value));
-            assert_eq!((run.code, &*run.stdout, run.stderr.lines().count()), (2, "", 1), "{name}={value}: {run:?}");
-            assert!(run.stderr.starts_with("souk: ") && run.stderr.contains(word), "{name}={value}: {run:?}");
+            assert_eq!(
+                (run.code, &*run.stdout, run.stderr.lines().count()),
+                (2, "", 1),
+                "{name}={value}: {run:?}"
+            );
+            assert!(
+                run.stderr.starts_with("souk: ") && run.stderr.contains(word),
+                "{name}={value}: {run:?}"
+            );
         }
     }
     assert!(!app.dir().join("data").exists());
@@ -69,14 +81,23 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
 #[test]
 fn config_shows_what_is_in_effect_and_no_secrets() {
     let secret = "a secret that nobody shall read, ever";
-    let app =
-        TestApp::closed(&[("auth.jwt_secret", secret), ("auth.admin_password", "a hidden password"), ("cart.max_lines", "17")]);
+    let app = TestApp::closed(&[
+        ("auth.jwt_secret", secret),
+        ("auth.admin_password", "a hidden password"),
+        ("cart.max_lines", "17"),
+    ]);
     std::fs::create_dir(app.dir().join("config")).unwrap();
     app.write("config/development.toml", "[cart]\nmax_quantity = 55\nmax_lines = 1\n");
     app.write(".env", "SOUK__LIMITS__LOGIN=3\nSOUK__SHOP__CURRENCY=EUR\n");
-    let shown = Cli::run(app.command().arg("config").env("MONGO_URI", "mongodb://souk:hunter2@db/")).ok();
-    for line in ["max_lines = 17", "max_quantity = 55", "currency = \"EUR\"", "admin_email = \"admin@souk.example\"", "login = 0"]
-    {
+    let shown =
+        Cli::run(app.command().arg("config").env("MONGO_URI", "mongodb://souk:hunter2@db/")).ok();
+    for line in [
+        "max_lines = 17",
+        "max_quantity = 55",
+        "currency = \"EUR\"",
+        "admin_email = \"admin@souk.example\"",
+        "login = 0",
+    ] {
         assert!(shown.lines().any(|known| known == line), "{line}: {shown}");
     }
     for hidden in [secret, "a hidden password", "hunter2"] {
@@ -89,15 +110,18 @@ fn config_shows_what_is_in_effect_and_no_secrets() {
 async fn a_file_is_imported_without_a_server() {
     let mut app = TestApp::closed(&[]);
     let file = app.write("products.ndjson", LINES);
-    let import = |app: &TestApp, file: &std::path::Path| Cli::run(app.command().arg("import").arg(file));
+    let import =
+        |app: &TestApp, file: &std::path::Path| Cli::run(app.command().arg("import").arg(file));
     assert_eq!(import(&app, &file).ok(), "2 created, 0 updated, 0 failed\n");
-    let csv = app.write("more.csv", "sku,name,price,stock\nA,Kettle,20,1\nC,\"Tray, copper\",30,2\n");
+    let csv =
+        app.write("more.csv", "sku,name,price,stock\nA,Kettle,20,1\nC,\"Tray, copper\",30,2\n");
     assert_eq!(import(&app, &csv).ok(), "1 created, 1 updated, 0 failed\n");
     let bad = app.write("bad.ndjson", "{\"sku\":\"D\",\"name\":\"Spoon\",\"price\":1}\nnonsense\n");
     let run = import(&app, &bad);
     assert_eq!(run.code, 1, "{run:?}");
     assert!(
-        run.stdout.starts_with("line 2: malformed_json: ") && run.stdout.ends_with("1 created, 0 updated, 1 failed\n"),
+        run.stdout.starts_with("line 2: malformed_json: ")
+            && run.stdout.ends_with("1 created, 0 updated, 1 failed\n"),
         "{run:?}"
     );
     for (name, text) in [("products.txt", LINES), ("bad.csv", "nothing,here\n1,2\n")] {
@@ -107,7 +131,12 @@ async fn a_file_is_imported_without_a_server() {
     assert_eq!(import(&app, &app.dir().join("missing.ndjson")).code, 1);
     app.restart().await;
     let products = app.get("/api/products?sort=name").await.ok();
-    let names: Vec<_> = products["items"].as_array().unwrap().iter().map(|product| product["name"].as_str().unwrap()).collect();
+    let names: Vec<_> = products["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|product| product["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["Cup", "Kettle", "Spoon", "Tray, copper"]);
     assert_eq!(products["items"][1]["version"], 2);
 }
@@ -123,7 +152,10 @@ async fn a_file_is_sent_to_a_running_server() {
     };
     let admin = app.admin().await;
     assert_eq!(import(app.url(), Some(&admin.token)).ok(), "2 created, 0 updated, 0 failed\n");
-    assert_eq!(import(&format!("{}/", app.url()), Some(&admin.token)).ok(), "0 created, 2 updated, 0 failed\n");
+    assert_eq!(
+        import(&format!("{}/", app.url()), Some(&admin.token)).ok(),
+        "0 created, 2 updated, 0 failed\n"
+    );
     assert_eq!(app.get("/api/products").await.ok()["total"], 2);
     let ada = app.customer().await;
     for (server, token, word) in [
@@ -136,7 +168,10 @@ async fn a_file_is_sent_to_a_running_server() {
         let run = import(server, token);
         assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
         assert!(run.stderr.contains(word), "{run:?}");
-        assert!(token.is_none_or(|token| token == "nonsense" || !run.stderr.contains(token)), "{run:?}");
+        assert!(
+            token.is_none_or(|token| token == "nonsense" || !run.stderr.contains(token)),
+            "{run:?}"
+        );
     }
 }
 
@@ -148,22 +183,36 @@ async fn admins_are_made_and_promoted() {
     let admin = |email: &str| Cli::run(app.command().args(["admin", email])).ok();
     let made = admin("owner@souk.example");
     let password = made.trim_end().rsplit(' ').next().unwrap().to_owned();
-    assert!(made.starts_with("owner@souk.example is an admin now. Its password") && password.len() >= 16, "{made}");
+    assert!(
+        made.starts_with("owner@souk.example is an admin now. Its password")
+            && password.len() >= 16,
+        "{made}"
+    );
     let again = admin("Owner@Souk.Example");
     assert!(again.contains("already") && !again.contains("password"), "{again}");
     assert!(admin(&ada.email).contains("its password is what it was"));
-    let with =
-        |email: &str, password: &str| Cli::run_with_input(app.command().args(["admin", email, "--password-stdin"]), password);
+    let with = |email: &str, password: &str| {
+        Cli::run_with_input(app.command().args(["admin", email, "--password-stdin"]), password)
+    };
     let given = with("second@souk.example", "a given password\n").ok();
-    assert!(!given.contains("a given password") && !given.to_lowercase().contains("password, shown"), "{given}");
-    for (email, password) in [("no address", "a good password"), ("third@souk.example", "short"), ("third@souk.example", "")] {
+    assert!(
+        !given.contains("a given password") && !given.to_lowercase().contains("password, shown"),
+        "{given}"
+    );
+    for (email, password) in [
+        ("no address", "a good password"),
+        ("third@souk.example", "short"),
+        ("third@souk.example", ""),
+    ] {
         let run = with(email, password);
         assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
     }
     app.restart().await;
-    for (email, password) in
-        [("owner@souk.example", &*password), ("second@souk.example", "a given password"), (&ada.email, PASSWORD)]
-    {
+    for (email, password) in [
+        ("owner@souk.example", &*password),
+        ("second@souk.example", "a given password"),
+        (&ada.email, PASSWORD),
+    ] {
         let session = app.login(email, password).await;
         assert_eq!(app.get("/api/auth/me").token(&session).await.ok()["role"], "admin", "{email}");
         app.product(&session, &json!(1), 1).await;

@@ -23,7 +23,10 @@ async fn is_revalidated(app: &TestApp, who: &Account, path: &str) {
     }
     for other in ["\"other\"", "", tag.trim_matches('"'), "W/\"other\", \"and another\""] {
         let answer = app.get(path).token(who).header("if-none-match", other).await.is(200);
-        assert_eq!((answer.body, answer.headers["etag"].clone()), (now.body.clone(), now.headers["etag"].clone()));
+        assert_eq!(
+            (answer.body, answer.headers["etag"].clone()),
+            (now.body.clone(), now.headers["etag"].clone())
+        );
     }
 }
 
@@ -52,19 +55,36 @@ async fn a_cart_is_changed_only_as_the_caller_has_seen_it() {
     app.add(&guest, &tea, 1).await.ok();
 
     let remove = format!("/api/cart/remove/{tea}");
-    for stale in
-        [untouched.etag(), "\"0\"".into(), "\"2\"".into(), format!("W/{}", first.etag()), String::new(), "nonsense".into()]
-    {
+    for stale in [
+        untouched.etag(),
+        "\"0\"".into(),
+        "\"2\"".into(),
+        format!("W/{}", first.etag()),
+        String::new(),
+        "nonsense".into(),
+    ] {
         app.add(&ada, &tea, 1).header("if-match", &stale).await.problem(412, "version_mismatch");
         app.update(&ada, &tea, 1).header("if-match", &stale).await.problem(412, "version_mismatch");
-        app.delete(&remove).token(&ada).header("if-match", &stale).await.problem(412, "version_mismatch");
-        app.delete("/api/cart").token(&ada).header("if-match", &stale).await.problem(412, "version_mismatch");
+        app.delete(&remove)
+            .token(&ada)
+            .header("if-match", &stale)
+            .await
+            .problem(412, "version_mismatch");
+        app.delete("/api/cart")
+            .token(&ada)
+            .header("if-match", &stale)
+            .await
+            .problem(412, "version_mismatch");
         app.merge(&ada, &guest).header("if-match", &stale).await.problem(412, "version_mismatch");
     }
     let cart = get(&app, &ada, "/api/cart").await;
     assert_eq!((cart.etag(), cart.json()), (first.etag(), first.json()));
 
-    let updated = app.update(&ada, &tea, 3).header("if-match", format!("\"other\", {}", cart.etag())).await.is(200);
+    let updated = app
+        .update(&ada, &tea, 3)
+        .header("if-match", format!("\"other\", {}", cart.etag()))
+        .await
+        .is(200);
     let merged = app.merge(&ada, &guest).header("if-match", updated.etag()).await.is(200);
     assert_eq!(merged.lines(), [(tea.clone(), 4)]);
     let any = app.update(&ada, &tea, 5).header("if-match", "*").await.is(200);
@@ -81,18 +101,23 @@ async fn of_many_who_have_seen_the_same_one_is_first() {
     let tea = app.product(&admin, &json!(4.5), 100).await;
     let ada = app.customer().await;
     let tag = get(&app, &ada, "/api/cart").await.etag();
-    let adds = join_all((0..50).map(|_| app.add(&ada, &tea, 1).header("if-match", &tag).into_future())).await;
+    let adds =
+        join_all((0..50).map(|_| app.add(&ada, &tea, 1).header("if-match", &tag).into_future()))
+            .await;
     one_of(adds);
     assert_eq!(app.cart(&ada).await["item_count"], 1);
 
     let delta = json!({"delta": 1, "reason": "delivery"});
-    let changes = (0..50).map(|_| app.change_stock(&admin, &tea, &delta).header("if-match", "\"1\"").into_future());
+    let changes = (0..50)
+        .map(|_| app.change_stock(&admin, &tea, &delta).header("if-match", "\"1\"").into_future());
     one_of(join_all(changes).await);
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 101);
 
     let path = format!("/api/products/{tea}");
     let patch = |n: usize| json!({"name": format!("Tea {n}")});
-    let patches = (0..50).map(|n| app.patch(&path, &patch(n)).token(&admin).header("if-match", "\"1\"").into_future());
+    let patches = (0..50).map(|n| {
+        app.patch(&path, &patch(n)).token(&admin).header("if-match", "\"1\"").into_future()
+    });
     one_of(join_all(patches).await);
     assert_eq!(app.get(&path).await.ok()["version"], 2);
 }
@@ -114,7 +139,11 @@ async fn what_changes_nothing_has_no_new_version() {
     app.add(&ada, &tea, 2).await.ok();
     app.add(&guest, &tea, 1).await.ok();
     let merged = app.merge(&ada, &guest).await.is(200);
-    for same in [app.update(&ada, &tea, 3).await, app.merge(&ada, &guest).await, get(&app, &ada, "/api/cart").await] {
+    for same in [
+        app.update(&ada, &tea, 3).await,
+        app.merge(&ada, &guest).await,
+        get(&app, &ada, "/api/cart").await,
+    ] {
         assert_eq!((same.etag(), same.text()), (merged.etag(), merged.text()));
     }
     let cleared = app.delete("/api/cart").token(&ada).await.is(200);
@@ -147,10 +176,18 @@ async fn a_products_etag_is_its_version_and_its_stocks() {
     let path = format!("/api/products/{tea}");
     let tag = async || get(&app, &admin, &path).await.etag();
     assert_eq!(tag().await, "\"1.0\"");
-    app.change_stock(&admin, &tea, &json!({"delta": 5, "reason": "delivery"})).header("if-match", "\"0\"").await.is(200);
+    app.change_stock(&admin, &tea, &json!({"delta": 5, "reason": "delivery"}))
+        .header("if-match", "\"0\"")
+        .await
+        .is(200);
     assert_eq!(tag().await, "\"1.1\"");
     // The stock has changed since the caller looked, but not what is said of the product.
-    let patched = app.patch(&path, &json!({"name": "Sage"})).token(&admin).header("if-match", "\"1.0\"").await.is(200);
+    let patched = app
+        .patch(&path, &json!({"name": "Sage"}))
+        .token(&admin)
+        .header("if-match", "\"1.0\"")
+        .await
+        .is(200);
     assert_eq!((patched.etag().as_str(), &patched.json()["stock"]), ("\"2.1\"", &json!(5)));
     for stale in ["\"1.1\"", "\"1\"", "\"3\"", "W/\"2.1\"", "\"2x\"", "\"\"", "2"] {
         app.patch(&path, &json!({"name": "Thyme"}))
@@ -159,13 +196,28 @@ async fn a_products_etag_is_its_version_and_its_stocks() {
             .await
             .problem(412, "version_mismatch");
         let whole = json!({"name": "Thyme", "description": "", "price": 1});
-        app.put(&path, &whole).token(&admin).header("if-match", stale).await.problem(412, "version_mismatch");
-        app.delete(&path).token(&admin).header("if-match", stale).await.problem(412, "version_mismatch");
+        app.put(&path, &whole)
+            .token(&admin)
+            .header("if-match", stale)
+            .await
+            .problem(412, "version_mismatch");
+        app.delete(&path)
+            .token(&admin)
+            .header("if-match", stale)
+            .await
+            .problem(412, "version_mismatch");
     }
-    app.patch(&path, &json!({"name": "Rose"})).token(&admin).header("if-match", "\"2\"").await.is(200);
+    app.patch(&path, &json!({"name": "Rose"}))
+        .token(&admin)
+        .header("if-match", "\"2\"")
+        .await
+        .is(200);
     for stale in ["\"0\"", "\"2\"", "\"3.1\""] {
         let set = json!({"set": 9, "reason": "count"});
-        app.change_stock(&admin, &tea, &set).header("if-match", stale).await.problem(412, "version_mismatch");
+        app.change_stock(&admin, &tea, &set)
+            .header("if-match", stale)
+            .await
+            .problem(412, "version_mismatch");
     }
     assert_eq!(tag().await, "\"3.1\"");
     app.delete(&path).token(&admin).header("if-match", "\"9\", \"3.0\"").await.is(204);
@@ -181,7 +233,8 @@ fn line(cart: &Answer) -> Value {
 async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) =
+        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
     let ada = app.customer().await;
     app.add(&ada, &tea, 2).await.ok();
     let cart = async || get(&app, &ada, "/api/cart").await;
@@ -196,7 +249,10 @@ async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
     patch(json!({"price": 5.25})).await;
     let dearer = cart().await;
     assert_eq!(line(&dearer)["price_changed"], json!({"was": 4.5, "now": 5.25}));
-    assert_eq!((&line(&dearer)["total"], &dearer.json()["total_amount"]), (&json!(10.5), &json!(10.5)));
+    assert_eq!(
+        (&line(&dearer)["total"], &dearer.json()["total_amount"]),
+        (&json!(10.5), &json!(10.5))
+    );
     app.change_stock(&admin, &tea, &json!({"set": 1, "reason": "count"})).await.ok();
     let scarce = cart().await;
     assert_eq!((&line(&scarce)["available"], &line(&scarce)["quantity"]), (&json!(1), &json!(2)));
@@ -209,7 +265,10 @@ async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
     for answer in [&dearer, &scarce, &renamed] {
         assert_eq!(answer.json()["version"], 1, "nobody has changed the cart");
     }
-    app.update(&ada, &tea, 1).header("if-match", first.etag()).await.problem(412, "version_mismatch");
+    app.update(&ada, &tea, 1)
+        .header("if-match", first.etag())
+        .await
+        .problem(412, "version_mismatch");
     // Whoever writes the line again has seen the price.
     let settled = app.update(&ada, &tea, 1).header("if-match", renamed.etag()).await.is(200);
     assert!(line(&settled).get("price_changed").is_none());
@@ -221,7 +280,8 @@ async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
 async fn the_line_of_a_deleted_product_stays_and_cannot_be_bought() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) =
+        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
     let ada = app.customer().await;
     app.add(&ada, &tea, 3).await.ok();
     let before = app.add(&ada, &cup, 1).await.is(200);
@@ -236,7 +296,10 @@ async fn the_line_of_a_deleted_product_stays_and_cannot_be_bought() {
     app.add(&ada, &tea, 1).await.problem(404, "product_not_found");
     for quantity in [1, 2, 4] {
         let problem = app.update(&ada, &tea, quantity).await.problem(409, "insufficient_stock");
-        assert_eq!(problem["lines"], json!([{"product_id": tea, "requested": quantity, "available": 0}]));
+        assert_eq!(
+            problem["lines"],
+            json!([{"product_id": tea, "requested": quantity, "available": 0}])
+        );
     }
     let removed = app.update(&ada, &tea, 0).await.is(200);
     assert_eq!(removed.lines(), [(cup, 1)]);
@@ -250,14 +313,20 @@ async fn a_cart_asks_for_no_more_than_there_is() {
     let tea = app.product(&admin, &json!(4.5), 5).await;
     let ada = app.customer().await;
     let short = |problem: Value, requested: u64| {
-        assert_eq!(problem["lines"], json!([{"product_id": tea, "requested": requested, "available": 5}]));
+        assert_eq!(
+            problem["lines"],
+            json!([{"product_id": tea, "requested": requested, "available": 5}])
+        );
     };
     short(app.add(&ada, &tea, 6).await.problem(409, "insufficient_stock"), 6);
     app.add(&ada, &tea, 4).await.ok();
     short(app.add(&ada, &tea, 2).await.problem(409, "insufficient_stock"), 6);
     short(app.update(&ada, &tea, 7).await.problem(409, "insufficient_stock"), 7);
     let cart = app.add(&ada, &tea, 1).await.ok();
-    assert_eq!((&cart["item_count"], &cart["version"], &cart["items"][0]["available"]), (&json!(5), &json!(2), &json!(5)));
+    assert_eq!(
+        (&cart["item_count"], &cart["version"], &cart["items"][0]["available"]),
+        (&json!(5), &json!(2), &json!(5))
+    );
     // A cart promises nothing: somebody else may want the same five.
     assert_eq!(app.add(&app.customer().await, &tea, 5).await.ok()["item_count"], 5);
 }

@@ -23,16 +23,23 @@ struct Buyer {
 async fn orders_survive_kill_9() {
     let mut app = TestApp::with(&[("orders.max_pending", "100000")]).await;
     let admin = app.admin().await;
-    let wares = [app.product(&admin, &json!(4.5), STOCK).await, app.product(&admin, &json!(7), STOCK).await];
+    let wares = [
+        app.product(&admin, &json!(4.5), STOCK).await,
+        app.product(&admin, &json!(7), STOCK).await,
+    ];
     let customers = app.customers(6).await;
-    let mut buyers: Vec<Buyer> = customers.into_iter().map(|who| Buyer { who, orders: Vec::new(), open: None }).collect();
+    let mut buyers: Vec<Buyer> =
+        customers.into_iter().map(|who| Buyer { who, orders: Vec::new(), open: None }).collect();
     for wanted in ROUNDS {
         let counter = Progress::new();
         let strike = async {
             counter.reaches(wanted).await;
             app.signal("KILL");
         };
-        tokio::join!(join_all(buyers.iter_mut().map(|buyer| buyer.buy(&app, &admin, &wares, &counter))), strike);
+        tokio::join!(
+            join_all(buyers.iter_mut().map(|buyer| buyer.buy(&app, &admin, &wares, &counter))),
+            strike
+        );
         app.reap().await;
         app.restart().await;
         for buyer in &mut buyers {
@@ -47,7 +54,11 @@ async fn orders_survive_kill_9() {
         let last = gap_free(&feed.until(|event: &Event| event.subject() == sentinel).await);
         for order in &buyer.orders {
             let id = order["id"].as_str().unwrap().to_owned();
-            assert_eq!(last[&(id, "order".into())], order["version"], "each order has told of each of its versions");
+            assert_eq!(
+                last[&(id, "order".into())],
+                order["version"],
+                "each order has told of each of its versions"
+            );
         }
     }
 }
@@ -61,7 +72,9 @@ impl Buyer {
                     return;
                 }
             }
-            let Some(order) = self.send(app, admin, false, "/api/checkout".into()).await else { return };
+            let Some(order) = self.send(app, admin, false, "/api/checkout".into()).await else {
+                return;
+            };
             counter.one();
             let id = order["id"].as_str().unwrap().to_owned();
             let steps: &[(bool, &str)] = match n % 4 {
@@ -71,7 +84,11 @@ impl Buyer {
                 _ => &[(true, "pay"), (true, "fulfil")],
             };
             for (by_admin, action) in steps {
-                if self.send(app, admin, *by_admin, format!("/api/orders/{id}/{action}")).await.is_none() {
+                if self
+                    .send(app, admin, *by_admin, format!("/api/orders/{id}/{action}"))
+                    .await
+                    .is_none()
+                {
                     return;
                 }
                 counter.one();
@@ -80,7 +97,13 @@ impl Buyer {
     }
 
     /// Sends a request with a key of its own; `None` when there was no answer.
-    async fn send(&mut self, app: &TestApp, admin: &Account, by_admin: bool, path: String) -> Option<Value> {
+    async fn send(
+        &mut self,
+        app: &TestApp,
+        admin: &Account,
+        by_admin: bool,
+        path: String,
+    ) -> Option<Value> {
         let key = format!("request-{}", unique());
         self.open = Some((by_admin, path.clone(), key.clone()));
         let who = if by_admin { admin } else { &self.who };
@@ -111,7 +134,11 @@ impl Buyer {
     async fn has_what_was_acknowledged(&self, app: &TestApp) {
         let mut known = self.orders.clone();
         known.sort_by_key(|order| std::cmp::Reverse(order["id"].as_str().unwrap().to_owned()));
-        assert_eq!(app.pages(&self.who, "/api/orders", 100).await, known, "these orders and no others");
+        assert_eq!(
+            app.pages(&self.who, "/api/orders", 100).await,
+            known,
+            "these orders and no others"
+        );
     }
 }
 
@@ -119,16 +146,30 @@ async fn stock_says_what_orders_say(app: &TestApp, admin: &Account, wares: &[Str
     let orders = app.pages(admin, "/api/orders?all=true", 100).await;
     for product in wares {
         let pieces = |order: &&Value| -> u64 {
-            let items = order["items"].as_array().unwrap().iter().filter(|item| item["product_id"] == **product);
+            let items = order["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|item| item["product_id"] == **product);
             items.map(|item| item["quantity"].as_u64().unwrap()).sum()
         };
         let sum = |statuses: &[&str]| -> u64 {
-            orders.iter().filter(|order| statuses.contains(&order["status"].as_str().unwrap())).map(|order| pieces(&order)).sum()
+            orders
+                .iter()
+                .filter(|order| statuses.contains(&order["status"].as_str().unwrap()))
+                .map(|order| pieces(&order))
+                .sum()
         };
         let (reserved, shipped) = (sum(&["pending_payment", "paid"]), sum(&["fulfilled"]));
-        assert_eq!(app.pieces(admin, product).await, [STOCK - shipped, reserved, STOCK - shipped - reserved]);
-        let movements = app.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
-        let total = |name: &str| movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>() as u64;
+        assert_eq!(
+            app.pieces(admin, product).await,
+            [STOCK - shipped, reserved, STOCK - shipped - reserved]
+        );
+        let movements =
+            app.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+        let total = |name: &str| {
+            movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>() as u64
+        };
         assert_eq!((total("on_hand_delta"), total("reserved_delta")), (STOCK - shipped, reserved));
     }
 }

@@ -45,7 +45,10 @@ async fn what_was_acknowledged_survives_kill_9() {
     for (n, shopper) in shoppers.iter().enumerate() {
         let last = events_are_whole(&app, &admin, shopper).await;
         assert_eq!(last.get(&(shopper.id.clone(), "cart".into())), told.carts.get(&n));
-        assert_eq!(last[&(tea.clone(), "inventory".into())], app.stock(&admin, &tea).await["version"]);
+        assert_eq!(
+            last[&(tea.clone(), "inventory".into())],
+            app.stock(&admin, &tea).await["version"]
+        );
         for id in told.products.keys() {
             assert_eq!(last[&(id.clone(), "catalog".into())], 1);
         }
@@ -53,7 +56,13 @@ async fn what_was_acknowledged_survives_kill_9() {
 }
 
 /// Clients that change carts, products, stock and accounts, until the process dies under them.
-async fn disturbed(app: &TestApp, admin: &Account, shoppers: &[Account], wares: (&str, &str), wanted: usize) -> Told {
+async fn disturbed(
+    app: &TestApp,
+    admin: &Account,
+    shoppers: &[Account],
+    wares: (&str, &str),
+    wanted: usize,
+) -> Told {
     let counter = Progress::new();
     let (tea, cup) = wares;
     let strike = async {
@@ -63,9 +72,14 @@ async fn disturbed(app: &TestApp, admin: &Account, shoppers: &[Account], wares: 
     let carts = join_all(shoppers.iter().map(|shopper| shop(app, shopper, cup, &counter)));
     let deltas = join_all((0..2).map(|_| restock(app, admin, tea, &counter)));
     let products = join_all((0..2).map(|_| create(app, admin, &counter)));
-    let (carts, deltas, products, users, ()) = tokio::join!(carts, deltas, products, register(app, &counter), strike);
+    let (carts, deltas, products, users, ()) =
+        tokio::join!(carts, deltas, products, register(app, &counter), strike);
     Told {
-        carts: carts.into_iter().enumerate().filter_map(|(n, version)| Some((n, version?))).collect(),
+        carts: carts
+            .into_iter()
+            .enumerate()
+            .filter_map(|(n, version)| Some((n, version?)))
+            .collect(),
         products: products.into_iter().flatten().collect(),
         deltas: deltas.into_iter().sum(),
         users,
@@ -97,7 +111,9 @@ async fn create(app: &TestApp, admin: &Account, counter: &Progress) -> Vec<(Stri
     let mut created = Vec::new();
     loop {
         let body = json!({"name": "Pot", "description": "", "price": 12, "stock": 9, "sku": format!("POT-{}", unique())});
-        let Ok(answer) = app.post("/api/products", &body).token(admin).attempt().await else { return created };
+        let Ok(answer) = app.post("/api/products", &body).token(admin).attempt().await else {
+            return created;
+        };
         let product = answer.is(201).json();
         created.push((product["id"].as_str().unwrap().to_owned(), product));
         counter.one();
@@ -108,7 +124,9 @@ async fn register(app: &TestApp, counter: &Progress) -> Vec<Account> {
     let mut registered = Vec::new();
     loop {
         let body = json!({"email": format!("u{}@souk.example", unique()), "password": PASSWORD, "name": "U"});
-        let Ok(answer) = app.post("/api/auth/register", &body).attempt().await else { return registered };
+        let Ok(answer) = app.post("/api/auth/register", &body).attempt().await else {
+            return registered;
+        };
         registered.push(Account::of(&answer.is(201).json()));
         counter.one();
     }
@@ -120,7 +138,10 @@ async fn carts_are_there(app: &TestApp, shoppers: &[Account], told: &mut Told) {
         let cart = app.cart(shopper).await;
         let version = cart["version"].as_u64().unwrap();
         let known = told.carts.get(&n).copied().unwrap_or(0);
-        assert!(version == known || version == known + 1, "cart {n} has version {version}, its client was told of {known}");
+        assert!(
+            version == known || version == known + 1,
+            "cart {n} has version {version}, its client was told of {known}"
+        );
         assert_eq!(cart["item_count"], version, "each version added one piece");
         told.carts.insert(n, version);
     }
@@ -129,9 +150,14 @@ async fn carts_are_there(app: &TestApp, shoppers: &[Account], told: &mut Told) {
 async fn stock_is_there(app: &TestApp, admin: &Account, tea: &str, told: &mut Told) {
     let stock = app.stock(admin, tea).await;
     let on_hand = stock["on_hand"].as_u64().unwrap();
-    assert!((told.deltas..=told.deltas + 2).contains(&on_hand), "{on_hand} on hand, {} acknowledged", told.deltas);
+    assert!(
+        (told.deltas..=told.deltas + 2).contains(&on_hand),
+        "{on_hand} on hand, {} acknowledged",
+        told.deltas
+    );
     let movements = app.pages(admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
-    let sequences: Vec<_> = movements.iter().rev().map(|movement| movement["sequence"].as_u64().unwrap()).collect();
+    let sequences: Vec<_> =
+        movements.iter().rev().map(|movement| movement["sequence"].as_u64().unwrap()).collect();
     assert_eq!(sequences, (1..=on_hand).collect::<Vec<_>>(), "a movement for each piece");
     told.deltas = on_hand;
 }
@@ -151,10 +177,21 @@ async fn products_and_users_are_there(app: &TestApp, told: &Told) {
 }
 
 /// Reads the feed from the first event that is kept; the last sequence of each subject and family.
-async fn events_are_whole(app: &TestApp, admin: &Account, who: &Account) -> BTreeMap<(String, String), u64> {
+async fn events_are_whole(
+    app: &TestApp,
+    admin: &Account,
+    who: &Account,
+) -> BTreeMap<(String, String), u64> {
     let sentinel = app.product(admin, &json!(1), 0).await;
     let first = app.listen(Some(who), Some("none")).await.next().await;
-    let rest = app.listen(Some(who), Some(&first.id)).await.until(|event: &Event| event.subject() == sentinel).await;
-    assert!(rest.iter().all(|event| event.id != first.id), "the last event that was seen is not told again");
+    let rest = app
+        .listen(Some(who), Some(&first.id))
+        .await
+        .until(|event: &Event| event.subject() == sentinel)
+        .await;
+    assert!(
+        rest.iter().all(|event| event.id != first.id),
+        "the last event that was seen is not told again"
+    );
     gap_free(std::iter::once(&first).chain(&rest))
 }

@@ -44,7 +44,10 @@ async fn an_event_is_a_cloud_event() {
         "sequencetype": "Integer", "traceparent": trace, "datacontenttype": "application/json",
     });
     assert_eq!(Value::from(event.clone()), wanted);
-    assert_eq!((&data["user_id"], &data["version"], &data["quantity"]), (&json!(ada.id), &json!(1), &json!(2)));
+    assert_eq!(
+        (&data["user_id"], &data["version"], &data["quantity"]),
+        (&json!(ada.id), &json!(1), &json!(2))
+    );
     app.add(&ada, &tea, 1).header("traceparent", "nonsense").await.ok();
     assert!(feed.next().await.body.get("traceparent").is_none());
 }
@@ -86,13 +89,20 @@ async fn every_version_of_a_cart_is_one_event() {
     ];
     assert_eq!(kinds(&events), wanted);
     assert!(events.iter().all(|event| event.subject() == ada.id));
-    assert_eq!((&events[1].body["data"]["added"], &events[1].body["data"]["quantity"]), (&json!(1), &json!(3)));
+    assert_eq!(
+        (&events[1].body["data"]["added"], &events[1].body["data"]["quantity"]),
+        (&json!(1), &json!(3))
+    );
     assert_eq!(events[5].body["data"]["guest_id"], guest.id);
     assert_eq!(app.cart(&ada).await["version"], 9);
     let events = so_far(&app, &admin, &mut guests).await;
     assert_eq!(events.iter().filter(|event| event.family() == "cart").count(), 2);
-    let (added, closed) = (&events[0], events.iter().find(|event| event.kind == "cart.closed").unwrap());
-    assert_eq!((&*added.kind, closed.sequence(), closed.subject()), ("cart.item.added", 2, &*guest.id));
+    let (added, closed) =
+        (&events[0], events.iter().find(|event| event.kind == "cart.closed").unwrap());
+    assert_eq!(
+        (&*added.kind, closed.sequence(), closed.subject()),
+        ("cart.item.added", 2, &*guest.id)
+    );
     assert_eq!(closed.body["data"]["merged_into"], ada.id);
 }
 
@@ -113,11 +123,21 @@ async fn products_and_stock_are_told_to_anyone_and_carts_to_their_owner() {
     app.add(&admin, &tea, 1).await.ok();
     app.delete(&path).token(&admin).await.is(204);
     app.product(&admin, &json!(1), 1).await;
-    let public = ["catalog.product.updated", "inventory.stock.changed", "catalog.product.deleted", "catalog.product.created"];
+    let public = [
+        "catalog.product.updated",
+        "inventory.stock.changed",
+        "catalog.product.deleted",
+        "catalog.product.created",
+    ];
     for (feed, own) in feeds.iter_mut().zip([0, 1, 0, 1]) {
         let events = feed.until(|event| event.kind == "catalog.product.created").await;
-        let (carts, others): (Vec<_>, Vec<_>) = events.iter().partition(|event| event.family() == "cart");
-        assert_eq!(others.iter().map(|event| &*event.kind).collect::<Vec<_>>(), public, "nothing of accounts");
+        let (carts, others): (Vec<_>, Vec<_>) =
+            events.iter().partition(|event| event.family() == "cart");
+        assert_eq!(
+            others.iter().map(|event| &*event.kind).collect::<Vec<_>>(),
+            public,
+            "nothing of accounts"
+        );
         assert_eq!(carts.len(), own);
     }
     let deleted = json!({"product_id": tea, "sku": null, "version": 3});
@@ -146,7 +166,8 @@ async fn stock_that_runs_low_or_out_is_told() {
         app.change_stock(&admin, &tea, &change).await.ok();
     }
     let events = so_far(&app, &admin, &mut feed).await;
-    let (changed, low, depleted) = ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");
+    let (changed, low, depleted) =
+        ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");
     let wanted = [
         (changed, 2),
         (changed, 3),
@@ -160,7 +181,8 @@ async fn stock_that_runs_low_or_out_is_told() {
         (depleted, 8),
     ];
     assert_eq!(kinds(&events), wanted);
-    let data = json!({"product_id": tea, "on_hand": 5, "reserved": 0, "available": 5, "version": 3});
+    let data =
+        json!({"product_id": tea, "on_hand": 5, "reserved": 0, "available": 5, "version": 3});
     assert_eq!((&events[1].body["data"], &events[2].body["data"]), (&data, &data));
     assert!(events.iter().all(|event| event.subject() == tea));
 }
@@ -206,8 +228,12 @@ async fn a_feed_goes_on_after_the_last_event_that_was_seen() {
 async fn a_slow_listener_misses_nothing() {
     let (app, admin, tea) = shop().await;
     let mut slow = app.listen(None, None).await;
-    let lines = (0..6000)
-        .map(|n| format!("{{\"name\":\"Product {n}\",\"description\":\"{}\",\"price\":1,\"stock\":1}}\n", "x".repeat(500)));
+    let lines = (0..6000).map(|n| {
+        format!(
+            "{{\"name\":\"Product {n}\",\"description\":\"{}\",\"price\":1,\"stock\":1}}\n",
+            "x".repeat(500)
+        )
+    });
     app.import(&admin, lines.collect()).await;
     for _ in 0..300 {
         app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "r"})).await.ok();
@@ -215,7 +241,8 @@ async fn a_slow_listener_misses_nothing() {
     let events = so_far(&app, &admin, &mut slow).await;
     let ids: BTreeSet<_> = events.iter().map(|event| &event.id).collect();
     assert_eq!((events.len(), ids.len()), (6000 * 2 + 300, events.len()));
-    let own: Vec<_> = events.iter().filter(|event| event.subject() == tea).map(Event::sequence).collect();
+    let own: Vec<_> =
+        events.iter().filter(|event| event.subject() == tea).map(Event::sequence).collect();
     assert_eq!(own, (2..=301).collect::<Vec<_>>());
     gap_free(events.iter().filter(|event| event.subject() != tea));
 }
@@ -232,7 +259,13 @@ async fn a_feed_ends_with_the_session_it_was_opened_by() {
     app.add(&other, &tea, 1).await.ok();
     assert_eq!(feed.next_or_end().await, None, "told after the logout");
     assert_eq!(
-        app.listen(Some(&other), Some("none")).await.until(|event| event.sequence() == 2).await.last().unwrap().kind,
+        app.listen(Some(&other), Some("none"))
+            .await
+            .until(|event| event.sequence() == 2)
+            .await
+            .last()
+            .unwrap()
+            .kind,
         "cart.item.added"
     );
 }
@@ -271,7 +304,11 @@ async fn a_cart_left_lying_is_abandoned_once() {
     let left = app.get("/api/cart").token(&ada).await.is(200);
     assert_eq!((left.json()["version"].clone(), left.lines()), (json!(2), added.lines()));
     assert_ne!(left.etag(), added.etag());
-    assert_eq!(left.json()["updated_at"], added.json()["updated_at"], "its owner has not touched it");
+    assert_eq!(
+        left.json()["updated_at"],
+        added.json()["updated_at"],
+        "its owner has not touched it"
+    );
 
     one_sweep(&app, &tea).await;
     app.stop().await;
@@ -280,6 +317,10 @@ async fn a_cart_left_lying_is_abandoned_once() {
     let mut feed = app.listen(Some(&ada), Some(&events[1].id)).await;
     app.add(&ada, &tea, 1).await.ok();
     let own: Vec<Event> = feed.until(|event| event.kind == "cart.abandoned").await;
-    assert_eq!(kinds(&own), [("cart.item.added", 3), ("cart.abandoned", 4)], "not again until it was touched again");
+    assert_eq!(
+        kinds(&own),
+        [("cart.item.added", 3), ("cart.abandoned", 4)],
+        "not again until it was touched again"
+    );
     assert_eq!(app.cart(&emptied).await["version"], 2, "an empty cart is not missed");
 }

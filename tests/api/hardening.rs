@@ -51,7 +51,8 @@ async fn a_guest_token_that_is_not_good_keeps_nobody_out() {
     let registered = app.post("/api/auth/register", &register).await.is(201).json();
     assert_eq!(registered["cart_merged"], false);
     for token in ["", "nonsense", registered["token"].as_str().unwrap()] {
-        let login = json!({"email": "ada@souk.example", "password": "correct horse", "guest_token": token});
+        let login =
+            json!({"email": "ada@souk.example", "password": "correct horse", "guest_token": token});
         assert_eq!(app.post("/api/auth/login", &login).await.ok()["cart_merged"], false);
     }
 }
@@ -59,7 +60,8 @@ async fn a_guest_token_that_is_not_good_keeps_nobody_out() {
 #[tokio::test]
 async fn a_page_is_told_when_it_asks_too_often() {
     let origin = "https://shop.example";
-    let app = TestApp::with(&[("limits.per_address", "1"), ("http.cors.allowed_origins", origin)]).await;
+    let app =
+        TestApp::with(&[("limits.per_address", "1"), ("http.cors.allowed_origins", origin)]).await;
     let mut refused = None;
     for _ in 0..20 {
         let answer = app.get("/api/products").header("origin", origin).await;
@@ -72,14 +74,16 @@ async fn a_page_is_told_when_it_asks_too_often() {
     let refused = refused.expect("twenty at once are too many");
     refused.clone().problem(429, "rate_limited");
     assert!(refused.header("retry-after").is_some());
-    let preflight = app.call("OPTIONS", "/api/products").header("origin", "https://elsewhere.example");
+    let preflight =
+        app.call("OPTIONS", "/api/products").header("origin", "https://elsewhere.example");
     preflight.header("access-control-request-method", "GET").await.problem(403, "forbidden");
 }
 
 #[tokio::test]
 async fn a_refusal_is_not_many_times_its_request() {
     let app = TestApp::start().await;
-    let body: serde_json::Map<String, serde_json::Value> = (0..5_000).map(|n| (format!("f{n}"), json!(1))).collect();
+    let body: serde_json::Map<String, serde_json::Value> =
+        (0..5_000).map(|n| (format!("f{n}"), json!(1))).collect();
     let answer = app.post("/api/auth/login", &body.into()).await;
     answer.clone().problem(422, "validation_failed");
     assert!(answer.body.len() < 10_000, "{}", answer.body.len());

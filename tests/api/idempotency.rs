@@ -18,7 +18,10 @@ impl Shop {
     async fn open() -> Self {
         let app = TestApp::start().await;
         let admin = app.admin().await;
-        let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+        let (tea, cup) = (
+            app.product(&admin, &json!(4.5), 100).await,
+            app.product(&admin, &json!(7), 100).await,
+        );
         let (ada, guest) = (app.customer().await, app.guest().await);
         app.add(&ada, &tea, 2).await.ok();
         app.add(&guest, &cup, 3).await.ok();
@@ -35,25 +38,39 @@ impl Shop {
 
     /// One change on each route, in an order in which each is possible.
     fn changes(&self) -> Vec<(&'static str, u16, Call)> {
-        let line = |product: &str, quantity: u64| json!({"product_id": product, "quantity": quantity});
+        let line =
+            |product: &str, quantity: u64| json!({"product_id": product, "quantity": quantity});
         let pot = json!({"name": "Pot", "description": "", "price": 12, "stock": 3});
         let (tea, cup) = (&self.tea, &self.cup);
         let import = "{\"name\":\"Tray\",\"price\":20,\"stock\":1}\n{\"name\":\"\",\"price\":1}\n";
-        let ndjson = self.products("POST", "/import").header("content-type", "application/x-ndjson").body(import);
+        let ndjson = self
+            .products("POST", "/import")
+            .header("content-type", "application/x-ndjson")
+            .body(import);
         vec![
             ("add", 200, self.cart("POST", "/add").json(&line(cup, 1))),
             ("update", 200, self.cart("PUT", "/update").json(&line(tea, 7))),
-            ("merge", 200, self.cart("POST", "/merge").json(&json!({"guest_token": self.guest.token}))),
+            (
+                "merge",
+                200,
+                self.cart("POST", "/merge").json(&json!({"guest_token": self.guest.token})),
+            ),
             ("remove", 200, self.cart("DELETE", &format!("/remove/{tea}"))),
             ("clear", 200, self.cart("DELETE", "")),
             ("create", 201, self.products("POST", "").json(&pot)),
             (
                 "replace",
                 200,
-                self.products("PUT", &format!("/{cup}")).json(&json!({"name": "Mug", "description": "", "price": 8})),
+                self.products("PUT", &format!("/{cup}"))
+                    .json(&json!({"name": "Mug", "description": "", "price": 8})),
             ),
             ("patch", 200, self.products("PATCH", &format!("/{cup}")).json(&json!({"price": 9}))),
-            ("stock", 200, self.products("POST", &format!("/{cup}/stock")).json(&json!({"delta": -4, "reason": "broken"}))),
+            (
+                "stock",
+                200,
+                self.products("POST", &format!("/{cup}/stock"))
+                    .json(&json!({"delta": -4, "reason": "broken"})),
+            ),
             ("import", 200, ndjson),
             ("delete", 204, self.products("DELETE", &format!("/{tea}"))),
         ]
@@ -61,8 +78,10 @@ impl Shop {
 
     /// Everything that the changes change.
     async fn state(&self) -> Vec<String> {
-        let mut state =
-            vec![self.app.cart(&self.ada).await.to_string(), self.app.stock(&self.admin, &self.cup).await.to_string()];
+        let mut state = vec![
+            self.app.cart(&self.ada).await.to_string(),
+            self.app.stock(&self.admin, &self.cup).await.to_string(),
+        ];
         state.push(self.app.get("/api/products").await.is(200).text());
         state
     }
@@ -110,7 +129,9 @@ async fn a_key_stands_for_one_request() {
     // The first five are Ada's, the others the admin's; keys belong to a user.
     for used in [&names[..5], &names[5..]] {
         for key in used {
-            for (_, _, call) in shop.changes().into_iter().filter(|(name, ..)| used.contains(name) && name != key) {
+            for (_, _, call) in
+                shop.changes().into_iter().filter(|(name, ..)| used.contains(name) && name != key)
+            {
                 call.key(key).await.problem(422, "idempotency_key_reused");
             }
         }
@@ -120,8 +141,15 @@ async fn a_key_stands_for_one_request() {
     add(&shop.tea, 1).await.problem(422, "idempotency_key_reused");
     let other_path = shop.cart("DELETE", &format!("/remove/{}", shop.cup)).key("remove");
     other_path.await.problem(422, "idempotency_key_reused");
-    for lines in ["{\"name\":\"Tray\",\"price\":21,\"stock\":1}\n", "{\"name\":\"Tray\",\"price\":20,\"stock\":1}\n", ""] {
-        let import = shop.products("POST", "/import").header("content-type", "application/x-ndjson").body(lines);
+    for lines in [
+        "{\"name\":\"Tray\",\"price\":21,\"stock\":1}\n",
+        "{\"name\":\"Tray\",\"price\":20,\"stock\":1}\n",
+        "",
+    ] {
+        let import = shop
+            .products("POST", "/import")
+            .header("content-type", "application/x-ndjson")
+            .body(lines);
         import.key("import").await.problem(422, "idempotency_key_reused");
     }
     assert_eq!(shop.state().await, before);
@@ -132,7 +160,11 @@ async fn the_same_request_may_be_written_differently() {
     let shop = Shop::open().await;
     let (app, ada, cup) = (&shop.app, &shop.ada, &shop.cup);
     let send = |body: String| {
-        app.call("POST", "/api/cart/add").token(ada).key("k").header("content-type", "application/json; charset=utf-8").body(body)
+        app.call("POST", "/api/cart/add")
+            .token(ada)
+            .key("k")
+            .header("content-type", "application/json; charset=utf-8")
+            .body(body)
     };
     let first = send(format!(r#"{{"product_id":"{cup}","quantity":2}}"#)).await.is(200);
     for body in [
@@ -140,7 +172,8 @@ async fn the_same_request_may_be_written_differently() {
         format!("\n {{ \"product_id\" :\t\"{cup}\" , \"quantity\" : 2 }}\n"),
         format!(r#"{{"product\u005fid":"{cup}","quantity":2}}"#),
     ] {
-        let again = send(body).header("if-match", "\"stale\"").header("x-request-id", "another").await;
+        let again =
+            send(body).header("if-match", "\"stale\"").header("x-request-id", "another").await;
         assert!(again.is_replayed());
         assert_eq!(told(&again), told(&first));
     }
@@ -154,7 +187,10 @@ async fn a_key_belongs_to_its_user() {
     let first = shop.app.add(&shop.ada, &shop.cup, 2).key("k").await.is(200);
     let other = shop.app.add(&eve, &shop.cup, 2).key("k").await.is(200);
     assert!(!other.is_replayed());
-    assert_eq!((&other.json()["user_id"], &other.json()["item_count"]), (&json!(eve.id), &json!(2)));
+    assert_eq!(
+        (&other.json()["user_id"], &other.json()["item_count"]),
+        (&json!(eve.id), &json!(2))
+    );
     assert!(!shop.app.add(&shop.guest, &shop.cup, 2).key("k").await.is(200).is_replayed());
     // It is the user's and not the session's.
     let again = shop.app.login(&shop.ada.email, crate::support::PASSWORD).await;
@@ -166,7 +202,8 @@ async fn a_key_belongs_to_its_user() {
 #[tokio::test]
 async fn without_a_token_a_key_is_ignored() {
     let app = TestApp::start().await;
-    let guest = async || app.call("POST", "/api/cart/guest").key("k").await.is(201).json()["token"].clone();
+    let guest =
+        async || app.call("POST", "/api/cart/guest").key("k").await.is(201).json()["token"].clone();
     assert_ne!(guest().await, guest().await);
     let body = json!({"email": "ada@souk.example", "password": "a good password", "name": "Ada"});
     app.post("/api/auth/register", &body).key("k").await.is(201);
@@ -178,7 +215,10 @@ async fn a_refusal_is_not_remembered() {
     let shop = Shop::open().await;
     let (app, admin, ada, cup) = (&shop.app, &shop.admin, &shop.ada, &shop.cup);
     app.add(ada, cup, 200).key("add").await.problem(409, "insufficient_stock");
-    app.change_stock(admin, cup, &json!({"delta": -200, "reason": "r"})).key("take").await.problem(409, "insufficient_stock");
+    app.change_stock(admin, cup, &json!({"delta": -200, "reason": "r"}))
+        .key("take")
+        .await
+        .problem(409, "insufficient_stock");
     app.change_stock(admin, cup, &json!({"set": 500, "reason": "count"})).await.ok();
     assert_eq!(app.add(ada, cup, 200).key("add").await.ok()["item_count"], 202);
     let take = json!({"delta": -200, "reason": "r"});
@@ -186,7 +226,11 @@ async fn a_refusal_is_not_remembered() {
     // The key of a refused request is free for another one.
     app.update(ada, cup, 1000).key("free").await.problem(422, "quantity_limit");
     app.update(ada, cup, 5).key("free").await.ok();
-    app.add(ada, cup, 1).key("412").header("if-match", "\"1\"").await.problem(412, "version_mismatch");
+    app.add(ada, cup, 1)
+        .key("412")
+        .header("if-match", "\"1\"")
+        .await
+        .problem(412, "version_mismatch");
     assert!(!app.add(ada, cup, 1).key("412").await.is(200).is_replayed());
     let pot = json!({"name": "Pot", "description": "", "price": 12, "stock": 3, "sku": "POT"});
     let taken = app.create(admin, &pot).await["id"].as_str().unwrap().to_owned();
@@ -215,8 +259,15 @@ async fn a_key_is_one_to_255_visible_characters() {
     for key in ["", "two words", "k\u{e9}y", "tab\there", &too_long] {
         app.add(ada, cup, 1).key(key).await.problem(400, "idempotency_key_invalid");
         app.delete("/api/cart").token(ada).key(key).await.problem(400, "idempotency_key_invalid");
-        app.change_stock(admin, cup, &json!({"delta": 1, "reason": "r"})).key(key).await.problem(400, "idempotency_key_invalid");
-        let import = app.call("POST", "/api/products/import").token(admin).header("content-type", "text/csv").key(key);
+        app.change_stock(admin, cup, &json!({"delta": 1, "reason": "r"}))
+            .key(key)
+            .await
+            .problem(400, "idempotency_key_invalid");
+        let import = app
+            .call("POST", "/api/products/import")
+            .token(admin)
+            .header("content-type", "text/csv")
+            .key(key);
         import.body("name,price\nPot,1\n").await.problem(400, "idempotency_key_invalid");
     }
     app.add(ada, cup, 1).key("one").key("two").await.problem(400, "idempotency_key_invalid");

@@ -11,8 +11,16 @@ async fn shop() -> (TestApp, Account) {
     (app, admin)
 }
 
-fn import(app: &TestApp, admin: &Account, content_type: &str, body: impl Into<reqwest::Body>) -> Call {
-    app.call("POST", "/api/products/import").token(admin).header("content-type", content_type).body(body)
+fn import(
+    app: &TestApp,
+    admin: &Account,
+    content_type: &str,
+    body: impl Into<reqwest::Body>,
+) -> Call {
+    app.call("POST", "/api/products/import")
+        .token(admin)
+        .header("content-type", content_type)
+        .body(body)
 }
 
 /// A body without a length that comes in pieces of these sizes, over and over.
@@ -54,25 +62,36 @@ async fn twenty_thousand_lines_in_odd_pieces() {
         });
     }
     let text = lines.join("\n");
-    let report = import(&app, &admin, "application/x-ndjson", in_pieces(&text, &[1, 7, 1000, 65_537, 3])).await.ok();
+    let report =
+        import(&app, &admin, "application/x-ndjson", in_pieces(&text, &[1, 7, 1000, 65_537, 3]))
+            .await
+            .ok();
     assert_eq!(counts(&report), [19_000, 0, 600]);
     let errors = report["errors"].as_array().unwrap();
     let numbers: Vec<_> = errors.iter().map(|error| error["line"].as_u64().unwrap()).collect();
     let wanted: Vec<u64> = (1..=20_000).filter(|n| matches!(n % 100, 30 | 40 | 50)).collect();
     assert_eq!(numbers, wanted, "each bad line by its number");
     for error in &errors[..3] {
-        assert!(["malformed_json", "validation_failed"].contains(&error["code"].as_str().unwrap()), "{error}");
+        assert!(
+            ["malformed_json", "validation_failed"].contains(&error["code"].as_str().unwrap()),
+            "{error}"
+        );
         assert!(!error["message"].as_str().unwrap().is_empty());
     }
     assert_eq!(app.get("/api/products?limit=1").await.ok()["total"], 19_000);
     let one = by_sku(&app, "S-19999").await;
     assert_eq!((&one["stock"], &one["version"]), (&json!(19_999), &json!(1)));
-    app.change_stock(&admin, one["id"].as_str().unwrap(), &json!({"delta": 1, "reason": "r"})).await.ok();
+    app.change_stock(&admin, one["id"].as_str().unwrap(), &json!({"delta": 1, "reason": "r"}))
+        .await
+        .ok();
     // The same again changes nothing but what was changed since.
     let report = import(&app, &admin, "application/x-ndjson", text).await.ok();
     assert_eq!(counts(&report), [0, 19_000, 600]);
     let again = by_sku(&app, "S-19999").await;
-    assert_eq!((&again["stock"], &again["version"], &again["id"]), (&json!(19_999), &json!(1), &one["id"]));
+    assert_eq!(
+        (&again["stock"], &again["version"], &again["id"]),
+        (&json!(19_999), &json!(1), &one["id"])
+    );
 }
 
 #[tokio::test]
@@ -80,31 +99,63 @@ async fn a_line_with_a_known_sku_changes_that_product() {
     let (app, admin) = shop().await;
     let first = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":5,\"stock\":9,\"category\":\"pots\",\"tags\":[\"x\"]}\n\n\
                  {\"name\":\"No sku\",\"price\":1}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":2}\n";
-    assert_eq!(app.import(&admin, first.into()).await, json!({"created": 3, "updated": 0, "failed": 0, "errors": []}));
+    assert_eq!(
+        app.import(&admin, first.into()).await,
+        json!({"created": 3, "updated": 0, "failed": 0, "errors": []})
+    );
     let pot = by_sku(&app, "A").await;
     let second = "{\"sku\":\"A\",\"name\":\"Kettle\",\"price\":6.5}\n{\"name\":\"No sku\",\"price\":1}\n\
                   {\"sku\":\"B\",\"name\":\"Cup\",\"price\":2,\"stock\":4}\n{\"sku\":\"A\",\"name\":\"Kettle\",\"price\":7,\"stock\":0}\n";
-    assert_eq!(app.import(&admin, second.into()).await, json!({"created": 1, "updated": 3, "failed": 0, "errors": []}));
+    assert_eq!(
+        app.import(&admin, second.into()).await,
+        json!({"created": 1, "updated": 3, "failed": 0, "errors": []})
+    );
     let kettle = by_sku(&app, "A").await;
-    assert_eq!((&kettle["id"], &kettle["name"], &kettle["price"]), (&pot["id"], &json!("Kettle"), &json!(7)));
+    assert_eq!(
+        (&kettle["id"], &kettle["name"], &kettle["price"]),
+        (&pot["id"], &json!("Kettle"), &json!(7))
+    );
     // Two lines of one file are two changes, in their order; what a line leaves out stays.
-    assert_eq!((&kettle["version"], &kettle["category"], &kettle["tags"]), (&json!(3), &json!("pots"), &json!(["x"])));
+    assert_eq!(
+        (&kettle["version"], &kettle["category"], &kettle["tags"]),
+        (&json!(3), &json!("pots"), &json!(["x"]))
+    );
     assert_eq!(kettle["stock"], 0);
     let stock = format!("/api/products/{}/stock/movements", pot["id"].as_str().unwrap());
     let movements = app.pages(&admin, &stock, 10).await;
-    let moved: Vec<_> = movements.iter().map(|m| (m["kind"].as_str().unwrap(), m["on_hand_delta"].as_i64().unwrap())).collect();
+    let moved: Vec<_> = movements
+        .iter()
+        .map(|m| (m["kind"].as_str().unwrap(), m["on_hand_delta"].as_i64().unwrap()))
+        .collect();
     assert_eq!(moved, [("adjusted", -9), ("received", 9)]);
     assert!(movements.iter().all(|movement| movement["reason"] == "import"), "{movements:?}");
     let cup = by_sku(&app, "B").await;
-    assert_eq!((&cup["version"], &cup["stock"]), (&json!(1), &json!(4)), "stock has a version of its own");
+    assert_eq!(
+        (&cup["version"], &cup["stock"]),
+        (&json!(1), &json!(4)),
+        "stock has a version of its own"
+    );
     assert_eq!(app.get("/api/products").await.ok()["total"], 4);
-    app.change_stock(&admin, kettle["id"].as_str().unwrap(), &json!({"delta": 6, "reason": "found"})).await.ok();
+    app.change_stock(
+        &admin,
+        kettle["id"].as_str().unwrap(),
+        &json!({"delta": 6, "reason": "found"}),
+    )
+    .await
+    .ok();
     // What is null is taken away, stock that is not named stays; a line with nothing but a sku and a stock is a count.
     let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n{\"sku\":\"B\",\"stock\":0}\n{\"sku\":\"C\",\"stock\":1}\n";
     let report = app.import(&admin, third.into()).await;
-    assert_eq!((counts(&report), &report["errors"][0]["line"]), ([0, 2, 1], &json!(3)), "a new product has a name and a price");
+    assert_eq!(
+        (counts(&report), &report["errors"][0]["line"]),
+        ([0, 2, 1], &json!(3)),
+        "a new product has a name and a price"
+    );
     let kettle = by_sku(&app, "A").await;
-    assert_eq!((&kettle["category"], &kettle["tags"], &kettle["name"]), (&Value::Null, &json!([]), &json!("Kettle")));
+    assert_eq!(
+        (&kettle["category"], &kettle["tags"], &kettle["name"]),
+        (&Value::Null, &json!([]), &json!("Kettle"))
+    );
     assert_eq!(kettle["stock"], 6);
     let cup = by_sku(&app, "B").await;
     assert_eq!((&cup["version"], &cup["stock"], &cup["price"]), (&json!(1), &json!(0), &json!(2)));
@@ -124,31 +175,49 @@ async fn csv_is_read_as_spreadsheets_write_it() {
                 A-7,Bad,1,1,,\"{organic}\",,,\r\n\
                 ,Last,1,1,,,,,";
     for sizes in [&[1][..], &[5, 11, 2], &[100_000]] {
-        let report = import(&app, &admin, "text/csv; charset=utf-8", in_pieces(text, sizes)).await.ok();
-        let lines: Vec<_> = report["errors"].as_array().unwrap().iter().map(|error| error["line"].as_u64().unwrap()).collect();
+        let report =
+            import(&app, &admin, "text/csv; charset=utf-8", in_pieces(text, sizes)).await.ok();
+        let lines: Vec<_> = report["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| error["line"].as_u64().unwrap())
+            .collect();
         assert_eq!(lines, [5, 7, 8, 9, 10], "{report}");
         assert_eq!(report["failed"], 5);
     }
     let tea = by_sku(&app, "A-1").await;
-    assert_eq!((&tea["name"], &tea["description"]), (&json!("Tea, \"green\""), &json!("two\r\nlines")));
-    assert_eq!((&tea["tags"], &tea["attributes"]), (&json!(["green", "loose"]), &json!({"organic": true, "g": 2.5})));
+    assert_eq!(
+        (&tea["name"], &tea["description"]),
+        (&json!("Tea, \"green\""), &json!("two\r\nlines"))
+    );
+    assert_eq!(
+        (&tea["tags"], &tea["attributes"]),
+        (&json!(["green", "loose"]), &json!({"organic": true, "g": 2.5}))
+    );
     assert_eq!(
         (&tea["price"], &tea["stock"], &tea["category"], &tea["image_url"]),
         (&json!(4.5), &json!(7), &json!("tea"), &Value::Null)
     );
     let pot = by_sku(&app, "A-3").await;
-    assert_eq!((&pot["stock"], &pot["image_url"]), (&json!(0), &json!("https://souk.example/pot.png")));
+    assert_eq!(
+        (&pot["stock"], &pot["image_url"]),
+        (&json!(0), &json!("https://souk.example/pot.png"))
+    );
     assert_eq!(total(&app).await, 5, "two with a sku, and one without for each time");
 }
 
 #[tokio::test]
 async fn a_price_list_changes_prices_and_nothing_else() {
     let (app, admin) = shop().await;
-    let full =
-        json!({"sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3, "category": "pots", "tags": ["x"]});
+    let full = json!({"sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3, "category": "pots", "tags": ["x"]});
     let before = app.create(&admin, &full).await;
     let report = import(&app, &admin, "text/csv", "sku,price\nA,6\nB,7\n").await.ok();
-    assert_eq!((counts(&report), &report["errors"][0]["line"]), ([0, 1, 1], &json!(3)), "a new product needs a name");
+    assert_eq!(
+        (counts(&report), &report["errors"][0]["line"]),
+        ([0, 1, 1], &json!(3)),
+        "a new product needs a name"
+    );
     let mut after = by_sku(&app, "A").await;
     assert_eq!(after["price"], 6);
     for member in ["price", "version", "updated_at"] {
@@ -159,7 +228,10 @@ async fn a_price_list_changes_prices_and_nothing_else() {
     import(&app, &admin, "text/csv", "sku,category\nA,\n").await.ok();
     assert_eq!(app.import(&admin, "{\"sku\":\"A\",\"tags\":null}\n".into()).await["updated"], 1);
     let after = by_sku(&app, "A").await;
-    assert_eq!((&after["category"], &after["tags"], &after["description"]), (&Value::Null, &json!([]), &json!("Blue")));
+    assert_eq!(
+        (&after["category"], &after["tags"], &after["description"]),
+        (&Value::Null, &json!([]), &json!("Blue"))
+    );
 }
 
 async fn total(app: &TestApp) -> u64 {
@@ -169,8 +241,11 @@ async fn total(app: &TestApp) -> u64 {
 #[tokio::test]
 async fn a_csv_header_must_be_understood() {
     let (app, admin) = shop().await;
-    for text in ["prize,name\n1,a\n", "name\na\n", "name,price,role\na,1,admin\n", "name;price\na;1\n"] {
-        let problem = import(&app, &admin, "text/csv", text).await.problem(422, "validation_failed");
+    for text in
+        ["prize,name\n1,a\n", "name\na\n", "name,price,role\na,1,admin\n", "name;price\na;1\n"]
+    {
+        let problem =
+            import(&app, &admin, "text/csv", text).await.problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["field"], "header", "{text}");
     }
     let nothing = json!({"created": 0, "updated": 0, "failed": 0, "errors": []});
@@ -183,7 +258,11 @@ async fn a_csv_header_must_be_understood() {
     }
     let unclosed = "name,price\nPot,1\n\"Cup,2\nTray,3\n";
     let report = import(&app, &admin, "text/csv", unclosed).await.ok();
-    assert_eq!((counts(&report), &report["errors"][0]["line"]), ([1, 0, 1], &json!(3)), "a quote that is never closed");
+    assert_eq!(
+        (counts(&report), &report["errors"][0]["line"]),
+        ([1, 0, 1], &json!(3)),
+        "a quote that is never closed"
+    );
     assert_eq!(total(&app).await, 1);
 }
 
@@ -197,13 +276,20 @@ async fn a_line_fails_alone() {
     );
     let report = app.import(&admin, text).await;
     assert_eq!(counts(&report), [3, 0, 4]);
-    let told: Vec<_> =
-        report["errors"].as_array().unwrap().iter().map(|e| (e["line"].as_u64().unwrap(), e["code"].as_str().unwrap())).collect();
+    let told: Vec<_> = report["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| (e["line"].as_u64().unwrap(), e["code"].as_str().unwrap()))
+        .collect();
     let invalid = "validation_failed";
     assert_eq!(told, [(2, "payload_too_large"), (3, invalid), (4, invalid), (6, invalid)]);
     let bytes = b"{\"name\":\"E\",\"price\":1}\n{\"name\":\"\xff\",\"price\":1}\n".to_vec();
     let report = import(&app, &admin, "application/x-ndjson", bytes).await.ok();
-    assert_eq!((counts(&report), &report["errors"][0]["code"]), ([1, 0, 1], &json!("malformed_json")));
+    assert_eq!(
+        (counts(&report), &report["errors"][0]["code"]),
+        ([1, 0, 1], &json!("malformed_json"))
+    );
 }
 
 #[tokio::test]
@@ -233,10 +319,12 @@ async fn an_import_that_broke_off_goes_on_where_it_stopped() {
     connection.send(head + &text[..text.len() / 2]).await;
     feed.next().await;
     drop(connection);
-    let report = import(&app, &admin, "application/x-ndjson", text.clone()).key("spring").await.is(200);
+    let report =
+        import(&app, &admin, "application/x-ndjson", text.clone()).key("spring").await.is(200);
     assert_eq!(counts(&report.json()), [1000, 0, 0], "as if it had not broken off");
     assert_eq!(total(&app).await, 1000);
-    let again = import(&app, &admin, "application/x-ndjson", in_pieces(&text, &[333])).key("spring").await;
+    let again =
+        import(&app, &admin, "application/x-ndjson", in_pieces(&text, &[333])).key("spring").await;
     assert!(again.is_replayed());
     assert_eq!(again.text(), report.text());
     assert_eq!(total(&app).await, 1000);
@@ -248,7 +336,8 @@ async fn an_import_under_a_crash_is_repeated_with_its_key() {
     let text = lines(3000);
     for round in 1..=3 {
         let mut feed = app.listen(None, None).await;
-        let call = import(&app, &admin, "application/x-ndjson", text.clone()).key(format!("round {round}").replace(' ', "-"));
+        let call = import(&app, &admin, "application/x-ndjson", text.clone())
+            .key(format!("round {round}").replace(' ', "-"));
         let strike = async {
             feed.next().await;
             app.signal("KILL");
@@ -257,7 +346,10 @@ async fn an_import_under_a_crash_is_repeated_with_its_key() {
         drop(attempt);
         app.reap().await;
         app.restart().await;
-        let report = import(&app, &admin, "application/x-ndjson", text.clone()).key(format!("round-{round}")).await.ok();
+        let report = import(&app, &admin, "application/x-ndjson", text.clone())
+            .key(format!("round-{round}"))
+            .await
+            .ok();
         assert_eq!(counts(&report), [3000, 0, 0]);
         assert_eq!(total(&app).await, 3000 * round);
     }
@@ -266,8 +358,13 @@ async fn an_import_under_a_crash_is_repeated_with_its_key() {
 #[tokio::test]
 async fn the_sample_catalog_can_be_imported() {
     let (app, admin) = shop().await;
-    let sample = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/products.ndjson")).unwrap();
+    let sample =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/products.ndjson"))
+            .unwrap();
     let report = app.import(&admin, sample.clone()).await;
     assert_eq!(counts(&report), [sample.lines().count() as u64, 0, 0], "{report}");
-    assert_eq!(counts(&app.import(&admin, sample.clone()).await), [0, sample.lines().count() as u64, 0]);
+    assert_eq!(
+        counts(&app.import(&admin, sample.clone()).await),
+        [0, sample.lines().count() as u64, 0]
+    );
 }

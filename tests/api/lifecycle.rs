@@ -12,7 +12,10 @@ fn without_admin() -> TestApp {
 }
 
 fn after<'a>(said: &'a [String], what: &str) -> Vec<&'a str> {
-    said.iter().filter_map(|line| line.strip_prefix(what)).map(|rest| rest.split_whitespace().next().unwrap()).collect()
+    said.iter()
+        .filter_map(|line| line.strip_prefix(what))
+        .map(|rest| rest.split_whitespace().next().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -32,7 +35,10 @@ async fn the_first_start_prints_the_admins_password_once() {
             app.kill_9().await;
         } else {
             let said = app.stop().await.join("\n");
-            assert!(!said.contains("admin:") && !said.contains("password") && !said.contains(password), "{said}");
+            assert!(
+                !said.contains("admin:") && !said.contains("password") && !said.contains(password),
+                "{said}"
+            );
         }
     }
     assert!(!app.log().contains(password), "a password in the log is one in many hands");
@@ -61,7 +67,12 @@ async fn a_configured_admin_is_made_and_no_customer_becomes_one_by_it() {
     app.set("auth.admin_email", &ada.email);
     let run = Cli::run(&mut app.command());
     assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
-    assert!(run.stderr.lines().any(|line| line.starts_with("souk: ") && line.contains("auth.admin_email")), "{run:?}");
+    assert!(
+        run.stderr
+            .lines()
+            .any(|line| line.starts_with("souk: ") && line.contains("auth.admin_email")),
+        "{run:?}"
+    );
     app.set("auth.admin_email", "owner@souk.example");
     app.restart().await;
     app.login("owner@souk.example", ADMIN_PASSWORD).await;
@@ -72,7 +83,8 @@ async fn a_configured_admin_is_made_and_no_customer_becomes_one_by_it() {
 async fn what_souk_makes_for_itself_only_its_owner_can_read() {
     let app = TestApp::start().await;
     app.customer().await;
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let data = app.dir().join("data");
     assert_eq!(mode(&data), 0o700);
     for entry in std::fs::read_dir(&data).unwrap() {
@@ -138,10 +150,16 @@ async fn the_data_belong_to_one_process_at_a_time() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     let file = app.write("products.ndjson", "{\"name\":\"Pot\",\"price\":1}\n");
-    for arguments in [&[][..], &["serve"], &["import", file.to_str().unwrap()], &["admin", "eve@souk.example"]] {
+    for arguments in
+        [&[][..], &["serve"], &["import", file.to_str().unwrap()], &["admin", "eve@souk.example"]]
+    {
         let run = Cli::run(app.command().args(arguments));
         assert_eq!(run.code, 1, "{run:?}");
-        let reason = run.stderr.lines().find(|line| line.starts_with("souk: ")).unwrap_or_else(|| panic!("{run:?}"));
+        let reason = run
+            .stderr
+            .lines()
+            .find(|line| line.starts_with("souk: "))
+            .unwrap_or_else(|| panic!("{run:?}"));
         assert!(reason.contains("another souk is using") && reason.contains("data"), "{reason}");
         assert!(!run.stdout.contains("Souk is open"), "{run:?}");
     }
@@ -153,7 +171,9 @@ async fn the_data_belong_to_one_process_at_a_time() {
 async fn an_address_that_is_taken_is_said_so() {
     let app = TestApp::start().await;
     let mut command = app.command();
-    command.env("SOUK__HTTP__BIND", app.address()).env("SOUK__STORE__PATH", app.dir().join("other"));
+    command
+        .env("SOUK__HTTP__BIND", app.address())
+        .env("SOUK__STORE__PATH", app.dir().join("other"));
     let run = Cli::run(&mut command);
     assert_eq!(run.code, 1, "{run:?}");
     let reason = format!("souk: http.bind: {} cannot be used", app.address());

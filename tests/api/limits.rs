@@ -12,7 +12,10 @@ fn is_limited(answer: Answer, name: &str) {
     let retry: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&retry), "{retry}");
     assert_eq!(answer.header("ratelimit").unwrap(), format!("\"{name}\";r=0;t={retry}"));
-    assert!(answer.header("ratelimit-policy").unwrap().starts_with(&format!("\"{name}\";q=")), "{answer}");
+    assert!(
+        answer.header("ratelimit-policy").unwrap().starts_with(&format!("\"{name}\";q=")),
+        "{answer}"
+    );
     answer.problem(429, "rate_limited");
 }
 
@@ -29,7 +32,8 @@ async fn at_once(calls: impl Iterator<Item = Call>) -> (Vec<Answer>, Vec<Answer>
 async fn an_address_may_ask_so_often() {
     let app = TestApp::with(&[("limits.per_address", "1")]).await;
     // Without a trusted proxy nobody is believed who says he is somebody else.
-    let calls = (0..80).map(|n| app.get("/api/products").header("x-forwarded-for", format!("10.0.0.{n}")));
+    let calls =
+        (0..80).map(|n| app.get("/api/products").header("x-forwarded-for", format!("10.0.0.{n}")));
     let (through, limited, most) = at_once(calls).await;
     assert!(!through.is_empty() && through.len() <= most, "{} of {most}", through.len());
     for answer in limited {
@@ -46,7 +50,11 @@ async fn an_address_may_ask_so_often() {
 
 #[tokio::test]
 async fn behind_a_proxy_each_client_has_an_address_of_its_own() {
-    let app = TestApp::with(&[("limits.per_address", "1"), ("http.trusted_proxies", "127.0.0.1,10.1.0.0/16")]).await;
+    let app = TestApp::with(&[
+        ("limits.per_address", "1"),
+        ("http.trusted_proxies", "127.0.0.1,10.1.0.0/16"),
+    ])
+    .await;
     let from = |forwarded: String| app.get("/api/products").header("x-forwarded-for", forwarded);
     let (_, limited, _) = at_once((0..80).map(|n| from(format!("10.0.0.{n}")))).await;
     assert!(limited.is_empty(), "each of them asked once");
@@ -83,7 +91,8 @@ async fn a_user_may_ask_so_often() {
 
 /// A login through a proxy that saw it come from `forwarded`.
 fn login(app: &TestApp, email: &str, password: &str, forwarded: &str) -> Call {
-    app.post("/api/auth/login", &json!({"email": email, "password": password})).header("x-forwarded-for", forwarded)
+    app.post("/api/auth/login", &json!({"email": email, "password": password}))
+        .header("x-forwarded-for", forwarded)
 }
 
 #[tokio::test]
@@ -94,14 +103,18 @@ async fn failed_logins_lock_the_account_and_the_address() {
         login(&app, &ada.email, PASSWORD, "192.0.2.9").await.is(200);
     }
     for _ in 0..3 {
-        login(&app, &ada.email.to_uppercase(), "wrong password", "192.0.2.1").await.problem(401, "invalid_credentials");
+        login(&app, &ada.email.to_uppercase(), "wrong password", "192.0.2.1")
+            .await
+            .problem(401, "invalid_credentials");
     }
     // The right password does not help, wherever it comes from.
     for forwarded in ["192.0.2.1", "192.0.2.2", "nonsense, 192.0.2.3"] {
         is_limited(login(&app, &ada.email, PASSWORD, forwarded).await, "login");
     }
     // Nor does another account from there, whatever the client writes to the left of its own address.
-    for forwarded in ["192.0.2.1", "10.9.9.9, 192.0.2.1", "nonsense, 192.0.2.1", "192.0.2.1:443.., 192.0.2.1"] {
+    for forwarded in
+        ["192.0.2.1", "10.9.9.9, 192.0.2.1", "nonsense, 192.0.2.1", "192.0.2.1:443.., 192.0.2.1"]
+    {
         is_limited(login(&app, &eve.email, PASSWORD, forwarded).await, "login");
         is_limited(login(&app, "nobody@souk.example", "no password", forwarded).await, "login");
     }
@@ -118,7 +131,9 @@ async fn an_account_that_is_not_there_is_locked_like_one_that_is() {
     let ada = app.customer().await;
     for email in [&*ada.email, "nobody@souk.example"] {
         for n in 0..2 {
-            login(&app, email, "wrong password", &format!("192.0.2.{n}")).await.problem(401, "invalid_credentials");
+            login(&app, email, "wrong password", &format!("192.0.2.{n}"))
+                .await
+                .problem(401, "invalid_credentials");
         }
         is_limited(login(&app, email, "wrong password", "192.0.2.77").await, "login");
     }
@@ -128,11 +143,16 @@ async fn an_account_that_is_not_there_is_locked_like_one_that_is() {
 async fn guesses_at_once_are_no_more_than_guesses_in_turn() {
     let app = TestApp::with(&[("limits.login", "3")]).await;
     let guess = |n: usize| json!({"email": ADMIN_EMAIL, "password": format!("guess number {n}")});
-    let answers = join_all((0..30).map(|n| app.post("/api/auth/login", &guess(n)).into_future())).await;
+    let answers =
+        join_all((0..30).map(|n| app.post("/api/auth/login", &guess(n)).into_future())).await;
     let tried = answers.iter().filter(|answer| answer.status == 401).count();
     assert_eq!(tried, 3);
     for answer in answers.into_iter().filter(|answer| answer.status != 401) {
         is_limited(answer, "login");
     }
-    is_limited(app.post("/api/auth/login", &json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD})).await, "login");
+    is_limited(
+        app.post("/api/auth/login", &json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}))
+            .await,
+        "login",
+    );
 }

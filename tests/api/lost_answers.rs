@@ -67,7 +67,8 @@ async fn a_key_is_remembered_across_a_restart_and_a_crash() {
             app.post("/api/products", &create).token(&admin).key("create").await,
         ];
         assert!(again.iter().all(Answer::is_replayed));
-        let told = |answers: &[Answer]| answers.iter().map(|a| (a.status, a.text())).collect::<Vec<_>>();
+        let told =
+            |answers: &[Answer]| answers.iter().map(|a| (a.status, a.text())).collect::<Vec<_>>();
         assert_eq!(told(&again), told(&first));
         assert_eq!(quantity(&app.cart(&ada).await), 7);
         assert_eq!(app.stock(&admin, &tea).await["on_hand"], 1005);

@@ -73,7 +73,10 @@ async fn ten_thousand_prices_and_their_totals_are_exact() {
         assert!(cart.items.len() > 100);
         for line in &cart.items {
             let cents: u64 = line.name.parse().unwrap();
-            assert_eq!((line.unit_price.get(), line.total.get()), (&*decimal(cents), &*decimal(cents * quantity)));
+            assert_eq!(
+                (line.unit_price.get(), line.total.get()),
+                (&*decimal(cents), &*decimal(cents * quantity))
+            );
         }
     }
 }

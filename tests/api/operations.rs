@@ -65,20 +65,28 @@ async fn figures_are_of_routes_and_not_of_what_strangers_make_up() {
     app.get("/made/up/path").await.problem(404, "not_found");
     app.call("MADEUP", "/api/cart").await.problem(405, "method_not_allowed");
     let answer = app.get("/metrics").await.is(200);
-    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"), "{answer}");
+    assert!(
+        answer.header("content-type").unwrap().starts_with("application/openmetrics-text"),
+        "{answer}"
+    );
     let text = answer.text();
     assert!(text.ends_with("# EOF\n"), "{text}");
-    let has = |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
+    let has =
+        |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
     has(r#"souk_http_requests_total{method="GET",route="/api/products/{id}",status="200"} 1"#);
     has(r#"souk_http_requests_total{method="POST",route="/api/cart/add",status="200"} 1"#);
     has("souk_products 1");
     has("souk_carts_active 1");
-    assert!(!text.contains("made/up") && !text.contains("MADEUP") && !text.contains(&tea), "{text}");
+    assert!(
+        !text.contains("made/up") && !text.contains("MADEUP") && !text.contains(&tea),
+        "{text}"
+    );
 }
 
 /// What an HTML page loads or leads to.
 fn links(html: &str) -> Vec<&str> {
-    let values = |name: &'static str| html.split(name).skip(1).filter_map(|rest| rest.split('"').next());
+    let values =
+        |name: &'static str| html.split(name).skip(1).filter_map(|rest| rest.split('"').next());
     values("src=\"").chain(values("href=\"")).collect()
 }
 
@@ -110,7 +118,12 @@ async fn the_document_has_every_route_and_no_other() {
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut routes = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        routes.extend(item.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
+        routes.extend(
+            item.as_object()
+                .unwrap()
+                .keys()
+                .map(|method| format!("{} {path}", method.to_uppercase())),
+        );
     }
     let wanted: BTreeSet<String> = ROUTES.trim().lines().map(str::to_owned).collect();
     assert_eq!(routes, wanted);
@@ -125,7 +138,12 @@ async fn the_document_has_every_route_and_no_other() {
 fn operations(document: &Value) -> Vec<(String, &Value)> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
-        operations.extend(item.as_object().unwrap().iter().map(|(method, operation)| (format!("{method} {path}"), operation)));
+        operations.extend(
+            item.as_object()
+                .unwrap()
+                .iter()
+                .map(|(method, operation)| (format!("{method} {path}"), operation)),
+        );
     }
     operations
 }
@@ -136,20 +154,35 @@ async fn the_document_can_be_generated_from() {
     let document = app.get("/openapi.json").await.ok();
     let mut ids = BTreeSet::new();
     for (name, operation) in operations(&document) {
-        assert!(ids.insert(operation["operationId"].as_str().unwrap()), "the id of {name} is another's, too");
+        assert!(
+            ids.insert(operation["operationId"].as_str().unwrap()),
+            "the id of {name} is another's, too"
+        );
         let responses = operation["responses"].as_object().unwrap();
         assert!(responses.keys().any(|status| status.starts_with('2')), "{name}");
         assert!(
-            responses.values().all(|response| response["description"].as_str().is_some_and(|text| !text.is_empty())),
+            responses.values().all(|response| response["description"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())),
             "{name}"
         );
-        assert!(responses.contains_key("default"), "{name} may come to problems that any request may come to");
-        let has = |header: &str| operation["parameters"].as_array().is_some_and(|p| p.iter().any(|p| p["name"] == header));
+        assert!(
+            responses.contains_key("default"),
+            "{name} may come to problems that any request may come to"
+        );
+        let has = |header: &str| {
+            operation["parameters"]
+                .as_array()
+                .is_some_and(|p| p.iter().any(|p| p["name"] == header))
+        };
         assert_eq!(responses.contains_key("412"), has("If-Match"), "{name}");
         assert!(responses.contains_key("400") || !has("Idempotency-Key"), "{name}");
         for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
-            let wanted =
-                if (&*name, &**status) == ("get /readyz", "503") { "application/json" } else { "application/problem+json" };
+            let wanted = if (&*name, &**status) == ("get /readyz", "503") {
+                "application/json"
+            } else {
+                "application/problem+json"
+            };
             let types: Vec<_> = response["content"].as_object().unwrap().keys().collect();
             assert_eq!(types, [wanted], "{status} of {name}");
         }
@@ -160,7 +193,13 @@ async fn the_document_can_be_generated_from() {
         assert!(document.pointer(reference).is_some(), "{reference}");
     }
     let description = document["info"]["description"].as_str().unwrap();
-    for code in ["insufficient_stock", "guest_cart_merged", "idempotency_key_reused", "outcome_unknown", "token_expired"] {
+    for code in [
+        "insufficient_stock",
+        "guest_cart_merged",
+        "idempotency_key_reused",
+        "outcome_unknown",
+        "token_expired",
+    ] {
         assert!(description.contains(&format!("`{code}`")), "{code} is not in the published list");
     }
 }
@@ -184,7 +223,9 @@ async fn logs_hold_no_secrets() {
         .problem(401, "invalid_credentials");
     app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.is(200);
     // Used twice, which is worth a warning.
-    app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.problem(401, "unauthenticated");
+    app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token}))
+        .await
+        .problem(401, "unauthenticated");
     app.get(&format!("/nowhere?token={}", ada.token)).token(&ada).await.problem(404, "not_found");
     let said = app.stop().await.join("\n");
     let log = app.log();
@@ -192,7 +233,15 @@ async fn logs_hold_no_secrets() {
     for line in log.lines() {
         assert!(serde_json::from_str::<Value>(line).unwrap()["level"].is_string(), "{line}");
     }
-    for secret in [&*ada.token, &ada.refresh_token, &guest.token, PASSWORD, ADMIN_PASSWORD, "a wrong password", &ada.email] {
+    for secret in [
+        &*ada.token,
+        &ada.refresh_token,
+        &guest.token,
+        PASSWORD,
+        ADMIN_PASSWORD,
+        "a wrong password",
+        &ada.email,
+    ] {
         assert!(!log.contains(secret) && !said.contains(secret), "{secret} is in the log: {log}");
     }
 }

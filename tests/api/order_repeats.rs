@@ -29,13 +29,20 @@ async fn every_request_sent_twice_has_one_effect() {
     let again = app.check_out(&ada, "buy").json(&body).await.is(201);
     assert!(again.is_replayed() && !first.is_replayed());
     assert_eq!(again.text(), first.text());
-    app.check_out(&ada, "buy").json(&json!({"expected_total": 10})).await.problem(422, "idempotency_key_reused");
+    app.check_out(&ada, "buy")
+        .json(&json!({"expected_total": 10}))
+        .await
+        .problem(422, "idempotency_key_reused");
     app.check_out(&ada, "buy").await.problem(422, "idempotency_key_reused");
-    assert_eq!((app.cart(&ada).await["item_count"].clone(), app.pieces(&admin, &tea).await), (json!(1), [10, 2, 8]));
+    assert_eq!(
+        (app.cart(&ada).await["item_count"].clone(), app.pieces(&admin, &tea).await),
+        (json!(1), [10, 2, 8])
+    );
 
     for action in ["pay", "fulfil"] {
         let first = app.act(&admin, &order, action).key(action).await.is(200);
-        let again = app.act(&admin, &order, action).key(action).header("if-match", "\"1\"").await.is(200);
+        let again =
+            app.act(&admin, &order, action).key(action).header("if-match", "\"1\"").await.is(200);
         assert!(again.is_replayed());
         assert_eq!(again.text(), first.text());
         app.act(&admin, &order, action).await.problem(409, "invalid_transition");
@@ -47,10 +54,15 @@ async fn every_request_sent_twice_has_one_effect() {
         assert_eq!(app.act(&ada, &second, "cancel").key("cancel").await.ok()["version"], 2);
     }
     // No body says what an empty object says.
-    assert!(app.act(&ada, &second, "cancel").key("cancel").json(&json!({})).await.is(200).is_replayed());
+    assert!(
+        app.act(&ada, &second, "cancel").key("cancel").json(&json!({})).await.is(200).is_replayed()
+    );
     app.act(&ada, &second, "cancel").await.problem(409, "invalid_transition");
     assert_eq!(app.pieces(&admin, &tea).await, [8, 0, 8]);
-    assert_eq!(app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 20).await.len(), 5);
+    assert_eq!(
+        app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 20).await.len(),
+        5
+    );
     // The first answer is given again however the order stands by now, and after a checkout that emptied the cart.
     assert_eq!(app.check_out(&ada, "buy").json(&body).await.is(201).text(), first.text());
 }
@@ -63,8 +75,13 @@ async fn repeats_at_once_make_one_order() {
     one_change(join_all((0..40).map(|_| app.check_out(&ada, "buy").into_future())).await, 201);
     let orders = app.pages(&ada, "/api/orders", 20).await;
     assert_eq!((orders.len(), app.pieces(&admin, &tea).await), (1, [100, 2, 98]));
-    one_change(join_all((0..40).map(|_| app.act(&admin, &orders[0], "pay").key("pay").into_future())).await, 200);
-    let answers = join_all((0..40).map(|_| app.act(&admin, &orders[0], "fulfil").into_future())).await;
+    one_change(
+        join_all((0..40).map(|_| app.act(&admin, &orders[0], "pay").key("pay").into_future()))
+            .await,
+        200,
+    );
+    let answers =
+        join_all((0..40).map(|_| app.act(&admin, &orders[0], "fulfil").into_future())).await;
     assert_eq!(statuses(&answers), [vec![200], vec![409; 39]].concat());
     assert_eq!(app.pieces(&admin, &tea).await, [98, 0, 98]);
 }
@@ -73,16 +90,23 @@ async fn repeats_at_once_make_one_order() {
 async fn fifty_buyers_of_twenty_pieces_get_exactly_twenty() {
     let (app, admin, tea) = shop(&[], 20).await;
     let buyers = app.customers(50).await;
-    join_all(buyers.iter().map(|who| app.add(who, &tea, 1).into_future())).await.into_iter().for_each(|answer| drop(answer.ok()));
+    join_all(buyers.iter().map(|who| app.add(who, &tea, 1).into_future()))
+        .await
+        .into_iter()
+        .for_each(|answer| drop(answer.ok()));
     let answers = join_all(buyers.iter().map(|who| app.check_out(who, "buy").into_future())).await;
     assert_eq!(statuses(&answers), [vec![201; 20], vec![409; 30]].concat());
     for (who, answer) in buyers.iter().zip(answers) {
-        let (orders, left) = (app.pages(who, "/api/orders", 10).await, app.cart(who).await["item_count"].clone());
+        let (orders, left) =
+            (app.pages(who, "/api/orders", 10).await, app.cart(who).await["item_count"].clone());
         if answer.status == 201 {
             assert_eq!((orders, left), (vec![answer.json()], json!(0)));
         } else {
             let problem = answer.problem(409, "insufficient_stock");
-            assert_eq!(problem["lines"], json!([{"product_id": tea, "requested": 1, "available": 0}]));
+            assert_eq!(
+                problem["lines"],
+                json!([{"product_id": tea, "requested": 1, "available": 0}])
+            );
             assert_eq!((orders, left), (vec![], json!(1)));
         }
     }
@@ -120,15 +144,20 @@ async fn what_is_added_during_a_checkout_stays_in_the_cart() {
     let ada = app.customer().await;
     let adds = (0..60).map(|_| app.add(&ada, &tea, 1).into_future());
     let checkouts = (0..20).map(|n| app.check_out(&ada, format!("buy-{n}")).into_future());
-    let (adds, checkouts): (Vec<Answer>, Vec<Answer>) = tokio::join!(join_all(adds), join_all(checkouts));
+    let (adds, checkouts): (Vec<Answer>, Vec<Answer>) =
+        tokio::join!(join_all(adds), join_all(checkouts));
     adds.into_iter().for_each(|answer| drop(answer.ok()));
     for answer in checkouts {
         if answer.status != 201 {
             answer.problem(409, "cart_empty");
         }
     }
-    let sold: u64 =
-        app.pages(&ada, "/api/orders", 100).await.iter().map(|order| order["items"][0]["quantity"].as_u64().unwrap()).sum();
+    let sold: u64 = app
+        .pages(&ada, "/api/orders", 100)
+        .await
+        .iter()
+        .map(|order| order["items"][0]["quantity"].as_u64().unwrap())
+        .sum();
     let left = app.cart(&ada).await["item_count"].as_u64().unwrap();
     assert_eq!((sold + left, app.pieces(&admin, &tea).await), (60, [10_000, sold, 10_000 - sold]));
 }
@@ -140,7 +169,9 @@ async fn the_limit_of_unpaid_orders_holds_for_checkouts_at_once() {
     let mut placed = 0;
     for round in 0..6 {
         app.add(&ada, &tea, 1).await.ok();
-        let answers = join_all((0..5).map(|n| app.check_out(&ada, format!("{round}-{n}")).into_future())).await;
+        let answers =
+            join_all((0..5).map(|n| app.check_out(&ada, format!("{round}-{n}")).into_future()))
+                .await;
         placed += answers.iter().filter(|answer| answer.status == 201).count();
     }
     assert_eq!((placed, app.pages(&ada, "/api/orders", 20).await.len()), (3, 3));
@@ -152,18 +183,28 @@ async fn an_order_never_has_an_older_price_than_the_catalog() {
     let buyers = app.customers(8).await;
     let reprice = async {
         for price in 5..30 {
-            app.patch(&format!("/api/products/{tea}"), &json!({"price": price})).token(&admin).await.ok();
+            app.patch(&format!("/api/products/{tea}"), &json!({"price": price}))
+                .token(&admin)
+                .await
+                .ok();
         }
     };
     let buy = async |who: &Account| {
         for n in 0..6 {
             app.add(who, &tea, 1).await.ok();
-            let before = app.get(&format!("/api/products/{tea}")).await.ok()["price"].as_f64().unwrap();
-            let answer = app.check_out(who, format!("{n}")).json(&json!({"expected_total": before})).await;
+            let before =
+                app.get(&format!("/api/products/{tea}")).await.ok()["price"].as_f64().unwrap();
+            let answer =
+                app.check_out(who, format!("{n}")).json(&json!({"expected_total": before})).await;
             if answer.status == 201 {
-                assert!(answer.json()["total_amount"].as_f64().unwrap() >= before, "no older price than was acknowledged");
+                assert!(
+                    answer.json()["total_amount"].as_f64().unwrap() >= before,
+                    "no older price than was acknowledged"
+                );
             } else {
-                assert!(answer.problem(409, "price_changed")["total_amount"].as_f64().unwrap() > before);
+                assert!(
+                    answer.problem(409, "price_changed")["total_amount"].as_f64().unwrap() > before
+                );
             }
             app.delete("/api/cart").token(who).await.ok();
         }
@@ -189,16 +230,22 @@ async fn an_unpaid_order_expires_and_gives_its_pieces_back() {
     let last = app.buy(&ada, &tea, 1).await;
     app.order_becomes(&ada, &last, "expired").await;
     assert_eq!(app.order(&ada, &paid).await["status"], "paid", "a paid order never expires");
-    let events = feed.until(|event| event.kind == "order.expired" && event.subject() == last["id"].as_str().unwrap()).await;
+    let events = feed
+        .until(|event| {
+            event.kind == "order.expired" && event.subject() == last["id"].as_str().unwrap()
+        })
+        .await;
     gap_free(&events);
     let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 20).await;
-    let released = movements.iter().find(|m| m["kind"] == "released" && m["order_id"] == order["id"]).unwrap();
+    let released =
+        movements.iter().find(|m| m["kind"] == "released" && m["order_id"] == order["id"]).unwrap();
     assert_eq!(released["reserved_delta"], -3);
 }
 
 #[tokio::test]
 async fn of_payment_and_expiry_one_comes_first() {
-    let (app, admin, tea) = shop(&[("orders.payment_timeout", "300ms"), ("orders.max_pending", "1000")], 1_000).await;
+    let (app, admin, tea) =
+        shop(&[("orders.payment_timeout", "300ms"), ("orders.max_pending", "1000")], 1_000).await;
     let ada = app.customer().await;
     let mut orders = Vec::new();
     for _ in 0..30 {
@@ -207,7 +254,8 @@ async fn of_payment_and_expiry_one_comes_first() {
     // Each is paid at some time around its deadline.
     let race = async |order: &Value| {
         let deadline = order["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-        let left = deadline.as_millisecond() - SystemClock.now().as_millis() + rand::random_range(-50..600);
+        let left = deadline.as_millisecond() - SystemClock.now().as_millis()
+            + rand::random_range(-50..600);
         // The deadline itself is what is to be met.
         tokio::time::sleep(std::time::Duration::from_millis(left.max(0) as u64)).await;
         let answer = app.act(&admin, order, "pay").await;
@@ -216,7 +264,11 @@ async fn of_payment_and_expiry_one_comes_first() {
             answer.problem(409, "invalid_transition");
         }
         let now = app.order(&admin, order).await;
-        assert_eq!((&now["status"], &now["version"]), (&json!(status), &json!(2)), "what was answered stands");
+        assert_eq!(
+            (&now["status"], &now["version"]),
+            (&json!(status), &json!(2)),
+            "what was answered stands"
+        );
         status
     };
     let ended = join_all(orders.iter().map(race)).await;
@@ -228,7 +280,8 @@ async fn of_payment_and_expiry_one_comes_first() {
 async fn orders_tell_what_becomes_of_them() {
     let (app, admin, tea) = shop(&[], 10).await;
     let (ada, eve) = (app.customer().await, app.customer().await);
-    let (mut feed, mut other) = (app.listen(Some(&ada), None).await, app.listen(Some(&eve), None).await);
+    let (mut feed, mut other) =
+        (app.listen(Some(&ada), None).await, app.listen(Some(&eve), None).await);
     let order = app.buy(&ada, &tea, 2).await;
     let paid = app.act(&admin, &order, "pay").await.ok();
     let sent = app.act(&admin, &order, "fulfil").await.ok();
@@ -254,10 +307,19 @@ async fn orders_tell_what_becomes_of_them() {
             "it is the order itself"
         );
     }
-    let bought: Vec<&Event> = events.iter().filter(|event| event.kind == "cart.checked_out").collect();
-    let told: BTreeMap<&str, u64> =
-        bought.iter().map(|event| (event.body["data"]["order_id"].as_str().unwrap(), event.sequence())).collect();
-    assert_eq!(told, BTreeMap::from([(order["id"].as_str().unwrap(), 2), (second["id"].as_str().unwrap(), 4)]));
+    let bought: Vec<&Event> =
+        events.iter().filter(|event| event.kind == "cart.checked_out").collect();
+    let told: BTreeMap<&str, u64> = bought
+        .iter()
+        .map(|event| (event.body["data"]["order_id"].as_str().unwrap(), event.sequence()))
+        .collect();
+    assert_eq!(
+        told,
+        BTreeMap::from([(order["id"].as_str().unwrap(), 2), (second["id"].as_str().unwrap(), 4)])
+    );
     let strangers = other.until(|event| event.subject() == sentinel).await;
-    assert!(strangers.iter().all(|event| event.family() != "order" && event.family() != "cart"), "others hear nothing of it");
+    assert!(
+        strangers.iter().all(|event| event.family() != "order" && event.family() != "cart"),
+        "others hear nothing of it"
+    );
 }

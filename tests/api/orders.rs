@@ -40,11 +40,13 @@ async fn a_checkout_makes_an_order_of_the_whole_cart() {
     let Shop { app, admin, ada, tea, cup } = Shop::open().await;
     app.add(&ada, &tea, 2).await.ok();
     app.add(&ada, &cup, 3).await.ok();
-    let body =
-        json!({"expected_total": 30, "shipping_address": {"street": "Long Lane 1", "city": "Æbelø"}, "payment_method": "manual"});
+    let body = json!({"expected_total": 30, "shipping_address": {"street": "Long Lane 1", "city": "Æbelø"}, "payment_method": "manual"});
     let answer = app.check_out(&ada, "first").json(&body).await.is(201);
     let mut order = answer.json();
-    assert_eq!(answer.header("location"), Some(&*format!("/api/orders/{}", order["id"].as_str().unwrap())));
+    assert_eq!(
+        answer.header("location"),
+        Some(&*format!("/api/orders/{}", order["id"].as_str().unwrap()))
+    );
     assert_eq!(answer.etag(), "\"1\"");
     let shown = app.get(answer.header("location").unwrap()).token(&ada).await.is(200);
     assert_eq!((shown.text(), shown.etag()), (answer.text(), answer.etag()));
@@ -55,7 +57,10 @@ async fn a_checkout_makes_an_order_of_the_whole_cart() {
         members.remove(name).unwrap().as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
     };
     let (placed, expires) = (time("placed_at", members), time("expires_at", members));
-    assert_eq!((expires.as_millisecond() - placed.as_millisecond(), time("updated_at", members)), (900_000, placed));
+    assert_eq!(
+        (expires.as_millisecond() - placed.as_millisecond(), time("updated_at", members)),
+        (900_000, placed)
+    );
     let wanted = json!({
         "user_id": ada.id, "status": "pending_payment", "version": 1, "currency": "USD", "total_amount": 30,
         "items": [
@@ -66,11 +71,17 @@ async fn a_checkout_makes_an_order_of_the_whole_cart() {
     });
     assert_eq!(order, wanted);
     let cart = app.cart(&ada).await;
-    assert_eq!((&cart["version"], &cart["items"], &cart["total_amount"]), (&json!(3), &json!([]), &json!(0)));
+    assert_eq!(
+        (&cart["version"], &cart["items"], &cart["total_amount"]),
+        (&json!(3), &json!([]), &json!(0))
+    );
     assert_eq!(app.pieces(&admin, &tea).await, [10, 2, 8]);
     assert_eq!(app.get(&format!("/api/products/{cup}")).await.ok()["stock"], 7);
     let movements = app.pages(&admin, &format!("/api/products/{cup}/stock/movements"), 20).await;
-    assert_eq!((&movements[0]["kind"], &movements[0]["reserved_delta"]), (&json!("reserved"), &json!(3)));
+    assert_eq!(
+        (&movements[0]["kind"], &movements[0]["reserved_delta"]),
+        (&json!("reserved"), &json!(3))
+    );
     assert_eq!(movements[0]["order_id"], id.to_string());
 }
 
@@ -78,7 +89,8 @@ async fn a_checkout_makes_an_order_of_the_whole_cart() {
 async fn an_order_is_paid_and_fulfilled() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     let order = app.buy(&ada, &tea, 4).await;
-    let paid = app.act(&admin, &order, "pay").json(&json!({"reference": "transfer 17"})).await.is(200);
+    let paid =
+        app.act(&admin, &order, "pay").json(&json!({"reference": "transfer 17"})).await.is(200);
     assert_eq!(paid.etag(), "\"2\"");
     let paid = paid.json();
     assert_eq!((&paid["status"], &paid["version"]), (&json!("paid"), &json!(2)));
@@ -87,13 +99,22 @@ async fn an_order_is_paid_and_fulfilled() {
     assert_eq!(app.order(&ada, &order).await, paid);
     assert_eq!(app.pieces(&admin, &tea).await, [10, 4, 6]);
     let sent = app.act(&admin, &order, "fulfil").json(&json!({"reference": "parcel 4"})).await.ok();
-    assert_eq!((&sent["status"], &sent["version"], &sent["payment"]), (&json!("fulfilled"), &json!(3), &paid["payment"]));
+    assert_eq!(
+        (&sent["status"], &sent["version"], &sent["payment"]),
+        (&json!("fulfilled"), &json!(3), &paid["payment"])
+    );
     assert_eq!(app.pieces(&admin, &tea).await, [6, 0, 6]);
     let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 20).await;
-    let told = |n: usize| ["kind", "on_hand_delta", "reserved_delta", "order_id"].map(|name| movements[n][name].clone());
+    let told = |n: usize| {
+        ["kind", "on_hand_delta", "reserved_delta", "order_id"]
+            .map(|name| movements[n][name].clone())
+    };
     assert_eq!(told(0), [json!("shipped"), json!(-4), json!(-4), order["id"].clone()]);
     assert_eq!(told(1), [json!("reserved"), json!(0), json!(4), order["id"].clone()]);
-    assert_eq!((&movements[0]["reference"], movements[1].get("reference")), (&json!("parcel 4"), None));
+    assert_eq!(
+        (&movements[0]["reference"], movements[1].get("reference")),
+        (&json!("parcel 4"), None)
+    );
 }
 
 #[tokio::test]
@@ -106,11 +127,17 @@ async fn a_cancelled_order_gives_its_pieces_back() {
         }
         app.add(&ada, &tea, 1).await.problem(409, "insufficient_stock");
         let cancelled = app.act(who, &order, "cancel").await.ok();
-        assert_eq!((&cancelled["status"], cancelled.get("expires_at")), (&json!("cancelled"), None));
+        assert_eq!(
+            (&cancelled["status"], cancelled.get("expires_at")),
+            (&json!("cancelled"), None)
+        );
         assert_eq!(app.pieces(&admin, &tea).await, [10, 0, 10]);
     }
     let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 20).await;
-    assert_eq!((&movements[0]["kind"], &movements[0]["reserved_delta"]), (&json!("released"), &json!(-10)));
+    assert_eq!(
+        (&movements[0]["kind"], &movements[0]["reserved_delta"]),
+        (&json!("released"), &json!(-10))
+    );
 }
 
 #[tokio::test]
@@ -150,7 +177,11 @@ async fn checkouts_are_refused_for_good_reasons_and_change_nothing() {
     post().token(&ada).await.problem(400, "idempotency_key_required");
     post().token(&ada).json(&json!({})).await.problem(400, "idempotency_key_required");
     post().token(&ada).key("two words").await.problem(400, "idempotency_key_invalid");
-    let problem = app.check_out(&ada, "k").json(&json!({"expected_total": 40.99})).await.problem(409, "price_changed");
+    let problem = app
+        .check_out(&ada, "k")
+        .json(&json!({"expected_total": 40.99}))
+        .await
+        .problem(409, "price_changed");
     assert_eq!(problem["total_amount"], 41);
     for stale in ["\"1\"", "\"other\"", ""] {
         app.check_out(&ada, "k").header("if-match", stale).await.problem(412, "version_mismatch");
@@ -162,9 +193,15 @@ async fn checkouts_are_refused_for_good_reasons_and_change_nothing() {
     app.delete(&format!("/api/products/{cup}")).token(&admin).await.is(204);
     let problem = app.check_out(&ada, "k").await.problem(409, "insufficient_stock");
     let gone = json!({"product_id": cup, "requested": 2, "available": 0});
-    assert_eq!(problem["lines"], json!([{"product_id": tea, "requested": 6, "available": 5}, gone]));
+    assert_eq!(
+        problem["lines"],
+        json!([{"product_id": tea, "requested": 6, "available": 5}, gone])
+    );
     app.act(&admin, &other, "cancel").await.ok();
-    assert_eq!(app.check_out(&ada, "k").await.problem(409, "insufficient_stock")["lines"], json!([gone]));
+    assert_eq!(
+        app.check_out(&ada, "k").await.problem(409, "insufficient_stock")["lines"],
+        json!([gone])
+    );
 
     let cart = app.cart(&ada).await;
     assert_eq!(cart["version"], before["version"]);
@@ -184,9 +221,15 @@ async fn bad_bodies_name_the_field() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     app.add(&ada, &tea, 1).await.ok();
     let faults = |problem: Value| -> Vec<String> {
-        problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+        problem["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| error["field"].as_str().unwrap().to_owned())
+            .collect()
     };
-    let many: serde_json::Map<String, Value> = (0..21).map(|n| (format!("f{n}"), json!(""))).collect();
+    let many: serde_json::Map<String, Value> =
+        (0..21).map(|n| (format!("f{n}"), json!(""))).collect();
     for (body, field) in [
         (json!({"payment_method": "gold"}), "payment_method"),
         (json!({"payment_method": 5}), "payment_method"),
@@ -204,15 +247,33 @@ async fn bad_bodies_name_the_field() {
         let problem = app.check_out(&ada, "k").json(&body).await.problem(422, "validation_failed");
         assert_eq!(faults(problem), [field], "{body}");
     }
-    app.check_out(&ada, "k").header("content-type", "application/json").body("{").await.problem(400, "malformed_json");
-    app.check_out(&ada, "k").header("content-type", "text/plain").body("{}").await.problem(415, "unsupported_media_type");
-    let order = app.check_out(&ada, "k").json(&json!({"expected_total": null, "shipping_address": null})).await.is(201).json();
+    app.check_out(&ada, "k")
+        .header("content-type", "application/json")
+        .body("{")
+        .await
+        .problem(400, "malformed_json");
+    app.check_out(&ada, "k")
+        .header("content-type", "text/plain")
+        .body("{}")
+        .await
+        .problem(415, "unsupported_media_type");
+    let order = app
+        .check_out(&ada, "k")
+        .json(&json!({"expected_total": null, "shipping_address": null}))
+        .await
+        .is(201)
+        .json();
     for action in ["pay", "fulfil"] {
-        let problem = app.act(&admin, &order, action).json(&json!({"reference": "x".repeat(201)})).await;
+        let problem =
+            app.act(&admin, &order, action).json(&json!({"reference": "x".repeat(201)})).await;
         assert_eq!(faults(problem.problem(422, "validation_failed")), ["reference"]);
     }
     for action in ["pay", "fulfil", "cancel"] {
-        let problem = app.act(&admin, &order, action).json(&json!({"note": 1})).await.problem(422, "validation_failed");
+        let problem = app
+            .act(&admin, &order, action)
+            .json(&json!({"note": 1}))
+            .await
+            .problem(422, "validation_failed");
         assert_eq!(faults(problem), ["note"]);
     }
     assert_eq!(app.order(&ada, &order).await, order);
@@ -255,7 +316,9 @@ async fn orders_are_listed_newest_first() {
     for n in 0..7 {
         all.insert(0, app.buy(if n % 3 == 0 { &bob } else { &ada }, &tea, 1).await);
     }
-    let of = |who: &Account| -> Vec<Value> { all.iter().filter(|order| order["user_id"] == who.id).cloned().collect() };
+    let of = |who: &Account| -> Vec<Value> {
+        all.iter().filter(|order| order["user_id"] == who.id).cloned().collect()
+    };
     for limit in [1, 2, 3, 7, 100] {
         assert_eq!(app.pages(&ada, "/api/orders", limit).await, of(&ada));
         assert_eq!(app.pages(&bob, "/api/orders?all=false", limit).await, of(&bob));
@@ -263,7 +326,10 @@ async fn orders_are_listed_newest_first() {
         assert_eq!(app.pages(&admin, "/api/orders?all=true", limit).await, all);
     }
     for query in ["limit=0", "limit=101", "cursor=nonsense", "cursor=IjEi"] {
-        app.get(&format!("/api/orders?{query}")).token(&ada).await.problem(422, "validation_failed");
+        app.get(&format!("/api/orders?{query}"))
+            .token(&ada)
+            .await
+            .problem(422, "validation_failed");
     }
     app.get("/api/orders?all=maybe").token(&admin).await.problem(422, "validation_failed");
 }
@@ -272,7 +338,13 @@ async fn orders_are_listed_newest_first() {
 async fn an_order_keeps_what_was_bought() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     let order = app.buy(&ada, &tea, 3).await;
-    app.patch(&format!("/api/products/{tea}"), &json!({"name": "Gold tea", "price": 99, "sku": null})).token(&admin).await.ok();
+    app.patch(
+        &format!("/api/products/{tea}"),
+        &json!({"name": "Gold tea", "price": 99, "sku": null}),
+    )
+    .token(&admin)
+    .await
+    .ok();
     assert_eq!(app.order(&ada, &order).await, order);
     assert_eq!(app.buy(&ada, &tea, 1).await["total_amount"], 99);
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
@@ -310,11 +382,17 @@ async fn an_order_is_changed_only_as_the_caller_has_seen_it() {
     app.get(&path).token(&ada).header("if-none-match", &seen).await.is(304);
     for action in ["pay", "cancel"] {
         for stale in ["\"2\"", "\"0\"", "W/\"1\"", "nonsense"] {
-            app.act(&admin, &order, action).header("if-match", stale).await.problem(412, "version_mismatch");
+            app.act(&admin, &order, action)
+                .header("if-match", stale)
+                .await
+                .problem(412, "version_mismatch");
         }
     }
     app.act(&admin, &order, "pay").header("if-match", &seen).await.ok();
-    app.act(&admin, &order, "fulfil").header("if-match", &seen).await.problem(412, "version_mismatch");
+    app.act(&admin, &order, "fulfil")
+        .header("if-match", &seen)
+        .await
+        .problem(412, "version_mismatch");
     app.get(&path).token(&ada).header("if-none-match", &seen).await.is(200);
     app.act(&admin, &order, "fulfil").header("if-match", "*").await.ok();
 }
@@ -323,7 +401,12 @@ async fn an_order_is_changed_only_as_the_caller_has_seen_it() {
 async fn the_document_describes_orders_as_they_are() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     app.add(&ada, &tea, 1).await.ok();
-    let order = app.check_out(&ada, "k").json(&json!({"shipping_address": {"city": "Æbelø"}})).await.is(201).json();
+    let order = app
+        .check_out(&ada, "k")
+        .json(&json!({"shipping_address": {"city": "Æbelø"}}))
+        .await
+        .is(201)
+        .json();
     let paid = app.act(&admin, &order, "pay").json(&json!({"reference": "r"})).await.ok();
     let document = app.get("/openapi.json").await.ok();
     let schema = |name: &str| document["components"]["schemas"][name].clone();
@@ -331,15 +414,28 @@ async fn the_document_describes_orders_as_they_are() {
     assert_eq!(described("OrderResponse"), sorted_keys(&order));
     assert_eq!(described("OrderItem"), sorted_keys(&order["items"][0]));
     assert_eq!(described("OrderPayment"), sorted_keys(&paid["payment"]));
-    for (name, value) in [("OrderResponse", &paid), ("OrderItem", &order["items"][0]), ("OrderPayment", &order["payment"])] {
+    for (name, value) in [
+        ("OrderResponse", &paid),
+        ("OrderItem", &order["items"][0]),
+        ("OrderPayment", &order["payment"]),
+    ] {
         for required in schema(name)["required"].as_array().unwrap() {
-            assert!(value.get(required.as_str().unwrap()).is_some(), "{name} has not always {required}");
+            assert!(
+                value.get(required.as_str().unwrap()).is_some(),
+                "{name} has not always {required}"
+            );
         }
     }
-    for (path, name) in [("/api/checkout", "CheckoutRequest"), ("/api/orders/{id}/pay", "ReferenceRequest")] {
+    for (path, name) in
+        [("/api/checkout", "CheckoutRequest"), ("/api/orders/{id}/pay", "ReferenceRequest")]
+    {
         let body = &document["paths"][path]["post"]["requestBody"];
         let schema = format!("#/components/schemas/{name}");
-        assert_eq!(body["content"]["application/json"]["schema"], json!({"$ref": schema}), "an object or nothing");
+        assert_eq!(
+            body["content"]["application/json"]["schema"],
+            json!({"$ref": schema}),
+            "an object or nothing"
+        );
         assert_ne!(body["required"], true);
     }
 }

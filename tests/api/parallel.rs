@@ -20,13 +20,20 @@ async fn five_hundred_adds_to_one_cart_are_all_kept() {
     let ada = app.customer().await;
     let answers = join_all((0..500).map(|_| app.add(&ada, &tea, 1).into_future())).await;
     let answers: Vec<Value> = answers.into_iter().map(Answer::ok).collect();
-    let versions: BTreeSet<u64> = answers.iter().map(|cart| cart["version"].as_u64().unwrap()).collect();
+    let versions: BTreeSet<u64> =
+        answers.iter().map(|cart| cart["version"].as_u64().unwrap()).collect();
     assert_eq!(versions, (1..=500).collect(), "each version is one request's answer");
     for cart in &answers {
-        assert_eq!(cart["items"][0]["quantity"], cart["version"], "an answer is the cart as that request left it");
+        assert_eq!(
+            cart["items"][0]["quantity"], cart["version"],
+            "an answer is the cart as that request left it"
+        );
     }
     let cart = app.cart(&ada).await;
-    assert_eq!((&cart["version"], &cart["item_count"], &cart["total_amount"]), (&json!(500), &json!(500), &json!(2250)));
+    assert_eq!(
+        (&cart["version"], &cart["item_count"], &cart["total_amount"]),
+        (&json!(500), &json!(500), &json!(2250))
+    );
     assert_eq!(cart["items"].as_array().unwrap().len(), 1);
 }
 
@@ -36,7 +43,8 @@ async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1).await;
     let guests = join_all((0..100).map(|_| app.guest())).await;
-    let adds = guests.iter().flat_map(|guest| (0..5).map(|_| app.add(guest, &tea, 1).into_future()));
+    let adds =
+        guests.iter().flat_map(|guest| (0..5).map(|_| app.add(guest, &tea, 1).into_future()));
     let answers = join_all(adds).await;
     let kept = answers.iter().filter(|answer| answer.status == 200).count();
     // There is one piece: each cart may hold it, none may hold two.
@@ -53,7 +61,8 @@ async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
 async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
     let app = shop().await;
     let admin = app.admin().await;
-    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) =
+        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
     let (ada, guest) = (app.customer().await, app.guest().await);
     app.add(&ada, &tea, 2).await.ok();
     app.add(&guest, &tea, 3).await.ok();
@@ -72,7 +81,8 @@ async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
 async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
     let app = shop().await;
     let admin = app.admin().await;
-    let (tea, cup) = (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) =
+        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
     let guest = app.guest().await;
     app.add(&guest, &tea, 3).await.ok();
     app.add(&guest, &cup, 4).await.ok();
@@ -123,18 +133,25 @@ async fn fifty_repeats_of_one_key_at_once_make_one_change() {
     assert_eq!(app.cart(&ada).await["item_count"], 2);
 
     let delta = json!({"delta": 5, "reason": "delivery"});
-    let changes = join_all((0..50).map(|_| app.change_stock(&admin, &tea, &delta).key("stock-1").into_future())).await;
+    let changes = join_all(
+        (0..50).map(|_| app.change_stock(&admin, &tea, &delta).key("stock-1").into_future()),
+    )
+    .await;
     one_change(changes, 200);
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 105);
 
     let cup = json!({"name": "Cup", "description": "", "price": 7, "stock": 3, "sku": "CUP-1"});
-    let creates = (0..50).map(|_| app.post("/api/products", &cup).token(&admin).key("create-1").into_future());
+    let creates = (0..50)
+        .map(|_| app.post("/api/products", &cup).token(&admin).key("create-1").into_future());
     one_change(join_all(creates).await, 201);
     assert_eq!(app.get("/api/products?q=CUP-1").await.ok()["total"], 1);
 
     let patch = json!({"name": "Green tea"});
     let path = format!("/api/products/{tea}");
-    let patches = join_all((0..50).map(|_| app.patch(&path, &patch).token(&admin).key("patch-1").into_future())).await;
+    let patches = join_all(
+        (0..50).map(|_| app.patch(&path, &patch).token(&admin).key("patch-1").into_future()),
+    )
+    .await;
     one_change(patches, 200);
     assert_eq!(app.get(&path).await.ok()["version"], 2);
 }
@@ -146,13 +163,15 @@ async fn parallel_changes_of_stock_add_up() {
     let tea = app.product(&admin, &json!(4.5), 50).await;
     // 100 want one piece each, there are 50: as many are refused, and none goes below zero.
     let take = json!({"delta": -1, "reason": "sold at the counter"});
-    let answers = join_all((0..100).map(|_| app.change_stock(&admin, &tea, &take).into_future())).await;
+    let answers =
+        join_all((0..100).map(|_| app.change_stock(&admin, &tea, &take).into_future())).await;
     assert_eq!(statuses(&answers), [vec![200; 50], vec![409; 50]].concat());
     let stock = app.stock(&admin, &tea).await;
     assert_eq!((&stock["on_hand"], &stock["available"]), (&json!(0), &json!(0)));
     let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
     assert_eq!(movements.len(), 51);
-    let sum: i64 = movements.iter().map(|movement| movement["on_hand_delta"].as_i64().unwrap()).sum();
+    let sum: i64 =
+        movements.iter().map(|movement| movement["on_hand_delta"].as_i64().unwrap()).sum();
     assert_eq!(sum, 0);
 }
 
@@ -170,7 +189,10 @@ async fn parallel_patches_of_one_product_do_not_undo_each_other() {
         }
         let product = app.get(&path).await.ok();
         let attributes = product["attributes"].as_object().unwrap();
-        assert!(attributes.len() == 8 && attributes.values().all(|value| value == round), "round {round}: {attributes:?}");
+        assert!(
+            attributes.len() == 8 && attributes.values().all(|value| value == round),
+            "round {round}: {attributes:?}"
+        );
     }
 }
 
@@ -179,10 +201,13 @@ async fn one_address_and_one_sku_are_given_once() {
     let app = shop().await;
     let admin = app.admin().await;
     let body = json!({"email": "one@souk.example", "password": "a good password", "name": "One"});
-    let registered = join_all((0..20).map(|_| app.post("/api/auth/register", &body).into_future())).await;
+    let registered =
+        join_all((0..20).map(|_| app.post("/api/auth/register", &body).into_future())).await;
     assert_eq!(statuses(&registered), [vec![201], vec![409; 19]].concat());
     let cup = json!({"name": "Cup", "description": "", "price": 7, "stock": 3, "sku": "CUP-1"});
-    let created = join_all((0..20).map(|_| app.post("/api/products", &cup).token(&admin).into_future())).await;
+    let created =
+        join_all((0..20).map(|_| app.post("/api/products", &cup).token(&admin).into_future()))
+            .await;
     assert_eq!(statuses(&created), [vec![201], vec![409; 19]].concat());
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
 }
@@ -192,7 +217,9 @@ async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
     let app = shop().await;
     // While the process stands still, only the kernel's queue takes connections; one it has no room for is tried again seconds later.
     app.signal("STOP");
-    let connected = tokio::time::timeout(Duration::from_secs(10), join_all((0..500).map(|_| app.connect()))).await;
+    let connected =
+        tokio::time::timeout(Duration::from_secs(10), join_all((0..500).map(|_| app.connect())))
+            .await;
     app.signal("CONT");
     for mut connection in connected.expect("500 connections at once") {
         connection.send("GET /livez HTTP/1.1\r\nhost: souk\r\n\r\n").await;
@@ -206,7 +233,8 @@ async fn whatever_version_the_stock_has_any_of_them_is_accepted() {
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;
     let delivery = json!({"delta": 1, "reason": "delivery"});
-    let change = |tag: &str| app.change_stock(&admin, &tea, &delivery).header("if-match", tag).into_future();
+    let change =
+        |tag: &str| app.change_stock(&admin, &tea, &delivery).header("if-match", tag).into_future();
     let answers = join_all((0..50).map(|_| change("*"))).await;
     answers.into_iter().for_each(|answer| drop(answer.ok()));
     // With a version, one at most is the first to change it.

@@ -46,17 +46,35 @@ async fn a_new_product_is_where_its_location_says() {
     let at = product["created_at"].as_str().unwrap();
     assert!(at.len() == "2026-01-01T00:00:00.000Z".len() && at.ends_with('Z'), "{at}");
 
-    let least = app.create(&admin, &json!({"name": "Cup", "description": "", "price": 0, "stock": 0})).await;
-    assert_eq!((&least["sku"], &least["category"], &least["image_url"]), (&Value::Null, &Value::Null, &Value::Null));
-    assert_eq!((&least["tags"], &least["attributes"], &least["stock"]), (&json!([]), &json!({}), &json!(0)));
+    let least = app
+        .create(&admin, &json!({"name": "Cup", "description": "", "price": 0, "stock": 0}))
+        .await;
+    assert_eq!(
+        (&least["sku"], &least["category"], &least["image_url"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
+    assert_eq!(
+        (&least["tags"], &least["attributes"], &least["stock"]),
+        (&json!([]), &json!({}), &json!(0))
+    );
 }
 
 #[tokio::test]
 async fn a_replaced_product_has_what_is_sent_and_nothing_else() {
     let (app, admin, product, path) = shop().await;
-    let replaced = app.put(&path, &json!({"name": "Sage tea", "description": "", "price": 5})).token(&admin).await.ok();
-    assert_eq!((&replaced["name"], &replaced["price"], &replaced["version"]), (&json!("Sage tea"), &json!(5), &json!(2)));
-    assert_eq!((&replaced["sku"], &replaced["tags"], &replaced["attributes"]), (&Value::Null, &json!([]), &json!({})));
+    let replaced = app
+        .put(&path, &json!({"name": "Sage tea", "description": "", "price": 5}))
+        .token(&admin)
+        .await
+        .ok();
+    assert_eq!(
+        (&replaced["name"], &replaced["price"], &replaced["version"]),
+        (&json!("Sage tea"), &json!(5), &json!(2))
+    );
+    assert_eq!(
+        (&replaced["sku"], &replaced["tags"], &replaced["attributes"]),
+        (&Value::Null, &json!([]), &json!({}))
+    );
     assert_eq!(
         (&replaced["id"], &replaced["stock"], &replaced["created_at"]),
         (&product["id"], &json!(12), &product["created_at"])
@@ -81,14 +99,26 @@ async fn what_was_fetched_can_be_sent_back() {
         edited[name] = value;
     }
     let replaced = app.put(&path, &edited).token(&admin).await.ok();
-    assert_eq!((&replaced["name"], &replaced["version"], &replaced["stock"]), (&json!("Sage tea"), &json!(2), &json!(12)));
+    assert_eq!(
+        (&replaced["name"], &replaced["version"], &replaced["stock"]),
+        (&json!("Sage tea"), &json!(2), &json!(12))
+    );
     assert_eq!((&replaced["id"], &replaced["currency"]), (&product["id"], &product["currency"]));
     edited["price"] = json!(6);
     let patched = app.patch(&path, &edited).token(&admin).await.ok();
-    assert_eq!((&patched["price"], &patched["version"], &patched["stock"]), (&json!(6), &json!(3), &json!(12)));
+    assert_eq!(
+        (&patched["price"], &patched["version"], &patched["stock"]),
+        (&json!(6), &json!(3), &json!(12))
+    );
     // On a new product they are not expected.
-    let problem = app.post("/api/products", &product).token(&admin).await.problem(422, "validation_failed");
-    let fields: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|error| error["field"].as_str().unwrap()).collect();
+    let problem =
+        app.post("/api/products", &product).token(&admin).await.problem(422, "validation_failed");
+    let fields: Vec<_> = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["field"].as_str().unwrap())
+        .collect();
     assert_eq!(fields, ["created_at", "currency", "id", "updated_at", "version"]);
 }
 
@@ -98,7 +128,10 @@ async fn a_patch_changes_what_it_names() {
     let mut wanted = product.clone();
     let steps = [
         (json!({"price": 4.75}), json!({"price": 4.75})),
-        (json!({"category": null, "image_url": null, "tags": null}), json!({"category": null, "image_url": null, "tags": []})),
+        (
+            json!({"category": null, "image_url": null, "tags": null}),
+            json!({"category": null, "image_url": null, "tags": []}),
+        ),
         (
             json!({"attributes": {"origin": null, "grams": 300, "new": "x"}}),
             json!({"attributes": {"organic": true, "grams": 300, "ph": 6.5, "new": "x"}}),
@@ -121,13 +154,20 @@ async fn a_patch_changes_what_it_names() {
         assert_eq!(patched, wanted, "after {patch}");
     }
     for name in ["name", "description", "price"] {
-        let problem = app.patch(&path, &json!({name: null})).token(&admin).await.problem(422, "validation_failed");
+        let problem = app
+            .patch(&path, &json!({name: null}))
+            .token(&admin)
+            .await
+            .problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["field"], name);
     }
     // RFC 7396 has a type of its own; plain JSON is understood too.
     let call = app.call("PATCH", &path).token(&admin).json(&json!({"name": "Sage"}));
     assert_eq!(call.await.ok()["name"], "Sage");
-    let call = app.call("PATCH", &path).token(&admin).header("content-type", "application/json-patch+json");
+    let call = app
+        .call("PATCH", &path)
+        .token(&admin)
+        .header("content-type", "application/json-patch+json");
     call.body("[]").await.problem(415, "unsupported_media_type");
 }
 
@@ -137,12 +177,17 @@ async fn a_deleted_product_is_gone_and_its_sku_is_free() {
     let deleted = app.delete(&path).token(&admin).await.is(204);
     assert!(deleted.body.is_empty());
     app.get(&path).await.problem(404, "product_not_found");
-    app.put(&path, &json!({"name": "x", "description": "", "price": 1})).token(&admin).await.problem(404, "product_not_found");
+    app.put(&path, &json!({"name": "x", "description": "", "price": 1}))
+        .token(&admin)
+        .await
+        .problem(404, "product_not_found");
     app.patch(&path, &json!({"name": "x"})).token(&admin).await.problem(404, "product_not_found");
     app.delete(&path).token(&admin).await.problem(404, "product_not_found");
     app.get(&format!("{path}/stock")).token(&admin).await.problem(404, "product_not_found");
     let id = product["id"].as_str().unwrap();
-    app.change_stock(&admin, id, &json!({"delta": 1, "reason": "r"})).await.problem(404, "product_not_found");
+    app.change_stock(&admin, id, &json!({"delta": 1, "reason": "r"}))
+        .await
+        .problem(404, "product_not_found");
     assert_eq!(app.get("/api/products?q=mint").await.ok()["total"], 0);
     assert_eq!(app.get("/api/products/suggest?q=mint").await.ok()["items"], json!([]));
     let again = app.create(&admin, &tea()).await;
@@ -156,7 +201,8 @@ async fn a_sku_belongs_to_one_product() {
     app.post("/api/products", &tea()).token(&admin).await.problem(409, "sku_taken");
     let mut sage = tea();
     sage["sku"] = json!("TEA-2");
-    let sage_path = format!("/api/products/{}", app.create(&admin, &sage).await["id"].as_str().unwrap());
+    let sage_path =
+        format!("/api/products/{}", app.create(&admin, &sage).await["id"].as_str().unwrap());
     app.patch(&sage_path, &json!({"sku": "TEA-1"})).token(&admin).await.problem(409, "sku_taken");
     let whole = json!({"name": "Sage", "description": "", "price": 1, "sku": "TEA-1"});
     app.put(&sage_path, &whole).token(&admin).await.problem(409, "sku_taken");
@@ -168,15 +214,25 @@ async fn a_sku_belongs_to_one_product() {
     app.patch(&path, &json!({"sku": "TEA-2"})).token(&admin).await.ok();
     // Products without one are as many as you like.
     for _ in 0..2 {
-        app.create(&admin, &json!({"name": "Cup", "description": "", "price": 1, "stock": 0})).await;
+        app.create(&admin, &json!({"name": "Cup", "description": "", "price": 1, "stock": 0}))
+            .await;
     }
 }
 
 #[tokio::test]
 async fn products_survive_a_restart_as_they_were() {
     let (mut app, admin, _, path) = shop().await;
-    app.patch(&path, &json!({"price": 0.07, "attributes": {"ü": "é\n\"", "n": -1.5e-7}})).token(&admin).await.ok();
-    app.change_stock(&admin, path.rsplit('/').next().unwrap(), &json!({"delta": -2, "reason": "r"})).await.ok();
+    app.patch(&path, &json!({"price": 0.07, "attributes": {"ü": "é\n\"", "n": -1.5e-7}}))
+        .token(&admin)
+        .await
+        .ok();
+    app.change_stock(
+        &admin,
+        path.rsplit('/').next().unwrap(),
+        &json!({"delta": -2, "reason": "r"}),
+    )
+    .await
+    .ok();
     let before = app.get(&path).await.is(200);
     let list = app.get("/api/products").await.is(200).text();
     app.stop().await;

@@ -51,7 +51,8 @@ async fn who_comes_first_is_served_first() {
     }
     drop(intruder);
     let answers: Vec<_> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
-    let expected: Vec<u16> = (0..buyers.len()).map(|place| if place < PIECES { 201 } else { 409 }).collect();
+    let expected: Vec<u16> =
+        (0..buyers.len()).map(|place| if place < PIECES { 201 } else { 409 }).collect();
     assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), expected);
 }
 
@@ -63,13 +64,17 @@ async fn who_waits_too_long_is_told_to_come_back_and_nothing_was_done() {
     let tea = app.product(&admin, &json!(4.5), 1000).await;
     let ada = app.customer().await;
     let intruder = Intruder::in_the_store_of(&app);
-    let answers = join_all((0..12).map(|n| app.add(&ada, &tea, 1).key(format!("add-{n}")).into_future())).await;
+    let answers =
+        join_all((0..12).map(|n| app.add(&ada, &tea, 1).key(format!("add-{n}")).into_future()))
+            .await;
     assert_eq!(statuses(&answers), vec![503; 12]);
     let mut told = 0;
     for answer in answers {
         if answer.json()["code"] == "overloaded" {
             assert!(
-                answer.header("retry-after").is_some_and(|after| after.parse::<u32>().is_ok_and(|after| after > 0)),
+                answer
+                    .header("retry-after")
+                    .is_some_and(|after| after.parse::<u32>().is_ok_and(|after| after > 0)),
                 "{answer}"
             );
             answer.problem(503, "overloaded");

@@ -85,16 +85,28 @@ async fn every_order_is_paged_without_loss_or_repeat() {
         for filter in ["q=product", "category=tea", ""] {
             let path = format!("/api/products?sort={sort}&{filter}");
             let whole = app.pages(&admin, &path, 100).await;
-            let ids: BTreeSet<_> = whole.iter().map(|product| product["id"].as_str().unwrap()).collect();
-            assert_eq!((ids.len(), whole.len() as u64), (whole.len(), total(&app, filter).await), "{path}");
+            let ids: BTreeSet<_> =
+                whole.iter().map(|product| product["id"].as_str().unwrap()).collect();
+            assert_eq!(
+                (ids.len(), whole.len() as u64),
+                (whole.len(), total(&app, filter).await),
+                "{path}"
+            );
             for limit in [7, 40, 80] {
-                assert_eq!(app.pages(&admin, &path, limit).await, whole, "{path} in pages of {limit}");
+                assert_eq!(
+                    app.pages(&admin, &path, limit).await,
+                    whole,
+                    "{path} in pages of {limit}"
+                );
             }
         }
     }
-    let sorted = async |sort: &str| app.pages(&admin, &format!("/api/products?sort={sort}"), 100).await;
+    let sorted =
+        async |sort: &str| app.pages(&admin, &format!("/api/products?sort={sort}"), 100).await;
     assert!(sorted_by(&sorted("price").await, |product| product["price"].clone()));
-    assert!(sorted_by(&sorted("-price").await, |product| json!(-product["price"].as_f64().unwrap())));
+    assert!(sorted_by(&sorted("-price").await, |product| json!(
+        -product["price"].as_f64().unwrap()
+    )));
     assert!(sorted_by(&sorted("name").await, |product| product["name"].clone()));
     let mut newest = sorted("newest").await;
     newest.reverse();
@@ -108,11 +120,19 @@ async fn what_is_deleted_meanwhile_shifts_no_page() {
     let (app, admin) = shop().await;
     let first = app.get("/api/products?sort=price&limit=10").await.ok();
     for product in first["items"].as_array().unwrap() {
-        app.delete(&format!("/api/products/{}", product["id"].as_str().unwrap())).token(&admin).await.is(204);
+        app.delete(&format!("/api/products/{}", product["id"].as_str().unwrap()))
+            .token(&admin)
+            .await
+            .is(204);
     }
     let next = first["next_cursor"].as_str().unwrap();
     let second = app.get(&format!("/api/products?sort=price&limit=10&cursor={next}")).await.ok();
-    let skus: Vec<_> = second["items"].as_array().unwrap().iter().map(|product| product["sku"].as_str().unwrap()).collect();
+    let skus: Vec<_> = second["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|product| product["sku"].as_str().unwrap())
+        .collect();
     assert_eq!(skus, (10..20).map(|n| format!("SKU-{n:03}")).collect::<Vec<_>>());
 }
 
@@ -120,35 +140,60 @@ async fn what_is_deleted_meanwhile_shifts_no_page() {
 async fn the_best_match_comes_first() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    for (name, category, description) in
-        [("Tray", "copper", "For mint tea."), ("Green tea", "mint", ""), ("Peppermint", "herbs", ""), ("Mint", "herbs", "")]
-    {
+    for (name, category, description) in [
+        ("Tray", "copper", "For mint tea."),
+        ("Green tea", "mint", ""),
+        ("Peppermint", "herbs", ""),
+        ("Mint", "herbs", ""),
+    ] {
         let body = json!({"name": name, "category": category, "description": description, "price": 1, "stock": 1});
         app.create(&admin, &body).await;
     }
     let found = app.get("/api/products?q=mint").await.ok();
-    let names: Vec<_> = found["items"].as_array().unwrap().iter().map(|product| product["name"].as_str().unwrap()).collect();
+    let names: Vec<_> = found["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|product| product["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["Mint", "Peppermint", "Green tea", "Tray"]);
 }
 
 #[tokio::test]
 async fn facets_count_all_that_matches() {
     let (app, _) = shop().await;
-    for query in ["limit=1", "q=even&limit=3", "category=tea&in_stock=true", "min_price=9.95&max_price=10.05", "q=nothing"] {
+    for query in [
+        "limit=1",
+        "q=even&limit=3",
+        "category=tea&in_stock=true",
+        "min_price=9.95&max_price=10.05",
+        "q=nothing",
+    ] {
         let page = app.get(&format!("/api/products?{query}")).await.ok();
-        let all: Vec<Value> =
-            app.pages(&app.admin().await, &format!("/api/products?{}", query.replace("limit=", "was=")), 100).await;
+        let all: Vec<Value> = app
+            .pages(
+                &app.admin().await,
+                &format!("/api/products?{}", query.replace("limit=", "was=")),
+                100,
+            )
+            .await;
         let mut categories = BTreeMap::new();
         for product in &all {
             *categories.entry(product["category"].as_str().unwrap()).or_insert(0) += 1;
         }
         let facet = |name: &str| page["facets"][name].as_array().unwrap().clone();
-        let shown: Vec<Value> = categories.iter().map(|(value, count)| json!({"value": value, "count": count})).collect();
+        let shown: Vec<Value> = categories
+            .iter()
+            .map(|(value, count)| json!({"value": value, "count": count}))
+            .collect();
         assert_eq!(facet("category"), shown, "{query}");
         let mut counted = 0;
         for step in facet("price") {
             let (from, to) = (step["from"].as_f64().unwrap(), step["to"].as_f64().unwrap());
-            let count = all.iter().filter(|product| (from..=to).contains(&product["price"].as_f64().unwrap())).count();
+            let count = all
+                .iter()
+                .filter(|product| (from..=to).contains(&product["price"].as_f64().unwrap()))
+                .count();
             assert_eq!(step["count"], count, "{query}: {step}");
             assert!(count > 0, "{query}: {step}");
             counted += count;
@@ -163,12 +208,15 @@ async fn names_are_suggested_by_prefix_and_with_one_typo() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for name in ["Moroccan mint tea", "Mint candy", "Copper tray", "Café crème", "Mocha"] {
-        app.create(&admin, &json!({"name": name, "description": "mint", "price": 1, "stock": 1})).await;
+        app.create(&admin, &json!({"name": name, "description": "mint", "price": 1, "stock": 1}))
+            .await;
     }
     let suggest = async |typed: &str| {
         let answer = app.get(&format!("/api/products/suggest?q={typed}")).await.ok();
         let items = answer["items"].as_array().unwrap().clone();
-        assert!(items.iter().all(|item| item.as_object().unwrap().len() == 2 && item["id"].is_string()));
+        assert!(
+            items.iter().all(|item| item.as_object().unwrap().len() == 2 && item["id"].is_string())
+        );
         items.iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(suggest("mo").await, ["Mocha", "Moroccan mint tea"]);
@@ -181,7 +229,10 @@ async fn names_are_suggested_by_prefix_and_with_one_typo() {
     for typed in ["", "+", "zebra", "mxnx", "crmm%C3%A8"] {
         assert_eq!(suggest(typed).await, [""; 0], "{typed}");
     }
-    assert_eq!(app.get("/api/products/suggest?q=m&limit=2").await.ok()["items"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        app.get("/api/products/suggest?q=m&limit=2").await.ok()["items"].as_array().unwrap().len(),
+        2
+    );
     assert_eq!(app.get("/api/products/suggest").await.ok(), json!({"items": []}));
     assert_eq!(app.get("/api/products/suggest?q=%00").await.ok(), json!({"items": []}));
 }

@@ -29,7 +29,11 @@ async fn a_refresh_token_is_good_once() {
     let mut session = first.clone();
     for _ in 0..3 {
         let next = refresh(&app, &session.refresh_token).await.is(200);
-        assert_eq!(next.header("cache-control"), Some("no-store"), "nobody keeps tokens on the way");
+        assert_eq!(
+            next.header("cache-control"),
+            Some("no-store"),
+            "nobody keeps tokens on the way"
+        );
         let next = next.json();
         assert_eq!(
             (&next["user"]["id"], &next["expires_in"], &next["cart_merged"]),
@@ -54,8 +58,10 @@ async fn a_refresh_token_is_good_once() {
 async fn of_twenty_refreshes_at_once_one_may_win_and_the_session_ends() {
     let app = TestApp::start().await;
     let session = app.customer().await;
-    let answers = join_all((0..20).map(|_| refresh(&app, &session.refresh_token).into_future())).await;
-    let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    let answers =
+        join_all((0..20).map(|_| refresh(&app, &session.refresh_token).into_future())).await;
+    let (won, lost): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status == 200);
     assert!(won.len() <= 1, "{} have won", won.len());
     for answer in lost {
         answer.problem(401, "unauthenticated");
@@ -71,9 +77,18 @@ async fn what_is_no_refresh_token_of_ours_is_refused() {
     let app = TestApp::start().await;
     let session = app.customer().await;
     let token = &session.refresh_token;
-    let changed = format!("{}{}", &token[..token.len() - 1], if token.ends_with('A') { "B" } else { "A" });
-    let bad =
-        ["", "x", &session.token, &changed, &format!("{token}="), &format!("{token}A"), &token.to_lowercase(), &"A".repeat(64)];
+    let changed =
+        format!("{}{}", &token[..token.len() - 1], if token.ends_with('A') { "B" } else { "A" });
+    let bad = [
+        "",
+        "x",
+        &session.token,
+        &changed,
+        &format!("{token}="),
+        &format!("{token}A"),
+        &token.to_lowercase(),
+        &"A".repeat(64),
+    ];
     for bad in bad {
         refresh(&app, bad).await.problem(401, "unauthenticated");
     }
@@ -112,9 +127,11 @@ async fn a_logout_ends_the_session_at_once() {
 async fn a_new_password_ends_the_other_sessions() {
     let app = TestApp::start().await;
     let session = app.customer().await;
-    let (other, third) = (app.login(&session.email, PASSWORD).await, app.login(&session.email, PASSWORD).await);
+    let (other, third) =
+        (app.login(&session.email, PASSWORD).await, app.login(&session.email, PASSWORD).await);
     let change = |current: &str, new: &str| {
-        app.post("/api/auth/password", &json!({"current_password": current, "new_password": new})).token(&session)
+        app.post("/api/auth/password", &json!({"current_password": current, "new_password": new}))
+            .token(&session)
     };
     change("not the password", "a new password").await.problem(401, "invalid_credentials");
     change(PASSWORD, "short").await.problem(422, "validation_failed");
@@ -125,7 +142,9 @@ async fn a_new_password_ends_the_other_sessions() {
     is_over(&app, &third).await;
     is_alive(&app, &session).await;
     refresh(&app, &session.refresh_token).await.is(200);
-    let login = |password: &str| app.post("/api/auth/login", &json!({"email": session.email, "password": password}));
+    let login = |password: &str| {
+        app.post("/api/auth/login", &json!({"email": session.email, "password": password}))
+    };
     login(PASSWORD).await.problem(401, "invalid_credentials");
     login("a new password").await.is(200);
     // A stolen session cannot be used to lock the owner out once it is over.
@@ -143,7 +162,9 @@ async fn many_logins_at_once_are_as_many_sessions() {
     for session in &sessions {
         is_alive(&app, session).await;
     }
-    let ends = sessions.iter().map(|session| app.call("POST", "/api/auth/logout").token(session).into_future());
+    let ends = sessions
+        .iter()
+        .map(|session| app.call("POST", "/api/auth/logout").token(session).into_future());
     for end in join_all(ends).await {
         end.is(204);
     }

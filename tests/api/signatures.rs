@@ -24,32 +24,44 @@ fn checked(app_keys: &Value, token: &str) -> Value {
     let key = keys.find(&header.kid.unwrap()).unwrap();
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_audience(&["souk"]);
-    jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(key).unwrap(), &validation).unwrap().claims
+    jsonwebtoken::decode::<Value>(token, &DecodingKey::from_jwk(key).unwrap(), &validation)
+        .unwrap()
+        .claims
 }
 
 #[tokio::test]
 async fn with_a_key_anyone_can_check_a_token() {
     let key_file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(key_file.path(), key()).unwrap();
-    let settings = [("auth.ed25519_key_file", key_file.path().to_str().unwrap()), ("auth.jwt_secret", SECRET)];
+    let settings =
+        [("auth.ed25519_key_file", key_file.path().to_str().unwrap()), ("auth.jwt_secret", SECRET)];
     let mut app = TestApp::with(&settings).await;
     let keys = app.get("/.well-known/jwks.json").await.ok();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
     let published = &keys["keys"][0];
-    assert_eq!((&published["kty"], &published["crv"], &published["alg"]), (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA")));
+    assert_eq!(
+        (&published["kty"], &published["crv"], &published["alg"]),
+        (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"))
+    );
     assert!(published.get("d").is_none(), "the private half stays here");
 
     let (ada, guest) = (app.customer().await, app.guest().await);
     for (who, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
         let claims = checked(&keys, &who.token);
-        assert_eq!((&claims["sub"], &claims["role"], &claims["iss"]), (&json!(who.id), &json!(role), &json!("souk")));
+        assert_eq!(
+            (&claims["sub"], &claims["role"], &claims["iss"]),
+            (&json!(who.id), &json!(role), &json!("souk"))
+        );
         let names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(names, ["aud", "exp", "iat", "iss", "jti", "role", "sid", "sub"]);
     }
     // The shared secret makes no tokens any more, nor does the public key when it is taken for one.
     for secret in [SECRET, published["x"].as_str().unwrap(), &keys.to_string()] {
         for algorithm in [Algorithm::HS256, Algorithm::HS512] {
-            app.get("/api/cart").token(signed(algorithm, &claims(), secret)).await.problem(401, "unauthenticated");
+            app.get("/api/cart")
+                .token(signed(algorithm, &claims(), secret))
+                .await
+                .problem(401, "unauthenticated");
         }
     }
     app.stop().await;
@@ -71,12 +83,18 @@ async fn with_a_secret_nothing_is_published() {
 #[tokio::test]
 async fn a_key_file_that_holds_no_key_is_refused() {
     let app = TestApp::with(&[]).await;
-    let bad = app.write("bad.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let bad =
+        app.write("bad.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     for file in [bad.to_str().unwrap(), "/nowhere/key.pem"] {
         let mut command = app.command();
-        command.env("SOUK__STORE__PATH", app.dir().join("other")).env("SOUK__AUTH__ED25519_KEY_FILE", file);
+        command
+            .env("SOUK__STORE__PATH", app.dir().join("other"))
+            .env("SOUK__AUTH__ED25519_KEY_FILE", file);
         let run = Cli::run(&mut command);
         assert_eq!(run.code, 1, "{run:?}");
-        assert!(run.stderr.contains("auth.ed25519_key_file") && run.stderr.contains(file), "{run:?}");
+        assert!(
+            run.stderr.contains("auth.ed25519_key_file") && run.stderr.contains(file),
+            "{run:?}"
+        );
     }
 }

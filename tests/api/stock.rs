@@ -30,7 +30,16 @@ async fn every_change_of_stock_is_a_movement() {
     }
     let mut movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 3).await;
     for movement in &mut movements {
-        assert!(movement.as_object_mut().unwrap().remove("at").unwrap().as_str().unwrap().ends_with('Z'));
+        assert!(
+            movement
+                .as_object_mut()
+                .unwrap()
+                .remove("at")
+                .unwrap()
+                .as_str()
+                .unwrap()
+                .ends_with('Z')
+        );
     }
     let movement = |sequence: u64, kind: &str, on_hand: i64| json!({"sequence": sequence, "kind": kind, "on_hand_delta": on_hand, "reserved_delta": 0});
     let with = |mut movement: Value, reason: &str, reference: Option<&str>| {
@@ -52,14 +61,21 @@ async fn every_change_of_stock_is_a_movement() {
 async fn the_first_stock_is_received_however_it_is_given() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    for change in [json!({"set": 7, "reason": "count"}), json!({"delta": 7, "reason": "delivery"})] {
+    for change in [json!({"set": 7, "reason": "count"}), json!({"delta": 7, "reason": "delivery"})]
+    {
         let tea = app.product(&admin, &json!(4.5), 0).await;
         assert_eq!(numbers(&app.stock(&admin, &tea).await), [0, 0, 0, 0]);
         let path = format!("/api/products/{tea}/stock/movements");
-        assert_eq!(app.get(&path).token(&admin).await.ok(), json!({"items": [], "next_cursor": null}));
+        assert_eq!(
+            app.get(&path).token(&admin).await.ok(),
+            json!({"items": [], "next_cursor": null})
+        );
         assert_eq!(numbers(&app.change_stock(&admin, &tea, &change).await.ok()), [7, 0, 7, 1]);
         let movements = app.pages(&admin, &path, 20).await;
-        assert_eq!((&movements[0]["kind"], &movements[0]["on_hand_delta"]), (&json!("received"), &json!(7)));
+        assert_eq!(
+            (&movements[0]["kind"], &movements[0]["on_hand_delta"]),
+            (&json!("received"), &json!(7))
+        );
     }
 }
 
@@ -70,11 +86,20 @@ async fn stock_does_not_go_below_zero() {
     let tea = app.product(&admin, &json!(4.5), 3).await;
     for delta in [-4, -1_000_000_000_000_i64] {
         let change = json!({"delta": delta, "reason": "sold"});
-        let problem = app.change_stock(&admin, &tea, &change).await.problem(409, "insufficient_stock");
-        assert_eq!(problem["lines"], json!([{"product_id": tea, "requested": -delta, "available": 3}]));
+        let problem =
+            app.change_stock(&admin, &tea, &change).await.problem(409, "insufficient_stock");
+        assert_eq!(
+            problem["lines"],
+            json!([{"product_id": tea, "requested": -delta, "available": 3}])
+        );
     }
     assert_eq!(numbers(&app.stock(&admin, &tea).await), [3, 0, 3, 1]);
-    assert_eq!(numbers(&app.change_stock(&admin, &tea, &json!({"delta": -3, "reason": "sold"})).await.ok()), [0, 0, 0, 2]);
+    assert_eq!(
+        numbers(
+            &app.change_stock(&admin, &tea, &json!({"delta": -3, "reason": "sold"})).await.ok()
+        ),
+        [0, 0, 0, 2]
+    );
 }
 
 #[tokio::test]
@@ -84,11 +109,14 @@ async fn movements_are_paged_newest_first_without_loss_or_repeat() {
     let tea = app.product(&admin, &json!(4.5), 1).await;
     for n in 0..44 {
         let delta = if n % 3 == 0 { 5 } else { -1 };
-        app.change_stock(&admin, &tea, &json!({"delta": delta, "reason": format!("change {n}")})).await.ok();
+        app.change_stock(&admin, &tea, &json!({"delta": delta, "reason": format!("change {n}")}))
+            .await
+            .ok();
     }
     let path = format!("/api/products/{tea}/stock/movements");
     let all = app.pages(&admin, &path, 100).await;
-    let sequences: Vec<_> = all.iter().map(|movement| movement["sequence"].as_u64().unwrap()).collect();
+    let sequences: Vec<_> =
+        all.iter().map(|movement| movement["sequence"].as_u64().unwrap()).collect();
     assert_eq!(sequences, (1..=45).rev().collect::<Vec<_>>());
     let sum = |name: &str| all.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>();
     let stock = app.stock(&admin, &tea).await;
@@ -105,5 +133,9 @@ async fn movements_are_paged_newest_first_without_loss_or_repeat() {
     let next = first["next_cursor"].as_str().unwrap();
     let second = app.get(&format!("{path}?limit=20&cursor={next}")).token(&admin).await.ok();
     assert_eq!(second["items"].as_array().unwrap()[..], all[20..40]);
-    assert_eq!(app.get(&path).token(&admin).await.ok()["items"].as_array().unwrap().len(), 20, "20 when not said otherwise");
+    assert_eq!(
+        app.get(&path).token(&admin).await.ok()["items"].as_array().unwrap().len(),
+        20,
+        "20 when not said otherwise"
+    );
 }

@@ -74,8 +74,12 @@ fn forgeries(ada: &Account) -> Vec<String> {
         signed(Algorithm::HS256, &changed("sub", json!("admin")), SECRET),
         signed(Algorithm::HS256, &changed("exp", json!("never")), SECRET),
     ];
-    forged.extend(["none", "None", "NONE", "HS256"].map(|algorithm| unsigned(algorithm, &claims())));
-    forged.extend(["sub", "role", "sid", "exp", "iss", "aud"].map(|name| signed(Algorithm::HS256, &without(name), SECRET)));
+    forged
+        .extend(["none", "None", "NONE", "HS256"].map(|algorithm| unsigned(algorithm, &claims())));
+    forged.extend(
+        ["sub", "role", "sid", "exp", "iss", "aud"]
+            .map(|name| signed(Algorithm::HS256, &without(name), SECRET)),
+    );
     forged
 }
 
@@ -94,8 +98,19 @@ async fn what_is_no_good_token_opens_nothing() {
         let bare = app.call(method, path).await;
         assert_eq!(bare.header("www-authenticate"), Some("Bearer"));
         bare.problem(401, "unauthenticated");
-        for header in ["", "Bearer", "Bearer ", "Basic YTpi", &good, &format!("Token {good}"), &format!("Bearer{good}")] {
-            app.call(method, path).header("authorization", header).await.problem(401, "unauthenticated");
+        for header in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Basic YTpi",
+            &good,
+            &format!("Token {good}"),
+            &format!("Bearer{good}"),
+        ] {
+            app.call(method, path)
+                .header("authorization", header)
+                .await
+                .problem(401, "unauthenticated");
         }
         let old = signed(Algorithm::HS256, &changed("exp", json!(1_000_000_000)), SECRET);
         app.call(method, path).token(&old).await.problem(401, "token_expired");
@@ -114,8 +129,15 @@ async fn validate_tells_what_a_token_is_worth() {
     let validate = |token: &str| app.post("/api/auth/validate", &json!({"token": token}));
     for (who, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
         let worth = validate(&who.token).await.ok();
-        assert_eq!((&worth["valid"], &worth["user_id"], &worth["role"]), (&json!(true), &json!(who.id), &json!(role)));
-        assert!(worth["expires_at"].as_str().unwrap().ends_with('Z') && worth.as_object().unwrap().len() == 4, "{worth}");
+        assert_eq!(
+            (&worth["valid"], &worth["user_id"], &worth["role"]),
+            (&json!(true), &json!(who.id), &json!(role))
+        );
+        assert!(
+            worth["expires_at"].as_str().unwrap().ends_with('Z')
+                && worth.as_object().unwrap().len() == 4,
+            "{worth}"
+        );
     }
     for token in forgeries(&ada) {
         assert_eq!(validate(&token).await.ok(), json!({"valid": false, "code": "unauthenticated"}));
@@ -170,10 +192,14 @@ async fn nobody_sees_or_changes_the_cart_of_another() {
     let (ada, eve) = (app.customer().await, app.customer().await);
     app.add(&ada, &tea, 2).await.ok();
     let id = format!("?user_id={0}&id={0}&owner={0}", ada.id);
-    let cart = app.get(&format!("/api/cart{id}")).token(&eve).header("x-user-id", &ada.id).await.ok();
+    let cart =
+        app.get(&format!("/api/cart{id}")).token(&eve).header("x-user-id", &ada.id).await.ok();
     assert_eq!((&cart["user_id"], &cart["item_count"]), (&json!(eve.id), &json!(0)));
     app.delete(&format!("/api/cart{id}")).token(&eve).await.ok();
-    app.delete(&format!("/api/cart/remove/{tea}{id}")).token(&eve).await.problem(404, "line_not_found");
+    app.delete(&format!("/api/cart/remove/{tea}{id}"))
+        .token(&eve)
+        .await
+        .problem(404, "line_not_found");
     app.update(&eve, &tea, 1).await.problem(404, "line_not_found");
     // An admin has a cart, too, and no other.
     assert_eq!(app.get(&format!("/api/cart{id}")).token(&admin).await.ok()["item_count"], 0);
@@ -185,7 +211,11 @@ async fn a_closed_catalog_opens_to_any_token() {
     let app = TestApp::with(&[("catalog.public_read", "false")]).await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;
-    for path in ["/api/products".to_owned(), "/api/products/suggest?q=mint".to_owned(), format!("/api/products/{tea}")] {
+    for path in [
+        "/api/products".to_owned(),
+        "/api/products/suggest?q=mint".to_owned(),
+        format!("/api/products/{tea}"),
+    ] {
         app.get(&path).await.problem(401, "unauthenticated");
         app.get(&path).token(&app.guest().await).await.ok();
         app.get(&path).token(&app.customer().await).await.ok();

@@ -19,14 +19,24 @@ fn head(path: &str, token: &str, headers: &str) -> String {
 #[tokio::test]
 async fn a_body_may_be_64_kib_and_no_larger() {
     let app = TestApp::start().await;
-    let post = |body: String| app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body);
+    let post = |body: String| {
+        app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body)
+    };
     post(login_of(LIMIT)).await.problem(401, "invalid_credentials");
     post(login_of(LIMIT + 1)).await.problem(413, "payload_too_large");
     let in_pieces = |body: String| {
-        let pieces: Vec<_> = body.as_bytes().chunks(1000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
+        let pieces: Vec<_> = body
+            .as_bytes()
+            .chunks(1000)
+            .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()))
+            .collect();
         reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))
     };
-    let post = |body| app.call("POST", "/api/auth/login").header("content-type", "application/json").body(in_pieces(body));
+    let post = |body| {
+        app.call("POST", "/api/auth/login")
+            .header("content-type", "application/json")
+            .body(in_pieces(body))
+    };
     post(login_of(LIMIT)).await.problem(401, "invalid_credentials");
     post(login_of(LIMIT + 1)).await.problem(413, "payload_too_large");
 }
@@ -42,7 +52,13 @@ async fn what_is_announced_as_too_large_is_refused_unread() {
     }
     // Without a length it is refused as soon as it is too large, however much were to follow.
     let mut connection = app.connect().await;
-    connection.send(head("/api/auth/login", "", "content-type: application/json\r\ntransfer-encoding: chunked\r\n")).await;
+    connection
+        .send(head(
+            "/api/auth/login",
+            "",
+            "content-type: application/json\r\ntransfer-encoding: chunked\r\n",
+        ))
+        .await;
     for _ in 0..=LIMIT / 1024 {
         connection.send_while_wanted(format!("400\r\n{}\r\n", " ".repeat(1024))).await;
     }
@@ -52,7 +68,9 @@ async fn what_is_announced_as_too_large_is_refused_unread() {
 #[tokio::test]
 async fn the_limit_is_a_setting() {
     let app = TestApp::with(&[("http.max_body", "1KiB")]).await;
-    let post = |body: String| app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body);
+    let post = |body: String| {
+        app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body)
+    };
     post(login_of(1024)).await.problem(401, "invalid_credentials");
     post(login_of(1025)).await.problem(413, "payload_too_large");
 }
@@ -67,7 +85,11 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
         ("/api/auth/login", "application/json", ""),
         ("/api/products", "application/json", &line[..20]),
         ("/api/cart/add", "application/json", "{"),
-        (&format!("/api/products/{product}/stock"), "application/json", r#"{"delta": 1, "reason":"#),
+        (
+            &format!("/api/products/{product}/stock"),
+            "application/json",
+            r#"{"delta": 1, "reason":"#,
+        ),
         ("/api/products/import", "application/x-ndjson", &line[..20]),
     ] {
         let mut connection = app.connect().await;
@@ -86,7 +108,8 @@ async fn a_body_that_breaks_off_changes_nothing() {
     let tea = app.product(&admin, &json!(4.5), 100).await;
     let body = json!({"product_id": tea, "quantity": 1}).to_string();
     for sent in [0, 1, body.len() - 1] {
-        let headers = format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        let headers =
+            format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         let mut connection = app.connect().await;
         connection.send(head("/api/cart/add", &admin.token, &headers) + &body[..sent]).await;
         drop(connection);
@@ -101,7 +124,10 @@ async fn a_request_keeps_the_id_it_came_with() {
     let longest = "x".repeat(128);
     for id in ["1", "a.b_c-D", "01a206bc-0609-7165-8b52-173bd2923daf", &longest] {
         for path in ["/livez", "/api/cart", "/nowhere"] {
-            assert_eq!(app.get(path).header("x-request-id", id).await.header("x-request-id"), Some(id));
+            assert_eq!(
+                app.get(path).header("x-request-id", id).await.header("x-request-id"),
+                Some(id)
+            );
         }
     }
     let mut made = std::collections::BTreeSet::new();
@@ -135,13 +161,35 @@ async fn what_is_not_there_is_not_found() {
             app.call(method, path).token(&admin).await.problem(404, "not_found");
         }
     }
-    for id in ["1", "not-an-id", "%FF", "%00", "..%2F..%2Fetc", "01a206bc-0609-7165-8b52-173bd2923daf", &"x".repeat(5000)] {
+    for id in [
+        "1",
+        "not-an-id",
+        "%FF",
+        "%00",
+        "..%2F..%2Fetc",
+        "01a206bc-0609-7165-8b52-173bd2923daf",
+        &"x".repeat(5000),
+    ] {
         app.get(&format!("/api/products/{id}")).await.problem(404, "product_not_found");
-        app.get(&format!("/api/products/{id}/stock")).token(&admin).await.problem(404, "product_not_found");
-        app.get(&format!("/api/products/{id}/stock/movements")).token(&admin).await.problem(404, "product_not_found");
-        app.delete(&format!("/api/products/{id}")).token(&admin).await.problem(404, "product_not_found");
-        app.change_stock(&admin, id, &json!({"delta": 1, "reason": "r"})).await.problem(404, "product_not_found");
-        app.delete(&format!("/api/cart/remove/{id}")).token(&admin).await.problem(404, "line_not_found");
+        app.get(&format!("/api/products/{id}/stock"))
+            .token(&admin)
+            .await
+            .problem(404, "product_not_found");
+        app.get(&format!("/api/products/{id}/stock/movements"))
+            .token(&admin)
+            .await
+            .problem(404, "product_not_found");
+        app.delete(&format!("/api/products/{id}"))
+            .token(&admin)
+            .await
+            .problem(404, "product_not_found");
+        app.change_stock(&admin, id, &json!({"delta": 1, "reason": "r"}))
+            .await
+            .problem(404, "product_not_found");
+        app.delete(&format!("/api/cart/remove/{id}"))
+            .token(&admin)
+            .await
+            .problem(404, "line_not_found");
     }
 }
 
@@ -150,15 +198,23 @@ async fn every_route_has_the_methods_that_its_document_says_and_no_others() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     for (path, item) in document["paths"].as_object().unwrap() {
-        let documented: Vec<String> = item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
-        let path = path.replace("{id}", "01a206bc-0609-7165-8b52-173bd2923daf").replace("{product_id}", "01a206bc");
+        let documented: Vec<String> =
+            item.as_object().unwrap().keys().map(|method| method.to_uppercase()).collect();
+        let path = path
+            .replace("{id}", "01a206bc-0609-7165-8b52-173bd2923daf")
+            .replace("{product_id}", "01a206bc");
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
             if documented.iter().any(|known| known == method) {
                 continue;
             }
             let answer = app.call(method, &path).await;
-            let mut allowed: Vec<_> =
-                answer.header("allow").unwrap().split(", ").filter(|m| *m != "HEAD").map(str::to_owned).collect();
+            let mut allowed: Vec<_> = answer
+                .header("allow")
+                .unwrap()
+                .split(", ")
+                .filter(|m| *m != "HEAD")
+                .map(str::to_owned)
+                .collect();
             allowed.sort_unstable();
             assert_eq!(allowed, documented, "{answer}");
             answer.problem(405, "method_not_allowed");
@@ -170,7 +226,8 @@ async fn every_route_has_the_methods_that_its_document_says_and_no_others() {
 async fn a_head_is_what_get_would_answer_without_the_body() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
-    for path in ["/livez", "/readyz", "/api/products", "/api/cart", "/openapi.json", "/api/events"] {
+    for path in ["/livez", "/readyz", "/api/products", "/api/cart", "/openapi.json", "/api/events"]
+    {
         let answer = app.call("HEAD", path).token(&ada).await.is(200);
         assert!(answer.body.is_empty());
     }
@@ -182,7 +239,11 @@ async fn a_head_is_what_get_would_answer_without_the_body() {
 
 #[tokio::test]
 async fn browsers_of_the_configured_origins_may_call() {
-    let app = TestApp::with(&[("http.cors.allowed_origins", "https://shop.example,https://www.shop.example")]).await;
+    let app = TestApp::with(&[(
+        "http.cors.allowed_origins",
+        "https://shop.example,https://www.shop.example",
+    )])
+    .await;
     let preflight = |origin: &'static str| {
         let call = app.call("OPTIONS", "/api/cart/add").header("origin", origin);
         call.header("access-control-request-method", "POST")
@@ -191,13 +252,18 @@ async fn browsers_of_the_configured_origins_may_call() {
     let answer = preflight("https://www.shop.example").await.is(200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://www.shop.example"));
     assert_eq!(answer.header("access-control-allow-credentials"), None);
-    let mut methods: Vec<_> = answer.header("access-control-allow-methods").unwrap().split(", ").collect();
+    let mut methods: Vec<_> =
+        answer.header("access-control-allow-methods").unwrap().split(", ").collect();
     methods.sort_unstable();
     assert_eq!(methods, ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]);
     let answer = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://shop.example"));
-    assert!(answer.header("access-control-expose-headers").unwrap().to_lowercase().contains("etag"));
-    for origin in ["https://evil.example", "http://shop.example", "https://shop.example.evil.example", "null"] {
+    assert!(
+        answer.header("access-control-expose-headers").unwrap().to_lowercase().contains("etag")
+    );
+    for origin in
+        ["https://evil.example", "http://shop.example", "https://shop.example.evil.example", "null"]
+    {
         let answer = preflight(origin).await;
         assert_eq!(answer.header("access-control-allow-origin"), None, "{answer}");
     }

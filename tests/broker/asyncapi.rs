@@ -15,16 +15,30 @@ use crate::{
 fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
     for (keyword, says) in schema.as_object().unwrap() {
         match keyword.as_str() {
-            "$ref" => check(document, document.pointer(says.as_str().unwrap().strip_prefix('#').unwrap()).unwrap(), value, at),
+            "$ref" => check(
+                document,
+                document.pointer(says.as_str().unwrap().strip_prefix('#').unwrap()).unwrap(),
+                value,
+                at,
+            ),
             "type" => {
                 let types = says.as_array().cloned().unwrap_or_else(|| vec![says.clone()]);
-                assert!(types.iter().any(|name| is(value, name.as_str().unwrap())), "{at}: {value} is not {says}");
+                assert!(
+                    types.iter().any(|name| is(value, name.as_str().unwrap())),
+                    "{at}: {value} is not {says}"
+                );
             }
             "const" => assert_eq!(value, says, "{at}"),
-            "enum" => assert!(says.as_array().unwrap().contains(value), "{at}: {value} is not one of {says}"),
+            "enum" => assert!(
+                says.as_array().unwrap().contains(value),
+                "{at}: {value} is not one of {says}"
+            ),
             "required" => {
                 for name in says.as_array().unwrap() {
-                    assert!(value.get(name.as_str().unwrap()).is_some(), "{at}: {name} is missing in {value}");
+                    assert!(
+                        value.get(name.as_str().unwrap()).is_some(),
+                        "{at}: {name} is missing in {value}"
+                    );
                 }
             }
             "properties" => {
@@ -36,20 +50,35 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
             }
             "additionalProperties" => {
                 let known = schema.get("properties");
-                let more = value.as_object().unwrap().iter().filter(|(name, _)| known.is_none_or(|k| k.get(name).is_none()));
+                let more = value
+                    .as_object()
+                    .unwrap()
+                    .iter()
+                    .filter(|(name, _)| known.is_none_or(|k| k.get(name).is_none()));
                 for (name, member) in more {
                     assert!(says != &Value::Bool(false), "{at}: {name} is not in the document");
                     check(document, says, member, &format!("{at}.{name}"));
                 }
             }
-            "items" => value.as_array().unwrap().iter().for_each(|item| check(document, says, item, &format!("{at}[]"))),
-            "minimum" => assert!(value.as_f64().unwrap() >= says.as_f64().unwrap(), "{at}: {value} is below {says}"),
+            "items" => value
+                .as_array()
+                .unwrap()
+                .iter()
+                .for_each(|item| check(document, says, item, &format!("{at}[]"))),
+            "minimum" => assert!(
+                value.as_f64().unwrap() >= says.as_f64().unwrap(),
+                "{at}: {value} is below {says}"
+            ),
             "pattern" => {
                 assert_eq!(says, "^[1-9][0-9]*$");
                 assert!(value.as_str().unwrap().parse::<u64>().unwrap() > 0, "{at}: {value}");
             }
-            "format" if says == "uuid" => drop(value.as_str().unwrap().parse::<uuid::Uuid>().unwrap()),
-            "format" if says == "date-time" => drop(value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap()),
+            "format" if says == "uuid" => {
+                drop(value.as_str().unwrap().parse::<uuid::Uuid>().unwrap())
+            }
+            "format" if says == "date-time" => {
+                drop(value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap())
+            }
             "description" => {}
             _ => panic!("{at}: this test does not know {keyword}: {says}"),
         }
@@ -75,9 +104,15 @@ async fn a_day_in_the_shop(app: &TestApp) {
     let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 20, "sku": "TEA", "category": "tea",
         "tags": ["green"], "image_url": "https://souk.example/tea.png", "attributes": {"grams": 100, "loose": true, "origin": "Fès"}});
     let tea = app.create(&admin, &body).await["id"].as_str().unwrap().to_owned();
-    app.patch(&format!("/api/products/{tea}"), &json!({"sku": null, "category": null})).token(&admin).await.ok();
+    app.patch(&format!("/api/products/{tea}"), &json!({"sku": null, "category": null}))
+        .token(&admin)
+        .await
+        .ok();
     let (ada, guest) = (app.customer().await, app.guest().await);
-    app.add(&ada, &tea, 2).header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").await.ok();
+    app.add(&ada, &tea, 2)
+        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        .await
+        .ok();
     app.update(&ada, &tea, 3).await.ok();
     app.delete(&format!("/api/cart/remove/{tea}")).token(&ada).await.ok();
     app.add(&guest, &tea, 1).await.ok();
@@ -112,7 +147,9 @@ async fn what_is_published_is_what_the_document_says() {
     let Some(uri) = shared() else { return };
     let audit = Audit::begin(&uri).await;
     let soon = [("cart.abandoned_after", "1s"), ("orders.payment_timeout", "3s")];
-    let app = TestApp::with(&[&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)][..], &soon].concat()).await;
+    let app =
+        TestApp::with(&[&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)][..], &soon].concat())
+            .await;
     a_day_in_the_shop(&app).await;
     let mut last = BTreeSet::from(["catalog.product.deleted", "cart.abandoned", "order.expired"]);
     let messages = audit
@@ -130,7 +167,9 @@ async fn what_is_published_is_what_the_document_says() {
     for (kind, messages) in &seen {
         let channel = &document["channels"][kind];
         assert_eq!(channel["address"], *kind, "{kind} is not in the document");
-        let described = document.pointer(channel["messages"][kind]["$ref"].as_str().unwrap().strip_prefix('#').unwrap()).unwrap();
+        let described = document
+            .pointer(channel["messages"][kind]["$ref"].as_str().unwrap().strip_prefix('#').unwrap())
+            .unwrap();
         for message in messages {
             check(&document, &described["payload"], &message.event.body, kind);
             assert_eq!(described["contentType"], message.content_type.as_str());
@@ -139,11 +178,13 @@ async fn what_is_published_is_what_the_document_says() {
         }
     }
     let seen: BTreeSet<&str> = seen.into_keys().collect();
-    let documented: BTreeSet<&str> = document["channels"].as_object().unwrap().keys().map(String::as_str).collect();
+    let documented: BTreeSet<&str> =
+        document["channels"].as_object().unwrap().keys().map(String::as_str).collect();
     let queues = ["souk.inventory.commands", "souk.inventory.commands.dead"];
     let expected: BTreeSet<&str> = seen.iter().copied().chain(queues).collect();
     assert_eq!(documented, expected);
     Partner::of_a_shop(&uri).await.until_there(queues[1]).await;
-    let printed: Value = serde_json::from_str(&Cli::run(app.command().arg("asyncapi")).ok()).unwrap();
+    let printed: Value =
+        serde_json::from_str(&Cli::run(app.command().arg("asyncapi")).ok()).unwrap();
     assert_eq!(printed, document, "the command line prints the same");
 }

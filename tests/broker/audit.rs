@@ -92,7 +92,10 @@ impl Shop {
                 }
                 _ => {
                     let body = json!({"description": format!("told {}", unique())});
-                    self.change(|node| node.patch(&format!("/api/products/{product}"), &body).token(&self.admin)).await;
+                    self.change(|node| {
+                        node.patch(&format!("/api/products/{product}"), &body).token(&self.admin)
+                    })
+                    .await;
                 }
             }
         }
@@ -156,14 +159,19 @@ fn goal() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
-    let (Some((_members, proxy, set)), Some(mut broker)) = (proxied_set().await, Broker::start().await) else { return };
+    let (Some((_members, proxy, set)), Some(mut broker)) =
+        (proxied_set().await, Broker::start().await)
+    else {
+        return;
+    };
     let audit = Audit::begin(&broker.uri()).await;
     let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*broker.uri())];
     let Cluster { mut nodes, database } = Cluster::of(3, &set, &settings).await;
     nodes.iter_mut().for_each(TestApp::expect_faults);
     let admin = nodes[0].admin().await;
     let price = json!(2);
-    let products = join_all((0..PRODUCTS).map(|_| nodes[0].product(&admin, &price, 1_000_000))).await;
+    let products =
+        join_all((0..PRODUCTS).map(|_| nodes[0].product(&admin, &price, 1_000_000))).await;
     let buyers = nodes[0].customers(BUYERS).await;
     let goal = goal();
     let shop = Shop {
@@ -176,35 +184,52 @@ async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
         goal,
     };
     let began = Instant::now();
-    let (adds, ()) = tokio::join!(join_all(buyers.iter().map(|buyer| shop.load(buyer))), shop.kill(&mut broker));
+    let (adds, ()) =
+        tokio::join!(join_all(buyers.iter().map(|buyer| shop.load(buyer))), shop.kill(&mut broker));
     let (changes, took) = (shop.changes.load(Ordering::Acquire), began.elapsed());
     let node = shop.nodes[0].read().await;
     let last = node.product(&shop.admin, &json!(1), 0).await;
     let messages = audit.until(|message| message.event.subject() == last).await;
     let events = first_times(&messages);
-    eprintln!("{changes} changes in {took:?}; {} messages for {} events", messages.len(), events.len());
+    eprintln!(
+        "{changes} changes in {took:?}; {} messages for {} events",
+        messages.len(),
+        events.len()
+    );
     assert_eq!(messages[0].position, 1, "from the first on");
     node.published().await;
     // What was told is what there is.
     let newest: BTreeMap<(String, String), u64> = gap_free(events.iter().copied());
     for (buyer, adds) in buyers.iter().zip(adds) {
-        let cart = node.get("/api/cart").token(buyer).header("cache-control", "no-cache").await.ok();
+        let cart =
+            node.get("/api/cart").token(buyer).header("cache-control", "no-cache").await.ok();
         assert_eq!(cart["version"], adds);
         assert_eq!(newest.get(&(buyer.id.clone(), "cart".into())).copied().unwrap_or(0), adds);
     }
     for product in &shop.products {
-        let shown = node.get(&format!("/api/products/{product}")).header("cache-control", "no-cache").await.ok();
+        let shown = node
+            .get(&format!("/api/products/{product}"))
+            .header("cache-control", "no-cache")
+            .await
+            .ok();
         assert_eq!(shown["version"], newest[&(product.clone(), "catalog".into())]);
-        assert_eq!(node.stock(&shop.admin, product).await["version"], newest[&(product.clone(), "inventory".into())]);
+        assert_eq!(
+            node.stock(&shop.admin, product).await["version"],
+            newest[&(product.clone(), "inventory".into())]
+        );
     }
     // Word for word.
     let kept = outbox::events(&database).await;
     let oldest = *kept.first_key_value().expect("the newest events are kept").0;
-    let told: BTreeMap<u64, &Event> = messages.iter().map(|message| (message.position, &message.event)).collect();
+    let told: BTreeMap<u64, &Event> =
+        messages.iter().map(|message| (message.position, &message.event)).collect();
     for (position, event) in kept.range(..=messages.last().map_or(0, |message| message.position)) {
         assert_eq!(told.get(position), Some(&event), "at {position}");
     }
-    assert!(told.range(oldest..).all(|(position, _)| kept.contains_key(position)), "what was told is there");
+    assert!(
+        told.range(oldest..).all(|(position, _)| kept.contains_key(position)),
+        "what was told is there"
+    );
     drop(node);
     let nodes = shop.nodes.into_iter().map(RwLock::into_inner).collect();
     Cluster { nodes, database }.end().await;

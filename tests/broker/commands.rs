@@ -22,7 +22,8 @@ pub(crate) async fn shop(uri: &str) -> TestApp {
 
 /// A product with ten pieces and a sku; its id.
 pub(crate) async fn ten(app: &TestApp, admin: &Account, sku: &str) -> String {
-    let body = json!({"name": "Mint tea", "description": "", "price": 4.5, "stock": 10, "sku": sku});
+    let body =
+        json!({"name": "Mint tea", "description": "", "price": 4.5, "stock": 10, "sku": sku});
     app.create(admin, &body).await["id"].as_str().unwrap().to_owned()
 }
 
@@ -46,9 +47,17 @@ async fn a_command_changes_stock_once() {
     let tea = ten(&app, &admin, "TEA").await;
     let partner = Partner::of_a_shop(&uri).await;
     let first = adjust("1", json!({"sku": "TEA", "delta": 5, "reference": "D-17"}));
-    let headers =
-        FieldTable::from(std::collections::BTreeMap::from([("traceparent".into(), AMQPValue::LongString(TRACE.into()))]));
-    partner.send_raw(COMMANDS, first.to_string().as_bytes(), BasicProperties::default().with_headers(headers)).await;
+    let headers = FieldTable::from(std::collections::BTreeMap::from([(
+        "traceparent".into(),
+        AMQPValue::LongString(TRACE.into()),
+    )]));
+    partner
+        .send_raw(
+            COMMANDS,
+            first.to_string().as_bytes(),
+            BasicProperties::default().with_headers(headers),
+        )
+        .await;
     partner.send(&adjust("2", json!({"product_id": tea, "delta": -2, "reason": "broken"}))).await;
     for _ in 0..3 {
         partner.send(&first).await;
@@ -57,8 +66,19 @@ async fn a_command_changes_stock_once() {
     partner.settled().await;
     assert_eq!(on_hand(&app, &admin, &tea).await, 13);
     let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 10).await;
-    let told: Vec<_> = movements.iter().rev().skip(1).map(|m| (&m["on_hand_delta"], &m["reason"], &m["reference"])).collect();
-    assert_eq!(told, [(&json!(5), &json!("delivery"), &json!("D-17")), (&json!(-2), &json!("broken"), &Value::Null)]);
+    let told: Vec<_> = movements
+        .iter()
+        .rev()
+        .skip(1)
+        .map(|m| (&m["on_hand_delta"], &m["reason"], &m["reference"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (&json!(5), &json!("delivery"), &json!("D-17")),
+            (&json!(-2), &json!("broken"), &Value::Null)
+        ]
+    );
     let is_last = |data: &Value| data["on_hand"] == 13;
     let events = audit.until(|message| is_last(&message.event.body["data"])).await;
     let traced: Vec<_> = events.iter().filter(|message| message.traceparent.is_some()).collect();
@@ -118,20 +138,60 @@ fn poison(product: &str) -> Vec<(Vec<u8>, &'static str, &'static str)> {
         (without("sku"), invalid, "send either product_id or sku"),
         (without("delta"), invalid, "send either delta or set"),
         (command(json!({"sku": "TEA", "delta": 1, "set": 1})), invalid, "send either delta or set"),
-        (command(json!({"sku": "TEA", "product_id": product, "delta": 1})), invalid, "send either product_id or sku"),
-        (command(json!({"sku": "TEA", "delta": 1, "warehouse": "north"})), invalid, "warehouse is not a field"),
-        (command(json!({"sku": "TEA", "delta": 1, "type": "inventory.count"})), invalid, "type is not \"inventory.adjust\""),
-        (command(json!({"sku": "TEA", "delta": "1"})), invalid, "delta must be a whole number, not the string"),
-        (command(json!({"sku": "TEA", "delta": 1.5})), invalid, "delta must be a whole number, not 1.5"),
+        (
+            command(json!({"sku": "TEA", "product_id": product, "delta": 1})),
+            invalid,
+            "send either product_id or sku",
+        ),
+        (
+            command(json!({"sku": "TEA", "delta": 1, "warehouse": "north"})),
+            invalid,
+            "warehouse is not a field",
+        ),
+        (
+            command(json!({"sku": "TEA", "delta": 1, "type": "inventory.count"})),
+            invalid,
+            "type is not \"inventory.adjust\"",
+        ),
+        (
+            command(json!({"sku": "TEA", "delta": "1"})),
+            invalid,
+            "delta must be a whole number, not the string",
+        ),
+        (
+            command(json!({"sku": "TEA", "delta": 1.5})),
+            invalid,
+            "delta must be a whole number, not 1.5",
+        ),
         (command(json!({"sku": 7, "delta": 1})), invalid, "sku must be a string, not 7"),
         (command(json!({"sku": "TEA", "set": -1})), invalid, "set must be from 0"),
         (command(json!({"sku": "TEA", "delta": 1, "id": ""})), invalid, "id has 0 characters"),
-        (command(json!({"sku": "TEA", "delta": 1, "reason": "x".repeat(201)})), invalid, "reason has 201 characters"),
-        (command(json!({"sku": "COFFEE", "delta": 1})), "product_not_found: ", "no product with this sku"),
-        (command(json!({"product_id": uuid::Uuid::nil(), "delta": 1})), "product_not_found: ", "no product with this id"),
+        (
+            command(json!({"sku": "TEA", "delta": 1, "reason": "x".repeat(201)})),
+            invalid,
+            "reason has 201 characters",
+        ),
+        (
+            command(json!({"sku": "COFFEE", "delta": 1})),
+            "product_not_found: ",
+            "no product with this sku",
+        ),
+        (
+            command(json!({"product_id": uuid::Uuid::nil(), "delta": 1})),
+            "product_not_found: ",
+            "no product with this id",
+        ),
         (command(json!({"product_id": "tea", "delta": 1})), invalid, "UUID"),
-        (command(json!({"sku": "TEA", "delta": -11})), "insufficient_stock: ", "11 wanted, 10 available"),
-        (command(json!({"sku": "TEA", "delta": 1_000_000_000_000_i64})), invalid, "on_hand would be larger than can be counted"),
+        (
+            command(json!({"sku": "TEA", "delta": -11})),
+            "insufficient_stock: ",
+            "11 wanted, 10 available",
+        ),
+        (
+            command(json!({"sku": "TEA", "delta": 1_000_000_000_000_i64})),
+            invalid,
+            "on_hand would be larger than can be counted",
+        ),
         (
             {
                 let mut body = without("none");
@@ -154,21 +214,37 @@ async fn poison_of_every_kind_is_put_aside_with_its_reason() {
     let partner = Partner::of_a_shop(&uri).await;
     let poison = poison(&tea);
     for (body, ..) in &poison {
-        let sent = BasicProperties::default().with_message_id("m-1".into()).with_content_type("application/json".into());
-        let headers =
-            FieldTable::from(std::collections::BTreeMap::from([("from".into(), AMQPValue::LongString("north".into()))]));
+        let sent = BasicProperties::default()
+            .with_message_id("m-1".into())
+            .with_content_type("application/json".into());
+        let headers = FieldTable::from(std::collections::BTreeMap::from([(
+            "from".into(),
+            AMQPValue::LongString("north".into()),
+        )]));
         partner.send_raw(COMMANDS, body, sent.with_headers(headers)).await;
     }
-    partner.send(&adjust("poison", json!({"sku": "TEA", "delta": 1, "reason": "a good one, with the id of the bad ones"}))).await;
+    partner
+        .send(&adjust(
+            "poison",
+            json!({"sku": "TEA", "delta": 1, "reason": "a good one, with the id of the bad ones"}),
+        ))
+        .await;
     let dead = partner.take(DEAD, poison.len()).await;
     for (delivery, (body, code, says)) in dead.iter().zip(&poison) {
         let reason = error(delivery).unwrap();
         assert!(reason.starts_with(code) && reason.contains(says), "{reason}, not {code}{says}");
-        assert!(delivery.data == *body, "the body as it came, not {} bytes: {reason}", delivery.data.len());
+        assert!(
+            delivery.data == *body,
+            "the body as it came, not {} bytes: {reason}",
+            delivery.data.len()
+        );
         let properties = &delivery.properties;
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "m-1");
         assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");
-        assert_eq!((header(delivery, "from").as_deref(), *properties.delivery_mode()), (Some("north"), Some(2)));
+        assert_eq!(
+            (header(delivery, "from").as_deref(), *properties.delivery_mode()),
+            (Some("north"), Some(2))
+        );
     }
     partner.settled().await;
     assert_eq!(on_hand(&app, &admin, &tea).await, 11);
@@ -182,23 +258,46 @@ async fn what_a_message_says_outside_of_its_body_does_no_harm() {
     let tea = ten(&app, &admin, "TEA").await;
     let partner = Partner::of_a_shop(&uri).await;
     let with = |name: &str, value: AMQPValue| {
-        BasicProperties::default().with_headers(FieldTable::from(std::collections::BTreeMap::from([(name.into(), value)])))
+        BasicProperties::default().with_headers(FieldTable::from(std::collections::BTreeMap::from(
+            [(name.into(), value)],
+        )))
     };
-    let list = |queue: &str| AMQPValue::FieldArray(vec![AMQPValue::LongString(queue.into())].into());
+    let list =
+        |queue: &str| AMQPValue::FieldArray(vec![AMQPValue::LongString(queue.into())].into());
     // By this the dead letter would come back for ever.
     partner.send_raw(COMMANDS, b"copies", with("CC", list(DEAD))).await;
     partner.send_raw(COMMANDS, b"loops", with("CC", list("nowhere"))).await;
-    partner.send_raw(COMMANDS, b"large", with("notes", AMQPValue::LongString("x".repeat(130_000).into()))).await;
+    partner
+        .send_raw(
+            COMMANDS,
+            b"large",
+            with("notes", AMQPValue::LongString("x".repeat(130_000).into())),
+        )
+        .await;
     partner.send_raw(COMMANDS, b"reasoned", with("x-souk-error", AMQPValue::LongInt(1))).await;
     partner.send_raw(COMMANDS, b"traced", with("traceparent", AMQPValue::Boolean(true))).await;
-    partner.send_raw(COMMANDS, b"replies", BasicProperties::default().with_reply_to("nowhere".into())).await;
-    partner.send_raw(COMMANDS, b"named", BasicProperties::default().with_user_id("guest".into())).await;
-    partner.send_raw(COMMANDS, b"expires", BasicProperties::default().with_expiration("600000".into())).await;
+    partner
+        .send_raw(COMMANDS, b"replies", BasicProperties::default().with_reply_to("nowhere".into()))
+        .await;
+    partner
+        .send_raw(COMMANDS, b"named", BasicProperties::default().with_user_id("guest".into()))
+        .await;
+    partner
+        .send_raw(COMMANDS, b"expires", BasicProperties::default().with_expiration("600000".into()))
+        .await;
     let dead = partner.take(DEAD, 9).await;
-    let bodies: Vec<_> = dead.iter().map(|delivery| String::from_utf8_lossy(&delivery.data).into_owned()).collect();
+    let bodies: Vec<_> =
+        dead.iter().map(|delivery| String::from_utf8_lossy(&delivery.data).into_owned()).collect();
     // The first of all is the copy its sender has put there.
-    assert_eq!(bodies, ["copies", "copies", "loops", "large", "reasoned", "traced", "replies", "named", "expires"]);
-    assert!(dead.iter().skip(1).all(|delivery| error(delivery).unwrap().starts_with("malformed_json: ")));
+    assert_eq!(
+        bodies,
+        ["copies", "copies", "loops", "large", "reasoned", "traced", "replies", "named", "expires"]
+    );
+    assert!(
+        dead.iter()
+            .skip(1)
+            .all(|delivery| error(delivery).unwrap().starts_with("malformed_json: "))
+    );
     assert_eq!(*dead[8].properties.expiration(), None, "a dead letter is kept");
     partner.send(&adjust("1", json!({"sku": "TEA", "delta": 1}))).await;
     partner.settled().await;
@@ -223,7 +322,8 @@ async fn a_message_that_no_connection_survives_is_put_aside_by_the_broker() {
     let admin = app.admin().await;
     let tea = ten(&app, &admin, "TEA").await;
     let partner = Partner::of_a_shop(&uri).await;
-    let sent = tokio::process::Command::new(python).args(["-c", UNREADABLE, &uri]).status().await.unwrap();
+    let sent =
+        tokio::process::Command::new(python).args(["-c", UNREADABLE, &uri]).status().await.unwrap();
     assert!(sent.success());
     partner.send(&adjust("1", json!({"sku": "TEA", "delta": 1}))).await;
     let changed = async {
@@ -231,7 +331,9 @@ async fn a_message_that_no_connection_survives_is_put_aside_by_the_broker() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(120), changed).await.expect("the good command is carried out");
+    tokio::time::timeout(std::time::Duration::from_secs(120), changed)
+        .await
+        .expect("the good command is carried out");
     assert_eq!(partner.waiting(DEAD).await, 3);
 }
 
@@ -239,7 +341,10 @@ async fn a_message_that_no_connection_survives_is_put_aside_by_the_broker() {
 pub(crate) fn python() -> Option<std::ffi::OsString> {
     let python = std::env::var_os("SOUK_TEST_PYTHON");
     if python.is_none() {
-        assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "SOUK_TEST_PYTHON is not set; scripts/test sets it");
+        assert!(
+            std::env::var_os("SOUK_TEST_ALL").is_none(),
+            "SOUK_TEST_PYTHON is not set; scripts/test sets it"
+        );
         eprintln!("SOUK_TEST_PYTHON is not set: a test with pika is left out");
     }
     python
@@ -254,11 +359,16 @@ async fn commands_are_carried_out_in_their_order() {
     let partner = Partner::of_a_shop(&uri).await;
     let began = std::time::Instant::now();
     for number in 1..=300 {
-        partner.send(&adjust(&number.to_string(), json!({"sku": "TEA", "set": 1000 + number}))).await;
+        partner
+            .send(&adjust(&number.to_string(), json!({"sku": "TEA", "set": 1000 + number})))
+            .await;
     }
     partner.settled().await;
     eprintln!("300 commands, sent one after the other, took {:?}", began.elapsed());
     assert_eq!(on_hand(&app, &admin, &tea).await, 1300);
     let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
-    assert!(movements.iter().take(299).all(|movement| movement["on_hand_delta"] == 1), "one after the other");
+    assert!(
+        movements.iter().take(299).all(|movement| movement["on_hand_delta"] == 1),
+        "one after the other"
+    );
 }

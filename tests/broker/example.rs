@@ -33,7 +33,11 @@ async fn warehouse(python: &std::ffi::OsStr, uri: &str) -> (Child, Lines<BufRead
 }
 
 async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
-    tokio::time::timeout(NEVER, lines.next_line()).await.expect("it says nothing").unwrap().expect("it has ended")
+    tokio::time::timeout(NEVER, lines.next_line())
+        .await
+        .expect("it says nothing")
+        .unwrap()
+        .expect("it has ended")
 }
 
 #[tokio::test]
@@ -65,8 +69,15 @@ async fn the_warehouse_prints_stock_and_sends_more() {
     assert_eq!(next(&mut lines).await, format!("stock {tea}: 20 of 20 (version 5)"));
     assert_eq!(partner.waiting(DEAD).await, 0);
     // As Ctrl-C does.
-    let interrupt = std::process::Command::new("kill").args(["-s", "INT", &child.id().unwrap().to_string()]).status();
+    let interrupt = std::process::Command::new("kill")
+        .args(["-s", "INT", &child.id().unwrap().to_string()])
+        .status();
     assert!(interrupt.unwrap().success());
-    let ended = tokio::time::timeout(NEVER, child.wait_with_output()).await.expect("it goes on").unwrap();
-    assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "it says why it ends where nobody asked");
+    let ended =
+        tokio::time::timeout(NEVER, child.wait_with_output()).await.expect("it goes on").unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&ended.stderr),
+        "",
+        "it says why it ends where nobody asked"
+    );
 }

@@ -18,7 +18,9 @@ async fn until_on_hand(app: &TestApp, admin: &Account, product: &str, pieces: u6
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(120), there).await.expect("the commands are not carried out");
+    tokio::time::timeout(std::time::Duration::from_secs(120), there)
+        .await
+        .expect("the commands are not carried out");
 }
 
 #[tokio::test]
@@ -89,8 +91,12 @@ async fn another_node_goes_on_where_one_was_killed() {
     until_on_hand(&cluster.nodes[1], &admin, &tea, 10 + sent).await;
     partner.settled().await;
     assert_eq!(
-        cluster.nodes[0].get(&format!("/api/products/{tea}/stock")).token(&admin).header("cache-control", "no-cache").await.ok()
-            ["on_hand"],
+        cluster.nodes[0]
+            .get(&format!("/api/products/{tea}/stock"))
+            .token(&admin)
+            .header("cache-control", "no-cache")
+            .await
+            .ok()["on_hand"],
         10 + sent
     );
     cluster.end().await;

@@ -1,5 +1,11 @@
 //! A shop with RabbitMQ: what it publishes, hears and takes in, also while brokers and nodes die.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic"
+)]
 
 #[path = "../support/audit_queue.rs"]
 mod audit_queue;

@@ -59,7 +59,10 @@ async fn stock_that_changed_here_is_soon_seen_there_without_asking_for_it() {
         waits.push(changed.elapsed());
     }
     waits.sort_unstable();
-    eprintln!("seen on the other node after {:?} (median), {:?} (99th of 100)", waits[100], waits[198]);
+    eprintln!(
+        "seen on the other node after {:?} (median), {:?} (99th of 100)",
+        waits[100], waits[198]
+    );
     cluster.end().await;
 }
 
@@ -84,7 +87,10 @@ impl Known {
         for node in &cluster.nodes {
             node.add(&ada, &tea, 1).await.ok();
             assert_eq!(
-                node.get(&format!("/api/products/{tea}")).header("cache-control", "no-cache").await.ok()["stock"],
+                node.get(&format!("/api/products/{tea}"))
+                    .header("cache-control", "no-cache")
+                    .await
+                    .ok()["stock"],
                 100_000
             );
         }
@@ -100,7 +106,11 @@ async fn tell_what_is_new(cluster: &Cluster, Known { admin, ada, tea }: &Known, 
         let (one, other) = if n % 2 == 0 { (here, there) } else { (there, here) };
         let change = json!({"delta": -1, "reason": "sold at the counter"});
         let left = one.change_stock(admin, tea, &change).await.ok()["available"].clone();
-        assert_eq!(other.get(&format!("/api/products/{tea}")).await.ok()["stock"], left, "change {n}");
+        assert_eq!(
+            other.get(&format!("/api/products/{tea}")).await.ok()["stock"],
+            left,
+            "change {n}"
+        );
         assert_eq!(other.stock(admin, tea).await["available"], left);
         let cart = one.add(ada, tea, 1).await.ok();
         assert_eq!(other.cart(ada).await["version"], cart["version"]);
@@ -121,7 +131,10 @@ async fn tell_what_is_new(cluster: &Cluster, Known { admin, ada, tea }: &Known, 
     assert_eq!(there.get("/api/auth/me").token(&bob).await.ok()["id"], bob.id);
     here.call("POST", "/api/auth/logout").token(&bob).await.is(204);
     there.get("/api/auth/me").token(&bob).await.problem(401, "unauthenticated");
-    assert_eq!(there.post("/api/auth/validate", &json!({"token": bob.token})).await.ok()["valid"], false);
+    assert_eq!(
+        there.post("/api/auth/validate", &json!({"token": bob.token})).await.ok()["valid"],
+        false
+    );
 }
 
 async fn until_all_is_well(cluster: &Cluster) {
@@ -169,7 +182,10 @@ async fn a_link_that_has_fallen_silent_is_noticed_and_then_no_node_tells_what_is
     }
     eprintln!("silence was noticed after {took:?}");
     // A machine that is busy with other things may be late for once. What is built in is late each time.
-    assert!(took.iter().all(|of_node| *of_node.iter().min().unwrap() < SILENCE), "it took {took:?}");
+    assert!(
+        took.iter().all(|of_node| *of_node.iter().min().unwrap() < SILENCE),
+        "it took {took:?}"
+    );
     until_all_is_well(&cluster).await;
     cluster.end().await;
 }
@@ -215,7 +231,11 @@ async fn the_feeds_of_both_nodes_tell_the_same() {
     for feed in &mut feeds {
         let events: Vec<Event> = feed.until(|event| event.subject() == last).await;
         assert_eq!(gap_free(&events)[&(ada.id.clone(), "cart".into())], 30);
-        assert_eq!(events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(), events.len(), "each is told once");
+        assert_eq!(
+            events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(),
+            events.len(),
+            "each is told once"
+        );
         told.push(events);
     }
     assert!(told[0] == told[1], "both tell the same, in the same order");
@@ -227,7 +247,9 @@ async fn the_feeds_of_both_nodes_tell_the_same() {
 async fn keep_changing(node: &TestApp, Known { admin, ada, tea }: &Known, changes: usize) {
     for _ in 0..changes / 2 {
         node.add(ada, tea, 1).await.ok();
-        node.change_stock(admin, tea, &json!({"delta": -1, "reason": "sold at the counter"})).await.ok();
+        node.change_stock(admin, tea, &json!({"delta": -1, "reason": "sold at the counter"}))
+            .await
+            .ok();
     }
 }
 
@@ -274,7 +296,10 @@ async fn a_feed_that_breaks_off_goes_on_at_another_node() {
     let mut rest = cluster.nodes[0].listen(Some(&known.ada), Some(&told[told.len() - 1].id)).await;
     told.extend(rest.until(is_last).await);
     let mut whole = cluster.nodes[1].listen(Some(&known.ada), Some("none")).await;
-    assert!(told == whole.until(is_last).await, "nothing is left out, told twice or in another order");
+    assert!(
+        told == whole.until(is_last).await,
+        "nothing is left out, told twice or in another order"
+    );
     assert_eq!(gap_free(&told)[&(known.ada.id.clone(), "cart".into())], 302);
     drop((rest, whole));
     cluster.end().await;

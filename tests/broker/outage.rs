@@ -18,7 +18,8 @@ const NEVER: Duration = Duration::from_secs(60);
 async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_everything() {
     let Some(mut broker) = Broker::start().await else { return };
     let audit = Audit::begin(&broker.uri()).await;
-    let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &broker.uri())]).await;
+    let mut app =
+        TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &broker.uri())]).await;
     let admin = app.admin().await;
     let buyers = app.customers(8).await;
     let tea = app.product(&admin, &json!(4.5), 100_000).await;
@@ -26,8 +27,13 @@ async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_ever
     broker.has_noted_new_queues().await;
     let round = async |app: &TestApp| {
         for _ in 0..10 {
-            let adds = buyers.iter().map(|buyer| std::future::IntoFuture::into_future(app.add(buyer, &tea, 1)));
-            futures_util::future::join_all(adds).await.into_iter().for_each(|answer| drop(answer.ok()));
+            let adds = buyers
+                .iter()
+                .map(|buyer| std::future::IntoFuture::into_future(app.add(buyer, &tea, 1)));
+            futures_util::future::join_all(adds)
+                .await
+                .into_iter()
+                .for_each(|answer| drop(answer.ok()));
             app.change_stock(&admin, &tea, &json!({"delta": -1, "reason": "broken"})).await.ok();
         }
     };
@@ -58,7 +64,11 @@ async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_ever
         assert_eq!(newest[&(buyer.id.clone(), "cart".into())], 50);
     }
     assert_eq!(newest[&(tea, "inventory".into())], 51);
-    assert_eq!(events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(), events.len(), "ids are events'");
+    assert_eq!(
+        events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(),
+        events.len(),
+        "ids are events'"
+    );
     eprintln!("{} messages for {} events", messages.len(), events.len());
 }
 
@@ -77,12 +87,20 @@ async fn a_broker_that_does_not_let_it_in_is_told_of_once_and_tried_again() {
 
 #[tokio::test]
 async fn a_connection_string_that_is_none_ends_the_start_with_one_line() {
-    let app = TestApp::closed(&[("broker.kind", "rabbitmq"), ("broker.uri", "amqp://ada:geheim@host:port")]);
+    let app = TestApp::closed(&[
+        ("broker.kind", "rabbitmq"),
+        ("broker.uri", "amqp://ada:geheim@host:port"),
+    ]);
     for command in ["serve", "config"] {
         let ended = app.command().arg(command).output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(2), "{command}: {said}");
-        assert!(said.starts_with("souk: broker.uri ") && said.lines().count() == 1 && !said.contains("geheim"), "{said}");
+        assert!(
+            said.starts_with("souk: broker.uri ")
+                && said.lines().count() == 1
+                && !said.contains("geheim"),
+            "{said}"
+        );
     }
 }
 
@@ -97,7 +115,8 @@ async fn a_peer_that_takes_connections_and_is_silent_is_not_waited_for_without_e
         stream.read_to_end(&mut said).await.unwrap();
         said
     };
-    let said = tokio::time::timeout(NEVER, attempt).await.expect("its thread and its socket are kept");
+    let said =
+        tokio::time::timeout(NEVER, attempt).await.expect("its thread and its socket are kept");
     assert_eq!(said, b"AMQP\x00\x00\x09\x01", "it asks, and gives up when there is no answer");
     app.until_ready("degraded").await;
     app.stop().await;

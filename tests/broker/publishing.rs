@@ -28,7 +28,12 @@ async fn every_change_is_published_as_it_is_told_on_the_feed() {
     app.stop().await;
     let published = first_times(&messages);
     gap_free(published.iter().copied());
-    let seen: Vec<_> = published.iter().filter(|event| event.kind.starts_with("auth.").eq(&false)).copied().cloned().collect();
+    let seen: Vec<_> = published
+        .iter()
+        .filter(|event| event.kind.starts_with("auth.").eq(&false))
+        .copied()
+        .cloned()
+        .collect();
     assert_eq!(seen, told, "the same events, in the same order");
     let registered = published.iter().filter(|event| event.kind == "auth.user.registered").count();
     assert_eq!(registered, 2, "consumers of the broker hear of accounts, too");
@@ -60,6 +65,10 @@ async fn what_was_committed_just_before_the_end_is_published_before_it() {
     let admin = app.admin().await;
     app.product(&admin, &json!(1), 1).await;
     let messages = audit.up_to(103).await;
-    assert_eq!(messages.iter().map(|message| message.position).collect::<Vec<_>>(), [102, 103], "nothing is repeated");
+    assert_eq!(
+        messages.iter().map(|message| message.position).collect::<Vec<_>>(),
+        [102, 103],
+        "nothing is repeated"
+    );
     app.stop().await;
 }

@@ -2,7 +2,10 @@
 
 use lapin::{
     ExchangeKind,
-    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use serde_json::json;
@@ -26,7 +29,11 @@ async fn a_broker_that_cannot_be_worked_with_is_told_of_once_and_makes_the_shop_
     }
     app.until_ready("degraded").await;
     assert_eq!(app.figure("souk_broker_connected").await, 0.0);
-    partner.channel().exchange_delete("souk.events".into(), ExchangeDeleteOptions::default()).await.unwrap();
+    partner
+        .channel()
+        .exchange_delete("souk.events".into(), ExchangeDeleteOptions::default())
+        .await
+        .unwrap();
     app.until_ready("ready").await;
     assert_eq!(app.log().matches("was broken off").count(), 2, "{}", app.log());
 }
@@ -39,9 +46,17 @@ async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_
     let mut full = FieldTable::default();
     full.insert("x-max-length".into(), AMQPValue::LongInt(1));
     full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    partner.channel().queue_declare("full".into(), QueueDeclareOptions::default(), full).await.unwrap();
+    partner
+        .channel()
+        .queue_declare("full".into(), QueueDeclareOptions::default(), full)
+        .await
+        .unwrap();
     let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-    partner.channel().queue_bind("full".into(), "souk.events".into(), "#".into(), options, none).await.unwrap();
+    partner
+        .channel()
+        .queue_bind("full".into(), "souk.events".into(), "#".into(), options, none)
+        .await
+        .unwrap();
     let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1).await;
@@ -52,7 +67,9 @@ async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_
     }
     for _ in 0..6 {
         let messages = audit.until(|message| message.event.subject() == tea).await;
-        let beyond = messages.iter().find(|message| later.iter().any(|product| *product == message.event.subject()));
+        let beyond = messages
+            .iter()
+            .find(|message| later.iter().any(|product| *product == message.event.subject()));
         assert!(beyond.is_none(), "what follows the one that is refused waits: {beyond:?}");
     }
     partner.channel().queue_delete("full".into(), QueueDeleteOptions::default()).await.unwrap();
@@ -64,7 +81,10 @@ async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_
 async fn a_relay_that_cannot_be_woken_up_leaves_its_place() {
     let Some(uri) = shared() else { return };
     let partner = Partner::connect(&uri).await;
-    let deaf = format!("amqp://deaf:guest@{}", uri.trim_start_matches("amqp://").trim_start_matches("guest:guest@"));
+    let deaf = format!(
+        "amqp://deaf:guest@{}",
+        uri.trim_start_matches("amqp://").trim_start_matches("guest:guest@")
+    );
     let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &deaf)]).await;
     app.logged("ACCESS_REFUSED").await;
     // Or else all would take it that events are published.

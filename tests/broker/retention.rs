@@ -24,8 +24,13 @@ async fn published_events_are_taken_away_while_the_shop_is_open() {
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
     for _ in 0..FILES {
-        let lines = (0..PRODUCTS).map(|n| json!({"name": format!("Product {n}"), "price": 1, "stock": 1}).to_string() + "\n");
-        let import = here.call("POST", "/api/products/import").token(&admin).header("content-type", "application/x-ndjson");
+        let lines = (0..PRODUCTS).map(|n| {
+            json!({"name": format!("Product {n}"), "price": 1, "stock": 1}).to_string() + "\n"
+        });
+        let import = here
+            .call("POST", "/api/products/import")
+            .token(&admin)
+            .header("content-type", "application/x-ndjson");
         assert_eq!(import.body(lines.collect::<String>()).await.ok()["created"], PRODUCTS);
     }
     there.published().await;
@@ -40,8 +45,12 @@ async fn published_events_are_taken_away_while_the_shop_is_open() {
     };
     let kept = tokio::time::timeout(NEVER, kept).await.expect("they pile up");
     assert!(kept.len() >= KEPT, "{} are kept", kept.len());
-    let ((oldest, first), (newest, last)) = (kept.first_key_value().unwrap(), kept.last_key_value().unwrap());
-    assert!(*newest >= (FILES * PRODUCTS * 2) as u64 && newest - oldest + 1 == kept.len() as u64, "the newest are kept");
+    let ((oldest, first), (newest, last)) =
+        (kept.first_key_value().unwrap(), kept.last_key_value().unwrap());
+    assert!(
+        *newest >= (FILES * PRODUCTS * 2) as u64 && newest - oldest + 1 == kept.len() as u64,
+        "the newest are kept"
+    );
     // Feeds go on from what is kept. A node that still takes in what it has heard answers 503, on a slow machine for a while.
     let caught_up = async { while there.get("/api/products?limit=1").await.status != 200 {} };
     tokio::time::timeout(NEVER, caught_up).await.expect("it does not catch up");

@@ -73,7 +73,11 @@ async fn what_nobody_could_take_is_kept_as_a_dead_letter() {
 async fn refuse(partner: &Partner, times: usize, requeue: bool) {
     use futures_util::StreamExt;
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-    let mut messages = partner.channel().basic_consume("warehouse".into(), "".into(), options, none).await.unwrap();
+    let mut messages = partner
+        .channel()
+        .basic_consume("warehouse".into(), "".into(), options, none)
+        .await
+        .unwrap();
     for _ in 0..times {
         let message = messages.next().await.unwrap().unwrap();
         message.nack(BasicNackOptions { requeue, ..BasicNackOptions::default() }).await.unwrap();
@@ -87,7 +91,11 @@ async fn a_queue_that_is_there_with_other_properties_is_used_as_it_is() {
     let partner = Partner::connect(&uri).await;
     for queue in ["warehouse", COMMANDS] {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        partner.channel().queue_declare(queue.into(), durable, FieldTable::default()).await.unwrap();
+        partner
+            .channel()
+            .queue_declare(queue.into(), durable, FieldTable::default())
+            .await
+            .unwrap();
     }
     let app = shop(&uri, WAREHOUSE).await;
     let admin = app.admin().await;
@@ -96,7 +104,11 @@ async fn a_queue_that_is_there_with_other_properties_is_used_as_it_is() {
     app.add(&admin, &tea, 1).await.ok();
     app.published().await;
     partner.take("billing", 1).await;
-    assert_eq!(partner.take("warehouse", 1).await[0].routing_key.as_str(), "inventory.stock.changed", "it is bound");
+    assert_eq!(
+        partner.take("warehouse", 1).await[0].routing_key.as_str(),
+        "inventory.stock.changed",
+        "it is bound"
+    );
     partner.send(&json!({"id": "1", "type": "inventory.adjust", "product_id": tea, "delta": 1, "reason": "delivery"})).await;
     partner.settled().await;
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 10);
@@ -136,5 +148,9 @@ async fn a_queue_that_is_gone_is_made_again_with_the_next_connection() {
     partner.until_there("warehouse").await;
     let admin = app.admin().await;
     app.product(&admin, &json!(4.5), 9).await;
-    assert_eq!(partner.take("warehouse", 1).await[0].routing_key.as_str(), "inventory.stock.changed", "it is bound");
+    assert_eq!(
+        partner.take("warehouse", 1).await[0].routing_key.as_str(),
+        "inventory.stock.changed",
+        "it is bound"
+    );
 }

@@ -89,7 +89,8 @@ async fn a_relay_that_has_lost_its_store_leaves_its_place() {
     let (Some(mut members), Some(uri)) = (Members::start(1).await, shared()) else { return };
     let audit = Audit::begin(&uri).await;
     let set = Members::uri(members.hosts());
-    let mut cluster = Cluster::of(1, &set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    let mut cluster =
+        Cluster::of(1, &set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     cluster.expect_faults();
     relay(&cluster).await;
     members.kill(0);

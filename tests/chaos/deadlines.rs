@@ -54,7 +54,10 @@ impl Shop {
         match place % 4 {
             0 => self.app.add(buyer, &self.product, 1).key(key),
             1 => self.app.check_out(buyer, key),
-            2 => self.app.change_stock(&self.admin, &self.product, &json!({"delta": 1, "reason": "found"})).key(key),
+            2 => self
+                .app
+                .change_stock(&self.admin, &self.product, &json!({"delta": 1, "reason": "found"}))
+                .key(key),
             _ => self.app.get("/api/cart").token(buyer).header("cache-control", "no-cache"),
         }
     }
@@ -69,9 +72,14 @@ impl Shop {
         let told = told.await;
         let slowest = told.iter().map(|(_, took)| *took).max().unwrap();
         let changes = told.into_iter().enumerate().filter(|(place, _)| place % 4 < 3);
-        let codes: Vec<String> = changes.map(|(_, (answer, _))| answer.is(503).json()["code"].as_str().unwrap().into()).collect();
+        let codes: Vec<String> = changes
+            .map(|(_, (answer, _))| answer.is(503).json()["code"].as_str().unwrap().into())
+            .collect();
         let doubts = codes.iter().filter(|code| *code == "outcome_unknown").count();
-        eprintln!("{BUYERS} told within {slowest:?}; of {} changes, the outcome of {doubts} is unknown", codes.len());
+        eprintln!(
+            "{BUYERS} told within {slowest:?}; of {} changes, the outcome of {doubts} is unknown",
+            codes.len()
+        );
         assert!(slowest < DEADLINE + SLACK, "told after {slowest:?}");
         codes
     }
@@ -106,9 +114,15 @@ impl Shop {
     async fn nothing_was_made_but(&self, codes: &[String]) {
         let path = format!("/api/products/{}", self.product);
         self.until_served(|| self.app.get(&path).header("cache-control", "no-cache")).await;
-        let in_doubt = |kind: usize| codes.iter().skip(kind).step_by(3).filter(|code| *code == "outcome_unknown").count() as u64;
+        let in_doubt = |kind: usize| {
+            codes.iter().skip(kind).step_by(3).filter(|code| *code == "outcome_unknown").count()
+                as u64
+        };
         let [on_hand, reserved, _] = self.app.pieces(&self.admin, &self.product).await;
-        assert!(on_hand - PIECES as u64 <= in_doubt(2) && reserved <= in_doubt(1), "{on_hand}, {reserved}; {codes:?}");
+        assert!(
+            on_hand - PIECES as u64 <= in_doubt(2) && reserved <= in_doubt(1),
+            "{on_hand}, {reserved}; {codes:?}"
+        );
         let mut added = 0;
         for buyer in self.buyers.iter().step_by(4) {
             added += self.app.cart(buyer).await["version"].as_u64().unwrap() - 1;
@@ -118,7 +132,10 @@ impl Shop {
 
     /// Service resumes by itself; whoever sends the same request again, twice, finds it made once.
     async fn made_once(&self) {
-        let again = async || join_all((0..BUYERS).map(async |place| self.until_served(|| self.call(place)).await)).await;
+        let again = async || {
+            join_all((0..BUYERS).map(async |place| self.until_served(|| self.call(place)).await))
+                .await
+        };
         let (first, second) = (again().await, again().await);
         assert_eq!(statuses(&first), statuses(&second));
         for (place, (first, second)) in first.into_iter().zip(second).enumerate() {
@@ -126,11 +143,22 @@ impl Shop {
             assert!(place % 4 == 3 || first.json() == second.json(), "{first}, then {second}");
         }
         let quarter = (BUYERS / 4) as u64;
-        assert_eq!(self.app.pieces(&self.admin, &self.product).await, [PIECES as u64 + quarter, quarter, PIECES as u64]);
+        assert_eq!(
+            self.app.pieces(&self.admin, &self.product).await,
+            [PIECES as u64 + quarter, quarter, PIECES as u64]
+        );
         for (place, buyer) in self.buyers.iter().enumerate() {
             let cart = self.app.cart(buyer).await;
-            let pieces: u64 = cart["items"].as_array().unwrap().iter().map(|line| line["quantity"].as_u64().unwrap()).sum();
-            assert_eq!((pieces, &cart["version"]), [(2, &json!(2)), (0, &json!(2)), (1, &json!(1)), (1, &json!(1))][place % 4]);
+            let pieces: u64 = cart["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|line| line["quantity"].as_u64().unwrap())
+                .sum();
+            assert_eq!(
+                (pieces, &cart["version"]),
+                [(2, &json!(2)), (0, &json!(2)), (1, &json!(1)), (1, &json!(1))][place % 4]
+            );
         }
     }
 }

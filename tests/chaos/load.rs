@@ -64,8 +64,14 @@ pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
 /// A store that waits so long for its servers.
 pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
     let (uri, database) = (uri.into(), "shop".to_owned());
-    let options =
-        MongoOptions { uri, database, currency: "EUR".parse().unwrap(), low_stock: 0, keep_unpublished: false, timeout };
+    let options = MongoOptions {
+        uri,
+        database,
+        currency: "EUR".parse().unwrap(),
+        low_stock: 0,
+        keep_unpublished: false,
+        timeout,
+    };
     Arc::new(MongoStore::connect(options).await.unwrap())
 }
 
@@ -80,7 +86,14 @@ impl Load {
         }
         let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
         let buyers = (0..count)
-            .map(|n| tokio::spawn(buy(writers[n % nodes].clone(), product, Arc::clone(&told), Arc::clone(&stop))))
+            .map(|n| {
+                tokio::spawn(buy(
+                    writers[n % nodes].clone(),
+                    product,
+                    Arc::clone(&told),
+                    Arc::clone(&stop),
+                ))
+            })
             .collect();
         Self { store, product, told, stop, buyers }
     }
@@ -108,12 +121,19 @@ impl Load {
             let (owner, version) = buyer.await.unwrap();
             bought += version;
             let stored = self.store.cart(owner.id).await.unwrap();
-            assert_eq!(stored.map_or(0, |cart| cart.version), version, "what was acknowledged is there, and nothing else");
+            assert_eq!(
+                stored.map_or(0, |cart| cart.version),
+                version,
+                "what was acknowledged is there, and nothing else"
+            );
         }
         let (_, level) = self.store.product(self.product).await.unwrap().unwrap();
         assert_eq!(level.reserved, bought, "nothing was lost, and nothing was done twice");
         let movements = self.store.movements(self.product, None, u32::MAX).await.unwrap();
-        assert_eq!(movements.iter().map(|movement| movement.delta.reserved).sum::<i64>(), i64::try_from(bought).unwrap());
+        assert_eq!(
+            movements.iter().map(|movement| movement.delta.reserved).sum::<i64>(),
+            i64::try_from(bought).unwrap()
+        );
         assert_eq!(movements.len() as u64, bought + 1);
         self.check_events(bought).await;
     }
@@ -125,11 +145,15 @@ impl Load {
             assert_eq!(event.position, position, "in commit order, without gaps");
             let body: Value = serde_json::from_slice(&event.body).unwrap();
             let family = event.kind.split('.').next().unwrap().to_owned();
-            let last = last.entry((family, body["subject"].as_str().unwrap().to_owned())).or_default();
+            let last =
+                last.entry((family, body["subject"].as_str().unwrap().to_owned())).or_default();
             *last += 1;
             assert_eq!(body["sequence"], last.to_string(), "each change was told once, in order");
         }
-        assert_eq!(events.iter().filter(|event| event.kind.starts_with("cart.")).count() as u64, bought);
+        assert_eq!(
+            events.iter().filter(|event| event.kind.starts_with("cart.")).count() as u64,
+            bought
+        );
     }
 }
 
@@ -147,7 +171,10 @@ async fn stocked(store: &dyn Store) -> ProductId {
     let product = Arc::new(Product::new(ProductId::new(), facts, SystemClock.now()));
     let id = product.id;
     let writes = vec![Write::Product(product), take(id, StockChange::Set(10_000_000))];
-    let opened = Commit { writes, ..Commit::new(SystemClock.now(), Instant::now() + Duration::from_secs(30)) };
+    let opened = Commit {
+        writes,
+        ..Commit::new(SystemClock.now(), Instant::now() + Duration::from_secs(30))
+    };
     store.apply(vec![opened].into()).await.unwrap().outcomes.remove(0).unwrap();
     id
 }
@@ -155,7 +182,8 @@ async fn stocked(store: &dyn Store) -> ProductId {
 /// A change with an event, within so much time.
 pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), CommitError> {
     let owner = Owner { id: UserId::new(), guest: false };
-    let cart = Arc::new(Cart { version: 1, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
+    let cart =
+        Arc::new(Cart { version: 1, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
     let commit = Commit {
         writes: vec![Write::Cart(Arc::clone(&cart))],
         facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
@@ -168,12 +196,24 @@ pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), Co
 }
 
 fn take(product_id: ProductId, change: StockChange) -> Write {
-    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+    Write::Stock(StockWrite {
+        product_id,
+        change,
+        expected_version: None,
+        order_id: None,
+        reference: None,
+        reason: None,
+    })
 }
 
 fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Commit {
     let cart = Arc::new(Cart { version, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
-    let key = IdempotencyKey { owner: owner.id, key: format!("{version}-{attempt}").into(), fingerprint: [1; 32], status: 200 };
+    let key = IdempotencyKey {
+        owner: owner.id,
+        key: format!("{version}-{attempt}").into(),
+        fingerprint: [1; 32],
+        status: 200,
+    };
     Commit {
         writes: vec![Write::Cart(Arc::clone(&cart)), take(product, StockChange::Reserve(1))],
         facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
@@ -183,7 +223,12 @@ fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Com
 }
 
 /// Buys one piece after the other, each exactly once; how many.
-async fn buy(writer: Writer, product: ProductId, told: Arc<Told>, stop: Arc<AtomicBool>) -> (Owner, u64) {
+async fn buy(
+    writer: Writer,
+    product: ProductId,
+    told: Arc<Told>,
+    stop: Arc<AtomicBool>,
+) -> (Owner, u64) {
     let owner = Owner { id: UserId::new(), guest: false };
     let (mut version, mut attempt) = (0, 0);
     let mut in_doubt = false;
@@ -194,8 +239,11 @@ async fn buy(writer: Writer, product: ProductId, told: Arc<Told>, stop: Arc<Atom
         let began = Instant::now();
         let outcome = writer.commit(purchase(owner, version + 1, product, attempt)).await;
         // Whether a commit was made cannot be told before it is known, or everyone who was in it has given up.
-        let latest =
-            if matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded)) { DEADLINE } else { 2 * DEADLINE };
+        let latest = if matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded)) {
+            DEADLINE
+        } else {
+            2 * DEADLINE
+        };
         assert!(began.elapsed() < latest + SLACK, "{outcome:?} after {:?}", began.elapsed());
         match outcome {
             Ok(_) => {}

@@ -39,7 +39,10 @@ async fn the_primary_dies_and_another_steps_down() {
     sleep(Duration::from_secs(2)).await;
     let primary = members.primary().await;
     let admin = replica_set::direct(&members.hosts()[primary]).await.database("admin");
-    admin.run_command(doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5 }).await.unwrap();
+    admin
+        .run_command(doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5 })
+        .await
+        .unwrap();
     eprintln!("service resumed {:?} after the primary had stepped down", load.goes_on(1).await);
     load.goes_on(200).await;
     load.settle().await;
@@ -95,7 +98,11 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
     let database = replica_set::direct(&members.hosts()[primary]).await.database("shop");
     // As if so many had followed that the first is taken away, which is a chore.
     let many = doc! { "$set": { "last": 100_000_i64 } };
-    database.collection::<Document>("counters").update_one(doc! { "_id": "outbox" }, many).await.unwrap();
+    database
+        .collection::<Document>("counters")
+        .update_one(doc! { "_id": "outbox" }, many)
+        .await
+        .unwrap();
     let nodes = database.collection::<Document>("nodes");
     // They go on answering to the primary, and write nothing.
     let have_others = async |command: Document| {
@@ -110,7 +117,11 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
     let (mut last, mut since) = (None, Instant::now());
     // A node does its chores each 5 s, and is taken for dead after 2.5 s.
     while locked.elapsed() < Duration::from_secs(11) {
-        let at = nodes.find_one(doc! {}).await.unwrap().and_then(|node| node.get_datetime("at").ok().copied());
+        let at = nodes
+            .find_one(doc! {})
+            .await
+            .unwrap()
+            .and_then(|node| node.get_datetime("at").ok().copied());
         if std::mem::replace(&mut last, at) != at {
             since = Instant::now();
         }
@@ -150,7 +161,11 @@ async fn connections_are_cut_in_the_middle_of_commits() {
         load.goes_on(100).await;
     }
     let told = load.told();
-    eprintln!("{} answers lost; {} outcomes unknown", proxy.lost(), told.unknown.load(Ordering::Acquire));
+    eprintln!(
+        "{} answers lost; {} outcomes unknown",
+        proxy.lost(),
+        told.unknown.load(Ordering::Acquire)
+    );
     assert!(told.unknown.load(Ordering::Acquire) > 0);
     load.settle().await;
 }

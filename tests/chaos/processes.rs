@@ -39,7 +39,8 @@ fn settings(uri: &str) -> Vec<(&'static str, String)> {
 
 async fn node(uri: &str) -> TestApp {
     let settings = settings(uri);
-    TestApp::with(&settings.iter().map(|(key, value)| (*key, value.as_str())).collect::<Vec<_>>()).await
+    TestApp::with(&settings.iter().map(|(key, value)| (*key, value.as_str())).collect::<Vec<_>>())
+        .await
 }
 
 /// A customer who keeps putting things into the cart; `done` counts what was acknowledged.
@@ -71,7 +72,8 @@ async fn shop(
 /// The longest time in which `done` stood still, until `enough` has passed.
 async fn longest_pause(done: &AtomicU64, enough: Duration) -> Duration {
     let began = Instant::now();
-    let (mut last, mut since, mut longest) = (done.load(Ordering::Acquire), Instant::now(), Duration::ZERO);
+    let (mut last, mut since, mut longest) =
+        (done.load(Ordering::Acquire), Instant::now(), Duration::ZERO);
     while began.elapsed() < enough {
         sleep(Duration::from_millis(2)).await;
         let now = done.load(Ordering::Acquire);
@@ -90,18 +92,30 @@ async fn the_others_go_on_when_a_node_is_killed() {
     let (mut first, second) = (node(&uri).await, node(&uri).await);
     // What the nodes do for each other is to be enough; the server by itself would take longer than is allowed below.
     let server = replica_set::direct(&members.hosts()[0]).await.database("admin");
-    server.run_command(doc! { "setParameter": 1, "transactionLifetimeLimitSeconds": 60 }).await.unwrap();
+    server
+        .run_command(doc! { "setParameter": 1, "transactionLifetimeLimitSeconds": 60 })
+        .await
+        .unwrap();
     first.expect_faults();
     let admin = first.admin().await;
     let product = first.product(&admin, &json!(4.5), 1_000_000).await;
-    let (done, stop) = ([Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))], Arc::new(AtomicBool::new(false)));
+    let (done, stop) = (
+        [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))],
+        Arc::new(AtomicBool::new(false)),
+    );
     let mut customers = Vec::new();
     let apps = [first, second].map(|app| Arc::new(tokio::sync::RwLock::new(app)));
     for (app, done) in apps.iter().zip(&done) {
         for _ in 0..BUSY {
             let who = app.read().await.customer().await;
             app.read().await.add(&who, &product, 1).await.ok();
-            customers.push(tokio::spawn(shop(Arc::clone(app), who, product.clone(), Arc::clone(done), Arc::clone(&stop))));
+            customers.push(tokio::spawn(shop(
+                Arc::clone(app),
+                who,
+                product.clone(),
+                Arc::clone(done),
+                Arc::clone(&stop),
+            )));
         }
     }
     let mut pauses = Vec::new();

@@ -28,8 +28,16 @@ async fn buyer(cluster: &Cluster, admin: &Account, teas: &[String]) {
             cluster.any().add(&ada, tea, 1).await.ok();
         }
         let key = format!("buy-{}", unique());
-        let order = cluster.any().post("/api/checkout", &json!({})).token(&ada).key(key).await.is(201).json();
-        let steps: &[&str] = [&["pay"][..], &["cancel"], &["pay", "fulfil"], &["pay", "cancel"], &[]][round % 5];
+        let order = cluster
+            .any()
+            .post("/api/checkout", &json!({}))
+            .token(&ada)
+            .key(key)
+            .await
+            .is(201)
+            .json();
+        let steps: &[&str] =
+            [&["pay"][..], &["cancel"], &["pay", "fulfil"], &["pay", "cancel"], &[]][round % 5];
         for step in steps {
             let path = format!("/api/orders/{}/{step}", order["id"].as_str().unwrap());
             cluster.any().post(&path, &json!({})).token(admin).await.ok();
@@ -60,12 +68,17 @@ async fn an_audit_beside_trade_finds_nothing() {
         }
         audits
     };
-    let ((), first, second) = tokio::join!(async { drop(buyers.await) }, auditor(here), auditor(there));
+    let ((), first, second) =
+        tokio::join!(async { drop(buyers.await) }, auditor(here), auditor(there));
     assert!(first > 0 && second > 0, "audits ran beside the trade");
     // Those that nobody has paid end meanwhile.
     loop {
         let found = audit(there, &admin, false).await;
-        assert_eq!((&found["clean"], &found["orders"]), (&json!(true), &json!(BUYERS * ROUNDS)), "{found}");
+        assert_eq!(
+            (&found["clean"], &found["orders"]),
+            (&json!(true), &json!(BUYERS * ROUNDS)),
+            "{found}"
+        );
         if orders.count_documents(doc! { "status": "pending_payment" }).await.unwrap() == 0 {
             break;
         }
@@ -85,13 +98,21 @@ async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
     let one = |id: &str| doc! { "_id": Uuid::parse_str(id).unwrap() };
     let stock = cluster.database.collection::<Document>("stock");
     stock.update_one(one(&tea), doc! { "$set": { "reserved": 3_i64 } }).await.unwrap();
-    stock.update_one(one(&cup), doc! { "$set": { "on_hand": 9_i64, "last_movement": 0_i64 } }).await.unwrap();
+    stock
+        .update_one(one(&cup), doc! { "$set": { "on_hand": 9_i64, "last_movement": 0_i64 } })
+        .await
+        .unwrap();
     let outbox = cluster.database.collection::<Document>("outbox");
     let events = outbox.find_one(doc! {}).sort(doc! { "_id": -1 }).await.unwrap().unwrap();
     let found = audit(there, &admin, false).await;
-    let kinds: Vec<&str> =
-        found["findings"].as_array().unwrap().iter().map(|finding| finding["kind"].as_str().unwrap()).collect();
-    let mut wanted = vec!["reserved_mismatch", "open_orders_mismatch", "on_hand_mismatch", "movement_sequence"];
+    let kinds: Vec<&str> = found["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| finding["kind"].as_str().unwrap())
+        .collect();
+    let mut wanted =
+        vec!["reserved_mismatch", "open_orders_mismatch", "on_hand_mismatch", "movement_sequence"];
     if tea > cup {
         wanted.rotate_left(2);
     }
@@ -99,7 +120,11 @@ async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
     // A process of its own, beside both nodes.
     let run = Cli::run(here.command().args(["audit", "--repair"]));
     assert_eq!(run.code, 1, "{run:?}");
-    assert!(run.stdout.ends_with(": 4 findings, 2 corrected\n") && run.stdout.contains("to 1, and repair then"), "{run:?}");
+    assert!(
+        run.stdout.ends_with(": 4 findings, 2 corrected\n")
+            && run.stdout.contains("to 1, and repair then"),
+        "{run:?}"
+    );
     stock.update_one(one(&cup), doc! { "$set": { "last_movement": 1_i64 } }).await.unwrap();
     assert_eq!(audit(there, &admin, true).await["repaired"], 1);
     for node in [here, there] {
@@ -112,6 +137,10 @@ async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
     here.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.ok();
     outbox.delete_one(doc! { "_id": events.get("_id").unwrap() }).await.unwrap();
     let found = audit(here, &admin, true).await;
-    assert_eq!((&found["found"], &found["findings"][0]["kind"]), (&json!(1), &json!("event_positions")), "{found}");
+    assert_eq!(
+        (&found["found"], &found["findings"][0]["kind"]),
+        (&json!(1), &json!("event_positions")),
+        "{found}"
+    );
     cluster.end().await;
 }

@@ -26,7 +26,11 @@ async fn shop(cluster: &Cluster, who: &Account, product: &str) -> Vec<(u64, u64)
 }
 
 /// So many calls at once, taking turns between the nodes.
-async fn on_both<'a>(cluster: &'a Cluster, count: usize, call: impl Fn(&'a TestApp, usize) -> Call) -> Vec<Answer> {
+async fn on_both<'a>(
+    cluster: &'a Cluster,
+    count: usize,
+    call: impl Fn(&'a TestApp, usize) -> Call,
+) -> Vec<Answer> {
     join_all((0..count).map(|n| call(&cluster.nodes[n % 2], n).into_future())).await
 }
 
@@ -42,10 +46,16 @@ async fn every_add_of_64_users_over_two_nodes_is_kept() {
     for (user, told) in users.iter().zip(join_all(all).await) {
         let told: BTreeSet<(u64, u64)> = told.into_iter().flatten().collect();
         let expected = (1..=pieces).map(|version| (version, version)).collect();
-        assert_eq!(told, expected, "each version is one request's answer, and shows what was added up to it");
+        assert_eq!(
+            told, expected,
+            "each version is one request's answer, and shows what was added up to it"
+        );
         for node in &cluster.nodes {
             let cart = node.get("/api/cart").token(user).header("cache-control", "no-cache").await;
-            assert_eq!((cart.lines(), &cart.json()["version"]), (vec![(tea.clone(), pieces)], &json!(pieces)));
+            assert_eq!(
+                (cart.lines(), &cart.json()["version"]),
+                (vec![(tea.clone(), pieces)], &json!(pieces))
+            );
         }
     }
     cluster.end().await;
@@ -59,7 +69,8 @@ async fn two_hundred_adds_to_one_cart_at_once_on_both_nodes_are_all_kept() {
     let tea = there.product(&admin, &json!(4.5), 1_000_000).await;
     let ada = here.customer().await;
     let answers = on_both(&cluster, 200, |node, _| node.add(&ada, &tea, 1)).await;
-    let versions: BTreeSet<u64> = answers.into_iter().map(|answer| answer.ok()["version"].as_u64().unwrap()).collect();
+    let versions: BTreeSet<u64> =
+        answers.into_iter().map(|answer| answer.ok()["version"].as_u64().unwrap()).collect();
     assert_eq!(versions, (1..=200).collect());
     cluster.end().await;
 }
@@ -69,7 +80,8 @@ async fn a_guest_cart_merged_on_both_nodes_is_merged_once() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
-    let (tea, cup) = (here.product(&admin, &json!(4.5), 100).await, there.product(&admin, &json!(7), 100).await);
+    let (tea, cup) =
+        (here.product(&admin, &json!(4.5), 100).await, there.product(&admin, &json!(7), 100).await);
 
     // By one user, again and again.
     let (ada, guest) = (here.customer().await, there.guest().await);
@@ -78,10 +90,17 @@ async fn a_guest_cart_merged_on_both_nodes_is_merged_once() {
     here.add(&guest, &cup, 4).await.ok();
     for answer in on_both(&cluster, 20, |node, _| node.merge(&ada, &guest)).await {
         let cart = answer.is(200);
-        assert_eq!((cart.lines(), &cart.json()["version"]), (vec![(tea.clone(), 5), (cup.clone(), 4)], &json!(2)));
+        assert_eq!(
+            (cart.lines(), &cart.json()["version"]),
+            (vec![(tea.clone(), 5), (cup.clone(), 4)], &json!(2))
+        );
     }
     for node in &cluster.nodes {
-        node.get("/api/cart").token(&guest).header("cache-control", "no-cache").await.problem(409, "guest_cart_merged");
+        node.get("/api/cart")
+            .token(&guest)
+            .header("cache-control", "no-cache")
+            .await
+            .problem(409, "guest_cart_merged");
         node.add(&guest, &tea, 1).await.problem(409, "guest_cart_merged");
     }
 
@@ -111,19 +130,34 @@ async fn repeats_of_one_key_on_both_nodes_make_one_change() {
     let ada = there.customer().await;
     let tea = here.product(&admin, &json!(4.5), 100).await;
     one_change(on_both(&cluster, 20, |node, _| node.add(&ada, &tea, 2).key("add")).await, 200);
-    assert_eq!(there.get("/api/cart").token(&ada).header("cache-control", "no-cache").await.lines(), [(tea.clone(), 2)]);
+    assert_eq!(
+        there.get("/api/cart").token(&ada).header("cache-control", "no-cache").await.lines(),
+        [(tea.clone(), 2)]
+    );
 
     let delta = json!({"delta": 5, "reason": "delivery"});
-    one_change(on_both(&cluster, 20, |node, _| node.change_stock(&admin, &tea, &delta).key("stock")).await, 200);
+    one_change(
+        on_both(&cluster, 20, |node, _| node.change_stock(&admin, &tea, &delta).key("stock")).await,
+        200,
+    );
     let movements = there.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
     assert_eq!(movements.len(), 2, "the opening stock and one delivery");
 
     let cup = json!({"name": "Cup", "description": "", "price": 7, "stock": 3, "sku": "CUP-1"});
-    one_change(on_both(&cluster, 20, |node, _| node.post("/api/products", &cup).token(&admin).key("create")).await, 201);
+    one_change(
+        on_both(&cluster, 20, |node, _| {
+            node.post("/api/products", &cup).token(&admin).key("create")
+        })
+        .await,
+        201,
+    );
 
     let path = format!("/api/products/{tea}");
     let patch = json!({"name": "Green tea"});
-    one_change(on_both(&cluster, 20, |node, _| node.patch(&path, &patch).token(&admin).key("patch")).await, 200);
+    one_change(
+        on_both(&cluster, 20, |node, _| node.patch(&path, &patch).token(&admin).key("patch")).await,
+        200,
+    );
     assert_eq!(there.get(&path).header("cache-control", "no-cache").await.ok()["version"], 2);
     cluster.end().await;
 }

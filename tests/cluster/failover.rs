@@ -26,7 +26,8 @@ const ALL: usize = (CARTS + STOCKS) * CLIENTS * CHANGES;
 async fn history_is_linearizable_while_the_primary_dies() {
     let Some(mut members) = Members::start(3).await else { return };
     // Requests give up before another member has taken over, so that clients are left in doubt.
-    let mut cluster = Cluster::on(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
+    let mut cluster =
+        Cluster::on(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
     cluster.expect_faults();
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -37,7 +38,8 @@ async fn history_is_linearizable_while_the_primary_dies() {
 
     let recorder = Recorder::new(&cluster);
     let carts = join_all(users.iter().map(|user| cart_history(&recorder, &cluster, user, &wares)));
-    let stocks = join_all(stocked.iter().map(|product| stock_history(&recorder, &cluster, &admin, product)));
+    let stocks =
+        join_all(stocked.iter().map(|product| stock_history(&recorder, &cluster, &admin, product)));
     let strike = async {
         recorder.acknowledged.reaches(ALL / 3).await;
         let struck = members.primary().await;
@@ -58,7 +60,11 @@ async fn history_is_linearizable_while_the_primary_dies() {
         spoilt_cart_histories_are_refused(history);
     }
     for history in &stocks {
-        tell("stock", history.reads.len(), history.changes.iter().map(|asked| kind(&asked.outcome)));
+        tell(
+            "stock",
+            history.reads.len(),
+            history.changes.iter().map(|asked| kind(&asked.outcome)),
+        );
         history.check().unwrap();
         spoilt_stock_histories_are_refused(history);
     }
@@ -66,16 +72,19 @@ async fn history_is_linearizable_while_the_primary_dies() {
 }
 
 #[tokio::test]
-async fn a_primary_without_its_majority_is_not_believed_and_a_store_that_is_silent_holds_nobody_up() {
+async fn a_primary_without_its_majority_is_not_believed_and_a_store_that_is_silent_holds_nobody_up()
+{
     let Some(members) = Members::start(3).await else { return };
-    let mut cluster = Cluster::on(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
+    let mut cluster =
+        Cluster::on(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
     cluster.expect_faults();
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
     let tea = here.product(&admin, &json!(4.5), 10).await;
     let ada = here.customer().await;
     let path = format!("/api/products/{tea}");
-    let fresh = |node: &TestApp, path: &str| node.get(path).token(&ada).header("cache-control", "no-cache");
+    let fresh =
+        |node: &TestApp, path: &str| node.get(path).token(&ada).header("cache-control", "no-cache");
     fresh(there, &path).await.ok();
 
     // It leads, as far as it knows, for ten seconds more; others might have another by then.
@@ -114,11 +123,17 @@ fn tell(what: &str, reads: usize, kinds: impl Iterator<Item = usize>) {
     eprintln!("{what}: {reads} reads; changes: {done} made, {refused} refused, {unknown} unknown");
 }
 
-async fn cart_history(recorder: &Recorder<'_>, cluster: &Cluster, user: &Account, wares: &[String]) -> carts::History {
+async fn cart_history(
+    recorder: &Recorder<'_>,
+    cluster: &Cluster,
+    user: &Account,
+    wares: &[String],
+) -> carts::History {
     let mut history = recorder.begin_cart(user, wares).await;
     let over = Cell::new(false);
     let clients = async {
-        let histories = join_all((0..CLIENTS).map(|client| recorder.shop(user, wares, client))).await;
+        let histories =
+            join_all((0..CLIENTS).map(|client| recorder.shop(user, wares, client))).await;
         over.set(true);
         histories
     };
@@ -140,9 +155,15 @@ async fn cart_history(recorder: &Recorder<'_>, cluster: &Cluster, user: &Account
     history
 }
 
-async fn stock_history(recorder: &Recorder<'_>, cluster: &Cluster, admin: &Account, product: &str) -> stock::History {
+async fn stock_history(
+    recorder: &Recorder<'_>,
+    cluster: &Cluster,
+    admin: &Account,
+    product: &str,
+) -> stock::History {
     let mut history = stock::History::default();
-    let clients = join_all((0..CLIENTS).map(|client| recorder.restock(admin, product, client))).await;
+    let clients =
+        join_all((0..CLIENTS).map(|client| recorder.restock(admin, product, client))).await;
     for part in clients {
         history.changes.extend(part.changes);
         history.reads.extend(part.reads);
@@ -155,7 +176,8 @@ async fn stock_history(recorder: &Recorder<'_>, cluster: &Cluster, admin: &Accou
 }
 
 async fn ledger(node: &TestApp, admin: &Account, product: &str) -> Vec<stock::Movement> {
-    let movements = node.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+    let movements =
+        node.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
     let line = |movement: &serde_json::Value| stock::Movement {
         sequence: movement["sequence"].as_u64().unwrap(),
         reference: movement["reference"].as_str().map(ToOwned::to_owned),
@@ -167,12 +189,19 @@ async fn ledger(node: &TestApp, admin: &Account, product: &str) -> Vec<stock::Mo
 /// What was found good is bad when one thing in it is otherwise.
 fn spoilt_cart_histories_are_refused(good: &carts::History) {
     let last = good.reads.len() - 1;
-    let older = good.reads.iter().rev().find(|read| read.shown.version < good.reads[last].shown.version).unwrap();
+    let older = good
+        .reads
+        .iter()
+        .rev()
+        .find(|read| read.shown.version < good.reads[last].shown.version)
+        .unwrap();
     let mut stale = good.clone();
     stale.reads[last].shown = older.shown.clone();
     stale.check().unwrap_err();
 
-    let is_set = |asked: &carts::Asked| matches!((&asked.change, &asked.outcome), (Change::Set(..), Outcome::Done(_)));
+    let is_set = |asked: &carts::Asked| {
+        matches!((&asked.change, &asked.outcome), (Change::Set(..), Outcome::Done(_)))
+    };
     let made = good.changes.iter().position(is_set).unwrap();
     let mut never_asked = good.clone();
     never_asked.changes.remove(made);
@@ -182,19 +211,28 @@ fn spoilt_cart_histories_are_refused(good: &carts::History) {
     refused.check().unwrap_err();
 
     let mut twice = good.clone();
-    let again = carts::Shown { version: good.reads[last].shown.version + 1, ..good.reads[last].shown.clone() };
+    let again = carts::Shown {
+        version: good.reads[last].shown.version + 1,
+        ..good.reads[last].shown.clone()
+    };
     twice.reads.push(carts::Read { shown: again, ..good.reads[last].clone() });
     twice.check().unwrap_err();
 }
 
 fn spoilt_stock_histories_are_refused(good: &stock::History) {
     let last = good.reads.len() - 1;
-    let older = good.reads.iter().rev().find(|read| read.shown.version < good.reads[last].shown.version).unwrap();
+    let older = good
+        .reads
+        .iter()
+        .rev()
+        .find(|read| read.shown.version < good.reads[last].shown.version)
+        .unwrap();
     let mut stale = good.clone();
     stale.reads[last].shown = older.shown;
     stale.check().unwrap_err();
 
-    let done = good.changes.iter().position(|asked| matches!(asked.outcome, Outcome::Done(_))).unwrap();
+    let done =
+        good.changes.iter().position(|asked| matches!(asked.outcome, Outcome::Done(_))).unwrap();
     let mut never_asked = good.clone();
     never_asked.changes.remove(done);
     never_asked.check().unwrap_err();

@@ -37,7 +37,8 @@ impl<'a> Buyer<'a> {
     fn new(cluster: &'a Cluster) -> Self {
         let mut claims = claims();
         let (user, session) = (UserId::new().to_string(), SessionId::new().to_string());
-        (claims["sub"], claims["sid"], claims["role"]) = (json!(user), json!(session), json!("customer"));
+        (claims["sub"], claims["sid"], claims["role"]) =
+            (json!(user), json!(session), json!("customer"));
         Self { cluster, token: signed(Algorithm::HS256, &claims, SECRET) }
     }
 
@@ -56,7 +57,9 @@ impl<'a> Buyer<'a> {
     async fn buy(&self, wares: &[String]) -> Option<String> {
         for product in wares {
             let add = json!({"product_id": product, "quantity": 1});
-            let answer = self.insist(&format!("add-{product}"), |node| node.post("/api/cart/add", &add)).await;
+            let answer = self
+                .insist(&format!("add-{product}"), |node| node.post("/api/cart/add", &add))
+                .await;
             if answer.status == 409 {
                 answer.problem(409, "insufficient_stock");
                 return None;
@@ -91,28 +94,48 @@ async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize
         }
         order
     };
-    let all = stream::iter(0..buyers).map(buy).buffer_unordered(AT_ONCE).collect::<Vec<Option<String>>>();
+    let all =
+        stream::iter(0..buyers).map(buy).buffer_unordered(AT_ONCE).collect::<Vec<Option<String>>>();
     let strike = async {
         sold.reaches(UNITS / 2).await;
         cluster.nodes[victim].signal("KILL");
     };
     let (orders, ()) = tokio::join!(all, strike);
     let acknowledged: BTreeSet<String> = orders.into_iter().flatten().collect();
-    eprintln!("{} of {buyers} buyers got one of each of {products} in {:?}", acknowledged.len(), began.elapsed());
+    eprintln!(
+        "{} of {buyers} buyers got one of each of {products} in {:?}",
+        acknowledged.len(),
+        began.elapsed()
+    );
     assert_eq!(acknowledged.len(), UNITS);
     for product in &wares {
-        let fresh = |path: &str| survivor.get(path).token(admin).header("cache-control", "no-cache");
+        let fresh =
+            |path: &str| survivor.get(path).token(admin).header("cache-control", "no-cache");
         let stock = fresh(&format!("/api/products/{product}/stock")).await.ok();
-        assert_eq!([&stock["on_hand"], &stock["reserved"], &stock["available"]], [UNITS, UNITS, 0], "{stock}");
-        let movements = survivor.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+        assert_eq!(
+            [&stock["on_hand"], &stock["reserved"], &stock["available"]],
+            [UNITS, UNITS, 0],
+            "{stock}"
+        );
+        let movements =
+            survivor.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
         let reserved = movements.iter().filter(|movement| movement["kind"] == "reserved");
-        let of: BTreeSet<String> = reserved.map(|movement| movement["order_id"].as_str().unwrap().to_owned()).collect();
+        let of: BTreeSet<String> =
+            reserved.map(|movement| movement["order_id"].as_str().unwrap().to_owned()).collect();
         assert_eq!((&of, movements.len()), (&acknowledged, UNITS + 1));
     }
     let listed = survivor.pages(admin, "/api/orders?all=true", 100).await;
-    let of_this = |order: &&Value| wares.iter().any(|product| order["items"][0]["product_id"] == **product);
-    let listed: BTreeSet<String> = listed.iter().filter(of_this).map(|order| order["id"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(listed, acknowledged, "every order that is there was acknowledged, and the other way round");
+    let of_this =
+        |order: &&Value| wares.iter().any(|product| order["items"][0]["product_id"] == **product);
+    let listed: BTreeSet<String> = listed
+        .iter()
+        .filter(of_this)
+        .map(|order| order["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        listed, acknowledged,
+        "every order that is there was acknowledged, and the other way round"
+    );
     let audit = survivor.call("POST", "/api/admin/audit").token(admin).await.ok();
     assert_eq!(audit["clean"], true, "{audit}");
 }

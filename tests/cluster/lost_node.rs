@@ -37,7 +37,10 @@ async fn a_node_killed_inside_a_transaction_does_not_hold_up_the_other() {
     let Some(members) = Members::start(1).await else { return };
     // Nobody has prepared the server for this.
     let admin = replica_set::direct(&members.hosts()[0]).await.database("admin");
-    let lifetime = admin.run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 }).await.unwrap();
+    let lifetime = admin
+        .run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 })
+        .await
+        .unwrap();
     assert_eq!(lifetime.get("transactionLifetimeLimitSeconds"), Some(&Bson::Int32(60)));
     let mut cluster = Cluster::on(&Members::uri(members.hosts()), &[]).await;
     let boss = cluster.nodes[0].admin().await;
@@ -52,15 +55,28 @@ async fn a_node_killed_inside_a_transaction_does_not_hold_up_the_other() {
         cluster.nodes[victim].restart().await;
         for shopper in &shoppers {
             for node in &cluster.nodes {
-                let cart = node.get("/api/cart").token(&shopper.who).header("cache-control", "no-cache").await.ok();
-                assert_eq!((&cart["version"], &cart["item_count"]), (&json!(shopper.acknowledged), &json!(shopper.acknowledged)));
+                let cart = node
+                    .get("/api/cart")
+                    .token(&shopper.who)
+                    .header("cache-control", "no-cache")
+                    .await
+                    .ok();
+                assert_eq!(
+                    (&cart["version"], &cart["item_count"]),
+                    (&json!(shopper.acknowledged), &json!(shopper.acknowledged))
+                );
             }
         }
     }
     cluster.end().await;
 }
 
-async fn killed_under_load(cluster: &Cluster, victim: usize, shoppers: &mut [Shopper], wares: &[String]) {
+async fn killed_under_load(
+    cluster: &Cluster,
+    victim: usize,
+    shoppers: &mut [Shopper],
+    wares: &[String],
+) {
     let (progress, over) = (Progress::new(), Cell::new(false));
     let strike = async {
         progress.reaches(BUSY).await;
@@ -73,10 +89,14 @@ async fn killed_under_load(cluster: &Cluster, victim: usize, shoppers: &mut [Sho
         over.set(true);
         resumed
     };
-    let shopping = join_all(shoppers.iter_mut().map(|shopper| shopper.shop(&cluster.nodes, wares, &progress, &over)));
+    let shopping = join_all(
+        shoppers.iter_mut().map(|shopper| shopper.shop(&cluster.nodes, wares, &progress, &over)),
+    );
     let (resumed, slowest) = tokio::join!(strike, shopping);
     let slowest = slowest.into_iter().flatten().max().unwrap();
-    eprintln!("the other node went on {resumed:?} after the kill; its slowest answer took {slowest:?}");
+    eprintln!(
+        "the other node went on {resumed:?} after the kill; its slowest answer took {slowest:?}"
+    );
     // Which the answers being 200 has shown already, as nobody waits for longer.
     assert!(slowest < Duration::from_secs(6), "{slowest:?}");
 }
@@ -84,21 +104,33 @@ async fn killed_under_load(cluster: &Cluster, victim: usize, shoppers: &mut [Sho
 impl Shopper {
     /// Puts one piece after the other into the cart. When the node is gone, the request is repeated at the other one. The longest that
     /// an answer took of a node that lived.
-    async fn shop(&mut self, nodes: &[TestApp], wares: &[String], progress: &Progress, over: &Cell<bool>) -> Option<Duration> {
+    async fn shop(
+        &mut self,
+        nodes: &[TestApp],
+        wares: &[String],
+        progress: &Progress,
+        over: &Cell<bool>,
+    ) -> Option<Duration> {
         let mut slowest = None;
         let mut place = self.home;
         while !over.get() {
-            let (key, product) = (format!("add-{}", unique()), &wares[self.acknowledged as usize % wares.len()]);
+            let (key, product) =
+                (format!("add-{}", unique()), &wares[self.acknowledged as usize % wares.len()]);
             let cart = loop {
                 let began = Instant::now();
-                if let Ok(answer) = nodes[place].add(&self.who, product, 1).key(&key).attempt().await {
+                if let Ok(answer) =
+                    nodes[place].add(&self.who, product, 1).key(&key).attempt().await
+                {
                     slowest = slowest.max(Some(began.elapsed()));
                     break answer.ok();
                 }
                 place = 1 - place;
             };
             self.acknowledged += 1;
-            assert_eq!(cart["version"], self.acknowledged, "each request has made one version, however often it was sent");
+            assert_eq!(
+                cart["version"], self.acknowledged,
+                "each request has made one version, however often it was sent"
+            );
             progress.one();
         }
         slowest
@@ -130,7 +162,8 @@ async fn is_in_transaction(database: &Database, process: u32) -> bool {
         let found = database.client().database("admin").aggregate([all, of_node]).await.unwrap();
         let found: Vec<Document> = found.try_collect().await.unwrap();
         let Some(operation) = found.first() else { return false };
-        let open = operation.get_document("transaction").unwrap().get_i64("timeOpenMicros").unwrap();
+        let open =
+            operation.get_document("transaction").unwrap().get_i64("timeOpenMicros").unwrap();
         if open > LEFT && operation.get_str("type").is_ok_and(|kind| kind == "idleSession") {
             return true;
         }

@@ -1,5 +1,11 @@
 //! Two nodes on one replica set, asked over HTTP: together they are one shop, also while a server or a node dies.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic"
+)]
 
 #[path = "../support/cluster.rs"]
 mod cluster;

@@ -24,7 +24,10 @@ async fn what_one_node_has_created_the_other_sells_at_once() {
         assert_eq!(other.add(&ada, &product, 3).await.ok()["version"], n);
         other.add(&ada, &product, 1).await.problem(409, "insufficient_stock");
         one.change_stock(&admin, &product, &json!({"delta": -1, "reason": "broken"})).await.ok();
-        let stock = other.get(&format!("/api/products/{product}/stock")).token(&admin).header("cache-control", "no-cache");
+        let stock = other
+            .get(&format!("/api/products/{product}/stock"))
+            .token(&admin)
+            .header("cache-control", "no-cache");
         assert_eq!(stock.await.ok()["available"], 2);
     }
     cluster.end().await;
@@ -38,10 +41,15 @@ async fn what_was_imported_on_one_node_the_other_reads_in_few_steps() {
     let admin = here.admin().await;
     let database = &cluster.database;
     // The server notes what it is asked.
-    database.run_command(doc! { "create": "system.profile", "capped": true, "size": 64 << 20 }).await.unwrap();
+    database
+        .run_command(doc! { "create": "system.profile", "capped": true, "size": 64 << 20 })
+        .await
+        .unwrap();
     database.run_command(doc! { "profile": 2 }).await.unwrap();
-    let lines =
-        (0..PRODUCTS).map(|n| json!({"sku": format!("TEA-{n}"), "name": "Tea", "price": 4.5, "stock": 1}).to_string() + "\n");
+    let lines = (0..PRODUCTS).map(|n| {
+        json!({"sku": format!("TEA-{n}"), "name": "Tea", "price": 4.5, "stock": 1}).to_string()
+            + "\n"
+    });
     assert_eq!(here.import(&admin, lines.collect()).await["created"], PRODUCTS);
     let found = there.get("/api/products?limit=1").header("cache-control", "no-cache").await.ok();
     assert_eq!(found["total"], PRODUCTS);
@@ -70,7 +78,10 @@ async fn who_has_logged_out_on_one_node_is_refused_on_the_other() {
     let later = here.product(&admin, &json!(1), 0).await;
     feed.until(|event| event.subject() == later).await;
     there.get("/api/auth/me").token(&ada).await.problem(401, "unauthenticated");
-    assert_eq!(there.post("/api/auth/validate", &json!({"token": ada.token})).await.ok()["valid"], false);
+    assert_eq!(
+        there.post("/api/auth/validate", &json!({"token": ada.token})).await.ok()["valid"],
+        false
+    );
     there.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.is(401);
     drop(feed);
     cluster.end().await;
@@ -86,7 +97,8 @@ async fn the_feed_of_one_node_tells_of_both_in_order() {
     for node in &cluster.nodes {
         feeds.push(node.listen(Some(&ada), None).await);
     }
-    let teas = [here.product(&admin, &json!(1), 1000).await, here.product(&admin, &json!(2), 1000).await];
+    let teas =
+        [here.product(&admin, &json!(1), 1000).await, here.product(&admin, &json!(2), 1000).await];
     let delta = json!({"delta": -1, "reason": "sold at the counter"});
     let adds = (0..30).map(|n: usize| here.add(&ada, &teas[n % 2], 1).into_future());
     join_all(adds).await.into_iter().for_each(|answer| drop(answer.ok()));
@@ -95,7 +107,12 @@ async fn the_feed_of_one_node_tells_of_both_in_order() {
         match n % 4 {
             0 | 1 => node.add(&ada, &teas[n % 2], 1),
             2 => node.change_stock(&admin, &teas[0], &delta),
-            _ => node.patch(&format!("/api/products/{}", teas[1]), &json!({"description": format!("{n}")})).token(&admin),
+            _ => node
+                .patch(
+                    &format!("/api/products/{}", teas[1]),
+                    &json!({"description": format!("{n}")}),
+                )
+                .token(&admin),
         }
         .into_future()
     });
@@ -105,11 +122,19 @@ async fn the_feed_of_one_node_tells_of_both_in_order() {
     for feed in &mut feeds {
         let events = feed.until(|event| event.subject() == last).await;
         let newest = gap_free(&events);
-        assert_eq!(newest[&(ada.id.clone(), "cart".into())], 50, "every change of the cart was told, from the first on");
+        assert_eq!(
+            newest[&(ada.id.clone(), "cart".into())],
+            50,
+            "every change of the cart was told, from the first on"
+        );
         assert_eq!(newest[&(teas[1].clone(), "catalog".into())], 11);
         let stock = there.stock(&admin, &teas[0]).await;
         assert_eq!(newest[&(teas[0].clone(), "inventory".into())], stock["version"]);
-        assert_eq!(events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(), events.len(), "each is told once");
+        assert_eq!(
+            events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(),
+            events.len(),
+            "each is told once"
+        );
         told.push(events);
     }
     assert!(told[0] == told[1], "both tell the same, in the same order");

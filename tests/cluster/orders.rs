@@ -14,13 +14,19 @@ use crate::{
 
 /// Checks out for each of them at once, taking turns between the nodes.
 async fn all_buy(cluster: &Cluster, buyers: &[Account]) -> Vec<Answer> {
-    let buy = |(n, who): (usize, &Account)| cluster.nodes[n % 2].check_out(who, "buy").into_future();
+    let buy =
+        |(n, who): (usize, &Account)| cluster.nodes[n % 2].check_out(who, "buy").into_future();
     join_all(buyers.iter().enumerate().map(buy)).await
 }
 
 /// A product's pieces, as the store has them now.
 async fn pieces(node: &TestApp, admin: &Account, product: &str) -> [u64; 3] {
-    let stock = node.get(&format!("/api/products/{product}/stock")).token(admin).header("cache-control", "no-cache").await.ok();
+    let stock = node
+        .get(&format!("/api/products/{product}/stock"))
+        .token(admin)
+        .header("cache-control", "no-cache")
+        .await
+        .ok();
     ["on_hand", "reserved", "available"].map(|name| stock[name].as_u64().unwrap())
 }
 
@@ -73,7 +79,13 @@ async fn carts_with_three_products_are_bought_whole_or_not_at_all_on_both_nodes(
     }
     let answers = all_buy(&cluster, &buyers).await;
     assert_eq!(statuses(&answers), [vec![201; 20], vec![409; 40]].concat());
-    assert!(answers.iter().filter(|a| a.status == 201).all(|a| a.json()["items"].as_array().unwrap().len() == 3));
+    assert!(
+        answers.iter().filter(|a| a.status == 201).all(|a| a.json()["items"]
+            .as_array()
+            .unwrap()
+            .len()
+            == 3)
+    );
     for (product, stock) in wares.iter().zip([30, 20, 25]) {
         assert_eq!(pieces(there, &admin, product).await, [stock, 20, stock - 20]);
     }
@@ -92,8 +104,13 @@ async fn an_order_is_one_thing_on_both_nodes() {
     one_change(join_all(both(20).map(|node| node.check_out(&ada, "buy").into_future())).await, 201);
     let order = there.get("/api/orders").token(&ada).await.ok()["items"][0].clone();
     assert_eq!(here.order(&ada, &order).await, order);
-    one_change(join_all(both(20).map(|node| node.act(&admin, &order, "pay").key("pay").into_future())).await, 200);
-    let answers = join_all(both(20).map(|node| node.act(&admin, &order, "fulfil").into_future())).await;
+    one_change(
+        join_all(both(20).map(|node| node.act(&admin, &order, "pay").key("pay").into_future()))
+            .await,
+        200,
+    );
+    let answers =
+        join_all(both(20).map(|node| node.act(&admin, &order, "fulfil").into_future())).await;
     assert_eq!(statuses(&answers), [vec![200], vec![409; 19]].concat());
     assert_eq!(pieces(here, &admin, &tea).await, [98, 0, 98]);
     for (action, left) in [("cancel", [98, 0, 98]), ("fulfil", [97, 0, 97])] {
@@ -101,14 +118,23 @@ async fn an_order_is_one_thing_on_both_nodes() {
         if action == "fulfil" {
             there.act(&admin, &order, "pay").await.ok();
         }
-        one_change(join_all(both(20).map(|node| node.act(&admin, &order, action).key(action).into_future())).await, 200);
+        one_change(
+            join_all(
+                both(20).map(|node| node.act(&admin, &order, action).key(action).into_future()),
+            )
+            .await,
+            200,
+        );
         assert_eq!(pieces(here, &admin, &tea).await, left);
     }
     // What one node has repriced, the other sells at that price.
     for price in 5..25 {
         let (one, other) = if price % 2 == 0 { (here, there) } else { (there, here) };
         other.add(&ada, &tea, 1).await.ok();
-        one.patch(&format!("/api/products/{tea}"), &json!({"price": price})).token(&admin).await.ok();
+        one.patch(&format!("/api/products/{tea}"), &json!({"price": price}))
+            .token(&admin)
+            .await
+            .ok();
         let order = other.check_out(&ada, format!("at-{price}")).await.is(201).json();
         assert_eq!(order["total_amount"], price);
         one.act(&ada, &order, "cancel").await.ok();
@@ -127,7 +153,9 @@ async fn the_limit_of_unpaid_orders_holds_over_both_nodes() {
     let mut placed = 0;
     for _ in 0..6 {
         here.add(&ada, &tea, 1).await.ok();
-        let buy = |n: usize| cluster.nodes[n % 2].check_out(&ada, format!("buy-{}", unique())).into_future();
+        let buy = |n: usize| {
+            cluster.nodes[n % 2].check_out(&ada, format!("buy-{}", unique())).into_future()
+        };
         let answers = join_all((0..6).map(buy)).await;
         placed += answers.iter().filter(|answer| answer.status == 201).count();
     }
@@ -138,7 +166,9 @@ async fn the_limit_of_unpaid_orders_holds_over_both_nodes() {
 #[tokio::test]
 async fn orders_of_a_node_that_is_gone_expire_all_the_same() {
     let Some(uri) = shared_set::uri().await else { return };
-    let mut cluster = Cluster::on(&uri, &[("orders.payment_timeout", "4s"), ("orders.max_pending", "1000")]).await;
+    let mut cluster =
+        Cluster::on(&uri, &[("orders.payment_timeout", "4s"), ("orders.max_pending", "1000")])
+            .await;
     let admin = cluster.nodes[0].admin().await;
     let tea = cluster.nodes[0].product(&admin, &json!(4.5), 1000).await;
     let buyers = cluster.nodes[0].customers(8).await;
@@ -165,7 +195,9 @@ async fn orders_of_a_node_that_is_gone_expire_all_the_same() {
 #[tokio::test]
 async fn both_nodes_together_end_each_order_once() {
     let Some(uri) = shared_set::uri().await else { return };
-    let cluster = Cluster::on(&uri, &[("orders.payment_timeout", "2s"), ("orders.max_pending", "1000")]).await;
+    let cluster =
+        Cluster::on(&uri, &[("orders.payment_timeout", "2s"), ("orders.max_pending", "1000")])
+            .await;
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
     let tea = there.product(&admin, &json!(4.5), 1000).await;
@@ -183,7 +215,10 @@ async fn both_nodes_together_end_each_order_once() {
     }
     assert_eq!(pieces(here, &admin, &tea).await, [1000, 0, 1000]);
     let movements = here.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
-    assert_eq!(movements.iter().filter(|movement| movement["kind"] == "released").count(), orders.len());
+    assert_eq!(
+        movements.iter().filter(|movement| movement["kind"] == "released").count(),
+        orders.len()
+    );
     cluster.end().await;
 }
 
@@ -197,7 +232,8 @@ async fn stock_of_what_one_node_has_deleted_is_not_changed_on_the_other() {
         // Now it knows the product.
         there.get(&format!("/api/products/{tea}")).header("cache-control", "no-cache").await.ok();
         here.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
-        let refused = there.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await;
+        let refused =
+            there.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await;
         assert_eq!(refused.status, 404, "round {round}: {refused}");
     }
     cluster.end().await;
@@ -214,8 +250,12 @@ async fn an_order_has_the_prices_that_were_told_last_before_it() {
     let tea = here.product(&admin, &json!(1), 1000).await;
     for n in 0..ORDERS {
         there.add(&ada, &tea, 1).await.ok();
-        let reprice = here.patch(&format!("/api/products/{tea}"), &json!({"price": n + 2})).token(&admin).into_future();
-        let (repriced, order) = tokio::join!(reprice, there.check_out(&ada, format!("{n}")).into_future());
+        let reprice = here
+            .patch(&format!("/api/products/{tea}"), &json!({"price": n + 2}))
+            .token(&admin)
+            .into_future();
+        let (repriced, order) =
+            tokio::join!(reprice, there.check_out(&ada, format!("{n}")).into_future());
         repriced.ok();
         there.act(&ada, &order.is(201).json(), "cancel").await.ok();
     }

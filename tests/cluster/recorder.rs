@@ -60,7 +60,11 @@ impl<'a> Recorder<'a> {
     }
 
     /// Asks for a change. A stubborn client repeats what it does not know the outcome of, on any node, until it does.
-    async fn change(&self, stubborn: bool, call: impl Fn(&TestApp) -> Call) -> (Span, Outcome<Answer>) {
+    async fn change(
+        &self,
+        stubborn: bool,
+        call: impl Fn(&TestApp) -> Call,
+    ) -> (Span, Outcome<Answer>) {
         let key = format!("change-{}", unique());
         let begun = self.now();
         let mut in_doubt = false;
@@ -98,7 +102,12 @@ impl<'a> Recorder<'a> {
     }
 
     /// One client of a cart: adds to its lines and sets them, and looks at it after each change.
-    pub(crate) async fn shop(&self, who: &Account, wares: &[String], client: usize) -> carts::History {
+    pub(crate) async fn shop(
+        &self,
+        who: &Account,
+        wares: &[String],
+        client: usize,
+    ) -> carts::History {
         let mut history = carts::History::default();
         for n in 0..CHANGES {
             let product = wares[(n + client) % wares.len()].clone();
@@ -107,14 +116,23 @@ impl<'a> Recorder<'a> {
                 4 => Change::Set(product, (STEP * (1 + client + CLIENTS * (n / 5))) as u64),
                 _ => Change::Add(product, 1),
             };
-            while !self.change_cart(who, change.clone(), client.is_multiple_of(2), &mut history).await {}
+            while !self
+                .change_cart(who, change.clone(), client.is_multiple_of(2), &mut history)
+                .await
+            {}
             self.look_into_cart(self.cluster.any(), who, &mut history).await;
         }
         history
     }
 
     /// Whether it may have been made.
-    async fn change_cart(&self, who: &Account, change: Change, stubborn: bool, history: &mut carts::History) -> bool {
+    async fn change_cart(
+        &self,
+        who: &Account,
+        change: Change,
+        stubborn: bool,
+        history: &mut carts::History,
+    ) -> bool {
         let (span, outcome) = self
             .change(stubborn, |node| match &change {
                 Change::Add(product, quantity) => node.add(who, product, *quantity),
@@ -128,7 +146,12 @@ impl<'a> Recorder<'a> {
     }
 
     /// Looks at a cart; whether an answer came.
-    pub(crate) async fn look_into_cart(&self, node: &TestApp, who: &Account, history: &mut carts::History) -> bool {
+    pub(crate) async fn look_into_cart(
+        &self,
+        node: &TestApp,
+        who: &Account,
+        history: &mut carts::History,
+    ) -> bool {
         let seen = self.read(node, "/api/cart", who).await;
         let seen = seen.map(|(span, answer)| carts::Read { span, shown: cart(&answer) });
         history.reads.extend(seen.clone());
@@ -136,21 +159,37 @@ impl<'a> Recorder<'a> {
     }
 
     /// One client of a product's stock: changes it, and looks at it after each change.
-    pub(crate) async fn restock(&self, admin: &Account, product: &str, client: usize) -> stock::History {
+    pub(crate) async fn restock(
+        &self,
+        admin: &Account,
+        product: &str,
+        client: usize,
+    ) -> stock::History {
         let mut history = stock::History::default();
         for _ in 0..CHANGES {
             // So different that no two sums of them are alike.
             let delta = rand::random_range(1..1_000_000) * if rand::random() { 1 } else { -1 };
-            while !self.change_stock(admin, product, delta, client.is_multiple_of(2), &mut history).await {}
+            while !self
+                .change_stock(admin, product, delta, client.is_multiple_of(2), &mut history)
+                .await
+            {}
             self.look_at_stock(self.cluster.any(), admin, product, &mut history).await;
         }
         history
     }
 
-    async fn change_stock(&self, admin: &Account, product: &str, delta: i64, stubborn: bool, into: &mut stock::History) -> bool {
+    async fn change_stock(
+        &self,
+        admin: &Account,
+        product: &str,
+        delta: i64,
+        stubborn: bool,
+        into: &mut stock::History,
+    ) -> bool {
         let reference = format!("delivery-{}", unique());
         let body = json!({"delta": delta, "reason": "a delivery", "reference": reference});
-        let (span, outcome) = self.change(stubborn, |node| node.change_stock(admin, product, &body)).await;
+        let (span, outcome) =
+            self.change(stubborn, |node| node.change_stock(admin, product, &body)).await;
         let outcome = outcome.map(|answer| level(&answer));
         let made = outcome != Outcome::Refused;
         into.changes.push(stock::Asked { span, reference, delta, outcome });
@@ -158,7 +197,13 @@ impl<'a> Recorder<'a> {
     }
 
     /// Looks at a product's stock; whether an answer came.
-    pub(crate) async fn look_at_stock(&self, node: &TestApp, admin: &Account, product: &str, into: &mut stock::History) -> bool {
+    pub(crate) async fn look_at_stock(
+        &self,
+        node: &TestApp,
+        admin: &Account,
+        product: &str,
+        into: &mut stock::History,
+    ) -> bool {
         let seen = self.read(node, &format!("/api/products/{product}/stock"), admin).await;
         let seen = seen.map(|(span, answer)| stock::Read { span, shown: level(&answer) });
         into.reads.extend(seen.clone());
@@ -177,11 +222,21 @@ impl<T> Outcome<T> {
 }
 
 fn cart(answer: &Answer) -> carts::Shown {
-    carts::Shown { version: answer.json()["version"].as_u64().unwrap(), lines: answer.lines().into_iter().collect() }
+    carts::Shown {
+        version: answer.json()["version"].as_u64().unwrap(),
+        lines: answer.lines().into_iter().collect(),
+    }
 }
 
 fn level(answer: &Answer) -> stock::Shown {
     let level = answer.json();
-    assert_eq!((&level["reserved"], &level["available"]), (&json!(0), &level["on_hand"]), "{answer}");
-    stock::Shown { version: level["version"].as_u64().unwrap(), on_hand: level["on_hand"].as_i64().unwrap() }
+    assert_eq!(
+        (&level["reserved"], &level["available"]),
+        (&json!(0), &level["on_hand"]),
+        "{answer}"
+    );
+    stock::Shown {
+        version: level["version"].as_u64().unwrap(),
+        on_hand: level["on_hand"].as_i64().unwrap(),
+    }
 }

@@ -17,7 +17,12 @@ use crate::{
 
 /// A shop on this database that is not started yet.
 fn shop(uri: &str) -> TestApp {
-    TestApp::closed(&[("store.kind", "mongodb"), ("store.uri", uri), ("store.database", "souk"), ("auth.jwt_secret", SECRET)])
+    TestApp::closed(&[
+        ("store.kind", "mongodb"),
+        ("store.uri", uri),
+        ("store.database", "souk"),
+        ("auth.jwt_secret", SECRET),
+    ])
 }
 
 /// Starts a shop that cannot start; the one line it says.
@@ -37,7 +42,10 @@ async fn guarded(key: &str) -> Option<Members> {
     members.make(&hosts).await;
     // As long as there is no user, whoever is on the machine may make the first.
     let admin = replica_set::direct(&hosts[0]).await.database("admin");
-    admin.run_command(doc! { "createUser": "operator", "pwd": "hunter2", "roles": ["root"] }).await.unwrap();
+    admin
+        .run_command(doc! { "createUser": "operator", "pwd": "hunter2", "roles": ["root"] })
+        .await
+        .unwrap();
     Some(members)
 }
 
@@ -55,7 +63,10 @@ async fn a_standalone_server_is_refused() {
     let host = &members.hosts()[0];
     for uri in [format!("mongodb://{host}/"), format!("mongodb://{host}/?replicaSet=souk")] {
         let line = refused(&uri);
-        assert!(line.contains("standalone") && line.contains("--replSet") && line.contains(host), "{line}");
+        assert!(
+            line.contains("standalone") && line.contains("--replSet") && line.contains(host),
+            "{line}"
+        );
     }
 }
 
@@ -78,8 +89,14 @@ async fn a_login_needs_the_rights_and_no_more() {
     for (uri, word) in [
         (format!("mongodb://{host}/?replicaSet=souk"), "readWrite and dbAdmin"),
         (format!("mongodb://nobody:hunter2@{host}/?replicaSet=souk"), "Authentication failed"),
-        (user(&members, "reader", vec![doc! { "role": "read", "db": "souk" }]).await, "readWrite and dbAdmin"),
-        (user(&members, "writer", vec![doc! { "role": "readWrite", "db": "other" }]).await, "readWrite and dbAdmin"),
+        (
+            user(&members, "reader", vec![doc! { "role": "read", "db": "souk" }]).await,
+            "readWrite and dbAdmin",
+        ),
+        (
+            user(&members, "writer", vec![doc! { "role": "readWrite", "db": "other" }]).await,
+            "readWrite and dbAdmin",
+        ),
     ] {
         let line = refused(&uri);
         assert!(line.contains(word) && line.contains(host), "{uri}: {line}");
@@ -92,7 +109,11 @@ async fn a_login_needs_the_rights_and_no_more() {
     shop.restart().await;
     let said = shop.stop().await.join("\n");
     assert!(said.contains("There is no admin yet") && said.contains(" admin <e-mail>"), "{said}");
-    Cli::run_with_input(shop.command().args(["admin", ADMIN_EMAIL, "--password-stdin"]), ADMIN_PASSWORD).ok();
+    Cli::run_with_input(
+        shop.command().args(["admin", ADMIN_EMAIL, "--password-stdin"]),
+        ADMIN_PASSWORD,
+    )
+    .ok();
     shop.restart().await;
     let boss = shop.admin().await;
     let tea = shop.product(&boss, &serde_json::json!(4.5), 3).await;
@@ -115,7 +136,8 @@ async fn a_replica_set_that_is_not_there_yet_is_waited_for() {
     waiting.wait().unwrap();
     assert!(told, "it has ended without a word");
 
-    let bind = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let bind =
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     app.set("http.bind", &bind);
     let client = reqwest::Client::new();
     let get = async |path: &str| client.get(format!("http://{bind}{path}")).send().await;

@@ -10,8 +10,9 @@ use souk::{
 
 use crate::{
     fixtures::{
-        added, apply, cart, changed, commit, customer, events, key, level, now, one, order, product, put_cart, put_order,
-        put_product, put_session, put_user, remembering, session, stock, stocked, user,
+        added, apply, cart, changed, commit, customer, events, key, level, now, one, order,
+        product, put_cart, put_order, put_product, put_session, put_user, remembering, session,
+        stock, stocked, user,
     },
     harness::Harness,
 };
@@ -48,7 +49,10 @@ impl Good {
     fn around(&self, bad: Vec<Write>) -> Commit {
         let mut writes = self.writes.clone();
         let rest = writes.split_off(2);
-        let facts = vec![Fact::Registered(Arc::new(self.user.clone())), Fact::Product(Arc::new(self.product.clone()))];
+        let facts = vec![
+            Fact::Registered(Arc::new(self.user.clone())),
+            Fact::Product(Arc::new(self.product.clone())),
+        ];
         let commit = Commit { facts, ..commit([writes, bad, rest].concat()) };
         remembering(commit, &self.key, "done")
     }
@@ -73,7 +77,8 @@ async fn bad_writes(store: &dyn Store) -> Vec<(Vec<Write>, CommitError)> {
     let (taken, ada) = (product(Some("TAKEN")), user("ada@example.com"));
     let here = [put_product(&taken), stock(taken.id, StockChange::Set(3)), put_user(&ada)];
     one(store, commit(here)).await.unwrap();
-    let shortage = souk::domain::cart::Shortage { product_id: taken.id, requested: 4, available: 3 };
+    let shortage =
+        souk::domain::cart::Shortage { product_id: taken.id, requested: 4, available: 3 };
     let stale = StockWrite {
         product_id: taken.id,
         change: StockChange::Adjust(1),
@@ -140,11 +145,17 @@ pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harnes
         facts: changed(&product(Some("TWIN"))).facts,
         ..commit([put_product(&product(Some("TWIN"))), put_product(&product(Some("TWIN")))])
     };
-    assert!(store.apply(vec![impossible()].into()).await.map_or(true, |applied| applied.outcomes[0].is_err()));
+    assert!(
+        store
+            .apply(vec![impossible()].into())
+            .await
+            .map_or(true, |applied| applied.outcomes[0].is_err())
+    );
     let owner = customer();
     let (first, second) = (cart(owner, 1), cart(owner, 2));
     let take = || commit([stock(id, StockChange::Reserve(1))]);
-    let applied = apply(&*store, [added(&first), take(), impossible(), added(&second), take()]).await;
+    let applied =
+        apply(&*store, [added(&first), take(), impossible(), added(&second), take()]).await;
     let done: Vec<bool> = applied.outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(done, [true, true, false, true, true]);
     assert_eq!(store.cart(owner.id).await, Ok(Some(second)));
@@ -152,7 +163,11 @@ pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harnes
     let events = store.events_after(before, 100).await.unwrap();
     assert_eq!(applied.news.events, events, "the news is what was committed");
     let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
-    assert_eq!(positions, (before + 1..=before + events.len() as u64).collect::<Vec<_>>(), "without gaps");
+    assert_eq!(
+        positions,
+        (before + 1..=before + events.len() as u64).collect::<Vec<_>>(),
+        "without gaps"
+    );
     assert!(events.iter().all(|event| !event.kind.starts_with("catalog")));
     assert_eq!(store.products(None, 10).await.unwrap().len(), 1);
 }

@@ -12,12 +12,17 @@ use souk::{
         order::{Order, OrderCommand, OrderStatus},
         stock::{Delta, MovementKind, StockChange},
     },
-    store::{Commit, CommitError, News, StockWrite, Store, Write, writer::Observer, writer::Writer},
+    store::{
+        Commit, CommitError, News, StockWrite, Store, Write, writer::Observer, writer::Writer,
+    },
 };
 use tokio::runtime::Handle;
 
 use crate::{
-    fixtures::{apply, commit, level, moved_by, now, one, order, placed, product, put_order, put_product, stock, stocked},
+    fixtures::{
+        apply, commit, level, moved_by, now, one, order, placed, product, put_order, put_product,
+        stock, stocked,
+    },
     harness::Harness,
 };
 
@@ -68,7 +73,14 @@ fn follow(order: &Order, command: OrderCommand) -> (Commit, Order) {
 /// A movement that the level does not follow.
 fn booked(product_id: ProductId, delta: Delta, order_id: Option<OrderId>) -> Write {
     let change = StockChange::Correct { delta, reserved: None };
-    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id, reference: None, reason: None })
+    Write::Stock(StockWrite {
+        product_id,
+        change,
+        expected_version: None,
+        order_id,
+        reference: None,
+        reason: None,
+    })
 }
 
 async fn all_products(store: &dyn Store, limit: u32) -> Vec<ProductFacts> {
@@ -105,13 +117,22 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     one(&*store, follow(&paid, OrderCommand::Pay { reference: None }).0).await.unwrap();
     one(&*store, follow(&cancelled, OrderCommand::Cancel).0).await.unwrap();
     let whole = all_products(&*store, 100).await;
-    assert_eq!(whole.iter().map(|facts| facts.product_id).collect::<Vec<_>>(), [tea, cup, bare.id, gone.id]);
+    assert_eq!(
+        whole.iter().map(|facts| facts.product_id).collect::<Vec<_>>(),
+        [tea, cup, bare.id, gone.id]
+    );
     for limit in 1..=4 {
         assert_eq!(all_products(&*store, limit).await, whole, "{limit}");
     }
     let of_tea = whole[0];
-    assert!(whole.iter().all(|facts| facts.known && facts.judge().findings.is_empty()), "{whole:?}");
-    assert_eq!((of_tea.stock.on_hand, of_tea.stock.reserved, of_tea.stock.last_movement, of_tea.promised), (10, 4, 5, 4));
+    assert!(
+        whole.iter().all(|facts| facts.known && facts.judge().findings.is_empty()),
+        "{whole:?}"
+    );
+    assert_eq!(
+        (of_tea.stock.on_hand, of_tea.stock.reserved, of_tea.stock.last_movement, of_tea.promised),
+        (10, 4, 5, 4)
+    );
     assert_eq!((of_tea.ledger.count, of_tea.ledger.first, of_tea.ledger.last), (5, 1, 5));
     assert_eq!(of_tea.stock.version, level(&*store, tea).await.version);
     assert_eq!(whole[2], ProductFacts { known: true, ..ProductFacts::none(bare.id) });
@@ -121,7 +142,10 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     let stray = ProductId::new();
     one(&*store, commit([stock(stray, StockChange::Set(1))])).await.unwrap();
     let found = all_products(&*store, 2).await;
-    assert_eq!((found.len(), found[4].product_id, found[4].known, found[4].stock.on_hand), (5, stray, false, 1));
+    assert_eq!(
+        (found.len(), found[4].product_id, found[4].known, found[4].stock.on_hand),
+        (5, stray, false, 1)
+    );
 }
 
 pub(crate) async fn orders_are_audited_with_what_they_have_moved(harness: &dyn Harness) {
@@ -146,7 +170,9 @@ pub(crate) async fn orders_are_audited_with_what_they_have_moved(harness: &dyn H
     assert_eq!(moved(1), (OrderStatus::Cancelled, sums(0, 0)));
     assert_eq!(moved(2), (OrderStatus::Fulfilled, sums(-2, 0)));
     let version = level(&*store, tea).await.version;
-    assert!(whole.iter().all(|facts| facts.items.len() == 1 && facts.items[0].stock_version == version));
+    assert!(
+        whole.iter().all(|facts| facts.items.len() == 1 && facts.items[0].stock_version == version)
+    );
     let missing = bought(tea);
     one(&*store, commit([moved_by(&missing, StockChange::Reserve)])).await.unwrap();
     let found = all_orders(&*store, 5).await;
@@ -177,13 +203,26 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
     let store = harness.open().await;
     let (auditor, _writer) = auditor(&store);
     assert_eq!(audit(&auditor, false).await, (Summary::default(), Vec::new()), "an empty shop");
-    let [tea, cup, pot] = [stocked(&*store, 10).await, stocked(&*store, 10).await, stocked(&*store, 10).await];
+    let [tea, cup, pot] =
+        [stocked(&*store, 10).await, stocked(&*store, 10).await, stocked(&*store, 10).await];
     apply(&*store, [tea, cup, pot].map(|id| check_out(&bought(id)))).await;
     let (clean, none) = audit(&auditor, true).await;
-    assert_eq!((clean.products, clean.orders, clean.movements, clean.found, none.len()), (3, 3, 6, 0, 0));
+    assert_eq!(
+        (clean.products, clean.orders, clean.movements, clean.found, none.len()),
+        (3, 3, 6, 0, 0)
+    );
     // Tea: pieces that no movement has brought. Cup: an order that nothing was reserved for, and one that gave nothing back.
     // Pot: pieces that are reserved for nobody.
-    one(&*store, commit([booked(tea, Delta { kind: MovementKind::Adjusted, on_hand: -3, reserved: 0 }, None)])).await.unwrap();
+    one(
+        &*store,
+        commit([booked(
+            tea,
+            Delta { kind: MovementKind::Adjusted, on_hand: -3, reserved: 0 },
+            None,
+        )]),
+    )
+    .await
+    .unwrap();
     let (bare, kept) = (bought(cup), bought(cup));
     apply(&*store, [commit([put_order(&bare)]), check_out(&kept)]).await;
     let cancelled = follow(&kept, OrderCommand::Cancel).1;
@@ -195,12 +234,19 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
         assert_eq!(summary.repaired, 0);
         let wanted = [("on_hand_mismatch", 1), ("open_orders_mismatch", 1), ("order_movements", 2)];
         assert_eq!(counted(&findings), BTreeMap::from(wanted), "{findings:?}");
-        let of = |id: OrderId| findings.iter().any(|finding| finding.order_id == Some(id) && finding.product_id == Some(cup));
+        let of = |id: OrderId| {
+            findings
+                .iter()
+                .any(|finding| finding.order_id == Some(id) && finding.product_id == Some(cup))
+        };
         assert!(of(bare.id) && of(kept.id), "{findings:?}");
     }
     assert_eq!(level(&*store, cup).await, before, "looking changes nothing");
     let (summary, findings) = audit(&auditor, true).await;
-    assert!(summary.found == summary.repaired && findings.iter().all(|finding| finding.repaired), "{findings:?}");
+    assert!(
+        summary.found == summary.repaired && findings.iter().all(|finding| finding.repaired),
+        "{findings:?}"
+    );
     let (summary, findings) = audit(&auditor, true).await;
     assert_eq!((summary.found, findings), (0, Vec::new()));
     let newest = |id| {
@@ -213,7 +259,10 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
     };
     let delta = |kind, on_hand, reserved| Delta { kind, on_hand, reserved };
     assert_eq!(newest(tea).await.0, delta(MovementKind::Adjusted, 3, 0));
-    assert_eq!(newest(cup).await, (delta(MovementKind::Released, 0, -2), Some(kept.id), Some(bare.id)));
+    assert_eq!(
+        newest(cup).await,
+        (delta(MovementKind::Released, 0, -2), Some(kept.id), Some(bare.id))
+    );
     assert_eq!(newest(pot).await.0, delta(MovementKind::Released, 0, -1));
     let levels = [level(&*store, tea).await, level(&*store, cup).await, level(&*store, pot).await];
     assert_eq!(levels.map(|level| (level.on_hand, level.reserved)), [(10, 2), (10, 4), (10, 2)]);
@@ -222,8 +271,19 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
     large.lines[0].quantity = 20;
     one(&*store, commit([put_order(&large)])).await.unwrap();
     let (summary, findings) = audit(&auditor, true).await;
-    assert_eq!((summary.found - summary.repaired, findings.last().unwrap().kind), (2, FindingKind::Promised), "{findings:?}");
-    assert!(findings.last().unwrap().to_string().contains("open orders need 12 more than is in the house"), "{findings:?}");
+    assert_eq!(
+        (summary.found - summary.repaired, findings.last().unwrap().kind),
+        (2, FindingKind::Promised),
+        "{findings:?}"
+    );
+    assert!(
+        findings
+            .last()
+            .unwrap()
+            .to_string()
+            .contains("open orders need 12 more than is in the house"),
+        "{findings:?}"
+    );
     one(&*store, commit([stock(tea, StockChange::Adjust(12))])).await.unwrap();
     assert_eq!(audit(&auditor, true).await.0.repaired, 2);
     assert_eq!(audit(&auditor, false).await.0.found, 0);
@@ -286,7 +346,8 @@ pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness)
     audit(&auditor, true).await;
     assert_eq!(audit(&auditor, true).await.1, []);
     let movements = store.movements(tea, None, 10_000).await.unwrap();
-    let corrections = movements.iter().filter(|movement| movement.reason.as_deref() == Some("audit"));
+    let corrections =
+        movements.iter().filter(|movement| movement.reason.as_deref() == Some("audit"));
     assert_eq!(corrections.map(|movement| movement.delta.on_hand).sum::<i64>(), 7 * damaged);
     // What is stale is not written.
     let stale = booked(tea, off, None);

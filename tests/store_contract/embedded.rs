@@ -15,7 +15,10 @@ use souk::{
 use tokio::runtime::Handle;
 
 use crate::{
-    fixtures::{added, apply, cart, commit, customer, key, now, one, order, put_order, remembering, stock, stocked},
+    fixtures::{
+        added, apply, cart, commit, customer, key, now, one, order, put_order, remembering, stock,
+        stocked,
+    },
     harness::{Deaf, Harness, Sqlite},
     inbox::carrying_out,
     outbox::write_events,
@@ -33,7 +36,9 @@ fn database(harness: &Sqlite) -> Connection {
 }
 
 fn count(harness: &Sqlite, table: &str) -> u64 {
-    database(harness).query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    database(harness)
+        .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
+        .unwrap()
 }
 
 #[tokio::test]
@@ -42,7 +47,8 @@ async fn a_second_store_is_refused_while_the_first_is_open() {
     let first = SqliteStore::open(harness.options()).unwrap();
     let (error, line) = refusal(harness.options());
     assert!(matches!(error, OpenError::InUse { .. }));
-    let expected = format!("another souk is using {}; stop it first", harness.options().dir.display());
+    let expected =
+        format!("another souk is using {}; stop it first", harness.options().dir.display());
     assert!(line.starts_with(&expected), "{line}");
     first.close().await;
     let second = SqliteStore::open(harness.options()).unwrap();
@@ -55,7 +61,8 @@ async fn a_second_store_is_refused_while_the_first_is_open() {
 fn another_currency_is_refused() {
     let harness = Sqlite::new();
     drop(SqliteStore::open(harness.options()).unwrap());
-    let (error, line) = refusal(SqliteOptions { currency: "USD".parse().unwrap(), ..harness.options() });
+    let (error, line) =
+        refusal(SqliteOptions { currency: "USD".parse().unwrap(), ..harness.options() });
     assert!(matches!(error, OpenError::Currency { .. }));
     assert!(line.contains("are in EUR, but shop.currency is USD"), "{line}");
     drop(SqliteStore::open(harness.options()).unwrap());
@@ -65,10 +72,13 @@ fn another_currency_is_refused() {
 async fn an_order_that_cannot_be_read_does_not_hide_others_that_are_due() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
-    let until = |millis| Order { expires_at: Some(Timestamp::from_millis(millis)), ..order(UserId::new()) };
+    let until =
+        |millis| Order { expires_at: Some(Timestamp::from_millis(millis)), ..order(UserId::new()) };
     let (broken, first, second) = (until(1), until(2), until(3));
     apply(&store, [&broken, &first, &second].map(|order| commit([put_order(order)]))).await;
-    database(&harness).execute("UPDATE orders SET lines = '[' WHERE id = ?1", [broken.id.to_string()]).unwrap();
+    database(&harness)
+        .execute("UPDATE orders SET lines = '[' WHERE id = ?1", [broken.id.to_string()])
+        .unwrap();
     assert_eq!(store.orders_due(now(), None, 1).await, Ok(vec![first.clone()]));
     assert_eq!(store.orders_due(now(), None, 10).await, Ok(vec![first, second]));
 }
@@ -77,7 +87,8 @@ async fn an_order_that_cannot_be_read_does_not_hide_others_that_are_due() {
 fn data_of_a_newer_souk_is_refused() {
     let harness = Sqlite::new();
     drop(SqliteStore::open(harness.options()).unwrap());
-    let known: i64 = database(&harness).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    let known: i64 =
+        database(&harness).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     database(&harness).pragma_update(None, "user_version", known + 1).unwrap();
     let (error, line) = refusal(harness.options());
     assert!(matches!(error, OpenError::Newer { .. }), "{line}");
@@ -89,7 +100,11 @@ fn what_is_no_database_or_no_folder_is_refused() {
     let harness = Sqlite::new();
     let dir = harness.options().dir;
     fs::create_dir(&dir).unwrap();
-    fs::write(dir.join("souk.db"), "not a database, but long enough to be looked at as one".repeat(100)).unwrap();
+    fs::write(
+        dir.join("souk.db"),
+        "not a database, but long enough to be looked at as one".repeat(100),
+    )
+    .unwrap();
     let (error, line) = refusal(harness.options());
     assert!(matches!(error, OpenError::Broken { .. }), "{line}");
     let file = harness.dir.path().join("file");
@@ -110,7 +125,8 @@ async fn the_folder_is_its_owners_alone_and_tidy_after_a_close() {
         assert_eq!(mode(&dir.join(file)), 0o600, "{file}");
     }
     store.close().await;
-    let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["souk.db", "souk.lock"]);
 }
@@ -168,7 +184,10 @@ async fn old_messages_are_taken_away() {
     let store = SqliteStore::open(harness.options()).unwrap();
     let id = stocked(&store, 0).await;
     let month_ago = now().minus(Duration::from_secs(31 * 24 * 60 * 60));
-    let message = |at, number: u32| Commit { at, ..carrying_out(&number.to_string(), [stock(id, StockChange::Adjust(1))]) };
+    let message = |at, number: u32| Commit {
+        at,
+        ..carrying_out(&number.to_string(), [stock(id, StockChange::Adjust(1))])
+    };
     for round in 0..4 {
         apply(&store, (0..300).map(|n| message(month_ago, round * 300 + n))).await;
     }

@@ -45,7 +45,10 @@ pub(crate) fn price(text: &str) -> Money {
 
 /// A commit of these writes, without events.
 pub(crate) fn commit(writes: impl IntoIterator<Item = Write>) -> Commit {
-    Commit { writes: writes.into_iter().collect(), ..Commit::new(now(), Instant::now() + Duration::from_secs(60)) }
+    Commit {
+        writes: writes.into_iter().collect(),
+        ..Commit::new(now(), Instant::now() + Duration::from_secs(60))
+    }
 }
 
 /// Applies a batch.
@@ -78,7 +81,12 @@ pub(crate) fn customer() -> Owner {
 
 /// A cart with one line, at `version`.
 pub(crate) fn cart(owner: Owner, version: u64) -> Cart {
-    let line = Line { product_id: ProductId::new(), name: "Mint tea".into(), quantity: 2, price: price("4.50") };
+    let line = Line {
+        product_id: ProductId::new(),
+        name: "Mint tea".into(),
+        quantity: 2,
+        price: price("4.50"),
+    };
     Cart { version, lines: vec![line], updated_at: now(), ..Cart::untouched(owner) }
 }
 
@@ -89,7 +97,8 @@ pub(crate) fn put_cart(cart: &Cart) -> Write {
 /// The commit of an item added: the cart with its event.
 pub(crate) fn added(cart: &Cart) -> Commit {
     let line = cart.lines.last().unwrap();
-    let event = CartEvent::ItemAdded { product_id: line.product_id, added: 1, quantity: line.quantity };
+    let event =
+        CartEvent::ItemAdded { product_id: line.product_id, added: 1, quantity: line.quantity };
     Commit { facts: vec![Fact::Cart(Arc::new(cart.clone()), event)], ..commit([put_cart(cart)]) }
 }
 
@@ -114,12 +123,22 @@ pub(crate) fn put_product(product: &Product) -> Write {
 
 /// The commit of a changed product: the product with its event.
 pub(crate) fn changed(product: &Product) -> Commit {
-    Commit { facts: vec![Fact::Product(Arc::new(product.clone()))], ..commit([put_product(product)]) }
+    Commit {
+        facts: vec![Fact::Product(Arc::new(product.clone()))],
+        ..commit([put_product(product)])
+    }
 }
 
 /// A change of stock that says nothing else.
 pub(crate) fn stock(product_id: ProductId, change: StockChange) -> Write {
-    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+    Write::Stock(StockWrite {
+        product_id,
+        change,
+        expected_version: None,
+        order_id: None,
+        reference: None,
+        reason: None,
+    })
 }
 
 /// A new order of two pieces, to be paid within a minute.
@@ -132,7 +151,13 @@ pub(crate) fn order(user_id: UserId) -> Order {
         status: OrderStatus::PendingPayment,
         version: 1,
         currency: euro(),
-        lines: vec![OrderLine { product_id, sku: None, name, quantity: 2, unit_price: price("4.50") }],
+        lines: vec![OrderLine {
+            product_id,
+            sku: None,
+            name,
+            quantity: 2,
+            unit_price: price("4.50"),
+        }],
         payment: Payment { method: PaymentMethod::Manual, reference: None },
         shipping_address: None,
         placed_at,
@@ -167,7 +192,9 @@ pub(crate) fn moved_by(order: &Order, change: fn(u64) -> StockChange) -> Write {
 /// A product in the catalog with so many pieces in the house.
 pub(crate) async fn stocked(store: &dyn Store, pieces: u64) -> ProductId {
     let product = product(None);
-    one(store, commit([put_product(&product), stock(product.id, StockChange::Set(pieces))])).await.unwrap();
+    one(store, commit([put_product(&product), stock(product.id, StockChange::Set(pieces))]))
+        .await
+        .unwrap();
     product.id
 }
 

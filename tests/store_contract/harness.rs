@@ -51,7 +51,12 @@ impl Sqlite {
     }
 
     pub(crate) fn options(&self) -> SqliteOptions {
-        SqliteOptions { dir: self.dir.path().join("data"), currency: euro(), low_stock: LOW_STOCK, keep_unpublished: false }
+        SqliteOptions {
+            dir: self.dir.path().join("data"),
+            currency: euro(),
+            low_stock: LOW_STOCK,
+            keep_unpublished: false,
+        }
     }
 }
 
@@ -75,7 +80,9 @@ impl Harness for Sqlite {
     }
 
     async fn open_with_broker(&self) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(SqliteOptions { keep_unpublished: true, ..self.options() }).unwrap())
+        Arc::new(
+            SqliteStore::open(SqliteOptions { keep_unpublished: true, ..self.options() }).unwrap(),
+        )
     }
 }
 
@@ -91,7 +98,11 @@ impl Mongo {
     pub(crate) async fn new() -> Option<Self> {
         let uri = shared_set::uri().await?;
         let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
-        Some(Self { client, uri, database: format!("souk_test_{}", EventId::new().as_uuid().simple()) })
+        Some(Self {
+            client,
+            uri,
+            database: format!("souk_test_{}", EventId::new().as_uuid().simple()),
+        })
     }
 
     pub(crate) fn options(&self) -> MongoOptions {
@@ -130,6 +141,10 @@ impl Harness for Mongo {
     }
 
     async fn open_with_broker(&self) -> Arc<dyn Store> {
-        Arc::new(MongoStore::connect(MongoOptions { keep_unpublished: true, ..self.options() }).await.unwrap())
+        Arc::new(
+            MongoStore::connect(MongoOptions { keep_unpublished: true, ..self.options() })
+                .await
+                .unwrap(),
+        )
     }
 }

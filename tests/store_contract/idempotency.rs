@@ -14,7 +14,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        added, answer, apply, cart, commit, customer, events, key, level, now, one, put_cart, remembering, stock, stocked,
+        added, answer, apply, cart, commit, customer, events, key, level, now, one, put_cart,
+        remembering, stock, stocked,
     },
     harness::Harness,
 };
@@ -31,7 +32,11 @@ pub(crate) async fn a_repeat_gets_the_first_answer_also_later(harness: &dyn Harn
     store.close().await;
     let store = harness.open().await;
     let repeat = remembering(added(&cart), &key, "second");
-    assert_eq!(one(&*store, repeat).await, Err(CommitError::Replayed(answer("first"))), "its version would conflict");
+    assert_eq!(
+        one(&*store, repeat).await,
+        Err(CommitError::Replayed(answer("first"))),
+        "its version would conflict"
+    );
     assert_eq!(store.remembered(&key).await, Ok(Some((key.fingerprint, answer("first")))));
     assert_eq!(events(&*store).await, before);
 }
@@ -40,13 +45,20 @@ pub(crate) async fn answers_of_any_form_come_back(harness: &dyn Harness) {
     let store = harness.open().await;
     let owner = UserId::new();
     let odd: String = (33..127_u8).map(char::from).collect();
-    for (text, status, body) in
-        [(odd.as_str(), 204, Bytes::new()), ("bytes", 999, (0..=255).collect()), ("long", 200, vec![b'x'; 300_000].into())]
-    {
+    for (text, status, body) in [
+        (odd.as_str(), 204, Bytes::new()),
+        ("bytes", 999, (0..=255).collect()),
+        ("long", 200, vec![b'x'; 300_000].into()),
+    ] {
         let key = souk::messages::change::IdempotencyKey { status, ..key(owner, text, 255) };
         let remember = Remember { key: key.clone(), body: RememberedBody::Ready(body.clone()) };
-        one(&*store, Commit { remember: Some(remember), ..added(&cart(customer(), 1)) }).await.unwrap();
-        assert_eq!(store.remembered(&key).await, Ok(Some(([255; 32], Remembered { status, body }))));
+        one(&*store, Commit { remember: Some(remember), ..added(&cart(customer(), 1)) })
+            .await
+            .unwrap();
+        assert_eq!(
+            store.remembered(&key).await,
+            Ok(Some(([255; 32], Remembered { status, body })))
+        );
     }
 }
 
@@ -56,11 +68,15 @@ pub(crate) async fn a_key_is_for_one_request_of_one_owner(harness: &dyn Harness)
     one(&*store, remembering(added(&mine), &key(mine.owner.id, "key", 1), "mine")).await.unwrap();
     let other = remembering(added(&cart(customer(), 1)), &key(mine.owner.id, "key", 2), "other");
     assert_eq!(one(&*store, other).await, Err(CommitError::KeyReused));
-    for (owner, text) in [(yours.owner.id, "key"), (mine.owner.id, "KEY"), (mine.owner.id, "key2")] {
+    for (owner, text) in [(yours.owner.id, "key"), (mine.owner.id, "KEY"), (mine.owner.id, "key2")]
+    {
         let fresh = remembering(added(&cart(customer(), 1)), &key(owner, text, 2), "fresh");
         assert!(one(&*store, fresh).await.is_ok(), "{text}");
     }
-    assert_eq!(store.remembered(&key(mine.owner.id, "key", 9)).await, Ok(Some(([1; 32], answer("mine")))));
+    assert_eq!(
+        store.remembered(&key(mine.owner.id, "key", 9)).await,
+        Ok(Some(([1; 32], answer("mine"))))
+    );
 }
 
 pub(crate) async fn a_repeat_may_share_the_batch_of_its_first(harness: &dyn Harness) {
@@ -83,7 +99,11 @@ pub(crate) async fn a_repeat_of_a_refused_first_is_decided_anew(harness: &dyn Ha
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key = key(cart.owner.id, "key", 1);
-    let stale = remembering(commit([put_cart(&souk::domain::cart::Cart { version: 2, ..cart.clone() })]), &key, "stale");
+    let stale = remembering(
+        commit([put_cart(&souk::domain::cart::Cart { version: 2, ..cart.clone() })]),
+        &key,
+        "stale",
+    );
     assert_eq!(one(&*store, stale.clone()).await, Err(CommitError::Conflict));
     assert_eq!(store.remembered(&key).await, Ok(None));
     let outcomes = apply(&*store, [stale, remembering(added(&cart), &key, "good")]).await.outcomes;
@@ -99,13 +119,18 @@ pub(crate) async fn a_stock_answer_is_that_of_the_whole_batch(harness: &dyn Harn
     let adjust = |by| commit([stock(id, StockChange::Adjust(by))]);
     let remember = Some(Remember { key: key.clone(), body: RememberedBody::StockOf(id) });
     let first = Commit { remember, ..adjust(1) };
-    let outcomes = apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;
+    let outcomes =
+        apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;
     let after = level(&*store, id).await;
     assert_eq!((after.on_hand, after.version), (13, 2));
     let remembered = Remembered { status: 201, body: stock_json(&after) };
     assert_eq!(outcomes[3], Err(CommitError::Replayed(remembered.clone())));
     one(&*store, adjust(100)).await.unwrap();
-    assert_eq!(one(&*store, first).await, Err(CommitError::Replayed(remembered)), "and not that of later");
+    assert_eq!(
+        one(&*store, first).await,
+        Err(CommitError::Replayed(remembered)),
+        "and not that of later"
+    );
 }
 
 pub(crate) async fn what_changes_nothing_is_not_remembered(harness: &dyn Harness) {
@@ -122,14 +147,22 @@ pub(crate) async fn a_key_is_forgotten_after_a_day(harness: &dyn Harness) {
     let (mut cart, key_1) = (cart(customer(), 1), key(customer().id, "key", 1));
     let key_2 = key(key_1.owner, "key", 2);
     let yesterday = now().minus(DAY).minus(MINUTE);
-    one(&*store, Commit { at: yesterday, ..remembering(added(&cart), &key_1, "yesterday") }).await.unwrap();
+    one(&*store, Commit { at: yesterday, ..remembering(added(&cart), &key_1, "yesterday") })
+        .await
+        .unwrap();
     cart.version = 2;
-    let almost = Commit { at: yesterday.plus(DAY).minus(MINUTE), ..remembering(added(&cart), &key_1, "again") };
+    let almost = Commit {
+        at: yesterday.plus(DAY).minus(MINUTE),
+        ..remembering(added(&cart), &key_1, "again")
+    };
     assert_eq!(one(&*store, almost).await, Err(CommitError::Replayed(answer("yesterday"))));
     assert_eq!(store.remembered(&key_1).await, Ok(None), "by the clock it is too old");
     one(&*store, remembering(added(&cart), &key_2, "today")).await.unwrap();
     assert_eq!(store.remembered(&key_2).await, Ok(Some(([2; 32], answer("today")))));
-    assert_eq!(one(&*store, remembering(added(&cart), &key_1, "first")).await, Err(CommitError::KeyReused));
+    assert_eq!(
+        one(&*store, remembering(added(&cart), &key_1, "first")).await,
+        Err(CommitError::KeyReused)
+    );
 }
 
 pub(crate) async fn repeats_side_by_side_change_one_thing(harness: &dyn Harness) {
@@ -139,9 +172,13 @@ pub(crate) async fn repeats_side_by_side_change_one_thing(harness: &dyn Harness)
     let repeats: Vec<_> = (0..40)
         .map(|_| {
             let (store, key) = (Arc::clone(&store), key.clone());
-            tokio::spawn(
-                async move { one(&*store, remembering(commit([stock(id, StockChange::Reserve(1))]), &key, "done")).await },
-            )
+            tokio::spawn(async move {
+                one(
+                    &*store,
+                    remembering(commit([stock(id, StockChange::Reserve(1))]), &key, "done"),
+                )
+                .await
+            })
         })
         .collect();
     let mut done = 0;

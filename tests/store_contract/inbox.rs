@@ -34,7 +34,8 @@ pub(crate) async fn a_message_is_carried_out_once_also_later(harness: &dyn Harne
     assert_eq!(store.is_in_inbox("Another").await, Ok(false), "as it was written");
     assert_eq!(level(&*store, id).await.on_hand, 12);
     assert_eq!(events(&*store).await, before);
-    let months_later = Commit { at: now().plus(Duration::from_secs(29 * 24 * 60 * 60)), ..message(&odd, 5) };
+    let months_later =
+        Commit { at: now().plus(Duration::from_secs(29 * 24 * 60 * 60)), ..message(&odd, 5) };
     assert_eq!(one(&*store, months_later).await, Err(CommitError::AlreadyApplied));
 }
 
@@ -42,9 +43,15 @@ pub(crate) async fn a_message_may_come_twice_in_one_batch(harness: &dyn Harness)
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let message = |text, by| carrying_out(text, [stock(id, StockChange::Adjust(by))]);
-    let outcomes = apply(&*store, [message("1", 1), message("1", 2), message("2", 4), message("1", 8)]).await.outcomes;
+    let outcomes =
+        apply(&*store, [message("1", 1), message("1", 2), message("2", 4), message("1", 8)])
+            .await
+            .outcomes;
     assert!(outcomes[0].is_ok() && outcomes[2].is_ok());
-    assert_eq!((&outcomes[1], &outcomes[3]), (&Err(CommitError::AlreadyApplied), &Err(CommitError::AlreadyApplied)));
+    assert_eq!(
+        (&outcomes[1], &outcomes[3]),
+        (&Err(CommitError::AlreadyApplied), &Err(CommitError::AlreadyApplied))
+    );
     assert_eq!(level(&*store, id).await.on_hand, 15);
 }
 
@@ -53,8 +60,18 @@ pub(crate) async fn a_refused_message_may_come_again(harness: &dyn Harness) {
     let id = stocked(&*store, 1).await;
     let take = |by: i64| carrying_out("1", [stock(id, StockChange::Adjust(-by))]);
     let outcomes = apply(&*store, [take(2), take(1), take(1)]).await.outcomes;
-    assert!(matches!(outcomes[..], [Err(CommitError::OutOfStock(_)), Ok(_), Err(CommitError::AlreadyApplied)]), "{outcomes:?}");
-    assert_eq!(one(&*store, take(2)).await, Err(CommitError::AlreadyApplied), "that comes before what stock says");
+    assert!(
+        matches!(
+            outcomes[..],
+            [Err(CommitError::OutOfStock(_)), Ok(_), Err(CommitError::AlreadyApplied)]
+        ),
+        "{outcomes:?}"
+    );
+    assert_eq!(
+        one(&*store, take(2)).await,
+        Err(CommitError::AlreadyApplied),
+        "that comes before what stock says"
+    );
 }
 
 pub(crate) async fn a_message_that_changes_nothing_is_carried_out_too(harness: &dyn Harness) {
@@ -79,7 +96,8 @@ pub(crate) async fn two_writers_carry_a_message_out_once(harness: &dyn Harness) 
     let store = harness.open().await;
     // A shared store has a writer on each node; the other has one, behind the same lock.
     let other = if store.is_shared() { harness.open().await } else { Arc::clone(&store) };
-    let writers = [&store, &other].map(|store| Writer::start(&Handle::current(), Arc::clone(store), Arc::new(Deaf)).0);
+    let writers = [&store, &other]
+        .map(|store| Writer::start(&Handle::current(), Arc::clone(store), Arc::new(Deaf)).0);
     let id = stocked(&*store, 0).await;
     let tasks: Vec<_> = (0..120_usize)
         .map(|n| {

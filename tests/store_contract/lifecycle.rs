@@ -17,7 +17,8 @@ pub(crate) async fn reads_see_what_was_acknowledged_before(harness: &dyn Harness
             tokio::spawn(async move {
                 let owner = customer();
                 for version in 1..=50 {
-                    let event = apply(&*store, [added(&cart(owner, version))]).await.news.events.remove(0);
+                    let event =
+                        apply(&*store, [added(&cart(owner, version))]).await.news.events.remove(0);
                     assert_eq!(store.cart(owner.id).await.unwrap().unwrap().version, version);
                     assert!(store.last_position().await.unwrap() >= event.position);
                 }
@@ -32,7 +33,9 @@ pub(crate) async fn reads_see_what_was_acknowledged_before(harness: &dyn Harness
     assert_eq!(positions, (1..=400).collect::<Vec<_>>());
 }
 
-pub(crate) async fn what_was_acknowledged_outlives_a_store_that_was_not_closed(harness: &dyn Harness) {
+pub(crate) async fn what_was_acknowledged_outlives_a_store_that_was_not_closed(
+    harness: &dyn Harness,
+) {
     let mut carts = Vec::new();
     for round in 0..3 {
         let store = harness.open().await;
@@ -44,7 +47,11 @@ pub(crate) async fn what_was_acknowledged_outlives_a_store_that_was_not_closed(h
         drop(store);
         let store = harness.open().await;
         for cart in &carts {
-            assert_eq!(store.cart(cart.owner.id).await.unwrap().as_ref(), Some(cart), "round {round}");
+            assert_eq!(
+                store.cart(cart.owner.id).await.unwrap().as_ref(),
+                Some(cart),
+                "round {round}"
+            );
         }
         assert_eq!(events(&*store).await.len(), carts.len());
     }
@@ -69,7 +76,9 @@ pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness:
         .iter()
         .map(|cart| {
             let (store, commit) = (Arc::clone(&store), added(cart));
-            tokio::spawn(async move { store.apply(vec![commit].into()).await.map(|applied| applied.outcomes) })
+            tokio::spawn(async move {
+                store.apply(vec![commit].into()).await.map(|applied| applied.outcomes)
+            })
         })
         .collect();
     store.close().await;
@@ -83,7 +92,10 @@ pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness:
         let stored = store.cart(cart.owner.id).await.unwrap();
         match outcome {
             Ok(outcomes) => assert!(outcomes[0].is_ok() && stored.as_ref() == Some(cart)),
-            Err(error) => assert!(error == ApplyError::Unavailable && stored.is_none(), "certainly not applied: {error:?}"),
+            Err(error) => assert!(
+                error == ApplyError::Unavailable && stored.is_none(),
+                "certainly not applied: {error:?}"
+            ),
         }
     }
 }
@@ -94,7 +106,9 @@ pub(crate) async fn a_caller_that_leaves_does_not_stop_its_change(harness: &dyn 
     let second = cart(first.owner, 2);
     let mut applying = store.apply(vec![added(&first)].into());
     // The first poll hands the batch over; then the caller goes.
-    let polled = std::future::poll_fn(|context| std::task::Poll::Ready(applying.as_mut().poll(context))).await;
+    let polled =
+        std::future::poll_fn(|context| std::task::Poll::Ready(applying.as_mut().poll(context)))
+            .await;
     drop(applying);
     drop(polled);
     let next = one(&*store, added(&second)).await;

@@ -14,7 +14,10 @@ use souk::{
 };
 
 use crate::{
-    fixtures::{apply, cart, commit, customer, one, product, put_cart, put_product, put_session, put_user, session, stock, user},
+    fixtures::{
+        apply, cart, commit, customer, one, product, put_cart, put_product, put_session, put_user,
+        session, stock, user,
+    },
     harness::Harness,
 };
 
@@ -26,11 +29,16 @@ pub(crate) async fn carts_left_lying_are_found(harness: &dyn Harness) {
     let store = harness.open().await;
     let guest = || Owner { id: UserId::new(), guest: true };
     let touched = |owner, millis| Cart { updated_at: at(millis), ..cart(owner, 1) };
-    let (old, older, new) = (touched(customer(), 999), touched(guest(), 998), touched(customer(), 1000));
+    let (old, older, new) =
+        (touched(customer(), 999), touched(guest(), 998), touched(customer(), 1000));
     let empty = Cart { lines: vec![], ..touched(customer(), 1) };
     let abandoned = Cart { abandoned: true, ..touched(customer(), 1) };
     let merged = Cart { merged_into: Some(UserId::new()), ..touched(guest(), 1) };
-    apply(&*store, [&old, &older, &new, &empty, &abandoned, &merged].map(|cart| commit([put_cart(cart)]))).await;
+    apply(
+        &*store,
+        [&old, &older, &new, &empty, &abandoned, &merged].map(|cart| commit([put_cart(cart)])),
+    )
+    .await;
     let mut found = store.carts_untouched_since(at(1000), 10).await.unwrap();
     found.sort_by_key(|owner| owner.id);
     let mut expected = [old.owner, older.owner];
@@ -54,7 +62,8 @@ pub(crate) async fn live_sessions_are_neither_revoked_nor_over(harness: &dyn Har
     let until = |user, millis| Session { expires_at: at(millis), ..session(user) };
     let (live, over, other) = (until(ada, 1001), until(ada, 1000), until(bob, 5000));
     let revoked = Session { revoked_at: Some(at(1)), ..until(ada, 5000) };
-    apply(&*store, [&live, &over, &other, &revoked].map(|session| commit([put_session(session)]))).await;
+    apply(&*store, [&live, &over, &other, &revoked].map(|session| commit([put_session(session)])))
+        .await;
     assert_eq!(store.live_sessions(ada, at(1000)).await, Ok(vec![live.clone()]));
     assert_eq!(store.live_sessions(ada, at(999)).await.unwrap().len(), 2);
     let rotated = live.rotated([9; 32], at(1000));
@@ -84,9 +93,13 @@ pub(crate) async fn an_admin_is_seen(harness: &dyn Harness) {
     let ada = user("ada@example.com");
     one(&*store, commit([put_user(&ada)])).await.unwrap();
     assert_eq!(store.has_admin().await, Ok(false));
-    one(&*store, commit([put_user(&User { version: 2, role: Role::Admin, ..ada.clone() })])).await.unwrap();
+    one(&*store, commit([put_user(&User { version: 2, role: Role::Admin, ..ada.clone() })]))
+        .await
+        .unwrap();
     assert_eq!(store.has_admin().await, Ok(true));
-    one(&*store, commit([put_user(&User { version: 3, role: Role::Customer, ..ada })])).await.unwrap();
+    one(&*store, commit([put_user(&User { version: 3, role: Role::Customer, ..ada })]))
+        .await
+        .unwrap();
     assert_eq!(store.has_admin().await, Ok(false));
 }
 
@@ -108,7 +121,10 @@ pub(crate) async fn products_are_read_by_page_with_their_stock(harness: &dyn Har
         read.extend(page);
     }
     all.sort_by_key(|product| product.id);
-    assert_eq!(read.iter().map(|(product, _)| product).collect::<Vec<_>>(), all.iter().collect::<Vec<_>>());
+    assert_eq!(
+        read.iter().map(|(product, _)| product).collect::<Vec<_>>(),
+        all.iter().collect::<Vec<_>>()
+    );
     assert_eq!(read.iter().map(|(_, level)| level.on_hand).sum::<u64>(), (0..25).sum::<u64>() - 3);
     assert!(read.iter().all(|(product, level)| level.product_id == product.id));
     let (gone, level) = store.product(deleted.id).await.unwrap().unwrap();

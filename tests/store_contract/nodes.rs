@@ -20,8 +20,8 @@ use tokio::{runtime::Handle, time::sleep};
 
 use crate::{
     fixtures::{
-        added, answer, cart, changed, commit, customer, euro, events, key, level, one, order, placed, product, put_cart,
-        put_user, remembering, stock, stocked, user,
+        added, answer, cart, changed, commit, customer, euro, events, key, level, one, order,
+        placed, product, put_cart, put_user, remembering, stock, stocked, user,
     },
     harness::{Deaf, Harness, Mongo},
 };
@@ -35,8 +35,10 @@ async fn node(mongo: &Mongo) -> (Arc<dyn Store>, Writer) {
 
 /// Commits on all nodes at once; outcomes in the order of the commits.
 async fn at_once(commits: Vec<(Writer, Commit)>) -> Vec<Outcome> {
-    let tasks: Vec<_> =
-        commits.into_iter().map(|(writer, commit)| tokio::spawn(async move { writer.commit(commit).await })).collect();
+    let tasks: Vec<_> = commits
+        .into_iter()
+        .map(|(writer, commit)| tokio::spawn(async move { writer.commit(commit).await }))
+        .collect();
     let mut outcomes = Vec::new();
     for task in tasks {
         outcomes.push(task.await.unwrap());
@@ -54,7 +56,8 @@ fn assert_in_order(events: &[Published]) {
         let family = event.kind.split('.').next().unwrap().to_owned();
         let sequence: u64 = body["sequence"].as_str().unwrap().parse().unwrap();
         let last = last.entry((family, body["subject"].as_str().unwrap().to_owned())).or_default();
-        let repeats = matches!(event.kind.as_str(), "inventory.stock.low" | "inventory.stock.depleted");
+        let repeats =
+            matches!(event.kind.as_str(), "inventory.stock.low" | "inventory.stock.depleted");
         assert_eq!(sequence, *last + u64::from(!repeats), "{event:?}");
         *last = sequence;
     }
@@ -67,7 +70,10 @@ async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<Published> {
         let position = read.last().map_or(0, |event| event.position);
         let last = store.last_position().await.unwrap();
         let page = store.events_after(position, 64).await.unwrap();
-        assert!(page.len() >= usize::try_from(last - position).unwrap().min(64), "what is told is there");
+        assert!(
+            page.len() >= usize::try_from(last - position).unwrap().min(64),
+            "what is told is there"
+        );
         read.extend(page);
     }
     read
@@ -87,11 +93,17 @@ async fn nodes_together_never_sell_what_is_not_there() {
         .collect();
     let outcomes = at_once(buyers).await;
     let sold = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
-    assert!(outcomes.iter().all(|o| matches!(o, Ok(_) | Err(CommitError::OutOfStock(_)))), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|o| matches!(o, Ok(_) | Err(CommitError::OutOfStock(_)))),
+        "{outcomes:?}"
+    );
     let level = level(&*nodes[1].0, id).await;
     assert_eq!((sold, level.reserved, level.available()), (300, 300, 0));
     let movements = nodes[0].0.movements(id, None, 1000).await.unwrap();
-    assert_eq!(movements.iter().rev().map(|m| m.sequence).collect::<Vec<_>>(), (1..=301).collect::<Vec<_>>());
+    assert_eq!(
+        movements.iter().rev().map(|m| m.sequence).collect::<Vec<_>>(),
+        (1..=301).collect::<Vec<_>>()
+    );
     assert_in_order(&events(&*nodes[0].0).await);
     mongo.discard().await;
 }
@@ -131,7 +143,10 @@ async fn of_two_nodes_that_decided_on_the_same_version_one_wins() {
         for version in 1..=40 {
             // Without events, nothing but the cart itself tells that two were at it.
             let put = |cart| if quiet { commit([put_cart(&cart)]) } else { added(&cart) };
-            let both = nodes.iter().map(|(_, writer)| (writer.clone(), put(cart(owner, version)))).collect();
+            let both = nodes
+                .iter()
+                .map(|(_, writer)| (writer.clone(), put(cart(owner, version))))
+                .collect();
             let mut outcomes = at_once(both).await;
             outcomes.sort_by_key(Result::is_err);
             assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::Conflict)]), "{outcomes:?}");
@@ -155,7 +170,12 @@ async fn pending_orders_of_a_user_are_limited_over_nodes() {
         };
         let outcomes = at_once((0..40).map(|n| (nodes[n % 2].1.clone(), place(n))).collect()).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 5);
-        assert!(outcomes.into_iter().filter_map(Result::err).all(|error| error == CommitError::TooManyPending));
+        assert!(
+            outcomes
+                .into_iter()
+                .filter_map(Result::err)
+                .all(|error| error == CommitError::TooManyPending)
+        );
         assert_eq!(nodes[0].0.orders(Some(user), None, 50).await.unwrap().len(), 5);
     }
     mongo.discard().await;
@@ -179,7 +199,8 @@ async fn no_order_is_placed_on_what_another_node_has_changed_before() {
         // What an order was decided on is noted as its price.
         let mut bought = order(UserId::new());
         bought.lines[0].unit_price = Money::from_minor(seen as i64, euro()).unwrap();
-        let buy = Commit { conditions: vec![Condition::Unchanged(tea.id, seen)], ..placed(&bought) };
+        let buy =
+            Commit { conditions: vec![Condition::Unchanged(tea.id, seen)], ..placed(&bought) };
         match nodes[1].1.commit(buy).await {
             Ok(_) => {}
             Err(error) => {
@@ -195,7 +216,11 @@ async fn no_order_is_placed_on_what_another_node_has_changed_before() {
         match event.kind.as_str() {
             "order.placed" => {
                 let price = body["data"]["items"][0]["unit_price"].as_f64().unwrap();
-                assert_eq!((price * 100.0).round() as u64, current, "an order of an older version came after a newer one");
+                assert_eq!(
+                    (price * 100.0).round() as u64,
+                    current,
+                    "an order of an older version came after a newer one"
+                );
                 sold += 1;
             }
             _ => current = body["data"]["version"].as_u64().unwrap(),
@@ -211,12 +236,18 @@ async fn what_is_unique_is_unique_over_nodes() {
     let nodes = [node(&mongo).await, node(&mongo).await];
     for n in 0..30 {
         let address = format!("ada{n}@example.com");
-        let registrations = nodes.iter().map(|(_, writer)| (writer.clone(), commit([put_user(&user(&address))]))).collect();
+        let registrations = nodes
+            .iter()
+            .map(|(_, writer)| (writer.clone(), commit([put_user(&user(&address))])))
+            .collect();
         let mut outcomes = at_once(registrations).await;
         outcomes.sort_by_key(Result::is_err);
         assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::EmailTaken)]), "{outcomes:?}");
         let sku = format!("TEA-{n}");
-        let products = nodes.iter().map(|(_, writer)| (writer.clone(), changed(&product(Some(&sku))))).collect();
+        let products = nodes
+            .iter()
+            .map(|(_, writer)| (writer.clone(), changed(&product(Some(&sku)))))
+            .collect();
         let mut outcomes = at_once(products).await;
         outcomes.sort_by_key(Result::is_err);
         assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::SkuTaken)]), "{outcomes:?}");
@@ -236,24 +267,43 @@ async fn a_key_counts_on_every_node() {
         let outcomes = at_once(repeats).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
         let again = CommitError::Replayed(answer("done"));
-        assert!(outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).all(|error| *error == again), "{outcomes:?}");
+        assert!(
+            outcomes
+                .iter()
+                .filter_map(|outcome| outcome.as_ref().err())
+                .all(|error| *error == again),
+            "{outcomes:?}"
+        );
     }
     assert_eq!(level(&*nodes[1].0, id).await.reserved, 30);
     mongo.discard().await;
 }
 
 /// A node that has locked a product's stock and the outbox, and will never go on; `last_seen` ago it was alive.
-async fn stuck_node(mongo: &Mongo, product: ProductId, last_seen: Duration) -> mongodb::ClientSession {
+async fn stuck_node(
+    mongo: &Mongo,
+    product: ProductId,
+    last_seen: Duration,
+) -> mongodb::ClientSession {
     let mut session = mongo.raw().client().start_session().await.unwrap();
     session.start_transaction().await.unwrap();
     let lock = doc! { "$inc": { "touched": 1 } };
     let product = Uuid::from_bytes(product.as_uuid().into_bytes());
-    for (collection, id) in [("stock", product.into()), ("counters", mongodb::bson::Bson::from("outbox"))] {
+    for (collection, id) in
+        [("stock", product.into()), ("counters", mongodb::bson::Bson::from("outbox"))]
+    {
         let collection = mongo.raw().collection::<Document>(collection);
-        collection.update_one(doc! { "_id": id }, lock.clone()).session(&mut session).await.unwrap();
+        collection
+            .update_one(doc! { "_id": id }, lock.clone())
+            .session(&mut session)
+            .await
+            .unwrap();
     }
-    let at = DateTime::from_millis(DateTime::now().timestamp_millis() - i64::try_from(last_seen.as_millis()).unwrap());
-    let seen = doc! { "_id": Uuid::new(), "at": at, "session": session.id().get("id"), "process": 1_i64 };
+    let at = DateTime::from_millis(
+        DateTime::now().timestamp_millis() - i64::try_from(last_seen.as_millis()).unwrap(),
+    );
+    let seen =
+        doc! { "_id": Uuid::new(), "at": at, "session": session.id().get("id"), "process": 1_i64 };
     mongo.raw().collection::<Document>("nodes").insert_one(seen).await.unwrap();
     session
 }
@@ -268,9 +318,15 @@ async fn what_a_dead_node_has_locked_is_free_within_seconds() {
     let outcome = writer.commit(commit([stock(id, StockChange::Reserve(1))])).await;
     assert!(outcome.is_ok(), "{outcome:?}");
     assert!(died.elapsed() < Duration::from_secs(5), "{:?}", died.elapsed());
-    eprintln!("the others went on {:?} after a node was heard of for the last time", died.elapsed());
+    eprintln!(
+        "the others went on {:?} after a node was heard of for the last time",
+        died.elapsed()
+    );
     let dead_nodes = doc! { "process": 1_i64 };
-    assert_eq!(mongo.raw().collection::<Document>("nodes").count_documents(dead_nodes).await.unwrap(), 0);
+    assert_eq!(
+        mongo.raw().collection::<Document>("nodes").count_documents(dead_nodes).await.unwrap(),
+        0
+    );
     drop(dead);
     mongo.discard().await;
 }
@@ -298,7 +354,10 @@ async fn who_is_let_go_takes_no_other_along() {
     let (store, writer) = node(&mongo).await;
     let id = stocked(&*store, 10).await;
     let stuck = stuck_node(&mongo, id, Duration::ZERO).await;
-    let buy = |within| Commit { deadline: Instant::now() + within, ..commit([stock(id, StockChange::Reserve(1))]) };
+    let buy = |within| Commit {
+        deadline: Instant::now() + within,
+        ..commit([stock(id, StockChange::Reserve(1))])
+    };
     let (hurried, patient) = (Duration::from_millis(700), Duration::from_secs(60));
     let applied = store.apply(vec![buy(hurried), buy(patient)].into()).await.unwrap();
     assert_eq!(applied.outcomes, [Err(CommitError::Overloaded), Err(CommitError::NotYet)]);
@@ -314,7 +373,9 @@ async fn who_is_let_go_takes_no_other_along() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_come_and_go() {
     let Some(mongo) = Mongo::new().await else { return };
-    let count = async || mongo.raw().collection::<Document>("nodes").count_documents(doc! {}).await.unwrap();
+    let count = async || {
+        mongo.raw().collection::<Document>("nodes").count_documents(doc! {}).await.unwrap()
+    };
     let stores = [mongo.open().await, mongo.open().await];
     for store in &stores {
         one(&**store, added(&cart(customer(), 1))).await.unwrap();
@@ -327,7 +388,10 @@ async fn nodes_come_and_go() {
     let _store = mongo.open().await;
     let admin = mongo.raw().client().database("admin");
     let limited = async || {
-        let reply = admin.run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 }).await.unwrap();
+        let reply = admin
+            .run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 })
+            .await
+            .unwrap();
         reply.get_i32("transactionLifetimeLimitSeconds").unwrap() <= 5
     };
     for _ in 0..50 {
@@ -355,12 +419,16 @@ async fn what_is_confirmed_was_written_also_by_a_node_that_the_others_took_for_d
 #[test]
 fn a_read_goes_on_when_the_runtime_of_whoever_asked_has_ended() {
     static ENDED: AtomicUsize = AtomicUsize::new(0);
-    let drivers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let drivers =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let Some(mongo) = drivers.block_on(Mongo::new()) else { return };
     let store = drivers.block_on(mongo.open());
     let told = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        ENDED.fetch_add(usize::from(panic.to_string().contains("is being shutdown")), Ordering::Relaxed);
+        ENDED.fetch_add(
+            usize::from(panic.to_string().contains("is being shutdown")),
+            Ordering::Relaxed,
+        );
         told(panic);
     }));
     for _ in 0..20 {
@@ -374,6 +442,10 @@ fn a_read_goes_on_when_the_runtime_of_whoever_asked_has_ended() {
     for _ in 0..20 {
         drivers.block_on(store.last_position()).unwrap();
     }
-    assert_eq!(ENDED.load(Ordering::Relaxed), 0, "the timer of a read is that of the runtime it is on");
+    assert_eq!(
+        ENDED.load(Ordering::Relaxed),
+        0,
+        "the timer of a read is that of the runtime it is on"
+    );
     drivers.block_on(mongo.discard());
 }

@@ -8,7 +8,9 @@ use souk::{
         cart::Cart,
         ids::{OrderId, ProductId, UserId},
         money::{MAX_MINOR, Money},
-        order::{Order, OrderCommand, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
+        order::{
+            Order, OrderCommand, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress,
+        },
         product::Product,
         stock::{MovementKind, StockChange},
     },
@@ -21,8 +23,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{
-        answer, apply, cart, commit, customer, euro, key, kinds, level, moved_by, now, one, order, placed, product, put_cart,
-        put_order, put_product, remembering, stock, stocked,
+        answer, apply, cart, commit, customer, euro, key, kinds, level, moved_by, now, one, order,
+        placed, product, put_cart, put_order, put_product, remembering, stock, stocked,
     },
     harness::Harness,
     records::ODD,
@@ -37,7 +39,10 @@ pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
         quantity,
         unit_price: Money::from_minor(minor, euro()).unwrap(),
     };
-    let fields = BTreeMap::from([("street".to_owned(), ODD.to_owned()), ("2nd-line_".to_owned(), String::new())]);
+    let fields = BTreeMap::from([
+        ("street".to_owned(), ODD.to_owned()),
+        ("2nd-line_".to_owned(), String::new()),
+    ]);
     let full = Order {
         lines: vec![line(Some(ODD), u32::MAX, MAX_MINOR), line(None, 1, 0)],
         payment: Payment { method: PaymentMethod::Manual, reference: Some(ODD.into()) },
@@ -48,10 +53,19 @@ pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
     for written in [&full, &bare] {
         one(&*store, commit([put_order(written)])).await.unwrap();
     }
-    let later = |order: &Order, version, status| Order { version, status, updated_at: now(), ..order.clone() };
+    let later = |order: &Order, version, status| Order {
+        version,
+        status,
+        updated_at: now(),
+        ..order.clone()
+    };
     let mut known = vec![full.clone(), bare.clone()];
-    for (version, status) in (2..).zip([OrderStatus::Paid, OrderStatus::Fulfilled, OrderStatus::Cancelled, OrderStatus::Expired])
-    {
+    for (version, status) in (2..).zip([
+        OrderStatus::Paid,
+        OrderStatus::Fulfilled,
+        OrderStatus::Cancelled,
+        OrderStatus::Expired,
+    ]) {
         let next = later(&full, version, status);
         one(&*store, commit([put_order(&next)])).await.unwrap();
         assert_eq!(store.order(full.id).await, Ok(Some(next.clone())));
@@ -79,7 +93,8 @@ pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) 
             before = Some(last.id);
             read.extend(page);
         }
-        let mut expected: Vec<&Order> = all.iter().filter(|order| of.is_none_or(|user| order.user_id == user)).collect();
+        let mut expected: Vec<&Order> =
+            all.iter().filter(|order| of.is_none_or(|user| order.user_id == user)).collect();
         expected.reverse();
         assert_eq!(read.iter().collect::<Vec<_>>(), expected);
     }
@@ -95,9 +110,20 @@ pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn 
     let paid = Order { status: OrderStatus::Paid, expires_at: None, ..until(1) };
     apply(&*store, [&second, &first, &third, &paid].map(|order| commit([put_order(order)]))).await;
     assert_eq!(store.orders_due(after(9), None, 10).await, Ok(vec![]));
-    assert_eq!(store.orders_due(after(10), None, 10).await, Ok(vec![first.clone()]), "at its deadline it is due");
-    assert_eq!(store.orders_due(after(29), None, 10).await, Ok(vec![first.clone(), second.clone()]));
-    assert_eq!(store.orders_due(after(99), None, 2).await, Ok(vec![first.clone(), second.clone()]), "the longest overdue first");
+    assert_eq!(
+        store.orders_due(after(10), None, 10).await,
+        Ok(vec![first.clone()]),
+        "at its deadline it is due"
+    );
+    assert_eq!(
+        store.orders_due(after(29), None, 10).await,
+        Ok(vec![first.clone(), second.clone()])
+    );
+    assert_eq!(
+        store.orders_due(after(99), None, 2).await,
+        Ok(vec![first.clone(), second.clone()]),
+        "the longest overdue first"
+    );
     for (order, command) in [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel)] {
         let next = order.decide(command, after(50)).unwrap().order;
         one(&*store, commit([put_order(&next)])).await.unwrap();
@@ -109,13 +135,17 @@ pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = now();
     // Many at the same time, written in another order than they are read in.
-    let until = |n: u64| Order { expires_at: Some(start.plus(Duration::from_millis(n / 10))), ..order(UserId::new()) };
+    let until = |n: u64| Order {
+        expires_at: Some(start.plus(Duration::from_millis(n / 10))),
+        ..order(UserId::new())
+    };
     let all: Vec<Order> = (0..25).map(until).collect();
     apply(&*store, all.iter().rev().map(|order| commit([put_order(order)]))).await;
     for limit in [1, 4, 25, 26] {
         let (mut read, mut after) = (Vec::new(), None);
         loop {
-            let page = store.orders_due(start.plus(Duration::from_secs(1)), after, limit).await.unwrap();
+            let page =
+                store.orders_due(start.plus(Duration::from_secs(1)), after, limit).await.unwrap();
             assert!(page.len() <= limit as usize);
             let Some(last) = page.last() else { break };
             after = Some((last.expires_at.unwrap(), last.id));
@@ -128,14 +158,20 @@ pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
 pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = stocked(&*store, 10).await;
-    let bought =
-        Order { lines: vec![OrderLine { product_id: tea, ..order(UserId::new()).lines.remove(0) }], ..order(UserId::new()) };
+    let bought = Order {
+        lines: vec![OrderLine { product_id: tea, ..order(UserId::new()).lines.remove(0) }],
+        ..order(UserId::new())
+    };
     let key = key(bought.user_id, "checkout", 1);
     let conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(bought.user_id, 1)];
     let mut checkout = Commit { conditions, ..remembering(placed(&bought), &key, "placed") };
     checkout.writes.push(moved_by(&bought, StockChange::Reserve));
     one(&*store, checkout.clone()).await.unwrap();
-    assert_eq!(one(&*store, checkout).await, Err(CommitError::Replayed(answer("placed"))), "before any condition is looked at");
+    assert_eq!(
+        one(&*store, checkout).await,
+        Err(CommitError::Replayed(answer("placed"))),
+        "before any condition is looked at"
+    );
     let after = level(&*store, tea).await;
     assert_eq!((after.on_hand, after.reserved), (10, 2));
     let told: Vec<String> = kinds(&*store).await;
@@ -149,7 +185,11 @@ pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
     expire.writes.push(moved_by(&bought, StockChange::Release));
     let outcomes = apply(&*store, [expire.clone(), placed(&paid), expire]).await.outcomes;
     assert!(outcomes[0].is_ok());
-    assert_eq!(outcomes[1..], [Err(CommitError::Conflict), Err(CommitError::Conflict)], "whichever came first stands");
+    assert_eq!(
+        outcomes[1..],
+        [Err(CommitError::Conflict), Err(CommitError::Conflict)],
+        "whichever came first stands"
+    );
     assert_eq!(store.order(bought.id).await, Ok(Some(expired)));
     assert_eq!(level(&*store, tea).await.reserved, 0);
 }
@@ -157,9 +197,14 @@ pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
 /// Everything that `commit` may change.
 async fn state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
     let key = &commit.remember.as_ref().unwrap().key;
-    let (cart, told) = (store.cart(order.user_id).await.unwrap(), store.last_position().await.unwrap());
-    let (product, moves) = (order.lines[0].product_id, store.movements(order.lines[0].product_id, None, 99).await.unwrap());
-    let (order, answer) = (store.order(order.id).await.unwrap(), store.remembered(key).await.unwrap());
+    let (cart, told) =
+        (store.cart(order.user_id).await.unwrap(), store.last_position().await.unwrap());
+    let (product, moves) = (
+        order.lines[0].product_id,
+        store.movements(order.lines[0].product_id, None, 99).await.unwrap(),
+    );
+    let (order, answer) =
+        (store.order(order.id).await.unwrap(), store.remembered(key).await.unwrap());
     format!("{cart:?} {order:?} {moves:?} {:?} {answer:?} {told}", level(store, product).await)
 }
 
@@ -169,7 +214,8 @@ type Life = Vec<(OrderCommand, Option<fn(u64) -> StockChange>)>;
 pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = stocked(&*store, 10).await;
-    let (pay, fulfil) = (OrderCommand::Pay { reference: None }, OrderCommand::Fulfil { reference: None });
+    let (pay, fulfil) =
+        (OrderCommand::Pay { reference: None }, OrderCommand::Fulfil { reference: None });
     let lives: [Life; 4] = [
         vec![(pay.clone(), None), (fulfil, Some(StockChange::Ship))],
         vec![(OrderCommand::Cancel, Some(StockChange::Release))],
@@ -183,7 +229,8 @@ pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Ha
         order.lines[0].product_id = tea;
         let emptied = Cart { version: 2, lines: Vec::new(), ..first };
         let mut checkout = placed(&order);
-        checkout.conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(order.user_id, 1)];
+        checkout.conditions =
+            vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(order.user_id, 1)];
         checkout.writes.extend([put_cart(&emptied), moved_by(&order, StockChange::Reserve)]);
         fails_at_each_step(harness, &*store, &order, "checkout", checkout).await;
         for (command, moves) in life {
@@ -199,7 +246,13 @@ pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Ha
 }
 
 /// A commit of `order` with each record that it writes refused in turn; then it is made, and made again.
-async fn fails_at_each_step(harness: &dyn Harness, store: &dyn Store, order: &Order, step: &str, commit: Commit) {
+async fn fails_at_each_step(
+    harness: &dyn Harness,
+    store: &dyn Store,
+    order: &Order,
+    step: &str,
+    commit: Commit,
+) {
     let mut tables = vec!["orders", "idempotency_keys", "outbox"];
     for write in &commit.writes {
         match write {
@@ -247,7 +300,8 @@ pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
     ];
     let (ids, mut batch): (Vec<OrderId>, Vec<Commit>) =
         refused.iter().map(|(conditions, _)| reserving(conditions.clone())).unzip();
-    let (good, checkout) = reserving(vec![Condition::Unchanged(tea.id, 2), Condition::PendingBelow(none, 1)]);
+    let (good, checkout) =
+        reserving(vec![Condition::Unchanged(tea.id, 2), Condition::PendingBelow(none, 1)]);
     batch.push(checkout);
     let outcomes = apply(&*store, batch).await.outcomes;
     let expected: Vec<_> = refused.into_iter().map(|(_, error)| Err(error)).collect();
@@ -268,17 +322,28 @@ pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) 
     let (ada, bob) = (UserId::new(), UserId::new());
     let place = |user, limit| {
         let order = order(user);
-        (order.clone(), Commit { conditions: vec![Condition::PendingBelow(user, limit)], ..placed(&order) })
+        (
+            order.clone(),
+            Commit { conditions: vec![Condition::PendingBelow(user, limit)], ..placed(&order) },
+        )
     };
     let (first, one_order) = place(ada, 3);
     one(&*store, one_order).await.unwrap();
-    let batch = [place(ada, 3).1, place(bob, 3).1, place(ada, 3).1, place(ada, 3).1, place(bob, 3).1];
+    let batch =
+        [place(ada, 3).1, place(bob, 3).1, place(ada, 3).1, place(ada, 3).1, place(bob, 3).1];
     let done: Vec<bool> = apply(&*store, batch).await.outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(done, [true, true, true, false, true]);
     assert_eq!(one(&*store, place(ada, 3).1).await, Err(CommitError::TooManyPending));
     let paid = first.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
-    let outcomes = apply(&*store, [place(ada, 3).1, placed(&paid), place(ada, 3).1, place(ada, 3).1]).await.outcomes;
-    assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [false, true, true, false], "one was paid");
+    let outcomes =
+        apply(&*store, [place(ada, 3).1, placed(&paid), place(ada, 3).1, place(ada, 3).1])
+            .await
+            .outcomes;
+    assert_eq!(
+        outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [false, true, true, false],
+        "one was paid"
+    );
     assert_eq!(store.orders(Some(ada), None, 10).await.unwrap().len(), 4);
 }
 
@@ -288,7 +353,9 @@ pub(crate) async fn stock_of_a_deleted_product_still_moves(harness: &dyn Harness
     one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(9))])).await.unwrap();
     let mut bought = order(UserId::new());
     bought.lines[0].product_id = tea.id;
-    one(&*store, commit([put_order(&bought), moved_by(&bought, StockChange::Reserve)])).await.unwrap();
+    one(&*store, commit([put_order(&bought), moved_by(&bought, StockChange::Reserve)]))
+        .await
+        .unwrap();
     one(&*store, commit([put_product(&tea.deleted(now()))])).await.unwrap();
     one(&*store, commit([moved_by(&bought, StockChange::Ship)])).await.unwrap();
     let after = level(&*store, tea.id).await;
@@ -307,13 +374,25 @@ pub(crate) async fn who_asks_first_is_served_first(harness: &dyn Harness) {
     let (writer, _) = Writer::start(&Handle::current(), store.clone(), std::sync::Arc::new(Deaf));
     let buy = |n: usize| {
         let write = |product_id, change| {
-            let (expected_version, order_id, reference, reason) = (None, Some(OrderId::new()), None, None);
-            Write::Stock(StockWrite { product_id, change, expected_version, order_id, reference, reason })
+            let (expected_version, order_id, reference, reason) =
+                (None, Some(OrderId::new()), None, None);
+            Write::Stock(StockWrite {
+                product_id,
+                change,
+                expected_version,
+                order_id,
+                reference,
+                reason,
+            })
         };
         // Every third wants something else as well, and every fifth is somebody's repeat with a key.
         let more = n.is_multiple_of(3).then(|| write(cup, StockChange::Reserve(1)));
         let commit = commit([write(tea, StockChange::Reserve(1))].into_iter().chain(more));
-        if n.is_multiple_of(5) { remembering(commit, &key(customer().id, "key", 1), "sold") } else { commit }
+        if n.is_multiple_of(5) {
+            remembering(commit, &key(customer().id, "key", 1), "sold")
+        } else {
+            commit
+        }
     };
     // Polled in this order, so that this is the order in which they come to the queue.
     let outcomes = join_all((0..300).map(|n| writer.commit(buy(n)))).await;

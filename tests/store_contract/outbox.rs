@@ -16,7 +16,10 @@ use souk::{
 };
 
 use crate::{
-    fixtures::{added, apply, cart, changed, commit, customer, events, kinds, one, product, put_cart, put_user, stock, user},
+    fixtures::{
+        added, apply, cart, changed, commit, customer, events, kinds, one, product, put_cart,
+        put_user, stock, user,
+    },
     harness::Harness,
 };
 
@@ -34,14 +37,29 @@ pub(crate) async fn events_stand_in_commit_order_also_over_a_restart(harness: &d
     };
     let tea = product(None);
     let stale = added(&second);
-    let batch = [added(&first), changed(&tea), cleared, stale, commit([stock(tea.id, StockChange::Set(9))])];
+    let batch = [
+        added(&first),
+        changed(&tea),
+        cleared,
+        stale,
+        commit([stock(tea.id, StockChange::Set(9))]),
+    ];
     let outcomes = apply(&*store, batch).await.outcomes;
-    assert_eq!(outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, true, true, false, true]);
+    assert_eq!(
+        outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(),
+        [true, true, true, false, true]
+    );
     store.close().await;
     let store = harness.open().await;
     assert_eq!(store.last_position().await, Ok(4));
     one(&*store, added(&third)).await.unwrap();
-    let expected = ["cart.item.added", "catalog.product.created", "cart.cleared", "inventory.stock.changed", "cart.item.added"];
+    let expected = [
+        "cart.item.added",
+        "catalog.product.created",
+        "cart.cleared",
+        "inventory.stock.changed",
+        "cart.item.added",
+    ];
     assert_eq!(kinds(&*store).await, expected);
     assert_eq!(positions(&events(&*store).await), [1, 2, 3, 4, 5]);
 }
@@ -50,7 +68,12 @@ pub(crate) async fn an_event_comes_back_as_it_was_told(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, mine, tea) = (user("ada@example.com"), cart(customer(), 1), product(Some("\"'\\")));
     let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-    let revoked = Fact::SessionRevoked { user_id: ada.id, session_id: SessionId::new(), reason: "logout", sequence: 2 };
+    let revoked = Fact::SessionRevoked {
+        user_id: ada.id,
+        session_id: SessionId::new(),
+        reason: "logout",
+        sequence: 2,
+    };
     let registered = Fact::Registered(Arc::new(ada.clone()));
     let batch = [
         Commit { facts: vec![registered, revoked], ..commit([put_user(&ada)]) },
@@ -60,7 +83,10 @@ pub(crate) async fn an_event_comes_back_as_it_was_told(harness: &dyn Harness) {
     let told = apply(&*store, batch).await.news.events;
     assert_eq!(events(&*store).await, told);
     let audiences: Vec<Audience> = told.iter().map(|event| event.audience).collect();
-    assert_eq!(audiences, [Audience::Nobody, Audience::Nobody, Audience::Owner(mine.owner.id), Audience::Everyone]);
+    assert_eq!(
+        audiences,
+        [Audience::Nobody, Audience::Nobody, Audience::Owner(mine.owner.id), Audience::Everyone]
+    );
     let body: serde_json::Value = serde_json::from_slice(&told[2].body).unwrap();
     assert_eq!(body["traceparent"], trace.unwrap().as_str());
     assert_eq!(body["id"], told[2].id.to_string());
@@ -147,6 +173,8 @@ pub(crate) async fn events_are_kept_until_they_were_published(harness: &dyn Harn
     };
     for (published, first) in [(1_500, 1_501), (23_000, 3_001)] {
         store.note_published(published).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(60), first_is(first)).await.expect("old events stay");
+        tokio::time::timeout(Duration::from_secs(60), first_is(first))
+            .await
+            .expect("old events stay");
     }
 }

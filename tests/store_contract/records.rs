@@ -18,8 +18,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        apply, cart, changed, commit, customer, euro, key, now, one, price, product, put_cart, put_product, put_session,
-        put_user, session, stocked, user,
+        apply, cart, changed, commit, customer, euro, key, now, one, price, product, put_cart,
+        put_product, put_session, put_user, session, stocked, user,
     },
     harness::Harness,
 };
@@ -105,12 +105,27 @@ pub(crate) async fn many_products_are_found_by_their_ids(harness: &dyn Harness) 
 
 pub(crate) async fn numbers_come_back_as_written(harness: &dyn Harness) {
     let store = harness.open().await;
-    let floats = [1.0, -0.0, 0.1, 0.1 + 0.2, 1.1e-7, 5e-324, f64::MAX, f64::MIN_POSITIVE, 1e21, 9_007_199_254_740_993.0];
-    let mut numbers: Vec<Number> = floats.into_iter().map(|n| Number::from_f64(n).unwrap()).collect();
+    let floats = [
+        1.0,
+        -0.0,
+        0.1,
+        0.1 + 0.2,
+        1.1e-7,
+        5e-324,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        1e21,
+        9_007_199_254_740_993.0,
+    ];
+    let mut numbers: Vec<Number> =
+        floats.into_iter().map(|n| Number::from_f64(n).unwrap()).collect();
     numbers.extend([0_i64, 1, -1, i64::MIN, i64::MAX, (1 << 53) + 1].map(Number::from));
     numbers.push(Number::from(u64::MAX));
     // Where a parser that is not exact goes wrong.
-    numbers.extend((1..2000_u32).map(|n| Number::from_f64(f64::from(n).sqrt() * 1e-5_f64.powi(n as i32 % 40)).unwrap()));
+    numbers
+        .extend((1..2000_u32).map(|n| {
+            Number::from_f64(f64::from(n).sqrt() * 1e-5_f64.powi(n as i32 % 40)).unwrap()
+        }));
     let mut measured = product(None);
     for (place, number) in numbers.into_iter().enumerate() {
         measured.facts.attributes.insert(format!("n{place}"), Attribute::Number(number));
@@ -131,7 +146,10 @@ pub(crate) async fn carts_come_back_as_written(harness: &dyn Harness) {
         price: Money::from_minor(minor, euro()).unwrap(),
     };
     let guest = Owner { id: UserId::new(), guest: true };
-    let full = Cart { lines: vec![line(ODD, 1, 0), line("", u32::MAX, MAX_MINOR), line("b", 2, 450)], ..cart(customer(), 1) };
+    let full = Cart {
+        lines: vec![line(ODD, 1, 0), line("", u32::MAX, MAX_MINOR), line("b", 2, 450)],
+        ..cart(customer(), 1)
+    };
     let large = Cart { lines: (1..=800).map(|n| line(ODD, n, 1)).collect(), ..cart(customer(), 1) };
     let empty = Cart { lines: vec![], ..cart(customer(), 1) };
     let merged = Cart { lines: vec![], merged_into: Some(full.owner.id), ..cart(guest, 1) };
@@ -157,7 +175,9 @@ pub(crate) async fn accounts_and_sessions_come_back_as_written(harness: &dyn Har
     live.refresh_hash = std::array::from_fn(|n| (n * 37) as u8);
     let mut revoked = session(admin.id);
     revoked.revoked_at = Some(Timestamp::from_millis(1_767_225_600_001));
-    one(&*store, commit([put_user(&admin), put_session(&live), put_session(&revoked)])).await.unwrap();
+    one(&*store, commit([put_user(&admin), put_session(&live), put_session(&revoked)]))
+        .await
+        .unwrap();
     store.close().await;
     let store = harness.open().await;
     assert_eq!(store.user(admin.id).await, Ok(Some(admin.clone())));
@@ -173,7 +193,14 @@ pub(crate) async fn movements_come_back_as_written(harness: &dyn Harness) {
     let write = |change, order_id, text: Option<&str>| {
         let text: Option<String> = text.map(Into::into);
         let (reference, reason) = (text.clone(), text);
-        Write::Stock(StockWrite { product_id: tea.id, change, expected_version: None, order_id, reference, reason })
+        Write::Stock(StockWrite {
+            product_id: tea.id,
+            change,
+            expected_version: None,
+            order_id,
+            reference,
+            reason,
+        })
     };
     let writes = [
         write(StockChange::Set(1_000_000_000_000), None, None),

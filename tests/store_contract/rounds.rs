@@ -21,7 +21,10 @@ use souk::{
 use tokio::runtime::Handle;
 
 use crate::{
-    fixtures::{added, cart, customer, events, key, level, one, order, placed, put_cart, remembering, stock, stocked},
+    fixtures::{
+        added, cart, customer, events, key, level, one, order, placed, put_cart, remembering,
+        stock, stocked,
+    },
     harness::{Deaf, Harness, Mongo},
 };
 
@@ -34,7 +37,10 @@ struct Operation {
 /// Lets the server note every operation on the database.
 async fn note_operations(mongo: &Mongo) {
     let database = mongo.raw();
-    database.run_command(doc! { "create": "system.profile", "capped": true, "size": 64 << 20 }).await.unwrap();
+    database
+        .run_command(doc! { "create": "system.profile", "capped": true, "size": 64 << 20 })
+        .await
+        .unwrap();
     database.run_command(doc! { "profile": 2 }).await.unwrap();
 }
 
@@ -43,13 +49,23 @@ async fn noted_operations(mongo: &Mongo) -> Vec<Operation> {
     let database = mongo.raw();
     database.run_command(doc! { "profile": 0 }).await.unwrap();
     let profile = database.collection::<Document>("system.profile");
-    let noted: Vec<Document> = profile.find(doc! {}).sort(doc! { "$natural": 1 }).await.unwrap().try_collect().await.unwrap();
+    let noted: Vec<Document> = profile
+        .find(doc! {})
+        .sort(doc! { "$natural": 1 })
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
     profile.drop().await.unwrap();
     note_operations(mongo).await;
     let operation = |noted: &Document| {
         let collection = noted.get_str("ns").unwrap().split_once('.').unwrap().1.to_owned();
-        let record =
-            noted.get_document("command").ok().and_then(|c| c.get_document("q").ok()).and_then(|q| q.get("_id").cloned());
+        let record = noted
+            .get_document("command")
+            .ok()
+            .and_then(|c| c.get_document("q").ok())
+            .and_then(|q| q.get("_id").cloned());
         Operation { step: (noted.get_str("op").unwrap().to_owned(), collection), record }
     };
     let is_chore = |(op, collection): &(String, String)| match &**collection {
@@ -70,7 +86,10 @@ fn commands(operations: &[Operation]) -> Vec<&(String, String)> {
 
 /// How many transactions were begun that have events.
 fn transactions(operations: &[Operation]) -> usize {
-    operations.iter().filter(|operation| operation.step == ("command".into(), "counters".into())).count()
+    operations
+        .iter()
+        .filter(|operation| operation.step == ("command".into(), "counters".into()))
+        .count()
 }
 
 /// An order with its cart and its key, of two products.
@@ -91,22 +110,32 @@ async fn a_batch_takes_as_many_commands_as_one_commit_and_stock_comes_last_in_th
     note_operations(&mongo).await;
     one(&*store, purchase([second, first])).await.unwrap();
     let of_one = noted_operations(&mongo).await;
-    let many: Vec<Commit> = (0..100).flat_map(|_| [purchase([second, first]), purchase([first, second])]).collect();
+    let many: Vec<Commit> =
+        (0..100).flat_map(|_| [purchase([second, first]), purchase([first, second])]).collect();
     let applied = store.apply(many.into()).await.unwrap();
     assert!(applied.outcomes.iter().all(Result::is_ok));
     let of_many = noted_operations(&mongo).await;
     assert_eq!(commands(&of_many), commands(&of_one));
     eprintln!("{} commands and the commit, for one purchase and for 200", commands(&of_one).len());
-    let stock: Vec<_> = of_many.iter().filter(|operation| operation.step == ("update".into(), "stock".into())).collect();
-    let in_order = [first, second].map(|product| Some(Bson::from(Id::from_bytes(product.as_uuid().into_bytes()))));
-    assert_eq!(stock.iter().map(|update| update.record.clone()).collect::<Vec<_>>(), in_order, "one change for all");
+    let stock: Vec<_> = of_many
+        .iter()
+        .filter(|operation| operation.step == ("update".into(), "stock".into()))
+        .collect();
+    let in_order = [first, second]
+        .map(|product| Some(Bson::from(Id::from_bytes(product.as_uuid().into_bytes()))));
+    assert_eq!(
+        stock.iter().map(|update| update.record.clone()).collect::<Vec<_>>(),
+        in_order,
+        "one change for all"
+    );
     assert_eq!(of_many.last().unwrap().step, stock[0].step);
     mongo.discard().await;
 }
 
 /// The server refuses from now on what a document of `collection` holds under `field`.
 async fn refuse(mongo: &Mongo, collection: &str, field: &str, users: &[UserId]) {
-    let refused: Vec<Id> = users.iter().map(|user| Id::from_bytes(user.as_uuid().into_bytes())).collect();
+    let refused: Vec<Id> =
+        users.iter().map(|user| Id::from_bytes(user.as_uuid().into_bytes())).collect();
     let rule = doc! { "collMod": collection, "validator": { field: { "$nin": refused } } };
     mongo.raw().run_command(rule).await.unwrap();
 }
@@ -127,7 +156,8 @@ async fn one_bad_commit_costs_the_others_one_more_transaction() {
     };
     // One of them.
     let applied = store.apply((0..21).map(buy).collect()).await.unwrap();
-    let left: Vec<_> = applied.outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    let left: Vec<_> =
+        applied.outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert_eq!(left, [&CommitError::Apart], "the others do not wait until it has been tried alone");
     assert_eq!(transactions(&noted_operations(&mongo).await), 2);
     assert_eq!(applied.news.carts.len(), 20);
@@ -136,12 +166,24 @@ async fn one_bad_commit_costs_the_others_one_more_transaction() {
     let outcomes = join_all((20..60).map(|place| writer.commit(buy(place)))).await;
     for (outcome, place) in outcomes.iter().zip(20..) {
         let is_bad = bad.contains(&carts[place].owner.id);
-        assert!(if is_bad { *outcome == Err(CommitError::Unavailable) } else { outcome.is_ok() }, "{place}: {outcome:?}");
+        assert!(
+            if is_bad { *outcome == Err(CommitError::Unavailable) } else { outcome.is_ok() },
+            "{place}: {outcome:?}"
+        );
     }
-    let (batches, begun) = (writer.stats().batches.load(Ordering::Relaxed), transactions(&noted_operations(&mongo).await));
-    assert!(begun as u64 <= batches + bad.len() as u64, "{begun} transactions for {batches} batches");
+    let (batches, begun) = (
+        writer.stats().batches.load(Ordering::Relaxed),
+        transactions(&noted_operations(&mongo).await),
+    );
+    assert!(
+        begun as u64 <= batches + bad.len() as u64,
+        "{begun} transactions for {batches} batches"
+    );
     assert_eq!(level(&*store, id).await.reserved, 57);
-    assert_eq!(events(&*store).await.iter().filter(|event| event.kind.starts_with("cart.")).count(), 57);
+    assert_eq!(
+        events(&*store).await.iter().filter(|event| event.kind.starts_with("cart.")).count(),
+        57
+    );
     mongo.discard().await;
 }
 
@@ -155,7 +197,10 @@ async fn a_bad_commit_that_nobody_can_name_is_found_and_takes_no_other_along() {
     let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
     let outcomes = join_all(carts.iter().map(|cart| writer.commit(added(cart)))).await;
     for (place, outcome) in outcomes.iter().enumerate() {
-        assert!(if place == 41 { *outcome == Err(CommitError::Unavailable) } else { outcome.is_ok() }, "{place}: {outcome:?}");
+        assert!(
+            if place == 41 { *outcome == Err(CommitError::Unavailable) } else { outcome.is_ok() },
+            "{place}: {outcome:?}"
+        );
     }
     assert_eq!(events(&*store).await.len(), 63);
     mongo.discard().await;
@@ -184,7 +229,9 @@ async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
     let (suspects, others) = join(suspects, others).await;
     assert!(others.iter().all(Result::is_ok));
     // Most are more than can be tried alone, the others are tried for as long as there is time.
-    let refused = |outcome: &Outcome| matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded));
+    let refused = |outcome: &Outcome| {
+        matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded))
+    };
     assert!(suspects.iter().all(|(outcome, _)| refused(outcome)));
     let last = suspects.iter().map(|(_, at)| *at - began).max().unwrap();
     eprintln!("{SUSPECTS} told within {last:?}");
@@ -194,8 +241,13 @@ async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
             tokio::task::yield_now().await
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), idle).await.expect("some wait though all were told");
-    assert_eq!((level(&*store, spoilt).await.reserved, level(&*store, good).await.reserved), (0, 100));
+    tokio::time::timeout(Duration::from_secs(60), idle)
+        .await
+        .expect("some wait though all were told");
+    assert_eq!(
+        (level(&*store, spoilt).await.reserved, level(&*store, good).await.reserved),
+        (0, 100)
+    );
     mongo.discard().await;
 }
 

@@ -16,12 +16,17 @@ use crate::{
     harness::Harness,
 };
 
-async fn change(store: &dyn Store, id: ProductId, change: StockChange) -> Result<Done, CommitError> {
+async fn change(
+    store: &dyn Store,
+    id: ProductId,
+    change: StockChange,
+) -> Result<Done, CommitError> {
     one(store, commit([stock(id, change)])).await
 }
 
 fn short<const N: usize>(shortages: [(ProductId, u64, u64); N]) -> Result<Done, CommitError> {
-    let shortage = |(product_id, requested, available)| Shortage { product_id, requested, available };
+    let shortage =
+        |(product_id, requested, available)| Shortage { product_id, requested, available };
     Err(CommitError::OutOfStock(shortages.map(shortage).to_vec()))
 }
 
@@ -36,17 +41,32 @@ pub(crate) async fn changes_of_one_batch_are_one_version_and_one_event(harness: 
     let store = harness.open().await;
     let id = stocked(&*store, 100).await;
     let before = store.last_position().await.unwrap();
-    let changes = [StockChange::Reserve(3), StockChange::Adjust(10), StockChange::Reserve(2), StockChange::Release(1)];
+    let changes = [
+        StockChange::Reserve(3),
+        StockChange::Adjust(10),
+        StockChange::Reserve(2),
+        StockChange::Release(1),
+    ];
     let outcomes = apply(&*store, changes.map(|change| commit([stock(id, change)]))).await.outcomes;
-    let after = StockLevel { product_id: id, on_hand: 110, reserved: 4, version: 2, last_movement: 5 };
+    let after =
+        StockLevel { product_id: id, on_hand: 110, reserved: 4, version: 2, last_movement: 5 };
     assert_eq!(outcomes, vec![Ok(Done { stock: vec![after] }); 4]);
     assert_eq!(level(&*store, id).await, after);
     let events = store.events_after(before, 100).await.unwrap();
-    let data = json!({"product_id": id, "on_hand": 110, "reserved": 4, "available": 106, "version": 2});
-    assert_eq!(events.iter().map(parts).collect::<Vec<_>>(), [("inventory.stock.changed".into(), json!("2"), data)]);
+    let data =
+        json!({"product_id": id, "on_hand": 110, "reserved": 4, "available": 106, "version": 2});
+    assert_eq!(
+        events.iter().map(parts).collect::<Vec<_>>(),
+        [("inventory.stock.changed".into(), json!("2"), data)]
+    );
     let movements = store.movements(id, None, 100).await.unwrap();
-    let deltas: Vec<_> = movements.iter().rev().map(|m| (m.sequence, m.delta.on_hand, m.delta.reserved)).collect();
-    assert_eq!(deltas, [(1, 100, 0), (2, 0, 3), (3, 10, 0), (4, 0, 2), (5, 0, -1)], "one movement a change");
+    let deltas: Vec<_> =
+        movements.iter().rev().map(|m| (m.sequence, m.delta.on_hand, m.delta.reserved)).collect();
+    assert_eq!(
+        deltas,
+        [(1, 100, 0), (2, 0, 3), (3, 10, 0), (4, 0, 2), (5, 0, -1)],
+        "one movement a change"
+    );
 }
 
 pub(crate) async fn whoever_comes_too_late_hears_what_is_left(harness: &dyn Harness) {
@@ -59,7 +79,11 @@ pub(crate) async fn whoever_comes_too_late_hears_what_is_left(harness: &dyn Harn
     assert!(outcomes[2].is_ok(), "what is left goes to whoever comes next");
     assert_eq!(outcomes[3], short([(id, 1, 0)]));
     assert_eq!(level(&*store, id).await.available(), 0);
-    assert_eq!(change(&*store, id, StockChange::Adjust(-1)).await, short([(id, 1, 0)]), "what is promised stays");
+    assert_eq!(
+        change(&*store, id, StockChange::Adjust(-1)).await,
+        short([(id, 1, 0)]),
+        "what is promised stays"
+    );
     assert_eq!(change(&*store, id, StockChange::Set(4)).await, short([(id, 1, 0)]));
     assert_eq!(store.movements(id, None, 100).await.unwrap().len(), 3);
 }
@@ -68,13 +92,19 @@ pub(crate) async fn every_short_line_is_named(harness: &dyn Harness) {
     let store = harness.open().await;
     let (tea, cup) = (stocked(&*store, 5).await, stocked(&*store, 5).await);
     let unknown = ProductId::new();
-    let (kinds_before, tea_before, cup_before) = (kinds(&*store).await, level(&*store, tea).await, level(&*store, cup).await);
-    let writes = [(tea, 10), (cup, 1), (unknown, 3)].map(|(id, n)| stock(id, StockChange::Reserve(n)));
+    let (kinds_before, tea_before, cup_before) =
+        (kinds(&*store).await, level(&*store, tea).await, level(&*store, cup).await);
+    let writes =
+        [(tea, 10), (cup, 1), (unknown, 3)].map(|(id, n)| stock(id, StockChange::Reserve(n)));
     assert_eq!(one(&*store, commit(writes)).await, short([(tea, 10, 5), (unknown, 3, 0)]));
     assert_eq!((level(&*store, tea).await, level(&*store, cup).await), (tea_before, cup_before));
     assert_eq!(kinds(&*store).await, kinds_before);
     let twice = [4, 4].map(|n| stock(tea, StockChange::Reserve(n)));
-    assert_eq!(one(&*store, commit(twice)).await, short([(tea, 4, 1)]), "lines of one commit add up");
+    assert_eq!(
+        one(&*store, commit(twice)).await,
+        short([(tea, 4, 1)]),
+        "lines of one commit add up"
+    );
 }
 
 pub(crate) async fn low_and_depleted_are_told_when_they_begin(harness: &dyn Harness) {
@@ -95,9 +125,11 @@ pub(crate) async fn low_and_depleted_are_told_when_they_begin(harness: &dyn Harn
         change(&*store, id, step).await.unwrap();
         let news = store.events_after(position, 100).await.unwrap();
         position += news.len() as u64;
-        let heard: Vec<_> = news.iter().map(parts).map(|(kind, sequence, _)| (kind, sequence)).collect();
+        let heard: Vec<_> =
+            news.iter().map(parts).map(|(kind, sequence, _)| (kind, sequence)).collect();
         let expected = ["inventory.stock.changed"].into_iter().chain(warning);
-        let expected: Vec<_> = expected.map(|kind| (kind.to_owned(), json!(version.to_string()))).collect();
+        let expected: Vec<_> =
+            expected.map(|kind| (kind.to_owned(), json!(version.to_string()))).collect();
         assert_eq!(heard, expected, "{step:?}");
     }
 }
@@ -108,14 +140,32 @@ pub(crate) async fn what_changes_nothing_leaves_nothing(harness: &dyn Harness) {
     let (before, events_before) = (level(&*store, id).await, events(&*store).await);
     let nothing = [StockChange::Set(7), StockChange::Adjust(0), StockChange::Reserve(0)];
     for nothing in nothing {
-        assert_eq!(change(&*store, id, nothing).await, Ok(Done { stock: vec![before] }), "{nothing:?}");
+        assert_eq!(
+            change(&*store, id, nothing).await,
+            Ok(Done { stock: vec![before] }),
+            "{nothing:?}"
+        );
     }
     let there_and_back = [StockChange::Set(9), StockChange::Set(9), StockChange::Set(7)];
-    assert!(apply(&*store, nothing.map(|n| commit([stock(id, n)]))).await.outcomes.iter().all(Result::is_ok));
+    assert!(
+        apply(&*store, nothing.map(|n| commit([stock(id, n)])))
+            .await
+            .outcomes
+            .iter()
+            .all(Result::is_ok)
+    );
     assert_eq!((level(&*store, id).await, events(&*store).await), (before, events_before));
     apply(&*store, there_and_back.map(|n| commit([stock(id, n)]))).await;
-    let after = StockLevel { version: before.version + 1, last_movement: before.last_movement + 2, ..before };
-    assert_eq!(level(&*store, id).await, after, "there and back is two movements, and so a version");
+    let after = StockLevel {
+        version: before.version + 1,
+        last_movement: before.last_movement + 2,
+        ..before
+    };
+    assert_eq!(
+        level(&*store, id).await,
+        after,
+        "there and back is two movements, and so a version"
+    );
 }
 
 pub(crate) async fn a_new_product_without_stock_has_no_stock_events(harness: &dyn Harness) {
@@ -153,10 +203,21 @@ pub(crate) async fn a_wanted_version_is_checked(harness: &dyn Harness) {
 pub(crate) async fn more_than_can_be_counted_is_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
-    for too_much in [StockChange::Adjust(i64::MAX), StockChange::Set(u64::MAX), StockChange::Adjust(1_000_000_000_000)] {
-        assert_eq!(change(&*store, id, too_much).await, Err(CommitError::TooMuchStock), "{too_much:?}");
+    for too_much in [
+        StockChange::Adjust(i64::MAX),
+        StockChange::Set(u64::MAX),
+        StockChange::Adjust(1_000_000_000_000),
+    ] {
+        assert_eq!(
+            change(&*store, id, too_much).await,
+            Err(CommitError::TooMuchStock),
+            "{too_much:?}"
+        );
     }
-    assert_eq!(change(&*store, id, StockChange::Reserve(i64::MAX as u64)).await, short([(id, i64::MAX as u64, 10)]));
+    assert_eq!(
+        change(&*store, id, StockChange::Reserve(i64::MAX as u64)).await,
+        short([(id, i64::MAX as u64, 10)])
+    );
     assert_eq!(level(&*store, id).await.on_hand, 10);
 }
 

@@ -6,7 +6,9 @@ use souk::{
 };
 
 use crate::{
-    fixtures::{apply, changed, commit, level, now, one, product, put_product, put_user, stock, user},
+    fixtures::{
+        apply, changed, commit, level, now, one, product, put_product, put_user, stock, user,
+    },
     harness::Harness,
 };
 
@@ -27,7 +29,10 @@ pub(crate) async fn a_sku_belongs_to_one_product(harness: &dyn Harness) {
     let tea = create(&*store, "TEA").await;
     assert_eq!(one(&*store, changed(&product(Some("TEA")))).await, Err(CommitError::SkuTaken));
     let cup = create(&*store, "CUP").await;
-    assert_eq!(one(&*store, changed(&with_sku(&cup, Some("TEA")))).await, Err(CommitError::SkuTaken));
+    assert_eq!(
+        one(&*store, changed(&with_sku(&cup, Some("TEA")))).await,
+        Err(CommitError::SkuTaken)
+    );
     let mut renamed = with_sku(&tea, Some("TEA"));
     renamed.facts.name = "Tea".into();
     assert!(one(&*store, changed(&renamed)).await.is_ok(), "its own sku is not taken");
@@ -36,7 +41,8 @@ pub(crate) async fn a_sku_belongs_to_one_product(harness: &dyn Harness) {
 
 pub(crate) async fn products_without_a_sku_do_not_meet(harness: &dyn Harness) {
     let store = harness.open().await;
-    let outcomes = apply(&*store, [changed(&product(None)), changed(&product(None))]).await.outcomes;
+    let outcomes =
+        apply(&*store, [changed(&product(None)), changed(&product(None))]).await.outcomes;
     assert!(outcomes.iter().all(Result::is_ok));
 }
 
@@ -75,11 +81,15 @@ pub(crate) async fn a_sku_moves_on_within_a_batch(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn a_sku_is_free_when_its_product_is_deleted_in_the_same_batch(harness: &dyn Harness) {
+pub(crate) async fn a_sku_is_free_when_its_product_is_deleted_in_the_same_batch(
+    harness: &dyn Harness,
+) {
     let store = harness.open().await;
     let tea = create(&*store, "TEA").await;
     let heir = product(Some("TEA"));
-    let outcomes = apply(&*store, [changed(&heir), changed(&tea.deleted(now())), changed(&heir)]).await.outcomes;
+    let outcomes = apply(&*store, [changed(&heir), changed(&tea.deleted(now())), changed(&heir)])
+        .await
+        .outcomes;
     assert_eq!(outcomes[0], Err(CommitError::SkuTaken), "not yet");
     assert!(outcomes[1].is_ok() && outcomes[2].is_ok());
     assert_eq!(store.product(heir.id).await.unwrap().unwrap().0, heir);
@@ -93,7 +103,8 @@ pub(crate) async fn an_address_belongs_to_one_account(harness: &dyn Harness) {
     assert_eq!(one(&*store, commit([put_user(&other)])).await, Err(CommitError::EmailTaken));
     assert_eq!(store.user(other.id).await, Ok(None));
     let (bob, rival) = (user("bob@example.com"), user("bob@example.com"));
-    let outcomes = apply(&*store, [commit([put_user(&bob)]), commit([put_user(&rival)])]).await.outcomes;
+    let outcomes =
+        apply(&*store, [commit([put_user(&bob)]), commit([put_user(&rival)])]).await.outcomes;
     assert!(outcomes[0].is_ok());
     assert_eq!(outcomes[1], Err(CommitError::EmailTaken));
     assert_eq!(store.user_by_email(&bob.email).await, Ok(Some(bob)));

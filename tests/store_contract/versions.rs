@@ -7,8 +7,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        apply, cart, commit, customer, one, order, product, put_cart, put_order, put_product, put_session, put_user, session,
-        user,
+        apply, cart, commit, customer, one, order, product, put_cart, put_order, put_product,
+        put_session, put_user, session, user,
     },
     harness::Harness,
 };
@@ -18,7 +18,8 @@ type AtVersion = Box<dyn Fn(u64) -> Write>;
 
 /// Each kind of record, with one of it.
 fn kinds() -> Vec<(&'static str, AtVersion)> {
-    let (cart, product, user) = (cart(customer(), 1), product(Some("TEA")), user("ada@example.com"));
+    let (cart, product, user) =
+        (cart(customer(), 1), product(Some("TEA")), user("ada@example.com"));
     let (session, order) = (session(user.id), order(user.id));
     vec![
         ("cart", Box::new(move |version| put_cart(&Cart { version, ..cart.clone() }))),
@@ -36,10 +37,22 @@ async fn put(store: &dyn Store, write: Write) -> Result<(), CommitError> {
 pub(crate) async fn a_first_version_is_stored_once(harness: &dyn Harness) {
     let store = harness.open().await;
     for (kind, version) in kinds() {
-        assert_eq!(put(&*store, version(2)).await, Err(CommitError::Conflict), "{kind}: there is no version 1");
-        assert_eq!(put(&*store, version(0)).await, Err(CommitError::Conflict), "{kind}: no version is 0");
+        assert_eq!(
+            put(&*store, version(2)).await,
+            Err(CommitError::Conflict),
+            "{kind}: there is no version 1"
+        );
+        assert_eq!(
+            put(&*store, version(0)).await,
+            Err(CommitError::Conflict),
+            "{kind}: no version is 0"
+        );
         assert_eq!(put(&*store, version(1)).await, Ok(()), "{kind}");
-        assert_eq!(put(&*store, version(1)).await, Err(CommitError::Conflict), "{kind}: it is there already");
+        assert_eq!(
+            put(&*store, version(1)).await,
+            Err(CommitError::Conflict),
+            "{kind}: it is there already"
+        );
     }
 }
 
@@ -52,7 +65,11 @@ pub(crate) async fn a_next_version_needs_the_one_before(harness: &dyn Harness) {
         store.close().await;
         store = harness.open().await;
         for wrong in [1, 2, 3, 5, u64::MAX] {
-            assert_eq!(put(&*store, version(wrong)).await, Err(CommitError::Conflict), "{kind} {wrong} on 3");
+            assert_eq!(
+                put(&*store, version(wrong)).await,
+                Err(CommitError::Conflict),
+                "{kind} {wrong} on 3"
+            );
         }
         assert_eq!(put(&*store, version(4)).await, Ok(()), "{kind}");
     }
@@ -73,7 +90,8 @@ pub(crate) async fn of_two_that_decided_on_the_same_version_the_first_wins(harne
     let store = harness.open().await;
     let first = cart(customer(), 1);
     let second = cart(first.owner, 1);
-    let outcomes = apply(&*store, [commit([put_cart(&first)]), commit([put_cart(&second)])]).await.outcomes;
+    let outcomes =
+        apply(&*store, [commit([put_cart(&first)]), commit([put_cart(&second)])]).await.outcomes;
     assert!(outcomes[0].is_ok());
     assert_eq!(outcomes[1], Err(CommitError::Conflict));
     assert_eq!(store.cart(first.owner.id).await, Ok(Some(first)));

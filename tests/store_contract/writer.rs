@@ -20,7 +20,9 @@ use souk::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
-    fixtures::{added, answer, cart, commit, customer, events, key, level, remembering, stock, stocked},
+    fixtures::{
+        added, answer, cart, commit, customer, events, key, level, remembering, stock, stocked,
+    },
     harness::Harness,
 };
 
@@ -40,7 +42,8 @@ impl Observer for Ear {
 
 fn start(store: &Arc<dyn Store>) -> (Writer, JoinHandle<()>, Arc<Ear>) {
     let ear = Arc::new(Ear::default());
-    let (writer, task) = Writer::start(&Handle::current(), Arc::clone(store), Arc::<Ear>::clone(&ear));
+    let (writer, task) =
+        Writer::start(&Handle::current(), Arc::clone(store), Arc::<Ear>::clone(&ear));
     (writer, task, ear)
 }
 
@@ -71,7 +74,9 @@ pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn 
                 assert_eq!((stored, done.stock[0].product_id), (Some(cart), id));
                 sold += 1;
             }
-            Err(CommitError::OutOfStock(short)) => assert_eq!((stored, short[0].available), (None, 0)),
+            Err(CommitError::OutOfStock(short)) => {
+                assert_eq!((stored, short[0].available), (None, 0))
+            }
             Err(error) => panic!("{error:?}"),
         }
     }
@@ -111,7 +116,8 @@ pub(crate) async fn a_transaction_has_no_more_writes_than_it_can_end(harness: &d
     let (writer, ..) = start(&store);
     let large = || commit(std::iter::repeat_with(|| stock(id, StockChange::Adjust(1))).take(EACH));
     let outcomes = join_all((0..3).map(|_| writer.commit(large()))).await;
-    let levels: Vec<u64> = outcomes.into_iter().map(|outcome| outcome.unwrap().stock[0].on_hand).collect();
+    let levels: Vec<u64> =
+        outcomes.into_iter().map(|outcome| outcome.unwrap().stock[0].on_hand).collect();
     assert_eq!(levels, [2100, 4200, 6300], "in the order they came in");
     assert_eq!(writer.stats().batches.load(Ordering::Relaxed), 3);
 }

@@ -68,7 +68,11 @@ impl TestApp {
             ("limits.per_user", "0"),
             ("limits.login", "0"),
         ];
-        let settings = usual.iter().chain(settings).map(|(key, value)| (variable(key), (*value).to_owned())).collect();
+        let settings = usual
+            .iter()
+            .chain(settings)
+            .map(|(key, value)| (variable(key), (*value).to_owned()))
+            .collect();
         Self {
             url: String::new(),
             http: client(),
@@ -102,7 +106,8 @@ impl TestApp {
     /// Starts it, for the first time or again on the same data, and waits until it is open.
     pub(crate) async fn restart(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let log = Arc::clone(&self.log);
         read_lines(stderr, move |line| log.note(line));
@@ -110,7 +115,9 @@ impl TestApp {
         read_lines(stdout, move |line| drop(say.send(line)));
         let mut process = Process { child, output, said: Vec::new() };
         self.url = loop {
-            let Some(line) = process.next_line().await else { panic!("it did not start:\n{}", self.log.text()) };
+            let Some(line) = process.next_line().await else {
+                panic!("it did not start:\n{}", self.log.text())
+            };
             if let Some(url) = line.strip_prefix("Souk is open at ") {
                 break url.to_owned();
             }
@@ -189,7 +196,8 @@ impl TestApp {
     /// Waits until the log has a line with `text` in it.
     pub(crate) async fn logged(&self, text: &str) {
         let mut count = self.log.count.subscribe();
-        let there = count.wait_for(|_| self.log.lines.lock().unwrap().iter().any(|line| line.contains(text)));
+        let there = count
+            .wait_for(|_| self.log.lines.lock().unwrap().iter().any(|line| line.contains(text)));
         tokio::time::timeout(NEVER, there).await.expect(text).unwrap();
     }
 }
@@ -204,18 +212,27 @@ impl Drop for TestApp {
             eprintln!("the server's log:\n{}", self.log.text());
         } else {
             let lines = self.log.lines.lock().unwrap();
-            let is_fault = |line: &&String| line.contains(r#""level":"ERROR""#) || line.contains("panicked");
+            let is_fault =
+                |line: &&String| line.contains(r#""level":"ERROR""#) || line.contains("panicked");
             // What actix says of a connection that it has not looked at yet when it is to stop.
-            let is_late = |line: &&String| line.contains(r#""message":"No workers","target":"actix_server::accept""#);
-            let faults: Vec<_> = lines.iter().filter(|line| is_fault(line) && !is_late(line)).collect();
-            assert!(self.faults_expected || faults.is_empty(), "the server's log tells of faults: {faults:#?}");
+            let is_late = |line: &&String| {
+                line.contains(r#""message":"No workers","target":"actix_server::accept""#)
+            };
+            let faults: Vec<_> =
+                lines.iter().filter(|line| is_fault(line) && !is_late(line)).collect();
+            assert!(
+                self.faults_expected || faults.is_empty(),
+                "the server's log tells of faults: {faults:#?}"
+            );
         }
     }
 }
 
 impl Process {
     async fn next_line(&mut self) -> Option<String> {
-        let line = tokio::time::timeout(NEVER, self.output.recv()).await.expect("the process says nothing and does not end")?;
+        let line = tokio::time::timeout(NEVER, self.output.recv())
+            .await
+            .expect("the process says nothing and does not end")?;
         self.said.push(line.clone());
         Some(line)
     }
@@ -238,7 +255,12 @@ fn variable(key: &str) -> String {
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().timeout(NEVER).redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(NEVER)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
 }
 
 fn read_lines(pipe: impl Read + Send + 'static, mut each: impl FnMut(String) + Send + 'static) {

@@ -9,7 +9,10 @@ use futures_util::StreamExt;
 use lapin::{
     Connection, ConnectionProperties, Consumer, ExchangeKind,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use serde_json::Value;
@@ -43,7 +46,15 @@ impl Audit {
         let connection = connect(uri).await;
         let channel = connection.create_channel().await.unwrap();
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        channel.exchange_declare("souk.events".into(), ExchangeKind::Topic, durable, FieldTable::default()).await.unwrap();
+        channel
+            .exchange_declare(
+                "souk.events".into(),
+                ExchangeKind::Topic,
+                durable,
+                FieldTable::default(),
+            )
+            .await
+            .unwrap();
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let mut kind = FieldTable::default();
         kind.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
@@ -65,10 +76,15 @@ impl Audit {
         let connection = connect(&self.uri).await;
         let channel = connection.create_channel().await.unwrap();
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-        let mut messages: Consumer = channel.basic_consume(QUEUE.into(), "".into(), options, none).await.unwrap();
+        let mut messages: Consumer =
+            channel.basic_consume(QUEUE.into(), "".into(), options, none).await.unwrap();
         let mut read = Vec::new();
         loop {
-            let delivery = tokio::time::timeout(NEVER, messages.next()).await.expect("the queue says nothing").unwrap().unwrap();
+            let delivery = tokio::time::timeout(NEVER, messages.next())
+                .await
+                .expect("the queue says nothing")
+                .unwrap()
+                .unwrap();
             let acker = delivery.acker.clone();
             read.push(Message::of(&delivery));
             let ended = read.last().is_some_and(&mut is_last);
@@ -106,13 +122,16 @@ impl Message {
     fn of(delivery: &Delivery) -> Self {
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref().unwrap().inner();
-        let AMQPValue::LongLongInt(position) = headers["souk-position"] else { panic!("no position: {headers:?}") };
+        let AMQPValue::LongLongInt(position) = headers["souk-position"] else {
+            panic!("no position: {headers:?}")
+        };
         let text = |value: &AMQPValue| match value {
             AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).unwrap(),
             other => panic!("{other:?} is no text"),
         };
         let body: Value = serde_json::from_slice(&delivery.data).unwrap();
-        let (id, kind) = (body["id"].as_str().unwrap().to_owned(), body["type"].as_str().unwrap().to_owned());
+        let (id, kind) =
+            (body["id"].as_str().unwrap().to_owned(), body["type"].as_str().unwrap().to_owned());
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), id);
         Self {
             event: Event { id, kind, body },
@@ -136,7 +155,11 @@ pub(crate) fn first_times(messages: &[Message]) -> Vec<&Event> {
             Some(first) => assert_eq!(**first, message.event, "a repeat differs"),
             None => {
                 let before = known.last_key_value().map(|(position, _)| *position);
-                assert!(before.is_none_or(|before| message.position == before + 1), "{} after {before:?}", message.position);
+                assert!(
+                    before.is_none_or(|before| message.position == before + 1),
+                    "{} after {before:?}",
+                    message.position
+                );
                 assert!(ids.insert(&message.event.id), "{:?} has two places", message.event);
                 known.insert(message.position, &message.event);
                 events.push(&message.event);

@@ -16,16 +16,26 @@ const NEVER: Duration = Duration::from_secs(120);
 /// The connection string of a virtual host that no other test uses. `None`, and a line that says so, when there is no broker to test
 /// with; where every test has to run, that is a failure.
 pub(crate) fn shared() -> Option<String> {
-    let (Some(uri), Some(dir)) = (std::env::var("SOUK_TEST_AMQP_URI").ok(), std::env::var_os("SOUK_TEST_DIR")) else {
-        assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "SOUK_TEST_AMQP_URI is not set; scripts/test sets it");
+    let (Some(uri), Some(dir)) =
+        (std::env::var("SOUK_TEST_AMQP_URI").ok(), std::env::var_os("SOUK_TEST_DIR"))
+    else {
+        assert!(
+            std::env::var_os("SOUK_TEST_ALL").is_none(),
+            "SOUK_TEST_AMQP_URI is not set; scripts/test sets it"
+        );
         eprintln!("SOUK_TEST_AMQP_URI is not set: a test with a broker is left out");
         return None;
     };
     let count: usize = std::env::var("SOUK_TEST_AMQP_VHOSTS").unwrap().parse().unwrap();
     // Who makes the file has the host, for the rest of the run.
-    let taken = |name: &String| std::fs::File::create_new(Path::new(&dir).join(format!("taken-{name}"))).is_ok();
+    let taken = |name: &String| {
+        std::fs::File::create_new(Path::new(&dir).join(format!("taken-{name}"))).is_ok()
+    };
     let name = (1..=count).map(|number| format!("test-{number}")).find(taken);
-    Some(format!("{uri}/{}", name.expect("all virtual hosts are taken; scripts/test says how many there are")))
+    Some(format!(
+        "{uri}/{}",
+        name.expect("all virtual hosts are taken; scripts/test says how many there are")
+    ))
 }
 
 /// A server that ends with this value.
@@ -40,7 +50,10 @@ impl Broker {
     /// is a failure.
     pub(crate) async fn start() -> Option<Self> {
         if !Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").exists() {
-            assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "there is no rabbitmq-server; scripts/test installs it");
+            assert!(
+                std::env::var_os("SOUK_TEST_ALL").is_none(),
+                "there is no rabbitmq-server; scripts/test installs it"
+            );
             eprintln!("there is no rabbitmq-server: a test with a broker of its own is left out");
             return None;
         }
@@ -84,7 +97,8 @@ impl Broker {
     /// Starts it again on its own data and port, and waits until it listens.
     pub(crate) async fn restart(&mut self) {
         assert!(self.process.is_none(), "it runs already");
-        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/broker.sh"));
+        let mut command =
+            Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/broker.sh"));
         command.arg(self.dir.path()).args([&self.port.to_string(), "0"]).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(command.spawn().unwrap());

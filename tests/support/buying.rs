@@ -18,7 +18,8 @@ impl TestApp {
 
     /// `pay`, `fulfil` or `cancel`.
     pub(crate) fn act(&self, who: &Account, order: &Value, action: &str) -> Call {
-        self.call("POST", &format!("/api/orders/{}/{action}", order["id"].as_str().unwrap())).token(who)
+        self.call("POST", &format!("/api/orders/{}/{action}", order["id"].as_str().unwrap()))
+            .token(who)
     }
 
     /// An order as it is now.

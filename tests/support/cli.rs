@@ -26,7 +26,11 @@ impl Cli {
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let run = Self { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) };
+        let run = Self {
+            code: output.status.code().unwrap(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        };
         assert!(!run.stderr.contains("panicked"), "{run:?}");
         run
     }

@@ -31,14 +31,18 @@ impl Cluster {
     /// [`Cluster::name`].
     pub(crate) async fn of(count: usize, uri: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("souk_test_{}", EventId::new().as_uuid().simple());
-        let shared = [("store.kind", "mongodb"), ("store.database", &name), ("auth.jwt_secret", SECRET)];
+        let shared =
+            [("store.kind", "mongodb"), ("store.database", &name), ("auth.jwt_secret", SECRET)];
         let settings = &[&shared, settings].concat();
         // At once: on an empty database, each wants to prepare it and to make the first admin.
         let nodes = (0..count).map(async |place| {
             let uri = format!("{uri}&appName={}", Self::name(place));
             TestApp::with(&[settings, &[("store.uri", &*uri)][..]].concat()).await
         });
-        Self { nodes: join_all(nodes).await, database: Client::with_uri_str(uri).await.unwrap().database(&name) }
+        Self {
+            nodes: join_all(nodes).await,
+            database: Client::with_uri_str(uri).await.unwrap().database(&name),
+        }
     }
 
     /// What the node at `place` is called where it connects to the replica set.

@@ -21,7 +21,8 @@ pub(crate) struct Event {
 
 /// An open feed.
 pub(crate) struct Feed {
-    response: std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
+    response:
+        std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     buffer: String,
 }
 
@@ -78,7 +79,9 @@ impl Feed {
                 self.buffer = rest.to_owned();
                 return Some(block);
             }
-            let piece = tokio::time::timeout(NEVER, self.response.next()).await.expect("the feed says nothing");
+            let piece = tokio::time::timeout(NEVER, self.response.next())
+                .await
+                .expect("the feed says nothing");
             // Broken off is ended, too, when the server was killed.
             self.buffer.push_str(std::str::from_utf8(&piece?.ok()?).unwrap());
         }
@@ -93,7 +96,10 @@ impl Event {
         };
         let body: Value = serde_json::from_str(&field("data")).unwrap();
         let event = Self { id: field("id"), kind: field("event"), body };
-        assert_eq!((event.body["id"].as_str(), event.body["type"].as_str()), (Some(&*event.id), Some(&*event.kind)));
+        assert_eq!(
+            (event.body["id"].as_str(), event.body["type"].as_str()),
+            (Some(&*event.id), Some(&*event.kind))
+        );
         event
     }
 
@@ -117,13 +123,17 @@ impl Event {
 }
 
 /// Asserts that the sequences of each subject and family go on one by one, in this order; the last of each.
-pub(crate) fn gap_free<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<(String, String), u64> {
+pub(crate) fn gap_free<'a>(
+    events: impl IntoIterator<Item = &'a Event>,
+) -> BTreeMap<(String, String), u64> {
     let mut last = BTreeMap::new();
     for event in events {
         let key = (event.subject().to_owned(), event.family().to_owned());
         let sequence = event.sequence();
         match last.get(&key) {
-            Some(before) if event.counts() => assert_eq!(sequence, before + 1, "after {before} of {key:?}"),
+            Some(before) if event.counts() => {
+                assert_eq!(sequence, before + 1, "after {before} of {key:?}")
+            }
             Some(before) => assert_eq!(sequence, *before, "of {}", event.kind),
             None => {}
         }

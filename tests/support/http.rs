@@ -55,7 +55,9 @@ impl TestApp {
 
     #[track_caller]
     pub(crate) fn patch(&self, path: &str, body: &Value) -> Call {
-        self.call("PATCH", path).header("content-type", "application/merge-patch+json").body(body.to_string())
+        self.call("PATCH", path)
+            .header("content-type", "application/merge-patch+json")
+            .body(body.to_string())
     }
 
     #[track_caller]
@@ -122,21 +124,43 @@ impl Answer {
     fn check(&self) {
         let id = self.header("x-request-id").unwrap_or_else(|| panic!("{self}: without an id"));
         // A probe's 503 speaks for itself.
-        if self.status < 400 || self.header("content-type") == Some("application/json") && self.name.contains("/readyz") {
+        if self.status < 400
+            || self.header("content-type") == Some("application/json")
+                && self.name.contains("/readyz")
+        {
             return;
         }
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self}");
         let problem = self.json();
         for member in ["type", "title", "detail", "code"] {
-            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{self}: {member}");
+            assert!(
+                problem[member].as_str().is_some_and(|text| !text.is_empty()),
+                "{self}: {member}"
+            );
         }
         assert_eq!(problem["status"], self.status, "{self}");
         assert_eq!(problem["request_id"], id, "{self}");
         for error in problem["errors"].as_array().into_iter().flatten() {
-            assert!(["field", "code", "message"].iter().all(|name| error[name].is_string()), "{self}");
+            assert!(
+                ["field", "code", "message"].iter().all(|name| error[name].is_string()),
+                "{self}"
+            );
         }
-        let known = ["type", "title", "status", "detail", "code", "request_id", "errors", "lines", "total_amount"];
-        assert!(problem.as_object().unwrap().keys().all(|name| known.contains(&name.as_str())), "{self}");
+        let known = [
+            "type",
+            "title",
+            "status",
+            "detail",
+            "code",
+            "request_id",
+            "errors",
+            "lines",
+            "total_amount",
+        ];
+        assert!(
+            problem.as_object().unwrap().keys().all(|name| known.contains(&name.as_str())),
+            "{self}"
+        );
     }
 
     /// Asserts the status code.

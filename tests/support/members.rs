@@ -38,7 +38,10 @@ impl Members {
     /// Servers with these options of mongod.
     pub(crate) fn servers(count: usize, options: &[&str]) -> Option<Self> {
         if std::env::var_os("MONGOD").is_none() {
-            assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "MONGOD is not set; scripts/test sets it");
+            assert!(
+                std::env::var_os("SOUK_TEST_ALL").is_none(),
+                "MONGOD is not set; scripts/test sets it"
+            );
             eprintln!("MONGOD is not set: a test with MongoDB servers of its own is left out");
             return None;
         }
@@ -46,11 +49,17 @@ impl Members {
             Some(dir) => tempfile::tempdir_in(dir),
             None => tempfile::tempdir(),
         };
-        let ports: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<TcpListener> =
+            (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let hosts = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
         drop(ports);
         let options = options.iter().map(ToString::to_string).collect();
-        let mut members = Self { hosts, processes: (0..count).map(|_| None).collect(), options, dir: dir.unwrap() };
+        let mut members = Self {
+            hosts,
+            processes: (0..count).map(|_| None).collect(),
+            options,
+            dir: dir.unwrap(),
+        };
         (0..count).for_each(|place| members.restart(place));
         Some(members)
     }
@@ -102,9 +111,20 @@ impl Members {
         std::fs::create_dir_all(&data).unwrap();
         let port = self.hosts[place].rsplit(':').next().unwrap();
         let mut command = Command::new(std::env::var_os("MONGOD").unwrap());
-        command.args(&self.options).args(["--port", port, "--bind_ip", "127.0.0.1", "--nounixsocket"]);
+        command.args(&self.options).args([
+            "--port",
+            port,
+            "--bind_ip",
+            "127.0.0.1",
+            "--nounixsocket",
+        ]);
         command.args(["--wiredTigerCacheSizeGB", "0.25"]);
-        command.arg("--dbpath").arg(&data).arg("--logpath").arg(data.join("log")).arg("--logappend");
+        command
+            .arg("--dbpath")
+            .arg(&data)
+            .arg("--logpath")
+            .arg(data.join("log"))
+            .arg("--logappend");
         command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.processes[place] = Some(command.spawn().unwrap());
@@ -123,7 +143,10 @@ impl Drop for Members {
 /// Whether all threads of a process stand still (proc_pid_stat(5)).
 fn has_stopped(pid: &str) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
+    let stats = threads
+        .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
     // Behind the name, which stands in brackets.
-    stats.into_iter().all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    stats
+        .into_iter()
+        .all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
 }

@@ -18,13 +18,16 @@ impl TestApp {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(NEVER, said).await.unwrap_or_else(|_| panic!("it does not become {status}"));
+        tokio::time::timeout(NEVER, said)
+            .await
+            .unwrap_or_else(|_| panic!("it does not become {status}"));
     }
 
     /// A figure of `/metrics`.
     pub(crate) async fn figure(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.is(200).text();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        let value =
+            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         value.unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
@@ -44,6 +47,8 @@ impl TestApp {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(NEVER, zero).await.unwrap_or_else(|_| panic!("{name} does not become 0"));
+        tokio::time::timeout(NEVER, zero)
+            .await
+            .unwrap_or_else(|_| panic!("{name} does not become 0"));
     }
 }

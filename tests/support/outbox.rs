@@ -12,8 +12,14 @@ use super::support::Event;
 
 /// The events that are kept, by position; asserts that none has the place of another.
 pub(crate) async fn events(database: &Database) -> BTreeMap<u64, Event> {
-    let documents: Vec<Document> =
-        database.collection("outbox").find(Document::new()).await.unwrap().try_collect().await.unwrap();
+    let documents: Vec<Document> = database
+        .collection("outbox")
+        .find(Document::new())
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
     let mut kept = BTreeMap::new();
     for document in documents {
         let events = document.get_array("events").unwrap();
@@ -21,7 +27,8 @@ pub(crate) async fn events(database: &Database) -> BTreeMap<u64, Event> {
         for (position, event) in (last + 1 - events.len() as u64..).zip(events) {
             let event = event.as_document().unwrap();
             let Some(Bson::Binary(id)) = event.get("id") else { panic!("{event} has no id") };
-            let (id, kind) = (id.to_uuid().unwrap().to_string(), event.get_str("type").unwrap().to_owned());
+            let (id, kind) =
+                (id.to_uuid().unwrap().to_string(), event.get_str("type").unwrap().to_owned());
             let body = serde_json::from_str(event.get_str("body").unwrap()).unwrap();
             let event = Event { id, kind, body };
             let other = kept.insert(position, event);

@@ -7,7 +7,8 @@ use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
     message::Delivery,
     options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions,
+        ConfirmSelectOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -38,7 +39,8 @@ impl Partner {
                 }
             }
         };
-        let connection = tokio::time::timeout(NEVER, connect).await.expect("the broker does not answer");
+        let connection =
+            tokio::time::timeout(NEVER, connect).await.expect("the broker does not answer");
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         Self { connection, channel }
@@ -58,12 +60,16 @@ impl Partner {
     /// Waits until a queue is there.
     pub(crate) async fn until_there(&self, queue: &str) {
         let there = async { while self.why_not(queue).await.is_some() {} };
-        tokio::time::timeout(NEVER, there).await.unwrap_or_else(|_| panic!("{queue} does not come"));
+        tokio::time::timeout(NEVER, there)
+            .await
+            .unwrap_or_else(|_| panic!("{queue} does not come"));
     }
 
     /// Waits until a queue is gone, and not only somebody else's.
     pub(crate) async fn until_gone(&self, queue: &str) {
-        let gone = async { while !self.why_not(queue).await.is_some_and(|reason| reason.contains("NOT_FOUND")) {} };
+        let gone = async {
+            while !self.why_not(queue).await.is_some_and(|reason| reason.contains("NOT_FOUND")) {}
+        };
         tokio::time::timeout(NEVER, gone).await.unwrap_or_else(|_| panic!("{queue} does not go"));
     }
 
@@ -73,7 +79,11 @@ impl Partner {
         // The answer that it is not there ends the channel.
         let channel = self.connection.create_channel().await.unwrap();
         let ask = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(queue.into(), ask, FieldTable::default()).await.err().map(|error| error.to_string())
+        channel
+            .queue_declare(queue.into(), ask, FieldTable::default())
+            .await
+            .err()
+            .map(|error| error.to_string())
     }
 
     /// Sends a command, and waits until the broker has it.
@@ -86,8 +96,11 @@ impl Partner {
         let properties = properties.with_delivery_mode(2);
         let kept = async {
             loop {
-                let sent =
-                    self.channel.basic_publish("".into(), queue.into(), mandatory, body, properties.clone()).await.unwrap();
+                let sent = self
+                    .channel
+                    .basic_publish("".into(), queue.into(), mandatory, body, properties.clone())
+                    .await
+                    .unwrap();
                 match sent.await.unwrap() {
                     Confirmation::Ack(None) => return,
                     // A queue that has just been made, or its broker started, is not ready yet.
@@ -96,17 +109,23 @@ impl Partner {
                 }
             }
         };
-        tokio::time::timeout(NEVER, kept).await.unwrap_or_else(|_| panic!("{queue} takes no messages"));
+        tokio::time::timeout(NEVER, kept)
+            .await
+            .unwrap_or_else(|_| panic!("{queue} takes no messages"));
     }
 
     /// Takes `count` messages out of a queue.
     pub(crate) async fn take(&self, queue: &str, count: usize) -> Vec<Delivery> {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-        let mut messages = self.channel.basic_consume(queue.into(), "".into(), options, none).await.unwrap();
+        let mut messages =
+            self.channel.basic_consume(queue.into(), "".into(), options, none).await.unwrap();
         let mut taken = Vec::new();
         while taken.len() < count {
             let next = tokio::time::timeout(NEVER, messages.next()).await;
-            let delivery = next.unwrap_or_else(|_| panic!("{queue} has {} of {count}", taken.len())).unwrap().unwrap();
+            let delivery = next
+                .unwrap_or_else(|_| panic!("{queue} has {} of {count}", taken.len()))
+                .unwrap()
+                .unwrap();
             delivery.ack(BasicAckOptions::default()).await.unwrap();
             taken.push(delivery);
         }
@@ -117,14 +136,23 @@ impl Partner {
     /// How many messages wait in a queue.
     pub(crate) async fn waiting(&self, queue: &str) -> u32 {
         let ask = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        self.channel.queue_declare(queue.into(), ask, FieldTable::default()).await.unwrap().message_count()
+        self.channel
+            .queue_declare(queue.into(), ask, FieldTable::default())
+            .await
+            .unwrap()
+            .message_count()
     }
 
     /// Waits until every command sent so far was settled: they are carried out in order, and this one cannot be.
     pub(crate) async fn settled(&self) {
         self.send_raw(COMMANDS, b"the end", BasicProperties::default()).await;
         let dead = self.take(DEAD, 1).await;
-        assert_eq!(dead[0].data, b"the end", "a command before it was put aside: {:?}", error(&dead[0]));
+        assert_eq!(
+            dead[0].data,
+            b"the end",
+            "a command before it was put aside: {:?}",
+            error(&dead[0])
+        );
     }
 }
 

@@ -30,7 +30,12 @@ impl Account {
     pub(crate) fn of(session: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (user, token) = (&session["user"], text(&session["token"]));
-        Self { id: text(&user["id"]), email: text(&user["email"]), token, refresh_token: text(&session["refresh_token"]) }
+        Self {
+            id: text(&user["id"]),
+            email: text(&user["email"]),
+            token,
+            refresh_token: text(&session["refresh_token"]),
+        }
     }
 }
 
@@ -45,7 +50,12 @@ impl TestApp {
     }
 
     pub(crate) async fn login(&self, email: &str, password: &str) -> Account {
-        Account::of(&self.post("/api/auth/login", &json!({"email": email, "password": password})).await.ok())
+        Account::of(
+            &self
+                .post("/api/auth/login", &json!({"email": email, "password": password}))
+                .await
+                .ok(),
+        )
     }
 
     /// A new customer.

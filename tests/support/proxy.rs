@@ -109,7 +109,10 @@ impl Proxy {
     /// Waits until an answer was lost.
     pub(crate) async fn loses_one(&self) {
         let mut lost = self.rules.lost.subscribe();
-        tokio::time::timeout(NEVER, lost.wait_for(|lost| *lost > 0)).await.expect("no answer is lost").unwrap();
+        tokio::time::timeout(NEVER, lost.wait_for(|lost| *lost > 0))
+            .await
+            .expect("no answer is lost")
+            .unwrap();
     }
 
     /// Waits for the next request with `word` in it, of whichever client.
@@ -125,7 +128,12 @@ impl Proxy {
 
     async fn wait(&self, client: &str, word: &'static [u8], withheld: bool) {
         let (came, comes) = oneshot::channel();
-        self.rules.awaited.lock().unwrap().push(Awaited { client: client.to_owned(), word, withheld, came });
+        self.rules.awaited.lock().unwrap().push(Awaited {
+            client: client.to_owned(),
+            word,
+            withheld,
+            came,
+        });
         tokio::time::timeout(NEVER, comes).await.expect("there is no such request").unwrap();
     }
 }
@@ -133,7 +141,9 @@ impl Proxy {
 impl Rules {
     /// Tells those who wait for this request of the client that has said `greeting`; whether it is to be withheld.
     fn withholds(&self, greeting: &[u8], request: &[u8]) -> bool {
-        let is_it = |awaited: &mut Awaited| contains(greeting, awaited.client.as_bytes()) && contains(request, awaited.word);
+        let is_it = |awaited: &mut Awaited| {
+            contains(greeting, awaited.client.as_bytes()) && contains(request, awaited.word)
+        };
         let came: Vec<Awaited> = self.awaited.lock().unwrap().extract_if(.., is_it).collect();
         let withheld = came.iter().any(|awaited| awaited.withheld);
         for awaited in came {

@@ -44,7 +44,10 @@ impl Raw {
         }
         let head = String::from_utf8(head).unwrap().to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |text| text.parse().unwrap());
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.unwrap();
         RawAnswer { status, head, body }
@@ -59,6 +62,11 @@ impl RawAnswer {
         assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
         let problem: Value = serde_json::from_slice(&self.body).unwrap();
         assert_eq!(problem["code"], code);
-        assert!(self.head.contains(&format!("x-request-id: {}", problem["request_id"].as_str().unwrap())), "{}", self.head);
+        assert!(
+            self.head
+                .contains(&format!("x-request-id: {}", problem["request_id"].as_str().unwrap())),
+            "{}",
+            self.head
+        );
     }
 }

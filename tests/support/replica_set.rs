@@ -13,7 +13,8 @@ const NEVER: Duration = Duration::from_secs(60);
 
 /// A client of one server, whatever it is.
 pub(crate) async fn direct(host: &str) -> Client {
-    let mut options = ClientOptions::parse(format!("mongodb://{host}/?directConnection=true")).await.unwrap();
+    let mut options =
+        ClientOptions::parse(format!("mongodb://{host}/?directConnection=true")).await.unwrap();
     options.server_selection_timeout = Some(Duration::from_secs(2));
     Client::with_options(options).unwrap()
 }
@@ -21,10 +22,10 @@ pub(crate) async fn direct(host: &str) -> Client {
 /// Makes a replica set of servers that were started as members of one, unless they are one already, and waits for its primary.
 pub(crate) async fn initiate(name: &str, hosts: &[String]) {
     let first = direct(&hosts[0]).await.database("admin");
-    let members: Vec<Document> = (0_i32..).zip(hosts).map(|(id, host)| doc! { "_id": id, "host": host }).collect();
+    let members: Vec<Document> =
+        (0_i32..).zip(hosts).map(|(id, host)| doc! { "_id": id, "host": host }).collect();
     // A short election, so that tests do not wait for long ones.
-    let config =
-        doc! { "_id": name, "members": members, "settings": { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 } };
+    let config = doc! { "_id": name, "members": members, "settings": { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 } };
     let made = async {
         loop {
             match first.run_command(doc! { "replSetInitiate": config.clone() }).await {

@@ -12,8 +12,13 @@ use super::replica_set::initiate;
 pub(crate) async fn uri() -> Option<String> {
     static SAID: OnceLock<()> = OnceLock::new();
     let Ok(uri) = std::env::var("SOUK_TEST_MONGO_URI") else {
-        assert!(std::env::var_os("SOUK_TEST_ALL").is_none(), "SOUK_TEST_MONGO_URI is not set; scripts/test sets it");
-        SAID.get_or_init(|| eprintln!("SOUK_TEST_MONGO_URI is not set: the MongoDB cases are left out"));
+        assert!(
+            std::env::var_os("SOUK_TEST_ALL").is_none(),
+            "SOUK_TEST_MONGO_URI is not set; scripts/test sets it"
+        );
+        SAID.get_or_init(|| {
+            eprintln!("SOUK_TEST_MONGO_URI is not set: the MongoDB cases are left out")
+        });
         return None;
     };
     static MADE: OnceCell<()> = OnceCell::const_new();

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 pub(crate) const SECRET: &str = "a secret that is only used in tests";
 
 /// The private key of RFC 8410, section 10.3, which everybody knows.
-pub(crate) const KNOWN_KEY: &str =
-    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+pub(crate) const KNOWN_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
 
 /// Claims of an admin that would be good for a long time.
 pub(crate) fn claims() -> Value {
@@ -19,7 +18,12 @@ pub(crate) fn claims() -> Value {
 
 /// A token with these claims, signed with a secret.
 pub(crate) fn signed(algorithm: Algorithm, claims: &Value, secret: &str) -> String {
-    jsonwebtoken::encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    jsonwebtoken::encode(
+        &Header::new(algorithm),
+        claims,
+        &EncodingKey::from_secret(secret.as_bytes()),
+    )
+    .unwrap()
 }
 
 /// A token that says it needs no signature.
@@ -30,8 +34,11 @@ pub(crate) fn unsigned(algorithm: &str, claims: &Value) -> String {
 
 /// `token` with other claims under the signature it has.
 pub(crate) fn with_claims(token: &str, change: impl FnOnce(&mut Value)) -> String {
-    let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!("no token: {token}") };
-    let mut claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+    let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else {
+        panic!("no token: {token}")
+    };
+    let mut claims: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
     change(&mut claims);
     format!("{header}.{}.{signature}", URL_SAFE_NO_PAD.encode(claims.to_string()))
 }

@@ -18,7 +18,10 @@ impl TestApp {
 
     /// Imports NDJSON; the report.
     pub(crate) async fn import(&self, admin: &Account, lines: String) -> Value {
-        let call = self.call("POST", "/api/products/import").token(admin).header("content-type", "application/x-ndjson");
+        let call = self
+            .call("POST", "/api/products/import")
+            .token(admin)
+            .header("content-type", "application/x-ndjson");
         call.body(lines).await.ok()
     }
 
@@ -27,7 +30,8 @@ impl TestApp {
     }
 
     pub(crate) fn update(&self, who: &Account, product: &str, quantity: u64) -> Call {
-        self.put("/api/cart/update", &json!({"product_id": product, "quantity": quantity})).token(who)
+        self.put("/api/cart/update", &json!({"product_id": product, "quantity": quantity}))
+            .token(who)
     }
 
     pub(crate) fn merge(&self, who: &Account, guest: &Account) -> Call {
@@ -75,6 +79,8 @@ impl Answer {
 
 /// A cart's lines as product and quantity.
 pub(crate) fn lines(cart: &Value) -> Vec<(String, u64)> {
-    let line = |item: &Value| (item["product_id"].as_str().unwrap().to_owned(), item["quantity"].as_u64().unwrap());
+    let line = |item: &Value| {
+        (item["product_id"].as_str().unwrap().to_owned(), item["quantity"].as_u64().unwrap())
+    };
     cart["items"].as_array().unwrap().iter().map(line).collect()
 }

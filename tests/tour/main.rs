@@ -1,7 +1,13 @@
 //! The README's tour, run as it stands there against the built program; and the same program killed in the middle of writes.
 
 #[path = "../support/broker.rs"]
-#[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, reason = "shared with tests that need more of it")]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    dead_code,
+    reason = "shared with tests that need more of it"
+)]
 mod broker;
 mod readme;
 mod server;
@@ -25,7 +31,8 @@ const ACKNOWLEDGED: u32 = 200;
 const STOCK: u64 = 100_000;
 
 /// No writer waits for a rate limit.
-const UNLIMITED: &[(&str, &str)] = &[("SOUK__LIMITS__PER_ADDRESS", "0"), ("SOUK__LIMITS__PER_USER", "0")];
+const UNLIMITED: &[(&str, &str)] =
+    &[("SOUK__LIMITS__PER_ADDRESS", "0"), ("SOUK__LIMITS__PER_USER", "0")];
 
 #[test]
 fn the_tour_prints_what_the_readme_says() -> Result<()> {
@@ -42,12 +49,19 @@ fn the_tour_prints_what_the_readme_says() -> Result<()> {
 
 #[test]
 fn the_warehouse_prints_what_the_readme_says() -> Result<()> {
-    let (Some(uri), Some(python)) = (broker::shared(), std::env::var("SOUK_TEST_PYTHON").ok()) else { return Ok(()) };
+    let (Some(uri), Some(python)) = (broker::shared(), std::env::var("SOUK_TEST_PYTHON").ok())
+    else {
+        return Ok(());
+    };
     if !can_run("the warehouse")? {
         return Ok(());
     }
     let dir = folder()?;
-    let mut server = Server::start(dir.path(), Start::First, &[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", &uri)])?;
+    let mut server = Server::start(
+        dir.path(),
+        Start::First,
+        &[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", &uri)],
+    )?;
     let login = Tour::read()?.steps.into_iter().nth(1).context("no login")?;
     let mut steps = vec![Step::asking(&format!("AMQP='{uri}' PYTHON='{python}'")), login];
     steps.extend(Tour::named("warehouse")?.steps);
@@ -66,9 +80,17 @@ async fn the_greeting_offers_a_command_that_works() -> Result<()> {
     let command = server.printed_after("  SOUK_TOKEN=<token> ")?;
     let token = Shop::at(&server.url)?.login("admin@localhost", &server.password).await?;
     let mut bash = Command::new("bash");
-    let output = bash.args(["-c", &command]).current_dir(env!("CARGO_MANIFEST_DIR")).env("SOUK_TOKEN", token).output()?;
+    let output = bash
+        .args(["-c", &command])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("SOUK_TOKEN", token)
+        .output()?;
     let printed = String::from_utf8(output.stdout)?;
-    ensure!(printed == "340 created, 0 updated, 0 failed\n", "{printed}{}", String::from_utf8(output.stderr)?);
+    ensure!(
+        printed == "340 created, 0 updated, 0 failed\n",
+        "{printed}{}",
+        String::from_utf8(output.stderr)?
+    );
     Ok(())
 }
 
@@ -82,29 +104,50 @@ async fn what_was_acknowledged_survives_a_kill() -> Result<()> {
     let mut steps = Tour::read()?.first_half();
     steps.push(Step::asking(r#"printf '%s\n' "$ADMIN" "$ADA" "$GUEST" "$BEANS""#));
     let printed = readme::run(&steps, dir.path(), &server.url, &server.password)?;
-    let [admin, ada, guest, beans] = printed.lines().collect::<Vec<_>>()[..] else { bail!("not four lines: {printed}") };
+    let [admin, ada, guest, beans] = printed.lines().collect::<Vec<_>>()[..] else {
+        bail!("not four lines: {printed}")
+    };
 
     let shop = Shop::at(&server.url)?;
     let stock = format!("/api/products/{beans}/stock");
     shop.post(&stock, admin, None, &json!({"set": STOCK, "reason": "plenty"})).await?;
-    let mut all = vec![Writes::new("stock", &stock, json!({"delta": 1, "reason": "one more"}), admin, &stock, "/on_hand", STOCK)];
+    let mut all = vec![Writes::new(
+        "stock",
+        &stock,
+        json!({"delta": 1, "reason": "one more"}),
+        admin,
+        &stock,
+        "/on_hand",
+        STOCK,
+    )];
     for name in ["a", "b", "c", "d", "e", "f"] {
         let token = shop.guest().await?;
         let line = json!({"product_id": beans, "quantity": 1});
         all.push(Writes::new(name, "/api/cart/add", line, &token, "/api/cart", "/item_count", 0));
     }
     let acknowledged = Acknowledged::new();
-    let writers: Vec<_> = all.iter().map(|w| tokio::spawn(w.clone().until_killed(shop.clone(), acknowledged.clone()))).collect();
-    tokio::time::timeout(Duration::from_secs(60), acknowledged.at_least(ACKNOWLEDGED)).await.context("the writes hang")??;
+    let writers: Vec<_> = all
+        .iter()
+        .map(|w| tokio::spawn(w.clone().until_killed(shop.clone(), acknowledged.clone())))
+        .collect();
+    tokio::time::timeout(Duration::from_secs(60), acknowledged.at_least(ACKNOWLEDGED))
+        .await
+        .context("the writes hang")??;
     server.kill()?;
 
     let server = Server::start(dir.path(), Start::Again, UNLIMITED)?;
     let shop = Shop::at(&server.url)?;
     for (writes, writer) in all.iter().zip(writers) {
-        writes.check(&shop, writer.await??).await.with_context(|| format!("writes {}", writes.name))?;
+        writes
+            .check(&shop, writer.await??)
+            .await
+            .with_context(|| format!("writes {}", writes.name))?;
     }
     for (token, pieces) in [(ada, 1), (guest, 3)] {
-        ensure!(shop.number("/api/cart", token, "/item_count").await? == pieces, "a cart of the tour is not what it was");
+        ensure!(
+            shop.number("/api/cart", token, "/item_count").await? == pieces,
+            "a cart of the tour is not what it was"
+        );
     }
     Ok(())
 }
@@ -117,7 +160,10 @@ fn can_run(what: &str) -> Result<bool> {
         return Ok(true);
     }
     let missing = missing.join(", ");
-    ensure!(std::env::var_os("SOUK_TEST_ALL").is_none(), "{what} needs {missing}, and SOUK_TEST_ALL is set");
+    ensure!(
+        std::env::var_os("SOUK_TEST_ALL").is_none(),
+        "{what} needs {missing}, and SOUK_TEST_ALL is set"
+    );
     // Not `eprintln!`, of which nothing is seen when the test passes.
     writeln!(std::io::stderr(), "LEFT OUT: {what}, for want of {missing}")?;
     Ok(false)

@@ -47,15 +47,23 @@ impl Tour {
         let mut lines = text.lines().skip_while(|line| *line != begin).skip(1);
         let mut tour = Self { steps: Vec::new(), half: 0 };
         loop {
-            match lines.next().with_context(|| format!("the README has no {end}, or no beginning"))? {
+            match lines
+                .next()
+                .with_context(|| format!("the README has no {end}, or no beginning"))?
+            {
                 line if line == end => break,
                 "<!-- tour:half -->" => tour.half = tour.steps.len(),
                 "```bash" => tour.steps.push(Step::asking(&block(&mut lines))),
                 "```text" => match tour.steps.last_mut() {
-                    Some(step) if step.expected.is_none() => step.expected = Some(block(&mut lines)),
+                    Some(step) if step.expected.is_none() => {
+                        step.expected = Some(block(&mut lines))
+                    }
                     _ => bail!("the README shows output that belongs to no step"),
                 },
-                other => ensure!(!other.starts_with("```"), "a block of the tour is neither bash nor text: {other}"),
+                other => ensure!(
+                    !other.starts_with("```"),
+                    "a block of the tour is neither bash nor text: {other}"
+                ),
             }
         }
         let all_shown = tour.steps.iter().all(|step| step.expected.is_some());
@@ -77,7 +85,8 @@ fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
 /// Runs the steps in one bash, which ends at the first command that fails; what the last one printed.
 pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Result<String> {
     let (script, complaints) = (dir.join("tour.sh"), dir.join("tour.err"));
-    let commands: String = steps.iter().map(|step| format!("{}\necho '{END_OF_STEP}'\n", step.commands)).collect();
+    let commands: String =
+        steps.iter().map(|step| format!("{}\necho '{END_OF_STEP}'\n", step.commands)).collect();
     fs::write(&script, commands)?;
     let output = Command::new("bash")
         .args(["-euo", "pipefail"])
@@ -94,9 +103,18 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
     let outputs: Vec<&str> = printed.split(&format!("{END_OF_STEP}\n")).collect();
     for (step, output) in steps.iter().zip(&outputs) {
         let expected = step.expected.as_deref().unwrap_or("…");
-        ensure!(matches(expected, output), "after\n{}\nthe README shows\n{expected}\nbut it is\n{output}", step.commands);
+        ensure!(
+            matches(expected, output),
+            "after\n{}\nthe README shows\n{expected}\nbut it is\n{output}",
+            step.commands
+        );
     }
-    ensure!(output.status.success(), "the tour ended early: {}\n{printed}\n{}", output.status, fs::read_to_string(complaints)?);
+    ensure!(
+        output.status.success(),
+        "the tour ended early: {}\n{printed}\n{}",
+        output.status,
+        fs::read_to_string(complaints)?
+    );
     Ok(outputs.iter().rev().nth(1).copied().unwrap_or_default().to_owned())
 }
 
@@ -104,7 +122,10 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, pattern)) = pattern.split_once('…') else { return pattern == text };
     let Some(text) = text.strip_prefix(head) else { return false };
-    text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| text.get(at..).is_some_and(|rest| matches(pattern, rest)))
+    text.char_indices()
+        .map(|(at, _)| at)
+        .chain([text.len()])
+        .any(|at| text.get(at..).is_some_and(|rest| matches(pattern, rest)))
 }
 
 #[test]

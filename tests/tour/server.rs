@@ -32,7 +32,9 @@ impl Server {
     /// Starts the shop in `dir`, on a port of its own choice and with no settings but these.
     pub(crate) fn start(dir: &Path, start: Start, settings: &[(&str, &str)]) -> Result<Self> {
         let log = dir.join("souk.log");
-        let kept = ["PATH", "SOUK_TEST_DIR"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+        let kept = ["PATH", "SOUK_TEST_DIR"]
+            .into_iter()
+            .filter_map(|name| Some((name, std::env::var_os(name)?)));
         let mut child = Command::new(env!("CARGO_BIN_EXE_souk"))
             .current_dir(dir)
             .env_clear()
@@ -62,7 +64,10 @@ impl Server {
             }
             line.clear();
         }
-        bail!("the shop ended before it printed {label:?}; its log: {}", fs::read_to_string(&self.log)?)
+        bail!(
+            "the shop ended before it printed {label:?}; its log: {}",
+            fs::read_to_string(&self.log)?
+        )
     }
 
     /// `kill -9`
@@ -74,7 +79,10 @@ impl Server {
 
     /// Asks the shop to end, and waits until it has.
     pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
-        let asked = Command::new("bash").args(["-c", "kill -TERM \"$0\""]).arg(self.child.id().to_string()).status()?;
+        let asked = Command::new("bash")
+            .args(["-c", "kill -TERM \"$0\""])
+            .arg(self.child.id().to_string())
+            .status()?;
         ensure!(asked.success(), "the shop had ended before");
         Ok(self.child.wait()?)
     }

@@ -20,8 +20,15 @@ impl Shop {
     }
 
     /// Sends a change; an answer that is no 2xx is an error.
-    pub(crate) async fn post(&self, path: &str, token: &str, key: Option<&str>, body: &Value) -> Result<Response> {
-        let mut request = self.client.post(format!("{}{path}", self.url)).bearer_auth(token).json(body);
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        token: &str,
+        key: Option<&str>,
+        body: &Value,
+    ) -> Result<Response> {
+        let mut request =
+            self.client.post(format!("{}{path}", self.url)).bearer_auth(token).json(body);
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
         }
@@ -31,7 +38,8 @@ impl Shop {
     /// The token of an account.
     pub(crate) async fn login(&self, email: &str, password: &str) -> Result<String> {
         let body = json!({"email": email, "password": password});
-        token(self.client.post(format!("{}/api/auth/login", self.url)).json(&body).send().await?).await
+        token(self.client.post(format!("{}/api/auth/login", self.url)).json(&body).send().await?)
+            .await
     }
 
     /// The token of a new guest.
@@ -41,9 +49,17 @@ impl Shop {
 
     /// A number out of an answer.
     pub(crate) async fn number(&self, path: &str, token: &str, pointer: &str) -> Result<u64> {
-        let response = self.client.get(format!("{}{path}", self.url)).bearer_auth(token).send().await?.error_for_status()?;
+        let response = self
+            .client
+            .get(format!("{}{path}", self.url))
+            .bearer_auth(token)
+            .send()
+            .await?
+            .error_for_status()?;
         let body: Value = response.json().await?;
-        body.pointer(pointer).and_then(Value::as_u64).with_context(|| format!("{path} has no {pointer}: {body}"))
+        body.pointer(pointer)
+            .and_then(Value::as_u64)
+            .with_context(|| format!("{path} has no {pointer}: {body}"))
     }
 }
 
@@ -82,8 +98,17 @@ pub(crate) struct Writes {
 
 impl Writes {
     /// Each posts `body` to `path`, and makes the number that `pointer` finds at `counted_at`, `before` now, larger by one.
-    pub(crate) fn new(name: &str, path: &str, body: Value, token: &str, counted_at: &str, pointer: &str, before: u64) -> Self {
-        let [name, path, token, counted_at, pointer] = [name, path, token, counted_at, pointer].map(str::to_owned);
+    pub(crate) fn new(
+        name: &str,
+        path: &str,
+        body: Value,
+        token: &str,
+        counted_at: &str,
+        pointer: &str,
+        before: u64,
+    ) -> Self {
+        let [name, path, token, counted_at, pointer] =
+            [name, path, token, counted_at, pointer].map(str::to_owned);
         Self { name, path, body, token, counted_at, pointer, before }
     }
 
@@ -92,7 +117,13 @@ impl Writes {
         for done in 0.. {
             match self.write(&shop, done).await {
                 Ok(_) => acknowledged.0.add_permits(1),
-                Err(error) if error.downcast_ref::<reqwest::Error>().is_some_and(|e| e.status().is_none()) => return Ok(done),
+                Err(error)
+                    if error
+                        .downcast_ref::<reqwest::Error>()
+                        .is_some_and(|e| e.status().is_none()) =>
+                {
+                    return Ok(done);
+                }
                 Err(refused) => return Err(refused),
             }
         }
@@ -100,13 +131,17 @@ impl Writes {
     }
 
     async fn write(&self, shop: &Shop, number: u64) -> Result<Response> {
-        shop.post(&self.path, &self.token, Some(&format!("{}-{number}", self.name)), &self.body).await
+        shop.post(&self.path, &self.token, Some(&format!("{}-{number}", self.name)), &self.body)
+            .await
     }
 
     /// All acknowledged writes are there, and of the one that nobody answered either all or nothing; a repeat completes it.
     pub(crate) async fn check(&self, shop: &Shop, acknowledged: u64) -> Result<()> {
         let found = self.count(shop).await?;
-        ensure!(found == acknowledged || found == acknowledged + 1, "{acknowledged} acknowledged, but {found} found");
+        ensure!(
+            found == acknowledged || found == acknowledged + 1,
+            "{acknowledged} acknowledged, but {found} found"
+        );
         for attempt in ["repeat", "second repeat"] {
             self.write(shop, acknowledged).await?;
             let found = self.count(shop).await?;
@@ -117,6 +152,7 @@ impl Writes {
 
     async fn count(&self, shop: &Shop) -> Result<u64> {
         let now = shop.number(&self.counted_at, &self.token, &self.pointer).await?;
-        now.checked_sub(self.before).with_context(|| format!("{now} is less than the {} before", self.before))
+        now.checked_sub(self.before)
+            .with_context(|| format!("{now} is less than the {} before", self.before))
     }
 }

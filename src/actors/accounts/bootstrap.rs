@@ -72,7 +72,10 @@ impl Bootstrap {
     ///
     /// # Errors
     /// The configured address is a customer's, or the store does not take it.
-    pub async fn ensure_admin(&self, configured: Option<(Email, Password)>) -> Result<Option<FirstAdmin>, Error> {
+    pub async fn ensure_admin(
+        &self,
+        configured: Option<(Email, Password)>,
+    ) -> Result<Option<FirstAdmin>, Error> {
         if let Some((email, password)) = configured {
             match self.store.user_by_email(&email).await? {
                 // Whoever registered the address must not become an admin by that.
@@ -88,11 +91,15 @@ impl Bootstrap {
         let email = Email::parse(FIRST_ADMIN)?;
         if self.store.user_by_email(&email).await?.is_some() {
             // Whoever registered it must not become an admin by that.
-            tracing::warn!("there is no admin, and {FIRST_ADMIN} is a customer's; make one with `souk admin`");
+            tracing::warn!(
+                "there is no admin, and {FIRST_ADMIN} is a customer's; make one with `souk admin`"
+            );
             return Ok(None);
         }
         match self.create_or_promote_admin(email.clone(), None).await? {
-            MadeAdmin::Created { generated: Some(password) } => Ok(Some(FirstAdmin { email, password })),
+            MadeAdmin::Created { generated: Some(password) } => {
+                Ok(Some(FirstAdmin { email, password }))
+            }
             _ => Ok(None),
         }
     }
@@ -102,7 +109,11 @@ impl Bootstrap {
     ///
     /// # Errors
     /// The store does not take it.
-    pub async fn create_or_promote_admin(&self, email: Email, password: Option<Password>) -> Result<MadeAdmin, Error> {
+    pub async fn create_or_promote_admin(
+        &self,
+        email: Email,
+        password: Option<Password>,
+    ) -> Result<MadeAdmin, Error> {
         let deadline = Instant::now() + WITHIN;
         for _ in 0..ATTEMPTS {
             let mut commit = Commit::new(self.clock.now(), deadline);
@@ -110,7 +121,9 @@ impl Bootstrap {
                 Some(user) if user.role == Role::Admin => return Ok(MadeAdmin::Already),
                 Some(user) => {
                     tracing::warn!(user = %user.id, "an account is made an admin's");
-                    commit.writes.push(Write::User(Arc::new(User { role: Role::Admin, ..changed(&user) })));
+                    commit
+                        .writes
+                        .push(Write::User(Arc::new(User { role: Role::Admin, ..changed(&user) })));
                     MadeAdmin::Promoted
                 }
                 None => {
@@ -136,17 +149,32 @@ impl Bootstrap {
         Err(failure(CommitError::Conflict))
     }
 
-    async fn new_admin(&self, email: Email, password: Password, commit: &Commit) -> Result<User, Error> {
+    async fn new_admin(
+        &self,
+        email: Email,
+        password: Password,
+        commit: &Commit,
+    ) -> Result<User, Error> {
         let password_hash = self.hasher.hash(password, commit.deadline).await?;
         let (id, created_at) = (UserId::new(), commit.at);
-        Ok(User { id, email, name: "Administrator".into(), role: Role::Admin, password_hash, created_at, version: 1, events: 1 })
+        Ok(User {
+            id,
+            email,
+            name: "Administrator".into(),
+            role: Role::Admin,
+            password_hash,
+            created_at,
+            version: 1,
+            events: 1,
+        })
     }
 }
 
 fn taken(email: &Email) -> Error {
     let email = email.as_str();
-    let detail =
-        format!("auth.admin_email: {email} has a customer's account; choose another address, or use `souk admin {email}`");
+    let detail = format!(
+        "auth.admin_email: {email} has a customer's account; choose another address, or use `souk admin {email}`"
+    );
     Error::new(Code::EmailTaken, detail)
 }
 

@@ -86,11 +86,18 @@ impl Desk {
     }
 
     /// `user`, when there is one and the password is its. Whatever the answer, it takes the same work.
-    pub(super) async fn verified(&self, user: Option<User>, password: &Password, ticket: &Ticket) -> Result<Option<User>, Error> {
+    pub(super) async fn verified(
+        &self,
+        user: Option<User>,
+        password: &Password,
+        ticket: &Ticket,
+    ) -> Result<Option<User>, Error> {
         let hasher = &self.deps.hasher;
         match user {
             Some(user) if password.could_be_chosen() => {
-                let right = hasher.verify(password.clone(), user.password_hash.clone(), ticket.deadline()).await?;
+                let right = hasher
+                    .verify(password.clone(), user.password_hash.clone(), ticket.deadline())
+                    .await?;
                 if !right && !hasher.is_current(&user.password_hash) {
                     // A hash from before the cost was raised is checked faster; that would tell that there is an account.
                     hasher.verify_nothing(ticket.deadline()).await?;
@@ -102,7 +109,12 @@ impl Desk {
     }
 
     /// The account behind a password that was verified, as it is now: when the hash has changed since, the password is checked again.
-    pub(super) async fn still_verified(&self, verified: &mut User, password: &Password, ticket: &Ticket) -> Result<(), Error> {
+    pub(super) async fn still_verified(
+        &self,
+        verified: &mut User,
+        password: &Password,
+        ticket: &Ticket,
+    ) -> Result<(), Error> {
         let user = self.deps.store.user(verified.id).await?;
         *verified = match user {
             Some(user) if user.password_hash == verified.password_hash => user,
@@ -123,10 +135,20 @@ pub(super) fn changed(user: &User) -> User {
 }
 
 /// Adds the end of `session` to a commit that writes `user`, who counts the events.
-pub(super) fn revoke(session: &Session, user: &mut User, reason: &'static str, commit: &mut Commit) {
+pub(super) fn revoke(
+    session: &Session,
+    user: &mut User,
+    reason: &'static str,
+    commit: &mut Commit,
+) {
     user.events += 1;
     commit.writes.push(Write::Session(Arc::new(session.revoked(commit.at))));
-    commit.facts.push(Fact::SessionRevoked { user_id: user.id, session_id: session.id, reason, sequence: user.events });
+    commit.facts.push(Fact::SessionRevoked {
+        user_id: user.id,
+        session_id: session.id,
+        reason,
+        sequence: user.events,
+    });
 }
 
 /// Locks for more accounts than there are locks: two that share one wait for each other needlessly, which does no harm.

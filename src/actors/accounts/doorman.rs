@@ -35,14 +35,21 @@ impl Doorman {
     ///
     /// # Errors
     /// `rate_limited` when too many have failed; `overloaded` when `deadline` passes before it is known.
-    pub(super) async fn admit(&self, email: Option<&Email>, address: IpAddr, deadline: Instant) -> Result<Attempt<'_>, Error> {
+    pub(super) async fn admit(
+        &self,
+        email: Option<&Email>,
+        address: IpAddr,
+        deadline: Instant,
+    ) -> Result<Attempt<'_>, Error> {
         let subjects = Subject::of(email, address);
         let mut place = None;
         loop {
             // Made before the look, so that no decision after it is missed.
             let decided = self.decided.notified();
             match self.throttle().admit(&subjects, self.clock.now()) {
-                Admission::Granted => return Ok(Attempt { doorman: self, subjects, failed: false }),
+                Admission::Granted => {
+                    return Ok(Attempt { doorman: self, subjects, failed: false });
+                }
                 Admission::Refused { retry_after } => {
                     let detail = "Too many logins have failed. Wait, then try again.";
                     return Err(Error::new(Code::RateLimited, detail).retry_after(retry_after));
@@ -52,7 +59,9 @@ impl Doorman {
             if place.is_none() {
                 place = Some(self.waiting.try_acquire().map_err(|_| Error::overloaded())?);
             }
-            tokio::time::timeout_at(deadline.into(), decided).await.map_err(|_| Error::overloaded())?;
+            tokio::time::timeout_at(deadline.into(), decided)
+                .await
+                .map_err(|_| Error::overloaded())?;
         }
     }
 

@@ -38,7 +38,8 @@ impl PasswordHasher {
     /// Starts the threads, as many as there are cores when `threads` is not given. Needs a running actix `System`.
     #[must_use]
     pub fn start(cost: u32, threads: Option<NonZeroUsize>) -> Self {
-        let threads = threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let threads =
+            threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let runs = Arc::new(AtomicU64::new(0));
         let pace = Arc::new(Pace::default());
         let (counter, clock) = (Arc::clone(&runs), Arc::clone(&pace));
@@ -64,7 +65,12 @@ impl PasswordHasher {
     ///
     /// # Errors
     /// As for [`hash`](Self::hash).
-    pub async fn verify(&self, password: Password, hash: String, deadline: Instant) -> Result<bool, Error> {
+    pub async fn verify(
+        &self,
+        password: Password,
+        hash: String,
+        deadline: Instant,
+    ) -> Result<bool, Error> {
         self.run(deadline, move || bcrypt::non_truncating_verify(password.expose(), &hash)).await
     }
 
@@ -74,7 +80,9 @@ impl PasswordHasher {
     /// As for [`hash`](Self::hash).
     pub async fn verify_nothing(&self, deadline: Instant) -> Result<(), Error> {
         let dummy = Arc::clone(&self.dummy);
-        self.run(deadline, move || bcrypt::non_truncating_verify("no password", &dummy)).await.map(drop)
+        self.run(deadline, move || bcrypt::non_truncating_verify("no password", &dummy))
+            .await
+            .map(drop)
     }
 
     /// Whether `hash` was made at the cost configured now.
@@ -94,10 +102,13 @@ impl PasswordHasher {
         T: Send + 'static,
         F: FnOnce() -> BcryptResult<T> + Send + 'static,
     {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::overloaded())?;
+        let place =
+            Arc::clone(&self.places).try_acquire_owned().map_err(|_| Error::overloaded())?;
         let under_way = self.threads * JOBS_A_THREAD - self.places.available_permits();
         // Where nobody waits it is done, however long the last ones have taken.
-        if under_way > self.threads && Instant::now() + self.pace.of(under_way.div_ceil(self.threads)) > deadline {
+        if under_way > self.threads
+            && Instant::now() + self.pace.of(under_way.div_ceil(self.threads)) > deadline
+        {
             return Err(Error::overloaded());
         }
         let job = Job { work: Box::new(work), deadline, place };
@@ -126,7 +137,10 @@ impl Pace {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         // Threads that meet here lose one of their times, which does no harm.
         let before = self.0.load(Ordering::Relaxed);
-        self.0.store(if before == 0 { micros } else { before / 4 * 3 + micros / 4 }, Ordering::Relaxed);
+        self.0.store(
+            if before == 0 { micros } else { before / 4 * 3 + micros / 4 },
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -210,8 +224,14 @@ mod tests {
     async fn nothing_is_cut() {
         let hasher = one_thread(4);
         let hash = hasher.hash(password(&"x".repeat(71)), soon()).await.unwrap();
-        assert_eq!(hasher.hash(password(&"x".repeat(72)), soon()).await.unwrap_err().code, Code::Internal);
-        assert_eq!(hasher.verify(password(&"x".repeat(72)), hash, soon()).await.unwrap_err().code, Code::Internal);
+        assert_eq!(
+            hasher.hash(password(&"x".repeat(72)), soon()).await.unwrap_err().code,
+            Code::Internal
+        );
+        assert_eq!(
+            hasher.verify(password(&"x".repeat(72)), hash, soon()).await.unwrap_err().code,
+            Code::Internal
+        );
     }
 
     #[actix::test]
@@ -255,7 +275,11 @@ mod tests {
         while hasher.places.available_permits() == JOBS_A_THREAD {
             tokio::task::yield_now().await;
         }
-        assert_eq!(hasher.verify_nothing(soon()).await, Err(Error::overloaded()), "it would take an hour");
+        assert_eq!(
+            hasher.verify_nothing(soon()).await,
+            Err(Error::overloaded()),
+            "it would take an hour"
+        );
         assert_eq!(hasher.places.available_permits(), JOBS_A_THREAD - 1, "it is not waiting");
         go.send(()).unwrap();
         assert_eq!(blocker.await.unwrap(), Ok(true));
@@ -266,7 +290,10 @@ mod tests {
     #[actix::test]
     async fn a_panic_costs_one_answer_and_no_thread() {
         let hasher = one_thread(4);
-        assert_eq!(hasher.run(soon(), || -> BcryptResult<()> { panic!("on purpose") }).await, Err(Error::internal()));
+        assert_eq!(
+            hasher.run(soon(), || -> BcryptResult<()> { panic!("on purpose") }).await,
+            Err(Error::internal())
+        );
         hasher.verify_nothing(soon()).await.unwrap();
     }
 }

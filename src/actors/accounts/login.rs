@@ -40,7 +40,16 @@ impl Desk {
         let password_hash = self.deps.hasher.hash(password, ticket.deadline()).await?;
         ticket.begin()?;
         let mut commit = self.commit(&ticket, trace);
-        let user = User { id: UserId::new(), email, name, role, password_hash, created_at: commit.at, version: 1, events: 1 };
+        let user = User {
+            id: UserId::new(),
+            email,
+            name,
+            role,
+            password_hash,
+            created_at: commit.at,
+            version: 1,
+            events: 1,
+        };
         let (session, answer) = self.open_session(user, commit.at);
         let user = Arc::new(answer.user.clone());
         commit.writes = vec![Write::User(Arc::clone(&user)), Write::Session(Arc::new(session))];
@@ -68,7 +77,12 @@ impl Desk {
         Ok(answer)
     }
 
-    async fn begin_session(&self, user: &mut User, password: &Password, ticket: &Ticket) -> Result<LoggedIn, Error> {
+    async fn begin_session(
+        &self,
+        user: &mut User,
+        password: &Password,
+        ticket: &Ticket,
+    ) -> Result<LoggedIn, Error> {
         let _turn = self.turn(user.id).await;
         self.settle(ticket, async || {
             self.still_verified(user, password, ticket).await?;
@@ -76,7 +90,8 @@ impl Desk {
             let (session, answer) = self.open_session(changed(user), commit.at);
             // The account is written along, so that this login and a change of the password cannot pass each other unseen: the
             // change ends every session that was begun with the old one.
-            commit.writes = vec![Write::User(Arc::new(answer.user.clone())), Write::Session(Arc::new(session))];
+            commit.writes =
+                vec![Write::User(Arc::new(answer.user.clone())), Write::Session(Arc::new(session))];
             Ok(Decision::Commit(Box::new(commit), answer))
         })
         .await

@@ -35,7 +35,8 @@ impl RefreshTokens {
     /// Makes tokens with a key derived from `secret`, which may have other uses.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        let derived = Sha256::new_with_prefix(b"souk refresh token\0").chain_update(secret).finalize();
+        let derived =
+            Sha256::new_with_prefix(b"souk refresh token\0").chain_update(secret).finalize();
         let mut key = Key::<Hmac<Sha256>>::default();
         key.iter_mut().zip(derived).for_each(|(place, byte)| *place = byte);
         Self { mac: Hmac::new(&key) }
@@ -59,7 +60,10 @@ impl RefreshTokens {
         let (signed, mac) = bytes.split_at(32);
         self.mac.clone().chain_update(signed).verify_truncated_left(mac).ok()?;
         let (session_id, _) = signed.split_first_chunk::<16>()?;
-        Some(Genuine { session_id: Uuid::from_bytes(*session_id).into(), hash: Sha256::digest(bytes).into() })
+        Some(Genuine {
+            session_id: Uuid::from_bytes(*session_id).into(),
+            hash: Sha256::digest(bytes).into(),
+        })
     }
 }
 
@@ -77,7 +81,15 @@ mod tests {
 
     fn session(id: SessionId, refresh_hash: [u8; 32]) -> Session {
         let at = Timestamp::from_millis(0);
-        Session { id, user_id: UserId::new(), refresh_hash, created_at: at, expires_at: at, revoked_at: None, version: 1 }
+        Session {
+            id,
+            user_id: UserId::new(),
+            refresh_hash,
+            created_at: at,
+            expires_at: at,
+            revoked_at: None,
+            version: 1,
+        }
     }
 
     #[test]
@@ -100,11 +112,20 @@ mod tests {
         for place in 0..token.len() {
             let mut forged = token.clone().into_bytes();
             forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
-            assert!(tokens.read(std::str::from_utf8(&forged).unwrap()).is_none(), "character {place}");
+            assert!(
+                tokens.read(std::str::from_utf8(&forged).unwrap()).is_none(),
+                "character {place}"
+            );
         }
-        for bad in
-            ["", "A", &token[..63], &format!("{token}AAAA"), &format!("{token}="), &"\u{e9}".repeat(32), &"A".repeat(100_000)]
-        {
+        for bad in [
+            "",
+            "A",
+            &token[..63],
+            &format!("{token}AAAA"),
+            &format!("{token}="),
+            &"\u{e9}".repeat(32),
+            &"A".repeat(100_000),
+        ] {
             assert!(tokens.read(bad).is_none());
         }
     }

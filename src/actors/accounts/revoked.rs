@@ -81,7 +81,11 @@ mod tests {
         let (early, late) = (SessionId::new(), SessionId::new());
         let revoked = RevokedSessions::new();
         assert!(!revoked.contains(early));
-        revoked.note(&[(early, start), (late, start.plus(Duration::from_secs(60))), (early, start)]);
+        revoked.note(&[
+            (early, start),
+            (late, start.plus(Duration::from_secs(60))),
+            (early, start),
+        ]);
         revoked.sweep(start.plus(ACCESS_LIFETIME));
         assert!(revoked.contains(early) && revoked.contains(late));
         revoked.sweep(start.plus(KEPT));

@@ -32,7 +32,10 @@ impl Desk {
                 return Err(not_valid());
             }
             if !session.is_live(commit.at) {
-                return Err(Error::new(Code::TokenExpired, "The refresh token has expired. Log in again."));
+                return Err(Error::new(
+                    Code::TokenExpired,
+                    "The refresh token has expired. Log in again.",
+                ));
             }
             if !token.is_current(&session) {
                 return Ok(Decision::Nothing(Use::Again));

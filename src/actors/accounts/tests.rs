@@ -85,12 +85,17 @@ pub(super) struct Shop {
 impl Shop {
     pub(super) fn open(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options =
-            SqliteOptions { dir: folder.path().into(), currency: "USD".parse().unwrap(), low_stock: 5, keep_unpublished: false };
+        let options = SqliteOptions {
+            dir: folder.path().into(),
+            currency: "USD".parse().unwrap(),
+            low_stock: 5,
+            keep_unpublished: false,
+        };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
         let revoked = Arc::new(RevokedSessions::new());
         let observer = Arc::new(NoteRevoked(Arc::clone(&revoked)));
-        let (writer, _) = Writer::start(&tokio::runtime::Handle::current(), Arc::clone(&store), observer);
+        let (writer, _) =
+            Writer::start(&tokio::runtime::Handle::current(), Arc::clone(&store), observer);
         let clock = Arc::new(Hands::default());
         let deps = Deps {
             store,
@@ -101,13 +106,23 @@ impl Shop {
             revoked,
             login_limit: settings.login_limit,
         };
-        Self { accounts: Accounts::new(deps.clone()).start(), deps, clock, _folder: Arc::new(folder) }
+        Self {
+            accounts: Accounts::new(deps.clone()).start(),
+            deps,
+            clock,
+            _folder: Arc::new(folder),
+        }
     }
 
     /// Another node on the same store.
     pub(super) fn other_node(&self) -> Self {
         let accounts = Accounts::new(self.deps.clone()).start();
-        Self { accounts, deps: self.deps.clone(), clock: Arc::clone(&self.clock), _folder: Arc::clone(&self._folder) }
+        Self {
+            accounts,
+            deps: self.deps.clone(),
+            clock: Arc::clone(&self.clock),
+            _folder: Arc::clone(&self._folder),
+        }
     }
 
     pub(super) fn bootstrap(&self) -> Bootstrap {
@@ -123,14 +138,20 @@ impl Shop {
         self.login_from(email, password, "10.0.0.1").await
     }
 
-    pub(super) async fn login_from(&self, email: &str, password: &str, address: &str) -> Result<LoggedIn, Error> {
+    pub(super) async fn login_from(
+        &self,
+        email: &str,
+        password: &str,
+        address: &str,
+    ) -> Result<LoggedIn, Error> {
         let (email, password) = (Email::parse(email).ok(), Password::attempt(password.into()));
         let login = Login { email, password, address: address.parse().unwrap(), ticket: ticket() };
         self.accounts.send(login).await.unwrap()
     }
 
     pub(super) async fn refresh(&self, refresh_token: &str) -> Result<LoggedIn, Error> {
-        let refresh = Refresh { refresh_token: refresh_token.into(), ticket: ticket(), trace: None };
+        let refresh =
+            Refresh { refresh_token: refresh_token.into(), ticket: ticket(), trace: None };
         self.accounts.send(refresh).await.unwrap()
     }
 
@@ -138,7 +159,12 @@ impl Shop {
         self.accounts.send(Logout { session_id, ticket: ticket(), trace: None }).await.unwrap()
     }
 
-    pub(super) async fn change_password(&self, login: &LoggedIn, current: &str, new: &str) -> Result<(), Error> {
+    pub(super) async fn change_password(
+        &self,
+        login: &LoggedIn,
+        current: &str,
+        new: &str,
+    ) -> Result<(), Error> {
         let change = ChangePassword {
             user_id: login.user.id,
             session_id: login.session_id,
@@ -159,12 +185,16 @@ impl Shop {
     /// The types of an account's events; that their sequence has no gap is checked on the way.
     pub(super) async fn events(&self, user: UserId) -> Vec<String> {
         let events = self.deps.store.events_after(0, 10_000).await.unwrap();
-        let bodies = events.iter().map(|event| serde_json::from_slice::<serde_json::Value>(&event.body).unwrap());
+        let bodies = events
+            .iter()
+            .map(|event| serde_json::from_slice::<serde_json::Value>(&event.body).unwrap());
         let own: Vec<_> = bodies.filter(|body| body["subject"] == user.to_string()).collect();
         for (body, sequence) in own.iter().zip(1..) {
             assert_eq!(body["sequence"], format!("{sequence}"));
         }
-        let word = |body: &serde_json::Value| body["data"]["reason"].as_str().or(body["type"].as_str()).unwrap().to_owned();
+        let word = |body: &serde_json::Value| {
+            body["data"]["reason"].as_str().or(body["type"].as_str()).unwrap().to_owned()
+        };
         own.iter().map(word).collect()
     }
 }
@@ -206,13 +236,22 @@ async fn an_account_lives_through_a_whole_day() {
 
     shop.change_password(&refreshed, PASSWORD, "battery staple").await.unwrap();
     assert_eq!(shop.live_sessions(user).await, [phone.session_id]);
-    assert!(shop.deps.revoked.contains(registered.session_id) && !shop.deps.revoked.contains(phone.session_id));
+    assert!(
+        shop.deps.revoked.contains(registered.session_id)
+            && !shop.deps.revoked.contains(phone.session_id)
+    );
     assert_eq!(code(shop.login("ada@example.com", PASSWORD).await), Code::InvalidCredentials);
     shop.login("ada@example.com", "battery staple").await.unwrap();
     shop.refresh(&refreshed.refresh_token).await.unwrap();
 
     let read = shop.accounts.send(GetUser { user_id: user }).await.unwrap().unwrap();
-    assert_eq!((read.email.as_str(), read.name.as_str(), read.role), ("ada@example.com", "Ada", Role::Customer));
-    assert_eq!(code(shop.accounts.send(GetUser { user_id: UserId::new() }).await.unwrap()), Code::NotFound);
+    assert_eq!(
+        (read.email.as_str(), read.name.as_str(), read.role),
+        ("ada@example.com", "Ada", Role::Customer)
+    );
+    assert_eq!(
+        code(shop.accounts.send(GetUser { user_id: UserId::new() }).await.unwrap()),
+        Code::NotFound
+    );
     assert_eq!(shop.events(user).await, ["auth.user.registered", "logout", "password_changed"]);
 }

@@ -75,7 +75,12 @@ pub(super) struct Throttle {
 impl Throttle {
     /// `limit` failures a minute; 0 switches it off.
     pub(super) fn new(limit: u32) -> Self {
-        Self { limit, max_watched: MAX_WATCHED, records: HashMap::new(), swept: Timestamp::default() }
+        Self {
+            limit,
+            max_watched: MAX_WATCHED,
+            records: HashMap::new(),
+            swept: Timestamp::default(),
+        }
     }
 
     /// Begins an attempt that counts for `subjects`, if all of them have one left.
@@ -86,10 +91,13 @@ impl Throttle {
         let records = || subjects.iter().filter_map(|subject| self.records.get(subject));
         let spent = records().filter(|record| record.failed_at(now) >= self.limit);
         if let Some(until) = spent.map(|record| record.since.plus(WINDOW)).max() {
-            let millis = u64::try_from(until.as_millis().saturating_sub(now.as_millis())).unwrap_or(0);
+            let millis =
+                u64::try_from(until.as_millis().saturating_sub(now.as_millis())).unwrap_or(0);
             return Admission::Refused { retry_after: millis.div_ceil(1000).max(1) };
         }
-        if records().any(|record| record.failed_at(now).saturating_add(record.under_way) >= self.limit) {
+        if records()
+            .any(|record| record.failed_at(now).saturating_add(record.under_way) >= self.limit)
+        {
             return Admission::Wait;
         }
         for subject in subjects {
@@ -126,7 +134,11 @@ impl Throttle {
         if !self.records.contains_key(subject) {
             self.make_room(now);
         }
-        let record = self.records.entry(subject.clone()).or_insert(Record { since: now, failed: 0, under_way: 0 });
+        let record = self.records.entry(subject.clone()).or_insert(Record {
+            since: now,
+            failed: 0,
+            under_way: 0,
+        });
         if record.failed == 0 || record.is_over(now) {
             *record = Record { since: now, failed: 0, ..*record };
         }
@@ -140,7 +152,11 @@ impl Throttle {
             self.records.retain(|_, record| record.under_way > 0 || !record.is_over(now));
         }
         while self.records.len() >= self.max_watched {
-            let Some(oldest) = self.records.iter().min_by_key(|(_, record)| record.since).map(|(subject, _)| subject.clone())
+            let Some(oldest) = self
+                .records
+                .iter()
+                .min_by_key(|(_, record)| record.since)
+                .map(|(subject, _)| subject.clone())
             else {
                 return;
             };
@@ -185,8 +201,15 @@ mod tests {
             refused(1),
             "the origin, for another account"
         );
-        assert_eq!(throttle.admit(&subjects("bob@example.com", "10.0.0.2"), after(20)), Admission::Granted);
-        assert_eq!(throttle.admit(&subjects("ada@example.com", "10.0.0.1"), after(60)), Admission::Granted, "a minute later");
+        assert_eq!(
+            throttle.admit(&subjects("bob@example.com", "10.0.0.2"), after(20)),
+            Admission::Granted
+        );
+        assert_eq!(
+            throttle.admit(&subjects("ada@example.com", "10.0.0.1"), after(60)),
+            Admission::Granted,
+            "a minute later"
+        );
     }
 
     #[test]
@@ -202,7 +225,11 @@ mod tests {
         assert_eq!(throttle.admit(&ada, START), Admission::Wait);
         throttle.fail(&ada, START);
         assert_eq!(throttle.admit(&ada, START), Admission::Refused { retry_after: 60 });
-        assert_eq!(throttle.admit(&subjects("bob@example.com", "10.0.0.2"), after(60)), Admission::Granted, "sweeps");
+        assert_eq!(
+            throttle.admit(&subjects("bob@example.com", "10.0.0.2"), after(60)),
+            Admission::Granted,
+            "sweeps"
+        );
         assert_eq!(throttle.records.len(), 2);
     }
 
@@ -214,7 +241,11 @@ mod tests {
         assert_eq!(throttle.admit(&ada, after(61)), Admission::Wait);
         throttle.fail(&ada, after(90));
         assert_eq!(throttle.admit(&ada, after(149)), Admission::Refused { retry_after: 1 });
-        assert_eq!(throttle.admit(&ada, START), Admission::Granted, "a clock set back locks nobody out");
+        assert_eq!(
+            throttle.admit(&ada, START),
+            Admission::Granted,
+            "a clock set back locks nobody out"
+        );
     }
 
     #[test]
@@ -240,7 +271,10 @@ mod tests {
             assert!(throttle.records.len() <= 10);
         }
         assert!(throttle.records.contains_key(&Subject::Origin([10, 0, 0, 99].into())));
-        assert!(!throttle.records.contains_key(&Subject::Origin([10, 0, 0, 0].into())), "the oldest go first");
+        assert!(
+            !throttle.records.contains_key(&Subject::Origin([10, 0, 0, 0].into())),
+            "the oldest go first"
+        );
     }
 
     #[test]

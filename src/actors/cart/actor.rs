@@ -168,7 +168,8 @@ impl CartWork {
             let cart = self.cart().await?;
             let decided = self.check_if_match(&cart, &change).and_then(|()| {
                 let offer = |id| self.deps.shelf.offer(id);
-                cart.decide(command, offer, self.deps.limits, self.deps.clock.now()).map_err(Error::from)
+                cart.decide(command, offer, self.deps.limits, self.deps.clock.now())
+                    .map_err(Error::from)
             });
             let changed = match decided {
                 Ok(Some(changed)) => changed,
@@ -191,14 +192,17 @@ impl CartWork {
         for _ in 0..MAX_ATTEMPTS {
             let cart = self.cart().await?;
             // The guest's actor may be on another thread or node; the store is the truth for both.
-            let other = self.deps.store.cart(guest.id).await?.unwrap_or_else(|| Cart::untouched(guest));
+            let other =
+                self.deps.store.cart(guest.id).await?.unwrap_or_else(|| Cart::untouched(guest));
             let decided = self.check_if_match(&cart, &change).and_then(|()| {
                 let now = self.deps.clock.now();
                 cart.merge(&other, self.deps.limits, now).map_err(|refusal| merge_error(&refusal))
             });
             let Merge { user, guest } = match decided {
                 Err(_) | Ok(Merge { user: None, .. }) if second.is_due().await? => continue,
-                Ok(Merge { user: None, guest: None }) => return self.unless_repeated(&change, Ok(cart)).await,
+                Ok(Merge { user: None, guest: None }) => {
+                    return self.unless_repeated(&change, Ok(cart)).await;
+                }
                 Ok(merge) => merge,
                 Err(error) => return self.unless_repeated(&change, Err(error)).await,
             };
@@ -222,7 +226,11 @@ impl CartWork {
         }
     }
 
-    async fn unless_repeated(&self, change: &Change, decided: Result<Arc<Cart>, Error>) -> Result<Reply<Arc<CartView>>, Error> {
+    async fn unless_repeated(
+        &self,
+        change: &Change,
+        decided: Result<Arc<Cart>, Error>,
+    ) -> Result<Reply<Arc<CartView>>, Error> {
         let decided = decided.map(|cart| self.show(cart));
         unless_repeated(&*self.deps.store, change, decided).await
     }
@@ -234,7 +242,10 @@ impl CartWork {
         guest: Option<Changed>,
         change: &Change,
     ) -> Result<Option<Reply<Arc<CartView>>>, Error> {
-        let mut commit = Commit { trace: change.trace.clone(), ..Commit::new(self.deps.clock.now(), change.ticket.deadline()) };
+        let mut commit = Commit {
+            trace: change.trace.clone(),
+            ..Commit::new(self.deps.clock.now(), change.ticket.deadline())
+        };
         let mut put = |(cart, event): Changed| {
             let cart = Arc::new(cart);
             commit.writes.push(Write::Cart(Arc::clone(&cart)));
@@ -257,7 +268,11 @@ impl CartWork {
     }
 
     /// Makes a commit durable; what `done` makes of it is the answer. `None`: decided on an old version, which is forgotten.
-    pub(super) async fn settle<T>(&self, commit: Commit, done: impl FnOnce() -> T) -> Result<Option<Reply<T>>, Error> {
+    pub(super) async fn settle<T>(
+        &self,
+        commit: Commit,
+        done: impl FnOnce() -> T,
+    ) -> Result<Option<Reply<T>>, Error> {
         match self.deps.writer.commit(commit).await {
             Ok(_) => Ok(Some(Reply::Done(done()))),
             Err(CommitError::Replayed(answer)) => Ok(Some(Reply::Replayed(answer))),
@@ -278,9 +293,10 @@ impl CartWork {
 /// The same refusal in the words of somebody who merges.
 fn merge_error(refusal: &CartRefusal) -> Error {
     match refusal {
-        CartRefusal::GuestCartMerged => {
-            Error { detail: "Another account has taken this guest cart over.".into(), ..refusal.clone().into() }
-        }
+        CartRefusal::GuestCartMerged => Error {
+            detail: "Another account has taken this guest cart over.".into(),
+            ..refusal.clone().into()
+        },
         other => other.clone().into(),
     }
 }

@@ -47,12 +47,22 @@ impl CartWork {
         Err(failure(CommitError::Conflict))
     }
 
-    async fn decide_checkout(&self, checkout: &mut Checkout, change: &Change) -> Result<CheckedOut, Error> {
+    async fn decide_checkout(
+        &self,
+        checkout: &mut Checkout,
+        change: &Change,
+    ) -> Result<CheckedOut, Error> {
         let (cart, deps) = (self.cart().await?, &self.deps);
         self.check_if_match(&cart, change)?;
         checkout.at_most.get_or_insert_with(|| cart.pieces());
-        let done =
-            cart.check_out(checkout.clone(), OrderId::new(), |id| self.ware(id), deps.currency, deps.orders, deps.clock.now());
+        let done = cart.check_out(
+            checkout.clone(),
+            OrderId::new(),
+            |id| self.ware(id),
+            deps.currency,
+            deps.orders,
+            deps.clock.now(),
+        );
         Ok(done?)
     }
 
@@ -62,7 +72,11 @@ impl CartWork {
     }
 
     /// Makes a checkout durable; `None`: decided on something old, to be decided again.
-    async fn place(&self, done: CheckedOut, change: &Change) -> Result<Option<Reply<Arc<Order>>>, Error> {
+    async fn place(
+        &self,
+        done: CheckedOut,
+        change: &Change,
+    ) -> Result<Option<Reply<Arc<Order>>>, Error> {
         let CheckedOut { cart: (cart, event), order, decided_on } = done;
         let (cart, order) = (Arc::new(cart), Arc::new(order));
         let reserve = |line: &OrderLine| {
@@ -75,7 +89,8 @@ impl CartWork {
                 reason: None,
             })
         };
-        let unchanged = decided_on.into_iter().map(|(id, version)| Condition::Unchanged(id, version));
+        let unchanged =
+            decided_on.into_iter().map(|(id, version)| Condition::Unchanged(id, version));
         let pending = Condition::PendingBelow(order.user_id, self.deps.orders.max_pending);
         let body = || RememberedBody::Ready(order_json(&order));
         let commit = Commit {

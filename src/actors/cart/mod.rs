@@ -72,7 +72,13 @@ struct Shown {
 
 impl CartState {
     fn new(owner: Owner) -> Self {
-        Self { owner, shown: ArcSwapOption::empty(), newest: AtomicU64::new(0), turn: Mutex::new(()), used: AtomicU32::new(0) }
+        Self {
+            owner,
+            shown: ArcSwapOption::empty(),
+            newest: AtomicU64::new(0),
+            turn: Mutex::new(()),
+            used: AtomicU32::new(0),
+        }
     }
 
     /// The cart as the actor last had it, unless something newer was heard of.
@@ -86,7 +92,8 @@ impl CartState {
     fn current(&self, shelf: &Shelf) -> Option<Arc<CartView>> {
         let shown = self.shown.load();
         let shown = shown.as_ref()?;
-        let current = shown.view.cart.version >= self.newest.load(Ordering::Acquire) && shown.epoch == shelf.epoch();
+        let current = shown.view.cart.version >= self.newest.load(Ordering::Acquire)
+            && shown.epoch == shelf.epoch();
         current.then(|| Arc::clone(&shown.view))
     }
 

@@ -44,8 +44,14 @@ impl CartRegistry {
     /// A registry whose actors live on `threads` threads of their own. Must be called inside an actix system.
     #[must_use]
     pub fn start(deps: CartDeps, threads: usize) -> Arc<Self> {
-        let arbiters = (0..threads.max(1)).map(|_| ArcSwap::from_pointee(Arbiter::new().handle())).collect();
-        Arc::new(Self { deps: Arc::new(deps), carts: DashMap::new(), arbiters, began: Instant::now() })
+        let arbiters =
+            (0..threads.max(1)).map(|_| ArcSwap::from_pointee(Arbiter::new().handle())).collect();
+        Arc::new(Self {
+            deps: Arc::new(deps),
+            carts: DashMap::new(),
+            arbiters,
+            began: Instant::now(),
+        })
     }
 
     /// Reads a cart: from what its actor shows, or by asking it.
@@ -70,7 +76,11 @@ impl CartRegistry {
     ///
     /// # Errors
     /// The change is refused, or could not be made; see the error's code.
-    pub async fn change(&self, owner: Owner, message: ChangeCart) -> Result<Reply<Arc<CartView>>, Error> {
+    pub async fn change(
+        &self,
+        owner: Owner,
+        message: ChangeCart,
+    ) -> Result<Reply<Arc<CartView>>, Error> {
         let ticket = message.change.ticket.clone();
         self.send(owner, message, &ticket).await
     }
@@ -79,7 +89,11 @@ impl CartRegistry {
     ///
     /// # Errors
     /// As with [`CartRegistry::change`].
-    pub async fn check_out(&self, owner: Owner, message: CheckOut) -> Result<Reply<Arc<Order>>, Error> {
+    pub async fn check_out(
+        &self,
+        owner: Owner,
+        message: CheckOut,
+    ) -> Result<Reply<Arc<Order>>, Error> {
         let ticket = message.change.ticket.clone();
         self.send(owner, message, &ticket).await
     }
@@ -88,7 +102,11 @@ impl CartRegistry {
     ///
     /// # Errors
     /// As with [`CartRegistry::change`].
-    pub async fn merge(&self, owner: Owner, message: MergeCart) -> Result<Reply<Arc<CartView>>, Error> {
+    pub async fn merge(
+        &self,
+        owner: Owner,
+        message: MergeCart,
+    ) -> Result<Reply<Arc<CartView>>, Error> {
         let ticket = message.change.ticket.clone();
         // Meanwhile the guest's own changes wait. Each would be a conflict, and a busy guest has no end of them.
         let guest = self.find(Owner { id: message.guest, guest: true });
@@ -118,7 +136,12 @@ impl CartRegistry {
     }
 
     /// Sends `message` to the owner's actor and waits for its answer until the ticket's deadline.
-    pub(super) async fn send<M, T>(&self, owner: Owner, message: M, ticket: &Ticket) -> Result<T, Error>
+    pub(super) async fn send<M, T>(
+        &self,
+        owner: Owner,
+        message: M,
+        ticket: &Ticket,
+    ) -> Result<T, Error>
     where
         M: Message<Result = Result<T, Error>> + Clone + Send + 'static,
         T: Send + 'static,
@@ -128,7 +151,11 @@ impl CartRegistry {
         // An actor that is gone has not begun, unless its thread died under it: then the ticket tells.
         for _ in 0..2 {
             let slot = self.find(owner);
-            let answer = tokio::time::timeout_at(ticket.deadline().into(), slot.address.send(message.clone())).await;
+            let answer = tokio::time::timeout_at(
+                ticket.deadline().into(),
+                slot.address.send(message.clone()),
+            )
+            .await;
             match answer {
                 Ok(Ok(answer)) => return answer,
                 Ok(Err(MailboxError::Closed)) => {
@@ -172,7 +199,10 @@ impl CartRegistry {
         if handle.spawn(async {}) {
             return (**handle).clone();
         }
-        tracing::error!(thread = index, "a thread of cart actors has died and is replaced; their carts are read from the store");
+        tracing::error!(
+            thread = index,
+            "a thread of cart actors has died and is replaced; their carts are read from the store"
+        );
         let fresh = Arc::new(Arbiter::new().handle());
         place.store(Arc::clone(&fresh));
         (*fresh).clone()
@@ -194,15 +224,23 @@ impl CartRegistry {
             let used = Duration::from_secs(u64::from(slot.state.used.load(Ordering::Relaxed)));
             now.saturating_sub(used) >= idle
         };
-        let ids: Vec<UserId> = self.carts.iter().filter(|entry| is_idle(entry.value())).map(|entry| *entry.key()).collect();
+        let ids: Vec<UserId> = self
+            .carts
+            .iter()
+            .filter(|entry| is_idle(entry.value()))
+            .map(|entry| *entry.key())
+            .collect();
         for id in ids {
             self.stop(id, is_idle);
         }
     }
 
     fn make_room(&self) {
-        let mut ages: Vec<(u32, UserId)> =
-            self.carts.iter().map(|entry| (entry.value().state.used.load(Ordering::Relaxed), *entry.key())).collect();
+        let mut ages: Vec<(u32, UserId)> = self
+            .carts
+            .iter()
+            .map(|entry| (entry.value().state.used.load(Ordering::Relaxed), *entry.key()))
+            .collect();
         let oldest = MAX_ACTIVE / 10;
         if ages.len() > oldest {
             ages.select_nth_unstable(oldest);

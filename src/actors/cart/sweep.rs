@@ -19,7 +19,8 @@ const SWEEP: u32 = 256;
 impl CartRegistry {
     /// Stops idle actors and notes abandoned carts, for ever.
     pub async fn sweep(self: Arc<Self>, abandoned_after: Duration) {
-        let pause = (abandoned_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
+        let pause =
+            (abandoned_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
         loop {
             tokio::time::sleep(pause).await;
             let swept = round("sweep of carts", async {
@@ -45,7 +46,9 @@ impl CartRegistry {
             let limit = u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(SWEEP);
             let owners = self.deps.store.carts_untouched_since(untouched_since, limit).await?;
             let more = owners.len() == limit as usize;
-            for owner in owners.into_iter().filter(|owner| !failed.contains(owner)).collect::<Vec<_>>() {
+            for owner in
+                owners.into_iter().filter(|owner| !failed.contains(owner)).collect::<Vec<_>>()
+            {
                 match self.note(owner, CartCommand::Abandon { untouched_since }).await {
                     Ok(()) => noted += 1,
                     Err(error) => {

@@ -101,15 +101,24 @@ fn render(cart: &Cart, priced: &PricedCart) -> Bytes {
 impl Shop {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions { dir: dir.path().to_owned(), currency: usd(), low_stock: 0, keep_unpublished: false };
+        let options = SqliteOptions {
+            dir: dir.path().to_owned(),
+            currency: usd(),
+            low_stock: 0,
+            keep_unpublished: false,
+        };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
         let hear = Arc::new(Hear::default());
         let runtime = tokio::runtime::Handle::current();
-        let (writer, _) = Writer::start(&runtime, Arc::clone(&store), Arc::clone(&hear) as Arc<dyn Observer>);
+        let (writer, _) =
+            Writer::start(&runtime, Arc::clone(&store), Arc::clone(&hear) as Arc<dyn Observer>);
         let shelf = Arc::new(Shelf::new(|_, _| Bytes::new()));
         let tea = product("Tea");
         let id = tea.id;
-        shelf.put(Arc::new(tea), StockLevel { on_hand: 100_000, version: 1, ..StockLevel::none(id) });
+        shelf.put(
+            Arc::new(tea),
+            StockLevel { on_hand: 100_000, version: 1, ..StockLevel::none(id) },
+        );
         Self { _dir: dir, store, writer, shelf, clock: Arc::default(), hear, tea: id }
     }
 
@@ -119,20 +128,31 @@ impl Shop {
 
     /// A registry with a shelf of its own that hears of others through the outbox, as on another node of a shared store.
     async fn follower(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
-        let (shelf, hear) = (Arc::new(Shelf::new(|_, _| Bytes::new())), Arc::new(HearAll::default()));
+        let (shelf, hear) =
+            (Arc::new(Shelf::new(|_, _| Bytes::new())), Arc::new(HearAll::default()));
         hear.shelf.set(Arc::clone(&shelf)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let follower = Follower::begin(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
+        let follower =
+            Follower::begin(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
         let registry = self.registry_with(shelf, Some(Arc::clone(&follower)));
         hear.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)
     }
 
-    fn registry_with(&self, shelf: Arc<Shelf>, follower: Option<Arc<Follower>>) -> Arc<CartRegistry> {
+    fn registry_with(
+        &self,
+        shelf: Arc<Shelf>,
+        follower: Option<Arc<Follower>>,
+    ) -> Arc<CartRegistry> {
         self.registry_at(shelf, follower, Arc::clone(&self.clock) as Arc<dyn Clock>)
     }
 
-    fn registry_at(&self, shelf: Arc<Shelf>, follower: Option<Arc<Follower>>, clock: Arc<dyn Clock>) -> Arc<CartRegistry> {
+    fn registry_at(
+        &self,
+        shelf: Arc<Shelf>,
+        follower: Option<Arc<Follower>>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<CartRegistry> {
         let deps = CartDeps {
             store: Arc::clone(&self.store),
             writer: self.writer.clone(),
@@ -155,7 +175,10 @@ impl Shop {
     }
 
     fn add(&self) -> ChangeCart {
-        ChangeCart { command: CartCommand::Add { product_id: self.tea, quantity: 1 }, change: Change::internal(MINUTE) }
+        ChangeCart {
+            command: CartCommand::Add { product_id: self.tea, quantity: 1 },
+            change: Change::internal(MINUTE),
+        }
     }
 }
 
@@ -224,7 +247,14 @@ async fn publish_tea(shop: &Shop) {
     let mut commit = Commit::new(shop.clock.now(), Instant::now() + MINUTE);
     let tea = Arc::clone(&shop.shelf.get(shop.tea).unwrap().product);
     let (product_id, change) = (shop.tea, StockChange::Set(100_000));
-    let stock = StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None };
+    let stock = StockWrite {
+        product_id,
+        change,
+        expected_version: None,
+        order_id: None,
+        reference: None,
+        reason: None,
+    };
     commit.writes = vec![Write::Product(Arc::clone(&tea)), Write::Stock(stock)];
     commit.facts = vec![Fact::Product(tea)];
     shop.writer.commit(commit).await.unwrap();
@@ -236,11 +266,17 @@ async fn no_refusal_rests_on_what_another_node_has_changed_meanwhile() {
     let (here, owner) = (shop.node(), user());
     let (there, _) = shop.follower().await;
     publish_tea(&shop).await;
-    assert_eq!(version(there.change(owner, shop.add()).await.unwrap()), 1, "a product it had not heard of");
+    assert_eq!(
+        version(there.change(owner, shop.add()).await.unwrap()),
+        1,
+        "a product it had not heard of"
+    );
     assert_eq!(version(here.change(owner, shop.add()).await.unwrap()), 2);
     let clear = |carts: Arc<CartRegistry>| async move {
         let change = Change::internal(MINUTE);
-        version(carts.change(owner, ChangeCart { command: CartCommand::Clear, change }).await.unwrap())
+        version(
+            carts.change(owner, ChangeCart { command: CartCommand::Clear, change }).await.unwrap(),
+        )
     };
     assert_eq!(clear(Arc::clone(&here)).await, 3);
     assert_eq!(version(here.change(owner, shop.add()).await.unwrap()), 4);
@@ -325,7 +361,11 @@ async fn a_merge_closes_the_guests_cart_for_its_own_actor_too() {
     assert_eq!(carts.change(visitor, shop.add()).await.unwrap_err().code, Code::GuestCartMerged);
     let stranger = carts.merge(user(), merge(visitor)).await.unwrap_err();
     assert_eq!(stranger.code, Code::GuestCartMerged);
-    assert_eq!(version(carts.merge(owner, merge(visitor)).await.unwrap()), 1, "a repeat changes nothing");
+    assert_eq!(
+        version(carts.merge(owner, merge(visitor)).await.unwrap()),
+        1,
+        "a repeat changes nothing"
+    );
 }
 
 #[actix_rt::test]
@@ -336,7 +376,9 @@ async fn fifty_users_merging_one_guest_cart_get_it_once() {
     let users: Vec<Owner> = (0..50).map(|_| user()).collect();
     let merges = join_all(users.iter().map(|owner| carts.merge(*owner, merge(visitor)))).await;
     assert_eq!(merges.iter().filter(|merged| merged.is_ok()).count(), 1);
-    assert!(merges.into_iter().filter_map(Result::err).all(|error| error.code == Code::GuestCartMerged));
+    assert!(
+        merges.into_iter().filter_map(Result::err).all(|error| error.code == Code::GuestCartMerged)
+    );
 }
 
 #[actix_rt::test]
@@ -346,7 +388,8 @@ async fn a_new_price_is_seen_at_once() {
     carts.change(owner, shop.add()).await.unwrap();
     let before = carts.read(owner, &Ticket::new(MINUTE)).await.unwrap();
     let tea = shop.shelf.get(shop.tea).unwrap();
-    let facts = ProductFacts { price: Money::parse("3.00", usd()).unwrap(), ..tea.product.facts.clone() };
+    let facts =
+        ProductFacts { price: Money::parse("3.00", usd()).unwrap(), ..tea.product.facts.clone() };
     let dearer = tea.product.replaced(facts, Timestamp::default()).unwrap();
     shop.shelf.put(Arc::new(dearer), tea.stock);
     let after = carts.read(owner, &Ticket::new(MINUTE)).await.unwrap();

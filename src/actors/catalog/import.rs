@@ -35,7 +35,10 @@ impl CatalogDeps {
         outcomes
     }
 
-    pub(super) async fn remember_import(&self, message: RememberImport) -> Result<Reply<()>, Error> {
+    pub(super) async fn remember_import(
+        &self,
+        message: RememberImport,
+    ) -> Result<Reply<()>, Error> {
         let RememberImport { body, change } = message;
         change.ticket.begin()?;
         let commit = self.commit(Vec::new(), Vec::new(), &change, RememberedBody::Ready(body));
@@ -65,12 +68,16 @@ impl CatalogDeps {
             facts.check(self.limits)?;
             change.ticket.begin()?;
             let (imported, outcome) = match known {
-                Some(view) => (Imported::Updated, self.import_over(&view, facts, row.stock, &change).await),
+                Some(view) => {
+                    (Imported::Updated, self.import_over(&view, facts, row.stock, &change).await)
+                }
                 None => (Imported::Created, self.import_new(facts, row.stock, &change).await),
             };
             match outcome {
                 Ok(Reply::Done(())) => return Ok(imported),
-                Ok(Reply::Replayed(answer)) if answer.status == CREATED => return Ok(Imported::Created),
+                Ok(Reply::Replayed(answer)) if answer.status == CREATED => {
+                    return Ok(Imported::Created);
+                }
                 Ok(Reply::Replayed(_)) => return Ok(Imported::Updated),
                 // Somebody else changed or created it meanwhile: look again.
                 Err(CommitError::Conflict | CommitError::SkuTaken) => {
@@ -84,7 +91,12 @@ impl CatalogDeps {
         Err(failure(CommitError::Conflict))
     }
 
-    async fn import_new(&self, facts: ProductFacts, stock: Option<u64>, change: &Change) -> Result<Reply<()>, CommitError> {
+    async fn import_new(
+        &self,
+        facts: ProductFacts,
+        stock: Option<u64>,
+        change: &Change,
+    ) -> Result<Reply<()>, CommitError> {
         let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
         let stock = stock.filter(|n| *n > 0).map(|n| counted_stock(product.id, n, Some(REASON)));
         let mut change = change.clone();

@@ -26,8 +26,10 @@ impl CatalogDeps {
         message.ticket.begin()?;
         let CarryOut { id, stock, reason, reference, ticket, trace, .. } = message;
         let (expected_version, order_id, reason) = (None, None, Some(reason));
-        let (product_id, unchanged) = (product.id, Condition::Unchanged(product.id, product.version));
-        let write = StockWrite { product_id, change: stock, expected_version, order_id, reference, reason };
+        let (product_id, unchanged) =
+            (product.id, Condition::Unchanged(product.id, product.version));
+        let write =
+            StockWrite { product_id, change: stock, expected_version, order_id, reference, reason };
         let commit = Commit {
             writes: vec![Write::Stock(write)],
             conditions: vec![unchanged],
@@ -48,7 +50,9 @@ impl CatalogDeps {
             ProductName::Id(id) => self.shelf.get(*id).ok_or_else(Error::product_not_found),
             ProductName::Sku(sku) => {
                 let found = self.shelf.by_sku(sku);
-                found.ok_or_else(|| Error::new(Code::ProductNotFound, "There is no product with this sku."))
+                found.ok_or_else(|| {
+                    Error::new(Code::ProductNotFound, "There is no product with this sku.")
+                })
             }
         };
         view.map(|view| Arc::clone(&view.product))

@@ -25,8 +25,8 @@ use crate::{
     error::Error,
     messages::{
         catalog::{
-            CarriedOut, CarryOut, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct, ImportLines, LineOutcome,
-            ProductEdit, ProductView, RememberImport,
+            CarriedOut, CarryOut, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct,
+            ImportLines, LineOutcome, ProductEdit, ProductView, RememberImport,
         },
         change::{Change, IfMatch, Reply},
         events::Fact,
@@ -153,11 +153,14 @@ impl CatalogDeps {
         let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
         let opening = StockLevel::none(product.id).apply(StockChange::Set(stock));
         let opening = opening.map_err(|_| failure(CommitError::TooMuchStock))?;
-        let level = opening.map_or(StockLevel::none(product.id), |(level, _)| StockLevel { version: 1, ..level });
+        let level = opening
+            .map_or(StockLevel::none(product.id), |(level, _)| StockLevel { version: 1, ..level });
         let body = self.shelf.render(&product, &level);
         let writes = opening.map(|_| counted_stock(product.id, stock, None));
         match self.put_product(&product, writes, &change, body).await {
-            Ok(Reply::Done(_)) => self.shelf.get(product.id).map(Reply::Done).ok_or_else(Error::product_not_found),
+            Ok(Reply::Done(_)) => {
+                self.shelf.get(product.id).map(Reply::Done).ok_or_else(Error::product_not_found)
+            }
             Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
             Err(error) => Err(failure(error)),
         }
@@ -192,7 +195,12 @@ impl CatalogDeps {
 
     /// The product as it is, and the facts that `edit` leads to from there. One look at the shelf: with two, somebody else's change
     /// in between would be undone.
-    fn edited(&self, id: ProductId, edit: &ProductEdit, change: &Change) -> Result<(Arc<ProductView>, ProductFacts), Error> {
+    fn edited(
+        &self,
+        id: ProductId,
+        edit: &ProductEdit,
+        change: &Change,
+    ) -> Result<(Arc<ProductView>, ProductFacts), Error> {
         let view = self.shelf.get(id).ok_or_else(Error::product_not_found)?;
         check_version(&view, change)?;
         let facts = match edit.clone() {
@@ -235,13 +243,28 @@ impl CatalogDeps {
                 Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
             };
             change.ticket.begin()?;
-            let expected_version = matches!(change.if_match, Some(IfMatch::Tags(_))).then_some(view.stock.version);
+            let expected_version =
+                matches!(change.if_match, Some(IfMatch::Tags(_))).then_some(view.stock.version);
             let (reason, reference) = (reason.clone(), reference.clone());
-            let write = StockWrite { product_id, change: stock, expected_version, order_id: None, reference, reason };
-            let mut commit = self.commit(vec![Write::Stock(write)], Vec::new(), &change, RememberedBody::StockOf(product_id));
+            let write = StockWrite {
+                product_id,
+                change: stock,
+                expected_version,
+                order_id: None,
+                reference,
+                reason,
+            };
+            let mut commit = self.commit(
+                vec![Write::Stock(write)],
+                Vec::new(),
+                &change,
+                RememberedBody::StockOf(product_id),
+            );
             commit.conditions = vec![Condition::Unchanged(product_id, view.product.version)];
             match self.send(commit).await {
-                Ok(Reply::Done(done)) => return Ok(Reply::Done(done.stock.first().copied().unwrap_or(view.stock))),
+                Ok(Reply::Done(done)) => {
+                    return Ok(Reply::Done(done.stock.first().copied().unwrap_or(view.stock)));
+                }
                 Ok(Reply::Replayed(answer)) => return Ok(Reply::Replayed(answer)),
                 // Either has changed, or the product is gone.
                 Err(CommitError::Conflict) => self.reload(product_id).await?,
@@ -262,13 +285,25 @@ impl CatalogDeps {
         }
     }
 
-    async fn put_product(&self, product: &Arc<Product>, stock: Option<Write>, change: &Change, body: Bytes) -> Attempt<Done> {
+    async fn put_product(
+        &self,
+        product: &Arc<Product>,
+        stock: Option<Write>,
+        change: &Change,
+        body: Bytes,
+    ) -> Attempt<Done> {
         let writes = std::iter::once(Write::Product(Arc::clone(product))).chain(stock).collect();
         let facts = vec![Fact::Product(Arc::clone(product))];
         self.send(self.commit(writes, facts, change, RememberedBody::Ready(body))).await
     }
 
-    fn commit(&self, writes: Vec<Write>, facts: Vec<Fact>, change: &Change, body: RememberedBody) -> Commit {
+    fn commit(
+        &self,
+        writes: Vec<Write>,
+        facts: Vec<Fact>,
+        change: &Change,
+        body: RememberedBody,
+    ) -> Commit {
         Commit {
             writes,
             facts,
@@ -300,7 +335,14 @@ impl CatalogDeps {
 
 fn counted_stock(product_id: ProductId, stock: u64, reason: Option<&str>) -> Write {
     let (change, reason) = (StockChange::Set(stock), reason.map(str::to_owned));
-    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason })
+    Write::Stock(StockWrite {
+        product_id,
+        change,
+        expected_version: None,
+        order_id: None,
+        reference: None,
+        reason,
+    })
 }
 
 /// `If-Match` on a product speaks of its own version, with or without the stock's behind it.
@@ -308,7 +350,9 @@ fn check_version(view: &ProductView, change: &Change) -> Result<(), Error> {
     let version = view.product.version.to_string();
     let accepts = |tag: &str| tag.split('.').next() == Some(&version);
     match &change.if_match {
-        Some(wanted) if !wanted.allows_where(accepts) => Err(Error::version_mismatch(&format!("\"{}\"", view.etag))),
+        Some(wanted) if !wanted.allows_where(accepts) => {
+            Err(Error::version_mismatch(&format!("\"{}\"", view.etag)))
+        }
         _ => Ok(()),
     }
 }

@@ -76,7 +76,13 @@ impl Shelf {
     /// An empty shelf.
     #[must_use]
     pub fn new(render: RenderProduct) -> Self {
-        Self { products: DashMap::new(), skus: DashMap::new(), epoch: AtomicU64::new(0), render, changing: Mutex::default() }
+        Self {
+            products: DashMap::new(),
+            skus: DashMap::new(),
+            epoch: AtomicU64::new(0),
+            render,
+            changing: Mutex::default(),
+        }
     }
 
     /// Takes in everything the store has.
@@ -85,7 +91,8 @@ impl Shelf {
     /// The store does not answer.
     pub async fn load(&self, store: &dyn Store) -> Result<(), Unavailable> {
         const PAGE: u32 = 1000;
-        let mut held: BTreeSet<ProductId> = self.products.iter().map(|entry| *entry.key()).collect();
+        let mut held: BTreeSet<ProductId> =
+            self.products.iter().map(|entry| *entry.key()).collect();
         let mut after = None;
         loop {
             let page = store.products(after, PAGE).await?;
@@ -144,7 +151,11 @@ impl Shelf {
     pub fn offer(&self, id: ProductId) -> Option<Offer> {
         let view = self.get(id)?;
         let facts = &view.product.facts;
-        Some(Offer { name: facts.name.clone(), price: facts.price, available: view.stock.available() })
+        Some(Offer {
+            name: facts.name.clone(),
+            price: facts.price,
+            available: view.stock.available(),
+        })
     }
 
     /// A product's answer.
@@ -164,13 +175,22 @@ impl Shelf {
     /// Brings the shelf up to date with what a batch changed.
     pub fn apply(&self, news: &News) {
         let mut gone = self.alone();
-        let mut products: BTreeMap<ProductId, &Arc<Product>> = news.products.iter().map(|p| (p.id, p)).collect();
-        let stock: BTreeMap<ProductId, StockLevel> = news.stock.iter().map(|s| (s.product_id, *s)).collect();
+        let mut products: BTreeMap<ProductId, &Arc<Product>> =
+            news.products.iter().map(|p| (p.id, p)).collect();
+        let stock: BTreeMap<ProductId, StockLevel> =
+            news.stock.iter().map(|s| (s.product_id, *s)).collect();
         let ids: BTreeSet<ProductId> = products.keys().chain(stock.keys()).copied().collect();
         for id in ids {
             let known = self.get(id);
-            let product = products.remove(&id).cloned().or_else(|| known.as_ref().map(|view| Arc::clone(&view.product)));
-            let level = stock.get(&id).copied().or_else(|| known.map(|view| view.stock)).unwrap_or(StockLevel::none(id));
+            let product = products
+                .remove(&id)
+                .cloned()
+                .or_else(|| known.as_ref().map(|view| Arc::clone(&view.product)));
+            let level = stock
+                .get(&id)
+                .copied()
+                .or_else(|| known.map(|view| view.stock))
+                .unwrap_or(StockLevel::none(id));
             if let Some(product) = product {
                 self.replace(product, level, &mut gone);
             }
@@ -205,7 +225,9 @@ impl Shelf {
             None => (product, stock),
         };
         let old_sku = known.and_then(|view| view.product.facts.sku.clone());
-        if let Some(sku) = old_sku.filter(|sku| product.deleted || product.facts.sku.as_ref() != Some(sku)) {
+        if let Some(sku) =
+            old_sku.filter(|sku| product.deleted || product.facts.sku.as_ref() != Some(sku))
+        {
             self.skus.remove_if(&sku, |_, holder| *holder == product.id);
         }
         if product.deleted {
@@ -223,7 +245,13 @@ impl Shelf {
 
     /// Everything that matches `filter`, in order, the first `limit` after `after`.
     #[must_use]
-    pub fn search(&self, filter: &Filter, sort: Sort, after: Option<&SortKey>, limit: usize) -> Found {
+    pub fn search(
+        &self,
+        filter: &Filter,
+        sort: Sort,
+        after: Option<&SortKey>,
+        limit: usize,
+    ) -> Found {
         let mut matches: Vec<(SortKey, Arc<ProductView>)> = Vec::new();
         for entry in &self.products {
             let Entry { view, words } = entry.value();
@@ -236,14 +264,21 @@ impl Shelf {
         for category in matches.iter().filter_map(|(_, view)| view.product.facts.category.clone()) {
             *categories.entry(category).or_insert(0) += 1;
         }
-        let mut prices: Vec<i64> = matches.iter().map(|(_, view)| view.product.facts.price.minor()).collect();
+        let mut prices: Vec<i64> =
+            matches.iter().map(|(_, view)| view.product.facts.price.minor()).collect();
         prices.sort_unstable();
         let total = matches.len();
         let start = after.map_or(0, |after| matches.partition_point(|(key, _)| key <= after));
         let page: Vec<_> = matches.into_iter().skip(start).take(limit).collect();
         let more = start + page.len() < total;
         let next = page.last().filter(|_| more).map(|(key, _)| key.clone());
-        Found { items: page.into_iter().map(|(_, view)| view).collect(), next, total, categories, prices }
+        Found {
+            items: page.into_iter().map(|(_, view)| view).collect(),
+            next,
+            total,
+            categories,
+            prices,
+        }
     }
 
     /// Products whose name somebody may be typing, in lower case; the likeliest first.
@@ -252,17 +287,26 @@ impl Shelf {
         if typed.is_empty() {
             return Vec::new();
         }
-        let close = |entry: &Entry| entry.words.suggests(typed).map(|rank| (rank, Arc::clone(&entry.view)));
-        let mut found: Vec<_> = self.products.iter().filter_map(|entry| close(entry.value())).collect();
-        let key = |(rank, view): &(u8, Arc<ProductView>)| (*rank, view.product.facts.name.clone(), view.product.id);
+        let close =
+            |entry: &Entry| entry.words.suggests(typed).map(|rank| (rank, Arc::clone(&entry.view)));
+        let mut found: Vec<_> =
+            self.products.iter().filter_map(|entry| close(entry.value())).collect();
+        let key = |(rank, view): &(u8, Arc<ProductView>)| {
+            (*rank, view.product.facts.name.clone(), view.product.id)
+        };
         found.sort_by_cached_key(key);
         found.into_iter().take(limit).map(|(_, view)| view).collect()
     }
 }
 
 /// The newer of what is known and what is told, of the product and of its stock.
-fn newest(known: &ProductView, product: Arc<Product>, stock: StockLevel) -> (Arc<Product>, StockLevel) {
-    let product = if product.version >= known.product.version { product } else { Arc::clone(&known.product) };
+fn newest(
+    known: &ProductView,
+    product: Arc<Product>,
+    stock: StockLevel,
+) -> (Arc<Product>, StockLevel) {
+    let product =
+        if product.version >= known.product.version { product } else { Arc::clone(&known.product) };
     let stock = if stock.version >= known.stock.version { stock } else { known.stock };
     (product, stock)
 }
@@ -318,7 +362,11 @@ mod tests {
         let next = Arc::new(product());
         shelf.put(Arc::clone(&next), StockLevel::none(next.id));
         shelf.refresh(Arc::clone(&read), stock);
-        shelf.apply(&News { products: vec![Arc::clone(&read)], stock: vec![stock], ..News::default() });
+        shelf.apply(&News {
+            products: vec![Arc::clone(&read)],
+            stock: vec![stock],
+            ..News::default()
+        });
         assert!(shelf.get(read.id).is_none());
         assert_eq!(shelf.by_sku("TEA-1").unwrap().product.id, next.id, "it has the sku now");
     }

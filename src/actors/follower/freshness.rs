@@ -106,7 +106,11 @@ mod tests {
         let until = freshness.until.load(Ordering::Relaxed);
         assert_eq!(until, began + 250_000);
         freshness.checked(began.saturating_sub(1));
-        assert_eq!(freshness.until.load(Ordering::Relaxed), until, "an older look takes nothing back");
+        assert_eq!(
+            freshness.until.load(Ordering::Relaxed),
+            until,
+            "an older look takes nothing back"
+        );
     }
 
     #[test]

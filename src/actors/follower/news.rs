@@ -43,7 +43,12 @@ impl Heading {
     fn stock(&self) -> Option<StockLevel> {
         let (on_hand, reserved) = (self.data.on_hand?, self.data.reserved?);
         // Movements are counted by the store alone.
-        Some(StockLevel { on_hand, reserved, version: self.version(), ..StockLevel::none(self.subject.into()) })
+        Some(StockLevel {
+            on_hand,
+            reserved,
+            version: self.version(),
+            ..StockLevel::none(self.subject.into())
+        })
     }
 }
 
@@ -59,7 +64,12 @@ impl Follower {
             };
             let subject = heading.subject;
             match event.kind.split('.').next() {
-                Some("catalog") if self.shelf.get(subject.into()).is_none_or(|v| v.product.version < heading.version()) => {
+                Some("catalog")
+                    if self
+                        .shelf
+                        .get(subject.into())
+                        .is_none_or(|v| v.product.version < heading.version()) =>
+                {
                     changed.push(subject.into());
                 }
                 Some("inventory") => match (self.shelf.get(subject.into()), heading.stock()) {
@@ -69,7 +79,9 @@ impl Follower {
                     _ => changed.push(subject.into()),
                 },
                 Some("cart") => news.carts.push((subject.into(), heading.version())),
-                Some("auth") => news.revoked.extend(heading.data.session_id.map(|id| (id, self.clock.now()))),
+                Some("auth") => {
+                    news.revoked.extend(heading.data.session_id.map(|id| (id, self.clock.now())))
+                }
                 _ => {}
             }
         }
@@ -82,10 +94,16 @@ impl Follower {
     /// Fills the caches again, since events before `oldest`, the first that is still kept, were never looked at: the node was frozen, or
     /// away from its store, for too long.
     pub(super) async fn begin_anew(&self, oldest: u64) -> Result<(), Unavailable> {
-        tracing::warn!(oldest, "events were missed that are not kept any more; what is known of other nodes is read again");
+        tracing::warn!(
+            oldest,
+            "events were missed that are not kept any more; what is known of other nodes is read again"
+        );
         let now = self.clock.now();
         let revoked = self.store.revoked_since(now.minus(KEPT)).await?;
-        self.caches.committed(&News { revoked: revoked.into_iter().map(|id| (id, now)).collect(), ..News::default() });
+        self.caches.committed(&News {
+            revoked: revoked.into_iter().map(|id| (id, now)).collect(),
+            ..News::default()
+        });
         self.shelf.load(&*self.store).await?;
         self.caches.missed();
         Ok(())

@@ -53,12 +53,25 @@ impl Scene {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let currency = "EUR".parse().unwrap();
-        let options = SqliteOptions { dir: dir.path().to_owned(), currency, low_stock: 0, keep_unpublished: false };
+        let options = SqliteOptions {
+            dir: dir.path().to_owned(),
+            currency,
+            low_stock: 0,
+            keep_unpublished: false,
+        };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
         let (heard, clock) = (Arc::new(Heard::default()), Arc::new(SystemClock) as Arc<dyn Clock>);
         let shelf = Arc::new(Shelf::new(|_, _| bytes::Bytes::new()));
-        let follower = Follower::begin(&store, &heard, &shelf, &Arc::default(), &clock).await.unwrap();
-        Self { store, heard, follower, shelf, owner: Owner { id: UserId::new(), guest: false }, _dir: dir }
+        let follower =
+            Follower::begin(&store, &heard, &shelf, &Arc::default(), &clock).await.unwrap();
+        Self {
+            store,
+            heard,
+            follower,
+            shelf,
+            owner: Owner { id: UserId::new(), guest: false },
+            _dir: dir,
+        }
     }
 
     /// Changes the cart up to version `last`; all events so far.
@@ -148,7 +161,8 @@ async fn what_was_missed_and_is_not_kept_any_more_is_read_anew() {
         image_url: None,
         attributes: BTreeMap::new(),
     };
-    let [changed, deleted] = [(); 2].map(|()| Product::new(ProductId::new(), facts.clone(), Timestamp::from_millis(1)));
+    let [changed, deleted] =
+        [(); 2].map(|()| Product::new(ProductId::new(), facts.clone(), Timestamp::from_millis(1)));
     let put = async |product: Product, count: usize| {
         let product = Arc::new(product);
         let facts = vec![Fact::Product(Arc::clone(&product)); count];
@@ -177,7 +191,11 @@ async fn what_was_missed_and_is_not_kept_any_more_is_read_anew() {
     assert_eq!(scene.shelf.len(), 1);
     assert_eq!(scene.shelf.get(changed.id).unwrap().product.version, 2);
     let heard = scene.heard.versions();
-    assert_eq!((heard.first(), heard.last()), (Some(&0), Some(&23)), "carts are forgotten, then heard of");
+    assert_eq!(
+        (heard.first(), heard.last()),
+        (Some(&0), Some(&23)),
+        "carts are forgotten, then heard of"
+    );
 }
 
 #[tokio::test]

@@ -40,10 +40,15 @@ impl OrderDeps {
             let Some(left) = round("expiry of orders", self.expire_due()).await else { continue };
             match left {
                 Err(Unavailable) if last != left => {
-                    tracing::warn!("orders that were not paid in time cannot be read; trying again");
+                    tracing::warn!(
+                        "orders that were not paid in time cannot be read; trying again"
+                    );
                 }
                 Ok(left @ 1..) if last != Ok(left) => {
-                    tracing::warn!(orders = left, "orders that were not paid in time could not be ended; trying again");
+                    tracing::warn!(
+                        orders = left,
+                        "orders that were not paid in time could not be ended; trying again"
+                    );
                 }
                 _ => {}
             }
@@ -64,7 +69,8 @@ impl OrderDeps {
             let due = self.store.orders_due(now, last, PAGE).await?;
             let more = due.len() == PAGE as usize;
             last = due.last().and_then(|order| Some((order.expires_at?, order.id)));
-            let ended = stream::iter(due).map(|order| self.expire(order, &lines)).buffer_unordered(AT_ONCE);
+            let ended =
+                stream::iter(due).map(|order| self.expire(order, &lines)).buffer_unordered(AT_ONCE);
             left += ended.filter(|ended| std::future::ready(!ended)).count().await;
             if !more {
                 return Ok(left);
@@ -74,10 +80,17 @@ impl OrderDeps {
 
     /// Whether the order is over now, by this node or another.
     async fn expire(&self, order: Order, lines: &Semaphore) -> bool {
-        let Ok(transition) = order.decide(OrderCommand::Expire, self.clock.now()) else { return false };
+        let Ok(transition) = order.decide(OrderCommand::Expire, self.clock.now()) else {
+            return false;
+        };
         let count = u32::try_from(order.lines.len()).unwrap_or(LINES_AT_ONCE).min(LINES_AT_ONCE);
         let Ok(_turn) = lines.acquire_many(count).await else { return false };
-        let commit = commit(&Arc::new(transition.order), transition.stock, None, &Change::internal(PATIENCE));
+        let commit = commit(
+            &Arc::new(transition.order),
+            transition.stock,
+            None,
+            &Change::internal(PATIENCE),
+        );
         // Whoever buys can be told to come back; the pieces of this order have to be free again.
         match self.writer.commit_in_turn(commit).await {
             // Paid or cancelled meanwhile, or ended by another node.

@@ -82,9 +82,14 @@ impl OrderDeps {
     async fn change(&self, message: ChangeOrder) -> Result<Reply<Arc<Order>>, Error> {
         let ChangeOrder { order_id, of, command, change } = message;
         for _ in 0..MAX_ATTEMPTS {
-            let order = self.store.order(order_id).await?.filter(|order| of.is_none_or(|user| user == order.user_id));
-            let decided =
-                order.ok_or_else(Error::order_not_found).and_then(|order| self.decide(&order, command.clone(), &change));
+            let order = self
+                .store
+                .order(order_id)
+                .await?
+                .filter(|order| of.is_none_or(|user| user == order.user_id));
+            let decided = order
+                .ok_or_else(Error::order_not_found)
+                .and_then(|order| self.decide(&order, command.clone(), &change));
             let transition = match decided {
                 Ok(transition) => transition,
                 Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
@@ -105,26 +110,48 @@ impl OrderDeps {
         Err(failure(CommitError::Conflict))
     }
 
-    fn decide(&self, order: &Order, command: OrderCommand, change: &Change) -> Result<Transition, Error> {
+    fn decide(
+        &self,
+        order: &Order,
+        command: OrderCommand,
+        change: &Change,
+    ) -> Result<Transition, Error> {
         let version = order.version.to_string();
         match &change.if_match {
-            Some(wanted) if !wanted.allows(&version) => Err(Error::version_mismatch(&format!("\"{version}\""))),
+            Some(wanted) if !wanted.allows(&version) => {
+                Err(Error::version_mismatch(&format!("\"{version}\"")))
+            }
             _ => Ok(order.decide(command, self.clock.now())?),
         }
     }
 }
 
 /// What makes a transition durable; `reference` is what the movements of stock carry.
-fn commit(order: &Arc<Order>, stock: Vec<(ProductId, StockChange)>, reference: Option<String>, change: &Change) -> Commit {
+fn commit(
+    order: &Arc<Order>,
+    stock: Vec<(ProductId, StockChange)>,
+    reference: Option<String>,
+    change: &Change,
+) -> Commit {
     let order_id = Some(order.id);
     let moves = stock.into_iter().map(|(product_id, change)| {
         let reference = reference.clone();
-        Write::Stock(StockWrite { product_id, change, expected_version: None, order_id, reference, reason: None })
+        Write::Stock(StockWrite {
+            product_id,
+            change,
+            expected_version: None,
+            order_id,
+            reference,
+            reason: None,
+        })
     });
     Commit {
         writes: std::iter::once(Write::Order(Arc::clone(order))).chain(moves).collect(),
         facts: vec![Fact::Order(Arc::clone(order))],
-        remember: change.key.clone().map(|key| Remember { key, body: RememberedBody::Ready(order_json(order)) }),
+        remember: change
+            .key
+            .clone()
+            .map(|key| Remember { key, body: RememberedBody::Ready(order_json(order)) }),
         trace: change.trace.clone(),
         ..Commit::new(order.updated_at, change.ticket.deadline())
     }

@@ -50,15 +50,28 @@ fn euro() -> Currency {
 }
 
 fn stock(product_id: ProductId, change: StockChange) -> Write {
-    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id: None, reference: None, reason: None })
+    Write::Stock(StockWrite {
+        product_id,
+        change,
+        expected_version: None,
+        order_id: None,
+        reference: None,
+        reason: None,
+    })
 }
 
 impl Shop {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = SqliteOptions { dir: dir.path().to_owned(), currency: euro(), low_stock: 0, keep_unpublished: false };
+        let options = SqliteOptions {
+            dir: dir.path().to_owned(),
+            currency: euro(),
+            low_stock: 0,
+            keep_unpublished: false,
+        };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
-        let (writer, _) = Writer::start(&tokio::runtime::Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+        let (writer, _) =
+            Writer::start(&tokio::runtime::Handle::current(), Arc::clone(&store), Arc::new(Deaf));
         let clock = Arc::new(Hands(AtomicI64::new(0)));
         let deps = OrderDeps { store, writer, clock: Arc::clone(&clock) as Arc<dyn Clock> };
         Self { _dir: dir, deps, clock, tea: ProductId::new() }
@@ -67,7 +80,13 @@ impl Shop {
     /// An order of one piece that has to be paid by this time.
     fn order(&self, expires_at: i64) -> Order {
         let name = "Tea".to_owned();
-        let line = OrderLine { product_id: self.tea, sku: None, name, quantity: 1, unit_price: Money::zero(euro()) };
+        let line = OrderLine {
+            product_id: self.tea,
+            sku: None,
+            name,
+            quantity: 1,
+            unit_price: Money::zero(euro()),
+        };
         Order {
             id: OrderId::new(),
             user_id: UserId::new(),
@@ -88,7 +107,10 @@ impl Shop {
         let commit = |order: Order| {
             let reserve = reserve.then(|| stock(self.tea, StockChange::Reserve(1)));
             let writes = std::iter::once(Write::Order(Arc::new(order))).chain(reserve).collect();
-            Commit { writes, ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60)) }
+            Commit {
+                writes,
+                ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60))
+            }
         };
         let orders: Vec<Commit> = orders.map(commit).collect();
         for batch in orders.chunks(1000) {
@@ -99,7 +121,10 @@ impl Shop {
 
     async fn stocked(&self, pieces: u64) {
         let writes = vec![stock(self.tea, StockChange::Set(pieces))];
-        let commit = Commit { writes, ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60)) };
+        let commit = Commit {
+            writes,
+            ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60))
+        };
         self.deps.writer.commit(commit).await.unwrap();
     }
 
@@ -113,7 +138,8 @@ async fn all_that_are_overdue_are_ended_together() {
     const OVERDUE: u64 = 2500;
     let shop = Shop::open();
     shop.stocked(OVERDUE + 500).await;
-    shop.place((0..OVERDUE + 500).map(|n| shop.order(if n < OVERDUE { 1000 } else { 1001 })), true).await;
+    shop.place((0..OVERDUE + 500).map(|n| shop.order(if n < OVERDUE { 1000 } else { 1001 })), true)
+        .await;
     shop.clock.0.store(999, Ordering::Relaxed);
     assert_eq!(shop.deps.expire_due().await, Ok(0));
     assert_eq!(shop.due().await, 0, "none is due, and none was ended");
@@ -125,7 +151,11 @@ async fn all_that_are_overdue_are_ended_together() {
     assert_eq!(shop.due().await, 0);
     assert!(batches < OVERDUE / 10, "{batches} transactions for {OVERDUE} orders");
     let newest = shop.deps.store.movements(shop.tea, None, u32::MAX).await.unwrap();
-    assert_eq!(newest.iter().map(|movement| movement.delta.reserved).sum::<i64>(), 500, "the others still hold theirs");
+    assert_eq!(
+        newest.iter().map(|movement| movement.delta.reserved).sum::<i64>(),
+        500,
+        "the others still hold theirs"
+    );
 }
 
 #[actix_rt::test]
@@ -136,13 +166,17 @@ async fn those_that_cannot_be_ended_hold_up_no_other() {
     shop.stocked(3000).await;
     // Their pieces are not reserved, which no checkout leaves behind; an operator's hand may.
     let mut broken: Vec<Order> = (0..BROKEN).map(|_| shop.order(1)).collect();
-    broken.iter_mut().for_each(|order| order.lines.iter_mut().for_each(|line| line.product_id = ProductId::new()));
+    broken.iter_mut().for_each(|order| {
+        order.lines.iter_mut().for_each(|line| line.product_id = ProductId::new())
+    });
     shop.place(broken.into_iter(), false).await;
     shop.place((0..1500).map(|_| shop.order(2)), true).await;
     shop.clock.0.store(10, Ordering::Relaxed);
     for _ in 0..2 {
         let ended = shop.deps.expire_due();
-        let left = tokio::time::timeout(Duration::from_secs(60), ended).await.expect("it does not try for ever");
+        let left = tokio::time::timeout(Duration::from_secs(60), ended)
+            .await
+            .expect("it does not try for ever");
         assert_eq!(left, Ok(BROKEN));
         assert_eq!(shop.due().await, BROKEN);
     }
@@ -175,6 +209,9 @@ async fn who_ends_orders_goes_before_all_who_buy() {
     let (told, done) = tokio::join!(told, writer.commit_in_turn(take(ends)));
     assert_eq!((told, done.is_ok()), (Err(CommitError::Overloaded), true));
     let movements = shop.deps.store.movements(shop.tea, None, u32::MAX).await.unwrap();
-    let place = movements.iter().find(|movement| movement.order_id == ends).map(|movement| movement.sequence);
+    let place = movements
+        .iter()
+        .find(|movement| movement.order_id == ends)
+        .map(|movement| movement.sequence);
     assert_eq!(place, Some(2), "right after the stock came in");
 }

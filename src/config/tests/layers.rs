@@ -67,7 +67,9 @@ fn each_layer_wins_over_the_one_before() {
 
 #[test]
 fn souk_env_chooses_the_file() {
-    let fixture = Fixture::new().file("config/staging.toml", "[cart]\nmax_lines = 7").file(DEVELOPMENT, "[cart]\nmax_lines = 8");
+    let fixture = Fixture::new()
+        .file("config/staging.toml", "[cart]\nmax_lines = 7")
+        .file(DEVELOPMENT, "[cart]\nmax_lines = 8");
     assert_eq!(fixture.load().cart.max_lines, 8);
     let fixture = fixture.env("SOUK_ENV", "staging");
     assert_eq!(fixture.load().cart.max_lines, 7);
@@ -89,13 +91,19 @@ fn a_chosen_file_must_exist() {
         from_env(&[("SOUK_ENV", "staging")]).error(),
         "SOUK_ENV: \"staging\" needs the file config/staging.toml; add it, or use development or production"
     );
-    assert_eq!(from_env(&[("SOUK_ENV", "../x")]).error(), "SOUK_ENV: \"../x\" is not a name; use letters, digits, - and _");
+    assert_eq!(
+        from_env(&[("SOUK_ENV", "../x")]).error(),
+        "SOUK_ENV: \"../x\" is not a name; use letters, digits, - and _"
+    );
 }
 
 #[test]
 fn dotenv_lies_below_the_environment() {
     let fixture = Fixture::new()
-        .file(".env", "\u{feff}# local\nSOUK_ENV=mine\nexport DB_NAME='shop'\nRUST_LOG=debug\nOTHER=1\n")
+        .file(
+            ".env",
+            "\u{feff}# local\nSOUK_ENV=mine\nexport DB_NAME='shop'\nRUST_LOG=debug\nOTHER=1\n",
+        )
         .file("config/mine.toml", "[limits]\nlogin = 3");
     let settings = fixture.load();
     assert_eq!(settings.limits.login, 3);
@@ -117,7 +125,12 @@ fn a_broken_dotenv_is_reported_without_its_values() {
 #[test]
 fn short_names() {
     let secret = "0123456789abcdef0123456789abcdef";
-    let fixture = from_env(&[("MONGO_URI", "mongodb://short"), ("DB_NAME", "short"), ("JWT_SECRET", secret), ("PORT", "9000")]);
+    let fixture = from_env(&[
+        ("MONGO_URI", "mongodb://short"),
+        ("DB_NAME", "short"),
+        ("JWT_SECRET", secret),
+        ("PORT", "9000"),
+    ]);
     let settings = fixture.load();
     assert_eq!(store_uri(&settings), Some("mongodb://short"));
     assert_eq!(settings.store.kind, StoreKind::Embedded, "the kind is left alone");
@@ -137,7 +150,8 @@ fn short_names() {
 
 #[test]
 fn empty_short_names_count_as_unset() {
-    let settings = from_env(&[("MONGO_URI", ""), ("DB_NAME", ""), ("JWT_SECRET", ""), ("PORT", "")]).load();
+    let settings =
+        from_env(&[("MONGO_URI", ""), ("DB_NAME", ""), ("JWT_SECRET", ""), ("PORT", "")]).load();
     assert!(settings.store.uri.is_none() && settings.auth.jwt_secret.is_none());
     assert_eq!(settings.http.bind.port(), 8080);
 }
@@ -207,19 +221,40 @@ fn an_empty_value_leaves_an_optional_setting_unset() {
 #[test]
 fn unknown_settings_are_named() {
     let file = |text: &str| Fixture::new().file(DEVELOPMENT, text).error();
-    assert_eq!(file("[http]\nbnd = \"x\""), "unknown setting http.bnd (config/development.toml); did you mean http.bind?");
+    assert_eq!(
+        file("[http]\nbnd = \"x\""),
+        "unknown setting http.bnd (config/development.toml); did you mean http.bind?"
+    );
     assert_eq!(file("colour = 1"), "unknown setting colour (config/development.toml)");
-    assert_eq!(file("[cat]\nmax_lines = 1"), "unknown setting cat (config/development.toml); did you mean cart?");
-    assert_eq!(file("[http.cors]\norigins = []"), "unknown setting http.cors.origins (config/development.toml)");
+    assert_eq!(
+        file("[cat]\nmax_lines = 1"),
+        "unknown setting cat (config/development.toml); did you mean cart?"
+    );
+    assert_eq!(
+        file("[http.cors]\norigins = []"),
+        "unknown setting http.cors.origins (config/development.toml)"
+    );
     assert_eq!(file("\"a\\nb\" = 1"), "unknown setting \"a\\nb\" (config/development.toml)");
-    assert_eq!(file("[auth]\n\"http.bind\" = 1"), "unknown setting auth.\"http.bind\" (config/development.toml)");
+    assert_eq!(
+        file("[auth]\n\"http.bind\" = 1"),
+        "unknown setting auth.\"http.bind\" (config/development.toml)"
+    );
     let env = |name: &str| from_env(&[(name, "x")]).error();
-    assert_eq!(env("SOUK__HTTP__BNID"), "unknown setting http.bnid (SOUK__HTTP__BNID); did you mean http.bind?");
+    assert_eq!(
+        env("SOUK__HTTP__BNID"),
+        "unknown setting http.bnid (SOUK__HTTP__BNID); did you mean http.bind?"
+    );
     assert_eq!(env("SOUK__HTP__BIND"), "unknown setting htp (SOUK__HTP__BIND); did you mean http?");
     assert_eq!(env("SOUK__HTTP"), "unknown setting http (SOUK__HTTP)");
-    assert_eq!(env("SOUK__HTTP__BIND__PORT"), "unknown setting http.bind.port (SOUK__HTTP__BIND__PORT)");
+    assert_eq!(
+        env("SOUK__HTTP__BIND__PORT"),
+        "unknown setting http.bind.port (SOUK__HTTP__BIND__PORT)"
+    );
     assert_eq!(env("SOUK__"), "unknown setting \"\" (SOUK__)");
-    assert_eq!(Fixture::new().file(".env", "SOUK__CART__MAX=1").error(), "unknown setting cart.max (SOUK__CART__MAX in .env)");
+    assert_eq!(
+        Fixture::new().file(".env", "SOUK__CART__MAX=1").error(),
+        "unknown setting cart.max (SOUK__CART__MAX in .env)"
+    );
 }
 
 #[test]

@@ -142,7 +142,8 @@ fn commented_out_keys_are_valid_when_put_in() {
             _ => line,
         })
         .collect();
-    let text = text.join("\n").replace("admin_password = \"\"", "admin_password = \"correct horse\"");
+    let text =
+        text.join("\n").replace("admin_password = \"\"", "admin_password = \"correct horse\"");
     Fixture::new().file("config/development.toml", &text).load();
 }
 
@@ -187,9 +188,12 @@ fn errors_do_not_show_secrets() {
         assert!(!from_env(&[(name, "hush")]).error().contains("hush"));
     }
     let file = |text: &str| Fixture::new().file("config/development.toml", text).error();
-    for text in
-        ["[auth]\njwt_secret = [\"hush\"]", "[store]\nuri = { url = \"hush\" }", "[store]\nurl = \"hush\"", "auth = \"hush\""]
-    {
+    for text in [
+        "[auth]\njwt_secret = [\"hush\"]",
+        "[store]\nuri = { url = \"hush\" }",
+        "[store]\nurl = \"hush\"",
+        "auth = \"hush\"",
+    ] {
         assert!(!file(text).contains("hush"), "{text}");
     }
 }

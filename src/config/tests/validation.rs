@@ -18,12 +18,36 @@ fn refused(name: &str, value: &str) -> String {
 }
 
 const UNREADABLE: &[(&str, &str, &str)] = &[
-    ("SOUK__HTTP__BIND", "localhost:80", "http.bind: \"localhost:80\" is not an IP address and port, such as 127.0.0.1:8080"),
-    ("SOUK__GRPC__BIND", "9090", "grpc.bind: \"9090\" is not an IP address and port, such as 127.0.0.1:8080"),
-    ("SOUK__HTTP__WORKERS", "-1", "http.workers: \"-1\" is not a whole number from 0 to 4294967295"),
-    ("SOUK__CART__MAX_LINES", "", "cart.max_lines: \"\" is not a whole number from 0 to 4294967295"),
-    ("SOUK__HTTP__MAX_BODY", "64 apples", "http.max_body: \"64 apples\" is not a size; use one such as 64KiB or 1MiB"),
-    ("SOUK__HTTP__REQUEST_TIMEOUT", "5", "http.request_timeout: \"5\" is not a duration; use one such as 500ms, 5s, 15m or 24h"),
+    (
+        "SOUK__HTTP__BIND",
+        "localhost:80",
+        "http.bind: \"localhost:80\" is not an IP address and port, such as 127.0.0.1:8080",
+    ),
+    (
+        "SOUK__GRPC__BIND",
+        "9090",
+        "grpc.bind: \"9090\" is not an IP address and port, such as 127.0.0.1:8080",
+    ),
+    (
+        "SOUK__HTTP__WORKERS",
+        "-1",
+        "http.workers: \"-1\" is not a whole number from 0 to 4294967295",
+    ),
+    (
+        "SOUK__CART__MAX_LINES",
+        "",
+        "cart.max_lines: \"\" is not a whole number from 0 to 4294967295",
+    ),
+    (
+        "SOUK__HTTP__MAX_BODY",
+        "64 apples",
+        "http.max_body: \"64 apples\" is not a size; use one such as 64KiB or 1MiB",
+    ),
+    (
+        "SOUK__HTTP__REQUEST_TIMEOUT",
+        "5",
+        "http.request_timeout: \"5\" is not a duration; use one such as 500ms, 5s, 15m or 24h",
+    ),
     (
         "SOUK__ORDERS__PAYMENT_TIMEOUT",
         "-15m",
@@ -40,9 +64,21 @@ const UNREADABLE: &[(&str, &str, &str)] = &[
         "shop.currency: \"XAU\" is not a currency that prices can be held in; use an ISO 4217 code such as USD",
     ),
     ("SOUK__CATALOG__PUBLIC_READ", "maybe", "catalog.public_read: \"maybe\" is not true or false"),
-    ("SOUK__STORE__KIND", "postgres", "store.kind: \"postgres\" is not known; use \"embedded\" or \"mongodb\""),
-    ("SOUK__BROKER__KIND", "kafka", "broker.kind: \"kafka\" is not known; use \"none\" or \"rabbitmq\""),
-    ("SOUK__TELEMETRY__LOG", "xml", "telemetry.log: \"xml\" is not known; use \"pretty\" or \"json\""),
+    (
+        "SOUK__STORE__KIND",
+        "postgres",
+        "store.kind: \"postgres\" is not known; use \"embedded\" or \"mongodb\"",
+    ),
+    (
+        "SOUK__BROKER__KIND",
+        "kafka",
+        "broker.kind: \"kafka\" is not known; use \"none\" or \"rabbitmq\"",
+    ),
+    (
+        "SOUK__TELEMETRY__LOG",
+        "xml",
+        "telemetry.log: \"xml\" is not known; use \"pretty\" or \"json\"",
+    ),
 ];
 
 #[test]
@@ -56,18 +92,46 @@ const OUT_OF_RANGE: &[(&str, &str, &str)] = &[
     ("SOUK__AUTH__BCRYPT_COST", "3", "auth.bcrypt_cost: 3 is out of range; use 4 to 31"),
     ("SOUK__AUTH__BCRYPT_COST", "32", "auth.bcrypt_cost: 32 is out of range; use 4 to 31"),
     ("SOUK__CART__MAX_QUANTITY", "0", "cart.max_quantity: 0 is out of range; use 1 to 9999"),
-    ("SOUK__CART__MAX_QUANTITY", "10000", "cart.max_quantity: 10000 is out of range; use 1 to 9999"),
+    (
+        "SOUK__CART__MAX_QUANTITY",
+        "10000",
+        "cart.max_quantity: 10000 is out of range; use 1 to 9999",
+    ),
     ("SOUK__CART__MAX_LINES", "0", "cart.max_lines: 0 is out of range; use 1 to 1000"),
     ("SOUK__CART__MAX_LINES", "1001", "cart.max_lines: 1001 is out of range; use 1 to 1000"),
-    ("SOUK__ORDERS__MAX_PENDING", "0", "orders.max_pending: 0 is out of range; use 1 to 4294967295"),
-    ("SOUK__LIMITS__PER_USER", "1000001", "limits.per_user: 1000001 is out of range; use 0 to 1000000"),
+    (
+        "SOUK__ORDERS__MAX_PENDING",
+        "0",
+        "orders.max_pending: 0 is out of range; use 1 to 4294967295",
+    ),
+    (
+        "SOUK__LIMITS__PER_USER",
+        "1000001",
+        "limits.per_user: 1000001 is out of range; use 0 to 1000000",
+    ),
     ("SOUK__HTTP__WORKERS", "1025", "http.workers: 1025 is out of range; use 1 to 1024"),
     ("SOUK__HTTP__MAX_BODY", "1023", "http.max_body: 1023B is out of range; use 1KiB to 16MiB"),
     ("SOUK__HTTP__MAX_BODY", "17MiB", "http.max_body: 17MiB is out of range; use 1KiB to 16MiB"),
-    ("SOUK__HTTP__REQUEST_TIMEOUT", "0s", "http.request_timeout: 0s is out of range; use more than 0s and at most 5m"),
-    ("SOUK__HTTP__REQUEST_TIMEOUT", "301s", "http.request_timeout: 5m 1s is out of range; use more than 0s and at most 5m"),
-    ("SOUK__ORDERS__PAYMENT_TIMEOUT", "0s", "orders.payment_timeout: 0s is out of range; use more than 0s and at most 8784h"),
-    ("SOUK__CART__ABANDONED_AFTER", "9000h", "cart.abandoned_after: 9000h is out of range; use more than 0s and at most 8784h"),
+    (
+        "SOUK__HTTP__REQUEST_TIMEOUT",
+        "0s",
+        "http.request_timeout: 0s is out of range; use more than 0s and at most 5m",
+    ),
+    (
+        "SOUK__HTTP__REQUEST_TIMEOUT",
+        "301s",
+        "http.request_timeout: 5m 1s is out of range; use more than 0s and at most 5m",
+    ),
+    (
+        "SOUK__ORDERS__PAYMENT_TIMEOUT",
+        "0s",
+        "orders.payment_timeout: 0s is out of range; use more than 0s and at most 8784h",
+    ),
+    (
+        "SOUK__CART__ABANDONED_AFTER",
+        "9000h",
+        "cart.abandoned_after: 9000h is out of range; use more than 0s and at most 8784h",
+    ),
     ("SOUK__STORE__PATH", "", "store.path: is empty; name a folder, such as ./data"),
     (
         "SOUK__TELEMETRY__OTLP_ENDPOINT",
@@ -105,13 +169,22 @@ fn the_ends_of_each_range_are_allowed() {
 #[test]
 fn files_name_themselves() {
     let file = |text: &str| Fixture::new().file("config/development.toml", text).error();
-    assert_eq!(file("[auth]\nbcrypt_cost = 3"), "auth.bcrypt_cost (config/development.toml): 3 is out of range; use 4 to 31");
+    assert_eq!(
+        file("[auth]\nbcrypt_cost = 3"),
+        "auth.bcrypt_cost (config/development.toml): 3 is out of range; use 4 to 31"
+    );
     assert_eq!(
         file("[cart]\nmax_lines = 1.5"),
         "cart.max_lines (config/development.toml): \"1.5\" is not a whole number from 0 to 4294967295"
     );
-    assert_eq!(file("[catalog]\npublic_read = 1"), "catalog.public_read (config/development.toml): \"1\" is not true or false");
-    assert_eq!(file("[http.bind]\nport = 1"), "http.bind (config/development.toml): must be a string, not map");
+    assert_eq!(
+        file("[catalog]\npublic_read = 1"),
+        "catalog.public_read (config/development.toml): \"1\" is not true or false"
+    );
+    assert_eq!(
+        file("[http.bind]\nport = 1"),
+        "http.bind (config/development.toml): must be a string, not map"
+    );
     assert_eq!(
         file("store = \"mongodb://souk:hush@db\""),
         "store (config/development.toml): is a section; write [store] and its settings below"
@@ -146,7 +219,10 @@ fn cors_origins() {
 
 #[test]
 fn the_signing_secret_is_long_and_not_shown() {
-    assert_eq!(refused("JWT_SECRET", "hush"), "auth.jwt_secret: has 4 bytes; use 32 or more random ones");
+    assert_eq!(
+        refused("JWT_SECRET", "hush"),
+        "auth.jwt_secret: has 4 bytes; use 32 or more random ones"
+    );
     assert!(from_env(&[("SOUK__AUTH__JWT_SECRET", &SECRET[1..])]).error().contains("31 bytes"));
 }
 
@@ -154,7 +230,8 @@ fn the_signing_secret_is_long_and_not_shown() {
 fn the_first_administrator_has_both() {
     const EMAIL: &str = "SOUK__AUTH__ADMIN_EMAIL";
     const PASSWORD: &str = "SOUK__AUTH__ADMIN_PASSWORD";
-    let error = |email: &str, password: &str| from_env(&[(EMAIL, email), (PASSWORD, password)]).error();
+    let error =
+        |email: &str, password: &str| from_env(&[(EMAIL, email), (PASSWORD, password)]).error();
     from_env(&[(EMAIL, "a@b"), (PASSWORD, "correct horse")]).load();
     assert_eq!(
         error("a@b", ""),
@@ -225,10 +302,17 @@ fn log_filters() {
 
 #[test]
 fn valid_settings_that_this_build_lacks() {
-    let missing = |variables: &[(&str, &str)]| from_env(variables).load().unsupported().unwrap_or_default();
+    let missing =
+        |variables: &[(&str, &str)]| from_env(variables).load().unsupported().unwrap_or_default();
     assert_eq!(missing(&MONGODB), "");
-    assert_eq!(missing(&[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", "amqp://mq")]), "");
-    assert_eq!(missing(&[("SOUK__GRPC__BIND", "127.0.0.1:9090")]), "grpc.bind: gRPC is not in this build yet; leave it unset");
+    assert_eq!(
+        missing(&[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", "amqp://mq")]),
+        ""
+    );
+    assert_eq!(
+        missing(&[("SOUK__GRPC__BIND", "127.0.0.1:9090")]),
+        "grpc.bind: gRPC is not in this build yet; leave it unset"
+    );
     assert_eq!(
         missing(&[("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4317")]),
         "telemetry.otlp_endpoint: OTLP is not in this build yet; leave it unset"
@@ -238,7 +322,10 @@ fn valid_settings_that_this_build_lacks() {
 #[test]
 fn a_weak_work_factor_warns() {
     let warnings = |cost: &str| from_env(&[("SOUK__AUTH__BCRYPT_COST", cost)]).load().warnings();
-    assert_eq!(warnings("9"), ["auth.bcrypt_cost: 9 makes password hashes cheap to attack; use 10 or more outside tests"]);
+    assert_eq!(
+        warnings("9"),
+        ["auth.bcrypt_cost: 9 makes password hashes cheap to attack; use 10 or more outside tests"]
+    );
     assert!(warnings("10").is_empty());
 }
 
@@ -246,7 +333,9 @@ fn a_weak_work_factor_warns() {
 fn subscriptions(list: &[(&str, &str)]) -> Result<(), String> {
     let text: String = list
         .iter()
-        .map(|(queue, bindings)| format!("[[broker.subscription]]\nqueue = {queue:?}\nbindings = {bindings}\n"))
+        .map(|(queue, bindings)| {
+            format!("[[broker.subscription]]\nqueue = {queue:?}\nbindings = {bindings}\n")
+        })
         .collect();
     let fixture = Fixture::new().file("config/development.toml", &text);
     match fixture.try_load() {
@@ -257,7 +346,9 @@ fn subscriptions(list: &[(&str, &str)]) -> Result<(), String> {
 
 #[test]
 fn subscriptions_need_a_name_of_their_own_and_patterns() {
-    let fine = |queue: &str, bindings: &str| assert_eq!(subscriptions(&[(queue, bindings)]), Ok(()), "{queue} {bindings}");
+    let fine = |queue: &str, bindings: &str| {
+        assert_eq!(subscriptions(&[(queue, bindings)]), Ok(()), "{queue} {bindings}")
+    };
     fine("warehouse", r##"["#"]"##);
     fine(&"w".repeat(250), r##"["inventory.#", "*.stock.*", "a-b.c_d"]"##);
     let refused = |list: &[(&str, &str)], reason: &str| {
@@ -268,11 +359,17 @@ fn subscriptions_need_a_name_of_their_own_and_patterns() {
     refused(&[("", good)], "\"\" is not a queue name; use 1 to 250 bytes");
     refused(&[(&"w".repeat(251), good)], "is not a queue name; use 1 to 250 bytes");
     for name in ["amq.gen", "souk.inventory.commands"] {
-        refused(&[(name, good)], "has a name that is reserved; use one that begins otherwise than with amq. or souk.");
+        refused(
+            &[(name, good)],
+            "has a name that is reserved; use one that begins otherwise than with amq. or souk.",
+        );
     }
     refused(&[("w", "[]")], "the queue \"w\" has no bindings");
     for pattern in ["", "a..b", "a b", "order.#x", ".order", &"a".repeat(256)] {
-        refused(&[("w", &format!("[{pattern:?}]"))], "which is not a pattern; use words with dots between them");
+        refused(
+            &[("w", &format!("[{pattern:?}]"))],
+            "which is not a pattern; use words with dots between them",
+        );
     }
     refused(&[("w", good), ("w", good)], "there are two queues \"w\"");
     refused(&[("w.dead", good), ("w", good)], "there are two queues \"w\"");

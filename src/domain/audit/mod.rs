@@ -176,7 +176,8 @@ impl EventFacts {
     /// What is off with the events.
     #[must_use]
     pub fn judge(&self) -> Judgement {
-        let advice = "consumers may have missed them; have each of them read the state it keeps anew";
+        let advice =
+            "consumers may have missed them; have each of them read the state it keeps anew";
         let finding = |message: String| Finding {
             kind: FindingKind::Events,
             product_id: None,
@@ -186,11 +187,15 @@ impl EventFacts {
             repaired: false,
         };
         let gaps = self.runs.iter().zip(self.runs.iter().skip(1)).map(|((_, end), (next, _))| {
-            finding(format!("events: after position {end} comes {next}, where {} should", end.saturating_add(1)))
+            finding(format!(
+                "events: after position {end} comes {next}, where {} should",
+                end.saturating_add(1)
+            ))
         });
         let behind = self.runs.last().zip(self.last).filter(|((_, end), last)| end != last);
-        let behind = behind
-            .map(|((_, end), last)| finding(format!("events: the last has position {end}, where {last} should be the last")));
+        let behind = behind.map(|((_, end), last)| {
+            finding(format!("events: the last has position {end}, where {last} should be the last"))
+        });
         Judgement { findings: gaps.chain(behind).collect(), corrections: Vec::new() }
     }
 }

@@ -75,7 +75,8 @@ impl OrderFacts {
     }
 
     fn unknown(&self) -> Judgement {
-        let products: Vec<String> = self.items.iter().map(|item| item.product_id.to_string()).collect();
+        let products: Vec<String> =
+            self.items.iter().map(|item| item.product_id.to_string()).collect();
         let finding = Finding {
             kind: FindingKind::UnknownOrder,
             product_id: None,
@@ -111,7 +112,8 @@ impl ItemFacts {
 
     fn wanted(&self, status: OrderStatus) -> Wanted {
         let reserved = if status.reserves() { self.quantity } else { 0 };
-        let on_hand = if status == OrderStatus::Fulfilled { self.quantity.saturating_neg() } else { 0 };
+        let on_hand =
+            if status == OrderStatus::Fulfilled { self.quantity.saturating_neg() } else { 0 };
         Wanted { on_hand, reserved }
     }
 
@@ -154,20 +156,28 @@ pub fn join(
     if moved.len() >= most_moved {
         // Of the last order some may be missing, unless it alone is all there is.
         let partly = moved.last().map(|(order, ..)| *order);
-        let whole = moved.iter().rev().map(|(order, ..)| *order).find(|order| Some(*order) != partly);
+        let whole =
+            moved.iter().rev().map(|(order, ..)| *order).find(|order| Some(*order) != partly);
         last = [last, whole.or(partly)].into_iter().flatten().min();
     }
     if let Some(last) = last {
         orders.retain(|order| order.id <= last);
         moved.retain(|(order, ..)| *order <= last);
     }
-    Page { items: together(orders, moved, versions), rest: last.map(|last| span.split(last.as_uuid()).1) }
+    Page {
+        items: together(orders, moved, versions),
+        rest: last.map(|last| span.split(last.as_uuid()).1),
+    }
 }
 
 /// Pieces ordered, and what was moved.
 type Items = BTreeMap<ProductId, (i64, Moved)>;
 
-fn together(orders: Vec<Order>, moved: Vec<(OrderId, ProductId, Moved)>, versions: &HashMap<ProductId, u64>) -> Vec<OrderFacts> {
+fn together(
+    orders: Vec<Order>,
+    moved: Vec<(OrderId, ProductId, Moved)>,
+    versions: &HashMap<ProductId, u64>,
+) -> Vec<OrderFacts> {
     let mut found: BTreeMap<OrderId, (Option<OrderStatus>, Items)> = BTreeMap::new();
     for order in orders {
         let (status, items) = found.entry(order.id).or_default();

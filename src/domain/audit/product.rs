@@ -53,7 +53,13 @@ impl ProductFacts {
     /// Nothing, so far.
     #[must_use]
     pub fn none(product_id: ProductId) -> Self {
-        Self { product_id, known: false, stock: StockFacts::default(), ledger: Ledger::default(), promised: 0 }
+        Self {
+            product_id,
+            known: false,
+            stock: StockFacts::default(),
+            ledger: Ledger::default(),
+            promised: 0,
+        }
     }
 
     /// What is off, and what corrects it.
@@ -68,14 +74,27 @@ impl ProductFacts {
             advice,
             repaired: false,
         };
-        let mut findings: Vec<Finding> = self.wrong_numbers().map(|(kind, says)| off(kind, says, obstacle.clone())).collect();
-        let corrections = if findings.is_empty() || obstacle.is_some() { Vec::new() } else { vec![self.correction()] };
+        let mut findings: Vec<Finding> =
+            self.wrong_numbers().map(|(kind, says)| off(kind, says, obstacle.clone())).collect();
+        let corrections = if findings.is_empty() || obstacle.is_some() {
+            Vec::new()
+        } else {
+            vec![self.correction()]
+        };
         if let Some(message) = self.wrong_sequence() {
-            let missing = || "restore the movements that are missing from a backup, then run the audit again".to_owned();
-            findings.push(off(FindingKind::Sequence, message, Some(self.number_taken().unwrap_or_else(missing))));
+            let missing = || {
+                "restore the movements that are missing from a backup, then run the audit again"
+                    .to_owned()
+            };
+            findings.push(off(
+                FindingKind::Sequence,
+                message,
+                Some(self.number_taken().unwrap_or_else(missing)),
+            ));
         }
         if !self.known {
-            let message = "there is no such product, but it has stock, movements or open orders".to_owned();
+            let message =
+                "there is no such product, but it has stock, movements or open orders".to_owned();
             let advice = "restore the product from a backup".to_owned();
             findings.push(off(FindingKind::UnknownProduct, message, Some(advice)));
         }
@@ -86,11 +105,17 @@ impl ProductFacts {
     fn wrong_numbers(&self) -> impl Iterator<Item = (FindingKind, String)> {
         let (stock, ledger, promised) = (self.stock, self.ledger, self.promised);
         let on_hand = (stock.on_hand != ledger.on_hand).then(|| {
-            let says = format!("on_hand is {}, but its movements sum up to {}", stock.on_hand, ledger.on_hand);
+            let says = format!(
+                "on_hand is {}, but its movements sum up to {}",
+                stock.on_hand, ledger.on_hand
+            );
             (FindingKind::OnHand, says)
         });
         let reserved = (stock.reserved != ledger.reserved).then(|| {
-            let says = format!("reserved is {}, but its movements sum up to {}", stock.reserved, ledger.reserved);
+            let says = format!(
+                "reserved is {}, but its movements sum up to {}",
+                stock.reserved, ledger.reserved
+            );
             (FindingKind::Reserved, says)
         });
         let orders = (stock.reserved != promised).then(|| {
@@ -98,7 +123,10 @@ impl ProductFacts {
             (FindingKind::Promised, says)
         });
         let range = (stock.reserved < 0 || stock.reserved > stock.on_hand).then(|| {
-            let says = format!("reserved is {}, but should be from 0 to on_hand, which is {}", stock.reserved, stock.on_hand);
+            let says = format!(
+                "reserved is {}, but should be from 0 to on_hand, which is {}",
+                stock.reserved, stock.on_hand
+            );
             (FindingKind::Range, says)
         });
         [on_hand, reserved, orders, range].into_iter().flatten()
@@ -113,7 +141,9 @@ impl ProductFacts {
         }
         let should = "they should be numbered from 1 without gaps, and that be the last";
         Some(match count {
-            0 => format!("it has no movements, but its stock says that number {noted} was the last; {should}"),
+            0 => format!(
+                "it has no movements, but its stock says that number {noted} was the last; {should}"
+            ),
             _ => format!(
                 "it has {count} movements, numbered {} to {}, and its stock says that number {noted} was the last; {should}",
                 ledger.first, ledger.last
@@ -128,11 +158,16 @@ impl ProductFacts {
             return Some(advice);
         }
         if stock.reserved < 0 || stock.on_hand < 0 || stock.on_hand > most {
-            return Some("stop all nodes, set its stock in the store to what was counted, and repair then".to_owned());
+            return Some(
+                "stop all nodes, set its stock in the store to what was counted, and repair then"
+                    .to_owned(),
+            );
         }
         if self.promised > stock.on_hand {
             let missing = self.promised.saturating_sub(stock.on_hand);
-            return Some(format!("open orders need {missing} more than is in the house; receive them, and repair then"));
+            return Some(format!(
+                "open orders need {missing} more than is in the house; receive them, and repair then"
+            ));
         }
         None
     }
@@ -146,7 +181,8 @@ impl ProductFacts {
     fn correction(&self) -> Correction {
         let on_hand = self.stock.on_hand.saturating_sub(self.ledger.on_hand);
         let reserved = self.promised.saturating_sub(self.ledger.reserved);
-        let counted = (on_hand != 0).then_some(Delta { kind: MovementKind::Adjusted, on_hand, reserved: 0 });
+        let counted =
+            (on_hand != 0).then_some(Delta { kind: MovementKind::Adjusted, on_hand, reserved: 0 });
         let mut moves: Vec<Delta> = counted.into_iter().chain(promise(reserved)).collect();
         if moves.is_empty() {
             // Only the level is off. That it was corrected has to be told too.

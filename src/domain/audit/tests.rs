@@ -3,7 +3,8 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::{
-    Correction, EventFacts, FindingKind, ItemFacts, Judgement, Ledger, Moved, OrderFacts, ProductFacts, Span, StockFacts, join,
+    Correction, EventFacts, FindingKind, ItemFacts, Judgement, Ledger, Moved, OrderFacts,
+    ProductFacts, Span, StockFacts, join,
 };
 use crate::domain::{
     clock::Timestamp,
@@ -45,7 +46,10 @@ fn on_hand_is_what_the_level_says() {
     let judgement = facts.judge();
     assert_eq!(kinds(&judgement), [FindingKind::OnHand]);
     let line = judgement.findings[0].to_string();
-    assert_eq!(line, format!("product {}: on_hand is 12, but its movements sum up to 10", facts.product_id));
+    assert_eq!(
+        line,
+        format!("product {}: on_hand is 12, but its movements sum up to 10", facts.product_id)
+    );
     let correction = Correction {
         product_id: facts.product_id,
         expected_version: 3,
@@ -60,17 +64,30 @@ fn on_hand_is_what_the_level_says() {
 fn reserved_is_what_open_orders_need() {
     let with = |level: i64, ledger: i64, promised: i64| {
         let facts = sound();
-        let (stock, ledger) = (StockFacts { reserved: level, ..facts.stock }, Ledger { reserved: ledger, ..facts.ledger });
+        let (stock, ledger) = (
+            StockFacts { reserved: level, ..facts.stock },
+            Ledger { reserved: ledger, ..facts.ledger },
+        );
         let judgement = ProductFacts { stock, ledger, promised, ..facts }.judge();
         let moves = judgement.corrections[0].moves.clone();
-        assert_eq!((moves.len(), judgement.corrections[0].reserved), (1, u64::try_from(promised).ok()));
+        assert_eq!(
+            (moves.len(), judgement.corrections[0].reserved),
+            (1, u64::try_from(promised).ok())
+        );
         (kinds(&judgement), moves[0])
     };
     let (ledger, orders) = (FindingKind::Reserved, FindingKind::Promised);
     assert_eq!(with(4, 6, 4), (vec![ledger], delta(MovementKind::Released, 0, -2)));
     assert_eq!(with(4, 4, 7), (vec![orders], delta(MovementKind::Reserved, 0, 3)));
-    assert_eq!(with(7, 4, 4), (vec![ledger, orders], delta(MovementKind::Adjusted, 0, 0)), "only the level is off");
-    assert_eq!(with(12, 12, 4), (vec![orders, FindingKind::Range], delta(MovementKind::Released, 0, -8)));
+    assert_eq!(
+        with(7, 4, 4),
+        (vec![ledger, orders], delta(MovementKind::Adjusted, 0, 0)),
+        "only the level is off"
+    );
+    assert_eq!(
+        with(12, 12, 4),
+        (vec![orders, FindingKind::Range], delta(MovementKind::Released, 0, -8))
+    );
 }
 
 #[test]
@@ -78,19 +95,32 @@ fn gaps_and_repeats_are_told_and_not_corrected() {
     let numbered = |count, first, last, noted| {
         let facts = sound();
         let stock = StockFacts { last_movement: noted, ..facts.stock };
-        ProductFacts { stock, ledger: Ledger { count, first, last, ..facts.ledger }, ..facts }.judge()
+        ProductFacts { stock, ledger: Ledger { count, first, last, ..facts.ledger }, ..facts }
+            .judge()
     };
     for (count, first, last, noted) in [(2, 1, 3, 3), (2, 2, 3, 3), (4, 1, 3, 3), (3, 1, 3, 4)] {
         let judgement = numbered(count, first, last, noted);
-        assert_eq!((kinds(&judgement), judgement.corrections.len()), (vec![FindingKind::Sequence], 0));
+        assert_eq!(
+            (kinds(&judgement), judgement.corrections.len()),
+            (vec![FindingKind::Sequence], 0)
+        );
         assert!(judgement.findings[0].advice.as_ref().unwrap().contains("backup"));
     }
     let behind = numbered(3, 1, 3, 2);
     assert_eq!(kinds(&behind), [FindingKind::Sequence]);
-    assert!(behind.findings[0].advice.as_ref().unwrap().contains("set last_movement of its stock in the store to 3"));
+    assert!(
+        behind.findings[0]
+            .advice
+            .as_ref()
+            .unwrap()
+            .contains("set last_movement of its stock in the store to 3")
+    );
     let gone = ProductFacts { ledger: Ledger::default(), ..sound() }.judge();
     assert_eq!(kinds(&gone), [FindingKind::OnHand, FindingKind::Reserved, FindingKind::Sequence]);
-    assert_eq!(gone.corrections[0].moves, [delta(MovementKind::Adjusted, 10, 0), delta(MovementKind::Reserved, 0, 4)]);
+    assert_eq!(
+        gone.corrections[0].moves,
+        [delta(MovementKind::Adjusted, 10, 0), delta(MovementKind::Reserved, 0, 4)]
+    );
 }
 
 #[test]
@@ -109,7 +139,10 @@ fn what_no_commit_can_express_says_what_to_do() {
         assert!(judgement.findings[0].to_string().contains(word), "{:?}", judgement.findings);
     }
     let unknown = ProductFacts { known: false, ..facts }.judge();
-    assert_eq!((kinds(&unknown), unknown.corrections.len()), (vec![FindingKind::UnknownProduct], 0));
+    assert_eq!(
+        (kinds(&unknown), unknown.corrections.len()),
+        (vec![FindingKind::UnknownProduct], 0)
+    );
 }
 
 fn of_order(status: OrderStatus, quantity: i64, moved: (i64, i64, i64)) -> Judgement {
@@ -122,12 +155,17 @@ fn of_order(status: OrderStatus, quantity: i64, moved: (i64, i64, i64)) -> Judge
 #[test]
 fn an_order_has_moved_what_its_state_says() {
     use OrderStatus::{Cancelled, Expired, Fulfilled, Paid, PendingPayment};
-    for (status, moved) in
-        [(PendingPayment, (0, 2, 2)), (Paid, (0, 2, 2)), (Fulfilled, (-2, 0, 2)), (Cancelled, (0, 0, 2)), (Expired, (0, 0, 2))]
-    {
+    for (status, moved) in [
+        (PendingPayment, (0, 2, 2)),
+        (Paid, (0, 2, 2)),
+        (Fulfilled, (-2, 0, 2)),
+        (Cancelled, (0, 0, 2)),
+        (Expired, (0, 0, 2)),
+    ] {
         assert_eq!(of_order(status, 2, moved), Judgement::default(), "{status:?}");
     }
-    let (reserved, released) = (delta(MovementKind::Reserved, 0, 2), delta(MovementKind::Released, 0, -2));
+    let (reserved, released) =
+        (delta(MovementKind::Reserved, 0, 2), delta(MovementKind::Released, 0, -2));
     let shipped = delta(MovementKind::Shipped, -2, -2);
     for (status, moved, moves) in [
         (PendingPayment, (0, 0, 0), vec![reserved]),
@@ -144,18 +182,34 @@ fn an_order_has_moved_what_its_state_says() {
         let judgement = of_order(status, 2, moved);
         assert_eq!(kinds(&judgement), [FindingKind::OrderMovements], "{status:?} {moved:?}");
         let correction = &judgement.corrections[0];
-        assert_eq!((&correction.moves, correction.expected_version, correction.reserved), (&moves, 7, None));
+        assert_eq!(
+            (&correction.moves, correction.expected_version, correction.reserved),
+            (&moves, 7, None)
+        );
         assert_eq!(correction.order_id, judgement.findings[0].order_id);
     }
     let stray = of_order(Paid, 0, (0, 3, 3));
-    assert_eq!(stray.corrections[0].moves, [delta(MovementKind::Released, 0, -3)], "a product that it does not have");
+    assert_eq!(
+        stray.corrections[0].moves,
+        [delta(MovementKind::Released, 0, -3)],
+        "a product that it does not have"
+    );
 }
 
 #[test]
 fn an_order_that_is_not_there_is_told() {
-    let item = ItemFacts { product_id: ProductId::new(), quantity: 0, moved: Moved::default(), stock_version: 1 };
-    let judgement = OrderFacts { order_id: OrderId::new(), status: None, items: vec![item] }.judge();
-    assert_eq!((kinds(&judgement), judgement.corrections.len()), (vec![FindingKind::UnknownOrder], 0));
+    let item = ItemFacts {
+        product_id: ProductId::new(),
+        quantity: 0,
+        moved: Moved::default(),
+        stock_version: 1,
+    };
+    let judgement =
+        OrderFacts { order_id: OrderId::new(), status: None, items: vec![item] }.judge();
+    assert_eq!(
+        (kinds(&judgement), judgement.corrections.len()),
+        (vec![FindingKind::UnknownOrder], 0)
+    );
     assert!(judgement.findings[0].to_string().contains(&item.product_id.to_string()));
 }
 
@@ -167,13 +221,23 @@ fn events_have_no_gaps() {
     }
     let gap = judge(&[(3, 9), (12, 14)], Some(14));
     assert_eq!(kinds(&gap), [FindingKind::Events]);
-    assert!(gap.findings[0].to_string().starts_with("events: after position 9 comes 12, where 10 should; "));
+    assert!(
+        gap.findings[0]
+            .to_string()
+            .starts_with("events: after position 9 comes 12, where 10 should; ")
+    );
     assert_eq!(kinds(&judge(&[(3, 9)], Some(11))), [FindingKind::Events]);
 }
 
 fn order(product_id: ProductId) -> Order {
     let currency = "EUR".parse().unwrap();
-    let line = OrderLine { product_id, sku: None, name: "Tea".into(), quantity: 2, unit_price: Money::zero(currency) };
+    let line = OrderLine {
+        product_id,
+        sku: None,
+        name: "Tea".into(),
+        quantity: 2,
+        unit_price: Money::zero(currency),
+    };
     let now = Timestamp::from_millis(0);
     Order {
         id: OrderId::new(),
@@ -195,15 +259,27 @@ fn a_page_ends_where_either_of_its_sources_does() {
     let product = ProductId::new();
     let orders: Vec<Order> = (0..4).map(|_| order(product)).collect();
     let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
-    let moved: Vec<_> = ids.iter().map(|id| (*id, product, Moved { on_hand: 0, reserved: 2, ever_reserved: 2 })).collect();
+    let moved: Vec<_> = ids
+        .iter()
+        .map(|id| (*id, product, Moved { on_hand: 0, reserved: 2, ever_reserved: 2 }))
+        .collect();
     let page = |most_orders, most_moved| {
-        let (orders, moved) = (orders[..4.min(most_orders)].to_vec(), moved[..4.min(most_moved)].to_vec());
-        let page = join(Span::ALL, (orders, most_orders), (moved, most_moved), &HashMap::from([(product, 5)]));
+        let (orders, moved) =
+            (orders[..4.min(most_orders)].to_vec(), moved[..4.min(most_moved)].to_vec());
+        let page = join(
+            Span::ALL,
+            (orders, most_orders),
+            (moved, most_moved),
+            &HashMap::from([(product, 5)]),
+        );
         let found: Vec<OrderId> = page.items.iter().map(|order| order.order_id).collect();
         assert!(page.items.iter().all(|order| order.judge() == Judgement::default()), "{page:?}");
         assert!(page.items.iter().all(|order| order.items[0].stock_version == 5));
         let after = |last: OrderId| Span { after: last.as_uuid(), ..Span::ALL };
-        assert_eq!(page.rest, (found.len() < 4 || most_orders == 4).then(|| after(*found.last().unwrap())));
+        assert_eq!(
+            page.rest,
+            (found.len() < 4 || most_orders == 4).then(|| after(*found.last().unwrap()))
+        );
         found
     };
     assert_eq!(page(10, 10), ids);

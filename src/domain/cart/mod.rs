@@ -190,7 +190,14 @@ impl Cart {
     #[must_use]
     pub fn untouched(owner: Owner) -> Self {
         let updated_at = owner.id.made_at();
-        Self { owner, version: 0, lines: Vec::new(), updated_at, merged_into: None, abandoned: false }
+        Self {
+            owner,
+            version: 0,
+            lines: Vec::new(),
+            updated_at,
+            merged_into: None,
+            abandoned: false,
+        }
     }
 
     /// When a guest's cart ends.
@@ -233,10 +240,11 @@ impl Cart {
                 let offer = offer(product_id).ok_or(CartRefusal::ProductNotFound)?;
                 self.add(product_id, quantity, offer, limits, now).map(Some)
             }
-            CartCommand::Update { product_id, quantity: 0 } | CartCommand::Remove { product_id } => {
-                self.remove(product_id, now).map(Some)
+            CartCommand::Update { product_id, quantity: 0 }
+            | CartCommand::Remove { product_id } => self.remove(product_id, now).map(Some),
+            CartCommand::Update { product_id, quantity } => {
+                self.update(product_id, quantity, offer(product_id), limits, now)
             }
-            CartCommand::Update { product_id, quantity } => self.update(product_id, quantity, offer(product_id), limits, now),
             CartCommand::Clear if self.lines.is_empty() => Ok(None),
             CartCommand::Clear => Ok(Some((self.next(Vec::new(), now), CartEvent::Cleared))),
             CartCommand::Abandon { untouched_since } => Ok(self.abandon(untouched_since)),
@@ -253,7 +261,10 @@ impl Cart {
     ) -> Result<Changed, CartRefusal> {
         let present = self.lines.iter().position(|line| line.product_id == product_id);
         let before = present.and_then(|at| self.lines.get(at)).map_or(0, |line| line.quantity);
-        let quantity = before.checked_add(added).filter(|sum| *sum <= limits.max_quantity).ok_or(CartRefusal::QuantityLimit)?;
+        let quantity = before
+            .checked_add(added)
+            .filter(|sum| *sum <= limits.max_quantity)
+            .ok_or(CartRefusal::QuantityLimit)?;
         if present.is_none() && self.lines.len() >= limits.max_lines {
             return Err(CartRefusal::LineLimit);
         }
@@ -275,7 +286,11 @@ impl Cart {
         limits: CartLimits,
         now: Timestamp,
     ) -> Result<Option<Changed>, CartRefusal> {
-        let line = self.lines.iter().find(|line| line.product_id == product_id).ok_or(CartRefusal::LineNotFound)?;
+        let line = self
+            .lines
+            .iter()
+            .find(|line| line.product_id == product_id)
+            .ok_or(CartRefusal::LineNotFound)?;
         if line.quantity == quantity {
             return Ok(None);
         }
@@ -284,14 +299,17 @@ impl Cart {
         }
         check_stock(product_id, quantity, offer.as_ref().map_or(0, |offer| offer.available))?;
         let mut lines = self.lines.clone();
-        if let (Some(line), Some(offer)) = (lines.iter_mut().find(|line| line.product_id == product_id), offer) {
+        if let (Some(line), Some(offer)) =
+            (lines.iter_mut().find(|line| line.product_id == product_id), offer)
+        {
             *line = Line { product_id, name: offer.name, quantity, price: offer.price };
         }
         Ok(Some((self.next(lines, now), CartEvent::ItemUpdated { product_id, quantity })))
     }
 
     fn remove(&self, product_id: ProductId, now: Timestamp) -> Result<Changed, CartRefusal> {
-        let lines: Vec<Line> = self.lines.iter().filter(|line| line.product_id != product_id).cloned().collect();
+        let lines: Vec<Line> =
+            self.lines.iter().filter(|line| line.product_id != product_id).cloned().collect();
         if lines.len() == self.lines.len() {
             return Err(CartRefusal::LineNotFound);
         }
@@ -310,7 +328,12 @@ impl Cart {
     ///
     /// # Errors
     /// Someone else has the guest's cart, or the two together have too many lines.
-    pub fn merge(&self, guest: &Self, limits: CartLimits, now: Timestamp) -> Result<Merge, CartRefusal> {
+    pub fn merge(
+        &self,
+        guest: &Self,
+        limits: CartLimits,
+        now: Timestamp,
+    ) -> Result<Merge, CartRefusal> {
         match guest.merged_into {
             Some(user) if user == self.owner.id => return Ok(Merge { user: None, guest: None }),
             Some(_) => return Err(CartRefusal::GuestCartMerged),
@@ -320,7 +343,8 @@ impl Cart {
         if lines.len() > limits.max_lines.saturating_mul(MERGED_LINES_FACTOR) {
             return Err(CartRefusal::LineLimit);
         }
-        let user = (lines != self.lines).then(|| (self.next(lines, now), CartEvent::Merged { guest_id: guest.owner.id }));
+        let user = (lines != self.lines)
+            .then(|| (self.next(lines, now), CartEvent::Merged { guest_id: guest.owner.id }));
         let closed = Self { merged_into: Some(self.owner.id), ..guest.next(Vec::new(), now) };
         Ok(Merge { user, guest: Some((closed, CartEvent::Closed { merged_into: self.owner.id })) })
     }
@@ -342,7 +366,10 @@ impl Cart {
 
     /// The same after so many pieces of each line were bought.
     pub(in crate::domain) fn without(&self, bought: impl Fn(&Line) -> u32, now: Timestamp) -> Self {
-        let left = |line: &Line| Line { quantity: line.quantity.saturating_sub(bought(line)), ..line.clone() };
+        let left = |line: &Line| Line {
+            quantity: line.quantity.saturating_sub(bought(line)),
+            ..line.clone()
+        };
         self.next(self.lines.iter().map(left).filter(|line| line.quantity > 0).collect(), now)
     }
 
@@ -367,7 +394,11 @@ pub struct Merge {
     pub guest: Option<Changed>,
 }
 
-const fn check_stock(product_id: ProductId, quantity: u32, available: u64) -> Result<(), CartRefusal> {
+const fn check_stock(
+    product_id: ProductId,
+    quantity: u32,
+    available: u64,
+) -> Result<(), CartRefusal> {
     let requested = quantity as u64;
     if requested > available {
         Err(CartRefusal::InsufficientStock(Shortage { product_id, requested, available }))

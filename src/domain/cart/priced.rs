@@ -39,10 +39,16 @@ pub struct PricedLine {
 impl Cart {
     /// The cart at the prices of `offer`.
     #[must_use]
-    pub fn priced(&self, offer: impl Fn(ProductId) -> Option<Offer>, currency: Currency) -> PricedCart {
-        let lines: Vec<PricedLine> = self.lines.iter().map(|line| line.priced(offer(line.product_id))).collect();
+    pub fn priced(
+        &self,
+        offer: impl Fn(ProductId) -> Option<Offer>,
+        currency: Currency,
+    ) -> PricedCart {
+        let lines: Vec<PricedLine> =
+            self.lines.iter().map(|line| line.priced(offer(line.product_id))).collect();
         let item_count = lines.iter().map(|line| u64::from(line.quantity)).sum();
-        let total = lines.iter().fold(Money::zero(currency), |sum, line| sum.saturating_add(line.total));
+        let total =
+            lines.iter().fold(Money::zero(currency), |sum, line| sum.saturating_add(line.total));
         PricedCart { lines, item_count, total }
     }
 }
@@ -55,6 +61,14 @@ impl Line {
         };
         let was = (unit_price != self.price).then_some(self.price);
         let total = unit_price.saturating_mul(self.quantity);
-        PricedLine { product_id: self.product_id, name, quantity: self.quantity, unit_price, total, available, was }
+        PricedLine {
+            product_id: self.product_id,
+            name,
+            quantity: self.quantity,
+            unit_price,
+            total,
+            available,
+            was,
+        }
     }
 }

@@ -13,7 +13,13 @@ fn guest() -> Cart {
 }
 
 fn offer(available: u64) -> impl Fn(ProductId) -> Option<Offer> {
-    move |_| Some(Offer { name: "Tea".into(), price: Money::parse("4.50", "EUR".parse().unwrap()).unwrap(), available })
+    move |_| {
+        Some(Offer {
+            name: "Tea".into(),
+            price: Money::parse("4.50", "EUR".parse().unwrap()).unwrap(),
+            available,
+        })
+    }
 }
 
 fn add(cart: &Cart, product_id: ProductId, quantity: u32) -> Result<Cart, CartRefusal> {
@@ -37,7 +43,12 @@ fn limits_hold() {
     let three = (0..2).fold(full, |cart, _| add(&cart, ProductId::new(), 1).unwrap());
     assert_eq!(add(&three, ProductId::new(), 1), Err(CartRefusal::LineLimit));
     assert_eq!(
-        three.decide(CartCommand::Update { product_id: tea, quantity: 1000 }, offer(10_000), LIMITS, NOW),
+        three.decide(
+            CartCommand::Update { product_id: tea, quantity: 1000 },
+            offer(10_000),
+            LIMITS,
+            NOW
+        ),
         Err(CartRefusal::QuantityLimit)
     );
 }
@@ -46,9 +57,17 @@ fn limits_hold() {
 fn stock_is_looked_at_for_the_whole_line() {
     let tea = ProductId::new();
     let four = add(&cart(), tea, 4).unwrap();
-    let short = |requested| Err(CartRefusal::InsufficientStock(Shortage { product_id: tea, requested, available: 5 }));
-    assert_eq!(four.decide(CartCommand::Add { product_id: tea, quantity: 2 }, offer(5), LIMITS, NOW), short(6));
-    assert_eq!(four.decide(CartCommand::Update { product_id: tea, quantity: 7 }, offer(5), LIMITS, NOW), short(7));
+    let short = |requested| {
+        Err(CartRefusal::InsufficientStock(Shortage { product_id: tea, requested, available: 5 }))
+    };
+    assert_eq!(
+        four.decide(CartCommand::Add { product_id: tea, quantity: 2 }, offer(5), LIMITS, NOW),
+        short(6)
+    );
+    assert_eq!(
+        four.decide(CartCommand::Update { product_id: tea, quantity: 7 }, offer(5), LIMITS, NOW),
+        short(7)
+    );
     assert_eq!(
         cart().decide(CartCommand::Add { product_id: tea, quantity: 1 }, |_| None, LIMITS, NOW),
         Err(CartRefusal::ProductNotFound)
@@ -59,7 +78,8 @@ fn stock_is_looked_at_for_the_whole_line() {
 fn what_changes_nothing_is_no_change() {
     let tea = ProductId::new();
     let four = add(&cart(), tea, 4).unwrap();
-    let unchanged = |cart: &Cart, command| assert_eq!(cart.decide(command, offer(0), LIMITS, NOW), Ok(None));
+    let unchanged =
+        |cart: &Cart, command| assert_eq!(cart.decide(command, offer(0), LIMITS, NOW), Ok(None));
     unchanged(&four, CartCommand::Update { product_id: tea, quantity: 4 });
     unchanged(&cart(), CartCommand::Clear);
     unchanged(&four, CartCommand::Abandon { untouched_since: Timestamp::from_millis(999) });
@@ -71,10 +91,16 @@ fn lines_are_updated_removed_and_cleared() {
     let four = add(&cart(), tea, 4).unwrap();
     let decide = |command| four.decide(command, offer(10), LIMITS, NOW).unwrap().unwrap();
     assert_eq!(decide(CartCommand::Update { product_id: tea, quantity: 7 }).0.lines[0].quantity, 7);
-    for command in [CartCommand::Update { product_id: tea, quantity: 0 }, CartCommand::Remove { product_id: tea }] {
+    for command in [
+        CartCommand::Update { product_id: tea, quantity: 0 },
+        CartCommand::Remove { product_id: tea },
+    ] {
         assert_eq!(
             decide(command),
-            (Cart { version: 2, lines: vec![], ..four.clone() }, CartEvent::ItemRemoved { product_id: tea })
+            (
+                Cart { version: 2, lines: vec![], ..four.clone() },
+                CartEvent::ItemRemoved { product_id: tea }
+            )
         );
     }
     assert_eq!(decide(CartCommand::Clear).1, CartEvent::Cleared);
@@ -86,7 +112,8 @@ fn lines_are_updated_removed_and_cleared() {
 fn a_cart_is_abandoned_once_until_it_is_touched_again() {
     let tea = ProductId::new();
     let abandon = CartCommand::Abandon { untouched_since: NOW };
-    let (left, event) = add(&cart(), tea, 1).unwrap().decide(abandon, offer(1), LIMITS, NOW).unwrap().unwrap();
+    let (left, event) =
+        add(&cart(), tea, 1).unwrap().decide(abandon, offer(1), LIMITS, NOW).unwrap().unwrap();
     assert_eq!((left.version, event), (2, CartEvent::Abandoned));
     assert_eq!(left.decide(abandon, offer(1), LIMITS, NOW), Ok(None));
     let touched = add(&left, tea, 1).unwrap();
@@ -100,10 +127,16 @@ fn a_merge_adds_up_to_the_limit_and_drops_nothing() {
     let visitor = add(&add(&guest(), tea, 5).unwrap(), cup, 2).unwrap();
     let merge = user.merge(&visitor, LIMITS, NOW).unwrap();
     let (merged, event) = merge.user.unwrap();
-    assert_eq!(merged.lines.iter().map(|l| (l.product_id, l.quantity)).collect::<Vec<_>>(), [(tea, 999), (cup, 2)]);
+    assert_eq!(
+        merged.lines.iter().map(|l| (l.product_id, l.quantity)).collect::<Vec<_>>(),
+        [(tea, 999), (cup, 2)]
+    );
     assert_eq!(event, CartEvent::Merged { guest_id: visitor.owner.id });
     let (closed, _) = merge.guest.unwrap();
-    assert_eq!((closed.version, closed.lines.len(), closed.merged_into), (3, 0, Some(user.owner.id)));
+    assert_eq!(
+        (closed.version, closed.lines.len(), closed.merged_into),
+        (3, 0, Some(user.owner.id))
+    );
     assert_eq!(merged.merge(&closed, LIMITS, NOW), Ok(Merge { user: None, guest: None }));
     assert_eq!(cart().merge(&closed, LIMITS, NOW), Err(CartRefusal::GuestCartMerged));
     assert_eq!(add(&closed, tea, 1), Err(CartRefusal::GuestCartMerged));
@@ -122,11 +155,16 @@ fn prices_are_todays_and_a_change_is_told() {
     let euro: Currency = "EUR".parse().unwrap();
     let money = |text| Money::parse(text, euro).unwrap();
     let cart = add(&add(&cart(), tea, 2).unwrap(), gone, 3).unwrap();
-    let today = |id| (id == tea).then(|| Offer { name: "Mint tea".into(), price: money("5.00"), available: 7 });
+    let today = |id| {
+        (id == tea).then(|| Offer { name: "Mint tea".into(), price: money("5.00"), available: 7 })
+    };
     let priced = cart.priced(today, euro);
     assert_eq!((priced.item_count, priced.total), (5, money("23.50")));
     let [first, second] = &priced.lines[..] else { panic!("two lines") };
-    assert_eq!((first.name.as_str(), first.was, first.available), ("Mint tea", Some(money("4.50")), 7));
+    assert_eq!(
+        (first.name.as_str(), first.was, first.available),
+        ("Mint tea", Some(money("4.50")), 7)
+    );
     assert_eq!((second.name.as_str(), second.was, second.available), ("Tea", None, 0));
 }
 

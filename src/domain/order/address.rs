@@ -29,12 +29,17 @@ impl ShippingAddress {
             faults.add("shipping_address", "required", "shipping_address must have a field");
         }
         if fields.len() > MAX_ADDRESS_FIELDS {
-            let message = format!("shipping_address has {} fields; at most {MAX_ADDRESS_FIELDS} are allowed", fields.len());
+            let message = format!(
+                "shipping_address has {} fields; at most {MAX_ADDRESS_FIELDS} are allowed",
+                fields.len()
+            );
             return Err(Faults::one("shipping_address", "too_many", message));
         }
         for (name, text) in &fields {
             if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(is_of_names) {
-                let message = format!("the names in shipping_address are 1 to {MAX_NAME} letters, digits, _ or -");
+                let message = format!(
+                    "the names in shipping_address are 1 to {MAX_NAME} letters, digits, _ or -"
+                );
                 faults.add("shipping_address", "invalid_name", message);
             } else {
                 faults.check_text(&format!("shipping_address.{name}"), text, 0, MAX_TEXT);

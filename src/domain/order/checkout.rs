@@ -131,5 +131,11 @@ impl Cart {
 
 fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderLine {
     let facts = &product.facts;
-    OrderLine { product_id, sku: facts.sku.clone(), name: facts.name.clone(), quantity, unit_price: facts.price }
+    OrderLine {
+        product_id,
+        sku: facts.sku.clone(),
+        name: facts.name.clone(),
+        quantity,
+        unit_price: facts.price,
+    }
 }

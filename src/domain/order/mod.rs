@@ -85,7 +85,8 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
-    const ALL: [Self; 5] = [Self::PendingPayment, Self::Paid, Self::Fulfilled, Self::Cancelled, Self::Expired];
+    const ALL: [Self; 5] =
+        [Self::PendingPayment, Self::Paid, Self::Fulfilled, Self::Cancelled, Self::Expired];
 
     /// The word clients see.
     #[must_use]
@@ -162,6 +163,8 @@ impl Order {
     /// What all lines cost together.
     #[must_use]
     pub fn total(&self) -> Money {
-        self.lines.iter().fold(Money::zero(self.currency), |sum, line| sum.saturating_add(line.total()))
+        self.lines
+            .iter()
+            .fold(Money::zero(self.currency), |sum, line| sum.saturating_add(line.total()))
     }
 }

@@ -50,7 +50,11 @@ fn cart(wares: &[(&Arc<Product>, u32)]) -> Cart {
     Cart { version: 4, lines: wares.iter().map(line).collect(), ..Cart::untouched(owner) }
 }
 
-fn check_out(cart: &Cart, checkout: Checkout, wares: &[(&Arc<Product>, u64)]) -> Result<CheckedOut, CheckoutRefusal> {
+fn check_out(
+    cart: &Cart,
+    checkout: Checkout,
+    wares: &[(&Arc<Product>, u64)],
+) -> Result<CheckedOut, CheckoutRefusal> {
     let ware = |id| {
         let found = wares.iter().find(|(product, _)| product.id == id);
         found.map(|(product, available)| (Arc::clone(product), *available))
@@ -60,7 +64,9 @@ fn check_out(cart: &Cart, checkout: Checkout, wares: &[(&Arc<Product>, u64)]) ->
 
 fn order() -> Order {
     let (tea, cup) = (product("tea", "4.50", 1), product("cup", "7", 1));
-    check_out(&cart(&[(&tea, 2), (&cup, 3)]), Checkout::default(), &[(&tea, 2), (&cup, 3)]).unwrap().order
+    check_out(&cart(&[(&tea, 2), (&cup, 3)]), Checkout::default(), &[(&tea, 2), (&cup, 3)])
+        .unwrap()
+        .order
 }
 
 fn pay() -> OrderCommand {
@@ -77,21 +83,43 @@ fn a_checkout_buys_everything_at_todays_prices() {
     let cart = cart(&[(&tea, 2), (&cup, 1)]);
     let CheckedOut { cart: (after, event), order, decided_on } =
         check_out(&cart, Checkout::default(), &[(&tea, 2), (&cup, 9)]).unwrap();
-    assert_eq!((after.version, after.lines.len(), event), (5, 0, CartEvent::CheckedOut { order_id: order.id }));
-    assert_eq!((order.user_id, order.status, order.version), (cart.owner.id, OrderStatus::PendingPayment, 1));
+    assert_eq!(
+        (after.version, after.lines.len(), event),
+        (5, 0, CartEvent::CheckedOut { order_id: order.id })
+    );
+    assert_eq!(
+        (order.user_id, order.status, order.version),
+        (cart.owner.id, OrderStatus::PendingPayment, 1)
+    );
     assert_eq!((order.placed_at, order.expires_at), (NOW, Some(NOW.plus(RULES.payment_timeout))));
     assert_eq!(order.total(), price("16"));
-    let lines: Vec<_> = order.lines.iter().map(|line| (&*line.name, line.sku.as_deref(), line.quantity, line.total())).collect();
+    let lines: Vec<_> = order
+        .lines
+        .iter()
+        .map(|line| (&*line.name, line.sku.as_deref(), line.quantity, line.total()))
+        .collect();
     assert_eq!(lines, [("tea", Some("TEA"), 2, price("9")), ("cup", Some("CUP"), 1, price("7"))]);
     assert_eq!(decided_on, [(tea.id, 3), (cup.id, 8)]);
 }
 
 #[test]
 fn a_checkout_names_every_line_that_is_short_or_gone() {
-    let (tea, cup, pot) = (product("tea", "4.50", 1), product("cup", "7", 1), product("pot", "12", 1));
-    let short = check_out(&cart(&[(&tea, 2), (&cup, 3), (&pot, 4)]), Checkout::default(), &[(&tea, 2), (&cup, 1)]);
-    let shortage = |product: &Product, requested, available| Shortage { product_id: product.id, requested, available };
-    assert_eq!(short, Err(CheckoutRefusal::InsufficientStock(vec![shortage(&cup, 3, 1), shortage(&pot, 4, 0)])));
+    let (tea, cup, pot) =
+        (product("tea", "4.50", 1), product("cup", "7", 1), product("pot", "12", 1));
+    let short = check_out(
+        &cart(&[(&tea, 2), (&cup, 3), (&pot, 4)]),
+        Checkout::default(),
+        &[(&tea, 2), (&cup, 1)],
+    );
+    let shortage = |product: &Product, requested, available| Shortage {
+        product_id: product.id,
+        requested,
+        available,
+    };
+    assert_eq!(
+        short,
+        Err(CheckoutRefusal::InsufficientStock(vec![shortage(&cup, 3, 1), shortage(&pot, 4, 0)]))
+    );
     assert_eq!(check_out(&cart(&[]), Checkout::default(), &[]), Err(CheckoutRefusal::CartEmpty));
     let merged = Cart { merged_into: Some(UserId::new()), ..cart(&[(&tea, 1)]) };
     let closed = Err(CheckoutRefusal::Cart(CartRefusal::GuestCartMerged));
@@ -100,19 +128,25 @@ fn a_checkout_names_every_line_that_is_short_or_gone() {
 
 #[test]
 fn a_checkout_buys_no_more_than_it_may_and_leaves_the_rest() {
-    let (tea, cup, pot) = (product("tea", "4.50", 1), product("cup", "7", 1), product("pot", "12", 1));
+    let (tea, cup, pot) =
+        (product("tea", "4.50", 1), product("cup", "7", 1), product("pot", "12", 1));
     let wares = [(&tea, 9), (&cup, 9), (&pot, 0)];
     let most = |bounds: &[(&Arc<Product>, u32)]| {
         let at_most = Some(bounds.iter().map(|(product, most)| (product.id, *most)).collect());
         Checkout { expected_total: Some(price("16")), at_most, ..Checkout::default() }
     };
     let cart = cart(&[(&tea, 3), (&cup, 1), (&pot, 1)]);
-    let CheckedOut { cart: (after, _), order, decided_on } = check_out(&cart, most(&[(&tea, 2), (&cup, 5)]), &wares).unwrap();
+    let CheckedOut { cart: (after, _), order, decided_on } =
+        check_out(&cart, most(&[(&tea, 2), (&cup, 5)]), &wares).unwrap();
     let bought: Vec<_> = order.lines.iter().map(|line| (line.product_id, line.quantity)).collect();
     assert_eq!((bought, order.total()), (vec![(tea.id, 2), (cup.id, 1)], price("16")));
     assert_eq!(decided_on, [(tea.id, 1), (cup.id, 1)]);
     assert_eq!((after.version, after.pieces()), (5, HashMap::from([(tea.id, 1), (pot.id, 1)])));
-    assert_eq!(check_out(&cart, most(&[]), &wares), Err(CheckoutRefusal::CartEmpty), "nothing is left of what was to be bought");
+    assert_eq!(
+        check_out(&cart, most(&[]), &wares),
+        Err(CheckoutRefusal::CartEmpty),
+        "nothing is left of what was to be bought"
+    );
 }
 
 #[test]
@@ -131,15 +165,23 @@ fn a_price_that_rose_is_told_and_one_that_fell_is_paid() {
 fn every_transition_is_allowed_or_refused_as_the_contract_says() {
     use OrderStatus::{Cancelled, Expired, Fulfilled, Paid, PendingPayment};
     let late = NOW.plus(RULES.payment_timeout);
-    let allowed =
-        [(PendingPayment, Paid), (PendingPayment, Cancelled), (PendingPayment, Expired), (Paid, Fulfilled), (Paid, Cancelled)];
+    let allowed = [
+        (PendingPayment, Paid),
+        (PendingPayment, Cancelled),
+        (PendingPayment, Expired),
+        (Paid, Fulfilled),
+        (Paid, Cancelled),
+    ];
     for from in OrderStatus::ALL {
         for command in [pay(), OrderCommand::Cancel, OrderCommand::Expire, fulfil()] {
             let to = command.leads_to();
             let decided = Order { status: from, ..order() }.decide(command, late);
             if allowed.contains(&(from, to)) {
                 let after = decided.unwrap().order;
-                assert_eq!((after.status, after.version, after.updated_at, after.expires_at), (to, 2, late, None));
+                assert_eq!(
+                    (after.status, after.version, after.updated_at, after.expires_at),
+                    (to, 2, late, None)
+                );
             } else {
                 assert_eq!(decided, Err(OrderRefusal::InvalidTransition { from, to }));
             }
@@ -158,7 +200,11 @@ fn pieces_are_given_back_or_shipped_once() {
     assert_eq!(paid.order.decide(OrderCommand::Cancel, NOW).unwrap().stock, released);
     let fulfilled = paid.order.decide(fulfil(), NOW).unwrap();
     assert_eq!(fulfilled.stock, [(tea, StockChange::Ship(2)), (cup, StockChange::Ship(3))]);
-    assert_eq!(fulfilled.order.payment.reference.as_deref(), Some("transfer 17"), "a payment is not forgotten");
+    assert_eq!(
+        fulfilled.order.payment.reference.as_deref(),
+        Some("transfer 17"),
+        "a payment is not forgotten"
+    );
 }
 
 #[test]
@@ -178,7 +224,11 @@ fn an_address_has_bounds() {
         let faults = ShippingAddress::parse(fields).unwrap_err();
         faults.into_vec().into_iter().map(|fault| fault.field).collect::<Vec<_>>()
     };
-    for good in [field("street", ""), field("postal_code-2", &"ü".repeat(200)), field(&"x".repeat(40), "a\nb")] {
+    for good in [
+        field("street", ""),
+        field("postal_code-2", &"ü".repeat(200)),
+        field(&"x".repeat(40), "a\nb"),
+    ] {
         assert_eq!(ShippingAddress::parse(good.clone()).unwrap().fields(), &good);
     }
     assert_eq!(faults(BTreeMap::new()), ["shipping_address"]);
@@ -187,7 +237,9 @@ fn an_address_has_bounds() {
     }
     assert_eq!(faults(field("street", &"x".repeat(201))), ["shipping_address.street"]);
     assert_eq!(faults(field("street", "a\0b")), ["shipping_address.street"]);
-    let many = |count: usize| (0..count).map(|n| (format!("f{n}"), String::new())).collect::<BTreeMap<_, _>>();
+    let many = |count: usize| {
+        (0..count).map(|n| (format!("f{n}"), String::new())).collect::<BTreeMap<_, _>>()
+    };
     assert!(ShippingAddress::parse(many(MAX_ADDRESS_FIELDS)).is_ok());
     assert_eq!(faults(many(MAX_ADDRESS_FIELDS + 1)), ["shipping_address"]);
 }

@@ -63,10 +63,17 @@ impl Order {
     ///
     /// # Errors
     /// It does not lead on from where the order stands, or comes too early.
-    pub fn decide(&self, command: OrderCommand, now: Timestamp) -> Result<Transition, OrderRefusal> {
+    pub fn decide(
+        &self,
+        command: OrderCommand,
+        now: Timestamp,
+    ) -> Result<Transition, OrderRefusal> {
         let (from, to) = (self.status, command.leads_to());
         match (from, to) {
-            (OrderStatus::PendingPayment, OrderStatus::Paid | OrderStatus::Cancelled | OrderStatus::Expired)
+            (
+                OrderStatus::PendingPayment,
+                OrderStatus::Paid | OrderStatus::Cancelled | OrderStatus::Expired,
+            )
             | (OrderStatus::Paid, OrderStatus::Fulfilled | OrderStatus::Cancelled) => {}
             _ => return Err(OrderRefusal::InvalidTransition { from, to }),
         }
@@ -78,7 +85,14 @@ impl Order {
             _ => self.payment.clone(),
         };
         let version = self.version + 1;
-        let order = Self { status: to, version, payment, expires_at: None, updated_at: now, ..self.clone() };
+        let order = Self {
+            status: to,
+            version,
+            payment,
+            expires_at: None,
+            updated_at: now,
+            ..self.clone()
+        };
         Ok(Transition { stock: self.stock_after(to), order })
     }
 

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use self::world::{DraftCommit, STOCK_ANSWER, World, commit, draft_commits, facts, id, order, remember, session, stock, user};
+use self::world::{
+    DraftCommit, STOCK_ANSWER, World, commit, draft_commits, facts, id, order, remember, session,
+    stock, user,
+};
 use super::*;
 use crate::domain::{
     account::Email,
@@ -32,7 +35,9 @@ fn one_by_one(world: &mut World, drafts: &[DraftCommit]) -> (Vec<Commit>, Vec<Ou
 /// An outcome without what a batch sums up: the levels of stock, which are those after all of it.
 fn plain(outcome: &Outcome) -> Outcome {
     match outcome {
-        Ok(done) => Ok(Done { stock: done.stock.iter().map(|level| StockLevel::none(level.product_id)).collect() }),
+        Ok(done) => Ok(Done {
+            stock: done.stock.iter().map(|level| StockLevel::none(level.product_id)).collect(),
+        }),
         Err(CommitError::Replayed(answer)) if answer.status == STOCK_ANSWER => {
             Err(CommitError::Replayed(Remembered { body: Bytes::new(), ..answer.clone() }))
         }
@@ -42,23 +47,39 @@ fn plain(outcome: &Outcome) -> Outcome {
 
 fn check_ledger(world: &World) -> Result<(), TestCaseError> {
     for level in world.stock.values() {
-        let of_it: Vec<&Movement> = world.movements.iter().filter(|m| m.product_id == level.product_id).collect();
+        let of_it: Vec<&Movement> =
+            world.movements.iter().filter(|m| m.product_id == level.product_id).collect();
         let sequences: Vec<u64> = of_it.iter().map(|movement| movement.sequence).collect();
-        prop_assert_eq!(sequences, (1..=level.last_movement).collect::<Vec<_>>(), "without gaps, in order");
+        prop_assert_eq!(
+            sequences,
+            (1..=level.last_movement).collect::<Vec<_>>(),
+            "without gaps, in order"
+        );
         prop_assert_eq!(of_it.iter().map(|m| m.delta.on_hand).sum::<i64>(), level.on_hand as i64);
         prop_assert_eq!(of_it.iter().map(|m| m.delta.reserved).sum::<i64>(), level.reserved as i64);
         prop_assert!(level.reserved <= level.on_hand);
         let versions = world.events.iter().filter_map(|event| match &event.fact {
-            Fact::StockChanged(changed) if changed.product_id == level.product_id => Some(changed.version),
+            Fact::StockChanged(changed) if changed.product_id == level.product_id => {
+                Some(changed.version)
+            }
             _ => None,
         });
-        prop_assert_eq!(versions.collect::<Vec<_>>(), (1..=level.version).collect::<Vec<_>>(), "one event a version");
+        prop_assert_eq!(
+            versions.collect::<Vec<_>>(),
+            (1..=level.version).collect::<Vec<_>>(),
+            "one event a version"
+        );
     }
-    let moved: BTreeSet<ProductId> = world.movements.iter().map(|movement| movement.product_id).collect();
+    let moved: BTreeSet<ProductId> =
+        world.movements.iter().map(|movement| movement.product_id).collect();
     prop_assert!(moved.iter().all(|id| world.stock.contains_key(id)));
     let living = world.products.values().filter(|product| !product.deleted);
     let skus: Vec<&String> = living.filter_map(|product| product.facts.sku.as_ref()).collect();
-    prop_assert_eq!(skus.iter().collect::<BTreeSet<_>>().len(), skus.len(), "a sku has one living product");
+    prop_assert_eq!(
+        skus.iter().collect::<BTreeSet<_>>().len(),
+        skus.len(),
+        "a sku has one living product"
+    );
     let emails: BTreeSet<&str> = world.users.values().map(|user| user.email.as_str()).collect();
     prop_assert_eq!(emails.len(), world.users.len(), "an address has one account");
     Ok(())
@@ -163,8 +184,13 @@ fn a_wanted_stock_version_counts_the_batch_as_one() {
     world.apply(&[commit(vec![stock(0, StockChange::Set(10), None)])]);
     let wanting = |version, change| commit(vec![stock(0, change, Some(version))]);
     let take = StockChange::Adjust(-1);
-    let outcomes =
-        world.apply(&[wanting(2, take), wanting(1, StockChange::Set(10)), wanting(1, take), wanting(2, take), wanting(1, take)]);
+    let outcomes = world.apply(&[
+        wanting(2, take),
+        wanting(1, StockChange::Set(10)),
+        wanting(1, take),
+        wanting(2, take),
+        wanting(1, take),
+    ]);
     let versions: Vec<Option<u64>> = outcomes
         .iter()
         .map(|outcome| match outcome {
@@ -182,12 +208,18 @@ fn warnings_are_for_the_batch_as_a_whole() {
     world.apply(&[commit(vec![stock(0, StockChange::Set(10), None)])]);
     let mut kinds_after = |changes: &[StockChange]| {
         let before = world.events.len();
-        let batch: Vec<Commit> = changes.iter().map(|change| commit(vec![stock(0, *change, None)])).collect();
+        let batch: Vec<Commit> =
+            changes.iter().map(|change| commit(vec![stock(0, *change, None)])).collect();
         assert!(world.apply(&batch).iter().all(Result::is_ok));
         world.events[before..].iter().map(|event| event.fact.kind()).collect::<Vec<_>>()
     };
-    let (changed, low, depleted) = ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");
-    assert_eq!(kinds_after(&[StockChange::Set(0), StockChange::Set(9)]), [changed], "it was empty for nobody");
+    let (changed, low, depleted) =
+        ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");
+    assert_eq!(
+        kinds_after(&[StockChange::Set(0), StockChange::Set(9)]),
+        [changed],
+        "it was empty for nobody"
+    );
     assert_eq!(kinds_after(&[StockChange::Adjust(-4), StockChange::Adjust(-4)]), [changed, low]);
     assert_eq!(kinds_after(&[StockChange::Set(9), StockChange::Set(0)]), [changed, depleted]);
 }

@@ -51,7 +51,8 @@ impl Moment {
         mut each: impl FnMut(&RawDocument) -> Result<(), Unfit>,
     ) -> Read<()> {
         let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
-        let collection = self.database.collection_with_options::<RawDocumentBuf>(collection, options);
+        let collection =
+            self.database.collection_with_options::<RawDocumentBuf>(collection, options);
         let found = collection.aggregate(stages).batch_size(10_000).with_type::<RawDocumentBuf>();
         let mut cursor = found.session(&mut self.session).await?;
         while cursor.advance(&mut self.session).await? {
@@ -82,7 +83,11 @@ struct Named {
     id: Id,
 }
 
-pub(super) async fn products(database: Database, span: Span, most: u32) -> Read<Page<ProductFacts>> {
+pub(super) async fn products(
+    database: Database,
+    span: Span,
+    most: u32,
+) -> Read<Page<ProductFacts>> {
     let mut moment = Moment::new(database).await?;
     let mut facts = BTreeMap::new();
     let ids = vec![
@@ -96,7 +101,8 @@ pub(super) async fn products(database: Database, span: Span, most: u32) -> Read<
         Ok(())
     };
     moment.read(PRODUCTS, ids, known).await?;
-    let last = facts.last_key_value().map(|(last, _)| *last).filter(|_| facts.len() >= most as usize);
+    let last =
+        facts.last_key_value().map(|(last, _)| *last).filter(|_| facts.len() >= most as usize);
     let (span, rest) = last.map_or((span, None), |last| {
         let (here, rest) = span.split(last.as_uuid());
         (here, Some(rest))
@@ -107,7 +113,11 @@ pub(super) async fn products(database: Database, span: Span, most: u32) -> Read<
     Ok(Page { items: facts.into_values().collect(), rest })
 }
 
-async fn levels(moment: &mut Moment, span: Span, facts: &mut BTreeMap<ProductId, ProductFacts>) -> Read<()> {
+async fn levels(
+    moment: &mut Moment,
+    span: Span,
+    facts: &mut BTreeMap<ProductId, ProductFacts>,
+) -> Read<()> {
     #[derive(Deserialize)]
     struct Level {
         #[serde(rename = "_id")]
@@ -125,7 +135,11 @@ async fn levels(moment: &mut Moment, span: Span, facts: &mut BTreeMap<ProductId,
     moment.read(STOCK, vec![doc! { "$match": { "_id": within(span) } }], level).await
 }
 
-async fn ledgers(moment: &mut Moment, span: Span, facts: &mut BTreeMap<ProductId, ProductFacts>) -> Read<()> {
+async fn ledgers(
+    moment: &mut Moment,
+    span: Span,
+    facts: &mut BTreeMap<ProductId, ProductFacts>,
+) -> Read<()> {
     #[derive(Deserialize)]
     struct Sums {
         #[serde(rename = "_id")]
@@ -155,7 +169,11 @@ async fn ledgers(moment: &mut Moment, span: Span, facts: &mut BTreeMap<ProductId
 }
 
 /// Has the server read all orders for each page: an index that would spare it would cost every checkout.
-async fn promised(moment: &mut Moment, span: Span, facts: &mut BTreeMap<ProductId, ProductFacts>) -> Read<()> {
+async fn promised(
+    moment: &mut Moment,
+    span: Span,
+    facts: &mut BTreeMap<ProductId, ProductFacts>,
+) -> Read<()> {
     #[derive(Deserialize)]
     struct Sum {
         #[serde(rename = "_id")]
@@ -182,7 +200,11 @@ pub(super) async fn orders(database: Database, span: Span, most: u32) -> Read<Pa
     let mut moment = Moment::new(database).await?;
     let most = most as usize;
     let mut orders = Vec::new();
-    let stages = vec![doc! { "$match": { "_id": within(span) } }, doc! { "$sort": { "_id": 1 } }, limit(most)];
+    let stages = vec![
+        doc! { "$match": { "_id": within(span) } },
+        doc! { "$sort": { "_id": 1 } },
+        limit(most),
+    ];
     let order = |document: &RawDocument| {
         orders.push(order_of(document)?);
         Ok(())
@@ -194,7 +216,8 @@ pub(super) async fn orders(database: Database, span: Span, most: u32) -> Read<Pa
     };
     let moved = moved(&mut moment, here).await?;
     let named = orders.iter().flat_map(|order| order.lines.iter().map(|line| line.product_id));
-    let named: BTreeSet<ProductId> = named.chain(moved.iter().map(|(_, product, _)| *product)).collect();
+    let named: BTreeSet<ProductId> =
+        named.chain(moved.iter().map(|(_, product, _)| *product)).collect();
     let versions = versions(&mut moment, named).await?;
     Ok(join(span, (orders, most), (moved, MAX_MOVED), &versions))
 }
@@ -227,14 +250,21 @@ async fn moved(moment: &mut Moment, span: Span) -> Read<Vec<(OrderId, ProductId,
     let mut found = Vec::new();
     let sums = |document: &RawDocument| {
         let Sums { name, on_hand, reserved, ever_reserved } = read(document)?;
-        found.push((own(name.order_id), own(name.product_id), Moved { on_hand, reserved, ever_reserved }));
+        found.push((
+            own(name.order_id),
+            own(name.product_id),
+            Moved { on_hand, reserved, ever_reserved },
+        ));
         Ok(())
     };
     moment.read(MOVEMENTS, stages, sums).await?;
     Ok(found)
 }
 
-async fn versions(moment: &mut Moment, named: BTreeSet<ProductId>) -> Read<HashMap<ProductId, u64>> {
+async fn versions(
+    moment: &mut Moment,
+    named: BTreeSet<ProductId>,
+) -> Read<HashMap<ProductId, u64>> {
     #[derive(Deserialize)]
     struct Version {
         #[serde(rename = "_id")]
@@ -244,7 +274,10 @@ async fn versions(moment: &mut Moment, named: BTreeSet<ProductId>) -> Read<HashM
     let ids: Vec<Id> = named.into_iter().map(|product| id(product.as_uuid())).collect();
     let mut found = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(1000) {
-        let stages = vec![doc! { "$match": { "_id": { "$in": ids } } }, doc! { "$project": { "version": 1 } }];
+        let stages = vec![
+            doc! { "$match": { "_id": { "$in": ids } } },
+            doc! { "$project": { "version": 1 } },
+        ];
         let note = |document: &RawDocument| {
             let Version { id, version } = read(document)?;
             found.insert(own(id), version);
@@ -285,6 +318,12 @@ pub(super) async fn events(database: Database) -> Read<EventFacts> {
         Ok(())
     };
     let count = doc! { "$toLong": { "$size": "$events" } };
-    moment.read(OUTBOX, vec![doc! { "$sort": { "_id": 1 } }, doc! { "$project": { "count": count } }], together).await?;
+    moment
+        .read(
+            OUTBOX,
+            vec![doc! { "$sort": { "_id": 1 } }, doc! { "$project": { "count": count } }],
+            together,
+        )
+        .await?;
     Ok(facts)
 }

@@ -6,7 +6,9 @@ use mongodb::{
     Client,
     bson::{Document, doc},
     error::{Error, ErrorKind},
-    options::{Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern},
+    options::{
+        Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
+    },
 };
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -87,7 +89,9 @@ pub enum ConnectError {
         wanted: String,
     },
     /// Another version of souk has written it.
-    #[error("the data has schema version {found}, and this souk reads version {known}; start the souk that wrote it")]
+    #[error(
+        "the data has schema version {found}, and this souk reads version {known}; start the souk that wrote it"
+    )]
     Schema {
         /// The version found.
         found: i64,
@@ -124,15 +128,16 @@ pub(super) async fn connect(options: &MongoOptions) -> Result<Connected, Connect
     let (writing, reading) = (writing?, reading?);
     loop {
         let again = Instant::now() + BETWEEN_TRIES;
-        let reason = match timeout(FIRST_STEPS, first_steps(&writing, &reading, options, &hosts)).await {
-            Ok(Ok(())) => return Ok(Connected { writing, reading }),
-            Ok(Err(NotYet::Refused(refusal))) => return Err(refusal),
-            Ok(Err(NotYet::Away(reason))) => {
-                look(&client_options).await?;
-                reason
-            }
-            Err(_) => "no answer in time".to_owned(),
-        };
+        let reason =
+            match timeout(FIRST_STEPS, first_steps(&writing, &reading, options, &hosts)).await {
+                Ok(Ok(())) => return Ok(Connected { writing, reading }),
+                Ok(Err(NotYet::Refused(refusal))) => return Err(refusal),
+                Ok(Err(NotYet::Away(reason))) => {
+                    look(&client_options).await?;
+                    reason
+                }
+                Err(_) => "no answer in time".to_owned(),
+            };
         tracing::warn!(hosts, reason, "waiting for MongoDB");
         sleep_until(again).await;
     }
@@ -147,7 +152,8 @@ async fn client_options(options: &MongoOptions) -> Result<ClientOptions, Connect
     let mut client = parsed.map_err(|error| ConnectError::Uri(failure::brief(&error)))?;
     if client.direct_connection == Some(true) {
         return Err(ConnectError::Uri(
-            "directConnection=true keeps to one server; leave it out, so that the primary is found".into(),
+            "directConnection=true keeps to one server; leave it out, so that the primary is found"
+                .into(),
         ));
     }
     client.app_name.get_or_insert_with(|| "souk".to_owned());
@@ -175,13 +181,19 @@ enum NotYet {
     Refused(ConnectError),
 }
 
-async fn first_steps(writing: &Client, reading: &Client, options: &MongoOptions, hosts: &str) -> Result<(), NotYet> {
+async fn first_steps(
+    writing: &Client,
+    reading: &Client,
+    options: &MongoOptions,
+    hosts: &str,
+) -> Result<(), NotYet> {
     let meant = |error: Error| meaning(&error, options, hosts);
     let hello = reading.database("admin").run_command(doc! { "hello": 1 }).await.map_err(meant)?;
     check_server(&hello, hosts).map_err(NotYet::Refused)?;
     let database = writing.database(&options.database);
     let meta = database.collection::<Document>(META);
-    let shop = doc! { "$setOnInsert": { "currency": options.currency.code(), "schema": schema::VERSION } };
+    let shop =
+        doc! { "$setOnInsert": { "currency": options.currency.code(), "schema": schema::VERSION } };
     meta.update_one(doc! { "_id": "shop" }, shop).upsert(true).await.map_err(meant)?;
     let shop = meta.find_one(doc! { "_id": "shop" }).await.map_err(meant)?.unwrap_or_default();
     check_shop(&shop, options).map_err(NotYet::Refused)?;
@@ -194,7 +206,8 @@ async fn look(options: &ClientOptions) -> Result<(), ConnectError> {
     let Some(wanted) = &options.repl_set_name else { return Ok(()) };
     for host in &options.hosts {
         let mut alone = options.clone();
-        (alone.hosts, alone.repl_set_name, alone.direct_connection) = (vec![host.clone()], None, Some(true));
+        (alone.hosts, alone.repl_set_name, alone.direct_connection) =
+            (vec![host.clone()], None, Some(true));
         (alone.min_pool_size, alone.server_selection_timeout) = (None, Some(BETWEEN_TRIES / 4));
         let Ok(client) = Client::with_options(alone) else { continue };
         let admin = client.database("admin");
@@ -235,9 +248,10 @@ fn check_shop(shop: &Document, options: &MongoOptions) -> Result<(), ConnectErro
         return Err(ConnectError::Schema { found, known: schema::VERSION });
     }
     match shop.get_str("currency") {
-        Ok(held) if held != options.currency.code() => {
-            Err(ConnectError::Currency { held: held.to_owned(), wanted: options.currency.code().to_owned() })
-        }
+        Ok(held) if held != options.currency.code() => Err(ConnectError::Currency {
+            held: held.to_owned(),
+            wanted: options.currency.code().to_owned(),
+        }),
         _ => Ok(()),
     }
 }
@@ -248,7 +262,11 @@ fn meaning(error: &Error, options: &MongoOptions, hosts: &str) -> NotYet {
     let login = matches!(&*error.kind, ErrorKind::Authentication { .. });
     if login || failure::code(error).is_some_and(|code| NO_RIGHTS.contains(&code)) {
         let database = options.database.clone();
-        return NotYet::Refused(ConnectError::NoRights { hosts: hosts.to_owned(), database, reason });
+        return NotYet::Refused(ConnectError::NoRights {
+            hosts: hosts.to_owned(),
+            database,
+            reason,
+        });
     }
     if failure::Failure::from(error).trouble == failure::Trouble::Refused {
         return NotYet::Refused(ConnectError::Refused { hosts: hosts.to_owned(), reason });

@@ -1,6 +1,8 @@
 //! What the driver's errors mean: whether anything was applied, and whether another try may do better.
 
-use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT};
+use mongodb::error::{
+    Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
+};
 use uuid::Uuid;
 
 use super::documents::Unfit;
@@ -72,7 +74,12 @@ impl Failure {
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let trouble = match (&*error.kind, code(error)) {
-            (ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } | ErrorKind::ServerSelection { .. }, _) => Trouble::Away,
+            (
+                ErrorKind::Io(_)
+                | ErrorKind::ConnectionPoolCleared { .. }
+                | ErrorKind::ServerSelection { .. },
+                _,
+            ) => Trouble::Away,
             (_, Some(code)) if AWAY.contains(&code) => Trouble::Away,
             (_, Some(code)) if ENDED.contains(&code) => Trouble::Conflict,
             _ if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => Trouble::Conflict,
@@ -84,7 +91,8 @@ impl From<&Error> for Failure {
 
 /// What keeps a primary from being found: the first server's error, when there is one, of all that the driver says.
 fn no_primary(message: &str) -> String {
-    let first = message.split_once("Error: Kind: ").and_then(|(_, error)| error.split_once(", labels"));
+    let first =
+        message.split_once("Error: Kind: ").and_then(|(_, error)| error.split_once(", labels"));
     match first {
         Some((error, _)) => format!("no primary answers: {error}"),
         None => "no primary answers".to_owned(),

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{
     documents::{
-        CartDocument, EventsDocument, KeyDocument, KeyName, MovementDocument, OrderDocument, ProductDocument, SessionDocument,
-        StockDocument, UserDocument, date, raw, raw_id,
+        CartDocument, EventsDocument, KeyDocument, KeyName, MovementDocument, OrderDocument,
+        ProductDocument, SessionDocument, StockDocument, UserDocument, date, raw, raw_id,
     },
     failure::Failure,
     schema::{CARTS, INBOX, KEYS, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS},
@@ -73,14 +73,26 @@ pub(super) async fn flush(
 
 /// What is written, in that order. Stock comes last and in the order of ids, since it is what other nodes most likely want at the same
 /// time.
-fn in_order(writes: &WriteSet, before: &Before, published: &[Published]) -> Result<[Documents; 11], Failure> {
+fn in_order(
+    writes: &WriteSet,
+    before: &Before,
+    published: &[Published],
+) -> Result<[Documents; 11], Failure> {
     let mut users = Documents::of(USERS);
     for (user_id, user) in &writes.users {
-        users.put(user_id.as_uuid(), before.users.contains(user_id), &UserDocument::from(&**user))?;
+        users.put(
+            user_id.as_uuid(),
+            before.users.contains(user_id),
+            &UserDocument::from(&**user),
+        )?;
     }
     let mut sessions = Documents::of(SESSIONS);
     for (session_id, session) in &writes.sessions {
-        sessions.put(session_id.as_uuid(), before.sessions.contains(session_id), &SessionDocument::from(&**session))?;
+        sessions.put(
+            session_id.as_uuid(),
+            before.sessions.contains(session_id),
+            &SessionDocument::from(&**session),
+        )?;
     }
     let mut carts = Documents::of(CARTS);
     for (owner, cart) in &writes.carts {
@@ -89,16 +101,25 @@ fn in_order(writes: &WriteSet, before: &Before, published: &[Published]) -> Resu
     let mut products = Documents::of(PRODUCTS);
     for (product_id, product) in &writes.products {
         let record = product_id.as_uuid();
-        let document = ProductDocument::try_from(&**product).map_err(|error| Failure::unfit(record, error))?;
+        let document =
+            ProductDocument::try_from(&**product).map_err(|error| Failure::unfit(record, error))?;
         products.put(record, before.products.contains(product_id), &document)?;
     }
     let mut orders = Documents::of(ORDERS);
     for (order_id, order) in &writes.orders {
-        orders.put(order_id.as_uuid(), before.orders.contains(order_id), &OrderDocument::from(&**order))?;
+        orders.put(
+            order_id.as_uuid(),
+            before.orders.contains(order_id),
+            &OrderDocument::from(&**order),
+        )?;
     }
     let mut stock = Documents::of(STOCK);
     for (product_id, level) in &writes.stock {
-        stock.put(product_id.as_uuid(), before.stock.contains(product_id), &StockDocument::from(*level))?;
+        stock.put(
+            product_id.as_uuid(),
+            before.stock.contains(product_id),
+            &StockDocument::from(*level),
+        )?;
     }
     Ok([
         users,
@@ -127,7 +148,12 @@ impl Documents {
         Self { collection, new: Vec::new(), next: Vec::new() }
     }
 
-    fn put(&mut self, record: Uuid, exists: bool, document: &impl Serialize) -> Result<(), Failure> {
+    fn put(
+        &mut self,
+        record: Uuid,
+        exists: bool,
+        document: &impl Serialize,
+    ) -> Result<(), Failure> {
         self.put_named(record, exists, raw_id(record), document)
     }
 
@@ -141,7 +167,10 @@ impl Documents {
     ) -> Result<(), Failure> {
         let document = raw(document).map_err(|error| Failure::unfit(record, error))?;
         if exists {
-            self.next.push(Statement { record, body: rawdoc! { "q": { "_id": name.into() }, "u": document } });
+            self.next.push(Statement {
+                record,
+                body: rawdoc! { "q": { "_id": name.into() }, "u": document },
+            });
         } else {
             self.new.push(Statement { record, body: document });
         }
@@ -159,7 +188,9 @@ fn released_skus(writes: &WriteSet, before: &Before) -> Documents {
     let mut released = Documents::of(PRODUCTS);
     for product in writes.products.values().filter(|product| !product.deleted) {
         let holder = product.facts.sku.as_ref().and_then(|sku| before.skus.get(sku));
-        let Some(holder) = holder.filter(|holder| **holder != product.id && writes.products.contains_key(holder)) else {
+        let Some(holder) =
+            holder.filter(|holder| **holder != product.id && writes.products.contains_key(holder))
+        else {
             continue;
         };
         let record = holder.as_uuid();
@@ -182,8 +213,10 @@ fn remembered(writes: &WriteSet, before: &Before) -> Result<Documents, Failure> 
 
 fn inbox(writes: &WriteSet) -> Documents {
     // No record to blame: should one not be written, nobody knows whose it is.
-    let statement =
-        |(id, at): &(Box<str>, Timestamp)| Statement { record: Uuid::nil(), body: rawdoc! { "_id": &**id, "at": date(*at) } };
+    let statement = |(id, at): &(Box<str>, Timestamp)| Statement {
+        record: Uuid::nil(),
+        body: rawdoc! { "_id": &**id, "at": date(*at) },
+    };
     Documents { new: writes.inbox.iter().map(statement).collect(), ..Documents::of(INBOX) }
 }
 

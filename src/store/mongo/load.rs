@@ -28,10 +28,13 @@ pub(super) async fn load(
 ) -> Result<(Loaded, HashSet<KeyId>), Failure> {
     let mut loaded = Loaded {
         carts: versions(transaction, CARTS, touched.carts.iter().map(|id| id.as_uuid())).await?,
-        products: versions(transaction, PRODUCTS, touched.products.iter().map(|id| id.as_uuid())).await?,
+        products: versions(transaction, PRODUCTS, touched.products.iter().map(|id| id.as_uuid()))
+            .await?,
         users: versions(transaction, USERS, touched.users.iter().map(|id| id.as_uuid())).await?,
-        sessions: versions(transaction, SESSIONS, touched.sessions.iter().map(|id| id.as_uuid())).await?,
-        skus: holders(transaction, PRODUCTS, "sku", &touched.skus, doc! { "deleted": false }).await?,
+        sessions: versions(transaction, SESSIONS, touched.sessions.iter().map(|id| id.as_uuid()))
+            .await?,
+        skus: holders(transaction, PRODUCTS, "sku", &touched.skus, doc! { "deleted": false })
+            .await?,
         emails: holders(transaction, USERS, "email", &touched.emails, doc! {}).await?,
         ..Loaded::default()
     };
@@ -63,7 +66,9 @@ async fn versions<I: From<Uuid> + Eq + Hash>(
         found.insert(own(id), version);
         Ok(())
     };
-    transaction.find(collection, doc! { "_id": { "$in": ids } }, doc! { "version": 1 }, note).await?;
+    transaction
+        .find(collection, doc! { "_id": { "$in": ids } }, doc! { "version": 1 }, note)
+        .await?;
     Ok(found)
 }
 
@@ -106,7 +111,10 @@ async fn keys(
     if keys.is_empty() {
         return Ok(worn);
     }
-    let names: Vec<Document> = keys.iter().map(|(owner, key)| doc! { "owner": id(owner.as_uuid()), "key": &**key }).collect();
+    let names: Vec<Document> = keys
+        .iter()
+        .map(|(owner, key)| doc! { "owner": id(owner.as_uuid()), "key": &**key })
+        .collect();
     let note = |document: &RawDocument| {
         let document: KeyDocument<'_> = read(document)?;
         let id: KeyId = (own(document.name.owner), document.name.key.as_ref().into());
@@ -122,7 +130,11 @@ async fn keys(
 }
 
 /// Orders that are named, and how many buyers have that are not paid yet, which the server counts off an index.
-async fn orders(transaction: &mut Transaction<'_>, touched: &Touched, loaded: &mut Loaded) -> Result<(), Failure> {
+async fn orders(
+    transaction: &mut Transaction<'_>,
+    touched: &Touched,
+    loaded: &mut Loaded,
+) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Held<'a> {
         #[serde(rename = "_id")]
@@ -138,11 +150,14 @@ async fn orders(transaction: &mut Transaction<'_>, touched: &Touched, loaded: &m
     if !ids.is_empty() {
         let note = |document: &RawDocument| {
             let Held { id, version, status } = read(document)?;
-            let status = OrderStatus::from_word(status).ok_or_else(|| Unfit(format!("{status:?} is no status of an order")))?;
+            let status = OrderStatus::from_word(status)
+                .ok_or_else(|| Unfit(format!("{status:?} is no status of an order")))?;
             loaded.orders.insert(own(id), (version, status));
             Ok(())
         };
-        transaction.find(ORDERS, doc! { "_id": { "$in": ids } }, doc! { "version": 1, "status": 1 }, note).await?;
+        transaction
+            .find(ORDERS, doc! { "_id": { "$in": ids } }, doc! { "version": 1, "status": 1 }, note)
+            .await?;
     }
     let buyers: Vec<Id> = touched.buyers.iter().map(|user| id(user.as_uuid())).collect();
     if !buyers.is_empty() {
@@ -150,25 +165,36 @@ async fn orders(transaction: &mut Transaction<'_>, touched: &Touched, loaded: &m
             *loaded.pending.entry(own(read::<Pending>(document)?.user_id)).or_insert(0) += 1;
             Ok(())
         };
-        let pending = doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
+        let pending =
+            doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
         transaction.find(ORDERS, pending, doc! { "_id": 0, "user_id": 1 }, note).await?;
     }
     Ok(())
 }
 
-async fn inbox(transaction: &mut Transaction<'_>, ids: &BTreeSet<Box<str>>, loaded: &mut Loaded) -> Result<(), Failure> {
+async fn inbox(
+    transaction: &mut Transaction<'_>,
+    ids: &BTreeSet<Box<str>>,
+    loaded: &mut Loaded,
+) -> Result<(), Failure> {
     if ids.is_empty() {
         return Ok(());
     }
     let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
     let note = |document: &RawDocument| {
-        loaded.inbox.insert(document.get_str("_id").map_err(|error| Unfit(error.to_string()))?.into());
+        loaded
+            .inbox
+            .insert(document.get_str("_id").map_err(|error| Unfit(error.to_string()))?.into());
         Ok(())
     };
     transaction.find(INBOX, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }, note).await
 }
 
-async fn stock(transaction: &mut Transaction<'_>, touched: &Touched, loaded: &mut Loaded) -> Result<(), Failure> {
+async fn stock(
+    transaction: &mut Transaction<'_>,
+    touched: &Touched,
+    loaded: &mut Loaded,
+) -> Result<(), Failure> {
     let ids: Vec<Id> = touched.stock.iter().map(|product| id(product.as_uuid())).collect();
     if ids.is_empty() {
         return Ok(());

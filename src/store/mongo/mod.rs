@@ -151,7 +151,11 @@ impl MongoStore {
     }
 
     /// Reads on the driver's runtime: whoever asked may go, and would take a connection with it.
-    async fn ask_within<T, F>(&self, time: Duration, read: impl FnOnce(Database) -> F) -> Result<T, Unavailable>
+    async fn ask_within<T, F>(
+        &self,
+        time: Duration,
+        read: impl FnOnce(Database) -> F,
+    ) -> Result<T, Unavailable>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ReadError>> + Send + 'static,
@@ -192,11 +196,19 @@ impl Store for MongoStore {
         self.ask(|database| read::cart(database, owner)).await
     }
 
-    async fn carts_untouched_since(&self, before: Timestamp, limit: u32) -> Result<Vec<Owner>, Unavailable> {
+    async fn carts_untouched_since(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Owner>, Unavailable> {
         self.ask(|database| read::carts_untouched_since(database, before, limit)).await
     }
 
-    async fn products(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+    async fn products(
+        &self,
+        after: Option<ProductId>,
+        limit: u32,
+    ) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
         self.ask(|database| read::products(database, after, limit)).await
     }
 
@@ -204,11 +216,19 @@ impl Store for MongoStore {
         self.ask(|database| read::product(database, id)).await
     }
 
-    async fn products_by_id(&self, ids: Vec<ProductId>) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+    async fn products_by_id(
+        &self,
+        ids: Vec<ProductId>,
+    ) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
         self.ask(|database| read::products_by_id(database, ids)).await
     }
 
-    async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable> {
+    async fn movements(
+        &self,
+        id: ProductId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Movement>, Unavailable> {
         self.ask(|database| read::movements(database, id, before, limit)).await
     }
 
@@ -216,7 +236,12 @@ impl Store for MongoStore {
         self.ask(|database| read::order(database, id)).await
     }
 
-    async fn orders(&self, of: Option<UserId>, before: Option<OrderId>, limit: u32) -> Result<Vec<Order>, Unavailable> {
+    async fn orders(
+        &self,
+        of: Option<UserId>,
+        before: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<Order>, Unavailable> {
         self.ask(|database| read::orders(database, of, before, limit)).await
     }
 
@@ -246,7 +271,11 @@ impl Store for MongoStore {
         self.ask(|database| read::session(database, id)).await
     }
 
-    async fn live_sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>, Unavailable> {
+    async fn live_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<Session>, Unavailable> {
         self.ask(|database| read::live_sessions(database, user, now)).await
     }
 
@@ -254,7 +283,10 @@ impl Store for MongoStore {
         self.ask(|database| read::revoked_since(database, since)).await
     }
 
-    async fn remembered(&self, key: &IdempotencyKey) -> Result<Option<([u8; 32], Remembered)>, Unavailable> {
+    async fn remembered(
+        &self,
+        key: &IdempotencyKey,
+    ) -> Result<Option<([u8; 32], Remembered)>, Unavailable> {
         let key = key.clone();
         let forgotten = SystemClock.now().minus(REMEMBERED_FOR);
         self.ask(move |database| read::remembered(database, key, forgotten)).await
@@ -290,11 +322,19 @@ impl Store for MongoStore {
         self.ask(move |database| read::note_published(database, position)).await
     }
 
-    async fn audited_products(&self, span: Span, limit: u32) -> Result<Page<ProductFacts>, Unavailable> {
+    async fn audited_products(
+        &self,
+        span: Span,
+        limit: u32,
+    ) -> Result<Page<ProductFacts>, Unavailable> {
         self.ask_within(AUDITING, |database| audit::products(database, span, limit)).await
     }
 
-    async fn audited_orders(&self, span: Span, limit: u32) -> Result<Page<OrderFacts>, Unavailable> {
+    async fn audited_orders(
+        &self,
+        span: Span,
+        limit: u32,
+    ) -> Result<Page<OrderFacts>, Unavailable> {
         self.ask_within(AUDITING, |database| audit::orders(database, span, limit)).await
     }
 

@@ -63,8 +63,9 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(client: Client, database: Database) -> Arc<Self> {
         // Locks do not outlive the primary, so neither need these documents.
-        let options =
-            CollectionOptions::builder().write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()).build();
+        let options = CollectionOptions::builder()
+            .write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build())
+            .build();
         let nodes = database.collection_with_options(NODES, options);
         Arc::new(Self {
             id: Id::new(),
@@ -91,7 +92,11 @@ impl Node {
 
     /// Ends a session: what its transaction has locked is free.
     pub(super) async fn end(&self, session: Id) -> Result<()> {
-        self.client.database("admin").run_command(doc! { "killSessions": [{ "id": session }] }).await.map(drop)
+        self.client
+            .database("admin")
+            .run_command(doc! { "killSessions": [{ "id": session }] })
+            .await
+            .map(drop)
     }
 
     /// Notes a session that is to be ended: what a transaction that is still open in it has locked is in everybody's way.
@@ -175,14 +180,22 @@ impl Node {
             // Unless it has come back in between.
             let at: Option<&DateTime> = node.get_datetime("at").ok();
             self.nodes.delete_one(doc! { "_id": node.get("_id"), "at": at.copied() }).await?;
-            tracing::warn!(process = node.get_i64("process").ok(), "a node was not heard of any more; its session was ended");
+            tracing::warn!(
+                process = node.get_i64("process").ok(),
+                "a node was not heard of any more; its session was ended"
+            );
         }
         Ok(())
     }
 
     /// Takes away events beyond those that are kept. The first of the living nodes does so, for all.
     async fn trim_outbox(&self) -> Result<()> {
-        let first = self.nodes.find_one(doc! {}).sort(doc! { "_id": 1 }).projection(doc! { "_id": 1 }).await?;
+        let first = self
+            .nodes
+            .find_one(doc! {})
+            .sort(doc! { "_id": 1 })
+            .projection(doc! { "_id": 1 })
+            .await?;
         let first = first.and_then(|node| node.get("_id").cloned());
         if first != Some(self.id.into()) {
             return Ok(());
@@ -192,13 +205,17 @@ impl Node {
         let published = self.counted(PUBLISHED).await?.unwrap_or(i64::MAX);
         let oldest = published.min(newest - KEPT_EVENTS);
         if oldest > 0 {
-            self.database.collection::<Document>(OUTBOX).delete_many(doc! { "_id": { "$lte": oldest } }).await?;
+            self.database
+                .collection::<Document>(OUTBOX)
+                .delete_many(doc! { "_id": { "$lte": oldest } })
+                .await?;
         }
         Ok(())
     }
 
     async fn counted(&self, name: &str) -> Result<Option<i64>> {
-        let counter = self.database.collection::<Document>(COUNTERS).find_one(doc! { "_id": name }).await?;
+        let counter =
+            self.database.collection::<Document>(COUNTERS).find_one(doc! { "_id": name }).await?;
         Ok(counter.and_then(|counter| counter.get_i64("last").ok()))
     }
 }
@@ -206,14 +223,19 @@ impl Node {
 /// How far apart the server's clock and this node's are at least, when the server told its time between these two of this node's.
 fn apart(server: DateTime, asked: DateTime, answered: DateTime) -> Duration {
     let [server, asked, answered] = [server, asked, answered].map(DateTime::timestamp_millis);
-    Duration::from_millis(server.saturating_sub(answered).max(asked.saturating_sub(server)).max(0).unsigned_abs())
+    Duration::from_millis(
+        server.saturating_sub(answered).max(asked.saturating_sub(server)).max(0).unsigned_abs(),
+    )
 }
 
 /// Does `work` for ever, with a pause after each time.
 async fn again<F: Future<Output = Result<()>>>(pause: Duration, work: impl Fn() -> F) {
     loop {
         if let Err(error) = work().await {
-            tracing::warn!(reason = failure::brief(&error), "could not look after the other nodes; trying again");
+            tracing::warn!(
+                reason = failure::brief(&error),
+                "could not look after the other nodes; trying again"
+            );
         }
         sleep(pause).await;
     }
@@ -225,10 +247,15 @@ async fn limit_lifetime(client: &Client, warned: &AtomicBool) -> Result<()> {
     let admin = client.database("admin");
     let set = async {
         let held = admin.run_command(doc! { "getParameter": 1, NAME: 1 }).await?;
-        let held = held.get_i32(NAME).map(i64::from).or_else(|_| held.get_i64(NAME)).unwrap_or(i64::MAX);
+        let held =
+            held.get_i32(NAME).map(i64::from).or_else(|_| held.get_i64(NAME)).unwrap_or(i64::MAX);
         if held > LIFETIME_SECONDS {
             admin.run_command(doc! { "setParameter": 1, NAME: LIFETIME_SECONDS }).await?;
-            tracing::info!(was = held, is = LIFETIME_SECONDS, "transactionLifetimeLimitSeconds was set");
+            tracing::info!(
+                was = held,
+                is = LIFETIME_SECONDS,
+                "transactionLifetimeLimitSeconds was set"
+            );
         }
         Ok(())
     };

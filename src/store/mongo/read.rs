@@ -10,12 +10,16 @@ use serde::Deserialize;
 
 use super::{
     documents::{
-        CartDocument, EventsDocument, KeyDocument, KeyName, MovementDocument, OrderDocument, ProductDocument, SessionDocument,
-        StockDocument, Unfit, UserDocument, date, hour, id, own, raw,
+        CartDocument, EventsDocument, KeyDocument, KeyName, MovementDocument, OrderDocument,
+        ProductDocument, SessionDocument, StockDocument, Unfit, UserDocument, date, hour, id, own,
+        raw,
     },
     failure,
     load::read,
-    schema::{CARTS, COUNTERS, INBOX, KEYS, META, MOVEMENTS, NODES, ORDERS, OUTBOX, PRODUCTS, PUBLISHED, SESSIONS, STOCK, USERS},
+    schema::{
+        CARTS, COUNTERS, INBOX, KEYS, META, MOVEMENTS, NODES, ORDERS, OUTBOX, PRODUCTS, PUBLISHED,
+        SESSIONS, STOCK, USERS,
+    },
 };
 use crate::{
     domain::{
@@ -117,14 +121,19 @@ pub(super) async fn cart(database: Database, owner: UserId) -> Read<Option<Cart>
     one(&database, CARTS, doc! { "_id": id(owner.as_uuid()) }, cart).await
 }
 
-pub(super) async fn carts_untouched_since(database: Database, before: Timestamp, limit: u32) -> Read<Vec<Owner>> {
+pub(super) async fn carts_untouched_since(
+    database: Database,
+    before: Timestamp,
+    limit: u32,
+) -> Read<Vec<Owner>> {
     #[derive(Deserialize)]
     struct Left {
         #[serde(rename = "_id")]
         owner_id: Id,
         guest: bool,
     }
-    let filter = doc! { "lying_since": { "$lte": hour(before) }, "updated_at": { "$lt": date(before) } };
+    let filter =
+        doc! { "lying_since": { "$lte": hour(before) }, "updated_at": { "$lt": date(before) } };
     let fields = Some(doc! { "guest": 1 });
     let list = List { filter, sort: Some(doc! { "lying_since": 1 }), fields, limit: Some(limit) };
     many(&database, CARTS, list, |document| {
@@ -134,48 +143,86 @@ pub(super) async fn carts_untouched_since(database: Database, before: Timestamp,
     .await
 }
 
-async fn with_stock(database: &Database, products: Vec<Product>) -> Read<Vec<(Product, StockLevel)>> {
+async fn with_stock(
+    database: &Database,
+    products: Vec<Product>,
+) -> Read<Vec<(Product, StockLevel)>> {
     let ids: Vec<Id> = products.iter().map(|product| id(product.id.as_uuid())).collect();
     let mut levels = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(1000) {
         let list = List { filter: doc! { "_id": { "$in": ids } }, ..List::default() };
-        let stock = |document: &mongodb::bson::RawDocument| Ok(StockLevel::from(read::<StockDocument>(document)?));
-        levels.extend(many(database, STOCK, list, stock).await?.into_iter().map(|level| (level.product_id, level)));
+        let stock = |document: &mongodb::bson::RawDocument| {
+            Ok(StockLevel::from(read::<StockDocument>(document)?))
+        };
+        levels.extend(
+            many(database, STOCK, list, stock)
+                .await?
+                .into_iter()
+                .map(|level| (level.product_id, level)),
+        );
     }
-    let level = |product: &Product| levels.get(&product.id).copied().unwrap_or(StockLevel::none(product.id));
-    Ok(products.into_iter().map(|product| (level(&product), product)).map(|(level, product)| (product, level)).collect())
+    let level = |product: &Product| {
+        levels.get(&product.id).copied().unwrap_or(StockLevel::none(product.id))
+    };
+    Ok(products
+        .into_iter()
+        .map(|product| (level(&product), product))
+        .map(|(level, product)| (product, level))
+        .collect())
 }
 
-pub(super) async fn products(database: Database, after: Option<ProductId>, limit: u32) -> Read<Vec<(Product, StockLevel)>> {
+pub(super) async fn products(
+    database: Database,
+    after: Option<ProductId>,
+    limit: u32,
+) -> Read<Vec<(Product, StockLevel)>> {
     let mut filter = doc! { "deleted": false };
     if let Some(after) = after {
         filter.insert("_id", doc! { "$gt": id(after.as_uuid()) });
     }
     let list = List { filter, sort: Some(doc! { "_id": 1 }), fields: None, limit: Some(limit) };
-    let found = many(&database, PRODUCTS, list, |document| read::<ProductDocument>(document)?.try_into()).await?;
+    let found =
+        many(&database, PRODUCTS, list, |document| read::<ProductDocument>(document)?.try_into())
+            .await?;
     with_stock(&database, found).await
 }
 
-pub(super) async fn product(database: Database, product_id: ProductId) -> Read<Option<(Product, StockLevel)>> {
+pub(super) async fn product(
+    database: Database,
+    product_id: ProductId,
+) -> Read<Option<(Product, StockLevel)>> {
     let product = |document: &RawDocumentBuf| read::<ProductDocument>(document)?.try_into();
-    let Some(found) = one(&database, PRODUCTS, doc! { "_id": id(product_id.as_uuid()) }, product).await? else {
+    let Some(found) =
+        one(&database, PRODUCTS, doc! { "_id": id(product_id.as_uuid()) }, product).await?
+    else {
         return Ok(None);
     };
     Ok(with_stock(&database, vec![found]).await?.pop())
 }
 
-pub(super) async fn products_by_id(database: Database, products: Vec<ProductId>) -> Read<Vec<(Product, StockLevel)>> {
+pub(super) async fn products_by_id(
+    database: Database,
+    products: Vec<ProductId>,
+) -> Read<Vec<(Product, StockLevel)>> {
     let ids: Vec<Id> = products.into_iter().map(|product| id(product.as_uuid())).collect();
     let list = List { filter: doc! { "_id": { "$in": ids } }, ..List::default() };
-    let found = many(&database, PRODUCTS, list, |document| read::<ProductDocument>(document)?.try_into()).await?;
+    let found =
+        many(&database, PRODUCTS, list, |document| read::<ProductDocument>(document)?.try_into())
+            .await?;
     with_stock(&database, found).await
 }
 
-pub(super) async fn movements(database: Database, product: ProductId, before: Option<u64>, limit: u32) -> Read<Vec<Movement>> {
+pub(super) async fn movements(
+    database: Database,
+    product: ProductId,
+    before: Option<u64>,
+    limit: u32,
+) -> Read<Vec<Movement>> {
     let name = |sequence: i64| doc! { "product_id": id(product.as_uuid()), "sequence": sequence };
     let filter = doc! { "_id": { "$gt": name(0), "$lt": name(before.map_or(i64::MAX, clamped)) } };
     let list = List { filter, sort: Some(doc! { "_id": -1 }), fields: None, limit: Some(limit) };
-    many(&database, MOVEMENTS, list, |document| read::<MovementDocument>(document)?.try_into()).await
+    many(&database, MOVEMENTS, list, |document| read::<MovementDocument>(document)?.try_into())
+        .await
 }
 
 pub(super) fn order_of(document: &mongodb::bson::RawDocument) -> Result<Order, Unfit> {
@@ -186,7 +233,12 @@ pub(super) async fn order(database: Database, order: OrderId) -> Read<Option<Ord
     one(&database, ORDERS, doc! { "_id": id(order.as_uuid()) }, |document| order_of(document)).await
 }
 
-pub(super) async fn orders(database: Database, of: Option<UserId>, before: Option<OrderId>, limit: u32) -> Read<Vec<Order>> {
+pub(super) async fn orders(
+    database: Database,
+    of: Option<UserId>,
+    before: Option<OrderId>,
+    limit: u32,
+) -> Read<Vec<Order>> {
     let mut filter = Document::new();
     if let Some(user) = of {
         filter.insert("user_id", id(user.as_uuid()));
@@ -211,7 +263,11 @@ pub(super) async fn orders_due(
     }
     let orders = database.collection::<RawDocumentBuf>(ORDERS);
     let (wanted, mut found) = (usize::try_from(limit).unwrap_or(usize::MAX), Vec::new());
-    let mut cursor = orders.find(filter).sort(doc! { "expires_at": 1, "_id": 1 }).batch_size(limit.clamp(1, 10_000)).await?;
+    let mut cursor = orders
+        .find(filter)
+        .sort(doc! { "expires_at": 1, "_id": 1 })
+        .batch_size(limit.clamp(1, 10_000))
+        .await?;
     while found.len() < wanted && cursor.advance().await? {
         match order_of(cursor.current()) {
             Ok(order) => found.push(order),
@@ -225,11 +281,17 @@ pub(super) async fn orders_due(
 }
 
 pub(super) async fn user(database: Database, user: UserId) -> Read<Option<User>> {
-    one(&database, USERS, doc! { "_id": id(user.as_uuid()) }, |document| read::<UserDocument>(document)?.try_into()).await
+    one(&database, USERS, doc! { "_id": id(user.as_uuid()) }, |document| {
+        read::<UserDocument>(document)?.try_into()
+    })
+    .await
 }
 
 pub(super) async fn user_by_email(database: Database, email: Email) -> Read<Option<User>> {
-    one(&database, USERS, doc! { "email": email.as_str() }, |document| read::<UserDocument>(document)?.try_into()).await
+    one(&database, USERS, doc! { "email": email.as_str() }, |document| {
+        read::<UserDocument>(document)?.try_into()
+    })
+    .await
 }
 
 pub(super) async fn has_admin(database: Database) -> Read<bool> {
@@ -241,7 +303,11 @@ pub(super) async fn session(database: Database, session: SessionId) -> Read<Opti
     one(&database, SESSIONS, filter, |document| read::<SessionDocument>(document)?.try_into()).await
 }
 
-pub(super) async fn live_sessions(database: Database, user: UserId, now: Timestamp) -> Read<Vec<Session>> {
+pub(super) async fn live_sessions(
+    database: Database,
+    user: UserId,
+    now: Timestamp,
+) -> Read<Vec<Session>> {
     let filter = doc! { "user_id": id(user.as_uuid()), "expires_at": { "$gt": date(now) }, "revoked_at": null };
     let list = List { filter, sort: Some(doc! { "_id": 1 }), ..List::default() };
     many(&database, SESSIONS, list, |document| read::<SessionDocument>(document)?.try_into()).await
@@ -254,7 +320,12 @@ pub(super) async fn revoked_since(database: Database, since: Timestamp) -> Read<
         id: Id,
     }
     let filter = doc! { "revoked_at": { "$gte": date(since) } };
-    let list = List { filter, sort: Some(doc! { "revoked_at": 1 }), fields: Some(doc! { "_id": 1 }), limit: None };
+    let list = List {
+        filter,
+        sort: Some(doc! { "revoked_at": 1 }),
+        fields: Some(doc! { "_id": 1 }),
+        limit: None,
+    };
     many(&database, SESSIONS, list, |document| Ok(own(read::<Revoked>(document)?.id))).await
 }
 
@@ -272,11 +343,18 @@ pub(super) async fn is_in_inbox(database: Database, id: String) -> Read<bool> {
     Ok(one(&database, INBOX, doc! { "_id": id }, |_| Ok(())).await?.is_some())
 }
 
-pub(super) async fn events_after(database: Database, position: u64, limit: u32) -> Read<Vec<Published>> {
+pub(super) async fn events_after(
+    database: Database,
+    position: u64,
+    limit: u32,
+) -> Read<Vec<Published>> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut found = Vec::new();
     let outbox = database.collection::<RawDocumentBuf>(OUTBOX);
-    let find = outbox.find(doc! { "_id": { "$gt": clamped(position) } }).sort(doc! { "_id": 1 }).batch_size(EVENTS_DOCUMENTS);
+    let find = outbox
+        .find(doc! { "_id": { "$gt": clamped(position) } })
+        .sort(doc! { "_id": 1 })
+        .batch_size(EVENTS_DOCUMENTS);
     let mut cursor = find.await?;
     while found.len() < limit && cursor.advance().await? {
         let events = read::<EventsDocument<'_>>(cursor.current())?.published()?;
@@ -292,7 +370,9 @@ pub(super) async fn event_position(database: Database, event: EventId) -> Read<O
     let made = doc! { "$lte": id(event.as_uuid()), "$gte": id(earliest.as_uuid()) };
     let filter = doc! { "first_id": made, "events.id": id(event.as_uuid()) };
     let list = List { filter, sort: Some(doc! { "first_id": -1 }), fields: None, limit: Some(1) };
-    let together = many(&database, OUTBOX, list, |document| read::<EventsDocument<'_>>(document)?.published()).await?;
+    let together =
+        many(&database, OUTBOX, list, |document| read::<EventsDocument<'_>>(document)?.published())
+            .await?;
     Ok(together.into_iter().flatten().find(|found| found.id == event).map(|found| found.position))
 }
 
@@ -305,7 +385,11 @@ pub(super) async fn last_position(database: Database) -> Read<u64> {
 pub(super) async fn confirmed_position(database: Database, node: Id) -> Read<u64> {
     // Also when the others took it for dead: an update of nothing would confirm nothing.
     let asked = doc! { "$inc": { "asked": 1_i64 } };
-    database.collection::<Document>(NODES).update_one(doc! { "_id": node }, asked).upsert(true).await?;
+    database
+        .collection::<Document>(NODES)
+        .update_one(doc! { "_id": node }, asked)
+        .upsert(true)
+        .await?;
     counted(&database, OUTBOX).await
 }
 
@@ -318,7 +402,8 @@ async fn counted(database: &Database, name: &str) -> Read<u64> {
     struct Counter {
         last: u64,
     }
-    let counter = one(database, COUNTERS, doc! { "_id": name }, |document| read::<Counter>(document)).await?;
+    let counter =
+        one(database, COUNTERS, doc! { "_id": name }, |document| read::<Counter>(document)).await?;
     Ok(counter.map_or(0, |counter| counter.last))
 }
 

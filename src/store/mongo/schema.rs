@@ -101,8 +101,16 @@ fn indexes() -> Vec<(&'static str, Vec<Document>)> {
             ],
         ),
         // A little longer than a key is honoured, since the clocks of nodes and servers differ.
-        (KEYS, vec![doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": 25 * 60 * 60 }]),
-        (INBOX, vec![doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": seconds(INBOX_KEPT) }]),
+        (
+            KEYS,
+            vec![doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": 25 * 60 * 60 }],
+        ),
+        (
+            INBOX,
+            vec![
+                doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": seconds(INBOX_KEPT) },
+            ],
+        ),
         (OUTBOX, vec![index("made", doc! { "first_id": 1 })]),
     ]
 }

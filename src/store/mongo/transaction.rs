@@ -36,7 +36,10 @@ pub(super) struct Transaction<'a> {
 }
 
 /// `step`, unless it takes too long.
-pub(super) async fn within<T>(until: Instant, step: impl Future<Output = mongodb::error::Result<T>>) -> Result<T, Failure> {
+pub(super) async fn within<T>(
+    until: Instant,
+    step: impl Future<Output = mongodb::error::Result<T>>,
+) -> Result<T, Failure> {
     match timeout_at(until, step).await {
         Ok(done) => done.map_err(|error| Failure::from(&error)),
         Err(_) => Err(Failure::late()),
@@ -45,7 +48,11 @@ pub(super) async fn within<T>(until: Instant, step: impl Future<Output = mongodb
 
 impl Transaction<'_> {
     async fn run(&mut self, command: RawDocumentBuf) -> Result<Document, Failure> {
-        within(self.until, self.database.run_raw_command(command).session(&mut *self.session).into_future()).await
+        within(
+            self.until,
+            self.database.run_raw_command(command).session(&mut *self.session).into_future(),
+        )
+        .await
     }
 
     /// Reads every document that `filter` finds.
@@ -57,7 +64,11 @@ impl Transaction<'_> {
         mut each: impl FnMut(&RawDocument) -> Result<(), Unfit>,
     ) -> Result<(), Failure> {
         let collection = self.database.collection::<RawDocumentBuf>(collection);
-        let find = collection.find(filter).projection(fields).batch_size(10_000).session(&mut *self.session);
+        let find = collection
+            .find(filter)
+            .projection(fields)
+            .batch_size(10_000)
+            .session(&mut *self.session);
         let mut cursor = within(self.until, find.into_future()).await?;
         while within(self.until, cursor.advance(self.session)).await? {
             each(cursor.current()).map_err(|unfit| blame(cursor.current(), unfit))?;
@@ -77,12 +88,16 @@ impl Transaction<'_> {
     ///
     /// So many positions as are `expected` to be needed are taken at once; [`end_turn`](Self::end_turn) is for when it was another number.
     pub(super) async fn take_turn(&mut self, expected: u64) -> Result<u64, Failure> {
-        let expected = i64::try_from(expected).map_err(|_| Failure::refused("the outbox is full"))?;
+        let expected =
+            i64::try_from(expected).map_err(|_| Failure::refused("the outbox is full"))?;
         let update = rawdoc! { "$inc": { "turn": 1_i64, "last": expected } };
-        let command = rawdoc! { "findAndModify": COUNTERS, "query": { "_id": OUTBOX }, "update": update };
+        let command =
+            rawdoc! { "findAndModify": COUNTERS, "query": { "_id": OUTBOX }, "update": update };
         let reply = self.run(command).await?;
-        let last = reply.get_document("value").ok().and_then(|counter| counter.get_i64("last").ok());
-        last.and_then(|last| u64::try_from(last).ok()).ok_or_else(|| Failure::refused("the outbox has lost its counter"))
+        let last =
+            reply.get_document("value").ok().and_then(|counter| counter.get_i64("last").ok());
+        last.and_then(|last| u64::try_from(last).ok())
+            .ok_or_else(|| Failure::refused("the outbox has lost its counter"))
     }
 
     /// Sets the outbox's last position.
@@ -93,20 +108,32 @@ impl Transaction<'_> {
     }
 
     /// Inserts documents.
-    pub(super) async fn insert(&mut self, collection: &str, documents: &[Statement]) -> Result<(), Failure> {
+    pub(super) async fn insert(
+        &mut self,
+        collection: &str,
+        documents: &[Statement],
+    ) -> Result<(), Failure> {
         for chunk in chunks(documents) {
             let list: RawArrayBuf = chunk.iter().map(|statement| &*statement.body).collect();
-            let reply = self.run(rawdoc! { "insert": collection, "documents": list, "ordered": true }).await?;
+            let reply = self
+                .run(rawdoc! { "insert": collection, "documents": list, "ordered": true })
+                .await?;
             check(&reply, chunk)?;
         }
         Ok(())
     }
 
     /// Runs updates, each of which has to find its document.
-    pub(super) async fn update(&mut self, collection: &str, updates: &[Statement]) -> Result<(), Failure> {
+    pub(super) async fn update(
+        &mut self,
+        collection: &str,
+        updates: &[Statement],
+    ) -> Result<(), Failure> {
         for chunk in chunks(updates) {
             let list: RawArrayBuf = chunk.iter().map(|statement| &*statement.body).collect();
-            let reply = self.run(rawdoc! { "update": collection, "updates": list, "ordered": true }).await?;
+            let reply = self
+                .run(rawdoc! { "update": collection, "updates": list, "ordered": true })
+                .await?;
             check(&reply, chunk)?;
         }
         Ok(())
@@ -115,12 +142,15 @@ impl Transaction<'_> {
     /// Makes it durable. Whether that was done is asked again until it is known, or `latest` has come.
     pub(super) async fn commit(self, latest: Instant) -> Result<(), Failure> {
         loop {
-            let failure = match timeout_at(latest, self.session.commit_transaction().into_future()).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => Failure::of_commit(&error),
-                Err(_) => Failure { trouble: Trouble::Unknown, ..Failure::late() },
-            };
-            if failure.trouble != Trouble::Unknown || Instant::now() + BEFORE_COMMITTING_AGAIN >= latest {
+            let failure =
+                match timeout_at(latest, self.session.commit_transaction().into_future()).await {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(error)) => Failure::of_commit(&error),
+                    Err(_) => Failure { trouble: Trouble::Unknown, ..Failure::late() },
+                };
+            if failure.trouble != Trouble::Unknown
+                || Instant::now() + BEFORE_COMMITTING_AGAIN >= latest
+            {
                 return Err(failure);
             }
             tracing::warn!(reason = failure.reason, "a commit was not confirmed; asking again");
@@ -160,8 +190,13 @@ fn chunks(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
 /// Looks for statements that were refused, or did not find their document.
 fn check(reply: &Document, statements: &[Statement]) -> Result<(), Failure> {
     if let Ok(errors) = reply.get_array("writeErrors") {
-        let error = errors.first().and_then(|error| error.as_document()).cloned().unwrap_or_else(|| doc! {});
-        let reason = error.get_str("errmsg").unwrap_or("a statement was refused").replace('\n', " ");
+        let error = errors
+            .first()
+            .and_then(|error| error.as_document())
+            .cloned()
+            .unwrap_or_else(|| doc! {});
+        let reason =
+            error.get_str("errmsg").unwrap_or("a statement was refused").replace('\n', " ");
         let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
         return Err(match index.and_then(|index| statements.get(index)) {
             Some(statement) => Failure { trouble: Trouble::Statement(statement.record), reason },
@@ -169,5 +204,9 @@ fn check(reply: &Document, statements: &[Statement]) -> Result<(), Failure> {
         });
     }
     let done = reply.get_i32("n").ok().and_then(|n| usize::try_from(n).ok());
-    if done == Some(statements.len()) { Ok(()) } else { Err(Failure::conflict("a record has changed since it was read")) }
+    if done == Some(statements.len()) {
+        Ok(())
+    } else {
+        Err(Failure::conflict("a record has changed since it was read"))
+    }
 }

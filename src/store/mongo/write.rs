@@ -43,7 +43,8 @@ const MARGIN: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// A pause after a conflict: at first, and at most.
-const AFTER_CONFLICT: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(20));
+const AFTER_CONFLICT: (Duration, Duration) =
+    (Duration::from_micros(500), Duration::from_millis(20));
 
 /// A pause when the server is away: at first, and at most.
 const WHEN_AWAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
@@ -99,8 +100,11 @@ impl Answers {
     /// All outcomes, or the one error that all have in common.
     fn finish(self) -> Result<Applied, ApplyError> {
         // Each place was put; a commit that was forgotten would be one that nobody began.
-        let outcomes: Vec<Outcome> = self.outcomes.into_iter().map(|o| o.unwrap_or(Err(CommitError::Unavailable))).collect();
-        let all = |error: CommitError| !outcomes.is_empty() && outcomes.iter().all(|o| o.as_ref().err() == Some(&error));
+        let outcomes: Vec<Outcome> =
+            self.outcomes.into_iter().map(|o| o.unwrap_or(Err(CommitError::Unavailable))).collect();
+        let all = |error: CommitError| {
+            !outcomes.is_empty() && outcomes.iter().all(|o| o.as_ref().err() == Some(&error))
+        };
         if all(CommitError::Unavailable) {
             return Err(ApplyError::Unavailable);
         }
@@ -118,7 +122,9 @@ impl Writer {
             match AssertUnwindSafe(self.apply(commits)).catch_unwind().await {
                 // Whoever asked may have gone; the change stands all the same.
                 Ok(applied) => drop(reply.send(applied)),
-                Err(_) => tracing::error!("the writer panicked, which is a fault in souk; it goes on"),
+                Err(_) => {
+                    tracing::error!("the writer panicked, which is a fault in souk; it goes on")
+                }
             }
         }
     }
@@ -132,7 +138,12 @@ impl Writer {
 
     /// Tries the commits at `places` together until it is known what came of them. Those that cannot be written with the others are left,
     /// so that nobody waits for them.
-    async fn settle(&mut self, batch: &Arc<[Commit]>, mut places: Vec<usize>, answers: &mut Answers) {
+    async fn settle(
+        &mut self,
+        batch: &Arc<[Commit]>,
+        mut places: Vec<usize>,
+        answers: &mut Answers,
+    ) {
         let mut tries = Tries::default();
         // Groups to try next when somebody is at fault and nobody knows who, the next one last.
         let mut halves: Vec<Vec<usize>> = Vec::new();
@@ -153,12 +164,22 @@ impl Writer {
             match failure.trouble {
                 Trouble::Conflict | Trouble::Away => tries.pause(failure.trouble).await,
                 Trouble::Unknown => {
-                    tracing::error!(reason = failure.reason, commits = places.len(), "a batch may have been applied, or not");
+                    tracing::error!(
+                        reason = failure.reason,
+                        commits = places.len(),
+                        "a batch may have been applied, or not"
+                    );
                     answers.set(&places, &CommitError::Unknown);
                     break;
                 }
-                Trouble::Statement(record) if together && places.iter().any(|place| is_at_fault(batch, *place, record)) => {
-                    tracing::warn!(reason = failure.reason, "a record cannot be written; its commits are tried alone");
+                Trouble::Statement(record)
+                    if together
+                        && places.iter().any(|place| is_at_fault(batch, *place, record)) =>
+                {
+                    tracing::warn!(
+                        reason = failure.reason,
+                        "a record cannot be written; its commits are tried alone"
+                    );
                     let (blamed, rest): (Vec<usize>, Vec<usize>) =
                         places.iter().partition(|place| is_at_fault(batch, **place, record));
                     answers.set(&blamed, &CommitError::Apart);
@@ -166,7 +187,11 @@ impl Writer {
                 }
                 Trouble::Statement(_) | Trouble::Refused if together => {
                     if halves.is_empty() {
-                        tracing::error!(reason = failure.reason, commits = places.len(), "a batch failed; trying a half of it");
+                        tracing::error!(
+                            reason = failure.reason,
+                            commits = places.len(),
+                            "a batch failed; trying a half of it"
+                        );
                     }
                     halves.push(places.split_off(places.len() / 2));
                 }
@@ -191,7 +216,8 @@ impl Writer {
         let mut session = self.session(times.steps).await?;
         within(times.steps, session.start_transaction().into_future()).await?;
         let database = self.database.clone();
-        let mut transaction = Transaction { database: &database, session: &mut session, until: times.steps };
+        let mut transaction =
+            Transaction { database: &database, session: &mut session, until: times.steps };
         let decided = match decide(&mut transaction, &batch, self.low_stock).await {
             Ok(decided) => decided,
             Err(failure) => {
@@ -205,7 +231,10 @@ impl Writer {
             }
         };
         let committed = transaction.commit(times.commit).await;
-        self.keep(session, committed.as_ref().err().is_none_or(|failure| failure.trouble == Trouble::Conflict));
+        self.keep(
+            session,
+            committed.as_ref().err().is_none_or(|failure| failure.trouble == Trouble::Conflict),
+        );
         committed.map(|()| decided)
     }
 
@@ -215,9 +244,15 @@ impl Writer {
             return Ok(session);
         }
         within(until, self.node.end_left()).await?;
-        let options =
-            TransactionOptions::builder().read_concern(ReadConcern::snapshot()).write_concern(durable(self.timeout)).build();
-        let start = self.client.start_session().causal_consistency(false).default_transaction_options(options);
+        let options = TransactionOptions::builder()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(durable(self.timeout))
+            .build();
+        let start = self
+            .client
+            .start_session()
+            .causal_consistency(false)
+            .default_transaction_options(options);
         let session = within(until, start.into_future()).await?;
         within(until, self.node.announce(id_of(&session))).await?;
         Ok(session)
@@ -234,11 +269,17 @@ impl Writer {
 }
 
 /// Loads, decides and writes; what is left to do is to commit.
-async fn decide(transaction: &mut Transaction<'_>, batch: &[Commit], low_stock: u64) -> Result<Applied, Failure> {
+async fn decide(
+    transaction: &mut Transaction<'_>,
+    batch: &[Commit],
+    low_stock: u64,
+) -> Result<Applied, Failure> {
     let newest = batch.iter().map(|commit| commit.at).max().unwrap_or_default();
     let expected = expected_events(batch);
-    let last = if batch.iter().any(takes_turn) { transaction.take_turn(expected).await? } else { 0 };
-    let (loaded, worn) = load(transaction, &Touched::by(batch), newest.minus(REMEMBERED_FOR)).await?;
+    let last =
+        if batch.iter().any(takes_turn) { transaction.take_turn(expected).await? } else { 0 };
+    let (loaded, worn) =
+        load(transaction, &Touched::by(batch), newest.minus(REMEMBERED_FOR)).await?;
     let before = Before::of(&loaded, worn);
     let plan = batch::plan(batch, loaded, low_stock);
     // Also when there is nothing to write it is committed: what was read and is answered from has to be a majority's.
@@ -283,7 +324,8 @@ fn names(commit: &Commit, record: Uuid) -> bool {
         Write::User(user) => user.id.as_uuid() == record,
         Write::Session(session) => session.id.as_uuid() == record,
     });
-    let remembered = commit.remember.as_ref().is_some_and(|remember| remember.key.owner.as_uuid() == record);
+    let remembered =
+        commit.remember.as_ref().is_some_and(|remember| remember.key.owner.as_uuid() == record);
     let decided_on = commit.conditions.iter().any(|condition| match condition {
         Condition::Unchanged(product, _) => product.as_uuid() == record,
         Condition::PendingBelow(user, _) => user.as_uuid() == record,
@@ -313,7 +355,8 @@ fn let_go(batch: &[Commit], places: &[usize], tries: &Tries, answers: &mut Answe
     // A server that is away is waited for; after a conflict, the next try mostly takes no longer than the last.
     let needed = if tries.last == Some(Trouble::Away) { MARGIN + PATIENCE } else { MARGIN };
     let nearest = Instant::now() + needed;
-    let is_late = |place: &&usize| batch.get(**place).is_none_or(|commit| commit.deadline <= nearest);
+    let is_late =
+        |place: &&usize| batch.get(**place).is_none_or(|commit| commit.deadline <= nearest);
     let (late, good): (Vec<usize>, Vec<usize>) = places.iter().partition(is_late);
     if late.is_empty() {
         return false;
@@ -360,7 +403,8 @@ impl Times {
     fn of(batch: &[Commit], timeout: Duration) -> Self {
         let now = Instant::now();
         let deadlines = batch.iter().map(|commit| commit.deadline);
-        let (nearest, farthest) = (deadlines.clone().min().unwrap_or(now), deadlines.max().unwrap_or(now));
+        let (nearest, farthest) =
+            (deadlines.clone().min().unwrap_or(now), deadlines.max().unwrap_or(now));
         let most = farthest.min(now + timeout).max(now + MARGIN);
         let steps = (nearest - MARGIN).max(now + PATIENCE).min(most);
         Self { steps: steps.into(), commit: most.into() }

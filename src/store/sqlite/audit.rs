@@ -19,11 +19,16 @@ const MAX_MOVED: usize = 50_000;
 /// Most stretches of events that are told.
 const MAX_RUNS: u32 = 1000;
 
-pub(super) fn products(connection: &Connection, span: Span, limit: u32) -> rusqlite::Result<Page<ProductFacts>> {
+pub(super) fn products(
+    connection: &Connection,
+    span: Span,
+    limit: u32,
+) -> rusqlite::Result<Page<ProductFacts>> {
     let moment = connection.unchecked_transaction()?;
     let sql = "SELECT id FROM products WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
     let (after, upto) = (IdText::new(span.after), IdText::new(span.upto));
-    let known: Vec<ProductId> = many(&moment, sql, &[&after, &upto, &limit], |row| rows::id(row, 0))?;
+    let known: Vec<ProductId> =
+        many(&moment, sql, &[&after, &upto, &limit], |row| rows::id(row, 0))?;
     let last = known.last().filter(|_| known.len() >= limit as usize);
     let (span, rest) = last.map_or((span, None), |last| {
         let (here, rest) = span.split(last.as_uuid());
@@ -56,28 +61,48 @@ fn add(
     Ok(())
 }
 
-fn levels(connection: &Connection, span: Span, facts: &mut BTreeMap<ProductId, ProductFacts>) -> rusqlite::Result<()> {
-    let sql =
-        "SELECT product_id, on_hand, reserved, version, last_movement FROM stock WHERE product_id > ?1 AND product_id <= ?2";
+fn levels(
+    connection: &Connection,
+    span: Span,
+    facts: &mut BTreeMap<ProductId, ProductFacts>,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT product_id, on_hand, reserved, version, last_movement FROM stock WHERE product_id > ?1 AND product_id <= ?2";
     add(connection, sql, span, facts, |product, row| {
-        product.stock =
-            StockFacts { on_hand: row.get(1)?, reserved: row.get(2)?, version: row.get(3)?, last_movement: row.get(4)? };
+        product.stock = StockFacts {
+            on_hand: row.get(1)?,
+            reserved: row.get(2)?,
+            version: row.get(3)?,
+            last_movement: row.get(4)?,
+        };
         Ok(())
     })
 }
 
-fn ledgers(connection: &Connection, span: Span, facts: &mut BTreeMap<ProductId, ProductFacts>) -> rusqlite::Result<()> {
+fn ledgers(
+    connection: &Connection,
+    span: Span,
+    facts: &mut BTreeMap<ProductId, ProductFacts>,
+) -> rusqlite::Result<()> {
     let sql = "SELECT product_id, count(*), min(sequence), max(sequence), sum(on_hand_delta), sum(reserved_delta) FROM movements \
                WHERE product_id > ?1 AND product_id <= ?2 GROUP BY product_id";
     add(connection, sql, span, facts, |product, row| {
-        product.ledger =
-            Ledger { count: row.get(1)?, first: row.get(2)?, last: row.get(3)?, on_hand: row.get(4)?, reserved: row.get(5)? };
+        product.ledger = Ledger {
+            count: row.get(1)?,
+            first: row.get(2)?,
+            last: row.get(3)?,
+            on_hand: row.get(4)?,
+            reserved: row.get(5)?,
+        };
         Ok(())
     })
 }
 
 /// Reads all open orders for each page: an index that would spare it would cost every checkout.
-fn promised(connection: &Connection, span: Span, facts: &mut BTreeMap<ProductId, ProductFacts>) -> rusqlite::Result<()> {
+fn promised(
+    connection: &Connection,
+    span: Span,
+    facts: &mut BTreeMap<ProductId, ProductFacts>,
+) -> rusqlite::Result<()> {
     let sql = "SELECT line.value ->> 'product_id' AS product_id, sum(line.value ->> 'quantity') \
                FROM orders, json_each(orders.lines) AS line WHERE orders.status IN ('pending_payment', 'paid') \
                AND line.value ->> 'product_id' > ?1 AND line.value ->> 'product_id' <= ?2 GROUP BY 1";
@@ -87,27 +112,41 @@ fn promised(connection: &Connection, span: Span, facts: &mut BTreeMap<ProductId,
     })
 }
 
-pub(super) fn orders(connection: &Connection, span: Span, limit: u32) -> rusqlite::Result<Page<OrderFacts>> {
+pub(super) fn orders(
+    connection: &Connection,
+    span: Span,
+    limit: u32,
+) -> rusqlite::Result<Page<OrderFacts>> {
     let moment = connection.unchecked_transaction()?;
     let orders = orders_between(&moment, span.after, span.upto, limit)?;
-    let upto = orders.last().filter(|_| orders.len() >= limit as usize).map_or(span.upto, |last| last.id.as_uuid());
+    let upto = orders
+        .last()
+        .filter(|_| orders.len() >= limit as usize)
+        .map_or(span.upto, |last| last.id.as_uuid());
     let sql = "SELECT order_id, product_id, sum(on_hand_delta), sum(reserved_delta), \
                sum(CASE WHEN kind = 'reserved' THEN reserved_delta ELSE 0 END) FROM movements \
                WHERE order_id > ?1 AND order_id <= ?2 GROUP BY order_id, product_id ORDER BY order_id, product_id LIMIT ?3";
-    let parameters: [&dyn rusqlite::ToSql; 3] = [&IdText::new(span.after), &IdText::new(upto), &clamped(MAX_MOVED as u64)];
+    let parameters: [&dyn rusqlite::ToSql; 3] =
+        [&IdText::new(span.after), &IdText::new(upto), &clamped(MAX_MOVED as u64)];
     let moved: Vec<(OrderId, ProductId, Moved)> = many(&moment, sql, &parameters, |row| {
-        let moved = Moved { on_hand: row.get(2)?, reserved: row.get(3)?, ever_reserved: row.get(4)? };
+        let moved =
+            Moved { on_hand: row.get(2)?, reserved: row.get(3)?, ever_reserved: row.get(4)? };
         Ok((rows::id(row, 0)?, rows::id(row, 1)?, moved))
     })?;
     let named = orders.iter().flat_map(|order| order.lines.iter().map(|line| line.product_id));
-    let named: BTreeSet<ProductId> = named.chain(moved.iter().map(|(_, product, _)| *product)).collect();
+    let named: BTreeSet<ProductId> =
+        named.chain(moved.iter().map(|(_, product, _)| *product)).collect();
     let versions = versions(&moment, named)?;
     Ok(join(span, (orders, limit as usize), (moved, MAX_MOVED), &versions))
 }
 
-fn versions(connection: &Connection, ids: BTreeSet<ProductId>) -> rusqlite::Result<HashMap<ProductId, u64>> {
+fn versions(
+    connection: &Connection,
+    ids: BTreeSet<ProductId>,
+) -> rusqlite::Result<HashMap<ProductId, u64>> {
     let mut found = HashMap::with_capacity(ids.len());
-    let mut select = connection.prepare_cached("SELECT version FROM stock WHERE product_id = ?1")?;
+    let mut select =
+        connection.prepare_cached("SELECT version FROM stock WHERE product_id = ?1")?;
     for id in ids {
         let version = select.query_row([IdText::new(id.as_uuid())], |row| row.get(0)).optional()?;
         found.extend(version.map(|version| (id, version)));

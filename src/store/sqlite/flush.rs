@@ -6,7 +6,11 @@ use super::rows::{self, IdText, Lines, OrderLines, TextBytes, json};
 use crate::{messages::events::Published, store::batch::WriteSet};
 
 /// Writes everything in `writes`; `published` are its events, rendered.
-pub(super) fn flush(connection: &Connection, writes: &WriteSet, published: &[Published]) -> rusqlite::Result<()> {
+pub(super) fn flush(
+    connection: &Connection,
+    writes: &WriteSet,
+    published: &[Published],
+) -> rusqlite::Result<()> {
     carts(connection, writes)?;
     products(connection, writes)?;
     orders(connection, writes)?;
@@ -80,7 +84,9 @@ fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
     let sql = "UPDATE products SET sku = NULL WHERE sku = ?1 AND deleted = 0 AND id <> ?2";
     for product in writes.products.values().filter(|product| !product.deleted) {
         if let Some(sku) = &product.facts.sku {
-            connection.prepare_cached(sql)?.execute(params![sku, IdText::new(product.id.as_uuid())])?;
+            connection
+                .prepare_cached(sql)?
+                .execute(params![sku, IdText::new(product.id.as_uuid())])?;
         }
     }
     Ok(())
@@ -122,7 +128,13 @@ fn stock(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     )?;
     for level in writes.stock.values() {
         let id = IdText::new(level.product_id.as_uuid());
-        put.execute(params![id, level.on_hand, level.reserved, level.version, level.last_movement])?;
+        put.execute(params![
+            id,
+            level.on_hand,
+            level.reserved,
+            level.version,
+            level.last_movement
+        ])?;
     }
     Ok(())
 }
@@ -200,7 +212,14 @@ fn remembered(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()
     )?;
     for (key, answer, at) in &writes.remembered {
         let owner = IdText::new(key.owner.as_uuid());
-        put.execute(params![owner, key.key, key.fingerprint, answer.status, &*answer.body, at.as_millis()])?;
+        put.execute(params![
+            owner,
+            key.key,
+            key.fingerprint,
+            answer.status,
+            &*answer.body,
+            at.as_millis()
+        ])?;
     }
     Ok(())
 }
@@ -213,7 +232,11 @@ fn inbox(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn outbox(connection: &Connection, writes: &WriteSet, published: &[Published]) -> rusqlite::Result<()> {
+fn outbox(
+    connection: &Connection,
+    writes: &WriteSet,
+    published: &[Published],
+) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO outbox (position, id, type, subject, audience, owner_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;

@@ -18,13 +18,41 @@ use crate::{
 };
 
 /// Loads what `touched` names, without the keys that were first used at `forgotten` or before.
-pub(super) fn load(connection: &Connection, touched: &Touched, forgotten: Timestamp) -> rusqlite::Result<Loaded> {
+pub(super) fn load(
+    connection: &Connection,
+    touched: &Touched,
+    forgotten: Timestamp,
+) -> rusqlite::Result<Loaded> {
     let mut loaded = Loaded {
-        carts: versions(connection, "SELECT version FROM carts WHERE owner_id = ?1", &touched.carts, |id| id.as_uuid())?,
-        products: versions(connection, "SELECT version FROM products WHERE id = ?1", &touched.products, |id| id.as_uuid())?,
-        users: versions(connection, "SELECT version FROM users WHERE id = ?1", &touched.users, |id| id.as_uuid())?,
-        sessions: versions(connection, "SELECT version FROM sessions WHERE id = ?1", &touched.sessions, |id| id.as_uuid())?,
-        skus: holders(connection, "SELECT id FROM products WHERE sku = ?1 AND deleted = 0", &touched.skus)?,
+        carts: versions(
+            connection,
+            "SELECT version FROM carts WHERE owner_id = ?1",
+            &touched.carts,
+            |id| id.as_uuid(),
+        )?,
+        products: versions(
+            connection,
+            "SELECT version FROM products WHERE id = ?1",
+            &touched.products,
+            |id| id.as_uuid(),
+        )?,
+        users: versions(
+            connection,
+            "SELECT version FROM users WHERE id = ?1",
+            &touched.users,
+            |id| id.as_uuid(),
+        )?,
+        sessions: versions(
+            connection,
+            "SELECT version FROM sessions WHERE id = ?1",
+            &touched.sessions,
+            |id| id.as_uuid(),
+        )?,
+        skus: holders(
+            connection,
+            "SELECT id FROM products WHERE sku = ?1 AND deleted = 0",
+            &touched.skus,
+        )?,
         emails: holders(connection, "SELECT id FROM users WHERE email = ?1", &touched.emails)?,
         ..Loaded::default()
     };
@@ -55,17 +83,25 @@ fn versions<I: Copy + Eq + Hash>(
     }
     let mut select = connection.prepare_cached(sql)?;
     for id in ids {
-        if let Some(version) = select.query_row([IdText::new(uuid(*id))], |row| row.get(0)).optional()? {
+        if let Some(version) =
+            select.query_row([IdText::new(uuid(*id))], |row| row.get(0)).optional()?
+        {
             found.insert(*id, version);
         }
     }
     Ok(found)
 }
 
-fn holders<I: From<Uuid>>(connection: &Connection, sql: &str, names: &BTreeSet<String>) -> rusqlite::Result<HashMap<String, I>> {
+fn holders<I: From<Uuid>>(
+    connection: &Connection,
+    sql: &str,
+    names: &BTreeSet<String>,
+) -> rusqlite::Result<HashMap<String, I>> {
     let mut found = HashMap::with_capacity(names.len());
     for name in names {
-        if let Some(id) = connection.prepare_cached(sql)?.query_row([name], |row| rows::id(row, 0)).optional()? {
+        if let Some(id) =
+            connection.prepare_cached(sql)?.query_row([name], |row| rows::id(row, 0)).optional()?
+        {
             found.insert(name.clone(), id);
         }
     }
@@ -76,8 +112,10 @@ fn stock(connection: &Connection, touched: &Touched, loaded: &mut Loaded) -> rus
     let sql = "SELECT on_hand, reserved, version, last_movement FROM stock WHERE product_id = ?1";
     for id in &touched.stock {
         let read = |row: &Row<'_>| rows::stock_level(row, 0, *id);
-        let level: Option<StockLevel> =
-            connection.prepare_cached(sql)?.query_row([IdText::new(id.as_uuid())], read).optional()?;
+        let level: Option<StockLevel> = connection
+            .prepare_cached(sql)?
+            .query_row([IdText::new(id.as_uuid())], read)
+            .optional()?;
         loaded.stock.extend(level.map(|level| (*id, level)));
     }
     Ok(())
@@ -85,13 +123,18 @@ fn stock(connection: &Connection, touched: &Touched, loaded: &mut Loaded) -> rus
 
 fn orders(connection: &Connection, touched: &Touched, loaded: &mut Loaded) -> rusqlite::Result<()> {
     for id in &touched.orders {
-        let mut select = connection.prepare_cached("SELECT version, status FROM orders WHERE id = ?1")?;
+        let mut select =
+            connection.prepare_cached("SELECT version, status FROM orders WHERE id = ?1")?;
         let read = |row: &Row<'_>| Ok((row.get(0)?, rows::status(row, 1)?));
-        loaded.orders.extend(select.query_row([IdText::new(id.as_uuid())], read).optional()?.map(|held| (*id, held)));
+        loaded.orders.extend(
+            select.query_row([IdText::new(id.as_uuid())], read).optional()?.map(|held| (*id, held)),
+        );
     }
     for id in &touched.buyers {
         let sql = "SELECT count(*) FROM orders WHERE user_id = ?1 AND status = 'pending_payment'";
-        let count = connection.prepare_cached(sql)?.query_row([IdText::new(id.as_uuid())], |row| row.get(0))?;
+        let count = connection
+            .prepare_cached(sql)?
+            .query_row([IdText::new(id.as_uuid())], |row| row.get(0))?;
         loaded.pending.insert(*id, count);
     }
     Ok(())

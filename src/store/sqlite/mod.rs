@@ -87,10 +87,13 @@ impl SqliteStore {
         let SqliteOptions { dir, currency, low_stock, keep_unpublished } = options;
         let mut opened = open::open(&dir, currency, READERS)?;
         let readers = std::mem::take(&mut opened.readers).into_iter().map(Reader).collect();
-        let writer = Writer::new(opened, low_stock, keep_unpublished).map_err(OpenError::broken(&dir))?;
+        let writer =
+            Writer::new(opened, low_stock, keep_unpublished).map_err(OpenError::broken(&dir))?;
         Ok(Self {
-            readers: Threads::start("souk-read", readers, MAX_WAITING_READS).map_err(OpenError::folder(&dir))?,
-            writer: Threads::start("souk-write", vec![writer], MAX_WAITING_BATCHES).map_err(OpenError::folder(&dir))?,
+            readers: Threads::start("souk-read", readers, MAX_WAITING_READS)
+                .map_err(OpenError::folder(&dir))?,
+            writer: Threads::start("souk-write", vec![writer], MAX_WAITING_BATCHES)
+                .map_err(OpenError::folder(&dir))?,
             currency,
         })
     }
@@ -111,7 +114,10 @@ impl Store for SqliteStore {
 
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
         let (reply, applied) = oneshot::channel();
-        self.writer.send(Job::Apply(Batch { commits: batch, reply })).await.map_err(|_| ApplyError::Unavailable)?;
+        self.writer
+            .send(Job::Apply(Batch { commits: batch, reply }))
+            .await
+            .map_err(|_| ApplyError::Unavailable)?;
         // The writer drops a reply only when it fails in the middle of its work.
         applied.await.unwrap_or(Err(ApplyError::Unknown))
     }
@@ -121,11 +127,19 @@ impl Store for SqliteStore {
         self.ask(move |connection| read::cart(connection, owner, shop)).await
     }
 
-    async fn carts_untouched_since(&self, before: Timestamp, limit: u32) -> Result<Vec<Owner>, Unavailable> {
+    async fn carts_untouched_since(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Owner>, Unavailable> {
         self.ask(move |connection| read::carts_untouched_since(connection, before, limit)).await
     }
 
-    async fn products(&self, after: Option<ProductId>, limit: u32) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+    async fn products(
+        &self,
+        after: Option<ProductId>,
+        limit: u32,
+    ) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
         let shop = self.currency;
         self.ask(move |connection| read::products(connection, after, limit, shop)).await
     }
@@ -135,14 +149,23 @@ impl Store for SqliteStore {
         self.ask(move |connection| read::product(connection, id, shop)).await
     }
 
-    async fn products_by_id(&self, ids: Vec<ProductId>) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+    async fn products_by_id(
+        &self,
+        ids: Vec<ProductId>,
+    ) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
         let shop = self.currency;
-        let all =
-            move |connection: &Connection| ids.iter().filter_map(|id| read::product(connection, *id, shop).transpose()).collect();
+        let all = move |connection: &Connection| {
+            ids.iter().filter_map(|id| read::product(connection, *id, shop).transpose()).collect()
+        };
         self.ask(all).await
     }
 
-    async fn movements(&self, id: ProductId, before: Option<u64>, limit: u32) -> Result<Vec<Movement>, Unavailable> {
+    async fn movements(
+        &self,
+        id: ProductId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<Movement>, Unavailable> {
         self.ask(move |connection| read::movements(connection, id, before, limit)).await
     }
 
@@ -150,7 +173,12 @@ impl Store for SqliteStore {
         self.ask(move |connection| read::order(connection, id)).await
     }
 
-    async fn orders(&self, of: Option<UserId>, before: Option<OrderId>, limit: u32) -> Result<Vec<Order>, Unavailable> {
+    async fn orders(
+        &self,
+        of: Option<UserId>,
+        before: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<Order>, Unavailable> {
         self.ask(move |connection| read::orders(connection, of, before, limit)).await
     }
 
@@ -180,7 +208,11 @@ impl Store for SqliteStore {
         self.ask(move |connection| read::session(connection, id)).await
     }
 
-    async fn live_sessions(&self, user: UserId, now: Timestamp) -> Result<Vec<Session>, Unavailable> {
+    async fn live_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<Session>, Unavailable> {
         self.ask(move |connection| read::live_sessions(connection, user, now)).await
     }
 
@@ -188,7 +220,10 @@ impl Store for SqliteStore {
         self.ask(move |connection| read::revoked_since(connection, since)).await
     }
 
-    async fn remembered(&self, key: &IdempotencyKey) -> Result<Option<([u8; 32], Remembered)>, Unavailable> {
+    async fn remembered(
+        &self,
+        key: &IdempotencyKey,
+    ) -> Result<Option<([u8; 32], Remembered)>, Unavailable> {
         let (owner, key) = (key.owner, key.key.clone());
         let forgotten = SystemClock.now().minus(REMEMBERED_FOR);
         self.ask(move |connection| read::remembered(connection, owner, &key, forgotten)).await
@@ -221,11 +256,19 @@ impl Store for SqliteStore {
         noted.await.unwrap_or(Err(Unavailable))
     }
 
-    async fn audited_products(&self, span: Span, limit: u32) -> Result<Page<ProductFacts>, Unavailable> {
+    async fn audited_products(
+        &self,
+        span: Span,
+        limit: u32,
+    ) -> Result<Page<ProductFacts>, Unavailable> {
         self.ask(move |connection| audit::products(connection, span, limit)).await
     }
 
-    async fn audited_orders(&self, span: Span, limit: u32) -> Result<Page<OrderFacts>, Unavailable> {
+    async fn audited_orders(
+        &self,
+        span: Span,
+        limit: u32,
+    ) -> Result<Page<OrderFacts>, Unavailable> {
         self.ask(move |connection| audit::orders(connection, span, limit)).await
     }
 

@@ -53,17 +53,25 @@ pub(super) fn open(dir: &Path, currency: Currency, readers: usize) -> Result<Ope
     make_private(&database).map_err(OpenError::folder(dir))?;
     let mut writer = connect_to_write(&database).map_err(OpenError::broken(dir))?;
     schema::prepare(&mut writer, currency, dir)?;
-    let readers = (0..readers).map(|_| connect_to_read(&database)).collect::<Result<_, _>>().map_err(OpenError::broken(dir))?;
+    let readers = (0..readers)
+        .map(|_| connect_to_read(&database))
+        .collect::<Result<_, _>>()
+        .map_err(OpenError::broken(dir))?;
     Ok(Opened { database, writer, readers, lock })
 }
 
 /// A connection that writes, durably.
 pub(super) fn connect_to_write(database: &Path) -> rusqlite::Result<Connection> {
     let connection = connect(database, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE)?;
-    let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    let mode = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     if mode != "wal" {
-        let reason = "this file system cannot share the memory that a write-ahead log needs".to_owned();
-        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(reason)));
+        let reason =
+            "this file system cannot share the memory that a write-ahead log needs".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(
+            ffi::Error::new(ffi::SQLITE_CANTOPEN),
+            Some(reason),
+        ));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The writer does it itself, when nobody waits for an answer.

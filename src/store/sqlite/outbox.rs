@@ -21,13 +21,21 @@ impl Upkeep {
     /// not know of a broker.
     pub(super) fn new(connection: &Connection, keep_unpublished: bool) -> rusqlite::Result<Self> {
         if keep_unpublished {
-            connection.execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('published', '0')", [])?;
+            connection.execute(
+                "INSERT OR IGNORE INTO meta (name, value) VALUES ('published', '0')",
+                [],
+            )?;
         }
         Ok(Self { published: read::noted_as_published(connection)? })
     }
 
     /// Takes old events away when it is time to, since the newest is not `before` any more but `last`.
-    pub(super) fn trim(&self, connection: &Connection, before: u64, last: u64) -> rusqlite::Result<()> {
+    pub(super) fn trim(
+        &self,
+        connection: &Connection,
+        before: u64,
+        last: u64,
+    ) -> rusqlite::Result<()> {
         if before / EVENTS_BETWEEN_TRIMS == last / EVENTS_BETWEEN_TRIMS {
             return Ok(());
         }
@@ -35,7 +43,12 @@ impl Upkeep {
     }
 
     /// Notes in one transaction that everything up to `position` was published; `last` is the newest event.
-    pub(super) fn note_published(&mut self, connection: &mut Connection, position: u64, last: u64) -> rusqlite::Result<()> {
+    pub(super) fn note_published(
+        &mut self,
+        connection: &mut Connection,
+        position: u64,
+        last: u64,
+    ) -> rusqlite::Result<()> {
         let transaction = connection.transaction()?;
         let before = read::published_up_to(&transaction)?;
         if position <= before {
@@ -44,7 +57,9 @@ impl Upkeep {
         let put = "INSERT OR REPLACE INTO meta (name, value) VALUES ('published', ?1)";
         transaction.prepare_cached(put)?.execute(params![position.to_string()])?;
         // While the outbox is emptied after a time without broker, there need not be new events that would have it trimmed.
-        if self.published.is_some() && position / EVENTS_BETWEEN_TRIMS != before / EVENTS_BETWEEN_TRIMS {
+        if self.published.is_some()
+            && position / EVENTS_BETWEEN_TRIMS != before / EVENTS_BETWEEN_TRIMS
+        {
             trim(&transaction, last.saturating_sub(KEPT_EVENTS).min(position))?;
         }
         transaction.commit()?;
@@ -54,5 +69,8 @@ impl Upkeep {
 }
 
 fn trim(connection: &Connection, oldest: u64) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM outbox WHERE position <= ?1")?.execute([oldest]).map(drop)
+    connection
+        .prepare_cached("DELETE FROM outbox WHERE position <= ?1")?
+        .execute([oldest])
+        .map(drop)
 }

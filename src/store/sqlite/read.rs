@@ -83,7 +83,10 @@ macro_rules! orders {
 
 macro_rules! users {
     ($rest:literal) => {
-        concat!("SELECT id, email, name, role, password_hash, created_at, version, events FROM users ", $rest)
+        concat!(
+            "SELECT id, email, name, role, password_hash, created_at, version, events FROM users ",
+            $rest
+        )
     };
 }
 
@@ -111,12 +114,20 @@ pub(super) fn many<T>(
     connection.prepare_cached(sql)?.query_map(parameters, read)?.collect()
 }
 
-pub(super) fn cart(connection: &Connection, owner: UserId, shop: Currency) -> rusqlite::Result<Option<Cart>> {
+pub(super) fn cart(
+    connection: &Connection,
+    owner: UserId,
+    shop: Currency,
+) -> rusqlite::Result<Option<Cart>> {
     let sql = "SELECT owner_id, guest, version, lines, updated_at, merged_into, abandoned FROM carts WHERE owner_id = ?1";
     one(connection, sql, &[&IdText::new(owner.as_uuid())], |row| rows::cart(row, shop))
 }
 
-pub(super) fn carts_untouched_since(connection: &Connection, before: Timestamp, limit: u32) -> rusqlite::Result<Vec<Owner>> {
+pub(super) fn carts_untouched_since(
+    connection: &Connection,
+    before: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<Owner>> {
     let sql = "SELECT owner_id, guest FROM carts \
                WHERE lines <> '[]' AND abandoned = 0 AND merged_into IS NULL AND updated_at < ?1 ORDER BY updated_at LIMIT ?2";
     many(connection, sql, &[&before.as_millis(), &limit], rows::owner)
@@ -135,8 +146,14 @@ pub(super) fn products(
     many(connection, sql, &[after, &limit], |row| rows::product(row, shop))
 }
 
-pub(super) fn product(connection: &Connection, id: ProductId, shop: Currency) -> rusqlite::Result<Option<(Product, StockLevel)>> {
-    one(connection, products!("WHERE p.id = ?1"), &[&IdText::new(id.as_uuid())], |row| rows::product(row, shop))
+pub(super) fn product(
+    connection: &Connection,
+    id: ProductId,
+    shop: Currency,
+) -> rusqlite::Result<Option<(Product, StockLevel)>> {
+    one(connection, products!("WHERE p.id = ?1"), &[&IdText::new(id.as_uuid())], |row| {
+        rows::product(row, shop)
+    })
 }
 
 pub(super) fn movements(
@@ -148,7 +165,9 @@ pub(super) fn movements(
     let sql = "SELECT sequence, kind, on_hand_delta, reserved_delta, order_id, reference, reason, at FROM movements \
                WHERE product_id = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3";
     let before = before.map_or(i64::MAX, clamped);
-    many(connection, sql, &[&IdText::new(id.as_uuid()), &before, &limit], |row| rows::movement(row, id))
+    many(connection, sql, &[&IdText::new(id.as_uuid()), &before, &limit], |row| {
+        rows::movement(row, id)
+    })
 }
 
 pub(super) fn order(connection: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
@@ -161,7 +180,8 @@ pub(super) fn orders(
     before: Option<OrderId>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
-    let (of, before) = (of.map(|id| IdText::new(id.as_uuid())), before.map(|id| IdText::new(id.as_uuid())));
+    let (of, before) =
+        (of.map(|id| IdText::new(id.as_uuid())), before.map(|id| IdText::new(id.as_uuid())));
     // Every id comes before this text.
     let before: &dyn ToSql = before.as_ref().map_or(&"~", |id| id);
     match &of {
@@ -169,12 +189,22 @@ pub(super) fn orders(
             let sql = orders!("WHERE user_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3");
             many(connection, sql, &[user, before, &limit], rows::order)
         }
-        None => many(connection, orders!("WHERE id < ?1 ORDER BY id DESC LIMIT ?2"), &[before, &limit], rows::order),
+        None => many(
+            connection,
+            orders!("WHERE id < ?1 ORDER BY id DESC LIMIT ?2"),
+            &[before, &limit],
+            rows::order,
+        ),
     }
 }
 
 /// Orders with ids after `after`, up to and with `upto`, by id.
-pub(super) fn orders_between(connection: &Connection, after: Uuid, upto: Uuid, limit: u32) -> rusqlite::Result<Vec<Order>> {
+pub(super) fn orders_between(
+    connection: &Connection,
+    after: Uuid,
+    upto: Uuid,
+    limit: u32,
+) -> rusqlite::Result<Vec<Order>> {
     let sql = orders!("WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
     many(connection, sql, &[&IdText::new(after), &IdText::new(upto), &limit], rows::order)
 }
@@ -185,13 +215,16 @@ pub(super) fn orders_due(
     after: Option<(Timestamp, OrderId)>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
-    let sql =
-        orders!("WHERE status = 'pending_payment' AND expires_at <= ?1 AND (expires_at, id) > (?2, ?3) ORDER BY expires_at, id");
-    let (time, id) = after.map_or((i64::MIN, String::new()), |(time, id)| (time.as_millis(), id.to_string()));
+    let sql = orders!(
+        "WHERE status = 'pending_payment' AND expires_at <= ?1 AND (expires_at, id) > (?2, ?3) ORDER BY expires_at, id"
+    );
+    let (time, id) =
+        after.map_or((i64::MIN, String::new()), |(time, id)| (time.as_millis(), id.to_string()));
     let mut statement = connection.prepare_cached(sql)?;
     // A row that cannot be read must not hold up the others; an error of the engine ends it.
-    let found =
-        statement.query_map((now.as_millis(), time, id), |row| Ok(rows::order(row).map_err(|error| (row.get(0), error))))?;
+    let found = statement.query_map((now.as_millis(), time, id), |row| {
+        Ok(rows::order(row).map_err(|error| (row.get(0), error)))
+    })?;
     let readable = found.filter_map(|row| match row {
         Ok(Ok(order)) => Some(Ok(order)),
         Ok(Err((id, error))) => {
@@ -208,7 +241,10 @@ pub(super) fn user(connection: &Connection, id: UserId) -> rusqlite::Result<Opti
     one(connection, users!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::user)
 }
 
-pub(super) fn user_by_email(connection: &Connection, email: &Email) -> rusqlite::Result<Option<User>> {
+pub(super) fn user_by_email(
+    connection: &Connection,
+    email: &Email,
+) -> rusqlite::Result<Option<User>> {
     one(connection, users!("WHERE email = ?1"), &[&email.as_str()], rows::user)
 }
 
@@ -220,12 +256,20 @@ pub(super) fn session(connection: &Connection, id: SessionId) -> rusqlite::Resul
     one(connection, sessions!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::session)
 }
 
-pub(super) fn live_sessions(connection: &Connection, user: UserId, now: Timestamp) -> rusqlite::Result<Vec<Session>> {
-    let sql = sessions!("WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 ORDER BY id");
+pub(super) fn live_sessions(
+    connection: &Connection,
+    user: UserId,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Session>> {
+    let sql =
+        sessions!("WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 ORDER BY id");
     many(connection, sql, &[&IdText::new(user.as_uuid()), &now.as_millis()], rows::session)
 }
 
-pub(super) fn revoked_since(connection: &Connection, since: Timestamp) -> rusqlite::Result<Vec<SessionId>> {
+pub(super) fn revoked_since(
+    connection: &Connection,
+    since: Timestamp,
+) -> rusqlite::Result<Vec<SessionId>> {
     let sql = "SELECT id FROM sessions WHERE revoked_at >= ?1 ORDER BY revoked_at";
     many(connection, sql, &[&since.as_millis()], |row| rows::id(row, 0))
 }
@@ -238,25 +282,39 @@ pub(super) fn remembered(
     forgotten: Timestamp,
 ) -> rusqlite::Result<Option<([u8; 32], Remembered)>> {
     let sql = "SELECT fingerprint, status, body FROM idempotency_keys WHERE owner_id = ?1 AND key = ?2 AND at > ?3";
-    one(connection, sql, &[&IdText::new(owner.as_uuid()), &key, &forgotten.as_millis()], rows::remembered)
+    one(
+        connection,
+        sql,
+        &[&IdText::new(owner.as_uuid()), &key, &forgotten.as_millis()],
+        rows::remembered,
+    )
 }
 
 pub(super) fn is_in_inbox(connection: &Connection, id: &str) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM inbox WHERE id = ?1")?.exists([id])
 }
 
-pub(super) fn events_after(connection: &Connection, position: u64, limit: u32) -> rusqlite::Result<Vec<Published>> {
+pub(super) fn events_after(
+    connection: &Connection,
+    position: u64,
+    limit: u32,
+) -> rusqlite::Result<Vec<Published>> {
     let sql = "SELECT position, id, type, audience, owner_id, body FROM outbox WHERE position > ?1 ORDER BY position LIMIT ?2";
     many(connection, sql, &[&clamped(position), &limit], rows::published)
 }
 
-pub(super) fn event_position(connection: &Connection, id: EventId) -> rusqlite::Result<Option<u64>> {
+pub(super) fn event_position(
+    connection: &Connection,
+    id: EventId,
+) -> rusqlite::Result<Option<u64>> {
     let sql = "SELECT position FROM outbox WHERE id = ?1";
     one(connection, sql, &[&IdText::new(id.as_uuid())], |row| row.get(0))
 }
 
 pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
-    connection.prepare_cached("SELECT coalesce(max(position), 0) FROM outbox")?.query_row([], |row| row.get(0))
+    connection
+        .prepare_cached("SELECT coalesce(max(position), 0) FROM outbox")?
+        .query_row([], |row| row.get(0))
 }
 
 pub(super) fn published_up_to(connection: &Connection) -> rusqlite::Result<u64> {
@@ -265,9 +323,16 @@ pub(super) fn published_up_to(connection: &Connection) -> rusqlite::Result<u64> 
 
 /// The same; `None` when there never was a broker.
 pub(super) fn noted_as_published(connection: &Connection) -> rusqlite::Result<Option<u64>> {
-    one(connection, "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'published'", &[], |row| row.get(0))
+    one(
+        connection,
+        "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'published'",
+        &[],
+        |row| row.get(0),
+    )
 }
 
 pub(super) fn ping(connection: &Connection) -> rusqlite::Result<()> {
-    connection.prepare_cached("SELECT value FROM meta WHERE name = 'currency'")?.query_row([], |_| Ok(()))
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'currency'")?
+        .query_row([], |_| Ok(()))
 }

@@ -60,7 +60,8 @@ pub(super) fn clamped(place: u64) -> i64 {
 
 /// A value as JSON.
 pub(super) fn json(value: &impl Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// A cart's lines, as they are written.
@@ -152,9 +153,12 @@ impl Serialize for OrderLines<'_> {
 
 /// An order, from the columns of its table in their order.
 pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
-    let currency: Currency = text(row, 4)?.parse().map_err(|_| unreadable(4)("no currency".into()))?;
-    let address = row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
-    let method = PaymentMethod::from_word(text(row, 6)?).ok_or_else(|| unreadable(6)("no way to pay".into()))?;
+    let currency: Currency =
+        text(row, 4)?.parse().map_err(|_| unreadable(4)("no currency".into()))?;
+    let address =
+        row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
+    let method = PaymentMethod::from_word(text(row, 6)?)
+        .ok_or_else(|| unreadable(6)("no way to pay".into()))?;
     Ok(Order {
         id: id(row, 0)?,
         user_id: id(row, 1)?,
@@ -163,14 +167,20 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
         currency,
         lines: order_lines(text(row, 5)?, currency).map_err(unreadable(5))?,
         payment: Payment { method, reference: row.get(7)? },
-        shipping_address: address.transpose().map_err(|error| unreadable(8)(error.into()))?.map(ShippingAddress::stored),
+        shipping_address: address
+            .transpose()
+            .map_err(|error| unreadable(8)(error.into()))?
+            .map(ShippingAddress::stored),
         placed_at: time(row, 9)?,
         expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
         updated_at: time(row, 11)?,
     })
 }
 
-fn order_lines(json: &str, currency: Currency) -> Result<Vec<OrderLine>, Box<dyn Error + Send + Sync>> {
+fn order_lines(
+    json: &str,
+    currency: Currency,
+) -> Result<Vec<OrderLine>, Box<dyn Error + Send + Sync>> {
     let read: Vec<OrderLineRow<'_>> = serde_json::from_str(json)?;
     let line = |line: OrderLineRow<'_>| {
         Ok(OrderLine {
@@ -186,10 +196,15 @@ fn order_lines(json: &str, currency: Currency) -> Result<Vec<OrderLine>, Box<dyn
 
 /// The order's status in a column.
 pub(super) fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderStatus> {
-    OrderStatus::from_word(text(row, column)?).ok_or_else(|| unreadable(column)("no status of an order".into()))
+    OrderStatus::from_word(text(row, column)?)
+        .ok_or_else(|| unreadable(column)("no status of an order".into()))
 }
 
-fn money(minor: i64, currency: &str, shop: Currency) -> Result<Money, Box<dyn Error + Send + Sync>> {
+fn money(
+    minor: i64,
+    currency: &str,
+    shop: Currency,
+) -> Result<Money, Box<dyn Error + Send + Sync>> {
     let currency = if currency == shop.code() { shop } else { currency.parse()? };
     Ok(Money::from_minor(minor, currency)?)
 }
@@ -204,7 +219,8 @@ pub(super) fn product(row: &Row<'_>, shop: Currency) -> rusqlite::Result<(Produc
         category: row.get(6)?,
         tags: serde_json::from_str(text(row, 7)?).map_err(|error| unreadable(7)(error.into()))?,
         image_url: row.get(8)?,
-        attributes: serde_json::from_str(text(row, 9)?).map_err(|error| unreadable(9)(error.into()))?,
+        attributes: serde_json::from_str(text(row, 9)?)
+            .map_err(|error| unreadable(9)(error.into()))?,
     };
     let product = Product {
         id: id(row, 0)?,
@@ -215,12 +231,17 @@ pub(super) fn product(row: &Row<'_>, shop: Currency) -> rusqlite::Result<(Produc
         deleted: row.get(13)?,
     };
     let never_moved = row.get_ref(14)? == ValueRef::Null;
-    let stock = if never_moved { StockLevel::none(product.id) } else { stock_level(row, 14, product.id)? };
+    let stock =
+        if never_moved { StockLevel::none(product.id) } else { stock_level(row, 14, product.id)? };
     Ok((product, stock))
 }
 
 /// A stock level, from the columns `on_hand, reserved, version, last_movement`, which begin at `first`.
-pub(super) fn stock_level(row: &Row<'_>, first: usize, product_id: ProductId) -> rusqlite::Result<StockLevel> {
+pub(super) fn stock_level(
+    row: &Row<'_>,
+    first: usize,
+    product_id: ProductId,
+) -> rusqlite::Result<StockLevel> {
     Ok(StockLevel {
         product_id,
         on_hand: row.get(first)?,
@@ -232,7 +253,8 @@ pub(super) fn stock_level(row: &Row<'_>, first: usize, product_id: ProductId) ->
 
 /// A movement, from the columns of its table in their order, without the first.
 pub(super) fn movement(row: &Row<'_>, product_id: ProductId) -> rusqlite::Result<Movement> {
-    let kind = MovementKind::from_word(text(row, 1)?).ok_or_else(|| unreadable(1)("no kind of movement".into()))?;
+    let kind = MovementKind::from_word(text(row, 1)?)
+        .ok_or_else(|| unreadable(1)("no kind of movement".into()))?;
     Ok(Movement {
         product_id,
         sequence: row.get(0)?,
@@ -299,7 +321,8 @@ pub(super) fn audience(audience: Audience) -> (&'static str, Option<IdText>) {
 
 /// The id in a column.
 pub(super) fn id<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite::Result<I> {
-    let uuid = Uuid::try_parse(text(row, column)?).map_err(|error| unreadable(column)(error.into()))?;
+    let uuid =
+        Uuid::try_parse(text(row, column)?).map_err(|error| unreadable(column)(error.into()))?;
     Ok(I::from(uuid))
 }
 

@@ -16,9 +16,15 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// Brings the database in `dir` to the newest schema, each step in a transaction of its own, and ties it to `currency`.
-pub(super) fn prepare(connection: &mut Connection, currency: Currency, dir: &Path) -> Result<(), OpenError> {
+pub(super) fn prepare(
+    connection: &mut Connection,
+    currency: Currency,
+    dir: &Path,
+) -> Result<(), OpenError> {
     migrate(connection, dir)?;
-    let held = connection.query_row("SELECT value FROM meta WHERE name = 'currency'", [], |row| row.get::<_, String>(0));
+    let held = connection.query_row("SELECT value FROM meta WHERE name = 'currency'", [], |row| {
+        row.get::<_, String>(0)
+    });
     match held.optional().map_err(OpenError::broken(dir))? {
         Some(held) if held == currency.code() => Ok(()),
         Some(held) => Err(OpenError::Currency { dir: dir.to_owned(), held, wanted: currency }),
@@ -33,7 +39,8 @@ pub(super) fn prepare(connection: &mut Connection, currency: Currency, dir: &Pat
 fn migrate(connection: &mut Connection, dir: &Path) -> Result<(), OpenError> {
     let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
     let version = version.map_err(OpenError::broken(dir))?;
-    let newer = || OpenError::Newer { dir: dir.to_owned(), found: version, known: MIGRATIONS.len() };
+    let newer =
+        || OpenError::Newer { dir: dir.to_owned(), found: version, known: MIGRATIONS.len() };
     let found = usize::try_from(version).map_err(|_| newer())?;
     if found > MIGRATIONS.len() {
         return Err(newer());
@@ -59,12 +66,20 @@ mod tests {
     fn a_database_of_the_first_release_gets_what_came_later() {
         let mut connection = Connection::open_in_memory().unwrap();
         step(&mut connection, MIGRATIONS[0], 1).unwrap();
-        connection.execute("INSERT INTO meta (name, value) VALUES ('currency', 'EUR')", []).unwrap();
+        connection
+            .execute("INSERT INTO meta (name, value) VALUES ('currency', 'EUR')", [])
+            .unwrap();
         let (dir, euro) = (Path::new("data"), "EUR".parse().unwrap());
         for _ in 0..2 {
             prepare(&mut connection, euro, dir).unwrap();
-            assert_eq!(connection.query_row("PRAGMA user_version", [], |row| row.get(0)), Ok(MIGRATIONS.len()));
-            assert_eq!(connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)), Ok(0));
+            assert_eq!(
+                connection.query_row("PRAGMA user_version", [], |row| row.get(0)),
+                Ok(MIGRATIONS.len())
+            );
+            assert_eq!(
+                connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)),
+                Ok(0)
+            );
         }
     }
 }

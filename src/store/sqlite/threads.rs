@@ -34,19 +34,29 @@ pub(super) struct Threads<J> {
 
 impl<J: Send + 'static> Threads<J> {
     /// Starts a thread for each of `workers`; `waiting` jobs may be queued, then whoever brings more waits.
-    pub(super) fn start<W: Worker<Job = J>>(name: &str, workers: Vec<W>, waiting: usize) -> io::Result<Self> {
+    pub(super) fn start<W: Worker<Job = J>>(
+        name: &str,
+        workers: Vec<W>,
+        waiting: usize,
+    ) -> io::Result<Self> {
         let (queue, jobs) = mpsc::channel(waiting);
         let jobs = Arc::new(Mutex::new(jobs));
         let (token, alive) = watch::channel(());
         let token = Arc::new(token);
-        let mut threads = Self { queue: Mutex::new(Some(queue)), alive, handles: Vec::with_capacity(workers.len()) };
+        let mut threads = Self {
+            queue: Mutex::new(Some(queue)),
+            alive,
+            handles: Vec::with_capacity(workers.len()),
+        };
         for (number, worker) in workers.into_iter().enumerate() {
             let (jobs, token) = (Arc::clone(&jobs), Arc::clone(&token));
             let body = move || {
                 run(worker, &jobs);
                 drop(token);
             };
-            threads.handles.push(thread::Builder::new().name(format!("{name}-{number}")).spawn(body)?);
+            threads
+                .handles
+                .push(thread::Builder::new().name(format!("{name}-{number}")).spawn(body)?);
         }
         Ok(threads)
     }
@@ -86,7 +96,9 @@ fn run<W: Worker>(mut worker: W, jobs: &Mutex<mpsc::Receiver<W::Job>>) {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(job) = job else { break };
         if catch_unwind(AssertUnwindSafe(|| worker.work(job))).is_err() {
-            tracing::error!("a store thread panicked, which is a fault in souk; the thread goes on");
+            tracing::error!(
+                "a store thread panicked, which is a fault in souk; the thread goes on"
+            );
         }
     }
     worker.finish();

@@ -85,7 +85,9 @@ impl Worker for Writer {
         // Whoever asked may have gone; the change stands all the same.
         match job {
             Job::Apply(batch) => drop(batch.reply.send(self.apply(&batch.commits))),
-            Job::NotePublished { position, reply } => drop(reply.send(self.note_published(position))),
+            Job::NotePublished { position, reply } => {
+                drop(reply.send(self.note_published(position)))
+            }
         }
         if let Err(error) = self.checkpoint() {
             tracing::error!(%error, "could not take the write-ahead log into the database; it grows until that is done");
@@ -93,11 +95,17 @@ impl Worker for Writer {
     }
 
     fn finish(self) {
-        let checkpoint = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        let checkpoint = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
         match checkpoint {
             Ok(false) => {}
-            Ok(true) => tracing::warn!("the write-ahead log was in use at the end; it is kept and read at the next start"),
-            Err(error) => tracing::warn!(%error, "the write-ahead log is kept and read at the next start"),
+            Ok(true) => tracing::warn!(
+                "the write-ahead log was in use at the end; it is kept and read at the next start"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log is kept and read at the next start")
+            }
         }
         if let Err((_, error)) = self.connection.close() {
             tracing::warn!(%error, "the database was not closed in an orderly way");
@@ -107,19 +115,33 @@ impl Worker for Writer {
 
 impl Writer {
     /// A writer for a database whose folder is held by `lock`.
-    pub(super) fn new(opened: Opened, low_stock: u64, keep_unpublished: bool) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        opened: Opened,
+        low_stock: u64,
+        keep_unpublished: bool,
+    ) -> rusqlite::Result<Self> {
         let Opened { database, writer: connection, lock, .. } = opened;
         let last_position = read::last_position(&connection)?;
         let outbox = Upkeep::new(&connection, keep_unpublished)?;
-        Ok(Self { connection, database, low_stock, last_position, outbox, new_keys: 0, _lock: lock })
+        Ok(Self {
+            connection,
+            database,
+            low_stock,
+            last_position,
+            outbox,
+            new_keys: 0,
+            _lock: lock,
+        })
     }
 
     fn note_published(&mut self, position: u64) -> Result<(), Unavailable> {
         self.leave_transaction();
-        self.outbox.note_published(&mut self.connection, position, self.last_position).map_err(|error| {
-            tracing::error!(%error, "it could not be noted how far events were published");
-            Unavailable
-        })
+        self.outbox.note_published(&mut self.connection, position, self.last_position).map_err(
+            |error| {
+                tracing::error!(%error, "it could not be noted how far events were published");
+                Unavailable
+            },
+        )
     }
 
     fn apply(&mut self, batch: &[Commit]) -> Result<Applied, ApplyError> {
@@ -185,7 +207,10 @@ impl Writer {
 
     /// Takes a long log into the database. It may take some time, so that it is not done while a caller waits for its answer.
     fn checkpoint(&self) -> rusqlite::Result<()> {
-        let pages: i64 = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], |row| row.get(1))?;
+        let pages: i64 = self
+            .connection
+            .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
+            .query_row([], |row| row.get(1))?;
         if pages >= CHECKPOINT_PAGES {
             self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         }
@@ -254,7 +279,8 @@ impl Failure {
     /// A commit that fails is rolled back, but if what failed was making the log durable, then its frames stand in the log until the
     /// next commit writes over them: should the machine go down just then, they would be found, whole, and taken for committed.
     fn meaning(&self) -> ApplyError {
-        let unsure = self.committing && self.error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
+        let unsure =
+            self.committing && self.error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
         if unsure { ApplyError::Unknown } else { ApplyError::Unavailable }
     }
 }
@@ -313,7 +339,11 @@ mod tests {
         let large: Vec<Commit> = (0..500).map(|_| put(owner(), 1)).chain([put(first, 2)]).collect();
         assert_eq!(writer.apply(&large).unwrap_err(), ApplyError::Unavailable);
         limit_pages(&writer, 1_000_000);
-        assert_eq!(positions(&mut writer, &[put(first, 2)]), [2], "no version and no position was used up");
+        assert_eq!(
+            positions(&mut writer, &[put(first, 2)]),
+            [2],
+            "no version and no position was used up"
+        );
         assert_eq!(positions(&mut writer, &large[..500]).len(), 500);
     }
 
@@ -336,7 +366,10 @@ mod tests {
         let mut writer = writer(&dir);
         writer.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM meta").unwrap();
         assert_eq!(positions(&mut writer, &[put(owner(), 1)]), [1]);
-        assert_eq!(writer.connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0)), Ok(1));
+        assert_eq!(
+            writer.connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0)),
+            Ok(1)
+        );
     }
 
     #[test]
@@ -348,8 +381,14 @@ mod tests {
         let guest = put(Owner { id: UserId::new(), guest: true }, 1);
         let applied = writer.apply(&[put(owner(), 1), guest.clone(), put(owner(), 1)]).unwrap();
         let done: Vec<bool> = applied.outcomes.iter().map(Result::is_ok).collect();
-        assert_eq!((done, &applied.outcomes[1]), (vec![true, false, true], &Err(CommitError::Unavailable)));
-        assert_eq!(applied.news.events.iter().map(|event| event.position).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(
+            (done, &applied.outcomes[1]),
+            (vec![true, false, true], &Err(CommitError::Unavailable))
+        );
+        assert_eq!(
+            applied.news.events.iter().map(|event| event.position).collect::<Vec<_>>(),
+            [1, 2]
+        );
         assert_eq!(writer.apply(&[guest]).unwrap_err(), ApplyError::Unavailable);
     }
 
@@ -359,10 +398,18 @@ mod tests {
         let mut writer = writer(&dir);
         let body = RememberedBody::Ready(vec![b'x'; 1 << 20].into());
         for number in 0..60 {
-            let key = IdempotencyKey { owner: UserId::new(), key: "key".into(), fingerprint: [0; 32], status: 200 };
+            let key = IdempotencyKey {
+                owner: UserId::new(),
+                key: "key".into(),
+                fingerprint: [0; 32],
+                status: 200,
+            };
             let remember = Some(Remember { key, body: body.clone() });
             let (reply, applied) = oneshot::channel();
-            writer.work(Job::Apply(Batch { commits: vec![Commit { remember, ..put(owner(), 1) }].into(), reply }));
+            writer.work(Job::Apply(Batch {
+                commits: vec![Commit { remember, ..put(owner(), 1) }].into(),
+                reply,
+            }));
             assert!(applied.blocking_recv().unwrap().unwrap().outcomes[0].is_ok(), "{number}");
         }
         let log = std::fs::metadata(dir.path().join("souk.db-wal")).unwrap().len();

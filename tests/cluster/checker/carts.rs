@@ -60,13 +60,17 @@ impl Change {
 impl History {
     /// Says what cannot be, if anything.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let mut placed: Vec<Placed> = self.reads.iter().map(|seen| read(seen.span, seen.shown.version)).collect();
+        let mut placed: Vec<Placed> =
+            self.reads.iter().map(|seen| read(seen.span, seen.shown.version)).collect();
         let mut makers = BTreeMap::new();
         for asked in &self.changes {
             let Outcome::Done(shown) = &asked.outcome else { continue };
             placed.push(change(asked.span, shown.version));
             if let Some(other) = makers.insert(shown.version, &asked.change) {
-                return Err(format!("version {} was given to {:?} and to {other:?}", shown.version, asked.change));
+                return Err(format!(
+                    "version {} was given to {:?} and to {other:?}",
+                    shown.version, asked.change
+                ));
             }
         }
         in_real_time(&placed)?;
@@ -87,8 +91,13 @@ impl History {
             Outcome::Refused | Outcome::Unknown => None,
         });
         for shown in done.chain(self.reads.iter().map(|read| &read.shown)) {
-            if let Some(other) = seen.insert(shown.version, &shown.lines).filter(|other| **other != shown.lines) {
-                return Err(format!("version {} was shown as {:?} and as {other:?}", shown.version, shown.lines));
+            if let Some(other) =
+                seen.insert(shown.version, &shown.lines).filter(|other| **other != shown.lines)
+            {
+                return Err(format!(
+                    "version {} was shown as {:?} and as {other:?}",
+                    shown.version, shown.lines
+                ));
             }
         }
         Ok(seen)
@@ -133,7 +142,9 @@ impl Search<'_> {
         }
         if let Some(change) = self.makers.get(&version) {
             let after = change.apply(lines);
-            return after.is_some_and(|after| self.is_as_seen(version, &after) && self.goes_on(version + 1, &after));
+            return after.is_some_and(|after| {
+                self.is_as_seen(version, &after) && self.goes_on(version + 1, &after)
+            });
         }
         let mut tried: Vec<&Change> = Vec::new();
         for place in 0..self.unknown.len() {
@@ -143,7 +154,10 @@ impl Search<'_> {
                 continue;
             }
             tried.push(change);
-            let Some(after) = change.apply(lines).filter(|after| self.is_as_seen(version, after)) else { continue };
+            let Some(after) = change.apply(lines).filter(|after| self.is_as_seen(version, after))
+            else {
+                continue;
+            };
             self.unknown[place].made = true;
             if self.goes_on(version + 1, &after) {
                 return true;

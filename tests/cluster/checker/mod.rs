@@ -67,7 +67,9 @@ fn in_real_time(placed: &[Placed]) -> Result<(), String> {
             newest = newest.filter(|newest| newest.place > before.place).or(Some(before));
         }
         if let Some(before) = newest.filter(|before| before.place > one.place) {
-            return Err(format!("{one:?} began when {before:?} had ended, and yet comes before it"));
+            return Err(format!(
+                "{one:?} began when {before:?} had ended, and yet comes before it"
+            ));
         }
     }
     Ok(())

@@ -55,12 +55,19 @@ impl History {
             match (&asked.outcome, sequence) {
                 (Outcome::Done(shown), Some(sequence)) => {
                     // Made at its own place, and told of everything that its version came to.
-                    placed.extend([change(asked.span, sequence), read(asked.span, places[&shown.version])]);
+                    placed.extend([
+                        change(asked.span, sequence),
+                        read(asked.span, places[&shown.version]),
+                    ]);
                 }
-                (Outcome::Unknown, Some(sequence)) => placed.push(change(asked.span.open(), sequence)),
+                (Outcome::Unknown, Some(sequence)) => {
+                    placed.push(change(asked.span.open(), sequence))
+                }
                 (Outcome::Refused | Outcome::Unknown, None) => {}
                 (Outcome::Done(_), None) => return Err(format!("not in the ledger: {asked:?}")),
-                (Outcome::Refused, Some(_)) => return Err(format!("in the ledger, though refused: {asked:?}")),
+                (Outcome::Refused, Some(_)) => {
+                    return Err(format!("in the ledger, though refused: {asked:?}"));
+                }
             }
         }
         placed.extend(self.reads.iter().map(|seen| read(seen.span, places[&seen.shown.version])));
@@ -69,7 +76,8 @@ impl History {
 
     /// The ledger's line of each reference, which has to be what was asked for, once.
     fn sequences(&self) -> Result<BTreeMap<&str, u64>, String> {
-        let asked: BTreeMap<&str, i64> = self.changes.iter().map(|asked| (&*asked.reference, asked.delta)).collect();
+        let asked: BTreeMap<&str, i64> =
+            self.changes.iter().map(|asked| (&*asked.reference, asked.delta)).collect();
         let mut sequences = BTreeMap::new();
         for (expected, movement) in (1..).zip(&self.ledger) {
             if movement.sequence != expected {
@@ -102,22 +110,41 @@ impl History {
             })
             .collect();
         let mut seen: BTreeMap<u64, i64> = BTreeMap::new();
-        for shown in done.iter().map(|(shown, _)| *shown).chain(self.reads.iter().map(|read| read.shown)) {
-            if let Some(other) = seen.insert(shown.version, shown.on_hand).filter(|other| *other != shown.on_hand) {
-                return Err(format!("version {} was shown as {} and as {other}", shown.version, shown.on_hand));
+        for shown in
+            done.iter().map(|(shown, _)| *shown).chain(self.reads.iter().map(|read| read.shown))
+        {
+            if let Some(other) =
+                seen.insert(shown.version, shown.on_hand).filter(|other| *other != shown.on_hand)
+            {
+                return Err(format!(
+                    "version {} was shown as {} and as {other}",
+                    shown.version, shown.on_hand
+                ));
             }
         }
         // Whoever asked for a change that was made but never heard of it is counted among the unknown: `done` may leave gaps.
         let mut places = BTreeMap::new();
         let mut before = 0;
         for (version, on_hand) in seen {
-            let least = done.iter().filter(|(shown, _)| shown.version <= version).map(|(_, sequence)| *sequence).max();
+            let least = done
+                .iter()
+                .filter(|(shown, _)| shown.version <= version)
+                .map(|(_, sequence)| *sequence)
+                .max();
             let least = least.unwrap_or(0).max(before + 1);
-            let beyond = done.iter().filter(|(shown, _)| shown.version > version).map(|(_, sequence)| *sequence).min();
+            let beyond = done
+                .iter()
+                .filter(|(shown, _)| shown.version > version)
+                .map(|(_, sequence)| *sequence)
+                .min();
             let beyond = beyond.unwrap_or(u64::MAX);
-            let place = self.sums().find(|(sequence, sum)| (least..beyond).contains(sequence) && *sum == on_hand);
+            let place = self
+                .sums()
+                .find(|(sequence, sum)| (least..beyond).contains(sequence) && *sum == on_hand);
             let Some((place, _)) = place else {
-                return Err(format!("version {version} with {on_hand} pieces is no sum of movements at its place"));
+                return Err(format!(
+                    "version {version} with {on_hand} pieces is no sum of movements at its place"
+                ));
             };
             places.insert(version, place);
             before = place;

@@ -26,7 +26,10 @@ mod carts_are_checked {
     };
 
     fn shown(version: u64, tea: u64) -> Shown {
-        Shown { version, lines: if tea == 0 { Lines::new() } else { Lines::from([("tea".into(), tea)]) } }
+        Shown {
+            version,
+            lines: if tea == 0 { Lines::new() } else { Lines::from([("tea".into(), tea)]) },
+        }
     }
 
     fn add(span: Span, quantity: u64, outcome: Outcome<Shown>) -> Asked {
@@ -50,7 +53,13 @@ mod carts_are_checked {
                 set(nth(5), 9, Outcome::Done(shown(3, 9))),
                 add(nth(7), 1, Outcome::Done(shown(4, 10))),
             ],
-            reads: vec![see(nth(0), 0, 0), see(nth(2), 1, 2), see(nth(4), 2, 3), see(nth(6), 3, 9), see(nth(8), 4, 10)],
+            reads: vec![
+                see(nth(0), 0, 0),
+                see(nth(2), 1, 2),
+                see(nth(4), 2, 3),
+                see(nth(6), 3, 9),
+                see(nth(8), 4, 10),
+            ],
         }
     }
 

@@ -21,7 +21,9 @@ async fn of_many_at_once_one_gets_the_address() {
     let shop = Shop::open(Settings::default());
     let answers = join_all((0..10).map(|_| shop.register("ada@example.com"))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
-    assert!(answers.into_iter().filter_map(Result::err).all(|error| error.code == Code::EmailTaken));
+    assert!(
+        answers.into_iter().filter_map(Result::err).all(|error| error.code == Code::EmailTaken)
+    );
 }
 
 #[actix::test]
@@ -47,7 +49,9 @@ async fn every_failure_looks_and_costs_the_same() {
         answers.push(shop.login(email, password).await.unwrap_err());
         assert_eq!(shop.deps.hasher.runs() - before, 1, "{email} {password:?}");
     }
-    assert!(answers.iter().all(|error| *error == answers[0] && error.code == Code::InvalidCredentials));
+    assert!(
+        answers.iter().all(|error| *error == answers[0] && error.code == Code::InvalidCredentials)
+    );
     shop.login("eve@example.com", &longest).await.unwrap();
 }
 
@@ -63,13 +67,19 @@ async fn what_cannot_be_chosen_is_not_registered() {
     assert_eq!(shop.deps.hasher.runs(), 0);
     let login = shop.register("ada@example.com").await.unwrap();
     let error = shop.change_password(&login, PASSWORD, &"x".repeat(72)).await.unwrap_err();
-    assert_eq!((error.code, error.faults[0].field.as_str()), (Code::ValidationFailed, "new_password"));
+    assert_eq!(
+        (error.code, error.faults[0].field.as_str()),
+        (Code::ValidationFailed, "new_password")
+    );
 }
 
 #[actix::test]
 async fn what_is_too_late_is_not_done() {
     let shop = Shop::open(Settings::default());
-    let late = Register { ticket: Ticket::new(Duration::ZERO), ..registration("ada@example.com", PASSWORD) };
+    let late = Register {
+        ticket: Ticket::new(Duration::ZERO),
+        ..registration("ada@example.com", PASSWORD)
+    };
     assert_eq!(code(shop.accounts.send(late).await.unwrap()), Code::Overloaded);
     let given_up = registration("ada@example.com", PASSWORD);
     assert!(given_up.ticket.give_up());
@@ -81,7 +91,8 @@ async fn what_is_too_late_is_not_done() {
 async fn more_than_can_be_hashed_is_refused_at_once() {
     let shop = Shop::open(Settings { threads: 1, cost: 8, ..Settings::default() });
     let addresses: Vec<_> = (0..40).map(|n| format!("customer{n}@example.com")).collect();
-    let mut answers: FuturesUnordered<_> = addresses.iter().map(|address| shop.register(address)).collect();
+    let mut answers: FuturesUnordered<_> =
+        addresses.iter().map(|address| shop.register(address)).collect();
     let mut refused = 0;
     let mut taken = 0;
     while let Some(answer) = answers.next().await {
@@ -145,7 +156,11 @@ async fn the_configured_admin_is_made_but_no_customer_becomes_it() {
     let shop = Shop::open(Settings::default());
     let email = |text| Email::parse(text).unwrap();
     let configured = |text| Some((email(text), Password::attempt("configured".into())));
-    let made = join_all((0..3).map(|_| async { shop.bootstrap().ensure_admin(configured("boss@example.com")).await })).await;
+    let made =
+        join_all((0..3).map(|_| async {
+            shop.bootstrap().ensure_admin(configured("boss@example.com")).await
+        }))
+        .await;
     assert!(made.into_iter().all(|made| made.unwrap().is_none()));
     assert_eq!(shop.login("boss@example.com", "configured").await.unwrap().user.role, Role::Admin);
 
@@ -154,7 +169,11 @@ async fn the_configured_admin_is_made_but_no_customer_becomes_it() {
     assert_eq!(refused.code, Code::EmailTaken);
     assert_eq!(shop.login("ada@example.com", PASSWORD).await.unwrap().user.role, Role::Customer);
     shop.bootstrap().create_or_promote_admin(email("ada@example.com"), None).await.unwrap();
-    assert_eq!(shop.login("ada@example.com", PASSWORD).await.unwrap().user.role, Role::Admin, "with the password it had");
+    assert_eq!(
+        shop.login("ada@example.com", PASSWORD).await.unwrap().user.role,
+        Role::Admin,
+        "with the password it had"
+    );
     let again = shop.bootstrap().create_or_promote_admin(email("ada@example.com"), None).await;
     assert_eq!(again, Ok(crate::actors::accounts::bootstrap::MadeAdmin::Already));
 }

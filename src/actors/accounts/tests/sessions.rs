@@ -13,7 +13,11 @@ async fn a_token_used_twice_ends_its_session() {
     let second = shop.refresh(&login.refresh_token).await.unwrap();
     assert_eq!(code(shop.refresh(&login.refresh_token).await), Code::Unauthenticated);
     assert!(shop.deps.revoked.contains(login.session_id));
-    assert_eq!(code(shop.refresh(&second.refresh_token).await), Code::Unauthenticated, "whoever holds the newest one");
+    assert_eq!(
+        code(shop.refresh(&second.refresh_token).await),
+        Code::Unauthenticated,
+        "whoever holds the newest one"
+    );
     shop.refresh(&other.refresh_token).await.unwrap();
     assert_eq!(shop.events(login.user.id).await, ["auth.user.registered", "token_reuse"]);
 }
@@ -24,7 +28,12 @@ async fn of_parallel_uses_of_one_token_one_wins() {
     let login = shop.register("ada@example.com").await.unwrap();
     let answers = join_all((0..10).map(|_| shop.refresh(&login.refresh_token))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
-    assert!(answers.into_iter().filter_map(Result::err).all(|error| error.code == Code::Unauthenticated));
+    assert!(
+        answers
+            .into_iter()
+            .filter_map(Result::err)
+            .all(|error| error.code == Code::Unauthenticated)
+    );
     assert!(shop.live_sessions(login.user.id).await.is_empty());
     assert_eq!(shop.events(login.user.id).await, ["auth.user.registered", "token_reuse"]);
 }
@@ -81,7 +90,13 @@ async fn no_login_with_the_old_password_outlives_the_change() {
         let ((), logins) = join(change, logins).await;
         assert_eq!(shop.live_sessions(login.user.id).await, [login.session_id]);
         for error in logins.into_iter().filter_map(Result::err) {
-            assert!(matches!(error.code, Code::InvalidCredentials | Code::RateLimited | Code::Overloaded), "{error}");
+            assert!(
+                matches!(
+                    error.code,
+                    Code::InvalidCredentials | Code::RateLimited | Code::Overloaded
+                ),
+                "{error}"
+            );
         }
         shop.events(login.user.id).await;
         shop.clock.forward(Duration::from_secs(60));
@@ -95,7 +110,12 @@ async fn of_parallel_changes_of_a_password_one_is_made() {
     let new = ["battery staple 1", "battery staple 2", "battery staple 3"];
     let answers = join_all(new.map(|new| shop.change_password(&login, PASSWORD, new))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
-    assert!(answers.into_iter().filter_map(Result::err).all(|error| error.code == Code::InvalidCredentials));
+    assert!(
+        answers
+            .into_iter()
+            .filter_map(Result::err)
+            .all(|error| error.code == Code::InvalidCredentials)
+    );
 }
 
 #[actix::test]
@@ -103,7 +123,10 @@ async fn a_session_that_is_over_changes_no_password() {
     let shop = Shop::open(Settings::default());
     let login = shop.register("ada@example.com").await.unwrap();
     shop.logout(login.session_id).await.unwrap();
-    assert_eq!(code(shop.change_password(&login, PASSWORD, "battery staple").await), Code::Unauthenticated);
+    assert_eq!(
+        code(shop.change_password(&login, PASSWORD, "battery staple").await),
+        Code::Unauthenticated
+    );
     shop.login("ada@example.com", PASSWORD).await.unwrap();
 }
 

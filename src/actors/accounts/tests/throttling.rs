@@ -15,13 +15,20 @@ async fn after_too_many_failures_the_right_password_has_to_wait_too() {
     let shop = strict();
     shop.register("ada@example.com").await.unwrap();
     for _ in 0..LIMIT {
-        assert_eq!(code(shop.login("ada@example.com", "wrong horse").await), Code::InvalidCredentials);
+        assert_eq!(
+            code(shop.login("ada@example.com", "wrong horse").await),
+            Code::InvalidCredentials
+        );
     }
     let runs = shop.deps.hasher.runs();
     let refused = shop.login_from("ada@example.com", PASSWORD, "10.0.0.2").await.unwrap_err();
     assert_eq!(refused.code, Code::RateLimited);
     assert!(refused.retry_after.is_some_and(|seconds| (1..=60).contains(&seconds)));
-    assert_eq!(code(shop.login("somebody@example.com", PASSWORD).await), Code::RateLimited, "from the same address");
+    assert_eq!(
+        code(shop.login("somebody@example.com", PASSWORD).await),
+        Code::RateLimited,
+        "from the same address"
+    );
     assert_eq!(shop.deps.hasher.runs(), runs, "no password was looked at");
     shop.clock.forward(Duration::from_secs(60));
     shop.login("ada@example.com", PASSWORD).await.unwrap();
@@ -34,14 +41,18 @@ async fn accounts_that_do_not_exist_are_limited_alike() {
         let answer = shop.login_from("nobody@example.com", PASSWORD, &format!("10.0.0.{n}")).await;
         assert_eq!(code(answer), Code::InvalidCredentials);
     }
-    assert_eq!(code(shop.login_from("nobody@example.com", PASSWORD, "10.0.1.1").await), Code::RateLimited);
+    assert_eq!(
+        code(shop.login_from("nobody@example.com", PASSWORD, "10.0.1.1").await),
+        Code::RateLimited
+    );
 }
 
 #[actix::test]
 async fn guessing_in_parallel_gains_nothing() {
     let shop = Shop::open(Settings::default());
     shop.register("ada@example.com").await.unwrap();
-    let guesses: Vec<_> = (0..50).map(|n| (format!("wrong horse {n}"), format!("10.0.1.{n}"))).collect();
+    let guesses: Vec<_> =
+        (0..50).map(|n| (format!("wrong horse {n}"), format!("10.0.1.{n}"))).collect();
     let guess = |(guess, address): &(String, String)| {
         let (guess, address) = (guess.clone(), address.clone());
         let shop = &shop;
@@ -59,10 +70,19 @@ async fn the_current_password_cannot_be_guessed_either() {
     let shop = strict();
     let login = shop.register("ada@example.com").await.unwrap();
     for _ in 0..LIMIT {
-        assert_eq!(code(shop.change_password(&login, "wrong horse", "battery staple").await), Code::InvalidCredentials);
+        assert_eq!(
+            code(shop.change_password(&login, "wrong horse", "battery staple").await),
+            Code::InvalidCredentials
+        );
     }
-    assert_eq!(code(shop.change_password(&login, PASSWORD, "battery staple").await), Code::RateLimited);
-    assert_eq!(code(shop.login_from("ada@example.com", PASSWORD, "10.0.0.2").await), Code::RateLimited);
+    assert_eq!(
+        code(shop.change_password(&login, PASSWORD, "battery staple").await),
+        Code::RateLimited
+    );
+    assert_eq!(
+        code(shop.login_from("ada@example.com", PASSWORD, "10.0.0.2").await),
+        Code::RateLimited
+    );
 }
 
 #[actix::test]

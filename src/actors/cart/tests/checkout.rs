@@ -34,8 +34,16 @@ async fn a_checkout_rests_on_what_is_true_now() {
     let (writes, facts) = (vec![Write::Product(Arc::clone(&dearer))], vec![Fact::Product(dearer)]);
     shop.writer.commit(Commit { writes, facts, ..commit }).await.unwrap();
     let order = check_out(&there, owner).await.unwrap();
-    assert_eq!((order.total().to_string(), order.lines.len()), ("3.00".into(), 1), "not the price that this node knew");
-    assert_eq!(check_out(&here, owner).await.unwrap_err().code, Code::CartEmpty, "what was bought there is bought");
+    assert_eq!(
+        (order.total().to_string(), order.lines.len()),
+        ("3.00".into(), 1),
+        "not the price that this node knew"
+    );
+    assert_eq!(
+        check_out(&here, owner).await.unwrap_err().code,
+        Code::CartEmpty,
+        "what was bought there is bought"
+    );
     assert_eq!(version(here.change(owner, shop.add()).await.unwrap()), 3);
 }
 
@@ -47,10 +55,23 @@ async fn checkouts_at_once_buy_everything_once() {
     let adds = join_all((0..9).map(|_| carts.change(owner, shop.add())));
     let (adds, orders) = tokio::join!(adds, join_all((0..9).map(|_| check_out(&carts, owner))));
     assert!(adds.iter().all(Result::is_ok));
-    let sold: u32 = orders.iter().flatten().flat_map(|order| &order.lines).map(|line| line.quantity).sum();
-    let left: u32 = shop.store.cart(owner.id).await.unwrap().unwrap().lines.iter().map(|line| line.quantity).sum();
+    let sold: u32 =
+        orders.iter().flatten().flat_map(|order| &order.lines).map(|line| line.quantity).sum();
+    let left: u32 = shop
+        .store
+        .cart(owner.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .lines
+        .iter()
+        .map(|line| line.quantity)
+        .sum();
     assert_eq!(sold + left, 9);
-    assert!(sold > 0 && orders.iter().flatten().count() <= 2, "as many unpaid orders as one may have");
+    assert!(
+        sold > 0 && orders.iter().flatten().count() <= 2,
+        "as many unpaid orders as one may have"
+    );
 }
 
 /// The first time that somebody looks at it, it tells that, and waits to be told to go on.
@@ -75,7 +96,11 @@ async fn what_is_added_on_another_node_while_a_checkout_runs_stays_in_the_cart()
     here.change(owner, shop.add()).await.unwrap();
     let (reached, decided) = oneshot::channel();
     let (go_on, told) = mpsc::channel();
-    let there = shop.registry_at(Arc::clone(&shop.shelf), None, Arc::new(Gate(Mutex::new(Some((reached, told))))));
+    let there = shop.registry_at(
+        Arc::clone(&shop.shelf),
+        None,
+        Arc::new(Gate(Mutex::new(Some((reached, told))))),
+    );
     let (order, ()) = tokio::join!(check_out(&there, owner), async {
         decided.await.unwrap();
         here.change(owner, shop.add()).await.unwrap();
@@ -95,6 +120,10 @@ async fn what_was_added_on_another_node_before_a_checkout_is_bought() {
     follower.catch_up().await.unwrap();
     there.change(owner, shop.add()).await.unwrap();
     here.change(owner, shop.add()).await.unwrap();
-    assert_eq!(check_out(&there, owner).await.unwrap().lines[0].quantity, 2, "not the one piece that this node knew of");
+    assert_eq!(
+        check_out(&there, owner).await.unwrap().lines[0].quantity,
+        2,
+        "not the one piece that this node knew of"
+    );
     assert!(shop.store.cart(owner.id).await.unwrap().unwrap().lines.is_empty());
 }

@@ -87,7 +87,9 @@ fn euro() -> Currency {
 /// The commit that a node makes of a step, from what it has last seen; `None`: it refuses.
 fn decide(seen: &World, step: &Step, now: Timestamp) -> Option<Commit> {
     let mut decided = match step {
-        Step::Receive { product, pieces } => commit(vec![stock(*product, StockChange::Adjust(*pieces), None)]),
+        Step::Receive { product, pieces } => {
+            commit(vec![stock(*product, StockChange::Adjust(*pieces), None)])
+        }
         Step::Reprice { product } => {
             let known = &seen.products[&id(*product)];
             let mut facts = known.facts.clone();
@@ -97,7 +99,8 @@ fn decide(seen: &World, step: &Step, now: Timestamp) -> Option<Commit> {
         Step::Add { user, product, quantity } => {
             let command = CartCommand::Add { product_id: id(*product), quantity: *quantity };
             // Whatever is on the shelf: only checkout counts.
-            let offer = |_| Some(Offer { name: "Tea".into(), price: Money::zero(euro()), available: 99 });
+            let offer =
+                |_| Some(Offer { name: "Tea".into(), price: Money::zero(euro()), available: 99 });
             let (cart, _) = cart(seen, *user).decide(command, offer, LIMITS, now).ok()??;
             commit(vec![Write::Cart(Arc::new(cart))])
         }
@@ -106,7 +109,9 @@ fn decide(seen: &World, step: &Step, now: Timestamp) -> Option<Commit> {
             let orders: Vec<_> = seen.orders.values().collect();
             let order = orders.get(order.index(orders.len().max(1)))?;
             let Transition { order, stock } = order.decide(command.clone(), now).ok()?;
-            let moves = stock.into_iter().map(|(product_id, change)| for_order(product_id, change, order.id));
+            let moves = stock
+                .into_iter()
+                .map(|(product_id, change)| for_order(product_id, change, order.id));
             let writes = moves.collect::<Vec<_>>();
             commit([vec![Write::Order(Arc::new(order))], writes].concat())
         }
@@ -117,15 +122,21 @@ fn decide(seen: &World, step: &Step, now: Timestamp) -> Option<Commit> {
 }
 
 fn check_out(seen: &World, user: u8, now: Timestamp) -> Option<Commit> {
-    let ware = |product| Some((Arc::clone(&seen.products[&product]), seen.stock.get(&product)?.available()));
-    let done = cart(seen, user).check_out(Checkout::default(), OrderId::new(), ware, euro(), RULES, now).ok()?;
+    let ware = |product| {
+        Some((Arc::clone(&seen.products[&product]), seen.stock.get(&product)?.available()))
+    };
+    let done = cart(seen, user)
+        .check_out(Checkout::default(), OrderId::new(), ware, euro(), RULES, now)
+        .ok()?;
     let take = |line: &crate::domain::order::OrderLine| {
         for_order(line.product_id, StockChange::Reserve(line.quantity.into()), done.order.id)
     };
     let moves: Vec<Write> = done.order.lines.iter().map(take).collect();
     let writes = vec![Write::Cart(Arc::new(done.cart.0)), Write::Order(Arc::new(done.order))];
-    let unchanged = done.decided_on.into_iter().map(|(id, version)| Condition::Unchanged(id, version));
-    let conditions = unchanged.chain([Condition::PendingBelow(id(user), RULES.max_pending)]).collect();
+    let unchanged =
+        done.decided_on.into_iter().map(|(id, version)| Condition::Unchanged(id, version));
+    let conditions =
+        unchanged.chain([Condition::PendingBelow(id(user), RULES.max_pending)]).collect();
     Some(Commit { conditions, ..commit([writes, moves].concat()) })
 }
 
@@ -136,7 +147,14 @@ fn cart(seen: &World, user: u8) -> Cart {
 
 fn for_order(product_id: ProductId, change: StockChange, order_id: OrderId) -> Write {
     let order_id = Some(order_id);
-    Write::Stock(StockWrite { product_id, change, expected_version: None, order_id, reference: None, reason: None })
+    Write::Stock(StockWrite {
+        product_id,
+        change,
+        expected_version: None,
+        order_id,
+        reference: None,
+        reason: None,
+    })
 }
 
 /// A shop with a few pieces of everything.
@@ -144,7 +162,10 @@ fn shop() -> World {
     let mut world = World::default();
     for number in 0..PRODUCTS {
         let product = Product::new(id(number), facts(None), Timestamp::default());
-        let first = commit(vec![Write::Product(Arc::new(product)), stock(number, StockChange::Set(4), None)]);
+        let first = commit(vec![
+            Write::Product(Arc::new(product)),
+            stock(number, StockChange::Set(4), None),
+        ]);
         assert!(world.apply(&[first])[0].is_ok());
     }
     world
@@ -158,20 +179,30 @@ fn check(world: &World, prices: &HashMap<(ProductId, u64), Money>) -> Result<(),
         }
     }
     for level in world.stock.values() {
-        let moved: Vec<&Movement> = world.movements.iter().filter(|m| m.product_id == level.product_id).collect();
+        let moved: Vec<&Movement> =
+            world.movements.iter().filter(|m| m.product_id == level.product_id).collect();
         prop_assert!(level.reserved <= level.on_hand, "available is not below zero");
         prop_assert_eq!(level.on_hand as i64, moved.iter().map(|m| m.delta.on_hand).sum::<i64>());
         prop_assert_eq!(level.reserved as i64, moved.iter().map(|m| m.delta.reserved).sum::<i64>());
-        prop_assert_eq!(level.reserved, reserved.get(&level.product_id).copied().unwrap_or(0), "what open orders hold");
+        prop_assert_eq!(
+            level.reserved,
+            reserved.get(&level.product_id).copied().unwrap_or(0),
+            "what open orders hold"
+        );
     }
     for order in world.orders.values() {
         let mut held = BTreeMap::new();
         for moved in world.movements.iter().filter(|m| m.order_id == Some(order.id)) {
             *held.entry(moved.product_id).or_insert(0) += moved.delta.reserved;
         }
-        let expected = |quantity: u32| if order.status.reserves() { i64::from(quantity) } else { 0 };
+        let expected =
+            |quantity: u32| if order.status.reserves() { i64::from(quantity) } else { 0 };
         let lines = order.lines.iter().map(|line| (line.product_id, expected(line.quantity)));
-        prop_assert_eq!(held, lines.collect::<BTreeMap<_, _>>(), "an order's own movements say what it holds");
+        prop_assert_eq!(
+            held,
+            lines.collect::<BTreeMap<_, _>>(),
+            "an order's own movements say what it holds"
+        );
         let versions = world.events.iter().filter_map(|event| match &event.fact {
             Fact::Order(told) if told.id == order.id => Some(told.version),
             _ => None,
@@ -188,14 +219,23 @@ fn check(world: &World, prices: &HashMap<(ProductId, u64), Money>) -> Result<(),
     for order in placed {
         for line in &order.lines {
             let at_the_time = prices[&(line.product_id, order.placed_at.as_millis() as u64)];
-            prop_assert_eq!(line.unit_price, at_the_time, "no order has a price that was not the store's when it was placed");
+            prop_assert_eq!(
+                line.unit_price,
+                at_the_time,
+                "no order has a price that was not the store's when it was placed"
+            );
         }
     }
     Ok(())
 }
 
 /// Applies what was decided as one batch. An order of it is as old as the batch: that is when the store has taken it.
-fn land(world: &mut World, mut batch: Vec<Commit>, batches: u64, prices: &mut HashMap<(ProductId, u64), Money>) {
+fn land(
+    world: &mut World,
+    mut batch: Vec<Commit>,
+    batches: u64,
+    prices: &mut HashMap<(ProductId, u64), Money>,
+) {
     // Orders carry the batch's number as their time, so that their prices can be compared with those of that moment.
     for commit in &mut batch {
         for write in &mut commit.writes {
@@ -251,7 +291,8 @@ proptest! {
 
 fn expect(world: &mut World, batch: &[Commit], expected: &[Result<(), CommitError>]) {
     let outcomes: Vec<Outcome> = world.apply(batch);
-    let plain: Vec<Result<(), CommitError>> = outcomes.into_iter().map(|outcome| outcome.map(drop)).collect();
+    let plain: Vec<Result<(), CommitError>> =
+        outcomes.into_iter().map(|outcome| outcome.map(drop)).collect();
     assert_eq!(plain, expected);
 }
 
@@ -264,9 +305,18 @@ fn placing(number: u8, limit: u32) -> Commit {
 fn the_limit_of_pending_orders_counts_what_the_batch_does() {
     let mut world = World::default();
     let too_many = || Err(CommitError::TooManyPending);
-    let paid = |number| commit(vec![Write::Order(Arc::new(order(number, 0, OrderStatus::Paid, 2)))]);
-    expect(&mut world, &[placing(1, 2), placing(2, 2), placing(3, 2)], &[Ok(()), Ok(()), too_many()]);
-    expect(&mut world, &[placing(3, 2), paid(1), placing(4, 2), placing(5, 2)], &[too_many(), Ok(()), Ok(()), too_many()]);
+    let paid =
+        |number| commit(vec![Write::Order(Arc::new(order(number, 0, OrderStatus::Paid, 2)))]);
+    expect(
+        &mut world,
+        &[placing(1, 2), placing(2, 2), placing(3, 2)],
+        &[Ok(()), Ok(()), too_many()],
+    );
+    expect(
+        &mut world,
+        &[placing(3, 2), paid(1), placing(4, 2), placing(5, 2)],
+        &[too_many(), Ok(()), Ok(()), too_many()],
+    );
     assert_eq!(world.pending(id(0)), 2);
     let other = Commit { conditions: vec![Condition::PendingBelow(id(1), 1)], ..placing(6, 9) };
     expect(&mut world, &[other], &[Ok(())]);
@@ -275,12 +325,21 @@ fn the_limit_of_pending_orders_counts_what_the_batch_does() {
 #[test]
 fn what_was_decided_on_an_older_product_is_decided_again() {
     let mut world = shop();
-    let on = |version| Commit { conditions: vec![Condition::Unchanged(id(0), version)], ..placing(1, 9) };
+    let on = |version| Commit {
+        conditions: vec![Condition::Unchanged(id(0), version)],
+        ..placing(1, 9)
+    };
     let known = Arc::clone(&world.products[&id(0)]);
-    let next = |version, deleted| Write::Product(Arc::new(Product { version, deleted, ..(*known).clone() }));
+    let next = |version, deleted| {
+        Write::Product(Arc::new(Product { version, deleted, ..(*known).clone() }))
+    };
     let conflict = || Err(CommitError::Conflict);
     expect(&mut world, &[commit(vec![next(2, false)]), on(1)], &[Ok(()), conflict()]);
-    expect(&mut world, &[on(1), commit(vec![next(3, true)]), on(2)], &[conflict(), Ok(()), conflict()]);
+    expect(
+        &mut world,
+        &[on(1), commit(vec![next(3, true)]), on(2)],
+        &[conflict(), Ok(()), conflict()],
+    );
     let unknown = Commit { conditions: vec![Condition::Unchanged(id(77), 1)], ..placing(1, 9) };
     expect(&mut world, &[unknown], &[conflict()]);
     assert!(world.orders.is_empty());
@@ -294,7 +353,9 @@ fn whoever_asks_first_gets_the_pieces() {
     let take = |pieces| commit(vec![stock(0, StockChange::Reserve(pieces), None)]);
     let deadline = Instant::now();
     // A later deadline makes nobody wait for longer.
-    let batch: Vec<Commit> = (0..9).map(|n| Commit { deadline: deadline + Duration::from_secs(9 - n), ..take(1) }).collect();
+    let batch: Vec<Commit> = (0..9)
+        .map(|n| Commit { deadline: deadline + Duration::from_secs(9 - n), ..take(1) })
+        .collect();
     let sold: Vec<bool> = world.apply(&batch).iter().map(Result::is_ok).collect();
     assert_eq!(sold, [vec![true; 7], vec![false; 2]].concat());
 }

@@ -56,28 +56,64 @@ impl World {
     pub(super) fn load(&self, touched: &Touched) -> Loaded {
         let living = |sku: &String| {
             let mut living = self.products.values().filter(|product| !product.deleted);
-            living.find(|product| product.facts.sku.as_ref() == Some(sku)).map(|product| (sku.clone(), product.id))
+            living
+                .find(|product| product.facts.sku.as_ref() == Some(sku))
+                .map(|product| (sku.clone(), product.id))
         };
-        let account =
-            |email: &String| self.users.values().find(|user| user.email.as_str() == email).map(|user| (email.clone(), user.id));
+        let account = |email: &String| {
+            self.users
+                .values()
+                .find(|user| user.email.as_str() == email)
+                .map(|user| (email.clone(), user.id))
+        };
         Loaded {
-            carts: touched.carts.iter().filter_map(|id| Some((*id, self.carts.get(id)?.version))).collect(),
-            products: touched.products.iter().filter_map(|id| Some((*id, self.products.get(id)?.version))).collect(),
-            orders: touched.orders.iter().filter_map(|id| self.orders.get(id).map(|o| (*id, (o.version, o.status)))).collect(),
+            carts: touched
+                .carts
+                .iter()
+                .filter_map(|id| Some((*id, self.carts.get(id)?.version)))
+                .collect(),
+            products: touched
+                .products
+                .iter()
+                .filter_map(|id| Some((*id, self.products.get(id)?.version)))
+                .collect(),
+            orders: touched
+                .orders
+                .iter()
+                .filter_map(|id| self.orders.get(id).map(|o| (*id, (o.version, o.status))))
+                .collect(),
             pending: touched.buyers.iter().map(|id| (*id, self.pending(*id))).collect(),
             skus: touched.skus.iter().filter_map(living).collect(),
-            stock: touched.stock.iter().filter_map(|id| Some((*id, *self.stock.get(id)?))).collect(),
-            users: touched.users.iter().filter_map(|id| Some((*id, self.users.get(id)?.version))).collect(),
+            stock: touched
+                .stock
+                .iter()
+                .filter_map(|id| Some((*id, *self.stock.get(id)?)))
+                .collect(),
+            users: touched
+                .users
+                .iter()
+                .filter_map(|id| Some((*id, self.users.get(id)?.version)))
+                .collect(),
             emails: touched.emails.iter().filter_map(account).collect(),
-            sessions: touched.sessions.iter().filter_map(|id| Some((*id, self.sessions.get(id)?.version))).collect(),
-            keys: touched.keys.iter().filter_map(|id| Some((id.clone(), self.keys.get(id)?.clone()))).collect(),
+            sessions: touched
+                .sessions
+                .iter()
+                .filter_map(|id| Some((*id, self.sessions.get(id)?.version)))
+                .collect(),
+            keys: touched
+                .keys
+                .iter()
+                .filter_map(|id| Some((id.clone(), self.keys.get(id)?.clone())))
+                .collect(),
             inbox: touched.inbox.iter().filter(|id| self.inbox.contains(*id)).cloned().collect(),
         }
     }
 
     /// How many orders of a user are not paid yet.
     pub(super) fn pending(&self, user: UserId) -> u64 {
-        let is_pending = |order: &&Arc<Order>| order.user_id == user && order.status == OrderStatus::PendingPayment;
+        let is_pending = |order: &&Arc<Order>| {
+            order.user_id == user && order.status == OrderStatus::PendingPayment
+        };
         self.orders.values().filter(is_pending).count() as u64
     }
 
@@ -90,7 +126,9 @@ impl World {
         self.movements.extend(writes.movements);
         self.users.extend(writes.users);
         self.sessions.extend(writes.sessions);
-        let answer = |(key, answer, _): (IdempotencyKey, _, _)| ((key.owner, key.key), (key.fingerprint, answer));
+        let answer = |(key, answer, _): (IdempotencyKey, _, _)| {
+            ((key.owner, key.key), (key.fingerprint, answer))
+        };
         self.keys.extend(writes.remembered.into_iter().map(answer));
         for (id, _) in writes.inbox {
             assert!(self.inbox.insert(id), "an id is written once");
@@ -120,13 +158,21 @@ impl World {
     /// What the events say, without their ids.
     pub(super) fn told(&self, stock: bool) -> Vec<(&'static str, Uuid, u64)> {
         let told = |event: &Event| (event.fact.kind(), event.fact.subject(), event.fact.sequence());
-        self.events.iter().map(told).filter(|(kind, ..)| kind.starts_with("inventory") == stock).collect()
+        self.events
+            .iter()
+            .map(told)
+            .filter(|(kind, ..)| kind.starts_with("inventory") == stock)
+            .collect()
     }
 
     /// The answers to remember, without the bodies that tell of stock.
     pub(super) fn answers(&self) -> Vec<(KeyId, [u8; 32], Option<Bytes>)> {
-        let body = |answer: &Remembered| (answer.status != STOCK_ANSWER).then(|| answer.body.clone());
-        self.keys.iter().map(|(key, (fingerprint, answer))| (key.clone(), *fingerprint, body(answer))).collect()
+        let body =
+            |answer: &Remembered| (answer.status != STOCK_ANSWER).then(|| answer.body.clone());
+        self.keys
+            .iter()
+            .map(|(key, (fingerprint, answer))| (key.clone(), *fingerprint, body(answer)))
+            .collect()
     }
 }
 
@@ -180,11 +226,19 @@ pub(super) fn drafts() -> impl Strategy<Value = Draft> {
 
 pub(super) fn draft_commits() -> impl Strategy<Value = DraftCommit> {
     let key = prop::option::weighted(0.4, (0..4_u8, 0..2_u8));
-    let unchanged = prop::option::weighted(0.2, (0..4_u8, prop_oneof![4 => Just(0_u64), 1 => Just(1)]));
+    let unchanged =
+        prop::option::weighted(0.2, (0..4_u8, prop_oneof![4 => Just(0_u64), 1 => Just(1)]));
     let pending_below = prop::option::weighted(0.3, (0..2_u8, 1..3_u32));
     let inbox = prop::option::weighted(0.2, 0..4_u8);
-    (prop::collection::vec(drafts(), 1..4), unchanged, pending_below, key, inbox)
-        .prop_map(|(writes, unchanged, pending_below, key, inbox)| DraftCommit { writes, unchanged, pending_below, key, inbox })
+    (prop::collection::vec(drafts(), 1..4), unchanged, pending_below, key, inbox).prop_map(
+        |(writes, unchanged, pending_below, key, inbox)| DraftCommit {
+            writes,
+            unchanged,
+            pending_below,
+            key,
+            inbox,
+        },
+    )
 }
 
 impl Draft {
@@ -197,7 +251,8 @@ impl Draft {
                 Write::Cart(Arc::new(Cart { version, ..Cart::untouched(owner) }))
             }
             Self::Product { id: number, ahead, sku, deleted } => {
-                let version = next(world.products.get(&id(number)).map(|product| product.version), ahead);
+                let version =
+                    next(world.products.get(&id(number)).map(|product| product.version), ahead);
                 let product = Product::new(id(number), facts(sku), Timestamp::default());
                 Write::Product(Arc::new(Product { version, deleted, ..product }))
             }
@@ -210,11 +265,19 @@ impl Draft {
             Self::User { id: number, ahead, email } => {
                 let held = world.users.get(&id(number));
                 // An account keeps its address.
-                let email = held.map_or_else(|| Email::stored(format!("{email}@example.com")), |user| user.email.clone());
-                Write::User(Arc::new(user(number, email, next(held.map(|user| user.version), ahead))))
+                let email = held.map_or_else(
+                    || Email::stored(format!("{email}@example.com")),
+                    |user| user.email.clone(),
+                );
+                Write::User(Arc::new(user(
+                    number,
+                    email,
+                    next(held.map(|user| user.version), ahead),
+                )))
             }
             Self::Session { id: number, ahead, revoked } => {
-                let version = next(world.sessions.get(&id(number)).map(|session| session.version), ahead);
+                let version =
+                    next(world.sessions.get(&id(number)).map(|session| session.version), ahead);
                 Write::Session(Arc::new(session(number, revoked, version)))
             }
         }
@@ -224,7 +287,9 @@ impl Draft {
     pub(super) fn names(&self) -> Vec<(u8, u8)> {
         match *self {
             Self::Cart { owner, .. } => vec![(0, owner)],
-            Self::Product { id, sku, .. } => sku.map(|sku| (2, sku.as_bytes()[0])).into_iter().chain([(1, id)]).collect(),
+            Self::Product { id, sku, .. } => {
+                sku.map(|sku| (2, sku.as_bytes()[0])).into_iter().chain([(1, id)]).collect()
+            }
             Self::Stock { .. } => vec![],
             Self::User { id, email, .. } => vec![(3, id), (4, email)],
             Self::Session { id, .. } => vec![(5, id)],
@@ -264,7 +329,14 @@ pub(super) fn order(number: u8, owner: u8, status: OrderStatus, version: u64) ->
 
 pub(super) fn stock(number: u8, change: StockChange, expected_version: Option<u64>) -> Write {
     let (order_id, reference, reason) = (None, None, None);
-    Write::Stock(StockWrite { product_id: id(number), change, expected_version, order_id, reference, reason })
+    Write::Stock(StockWrite {
+        product_id: id(number),
+        change,
+        expected_version,
+        order_id,
+        reference,
+        reason,
+    })
 }
 
 pub(super) fn user(number: u8, email: Email, version: u64) -> User {
@@ -301,12 +373,21 @@ pub(super) fn commit(writes: Vec<Write>) -> Commit {
         Write::Stock(_) | Write::Session(_) => None,
     };
     let facts = writes.iter().filter_map(fact).collect();
-    Commit { writes, facts, ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60)) }
+    Commit {
+        writes,
+        facts,
+        ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60))
+    }
 }
 
 pub(super) fn remember(number: u8, fingerprint: u8, body: RememberedBody) -> Remember {
     let status = if matches!(body, RememberedBody::StockOf(_)) { STOCK_ANSWER } else { 200 };
-    let key = IdempotencyKey { owner: id(0), key: number.to_string().into(), fingerprint: [fingerprint; 32], status };
+    let key = IdempotencyKey {
+        owner: id(0),
+        key: number.to_string().into(),
+        fingerprint: [fingerprint; 32],
+        status,
+    };
     Remember { key, body }
 }
 
@@ -314,7 +395,8 @@ impl DraftCommit {
     pub(super) fn commit(&self, world: &World, number: usize) -> Commit {
         let mut named = BTreeSet::new();
         let once = |draft: &&Draft| draft.names().into_iter().all(|name| named.insert(name));
-        let commit = commit(self.writes.iter().filter(once).map(|draft| draft.write(world)).collect());
+        let commit =
+            commit(self.writes.iter().filter(once).map(|draft| draft.write(world)).collect());
         let moved = commit.writes.iter().find_map(|write| match write {
             Write::Stock(stock) => Some(RememberedBody::StockOf(stock.product_id)),
             _ => None,
@@ -325,7 +407,8 @@ impl DraftCommit {
             let version = version(number).saturating_sub(behind);
             Condition::Unchanged(id(number), version)
         });
-        let pending_below = self.pending_below.map(|(owner, limit)| Condition::PendingBelow(id(owner), limit));
+        let pending_below =
+            self.pending_below.map(|(owner, limit)| Condition::PendingBelow(id(owner), limit));
         let conditions = unchanged.into_iter().chain(pending_below).collect();
         let inbox = self.inbox.map(|id| id.to_string().into());
         let remember = self.key.map(|(key, fingerprint)| remember(key, fingerprint, body));

@@ -43,7 +43,8 @@ impl TryFrom<UserDocument> for User {
             id: own(document.user_id),
             email: Email::stored(document.email),
             name: document.name,
-            role: Role::from_word(&document.role).ok_or_else(|| Unfit(format!("{:?} is no role", document.role)))?,
+            role: Role::from_word(&document.role)
+                .ok_or_else(|| Unfit(format!("{:?} is no role", document.role)))?,
             password_hash: document.password_hash,
             created_at: time(document.created_at),
             version: document.version,

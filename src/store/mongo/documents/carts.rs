@@ -76,7 +76,12 @@ impl TryFrom<CartDocument<'_>> for Cart {
     fn try_from(document: CartDocument<'_>) -> Result<Self, Unfit> {
         let line = |line: LineDocument<'_>| {
             let price = money(line.price, &line.currency)?;
-            Ok(Line { product_id: own(line.product_id), name: line.name.into_owned(), quantity: line.quantity, price })
+            Ok(Line {
+                product_id: own(line.product_id),
+                name: line.name.into_owned(),
+                quantity: line.quantity,
+                price,
+            })
         };
         Ok(Self {
             owner: Owner { id: own(document.owner_id), guest: document.guest },

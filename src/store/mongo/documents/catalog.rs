@@ -43,7 +43,8 @@ impl TryFrom<&Product> for ProductDocument {
 
     fn try_from(product: &Product) -> Result<Self, Unfit> {
         let facts = product.facts.clone();
-        let attribute = |(name, value)| Ok(AttributeDocument { name, value: attribute_value(value)? });
+        let attribute =
+            |(name, value)| Ok(AttributeDocument { name, value: attribute_value(value)? });
         Ok(Self {
             product_id: id(product.id.as_uuid()),
             sku: facts.sku,
@@ -54,7 +55,11 @@ impl TryFrom<&Product> for ProductDocument {
             category: facts.category,
             tags: facts.tags,
             image_url: facts.image_url,
-            attributes: facts.attributes.into_iter().map(attribute).collect::<Result<_, Unfit>>()?,
+            attributes: facts
+                .attributes
+                .into_iter()
+                .map(attribute)
+                .collect::<Result<_, Unfit>>()?,
             version: product.version,
             created_at: date(product.created_at),
             updated_at: date(product.updated_at),
@@ -67,7 +72,8 @@ impl TryFrom<ProductDocument> for Product {
     type Error = Unfit;
 
     fn try_from(document: ProductDocument) -> Result<Self, Unfit> {
-        let attribute = |attribute: AttributeDocument| Ok((attribute.name, attribute_of(attribute.value)?));
+        let attribute =
+            |attribute: AttributeDocument| Ok((attribute.name, attribute_of(attribute.value)?));
         let facts = ProductFacts {
             sku: document.sku,
             name: document.name,
@@ -76,7 +82,11 @@ impl TryFrom<ProductDocument> for Product {
             category: document.category,
             tags: document.tags,
             image_url: document.image_url,
-            attributes: document.attributes.into_iter().map(attribute).collect::<Result<_, Unfit>>()?,
+            attributes: document
+                .attributes
+                .into_iter()
+                .map(attribute)
+                .collect::<Result<_, Unfit>>()?,
         };
         Ok(Self {
             id: own(document.product_id),
@@ -97,7 +107,9 @@ fn attribute_value(attribute: Attribute) -> Result<Bson, Unfit> {
             (Some(signed), ..) => Bson::Int64(signed),
             (None, Some(large), _) => Bson::Decimal128(large.to_string().parse::<Decimal128>()?),
             (None, None, Some(float)) => Bson::Double(float),
-            (None, None, None) => return Err(Unfit(format!("{number} is no number that can be stored"))),
+            (None, None, None) => {
+                return Err(Unfit(format!("{number} is no number that can be stored")));
+            }
         },
     })
 }
@@ -109,8 +121,12 @@ fn attribute_of(value: Bson) -> Result<Attribute, Unfit> {
         Bson::String(text) => Attribute::Text(text),
         Bson::Int64(number) => Attribute::Number(number.into()),
         Bson::Int32(number) => Attribute::Number(number.into()),
-        Bson::Double(number) => Attribute::Number(serde_json::Number::from_f64(number).ok_or_else(|| unfit(&number))?),
-        Bson::Decimal128(number) => Attribute::Number(number.to_string().parse::<u64>().map_err(|_| unfit(&number))?.into()),
+        Bson::Double(number) => {
+            Attribute::Number(serde_json::Number::from_f64(number).ok_or_else(|| unfit(&number))?)
+        }
+        Bson::Decimal128(number) => {
+            Attribute::Number(number.to_string().parse::<u64>().map_err(|_| unfit(&number))?.into())
+        }
         other => return Err(unfit(&other)),
     })
 }
@@ -167,7 +183,10 @@ pub(in crate::store::mongo) struct MovementDocument {
 impl From<&Movement> for MovementDocument {
     fn from(movement: &Movement) -> Self {
         Self {
-            name: MovementName { product_id: id(movement.product_id.as_uuid()), sequence: movement.sequence },
+            name: MovementName {
+                product_id: id(movement.product_id.as_uuid()),
+                sequence: movement.sequence,
+            },
             kind: movement.delta.kind.as_str().to_owned(),
             on_hand_delta: movement.delta.on_hand,
             reserved_delta: movement.delta.reserved,
@@ -183,11 +202,16 @@ impl TryFrom<MovementDocument> for Movement {
     type Error = Unfit;
 
     fn try_from(document: MovementDocument) -> Result<Self, Unfit> {
-        let kind = MovementKind::from_word(&document.kind).ok_or_else(|| Unfit(format!("{:?} moves no stock", document.kind)))?;
+        let kind = MovementKind::from_word(&document.kind)
+            .ok_or_else(|| Unfit(format!("{:?} moves no stock", document.kind)))?;
         Ok(Self {
             product_id: own(document.name.product_id),
             sequence: document.name.sequence,
-            delta: Delta { kind, on_hand: document.on_hand_delta, reserved: document.reserved_delta },
+            delta: Delta {
+                kind,
+                on_hand: document.on_hand_delta,
+                reserved: document.reserved_delta,
+            },
             order_id: document.order_id.map(own),
             reference: document.reference,
             reason: document.reason,

@@ -60,7 +60,8 @@ const fn time(date: DateTime) -> Timestamp {
 }
 
 fn money(minor: i64, currency: &str) -> Result<Money, Unfit> {
-    let currency: Currency = currency.parse().map_err(|_| Unfit(format!("{currency:?} is not a currency")))?;
+    let currency: Currency =
+        currency.parse().map_err(|_| Unfit(format!("{currency:?} is not a currency")))?;
     Money::from_minor(minor, currency).map_err(|error| Unfit(format!("a price: {error}")))
 }
 

@@ -73,7 +73,10 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
                 method: Cow::Borrowed(order.payment.method.as_str()),
                 reference: order.payment.reference.as_deref().map(Cow::Borrowed),
             },
-            shipping_address: order.shipping_address.as_ref().map(|address| Cow::Borrowed(address.fields())),
+            shipping_address: order
+                .shipping_address
+                .as_ref()
+                .map(|address| Cow::Borrowed(address.fields())),
             placed_at: date(order.placed_at),
             expires_at: order.expires_at.map(date),
             updated_at: date(order.updated_at),
@@ -95,20 +98,26 @@ impl TryFrom<OrderDocument<'_>> for Order {
                 unit_price: money(line.unit_price, &document.currency)?,
             })
         };
-        let currency: Currency =
-            document.currency.parse().map_err(|_| Unfit(format!("{:?} is not a currency", document.currency)))?;
+        let currency: Currency = document
+            .currency
+            .parse()
+            .map_err(|_| Unfit(format!("{:?} is not a currency", document.currency)))?;
         Ok(Self {
             id: own(document.order_id),
             user_id: own(document.user_id),
-            status: OrderStatus::from_word(status).ok_or_else(|| Unfit(format!("{status:?} is no status of an order")))?,
+            status: OrderStatus::from_word(status)
+                .ok_or_else(|| Unfit(format!("{status:?} is no status of an order")))?,
             version: document.version,
             currency,
             lines: document.lines.into_iter().map(line).collect::<Result<_, Unfit>>()?,
             payment: Payment {
-                method: PaymentMethod::from_word(method).ok_or_else(|| Unfit(format!("{method:?} is no way to pay")))?,
+                method: PaymentMethod::from_word(method)
+                    .ok_or_else(|| Unfit(format!("{method:?} is no way to pay")))?,
                 reference: document.payment.reference.map(Cow::into_owned),
             },
-            shipping_address: document.shipping_address.map(|fields| ShippingAddress::stored(fields.into_owned())),
+            shipping_address: document
+                .shipping_address
+                .map(|fields| ShippingAddress::stored(fields.into_owned())),
             placed_at: time(document.placed_at),
             expires_at: document.expires_at.map(time),
             updated_at: time(document.updated_at),

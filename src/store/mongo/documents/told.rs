@@ -41,12 +41,22 @@ pub(in crate::store::mongo) struct KeyDocument<'a> {
 }
 
 impl<'a> KeyDocument<'a> {
-    pub(in crate::store::mongo) fn new(key: &'a IdempotencyKey, answer: &Remembered, at: Timestamp) -> Self {
+    pub(in crate::store::mongo) fn new(
+        key: &'a IdempotencyKey,
+        answer: &Remembered,
+        at: Timestamp,
+    ) -> Self {
         let body = match std::str::from_utf8(&answer.body) {
             Ok(text) => Bson::String(text.to_owned()),
             Err(_) => Bson::Binary(binary(&answer.body)),
         };
-        Self { name: KeyName::of(key), fingerprint: binary(&key.fingerprint), status: answer.status, body, at: date(at) }
+        Self {
+            name: KeyName::of(key),
+            fingerprint: binary(&key.fingerprint),
+            status: answer.status,
+            body,
+            at: date(at),
+        }
     }
 
     /// Whether it was remembered at `time` or before.
@@ -92,10 +102,15 @@ struct EventDocument<'a> {
 
 impl<'a> EventsDocument<'a> {
     /// A document of `events`, which follow one another; `None` when there are none.
-    pub(in crate::store::mongo) fn new(events: &[(&Event, &'a Published)]) -> Result<Option<Self>, Unfit> {
+    pub(in crate::store::mongo) fn new(
+        events: &[(&Event, &'a Published)],
+    ) -> Result<Option<Self>, Unfit> {
         let (last, first_id) = (events.last(), events.iter().map(|(event, _)| event.id).min());
         let Some(((_, last), first_id)) = last.zip(first_id) else { return Ok(None) };
-        let entries = events.iter().map(|(event, place)| EventDocument::new(event, place)).collect::<Result<_, _>>()?;
+        let entries = events
+            .iter()
+            .map(|(event, place)| EventDocument::new(event, place))
+            .collect::<Result<_, _>>()?;
         Ok(Some(Self { last: last.position, first_id: id(first_id.as_uuid()), events: entries }))
     }
 
@@ -113,7 +128,8 @@ impl<'a> EventDocument<'a> {
             Audience::Owner(user) => ("owner", Some(id(user.as_uuid()))),
             Audience::Nobody => ("nobody", None),
         };
-        let body = std::str::from_utf8(&place.body).map_err(|_| Unfit("an event is not text".to_owned()))?;
+        let body = std::str::from_utf8(&place.body)
+            .map_err(|_| Unfit("an event is not text".to_owned()))?;
         Ok(Self {
             id: id(place.id.as_uuid()),
             kind: Cow::Borrowed(&place.kind),
