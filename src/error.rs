@@ -6,7 +6,7 @@ use crate::domain::{
     cart::{CartRefusal, Shortage},
     money::Money,
     order::{CheckoutRefusal, OrderRefusal},
-    text::{Fault, Faults},
+    validation::{Fault, Faults},
 };
 
 macro_rules! codes {

@@ -14,7 +14,7 @@ use souk::{
         ids::{ProductId, UserId},
         money::Money,
     },
-    messages::events::Fact,
+    events::Fact,
     store::{
         Commit, Store, Write,
         sqlite::{SqliteOptions, SqliteStore},

@@ -10,12 +10,12 @@ use std::{
 use anyhow::Context;
 use serde_json::{Value, json};
 use souk::{
+    auth::token::Tokens,
     domain::{
         account::Role,
         clock::SystemClock,
         ids::{SessionId, UserId},
     },
-    http::token::Tokens,
 };
 
 use crate::load::{Request, once};

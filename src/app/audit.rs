@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::open_store;
 use crate::{
-    actors::audit::Auditor,
+    audit::Auditor,
     config::{Settings, StoreKind},
     domain::clock::SystemClock,
     store::{

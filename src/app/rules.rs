@@ -7,9 +7,9 @@ use crate::{
     domain::{
         account::{Email, Password},
         cart::{CartLimits, MERGED_LINES_FACTOR},
+        catalog::product::ProductLimits,
         money::max_price_minor,
         order::OrderRules,
-        product::ProductLimits,
     },
 };
 
@@ -39,7 +39,7 @@ pub(super) fn configured_admin(settings: &Settings) -> anyhow::Result<Option<(Em
     else {
         return Ok(None);
     };
-    let explain = |faults: crate::domain::text::Faults| {
+    let explain = |faults: crate::domain::validation::Faults| {
         anyhow::anyhow!(
             "auth.admin_email, auth.admin_password: {}",
             crate::error::Error::from(faults).detail

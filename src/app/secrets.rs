@@ -6,7 +6,7 @@ use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{config::Settings, domain::clock::Clock, http::token::Tokens};
+use crate::{auth::token::Tokens, config::Settings, domain::clock::Clock};
 
 /// What signs and checks access tokens, as the settings say.
 pub(super) fn tokens(

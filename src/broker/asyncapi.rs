@@ -9,7 +9,7 @@ use super::{
     queues::{COMMANDS, dead},
     topology::EVENTS,
 };
-use crate::domain::stock::MAX_ON_HAND;
+use crate::domain::inventory::MAX_ON_HAND;
 
 /// An event's type, the schema of its data, and what it says.
 type Kind = (&'static str, &'static str, &'static str);

@@ -4,9 +4,9 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
-    domain::{stock::StockChange, text::Faults},
+    domain::{inventory::StockChange, validation::Faults},
     error::{Code, Error},
-    json,
+    input::json,
     messages::catalog::ProductName,
 };
 

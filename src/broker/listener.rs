@@ -15,7 +15,7 @@ use super::{
     BrokerError, Session, message, step,
     topology::{self, EVENTS},
 };
-use crate::actors::follower::Follower;
+use crate::cache::follower::Follower;
 
 /// Most messages on their way to this node.
 const PREFETCH: u16 = 1000;

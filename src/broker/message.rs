@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use lapin::{message::Delivery, types::AMQPValue};
 
-use crate::messages::events::{Audience, Published};
+use crate::events::{Audience, Published};
 
 /// The event's place in commit order.
 pub(super) const POSITION: &str = "souk-position";

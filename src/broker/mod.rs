@@ -38,7 +38,7 @@ pub use self::{
     uri::{BadUri, BrokerUri},
 };
 use self::{inbound::Inbound, relay::Relay};
-use crate::{actors::follower::Follower, store::Store};
+use crate::{cache::follower::Follower, store::Store};
 
 /// The longest that one step, a question and its answer, may take.
 const STEP: Duration = Duration::from_secs(5);

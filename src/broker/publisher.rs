@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{BrokerError, message, step, topology::EVENTS};
-use crate::messages::events::Published;
+use crate::events::Published;
 
 /// Most events that were published and are not confirmed.
 const WINDOW: usize = 512;

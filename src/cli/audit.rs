@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::{AuditArguments, in_system, say};
-use crate::{actors::audit::Summary, app::audit::Audit, config::Settings};
+use crate::{app::audit::Audit, audit::Summary, config::Settings};
 
 pub(super) fn run(settings: &Settings, arguments: &AuditArguments) -> anyhow::Result<()> {
     in_system(async |drivers| {

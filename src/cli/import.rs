@@ -11,10 +11,8 @@ use super::{ImportArguments, in_system, say};
 use crate::{
     app::Node,
     config::Settings,
-    http::{
-        ImportReport, Importer,
-        import_lines::{Format, Lines},
-    },
+    http::{ImportReport, Importer},
+    input::product_file::{Format, Lines},
 };
 
 /// Bytes read at a time.

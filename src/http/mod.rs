@@ -1,31 +1,12 @@
 //! HTTP: routes, status codes, JSON and tokens. One file a resource.
 
-mod accounts;
-mod answer;
-mod audit;
-mod cart;
-mod due;
-mod envelope;
-mod events;
-mod head;
-mod import;
-pub mod import_lines;
-mod limits;
-pub mod metrics;
+pub mod middleware;
 mod openapi;
-mod ops;
-mod orders;
-mod problem;
-mod product_requests;
-mod products;
-mod query;
-mod reads;
-mod receive;
-mod services;
-mod stock;
-pub mod token;
-mod views;
-mod waiting;
+mod request;
+mod response;
+pub(crate) mod routes;
+mod startup_server;
+mod state;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -41,13 +22,13 @@ use actix_web::{
 pub use actix_web::dev::Server;
 
 pub use self::{
-    import::{ImportReport, Importer},
-    limits::RateLimits,
+    middleware::rate_limit::RateLimits,
     openapi::document,
-    reads::Reads,
-    services::{HttpOptions, Services},
-    views::{render_cart, render_product},
-    waiting::serve_waiting,
+    request::read_limiter::Reads,
+    response::views::{render_cart, render_product},
+    routes::import::{ImportReport, Importer},
+    startup_server::serve_waiting,
+    state::{HttpOptions, Services},
 };
 
 /// How the server listens.
@@ -71,28 +52,14 @@ pub fn serve(listen: Listen, services: Arc<Services>) -> std::io::Result<Server>
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(Arc::clone(&services)))
-            .wrap(from_fn(envelope::admit))
+            .wrap(from_fn(middleware::admit))
             .wrap(Condition::new(!allowed_origins.is_empty(), cors(&allowed_origins)))
-            .wrap(from_fn(envelope::wrap))
-            .wrap(from_fn(head::wrap))
-            .configure(routes)
+            .wrap(from_fn(middleware::wrap))
+            .wrap(from_fn(middleware::head_method::wrap))
+            .configure(routes::configure)
     });
     let server = server.workers(workers.max(1)).shutdown_timeout(drain.as_secs()).disable_signals();
     Ok(server.listen(listener)?.run())
-}
-
-/// All routes. Those with a fixed path come before those with an id in the same place.
-fn routes(config: &mut web::ServiceConfig) {
-    accounts::routes(config);
-    cart::routes(config);
-    import::routes(config);
-    products::routes(config);
-    stock::routes(config);
-    orders::routes(config);
-    events::routes(config);
-    audit::routes(config);
-    ops::routes(config);
-    config.service(openapi::browser());
 }
 
 /// Cross-origin requests from exactly these origins. Tokens travel in a header, so credentials are never allowed.

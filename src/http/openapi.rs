@@ -11,7 +11,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{accounts, audit, cart, events, import, ops, orders, products, stock};
+use super::routes::{accounts, audit, cart, events, health, import, orders, products, stock};
 use crate::error::Code;
 
 #[derive(OpenApi)]
@@ -24,7 +24,7 @@ use crate::error::Code;
         products::delete, import::import, stock::show, stock::change, stock::movements,
         cart::show, cart::add, cart::update, cart::remove, cart::clear, cart::guest, cart::merge,
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
-        events::feed, audit::run, ops::livez, ops::readyz, ops::metrics,
+        events::feed, audit::run, health::livez, health::readyz, health::metrics,
     ),
     modifiers(&Bearer, &Codes, &Operations),
 )]
@@ -53,7 +53,7 @@ impl Modify for Codes {
                 format!(
                     "| `{}` | {} | {} |",
                     code.as_str(),
-                    super::problem::status(*code).as_u16(),
+                    super::response::problem::status(*code).as_u16(),
                     code.title()
                 )
             })

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use actix::Message;
 
+use super::change::{Ticket, TraceParent};
 use crate::{
     domain::{
         account::{Email, Password, Role, User},
         ids::{SessionId, UserId},
     },
     error::Error,
-    messages::change::{Ticket, TraceParent},
 };
 
 /// A login with the tokens' ingredients; access tokens are signed by whoever knows their form.

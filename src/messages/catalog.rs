@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::change::{Change, Reply, Ticket, TraceParent};
 use crate::{
     domain::{
+        catalog::product::{Product, ProductFacts, ProductPatch},
         ids::ProductId,
-        product::{Product, ProductFacts, ProductPatch},
-        stock::{StockChange, StockLevel},
+        inventory::{StockChange, StockLevel},
     },
     error::Error,
 };

@@ -8,16 +8,14 @@ use crate::{
     domain::{
         account::{Session, User},
         cart::{Cart, Shortage},
+        catalog::product::Product,
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
+        inventory::{StockChange, StockLevel},
         order::Order,
-        product::Product,
-        stock::{StockChange, StockLevel},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered, TraceParent},
-        events::{Event, Fact, Published},
-    },
+    events::{Event, Fact, Published},
+    messages::change::{IdempotencyKey, Remembered, TraceParent},
 };
 
 /// One change, applied whole or not at all: conditions, writes, events, and the answer to remember.

@@ -3,9 +3,9 @@
 //! [`batch`] decides what a batch of commits does, the same for every engine; an engine loads what a batch touches, writes what
 //! the decision says, and makes it durable. [`writer`] gathers batches.
 
-pub mod batch;
 pub mod commit;
 pub mod mongo;
+pub mod plan;
 pub mod sqlite;
 pub mod writer;
 
@@ -19,17 +19,15 @@ use crate::{
         account::{Email, Session, User},
         audit::{EventFacts, OrderFacts, Page, ProductFacts, Span},
         cart::{Cart, Owner},
+        catalog::product::Product,
         clock::Timestamp,
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{Movement, StockLevel},
         order::Order,
-        product::Product,
-        stock::{Movement, StockLevel},
     },
     error::Error,
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::Published,
-    },
+    events::Published,
+    messages::change::{IdempotencyKey, Remembered},
 };
 
 /// For so long at least it is known which messages from other systems were carried out.

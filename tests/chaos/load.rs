@@ -13,12 +13,13 @@ use serde_json::Value;
 use souk::{
     domain::{
         cart::{Cart, CartEvent, Owner},
+        catalog::product::{Product, ProductFacts},
         clock::{Clock, SystemClock},
         ids::{ProductId, UserId},
-        product::{Product, ProductFacts},
-        stock::StockChange,
+        inventory::StockChange,
     },
-    messages::{change::IdempotencyKey, events::Fact},
+    events::Fact,
+    messages::change::IdempotencyKey,
     store::{
         Commit, CommitError, News, StockWrite, Store, Write,
         commit::{Remember, RememberedBody},

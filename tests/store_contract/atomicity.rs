@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use souk::{
-    domain::{account::Session, order::Order, stock::StockChange},
-    messages::events::Fact,
+    domain::{account::Session, inventory::StockChange, order::Order},
+    events::Fact,
     store::{Commit, CommitError, StockWrite, Store, Write},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 struct Good {
     writes: Vec<Write>,
     cart: souk::domain::cart::Cart,
-    product: souk::domain::product::Product,
+    product: souk::domain::catalog::product::Product,
     order: souk::domain::order::Order,
     user: souk::domain::account::User,
     session: Session,

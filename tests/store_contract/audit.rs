@@ -4,16 +4,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
 use souk::{
-    actors::audit::{Auditor, Summary},
+    audit::{Auditor, Summary},
     domain::{
         audit::{EventFacts, Finding, FindingKind, Moved, OrderFacts, ProductFacts, Span},
         clock::SystemClock,
         ids::{OrderId, ProductId, UserId},
+        inventory::{Delta, MovementKind, StockChange},
         order::{Order, OrderCommand, OrderStatus},
-        stock::{Delta, MovementKind, StockChange},
     },
     store::{
-        Commit, CommitError, News, StockWrite, Store, Write, writer::Observer, writer::Writer,
+        Commit, CommitError, News, StockWrite, Store, Write,
+        writer::{Observer, Writer},
     },
 };
 use tokio::runtime::Handle;

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duratio
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use souk::{
-    domain::{clock::Timestamp, ids::UserId, order::Order, stock::StockChange},
+    domain::{clock::Timestamp, ids::UserId, inventory::StockChange, order::Order},
     store::{
         Commit, CommitError, Store,
         sqlite::{OpenError, SqliteOptions, SqliteStore},

@@ -11,17 +11,15 @@ use souk::{
     domain::{
         account::{Email, Role, Session, User},
         cart::{Cart, CartEvent, Line, Owner},
+        catalog::product::{Product, ProductFacts},
         clock::{Clock, SystemClock, Timestamp},
         ids::{OrderId, ProductId, SessionId, UserId},
+        inventory::{StockChange, StockLevel},
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
-        product::{Product, ProductFacts},
-        stock::{StockChange, StockLevel},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::{Fact, Published},
-    },
+    events::{Fact, Published},
+    messages::change::{IdempotencyKey, Remembered},
     store::{
         Applied, Commit, Outcome, StockWrite, Store, Write,
         commit::{Remember, RememberedBody},

@@ -4,8 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use souk::{
-    domain::{ids::UserId, stock::StockChange},
-    messages::{change::Remembered, events::stock_json},
+    domain::{ids::UserId, inventory::StockChange},
+    events::stock_json,
+    messages::change::Remembered,
     store::{
         Commit, CommitError,
         commit::{Remember, RememberedBody},

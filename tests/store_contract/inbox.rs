@@ -3,8 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use souk::{
-    domain::stock::StockChange,
-    store::{Commit, CommitError, News, Write, writer::Observer, writer::Writer},
+    domain::inventory::StockChange,
+    store::{
+        Commit, CommitError, News, Write,
+        writer::{Observer, Writer},
+    },
 };
 use tokio::runtime::Handle;
 

@@ -8,7 +8,7 @@ use souk::{
         cart::{Cart, Owner},
         clock::Timestamp,
         ids::{SessionId, UserId},
-        stock::StockChange,
+        inventory::StockChange,
     },
     store::Write,
 };
@@ -106,7 +106,7 @@ pub(crate) async fn an_admin_is_seen(harness: &dyn Harness) {
 pub(crate) async fn products_are_read_by_page_with_their_stock(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut all: Vec<_> = (0..25).map(|_| product(None)).collect();
-    let write = |(n, product): (usize, &souk::domain::product::Product)| -> Vec<Write> {
+    let write = |(n, product): (usize, &souk::domain::catalog::product::Product)| -> Vec<Write> {
         vec![put_product(product), stock(product.id, StockChange::Set(n as u64))]
     };
     apply(&*store, all.iter().enumerate().map(write).map(commit)).await;

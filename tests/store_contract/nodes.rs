@@ -12,8 +12,13 @@ use std::{
 use mongodb::bson::{DateTime, Document, Uuid, doc};
 use serde_json::Value;
 use souk::{
-    domain::{ids::ProductId, ids::UserId, money::Money, product::Product, stock::StockChange},
-    messages::events::Published,
+    domain::{
+        catalog::product::Product,
+        ids::{ProductId, UserId},
+        inventory::StockChange,
+        money::Money,
+    },
+    events::Published,
     store::{Commit, CommitError, Condition, Outcome, Store, writer::Writer},
 };
 use tokio::{runtime::Handle, time::sleep};

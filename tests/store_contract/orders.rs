@@ -6,13 +6,13 @@ use futures_util::future::join_all;
 use souk::{
     domain::{
         cart::Cart,
+        catalog::product::Product,
         ids::{OrderId, ProductId, UserId},
+        inventory::{MovementKind, StockChange},
         money::{MAX_MINOR, Money},
         order::{
             Order, OrderCommand, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress,
         },
-        product::Product,
-        stock::{MovementKind, StockChange},
     },
     store::{
         Commit, CommitError, Condition, StockWrite, Store, Write,

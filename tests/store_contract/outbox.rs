@@ -6,12 +6,10 @@ use souk::{
     domain::{
         cart::{Cart, CartEvent},
         ids::{EventId, SessionId},
-        stock::StockChange,
+        inventory::StockChange,
     },
-    messages::{
-        change::TraceParent,
-        events::{Audience, Fact, Published},
-    },
+    events::{Audience, Fact, Published},
+    messages::change::TraceParent,
     store::{Commit, Store},
 };
 

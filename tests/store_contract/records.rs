@@ -7,11 +7,11 @@ use souk::{
     domain::{
         account::Role,
         cart::{Cart, Line, Owner},
+        catalog::product::{Attribute, Product},
         clock::Timestamp,
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{Delta, Movement, MovementKind, StockChange, StockLevel},
         money::{MAX_MINOR, Money},
-        product::{Attribute, Product},
-        stock::{Delta, Movement, MovementKind, StockChange, StockLevel},
     },
     store::{StockWrite, Write},
 };

@@ -14,7 +14,7 @@ use mongodb::bson::{Bson, Document, Uuid as Id, doc};
 use souk::{
     domain::{
         ids::{ProductId, UserId},
-        stock::StockChange,
+        inventory::StockChange,
     },
     store::{ApplyError, Commit, CommitError, Outcome, writer::Writer},
 };

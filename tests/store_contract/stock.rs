@@ -5,9 +5,9 @@ use souk::{
     domain::{
         cart::Shortage,
         ids::ProductId,
-        stock::{Movement, StockChange, StockLevel},
+        inventory::{Movement, StockChange, StockLevel},
     },
-    messages::events::Published,
+    events::Published,
     store::{CommitError, Done, StockWrite, Store, Write},
 };
 

@@ -1,7 +1,7 @@
 //! A sku belongs to one living product, an address to one account.
 
 use souk::{
-    domain::{product::Product, stock::StockChange},
+    domain::{catalog::product::Product, inventory::StockChange},
     store::{CommitError, Store},
 };
 

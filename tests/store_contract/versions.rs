@@ -1,7 +1,12 @@
 //! A record is written only over the version it was decided on.
 
 use souk::{
-    domain::{account::Session, account::User, cart::Cart, order::Order, product::Product},
+    domain::{
+        account::{Session, User},
+        cart::Cart,
+        catalog::product::Product,
+        order::Order,
+    },
     store::{CommitError, Store, Write},
 };
 

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::future::join_all;
 use souk::{
-    domain::{ids::UserId, stock::StockChange},
+    domain::{ids::UserId, inventory::StockChange},
     store::{
         Commit, CommitError, News, Store,
         writer::{Observer, Writer},

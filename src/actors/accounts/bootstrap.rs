@@ -7,16 +7,16 @@ use std::{
 
 use rand::distr::{Alphanumeric, SampleString};
 
-use super::{PasswordHasher, desk::changed};
+use super::{PasswordHasher, service::changed};
 use crate::{
-    actors::failure::failure,
+    actors::commit_error::failure,
     domain::{
         account::{Email, Password, Role, User},
         clock::Clock,
         ids::UserId,
     },
     error::{Code, Error},
-    messages::events::Fact,
+    events::Fact,
     store::{Commit, CommitError, Store, Write, writer::Writer},
 };
 

@@ -7,20 +7,20 @@ use std::{
 
 use super::{
     Deps,
-    desk::{Decision, Desk, changed, invalid_credentials},
+    service::{Decision, Desk, changed, invalid_credentials},
 };
 use crate::{
-    actors::failure::failure,
+    actors::commit_error::failure,
     domain::{
         account::{Password, REFRESH_LIFETIME, Session, User, check_name},
         clock::Timestamp,
         ids::{SessionId, UserId},
     },
     error::Error,
+    events::Fact,
     messages::{
         accounts::{LoggedIn, Login, Register},
         change::Ticket,
-        events::Fact,
     },
     store::{Commit, CommitError, Write},
 };

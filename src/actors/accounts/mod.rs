@@ -5,13 +5,11 @@
 //! the rest.
 
 pub mod bootstrap;
-mod desk;
-mod doorman;
 mod hasher;
 mod login;
+mod login_limiter;
 mod password;
-mod refresh_token;
-mod revoked;
+mod service;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -21,10 +19,11 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 
-use self::desk::Desk;
-pub(crate) use self::revoked::KEPT;
-pub use self::{hasher::PasswordHasher, refresh_token::RefreshTokens, revoked::RevokedSessions};
+pub use self::hasher::PasswordHasher;
+use self::service::Desk;
 use crate::{
+    auth::refresh_token::RefreshTokens,
+    cache::revoked_sessions::RevokedSessions,
     domain::{account::User, clock::Clock},
     error::Error,
     messages::accounts::{ChangePassword, GetUser, LoggedIn, Login, Logout, Refresh, Register},

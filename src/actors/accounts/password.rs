@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::desk::{Decision, Desk, changed, invalid_credentials, revoke};
+use super::service::{Decision, Desk, changed, invalid_credentials, revoke};
 use crate::{
     domain::account::{Password, User},
     error::{Code, Error},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::desk::{Decision, Desk, changed, revoke};
+use super::service::{Decision, Desk, changed, revoke};
 use crate::{
     domain::{account::Session, ids::SessionId},
     error::{Code, Error},

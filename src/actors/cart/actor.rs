@@ -8,18 +8,18 @@ use super::{CartDeps, CartState};
 use crate::{
     actors::{
         ask::survive,
-        failure::{MAX_ATTEMPTS, failure, unless_repeated},
-        follower::SecondThought,
+        commit_error::{MAX_ATTEMPTS, failure, unless_repeated},
     },
+    cache::follower::SecondThought,
     domain::{
         cart::{Cart, CartRefusal, Changed, Merge, Owner},
         order::Order,
     },
     error::{Code, Error},
+    events::Fact,
     messages::{
         cart::{CartView, ChangeCart, CheckOut, GetCart, MergeCart},
         change::{Change, Reply},
-        events::Fact,
     },
     store::{
         Commit, CommitError, Write,

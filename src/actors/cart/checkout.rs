@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use super::actor::CartWork;
 use crate::{
-    actors::failure::{MAX_ATTEMPTS, failure, unless_repeated},
+    actors::commit_error::{MAX_ATTEMPTS, failure, unless_repeated},
     domain::{
+        catalog::product::Product,
         ids::{OrderId, ProductId},
+        inventory::StockChange,
         order::{CheckedOut, Checkout, Order, OrderLine},
-        product::Product,
-        stock::StockChange,
     },
     error::Error,
+    events::Fact,
     messages::{
         cart::CheckOut,
         change::{Change, Reply},
-        events::Fact,
         orders::order_json,
     },
     store::{

@@ -2,8 +2,8 @@
 
 mod actor;
 mod checkout;
+mod passivation;
 pub mod registry;
-mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 pub use self::{actor::CartActor, registry::CartRegistry};
 use crate::{
-    actors::{catalog::shelf::Shelf, follower::Follower},
+    cache::{catalog_snapshot::Shelf, follower::Follower},
     domain::{
         cart::{Cart, CartLimits, Owner},
         clock::Clock,

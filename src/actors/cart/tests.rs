@@ -19,21 +19,21 @@ use super::{
     actor::{PanicInCommand, PanicInThread},
 };
 use crate::{
-    actors::{catalog::shelf::Shelf, follower::Follower},
+    cache::{catalog_snapshot::Shelf, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, Owner, PricedCart},
+        catalog::product::{Product, ProductFacts},
         clock::{Clock, SystemClock, Timestamp},
         ids::{ProductId, UserId},
+        inventory::{StockChange, StockLevel},
         money::{Currency, Money},
         order::OrderRules,
-        product::{Product, ProductFacts},
-        stock::{StockChange, StockLevel},
     },
     error::{Code, Error},
+    events::Fact,
     messages::{
         cart::{ChangeCart, MergeCart},
         change::{Change, Reply, Ticket},
-        events::Fact,
     },
     store::{
         Commit, News, StockWrite, Store, Write,

@@ -8,14 +8,14 @@ use futures_util::future::join_all;
 use super::{CatalogDeps, MAX_ATTEMPTS, counted_stock, failure, survive};
 use crate::{
     domain::{
+        catalog::product::{Product, ProductFacts},
         ids::ProductId,
-        product::{Product, ProductFacts},
     },
     error::Error,
+    events::Fact,
     messages::{
         catalog::{ImportLine, ImportRow, Imported, LineOutcome, ProductView, RememberImport},
         change::{Change, Reply},
-        events::Fact,
     },
     store::{CommitError, Write, commit::RememberedBody},
 };

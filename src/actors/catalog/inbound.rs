@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::CatalogDeps;
 use crate::{
-    actors::failure::failure,
-    domain::product::Product,
+    actors::commit_error::failure,
+    domain::catalog::product::Product,
     error::{Code, Error},
     messages::catalog::{CarriedOut, CarryOut, ProductName},
     store::{Commit, CommitError, Condition, StockWrite, Write},

@@ -2,34 +2,33 @@
 
 mod import;
 mod inbound;
-pub mod shelf;
 
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
 use bytes::Bytes;
 
-use self::shelf::Shelf;
 use super::{
     ask::survive,
-    failure::{MAX_ATTEMPTS, failure, unless_repeated},
-    follower::{Follower, SecondThought},
+    commit_error::{MAX_ATTEMPTS, failure, unless_repeated},
 };
+use crate::cache::catalog_snapshot::Shelf;
+use crate::cache::follower::{Follower, SecondThought};
 use crate::{
     domain::{
+        catalog::product::{Product, ProductFacts, ProductLimits},
         clock::Clock,
         ids::ProductId,
-        product::{Product, ProductFacts, ProductLimits},
-        stock::{StockChange, StockLevel},
+        inventory::{StockChange, StockLevel},
     },
     error::Error,
+    events::Fact,
     messages::{
         catalog::{
             CarriedOut, CarryOut, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct,
             ImportLines, LineOutcome, ProductEdit, ProductView, RememberImport,
         },
         change::{Change, IfMatch, Reply},
-        events::Fact,
     },
     store::{
         Commit, CommitError, Condition, Done, StockWrite, Store, Write,

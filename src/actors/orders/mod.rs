@@ -13,19 +13,19 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 
 use super::{
     ask::survive,
-    failure::{MAX_ATTEMPTS, failure, unless_repeated},
+    commit_error::{MAX_ATTEMPTS, failure, unless_repeated},
 };
 use crate::{
     domain::{
         clock::Clock,
         ids::ProductId,
+        inventory::StockChange,
         order::{Order, OrderCommand, Transition},
-        stock::StockChange,
     },
     error::Error,
+    events::Fact,
     messages::{
         change::{Change, Reply},
-        events::Fact,
         orders::{ChangeOrder, order_json},
     },
     store::{

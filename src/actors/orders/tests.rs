@@ -13,9 +13,9 @@ use crate::{
     domain::{
         clock::Timestamp,
         ids::{OrderId, UserId},
+        inventory::StockChange,
         money::{Currency, Money},
         order::{OrderLine, OrderStatus, Payment, PaymentMethod},
-        stock::StockChange,
     },
     store::{
         News,

@@ -26,7 +26,7 @@ pub use self::{
 };
 use super::{
     ids::{OrderId, ProductId},
-    stock::Delta,
+    inventory::Delta,
 };
 
 /// A stretch of ids, in their order.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Correction, Finding, FindingKind, Judgement, Page, Span, product::promise};
 use crate::domain::{
     ids::{OrderId, ProductId},
+    inventory::{Delta, MovementKind},
     order::{Order, OrderStatus},
-    stock::{Delta, MovementKind},
 };
 
 /// What movements have done to a product's stock in the name of an order.

@@ -3,7 +3,7 @@
 use super::{Correction, Finding, FindingKind, Judgement};
 use crate::domain::{
     ids::ProductId,
-    stock::{Delta, MAX_ON_HAND, MovementKind},
+    inventory::{Delta, MAX_ON_HAND, MovementKind},
 };
 
 /// A stock level as it stands in the store, however wrong; all 0 when there is none.

@@ -9,9 +9,9 @@ use super::{
 use crate::domain::{
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
+    inventory::{Delta, MovementKind, StockChange, StockLevel},
     money::Money,
     order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
-    stock::{Delta, MovementKind, StockChange, StockLevel},
 };
 
 /// Ten in the house, four of them reserved by two movements, and an order that needs them.

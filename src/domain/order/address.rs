@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::text::Faults;
+use crate::domain::validation::Faults;
 
 /// Most fields of an address.
 pub const MAX_ADDRESS_FIELDS: usize = 20;

@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Order, OrderLine, OrderRules, OrderStatus, Payment, PaymentMethod, ShippingAddress};
 use crate::domain::{
     cart::{Cart, CartEvent, CartRefusal, Changed, Line, Shortage},
+    catalog::product::Product,
     clock::Timestamp,
     ids::{OrderId, ProductId},
     money::{Currency, Money},
-    product::Product,
 };
 
 /// What a buyer says at checkout.

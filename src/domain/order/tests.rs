@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::{
     cart::{Cart, CartEvent, CartRefusal, Line, Owner, Shortage},
-    product::{Product, ProductFacts},
-    stock::{StockChange, StockLevel},
+    catalog::product::{Product, ProductFacts},
+    inventory::{StockChange, StockLevel},
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);

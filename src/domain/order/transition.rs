@@ -1,7 +1,7 @@
 //! What may become of an order.
 
 use super::{Order, OrderStatus, Payment};
-use crate::domain::{clock::Timestamp, ids::ProductId, stock::StockChange};
+use crate::domain::{clock::Timestamp, ids::ProductId, inventory::StockChange};
 
 /// Something that may be asked of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,8 +20,8 @@ use super::{
 use crate::domain::{
     audit::{EventFacts, Ledger, Moved, OrderFacts, Page, ProductFacts, Span, StockFacts, join},
     ids::{OrderId, ProductId},
+    inventory::MovementKind,
     order::OrderStatus,
-    stock::MovementKind,
 };
 
 /// Most sums of an order's movements on a page of orders.

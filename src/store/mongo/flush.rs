@@ -20,8 +20,8 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
     },
-    messages::events::{Event, Published},
-    store::batch::{KeyId, Loaded, WriteSet},
+    events::{Event, Published},
+    store::plan::{KeyId, Loaded, WriteSet},
 };
 
 /// Most events in one document, and most bytes of them, unless one alone has more.

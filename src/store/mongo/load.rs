@@ -16,8 +16,8 @@ use super::{
     transaction::Transaction,
 };
 use crate::{
-    domain::{clock::Timestamp, order::OrderStatus, stock::StockLevel},
-    store::batch::{KeyId, Loaded, Touched},
+    domain::{clock::Timestamp, inventory::StockLevel, order::OrderStatus},
+    store::plan::{KeyId, Loaded, Touched},
 };
 
 /// Loads what `touched` names. Keys that were first used at `forgotten` or before are told apart, since they are honoured no longer.

@@ -47,17 +47,15 @@ use crate::{
         account::{Email, Session, User},
         audit::{EventFacts, OrderFacts, Page, ProductFacts, Span},
         cart::{Cart, Owner},
+        catalog::product::Product,
         clock::{Clock, SystemClock, Timestamp},
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{Movement, StockLevel},
         money::Currency,
         order::Order,
-        product::Product,
-        stock::{Movement, StockLevel},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::Published,
-    },
+    events::Published,
+    messages::change::{IdempotencyKey, Remembered},
 };
 
 /// Most batches that wait. The batching writer sends one at a time.

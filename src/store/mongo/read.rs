@@ -25,16 +25,14 @@ use crate::{
     domain::{
         account::{Email, Session, User},
         cart::{Cart, Owner},
+        catalog::product::Product,
         clock::Timestamp,
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{Movement, StockLevel},
         order::{Order, OrderStatus},
-        product::Product,
-        stock::{Movement, StockLevel},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::Published,
-    },
+    events::Published,
+    messages::change::{IdempotencyKey, Remembered},
 };
 
 /// Why a read failed, in one line.

@@ -29,8 +29,8 @@ use super::{
 };
 use crate::store::{
     Applied, ApplyError,
-    batch::{self, Touched},
     commit::{Commit, CommitError, Condition, News, Outcome, Write},
+    plan::{self, Touched},
 };
 
 /// For how long an idempotency key is honoured.
@@ -281,7 +281,7 @@ async fn decide(
     let (loaded, worn) =
         load(transaction, &Touched::by(batch), newest.minus(REMEMBERED_FOR)).await?;
     let before = Before::of(&loaded, worn);
-    let plan = batch::plan(batch, loaded, low_stock);
+    let plan = plan::plan(batch, loaded, low_stock);
     // Also when there is nothing to write it is committed: what was read and is answered from has to be a majority's.
     let published = plan.writes.published(last + 1);
     flush(transaction, &plan.writes, &before, &published).await?;

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::rows::{self, IdText, Lines, OrderLines, TextBytes, json};
-use crate::{messages::events::Published, store::batch::WriteSet};
+use crate::{events::Published, store::plan::WriteSet};
 
 /// Writes everything in `writes`; `published` are its events, rendered.
 pub(super) fn flush(

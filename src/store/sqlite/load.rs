@@ -13,8 +13,8 @@ use super::{
     rows::{self, IdText},
 };
 use crate::{
-    domain::{clock::Timestamp, stock::StockLevel},
-    store::batch::{Loaded, Touched},
+    domain::{clock::Timestamp, inventory::StockLevel},
+    store::plan::{Loaded, Touched},
 };
 
 /// Loads what `touched` names, without the keys that were first used at `forgotten` or before.

@@ -12,14 +12,15 @@ use crate::{
     domain::{
         account::{Email, Session, User},
         cart::{Cart, Owner},
+        catalog::product::Product,
         clock::Timestamp,
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{Movement, StockLevel},
         money::Currency,
         order::Order,
-        product::Product,
-        stock::{Movement, StockLevel},
     },
-    messages::{change::Remembered, events::Published},
+    events::Published,
+    messages::change::Remembered,
     store::Unavailable,
 };
 

@@ -14,17 +14,15 @@ use crate::{
     domain::{
         account::{Email, Role, Session, User},
         cart::{Cart, Line, Owner},
+        catalog::product::{Product, ProductFacts},
         clock::Timestamp,
         ids::ProductId,
+        inventory::{Delta, Movement, MovementKind, StockLevel},
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
-        product::{Product, ProductFacts},
-        stock::{Delta, Movement, MovementKind, StockLevel},
     },
-    messages::{
-        change::Remembered,
-        events::{Audience, Published},
-    },
+    events::{Audience, Published},
+    messages::change::Remembered,
 };
 
 /// A UUID as text, without an allocation.

@@ -17,8 +17,8 @@ use crate::{
     domain::clock::Timestamp,
     store::{
         Applied, ApplyError, INBOX_KEPT, Unavailable,
-        batch::{self, Touched},
         commit::{Commit, News},
+        plan::{self, Touched},
     },
 };
 
@@ -189,7 +189,7 @@ impl Writer {
         let forgotten = newest.minus(REMEMBERED_FOR);
         self.run("BEGIN IMMEDIATE")?;
         let loaded = load(&self.connection, &Touched::by(batch), forgotten)?;
-        let plan = batch::plan(batch, loaded, self.low_stock);
+        let plan = plan::plan(batch, loaded, self.low_stock);
         if plan.writes.is_empty() {
             return Ok(Applied { outcomes: plan.outcomes, news: News::default() });
         }
@@ -295,7 +295,8 @@ mod tests {
             cart::{Cart, CartEvent, Owner},
             ids::UserId,
         },
-        messages::{change::IdempotencyKey, events::Fact},
+        events::Fact,
+        messages::change::IdempotencyKey,
         store::{
             Write,
             commit::{CommitError, Remember, RememberedBody},

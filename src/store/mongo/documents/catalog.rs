@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Unfit, date, id, money, own, time};
 use crate::domain::{
-    product::{Attribute, Product, ProductFacts},
-    stock::{Delta, Movement, MovementKind, StockLevel},
+    catalog::product::{Attribute, Product, ProductFacts},
+    inventory::{Delta, Movement, MovementKind, StockLevel},
 };
 
 /// A product. Its attributes are a list, since their names are anything and a field's name is not.

@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{Unfit, binary, date, hash, id, own};
 use crate::{
     domain::clock::Timestamp,
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::{Audience, Event, Published},
-    },
+    events::{Audience, Event, Published},
+    messages::change::{IdempotencyKey, Remembered},
 };
 
 /// What an idempotency key is found by.

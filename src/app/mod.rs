@@ -1,0 +1,311 @@
+//! The one place where all parts are wired together.
+
+mod application;
+pub mod audit;
+pub mod commands;
+mod open;
+mod rules;
+mod secrets;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use actix::{Actor, Addr};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
+
+pub use self::application::Application;
+use self::{
+    commands::{Commands, subscriptions},
+    open::open_store,
+    rules::{cart_limits, order_rules, product_limits},
+    secrets::{kept_secret, tokens},
+};
+use crate::{
+    actors::{
+        accounts::{Accounts, Deps as AccountDeps, PasswordHasher, bootstrap::Bootstrap},
+        cart::{CartDeps, CartRegistry},
+        catalog::{CatalogActor, CatalogDeps},
+        orders::{OrderActor, OrderDeps},
+    },
+    auth::refresh_token::RefreshTokens,
+    broker::{Broker, BrokerUri, Parts},
+    cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
+    config::Settings,
+    domain::clock::{Clock, SystemClock},
+    http::{self, HttpOptions, RateLimits, Reads, Services, middleware::metrics::Metrics},
+    outbox::feed::Feed,
+    store::{
+        News, Store,
+        writer::{Observer, Writer},
+    },
+};
+
+/// How often callers that have gone are forgotten by the rate limits.
+const FORGET_IDLE: Duration = Duration::from_secs(60);
+
+/// A node without its network side: store, actors and what they share.
+pub struct Node {
+    /// Changes to the catalog.
+    pub catalog: Addr<CatalogActor>,
+    /// Makes admins.
+    pub bootstrap: Bootstrap,
+    core: Core,
+    carts: Arc<CartRegistry>,
+    orders: Addr<OrderActor>,
+    accounts: Addr<Accounts>,
+    secret: SecretString,
+    writer_task: JoinHandle<()>,
+    broker: Option<Broker>,
+}
+
+/// What every actor of a node works with.
+struct Core {
+    store: Arc<dyn Store>,
+    writer: Writer,
+    caches: Arc<Caches>,
+    follower: Option<Arc<Follower>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// The caches of a node.
+struct Caches {
+    shelf: Arc<Shelf>,
+    revoked: Arc<RevokedSessions>,
+    feed: Arc<Feed>,
+    /// Wakes the relay when there are events to publish.
+    bell: Arc<Notify>,
+    /// Set once the carts, which need the writer, are there.
+    carts: OnceLock<Arc<CartRegistry>>,
+}
+
+impl Caches {
+    fn new() -> Self {
+        Self {
+            shelf: Arc::new(Shelf::new(http::render_product)),
+            revoked: Arc::new(RevokedSessions::new()),
+            feed: Arc::new(Feed::new()),
+            bell: Arc::default(),
+            carts: OnceLock::new(),
+        }
+    }
+}
+
+impl Observer for Caches {
+    fn committed(&self, news: &News) {
+        self.shelf.apply(news);
+        self.revoked.note(&news.revoked);
+        if let Some(carts) = self.carts.get() {
+            carts.apply(news);
+        }
+        if !news.events.is_empty() {
+            self.bell.notify_one();
+        }
+    }
+
+    fn missed(&self) {
+        if let Some(carts) = self.carts.get() {
+            carts.forget();
+        }
+    }
+}
+
+/// Who hears of what this node's writer has made durable.
+struct Witness {
+    caches: Arc<Caches>,
+    follower: Option<Arc<Follower>>,
+}
+
+impl Observer for Witness {
+    fn committed(&self, news: &News) {
+        self.caches.committed(news);
+        match &self.follower {
+            // The feed has the events of other nodes too, and all of them in commit order.
+            Some(follower) => follower.made(&news.events),
+            None => self.caches.feed.apply(&news.events),
+        }
+    }
+}
+
+impl Core {
+    /// Opens the store, starts the writer, and fills the caches.
+    async fn start(
+        settings: &Settings,
+        drivers: &Handle,
+    ) -> anyhow::Result<(Self, JoinHandle<()>)> {
+        let store = open_store(settings, drivers).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let caches = Arc::new(Caches::new());
+        // Followed from a place that is older than what is loaded next, so that nothing falls in between.
+        let follower = match store.is_shared() {
+            true => {
+                Some(Follower::begin(&store, &caches, &caches.shelf, &caches.feed, &clock).await?)
+            }
+            false => None,
+        };
+        caches.shelf.load(&*store).await?;
+        caches.revoked.load(&*store, clock.now()).await?;
+        let witness = Witness { caches: Arc::clone(&caches), follower: follower.clone() };
+        let (writer, task) = Writer::start(drivers, Arc::clone(&store), Arc::new(witness));
+        Ok((Self { store, writer, caches, follower, clock }, task))
+    }
+
+    fn orders(&self) -> OrderDeps {
+        OrderDeps {
+            store: Arc::clone(&self.store),
+            writer: self.writer.clone(),
+            clock: Arc::clone(&self.clock),
+        }
+    }
+}
+
+impl Node {
+    /// Opens the store and starts the actors. `drivers` is the runtime that store and writer live on; it must outlive the node.
+    ///
+    /// # Errors
+    /// One line that says what to do: the store cannot be opened, or does not answer.
+    pub async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
+        let (core, writer_task) = Core::start(settings, drivers).await?;
+        let secret = match &settings.auth.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => kept_secret(&settings.store.path)?,
+        };
+        let carts = start_carts(settings, &core);
+        // Nothing can have been set before: this is the only place that does.
+        drop(core.caches.carts.set(Arc::clone(&carts)));
+        let catalog = CatalogActor::new(CatalogDeps {
+            shelf: Arc::clone(&core.caches.shelf),
+            store: Arc::clone(&core.store),
+            writer: core.writer.clone(),
+            follower: core.follower.clone(),
+            clock: Arc::clone(&core.clock),
+            limits: product_limits(settings),
+        });
+        let hasher = PasswordHasher::start(settings.auth.bcrypt_cost, None);
+        let accounts = Accounts::new(AccountDeps {
+            store: Arc::clone(&core.store),
+            writer: core.writer.clone(),
+            clock: Arc::clone(&core.clock),
+            hasher: hasher.clone(),
+            refresh_tokens: RefreshTokens::new(secret.expose_secret().as_bytes()),
+            revoked: Arc::clone(&core.caches.revoked),
+            login_limit: settings.limits.login,
+        });
+        let orders = OrderActor::new(core.orders());
+        let (store, writer, clock) =
+            (Arc::clone(&core.store), core.writer.clone(), Arc::clone(&core.clock));
+        let bootstrap = Bootstrap { store, writer, clock, hasher };
+        let (catalog, orders, accounts) = (catalog.start(), orders.start(), accounts.start());
+        Ok(Self {
+            catalog,
+            bootstrap,
+            core,
+            carts,
+            orders,
+            accounts,
+            secret,
+            writer_task,
+            broker: None,
+        })
+    }
+
+    /// Begins to publish events and to hear of other nodes, over the broker at `uri`.
+    fn connect(&mut self, uri: BrokerUri, settings: &Settings, drivers: &Handle) {
+        let (store, timeout) = (Arc::clone(&self.core.store), settings.http.request_timeout);
+        let hands = Arc::new(Commands {
+            catalog: self.catalog.clone(),
+            store: Arc::clone(&store),
+            timeout,
+        });
+        let (bell, follower) = (Arc::clone(&self.core.caches.bell), self.core.follower.clone());
+        let parts =
+            Parts { uri, store, bell, follower, subscriptions: subscriptions(settings), hands };
+        self.broker = Some(Broker::start(parts, drivers));
+    }
+
+    /// Applies what waits, publishes its events, and closes the store.
+    pub async fn stop(self) {
+        self.core.writer.close();
+        if self.writer_task.await.is_err() {
+            tracing::error!("the writer had panicked");
+        }
+        if let Some(broker) = self.broker {
+            broker.stop().await;
+        }
+        self.core.store.close().await;
+    }
+
+    fn services(
+        &self,
+        settings: &Settings,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<Arc<Services>> {
+        let core = &self.core;
+        Ok(Arc::new(Services {
+            carts: Arc::clone(&self.carts),
+            orders: self.orders.clone(),
+            catalog: self.catalog.clone(),
+            shelf: Arc::clone(&core.caches.shelf),
+            accounts: self.accounts.clone(),
+            revoked: Arc::clone(&core.caches.revoked),
+            tokens: tokens(settings, &self.secret, &core.clock)?,
+            feed: Arc::clone(&core.caches.feed),
+            follower: core.follower.clone(),
+            broker: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
+            store: Arc::clone(&core.store),
+            reads: Reads::default(),
+            writer: core.writer.clone(),
+            clock: Arc::clone(&core.clock),
+            options: HttpOptions {
+                currency: settings.shop.currency,
+                max_body: settings.http.max_body,
+                request_timeout: settings.http.request_timeout,
+                trusted_proxies: settings.http.trusted_proxies.clone(),
+                public_read: settings.catalog.public_read,
+                login_limit: settings.limits.login,
+            },
+            limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
+            metrics: Metrics::new(),
+            stopping,
+        }))
+    }
+
+    /// What runs beside the actors as long as the node serves.
+    fn background(
+        &self,
+        services: Arc<Services>,
+        abandoned_after: Duration,
+    ) -> Vec<JoinHandle<()>> {
+        let forget = async move {
+            loop {
+                tokio::time::sleep(FORGET_IDLE).await;
+                services.limits.forget_idle();
+            }
+        };
+        let follow = self.core.follower.clone().map(|follower| actix_rt::spawn(follower.follow()));
+        let sweep = actix_rt::spawn(Arc::clone(&self.carts).sweep(abandoned_after));
+        let expire = actix_rt::spawn(self.core.orders().expire_for_ever());
+        [sweep, expire, actix_rt::spawn(forget)].into_iter().chain(follow).collect()
+    }
+}
+
+fn start_carts(settings: &Settings, core: &Core) -> Arc<CartRegistry> {
+    let deps = CartDeps {
+        store: Arc::clone(&core.store),
+        writer: core.writer.clone(),
+        shelf: Arc::clone(&core.caches.shelf),
+        follower: core.follower.clone(),
+        clock: Arc::clone(&core.clock),
+        limits: cart_limits(settings),
+        orders: order_rules(settings),
+        currency: settings.shop.currency,
+        render: http::render_cart,
+    };
+    CartRegistry::start(deps, settings.http.workers.div_ceil(2))
+}

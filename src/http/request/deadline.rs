@@ -1,0 +1,52 @@
+//! The time in which a request has to be answered.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpMessage, HttpRequest};
+
+/// When a request has to be answered, whatever has to be waited for on the way. The time that its body takes to arrive does not count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due(Instant);
+
+impl Due {
+    /// So much from now.
+    pub(crate) fn within(time: Duration) -> Self {
+        Self(Instant::now() + time)
+    }
+
+    /// How long there is until `request` has to be answered, if that was settled.
+    pub(crate) fn left(request: &HttpRequest) -> Option<Duration> {
+        request
+            .extensions()
+            .get::<Self>()
+            .map(|due| due.0.saturating_duration_since(Instant::now()))
+    }
+
+    /// Gives `request` the time back that its caller has taken to send it.
+    pub(super) fn wait(request: &HttpRequest, taken: Duration) {
+        if let Some(due) = request.extensions_mut().get_mut::<Self>() {
+            due.0 += taken;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn all_that_is_waited_for_has_one_deadline_but_for_the_body() {
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+        let request = TestRequest::default().to_http_request();
+        assert_eq!(Due::left(&request), None);
+        request.extensions_mut().insert(Due(Instant::now() + minute));
+        let left = Due::left(&request).unwrap();
+        assert!(left <= minute && Due::left(&request).unwrap() <= left, "it comes nearer");
+        Due::wait(&request, hour);
+        assert!((hour..=hour + minute).contains(&Due::left(&request).unwrap()));
+        request.extensions_mut().insert(Due(Instant::now()));
+        assert_eq!(Due::left(&request), Some(Duration::ZERO));
+    }
+}

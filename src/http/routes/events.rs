@@ -1,0 +1,175 @@
+//! The event feed: server-sent events, from where the listener left off.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::stream;
+use tokio::{
+    sync::{
+        broadcast::{Receiver, error::RecvError},
+        watch,
+    },
+    time::{Instant, Interval},
+};
+
+use crate::http::{
+    response::{Answer, problem::ProblemDetails},
+    state::{Caller, Services},
+};
+use crate::{
+    domain::ids::EventId,
+    events::{Audience, Published},
+    store::Unavailable,
+};
+
+/// How often a quiet feed shows that it is alive, and looks whether its token still is.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Events read from the store at a time.
+const PAGE: u32 = 500;
+
+/// The routes.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config.service(web::resource("/api/events").get(feed));
+}
+
+/// Events as they happen: those of catalog and stock for anyone, those of carts and orders for their owner alone.
+///
+/// Each has the CloudEvent as `data`, its type as `event`, and its id as `id`. With `Last-Event-ID` the feed goes on after that
+/// event, as long as it is among the newest 10,000; after an older or unknown one it begins with the oldest that is kept.
+#[utoipa::path(get, path = "/api/events", tag = "Events", security((), ("bearer" = [])), params(
+    ("Last-Event-ID" = Option<String>, Header, description = "The last event received"),
+), responses(
+    (status = 200, content_type = "text/event-stream", body = String),
+    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`: a token was sent, and is not good, or the catalog is not public"),
+))]
+async fn feed(request: HttpRequest) -> Answer {
+    let services = Services::of(&request)?;
+    let has_token = request.headers().contains_key(actix_web::http::header::AUTHORIZATION);
+    let caller = has_token.then(|| services.caller(&request)).transpose()?;
+    if caller.is_none() {
+        // Events of the catalog say what the catalog says.
+        services.reader(&request)?;
+    }
+    // Listen first, then look where the feed stands: what happens in between is seen twice and told once.
+    let live = services.feed.listen();
+    let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
+    let position = match last {
+        None => services.in_time(&request, services.store.last_position()).await?,
+        Some(id) => match id.parse::<EventId>() {
+            Ok(id) => {
+                services.in_time(&request, services.store.event_position(id)).await?.unwrap_or(0)
+            }
+            Err(_) => 0,
+        },
+    };
+    let clock = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+    let (services, stopping) = (Arc::clone(services), services.stopping.clone());
+    let listener = Listener {
+        services,
+        caller,
+        live,
+        position,
+        behind: true,
+        ready: VecDeque::new(),
+        stopping,
+        clock,
+    };
+    let greeting = stream::once(async { Ok(web::Bytes::from_static(b": souk\n\n")) });
+    let events = stream::unfold(listener, async |mut listener| {
+        listener.next().await.map(|text| (Ok(text), listener))
+    });
+    let body = futures_util::StreamExt::chain(greeting, events);
+    Ok(HttpResponse::Ok()
+        .insert_header(("content-type", "text/event-stream"))
+        .insert_header(("cache-control", "no-store"))
+        // Proxies that gather responses would hold events back.
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming::<_, actix_web::Error>(Box::pin(body)))
+}
+
+struct Listener {
+    services: Arc<Services>,
+    caller: Option<Caller>,
+    live: Receiver<Arc<[Published]>>,
+    /// The last event that was looked at.
+    position: u64,
+    /// Whether the store may have events that were not looked at.
+    behind: bool,
+    ready: VecDeque<web::Bytes>,
+    stopping: watch::Receiver<bool>,
+    clock: Interval,
+}
+
+impl Listener {
+    /// The next piece of the feed; `None` ends it.
+    async fn next(&mut self) -> Option<web::Bytes> {
+        loop {
+            if let Some(text) = self.ready.pop_front() {
+                return Some(text);
+            }
+            if self.behind {
+                // Whoever reads slowly is behind for long.
+                if self.is_over() || *self.stopping.borrow() {
+                    return None;
+                }
+                self.catch_up().await.ok()?;
+                continue;
+            }
+            tokio::select! {
+                // The clock first: a feed that is never quiet must not outlive its token.
+                biased;
+                _ = self.clock.tick() => {
+                    return (!self.is_over()).then(|| web::Bytes::from_static(b": alive\n\n"));
+                }
+                batch = self.live.recv() => match batch {
+                    Ok(_) if self.is_over() => return None,
+                    Ok(batch) => self.take(&batch),
+                    Err(RecvError::Lagged(_)) => self.behind = true,
+                    Err(RecvError::Closed) => return None,
+                },
+                // The node stops; whoever listens goes on at another one.
+                _ = self.stopping.changed() => return None,
+            }
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Unavailable> {
+        let page = self.services.store.events_after(self.position, PAGE).await?;
+        self.behind = page.len() == PAGE as usize;
+        self.take(&page);
+        Ok(())
+    }
+
+    fn take(&mut self, events: &[Published]) {
+        for event in events.iter().filter(|event| event.position > self.position) {
+            if may_see(self.caller.as_ref(), event.audience) {
+                self.ready.push_back(text(event));
+            }
+        }
+        self.position =
+            events.last().map_or(self.position, |last| last.position.max(self.position));
+    }
+
+    /// Whether the token that opened the feed is no longer good.
+    fn is_over(&self) -> bool {
+        let ended = |caller: &Caller| {
+            caller.expires_at <= self.services.clock.now()
+                || self.services.revoked.contains(caller.session_id)
+        };
+        self.caller.as_ref().is_some_and(ended)
+    }
+}
+
+fn may_see(caller: Option<&Caller>, audience: Audience) -> bool {
+    match audience {
+        Audience::Everyone => true,
+        Audience::Owner(owner) => caller.is_some_and(|caller| caller.user_id == owner),
+        Audience::Nobody => false,
+    }
+}
+
+fn text(event: &Published) -> web::Bytes {
+    let head = format!("id: {}\nevent: {}\ndata: ", event.id, event.kind);
+    [head.as_bytes(), &event.body, b"\n\n"].concat().into()
+}

@@ -1,0 +1,133 @@
+//! For operators: is it alive, is it ready, how is it doing.
+
+use std::sync::atomic::Ordering;
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::{
+    middleware::metrics::{BrokerLevels, Levels},
+    response::{self, Answer},
+    state::Services,
+};
+use crate::{broker, store::Unavailable};
+
+/// The routes.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/livez").get(livez))
+        .service(web::resource("/readyz").get(readyz))
+        .service(web::resource("/metrics").get(metrics))
+        .service(web::resource("/asyncapi.json").get(asyncapi))
+        .service(web::resource("/").get(to_docs))
+        .service(web::resource("/docs").get(to_docs));
+}
+
+/// How the node is.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    /// `ready`, `degraded` or `not_ready`.
+    status: &'static str,
+    checks: Checks,
+}
+
+/// What was looked at.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Checks {
+    /// `ok` or `unavailable`.
+    store: &'static str,
+    /// `starting`, `running` or `stopping`.
+    node: &'static str,
+    /// `ok` or `unavailable`; without a broker it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<&'static str>,
+}
+
+/// Whether the process answers at all.
+#[utoipa::path(get, path = "/livez", tag = "Operations", responses((status = 200)))]
+pub(crate) async fn livez() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(r#"{"status":"alive"}"#)
+}
+
+/// What is published on the broker and taken in from there (AsyncAPI 3.0).
+async fn asyncapi() -> HttpResponse {
+    HttpResponse::Ok().json(broker::asyncapi::document())
+}
+
+/// Whether the node can do its work.
+#[utoipa::path(get, path = "/readyz", tag = "Operations", responses(
+    (status = 200, body = Readiness, description = "`degraded` when the broker is away"), (status = 503, body = Readiness, description = "The store is away, or the node is stopping"),
+))]
+async fn readyz(request: HttpRequest) -> Answer {
+    let services = Services::of(&request)?;
+    let answered =
+        tokio::time::timeout(services.options.request_timeout, services.store.ping()).await;
+    let store = if matches!(answered, Ok(Ok(()))) && services.writer.is_running() {
+        "ok"
+    } else {
+        "unavailable"
+    };
+    let node = if services.is_stopping() { "stopping" } else { "running" };
+    let broker = services
+        .broker
+        .as_ref()
+        .map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
+    let (code, status) = match (store, node, broker) {
+        ("ok", "running", None | Some("ok")) => (StatusCode::OK, "ready"),
+        // Events wait in the store; everything else goes on.
+        ("ok", "running", _) => (StatusCode::OK, "degraded"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+    };
+    response::json(code, &Readiness { status, checks: Checks { store, node, broker } })
+}
+
+/// How a node is that waits for its store.
+pub(crate) fn starting() -> Answer {
+    let checks = Checks { store: "unavailable", node: "starting", broker: None };
+    response::json(StatusCode::SERVICE_UNAVAILABLE, &Readiness { status: "not_ready", checks })
+}
+
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "Operations", responses((status = 200, content_type = "text/plain", body = String)))]
+async fn metrics(request: HttpRequest) -> Answer {
+    let services = Services::of(&request)?;
+    let stats = services.writer.stats();
+    let levels = Levels {
+        carts: services.carts.active() as u64,
+        products: services.shelf.len() as u64,
+        waiting: services.writer.waiting() as u64,
+        batches: stats.batches.load(Ordering::Relaxed),
+        commits: stats.commits.load(Ordering::Relaxed),
+        broker: broker_levels(services).await,
+    };
+    let text = services.metrics.text(&levels);
+    Ok(HttpResponse::Ok()
+        .insert_header((
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ))
+        .body(text))
+}
+
+async fn broker_levels(services: &Services) -> Option<BrokerLevels> {
+    let broker = services.broker.as_ref()?;
+    let counts = async {
+        let published = services.store.published_up_to().await?;
+        Ok::<_, Unavailable>(services.store.last_position().await?.saturating_sub(published))
+    };
+    let unpublished = tokio::time::timeout(services.options.request_timeout, counts).await;
+    Some(BrokerLevels {
+        connected: broker.is_connected(),
+        delivered: services.follower.as_ref().is_some_and(|follower| follower.is_delivered_to()),
+        relay: broker.is_relay(),
+        published: broker.published(),
+        unpublished: unpublished.ok().and_then(Result::ok),
+    })
+}
+
+async fn to_docs() -> HttpResponse {
+    HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
+}

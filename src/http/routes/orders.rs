@@ -1,0 +1,351 @@
+//! Checkout and orders.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actix_web::{HttpRequest, http::StatusCode, web};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::http::{
+    request::{
+        self,
+        query::{Params, cursor},
+    },
+    response::{self, Answer, problem::ProblemDetails},
+    state::{Caller, Services},
+};
+use crate::{
+    actors::ask::ask,
+    domain::{
+        account::Role,
+        ids::{OrderId, UserId},
+        money::Currency,
+        order::{Checkout, Order, OrderCommand, PaymentMethod, ShippingAddress},
+        validation::Faults,
+    },
+    error::{Code, Error},
+    input::json,
+    messages::{
+        cart::CheckOut,
+        change::{Change, Reply},
+        orders::{ChangeOrder, OrderData, order_json},
+    },
+};
+
+/// The routes.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/api/checkout").post(check_out))
+        .service(web::resource("/api/orders").get(list))
+        .service(web::resource("/api/orders/{id}").get(show))
+        .service(web::resource("/api/orders/{id}/cancel").post(cancel))
+        .service(web::resource("/api/orders/{id}/pay").post(pay))
+        .service(web::resource("/api/orders/{id}/fulfil").post(fulfil));
+}
+
+/// What a buyer says at checkout; all of it may be left out.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct CheckoutRequest {
+    /// The most that it may cost: what the buyer was shown.
+    #[schema(value_type = Option<f64>, example = 59.97)]
+    expected_total: Option<Box<RawValue>>,
+    /// Up to 20 texts under names of letters, digits, `_` and `-`.
+    shipping_address: Option<BTreeMap<String, String>>,
+    /// `manual`: an admin confirms that the money has come.
+    #[schema(example = "manual")]
+    payment_method: Option<String>,
+}
+
+/// A payment or a shipment.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct ReferenceRequest {
+    /// What it is known by elsewhere.
+    #[schema(max_length = 200)]
+    reference: Option<String>,
+}
+
+/// A body that says nothing.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct CancelRequest {}
+
+/// An order. What was bought is a copy: later changes to the catalog leave it alone.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what is written by `messages`, where events have it too")]
+pub(crate) struct OrderResponse {
+    id: Uuid,
+    user_id: Uuid,
+    /// `pending_payment`, `paid`, `fulfilled`, `cancelled` or `expired`.
+    status: String,
+    /// Counts the order's changes, from 1.
+    version: u64,
+    #[schema(example = "USD")]
+    currency: String,
+    items: Vec<OrderItem>,
+    #[schema(example = 59.97)]
+    total_amount: f64,
+    payment: OrderPayment,
+    shipping_address: Option<BTreeMap<String, String>>,
+    #[schema(format = DateTime)]
+    placed_at: String,
+    /// Until when it has to be paid, as long as it is not.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
+/// One product in an order, as it was when the order was placed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "as with `OrderResponse`")]
+pub(crate) struct OrderItem {
+    product_id: Uuid,
+    #[schema(required = true)]
+    sku: Option<String>,
+    name: String,
+    quantity: u32,
+    #[schema(example = 19.99)]
+    unit_price: f64,
+    #[schema(example = 59.97)]
+    total: f64,
+}
+
+/// How an order is paid.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "as with `OrderResponse`")]
+pub(crate) struct OrderPayment {
+    method: String,
+    /// What whoever confirmed the payment knows it by.
+    reference: Option<String>,
+}
+
+/// A page of orders, newest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OrderPage<'a> {
+    #[schema(value_type = Vec<OrderResponse>)]
+    items: Vec<OrderData<'a>>,
+    next_cursor: Option<String>,
+}
+
+impl CheckoutRequest {
+    fn parse(self, currency: Currency) -> Result<Checkout, Error> {
+        let mut faults = Faults::none();
+        let expected_total = self
+            .expected_total
+            .map(|text| json::money("expected_total", &text, currency, &mut faults));
+        let shipping_address =
+            self.shipping_address.and_then(|fields| faults.take(ShippingAddress::parse(fields)));
+        let payment_method = match self.payment_method.as_deref().map(PaymentMethod::from_word) {
+            None => PaymentMethod::default(),
+            Some(Some(method)) => method,
+            Some(None) => {
+                let known = PaymentMethod::ALL.map(PaymentMethod::as_str).join(", ");
+                faults.add(
+                    "payment_method",
+                    "unknown",
+                    format!("payment_method must be one of: {known}"),
+                );
+                PaymentMethod::default()
+            }
+        };
+        Ok(faults.or(Checkout {
+            expected_total,
+            shipping_address,
+            payment_method,
+            at_most: None,
+        })?)
+    }
+}
+
+impl ReferenceRequest {
+    fn check(self) -> Result<Option<String>, Error> {
+        let mut faults = Faults::none();
+        faults.check_text("reference", self.reference.as_deref().unwrap_or_default(), 0, 200);
+        Ok(faults.or(self.reference)?)
+    }
+}
+
+/// Make an order of everything in the cart.
+///
+/// Its pieces are reserved until it is paid, cancelled, or its time to pay is over. What is put into the cart meanwhile stays there.
+/// Nobody can be sold what is not there: whoever comes too late is told which lines are short.
+#[utoipa::path(post, path = "/api/checkout", tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest>, params(
+    ("Idempotency-Key" = String, Header, description = "Makes a repeat harmless; required"),
+    ("If-Match" = Option<String>, Header, description = "Only when the cart has this ETag"),
+), responses(
+    (status = 201, body = OrderResponse, headers(("Location" = String, description = "The order's address"))),
+    (status = 400, body = ProblemDetails, description = "`idempotency_key_required`, `idempotency_key_invalid`, `malformed_json`"),
+    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has to register or log in first"),
+    (status = 409, body = ProblemDetails, description = "`cart_empty`; `insufficient_stock`, with the `lines`; `price_changed`, with the new `total_amount`, which is above `expected_total`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 429, body = ProblemDetails, description = "`too_many_pending_orders`"),
+    (status = 503, body = ProblemDetails, description = "`overloaded`, `store_unavailable`: not placed; `outcome_unknown`: repeat it with the same key"),
+))]
+async fn check_out(request: HttpRequest, payload: web::Payload) -> Answer {
+    let services = Services::of(&request)?;
+    let caller = services.member(&request)?;
+    let body = request::json_or_nothing::<CheckoutRequest>(&request, payload).await?;
+    let change = body.change(&request, &caller, 201)?;
+    if change.key.is_none() {
+        let detail = "Send an Idempotency-Key of your own making with each checkout, and the same one when you repeat it.";
+        return Err(Error::new(Code::IdempotencyKeyRequired, detail).into());
+    }
+    let checkout = body.value.parse(services.options.currency)?;
+    Ok(match services.carts.check_out(caller.owner(), CheckOut { checkout, change }).await? {
+        Reply::Done(order) => {
+            let answer = response::rendered(StatusCode::CREATED, order_json(&order))
+                .etag(&order.version.to_string());
+            answer.location(format!("/api/orders/{}", order.id)).finish()
+        }
+        Reply::Replayed(first) => response::replayed(first),
+    })
+}
+
+/// The caller's orders, newest first.
+#[utoipa::path(get, path = "/api/orders", tag = "Orders", security(("bearer" = [])), params(
+    ("all" = Option<bool>, Query, description = "Everybody's, for an admin"),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items a page; 20 when not given"),
+    ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+), responses(
+    (status = 200, body = OrderPage),
+    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders, and everybody's are for admins only"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+))]
+async fn list(request: HttpRequest) -> Answer {
+    let services = Services::of(&request)?;
+    let params = Params::of(&request);
+    let all = match params.get("all") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Error::fault("all", "invalid", "all must be true or false").into()),
+    };
+    let caller = if all { services.admin(&request)? } else { services.member(&request)? };
+    let (limit, before) = (params.limit()?, params.cursor::<OrderId>()?);
+    let of = (!all).then_some(caller.user_id);
+    services.freshen(&request).await?;
+    // One more than asked for tells whether there is another page.
+    let mut found =
+        services.in_time(&request, services.store.orders(of, before, limit + 1)).await?;
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    let next = found.last().filter(|_| more).map(|order| order.id);
+    let page =
+        OrderPage { items: found.iter().map(OrderData::from).collect(), next_cursor: cursor(next) };
+    response::json(StatusCode::OK, &page)
+}
+
+/// An order.
+#[utoipa::path(get, path = "/api/orders/{id}", tag = "Orders", security(("bearer" = [])), params(("id" = Uuid, Path)), responses(
+    (status = 200, body = OrderResponse, headers(("ETag" = String, description = "The order's version"))),
+    (status = 304, description = "`If-None-Match` names the current ETag"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
+    (status = 404, body = ProblemDetails, description = "`not_found`: also when it is another's"),
+))]
+async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
+    let services = Services::of(&request)?;
+    let caller = services.member(&request)?;
+    services.freshen(&request).await?;
+    let found = services.in_time(&request, services.store.order(order_id(&path)?)).await?;
+    let order = found
+        .filter(|order| only(&caller).is_none_or(|user| user == order.user_id))
+        .ok_or_else(Error::order_not_found)?;
+    Ok(response::read(&request, order_json(&order), &order.version.to_string()))
+}
+
+/// Call an order off.
+///
+/// Its pieces can be bought again. An order that was shipped cannot be called off.
+#[utoipa::path(post, path = "/api/orders/{id}/cancel", tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>, params(
+    ("id" = Uuid, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
+    ("If-Match" = Option<String>, Header, description = "Only when the order has this version"),
+), responses(
+    (status = 200, body = OrderResponse),
+    (status = 404, body = ProblemDetails, description = "`not_found`: also when it is another's"),
+    (status = 409, body = ProblemDetails, description = "`invalid_transition`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+))]
+async fn cancel(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
+    let services = Services::of(&request)?;
+    let caller = services.member(&request)?;
+    let order_id = order_id(&path)?;
+    let body = request::json_or_nothing::<CancelRequest>(&request, payload).await?;
+    let change = body.change(&request, &caller, 200)?;
+    order(
+        services,
+        ChangeOrder { order_id, of: only(&caller), command: OrderCommand::Cancel, change },
+    )
+    .await
+}
+
+/// Confirm that an order was paid.
+#[utoipa::path(post, path = "/api/orders/{id}/pay", tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceRequest>, params(
+    ("id" = Uuid, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
+    ("If-Match" = Option<String>, Header, description = "Only when the order has this version"),
+), responses(
+    (status = 200, body = OrderResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 404, body = ProblemDetails, description = "`not_found`"),
+    (status = 409, body = ProblemDetails, description = "`invalid_transition`: it is not waiting to be paid"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+))]
+async fn pay(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
+    by_admin(&request, &path, payload, |reference| OrderCommand::Pay { reference }).await
+}
+
+/// Note that an order's pieces have left the house.
+///
+/// The reference is told by the movements of stock.
+#[utoipa::path(post, path = "/api/orders/{id}/fulfil", tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceRequest>, params(
+    ("id" = Uuid, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
+    ("If-Match" = Option<String>, Header, description = "Only when the order has this version"),
+), responses(
+    (status = 200, body = OrderResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 404, body = ProblemDetails, description = "`not_found`"),
+    (status = 409, body = ProblemDetails, description = "`invalid_transition`: it is not paid, or gone already"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+))]
+async fn fulfil(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
+    by_admin(&request, &path, payload, |reference| OrderCommand::Fulfil { reference }).await
+}
+
+async fn by_admin(
+    request: &HttpRequest,
+    path: &str,
+    payload: web::Payload,
+    command: fn(Option<String>) -> OrderCommand,
+) -> Answer {
+    let services = Services::of(request)?;
+    let caller = services.admin(request)?;
+    let order_id = order_id(path)?;
+    let body = request::json_or_nothing::<ReferenceRequest>(request, payload).await?;
+    let change: Change = body.change(request, &caller, 200)?;
+    let command = command(body.value.check()?);
+    order(services, ChangeOrder { order_id, of: None, command, change }).await
+}
+
+async fn order(services: &Services, message: ChangeOrder) -> Answer {
+    let ticket = message.change.ticket.clone();
+    let reply: Reply<Arc<Order>> = ask(&services.orders, message, &ticket).await?;
+    Ok(match reply {
+        Reply::Done(order) => response::rendered(StatusCode::OK, order_json(&order))
+            .etag(&order.version.to_string())
+            .finish(),
+        Reply::Replayed(first) => response::replayed(first),
+    })
+}
+
+/// Whose orders the caller may see; `None`: everybody's.
+fn only(caller: &Caller) -> Option<UserId> {
+    (caller.role != Role::Admin).then_some(caller.user_id)
+}
+
+fn order_id(path: &str) -> Result<OrderId, Error> {
+    path.parse().map_err(|_| Error::order_not_found())
+}

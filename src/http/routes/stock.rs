@@ -1,0 +1,174 @@
+//! Stock and its movements.
+
+use actix_web::{HttpRequest, http::StatusCode, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::products::product_id;
+use crate::http::{
+    request::{
+        self,
+        query::{Params, cursor},
+    },
+    response::{self, Answer, problem::ProblemDetails, views::StockResponse},
+    state::Services,
+};
+use crate::{
+    actors::ask::ask,
+    domain::inventory::{Movement, StockChange},
+    error::Error,
+    messages::{catalog::ChangeStock, change::Reply},
+};
+
+/// The routes.
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/api/products/{id}/stock").get(show).post(change))
+        .service(web::resource("/api/products/{id}/stock/movements").get(movements));
+}
+
+/// A change of what is in the house: `delta` or `set`, one of the two.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct StockRequest {
+    /// Changes `on_hand` by this much.
+    delta: Option<i64>,
+    /// Sets `on_hand`.
+    set: Option<i64>,
+    /// Why.
+    #[schema(min_length = 1, max_length = 200, example = "delivery")]
+    reason: String,
+    /// The caller's own reference.
+    #[schema(max_length = 200)]
+    reference: Option<String>,
+}
+
+/// One line of a product's append-only stock ledger.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MovementResponse {
+    /// From 1, without gaps.
+    sequence: u64,
+    /// `received`, `adjusted`, `reserved`, `released` or `shipped`.
+    kind: &'static str,
+    on_hand_delta: i64,
+    reserved_delta: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+/// A page of movements, newest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MovementPage {
+    items: Vec<MovementResponse>,
+    next_cursor: Option<String>,
+}
+
+impl StockRequest {
+    fn check(&self) -> Result<StockChange, Error> {
+        Ok(StockChange::requested(self.delta, self.set, &self.reason, self.reference.as_deref())?)
+    }
+}
+
+impl From<Movement> for MovementResponse {
+    fn from(movement: Movement) -> Self {
+        Self {
+            sequence: movement.sequence,
+            kind: movement.delta.kind.as_str(),
+            on_hand_delta: movement.delta.on_hand,
+            reserved_delta: movement.delta.reserved,
+            order_id: movement.order_id.map(|id| id.as_uuid()),
+            reference: movement.reference,
+            reason: movement.reason,
+            at: movement.at.to_string(),
+        }
+    }
+}
+
+/// A product's stock.
+#[utoipa::path(get, path = "/api/products/{id}/stock", tag = "Stock", security(("bearer" = [])), params(("id" = Uuid, Path)), responses(
+    (status = 200, body = StockResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 404, body = ProblemDetails, description = "`product_not_found`"),
+))]
+async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
+    let services = Services::of(&request)?;
+    services.admin(&request)?;
+    services.freshen(&request).await?;
+    let view = services.shelf.get(product_id(&path)?).ok_or_else(Error::product_not_found)?;
+    let body =
+        serde_json::to_vec(&StockResponse::from(&view.stock)).map_err(|_| Error::internal())?;
+    Ok(response::read(&request, body.into(), &view.stock.version.to_string()))
+}
+
+/// Change what is in the house.
+///
+/// `on_hand` cannot go below what is promised to orders. `If-Match` speaks of the stock's version. Changes of one product that come at
+/// the same time may share a version; the answer to each is then the stock as all of them have left it, and each is a movement.
+#[utoipa::path(post, path = "/api/products/{id}/stock", tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
+    ("id" = Uuid, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
+    ("If-Match" = Option<String>, Header, description = "Only when the stock has this version"),
+), responses(
+    (status = 200, body = StockResponse),
+    (status = 404, body = ProblemDetails, description = "`product_not_found`"),
+    (status = 409, body = ProblemDetails, description = "`insufficient_stock`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+))]
+async fn change(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
+    let services = Services::of(&request)?;
+    let caller = services.admin(&request)?;
+    let product_id = product_id(&path)?;
+    let body = request::json::<StockRequest>(&request, payload).await?;
+    let stock = body.value.check()?;
+    let change = body.change(&request, &caller, 200)?;
+    let ticket = change.ticket.clone();
+    let StockRequest { reason, reference, .. } = body.value;
+    let message = ChangeStock { product_id, stock, reason: Some(reason), reference, change };
+    match ask(&services.catalog, message, &ticket).await? {
+        Reply::Done(level) => {
+            let body =
+                serde_json::to_vec(&StockResponse::from(&level)).map_err(|_| Error::internal())?;
+            Ok(response::rendered(StatusCode::OK, body.into())
+                .etag(&level.version.to_string())
+                .finish())
+        }
+        Reply::Replayed(first) => Ok(response::replayed(first)),
+    }
+}
+
+/// A product's movements, newest first.
+#[utoipa::path(get, path = "/api/products/{id}/stock/movements", tag = "Stock", security(("bearer" = [])), params(
+    ("id" = Uuid, Path),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items a page; 20 when not given"),
+    ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+), responses(
+    (status = 200, body = MovementPage),
+    (status = 404, body = ProblemDetails, description = "`product_not_found`"),
+))]
+async fn movements(request: HttpRequest, path: web::Path<String>) -> Answer {
+    let services = Services::of(&request)?;
+    services.admin(&request)?;
+    let id = product_id(&path)?;
+    services.freshen(&request).await?;
+    services.shelf.get(id).ok_or_else(Error::product_not_found)?;
+    let params = Params::of(&request);
+    let limit = params.limit()?;
+    let found =
+        services.in_time(&request, services.store.movements(id, params.cursor()?, limit)).await?;
+    // Sequences have no gaps: there is more exactly when the page's last is not the first of all.
+    let next = found
+        .last()
+        .map(|movement| movement.sequence)
+        .filter(|last| *last > 1 && found.len() == limit as usize);
+    let page = MovementPage {
+        items: found.into_iter().map(Into::into).collect(),
+        next_cursor: cursor(next),
+    };
+    response::json(StatusCode::OK, &page)
+}

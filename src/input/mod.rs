@@ -1,0 +1,5 @@
+//! Strict parsing of input from clients: JSON bodies and product files.
+
+pub mod json;
+pub mod product_file;
+pub mod product_patch;
