@@ -1,7 +1,7 @@
 //! How outcomes of the store become answers, the same for every actor.
 
 use crate::{
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::change::{Change, Reply},
     store::{CommitError, Store},
 };
@@ -20,19 +20,21 @@ pub(crate) fn failure(error: CommitError) -> Error {
         | CommitError::Overloaded => Error::overloaded(),
         CommitError::StockVersion(version) => Error::version_mismatch(&format!("\"{version}\"")),
         CommitError::OutOfStock(lines) => Error::insufficient_stock(lines),
-        CommitError::TooMuchStock => {
-            Error::fault("stock", "out_of_range", "on_hand would be larger than can be counted")
-        }
+        CommitError::TooMuchStock => Error::invalid_field(
+            "stock",
+            "out_of_range",
+            "on_hand would be larger than can be counted",
+        ),
         CommitError::TooManyPending => Error::new(
-            Code::TooManyPendingOrders,
+            ErrorCode::TooManyPendingOrders,
             "You have as many unpaid orders as one may have. Pay or cancel one of them, then check out again.",
         ),
         CommitError::EmailTaken => Error::new(
-            Code::EmailTaken,
+            ErrorCode::EmailTaken,
             "There is an account with this e-mail address. Log in instead.",
         ),
         CommitError::SkuTaken => Error::new(
-            Code::SkuTaken,
+            ErrorCode::SkuTaken,
             "Another product has this sku. Change that one, or choose another sku.",
         ),
         CommitError::KeyReused => key_reused(),
@@ -44,7 +46,7 @@ pub(crate) fn failure(error: CommitError) -> Error {
 
 fn key_reused() -> Error {
     Error::new(
-        Code::IdempotencyKeyReused,
+        ErrorCode::IdempotencyKeyReused,
         "This Idempotency-Key was used for another request. Use a new key for each request.",
     )
 }
@@ -73,14 +75,14 @@ mod tests {
     #[test]
     fn only_the_unknown_outcome_leaves_room_for_doubt() {
         for (error, code) in [
-            (CommitError::Conflict, Code::Overloaded),
-            (CommitError::Overloaded, Code::Overloaded),
-            (CommitError::Unavailable, Code::StoreUnavailable),
-            (CommitError::Unknown, Code::OutcomeUnknown),
-            (CommitError::EmailTaken, Code::EmailTaken),
-            (CommitError::StockVersion(3), Code::VersionMismatch),
-            (CommitError::TooMuchStock, Code::ValidationFailed),
-            (CommitError::TooManyPending, Code::TooManyPendingOrders),
+            (CommitError::Conflict, ErrorCode::Overloaded),
+            (CommitError::Overloaded, ErrorCode::Overloaded),
+            (CommitError::Unavailable, ErrorCode::StoreUnavailable),
+            (CommitError::Unknown, ErrorCode::OutcomeUnknown),
+            (CommitError::EmailTaken, ErrorCode::EmailTaken),
+            (CommitError::StockVersion(3), ErrorCode::VersionMismatch),
+            (CommitError::TooMuchStock, ErrorCode::ValidationFailed),
+            (CommitError::TooManyPending, ErrorCode::TooManyPendingOrders),
         ] {
             assert_eq!(failure(error).code, code);
         }

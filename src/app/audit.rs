@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A shop that is audited.
-pub struct Audit {
+pub struct AuditSession {
     /// Who audits it.
     pub auditor: Auditor,
     store: Arc<dyn Store>,
@@ -25,13 +25,13 @@ pub struct Audit {
 }
 
 /// Nothing of it is kept in memory.
-struct Nobody;
+struct NoopObserver;
 
-impl Observer for Nobody {
+impl Observer for NoopObserver {
     fn committed(&self, _: &News) {}
 }
 
-impl Audit {
+impl AuditSession {
     /// Opens the store. `drivers` is the runtime that store and writer live on.
     ///
     /// # Errors
@@ -48,7 +48,8 @@ impl Audit {
             );
         }
         let store = open_store(settings, drivers).await?;
-        let (writer, writer_task) = Writer::start(drivers, Arc::clone(&store), Arc::new(Nobody));
+        let (writer, writer_task) =
+            Writer::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
         let auditor = Auditor::new(Arc::clone(&store), writer.clone(), Arc::new(SystemClock));
         Ok(Self { auditor, store, writer, writer_task })
     }

@@ -22,10 +22,10 @@ use tokio::{
 
 pub use self::application::Application;
 use self::{
-    commands::{Commands, subscriptions},
+    commands::{CatalogCommandHandler, subscriptions},
     open::open_store,
     rules::{cart_limits, order_rules, product_limits},
-    secrets::{kept_secret, tokens},
+    secrets::{build_tokens, load_or_create_secret},
 };
 use crate::{
     actors::{
@@ -35,7 +35,7 @@ use crate::{
         orders::{OrderActor, OrderDeps},
     },
     auth::refresh_token::RefreshTokens,
-    broker::{Broker, BrokerUri, Parts},
+    broker::{Broker, BrokerDeps, BrokerUri},
     cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
     config::Settings,
     domain::clock::{Clock, SystemClock},
@@ -48,7 +48,7 @@ use crate::{
 };
 
 /// How often callers that have gone are forgotten by the rate limits.
-const FORGET_IDLE: Duration = Duration::from_secs(60);
+const RATE_LIMIT_CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A node without its network side: store, actors and what they share.
 pub struct Node {
@@ -56,17 +56,17 @@ pub struct Node {
     pub catalog: Addr<CatalogActor>,
     /// Makes admins.
     pub bootstrap: Bootstrap,
-    core: Core,
+    context: NodeContext,
     carts: Arc<CartRegistry>,
     orders: Addr<OrderActor>,
     accounts: Addr<Accounts>,
-    secret: SecretString,
+    token_secret: SecretString,
     writer_task: JoinHandle<()>,
     broker: Option<Broker>,
 }
 
 /// What every actor of a node works with.
-struct Core {
+struct NodeContext {
     store: Arc<dyn Store>,
     writer: Writer,
     caches: Arc<Caches>,
@@ -76,11 +76,11 @@ struct Core {
 
 /// The caches of a node.
 struct Caches {
-    shelf: Arc<Shelf>,
-    revoked: Arc<RevokedSessions>,
+    catalog_snapshot: Arc<Shelf>,
+    revoked_sessions: Arc<RevokedSessions>,
     feed: Arc<Feed>,
     /// Wakes the relay when there are events to publish.
-    bell: Arc<Notify>,
+    outbox_notify: Arc<Notify>,
     /// Set once the carts, which need the writer, are there.
     carts: OnceLock<Arc<CartRegistry>>,
 }
@@ -88,10 +88,10 @@ struct Caches {
 impl Caches {
     fn new() -> Self {
         Self {
-            shelf: Arc::new(Shelf::new(http::render_product)),
-            revoked: Arc::new(RevokedSessions::new()),
+            catalog_snapshot: Arc::new(Shelf::new(http::render_product)),
+            revoked_sessions: Arc::new(RevokedSessions::new()),
             feed: Arc::new(Feed::new()),
-            bell: Arc::default(),
+            outbox_notify: Arc::default(),
             carts: OnceLock::new(),
         }
     }
@@ -99,13 +99,13 @@ impl Caches {
 
 impl Observer for Caches {
     fn committed(&self, news: &News) {
-        self.shelf.apply(news);
-        self.revoked.note(&news.revoked);
+        self.catalog_snapshot.apply(news);
+        self.revoked_sessions.note(&news.revoked);
         if let Some(carts) = self.carts.get() {
             carts.apply(news);
         }
         if !news.events.is_empty() {
-            self.bell.notify_one();
+            self.outbox_notify.notify_one();
         }
     }
 
@@ -117,12 +117,12 @@ impl Observer for Caches {
 }
 
 /// Who hears of what this node's writer has made durable.
-struct Witness {
+struct NodeObserver {
     caches: Arc<Caches>,
     follower: Option<Arc<Follower>>,
 }
 
-impl Observer for Witness {
+impl Observer for NodeObserver {
     fn committed(&self, news: &News) {
         self.caches.committed(news);
         match &self.follower {
@@ -133,7 +133,7 @@ impl Observer for Witness {
     }
 }
 
-impl Core {
+impl NodeContext {
     /// Opens the store, starts the writer, and fills the caches.
     async fn start(
         settings: &Settings,
@@ -144,19 +144,20 @@ impl Core {
         let caches = Arc::new(Caches::new());
         // Followed from a place that is older than what is loaded next, so that nothing falls in between.
         let follower = match store.is_shared() {
-            true => {
-                Some(Follower::begin(&store, &caches, &caches.shelf, &caches.feed, &clock).await?)
-            }
+            true => Some(
+                Follower::begin(&store, &caches, &caches.catalog_snapshot, &caches.feed, &clock)
+                    .await?,
+            ),
             false => None,
         };
-        caches.shelf.load(&*store).await?;
-        caches.revoked.load(&*store, clock.now()).await?;
-        let witness = Witness { caches: Arc::clone(&caches), follower: follower.clone() };
+        caches.catalog_snapshot.load(&*store).await?;
+        caches.revoked_sessions.load(&*store, clock.now()).await?;
+        let witness = NodeObserver { caches: Arc::clone(&caches), follower: follower.clone() };
         let (writer, task) = Writer::start(drivers, Arc::clone(&store), Arc::new(witness));
         Ok((Self { store, writer, caches, follower, clock }, task))
     }
 
-    fn orders(&self) -> OrderDeps {
+    fn order_service(&self) -> OrderDeps {
         OrderDeps {
             store: Arc::clone(&self.store),
             writer: self.writer.clone(),
@@ -171,16 +172,16 @@ impl Node {
     /// # Errors
     /// One line that says what to do: the store cannot be opened, or does not answer.
     pub async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
-        let (core, writer_task) = Core::start(settings, drivers).await?;
+        let (core, writer_task) = NodeContext::start(settings, drivers).await?;
         let secret = match &settings.auth.jwt_secret {
             Some(secret) => secret.clone(),
-            None => kept_secret(&settings.store.path)?,
+            None => load_or_create_secret(&settings.store.path)?,
         };
-        let carts = start_carts(settings, &core);
+        let carts = start_cart_registry(settings, &core);
         // Nothing can have been set before: this is the only place that does.
         drop(core.caches.carts.set(Arc::clone(&carts)));
         let catalog = CatalogActor::new(CatalogDeps {
-            shelf: Arc::clone(&core.caches.shelf),
+            shelf: Arc::clone(&core.caches.catalog_snapshot),
             store: Arc::clone(&core.store),
             writer: core.writer.clone(),
             follower: core.follower.clone(),
@@ -194,10 +195,10 @@ impl Node {
             clock: Arc::clone(&core.clock),
             hasher: hasher.clone(),
             refresh_tokens: RefreshTokens::new(secret.expose_secret().as_bytes()),
-            revoked: Arc::clone(&core.caches.revoked),
+            revoked: Arc::clone(&core.caches.revoked_sessions),
             login_limit: settings.limits.login,
         });
-        let orders = OrderActor::new(core.orders());
+        let orders = OrderActor::new(core.order_service());
         let (store, writer, clock) =
             (Arc::clone(&core.store), core.writer.clone(), Arc::clone(&core.clock));
         let bootstrap = Bootstrap { store, writer, clock, hasher };
@@ -205,56 +206,63 @@ impl Node {
         Ok(Self {
             catalog,
             bootstrap,
-            core,
+            context: core,
             carts,
             orders,
             accounts,
-            secret,
+            token_secret: secret,
             writer_task,
             broker: None,
         })
     }
 
     /// Begins to publish events and to hear of other nodes, over the broker at `uri`.
-    fn connect(&mut self, uri: BrokerUri, settings: &Settings, drivers: &Handle) {
-        let (store, timeout) = (Arc::clone(&self.core.store), settings.http.request_timeout);
-        let hands = Arc::new(Commands {
+    fn connect_broker(&mut self, uri: BrokerUri, settings: &Settings, drivers: &Handle) {
+        let (store, timeout) = (Arc::clone(&self.context.store), settings.http.request_timeout);
+        let hands = Arc::new(CatalogCommandHandler {
             catalog: self.catalog.clone(),
             store: Arc::clone(&store),
             timeout,
         });
-        let (bell, follower) = (Arc::clone(&self.core.caches.bell), self.core.follower.clone());
-        let parts =
-            Parts { uri, store, bell, follower, subscriptions: subscriptions(settings), hands };
+        let (bell, follower) =
+            (Arc::clone(&self.context.caches.outbox_notify), self.context.follower.clone());
+        let parts = BrokerDeps {
+            uri,
+            store,
+            outbox_notify: bell,
+            follower,
+            subscriptions: subscriptions(settings),
+            command_handler: hands,
+        };
         self.broker = Some(Broker::start(parts, drivers));
     }
 
     /// Applies what waits, publishes its events, and closes the store.
     pub async fn stop(self) {
-        self.core.writer.close();
+        self.context.writer.close();
         if self.writer_task.await.is_err() {
             tracing::error!("the writer had panicked");
         }
         if let Some(broker) = self.broker {
             broker.stop().await;
         }
-        self.core.store.close().await;
+        self.context.store.close().await;
     }
 
-    fn services(
+    fn build_http_state(
         &self,
         settings: &Settings,
         stopping: watch::Receiver<bool>,
     ) -> anyhow::Result<Arc<Services>> {
-        let core = &self.core;
+        let core = &self.context;
         Ok(Arc::new(Services {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
             catalog: self.catalog.clone(),
-            shelf: Arc::clone(&core.caches.shelf),
+            shelf: Arc::clone(&core.caches.catalog_snapshot),
             accounts: self.accounts.clone(),
-            revoked: Arc::clone(&core.caches.revoked),
-            tokens: tokens(settings, &self.secret, &core.clock)?,
+            revoked: Arc::clone(&core.caches.revoked_sessions),
+            tokens: build_tokens(settings, &self.token_secret, &core.clock)?,
             feed: Arc::clone(&core.caches.feed),
             follower: core.follower.clone(),
             broker: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
@@ -277,29 +285,30 @@ impl Node {
     }
 
     /// What runs beside the actors as long as the node serves.
-    fn background(
+    fn spawn_background_tasks(
         &self,
         services: Arc<Services>,
         abandoned_after: Duration,
     ) -> Vec<JoinHandle<()>> {
         let forget = async move {
             loop {
-                tokio::time::sleep(FORGET_IDLE).await;
+                tokio::time::sleep(RATE_LIMIT_CLEANUP_INTERVAL).await;
                 services.limits.forget_idle();
             }
         };
-        let follow = self.core.follower.clone().map(|follower| actix_rt::spawn(follower.follow()));
+        let follow =
+            self.context.follower.clone().map(|follower| actix_rt::spawn(follower.follow()));
         let sweep = actix_rt::spawn(Arc::clone(&self.carts).sweep(abandoned_after));
-        let expire = actix_rt::spawn(self.core.orders().expire_for_ever());
+        let expire = actix_rt::spawn(self.context.order_service().expire_for_ever());
         [sweep, expire, actix_rt::spawn(forget)].into_iter().chain(follow).collect()
     }
 }
 
-fn start_carts(settings: &Settings, core: &Core) -> Arc<CartRegistry> {
+fn start_cart_registry(settings: &Settings, core: &NodeContext) -> Arc<CartRegistry> {
     let deps = CartDeps {
         store: Arc::clone(&core.store),
         writer: core.writer.clone(),
-        shelf: Arc::clone(&core.caches.shelf),
+        shelf: Arc::clone(&core.caches.catalog_snapshot),
         follower: core.follower.clone(),
         clock: Arc::clone(&core.clock),
         limits: cart_limits(settings),

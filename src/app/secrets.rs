@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{auth::token::Tokens, config::Settings, domain::clock::Clock};
 
 /// What signs and checks access tokens, as the settings say.
-pub(super) fn tokens(
+pub(super) fn build_tokens(
     settings: &Settings,
     secret: &SecretString,
     clock: &Arc<dyn Clock>,
@@ -24,7 +24,7 @@ pub(super) fn tokens(
 }
 
 /// The secret that is made at the first start and kept beside the data.
-pub(super) fn kept_secret(dir: &Path) -> anyhow::Result<SecretString> {
+pub(super) fn load_or_create_secret(dir: &Path) -> anyhow::Result<SecretString> {
     let path = dir.join("jwt_secret");
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().into()),
@@ -38,13 +38,13 @@ pub(super) fn kept_secret(dir: &Path) -> anyhow::Result<SecretString> {
         }
     }
     let secret = STANDARD.encode(rand::random::<[u8; 48]>());
-    write_secret(&path, &secret)
+    write_secret_file(&path, &secret)
         .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(secret.into())
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
+fn write_secret_file(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let draft = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()

@@ -18,7 +18,7 @@ use crate::{
         clock::{Clock, Timestamp},
         ids::{SessionId, TokenId, UserId},
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
 };
 
 /// The `iss` and `aud` of every token: souk makes them for itself.
@@ -169,13 +169,14 @@ impl Tokens {
     /// `token_expired` when it was good once, `unauthenticated` for anything else that is not good now. Whether its session was
     /// revoked is for the caller to ask.
     pub fn verify(&self, token: &str) -> Result<Claims, Error> {
-        let refused =
-            || Error::new(Code::Unauthenticated, "The access token is not valid. Log in again.");
+        let refused = || {
+            Error::new(ErrorCode::Unauthenticated, "The access token is not valid. Log in again.")
+        };
         let claims =
             decode::<Read>(token, &self.checking, &self.validation).map_err(|_| refused())?.claims;
         if claims.exp <= self.clock.now().as_secs() {
             return Err(Error::new(
-                Code::TokenExpired,
+                ErrorCode::TokenExpired,
                 "The access token has expired. Get a new one with the refresh token.",
             ));
         }
@@ -267,7 +268,7 @@ mod tests {
         (token.token, Claims { user_id, role: Role::Customer, session_id, expires_at })
     }
 
-    fn code(tokens: &Tokens, token: &str) -> Code {
+    fn code(tokens: &Tokens, token: &str) -> ErrorCode {
         tokens.verify(token).unwrap_err().code
     }
 
@@ -288,12 +289,12 @@ mod tests {
         clock.0.fetch_add(899_999, Ordering::Relaxed);
         assert_eq!(tokens.verify(&token), Ok(claims));
         clock.0.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(code(&tokens, &token), Code::TokenExpired);
+        assert_eq!(code(&tokens, &token), ErrorCode::TokenExpired);
         let forged = format!("{}A", &token[..token.len() - 1]);
         let other = format!("{}E", &token[..token.len() - 1]);
         assert_eq!(
             code(&tokens, if forged == token { &other } else { &forged }),
-            Code::Unauthenticated,
+            ErrorCode::Unauthenticated,
             "expired and forged"
         );
     }
@@ -329,20 +330,23 @@ mod tests {
         let (tokens, clock) = by_secret();
         let header = |alg| URL_SAFE_NO_PAD.encode(json!({"typ": "JWT", "alg": alg}).to_string());
         let payload = URL_SAFE_NO_PAD.encode(claims().to_string());
-        assert_eq!(code(&tokens, &format!("{}.{payload}.", header("none"))), Code::Unauthenticated);
+        assert_eq!(
+            code(&tokens, &format!("{}.{payload}.", header("none"))),
+            ErrorCode::Unauthenticated
+        );
         assert_eq!(
             code(&tokens, &signed(&Header::new(Algorithm::HS384), &claims())),
-            Code::Unauthenticated
+            ErrorCode::Unauthenticated
         );
         let by_key = Tokens::with_ed25519(PEM, clock).unwrap();
-        assert_eq!(code(&tokens, &customer(&by_key).0), Code::Unauthenticated);
-        assert_eq!(code(&by_key, &customer(&tokens).0), Code::Unauthenticated);
+        assert_eq!(code(&tokens, &customer(&by_key).0), ErrorCode::Unauthenticated);
+        assert_eq!(code(&by_key, &customer(&tokens).0), ErrorCode::Unauthenticated);
         // The old trick: the public key as the secret of an HMAC.
         let public = URL_SAFE_NO_PAD.decode(PUBLIC).unwrap();
         let trick =
             encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(&public))
                 .unwrap();
-        assert_eq!(code(&by_key, &trick), Code::Unauthenticated);
+        assert_eq!(code(&by_key, &trick), ErrorCode::Unauthenticated);
     }
 
     #[test]
@@ -355,7 +359,7 @@ mod tests {
             without.as_object_mut().unwrap().remove(name);
             assert_eq!(
                 code(&tokens, &signed(&header, &without)),
-                Code::Unauthenticated,
+                ErrorCode::Unauthenticated,
                 "without {name}"
             );
         }
@@ -373,7 +377,7 @@ mod tests {
             wrong[name] = value.clone();
             assert_eq!(
                 code(&tokens, &signed(&header, &wrong)),
-                Code::Unauthenticated,
+                ErrorCode::Unauthenticated,
                 "{name}: {value}"
             );
         }
@@ -394,10 +398,10 @@ mod tests {
             &format!("{token}."),
             &format!(" {token}"),
         ] {
-            assert_eq!(code(&tokens, bad), Code::Unauthenticated, "{bad:?}");
+            assert_eq!(code(&tokens, bad), ErrorCode::Unauthenticated, "{bad:?}");
         }
         let another = Tokens::with_secret(b"another secret of thirty-two bytes", hands());
-        assert_eq!(code(&another, &token), Code::Unauthenticated);
+        assert_eq!(code(&another, &token), ErrorCode::Unauthenticated);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{AdminArguments, in_system, say};
+use super::{AdminArguments, print_line, run_in_system};
 use crate::{
     actors::accounts::bootstrap::MadeAdmin,
     app::Node,
@@ -25,7 +25,7 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
             )
         }
     };
-    in_system(async |drivers| {
+    run_in_system(async |drivers| {
         let node = Node::start(settings, &drivers).await?;
         if password.is_some() && node.bootstrap.store.user_by_email(&email).await?.is_some() {
             node.stop().await;
@@ -37,7 +37,7 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
         let made = node.bootstrap.create_or_promote_admin(email.clone(), password).await;
         node.stop().await;
         let email = email.as_str();
-        say(&match made? {
+        print_line(&match made? {
             MadeAdmin::Created { generated: Some(password) } => {
                 format!(
                     "{email} is an admin now. Its password, shown this once: {}",

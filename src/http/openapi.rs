@@ -12,7 +12,7 @@ use utoipa::{
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::routes::{accounts, audit, cart, events, health, import, orders, products, stock};
-use crate::error::Code;
+use crate::error::ErrorCode;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -47,7 +47,7 @@ struct Codes;
 
 impl Modify for Codes {
     fn modify(&self, document: &mut Document) {
-        let codes: Vec<String> = Code::ALL
+        let codes: Vec<String> = ErrorCode::ALL
             .iter()
             .map(|code| {
                 format!(

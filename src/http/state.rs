@@ -20,7 +20,7 @@ use super::{
 use crate::auth::token::Tokens;
 use crate::{
     actors::{accounts::Accounts, cart::CartRegistry, catalog::CatalogActor, orders::OrderActor},
-    broker::Status,
+    broker::BrokerStatus,
     cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
     config::IpNet,
     domain::{
@@ -30,7 +30,7 @@ use crate::{
         ids::{SessionId, UserId},
         money::Currency,
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::change::Ticket,
     outbox::feed::Feed,
     store::{Store, Unavailable, writer::Writer},
@@ -57,7 +57,7 @@ pub struct Services {
     /// News of other nodes, when there are any.
     pub follower: Option<Arc<Follower>>,
     /// How it stands with the broker, when there is one.
-    pub broker: Option<Arc<Status>>,
+    pub broker: Option<Arc<BrokerStatus>>,
     /// Plain reads: movements, past events.
     pub store: Arc<dyn Store>,
     /// How many of those there may be at a time.
@@ -146,7 +146,7 @@ impl Services {
     pub fn caller(&self, request: &HttpRequest) -> Result<Caller, Error> {
         let token = bearer(request).ok_or_else(|| {
             Error::new(
-                Code::Unauthenticated,
+                ErrorCode::Unauthenticated,
                 "Send the access token in the header: Authorization: Bearer <token>.",
             )
         })?;
@@ -161,7 +161,7 @@ impl Services {
 
     /// Has the headers of a rate limit sent along when `error` says that too many logins have failed.
     pub fn login_refused(&self, request: &HttpRequest, error: Error) -> Error {
-        if let (Code::RateLimited, Some(wait)) = (error.code, error.retry_after) {
+        if let (ErrorCode::RateLimited, Some(wait)) = (error.code, error.retry_after) {
             let policy = format!("\"login\";q={};w=60", self.options.login_limit);
             let state = format!("\"login\";r=0;t={wait}");
             request.extensions_mut().insert(RateLimited { policy, state, wait });
@@ -176,7 +176,10 @@ impl Services {
     pub fn caller_of(&self, token: &str) -> Result<Caller, Error> {
         let claims = self.tokens.verify(token)?;
         if self.revoked.contains(claims.session_id) {
-            return Err(Error::new(Code::Unauthenticated, "The session was ended. Log in again."));
+            return Err(Error::new(
+                ErrorCode::Unauthenticated,
+                "The session was ended. Log in again.",
+            ));
         }
         let (user_id, role) = (claims.user_id, claims.role);
         Ok(Caller { user_id, role, session_id: claims.session_id, expires_at: claims.expires_at })
@@ -190,7 +193,7 @@ impl Services {
         let caller = self.caller(request)?;
         match caller.role {
             Role::Admin => Ok(caller),
-            _ => Err(Error::new(Code::Forbidden, "Only an admin may do this.")),
+            _ => Err(Error::new(ErrorCode::Forbidden, "Only an admin may do this.")),
         }
     }
 
@@ -202,7 +205,7 @@ impl Services {
         let caller = self.caller(request)?;
         match caller.role {
             Role::Guest => Err(Error::new(
-                Code::Forbidden,
+                ErrorCode::Forbidden,
                 "A guest has no account. Register or log in first.",
             )),
             _ => Ok(caller),

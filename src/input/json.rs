@@ -9,7 +9,7 @@ use crate::{
         money::{Currency, Money, MoneyError},
         validation::Faults,
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
 };
 
 /// Most unknown fields that are named.
@@ -25,12 +25,14 @@ const MAX_SHOWN: usize = 50;
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
     // The parser does not look into texts that nobody asks for.
     std::str::from_utf8(bytes).map_err(|error| {
-        Error::new(Code::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}."))
+        Error::new(ErrorCode::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}."))
     })?;
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
         // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
-            Ok(_) => Error::fault("body", "invalid_type", "The body must be a JSON object."),
+            Ok(_) => {
+                Error::invalid_field("body", "invalid_type", "The body must be a JSON object.")
+            }
             Err(error) => malformed(&error),
         });
     }
@@ -65,7 +67,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, 
 }
 
 fn malformed(error: &serde_json::Error) -> Error {
-    Error::new(Code::MalformedJson, format!("The body is not valid JSON: {error}."))
+    Error::new(ErrorCode::MalformedJson, format!("The body is not valid JSON: {error}."))
 }
 
 fn add_data_fault(faults: &mut Faults, error: &serde_path_to_error::Error<serde_json::Error>) {
@@ -172,9 +174,9 @@ mod tests {
         size: u32,
     }
 
-    fn fields(body: &str) -> (Code, Vec<String>) {
+    fn fields(body: &str) -> (ErrorCode, Vec<String>) {
         let error = parse::<Sample>(body.as_bytes(), &["pass"]).unwrap_err();
-        (error.code, error.faults.into_iter().map(|fault| fault.field).collect())
+        (error.code, error.field_errors.into_iter().map(|fault| fault.field).collect())
     }
 
     #[test]
@@ -193,7 +195,7 @@ mod tests {
         let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
         assert_eq!(
             fields(body),
-            (Code::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()])
+            (ErrorCode::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()])
         );
     }
 
@@ -201,15 +203,15 @@ mod tests {
     fn wrong_types_and_missing_fields_name_the_field() {
         assert_eq!(
             fields(r#"{"name": 5, "price": 1}"#),
-            (Code::ValidationFailed, vec!["name".into()])
+            (ErrorCode::ValidationFailed, vec!["name".into()])
         );
-        assert_eq!(fields(r#"{"name": "a"}"#), (Code::ValidationFailed, vec!["price".into()]));
+        assert_eq!(fields(r#"{"name": "a"}"#), (ErrorCode::ValidationFailed, vec!["price".into()]));
         assert_eq!(
             fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1,
             ["nested.size"]
         );
-        assert_eq!(fields(r#"["a", 1, null]"#), (Code::ValidationFailed, vec!["body".into()]));
-        assert_eq!(fields("5").0, Code::ValidationFailed);
+        assert_eq!(fields(r#"["a", 1, null]"#), (ErrorCode::ValidationFailed, vec!["body".into()]));
+        assert_eq!(fields("5").0, ErrorCode::ValidationFailed);
         assert_eq!(fields(r#"{"name": "a", "price": 1, "name": "b"}"#).1, ["name"]);
     }
 
@@ -236,7 +238,7 @@ mod tests {
             (r#"{"delta": true}"#, "delta must be a whole number, not true"),
         ] {
             let error = parse::<Sample>(body.as_bytes(), &[]).unwrap_err();
-            assert_eq!(error.faults[0].message, message);
+            assert_eq!(error.field_errors[0].message, message);
         }
     }
 
@@ -245,10 +247,10 @@ mod tests {
         for body in
             ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"]
         {
-            assert_eq!(fields(body).0, Code::MalformedJson, "{body:.40}");
+            assert_eq!(fields(body).0, ErrorCode::MalformedJson, "{body:.40}");
         }
         let latin_1 = b"{\"name\": \"a\", \"price\": 1, \"pass\": \"\xe9\"}";
-        assert_eq!(parse::<Sample>(latin_1, &["pass"]).unwrap_err().code, Code::MalformedJson);
+        assert_eq!(parse::<Sample>(latin_1, &["pass"]).unwrap_err().code, ErrorCode::MalformedJson);
     }
 
     #[test]
@@ -257,8 +259,8 @@ mod tests {
             format!("{{\"name\": {}1{}}}", open.repeat(20_000), close.repeat(20_000))
         };
         for body in [deep("[", "]"), deep("{\"a\":", "}"), deep("[", "]").replace("name", "x")] {
-            assert_eq!(fields(&body).0, Code::ValidationFailed);
+            assert_eq!(fields(&body).0, ErrorCode::ValidationFailed);
         }
-        assert_eq!(fields(&deep("[", "")).0, Code::MalformedJson);
+        assert_eq!(fields(&deep("[", "")).0, ErrorCode::MalformedJson);
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, value::RawValue};
 pub(crate) use super::product_patch::import_row;
 use crate::{
     domain::money::Currency,
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::catalog::ImportRow,
 };
 
@@ -95,8 +95,9 @@ impl Lines {
     pub fn finish(&mut self) -> Result<Option<Line>, Error> {
         let rest = std::mem::take(&mut self.buffer);
         if self.quotes == Quotes::Inside {
-            let open =
-                |place| Error::fault(place, "invalid", "a quote is opened here and never closed");
+            let open = |place| {
+                Error::invalid_field(place, "invalid", "a quote is opened here and never closed")
+            };
             return match self.header {
                 None => Err(open("header")),
                 Some(_) => {
@@ -154,7 +155,7 @@ impl Lines {
 
     fn too_long(&self) -> Line {
         let error = Error::new(
-            Code::PayloadTooLarge,
+            ErrorCode::PayloadTooLarge,
             format!("The line is longer than {} bytes, the most allowed.", self.max_line),
         );
         Line { number: self.number, bytes: Vec::new(), row: Err(error) }
@@ -205,9 +206,9 @@ fn csv_fields(record: &[u8]) -> Result<Vec<String>, Error> {
     let fields = records
         .next()
         .transpose()
-        .map_err(|_| Error::fault("line", "invalid", "the line is not UTF-8 text"))?;
+        .map_err(|_| Error::invalid_field("line", "invalid", "the line is not UTF-8 text"))?;
     if records.next().is_some() {
-        return Err(Error::fault(
+        return Err(Error::invalid_field(
             "line",
             "invalid",
             "lines must end with LF or CR LF, not with CR alone",
@@ -224,7 +225,7 @@ fn csv_header(fields: Vec<String>) -> Result<Vec<String>, Error> {
             "line 1 must name columns from {}; at least sku, or name and price",
             COLUMNS.join(", ")
         );
-        return Err(Error::fault("header", "invalid", message));
+        return Err(Error::invalid_field("header", "invalid", message));
     }
     Ok(fields)
 }
@@ -234,7 +235,7 @@ fn csv_row(header: &[String], fields: Vec<String>, currency: Currency) -> Result
     if fields.len() != header.len() {
         let message =
             format!("the line has {} fields; the header has {}", fields.len(), header.len());
-        return Err(Error::fault("line", "invalid", message));
+        return Err(Error::invalid_field("line", "invalid", message));
     }
     let mut members = Vec::new();
     for (name, text) in header.iter().zip(fields) {
@@ -254,7 +255,11 @@ fn csv_row(header: &[String], fields: Vec<String>, currency: Currency) -> Result
 
 fn raw(name: &str, text: String) -> Result<Box<RawValue>, Error> {
     RawValue::from_string(text.trim().to_owned()).map_err(|_| {
-        Error::fault(name, "invalid", format!("{name} is neither a number nor JSON: {text}"))
+        Error::invalid_field(
+            name,
+            "invalid",
+            format!("{name} is neither a number nor JSON: {text}"),
+        )
     })
 }
 
@@ -285,7 +290,13 @@ mod tests {
                 lines.iter().map(|(_, row)| row.as_ref().err().map(|error| error.code)).collect();
             assert_eq!(
                 codes,
-                [None, None, Some(Code::MalformedJson), Some(Code::ValidationFailed), None]
+                [
+                    None,
+                    None,
+                    Some(ErrorCode::MalformedJson),
+                    Some(ErrorCode::ValidationFailed),
+                    None
+                ]
             );
             assert_eq!(lines[1].1.as_ref().unwrap().stock, Some(3));
         }
@@ -308,7 +319,7 @@ mod tests {
             );
             assert_eq!((tea.tags.len(), tea.description.as_str()), (2, "two\nlines"));
             assert!(tea.attributes.contains_key("organic"));
-            assert_eq!(lines[1].1.as_ref().unwrap_err().faults[0].field, "price");
+            assert_eq!(lines[1].1.as_ref().unwrap_err().field_errors[0].field, "price");
             assert!(lines[2].1.is_ok());
         }
     }
@@ -322,7 +333,7 @@ mod tests {
         for portion in [10, 100_000] {
             let lines = read(Format::Ndjson, &text, portion);
             assert_eq!(lines.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
-            assert_eq!(lines[0].1.as_ref().unwrap_err().code, Code::PayloadTooLarge);
+            assert_eq!(lines[0].1.as_ref().unwrap_err().code, ErrorCode::PayloadTooLarge);
             assert!(lines[1].1.is_ok());
         }
     }
@@ -345,7 +356,7 @@ mod tests {
     #[test]
     fn what_cannot_be_split_into_lines_is_told() {
         let fault = |text: &str| {
-            read(Format::Csv, text, 100).pop().unwrap().1.unwrap_err().faults[0].field.clone()
+            read(Format::Csv, text, 100).pop().unwrap().1.unwrap_err().field_errors[0].field.clone()
         };
         assert_eq!(fault("sku,name,price\nA,\"never closed,1\nB,Cup,5\n"), "line");
         assert_eq!(fault("sku,name,price\nD,Monitor,100\rE,Cup,5\n"), "line");
@@ -373,6 +384,6 @@ mod tests {
     #[test]
     fn numbers_of_fields_must_agree() {
         let lines = read(Format::Csv, "name,price\na,1,2\n", 100);
-        assert_eq!(lines[0].1.as_ref().unwrap_err().faults[0].field, "line");
+        assert_eq!(lines[0].1.as_ref().unwrap_err().field_errors[0].field, "line");
     }
 }

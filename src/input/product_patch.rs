@@ -84,7 +84,7 @@ pub(crate) fn import_row(json: &[u8], currency: Currency) -> Result<ImportRow, E
     let patch = json::parse::<PatchProductRequest>(json, &["stock"])?.parse(currency)?;
     let stock = serde_json::from_slice::<StockMember>(json)
         .map_err(|_| {
-            Error::fault("stock", "invalid", "stock must be a whole number, not below zero")
+            Error::invalid_field("stock", "invalid", "stock must be a whole number, not below zero")
         })?
         .stock;
     Ok(ImportRow { patch, stock })

@@ -15,7 +15,7 @@ use crate::{
         clock::Clock,
         ids::UserId,
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     events::Fact,
     store::{Commit, CommitError, Store, Write, writer::Writer},
 };
@@ -175,7 +175,7 @@ fn taken(email: &Email) -> Error {
     let detail = format!(
         "auth.admin_email: {email} has a customer's account; choose another address, or use `souk admin {email}`"
     );
-    Error::new(Code::EmailTaken, detail)
+    Error::new(ErrorCode::EmailTaken, detail)
 }
 
 fn random_password() -> Password {

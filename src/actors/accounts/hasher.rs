@@ -194,7 +194,7 @@ impl<T: 'static> Handler<Job<T>> for Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Code;
+    use crate::error::ErrorCode;
 
     fn one_thread(cost: u32) -> PasswordHasher {
         PasswordHasher::start(cost, NonZeroUsize::new(1))
@@ -226,11 +226,11 @@ mod tests {
         let hash = hasher.hash(password(&"x".repeat(71)), soon()).await.unwrap();
         assert_eq!(
             hasher.hash(password(&"x".repeat(72)), soon()).await.unwrap_err().code,
-            Code::Internal
+            ErrorCode::Internal
         );
         assert_eq!(
             hasher.verify(password(&"x".repeat(72)), hash, soon()).await.unwrap_err().code,
-            Code::Internal
+            ErrorCode::Internal
         );
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::throttle::{Admission, Subject, Throttle};
 use crate::{
     domain::{account::Email, clock::Clock},
-    error::{Code, Error},
+    error::{Error, ErrorCode},
 };
 
 /// Most attempts that wait for others to be decided.
@@ -52,7 +52,9 @@ impl Doorman {
                 }
                 Admission::Refused { retry_after } => {
                     let detail = "Too many logins have failed. Wait, then try again.";
-                    return Err(Error::new(Code::RateLimited, detail).retry_after(retry_after));
+                    return Err(
+                        Error::new(ErrorCode::RateLimited, detail).with_retry_after(retry_after)
+                    );
                 }
                 Admission::Wait => {}
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::service::{Decision, Desk, changed, invalid_credentials, revoke};
 use crate::{
     domain::account::{Password, User},
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::accounts::ChangePassword,
     store::Write,
 };
@@ -42,5 +42,5 @@ impl Desk {
 }
 
 fn session_over() -> Error {
-    Error::new(Code::Unauthenticated, "This session is over. Log in again.")
+    Error::new(ErrorCode::Unauthenticated, "This session is over. Log in again.")
 }

@@ -11,7 +11,7 @@ use crate::{
         account::{Password, Session, User},
         ids::UserId,
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     events::Fact,
     messages::{
         accounts::GetUser,
@@ -46,7 +46,7 @@ impl Desk {
 
     pub(super) async fn get_user(&self, message: GetUser) -> Result<User, Error> {
         let user = self.deps.store.user(message.user_id).await?;
-        user.ok_or_else(|| Error::new(Code::NotFound, "There is no such account."))
+        user.ok_or_else(|| Error::new(ErrorCode::NotFound, "There is no such account."))
     }
 
     pub(super) fn forget_old_sessions(&self) {
@@ -126,7 +126,7 @@ impl Desk {
 
 /// The one answer to every login that fails.
 pub(super) fn invalid_credentials() -> Error {
-    Error::new(Code::InvalidCredentials, "The e-mail address or the password is wrong.")
+    Error::new(ErrorCode::InvalidCredentials, "The e-mail address or the password is wrong.")
 }
 
 /// A changed account's next version.

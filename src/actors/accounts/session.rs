@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::service::{Decision, Desk, changed, revoke};
 use crate::{
     domain::{account::Session, ids::SessionId},
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::{
         accounts::{LoggedIn, Logout, Refresh},
         change::{Ticket, TraceParent},
@@ -33,7 +33,7 @@ impl Desk {
             }
             if !session.is_live(commit.at) {
                 return Err(Error::new(
-                    Code::TokenExpired,
+                    ErrorCode::TokenExpired,
                     "The refresh token has expired. Log in again.",
                 ));
             }
@@ -90,9 +90,9 @@ impl Desk {
 }
 
 fn not_valid() -> Error {
-    Error::new(Code::Unauthenticated, "The refresh token is not valid. Log in again.")
+    Error::new(ErrorCode::Unauthenticated, "The refresh token is not valid. Log in again.")
 }
 
 fn no_session() -> Error {
-    Error::new(Code::Unauthenticated, "There is no such session. Log in again.")
+    Error::new(ErrorCode::Unauthenticated, "There is no such session. Log in again.")
 }

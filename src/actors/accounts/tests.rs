@@ -23,7 +23,7 @@ use crate::{
         clock::{Clock, SystemClock, Timestamp},
         ids::{SessionId, UserId},
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::{
         accounts::{ChangePassword, GetUser, LoggedIn, Login, Logout, Refresh, Register},
         change::Ticket,
@@ -214,7 +214,7 @@ pub(super) fn ticket() -> Ticket {
     Ticket::new(Duration::from_secs(60))
 }
 
-pub(super) fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> Code {
+pub(super) fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> ErrorCode {
     answer.unwrap_err().code
 }
 
@@ -232,7 +232,7 @@ async fn an_account_lives_through_a_whole_day() {
     shop.logout(tablet.session_id).await.unwrap();
     shop.logout(tablet.session_id).await.unwrap();
     assert!(shop.deps.revoked.contains(tablet.session_id));
-    assert_eq!(code(shop.refresh(&tablet.refresh_token).await), Code::Unauthenticated);
+    assert_eq!(code(shop.refresh(&tablet.refresh_token).await), ErrorCode::Unauthenticated);
 
     shop.change_password(&refreshed, PASSWORD, "battery staple").await.unwrap();
     assert_eq!(shop.live_sessions(user).await, [phone.session_id]);
@@ -240,7 +240,7 @@ async fn an_account_lives_through_a_whole_day() {
         shop.deps.revoked.contains(registered.session_id)
             && !shop.deps.revoked.contains(phone.session_id)
     );
-    assert_eq!(code(shop.login("ada@example.com", PASSWORD).await), Code::InvalidCredentials);
+    assert_eq!(code(shop.login("ada@example.com", PASSWORD).await), ErrorCode::InvalidCredentials);
     shop.login("ada@example.com", "battery staple").await.unwrap();
     shop.refresh(&refreshed.refresh_token).await.unwrap();
 
@@ -251,7 +251,7 @@ async fn an_account_lives_through_a_whole_day() {
     );
     assert_eq!(
         code(shop.accounts.send(GetUser { user_id: UserId::new() }).await.unwrap()),
-        Code::NotFound
+        ErrorCode::NotFound
     );
     assert_eq!(shop.events(user).await, ["auth.user.registered", "logout", "password_changed"]);
 }

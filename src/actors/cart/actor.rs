@@ -15,7 +15,7 @@ use crate::{
         cart::{Cart, CartRefusal, Changed, Merge, Owner},
         order::Order,
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     events::Fact,
     messages::{
         cart::{CartView, ChangeCart, CheckOut, GetCart, MergeCart},
@@ -65,7 +65,7 @@ impl CartActor {
         let guarded = async move {
             let _turn = state.turn.lock().await;
             let answer = survive("cart", work(cart)).await;
-            if answer.as_ref().is_err_and(|error| error.code == Code::Internal) {
+            if answer.as_ref().is_err_and(|error| error.code == ErrorCode::Internal) {
                 state.forget();
             }
             answer

@@ -29,7 +29,7 @@ use crate::{
         money::{Currency, Money},
         order::OrderRules,
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     events::Fact,
     messages::{
         cart::{ChangeCart, MergeCart},
@@ -303,7 +303,7 @@ async fn a_panic_in_a_command_is_answered_and_the_next_is_served() {
     let (carts, owner) = (shop.node(), user());
     carts.change(owner, shop.add()).await.unwrap();
     let panicked: Result<(), Error> = carts.send(owner, PanicInCommand, &Ticket::new(MINUTE)).await;
-    assert_eq!(panicked.unwrap_err().code, Code::Internal);
+    assert_eq!(panicked.unwrap_err().code, ErrorCode::Internal);
     assert_eq!(version(carts.change(owner, shop.add()).await.unwrap()), 2);
 }
 
@@ -316,7 +316,7 @@ async fn a_dead_thread_is_replaced_and_its_carts_come_back_from_the_store() {
     let ticket = Ticket::new(MINUTE);
     ticket.begin().unwrap();
     let lost: Result<(), Error> = carts.send(owner, PanicInThread, &ticket).await;
-    assert_eq!(lost.unwrap_err().code, Code::OutcomeUnknown);
+    assert_eq!(lost.unwrap_err().code, ErrorCode::OutcomeUnknown);
     for _ in 0..5 {
         let other = user();
         carts.change(other, shop.add()).await.unwrap();
@@ -344,7 +344,7 @@ async fn what_comes_too_late_changes_nothing() {
     let (carts, owner) = (shop.node(), user());
     let change = Change::internal(Duration::ZERO);
     let late = ChangeCart { change, ..shop.add() };
-    assert_eq!(carts.change(owner, late).await.unwrap_err().code, Code::Overloaded);
+    assert_eq!(carts.change(owner, late).await.unwrap_err().code, ErrorCode::Overloaded);
     assert_eq!(body(&carts, owner).await, "0 0 0.00");
     assert_eq!(shop.store.cart(owner.id).await.unwrap(), None);
 }
@@ -357,10 +357,13 @@ async fn a_merge_closes_the_guests_cart_for_its_own_actor_too() {
     assert_eq!(body(&carts, visitor).await, "1 1 2.50");
     assert_eq!(version(carts.merge(owner, merge(visitor)).await.unwrap()), 1);
     let closed = carts.read(visitor, &Ticket::new(MINUTE)).await.unwrap_err();
-    assert_eq!(closed.code, Code::GuestCartMerged);
-    assert_eq!(carts.change(visitor, shop.add()).await.unwrap_err().code, Code::GuestCartMerged);
+    assert_eq!(closed.code, ErrorCode::GuestCartMerged);
+    assert_eq!(
+        carts.change(visitor, shop.add()).await.unwrap_err().code,
+        ErrorCode::GuestCartMerged
+    );
     let stranger = carts.merge(user(), merge(visitor)).await.unwrap_err();
-    assert_eq!(stranger.code, Code::GuestCartMerged);
+    assert_eq!(stranger.code, ErrorCode::GuestCartMerged);
     assert_eq!(
         version(carts.merge(owner, merge(visitor)).await.unwrap()),
         1,
@@ -377,7 +380,10 @@ async fn fifty_users_merging_one_guest_cart_get_it_once() {
     let merges = join_all(users.iter().map(|owner| carts.merge(*owner, merge(visitor)))).await;
     assert_eq!(merges.iter().filter(|merged| merged.is_ok()).count(), 1);
     assert!(
-        merges.into_iter().filter_map(Result::err).all(|error| error.code == Code::GuestCartMerged)
+        merges
+            .into_iter()
+            .filter_map(Result::err)
+            .all(|error| error.code == ErrorCode::GuestCartMerged)
     );
 }
 

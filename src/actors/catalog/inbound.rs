@@ -6,7 +6,7 @@ use super::CatalogDeps;
 use crate::{
     actors::commit_error::failure,
     domain::catalog::product::Product,
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::catalog::{CarriedOut, CarryOut, ProductName},
     store::{Commit, CommitError, Condition, StockWrite, Write},
 };
@@ -51,7 +51,7 @@ impl CatalogDeps {
             ProductName::Sku(sku) => {
                 let found = self.shelf.by_sku(sku);
                 found.ok_or_else(|| {
-                    Error::new(Code::ProductNotFound, "There is no product with this sku.")
+                    Error::new(ErrorCode::ProductNotFound, "There is no product with this sku.")
                 })
             }
         };

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     domain::ids::EventId,
-    error::{Code, Error},
+    error::{Error, ErrorCode},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -156,9 +156,10 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: &HeaderValue) -> Service
     }
     let error = error.unwrap_or_else(|| match (response.request().method(), status) {
         // A browser's question whether it may ask.
-        (&Method::OPTIONS, StatusCode::BAD_REQUEST) => {
-            Error::new(Code::Forbidden, "This origin, method or header is not among those allowed.")
-        }
+        (&Method::OPTIONS, StatusCode::BAD_REQUEST) => Error::new(
+            ErrorCode::Forbidden,
+            "This origin, method or header is not among those allowed.",
+        ),
         _ => problem::of_status(status),
     });
     if status == StatusCode::INTERNAL_SERVER_ERROR {

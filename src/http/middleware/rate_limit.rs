@@ -6,7 +6,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
 
 use crate::{
     domain::{account::one_caller, ids::UserId},
-    error::{Code, Error},
+    error::{Error, ErrorCode},
 };
 
 /// Limits on how often somebody may ask; `None` is no limit.
@@ -88,6 +88,7 @@ impl<K: std::hash::Hash + Eq + Clone> Limit<K> {
 
 impl From<&RateLimited> for Error {
     fn from(limited: &RateLimited) -> Self {
-        Self::new(Code::RateLimited, "Wait before the next request.").retry_after(limited.wait)
+        Self::new(ErrorCode::RateLimited, "Wait before the next request.")
+            .with_retry_after(limited.wait)
     }
 }

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use self::deadline::Due;
 use super::state::{Caller, Services};
 use crate::{
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     input::json,
     messages::change::{Change, IdempotencyKey, IfMatch, TraceParent},
 };
@@ -91,7 +91,7 @@ pub(crate) async fn json_of<T: DeserializeOwned>(
 pub(crate) fn check_type<'a>(request: &HttpRequest, types: &[&'a str]) -> Result<&'a str, Error> {
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(Error::new(
-            Code::UnsupportedMediaType,
+            ErrorCode::UnsupportedMediaType,
             "Send the body as it is, without a Content-Encoding.",
         ));
     }
@@ -104,7 +104,7 @@ pub(crate) fn check_type<'a>(request: &HttpRequest, types: &[&'a str]) -> Result
     types.iter().find(|wanted| essence.eq_ignore_ascii_case(wanted)).copied().ok_or_else(|| {
         let wanted = types.join(" or ");
         Error::new(
-            Code::UnsupportedMediaType,
+            ErrorCode::UnsupportedMediaType,
             format!("Send the body as {wanted}, and say so in Content-Type."),
         )
     })
@@ -116,7 +116,7 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Erro
     let limit = options.max_body;
     let too_large = || {
         Error::new(
-            Code::PayloadTooLarge,
+            ErrorCode::PayloadTooLarge,
             format!("The body is larger than {limit} bytes, the most allowed."),
         )
     };
@@ -149,13 +149,13 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, Erro
 
 pub(crate) fn too_slow() -> Error {
     Error::new(
-        Code::RequestTimeout,
+        ErrorCode::RequestTimeout,
         "The body did not arrive in time. Send it faster, or in smaller parts.",
     )
 }
 
 pub(crate) fn broken_off() -> Error {
-    Error::new(Code::MalformedJson, "The body broke off before its end.")
+    Error::new(ErrorCode::MalformedJson, "The body broke off before its end.")
 }
 
 /// What goes with a change whose body is `bytes`; none for methods without one.
@@ -194,7 +194,7 @@ pub(crate) fn idempotency_key(
         || !key.iter().all(u8::is_ascii_graphic)
     {
         return Err(Error::new(
-            Code::IdempotencyKeyInvalid,
+            ErrorCode::IdempotencyKeyInvalid,
             "Send one Idempotency-Key of 1 to 255 visible ASCII characters.",
         ));
     }

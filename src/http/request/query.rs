@@ -37,7 +37,7 @@ impl Params {
         match self.get("limit").map(str::parse) {
             None => Ok(20),
             Some(Ok(limit @ 1..=100)) => Ok(limit),
-            Some(_) => Err(Error::fault(
+            Some(_) => Err(Error::invalid_field(
                 "limit",
                 "out_of_range",
                 "limit must be a whole number from 1 to 100",
@@ -51,7 +51,7 @@ impl Params {
         let decoded =
             URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let fault = || {
-            Error::fault(
+            Error::invalid_field(
                 "cursor",
                 "invalid",
                 "cursor must be the next_cursor of a page with the same parameters",

@@ -40,7 +40,7 @@ mod tests {
     use futures_util::{FutureExt, future::join_all};
 
     use super::*;
-    use crate::error::Code;
+    use crate::error::ErrorCode;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -52,7 +52,10 @@ mod tests {
                 .map(|_| Box::pin(reads.run(MINUTE, pending::<Result<(), _>>())))
                 .collect();
             assert!(flood.iter_mut().all(|read| read.now_or_never().is_none()));
-            assert_eq!(reads.run(MINUTE, ready(Ok(1))).await.unwrap_err().code, Code::Overloaded);
+            assert_eq!(
+                reads.run(MINUTE, ready(Ok(1))).await.unwrap_err().code,
+                ErrorCode::Overloaded
+            );
         }
         let later = join_all((0..PLACES).map(|n| reads.run(MINUTE, ready(Ok(n))))).await;
         assert!(later.iter().all(Result::is_ok));

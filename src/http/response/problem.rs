@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::money::Money,
-    error::{Code, Error},
+    error::{Error, ErrorCode},
 };
 
 /// An [`Error`] on its way out. The envelope gives it its body, since only that knows the request's id.
@@ -46,35 +46,37 @@ impl ResponseError for Problem {
 
 /// The one mapping from codes to status codes.
 #[must_use]
-pub(crate) const fn status(code: Code) -> StatusCode {
+pub(crate) const fn status(code: ErrorCode) -> StatusCode {
     match code {
-        Code::MalformedJson | Code::IdempotencyKeyInvalid | Code::IdempotencyKeyRequired => {
-            StatusCode::BAD_REQUEST
-        }
-        Code::Unauthenticated | Code::TokenExpired | Code::InvalidCredentials => {
+        ErrorCode::MalformedJson
+        | ErrorCode::IdempotencyKeyInvalid
+        | ErrorCode::IdempotencyKeyRequired => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthenticated | ErrorCode::TokenExpired | ErrorCode::InvalidCredentials => {
             StatusCode::UNAUTHORIZED
         }
-        Code::Forbidden => StatusCode::FORBIDDEN,
-        Code::NotFound | Code::ProductNotFound | Code::LineNotFound => StatusCode::NOT_FOUND,
-        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-        Code::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        Code::EmailTaken
-        | Code::SkuTaken
-        | Code::InsufficientStock
-        | Code::GuestCartMerged
-        | Code::CartEmpty
-        | Code::PriceChanged
-        | Code::InvalidTransition => StatusCode::CONFLICT,
-        Code::VersionMismatch => StatusCode::PRECONDITION_FAILED,
-        Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        Code::ValidationFailed
-        | Code::QuantityLimit
-        | Code::LineLimit
-        | Code::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        Code::RateLimited | Code::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
-        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::Overloaded | Code::StoreUnavailable | Code::OutcomeUnknown => {
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound | ErrorCode::ProductNotFound | ErrorCode::LineNotFound => {
+            StatusCode::NOT_FOUND
+        }
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::EmailTaken
+        | ErrorCode::SkuTaken
+        | ErrorCode::InsufficientStock
+        | ErrorCode::GuestCartMerged
+        | ErrorCode::CartEmpty
+        | ErrorCode::PriceChanged
+        | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
+        ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
+        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::ValidationFailed
+        | ErrorCode::QuantityLimit
+        | ErrorCode::LineLimit
+        | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::RateLimited | ErrorCode::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::OutcomeUnknown => {
             StatusCode::SERVICE_UNAVAILABLE
         }
     }
@@ -137,7 +139,7 @@ pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
         code: error.code.as_str(),
         request_id,
         errors: error
-            .faults
+            .field_errors
             .iter()
             .map(|fault| FieldProblem {
                 field: &fault.field,
@@ -146,7 +148,7 @@ pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
             })
             .collect(),
         lines: error
-            .lines
+            .shortages
             .iter()
             .map(|line| ShortLine {
                 product_id: line.product_id.as_uuid(),
@@ -161,7 +163,7 @@ pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
 
 /// The headers that go with an error.
 pub(crate) fn headers(error: &Error) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
-    let challenge = matches!(error.code, Code::Unauthenticated | Code::TokenExpired)
+    let challenge = matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::TokenExpired)
         .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
     let retry = error.retry_after.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
     let content = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -173,20 +175,20 @@ pub(crate) fn headers(error: &Error) -> impl Iterator<Item = (header::HeaderName
 pub(crate) fn of_status(status: StatusCode) -> Error {
     match status {
         StatusCode::NOT_FOUND => {
-            Error::new(Code::NotFound, "There is nothing at this address. See /docs.")
+            Error::new(ErrorCode::NotFound, "There is nothing at this address. See /docs.")
         }
         StatusCode::METHOD_NOT_ALLOWED => Error::new(
-            Code::MethodNotAllowed,
+            ErrorCode::MethodNotAllowed,
             "This address has other methods; see the Allow header.",
         ),
         StatusCode::PAYLOAD_TOO_LARGE => {
-            Error::new(Code::PayloadTooLarge, "The body is larger than allowed.")
+            Error::new(ErrorCode::PayloadTooLarge, "The body is larger than allowed.")
         }
         StatusCode::REQUEST_TIMEOUT => {
-            Error::new(Code::RequestTimeout, "The request did not arrive in time.")
+            Error::new(ErrorCode::RequestTimeout, "The request did not arrive in time.")
         }
         status if status.is_client_error() => {
-            Error::fault("request", "invalid", "The request is not well-formed.")
+            Error::invalid_field("request", "invalid", "The request is not well-formed.")
         }
         _ => Error::internal(),
     }

@@ -19,7 +19,7 @@ use crate::{
         ids::{ProductId, UserId},
         validation::Faults,
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
         change::{Change, Reply},
@@ -66,7 +66,7 @@ pub(crate) struct GuestResponse<'a> {
 impl LineRequest {
     fn quantity(&self, least: i64) -> Result<u32, Error> {
         if self.quantity < least {
-            return Err(Error::fault(
+            return Err(Error::invalid_field(
                 "quantity",
                 "out_of_range",
                 format!("quantity must be at least {least}"),
@@ -151,9 +151,9 @@ async fn update(request: HttpRequest, payload: web::Payload) -> Answer {
 async fn remove(request: HttpRequest, path: web::Path<String>) -> Answer {
     let services = Services::of(&request)?;
     let caller = services.caller(&request)?;
-    let product_id: ProductId = path
-        .parse()
-        .map_err(|_| Error::new(Code::LineNotFound, "The cart has no line with this product."))?;
+    let product_id: ProductId = path.parse().map_err(|_| {
+        Error::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
+    })?;
     let goes_with = request::change(&request, &caller, 200, &[])?;
     change(services, caller.owner(), CartCommand::Remove { product_id }, goes_with).await
 }

@@ -54,7 +54,7 @@ pub(crate) async fn livez() -> HttpResponse {
 
 /// What is published on the broker and taken in from there (AsyncAPI 3.0).
 async fn asyncapi() -> HttpResponse {
-    HttpResponse::Ok().json(broker::asyncapi::document())
+    HttpResponse::Ok().json(broker::asyncapi::build_document())
 }
 
 /// Whether the node can do its work.
@@ -122,8 +122,8 @@ async fn broker_levels(services: &Services) -> Option<BrokerLevels> {
     Some(BrokerLevels {
         connected: broker.is_connected(),
         delivered: services.follower.as_ref().is_some_and(|follower| follower.is_delivered_to()),
-        relay: broker.is_relay(),
-        published: broker.published(),
+        relay: broker.is_leader(),
+        published: broker.published_count(),
         unpublished: unpublished.ok().and_then(Result::ok),
     })
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::{
     actors::{ask::ask, catalog::CatalogActor, commit_error::failure},
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::{
         catalog::{ImportLine, ImportLines, Imported, LineOutcome, RememberImport},
         change::{Change, IdempotencyKey, Reply, Ticket, TraceParent},
@@ -168,16 +168,16 @@ impl Importer {
     fn count(&mut self, outcome: LineOutcome) -> Result<(), Error> {
         match outcome.result {
             // Another import with this key has begun, and was broken off.
-            Err(error) if error.code == Code::IdempotencyKeyReused => return Err(error),
+            Err(error) if error.code == ErrorCode::IdempotencyKeyReused => return Err(error),
             Ok(Imported::Created) => self.report.created += 1,
             Ok(Imported::Updated) => self.report.updated += 1,
             Err(error) => {
                 self.report.failed += 1;
                 let passing = [
-                    Code::Overloaded,
-                    Code::StoreUnavailable,
-                    Code::OutcomeUnknown,
-                    Code::Internal,
+                    ErrorCode::Overloaded,
+                    ErrorCode::StoreUnavailable,
+                    ErrorCode::OutcomeUnknown,
+                    ErrorCode::Internal,
                 ];
                 self.unfinished |= passing.contains(&error.code);
                 if self.report.errors.len() < MAX_ERRORS {
@@ -253,7 +253,7 @@ async fn remember(services: &Services, importer: Importer, key: IdempotencyKey) 
     match ask(&services.catalog, RememberImport { body: body.clone(), change }, &ticket).await {
         Ok(Reply::Done(())) => Ok(response::rendered(StatusCode::OK, body).finish()),
         Ok(Reply::Replayed(first)) => Ok(response::replayed(first)),
-        Err(error) if error.code == Code::IdempotencyKeyReused => Err(error.into()),
+        Err(error) if error.code == ErrorCode::IdempotencyKeyReused => Err(error.into()),
         // The lines are applied, whatever it was.
         Err(_) => Err(Error::outcome_unknown().into()),
     }

@@ -25,7 +25,7 @@ use crate::{
         order::{Checkout, Order, OrderCommand, PaymentMethod, ShippingAddress},
         validation::Faults,
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     input::json,
     messages::{
         cart::CheckOut,
@@ -190,7 +190,7 @@ async fn check_out(request: HttpRequest, payload: web::Payload) -> Answer {
     let change = body.change(&request, &caller, 201)?;
     if change.key.is_none() {
         let detail = "Send an Idempotency-Key of your own making with each checkout, and the same one when you repeat it.";
-        return Err(Error::new(Code::IdempotencyKeyRequired, detail).into());
+        return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
     }
     let checkout = body.value.parse(services.options.currency)?;
     Ok(match services.carts.check_out(caller.owner(), CheckOut { checkout, change }).await? {
@@ -220,7 +220,9 @@ async fn list(request: HttpRequest) -> Answer {
     let all = match params.get("all") {
         None | Some("false") => false,
         Some("true") => true,
-        Some(_) => return Err(Error::fault("all", "invalid", "all must be true or false").into()),
+        Some(_) => {
+            return Err(Error::invalid_field("all", "invalid", "all must be true or false").into());
+        }
     };
     let caller = if all { services.admin(&request)? } else { services.member(&request)? };
     let (limit, before) = (params.limit()?, params.cursor::<OrderId>()?);

@@ -11,7 +11,7 @@ async fn an_address_is_taken_whatever_its_case() {
     let shop = Shop::open(Settings::default());
     shop.register("Ada@Example.com").await.unwrap();
     let runs = shop.deps.hasher.runs();
-    assert_eq!(code(shop.register("ada@example.COM").await), Code::EmailTaken);
+    assert_eq!(code(shop.register("ada@example.COM").await), ErrorCode::EmailTaken);
     assert_eq!(shop.deps.hasher.runs(), runs, "nothing is hashed in vain");
     shop.login("ADA@EXAMPLE.COM", PASSWORD).await.unwrap();
 }
@@ -22,7 +22,10 @@ async fn of_many_at_once_one_gets_the_address() {
     let answers = join_all((0..10).map(|_| shop.register("ada@example.com"))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
     assert!(
-        answers.into_iter().filter_map(Result::err).all(|error| error.code == Code::EmailTaken)
+        answers
+            .into_iter()
+            .filter_map(Result::err)
+            .all(|error| error.code == ErrorCode::EmailTaken)
     );
 }
 
@@ -50,7 +53,9 @@ async fn every_failure_looks_and_costs_the_same() {
         assert_eq!(shop.deps.hasher.runs() - before, 1, "{email} {password:?}");
     }
     assert!(
-        answers.iter().all(|error| *error == answers[0] && error.code == Code::InvalidCredentials)
+        answers
+            .iter()
+            .all(|error| *error == answers[0] && error.code == ErrorCode::InvalidCredentials)
     );
     shop.login("eve@example.com", &longest).await.unwrap();
 }
@@ -60,16 +65,19 @@ async fn what_cannot_be_chosen_is_not_registered() {
     let shop = Shop::open(Settings::default());
     for password in ["short", &"x".repeat(72), "correct\0horse"] {
         let answer = shop.accounts.send(registration("ada@example.com", password)).await.unwrap();
-        assert_eq!(answer.unwrap_err().faults[0].field, "password");
+        assert_eq!(answer.unwrap_err().field_errors[0].field, "password");
     }
     let nameless = Register { name: String::new(), ..registration("ada@example.com", PASSWORD) };
-    assert_eq!(shop.accounts.send(nameless).await.unwrap().unwrap_err().faults[0].field, "name");
+    assert_eq!(
+        shop.accounts.send(nameless).await.unwrap().unwrap_err().field_errors[0].field,
+        "name"
+    );
     assert_eq!(shop.deps.hasher.runs(), 0);
     let login = shop.register("ada@example.com").await.unwrap();
     let error = shop.change_password(&login, PASSWORD, &"x".repeat(72)).await.unwrap_err();
     assert_eq!(
-        (error.code, error.faults[0].field.as_str()),
-        (Code::ValidationFailed, "new_password")
+        (error.code, error.field_errors[0].field.as_str()),
+        (ErrorCode::ValidationFailed, "new_password")
     );
 }
 
@@ -80,10 +88,10 @@ async fn what_is_too_late_is_not_done() {
         ticket: Ticket::new(Duration::ZERO),
         ..registration("ada@example.com", PASSWORD)
     };
-    assert_eq!(code(shop.accounts.send(late).await.unwrap()), Code::Overloaded);
+    assert_eq!(code(shop.accounts.send(late).await.unwrap()), ErrorCode::Overloaded);
     let given_up = registration("ada@example.com", PASSWORD);
     assert!(given_up.ticket.give_up());
-    assert_eq!(code(shop.accounts.send(given_up).await.unwrap()), Code::Overloaded);
+    assert_eq!(code(shop.accounts.send(given_up).await.unwrap()), ErrorCode::Overloaded);
     shop.register("ada@example.com").await.unwrap();
 }
 
@@ -166,7 +174,7 @@ async fn the_configured_admin_is_made_but_no_customer_becomes_it() {
 
     shop.register("ada@example.com").await.unwrap();
     let refused = shop.bootstrap().ensure_admin(configured("ada@example.com")).await.unwrap_err();
-    assert_eq!(refused.code, Code::EmailTaken);
+    assert_eq!(refused.code, ErrorCode::EmailTaken);
     assert_eq!(shop.login("ada@example.com", PASSWORD).await.unwrap().user.role, Role::Customer);
     shop.bootstrap().create_or_promote_admin(email("ada@example.com"), None).await.unwrap();
     assert_eq!(

@@ -11,11 +11,11 @@ async fn a_token_used_twice_ends_its_session() {
     let login = shop.register("ada@example.com").await.unwrap();
     let other = shop.login("ada@example.com", PASSWORD).await.unwrap();
     let second = shop.refresh(&login.refresh_token).await.unwrap();
-    assert_eq!(code(shop.refresh(&login.refresh_token).await), Code::Unauthenticated);
+    assert_eq!(code(shop.refresh(&login.refresh_token).await), ErrorCode::Unauthenticated);
     assert!(shop.deps.revoked.contains(login.session_id));
     assert_eq!(
         code(shop.refresh(&second.refresh_token).await),
-        Code::Unauthenticated,
+        ErrorCode::Unauthenticated,
         "whoever holds the newest one"
     );
     shop.refresh(&other.refresh_token).await.unwrap();
@@ -32,7 +32,7 @@ async fn of_parallel_uses_of_one_token_one_wins() {
         answers
             .into_iter()
             .filter_map(Result::err)
-            .all(|error| error.code == Code::Unauthenticated)
+            .all(|error| error.code == ErrorCode::Unauthenticated)
     );
     assert!(shop.live_sessions(login.user.id).await.is_empty());
     assert_eq!(shop.events(login.user.id).await, ["auth.user.registered", "token_reuse"]);
@@ -45,7 +45,7 @@ async fn a_made_up_token_ends_nothing() {
     let elsewhere = RefreshTokens::new(b"another secret").issue(login.session_id);
     let unknown = RefreshTokens::new(b"a secret").issue(SessionId::new());
     for bad in ["", "nonsense", &elsewhere.token, &unknown.token] {
-        assert_eq!(code(shop.refresh(bad).await), Code::Unauthenticated);
+        assert_eq!(code(shop.refresh(bad).await), ErrorCode::Unauthenticated);
     }
     shop.refresh(&login.refresh_token).await.unwrap();
 }
@@ -57,7 +57,7 @@ async fn a_refresh_token_ends_after_thirty_days_without_use() {
     shop.clock.forward(REFRESH_LIFETIME - Duration::from_secs(60));
     let login = shop.refresh(&login.refresh_token).await.unwrap();
     shop.clock.forward(REFRESH_LIFETIME);
-    assert_eq!(code(shop.refresh(&login.refresh_token).await), Code::TokenExpired);
+    assert_eq!(code(shop.refresh(&login.refresh_token).await), ErrorCode::TokenExpired);
 }
 
 #[actix::test]
@@ -71,7 +71,7 @@ async fn sessions_of_one_account_may_end_at_once() {
     }
     assert_eq!(shop.live_sessions(user).await.len(), 1);
     assert_eq!(shop.events(user).await.len(), 31);
-    assert_eq!(code(shop.logout(SessionId::new()).await), Code::Unauthenticated);
+    assert_eq!(code(shop.logout(SessionId::new()).await), ErrorCode::Unauthenticated);
 }
 
 #[actix::test]
@@ -83,7 +83,11 @@ async fn no_login_with_the_old_password_outlives_the_change() {
         let login = shop.register(&email).await.unwrap();
         let change = async {
             while let Err(error) = shop.change_password(&login, PASSWORD, "battery staple").await {
-                assert_eq!(error.code, Code::Overloaded, "the other node may win all the time");
+                assert_eq!(
+                    error.code,
+                    ErrorCode::Overloaded,
+                    "the other node may win all the time"
+                );
             }
         };
         let logins = join_all((0..10).map(|_| other_node.login(&email, PASSWORD)));
@@ -93,7 +97,7 @@ async fn no_login_with_the_old_password_outlives_the_change() {
             assert!(
                 matches!(
                     error.code,
-                    Code::InvalidCredentials | Code::RateLimited | Code::Overloaded
+                    ErrorCode::InvalidCredentials | ErrorCode::RateLimited | ErrorCode::Overloaded
                 ),
                 "{error}"
             );
@@ -114,7 +118,7 @@ async fn of_parallel_changes_of_a_password_one_is_made() {
         answers
             .into_iter()
             .filter_map(Result::err)
-            .all(|error| error.code == Code::InvalidCredentials)
+            .all(|error| error.code == ErrorCode::InvalidCredentials)
     );
 }
 
@@ -125,7 +129,7 @@ async fn a_session_that_is_over_changes_no_password() {
     shop.logout(login.session_id).await.unwrap();
     assert_eq!(
         code(shop.change_password(&login, PASSWORD, "battery staple").await),
-        Code::Unauthenticated
+        ErrorCode::Unauthenticated
     );
     shop.login("ada@example.com", PASSWORD).await.unwrap();
 }

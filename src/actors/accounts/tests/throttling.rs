@@ -17,16 +17,16 @@ async fn after_too_many_failures_the_right_password_has_to_wait_too() {
     for _ in 0..LIMIT {
         assert_eq!(
             code(shop.login("ada@example.com", "wrong horse").await),
-            Code::InvalidCredentials
+            ErrorCode::InvalidCredentials
         );
     }
     let runs = shop.deps.hasher.runs();
     let refused = shop.login_from("ada@example.com", PASSWORD, "10.0.0.2").await.unwrap_err();
-    assert_eq!(refused.code, Code::RateLimited);
+    assert_eq!(refused.code, ErrorCode::RateLimited);
     assert!(refused.retry_after.is_some_and(|seconds| (1..=60).contains(&seconds)));
     assert_eq!(
         code(shop.login("somebody@example.com", PASSWORD).await),
-        Code::RateLimited,
+        ErrorCode::RateLimited,
         "from the same address"
     );
     assert_eq!(shop.deps.hasher.runs(), runs, "no password was looked at");
@@ -39,11 +39,11 @@ async fn accounts_that_do_not_exist_are_limited_alike() {
     let shop = strict();
     for n in 0..LIMIT {
         let answer = shop.login_from("nobody@example.com", PASSWORD, &format!("10.0.0.{n}")).await;
-        assert_eq!(code(answer), Code::InvalidCredentials);
+        assert_eq!(code(answer), ErrorCode::InvalidCredentials);
     }
     assert_eq!(
         code(shop.login_from("nobody@example.com", PASSWORD, "10.0.1.1").await),
-        Code::RateLimited
+        ErrorCode::RateLimited
     );
 }
 
@@ -60,8 +60,8 @@ async fn guessing_in_parallel_gains_nothing() {
     };
     let runs = shop.deps.hasher.runs();
     let codes = join_all(guesses.iter().map(guess)).await;
-    assert_eq!(codes.iter().filter(|code| **code == Code::InvalidCredentials).count(), 10);
-    assert_eq!(codes.iter().filter(|code| **code == Code::RateLimited).count(), 40);
+    assert_eq!(codes.iter().filter(|code| **code == ErrorCode::InvalidCredentials).count(), 10);
+    assert_eq!(codes.iter().filter(|code| **code == ErrorCode::RateLimited).count(), 40);
     assert_eq!(shop.deps.hasher.runs() - runs, 10);
 }
 
@@ -72,16 +72,16 @@ async fn the_current_password_cannot_be_guessed_either() {
     for _ in 0..LIMIT {
         assert_eq!(
             code(shop.change_password(&login, "wrong horse", "battery staple").await),
-            Code::InvalidCredentials
+            ErrorCode::InvalidCredentials
         );
     }
     assert_eq!(
         code(shop.change_password(&login, PASSWORD, "battery staple").await),
-        Code::RateLimited
+        ErrorCode::RateLimited
     );
     assert_eq!(
         code(shop.login_from("ada@example.com", PASSWORD, "10.0.0.2").await),
-        Code::RateLimited
+        ErrorCode::RateLimited
     );
 }
 

@@ -25,7 +25,7 @@ async fn a_checkout_rests_on_what_is_true_now() {
     let (there, follower) = shop.follower().await;
     publish_tea(&shop).await;
     follower.catch_up().await.unwrap();
-    assert_eq!(check_out(&there, owner).await.unwrap_err().code, Code::CartEmpty);
+    assert_eq!(check_out(&there, owner).await.unwrap_err().code, ErrorCode::CartEmpty);
     here.change(owner, shop.add()).await.unwrap();
     let known = shop.store.product(shop.tea).await.unwrap().unwrap().0;
     let facts = ProductFacts { price: Money::parse("3.00", usd()).unwrap(), ..known.facts.clone() };
@@ -41,7 +41,7 @@ async fn a_checkout_rests_on_what_is_true_now() {
     );
     assert_eq!(
         check_out(&here, owner).await.unwrap_err().code,
-        Code::CartEmpty,
+        ErrorCode::CartEmpty,
         "what was bought there is bought"
     );
     assert_eq!(version(here.change(owner, shop.add()).await.unwrap()), 3);

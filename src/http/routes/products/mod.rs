@@ -121,7 +121,7 @@ async fn list(request: HttpRequest) -> Answer {
     // A cursor of another order would point nowhere.
     let order = params.get("sort").unwrap_or("relevance").to_owned();
     if after.as_ref().is_some_and(|(sorted, _)| *sorted != order) {
-        return Err(Error::fault(
+        return Err(Error::invalid_field(
             "cursor",
             "invalid",
             "cursor belongs to a list with another sort",
