@@ -8,12 +8,14 @@ use std::{
 
 use crate::{
     domain::{
-        audit::{Correction, Finding, Judgement, Span},
+        audit::{AuditOutcome, Correction, Finding, IdRange},
         clock::Clock,
         inventory::StockChange,
     },
     error::Error,
-    store::{Commit, CommitError, StockWrite, Store, Unavailable, Write, writer::Writer},
+    store::{
+        Commit, CommitError, StockWrite, Store, StoreUnavailable, Write, writer::CommitWriter,
+    },
 };
 
 /// Products looked at together. All their movements are summed up at one moment, and all open orders are read for each such page.
@@ -49,21 +51,21 @@ pub struct Summary {
 /// Audits a shop.
 pub struct Auditor {
     store: Arc<dyn Store>,
-    writer: Writer,
+    writer: CommitWriter,
     clock: Arc<dyn Clock>,
 }
 
 /// One thing to look at again when it is to be corrected.
 #[derive(Clone, Copy)]
 enum Subject {
-    Order(Span),
-    Product(Span),
+    Order(IdRange),
+    Product(IdRange),
 }
 
 impl Auditor {
     /// An auditor of what is in `store`.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, writer: Writer, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(store: Arc<dyn Store>, writer: CommitWriter, clock: Arc<dyn Clock>) -> Self {
         Self { store, writer, clock }
     }
 
@@ -87,38 +89,38 @@ impl Auditor {
                 tell(&finding);
             }
         };
-        let mut rest = Some(Span::ALL);
+        let mut rest = Some(IdRange::ALL);
         while let Some(span) = rest {
-            let page = self.store.audited_orders(span, ORDERS).await?;
+            let page = self.store.audit_orders(span, ORDERS).await?;
             for order in &page.items {
                 summary.orders += u64::from(order.status.is_some());
-                let subject = Subject::Order(Span::of(order.order_id.as_uuid()));
-                tell(self.settle(order.judge(), subject, repair).await?, &mut summary);
+                let subject = Subject::Order(IdRange::single(order.order_id.as_uuid()));
+                tell(self.settle(order.evaluate(), subject, repair).await?, &mut summary);
             }
-            rest = page.rest;
+            rest = page.remaining;
         }
-        rest = Some(Span::ALL);
+        rest = Some(IdRange::ALL);
         while let Some(span) = rest {
-            let page = self.store.audited_products(span, PRODUCTS).await?;
+            let page = self.store.audit_products(span, PRODUCTS).await?;
             for product in &page.items {
                 summary.products += u64::from(product.known);
                 summary.movements += product.ledger.count;
-                let subject = Subject::Product(Span::of(product.product_id.as_uuid()));
-                tell(self.settle(product.judge(), subject, repair).await?, &mut summary);
+                let subject = Subject::Product(IdRange::single(product.product_id.as_uuid()));
+                tell(self.settle(product.evaluate(), subject, repair).await?, &mut summary);
             }
-            rest = page.rest;
+            rest = page.remaining;
         }
-        tell(self.store.audited_events().await?.judge().findings, &mut summary);
+        tell(self.store.audit_events().await?.evaluate().findings, &mut summary);
         Ok(summary)
     }
 
     /// The findings, corrected where that is wanted and possible.
     async fn settle(
         &self,
-        judgement: Judgement,
+        judgement: AuditOutcome,
         subject: Subject,
         repair: bool,
-    ) -> Result<Vec<Finding>, Unavailable> {
+    ) -> Result<Vec<Finding>, StoreUnavailable> {
         let mut findings = judgement.findings;
         if repair && !judgement.corrections.is_empty() {
             let failed = self.correct(subject).await?;
@@ -131,7 +133,7 @@ impl Auditor {
     }
 
     /// Corrects what is off now, which may be something else than when it was found. When it cannot: what to do.
-    async fn correct(&self, subject: Subject) -> Result<Option<&'static str>, Unavailable> {
+    async fn correct(&self, subject: Subject) -> Result<Option<&'static str>, StoreUnavailable> {
         for _ in 0..ATTEMPTS {
             let now = self.judge_again(subject).await?;
             if now.corrections.is_empty() {
@@ -143,7 +145,9 @@ impl Auditor {
                 Ok(_) => return Ok(None),
                 // Sold or given back meanwhile. Of an outcome that is not known the next look tells.
                 Err(
-                    CommitError::StockVersion(_) | CommitError::Conflict | CommitError::Unknown,
+                    CommitError::StockVersionMismatch(_)
+                    | CommitError::Conflict
+                    | CommitError::OutcomeUnknown,
                 ) => {}
                 Err(CommitError::Overloaded) => tokio::time::sleep(WHEN_BUSY).await,
                 // When the store is away altogether, the next page tells. One thing that cannot be written keeps nothing else from it.
@@ -158,18 +162,18 @@ impl Auditor {
         Ok(Some("its stock changes too fast; repair again when less is sold"))
     }
 
-    async fn judge_again(&self, subject: Subject) -> Result<Judgement, Unavailable> {
+    async fn judge_again(&self, subject: Subject) -> Result<AuditOutcome, StoreUnavailable> {
         Ok(match subject {
             Subject::Order(span) => {
-                self.store.audited_orders(span, 1).await?.items.first().map(|order| order.judge())
+                self.store.audit_orders(span, 1).await?.items.first().map(|order| order.evaluate())
             }
             Subject::Product(span) => self
                 .store
-                .audited_products(span, 1)
+                .audit_products(span, 1)
                 .await?
                 .items
                 .first()
-                .map(|product| product.judge()),
+                .map(|product| product.evaluate()),
         }
         .unwrap_or_default())
     }
@@ -177,7 +181,7 @@ impl Auditor {
     fn commit(&self, corrections: &[Correction]) -> Commit {
         let writes = corrections.iter().flat_map(|correction| {
             let Correction { product_id, expected_version, reserved, order_id, .. } = *correction;
-            let moves = correction.moves.iter().enumerate();
+            let moves = correction.movements.iter().enumerate();
             moves.map(move |(place, delta)| {
                 let change = StockChange::Correct { delta: *delta, reserved };
                 // Those after the first follow it in the same commit.

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use crate::domain::{
-    cart::{CartRefusal, Shortage},
+    cart::{CartError, Shortage},
     money::Money,
-    order::{CheckoutRefusal, OrderRefusal},
-    validation::{Fault, Faults},
+    order::{CheckoutError, OrderError},
+    validation::{FieldError, ValidationErrors},
 };
 
 macro_rules! codes {
@@ -112,7 +112,7 @@ pub struct Error {
     /// What was wrong this time, and what to do.
     pub detail: Cow<'static, str>,
     /// The faulty fields.
-    pub field_errors: Vec<Fault>,
+    pub field_errors: Vec<FieldError>,
     /// The lines that stock cannot fill.
     pub shortages: Vec<Shortage>,
     /// What the cart costs now.
@@ -148,7 +148,7 @@ impl Error {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        Faults::one(field, code, message).into()
+        ValidationErrors::single(field, code, message).into()
     }
 
     /// Too much to do; nothing was applied.
@@ -212,8 +212,8 @@ impl Error {
     }
 }
 
-impl From<Faults> for Error {
-    fn from(faults: Faults) -> Self {
+impl From<ValidationErrors> for Error {
+    fn from(faults: ValidationErrors) -> Self {
         let faults = faults.into_vec();
         let told = faults
             .iter()
@@ -226,23 +226,23 @@ impl From<Faults> for Error {
     }
 }
 
-impl From<CartRefusal> for Error {
-    fn from(refusal: CartRefusal) -> Self {
+impl From<CartError> for Error {
+    fn from(refusal: CartError) -> Self {
         match refusal {
-            CartRefusal::ProductNotFound => Self::product_not_found(),
-            CartRefusal::LineNotFound => {
+            CartError::ProductNotFound => Self::product_not_found(),
+            CartError::LineNotFound => {
                 Self::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
             }
-            CartRefusal::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
-            CartRefusal::QuantityLimit => Self::new(
+            CartError::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
+            CartError::QuantityLimitExceeded => Self::new(
                 ErrorCode::QuantityLimit,
                 "The line would have more pieces than a line may have.",
             ),
-            CartRefusal::LineLimit => Self::new(
+            CartError::LineLimitExceeded => Self::new(
                 ErrorCode::LineLimit,
                 "The cart would have more lines than a cart may have.",
             ),
-            CartRefusal::GuestCartMerged => Self::new(
+            CartError::GuestCartMerged => Self::new(
                 ErrorCode::GuestCartMerged,
                 "This guest cart was merged into an account. Use the account's token.",
             ),
@@ -250,16 +250,16 @@ impl From<CartRefusal> for Error {
     }
 }
 
-impl From<CheckoutRefusal> for Error {
-    fn from(refusal: CheckoutRefusal) -> Self {
+impl From<CheckoutError> for Error {
+    fn from(refusal: CheckoutError) -> Self {
         match refusal {
-            CheckoutRefusal::Cart(refusal) => refusal.into(),
-            CheckoutRefusal::CartEmpty => Self::new(
+            CheckoutError::Cart(refusal) => refusal.into(),
+            CheckoutError::CartEmpty => Self::new(
                 ErrorCode::CartEmpty,
                 "There is nothing in the cart. Put something in first.",
             ),
-            CheckoutRefusal::InsufficientStock(lines) => Self::insufficient_stock(lines),
-            CheckoutRefusal::PriceChanged(total) => {
+            CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
+            CheckoutError::PriceChanged(total) => {
                 let detail = format!(
                     "The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again."
                 );
@@ -269,10 +269,10 @@ impl From<CheckoutRefusal> for Error {
     }
 }
 
-impl From<OrderRefusal> for Error {
-    fn from(refusal: OrderRefusal) -> Self {
+impl From<OrderError> for Error {
+    fn from(refusal: OrderError) -> Self {
         match refusal {
-            OrderRefusal::InvalidTransition { from, to } => {
+            OrderError::InvalidTransition { from, to } => {
                 let detail = format!(
                     "The order is {}; from there it cannot become {}.",
                     from.as_str(),
@@ -280,7 +280,7 @@ impl From<OrderRefusal> for Error {
                 );
                 Self::new(ErrorCode::InvalidTransition, detail)
             }
-            OrderRefusal::NotDue => {
+            OrderError::NotYetExpired => {
                 Self::new(ErrorCode::InvalidTransition, "There is still time to pay the order.")
             }
         }

@@ -9,12 +9,12 @@ use serde_json::json;
 use souk::{
     domain::{
         account::Role,
-        cart::{Cart, CartCommand, CartLimits, Offer, Owner},
+        cart::{Cart, CartCommand, CartLimits, CartOwner, Offer},
         clock::{Clock, SystemClock},
         ids::{ProductId, UserId},
         money::Money,
     },
-    events::Fact,
+    events::DomainEvent,
     store::{
         Commit, Store, Write,
         sqlite::{SqliteOptions, SqliteStore},
@@ -86,17 +86,17 @@ async fn commit_rate_one_transaction_each() -> anyhow::Result<f64> {
     };
     let limits = CartLimits { max_quantity: 1_000_000, max_lines: 200 };
     let mut carts: Vec<Cart> =
-        (0..USERS).map(|_| Cart::untouched(Owner { id: UserId::new(), guest: false })).collect();
+        (0..USERS).map(|_| Cart::empty(CartOwner { id: UserId::new(), is_guest: false })).collect();
     let (began, mut count) = (Instant::now(), 0_u32);
     'time: loop {
         for cart in &mut carts {
-            let command = CartCommand::Add { product_id, quantity: 1 };
+            let command = CartCommand::AddItem { product_id, quantity: 1 };
             let changed = cart.decide(command, offer, limits, SystemClock.now());
             let Ok(Some((next, event))) = changed else { anyhow::bail!("the add was refused") };
             let next = Arc::new(next);
             let mut commit = Commit::new(SystemClock.now(), Instant::now() + ROUND_TIME);
             commit.writes.push(Write::Cart(Arc::clone(&next)));
-            commit.facts.push(Fact::Cart(Arc::clone(&next), event));
+            commit.events.push(DomainEvent::Cart(Arc::clone(&next), event));
             let applied = store.apply(vec![commit].into()).await;
             anyhow::ensure!(
                 applied.is_ok_and(|applied| applied.outcomes.iter().all(Result::is_ok)),

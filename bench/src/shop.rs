@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use serde_json::{Value, json};
 use souk::{
-    auth::token::Tokens,
+    auth::token::TokenService,
     domain::{
         account::Role,
         clock::SystemClock,
@@ -109,6 +109,6 @@ impl Drop for ShopProcess {
 
 /// A token for a new user.
 pub fn new_user_token(role: Role) -> anyhow::Result<String> {
-    let tokens = Tokens::with_secret(JWT_SECRET.as_bytes(), Arc::new(SystemClock));
-    Ok(tokens.for_session(UserId::new(), role, SessionId::new())?.token)
+    let tokens = TokenService::with_secret(JWT_SECRET.as_bytes(), Arc::new(SystemClock));
+    Ok(tokens.issue_session_token(UserId::new(), role, SessionId::new())?.token)
 }

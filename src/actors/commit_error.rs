@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, ErrorCode},
-    messages::change::{Change, Reply},
+    messages::change::{CommandContext, Reply},
     store::{CommitError, Store},
 };
 
@@ -12,20 +12,22 @@ pub(crate) const MAX_ATTEMPTS: usize = 128;
 
 /// The answer to a commit that was not applied. Conflicts and repeats are handled by the actor first; a conflict that comes here
 /// was one too many.
-pub(crate) fn failure(error: CommitError) -> Error {
+pub(crate) fn map_commit_error(error: CommitError) -> Error {
     match error {
         CommitError::Conflict
-        | CommitError::NotYet
-        | CommitError::Apart
+        | CommitError::RetryLater
+        | CommitError::RetryAlone
         | CommitError::Overloaded => Error::overloaded(),
-        CommitError::StockVersion(version) => Error::version_mismatch(&format!("\"{version}\"")),
+        CommitError::StockVersionMismatch(version) => {
+            Error::version_mismatch(&format!("\"{version}\""))
+        }
         CommitError::OutOfStock(lines) => Error::insufficient_stock(lines),
-        CommitError::TooMuchStock => Error::invalid_field(
+        CommitError::StockOverflow => Error::invalid_field(
             "stock",
             "out_of_range",
             "on_hand would be larger than can be counted",
         ),
-        CommitError::TooManyPending => Error::new(
+        CommitError::TooManyPendingOrders => Error::new(
             ErrorCode::TooManyPendingOrders,
             "You have as many unpaid orders as one may have. Pay or cancel one of them, then check out again.",
         ),
@@ -37,14 +39,14 @@ pub(crate) fn failure(error: CommitError) -> Error {
             ErrorCode::SkuTaken,
             "Another product has this sku. Change that one, or choose another sku.",
         ),
-        CommitError::KeyReused => key_reused(),
+        CommitError::IdempotencyKeyReused => key_reused_error(),
         CommitError::Unavailable => Error::store_unavailable(),
-        CommitError::Unknown => Error::outcome_unknown(),
+        CommitError::OutcomeUnknown => Error::outcome_unknown(),
         CommitError::Replayed(_) | CommitError::AlreadyApplied => Error::internal(),
     }
 }
 
-fn key_reused() -> Error {
+fn key_reused_error() -> Error {
     Error::new(
         ErrorCode::IdempotencyKeyReused,
         "This Idempotency-Key was used for another request. Use a new key for each request.",
@@ -53,18 +55,18 @@ fn key_reused() -> Error {
 
 /// What to answer when the decision is to change nothing, a refusal or a reply: the first answer, when this is a repeat of a
 /// request that was carried out. Looked up after deciding, so that a first attempt that runs beside it is not missed.
-pub(crate) async fn unless_repeated<T>(
+pub(crate) async fn replay_or_reply<T>(
     store: &dyn Store,
-    change: &Change,
+    change: &CommandContext,
     decided: Result<T, Error>,
 ) -> Result<Reply<T>, Error> {
-    let Some(key) = &change.key else { return decided.map(Reply::Done) };
-    match store.remembered(key).await? {
+    let Some(key) = &change.idempotency_key else { return decided.map(Reply::Completed) };
+    match store.find_stored_response(key).await? {
         Some((fingerprint, answer)) if fingerprint == key.fingerprint => {
             Ok(Reply::Replayed(answer))
         }
-        Some(_) => Err(key_reused()),
-        None => decided.map(Reply::Done),
+        Some(_) => Err(key_reused_error()),
+        None => decided.map(Reply::Completed),
     }
 }
 
@@ -73,18 +75,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_unknown_outcome_leaves_room_for_doubt() {
+    fn commit_errors_map_to_error_codes() {
         for (error, code) in [
             (CommitError::Conflict, ErrorCode::Overloaded),
             (CommitError::Overloaded, ErrorCode::Overloaded),
             (CommitError::Unavailable, ErrorCode::StoreUnavailable),
-            (CommitError::Unknown, ErrorCode::OutcomeUnknown),
+            (CommitError::OutcomeUnknown, ErrorCode::OutcomeUnknown),
             (CommitError::EmailTaken, ErrorCode::EmailTaken),
-            (CommitError::StockVersion(3), ErrorCode::VersionMismatch),
-            (CommitError::TooMuchStock, ErrorCode::ValidationFailed),
-            (CommitError::TooManyPending, ErrorCode::TooManyPendingOrders),
+            (CommitError::StockVersionMismatch(3), ErrorCode::VersionMismatch),
+            (CommitError::StockOverflow, ErrorCode::ValidationFailed),
+            (CommitError::TooManyPendingOrders, ErrorCode::TooManyPendingOrders),
         ] {
-            assert_eq!(failure(error).code, code);
+            assert_eq!(map_commit_error(error).code, code);
         }
     }
 }

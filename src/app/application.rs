@@ -13,7 +13,7 @@ use super::{Node, commands::broker_uri, open::bind_listener, rules::configured_a
 use crate::{
     actors::accounts::bootstrap::FirstAdmin,
     config::{Settings, StoreKind},
-    http::{self, Listen, Server, Services},
+    http::{self, AppState, Server, ServerOptions},
 };
 
 /// How long requests that have begun may take to end when the node stops.
@@ -32,7 +32,7 @@ struct NetworkSide {
     server: Server,
     first_admin: Option<FirstAdmin>,
     has_admin: bool,
-    services: Arc<Services>,
+    services: Arc<AppState>,
     stopping: watch::Sender<bool>,
 }
 
@@ -77,14 +77,14 @@ impl Application {
         let has_admin = node.context.store.has_admin().await?;
         let (stopping, stops) = watch::channel(false);
         let services = node.build_http_state(settings, stops)?;
-        let listen = Listen {
+        let listen = ServerOptions {
             listener,
             workers: settings.http.workers,
             allowed_origins: settings.http.cors.allowed_origins.clone(),
-            drain: DRAIN_TIMEOUT,
+            shutdown_timeout: DRAIN_TIMEOUT,
         };
         Ok(NetworkSide {
-            server: http::serve(listen, Arc::clone(&services))?,
+            server: http::start_http_server(listen, Arc::clone(&services))?,
             first_admin,
             has_admin,
             services,
@@ -156,7 +156,7 @@ async fn start_node(
     if settings.store.kind == StoreKind::Embedded {
         return Node::start(settings, drivers).await;
     }
-    let waiting = http::serve_waiting(listener.try_clone()?)?;
+    let waiting = http::start_startup_server(listener.try_clone()?)?;
     let handle = waiting.handle();
     let serving = actix_rt::spawn(waiting);
     let node = Node::start(settings, drivers).await;

@@ -10,8 +10,8 @@ use crate::{
     config::{Settings, StoreKind},
     domain::clock::SystemClock,
     store::{
-        News, Store,
-        writer::{Observer, Writer},
+        CommittedChanges, Store,
+        writer::{CommitObserver, CommitWriter},
     },
 };
 
@@ -20,15 +20,15 @@ pub struct AuditSession {
     /// Who audits it.
     pub auditor: Auditor,
     store: Arc<dyn Store>,
-    writer: Writer,
+    writer: CommitWriter,
     writer_task: JoinHandle<()>,
 }
 
 /// Nothing of it is kept in memory.
 struct NoopObserver;
 
-impl Observer for NoopObserver {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
 impl AuditSession {
@@ -49,7 +49,7 @@ impl AuditSession {
         }
         let store = open_store(settings, drivers).await?;
         let (writer, writer_task) =
-            Writer::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
+            CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
         let auditor = Auditor::new(Arc::clone(&store), writer.clone(), Arc::new(SystemClock));
         Ok(Self { auditor, store, writer, writer_task })
     }

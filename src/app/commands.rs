@@ -11,7 +11,7 @@ use crate::{
     config::{self, BrokerKind, Settings},
     error::Error,
     messages::{
-        catalog::{CarriedOut, CarryOut},
+        catalog::{ApplyStockCommand, StockCommandOutcome},
         change::{Ticket, TraceParent},
     },
     store::Store,
@@ -34,9 +34,16 @@ impl CommandHandler for CatalogCommandHandler {
     async fn execute(&self, command: AdjustStock, trace: Option<TraceParent>) -> Result<(), Error> {
         let AdjustStock { id, product, stock, reason, reference } = command;
         let ticket = Ticket::new(self.timeout);
-        let message =
-            CarryOut { id, product, stock, reason, reference, ticket: ticket.clone(), trace };
-        if ask(&self.catalog, message, &ticket).await? == CarriedOut::Before {
+        let message = ApplyStockCommand {
+            id,
+            product,
+            stock_change: stock,
+            reason,
+            reference,
+            ticket: ticket.clone(),
+            trace,
+        };
+        if ask(&self.catalog, message, &ticket).await? == StockCommandOutcome::Duplicate {
             tracing::debug!("a command was delivered again; it had been carried out");
         }
         Ok(())

@@ -29,21 +29,21 @@ use self::{
 };
 use crate::{
     actors::{
-        accounts::{Accounts, Deps as AccountDeps, PasswordHasher, bootstrap::Bootstrap},
+        accounts::{AccountActor, AccountDeps, PasswordHasher, bootstrap::AdminBootstrap},
         cart::{CartDeps, CartRegistry},
-        catalog::{CatalogActor, CatalogDeps},
-        orders::{OrderActor, OrderDeps},
+        catalog::{CatalogActor, CatalogService},
+        orders::{OrderActor, OrderService},
     },
     auth::refresh_token::RefreshTokens,
     broker::{Broker, BrokerDeps, BrokerUri},
     cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
     config::Settings,
     domain::clock::{Clock, SystemClock},
-    http::{self, HttpOptions, RateLimits, Reads, Services, middleware::metrics::Metrics},
+    http::{self, AppState, HttpOptions, RateLimits, ReadLimiter, middleware::metrics::Metrics},
     outbox::feed::Feed,
     store::{
-        News, Store,
-        writer::{Observer, Writer},
+        CommittedChanges, Store,
+        writer::{CommitObserver, CommitWriter},
     },
 };
 
@@ -55,11 +55,11 @@ pub struct Node {
     /// Changes to the catalog.
     pub catalog: Addr<CatalogActor>,
     /// Makes admins.
-    pub bootstrap: Bootstrap,
+    pub bootstrap: AdminBootstrap,
     context: NodeContext,
     carts: Arc<CartRegistry>,
     orders: Addr<OrderActor>,
-    accounts: Addr<Accounts>,
+    accounts: Addr<AccountActor>,
     token_secret: SecretString,
     writer_task: JoinHandle<()>,
     broker: Option<Broker>,
@@ -68,7 +68,7 @@ pub struct Node {
 /// What every actor of a node works with.
 struct NodeContext {
     store: Arc<dyn Store>,
-    writer: Writer,
+    writer: CommitWriter,
     caches: Arc<Caches>,
     follower: Option<Arc<Follower>>,
     clock: Arc<dyn Clock>,
@@ -97,10 +97,10 @@ impl Caches {
     }
 }
 
-impl Observer for Caches {
-    fn committed(&self, news: &News) {
+impl CommitObserver for Caches {
+    fn on_committed(&self, news: &CommittedChanges) {
         self.catalog_snapshot.apply(news);
-        self.revoked_sessions.note(&news.revoked);
+        self.revoked_sessions.note(&news.revoked_sessions);
         if let Some(carts) = self.carts.get() {
             carts.apply(news);
         }
@@ -109,9 +109,9 @@ impl Observer for Caches {
         }
     }
 
-    fn missed(&self) {
+    fn on_missed(&self) {
         if let Some(carts) = self.carts.get() {
-            carts.forget();
+            carts.evict_all();
         }
     }
 }
@@ -122,9 +122,9 @@ struct NodeObserver {
     follower: Option<Arc<Follower>>,
 }
 
-impl Observer for NodeObserver {
-    fn committed(&self, news: &News) {
-        self.caches.committed(news);
+impl CommitObserver for NodeObserver {
+    fn on_committed(&self, news: &CommittedChanges) {
+        self.caches.on_committed(news);
         match &self.follower {
             // The feed has the events of other nodes too, and all of them in commit order.
             Some(follower) => follower.made(&news.events),
@@ -153,12 +153,12 @@ impl NodeContext {
         caches.catalog_snapshot.load(&*store).await?;
         caches.revoked_sessions.load(&*store, clock.now()).await?;
         let witness = NodeObserver { caches: Arc::clone(&caches), follower: follower.clone() };
-        let (writer, task) = Writer::start(drivers, Arc::clone(&store), Arc::new(witness));
+        let (writer, task) = CommitWriter::start(drivers, Arc::clone(&store), Arc::new(witness));
         Ok((Self { store, writer, caches, follower, clock }, task))
     }
 
-    fn order_service(&self) -> OrderDeps {
-        OrderDeps {
+    fn order_service(&self) -> OrderService {
+        OrderService {
             store: Arc::clone(&self.store),
             writer: self.writer.clone(),
             clock: Arc::clone(&self.clock),
@@ -180,8 +180,8 @@ impl Node {
         let carts = start_cart_registry(settings, &core);
         // Nothing can have been set before: this is the only place that does.
         drop(core.caches.carts.set(Arc::clone(&carts)));
-        let catalog = CatalogActor::new(CatalogDeps {
-            shelf: Arc::clone(&core.caches.catalog_snapshot),
+        let catalog = CatalogActor::new(CatalogService {
+            catalog_snapshot: Arc::clone(&core.caches.catalog_snapshot),
             store: Arc::clone(&core.store),
             writer: core.writer.clone(),
             follower: core.follower.clone(),
@@ -189,7 +189,7 @@ impl Node {
             limits: product_limits(settings),
         });
         let hasher = PasswordHasher::start(settings.auth.bcrypt_cost, None);
-        let accounts = Accounts::new(AccountDeps {
+        let accounts = AccountActor::new(AccountDeps {
             store: Arc::clone(&core.store),
             writer: core.writer.clone(),
             clock: Arc::clone(&core.clock),
@@ -201,7 +201,7 @@ impl Node {
         let orders = OrderActor::new(core.order_service());
         let (store, writer, clock) =
             (Arc::clone(&core.store), core.writer.clone(), Arc::clone(&core.clock));
-        let bootstrap = Bootstrap { store, writer, clock, hasher };
+        let bootstrap = AdminBootstrap { store, writer, clock, hasher };
         let (catalog, orders, accounts) = (catalog.start(), orders.start(), accounts.start());
         Ok(Self {
             catalog,
@@ -253,21 +253,21 @@ impl Node {
         &self,
         settings: &Settings,
         stopping: watch::Receiver<bool>,
-    ) -> anyhow::Result<Arc<Services>> {
+    ) -> anyhow::Result<Arc<AppState>> {
         let core = &self.context;
-        Ok(Arc::new(Services {
+        Ok(Arc::new(AppState {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
             catalog: self.catalog.clone(),
-            shelf: Arc::clone(&core.caches.catalog_snapshot),
+            catalog_snapshot: Arc::clone(&core.caches.catalog_snapshot),
             accounts: self.accounts.clone(),
-            revoked: Arc::clone(&core.caches.revoked_sessions),
+            revoked_sessions: Arc::clone(&core.caches.revoked_sessions),
             tokens: build_tokens(settings, &self.token_secret, &core.clock)?,
             feed: Arc::clone(&core.caches.feed),
             follower: core.follower.clone(),
-            broker: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
+            broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
             store: Arc::clone(&core.store),
-            reads: Reads::default(),
+            read_limiter: ReadLimiter::default(),
             writer: core.writer.clone(),
             clock: Arc::clone(&core.clock),
             options: HttpOptions {
@@ -278,28 +278,28 @@ impl Node {
                 public_read: settings.catalog.public_read,
                 login_limit: settings.limits.login,
             },
-            limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
+            rate_limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
             metrics: Metrics::new(),
-            stopping,
+            shutdown: stopping,
         }))
     }
 
     /// What runs beside the actors as long as the node serves.
     fn spawn_background_tasks(
         &self,
-        services: Arc<Services>,
+        services: Arc<AppState>,
         abandoned_after: Duration,
     ) -> Vec<JoinHandle<()>> {
         let forget = async move {
             loop {
                 tokio::time::sleep(RATE_LIMIT_CLEANUP_INTERVAL).await;
-                services.limits.forget_idle();
+                services.rate_limits.evict_idle();
             }
         };
         let follow =
             self.context.follower.clone().map(|follower| actix_rt::spawn(follower.follow()));
-        let sweep = actix_rt::spawn(Arc::clone(&self.carts).sweep(abandoned_after));
-        let expire = actix_rt::spawn(self.context.order_service().expire_for_ever());
+        let sweep = actix_rt::spawn(Arc::clone(&self.carts).run_maintenance_loop(abandoned_after));
+        let expire = actix_rt::spawn(self.context.order_service().run_expiry_loop());
         [sweep, expire, actix_rt::spawn(forget)].into_iter().chain(follow).collect()
     }
 }
@@ -312,7 +312,7 @@ fn start_cart_registry(settings: &Settings, core: &NodeContext) -> Arc<CartRegis
         follower: core.follower.clone(),
         clock: Arc::clone(&core.clock),
         limits: cart_limits(settings),
-        orders: order_rules(settings),
+        order_rules: order_rules(settings),
         currency: settings.shop.currency,
         render: http::render_cart,
     };

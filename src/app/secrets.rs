@@ -6,20 +6,20 @@ use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{auth::token::Tokens, config::Settings, domain::clock::Clock};
+use crate::{auth::token::TokenService, config::Settings, domain::clock::Clock};
 
 /// What signs and checks access tokens, as the settings say.
 pub(super) fn build_tokens(
     settings: &Settings,
     secret: &SecretString,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Tokens> {
+) -> anyhow::Result<TokenService> {
     let Some(file) = &settings.auth.ed25519_key_file else {
-        return Ok(Tokens::with_secret(secret.expose_secret().as_bytes(), Arc::clone(clock)));
+        return Ok(TokenService::with_secret(secret.expose_secret().as_bytes(), Arc::clone(clock)));
     };
     let pem = std::fs::read(file)
         .with_context(|| format!("auth.ed25519_key_file: {} cannot be read", file.display()))?;
-    Tokens::with_ed25519(&pem, Arc::clone(clock))
+    TokenService::with_ed25519(&pem, Arc::clone(clock))
         .with_context(|| format!("auth.ed25519_key_file: {}", file.display()))
 }
 

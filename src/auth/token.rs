@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     domain::{
-        account::{ACCESS_LIFETIME, Role},
+        account::{ACCESS_TOKEN_LIFETIME, Role},
         cart::GUEST_LIFETIME,
         clock::{Clock, Timestamp},
         ids::{SessionId, TokenId, UserId},
@@ -22,22 +22,22 @@ use crate::{
 };
 
 /// The `iss` and `aud` of every token: souk makes them for itself.
-const SOUK: &str = "souk";
+const ISSUER_AND_AUDIENCE: &str = "souk";
 
 /// A key file that holds no Ed25519 private key as PEM (PKCS#8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is no Ed25519 private key in PEM form (PKCS#8), as `openssl genpkey -algorithm ed25519` makes one"
 )]
-pub struct NotAKey;
+pub struct InvalidSigningKey;
 
 /// Signs and checks access tokens.
-pub struct Tokens {
+pub struct TokenService {
     header: Header,
-    signing: EncodingKey,
-    checking: DecodingKey,
+    encoding_key: EncodingKey,
+    decoding_key: DecodingKey,
     validation: Validation,
-    published: Value,
+    jwks: Value,
     clock: Arc<dyn Clock>,
 }
 
@@ -65,9 +65,9 @@ pub struct Claims {
 
 /// The claims as they are written.
 #[derive(Serialize)]
-struct Written {
+struct SignedClaims {
     sub: UserId,
-    #[serde(with = "RoleWord")]
+    #[serde(with = "RoleName")]
     role: Role,
     sid: SessionId,
     iat: i64,
@@ -79,9 +79,9 @@ struct Written {
 
 /// The claims as they are read: those that are used. None of them needs memory of its own, as this happens on every request.
 #[derive(Deserialize)]
-struct Read {
+struct VerifiedClaims {
     sub: UserId,
-    #[serde(with = "RoleWord")]
+    #[serde(with = "RoleName")]
     role: Role,
     sid: SessionId,
     exp: i64,
@@ -90,22 +90,22 @@ struct Read {
 /// How a role is written, without which `domain` would have to know of JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Role", rename_all = "lowercase")]
-enum RoleWord {
+enum RoleName {
     Guest,
     Customer,
     Admin,
 }
 
-impl Tokens {
+impl TokenService {
     /// Tokens that whoever knows `secret` can make and check (HS256).
     #[must_use]
     pub fn with_secret(secret: &[u8], clock: Arc<dyn Clock>) -> Self {
         Self {
             header: Header::new(Algorithm::HS256),
-            signing: EncodingKey::from_secret(secret),
-            checking: DecodingKey::from_secret(secret),
-            validation: validation(Algorithm::HS256),
-            published: json!({"keys": []}),
+            encoding_key: EncodingKey::from_secret(secret),
+            decoding_key: DecodingKey::from_secret(secret),
+            validation: claim_validation(Algorithm::HS256),
+            jwks: json!({"keys": []}),
             clock,
         }
     }
@@ -114,23 +114,24 @@ impl Tokens {
     ///
     /// # Errors
     /// `pem` holds no such key.
-    pub fn with_ed25519(pem: &[u8], clock: Arc<dyn Clock>) -> Result<Self, NotAKey> {
-        let signing = EncodingKey::from_ed_pem(pem).map_err(|_| NotAKey)?;
+    pub fn with_ed25519(pem: &[u8], clock: Arc<dyn Clock>) -> Result<Self, InvalidSigningKey> {
+        let signing = EncodingKey::from_ed_pem(pem).map_err(|_| InvalidSigningKey)?;
         let derive = DEFAULT_PROVIDER.key_utils.ed_pub_components_from_private_key;
-        let public = derive(signing.as_bytes(), &EllipticCurve::Ed25519).map_err(|_| NotAKey)?;
+        let public =
+            derive(signing.as_bytes(), &EllipticCurve::Ed25519).map_err(|_| InvalidSigningKey)?;
         let checking = DecodingKey::from_ed_der(&public);
-        let mut jwk =
-            Jwk::from_decoding_key(&checking, Some(Algorithm::EdDSA)).map_err(|_| NotAKey)?;
+        let mut jwk = Jwk::from_decoding_key(&checking, Some(Algorithm::EdDSA))
+            .map_err(|_| InvalidSigningKey)?;
         // The name RFC 7638 gives it: the same on every node, another one for another key.
-        let key_id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| NotAKey)?;
+        let key_id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| InvalidSigningKey)?;
         jwk.common.key_id = Some(key_id.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
         Ok(Self {
             header: Header { kid: Some(key_id), ..Header::new(Algorithm::EdDSA) },
-            signing,
-            checking,
-            validation: validation(Algorithm::EdDSA),
-            published: json!({"keys": [jwk]}),
+            encoding_key: signing,
+            decoding_key: checking,
+            validation: claim_validation(Algorithm::EdDSA),
+            jwks: json!({"keys": [jwk]}),
             clock,
         })
     }
@@ -139,27 +140,27 @@ impl Tokens {
     ///
     /// # Errors
     /// Signing failed, which was logged.
-    pub fn for_session(
+    pub fn issue_session_token(
         &self,
         user_id: UserId,
         role: Role,
         session_id: SessionId,
     ) -> Result<AccessToken, Error> {
         let now = self.clock.now();
-        self.sign(user_id, role, session_id, now, now.plus(ACCESS_LIFETIME))
+        self.sign_claims(user_id, role, session_id, now, now.saturating_add(ACCESS_TOKEN_LIFETIME))
     }
 
     /// A token for a guest, good as long as the guest's cart.
     ///
     /// # Errors
     /// Signing failed, which was logged.
-    pub fn for_guest(&self, guest: UserId) -> Result<AccessToken, Error> {
-        self.sign(
+    pub fn issue_guest_token(&self, guest: UserId) -> Result<AccessToken, Error> {
+        self.sign_claims(
             guest,
             Role::Guest,
             SessionId::new(),
             self.clock.now(),
-            guest.made_at().plus(GUEST_LIFETIME),
+            guest.created_at().saturating_add(GUEST_LIFETIME),
         )
     }
 
@@ -172,8 +173,9 @@ impl Tokens {
         let refused = || {
             Error::new(ErrorCode::Unauthenticated, "The access token is not valid. Log in again.")
         };
-        let claims =
-            decode::<Read>(token, &self.checking, &self.validation).map_err(|_| refused())?.claims;
+        let claims = decode::<VerifiedClaims>(token, &self.decoding_key, &self.validation)
+            .map_err(|_| refused())?
+            .claims;
         if claims.exp <= self.clock.now().as_secs() {
             return Err(Error::new(
                 ErrorCode::TokenExpired,
@@ -191,10 +193,10 @@ impl Tokens {
     /// The public keys (RFC 7517, section 5); none when a shared secret is used.
     #[must_use]
     pub const fn jwks(&self) -> &Value {
-        &self.published
+        &self.jwks
     }
 
-    fn sign(
+    fn sign_claims(
         &self,
         sub: UserId,
         role: Role,
@@ -203,9 +205,17 @@ impl Tokens {
         exp: Timestamp,
     ) -> Result<AccessToken, Error> {
         let (iat, exp) = (now.as_secs(), exp.as_secs());
-        let claims =
-            Written { sub, role, sid, iat, exp, iss: SOUK, aud: SOUK, jti: TokenId::new() };
-        let token = encode(&self.header, &claims, &self.signing).map_err(|error| {
+        let claims = SignedClaims {
+            sub,
+            role,
+            sid,
+            iat,
+            exp,
+            iss: ISSUER_AND_AUDIENCE,
+            aud: ISSUER_AND_AUDIENCE,
+            jti: TokenId::new(),
+        };
+        let token = encode(&self.header, &claims, &self.encoding_key).map_err(|error| {
             tracing::error!(%error, "an access token could not be signed");
             Error::internal()
         })?;
@@ -214,11 +224,11 @@ impl Tokens {
 }
 
 /// What `jsonwebtoken` checks besides the signature. It would take the machine's clock for `exp`, so that is done here.
-fn validation(algorithm: Algorithm) -> Validation {
+fn claim_validation(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.validate_exp = false;
-    validation.set_issuer(&[SOUK]);
-    validation.set_audience(&[SOUK]);
+    validation.set_issuer(&[ISSUER_AND_AUDIENCE]);
+    validation.set_audience(&[ISSUER_AND_AUDIENCE]);
     // Without this a token that has no such claim would pass.
     validation.set_required_spec_claims(&["exp", "iss", "aud"]);
     validation
@@ -237,72 +247,72 @@ mod tests {
 
     const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
     /// The keys of RFC 8410, section 10.3: without and with its public half.
-    const PEM: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
-    const PEM_V2: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMHICAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\noB8wHQYKKoZIhvcNAQkJFDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrB\nZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
-    const PUBLIC: &str = "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE";
+    const ED25519_PEM: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+    const ED25519_PEM_V2: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMHICAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\noB8wHQYKKoZIhvcNAQkJFDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrB\nZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
+    const ED25519_PUBLIC_KEY: &str = "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE";
 
     /// A clock that stands still until it is moved.
     #[derive(Default)]
-    struct Hands(AtomicI64);
+    struct MockClock(AtomicI64);
 
-    impl Clock for Hands {
+    impl Clock for MockClock {
         fn now(&self) -> Timestamp {
             Timestamp::from_millis(self.0.load(Ordering::Relaxed))
         }
     }
 
-    fn hands() -> Arc<Hands> {
-        Arc::new(Hands(AtomicI64::new(1_800_000_000_000)))
+    fn mock_clock() -> Arc<MockClock> {
+        Arc::new(MockClock(AtomicI64::new(1_800_000_000_000)))
     }
 
-    fn by_secret() -> (Tokens, Arc<Hands>) {
-        let clock = hands();
-        (Tokens::with_secret(SECRET, Arc::clone(&clock) as Arc<dyn Clock>), clock)
+    fn hs256_tokens() -> (TokenService, Arc<MockClock>) {
+        let clock = mock_clock();
+        (TokenService::with_secret(SECRET, Arc::clone(&clock) as Arc<dyn Clock>), clock)
     }
 
-    fn customer(tokens: &Tokens) -> (String, Claims) {
+    fn issue_customer_token(tokens: &TokenService) -> (String, Claims) {
         let (user_id, session_id) = (UserId::new(), SessionId::new());
-        let token = tokens.for_session(user_id, Role::Customer, session_id).unwrap();
+        let token = tokens.issue_session_token(user_id, Role::Customer, session_id).unwrap();
         assert_eq!(token.expires_in, 900);
-        let expires_at = tokens.clock.now().plus(ACCESS_LIFETIME);
+        let expires_at = tokens.clock.now().saturating_add(ACCESS_TOKEN_LIFETIME);
         (token.token, Claims { user_id, role: Role::Customer, session_id, expires_at })
     }
 
-    fn code(tokens: &Tokens, token: &str) -> ErrorCode {
+    fn verify_error_code(tokens: &TokenService, token: &str) -> ErrorCode {
         tokens.verify(token).unwrap_err().code
     }
 
     /// Any claims under any header, signed with `SECRET`.
-    fn signed(header: &Header, claims: &Value) -> String {
+    fn sign_with_secret(header: &Header, claims: &Value) -> String {
         encode(header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
     }
 
-    fn claims() -> Value {
+    fn valid_claims() -> Value {
         json!({"sub": UserId::new(), "role": "admin", "sid": SessionId::new(), "exp": 1_800_000_900, "iss": "souk", "aud": "souk"})
     }
 
     #[test]
-    fn a_token_says_whose_it_is_until_it_expires() {
-        let (tokens, clock) = by_secret();
-        let (token, claims) = customer(&tokens);
+    fn token_verifies_until_it_expires() {
+        let (tokens, clock) = hs256_tokens();
+        let (token, claims) = issue_customer_token(&tokens);
         assert_eq!(tokens.verify(&token), Ok(claims));
         clock.0.fetch_add(899_999, Ordering::Relaxed);
         assert_eq!(tokens.verify(&token), Ok(claims));
         clock.0.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(code(&tokens, &token), ErrorCode::TokenExpired);
+        assert_eq!(verify_error_code(&tokens, &token), ErrorCode::TokenExpired);
         let forged = format!("{}A", &token[..token.len() - 1]);
         let other = format!("{}E", &token[..token.len() - 1]);
         assert_eq!(
-            code(&tokens, if forged == token { &other } else { &forged }),
+            verify_error_code(&tokens, if forged == token { &other } else { &forged }),
             ErrorCode::Unauthenticated,
             "expired and forged"
         );
     }
 
     #[test]
-    fn all_claims_of_the_contract_are_there() {
-        let (tokens, _) = by_secret();
-        let (token, _) = customer(&tokens);
+    fn token_has_all_contract_claims() {
+        let (tokens, _) = hs256_tokens();
+        let (token, _) = issue_customer_token(&tokens);
         let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
         let payload: Value = serde_json::from_slice(&payload).unwrap();
         let mut names: Vec<_> = payload.as_object().unwrap().keys().map(String::as_str).collect();
@@ -312,53 +322,68 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_has_a_token_as_long_as_a_cart() {
-        let clock = hands();
+    fn guest_token_expires_with_guest_cart() {
+        let clock = mock_clock();
         let guest = UserId::new();
         let age = Duration::from_secs(3600);
-        clock.0.store(guest.made_at().plus(age).as_millis(), Ordering::Relaxed);
-        let tokens = Tokens::with_secret(SECRET, clock);
-        let token = tokens.for_guest(guest).unwrap();
+        clock.0.store(guest.created_at().saturating_add(age).as_millis(), Ordering::Relaxed);
+        let tokens = TokenService::with_secret(SECRET, clock);
+        let token = tokens.issue_guest_token(guest).unwrap();
         let claims = tokens.verify(&token.token).unwrap();
         assert_eq!((claims.user_id, claims.role), (guest, Role::Guest));
-        assert_eq!(claims.expires_at.as_secs(), guest.made_at().plus(GUEST_LIFETIME).as_secs());
+        assert_eq!(
+            claims.expires_at.as_secs(),
+            guest.created_at().saturating_add(GUEST_LIFETIME).as_secs()
+        );
         assert_eq!(token.expires_in, (GUEST_LIFETIME - age).as_secs());
     }
 
     #[test]
-    fn only_the_configured_algorithm_is_taken() {
-        let (tokens, clock) = by_secret();
+    fn other_algorithms_are_rejected() {
+        let (tokens, clock) = hs256_tokens();
         let header = |alg| URL_SAFE_NO_PAD.encode(json!({"typ": "JWT", "alg": alg}).to_string());
-        let payload = URL_SAFE_NO_PAD.encode(claims().to_string());
+        let payload = URL_SAFE_NO_PAD.encode(valid_claims().to_string());
         assert_eq!(
-            code(&tokens, &format!("{}.{payload}.", header("none"))),
+            verify_error_code(&tokens, &format!("{}.{payload}.", header("none"))),
             ErrorCode::Unauthenticated
         );
         assert_eq!(
-            code(&tokens, &signed(&Header::new(Algorithm::HS384), &claims())),
+            verify_error_code(
+                &tokens,
+                &sign_with_secret(&Header::new(Algorithm::HS384), &valid_claims())
+            ),
             ErrorCode::Unauthenticated
         );
-        let by_key = Tokens::with_ed25519(PEM, clock).unwrap();
-        assert_eq!(code(&tokens, &customer(&by_key).0), ErrorCode::Unauthenticated);
-        assert_eq!(code(&by_key, &customer(&tokens).0), ErrorCode::Unauthenticated);
+        let by_key = TokenService::with_ed25519(ED25519_PEM, clock).unwrap();
+        assert_eq!(
+            verify_error_code(&tokens, &issue_customer_token(&by_key).0),
+            ErrorCode::Unauthenticated
+        );
+        assert_eq!(
+            verify_error_code(&by_key, &issue_customer_token(&tokens).0),
+            ErrorCode::Unauthenticated
+        );
         // The old trick: the public key as the secret of an HMAC.
-        let public = URL_SAFE_NO_PAD.decode(PUBLIC).unwrap();
-        let trick =
-            encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(&public))
-                .unwrap();
-        assert_eq!(code(&by_key, &trick), ErrorCode::Unauthenticated);
+        let public = URL_SAFE_NO_PAD.decode(ED25519_PUBLIC_KEY).unwrap();
+        let trick = encode(
+            &Header::new(Algorithm::HS256),
+            &valid_claims(),
+            &EncodingKey::from_secret(&public),
+        )
+        .unwrap();
+        assert_eq!(verify_error_code(&by_key, &trick), ErrorCode::Unauthenticated);
     }
 
     #[test]
-    fn claims_must_be_souks_own() {
-        let (tokens, _) = by_secret();
+    fn foreign_or_missing_claims_are_rejected() {
+        let (tokens, _) = hs256_tokens();
         let header = Header::new(Algorithm::HS256);
-        assert!(tokens.verify(&signed(&header, &claims())).is_ok());
+        assert!(tokens.verify(&sign_with_secret(&header, &valid_claims())).is_ok());
         for name in ["sub", "role", "sid", "exp", "iss", "aud"] {
-            let mut without = claims();
+            let mut without = valid_claims();
             without.as_object_mut().unwrap().remove(name);
             assert_eq!(
-                code(&tokens, &signed(&header, &without)),
+                verify_error_code(&tokens, &sign_with_secret(&header, &without)),
                 ErrorCode::Unauthenticated,
                 "without {name}"
             );
@@ -373,10 +398,10 @@ mod tests {
             ("exp", json!("never")),
             ("exp", json!(1.8e9)),
         ] {
-            let mut wrong = claims();
+            let mut wrong = valid_claims();
             wrong[name] = value.clone();
             assert_eq!(
-                code(&tokens, &signed(&header, &wrong)),
+                verify_error_code(&tokens, &sign_with_secret(&header, &wrong)),
                 ErrorCode::Unauthenticated,
                 "{name}: {value}"
             );
@@ -384,9 +409,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
-        let (tokens, _) = by_secret();
-        let (token, _) = customer(&tokens);
+    fn malformed_token_is_rejected() {
+        let (tokens, _) = hs256_tokens();
+        let (token, _) = issue_customer_token(&tokens);
         let refresh_token = "A".repeat(64);
         for bad in [
             "",
@@ -398,27 +423,31 @@ mod tests {
             &format!("{token}."),
             &format!(" {token}"),
         ] {
-            assert_eq!(code(&tokens, bad), ErrorCode::Unauthenticated, "{bad:?}");
+            assert_eq!(verify_error_code(&tokens, bad), ErrorCode::Unauthenticated, "{bad:?}");
         }
-        let another = Tokens::with_secret(b"another secret of thirty-two bytes", hands());
-        assert_eq!(code(&another, &token), ErrorCode::Unauthenticated);
+        let another =
+            TokenService::with_secret(b"another secret of thirty-two bytes", mock_clock());
+        assert_eq!(verify_error_code(&another, &token), ErrorCode::Unauthenticated);
     }
 
     #[test]
-    fn an_ed25519_key_is_published() {
-        for pem in [PEM, PEM_V2] {
-            let tokens = Tokens::with_ed25519(pem, hands()).unwrap();
-            let (token, claims) = customer(&tokens);
+    fn ed25519_public_key_is_in_jwks() {
+        for pem in [ED25519_PEM, ED25519_PEM_V2] {
+            let tokens = TokenService::with_ed25519(pem, mock_clock()).unwrap();
+            let (token, claims) = issue_customer_token(&tokens);
             assert_eq!(tokens.verify(&token), Ok(claims));
             let kid = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
-            let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": PUBLIC});
+            let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": ED25519_PUBLIC_KEY});
             assert_eq!(*tokens.jwks(), json!({"keys": [key]}));
         }
-        assert_eq!(*by_secret().0.jwks(), json!({"keys": []}));
+        assert_eq!(*hs256_tokens().0.jwks(), json!({"keys": []}));
         for bad in
             [&b""[..], b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", SECRET]
         {
-            assert_eq!(Tokens::with_ed25519(bad, hands()).err(), Some(NotAKey));
+            assert_eq!(
+                TokenService::with_ed25519(bad, mock_clock()).err(),
+                Some(InvalidSigningKey)
+            );
         }
     }
 }

@@ -4,10 +4,10 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
-    domain::{inventory::StockChange, validation::Faults},
+    domain::{inventory::StockChange, validation::ValidationErrors},
     error::{Error, ErrorCode},
     input::json,
-    messages::catalog::ProductName,
+    messages::catalog::ProductRef,
 };
 
 /// Most bytes of a command.
@@ -25,7 +25,7 @@ pub struct AdjustStock {
     /// Carried out once for each id.
     pub id: Box<str>,
     /// Whose stock.
-    pub product: ProductName,
+    pub product: ProductRef,
     /// How: `Adjust` or `Set`.
     pub stock: StockChange,
     /// Why.
@@ -64,7 +64,7 @@ impl AdjustStock {
 
 impl CommandBody {
     fn validate(self) -> Result<AdjustStock, Error> {
-        let mut faults = Faults::none();
+        let mut faults = ValidationErrors::new();
         let length = self.id.chars().count();
         if !(1..=MAX_COMMAND_ID_CHARS).contains(&length) {
             faults.add(
@@ -77,11 +77,15 @@ impl CommandBody {
             faults.add("type", "unknown", format!("type is not {ADJUST_STOCK_TYPE:?}"));
         }
         let reference = self.reference.as_deref();
-        let stock =
-            faults.take(StockChange::requested(self.delta, self.set, &self.reason, reference));
+        let stock = faults.record_result(StockChange::from_request(
+            self.delta,
+            self.set,
+            &self.reason,
+            reference,
+        ));
         let product = match (self.product_id, self.sku) {
-            (Some(id), None) => Some(ProductName::Id(id.into())),
-            (None, Some(sku)) => Some(ProductName::Sku(sku)),
+            (Some(id), None) => Some(ProductRef::Id(id.into())),
+            (None, Some(sku)) => Some(ProductRef::Sku(sku)),
             _ => None,
         };
         if product.is_none() {
@@ -119,7 +123,7 @@ mod tests {
     fn valid_command_is_parsed() {
         let command = AdjustStock::parse(valid_command().to_string().as_bytes()).unwrap();
         let (id, product, stock) =
-            ("1".into(), ProductName::Sku("TEA".into()), StockChange::Adjust(5));
+            ("1".into(), ProductRef::Sku("TEA".into()), StockChange::Adjust(5));
         assert_eq!(
             command,
             AdjustStock { id, product, stock, reason: "delivery".into(), reference: None }
@@ -127,7 +131,7 @@ mod tests {
         let id = "018f4d7e-0000-7000-8000-000000000001";
         let body = json!({"id": "x".repeat(255), "type": ADJUST_STOCK_TYPE, "product_id": id, "set": 0, "reason": "count", "reference": "S-1"});
         let command = AdjustStock::parse(body.to_string().as_bytes()).unwrap();
-        assert_eq!(command.product, ProductName::Id(id.parse::<Uuid>().unwrap().into()));
+        assert_eq!(command.product, ProductRef::Id(id.parse::<Uuid>().unwrap().into()));
         assert_eq!(
             (command.stock, command.reference.as_deref()),
             (StockChange::Set(0), Some("S-1"))

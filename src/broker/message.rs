@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use lapin::{message::Delivery, types::AMQPValue};
 
-use crate::events::{Audience, Published};
+use crate::events::{Audience, OutboxEvent};
 
 /// The event's place in commit order.
 pub(super) const POSITION_HEADER: &str = "souk-position";
@@ -19,13 +19,13 @@ pub(super) const TRACEPARENT_HEADER: &str = "traceparent";
 pub(super) fn audience_header(audience: Audience) -> Cow<'static, str> {
     match audience {
         Audience::Everyone => "everyone".into(),
-        Audience::Nobody => "nobody".into(),
+        Audience::BrokerOnly => "nobody".into(),
         Audience::Owner(user) => user.to_string().into(),
     }
 }
 
 /// The event in a message; `None` when it is not one that a relay has published.
-pub(super) fn event_from_delivery(delivery: Delivery) -> Option<Published> {
+pub(super) fn event_from_delivery(delivery: Delivery) -> Option<OutboxEvent> {
     let headers = delivery.properties.headers().as_ref()?.inner();
     let position = match headers.get(POSITION_HEADER)? {
         AMQPValue::LongLongInt(position) => u64::try_from(*position).ok()?,
@@ -34,13 +34,13 @@ pub(super) fn event_from_delivery(delivery: Delivery) -> Option<Published> {
     let audience = match headers.get(AUDIENCE_HEADER)? {
         AMQPValue::LongString(text) => match text.as_bytes() {
             b"everyone" => Audience::Everyone,
-            b"nobody" => Audience::Nobody,
+            b"nobody" => Audience::BrokerOnly,
             user => Audience::Owner(std::str::from_utf8(user).ok()?.parse().ok()?),
         },
         _ => return None,
     };
     let id = delivery.properties.message_id().as_ref()?.as_str().parse().ok()?;
-    Some(Published {
+    Some(OutboxEvent {
         position,
         id,
         kind: delivery.routing_key.to_string(),

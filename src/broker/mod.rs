@@ -248,7 +248,7 @@ impl Broker {
         self.relay_task.abort();
         self.background_tasks.iter().for_each(JoinHandle::abort);
         let position = *self.confirmed_position.borrow();
-        if position > 0 && self.store.note_published(position).await.is_err() {
+        if position > 0 && self.store.mark_published(position).await.is_err() {
             tracing::warn!(
                 "it could not be noted how far events were published; some will be published again"
             );

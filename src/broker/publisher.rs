@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{BrokerError, message, topology::EVENT_EXCHANGE, with_timeout};
-use crate::events::Published;
+use crate::events::OutboxEvent;
 
 /// Most events that were published and are not confirmed.
 const MAX_UNCONFIRMED: usize = 512;
@@ -86,7 +86,7 @@ impl Publisher {
     /// Publishes an event as soon as there is room for it. `confirmed` hears of the places of those confirmed meanwhile.
     pub(super) async fn publish(
         &mut self,
-        event: &Published,
+        event: &OutboxEvent,
         confirmed: impl Fn(u64),
     ) -> Result<(), BrokerError> {
         // An event of our own can be read.
@@ -146,7 +146,7 @@ impl Publisher {
     }
 }
 
-fn event_properties(event: &Published, heading: &EventAttributes<'_>) -> BasicProperties {
+fn event_properties(event: &OutboxEvent, heading: &EventAttributes<'_>) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(
         message::POSITION_HEADER.into(),

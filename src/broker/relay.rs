@@ -33,7 +33,7 @@ use super::{
     queues::{self, Subscription},
     with_timeout,
 };
-use crate::store::{Store, Unavailable};
+use crate::store::{Store, StoreUnavailable};
 
 /// The queue that is the relay's.
 const LEADER_QUEUE: &str = "souk.relay";
@@ -150,7 +150,7 @@ impl Relay {
         publisher: &mut Publisher,
         rings: &mut Consumer,
     ) -> Result<(), BrokerError> {
-        let mut position = query_store_with_timeout(|| self.store.published_up_to()).await?;
+        let mut position = query_store_with_timeout(|| self.store.published_position()).await?;
         loop {
             while let Some(ring) = rings.next().now_or_never() {
                 ring.ok_or(BrokerError::ConnectionLost)??;
@@ -158,7 +158,8 @@ impl Relay {
             // Commits have ended before the node tells the relay to stop: what is there from then on is all there will be.
             let is_last = *self.stopping.borrow();
             let page =
-                query_store_with_timeout(|| self.store.events_after(position, PAGE_SIZE)).await?;
+                query_store_with_timeout(|| self.store.list_events_after(position, PAGE_SIZE))
+                    .await?;
             for event in &page {
                 publisher.publish(event, |position| self.record_confirmed(position)).await?;
             }
@@ -208,7 +209,7 @@ impl Relay {
         while confirmed.changed().await.is_ok() {
             let position = *confirmed.borrow_and_update();
             let noted = catch_panic(async {
-                retry_until_available(|| store.note_published(position)).await;
+                retry_until_available(|| store.mark_published(position)).await;
                 Ok(())
             });
             if noted.await.is_err() {
@@ -222,7 +223,7 @@ impl Relay {
 }
 
 /// Asks the store until it answers, or has not for too long, also when it is silent instead of away.
-async fn query_store_with_timeout<T, F: Future<Output = Result<T, Unavailable>>>(
+async fn query_store_with_timeout<T, F: Future<Output = Result<T, StoreUnavailable>>>(
     ask: impl Fn() -> F,
 ) -> Result<T, BrokerError> {
     timeout(STORE_TIMEOUT, retry_until_available(ask))
@@ -231,13 +232,13 @@ async fn query_store_with_timeout<T, F: Future<Output = Result<T, Unavailable>>>
 }
 
 /// Asks the store until it answers.
-async fn retry_until_available<T, F: Future<Output = Result<T, Unavailable>>>(
+async fn retry_until_available<T, F: Future<Output = Result<T, StoreUnavailable>>>(
     ask: impl Fn() -> F,
 ) -> T {
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(Unavailable) => sleep(CHECK_INTERVAL).await,
+            Err(StoreUnavailable) => sleep(CHECK_INTERVAL).await,
         }
     }
 }
@@ -308,7 +309,7 @@ mod tests {
     #[tokio::test]
     async fn silent_store_times_out_like_an_unavailable_one() {
         let begun = std::time::Instant::now();
-        let asked = query_store_with_timeout(pending::<Result<(), Unavailable>>).await;
+        let asked = query_store_with_timeout(pending::<Result<(), StoreUnavailable>>).await;
         assert!(matches!(asked, Err(BrokerError::StoreUnavailable)));
         assert!(begun.elapsed() >= STORE_TIMEOUT);
         assert!(matches!(query_store_with_timeout(async || Ok(7)).await, Ok(7)));

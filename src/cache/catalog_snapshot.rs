@@ -18,13 +18,13 @@ use crate::{
         cart::Offer,
         catalog::{
             product::Product,
-            search::{Filter, Sort, SortKey, Words},
+            search::{ProductFilter, ProductSort, SearchText, SortKey},
         },
         ids::ProductId,
         inventory::StockLevel,
     },
     messages::catalog::{ProductView, RenderProduct},
-    store::{News, Store, Unavailable},
+    store::{CommittedChanges, Store, StoreUnavailable},
 };
 
 /// All living products with their stock.
@@ -56,7 +56,7 @@ impl Gone {
 #[derive(Clone)]
 struct Entry {
     view: Arc<ProductView>,
-    words: Arc<Words>,
+    words: Arc<SearchText>,
 }
 
 /// One page of a search.
@@ -91,13 +91,13 @@ impl Shelf {
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn load(&self, store: &dyn Store) -> Result<(), Unavailable> {
+    pub async fn load(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
         const PAGE: u32 = 1000;
         let mut held: BTreeSet<ProductId> =
             self.products.iter().map(|entry| *entry.key()).collect();
         let mut after = None;
         loop {
-            let page = store.products(after, PAGE).await?;
+            let page = store.list_products(after, PAGE).await?;
             after = page.last().map(|(product, _)| product.id);
             let count = page.len();
             for (product, stock) in page {
@@ -110,7 +110,7 @@ impl Shelf {
         }
         // What was held and is not among the living any more was deleted.
         for id in held {
-            if let Some((product, stock)) = store.product(id).await? {
+            if let Some((product, stock)) = store.find_product(id).await? {
                 self.put(Arc::new(product), stock);
             }
         }
@@ -152,7 +152,7 @@ impl Shelf {
     #[must_use]
     pub fn offer(&self, id: ProductId) -> Option<Offer> {
         let view = self.get(id)?;
-        let facts = &view.product.facts;
+        let facts = &view.product.details;
         Some(Offer {
             name: facts.name.clone(),
             price: facts.price,
@@ -175,7 +175,7 @@ impl Shelf {
     }
 
     /// Brings the shelf up to date with what a batch changed.
-    pub fn apply(&self, news: &News) {
+    pub fn apply(&self, news: &CommittedChanges) {
         let mut gone = self.alone();
         let mut products: BTreeMap<ProductId, &Arc<Product>> =
             news.products.iter().map(|p| (p.id, p)).collect();
@@ -192,7 +192,7 @@ impl Shelf {
                 .get(&id)
                 .copied()
                 .or_else(|| known.map(|view| view.stock))
-                .unwrap_or(StockLevel::none(id));
+                .unwrap_or(StockLevel::empty(id));
             if let Some(product) = product {
                 self.replace(product, level, &mut gone);
             }
@@ -226,9 +226,9 @@ impl Shelf {
             Some(known) => newest(known, product, stock),
             None => (product, stock),
         };
-        let old_sku = known.and_then(|view| view.product.facts.sku.clone());
+        let old_sku = known.and_then(|view| view.product.details.sku.clone());
         if let Some(sku) =
-            old_sku.filter(|sku| product.deleted || product.facts.sku.as_ref() != Some(sku))
+            old_sku.filter(|sku| product.deleted || product.details.sku.as_ref() != Some(sku))
         {
             self.skus.remove_if(&sku, |_, holder| *holder == product.id);
         }
@@ -236,10 +236,10 @@ impl Shelf {
             gone.note(product.id);
             self.products.remove(&product.id);
         } else {
-            if let Some(sku) = &product.facts.sku {
+            if let Some(sku) = &product.details.sku {
                 self.skus.insert(sku.clone(), product.id);
             }
-            let words = Arc::new(Words::of(&product));
+            let words = Arc::new(SearchText::from_product(&product));
             self.products.insert(product.id, Entry { view: self.view(product, stock), words });
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);
@@ -249,25 +249,27 @@ impl Shelf {
     #[must_use]
     pub fn search(
         &self,
-        filter: &Filter,
-        sort: Sort,
+        filter: &ProductFilter,
+        sort: ProductSort,
         after: Option<&SortKey>,
         limit: usize,
     ) -> Found {
         let mut matches: Vec<(SortKey, Arc<ProductView>)> = Vec::new();
         for entry in &self.products {
             let Entry { view, words } = entry.value();
-            if let Some(score) = filter.score(&view.product, words, view.stock.available()) {
-                matches.push((sort.key(&view.product, words, score), Arc::clone(view)));
+            if let Some(score) = filter.score_product(&view.product, words, view.stock.available())
+            {
+                matches.push((sort.sort_key(&view.product, words, score), Arc::clone(view)));
             }
         }
         matches.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let mut categories = BTreeMap::new();
-        for category in matches.iter().filter_map(|(_, view)| view.product.facts.category.clone()) {
+        for category in matches.iter().filter_map(|(_, view)| view.product.details.category.clone())
+        {
             *categories.entry(category).or_insert(0) += 1;
         }
         let mut prices: Vec<i64> =
-            matches.iter().map(|(_, view)| view.product.facts.price.minor()).collect();
+            matches.iter().map(|(_, view)| view.product.details.price.minor_units()).collect();
         prices.sort_unstable();
         let total = matches.len();
         let start = after.map_or(0, |after| matches.partition_point(|(key, _)| key <= after));
@@ -289,12 +291,13 @@ impl Shelf {
         if typed.is_empty() {
             return Vec::new();
         }
-        let close =
-            |entry: &Entry| entry.words.suggests(typed).map(|rank| (rank, Arc::clone(&entry.view)));
+        let close = |entry: &Entry| {
+            entry.words.suggestion_rank(typed).map(|rank| (rank, Arc::clone(&entry.view)))
+        };
         let mut found: Vec<_> =
             self.products.iter().filter_map(|entry| close(entry.value())).collect();
         let key = |(rank, view): &(u8, Arc<ProductView>)| {
-            (*rank, view.product.facts.name.clone(), view.product.id)
+            (*rank, view.product.details.name.clone(), view.product.id)
         };
         found.sort_by_cached_key(key);
         found.into_iter().take(limit).map(|(_, view)| view).collect()
@@ -318,10 +321,10 @@ mod tests {
     use std::{sync::Barrier, thread};
 
     use super::*;
-    use crate::domain::{catalog::product::ProductFacts, clock::Timestamp, money::Money};
+    use crate::domain::{catalog::product::ProductDetails, clock::Timestamp, money::Money};
 
     fn product() -> Product {
-        let facts = ProductFacts {
+        let facts = ProductDetails {
             sku: Some("TEA-1".into()),
             name: "Tea".into(),
             description: String::new(),
@@ -344,7 +347,7 @@ mod tests {
             let new = Product { version: 2, ..old.clone() };
             let put = |product: Product| {
                 both.wait();
-                shelf.put(Arc::new(product), StockLevel::none(id));
+                shelf.put(Arc::new(product), StockLevel::empty(id));
             };
             thread::scope(|scope| {
                 scope.spawn(|| put(old));
@@ -358,16 +361,16 @@ mod tests {
     fn what_was_read_before_it_was_deleted_does_not_come_back() {
         let shelf = Shelf::new(|_, _| bytes::Bytes::new());
         let read = Arc::new(product());
-        let stock = StockLevel::none(read.id);
+        let stock = StockLevel::empty(read.id);
         shelf.put(Arc::clone(&read), stock);
-        shelf.put(Arc::new(read.deleted(Timestamp::default())), stock);
+        shelf.put(Arc::new(read.to_deleted(Timestamp::default())), stock);
         let next = Arc::new(product());
-        shelf.put(Arc::clone(&next), StockLevel::none(next.id));
+        shelf.put(Arc::clone(&next), StockLevel::empty(next.id));
         shelf.refresh(Arc::clone(&read), stock);
-        shelf.apply(&News {
+        shelf.apply(&CommittedChanges {
             products: vec![Arc::clone(&read)],
             stock: vec![stock],
-            ..News::default()
+            ..CommittedChanges::default()
         });
         assert!(shelf.get(read.id).is_none());
         assert_eq!(shelf.by_sku("TEA-1").unwrap().product.id, next.id, "it has the sku now");

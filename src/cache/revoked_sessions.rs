@@ -8,12 +8,12 @@ use std::{
 use dashmap::{DashMap, Entry};
 
 use crate::{
-    domain::{account::ACCESS_LIFETIME, clock::Timestamp, ids::SessionId},
-    store::{Store, Unavailable},
+    domain::{account::ACCESS_TOKEN_LIFETIME, clock::Timestamp, ids::SessionId},
+    store::{Store, StoreUnavailable},
 };
 
 /// Longer than an access token lives, by as much as the clocks of two nodes may differ.
-pub(crate) const KEPT: Duration = Duration::from_secs(ACCESS_LIFETIME.as_secs() + 60);
+pub(crate) const KEPT: Duration = Duration::from_secs(ACCESS_TOKEN_LIFETIME.as_secs() + 60);
 
 /// The sessions revoked lately, asked on every request that has a token.
 #[derive(Debug, Default)]
@@ -34,8 +34,8 @@ impl RevokedSessions {
     ///
     /// # Errors
     /// The store is away.
-    pub async fn load(&self, store: &dyn Store, now: Timestamp) -> Result<(), Unavailable> {
-        let sessions = store.revoked_since(now.minus(KEPT)).await?;
+    pub async fn load(&self, store: &dyn Store, now: Timestamp) -> Result<(), StoreUnavailable> {
+        let sessions = store.list_sessions_revoked_since(now.saturating_sub(KEPT)).await?;
         let revoked: Vec<_> = sessions.into_iter().map(|session| (session, now)).collect();
         self.note(&revoked);
         Ok(())
@@ -60,7 +60,7 @@ impl RevokedSessions {
 
     /// Forgets those whose tokens have all expired.
     pub fn sweep(&self, now: Timestamp) {
-        let oldest = now.minus(KEPT);
+        let oldest = now.saturating_sub(KEPT);
         let mut forgotten = 0;
         self.sessions.retain(|_, at| {
             let keep = *at > oldest;
@@ -83,14 +83,14 @@ mod tests {
         assert!(!revoked.contains(early));
         revoked.note(&[
             (early, start),
-            (late, start.plus(Duration::from_secs(60))),
+            (late, start.saturating_add(Duration::from_secs(60))),
             (early, start),
         ]);
-        revoked.sweep(start.plus(ACCESS_LIFETIME));
+        revoked.sweep(start.saturating_add(ACCESS_TOKEN_LIFETIME));
         assert!(revoked.contains(early) && revoked.contains(late));
-        revoked.sweep(start.plus(KEPT));
+        revoked.sweep(start.saturating_add(KEPT));
         assert!(!revoked.contains(early) && revoked.contains(late));
-        revoked.sweep(start.plus(KEPT + KEPT));
+        revoked.sweep(start.saturating_add(KEPT + KEPT));
         assert_eq!(revoked.count.load(Ordering::Relaxed), 0);
     }
 }

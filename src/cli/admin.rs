@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::{AdminArguments, print_line, run_in_system};
 use crate::{
-    actors::accounts::bootstrap::MadeAdmin,
+    actors::accounts::bootstrap::AdminOutcome,
     app::Node,
     config::Settings,
     domain::account::{Email, Password},
@@ -27,7 +27,7 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
     };
     run_in_system(async |drivers| {
         let node = Node::start(settings, &drivers).await?;
-        if password.is_some() && node.bootstrap.store.user_by_email(&email).await?.is_some() {
+        if password.is_some() && node.bootstrap.store.find_user_by_email(&email).await?.is_some() {
             node.stop().await;
             anyhow::bail!(
                 "{} has an account, whose password only its owner can change; leave --password-stdin out",
@@ -38,15 +38,19 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
         node.stop().await;
         let email = email.as_str();
         print_line(&match made? {
-            MadeAdmin::Created { generated: Some(password) } => {
+            AdminOutcome::Created { generated: Some(password) } => {
                 format!(
                     "{email} is an admin now. Its password, shown this once: {}",
-                    password.expose()
+                    password.expose_secret()
                 )
             }
-            MadeAdmin::Created { generated: None } => format!("{email} is an admin now."),
-            MadeAdmin::Promoted => format!("{email} is an admin now; its password is what it was."),
-            MadeAdmin::Already => format!("{email} is an admin already; nothing was changed."),
+            AdminOutcome::Created { generated: None } => format!("{email} is an admin now."),
+            AdminOutcome::Promoted => {
+                format!("{email} is an admin now; its password is what it was.")
+            }
+            AdminOutcome::AlreadyAdmin => {
+                format!("{email} is an admin already; nothing was changed.")
+            }
         })
     })
 }

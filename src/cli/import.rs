@@ -12,7 +12,7 @@ use crate::{
     app::Node,
     config::Settings,
     http::{ImportReport, Importer},
-    input::product_file::{Format, Lines},
+    input::product_file::{ProductFileFormat, ProductFileReader},
 };
 
 /// Bytes read at a time.
@@ -36,10 +36,10 @@ pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::R
     })
 }
 
-fn detect_format(file: &Path) -> anyhow::Result<Format> {
+fn detect_format(file: &Path) -> anyhow::Result<ProductFileFormat> {
     match file.extension().and_then(|ending| ending.to_str()) {
-        Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
-        Some("csv") => Ok(Format::Csv),
+        Some("ndjson" | "jsonl") => Ok(ProductFileFormat::Ndjson),
+        Some("csv") => Ok(ProductFileFormat::Csv),
         _ => bail!("{} must end in .ndjson or .csv, to tell what it is", file.display()),
     }
 }
@@ -77,30 +77,30 @@ fn read_chunks(
 async fn import_into_store(
     node: &Node,
     settings: &Settings,
-    format: Format,
+    format: ProductFileFormat,
     file: std::fs::File,
     bar: &ProgressBar,
 ) -> anyhow::Result<ImportReport> {
-    let lines = Lines::new(format, settings.shop.currency, settings.http.max_body);
+    let lines = ProductFileReader::new(format, settings.shop.currency, settings.http.max_body);
     let mut importer = Importer::new(node.catalog.clone(), lines, settings.http.request_timeout);
     let mut portions = std::pin::pin!(read_chunks(file, bar));
     while let Some(portion) = portions.next().await {
-        importer.push(&portion?).await?;
+        importer.push_chunk(&portion?).await?;
     }
     Ok(importer.finish().await?)
 }
 
 async fn upload_to_server(
     server: &str,
-    format: Format,
+    format: ProductFileFormat,
     file: std::fs::File,
     bar: &ProgressBar,
 ) -> anyhow::Result<ImportReport> {
     let token =
         std::env::var("SOUK_TOKEN").context("put an admin's access token into SOUK_TOKEN")?;
     let content_type = match format {
-        Format::Ndjson => "application/x-ndjson",
-        Format::Csv => "text/csv",
+        ProductFileFormat::Ndjson => "application/x-ndjson",
+        ProductFileFormat::Csv => "text/csv",
     };
     let url = format!("{}/api/products/import", server.trim_end_matches('/'));
     let request =

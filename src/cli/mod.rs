@@ -119,7 +119,7 @@ pub fn run() -> ExitCode {
 }
 
 fn print_openapi() -> anyhow::Result<()> {
-    print_line(&http::document().to_pretty_json()?)
+    print_line(&http::openapi_document().to_pretty_json()?)
 }
 
 fn print_asyncapi() -> anyhow::Result<()> {

@@ -30,7 +30,7 @@ fn print_startup_message(application: &Application) -> anyhow::Result<()> {
     let url = format!("http://{}", application.address());
     print_line(&format!("Souk is open at {url}\nAPI browser:    {url}/docs/"))?;
     if let Some(admin) = application.first_admin() {
-        let (email, password) = (admin.email.as_str(), admin.password.expose());
+        let (email, password) = (admin.email.as_str(), admin.password.expose_secret());
         print_line(&format!(
             "First admin:    {email}\nIts password:   {password}   (shown this once; change it)"
         ))?;

@@ -2,7 +2,7 @@
 
 /// One fault in one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct FieldError {
     /// The field's name, with a path for nested ones: `attributes.color`.
     pub field: String,
     /// A short stable word for programs: `required`, `too_long`, `out_of_range`, ...
@@ -13,19 +13,23 @@ pub struct Fault {
 
 /// All faults of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub struct ValidationErrors(Vec<FieldError>);
 
-impl Faults {
+impl ValidationErrors {
     /// No faults yet.
     #[must_use]
-    pub const fn none() -> Self {
+    pub const fn new() -> Self {
         Self(Vec::new())
     }
 
     /// A single fault.
     #[must_use]
-    pub fn one(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
-        let mut faults = Self::none();
+    pub fn single(
+        field: impl Into<String>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let mut faults = Self::new();
         faults.add(field, code, message);
         faults
     }
@@ -37,11 +41,11 @@ impl Faults {
         code: &'static str,
         message: impl Into<String>,
     ) {
-        self.0.push(Fault { field: field.into(), code, message: message.into() });
+        self.0.push(FieldError { field: field.into(), code, message: message.into() });
     }
 
     /// The value of `checked`, or nothing after taking its faults over.
-    pub fn take<T>(&mut self, checked: Result<T, Self>) -> Option<T> {
+    pub fn record_result<T>(&mut self, checked: Result<T, Self>) -> Option<T> {
         checked.map_err(|faults| self.0.extend(faults.0)).ok()
     }
 
@@ -53,7 +57,7 @@ impl Faults {
 
     /// The faults, in the order found.
     #[must_use]
-    pub fn into_vec(self) -> Vec<Fault> {
+    pub fn into_vec(self) -> Vec<FieldError> {
         self.0
     }
 
@@ -61,7 +65,7 @@ impl Faults {
     ///
     /// # Errors
     /// These faults, when there are any.
-    pub fn or<T>(self, value: T) -> Result<T, Self> {
+    pub fn into_result<T>(self, value: T) -> Result<T, Self> {
         if self.0.is_empty() { Ok(value) } else { Err(self) }
     }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::{
     account::User,
     cart::{Cart, CartEvent},
-    catalog::product::{Attribute, Product},
+    catalog::product::{AttributeValue, Product},
     clock::Timestamp,
     ids::{EventId, OrderId, ProductId, SessionId, UserId},
     inventory::StockLevel,
@@ -19,11 +19,11 @@ use crate::domain::{
 use crate::messages::{change::TraceParent, orders::OrderData};
 
 /// The `source` of every event.
-const SOURCE: &str = "/souk";
+const EVENT_SOURCE: &str = "/souk";
 
 /// An event on its way into the outbox.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct EventEnvelope {
     /// Its identifier, which it keeps for ever.
     pub id: EventId,
     /// When its change was decided.
@@ -31,12 +31,12 @@ pub struct Event {
     /// The trace of the request that caused it.
     pub trace: Option<TraceParent>,
     /// What happened.
-    pub fact: Fact,
+    pub payload: DomainEvent,
 }
 
 /// What happened, and to what.
 #[derive(Debug, Clone)]
-pub enum Fact {
+pub enum DomainEvent {
     /// `catalog.product.created`, `.updated` or `.deleted`, which the product's state tells.
     Product(Arc<Product>),
     /// `inventory.stock.changed`
@@ -50,7 +50,7 @@ pub enum Fact {
     /// `order.placed`, `.paid`, `.cancelled`, `.expired` or `.fulfilled`, which the order's status tells.
     Order(Arc<Order>),
     /// `auth.user.registered`
-    Registered(Arc<User>),
+    UserRegistered(Arc<User>),
     /// `auth.session.revoked`
     SessionRevoked {
         /// Whose session.
@@ -72,12 +72,12 @@ pub enum Audience {
     /// The user it belongs to.
     Owner(UserId),
     /// Nobody but consumers of the broker.
-    Nobody,
+    BrokerOnly,
 }
 
 /// An event as it stands in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
+pub struct OutboxEvent {
     /// Its place in commit order.
     pub position: u64,
     /// Its identifier.
@@ -104,19 +104,19 @@ struct CloudEvent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
     datacontenttype: &'static str,
-    data: Data<'a>,
+    data: EventData<'a>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Data<'a> {
+enum EventData<'a> {
     Product(ProductData<'a>),
-    Gone { product_id: ProductId, sku: Option<&'a str>, version: u64 },
+    ProductDeleted { product_id: ProductId, sku: Option<&'a str>, version: u64 },
     Stock(StockData),
     Cart(CartData),
     Order(OrderData<'a>),
-    Registered { user_id: UserId, email: &'a str, name: &'a str, role: &'static str },
-    Revoked { user_id: UserId, session_id: SessionId, reason: &'static str },
+    UserRegistered { user_id: UserId, email: &'a str, name: &'a str, role: &'static str },
+    SessionRevoked { user_id: UserId, session_id: SessionId, reason: &'static str },
 }
 
 #[derive(Serialize)]
@@ -130,7 +130,7 @@ struct ProductData<'a> {
     category: Option<&'a str>,
     tags: &'a [String],
     image_url: Option<&'a str>,
-    attributes: &'a std::collections::BTreeMap<String, Attribute>,
+    attributes: &'a std::collections::BTreeMap<String, AttributeValue>,
     version: u64,
 }
 
@@ -164,11 +164,11 @@ struct CartData {
     order_id: Option<OrderId>,
 }
 
-impl Event {
+impl EventEnvelope {
     /// A new event with an id of its own.
     #[must_use]
-    pub fn new(fact: Fact, time: Timestamp, trace: Option<TraceParent>) -> Self {
-        Self { id: EventId::new(), time, trace, fact }
+    pub fn new(fact: DomainEvent, time: Timestamp, trace: Option<TraceParent>) -> Self {
+        Self { id: EventId::new(), time, trace, payload: fact }
     }
 
     /// The whole event as JSON.
@@ -177,25 +177,25 @@ impl Event {
         let event = CloudEvent {
             specversion: "1.0",
             id: self.id,
-            source: SOURCE,
-            kind: self.fact.kind(),
-            subject: self.fact.subject(),
+            source: EVENT_SOURCE,
+            kind: self.payload.event_type(),
+            subject: self.payload.subject(),
             time: self.time.to_string(),
-            sequence: self.fact.sequence().to_string(),
+            sequence: self.payload.sequence().to_string(),
             sequencetype: "Integer",
             traceparent: self.trace.as_ref().map(TraceParent::as_str),
             datacontenttype: "application/json",
-            data: self.fact.data(),
+            data: self.payload.event_data(),
         };
         // Plain structs with string keys: serialising them cannot fail.
         serde_json::to_vec(&event).unwrap_or_default().into()
     }
 }
 
-impl Fact {
+impl DomainEvent {
     /// The event's type.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub fn event_type(&self) -> &'static str {
         match self {
             Self::Product(product) if product.deleted => "catalog.product.deleted",
             Self::Product(product) if product.version == 1 => "catalog.product.created",
@@ -220,7 +220,7 @@ impl Fact {
                 OrderStatus::Cancelled => "order.cancelled",
                 OrderStatus::Expired => "order.expired",
             },
-            Self::Registered(_) => "auth.user.registered",
+            Self::UserRegistered(_) => "auth.user.registered",
             Self::SessionRevoked { .. } => "auth.session.revoked",
         }
     }
@@ -235,7 +235,7 @@ impl Fact {
             }
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
             Self::Order(order) => order.id.as_uuid(),
-            Self::Registered(user) => user.id.as_uuid(),
+            Self::UserRegistered(user) => user.id.as_uuid(),
             Self::SessionRevoked { user_id, .. } => user_id.as_uuid(),
         }
     }
@@ -250,7 +250,7 @@ impl Fact {
             }
             Self::Cart(cart, _) => cart.version,
             Self::Order(order) => order.version,
-            Self::Registered(user) => user.events,
+            Self::UserRegistered(user) => user.event_sequence,
             Self::SessionRevoked { sequence, .. } => *sequence,
         }
     }
@@ -265,38 +265,38 @@ impl Fact {
             | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
             Self::Order(order) => Audience::Owner(order.user_id),
-            Self::Registered(_) | Self::SessionRevoked { .. } => Audience::Nobody,
+            Self::UserRegistered(_) | Self::SessionRevoked { .. } => Audience::BrokerOnly,
         }
     }
 
-    fn data(&self) -> Data<'_> {
+    fn event_data(&self) -> EventData<'_> {
         match self {
-            Self::Product(product) if product.deleted => Data::Gone {
+            Self::Product(product) if product.deleted => EventData::ProductDeleted {
                 product_id: product.id,
-                sku: product.facts.sku.as_deref(),
+                sku: product.details.sku.as_deref(),
                 version: product.version,
             },
-            Self::Product(product) => Data::Product(product_data(product)),
+            Self::Product(product) => EventData::Product(product_data(product)),
             Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => {
-                Data::Stock(stock_data(level))
+                EventData::Stock(stock_data(level))
             }
-            Self::Cart(cart, event) => Data::Cart(cart_data(cart, event)),
-            Self::Order(order) => Data::Order(OrderData::from(&**order)),
-            Self::Registered(user) => Data::Registered {
+            Self::Cart(cart, event) => EventData::Cart(cart_data(cart, event)),
+            Self::Order(order) => EventData::Order(OrderData::from(&**order)),
+            Self::UserRegistered(user) => EventData::UserRegistered {
                 user_id: user.id,
                 email: user.email.as_str(),
                 name: &user.name,
                 role: user.role.as_str(),
             },
             Self::SessionRevoked { user_id, session_id, reason, .. } => {
-                Data::Revoked { user_id: *user_id, session_id: *session_id, reason }
+                EventData::SessionRevoked { user_id: *user_id, session_id: *session_id, reason }
             }
         }
     }
 }
 
 fn product_data(product: &Product) -> ProductData<'_> {
-    let facts = &product.facts;
+    let facts = &product.details;
     ProductData {
         product_id: product.id,
         sku: facts.sku.as_deref(),
@@ -331,7 +331,7 @@ pub fn stock_json(level: &StockLevel) -> Bytes {
 const fn cart_data(cart: &Cart, event: &CartEvent) -> CartData {
     let plain = CartData {
         user_id: cart.owner.id,
-        guest: cart.owner.guest,
+        guest: cart.owner.is_guest,
         version: cart.version,
         lines: cart.lines.len(),
         product_id: None,
@@ -364,16 +364,17 @@ const fn cart_data(cart: &Cart, event: &CartEvent) -> CartData {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::cart::Owner;
+    use crate::domain::cart::CartOwner;
 
     #[test]
-    fn an_event_is_a_cloud_event() {
-        let owner = Owner { id: UserId::new(), guest: true };
+    fn event_serializes_as_cloud_event() {
+        let owner = CartOwner { id: UserId::new(), is_guest: true };
         let product_id = ProductId::new();
-        let cart = Arc::new(Cart { version: 7, ..Cart::untouched(owner) });
+        let cart = Arc::new(Cart { version: 7, ..Cart::empty(owner) });
         let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        let fact = Fact::Cart(cart, CartEvent::ItemAdded { product_id, added: 2, quantity: 5 });
-        let event = Event::new(fact, Timestamp::from_millis(0), trace);
+        let fact =
+            DomainEvent::Cart(cart, CartEvent::ItemAdded { product_id, added: 2, quantity: 5 });
+        let event = EventEnvelope::new(fact, Timestamp::from_millis(0), trace);
         let json: serde_json::Value = serde_json::from_slice(&event.to_json()).unwrap();
         let expected = serde_json::json!({
             "specversion": "1.0", "id": event.id, "source": "/souk", "type": "cart.item.added", "subject": owner.id,

@@ -26,13 +26,13 @@ use crate::error::ErrorCode;
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
         events::feed, audit::run, health::livez, health::readyz, health::metrics,
     ),
-    modifiers(&Bearer, &Codes, &Operations),
+    modifiers(&BearerScheme, &ErrorCodeTable, &OperationDefaults),
 )]
-struct Api;
+struct ApiDoc;
 
-struct Bearer;
+struct BearerScheme;
 
-impl Modify for Bearer {
+impl Modify for BearerScheme {
     fn modify(&self, document: &mut Document) {
         let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         document
@@ -43,9 +43,9 @@ impl Modify for Bearer {
 }
 
 /// Publishes the closed list of codes.
-struct Codes;
+struct ErrorCodeTable;
 
-impl Modify for Codes {
+impl Modify for ErrorCodeTable {
     fn modify(&self, document: &mut Document) {
         let codes: Vec<String> = ErrorCode::ALL
             .iter()
@@ -53,7 +53,7 @@ impl Modify for Codes {
                 format!(
                     "| `{}` | {} | {} |",
                     code.as_str(),
-                    super::response::problem::status(*code).as_u16(),
+                    super::response::problem::http_status(*code).as_u16(),
                     code.title()
                 )
             })
@@ -68,11 +68,11 @@ impl Modify for Codes {
 
 /// Gives every operation a name of its own, by which generators of clients call it, the problems that it shares with others, every
 /// problem its media type, and every response a description.
-struct Operations;
+struct OperationDefaults;
 
-impl Modify for Operations {
+impl Modify for OperationDefaults {
     fn modify(&self, document: &mut Document) {
-        for operation in document.paths.paths.values_mut().flat_map(operations) {
+        for operation in document.paths.paths.values_mut().flat_map(path_operations) {
             let tag = operation
                 .tags
                 .iter()
@@ -83,24 +83,24 @@ impl Modify for Operations {
             // So far it is named after its function, of which each resource has a `show`.
             operation.operation_id =
                 operation.operation_id.take().map(|name| format!("{tag}_{name}"));
-            name_optional_body(operation);
-            tell_of_other_problems(operation);
+            unwrap_optional_body(operation);
+            add_common_problems(operation);
             for (status, response) in &mut operation.responses.responses {
                 if let RefOr::T(response) = response {
-                    name_problem(response);
-                    describe(response, status);
+                    set_problem_media_type(response);
+                    ensure_description(response, status);
                 }
             }
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn path_operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, patch, delete, .. } = item;
     [get, put, post, patch, delete].into_iter().flatten()
 }
 
-fn name_problem(response: &mut Response) {
+fn set_problem_media_type(response: &mut Response) {
     let is_problem = |content: &RefOr<Content>| match content {
         RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) => {
             schema.ref_location.ends_with("/ProblemDetails")
@@ -115,7 +115,7 @@ fn name_problem(response: &mut Response) {
 }
 
 /// A body that may be left out is an object all the same when it is there, and not null.
-fn name_optional_body(operation: &mut Operation) {
+fn unwrap_optional_body(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else { return };
     for content in body.content.values_mut() {
         if let RefOr::T(Content { schema: Some(schema), .. }) = content
@@ -128,7 +128,7 @@ fn name_optional_body(operation: &mut Operation) {
 }
 
 /// Problems that are not of the operation itself: what any request may come to, or any with such a header.
-fn tell_of_other_problems(operation: &mut Operation) {
+fn add_common_problems(operation: &mut Operation) {
     let named = |parameter: &RefOr<Parameter>, name: &str| matches!(parameter, RefOr::T(parameter) if parameter.name == name);
     let has_header =
         |name: &str| operation.parameters.iter().flatten().any(|parameter| named(parameter, name));
@@ -160,7 +160,7 @@ fn tell_of_other_problems(operation: &mut Operation) {
 }
 
 /// Every response has to have a description, also when its status says all.
-fn describe(response: &mut Response, status: &str) {
+fn ensure_description(response: &mut Response, status: &str) {
     if response.description.is_empty() {
         let reason = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
         response.description = reason.unwrap_or(status).to_owned();
@@ -169,13 +169,13 @@ fn describe(response: &mut Response, status: &str) {
 
 /// The document (OpenAPI 3.1).
 #[must_use]
-pub fn document() -> Document {
-    Api::openapi()
+pub fn openapi_document() -> Document {
+    ApiDoc::openapi()
 }
 
 /// The API browser, with everything it needs in the binary, and the document at `/openapi.json`.
-pub(super) fn browser() -> SwaggerUi {
+pub(super) fn swagger_ui() -> SwaggerUi {
     SwaggerUi::new("/docs/{_:.*}")
-        .url("/openapi.json", document())
+        .url("/openapi.json", openapi_document())
         .config(Config::default().validator_url("none"))
 }

@@ -6,7 +6,7 @@ use actix_web::{App, HttpResponse, HttpServer, dev::Server, middleware::from_fn,
 
 use super::{
     middleware,
-    response::{Answer, problem::Problem},
+    response::{RouteResult, problem::Problem},
     routes::health,
 };
 use crate::error::Error;
@@ -15,21 +15,21 @@ use crate::error::Error;
 ///
 /// # Errors
 /// The socket cannot be used.
-pub fn serve_waiting(listener: TcpListener) -> std::io::Result<Server> {
+pub fn start_startup_server(listener: TcpListener) -> std::io::Result<Server> {
     let server = HttpServer::new(|| {
         App::new()
-            .wrap(from_fn(middleware::wrap))
+            .wrap(from_fn(middleware::response_middleware))
             .service(web::resource("/livez").get(health::livez))
             .service(web::resource("/readyz").get(readyz))
-            .default_service(web::to(unavailable))
+            .default_service(web::to(store_unavailable_response))
     });
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
 }
 
-async fn readyz() -> Answer {
-    health::starting()
+async fn readyz() -> RouteResult {
+    health::starting_response()
 }
 
-async fn unavailable() -> Result<HttpResponse, Problem> {
+async fn store_unavailable_response() -> Result<HttpResponse, Problem> {
     Err(Error::store_unavailable().into())
 }

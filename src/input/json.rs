@@ -7,16 +7,16 @@ use serde_json::value::RawValue;
 use crate::{
     domain::{
         money::{Currency, Money, MoneyError},
-        validation::Faults,
+        validation::ValidationErrors,
     },
     error::{Error, ErrorCode},
 };
 
 /// Most unknown fields that are named.
-const MAX_UNKNOWN: usize = 50;
+const MAX_LISTED_UNKNOWN_FIELDS: usize = 50;
 
 /// Most bytes of a text that is shown to whoever sent it where none belongs.
-const MAX_SHOWN: usize = 50;
+const MAX_ECHOED_BYTES: usize = 50;
 
 /// Parses a JSON object: every unknown field is named, but for those in `let_pass`.
 ///
@@ -33,7 +33,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, 
             Ok(_) => {
                 Error::invalid_field("body", "invalid_type", "The body must be a JSON object.")
             }
-            Err(error) => malformed(&error),
+            Err(error) => malformed_json_error(&error),
         });
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
@@ -43,34 +43,42 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, 
     let noting = serde_ignored::Deserializer::new(&mut deserializer, &mut note);
     let parsed = serde_path_to_error::deserialize::<_, T>(noting);
     let parsed = match parsed {
-        Ok(value) => deserializer.end().map(|()| Ok(value)).map_err(|error| malformed(&error))?,
-        Err(error) if !error.inner().is_data() => return Err(malformed(error.inner())),
+        Ok(value) => {
+            deserializer.end().map(|()| Ok(value)).map_err(|error| malformed_json_error(&error))?
+        }
+        Err(error) if !error.inner().is_data() => return Err(malformed_json_error(error.inner())),
         Err(error) => Err(error),
     };
-    let mut faults = Faults::none();
+    let mut faults = ValidationErrors::new();
     // A body of nothing else must not be answered by one many times its size.
-    for field in
-        unknown.into_iter().take(MAX_UNKNOWN).filter(|field| !let_pass.contains(&field.as_str()))
+    for field in unknown
+        .into_iter()
+        .take(MAX_LISTED_UNKNOWN_FIELDS)
+        .filter(|field| !let_pass.contains(&field.as_str()))
     {
         let message = format!("{field} is not a field of this request");
         faults.add(field, "unknown_field", message);
     }
     match parsed {
-        Ok(value) => Ok(faults.or(value)?),
+        Ok(value) => Ok(faults.into_result(value)?),
         Err(error) => {
             // What is malformed further on is malformed, whatever else is wrong.
-            serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| malformed(&error))?;
-            add_data_fault(&mut faults, &error);
+            serde_json::from_slice::<IgnoredAny>(bytes)
+                .map_err(|error| malformed_json_error(&error))?;
+            add_field_error(&mut faults, &error);
             Err(faults.into())
         }
     }
 }
 
-fn malformed(error: &serde_json::Error) -> Error {
+fn malformed_json_error(error: &serde_json::Error) -> Error {
     Error::new(ErrorCode::MalformedJson, format!("The body is not valid JSON: {error}."))
 }
 
-fn add_data_fault(faults: &mut Faults, error: &serde_path_to_error::Error<serde_json::Error>) {
+fn add_field_error(
+    faults: &mut ValidationErrors,
+    error: &serde_path_to_error::Error<serde_json::Error>,
+) {
     let text = error.inner().to_string();
     let message = text.rsplit_once(" at line ").map_or(&*text, |(message, _)| message);
     let path = error.path().to_string();
@@ -83,13 +91,13 @@ fn add_data_fault(faults: &mut Faults, error: &serde_path_to_error::Error<serde_
         _ => faults.add(
             path.clone(),
             "invalid",
-            mismatch(&path, message).unwrap_or_else(|| format!("{path}: {message}")),
+            describe_type_mismatch(&path, message).unwrap_or_else(|| format!("{path}: {message}")),
         ),
     }
 }
 
 /// What serde says of a value of another kind than was expected, in other words; nothing when `message` is about something else.
-fn mismatch(path: &str, message: &str) -> Option<String> {
+fn describe_type_mismatch(path: &str, message: &str) -> Option<String> {
     let (of_the_type, rest) = match message.strip_prefix("invalid type: ") {
         Some(rest) => (false, rest),
         None => (true, message.strip_prefix("invalid value: ")?),
@@ -102,7 +110,9 @@ fn mismatch(path: &str, message: &str) -> Option<String> {
     let found = match found {
         "map" => "an object".to_owned(),
         "sequence" => "an array".to_owned(),
-        text if text.starts_with("string ") && text.len() > MAX_SHOWN => "a string".to_owned(),
+        text if text.starts_with("string ") && text.len() > MAX_ECHOED_BYTES => {
+            "a string".to_owned()
+        }
         text if text.starts_with("string ") => format!("the {text}"),
         other => ["integer", "floating point", "boolean"]
             .into_iter()
@@ -123,11 +133,11 @@ fn mismatch(path: &str, message: &str) -> Option<String> {
 }
 
 /// An amount in a body; a fault and nothing when it is none.
-pub(crate) fn money(
+pub(crate) fn parse_amount(
     field: &str,
     text: &RawValue,
     currency: Currency,
-    faults: &mut Faults,
+    faults: &mut ValidationErrors,
 ) -> Money {
     Money::parse(text.get(), currency).unwrap_or_else(|error| {
         let message = match error {
@@ -174,13 +184,13 @@ mod tests {
         size: u32,
     }
 
-    fn fields(body: &str) -> (ErrorCode, Vec<String>) {
+    fn error_fields(body: &str) -> (ErrorCode, Vec<String>) {
         let error = parse::<Sample>(body.as_bytes(), &["pass"]).unwrap_err();
         (error.code, error.field_errors.into_iter().map(|fault| fault.field).collect())
     }
 
     #[test]
-    fn numbers_keep_their_text() {
+    fn raw_numbers_keep_every_digit() {
         let sample: Sample = parse(
             br#"{"name": "a", "price": 19.990000000000000000001, "nested": {"size": 1}}"#,
             &[],
@@ -191,32 +201,38 @@ mod tests {
     }
 
     #[test]
-    fn every_unknown_field_is_named() {
+    fn all_unknown_fields_are_reported() {
         let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
         assert_eq!(
-            fields(body),
+            error_fields(body),
             (ErrorCode::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()])
         );
     }
 
     #[test]
-    fn wrong_types_and_missing_fields_name_the_field() {
+    fn type_errors_and_missing_fields_name_the_field() {
         assert_eq!(
-            fields(r#"{"name": 5, "price": 1}"#),
+            error_fields(r#"{"name": 5, "price": 1}"#),
             (ErrorCode::ValidationFailed, vec!["name".into()])
         );
-        assert_eq!(fields(r#"{"name": "a"}"#), (ErrorCode::ValidationFailed, vec!["price".into()]));
         assert_eq!(
-            fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1,
+            error_fields(r#"{"name": "a"}"#),
+            (ErrorCode::ValidationFailed, vec!["price".into()])
+        );
+        assert_eq!(
+            error_fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1,
             ["nested.size"]
         );
-        assert_eq!(fields(r#"["a", 1, null]"#), (ErrorCode::ValidationFailed, vec!["body".into()]));
-        assert_eq!(fields("5").0, ErrorCode::ValidationFailed);
-        assert_eq!(fields(r#"{"name": "a", "price": 1, "name": "b"}"#).1, ["name"]);
+        assert_eq!(
+            error_fields(r#"["a", 1, null]"#),
+            (ErrorCode::ValidationFailed, vec!["body".into()])
+        );
+        assert_eq!(error_fields("5").0, ErrorCode::ValidationFailed);
+        assert_eq!(error_fields(r#"{"name": "a", "price": 1, "name": "b"}"#).1, ["name"]);
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_words_of_rust() {
+    fn type_errors_use_json_terms() {
         let long = format!(r#"{{"delta": "{}"}}"#, "5, expected i64".repeat(9));
         for (body, message) in [
             (r#"{"name": 5}"#, "name must be a string, not 5"),
@@ -243,24 +259,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_malformed() {
+    fn invalid_json_is_malformed() {
         for body in
             ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"]
         {
-            assert_eq!(fields(body).0, ErrorCode::MalformedJson, "{body:.40}");
+            assert_eq!(error_fields(body).0, ErrorCode::MalformedJson, "{body:.40}");
         }
         let latin_1 = b"{\"name\": \"a\", \"price\": 1, \"pass\": \"\xe9\"}";
         assert_eq!(parse::<Sample>(latin_1, &["pass"]).unwrap_err().code, ErrorCode::MalformedJson);
     }
 
     #[test]
-    fn deep_json_is_refused_like_any_other() {
+    fn deeply_nested_json_is_rejected() {
         let deep = |open: &str, close: &str| {
             format!("{{\"name\": {}1{}}}", open.repeat(20_000), close.repeat(20_000))
         };
         for body in [deep("[", "]"), deep("{\"a\":", "}"), deep("[", "]").replace("name", "x")] {
-            assert_eq!(fields(&body).0, ErrorCode::ValidationFailed);
+            assert_eq!(error_fields(&body).0, ErrorCode::ValidationFailed);
         }
-        assert_eq!(fields(&deep("[", "")).0, ErrorCode::MalformedJson);
+        assert_eq!(error_fields(&deep("[", "")).0, ErrorCode::MalformedJson);
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use crate::events::Published;
+use crate::events::OutboxEvent;
 
 /// How many batches a listener may be behind before it has to read the store again.
 const BACKLOG: usize = 256;
 
 /// Hands new events to any number of listeners. A slow one is told that it missed some, and never holds up the writer.
 pub struct Feed {
-    batches: broadcast::Sender<Arc<[Published]>>,
+    batches: broadcast::Sender<Arc<[OutboxEvent]>>,
 }
 
 impl Feed {
@@ -23,12 +23,12 @@ impl Feed {
 
     /// Listens from now on.
     #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Arc<[Published]>> {
+    pub fn listen(&self) -> broadcast::Receiver<Arc<[OutboxEvent]>> {
         self.batches.subscribe()
     }
 
     /// Tells listeners what has happened.
-    pub fn apply(&self, events: &[Published]) {
+    pub fn apply(&self, events: &[OutboxEvent]) {
         if !events.is_empty() && self.batches.receiver_count() > 0 {
             // An error means that the last listener has just gone.
             drop(self.batches.send(events.into()));

@@ -12,19 +12,19 @@ use std::{
 use serde_json::Value;
 use souk::{
     domain::{
-        cart::{Cart, CartEvent, Owner},
-        catalog::product::{Product, ProductFacts},
+        cart::{Cart, CartEvent, CartOwner},
+        catalog::product::{Product, ProductDetails},
         clock::{Clock, SystemClock},
         ids::{ProductId, UserId},
         inventory::StockChange,
     },
-    events::Fact,
+    events::DomainEvent,
     messages::change::IdempotencyKey,
     store::{
-        Commit, CommitError, News, StockWrite, Store, Write,
-        commit::{Remember, RememberedBody},
+        Commit, CommitError, CommittedChanges, StockWrite, Store, Write,
+        commit::{IdempotencyRecord, StoredResponseBody},
         mongo::{MongoOptions, MongoStore},
-        writer::{Observer, Writer},
+        writer::{CommitObserver, CommitWriter},
     },
 };
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -49,13 +49,13 @@ pub(crate) struct Load {
     product: ProductId,
     told: Arc<Told>,
     stop: Arc<AtomicBool>,
-    buyers: Vec<JoinHandle<(Owner, u64)>>,
+    buyers: Vec<JoinHandle<(CartOwner, u64)>>,
 }
 
-struct Deaf;
+struct NoopObserver;
 
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
 pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
@@ -83,7 +83,10 @@ impl Load {
         let product = stocked(&*store).await;
         let mut writers = Vec::new();
         for _ in 0..nodes {
-            writers.push(Writer::start(&Handle::current(), connect(uri).await, Arc::new(Deaf)).0);
+            writers.push(
+                CommitWriter::start(&Handle::current(), connect(uri).await, Arc::new(NoopObserver))
+                    .0,
+            );
         }
         let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
         let buyers = (0..count)
@@ -121,16 +124,16 @@ impl Load {
         for buyer in std::mem::take(&mut self.buyers) {
             let (owner, version) = buyer.await.unwrap();
             bought += version;
-            let stored = self.store.cart(owner.id).await.unwrap();
+            let stored = self.store.find_cart(owner.id).await.unwrap();
             assert_eq!(
                 stored.map_or(0, |cart| cart.version),
                 version,
                 "what was acknowledged is there, and nothing else"
             );
         }
-        let (_, level) = self.store.product(self.product).await.unwrap().unwrap();
+        let (_, level) = self.store.find_product(self.product).await.unwrap().unwrap();
         assert_eq!(level.reserved, bought, "nothing was lost, and nothing was done twice");
-        let movements = self.store.movements(self.product, None, u32::MAX).await.unwrap();
+        let movements = self.store.list_movements(self.product, None, u32::MAX).await.unwrap();
         assert_eq!(
             movements.iter().map(|movement| movement.delta.reserved).sum::<i64>(),
             i64::try_from(bought).unwrap()
@@ -140,7 +143,7 @@ impl Load {
     }
 
     async fn check_events(&self, bought: u64) {
-        let events = self.store.events_after(0, u32::MAX).await.unwrap();
+        let events = self.store.list_events_after(0, u32::MAX).await.unwrap();
         let mut last: HashMap<(String, String), u64> = HashMap::new();
         for (event, position) in events.iter().zip(1..) {
             assert_eq!(event.position, position, "in commit order, without gaps");
@@ -159,11 +162,11 @@ impl Load {
 }
 
 async fn stocked(store: &dyn Store) -> ProductId {
-    let facts = ProductFacts {
+    let facts = ProductDetails {
         sku: None,
         name: "Mint tea".into(),
         description: String::new(),
-        price: souk::domain::money::Money::from_minor(450, "EUR".parse().unwrap()).unwrap(),
+        price: souk::domain::money::Money::from_minor_units(450, "EUR".parse().unwrap()).unwrap(),
         category: None,
         tags: vec![],
         image_url: None,
@@ -182,12 +185,11 @@ async fn stocked(store: &dyn Store) -> ProductId {
 
 /// A change with an event, within so much time.
 pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), CommitError> {
-    let owner = Owner { id: UserId::new(), guest: false };
-    let cart =
-        Arc::new(Cart { version: 1, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
+    let owner = CartOwner { id: UserId::new(), is_guest: false };
+    let cart = Arc::new(Cart { version: 1, updated_at: SystemClock.now(), ..Cart::empty(owner) });
     let commit = Commit {
         writes: vec![Write::Cart(Arc::clone(&cart))],
-        facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
+        events: vec![DomainEvent::Cart(cart, CartEvent::Cleared)],
         ..Commit::new(SystemClock.now(), Instant::now() + within)
     };
     match store.apply(vec![commit].into()).await {
@@ -207,8 +209,8 @@ fn take(product_id: ProductId, change: StockChange) -> Write {
     })
 }
 
-fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Commit {
-    let cart = Arc::new(Cart { version, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
+fn purchase(owner: CartOwner, version: u64, product: ProductId, attempt: u64) -> Commit {
+    let cart = Arc::new(Cart { version, updated_at: SystemClock.now(), ..Cart::empty(owner) });
     let key = IdempotencyKey {
         owner: owner.id,
         key: format!("{version}-{attempt}").into(),
@@ -217,20 +219,23 @@ fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Com
     };
     Commit {
         writes: vec![Write::Cart(Arc::clone(&cart)), take(product, StockChange::Reserve(1))],
-        facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
-        remember: Some(Remember { key, body: RememberedBody::Ready("done".into()) }),
+        events: vec![DomainEvent::Cart(cart, CartEvent::Cleared)],
+        idempotency_record: Some(IdempotencyRecord {
+            key,
+            body: StoredResponseBody::Ready("done".into()),
+        }),
         ..Commit::new(SystemClock.now(), Instant::now() + DEADLINE)
     }
 }
 
 /// Buys one piece after the other, each exactly once; how many.
 async fn buy(
-    writer: Writer,
+    writer: CommitWriter,
     product: ProductId,
     told: Arc<Told>,
     stop: Arc<AtomicBool>,
-) -> (Owner, u64) {
-    let owner = Owner { id: UserId::new(), guest: false };
+) -> (CartOwner, u64) {
+    let owner = CartOwner { id: UserId::new(), is_guest: false };
     let (mut version, mut attempt) = (0, 0);
     let mut in_doubt = false;
     loop {
@@ -256,7 +261,7 @@ async fn buy(
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
-            Err(CommitError::Unknown) => {
+            Err(CommitError::OutcomeUnknown) => {
                 told.unknown.fetch_add(1, Ordering::AcqRel);
                 in_doubt = true;
                 continue;

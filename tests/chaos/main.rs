@@ -93,7 +93,7 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
     let Some(members) = Members::start(3).await else { return };
     let store = load::patient(&Members::uri(members.hosts()), Duration::from_secs(5)).await;
     load::change(&*store, Duration::from_secs(30)).await.unwrap();
-    store.note_published(1).await.unwrap();
+    store.mark_published(1).await.unwrap();
     let primary = members.primary().await;
     let database = replica_set::direct(&members.hosts()[primary]).await.database("shop");
     // As if so many had followed that the first is taken away, which is a chore.

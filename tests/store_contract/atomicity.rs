@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use souk::{
     domain::{account::Session, inventory::StockChange, order::Order},
-    events::Fact,
+    events::DomainEvent,
     store::{Commit, CommitError, StockWrite, Store, Write},
 };
 
@@ -50,23 +50,26 @@ impl Good {
         let mut writes = self.writes.clone();
         let rest = writes.split_off(2);
         let facts = vec![
-            Fact::Registered(Arc::new(self.user.clone())),
-            Fact::Product(Arc::new(self.product.clone())),
+            DomainEvent::UserRegistered(Arc::new(self.user.clone())),
+            DomainEvent::Product(Arc::new(self.product.clone())),
         ];
-        let commit = Commit { facts, ..commit([writes, bad, rest].concat()) };
+        let commit = Commit { events: facts, ..commit([writes, bad, rest].concat()) };
         remembering(commit, &self.key, "done")
     }
 
     async fn traces(&self, store: &dyn Store) -> Vec<&'static str> {
         let traces = [
-            ("cart", store.cart(self.cart.owner.id).await.unwrap().is_some()),
-            ("product", store.product(self.product.id).await.unwrap().is_some()),
-            ("movements", !store.movements(self.product.id, None, 10).await.unwrap().is_empty()),
-            ("order", store.order(self.order.id).await.unwrap().is_some()),
-            ("user", store.user(self.user.id).await.unwrap().is_some()),
-            ("address", store.user_by_email(&self.user.email).await.unwrap().is_some()),
-            ("session", store.session(self.session.id).await.unwrap().is_some()),
-            ("key", store.remembered(&self.key).await.unwrap().is_some()),
+            ("cart", store.find_cart(self.cart.owner.id).await.unwrap().is_some()),
+            ("product", store.find_product(self.product.id).await.unwrap().is_some()),
+            (
+                "movements",
+                !store.list_movements(self.product.id, None, 10).await.unwrap().is_empty(),
+            ),
+            ("order", store.find_order(self.order.id).await.unwrap().is_some()),
+            ("user", store.find_user(self.user.id).await.unwrap().is_some()),
+            ("address", store.find_user_by_email(&self.user.email).await.unwrap().is_some()),
+            ("session", store.find_session(self.session.id).await.unwrap().is_some()),
+            ("key", store.find_stored_response(&self.key).await.unwrap().is_some()),
         ];
         traces.into_iter().filter_map(|(what, there)| there.then_some(what)).collect()
     }
@@ -96,8 +99,8 @@ async fn bad_writes(store: &dyn Store) -> Vec<(Vec<Write>, CommitError)> {
         (vec![put_product(&product(Some("TAKEN")))], CommitError::SkuTaken),
         (vec![put_user(&user("ada@example.com"))], CommitError::EmailTaken),
         (vec![stock(taken.id, StockChange::Reserve(4))], CommitError::OutOfStock(vec![shortage])),
-        (vec![stock(taken.id, StockChange::Set(u64::MAX))], CommitError::TooMuchStock),
-        (vec![Write::Stock(stale)], CommitError::StockVersion(1)),
+        (vec![stock(taken.id, StockChange::Set(u64::MAX))], CommitError::StockOverflow),
+        (vec![Write::Stock(stale)], CommitError::StockVersionMismatch(1)),
     ]
 }
 
@@ -131,7 +134,7 @@ pub(crate) async fn refused_commits_take_no_other_with_them(harness: &dyn Harnes
     for ((cart, (_, error)), outcomes) in good.iter().zip(&bad).zip(outcomes.chunks(2)) {
         assert!(outcomes[0].is_ok());
         assert_eq!(outcomes[1], Err(error.clone()));
-        assert_eq!(store.cart(cart.owner.id).await.unwrap().as_ref(), Some(cart));
+        assert_eq!(store.find_cart(cart.owner.id).await.unwrap().as_ref(), Some(cart));
     }
     assert_eq!(level(&*store, id).await.reserved, good.len() as u64);
 }
@@ -140,9 +143,9 @@ pub(crate) async fn refused_commits_take_no_other_with_them(harness: &dyn Harnes
 pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
-    let before = store.last_position().await.unwrap();
+    let before = store.last_event_position().await.unwrap();
     let impossible = || Commit {
-        facts: changed(&product(Some("TWIN"))).facts,
+        events: changed(&product(Some("TWIN"))).events,
         ..commit([put_product(&product(Some("TWIN"))), put_product(&product(Some("TWIN")))])
     };
     assert!(
@@ -158,10 +161,10 @@ pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harnes
         apply(&*store, [added(&first), take(), impossible(), added(&second), take()]).await;
     let done: Vec<bool> = applied.outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(done, [true, true, false, true, true]);
-    assert_eq!(store.cart(owner.id).await, Ok(Some(second)));
+    assert_eq!(store.find_cart(owner.id).await, Ok(Some(second)));
     assert_eq!(level(&*store, id).await.reserved, 2);
-    let events = store.events_after(before, 100).await.unwrap();
-    assert_eq!(applied.news.events, events, "the news is what was committed");
+    let events = store.list_events_after(before, 100).await.unwrap();
+    assert_eq!(applied.changes.events, events, "the news is what was committed");
     let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
     assert_eq!(
         positions,
@@ -169,7 +172,7 @@ pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harnes
         "without gaps"
     );
     assert!(events.iter().all(|event| !event.kind.starts_with("catalog")));
-    assert_eq!(store.products(None, 10).await.unwrap().len(), 1);
+    assert_eq!(store.list_products(None, 10).await.unwrap().len(), 1);
 }
 
 pub(crate) async fn a_batch_may_be_empty_or_all_refused(harness: &dyn Harness) {
@@ -177,14 +180,14 @@ pub(crate) async fn a_batch_may_be_empty_or_all_refused(harness: &dyn Harness) {
     assert!(apply(&*store, []).await.outcomes.is_empty());
     let applied = apply(&*store, [commit([put_cart(&cart(customer(), 7))])]).await;
     assert_eq!(applied.outcomes, [Err(CommitError::Conflict)]);
-    assert!(applied.news.carts.is_empty() && applied.news.events.is_empty());
+    assert!(applied.changes.carts.is_empty() && applied.changes.events.is_empty());
 }
 
 pub(crate) async fn the_news_is_what_has_changed(harness: &dyn Harness) {
     let store = harness.open().await;
     let (cart, tea, ada) = (cart(customer(), 1), product(None), user("ada@example.com"));
     let live = session(ada.id);
-    let ended = session(ada.id).revoked(now());
+    let ended = session(ada.id).to_revoked(now());
     let ended = Session { version: 1, ..ended };
     let batch = [
         added(&cart),
@@ -192,10 +195,10 @@ pub(crate) async fn the_news_is_what_has_changed(harness: &dyn Harness) {
         commit([stock(tea.id, StockChange::Set(9))]),
         commit([put_user(&ada), put_session(&live), put_session(&ended)]),
     ];
-    let news = apply(&*store, batch).await.news;
+    let news = apply(&*store, batch).await.changes;
     assert_eq!(news.carts, [(cart.owner.id, 1)]);
     assert_eq!(news.products.iter().map(|product| &**product).collect::<Vec<_>>(), [&tea]);
     assert_eq!(news.stock, [level(&*store, tea.id).await]);
-    assert_eq!(news.revoked, [(ended.id, ended.revoked_at.unwrap())]);
+    assert_eq!(news.revoked_sessions, [(ended.id, ended.revoked_at.unwrap())]);
     assert_eq!(news.events, events(&*store).await);
 }

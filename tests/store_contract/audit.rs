@@ -6,15 +6,17 @@ use futures_util::future::join_all;
 use souk::{
     audit::{Auditor, Summary},
     domain::{
-        audit::{EventFacts, Finding, FindingKind, Moved, OrderFacts, ProductFacts, Span},
+        audit::{
+            EventAudit, Finding, FindingKind, IdRange, MovementTotals, OrderAudit, ProductAudit,
+        },
         clock::SystemClock,
         ids::{OrderId, ProductId, UserId},
-        inventory::{Delta, MovementKind, StockChange},
+        inventory::{MovementKind, StockChange, StockDelta},
         order::{Order, OrderCommand, OrderStatus},
     },
     store::{
-        Commit, CommitError, News, StockWrite, Store, Write,
-        writer::{Observer, Writer},
+        Commit, CommitError, CommittedChanges, StockWrite, Store, Write,
+        writer::{CommitObserver, CommitWriter},
     },
 };
 use tokio::runtime::Handle;
@@ -27,14 +29,15 @@ use crate::{
     harness::Harness,
 };
 
-struct Deaf;
+struct NoopObserver;
 
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
-fn auditor(store: &Arc<dyn Store>) -> (Auditor, Writer) {
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(store), Arc::new(Deaf));
+fn auditor(store: &Arc<dyn Store>) -> (Auditor, CommitWriter) {
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(store), Arc::new(NoopObserver));
     (Auditor::new(Arc::clone(store), writer.clone(), Arc::new(SystemClock)), writer)
 }
 
@@ -63,7 +66,7 @@ fn check_out(order: &Order) -> Commit {
 fn follow(order: &Order, command: OrderCommand) -> (Commit, Order) {
     let next = order.decide(command, now()).unwrap();
     let mut commit = placed(&next.order);
-    let moves = next.stock.into_iter().map(|(_, change)| match change {
+    let moves = next.stock_changes.into_iter().map(|(_, change)| match change {
         StockChange::Ship(_) => moved_by(order, StockChange::Ship),
         _ => moved_by(order, StockChange::Release),
     });
@@ -72,7 +75,7 @@ fn follow(order: &Order, command: OrderCommand) -> (Commit, Order) {
 }
 
 /// A movement that the level does not follow.
-fn booked(product_id: ProductId, delta: Delta, order_id: Option<OrderId>) -> Write {
+fn booked(product_id: ProductId, delta: StockDelta, order_id: Option<OrderId>) -> Write {
     let change = StockChange::Correct { delta, reserved: None };
     Write::Stock(StockWrite {
         product_id,
@@ -84,23 +87,23 @@ fn booked(product_id: ProductId, delta: Delta, order_id: Option<OrderId>) -> Wri
     })
 }
 
-async fn all_products(store: &dyn Store, limit: u32) -> Vec<ProductFacts> {
-    let (mut found, mut rest) = (Vec::new(), Some(Span::ALL));
+async fn all_products(store: &dyn Store, limit: u32) -> Vec<ProductAudit> {
+    let (mut found, mut rest) = (Vec::new(), Some(IdRange::ALL));
     while let Some(span) = rest {
-        let page = store.audited_products(span, limit).await.unwrap();
+        let page = store.audit_products(span, limit).await.unwrap();
         assert!(page.items.len() <= limit as usize);
         found.extend(page.items);
-        rest = page.rest;
+        rest = page.remaining;
     }
     found
 }
 
-async fn all_orders(store: &dyn Store, limit: u32) -> Vec<OrderFacts> {
-    let (mut found, mut rest) = (Vec::new(), Some(Span::ALL));
+async fn all_orders(store: &dyn Store, limit: u32) -> Vec<OrderAudit> {
+    let (mut found, mut rest) = (Vec::new(), Some(IdRange::ALL));
     while let Some(span) = rest {
-        let page = store.audited_orders(span, limit).await.unwrap();
+        let page = store.audit_orders(span, limit).await.unwrap();
         found.extend(page.items);
-        rest = page.rest;
+        rest = page.remaining;
     }
     found
 }
@@ -112,7 +115,7 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     one(&*store, commit([put_product(&bare)])).await.unwrap();
     let gone = product(None);
     one(&*store, commit([put_product(&gone), stock(gone.id, StockChange::Set(5))])).await.unwrap();
-    one(&*store, commit([put_product(&gone.deleted(now()))])).await.unwrap();
+    one(&*store, commit([put_product(&gone.to_deleted(now()))])).await.unwrap();
     let (pending, paid, cancelled) = (bought(tea), bought(tea), bought(tea));
     apply(&*store, [&pending, &paid, &cancelled].map(check_out)).await;
     one(&*store, follow(&paid, OrderCommand::Pay { reference: None }).0).await.unwrap();
@@ -127,7 +130,7 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     }
     let of_tea = whole[0];
     assert!(
-        whole.iter().all(|facts| facts.known && facts.judge().findings.is_empty()),
+        whole.iter().all(|facts| facts.known && facts.evaluate().findings.is_empty()),
         "{whole:?}"
     );
     assert_eq!(
@@ -136,9 +139,12 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     );
     assert_eq!((of_tea.ledger.count, of_tea.ledger.first, of_tea.ledger.last), (5, 1, 5));
     assert_eq!(of_tea.stock.version, level(&*store, tea).await.version);
-    assert_eq!(whole[2], ProductFacts { known: true, ..ProductFacts::none(bare.id) });
+    assert_eq!(whole[2], ProductAudit { known: true, ..ProductAudit::empty(bare.id) });
     assert_eq!((whole[3].stock.on_hand, whole[3].ledger.on_hand), (5, 5));
-    assert_eq!(store.audited_products(Span::of(cup.as_uuid()), 9).await.unwrap().items, [whole[1]]);
+    assert_eq!(
+        store.audit_products(IdRange::single(cup.as_uuid()), 9).await.unwrap().items,
+        [whole[1]]
+    );
     // Stock of a product that is not there.
     let stray = ProductId::new();
     one(&*store, commit([stock(stray, StockChange::Set(1))])).await.unwrap();
@@ -157,16 +163,16 @@ pub(crate) async fn orders_are_audited_with_what_they_have_moved(harness: &dyn H
     one(&*store, follow(&orders[1], OrderCommand::Cancel).0).await.unwrap();
     let (pay, paid) = follow(&orders[2], OrderCommand::Pay { reference: None });
     one(&*store, pay).await.unwrap();
-    one(&*store, follow(&paid, OrderCommand::Fulfil { reference: None }).0).await.unwrap();
+    one(&*store, follow(&paid, OrderCommand::Fulfill { reference: None }).0).await.unwrap();
     let whole = all_orders(&*store, 100).await;
     let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
     assert_eq!(whole.iter().map(|facts| facts.order_id).collect::<Vec<_>>(), ids);
-    assert!(whole.iter().all(|facts| facts.judge().findings.is_empty()), "{whole:?}");
+    assert!(whole.iter().all(|facts| facts.evaluate().findings.is_empty()), "{whole:?}");
     for limit in 1..=6 {
         assert_eq!(all_orders(&*store, limit).await, whole, "{limit}");
     }
-    let moved = |place: usize| (whole[place].status.unwrap(), whole[place].items[0].moved);
-    let sums = |on_hand, reserved| Moved { on_hand, reserved, ever_reserved: 2 };
+    let moved = |place: usize| (whole[place].status.unwrap(), whole[place].items[0].movements);
+    let sums = |on_hand, reserved| MovementTotals { on_hand, reserved, total_reserved: 2 };
     assert_eq!(moved(0), (OrderStatus::PendingPayment, sums(0, 2)));
     assert_eq!(moved(1), (OrderStatus::Cancelled, sums(0, 0)));
     assert_eq!(moved(2), (OrderStatus::Fulfilled, sums(-2, 0)));
@@ -182,13 +188,13 @@ pub(crate) async fn orders_are_audited_with_what_they_have_moved(harness: &dyn H
 
 pub(crate) async fn events_are_audited(harness: &dyn Harness) {
     let store = harness.open().await;
-    assert!(store.audited_events().await.unwrap().runs.is_empty());
+    assert!(store.audit_events().await.unwrap().ranges.is_empty());
     let tea = stocked(&*store, 100).await;
     for _ in 0..5 {
         apply(&*store, [check_out(&bought(tea)), check_out(&bought(tea))]).await;
     }
-    let last = store.last_position().await.unwrap();
-    let EventFacts { runs, last: noted } = store.audited_events().await.unwrap();
+    let last = store.last_event_position().await.unwrap();
+    let EventAudit { ranges: runs, recorded_last: noted } = store.audit_events().await.unwrap();
     assert_eq!(runs, [(1, last)]);
     assert!(noted.is_none_or(|noted| noted == last));
 }
@@ -218,7 +224,7 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
         &*store,
         commit([booked(
             tea,
-            Delta { kind: MovementKind::Adjusted, on_hand: -3, reserved: 0 },
+            StockDelta { kind: MovementKind::Adjusted, on_hand: -3, reserved: 0 },
             None,
         )]),
     )
@@ -253,12 +259,12 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
     let newest = |id| {
         let store = Arc::clone(&store);
         async move {
-            let newest = store.movements(id, None, 2).await.unwrap();
+            let newest = store.list_movements(id, None, 2).await.unwrap();
             assert_eq!(newest[0].reason.as_deref(), Some("audit"));
             (newest[0].delta, newest[0].order_id, newest[1].order_id)
         }
     };
-    let delta = |kind, on_hand, reserved| Delta { kind, on_hand, reserved };
+    let delta = |kind, on_hand, reserved| StockDelta { kind, on_hand, reserved };
     assert_eq!(newest(tea).await.0, delta(MovementKind::Adjusted, 3, 0));
     assert_eq!(
         newest(cup).await,
@@ -274,7 +280,7 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
     let (summary, findings) = audit(&auditor, true).await;
     assert_eq!(
         (summary.found - summary.repaired, findings.last().unwrap().kind),
-        (2, FindingKind::Promised),
+        (2, FindingKind::OpenOrders),
         "{findings:?}"
     );
     assert!(
@@ -291,7 +297,7 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
 }
 
 /// Orders of one product that are paid, shipped or called off, until all are done.
-async fn trade(writer: &Writer, product: ProductId, orders: usize) {
+async fn trade(writer: &CommitWriter, product: ProductId, orders: usize) {
     let one = |n: usize| async move {
         let order = bought(product);
         writer.commit(check_out(&order)).await.unwrap();
@@ -301,7 +307,7 @@ async fn trade(writer: &Writer, product: ProductId, orders: usize) {
             1 => pay,
             _ => {
                 writer.commit(pay).await.unwrap();
-                follow(&paid, OrderCommand::Fulfil { reference: None }).0
+                follow(&paid, OrderCommand::Fulfill { reference: None }).0
             }
         };
         writer.commit(end).await.unwrap();
@@ -332,7 +338,7 @@ pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness)
     let (auditor, writer) = auditor(&store);
     let tea = stocked(&*store, 10_000).await;
     let trading = tokio::spawn(async move { trade(&writer, tea, 200).await });
-    let off = Delta { kind: MovementKind::Adjusted, on_hand: -7, reserved: 0 };
+    let off = StockDelta { kind: MovementKind::Adjusted, on_hand: -7, reserved: 0 };
     let mut damaged = 0;
     while !trading.is_finished() {
         one(&*store, commit([booked(tea, off, None)])).await.unwrap();
@@ -346,7 +352,7 @@ pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness)
     trading.await.unwrap();
     audit(&auditor, true).await;
     assert_eq!(audit(&auditor, true).await.1, []);
-    let movements = store.movements(tea, None, 10_000).await.unwrap();
+    let movements = store.list_movements(tea, None, 10_000).await.unwrap();
     let corrections =
         movements.iter().filter(|movement| movement.reason.as_deref() == Some("audit"));
     assert_eq!(corrections.map(|movement| movement.delta.on_hand).sum::<i64>(), 7 * damaged);
@@ -354,5 +360,8 @@ pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness)
     let stale = booked(tea, off, None);
     let Write::Stock(stale) = stale else { unreachable!() };
     let stale = Write::Stock(StockWrite { expected_version: Some(1), ..stale });
-    assert!(matches!(one(&*store, commit([stale])).await, Err(CommitError::StockVersion(_))));
+    assert!(matches!(
+        one(&*store, commit([stale])).await,
+        Err(CommitError::StockVersionMismatch(_))
+    ));
 }

@@ -9,7 +9,7 @@ use souk::{
     store::{
         Commit, CommitError, Store,
         sqlite::{OpenError, SqliteOptions, SqliteStore},
-        writer::Writer,
+        writer::CommitWriter,
     },
 };
 use tokio::runtime::Handle;
@@ -19,7 +19,7 @@ use crate::{
         added, apply, cart, commit, customer, key, now, one, order, put_order, remembering, stock,
         stocked,
     },
-    harness::{Deaf, Harness, Sqlite},
+    harness::{Harness, NoopObserver, Sqlite},
     inbox::carrying_out,
     outbox::write_events,
 };
@@ -63,7 +63,7 @@ fn another_currency_is_refused() {
     drop(SqliteStore::open(harness.options()).unwrap());
     let (error, line) =
         refusal(SqliteOptions { currency: "USD".parse().unwrap(), ..harness.options() });
-    assert!(matches!(error, OpenError::Currency { .. }));
+    assert!(matches!(error, OpenError::CurrencyMismatch { .. }));
     assert!(line.contains("are in EUR, but shop.currency is USD"), "{line}");
     drop(SqliteStore::open(harness.options()).unwrap());
 }
@@ -79,8 +79,8 @@ async fn an_order_that_cannot_be_read_does_not_hide_others_that_are_due() {
     database(&harness)
         .execute("UPDATE orders SET lines = '[' WHERE id = ?1", [broken.id.to_string()])
         .unwrap();
-    assert_eq!(store.orders_due(now(), None, 1).await, Ok(vec![first.clone()]));
-    assert_eq!(store.orders_due(now(), None, 10).await, Ok(vec![first, second]));
+    assert_eq!(store.list_overdue_orders(now(), None, 1).await, Ok(vec![first.clone()]));
+    assert_eq!(store.list_overdue_orders(now(), None, 10).await, Ok(vec![first, second]));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn data_of_a_newer_souk_is_refused() {
         database(&harness).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     database(&harness).pragma_update(None, "user_version", known + 1).unwrap();
     let (error, line) = refusal(harness.options());
-    assert!(matches!(error, OpenError::Newer { .. }), "{line}");
+    assert!(matches!(error, OpenError::SchemaTooNew { .. }), "{line}");
     assert!(line.contains(&format!("schema version {}", known + 1)), "{line}");
 }
 
@@ -106,11 +106,11 @@ fn what_is_no_database_or_no_folder_is_refused() {
     )
     .unwrap();
     let (error, line) = refusal(harness.options());
-    assert!(matches!(error, OpenError::Broken { .. }), "{line}");
+    assert!(matches!(error, OpenError::DatabaseUnusable { .. }), "{line}");
     let file = harness.dir.path().join("file");
     fs::write(&file, "").unwrap();
     let (error, line) = refusal(SqliteOptions { dir: file, ..harness.options() });
-    assert!(matches!(error, OpenError::Folder { .. }), "{line}");
+    assert!(matches!(error, OpenError::FolderUnusable { .. }), "{line}");
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_change_is_in_the_files_before_it_is_acknowledged() {
         fs::copy(harness.options().dir.join(file), copy.options().dir.join(file)).unwrap();
     }
     let after_a_crash = SqliteStore::open(copy.options()).unwrap();
-    assert_eq!(after_a_crash.cart(cart.owner.id).await, Ok(Some(cart)));
+    assert_eq!(after_a_crash.find_cart(cart.owner.id).await, Ok(Some(cart)));
     store.close().await;
 }
 
@@ -163,10 +163,10 @@ async fn old_keys_are_taken_away() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let owner = UserId::new();
-    let yesterday = now().minus(Duration::from_secs(25 * 60 * 60));
+    let yesterday = now().saturating_sub(Duration::from_secs(25 * 60 * 60));
     let keyed = |at, number: u32| {
         let key = key(owner, &number.to_string(), 1);
-        Commit { at, ..remembering(added(&cart(customer(), 1)), &key, "answer") }
+        Commit { decided_at: at, ..remembering(added(&cart(customer(), 1)), &key, "answer") }
     };
     for round in 0..4 {
         apply(&store, (0..300).map(|n| keyed(yesterday, round * 300 + n))).await;
@@ -183,9 +183,9 @@ async fn old_messages_are_taken_away() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let id = stocked(&store, 0).await;
-    let month_ago = now().minus(Duration::from_secs(31 * 24 * 60 * 60));
+    let month_ago = now().saturating_sub(Duration::from_secs(31 * 24 * 60 * 60));
     let message = |at, number: u32| Commit {
-        at,
+        decided_at: at,
         ..carrying_out(&number.to_string(), [stock(id, StockChange::Adjust(1))])
     };
     for round in 0..4 {
@@ -203,12 +203,13 @@ async fn old_messages_are_taken_away() {
 async fn whoever_finds_the_queue_full_is_told_to_come_back_at_once_and_nothing_is_done() {
     let harness = Sqlite::new();
     let store = harness.open().await;
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(&store), Arc::new(NoopObserver));
     let carts: Vec<_> = (0..8192 + 10).map(|_| cart(customer(), 1)).collect();
     let outcomes = join_all(carts.iter().map(|cart| writer.commit(added(cart)))).await;
     let (waited, refused) = outcomes.split_at(8192);
     assert!(waited.iter().all(Result::is_ok));
     assert!(refused.iter().all(|outcome| *outcome == Err(CommitError::Overloaded)), "{refused:?}");
-    assert_eq!(store.last_position().await, Ok(8192));
-    assert_eq!(store.cart(carts.last().unwrap().owner.id).await, Ok(None));
+    assert_eq!(store.last_event_position().await, Ok(8192));
+    assert_eq!(store.find_cart(carts.last().unwrap().owner.id).await, Ok(None));
 }

@@ -10,19 +10,19 @@ use bytes::Bytes;
 use souk::{
     domain::{
         account::{Email, Role, Session, User},
-        cart::{Cart, CartEvent, Line, Owner},
-        catalog::product::{Product, ProductFacts},
+        cart::{Cart, CartEvent, CartLine, CartOwner},
+        catalog::product::{Product, ProductDetails},
         clock::{Clock, SystemClock, Timestamp},
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockChange, StockLevel},
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
-    events::{Fact, Published},
-    messages::change::{IdempotencyKey, Remembered},
+    events::{DomainEvent, OutboxEvent},
+    messages::change::{IdempotencyKey, StoredResponse},
     store::{
-        Applied, Commit, Outcome, StockWrite, Store, Write,
-        commit::{Remember, RememberedBody},
+        AppliedBatch, Commit, CommitOutcome, StockWrite, Store, Write,
+        commit::{IdempotencyRecord, StoredResponseBody},
     },
 };
 
@@ -50,7 +50,10 @@ pub(crate) fn commit(writes: impl IntoIterator<Item = Write>) -> Commit {
 }
 
 /// Applies a batch.
-pub(crate) async fn apply(store: &dyn Store, commits: impl IntoIterator<Item = Commit>) -> Applied {
+pub(crate) async fn apply(
+    store: &dyn Store,
+    commits: impl IntoIterator<Item = Commit>,
+) -> AppliedBatch {
     let batch: Vec<Commit> = commits.into_iter().collect();
     let count = batch.len();
     let applied = store.apply(batch.into()).await.unwrap();
@@ -59,13 +62,13 @@ pub(crate) async fn apply(store: &dyn Store, commits: impl IntoIterator<Item = C
 }
 
 /// Applies a commit alone.
-pub(crate) async fn one(store: &dyn Store, commit: Commit) -> Outcome {
+pub(crate) async fn one(store: &dyn Store, commit: Commit) -> CommitOutcome {
     apply(store, [commit]).await.outcomes.remove(0)
 }
 
 /// Every event there is.
-pub(crate) async fn events(store: &dyn Store) -> Vec<Published> {
-    store.events_after(0, u32::MAX).await.unwrap()
+pub(crate) async fn events(store: &dyn Store) -> Vec<OutboxEvent> {
+    store.list_events_after(0, u32::MAX).await.unwrap()
 }
 
 /// The types of every event there is.
@@ -73,19 +76,19 @@ pub(crate) async fn kinds(store: &dyn Store) -> Vec<String> {
     events(store).await.into_iter().map(|event| event.kind).collect()
 }
 
-pub(crate) fn customer() -> Owner {
-    Owner { id: UserId::new(), guest: false }
+pub(crate) fn customer() -> CartOwner {
+    CartOwner { id: UserId::new(), is_guest: false }
 }
 
 /// A cart with one line, at `version`.
-pub(crate) fn cart(owner: Owner, version: u64) -> Cart {
-    let line = Line {
+pub(crate) fn cart(owner: CartOwner, version: u64) -> Cart {
+    let line = CartLine {
         product_id: ProductId::new(),
         name: "Mint tea".into(),
         quantity: 2,
         price: price("4.50"),
     };
-    Cart { version, lines: vec![line], updated_at: now(), ..Cart::untouched(owner) }
+    Cart { version, lines: vec![line], updated_at: now(), ..Cart::empty(owner) }
 }
 
 pub(crate) fn put_cart(cart: &Cart) -> Write {
@@ -97,12 +100,15 @@ pub(crate) fn added(cart: &Cart) -> Commit {
     let line = cart.lines.last().unwrap();
     let event =
         CartEvent::ItemAdded { product_id: line.product_id, added: 1, quantity: line.quantity };
-    Commit { facts: vec![Fact::Cart(Arc::new(cart.clone()), event)], ..commit([put_cart(cart)]) }
+    Commit {
+        events: vec![DomainEvent::Cart(Arc::new(cart.clone()), event)],
+        ..commit([put_cart(cart)])
+    }
 }
 
 /// A new product, version 1.
 pub(crate) fn product(sku: Option<&str>) -> Product {
-    let facts = ProductFacts {
+    let facts = ProductDetails {
         sku: sku.map(Into::into),
         name: "Mint tea".into(),
         description: "Green, with mint".into(),
@@ -122,7 +128,7 @@ pub(crate) fn put_product(product: &Product) -> Write {
 /// The commit of a changed product: the product with its event.
 pub(crate) fn changed(product: &Product) -> Commit {
     Commit {
-        facts: vec![Fact::Product(Arc::new(product.clone()))],
+        events: vec![DomainEvent::Product(Arc::new(product.clone()))],
         ..commit([put_product(product)])
     }
 }
@@ -159,7 +165,7 @@ pub(crate) fn order(user_id: UserId) -> Order {
         payment: Payment { method: PaymentMethod::Manual, reference: None },
         shipping_address: None,
         placed_at,
-        expires_at: Some(placed_at.plus(Duration::from_secs(60))),
+        expires_at: Some(placed_at.saturating_add(Duration::from_secs(60))),
         updated_at: placed_at,
     }
 }
@@ -170,7 +176,10 @@ pub(crate) fn put_order(order: &Order) -> Write {
 
 /// The commit of an order in whatever state: the order with its event.
 pub(crate) fn placed(order: &Order) -> Commit {
-    Commit { facts: vec![Fact::Order(Arc::new(order.clone()))], ..commit([put_order(order)]) }
+    Commit {
+        events: vec![DomainEvent::Order(Arc::new(order.clone()))],
+        ..commit([put_order(order)])
+    }
 }
 
 /// What an order's first line does to stock.
@@ -198,7 +207,7 @@ pub(crate) async fn stocked(store: &dyn Store, pieces: u64) -> ProductId {
 
 /// A product's stock.
 pub(crate) async fn level(store: &dyn Store, id: ProductId) -> StockLevel {
-    store.product(id).await.unwrap().unwrap().1
+    store.find_product(id).await.unwrap().unwrap().1
 }
 
 pub(crate) fn user(email: &str) -> User {
@@ -210,7 +219,7 @@ pub(crate) fn user(email: &str) -> User {
         password_hash: "$2b$12$abcdefghijklmnopqrstuv".into(),
         created_at: now(),
         version: 1,
-        events: 1,
+        event_sequence: 1,
     }
 }
 
@@ -225,7 +234,7 @@ pub(crate) fn session(user_id: UserId) -> Session {
         user_id,
         refresh_hash: [7; 32],
         created_at: start,
-        expires_at: start.plus(Duration::from_secs(3600)),
+        expires_at: start.saturating_add(Duration::from_secs(3600)),
         revoked_at: None,
         version: 1,
     }
@@ -242,10 +251,10 @@ pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey 
 
 /// The commit, with an answer to remember for `key`.
 pub(crate) fn remembering(commit: Commit, key: &IdempotencyKey, body: &'static str) -> Commit {
-    let body = RememberedBody::Ready(Bytes::from_static(body.as_bytes()));
-    Commit { remember: Some(Remember { key: key.clone(), body }), ..commit }
+    let body = StoredResponseBody::Ready(Bytes::from_static(body.as_bytes()));
+    Commit { idempotency_record: Some(IdempotencyRecord { key: key.clone(), body }), ..commit }
 }
 
-pub(crate) fn answer(body: &'static str) -> Remembered {
-    Remembered { status: 201, body: Bytes::from_static(body.as_bytes()) }
+pub(crate) fn answer(body: &'static str) -> StoredResponse {
+    StoredResponse { status: 201, body: Bytes::from_static(body.as_bytes()) }
 }

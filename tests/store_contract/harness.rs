@@ -7,10 +7,10 @@ use mongodb::bson::doc;
 use souk::{
     domain::ids::EventId,
     store::{
-        News, Store,
+        CommittedChanges, Store,
         mongo::{MongoOptions, MongoStore},
         sqlite::{SqliteOptions, SqliteStore},
-        writer::Observer,
+        writer::CommitObserver,
     },
 };
 use tempfile::TempDir;
@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// Hears nothing.
-pub(crate) struct Deaf;
+pub(crate) struct NoopObserver;
 
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
 /// A place for one store, empty at first, which is thrown away with the harness.

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use souk::{
     domain::{ids::UserId, inventory::StockChange},
     events::stock_json,
-    messages::change::Remembered,
+    messages::change::StoredResponse,
     store::{
         Commit, CommitError,
-        commit::{Remember, RememberedBody},
+        commit::{IdempotencyRecord, StoredResponseBody},
     },
 };
 
@@ -38,7 +38,10 @@ pub(crate) async fn a_repeat_gets_the_first_answer_also_later(harness: &dyn Harn
         Err(CommitError::Replayed(answer("first"))),
         "its version would conflict"
     );
-    assert_eq!(store.remembered(&key).await, Ok(Some((key.fingerprint, answer("first")))));
+    assert_eq!(
+        store.find_stored_response(&key).await,
+        Ok(Some((key.fingerprint, answer("first"))))
+    );
     assert_eq!(events(&*store).await, before);
 }
 
@@ -52,13 +55,14 @@ pub(crate) async fn answers_of_any_form_come_back(harness: &dyn Harness) {
         ("long", 200, vec![b'x'; 300_000].into()),
     ] {
         let key = souk::messages::change::IdempotencyKey { status, ..key(owner, text, 255) };
-        let remember = Remember { key: key.clone(), body: RememberedBody::Ready(body.clone()) };
-        one(&*store, Commit { remember: Some(remember), ..added(&cart(customer(), 1)) })
+        let remember =
+            IdempotencyRecord { key: key.clone(), body: StoredResponseBody::Ready(body.clone()) };
+        one(&*store, Commit { idempotency_record: Some(remember), ..added(&cart(customer(), 1)) })
             .await
             .unwrap();
         assert_eq!(
-            store.remembered(&key).await,
-            Ok(Some(([255; 32], Remembered { status, body })))
+            store.find_stored_response(&key).await,
+            Ok(Some(([255; 32], StoredResponse { status, body })))
         );
     }
 }
@@ -68,14 +72,14 @@ pub(crate) async fn a_key_is_for_one_request_of_one_owner(harness: &dyn Harness)
     let (mine, yours) = (cart(customer(), 1), cart(customer(), 1));
     one(&*store, remembering(added(&mine), &key(mine.owner.id, "key", 1), "mine")).await.unwrap();
     let other = remembering(added(&cart(customer(), 1)), &key(mine.owner.id, "key", 2), "other");
-    assert_eq!(one(&*store, other).await, Err(CommitError::KeyReused));
+    assert_eq!(one(&*store, other).await, Err(CommitError::IdempotencyKeyReused));
     for (owner, text) in [(yours.owner.id, "key"), (mine.owner.id, "KEY"), (mine.owner.id, "key2")]
     {
         let fresh = remembering(added(&cart(customer(), 1)), &key(owner, text, 2), "fresh");
         assert!(one(&*store, fresh).await.is_ok(), "{text}");
     }
     assert_eq!(
-        store.remembered(&key(mine.owner.id, "key", 9)).await,
+        store.find_stored_response(&key(mine.owner.id, "key", 9)).await,
         Ok(Some(([1; 32], answer("mine"))))
     );
 }
@@ -92,7 +96,7 @@ pub(crate) async fn a_repeat_may_share_the_batch_of_its_first(harness: &dyn Harn
     let outcomes = apply(&*store, batch).await.outcomes;
     assert!(outcomes[0].is_ok());
     assert_eq!(outcomes[1], Err(CommitError::Replayed(answer("first"))));
-    assert_eq!(outcomes[2], Err(CommitError::KeyReused));
+    assert_eq!(outcomes[2], Err(CommitError::IdempotencyKeyReused));
     assert_eq!(events(&*store).await.len(), 1);
 }
 
@@ -106,11 +110,11 @@ pub(crate) async fn a_repeat_of_a_refused_first_is_decided_anew(harness: &dyn Ha
         "stale",
     );
     assert_eq!(one(&*store, stale.clone()).await, Err(CommitError::Conflict));
-    assert_eq!(store.remembered(&key).await, Ok(None));
+    assert_eq!(store.find_stored_response(&key).await, Ok(None));
     let outcomes = apply(&*store, [stale, remembering(added(&cart), &key, "good")]).await.outcomes;
     assert_eq!(outcomes[0], Err(CommitError::Conflict));
     assert!(outcomes[1].is_ok());
-    assert_eq!(store.remembered(&key).await, Ok(Some(([1; 32], answer("good")))));
+    assert_eq!(store.find_stored_response(&key).await, Ok(Some(([1; 32], answer("good")))));
 }
 
 pub(crate) async fn a_stock_answer_is_that_of_the_whole_batch(harness: &dyn Harness) {
@@ -118,13 +122,14 @@ pub(crate) async fn a_stock_answer_is_that_of_the_whole_batch(harness: &dyn Harn
     let id = stocked(&*store, 10).await;
     let key = key(UserId::new(), "key", 1);
     let adjust = |by| commit([stock(id, StockChange::Adjust(by))]);
-    let remember = Some(Remember { key: key.clone(), body: RememberedBody::StockOf(id) });
-    let first = Commit { remember, ..adjust(1) };
+    let remember =
+        Some(IdempotencyRecord { key: key.clone(), body: StoredResponseBody::StockLevelOf(id) });
+    let first = Commit { idempotency_record: remember, ..adjust(1) };
     let outcomes =
         apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;
     let after = level(&*store, id).await;
     assert_eq!((after.on_hand, after.version), (13, 2));
-    let remembered = Remembered { status: 201, body: stock_json(&after) };
+    let remembered = StoredResponse { status: 201, body: stock_json(&after) };
     assert_eq!(outcomes[3], Err(CommitError::Replayed(remembered.clone())));
     one(&*store, adjust(100)).await.unwrap();
     assert_eq!(
@@ -140,29 +145,32 @@ pub(crate) async fn what_changes_nothing_is_not_remembered(harness: &dyn Harness
     let key = key(UserId::new(), "key", 1);
     let same = remembering(commit([stock(id, StockChange::Set(10))]), &key, "same");
     assert!(one(&*store, same).await.is_ok());
-    assert_eq!(store.remembered(&key).await, Ok(None));
+    assert_eq!(store.find_stored_response(&key).await, Ok(None));
 }
 
 pub(crate) async fn a_key_is_forgotten_after_a_day(harness: &dyn Harness) {
     let store = harness.open().await;
     let (mut cart, key_1) = (cart(customer(), 1), key(customer().id, "key", 1));
     let key_2 = key(key_1.owner, "key", 2);
-    let yesterday = now().minus(DAY).minus(MINUTE);
-    one(&*store, Commit { at: yesterday, ..remembering(added(&cart), &key_1, "yesterday") })
-        .await
-        .unwrap();
+    let yesterday = now().saturating_sub(DAY).saturating_sub(MINUTE);
+    one(
+        &*store,
+        Commit { decided_at: yesterday, ..remembering(added(&cart), &key_1, "yesterday") },
+    )
+    .await
+    .unwrap();
     cart.version = 2;
     let almost = Commit {
-        at: yesterday.plus(DAY).minus(MINUTE),
+        decided_at: yesterday.saturating_add(DAY).saturating_sub(MINUTE),
         ..remembering(added(&cart), &key_1, "again")
     };
     assert_eq!(one(&*store, almost).await, Err(CommitError::Replayed(answer("yesterday"))));
-    assert_eq!(store.remembered(&key_1).await, Ok(None), "by the clock it is too old");
+    assert_eq!(store.find_stored_response(&key_1).await, Ok(None), "by the clock it is too old");
     one(&*store, remembering(added(&cart), &key_2, "today")).await.unwrap();
-    assert_eq!(store.remembered(&key_2).await, Ok(Some(([2; 32], answer("today")))));
+    assert_eq!(store.find_stored_response(&key_2).await, Ok(Some(([2; 32], answer("today")))));
     assert_eq!(
         one(&*store, remembering(added(&cart), &key_1, "first")).await,
-        Err(CommitError::KeyReused)
+        Err(CommitError::IdempotencyKeyReused)
     );
 }
 

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use souk::{
     domain::inventory::StockChange,
     store::{
-        Commit, CommitError, News, Write,
-        writer::{Observer, Writer},
+        Commit, CommitError, CommittedChanges, Write,
+        writer::{CommitObserver, CommitWriter},
     },
 };
 use tokio::runtime::Handle;
@@ -18,7 +18,7 @@ use crate::{
 
 /// A commit that carries the message `id` out.
 pub(crate) fn carrying_out(id: &str, writes: impl IntoIterator<Item = Write>) -> Commit {
-    Commit { inbox: Some(id.into()), ..commit(writes) }
+    Commit { inbox_message_id: Some(id.into()), ..commit(writes) }
 }
 
 pub(crate) async fn a_message_is_carried_out_once_also_later(harness: &dyn Harness) {
@@ -37,8 +37,10 @@ pub(crate) async fn a_message_is_carried_out_once_also_later(harness: &dyn Harne
     assert_eq!(store.is_in_inbox("Another").await, Ok(false), "as it was written");
     assert_eq!(level(&*store, id).await.on_hand, 12);
     assert_eq!(events(&*store).await, before);
-    let months_later =
-        Commit { at: now().plus(Duration::from_secs(29 * 24 * 60 * 60)), ..message(&odd, 5) };
+    let months_later = Commit {
+        decided_at: now().saturating_add(Duration::from_secs(29 * 24 * 60 * 60)),
+        ..message(&odd, 5)
+    };
     assert_eq!(one(&*store, months_later).await, Err(CommitError::AlreadyApplied));
 }
 
@@ -89,18 +91,19 @@ pub(crate) async fn a_message_that_changes_nothing_is_carried_out_too(harness: &
     assert_eq!(level(&*store, id).await.on_hand, 7);
 }
 
-struct Deaf;
+struct NoopObserver;
 
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
 pub(crate) async fn two_writers_carry_a_message_out_once(harness: &dyn Harness) {
     let store = harness.open().await;
     // A shared store has a writer on each node; the other has one, behind the same lock.
     let other = if store.is_shared() { harness.open().await } else { Arc::clone(&store) };
-    let writers = [&store, &other]
-        .map(|store| Writer::start(&Handle::current(), Arc::clone(store), Arc::new(Deaf)).0);
+    let writers = [&store, &other].map(|store| {
+        CommitWriter::start(&Handle::current(), Arc::clone(store), Arc::new(NoopObserver)).0
+    });
     let id = stocked(&*store, 0).await;
     let tasks: Vec<_> = (0..120_usize)
         .map(|n| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use souk::store::{ApplyError, CommitError, Unavailable};
+use souk::store::{ApplyError, CommitError, StoreUnavailable};
 
 use crate::{
     fixtures::{added, apply, cart, commit, customer, events, one, put_cart},
@@ -17,10 +17,13 @@ pub(crate) async fn reads_see_what_was_acknowledged_before(harness: &dyn Harness
             tokio::spawn(async move {
                 let owner = customer();
                 for version in 1..=50 {
-                    let event =
-                        apply(&*store, [added(&cart(owner, version))]).await.news.events.remove(0);
-                    assert_eq!(store.cart(owner.id).await.unwrap().unwrap().version, version);
-                    assert!(store.last_position().await.unwrap() >= event.position);
+                    let event = apply(&*store, [added(&cart(owner, version))])
+                        .await
+                        .changes
+                        .events
+                        .remove(0);
+                    assert_eq!(store.find_cart(owner.id).await.unwrap().unwrap().version, version);
+                    assert!(store.last_event_position().await.unwrap() >= event.position);
                 }
             })
         })
@@ -48,7 +51,7 @@ pub(crate) async fn what_was_acknowledged_outlives_a_store_that_was_not_closed(
         let store = harness.open().await;
         for cart in &carts {
             assert_eq!(
-                store.cart(cart.owner.id).await.unwrap().as_ref(),
+                store.find_cart(cart.owner.id).await.unwrap().as_ref(),
                 Some(cart),
                 "round {round}"
             );
@@ -63,10 +66,10 @@ pub(crate) async fn a_closed_store_takes_and_tells_nothing(harness: &dyn Harness
     store.close().await;
     let refused = store.apply(vec![commit([put_cart(&cart)])].into()).await;
     assert_eq!(refused.unwrap_err(), ApplyError::Unavailable);
-    assert_eq!(store.ping().await, Err(Unavailable));
-    assert_eq!(store.cart(cart.owner.id).await, Err(Unavailable));
+    assert_eq!(store.ping().await, Err(StoreUnavailable));
+    assert_eq!(store.find_cart(cart.owner.id).await, Err(StoreUnavailable));
     store.close().await;
-    assert_eq!(harness.open().await.cart(cart.owner.id).await, Ok(None));
+    assert_eq!(harness.open().await.find_cart(cart.owner.id).await, Ok(None));
 }
 
 pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness: &dyn Harness) {
@@ -89,7 +92,7 @@ pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness:
     drop(store);
     let store = harness.open().await;
     for (cart, outcome) in carts.iter().zip(outcomes) {
-        let stored = store.cart(cart.owner.id).await.unwrap();
+        let stored = store.find_cart(cart.owner.id).await.unwrap();
         match outcome {
             Ok(outcomes) => assert!(outcomes[0].is_ok() && stored.as_ref() == Some(cart)),
             Err(error) => assert!(

@@ -18,8 +18,8 @@ use souk::{
         inventory::StockChange,
         money::Money,
     },
-    events::Published,
-    store::{Commit, CommitError, Condition, Outcome, Store, writer::Writer},
+    events::OutboxEvent,
+    store::{Commit, CommitError, CommitOutcome, Condition, Store, writer::CommitWriter},
 };
 use tokio::{runtime::Handle, time::sleep};
 
@@ -28,18 +28,19 @@ use crate::{
         added, answer, cart, changed, commit, customer, euro, events, key, level, one, order,
         placed, product, put_cart, put_user, remembering, stock, stocked, user,
     },
-    harness::{Deaf, Harness, Mongo},
+    harness::{Harness, Mongo, NoopObserver},
 };
 
 /// A store with a batching writer before it.
-async fn node(mongo: &Mongo) -> (Arc<dyn Store>, Writer) {
+async fn node(mongo: &Mongo) -> (Arc<dyn Store>, CommitWriter) {
     let store = mongo.open().await;
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(&store), Arc::new(NoopObserver));
     (store, writer)
 }
 
 /// Commits on all nodes at once; outcomes in the order of the commits.
-async fn at_once(commits: Vec<(Writer, Commit)>) -> Vec<Outcome> {
+async fn at_once(commits: Vec<(CommitWriter, Commit)>) -> Vec<CommitOutcome> {
     let tasks: Vec<_> = commits
         .into_iter()
         .map(|(writer, commit)| tokio::spawn(async move { writer.commit(commit).await }))
@@ -52,7 +53,7 @@ async fn at_once(commits: Vec<(Writer, Commit)>) -> Vec<Outcome> {
 }
 
 /// Positions follow each other, and so do the sequences of each subject within each family.
-fn assert_in_order(events: &[Published]) {
+fn assert_in_order(events: &[OutboxEvent]) {
     let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
     assert_eq!(positions, (1..=events.len() as u64).collect::<Vec<_>>());
     let mut last: HashMap<(String, String), u64> = HashMap::new();
@@ -69,12 +70,12 @@ fn assert_in_order(events: &[Published]) {
 }
 
 /// Reads the outbox as it grows, until it has `count` events: nothing may appear before what was read.
-async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<Published> {
-    let mut read: Vec<Published> = Vec::new();
+async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<OutboxEvent> {
+    let mut read: Vec<OutboxEvent> = Vec::new();
     while read.len() < count {
         let position = read.last().map_or(0, |event| event.position);
-        let last = store.last_position().await.unwrap();
-        let page = store.events_after(position, 64).await.unwrap();
+        let last = store.last_event_position().await.unwrap();
+        let page = store.list_events_after(position, 64).await.unwrap();
         assert!(
             page.len() >= usize::try_from(last - position).unwrap().min(64),
             "what is told is there"
@@ -104,7 +105,7 @@ async fn nodes_together_never_sell_what_is_not_there() {
     );
     let level = level(&*nodes[1].0, id).await;
     assert_eq!((sold, level.reserved, level.available()), (300, 300, 0));
-    let movements = nodes[0].0.movements(id, None, 1000).await.unwrap();
+    let movements = nodes[0].0.list_movements(id, None, 1000).await.unwrap();
     assert_eq!(
         movements.iter().rev().map(|m| m.sequence).collect::<Vec<_>>(),
         (1..=301).collect::<Vec<_>>()
@@ -156,7 +157,7 @@ async fn of_two_nodes_that_decided_on_the_same_version_one_wins() {
             outcomes.sort_by_key(Result::is_err);
             assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::Conflict)]), "{outcomes:?}");
         }
-        assert_eq!(nodes[0].0.cart(owner.id).await.unwrap().unwrap().version, 40);
+        assert_eq!(nodes[0].0.find_cart(owner.id).await.unwrap().unwrap().version, 40);
     }
     mongo.discard().await;
 }
@@ -170,8 +171,12 @@ async fn pending_orders_of_a_user_are_limited_over_nodes() {
         // Without events, too: then nothing is written that two transactions could meet at.
         let place = |n: usize| {
             let place = placed(&order(user));
-            let facts = if n.is_multiple_of(3) { Vec::new() } else { place.facts };
-            Commit { conditions: vec![Condition::PendingBelow(user, 5)], facts, ..place }
+            let facts = if n.is_multiple_of(3) { Vec::new() } else { place.events };
+            Commit {
+                conditions: vec![Condition::PendingOrdersBelow(user, 5)],
+                events: facts,
+                ..place
+            }
         };
         let outcomes = at_once((0..40).map(|n| (nodes[n % 2].1.clone(), place(n))).collect()).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 5);
@@ -179,9 +184,9 @@ async fn pending_orders_of_a_user_are_limited_over_nodes() {
             outcomes
                 .into_iter()
                 .filter_map(Result::err)
-                .all(|error| error == CommitError::TooManyPending)
+                .all(|error| error == CommitError::TooManyPendingOrders)
         );
-        assert_eq!(nodes[0].0.orders(Some(user), None, 50).await.unwrap().len(), 5);
+        assert_eq!(nodes[0].0.list_orders(Some(user), None, 50).await.unwrap().len(), 5);
     }
     mongo.discard().await;
 }
@@ -203,14 +208,16 @@ async fn no_order_is_placed_on_what_another_node_has_changed_before() {
     while seen < VERSIONS {
         // What an order was decided on is noted as its price.
         let mut bought = order(UserId::new());
-        bought.lines[0].unit_price = Money::from_minor(seen as i64, euro()).unwrap();
-        let buy =
-            Commit { conditions: vec![Condition::Unchanged(tea.id, seen)], ..placed(&bought) };
+        bought.lines[0].unit_price = Money::from_minor_units(seen as i64, euro()).unwrap();
+        let buy = Commit {
+            conditions: vec![Condition::ProductUnchanged(tea.id, seen)],
+            ..placed(&bought)
+        };
         match nodes[1].1.commit(buy).await {
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(error, CommitError::Conflict);
-                seen = nodes[1].0.product(tea.id).await.unwrap().unwrap().0.version;
+                seen = nodes[1].0.find_product(tea.id).await.unwrap().unwrap().0.version;
             }
         }
     }
@@ -365,7 +372,7 @@ async fn who_is_let_go_takes_no_other_along() {
     };
     let (hurried, patient) = (Duration::from_millis(700), Duration::from_secs(60));
     let applied = store.apply(vec![buy(hurried), buy(patient)].into()).await.unwrap();
-    assert_eq!(applied.outcomes, [Err(CommitError::Overloaded), Err(CommitError::NotYet)]);
+    assert_eq!(applied.outcomes, [Err(CommitError::Overloaded), Err(CommitError::RetryLater)]);
     // The writer tries what is left again; by then, the other node is taken for dead.
     let buyers = vec![(writer.clone(), buy(hurried)), (writer.clone(), buy(patient))];
     let outcomes = at_once(buyers).await;
@@ -415,7 +422,7 @@ async fn what_is_confirmed_was_written_also_by_a_node_that_the_others_took_for_d
     one(&*store, added(&cart(customer(), 1))).await.unwrap();
     let nodes = mongo.raw().collection::<Document>("nodes");
     nodes.delete_many(doc! {}).await.unwrap();
-    assert_eq!(store.confirmed_position().await.unwrap(), 1);
+    assert_eq!(store.confirmed_event_position().await.unwrap(), 1);
     let asked = nodes.find_one(doc! { "asked": 1 }).await.unwrap();
     assert!(asked.is_some(), "a majority has confirmed something");
     mongo.discard().await;
@@ -439,13 +446,13 @@ fn a_read_goes_on_when_the_runtime_of_whoever_asked_has_ended() {
     for _ in 0..20 {
         let asking = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         asking.block_on(async {
-            let mut read = std::pin::pin!(store.last_position());
+            let mut read = std::pin::pin!(store.last_event_position());
             assert!(futures_util::poll!(&mut read).is_pending());
         });
     }
     // The server answers to those that began before.
     for _ in 0..20 {
-        drivers.block_on(store.last_position()).unwrap();
+        drivers.block_on(store.last_event_position()).unwrap();
     }
     assert_eq!(
         ENDED.load(Ordering::Relaxed),

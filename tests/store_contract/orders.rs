@@ -9,14 +9,14 @@ use souk::{
         catalog::product::Product,
         ids::{OrderId, ProductId, UserId},
         inventory::{MovementKind, StockChange},
-        money::{MAX_MINOR, Money},
+        money::{MAX_MINOR_UNITS, Money},
         order::{
             Order, OrderCommand, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress,
         },
     },
     store::{
         Commit, CommitError, Condition, StockWrite, Store, Write,
-        writer::{Observer, Writer},
+        writer::{CommitObserver, CommitWriter},
     },
 };
 use tokio::runtime::Handle;
@@ -37,16 +37,16 @@ pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
         sku: sku.map(Into::into),
         name: ODD.into(),
         quantity,
-        unit_price: Money::from_minor(minor, euro()).unwrap(),
+        unit_price: Money::from_minor_units(minor, euro()).unwrap(),
     };
     let fields = BTreeMap::from([
         ("street".to_owned(), ODD.to_owned()),
         ("2nd-line_".to_owned(), String::new()),
     ]);
     let full = Order {
-        lines: vec![line(Some(ODD), u32::MAX, MAX_MINOR), line(None, 1, 0)],
+        lines: vec![line(Some(ODD), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
         payment: Payment { method: PaymentMethod::Manual, reference: Some(ODD.into()) },
-        shipping_address: Some(ShippingAddress::stored(fields)),
+        shipping_address: Some(ShippingAddress::from_stored(fields)),
         ..order(UserId::new())
     };
     let bare = Order { expires_at: None, ..order(UserId::new()) };
@@ -68,13 +68,13 @@ pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
     ]) {
         let next = later(&full, version, status);
         one(&*store, commit([put_order(&next)])).await.unwrap();
-        assert_eq!(store.order(full.id).await, Ok(Some(next.clone())));
+        assert_eq!(store.find_order(full.id).await, Ok(Some(next.clone())));
         known[0] = next;
     }
     store.close().await;
     let store = harness.open().await;
     for written in known {
-        assert_eq!(store.order(written.id).await, Ok(Some(written)));
+        assert_eq!(store.find_order(written.id).await, Ok(Some(written)));
     }
 }
 
@@ -87,7 +87,7 @@ pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) 
     for of in [None, Some(ada), Some(bob), Some(UserId::new())] {
         let (mut read, mut before) = (Vec::new(), None);
         loop {
-            let page = store.orders(of, before, 4).await.unwrap();
+            let page = store.list_orders(of, before, 4).await.unwrap();
             assert!(page.len() <= 4);
             let Some(last) = page.last() else { break };
             before = Some(last.id);
@@ -98,29 +98,29 @@ pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) 
         expected.reverse();
         assert_eq!(read.iter().collect::<Vec<_>>(), expected);
     }
-    assert_eq!(store.orders(None, None, 0).await, Ok(vec![]));
+    assert_eq!(store.list_orders(None, None, 0).await, Ok(vec![]));
 }
 
 pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = now();
-    let after = |millis| start.plus(Duration::from_millis(millis));
+    let after = |millis| start.saturating_add(Duration::from_millis(millis));
     let until = |millis| Order { expires_at: Some(after(millis)), ..order(UserId::new()) };
     let (second, first, third) = (until(20), until(10), until(30));
     let paid = Order { status: OrderStatus::Paid, expires_at: None, ..until(1) };
     apply(&*store, [&second, &first, &third, &paid].map(|order| commit([put_order(order)]))).await;
-    assert_eq!(store.orders_due(after(9), None, 10).await, Ok(vec![]));
+    assert_eq!(store.list_overdue_orders(after(9), None, 10).await, Ok(vec![]));
     assert_eq!(
-        store.orders_due(after(10), None, 10).await,
+        store.list_overdue_orders(after(10), None, 10).await,
         Ok(vec![first.clone()]),
         "at its deadline it is due"
     );
     assert_eq!(
-        store.orders_due(after(29), None, 10).await,
+        store.list_overdue_orders(after(29), None, 10).await,
         Ok(vec![first.clone(), second.clone()])
     );
     assert_eq!(
-        store.orders_due(after(99), None, 2).await,
+        store.list_overdue_orders(after(99), None, 2).await,
         Ok(vec![first.clone(), second.clone()]),
         "the longest overdue first"
     );
@@ -128,7 +128,7 @@ pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn 
         let next = order.decide(command, after(50)).unwrap().order;
         one(&*store, commit([put_order(&next)])).await.unwrap();
     }
-    assert_eq!(store.orders_due(after(99), None, 10).await, Ok(vec![third]));
+    assert_eq!(store.list_overdue_orders(after(99), None, 10).await, Ok(vec![third]));
 }
 
 pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
@@ -136,7 +136,7 @@ pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
     let start = now();
     // Many at the same time, written in another order than they are read in.
     let until = |n: u64| Order {
-        expires_at: Some(start.plus(Duration::from_millis(n / 10))),
+        expires_at: Some(start.saturating_add(Duration::from_millis(n / 10))),
         ..order(UserId::new())
     };
     let all: Vec<Order> = (0..25).map(until).collect();
@@ -144,8 +144,10 @@ pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
     for limit in [1, 4, 25, 26] {
         let (mut read, mut after) = (Vec::new(), None);
         loop {
-            let page =
-                store.orders_due(start.plus(Duration::from_secs(1)), after, limit).await.unwrap();
+            let page = store
+                .list_overdue_orders(start.saturating_add(Duration::from_secs(1)), after, limit)
+                .await
+                .unwrap();
             assert!(page.len() <= limit as usize);
             let Some(last) = page.last() else { break };
             after = Some((last.expires_at.unwrap(), last.id));
@@ -163,7 +165,8 @@ pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
         ..order(UserId::new())
     };
     let key = key(bought.user_id, "checkout", 1);
-    let conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(bought.user_id, 1)];
+    let conditions =
+        vec![Condition::ProductUnchanged(tea, 1), Condition::PendingOrdersBelow(bought.user_id, 1)];
     let mut checkout = Commit { conditions, ..remembering(placed(&bought), &key, "placed") };
     checkout.writes.push(moved_by(&bought, StockChange::Reserve));
     one(&*store, checkout.clone()).await.unwrap();
@@ -176,7 +179,7 @@ pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
     assert_eq!((after.on_hand, after.reserved), (10, 2));
     let told: Vec<String> = kinds(&*store).await;
     assert_eq!(told[told.len() - 2..], ["order.placed", "inventory.stock.changed"]);
-    let newest = store.movements(tea, None, 1).await.unwrap().remove(0);
+    let newest = store.list_movements(tea, None, 1).await.unwrap().remove(0);
     assert_eq!((newest.delta.kind, newest.order_id), (MovementKind::Reserved, Some(bought.id)));
 
     let expired = bought.decide(OrderCommand::Expire, bought.expires_at.unwrap()).unwrap().order;
@@ -190,21 +193,21 @@ pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
         [Err(CommitError::Conflict), Err(CommitError::Conflict)],
         "whichever came first stands"
     );
-    assert_eq!(store.order(bought.id).await, Ok(Some(expired)));
+    assert_eq!(store.find_order(bought.id).await, Ok(Some(expired)));
     assert_eq!(level(&*store, tea).await.reserved, 0);
 }
 
 /// Everything that `commit` may change.
 async fn state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
-    let key = &commit.remember.as_ref().unwrap().key;
+    let key = &commit.idempotency_record.as_ref().unwrap().key;
     let (cart, told) =
-        (store.cart(order.user_id).await.unwrap(), store.last_position().await.unwrap());
+        (store.find_cart(order.user_id).await.unwrap(), store.last_event_position().await.unwrap());
     let (product, moves) = (
         order.lines[0].product_id,
-        store.movements(order.lines[0].product_id, None, 99).await.unwrap(),
+        store.list_movements(order.lines[0].product_id, None, 99).await.unwrap(),
     );
     let (order, answer) =
-        (store.order(order.id).await.unwrap(), store.remembered(key).await.unwrap());
+        (store.find_order(order.id).await.unwrap(), store.find_stored_response(key).await.unwrap());
     format!("{cart:?} {order:?} {moves:?} {:?} {answer:?} {told}", level(store, product).await)
 }
 
@@ -215,7 +218,7 @@ pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Ha
     let store = harness.open().await;
     let tea = stocked(&*store, 10).await;
     let (pay, fulfil) =
-        (OrderCommand::Pay { reference: None }, OrderCommand::Fulfil { reference: None });
+        (OrderCommand::Pay { reference: None }, OrderCommand::Fulfill { reference: None });
     let lives: [Life; 4] = [
         vec![(pay.clone(), None), (fulfil, Some(StockChange::Ship))],
         vec![(OrderCommand::Cancel, Some(StockChange::Release))],
@@ -229,8 +232,10 @@ pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Ha
         order.lines[0].product_id = tea;
         let emptied = Cart { version: 2, lines: Vec::new(), ..first };
         let mut checkout = placed(&order);
-        checkout.conditions =
-            vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(order.user_id, 1)];
+        checkout.conditions = vec![
+            Condition::ProductUnchanged(tea, 1),
+            Condition::PendingOrdersBelow(order.user_id, 1),
+        ];
         checkout.writes.extend([put_cart(&emptied), moved_by(&order, StockChange::Reserve)]);
         fails_at_each_step(harness, &*store, &order, "checkout", checkout).await;
         for (command, moves) in life {
@@ -293,27 +298,29 @@ pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
     };
     let none = UserId::new();
     let refused = [
-        (vec![Condition::Unchanged(tea.id, 1)], CommitError::Conflict),
-        (vec![Condition::Unchanged(tea.id, 3)], CommitError::Conflict),
-        (vec![Condition::Unchanged(ProductId::new(), 1)], CommitError::Conflict),
-        (vec![Condition::PendingBelow(none, 0)], CommitError::TooManyPending),
+        (vec![Condition::ProductUnchanged(tea.id, 1)], CommitError::Conflict),
+        (vec![Condition::ProductUnchanged(tea.id, 3)], CommitError::Conflict),
+        (vec![Condition::ProductUnchanged(ProductId::new(), 1)], CommitError::Conflict),
+        (vec![Condition::PendingOrdersBelow(none, 0)], CommitError::TooManyPendingOrders),
     ];
     let (ids, mut batch): (Vec<OrderId>, Vec<Commit>) =
         refused.iter().map(|(conditions, _)| reserving(conditions.clone())).unzip();
-    let (good, checkout) =
-        reserving(vec![Condition::Unchanged(tea.id, 2), Condition::PendingBelow(none, 1)]);
+    let (good, checkout) = reserving(vec![
+        Condition::ProductUnchanged(tea.id, 2),
+        Condition::PendingOrdersBelow(none, 1),
+    ]);
     batch.push(checkout);
     let outcomes = apply(&*store, batch).await.outcomes;
     let expected: Vec<_> = refused.into_iter().map(|(_, error)| Err(error)).collect();
     assert_eq!(outcomes[..4], expected);
     assert!(outcomes[4].is_ok(), "the others of its batch go through");
     for id in ids {
-        assert_eq!(store.order(id).await, Ok(None));
+        assert_eq!(store.find_order(id).await, Ok(None));
     }
-    assert!(store.order(good).await.unwrap().is_some());
+    assert!(store.find_order(good).await.unwrap().is_some());
     assert_eq!(level(&*store, tea.id).await.reserved, 2);
-    one(&*store, commit([put_product(&repriced.deleted(now()))])).await.unwrap();
-    let (_, late) = reserving(vec![Condition::Unchanged(tea.id, 2)]);
+    one(&*store, commit([put_product(&repriced.to_deleted(now()))])).await.unwrap();
+    let (_, late) = reserving(vec![Condition::ProductUnchanged(tea.id, 2)]);
     assert_eq!(one(&*store, late).await, Err(CommitError::Conflict), "deleting is a change too");
 }
 
@@ -324,7 +331,10 @@ pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) 
         let order = order(user);
         (
             order.clone(),
-            Commit { conditions: vec![Condition::PendingBelow(user, limit)], ..placed(&order) },
+            Commit {
+                conditions: vec![Condition::PendingOrdersBelow(user, limit)],
+                ..placed(&order)
+            },
         )
     };
     let (first, one_order) = place(ada, 3);
@@ -333,7 +343,7 @@ pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) 
         [place(ada, 3).1, place(bob, 3).1, place(ada, 3).1, place(ada, 3).1, place(bob, 3).1];
     let done: Vec<bool> = apply(&*store, batch).await.outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(done, [true, true, true, false, true]);
-    assert_eq!(one(&*store, place(ada, 3).1).await, Err(CommitError::TooManyPending));
+    assert_eq!(one(&*store, place(ada, 3).1).await, Err(CommitError::TooManyPendingOrders));
     let paid = first.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
     let outcomes =
         apply(&*store, [place(ada, 3).1, placed(&paid), place(ada, 3).1, place(ada, 3).1])
@@ -344,7 +354,7 @@ pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) 
         [false, true, true, false],
         "one was paid"
     );
-    assert_eq!(store.orders(Some(ada), None, 10).await.unwrap().len(), 4);
+    assert_eq!(store.list_orders(Some(ada), None, 10).await.unwrap().len(), 4);
 }
 
 pub(crate) async fn stock_of_a_deleted_product_still_moves(harness: &dyn Harness) {
@@ -356,22 +366,23 @@ pub(crate) async fn stock_of_a_deleted_product_still_moves(harness: &dyn Harness
     one(&*store, commit([put_order(&bought), moved_by(&bought, StockChange::Reserve)]))
         .await
         .unwrap();
-    one(&*store, commit([put_product(&tea.deleted(now()))])).await.unwrap();
+    one(&*store, commit([put_product(&tea.to_deleted(now()))])).await.unwrap();
     one(&*store, commit([moved_by(&bought, StockChange::Ship)])).await.unwrap();
     let after = level(&*store, tea.id).await;
     assert_eq!((after.on_hand, after.reserved), (7, 0));
 }
 
-struct Deaf;
+struct NoopObserver;
 
-impl Observer for Deaf {
-    fn committed(&self, _: &souk::store::News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &souk::store::CommittedChanges) {}
 }
 
 pub(crate) async fn who_asks_first_is_served_first(harness: &dyn Harness) {
     let store = harness.open().await;
     let (tea, cup) = (stocked(&*store, 100).await, stocked(&*store, 1000).await);
-    let (writer, _) = Writer::start(&Handle::current(), store.clone(), std::sync::Arc::new(Deaf));
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), store.clone(), std::sync::Arc::new(NoopObserver));
     let buy = |n: usize| {
         let write = |product_id, change| {
             let (expected_version, order_id, reference, reason) =

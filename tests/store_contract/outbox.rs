@@ -8,7 +8,7 @@ use souk::{
         ids::{EventId, SessionId},
         inventory::StockChange,
     },
-    events::{Audience, Fact, Published},
+    events::{Audience, DomainEvent, OutboxEvent},
     messages::change::TraceParent,
     store::{Commit, Store},
 };
@@ -21,7 +21,7 @@ use crate::{
     harness::Harness,
 };
 
-fn positions(events: &[Published]) -> Vec<u64> {
+fn positions(events: &[OutboxEvent]) -> Vec<u64> {
     events.iter().map(|event| event.position).collect()
 }
 
@@ -30,7 +30,7 @@ pub(crate) async fn events_stand_in_commit_order_also_over_a_restart(harness: &d
     let owner = customer();
     let (first, second, third) = (cart(owner, 1), cart(owner, 2), cart(owner, 3));
     let cleared = Commit {
-        facts: vec![Fact::Cart(Arc::new(second.clone()), CartEvent::Cleared)],
+        events: vec![DomainEvent::Cart(Arc::new(second.clone()), CartEvent::Cleared)],
         ..commit([put_cart(&Cart { lines: vec![], ..second.clone() })])
     };
     let tea = product(None);
@@ -49,7 +49,7 @@ pub(crate) async fn events_stand_in_commit_order_also_over_a_restart(harness: &d
     );
     store.close().await;
     let store = harness.open().await;
-    assert_eq!(store.last_position().await, Ok(4));
+    assert_eq!(store.last_event_position().await, Ok(4));
     one(&*store, added(&third)).await.unwrap();
     let expected = [
         "cart.item.added",
@@ -66,24 +66,29 @@ pub(crate) async fn an_event_comes_back_as_it_was_told(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, mine, tea) = (user("ada@example.com"), cart(customer(), 1), product(Some("\"'\\")));
     let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-    let revoked = Fact::SessionRevoked {
+    let revoked = DomainEvent::SessionRevoked {
         user_id: ada.id,
         session_id: SessionId::new(),
         reason: "logout",
         sequence: 2,
     };
-    let registered = Fact::Registered(Arc::new(ada.clone()));
+    let registered = DomainEvent::UserRegistered(Arc::new(ada.clone()));
     let batch = [
-        Commit { facts: vec![registered, revoked], ..commit([put_user(&ada)]) },
+        Commit { events: vec![registered, revoked], ..commit([put_user(&ada)]) },
         Commit { trace: trace.clone(), ..added(&mine) },
         changed(&tea),
     ];
-    let told = apply(&*store, batch).await.news.events;
+    let told = apply(&*store, batch).await.changes.events;
     assert_eq!(events(&*store).await, told);
     let audiences: Vec<Audience> = told.iter().map(|event| event.audience).collect();
     assert_eq!(
         audiences,
-        [Audience::Nobody, Audience::Nobody, Audience::Owner(mine.owner.id), Audience::Everyone]
+        [
+            Audience::BrokerOnly,
+            Audience::BrokerOnly,
+            Audience::Owner(mine.owner.id),
+            Audience::Everyone
+        ]
     );
     let body: serde_json::Value = serde_json::from_slice(&told[2].body).unwrap();
     assert_eq!(body["traceparent"], trace.unwrap().as_str());
@@ -99,20 +104,20 @@ pub(crate) async fn events_are_read_by_page_and_found_by_id(harness: &dyn Harnes
     let all = events(&*store).await;
     let (mut read, mut position) = (Vec::new(), 0);
     loop {
-        let page = store.events_after(position, 10).await.unwrap();
+        let page = store.list_events_after(position, 10).await.unwrap();
         assert!(page.len() <= 10);
         let Some(last) = page.last() else { break };
         position = last.position;
         read.extend(page);
     }
     assert_eq!(read, all);
-    assert_eq!((position, store.last_position().await), (25, Ok(25)));
+    assert_eq!((position, store.last_event_position().await), (25, Ok(25)));
     for event in all {
         assert_eq!(store.event_position(event.id).await, Ok(Some(event.position)));
     }
     assert_eq!(store.event_position(EventId::new()).await, Ok(None));
-    assert_eq!(store.events_after(u64::MAX, 10).await, Ok(vec![]));
-    assert_eq!(store.events_after(24, 0).await, Ok(vec![]));
+    assert_eq!(store.list_events_after(u64::MAX, 10).await, Ok(vec![]));
+    assert_eq!(store.list_events_after(24, 0).await, Ok(vec![]));
 }
 
 /// Writes `count` events, many at a time.
@@ -123,37 +128,37 @@ pub(crate) async fn write_events(store: &dyn Store, count: u64) {
     for _ in 0..count / IN_A_COMMIT {
         version += 1;
         let commit = added(&cart(owner, version));
-        let facts = vec![commit.facts[0].clone(); IN_A_COMMIT as usize];
-        one(store, Commit { facts, ..commit }).await.unwrap();
+        let facts = vec![commit.events[0].clone(); IN_A_COMMIT as usize];
+        one(store, Commit { events: facts, ..commit }).await.unwrap();
     }
 }
 
 pub(crate) async fn the_last_ten_thousand_events_are_kept(harness: &dyn Harness) {
     let store = harness.open().await;
     write_events(&*store, 23_000).await;
-    let (last, kept) = (23_000, store.events_after(13_000, u32::MAX).await.unwrap());
+    let (last, kept) = (23_000, store.list_events_after(13_000, u32::MAX).await.unwrap());
     assert_eq!(positions(&kept), (13_001..=last).collect::<Vec<_>>());
     assert_eq!(store.event_position(kept[0].id).await, Ok(Some(13_001)));
     drop(store);
     let store = harness.open().await;
-    assert_eq!(store.last_position().await, Ok(last));
+    assert_eq!(store.last_event_position().await, Ok(last));
     one(&*store, added(&cart(customer(), 1))).await.unwrap();
-    assert_eq!(positions(&store.events_after(last, 10).await.unwrap()), [last + 1]);
+    assert_eq!(positions(&store.list_events_after(last, 10).await.unwrap()), [last + 1]);
 }
 
 pub(crate) async fn how_far_events_were_published_never_goes_back(harness: &dyn Harness) {
     let store = harness.open().await;
-    assert_eq!(store.published_up_to().await, Ok(0));
+    assert_eq!(store.published_position().await, Ok(0));
     for (noted, stands) in [(0, 0), (7, 7), (3, 7), (7, 7), (8, 8)] {
-        store.note_published(noted).await.unwrap();
-        assert_eq!(store.published_up_to().await, Ok(stands), "after {noted}");
+        store.mark_published(noted).await.unwrap();
+        assert_eq!(store.published_position().await, Ok(stands), "after {noted}");
     }
-    let notes = (1..=40).map(|n| store.note_published(if n % 2 == 0 { n } else { 40 - n }));
+    let notes = (1..=40).map(|n| store.mark_published(if n % 2 == 0 { n } else { 40 - n }));
     futures_util::future::join_all(notes).await.into_iter().for_each(|noted| noted.unwrap());
-    assert_eq!(store.published_up_to().await, Ok(40));
+    assert_eq!(store.published_position().await, Ok(40));
     store.close().await;
-    store.note_published(50).await.unwrap_err();
-    assert_eq!(harness.open().await.published_up_to().await, Ok(40));
+    store.mark_published(50).await.unwrap_err();
+    assert_eq!(harness.open().await.published_position().await, Ok(40));
 }
 
 pub(crate) async fn events_are_kept_until_they_were_published(harness: &dyn Harness) {
@@ -165,12 +170,12 @@ pub(crate) async fn events_are_kept_until_they_were_published(harness: &dyn Harn
     write_events(&*store, 22_750).await;
     let first_is = async |position| {
         // The engines take old events away in their own time.
-        while positions(&store.events_after(0, 1).await.unwrap()) != [position] {
+        while positions(&store.list_events_after(0, 1).await.unwrap()) != [position] {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     for (published, first) in [(1_500, 1_501), (23_000, 3_001)] {
-        store.note_published(published).await.unwrap();
+        store.mark_published(published).await.unwrap();
         tokio::time::timeout(Duration::from_secs(60), first_is(first))
             .await
             .expect("old events stay");

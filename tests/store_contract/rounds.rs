@@ -16,7 +16,7 @@ use souk::{
         ids::{ProductId, UserId},
         inventory::StockChange,
     },
-    store::{ApplyError, Commit, CommitError, Outcome, writer::Writer},
+    store::{ApplyError, Commit, CommitError, CommitOutcome, writer::CommitWriter},
 };
 use tokio::runtime::Handle;
 
@@ -25,7 +25,7 @@ use crate::{
         added, cart, customer, events, key, level, one, order, placed, put_cart, remembering,
         stock, stocked,
     },
-    harness::{Deaf, Harness, Mongo},
+    harness::{Harness, Mongo, NoopObserver},
 };
 
 /// An operation as the profiler notes it: what it is, in which collection, on which record.
@@ -158,11 +158,16 @@ async fn one_bad_commit_costs_the_others_one_more_transaction() {
     let applied = store.apply((0..21).map(buy).collect()).await.unwrap();
     let left: Vec<_> =
         applied.outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-    assert_eq!(left, [&CommitError::Apart], "the others do not wait until it has been tried alone");
+    assert_eq!(
+        left,
+        [&CommitError::RetryAlone],
+        "the others do not wait until it has been tried alone"
+    );
     assert_eq!(transactions(&noted_operations(&mongo).await), 2);
-    assert_eq!(applied.news.carts.len(), 20);
+    assert_eq!(applied.changes.carts.len(), 20);
     // The batching writer tries them alone, so that those who come to the same product or user are told in the end.
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(&store), Arc::new(NoopObserver));
     let outcomes = join_all((20..60).map(|place| writer.commit(buy(place)))).await;
     for (outcome, place) in outcomes.iter().zip(20..) {
         let is_bad = bad.contains(&carts[place].owner.id);
@@ -194,7 +199,8 @@ async fn a_bad_commit_that_nobody_can_name_is_found_and_takes_no_other_along() {
     let carts: Vec<_> = (0..64).map(|_| cart(customer(), 1)).collect();
     // All events of a batch are in one document.
     refuse(&mongo, "outbox", "events.subject", &[carts[41].owner.id]).await;
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(&store), Arc::new(NoopObserver));
     let outcomes = join_all(carts.iter().map(|cart| writer.commit(added(cart)))).await;
     for (place, outcome) in outcomes.iter().enumerate() {
         assert!(
@@ -213,7 +219,8 @@ async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
     let store = mongo.open().await;
     let (spoilt, good) = (stocked(&*store, 10_000).await, stocked(&*store, 10_000).await);
     refuse(&mongo, "stock", "_id", &[UserId::from(spoilt.as_uuid())]).await;
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(&store), Arc::new(NoopObserver));
     let buy = |product, within| {
         let mut buy = added(&cart(customer(), 1));
         buy.writes.push(stock(product, StockChange::Reserve(1)));
@@ -229,7 +236,7 @@ async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
     let (suspects, others) = join(suspects, others).await;
     assert!(others.iter().all(Result::is_ok));
     // Most are more than can be tried alone, the others are tried for as long as there is time.
-    let refused = |outcome: &Outcome| {
+    let refused = |outcome: &CommitOutcome| {
         matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded))
     };
     assert!(suspects.iter().all(|(outcome, _)| refused(outcome)));
@@ -237,7 +244,7 @@ async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
     eprintln!("{SUSPECTS} told within {last:?}");
     // It is counted after they were told.
     let idle = async {
-        while writer.waiting() > 0 {
+        while writer.queued_count() > 0 {
             tokio::task::yield_now().await
         }
     };

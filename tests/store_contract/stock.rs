@@ -5,10 +5,10 @@ use souk::{
     domain::{
         cart::Shortage,
         ids::ProductId,
-        inventory::{Movement, StockChange, StockLevel},
+        inventory::{StockChange, StockLevel, StockMovement},
     },
-    events::Published,
-    store::{CommitError, Done, StockWrite, Store, Write},
+    events::OutboxEvent,
+    store::{CommitError, CommitReceipt, StockWrite, Store, Write},
 };
 
 use crate::{
@@ -20,18 +20,20 @@ async fn change(
     store: &dyn Store,
     id: ProductId,
     change: StockChange,
-) -> Result<Done, CommitError> {
+) -> Result<CommitReceipt, CommitError> {
     one(store, commit([stock(id, change)])).await
 }
 
-fn short<const N: usize>(shortages: [(ProductId, u64, u64); N]) -> Result<Done, CommitError> {
+fn short<const N: usize>(
+    shortages: [(ProductId, u64, u64); N],
+) -> Result<CommitReceipt, CommitError> {
     let shortage =
         |(product_id, requested, available)| Shortage { product_id, requested, available };
     Err(CommitError::OutOfStock(shortages.map(shortage).to_vec()))
 }
 
 /// Type, sequence and data of an event.
-fn parts(event: &Published) -> (String, Value, Value) {
+fn parts(event: &OutboxEvent) -> (String, Value, Value) {
     let body: Value = serde_json::from_slice(&event.body).unwrap();
     assert_eq!(body["type"], event.kind);
     (event.kind.clone(), body["sequence"].clone(), body["data"].clone())
@@ -40,7 +42,7 @@ fn parts(event: &Published) -> (String, Value, Value) {
 pub(crate) async fn changes_of_one_batch_are_one_version_and_one_event(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 100).await;
-    let before = store.last_position().await.unwrap();
+    let before = store.last_event_position().await.unwrap();
     let changes = [
         StockChange::Reserve(3),
         StockChange::Adjust(10),
@@ -50,16 +52,16 @@ pub(crate) async fn changes_of_one_batch_are_one_version_and_one_event(harness: 
     let outcomes = apply(&*store, changes.map(|change| commit([stock(id, change)]))).await.outcomes;
     let after =
         StockLevel { product_id: id, on_hand: 110, reserved: 4, version: 2, last_movement: 5 };
-    assert_eq!(outcomes, vec![Ok(Done { stock: vec![after] }); 4]);
+    assert_eq!(outcomes, vec![Ok(CommitReceipt { stock: vec![after] }); 4]);
     assert_eq!(level(&*store, id).await, after);
-    let events = store.events_after(before, 100).await.unwrap();
+    let events = store.list_events_after(before, 100).await.unwrap();
     let data =
         json!({"product_id": id, "on_hand": 110, "reserved": 4, "available": 106, "version": 2});
     assert_eq!(
         events.iter().map(parts).collect::<Vec<_>>(),
         [("inventory.stock.changed".into(), json!("2"), data)]
     );
-    let movements = store.movements(id, None, 100).await.unwrap();
+    let movements = store.list_movements(id, None, 100).await.unwrap();
     let deltas: Vec<_> =
         movements.iter().rev().map(|m| (m.sequence, m.delta.on_hand, m.delta.reserved)).collect();
     assert_eq!(
@@ -85,7 +87,7 @@ pub(crate) async fn whoever_comes_too_late_hears_what_is_left(harness: &dyn Harn
         "what is promised stays"
     );
     assert_eq!(change(&*store, id, StockChange::Set(4)).await, short([(id, 1, 0)]));
-    assert_eq!(store.movements(id, None, 100).await.unwrap().len(), 3);
+    assert_eq!(store.list_movements(id, None, 100).await.unwrap().len(), 3);
 }
 
 pub(crate) async fn every_short_line_is_named(harness: &dyn Harness) {
@@ -110,7 +112,7 @@ pub(crate) async fn every_short_line_is_named(harness: &dyn Harness) {
 pub(crate) async fn low_and_depleted_are_told_when_they_begin(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
-    let mut position = store.last_position().await.unwrap();
+    let mut position = store.last_event_position().await.unwrap();
     let steps = [
         (StockChange::Reserve(4), None),
         (StockChange::Reserve(1), Some("inventory.stock.low")),
@@ -123,7 +125,7 @@ pub(crate) async fn low_and_depleted_are_told_when_they_begin(harness: &dyn Harn
     ];
     for (version, (step, warning)) in (2..).zip(steps) {
         change(&*store, id, step).await.unwrap();
-        let news = store.events_after(position, 100).await.unwrap();
+        let news = store.list_events_after(position, 100).await.unwrap();
         position += news.len() as u64;
         let heard: Vec<_> =
             news.iter().map(parts).map(|(kind, sequence, _)| (kind, sequence)).collect();
@@ -142,7 +144,7 @@ pub(crate) async fn what_changes_nothing_leaves_nothing(harness: &dyn Harness) {
     for nothing in nothing {
         assert_eq!(
             change(&*store, id, nothing).await,
-            Ok(Done { stock: vec![before] }),
+            Ok(CommitReceipt { stock: vec![before] }),
             "{nothing:?}"
         );
     }
@@ -172,7 +174,7 @@ pub(crate) async fn a_new_product_without_stock_has_no_stock_events(harness: &dy
     let store = harness.open().await;
     let tea = product(None);
     one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(0))])).await.unwrap();
-    assert_eq!(level(&*store, tea.id).await, StockLevel::none(tea.id));
+    assert_eq!(level(&*store, tea.id).await, StockLevel::empty(tea.id));
     assert_eq!(events(&*store).await, []);
 }
 
@@ -191,12 +193,16 @@ pub(crate) async fn a_wanted_version_is_checked(harness: &dyn Harness) {
             reason,
         })])
     };
-    assert_eq!(one(&*store, wanting(2, 1)).await, Err(CommitError::StockVersion(1)));
+    assert_eq!(one(&*store, wanting(2, 1)).await, Err(CommitError::StockVersionMismatch(1)));
     assert!(one(&*store, wanting(1, 1)).await.is_ok());
     let outcomes = apply(&*store, [wanting(2, 1), wanting(2, 1), wanting(1, 1)]).await.outcomes;
     assert!(outcomes[0].is_ok());
-    assert_eq!(outcomes[1], Err(CommitError::StockVersion(3)), "the batch has moved it already");
-    assert_eq!(outcomes[2], Err(CommitError::StockVersion(3)));
+    assert_eq!(
+        outcomes[1],
+        Err(CommitError::StockVersionMismatch(3)),
+        "the batch has moved it already"
+    );
+    assert_eq!(outcomes[2], Err(CommitError::StockVersionMismatch(3)));
     assert_eq!(level(&*store, id).await.on_hand, 12);
 }
 
@@ -210,7 +216,7 @@ pub(crate) async fn more_than_can_be_counted_is_refused(harness: &dyn Harness) {
     ] {
         assert_eq!(
             change(&*store, id, too_much).await,
-            Err(CommitError::TooMuchStock),
+            Err(CommitError::StockOverflow),
             "{too_much:?}"
         );
     }
@@ -227,10 +233,10 @@ pub(crate) async fn movements_are_read_newest_first_by_page(harness: &dyn Harnes
     for _ in 2..=25 {
         apply(&*store, [id, other].map(|id| commit([stock(id, StockChange::Adjust(1))]))).await;
     }
-    let mut pages: Vec<Vec<Movement>> = Vec::new();
+    let mut pages: Vec<Vec<StockMovement>> = Vec::new();
     let mut before = None;
     loop {
-        let page = store.movements(id, before, 10).await.unwrap();
+        let page = store.list_movements(id, before, 10).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.sequence);
         pages.push(page);
@@ -239,7 +245,7 @@ pub(crate) async fn movements_are_read_newest_first_by_page(harness: &dyn Harnes
     let sequences: Vec<u64> = pages.concat().iter().map(|movement| movement.sequence).collect();
     assert_eq!(sequences, (1..=25).rev().collect::<Vec<_>>());
     assert!(pages.concat().iter().all(|movement| movement.product_id == id));
-    assert_eq!(store.movements(id, Some(u64::MAX), 1).await.unwrap()[0].sequence, 25);
+    assert_eq!(store.list_movements(id, Some(u64::MAX), 1).await.unwrap()[0].sequence, 25);
 }
 
 pub(crate) async fn batches_side_by_side_never_sell_what_is_not_there(harness: &dyn Harness) {

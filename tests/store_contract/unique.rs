@@ -20,7 +20,7 @@ async fn create(store: &dyn Store, sku: &str) -> Product {
 
 fn with_sku(product: &Product, sku: Option<&str>) -> Product {
     let mut next = Product { version: product.version + 1, ..product.clone() };
-    next.facts.sku = sku.map(Into::into);
+    next.details.sku = sku.map(Into::into);
     next
 }
 
@@ -34,7 +34,7 @@ pub(crate) async fn a_sku_belongs_to_one_product(harness: &dyn Harness) {
         Err(CommitError::SkuTaken)
     );
     let mut renamed = with_sku(&tea, Some("TEA"));
-    renamed.facts.name = "Tea".into();
+    renamed.details.name = "Tea".into();
     assert!(one(&*store, changed(&renamed)).await.is_ok(), "its own sku is not taken");
     assert!(one(&*store, changed(&product(Some("tea")))).await.is_ok(), "case counts");
 }
@@ -49,11 +49,11 @@ pub(crate) async fn products_without_a_sku_do_not_meet(harness: &dyn Harness) {
 pub(crate) async fn a_deleted_product_gives_its_sku_up_and_still_shows_it(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = create(&*store, "TEA").await;
-    let deleted = tea.deleted(now());
+    let deleted = tea.to_deleted(now());
     one(&*store, changed(&deleted)).await.unwrap();
     let heir = create(&*store, "TEA").await;
-    assert_eq!(store.product(tea.id).await.unwrap().unwrap().0, deleted);
-    one(&*store, changed(&heir.deleted(now()))).await.unwrap();
+    assert_eq!(store.find_product(tea.id).await.unwrap().unwrap().0, deleted);
+    one(&*store, changed(&heir.to_deleted(now()))).await.unwrap();
     let batch = [changed(&product(Some("TEA"))), changed(&product(Some("TEA")))];
     let outcomes = apply(&*store, batch).await.outcomes;
     assert!(outcomes[0].is_ok(), "both of the dead gave it up");
@@ -76,7 +76,7 @@ pub(crate) async fn a_sku_moves_on_within_a_batch(harness: &dyn Harness) {
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
         assert_eq!(level(&*store, older.id).await.version, round, "it was one transaction");
         for product in [&older, &newer] {
-            assert_eq!(&store.product(product.id).await.unwrap().unwrap().0, product);
+            assert_eq!(&store.find_product(product.id).await.unwrap().unwrap().0, product);
         }
     }
 }
@@ -87,13 +87,17 @@ pub(crate) async fn a_sku_is_free_when_its_product_is_deleted_in_the_same_batch(
     let store = harness.open().await;
     let tea = create(&*store, "TEA").await;
     let heir = product(Some("TEA"));
-    let outcomes = apply(&*store, [changed(&heir), changed(&tea.deleted(now())), changed(&heir)])
-        .await
-        .outcomes;
+    let outcomes =
+        apply(&*store, [changed(&heir), changed(&tea.to_deleted(now())), changed(&heir)])
+            .await
+            .outcomes;
     assert_eq!(outcomes[0], Err(CommitError::SkuTaken), "not yet");
     assert!(outcomes[1].is_ok() && outcomes[2].is_ok());
-    assert_eq!(store.product(heir.id).await.unwrap().unwrap().0, heir);
-    assert_eq!(store.product(tea.id).await.unwrap().unwrap().0.facts.sku.as_deref(), Some("TEA"));
+    assert_eq!(store.find_product(heir.id).await.unwrap().unwrap().0, heir);
+    assert_eq!(
+        store.find_product(tea.id).await.unwrap().unwrap().0.details.sku.as_deref(),
+        Some("TEA")
+    );
 }
 
 pub(crate) async fn an_address_belongs_to_one_account(harness: &dyn Harness) {
@@ -101,13 +105,13 @@ pub(crate) async fn an_address_belongs_to_one_account(harness: &dyn Harness) {
     let (ada, other) = (user("ada@example.com"), user("Ada@Example.com"));
     one(&*store, commit([put_user(&ada)])).await.unwrap();
     assert_eq!(one(&*store, commit([put_user(&other)])).await, Err(CommitError::EmailTaken));
-    assert_eq!(store.user(other.id).await, Ok(None));
+    assert_eq!(store.find_user(other.id).await, Ok(None));
     let (bob, rival) = (user("bob@example.com"), user("bob@example.com"));
     let outcomes =
         apply(&*store, [commit([put_user(&bob)]), commit([put_user(&rival)])]).await.outcomes;
     assert!(outcomes[0].is_ok());
     assert_eq!(outcomes[1], Err(CommitError::EmailTaken));
-    assert_eq!(store.user_by_email(&bob.email).await, Ok(Some(bob)));
+    assert_eq!(store.find_user_by_email(&bob.email).await, Ok(Some(bob)));
 }
 
 pub(crate) async fn what_is_taken_counts_after_what_is_stale(harness: &dyn Harness) {
@@ -116,5 +120,5 @@ pub(crate) async fn what_is_taken_counts_after_what_is_stale(harness: &dyn Harne
     let cup = create(&*store, "CUP").await;
     let stale = Product { version: 1, ..with_sku(&cup, Some("TEA")) };
     assert_eq!(one(&*store, commit([put_product(&stale)])).await, Err(CommitError::Conflict));
-    assert_eq!(store.product(tea.id).await.unwrap().unwrap().0, tea);
+    assert_eq!(store.find_product(tea.id).await.unwrap().unwrap().0, tea);
 }

@@ -99,5 +99,5 @@ pub(crate) async fn of_two_that_decided_on_the_same_version_the_first_wins(harne
         apply(&*store, [commit([put_cart(&first)]), commit([put_cart(&second)])]).await.outcomes;
     assert!(outcomes[0].is_ok());
     assert_eq!(outcomes[1], Err(CommitError::Conflict));
-    assert_eq!(store.cart(first.owner.id).await, Ok(Some(first)));
+    assert_eq!(store.find_cart(first.owner.id).await, Ok(Some(first)));
 }

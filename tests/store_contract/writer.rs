@@ -13,8 +13,8 @@ use futures_util::future::join_all;
 use souk::{
     domain::{ids::UserId, inventory::StockChange},
     store::{
-        Commit, CommitError, News, Store,
-        writer::{Observer, Writer},
+        Commit, CommitError, CommittedChanges, Store,
+        writer::{CommitObserver, CommitWriter},
     },
 };
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -33,17 +33,17 @@ struct Ear {
     positions: Mutex<Vec<u64>>,
 }
 
-impl Observer for Ear {
-    fn committed(&self, news: &News) {
+impl CommitObserver for Ear {
+    fn on_committed(&self, news: &CommittedChanges) {
         self.carts.lock().unwrap().extend(&news.carts);
         self.positions.lock().unwrap().extend(news.events.iter().map(|event| event.position));
     }
 }
 
-fn start(store: &Arc<dyn Store>) -> (Writer, JoinHandle<()>, Arc<Ear>) {
+fn start(store: &Arc<dyn Store>) -> (CommitWriter, JoinHandle<()>, Arc<Ear>) {
     let ear = Arc::new(Ear::default());
     let (writer, task) =
-        Writer::start(&Handle::current(), Arc::clone(store), Arc::<Ear>::clone(&ear));
+        CommitWriter::start(&Handle::current(), Arc::clone(store), Arc::<Ear>::clone(&ear));
     (writer, task, ear)
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn 
     let mut sold = 0;
     for buyer in buyers {
         let (cart, outcome) = buyer.await.unwrap();
-        let stored = store.cart(cart.owner.id).await.unwrap();
+        let stored = store.find_cart(cart.owner.id).await.unwrap();
         match outcome {
             Ok(done) => {
                 assert_eq!((stored, done.stock[0].product_id), (Some(cart), id));
@@ -130,7 +130,7 @@ pub(crate) async fn what_comes_too_late_is_not_begun(harness: &dyn Harness) {
     let (refused, applied) = tokio::join!(writer.commit(past), writer.commit(added(&good)));
     assert_eq!(refused, Err(CommitError::Overloaded));
     assert!(applied.is_ok());
-    assert_eq!(store.cart(late.owner.id).await, Ok(None));
+    assert_eq!(store.find_cart(late.owner.id).await, Ok(None));
     assert_eq!(events(&*store).await.len(), 1);
 }
 

@@ -4,28 +4,28 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::CartRegistry;
 use crate::{
-    actors::ask::round,
-    domain::{cart::CartCommand, cart::Owner},
+    actors::ask::guarded_tick,
+    domain::{cart::CartCommand, cart::CartOwner},
     error::Error,
-    messages::{cart::ChangeCart, change::Change},
+    messages::{cart::ChangeCart, change::CommandContext},
 };
 
 /// How long a cart stays in memory after its last use.
-const IDLE: Duration = Duration::from_secs(15 * 60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Most abandoned carts noted at a time.
-const SWEEP: u32 = 256;
+const ABANDONED_PAGE_SIZE: u32 = 256;
 
 impl CartRegistry {
     /// Stops idle actors and notes abandoned carts, for ever.
-    pub async fn sweep(self: Arc<Self>, abandoned_after: Duration) {
+    pub async fn run_maintenance_loop(self: Arc<Self>, abandoned_after: Duration) {
         let pause =
             (abandoned_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
         loop {
             tokio::time::sleep(pause).await;
-            let swept = round("sweep of carts", async {
-                self.passivate(IDLE);
-                self.note_abandoned(abandoned_after).await
+            let swept = guarded_tick("sweep of carts", async {
+                self.passivate_idle(IDLE_TIMEOUT);
+                self.mark_abandoned_carts(abandoned_after).await
             });
             if let Some(Err(error)) = swept.await {
                 tracing::warn!(%error, "abandoned carts cannot be read; trying again");
@@ -37,19 +37,23 @@ impl CartRegistry {
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn note_abandoned(&self, after: Duration) -> Result<usize, Error> {
-        let untouched_since = self.deps.clock.now().minus(after);
+    pub async fn mark_abandoned_carts(&self, after: Duration) -> Result<usize, Error> {
+        let untouched_since = self.deps.clock.now().saturating_sub(after);
         let mut noted = 0;
         let mut failed = HashSet::new();
         loop {
             // Those that failed are found again, in front of others.
-            let limit = u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(SWEEP);
-            let owners = self.deps.store.carts_untouched_since(untouched_since, limit).await?;
+            let limit =
+                u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(ABANDONED_PAGE_SIZE);
+            let owners = self.deps.store.list_idle_carts(untouched_since, limit).await?;
             let more = owners.len() == limit as usize;
             for owner in
                 owners.into_iter().filter(|owner| !failed.contains(owner)).collect::<Vec<_>>()
             {
-                match self.note(owner, CartCommand::Abandon { untouched_since }).await {
+                match self
+                    .abandon_cart(owner, CartCommand::Abandon { idle_before: untouched_since })
+                    .await
+                {
                     Ok(()) => noted += 1,
                     Err(error) => {
                         tracing::warn!(cart = %owner.id, %error, "a cart could not be noted as abandoned; trying again later");
@@ -63,8 +67,8 @@ impl CartRegistry {
         }
     }
 
-    async fn note(&self, owner: Owner, command: CartCommand) -> Result<(), Error> {
-        let change = Change::internal(Duration::from_secs(5));
-        self.change(owner, ChangeCart { command, change }).await.map(|_| ())
+    async fn abandon_cart(&self, owner: CartOwner, command: CartCommand) -> Result<(), Error> {
+        let change = CommandContext::internal(Duration::from_secs(5));
+        self.change_cart(owner, ChangeCart { command, context: change }).await.map(|_| ())
     }
 }

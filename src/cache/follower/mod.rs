@@ -24,9 +24,9 @@ use self::freshness::{Freshness, Moment};
 use super::catalog_snapshot::Shelf;
 use crate::{
     domain::clock::Clock,
-    events::Published,
+    events::OutboxEvent,
     outbox::feed::Feed,
-    store::{Store, Unavailable, writer::Observer},
+    store::{Store, StoreUnavailable, writer::CommitObserver},
 };
 
 /// How often to look for news that nobody waits for.
@@ -38,7 +38,7 @@ const PAGE: u32 = 1000;
 /// Brings this node's caches up to date with what other nodes have done.
 pub struct Follower {
     store: Arc<dyn Store>,
-    caches: Arc<dyn Observer>,
+    caches: Arc<dyn CommitObserver>,
     shelf: Arc<Shelf>,
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
@@ -54,7 +54,7 @@ pub struct Follower {
 /// When it began, and what came of it.
 struct Check {
     began: Moment,
-    outcome: Result<(), Unavailable>,
+    outcome: Result<(), StoreUnavailable>,
 }
 
 /// Makes sure that a decision not to change anything rests on what is true now, on a node that is not alone.
@@ -72,7 +72,7 @@ impl<'a> SecondThought<'a> {
     ///
     /// # Errors
     /// The store does not answer.
-    pub(crate) async fn is_due(&mut self) -> Result<bool, Unavailable> {
+    pub(crate) async fn is_due(&mut self) -> Result<bool, StoreUnavailable> {
         match self.follower.take() {
             Some(follower) => follower.catch_up().await.map(|()| true),
             None => Ok(false),
@@ -87,17 +87,17 @@ impl Follower {
     /// The store does not answer.
     pub async fn begin(
         store: &Arc<dyn Store>,
-        caches: &Arc<impl Observer + 'static>,
+        caches: &Arc<impl CommitObserver + 'static>,
         shelf: &Arc<Shelf>,
         feed: &Arc<Feed>,
         clock: &Arc<dyn Clock>,
-    ) -> Result<Arc<Self>, Unavailable> {
+    ) -> Result<Arc<Self>, StoreUnavailable> {
         let freshness = Freshness::new();
         let began = freshness.now();
-        let position = store.last_position().await?;
+        let position = store.last_event_position().await?;
         Ok(Arc::new(Self {
             store: Arc::clone(store),
-            caches: Arc::clone(caches) as Arc<dyn Observer>,
+            caches: Arc::clone(caches) as Arc<dyn CommitObserver>,
             shelf: Arc::clone(shelf),
             feed: Arc::clone(feed),
             clock: Arc::clone(clock),
@@ -116,11 +116,11 @@ impl Follower {
             tokio::time::sleep(PAUSE).await;
             match self.look(awaited).await {
                 Ok(next) => (awaited, away) = (next, false),
-                Err(Unavailable) if !away => {
+                Err(StoreUnavailable) if !away => {
                     away = true;
                     tracing::warn!("news of other nodes cannot be read; trying again");
                 }
-                Err(Unavailable) => {}
+                Err(StoreUnavailable) => {}
             }
         }
     }
@@ -144,7 +144,7 @@ impl Follower {
 
     /// Takes in events that a broker has delivered: those that are next. What was seen already is passed over; where some are missing,
     /// they are read from the store.
-    pub async fn hear(&self, events: Vec<Published>) {
+    pub async fn hear(&self, events: Vec<OutboxEvent>) {
         let mut position = self.position.lock().await;
         let mut next = Vec::with_capacity(events.len());
         let mut last = *position;
@@ -164,7 +164,7 @@ impl Follower {
     }
 
     /// Takes in events that this node has just made itself, after its caches were told. When they are the next, they need not be read.
-    pub fn made(&self, events: &[Published]) {
+    pub fn made(&self, events: &[OutboxEvent]) {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
         // Whoever looks at others just now finds these, too.
         let Ok(mut position) = self.position.try_lock() else { return };
@@ -179,7 +179,7 @@ impl Follower {
     ///
     /// # Errors
     /// The store does not answer; the caches are as they were.
-    pub async fn catch_up(&self) -> Result<(), Unavailable> {
+    pub async fn catch_up(&self) -> Result<(), StoreUnavailable> {
         let asked = self.freshness.now();
         let mut check = self.check.lock().await;
         if check.began <= asked {
@@ -190,8 +190,8 @@ impl Follower {
         check.outcome
     }
 
-    async fn check(&self, began: Moment) -> Result<(), Unavailable> {
-        let goal = self.store.confirmed_position().await?;
+    async fn check(&self, began: Moment) -> Result<(), StoreUnavailable> {
+        let goal = self.store.confirmed_event_position().await?;
         self.read_up_to(goal).await?;
         self.freshness.checked(began);
         Ok(())
@@ -199,9 +199,9 @@ impl Follower {
 
     /// Looks whether there are news, and gives the place back up to which the broker is expected to deliver them. What was `awaited`
     /// last time and did not come is read from the store, as is everything when there is no broker.
-    async fn look(&self, awaited: Option<u64>) -> Result<Option<u64>, Unavailable> {
+    async fn look(&self, awaited: Option<u64>) -> Result<Option<u64>, StoreUnavailable> {
         let began = self.freshness.now();
-        let goal = self.store.last_position().await?;
+        let goal = self.store.last_event_position().await?;
         let is_late = awaited.is_some_and(|awaited| awaited > self.reached());
         if goal > self.reached() && self.freshness.is_delivered_to() && !is_late {
             self.freshness.expect(began, goal);
@@ -214,15 +214,15 @@ impl Follower {
         Ok(None)
     }
 
-    async fn read_up_to(&self, goal: u64) -> Result<(), Unavailable> {
+    async fn read_up_to(&self, goal: u64) -> Result<(), StoreUnavailable> {
         if self.reached() >= goal {
             return Ok(());
         }
         let mut position = self.position.lock().await;
         while *position < goal {
-            let page = self.store.events_after(*position, PAGE).await?;
+            let page = self.store.list_events_after(*position, PAGE).await?;
             // The newest are always kept, so that a store which has none of them is behind itself.
-            let first = page.first().ok_or(Unavailable)?;
+            let first = page.first().ok_or(StoreUnavailable)?;
             if first.position > *position + 1 {
                 self.begin_anew(first.position).await?;
             }
@@ -232,7 +232,11 @@ impl Follower {
     }
 
     /// Tells the caches and the feed of the events that come after `position`.
-    async fn take(&self, position: &mut u64, events: Vec<Published>) -> Result<(), Unavailable> {
+    async fn take(
+        &self,
+        position: &mut u64,
+        events: Vec<OutboxEvent>,
+    ) -> Result<(), StoreUnavailable> {
         let Some(last) = events.last().map(|event| event.position) else { return Ok(()) };
         self.tell(events).await?;
         self.arrive(position, last);

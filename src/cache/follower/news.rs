@@ -12,8 +12,8 @@ use crate::{
         ids::{ProductId, SessionId},
         inventory::StockLevel,
     },
-    events::Published,
-    store::{News, Unavailable},
+    events::OutboxEvent,
+    store::{CommittedChanges, StoreUnavailable},
 };
 
 /// Products that are read from the store at once.
@@ -47,15 +47,15 @@ impl Heading {
             on_hand,
             reserved,
             version: self.version(),
-            ..StockLevel::none(self.subject.into())
+            ..StockLevel::empty(self.subject.into())
         })
     }
 }
 
 impl Follower {
     /// Tells the caches and the feed of events.
-    pub(super) async fn tell(&self, events: Vec<Published>) -> Result<(), Unavailable> {
-        let mut news = News::default();
+    pub(super) async fn tell(&self, events: Vec<OutboxEvent>) -> Result<(), StoreUnavailable> {
+        let mut news = CommittedChanges::default();
         let mut changed: Vec<ProductId> = Vec::new();
         for event in &events {
             let Ok(heading) = serde_json::from_slice::<Heading>(&event.body) else {
@@ -79,42 +79,46 @@ impl Follower {
                     _ => changed.push(subject.into()),
                 },
                 Some("cart") => news.carts.push((subject.into(), heading.version())),
-                Some("auth") => {
-                    news.revoked.extend(heading.data.session_id.map(|id| (id, self.clock.now())))
-                }
+                Some("auth") => news
+                    .revoked_sessions
+                    .extend(heading.data.session_id.map(|id| (id, self.clock.now()))),
                 _ => {}
             }
         }
         self.read(changed, &mut news).await?;
-        self.caches.committed(&news);
+        self.caches.on_committed(&news);
         self.feed.apply(&events);
         Ok(())
     }
 
     /// Fills the caches again, since events before `oldest`, the first that is still kept, were never looked at: the node was frozen, or
     /// away from its store, for too long.
-    pub(super) async fn begin_anew(&self, oldest: u64) -> Result<(), Unavailable> {
+    pub(super) async fn begin_anew(&self, oldest: u64) -> Result<(), StoreUnavailable> {
         tracing::warn!(
             oldest,
             "events were missed that are not kept any more; what is known of other nodes is read again"
         );
         let now = self.clock.now();
-        let revoked = self.store.revoked_since(now.minus(KEPT)).await?;
-        self.caches.committed(&News {
-            revoked: revoked.into_iter().map(|id| (id, now)).collect(),
-            ..News::default()
+        let revoked = self.store.list_sessions_revoked_since(now.saturating_sub(KEPT)).await?;
+        self.caches.on_committed(&CommittedChanges {
+            revoked_sessions: revoked.into_iter().map(|id| (id, now)).collect(),
+            ..CommittedChanges::default()
         });
         self.shelf.load(&*self.store).await?;
-        self.caches.missed();
+        self.caches.on_missed();
         Ok(())
     }
 
     /// Reads products that have changed.
-    async fn read(&self, mut changed: Vec<ProductId>, news: &mut News) -> Result<(), Unavailable> {
+    async fn read(
+        &self,
+        mut changed: Vec<ProductId>,
+        news: &mut CommittedChanges,
+    ) -> Result<(), StoreUnavailable> {
         changed.sort_unstable();
         changed.dedup();
         for some in changed.chunks(READ) {
-            for (product, stock) in self.store.products_by_id(some.to_vec()).await? {
+            for (product, stock) in self.store.find_products_by_id(some.to_vec()).await? {
                 news.products.push(Arc::new(product));
                 // Later than any level that an event carries: of two for one product, the last counts.
                 news.stock.push(stock);

@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, sync::Mutex as StdMutex};
 use super::*;
 use crate::{
     domain::{
-        cart::{Cart, CartEvent, Owner},
-        catalog::product::{Product, ProductFacts},
+        cart::{Cart, CartEvent, CartOwner},
+        catalog::product::{Product, ProductDetails},
         clock::{SystemClock, Timestamp},
         ids::{ProductId, UserId},
         money::Money,
     },
-    events::Fact,
+    events::DomainEvent,
     store::{
-        Commit, News, Write,
+        Commit, CommittedChanges, Write,
         sqlite::{SqliteOptions, SqliteStore},
     },
 };
@@ -22,12 +22,12 @@ use crate::{
 #[derive(Default)]
 struct Heard(StdMutex<Vec<u64>>);
 
-impl Observer for Heard {
-    fn committed(&self, news: &News) {
+impl CommitObserver for Heard {
+    fn on_committed(&self, news: &CommittedChanges) {
         self.0.lock().unwrap().extend(news.carts.iter().map(|(_, version)| *version));
     }
 
-    fn missed(&self) {
+    fn on_missed(&self) {
         self.0.lock().unwrap().push(0);
     }
 }
@@ -45,7 +45,7 @@ struct Scene {
     heard: Arc<Heard>,
     follower: Arc<Follower>,
     shelf: Arc<Shelf>,
-    owner: Owner,
+    owner: CartOwner,
     _dir: tempfile::TempDir,
 }
 
@@ -69,22 +69,22 @@ impl Scene {
             heard,
             follower,
             shelf,
-            owner: Owner { id: UserId::new(), guest: false },
+            owner: CartOwner { id: UserId::new(), is_guest: false },
             _dir: dir,
         }
     }
 
     /// Changes the cart up to version `last`; all events so far.
-    async fn change(&self, last: u64) -> Vec<Published> {
-        let begun = self.store.last_position().await.unwrap();
+    async fn change(&self, last: u64) -> Vec<OutboxEvent> {
+        let begun = self.store.last_event_position().await.unwrap();
         for version in begun + 1..=last {
-            let cart = Arc::new(Cart { version, ..Cart::untouched(self.owner) });
-            let fact = Fact::Cart(Arc::clone(&cart), CartEvent::Cleared);
+            let cart = Arc::new(Cart { version, ..Cart::empty(self.owner) });
+            let fact = DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared);
             let commit = Commit::new(Timestamp::from_millis(1), std::time::Instant::now());
-            let commit = Commit { writes: vec![Write::Cart(cart)], facts: vec![fact], ..commit };
+            let commit = Commit { writes: vec![Write::Cart(cart)], events: vec![fact], ..commit };
             self.store.apply(vec![commit].into()).await.unwrap();
         }
-        self.store.events_after(0, PAGE).await.unwrap()
+        self.store.list_events_after(0, PAGE).await.unwrap()
     }
 }
 
@@ -151,7 +151,7 @@ async fn without_the_broker_it_looks_for_itself_and_nothing_is_current_for_long(
 async fn what_was_missed_and_is_not_kept_any_more_is_read_anew() {
     let scene = Scene::new().await;
     let currency = "EUR".parse().unwrap();
-    let facts = ProductFacts {
+    let facts = ProductDetails {
         sku: None,
         name: "Tea".into(),
         description: String::new(),
@@ -165,9 +165,9 @@ async fn what_was_missed_and_is_not_kept_any_more_is_read_anew() {
         [(); 2].map(|()| Product::new(ProductId::new(), facts.clone(), Timestamp::from_millis(1)));
     let put = async |product: Product, count: usize| {
         let product = Arc::new(product);
-        let facts = vec![Fact::Product(Arc::clone(&product)); count];
+        let facts = vec![DomainEvent::Product(Arc::clone(&product)); count];
         let commit = Commit::new(Timestamp::from_millis(1), std::time::Instant::now());
-        let commit = Commit { writes: vec![Write::Product(product)], facts, ..commit };
+        let commit = Commit { writes: vec![Write::Product(product)], events: facts, ..commit };
         assert!(scene.store.apply(vec![commit].into()).await.unwrap().outcomes[0].is_ok());
     };
     put(changed.clone(), 1).await;
@@ -177,13 +177,13 @@ async fn what_was_missed_and_is_not_kept_any_more_is_read_anew() {
     scene.shelf.load(&*scene.store).await.unwrap();
     assert_eq!(scene.shelf.len(), 2);
     put(Product { version: 2, ..changed.clone() }, 1).await;
-    put(deleted.deleted(Timestamp::from_millis(2)), 1).await;
+    put(deleted.to_deleted(Timestamp::from_millis(2)), 1).await;
     // So many more that the outbox keeps nothing of it.
     for version in 1..=23 {
-        let cart = Arc::new(Cart { version, ..Cart::untouched(scene.owner) });
-        let facts = vec![Fact::Cart(Arc::clone(&cart), CartEvent::Cleared); 1000];
+        let cart = Arc::new(Cart { version, ..Cart::empty(scene.owner) });
+        let facts = vec![DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared); 1000];
         let commit = Commit::new(Timestamp::from_millis(1), std::time::Instant::now());
-        let commit = Commit { writes: vec![Write::Cart(cart)], facts, ..commit };
+        let commit = Commit { writes: vec![Write::Cart(cart)], events: facts, ..commit };
         scene.store.apply(vec![commit].into()).await.unwrap();
     }
     scene.heard.versions();
@@ -202,7 +202,7 @@ async fn what_was_missed_and_is_not_kept_any_more_is_read_anew() {
 async fn a_store_that_does_not_answer_makes_nothing_current() {
     let scene = Scene::new().await;
     scene.store.close().await;
-    assert_eq!(scene.follower.look(None).await, Err(Unavailable));
-    assert_eq!(scene.follower.catch_up().await, Err(Unavailable));
+    assert_eq!(scene.follower.look(None).await, Err(StoreUnavailable));
+    assert_eq!(scene.follower.catch_up().await, Err(StoreUnavailable));
     assert!(!scene.follower.is_current());
 }

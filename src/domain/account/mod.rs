@@ -9,14 +9,14 @@ use std::{
 use super::{
     clock::Timestamp,
     ids::{SessionId, UserId},
-    validation::Faults,
+    validation::ValidationErrors,
 };
 
 /// How long an access token is good for.
-pub const ACCESS_LIFETIME: Duration = Duration::from_secs(15 * 60);
+pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
 /// How long a refresh token is good for; each use starts it anew.
-pub const REFRESH_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What somebody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Role {
 
     /// The role that `word` names.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn from_name(word: &str) -> Option<Self> {
         [Self::Guest, Self::Customer, Self::Admin].into_iter().find(|role| role.as_str() == word)
     }
 }
@@ -56,7 +56,7 @@ impl Email {
     ///
     /// # Errors
     /// It has not the form `someone@somewhere`, or more than 254 bytes (RFC 5321, section 4.5.3.1.3).
-    pub fn parse(text: &str) -> Result<Self, Faults> {
+    pub fn parse(text: &str) -> Result<Self, ValidationErrors> {
         let address = text.trim().to_lowercase();
         let well_formed = address.split_once('@').is_some_and(|(local, domain)| {
             !local.is_empty()
@@ -70,7 +70,7 @@ impl Email {
         if well_formed && clean && address.len() <= 254 {
             Ok(Self(address))
         } else {
-            Err(Faults::one(
+            Err(ValidationErrors::single(
                 "email",
                 "invalid_email",
                 "email must be an address like name@example.com, of at most 254 bytes",
@@ -80,7 +80,7 @@ impl Email {
 
     /// An address as it stands in the store, where only parsed ones are.
     #[must_use]
-    pub const fn stored(text: String) -> Self {
+    pub const fn from_stored(text: String) -> Self {
         Self(text)
     }
 
@@ -100,8 +100,8 @@ impl Password {
     ///
     /// # Errors
     /// Fewer than 8 characters, more than 71 bytes (bcrypt reads no further than 72 with its end mark), or a NUL, at which bcrypt stops.
-    pub fn parse(field: &str, text: String) -> Result<Self, Faults> {
-        let mut faults = Faults::none();
+    pub fn parse(field: &str, text: String) -> Result<Self, ValidationErrors> {
+        let mut faults = ValidationErrors::new();
         if text.chars().count() < 8 {
             faults.add(field, "too_short", format!("{field} must have at least 8 characters"));
         }
@@ -119,24 +119,24 @@ impl Password {
                 format!("{field} must not contain a NUL character"),
             );
         }
-        faults.or(Self(text))
+        faults.into_result(Self(text))
     }
 
     /// A password that someone tries: it need not be one that could be chosen.
     #[must_use]
-    pub const fn attempt(text: String) -> Self {
+    pub const fn unvalidated(text: String) -> Self {
         Self(text)
     }
 
     /// Whether it could ever have been chosen.
     #[must_use]
-    pub fn could_be_chosen(&self) -> bool {
+    pub fn meets_policy(&self) -> bool {
         Self::parse("password", self.0.clone()).is_ok()
     }
 
     /// The password itself.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub fn expose_secret(&self) -> &str {
         &self.0
     }
 }
@@ -151,16 +151,16 @@ impl fmt::Debug for Password {
 ///
 /// # Errors
 /// Empty, or above 100 characters.
-pub fn check_name(name: &str) -> Result<(), Faults> {
-    let mut faults = Faults::none();
+pub fn validate_account_name(name: &str) -> Result<(), ValidationErrors> {
+    let mut faults = ValidationErrors::new();
     faults.check_text("name", name, 1, 100);
-    faults.or(())
+    faults.into_result(())
 }
 
 /// Whom an address stands for, where callers are counted: one customer of an access provider has a whole IPv6 /64 to choose
 /// addresses from (RFC 6177).
 #[must_use]
-pub fn one_caller(address: IpAddr) -> IpAddr {
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 @ IpAddr::V4(_) => v4,
@@ -185,7 +185,7 @@ pub struct User {
     /// Counts changes, from 1.
     pub version: u64,
     /// Counts the account's public events: the `sequence` of the last one.
-    pub events: u64,
+    pub event_sequence: u64,
 }
 
 /// A login.
@@ -210,16 +210,16 @@ pub struct Session {
 impl Session {
     /// Whether its refresh token may still be used.
     #[must_use]
-    pub fn is_live(&self, now: Timestamp) -> bool {
+    pub fn is_active(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && now < self.expires_at
     }
 
     /// This session with a new refresh token.
     #[must_use]
-    pub fn rotated(&self, refresh_hash: [u8; 32], now: Timestamp) -> Self {
+    pub fn rotate_refresh_token(&self, refresh_hash: [u8; 32], now: Timestamp) -> Self {
         Self {
             refresh_hash,
-            expires_at: now.plus(REFRESH_LIFETIME),
+            expires_at: now.saturating_add(REFRESH_TOKEN_LIFETIME),
             version: self.version + 1,
             ..self.clone()
         }
@@ -227,7 +227,7 @@ impl Session {
 
     /// This session, ended.
     #[must_use]
-    pub fn revoked(&self, now: Timestamp) -> Self {
+    pub fn to_revoked(&self, now: Timestamp) -> Self {
         Self { revoked_at: Some(now), version: self.version + 1, ..self.clone() }
     }
 }
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_differ_by_more_than_case() {
+    fn email_is_lowercased_and_malformed_is_rejected() {
         assert_eq!(Email::parse(" Ada@Example.COM ").unwrap().as_str(), "ada@example.com");
         for bad in
             ["", "ada", "@example.com", "ada@", "a@b@c", "a b@c.d", "ada@.com", "ada\n@example.com"]
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_neither_short_nor_cut() {
+    fn password_length_is_bounded() {
         let parse = |text: &str| Password::parse("password", text.into());
         assert!(parse("12345678").is_ok());
         assert!(parse(&"x".repeat(71)).is_ok());
@@ -259,21 +259,24 @@ mod tests {
     }
 
     #[test]
-    fn a_session_lives_until_it_is_revoked_or_old() {
+    fn session_is_active_until_revoked_or_expired() {
         let start = Timestamp::from_millis(0);
         let session = Session {
             id: SessionId::new(),
             user_id: UserId::new(),
             refresh_hash: [0; 32],
             created_at: start,
-            expires_at: start.plus(REFRESH_LIFETIME),
+            expires_at: start.saturating_add(REFRESH_TOKEN_LIFETIME),
             revoked_at: None,
             version: 1,
         };
-        assert!(session.is_live(start));
-        assert!(!session.is_live(session.expires_at));
-        assert!(!session.revoked(start).is_live(start));
-        let later = start.plus(Duration::from_secs(60));
-        assert_eq!(session.rotated([1; 32], later).expires_at, later.plus(REFRESH_LIFETIME));
+        assert!(session.is_active(start));
+        assert!(!session.is_active(session.expires_at));
+        assert!(!session.to_revoked(start).is_active(start));
+        let later = start.saturating_add(Duration::from_secs(60));
+        assert_eq!(
+            session.rotate_refresh_token([1; 32], later).expires_at,
+            later.saturating_add(REFRESH_TOKEN_LIFETIME)
+        );
     }
 }

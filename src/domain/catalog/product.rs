@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{clock::Timestamp, ids::ProductId, money::Money, validation::Faults};
+use crate::domain::{clock::Timestamp, ids::ProductId, money::Money, validation::ValidationErrors};
 
 /// One product of the catalog. Its stock is kept apart, see [`crate::domain::inventory`].
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +12,7 @@ pub struct Product {
     /// Its identifier.
     pub id: ProductId,
     /// What is said of it.
-    pub facts: ProductFacts,
+    pub details: ProductDetails,
     /// Counts the changes made by create, replace, patch and delete, from 1.
     pub version: u64,
     /// When it was created.
@@ -25,7 +25,7 @@ pub struct Product {
 
 /// What the shop says of a product.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ProductFacts {
+pub struct ProductDetails {
     /// The shop's own article number, unique among living products.
     pub sku: Option<String>,
     /// Its name.
@@ -41,15 +41,15 @@ pub struct ProductFacts {
     /// Where a picture is.
     pub image_url: Option<String>,
     /// Further facts by name.
-    pub attributes: BTreeMap<String, Attribute>,
+    pub attributes: BTreeMap<String, AttributeValue>,
 }
 
 /// The value of an attribute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "must be a string, a number, true or false")]
-pub enum Attribute {
+pub enum AttributeValue {
     /// `true` or `false`.
-    Flag(bool),
+    Bool(bool),
     /// A number, as it was written.
     Number(serde_json::Number),
     /// A text.
@@ -74,7 +74,7 @@ pub struct ProductPatch {
     /// See [`ProductFacts::image_url`].
     pub image_url: Option<Option<String>>,
     /// Attributes by name; null takes one away, null for the whole takes all away.
-    pub attributes: Option<Option<BTreeMap<String, Option<Attribute>>>>,
+    pub attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
 }
 
 /// Limits that come from the shop's settings.
@@ -84,17 +84,17 @@ pub struct ProductLimits {
     pub max_price_minor: i64,
 }
 
-impl ProductFacts {
+impl ProductDetails {
     /// Checks every member.
     ///
     /// # Errors
     /// All the faults there are.
-    pub fn check(&self, limits: ProductLimits) -> Result<(), Faults> {
-        let mut faults = Faults::none();
+    pub fn validate(&self, limits: ProductLimits) -> Result<(), ValidationErrors> {
+        let mut faults = ValidationErrors::new();
         faults.check_text("name", &self.name, 1, 200);
         faults.check_text("description", &self.description, 0, 10_000);
-        if self.price.minor() > limits.max_price_minor {
-            let most = Money::from_minor(limits.max_price_minor, self.price.currency());
+        if self.price.minor_units() > limits.max_price_minor {
+            let most = Money::from_minor_units(limits.max_price_minor, self.price.currency());
             let most = most.map_or_else(|_| String::new(), |m| m.to_string());
             faults.add(
                 "price",
@@ -103,16 +103,16 @@ impl ProductFacts {
             );
         }
         if let Some(sku) = &self.sku {
-            check_word(&mut faults, "sku", sku);
+            validate_sku(&mut faults, "sku", sku);
         }
         if let Some(category) = &self.category {
             faults.check_text("category", category, 1, 100);
         }
-        self.check_lists(&mut faults);
-        faults.or(())
+        self.validate_collections(&mut faults);
+        faults.into_result(())
     }
 
-    fn check_lists(&self, faults: &mut Faults) {
+    fn validate_collections(&self, faults: &mut ValidationErrors) {
         if self.tags.len() > 50 {
             faults.add(
                 "tags",
@@ -151,7 +151,7 @@ impl ProductFacts {
         for (name, value) in &self.attributes {
             let field = format!("attributes.{name}");
             faults.check_text(&field, name, 1, 64);
-            if let Attribute::Text(text) = value {
+            if let AttributeValue::Text(text) = value {
                 faults.check_text(&field, text, 0, 1000);
             }
         }
@@ -159,7 +159,7 @@ impl ProductFacts {
 }
 
 /// An article number: visible ASCII, so that it can be typed, printed and put into a header.
-fn check_word(faults: &mut Faults, field: &str, word: &str) {
+fn validate_sku(faults: &mut ValidationErrors, field: &str, word: &str) {
     if word.is_empty() || word.len() > 64 || !word.bytes().all(|b| b.is_ascii_graphic()) {
         faults.add(
             field,
@@ -174,8 +174,8 @@ impl ProductPatch {
     ///
     /// # Errors
     /// A name or a price is missing.
-    pub fn into_new(self) -> Result<ProductFacts, Faults> {
-        let mut faults = Faults::none();
+    pub fn into_details(self) -> Result<ProductDetails, ValidationErrors> {
+        let mut faults = ValidationErrors::new();
         let (name, price) = (self.name.flatten(), self.price.flatten());
         for (field, missing) in [("name", name.is_none()), ("price", price.is_none())] {
             if missing {
@@ -184,7 +184,7 @@ impl ProductPatch {
         }
         let (Some(name), Some(price)) = (name, price) else { return Err(faults) };
         let attributes = self.attributes.flatten().unwrap_or_default();
-        Ok(ProductFacts {
+        Ok(ProductDetails {
             sku: self.sku.flatten(),
             name,
             description: self.description.flatten().unwrap_or_default(),
@@ -203,15 +203,15 @@ impl ProductPatch {
 impl Product {
     /// A new product, version 1.
     #[must_use]
-    pub const fn new(id: ProductId, facts: ProductFacts, now: Timestamp) -> Self {
-        Self { id, facts, version: 1, created_at: now, updated_at: now, deleted: false }
+    pub const fn new(id: ProductId, facts: ProductDetails, now: Timestamp) -> Self {
+        Self { id, details: facts, version: 1, created_at: now, updated_at: now, deleted: false }
     }
 
     /// This product with other facts; `None` when they are the same.
     #[must_use]
-    pub fn replaced(&self, facts: ProductFacts, now: Timestamp) -> Option<Self> {
-        (facts != self.facts).then(|| Self {
-            facts,
+    pub fn with_details(&self, facts: ProductDetails, now: Timestamp) -> Option<Self> {
+        (facts != self.details).then(|| Self {
+            details: facts,
             version: self.version + 1,
             updated_at: now,
             ..self.clone()
@@ -220,7 +220,7 @@ impl Product {
 
     /// This product, deleted.
     #[must_use]
-    pub fn deleted(&self, now: Timestamp) -> Self {
+    pub fn to_deleted(&self, now: Timestamp) -> Self {
         Self { version: self.version + 1, updated_at: now, deleted: true, ..self.clone() }
     }
 
@@ -228,12 +228,12 @@ impl Product {
     ///
     /// # Errors
     /// The patch takes away a member that every product must have.
-    pub fn patched(&self, patch: ProductPatch) -> Result<ProductFacts, Faults> {
-        let mut faults = Faults::none();
-        let mut facts = self.facts.clone();
-        required(&mut faults, "name", patch.name, &mut facts.name);
-        required(&mut faults, "description", patch.description, &mut facts.description);
-        required(&mut faults, "price", patch.price, &mut facts.price);
+    pub fn apply_patch(&self, patch: ProductPatch) -> Result<ProductDetails, ValidationErrors> {
+        let mut faults = ValidationErrors::new();
+        let mut facts = self.details.clone();
+        apply_required_field(&mut faults, "name", patch.name, &mut facts.name);
+        apply_required_field(&mut faults, "description", patch.description, &mut facts.description);
+        apply_required_field(&mut faults, "price", patch.price, &mut facts.price);
         facts.sku = patch.sku.unwrap_or(facts.sku);
         facts.category = patch.category.unwrap_or(facts.category);
         facts.image_url = patch.image_url.unwrap_or(facts.image_url);
@@ -252,11 +252,16 @@ impl Product {
                 }
             }
         }
-        faults.or(facts)
+        faults.into_result(facts)
     }
 }
 
-fn required<T>(faults: &mut Faults, field: &str, change: Option<Option<T>>, target: &mut T) {
+fn apply_required_field<T>(
+    faults: &mut ValidationErrors,
+    field: &str,
+    change: Option<Option<T>>,
+    target: &mut T,
+) {
     match change {
         None => {}
         Some(Some(value)) => *target = value,
@@ -270,8 +275,8 @@ mod tests {
 
     const LIMITS: ProductLimits = ProductLimits { max_price_minor: 100_000 };
 
-    fn facts() -> ProductFacts {
-        ProductFacts {
+    fn sample_details() -> ProductDetails {
+        ProductDetails {
             sku: Some("TEA-1".into()),
             name: "Mint tea".into(),
             description: String::new(),
@@ -279,33 +284,33 @@ mod tests {
             category: Some("tea".into()),
             tags: vec!["green".into()],
             image_url: None,
-            attributes: BTreeMap::from([("organic".into(), Attribute::Flag(true))]),
+            attributes: BTreeMap::from([("organic".into(), AttributeValue::Bool(true))]),
         }
     }
 
-    fn fields(facts: &ProductFacts) -> Vec<String> {
+    fn invalid_fields(facts: &ProductDetails) -> Vec<String> {
         facts
-            .check(LIMITS)
+            .validate(LIMITS)
             .err()
             .map(|f| f.into_vec().into_iter().map(|f| f.field).collect())
             .unwrap_or_default()
     }
 
     #[test]
-    fn good_facts_pass_and_every_fault_is_named() {
-        assert_eq!(facts().check(LIMITS), Ok(()));
-        let bad = ProductFacts {
+    fn valid_details_pass_and_every_error_is_reported() {
+        assert_eq!(sample_details().validate(LIMITS), Ok(()));
+        let bad = ProductDetails {
             sku: Some("with space".into()),
             name: " ".into(),
             description: "\u{0}".into(),
-            price: Money::from_minor(100_001, facts().price.currency()).unwrap(),
+            price: Money::from_minor_units(100_001, sample_details().price.currency()).unwrap(),
             category: Some(String::new()),
             tags: vec!["a|b".into()],
             image_url: Some("javascript:alert(1)".into()),
-            attributes: BTreeMap::from([("k".into(), Attribute::Text("\u{7}".into()))]),
+            attributes: BTreeMap::from([("k".into(), AttributeValue::Text("\u{7}".into()))]),
         };
         assert_eq!(
-            fields(&bad),
+            invalid_fields(&bad),
             [
                 "name",
                 "description",
@@ -320,56 +325,59 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_changes_what_it_names_and_null_takes_away() {
-        let product = Product::new(ProductId::new(), facts(), Timestamp::default());
+    fn patch_sets_named_fields_and_null_clears_them() {
+        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
         let patch = ProductPatch {
             name: Some(Some("Sweet mint tea".into())),
             category: Some(None),
             tags: Some(None),
             attributes: Some(Some(BTreeMap::from([
                 ("organic".into(), None),
-                ("g".into(), Some(Attribute::Number(250.into()))),
+                ("g".into(), Some(AttributeValue::Number(250.into()))),
             ]))),
             ..ProductPatch::default()
         };
-        let after = product.patched(patch).unwrap();
+        let after = product.apply_patch(patch).unwrap();
         assert_eq!(after.name, "Sweet mint tea");
         assert_eq!((after.category, after.tags.len()), (None, 0));
-        assert_eq!(after.attributes, BTreeMap::from([("g".into(), Attribute::Number(250.into()))]));
-        assert_eq!(after.sku, product.facts.sku);
+        assert_eq!(
+            after.attributes,
+            BTreeMap::from([("g".into(), AttributeValue::Number(250.into()))])
+        );
+        assert_eq!(after.sku, product.details.sku);
     }
 
     #[test]
-    fn what_every_product_has_cannot_be_taken_away() {
-        let product = Product::new(ProductId::new(), facts(), Timestamp::default());
+    fn patch_cannot_clear_required_fields() {
+        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
         let patch = ProductPatch { name: Some(None), price: Some(None), ..ProductPatch::default() };
-        let faults = product.patched(patch).unwrap_err().into_vec();
+        let faults = product.apply_patch(patch).unwrap_err().into_vec();
         assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
     }
 
     #[test]
-    fn a_new_product_needs_a_name_and_a_price() {
-        let price = Some(Some(facts().price));
+    fn new_product_requires_name_and_price() {
+        let price = Some(Some(sample_details().price));
         let new = ProductPatch {
             name: Some(Some("Cup".into())),
             price,
             category: Some(None),
             ..ProductPatch::default()
         };
-        let made = new.clone().into_new().unwrap();
+        let made = new.clone().into_details().unwrap();
         assert_eq!((made.name.as_str(), made.category, made.tags.len()), ("Cup", None, 0));
         let faults = ProductPatch { name: Some(None), price: None, ..new }
-            .into_new()
+            .into_details()
             .unwrap_err()
             .into_vec();
         assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
     }
 
     #[test]
-    fn the_same_facts_are_no_change() {
-        let product = Product::new(ProductId::new(), facts(), Timestamp::default());
-        assert_eq!(product.replaced(facts(), Timestamp::from_millis(5)), None);
-        let other = ProductFacts { name: "Tea".into(), ..facts() };
-        assert_eq!(product.replaced(other, Timestamp::from_millis(5)).unwrap().version, 2);
+    fn replacing_with_equal_details_is_no_change() {
+        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
+        assert_eq!(product.with_details(sample_details(), Timestamp::from_millis(5)), None);
+        let other = ProductDetails { name: "Tea".into(), ..sample_details() };
+        assert_eq!(product.with_details(other, Timestamp::from_millis(5)).unwrap().version, 2);
     }
 }

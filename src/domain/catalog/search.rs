@@ -5,12 +5,12 @@ use crate::domain::ids::ProductId;
 
 /// How results are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sort {
+pub enum ProductSort {
     /// Best match first; without a query, by name.
     #[default]
     Relevance,
     /// Cheapest first.
-    Price,
+    PriceAscending,
     /// Dearest first.
     PriceDescending,
     /// By name.
@@ -21,9 +21,9 @@ pub enum Sort {
 
 /// What is looked for. Bounds are inclusive, in minor units.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
+pub struct ProductFilter {
     /// Words that must all occur, in lower case.
-    pub words: Vec<String>,
+    pub terms: Vec<String>,
     /// The category, exactly.
     pub category: Option<String>,
     /// One of the tags, exactly.
@@ -41,17 +41,17 @@ pub type SortKey = (i64, String, ProductId);
 
 /// A product's words, in lower case, kept so that a search does not fold case again and again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Words {
+pub struct SearchText {
     name: String,
     labels: String,
     description: String,
 }
 
-impl Words {
+impl SearchText {
     /// The words of `product`.
     #[must_use]
-    pub fn of(product: &Product) -> Self {
-        let facts = &product.facts;
+    pub fn from_product(product: &Product) -> Self {
+        let facts = &product.details;
         let labels = facts.sku.iter().chain(&facts.category).chain(&facts.tags);
         Self {
             name: facts.name.to_lowercase(),
@@ -61,7 +61,7 @@ impl Words {
     }
 
     /// How well `word` matches, from 0 for not at all.
-    fn score(&self, word: &str) -> i64 {
+    fn score_term(&self, word: &str) -> i64 {
         let starts = |text: &str| {
             text.split(|c: char| !c.is_alphanumeric()).any(|part| part.starts_with(word))
         };
@@ -77,7 +77,7 @@ impl Words {
 
     /// Whether a word of the name begins with `typed`, or would with one typo mended.
     #[must_use]
-    pub fn suggests(&self, typed: &str) -> Option<u8> {
+    pub fn suggestion_rank(&self, typed: &str) -> Option<u8> {
         let parts =
             || self.name.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty());
         if self.name.starts_with(typed) {
@@ -89,17 +89,23 @@ impl Words {
         // One letter in two is no typo but another word.
         let long_enough = typed.chars().count() >= 3;
         (long_enough
-            && (begins_almost(&self.name, typed) || parts().any(|part| begins_almost(part, typed))))
+            && (starts_with_typo(&self.name, typed)
+                || parts().any(|part| starts_with_typo(part, typed))))
         .then_some(2)
     }
 }
 
-impl Filter {
+impl ProductFilter {
     /// How well a product matches; `None`: not at all.
     #[must_use]
-    pub fn score(&self, product: &Product, words: &Words, available: u64) -> Option<i64> {
-        let facts = &product.facts;
-        let price = facts.price.minor();
+    pub fn score_product(
+        &self,
+        product: &Product,
+        words: &SearchText,
+        available: u64,
+    ) -> Option<i64> {
+        let facts = &product.details;
+        let price = facts.price.minor_units();
         let passes =
             self.category.as_ref().is_none_or(|wanted| facts.category.as_ref() == Some(wanted))
                 && self.tag.as_ref().is_none_or(|wanted| facts.tags.contains(wanted))
@@ -109,21 +115,21 @@ impl Filter {
         if !passes {
             return None;
         }
-        self.words.iter().try_fold(0, |sum, word| match words.score(word) {
+        self.terms.iter().try_fold(0, |sum, word| match words.score_term(word) {
             0 => None,
             score => Some(sum + score),
         })
     }
 }
 
-impl Sort {
+impl ProductSort {
     /// Where a product with this score stands.
     #[must_use]
-    pub fn key(self, product: &Product, words: &Words, score: i64) -> SortKey {
-        let price = product.facts.price.minor();
+    pub fn sort_key(self, product: &Product, words: &SearchText, score: i64) -> SortKey {
+        let price = product.details.price.minor_units();
         match self {
             Self::Relevance => (-score, words.name.clone(), product.id),
-            Self::Price => (price, String::new(), product.id),
+            Self::PriceAscending => (price, String::new(), product.id),
             Self::PriceDescending => (-price, String::new(), product.id),
             Self::Name => (0, words.name.clone(), product.id),
             Self::Newest => (-product.created_at.as_millis(), String::new(), product.id),
@@ -133,7 +139,7 @@ impl Sort {
 
 /// Whether some beginning of `word` is `typed` but for one letter changed, added, left out, or swapped with its neighbour
 /// (optimal string alignment distance of at most 1).
-fn begins_almost(word: &str, typed: &str) -> bool {
+fn starts_with_typo(word: &str, typed: &str) -> bool {
     // One letter is four bytes at most, so longer ones cannot be what was meant.
     if typed.len() > word.len() + 4 {
         return false;
@@ -164,10 +170,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::{catalog::product::ProductFacts, clock::Timestamp, money::Money};
+    use crate::domain::{catalog::product::ProductDetails, clock::Timestamp, money::Money};
 
-    fn product(name: &str, price: &str) -> Product {
-        let facts = ProductFacts {
+    fn sample_product(name: &str, price: &str) -> Product {
+        let facts = ProductDetails {
             sku: Some("TEA-1".into()),
             name: name.into(),
             description: "From the Atlas mountains".into(),
@@ -180,40 +186,49 @@ mod tests {
         Product::new(ProductId::new(), facts, Timestamp::default())
     }
 
-    fn score(filter: &Filter, product: &Product) -> Option<i64> {
-        filter.score(product, &Words::of(product), 0)
+    fn score(filter: &ProductFilter, product: &Product) -> Option<i64> {
+        filter.score_product(product, &SearchText::from_product(product), 0)
     }
 
-    fn words(text: &str) -> Filter {
-        Filter { words: text.split(' ').map(str::to_owned).collect(), ..Filter::default() }
-    }
-
-    #[test]
-    fn every_word_must_match_and_the_name_counts_most() {
-        let mint = product("Mint Tea", "4.50");
-        assert_eq!(score(&words("coffee"), &mint), None);
-        assert_eq!(score(&words("mint coffee"), &mint), None);
-        assert!(score(&words("mint atlas"), &mint).is_some());
-        assert!(score(&words("mint"), &mint) > score(&words("green"), &mint));
-        assert!(score(&words("green"), &mint) > score(&words("atlas"), &mint));
-        assert_eq!(score(&Filter::default(), &mint), Some(0));
+    fn filter_for(text: &str) -> ProductFilter {
+        ProductFilter {
+            terms: text.split(' ').map(str::to_owned).collect(),
+            ..ProductFilter::default()
+        }
     }
 
     #[test]
-    fn bounds_are_inclusive() {
-        let mint = product("Mint", "4.50");
-        let between =
-            |min, max| Filter { min_price: Some(min), max_price: Some(max), ..Filter::default() };
+    fn every_term_must_match_and_name_ranks_highest() {
+        let mint = sample_product("Mint Tea", "4.50");
+        assert_eq!(score(&filter_for("coffee"), &mint), None);
+        assert_eq!(score(&filter_for("mint coffee"), &mint), None);
+        assert!(score(&filter_for("mint atlas"), &mint).is_some());
+        assert!(score(&filter_for("mint"), &mint) > score(&filter_for("green"), &mint));
+        assert!(score(&filter_for("green"), &mint) > score(&filter_for("atlas"), &mint));
+        assert_eq!(score(&ProductFilter::default(), &mint), Some(0));
+    }
+
+    #[test]
+    fn price_bounds_are_inclusive() {
+        let mint = sample_product("Mint", "4.50");
+        let between = |min, max| ProductFilter {
+            min_price: Some(min),
+            max_price: Some(max),
+            ..ProductFilter::default()
+        };
         assert!(score(&between(450, 450), &mint).is_some());
         assert!(score(&between(451, 500), &mint).is_none());
         assert!(score(&between(0, 449), &mint).is_none());
-        assert!(score(&Filter { in_stock: Some(true), ..Filter::default() }, &mint).is_none());
+        assert!(
+            score(&ProductFilter { in_stock: Some(true), ..ProductFilter::default() }, &mint)
+                .is_none()
+        );
         assert!(
             score(
-                &Filter {
+                &ProductFilter {
                     tag: Some("green".into()),
                     category: Some("tea".into()),
-                    ..Filter::default()
+                    ..ProductFilter::default()
                 },
                 &mint
             )
@@ -222,27 +237,33 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_with_one_typo_is_understood() {
-        let mint = Words::of(&product("Moroccan Mint Tea", "1"));
+    fn suggestions_tolerate_one_typo() {
+        let mint = SearchText::from_product(&sample_product("Moroccan Mint Tea", "1"));
         for typed in
             ["moroc", "mint", "tea", "morocan", "moorc", "mnit", "mimt", "mintt", "omroccan", "int"]
         {
-            assert!(mint.suggests(typed).is_some(), "{typed}");
+            assert!(mint.suggestion_rank(typed).is_some(), "{typed}");
         }
         for typed in ["coffee", "mxnx", "mrcoc", "ta"] {
-            assert!(mint.suggests(typed).is_none(), "{typed}");
+            assert!(mint.suggestion_rank(typed).is_none(), "{typed}");
         }
-        assert!(mint.suggests("moroc") < mint.suggests("mint"));
-        assert!(mint.suggests("mint") < mint.suggests("mnit"));
+        assert!(mint.suggestion_rank("moroc") < mint.suggestion_rank("mint"));
+        assert!(mint.suggestion_rank("mint") < mint.suggestion_rank("mnit"));
     }
 
     #[test]
-    fn orders_are_total() {
-        let (cheap, dear) = (product("B", "1"), product("A", "2"));
-        let key = |sort: Sort, p: &Product| sort.key(p, &Words::of(p), 0);
-        assert!(key(Sort::Price, &cheap) < key(Sort::Price, &dear));
-        assert!(key(Sort::PriceDescending, &dear) < key(Sort::PriceDescending, &cheap));
-        assert!(key(Sort::Name, &dear) < key(Sort::Name, &cheap));
-        assert!(key(Sort::Newest, &cheap) < key(Sort::Newest, &dear), "equal times: by id");
+    fn sort_keys_order_products() {
+        let (cheap, dear) = (sample_product("B", "1"), sample_product("A", "2"));
+        let key =
+            |sort: ProductSort, p: &Product| sort.sort_key(p, &SearchText::from_product(p), 0);
+        assert!(key(ProductSort::PriceAscending, &cheap) < key(ProductSort::PriceAscending, &dear));
+        assert!(
+            key(ProductSort::PriceDescending, &dear) < key(ProductSort::PriceDescending, &cheap)
+        );
+        assert!(key(ProductSort::Name, &dear) < key(ProductSort::Name, &cheap));
+        assert!(
+            key(ProductSort::Newest, &cheap) < key(ProductSort::Newest, &dear),
+            "equal times: by id"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     clock::Timestamp,
     ids::{OrderId, ProductId},
-    validation::Faults,
+    validation::ValidationErrors,
 };
 
 /// The most pieces a product can have in the house, so that no sum of movements can overflow.
@@ -27,7 +27,7 @@ pub struct StockLevel {
 impl StockLevel {
     /// No stock, and none there ever was.
     #[must_use]
-    pub const fn none(product_id: ProductId) -> Self {
+    pub const fn empty(product_id: ProductId) -> Self {
         Self { product_id, on_hand: 0, reserved: 0, version: 0, last_movement: 0 }
     }
 
@@ -41,11 +41,11 @@ impl StockLevel {
     ///
     /// # Errors
     /// The change would take more than is available, or go beyond what can be counted.
-    pub fn apply(&self, change: StockChange) -> Result<Option<(Self, Delta)>, StockRefusal> {
+    pub fn apply(&self, change: StockChange) -> Result<Option<(Self, StockDelta)>, StockError> {
         if let StockChange::Correct { delta, reserved } = change {
-            return self.correct(delta, reserved.unwrap_or(self.reserved));
+            return self.apply_correction(delta, reserved.unwrap_or(self.reserved));
         }
-        let delta = self.delta(change)?;
+        let delta = self.delta_for(change)?;
         if delta.on_hand == 0 && delta.reserved == 0 {
             return Ok(None);
         }
@@ -54,13 +54,13 @@ impl StockLevel {
         let reserved = self.reserved.checked_add_signed(delta.reserved);
         let (Some(on_hand), Some(reserved)) = (on_hand, reserved) else {
             return Err(if delta.on_hand > 0 {
-                StockRefusal::TooMuch
+                StockError::LimitExceeded
             } else {
-                self.insufficient(delta)
+                self.insufficient_error(delta)
             });
         };
         if reserved > on_hand {
-            return Err(self.insufficient(delta));
+            return Err(self.insufficient_error(delta));
         }
         Ok(Some((
             Self { on_hand, reserved, last_movement: self.last_movement + 1, ..*self },
@@ -69,31 +69,28 @@ impl StockLevel {
     }
 
     /// The level with so much reserved, after a movement that was missing.
-    const fn correct(
+    const fn apply_correction(
         &self,
-        delta: Delta,
+        delta: StockDelta,
         reserved: u64,
-    ) -> Result<Option<(Self, Delta)>, StockRefusal> {
+    ) -> Result<Option<(Self, StockDelta)>, StockError> {
         if delta.on_hand == 0 && delta.reserved == 0 && reserved == self.reserved {
             return Ok(None);
         }
         if reserved > self.on_hand && reserved != self.reserved {
-            return Err(StockRefusal::Insufficient {
-                requested: reserved,
-                available: self.on_hand,
-            });
+            return Err(StockError::Insufficient { requested: reserved, available: self.on_hand });
         }
         Ok(Some((Self { reserved, last_movement: self.last_movement + 1, ..*self }, delta)))
     }
 
-    fn delta(&self, change: StockChange) -> Result<Delta, StockRefusal> {
-        let signed = |n: u64| i64::try_from(n).map_err(|_| StockRefusal::TooMuch);
+    fn delta_for(&self, change: StockChange) -> Result<StockDelta, StockError> {
+        let signed = |n: u64| i64::try_from(n).map_err(|_| StockError::LimitExceeded);
         Ok(match change {
             StockChange::Adjust(by) if by > 0 => {
-                Delta { kind: MovementKind::Received, on_hand: by, reserved: 0 }
+                StockDelta { kind: MovementKind::Received, on_hand: by, reserved: 0 }
             }
             StockChange::Adjust(by) => {
-                Delta { kind: MovementKind::Adjusted, on_hand: by, reserved: 0 }
+                StockDelta { kind: MovementKind::Adjusted, on_hand: by, reserved: 0 }
             }
             StockChange::Set(to) => {
                 // The first stock of a product is a receipt, later counts are adjustments.
@@ -102,24 +99,26 @@ impl StockLevel {
                 } else {
                     MovementKind::Adjusted
                 };
-                Delta { kind, on_hand: signed(to)? - signed(self.on_hand)?, reserved: 0 }
+                StockDelta { kind, on_hand: signed(to)? - signed(self.on_hand)?, reserved: 0 }
             }
             StockChange::Reserve(n) => {
-                Delta { kind: MovementKind::Reserved, on_hand: 0, reserved: signed(n)? }
+                StockDelta { kind: MovementKind::Reserved, on_hand: 0, reserved: signed(n)? }
             }
             StockChange::Release(n) => {
-                Delta { kind: MovementKind::Released, on_hand: 0, reserved: -signed(n)? }
+                StockDelta { kind: MovementKind::Released, on_hand: 0, reserved: -signed(n)? }
             }
-            StockChange::Ship(n) => {
-                Delta { kind: MovementKind::Shipped, on_hand: -signed(n)?, reserved: -signed(n)? }
-            }
+            StockChange::Ship(n) => StockDelta {
+                kind: MovementKind::Shipped,
+                on_hand: -signed(n)?,
+                reserved: -signed(n)?,
+            },
             StockChange::Correct { delta, .. } => delta,
         })
     }
 
-    const fn insufficient(&self, delta: Delta) -> StockRefusal {
+    const fn insufficient_error(&self, delta: StockDelta) -> StockError {
         let wanted = if delta.reserved > 0 { delta.reserved } else { delta.on_hand };
-        StockRefusal::Insufficient { requested: wanted.unsigned_abs(), available: self.available() }
+        StockError::Insufficient { requested: wanted.unsigned_abs(), available: self.available() }
     }
 }
 
@@ -139,7 +138,7 @@ pub enum StockChange {
     /// Puts right what an audit has found, where level and movements disagree: no other change may tell them apart.
     Correct {
         /// The movement that was missing. The level does not follow it.
-        delta: Delta,
+        delta: StockDelta,
         /// What is promised from now on; `None`: as much as before.
         reserved: Option<u64>,
     },
@@ -150,13 +149,13 @@ impl StockChange {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn requested(
+    pub fn from_request(
         delta: Option<i64>,
         set: Option<i64>,
         reason: &str,
         reference: Option<&str>,
-    ) -> Result<Self, Faults> {
-        let mut faults = Faults::none();
+    ) -> Result<Self, ValidationErrors> {
+        let mut faults = ValidationErrors::new();
         faults.check_text("reason", reason, 1, 200);
         faults.check_text("reference", reference.unwrap_or_default(), 0, 200);
         let most = i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX);
@@ -178,7 +177,7 @@ impl StockChange {
                 Self::Adjust(0)
             }
         };
-        faults.or(change)
+        faults.into_result(change)
     }
 }
 
@@ -212,7 +211,7 @@ impl MovementKind {
 
     /// The kind that `word` names.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn from_name(word: &str) -> Option<Self> {
         [Self::Received, Self::Adjusted, Self::Reserved, Self::Released, Self::Shipped]
             .into_iter()
             .find(|kind| kind.as_str() == word)
@@ -221,7 +220,7 @@ impl MovementKind {
 
 /// A change in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Delta {
+pub struct StockDelta {
     /// What kind of movement it is.
     pub kind: MovementKind,
     /// Change of `on_hand`.
@@ -232,13 +231,13 @@ pub struct Delta {
 
 /// One line of a product's append-only stock ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Movement {
+pub struct StockMovement {
     /// Whose stock moved.
     pub product_id: ProductId,
     /// From 1, without gaps, per product.
     pub sequence: u64,
     /// What happened.
-    pub delta: Delta,
+    pub delta: StockDelta,
     /// The order it was made for.
     pub order_id: Option<OrderId>,
     /// The caller's own reference: a delivery note, a count sheet.
@@ -246,12 +245,12 @@ pub struct Movement {
     /// Why, in the caller's words.
     pub reason: Option<String>,
     /// When.
-    pub at: Timestamp,
+    pub occurred_at: Timestamp,
 }
 
 /// Why stock cannot change so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StockRefusal {
+pub enum StockError {
     /// More was asked for than is available.
     Insufficient {
         /// Pieces asked for.
@@ -260,7 +259,7 @@ pub enum StockRefusal {
         available: u64,
     },
     /// `on_hand` would exceed [`MAX_ON_HAND`].
-    TooMuch,
+    LimitExceeded,
 }
 
 #[cfg(test)]
@@ -269,15 +268,15 @@ mod tests {
 
     use super::*;
 
-    fn level(on_hand: u64, reserved: u64) -> StockLevel {
-        StockLevel { on_hand, reserved, last_movement: 1, ..StockLevel::none(ProductId::new()) }
+    fn stock_level(on_hand: u64, reserved: u64) -> StockLevel {
+        StockLevel { on_hand, reserved, last_movement: 1, ..StockLevel::empty(ProductId::new()) }
     }
 
     #[test]
-    fn kinds_and_signs_are_those_of_the_contract() {
+    fn stock_changes_map_to_movement_kinds_and_signs() {
         let opening =
-            StockLevel::none(ProductId::new()).apply(StockChange::Set(5)).unwrap().unwrap();
-        assert_eq!(opening.1, Delta { kind: MovementKind::Received, on_hand: 5, reserved: 0 });
+            StockLevel::empty(ProductId::new()).apply(StockChange::Set(5)).unwrap().unwrap();
+        assert_eq!(opening.1, StockDelta { kind: MovementKind::Received, on_hand: 5, reserved: 0 });
         for (change, kind, on_hand, reserved) in [
             (StockChange::Adjust(3), MovementKind::Received, 3, 0),
             (StockChange::Adjust(-3), MovementKind::Adjusted, -3, 0),
@@ -287,39 +286,45 @@ mod tests {
             (StockChange::Ship(2), MovementKind::Shipped, -2, -2),
         ] {
             assert_eq!(
-                level(10, 2).apply(change).unwrap().unwrap().1,
-                Delta { kind, on_hand, reserved }
+                stock_level(10, 2).apply(change).unwrap().unwrap().1,
+                StockDelta { kind, on_hand, reserved }
             );
         }
     }
 
     #[test]
-    fn what_is_promised_cannot_be_taken() {
-        let refusal = |requested| Err(StockRefusal::Insufficient { requested, available: 6 });
-        assert_eq!(level(10, 4).apply(StockChange::Adjust(-7)), refusal(7));
-        assert_eq!(level(10, 4).apply(StockChange::Set(3)), refusal(7));
-        assert_eq!(level(10, 4).apply(StockChange::Reserve(7)), refusal(7));
+    fn reserved_stock_cannot_be_taken() {
+        let refusal = |requested| Err(StockError::Insufficient { requested, available: 6 });
+        assert_eq!(stock_level(10, 4).apply(StockChange::Adjust(-7)), refusal(7));
+        assert_eq!(stock_level(10, 4).apply(StockChange::Set(3)), refusal(7));
+        assert_eq!(stock_level(10, 4).apply(StockChange::Reserve(7)), refusal(7));
         assert_eq!(
-            level(10, 4).apply(StockChange::Adjust(i64::MIN)),
+            stock_level(10, 4).apply(StockChange::Adjust(i64::MIN)),
             refusal(i64::MIN.unsigned_abs())
         );
-        assert!(level(10, 4).apply(StockChange::Release(5)).is_err());
-        assert!(level(10, 4).apply(StockChange::Ship(5)).is_err());
+        assert!(stock_level(10, 4).apply(StockChange::Release(5)).is_err());
+        assert!(stock_level(10, 4).apply(StockChange::Ship(5)).is_err());
     }
 
     #[test]
-    fn nothing_is_no_change_and_too_much_is_refused() {
-        assert_eq!(level(10, 4).apply(StockChange::Set(10)), Ok(None));
-        assert_eq!(level(10, 4).apply(StockChange::Adjust(0)), Ok(None));
-        assert_eq!(level(10, 4).apply(StockChange::Adjust(i64::MAX)), Err(StockRefusal::TooMuch));
-        assert_eq!(level(10, 4).apply(StockChange::Set(u64::MAX)), Err(StockRefusal::TooMuch));
+    fn noop_changes_nothing_and_overflow_is_rejected() {
+        assert_eq!(stock_level(10, 4).apply(StockChange::Set(10)), Ok(None));
+        assert_eq!(stock_level(10, 4).apply(StockChange::Adjust(0)), Ok(None));
+        assert_eq!(
+            stock_level(10, 4).apply(StockChange::Adjust(i64::MAX)),
+            Err(StockError::LimitExceeded)
+        );
+        assert_eq!(
+            stock_level(10, 4).apply(StockChange::Set(u64::MAX)),
+            Err(StockError::LimitExceeded)
+        );
     }
 
     #[test]
-    fn a_correction_moves_level_and_ledger_apart() {
+    fn correction_changes_level_and_ledger_independently() {
         let correct = |on_hand, reserved, to| {
-            let delta = Delta { kind: MovementKind::Adjusted, on_hand, reserved };
-            let moved = level(10, 4).apply(StockChange::Correct { delta, reserved: to })?;
+            let delta = StockDelta { kind: MovementKind::Adjusted, on_hand, reserved };
+            let moved = stock_level(10, 4).apply(StockChange::Correct { delta, reserved: to })?;
             assert!(moved.is_none_or(|(_, written)| written == delta));
             Ok(moved.map(|(level, _)| (level.on_hand, level.reserved, level.last_movement)))
         };
@@ -330,11 +335,11 @@ mod tests {
         assert_eq!(correct(0, 0, Some(4)), Ok(None));
         assert_eq!(
             correct(0, 0, Some(11)),
-            Err(StockRefusal::Insufficient { requested: 11, available: 10 })
+            Err(StockError::Insufficient { requested: 11, available: 10 })
         );
     }
 
-    fn any_change() -> impl Strategy<Value = StockChange> {
+    fn any_stock_change() -> impl Strategy<Value = StockChange> {
         prop_oneof![
             (-50..50_i64).prop_map(StockChange::Adjust),
             (0..50_u64).prop_map(StockChange::Set),
@@ -346,10 +351,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn levels_are_always_the_sums_of_their_movements(changes in prop::collection::vec(any_change(), 0..60)) {
-            let mut now = StockLevel::none(ProductId::new());
+        fn level_equals_sum_of_movements(changes in prop::collection::vec(any_stock_change(), 0..60)) {
+            let mut now = StockLevel::empty(ProductId::new());
             let mut sums = (0_i64, 0_i64);
-            for (expected, change) in changes.into_iter().filter_map(|c| now_after(&mut now, c)).enumerate() {
+            for (expected, change) in changes.into_iter().filter_map(|c| apply_in_place(&mut now, c)).enumerate() {
                 sums = (sums.0 + change.1.on_hand, sums.1 + change.1.reserved);
                 prop_assert_eq!(change.0.last_movement, expected as u64 + 1);
                 prop_assert_eq!((change.0.on_hand as i64, change.0.reserved as i64), sums);
@@ -358,7 +363,10 @@ mod tests {
         }
     }
 
-    fn now_after(now: &mut StockLevel, change: StockChange) -> Option<(StockLevel, Delta)> {
+    fn apply_in_place(
+        now: &mut StockLevel,
+        change: StockChange,
+    ) -> Option<(StockLevel, StockDelta)> {
         let next = now.apply(change).ok().flatten()?;
         *now = next.0;
         Some(next)

@@ -16,7 +16,7 @@ use actix_web::{
 };
 
 /// Wraps every route.
-pub(crate) async fn wrap(
+pub(crate) async fn head_as_get(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -25,13 +25,13 @@ pub(crate) async fn wrap(
     }
     request.head_mut().method = Method::GET;
     let response = next.call(request).await?;
-    Ok(response.map_body(|_, body| BoxBody::new(Omitted(body.size()))))
+    Ok(response.map_body(|_, body| BoxBody::new(OmittedBody(body.size()))))
 }
 
 /// A body whose size is told, but which is not sent: that of a feed would never end.
-struct Omitted(BodySize);
+struct OmittedBody(BodySize);
 
-impl MessageBody for Omitted {
+impl MessageBody for OmittedBody {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
@@ -60,12 +60,12 @@ mod tests {
 
     use super::*;
 
-    async fn head(path: &str) -> ServiceResponse<BoxBody> {
+    async fn send_head(path: &str) -> ServiceResponse<BoxBody> {
         let endless = || async {
             HttpResponse::Ok().streaming(stream::pending::<Result<Bytes, Infallible>>())
         };
         let app = App::new()
-            .wrap(from_fn(wrap))
+            .wrap(from_fn(head_as_get))
             .route("/text", web::get().to(|| async { "12345" }))
             .route("/feed", web::get().to(endless))
             .service(web::resource("/write").post(HttpResponse::Ok));
@@ -77,23 +77,23 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn the_head_is_that_of_get_and_the_body_is_left_out() {
-        let response = head("/text").await;
+    async fn head_returns_get_headers_without_body() {
+        let response = send_head("/text").await;
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.response().body().size(), BodySize::Sized(5));
         assert!(to_bytes(response.into_body()).await.unwrap().is_empty());
     }
 
     #[actix_web::test]
-    async fn a_feed_ends_at_once() {
-        let response = head("/feed").await;
+    async fn head_of_streaming_route_ends_immediately() {
+        let response = send_head("/feed").await;
         assert_eq!(response.response().body().size(), BodySize::Stream);
         assert!(to_bytes(response.into_body()).await.unwrap().is_empty());
     }
 
     #[actix_web::test]
-    async fn what_cannot_be_got_has_no_head() {
-        assert_eq!(head("/write").await.status(), StatusCode::METHOD_NOT_ALLOWED);
-        assert_eq!(head("/nowhere").await.status(), StatusCode::NOT_FOUND);
+    async fn head_requires_a_get_route() {
+        assert_eq!(send_head("/write").await.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(send_head("/nowhere").await.status(), StatusCode::NOT_FOUND);
     }
 }

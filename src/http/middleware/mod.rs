@@ -24,50 +24,50 @@ use uuid::Uuid;
 use self::rate_limit::RateLimited;
 use super::{
     response::problem::{self, Problem},
-    state::Services,
+    state::AppState,
 };
 use crate::{
     domain::ids::EventId,
     error::{Error, ErrorCode},
 };
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+const RATELIMIT_POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Wraps everything.
-pub(crate) async fn wrap(
+pub(crate) async fn response_middleware(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let began = Instant::now();
-    let id = request_id(&request);
-    let services = request.app_data::<web::Data<Arc<Services>>>().map(|data| Arc::clone(data));
-    let mut response = answer(request, next, &id).await?;
-    finish(&mut response, &id);
-    let response = with_problem(response, &id);
+    let id = request_id_or_new(&request);
+    let services = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
+    let mut response = call_catching_panic(request, next, &id).await?;
+    set_common_headers(&mut response, &id);
+    let response = ensure_problem_body(response, &id);
     if let Some(services) = services {
-        services.metrics.request(response.request(), response.status(), began.elapsed());
+        services.metrics.record_request(response.request(), response.status(), began.elapsed());
     }
     Ok(response)
 }
 
 /// Wraps the routes, inside what adds the headers without which a browser would not show a refusal to its page: lets nobody in too
 /// often, nor to what this node knew too long ago.
-pub(crate) async fn admit(
+pub(crate) async fn admission_middleware(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
-    let services = request.app_data::<web::Data<Arc<Services>>>().map(|data| Arc::clone(data));
+    let services = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
     if let Some(services) = services {
-        if let Some(limited) = too_often(&services, &request) {
+        if let Some(limited) = check_address_limit(&services, &request) {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
             return Ok(request.error_response(Problem(error)));
         }
-        request.extensions_mut().insert(services.due());
-        if !is_operators(&request)
-            && let Err(error) = services.keep_up(request.request()).await
+        request.extensions_mut().insert(services.new_deadline());
+        if !is_operational_route(&request)
+            && let Err(error) = services.ensure_fresh(request.request()).await
         {
             return Ok(request.error_response(Problem(error)));
         }
@@ -79,7 +79,7 @@ pub(crate) async fn admit(
 ///
 /// The request must not be cloned before it is routed (the router needs it for itself), so what goes wrong here leaves as an
 /// error that carries its whole response.
-async fn answer(
+async fn call_catching_panic(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
     id: &HeaderValue,
@@ -90,21 +90,24 @@ async fn answer(
         Ok(Err(error)) => Err(error),
         Err(_) => {
             tracing::error!(path, "a route panicked");
-            let response =
-                shape(HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR), &Error::internal(), id);
+            let response = into_problem_response(
+                HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR),
+                &Error::internal(),
+                id,
+            );
             Err(InternalError::from_response("a route panicked", response).into())
         }
     }
 }
 
 /// The caller's id, when it is one, else a new one.
-fn request_id(request: &ServiceRequest) -> HeaderValue {
+fn request_id_or_new(request: &ServiceRequest) -> HeaderValue {
     let fits = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
         (1..=128).contains(&bytes.len())
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     };
-    request.headers().get(REQUEST_ID).filter(fits).cloned().unwrap_or_else(|| {
+    request.headers().get(REQUEST_ID_HEADER).filter(fits).cloned().unwrap_or_else(|| {
         let mut text = Uuid::encode_buffer();
         let id = EventId::new().as_uuid();
         HeaderValue::from_str(id.hyphenated().encode_lower(&mut text))
@@ -114,24 +117,26 @@ fn request_id(request: &ServiceRequest) -> HeaderValue {
 
 /// Whether it is for one of the operator's own routes: a probe must get its answer under any load, also when the store is away.
 /// Named exactly: the router knows other ways to write a path, and what is written in one of them is no probe.
-fn is_operators(request: &ServiceRequest) -> bool {
+fn is_operational_route(request: &ServiceRequest) -> bool {
     matches!(request.path(), "/livez" | "/readyz" | "/metrics")
 }
 
-fn too_often(services: &Services, request: &ServiceRequest) -> Option<RateLimited> {
-    if is_operators(request) {
+fn check_address_limit(services: &AppState, request: &ServiceRequest) -> Option<RateLimited> {
+    if is_operational_route(request) {
         return None;
     }
-    services.limits.check_address(services.address(request.request())).err()
+    services.rate_limits.check_address(services.client_address(request.request())).err()
 }
 
-fn finish(response: &mut ServiceResponse<BoxBody>, id: &HeaderValue) {
+fn set_common_headers(response: &mut ServiceResponse<BoxBody>, id: &HeaderValue) {
     let limited = response.request().extensions().get::<RateLimited>().cloned();
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, id.clone());
+    headers.insert(REQUEST_ID_HEADER, id.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(limited) = limited {
-        for (name, value) in [(POLICY, limited.policy), (STATE, limited.state)] {
+        for (name, value) in
+            [(RATELIMIT_POLICY_HEADER, limited.policy), (RATELIMIT_HEADER, limited.state)]
+        {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
             }
@@ -140,7 +145,10 @@ fn finish(response: &mut ServiceResponse<BoxBody>, id: &HeaderValue) {
 }
 
 /// Gives errors their body; those that the framework made are errors of ours too.
-fn with_problem(response: ServiceResponse<BoxBody>, id: &HeaderValue) -> ServiceResponse<BoxBody> {
+fn ensure_problem_body(
+    response: ServiceResponse<BoxBody>,
+    id: &HeaderValue,
+) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;
@@ -160,21 +168,25 @@ fn with_problem(response: ServiceResponse<BoxBody>, id: &HeaderValue) -> Service
             ErrorCode::Forbidden,
             "This origin, method or header is not among those allowed.",
         ),
-        _ => problem::of_status(status),
+        _ => problem::error_from_status(status),
     });
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(request_id = ?id, path = response.request().path(), "a request was answered with an internal error");
     }
     let (request, response) = response.into_parts();
-    ServiceResponse::new(request, shape(response, &error, id))
+    ServiceResponse::new(request, into_problem_response(response, &error, id))
 }
 
 /// Makes `response` the problem that `error` is.
-fn shape(mut response: HttpResponse, error: &Error, id: &HeaderValue) -> HttpResponse {
-    *response.status_mut() = problem::status(error.code);
-    response.headers_mut().insert(REQUEST_ID, id.clone());
-    for (name, value) in problem::headers(error) {
+fn into_problem_response(
+    mut response: HttpResponse,
+    error: &Error,
+    id: &HeaderValue,
+) -> HttpResponse {
+    *response.status_mut() = problem::http_status(error.code);
+    response.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
+    for (name, value) in problem::problem_headers(error) {
         response.headers_mut().insert(name, value);
     }
-    response.set_body(BoxBody::new(problem::body(error, id.to_str().unwrap_or_default())))
+    response.set_body(BoxBody::new(problem::problem_body(error, id.to_str().unwrap_or_default())))
 }

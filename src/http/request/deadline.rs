@@ -6,16 +6,16 @@ use actix_web::{HttpMessage, HttpRequest};
 
 /// When a request has to be answered, whatever has to be waited for on the way. The time that its body takes to arrive does not count.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Due(Instant);
+pub(crate) struct Deadline(Instant);
 
-impl Due {
+impl Deadline {
     /// So much from now.
-    pub(crate) fn within(time: Duration) -> Self {
+    pub(crate) fn from_timeout(time: Duration) -> Self {
         Self(Instant::now() + time)
     }
 
     /// How long there is until `request` has to be answered, if that was settled.
-    pub(crate) fn left(request: &HttpRequest) -> Option<Duration> {
+    pub(crate) fn remaining(request: &HttpRequest) -> Option<Duration> {
         request
             .extensions()
             .get::<Self>()
@@ -23,7 +23,7 @@ impl Due {
     }
 
     /// Gives `request` the time back that its caller has taken to send it.
-    pub(super) fn wait(request: &HttpRequest, taken: Duration) {
+    pub(super) fn extend(request: &HttpRequest, taken: Duration) {
         if let Some(due) = request.extensions_mut().get_mut::<Self>() {
             due.0 += taken;
         }
@@ -37,16 +37,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_is_waited_for_has_one_deadline_but_for_the_body() {
+    fn body_upload_time_extends_deadline() {
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
         let request = TestRequest::default().to_http_request();
-        assert_eq!(Due::left(&request), None);
-        request.extensions_mut().insert(Due(Instant::now() + minute));
-        let left = Due::left(&request).unwrap();
-        assert!(left <= minute && Due::left(&request).unwrap() <= left, "it comes nearer");
-        Due::wait(&request, hour);
-        assert!((hour..=hour + minute).contains(&Due::left(&request).unwrap()));
-        request.extensions_mut().insert(Due(Instant::now()));
-        assert_eq!(Due::left(&request), Some(Duration::ZERO));
+        assert_eq!(Deadline::remaining(&request), None);
+        request.extensions_mut().insert(Deadline(Instant::now() + minute));
+        let left = Deadline::remaining(&request).unwrap();
+        assert!(
+            left <= minute && Deadline::remaining(&request).unwrap() <= left,
+            "it comes nearer"
+        );
+        Deadline::extend(&request, hour);
+        assert!((hour..=hour + minute).contains(&Deadline::remaining(&request).unwrap()));
+        request.extensions_mut().insert(Deadline(Instant::now()));
+        assert_eq!(Deadline::remaining(&request), Some(Duration::ZERO));
     }
 }

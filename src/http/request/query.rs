@@ -5,16 +5,16 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    domain::{money::Money, validation::Faults},
+    domain::{money::Money, validation::ValidationErrors},
     error::Error,
 };
 
 /// A request's query parameters. Those nobody asks for are ignored.
-pub(crate) struct Params(Vec<(String, String)>);
+pub(crate) struct QueryParams(Vec<(String, String)>);
 
-impl Params {
+impl QueryParams {
     /// The parameters of `request`.
-    pub(crate) fn of(request: &HttpRequest) -> Self {
+    pub(crate) fn from_request(request: &HttpRequest) -> Self {
         Self(
             Query::<Vec<(String, String)>>::from_query(request.query_string())
                 .map(Query::into_inner)
@@ -33,7 +33,7 @@ impl Params {
     }
 
     /// `limit`: how many items a page shall have.
-    pub(crate) fn limit(&self) -> Result<u32, Error> {
+    pub(crate) fn page_limit(&self) -> Result<u32, Error> {
         match self.get("limit").map(str::parse) {
             None => Ok(20),
             Some(Ok(limit @ 1..=100)) => Ok(limit),
@@ -46,7 +46,7 @@ impl Params {
     }
 
     /// `cursor`: where the page begins, as [`cursor`] wrote it.
-    pub(crate) fn cursor<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+    pub(crate) fn parse_cursor<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         let Some(text) = self.get("cursor") else { return Ok(None) };
         let decoded =
             URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -61,14 +61,14 @@ impl Params {
     }
 
     /// A price bound, in minor units.
-    pub(crate) fn price(
+    pub(crate) fn price_bound(
         &self,
         name: &str,
         currency: crate::domain::money::Currency,
-        faults: &mut Faults,
+        faults: &mut ValidationErrors,
     ) -> Option<i64> {
         match Money::parse(self.get(name)?, currency) {
-            Ok(money) => Some(money.minor()),
+            Ok(money) => Some(money.minor_units()),
             Err(error) => {
                 faults.add(name, "invalid", format!("{name} is no amount: {error}"));
                 None
@@ -78,7 +78,7 @@ impl Params {
 }
 
 /// Writes down where the next page begins.
-pub(crate) fn cursor<T: Serialize>(place: Option<T>) -> Option<String> {
+pub(crate) fn encode_cursor<T: Serialize>(place: Option<T>) -> Option<String> {
     let place = place?;
     serde_json::to_vec(&place).ok().map(|bytes| URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::{error::Error, store::Unavailable};
+use crate::{error::Error, store::StoreUnavailable};
 
 /// Most reads at a time, those that wait for a connection to the store included.
-const PLACES: usize = 1024;
+const MAX_CONCURRENT_READS: usize = 1024;
 
 /// Places for plain reads.
-pub struct Reads(Semaphore);
+pub struct ReadLimiter(Semaphore);
 
-impl Default for Reads {
+impl Default for ReadLimiter {
     fn default() -> Self {
-        Self(Semaphore::new(PLACES))
+        Self(Semaphore::new(MAX_CONCURRENT_READS))
     }
 }
 
-impl Reads {
+impl ReadLimiter {
     /// Reads, if there is a place.
     ///
     /// # Errors
@@ -26,10 +26,13 @@ impl Reads {
     pub async fn run<T>(
         &self,
         within: Duration,
-        read: impl Future<Output = Result<T, Unavailable>>,
+        read: impl Future<Output = Result<T, StoreUnavailable>>,
     ) -> Result<T, Error> {
         let _place = self.0.try_acquire().map_err(|_| Error::overloaded())?;
-        tokio::time::timeout(within, read).await.unwrap_or(Err(Unavailable)).map_err(Error::from)
+        tokio::time::timeout(within, read)
+            .await
+            .unwrap_or(Err(StoreUnavailable))
+            .map_err(Error::from)
     }
 }
 
@@ -45,10 +48,10 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[tokio::test]
-    async fn a_flood_of_reads_is_refused_at_once_and_leaves_no_trace() {
-        let reads = Reads::default();
+    async fn excess_reads_are_rejected_and_permits_are_released() {
+        let reads = ReadLimiter::default();
         {
-            let mut flood: Vec<_> = (0..PLACES)
+            let mut flood: Vec<_> = (0..MAX_CONCURRENT_READS)
                 .map(|_| Box::pin(reads.run(MINUTE, pending::<Result<(), _>>())))
                 .collect();
             assert!(flood.iter_mut().all(|read| read.now_or_never().is_none()));
@@ -57,7 +60,8 @@ mod tests {
                 ErrorCode::Overloaded
             );
         }
-        let later = join_all((0..PLACES).map(|n| reads.run(MINUTE, ready(Ok(n))))).await;
+        let later =
+            join_all((0..MAX_CONCURRENT_READS).map(|n| reads.run(MINUTE, ready(Ok(n))))).await;
         assert!(later.iter().all(Result::is_ok));
     }
 }

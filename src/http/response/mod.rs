@@ -7,24 +7,24 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web::
 use serde::Serialize;
 
 use self::problem::Problem;
-use super::request::has_it_already;
-use crate::{error::Error, messages::change::Remembered};
+use super::request::matches_if_none_match;
+use crate::{error::Error, messages::change::StoredResponse};
 
 /// What every route answers.
-pub(crate) type Answer = Result<HttpResponse, Problem>;
+pub(crate) type RouteResult = Result<HttpResponse, Problem>;
 
 /// A value as JSON.
-pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
+pub(crate) fn json_response<T: Serialize>(status: StatusCode, value: &T) -> RouteResult {
     let body = serde_json::to_vec(value).map_err(|error| {
         tracing::error!(%error, "an answer could not be written as JSON");
         Error::internal()
     })?;
-    Ok(rendered(status, body.into()).finish())
+    Ok(response_builder(status, body.into()).finish())
 }
 
 /// A value with tokens in it as JSON, which nobody keeps on the way (RFC 6749, section 5.1).
-pub(crate) fn secret<T: Serialize>(status: StatusCode, value: &T) -> Answer {
-    let mut response = json(status, value)?;
+pub(crate) fn uncached_json_response<T: Serialize>(status: StatusCode, value: &T) -> RouteResult {
+    let mut response = json_response(status, value)?;
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
@@ -32,12 +32,12 @@ pub(crate) fn secret<T: Serialize>(status: StatusCode, value: &T) -> Answer {
 }
 
 /// JSON that is rendered already.
-pub(crate) fn rendered(status: StatusCode, body: Bytes) -> Rendered {
-    Rendered { status, body, etag: None, replayed: false, location: None }
+pub(crate) fn response_builder(status: StatusCode, body: Bytes) -> ResponseBuilder {
+    ResponseBuilder { status, body, etag: None, replayed: false, location: None }
 }
 
 /// An answer being put together.
-pub(crate) struct Rendered {
+pub(crate) struct ResponseBuilder {
     status: StatusCode,
     body: Bytes,
     etag: Option<String>,
@@ -45,15 +45,15 @@ pub(crate) struct Rendered {
     location: Option<String>,
 }
 
-impl Rendered {
+impl ResponseBuilder {
     /// With an `ETag`.
-    pub(crate) fn etag(mut self, tag: &str) -> Self {
+    pub(crate) fn with_etag(mut self, tag: &str) -> Self {
         self.etag = Some(format!("\"{tag}\""));
         self
     }
 
     /// With a `Location`.
-    pub(crate) fn location(mut self, location: String) -> Self {
+    pub(crate) fn with_location(mut self, location: String) -> Self {
         self.location = Some(location);
         self
     }
@@ -78,9 +78,9 @@ impl Rendered {
 }
 
 /// A resource that was read: 304 when the caller has it already.
-pub(crate) fn read(request: &HttpRequest, body: Bytes, etag: &str) -> HttpResponse {
+pub(crate) fn conditional_response(request: &HttpRequest, body: Bytes, etag: &str) -> HttpResponse {
     let quoted = format!("\"{etag}\"");
-    if has_it_already(request.headers(), etag) {
+    if matches_if_none_match(request.headers(), etag) {
         return HttpResponse::NotModified().insert_header((header::ETAG, quoted)).finish();
     }
     HttpResponse::Ok()
@@ -90,7 +90,7 @@ pub(crate) fn read(request: &HttpRequest, body: Bytes, etag: &str) -> HttpRespon
 }
 
 /// The first answer again.
-pub(crate) fn replayed(answer: Remembered) -> HttpResponse {
+pub(crate) fn replayed_response(answer: StoredResponse) -> HttpResponse {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-    Rendered { replayed: true, ..rendered(status, answer.body) }.finish()
+    ResponseBuilder { replayed: true, ..response_builder(status, answer.body) }.finish()
 }

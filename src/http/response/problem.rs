@@ -34,7 +34,7 @@ impl std::fmt::Display for Problem {
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        status(self.0.code)
+        http_status(self.0.code)
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -46,7 +46,7 @@ impl ResponseError for Problem {
 
 /// The one mapping from codes to status codes.
 #[must_use]
-pub(crate) const fn status(code: ErrorCode) -> StatusCode {
+pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::MalformedJson
         | ErrorCode::IdempotencyKeyInvalid
@@ -130,11 +130,11 @@ pub(crate) struct ShortLine {
 
 /// The error's body.
 #[must_use]
-pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
+pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
     let details = ProblemDetails {
         kind: format!("urn:souk:problem:{}", error.code.as_str()),
         title: error.code.title(),
-        status: status(error.code).as_u16(),
+        status: http_status(error.code).as_u16(),
         detail: &error.detail,
         code: error.code.as_str(),
         request_id,
@@ -162,7 +162,9 @@ pub(crate) fn body(error: &Error, request_id: &str) -> Vec<u8> {
 }
 
 /// The headers that go with an error.
-pub(crate) fn headers(error: &Error) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
+pub(crate) fn problem_headers(
+    error: &Error,
+) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
     let challenge = matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::TokenExpired)
         .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
     let retry = error.retry_after.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
@@ -172,7 +174,7 @@ pub(crate) fn headers(error: &Error) -> impl Iterator<Item = (header::HeaderName
 
 /// The error that a bare status code, made by the framework, stands for.
 #[must_use]
-pub(crate) fn of_status(status: StatusCode) -> Error {
+pub(crate) fn error_from_status(status: StatusCode) -> Error {
     match status {
         StatusCode::NOT_FOUND => {
             Error::new(ErrorCode::NotFound, "There is nothing at this address. See /docs.")

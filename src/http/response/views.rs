@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     cart::{Cart, PricedCart, PricedLine},
-    catalog::product::{Attribute, Product},
+    catalog::product::{AttributeValue, Product},
     inventory::StockLevel,
     money::{Currency, Money},
 };
@@ -77,7 +77,7 @@ pub(crate) struct ProductResponse<'a> {
     tags: &'a [String],
     image_url: Option<&'a str>,
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
-    attributes: &'a BTreeMap<String, Attribute>,
+    attributes: &'a BTreeMap<String, AttributeValue>,
     /// How many can still be bought.
     stock: u64,
     /// Counts what PUT, PATCH and DELETE change, from 1.
@@ -114,7 +114,7 @@ impl From<&StockLevel> for StockResponse {
     }
 }
 
-fn cart_item(line: &PricedLine) -> CartItem<'_> {
+fn to_cart_item(line: &PricedLine) -> CartItem<'_> {
     CartItem {
         product_id: line.product_id.as_uuid(),
         name: &line.name,
@@ -122,7 +122,7 @@ fn cart_item(line: &PricedLine) -> CartItem<'_> {
         unit_price: line.unit_price,
         total: line.total,
         available: line.available,
-        price_changed: line.was.map(|was| PriceChange { was, now: line.unit_price }),
+        price_changed: line.previous_price.map(|was| PriceChange { was, now: line.unit_price }),
     }
 }
 
@@ -134,7 +134,7 @@ pub fn render_cart(cart: &Cart, priced: &PricedCart) -> Bytes {
         user_id: cart.owner.id.as_uuid(),
         version: cart.version,
         currency: priced.total.currency(),
-        items: priced.lines.iter().map(cart_item).collect(),
+        items: priced.lines.iter().map(to_cart_item).collect(),
         item_count: priced.item_count,
         total_amount: priced.total,
         updated_at: cart.updated_at.to_string(),
@@ -147,7 +147,7 @@ pub fn render_cart(cart: &Cart, priced: &PricedCart) -> Bytes {
 /// A product's answer.
 #[must_use]
 pub fn render_product(product: &Product, stock: &StockLevel) -> Bytes {
-    let facts = &product.facts;
+    let facts = &product.details;
     let response = ProductResponse {
         id: product.id.as_uuid(),
         sku: facts.sku.as_deref(),
@@ -174,13 +174,13 @@ mod tests {
 
     /// A remembered stock answer is written by the store, a fresh one here: they must not differ.
     #[test]
-    fn stock_has_one_shape() {
+    fn stock_response_matches_stored_json() {
         let level = StockLevel {
             on_hand: 9,
             reserved: 2,
             version: 4,
             last_movement: 5,
-            ..StockLevel::none(ProductId::new())
+            ..StockLevel::empty(ProductId::new())
         };
         assert_eq!(serde_json::to_vec(&StockResponse::from(&level)).unwrap(), stock_json(&level));
     }

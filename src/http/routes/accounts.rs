@@ -5,30 +5,33 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::cart::guest_of;
+use super::cart::verify_guest_token;
 use crate::http::{
     request,
-    response::{self, Answer, problem::ProblemDetails},
-    state::Services,
+    response::{self, RouteResult, problem::ProblemDetails},
+    state::AppState,
 };
 use crate::{
     actors::ask::ask,
     domain::{
-        account::{Email, Password, Role, User, check_name},
-        cart::Owner,
+        account::{Email, Password, Role, User, validate_account_name},
+        cart::CartOwner,
         ids::UserId,
-        validation::Faults,
+        validation::ValidationErrors,
     },
     error::Error,
     messages::{
-        accounts::{ChangePassword, GetUser, LoggedIn, Login, Logout, Refresh, Register},
+        accounts::{
+            AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession,
+            RegisterUser,
+        },
         cart::MergeCart,
-        change::Change,
+        change::CommandContext,
     },
 };
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/auth/register").post(register))
         .service(web::resource("/api/auth/login").post(login))
@@ -144,28 +147,28 @@ impl<'a> From<&'a User> for UserResponse<'a> {
     (status = 409, body = ProblemDetails, description = "`email_taken`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn register(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let body = request::json::<RegisterRequest>(&request, payload).await?.value;
-    let mut faults = Faults::none();
-    let email = faults.take(Email::parse(&body.email));
-    let password = faults.take(Password::parse("password", body.password));
-    faults.take(check_name(&body.name));
+async fn register(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let body = request::read_json::<RegisterRequest>(&request, payload).await?.value;
+    let mut faults = ValidationErrors::new();
+    let email = faults.record_result(Email::parse(&body.email));
+    let password = faults.record_result(Password::parse("password", body.password));
+    faults.record_result(validate_account_name(&body.name));
     let (Some(email), Some(password), true) = (email, password, faults.is_empty()) else {
         return Err(faults.into());
     };
-    let guest = guest(services, body.guest_token.as_deref());
-    let ticket = services.ticket(&request);
-    let message = Register {
+    let guest = guest_id_if_valid(services, body.guest_token.as_deref());
+    let ticket = services.request_ticket(&request);
+    let message = RegisterUser {
         email,
         password,
         name: body.name,
         role: Role::Customer,
         ticket: ticket.clone(),
-        trace: request::trace(request.headers()),
+        trace: request::trace_parent(request.headers()),
     };
     let login = ask(&services.accounts, message, &ticket).await?;
-    session(&request, services, StatusCode::CREATED, login, guest).await
+    session_response(&request, services, StatusCode::CREATED, login, guest).await
 }
 
 /// Begin a session.
@@ -174,21 +177,21 @@ async fn register(request: HttpRequest, payload: web::Payload) -> Answer {
     (status = 401, body = ProblemDetails, description = "`invalid_credentials`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
-async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let body = request::json::<LoginRequest>(&request, payload).await?.value;
-    let guest = guest(services, body.guest_token.as_deref());
-    let ticket = services.ticket(&request);
+async fn login(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let body = request::read_json::<LoginRequest>(&request, payload).await?.value;
+    let guest = guest_id_if_valid(services, body.guest_token.as_deref());
+    let ticket = services.request_ticket(&request);
     let message = Login {
         email: Email::parse(&body.email).ok(),
-        password: Password::attempt(body.password),
-        address: services.address(&request),
+        password: Password::unvalidated(body.password),
+        address: services.client_address(&request),
         ticket: ticket.clone(),
     };
     let login = ask(&services.accounts, message, &ticket)
         .await
-        .map_err(|error| services.login_refused(&request, error))?;
-    session(&request, services, StatusCode::OK, login, guest).await
+        .map_err(|error| services.with_login_limit_headers(&request, error))?;
+    session_response(&request, services, StatusCode::OK, login, guest).await
 }
 
 /// Go on with a session: new tokens for the refresh token.
@@ -198,14 +201,15 @@ async fn login(request: HttpRequest, payload: web::Payload) -> Answer {
     (status = 200, body = SessionResponse),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
 ))]
-async fn refresh(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let body = request::json::<RefreshRequest>(&request, payload).await?.value;
-    let ticket = services.ticket(&request);
-    let trace = request::trace(request.headers());
-    let message = Refresh { refresh_token: body.refresh_token, ticket: ticket.clone(), trace };
+async fn refresh(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let body = request::read_json::<RefreshRequest>(&request, payload).await?.value;
+    let ticket = services.request_ticket(&request);
+    let trace = request::trace_parent(request.headers());
+    let message =
+        RefreshSession { refresh_token: body.refresh_token, ticket: ticket.clone(), trace };
     let login = ask(&services.accounts, message, &ticket).await?;
-    session(&request, services, StatusCode::OK, login, None).await
+    session_response(&request, services, StatusCode::OK, login, None).await
 }
 
 /// End the session: its tokens stop working everywhere.
@@ -213,11 +217,11 @@ async fn refresh(request: HttpRequest, payload: web::Payload) -> Answer {
     (status = 204), (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no session to end"),
 ))]
-async fn logout(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.member(&request)?;
-    let ticket = services.ticket(&request);
-    let trace = request::trace(request.headers());
+async fn logout(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_account(&request)?;
+    let ticket = services.request_ticket(&request);
+    let trace = request::trace_parent(request.headers());
     ask(
         &services.accounts,
         Logout { session_id: caller.session_id, ticket: ticket.clone(), trace },
@@ -231,10 +235,10 @@ async fn logout(request: HttpRequest) -> Answer {
 #[utoipa::path(post, path = "/api/auth/validate", tag = "Auth", request_body = ValidateRequest, responses(
     (status = 200, body = ValidateResponse),
 ))]
-async fn validate(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let body = request::json::<ValidateRequest>(&request, payload).await?.value;
-    let response = match services.caller_of(&body.token) {
+async fn validate(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let body = request::read_json::<ValidateRequest>(&request, payload).await?.value;
+    let response = match services.caller_from_token(&body.token) {
         Ok(caller) => ValidateResponse {
             valid: true,
             user_id: Some(caller.user_id.as_uuid()),
@@ -250,7 +254,7 @@ async fn validate(request: HttpRequest, payload: web::Payload) -> Answer {
             code: Some(error.code.as_str()),
         },
     };
-    response::json(StatusCode::OK, &response)
+    response::json_response(StatusCode::OK, &response)
 }
 
 /// The caller's account.
@@ -258,13 +262,16 @@ async fn validate(request: HttpRequest, payload: web::Payload) -> Answer {
     (status = 200, body = UserResponse),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no account"),
 ))]
-async fn me(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.member(&request)?;
-    let user =
-        ask(&services.accounts, GetUser { user_id: caller.user_id }, &services.ticket(&request))
-            .await?;
-    response::json(StatusCode::OK, &UserResponse::from(&user))
+async fn me(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_account(&request)?;
+    let user = ask(
+        &services.accounts,
+        GetUser { user_id: caller.user_id },
+        &services.request_ticket(&request),
+    )
+    .await?;
+    response::json_response(StatusCode::OK, &UserResponse::from(&user))
 }
 
 /// Choose a new password. The account's other sessions end.
@@ -274,67 +281,77 @@ async fn me(request: HttpRequest) -> Answer {
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
-async fn password(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.member(&request)?;
-    let body = request::json::<PasswordRequest>(&request, payload).await?.value;
-    let ticket = services.ticket(&request);
+async fn password(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_account(&request)?;
+    let body = request::read_json::<PasswordRequest>(&request, payload).await?.value;
+    let ticket = services.request_ticket(&request);
     let message = ChangePassword {
         user_id: caller.user_id,
         session_id: caller.session_id,
-        current: Password::attempt(body.current_password),
+        current: Password::unvalidated(body.current_password),
         new: Password::parse("new_password", body.new_password)?,
-        address: services.address(&request),
+        address: services.client_address(&request),
         ticket: ticket.clone(),
-        trace: request::trace(request.headers()),
+        trace: request::trace_parent(request.headers()),
     };
     ask(&services.accounts, message, &ticket)
         .await
-        .map_err(|error| services.login_refused(&request, error))?;
+        .map_err(|error| services.with_login_limit_headers(&request, error))?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// The public keys that access tokens can be checked with (RFC 7517); none when they are signed with a shared secret.
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "Auth", responses((status = 200)))]
-async fn jwks(request: HttpRequest) -> Answer {
-    response::json(StatusCode::OK, Services::of(&request)?.tokens.jwks())
+async fn jwks(request: HttpRequest) -> RouteResult {
+    response::json_response(StatusCode::OK, AppState::from_request(&request)?.tokens.jwks())
 }
 
 /// The guest whose cart shall be taken over. A token that is not good, or not any more, keeps nobody from logging in.
-fn guest(services: &Services, token: Option<&str>) -> Option<UserId> {
-    guest_of(services, token?).ok()
+fn guest_id_if_valid(services: &AppState, token: Option<&str>) -> Option<UserId> {
+    verify_guest_token(services, token?).ok()
 }
 
-async fn session(
+async fn session_response(
     request: &HttpRequest,
-    services: &Services,
+    services: &AppState,
     status: StatusCode,
-    login: LoggedIn,
+    login: AuthenticatedSession,
     guest: Option<UserId>,
-) -> Answer {
-    let LoggedIn { user, session_id, refresh_token } = login;
-    let access = services.tokens.for_session(user.id, user.role, session_id)?;
+) -> RouteResult {
+    let AuthenticatedSession { user, session_id, refresh_token } = login;
+    let access = services.tokens.issue_session_token(user.id, user.role, session_id)?;
     let cart_merged = match guest {
-        Some(guest) => merge(request, services, user.id, guest).await,
+        Some(guest) => merge_guest_cart(request, services, user.id, guest).await,
         None => false,
     };
     let (token, expires_in) = (access.token, access.expires_in);
-    response::secret(
+    response::uncached_json_response(
         status,
         &SessionResponse { token, refresh_token, expires_in, user: (&user).into(), cart_merged },
     )
 }
 
 /// Takes the guest's cart over. A cart that cannot be merged is left alone; the login stands.
-async fn merge(request: &HttpRequest, services: &Services, user: UserId, guest: UserId) -> bool {
-    let change = Change {
-        key: None,
+async fn merge_guest_cart(
+    request: &HttpRequest,
+    services: &AppState,
+    user: UserId,
+    guest: UserId,
+) -> bool {
+    let change = CommandContext {
+        idempotency_key: None,
         if_match: None,
-        ticket: services.ticket(request),
-        trace: request::trace(request.headers()),
+        ticket: services.request_ticket(request),
+        trace: request::trace_parent(request.headers()),
     };
-    let merged =
-        services.carts.merge(Owner { id: user, guest: false }, MergeCart { guest, change }).await;
+    let merged = services
+        .carts
+        .merge_guest_cart(
+            CartOwner { id: user, is_guest: false },
+            MergeCart { guest_id: guest, context: change },
+        )
+        .await;
     if let Err(Error { code, .. }) = &merged {
         tracing::info!(%user, %guest, code = code.as_str(), "a guest's cart was not merged at login");
     }

@@ -10,19 +10,19 @@ use uuid::Uuid;
 
 use crate::http::{
     request,
-    response::{self, Answer, problem::ProblemDetails},
-    state::Services,
+    response::{self, RouteResult, problem::ProblemDetails},
+    state::AppState,
 };
 use crate::{audit::Auditor, domain::audit::Finding, error::Error};
 
 /// Findings listed in the answer; `found` counts them all.
-const MAX_FINDINGS: usize = 1000;
+const MAX_LISTED_FINDINGS: usize = 1000;
 
 /// A process audits once at a time: two would read everything twice, and find the same.
-static TURN: Semaphore = Semaphore::const_new(1);
+static AUDIT_PERMIT: Semaphore = Semaphore::const_new(1);
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/admin/audit").post(run));
 }
 
@@ -91,11 +91,11 @@ impl From<&Finding> for FindingResponse {
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 503, body = ProblemDetails, description = "`overloaded`: another audit runs; `store_unavailable`: what was corrected stays"),
 ))]
-async fn run(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    services.admin(&request)?;
-    let body = request::json_or_nothing::<AuditRequest>(&request, payload).await?;
-    let _turn = TURN.try_acquire().map_err(|_| Error::overloaded())?;
+async fn run(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.require_admin(&request)?;
+    let body = request::read_optional_json::<AuditRequest>(&request, payload).await?;
+    let _turn = AUDIT_PERMIT.try_acquire().map_err(|_| Error::overloaded())?;
     let auditor = Auditor::new(
         Arc::clone(&services.store),
         services.writer.clone(),
@@ -103,7 +103,7 @@ async fn run(request: HttpRequest, payload: web::Payload) -> Answer {
     );
     let mut findings = Vec::new();
     let note = |finding: &Finding| {
-        if findings.len() < MAX_FINDINGS {
+        if findings.len() < MAX_LISTED_FINDINGS {
             findings.push(FindingResponse::from(finding));
         }
     };
@@ -117,5 +117,5 @@ async fn run(request: HttpRequest, payload: web::Payload) -> Answer {
         repaired: summary.repaired,
         findings,
     };
-    response::json(StatusCode::OK, &response)
+    response::json_response(StatusCode::OK, &response)
 }

@@ -9,25 +9,25 @@ use uuid::Uuid;
 
 use crate::http::{
     request,
-    response::{self, Answer, problem::ProblemDetails, views::CartResponse},
-    state::Services,
+    response::{self, RouteResult, problem::ProblemDetails, views::CartResponse},
+    state::AppState,
 };
 use crate::{
     domain::{
         account::Role,
-        cart::{CartCommand, Owner},
+        cart::{CartCommand, CartOwner},
         ids::{ProductId, UserId},
-        validation::Faults,
+        validation::ValidationErrors,
     },
     error::{Error, ErrorCode},
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
-        change::{Change, Reply},
+        change::{CommandContext, Reply},
     },
 };
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/cart").get(show).delete(clear))
         .service(web::resource("/api/cart/add").post(add))
@@ -64,7 +64,7 @@ pub(crate) struct GuestResponse<'a> {
 }
 
 impl LineRequest {
-    fn quantity(&self, least: i64) -> Result<u32, Error> {
+    fn checked_quantity(&self, least: i64) -> Result<u32, Error> {
         if self.quantity < least {
             return Err(Error::invalid_field(
                 "quantity",
@@ -86,12 +86,12 @@ impl LineRequest {
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
 ))]
-async fn show(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.caller(&request)?;
-    services.freshen(&request).await?;
-    let view = services.carts.read(caller.owner(), &services.ticket(&request)).await?;
-    Ok(response::read(&request, view.body.clone(), &view.etag))
+async fn show(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.authenticate(&request)?;
+    services.ensure_latest(&request).await?;
+    let view = services.carts.read_cart(caller.owner(), &services.request_ticket(&request)).await?;
+    Ok(response::conditional_response(&request, view.body.clone(), &view.etag))
 }
 
 /// Put a product into the cart.
@@ -106,15 +106,15 @@ async fn show(request: HttpRequest) -> Answer {
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`, `guest_cart_merged`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `quantity_limit`, `line_limit`, `idempotency_key_reused`"),
 ))]
-async fn add(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.caller(&request)?;
-    let body = request::json::<LineRequest>(&request, payload).await?;
-    let command = CartCommand::Add {
+async fn add(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.authenticate(&request)?;
+    let body = request::read_json::<LineRequest>(&request, payload).await?;
+    let command = CartCommand::AddItem {
         product_id: body.value.product_id.into(),
-        quantity: body.value.quantity(1)?,
+        quantity: body.value.checked_quantity(1)?,
     };
-    change(services, caller.owner(), command, body.change(&request, &caller, 200)?).await
+    change_cart(services, caller.owner(), command, body.build_change(&request, &caller, 200)?).await
 }
 
 /// Set how many pieces a line has.
@@ -127,15 +127,15 @@ async fn add(request: HttpRequest, payload: web::Payload) -> Answer {
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`, `guest_cart_merged`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `quantity_limit`, `idempotency_key_reused`"),
 ))]
-async fn update(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.caller(&request)?;
-    let body = request::json::<LineRequest>(&request, payload).await?;
-    let command = CartCommand::Update {
+async fn update(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.authenticate(&request)?;
+    let body = request::read_json::<LineRequest>(&request, payload).await?;
+    let command = CartCommand::UpdateItem {
         product_id: body.value.product_id.into(),
-        quantity: body.value.quantity(0)?,
+        quantity: body.value.checked_quantity(0)?,
     };
-    change(services, caller.owner(), command, body.change(&request, &caller, 200)?).await
+    change_cart(services, caller.owner(), command, body.build_change(&request, &caller, 200)?).await
 }
 
 /// Take a line out of the cart.
@@ -148,14 +148,14 @@ async fn update(request: HttpRequest, payload: web::Payload) -> Answer {
     (status = 404, body = ProblemDetails, description = "`line_not_found`"),
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
 ))]
-async fn remove(request: HttpRequest, path: web::Path<String>) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.caller(&request)?;
+async fn remove(request: HttpRequest, path: web::Path<String>) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.authenticate(&request)?;
     let product_id: ProductId = path.parse().map_err(|_| {
         Error::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
     })?;
-    let goes_with = request::change(&request, &caller, 200, &[])?;
-    change(services, caller.owner(), CartCommand::Remove { product_id }, goes_with).await
+    let goes_with = request::change_from_request(&request, &caller, 200, &[])?;
+    change_cart(services, caller.owner(), CartCommand::RemoveItem { product_id }, goes_with).await
 }
 
 /// Empty the cart.
@@ -163,27 +163,30 @@ async fn remove(request: HttpRequest, path: web::Path<String>) -> Answer {
     ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
     ("If-Match" = Option<String>, Header, description = "Only when the cart has this ETag"),
 ), responses((status = 200, body = CartResponse), (status = 409, body = ProblemDetails, description = "`guest_cart_merged`")))]
-async fn clear(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.caller(&request)?;
-    let goes_with = request::change(&request, &caller, 200, &[])?;
-    change(services, caller.owner(), CartCommand::Clear, goes_with).await
+async fn clear(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.authenticate(&request)?;
+    let goes_with = request::change_from_request(&request, &caller, 200, &[])?;
+    change_cart(services, caller.owner(), CartCommand::Clear, goes_with).await
 }
 
 /// A cart without an account.
 ///
 /// The token opens it on every cart route; at registration, login or merge its lines go into the account's cart.
 #[utoipa::path(post, path = "/api/cart/guest", tag = "Cart", responses((status = 201, body = GuestResponse)))]
-async fn guest(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
+async fn guest(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
     let id = UserId::new();
-    let access = services.tokens.for_guest(id)?;
-    let view = services.carts.read(Owner { id, guest: true }, &services.ticket(&request)).await?;
+    let access = services.tokens.issue_guest_token(id)?;
+    let view = services
+        .carts
+        .read_cart(CartOwner { id, is_guest: true }, &services.request_ticket(&request))
+        .await?;
     let cart = serde_json::from_slice::<&serde_json::value::RawValue>(&view.body)
         .map_err(|_| Error::internal())?;
     let body =
         serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
-    response::secret(StatusCode::CREATED, &body)
+    response::uncached_json_response(StatusCode::CREATED, &body)
 }
 
 /// Take a guest's cart over.
@@ -197,20 +200,24 @@ async fn guest(request: HttpRequest) -> Answer {
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`: another user has it"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`: the guest token is not valid"),
 ))]
-async fn merge(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.member(&request)?;
-    let body = request::json::<MergeRequest>(&request, payload).await?;
-    let guest = guest_of(services, &body.value.guest_token)?;
-    let message = MergeCart { guest, change: body.change(&request, &caller, 200)? };
-    Ok(reply(services.carts.merge(caller.owner(), message).await?))
+async fn merge(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_account(&request)?;
+    let body = request::read_json::<MergeRequest>(&request, payload).await?;
+    let guest = verify_guest_token(services, &body.value.guest_token)?;
+    let message =
+        MergeCart { guest_id: guest, context: body.build_change(&request, &caller, 200)? };
+    Ok(cart_response(services.carts.merge_guest_cart(caller.owner(), message).await?))
 }
 
 /// The guest that a token opens the cart of.
-pub(super) fn guest_of(services: &Services, token: &str) -> Result<UserId, Faults> {
+pub(super) fn verify_guest_token(
+    services: &AppState,
+    token: &str,
+) -> Result<UserId, ValidationErrors> {
     let claims = services.tokens.verify(token).ok().filter(|claims| claims.role == Role::Guest);
     let fault = || {
-        Faults::one(
+        ValidationErrors::single(
             "guest_token",
             "invalid",
             "guest_token is not the token of a guest's cart, or has expired",
@@ -219,15 +226,22 @@ pub(super) fn guest_of(services: &Services, token: &str) -> Result<UserId, Fault
     claims.map(|claims| claims.user_id).ok_or_else(fault)
 }
 
-async fn change(services: &Services, owner: Owner, command: CartCommand, change: Change) -> Answer {
-    Ok(reply(services.carts.change(owner, ChangeCart { command, change }).await?))
+async fn change_cart(
+    services: &AppState,
+    owner: CartOwner,
+    command: CartCommand,
+    change: CommandContext,
+) -> RouteResult {
+    Ok(cart_response(
+        services.carts.change_cart(owner, ChangeCart { command, context: change }).await?,
+    ))
 }
 
-fn reply(reply: Reply<Arc<CartView>>) -> actix_web::HttpResponse {
+fn cart_response(reply: Reply<Arc<CartView>>) -> actix_web::HttpResponse {
     match reply {
-        Reply::Done(view) => {
-            response::rendered(StatusCode::OK, view.body.clone()).etag(&view.etag).finish()
-        }
-        Reply::Replayed(first) => response::replayed(first),
+        Reply::Completed(view) => response::response_builder(StatusCode::OK, view.body.clone())
+            .with_etag(&view.etag)
+            .finish(),
+        Reply::Replayed(first) => response::replayed_response(first),
     }
 }

@@ -13,23 +13,23 @@ use tokio::{
 };
 
 use crate::http::{
-    response::{Answer, problem::ProblemDetails},
-    state::{Caller, Services},
+    response::{RouteResult, problem::ProblemDetails},
+    state::{AppState, Caller},
 };
 use crate::{
     domain::ids::EventId,
-    events::{Audience, Published},
-    store::Unavailable,
+    events::{Audience, OutboxEvent},
+    store::StoreUnavailable,
 };
 
 /// How often a quiet feed shows that it is alive, and looks whether its token still is.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Events read from the store at a time.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/events").get(feed));
 }
 
@@ -43,41 +43,44 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     (status = 200, content_type = "text/event-stream", body = String),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`: a token was sent, and is not good, or the catalog is not public"),
 ))]
-async fn feed(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
+async fn feed(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
     let has_token = request.headers().contains_key(actix_web::http::header::AUTHORIZATION);
-    let caller = has_token.then(|| services.caller(&request)).transpose()?;
+    let caller = has_token.then(|| services.authenticate(&request)).transpose()?;
     if caller.is_none() {
         // Events of the catalog say what the catalog says.
-        services.reader(&request)?;
+        services.authorize_catalog_read(&request)?;
     }
     // Listen first, then look where the feed stands: what happens in between is seen twice and told once.
     let live = services.feed.listen();
     let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
     let position = match last {
-        None => services.in_time(&request, services.store.last_position()).await?,
+        None => {
+            services.read_before_deadline(&request, services.store.last_event_position()).await?
+        }
         Some(id) => match id.parse::<EventId>() {
-            Ok(id) => {
-                services.in_time(&request, services.store.event_position(id)).await?.unwrap_or(0)
-            }
+            Ok(id) => services
+                .read_before_deadline(&request, services.store.event_position(id))
+                .await?
+                .unwrap_or(0),
             Err(_) => 0,
         },
     };
-    let clock = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
-    let (services, stopping) = (Arc::clone(services), services.stopping.clone());
-    let listener = Listener {
+    let clock = tokio::time::interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
+    let (services, stopping) = (Arc::clone(services), services.shutdown.clone());
+    let listener = EventStream {
         services,
         caller,
-        live,
+        live_events: live,
         position,
-        behind: true,
-        ready: VecDeque::new(),
-        stopping,
-        clock,
+        is_behind: true,
+        pending_chunks: VecDeque::new(),
+        shutdown: stopping,
+        keep_alive_timer: clock,
     };
     let greeting = stream::once(async { Ok(web::Bytes::from_static(b": souk\n\n")) });
     let events = stream::unfold(listener, async |mut listener| {
-        listener.next().await.map(|text| (Ok(text), listener))
+        listener.next_chunk().await.map(|text| (Ok(text), listener))
     });
     let body = futures_util::StreamExt::chain(greeting, events);
     Ok(HttpResponse::Ok()
@@ -88,63 +91,63 @@ async fn feed(request: HttpRequest) -> Answer {
         .streaming::<_, actix_web::Error>(Box::pin(body)))
 }
 
-struct Listener {
-    services: Arc<Services>,
+struct EventStream {
+    services: Arc<AppState>,
     caller: Option<Caller>,
-    live: Receiver<Arc<[Published]>>,
+    live_events: Receiver<Arc<[OutboxEvent]>>,
     /// The last event that was looked at.
     position: u64,
     /// Whether the store may have events that were not looked at.
-    behind: bool,
-    ready: VecDeque<web::Bytes>,
-    stopping: watch::Receiver<bool>,
-    clock: Interval,
+    is_behind: bool,
+    pending_chunks: VecDeque<web::Bytes>,
+    shutdown: watch::Receiver<bool>,
+    keep_alive_timer: Interval,
 }
 
-impl Listener {
+impl EventStream {
     /// The next piece of the feed; `None` ends it.
-    async fn next(&mut self) -> Option<web::Bytes> {
+    async fn next_chunk(&mut self) -> Option<web::Bytes> {
         loop {
-            if let Some(text) = self.ready.pop_front() {
+            if let Some(text) = self.pending_chunks.pop_front() {
                 return Some(text);
             }
-            if self.behind {
+            if self.is_behind {
                 // Whoever reads slowly is behind for long.
-                if self.is_over() || *self.stopping.borrow() {
+                if self.has_session_ended() || *self.shutdown.borrow() {
                     return None;
                 }
-                self.catch_up().await.ok()?;
+                self.read_missed_events().await.ok()?;
                 continue;
             }
             tokio::select! {
                 // The clock first: a feed that is never quiet must not outlive its token.
                 biased;
-                _ = self.clock.tick() => {
-                    return (!self.is_over()).then(|| web::Bytes::from_static(b": alive\n\n"));
+                _ = self.keep_alive_timer.tick() => {
+                    return (!self.has_session_ended()).then(|| web::Bytes::from_static(b": alive\n\n"));
                 }
-                batch = self.live.recv() => match batch {
-                    Ok(_) if self.is_over() => return None,
-                    Ok(batch) => self.take(&batch),
-                    Err(RecvError::Lagged(_)) => self.behind = true,
+                batch = self.live_events.recv() => match batch {
+                    Ok(_) if self.has_session_ended() => return None,
+                    Ok(batch) => self.queue_visible_events(&batch),
+                    Err(RecvError::Lagged(_)) => self.is_behind = true,
                     Err(RecvError::Closed) => return None,
                 },
                 // The node stops; whoever listens goes on at another one.
-                _ = self.stopping.changed() => return None,
+                _ = self.shutdown.changed() => return None,
             }
         }
     }
 
-    async fn catch_up(&mut self) -> Result<(), Unavailable> {
-        let page = self.services.store.events_after(self.position, PAGE).await?;
-        self.behind = page.len() == PAGE as usize;
-        self.take(&page);
+    async fn read_missed_events(&mut self) -> Result<(), StoreUnavailable> {
+        let page = self.services.store.list_events_after(self.position, PAGE_SIZE).await?;
+        self.is_behind = page.len() == PAGE_SIZE as usize;
+        self.queue_visible_events(&page);
         Ok(())
     }
 
-    fn take(&mut self, events: &[Published]) {
+    fn queue_visible_events(&mut self, events: &[OutboxEvent]) {
         for event in events.iter().filter(|event| event.position > self.position) {
-            if may_see(self.caller.as_ref(), event.audience) {
-                self.ready.push_back(text(event));
+            if can_see_event(self.caller.as_ref(), event.audience) {
+                self.pending_chunks.push_back(format_sse_event(event));
             }
         }
         self.position =
@@ -152,24 +155,24 @@ impl Listener {
     }
 
     /// Whether the token that opened the feed is no longer good.
-    fn is_over(&self) -> bool {
+    fn has_session_ended(&self) -> bool {
         let ended = |caller: &Caller| {
             caller.expires_at <= self.services.clock.now()
-                || self.services.revoked.contains(caller.session_id)
+                || self.services.revoked_sessions.contains(caller.session_id)
         };
         self.caller.as_ref().is_some_and(ended)
     }
 }
 
-fn may_see(caller: Option<&Caller>, audience: Audience) -> bool {
+fn can_see_event(caller: Option<&Caller>, audience: Audience) -> bool {
     match audience {
         Audience::Everyone => true,
         Audience::Owner(owner) => caller.is_some_and(|caller| caller.user_id == owner),
-        Audience::Nobody => false,
+        Audience::BrokerOnly => false,
     }
 }
 
-fn text(event: &Published) -> web::Bytes {
+fn format_sse_event(event: &OutboxEvent) -> web::Bytes {
     let head = format!("id: {}\nevent: {}\ndata: ", event.id, event.kind);
     [head.as_bytes(), &event.body, b"\n\n"].concat().into()
 }

@@ -7,21 +7,21 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::{
-    middleware::metrics::{BrokerLevels, Levels},
-    response::{self, Answer},
-    state::Services,
+    middleware::metrics::{BrokerGauges, NodeGauges},
+    response::{self, RouteResult},
+    state::AppState,
 };
-use crate::{broker, store::Unavailable};
+use crate::{broker, store::StoreUnavailable};
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/livez").get(livez))
         .service(web::resource("/readyz").get(readyz))
         .service(web::resource("/metrics").get(metrics))
-        .service(web::resource("/asyncapi.json").get(asyncapi))
-        .service(web::resource("/").get(to_docs))
-        .service(web::resource("/docs").get(to_docs));
+        .service(web::resource("/asyncapi.json").get(asyncapi_document))
+        .service(web::resource("/").get(redirect_to_docs))
+        .service(web::resource("/docs").get(redirect_to_docs));
 }
 
 /// How the node is.
@@ -53,7 +53,7 @@ pub(crate) async fn livez() -> HttpResponse {
 }
 
 /// What is published on the broker and taken in from there (AsyncAPI 3.0).
-async fn asyncapi() -> HttpResponse {
+async fn asyncapi_document() -> HttpResponse {
     HttpResponse::Ok().json(broker::asyncapi::build_document())
 }
 
@@ -61,8 +61,8 @@ async fn asyncapi() -> HttpResponse {
 #[utoipa::path(get, path = "/readyz", tag = "Operations", responses(
     (status = 200, body = Readiness, description = "`degraded` when the broker is away"), (status = 503, body = Readiness, description = "The store is away, or the node is stopping"),
 ))]
-async fn readyz(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
+async fn readyz(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
     let answered =
         tokio::time::timeout(services.options.request_timeout, services.store.ping()).await;
     let store = if matches!(answered, Ok(Ok(()))) && services.writer.is_running() {
@@ -72,7 +72,7 @@ async fn readyz(request: HttpRequest) -> Answer {
     };
     let node = if services.is_stopping() { "stopping" } else { "running" };
     let broker = services
-        .broker
+        .broker_status
         .as_ref()
         .map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
     let (code, status) = match (store, node, broker) {
@@ -81,29 +81,32 @@ async fn readyz(request: HttpRequest) -> Answer {
         ("ok", "running", _) => (StatusCode::OK, "degraded"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };
-    response::json(code, &Readiness { status, checks: Checks { store, node, broker } })
+    response::json_response(code, &Readiness { status, checks: Checks { store, node, broker } })
 }
 
 /// How a node is that waits for its store.
-pub(crate) fn starting() -> Answer {
+pub(crate) fn starting_response() -> RouteResult {
     let checks = Checks { store: "unavailable", node: "starting", broker: None };
-    response::json(StatusCode::SERVICE_UNAVAILABLE, &Readiness { status: "not_ready", checks })
+    response::json_response(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &Readiness { status: "not_ready", checks },
+    )
 }
 
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "Operations", responses((status = 200, content_type = "text/plain", body = String)))]
-async fn metrics(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
+async fn metrics(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
     let stats = services.writer.stats();
-    let levels = Levels {
-        carts: services.carts.active() as u64,
-        products: services.shelf.len() as u64,
-        waiting: services.writer.waiting() as u64,
-        batches: stats.batches.load(Ordering::Relaxed),
-        commits: stats.commits.load(Ordering::Relaxed),
-        broker: broker_levels(services).await,
+    let levels = NodeGauges {
+        active_carts: services.carts.active_count() as u64,
+        products: services.catalog_snapshot.len() as u64,
+        waiting_commits: services.writer.queued_count() as u64,
+        writer_transactions: stats.batches.load(Ordering::Relaxed),
+        writer_commits: stats.commits.load(Ordering::Relaxed),
+        broker: read_broker_gauges(services).await,
     };
-    let text = services.metrics.text(&levels);
+    let text = services.metrics.encode_openmetrics(&levels);
     Ok(HttpResponse::Ok()
         .insert_header((
             header::CONTENT_TYPE,
@@ -112,22 +115,27 @@ async fn metrics(request: HttpRequest) -> Answer {
         .body(text))
 }
 
-async fn broker_levels(services: &Services) -> Option<BrokerLevels> {
-    let broker = services.broker.as_ref()?;
+async fn read_broker_gauges(services: &AppState) -> Option<BrokerGauges> {
+    let broker = services.broker_status.as_ref()?;
     let counts = async {
-        let published = services.store.published_up_to().await?;
-        Ok::<_, Unavailable>(services.store.last_position().await?.saturating_sub(published))
+        let published = services.store.published_position().await?;
+        Ok::<_, StoreUnavailable>(
+            services.store.last_event_position().await?.saturating_sub(published),
+        )
     };
     let unpublished = tokio::time::timeout(services.options.request_timeout, counts).await;
-    Some(BrokerLevels {
+    Some(BrokerGauges {
         connected: broker.is_connected(),
-        delivered: services.follower.as_ref().is_some_and(|follower| follower.is_delivered_to()),
-        relay: broker.is_leader(),
-        published: broker.published_count(),
-        unpublished: unpublished.ok().and_then(Result::ok),
+        peer_events_connected: services
+            .follower
+            .as_ref()
+            .is_some_and(|follower| follower.is_delivered_to()),
+        relay_active: broker.is_leader(),
+        events_published: broker.published_count(),
+        events_unpublished: unpublished.ok().and_then(Result::ok),
     })
 }
 
-async fn to_docs() -> HttpResponse {
+async fn redirect_to_docs() -> HttpResponse {
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }

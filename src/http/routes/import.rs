@@ -8,31 +8,34 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::{
-    actors::{ask::ask, catalog::CatalogActor, commit_error::failure},
+    actors::{ask::ask, catalog::CatalogActor, commit_error::map_commit_error},
     error::{Error, ErrorCode},
     messages::{
-        catalog::{ImportLine, ImportLines, Imported, LineOutcome, RememberImport},
-        change::{Change, IdempotencyKey, Reply, Ticket, TraceParent},
+        catalog::{ImportAction, ImportLine, ImportLineOutcome, ImportLines, RecordImportResponse},
+        change::{CommandContext, IdempotencyKey, Reply, Ticket, TraceParent},
     },
     store::CommitError,
 };
 use crate::{
     http::{
-        request::{self, broken_off, fingerprint, idempotency_key, too_slow},
-        response::{self, Answer, problem::ProblemDetails},
-        state::Services,
+        request::{
+            self, body_timeout_error, incomplete_body_error, parse_idempotency_key,
+            request_fingerprint,
+        },
+        response::{self, RouteResult, problem::ProblemDetails},
+        state::AppState,
     },
-    input::product_file::{Format, Line, Lines},
+    input::product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
 };
 
 /// Lines that are applied together.
-const BATCH: usize = 256;
+const BATCH_SIZE: usize = 256;
 
 /// Errors listed in the answer; `failed` counts them all.
-const MAX_ERRORS: usize = 1000;
+const MAX_LISTED_ERRORS: usize = 1000;
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/products/import").post(import));
 }
 
@@ -63,35 +66,39 @@ pub struct LineError {
 /// Applies lines in batches and counts what comes of them.
 pub struct Importer {
     catalog: Addr<CatalogActor>,
-    lines: Lines,
-    waiting: Vec<Line>,
+    lines: ProductFileReader,
+    pending_lines: Vec<ProductFileLine>,
     /// The request's key, of which each line gets one of its own.
-    key: Option<IdempotencyKey>,
+    idempotency_key: Option<IdempotencyKey>,
     /// Of the lines so far, when there is a key: what tells this import from others.
-    digest: Sha256,
+    content_digest: Sha256,
     /// Whether lines are only read, as the import is a repeat.
-    only_read: bool,
+    is_replay: bool,
     /// Whether a line failed that another try may get through: then a repeat shall be that try.
-    unfinished: bool,
+    has_retryable_errors: bool,
     trace: Option<TraceParent>,
-    within: std::time::Duration,
+    line_timeout: std::time::Duration,
     report: ImportReport,
 }
 
 impl Importer {
     /// An importer whose lines each have `within` to be applied.
     #[must_use]
-    pub fn new(catalog: Addr<CatalogActor>, lines: Lines, within: std::time::Duration) -> Self {
+    pub fn new(
+        catalog: Addr<CatalogActor>,
+        lines: ProductFileReader,
+        within: std::time::Duration,
+    ) -> Self {
         Self {
             catalog,
             lines,
-            waiting: Vec::new(),
-            key: None,
-            digest: Sha256::new(),
-            only_read: false,
-            unfinished: false,
+            pending_lines: Vec::new(),
+            idempotency_key: None,
+            content_digest: Sha256::new(),
+            is_replay: false,
+            has_retryable_errors: false,
             trace: None,
-            within,
+            line_timeout: within,
             report: ImportReport::default(),
         }
     }
@@ -100,12 +107,12 @@ impl Importer {
     ///
     /// # Errors
     /// The file is not of its format, or the catalog does not answer. What was applied stays.
-    pub async fn push(&mut self, portion: &[u8]) -> Result<(), Error> {
-        let lines = self.lines.push(portion)?;
+    pub async fn push_chunk(&mut self, portion: &[u8]) -> Result<(), Error> {
+        let lines = self.lines.push_chunk(portion)?;
         for line in lines {
-            self.waiting.push(line);
-            if self.waiting.len() >= BATCH {
-                self.apply().await?;
+            self.pending_lines.push(line);
+            if self.pending_lines.len() >= BATCH_SIZE {
+                self.apply_batch().await?;
             }
         }
         Ok(())
@@ -116,61 +123,63 @@ impl Importer {
     /// # Errors
     /// As [`Importer::push`].
     pub async fn finish(mut self) -> Result<ImportReport, Error> {
-        self.apply_rest().await?;
+        self.apply_remaining().await?;
         Ok(self.report)
     }
 
-    async fn apply_rest(&mut self) -> Result<(), Error> {
-        self.waiting.extend(self.lines.finish()?);
-        self.apply().await
+    async fn apply_remaining(&mut self) -> Result<(), Error> {
+        self.pending_lines.extend(self.lines.finish()?);
+        self.apply_batch().await
     }
 
-    async fn apply(&mut self) -> Result<(), Error> {
-        let waiting = std::mem::take(&mut self.waiting);
-        let lines: Vec<ImportLine> = waiting.into_iter().map(|line| self.message(line)).collect();
-        if self.only_read {
+    async fn apply_batch(&mut self) -> Result<(), Error> {
+        let waiting = std::mem::take(&mut self.pending_lines);
+        let lines: Vec<ImportLine> =
+            waiting.into_iter().map(|line| self.build_import_line(line)).collect();
+        if self.is_replay {
             return Ok(());
         }
         let outcomes =
             self.catalog.send(ImportLines { lines }).await.map_err(|_| Error::outcome_unknown())?;
         for outcome in outcomes {
-            self.count(outcome)?;
+            self.record_outcome(outcome)?;
         }
         Ok(())
     }
 
-    fn message(&mut self, line: Line) -> ImportLine {
-        let key = self.key.as_ref().map(|key| IdempotencyKey {
+    fn build_import_line(&mut self, line: ProductFileLine) -> ImportLine {
+        let key = self.idempotency_key.as_ref().map(|key| IdempotencyKey {
             // A space is in no client's key, so no line's key can be taken for one.
             key: format!("{} {}", key.key, line.number).into(),
-            fingerprint: fingerprint("IMPORT", "", &line.bytes),
+            fingerprint: request_fingerprint("IMPORT", "", &line.bytes),
             ..key.clone()
         });
         if let Some(key) = &key {
-            self.digest.update(line.number.to_be_bytes());
-            self.digest.update(key.fingerprint);
+            self.content_digest.update(line.number.to_be_bytes());
+            self.content_digest.update(key.fingerprint);
         }
-        let change = Change {
-            key,
+        let change = CommandContext {
+            idempotency_key: key,
             if_match: None,
-            ticket: Ticket::new(self.within),
+            ticket: Ticket::new(self.line_timeout),
             trace: self.trace.clone(),
         };
-        ImportLine { number: line.number, row: line.row, change }
+        ImportLine { number: line.number, row: line.row, context: change }
     }
 
     /// What tells this import from others, when all of it was read.
-    fn fingerprint(&self, request: &HttpRequest) -> [u8; 32] {
-        let lines = self.digest.clone().chain_update(self.lines.header().join(",")).finalize();
-        fingerprint(request.method().as_str(), request.path(), &lines)
+    fn import_fingerprint(&self, request: &HttpRequest) -> [u8; 32] {
+        let lines =
+            self.content_digest.clone().chain_update(self.lines.header().join(",")).finalize();
+        request_fingerprint(request.method().as_str(), request.path(), &lines)
     }
 
-    fn count(&mut self, outcome: LineOutcome) -> Result<(), Error> {
+    fn record_outcome(&mut self, outcome: ImportLineOutcome) -> Result<(), Error> {
         match outcome.result {
             // Another import with this key has begun, and was broken off.
             Err(error) if error.code == ErrorCode::IdempotencyKeyReused => return Err(error),
-            Ok(Imported::Created) => self.report.created += 1,
-            Ok(Imported::Updated) => self.report.updated += 1,
+            Ok(ImportAction::Created) => self.report.created += 1,
+            Ok(ImportAction::Updated) => self.report.updated += 1,
             Err(error) => {
                 self.report.failed += 1;
                 let passing = [
@@ -179,8 +188,8 @@ impl Importer {
                     ErrorCode::OutcomeUnknown,
                     ErrorCode::Internal,
                 ];
-                self.unfinished |= passing.contains(&error.code);
-                if self.report.errors.len() < MAX_ERRORS {
+                self.has_retryable_errors |= passing.contains(&error.code);
+                if self.report.errors.len() < MAX_LISTED_ERRORS {
                     let (code, message) =
                         (error.code.as_str().to_owned(), error.detail.into_owned());
                     self.report.errors.push(LineError { line: outcome.number, code, message });
@@ -205,54 +214,69 @@ request_body(content = String, content_type = "application/x-ndjson", descriptio
     (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`: the CSV header; `idempotency_key_reused`"),
 ))]
-async fn import(request: HttpRequest, mut payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.admin(&request)?;
-    let format = match request::check_type(&request, &["application/x-ndjson", "text/csv"])? {
-        "text/csv" => Format::Csv,
-        _ => Format::Ndjson,
+async fn import(request: HttpRequest, mut payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_admin(&request)?;
+    let format = match request::check_content_type(&request, &["application/x-ndjson", "text/csv"])?
+    {
+        "text/csv" => ProductFileFormat::Csv,
+        _ => ProductFileFormat::Ndjson,
     };
     let options = &services.options;
-    let lines = Lines::new(format, options.currency, options.max_body);
+    let lines = ProductFileReader::new(format, options.currency, options.max_body);
     let mut importer = Importer::new(services.catalog.clone(), lines, options.request_timeout);
-    let key = idempotency_key(&request, &caller, 200, &[])?;
+    let key = parse_idempotency_key(&request, &caller, 200, &[])?;
     let first = match &key {
-        Some(key) => services.store.remembered(key).await?,
+        Some(key) => services.store.find_stored_response(key).await?,
         None => None,
     };
-    (importer.key, importer.only_read) = (key.clone(), first.is_some());
-    importer.trace = request::trace(request.headers());
+    (importer.idempotency_key, importer.is_replay) = (key.clone(), first.is_some());
+    importer.trace = request::trace_parent(request.headers());
     while let Some(chunk) = tokio::time::timeout(options.request_timeout, payload.next())
         .await
-        .map_err(|_| too_slow())?
+        .map_err(|_| body_timeout_error())?
     {
-        importer.push(&chunk.map_err(|_| broken_off())?).await?;
+        importer.push_chunk(&chunk.map_err(|_| incomplete_body_error())?).await?;
     }
-    importer.apply_rest().await?;
-    let Some(key) = key.filter(|_| !importer.unfinished) else {
-        return response::json(StatusCode::OK, &importer.report);
+    importer.apply_remaining().await?;
+    let Some(key) = key.filter(|_| !importer.has_retryable_errors) else {
+        return response::json_response(StatusCode::OK, &importer.report);
     };
-    let key = IdempotencyKey { fingerprint: importer.fingerprint(&request), ..key };
+    let key = IdempotencyKey { fingerprint: importer.import_fingerprint(&request), ..key };
     match first {
         Some((fingerprint, first)) if fingerprint == key.fingerprint => {
-            Ok(response::replayed(first))
+            Ok(response::replayed_response(first))
         }
-        Some(_) => Err(failure(CommitError::KeyReused).into()),
-        None => remember(services, importer, key).await,
+        Some(_) => Err(map_commit_error(CommitError::IdempotencyKeyReused).into()),
+        None => remember_report(services, importer, key).await,
     }
 }
 
 /// Has the answer remembered under the import's key, and gives it.
-async fn remember(services: &Services, importer: Importer, key: IdempotencyKey) -> Answer {
+async fn remember_report(
+    services: &AppState,
+    importer: Importer,
+    key: IdempotencyKey,
+) -> RouteResult {
     let body =
         web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
     // Its lines have taken their own time.
     let ticket = Ticket::new(services.options.request_timeout);
-    let change =
-        Change { key: Some(key), if_match: None, ticket: ticket.clone(), trace: importer.trace };
-    match ask(&services.catalog, RememberImport { body: body.clone(), change }, &ticket).await {
-        Ok(Reply::Done(())) => Ok(response::rendered(StatusCode::OK, body).finish()),
-        Ok(Reply::Replayed(first)) => Ok(response::replayed(first)),
+    let change = CommandContext {
+        idempotency_key: Some(key),
+        if_match: None,
+        ticket: ticket.clone(),
+        trace: importer.trace,
+    };
+    match ask(
+        &services.catalog,
+        RecordImportResponse { body: body.clone(), context: change },
+        &ticket,
+    )
+    .await
+    {
+        Ok(Reply::Completed(())) => Ok(response::response_builder(StatusCode::OK, body).finish()),
+        Ok(Reply::Replayed(first)) => Ok(response::replayed_response(first)),
         Err(error) if error.code == ErrorCode::IdempotencyKeyReused => Err(error.into()),
         // The lines are applied, whatever it was.
         Err(_) => Err(Error::outcome_unknown().into()),

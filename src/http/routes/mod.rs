@@ -15,15 +15,15 @@ use actix_web::web;
 use super::openapi;
 
 /// Registers every route. Routes with a fixed path come before those with an id in the same place.
-pub(super) fn configure(config: &mut web::ServiceConfig) {
-    accounts::routes(config);
-    cart::routes(config);
-    import::routes(config);
-    products::routes(config);
-    stock::routes(config);
-    orders::routes(config);
-    events::routes(config);
-    audit::routes(config);
-    health::routes(config);
-    config.service(openapi::browser());
+pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
+    accounts::configure_routes(config);
+    cart::configure_routes(config);
+    import::configure_routes(config);
+    products::configure_routes(config);
+    stock::configure_routes(config);
+    orders::configure_routes(config);
+    events::configure_routes(config);
+    audit::configure_routes(config);
+    health::configure_routes(config);
+    config.service(openapi::swagger_ui());
 }

@@ -11,10 +11,10 @@ use uuid::Uuid;
 use crate::http::{
     request::{
         self,
-        query::{Params, cursor},
+        query::{QueryParams, encode_cursor},
     },
-    response::{self, Answer, problem::ProblemDetails},
-    state::{Caller, Services},
+    response::{self, RouteResult, problem::ProblemDetails},
+    state::{AppState, Caller},
 };
 use crate::{
     actors::ask::ask,
@@ -22,20 +22,20 @@ use crate::{
         account::Role,
         ids::{OrderId, UserId},
         money::Currency,
-        order::{Checkout, Order, OrderCommand, PaymentMethod, ShippingAddress},
-        validation::Faults,
+        order::{CheckoutOptions, Order, OrderCommand, PaymentMethod, ShippingAddress},
+        validation::ValidationErrors,
     },
     error::{Error, ErrorCode},
     input::json,
     messages::{
-        cart::CheckOut,
-        change::{Change, Reply},
+        cart::PlaceOrder,
+        change::{CommandContext, Reply},
         orders::{ChangeOrder, OrderData, order_json},
     },
 };
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/checkout").post(check_out))
         .service(web::resource("/api/orders").get(list))
@@ -129,14 +129,15 @@ pub(crate) struct OrderPage<'a> {
 }
 
 impl CheckoutRequest {
-    fn parse(self, currency: Currency) -> Result<Checkout, Error> {
-        let mut faults = Faults::none();
+    fn parse(self, currency: Currency) -> Result<CheckoutOptions, Error> {
+        let mut faults = ValidationErrors::new();
         let expected_total = self
             .expected_total
-            .map(|text| json::money("expected_total", &text, currency, &mut faults));
-        let shipping_address =
-            self.shipping_address.and_then(|fields| faults.take(ShippingAddress::parse(fields)));
-        let payment_method = match self.payment_method.as_deref().map(PaymentMethod::from_word) {
+            .map(|text| json::parse_amount("expected_total", &text, currency, &mut faults));
+        let shipping_address = self
+            .shipping_address
+            .and_then(|fields| faults.record_result(ShippingAddress::parse(fields)));
+        let payment_method = match self.payment_method.as_deref().map(PaymentMethod::from_name) {
             None => PaymentMethod::default(),
             Some(Some(method)) => method,
             Some(None) => {
@@ -149,20 +150,20 @@ impl CheckoutRequest {
                 PaymentMethod::default()
             }
         };
-        Ok(faults.or(Checkout {
+        Ok(faults.into_result(CheckoutOptions {
             expected_total,
             shipping_address,
             payment_method,
-            at_most: None,
+            max_quantities: None,
         })?)
     }
 }
 
 impl ReferenceRequest {
-    fn check(self) -> Result<Option<String>, Error> {
-        let mut faults = Faults::none();
+    fn into_reference(self) -> Result<Option<String>, Error> {
+        let mut faults = ValidationErrors::new();
         faults.check_text("reference", self.reference.as_deref().unwrap_or_default(), 0, 200);
-        Ok(faults.or(self.reference)?)
+        Ok(faults.into_result(self.reference)?)
     }
 }
 
@@ -183,24 +184,30 @@ impl ReferenceRequest {
     (status = 429, body = ProblemDetails, description = "`too_many_pending_orders`"),
     (status = 503, body = ProblemDetails, description = "`overloaded`, `store_unavailable`: not placed; `outcome_unknown`: repeat it with the same key"),
 ))]
-async fn check_out(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.member(&request)?;
-    let body = request::json_or_nothing::<CheckoutRequest>(&request, payload).await?;
-    let change = body.change(&request, &caller, 201)?;
-    if change.key.is_none() {
+async fn check_out(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_account(&request)?;
+    let body = request::read_optional_json::<CheckoutRequest>(&request, payload).await?;
+    let change = body.build_change(&request, &caller, 201)?;
+    if change.idempotency_key.is_none() {
         let detail = "Send an Idempotency-Key of your own making with each checkout, and the same one when you repeat it.";
         return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
     }
     let checkout = body.value.parse(services.options.currency)?;
-    Ok(match services.carts.check_out(caller.owner(), CheckOut { checkout, change }).await? {
-        Reply::Done(order) => {
-            let answer = response::rendered(StatusCode::CREATED, order_json(&order))
-                .etag(&order.version.to_string());
-            answer.location(format!("/api/orders/{}", order.id)).finish()
-        }
-        Reply::Replayed(first) => response::replayed(first),
-    })
+    Ok(
+        match services
+            .carts
+            .check_out(caller.owner(), PlaceOrder { options: checkout, context: change })
+            .await?
+        {
+            Reply::Completed(order) => {
+                let answer = response::response_builder(StatusCode::CREATED, order_json(&order))
+                    .with_etag(&order.version.to_string());
+                answer.with_location(format!("/api/orders/{}", order.id)).finish()
+            }
+            Reply::Replayed(first) => response::replayed_response(first),
+        },
+    )
 }
 
 /// The caller's orders, newest first.
@@ -214,9 +221,9 @@ async fn check_out(request: HttpRequest, payload: web::Payload) -> Answer {
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders, and everybody's are for admins only"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn list(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
-    let params = Params::of(&request);
+async fn list(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let params = QueryParams::from_request(&request);
     let all = match params.get("all") {
         None | Some("false") => false,
         Some("true") => true,
@@ -224,19 +231,23 @@ async fn list(request: HttpRequest) -> Answer {
             return Err(Error::invalid_field("all", "invalid", "all must be true or false").into());
         }
     };
-    let caller = if all { services.admin(&request)? } else { services.member(&request)? };
-    let (limit, before) = (params.limit()?, params.cursor::<OrderId>()?);
+    let caller =
+        if all { services.require_admin(&request)? } else { services.require_account(&request)? };
+    let (limit, before) = (params.page_limit()?, params.parse_cursor::<OrderId>()?);
     let of = (!all).then_some(caller.user_id);
-    services.freshen(&request).await?;
+    services.ensure_latest(&request).await?;
     // One more than asked for tells whether there is another page.
-    let mut found =
-        services.in_time(&request, services.store.orders(of, before, limit + 1)).await?;
+    let mut found = services
+        .read_before_deadline(&request, services.store.list_orders(of, before, limit + 1))
+        .await?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next = found.last().filter(|_| more).map(|order| order.id);
-    let page =
-        OrderPage { items: found.iter().map(OrderData::from).collect(), next_cursor: cursor(next) };
-    response::json(StatusCode::OK, &page)
+    let page = OrderPage {
+        items: found.iter().map(OrderData::from).collect(),
+        next_cursor: encode_cursor(next),
+    };
+    response::json_response(StatusCode::OK, &page)
 }
 
 /// An order.
@@ -246,15 +257,17 @@ async fn list(request: HttpRequest) -> Answer {
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
     (status = 404, body = ProblemDetails, description = "`not_found`: also when it is another's"),
 ))]
-async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.member(&request)?;
-    services.freshen(&request).await?;
-    let found = services.in_time(&request, services.store.order(order_id(&path)?)).await?;
+async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_account(&request)?;
+    services.ensure_latest(&request).await?;
+    let found = services
+        .read_before_deadline(&request, services.store.find_order(parse_order_id(&path)?))
+        .await?;
     let order = found
-        .filter(|order| only(&caller).is_none_or(|user| user == order.user_id))
+        .filter(|order| owner_filter(&caller).is_none_or(|user| user == order.user_id))
         .ok_or_else(Error::order_not_found)?;
-    Ok(response::read(&request, order_json(&order), &order.version.to_string()))
+    Ok(response::conditional_response(&request, order_json(&order), &order.version.to_string()))
 }
 
 /// Call an order off.
@@ -270,15 +283,24 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     (status = 409, body = ProblemDetails, description = "`invalid_transition`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn cancel(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.member(&request)?;
-    let order_id = order_id(&path)?;
-    let body = request::json_or_nothing::<CancelRequest>(&request, payload).await?;
-    let change = body.change(&request, &caller, 200)?;
-    order(
+async fn cancel(
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_account(&request)?;
+    let order_id = parse_order_id(&path)?;
+    let body = request::read_optional_json::<CancelRequest>(&request, payload).await?;
+    let change = body.build_change(&request, &caller, 200)?;
+    change_order(
         services,
-        ChangeOrder { order_id, of: only(&caller), command: OrderCommand::Cancel, change },
+        ChangeOrder {
+            order_id,
+            owner: owner_filter(&caller),
+            command: OrderCommand::Cancel,
+            context: change,
+        },
     )
     .await
 }
@@ -295,8 +317,9 @@ async fn cancel(request: HttpRequest, path: web::Path<String>, payload: web::Pay
     (status = 409, body = ProblemDetails, description = "`invalid_transition`: it is not waiting to be paid"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn pay(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
-    by_admin(&request, &path, payload, |reference| OrderCommand::Pay { reference }).await
+async fn pay(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> RouteResult {
+    change_order_as_admin(&request, &path, payload, |reference| OrderCommand::Pay { reference })
+        .await
 }
 
 /// Note that an order's pieces have left the house.
@@ -313,41 +336,46 @@ async fn pay(request: HttpRequest, path: web::Path<String>, payload: web::Payloa
     (status = 409, body = ProblemDetails, description = "`invalid_transition`: it is not paid, or gone already"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn fulfil(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
-    by_admin(&request, &path, payload, |reference| OrderCommand::Fulfil { reference }).await
+async fn fulfil(
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> RouteResult {
+    change_order_as_admin(&request, &path, payload, |reference| OrderCommand::Fulfill { reference })
+        .await
 }
 
-async fn by_admin(
+async fn change_order_as_admin(
     request: &HttpRequest,
     path: &str,
     payload: web::Payload,
     command: fn(Option<String>) -> OrderCommand,
-) -> Answer {
-    let services = Services::of(request)?;
-    let caller = services.admin(request)?;
-    let order_id = order_id(path)?;
-    let body = request::json_or_nothing::<ReferenceRequest>(request, payload).await?;
-    let change: Change = body.change(request, &caller, 200)?;
-    let command = command(body.value.check()?);
-    order(services, ChangeOrder { order_id, of: None, command, change }).await
+) -> RouteResult {
+    let services = AppState::from_request(request)?;
+    let caller = services.require_admin(request)?;
+    let order_id = parse_order_id(path)?;
+    let body = request::read_optional_json::<ReferenceRequest>(request, payload).await?;
+    let change: CommandContext = body.build_change(request, &caller, 200)?;
+    let command = command(body.value.into_reference()?);
+    change_order(services, ChangeOrder { order_id, owner: None, command, context: change }).await
 }
 
-async fn order(services: &Services, message: ChangeOrder) -> Answer {
-    let ticket = message.change.ticket.clone();
+async fn change_order(services: &AppState, message: ChangeOrder) -> RouteResult {
+    let ticket = message.context.ticket.clone();
     let reply: Reply<Arc<Order>> = ask(&services.orders, message, &ticket).await?;
     Ok(match reply {
-        Reply::Done(order) => response::rendered(StatusCode::OK, order_json(&order))
-            .etag(&order.version.to_string())
+        Reply::Completed(order) => response::response_builder(StatusCode::OK, order_json(&order))
+            .with_etag(&order.version.to_string())
             .finish(),
-        Reply::Replayed(first) => response::replayed(first),
+        Reply::Replayed(first) => response::replayed_response(first),
     })
 }
 
 /// Whose orders the caller may see; `None`: everybody's.
-fn only(caller: &Caller) -> Option<UserId> {
+fn owner_filter(caller: &Caller) -> Option<UserId> {
     (caller.role != Role::Admin).then_some(caller.user_id)
 }
 
-fn order_id(path: &str) -> Result<OrderId, Error> {
+fn parse_order_id(path: &str) -> Result<OrderId, Error> {
     path.parse().map_err(|_| Error::order_not_found())
 }

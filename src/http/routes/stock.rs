@@ -5,24 +5,24 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::products::product_id;
+use super::products::parse_product_id;
 use crate::http::{
     request::{
         self,
-        query::{Params, cursor},
+        query::{QueryParams, encode_cursor},
     },
-    response::{self, Answer, problem::ProblemDetails, views::StockResponse},
-    state::Services,
+    response::{self, RouteResult, problem::ProblemDetails, views::StockResponse},
+    state::AppState,
 };
 use crate::{
     actors::ask::ask,
-    domain::inventory::{Movement, StockChange},
+    domain::inventory::{StockChange, StockMovement},
     error::Error,
     messages::{catalog::ChangeStock, change::Reply},
 };
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/products/{id}/stock").get(show).post(change))
         .service(web::resource("/api/products/{id}/stock/movements").get(movements));
@@ -70,13 +70,18 @@ pub(crate) struct MovementPage {
 }
 
 impl StockRequest {
-    fn check(&self) -> Result<StockChange, Error> {
-        Ok(StockChange::requested(self.delta, self.set, &self.reason, self.reference.as_deref())?)
+    fn to_stock_change(&self) -> Result<StockChange, Error> {
+        Ok(StockChange::from_request(
+            self.delta,
+            self.set,
+            &self.reason,
+            self.reference.as_deref(),
+        )?)
     }
 }
 
-impl From<Movement> for MovementResponse {
-    fn from(movement: Movement) -> Self {
+impl From<StockMovement> for MovementResponse {
+    fn from(movement: StockMovement) -> Self {
         Self {
             sequence: movement.sequence,
             kind: movement.delta.kind.as_str(),
@@ -85,7 +90,7 @@ impl From<Movement> for MovementResponse {
             order_id: movement.order_id.map(|id| id.as_uuid()),
             reference: movement.reference,
             reason: movement.reason,
-            at: movement.at.to_string(),
+            at: movement.occurred_at.to_string(),
         }
     }
 }
@@ -96,14 +101,17 @@ impl From<Movement> for MovementResponse {
     (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
-async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
-    let services = Services::of(&request)?;
-    services.admin(&request)?;
-    services.freshen(&request).await?;
-    let view = services.shelf.get(product_id(&path)?).ok_or_else(Error::product_not_found)?;
+async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.require_admin(&request)?;
+    services.ensure_latest(&request).await?;
+    let view = services
+        .catalog_snapshot
+        .get(parse_product_id(&path)?)
+        .ok_or_else(Error::product_not_found)?;
     let body =
         serde_json::to_vec(&StockResponse::from(&view.stock)).map_err(|_| Error::internal())?;
-    Ok(response::read(&request, body.into(), &view.stock.version.to_string()))
+    Ok(response::conditional_response(&request, body.into(), &view.stock.version.to_string()))
 }
 
 /// Change what is in the house.
@@ -120,25 +128,35 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn change(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.admin(&request)?;
-    let product_id = product_id(&path)?;
-    let body = request::json::<StockRequest>(&request, payload).await?;
-    let stock = body.value.check()?;
-    let change = body.change(&request, &caller, 200)?;
+async fn change(
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_admin(&request)?;
+    let product_id = parse_product_id(&path)?;
+    let body = request::read_json::<StockRequest>(&request, payload).await?;
+    let stock = body.value.to_stock_change()?;
+    let change = body.build_change(&request, &caller, 200)?;
     let ticket = change.ticket.clone();
     let StockRequest { reason, reference, .. } = body.value;
-    let message = ChangeStock { product_id, stock, reason: Some(reason), reference, change };
+    let message = ChangeStock {
+        product_id,
+        stock_change: stock,
+        reason: Some(reason),
+        reference,
+        context: change,
+    };
     match ask(&services.catalog, message, &ticket).await? {
-        Reply::Done(level) => {
+        Reply::Completed(level) => {
             let body =
                 serde_json::to_vec(&StockResponse::from(&level)).map_err(|_| Error::internal())?;
-            Ok(response::rendered(StatusCode::OK, body.into())
-                .etag(&level.version.to_string())
+            Ok(response::response_builder(StatusCode::OK, body.into())
+                .with_etag(&level.version.to_string())
                 .finish())
         }
-        Reply::Replayed(first) => Ok(response::replayed(first)),
+        Reply::Replayed(first) => Ok(response::replayed_response(first)),
     }
 }
 
@@ -151,16 +169,20 @@ async fn change(request: HttpRequest, path: web::Path<String>, payload: web::Pay
     (status = 200, body = MovementPage),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
-async fn movements(request: HttpRequest, path: web::Path<String>) -> Answer {
-    let services = Services::of(&request)?;
-    services.admin(&request)?;
-    let id = product_id(&path)?;
-    services.freshen(&request).await?;
-    services.shelf.get(id).ok_or_else(Error::product_not_found)?;
-    let params = Params::of(&request);
-    let limit = params.limit()?;
-    let found =
-        services.in_time(&request, services.store.movements(id, params.cursor()?, limit)).await?;
+async fn movements(request: HttpRequest, path: web::Path<String>) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.require_admin(&request)?;
+    let id = parse_product_id(&path)?;
+    services.ensure_latest(&request).await?;
+    services.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
+    let params = QueryParams::from_request(&request);
+    let limit = params.page_limit()?;
+    let found = services
+        .read_before_deadline(
+            &request,
+            services.store.list_movements(id, params.parse_cursor()?, limit),
+        )
+        .await?;
     // Sequences have no gaps: there is more exactly when the page's last is not the first of all.
     let next = found
         .last()
@@ -168,7 +190,7 @@ async fn movements(request: HttpRequest, path: web::Path<String>) -> Answer {
         .filter(|last| *last > 1 && found.len() == limit as usize);
     let page = MovementPage {
         items: found.into_iter().map(Into::into).collect(),
-        next_cursor: cursor(next),
+        next_cursor: encode_cursor(next),
     };
-    response::json(StatusCode::OK, &page)
+    response::json_response(StatusCode::OK, &page)
 }

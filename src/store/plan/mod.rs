@@ -1,6 +1,6 @@
 //! What a batch of commits does: the one place where conditions are checked and stock is summed, the same for every engine.
 //!
-//! An engine loads what the batch touches ([`Touched`], [`Loaded`]) inside its transaction, calls [`plan`], and writes the
+//! An engine loads what the batch touches ([`ReadSet`], [`LoadedState`]) inside its transaction, calls [`plan`], and writes the
 //! resulting [`WriteSet`]. A commit that fails leaves no trace and takes no other with it.
 
 mod sets;
@@ -14,10 +14,10 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::sets::{KeyId, Loaded, Touched, WriteSet};
+pub use self::sets::{LoadedState, OwnedIdempotencyKey, ReadSet, WriteSet};
 use super::commit::{
-    Commit, CommitError, Condition, Done, Outcome, Remember, RememberedBody, StockWrite, Write,
-    event,
+    Commit, CommitError, CommitOutcome, CommitReceipt, Condition, IdempotencyRecord, StockWrite,
+    StoredResponseBody, Write, new_event,
 };
 use crate::{
     domain::{
@@ -25,99 +25,101 @@ use crate::{
         catalog::product::Product,
         clock::Timestamp,
         ids::{ProductId, UserId},
-        inventory::{Delta, Movement, StockLevel, StockRefusal},
+        inventory::{StockDelta, StockError, StockLevel, StockMovement},
         order::{Order, OrderStatus},
     },
-    events::{Fact, stock_json},
-    messages::change::Remembered,
+    events::{DomainEvent, stock_json},
+    messages::change::StoredResponse,
 };
 
 /// A batch, decided.
 #[derive(Debug)]
 pub struct Plan {
     /// One outcome a commit, in the batch's order, true once the write set is durable.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<CommitOutcome>,
     /// What to write.
     pub writes: WriteSet,
 }
 
 /// Decides `batch`, in order, each commit on what those before it leave.
 #[must_use]
-pub fn plan(batch: &[Commit], loaded: Loaded, low_stock: u64) -> Plan {
+pub fn plan_batch(batch: &[Commit], loaded: LoadedState, low_stock: u64) -> Plan {
     let mut planner = Planner {
-        before: loaded.stock.clone(),
+        initial_stock: loaded.stock.clone(),
         state: loaded,
         writes: WriteSet::default(),
-        answers: HashMap::new(),
-        movers: BTreeMap::new(),
+        first_uses: HashMap::new(),
+        last_movers: BTreeMap::new(),
     };
-    let verdicts: Vec<Result<Vec<ProductId>, Verdict>> =
+    let verdicts: Vec<Result<Vec<ProductId>, Rejection>> =
         batch.iter().map(|commit| planner.decide(commit)).collect();
-    planner.settle_stock(low_stock);
-    planner.settle_answers();
-    let outcomes = verdicts.into_iter().map(|verdict| planner.outcome(verdict)).collect();
+    planner.finalize_stock(low_stock);
+    planner.finalize_responses();
+    let outcomes = verdicts.into_iter().map(|verdict| planner.to_outcome(verdict)).collect();
     Plan { outcomes, writes: planner.writes }
 }
 
 /// Why a commit is not applied.
-enum Verdict {
-    Refused(CommitError),
+enum Rejection {
+    Failed(CommitError),
     /// Another commit of this batch is its first attempt; the answer is known when the batch is settled.
-    RepeatOf(KeyId),
+    DuplicateOf(OwnedIdempotencyKey),
 }
 
-impl From<CommitError> for Verdict {
+impl From<CommitError> for Rejection {
     fn from(error: CommitError) -> Self {
-        Self::Refused(error)
+        Self::Failed(error)
     }
 }
 
 struct Planner<'a> {
     /// The store as the commits decided so far leave it.
-    state: Loaded,
+    state: LoadedState,
     /// Stock as the batch found it.
-    before: HashMap<ProductId, StockLevel>,
+    initial_stock: HashMap<ProductId, StockLevel>,
     writes: WriteSet,
     /// Keys first used in this batch, with the answer to remember.
-    answers: HashMap<KeyId, &'a Remember>,
+    first_uses: HashMap<OwnedIdempotencyKey, &'a IdempotencyRecord>,
     /// Products whose stock moves, with the last commit that moves it.
-    movers: BTreeMap<ProductId, &'a Commit>,
+    last_movers: BTreeMap<ProductId, &'a Commit>,
 }
 
 impl<'a> Planner<'a> {
-    fn decide(&mut self, commit: &'a Commit) -> Result<Vec<ProductId>, Verdict> {
+    fn decide(&mut self, commit: &'a Commit) -> Result<Vec<ProductId>, Rejection> {
         self.check_inbox(commit)?;
-        self.check_key(commit)?;
+        self.check_idempotency_key(commit)?;
         self.check_versions(commit)?;
         self.check_conditions(commit)?;
         let moves = self.check_stock(commit)?;
-        self.accept(commit, moves)
+        self.accept_commit(commit, moves)
     }
 
     fn check_inbox(&self, commit: &Commit) -> Result<(), CommitError> {
-        match &commit.inbox {
-            Some(id) if self.state.inbox.contains(id) => Err(CommitError::AlreadyApplied),
+        match &commit.inbox_message_id {
+            Some(id) if self.state.applied_messages.contains(id) => {
+                Err(CommitError::AlreadyApplied)
+            }
             _ => Ok(()),
         }
     }
 
-    fn check_key(&self, commit: &Commit) -> Result<(), Verdict> {
-        let Some(remember) = &commit.remember else { return Ok(()) };
+    fn check_idempotency_key(&self, commit: &Commit) -> Result<(), Rejection> {
+        let Some(remember) = &commit.idempotency_record else { return Ok(()) };
         let id = (remember.key.owner, remember.key.key.clone());
-        if let Some((fingerprint, answer)) = self.state.keys.get(&id) {
+        if let Some((fingerprint, answer)) = self.state.stored_responses.get(&id) {
             let same = *fingerprint == remember.key.fingerprint;
             return Err(if same {
                 CommitError::Replayed(answer.clone())
             } else {
-                CommitError::KeyReused
+                CommitError::IdempotencyKeyReused
             }
             .into());
         }
-        match self.answers.get(&id) {
+        match self.first_uses.get(&id) {
             Some(first) if first.key.fingerprint == remember.key.fingerprint => {
-                Err(Verdict::RepeatOf(id))
+                Err(Rejection::DuplicateOf(id))
             }
-            Some(_) => Err(CommitError::KeyReused.into()),
+            Some(_) => Err(CommitError::IdempotencyKeyReused.into()),
             None => Ok(()),
         }
     }
@@ -138,43 +140,45 @@ impl<'a> Planner<'a> {
                 return Err(CommitError::Conflict);
             }
         }
-        self.check_unique(commit)
+        self.check_uniqueness(commit)
     }
 
     fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {
         for condition in &commit.conditions {
             match *condition {
-                Condition::Unchanged(id, version)
+                Condition::ProductUnchanged(id, version)
                     if self.state.products.get(&id) != Some(&version) =>
                 {
                     return Err(CommitError::Conflict);
                 }
-                Condition::PendingBelow(user, limit) if self.pending(user) >= u64::from(limit) => {
-                    return Err(CommitError::TooManyPending);
+                Condition::PendingOrdersBelow(user, limit)
+                    if self.pending_order_count(user) >= u64::from(limit) =>
+                {
+                    return Err(CommitError::TooManyPendingOrders);
                 }
-                Condition::Unchanged(..) | Condition::PendingBelow(..) => {}
+                Condition::ProductUnchanged(..) | Condition::PendingOrdersBelow(..) => {}
             }
         }
         Ok(())
     }
 
-    fn pending(&self, user: UserId) -> u64 {
-        self.state.pending.get(&user).copied().unwrap_or(0)
+    fn pending_order_count(&self, user: UserId) -> u64 {
+        self.state.pending_orders.get(&user).copied().unwrap_or(0)
     }
 
-    fn check_unique(&self, commit: &Commit) -> Result<(), CommitError> {
+    fn check_uniqueness(&self, commit: &Commit) -> Result<(), CommitError> {
         for write in &commit.writes {
             match write {
                 Write::Product(product)
                     if !product.deleted
-                        && self.sku_holder(product).is_some_and(|id| id != product.id) =>
+                        && self.sku_owner(product).is_some_and(|id| id != product.id) =>
                 {
                     return Err(CommitError::SkuTaken);
                 }
                 Write::User(user)
                     if self
                         .state
-                        .emails
+                        .email_owners
                         .get(user.email.as_str())
                         .is_some_and(|id| *id != user.id) =>
                 {
@@ -186,16 +190,16 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn sku_holder(&self, product: &Product) -> Option<ProductId> {
-        product.facts.sku.as_ref().and_then(|sku| self.state.skus.get(sku)).copied()
+    fn sku_owner(&self, product: &Product) -> Option<ProductId> {
+        product.details.sku.as_ref().and_then(|sku| self.state.sku_owners.get(sku)).copied()
     }
 
     /// The stock levels and movements the commit leads to; nothing is changed yet.
     fn check_stock(
         &self,
         commit: &Commit,
-    ) -> Result<Vec<(StockLevel, Option<Movement>)>, CommitError> {
-        let mut moves: Vec<(StockLevel, Option<Movement>)> = Vec::new();
+    ) -> Result<Vec<(StockLevel, Option<StockMovement>)>, CommitError> {
+        let mut moves: Vec<(StockLevel, Option<StockMovement>)> = Vec::new();
         let mut short: Vec<Shortage> = Vec::new();
         for write in &commit.writes {
             let Write::Stock(stock) = write else { continue };
@@ -205,17 +209,18 @@ impl<'a> Planner<'a> {
                 .rev()
                 .find(|(level, _)| level.product_id == id)
                 .map(|(level, _)| *level);
-            let level = earlier.unwrap_or_else(|| self.level(id));
+            let level = earlier.unwrap_or_else(|| self.stock_level(id));
             self.check_stock_version(stock, level)?;
             match level.apply(stock.change) {
                 Ok(None) => moves.push((level, None)),
-                Ok(Some((next, delta))) => {
-                    moves.push((next, Some(movement(stock, commit.at, next.last_movement, delta))))
-                }
-                Err(StockRefusal::Insufficient { requested, available }) => {
+                Ok(Some((next, delta))) => moves.push((
+                    next,
+                    Some(new_movement(stock, commit.decided_at, next.last_movement, delta)),
+                )),
+                Err(StockError::Insufficient { requested, available }) => {
                     short.push(Shortage { product_id: id, requested, available });
                 }
-                Err(StockRefusal::TooMuch) => return Err(CommitError::TooMuchStock),
+                Err(StockError::LimitExceeded) => return Err(CommitError::StockOverflow),
             }
         }
         if short.is_empty() { Ok(moves) } else { Err(CommitError::OutOfStock(short)) }
@@ -227,31 +232,33 @@ impl<'a> Planner<'a> {
         level: StockLevel,
     ) -> Result<(), CommitError> {
         let before = self
-            .before
+            .initial_stock
             .get(&stock.product_id)
             .copied()
-            .unwrap_or(StockLevel::none(stock.product_id));
+            .unwrap_or(StockLevel::empty(stock.product_id));
         // What the batch has moved already will have the next version, which nobody can have seen.
         let version = if level == before { before.version } else { before.version + 1 };
         match stock.expected_version {
-            Some(expected) if expected != version => Err(CommitError::StockVersion(version)),
+            Some(expected) if expected != version => {
+                Err(CommitError::StockVersionMismatch(version))
+            }
             _ => Ok(()),
         }
     }
 
-    fn level(&self, id: ProductId) -> StockLevel {
-        self.state.stock.get(&id).copied().unwrap_or(StockLevel::none(id))
+    fn stock_level(&self, id: ProductId) -> StockLevel {
+        self.state.stock.get(&id).copied().unwrap_or(StockLevel::empty(id))
     }
 
-    fn accept(
+    fn accept_commit(
         &mut self,
         commit: &'a Commit,
-        moves: Vec<(StockLevel, Option<Movement>)>,
-    ) -> Result<Vec<ProductId>, Verdict> {
-        if let Some(id) = &commit.inbox {
+        moves: Vec<(StockLevel, Option<StockMovement>)>,
+    ) -> Result<Vec<ProductId>, Rejection> {
+        if let Some(id) = &commit.inbox_message_id {
             // Also when nothing changes: by the time it is delivered again, it would.
-            self.state.inbox.insert(id.clone());
-            self.writes.inbox.push((id.clone(), commit.at));
+            self.state.applied_messages.insert(id.clone());
+            self.writes.inbox.push((id.clone(), commit.decided_at));
         }
         // One without writes is there for what it remembers.
         let stock_only = !commit.writes.is_empty()
@@ -264,22 +271,22 @@ impl<'a> Planner<'a> {
         for (level, movement) in moves {
             let Some(movement) = movement else { continue };
             self.state.stock.insert(level.product_id, level);
-            self.movers.insert(level.product_id, commit);
+            self.last_movers.insert(level.product_id, commit);
             self.writes.movements.push(movement);
         }
         for write in &commit.writes {
-            self.put(write);
+            self.record_write(write);
         }
-        self.writes.events.extend(commit.facts.iter().map(|fact| event(fact.clone(), commit)));
-        if let Some(remember) = &commit.remember {
-            self.answers.insert((remember.key.owner, remember.key.key.clone()), remember);
-            let answer = Remembered { status: remember.key.status, body: Bytes::new() };
-            self.writes.remembered.push((remember.key.clone(), answer, commit.at));
+        self.writes.events.extend(commit.events.iter().map(|fact| new_event(fact.clone(), commit)));
+        if let Some(remember) = &commit.idempotency_record {
+            self.first_uses.insert((remember.key.owner, remember.key.key.clone()), remember);
+            let answer = StoredResponse { status: remember.key.status, body: Bytes::new() };
+            self.writes.stored_responses.push((remember.key.clone(), answer, commit.decided_at));
         }
         Ok(named)
     }
 
-    fn put(&mut self, write: &Write) {
+    fn record_write(&mut self, write: &Write) {
         match write {
             Write::Cart(cart) => {
                 self.state.carts.insert(cart.owner.id, cart.version);
@@ -287,20 +294,20 @@ impl<'a> Planner<'a> {
             }
             Write::Product(product) => {
                 self.state.products.insert(product.id, product.version);
-                self.state.skus.retain(|_, holder| *holder != product.id);
-                if let (false, Some(sku)) = (product.deleted, &product.facts.sku) {
-                    self.state.skus.insert(sku.clone(), product.id);
+                self.state.sku_owners.retain(|_, holder| *holder != product.id);
+                if let (false, Some(sku)) = (product.deleted, &product.details.sku) {
+                    self.state.sku_owners.insert(sku.clone(), product.id);
                 }
                 self.writes.products.insert(product.id, Arc::clone(product));
             }
             Write::Order(order) => {
-                self.count_pending(order);
+                self.update_pending_orders(order);
                 self.state.orders.insert(order.id, (order.version, order.status));
                 self.writes.orders.insert(order.id, Arc::clone(order));
             }
             Write::User(user) => {
                 self.state.users.insert(user.id, user.version);
-                self.state.emails.insert(user.email.as_str().to_owned(), user.id);
+                self.state.email_owners.insert(user.email.as_str().to_owned(), user.id);
                 self.writes.users.insert(user.id, Arc::clone(user));
             }
             Write::Session(session) => {
@@ -311,7 +318,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn count_pending(&mut self, order: &Order) {
+    fn update_pending_orders(&mut self, order: &Order) {
         let was = self
             .state
             .orders
@@ -319,49 +326,53 @@ impl<'a> Planner<'a> {
             .is_some_and(|(_, status)| *status == OrderStatus::PendingPayment);
         let is = order.status == OrderStatus::PendingPayment;
         let pending = self
-            .pending(order.user_id)
+            .pending_order_count(order.user_id)
             .saturating_add(u64::from(is))
             .saturating_sub(u64::from(was));
-        self.state.pending.insert(order.user_id, pending);
+        self.state.pending_orders.insert(order.user_id, pending);
     }
 
     /// Gives each product whose stock moved its new version, and its events: one change for the whole batch.
-    fn settle_stock(&mut self, low_stock: u64) {
-        for (id, mover) in std::mem::take(&mut self.movers) {
-            let before = self.before.get(&id).copied().unwrap_or(StockLevel::none(id));
-            let level = StockLevel { version: before.version + 1, ..self.level(id) };
+    fn finalize_stock(&mut self, low_stock: u64) {
+        for (id, mover) in std::mem::take(&mut self.last_movers) {
+            let before = self.initial_stock.get(&id).copied().unwrap_or(StockLevel::empty(id));
+            let level = StockLevel { version: before.version + 1, ..self.stock_level(id) };
             self.state.stock.insert(id, level);
             self.writes.stock.insert(id, level);
-            self.writes.events.push(event(Fact::StockChanged(level), mover));
+            self.writes.events.push(new_event(DomainEvent::StockChanged(level), mover));
             let (was, is) = (before.available(), level.available());
             if is == 0 && was > 0 {
-                self.writes.events.push(event(Fact::StockDepleted(level), mover));
+                self.writes.events.push(new_event(DomainEvent::StockDepleted(level), mover));
             } else if is <= low_stock && was > low_stock {
-                self.writes.events.push(event(Fact::StockLow(level), mover));
+                self.writes.events.push(new_event(DomainEvent::StockLow(level), mover));
             }
         }
     }
 
     /// Completes the answers to remember, now that stock is settled.
-    fn settle_answers(&mut self) {
-        let mut remembered = std::mem::take(&mut self.writes.remembered);
+    fn finalize_responses(&mut self) {
+        let mut remembered = std::mem::take(&mut self.writes.stored_responses);
         for (key, answer, _) in &mut remembered {
             let id = (key.owner, key.key.clone());
-            let Some(remember) = self.answers.get(&id) else { continue };
+            let Some(remember) = self.first_uses.get(&id) else { continue };
             answer.body = match &remember.body {
-                RememberedBody::Ready(bytes) => bytes.clone(),
-                RememberedBody::StockOf(product_id) => stock_json(&self.level(*product_id)),
+                StoredResponseBody::Ready(bytes) => bytes.clone(),
+                StoredResponseBody::StockLevelOf(product_id) => {
+                    stock_json(&self.stock_level(*product_id))
+                }
             };
-            self.state.keys.insert(id, (key.fingerprint, answer.clone()));
+            self.state.stored_responses.insert(id, (key.fingerprint, answer.clone()));
         }
-        self.writes.remembered = remembered;
+        self.writes.stored_responses = remembered;
     }
 
-    fn outcome(&self, verdict: Result<Vec<ProductId>, Verdict>) -> Outcome {
+    fn to_outcome(&self, verdict: Result<Vec<ProductId>, Rejection>) -> CommitOutcome {
         match verdict {
-            Ok(named) => Ok(Done { stock: named.into_iter().map(|id| self.level(id)).collect() }),
-            Err(Verdict::Refused(error)) => Err(error),
-            Err(Verdict::RepeatOf(id)) => Err(match self.state.keys.get(&id) {
+            Ok(named) => Ok(CommitReceipt {
+                stock: named.into_iter().map(|id| self.stock_level(id)).collect(),
+            }),
+            Err(Rejection::Failed(error)) => Err(error),
+            Err(Rejection::DuplicateOf(id)) => Err(match self.state.stored_responses.get(&id) {
                 Some((_, answer)) => CommitError::Replayed(answer.clone()),
                 None => CommitError::Conflict,
             }),
@@ -369,14 +380,19 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn movement(stock: &StockWrite, at: Timestamp, sequence: u64, delta: Delta) -> Movement {
-    Movement {
+fn new_movement(
+    stock: &StockWrite,
+    at: Timestamp,
+    sequence: u64,
+    delta: StockDelta,
+) -> StockMovement {
+    StockMovement {
         product_id: stock.product_id,
         sequence,
         delta,
         order_id: stock.order_id,
         reference: stock.reference.clone(),
         reason: stock.reason.clone(),
-        at,
+        occurred_at: at,
     }
 }

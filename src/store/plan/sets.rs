@@ -12,20 +12,20 @@ use crate::{
         catalog::product::Product,
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
-        inventory::{Movement, StockLevel},
+        inventory::{StockLevel, StockMovement},
         order::{Order, OrderStatus},
     },
-    events::{Event, Published},
-    messages::change::{IdempotencyKey, Remembered},
-    store::commit::{Commit, Condition, News, Write},
+    events::{EventEnvelope, OutboxEvent},
+    messages::change::{IdempotencyKey, StoredResponse},
+    store::commit::{Commit, CommittedChanges, Condition, Write},
 };
 
 /// A key as the store finds it.
-pub type KeyId = (UserId, Box<str>);
+pub type OwnedIdempotencyKey = (UserId, Box<str>);
 
 /// What a batch names, and an engine must load before [`plan`](super::plan).
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Touched {
+pub struct ReadSet {
     /// Carts, for their version.
     pub carts: BTreeSet<UserId>,
     /// Products, for their version and sku.
@@ -33,7 +33,7 @@ pub struct Touched {
     /// Orders, for their version and status.
     pub orders: BTreeSet<OrderId>,
     /// Users, for how many of their orders are not paid yet.
-    pub buyers: BTreeSet<UserId>,
+    pub pending_order_users: BTreeSet<UserId>,
     /// Article numbers, for the living product that has them.
     pub skus: BTreeSet<String>,
     /// Stock levels.
@@ -45,14 +45,14 @@ pub struct Touched {
     /// Sessions, for their version.
     pub sessions: BTreeSet<SessionId>,
     /// Idempotency keys.
-    pub keys: BTreeSet<KeyId>,
+    pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
     /// Messages from other systems.
     pub inbox: BTreeSet<Box<str>>,
 }
 
-/// What the store holds of the things in [`Touched`]; absent is absent.
+/// What the store holds of the things in [`ReadSet`]; absent is absent.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub struct LoadedState {
     /// Versions of carts.
     pub carts: HashMap<UserId, u64>,
     /// Versions of products.
@@ -60,21 +60,21 @@ pub struct Loaded {
     /// Versions of orders, with where they stand.
     pub orders: HashMap<OrderId, (u64, OrderStatus)>,
     /// How many orders users have that are not paid yet.
-    pub pending: HashMap<UserId, u64>,
+    pub pending_orders: HashMap<UserId, u64>,
     /// Who has a sku.
-    pub skus: HashMap<String, ProductId>,
+    pub sku_owners: HashMap<String, ProductId>,
     /// Stock levels.
     pub stock: HashMap<ProductId, StockLevel>,
     /// Versions of accounts.
     pub users: HashMap<UserId, u64>,
     /// Who has an address.
-    pub emails: HashMap<String, UserId>,
+    pub email_owners: HashMap<String, UserId>,
     /// Versions of sessions.
     pub sessions: HashMap<SessionId, u64>,
     /// Remembered answers with their fingerprints.
-    pub keys: HashMap<KeyId, ([u8; 32], Remembered)>,
+    pub stored_responses: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredResponse)>,
     /// Messages that were carried out.
-    pub inbox: HashSet<Box<str>>,
+    pub applied_messages: HashSet<Box<str>>,
 }
 
 /// What to write; each record once, in its last state.
@@ -89,50 +89,54 @@ pub struct WriteSet {
     /// Stock levels that moved.
     pub stock: BTreeMap<ProductId, StockLevel>,
     /// Movements, in order.
-    pub movements: Vec<Movement>,
+    pub movements: Vec<StockMovement>,
     /// Accounts.
     pub users: BTreeMap<UserId, Arc<User>>,
     /// Sessions.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// Answers to remember, with the time.
-    pub remembered: Vec<(IdempotencyKey, Remembered, Timestamp)>,
+    pub stored_responses: Vec<(IdempotencyKey, StoredResponse, Timestamp)>,
     /// Messages that are carried out, with the time.
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
-    pub events: Vec<Event>,
+    pub events: Vec<EventEnvelope>,
 }
 
-impl Touched {
+impl ReadSet {
     /// Everything that `batch` names.
     #[must_use]
-    pub fn by(batch: &[Commit]) -> Self {
+    pub fn for_batch(batch: &[Commit]) -> Self {
         let mut touched = Self::default();
         for commit in batch {
-            if let Some(remember) = &commit.remember {
-                touched.keys.insert((remember.key.owner, remember.key.key.clone()));
+            if let Some(remember) = &commit.idempotency_record {
+                touched.idempotency_keys.insert((remember.key.owner, remember.key.key.clone()));
             }
             for condition in &commit.conditions {
                 match *condition {
-                    Condition::Unchanged(product_id, _) => touched.products.insert(product_id),
-                    Condition::PendingBelow(user_id, _) => touched.buyers.insert(user_id),
+                    Condition::ProductUnchanged(product_id, _) => {
+                        touched.products.insert(product_id)
+                    }
+                    Condition::PendingOrdersBelow(user_id, _) => {
+                        touched.pending_order_users.insert(user_id)
+                    }
                 };
             }
-            touched.inbox.extend(commit.inbox.clone());
+            touched.inbox.extend(commit.inbox_message_id.clone());
             for write in &commit.writes {
-                touched.add(write);
+                touched.add_write(write);
             }
         }
         touched
     }
 
-    fn add(&mut self, write: &Write) {
+    fn add_write(&mut self, write: &Write) {
         match write {
             Write::Cart(cart) => {
                 self.carts.insert(cart.owner.id);
             }
             Write::Product(product) => {
                 self.products.insert(product.id);
-                self.skus.extend(product.facts.sku.clone());
+                self.skus.extend(product.details.sku.clone());
             }
             Write::Order(order) => {
                 self.orders.insert(order.id);
@@ -161,20 +165,20 @@ impl WriteSet {
             && self.users.is_empty()
             && self.sessions.is_empty()
             && self.movements.is_empty()
-            && self.remembered.is_empty()
+            && self.stored_responses.is_empty()
             && self.inbox.is_empty()
             && self.events.is_empty()
     }
 
     /// The events with their places, which begin at `first`.
     #[must_use]
-    pub fn published(&self, first: u64) -> Vec<Published> {
+    pub fn to_outbox_events(&self, first: u64) -> Vec<OutboxEvent> {
         let places = first..;
-        let publish = |(event, position): (&Event, u64)| Published {
+        let publish = |(event, position): (&EventEnvelope, u64)| OutboxEvent {
             position,
             id: event.id,
-            kind: event.fact.kind().to_owned(),
-            audience: event.fact.audience(),
+            kind: event.payload.event_type().to_owned(),
+            audience: event.payload.audience(),
             body: event.to_json(),
         };
         self.events.iter().zip(places).map(publish).collect()
@@ -182,13 +186,13 @@ impl WriteSet {
 
     /// What this node's caches must hear once the writes are durable.
     #[must_use]
-    pub fn news(self, events: Vec<Published>) -> News {
+    pub fn into_changes(self, events: Vec<OutboxEvent>) -> CommittedChanges {
         let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
-        News {
+        CommittedChanges {
             carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
             products: self.products.into_values().collect(),
             stock: self.stock.into_values().collect(),
-            revoked: self.sessions.values().filter_map(revoked).collect(),
+            revoked_sessions: self.sessions.values().filter_map(revoked).collect(),
             events,
         }
     }

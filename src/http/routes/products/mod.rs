@@ -10,34 +10,34 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::requests::{ProductRequest, READ_ONLY, ReplaceProductRequest};
+use self::requests::{ProductRequest, READ_ONLY_FIELDS, ReplaceProductRequest};
 use crate::http::{
     request::{
         self,
-        query::{Params, cursor},
+        query::{QueryParams, encode_cursor},
     },
-    response::{self, Answer, problem::ProblemDetails, views::ProductResponse},
-    state::Services,
+    response::{self, RouteResult, problem::ProblemDetails, views::ProductResponse},
+    state::AppState,
 };
 use crate::{
     actors::ask::ask,
     cache::catalog_snapshot::Found,
     domain::{
-        catalog::search::{Filter, Sort, SortKey},
+        catalog::search::{ProductFilter, ProductSort, SortKey},
         ids::ProductId,
         money::{Currency, Money},
-        validation::Faults,
+        validation::ValidationErrors,
     },
     error::Error,
     input::product_patch::PatchProductRequest,
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
-        change::{Change, Reply},
+        change::{CommandContext, Reply},
     },
 };
 
 /// The routes.
-pub(super) fn routes(config: &mut web::ServiceConfig) {
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/products").get(list).post(create))
         .service(web::resource("/api/products/suggest").get(suggest))
@@ -95,7 +95,7 @@ pub(crate) struct Suggestion {
 }
 
 /// The product that a path names. What is no id names no product.
-pub(super) fn product_id(path: &str) -> Result<ProductId, Error> {
+pub(super) fn parse_product_id(path: &str) -> Result<ProductId, Error> {
     path.parse().map_err(|_| Error::product_not_found())
 }
 
@@ -109,15 +109,15 @@ pub(super) fn product_id(path: &str) -> Result<ProductId, Error> {
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items a page; 20 when not given"),
     ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
 ), responses((status = 200, body = ProductPage), (status = 422, body = ProblemDetails, description = "`validation_failed`")))]
-async fn list(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
-    services.reader(&request)?;
-    services.freshen(&request).await?;
-    let params = Params::of(&request);
+async fn list(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.authorize_catalog_read(&request)?;
+    services.ensure_latest(&request).await?;
+    let params = QueryParams::from_request(&request);
     let currency = services.options.currency;
-    let limit = params.limit()?;
-    let (filter, sort) = search(&params, currency)?;
-    let after = params.cursor::<(String, SortKey)>()?;
+    let limit = params.page_limit()?;
+    let (filter, sort) = parse_search(&params, currency)?;
+    let after = params.parse_cursor::<(String, SortKey)>()?;
     // A cursor of another order would point nowhere.
     let order = params.get("sort").unwrap_or("relevance").to_owned();
     if after.as_ref().is_some_and(|(sorted, _)| *sorted != order) {
@@ -128,51 +128,58 @@ async fn list(request: HttpRequest) -> Answer {
         )
         .into());
     }
-    let found =
-        services.shelf.search(&filter, sort, after.as_ref().map(|(_, key)| key), limit as usize);
+    let found = services.catalog_snapshot.search(
+        &filter,
+        sort,
+        after.as_ref().map(|(_, key)| key),
+        limit as usize,
+    );
     let items =
         found.items.iter().map(|view| serde_json::from_slice(&view.body)).collect::<Result<_, _>>();
     let page = ProductPage {
         items: items.map_err(|_| Error::internal())?,
-        next_cursor: cursor(found.next.as_ref().map(|key| (order, key))),
+        next_cursor: encode_cursor(found.next.as_ref().map(|key| (order, key))),
         total: found.total,
-        facets: facets(&found, currency),
+        facets: build_facets(&found, currency),
     };
-    response::json(StatusCode::OK, &page)
+    response::json_response(StatusCode::OK, &page)
 }
 
 /// Most words, and characters, that somebody may look for: each costs a look at every product.
-const MAX_WORDS: usize = 10;
-const MAX_TYPED: usize = 200;
+const MAX_QUERY_WORDS: usize = 10;
+const MAX_QUERY_CHARS: usize = 200;
 
 /// What somebody typed, in lower case.
-fn typed(params: &Params, faults: &mut Faults) -> String {
+fn parse_query_text(params: &QueryParams, faults: &mut ValidationErrors) -> String {
     let q = params.get("q").unwrap_or_default();
-    if q.chars().count() > MAX_TYPED {
-        faults.add("q", "too_long", format!("q has more than {MAX_TYPED} characters"));
+    if q.chars().count() > MAX_QUERY_CHARS {
+        faults.add("q", "too_long", format!("q has more than {MAX_QUERY_CHARS} characters"));
     }
     q.to_lowercase()
 }
 
-fn search(params: &Params, currency: Currency) -> Result<(Filter, Sort), Error> {
-    let mut faults = Faults::none();
+fn parse_search(
+    params: &QueryParams,
+    currency: Currency,
+) -> Result<(ProductFilter, ProductSort), Error> {
+    let mut faults = ValidationErrors::new();
     let mut words: Vec<String> =
-        typed(params, &mut faults).split_whitespace().map(str::to_owned).collect();
+        parse_query_text(params, &mut faults).split_whitespace().map(str::to_owned).collect();
     words.sort_unstable();
     words.dedup();
-    if words.len() > MAX_WORDS {
+    if words.len() > MAX_QUERY_WORDS {
         faults.add(
             "q",
             "too_many",
-            format!("q has {} words; at most {MAX_WORDS} are allowed", words.len()),
+            format!("q has {} words; at most {MAX_QUERY_WORDS} are allowed", words.len()),
         );
     }
-    let filter = Filter {
-        words,
+    let filter = ProductFilter {
+        terms: words,
         category: params.get("category").map(str::to_owned),
         tag: params.get("tag").map(str::to_owned),
-        min_price: params.price("min_price", currency, &mut faults),
-        max_price: params.price("max_price", currency, &mut faults),
+        min_price: params.price_bound("min_price", currency, &mut faults),
+        max_price: params.price_bound("max_price", currency, &mut faults),
         in_stock: match params.get("in_stock") {
             None => None,
             Some("true") => Some(true),
@@ -184,34 +191,37 @@ fn search(params: &Params, currency: Currency) -> Result<(Filter, Sort), Error> 
         },
     };
     let sort = match params.get("sort") {
-        None | Some("relevance") => Sort::Relevance,
-        Some("price") => Sort::Price,
-        Some("-price") => Sort::PriceDescending,
-        Some("name") => Sort::Name,
-        Some("newest") => Sort::Newest,
+        None | Some("relevance") => ProductSort::Relevance,
+        Some("price") => ProductSort::PriceAscending,
+        Some("-price") => ProductSort::PriceDescending,
+        Some("name") => ProductSort::Name,
+        Some("newest") => ProductSort::Newest,
         Some(_) => {
             faults.add("sort", "invalid", "sort must be relevance, price, -price, name or newest");
-            Sort::Relevance
+            ProductSort::Relevance
         }
     };
-    Ok(faults.or((filter, sort))?)
+    Ok(faults.into_result((filter, sort))?)
 }
 
 /// Lower bounds of the price facet, in major units.
-const PRICE_STEPS: &[i64] = &[0, 10, 25, 50, 100, 250, 500, 1000];
+const PRICE_FACET_BOUNDS: &[i64] = &[0, 10, 25, 50, 100, 250, 500, 1000];
 
-fn facets(found: &Found, currency: Currency) -> Facets {
+fn build_facets(found: &Found, currency: Currency) -> Facets {
     let category =
         |(value, count): (&String, &usize)| CategoryCount { value: value.clone(), count: *count };
     let scale = 10_i64.pow(u32::from(currency.decimals()));
     let highest = found.prices.last().copied().unwrap_or(0);
-    let ends =
-        PRICE_STEPS.iter().skip(1).map(|step| step * scale - 1).chain(std::iter::once(highest));
-    let steps = PRICE_STEPS.iter().map(|step| step * scale).zip(ends);
+    let ends = PRICE_FACET_BOUNDS
+        .iter()
+        .skip(1)
+        .map(|step| step * scale - 1)
+        .chain(std::iter::once(highest));
+    let steps = PRICE_FACET_BOUNDS.iter().map(|step| step * scale).zip(ends);
     let price = steps.filter_map(|(from, to)| {
         let below = |bound: i64| found.prices.partition_point(|price| *price < bound);
         let count = below(to.saturating_add(1)).saturating_sub(below(from));
-        let money = |minor| Money::from_minor(minor, currency).ok();
+        let money = |minor| Money::from_minor_units(minor, currency).ok();
         Some(PriceCount { from: money(from)?, to: money(to)?, count }).filter(|step| step.count > 0)
     });
     Facets { category: found.categories.iter().map(category).collect(), price: price.collect() }
@@ -221,20 +231,23 @@ fn facets(found: &Found, currency: Currency) -> Facets {
 #[utoipa::path(get, path = "/api/products/suggest", tag = "Products", params(
     ("q" = String, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when not given"),
 ), responses((status = 200, body = Suggestions)))]
-async fn suggest(request: HttpRequest) -> Answer {
-    let services = Services::of(&request)?;
-    services.reader(&request)?;
-    services.freshen(&request).await?;
-    let params = Params::of(&request);
-    let mut faults = Faults::none();
-    let typed = typed(&params, &mut faults);
-    faults.or(())?;
-    let found = services.shelf.suggest(typed.trim(), params.limit()? as usize);
+async fn suggest(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.authorize_catalog_read(&request)?;
+    services.ensure_latest(&request).await?;
+    let params = QueryParams::from_request(&request);
+    let mut faults = ValidationErrors::new();
+    let typed = parse_query_text(&params, &mut faults);
+    faults.into_result(())?;
+    let found = services.catalog_snapshot.suggest(typed.trim(), params.page_limit()? as usize);
     let suggestion = |view: &Arc<ProductView>| Suggestion {
         id: view.product.id.as_uuid(),
-        name: view.product.facts.name.clone(),
+        name: view.product.details.name.clone(),
     };
-    response::json(StatusCode::OK, &Suggestions { items: found.iter().map(suggestion).collect() })
+    response::json_response(
+        StatusCode::OK,
+        &Suggestions { items: found.iter().map(suggestion).collect() },
+    )
 }
 
 /// One product.
@@ -243,12 +256,15 @@ async fn suggest(request: HttpRequest) -> Answer {
     (status = 304, description = "`If-None-Match` names the current ETag"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
-async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
-    let services = Services::of(&request)?;
-    services.reader(&request)?;
-    services.freshen(&request).await?;
-    let view = services.shelf.get(product_id(&path)?).ok_or_else(Error::product_not_found)?;
-    Ok(response::read(&request, view.body.clone(), &view.etag))
+async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.authorize_catalog_read(&request)?;
+    services.ensure_latest(&request).await?;
+    let view = services
+        .catalog_snapshot
+        .get(parse_product_id(&path)?)
+        .ok_or_else(Error::product_not_found)?;
+    Ok(response::conditional_response(&request, view.body.clone(), &view.etag))
 }
 
 /// Put a product into the catalog.
@@ -260,20 +276,26 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> Answer {
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn create(request: HttpRequest, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.admin(&request)?;
-    let body = request::json::<ProductRequest>(&request, payload).await?;
-    let change = body.change(&request, &caller, 201)?;
+async fn create(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_admin(&request)?;
+    let body = request::read_json::<ProductRequest>(&request, payload).await?;
+    let change = body.build_change(&request, &caller, 201)?;
     let ticket = change.ticket.clone();
     let (facts, stock) = body.value.parse(services.options.currency)?;
-    match ask(&services.catalog, CreateProduct { facts, stock, change }, &ticket).await? {
-        Reply::Done(view) => {
-            let created =
-                response::rendered(StatusCode::CREATED, view.body.clone()).etag(&view.etag);
-            Ok(created.location(format!("/api/products/{}", view.product.id)).finish())
+    match ask(
+        &services.catalog,
+        CreateProduct { details: facts, initial_stock: stock, context: change },
+        &ticket,
+    )
+    .await?
+    {
+        Reply::Completed(view) => {
+            let created = response::response_builder(StatusCode::CREATED, view.body.clone())
+                .with_etag(&view.etag);
+            Ok(created.with_location(format!("/api/products/{}", view.product.id)).finish())
         }
-        Reply::Replayed(first) => Ok(response::replayed(first)),
+        Reply::Replayed(first) => Ok(response::replayed_response(first)),
     }
 }
 
@@ -291,16 +313,24 @@ request_body = ReplaceProductRequest, params(
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn replace(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.admin(&request)?;
-    let id = product_id(&path)?;
-    let body =
-        request::json_of::<ReplaceProductRequest>(&request, payload, request::JSON, READ_ONLY)
-            .await?;
-    let change = body.change(&request, &caller, 200)?;
+async fn replace(
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_admin(&request)?;
+    let id = parse_product_id(&path)?;
+    let body = request::read_json_of_type::<ReplaceProductRequest>(
+        &request,
+        payload,
+        request::JSON_TYPES,
+        READ_ONLY_FIELDS,
+    )
+    .await?;
+    let change = body.build_change(&request, &caller, 200)?;
     let facts = body.value.parse(services.options.currency)?;
-    edit(services, id, ProductEdit::Replace(facts), change).await
+    edit_product(services, id, ProductEdit::Replace(facts), change).await
 }
 
 /// Change some of what is said of a product: a merge patch (RFC 7396).
@@ -315,30 +345,40 @@ request_body(content = PatchProductRequest, content_type = "application/merge-pa
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn patch(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.admin(&request)?;
-    let id = product_id(&path)?;
-    let body =
-        request::json_of::<PatchProductRequest>(&request, payload, request::MERGE_PATCH, READ_ONLY)
-            .await?;
-    let change = body.change(&request, &caller, 200)?;
+async fn patch(
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_admin(&request)?;
+    let id = parse_product_id(&path)?;
+    let body = request::read_json_of_type::<PatchProductRequest>(
+        &request,
+        payload,
+        request::MERGE_PATCH_TYPES,
+        READ_ONLY_FIELDS,
+    )
+    .await?;
+    let change = body.build_change(&request, &caller, 200)?;
     let patch = body.value.parse(services.options.currency)?;
-    edit(services, id, ProductEdit::Patch(patch), change).await
+    edit_product(services, id, ProductEdit::Patch(patch), change).await
 }
 
-async fn edit(
-    services: &Services,
+async fn edit_product(
+    services: &AppState,
     product_id: ProductId,
     edit: ProductEdit,
-    change: Change,
-) -> Answer {
+    change: CommandContext,
+) -> RouteResult {
     let ticket = change.ticket.clone();
-    match ask(&services.catalog, ChangeProduct { product_id, edit, change }, &ticket).await? {
-        Reply::Done(view) => {
-            Ok(response::rendered(StatusCode::OK, view.body.clone()).etag(&view.etag).finish())
-        }
-        Reply::Replayed(first) => Ok(response::replayed(first)),
+    match ask(&services.catalog, ChangeProduct { product_id, edit, context: change }, &ticket)
+        .await?
+    {
+        Reply::Completed(view) => Ok(response::response_builder(StatusCode::OK, view.body.clone())
+            .with_etag(&view.etag)
+            .finish()),
+        Reply::Replayed(first) => Ok(response::replayed_response(first)),
     }
 }
 
@@ -353,16 +393,16 @@ async fn edit(
     (status = 204),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
-async fn delete(request: HttpRequest, path: web::Path<String>) -> Answer {
-    let services = Services::of(&request)?;
-    let caller = services.admin(&request)?;
-    let product_id = product_id(&path)?;
-    let change = request::change(&request, &caller, 204, &[])?;
+async fn delete(request: HttpRequest, path: web::Path<String>) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_admin(&request)?;
+    let product_id = parse_product_id(&path)?;
+    let change = request::change_from_request(&request, &caller, 204, &[])?;
     let ticket = change.ticket.clone();
-    match ask(&services.catalog, DeleteProduct { product_id, change }, &ticket).await? {
-        Reply::Done(()) => {
-            Ok(response::rendered(StatusCode::NO_CONTENT, web::Bytes::new()).finish())
+    match ask(&services.catalog, DeleteProduct { product_id, context: change }, &ticket).await? {
+        Reply::Completed(()) => {
+            Ok(response::response_builder(StatusCode::NO_CONTENT, web::Bytes::new()).finish())
         }
-        Reply::Replayed(first) => Ok(response::replayed(first)),
+        Reply::Replayed(first) => Ok(response::replayed_response(first)),
     }
 }

@@ -8,16 +8,16 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::{
-        catalog::product::{Attribute, ProductFacts},
+        catalog::product::{AttributeValue, ProductDetails},
         money::Currency,
-        validation::Faults,
+        validation::ValidationErrors,
     },
     error::Error,
     input::json,
 };
 
 /// Members of a fetched product that cannot be changed; they are ignored, so that what was fetched can be sent back.
-pub(crate) const READ_ONLY: &[&str] =
+pub(crate) const READ_ONLY_FIELDS: &[&str] =
     &["id", "currency", "stock", "version", "created_at", "updated_at"];
 
 /// A new product.
@@ -34,7 +34,7 @@ pub(crate) struct ProductRequest {
     tags: Option<Vec<String>>,
     image_url: Option<String>,
     #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
-    attributes: Option<BTreeMap<String, Attribute>>,
+    attributes: Option<BTreeMap<String, AttributeValue>>,
 }
 
 /// A product as a whole.
@@ -49,41 +49,41 @@ pub(crate) struct ReplaceProductRequest {
     tags: Option<Vec<String>>,
     image_url: Option<String>,
     #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
-    attributes: Option<BTreeMap<String, Attribute>>,
+    attributes: Option<BTreeMap<String, AttributeValue>>,
 }
 
 impl ProductRequest {
     /// What it says, with the opening stock.
-    pub(crate) fn parse(self, currency: Currency) -> Result<(ProductFacts, u64), Error> {
-        let mut faults = Faults::none();
-        let facts = ProductFacts {
+    pub(crate) fn parse(self, currency: Currency) -> Result<(ProductDetails, u64), Error> {
+        let mut faults = ValidationErrors::new();
+        let facts = ProductDetails {
             sku: self.sku,
             name: self.name,
             description: self.description,
-            price: json::money("price", &self.price, currency, &mut faults),
+            price: json::parse_amount("price", &self.price, currency, &mut faults),
             category: self.category,
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
         };
-        Ok(faults.or((facts, self.stock))?)
+        Ok(faults.into_result((facts, self.stock))?)
     }
 }
 
 impl ReplaceProductRequest {
     /// What it says.
-    pub(crate) fn parse(self, currency: Currency) -> Result<ProductFacts, Error> {
-        let mut faults = Faults::none();
-        let facts = ProductFacts {
+    pub(crate) fn parse(self, currency: Currency) -> Result<ProductDetails, Error> {
+        let mut faults = ValidationErrors::new();
+        let facts = ProductDetails {
             sku: self.sku,
             name: self.name,
             description: self.description,
-            price: json::money("price", &self.price, currency, &mut faults),
+            price: json::parse_amount("price", &self.price, currency, &mut faults),
             category: self.category,
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
         };
-        Ok(faults.or(facts)?)
+        Ok(faults.into_result(facts)?)
     }
 }

@@ -9,20 +9,22 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::world::{World, commit, facts, id, order, stock};
-use crate::store::plan::Movement;
+use super::world::{
+    ModelStore, commit_of, numbered_id, order_at_version, product_details, stock_write,
+};
+use crate::store::plan::StockMovement;
 use crate::{
     domain::{
-        cart::{Cart, CartCommand, CartLimits, Offer, Owner},
+        cart::{Cart, CartCommand, CartLimits, CartOwner, Offer},
         catalog::product::Product,
         clock::Timestamp,
         ids::{OrderId, ProductId, UserId},
         inventory::StockChange,
         money::{Currency, Money},
-        order::{Checkout, OrderCommand, OrderRules, OrderStatus, Transition},
+        order::{CheckoutOptions, OrderCommand, OrderRules, OrderStatus, OrderTransition},
     },
-    events::Fact,
-    store::commit::{Commit, CommitError, Condition, Outcome, StockWrite, Write},
+    events::DomainEvent,
+    store::commit::{Commit, CommitError, CommitOutcome, Condition, StockWrite, Write},
 };
 
 const NODES: usize = 3;
@@ -34,14 +36,14 @@ const LIMITS: CartLimits = CartLimits { max_quantity: 9, max_lines: 9 };
 /// Something asked of one of the nodes.
 #[derive(Debug, Clone)]
 enum Step {
-    Receive {
+    AdjustStock {
         product: u8,
-        pieces: i64,
+        units: i64,
     },
     Reprice {
         product: u8,
     },
-    Add {
+    AddToCart {
         user: u8,
         product: u8,
         quantity: u32,
@@ -49,101 +51,117 @@ enum Step {
     CheckOut {
         user: u8,
     },
-    Move {
+    TransitionOrder {
         order: prop::sample::Index,
         command: OrderCommand,
     },
     /// The node hears of everything that was done so far.
-    Hear,
+    RefreshView,
     /// What all nodes have decided so far comes to the store as one batch.
-    Batch,
+    ApplyBatch,
 }
 
-fn steps() -> impl Strategy<Value = (usize, Step)> {
+fn node_steps() -> impl Strategy<Value = (usize, Step)> {
     let command = prop_oneof![
         Just(OrderCommand::Pay { reference: None }),
         Just(OrderCommand::Cancel),
         Just(OrderCommand::Expire),
-        Just(OrderCommand::Fulfil { reference: None }),
+        Just(OrderCommand::Fulfill { reference: None }),
     ];
     let step = prop_oneof![
-        2 => (0..PRODUCTS, -3..6_i64).prop_map(|(product, pieces)| Step::Receive { product, pieces }),
+        2 => (0..PRODUCTS, -3..6_i64).prop_map(|(product, pieces)| Step::AdjustStock { product, units: pieces }),
         1 => (0..PRODUCTS).prop_map(|product| Step::Reprice { product }),
-        6 => (0..USERS, 0..PRODUCTS, 1..4_u32).prop_map(|(user, product, quantity)| Step::Add { user, product, quantity }),
+        6 => (0..USERS, 0..PRODUCTS, 1..4_u32).prop_map(|(user, product, quantity)| Step::AddToCart { user, product, quantity }),
         6 => (0..USERS).prop_map(|user| Step::CheckOut { user }),
-        6 => (any::<prop::sample::Index>(), command).prop_map(|(order, command)| Step::Move { order, command }),
-        10 => Just(Step::Hear),
-        8 => Just(Step::Batch),
+        6 => (any::<prop::sample::Index>(), command).prop_map(|(order, command)| Step::TransitionOrder { order, command }),
+        10 => Just(Step::RefreshView),
+        8 => Just(Step::ApplyBatch),
     ];
     (0..NODES, step)
 }
 
-fn euro() -> Currency {
+fn euro_currency() -> Currency {
     "EUR".parse().unwrap()
 }
 
 /// The commit that a node makes of a step, from what it has last seen; `None`: it refuses.
-fn decide(seen: &World, step: &Step, now: Timestamp) -> Option<Commit> {
+fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit> {
     let mut decided = match step {
-        Step::Receive { product, pieces } => {
-            commit(vec![stock(*product, StockChange::Adjust(*pieces), None)])
+        Step::AdjustStock { product, units: pieces } => {
+            commit_of(vec![stock_write(*product, StockChange::Adjust(*pieces), None)])
         }
         Step::Reprice { product } => {
-            let known = &seen.products[&id(*product)];
-            let mut facts = known.facts.clone();
-            facts.price = Money::from_minor(facts.price.minor() + 1, euro()).unwrap();
-            commit(vec![Write::Product(Arc::new(known.replaced(facts, now)?))])
+            let known = &seen.products[&numbered_id(*product)];
+            let mut facts = known.details.clone();
+            facts.price =
+                Money::from_minor_units(facts.price.minor_units() + 1, euro_currency()).unwrap();
+            commit_of(vec![Write::Product(Arc::new(known.with_details(facts, now)?))])
         }
-        Step::Add { user, product, quantity } => {
-            let command = CartCommand::Add { product_id: id(*product), quantity: *quantity };
+        Step::AddToCart { user, product, quantity } => {
+            let command =
+                CartCommand::AddItem { product_id: numbered_id(*product), quantity: *quantity };
             // Whatever is on the shelf: only checkout counts.
-            let offer =
-                |_| Some(Offer { name: "Tea".into(), price: Money::zero(euro()), available: 99 });
-            let (cart, _) = cart(seen, *user).decide(command, offer, LIMITS, now).ok()??;
-            commit(vec![Write::Cart(Arc::new(cart))])
+            let offer = |_| {
+                Some(Offer {
+                    name: "Tea".into(),
+                    price: Money::zero(euro_currency()),
+                    available: 99,
+                })
+            };
+            let (cart, _) =
+                cart_or_empty(seen, *user).decide(command, offer, LIMITS, now).ok()??;
+            commit_of(vec![Write::Cart(Arc::new(cart))])
         }
-        Step::CheckOut { user } => check_out(seen, *user, now)?,
-        Step::Move { order, command } => {
+        Step::CheckOut { user } => decide_checkout(seen, *user, now)?,
+        Step::TransitionOrder { order, command } => {
             let orders: Vec<_> = seen.orders.values().collect();
             let order = orders.get(order.index(orders.len().max(1)))?;
-            let Transition { order, stock } = order.decide(command.clone(), now).ok()?;
+            let OrderTransition { order, stock_changes: stock } =
+                order.decide(command.clone(), now).ok()?;
             let moves = stock
                 .into_iter()
-                .map(|(product_id, change)| for_order(product_id, change, order.id));
+                .map(|(product_id, change)| order_stock_write(product_id, change, order.id));
             let writes = moves.collect::<Vec<_>>();
-            commit([vec![Write::Order(Arc::new(order))], writes].concat())
+            commit_of([vec![Write::Order(Arc::new(order))], writes].concat())
         }
-        Step::Hear | Step::Batch => return None,
+        Step::RefreshView | Step::ApplyBatch => return None,
     };
-    decided.at = now;
+    decided.decided_at = now;
     Some(decided)
 }
 
-fn check_out(seen: &World, user: u8, now: Timestamp) -> Option<Commit> {
+fn decide_checkout(seen: &ModelStore, user: u8, now: Timestamp) -> Option<Commit> {
     let ware = |product| {
         Some((Arc::clone(&seen.products[&product]), seen.stock.get(&product)?.available()))
     };
-    let done = cart(seen, user)
-        .check_out(Checkout::default(), OrderId::new(), ware, euro(), RULES, now)
+    let done = cart_or_empty(seen, user)
+        .check_out(CheckoutOptions::default(), OrderId::new(), ware, euro_currency(), RULES, now)
         .ok()?;
     let take = |line: &crate::domain::order::OrderLine| {
-        for_order(line.product_id, StockChange::Reserve(line.quantity.into()), done.order.id)
+        order_stock_write(
+            line.product_id,
+            StockChange::Reserve(line.quantity.into()),
+            done.order.id,
+        )
     };
     let moves: Vec<Write> = done.order.lines.iter().map(take).collect();
     let writes = vec![Write::Cart(Arc::new(done.cart.0)), Write::Order(Arc::new(done.order))];
-    let unchanged =
-        done.decided_on.into_iter().map(|(id, version)| Condition::Unchanged(id, version));
-    let conditions =
-        unchanged.chain([Condition::PendingBelow(id(user), RULES.max_pending)]).collect();
-    Some(Commit { conditions, ..commit([writes, moves].concat()) })
+    let unchanged = done
+        .product_versions
+        .into_iter()
+        .map(|(id, version)| Condition::ProductUnchanged(id, version));
+    let conditions = unchanged
+        .chain([Condition::PendingOrdersBelow(numbered_id(user), RULES.max_pending)])
+        .collect();
+    Some(Commit { conditions, ..commit_of([writes, moves].concat()) })
 }
 
-fn cart(seen: &World, user: u8) -> Cart {
-    let owner = Owner { id: id(user), guest: false };
-    seen.carts.get(&owner.id).map_or_else(|| Cart::untouched(owner), |cart| (**cart).clone())
+fn cart_or_empty(seen: &ModelStore, user: u8) -> Cart {
+    let owner = CartOwner { id: numbered_id(user), is_guest: false };
+    seen.carts.get(&owner.id).map_or_else(|| Cart::empty(owner), |cart| (**cart).clone())
 }
 
-fn for_order(product_id: ProductId, change: StockChange, order_id: OrderId) -> Write {
+fn order_stock_write(product_id: ProductId, change: StockChange, order_id: OrderId) -> Write {
     let order_id = Some(order_id);
     Write::Stock(StockWrite {
         product_id,
@@ -156,28 +174,32 @@ fn for_order(product_id: ProductId, change: StockChange, order_id: OrderId) -> W
 }
 
 /// A shop with a few pieces of everything.
-fn shop() -> World {
-    let mut world = World::default();
+fn stocked_store() -> ModelStore {
+    let mut world = ModelStore::default();
     for number in 0..PRODUCTS {
-        let product = Product::new(id(number), facts(None), Timestamp::default());
-        let first = commit(vec![
+        let product =
+            Product::new(numbered_id(number), product_details(None), Timestamp::default());
+        let first = commit_of(vec![
             Write::Product(Arc::new(product)),
-            stock(number, StockChange::Set(4), None),
+            stock_write(number, StockChange::Set(4), None),
         ]);
         assert!(world.apply(&[first])[0].is_ok());
     }
     world
 }
 
-fn check(world: &World, prices: &HashMap<(ProductId, u64), Money>) -> Result<(), TestCaseError> {
+fn check_invariants(
+    world: &ModelStore,
+    prices: &HashMap<(ProductId, u64), Money>,
+) -> Result<(), TestCaseError> {
     let mut reserved: BTreeMap<ProductId, u64> = BTreeMap::new();
-    for order in world.orders.values().filter(|order| order.status.reserves()) {
+    for order in world.orders.values().filter(|order| order.status.holds_reservation()) {
         for line in &order.lines {
             *reserved.entry(line.product_id).or_default() += u64::from(line.quantity);
         }
     }
     for level in world.stock.values() {
-        let moved: Vec<&Movement> =
+        let moved: Vec<&StockMovement> =
             world.movements.iter().filter(|m| m.product_id == level.product_id).collect();
         prop_assert!(level.reserved <= level.on_hand, "available is not below zero");
         prop_assert_eq!(level.on_hand as i64, moved.iter().map(|m| m.delta.on_hand).sum::<i64>());
@@ -194,24 +216,26 @@ fn check(world: &World, prices: &HashMap<(ProductId, u64), Money>) -> Result<(),
             *held.entry(moved.product_id).or_insert(0) += moved.delta.reserved;
         }
         let expected =
-            |quantity: u32| if order.status.reserves() { i64::from(quantity) } else { 0 };
+            |quantity: u32| if order.status.holds_reservation() { i64::from(quantity) } else { 0 };
         let lines = order.lines.iter().map(|line| (line.product_id, expected(line.quantity)));
         prop_assert_eq!(
             held,
             lines.collect::<BTreeMap<_, _>>(),
             "an order's own movements say what it holds"
         );
-        let versions = world.events.iter().filter_map(|event| match &event.fact {
-            Fact::Order(told) if told.id == order.id => Some(told.version),
+        let versions = world.events.iter().filter_map(|event| match &event.payload {
+            DomainEvent::Order(told) if told.id == order.id => Some(told.version),
             _ => None,
         });
         prop_assert_eq!(versions.collect::<Vec<_>>(), (1..=order.version).collect::<Vec<_>>());
     }
     for user in 0..USERS {
-        prop_assert!(world.pending(id::<UserId>(user)) <= u64::from(RULES.max_pending));
+        prop_assert!(
+            world.pending_order_count(numbered_id::<UserId>(user)) <= u64::from(RULES.max_pending)
+        );
     }
-    let placed = world.events.iter().filter_map(|event| match &event.fact {
-        Fact::Order(order) if order.version == 1 => Some(order),
+    let placed = world.events.iter().filter_map(|event| match &event.payload {
+        DomainEvent::Order(order) if order.version == 1 => Some(order),
         _ => None,
     });
     for order in placed {
@@ -228,8 +252,8 @@ fn check(world: &World, prices: &HashMap<(ProductId, u64), Money>) -> Result<(),
 }
 
 /// Applies what was decided as one batch. An order of it is as old as the batch: that is when the store has taken it.
-fn land(
-    world: &mut World,
+fn apply_as_one_batch(
+    world: &mut ModelStore,
     mut batch: Vec<Commit>,
     batches: u64,
     prices: &mut HashMap<(ProductId, u64), Money>,
@@ -244,16 +268,16 @@ fn land(
             }
         }
         let told = commit.writes.iter().filter_map(|write| match write {
-            Write::Order(order) => Some(Fact::Order(Arc::clone(order))),
+            Write::Order(order) => Some(DomainEvent::Order(Arc::clone(order))),
             _ => None,
         });
-        let told: Vec<Fact> = told.collect();
-        commit.facts.retain(|fact| !matches!(fact, Fact::Order(_)));
-        commit.facts.extend(told);
+        let told: Vec<DomainEvent> = told.collect();
+        commit.events.retain(|fact| !matches!(fact, DomainEvent::Order(_)));
+        commit.events.extend(told);
     }
     world.apply(&batch);
     for product in world.products.values() {
-        prices.insert((product.id, batches), product.facts.price);
+        prices.insert((product.id, batches), product.details.price);
     }
 }
 
@@ -261,94 +285,105 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn nothing_is_sold_that_is_not_there_whatever_nodes_decide_on_what_they_last_saw(
-        steps in prop::collection::vec(steps(), 0..250),
+    fn stale_nodes_never_oversell(
+        steps in prop::collection::vec(node_steps(), 0..250),
     ) {
-        let mut world = shop();
+        let mut world = stocked_store();
         let mut nodes = vec![world.clone(); NODES];
         let (mut waiting, mut prices, mut batches) = (Vec::new(), HashMap::new(), 0);
         for (time, (node, step)) in (0..).zip(&steps) {
             match step {
-                Step::Hear => nodes[*node] = world.clone(),
-                Step::Batch => {
+                Step::RefreshView => nodes[*node] = world.clone(),
+                Step::ApplyBatch => {
                     // A change of price stands alone, so that a batch has one price of everything.
                     let (repricing, rest): (Vec<Commit>, Vec<Commit>) = std::mem::take(&mut waiting)
                         .into_iter()
                         .partition(|commit: &Commit| commit.writes.iter().any(|write| matches!(write, Write::Product(_))));
                     for batch in [repricing, rest] {
                         batches += 1;
-                        land(&mut world, batch, batches, &mut prices);
-                        check(&world, &prices)?;
+                        apply_as_one_batch(&mut world, batch, batches, &mut prices);
+                        check_invariants(&world, &prices)?;
                     }
                 }
-                step => waiting.extend(decide(&nodes[*node], step, Timestamp::from_millis(time))),
+                step => waiting.extend(decide_step(&nodes[*node], step, Timestamp::from_millis(time))),
             }
         }
     }
 }
 
-fn expect(world: &mut World, batch: &[Commit], expected: &[Result<(), CommitError>]) {
-    let outcomes: Vec<Outcome> = world.apply(batch);
+fn assert_outcomes(world: &mut ModelStore, batch: &[Commit], expected: &[Result<(), CommitError>]) {
+    let outcomes: Vec<CommitOutcome> = world.apply(batch);
     let plain: Vec<Result<(), CommitError>> =
         outcomes.into_iter().map(|outcome| outcome.map(drop)).collect();
     assert_eq!(plain, expected);
 }
 
-fn placing(number: u8, limit: u32) -> Commit {
-    let placed = Write::Order(Arc::new(order(number, 0, OrderStatus::PendingPayment, 1)));
-    Commit { conditions: vec![Condition::PendingBelow(id(0), limit)], ..commit(vec![placed]) }
+fn place_order_commit(number: u8, limit: u32) -> Commit {
+    let placed =
+        Write::Order(Arc::new(order_at_version(number, 0, OrderStatus::PendingPayment, 1)));
+    Commit {
+        conditions: vec![Condition::PendingOrdersBelow(numbered_id(0), limit)],
+        ..commit_of(vec![placed])
+    }
 }
 
 #[test]
-fn the_limit_of_pending_orders_counts_what_the_batch_does() {
-    let mut world = World::default();
-    let too_many = || Err(CommitError::TooManyPending);
-    let paid =
-        |number| commit(vec![Write::Order(Arc::new(order(number, 0, OrderStatus::Paid, 2)))]);
-    expect(
+fn pending_order_limit_counts_the_batch() {
+    let mut world = ModelStore::default();
+    let too_many = || Err(CommitError::TooManyPendingOrders);
+    let paid = |number| {
+        commit_of(vec![Write::Order(Arc::new(order_at_version(number, 0, OrderStatus::Paid, 2)))])
+    };
+    assert_outcomes(
         &mut world,
-        &[placing(1, 2), placing(2, 2), placing(3, 2)],
+        &[place_order_commit(1, 2), place_order_commit(2, 2), place_order_commit(3, 2)],
         &[Ok(()), Ok(()), too_many()],
     );
-    expect(
+    assert_outcomes(
         &mut world,
-        &[placing(3, 2), paid(1), placing(4, 2), placing(5, 2)],
+        &[place_order_commit(3, 2), paid(1), place_order_commit(4, 2), place_order_commit(5, 2)],
         &[too_many(), Ok(()), Ok(()), too_many()],
     );
-    assert_eq!(world.pending(id(0)), 2);
-    let other = Commit { conditions: vec![Condition::PendingBelow(id(1), 1)], ..placing(6, 9) };
-    expect(&mut world, &[other], &[Ok(())]);
+    assert_eq!(world.pending_order_count(numbered_id(0)), 2);
+    let other = Commit {
+        conditions: vec![Condition::PendingOrdersBelow(numbered_id(1), 1)],
+        ..place_order_commit(6, 9)
+    };
+    assert_outcomes(&mut world, &[other], &[Ok(())]);
 }
 
 #[test]
-fn what_was_decided_on_an_older_product_is_decided_again() {
-    let mut world = shop();
+fn commit_on_stale_product_conflicts() {
+    let mut world = stocked_store();
     let on = |version| Commit {
-        conditions: vec![Condition::Unchanged(id(0), version)],
-        ..placing(1, 9)
+        conditions: vec![Condition::ProductUnchanged(numbered_id(0), version)],
+        ..place_order_commit(1, 9)
     };
-    let known = Arc::clone(&world.products[&id(0)]);
+    let known = Arc::clone(&world.products[&numbered_id(0)]);
     let next = |version, deleted| {
         Write::Product(Arc::new(Product { version, deleted, ..(*known).clone() }))
     };
     let conflict = || Err(CommitError::Conflict);
-    expect(&mut world, &[commit(vec![next(2, false)]), on(1)], &[Ok(()), conflict()]);
-    expect(
+    assert_outcomes(&mut world, &[commit_of(vec![next(2, false)]), on(1)], &[Ok(()), conflict()]);
+    assert_outcomes(
         &mut world,
-        &[on(1), commit(vec![next(3, true)]), on(2)],
+        &[on(1), commit_of(vec![next(3, true)]), on(2)],
         &[conflict(), Ok(()), conflict()],
     );
-    let unknown = Commit { conditions: vec![Condition::Unchanged(id(77), 1)], ..placing(1, 9) };
-    expect(&mut world, &[unknown], &[conflict()]);
+    let unknown = Commit {
+        conditions: vec![Condition::ProductUnchanged(numbered_id(77), 1)],
+        ..place_order_commit(1, 9)
+    };
+    assert_outcomes(&mut world, &[unknown], &[conflict()]);
     assert!(world.orders.is_empty());
-    expect(&mut world, &[on(3)], &[Ok(())]);
+    assert_outcomes(&mut world, &[on(3)], &[Ok(())]);
 }
 
 #[test]
-fn whoever_asks_first_gets_the_pieces() {
-    let mut world = World::default();
-    world.apply(&[commit(vec![stock(0, StockChange::Set(7), None)])]);
-    let take = |pieces| commit(vec![stock(0, StockChange::Reserve(pieces), None)]);
+fn earlier_commit_gets_the_stock() {
+    let mut world = ModelStore::default();
+    world.apply(&[commit_of(vec![stock_write(0, StockChange::Set(7), None)])]);
+    let take = |pieces| commit_of(vec![stock_write(0, StockChange::Reserve(pieces), None)]);
     let deadline = Instant::now();
     // A later deadline makes nobody wait for longer.
     let batch: Vec<Commit> = (0..9)
