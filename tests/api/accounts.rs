@@ -1,4 +1,4 @@
-//! Accounts: registering, logging in, and what a guest brings along.
+//! Accounts: registration, login, and the guest's cart.
 
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ async fn a_guests_cart_comes_along() {
         app.add(guest, &tea, 1).await.problem(409, "guest_cart_merged");
         app.delete("/api/cart").token(guest).await.problem(409, "guest_cart_merged");
     }
-    // One that another account has is left alone; the login stands.
+    // A cart already merged into another account stays there; the login succeeds.
     let body = json!({"email": "eve@souk.example", "password": PASSWORD, "name": "Eve", "guest_token": other.token});
     let session = app.post("/api/auth/register", &body).await.is(201).json();
     assert_eq!(session["cart_merged"], false);
@@ -131,7 +131,7 @@ async fn a_merge_drops_no_line_and_stops_at_the_largest_quantity() {
     app.change_stock(&admin, c, &json!({"set": 0, "reason": "sold out"})).await.ok();
     let merged = app.merge(&ada, &guest).await.is(200);
     assert_eq!(merged.lines(), [(a.clone(), 10), (b.clone(), 1), (c.clone(), 3)]);
-    assert_eq!(merged.json()["items"][2]["available"], 0, "stock is looked at by checkout");
+    assert_eq!(merged.json()["items"][2]["available"], 0, "a merge does not check stock");
     app.add(&ada, d, 1).await.problem(422, "line_limit");
     app.add(&ada, a, 1).await.problem(422, "quantity_limit");
     let empty = app.guest().await;
@@ -161,6 +161,6 @@ async fn a_guest_has_a_cart_for_thirty_days() {
     assert_eq!(
         cart.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" "),
         all,
-        "no end for a customer's"
+        "a customer's cart does not expire"
     );
 }

@@ -1,11 +1,11 @@
-//! The audit: of a shop that is closed, damaged on purpose, and of one that is open.
+//! The audit of a stopped shop, of damaged data, and of a running shop.
 
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
 use crate::support::{Account, Cli, TestApp, unique};
 
-/// Buys pieces of a product; the order's id.
+/// Buys units of a product; returns the order's id.
 async fn buy(app: &TestApp, who: &Account, product: &str, pieces: u64) -> String {
     app.add(who, product, pieces).await.ok();
     let order = app
@@ -22,7 +22,7 @@ async fn end(app: &TestApp, who: &Account, order: &str, how: &str) {
     app.post(&format!("/api/orders/{order}/{how}"), &json!({})).token(who).await.ok();
 }
 
-/// `souk audit` with these arguments: its exit code, and the lines it writes.
+/// Runs `souk audit` with these arguments; returns its exit code and output lines.
 fn audit(app: &TestApp, arguments: &[&str]) -> (i32, Vec<String>) {
     let run = Cli::run(app.command().arg("audit").args(arguments));
     (run.code, run.stdout.lines().map(ToOwned::to_owned).collect())
@@ -32,7 +32,7 @@ fn database(app: &TestApp) -> Connection {
     Connection::open(app.dir().join("data/souk.db")).unwrap()
 }
 
-/// Damages the store of a shop that is closed: one row of one table.
+/// Damages one row of one table in the store of a stopped shop.
 fn damage(app: &TestApp, sql: &str, id: &str) {
     assert_eq!(database(app).execute(sql, [id]).unwrap(), 1, "{sql}");
 }
@@ -79,7 +79,8 @@ fn where_there_is_no_shop_none_is_made() {
     assert!(Cli::run(app.command().args(["audit", "--help"])).ok().contains("Exit code"));
 }
 
-/// A shop with an order of two pieces of each of these products, ten of which are in the house; closed.
+/// A stopped shop with one order of two units for each of these products, which have ten units on
+/// hand each.
 async fn closed_with<const N: usize>() -> (TestApp, [String; N], [String; N]) {
     let mut app = TestApp::start().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
@@ -98,7 +99,7 @@ async fn what_is_damaged_is_named_and_repaired() {
     let (mut app, [tea, cup, pot, jar], [.., of_pot, of_jar]) = closed_with().await;
     damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
     damage(&app, "UPDATE stock SET reserved = 5 WHERE product_id = ?1", &cup);
-    // An order that never got its pieces, and one that was called off and kept them.
+    // One order without a reservation, and one cancelled order that still holds its units.
     damage(&app, "UPDATE stock SET reserved = 0, last_movement = 1 WHERE product_id = ?1", &pot);
     damage(&app, "DELETE FROM movements WHERE product_id = ?1 AND sequence = 2", &pot);
     damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_jar);
@@ -116,7 +117,7 @@ async fn what_is_damaged_is_named_and_repaired() {
     assert_eq!((code, lines.len()), (1, wanted.len()), "{lines:#?}");
     assert!(lines.iter().zip(&wanted).all(|(line, wanted)| line.starts_with(wanted)), "{lines:#?}");
     let (code, lines) = audit(&app, &["--repair"]);
-    assert_eq!(code, 1, "something was off");
+    assert_eq!(code, 1, "findings cause exit code 1");
     let (summary, lines) = lines.split_last().unwrap();
     assert!(summary.ends_with(&format!(": {0} findings, {0} corrected", lines.len())), "{summary}");
     assert!(
@@ -156,7 +157,7 @@ async fn what_is_damaged_is_named_and_repaired() {
             (stock["on_hand"].clone(), stock["reserved"].clone())
         );
     }
-    // What was repaired goes on like anything else.
+    // Repaired orders continue as usual.
     end(&app, &admin, &of_pot, "pay").await;
     end(&app, &admin, &of_pot, "fulfil").await;
     assert_eq!(app.post("/api/admin/audit", &json!({})).token(&admin).await.ok()["clean"], true);
@@ -191,7 +192,7 @@ async fn a_gap_is_told_until_what_is_missing_is_restored() {
     assert_eq!(
         (code, lines.len()),
         (1, 3),
-        "only what no movement can express is left: {lines:#?}"
+        "only findings that no movement can correct remain: {lines:#?}"
     );
     assert!(
         lines[..2].iter().all(|line| line.contains("; a repair does not correct this: restore")),
@@ -202,7 +203,7 @@ async fn a_gap_is_told_until_what_is_missing_is_restored() {
     database(&app)
         .execute("UPDATE movements SET order_id = NULL WHERE order_id = ?1", params![of_cup])
         .unwrap();
-    assert_eq!(audit(&app, &["--repair"]).0, 1, "the movement is there twice now");
+    assert_eq!(audit(&app, &["--repair"]).0, 1, "the movement exists twice now");
     let (code, lines) = audit(&app, &[]);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
 }
@@ -212,7 +213,7 @@ async fn what_cannot_be_written_keeps_nothing_else_from_being_repaired() {
     let (app, [tea, cup], [_, of_cup]) = closed_with().await;
     damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
     damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_cup);
-    // The next movement would have a number that is taken.
+    // The number of the next movement is taken.
     damage(&app, "UPDATE stock SET last_movement = 1 WHERE product_id = ?1", &cup);
     let (code, lines) = audit(&app, &["--repair"]);
     let [order, of_tea, open_orders, numbers, summary] = &lines[..] else { panic!("{lines:#?}") };
@@ -303,7 +304,7 @@ async fn an_open_shop_is_audited_over_http() {
     assert_eq!(
         (&stock["on_hand"], &stock["available"]),
         (&json!(9), &json!(7)),
-        "what is counted stays"
+        "the counted stock stays"
     );
     buy(&app, &ada, &cup, 8).await;
     assert_eq!(run(json!({})).await.ok()["clean"], true);

@@ -1,10 +1,11 @@
-//! Bodies that are no JSON, no objects, of the wrong types, or say what nobody asked: on every route that takes one.
+//! Bodies that are not JSON, not objects, or have wrong or unknown fields, on every route with a
+//! body.
 
 use serde_json::{Map, Value, json};
 
 use crate::support::{Account, Answer, Call, PASSWORD, TestApp};
 
-/// What a field takes.
+/// The type of a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
@@ -17,7 +18,8 @@ enum Kind {
 
 use Kind::{Id, List, Number, Object, Text, Whole};
 
-/// A route with a body: who may ask, its path, and its fields with a good value each; `true`: the field cannot be left out.
+/// A route with a body: its account, path, and fields with a valid value each. `true` marks a
+/// required field.
 struct Route {
     method: &'static str,
     path: String,
@@ -30,7 +32,7 @@ impl Route {
         self.fields.iter().map(|(name, _, _, value)| ((*name).to_owned(), value.clone())).collect()
     }
 
-    /// The good body with one member written differently.
+    /// The valid body with one member replaced.
     fn with(&self, name: &str, value: &Value) -> String {
         let mut body = self.good();
         body.insert(name.to_owned(), value.clone());
@@ -73,7 +75,7 @@ impl Shop {
         Self { app, admin, ada, product, routes }
     }
 
-    /// Everything that a bad request might have changed.
+    /// The state that an invalid request might change.
     async fn state(&self) -> Vec<String> {
         let product = format!("/api/products/{}", self.product);
         let mut state = vec![
@@ -183,7 +185,7 @@ fn cart_routes(ada: &Account, guest: &Account, product: &str) -> Vec<Route> {
     ]
 }
 
-/// Asserts that a fault is told of the field `name`, or of something inside it.
+/// Asserts that the error names the field `name` or something inside it.
 #[track_caller]
 fn names_field(answer: Answer, name: &str, sent: &str) {
     let shown = answer.to_string();
@@ -338,7 +340,7 @@ async fn what_is_missing_twice_there_or_unknown_is_named() {
         );
     }
     assert_eq!(shop.state().await, before);
-    // Nobody has become an admin by it.
+    // No request has granted admin rights.
     shop.app.post("/api/products", &json!({})).token(&shop.ada).await.problem(403, "forbidden");
 }
 

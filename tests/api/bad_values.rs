@@ -1,4 +1,4 @@
-//! Values of the right type that nobody can mean: too small, too large, too long, too precise.
+//! Values of the right type but out of range: too small, too large, too long, too precise.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn names(problem: &Value, field: &str) {
     );
 }
 
-/// Numbers that serde_json cannot write are sent as text.
+/// Sends text, because serde_json cannot write some of these numbers.
 async fn send(
     app: &TestApp,
     who: &Account,
@@ -297,7 +297,7 @@ async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
     for field in ["email", "password", "name"] {
         names(&problem, field);
     }
-    // No bad request has taken the address, and the longest password is not cut.
+    // No invalid request has taken the address, and the longest password is not truncated.
     let longest = "é".repeat(35) + "x";
     app.post("/api/auth/register", &merged(&good, &json!({"password": longest}))).await.is(201);
     app.login("ada@souk.example", &longest).await;

@@ -1,4 +1,4 @@
-//! The command line, without a server and beside one.
+//! The command line, with and without a server.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn help_is_everywhere() {
         assert!(help.contains(&format!("Usage: souk {command}")), "{help}");
     }
     assert!(Cli::run(app.command().arg("--version")).ok().starts_with("souk "));
-    assert!(!app.dir().join("data").exists(), "nothing is made by asking");
+    assert!(!app.dir().join("data").exists(), "help creates no data");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
 
 #[test]
 fn config_shows_what_is_in_effect_and_no_secrets() {
-    let secret = "a secret that nobody shall read, ever";
+    let secret = "a secret that must never be shown";
     let app = TestApp::closed(&[
         ("auth.jwt_secret", secret),
         ("auth.admin_password", "a hidden password"),

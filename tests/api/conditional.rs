@@ -1,4 +1,4 @@
-//! Versions, ETags, and requests that are made only when nothing has changed, or only when something has.
+//! Versions, ETags, and the headers `If-Match` and `If-None-Match`.
 
 use std::future::IntoFuture;
 
@@ -11,7 +11,7 @@ async fn get(app: &TestApp, who: &Account, path: &str) -> Answer {
     app.get(path).token(who).await.is(200)
 }
 
-/// Asserts what `If-None-Match` comes to on a resource that has just been read.
+/// Asserts the responses to `If-None-Match` for an unchanged resource.
 async fn is_revalidated(app: &TestApp, who: &Account, path: &str) {
     let now = get(app, who, path).await;
     let tag = now.etag();
@@ -90,7 +90,7 @@ async fn a_cart_is_changed_only_as_the_caller_has_seen_it() {
     let any = app.update(&ada, &tea, 5).header("if-match", "*").await.is(200);
     let removed = app.delete(&remove).token(&ada).header("if-match", any.etag()).await.is(200);
     assert_eq!((removed.json()["version"].clone(), removed.lines()), (json!(5), vec![]));
-    // The version alone will do, for clients that know it from the body.
+    // The version alone is enough for clients that know it from the body.
     app.add(&ada, &tea, 1).header("if-match", "\"5\"").await.is(200);
 }
 
@@ -181,7 +181,7 @@ async fn a_products_etag_is_its_version_and_its_stocks() {
         .await
         .is(200);
     assert_eq!(tag().await, "\"1.1\"");
-    // The stock has changed since the caller looked, but not what is said of the product.
+    // The stock has changed since the caller read the product, but not the product itself.
     let patched = app
         .patch(&path, &json!({"name": "Sage"}))
         .token(&admin)
@@ -224,7 +224,7 @@ async fn a_products_etag_is_its_version_and_its_stocks() {
     app.delete(&path).token(&admin).header("if-match", "*").await.problem(404, "product_not_found");
 }
 
-/// What the cart says of its only line.
+/// The cart's only line.
 fn line(cart: &Answer) -> Value {
     cart.json()["items"][0].clone()
 }
@@ -244,7 +244,7 @@ async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
     let first = cart().await;
     assert!(line(&first).get("price_changed").is_none());
     app.patch(&format!("/api/products/{cup}"), &json!({"price": 8})).token(&admin).await.ok();
-    assert_eq!(cart().await.etag(), first.etag(), "what is not in the cart does not matter");
+    assert_eq!(cart().await.etag(), first.etag(), "a product outside the cart has no effect");
 
     patch(json!({"price": 5.25})).await;
     let dearer = cart().await;
@@ -263,13 +263,13 @@ async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
     let tags = [&first, &dearer, &scarce, &renamed].map(Answer::etag);
     assert_eq!(tags.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{tags:?}");
     for answer in [&dearer, &scarce, &renamed] {
-        assert_eq!(answer.json()["version"], 1, "nobody has changed the cart");
+        assert_eq!(answer.json()["version"], 1, "the cart itself is unchanged");
     }
     app.update(&ada, &tea, 1)
         .header("if-match", first.etag())
         .await
         .problem(412, "version_mismatch");
-    // Whoever writes the line again has seen the price.
+    // Updating the line acknowledges the new price.
     let settled = app.update(&ada, &tea, 1).header("if-match", renamed.etag()).await.is(200);
     assert!(line(&settled).get("price_changed").is_none());
     patch(json!({"price": 4.5})).await;
@@ -327,6 +327,6 @@ async fn a_cart_asks_for_no_more_than_there_is() {
         (&cart["item_count"], &cart["version"], &cart["items"][0]["available"]),
         (&json!(5), &json!(2), &json!(5))
     );
-    // A cart promises nothing: somebody else may want the same five.
+    // A cart reserves nothing: another customer may add the same five units.
     assert_eq!(app.add(&app.customer().await, &tea, 5).await.ok()["item_count"], 5);
 }

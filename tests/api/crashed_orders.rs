@@ -1,21 +1,22 @@
-//! The process is killed while people buy: no order that was acknowledged is lost, none is made twice, and stock says what orders say.
+//! The process is killed during checkouts: no acknowledged order is lost, none is duplicated, and
+//! stock matches the orders.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{Account, Event, Progress, TestApp, gap_free, unique};
 
-/// Pieces of each of the two products.
+/// The initial stock of each of the two products.
 const STOCK: u64 = 100_000;
-/// How many answers a round has before the process is killed.
+/// The number of responses in each round before the process is killed.
 const ROUNDS: [usize; 3] = [120, 35, 260];
 
-/// One who buys, and what they were told.
+/// A customer with the orders that the server has acknowledged.
 struct Buyer {
     who: Account,
-    /// Orders as they were last seen.
+    /// The orders as last seen.
     orders: Vec<Value>,
-    /// A request without an answer: whose it is, its path and its key.
+    /// A request without a response: whether the admin sent it, its path and its key.
     open: Option<(bool, String, String)>,
 }
 
@@ -57,14 +58,14 @@ async fn orders_survive_kill_9() {
             assert_eq!(
                 last[&(id, "order".into())],
                 order["version"],
-                "each order has told of each of its versions"
+                "each order version has an event"
             );
         }
     }
 }
 
 impl Buyer {
-    /// Buys, and has orders paid, shipped and cancelled, until the process dies.
+    /// Places orders and pays, fulfills or cancels them until the process dies.
     async fn buy(&mut self, app: &TestApp, admin: &Account, wares: &[String], counter: &Progress) {
         for n in 0.. {
             for product in wares {
@@ -96,7 +97,7 @@ impl Buyer {
         }
     }
 
-    /// Sends a request with a key of its own; `None` when there was no answer.
+    /// Sends a request with its own key; `None` without a response.
     async fn send(
         &mut self,
         app: &TestApp,
@@ -113,7 +114,7 @@ impl Buyer {
         Some(self.note(answer.json()))
     }
 
-    /// Repeats the request that had no answer.
+    /// Repeats the request that had no response.
     async fn repeat(&mut self, app: &TestApp, admin: &Account) {
         let Some((by_admin, path, key)) = self.open.take() else { return };
         let who = if by_admin { admin.clone() } else { self.who.clone() };
@@ -137,7 +138,7 @@ impl Buyer {
         assert_eq!(
             app.pages(&self.who, "/api/orders", 100).await,
             known,
-            "these orders and no others"
+            "exactly the acknowledged orders exist"
         );
     }
 }

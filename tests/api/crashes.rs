@@ -1,4 +1,4 @@
-//! The process is killed in the middle of its work, again and again: what was acknowledged is there.
+//! The process is killed repeatedly under load: acknowledged changes survive.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use crate::support::{Account, Event, PASSWORD, Progress, TestApp, gap_free, unique};
 
-/// How many acknowledged changes a round has before the process is killed.
+/// The number of acknowledged changes in each round before the process is killed.
 const ROUNDS: [usize; 4] = [150, 40, 333, 90];
 
-/// What clients were told so far.
+/// Acknowledged changes.
 #[derive(Default)]
 struct Told {
-    /// Version, and with it quantity, of each cart.
+    /// The version of each cart, which equals its quantity.
     carts: BTreeMap<usize, u64>,
     /// Products by id.
     products: BTreeMap<String, Value>,
-    /// Pieces of the shared product that were put in.
+    /// Units added to the shared product.
     deltas: u64,
     users: Vec<Account>,
 }
@@ -55,7 +55,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     }
 }
 
-/// Clients that change carts, products, stock and accounts, until the process dies under them.
+/// Changes carts, products, stock and accounts until the process is killed.
 async fn disturbed(
     app: &TestApp,
     admin: &Account,
@@ -88,7 +88,7 @@ async fn disturbed(
 
 async fn shop(app: &TestApp, who: &Account, cup: &str, counter: &Progress) -> Option<u64> {
     let mut last = None;
-    // 999 pieces are the most a line may have.
+    // A line holds at most 999 units.
     while let Ok(answer) = app.add(who, cup, 1).attempt().await {
         last = answer.ok()["version"].as_u64();
         counter.one();
@@ -132,7 +132,8 @@ async fn register(app: &TestApp, counter: &Progress) -> Vec<Account> {
     }
 }
 
-/// A client has one request under way when the process dies, which may have been applied unheard.
+/// Each client has one pending request when the process dies, which may be applied without a
+/// response.
 async fn carts_are_there(app: &TestApp, shoppers: &[Account], told: &mut Told) {
     for (n, shopper) in shoppers.iter().enumerate() {
         let cart = app.cart(shopper).await;
@@ -140,9 +141,9 @@ async fn carts_are_there(app: &TestApp, shoppers: &[Account], told: &mut Told) {
         let known = told.carts.get(&n).copied().unwrap_or(0);
         assert!(
             version == known || version == known + 1,
-            "cart {n} has version {version}, its client was told of {known}"
+            "cart {n} has version {version}, but {known} was acknowledged"
         );
-        assert_eq!(cart["item_count"], version, "each version added one piece");
+        assert_eq!(cart["item_count"], version, "each version adds one unit");
         told.carts.insert(n, version);
     }
 }
@@ -158,7 +159,7 @@ async fn stock_is_there(app: &TestApp, admin: &Account, tea: &str, told: &mut To
     let movements = app.pages(admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
     let sequences: Vec<_> =
         movements.iter().rev().map(|movement| movement["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(sequences, (1..=on_hand).collect::<Vec<_>>(), "a movement for each piece");
+    assert_eq!(sequences, (1..=on_hand).collect::<Vec<_>>(), "one movement for each unit");
     told.deltas = on_hand;
 }
 
@@ -170,13 +171,14 @@ async fn products_and_users_are_there(app: &TestApp, told: &Told) {
         assert_eq!(app.get("/api/auth/me").token(user).await.ok()["id"], user.id);
     }
     if let Some(user) = told.users.last() {
-        // With a session of its own: a token that an earlier round has used would end the user's.
+        // A separate session: reusing a refresh token of an earlier round would end the user's
+        // session.
         let session = app.login(&user.email, PASSWORD).await;
         app.post("/api/auth/refresh", &json!({"refresh_token": session.refresh_token})).await.ok();
     }
 }
 
-/// Reads the feed from the first event that is kept; the last sequence of each subject and family.
+/// Reads the feed from the first kept event; returns the last sequence of each subject and family.
 async fn events_are_whole(
     app: &TestApp,
     admin: &Account,
@@ -191,7 +193,7 @@ async fn events_are_whole(
         .await;
     assert!(
         rest.iter().all(|event| event.id != first.id),
-        "the last event that was seen is not told again"
+        "the last seen event is not repeated"
     );
     gap_free(std::iter::once(&first).chain(&rest))
 }

@@ -1,4 +1,4 @@
-//! The event feed: who sees what, in which order, and how it goes on after a break.
+//! The event feed: visibility, order, and resumption.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ async fn shop() -> (TestApp, Account, String) {
     (app, admin, tea)
 }
 
-/// The events so far, when the last of them is known to be of a new product.
+/// The events so far; a new product marks their end.
 async fn so_far(app: &TestApp, admin: &Account, feed: &mut Feed) -> Vec<Event> {
     let last = app.product(admin, &json!(1), 0).await;
     let mut events = feed.until(|event| event.subject() == last).await;
@@ -136,7 +136,7 @@ async fn products_and_stock_are_told_to_anyone_and_carts_to_their_owner() {
         assert_eq!(
             others.iter().map(|event| &*event.kind).collect::<Vec<_>>(),
             public,
-            "nothing of accounts"
+            "no account events"
         );
         assert_eq!(carts.len(), own);
     }
@@ -215,11 +215,11 @@ async fn a_feed_goes_on_after_the_last_event_that_was_seen() {
             }
         }
     }
-    // One that nobody knows is older than all there are: better twice than not at all.
+    // An unknown id counts as older than every event: repeats are better than gaps.
     for unknown in ["01a206bc-0609-7165-8b52-173bd2923daf", "x", "0"] {
         assert_eq!(&app.listen(Some(&ada), Some(unknown)).await.next().await, &all[0]);
     }
-    // What is not told to this listener is passed over, wherever it goes on.
+    // Events that this listener may not see are skipped when it resumes.
     let mut public = app.listen(None, Some(&all[2].id)).await;
     assert!(public.next().await.kind.starts_with("inventory."));
 }
@@ -257,7 +257,7 @@ async fn a_feed_ends_with_the_session_it_was_opened_by() {
     assert_eq!(feed.next().await.sequence(), 1);
     app.call("POST", "/api/auth/logout").token(&ada).await.is(204);
     app.add(&other, &tea, 1).await.ok();
-    assert_eq!(feed.next_or_end().await, None, "told after the logout");
+    assert_eq!(feed.next_or_end().await, None, "no event after the logout");
     assert_eq!(
         app.listen(Some(&other), Some("none"))
             .await
@@ -280,7 +280,7 @@ async fn the_feed_of_a_closed_catalog_is_closed() {
     assert_eq!(feed.next().await.subject(), tea);
 }
 
-/// Waits until the cart of somebody else, who touches it now, is abandoned: meanwhile every cart was looked at.
+/// Waits until another customer's cart, touched now, is abandoned: by then every cart was checked.
 async fn one_sweep(app: &TestApp, tea: &str) {
     let other = app.guest().await;
     let mut feed = app.listen(Some(&other), None).await;
@@ -307,7 +307,7 @@ async fn a_cart_left_lying_is_abandoned_once() {
     assert_eq!(
         left.json()["updated_at"],
         added.json()["updated_at"],
-        "its owner has not touched it"
+        "abandonment does not touch the cart"
     );
 
     one_sweep(&app, &tea).await;
@@ -320,7 +320,7 @@ async fn a_cart_left_lying_is_abandoned_once() {
     assert_eq!(
         kinds(&own),
         [("cart.item.added", 3), ("cart.abandoned", 4)],
-        "not again until it was touched again"
+        "abandoned again only after another change"
     );
-    assert_eq!(app.cart(&emptied).await["version"], 2, "an empty cart is not missed");
+    assert_eq!(app.cart(&emptied).await["version"], 2, "an empty cart is not abandoned");
 }

@@ -1,4 +1,4 @@
-//! What somebody who means harm, or is merely careless, cannot do.
+//! Limits against malicious or careless clients.
 
 use serde_json::json;
 
@@ -25,7 +25,7 @@ async fn a_busy_feed_does_not_outlive_its_session() {
     assert_eq!(feed.next().await.kind, "inventory.stock.changed");
     app.call("POST", "/api/auth/logout").token(&customer).await.is(204);
     app.change_stock(&admin, &product, &json!({"delta": 1, "reason": "r"})).await.ok();
-    assert!(feed.next_or_end().await.is_none(), "ended by the first thing that happens");
+    assert!(feed.next_or_end().await.is_none(), "the feed ends at the next event");
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_page_is_told_when_it_asks_too_often() {
             break;
         }
     }
-    let refused = refused.expect("twenty at once are too many");
+    let refused = refused.expect("twenty requests exceed the limit");
     refused.clone().problem(429, "rate_limited");
     assert!(refused.header("retry-after").is_some());
     let preflight =

@@ -1,10 +1,11 @@
-//! `Idempotency-Key`: a repeat changes nothing and answers the same, on every route that honours it.
+//! `Idempotency-Key`: a repeat changes nothing and gets the same response, on every route that
+//! supports it.
 
 use serde_json::json;
 
 use crate::support::{Account, Answer, Call, TestApp};
 
-/// A shop with somebody of each kind, a product in Ada's cart, and one in a guest's.
+/// A shop with an admin, a customer and a guest, and a product in each cart.
 struct Shop {
     app: TestApp,
     admin: Account,
@@ -76,7 +77,7 @@ impl Shop {
         ]
     }
 
-    /// Everything that the changes change.
+    /// The state that the changes affect.
     async fn state(&self) -> Vec<String> {
         let mut state = vec![
             self.app.cart(&self.ada).await.to_string(),
@@ -112,7 +113,7 @@ async fn a_repeat_on_any_route_changes_nothing_and_answers_the_same() {
         }
         assert_eq!(shop.state().await, after);
     }
-    // Without a key, or with another one, it is another request.
+    // Without a key, or with another one, it is a new request.
     shop.app.add(&shop.ada, &shop.cup, 1).await.ok();
     assert!(!shop.app.add(&shop.ada, &shop.cup, 1).key("another").await.is(200).is_replayed());
     assert_eq!(shop.app.cart(&shop.ada).await["item_count"], 2);
@@ -126,7 +127,7 @@ async fn a_key_stands_for_one_request() {
     }
     let before = shop.state().await;
     let names: Vec<_> = shop.changes().into_iter().map(|(name, ..)| name).collect();
-    // The first five are Ada's, the others the admin's; keys belong to a user.
+    // The first five keys are Ada's, the others the admin's; keys belong to a user.
     for used in [&names[..5], &names[5..]] {
         for key in used {
             for (_, _, call) in
@@ -192,7 +193,7 @@ async fn a_key_belongs_to_its_user() {
         (&json!(eve.id), &json!(2))
     );
     assert!(!shop.app.add(&shop.guest, &shop.cup, 2).key("k").await.is(200).is_replayed());
-    // It is the user's and not the session's.
+    // Keys belong to the user, not to the session.
     let again = shop.app.login(&shop.ada.email, crate::support::PASSWORD).await;
     let again = shop.app.add(&again, &shop.cup, 2).key("k").await;
     assert!(again.is_replayed());
@@ -223,7 +224,7 @@ async fn a_refusal_is_not_remembered() {
     assert_eq!(app.add(ada, cup, 200).key("add").await.ok()["item_count"], 202);
     let take = json!({"delta": -200, "reason": "r"});
     assert_eq!(app.change_stock(admin, cup, &take).key("take").await.ok()["on_hand"], 300);
-    // The key of a refused request is free for another one.
+    // The key of a refused request can be used for another request.
     app.update(ada, cup, 1000).key("free").await.problem(422, "quantity_limit");
     app.update(ada, cup, 5).key("free").await.ok();
     app.add(ada, cup, 1)

@@ -1,4 +1,4 @@
-//! Imports: large, in odd pieces, with bad lines, broken off and repeated.
+//! Imports: large, chunked, with invalid lines, interrupted and repeated.
 
 use futures_util::stream;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ fn import(
         .body(body)
 }
 
-/// A body without a length that comes in pieces of these sizes, over and over.
+/// A body without a length, in chunks of these sizes in rotation.
 fn in_pieces(text: &str, sizes: &[usize]) -> reqwest::Body {
     let (mut pieces, mut rest) = (Vec::new(), text.as_bytes());
     for size in sizes.iter().cycle() {
@@ -70,7 +70,7 @@ async fn twenty_thousand_lines_in_odd_pieces() {
     let errors = report["errors"].as_array().unwrap();
     let numbers: Vec<_> = errors.iter().map(|error| error["line"].as_u64().unwrap()).collect();
     let wanted: Vec<u64> = (1..=20_000).filter(|n| matches!(n % 100, 30 | 40 | 50)).collect();
-    assert_eq!(numbers, wanted, "each bad line by its number");
+    assert_eq!(numbers, wanted, "errors have the numbers of the invalid lines");
     for error in &errors[..3] {
         assert!(
             ["malformed_json", "validation_failed"].contains(&error["code"].as_str().unwrap()),
@@ -84,7 +84,7 @@ async fn twenty_thousand_lines_in_odd_pieces() {
     app.change_stock(&admin, one["id"].as_str().unwrap(), &json!({"delta": 1, "reason": "r"}))
         .await
         .ok();
-    // The same again changes nothing but what was changed since.
+    // A repeated import restores only what changed since.
     let report = import(&app, &admin, "application/x-ndjson", text).await.ok();
     assert_eq!(counts(&report), [0, 19_000, 600]);
     let again = by_sku(&app, "S-19999").await;
@@ -115,7 +115,7 @@ async fn a_line_with_a_known_sku_changes_that_product() {
         (&kettle["id"], &kettle["name"], &kettle["price"]),
         (&pot["id"], &json!("Kettle"), &json!(7))
     );
-    // Two lines of one file are two changes, in their order; what a line leaves out stays.
+    // Two lines for one product are two changes in order; a line keeps the fields it omits.
     assert_eq!(
         (&kettle["version"], &kettle["category"], &kettle["tags"]),
         (&json!(3), &json!("pots"), &json!(["x"]))
@@ -133,7 +133,7 @@ async fn a_line_with_a_known_sku_changes_that_product() {
     assert_eq!(
         (&cup["version"], &cup["stock"]),
         (&json!(1), &json!(4)),
-        "stock has a version of its own"
+        "stock has its own version"
     );
     assert_eq!(app.get("/api/products").await.ok()["total"], 4);
     app.change_stock(
@@ -143,13 +143,14 @@ async fn a_line_with_a_known_sku_changes_that_product() {
     )
     .await
     .ok();
-    // What is null is taken away, stock that is not named stays; a line with nothing but a sku and a stock is a count.
+    // Null removes a value, omitted stock is kept, and a line with only a SKU and stock sets the
+    // stock.
     let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n{\"sku\":\"B\",\"stock\":0}\n{\"sku\":\"C\",\"stock\":1}\n";
     let report = app.import(&admin, third.into()).await;
     assert_eq!(
         (counts(&report), &report["errors"][0]["line"]),
         ([0, 2, 1], &json!(3)),
-        "a new product has a name and a price"
+        "a new product needs a name and a price"
     );
     let kettle = by_sku(&app, "A").await;
     assert_eq!(
@@ -204,7 +205,7 @@ async fn csv_is_read_as_spreadsheets_write_it() {
         (&pot["stock"], &pot["image_url"]),
         (&json!(0), &json!("https://souk.example/pot.png"))
     );
-    assert_eq!(total(&app).await, 5, "two with a sku, and one without for each time");
+    assert_eq!(total(&app).await, 5, "two products with a SKU, and one without for each import");
 }
 
 #[tokio::test]
@@ -224,7 +225,7 @@ async fn a_price_list_changes_prices_and_nothing_else() {
         after[member] = before[member].clone();
     }
     assert_eq!(after, before);
-    // An empty field, or null, takes away.
+    // An empty field or null removes the value.
     import(&app, &admin, "text/csv", "sku,category\nA,\n").await.ok();
     assert_eq!(app.import(&admin, "{\"sku\":\"A\",\"tags\":null}\n".into()).await["updated"], 1);
     let after = by_sku(&app, "A").await;
@@ -261,7 +262,7 @@ async fn a_csv_header_must_be_understood() {
     assert_eq!(
         (counts(&report), &report["errors"][0]["line"]),
         ([1, 0, 1], &json!(3)),
-        "a quote that is never closed"
+        "an unclosed quote fails its line"
     );
     assert_eq!(total(&app).await, 1);
 }
@@ -299,7 +300,7 @@ async fn of_many_errors_the_first_thousand_are_told() {
     assert_eq!((counts(&report), report["errors"].as_array().unwrap().len()), ([0, 0, 1500], 1000));
 }
 
-/// Lines without a sku: one that is applied twice is there twice.
+/// Lines without a SKU, so that a repeated line creates a second product.
 fn lines(count: usize) -> String {
     (0..count).map(|n| format!("{{\"name\":\"Product {n}\",\"price\":1,\"stock\":1}}\n")).collect()
 }
@@ -321,7 +322,7 @@ async fn an_import_that_broke_off_goes_on_where_it_stopped() {
     drop(connection);
     let report =
         import(&app, &admin, "application/x-ndjson", text.clone()).key("spring").await.is(200);
-    assert_eq!(counts(&report.json()), [1000, 0, 0], "as if it had not broken off");
+    assert_eq!(counts(&report.json()), [1000, 0, 0], "the report covers the whole import");
     assert_eq!(total(&app).await, 1000);
     let again =
         import(&app, &admin, "application/x-ndjson", in_pieces(&text, &[333])).key("spring").await;

@@ -1,4 +1,4 @@
-//! Starting and stopping: the first time, twice at once, with requests under way.
+//! Starting and stopping: first start, two processes, and shutdown under load.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -41,7 +41,7 @@ async fn the_first_start_prints_the_admins_password_once() {
             );
         }
     }
-    assert!(!app.log().contains(password), "a password in the log is one in many hands");
+    assert!(!app.log().contains(password), "the log does not contain the password");
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn a_crash_at_the_first_start_leaves_no_admin_that_nobody_knows() {
     app.kill_9().await;
     app.restart().await;
     let said = app.stop().await;
-    // Either the first start has told the password, or this one does; never is there none, and never two.
+    // Either start may print the password, but never both.
     assert!(after(&said, "Its password:").len() <= 1);
     let made = Cli::run(app.command().args(["admin", "owner@souk.example"])).ok();
     assert!(made.contains("owner@souk.example is an admin now."), "{made}");
@@ -63,7 +63,7 @@ async fn a_configured_admin_is_made_and_no_customer_becomes_one_by_it() {
     let ada = app.customer().await;
     let said = app.stop().await.join("\n");
     assert!(!said.contains("password"), "{said}");
-    // Whoever registered the address that the operator was about to use has no right to the shop.
+    // A customer who registered the operator's address does not become an admin.
     app.set("auth.admin_email", &ada.email);
     let run = Cli::run(&mut app.command());
     assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
@@ -109,7 +109,7 @@ async fn requests_under_way_are_answered_before_the_end() {
             body.len()
         );
         connection.send(head).await;
-        assert_eq!(connection.answer().await.status, 100, "the request is under way");
+        assert_eq!(connection.answer().await.status, 100, "the request is in progress");
         connection.send(first).await;
         app.signal(signal);
         app.logged("stopping").await;
@@ -137,7 +137,7 @@ async fn open_feeds_and_idle_connections_do_not_hold_up_the_end() {
     let silent = app.connect().await;
     let began = std::time::Instant::now();
     app.stop().await;
-    // What is under way may take ten seconds; nothing is.
+    // Shutdown waits up to ten seconds, but only for requests in progress.
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     for mut feed in feeds {
         assert_eq!(feed.next_or_end().await, None);

@@ -1,4 +1,4 @@
-//! Rate limits, and whose address a request is counted for.
+//! Rate limits, and the address that a request counts for.
 
 use std::{future::IntoFuture, time::Instant};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Answer, Call, PASSWORD, TestApp};
 
-/// Asserts that a refusal says when to come back, and by which rule it was made.
+/// Asserts that a refusal names its policy and the time to wait.
 fn is_limited(answer: Answer, name: &str) {
     let retry: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&retry), "{retry}");
@@ -19,7 +19,8 @@ fn is_limited(answer: Answer, name: &str) {
     answer.problem(429, "rate_limited");
 }
 
-/// Sends all at once; at one a second with bursts of two, that is how many may come through, however long it took.
+/// Sends all calls at once. Returns the accepted and the limited responses, and how many may be
+/// accepted at one request per second with bursts of two.
 async fn at_once(calls: impl Iterator<Item = Call>) -> (Vec<Answer>, Vec<Answer>, usize) {
     let began = Instant::now();
     let answers = join_all(calls.map(IntoFuture::into_future)).await;
@@ -31,7 +32,7 @@ async fn at_once(calls: impl Iterator<Item = Call>) -> (Vec<Answer>, Vec<Answer>
 #[tokio::test]
 async fn an_address_may_ask_so_often() {
     let app = TestApp::with(&[("limits.per_address", "1")]).await;
-    // Without a trusted proxy nobody is believed who says he is somebody else.
+    // Without a trusted proxy, a forwarded address is ignored.
     let calls =
         (0..80).map(|n| app.get("/api/products").header("x-forwarded-for", format!("10.0.0.{n}")));
     let (through, limited, most) = at_once(calls).await;
@@ -40,7 +41,7 @@ async fn an_address_may_ask_so_often() {
         assert_eq!(answer.header("ratelimit-policy"), Some("\"address\";q=2;w=2"));
         is_limited(answer, "address");
     }
-    // Probes must get their answer under any load.
+    // Probes are never limited.
     for path in ["/livez", "/readyz", "/metrics"] {
         for answer in join_all((0..20).map(|_| app.get(path).into_future())).await {
             answer.is(200);
@@ -57,8 +58,8 @@ async fn behind_a_proxy_each_client_has_an_address_of_its_own() {
     .await;
     let from = |forwarded: String| app.get("/api/products").header("x-forwarded-for", forwarded);
     let (_, limited, _) = at_once((0..80).map(|n| from(format!("10.0.0.{n}")))).await;
-    assert!(limited.is_empty(), "each of them asked once");
-    // Only the trusted proxies' own entries count: what stands left of the client's address, the client has made up.
+    assert!(limited.is_empty(), "each client sent one request");
+    // Only entries that trusted proxies added count; the client controls everything to their left.
     let spoofed = |n: usize| match n % 4 {
         0 => format!("10.2.0.{n}, 192.0.2.1"),
         1 => format!("10.2.0.{n}, 192.0.2.1, 10.1.0.{n}"),
@@ -89,7 +90,7 @@ async fn a_user_may_ask_so_often() {
     }
 }
 
-/// A login through a proxy that saw it come from `forwarded`.
+/// A login through a proxy that reports the address `forwarded`.
 fn login(app: &TestApp, email: &str, password: &str, forwarded: &str) -> Call {
     app.post("/api/auth/login", &json!({"email": email, "password": password}))
         .header("x-forwarded-for", forwarded)
@@ -107,11 +108,11 @@ async fn failed_logins_lock_the_account_and_the_address() {
             .await
             .problem(401, "invalid_credentials");
     }
-    // The right password does not help, wherever it comes from.
+    // The right password does not help, from any address.
     for forwarded in ["192.0.2.1", "192.0.2.2", "nonsense, 192.0.2.3"] {
         is_limited(login(&app, &ada.email, PASSWORD, forwarded).await, "login");
     }
-    // Nor does another account from there, whatever the client writes to the left of its own address.
+    // Other accounts are locked from that address too, whatever the client writes to its left.
     for forwarded in
         ["192.0.2.1", "10.9.9.9, 192.0.2.1", "nonsense, 192.0.2.1", "192.0.2.1:443.., 192.0.2.1"]
     {
@@ -119,7 +120,7 @@ async fn failed_logins_lock_the_account_and_the_address() {
         is_limited(login(&app, "nobody@souk.example", "no password", forwarded).await, "login");
     }
     login(&app, &eve.email, PASSWORD, "192.0.2.2").await.is(200);
-    // Sessions that are there go on, but cannot be used to guess the password.
+    // Existing sessions continue but cannot be used to guess the password.
     app.get("/api/cart").token(&ada).await.is(200);
     let change = json!({"current_password": PASSWORD, "new_password": "a new password"});
     is_limited(app.post("/api/auth/password", &change).token(&ada).await, "login");

@@ -1,10 +1,10 @@
-//! Clients that never hear the answer, and ask again with the same key.
+//! Clients that lose the response and repeat the request with the same key.
 
 use serde_json::{Value, json};
 
 use crate::support::{Account, Answer, TestApp};
 
-/// Sends an `add` under a key and hangs up without waiting for the answer.
+/// Sends an `add` with a key and disconnects without reading the response.
 async fn add_and_hang_up(app: &TestApp, who: &Account, product: &str, key: &str) {
     let body = json!({"product_id": product, "quantity": 1}).to_string();
     let head = format!(
@@ -29,7 +29,7 @@ async fn a_repeat_after_a_lost_answer_changes_nothing_more() {
     for n in 1..=50 {
         let key = format!("key-{n}");
         add_and_hang_up(&app, &ada, &tea, &key).await;
-        // The repeat may run beside the first attempt, or after it, or be the only one that arrives.
+        // The repeat may run before, during or after the first attempt.
         let answer = app.add(&ada, &tea, 1).key(&key).await.is(200);
         assert_eq!(quantity(&answer.json()), n);
         let again = app.add(&ada, &tea, 1).key(&key).await.is(200);
@@ -90,7 +90,7 @@ async fn a_crash_right_after_sending_loses_the_change_or_keeps_it_once() {
         let before = quantity(&app.cart(&ada).await);
         assert!(before == n - 1 || before == n, "{before} before repeat {n}");
         let answer = app.add(&ada, &tea, 1).key(&key).await.is(200);
-        assert_eq!(answer.is_replayed(), before == n, "replayed if and only if it was there");
+        assert_eq!(answer.is_replayed(), before == n, "replayed if and only if it was applied");
         assert_eq!(quantity(&answer.json()), n);
         assert_eq!(quantity(&app.cart(&ada).await), n);
     }

@@ -1,14 +1,14 @@
-//! The API as clients meet it: a real server, started for each test on a fresh store, asked over HTTP.
+//! The API over HTTP: each test starts a real server on a fresh store.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by a panic"
+    reason = "tests fail by panicking"
 )]
 
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "the tests of several nodes need the rest")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod support;
 
 mod accounts;

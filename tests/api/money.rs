@@ -1,4 +1,4 @@
-//! Prices and totals, to the cent, as text.
+//! Prices and totals are exact, compared as text.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde_json::{json, value::RawValue};
 
 use crate::support::TestApp;
 
-/// Numbers as they stand in the answer, not as some float reads them.
+/// Numbers as they appear in the response, without conversion to floats.
 #[derive(Deserialize)]
 struct Cart<'a> {
     #[serde(borrow)]
@@ -81,7 +81,7 @@ async fn ten_thousand_prices_and_their_totals_are_exact() {
     }
 }
 
-/// Cents and id of every product, each of which must show its price to the cent.
+/// Cents and id of every product; asserts that each price is exact.
 async fn all_products(app: &TestApp) -> Vec<(u64, String)> {
     let mut products = Vec::new();
     let mut cursor = String::new();
@@ -99,6 +99,6 @@ async fn all_products(app: &TestApp) -> Vec<(u64, String)> {
             None => break,
         }
     }
-    assert!(products.is_sorted_by_key(|(cents, _)| *cents), "cheapest first");
+    assert!(products.is_sorted_by_key(|(cents, _)| *cents), "sorted by price");
     products
 }

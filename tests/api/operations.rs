@@ -1,4 +1,4 @@
-//! What operators look at: probes, figures, documents, logs.
+//! Operations: probes, metrics, documents, logs.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ADMIN_PASSWORD, Cli, PASSWORD, TestApp};
 
-/// Every route there is.
+/// All documented routes.
 const ROUTES: &str = "
 GET /.well-known/jwks.json
 POST /api/auth/login
@@ -83,7 +83,7 @@ async fn figures_are_of_routes_and_not_of_what_strangers_make_up() {
     );
 }
 
-/// What an HTML page loads or leads to.
+/// The URLs that an HTML page loads or links to.
 fn links(html: &str) -> Vec<&str> {
     let values =
         |name: &'static str| html.split(name).skip(1).filter_map(|rest| rest.split('"').next());
@@ -127,7 +127,7 @@ async fn the_document_has_every_route_and_no_other() {
     }
     let wanted: BTreeSet<String> = ROUTES.trim().lines().map(str::to_owned).collect();
     assert_eq!(routes, wanted);
-    // The same from the command line, which needs no settings.
+    // The command line prints the same document and needs no settings.
     let mut command = app.command();
     command.env("SOUK__NO__SUCH", "setting");
     let printed: Value = serde_json::from_str(&Cli::run(command.arg("openapi")).ok()).unwrap();
@@ -156,7 +156,7 @@ async fn the_document_can_be_generated_from() {
     for (name, operation) in operations(&document) {
         assert!(
             ids.insert(operation["operationId"].as_str().unwrap()),
-            "the id of {name} is another's, too"
+            "the operation id of {name} is not unique"
         );
         let responses = operation["responses"].as_object().unwrap();
         assert!(responses.keys().any(|status| status.starts_with('2')), "{name}");
@@ -168,7 +168,7 @@ async fn the_document_can_be_generated_from() {
         );
         assert!(
             responses.contains_key("default"),
-            "{name} may come to problems that any request may come to"
+            "{name} documents the problems common to all requests"
         );
         let has = |header: &str| {
             operation["parameters"]
@@ -187,7 +187,7 @@ async fn the_document_can_be_generated_from() {
             assert_eq!(types, [wanted], "{status} of {name}");
         }
     }
-    // Whatever is referred to is there.
+    // All references resolve.
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(document.pointer(reference).is_some(), "{reference}");
@@ -222,7 +222,7 @@ async fn logs_hold_no_secrets() {
         .await
         .problem(401, "invalid_credentials");
     app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.is(200);
-    // Used twice, which is worth a warning.
+    // Reuse causes a warning in the log.
     app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token}))
         .await
         .problem(401, "unauthenticated");

@@ -1,4 +1,4 @@
-//! Checkouts and orders with every request sent twice, with everybody at once, and with time running out.
+//! Checkouts and orders: repeated requests, concurrent requests, and expiry.
 
 use std::{collections::BTreeMap, future::IntoFuture};
 
@@ -24,7 +24,7 @@ async fn every_request_sent_twice_has_one_effect() {
     let body = json!({"expected_total": 9});
     let first = app.check_out(&ada, "buy").json(&body).await.is(201);
     let order = first.json();
-    // What was put in since stays in.
+    // Items added since then stay in the cart.
     app.add(&ada, &tea, 1).await.ok();
     let again = app.check_out(&ada, "buy").json(&body).await.is(201);
     assert!(again.is_replayed() && !first.is_replayed());
@@ -53,7 +53,7 @@ async fn every_request_sent_twice_has_one_effect() {
     for _ in 0..2 {
         assert_eq!(app.act(&ada, &second, "cancel").key("cancel").await.ok()["version"], 2);
     }
-    // No body says what an empty object says.
+    // A missing body is equivalent to an empty object.
     assert!(
         app.act(&ada, &second, "cancel").key("cancel").json(&json!({})).await.is(200).is_replayed()
     );
@@ -63,7 +63,8 @@ async fn every_request_sent_twice_has_one_effect() {
         app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 20).await.len(),
         5
     );
-    // The first answer is given again however the order stands by now, and after a checkout that emptied the cart.
+    // The first response is replayed whatever the order's current state, even for a checkout that
+    // emptied the cart.
     assert_eq!(app.check_out(&ada, "buy").json(&body).await.is(201).text(), first.text());
 }
 
@@ -199,7 +200,7 @@ async fn an_order_never_has_an_older_price_than_the_catalog() {
             if answer.status == 201 {
                 assert!(
                     answer.json()["total_amount"].as_f64().unwrap() >= before,
-                    "no older price than was acknowledged"
+                    "the price is not older than the acknowledged one"
                 );
             } else {
                 assert!(
@@ -222,7 +223,7 @@ async fn an_unpaid_order_expires_and_gives_its_pieces_back() {
     let order = app.buy(&ada, &tea, 3).await;
     let expired = app.order_becomes(&ada, &order, "expired").await;
     assert_eq!((&expired["version"], expired.get("expires_at")), (&json!(2), None));
-    assert!(expired["updated_at"].as_str() >= order["expires_at"].as_str(), "not before its time");
+    assert!(expired["updated_at"].as_str() >= order["expires_at"].as_str(), "the order does not expire early");
     assert_eq!(app.pieces(&admin, &tea).await, [10, 4, 6]);
     for action in ["pay", "cancel", "fulfil"] {
         app.act(&admin, &order, action).await.problem(409, "invalid_transition");
@@ -251,12 +252,12 @@ async fn of_payment_and_expiry_one_comes_first() {
     for _ in 0..30 {
         orders.push(app.buy(&ada, &tea, 1).await);
     }
-    // Each is paid at some time around its deadline.
+    // Each order is paid at a random time around its deadline.
     let race = async |order: &Value| {
         let deadline = order["expires_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
         let left = deadline.as_millisecond() - SystemClock.now().as_millis()
             + rand::random_range(-50..600);
-        // The deadline itself is what is to be met.
+        // The test needs a request close to the deadline.
         tokio::time::sleep(std::time::Duration::from_millis(left.max(0) as u64)).await;
         let answer = app.act(&admin, order, "pay").await;
         let status = if answer.status == 200 { "paid" } else { "expired" };
@@ -267,7 +268,7 @@ async fn of_payment_and_expiry_one_comes_first() {
         assert_eq!(
             (&now["status"], &now["version"]),
             (&json!(status), &json!(2)),
-            "what was answered stands"
+            "the order matches the response"
         );
         status
     };
@@ -304,7 +305,7 @@ async fn orders_tell_what_becomes_of_them() {
         assert_eq!(
             (event.sequence(), &event.body["data"]),
             (order["version"].as_u64().unwrap(), order),
-            "it is the order itself"
+            "the event contains the order"
         );
     }
     let bought: Vec<&Event> =
@@ -320,6 +321,6 @@ async fn orders_tell_what_becomes_of_them() {
     let strangers = other.until(|event| event.subject() == sentinel).await;
     assert!(
         strangers.iter().all(|event| event.family() != "order" && event.family() != "cart"),
-        "others hear nothing of it"
+        "other customers see no private events"
     );
 }

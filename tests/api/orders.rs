@@ -1,4 +1,4 @@
-//! Checkout and what becomes of orders: every good answer, every refusal.
+//! Orders after checkout: transitions, access and lists.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ impl Shop {
         Self::with(&[]).await
     }
 
-    /// Ten teas for 4.50 and ten cups for 7.
+    /// Ten teas at 4.50 and ten cups at 7.
     async fn with(settings: &[(&str, &str)]) -> Self {
         let app = TestApp::with(settings).await;
         let admin = app.admin().await;
@@ -212,7 +212,7 @@ async fn checkouts_are_refused_for_good_reasons_and_change_nothing() {
     assert_eq!(
         app.check_out(&ada, "k").header("if-match", tag).await.is(201).json()["total_amount"],
         27,
-        "no refusal was remembered"
+        "no refusal is remembered"
     );
 }
 
@@ -422,7 +422,7 @@ async fn the_document_describes_orders_as_they_are() {
         for required in schema(name)["required"].as_array().unwrap() {
             assert!(
                 value.get(required.as_str().unwrap()).is_some(),
-                "{name} has not always {required}"
+                "{name} lacks {required}"
             );
         }
     }
@@ -434,7 +434,7 @@ async fn the_document_describes_orders_as_they_are() {
         assert_eq!(
             body["content"]["application/json"]["schema"],
             json!({"$ref": schema}),
-            "an object or nothing"
+            "the body is an optional object"
         );
         assert_ne!(body["required"], true);
     }

@@ -1,4 +1,4 @@
-//! Many requests at once on one cart, one guest, one key.
+//! Concurrent requests for one cart, one guest, one key.
 
 use std::{collections::BTreeSet, future::IntoFuture, time::Duration};
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp, one_change, statuses};
 
-/// One that has time: hundreds of requests at once may take a busy machine longer than a request is mostly given.
+/// A shop with a long timeout: hundreds of concurrent requests may exceed the default on a busy
+/// machine.
 async fn shop() -> TestApp {
     TestApp::with(&[("http.request_timeout", "60s")]).await
 }
@@ -22,11 +23,11 @@ async fn five_hundred_adds_to_one_cart_are_all_kept() {
     let answers: Vec<Value> = answers.into_iter().map(Answer::ok).collect();
     let versions: BTreeSet<u64> =
         answers.iter().map(|cart| cart["version"].as_u64().unwrap()).collect();
-    assert_eq!(versions, (1..=500).collect(), "each version is one request's answer");
+    assert_eq!(versions, (1..=500).collect(), "each version is in one response");
     for cart in &answers {
         assert_eq!(
             cart["items"][0]["quantity"], cart["version"],
-            "an answer is the cart as that request left it"
+            "a response shows the cart after that request"
         );
     }
     let cart = app.cart(&ada).await;
@@ -47,7 +48,7 @@ async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
         guests.iter().flat_map(|guest| (0..5).map(|_| app.add(guest, &tea, 1).into_future()));
     let answers = join_all(adds).await;
     let kept = answers.iter().filter(|answer| answer.status == 200).count();
-    // There is one piece: each cart may hold it, none may hold two.
+    // With one unit in stock, each cart may hold one and none may hold two.
     assert_eq!(kept, 100);
     for refused in answers.into_iter().filter(|answer| answer.status != 200) {
         refused.problem(409, "insufficient_stock");
@@ -98,7 +99,7 @@ async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
             holders += 1;
         } else {
             answer.problem(409, "guest_cart_merged");
-            assert_eq!(cart.json()["version"], 0, "who came too late has an untouched cart");
+            assert_eq!(cart.json()["version"], 0, "a late cart stays untouched");
         }
     }
     assert_eq!(holders, 1);
@@ -161,7 +162,7 @@ async fn parallel_changes_of_stock_add_up() {
     let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 50).await;
-    // 100 want one piece each, there are 50: as many are refused, and none goes below zero.
+    // 100 requests for one of 50 units each: 50 are refused, and stock does not go below zero.
     let take = json!({"delta": -1, "reason": "sold at the counter"});
     let answers =
         join_all((0..100).map(|_| app.change_stock(&admin, &tea, &take).into_future())).await;
@@ -215,13 +216,14 @@ async fn one_address_and_one_sku_are_given_once() {
 #[tokio::test]
 async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
     let app = shop().await;
-    // While the process stands still, only the kernel's queue takes connections; one it has no room for is tried again seconds later.
+    // While the process is stopped, only the kernel's queue accepts connections; one that does not
+    // fit is retried seconds later.
     app.signal("STOP");
     let connected =
         tokio::time::timeout(Duration::from_secs(10), join_all((0..500).map(|_| app.connect())))
             .await;
     app.signal("CONT");
-    for mut connection in connected.expect("500 connections at once") {
+    for mut connection in connected.expect("not all 500 connections are accepted") {
         connection.send("GET /livez HTTP/1.1\r\nhost: souk\r\n\r\n").await;
         assert_eq!(connection.answer().await.status, 200);
     }
@@ -237,7 +239,7 @@ async fn whatever_version_the_stock_has_any_of_them_is_accepted() {
         |tag: &str| app.change_stock(&admin, &tea, &delivery).header("if-match", tag).into_future();
     let answers = join_all((0..50).map(|_| change("*"))).await;
     answers.into_iter().for_each(|answer| drop(answer.ok()));
-    // With a version, one at most is the first to change it.
+    // With a version, at most one change succeeds.
     let tag = format!("\"{}\"", app.stock(&admin, &tea).await["version"]);
     let answers = join_all((0..50).map(|_| change(&tag))).await;
     assert_eq!(statuses(&answers), [vec![200], vec![412; 49]].concat());

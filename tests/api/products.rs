@@ -1,4 +1,4 @@
-//! Products: made, replaced, patched, deleted.
+//! Products: created, replaced, patched, deleted.
 
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ async fn a_replaced_product_has_what_is_sent_and_nothing_else() {
 #[tokio::test]
 async fn what_was_fetched_can_be_sent_back() {
     let (app, admin, product, path) = shop().await;
-    // Members that cannot be changed are ignored, whatever they say.
+    // Read-only members are ignored, whatever their values.
     let mut edited = product.clone();
     for (name, value) in [
         ("name", json!("Sage tea")),
@@ -110,7 +110,7 @@ async fn what_was_fetched_can_be_sent_back() {
         (&patched["price"], &patched["version"], &patched["stock"]),
         (&json!(6), &json!(3), &json!(12))
     );
-    // On a new product they are not expected.
+    // Read-only members are rejected in a new product.
     let problem =
         app.post("/api/products", &product).token(&admin).await.problem(422, "validation_failed");
     let fields: Vec<_> = problem["errors"]
@@ -161,7 +161,7 @@ async fn a_patch_changes_what_it_names() {
             .problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["field"], name);
     }
-    // RFC 7396 has a type of its own; plain JSON is understood too.
+    // RFC 7396 has its own media type; plain JSON is accepted too.
     let call = app.call("PATCH", &path).token(&admin).json(&json!({"name": "Sage"}));
     assert_eq!(call.await.ok()["name"], "Sage");
     let call = app
@@ -207,12 +207,12 @@ async fn a_sku_belongs_to_one_product() {
     let whole = json!({"name": "Sage", "description": "", "price": 1, "sku": "TEA-1"});
     app.put(&sage_path, &whole).token(&admin).await.problem(409, "sku_taken");
     assert_eq!(app.get(&sage_path).await.ok()["version"], 1);
-    // One that was given up can be taken, and given back.
+    // A released SKU can be taken and returned.
     app.patch(&path, &json!({"sku": null})).token(&admin).await.ok();
     app.patch(&sage_path, &json!({"sku": "TEA-1"})).token(&admin).await.ok();
     app.patch(&path, &json!({"sku": "TEA-1"})).token(&admin).await.problem(409, "sku_taken");
     app.patch(&path, &json!({"sku": "TEA-2"})).token(&admin).await.ok();
-    // Products without one are as many as you like.
+    // Any number of products may have no SKU.
     for _ in 0..2 {
         app.create(&admin, &json!({"name": "Cup", "description": "", "price": 1, "stock": 0}))
             .await;

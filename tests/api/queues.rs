@@ -1,5 +1,5 @@
-//! What happens to those who have to wait for the store: they are served in the order they came, and told to come back when it takes too
-//! long. Nobody who was told so finds that something was done.
+//! Requests that wait for the store are served in order. One that waits too long gets a 503 and has
+//! no effect.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use crate::support::{TestApp, statuses};
 
-/// Nothing takes as long, on any machine.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// Keeps the store from writing until it is dropped.
+/// Blocks all writes to the store until it is dropped.
 struct Intruder(rusqlite::Connection);
 
 impl Intruder {
@@ -42,12 +42,12 @@ async fn who_comes_first_is_served_first() {
     let mut asked = Vec::new();
     for (buyer, before) in buyers.iter().zip(0_u32..) {
         asked.push(tokio::spawn(app.check_out(buyer, "buy").into_future()));
-        // The first is in a transaction that cannot begin, the others wait for theirs.
+        // The first checkout waits for its transaction to begin, the others wait in the queue.
         let waits = async {
             while app.figure("souk_writer_batches").await <= batches {}
             while app.figure("souk_writer_waiting").await < f64::from(before) {}
         };
-        timeout(NEVER, waits).await.expect("everybody waits");
+        timeout(NEVER, waits).await.expect("not every checkout waits");
     }
     drop(intruder);
     let answers: Vec<_> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
@@ -81,10 +81,10 @@ async fn who_waits_too_long_is_told_to_come_back_and_nothing_was_done() {
             told += 1;
         }
     }
-    // The first had been begun.
+    // The first request was already started.
     assert_eq!(told, 11);
     drop(intruder);
-    // Whoever comes back does so behind the first.
+    // A new request is served after the first one.
     let served = async {
         loop {
             let answer = app.add(&ada, &tea, 1).key("another").await;
@@ -93,6 +93,6 @@ async fn who_waits_too_long_is_told_to_come_back_and_nothing_was_done() {
             }
         }
     };
-    let cart = timeout(NEVER, served).await.expect("the store is free again");
+    let cart = timeout(NEVER, served).await.expect("the store does not recover");
     assert!(cart["version"].as_u64().unwrap() <= 2, "{cart}");
 }

@@ -1,4 +1,4 @@
-//! Finding products: filters, orders, pages, facets, and names half typed.
+//! Finding products: filters, sort orders, pages, facets, and suggestions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,8 @@ use crate::support::{Account, TestApp};
 
 const CATEGORIES: [&str; 3] = ["tea", "coffee", "cups & pots"];
 
-/// 240 products: prices from 0.05 to 12.00 in steps of five cents, each third of a category, each fourth out of stock.
+/// 240 products: prices from 0.05 to 12.00 in steps of 0.05, a third in each category, a quarter
+/// out of stock.
 async fn shop() -> (TestApp, Account) {
     let app = TestApp::start().await;
     let admin = app.admin().await;
@@ -62,7 +63,7 @@ async fn filters_narrow_what_is_found() {
         let items = app.pages(&admin, &format!("/api/products?{query}"), 100).await;
         assert_eq!(items.len() as u64, wanted, "{query}");
     }
-    // What is sold out is found as sold out, at once.
+    // A product that sells out is found as sold out immediately.
     let found = app.get("/api/products?q=sku-001").await.ok();
     let id = found["items"][0]["id"].as_str().unwrap().to_owned();
     app.change_stock(&admin, &id, &json!({"set": 0, "reason": "count"})).await.ok();
@@ -198,7 +199,7 @@ async fn facets_count_all_that_matches() {
             assert!(count > 0, "{query}: {step}");
             counted += count;
         }
-        assert_eq!(counted, all.len(), "{query}: every product is in one step");
+        assert_eq!(counted, all.len(), "{query}: every product is in one price range");
         assert_eq!(page["total"], all.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Sessions: how they go on, and how they end.
+//! Sessions: refresh, reuse, logout and revocation.
 
 use std::{collections::BTreeSet, future::IntoFuture};
 
@@ -32,7 +32,7 @@ async fn a_refresh_token_is_good_once() {
         assert_eq!(
             next.header("cache-control"),
             Some("no-store"),
-            "nobody keeps tokens on the way"
+            "tokens are not cached"
         );
         let next = next.json();
         assert_eq!(
@@ -43,10 +43,10 @@ async fn a_refresh_token_is_good_once() {
         assert!(seen.insert(session.refresh_token.clone()) && seen.insert(session.token.clone()));
         is_alive(&app, &session).await;
     }
-    // The access tokens before are good until they end by themselves.
+    // Earlier access tokens stay valid until they expire.
     is_alive(&app, &first).await;
     let other = app.login(&first.email, PASSWORD).await;
-    // Used a second time it may have been stolen, by either of the two who have it: the whole session ends.
+    // A reused refresh token may be stolen by either of its two users, so the whole session ends.
     refresh(&app, &first.refresh_token).await.problem(401, "unauthenticated");
     is_over(&app, &session).await;
     is_over(&app, &first).await;
@@ -92,7 +92,7 @@ async fn what_is_no_refresh_token_of_ours_is_refused() {
     for bad in bad {
         refresh(&app, bad).await.problem(401, "unauthenticated");
     }
-    // Nobody can end a session with a token that was made up.
+    // An invented token cannot end a session.
     is_alive(&app, &session).await;
     refresh(&app, token).await.is(200);
 }
@@ -147,7 +147,7 @@ async fn a_new_password_ends_the_other_sessions() {
     };
     login(PASSWORD).await.problem(401, "invalid_credentials");
     login("a new password").await.is(200);
-    // A stolen session cannot be used to lock the owner out once it is over.
+    // Once its session is over, a stolen token cannot be used to lock the owner out.
     let change = json!({"current_password": "a new password", "new_password": "the thief's own"});
     app.post("/api/auth/password", &change).token(&other).await.problem(401, "unauthenticated");
 }

@@ -1,4 +1,4 @@
-//! Access tokens that others can check: Ed25519 keys and where they are published.
+//! Access tokens that third parties can verify: Ed25519 keys and their publication.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::support::{
     tokens::{KNOWN_KEY, SECRET, claims, signed},
 };
 
-/// A fresh key, or the known one where there is no openssl.
+/// A fresh key, or the known one without openssl.
 fn key() -> String {
     match Command::new("openssl").args(["genpkey", "-algorithm", "ed25519"]).output() {
         Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
@@ -43,7 +43,7 @@ async fn with_a_key_anyone_can_check_a_token() {
         (&published["kty"], &published["crv"], &published["alg"]),
         (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"))
     );
-    assert!(published.get("d").is_none(), "the private half stays here");
+    assert!(published.get("d").is_none(), "the private key is not published");
 
     let (ada, guest) = (app.customer().await, app.guest().await);
     for (who, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
@@ -55,7 +55,7 @@ async fn with_a_key_anyone_can_check_a_token() {
         let names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(names, ["aud", "exp", "iat", "iss", "jti", "role", "sid", "sub"]);
     }
-    // The shared secret makes no tokens any more, nor does the public key when it is taken for one.
+    // Neither the shared secret nor the public key used as a secret signs valid tokens.
     for secret in [SECRET, published["x"].as_str().unwrap(), &keys.to_string()] {
         for algorithm in [Algorithm::HS256, Algorithm::HS512] {
             app.get("/api/cart")
@@ -75,7 +75,7 @@ async fn with_a_key_anyone_can_check_a_token() {
 async fn with_a_secret_nothing_is_published() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/.well-known/jwks.json").await.ok(), json!({"keys": []}));
-    // Another shop's tokens are worth nothing here.
+    // Tokens of another shop are invalid here.
     let other = TestApp::start().await;
     app.get("/api/cart").token(other.customer().await).await.problem(401, "unauthenticated");
 }

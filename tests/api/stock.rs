@@ -1,4 +1,4 @@
-//! Stock and the ledger of its movements.
+//! Stock and its ledger of movements.
 
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ async fn movements_are_paged_newest_first_without_loss_or_repeat() {
     for limit in [1, 4, 9, 15, 45, 46] {
         assert_eq!(app.pages(&admin, &path, limit).await, all, "pages of {limit}");
     }
-    // What happens meanwhile comes before the first page and shifts none of the others.
+    // A new movement appears before the first page and does not shift the others.
     let first = app.get(&format!("{path}?limit=20")).token(&admin).await.ok();
     app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "meanwhile"})).await.ok();
     let next = first["next_cursor"].as_str().unwrap();
@@ -136,6 +136,6 @@ async fn movements_are_paged_newest_first_without_loss_or_repeat() {
     assert_eq!(
         app.get(&path).token(&admin).await.ok()["items"].as_array().unwrap().len(),
         20,
-        "20 when not said otherwise"
+        "the default page size is 20"
     );
 }

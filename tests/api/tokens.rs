@@ -1,4 +1,4 @@
-//! Access tokens that are not good, on every route that wants one.
+//! Invalid access tokens, on every route that requires one.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::{
     tokens::{KNOWN_KEY, SECRET, claims, signed, unsigned, with_claims},
 };
 
-/// Every route that needs a token.
+/// Every route that requires a token.
 const ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/cart"),
     ("DELETE", "/api/cart"),
@@ -29,7 +29,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST", "/api/products/import"),
 ];
 
-/// Those of them that only an admin may use.
+/// The routes for admins only.
 fn admins_only() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     ROUTES.iter().filter(|(_, path)| path.starts_with("/api/products"))
 }
@@ -46,7 +46,7 @@ fn without(name: &str) -> Value {
     claims
 }
 
-/// Tokens that were never good.
+/// Tokens that were never valid.
 fn forgeries(ada: &Account) -> Vec<String> {
     let (start, last) = ada.token.split_at(ada.token.len() - 2);
     let key = EncodingKey::from_ed_pem(KNOWN_KEY.as_bytes()).unwrap();
@@ -115,7 +115,7 @@ async fn what_is_no_good_token_opens_nothing() {
         let old = signed(Algorithm::HS256, &changed("exp", json!(1_000_000_000)), SECRET);
         app.call(method, path).token(&old).await.problem(401, "token_expired");
     }
-    // A feed is open to anyone, but not to somebody with a bad token, who would miss events without knowing.
+    // The feed is public, but a listener with an invalid token would miss events unknowingly.
     for token in forgeries(&ada) {
         app.get("/api/events").token(&token).await.problem(401, "unauthenticated");
     }
@@ -158,7 +158,7 @@ async fn guests_and_customers_may_not_do_what_admins_may() {
     for who in [&ada, &guest] {
         for (method, path) in admins_only() {
             let path = path.replace("01a206bc-0609-7165-8b52-173bd2923daf", &tea);
-            // Refused before anything is said of the body.
+            // Refused before the body is validated.
             app.call(method, &path).token(who).await.problem(403, "forbidden");
             let body = json!({"name": "Mine", "description": "", "price": 0, "stock": 0, "delta": -1, "reason": "r"});
             app.call(method, &path).token(who).json(&body).await.problem(403, "forbidden");
@@ -178,7 +178,7 @@ async fn a_guest_has_no_account() {
     app.post("/api/auth/password", &password).token(&guest).await.problem(403, "forbidden");
     app.merge(&guest, &other).await.problem(403, "forbidden");
     app.merge(&guest, &guest).await.problem(403, "forbidden");
-    // What is no guest's token cannot be merged.
+    // Only a guest's token can be merged.
     let (ada, eve) = (app.customer().await, app.customer().await);
     app.merge(&eve, &ada).await.problem(422, "validation_failed");
     app.merge(&ada, &ada).await.problem(422, "validation_failed");
@@ -201,7 +201,7 @@ async fn nobody_sees_or_changes_the_cart_of_another() {
         .await
         .problem(404, "line_not_found");
     app.update(&eve, &tea, 1).await.problem(404, "line_not_found");
-    // An admin has a cart, too, and no other.
+    // An admin has a cart as well, and no access to others.
     assert_eq!(app.get(&format!("/api/cart{id}")).token(&admin).await.ok()["item_count"], 0);
     assert_eq!(app.cart(&ada).await["item_count"], 2);
 }

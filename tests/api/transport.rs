@@ -1,4 +1,4 @@
-//! Sizes, slowness, ids, and addresses that are not there.
+//! Body sizes, timeouts, request ids, and unknown paths.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::TestApp;
 
 const LIMIT: usize = 64 * 1024;
 
-/// A login of exactly `size` bytes, most of them blanks.
+/// A login body of exactly `size` bytes, most of them spaces.
 fn login_of(size: usize) -> String {
     let body = json!({"email": "nobody@souk.example", "password": "a wrong one"}).to_string();
     " ".repeat(size - body.len()) + &body
@@ -50,7 +50,7 @@ async fn what_is_announced_as_too_large_is_refused_unread() {
         connection.send(head("/api/auth/login", "", &headers)).await;
         connection.answer().await.problem(413, "payload_too_large");
     }
-    // Without a length it is refused as soon as it is too large, however much were to follow.
+    // A body without a length is rejected once it exceeds the limit.
     let mut connection = app.connect().await;
     connection
         .send(head(

@@ -1,4 +1,4 @@
-//! The AsyncAPI document, held against what is really published.
+//! Published events match the AsyncAPI document.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     support::{Cli, PASSWORD, TestApp},
 };
 
-/// Checks `value` against a schema, with the keywords that the document uses; any other fails.
+/// Checks `value` against a schema; panics at a keyword that the document does not use today.
 fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
     for (keyword, says) in schema.as_object().unwrap() {
         match keyword.as_str() {
@@ -80,7 +80,7 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) {
                 drop(value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap())
             }
             "description" => {}
-            _ => panic!("{at}: this test does not know {keyword}: {says}"),
+            _ => panic!("{at}: unsupported keyword {keyword}: {says}"),
         }
     }
 }
@@ -94,11 +94,11 @@ fn is(value: &Value, name: &str) -> bool {
         "null" => value.is_null(),
         "number" => value.is_number(),
         "integer" => value.is_u64() || value.is_i64(),
-        _ => panic!("{name} is no type"),
+        _ => panic!("{name} is not a type"),
     }
 }
 
-/// Everything a shop can do that is told; ends with a product that is deleted.
+/// Triggers every documented event; the last one is a deleted product.
 async fn a_day_in_the_shop(app: &TestApp) {
     let admin = app.admin().await;
     let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 20, "sku": "TEA", "category": "tea",

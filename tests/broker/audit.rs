@@ -1,4 +1,5 @@
-//! The whole promise: while nodes and the broker are killed in turn, no event is lost, made up or out of order.
+//! End to end: while nodes and the broker are killed in turn, no event is lost, invented or
+//! reordered.
 
 use std::{
     collections::BTreeMap,
@@ -20,30 +21,30 @@ use crate::{
     support::{Account, Call, Event, TestApp, gap_free, unique},
 };
 
-/// Changes at least, unless `SOUK_TEST_CHANGES` says how many.
+/// The minimum number of changes, unless `SOUK_TEST_CHANGES` overrides it.
 const CHANGES: usize = 2_000;
 
-/// Those who change something at the same time.
+/// Concurrent clients.
 const BUYERS: usize = 24;
 
 const PRODUCTS: usize = 6;
 
-/// A moment of peace between two kills, in which events begin to flow again.
+/// The pause between two kills, in which events start to flow again.
 const PEACE: Duration = Duration::from_millis(1500);
 
-/// In a request for events from the outbox.
+/// Part of a request that reads events from the outbox.
 const OUTBOX: &[u8] = b"find\0\x07\0\0\0outbox\0";
 
-/// What the load works on.
+/// The state that all clients share.
 struct Shop {
     nodes: Vec<RwLock<TestApp>>,
-    /// The nodes' way to the store.
+    /// The nodes' connections to the store.
     proxy: Proxy,
     admin: Account,
     products: Vec<String>,
-    /// Changes that were acknowledged.
+    /// Acknowledged changes.
     changes: AtomicUsize,
-    /// Kills still to come.
+    /// Remaining kills.
     kills: AtomicUsize,
     goal: usize,
 }
@@ -53,7 +54,8 @@ impl Shop {
         self.kills.load(Ordering::Acquire) == 0 && self.changes.load(Ordering::Acquire) >= self.goal
     }
 
-    /// Makes a change on whichever node lives, again under the same key until it is known to be made.
+    /// Makes a change on a random running node; repeats it under the same key until it is
+    /// acknowledged.
     async fn change(&self, call: impl Fn(&TestApp) -> Call) -> Value {
         let key = format!("change-{}", unique());
         loop {
@@ -75,7 +77,7 @@ impl Shop {
         }
     }
 
-    /// Buys and restocks until it is done; how often the cart was changed.
+    /// Buys and restocks until the run is done; returns the number of cart changes.
     async fn load(&self, buyer: &Account) -> u64 {
         let mut adds = 0;
         while !self.is_done() {
@@ -84,7 +86,7 @@ impl Shop {
                 0 | 1 => {
                     let cart = self.change(|node| node.add(buyer, product, 1)).await;
                     adds += 1;
-                    assert_eq!(cart["version"], adds, "each add was made once");
+                    assert_eq!(cart["version"], adds, "each add applies once");
                 }
                 2 => {
                     let delta = json!({"delta": 1, "reason": "found"});
@@ -102,7 +104,7 @@ impl Shop {
         adds
     }
 
-    /// Kills a node in the midst of its work and starts it again.
+    /// Kills a node while it works, and restarts it.
     async fn kill_node(&self, place: usize) {
         self.nodes[place].read().await.signal("KILL");
         let mut node = self.nodes[place].write().await;
@@ -110,11 +112,13 @@ impl Shop {
         node.restart().await;
     }
 
-    /// Kills a node that has written everything but not committed it, when the relay, on another node, has published what there is.
+    /// Kills a node between its last write and its commit, after the relay on another node has
+    /// published all events.
     async fn kill_before_the_commit(&self) {
         let place = (self.relay().await + 1) % self.nodes.len();
         self.proxy.withhold(&Cluster::name(place), COMMIT).await;
-        // It publishes what it has found before it looks again. One more, since others read events now and then.
+        // The relay publishes a page before it reads the next one. One extra read, because feeds
+        // read the outbox too.
         for _ in 0..3 {
             self.proxy.asked(OUTBOX).await;
         }
@@ -131,7 +135,7 @@ impl Shop {
         }
     }
 
-    /// Kills in turn whoever can be killed.
+    /// Kills the relay, the broker and other nodes in turn.
     async fn kill(&self, broker: &mut Broker) {
         for round in 0..self.kills.load(Ordering::Acquire) {
             tokio::time::sleep(PEACE).await;
@@ -139,7 +143,7 @@ impl Shop {
                 0 => self.kill_node(self.relay().await).await,
                 1 | 3 => self.kill_before_the_commit().await,
                 2 => {
-                    // What it was sent in its last moments is lost with it.
+                    // Messages that reach the frozen broker are lost when it is killed.
                     broker.freeze();
                     tokio::time::sleep(PEACE / 2).await;
                     broker.kill();
@@ -196,9 +200,9 @@ async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
         messages.len(),
         events.len()
     );
-    assert_eq!(messages[0].position, 1, "from the first on");
+    assert_eq!(messages[0].position, 1, "the first event is published");
     node.published().await;
-    // What was told is what there is.
+    // Published sequences match the current versions.
     let newest: BTreeMap<(String, String), u64> = gap_free(events.iter().copied());
     for (buyer, adds) in buyers.iter().zip(adds) {
         let cart =
@@ -218,7 +222,7 @@ async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
             newest[&(product.clone(), "inventory".into())]
         );
     }
-    // Word for word.
+    // Published events match the outbox exactly.
     let kept = outbox::events(&database).await;
     let oldest = *kept.first_key_value().expect("the newest events are kept").0;
     let told: BTreeMap<u64, &Event> =
@@ -228,7 +232,7 @@ async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
     }
     assert!(
         told.range(oldest..).all(|(position, _)| kept.contains_key(position)),
-        "what was told is there"
+        "every published event is in the outbox"
     );
     drop(node);
     let nodes = shop.nodes.into_iter().map(RwLock::into_inner).collect();

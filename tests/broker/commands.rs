@@ -1,4 +1,4 @@
-//! Commands of other systems: carried out once, in order, or put aside with the reason.
+//! Commands from other systems are applied once and in order, or dead-lettered with a reason.
 
 use lapin::{
     BasicProperties,
@@ -15,19 +15,19 @@ use crate::{
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-/// A shop on the broker at `uri`.
+/// A shop that uses the broker at `uri`.
 pub(crate) async fn shop(uri: &str) -> TestApp {
     TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", uri)]).await
 }
 
-/// A product with ten pieces and a sku; its id.
+/// Creates a product with ten units and a SKU; returns its id.
 pub(crate) async fn ten(app: &TestApp, admin: &Account, sku: &str) -> String {
     let body =
         json!({"name": "Mint tea", "description": "", "price": 4.5, "stock": 10, "sku": sku});
     app.create(admin, &body).await["id"].as_str().unwrap().to_owned()
 }
 
-/// The command with this id.
+/// An adjust command with this id and additional fields.
 pub(crate) fn adjust(id: &str, more: Value) -> Value {
     let mut command = json!({"id": id, "type": "inventory.adjust", "reason": "delivery"});
     command.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -84,13 +84,14 @@ async fn a_command_changes_stock_once() {
     let traced: Vec<_> = events.iter().filter(|message| message.traceparent.is_some()).collect();
     assert_eq!((traced.len(), &traced[0].event.body["data"]["on_hand"]), (1, &json!(15)));
     assert_eq!(traced[0].event.body["traceparent"], TRACE);
-    // Set to what it was: that is done, and will not be done when it would change something.
+    // A no-op command counts as applied: a repeat stays without effect even when it would change
+    // stock.
     partner.send(&adjust("3", json!({"sku": "TEA", "set": 13}))).await;
     partner.send(&adjust("4", json!({"sku": "TEA", "set": 7}))).await;
     partner.send(&adjust("3", json!({"sku": "TEA", "set": 13}))).await;
     partner.settled().await;
     assert_eq!(on_hand(&app, &admin, &tea).await, 7);
-    // What was done before is no fault when its product has gone.
+    // A repeat is not an error even when its product is deleted.
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
     partner.send(&first).await;
     partner.settled().await;
@@ -117,7 +118,7 @@ async fn a_sku_is_that_of_the_living_product() {
     assert_eq!(on_hand(&app, &admin, &new).await, 12);
 }
 
-/// Bodies that cannot be carried out, each with what its reason begins with and what else it says.
+/// Invalid command bodies, each with the start of its reason and another part of it.
 fn poison(product: &str) -> Vec<(Vec<u8>, &'static str, &'static str)> {
     let command = |more: Value| adjust("poison", more).to_string().into_bytes();
     let without = |name: &str| {
@@ -226,7 +227,7 @@ async fn poison_of_every_kind_is_put_aside_with_its_reason() {
     partner
         .send(&adjust(
             "poison",
-            json!({"sku": "TEA", "delta": 1, "reason": "a good one, with the id of the bad ones"}),
+            json!({"sku": "TEA", "delta": 1, "reason": "a valid command with the id of the invalid ones"}),
         ))
         .await;
     let dead = partner.take(DEAD, poison.len()).await;
@@ -235,7 +236,7 @@ async fn poison_of_every_kind_is_put_aside_with_its_reason() {
         assert!(reason.starts_with(code) && reason.contains(says), "{reason}, not {code}{says}");
         assert!(
             delivery.data == *body,
-            "the body as it came, not {} bytes: {reason}",
+            "the body must be unchanged, not {} bytes: {reason}",
             delivery.data.len()
         );
         let properties = &delivery.properties;
@@ -264,7 +265,7 @@ async fn what_a_message_says_outside_of_its_body_does_no_harm() {
     };
     let list =
         |queue: &str| AMQPValue::FieldArray(vec![AMQPValue::LongString(queue.into())].into());
-    // By this the dead letter would come back for ever.
+    // A CC header on a dead letter would route it back forever.
     partner.send_raw(COMMANDS, b"copies", with("CC", list(DEAD))).await;
     partner.send_raw(COMMANDS, b"loops", with("CC", list("nowhere"))).await;
     partner
@@ -288,7 +289,7 @@ async fn what_a_message_says_outside_of_its_body_does_no_harm() {
     let dead = partner.take(DEAD, 9).await;
     let bodies: Vec<_> =
         dead.iter().map(|delivery| String::from_utf8_lossy(&delivery.data).into_owned()).collect();
-    // The first of all is the copy its sender has put there.
+    // The first message is the copy that the CC header requested.
     assert_eq!(
         bodies,
         ["copies", "copies", "loops", "large", "reasoned", "traced", "replies", "named", "expires"]
@@ -298,13 +299,13 @@ async fn what_a_message_says_outside_of_its_body_does_no_harm() {
             .skip(1)
             .all(|delivery| error(delivery).unwrap().starts_with("malformed_json: "))
     );
-    assert_eq!(*dead[8].properties.expiration(), None, "a dead letter is kept");
+    assert_eq!(*dead[8].properties.expiration(), None, "a dead letter does not expire");
     partner.send(&adjust("1", json!({"sku": "TEA", "delta": 1}))).await;
     partner.settled().await;
     assert_eq!(on_hand(&app, &admin, &tea).await, 11);
 }
 
-/// A content type that is no text ends every connection it comes to, as lapin reads it.
+/// lapin cannot decode a content type that is not UTF-8, so the message closes every connection.
 const UNREADABLE: &str = r#"
 import pika, sys
 connection = pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
@@ -333,11 +334,12 @@ async fn a_message_that_no_connection_survives_is_put_aside_by_the_broker() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(120), changed)
         .await
-        .expect("the good command is carried out");
+        .expect("the valid command is not applied");
     assert_eq!(partner.waiting(DEAD).await, 3);
 }
 
-/// A Python with pika. `None`, and a line that says so, when there is none; where every test has to run, that is a failure.
+/// A Python with pika. Without one it prints a notice and returns `None`; it panics when
+/// `SOUK_TEST_ALL` requires every test to run.
 pub(crate) fn python() -> Option<std::ffi::OsString> {
     let python = std::env::var_os("SOUK_TEST_PYTHON");
     if python.is_none() {
@@ -345,7 +347,7 @@ pub(crate) fn python() -> Option<std::ffi::OsString> {
             std::env::var_os("SOUK_TEST_ALL").is_none(),
             "SOUK_TEST_PYTHON is not set; scripts/test sets it"
         );
-        eprintln!("SOUK_TEST_PYTHON is not set: a test with pika is left out");
+        eprintln!("SOUK_TEST_PYTHON is not set: skipping a test that needs pika");
     }
     python
 }
@@ -364,11 +366,11 @@ async fn commands_are_carried_out_in_their_order() {
             .await;
     }
     partner.settled().await;
-    eprintln!("300 commands, sent one after the other, took {:?}", began.elapsed());
+    eprintln!("300 commands, sent sequentially, took {:?}", began.elapsed());
     assert_eq!(on_hand(&app, &admin, &tea).await, 1300);
     let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
     assert!(
         movements.iter().take(299).all(|movement| movement["on_hand_delta"] == 1),
-        "one after the other"
+        "each command changes stock by one"
     );
 }

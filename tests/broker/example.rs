@@ -1,4 +1,4 @@
-//! `examples/consumer.py`, run as it is.
+//! Runs `examples/consumer.py` unmodified.
 
 use std::{process::Stdio, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     partner::{DEAD, Partner},
 };
 
-/// Nothing takes as long, on any machine.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// The warehouse, and what it prints.
+/// Starts the example consumer; returns the process and its output.
 async fn warehouse(python: &std::ffi::OsStr, uri: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/consumer.py");
     let mut child = Command::new(python)
@@ -35,9 +35,9 @@ async fn warehouse(python: &std::ffi::OsStr, uri: &str) -> (Child, Lines<BufRead
 async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
     tokio::time::timeout(NEVER, lines.next_line())
         .await
-        .expect("it says nothing")
+        .expect("the consumer prints nothing")
         .unwrap()
-        .expect("it has ended")
+        .expect("the consumer has exited")
 }
 
 #[tokio::test]
@@ -50,14 +50,14 @@ async fn the_warehouse_prints_stock_and_sends_more() {
     let tea = ten(&app, &admin, "TEA").await;
     let first = format!("stock {tea}: 10 of 10 (version 1)");
     assert_eq!(next(&mut lines).await, first);
-    // Its queue keeps what comes while it is away.
+    // The queue keeps messages while the consumer is down.
     child.kill().await.unwrap();
     app.change_stock(&admin, &tea, &json!({"delta": -8, "reason": "sold at the door"})).await.ok();
     app.published().await;
     let (child, mut lines) = warehouse(&python, &uri).await;
     let mut line = next(&mut lines).await;
     if line == first {
-        // It was killed between printing that and acknowledging it.
+        // The consumer was killed after printing the line and before acknowledging it.
         line = next(&mut lines).await;
     }
     assert_eq!(line, format!("stock {tea}: 2 of 2 (version 2)"));
@@ -68,16 +68,16 @@ async fn the_warehouse_prints_stock_and_sends_more() {
     assert_eq!(next(&mut lines).await, format!("restock {tea}: +20"));
     assert_eq!(next(&mut lines).await, format!("stock {tea}: 20 of 20 (version 5)"));
     assert_eq!(partner.waiting(DEAD).await, 0);
-    // As Ctrl-C does.
+    // The same signal as Ctrl-C.
     let interrupt = std::process::Command::new("kill")
         .args(["-s", "INT", &child.id().unwrap().to_string()])
         .status();
     assert!(interrupt.unwrap().success());
     let ended =
-        tokio::time::timeout(NEVER, child.wait_with_output()).await.expect("it goes on").unwrap();
+        tokio::time::timeout(NEVER, child.wait_with_output()).await.expect("the consumer does not exit").unwrap();
     assert_eq!(
         String::from_utf8_lossy(&ended.stderr),
         "",
-        "it says why it ends where nobody asked"
+        "an interrupt prints no error"
     );
 }

@@ -1,4 +1,5 @@
-//! Commands while the store, the broker or a node is away: none is lost, none is carried out twice, none is put aside.
+//! Commands during an outage of the store, the broker or a node: none is lost, repeated or
+//! dead-lettered.
 
 use serde_json::json;
 
@@ -11,7 +12,6 @@ use crate::{
     support::{Account, TestApp},
 };
 
-/// Waits until there are so many pieces.
 async fn until_on_hand(app: &TestApp, admin: &Account, product: &str, pieces: u64) {
     let there = async {
         while app.stock(admin, product).await["on_hand"] != pieces {
@@ -20,7 +20,7 @@ async fn until_on_hand(app: &TestApp, admin: &Account, product: &str, pieces: u6
     };
     tokio::time::timeout(std::time::Duration::from_secs(120), there)
         .await
-        .expect("the commands are not carried out");
+        .expect("the commands are not applied");
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn a_broker_that_dies_again_and_again_loses_and_repeats_nothing() {
             partner.send(&adjust(&sent.to_string(), json!({"sku": "TEA", "delta": 1}))).await;
             sent += 1;
         }
-        // With some of them carried out, and hardly all.
+        // Kill the broker while only some commands are applied.
         broker.kill();
         broker.restart().await;
     }
@@ -82,7 +82,7 @@ async fn another_node_goes_on_where_one_was_killed() {
             partner.send(&adjust(&sent.to_string(), json!({"sku": "TEA", "delta": 1}))).await;
             sent += 1;
         }
-        // Either may be the one that carries them out.
+        // Either node may be the consumer.
         let node = &mut cluster.nodes[round % 2];
         node.kill_9().await;
         node.restart().await;

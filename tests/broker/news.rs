@@ -1,4 +1,4 @@
-//! What is done on one node and seen on the other, with a broker between them, and without.
+//! Changes propagate between nodes, with the broker and without it.
 
 use std::{
     collections::BTreeSet,
@@ -18,17 +18,17 @@ use crate::{
     takeover::relay,
 };
 
-/// Nothing takes as long, on any machine.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// Changes while the link is cut, unless `SOUK_TEST_CUT` says how many.
+/// The number of changes while the connection is cut, unless `SOUK_TEST_CUT` overrides it.
 const CUT: usize = 25;
 
-/// Until a node has noticed that its link is silent; 10 s are allowed. It needs 7 s at most, since each 2 s it asks the broker and then
-/// waits 5 s; with heartbeats alone it would be nearly 10.
+/// The limit for detecting a silent connection, out of the 10 s allowed. A node needs 7 s at most:
+/// it probes the broker every 2 s and waits 5 s. Heartbeats alone would take nearly 10 s.
 const SILENCE: Duration = Duration::from_secs(9);
 
-/// Two nodes that hear of each other by the broker.
+/// Two nodes that receive peer events from the broker.
 async fn connected() -> Option<Cluster> {
     let (set, uri) = (shared_set::uri().await?, shared()?);
     let cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
@@ -45,7 +45,7 @@ async fn stock_that_changed_here_is_soon_seen_there_without_asking_for_it() {
     let admin = cluster.nodes[0].admin().await;
     let tea = cluster.nodes[0].product(&admin, &json!(4.5), 1000).await;
     let path = format!("/api/products/{tea}");
-    // That there is such a product is news as well.
+    // The second node must know the product first.
     cluster.nodes[1].get(&path).header("cache-control", "no-cache").await.ok();
     let mut waits = Vec::new();
     for n in 0..200 {
@@ -54,25 +54,24 @@ async fn stock_that_changed_here_is_soon_seen_there_without_asking_for_it() {
         let left = one.change_stock(&admin, &tea, &change).await.ok()["available"].clone();
         let changed = Instant::now();
         while other.get(&path).await.ok()["stock"] != left {
-            assert!(changed.elapsed() < NEVER, "the news do not come");
+            assert!(changed.elapsed() < NEVER, "the change does not propagate");
         }
         waits.push(changed.elapsed());
     }
     waits.sort_unstable();
     eprintln!(
-        "seen on the other node after {:?} (median), {:?} (99th of 100)",
+        "seen on the other node after {:?} (median), {:?} (99th percentile)",
         waits[100], waits[198]
     );
     cluster.end().await;
 }
 
-/// Two nodes that reach the broker through a proxy.
 async fn through_a_proxy() -> Option<(Cluster, Proxy)> {
     let (set, (_, proxy, through)) = (shared_set::uri().await?, proxied_broker().await?);
     Some((Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &through)]).await, proxy))
 }
 
-/// What both nodes know before they are cut off.
+/// State that both nodes know before the connection is cut.
 struct Known {
     admin: Account,
     ada: Account,
@@ -98,7 +97,7 @@ impl Known {
     }
 }
 
-/// Changes everything that nodes tell of on one node, so many times, and asks the other; neither hears of the other by the broker.
+/// Changes each kind of shared state on one node and reads it on the other, without peer events.
 async fn tell_what_is_new(cluster: &Cluster, Known { admin, ada, tea }: &Known, changes: usize) {
     let (here, there) = cluster.pair();
     let began = Instant::now();
@@ -123,7 +122,7 @@ async fn tell_what_is_new(cluster: &Cluster, Known { admin, ada, tea }: &Known, 
     let last = here.product(admin, &json!(4.5), 1).await;
     assert_eq!(there.get(&format!("/api/products/{last}")).await.ok()["stock"], 1);
     here.add(ada, &last, 1).await.ok();
-    here.check_out(ada, format!("last-piece-{}", unique())).await.is(201);
+    here.check_out(ada, format!("last-unit-{}", unique())).await.is(201);
     assert_eq!(there.get(&format!("/api/products/{last}")).await.ok()["stock"], 0);
     assert_eq!(there.cart(ada).await["item_count"], 0);
     let bob = here.customer().await;
@@ -180,11 +179,11 @@ async fn a_link_that_has_fallen_silent_is_noticed_and_then_no_node_tells_what_is
         tell_what_is_new(&cluster, &known, 5).await;
         proxy.silence(false);
     }
-    eprintln!("silence was noticed after {took:?}");
-    // A machine that is busy with other things may be late for once. What is built in is late each time.
+    eprintln!("silence was detected after {took:?}");
+    // A busy machine may cause one delay; a systematic delay shows in the minimum.
     assert!(
         took.iter().all(|of_node| *of_node.iter().min().unwrap() < SILENCE),
-        "it took {took:?}"
+        "detection took {took:?}"
     );
     until_all_is_well(&cluster).await;
     cluster.end().await;
@@ -200,7 +199,7 @@ async fn who_has_logged_out_here_is_soon_refused_there() {
         here.call("POST", "/api/auth/logout").token(&ada).await.is(204);
         let out = Instant::now();
         while there.get("/api/auth/me").token(&ada).await.status == 200 {
-            assert!(out.elapsed() < NEVER, "the session lives on");
+            assert!(out.elapsed() < NEVER, "the session stays valid");
         }
         there.get("/api/auth/me").token(&ada).await.problem(401, "unauthenticated");
     }
@@ -234,16 +233,16 @@ async fn the_feeds_of_both_nodes_tell_the_same() {
         assert_eq!(
             events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(),
             events.len(),
-            "each is told once"
+            "each event is sent once"
         );
         told.push(events);
     }
-    assert!(told[0] == told[1], "both tell the same, in the same order");
+    assert!(told[0] == told[1], "both feeds have the same events in the same order");
     drop(feeds);
     cluster.end().await;
 }
 
-/// Changes for feeds to tell of, half of them the listener's own.
+/// Makes changes for feeds to report, half of them to the listener's own cart.
 async fn keep_changing(node: &TestApp, Known { admin, ada, tea }: &Known, changes: usize) {
     for _ in 0..changes / 2 {
         node.add(ada, tea, 1).await.ok();
@@ -258,7 +257,7 @@ async fn a_feed_that_breaks_off_goes_on_at_another_node() {
     let Some(mut cluster) = connected().await else { return };
     let known = Known::to(&cluster).await;
     let mut told: Vec<Event> = Vec::new();
-    // By the listener, again and again, while both nodes change something.
+    // The client reconnects to the other node again and again while both nodes make changes.
     let (here, there) = cluster.pair();
     let listening = async {
         let mut nodes = [here, there].into_iter().cycle();
@@ -272,7 +271,7 @@ async fn a_feed_that_breaks_off_goes_on_at_another_node() {
         }
     };
     tokio::join!(listening, keep_changing(here, &known, 180), keep_changing(there, &known, 180));
-    // By a node that is killed, while the other goes on.
+    // A node is killed while the other makes changes.
     for place in [0, 1] {
         let [one, other] = &mut cluster.nodes[..] else { panic!("two nodes") };
         let (killed, other) = if place == 0 { (one, other) } else { (other, one) };
@@ -298,7 +297,7 @@ async fn a_feed_that_breaks_off_goes_on_at_another_node() {
     let mut whole = cluster.nodes[1].listen(Some(&known.ada), Some("none")).await;
     assert!(
         told == whole.until(is_last).await,
-        "nothing is left out, told twice or in another order"
+        "no event is missing, repeated or reordered"
     );
     assert_eq!(gap_free(&told)[&(known.ada.id.clone(), "cart".into())], 302);
     drop((rest, whole));

@@ -1,4 +1,4 @@
-//! A broker that dies, and comes back.
+//! A broker crash and its recovery.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     support::{TestApp, gap_free},
 };
 
-/// Nothing takes as long, on any machine.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -38,14 +38,14 @@ async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_ever
         }
     };
     round(&app).await;
-    // Under load, so that some events are published and not confirmed.
+    // Kill the broker under load, so that some events are published but not confirmed.
     tokio::join!(round(&app), async { broker.kill() });
     app.until_ready("degraded").await;
     round(&app).await;
     let waiting = app.figure("souk_events_unpublished").await;
-    assert!(waiting >= 90.0, "{waiting} events wait");
+    assert!(waiting >= 90.0, "{waiting} unpublished events");
     assert_eq!(app.figure("souk_broker_connected").await, 0.0);
-    // Another start does not need the broker either.
+    // A restart does not need the broker either.
     app.stop().await;
     app.restart().await;
     app.until_ready("degraded").await;
@@ -67,7 +67,7 @@ async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_ever
     assert_eq!(
         events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(),
         events.len(),
-        "ids are events'"
+        "event ids are unique"
     );
     eprintln!("{} messages for {} events", messages.len(), events.len());
 }
@@ -116,8 +116,8 @@ async fn a_peer_that_takes_connections_and_is_silent_is_not_waited_for_without_e
         said
     };
     let said =
-        tokio::time::timeout(NEVER, attempt).await.expect("its thread and its socket are kept");
-    assert_eq!(said, b"AMQP\x00\x00\x09\x01", "it asks, and gives up when there is no answer");
+        tokio::time::timeout(NEVER, attempt).await.expect("the connection is not closed");
+    assert_eq!(said, b"AMQP\x00\x00\x09\x01", "the client sends the protocol header only");
     app.until_ready("degraded").await;
     app.stop().await;
 }

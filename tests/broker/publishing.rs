@@ -1,4 +1,4 @@
-//! What a shop publishes.
+//! Published events.
 
 use serde_json::json;
 
@@ -34,9 +34,9 @@ async fn every_change_is_published_as_it_is_told_on_the_feed() {
         .copied()
         .cloned()
         .collect();
-    assert_eq!(seen, told, "the same events, in the same order");
+    assert_eq!(seen, told, "the same events in the same order");
     let registered = published.iter().filter(|event| event.kind == "auth.user.registered").count();
-    assert_eq!(registered, 2, "consumers of the broker hear of accounts, too");
+    assert_eq!(registered, 2, "the broker also receives account events");
     for message in &messages {
         assert_eq!(message.routing_key, message.event.kind);
         assert_eq!(message.content_type, "application/cloudevents+json");
@@ -58,7 +58,7 @@ async fn what_was_committed_just_before_the_end_is_published_before_it() {
         app.product(&admin, &json!(1), 1).await;
     }
     app.stop().await;
-    // The admin, and a product and its stock each time.
+    // One event for the admin, and two for each product.
     let messages = audit.up_to(101).await;
     assert_eq!(first_times(&messages).len(), 101);
     app.restart().await;

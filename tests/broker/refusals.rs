@@ -1,4 +1,4 @@
-//! A broker that answers, and refuses what a shop needs of it.
+//! A broker that responds but rejects what the shop needs.
 
 use lapin::{
     ExchangeKind,
@@ -70,7 +70,7 @@ async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_
         let beyond = messages
             .iter()
             .find(|message| later.iter().any(|product| *product == message.event.subject()));
-        assert!(beyond.is_none(), "what follows the one that is refused waits: {beyond:?}");
+        assert!(beyond.is_none(), "events after the rejected one must wait: {beyond:?}");
     }
     partner.channel().queue_delete("full".into(), QueueDeleteOptions::default()).await.unwrap();
     app.published().await;
@@ -87,10 +87,10 @@ async fn a_relay_that_cannot_be_woken_up_leaves_its_place() {
     );
     let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &deaf)]).await;
     app.logged("ACCESS_REFUSED").await;
-    // Or else all would take it that events are published.
+    // Otherwise the other nodes would assume that events are published.
     partner.until_gone("souk.relay").await;
     app.until_ready("degraded").await;
-    // One who may do more takes it.
+    // Another node with more permissions becomes the relay.
     let other = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     other.until_ready("ready").await;
     assert_eq!(other.figure("souk_relay_active").await, 1.0);

@@ -1,4 +1,4 @@
-//! What was published does not pile up in the store.
+//! Published events do not accumulate in the store.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use serde_json::json;
 
 use crate::{broker::shared, cluster::Cluster, outbox, shared_set};
 
-/// Nothing takes as long, on any machine.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(120);
 
-/// The newest events that are kept for feeds, and how many are taken away together at most.
+/// The number of newest events kept for feeds, and the maximum number deleted at once.
 const KEPT: usize = 20_000;
 const TOGETHER: usize = 256;
 
-/// Files, and products in each, of which each makes two events.
+/// Import files and products per file. Each product causes two events.
 const FILES: usize = 4;
 const PRODUCTS: usize = 2_600;
 
@@ -43,7 +43,7 @@ async fn published_events_are_taken_away_while_the_shop_is_open() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let kept = tokio::time::timeout(NEVER, kept).await.expect("they pile up");
+    let kept = tokio::time::timeout(NEVER, kept).await.expect("published events accumulate");
     assert!(kept.len() >= KEPT, "{} are kept", kept.len());
     let ((oldest, first), (newest, last)) =
         (kept.first_key_value().unwrap(), kept.last_key_value().unwrap());
@@ -51,9 +51,10 @@ async fn published_events_are_taken_away_while_the_shop_is_open() {
         *newest >= (FILES * PRODUCTS * 2) as u64 && newest - oldest + 1 == kept.len() as u64,
         "the newest are kept"
     );
-    // Feeds go on from what is kept. A node that still takes in what it has heard answers 503, on a slow machine for a while.
+    // Feeds resume from the kept events. A node that still processes peer events answers 503, for a
+    // while on a slow machine.
     let caught_up = async { while there.get("/api/products?limit=1").await.status != 200 {} };
-    tokio::time::timeout(NEVER, caught_up).await.expect("it does not catch up");
+    tokio::time::timeout(NEVER, caught_up).await.expect("the node does not catch up");
     let mut feed = there.listen(None, Some(&first.id)).await;
     assert_eq!(feed.until(|event| event.id == last.id).await.len(), kept.len() - 1);
     drop(feed);

@@ -1,4 +1,4 @@
-//! The servers that the tests here work with.
+//! Servers for the tests in this crate.
 
 use std::collections::BTreeSet;
 
@@ -13,18 +13,19 @@ use super::{
     proxy::Proxy,
 };
 
-/// A replica set of the test's own with a proxy before it, and its connection string; `None` when there is none to test with.
+/// A replica set owned by the test behind a proxy, with its connection string; `None` without
+/// mongod.
 pub(crate) async fn proxied_set() -> Option<(Members, Proxy, String)> {
     let mut members = Members::unmade(1)?;
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
-    // Under the proxy's name, so that there is no way around it.
+    // The proxy's address as host name leaves no way around the proxy.
     let hosts = [proxy.host.clone()];
     members.make(&hosts).await;
     Some((members, proxy, Members::uri(&hosts)))
 }
 
-/// A virtual host of the shared broker that no other test uses: its connection string, a proxy before it, and the connection string by
-/// that; `None` when there is none to test with.
+/// A virtual host of the shared broker: its connection string, a proxy for it, and the connection
+/// string through the proxy; `None` without a broker.
 pub(crate) async fn proxied_broker() -> Option<(String, Proxy, String)> {
     let uri = shared()?;
     let (address, host) = uri.strip_prefix("amqp://").unwrap().split_once('/').unwrap();
@@ -33,7 +34,8 @@ pub(crate) async fn proxied_broker() -> Option<(String, Proxy, String)> {
     Some((uri, proxy, through))
 }
 
-/// Whether a server there answers the protocol's greeting (AMQP 0-9-1, section 4.2.2) with a method on channel 0.
+/// Whether a server answers the protocol header (AMQP 0-9-1, section 4.2.2) with a method on
+/// channel 0.
 async fn speaks_amqp(uri: &str) -> bool {
     let address = uri.strip_prefix("amqp://").unwrap().split('/').next().unwrap();
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };

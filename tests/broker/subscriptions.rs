@@ -1,4 +1,4 @@
-//! Queues that are kept for other systems.
+//! Subscription queues for other systems.
 
 use lapin::{
     options::{BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions},
@@ -23,7 +23,7 @@ queue = "billing"
 bindings = ["order.*", "cart.item.added"]
 "##;
 
-/// A shop with these subscriptions, started.
+/// A started shop with these subscriptions.
 async fn shop(uri: &str, subscriptions: &str) -> TestApp {
     let mut app = TestApp::closed(&[("broker.kind", "rabbitmq"), ("broker.uri", uri)]);
     std::fs::create_dir(app.dir().join("config")).unwrap();
@@ -59,11 +59,11 @@ async fn what_nobody_could_take_is_kept_as_a_dead_letter() {
     app.product(&admin, &json!(4.5), 9).await;
     app.published().await;
     let partner = Partner::of_a_shop(&uri).await;
-    // Refused for good.
+    // Rejected for good.
     refuse(&partner, 1, false).await;
     let dead = partner.take("warehouse.dead", 1).await;
-    assert_eq!(dead[0].routing_key.as_str(), "warehouse", "by which it finds its queue");
-    // Given back too often.
+    assert_eq!(dead[0].routing_key.as_str(), "warehouse", "the routing key names the original queue");
+    // Requeued too often.
     app.product(&admin, &json!(4.5), 9).await;
     refuse(&partner, 21, true).await;
     partner.take("warehouse.dead", 1).await;
@@ -107,7 +107,7 @@ async fn a_queue_that_is_there_with_other_properties_is_used_as_it_is() {
     assert_eq!(
         partner.take("warehouse", 1).await[0].routing_key.as_str(),
         "inventory.stock.changed",
-        "it is bound"
+        "the queue is bound"
     );
     partner.send(&json!({"id": "1", "type": "inventory.adjust", "product_id": tea, "delta": 1, "reason": "delivery"})).await;
     partner.settled().await;
@@ -132,8 +132,9 @@ async fn what_was_kept_outlives_the_broker() {
     assert_eq!(partner.take("warehouse", 2).await.len(), 2);
 }
 
-/// Without a kill of the broker: RabbitMQ 3.10 that is killed moments after it has deleted a quorum queue may say afterwards that the
-/// queue is there, while nobody can use it any more (its log: "could not be restarted").
+/// Cuts the connection instead of killing the broker: RabbitMQ 3.10 that is killed right after it
+/// deleted a quorum queue may report the queue as existing although it is unusable (log: "could not
+/// be restarted").
 #[tokio::test]
 async fn a_queue_that_is_gone_is_made_again_with_the_next_connection() {
     let Some((uri, proxy, through)) = proxied_broker().await else { return };
@@ -151,6 +152,6 @@ async fn a_queue_that_is_gone_is_made_again_with_the_next_connection() {
     assert_eq!(
         partner.take("warehouse", 1).await[0].routing_key.as_str(),
         "inventory.stock.changed",
-        "it is bound"
+        "the queue is bound"
     );
 }

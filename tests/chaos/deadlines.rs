@@ -1,5 +1,5 @@
-//! What a client of a node hears while the store is gone, frozen or cut off in the midst of a commit: a 503 within the default deadline,
-//! and, when the same request is sent again later, that it was made once.
+//! Clients of a node while the store is down, frozen or cut off during a commit: they get a 503
+//! within the default deadline, and a later repeat of the request applies once.
 
 use std::time::{Duration, Instant};
 
@@ -16,18 +16,18 @@ use crate::{
 /// The default of `http.request_timeout`.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// How much later an answer may come, on a machine that does other things too.
+/// How late a response may be on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Nothing takes as long, on any machine.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// Buyers, a quarter of whom ask for each kind of thing.
+/// A quarter of the buyers sends each kind of request.
 const BUYERS: usize = 24;
 
 const PIECES: usize = 1000;
 
-/// A node with buyers, each of whom has a piece in the cart.
+/// A node with buyers who each have one unit in the cart.
 struct Shop {
     app: TestApp,
     admin: Account,
@@ -48,7 +48,7 @@ impl Shop {
         Self { app, admin, product, buyers }
     }
 
-    /// What a buyer asks for. The first three are changes.
+    /// The request of a buyer; the first three kinds are changes.
     fn call(&self, place: usize) -> Call {
         let (buyer, key) = (&self.buyers[place], format!("change-{place}"));
         match place % 4 {
@@ -62,7 +62,7 @@ impl Shop {
         }
     }
 
-    /// Everybody asks at once, and no change is made; what those who wanted one were told instead.
+    /// Sends all requests at once; asserts that none succeeds and returns the codes of the changes.
     async fn refused_in_time(&self) -> Vec<String> {
         let began = Instant::now();
         let told = join_all((0..BUYERS).map(async |place| {
@@ -77,14 +77,14 @@ impl Shop {
             .collect();
         let doubts = codes.iter().filter(|code| *code == "outcome_unknown").count();
         eprintln!(
-            "{BUYERS} told within {slowest:?}; of {} changes, the outcome of {doubts} is unknown",
+            "{BUYERS} responses within {slowest:?}; of {} changes, the outcome of {doubts} is unknown",
             codes.len()
         );
-        assert!(slowest < DEADLINE + SLACK, "told after {slowest:?}");
+        assert!(slowest < DEADLINE + SLACK, "slowest response after {slowest:?}");
         codes
     }
 
-    /// Asks until there is another answer than 503.
+    /// Repeats a request until the response is not a 503.
     async fn until_served(&self, call: impl Fn() -> Call) -> Answer {
         let served = async {
             loop {
@@ -98,19 +98,20 @@ impl Shop {
         timeout(NEVER, served).await.expect("service does not resume")
     }
 
-    /// The same as [`Shop::refused_in_time`], of a store that nothing can reach: everybody is told that nothing was made.
+    /// Like [`Shop::assert_refused_in_time`], for an unreachable store: every outcome is certain.
     async fn told_for_certain(&self) {
         let is_certain = |code: &String| code == "store_unavailable" || code == "overloaded";
-        // A machine that is busy with other things may be late for once.
+        // A busy machine may be late once.
         for _ in 0..3 {
             if self.refused_in_time().await.iter().all(is_certain) {
                 return;
             }
         }
-        panic!("each time, somebody was left in doubt");
+        panic!("each attempt left an unknown outcome");
     }
 
-    /// Waits for the service to resume; whoever was not left in doubt finds nothing changed.
+    /// Waits for the service to resume; asserts that only changes with an unknown outcome may be
+    /// applied.
     async fn nothing_was_made_but(&self, codes: &[String]) {
         let path = format!("/api/products/{}", self.product);
         self.until_served(|| self.app.get(&path).header("cache-control", "no-cache")).await;
@@ -130,7 +131,7 @@ impl Shop {
         assert!(added <= in_doubt(0), "{added}; {codes:?}");
     }
 
-    /// Service resumes by itself; whoever sends the same request again, twice, finds it made once.
+    /// Asserts that service resumes and that requests sent twice more apply once.
     async fn made_once(&self) {
         let again = async || {
             join_all((0..BUYERS).map(async |place| self.until_served(|| self.call(place)).await))

@@ -1,4 +1,4 @@
-//! Buyers that keep on buying, and know exactly what they were told.
+//! Clients that keep buying and record the outcome of each purchase.
 
 use std::{
     collections::HashMap,
@@ -28,13 +28,12 @@ use souk::{
 };
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// How long a request may take.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// How much later an answer may come than its deadline, on a machine that does other things too.
+/// How late a response may be on a busy machine.
 const SLACK: Duration = Duration::from_millis(750);
 
-/// What the buyers were told.
+/// Outcomes that clients received.
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) done: AtomicU64,
@@ -42,7 +41,7 @@ pub(crate) struct Told {
     pub(crate) unknown: AtomicU64,
 }
 
-/// A shop with buyers.
+/// A running load of buyers.
 pub(crate) struct Load {
     store: Arc<dyn Store>,
     product: ProductId,
@@ -61,7 +60,7 @@ pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
     patient(uri, Duration::from_secs(2)).await
 }
 
-/// A store that waits so long for its servers.
+/// Opens a store with this server timeout.
 pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
     let (uri, database) = (uri.into(), "shop".to_owned());
     let options = MongoOptions {
@@ -76,7 +75,7 @@ pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
 }
 
 impl Load {
-    /// Starts `count` buyers, shared out among as many nodes.
+    /// Starts `count` buyers, distributed over `nodes` nodes.
     pub(crate) async fn start(uri: &str, nodes: usize, count: usize) -> Self {
         let store = connect(uri).await;
         let product = stocked(&*store).await;
@@ -102,18 +101,18 @@ impl Load {
         &self.told
     }
 
-    /// Waits until so many more were done; how long that took.
+    /// Waits for `count` more purchases; returns how long that took.
     pub(crate) async fn goes_on(&self, count: u64) -> Duration {
         let began = Instant::now();
         let goal = self.told.done.load(Ordering::Acquire) + count;
         while self.told.done.load(Ordering::Acquire) < goal {
-            assert!(began.elapsed() < Duration::from_secs(60), "nothing goes on");
+            assert!(began.elapsed() < Duration::from_secs(60), "no purchase succeeds");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         began.elapsed()
     }
 
-    /// Ends the buyers, and compares what they were told with what is there.
+    /// Stops the buyers and compares their outcomes with the store.
     pub(crate) async fn settle(mut self) {
         self.stop.store(true, Ordering::Release);
         let mut bought = 0;
@@ -124,11 +123,11 @@ impl Load {
             assert_eq!(
                 stored.map_or(0, |cart| cart.version),
                 version,
-                "what was acknowledged is there, and nothing else"
+                "the store has exactly the acknowledged purchases"
             );
         }
         let (_, level) = self.store.product(self.product).await.unwrap().unwrap();
-        assert_eq!(level.reserved, bought, "nothing was lost, and nothing was done twice");
+        assert_eq!(level.reserved, bought, "no purchase is lost or duplicated");
         let movements = self.store.movements(self.product, None, u32::MAX).await.unwrap();
         assert_eq!(
             movements.iter().map(|movement| movement.delta.reserved).sum::<i64>(),
@@ -148,7 +147,7 @@ impl Load {
             let last =
                 last.entry((family, body["subject"].as_str().unwrap().to_owned())).or_default();
             *last += 1;
-            assert_eq!(body["sequence"], last.to_string(), "each change was told once, in order");
+            assert_eq!(body["sequence"], last.to_string(), "each change has one event, in order");
         }
         assert_eq!(
             events.iter().filter(|event| event.kind.starts_with("cart.")).count() as u64,
@@ -179,7 +178,7 @@ async fn stocked(store: &dyn Store) -> ProductId {
     id
 }
 
-/// A change with an event, within so much time.
+/// A change with an event and a deadline.
 pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), CommitError> {
     let owner = Owner { id: UserId::new(), guest: false };
     let cart =
@@ -222,7 +221,7 @@ fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Com
     }
 }
 
-/// Buys one piece after the other, each exactly once; how many.
+/// Buys unit after unit, each exactly once; returns the number of purchases.
 async fn buy(
     writer: Writer,
     product: ProductId,
@@ -238,7 +237,7 @@ async fn buy(
         }
         let began = Instant::now();
         let outcome = writer.commit(purchase(owner, version + 1, product, attempt)).await;
-        // Whether a commit was made cannot be told before it is known, or everyone who was in it has given up.
+        // An outcome may stay open until every commit of its batch has passed its deadline.
         let latest = if matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded)) {
             DEADLINE
         } else {
@@ -250,7 +249,7 @@ async fn buy(
             Err(CommitError::Replayed(_)) if in_doubt => {}
             Err(CommitError::Unavailable | CommitError::Overloaded) => {
                 told.not_done.fetch_add(1, Ordering::AcqRel);
-                // A doubt is cleared only by an answer, so its key stays.
+                // Only an answer resolves a doubt, so an unknown outcome keeps its key.
                 attempt += u64::from(!in_doubt);
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -260,7 +259,7 @@ async fn buy(
                 in_doubt = true;
                 continue;
             }
-            Err(error) => panic!("no other has this cart: {error:?}"),
+            Err(error) => panic!("no other client uses this cart: {error:?}"),
         }
         told.done.fetch_add(1, Ordering::AcqRel);
         (version, in_doubt) = (version + 1, false);

@@ -1,5 +1,5 @@
-//! What happens to a shop on MongoDB when servers, connections and nodes die: nothing that was acknowledged is lost, nothing is done
-//! twice, everyone is told in time, and service resumes by itself.
+//! A shop on MongoDB while servers, connections and nodes fail: no acknowledged write is lost,
+//! nothing is applied twice, every client gets an answer in time, and service resumes by itself.
 #![cfg(test)]
 
 mod deadlines;
@@ -8,12 +8,12 @@ mod load;
 mod members;
 mod processes;
 #[path = "../support/proxy.rs"]
-#[expect(dead_code, reason = "shared with tests that need more of it")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod proxy;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
+#[expect(dead_code, unused_imports, reason = "other test crates use the rest")]
 mod support;
 
 use std::{
@@ -57,7 +57,7 @@ async fn all_servers_are_gone_for_a_while() {
     sleep(Duration::from_secs(20)).await;
     let done = load.told().done.load(Ordering::Acquire);
     sleep(Duration::from_millis(200)).await;
-    assert_eq!(load.told().done.load(Ordering::Acquire), done, "nothing can be acknowledged");
+    assert_eq!(load.told().done.load(Ordering::Acquire), done, "nothing is acknowledged without servers");
     assert!(load.told().not_done.load(Ordering::Acquire) > 0);
     members.restart(0);
     eprintln!("service resumed {:?} after the servers came back", load.goes_on(1).await);
@@ -75,19 +75,19 @@ async fn what_a_node_had_begun_when_it_gave_up_is_in_nobodys_way() {
         load::change(&*nodes[0], Duration::from_secs(30)).await.unwrap();
         members.signal(0, "STOP");
         load::change(&*nodes[0], Duration::from_secs(1)).await.unwrap_err();
-        // Now it takes the turn that it was asked for, and nobody waits for that any more.
+        // The server now takes the outbox lock for a request that the node has given up.
         members.signal(0, "CONT");
         let began = Instant::now();
         load::change(&*nodes[1], Duration::from_secs(60)).await.unwrap();
         waits.push(began.elapsed());
     }
-    eprintln!("the other node went on after {waits:?}");
+    eprintln!("the other node continued after {waits:?}");
     waits.sort_unstable();
-    // The server itself frees it after 5 s, each time.
+    // The server itself would free the lock after 5 s.
     assert!(waits[1] < Duration::from_secs(4), "{waits:?}");
 }
 
-/// The server waits for a majority before it answers to some of a node's chores.
+/// Some maintenance commands wait for a majority. They must not delay the heartbeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_heard_of_also_while_there_is_no_majority() {
     let Some(members) = Members::start(3).await else { return };
@@ -96,7 +96,7 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
     store.note_published(1).await.unwrap();
     let primary = members.primary().await;
     let database = replica_set::direct(&members.hosts()[primary]).await.database("shop");
-    // As if so many had followed that the first is taken away, which is a chore.
+    // A high counter makes the first event old enough for the deletion, which is maintenance.
     let many = doc! { "$set": { "last": 100_000_i64 } };
     database
         .collection::<Document>("counters")
@@ -104,7 +104,7 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
         .await
         .unwrap();
     let nodes = database.collection::<Document>("nodes");
-    // They go on answering to the primary, and write nothing.
+    // The secondaries still answer the primary but write nothing.
     let have_others = async |command: Document| {
         for place in (0..3).filter(|place| *place != primary) {
             let admin = replica_set::direct(&members.hosts()[place]).await.database("admin");
@@ -115,7 +115,7 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
     let locked = Instant::now();
     let mut silence = Duration::ZERO;
     let (mut last, mut since) = (None, Instant::now());
-    // A node does its chores each 5 s, and is taken for dead after 2.5 s.
+    // A node runs maintenance every 5 s and counts as dead after 2.5 s.
     while locked.elapsed() < Duration::from_secs(11) {
         let at = nodes
             .find_one(doc! {})
@@ -129,8 +129,8 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
         sleep(Duration::from_millis(50)).await;
     }
     have_others(doc! { "fsyncUnlock": 1 }).await;
-    eprintln!("it was silent for {silence:?} at most");
-    // With the chores in between it would be 5 s.
+    eprintln!("the longest time without a heartbeat was {silence:?}");
+    // With heartbeats behind maintenance it would be 5 s.
     assert!(silence < Duration::from_secs(4), "{silence:?}");
 }
 
@@ -138,15 +138,15 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
 async fn connections_are_cut_in_the_middle_of_commits() {
     let Some(mut members) = Members::unmade(1) else { return };
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
-    // Under the proxy's name, so that there is no way around it.
+    // The proxy's address as host name leaves no way around the proxy.
     let hosts = [proxy.host.clone()];
     members.make(&hosts).await;
     let load = Load::start(&Members::uri(&hosts), 2, 24).await;
     load.goes_on(100).await;
     proxy.lose_commits(3);
     load.goes_on(300).await;
-    assert!(proxy.lost() > 0, "answers were lost");
-    // Nor can it be asked again: the outcome stays unknown until the deadline.
+    assert!(proxy.lost() > 0, "no response was lost");
+    // The node cannot ask again either: the outcome stays unknown until the deadline.
     for _ in 0..3 {
         proxy.lose_commits(1);
         while load.told().done.load(Ordering::Acquire) == 0 {
@@ -162,7 +162,7 @@ async fn connections_are_cut_in_the_middle_of_commits() {
     }
     let told = load.told();
     eprintln!(
-        "{} answers lost; {} outcomes unknown",
+        "{} responses lost; {} outcomes unknown",
         proxy.lost(),
         told.unknown.load(Ordering::Acquire)
     );

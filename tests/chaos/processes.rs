@@ -21,10 +21,10 @@ use crate::{
 /// Customers that keep each node busy.
 const BUSY: usize = 24;
 
-/// So often the first node is killed, unless it was caught inside a transaction before.
+/// The maximum number of kills; the test stops when one hits an open transaction.
 const KILLS: usize = 6;
 
-/// A pause that shows that a dead node had something locked.
+/// A longer pause than this shows that the killed node held a lock.
 const NOTED: Duration = Duration::from_secs(1);
 
 fn settings(uri: &str) -> Vec<(&'static str, String)> {
@@ -43,7 +43,7 @@ async fn node(uri: &str) -> TestApp {
         .await
 }
 
-/// A customer who keeps putting things into the cart; `done` counts what was acknowledged.
+/// A customer who keeps changing the cart; `done` counts acknowledged changes.
 async fn shop(
     app: Arc<tokio::sync::RwLock<TestApp>>,
     who: Account,
@@ -63,13 +63,13 @@ async fn shop(
                 assert_eq!(answer.status, 503, "{answer}");
                 sleep(Duration::from_millis(20)).await;
             }
-            // The node is dead.
+            // The node is down.
             Err(_) => sleep(Duration::from_millis(20)).await,
         }
     }
 }
 
-/// The longest time in which `done` stood still, until `enough` has passed.
+/// The longest time in which `done` did not change, observed for `enough`.
 async fn longest_pause(done: &AtomicU64, enough: Duration) -> Duration {
     let began = Instant::now();
     let (mut last, mut since, mut longest) =
@@ -90,7 +90,7 @@ async fn the_others_go_on_when_a_node_is_killed() {
     let Some(members) = Members::start(1).await else { return };
     let uri = Members::uri(members.hosts());
     let (mut first, second) = (node(&uri).await, node(&uri).await);
-    // What the nodes do for each other is to be enough; the server by itself would take longer than is allowed below.
+    // The nodes must free the locks themselves; the server would take longer than this test allows.
     let server = replica_set::direct(&members.hosts()[0]).await.database("admin");
     server
         .run_command(doc! { "setParameter": 1, "transactionLifetimeLimitSeconds": 60 })
@@ -128,7 +128,7 @@ async fn the_others_go_on_when_a_node_is_killed() {
             break;
         }
     }
-    eprintln!("the longest pauses of the node that went on, after each kill -9: {pauses:?}");
+    eprintln!("the longest pauses of the surviving node after each kill -9: {pauses:?}");
     assert!(pauses.iter().all(|pause| *pause < Duration::from_secs(5)), "{pauses:?}");
     stop.store(true, Ordering::Release);
     for customer in customers {

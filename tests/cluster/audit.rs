@@ -1,4 +1,4 @@
-//! The audit of a shop that is open on two nodes: never a false finding, and what is really off is found and put right.
+//! The audit of a shop on two nodes: no false findings, and real damage is found and repaired.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +12,7 @@ use crate::{
     support::{Account, Cli, TestApp, unique},
 };
 
-/// Customers who buy side by side, and how often each does.
+/// The number of concurrent customers, and of orders per customer.
 const BUYERS: usize = 6;
 const ROUNDS: usize = 12;
 
@@ -20,7 +20,8 @@ async fn audit(node: &TestApp, admin: &Account, repair: bool) -> Value {
     node.post("/api/admin/audit", &json!({"repair": repair})).token(admin).await.ok()
 }
 
-/// Buys two products at once on any node; some orders are paid, some called off, some shipped, and some left to expire.
+/// Buys all products at once on random nodes; orders are paid, cancelled, shipped, or left to
+/// expire.
 async fn buyer(cluster: &Cluster, admin: &Account, teas: &[String]) {
     let ada = cluster.any().customer().await;
     for round in 0..ROUNDS {
@@ -70,8 +71,8 @@ async fn an_audit_beside_trade_finds_nothing() {
     };
     let ((), first, second) =
         tokio::join!(async { drop(buyers.await) }, auditor(here), auditor(there));
-    assert!(first > 0 && second > 0, "audits ran beside the trade");
-    // Those that nobody has paid end meanwhile.
+    assert!(first > 0 && second > 0, "audits run during the trade");
+    // Unpaid orders expire meanwhile.
     loop {
         let found = audit(there, &admin, false).await;
         assert_eq!(
@@ -117,7 +118,7 @@ async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
         wanted.rotate_left(2);
     }
     assert_eq!(kinds, wanted, "{found}");
-    // A process of its own, beside both nodes.
+    // A separate process besides both nodes.
     let run = Cli::run(here.command().args(["audit", "--repair"]));
     assert_eq!(run.code, 1, "{run:?}");
     assert!(
@@ -133,7 +134,7 @@ async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
         assert_eq!((&seen["on_hand"], &seen["reserved"]), (&json!(10), &json!(0)), "{seen}");
         assert_eq!(audit(node, &admin, false).await["clean"], true);
     }
-    // Events that were lost can only be told.
+    // Lost events can only be reported.
     here.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.ok();
     outbox.delete_one(doc! { "_id": events.get("_id").unwrap() }).await.unwrap();
     let found = audit(here, &admin, true).await;

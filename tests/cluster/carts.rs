@@ -1,4 +1,4 @@
-//! One cart, one guest, one key, asked for on both nodes at once.
+//! One cart, one guest and one key, used on both nodes concurrently.
 
 use std::{collections::BTreeSet, future::IntoFuture};
 
@@ -11,11 +11,11 @@ use crate::{
 };
 
 const USERS: usize = 64;
-/// Requests of one user that are under way at the same time, and how many follow each other there.
+/// The number of concurrent requests per user, and of sequential requests in each stream.
 const STREAMS: usize = 3;
 const ADDS: usize = 8;
 
-/// Adds one piece after the other, each on one of the nodes; versions and quantities of the answers.
+/// Adds units one by one on random nodes; returns the versions and quantities of the responses.
 async fn shop(cluster: &Cluster, who: &Account, product: &str) -> Vec<(u64, u64)> {
     let mut told = Vec::new();
     for _ in 0..ADDS {
@@ -25,7 +25,7 @@ async fn shop(cluster: &Cluster, who: &Account, product: &str) -> Vec<(u64, u64)
     told
 }
 
-/// So many calls at once, taking turns between the nodes.
+/// Sends `count` calls concurrently, alternating between the nodes.
 async fn on_both<'a>(
     cluster: &'a Cluster,
     count: usize,
@@ -48,7 +48,7 @@ async fn every_add_of_64_users_over_two_nodes_is_kept() {
         let expected = (1..=pieces).map(|version| (version, version)).collect();
         assert_eq!(
             told, expected,
-            "each version is one request's answer, and shows what was added up to it"
+            "each version is in one response and shows the sum of the adds"
         );
         for node in &cluster.nodes {
             let cart = node.get("/api/cart").token(user).header("cache-control", "no-cache").await;
@@ -83,7 +83,7 @@ async fn a_guest_cart_merged_on_both_nodes_is_merged_once() {
     let (tea, cup) =
         (here.product(&admin, &json!(4.5), 100).await, there.product(&admin, &json!(7), 100).await);
 
-    // By one user, again and again.
+    // Merged by one user repeatedly.
     let (ada, guest) = (here.customer().await, there.guest().await);
     here.add(&ada, &tea, 2).await.ok();
     there.add(&guest, &tea, 3).await.ok();
@@ -104,7 +104,7 @@ async fn a_guest_cart_merged_on_both_nodes_is_merged_once() {
         node.add(&guest, &tea, 1).await.problem(409, "guest_cart_merged");
     }
 
-    // By many users, of whom one gets it.
+    // Merged by many users, one of whom gets it.
     let (users, guest) = (here.customers(20).await, here.guest().await);
     there.add(&guest, &cup, 4).await.ok();
     let answers = on_both(&cluster, users.len(), |node, n| node.merge(&users[n], &guest)).await;

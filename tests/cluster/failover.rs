@@ -1,4 +1,4 @@
-//! A history of carts and stock, changed and read on both nodes while the primary dies, is one that a single shop could have had.
+//! The history of carts and stock on both nodes stays linearizable while the primary fails.
 
 use std::{cell::Cell, time::Instant};
 
@@ -19,13 +19,13 @@ use crate::{
 
 const CARTS: usize = 6;
 const STOCKS: usize = 2;
-/// All changes that are asked for.
+/// The total number of requested changes.
 const ALL: usize = (CARTS + STOCKS) * CLIENTS * CHANGES;
 
 #[tokio::test]
 async fn history_is_linearizable_while_the_primary_dies() {
     let Some(mut members) = Members::start(3).await else { return };
-    // Requests give up before another member has taken over, so that clients are left in doubt.
+    // Requests time out before a failover completes, so that some outcomes are unknown.
     let mut cluster =
         Cluster::on(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
     cluster.expect_faults();
@@ -45,11 +45,11 @@ async fn history_is_linearizable_while_the_primary_dies() {
         let struck = members.primary().await;
         members.kill(struck);
         let (began, before) = (Instant::now(), recorder.acknowledged.count());
-        // More than was under way.
+        // More than the number of pending requests.
         recorder.acknowledged.reaches(before + (CARTS + STOCKS) * CLIENTS + 1).await;
-        eprintln!("going on {:?} after the primary was killed", began.elapsed());
+        eprintln!("service resumed {:?} after the primary was killed", began.elapsed());
         recorder.acknowledged.reaches(ALL * 2 / 3).await;
-        assert_ne!(members.primary().await, struck, "another has taken over");
+        assert_ne!(members.primary().await, struck, "another member is primary");
         members.restart(struck);
     };
     let (carts, stocks, ()) = tokio::join!(carts, stocks, strike);
@@ -87,7 +87,7 @@ async fn a_primary_without_its_majority_is_not_believed_and_a_store_that_is_sile
         |node: &TestApp, path: &str| node.get(path).token(&ada).header("cache-control", "no-cache");
     fresh(there, &path).await.ok();
 
-    // It leads, as far as it knows, for ten seconds more; others might have another by then.
+    // The primary steps down only after ten seconds without a majority; another may lead by then.
     let primary = members.primary().await;
     let secondaries: Vec<usize> = (0..3).filter(|place| *place != primary).collect();
     secondaries.iter().for_each(|place| members.signal(*place, "STOP"));
@@ -96,7 +96,7 @@ async fn a_primary_without_its_majority_is_not_believed_and_a_store_that_is_sile
     }
 
     members.signal(primary, "STOP");
-    // What it holds it may tell for a quarter of a second yet.
+    // A node may serve its cached state for another 250 ms.
     while there.get("/api/cart").token(&ada).await.status == 200 {}
     for path in ["/api/cart", "/%61pi/cart", "/api/%63art"] {
         there.get(path).token(&ada).await.problem(503, "store_unavailable");
@@ -186,7 +186,7 @@ async fn ledger(node: &TestApp, admin: &Account, product: &str) -> Vec<stock::Mo
     movements.iter().rev().map(line).collect()
 }
 
-/// What was found good is bad when one thing in it is otherwise.
+/// A valid history with one corruption is invalid.
 fn spoilt_cart_histories_are_refused(good: &carts::History) {
     let last = good.reads.len() - 1;
     let older = good

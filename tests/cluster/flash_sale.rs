@@ -1,6 +1,7 @@
-//! A flash sale over three nodes, one of which is killed in the middle: as much is sold as there is, to buyers who all hear of it.
+//! A flash sale on three nodes, one of which is killed: exactly the stock is sold, and every buyer
+//! gets an answer.
 //!
-//! `SOUK_TEST_BUYERS` and `SOUK_TEST_SALES` are how many buyers there are (300), and how many sales (2).
+//! `SOUK_TEST_BUYERS` sets the number of buyers (300), `SOUK_TEST_SALES` the number of sales (2).
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -20,14 +21,14 @@ use crate::{
 };
 
 const UNITS: usize = 100;
-/// Buyers who are served at the same time.
+/// Buyers served at the same time.
 const AT_ONCE: usize = 256;
 
 fn from_environment(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |number| number.parse().unwrap())
 }
 
-/// Somebody who wants one of each, and asks until there is an answer.
+/// A buyer who wants one unit of each product and repeats requests until they are answered.
 struct Buyer<'a> {
     cluster: &'a Cluster,
     token: String,
@@ -42,18 +43,18 @@ impl<'a> Buyer<'a> {
         Self { cluster, token: signed(Algorithm::HS256, &claims, SECRET) }
     }
 
-    /// Repeats a request, under its key and on any node, until it is known what came of it.
+    /// Repeats a request under its key on any node until its outcome is known.
     async fn insist(&self, key: &str, call: impl Fn(&TestApp) -> Call) -> Answer {
         loop {
             match call(self.cluster.any()).token(&self.token).key(key).attempt().await {
                 Ok(answer) if answer.status != 503 => return answer,
-                // Not served, not heard of again, or too busy.
+                // Unreachable, unknown or overloaded.
                 Ok(_) | Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             }
         }
     }
 
-    /// The order, or `None` when it is sold out.
+    /// The order id, or `None` when the products are sold out.
     async fn buy(&self, wares: &[String]) -> Option<String> {
         for product in wares {
             let add = json!({"product_id": product, "quantity": 1});
@@ -72,12 +73,12 @@ impl<'a> Buyer<'a> {
             return None;
         }
         let order = answer.is(201).json();
-        assert_eq!(order["items"].as_array().unwrap().len(), wares.len(), "whole: {order}");
+        assert_eq!(order["items"].as_array().unwrap().len(), wares.len(), "all or nothing: {order}");
         Some(order["id"].as_str().unwrap().to_owned())
     }
 }
 
-/// One sale of `UNITS` of each product, with node `victim` killed when half is sold.
+/// A sale of `UNITS` of each product; kills node `victim` when half is sold.
 async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize, victim: usize) {
     let survivor = &cluster.nodes[(victim + 1) % cluster.nodes.len()];
     let mut wares = Vec::new();
@@ -134,7 +135,7 @@ async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize
         .collect();
     assert_eq!(
         listed, acknowledged,
-        "every order that is there was acknowledged, and the other way round"
+        "exactly the acknowledged orders exist"
     );
     let audit = survivor.call("POST", "/api/admin/audit").token(admin).await.ok();
     assert_eq!(audit["clean"], true, "{audit}");

@@ -1,4 +1,5 @@
-//! One of two nodes is killed, in the middle of a transaction: the other goes on, and nothing is lost or done twice.
+//! One of two nodes is killed during a transaction: the other continues, and nothing is lost or
+//! duplicated.
 
 use std::{
     cell::Cell,
@@ -19,23 +20,23 @@ use crate::{
     support::{Account, Progress, TestApp, unique},
 };
 
-/// Customers of each node.
+/// Customers per node.
 const SHOPPERS: usize = 8;
-/// Changes that are acknowledged before the blow, and again after it.
+/// Acknowledged changes before the kill, and again after it.
 const BUSY: usize = 200;
 
-/// A customer who has got used to one node.
+/// A customer who prefers one node.
 struct Shopper {
     who: Account,
     home: usize,
-    /// Pieces that were put into the cart, in one version each.
+    /// Units added to the cart, each in its own version.
     acknowledged: u64,
 }
 
 #[tokio::test]
 async fn a_node_killed_inside_a_transaction_does_not_hold_up_the_other() {
     let Some(members) = Members::start(1).await else { return };
-    // Nobody has prepared the server for this.
+    // A fresh server has the default transaction lifetime.
     let admin = replica_set::direct(&members.hosts()[0]).await.database("admin");
     let lifetime = admin
         .run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 })
@@ -95,15 +96,15 @@ async fn killed_under_load(
     let (resumed, slowest) = tokio::join!(strike, shopping);
     let slowest = slowest.into_iter().flatten().max().unwrap();
     eprintln!(
-        "the other node went on {resumed:?} after the kill; its slowest answer took {slowest:?}"
+        "the other node continued {resumed:?} after the kill; its slowest response took {slowest:?}"
     );
-    // Which the answers being 200 has shown already, as nobody waits for longer.
+    // The 200 responses already imply this, because requests time out earlier.
     assert!(slowest < Duration::from_secs(6), "{slowest:?}");
 }
 
 impl Shopper {
-    /// Puts one piece after the other into the cart. When the node is gone, the request is repeated at the other one. The longest that
-    /// an answer took of a node that lived.
+    /// Adds unit after unit to the cart; repeats a request at the other node when its node is gone.
+    /// Returns the slowest response of a running node.
     async fn shop(
         &mut self,
         nodes: &[TestApp],
@@ -129,7 +130,7 @@ impl Shopper {
             self.acknowledged += 1;
             assert_eq!(
                 cart["version"], self.acknowledged,
-                "each request has made one version, however often it was sent"
+                "each request makes one version, however often it is sent"
             );
             progress.one();
         }
@@ -137,7 +138,7 @@ impl Shopper {
     }
 }
 
-/// Stops a node when it has a transaction open, with everything in it locked.
+/// Stops a node while it has an open transaction.
 async fn stop_in_transaction(cluster: &Cluster, victim: usize, progress: &Progress) {
     let node = &cluster.nodes[victim];
     loop {
@@ -150,7 +151,7 @@ async fn stop_in_transaction(cluster: &Cluster, victim: usize, progress: &Progre
     }
 }
 
-/// Whether a stopped process has left a transaction open. One that is just being committed is waited for.
+/// Whether a stopped process has an open transaction; waits for a commit in progress.
 async fn is_in_transaction(database: &Database, process: u32) -> bool {
     const LEFT: i64 = 100_000;
     let nodes = database.collection::<Document>("nodes");

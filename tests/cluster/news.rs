@@ -1,4 +1,4 @@
-//! What is done on one node and seen on the other.
+//! Changes on one node are visible on the other.
 
 use std::{collections::BTreeSet, future::IntoFuture};
 
@@ -18,7 +18,7 @@ async fn what_one_node_has_created_the_other_sells_at_once() {
     let admin = here.admin().await;
     let ada = here.customer().await;
     for n in 1..=10 {
-        // Neither waits for any news: the answer is all that the client has.
+        // No waiting for propagation: the client only has the response.
         let (one, other) = if n % 2 == 0 { (here, there) } else { (there, here) };
         let product = one.product(&admin, &json!(4.5), 3).await;
         assert_eq!(other.add(&ada, &product, 3).await.ok()["version"], n);
@@ -40,7 +40,7 @@ async fn what_was_imported_on_one_node_the_other_reads_in_few_steps() {
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
     let database = &cluster.database;
-    // The server notes what it is asked.
+    // The profiler records every operation.
     database
         .run_command(doc! { "create": "system.profile", "capped": true, "size": 64 << 20 })
         .await
@@ -71,7 +71,7 @@ async fn who_has_logged_out_on_one_node_is_refused_on_the_other() {
     let ada = here.customer().await;
     assert_eq!(there.get("/api/auth/me").token(&ada).await.ok()["id"], ada.id);
     let mut feed = there.listen(None, None).await;
-    // Once one event was told, the rest comes the way that all news come to this node.
+    // After one delivered event, the logout arrives through regular propagation.
     let first = here.product(&admin, &json!(1), 0).await;
     feed.until(|event| event.subject() == first).await;
     here.call("POST", "/api/auth/logout").token(&ada).await.is(204);
@@ -125,7 +125,7 @@ async fn the_feed_of_one_node_tells_of_both_in_order() {
         assert_eq!(
             newest[&(ada.id.clone(), "cart".into())],
             50,
-            "every change of the cart was told, from the first on"
+            "every cart change has an event"
         );
         assert_eq!(newest[&(teas[1].clone(), "catalog".into())], 11);
         let stock = there.stock(&admin, &teas[0]).await;
@@ -133,11 +133,11 @@ async fn the_feed_of_one_node_tells_of_both_in_order() {
         assert_eq!(
             events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(),
             events.len(),
-            "each is told once"
+            "each event is sent once"
         );
         told.push(events);
     }
-    assert!(told[0] == told[1], "both tell the same, in the same order");
+    assert!(told[0] == told[1], "both feeds have the same events in the same order");
     assert!(told[0].iter().all(|event: &Event| event.kind != "auth.user.registered"));
     drop(feeds);
     cluster.end().await;

@@ -1,4 +1,5 @@
-//! Two nodes sell the same things: exactly what is there, each request once, and one node ends what another has begun.
+//! Two nodes sell the same products: exactly the stock, each request once, and each node can finish
+//! another's orders.
 
 use std::future::IntoFuture;
 
@@ -12,14 +13,14 @@ use crate::{
     support::{Account, Answer, TestApp, gap_free, one_change, statuses, unique},
 };
 
-/// Checks out for each of them at once, taking turns between the nodes.
+/// Checks out for all buyers concurrently, alternating between the nodes.
 async fn all_buy(cluster: &Cluster, buyers: &[Account]) -> Vec<Answer> {
     let buy =
         |(n, who): (usize, &Account)| cluster.nodes[n % 2].check_out(who, "buy").into_future();
     join_all(buyers.iter().enumerate().map(buy)).await
 }
 
-/// A product's pieces, as the store has them now.
+/// A product's current stock counts in the store.
 async fn pieces(node: &TestApp, admin: &Account, product: &str) -> [u64; 3] {
     let stock = node
         .get(&format!("/api/products/{product}/stock"))
@@ -38,7 +39,7 @@ async fn two_nodes_sell_exactly_what_is_there() {
     let tea = there.product(&admin, &json!(4.5), 40).await;
     let buyers = here.customers(100).await;
     for (n, who) in buyers.iter().enumerate() {
-        // Put in on one node, bought on the other.
+        // Added on one node, bought on the other.
         cluster.nodes[(n + 1) % 2].add(who, &tea, 1).await.ok();
     }
     let mut feed = here.listen(None, None).await;
@@ -127,7 +128,7 @@ async fn an_order_is_one_thing_on_both_nodes() {
         );
         assert_eq!(pieces(here, &admin, &tea).await, left);
     }
-    // What one node has repriced, the other sells at that price.
+    // A price changed on one node applies to checkouts on the other.
     for price in 5..25 {
         let (one, other) = if price % 2 == 0 { (here, there) } else { (there, here) };
         other.add(&ada, &tea, 1).await.ok();
@@ -229,7 +230,7 @@ async fn stock_of_what_one_node_has_deleted_is_not_changed_on_the_other() {
     let admin = here.admin().await;
     for round in 0..10 {
         let tea = here.product(&admin, &json!(4.5), 5).await;
-        // Now it knows the product.
+        // The other node knows the product now.
         there.get(&format!("/api/products/{tea}")).header("cache-control", "no-cache").await.ok();
         here.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
         let refused =

@@ -1,4 +1,4 @@
-//! Clients whose every question and answer is written down, for the checker.
+//! Clients that record every request and response for the checker.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,26 +14,26 @@ use crate::{
     support::{Account, Answer, Call, Progress, TestApp, unique},
 };
 
-/// What one client does to a cart, or to a product's stock.
+/// The number of changes that each client makes.
 pub(crate) const CHANGES: usize = 24;
-/// Clients of one cart, or of one product's stock.
+/// The number of clients of one cart or one product's stock.
 pub(crate) const CLIENTS: usize = 3;
 /// More than is ever added to one line.
 const STEP: usize = 25;
 
-/// Writes down what clients on all nodes of a cluster ask and hear.
+/// Records the requests and responses of clients on all nodes.
 pub(crate) struct Recorder<'a> {
     cluster: &'a Cluster,
-    /// A clock for all: what has a smaller number came first.
+    /// A logical clock shared by all clients.
     ticks: AtomicU64,
     pub(crate) acknowledged: Progress,
 }
 
 enum Heard {
     Done(Answer),
-    /// Certainly nothing was done.
+    /// Certainly not applied.
     Refused,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown,
 }
 
@@ -59,7 +59,8 @@ impl<'a> Recorder<'a> {
         self.ticks.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Asks for a change. A stubborn client repeats what it does not know the outcome of, on any node, until it does.
+    /// Requests a change. With `retry_unknown`, an unknown outcome is repeated on any node until it
+    /// is known.
     async fn change(
         &self,
         stubborn: bool,
@@ -73,7 +74,7 @@ impl<'a> Recorder<'a> {
                 Heard::Done(answer) => break Outcome::Done(answer),
                 Heard::Refused if !in_doubt => break Outcome::Refused,
                 Heard::Unknown if !stubborn => break Outcome::Unknown,
-                // What one attempt did not do, the one before may have done.
+                // A refused repeat says nothing about the earlier attempt.
                 Heard::Unknown | Heard::Refused => in_doubt = true,
             }
         };
@@ -83,7 +84,7 @@ impl<'a> Recorder<'a> {
         (Span { begun, ended: self.now() }, outcome)
     }
 
-    /// Asks one node for what is true now; nothing when it cannot tell.
+    /// Reads the current state from one node; `None` without a response.
     async fn read(&self, node: &TestApp, path: &str, who: &Account) -> Option<(Span, Answer)> {
         let begun = self.now();
         match ask(node.get(path).token(who).header("cache-control", "no-cache")).await {
@@ -92,7 +93,7 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// Puts one of each into the cart.
+    /// Adds one unit of each product to the cart.
     pub(crate) async fn begin_cart(&self, who: &Account, wares: &[String]) -> carts::History {
         let mut history = carts::History::default();
         for product in wares {
@@ -101,7 +102,7 @@ impl<'a> Recorder<'a> {
         history
     }
 
-    /// One client of a cart: adds to its lines and sets them, and looks at it after each change.
+    /// One client of a cart: adds and sets quantities, and reads the cart after each change.
     pub(crate) async fn shop(
         &self,
         who: &Account,
@@ -111,7 +112,8 @@ impl<'a> Recorder<'a> {
         let mut history = carts::History::default();
         for n in 0..CHANGES {
             let product = wares[(n + client) % wares.len()].clone();
-            // No line is ever set to what it is: a number is used once, and adding does not lead from one to the next.
+            // A `Set` always changes the quantity: each number is used once and adds do not reach
+            // the next one.
             let change = match n % 5 {
                 4 => Change::Set(product, (STEP * (1 + client + CLIENTS * (n / 5))) as u64),
                 _ => Change::Add(product, 1),
@@ -125,7 +127,7 @@ impl<'a> Recorder<'a> {
         history
     }
 
-    /// Whether it may have been made.
+    /// Returns whether the change may have applied.
     async fn change_cart(
         &self,
         who: &Account,
@@ -145,7 +147,7 @@ impl<'a> Recorder<'a> {
         made
     }
 
-    /// Looks at a cart; whether an answer came.
+    /// Reads a cart; returns whether a response arrived.
     pub(crate) async fn look_into_cart(
         &self,
         node: &TestApp,
@@ -158,7 +160,7 @@ impl<'a> Recorder<'a> {
         seen.is_some()
     }
 
-    /// One client of a product's stock: changes it, and looks at it after each change.
+    /// One client of a product's stock: changes it and reads it after each change.
     pub(crate) async fn restock(
         &self,
         admin: &Account,
@@ -167,7 +169,7 @@ impl<'a> Recorder<'a> {
     ) -> stock::History {
         let mut history = stock::History::default();
         for _ in 0..CHANGES {
-            // So different that no two sums of them are alike.
+            // Random enough that no two sums of deltas are equal.
             let delta = rand::random_range(1..1_000_000) * if rand::random() { 1 } else { -1 };
             while !self
                 .change_stock(admin, product, delta, client.is_multiple_of(2), &mut history)
@@ -196,7 +198,7 @@ impl<'a> Recorder<'a> {
         made
     }
 
-    /// Looks at a product's stock; whether an answer came.
+    /// Reads a product's stock; returns whether a response arrived.
     pub(crate) async fn look_at_stock(
         &self,
         node: &TestApp,

@@ -1,4 +1,4 @@
-//! Servers that souk cannot work with, or only with a login: one clear line, and no secret in it.
+//! Unusable MongoDB servers and logins: one clear error line without secrets.
 
 use std::{
     io::{BufRead, BufReader},
@@ -25,7 +25,7 @@ fn shop(uri: &str) -> TestApp {
     ])
 }
 
-/// Starts a shop that cannot start; the one line it says.
+/// Starts a shop that must fail; returns its error line.
 #[track_caller]
 fn refused(uri: &str) -> String {
     let run = Cli::run(&mut shop(uri).command());
@@ -35,12 +35,12 @@ fn refused(uri: &str) -> String {
     lines[0].to_owned()
 }
 
-/// A replica set of one that wants a login, with an operator whose password is `hunter2`.
+/// A one-member replica set with authentication, and an operator with the password `hunter2`.
 async fn guarded(key: &str) -> Option<Members> {
     let mut members = Members::servers(1, &["--replSet", "souk", "--keyFile", key])?;
     let hosts = members.hosts().to_vec();
     members.make(&hosts).await;
-    // As long as there is no user, whoever is on the machine may make the first.
+    // Without users, MongoDB lets a local client create the first one.
     let admin = replica_set::direct(&hosts[0]).await.database("admin");
     admin
         .run_command(doc! { "createUser": "operator", "pwd": "hunter2", "roles": ["root"] })
@@ -128,13 +128,13 @@ async fn a_replica_set_that_is_not_there_yet_is_waited_for() {
     let Some(mut members) = Members::unmade(1) else { return };
     let hosts = members.hosts().to_vec();
     let mut app = shop(&Members::uri(&hosts));
-    // Its log says what it waits for.
+    // The log says that the process waits.
     let mut waiting = app.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(waiting.stderr.take().unwrap()).lines();
     let told = log.any(|line| line.unwrap().contains("waiting for MongoDB"));
     waiting.kill().unwrap();
     waiting.wait().unwrap();
-    assert!(told, "it has ended without a word");
+    assert!(told, "the process exits without waiting");
 
     let bind =
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! A commit is applied whole or not at all, and takes no other with it.
+//! A commit is applied completely or not at all, and does not affect others.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     harness::Harness,
 };
 
-/// A commit of one good write of each kind, and how to see whether any of it was applied.
+/// A valid commit with one write of each kind, and a way to detect whether any part was applied.
 struct Good {
     writes: Vec<Write>,
     cart: souk::domain::cart::Cart,
@@ -45,7 +45,7 @@ impl Good {
         Self { writes, cart, product, order, user, session, key }
     }
 
-    /// The good writes around a bad one, with events and an answer to remember.
+    /// The valid writes around a bad one, with events and a response to remember.
     fn around(&self, bad: Vec<Write>) -> Commit {
         let mut writes = self.writes.clone();
         let rest = writes.split_off(2);
@@ -72,7 +72,7 @@ impl Good {
     }
 }
 
-/// Bad writes, one list for each way to be refused.
+/// Bad writes, one list for each reason to refuse a commit.
 async fn bad_writes(store: &dyn Store) -> Vec<(Vec<Write>, CommitError)> {
     let (taken, ada) = (product(Some("TAKEN")), user("ada@example.com"));
     let here = [put_product(&taken), stock(taken.id, StockChange::Set(3)), put_user(&ada)];
@@ -112,7 +112,7 @@ pub(crate) async fn a_refused_commit_leaves_no_trace(harness: &dyn Harness) {
         assert_eq!(events(&*store).await, before, "after {error:?}");
     }
     one(&*store, good.around(vec![])).await.unwrap();
-    assert_eq!(good.traces(&*store).await.len(), 8, "nothing stood in its way");
+    assert_eq!(good.traces(&*store).await.len(), 8, "the valid writes alone succeed");
 }
 
 pub(crate) async fn refused_commits_take_no_other_with_them(harness: &dyn Harness) {
@@ -136,7 +136,8 @@ pub(crate) async fn refused_commits_take_no_other_with_them(harness: &dyn Harnes
     assert_eq!(level(&*store, id).await.reserved, good.len() as u64);
 }
 
-/// A commit that no check sees through, but no engine can store: it gives two products the same sku.
+/// A commit that passes all checks but that no engine can store: it assigns one SKU to two
+/// products.
 pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
@@ -161,12 +162,12 @@ pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harnes
     assert_eq!(store.cart(owner.id).await, Ok(Some(second)));
     assert_eq!(level(&*store, id).await.reserved, 2);
     let events = store.events_after(before, 100).await.unwrap();
-    assert_eq!(applied.news.events, events, "the news is what was committed");
+    assert_eq!(applied.news.events, events, "the reported events are the committed ones");
     let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
     assert_eq!(
         positions,
         (before + 1..=before + events.len() as u64).collect::<Vec<_>>(),
-        "without gaps"
+        "positions have no gaps"
     );
     assert!(events.iter().all(|event| !event.kind.starts_with("catalog")));
     assert_eq!(store.products(None, 10).await.unwrap().len(), 1);

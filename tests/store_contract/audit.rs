@@ -1,4 +1,4 @@
-//! What an audit sees, what it finds, and what it puts right.
+//! What an audit reads, finds and repairs.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -44,21 +44,20 @@ async fn audit(auditor: &Auditor, repair: bool) -> (Summary, Vec<Finding>) {
     (summary, findings)
 }
 
-/// A new order of two pieces of a product.
+/// A new order for two units of a product.
 fn bought(product_id: ProductId) -> Order {
     let mut order = order(UserId::new());
     order.lines[0].product_id = product_id;
     order
 }
 
-/// The commit of a checkout.
 fn check_out(order: &Order) -> Commit {
     let mut commit = placed(order);
     commit.writes.push(moved_by(order, StockChange::Reserve));
     commit
 }
 
-/// The commit of what follows, and the order after it.
+/// The commit of an order transition, and the order after it.
 fn follow(order: &Order, command: OrderCommand) -> (Commit, Order) {
     let next = order.decide(command, now()).unwrap();
     let mut commit = placed(&next.order);
@@ -70,7 +69,7 @@ fn follow(order: &Order, command: OrderCommand) -> (Commit, Order) {
     (commit, next.order)
 }
 
-/// A movement that the level does not follow.
+/// A movement that does not change the stock level.
 fn booked(product_id: ProductId, delta: Delta, order_id: Option<OrderId>) -> Write {
     let change = StockChange::Correct { delta, reserved: None };
     Write::Stock(StockWrite {
@@ -138,7 +137,7 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     assert_eq!(whole[2], ProductFacts { known: true, ..ProductFacts::none(bare.id) });
     assert_eq!((whole[3].stock.on_hand, whole[3].ledger.on_hand), (5, 5));
     assert_eq!(store.audited_products(Span::of(cup.as_uuid()), 9).await.unwrap().items, [whole[1]]);
-    // Stock of a product that is not there.
+    // Stock of an unknown product.
     let stray = ProductId::new();
     one(&*store, commit([stock(stray, StockChange::Set(1))])).await.unwrap();
     let found = all_products(&*store, 2).await;
@@ -192,7 +191,7 @@ pub(crate) async fn events_are_audited(harness: &dyn Harness) {
     assert!(noted.is_none_or(|noted| noted == last));
 }
 
-/// The kinds of findings, and how many of each there are.
+/// The number of findings of each kind.
 fn counted(findings: &[Finding]) -> BTreeMap<&'static str, usize> {
     let mut count = BTreeMap::new();
     findings.iter().for_each(|finding| *count.entry(finding.kind.as_str()).or_default() += 1);
@@ -202,7 +201,7 @@ fn counted(findings: &[Finding]) -> BTreeMap<&'static str, usize> {
 pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
     let store = harness.open().await;
     let (auditor, _writer) = auditor(&store);
-    assert_eq!(audit(&auditor, false).await, (Summary::default(), Vec::new()), "an empty shop");
+    assert_eq!(audit(&auditor, false).await, (Summary::default(), Vec::new()), "an empty shop is clean");
     let [tea, cup, pot] =
         [stocked(&*store, 10).await, stocked(&*store, 10).await, stocked(&*store, 10).await];
     apply(&*store, [tea, cup, pot].map(|id| check_out(&bought(id)))).await;
@@ -211,8 +210,8 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
         (clean.products, clean.orders, clean.movements, clean.found, none.len()),
         (3, 3, 6, 0, 0)
     );
-    // Tea: pieces that no movement has brought. Cup: an order that nothing was reserved for, and one that gave nothing back.
-    // Pot: pieces that are reserved for nobody.
+    // Tea: units without a movement. Cup: an order without a reservation, and one that released
+    // nothing. Pot: units reserved without an order.
     one(
         &*store,
         commit([booked(
@@ -241,7 +240,7 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
         };
         assert!(of(bare.id) && of(kept.id), "{findings:?}");
     }
-    assert_eq!(level(&*store, cup).await, before, "looking changes nothing");
+    assert_eq!(level(&*store, cup).await, before, "an audit without repair changes nothing");
     let (summary, findings) = audit(&auditor, true).await;
     assert!(
         summary.found == summary.repaired && findings.iter().all(|finding| finding.repaired),
@@ -266,7 +265,7 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
     assert_eq!(newest(pot).await.0, delta(MovementKind::Released, 0, -1));
     let levels = [level(&*store, tea).await, level(&*store, cup).await, level(&*store, pot).await];
     assert_eq!(levels.map(|level| (level.on_hand, level.reserved)), [(10, 2), (10, 4), (10, 2)]);
-    // More promised than there is: nothing can be written, but what to do can be said.
+    // More units promised than on hand: no repair is possible, but the finding says what to do.
     let mut large = bought(tea);
     large.lines[0].quantity = 20;
     one(&*store, commit([put_order(&large)])).await.unwrap();
@@ -289,7 +288,7 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
     assert_eq!(audit(&auditor, false).await.0.found, 0);
 }
 
-/// Orders of one product that are paid, shipped or called off, until all are done.
+/// Places orders of one product and pays, ships or cancels them, until all are done.
 async fn trade(writer: &Writer, product: ProductId, orders: usize) {
     let one = |n: usize| async move {
         let order = bought(product);
@@ -323,7 +322,7 @@ pub(crate) async fn an_audit_beside_changes_finds_nothing(harness: &dyn Harness)
     trading.await.unwrap();
     let (summary, findings) = audit(&auditor, false).await;
     assert_eq!((summary.orders, findings), (400, Vec::new()));
-    assert!(audits > 1, "some of them ran beside changes");
+    assert!(audits > 1, "audits run during changes");
 }
 
 pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness) {
@@ -336,7 +335,7 @@ pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness)
     while !trading.is_finished() {
         one(&*store, commit([booked(tea, off, None)])).await.unwrap();
         damaged += 1;
-        // Two at once: neither corrects what the other has corrected.
+        // Two concurrent repairs do not correct the same damage twice.
         let (first, second) = tokio::join!(audit(&auditor, true), audit(&auditor, true));
         for finding in first.1.iter().chain(&second.1) {
             assert_eq!(finding.kind, FindingKind::OnHand, "{finding:?}");
@@ -349,7 +348,7 @@ pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness)
     let corrections =
         movements.iter().filter(|movement| movement.reason.as_deref() == Some("audit"));
     assert_eq!(corrections.map(|movement| movement.delta.on_hand).sum::<i64>(), 7 * damaged);
-    // What is stale is not written.
+    // A repair based on a stale version is refused.
     let stale = booked(tea, off, None);
     let Write::Stock(stale) = stale else { unreachable!() };
     let stale = Write::Stock(StockWrite { expected_version: Some(1), ..stale });

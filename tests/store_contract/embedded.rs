@@ -1,4 +1,4 @@
-//! What only the embedded store promises: one process, one currency, a folder of its own.
+//! Guarantees of the embedded store only: one process, one currency, a private directory.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -102,7 +102,7 @@ fn what_is_no_database_or_no_folder_is_refused() {
     fs::create_dir(&dir).unwrap();
     fs::write(
         dir.join("souk.db"),
-        "not a database, but long enough to be looked at as one".repeat(100),
+        "not a database, but long enough to be read as one".repeat(100),
     )
     .unwrap();
     let (error, line) = refusal(harness.options());
@@ -137,7 +137,7 @@ async fn a_change_is_in_the_files_before_it_is_acknowledged() {
     let store = SqliteStore::open(harness.options()).unwrap();
     let cart = cart(customer(), 1);
     one(&store, added(&cart)).await.unwrap();
-    // A copy of the files as they are now is what a crash would leave.
+    // A copy of the current files is the state after a crash.
     let copy = Sqlite::new();
     fs::create_dir(copy.options().dir).unwrap();
     for file in ["souk.db", "souk.db-wal"] {
@@ -175,7 +175,7 @@ async fn old_keys_are_taken_away() {
         apply(&store, (0..300).map(|n| keyed(now(), round * 300 + n))).await;
     }
     store.close().await;
-    assert_eq!(count(&harness, "idempotency_keys"), 1200, "today's");
+    assert_eq!(count(&harness, "idempotency_keys"), 1200, "only today's keys remain");
 }
 
 #[tokio::test]
@@ -195,10 +195,10 @@ async fn old_messages_are_taken_away() {
         apply(&store, (0..300).map(|n| message(now(), round * 300 + n))).await;
     }
     store.close().await;
-    assert_eq!(count(&harness, "inbox"), 1200, "this month's");
+    assert_eq!(count(&harness, "inbox"), 1200, "only this month's messages remain");
 }
 
-/// On one thread, so that nothing is taken from the queue while it fills.
+/// Single-threaded, so that the writer takes nothing from the queue while it fills.
 #[tokio::test]
 async fn whoever_finds_the_queue_full_is_told_to_come_back_at_once_and_nothing_is_done() {
     let harness = Sqlite::new();

@@ -1,4 +1,4 @@
-//! How a test gets a store of each kind.
+//! Opens a store of each kind for a test.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,27 +20,26 @@ use crate::{
     shared_set,
 };
 
-/// Hears nothing.
 pub(crate) struct Deaf;
 
 impl Observer for Deaf {
     fn committed(&self, _: &News) {}
 }
 
-/// A place for one store, empty at first, which is thrown away with the harness.
+/// A location for one store, initially empty, which is deleted with the harness.
 #[async_trait]
 pub(crate) trait Harness: Send + Sync {
-    /// Opens the store as the last one left it. That one has to be closed or dropped.
+    /// Opens the store as the last one left it. The last one must be closed or dropped.
     async fn open(&self) -> Arc<dyn Store>;
 
-    /// Has every write to a table fail from now on, or no longer.
+    /// Makes every write to a table fail, or succeed again.
     async fn break_table(&self, table: &str, broken: bool);
 
-    /// The same, for a shop with a broker: events are kept until they were published.
+    /// Opens the store for a shop with a broker, which keeps events until they are published.
     async fn open_with_broker(&self) -> Arc<dyn Store>;
 }
 
-/// A folder for the embedded store.
+/// A directory for the embedded store.
 pub(crate) struct Sqlite {
     pub(crate) dir: TempDir,
 }
@@ -86,7 +85,7 @@ impl Harness for Sqlite {
     }
 }
 
-/// A database on the replica set that `SOUK_TEST_MONGO_URI` names.
+/// A database on the replica set in `SOUK_TEST_MONGO_URI`.
 pub(crate) struct Mongo {
     client: mongodb::Client,
     uri: String,
@@ -94,7 +93,7 @@ pub(crate) struct Mongo {
 }
 
 impl Mongo {
-    /// `None` when there is no replica set to test with.
+    /// `None` without a replica set.
     pub(crate) async fn new() -> Option<Self> {
         let uri = shared_set::uri().await?;
         let client = mongodb::Client::with_uri_str(&uri).await.unwrap();

@@ -1,4 +1,4 @@
-//! A key makes a repeat harmless: for a day, after a crash, and next to its own first attempt.
+//! A key makes a repeat harmless: for a day, after a restart, and within one batch.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ pub(crate) async fn a_repeat_gets_the_first_answer_also_later(harness: &dyn Harn
     assert_eq!(
         one(&*store, repeat).await,
         Err(CommitError::Replayed(answer("first"))),
-        "its version would conflict"
+        "a replay comes before a version conflict"
     );
     assert_eq!(store.remembered(&key).await, Ok(Some((key.fingerprint, answer("first")))));
     assert_eq!(events(&*store).await, before);
@@ -129,7 +129,7 @@ pub(crate) async fn a_stock_answer_is_that_of_the_whole_batch(harness: &dyn Harn
     assert_eq!(
         one(&*store, first).await,
         Err(CommitError::Replayed(remembered)),
-        "and not that of later"
+        "the response is not updated later"
     );
 }
 
@@ -156,7 +156,7 @@ pub(crate) async fn a_key_is_forgotten_after_a_day(harness: &dyn Harness) {
         ..remembering(added(&cart), &key_1, "again")
     };
     assert_eq!(one(&*store, almost).await, Err(CommitError::Replayed(answer("yesterday"))));
-    assert_eq!(store.remembered(&key_1).await, Ok(None), "by the clock it is too old");
+    assert_eq!(store.remembered(&key_1).await, Ok(None), "an expired key is not returned");
     one(&*store, remembering(added(&cart), &key_2, "today")).await.unwrap();
     assert_eq!(store.remembered(&key_2).await, Ok(Some(([2; 32], answer("today")))));
     assert_eq!(

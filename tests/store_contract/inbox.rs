@@ -1,4 +1,5 @@
-//! A message from another system is carried out once, however often it is delivered, and to whom.
+//! A message from another system is applied once, however often and to whichever node it is
+//! delivered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +14,7 @@ use crate::{
     harness::Harness,
 };
 
-/// A commit that carries the message `id` out.
+/// A commit that applies the message `id`.
 pub(crate) fn carrying_out(id: &str, writes: impl IntoIterator<Item = Write>) -> Commit {
     Commit { inbox: Some(id.into()), ..commit(writes) }
 }
@@ -31,7 +32,7 @@ pub(crate) async fn a_message_is_carried_out_once_also_later(harness: &dyn Harne
     let store = harness.open().await;
     assert_eq!(one(&*store, message(&odd, 5)).await, Err(CommitError::AlreadyApplied));
     assert_eq!(store.is_in_inbox(&odd).await, Ok(true));
-    assert_eq!(store.is_in_inbox("Another").await, Ok(false), "as it was written");
+    assert_eq!(store.is_in_inbox("Another").await, Ok(false), "message ids are case-sensitive");
     assert_eq!(level(&*store, id).await.on_hand, 12);
     assert_eq!(events(&*store).await, before);
     let months_later =
@@ -70,7 +71,7 @@ pub(crate) async fn a_refused_message_may_come_again(harness: &dyn Harness) {
     assert_eq!(
         one(&*store, take(2)).await,
         Err(CommitError::AlreadyApplied),
-        "that comes before what stock says"
+        "a duplicate is detected before a shortage"
     );
 }
 
@@ -94,7 +95,7 @@ impl Observer for Deaf {
 
 pub(crate) async fn two_writers_carry_a_message_out_once(harness: &dyn Harness) {
     let store = harness.open().await;
-    // A shared store has a writer on each node; the other has one, behind the same lock.
+    // A shared store has one writer per node; otherwise both writers use the same store.
     let other = if store.is_shared() { harness.open().await } else { Arc::clone(&store) };
     let writers = [&store, &other]
         .map(|store| Writer::start(&Handle::current(), Arc::clone(store), Arc::new(Deaf)).0);

@@ -1,4 +1,4 @@
-//! What was acknowledged is there: for whoever reads next, after a close, and after none.
+//! Acknowledged writes are visible to the next reader, with or without a close.
 
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness:
             Ok(outcomes) => assert!(outcomes[0].is_ok() && stored.as_ref() == Some(cart)),
             Err(error) => assert!(
                 error == ApplyError::Unavailable && stored.is_none(),
-                "certainly not applied: {error:?}"
+                "the batch is certainly not applied: {error:?}"
             ),
         }
     }
@@ -105,13 +105,13 @@ pub(crate) async fn a_caller_that_leaves_does_not_stop_its_change(harness: &dyn 
     let first = cart(customer(), 1);
     let second = cart(first.owner, 2);
     let mut applying = store.apply(vec![added(&first)].into());
-    // The first poll hands the batch over; then the caller goes.
+    // The first poll hands the batch over; then the caller drops the future.
     let polled =
         std::future::poll_fn(|context| std::task::Poll::Ready(applying.as_mut().poll(context)))
             .await;
     drop(applying);
     drop(polled);
     let next = one(&*store, added(&second)).await;
-    assert!(next.is_ok(), "the first was applied before: {next:?}");
+    assert!(next.is_ok(), "the first commit is applied: {next:?}");
     assert_eq!(one(&*store, added(&second)).await, Err(CommitError::Conflict));
 }

@@ -1,4 +1,4 @@
-//! Lists: what is on them, what is not, and in which order.
+//! Lists: content, filters and order.
 
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ pub(crate) async fn products_are_read_by_page_with_their_stock(harness: &dyn Har
     assert_eq!(read.iter().map(|(_, level)| level.on_hand).sum::<u64>(), (0..25).sum::<u64>() - 3);
     assert!(read.iter().all(|(product, level)| level.product_id == product.id));
     let (gone, level) = store.product(deleted.id).await.unwrap().unwrap();
-    assert_eq!((gone, level.on_hand), (deleted, 3), "by its id it is still found");
+    assert_eq!((gone, level.on_hand), (deleted, 3), "a deleted product is found by id");
 }
 
 pub(crate) async fn times_are_kept_to_the_millisecond(harness: &dyn Harness) {

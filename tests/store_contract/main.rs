@@ -1,7 +1,8 @@
-//! What every engine of the store has to keep, as tests that run unchanged against each of them.
+//! The contract of every storage engine, as tests that run unchanged against each of them.
 //!
-//! A case is a function that gets a [`Harness`](harness::Harness). The table below names every case once, and the macro makes a test
-//! of it for every engine; a case that the table forgets is dead code, which the build refuses.
+//! A case is a function with a [`Harness`](harness::Harness) parameter. The macro call below lists
+//! every case once and generates a test for each engine; an unlisted case is dead code, which fails
+//! the build.
 
 #![cfg(test)]
 

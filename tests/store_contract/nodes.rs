@@ -1,4 +1,4 @@
-//! Several nodes on one database, which only the cluster's store has.
+//! Several nodes on one database, which only the MongoDB store supports.
 
 use std::{
     collections::HashMap,
@@ -26,14 +26,14 @@ use crate::{
     harness::{Deaf, Harness, Mongo},
 };
 
-/// A store with a batching writer before it.
+/// A store with its batching writer.
 async fn node(mongo: &Mongo) -> (Arc<dyn Store>, Writer) {
     let store = mongo.open().await;
     let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
     (store, writer)
 }
 
-/// Commits on all nodes at once; outcomes in the order of the commits.
+/// Commits concurrently; outcomes are in the order of the commits.
 async fn at_once(commits: Vec<(Writer, Commit)>) -> Vec<Outcome> {
     let tasks: Vec<_> = commits
         .into_iter()
@@ -46,7 +46,7 @@ async fn at_once(commits: Vec<(Writer, Commit)>) -> Vec<Outcome> {
     outcomes
 }
 
-/// Positions follow each other, and so do the sequences of each subject within each family.
+/// Asserts that positions are consecutive, and so are the sequences per subject and family.
 fn assert_in_order(events: &[Published]) {
     let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
     assert_eq!(positions, (1..=events.len() as u64).collect::<Vec<_>>());
@@ -63,7 +63,7 @@ fn assert_in_order(events: &[Published]) {
     }
 }
 
-/// Reads the outbox as it grows, until it has `count` events: nothing may appear before what was read.
+/// Reads the outbox until it has `count` events; no event may appear before the ones already read.
 async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<Published> {
     let mut read: Vec<Published> = Vec::new();
     while read.len() < count {
@@ -72,7 +72,7 @@ async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<Published> {
         let page = store.events_after(position, 64).await.unwrap();
         assert!(
             page.len() >= usize::try_from(last - position).unwrap().min(64),
-            "what is told is there"
+            "announced events are readable"
         );
         read.extend(page);
     }
@@ -120,7 +120,7 @@ async fn nodes_are_in_each_others_way_only_where_they_meet() {
                 let owner = customer();
                 for version in 1..=20 {
                     let outcome = writer.commit(added(&cart(owner, version))).await;
-                    assert!(outcome.is_ok(), "nobody else has this cart: {outcome:?}");
+                    assert!(outcome.is_ok(), "no other client uses this cart: {outcome:?}");
                 }
             })
         })
@@ -141,7 +141,7 @@ async fn of_two_nodes_that_decided_on_the_same_version_one_wins() {
     for quiet in [false, true] {
         let owner = customer();
         for version in 1..=40 {
-            // Without events, nothing but the cart itself tells that two were at it.
+            // Without events, only the cart itself can cause the conflict.
             let put = |cart| if quiet { commit([put_cart(&cart)]) } else { added(&cart) };
             let both = nodes
                 .iter()
@@ -162,7 +162,7 @@ async fn pending_orders_of_a_user_are_limited_over_nodes() {
     let nodes = [node(&mongo).await, node(&mongo).await];
     for _ in 0..5 {
         let user = UserId::new();
-        // Without events, too: then nothing is written that two transactions could meet at.
+        // Some commits have no events, so that no shared document causes the conflict.
         let place = |n: usize| {
             let place = placed(&order(user));
             let facts = if n.is_multiple_of(3) { Vec::new() } else { place.facts };
@@ -196,7 +196,7 @@ async fn no_order_is_placed_on_what_another_node_has_changed_before() {
     });
     let mut seen = 1;
     while seen < VERSIONS {
-        // What an order was decided on is noted as its price.
+        // The price records the version on which the order was decided.
         let mut bought = order(UserId::new());
         bought.lines[0].unit_price = Money::from_minor(seen as i64, euro()).unwrap();
         let buy =
@@ -219,7 +219,7 @@ async fn no_order_is_placed_on_what_another_node_has_changed_before() {
                 assert_eq!(
                     (price * 100.0).round() as u64,
                     current,
-                    "an order of an older version came after a newer one"
+                    "no order uses an older version than a preceding change"
                 );
                 sold += 1;
             }
@@ -279,7 +279,8 @@ async fn a_key_counts_on_every_node() {
     mongo.discard().await;
 }
 
-/// A node that has locked a product's stock and the outbox, and will never go on; `last_seen` ago it was alive.
+/// A dead node that holds locks on a product's stock and the outbox; its last heartbeat was
+/// `last_seen` ago.
 async fn stuck_node(
     mongo: &Mongo,
     product: ProductId,
@@ -319,7 +320,7 @@ async fn what_a_dead_node_has_locked_is_free_within_seconds() {
     assert!(outcome.is_ok(), "{outcome:?}");
     assert!(died.elapsed() < Duration::from_secs(5), "{:?}", died.elapsed());
     eprintln!(
-        "the others went on {:?} after a node was heard of for the last time",
+        "the other node continued {:?} after the last heartbeat",
         died.elapsed()
     );
     let dead_nodes = doc! { "process": 1_i64 };
@@ -336,12 +337,12 @@ async fn a_change_that_cannot_be_made_in_time_is_certainly_not_made() {
     let Some(mongo) = Mongo::new().await else { return };
     let (store, writer) = node(&mongo).await;
     let id = stocked(&*store, 10).await;
-    // It will be taken for alive for long enough.
+    // The stuck node counts as alive for longer than this test needs.
     let alive = stuck_node(&mongo, id, Duration::ZERO).await;
     let deadline = Instant::now() + Duration::from_millis(700);
     let buy = Commit { deadline, ..commit([stock(id, StockChange::Reserve(1))]) };
     assert_eq!(writer.commit(buy).await, Err(CommitError::Overloaded));
-    assert!(Instant::now() <= deadline, "told in time");
+    assert!(Instant::now() <= deadline, "the outcome arrives in time");
     drop(alive);
     let later = one(&*store, commit([stock(id, StockChange::Reserve(2))])).await;
     assert_eq!(later.unwrap().stock[0].reserved, 2);
@@ -361,7 +362,7 @@ async fn who_is_let_go_takes_no_other_along() {
     let (hurried, patient) = (Duration::from_millis(700), Duration::from_secs(60));
     let applied = store.apply(vec![buy(hurried), buy(patient)].into()).await.unwrap();
     assert_eq!(applied.outcomes, [Err(CommitError::Overloaded), Err(CommitError::NotYet)]);
-    // The writer tries what is left again; by then, the other node is taken for dead.
+    // The writer retries the rest; by then the stuck node counts as dead.
     let buyers = vec![(writer.clone(), buy(hurried)), (writer.clone(), buy(patient))];
     let outcomes = at_once(buyers).await;
     assert!(matches!(outcomes[..], [Err(CommitError::Overloaded), Ok(_)]), "{outcomes:?}");
@@ -384,7 +385,7 @@ async fn nodes_come_and_go() {
     for store in &stores {
         store.close().await;
     }
-    assert_eq!(count().await, 0, "they have said goodbye");
+    assert_eq!(count().await, 0, "closed nodes deregister");
     let _store = mongo.open().await;
     let admin = mongo.raw().client().database("admin");
     let limited = async || {
@@ -412,7 +413,7 @@ async fn what_is_confirmed_was_written_also_by_a_node_that_the_others_took_for_d
     nodes.delete_many(doc! {}).await.unwrap();
     assert_eq!(store.confirmed_position().await.unwrap(), 1);
     let asked = nodes.find_one(doc! { "asked": 1 }).await.unwrap();
-    assert!(asked.is_some(), "a majority has confirmed something");
+    assert!(asked.is_some(), "a majority has confirmed a write");
     mongo.discard().await;
 }
 
@@ -438,14 +439,14 @@ fn a_read_goes_on_when_the_runtime_of_whoever_asked_has_ended() {
             assert!(futures_util::poll!(&mut read).is_pending());
         });
     }
-    // The server answers to those that began before.
+    // The server answers the abandoned reads first.
     for _ in 0..20 {
         drivers.block_on(store.last_position()).unwrap();
     }
     assert_eq!(
         ENDED.load(Ordering::Relaxed),
         0,
-        "the timer of a read is that of the runtime it is on"
+        "a read uses the timer of its own runtime"
     );
     drivers.block_on(mongo.discard());
 }

@@ -1,4 +1,4 @@
-//! Orders: what is read of them, and the conditions that a checkout has.
+//! Orders: queries and checkout conditions.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -82,7 +82,7 @@ pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) 
     let store = harness.open().await;
     let (ada, bob) = (UserId::new(), UserId::new());
     let all: Vec<Order> = (0..25).map(|n| order(if n % 3 == 0 { bob } else { ada })).collect();
-    // Written in another order than they were placed in.
+    // Written in another order than placed.
     apply(&*store, all.iter().rev().map(|order| commit([put_order(order)]))).await;
     for of in [None, Some(ada), Some(bob), Some(UserId::new())] {
         let (mut read, mut before) = (Vec::new(), None);
@@ -113,7 +113,7 @@ pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn 
     assert_eq!(
         store.orders_due(after(10), None, 10).await,
         Ok(vec![first.clone()]),
-        "at its deadline it is due"
+        "an order is due at its deadline"
     );
     assert_eq!(
         store.orders_due(after(29), None, 10).await,
@@ -122,7 +122,7 @@ pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn 
     assert_eq!(
         store.orders_due(after(99), None, 2).await,
         Ok(vec![first.clone(), second.clone()]),
-        "the longest overdue first"
+        "the longest overdue order comes first"
     );
     for (order, command) in [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel)] {
         let next = order.decide(command, after(50)).unwrap().order;
@@ -134,7 +134,7 @@ pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn 
 pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = now();
-    // Many at the same time, written in another order than they are read in.
+    // Many share a deadline, and they are written in another order than read.
     let until = |n: u64| Order {
         expires_at: Some(start.plus(Duration::from_millis(n / 10))),
         ..order(UserId::new())
@@ -170,7 +170,7 @@ pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
     assert_eq!(
         one(&*store, checkout).await,
         Err(CommitError::Replayed(answer("placed"))),
-        "before any condition is looked at"
+        "a replay comes before the conditions"
     );
     let after = level(&*store, tea).await;
     assert_eq!((after.on_hand, after.reserved), (10, 2));
@@ -188,7 +188,7 @@ pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
     assert_eq!(
         outcomes[1..],
         [Err(CommitError::Conflict), Err(CommitError::Conflict)],
-        "whichever came first stands"
+        "the first transition wins"
     );
     assert_eq!(store.order(bought.id).await, Ok(Some(expired)));
     assert_eq!(level(&*store, tea).await.reserved, 0);
@@ -208,7 +208,7 @@ async fn state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
     format!("{cart:?} {order:?} {moves:?} {:?} {answer:?} {told}", level(store, product).await)
 }
 
-/// What may become of an order after checkout, with what each step does to its stock.
+/// Order transitions after checkout, with their effect on stock.
 type Life = Vec<(OrderCommand, Option<fn(u64) -> StockChange>)>;
 
 pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Harness) {
@@ -245,7 +245,8 @@ pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Ha
     assert_eq!((after.on_hand, after.reserved), (8, 0));
 }
 
-/// A commit of `order` with each record that it writes refused in turn; then it is made, and made again.
+/// Asserts that `commit` fails without a trace while any of its tables rejects writes, and then
+/// applies once.
 async fn fails_at_each_step(
     harness: &dyn Harness,
     store: &dyn Store,
@@ -306,7 +307,7 @@ pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
     let outcomes = apply(&*store, batch).await.outcomes;
     let expected: Vec<_> = refused.into_iter().map(|(_, error)| Err(error)).collect();
     assert_eq!(outcomes[..4], expected);
-    assert!(outcomes[4].is_ok(), "the others of its batch go through");
+    assert!(outcomes[4].is_ok(), "a valid checkout in the batch succeeds");
     for id in ids {
         assert_eq!(store.order(id).await, Ok(None));
     }
@@ -314,7 +315,7 @@ pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
     assert_eq!(level(&*store, tea.id).await.reserved, 2);
     one(&*store, commit([put_product(&repriced.deleted(now()))])).await.unwrap();
     let (_, late) = reserving(vec![Condition::Unchanged(tea.id, 2)]);
-    assert_eq!(one(&*store, late).await, Err(CommitError::Conflict), "deleting is a change too");
+    assert_eq!(one(&*store, late).await, Err(CommitError::Conflict), "a deletion is a change too");
 }
 
 pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) {
@@ -342,7 +343,7 @@ pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) 
     assert_eq!(
         outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(),
         [false, true, true, false],
-        "one was paid"
+        "a paid order frees a slot"
     );
     assert_eq!(store.orders(Some(ada), None, 10).await.unwrap().len(), 4);
 }
@@ -385,7 +386,7 @@ pub(crate) async fn who_asks_first_is_served_first(harness: &dyn Harness) {
                 reason,
             })
         };
-        // Every third wants something else as well, and every fifth is somebody's repeat with a key.
+        // Every third commit writes a second product, and every fifth one has a key.
         let more = n.is_multiple_of(3).then(|| write(cup, StockChange::Reserve(1)));
         let commit = commit([write(tea, StockChange::Reserve(1))].into_iter().chain(more));
         if n.is_multiple_of(5) {
@@ -394,7 +395,7 @@ pub(crate) async fn who_asks_first_is_served_first(harness: &dyn Harness) {
             commit
         }
     };
-    // Polled in this order, so that this is the order in which they come to the queue.
+    // Polled in this order, so this is the order in the queue.
     let outcomes = join_all((0..300).map(|n| writer.commit(buy(n)))).await;
     let sold: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(sold, [vec![true; 100], vec![false; 200]].concat());

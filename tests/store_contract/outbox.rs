@@ -1,4 +1,5 @@
-//! Events: if and only if their change is committed, in its order, and kept long enough to be caught up with.
+//! Events exist if and only if their change is committed, in commit order, and are kept long enough
+//! to catch up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -91,7 +92,7 @@ pub(crate) async fn an_event_comes_back_as_it_was_told(harness: &dyn Harness) {
     assert_eq!(body["traceparent"], trace.unwrap().as_str());
     assert_eq!(body["id"], told[2].id.to_string());
     store.close().await;
-    assert_eq!(events(&*harness.open().await).await, told, "and does not change");
+    assert_eq!(events(&*harness.open().await).await, told, "events do not change");
 }
 
 pub(crate) async fn events_are_read_by_page_and_found_by_id(harness: &dyn Harness) {
@@ -117,7 +118,7 @@ pub(crate) async fn events_are_read_by_page_and_found_by_id(harness: &dyn Harnes
     assert_eq!(store.events_after(24, 0).await, Ok(vec![]));
 }
 
-/// Writes `count` events, many at a time.
+/// Writes `count` events in large commits.
 pub(crate) async fn write_events(store: &dyn Store, count: u64) {
     const IN_A_COMMIT: u64 = 250;
     let owner = customer();
@@ -162,11 +163,11 @@ pub(crate) async fn events_are_kept_until_they_were_published(harness: &dyn Harn
     let store = harness.open_with_broker().await;
     write_events(&*store, 250).await;
     store.close().await;
-    // By a command that was not told of the broker, too.
+    // As a command that does not know about the broker.
     let store = harness.open().await;
     write_events(&*store, 22_750).await;
     let first_is = async |position| {
-        // The engines take old events away in their own time.
+        // The engines delete old events in the background.
         while positions(&store.events_after(0, 1).await.unwrap()) != [position] {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -175,6 +176,6 @@ pub(crate) async fn events_are_kept_until_they_were_published(harness: &dyn Harn
         store.note_published(published).await.unwrap();
         tokio::time::timeout(Duration::from_secs(60), first_is(first))
             .await
-            .expect("old events stay");
+            .expect("old events are not deleted");
     }
 }

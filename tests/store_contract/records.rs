@@ -1,4 +1,4 @@
-//! What is read is what was written, also by the next process.
+//! Records are read back as written, also after reopening the store.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ use crate::{
     harness::Harness,
 };
 
-/// Quotes, a backslash, line breaks, an emoji, a combining accent, a right-to-left mark, SQL and JSON.
+/// Quotes, a backslash, line breaks, an emoji, a combining accent, a right-to-left mark, SQL and
+/// JSON.
 pub(crate) const ODD: &str = "\"'`\\ \r\n\t 🫖 e\u{301} \u{200f}\u{2028} '; DROP TABLE carts; -- {\"$set\": [1]} %_?1 \u{10FFFF}";
 
 pub(crate) async fn a_new_store_is_empty(harness: &dyn Harness) {
@@ -121,7 +122,7 @@ pub(crate) async fn numbers_come_back_as_written(harness: &dyn Harness) {
         floats.into_iter().map(|n| Number::from_f64(n).unwrap()).collect();
     numbers.extend([0_i64, 1, -1, i64::MIN, i64::MAX, (1 << 53) + 1].map(Number::from));
     numbers.push(Number::from(u64::MAX));
-    // Where a parser that is not exact goes wrong.
+    // Numbers that an inexact parser gets wrong.
     numbers
         .extend((1..2000_u32).map(|n| {
             Number::from_f64(f64::from(n).sqrt() * 1e-5_f64.powi(n as i32 % 40)).unwrap()
@@ -134,7 +135,7 @@ pub(crate) async fn numbers_come_back_as_written(harness: &dyn Harness) {
     let (read, _) = store.product(measured.id).await.unwrap().unwrap();
     assert_eq!(read, measured);
     let text = |product: &Product| serde_json::to_string(&product.facts.attributes).unwrap();
-    assert_eq!(text(&read), text(&measured), "1 and 1.0 stay apart");
+    assert_eq!(text(&read), text(&measured), "1 and 1.0 stay distinct");
 }
 
 pub(crate) async fn carts_come_back_as_written(harness: &dyn Harness) {

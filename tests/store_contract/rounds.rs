@@ -1,5 +1,5 @@
-//! What a batch costs the server: which commands in which order, and how many transactions when one of its commits cannot be written.
-//! MongoDB alone, whose profiler tells.
+//! The cost of a batch for the server: its commands and their order, and the number of transactions
+//! when a commit cannot be written. Only for MongoDB, whose profiler provides the data.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -28,13 +28,13 @@ use crate::{
     harness::{Deaf, Harness, Mongo},
 };
 
-/// An operation as the profiler notes it: what it is, in which collection, on which record.
+/// A profiled operation: its type and collection, and the id of its document.
 struct Operation {
     step: (String, String),
     record: Option<Bson>,
 }
 
-/// Lets the server note every operation on the database.
+/// Lets the server profile every operation on the database.
 async fn note_operations(mongo: &Mongo) {
     let database = mongo.raw();
     database
@@ -44,7 +44,7 @@ async fn note_operations(mongo: &Mongo) {
     database.run_command(doc! { "profile": 2 }).await.unwrap();
 }
 
-/// What it has noted, without what nodes tell each other and do beside their commits; it starts anew.
+/// Returns the profiled operations without heartbeats and maintenance, and starts over.
 async fn noted_operations(mongo: &Mongo) -> Vec<Operation> {
     let database = mongo.raw();
     database.run_command(doc! { "profile": 0 }).await.unwrap();
@@ -77,14 +77,14 @@ async fn noted_operations(mongo: &Mongo) -> Vec<Operation> {
     noted.iter().map(operation).filter(|operation| !is_chore(&operation.step)).collect()
 }
 
-/// The commands: the statements of one are noted each.
+/// The commands; the profiler records each statement of a command separately.
 fn commands(operations: &[Operation]) -> Vec<&(String, String)> {
     let mut commands: Vec<_> = operations.iter().map(|operation| &operation.step).collect();
     commands.dedup();
     commands
 }
 
-/// How many transactions were begun that have events.
+/// The number of transactions with events.
 fn transactions(operations: &[Operation]) -> usize {
     operations
         .iter()
@@ -92,7 +92,7 @@ fn transactions(operations: &[Operation]) -> usize {
         .count()
 }
 
-/// An order with its cart and its key, of two products.
+/// A checkout of two products, with cart and key.
 fn purchase(products: [ProductId; 2]) -> Commit {
     let buyer = customer();
     let mut buy = placed(&order(buyer.id));
@@ -126,13 +126,13 @@ async fn a_batch_takes_as_many_commands_as_one_commit_and_stock_comes_last_in_th
     assert_eq!(
         stock.iter().map(|update| update.record.clone()).collect::<Vec<_>>(),
         in_order,
-        "one change for all"
+        "one update for all commits"
     );
     assert_eq!(of_many.last().unwrap().step, stock[0].step);
     mongo.discard().await;
 }
 
-/// The server refuses from now on what a document of `collection` holds under `field`.
+/// Makes the server reject documents of `collection` with one of these ids in `field`.
 async fn refuse(mongo: &Mongo, collection: &str, field: &str, users: &[UserId]) {
     let refused: Vec<Id> =
         users.iter().map(|user| Id::from_bytes(user.as_uuid().into_bytes())).collect();
@@ -154,14 +154,15 @@ async fn one_bad_commit_costs_the_others_one_more_transaction() {
         buy.writes.push(stock(id, StockChange::Reserve(1)));
         buy
     };
-    // One of them.
+    // A batch with one bad commit.
     let applied = store.apply((0..21).map(buy).collect()).await.unwrap();
     let left: Vec<_> =
         applied.outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-    assert_eq!(left, [&CommitError::Apart], "the others do not wait until it has been tried alone");
+    assert_eq!(left, [&CommitError::Apart], "the others do not wait for its retry");
     assert_eq!(transactions(&noted_operations(&mongo).await), 2);
     assert_eq!(applied.news.carts.len(), 20);
-    // The batching writer tries them alone, so that those who come to the same product or user are told in the end.
+    // The writer retries bad commits alone, so that commits for the same product or user get their
+    // outcome.
     let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
     let outcomes = join_all((20..60).map(|place| writer.commit(buy(place)))).await;
     for (outcome, place) in outcomes.iter().zip(20..) {
@@ -192,7 +193,7 @@ async fn a_bad_commit_that_nobody_can_name_is_found_and_takes_no_other_along() {
     let Some(mongo) = Mongo::new().await else { return };
     let store = mongo.open().await;
     let carts: Vec<_> = (0..64).map(|_| cart(customer(), 1)).collect();
-    // All events of a batch are in one document.
+    // All events of a batch share one document.
     refuse(&mongo, "outbox", "events.subject", &[carts[41].owner.id]).await;
     let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
     let outcomes = join_all(carts.iter().map(|cart| writer.commit(added(cart)))).await;
@@ -228,14 +229,14 @@ async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
     let began = Instant::now();
     let (suspects, others) = join(suspects, others).await;
     assert!(others.iter().all(Result::is_ok));
-    // Most are more than can be tried alone, the others are tried for as long as there is time.
+    // Some of these commits exceed the retry limit; the others are retried until their deadline.
     let refused = |outcome: &Outcome| {
         matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded))
     };
     assert!(suspects.iter().all(|(outcome, _)| refused(outcome)));
     let last = suspects.iter().map(|(_, at)| *at - began).max().unwrap();
     eprintln!("{SUSPECTS} told within {last:?}");
-    // It is counted after they were told.
+    // The writer updates the count after it sends the outcomes.
     let idle = async {
         while writer.waiting() > 0 {
             tokio::task::yield_now().await
@@ -243,7 +244,7 @@ async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
     };
     tokio::time::timeout(Duration::from_secs(60), idle)
         .await
-        .expect("some wait though all were told");
+        .expect("commits still wait although all have outcomes");
     assert_eq!(
         (level(&*store, spoilt).await.reserved, level(&*store, good).await.reserved),
         (0, 100)
@@ -261,9 +262,9 @@ async fn a_store_that_refuses_everything_says_so_at_once() {
     note_operations(&mongo).await;
     let many: Vec<Commit> = (0..500).map(|_| added(&cart(customer(), 1))).collect();
     let refused = store.apply(many.into()).await;
-    assert!(matches!(refused, Err(ApplyError::Unavailable)), "nobody is left to be tried again");
+    assert!(matches!(refused, Err(ApplyError::Unavailable)), "no commit is left for a retry");
     let tried = transactions(&noted_operations(&mongo).await);
-    assert!(tried <= 12, "{tried} transactions to find that out");
+    assert!(tried <= 12, "{tried} transactions to detect the failure");
     counters.insert_one(counter).await.unwrap();
     one(&*store, added(&cart(customer(), 1))).await.unwrap();
     mongo.discard().await;

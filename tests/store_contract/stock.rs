@@ -1,4 +1,4 @@
-//! Stock changes by guard: summed within a batch, never below what is there.
+//! Guarded stock changes: summed within a batch, never below zero.
 
 use serde_json::{Value, json};
 use souk::{
@@ -30,7 +30,7 @@ fn short<const N: usize>(shortages: [(ProductId, u64, u64); N]) -> Result<Done, 
     Err(CommitError::OutOfStock(shortages.map(shortage).to_vec()))
 }
 
-/// Type, sequence and data of an event.
+/// The type, sequence and data of an event.
 fn parts(event: &Published) -> (String, Value, Value) {
     let body: Value = serde_json::from_slice(&event.body).unwrap();
     assert_eq!(body["type"], event.kind);
@@ -65,7 +65,7 @@ pub(crate) async fn changes_of_one_batch_are_one_version_and_one_event(harness: 
     assert_eq!(
         deltas,
         [(1, 100, 0), (2, 0, 3), (3, 10, 0), (4, 0, 2), (5, 0, -1)],
-        "one movement a change"
+        "one movement per change"
     );
 }
 
@@ -76,13 +76,13 @@ pub(crate) async fn whoever_comes_too_late_hears_what_is_left(harness: &dyn Harn
     let outcomes = apply(&*store, wishes).await.outcomes;
     assert!(outcomes[0].is_ok());
     assert_eq!(outcomes[1], short([(id, 3, 2)]));
-    assert!(outcomes[2].is_ok(), "what is left goes to whoever comes next");
+    assert!(outcomes[2].is_ok(), "a later commit gets the rest");
     assert_eq!(outcomes[3], short([(id, 1, 0)]));
     assert_eq!(level(&*store, id).await.available(), 0);
     assert_eq!(
         change(&*store, id, StockChange::Adjust(-1)).await,
         short([(id, 1, 0)]),
-        "what is promised stays"
+        "reserved stock cannot be removed"
     );
     assert_eq!(change(&*store, id, StockChange::Set(4)).await, short([(id, 1, 0)]));
     assert_eq!(store.movements(id, None, 100).await.unwrap().len(), 3);
@@ -164,7 +164,7 @@ pub(crate) async fn what_changes_nothing_leaves_nothing(harness: &dyn Harness) {
     assert_eq!(
         level(&*store, id).await,
         after,
-        "there and back is two movements, and so a version"
+        "two opposite movements still make a version"
     );
 }
 
@@ -195,7 +195,7 @@ pub(crate) async fn a_wanted_version_is_checked(harness: &dyn Harness) {
     assert!(one(&*store, wanting(1, 1)).await.is_ok());
     let outcomes = apply(&*store, [wanting(2, 1), wanting(2, 1), wanting(1, 1)]).await.outcomes;
     assert!(outcomes[0].is_ok());
-    assert_eq!(outcomes[1], Err(CommitError::StockVersion(3)), "the batch has moved it already");
+    assert_eq!(outcomes[1], Err(CommitError::StockVersion(3)), "the batch has already changed it");
     assert_eq!(outcomes[2], Err(CommitError::StockVersion(3)));
     assert_eq!(level(&*store, id).await.on_hand, 12);
 }

@@ -1,4 +1,4 @@
-//! A sku belongs to one living product, an address to one account.
+//! A SKU belongs to one active product, an email address to one account.
 
 use souk::{
     domain::{product::Product, stock::StockChange},
@@ -35,7 +35,7 @@ pub(crate) async fn a_sku_belongs_to_one_product(harness: &dyn Harness) {
     );
     let mut renamed = with_sku(&tea, Some("TEA"));
     renamed.facts.name = "Tea".into();
-    assert!(one(&*store, changed(&renamed)).await.is_ok(), "its own sku is not taken");
+    assert!(one(&*store, changed(&renamed)).await.is_ok(), "a product may keep its own SKU");
     assert!(one(&*store, changed(&product(Some("tea")))).await.is_ok(), "case counts");
 }
 
@@ -56,14 +56,14 @@ pub(crate) async fn a_deleted_product_gives_its_sku_up_and_still_shows_it(harnes
     one(&*store, changed(&heir.deleted(now()))).await.unwrap();
     let batch = [changed(&product(Some("TEA"))), changed(&product(Some("TEA")))];
     let outcomes = apply(&*store, batch).await.outcomes;
-    assert!(outcomes[0].is_ok(), "both of the dead gave it up");
-    assert_eq!(outcomes[1], Err(CommitError::SkuTaken), "and one of the living has it");
+    assert!(outcomes[0].is_ok(), "deleted products release the SKU");
+    assert_eq!(outcomes[1], Err(CommitError::SkuTaken), "one active product has the SKU");
 }
 
 pub(crate) async fn a_sku_moves_on_within_a_batch(harness: &dyn Harness) {
     let store = harness.open().await;
     let (mut older, mut newer) = (create(&*store, "A").await, create(&*store, "B").await);
-    // Whichever way round an engine writes them, one of these two takes a sku before its holder is written.
+    // In one of these two rounds, an engine writes the new owner of a SKU before the old one.
     for (round, (older_sku, newer_sku)) in (1..).zip([(Some("B"), None), (None, Some("B"))]) {
         (older, newer) = (with_sku(&older, older_sku), with_sku(&newer, newer_sku));
         let taker_last = if newer_sku.is_none() { [&newer, &older] } else { [&older, &newer] };
@@ -74,7 +74,7 @@ pub(crate) async fn a_sku_moves_on_within_a_batch(harness: &dyn Harness) {
         });
         let outcomes = apply(&*store, batch).await.outcomes;
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-        assert_eq!(level(&*store, older.id).await.version, round, "it was one transaction");
+        assert_eq!(level(&*store, older.id).await.version, round, "the batch is one transaction");
         for product in [&older, &newer] {
             assert_eq!(&store.product(product.id).await.unwrap().unwrap().0, product);
         }
@@ -90,7 +90,7 @@ pub(crate) async fn a_sku_is_free_when_its_product_is_deleted_in_the_same_batch(
     let outcomes = apply(&*store, [changed(&heir), changed(&tea.deleted(now())), changed(&heir)])
         .await
         .outcomes;
-    assert_eq!(outcomes[0], Err(CommitError::SkuTaken), "not yet");
+    assert_eq!(outcomes[0], Err(CommitError::SkuTaken), "the SKU is not free yet");
     assert!(outcomes[1].is_ok() && outcomes[2].is_ok());
     assert_eq!(store.product(heir.id).await.unwrap().unwrap().0, heir);
     assert_eq!(store.product(tea.id).await.unwrap().unwrap().0.facts.sku.as_deref(), Some("TEA"));

@@ -13,10 +13,10 @@ use crate::{
     harness::Harness,
 };
 
-/// How to write a version of a record.
+/// Writes a record at a given version.
 type AtVersion = Box<dyn Fn(u64) -> Write>;
 
-/// Each kind of record, with one of it.
+/// A record of each kind.
 fn kinds() -> Vec<(&'static str, AtVersion)> {
     let (cart, product, user) =
         (cart(customer(), 1), product(Some("TEA")), user("ada@example.com"));
@@ -40,18 +40,18 @@ pub(crate) async fn a_first_version_is_stored_once(harness: &dyn Harness) {
         assert_eq!(
             put(&*store, version(2)).await,
             Err(CommitError::Conflict),
-            "{kind}: there is no version 1"
+            "{kind}: version 1 does not exist"
         );
         assert_eq!(
             put(&*store, version(0)).await,
             Err(CommitError::Conflict),
-            "{kind}: no version is 0"
+            "{kind}: 0 is not a version"
         );
         assert_eq!(put(&*store, version(1)).await, Ok(()), "{kind}");
         assert_eq!(
             put(&*store, version(1)).await,
             Err(CommitError::Conflict),
-            "{kind}: it is there already"
+            "{kind}: the record exists already"
         );
     }
 }
@@ -82,7 +82,7 @@ pub(crate) async fn versions_follow_each_other_within_a_batch(harness: &dyn Harn
         let outcomes = apply(&*store, batch).await.outcomes;
         let done: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
         assert_eq!(done, [true, true, false, true, false, true], "{kind}");
-        assert_eq!(put(&*store, version(5)).await, Ok(()), "{kind}: 4 is what was stored");
+        assert_eq!(put(&*store, version(5)).await, Ok(()), "{kind}: version 4 is stored");
     }
 }
 

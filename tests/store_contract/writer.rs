@@ -26,7 +26,7 @@ use crate::{
     harness::Harness,
 };
 
-/// Notes what it hears.
+/// Records what it observes.
 #[derive(Default)]
 struct Ear {
     carts: Mutex<HashSet<(UserId, u64)>>,
@@ -60,7 +60,7 @@ pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn 
                 buy.writes.push(stock(id, StockChange::Reserve(1)));
                 let outcome = writer.commit(buy).await;
                 let heard = ear.carts.lock().unwrap().contains(&(cart.owner.id, 1));
-                assert_eq!(heard, outcome.is_ok(), "the news comes before the answer");
+                assert_eq!(heard, outcome.is_ok(), "the observer is notified before the caller");
                 (cart, outcome)
             })
         })
@@ -84,7 +84,7 @@ pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn 
     let stats = writer.stats();
     assert_eq!(stats.commits.load(Ordering::Relaxed), 200);
     let told: Vec<u64> = events(&*store).await.iter().skip(1).map(|event| event.position).collect();
-    assert_eq!(*ear.positions.lock().unwrap(), told, "in commit order");
+    assert_eq!(*ear.positions.lock().unwrap(), told, "the observer sees commit order");
     drop(writer);
     task.await.unwrap();
 }
@@ -118,7 +118,7 @@ pub(crate) async fn a_transaction_has_no_more_writes_than_it_can_end(harness: &d
     let outcomes = join_all((0..3).map(|_| writer.commit(large()))).await;
     let levels: Vec<u64> =
         outcomes.into_iter().map(|outcome| outcome.unwrap().stock[0].on_hand).collect();
-    assert_eq!(levels, [2100, 4200, 6300], "in the order they came in");
+    assert_eq!(levels, [2100, 4200, 6300], "commits apply in queue order");
     assert_eq!(writer.stats().batches.load(Ordering::Relaxed), 3);
 }
 
@@ -158,7 +158,7 @@ pub(crate) async fn a_closed_writer_applies_what_waits_and_takes_no_more(harness
     let (writer, task, _) = start(&store);
     let carts: Vec<_> = (0..50).map(|_| cart(customer(), 1)).collect();
     let mut waiting = join_all(carts.iter().map(|cart| writer.commit(added(cart))));
-    // The first poll puts all of them into the queue.
+    // The first poll puts all commits into the queue.
     let _not_yet = poll_fn(|context| Poll::Ready(Pin::new(&mut waiting).poll(context))).await;
     writer.close();
     task.await.unwrap();

@@ -1,4 +1,4 @@
-//! A shop of the test's own: the real binary, a fresh store, a free port.
+//! A running test server: the real binary, a fresh store, a free port.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::{ADMIN_EMAIL, ADMIN_PASSWORD, folder};
 
-/// Nothing takes as long, on any machine: what is not there by then will never be.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// A running shop. It ends with this value, which also looks whether the log told of faults.
+/// A running shop. Dropping it kills the process and asserts that the log reports no faults.
 pub(crate) struct TestApp {
     url: String,
     pub(super) http: reqwest::Client,
@@ -42,19 +42,20 @@ struct Log {
 }
 
 impl TestApp {
-    /// A shop with an admin, without rate limits.
+    /// A shop with an admin and without rate limits.
     pub(crate) async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    /// The same, with these settings: `("http.request_timeout", "500ms")`. An empty value leaves a setting unset.
+    /// Like `start`, with settings such as `("http.request_timeout", "500ms")`. An empty value
+    /// unsets a setting.
     pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         let mut app = Self::closed(settings);
         app.restart().await;
         app
     }
 
-    /// The same, not started yet.
+    /// Like `with_settings`, but not started yet.
     pub(crate) fn closed(settings: &[(&str, &str)]) -> Self {
         let dir = folder();
         let data = dir.path().join("data");
@@ -84,7 +85,7 @@ impl TestApp {
         }
     }
 
-    /// Lets the log tell of faults.
+    /// Allows errors and panics in the log.
     pub(crate) fn expect_faults(&mut self) {
         self.faults_expected = true;
     }
@@ -94,18 +95,19 @@ impl TestApp {
         self.settings.insert(variable(key), value.to_owned());
     }
 
-    /// A command of the binary with this shop's settings, in its folder, and nothing else in its environment.
+    /// A `souk` command in this shop's directory, with its settings as the only environment.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
         command.env_clear().envs(&self.settings).current_dir(self.dir.path()).stdin(Stdio::null());
-        // By this the test script finds what was left running.
+        // The test script finds leftover processes by this variable.
         command.envs(std::env::var_os("SOUK_TEST_DIR").map(|dir| ("SOUK_TEST_DIR", dir)));
         command
     }
 
-    /// Starts it, for the first time or again on the same data, and waits until it is open.
+    /// Starts the process, for the first time or again on the same data, and waits until it
+    /// listens.
     pub(crate) async fn restart(&mut self) {
-        assert!(self.process.is_none(), "it runs already");
+        assert!(self.process.is_none(), "the process is already running");
         let mut child =
             self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
@@ -116,49 +118,48 @@ impl TestApp {
         let mut process = Process { child, output, said: Vec::new() };
         self.url = loop {
             let Some(line) = process.next_line().await else {
-                panic!("it did not start:\n{}", self.log.text())
+                panic!("the process did not start:\n{}", self.log.text())
             };
             if let Some(url) = line.strip_prefix("Souk is open at ") {
                 break url.to_owned();
             }
         };
         self.process = Some(process);
-        // Connections to the process before are worth nothing.
+        // The old client may hold connections to the previous process.
         self.http = client();
     }
 
-    /// Sends it a signal: `TERM`, `KILL`.
+    /// Sends a signal such as `TERM` or `KILL`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(status.success());
     }
 
-    /// The number of its process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().child.id()
     }
 
-    /// Ends it at once, as the kernel would.
+    /// Sends `SIGKILL` and waits for the process to end.
     pub(crate) async fn kill_9(&mut self) {
         self.signal("KILL");
         self.reap().await;
     }
 
-    /// Waits until a process that was killed is gone.
+    /// Waits until a killed process is gone.
     pub(crate) async fn reap(&mut self) {
         let (status, _) = self.ended().await;
-        assert_eq!(status.code(), None, "it ended by itself: {status}");
+        assert_eq!(status.code(), None, "the process exited by itself: {status}");
     }
 
-    /// Waits until it has ended by itself; what it wrote to standard output.
+    /// Waits for the process to exit by itself; returns what it wrote to standard output.
     pub(crate) async fn ended(&mut self) -> (ExitStatus, Vec<String>) {
         let mut process = self.process.take().unwrap();
         while process.next_line().await.is_some() {}
         (process.child.wait().unwrap(), std::mem::take(&mut process.said))
     }
 
-    /// Ends it in an orderly way; what it wrote to standard output.
+    /// Stops the process with `SIGTERM`; returns what it wrote to standard output.
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         self.signal("TERM");
         let (status, said) = self.ended().await;
@@ -166,34 +167,33 @@ impl TestApp {
         said
     }
 
-    /// Where it listens: `http://127.0.0.1:40001`.
+    /// The base URL, such as `http://127.0.0.1:40001`.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where it listens: `127.0.0.1:40001`.
+    /// The host and port, such as `127.0.0.1:40001`.
     pub(crate) fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap()
     }
 
-    /// The folder it runs in; its data are in `data` there.
+    /// The working directory; the store is in `data` below it.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Puts a file into the folder.
+    /// Writes a file into the working directory.
     pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, contents).unwrap();
         path
     }
 
-    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Waits until the log has a line with `text` in it.
+    /// Waits for a log line that contains `text`.
     pub(crate) async fn logged(&self, text: &str) {
         let mut count = self.log.count.subscribe();
         let there = count
@@ -214,7 +214,7 @@ impl Drop for TestApp {
             let lines = self.log.lines.lock().unwrap();
             let is_fault =
                 |line: &&String| line.contains(r#""level":"ERROR""#) || line.contains("panicked");
-            // What actix says of a connection that it has not looked at yet when it is to stop.
+            // actix logs this for a connection that it has not accepted yet when it stops.
             let is_late = |line: &&String| {
                 line.contains(r#""message":"No workers","target":"actix_server::accept""#)
             };
@@ -222,7 +222,7 @@ impl Drop for TestApp {
                 lines.iter().filter(|line| is_fault(line) && !is_late(line)).collect();
             assert!(
                 self.faults_expected || faults.is_empty(),
-                "the server's log tells of faults: {faults:#?}"
+                "the server's log reports faults: {faults:#?}"
             );
         }
     }
@@ -232,7 +232,7 @@ impl Process {
     async fn next_line(&mut self) -> Option<String> {
         let line = tokio::time::timeout(NEVER, self.output.recv())
             .await
-            .expect("the process says nothing and does not end")?;
+            .expect("the process neither prints nor exits")?;
         self.said.push(line.clone());
         Some(line)
     }
@@ -249,7 +249,6 @@ impl Log {
     }
 }
 
-/// The environment variable of a setting.
 fn variable(key: &str) -> String {
     format!("SOUK__{}", key.replace('.', "__").to_uppercase())
 }

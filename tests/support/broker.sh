@@ -1,8 +1,10 @@
 #!/bin/sh
-# broker.sh FOLDER PORT VHOSTS: becomes a RabbitMQ server that listens on 127.0.0.1:PORT and keeps everything in FOLDER.
-# Besides the vhost / it has test-1 to test-VHOSTS; guest, with the usual password, may do everything in all of them. So may the user
-# deaf, with the same password, but for reading the queue souk.relay.
-# Started again with the same arguments, it goes on with what it had. Ended by a signal to its process group.
+# Usage: broker.sh FOLDER PORT VHOSTS
+# Becomes a RabbitMQ server that listens on 127.0.0.1:PORT and keeps all its data in FOLDER.
+# Besides the vhost / it has test-1 to test-VHOSTS. The user guest, with the usual password, has all
+# permissions in all of them. The user deaf has the same, except that it cannot read the queue
+# souk.relay.
+# A restart with the same arguments reuses the data. A signal to the process group ends the server.
 set -eu
 
 folder=$1 port=$2 vhosts=$3
@@ -12,7 +14,7 @@ free_port() {
 }
 
 mkdir -p "$folder/home"
-# No plugins: an Erlang list.
+# An Erlang list: no plugins.
 echo '[].' >"$folder/enabled_plugins"
 cat >"$folder/rabbitmq.conf" <<END
 listeners.tcp.default = 127.0.0.1:$port
@@ -36,7 +38,7 @@ print(json.dumps({
 }))
 END
 
-# A cookie and a port mapper of its own, so that it meets no other Erlang node.
+# Its own cookie and port mapper keep it apart from other Erlang nodes.
 export HOME="$folder/home" ERL_EPMD_ADDRESS=127.0.0.1
 ERL_EPMD_PORT=$(free_port)
 RABBITMQ_DIST_PORT=$(free_port)
@@ -45,11 +47,11 @@ export RABBITMQ_NODENAME=souk-test@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 
 export RABBITMQ_MNESIA_BASE="$folder/mnesia" RABBITMQ_LOG_BASE="$folder/log" RABBITMQ_PID_FILE="$folder/pid"
 export RABBITMQ_ENABLED_PLUGINS_FILE="$folder/enabled_plugins" RABBITMQ_FEATURE_FLAGS_FILE="$folder/feature_flags"
 export RABBITMQ_CONFIG_FILE="$folder/rabbitmq.conf" RABBITMQ_CONF_ENV_FILE=/dev/null
-# Its threads sleep when they have nothing to do.
+# Idle schedulers sleep instead of spinning.
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
-# With this the script becomes the server instead of waiting for it.
+# With this variable the server script replaces this process instead of waiting for the server.
 export RUNNING_UNDER_SYSTEMD=true
 
 epmd -port "$ERL_EPMD_PORT" &
-# Debian's wrapper in PATH would change to the user rabbitmq, who cannot write here.
+# Debian's wrapper in PATH would switch to the user rabbitmq, who cannot write here.
 exec /usr/lib/rabbitmq/bin/rabbitmq-server >"$folder/out" 2>&1

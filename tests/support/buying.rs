@@ -1,33 +1,32 @@
-//! Checkout and orders, in as few words as tests want to spend on them.
+//! Short helpers for checkout and orders.
 
 use serde_json::Value;
 
 use super::{Account, Call, TestApp, unique};
 
 impl TestApp {
-    /// A checkout with a key and nothing else.
+    /// A checkout with an idempotency key and no body.
     pub(crate) fn check_out(&self, who: &Account, key: impl AsRef<str>) -> Call {
         self.call("POST", "/api/checkout").token(who).key(key)
     }
 
-    /// Puts a product into the cart and checks out; the order.
+    /// Puts a product into the cart and checks out; returns the order.
     pub(crate) async fn buy(&self, who: &Account, product: &str, quantity: u64) -> Value {
         self.add(who, product, quantity).await.ok();
         self.check_out(who, format!("buy-{}", unique())).await.is(201).json()
     }
 
-    /// `pay`, `fulfil` or `cancel`.
+    /// The actions are `pay`, `fulfil` and `cancel`.
     pub(crate) fn act(&self, who: &Account, order: &Value, action: &str) -> Call {
         self.call("POST", &format!("/api/orders/{}/{action}", order["id"].as_str().unwrap()))
             .token(who)
     }
 
-    /// An order as it is now.
     pub(crate) async fn order(&self, who: &Account, order: &Value) -> Value {
         self.get(&format!("/api/orders/{}", order["id"].as_str().unwrap())).token(who).await.ok()
     }
 
-    /// Asks for an order until its status is `wanted`; nothing takes as long as this waits.
+    /// Polls an order until its status is `wanted`.
     pub(crate) async fn order_becomes(&self, who: &Account, order: &Value, wanted: &str) -> Value {
         let reached = async {
             loop {
@@ -35,7 +34,7 @@ impl TestApp {
                 if order["status"] == wanted {
                     return order;
                 }
-                // An order that has nothing to tell can only be asked again.
+                // Orders have no notification to wait for.
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };

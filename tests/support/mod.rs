@@ -1,4 +1,5 @@
-//! What tests that speak to a real server share: the server itself, a client, events, and the command line.
+//! Shared helpers for tests against a real server: the server, clients, events, and the command
+//! line.
 
 mod app;
 mod buying;
@@ -23,13 +24,13 @@ pub(crate) use self::{
     progress::Progress,
 };
 
-/// A number that no other call in this process gets.
+/// A number that is unique in this process.
 pub(crate) fn unique() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A folder of the test's own, below the one that the test script removes when it is set.
+/// A temporary directory, inside the one that the test script removes if that is set.
 pub(crate) fn folder() -> tempfile::TempDir {
     let mut builder = tempfile::Builder::new();
     builder.prefix("souk-api-");

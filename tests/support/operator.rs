@@ -1,17 +1,17 @@
-//! What an operator looks at.
+//! Readiness and metrics, as an operator reads them.
 
 use std::time::Duration;
 
 use super::TestApp;
 
-/// Nothing takes as long, on any machine.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(60);
 
-/// How often to look at what cannot be waited for.
+/// The interval between polls.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl TestApp {
-    /// Waits until `/readyz` says `status`.
+    /// Waits until `/readyz` reports `status`.
     pub(crate) async fn until_ready(&self, status: &str) {
         let said = async {
             while self.get("/readyz").await.json()["status"] != status {
@@ -20,10 +20,10 @@ impl TestApp {
         };
         tokio::time::timeout(NEVER, said)
             .await
-            .unwrap_or_else(|_| panic!("it does not become {status}"));
+            .unwrap_or_else(|_| panic!("the status does not become {status}"));
     }
 
-    /// A figure of `/metrics`.
+    /// The value of a metric in `/metrics`.
     pub(crate) async fn figure(&self, name: &str) -> f64 {
         let text = self.get("/metrics").await.is(200).text();
         let value =
@@ -31,12 +31,13 @@ impl TestApp {
         value.unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
-    /// Waits until all events were published, and that was noted.
+    /// Waits until all events are published and the position is stored.
     pub(crate) async fn published(&self) {
         self.until_zero("souk_events_unpublished").await;
     }
 
-    /// Waits until it has noticed that the broker does not deliver news any more. Its other connections may be noticed to be gone before.
+    /// Waits until the node notices that peer events are no longer delivered. It may notice the
+    /// loss of its other connections earlier.
     pub(crate) async fn cut_off(&self) {
         self.until_zero("souk_news_delivered").await;
     }

@@ -1,4 +1,4 @@
-//! Another system: it sends commands, and reads queues.
+//! An external system that sends commands and consumes queues.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use lapin::{
 };
 use serde_json::Value;
 
-/// Nothing takes as long, on any machine.
+/// An upper bound that only a hang exceeds, even on a busy machine.
 const NEVER: Duration = Duration::from_secs(120);
 
-/// Where commands go.
+/// The queue for commands.
 pub(crate) const COMMANDS: &str = "souk.inventory.commands";
-/// Where those go that cannot be carried out.
+/// The queue for commands that cannot be applied.
 pub(crate) const DEAD: &str = "souk.inventory.commands.dead";
 
 /// A connection with a channel.
@@ -34,19 +34,19 @@ impl Partner {
             loop {
                 match Connection::connect(uri, ConnectionProperties::default()).await {
                     Ok(connection) => return connection,
-                    // A broker that has just been started listens before it answers.
+                    // A newly started broker listens before it answers.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
         };
         let connection =
-            tokio::time::timeout(NEVER, connect).await.expect("the broker does not answer");
+            tokio::time::timeout(NEVER, connect).await.expect("the broker does not respond");
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         Self { connection, channel }
     }
 
-    /// One who can send commands: the queue for them is there.
+    /// Connects and waits until the command queue exists.
     pub(crate) async fn of_a_shop(uri: &str) -> Self {
         let partner = Self::connect(uri).await;
         partner.until_there(COMMANDS).await;
@@ -57,26 +57,27 @@ impl Partner {
         &self.channel
     }
 
-    /// Waits until a queue is there.
+    /// Waits until a queue exists.
     pub(crate) async fn until_there(&self, queue: &str) {
         let there = async { while self.why_not(queue).await.is_some() {} };
         tokio::time::timeout(NEVER, there)
             .await
-            .unwrap_or_else(|_| panic!("{queue} does not come"));
+            .unwrap_or_else(|_| panic!("{queue} does not appear"));
     }
 
-    /// Waits until a queue is gone, and not only somebody else's.
+    /// Waits until a queue does not exist; one that another connection owns still exists.
     pub(crate) async fn until_gone(&self, queue: &str) {
         let gone = async {
             while !self.why_not(queue).await.is_some_and(|reason| reason.contains("NOT_FOUND")) {}
         };
-        tokio::time::timeout(NEVER, gone).await.unwrap_or_else(|_| panic!("{queue} does not go"));
+        tokio::time::timeout(NEVER, gone).await.unwrap_or_else(|_| panic!("{queue} does not disappear"));
     }
 
-    /// Why a queue cannot be used, if so. There is nothing to wait for but time.
+    /// The error of a passive declaration, if any. Pauses first, because polling is the only
+    /// option.
     async fn why_not(&self, queue: &str) -> Option<String> {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        // The answer that it is not there ends the channel.
+        // A failed passive declaration closes its channel.
         let channel = self.connection.create_channel().await.unwrap();
         let ask = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         channel
@@ -86,7 +87,7 @@ impl Partner {
             .map(|error| error.to_string())
     }
 
-    /// Sends a command, and waits until the broker has it.
+    /// Sends a command and waits for the broker's confirmation.
     pub(crate) async fn send(&self, command: &Value) {
         self.send_raw(COMMANDS, command.to_string().as_bytes(), BasicProperties::default()).await;
     }
@@ -103,18 +104,18 @@ impl Partner {
                     .unwrap();
                 match sent.await.unwrap() {
                     Confirmation::Ack(None) => return,
-                    // A queue that has just been made, or its broker started, is not ready yet.
+                    // A queue is not ready right after its creation or a broker restart.
                     Confirmation::Nack(None) => tokio::time::sleep(Duration::from_millis(50)).await,
-                    other => panic!("{queue} does not take a message: {other:?}"),
+                    other => panic!("{queue} does not accept a message: {other:?}"),
                 }
             }
         };
         tokio::time::timeout(NEVER, kept)
             .await
-            .unwrap_or_else(|_| panic!("{queue} takes no messages"));
+            .unwrap_or_else(|_| panic!("{queue} accepts no messages"));
     }
 
-    /// Takes `count` messages out of a queue.
+    /// Consumes `count` messages from a queue.
     pub(crate) async fn take(&self, queue: &str, count: usize) -> Vec<Delivery> {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let mut messages =
@@ -133,7 +134,6 @@ impl Partner {
         taken
     }
 
-    /// How many messages wait in a queue.
     pub(crate) async fn waiting(&self, queue: &str) -> u32 {
         let ask = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         self.channel
@@ -143,28 +143,29 @@ impl Partner {
             .message_count()
     }
 
-    /// Waits until every command sent so far was settled: they are carried out in order, and this one cannot be.
+    /// Waits until every earlier command is settled: commands run in order, and this invalid one is
+    /// dead-lettered last.
     pub(crate) async fn settled(&self) {
         self.send_raw(COMMANDS, b"the end", BasicProperties::default()).await;
         let dead = self.take(DEAD, 1).await;
         assert_eq!(
             dead[0].data,
             b"the end",
-            "a command before it was put aside: {:?}",
+            "an earlier command was dead-lettered: {:?}",
             error(&dead[0])
         );
     }
 }
 
-/// Why a message was put aside.
+/// The reason why a message was dead-lettered.
 pub(crate) fn error(delivery: &Delivery) -> Option<String> {
     header(delivery, "x-souk-error")
 }
 
-/// A header that is text.
+/// A header with a text value.
 pub(crate) fn header(delivery: &Delivery, name: &str) -> Option<String> {
     match delivery.properties.headers().as_ref()?.inner().get(name)? {
         AMQPValue::LongString(text) => Some(String::from_utf8(text.as_bytes().to_vec()).unwrap()),
-        other => panic!("{other:?} is no text"),
+        other => panic!("{other:?} is not text"),
     }
 }

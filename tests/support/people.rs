@@ -1,4 +1,4 @@
-//! Those who ask: the admin, customers and guests.
+//! Accounts: the admin, customers and guests.
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -7,10 +7,10 @@ use super::{TestApp, unique};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@souk.example";
 pub(crate) const ADMIN_PASSWORD: &str = "an admin's password";
-/// What every customer has chosen.
+/// The password of every customer.
 pub(crate) const PASSWORD: &str = "a customer's password";
 
-/// Somebody with a token.
+/// An account with its tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     pub(crate) id: String,
@@ -26,7 +26,7 @@ impl AsRef<str> for Account {
 }
 
 impl Account {
-    /// From what registering, logging in or refreshing answered.
+    /// Reads the response of a registration, login or refresh.
     pub(crate) fn of(session: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (user, token) = (&session["user"], text(&session["token"]));
@@ -39,7 +39,6 @@ impl Account {
     }
 }
 
-/// An address that nobody else has.
 pub(crate) fn new_email() -> String {
     format!("customer-{}@souk.example", unique())
 }
@@ -58,18 +57,18 @@ impl TestApp {
         )
     }
 
-    /// A new customer.
     pub(crate) async fn customer(&self) -> Account {
         let body = json!({"email": new_email(), "password": PASSWORD, "name": "Ada"});
         Account::of(&self.post("/api/auth/register", &body).await.is(201).json())
     }
 
-    /// New customers, a few at a time: hashing passwords sheds what is too much for the machine.
+    /// New customers, a few at a time: the server rejects logins when password hashing is
+    /// overloaded.
     pub(crate) async fn customers(&self, count: usize) -> Vec<Account> {
         stream::iter(0..count).map(|_| self.customer()).buffered(8).collect().await
     }
 
-    /// A new guest, who has no address and no refresh token.
+    /// A new guest, without an email address and a refresh token.
     pub(crate) async fn guest(&self) -> Account {
         let guest = self.call("POST", "/api/cart/guest").await.is(201).json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -1,8 +1,8 @@
-//! How far clients have come, for whoever waits to strike.
+//! Counts client progress, so that a test can act at a given point.
 
 use tokio::sync::watch;
 
-/// Counts what was acknowledged.
+/// Counts acknowledged changes.
 pub(crate) struct Progress(watch::Sender<usize>);
 
 impl Progress {
@@ -10,7 +10,6 @@ impl Progress {
         Self(watch::Sender::new(0))
     }
 
-    /// One more.
     pub(crate) fn one(&self) {
         self.0.send_modify(|count| *count += 1);
     }
@@ -19,7 +18,7 @@ impl Progress {
         *self.0.borrow()
     }
 
-    /// Waits until so many were counted.
+    /// Waits until the count reaches `wanted`.
     pub(crate) async fn reaches(&self, wanted: usize) {
         self.0.subscribe().wait_for(|count| *count >= wanted).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Requests that no client library would send.
+//! Raw HTTP requests that no client library would send.
 
 use serde_json::Value;
 use tokio::{
@@ -8,14 +8,14 @@ use tokio::{
 
 use super::TestApp;
 
-/// A connection on which bytes are sent as they are.
+/// A connection that sends bytes as they are.
 pub(crate) struct Raw(BufReader<TcpStream>);
 
-/// An answer as it came.
+/// A response as received.
 #[derive(Debug)]
 pub(crate) struct RawAnswer {
     pub(crate) status: u16,
-    /// Its head in lower case.
+    /// Status line and headers in lower case.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
@@ -31,12 +31,11 @@ impl Raw {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends until the server takes no more.
+    /// Sends until the server closes the connection.
     pub(crate) async fn send_while_wanted(&mut self, bytes: impl AsRef<[u8]>) {
         drop(self.0.write_all(bytes.as_ref()).await);
     }
 
-    /// The next answer.
     pub(crate) async fn answer(&mut self) -> RawAnswer {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -55,7 +54,7 @@ impl Raw {
 }
 
 impl RawAnswer {
-    /// Asserts a refusal.
+    /// Asserts an error response.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{}", self.head);

@@ -1,22 +1,22 @@
-//! Products and carts, in as few words as tests want to spend on them.
+//! Short helpers for products and carts.
 
 use serde_json::{Value, json};
 
 use super::{Account, Answer, Call, TestApp};
 
 impl TestApp {
-    /// A new product with this price and stock; its id.
+    /// Creates a product with this price and stock; returns its id.
     pub(crate) async fn product(&self, admin: &Account, price: &Value, stock: u64) -> String {
         let body = json!({"name": "Mint tea", "description": "", "price": price, "stock": stock});
         self.create(admin, &body).await["id"].as_str().unwrap().to_owned()
     }
 
-    /// A new product; its answer.
+    /// Creates a product; returns the response.
     pub(crate) async fn create(&self, admin: &Account, body: &Value) -> Value {
         self.post("/api/products", body).token(admin).await.is(201).json()
     }
 
-    /// Imports NDJSON; the report.
+    /// Imports NDJSON; returns the report.
     pub(crate) async fn import(&self, admin: &Account, lines: String) -> Value {
         let call = self
             .call("POST", "/api/products/import")
@@ -50,7 +50,7 @@ impl TestApp {
         self.get("/api/cart").token(who).await.ok()
     }
 
-    /// All items of a list, page by page.
+    /// All items of a paged list.
     pub(crate) async fn pages(&self, who: &Account, path: &str, limit: usize) -> Vec<Value> {
         let mut items = Vec::new();
         let mut cursor = None::<String>;
@@ -65,19 +65,18 @@ impl TestApp {
                 Some(next) => cursor = Some(next.to_owned()),
                 None => return items,
             }
-            assert_eq!(found.len(), limit, "a page that is not the last is full");
+            assert_eq!(found.len(), limit, "every page except the last is full");
         }
     }
 }
 
 impl Answer {
-    /// The cart's lines as product and quantity.
     pub(crate) fn lines(&self) -> Vec<(String, u64)> {
         lines(&self.json())
     }
 }
 
-/// A cart's lines as product and quantity.
+/// The product and quantity of each cart line.
 pub(crate) fn lines(cart: &Value) -> Vec<(String, u64)> {
     let line = |item: &Value| {
         (item["product_id"].as_str().unwrap().to_owned(), item["quantity"].as_u64().unwrap())

@@ -1,4 +1,4 @@
-//! The README's tour, run as it stands there against the built program; and the same program killed in the middle of writes.
+//! Runs the README's tour against the built program, and kills the program during writes.
 
 #[path = "../support/broker.rs"]
 #[expect(
@@ -6,7 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     dead_code,
-    reason = "shared with tests that need more of it"
+    reason = "other test crates use the rest"
 )]
 mod broker;
 mod readme;
@@ -24,13 +24,13 @@ use self::{
     writes::{Acknowledged, Shop, Writes},
 };
 
-/// How many writes must be acknowledged before the program is killed.
+/// Acknowledged writes before the program is killed.
 const ACKNOWLEDGED: u32 = 200;
 
 /// More than the writes can use up.
 const STOCK: u64 = 100_000;
 
-/// No writer waits for a rate limit.
+/// Disables the rate limits.
 const UNLIMITED: &[(&str, &str)] =
     &[("SOUK__LIMITS__PER_ADDRESS", "0"), ("SOUK__LIMITS__PER_USER", "0")];
 
@@ -152,7 +152,7 @@ async fn what_was_acknowledged_survives_a_kill() -> Result<()> {
     Ok(())
 }
 
-/// Whether what the tests run is installed. With `SOUK_TEST_ALL` it has to be.
+/// Whether the required tools are installed; an error if they are not and `SOUK_TEST_ALL` is set.
 fn can_run(what: &str) -> Result<bool> {
     let is_missing = |name: &&str| Command::new(name).arg("--version").output().is_err();
     let missing: Vec<&str> = ["bash", "curl", "jq"].into_iter().filter(is_missing).collect();
@@ -164,8 +164,8 @@ fn can_run(what: &str) -> Result<bool> {
         std::env::var_os("SOUK_TEST_ALL").is_none(),
         "{what} needs {missing}, and SOUK_TEST_ALL is set"
     );
-    // Not `eprintln!`, of which nothing is seen when the test passes.
-    writeln!(std::io::stderr(), "LEFT OUT: {what}, for want of {missing}")?;
+    // `eprintln!` output is hidden when the test passes.
+    writeln!(std::io::stderr(), "SKIPPED: {what} needs {missing}")?;
     Ok(false)
 }
 

@@ -1,4 +1,4 @@
-//! The tour in the README: its steps, what they shall print, and how they are run.
+//! The tour in the README: its steps, their expected output, and how they run.
 
 use std::{
     fs,
@@ -8,25 +8,24 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Stands on a line of its own after the output of each step.
+/// Printed on its own line after the output of each step.
 const END_OF_STEP: &str = "-- end of step --";
 
 /// A block of commands.
 #[derive(Clone)]
 pub(crate) struct Step {
     commands: String,
-    /// What it shall print, `…` standing for anything.
+    /// The expected output, in which `…` matches any text.
     expected: Option<String>,
 }
 
-/// All steps, in order.
 pub(crate) struct Tour {
     pub(crate) steps: Vec<Step>,
     half: usize,
 }
 
 impl Step {
-    /// A step whose output is for the test.
+    /// A step whose output the test reads.
     pub(crate) fn asking(commands: &str) -> Self {
         Self { commands: commands.into(), expected: None }
     }
@@ -82,7 +81,7 @@ fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
     lines.take_while(|line| *line != "```").fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Runs the steps in one bash, which ends at the first command that fails; what the last one printed.
+/// Runs the steps in one bash that stops at the first error; returns the output of the last step.
 pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Result<String> {
     let (script, complaints) = (dir.join("tour.sh"), dir.join("tour.err"));
     let commands: String =
@@ -94,7 +93,7 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .envs([("SOUK", url), ("PASSWORD", password), ("NO_PROXY", "127.0.0.1")])
         .stdin(Stdio::null())
-        // Not a pipe: what the tour leaves running would hold it open.
+        // Not a pipe: background processes of the tour would keep it open.
         .stderr(fs::File::create(&complaints)?)
         .stdout(Stdio::piped())
         .spawn()?
@@ -105,7 +104,7 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
         let expected = step.expected.as_deref().unwrap_or("…");
         ensure!(
             matches(expected, output),
-            "after\n{}\nthe README shows\n{expected}\nbut it is\n{output}",
+            "after\n{}\nthe README shows\n{expected}\nbut the output is\n{output}",
             step.commands
         );
     }
@@ -118,7 +117,7 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
     Ok(outputs.iter().rev().nth(1).copied().unwrap_or_default().to_owned())
 }
 
-/// Whether `text` is `pattern`, in which each `…` stands for anything.
+/// Whether `text` matches `pattern`, in which each `…` matches any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, pattern)) = pattern.split_once('…') else { return pattern == text };
     let Some(text) = text.strip_prefix(head) else { return false };

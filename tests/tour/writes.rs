@@ -1,4 +1,4 @@
-//! Writes that go on until the shop is killed, and what must be left of them.
+//! Writes that continue until the server is killed, and what must remain of them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-/// A shop over HTTP.
+/// An HTTP client of a shop.
 #[derive(Clone)]
 pub(crate) struct Shop {
     client: Client,
@@ -19,7 +19,7 @@ impl Shop {
         Ok(Self { client: Client::builder().no_proxy().build()?, url: url.to_owned() })
     }
 
-    /// Sends a change; an answer that is no 2xx is an error.
+    /// Sends a change; a status other than 2xx is an error.
     pub(crate) async fn post(
         &self,
         path: &str,
@@ -35,19 +35,17 @@ impl Shop {
         Ok(request.send().await?.error_for_status()?)
     }
 
-    /// The token of an account.
     pub(crate) async fn login(&self, email: &str, password: &str) -> Result<String> {
         let body = json!({"email": email, "password": password});
         token(self.client.post(format!("{}/api/auth/login", self.url)).json(&body).send().await?)
             .await
     }
 
-    /// The token of a new guest.
     pub(crate) async fn guest(&self) -> Result<String> {
         token(self.client.post(format!("{}/api/cart/guest", self.url)).send().await?).await
     }
 
-    /// A number out of an answer.
+    /// Reads a number from a JSON response.
     pub(crate) async fn number(&self, path: &str, token: &str, pointer: &str) -> Result<u64> {
         let response = self
             .client
@@ -83,21 +81,22 @@ impl Acknowledged {
     }
 }
 
-/// The same change again and again, one after the other, each under a key of its own.
+/// The same change repeated sequentially, each time under its own key.
 #[derive(Clone)]
 pub(crate) struct Writes {
     pub(crate) name: String,
     path: String,
     body: Value,
     token: String,
-    /// Where the answer is that counts them.
+    /// The path of the resource that counts the writes.
     counted_at: String,
     pointer: String,
     before: u64,
 }
 
 impl Writes {
-    /// Each posts `body` to `path`, and makes the number that `pointer` finds at `counted_at`, `before` now, larger by one.
+    /// Each write posts `body` to `path` and increments the number at `pointer` in `counted_at`,
+    /// which is `before` now.
     pub(crate) fn new(
         name: &str,
         path: &str,
@@ -112,7 +111,7 @@ impl Writes {
         Self { name, path, body, token, counted_at, pointer, before }
     }
 
-    /// Writes until nobody answers; how many were acknowledged.
+    /// Writes until the server is gone; returns the number of acknowledged writes.
     pub(crate) async fn until_killed(self, shop: Shop, acknowledged: Acknowledged) -> Result<u64> {
         for done in 0.. {
             match self.write(&shop, done).await {
@@ -135,7 +134,8 @@ impl Writes {
             .await
     }
 
-    /// All acknowledged writes are there, and of the one that nobody answered either all or nothing; a repeat completes it.
+    /// Asserts that all acknowledged writes and at most the unacknowledged one are applied, and
+    /// that repeats apply it once.
     pub(crate) async fn check(&self, shop: &Shop, acknowledged: u64) -> Result<()> {
         let found = self.count(shop).await?;
         ensure!(

@@ -1,4 +1,4 @@
-//! One cart: each version is one change, and shows the sum of all changes up to it.
+//! One cart: each version is one change and shows the sum of all changes up to it.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,22 @@ use super::{Outcome, Placed, Span, change, in_real_time, read};
 /// Products and quantities.
 pub(crate) type Lines = BTreeMap<String, u64>;
 
-/// What was asked for. No `Set` is to ask for what is there already, for that would be no change.
+/// A requested change. A `Set` must change the quantity, because a no-op makes no version.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
-    /// So many more.
+    /// Adds this many units.
     Add(String, u64),
-    /// So many, of something that is in the cart.
+    /// Sets the quantity of an existing line.
     Set(String, u64),
 }
 
-/// A cart as an answer showed it.
+/// A cart in a response.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Shown {
     pub(crate) version: u64,
     pub(crate) lines: Lines,
 }
 
-/// A change that was asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) span: Span,
@@ -31,14 +30,14 @@ pub(crate) struct Asked {
     pub(crate) outcome: Outcome<Shown>,
 }
 
-/// A read that had to be as new as everything acknowledged before it.
+/// A read that must reflect everything acknowledged before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) span: Span,
     pub(crate) shown: Shown,
 }
 
-/// Everything that clients know of one cart, which was untouched at first.
+/// Everything that clients know about one cart, which starts untouched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
     pub(crate) changes: Vec<Asked>,
@@ -46,7 +45,7 @@ pub(crate) struct History {
 }
 
 impl Change {
-    /// The cart after it; `None` when it cannot have been made there.
+    /// The cart after this change; `None` if the change is impossible.
     fn apply(&self, lines: &Lines) -> Option<Lines> {
         let mut after = lines.clone();
         match self {
@@ -58,7 +57,7 @@ impl Change {
 }
 
 impl History {
-    /// Says what cannot be, if anything.
+    /// Returns a description of the first inconsistency.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut placed: Vec<Placed> =
             self.reads.iter().map(|seen| read(seen.span, seen.shown.version)).collect();
@@ -82,7 +81,7 @@ impl History {
         Err(format!("version {} is not the sum of what was asked for: {search:?}", search.reached))
     }
 
-    /// What each version was seen to be.
+    /// The content of each version that a client saw.
     fn seen(&self) -> Result<BTreeMap<u64, &Lines>, String> {
         let untouched = const { &Lines::new() };
         let mut seen = BTreeMap::from([(0, untouched)]);
@@ -103,7 +102,7 @@ impl History {
         Ok(seen)
     }
 
-    /// Changes nobody knows the outcome of, with the first version that each can have made.
+    /// Changes with an unknown outcome, each with the first version that it can have made.
     fn unknown(&self, placed: &[Placed]) -> Vec<Unknown<'_>> {
         let unknown = self.changes.iter().filter(|asked| asked.outcome == Outcome::Unknown);
         unknown
@@ -123,10 +122,10 @@ struct Unknown<'a> {
     made: bool,
 }
 
-/// A search for the changes that led from version to version.
+/// A search for the changes that explain each version.
 #[derive(Debug)]
 struct Search<'a> {
-    /// Who is known to have made a version.
+    /// The known change of each version.
     makers: BTreeMap<u64, &'a Change>,
     seen: BTreeMap<u64, &'a Lines>,
     unknown: Vec<Unknown<'a>>,
@@ -134,7 +133,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Whether everything from `version` on can be explained, when the one before is `lines`.
+    /// Whether all versions from `version` on can be explained, starting from `lines`.
     fn goes_on(&mut self, version: u64, lines: &Lines) -> bool {
         self.reached = self.reached.max(version);
         if self.seen.last_key_value().is_none_or(|(last, _)| version > *last) {
@@ -149,7 +148,7 @@ impl Search<'_> {
         let mut tried: Vec<&Change> = Vec::new();
         for place in 0..self.unknown.len() {
             let Unknown { change, earliest, made } = self.unknown[place];
-            // Of equal ones it does not matter which: all of them can as well be later.
+            // Equal changes are interchangeable, so one attempt is enough.
             if made || earliest > version || tried.contains(&change) {
                 continue;
             }

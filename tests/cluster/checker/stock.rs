@@ -1,17 +1,18 @@
-//! One product's stock: its ledger is the order of all changes, and each answer is a sum of movements.
+//! The stock of one product: its ledger orders all changes, and each response is a sum of
+//! movements.
 
 use std::collections::BTreeMap;
 
 use super::{Outcome, Placed, Span, change, in_real_time, read};
 
-/// Stock as an answer showed it. Changes that share a transaction share a version, and all show what they came to together.
+/// Stock in a response. Changes in one transaction share a version and show the combined result.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shown {
     pub(crate) version: u64,
     pub(crate) on_hand: i64,
 }
 
-/// A change that was asked for, under a reference that no other has.
+/// A requested change with a unique reference.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) span: Span,
@@ -20,7 +21,7 @@ pub(crate) struct Asked {
     pub(crate) outcome: Outcome<Shown>,
 }
 
-/// A read that had to be as new as everything acknowledged before it.
+/// A read that must reflect everything acknowledged before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) span: Span,
@@ -35,17 +36,17 @@ pub(crate) struct Movement {
     pub(crate) delta: i64,
 }
 
-/// Everything that clients know of one product's stock.
+/// Everything that clients know about the stock of one product.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
     pub(crate) changes: Vec<Asked>,
     pub(crate) reads: Vec<Read>,
-    /// The whole ledger in the end, oldest first. Its first line is the opening stock.
+    /// The complete ledger at the end, oldest first. Its first line is the opening stock.
     pub(crate) ledger: Vec<Movement>,
 }
 
 impl History {
-    /// Says what cannot be, if anything.
+    /// Returns a description of the first inconsistency.
     pub(crate) fn check(&self) -> Result<(), String> {
         let sequences = self.sequences()?;
         let places = self.places(&sequences)?;
@@ -54,7 +55,7 @@ impl History {
             let sequence = sequences.get(&*asked.reference).copied();
             match (&asked.outcome, sequence) {
                 (Outcome::Done(shown), Some(sequence)) => {
-                    // Made at its own place, and told of everything that its version came to.
+                    // The change is at its own position, and its response shows the whole version.
                     placed.extend([
                         change(asked.span, sequence),
                         read(asked.span, places[&shown.version]),
@@ -74,7 +75,7 @@ impl History {
         in_real_time(&placed)
     }
 
-    /// The ledger's line of each reference, which has to be what was asked for, once.
+    /// The ledger line of each reference; every line must match one request.
     fn sequences(&self) -> Result<BTreeMap<&str, u64>, String> {
         let asked: BTreeMap<&str, i64> =
             self.changes.iter().map(|asked| (&*asked.reference, asked.delta)).collect();
@@ -87,10 +88,10 @@ impl History {
                 if expected == 1 {
                     continue;
                 }
-                return Err(format!("nobody asked for {movement:?}"));
+                return Err(format!("not requested: {movement:?}"));
             };
             if asked.get(reference) != Some(&movement.delta) {
-                return Err(format!("nobody asked for {movement:?}"));
+                return Err(format!("not requested: {movement:?}"));
             }
             if sequences.insert(reference, expected).is_some() {
                 return Err(format!("made twice: {movement:?}"));
@@ -99,7 +100,7 @@ impl History {
         Ok(sequences)
     }
 
-    /// The last line of the ledger that each version is the sum of.
+    /// The last ledger line that each version includes.
     fn places(&self, sequences: &BTreeMap<&str, u64>) -> Result<BTreeMap<u64, u64>, String> {
         let done: Vec<(Shown, u64)> = self
             .changes
@@ -122,7 +123,7 @@ impl History {
                 ));
             }
         }
-        // Whoever asked for a change that was made but never heard of it is counted among the unknown: `done` may leave gaps.
+        // A change that applied without a response counts as unknown, so `done` may have gaps.
         let mut places = BTreeMap::new();
         let mut before = 0;
         for (version, on_hand) in seen {
@@ -143,7 +144,7 @@ impl History {
                 .find(|(sequence, sum)| (least..beyond).contains(sequence) && *sum == on_hand);
             let Some((place, _)) = place else {
                 return Err(format!(
-                    "version {version} with {on_hand} pieces is no sum of movements at its place"
+                    "version {version} with {on_hand} units is no sum of movements at its place"
                 ));
             };
             places.insert(version, place);
@@ -152,7 +153,7 @@ impl History {
         Ok(places)
     }
 
-    /// What is on hand after each line of the ledger.
+    /// The stock on hand after each ledger line.
     fn sums(&self) -> impl Iterator<Item = (u64, i64)> {
         self.ledger.iter().scan(0, |sum, movement| {
             *sum += movement.delta;

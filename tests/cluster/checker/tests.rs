@@ -1,20 +1,20 @@
-//! The checker finds what it is there to find, in histories that were good before one thing in them was changed.
+//! The checker detects anomalies: each test changes one thing in a valid history.
 
 use super::{Outcome, Span, carts, stock};
 
-/// The n-th operation of a client who asks one thing after the other.
+/// The span of the n-th operation of a sequential client.
 const fn nth(n: u64) -> Span {
     Span { begun: 10 * n, ended: 10 * n + 5 }
 }
 
-/// From the n-th to the m-th.
+/// A span from the n-th to the m-th operation.
 const fn between(n: u64, m: u64) -> Span {
     Span { begun: 10 * n, ended: 10 * m + 5 }
 }
 
 #[track_caller]
 fn refused(checked: Result<(), String>, reason: &str) {
-    let found = checked.expect_err("a history that cannot be was accepted");
+    let found = checked.expect_err("an impossible history is accepted");
     assert!(found.contains(reason), "{found}");
 }
 
@@ -44,7 +44,7 @@ mod carts_are_checked {
         Read { span, shown: shown(version, tea) }
     }
 
-    /// One thing after the other: two pieces, one more, nine in all, one more.
+    /// Sequentially: add two units, add one, set nine, add one.
     fn good() -> History {
         History {
             changes: vec![
@@ -105,20 +105,20 @@ mod carts_are_checked {
 
     #[test]
     fn a_lost_add_is_found() {
-        // Its version was given to another.
+        // Its version is assigned to another change.
         let mut history = good();
         history.changes[1].outcome = Outcome::Done(shown(1, 2));
         refused(history.check(), "was given to");
-        // Its version is there, and what it added is not.
+        // Its version exists without the added units.
         let mut history = good();
         history.changes[1].outcome = Outcome::Done(shown(2, 2));
         history.reads[2].shown = shown(2, 2);
         refused(history.check(), "version 2 is not the sum");
-        // It is there and gone again.
+        // The units are there and disappear.
         let mut history = good();
         history.reads.push(see(nth(9), 4, 9));
         refused(history.check(), "was shown as");
-        // What was read last is older than what was acknowledged.
+        // The last read is older than an acknowledged change.
         let mut history = good();
         history.changes.push(add(nth(9), 1, Outcome::Done(shown(5, 11))));
         history.reads.push(see(nth(10), 4, 10));
@@ -157,7 +157,7 @@ mod carts_are_checked {
         let mut wrong = history.clone();
         wrong.reads[5].shown = shown(5, 16);
         refused(wrong.check(), "version 5 is not the sum");
-        // Known not to have happened.
+        // A refused change cannot apply.
         history.changes[4].outcome = Outcome::Refused;
         refused(history.check(), "version 5 is not the sum");
     }
@@ -177,7 +177,7 @@ mod carts_are_checked {
         for quantity in [1, 2, 2, 4, 8, 16] {
             history.changes.push(add(nth(9), quantity, Outcome::Unknown));
         }
-        // 2 and 2 and 16.
+        // 2, 2 and 16 were applied.
         history.reads.push(see(nth(20), 7, 30));
         history.check().unwrap();
         history.reads.push(see(nth(21), 8, 31));
@@ -210,7 +210,7 @@ mod stock_is_checked {
         Movement { sequence, reference: Some(reference.into()), delta }
     }
 
-    /// A hundred pieces; then 7 more; then 20 less and 3 more together.
+    /// A hundred units; then 7 more; then 20 fewer and 3 more in one transaction.
     fn good() -> History {
         History {
             changes: vec![
@@ -275,11 +275,11 @@ mod stock_is_checked {
         for stray in [line(5, "d", 1), Movement { sequence: 5, reference: None, delta: 1 }] {
             let mut history = good();
             history.ledger.push(stray);
-            refused(history.check(), "nobody asked for");
+            refused(history.check(), "not requested");
         }
         let mut history = good();
         history.ledger[3].delta = 4;
-        refused(history.check(), "nobody asked for");
+        refused(history.check(), "not requested");
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod stock_is_checked {
         history.changes.push(ask(nth(3), "b", -20, Outcome::Unknown));
         history.changes.push(ask(nth(3), "c", 3, Outcome::Unknown));
         history.check().unwrap();
-        // Made before it was asked for: it had not begun when the one behind it in the ledger had ended.
+        // The change begins after its successor in the ledger has ended.
         history.changes[1].span = between(5, 6);
         refused(history.check(), "comes before it");
     }
