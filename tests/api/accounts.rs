@@ -11,7 +11,7 @@ fn without_id(answer: &Answer) -> Value {
 }
 
 #[tokio::test]
-async fn a_new_account_is_logged_in() {
+async fn registration_logs_the_user_in() {
     let app = TestApp::start().await;
     let body = json!({"email": " Ada@Souk.Example ", "password": PASSWORD, "name": "Ada Lovelace"});
     let session = app.post("/api/auth/register", &body).await.is(201).json();
@@ -33,7 +33,7 @@ async fn a_new_account_is_logged_in() {
 }
 
 #[tokio::test]
-async fn addresses_are_the_same_in_any_case() {
+async fn email_addresses_are_case_insensitive() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     for email in [ada.email.to_uppercase(), format!(" {}\t", ada.email)] {
@@ -44,7 +44,7 @@ async fn addresses_are_the_same_in_any_case() {
 }
 
 #[tokio::test]
-async fn a_login_that_fails_does_not_tell_why() {
+async fn failed_login_does_not_reveal_the_reason() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     let login = async |email: &str, password: &str| {
@@ -76,7 +76,7 @@ async fn a_login_that_fails_does_not_tell_why() {
 }
 
 #[tokio::test]
-async fn a_guests_cart_comes_along() {
+async fn guest_cart_is_merged_at_registration_and_login() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let (tea, cup) =
@@ -115,7 +115,7 @@ async fn a_guests_cart_comes_along() {
 }
 
 #[tokio::test]
-async fn a_merge_drops_no_line_and_stops_at_the_largest_quantity() {
+async fn merge_keeps_all_lines_and_caps_quantities() {
     let app = TestApp::with(&[("cart.max_quantity", "10"), ("cart.max_lines", "2")]).await;
     let admin = app.admin().await;
     let mut products = Vec::new();
@@ -144,7 +144,7 @@ async fn a_merge_drops_no_line_and_stops_at_the_largest_quantity() {
 }
 
 #[tokio::test]
-async fn a_guest_has_a_cart_for_thirty_days() {
+async fn guest_cart_expires_after_thirty_days() {
     let app = TestApp::start().await;
     let answer = app.call("POST", "/api/cart/guest").await.is(201).json();
     assert_eq!(answer["expires_in"], 30 * 24 * 60 * 60);

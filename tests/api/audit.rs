@@ -38,7 +38,7 @@ fn damage(app: &TestApp, sql: &str, id: &str) {
 }
 
 #[tokio::test]
-async fn a_sound_shop_is_clean() {
+async fn audit_of_undamaged_data_is_clean() {
     let mut app = TestApp::start().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
     let tea = app.product(&admin, &json!(4.5), 10).await;
@@ -70,7 +70,7 @@ async fn a_sound_shop_is_clean() {
 }
 
 #[test]
-fn where_there_is_no_shop_none_is_made() {
+fn audit_without_data_creates_none() {
     let app = TestApp::closed(&[]);
     let run = Cli::run(app.command().arg("audit"));
     assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
@@ -95,7 +95,7 @@ async fn closed_with<const N: usize>() -> (TestApp, [String; N], [String; N]) {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_named_and_repaired() {
+async fn damage_is_reported_and_repaired() {
     let (mut app, [tea, cup, pot, jar], [.., of_pot, of_jar]) = closed_with().await;
     damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
     damage(&app, "UPDATE stock SET reserved = 5 WHERE product_id = ?1", &cup);
@@ -164,7 +164,7 @@ async fn what_is_damaged_is_named_and_repaired() {
 }
 
 #[tokio::test]
-async fn a_gap_is_told_until_what_is_missing_is_restored() {
+async fn missing_rows_are_reported_until_restored() {
     let (app, [tea, cup], [of_tea, of_cup]) = closed_with().await;
     let movement = "product_id = ?1 AND sequence = 2";
     database(&app).execute_batch("CREATE TABLE backup AS SELECT * FROM movements").unwrap();
@@ -209,7 +209,7 @@ async fn a_gap_is_told_until_what_is_missing_is_restored() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_keeps_nothing_else_from_being_repaired() {
+async fn failed_repair_does_not_block_other_repairs() {
     let (app, [tea, cup], [_, of_cup]) = closed_with().await;
     damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
     damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_cup);
@@ -242,7 +242,7 @@ async fn what_cannot_be_written_keeps_nothing_else_from_being_repaired() {
 }
 
 #[tokio::test]
-async fn events_that_are_missing_are_told() {
+async fn missing_events_are_reported() {
     let (app, [_tea], _) = closed_with().await;
     damage(&app, "DELETE FROM outbox WHERE position = ?1", "2");
     let (code, lines) = audit(&app, &["--repair"]);
@@ -254,7 +254,7 @@ async fn events_that_are_missing_are_told() {
 }
 
 #[tokio::test]
-async fn an_open_shop_is_audited_over_http() {
+async fn running_shop_is_audited_over_http() {
     let (mut app, [tea, cup], _) = closed_with().await;
     damage(&app, "UPDATE stock SET on_hand = 9 WHERE product_id = ?1", &tea);
     damage(

@@ -202,7 +202,7 @@ fn names_field(answer: Answer, name: &str, sent: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_malformed() {
+async fn invalid_json_is_rejected_as_malformed() {
     let shop = Shop::open().await;
     let before = shop.state().await;
     for route in &shop.routes {
@@ -235,7 +235,7 @@ async fn what_is_no_json_is_malformed() {
 }
 
 #[tokio::test]
-async fn what_is_no_object_or_far_too_deep_is_refused() {
+async fn non_objects_and_deep_nesting_are_rejected() {
     let shop = Shop::open().await;
     let before = shop.state().await;
     for route in &shop.routes {
@@ -271,7 +271,7 @@ async fn what_is_no_object_or_far_too_deep_is_refused() {
 }
 
 #[tokio::test]
-async fn every_field_refuses_what_is_not_of_its_type() {
+async fn fields_reject_values_of_another_type() {
     let shop = Shop::open().await;
     let before = shop.state().await;
     let samples = [
@@ -305,7 +305,7 @@ async fn every_field_refuses_what_is_not_of_its_type() {
 }
 
 #[tokio::test]
-async fn what_is_missing_twice_there_or_unknown_is_named() {
+async fn missing_duplicate_and_unknown_fields_are_named() {
     let shop = Shop::open().await;
     let before = shop.state().await;
     for route in &shop.routes {
@@ -345,7 +345,7 @@ async fn what_is_missing_twice_there_or_unknown_is_named() {
 }
 
 #[tokio::test]
-async fn other_types_of_content_are_not_understood() {
+async fn other_content_types_are_rejected() {
     let shop = Shop::open().await;
     let before = shop.state().await;
     for route in &shop.routes {

@@ -37,7 +37,7 @@ async fn send(
 }
 
 #[tokio::test]
-async fn quantities_are_from_one_to_the_limit() {
+async fn quantities_are_limited() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10_000).await;
@@ -94,7 +94,7 @@ async fn quantities_are_from_one_to_the_limit() {
 }
 
 #[tokio::test]
-async fn a_cart_has_so_many_lines_and_no_more() {
+async fn cart_lines_are_limited() {
     let app = TestApp::with(&[("cart.max_lines", "3"), ("cart.max_quantity", "5")]).await;
     let admin = app.admin().await;
     let (ada, mut products) = (app.customer().await, Vec::new());
@@ -111,7 +111,7 @@ async fn a_cart_has_so_many_lines_and_no_more() {
 }
 
 #[tokio::test]
-async fn prices_are_amounts_of_the_currency() {
+async fn prices_are_valid_currency_amounts() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let product = app.product(&admin, &json!(4.5), 1).await;
@@ -156,7 +156,7 @@ async fn prices_are_amounts_of_the_currency() {
 }
 
 #[tokio::test]
-async fn a_currency_has_its_own_decimals() {
+async fn decimals_depend_on_the_currency() {
     for (currency, good, bad) in
         [("JPY", "500", "500.5"), ("KWD", "1.255", "1.2555"), ("EUR", "1.25", "1.255")]
     {
@@ -184,7 +184,7 @@ async fn a_currency_has_its_own_decimals() {
 }
 
 #[tokio::test]
-async fn facts_of_a_product_have_limits() {
+async fn product_fields_have_limits() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let good = json!({"name": "Pot", "description": "", "price": 12.5, "stock": 3});
@@ -242,7 +242,7 @@ async fn facts_of_a_product_have_limits() {
 }
 
 #[tokio::test]
-async fn a_change_of_stock_is_a_delta_or_a_count() {
+async fn stock_change_is_either_delta_or_set() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let product = app.product(&admin, &json!(4.5), 10).await;
@@ -269,7 +269,7 @@ async fn a_change_of_stock_is_a_delta_or_a_count() {
 }
 
 #[tokio::test]
-async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
+async fn account_fields_are_validated() {
     let app = TestApp::start().await;
     let good = json!({"email": "ada@souk.example", "password": "12345678", "name": "Ada"});
     for (field, value) in [
@@ -310,7 +310,7 @@ async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
 }
 
 #[tokio::test]
-async fn pages_have_a_limit_and_a_cursor_of_their_own() {
+async fn page_limits_and_cursors_are_validated() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for _ in 0..3 {

@@ -7,7 +7,7 @@ use crate::support::{Cli, PASSWORD, TestApp};
 const LINES: &str = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":12.5,\"stock\":3}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":7}\n";
 
 #[test]
-fn help_is_everywhere() {
+fn every_command_has_help() {
     let app = TestApp::closed(&[]);
     let all = Cli::run(app.command().arg("--help")).ok();
     for command in ["serve", "import", "admin", "audit", "config", "openapi"] {
@@ -20,7 +20,7 @@ fn help_is_everywhere() {
 }
 
 #[test]
-fn what_is_asked_wrongly_ends_with_2() {
+fn usage_errors_exit_with_2() {
     let app = TestApp::closed(&[]);
     for arguments in [
         &["no-such-command"][..],
@@ -37,7 +37,7 @@ fn what_is_asked_wrongly_ends_with_2() {
 }
 
 #[test]
-fn a_wrong_setting_stops_the_start_with_one_line() {
+fn invalid_setting_stops_the_start_with_one_line() {
     let app = TestApp::closed(&[]);
     for (name, value, word) in [
         ("SOUK__HTTP__BIND", "nowhere", "http.bind"),
@@ -79,7 +79,7 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
 }
 
 #[test]
-fn config_shows_what_is_in_effect_and_no_secrets() {
+fn config_shows_effective_settings_without_secrets() {
     let secret = "a secret that must never be shown";
     let app = TestApp::closed(&[
         ("auth.jwt_secret", secret),
@@ -107,7 +107,7 @@ fn config_shows_what_is_in_effect_and_no_secrets() {
 }
 
 #[tokio::test]
-async fn a_file_is_imported_without_a_server() {
+async fn file_is_imported_without_a_server() {
     let mut app = TestApp::closed(&[]);
     let file = app.write("products.ndjson", LINES);
     let import =
@@ -142,7 +142,7 @@ async fn a_file_is_imported_without_a_server() {
 }
 
 #[tokio::test]
-async fn a_file_is_sent_to_a_running_server() {
+async fn file_is_sent_to_a_running_server() {
     let app = TestApp::start().await;
     let file = app.write("products.ndjson", LINES);
     let import = |server: &str, token: Option<&str>| {
@@ -176,7 +176,7 @@ async fn a_file_is_sent_to_a_running_server() {
 }
 
 #[tokio::test]
-async fn admins_are_made_and_promoted() {
+async fn admins_are_created_and_promoted() {
     let mut app = TestApp::start().await;
     let ada = app.customer().await;
     app.stop().await;

@@ -31,7 +31,7 @@ async fn is_revalidated(app: &TestApp, who: &Account, path: &str) {
 }
 
 #[tokio::test]
-async fn what_the_caller_has_already_is_not_sent_again() {
+async fn matching_if_none_match_returns_304() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 100).await;
@@ -44,7 +44,7 @@ async fn what_the_caller_has_already_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_cart_is_changed_only_as_the_caller_has_seen_it() {
+async fn stale_if_match_rejects_cart_changes() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 100).await;
@@ -95,7 +95,7 @@ async fn a_cart_is_changed_only_as_the_caller_has_seen_it() {
 }
 
 #[tokio::test]
-async fn of_many_who_have_seen_the_same_one_is_first() {
+async fn one_of_many_changes_with_the_same_etag_succeeds() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 100).await;
@@ -130,7 +130,7 @@ fn one_of(answers: Vec<Answer>) {
 }
 
 #[tokio::test]
-async fn what_changes_nothing_has_no_new_version() {
+async fn no_op_changes_keep_version_and_etag() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 100).await;
@@ -169,7 +169,7 @@ async fn what_changes_nothing_has_no_new_version() {
 }
 
 #[tokio::test]
-async fn a_products_etag_is_its_version_and_its_stocks() {
+async fn product_etag_combines_product_and_stock_versions() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 0).await;
@@ -230,7 +230,7 @@ fn line(cart: &Answer) -> Value {
 }
 
 #[tokio::test]
-async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
+async fn cart_etag_changes_with_price_stock_and_name() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let (tea, cup) =
@@ -277,7 +277,7 @@ async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
 }
 
 #[tokio::test]
-async fn the_line_of_a_deleted_product_stays_and_cannot_be_bought() {
+async fn cart_keeps_the_unavailable_line_of_a_deleted_product() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let (tea, cup) =
@@ -307,7 +307,7 @@ async fn the_line_of_a_deleted_product_stays_and_cannot_be_bought() {
 }
 
 #[tokio::test]
-async fn a_cart_asks_for_no_more_than_there_is() {
+async fn cart_quantity_cannot_exceed_available_stock() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 5).await;

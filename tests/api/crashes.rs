@@ -23,7 +23,7 @@ struct Told {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_kill_9() {
+async fn acknowledged_changes_survive_kill_9() {
     let mut app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 0).await;

@@ -26,7 +26,7 @@ fn kinds(events: &[Event]) -> Vec<(&str, u64)> {
 }
 
 #[tokio::test]
-async fn an_event_is_a_cloud_event() {
+async fn events_are_cloud_events() {
     let (app, _, tea) = shop().await;
     let ada = app.customer().await;
     let mut feed = app.listen(Some(&ada), None).await;
@@ -53,7 +53,7 @@ async fn an_event_is_a_cloud_event() {
 }
 
 #[tokio::test]
-async fn every_version_of_a_cart_is_one_event() {
+async fn every_cart_version_has_one_event() {
     let (app, admin, tea) = shop().await;
     let cup = app.product(&admin, &json!(7), 100).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
@@ -107,7 +107,7 @@ async fn every_version_of_a_cart_is_one_event() {
 }
 
 #[tokio::test]
-async fn products_and_stock_are_told_to_anyone_and_carts_to_their_owner() {
+async fn product_events_are_public_and_cart_events_private() {
     let (app, admin, tea) = shop().await;
     let (ada, eve) = (app.customer().await, app.customer().await);
     let mut feeds = vec![app.listen(None, None).await];
@@ -148,7 +148,7 @@ async fn products_and_stock_are_told_to_anyone_and_carts_to_their_owner() {
 }
 
 #[tokio::test]
-async fn stock_that_runs_low_or_out_is_told() {
+async fn low_and_depleted_stock_raises_events() {
     let (app, admin, tea) = shop().await;
     let mut feed = app.listen(None, None).await;
     for change in [
@@ -188,7 +188,7 @@ async fn stock_that_runs_low_or_out_is_told() {
 }
 
 #[tokio::test]
-async fn a_feed_goes_on_after_the_last_event_that_was_seen() {
+async fn feed_resumes_after_last_event_id() {
     let (mut app, admin, tea) = shop().await;
     let ada = app.customer().await;
     for n in 0..20 {
@@ -225,7 +225,7 @@ async fn a_feed_goes_on_after_the_last_event_that_was_seen() {
 }
 
 #[tokio::test]
-async fn a_slow_listener_misses_nothing() {
+async fn slow_listener_misses_no_events() {
     let (app, admin, tea) = shop().await;
     let mut slow = app.listen(None, None).await;
     let lines = (0..6000).map(|n| {
@@ -248,7 +248,7 @@ async fn a_slow_listener_misses_nothing() {
 }
 
 #[tokio::test]
-async fn a_feed_ends_with_the_session_it_was_opened_by() {
+async fn feed_ends_with_its_session() {
     let (app, _, tea) = shop().await;
     let ada = app.customer().await;
     let other = app.login(&ada.email, PASSWORD).await;
@@ -271,7 +271,7 @@ async fn a_feed_ends_with_the_session_it_was_opened_by() {
 }
 
 #[tokio::test]
-async fn the_feed_of_a_closed_catalog_is_closed() {
+async fn feed_of_a_private_catalog_opens_for_a_guest() {
     let app = TestApp::with(&[("catalog.public_read", "false")]).await;
     app.get("/api/events").await.problem(401, "unauthenticated");
     let (admin, guest) = (app.admin().await, app.guest().await);
@@ -289,7 +289,7 @@ async fn one_sweep(app: &TestApp, tea: &str) {
 }
 
 #[tokio::test]
-async fn a_cart_left_lying_is_abandoned_once() {
+async fn idle_cart_is_abandoned_once() {
     let mut app = TestApp::with(&[("cart.abandoned_after", "1s")]).await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 100).await;

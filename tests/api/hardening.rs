@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::support::TestApp;
 
 #[tokio::test]
-async fn a_search_is_bounded() {
+async fn search_queries_are_bounded() {
     let app = TestApp::start().await;
     let many = (0..11).map(|n| format!("w{n}")).collect::<Vec<_>>().join("+");
     app.get(&format!("/api/products?q={many}")).await.problem(422, "validation_failed");
@@ -16,7 +16,7 @@ async fn a_search_is_bounded() {
 }
 
 #[tokio::test]
-async fn a_busy_feed_does_not_outlive_its_session() {
+async fn busy_feed_does_not_outlive_its_session() {
     let app = TestApp::start().await;
     let (admin, customer) = (app.admin().await, app.customer().await);
     let product = app.product(&admin, &json!(1), 10).await;
@@ -29,7 +29,7 @@ async fn a_busy_feed_does_not_outlive_its_session() {
 }
 
 #[tokio::test]
-async fn a_feed_of_a_catalog_that_is_not_public_needs_a_token() {
+async fn private_catalog_feed_requires_a_token() {
     let app = TestApp::with(&[("catalog.public_read", "false")]).await;
     app.get("/api/events").await.problem(401, "unauthenticated");
     let customer = app.customer().await;
@@ -37,7 +37,7 @@ async fn a_feed_of_a_catalog_that_is_not_public_needs_a_token() {
 }
 
 #[tokio::test]
-async fn strangers_make_up_no_labels() {
+async fn unknown_methods_share_one_metric_label() {
     let app = TestApp::start().await;
     app.call("MADEUP", "/api/cart").await.problem(405, "method_not_allowed");
     let figures = app.get("/metrics").await.text();
@@ -45,7 +45,7 @@ async fn strangers_make_up_no_labels() {
 }
 
 #[tokio::test]
-async fn a_guest_token_that_is_not_good_keeps_nobody_out() {
+async fn invalid_guest_token_does_not_block_login() {
     let app = TestApp::start().await;
     let register = json!({"email": "ada@souk.example", "password": "correct horse", "name": "Ada", "guest_token": "nonsense"});
     let registered = app.post("/api/auth/register", &register).await.is(201).json();
@@ -58,7 +58,7 @@ async fn a_guest_token_that_is_not_good_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_page_is_told_when_it_asks_too_often() {
+async fn cors_headers_are_set_on_rate_limited_responses() {
     let origin = "https://shop.example";
     let app =
         TestApp::with(&[("limits.per_address", "1"), ("http.cors.allowed_origins", origin)]).await;
@@ -80,7 +80,7 @@ async fn a_page_is_told_when_it_asks_too_often() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_many_times_its_request() {
+async fn error_response_size_is_bounded() {
     let app = TestApp::start().await;
     let body: serde_json::Map<String, serde_json::Value> =
         (0..5_000).map(|n| (format!("f{n}"), json!(1))).collect();
@@ -90,7 +90,7 @@ async fn a_refusal_is_not_many_times_its_request() {
 }
 
 #[tokio::test]
-async fn a_body_must_not_be_encoded() {
+async fn encoded_bodies_are_rejected() {
     let app = TestApp::start().await;
     let call = app.post("/api/auth/login", &json!({})).header("content-encoding", "gzip");
     call.await.problem(415, "unsupported_media_type");

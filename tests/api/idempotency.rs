@@ -93,7 +93,7 @@ fn told(answer: &Answer) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_repeat_on_any_route_changes_nothing_and_answers_the_same() {
+async fn repeat_returns_the_first_response_on_every_route() {
     let shop = Shop::open().await;
     let mut first = Vec::new();
     for (name, status, call) in shop.changes() {
@@ -120,7 +120,7 @@ async fn a_repeat_on_any_route_changes_nothing_and_answers_the_same() {
 }
 
 #[tokio::test]
-async fn a_key_stands_for_one_request() {
+async fn reused_key_with_another_request_is_rejected() {
     let shop = Shop::open().await;
     for (name, _, call) in shop.changes() {
         call.key(name).await;
@@ -157,7 +157,7 @@ async fn a_key_stands_for_one_request() {
 }
 
 #[tokio::test]
-async fn the_same_request_may_be_written_differently() {
+async fn equivalent_json_counts_as_the_same_request() {
     let shop = Shop::open().await;
     let (app, ada, cup) = (&shop.app, &shop.ada, &shop.cup);
     let send = |body: String| {
@@ -182,7 +182,7 @@ async fn the_same_request_may_be_written_differently() {
 }
 
 #[tokio::test]
-async fn a_key_belongs_to_its_user() {
+async fn key_belongs_to_its_user() {
     let shop = Shop::open().await;
     let eve = shop.app.customer().await;
     let first = shop.app.add(&shop.ada, &shop.cup, 2).key("k").await.is(200);
@@ -201,7 +201,7 @@ async fn a_key_belongs_to_its_user() {
 }
 
 #[tokio::test]
-async fn without_a_token_a_key_is_ignored() {
+async fn key_without_a_token_is_ignored() {
     let app = TestApp::start().await;
     let guest =
         async || app.call("POST", "/api/cart/guest").key("k").await.is(201).json()["token"].clone();
@@ -212,7 +212,7 @@ async fn without_a_token_a_key_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_remembered() {
+async fn refused_requests_are_not_remembered() {
     let shop = Shop::open().await;
     let (app, admin, ada, cup) = (&shop.app, &shop.admin, &shop.ada, &shop.cup);
     app.add(ada, cup, 200).key("add").await.problem(409, "insufficient_stock");
@@ -241,7 +241,7 @@ async fn a_refusal_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn what_changed_nothing_is_not_remembered() {
+async fn no_op_requests_are_not_remembered() {
     let shop = Shop::open().await;
     let (app, admin, ada, tea) = (&shop.app, &shop.admin, &shop.ada, &shop.tea);
     assert!(!app.update(ada, tea, 2).key("same").await.is(200).is_replayed());
@@ -252,7 +252,7 @@ async fn what_changed_nothing_is_not_remembered() {
 }
 
 #[tokio::test]
-async fn a_key_is_one_to_255_visible_characters() {
+async fn key_is_one_to_255_visible_characters() {
     let shop = Shop::open().await;
     let (app, ada, admin, cup) = (&shop.app, &shop.ada, &shop.admin, &shop.cup);
     let before = shop.state().await;

@@ -48,7 +48,7 @@ fn counts(report: &Value) -> [u64; 3] {
 }
 
 #[tokio::test]
-async fn twenty_thousand_lines_in_odd_pieces() {
+async fn large_import_accepts_chunks_of_any_size() {
     let (app, admin) = shop().await;
     let mut lines = Vec::new();
     for n in 1..=20_000 {
@@ -95,7 +95,7 @@ async fn twenty_thousand_lines_in_odd_pieces() {
 }
 
 #[tokio::test]
-async fn a_line_with_a_known_sku_changes_that_product() {
+async fn line_with_a_known_sku_updates_that_product() {
     let (app, admin) = shop().await;
     let first = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":5,\"stock\":9,\"category\":\"pots\",\"tags\":[\"x\"]}\n\n\
                  {\"name\":\"No sku\",\"price\":1}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":2}\n";
@@ -163,7 +163,7 @@ async fn a_line_with_a_known_sku_changes_that_product() {
 }
 
 #[tokio::test]
-async fn csv_is_read_as_spreadsheets_write_it() {
+async fn csv_from_spreadsheets_is_accepted() {
     let (app, admin) = shop().await;
     let text = "\u{feff}sku,name,price,stock,tags,attributes,description,category,image_url\r\n\
                 A-1,\"Tea, \"\"green\"\"\",4.50,7,green|loose,\"{\"\"organic\"\":true,\"\"g\"\":2.5}\",\"two\r\nlines\",tea,\r\n\
@@ -209,7 +209,7 @@ async fn csv_is_read_as_spreadsheets_write_it() {
 }
 
 #[tokio::test]
-async fn a_price_list_changes_prices_and_nothing_else() {
+async fn price_list_changes_only_prices() {
     let (app, admin) = shop().await;
     let full = json!({"sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3, "category": "pots", "tags": ["x"]});
     let before = app.create(&admin, &full).await;
@@ -240,7 +240,7 @@ async fn total(app: &TestApp) -> u64 {
 }
 
 #[tokio::test]
-async fn a_csv_header_must_be_understood() {
+async fn unknown_csv_header_is_rejected() {
     let (app, admin) = shop().await;
     for text in
         ["prize,name\n1,a\n", "name\na\n", "name,price,role\na,1,admin\n", "name;price\na;1\n"]
@@ -268,7 +268,7 @@ async fn a_csv_header_must_be_understood() {
 }
 
 #[tokio::test]
-async fn a_line_fails_alone() {
+async fn invalid_line_does_not_fail_the_others() {
     let (app, admin) = shop().await;
     let long = "x".repeat(70_000);
     let text = format!(
@@ -294,7 +294,7 @@ async fn a_line_fails_alone() {
 }
 
 #[tokio::test]
-async fn of_many_errors_the_first_thousand_are_told() {
+async fn report_lists_the_first_thousand_errors() {
     let (app, admin) = shop().await;
     let report = app.import(&admin, "nope\n".repeat(1500)).await;
     assert_eq!((counts(&report), report["errors"].as_array().unwrap().len()), ([0, 0, 1500], 1000));
@@ -306,7 +306,7 @@ fn lines(count: usize) -> String {
 }
 
 #[tokio::test]
-async fn an_import_that_broke_off_goes_on_where_it_stopped() {
+async fn interrupted_import_resumes_where_it_stopped() {
     let (app, admin) = shop().await;
     let text = lines(1000);
     let head = format!(
@@ -332,7 +332,7 @@ async fn an_import_that_broke_off_goes_on_where_it_stopped() {
 }
 
 #[tokio::test]
-async fn an_import_under_a_crash_is_repeated_with_its_key() {
+async fn import_can_be_repeated_with_its_key_after_a_crash() {
     let (mut app, admin) = shop().await;
     let text = lines(3000);
     for round in 1..=3 {
@@ -357,7 +357,7 @@ async fn an_import_under_a_crash_is_repeated_with_its_key() {
 }
 
 #[tokio::test]
-async fn the_sample_catalog_can_be_imported() {
+async fn sample_catalog_can_be_imported() {
     let (app, admin) = shop().await;
     let sample =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/products.ndjson"))

@@ -19,7 +19,7 @@ fn after<'a>(said: &'a [String], what: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn the_first_start_prints_the_admins_password_once() {
+async fn first_start_prints_the_admin_password_once() {
     let mut app = without_admin();
     app.restart().await;
     let said = app.stop().await;
@@ -45,7 +45,7 @@ async fn the_first_start_prints_the_admins_password_once() {
 }
 
 #[tokio::test]
-async fn a_crash_at_the_first_start_leaves_no_admin_that_nobody_knows() {
+async fn crash_at_first_start_does_not_lock_out_the_operator() {
     let mut app = without_admin();
     app.restart().await;
     app.kill_9().await;
@@ -58,7 +58,7 @@ async fn a_crash_at_the_first_start_leaves_no_admin_that_nobody_knows() {
 }
 
 #[tokio::test]
-async fn a_configured_admin_is_made_and_no_customer_becomes_one_by_it() {
+async fn configured_admin_does_not_promote_a_customer() {
     let mut app = TestApp::start().await;
     let ada = app.customer().await;
     let said = app.stop().await.join("\n");
@@ -80,7 +80,7 @@ async fn a_configured_admin_is_made_and_no_customer_becomes_one_by_it() {
 }
 
 #[tokio::test]
-async fn what_souk_makes_for_itself_only_its_owner_can_read() {
+async fn data_files_are_readable_only_by_their_owner() {
     let app = TestApp::start().await;
     app.customer().await;
     let mode =
@@ -94,7 +94,7 @@ async fn what_souk_makes_for_itself_only_its_owner_can_read() {
 }
 
 #[tokio::test]
-async fn requests_under_way_are_answered_before_the_end() {
+async fn shutdown_answers_requests_in_progress() {
     for signal in ["TERM", "INT"] {
         let mut app = TestApp::start().await;
         let admin = app.admin().await;
@@ -124,7 +124,7 @@ async fn requests_under_way_are_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn open_feeds_and_idle_connections_do_not_hold_up_the_end() {
+async fn open_feeds_and_idle_connections_do_not_delay_shutdown() {
     let mut app = TestApp::start().await;
     let ada = app.customer().await;
     let mut feeds = Vec::new();
@@ -146,7 +146,7 @@ async fn open_feeds_and_idle_connections_do_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn the_data_belong_to_one_process_at_a_time() {
+async fn data_directory_is_locked_by_one_process() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     let file = app.write("products.ndjson", "{\"name\":\"Pot\",\"price\":1}\n");
@@ -168,7 +168,7 @@ async fn the_data_belong_to_one_process_at_a_time() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_said_so() {
+async fn address_in_use_is_reported() {
     let app = TestApp::start().await;
     let mut command = app.command();
     command

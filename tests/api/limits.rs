@@ -30,7 +30,7 @@ async fn at_once(calls: impl Iterator<Item = Call>) -> (Vec<Answer>, Vec<Answer>
 }
 
 #[tokio::test]
-async fn an_address_may_ask_so_often() {
+async fn requests_are_limited_per_address() {
     let app = TestApp::with(&[("limits.per_address", "1")]).await;
     // Without a trusted proxy, a forwarded address is ignored.
     let calls =
@@ -50,7 +50,7 @@ async fn an_address_may_ask_so_often() {
 }
 
 #[tokio::test]
-async fn behind_a_proxy_each_client_has_an_address_of_its_own() {
+async fn trusted_proxy_forwards_the_client_address() {
     let app = TestApp::with(&[
         ("limits.per_address", "1"),
         ("http.trusted_proxies", "127.0.0.1,10.1.0.0/16"),
@@ -74,7 +74,7 @@ async fn behind_a_proxy_each_client_has_an_address_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_user_may_ask_so_often() {
+async fn requests_are_limited_per_user() {
     let app = TestApp::with(&[("limits.per_user", "1")]).await;
     let (ada, eve) = (app.customer().await, app.customer().await);
     let again = app.login(&ada.email, PASSWORD).await;
@@ -127,7 +127,7 @@ async fn failed_logins_lock_the_account_and_the_address() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_not_there_is_locked_like_one_that_is() {
+async fn unknown_account_is_locked_like_an_existing_one() {
     let app = TestApp::with(&[("limits.login", "2"), ("http.trusted_proxies", "127.0.0.1")]).await;
     let ada = app.customer().await;
     for email in [&*ada.email, "nobody@souk.example"] {
@@ -141,7 +141,7 @@ async fn an_account_that_is_not_there_is_locked_like_one_that_is() {
 }
 
 #[tokio::test]
-async fn guesses_at_once_are_no_more_than_guesses_in_turn() {
+async fn concurrent_guesses_count_like_sequential_ones() {
     let app = TestApp::with(&[("limits.login", "3")]).await;
     let guess = |n: usize| json!({"email": ADMIN_EMAIL, "password": format!("guess number {n}")});
     let answers =

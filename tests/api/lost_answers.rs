@@ -21,7 +21,7 @@ fn quantity(cart: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_repeat_after_a_lost_answer_changes_nothing_more() {
+async fn repeat_after_a_lost_response_changes_nothing() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1000).await;
@@ -40,7 +40,7 @@ async fn a_repeat_after_a_lost_answer_changes_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_key_is_remembered_across_a_restart_and_a_crash() {
+async fn keys_survive_restart_and_crash() {
     let mut app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1000).await;
@@ -77,7 +77,7 @@ async fn a_key_is_remembered_across_a_restart_and_a_crash() {
 }
 
 #[tokio::test]
-async fn a_crash_right_after_sending_loses_the_change_or_keeps_it_once() {
+async fn crash_after_sending_applies_the_change_at_most_once() {
     let mut app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1000).await;

@@ -47,7 +47,7 @@ fn decimal(cents: u64) -> String {
 }
 
 #[tokio::test]
-async fn ten_thousand_prices_and_their_totals_are_exact() {
+async fn ten_thousand_prices_and_totals_are_exact() {
     let app = TestApp::with(&[("cart.max_lines", "1000")]).await;
     let admin = app.admin().await;
     let mut lines = String::new();

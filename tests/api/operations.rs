@@ -48,7 +48,7 @@ GET /readyz
 ";
 
 #[tokio::test]
-async fn probes_tell_that_it_is_alive_and_ready() {
+async fn probes_report_liveness_and_readiness() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/livez").await.ok(), json!({"status": "alive"}));
     let ready = app.get("/readyz").await.ok();
@@ -56,7 +56,7 @@ async fn probes_tell_that_it_is_alive_and_ready() {
 }
 
 #[tokio::test]
-async fn figures_are_of_routes_and_not_of_what_strangers_make_up() {
+async fn metrics_are_labeled_by_route_not_by_client_input() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;
@@ -91,7 +91,7 @@ fn links(html: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_api_browser_needs_no_other_host() {
+async fn api_browser_loads_from_no_other_host() {
     let app = TestApp::start().await;
     for path in ["/", "/docs"] {
         let answer = app.get(path).await.is(307);
@@ -111,7 +111,7 @@ async fn the_api_browser_needs_no_other_host() {
 }
 
 #[tokio::test]
-async fn the_document_has_every_route_and_no_other() {
+async fn openapi_document_lists_exactly_the_routes() {
     let app = TestApp::start().await;
     let answer = app.get("/openapi.json").await.is(200);
     let document = answer.json();
@@ -149,7 +149,7 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
 }
 
 #[tokio::test]
-async fn the_document_can_be_generated_from() {
+async fn openapi_document_supports_code_generation() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     let mut ids = BTreeSet::new();
@@ -205,7 +205,7 @@ async fn the_document_can_be_generated_from() {
 }
 
 #[tokio::test]
-async fn every_answer_may_be_kept_from_sniffing() {
+async fn responses_set_nosniff() {
     let app = TestApp::start().await;
     for path in ["/livez", "/api/products", "/nowhere", "/docs/", "/openapi.json"] {
         assert_eq!(app.get(path).await.header("x-content-type-options"), Some("nosniff"), "{path}");
@@ -213,7 +213,7 @@ async fn every_answer_may_be_kept_from_sniffing() {
 }
 
 #[tokio::test]
-async fn logs_hold_no_secrets() {
+async fn logs_contain_no_secrets() {
     let mut app = TestApp::with(&[("telemetry.log", "json")]).await;
     let ada = app.customer().await;
     let guest = app.guest().await;

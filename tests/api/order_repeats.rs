@@ -17,7 +17,7 @@ async fn shop(settings: &[(&str, &str)], stock: u64) -> (TestApp, Account, Strin
 }
 
 #[tokio::test]
-async fn every_request_sent_twice_has_one_effect() {
+async fn requests_sent_twice_take_effect_once() {
     let (app, admin, tea) = shop(&[], 10).await;
     let ada = app.customer().await;
     app.add(&ada, &tea, 2).await.ok();
@@ -69,7 +69,7 @@ async fn every_request_sent_twice_has_one_effect() {
 }
 
 #[tokio::test]
-async fn repeats_at_once_make_one_order() {
+async fn concurrent_repeats_place_one_order() {
     let (app, admin, tea) = shop(&[], 100).await;
     let ada = app.customer().await;
     app.add(&ada, &tea, 2).await.ok();
@@ -88,7 +88,7 @@ async fn repeats_at_once_make_one_order() {
 }
 
 #[tokio::test]
-async fn fifty_buyers_of_twenty_pieces_get_exactly_twenty() {
+async fn concurrent_checkouts_sell_exactly_the_available_stock() {
     let (app, admin, tea) = shop(&[], 20).await;
     let buyers = app.customers(50).await;
     join_all(buyers.iter().map(|who| app.add(who, &tea, 1).into_future()))
@@ -117,7 +117,7 @@ async fn fifty_buyers_of_twenty_pieces_get_exactly_twenty() {
 }
 
 #[tokio::test]
-async fn carts_with_three_products_in_any_order_are_bought_whole_or_not_at_all() {
+async fn checkout_of_several_products_is_all_or_nothing() {
     let (app, admin, _) = shop(&[], 0).await;
     let price = json!(1);
     let wares = join_all([12, 9, 15].map(|stock| app.product(&admin, &price, stock))).await;
@@ -140,7 +140,7 @@ async fn carts_with_three_products_in_any_order_are_bought_whole_or_not_at_all()
 }
 
 #[tokio::test]
-async fn what_is_added_during_a_checkout_stays_in_the_cart() {
+async fn items_added_during_checkout_stay_in_the_cart() {
     let (app, admin, tea) = shop(&[("orders.max_pending", "1000")], 10_000).await;
     let ada = app.customer().await;
     let adds = (0..60).map(|_| app.add(&ada, &tea, 1).into_future());
@@ -164,7 +164,7 @@ async fn what_is_added_during_a_checkout_stays_in_the_cart() {
 }
 
 #[tokio::test]
-async fn the_limit_of_unpaid_orders_holds_for_checkouts_at_once() {
+async fn pending_order_limit_holds_for_concurrent_checkouts() {
     let (app, _, tea) = shop(&[("orders.max_pending", "3")], 10_000).await;
     let ada = app.customer().await;
     let mut placed = 0;
@@ -179,7 +179,7 @@ async fn the_limit_of_unpaid_orders_holds_for_checkouts_at_once() {
 }
 
 #[tokio::test]
-async fn an_order_never_has_an_older_price_than_the_catalog() {
+async fn order_price_is_never_older_than_the_catalog() {
     let (app, admin, tea) = shop(&[], 1_000).await;
     let buyers = app.customers(8).await;
     let reprice = async {
@@ -214,7 +214,7 @@ async fn an_order_never_has_an_older_price_than_the_catalog() {
 }
 
 #[tokio::test]
-async fn an_unpaid_order_expires_and_gives_its_pieces_back() {
+async fn expired_order_releases_stock() {
     let (app, admin, tea) = shop(&[("orders.payment_timeout", "2s")], 10).await;
     let ada = app.customer().await;
     let mut feed = app.listen(Some(&ada), None).await;
@@ -244,7 +244,7 @@ async fn an_unpaid_order_expires_and_gives_its_pieces_back() {
 }
 
 #[tokio::test]
-async fn of_payment_and_expiry_one_comes_first() {
+async fn payment_and_expiry_are_mutually_exclusive() {
     let (app, admin, tea) =
         shop(&[("orders.payment_timeout", "300ms"), ("orders.max_pending", "1000")], 1_000).await;
     let ada = app.customer().await;
@@ -278,7 +278,7 @@ async fn of_payment_and_expiry_one_comes_first() {
 }
 
 #[tokio::test]
-async fn orders_tell_what_becomes_of_them() {
+async fn order_transitions_are_published_to_their_owner() {
     let (app, admin, tea) = shop(&[], 10).await;
     let (ada, eve) = (app.customer().await, app.customer().await);
     let (mut feed, mut other) =

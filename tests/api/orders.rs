@@ -36,7 +36,7 @@ fn sorted_keys(value: &Value) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn a_checkout_makes_an_order_of_the_whole_cart() {
+async fn checkout_turns_the_whole_cart_into_an_order() {
     let Shop { app, admin, ada, tea, cup } = Shop::open().await;
     app.add(&ada, &tea, 2).await.ok();
     app.add(&ada, &cup, 3).await.ok();
@@ -86,7 +86,7 @@ async fn a_checkout_makes_an_order_of_the_whole_cart() {
 }
 
 #[tokio::test]
-async fn an_order_is_paid_and_fulfilled() {
+async fn order_is_paid_and_fulfilled() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     let order = app.buy(&ada, &tea, 4).await;
     let paid =
@@ -118,7 +118,7 @@ async fn an_order_is_paid_and_fulfilled() {
 }
 
 #[tokio::test]
-async fn a_cancelled_order_gives_its_pieces_back() {
+async fn cancelled_order_releases_stock() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     for (who, pay_first) in [(&ada, false), (&ada, true), (&admin, false), (&admin, true)] {
         let order = app.buy(&ada, &tea, 10).await;
@@ -141,7 +141,7 @@ async fn a_cancelled_order_gives_its_pieces_back() {
 }
 
 #[tokio::test]
-async fn an_order_goes_only_where_the_contract_says() {
+async fn invalid_order_transitions_are_rejected() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     let pending = app.buy(&ada, &tea, 1).await;
     let paid = app.act(&admin, &app.buy(&ada, &tea, 1).await, "pay").await.ok();
@@ -165,7 +165,7 @@ async fn an_order_goes_only_where_the_contract_says() {
 }
 
 #[tokio::test]
-async fn checkouts_are_refused_for_good_reasons_and_change_nothing() {
+async fn refused_checkouts_change_nothing() {
     let Shop { app, admin, ada, tea, cup } = Shop::open().await;
     app.check_out(&ada, "k").await.problem(409, "cart_empty");
     app.add(&ada, &tea, 6).await.ok();
@@ -217,7 +217,7 @@ async fn checkouts_are_refused_for_good_reasons_and_change_nothing() {
 }
 
 #[tokio::test]
-async fn bad_bodies_name_the_field() {
+async fn invalid_bodies_name_the_field() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     app.add(&ada, &tea, 1).await.ok();
     let faults = |problem: Value| -> Vec<String> {
@@ -282,7 +282,7 @@ async fn bad_bodies_name_the_field() {
 }
 
 #[tokio::test]
-async fn orders_are_their_owners_and_the_admins() {
+async fn orders_are_visible_to_owner_and_admin() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     let (eve, guest) = (app.customer().await, app.guest().await);
     let order = app.buy(&ada, &tea, 1).await;
@@ -335,7 +335,7 @@ async fn orders_are_listed_newest_first() {
 }
 
 #[tokio::test]
-async fn an_order_keeps_what_was_bought() {
+async fn order_keeps_its_lines_when_products_change() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     let order = app.buy(&ada, &tea, 3).await;
     app.patch(
@@ -355,7 +355,7 @@ async fn an_order_keeps_what_was_bought() {
 }
 
 #[tokio::test]
-async fn one_user_has_a_limit_of_unpaid_orders() {
+async fn pending_orders_per_user_are_limited() {
     let Shop { app, admin, ada, tea, .. } = Shop::with(&[("orders.max_pending", "2")]).await;
     let (first, second) = (app.buy(&ada, &tea, 1).await, app.buy(&ada, &tea, 1).await);
     app.add(&ada, &tea, 1).await.ok();
@@ -374,7 +374,7 @@ async fn one_user_has_a_limit_of_unpaid_orders() {
 }
 
 #[tokio::test]
-async fn an_order_is_changed_only_as_the_caller_has_seen_it() {
+async fn stale_if_match_rejects_order_changes() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     let order = app.buy(&ada, &tea, 1).await;
     let path = format!("/api/orders/{}", order["id"].as_str().unwrap());
@@ -398,7 +398,7 @@ async fn an_order_is_changed_only_as_the_caller_has_seen_it() {
 }
 
 #[tokio::test]
-async fn the_document_describes_orders_as_they_are() {
+async fn openapi_document_describes_orders() {
     let Shop { app, admin, ada, tea, .. } = Shop::open().await;
     app.add(&ada, &tea, 1).await.ok();
     let order = app

@@ -14,7 +14,7 @@ async fn shop() -> TestApp {
 }
 
 #[tokio::test]
-async fn five_hundred_adds_to_one_cart_are_all_kept() {
+async fn concurrent_adds_to_one_cart_are_all_kept() {
     let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10_000).await;
@@ -39,7 +39,7 @@ async fn five_hundred_adds_to_one_cart_are_all_kept() {
 }
 
 #[tokio::test]
-async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
+async fn concurrent_adds_to_many_carts_do_not_interfere() {
     let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1).await;
@@ -59,7 +59,7 @@ async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
 }
 
 #[tokio::test]
-async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
+async fn guest_cart_merges_once_for_one_user() {
     let app = shop().await;
     let admin = app.admin().await;
     let (tea, cup) =
@@ -79,7 +79,7 @@ async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
 }
 
 #[tokio::test]
-async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
+async fn guest_cart_merges_into_one_of_many_users() {
     let app = shop().await;
     let admin = app.admin().await;
     let (tea, cup) =
@@ -106,7 +106,7 @@ async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
 }
 
 #[tokio::test]
-async fn a_merge_beside_the_guests_own_adds_loses_none_that_was_acknowledged() {
+async fn merge_keeps_all_acknowledged_guest_adds() {
     let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1000).await;
@@ -124,7 +124,7 @@ async fn a_merge_beside_the_guests_own_adds_loses_none_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn fifty_repeats_of_one_key_at_once_make_one_change() {
+async fn concurrent_repeats_of_one_key_make_one_change() {
     let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 100).await;
@@ -158,7 +158,7 @@ async fn fifty_repeats_of_one_key_at_once_make_one_change() {
 }
 
 #[tokio::test]
-async fn parallel_changes_of_stock_add_up() {
+async fn parallel_stock_changes_add_up() {
     let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 50).await;
@@ -198,7 +198,7 @@ async fn parallel_patches_of_one_product_do_not_undo_each_other() {
 }
 
 #[tokio::test]
-async fn one_address_and_one_sku_are_given_once() {
+async fn email_and_sku_are_assigned_once() {
     let app = shop().await;
     let admin = app.admin().await;
     let body = json!({"email": "one@souk.example", "password": "a good password", "name": "One"});
@@ -214,7 +214,7 @@ async fn one_address_and_one_sku_are_given_once() {
 }
 
 #[tokio::test]
-async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
+async fn connection_burst_is_queued_and_not_rejected() {
     let app = shop().await;
     // While the process is stopped, only the kernel's queue accepts connections; one that does not
     // fit is retried seconds later.
@@ -230,7 +230,7 @@ async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
 }
 
 #[tokio::test]
-async fn whatever_version_the_stock_has_any_of_them_is_accepted() {
+async fn if_match_wildcard_accepts_any_stock_version() {
     let app = shop().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;

@@ -25,7 +25,7 @@ fn names(value: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_new_product_is_where_its_location_says() {
+async fn created_product_is_at_its_location() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let created = app.post("/api/products", &tea()).token(&admin).await.is(201);
@@ -60,7 +60,7 @@ async fn a_new_product_is_where_its_location_says() {
 }
 
 #[tokio::test]
-async fn a_replaced_product_has_what_is_sent_and_nothing_else() {
+async fn put_replaces_the_whole_product() {
     let (app, admin, product, path) = shop().await;
     let replaced = app
         .put(&path, &json!({"name": "Sage tea", "description": "", "price": 5}))
@@ -83,7 +83,7 @@ async fn a_replaced_product_has_what_is_sent_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_was_fetched_can_be_sent_back() {
+async fn fetched_product_can_be_sent_back() {
     let (app, admin, product, path) = shop().await;
     // Read-only members are ignored, whatever their values.
     let mut edited = product.clone();
@@ -123,7 +123,7 @@ async fn what_was_fetched_can_be_sent_back() {
 }
 
 #[tokio::test]
-async fn a_patch_changes_what_it_names() {
+async fn patch_changes_only_the_given_fields() {
     let (app, admin, product, path) = shop().await;
     let mut wanted = product.clone();
     let steps = [
@@ -172,7 +172,7 @@ async fn a_patch_changes_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_deleted_product_is_gone_and_its_sku_is_free() {
+async fn deleted_product_is_gone_and_frees_its_sku() {
     let (app, admin, product, path) = shop().await;
     let deleted = app.delete(&path).token(&admin).await.is(204);
     assert!(deleted.body.is_empty());
@@ -196,7 +196,7 @@ async fn a_deleted_product_is_gone_and_its_sku_is_free() {
 }
 
 #[tokio::test]
-async fn a_sku_belongs_to_one_product() {
+async fn sku_belongs_to_one_product() {
     let (app, admin, _, path) = shop().await;
     app.post("/api/products", &tea()).token(&admin).await.problem(409, "sku_taken");
     let mut sage = tea();
@@ -220,7 +220,7 @@ async fn a_sku_belongs_to_one_product() {
 }
 
 #[tokio::test]
-async fn products_survive_a_restart_as_they_were() {
+async fn products_survive_a_restart_unchanged() {
     let (mut app, admin, _, path) = shop().await;
     app.patch(&path, &json!({"price": 0.07, "attributes": {"ü": "é\n\"", "n": -1.5e-7}}))
         .token(&admin)

@@ -30,7 +30,7 @@ impl Drop for Intruder {
 }
 
 #[tokio::test]
-async fn who_comes_first_is_served_first() {
+async fn queued_checkouts_are_served_in_order() {
     const PIECES: usize = 7;
     let app = TestApp::with(&[("http.request_timeout", "60s")]).await;
     let admin = app.admin().await;
@@ -57,7 +57,7 @@ async fn who_comes_first_is_served_first() {
 }
 
 #[tokio::test]
-async fn who_waits_too_long_is_told_to_come_back_and_nothing_was_done() {
+async fn request_that_waits_too_long_gets_503_without_effect() {
     let mut app = TestApp::with(&[("http.request_timeout", "1s")]).await;
     app.expect_faults();
     let admin = app.admin().await;

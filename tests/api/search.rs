@@ -31,7 +31,7 @@ async fn total(app: &TestApp, query: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn filters_narrow_what_is_found() {
+async fn filters_narrow_the_results() {
     let (app, admin) = shop().await;
     for (query, wanted) in [
         ("", 240),
@@ -80,7 +80,7 @@ fn sorted_by(items: &[Value], key: impl Fn(&Value) -> Value) -> bool {
 }
 
 #[tokio::test]
-async fn every_order_is_paged_without_loss_or_repeat() {
+async fn every_sort_order_is_paged_without_gaps_or_repeats() {
     let (app, admin) = shop().await;
     for sort in ["relevance", "price", "-price", "name", "newest"] {
         for filter in ["q=product", "category=tea", ""] {
@@ -117,7 +117,7 @@ async fn every_order_is_paged_without_loss_or_repeat() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_meanwhile_shifts_no_page() {
+async fn deletes_between_pages_do_not_shift_them() {
     let (app, admin) = shop().await;
     let first = app.get("/api/products?sort=price&limit=10").await.ok();
     for product in first["items"].as_array().unwrap() {
@@ -138,7 +138,7 @@ async fn what_is_deleted_meanwhile_shifts_no_page() {
 }
 
 #[tokio::test]
-async fn the_best_match_comes_first() {
+async fn best_match_comes_first() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for (name, category, description) in [
@@ -161,7 +161,7 @@ async fn the_best_match_comes_first() {
 }
 
 #[tokio::test]
-async fn facets_count_all_that_matches() {
+async fn facets_count_all_matches() {
     let (app, _) = shop().await;
     for query in [
         "limit=1",
@@ -205,7 +205,7 @@ async fn facets_count_all_that_matches() {
 }
 
 #[tokio::test]
-async fn names_are_suggested_by_prefix_and_with_one_typo() {
+async fn suggestions_match_prefixes_with_up_to_one_typo() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for name in ["Moroccan mint tea", "Mint candy", "Copper tray", "Café crème", "Mocha"] {

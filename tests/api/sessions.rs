@@ -22,7 +22,7 @@ async fn is_alive(app: &TestApp, session: &Account) {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_good_once() {
+async fn refresh_token_works_once_and_reuse_ends_the_session() {
     let app = TestApp::start().await;
     let first = app.customer().await;
     let mut seen = BTreeSet::from([first.refresh_token.clone(), first.token.clone()]);
@@ -55,7 +55,7 @@ async fn a_refresh_token_is_good_once() {
 }
 
 #[tokio::test]
-async fn of_twenty_refreshes_at_once_one_may_win_and_the_session_ends() {
+async fn concurrent_refreshes_end_the_session() {
     let app = TestApp::start().await;
     let session = app.customer().await;
     let answers =
@@ -73,7 +73,7 @@ async fn of_twenty_refreshes_at_once_one_may_win_and_the_session_ends() {
 }
 
 #[tokio::test]
-async fn what_is_no_refresh_token_of_ours_is_refused() {
+async fn invalid_refresh_tokens_are_rejected() {
     let app = TestApp::start().await;
     let session = app.customer().await;
     let token = &session.refresh_token;
@@ -98,7 +98,7 @@ async fn what_is_no_refresh_token_of_ours_is_refused() {
 }
 
 #[tokio::test]
-async fn a_logout_ends_the_session_at_once() {
+async fn logout_ends_the_session_immediately() {
     let mut app = TestApp::start().await;
     let ended = app.customer().await;
     let other = app.login(&ended.email, PASSWORD).await;
@@ -124,7 +124,7 @@ async fn a_logout_ends_the_session_at_once() {
 }
 
 #[tokio::test]
-async fn a_new_password_ends_the_other_sessions() {
+async fn password_change_ends_the_other_sessions() {
     let app = TestApp::start().await;
     let session = app.customer().await;
     let (other, third) =
@@ -153,7 +153,7 @@ async fn a_new_password_ends_the_other_sessions() {
 }
 
 #[tokio::test]
-async fn many_logins_at_once_are_as_many_sessions() {
+async fn concurrent_logins_create_separate_sessions() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     let sessions = join_all((0..10).map(|_| app.login(&ada.email, PASSWORD))).await;

@@ -30,7 +30,7 @@ fn checked(app_keys: &Value, token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn with_a_key_anyone_can_check_a_token() {
+async fn published_key_verifies_tokens() {
     let key_file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(key_file.path(), key()).unwrap();
     let settings =
@@ -72,7 +72,7 @@ async fn with_a_key_anyone_can_check_a_token() {
 }
 
 #[tokio::test]
-async fn with_a_secret_nothing_is_published() {
+async fn shared_secret_publishes_no_keys() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/.well-known/jwks.json").await.ok(), json!({"keys": []}));
     // Tokens of another shop are invalid here.
@@ -81,7 +81,7 @@ async fn with_a_secret_nothing_is_published() {
 }
 
 #[tokio::test]
-async fn a_key_file_that_holds_no_key_is_refused() {
+async fn invalid_key_file_stops_the_start() {
     let app = TestApp::with(&[]).await;
     let bad =
         app.write("bad.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");

@@ -9,7 +9,7 @@ fn numbers(stock: &Value) -> [u64; 4] {
 }
 
 #[tokio::test]
-async fn every_change_of_stock_is_a_movement() {
+async fn every_stock_change_is_recorded_as_a_movement() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;
@@ -58,7 +58,7 @@ async fn every_change_of_stock_is_a_movement() {
 }
 
 #[tokio::test]
-async fn the_first_stock_is_received_however_it_is_given() {
+async fn first_stock_is_a_received_movement() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for change in [json!({"set": 7, "reason": "count"}), json!({"delta": 7, "reason": "delivery"})]
@@ -103,7 +103,7 @@ async fn stock_does_not_go_below_zero() {
 }
 
 #[tokio::test]
-async fn movements_are_paged_newest_first_without_loss_or_repeat() {
+async fn movements_are_paged_newest_first_without_gaps_or_repeats() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 1).await;

@@ -84,7 +84,7 @@ fn forgeries(ada: &Account) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_no_good_token_opens_nothing() {
+async fn invalid_tokens_are_rejected_on_every_route() {
     let app = TestApp::with(&[("auth.jwt_secret", SECRET)]).await;
     let ada = app.customer().await;
     let good = signed(Algorithm::HS256, &claims(), SECRET);
@@ -123,7 +123,7 @@ async fn what_is_no_good_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn validate_tells_what_a_token_is_worth() {
+async fn validate_reports_token_validity() {
     let app = TestApp::with(&[("auth.jwt_secret", SECRET)]).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
     let validate = |token: &str| app.post("/api/auth/validate", &json!({"token": token}));
@@ -149,7 +149,7 @@ async fn validate_tells_what_a_token_is_worth() {
 }
 
 #[tokio::test]
-async fn guests_and_customers_may_not_do_what_admins_may() {
+async fn admin_routes_reject_guests_and_customers() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;
@@ -169,7 +169,7 @@ async fn guests_and_customers_may_not_do_what_admins_may() {
 }
 
 #[tokio::test]
-async fn a_guest_has_no_account() {
+async fn guests_cannot_use_account_routes() {
     let app = TestApp::start().await;
     let (guest, other) = (app.guest().await, app.guest().await);
     app.get("/api/auth/me").token(&guest).await.problem(403, "forbidden");
@@ -185,7 +185,7 @@ async fn a_guest_has_no_account() {
 }
 
 #[tokio::test]
-async fn nobody_sees_or_changes_the_cart_of_another() {
+async fn carts_are_private_to_their_owner() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;
@@ -207,7 +207,7 @@ async fn nobody_sees_or_changes_the_cart_of_another() {
 }
 
 #[tokio::test]
-async fn a_closed_catalog_opens_to_any_token() {
+async fn private_catalog_accepts_any_valid_token() {
     let app = TestApp::with(&[("catalog.public_read", "false")]).await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 10).await;

@@ -17,7 +17,7 @@ fn head(path: &str, token: &str, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_body_may_be_64_kib_and_no_larger() {
+async fn bodies_are_limited_to_64_kib() {
     let app = TestApp::start().await;
     let post = |body: String| {
         app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body)
@@ -42,7 +42,7 @@ async fn a_body_may_be_64_kib_and_no_larger() {
 }
 
 #[tokio::test]
-async fn what_is_announced_as_too_large_is_refused_unread() {
+async fn announced_oversize_body_is_rejected_unread() {
     let app = TestApp::start().await;
     for length in ["65537", "10000000000", "18446744073709551615"] {
         let mut connection = app.connect().await;
@@ -66,7 +66,7 @@ async fn what_is_announced_as_too_large_is_refused_unread() {
 }
 
 #[tokio::test]
-async fn the_limit_is_a_setting() {
+async fn body_limit_is_configurable() {
     let app = TestApp::with(&[("http.max_body", "1KiB")]).await;
     let post = |body: String| {
         app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body)
@@ -76,7 +76,7 @@ async fn the_limit_is_a_setting() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
+async fn missing_body_times_out() {
     let app = TestApp::with(&[("http.request_timeout", "500ms")]).await;
     let admin = app.admin().await;
     let product = app.product(&admin, &json!(4.5), 1).await;
@@ -102,7 +102,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_changes_nothing() {
+async fn truncated_body_changes_nothing() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let tea = app.product(&admin, &json!(4.5), 100).await;
@@ -119,7 +119,7 @@ async fn a_body_that_breaks_off_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_request_keeps_the_id_it_came_with() {
+async fn request_id_is_kept_when_valid() {
     let app = TestApp::start().await;
     let longest = "x".repeat(128);
     for id in ["1", "a.b_c-D", "01a206bc-0609-7165-8b52-173bd2923daf", &longest] {
@@ -142,7 +142,7 @@ async fn a_request_keeps_the_id_it_came_with() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn unknown_paths_and_ids_return_404() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for path in [
@@ -194,7 +194,7 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn every_route_has_the_methods_that_its_document_says_and_no_others() {
+async fn routes_allow_exactly_the_documented_methods() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -223,7 +223,7 @@ async fn every_route_has_the_methods_that_its_document_says_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_head_is_what_get_would_answer_without_the_body() {
+async fn head_returns_get_headers_without_a_body() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     for path in ["/livez", "/readyz", "/api/products", "/api/cart", "/openapi.json", "/api/events"]
@@ -238,7 +238,7 @@ async fn a_head_is_what_get_would_answer_without_the_body() {
 }
 
 #[tokio::test]
-async fn browsers_of_the_configured_origins_may_call() {
+async fn cors_allows_only_configured_origins() {
     let app = TestApp::with(&[(
         "http.cors.allowed_origins",
         "https://shop.example,https://www.shop.example",

@@ -143,7 +143,7 @@ async fn a_day_in_the_shop(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn what_is_published_is_what_the_document_says() {
+async fn published_events_match_the_asyncapi_document() {
     let Some(uri) = shared() else { return };
     let audit = Audit::begin(&uri).await;
     let soon = [("cart.abandoned_after", "1s"), ("orders.payment_timeout", "3s")];

@@ -162,7 +162,7 @@ fn goal() -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
+async fn no_event_is_lost_while_nodes_and_broker_are_killed() {
     let (Some((_members, proxy, set)), Some(mut broker)) =
         (proxied_set().await, Broker::start().await)
     else {

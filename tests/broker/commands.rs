@@ -39,7 +39,7 @@ async fn on_hand(app: &TestApp, admin: &Account, product: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_command_changes_stock_once() {
+async fn command_changes_stock_once() {
     let Some(uri) = shared() else { return };
     let audit = Audit::begin(&uri).await;
     let app = shop(&uri).await;
@@ -98,7 +98,7 @@ async fn a_command_changes_stock_once() {
 }
 
 #[tokio::test]
-async fn a_sku_is_that_of_the_living_product() {
+async fn sku_refers_to_the_active_product() {
     let Some(uri) = shared() else { return };
     let app = shop(&uri).await;
     let admin = app.admin().await;
@@ -207,7 +207,7 @@ fn poison(product: &str) -> Vec<(Vec<u8>, &'static str, &'static str)> {
 }
 
 #[tokio::test]
-async fn poison_of_every_kind_is_put_aside_with_its_reason() {
+async fn invalid_commands_are_dead_lettered_with_a_reason() {
     let Some(uri) = shared() else { return };
     let app = shop(&uri).await;
     let admin = app.admin().await;
@@ -252,7 +252,7 @@ async fn poison_of_every_kind_is_put_aside_with_its_reason() {
 }
 
 #[tokio::test]
-async fn what_a_message_says_outside_of_its_body_does_no_harm() {
+async fn message_properties_do_no_harm() {
     let Some(uri) = shared() else { return };
     let app = shop(&uri).await;
     let admin = app.admin().await;
@@ -317,7 +317,7 @@ connection.close()
 "#;
 
 #[tokio::test]
-async fn a_message_that_no_connection_survives_is_put_aside_by_the_broker() {
+async fn undecodable_message_is_dead_lettered_by_the_broker() {
     let (Some(uri), Some(python)) = (shared(), python()) else { return };
     let app = shop(&uri).await;
     let admin = app.admin().await;
@@ -353,7 +353,7 @@ pub(crate) fn python() -> Option<std::ffi::OsString> {
 }
 
 #[tokio::test]
-async fn commands_are_carried_out_in_their_order() {
+async fn commands_are_applied_in_order() {
     let Some(uri) = shared() else { return };
     let app = shop(&uri).await;
     let admin = app.admin().await;

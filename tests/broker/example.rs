@@ -41,7 +41,7 @@ async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
 }
 
 #[tokio::test]
-async fn the_warehouse_prints_stock_and_sends_more() {
+async fn example_consumer_prints_stock_and_restocks() {
     let (Some(uri), Some(python)) = (shared(), python()) else { return };
     let app = shop(&uri).await;
     let admin = app.admin().await;

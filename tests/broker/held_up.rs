@@ -24,7 +24,7 @@ async fn until_on_hand(app: &TestApp, admin: &Account, product: &str, pieces: u6
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_written_holds_commands_up() {
+async fn commands_wait_while_the_store_is_locked() {
     let Some(uri) = shared() else { return };
     let mut app = shop(&uri).await;
     app.expect_faults();
@@ -44,7 +44,7 @@ async fn a_store_that_cannot_be_written_holds_commands_up() {
 }
 
 #[tokio::test]
-async fn a_broker_that_dies_again_and_again_loses_and_repeats_nothing() {
+async fn commands_survive_repeated_broker_crashes() {
     let Some(mut broker) = Broker::start().await else { return };
     let app = shop(&broker.uri()).await;
     let admin = app.admin().await;
@@ -70,7 +70,7 @@ async fn a_broker_that_dies_again_and_again_loses_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_node_goes_on_where_one_was_killed() {
+async fn another_node_continues_after_a_kill() {
     let (Some(uri), Some(set)) = (shared(), shared_set::uri().await) else { return };
     let mut cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = cluster.nodes[0].admin().await;

@@ -40,7 +40,7 @@ async fn connected() -> Option<Cluster> {
 }
 
 #[tokio::test]
-async fn stock_that_changed_here_is_soon_seen_there_without_asking_for_it() {
+async fn stock_changes_propagate_to_the_other_node() {
     let Some(cluster) = connected().await else { return };
     let admin = cluster.nodes[0].admin().await;
     let tea = cluster.nodes[0].product(&admin, &json!(4.5), 1000).await;
@@ -144,7 +144,7 @@ async fn until_all_is_well(cluster: &Cluster) {
 }
 
 #[tokio::test]
-async fn with_its_link_cut_no_node_tells_what_is_old() {
+async fn nodes_serve_no_stale_data_while_disconnected() {
     let Some((cluster, proxy)) = through_a_proxy().await else { return };
     let known = Known::to(&cluster).await;
     let changes = std::env::var("SOUK_TEST_CUT").map_or(CUT, |count| count.parse().unwrap());
@@ -163,7 +163,7 @@ async fn with_its_link_cut_no_node_tells_what_is_old() {
 }
 
 #[tokio::test]
-async fn a_link_that_has_fallen_silent_is_noticed_and_then_no_node_tells_what_is_old() {
+async fn silent_connection_is_detected_and_serves_no_stale_data() {
     let Some((cluster, proxy)) = through_a_proxy().await else { return };
     let known = Known::to(&cluster).await;
     let mut took = vec![Vec::new(); 2];
@@ -190,7 +190,7 @@ async fn a_link_that_has_fallen_silent_is_noticed_and_then_no_node_tells_what_is
 }
 
 #[tokio::test]
-async fn who_has_logged_out_here_is_soon_refused_there() {
+async fn logout_propagates_to_the_other_node() {
     let Some(cluster) = connected().await else { return };
     let (here, there) = cluster.pair();
     for _ in 0..10 {
@@ -207,7 +207,7 @@ async fn who_has_logged_out_here_is_soon_refused_there() {
 }
 
 #[tokio::test]
-async fn the_feeds_of_both_nodes_tell_the_same() {
+async fn feeds_of_both_nodes_are_identical() {
     let Some(cluster) = connected().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -253,7 +253,7 @@ async fn keep_changing(node: &TestApp, Known { admin, ada, tea }: &Known, change
 }
 
 #[tokio::test]
-async fn a_feed_that_breaks_off_goes_on_at_another_node() {
+async fn interrupted_feed_resumes_at_another_node() {
     let Some(mut cluster) = connected().await else { return };
     let known = Known::to(&cluster).await;
     let mut told: Vec<Event> = Vec::new();

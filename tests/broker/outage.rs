@@ -15,7 +15,7 @@ use crate::{
 const NEVER: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_everything() {
+async fn broker_receives_all_events_after_an_outage() {
     let Some(mut broker) = Broker::start().await else { return };
     let audit = Audit::begin(&broker.uri()).await;
     let mut app =
@@ -73,7 +73,7 @@ async fn while_the_broker_is_dead_everything_goes_on_and_afterwards_it_gets_ever
 }
 
 #[tokio::test]
-async fn a_broker_that_does_not_let_it_in_is_told_of_once_and_tried_again() {
+async fn refused_broker_login_degrades_the_shop() {
     let Some(broker) = Broker::start().await else { return };
     let uri = broker.uri().replace("amqp://", "amqp://nobody:geheim@");
     let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
@@ -86,7 +86,7 @@ async fn a_broker_that_does_not_let_it_in_is_told_of_once_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_connection_string_that_is_none_ends_the_start_with_one_line() {
+async fn invalid_connection_string_stops_the_start() {
     let app = TestApp::closed(&[
         ("broker.kind", "rabbitmq"),
         ("broker.uri", "amqp://ada:geheim@host:port"),
@@ -105,7 +105,7 @@ async fn a_connection_string_that_is_none_ends_the_start_with_one_line() {
 }
 
 #[tokio::test]
-async fn a_peer_that_takes_connections_and_is_silent_is_not_waited_for_without_end() {
+async fn connection_to_a_silent_broker_times_out() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("amqp://{}", silent.local_addr().unwrap());
     let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;

@@ -11,7 +11,7 @@ use crate::{
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test]
-async fn every_change_is_published_as_it_is_told_on_the_feed() {
+async fn published_events_match_the_feed() {
     let Some(uri) = shared() else { return };
     let audit = Audit::begin(&uri).await;
     let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
@@ -48,7 +48,7 @@ async fn every_change_is_published_as_it_is_told_on_the_feed() {
 }
 
 #[tokio::test]
-async fn what_was_committed_just_before_the_end_is_published_before_it() {
+async fn pending_events_are_published_before_shutdown() {
     let Some(uri) = shared() else { return };
     let audit = Audit::begin(&uri).await;
     let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{audit_queue::Audit, broker::shared, partner::Partner, support::TestApp};
 
 #[tokio::test]
-async fn a_broker_that_cannot_be_worked_with_is_told_of_once_and_makes_the_shop_degraded() {
+async fn unusable_broker_is_logged_once_and_degrades_the_shop() {
     let Some(uri) = shared() else { return };
     let partner = Partner::connect(&uri).await;
     let exchange = partner.channel().exchange_declare(
@@ -39,7 +39,7 @@ async fn a_broker_that_cannot_be_worked_with_is_told_of_once_and_makes_the_shop_
 }
 
 #[tokio::test]
-async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_again() {
+async fn full_queue_does_not_cause_repeats_to_other_queues() {
     let Some(uri) = shared() else { return };
     let audit = Audit::begin(&uri).await;
     let partner = Partner::connect(&uri).await;
@@ -78,7 +78,7 @@ async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_
 }
 
 #[tokio::test]
-async fn a_relay_that_cannot_be_woken_up_leaves_its_place() {
+async fn relay_that_cannot_be_woken_gives_up_leadership() {
     let Some(uri) = shared() else { return };
     let partner = Partner::connect(&uri).await;
     let deaf = format!(

@@ -18,7 +18,7 @@ const FILES: usize = 4;
 const PRODUCTS: usize = 2_600;
 
 #[tokio::test]
-async fn published_events_are_taken_away_while_the_shop_is_open() {
+async fn published_events_are_deleted_while_the_shop_runs() {
     let (Some(set), Some(uri)) = (shared_set::uri().await, shared()) else { return };
     let cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let (here, there) = cluster.pair();

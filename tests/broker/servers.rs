@@ -46,7 +46,7 @@ async fn speaks_amqp(uri: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_broker_dies_and_comes_back_at_the_same_place() {
+async fn broker_restarts_on_the_same_port() {
     let Some(mut broker) = Broker::start().await else { return };
     let uri = broker.uri();
     assert!(speaks_amqp(&uri).await);
@@ -59,7 +59,7 @@ async fn a_broker_dies_and_comes_back_at_the_same_place() {
 }
 
 #[tokio::test]
-async fn each_test_has_a_virtual_host_of_its_own() {
+async fn each_test_gets_its_own_virtual_host() {
     let Some(first) = shared() else { return };
     assert!(speaks_amqp(&first).await);
     let others: Vec<String> = (0..3).map(|_| shared().unwrap()).collect();

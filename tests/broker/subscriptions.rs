@@ -33,7 +33,7 @@ async fn shop(uri: &str, subscriptions: &str) -> TestApp {
 }
 
 #[tokio::test]
-async fn a_subscription_keeps_the_events_it_names() {
+async fn subscription_queues_receive_matching_events() {
     let Some(uri) = shared() else { return };
     let app = shop(&uri, WAREHOUSE).await;
     let admin = app.admin().await;
@@ -52,7 +52,7 @@ async fn a_subscription_keeps_the_events_it_names() {
 }
 
 #[tokio::test]
-async fn what_nobody_could_take_is_kept_as_a_dead_letter() {
+async fn rejected_messages_are_dead_lettered() {
     let Some(uri) = shared() else { return };
     let app = shop(&uri, WAREHOUSE).await;
     let admin = app.admin().await;
@@ -86,7 +86,7 @@ async fn refuse(partner: &Partner, times: usize, requeue: bool) {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_there_with_other_properties_is_used_as_it_is() {
+async fn existing_queue_with_other_properties_is_used() {
     let Some(uri) = shared() else { return };
     let partner = Partner::connect(&uri).await;
     for queue in ["warehouse", COMMANDS] {
@@ -117,7 +117,7 @@ async fn a_queue_that_is_there_with_other_properties_is_used_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_was_kept_outlives_the_broker() {
+async fn queued_events_survive_a_broker_crash() {
     let Some(mut broker) = Broker::start().await else { return };
     let uri = broker.uri();
     let app = shop(&uri, WAREHOUSE).await;
@@ -136,7 +136,7 @@ async fn what_was_kept_outlives_the_broker() {
 /// deleted a quorum queue may report the queue as existing although it is unusable (log: "could not
 /// be restarted").
 #[tokio::test]
-async fn a_queue_that_is_gone_is_made_again_with_the_next_connection() {
+async fn deleted_queue_is_recreated_on_reconnect() {
     let Some((uri, proxy, through)) = proxied_broker().await else { return };
     let app = shop(&through, WAREHOUSE).await;
     let partner = Partner::of_a_shop(&uri).await;

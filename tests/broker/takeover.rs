@@ -35,7 +35,7 @@ pub(crate) async fn relay(cluster: &Cluster) -> usize {
 }
 
 #[tokio::test]
-async fn when_the_relay_is_killed_another_goes_on() {
+async fn another_node_takes_over_from_a_killed_relay() {
     let (Some((_members, proxy, set)), Some(uri)) = (proxied_set().await, shared()) else { return };
     let audit = Audit::begin(&uri).await;
     let mut cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
@@ -85,7 +85,7 @@ async fn when_the_relay_is_killed_another_goes_on() {
 }
 
 #[tokio::test]
-async fn a_relay_that_has_lost_its_store_leaves_its_place() {
+async fn relay_without_its_store_gives_up_leadership() {
     let (Some(mut members), Some(uri)) = (Members::start(1).await, shared()) else { return };
     let audit = Audit::begin(&uri).await;
     let set = Members::uri(members.hosts());

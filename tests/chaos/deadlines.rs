@@ -165,7 +165,7 @@ impl Shop {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_are_told_in_time_while_all_servers_are_gone() {
+async fn clients_get_503_in_time_while_all_servers_are_down() {
     let Some(mut members) = Members::start(1).await else { return };
     let shop = Shop::on(&Members::uri(members.hosts())).await;
     members.kill(0);
@@ -175,7 +175,7 @@ async fn clients_are_told_in_time_while_all_servers_are_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_are_told_in_time_while_the_server_is_frozen() {
+async fn clients_get_503_in_time_while_the_server_is_frozen() {
     let Some(members) = Members::start(1).await else { return };
     let shop = Shop::on(&Members::uri(members.hosts())).await;
     members.signal(0, "STOP");
@@ -185,7 +185,7 @@ async fn clients_are_told_in_time_while_the_server_is_frozen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_are_told_in_time_when_commits_are_cut() {
+async fn clients_get_503_in_time_when_commits_are_cut() {
     let Some(mut members) = Members::unmade(1) else { return };
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
     let hosts = [proxy.host.clone()];

@@ -27,7 +27,7 @@ use tokio::time::sleep;
 use self::{load::Load, members::Members, proxy::Proxy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_primary_dies_and_another_steps_down() {
+async fn service_resumes_after_primary_failure_and_step_down() {
     let Some(mut members) = Members::start(3).await else { return };
     let load = Load::start(&Members::uri(members.hosts()), 2, 24).await;
     load.goes_on(200).await;
@@ -49,7 +49,7 @@ async fn the_primary_dies_and_another_steps_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_servers_are_gone_for_a_while() {
+async fn service_resumes_after_all_servers_were_down() {
     let Some(mut members) = Members::start(1).await else { return };
     let load = Load::start(&Members::uri(members.hosts()), 2, 24).await;
     load.goes_on(200).await;
@@ -66,7 +66,7 @@ async fn all_servers_are_gone_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_node_had_begun_when_it_gave_up_is_in_nobodys_way() {
+async fn abandoned_transaction_does_not_block_other_nodes() {
     let Some(members) = Members::start(1).await else { return };
     let uri = Members::uri(members.hosts());
     let nodes = [load::connect(&uri).await, load::connect(&uri).await];
@@ -89,7 +89,7 @@ async fn what_a_node_had_begun_when_it_gave_up_is_in_nobodys_way() {
 
 /// Some maintenance commands wait for a majority. They must not delay the heartbeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_is_heard_of_also_while_there_is_no_majority() {
+async fn heartbeats_continue_without_a_majority() {
     let Some(members) = Members::start(3).await else { return };
     let store = load::patient(&Members::uri(members.hosts()), Duration::from_secs(5)).await;
     load::change(&*store, Duration::from_secs(30)).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_are_cut_in_the_middle_of_commits() {
+async fn commits_survive_cut_connections() {
     let Some(mut members) = Members::unmade(1) else { return };
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
     // The proxy's address as host name leaves no way around the proxy.

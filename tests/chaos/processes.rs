@@ -86,7 +86,7 @@ async fn longest_pause(done: &AtomicU64, enough: Duration) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_others_go_on_when_a_node_is_killed() {
+async fn other_nodes_continue_when_one_is_killed() {
     let Some(members) = Members::start(1).await else { return };
     let uri = Members::uri(members.hosts());
     let (mut first, second) = (node(&uri).await, node(&uri).await);

@@ -47,7 +47,7 @@ async fn buyer(cluster: &Cluster, admin: &Account, teas: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_beside_trade_finds_nothing() {
+async fn audit_during_trade_reports_nothing() {
     let Some(uri) = shared_set::uri().await else { return };
     let cluster = Cluster::on(&uri, &[("orders.payment_timeout", "5s")]).await;
     let (here, there) = cluster.pair();
@@ -90,7 +90,7 @@ async fn an_audit_beside_trade_finds_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
+async fn damage_is_repaired_while_both_nodes_run() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;

@@ -35,7 +35,7 @@ async fn on_both<'a>(
 }
 
 #[tokio::test]
-async fn every_add_of_64_users_over_two_nodes_is_kept() {
+async fn adds_of_many_users_on_both_nodes_are_kept() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -62,7 +62,7 @@ async fn every_add_of_64_users_over_two_nodes_is_kept() {
 }
 
 #[tokio::test]
-async fn two_hundred_adds_to_one_cart_at_once_on_both_nodes_are_all_kept() {
+async fn concurrent_adds_to_one_cart_on_both_nodes_are_kept() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -76,7 +76,7 @@ async fn two_hundred_adds_to_one_cart_at_once_on_both_nodes_are_all_kept() {
 }
 
 #[tokio::test]
-async fn a_guest_cart_merged_on_both_nodes_is_merged_once() {
+async fn guest_cart_merges_once_across_both_nodes() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;

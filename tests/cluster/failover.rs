@@ -23,7 +23,7 @@ const STOCKS: usize = 2;
 const ALL: usize = (CARTS + STOCKS) * CLIENTS * CHANGES;
 
 #[tokio::test]
-async fn history_is_linearizable_while_the_primary_dies() {
+async fn history_is_linearizable_across_a_primary_failure() {
     let Some(mut members) = Members::start(3).await else { return };
     // Requests time out before a failover completes, so that some outcomes are unknown.
     let mut cluster =
@@ -57,7 +57,7 @@ async fn history_is_linearizable_while_the_primary_dies() {
     for history in &carts {
         tell("cart", history.reads.len(), history.changes.iter().map(|asked| kind(&asked.outcome)));
         history.check().unwrap();
-        spoilt_cart_histories_are_refused(history);
+        assert_corrupt_cart_histories_fail(history);
     }
     for history in &stocks {
         tell(
@@ -66,13 +66,13 @@ async fn history_is_linearizable_while_the_primary_dies() {
             history.changes.iter().map(|asked| kind(&asked.outcome)),
         );
         history.check().unwrap();
-        spoilt_stock_histories_are_refused(history);
+        assert_corrupt_stock_histories_fail(history);
     }
     cluster.end().await;
 }
 
 #[tokio::test]
-async fn a_primary_without_its_majority_is_not_believed_and_a_store_that_is_silent_holds_nobody_up()
+async fn reads_fail_fast_without_a_majority_or_a_responsive_store()
 {
     let Some(members) = Members::start(3).await else { return };
     let mut cluster =
@@ -187,7 +187,7 @@ async fn ledger(node: &TestApp, admin: &Account, product: &str) -> Vec<stock::Mo
 }
 
 /// A valid history with one corruption is invalid.
-fn spoilt_cart_histories_are_refused(good: &carts::History) {
+fn assert_corrupt_cart_histories_fail(good: &carts::History) {
     let last = good.reads.len() - 1;
     let older = good
         .reads
@@ -219,7 +219,7 @@ fn spoilt_cart_histories_are_refused(good: &carts::History) {
     twice.check().unwrap_err();
 }
 
-fn spoilt_stock_histories_are_refused(good: &stock::History) {
+fn assert_corrupt_stock_histories_fail(good: &stock::History) {
     let last = good.reads.len() - 1;
     let older = good
         .reads

@@ -156,11 +156,11 @@ async fn sales(products: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_units_of_one_product_are_sold_exactly() {
+async fn one_product_sells_exactly_its_stock() {
     sales(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn carts_of_three_products_in_any_order_are_sold_whole() {
+async fn carts_of_three_products_sell_all_or_nothing() {
     sales(3).await;
 }

@@ -34,7 +34,7 @@ struct Shopper {
 }
 
 #[tokio::test]
-async fn a_node_killed_inside_a_transaction_does_not_hold_up_the_other() {
+async fn node_killed_in_a_transaction_does_not_block_the_other() {
     let Some(members) = Members::start(1).await else { return };
     // A fresh server has the default transaction lifetime.
     let admin = replica_set::direct(&members.hosts()[0]).await.database("admin");

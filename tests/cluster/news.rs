@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn what_one_node_has_created_the_other_sells_at_once() {
+async fn product_created_on_one_node_sells_on_the_other() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -34,7 +34,7 @@ async fn what_one_node_has_created_the_other_sells_at_once() {
 }
 
 #[tokio::test]
-async fn what_was_imported_on_one_node_the_other_reads_in_few_steps() {
+async fn import_is_read_in_few_queries_on_the_other_node() {
     const PRODUCTS: usize = 1000;
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
@@ -64,7 +64,7 @@ async fn what_was_imported_on_one_node_the_other_reads_in_few_steps() {
 }
 
 #[tokio::test]
-async fn who_has_logged_out_on_one_node_is_refused_on_the_other() {
+async fn logout_on_one_node_applies_on_the_other() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -88,7 +88,7 @@ async fn who_has_logged_out_on_one_node_is_refused_on_the_other() {
 }
 
 #[tokio::test]
-async fn the_feed_of_one_node_tells_of_both_in_order() {
+async fn feed_of_one_node_shows_both_in_order() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;

@@ -32,7 +32,7 @@ async fn pieces(node: &TestApp, admin: &Account, product: &str) -> [u64; 3] {
 }
 
 #[tokio::test]
-async fn two_nodes_sell_exactly_what_is_there() {
+async fn two_nodes_sell_exactly_the_available_stock() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -64,7 +64,7 @@ async fn two_nodes_sell_exactly_what_is_there() {
 }
 
 #[tokio::test]
-async fn carts_with_three_products_are_bought_whole_or_not_at_all_on_both_nodes() {
+async fn checkout_of_several_products_is_all_or_nothing() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -94,7 +94,7 @@ async fn carts_with_three_products_are_bought_whole_or_not_at_all_on_both_nodes(
 }
 
 #[tokio::test]
-async fn an_order_is_one_thing_on_both_nodes() {
+async fn order_changes_once_across_both_nodes() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -144,7 +144,7 @@ async fn an_order_is_one_thing_on_both_nodes() {
 }
 
 #[tokio::test]
-async fn the_limit_of_unpaid_orders_holds_over_both_nodes() {
+async fn pending_order_limit_holds_across_both_nodes() {
     let Some(uri) = shared_set::uri().await else { return };
     let cluster = Cluster::on(&uri, &[("orders.max_pending", "3")]).await;
     let (here, there) = cluster.pair();
@@ -165,7 +165,7 @@ async fn the_limit_of_unpaid_orders_holds_over_both_nodes() {
 }
 
 #[tokio::test]
-async fn orders_of_a_node_that_is_gone_expire_all_the_same() {
+async fn orders_of_a_dead_node_still_expire() {
     let Some(uri) = shared_set::uri().await else { return };
     let mut cluster =
         Cluster::on(&uri, &[("orders.payment_timeout", "4s"), ("orders.max_pending", "1000")])
@@ -194,7 +194,7 @@ async fn orders_of_a_node_that_is_gone_expire_all_the_same() {
 }
 
 #[tokio::test]
-async fn both_nodes_together_end_each_order_once() {
+async fn orders_expire_once_across_both_nodes() {
     let Some(uri) = shared_set::uri().await else { return };
     let cluster =
         Cluster::on(&uri, &[("orders.payment_timeout", "2s"), ("orders.max_pending", "1000")])
@@ -224,7 +224,7 @@ async fn both_nodes_together_end_each_order_once() {
 }
 
 #[tokio::test]
-async fn stock_of_what_one_node_has_deleted_is_not_changed_on_the_other() {
+async fn deleted_product_rejects_stock_changes_on_the_other_node() {
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();
     let admin = here.admin().await;
@@ -241,7 +241,7 @@ async fn stock_of_what_one_node_has_deleted_is_not_changed_on_the_other() {
 }
 
 #[tokio::test]
-async fn an_order_has_the_prices_that_were_told_last_before_it() {
+async fn order_uses_the_last_price_published_before_it() {
     const ORDERS: usize = 40;
     let Some(cluster) = Cluster::shared().await else { return };
     let (here, there) = cluster.pair();

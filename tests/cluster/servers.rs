@@ -58,7 +58,7 @@ async fn user(members: &Members, name: &str, roles: Vec<Document>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standalone_server_is_refused() {
+async fn standalone_server_is_rejected() {
     let Some(members) = Members::servers(1, &[]) else { return };
     let host = &members.hosts()[0];
     for uri in [format!("mongodb://{host}/"), format!("mongodb://{host}/?replicaSet=souk")] {
@@ -71,7 +71,7 @@ async fn a_standalone_server_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_set_of_another_name_is_refused() {
+async fn wrong_replica_set_name_is_rejected() {
     let Some(members) = Members::start(1).await else { return };
     let host = &members.hosts()[0];
     let line = refused(&format!("mongodb://{host}/?replicaSet=bazaar"));
@@ -79,7 +79,7 @@ async fn a_replica_set_of_another_name_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_needs_the_rights_and_no_more() {
+async fn login_requires_exactly_the_documented_roles() {
     let keys = folder();
     let key = keys.path().join("key");
     std::fs::write(&key, "a key that members of a replica set share").unwrap();
@@ -124,7 +124,7 @@ async fn a_login_needs_the_rights_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_set_that_is_not_there_yet_is_waited_for() {
+async fn start_waits_for_the_replica_set() {
     let Some(mut members) = Members::unmade(1) else { return };
     let hosts = members.hosts().to_vec();
     let mut app = shop(&Members::uri(&hosts));

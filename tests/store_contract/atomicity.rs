@@ -101,7 +101,7 @@ async fn bad_writes(store: &dyn Store) -> Vec<(Vec<Write>, CommitError)> {
     ]
 }
 
-pub(crate) async fn a_refused_commit_leaves_no_trace(harness: &dyn Harness) {
+pub(crate) async fn refused_commit_leaves_no_trace(harness: &dyn Harness) {
     let store = harness.open().await;
     let bad = bad_writes(&*store).await;
     let before = events(&*store).await;
@@ -115,7 +115,7 @@ pub(crate) async fn a_refused_commit_leaves_no_trace(harness: &dyn Harness) {
     assert_eq!(good.traces(&*store).await.len(), 8, "the valid writes alone succeed");
 }
 
-pub(crate) async fn refused_commits_take_no_other_with_them(harness: &dyn Harness) {
+pub(crate) async fn refused_commits_do_not_affect_others(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 1000).await;
     let bad = bad_writes(&*store).await;
@@ -138,7 +138,7 @@ pub(crate) async fn refused_commits_take_no_other_with_them(harness: &dyn Harnes
 
 /// A commit that passes all checks but that no engine can store: it assigns one SKU to two
 /// products.
-pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harness: &dyn Harness) {
+pub(crate) async fn unstorable_commit_does_not_affect_others(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let before = store.last_position().await.unwrap();
@@ -173,7 +173,7 @@ pub(crate) async fn a_commit_that_cannot_be_stored_takes_no_other_with_it(harnes
     assert_eq!(store.products(None, 10).await.unwrap().len(), 1);
 }
 
-pub(crate) async fn a_batch_may_be_empty_or_all_refused(harness: &dyn Harness) {
+pub(crate) async fn batch_may_be_empty_or_all_refused(harness: &dyn Harness) {
     let store = harness.open().await;
     assert!(apply(&*store, []).await.outcomes.is_empty());
     let applied = apply(&*store, [commit([put_cart(&cart(customer(), 7))])]).await;
@@ -181,7 +181,7 @@ pub(crate) async fn a_batch_may_be_empty_or_all_refused(harness: &dyn Harness) {
     assert!(applied.news.carts.is_empty() && applied.news.events.is_empty());
 }
 
-pub(crate) async fn the_news_is_what_has_changed(harness: &dyn Harness) {
+pub(crate) async fn committed_changes_match_the_batch(harness: &dyn Harness) {
     let store = harness.open().await;
     let (cart, tea, ada) = (cart(customer(), 1), product(None), user("ada@example.com"));
     let live = session(ada.id);

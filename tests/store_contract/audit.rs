@@ -103,7 +103,7 @@ async fn all_orders(store: &dyn Store, limit: u32) -> Vec<OrderFacts> {
     found
 }
 
-pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn Harness) {
+pub(crate) async fn audit_pages_include_deleted_products(harness: &dyn Harness) {
     let store = harness.open().await;
     let (tea, cup) = (stocked(&*store, 10).await, stocked(&*store, 3).await);
     let bare = product(None);
@@ -147,7 +147,7 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     );
 }
 
-pub(crate) async fn orders_are_audited_with_what_they_have_moved(harness: &dyn Harness) {
+pub(crate) async fn audited_orders_include_their_movements(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = stocked(&*store, 100).await;
     let orders: Vec<Order> = (0..5).map(|_| bought(tea)).collect();
@@ -178,7 +178,7 @@ pub(crate) async fn orders_are_audited_with_what_they_have_moved(harness: &dyn H
     assert_eq!((found.len(), found[5].order_id, found[5].status), (6, missing.id, None));
 }
 
-pub(crate) async fn events_are_audited(harness: &dyn Harness) {
+pub(crate) async fn event_positions_are_audited(harness: &dyn Harness) {
     let store = harness.open().await;
     assert!(store.audited_events().await.unwrap().runs.is_empty());
     let tea = stocked(&*store, 100).await;
@@ -198,7 +198,7 @@ fn counted(findings: &[Finding]) -> BTreeMap<&'static str, usize> {
     count
 }
 
-pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
+pub(crate) async fn inconsistencies_are_found_and_repaired(harness: &dyn Harness) {
     let store = harness.open().await;
     let (auditor, _writer) = auditor(&store);
     assert_eq!(audit(&auditor, false).await, (Summary::default(), Vec::new()), "an empty shop is clean");
@@ -309,7 +309,7 @@ async fn trade(writer: &Writer, product: ProductId, orders: usize) {
     }
 }
 
-pub(crate) async fn an_audit_beside_changes_finds_nothing(harness: &dyn Harness) {
+pub(crate) async fn audit_during_changes_reports_nothing(harness: &dyn Harness) {
     let store = harness.open().await;
     let (auditor, writer) = auditor(&store);
     let tea = stocked(&*store, 10_000).await;
@@ -325,7 +325,7 @@ pub(crate) async fn an_audit_beside_changes_finds_nothing(harness: &dyn Harness)
     assert!(audits > 1, "audits run during changes");
 }
 
-pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness) {
+pub(crate) async fn repair_during_changes_corrects_once(harness: &dyn Harness) {
     let store = harness.open().await;
     let (auditor, writer) = auditor(&store);
     let tea = stocked(&*store, 10_000).await;

@@ -42,7 +42,7 @@ fn count(harness: &Sqlite, table: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_second_store_is_refused_while_the_first_is_open() {
+async fn second_store_is_refused_while_the_first_is_open() {
     let harness = Sqlite::new();
     let first = SqliteStore::open(harness.options()).unwrap();
     let (error, line) = refusal(harness.options());
@@ -58,7 +58,7 @@ async fn a_second_store_is_refused_while_the_first_is_open() {
 }
 
 #[test]
-fn another_currency_is_refused() {
+fn other_currency_is_rejected() {
     let harness = Sqlite::new();
     drop(SqliteStore::open(harness.options()).unwrap());
     let (error, line) =
@@ -69,7 +69,7 @@ fn another_currency_is_refused() {
 }
 
 #[tokio::test]
-async fn an_order_that_cannot_be_read_does_not_hide_others_that_are_due() {
+async fn unreadable_order_does_not_hide_other_due_orders() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let until =
@@ -84,7 +84,7 @@ async fn an_order_that_cannot_be_read_does_not_hide_others_that_are_due() {
 }
 
 #[test]
-fn data_of_a_newer_souk_is_refused() {
+fn data_of_a_newer_version_is_rejected() {
     let harness = Sqlite::new();
     drop(SqliteStore::open(harness.options()).unwrap());
     let known: i64 =
@@ -96,7 +96,7 @@ fn data_of_a_newer_souk_is_refused() {
 }
 
 #[test]
-fn what_is_no_database_or_no_folder_is_refused() {
+fn invalid_database_or_directory_is_rejected() {
     let harness = Sqlite::new();
     let dir = harness.options().dir;
     fs::create_dir(&dir).unwrap();
@@ -114,7 +114,7 @@ fn what_is_no_database_or_no_folder_is_refused() {
 }
 
 #[tokio::test]
-async fn the_folder_is_its_owners_alone_and_tidy_after_a_close() {
+async fn directory_is_private_and_tidy_after_close() {
     let harness = Sqlite::new();
     let dir = harness.options().dir.join("made/on/the/way");
     let store = SqliteStore::open(SqliteOptions { dir: dir.clone(), ..harness.options() }).unwrap();
@@ -132,7 +132,7 @@ async fn the_folder_is_its_owners_alone_and_tidy_after_a_close() {
 }
 
 #[tokio::test]
-async fn a_change_is_in_the_files_before_it_is_acknowledged() {
+async fn changes_reach_the_files_before_acknowledgment() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let cart = cart(customer(), 1);
@@ -149,7 +149,7 @@ async fn a_change_is_in_the_files_before_it_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn events_beyond_the_newest_are_taken_away() {
+async fn old_events_are_deleted() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     write_events(&store, 23_000).await;
@@ -159,7 +159,7 @@ async fn events_beyond_the_newest_are_taken_away() {
 }
 
 #[tokio::test]
-async fn old_keys_are_taken_away() {
+async fn old_keys_are_deleted() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let owner = UserId::new();
@@ -179,7 +179,7 @@ async fn old_keys_are_taken_away() {
 }
 
 #[tokio::test]
-async fn old_messages_are_taken_away() {
+async fn old_messages_are_deleted() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let id = stocked(&store, 0).await;
@@ -200,7 +200,7 @@ async fn old_messages_are_taken_away() {
 
 /// Single-threaded, so that the writer takes nothing from the queue while it fills.
 #[tokio::test]
-async fn whoever_finds_the_queue_full_is_told_to_come_back_at_once_and_nothing_is_done() {
+async fn full_queue_rejects_commits_immediately() {
     let harness = Sqlite::new();
     let store = harness.open().await;
     let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));

@@ -23,7 +23,7 @@ use crate::{
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn a_repeat_gets_the_first_answer_also_later(harness: &dyn Harness) {
+pub(crate) async fn repeat_gets_the_first_response_after_reopening(harness: &dyn Harness) {
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key = key(cart.owner.id, "key", 1);
@@ -41,7 +41,7 @@ pub(crate) async fn a_repeat_gets_the_first_answer_also_later(harness: &dyn Harn
     assert_eq!(events(&*store).await, before);
 }
 
-pub(crate) async fn answers_of_any_form_come_back(harness: &dyn Harness) {
+pub(crate) async fn responses_of_any_form_are_remembered(harness: &dyn Harness) {
     let store = harness.open().await;
     let owner = UserId::new();
     let odd: String = (33..127_u8).map(char::from).collect();
@@ -62,7 +62,7 @@ pub(crate) async fn answers_of_any_form_come_back(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn a_key_is_for_one_request_of_one_owner(harness: &dyn Harness) {
+pub(crate) async fn key_identifies_one_request_of_one_owner(harness: &dyn Harness) {
     let store = harness.open().await;
     let (mine, yours) = (cart(customer(), 1), cart(customer(), 1));
     one(&*store, remembering(added(&mine), &key(mine.owner.id, "key", 1), "mine")).await.unwrap();
@@ -79,7 +79,7 @@ pub(crate) async fn a_key_is_for_one_request_of_one_owner(harness: &dyn Harness)
     );
 }
 
-pub(crate) async fn a_repeat_may_share_the_batch_of_its_first(harness: &dyn Harness) {
+pub(crate) async fn repeat_in_the_same_batch_is_replayed(harness: &dyn Harness) {
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key_1 = key(cart.owner.id, "key", 1);
@@ -95,7 +95,7 @@ pub(crate) async fn a_repeat_may_share_the_batch_of_its_first(harness: &dyn Harn
     assert_eq!(events(&*store).await.len(), 1);
 }
 
-pub(crate) async fn a_repeat_of_a_refused_first_is_decided_anew(harness: &dyn Harness) {
+pub(crate) async fn repeat_of_a_refused_request_is_decided_again(harness: &dyn Harness) {
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key = key(cart.owner.id, "key", 1);
@@ -112,7 +112,7 @@ pub(crate) async fn a_repeat_of_a_refused_first_is_decided_anew(harness: &dyn Ha
     assert_eq!(store.remembered(&key).await, Ok(Some(([1; 32], answer("good")))));
 }
 
-pub(crate) async fn a_stock_answer_is_that_of_the_whole_batch(harness: &dyn Harness) {
+pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let key = key(UserId::new(), "key", 1);
@@ -133,7 +133,7 @@ pub(crate) async fn a_stock_answer_is_that_of_the_whole_batch(harness: &dyn Harn
     );
 }
 
-pub(crate) async fn what_changes_nothing_is_not_remembered(harness: &dyn Harness) {
+pub(crate) async fn no_op_request_is_not_remembered(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let key = key(UserId::new(), "key", 1);
@@ -142,7 +142,7 @@ pub(crate) async fn what_changes_nothing_is_not_remembered(harness: &dyn Harness
     assert_eq!(store.remembered(&key).await, Ok(None));
 }
 
-pub(crate) async fn a_key_is_forgotten_after_a_day(harness: &dyn Harness) {
+pub(crate) async fn key_is_forgotten_after_a_day(harness: &dyn Harness) {
     let store = harness.open().await;
     let (mut cart, key_1) = (cart(customer(), 1), key(customer().id, "key", 1));
     let key_2 = key(key_1.owner, "key", 2);
@@ -165,7 +165,7 @@ pub(crate) async fn a_key_is_forgotten_after_a_day(harness: &dyn Harness) {
     );
 }
 
-pub(crate) async fn repeats_side_by_side_change_one_thing(harness: &dyn Harness) {
+pub(crate) async fn concurrent_repeats_change_stock_once(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 1000).await;
     let key = key(UserId::new(), "key", 1);

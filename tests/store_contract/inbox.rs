@@ -19,7 +19,7 @@ pub(crate) fn carrying_out(id: &str, writes: impl IntoIterator<Item = Write>) ->
     Commit { inbox: Some(id.into()), ..commit(writes) }
 }
 
-pub(crate) async fn a_message_is_carried_out_once_also_later(harness: &dyn Harness) {
+pub(crate) async fn message_is_applied_once(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let odd = format!("\u{0}'\"$ü.{}", "x".repeat(250));
@@ -40,7 +40,7 @@ pub(crate) async fn a_message_is_carried_out_once_also_later(harness: &dyn Harne
     assert_eq!(one(&*store, months_later).await, Err(CommitError::AlreadyApplied));
 }
 
-pub(crate) async fn a_message_may_come_twice_in_one_batch(harness: &dyn Harness) {
+pub(crate) async fn duplicate_message_in_one_batch_applies_once(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let message = |text, by| carrying_out(text, [stock(id, StockChange::Adjust(by))]);
@@ -56,7 +56,7 @@ pub(crate) async fn a_message_may_come_twice_in_one_batch(harness: &dyn Harness)
     assert_eq!(level(&*store, id).await.on_hand, 15);
 }
 
-pub(crate) async fn a_refused_message_may_come_again(harness: &dyn Harness) {
+pub(crate) async fn refused_message_can_be_redelivered(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 1).await;
     let take = |by: i64| carrying_out("1", [stock(id, StockChange::Adjust(-by))]);
@@ -75,7 +75,7 @@ pub(crate) async fn a_refused_message_may_come_again(harness: &dyn Harness) {
     );
 }
 
-pub(crate) async fn a_message_that_changes_nothing_is_carried_out_too(harness: &dyn Harness) {
+pub(crate) async fn no_op_message_is_recorded_as_applied(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let before = events(&*store).await;
@@ -93,7 +93,7 @@ impl Observer for Deaf {
     fn committed(&self, _: &News) {}
 }
 
-pub(crate) async fn two_writers_carry_a_message_out_once(harness: &dyn Harness) {
+pub(crate) async fn two_writers_apply_a_message_once(harness: &dyn Harness) {
     let store = harness.open().await;
     // A shared store has one writer per node; otherwise both writers use the same store.
     let other = if store.is_shared() { harness.open().await } else { Arc::clone(&store) };

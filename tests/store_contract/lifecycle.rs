@@ -9,7 +9,7 @@ use crate::{
     harness::Harness,
 };
 
-pub(crate) async fn reads_see_what_was_acknowledged_before(harness: &dyn Harness) {
+pub(crate) async fn reads_see_acknowledged_writes(harness: &dyn Harness) {
     let store = harness.open().await;
     let tasks: Vec<_> = (0..8)
         .map(|_| {
@@ -33,7 +33,7 @@ pub(crate) async fn reads_see_what_was_acknowledged_before(harness: &dyn Harness
     assert_eq!(positions, (1..=400).collect::<Vec<_>>());
 }
 
-pub(crate) async fn what_was_acknowledged_outlives_a_store_that_was_not_closed(
+pub(crate) async fn acknowledged_writes_survive_an_unclosed_store(
     harness: &dyn Harness,
 ) {
     let mut carts = Vec::new();
@@ -57,7 +57,7 @@ pub(crate) async fn what_was_acknowledged_outlives_a_store_that_was_not_closed(
     }
 }
 
-pub(crate) async fn a_closed_store_takes_and_tells_nothing(harness: &dyn Harness) {
+pub(crate) async fn closed_store_rejects_reads_and_writes(harness: &dyn Harness) {
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     store.close().await;
@@ -69,7 +69,7 @@ pub(crate) async fn a_closed_store_takes_and_tells_nothing(harness: &dyn Harness
     assert_eq!(harness.open().await.cart(cart.owner.id).await, Ok(None));
 }
 
-pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness: &dyn Harness) {
+pub(crate) async fn close_applies_accepted_batches_and_rejects_the_rest(harness: &dyn Harness) {
     let store = harness.open().await;
     let carts: Vec<_> = (0..60).map(|_| cart(customer(), 1)).collect();
     let tasks: Vec<_> = carts
@@ -100,7 +100,7 @@ pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness:
     }
 }
 
-pub(crate) async fn a_caller_that_leaves_does_not_stop_its_change(harness: &dyn Harness) {
+pub(crate) async fn dropped_caller_does_not_cancel_its_change(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = cart(customer(), 1);
     let second = cart(first.owner, 2);

@@ -25,7 +25,7 @@ const fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-pub(crate) async fn carts_left_lying_are_found(harness: &dyn Harness) {
+pub(crate) async fn idle_carts_are_found(harness: &dyn Harness) {
     let store = harness.open().await;
     let guest = || Owner { id: UserId::new(), guest: true };
     let touched = |owner, millis| Cart { updated_at: at(millis), ..cart(owner, 1) };
@@ -56,7 +56,7 @@ pub(crate) async fn carts_left_lying_are_found(harness: &dyn Harness) {
     assert_eq!(store.carts_untouched_since(at(501), 10).await, Ok(vec![again.owner]));
 }
 
-pub(crate) async fn live_sessions_are_neither_revoked_nor_over(harness: &dyn Harness) {
+pub(crate) async fn live_sessions_exclude_revoked_and_expired(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, bob) = (UserId::new(), UserId::new());
     let until = |user, millis| Session { expires_at: at(millis), ..session(user) };
@@ -88,7 +88,7 @@ pub(crate) async fn revoked_sessions_are_found_by_time(harness: &dyn Harness) {
     assert_eq!(store.revoked_since(at(1002)).await, Ok(vec![]));
 }
 
-pub(crate) async fn an_admin_is_seen(harness: &dyn Harness) {
+pub(crate) async fn has_admin_reports_admins(harness: &dyn Harness) {
     let store = harness.open().await;
     let ada = user("ada@example.com");
     one(&*store, commit([put_user(&ada)])).await.unwrap();
@@ -103,7 +103,7 @@ pub(crate) async fn an_admin_is_seen(harness: &dyn Harness) {
     assert_eq!(store.has_admin().await, Ok(false));
 }
 
-pub(crate) async fn products_are_read_by_page_with_their_stock(harness: &dyn Harness) {
+pub(crate) async fn products_are_paged_with_their_stock(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut all: Vec<_> = (0..25).map(|_| product(None)).collect();
     let write = |(n, product): (usize, &souk::domain::product::Product)| -> Vec<Write> {
@@ -131,7 +131,7 @@ pub(crate) async fn products_are_read_by_page_with_their_stock(harness: &dyn Har
     assert_eq!((gone, level.on_hand), (deleted, 3), "a deleted product is found by id");
 }
 
-pub(crate) async fn times_are_kept_to_the_millisecond(harness: &dyn Harness) {
+pub(crate) async fn timestamps_keep_milliseconds(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = at(1_767_225_600_123);
     let exact = Cart { updated_at: start, ..cart(customer(), 1) };

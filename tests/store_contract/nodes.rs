@@ -80,7 +80,7 @@ async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<Published> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_together_never_sell_what_is_not_there() {
+async fn nodes_never_oversell_together() {
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [node(&mongo).await, node(&mongo).await];
     let id = stocked(&*nodes[0].0, 300).await;
@@ -109,7 +109,7 @@ async fn nodes_together_never_sell_what_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_are_in_each_others_way_only_where_they_meet() {
+async fn nodes_do_not_conflict_on_separate_records() {
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [node(&mongo).await, node(&mongo).await];
     let followed = tokio::spawn(follow(mongo.open().await, 600));
@@ -135,7 +135,7 @@ async fn nodes_are_in_each_others_way_only_where_they_meet() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_nodes_that_decided_on_the_same_version_one_wins() {
+async fn one_of_two_nodes_wins_the_same_version() {
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [node(&mongo).await, node(&mongo).await];
     for quiet in [false, true] {
@@ -157,7 +157,7 @@ async fn of_two_nodes_that_decided_on_the_same_version_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pending_orders_of_a_user_are_limited_over_nodes() {
+async fn pending_orders_are_limited_across_nodes() {
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [node(&mongo).await, node(&mongo).await];
     for _ in 0..5 {
@@ -182,7 +182,7 @@ async fn pending_orders_of_a_user_are_limited_over_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_order_is_placed_on_what_another_node_has_changed_before() {
+async fn order_is_not_placed_on_a_stale_product_version() {
     const VERSIONS: u64 = 60;
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [node(&mongo).await, node(&mongo).await];
@@ -231,7 +231,7 @@ async fn no_order_is_placed_on_what_another_node_has_changed_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_unique_is_unique_over_nodes() {
+async fn emails_and_skus_are_unique_across_nodes() {
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [node(&mongo).await, node(&mongo).await];
     for n in 0..30 {
@@ -256,7 +256,7 @@ async fn what_is_unique_is_unique_over_nodes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_counts_on_every_node() {
+async fn idempotency_key_counts_on_every_node() {
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [node(&mongo).await, node(&mongo).await];
     let id = stocked(&*nodes[0].0, 1000).await;
@@ -310,7 +310,7 @@ async fn stuck_node(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_dead_node_has_locked_is_free_within_seconds() {
+async fn locks_of_a_dead_node_are_released_within_seconds() {
     let Some(mongo) = Mongo::new().await else { return };
     let (store, writer) = node(&mongo).await;
     let id = stocked(&*store, 10).await;
@@ -333,7 +333,7 @@ async fn what_a_dead_node_has_locked_is_free_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_that_cannot_be_made_in_time_is_certainly_not_made() {
+async fn timed_out_change_is_certainly_not_applied() {
     let Some(mongo) = Mongo::new().await else { return };
     let (store, writer) = node(&mongo).await;
     let id = stocked(&*store, 10).await;
@@ -350,7 +350,7 @@ async fn a_change_that_cannot_be_made_in_time_is_certainly_not_made() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_let_go_takes_no_other_along() {
+async fn timed_out_commit_does_not_fail_its_batch() {
     let Some(mongo) = Mongo::new().await else { return };
     let (store, writer) = node(&mongo).await;
     let id = stocked(&*store, 10).await;
@@ -372,7 +372,7 @@ async fn who_is_let_go_takes_no_other_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_come_and_go() {
+async fn nodes_register_and_deregister() {
     let Some(mongo) = Mongo::new().await else { return };
     let count = async || {
         mongo.raw().collection::<Document>("nodes").count_documents(doc! {}).await.unwrap()
@@ -405,7 +405,7 @@ async fn nodes_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_confirmed_was_written_also_by_a_node_that_the_others_took_for_dead() {
+async fn confirmed_position_writes_even_from_a_node_taken_for_dead() {
     let Some(mongo) = Mongo::new().await else { return };
     let store = mongo.open().await;
     one(&*store, added(&cart(customer(), 1))).await.unwrap();
@@ -418,7 +418,7 @@ async fn what_is_confirmed_was_written_also_by_a_node_that_the_others_took_for_d
 }
 
 #[test]
-fn a_read_goes_on_when_the_runtime_of_whoever_asked_has_ended() {
+fn reads_do_not_depend_on_the_callers_runtime() {
     static ENDED: AtomicUsize = AtomicUsize::new(0);
     let drivers =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

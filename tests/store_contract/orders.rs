@@ -30,7 +30,7 @@ use crate::{
     records::ODD,
 };
 
-pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
+pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let line = |sku: Option<&str>, quantity, minor| OrderLine {
         product_id: ProductId::new(),
@@ -78,7 +78,7 @@ pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) {
+pub(crate) async fn orders_are_paged_newest_first(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, bob) = (UserId::new(), UserId::new());
     let all: Vec<Order> = (0..25).map(|n| order(if n % 3 == 0 { bob } else { ada })).collect();
@@ -101,7 +101,7 @@ pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) 
     assert_eq!(store.orders(None, None, 0).await, Ok(vec![]));
 }
 
-pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn Harness) {
+pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = now();
     let after = |millis| start.plus(Duration::from_millis(millis));
@@ -131,7 +131,7 @@ pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn 
     assert_eq!(store.orders_due(after(99), None, 10).await, Ok(vec![third]));
 }
 
-pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
+pub(crate) async fn due_orders_are_paged(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = now();
     // Many share a deadline, and they are written in another order than read.
@@ -155,7 +155,7 @@ pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
+pub(crate) async fn checkout_is_one_commit(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = stocked(&*store, 10).await;
     let bought = Order {
@@ -211,7 +211,7 @@ async fn state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
 /// Order transitions after checkout, with their effect on stock.
 type Life = Vec<(OrderCommand, Option<fn(u64) -> StockChange>)>;
 
-pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Harness) {
+pub(crate) async fn failed_step_leaves_no_partial_change(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = stocked(&*store, 10).await;
     let (pay, fulfil) =
@@ -279,7 +279,7 @@ async fn fails_at_each_step(
     assert_eq!(one(store, commit).await, Err(CommitError::Replayed(answer("done"))));
 }
 
-pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
+pub(crate) async fn refused_checkout_leaves_no_order(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = product(None);
     let repriced = Product { version: 2, ..tea.clone() };
@@ -318,7 +318,7 @@ pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
     assert_eq!(one(&*store, late).await, Err(CommitError::Conflict), "a deletion is a change too");
 }
 
-pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) {
+pub(crate) async fn pending_orders_per_user_are_limited(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, bob) = (UserId::new(), UserId::new());
     let place = |user, limit| {
@@ -369,7 +369,7 @@ impl Observer for Deaf {
     fn committed(&self, _: &souk::store::News) {}
 }
 
-pub(crate) async fn who_asks_first_is_served_first(harness: &dyn Harness) {
+pub(crate) async fn commits_are_served_in_queue_order(harness: &dyn Harness) {
     let store = harness.open().await;
     let (tea, cup) = (stocked(&*store, 100).await, stocked(&*store, 1000).await);
     let (writer, _) = Writer::start(&Handle::current(), store.clone(), std::sync::Arc::new(Deaf));

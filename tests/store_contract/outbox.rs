@@ -28,7 +28,7 @@ fn positions(events: &[Published]) -> Vec<u64> {
     events.iter().map(|event| event.position).collect()
 }
 
-pub(crate) async fn events_stand_in_commit_order_also_over_a_restart(harness: &dyn Harness) {
+pub(crate) async fn events_keep_commit_order_across_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
     let owner = customer();
     let (first, second, third) = (cart(owner, 1), cart(owner, 2), cart(owner, 3));
@@ -65,7 +65,7 @@ pub(crate) async fn events_stand_in_commit_order_also_over_a_restart(harness: &d
     assert_eq!(positions(&events(&*store).await), [1, 2, 3, 4, 5]);
 }
 
-pub(crate) async fn an_event_comes_back_as_it_was_told(harness: &dyn Harness) {
+pub(crate) async fn events_are_read_back_unchanged(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, mine, tea) = (user("ada@example.com"), cart(customer(), 1), product(Some("\"'\\")));
     let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
@@ -95,7 +95,7 @@ pub(crate) async fn an_event_comes_back_as_it_was_told(harness: &dyn Harness) {
     assert_eq!(events(&*harness.open().await).await, told, "events do not change");
 }
 
-pub(crate) async fn events_are_read_by_page_and_found_by_id(harness: &dyn Harness) {
+pub(crate) async fn events_are_paged_and_found_by_id(harness: &dyn Harness) {
     let store = harness.open().await;
     let owner = customer();
     apply(&*store, (1..=25).map(|version| added(&cart(owner, version)))).await;
@@ -131,7 +131,7 @@ pub(crate) async fn write_events(store: &dyn Store, count: u64) {
     }
 }
 
-pub(crate) async fn the_last_ten_thousand_events_are_kept(harness: &dyn Harness) {
+pub(crate) async fn last_ten_thousand_events_are_kept(harness: &dyn Harness) {
     let store = harness.open().await;
     write_events(&*store, 23_000).await;
     let (last, kept) = (23_000, store.events_after(13_000, u32::MAX).await.unwrap());
@@ -144,7 +144,7 @@ pub(crate) async fn the_last_ten_thousand_events_are_kept(harness: &dyn Harness)
     assert_eq!(positions(&store.events_after(last, 10).await.unwrap()), [last + 1]);
 }
 
-pub(crate) async fn how_far_events_were_published_never_goes_back(harness: &dyn Harness) {
+pub(crate) async fn published_position_never_moves_back(harness: &dyn Harness) {
     let store = harness.open().await;
     assert_eq!(store.published_up_to().await, Ok(0));
     for (noted, stands) in [(0, 0), (7, 7), (3, 7), (7, 7), (8, 8)] {
@@ -159,7 +159,7 @@ pub(crate) async fn how_far_events_were_published_never_goes_back(harness: &dyn 
     assert_eq!(harness.open().await.published_up_to().await, Ok(40));
 }
 
-pub(crate) async fn events_are_kept_until_they_were_published(harness: &dyn Harness) {
+pub(crate) async fn events_are_kept_until_published(harness: &dyn Harness) {
     let store = harness.open_with_broker().await;
     write_events(&*store, 250).await;
     store.close().await;

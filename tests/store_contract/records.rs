@@ -28,7 +28,7 @@ use crate::{
 /// JSON.
 pub(crate) const ODD: &str = "\"'`\\ \r\n\t 🫖 e\u{301} \u{200f}\u{2028} '; DROP TABLE carts; -- {\"$set\": [1]} %_?1 \u{10FFFF}";
 
-pub(crate) async fn a_new_store_is_empty(harness: &dyn Harness) {
+pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
     let store = harness.open().await;
     assert_eq!(store.cart(UserId::new()).await, Ok(None));
     assert_eq!(store.carts_untouched_since(Timestamp::from_millis(i64::MAX), 10).await, Ok(vec![]));
@@ -52,7 +52,7 @@ pub(crate) async fn a_new_store_is_empty(harness: &dyn Harness) {
     assert_eq!(store.ping().await, Ok(()));
 }
 
-pub(crate) async fn products_come_back_as_written(harness: &dyn Harness) {
+pub(crate) async fn products_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut full = product(Some("TEA-1!~"));
     full.facts.name = ODD.into();
@@ -88,7 +88,7 @@ pub(crate) async fn products_come_back_as_written(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn many_products_are_found_by_their_ids(harness: &dyn Harness) {
+pub(crate) async fn products_are_found_by_ids(harness: &dyn Harness) {
     let store = harness.open().await;
     let many: Vec<_> = (0..1200).map(|_| product(None)).collect();
     apply(&*store, many.iter().map(changed)).await;
@@ -104,7 +104,7 @@ pub(crate) async fn many_products_are_found_by_their_ids(harness: &dyn Harness) 
     assert_eq!(store.products_by_id(Vec::new()).await, Ok(Vec::new()));
 }
 
-pub(crate) async fn numbers_come_back_as_written(harness: &dyn Harness) {
+pub(crate) async fn numbers_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let floats = [
         1.0,
@@ -138,7 +138,7 @@ pub(crate) async fn numbers_come_back_as_written(harness: &dyn Harness) {
     assert_eq!(text(&read), text(&measured), "1 and 1.0 stay distinct");
 }
 
-pub(crate) async fn carts_come_back_as_written(harness: &dyn Harness) {
+pub(crate) async fn carts_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let line = |name: &str, quantity, minor| Line {
         product_id: ProductId::new(),
@@ -166,7 +166,7 @@ pub(crate) async fn carts_come_back_as_written(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn accounts_and_sessions_come_back_as_written(harness: &dyn Harness) {
+pub(crate) async fn accounts_and_sessions_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut admin = user("zoë'\"@exämple.com");
     admin.name = ODD.into();
@@ -187,7 +187,7 @@ pub(crate) async fn accounts_and_sessions_come_back_as_written(harness: &dyn Har
     assert_eq!(store.session(revoked.id).await, Ok(Some(revoked)));
 }
 
-pub(crate) async fn movements_come_back_as_written(harness: &dyn Harness) {
+pub(crate) async fn movements_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = product(None);
     let order = OrderId::new();

@@ -102,7 +102,7 @@ fn purchase(products: [ProductId; 2]) -> Commit {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_takes_as_many_commands_as_one_commit_and_stock_comes_last_in_the_order_of_ids() {
+async fn batch_costs_one_commit_and_writes_stock_last() {
     let Some(mongo) = Mongo::new().await else { return };
     let store = mongo.open().await;
     let (first, second) = (stocked(&*store, 1000).await, stocked(&*store, 1000).await);
@@ -141,7 +141,7 @@ async fn refuse(mongo: &Mongo, collection: &str, field: &str, users: &[UserId]) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_bad_commit_costs_the_others_one_more_transaction() {
+async fn bad_commit_costs_its_batch_one_more_transaction() {
     let Some(mongo) = Mongo::new().await else { return };
     let store = mongo.open().await;
     let id = stocked(&*store, 1000).await;
@@ -189,7 +189,7 @@ async fn one_bad_commit_costs_the_others_one_more_transaction() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bad_commit_that_nobody_can_name_is_found_and_takes_no_other_along() {
+async fn unidentified_bad_commit_is_isolated() {
     let Some(mongo) = Mongo::new().await else { return };
     let store = mongo.open().await;
     let carts: Vec<_> = (0..64).map(|_| cart(customer(), 1)).collect();
@@ -208,7 +208,7 @@ async fn a_bad_commit_that_nobody_can_name_is_found_and_takes_no_other_along() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
+async fn unwritable_product_does_not_block_other_products() {
     const SUSPECTS: usize = 600;
     let Some(mongo) = Mongo::new().await else { return };
     let store = mongo.open().await;
@@ -253,7 +253,7 @@ async fn a_product_that_cannot_be_written_holds_nobody_up_who_wants_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_refuses_everything_says_so_at_once() {
+async fn store_that_refuses_everything_fails_fast() {
     let Some(mongo) = Mongo::new().await else { return };
     let store = mongo.open().await;
     one(&*store, added(&cart(customer(), 1))).await.unwrap();

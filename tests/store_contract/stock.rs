@@ -37,7 +37,7 @@ fn parts(event: &Published) -> (String, Value, Value) {
     (event.kind.clone(), body["sequence"].clone(), body["data"].clone())
 }
 
-pub(crate) async fn changes_of_one_batch_are_one_version_and_one_event(harness: &dyn Harness) {
+pub(crate) async fn batch_makes_one_stock_version_and_one_event(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 100).await;
     let before = store.last_position().await.unwrap();
@@ -69,7 +69,7 @@ pub(crate) async fn changes_of_one_batch_are_one_version_and_one_event(harness: 
     );
 }
 
-pub(crate) async fn whoever_comes_too_late_hears_what_is_left(harness: &dyn Harness) {
+pub(crate) async fn shortage_reports_the_remaining_stock(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 5).await;
     let wishes = [3, 3, 2, 1].map(|n| commit([stock(id, StockChange::Reserve(n))]));
@@ -88,7 +88,7 @@ pub(crate) async fn whoever_comes_too_late_hears_what_is_left(harness: &dyn Harn
     assert_eq!(store.movements(id, None, 100).await.unwrap().len(), 3);
 }
 
-pub(crate) async fn every_short_line_is_named(harness: &dyn Harness) {
+pub(crate) async fn every_short_line_is_reported(harness: &dyn Harness) {
     let store = harness.open().await;
     let (tea, cup) = (stocked(&*store, 5).await, stocked(&*store, 5).await);
     let unknown = ProductId::new();
@@ -107,7 +107,7 @@ pub(crate) async fn every_short_line_is_named(harness: &dyn Harness) {
     );
 }
 
-pub(crate) async fn low_and_depleted_are_told_when_they_begin(harness: &dyn Harness) {
+pub(crate) async fn low_and_depleted_events_mark_the_transition(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let mut position = store.last_position().await.unwrap();
@@ -134,7 +134,7 @@ pub(crate) async fn low_and_depleted_are_told_when_they_begin(harness: &dyn Harn
     }
 }
 
-pub(crate) async fn what_changes_nothing_leaves_nothing(harness: &dyn Harness) {
+pub(crate) async fn no_op_stock_changes_leave_no_trace(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 7).await;
     let (before, events_before) = (level(&*store, id).await, events(&*store).await);
@@ -168,7 +168,7 @@ pub(crate) async fn what_changes_nothing_leaves_nothing(harness: &dyn Harness) {
     );
 }
 
-pub(crate) async fn a_new_product_without_stock_has_no_stock_events(harness: &dyn Harness) {
+pub(crate) async fn new_product_without_stock_has_no_stock_events(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = product(None);
     one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(0))])).await.unwrap();
@@ -176,7 +176,7 @@ pub(crate) async fn a_new_product_without_stock_has_no_stock_events(harness: &dy
     assert_eq!(events(&*store).await, []);
 }
 
-pub(crate) async fn a_wanted_version_is_checked(harness: &dyn Harness) {
+pub(crate) async fn expected_stock_version_is_checked(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     let wanting = |version, by| {
@@ -200,7 +200,7 @@ pub(crate) async fn a_wanted_version_is_checked(harness: &dyn Harness) {
     assert_eq!(level(&*store, id).await.on_hand, 12);
 }
 
-pub(crate) async fn more_than_can_be_counted_is_refused(harness: &dyn Harness) {
+pub(crate) async fn stock_overflow_is_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 10).await;
     for too_much in [
@@ -221,7 +221,7 @@ pub(crate) async fn more_than_can_be_counted_is_refused(harness: &dyn Harness) {
     assert_eq!(level(&*store, id).await.on_hand, 10);
 }
 
-pub(crate) async fn movements_are_read_newest_first_by_page(harness: &dyn Harness) {
+pub(crate) async fn movements_are_paged_newest_first(harness: &dyn Harness) {
     let store = harness.open().await;
     let (id, other) = (stocked(&*store, 1).await, stocked(&*store, 1).await);
     for _ in 2..=25 {
@@ -242,7 +242,7 @@ pub(crate) async fn movements_are_read_newest_first_by_page(harness: &dyn Harnes
     assert_eq!(store.movements(id, Some(u64::MAX), 1).await.unwrap()[0].sequence, 25);
 }
 
-pub(crate) async fn batches_side_by_side_never_sell_what_is_not_there(harness: &dyn Harness) {
+pub(crate) async fn concurrent_batches_never_oversell(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 30).await;
     let buyers: Vec<_> = (0..50)

@@ -24,7 +24,7 @@ fn with_sku(product: &Product, sku: Option<&str>) -> Product {
     next
 }
 
-pub(crate) async fn a_sku_belongs_to_one_product(harness: &dyn Harness) {
+pub(crate) async fn sku_belongs_to_one_product(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = create(&*store, "TEA").await;
     assert_eq!(one(&*store, changed(&product(Some("TEA")))).await, Err(CommitError::SkuTaken));
@@ -39,14 +39,14 @@ pub(crate) async fn a_sku_belongs_to_one_product(harness: &dyn Harness) {
     assert!(one(&*store, changed(&product(Some("tea")))).await.is_ok(), "case counts");
 }
 
-pub(crate) async fn products_without_a_sku_do_not_meet(harness: &dyn Harness) {
+pub(crate) async fn products_without_a_sku_do_not_conflict(harness: &dyn Harness) {
     let store = harness.open().await;
     let outcomes =
         apply(&*store, [changed(&product(None)), changed(&product(None))]).await.outcomes;
     assert!(outcomes.iter().all(Result::is_ok));
 }
 
-pub(crate) async fn a_deleted_product_gives_its_sku_up_and_still_shows_it(harness: &dyn Harness) {
+pub(crate) async fn deleted_product_frees_its_sku_but_still_shows_it(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = create(&*store, "TEA").await;
     let deleted = tea.deleted(now());
@@ -60,7 +60,7 @@ pub(crate) async fn a_deleted_product_gives_its_sku_up_and_still_shows_it(harnes
     assert_eq!(outcomes[1], Err(CommitError::SkuTaken), "one active product has the SKU");
 }
 
-pub(crate) async fn a_sku_moves_on_within_a_batch(harness: &dyn Harness) {
+pub(crate) async fn sku_can_move_within_a_batch(harness: &dyn Harness) {
     let store = harness.open().await;
     let (mut older, mut newer) = (create(&*store, "A").await, create(&*store, "B").await);
     // In one of these two rounds, an engine writes the new owner of a SKU before the old one.
@@ -81,7 +81,7 @@ pub(crate) async fn a_sku_moves_on_within_a_batch(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn a_sku_is_free_when_its_product_is_deleted_in_the_same_batch(
+pub(crate) async fn sku_is_freed_by_a_delete_in_the_same_batch(
     harness: &dyn Harness,
 ) {
     let store = harness.open().await;
@@ -96,7 +96,7 @@ pub(crate) async fn a_sku_is_free_when_its_product_is_deleted_in_the_same_batch(
     assert_eq!(store.product(tea.id).await.unwrap().unwrap().0.facts.sku.as_deref(), Some("TEA"));
 }
 
-pub(crate) async fn an_address_belongs_to_one_account(harness: &dyn Harness) {
+pub(crate) async fn email_belongs_to_one_account(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, other) = (user("ada@example.com"), user("Ada@Example.com"));
     one(&*store, commit([put_user(&ada)])).await.unwrap();
@@ -110,7 +110,7 @@ pub(crate) async fn an_address_belongs_to_one_account(harness: &dyn Harness) {
     assert_eq!(store.user_by_email(&bob.email).await, Ok(Some(bob)));
 }
 
-pub(crate) async fn what_is_taken_counts_after_what_is_stale(harness: &dyn Harness) {
+pub(crate) async fn stale_version_is_reported_before_a_taken_sku(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = create(&*store, "TEA").await;
     let cup = create(&*store, "CUP").await;

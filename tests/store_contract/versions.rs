@@ -34,7 +34,7 @@ async fn put(store: &dyn Store, write: Write) -> Result<(), CommitError> {
     one(store, commit([write])).await.map(drop)
 }
 
-pub(crate) async fn a_first_version_is_stored_once(harness: &dyn Harness) {
+pub(crate) async fn first_version_is_stored_once(harness: &dyn Harness) {
     let store = harness.open().await;
     for (kind, version) in kinds() {
         assert_eq!(
@@ -56,7 +56,7 @@ pub(crate) async fn a_first_version_is_stored_once(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn a_next_version_needs_the_one_before(harness: &dyn Harness) {
+pub(crate) async fn next_version_requires_the_previous_one(harness: &dyn Harness) {
     let mut store = harness.open().await;
     for (kind, version) in kinds() {
         for next in 1..=3 {
@@ -86,7 +86,7 @@ pub(crate) async fn versions_follow_each_other_within_a_batch(harness: &dyn Harn
     }
 }
 
-pub(crate) async fn of_two_that_decided_on_the_same_version_the_first_wins(harness: &dyn Harness) {
+pub(crate) async fn first_of_two_commits_on_the_same_version_wins(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = cart(customer(), 1);
     let second = cart(first.owner, 1);

@@ -47,7 +47,7 @@ fn start(store: &Arc<dyn Store>) -> (Writer, JoinHandle<()>, Arc<Ear>) {
     (writer, task, ear)
 }
 
-pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn Harness) {
+pub(crate) async fn concurrent_commits_get_their_own_outcomes(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 150).await;
     let (writer, task, ear) = start(&store);
@@ -89,7 +89,7 @@ pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn 
     task.await.unwrap();
 }
 
-pub(crate) async fn repeats_at_once_are_done_once(harness: &dyn Harness) {
+pub(crate) async fn concurrent_repeats_apply_once(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked(&*store, 100).await;
     let (writer, ..) = start(&store);
@@ -109,7 +109,7 @@ pub(crate) async fn repeats_at_once_are_done_once(harness: &dyn Harness) {
     assert_eq!((done, level(&*store, id).await.reserved), (1, 1));
 }
 
-pub(crate) async fn a_transaction_has_no_more_writes_than_it_can_end(harness: &dyn Harness) {
+pub(crate) async fn batch_size_is_limited_by_writes(harness: &dyn Harness) {
     const EACH: usize = 2100;
     let store = harness.open().await;
     let id = stocked(&*store, 0).await;
@@ -122,7 +122,7 @@ pub(crate) async fn a_transaction_has_no_more_writes_than_it_can_end(harness: &d
     assert_eq!(writer.stats().batches.load(Ordering::Relaxed), 3);
 }
 
-pub(crate) async fn what_comes_too_late_is_not_begun(harness: &dyn Harness) {
+pub(crate) async fn expired_commit_is_not_started(harness: &dyn Harness) {
     let store = harness.open().await;
     let (writer, ..) = start(&store);
     let (late, good) = (cart(customer(), 1), cart(customer(), 1));
@@ -134,7 +134,7 @@ pub(crate) async fn what_comes_too_late_is_not_begun(harness: &dyn Harness) {
     assert_eq!(events(&*store).await.len(), 1);
 }
 
-pub(crate) async fn the_writer_ends_when_everything_queued_is_applied(harness: &dyn Harness) {
+pub(crate) async fn writer_ends_after_the_queue_is_applied(harness: &dyn Harness) {
     let store = harness.open().await;
     let (writer, task, _) = start(&store);
     let carts: Vec<_> = (0..100).map(|_| cart(customer(), 1)).collect();
@@ -153,7 +153,7 @@ pub(crate) async fn the_writer_ends_when_everything_queued_is_applied(harness: &
     assert_eq!(events(&*store).await.len(), carts.len());
 }
 
-pub(crate) async fn a_closed_writer_applies_what_waits_and_takes_no_more(harness: &dyn Harness) {
+pub(crate) async fn closed_writer_drains_its_queue_and_rejects_new_commits(harness: &dyn Harness) {
     let store = harness.open().await;
     let (writer, task, _) = start(&store);
     let carts: Vec<_> = (0..50).map(|_| cart(customer(), 1)).collect();
@@ -168,7 +168,7 @@ pub(crate) async fn a_closed_writer_applies_what_waits_and_takes_no_more(harness
     assert_eq!(events(&*store).await.len(), carts.len());
 }
 
-pub(crate) async fn a_closed_store_means_not_applied(harness: &dyn Harness) {
+pub(crate) async fn closed_store_applies_nothing(harness: &dyn Harness) {
     let store = harness.open().await;
     let (writer, ..) = start(&store);
     store.close().await;

@@ -35,7 +35,7 @@ const UNLIMITED: &[(&str, &str)] =
     &[("SOUK__LIMITS__PER_ADDRESS", "0"), ("SOUK__LIMITS__PER_USER", "0")];
 
 #[test]
-fn the_tour_prints_what_the_readme_says() -> Result<()> {
+fn tour_output_matches_the_readme() -> Result<()> {
     if !can_run("the tour")? {
         return Ok(());
     }
@@ -48,7 +48,7 @@ fn the_tour_prints_what_the_readme_says() -> Result<()> {
 }
 
 #[test]
-fn the_warehouse_prints_what_the_readme_says() -> Result<()> {
+fn warehouse_output_matches_the_readme() -> Result<()> {
     let (Some(uri), Some(python)) = (broker::shared(), std::env::var("SOUK_TEST_PYTHON").ok())
     else {
         return Ok(());
@@ -71,7 +71,7 @@ fn the_warehouse_prints_what_the_readme_says() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_greeting_offers_a_command_that_works() -> Result<()> {
+async fn greeting_shows_a_working_import_command() -> Result<()> {
     if !can_run("the import that the greeting offers")? {
         return Ok(());
     }
@@ -95,7 +95,7 @@ async fn the_greeting_offers_a_command_that_works() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_a_kill() -> Result<()> {
+async fn acknowledged_writes_survive_a_kill() -> Result<()> {
     if !can_run("the kill in the middle of writes")? {
         return Ok(());
     }

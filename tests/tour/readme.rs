@@ -128,7 +128,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 #[test]
-fn an_ellipsis_stands_for_anything() {
+fn ellipsis_matches_any_text() {
     for text in ["a \"1\" b\n", "a \"\" b\n", "a \"… b\" b\n"] {
         assert!(matches("a \"…\" b\n", text), "{text}");
     }

@@ -18,7 +18,7 @@ fn refused(checked: Result<(), String>, reason: &str) {
     assert!(found.contains(reason), "{found}");
 }
 
-mod carts_are_checked {
+mod cart_histories {
     use super::{
         Outcome, Span, between,
         carts::{Asked, Change, History, Lines, Read, Shown},
@@ -64,12 +64,12 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn a_good_history_is_accepted() {
+    fn valid_history_is_accepted() {
         good().check().unwrap();
     }
 
     #[test]
-    fn what_overlaps_may_be_seen_or_not() {
+    fn concurrent_change_may_be_visible_or_not() {
         for seen in [see(nth(7), 3, 9), see(nth(7), 4, 10)] {
             let mut history = good();
             history.reads.push(seen);
@@ -78,7 +78,7 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn a_stale_read_is_found() {
+    fn stale_read_is_detected() {
         for stale in [see(nth(8), 3, 9), see(nth(3), 0, 0), see(nth(9), 1, 2)] {
             let mut history = good();
             history.reads.push(stale);
@@ -87,7 +87,7 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn reads_that_go_back_are_found() {
+    fn non_monotonic_reads_are_detected() {
         let mut history = good();
         history.changes[3].span = between(7, 20);
         history.reads[4].span = nth(10);
@@ -97,14 +97,14 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn a_read_from_the_future_is_found() {
+    fn read_from_the_future_is_detected() {
         let mut history = good();
         history.reads.push(see(nth(0), 1, 2));
         refused(history.check(), "comes before it");
     }
 
     #[test]
-    fn a_lost_add_is_found() {
+    fn lost_add_is_detected() {
         // Its version is assigned to another change.
         let mut history = good();
         history.changes[1].outcome = Outcome::Done(shown(1, 2));
@@ -126,7 +126,7 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn an_add_made_twice_is_found() {
+    fn duplicate_add_is_detected() {
         let mut history = good();
         history.reads.push(see(nth(9), 5, 11));
         refused(history.check(), "version 5 is not the sum");
@@ -137,7 +137,7 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn a_change_made_in_the_wrong_order_is_found() {
+    fn reordered_change_is_detected() {
         let mut history = good();
         (history.changes[0].span, history.changes[1].span) = (nth(3), nth(1));
         history.reads.clear();
@@ -145,7 +145,7 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn what_is_unknown_may_have_happened_once_or_never() {
+    fn unknown_outcome_may_apply_once_or_never() {
         let mut history = good();
         history.changes.push(add(nth(6), 5, Outcome::Unknown));
         history.check().unwrap();
@@ -163,7 +163,7 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn what_is_unknown_cannot_have_happened_before_it_was_asked_for() {
+    fn unknown_outcome_cannot_apply_before_its_request() {
         let mut history = good();
         history.changes[1].outcome = Outcome::Unknown;
         history.check().unwrap();
@@ -172,7 +172,7 @@ mod carts_are_checked {
     }
 
     #[test]
-    fn which_of_the_unknown_have_happened_is_found_out() {
+    fn applied_unknown_outcomes_are_inferred() {
         let mut history = good();
         for quantity in [1, 2, 2, 4, 8, 16] {
             history.changes.push(add(nth(9), quantity, Outcome::Unknown));
@@ -188,7 +188,7 @@ mod carts_are_checked {
     }
 }
 
-mod stock_is_checked {
+mod stock_histories {
     use super::{
         Outcome, Span, between, nth, refused,
         stock::{Asked, History, Movement, Read, Shown},
@@ -229,12 +229,12 @@ mod stock_is_checked {
     }
 
     #[test]
-    fn a_good_history_is_accepted() {
+    fn valid_history_is_accepted() {
         good().check().unwrap();
     }
 
     #[test]
-    fn a_stale_read_is_found() {
+    fn stale_read_is_detected() {
         for stale in [see(nth(4), 2, 107), see(nth(2), 1, 100)] {
             let mut history = good();
             history.reads.push(stale);
@@ -243,7 +243,7 @@ mod stock_is_checked {
     }
 
     #[test]
-    fn a_read_of_half_a_transaction_is_found() {
+    fn partial_transaction_read_is_detected() {
         let mut history = good();
         history.reads.push(see(nth(3), 3, 87));
         refused(history.check(), "was shown as");
@@ -253,7 +253,7 @@ mod stock_is_checked {
     }
 
     #[test]
-    fn a_lost_change_is_found() {
+    fn lost_change_is_detected() {
         let mut history = good();
         history.ledger.pop();
         refused(history.check(), "is no sum of movements");
@@ -264,14 +264,14 @@ mod stock_is_checked {
     }
 
     #[test]
-    fn a_change_made_twice_is_found() {
+    fn duplicate_change_is_detected() {
         let mut history = good();
         history.ledger.push(line(5, "c", 3));
         refused(history.check(), "made twice");
     }
 
     #[test]
-    fn a_change_that_nobody_asked_for_is_found() {
+    fn unrequested_change_is_detected() {
         for stray in [line(5, "d", 1), Movement { sequence: 5, reference: None, delta: 1 }] {
             let mut history = good();
             history.ledger.push(stray);
@@ -283,21 +283,21 @@ mod stock_is_checked {
     }
 
     #[test]
-    fn a_gap_in_the_ledger_is_found() {
+    fn ledger_gap_is_detected() {
         let mut history = good();
         history.ledger.remove(2);
         refused(history.check(), "line 3 of the ledger");
     }
 
     #[test]
-    fn a_refused_change_that_was_made_is_found() {
+    fn applied_refused_change_is_detected() {
         let mut history = good();
         history.changes[2].outcome = Outcome::Refused;
         refused(history.check(), "though refused");
     }
 
     #[test]
-    fn a_ledger_in_the_wrong_order_is_found() {
+    fn reordered_ledger_is_detected() {
         let mut history = good();
         history.changes.truncate(1);
         history.changes.push(ask(nth(3), "b", -20, Outcome::Unknown));
@@ -309,7 +309,7 @@ mod stock_is_checked {
     }
 
     #[test]
-    fn what_is_unknown_may_have_happened_once_or_never() {
+    fn unknown_outcome_may_apply_once_or_never() {
         let mut history = good();
         history.changes.push(ask(nth(4), "d", -1, Outcome::Unknown));
         history.check().unwrap();
