@@ -3,54 +3,54 @@
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
-use crate::support::{Account, Cli, TestApp, unique};
+use crate::support::{Account, Cli, TestApp, unique_number};
 
 /// Buys units of a product; returns the order's id.
-async fn buy(app: &TestApp, who: &Account, product: &str, pieces: u64) -> String {
-    app.add(who, product, pieces).await.ok();
+async fn place_order(app: &TestApp, account: &Account, product: &str, units: u64) -> String {
+    app.add_to_cart(account, product, units).await.ok();
     let order = app
         .post("/api/checkout", &json!({}))
-        .token(who)
-        .key(format!("buy-{}", unique()))
+        .token(account)
+        .key(format!("buy-{}", unique_number()))
         .await
         .is(201)
         .json();
     order["id"].as_str().unwrap().to_owned()
 }
 
-async fn end(app: &TestApp, who: &Account, order: &str, how: &str) {
-    app.post(&format!("/api/orders/{order}/{how}"), &json!({})).token(who).await.ok();
+async fn order_action(app: &TestApp, account: &Account, order: &str, action: &str) {
+    app.post(&format!("/api/orders/{order}/{action}"), &json!({})).token(account).await.ok();
 }
 
 /// Runs `souk audit` with these arguments; returns its exit code and output lines.
-fn audit(app: &TestApp, arguments: &[&str]) -> (i32, Vec<String>) {
+fn run_audit(app: &TestApp, arguments: &[&str]) -> (i32, Vec<String>) {
     let run = Cli::run(app.command().arg("audit").args(arguments));
     (run.code, run.stdout.lines().map(ToOwned::to_owned).collect())
 }
 
-fn database(app: &TestApp) -> Connection {
+fn open_database(app: &TestApp) -> Connection {
     Connection::open(app.dir().join("data/souk.db")).unwrap()
 }
 
 /// Damages one row of one table in the store of a stopped shop.
 fn damage(app: &TestApp, sql: &str, id: &str) {
-    assert_eq!(database(app).execute(sql, [id]).unwrap(), 1, "{sql}");
+    assert_eq!(open_database(app).execute(sql, [id]).unwrap(), 1, "{sql}");
 }
 
 #[tokio::test]
 async fn audit_of_undamaged_data_is_clean() {
     let mut app = TestApp::start().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     for (order, steps) in [
         ("pending", &[][..]),
         ("paid", &["pay"]),
         ("shipped", &["pay", "fulfil"]),
         ("called off", &["cancel"]),
     ] {
-        let id = buy(&app, &ada, &tea, 2).await;
+        let id = place_order(&app, &ada, &tea, 2).await;
         for step in steps {
-            end(&app, &admin, &id, step).await;
+            order_action(&app, &admin, &id, step).await;
         }
         assert!(!id.is_empty(), "{order}");
     }
@@ -65,13 +65,13 @@ async fn audit_of_undamaged_data_is_clean() {
     app.stop().await;
     for arguments in [&[][..], &["--repair"]] {
         let line = "1 products, 4 orders, 7 movements: 0 findings, 0 corrected".to_owned();
-        assert_eq!(audit(&app, arguments), (0, vec![line]));
+        assert_eq!(run_audit(&app, arguments), (0, vec![line]));
     }
 }
 
 #[test]
 fn audit_without_data_creates_none() {
-    let app = TestApp::closed(&[]);
+    let app = TestApp::unstarted(&[]);
     let run = Cli::run(app.command().arg("audit"));
     assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
     assert!(run.stderr.contains("there is no shop in"), "{run:?}");
@@ -81,14 +81,14 @@ fn audit_without_data_creates_none() {
 
 /// A stopped shop with one order of two units for each of these products, which have ten units on
 /// hand each.
-async fn closed_with<const N: usize>() -> (TestApp, [String; N], [String; N]) {
+async fn stopped_shop<const N: usize>() -> (TestApp, [String; N], [String; N]) {
     let mut app = TestApp::start().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
     let (mut products, mut orders) =
         ([(); N].map(|()| String::new()), [(); N].map(|()| String::new()));
     for (product, order) in products.iter_mut().zip(&mut orders) {
-        *product = app.product(&admin, &json!(4.5), 10).await;
-        *order = buy(&app, &ada, product, 2).await;
+        *product = app.new_product(&admin, &json!(4.5), 10).await;
+        *order = place_order(&app, &ada, product, 2).await;
     }
     app.stop().await;
     (app, products, orders)
@@ -96,7 +96,7 @@ async fn closed_with<const N: usize>() -> (TestApp, [String; N], [String; N]) {
 
 #[tokio::test]
 async fn damage_is_reported_and_repaired() {
-    let (mut app, [tea, cup, pot, jar], [.., of_pot, of_jar]) = closed_with().await;
+    let (mut app, [tea, cup, pot, jar], [.., of_pot, of_jar]) = stopped_shop().await;
     damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
     damage(&app, "UPDATE stock SET reserved = 5 WHERE product_id = ?1", &cup);
     // One order without a reservation, and one cancelled order that still holds its units.
@@ -113,10 +113,10 @@ async fn damage_is_reported_and_repaired() {
         format!("product {jar}: reserved is 2, but open orders need 0"),
         "4 products, 4 orders, 7 movements: 7 findings, 0 corrected".to_owned(),
     ];
-    let (code, lines) = audit(&app, &[]);
+    let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (1, wanted.len()), "{lines:#?}");
     assert!(lines.iter().zip(&wanted).all(|(line, wanted)| line.starts_with(wanted)), "{lines:#?}");
-    let (code, lines) = audit(&app, &["--repair"]);
+    let (code, lines) = run_audit(&app, &["--repair"]);
     assert_eq!(code, 1, "findings cause exit code 1");
     let (summary, lines) = lines.split_last().unwrap();
     assert!(summary.ends_with(&format!(": {0} findings, {0} corrected", lines.len())), "{summary}");
@@ -124,7 +124,7 @@ async fn damage_is_reported_and_repaired() {
         lines.len() >= 6 && lines.iter().all(|line| line.ends_with("; corrected")),
         "{lines:#?}"
     );
-    let (code, lines) = audit(&app, &[]);
+    let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
     app.restart().await;
     let admin = app.admin().await;
@@ -141,7 +141,7 @@ async fn damage_is_reported_and_repaired() {
             "{stock}"
         );
         let movements =
-            app.pages(&admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+            app.all_pages(&admin, &format!("/api/products/{product}/stock/movements"), 100).await;
         let (kind, on_hand, reserved) = newest;
         let newest = &movements[0];
         assert_eq!(newest["reason"], "audit");
@@ -158,22 +158,22 @@ async fn damage_is_reported_and_repaired() {
         );
     }
     // Repaired orders continue as usual.
-    end(&app, &admin, &of_pot, "pay").await;
-    end(&app, &admin, &of_pot, "fulfil").await;
+    order_action(&app, &admin, &of_pot, "pay").await;
+    order_action(&app, &admin, &of_pot, "fulfil").await;
     assert_eq!(app.post("/api/admin/audit", &json!({})).token(&admin).await.ok()["clean"], true);
 }
 
 #[tokio::test]
 async fn missing_rows_are_reported_until_restored() {
-    let (app, [tea, cup], [of_tea, of_cup]) = closed_with().await;
+    let (app, [tea, cup], [of_tea, of_cup]) = stopped_shop().await;
     let movement = "product_id = ?1 AND sequence = 2";
-    database(&app).execute_batch("CREATE TABLE backup AS SELECT * FROM movements").unwrap();
+    open_database(&app).execute_batch("CREATE TABLE backup AS SELECT * FROM movements").unwrap();
     damage(&app, &format!("DELETE FROM movements WHERE {movement}"), &tea);
     damage(&app, "DELETE FROM orders WHERE id = ?1", &of_cup);
     let gap = format!(
         "product {tea}: it has 1 movements, numbered 1 to 1, and its stock says that number 2 was the last; "
     );
-    let (code, lines) = audit(&app, &[]);
+    let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (1, 6), "{lines:#?}");
     assert!(
         lines.iter().any(|line| line.starts_with(&gap) && line.contains("from a backup")),
@@ -187,8 +187,8 @@ async fn missing_rows_are_reported_until_restored() {
         "order {of_cup}: there is no such order, but movements of these products name it: {cup}; "
     );
     assert!(lines.iter().any(|line| line.starts_with(&orphan)), "{lines:#?}");
-    assert_eq!(audit(&app, &["--repair"]).0, 1);
-    let (code, lines) = audit(&app, &["--repair"]);
+    assert_eq!(run_audit(&app, &["--repair"]).0, 1);
+    let (code, lines) = run_audit(&app, &["--repair"]);
     assert_eq!(
         (code, lines.len()),
         (1, 3),
@@ -200,22 +200,22 @@ async fn missing_rows_are_reported_until_restored() {
     );
     let restored = format!("INSERT INTO movements SELECT * FROM backup WHERE {movement}");
     damage(&app, &restored, &tea);
-    database(&app)
+    open_database(&app)
         .execute("UPDATE movements SET order_id = NULL WHERE order_id = ?1", params![of_cup])
         .unwrap();
-    assert_eq!(audit(&app, &["--repair"]).0, 1, "the movement exists twice now");
-    let (code, lines) = audit(&app, &[]);
+    assert_eq!(run_audit(&app, &["--repair"]).0, 1, "the movement exists twice now");
+    let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
 }
 
 #[tokio::test]
 async fn failed_repair_does_not_block_other_repairs() {
-    let (app, [tea, cup], [_, of_cup]) = closed_with().await;
+    let (app, [tea, cup], [_, of_cup]) = stopped_shop().await;
     damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
     damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_cup);
     // The number of the next movement is taken.
     damage(&app, "UPDATE stock SET last_movement = 1 WHERE product_id = ?1", &cup);
-    let (code, lines) = audit(&app, &["--repair"]);
+    let (code, lines) = run_audit(&app, &["--repair"]);
     let [order, of_tea, open_orders, numbers, summary] = &lines[..] else { panic!("{lines:#?}") };
     assert!(
         order.starts_with(&format!("order {of_cup}, "))
@@ -237,15 +237,15 @@ async fn failed_repair_does_not_block_other_repairs() {
         (1, "2 products, 2 orders, 4 movements: 4 findings, 1 corrected")
     );
     damage(&app, "UPDATE stock SET last_movement = 2 WHERE product_id = ?1", &cup);
-    assert_eq!(audit(&app, &["--repair"]).0, 1);
-    assert_eq!(audit(&app, &[]).0, 0);
+    assert_eq!(run_audit(&app, &["--repair"]).0, 1);
+    assert_eq!(run_audit(&app, &[]).0, 0);
 }
 
 #[tokio::test]
 async fn missing_events_are_reported() {
-    let (app, [_tea], _) = closed_with().await;
+    let (app, [_tea], _) = stopped_shop().await;
     damage(&app, "DELETE FROM outbox WHERE position = ?1", "2");
-    let (code, lines) = audit(&app, &["--repair"]);
+    let (code, lines) = run_audit(&app, &["--repair"]);
     assert_eq!((code, lines.len()), (1, 2), "{lines:#?}");
     assert!(
         lines[0].starts_with("events: after position 1 comes 3, where 2 should; "),
@@ -255,7 +255,7 @@ async fn missing_events_are_reported() {
 
 #[tokio::test]
 async fn running_shop_is_audited_over_http() {
-    let (mut app, [tea, cup], _) = closed_with().await;
+    let (mut app, [tea, cup], _) = stopped_shop().await;
     damage(&app, "UPDATE stock SET on_hand = 9 WHERE product_id = ?1", &tea);
     damage(
         &app,
@@ -306,6 +306,6 @@ async fn running_shop_is_audited_over_http() {
         (&json!(9), &json!(7)),
         "the counted stock stays"
     );
-    buy(&app, &ada, &cup, 8).await;
+    place_order(&app, &ada, &cup, 8).await;
     assert_eq!(run(json!({})).await.ok()["clean"], true);
 }

@@ -8,7 +8,7 @@ const LINES: &str = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":12.5,\"stock\":3}
 
 #[test]
 fn every_command_has_help() {
-    let app = TestApp::closed(&[]);
+    let app = TestApp::unstarted(&[]);
     let all = Cli::run(app.command().arg("--help")).ok();
     for command in ["serve", "import", "admin", "audit", "config", "openapi"] {
         assert!(all.contains(command), "{command}: {all}");
@@ -21,7 +21,7 @@ fn every_command_has_help() {
 
 #[test]
 fn usage_errors_exit_with_2() {
-    let app = TestApp::closed(&[]);
+    let app = TestApp::unstarted(&[]);
     for arguments in [
         &["no-such-command"][..],
         &["--no-such-option"],
@@ -38,7 +38,7 @@ fn usage_errors_exit_with_2() {
 
 #[test]
 fn invalid_setting_stops_the_start_with_one_line() {
-    let app = TestApp::closed(&[]);
+    let app = TestApp::unstarted(&[]);
     for (name, value, word) in [
         ("SOUK__HTTP__BIND", "nowhere", "http.bind"),
         ("SOUK__HTTP__BINDD", "127.0.0.1:0", "http.bindd"),
@@ -81,7 +81,7 @@ fn invalid_setting_stops_the_start_with_one_line() {
 #[test]
 fn config_shows_effective_settings_without_secrets() {
     let secret = "a secret that must never be shown";
-    let app = TestApp::closed(&[
+    let app = TestApp::unstarted(&[
         ("auth.jwt_secret", secret),
         ("auth.admin_password", "a hidden password"),
         ("cart.max_lines", "17"),
@@ -108,7 +108,7 @@ fn config_shows_effective_settings_without_secrets() {
 
 #[tokio::test]
 async fn file_is_imported_without_a_server() {
-    let mut app = TestApp::closed(&[]);
+    let mut app = TestApp::unstarted(&[]);
     let file = app.write("products.ndjson", LINES);
     let import =
         |app: &TestApp, file: &std::path::Path| Cli::run(app.command().arg("import").arg(file));
@@ -215,7 +215,7 @@ async fn admins_are_created_and_promoted() {
     ] {
         let session = app.login(email, password).await;
         assert_eq!(app.get("/api/auth/me").token(&session).await.ok()["role"], "admin", "{email}");
-        app.product(&session, &json!(1), 1).await;
+        app.new_product(&session, &json!(1), 1).await;
     }
     let body = json!({"email": "third@souk.example", "password": "short"});
     app.post("/api/auth/login", &body).await.problem(401, "invalid_credentials");

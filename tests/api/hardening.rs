@@ -19,8 +19,8 @@ async fn search_queries_are_bounded() {
 async fn busy_feed_does_not_outlive_its_session() {
     let app = TestApp::start().await;
     let (admin, customer) = (app.admin().await, app.customer().await);
-    let product = app.product(&admin, &json!(1), 10).await;
-    let mut feed = app.listen(Some(&customer), None).await;
+    let product = app.new_product(&admin, &json!(1), 10).await;
+    let mut feed = app.open_feed(Some(&customer), None).await;
     app.change_stock(&admin, &product, &json!({"delta": 1, "reason": "r"})).await.ok();
     assert_eq!(feed.next().await.kind, "inventory.stock.changed");
     app.call("POST", "/api/auth/logout").token(&customer).await.is(204);
@@ -30,10 +30,10 @@ async fn busy_feed_does_not_outlive_its_session() {
 
 #[tokio::test]
 async fn private_catalog_feed_requires_a_token() {
-    let app = TestApp::with(&[("catalog.public_read", "false")]).await;
+    let app = TestApp::with_settings(&[("catalog.public_read", "false")]).await;
     app.get("/api/events").await.problem(401, "unauthenticated");
     let customer = app.customer().await;
-    drop(app.listen(Some(&customer), None).await);
+    drop(app.open_feed(Some(&customer), None).await);
 }
 
 #[tokio::test]
@@ -60,14 +60,17 @@ async fn invalid_guest_token_does_not_block_login() {
 #[tokio::test]
 async fn cors_headers_are_set_on_rate_limited_responses() {
     let origin = "https://shop.example";
-    let app =
-        TestApp::with(&[("limits.per_address", "1"), ("http.cors.allowed_origins", origin)]).await;
+    let app = TestApp::with_settings(&[
+        ("limits.per_address", "1"),
+        ("http.cors.allowed_origins", origin),
+    ])
+    .await;
     let mut refused = None;
     for _ in 0..20 {
-        let answer = app.get("/api/products").header("origin", origin).await;
-        assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
-        if answer.status == 429 {
-            refused = Some(answer);
+        let response = app.get("/api/products").header("origin", origin).await;
+        assert_eq!(response.header("access-control-allow-origin"), Some(origin));
+        if response.status == 429 {
+            refused = Some(response);
             break;
         }
     }
@@ -84,9 +87,9 @@ async fn error_response_size_is_bounded() {
     let app = TestApp::start().await;
     let body: serde_json::Map<String, serde_json::Value> =
         (0..5_000).map(|n| (format!("f{n}"), json!(1))).collect();
-    let answer = app.post("/api/auth/login", &body.into()).await;
-    answer.clone().problem(422, "validation_failed");
-    assert!(answer.body.len() < 10_000, "{}", answer.body.len());
+    let response = app.post("/api/auth/login", &body.into()).await;
+    response.clone().problem(422, "validation_failed");
+    assert!(response.body.len() < 10_000, "{}", response.body.len());
 }
 
 #[tokio::test]

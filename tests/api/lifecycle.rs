@@ -7,26 +7,28 @@ use serde_json::json;
 use crate::support::{ADMIN_PASSWORD, Account, Cli, TestApp};
 
 /// A shop without an admin in its settings.
-fn without_admin() -> TestApp {
-    TestApp::closed(&[("auth.admin_email", ""), ("auth.admin_password", "")])
+fn shop_without_admin() -> TestApp {
+    TestApp::unstarted(&[("auth.admin_email", ""), ("auth.admin_password", "")])
 }
 
-fn after<'a>(said: &'a [String], what: &str) -> Vec<&'a str> {
-    said.iter()
-        .filter_map(|line| line.strip_prefix(what))
+fn words_after<'a>(printed: &'a [String], prefix: &str) -> Vec<&'a str> {
+    printed
+        .iter()
+        .filter_map(|line| line.strip_prefix(prefix))
         .map(|rest| rest.split_whitespace().next().unwrap())
         .collect()
 }
 
 #[tokio::test]
 async fn first_start_prints_the_admin_password_once() {
-    let mut app = without_admin();
+    let mut app = shop_without_admin();
     app.restart().await;
-    let said = app.stop().await;
-    let (emails, passwords) = (after(&said, "First admin:"), after(&said, "Its password:"));
-    let ([email], [password]) = (&emails[..], &passwords[..]) else { panic!("{said:?}") };
+    let printed = app.stop().await;
+    let (emails, passwords) =
+        (words_after(&printed, "First admin:"), words_after(&printed, "Its password:"));
+    let ([email], [password]) = (&emails[..], &passwords[..]) else { panic!("{printed:?}") };
     assert!(password.len() >= 16, "{password}");
-    assert_eq!(said.join("\n").matches(password).count(), 1);
+    assert_eq!(printed.join("\n").matches(password).count(), 1);
     for crash in [false, true] {
         app.restart().await;
         let admin = app.login(email, password).await;
@@ -34,10 +36,12 @@ async fn first_start_prints_the_admin_password_once() {
         if crash {
             app.kill_9().await;
         } else {
-            let said = app.stop().await.join("\n");
+            let printed = app.stop().await.join("\n");
             assert!(
-                !said.contains("admin:") && !said.contains("password") && !said.contains(password),
-                "{said}"
+                !printed.contains("admin:")
+                    && !printed.contains("password")
+                    && !printed.contains(password),
+                "{printed}"
             );
         }
     }
@@ -46,13 +50,13 @@ async fn first_start_prints_the_admin_password_once() {
 
 #[tokio::test]
 async fn crash_at_first_start_does_not_lock_out_the_operator() {
-    let mut app = without_admin();
+    let mut app = shop_without_admin();
     app.restart().await;
     app.kill_9().await;
     app.restart().await;
-    let said = app.stop().await;
+    let printed = app.stop().await;
     // Either start may print the password, but never both.
-    assert!(after(&said, "Its password:").len() <= 1);
+    assert!(words_after(&printed, "Its password:").len() <= 1);
     let made = Cli::run(app.command().args(["admin", "owner@souk.example"])).ok();
     assert!(made.contains("owner@souk.example is an admin now."), "{made}");
 }
@@ -61,8 +65,8 @@ async fn crash_at_first_start_does_not_lock_out_the_operator() {
 async fn configured_admin_does_not_promote_a_customer() {
     let mut app = TestApp::start().await;
     let ada = app.customer().await;
-    let said = app.stop().await.join("\n");
-    assert!(!said.contains("password"), "{said}");
+    let printed = app.stop().await.join("\n");
+    assert!(!printed.contains("password"), "{printed}");
     // A customer who registered the operator's address does not become an admin.
     app.set("auth.admin_email", &ada.email);
     let run = Cli::run(&mut app.command());
@@ -98,7 +102,7 @@ async fn shutdown_answers_requests_in_progress() {
     for signal in ["TERM", "INT"] {
         let mut app = TestApp::start().await;
         let admin = app.admin().await;
-        let tea = app.product(&admin, &json!(4.5), 10).await;
+        let tea = app.new_product(&admin, &json!(4.5), 10).await;
         let body = json!({"product_id": tea, "quantity": 3}).to_string();
         let (first, rest) = body.split_at(10);
         let mut connection = app.connect().await;
@@ -109,14 +113,14 @@ async fn shutdown_answers_requests_in_progress() {
             body.len()
         );
         connection.send(head).await;
-        assert_eq!(connection.answer().await.status, 100, "the request is in progress");
+        assert_eq!(connection.response().await.status, 100, "the request is in progress");
         connection.send(first).await;
         app.signal(signal);
-        app.logged("stopping").await;
+        app.wait_for_log("stopping").await;
         connection.send(rest).await;
-        let answer = connection.answer().await;
-        assert_eq!(answer.status, 200, "{}", answer.head);
-        let (status, _) = app.ended().await;
+        let response = connection.response().await;
+        assert_eq!(response.status, 200, "{}", response.head);
+        let (status, _) = app.wait_for_exit().await;
         assert_eq!(status.code(), Some(0));
         app.restart().await;
         assert_eq!(app.cart(&admin).await["item_count"], 3);
@@ -128,12 +132,12 @@ async fn open_feeds_and_idle_connections_do_not_delay_shutdown() {
     let mut app = TestApp::start().await;
     let ada = app.customer().await;
     let mut feeds = Vec::new();
-    for who in [None, Some(&ada)] {
-        feeds.push(app.listen(who, None).await);
+    for account in [None, Some(&ada)] {
+        feeds.push(app.open_feed(account, None).await);
     }
     let mut idle = app.connect().await;
     idle.send("GET /livez HTTP/1.1\r\nhost: souk\r\n\r\n").await;
-    assert_eq!(idle.answer().await.status, 200);
+    assert_eq!(idle.response().await.status, 200);
     let silent = app.connect().await;
     let began = std::time::Instant::now();
     app.stop().await;
@@ -184,15 +188,15 @@ async fn address_in_use_is_reported() {
 async fn sessions_and_carts_survive_a_restart() {
     let mut app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
-    app.add(&ada, &tea, 2).await.ok();
-    app.add(&guest, &tea, 3).await.ok();
-    let told = async |app: &TestApp, who: &Account| {
-        let cart = app.get("/api/cart").token(who).await.is(200);
+    app.add_to_cart(&ada, &tea, 2).await.ok();
+    app.add_to_cart(&guest, &tea, 3).await.ok();
+    let cart_state = async |app: &TestApp, account: &Account| {
+        let cart = app.get("/api/cart").token(account).await.is(200);
         (cart.etag(), cart.text())
     };
-    let before = (told(&app, &ada).await, told(&app, &guest).await);
+    let before = (cart_state(&app, &ada).await, cart_state(&app, &guest).await);
     for crash in [false, true] {
         if crash {
             app.kill_9().await
@@ -200,9 +204,9 @@ async fn sessions_and_carts_survive_a_restart() {
             drop(app.stop().await)
         }
         app.restart().await;
-        assert_eq!((told(&app, &ada).await, told(&app, &guest).await), before);
+        assert_eq!((cart_state(&app, &ada).await, cart_state(&app, &guest).await), before);
     }
-    app.merge(&ada, &guest).await.ok();
+    app.merge_cart(&ada, &guest).await.ok();
     app.kill_9().await;
     app.restart().await;
     assert_eq!(app.cart(&ada).await["item_count"], 5);

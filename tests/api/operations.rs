@@ -59,17 +59,17 @@ async fn probes_report_liveness_and_readiness() {
 async fn metrics_are_labeled_by_route_not_by_client_input() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
-    app.add(&admin, &tea, 1).await.ok();
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
+    app.add_to_cart(&admin, &tea, 1).await.ok();
     app.get(&format!("/api/products/{tea}")).await.ok();
     app.get("/made/up/path").await.problem(404, "not_found");
     app.call("MADEUP", "/api/cart").await.problem(405, "method_not_allowed");
-    let answer = app.get("/metrics").await.is(200);
+    let response = app.get("/metrics").await.is(200);
     assert!(
-        answer.header("content-type").unwrap().starts_with("application/openmetrics-text"),
-        "{answer}"
+        response.header("content-type").unwrap().starts_with("application/openmetrics-text"),
+        "{response}"
     );
-    let text = answer.text();
+    let text = response.text();
     assert!(text.ends_with("# EOF\n"), "{text}");
     let has =
         |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
@@ -94,8 +94,8 @@ fn links(html: &str) -> Vec<&str> {
 async fn api_browser_loads_from_no_other_host() {
     let app = TestApp::start().await;
     for path in ["/", "/docs"] {
-        let answer = app.get(path).await.is(307);
-        assert_eq!(answer.header("location"), Some("/docs/"));
+        let response = app.get(path).await.is(307);
+        assert_eq!(response.header("location"), Some("/docs/"));
     }
     let page = app.get("/docs/").await.is(200);
     assert!(page.header("content-type").unwrap().starts_with("text/html"));
@@ -113,8 +113,8 @@ async fn api_browser_loads_from_no_other_host() {
 #[tokio::test]
 async fn openapi_document_lists_exactly_the_routes() {
     let app = TestApp::start().await;
-    let answer = app.get("/openapi.json").await.is(200);
-    let document = answer.json();
+    let response = app.get("/openapi.json").await.is(200);
+    let document = response.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut routes = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -214,10 +214,10 @@ async fn responses_set_nosniff() {
 
 #[tokio::test]
 async fn logs_contain_no_secrets() {
-    let mut app = TestApp::with(&[("telemetry.log", "json")]).await;
+    let mut app = TestApp::with_settings(&[("telemetry.log", "json")]).await;
     let ada = app.customer().await;
     let guest = app.guest().await;
-    app.merge(&ada, &guest).await.ok();
+    app.merge_cart(&ada, &guest).await.ok();
     app.post("/api/auth/login", &json!({"email": ada.email, "password": "a wrong password"}))
         .await
         .problem(401, "invalid_credentials");
@@ -227,7 +227,7 @@ async fn logs_contain_no_secrets() {
         .await
         .problem(401, "unauthenticated");
     app.get(&format!("/nowhere?token={}", ada.token)).token(&ada).await.problem(404, "not_found");
-    let said = app.stop().await.join("\n");
+    let printed = app.stop().await.join("\n");
     let log = app.log();
     assert!(log.lines().count() > 1);
     for line in log.lines() {
@@ -242,6 +242,9 @@ async fn logs_contain_no_secrets() {
         "a wrong password",
         &ada.email,
     ] {
-        assert!(!log.contains(secret) && !said.contains(secret), "{secret} is in the log: {log}");
+        assert!(
+            !log.contains(secret) && !printed.contains(secret),
+            "{secret} is in the log: {log}"
+        );
     }
 }

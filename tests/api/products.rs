@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Account, TestApp};
 
-fn tea() -> Value {
+fn tea_body() -> Value {
     json!({
         "name": "Mint tea", "description": "From the Atlas.", "price": 4.5, "stock": 12, "sku": "TEA-1", "category": "tea",
         "tags": ["green", "loose"], "image_url": "https://souk.example/tea.png",
@@ -12,15 +12,15 @@ fn tea() -> Value {
     })
 }
 
-async fn shop() -> (TestApp, Account, Value, String) {
+async fn start_shop() -> (TestApp, Account, Value, String) {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let product = app.create(&admin, &tea()).await;
+    let product = app.create_product(&admin, &tea_body()).await;
     let path = format!("/api/products/{}", product["id"].as_str().unwrap());
     (app, admin, product, path)
 }
 
-fn names(value: &Value) -> Vec<&str> {
+fn field_names(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
@@ -28,7 +28,7 @@ fn names(value: &Value) -> Vec<&str> {
 async fn created_product_is_at_its_location() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let created = app.post("/api/products", &tea()).token(&admin).await.is(201);
+    let created = app.post("/api/products", &tea_body()).token(&admin).await.is(201);
     let product = created.json();
     let id = uuid::Uuid::try_parse(product["id"].as_str().unwrap()).unwrap();
     assert_eq!(id.get_version_num(), 7);
@@ -36,18 +36,18 @@ async fn created_product_is_at_its_location() {
     let shown = app.get(created.header("location").unwrap()).await.is(200);
     assert_eq!((shown.text(), shown.etag()), (created.text(), created.etag()));
     assert_eq!(created.etag(), "\"1.1\"");
-    for (name, value) in tea().as_object().unwrap() {
+    for (name, value) in tea_body().as_object().unwrap() {
         assert_eq!(&product[name], value, "{name}");
     }
     let all = "attributes category created_at currency description id image_url name price sku stock tags updated_at version";
-    assert_eq!(names(&product).join(" "), all);
+    assert_eq!(field_names(&product).join(" "), all);
     assert_eq!((&product["currency"], &product["version"]), (&json!("USD"), &json!(1)));
     assert_eq!(product["created_at"], product["updated_at"]);
     let at = product["created_at"].as_str().unwrap();
     assert!(at.len() == "2026-01-01T00:00:00.000Z".len() && at.ends_with('Z'), "{at}");
 
     let least = app
-        .create(&admin, &json!({"name": "Cup", "description": "", "price": 0, "stock": 0}))
+        .create_product(&admin, &json!({"name": "Cup", "description": "", "price": 0, "stock": 0}))
         .await;
     assert_eq!(
         (&least["sku"], &least["category"], &least["image_url"]),
@@ -61,7 +61,7 @@ async fn created_product_is_at_its_location() {
 
 #[tokio::test]
 async fn put_replaces_the_whole_product() {
-    let (app, admin, product, path) = shop().await;
+    let (app, admin, product, path) = start_shop().await;
     let replaced = app
         .put(&path, &json!({"name": "Sage tea", "description": "", "price": 5}))
         .token(&admin)
@@ -84,7 +84,7 @@ async fn put_replaces_the_whole_product() {
 
 #[tokio::test]
 async fn fetched_product_can_be_sent_back() {
-    let (app, admin, product, path) = shop().await;
+    let (app, admin, product, path) = start_shop().await;
     // Read-only members are ignored, whatever their values.
     let mut edited = product.clone();
     for (name, value) in [
@@ -124,7 +124,7 @@ async fn fetched_product_can_be_sent_back() {
 
 #[tokio::test]
 async fn patch_changes_only_the_given_fields() {
-    let (app, admin, product, path) = shop().await;
+    let (app, admin, product, path) = start_shop().await;
     let mut wanted = product.clone();
     let steps = [
         (json!({"price": 4.75}), json!({"price": 4.75})),
@@ -173,7 +173,7 @@ async fn patch_changes_only_the_given_fields() {
 
 #[tokio::test]
 async fn deleted_product_is_gone_and_frees_its_sku() {
-    let (app, admin, product, path) = shop().await;
+    let (app, admin, product, path) = start_shop().await;
     let deleted = app.delete(&path).token(&admin).await.is(204);
     assert!(deleted.body.is_empty());
     app.get(&path).await.problem(404, "product_not_found");
@@ -190,19 +190,21 @@ async fn deleted_product_is_gone_and_frees_its_sku() {
         .problem(404, "product_not_found");
     assert_eq!(app.get("/api/products?q=mint").await.ok()["total"], 0);
     assert_eq!(app.get("/api/products/suggest?q=mint").await.ok()["items"], json!([]));
-    let again = app.create(&admin, &tea()).await;
+    let again = app.create_product(&admin, &tea_body()).await;
     assert_ne!(again["id"], product["id"]);
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
 }
 
 #[tokio::test]
 async fn sku_belongs_to_one_product() {
-    let (app, admin, _, path) = shop().await;
-    app.post("/api/products", &tea()).token(&admin).await.problem(409, "sku_taken");
-    let mut sage = tea();
+    let (app, admin, _, path) = start_shop().await;
+    app.post("/api/products", &tea_body()).token(&admin).await.problem(409, "sku_taken");
+    let mut sage = tea_body();
     sage["sku"] = json!("TEA-2");
-    let sage_path =
-        format!("/api/products/{}", app.create(&admin, &sage).await["id"].as_str().unwrap());
+    let sage_path = format!(
+        "/api/products/{}",
+        app.create_product(&admin, &sage).await["id"].as_str().unwrap()
+    );
     app.patch(&sage_path, &json!({"sku": "TEA-1"})).token(&admin).await.problem(409, "sku_taken");
     let whole = json!({"name": "Sage", "description": "", "price": 1, "sku": "TEA-1"});
     app.put(&sage_path, &whole).token(&admin).await.problem(409, "sku_taken");
@@ -214,14 +216,17 @@ async fn sku_belongs_to_one_product() {
     app.patch(&path, &json!({"sku": "TEA-2"})).token(&admin).await.ok();
     // Any number of products may have no SKU.
     for _ in 0..2 {
-        app.create(&admin, &json!({"name": "Cup", "description": "", "price": 1, "stock": 0}))
-            .await;
+        app.create_product(
+            &admin,
+            &json!({"name": "Cup", "description": "", "price": 1, "stock": 0}),
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn products_survive_a_restart_unchanged() {
-    let (mut app, admin, _, path) = shop().await;
+    let (mut app, admin, _, path) = start_shop().await;
     app.patch(&path, &json!({"price": 0.07, "attributes": {"ü": "é\n\"", "n": -1.5e-7}}))
         .token(&admin)
         .await
@@ -240,5 +245,5 @@ async fn products_survive_a_restart_unchanged() {
     let after = app.get(&path).await.is(200);
     assert_eq!((after.text(), after.etag()), (before.text(), before.etag()));
     assert_eq!(app.get("/api/products").await.is(200).text(), list);
-    app.post("/api/products", &tea()).token(&admin).await.problem(409, "sku_taken");
+    app.post("/api/products", &tea_body()).token(&admin).await.problem(409, "sku_taken");
 }

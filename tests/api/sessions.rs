@@ -11,13 +11,13 @@ fn refresh(app: &TestApp, token: &str) -> Call {
     app.post("/api/auth/refresh", &json!({"refresh_token": token}))
 }
 
-async fn is_over(app: &TestApp, session: &Account) {
+async fn assert_ended(app: &TestApp, session: &Account) {
     app.get("/api/auth/me").token(session).await.problem(401, "unauthenticated");
     app.get("/api/cart").token(session).await.problem(401, "unauthenticated");
     refresh(app, &session.refresh_token).await.problem(401, "unauthenticated");
 }
 
-async fn is_alive(app: &TestApp, session: &Account) {
+async fn assert_active(app: &TestApp, session: &Account) {
     assert_eq!(app.get("/api/auth/me").token(session).await.ok()["id"], session.id);
 }
 
@@ -29,47 +29,43 @@ async fn refresh_token_works_once_and_reuse_ends_the_session() {
     let mut session = first.clone();
     for _ in 0..3 {
         let next = refresh(&app, &session.refresh_token).await.is(200);
-        assert_eq!(
-            next.header("cache-control"),
-            Some("no-store"),
-            "tokens are not cached"
-        );
+        assert_eq!(next.header("cache-control"), Some("no-store"), "tokens are not cached");
         let next = next.json();
         assert_eq!(
             (&next["user"]["id"], &next["expires_in"], &next["cart_merged"]),
             (&json!(first.id), &json!(900), &json!(false))
         );
-        session = Account::of(&next);
+        session = Account::from_session(&next);
         assert!(seen.insert(session.refresh_token.clone()) && seen.insert(session.token.clone()));
-        is_alive(&app, &session).await;
+        assert_active(&app, &session).await;
     }
     // Earlier access tokens stay valid until they expire.
-    is_alive(&app, &first).await;
+    assert_active(&app, &first).await;
     let other = app.login(&first.email, PASSWORD).await;
     // A reused refresh token may be stolen by either of its two users, so the whole session ends.
     refresh(&app, &first.refresh_token).await.problem(401, "unauthenticated");
-    is_over(&app, &session).await;
-    is_over(&app, &first).await;
-    is_alive(&app, &other).await;
-    assert_eq!(Account::of(&refresh(&app, &other.refresh_token).await.ok()).id, first.id);
+    assert_ended(&app, &session).await;
+    assert_ended(&app, &first).await;
+    assert_active(&app, &other).await;
+    assert_eq!(Account::from_session(&refresh(&app, &other.refresh_token).await.ok()).id, first.id);
 }
 
 #[tokio::test]
 async fn concurrent_refreshes_end_the_session() {
     let app = TestApp::start().await;
     let session = app.customer().await;
-    let answers =
+    let responses =
         join_all((0..20).map(|_| refresh(&app, &session.refresh_token).into_future())).await;
     let (won, lost): (Vec<_>, Vec<_>) =
-        answers.into_iter().partition(|answer| answer.status == 200);
+        responses.into_iter().partition(|response| response.status == 200);
     assert!(won.len() <= 1, "{} have won", won.len());
-    for answer in lost {
-        answer.problem(401, "unauthenticated");
+    for response in lost {
+        response.problem(401, "unauthenticated");
     }
-    for answer in won {
-        is_over(&app, &Account::of(&answer.json())).await;
+    for response in won {
+        assert_ended(&app, &Account::from_session(&response.json())).await;
     }
-    is_over(&app, &session).await;
+    assert_ended(&app, &session).await;
 }
 
 #[tokio::test]
@@ -93,7 +89,7 @@ async fn invalid_refresh_tokens_are_rejected() {
         refresh(&app, bad).await.problem(401, "unauthenticated");
     }
     // An invented token cannot end a session.
-    is_alive(&app, &session).await;
+    assert_active(&app, &session).await;
     refresh(&app, token).await.is(200);
 }
 
@@ -102,13 +98,13 @@ async fn logout_ends_the_session_immediately() {
     let mut app = TestApp::start().await;
     let ended = app.customer().await;
     let other = app.login(&ended.email, PASSWORD).await;
-    let renewed = Account::of(&refresh(&app, &ended.refresh_token).await.ok());
+    let renewed = Account::from_session(&refresh(&app, &ended.refresh_token).await.ok());
     assert!(app.call("POST", "/api/auth/logout").token(&ended).await.is(204).body.is_empty());
     for session in [&ended, &renewed] {
-        is_over(&app, session).await;
+        assert_ended(&app, session).await;
         app.call("POST", "/api/auth/logout").token(session).await.problem(401, "unauthenticated");
     }
-    is_alive(&app, &other).await;
+    assert_active(&app, &other).await;
     for crash in [false, true] {
         if crash {
             app.kill_9().await
@@ -116,9 +112,9 @@ async fn logout_ends_the_session_immediately() {
             drop(app.stop().await)
         }
         app.restart().await;
-        is_over(&app, &ended).await;
-        is_over(&app, &renewed).await;
-        is_alive(&app, &other).await;
+        assert_ended(&app, &ended).await;
+        assert_ended(&app, &renewed).await;
+        assert_active(&app, &other).await;
     }
     refresh(&app, &other.refresh_token).await.is(200);
 }
@@ -136,11 +132,11 @@ async fn password_change_ends_the_other_sessions() {
     change("not the password", "a new password").await.problem(401, "invalid_credentials");
     change(PASSWORD, "short").await.problem(422, "validation_failed");
     change(PASSWORD, &"x".repeat(72)).await.problem(422, "validation_failed");
-    is_alive(&app, &other).await;
+    assert_active(&app, &other).await;
     assert!(change(PASSWORD, "a new password").await.is(204).body.is_empty());
-    is_over(&app, &other).await;
-    is_over(&app, &third).await;
-    is_alive(&app, &session).await;
+    assert_ended(&app, &other).await;
+    assert_ended(&app, &third).await;
+    assert_active(&app, &session).await;
     refresh(&app, &session.refresh_token).await.is(200);
     let login = |password: &str| {
         app.post("/api/auth/login", &json!({"email": session.email, "password": password}))
@@ -160,7 +156,7 @@ async fn concurrent_logins_create_separate_sessions() {
     let tokens: BTreeSet<_> = sessions.iter().map(|session| &session.refresh_token).collect();
     assert_eq!(tokens.len(), 10);
     for session in &sessions {
-        is_alive(&app, session).await;
+        assert_active(&app, session).await;
     }
     let ends = sessions
         .iter()
@@ -169,7 +165,7 @@ async fn concurrent_logins_create_separate_sessions() {
         end.is(204);
     }
     for session in &sessions {
-        is_over(&app, session).await;
+        assert_ended(&app, session).await;
     }
-    is_alive(&app, &ada).await;
+    assert_active(&app, &ada).await;
 }

@@ -11,14 +11,14 @@ use crate::support::{
 };
 
 /// A fresh key, or the known one without openssl.
-fn key() -> String {
+fn ed25519_key_pem() -> String {
     match Command::new("openssl").args(["genpkey", "-algorithm", "ed25519"]).output() {
         Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
         _ => KNOWN_KEY.to_owned(),
     }
 }
 
-fn checked(app_keys: &Value, token: &str) -> Value {
+fn verify_token(app_keys: &Value, token: &str) -> Value {
     let keys: JwkSet = serde_json::from_value(app_keys.clone()).unwrap();
     let header: Header = jsonwebtoken::decode_header(token).unwrap();
     let key = keys.find(&header.kid.unwrap()).unwrap();
@@ -32,10 +32,10 @@ fn checked(app_keys: &Value, token: &str) -> Value {
 #[tokio::test]
 async fn published_key_verifies_tokens() {
     let key_file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(key_file.path(), key()).unwrap();
+    std::fs::write(key_file.path(), ed25519_key_pem()).unwrap();
     let settings =
         [("auth.ed25519_key_file", key_file.path().to_str().unwrap()), ("auth.jwt_secret", SECRET)];
-    let mut app = TestApp::with(&settings).await;
+    let mut app = TestApp::with_settings(&settings).await;
     let keys = app.get("/.well-known/jwks.json").await.ok();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
     let published = &keys["keys"][0];
@@ -46,11 +46,11 @@ async fn published_key_verifies_tokens() {
     assert!(published.get("d").is_none(), "the private key is not published");
 
     let (ada, guest) = (app.customer().await, app.guest().await);
-    for (who, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
-        let claims = checked(&keys, &who.token);
+    for (account, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
+        let claims = verify_token(&keys, &account.token);
         assert_eq!(
             (&claims["sub"], &claims["role"], &claims["iss"]),
-            (&json!(who.id), &json!(role), &json!("souk"))
+            (&json!(account.id), &json!(role), &json!("souk"))
         );
         let names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(names, ["aud", "exp", "iat", "iss", "jti", "role", "sid", "sub"]);
@@ -82,7 +82,7 @@ async fn shared_secret_publishes_no_keys() {
 
 #[tokio::test]
 async fn invalid_key_file_stops_the_start() {
-    let app = TestApp::with(&[]).await;
+    let app = TestApp::with_settings(&[]).await;
     let bad =
         app.write("bad.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     for file in [bad.to_str().unwrap(), "/nowhere/key.pem"] {

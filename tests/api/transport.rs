@@ -7,12 +7,12 @@ use crate::support::TestApp;
 const LIMIT: usize = 64 * 1024;
 
 /// A login body of exactly `size` bytes, most of them spaces.
-fn login_of(size: usize) -> String {
+fn login_body(size: usize) -> String {
     let body = json!({"email": "nobody@souk.example", "password": "a wrong one"}).to_string();
     " ".repeat(size - body.len()) + &body
 }
 
-fn head(path: &str, token: &str, headers: &str) -> String {
+fn request_head(path: &str, token: &str, headers: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {token}\r\n{headers}\r\n")
 }
 
@@ -22,23 +22,23 @@ async fn bodies_are_limited_to_64_kib() {
     let post = |body: String| {
         app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body)
     };
-    post(login_of(LIMIT)).await.problem(401, "invalid_credentials");
-    post(login_of(LIMIT + 1)).await.problem(413, "payload_too_large");
-    let in_pieces = |body: String| {
-        let pieces: Vec<_> = body
+    post(login_body(LIMIT)).await.problem(401, "invalid_credentials");
+    post(login_body(LIMIT + 1)).await.problem(413, "payload_too_large");
+    let in_chunks = |body: String| {
+        let chunks: Vec<_> = body
             .as_bytes()
             .chunks(1000)
-            .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()))
+            .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
             .collect();
-        reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))
+        reqwest::Body::wrap_stream(futures_util::stream::iter(chunks))
     };
     let post = |body| {
         app.call("POST", "/api/auth/login")
             .header("content-type", "application/json")
-            .body(in_pieces(body))
+            .body(in_chunks(body))
     };
-    post(login_of(LIMIT)).await.problem(401, "invalid_credentials");
-    post(login_of(LIMIT + 1)).await.problem(413, "payload_too_large");
+    post(login_body(LIMIT)).await.problem(401, "invalid_credentials");
+    post(login_body(LIMIT + 1)).await.problem(413, "payload_too_large");
 }
 
 #[tokio::test]
@@ -47,13 +47,13 @@ async fn announced_oversize_body_is_rejected_unread() {
     for length in ["65537", "10000000000", "18446744073709551615"] {
         let mut connection = app.connect().await;
         let headers = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
-        connection.send(head("/api/auth/login", "", &headers)).await;
-        connection.answer().await.problem(413, "payload_too_large");
+        connection.send(request_head("/api/auth/login", "", &headers)).await;
+        connection.response().await.problem(413, "payload_too_large");
     }
     // A body without a length is rejected once it exceeds the limit.
     let mut connection = app.connect().await;
     connection
-        .send(head(
+        .send(request_head(
             "/api/auth/login",
             "",
             "content-type: application/json\r\ntransfer-encoding: chunked\r\n",
@@ -62,24 +62,24 @@ async fn announced_oversize_body_is_rejected_unread() {
     for _ in 0..=LIMIT / 1024 {
         connection.send_while_wanted(format!("400\r\n{}\r\n", " ".repeat(1024))).await;
     }
-    connection.answer().await.problem(413, "payload_too_large");
+    connection.response().await.problem(413, "payload_too_large");
 }
 
 #[tokio::test]
 async fn body_limit_is_configurable() {
-    let app = TestApp::with(&[("http.max_body", "1KiB")]).await;
+    let app = TestApp::with_settings(&[("http.max_body", "1KiB")]).await;
     let post = |body: String| {
         app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body)
     };
-    post(login_of(1024)).await.problem(401, "invalid_credentials");
-    post(login_of(1025)).await.problem(413, "payload_too_large");
+    post(login_body(1024)).await.problem(401, "invalid_credentials");
+    post(login_body(1025)).await.problem(413, "payload_too_large");
 }
 
 #[tokio::test]
 async fn missing_body_times_out() {
-    let app = TestApp::with(&[("http.request_timeout", "500ms")]).await;
+    let app = TestApp::with_settings(&[("http.request_timeout", "500ms")]).await;
     let admin = app.admin().await;
-    let product = app.product(&admin, &json!(4.5), 1).await;
+    let product = app.new_product(&admin, &json!(4.5), 1).await;
     let line = r#"{"name":"Pot","description":"","price":1,"stock":1}"#;
     for (path, content_type, part) in [
         ("/api/auth/login", "application/json", ""),
@@ -94,8 +94,8 @@ async fn missing_body_times_out() {
     ] {
         let mut connection = app.connect().await;
         let headers = format!("content-type: {content_type}\r\ncontent-length: {}\r\n", line.len());
-        connection.send(head(path, &admin.token, &headers) + part).await;
-        connection.answer().await.problem(408, "request_timeout");
+        connection.send(request_head(path, &admin.token, &headers) + part).await;
+        connection.response().await.problem(408, "request_timeout");
     }
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
     assert_eq!(app.stock(&admin, &product).await["on_hand"], 1);
@@ -105,16 +105,18 @@ async fn missing_body_times_out() {
 async fn truncated_body_changes_nothing() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let body = json!({"product_id": tea, "quantity": 1}).to_string();
     for sent in [0, 1, body.len() - 1] {
         let headers =
             format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         let mut connection = app.connect().await;
-        connection.send(head("/api/cart/add", &admin.token, &headers) + &body[..sent]).await;
+        connection
+            .send(request_head("/api/cart/add", &admin.token, &headers) + &body[..sent])
+            .await;
         drop(connection);
     }
-    app.add(&admin, &tea, 1).await.ok();
+    app.add_to_cart(&admin, &tea, 1).await.ok();
     assert_eq!(app.cart(&admin).await["version"], 1);
 }
 
@@ -133,8 +135,8 @@ async fn request_id_is_kept_when_valid() {
     let mut made = std::collections::BTreeSet::new();
     let too_long = "x".repeat(129);
     for id in ["", " ", "a b", "a/b", "a,b", "\u{e9}", "<script>", "a\tb", &too_long] {
-        let answer = app.get("/livez").header("x-request-id", id).await;
-        let new = answer.header("x-request-id").unwrap().to_owned();
+        let response = app.get("/livez").header("x-request-id", id).await;
+        let new = response.header("x-request-id").unwrap().to_owned();
         assert!(uuid::Uuid::try_parse(&new).is_ok_and(|id| id.get_version_num() == 7), "{new}");
         assert!(made.insert(new));
     }
@@ -207,8 +209,8 @@ async fn routes_allow_exactly_the_documented_methods() {
             if documented.iter().any(|known| known == method) {
                 continue;
             }
-            let answer = app.call(method, &path).await;
-            let mut allowed: Vec<_> = answer
+            let response = app.call(method, &path).await;
+            let mut allowed: Vec<_> = response
                 .header("allow")
                 .unwrap()
                 .split(", ")
@@ -216,8 +218,8 @@ async fn routes_allow_exactly_the_documented_methods() {
                 .map(str::to_owned)
                 .collect();
             allowed.sort_unstable();
-            assert_eq!(allowed, documented, "{answer}");
-            answer.problem(405, "method_not_allowed");
+            assert_eq!(allowed, documented, "{response}");
+            response.problem(405, "method_not_allowed");
         }
     }
 }
@@ -228,8 +230,8 @@ async fn head_returns_get_headers_without_a_body() {
     let ada = app.customer().await;
     for path in ["/livez", "/readyz", "/api/products", "/api/cart", "/openapi.json", "/api/events"]
     {
-        let answer = app.call("HEAD", path).token(&ada).await.is(200);
-        assert!(answer.body.is_empty());
+        let response = app.call("HEAD", path).token(&ada).await.is(200);
+        assert!(response.body.is_empty());
     }
     let get = app.get("/api/cart").token(&ada).await;
     let head = app.call("HEAD", "/api/cart").token(&ada).await;
@@ -239,7 +241,7 @@ async fn head_returns_get_headers_without_a_body() {
 
 #[tokio::test]
 async fn cors_allows_only_configured_origins() {
-    let app = TestApp::with(&[(
+    let app = TestApp::with_settings(&[(
         "http.cors.allowed_origins",
         "https://shop.example,https://www.shop.example",
     )])
@@ -249,26 +251,26 @@ async fn cors_allows_only_configured_origins() {
         call.header("access-control-request-method", "POST")
             .header("access-control-request-headers", "authorization,idempotency-key")
     };
-    let answer = preflight("https://www.shop.example").await.is(200);
-    assert_eq!(answer.header("access-control-allow-origin"), Some("https://www.shop.example"));
-    assert_eq!(answer.header("access-control-allow-credentials"), None);
+    let response = preflight("https://www.shop.example").await.is(200);
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://www.shop.example"));
+    assert_eq!(response.header("access-control-allow-credentials"), None);
     let mut methods: Vec<_> =
-        answer.header("access-control-allow-methods").unwrap().split(", ").collect();
+        response.header("access-control-allow-methods").unwrap().split(", ").collect();
     methods.sort_unstable();
     assert_eq!(methods, ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]);
-    let answer = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
-    assert_eq!(answer.header("access-control-allow-origin"), Some("https://shop.example"));
+    let response = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://shop.example"));
     assert!(
-        answer.header("access-control-expose-headers").unwrap().to_lowercase().contains("etag")
+        response.header("access-control-expose-headers").unwrap().to_lowercase().contains("etag")
     );
     for origin in
         ["https://evil.example", "http://shop.example", "https://shop.example.evil.example", "null"]
     {
-        let answer = preflight(origin).await;
-        assert_eq!(answer.header("access-control-allow-origin"), None, "{answer}");
+        let response = preflight(origin).await;
+        assert_eq!(response.header("access-control-allow-origin"), None, "{response}");
     }
     let app = TestApp::start().await;
-    let answer = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
-    assert_eq!(answer.header("access-control-allow-origin"), None);
-    let _: Value = answer.json();
+    let response = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
+    assert_eq!(response.header("access-control-allow-origin"), None);
+    let _: Value = response.json();
 }

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use crate::{
-    audit_queue::{Audit, first_times},
+    audit_queue::{AuditQueue, first_deliveries},
     broker::Broker,
     cluster::Cluster,
     outbox,
     proxy::{COMMIT, Proxy},
-    servers::proxied_set,
-    support::{Account, Call, Event, TestApp, gap_free, unique},
+    servers::proxied_replica_set,
+    support::{Account, Call, Event, TestApp, assert_gap_free, unique_number},
 };
 
 /// The minimum number of changes, unless `SOUK_TEST_CHANGES` overrides it.
@@ -30,13 +30,13 @@ const BUYERS: usize = 24;
 const PRODUCTS: usize = 6;
 
 /// The pause between two kills, in which events start to flow again.
-const PEACE: Duration = Duration::from_millis(1500);
+const KILL_PAUSE: Duration = Duration::from_millis(1500);
 
 /// Part of a request that reads events from the outbox.
-const OUTBOX: &[u8] = b"find\0\x07\0\0\0outbox\0";
+const OUTBOX_QUERY: &[u8] = b"find\0\x07\0\0\0outbox\0";
 
 /// The state that all clients share.
-struct Shop {
+struct LoadTest {
     nodes: Vec<RwLock<TestApp>>,
     /// The nodes' connections to the store.
     proxy: Proxy,
@@ -49,26 +49,26 @@ struct Shop {
     goal: usize,
 }
 
-impl Shop {
+impl LoadTest {
     fn is_done(&self) -> bool {
         self.kills.load(Ordering::Acquire) == 0 && self.changes.load(Ordering::Acquire) >= self.goal
     }
 
     /// Makes a change on a random running node; repeats it under the same key until it is
     /// acknowledged.
-    async fn change(&self, call: impl Fn(&TestApp) -> Call) -> Value {
-        let key = format!("change-{}", unique());
+    async fn change_until_acknowledged(&self, call: impl Fn(&TestApp) -> Call) -> Value {
+        let key = format!("change-{}", unique_number());
         loop {
             let Ok(node) = self.nodes[rand::random_range(0..self.nodes.len())].try_read() else {
                 tokio::task::yield_now().await;
                 continue;
             };
             match call(&node).key(&key).attempt().await {
-                Ok(answer) if answer.status == 200 => {
+                Ok(response) if response.status == 200 => {
                     self.changes.fetch_add(1, Ordering::AcqRel);
-                    return answer.json();
+                    return response.json();
                 }
-                Ok(answer) => assert_eq!(answer.status, 503, "{answer}"),
+                Ok(response) => assert_eq!(response.status, 503, "{response}"),
                 // The node has just been killed.
                 Err(_) => {}
             }
@@ -78,23 +78,28 @@ impl Shop {
     }
 
     /// Buys and restocks until the run is done; returns the number of cart changes.
-    async fn load(&self, buyer: &Account) -> u64 {
+    async fn run_buyer(&self, buyer: &Account) -> u64 {
         let mut adds = 0;
         while !self.is_done() {
             let product = &self.products[rand::random_range(0..PRODUCTS)];
             match rand::random_range(0..4) {
                 0 | 1 => {
-                    let cart = self.change(|node| node.add(buyer, product, 1)).await;
+                    let cart = self
+                        .change_until_acknowledged(|node| node.add_to_cart(buyer, product, 1))
+                        .await;
                     adds += 1;
                     assert_eq!(cart["version"], adds, "each add applies once");
                 }
                 2 => {
                     let delta = json!({"delta": 1, "reason": "found"});
-                    self.change(|node| node.change_stock(&self.admin, product, &delta)).await;
+                    self.change_until_acknowledged(|node| {
+                        node.change_stock(&self.admin, product, &delta)
+                    })
+                    .await;
                 }
                 _ => {
-                    let body = json!({"description": format!("told {}", unique())});
-                    self.change(|node| {
+                    let body = json!({"description": format!("told {}", unique_number())});
+                    self.change_until_acknowledged(|node| {
                         node.patch(&format!("/api/products/{product}"), &body).token(&self.admin)
                     })
                     .await;
@@ -105,49 +110,49 @@ impl Shop {
     }
 
     /// Kills a node while it works, and restarts it.
-    async fn kill_node(&self, place: usize) {
-        self.nodes[place].read().await.signal("KILL");
-        let mut node = self.nodes[place].write().await;
+    async fn kill_node(&self, index: usize) {
+        self.nodes[index].read().await.signal("KILL");
+        let mut node = self.nodes[index].write().await;
         node.reap().await;
         node.restart().await;
     }
 
     /// Kills a node between its last write and its commit, after the relay on another node has
     /// published all events.
-    async fn kill_before_the_commit(&self) {
-        let place = (self.relay().await + 1) % self.nodes.len();
-        self.proxy.withhold(&Cluster::name(place), COMMIT).await;
+    async fn kill_before_commit(&self) {
+        let index = (self.find_relay().await + 1) % self.nodes.len();
+        self.proxy.withhold_request(&Cluster::node_name(index), COMMIT).await;
         // The relay publishes a page before it reads the next one. One extra read, because feeds
         // read the outbox too.
         for _ in 0..3 {
-            self.proxy.asked(OUTBOX).await;
+            self.proxy.wait_for_request(OUTBOX_QUERY).await;
         }
-        self.kill_node(place).await;
+        self.kill_node(index).await;
     }
 
-    async fn relay(&self) -> usize {
+    async fn find_relay(&self) -> usize {
         loop {
-            for (place, node) in self.nodes.iter().enumerate() {
-                if node.read().await.figure("souk_relay_active").await > 0.0 {
-                    return place;
+            for (index, node) in self.nodes.iter().enumerate() {
+                if node.read().await.metric("souk_relay_active").await > 0.0 {
+                    return index;
                 }
             }
         }
     }
 
     /// Kills the relay, the broker and other nodes in turn.
-    async fn kill(&self, broker: &mut Broker) {
+    async fn kill_in_turn(&self, broker: &mut Broker) {
         for round in 0..self.kills.load(Ordering::Acquire) {
-            tokio::time::sleep(PEACE).await;
+            tokio::time::sleep(KILL_PAUSE).await;
             match round % 5 {
-                0 => self.kill_node(self.relay().await).await,
-                1 | 3 => self.kill_before_the_commit().await,
+                0 => self.kill_node(self.find_relay().await).await,
+                1 | 3 => self.kill_before_commit().await,
                 2 => {
                     // Messages that reach the frozen broker are lost when it is killed.
                     broker.freeze();
-                    tokio::time::sleep(PEACE / 2).await;
+                    tokio::time::sleep(KILL_PAUSE / 2).await;
                     broker.kill();
-                    tokio::time::sleep(PEACE).await;
+                    tokio::time::sleep(KILL_PAUSE).await;
                     broker.restart().await;
                 }
                 _ => self.kill_node(round % self.nodes.len()).await,
@@ -157,28 +162,28 @@ impl Shop {
     }
 }
 
-fn goal() -> usize {
+fn target_changes() -> usize {
     std::env::var("SOUK_TEST_CHANGES").map_or(CHANGES, |count| count.parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_event_is_lost_while_nodes_and_broker_are_killed() {
     let (Some((_members, proxy, set)), Some(mut broker)) =
-        (proxied_set().await, Broker::start().await)
+        (proxied_replica_set().await, Broker::start().await)
     else {
         return;
     };
-    let audit = Audit::begin(&broker.uri()).await;
+    let audit = AuditQueue::declare(&broker.uri()).await;
     let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*broker.uri())];
-    let Cluster { mut nodes, database } = Cluster::of(3, &set, &settings).await;
+    let Cluster { mut nodes, database } = Cluster::start_nodes(3, &set, &settings).await;
     nodes.iter_mut().for_each(TestApp::expect_faults);
     let admin = nodes[0].admin().await;
     let price = json!(2);
     let products =
-        join_all((0..PRODUCTS).map(|_| nodes[0].product(&admin, &price, 1_000_000))).await;
+        join_all((0..PRODUCTS).map(|_| nodes[0].new_product(&admin, &price, 1_000_000))).await;
     let buyers = nodes[0].customers(BUYERS).await;
-    let goal = goal();
-    let shop = Shop {
+    let goal = target_changes();
+    let load_test = LoadTest {
         nodes: nodes.into_iter().map(RwLock::new).collect(),
         proxy,
         admin,
@@ -188,29 +193,31 @@ async fn no_event_is_lost_while_nodes_and_broker_are_killed() {
         goal,
     };
     let began = Instant::now();
-    let (adds, ()) =
-        tokio::join!(join_all(buyers.iter().map(|buyer| shop.load(buyer))), shop.kill(&mut broker));
-    let (changes, took) = (shop.changes.load(Ordering::Acquire), began.elapsed());
-    let node = shop.nodes[0].read().await;
-    let last = node.product(&shop.admin, &json!(1), 0).await;
-    let messages = audit.until(|message| message.event.subject() == last).await;
-    let events = first_times(&messages);
+    let (adds, ()) = tokio::join!(
+        join_all(buyers.iter().map(|buyer| load_test.run_buyer(buyer))),
+        load_test.kill_in_turn(&mut broker)
+    );
+    let (changes, elapsed) = (load_test.changes.load(Ordering::Acquire), began.elapsed());
+    let node = load_test.nodes[0].read().await;
+    let last = node.new_product(&load_test.admin, &json!(1), 0).await;
+    let messages = audit.read_until(|message| message.event.subject() == last).await;
+    let events = first_deliveries(&messages);
     eprintln!(
-        "{changes} changes in {took:?}; {} messages for {} events",
+        "{changes} changes in {elapsed:?}; {} messages for {} events",
         messages.len(),
         events.len()
     );
     assert_eq!(messages[0].position, 1, "the first event is published");
-    node.published().await;
+    node.wait_until_published().await;
     // Published sequences match the current versions.
-    let newest: BTreeMap<(String, String), u64> = gap_free(events.iter().copied());
+    let newest: BTreeMap<(String, String), u64> = assert_gap_free(events.iter().copied());
     for (buyer, adds) in buyers.iter().zip(adds) {
         let cart =
             node.get("/api/cart").token(buyer).header("cache-control", "no-cache").await.ok();
         assert_eq!(cart["version"], adds);
         assert_eq!(newest.get(&(buyer.id.clone(), "cart".into())).copied().unwrap_or(0), adds);
     }
-    for product in &shop.products {
+    for product in &load_test.products {
         let shown = node
             .get(&format!("/api/products/{product}"))
             .header("cache-control", "no-cache")
@@ -218,23 +225,23 @@ async fn no_event_is_lost_while_nodes_and_broker_are_killed() {
             .ok();
         assert_eq!(shown["version"], newest[&(product.clone(), "catalog".into())]);
         assert_eq!(
-            node.stock(&shop.admin, product).await["version"],
+            node.stock(&load_test.admin, product).await["version"],
             newest[&(product.clone(), "inventory".into())]
         );
     }
     // Published events match the outbox exactly.
     let kept = outbox::events(&database).await;
     let oldest = *kept.first_key_value().expect("the newest events are kept").0;
-    let told: BTreeMap<u64, &Event> =
+    let published: BTreeMap<u64, &Event> =
         messages.iter().map(|message| (message.position, &message.event)).collect();
     for (position, event) in kept.range(..=messages.last().map_or(0, |message| message.position)) {
-        assert_eq!(told.get(position), Some(&event), "at {position}");
+        assert_eq!(published.get(position), Some(&event), "at {position}");
     }
     assert!(
-        told.range(oldest..).all(|(position, _)| kept.contains_key(position)),
+        published.range(oldest..).all(|(position, _)| kept.contains_key(position)),
         "every published event is in the outbox"
     );
     drop(node);
-    let nodes = shop.nodes.into_iter().map(RwLock::into_inner).collect();
-    Cluster { nodes, database }.end().await;
+    let nodes = load_test.nodes.into_iter().map(RwLock::into_inner).collect();
+    Cluster { nodes, database }.shut_down().await;
 }

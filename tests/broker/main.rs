@@ -8,6 +8,8 @@
     reason = "tests fail by panicking"
 )]
 
+#[path = "../support/amqp_client.rs"]
+mod amqp_client;
 #[path = "../support/audit_queue.rs"]
 mod audit_queue;
 #[path = "../support/broker.rs"]
@@ -20,26 +22,24 @@ mod cluster;
 mod members;
 #[path = "../support/outbox.rs"]
 mod outbox;
-#[path = "../support/partner.rs"]
-mod partner;
 #[path = "../support/proxy.rs"]
 #[expect(dead_code, reason = "other test crates use the rest")]
 mod proxy;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
-#[path = "../support/shared_set.rs"]
-mod shared_set;
+#[path = "../support/shared_replica_set.rs"]
+mod shared_replica_set;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "other test crates use the rest")]
 mod support;
 
 mod asyncapi;
 mod audit;
+mod broker_outages;
+mod command_outages;
 mod commands;
 mod example;
-mod held_up;
-mod news;
-mod outage;
+mod propagation;
 mod publishing;
 mod refusals;
 mod retention;

@@ -8,26 +8,26 @@ use tokio::{
 };
 
 use super::{
-    broker::{Broker, shared},
+    broker::{Broker, shared_uri},
     members::Members,
     proxy::Proxy,
 };
 
 /// A replica set owned by the test behind a proxy, with its connection string; `None` without
 /// mongod.
-pub(crate) async fn proxied_set() -> Option<(Members, Proxy, String)> {
-    let mut members = Members::unmade(1)?;
+pub(crate) async fn proxied_replica_set() -> Option<(Members, Proxy, String)> {
+    let mut members = Members::start_uninitiated(1)?;
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
     // The proxy's address as host name leaves no way around the proxy.
     let hosts = [proxy.host.clone()];
-    members.make(&hosts).await;
+    members.initiate(&hosts).await;
     Some((members, proxy, Members::uri(&hosts)))
 }
 
 /// A virtual host of the shared broker: its connection string, a proxy for it, and the connection
 /// string through the proxy; `None` without a broker.
 pub(crate) async fn proxied_broker() -> Option<(String, Proxy, String)> {
-    let uri = shared()?;
+    let uri = shared_uri()?;
     let (address, host) = uri.strip_prefix("amqp://").unwrap().split_once('/').unwrap();
     let proxy = Proxy::start(address.to_owned()).await;
     let through = format!("amqp://{}/{host}", proxy.host);
@@ -60,8 +60,8 @@ async fn broker_restarts_on_the_same_port() {
 
 #[tokio::test]
 async fn each_test_gets_its_own_virtual_host() {
-    let Some(first) = shared() else { return };
+    let Some(first) = shared_uri() else { return };
     assert!(speaks_amqp(&first).await);
-    let others: Vec<String> = (0..3).map(|_| shared().unwrap()).collect();
+    let others: Vec<String> = (0..3).map(|_| shared_uri().unwrap()).collect();
     assert_eq!(others.iter().chain([&first]).collect::<BTreeSet<_>>().len(), 4);
 }

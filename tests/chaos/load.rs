@@ -35,7 +35,7 @@ const SLACK: Duration = Duration::from_millis(750);
 
 /// Outcomes that clients received.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct OutcomeCounts {
     pub(crate) done: AtomicU64,
     pub(crate) not_done: AtomicU64,
     pub(crate) unknown: AtomicU64,
@@ -45,23 +45,23 @@ pub(crate) struct Told {
 pub(crate) struct Load {
     store: Arc<dyn Store>,
     product: ProductId,
-    told: Arc<Told>,
+    counts: Arc<OutcomeCounts>,
     stop: Arc<AtomicBool>,
     buyers: Vec<JoinHandle<(Owner, u64)>>,
 }
 
-struct Deaf;
+struct NoopObserver;
 
-impl Observer for Deaf {
+impl Observer for NoopObserver {
     fn committed(&self, _: &News) {}
 }
 
 pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
-    patient(uri, Duration::from_secs(2)).await
+    connect_with_timeout(uri, Duration::from_secs(2)).await
 }
 
 /// Opens a store with this server timeout.
-pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
+pub(crate) async fn connect_with_timeout(uri: &str, timeout: Duration) -> Arc<dyn Store> {
     let (uri, database) = (uri.into(), "shop".to_owned());
     let options = MongoOptions {
         uri,
@@ -78,34 +78,36 @@ impl Load {
     /// Starts `count` buyers, distributed over `nodes` nodes.
     pub(crate) async fn start(uri: &str, nodes: usize, count: usize) -> Self {
         let store = connect(uri).await;
-        let product = stocked(&*store).await;
+        let product = create_product(&*store).await;
         let mut writers = Vec::new();
         for _ in 0..nodes {
-            writers.push(Writer::start(&Handle::current(), connect(uri).await, Arc::new(Deaf)).0);
+            writers.push(
+                Writer::start(&Handle::current(), connect(uri).await, Arc::new(NoopObserver)).0,
+            );
         }
-        let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
+        let (counts, stop) = (Arc::new(OutcomeCounts::default()), Arc::new(AtomicBool::new(false)));
         let buyers = (0..count)
             .map(|n| {
-                tokio::spawn(buy(
+                tokio::spawn(keep_buying(
                     writers[n % nodes].clone(),
                     product,
-                    Arc::clone(&told),
+                    Arc::clone(&counts),
                     Arc::clone(&stop),
                 ))
             })
             .collect();
-        Self { store, product, told, stop, buyers }
+        Self { store, product, counts, stop, buyers }
     }
 
-    pub(crate) fn told(&self) -> &Told {
-        &self.told
+    pub(crate) fn counts(&self) -> &OutcomeCounts {
+        &self.counts
     }
 
     /// Waits for `count` more purchases; returns how long that took.
-    pub(crate) async fn goes_on(&self, count: u64) -> Duration {
+    pub(crate) async fn wait_for_purchases(&self, count: u64) -> Duration {
         let began = Instant::now();
-        let goal = self.told.done.load(Ordering::Acquire) + count;
-        while self.told.done.load(Ordering::Acquire) < goal {
+        let goal = self.counts.done.load(Ordering::Acquire) + count;
+        while self.counts.done.load(Ordering::Acquire) < goal {
             assert!(began.elapsed() < Duration::from_secs(60), "no purchase succeeds");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -113,7 +115,7 @@ impl Load {
     }
 
     /// Stops the buyers and compares their outcomes with the store.
-    pub(crate) async fn settle(mut self) {
+    pub(crate) async fn stop_and_verify(mut self) {
         self.stop.store(true, Ordering::Release);
         let mut bought = 0;
         for buyer in std::mem::take(&mut self.buyers) {
@@ -156,7 +158,7 @@ impl Load {
     }
 }
 
-async fn stocked(store: &dyn Store) -> ProductId {
+async fn create_product(store: &dyn Store) -> ProductId {
     let facts = ProductFacts {
         sku: None,
         name: "Mint tea".into(),
@@ -169,7 +171,7 @@ async fn stocked(store: &dyn Store) -> ProductId {
     };
     let product = Arc::new(Product::new(ProductId::new(), facts, SystemClock.now()));
     let id = product.id;
-    let writes = vec![Write::Product(product), take(id, StockChange::Set(10_000_000))];
+    let writes = vec![Write::Product(product), stock_write(id, StockChange::Set(10_000_000))];
     let opened = Commit {
         writes,
         ..Commit::new(SystemClock.now(), Instant::now() + Duration::from_secs(30))
@@ -194,7 +196,7 @@ pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), Co
     }
 }
 
-fn take(product_id: ProductId, change: StockChange) -> Write {
+fn stock_write(product_id: ProductId, change: StockChange) -> Write {
     Write::Stock(StockWrite {
         product_id,
         change,
@@ -214,7 +216,7 @@ fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Com
         status: 200,
     };
     Commit {
-        writes: vec![Write::Cart(Arc::clone(&cart)), take(product, StockChange::Reserve(1))],
+        writes: vec![Write::Cart(Arc::clone(&cart)), stock_write(product, StockChange::Reserve(1))],
         facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
         remember: Some(Remember { key, body: RememberedBody::Ready("done".into()) }),
         ..Commit::new(SystemClock.now(), Instant::now() + DEADLINE)
@@ -222,10 +224,10 @@ fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Com
 }
 
 /// Buys unit after unit, each exactly once; returns the number of purchases.
-async fn buy(
+async fn keep_buying(
     writer: Writer,
     product: ProductId,
-    told: Arc<Told>,
+    counts: Arc<OutcomeCounts>,
     stop: Arc<AtomicBool>,
 ) -> (Owner, u64) {
     let owner = Owner { id: UserId::new(), guest: false };
@@ -248,20 +250,20 @@ async fn buy(
             Ok(_) => {}
             Err(CommitError::Replayed(_)) if in_doubt => {}
             Err(CommitError::Unavailable | CommitError::Overloaded) => {
-                told.not_done.fetch_add(1, Ordering::AcqRel);
+                counts.not_done.fetch_add(1, Ordering::AcqRel);
                 // Only an answer resolves a doubt, so an unknown outcome keeps its key.
                 attempt += u64::from(!in_doubt);
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
             Err(CommitError::Unknown) => {
-                told.unknown.fetch_add(1, Ordering::AcqRel);
+                counts.unknown.fetch_add(1, Ordering::AcqRel);
                 in_doubt = true;
                 continue;
             }
             Err(error) => panic!("no other client uses this cart: {error:?}"),
         }
-        told.done.fetch_add(1, Ordering::AcqRel);
+        counts.done.fetch_add(1, Ordering::AcqRel);
         (version, in_doubt) = (version + 1, false);
     }
 }

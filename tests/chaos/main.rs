@@ -30,11 +30,14 @@ use self::{load::Load, members::Members, proxy::Proxy};
 async fn service_resumes_after_primary_failure_and_step_down() {
     let Some(mut members) = Members::start(3).await else { return };
     let load = Load::start(&Members::uri(members.hosts()), 2, 24).await;
-    load.goes_on(200).await;
+    load.wait_for_purchases(200).await;
     let primary = members.primary().await;
     members.kill(primary);
-    eprintln!("service resumed {:?} after the primary was killed", load.goes_on(1).await);
-    load.goes_on(200).await;
+    eprintln!(
+        "service resumed {:?} after the primary was killed",
+        load.wait_for_purchases(1).await
+    );
+    load.wait_for_purchases(200).await;
     members.restart(primary);
     sleep(Duration::from_secs(2)).await;
     let primary = members.primary().await;
@@ -43,26 +46,33 @@ async fn service_resumes_after_primary_failure_and_step_down() {
         .run_command(doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5 })
         .await
         .unwrap();
-    eprintln!("service resumed {:?} after the primary had stepped down", load.goes_on(1).await);
-    load.goes_on(200).await;
-    load.settle().await;
+    eprintln!(
+        "service resumed {:?} after the primary had stepped down",
+        load.wait_for_purchases(1).await
+    );
+    load.wait_for_purchases(200).await;
+    load.stop_and_verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn service_resumes_after_all_servers_were_down() {
     let Some(mut members) = Members::start(1).await else { return };
     let load = Load::start(&Members::uri(members.hosts()), 2, 24).await;
-    load.goes_on(200).await;
+    load.wait_for_purchases(200).await;
     members.kill(0);
     sleep(Duration::from_secs(20)).await;
-    let done = load.told().done.load(Ordering::Acquire);
+    let done = load.counts().done.load(Ordering::Acquire);
     sleep(Duration::from_millis(200)).await;
-    assert_eq!(load.told().done.load(Ordering::Acquire), done, "nothing is acknowledged without servers");
-    assert!(load.told().not_done.load(Ordering::Acquire) > 0);
+    assert_eq!(
+        load.counts().done.load(Ordering::Acquire),
+        done,
+        "nothing is acknowledged without servers"
+    );
+    assert!(load.counts().not_done.load(Ordering::Acquire) > 0);
     members.restart(0);
-    eprintln!("service resumed {:?} after the servers came back", load.goes_on(1).await);
-    load.goes_on(200).await;
-    load.settle().await;
+    eprintln!("service resumed {:?} after the servers came back", load.wait_for_purchases(1).await);
+    load.wait_for_purchases(200).await;
+    load.stop_and_verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,7 +101,8 @@ async fn abandoned_transaction_does_not_block_other_nodes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_continue_without_a_majority() {
     let Some(members) = Members::start(3).await else { return };
-    let store = load::patient(&Members::uri(members.hosts()), Duration::from_secs(5)).await;
+    let store =
+        load::connect_with_timeout(&Members::uri(members.hosts()), Duration::from_secs(5)).await;
     load::change(&*store, Duration::from_secs(30)).await.unwrap();
     store.note_published(1).await.unwrap();
     let primary = members.primary().await;
@@ -106,8 +117,8 @@ async fn heartbeats_continue_without_a_majority() {
     let nodes = database.collection::<Document>("nodes");
     // The secondaries still answer the primary but write nothing.
     let have_others = async |command: Document| {
-        for place in (0..3).filter(|place| *place != primary) {
-            let admin = replica_set::direct(&members.hosts()[place]).await.database("admin");
+        for index in (0..3).filter(|index| *index != primary) {
+            let admin = replica_set::direct(&members.hosts()[index]).await.database("admin");
             admin.run_command(command.clone()).await.unwrap();
         }
     };
@@ -136,36 +147,36 @@ async fn heartbeats_continue_without_a_majority() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_survive_cut_connections() {
-    let Some(mut members) = Members::unmade(1) else { return };
+    let Some(mut members) = Members::start_uninitiated(1) else { return };
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
     // The proxy's address as host name leaves no way around the proxy.
     let hosts = [proxy.host.clone()];
-    members.make(&hosts).await;
+    members.initiate(&hosts).await;
     let load = Load::start(&Members::uri(&hosts), 2, 24).await;
-    load.goes_on(100).await;
-    proxy.lose_commits(3);
-    load.goes_on(300).await;
-    assert!(proxy.lost() > 0, "no response was lost");
+    load.wait_for_purchases(100).await;
+    proxy.lose_commit_responses(3);
+    load.wait_for_purchases(300).await;
+    assert!(proxy.lost_count() > 0, "no response was lost");
     // The node cannot ask again either: the outcome stays unknown until the deadline.
     for _ in 0..3 {
-        proxy.lose_commits(1);
-        while load.told().done.load(Ordering::Acquire) == 0 {
+        proxy.lose_commit_responses(1);
+        while load.counts().done.load(Ordering::Acquire) == 0 {
             sleep(Duration::from_millis(10)).await;
         }
         sleep(Duration::from_millis(100)).await;
         proxy.cut();
         sleep(Duration::from_millis(2500)).await;
-        proxy.lose_commits(0);
+        proxy.lose_commit_responses(0);
         proxy.restore();
-        eprintln!("service resumed {:?} after a cut", load.goes_on(1).await);
-        load.goes_on(100).await;
+        eprintln!("service resumed {:?} after a cut", load.wait_for_purchases(1).await);
+        load.wait_for_purchases(100).await;
     }
-    let told = load.told();
+    let counts = load.counts();
     eprintln!(
         "{} responses lost; {} outcomes unknown",
-        proxy.lost(),
-        told.unknown.load(Ordering::Acquire)
+        proxy.lost_count(),
+        counts.unknown.load(Ordering::Acquire)
     );
-    assert!(told.unknown.load(Ordering::Acquire) > 0);
-    load.settle().await;
+    assert!(counts.unknown.load(Ordering::Acquire) > 0);
+    load.stop_and_verify().await;
 }

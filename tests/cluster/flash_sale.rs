@@ -15,16 +15,16 @@ use crate::{
     cluster::{Cluster, SECRET},
     members::Members,
     support::{
-        Account, Answer, Call, Progress, TestApp,
+        Account, Call, Progress, Response, TestApp,
         tokens::{claims, signed},
     },
 };
 
 const UNITS: usize = 100;
 /// Buyers served at the same time.
-const AT_ONCE: usize = 256;
+const CONCURRENCY: usize = 256;
 
-fn from_environment(name: &str, usual: usize) -> usize {
+fn env_or(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |number| number.parse().unwrap())
 }
 
@@ -44,10 +44,10 @@ impl<'a> Buyer<'a> {
     }
 
     /// Repeats a request under its key on any node until its outcome is known.
-    async fn insist(&self, key: &str, call: impl Fn(&TestApp) -> Call) -> Answer {
+    async fn retry_until_answered(&self, key: &str, call: impl Fn(&TestApp) -> Call) -> Response {
         loop {
-            match call(self.cluster.any()).token(&self.token).key(key).attempt().await {
-                Ok(answer) if answer.status != 503 => return answer,
+            match call(self.cluster.any_node()).token(&self.token).key(key).attempt().await {
+                Ok(response) if response.status != 503 => return response,
                 // Unreachable, unknown or overloaded.
                 Ok(_) | Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             }
@@ -55,53 +55,68 @@ impl<'a> Buyer<'a> {
     }
 
     /// The order id, or `None` when the products are sold out.
-    async fn buy(&self, wares: &[String]) -> Option<String> {
-        for product in wares {
+    async fn buy(&self, product_ids: &[String]) -> Option<String> {
+        for product in product_ids {
             let add = json!({"product_id": product, "quantity": 1});
-            let answer = self
-                .insist(&format!("add-{product}"), |node| node.post("/api/cart/add", &add))
+            let response = self
+                .retry_until_answered(&format!("add-{product}"), |node| {
+                    node.post("/api/cart/add", &add)
+                })
                 .await;
-            if answer.status == 409 {
-                answer.problem(409, "insufficient_stock");
+            if response.status == 409 {
+                response.problem(409, "insufficient_stock");
                 return None;
             }
-            answer.is(200);
+            response.is(200);
         }
-        let answer = self.insist("buy", |node| node.post("/api/checkout", &json!({}))).await;
-        if answer.status == 409 {
-            answer.problem(409, "insufficient_stock");
+        let response =
+            self.retry_until_answered("buy", |node| node.post("/api/checkout", &json!({}))).await;
+        if response.status == 409 {
+            response.problem(409, "insufficient_stock");
             return None;
         }
-        let order = answer.is(201).json();
-        assert_eq!(order["items"].as_array().unwrap().len(), wares.len(), "all or nothing: {order}");
+        let order = response.is(201).json();
+        assert_eq!(
+            order["items"].as_array().unwrap().len(),
+            product_ids.len(),
+            "all or nothing: {order}"
+        );
         Some(order["id"].as_str().unwrap().to_owned())
     }
 }
 
 /// A sale of `UNITS` of each product; kills node `victim` when half is sold.
-async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize, victim: usize) {
+async fn run_sale(
+    cluster: &Cluster,
+    admin: &Account,
+    buyers: usize,
+    products: usize,
+    victim: usize,
+) {
     let survivor = &cluster.nodes[(victim + 1) % cluster.nodes.len()];
-    let mut wares = Vec::new();
+    let mut product_ids = Vec::new();
     for _ in 0..products {
-        wares.push(survivor.product(admin, &json!(4.5), UNITS as u64).await);
+        product_ids.push(survivor.new_product(admin, &json!(4.5), UNITS as u64).await);
     }
     let (sold, began) = (Progress::new(), Instant::now());
     let buy = async |_| {
-        let mut wares = wares.clone();
-        wares.shuffle(&mut rand::rng());
-        let order = Buyer::new(cluster).buy(&wares).await;
+        let mut product_ids = product_ids.clone();
+        product_ids.shuffle(&mut rand::rng());
+        let order = Buyer::new(cluster).buy(&product_ids).await;
         if order.is_some() {
-            sold.one();
+            sold.increment();
         }
         order
     };
-    let all =
-        stream::iter(0..buyers).map(buy).buffer_unordered(AT_ONCE).collect::<Vec<Option<String>>>();
-    let strike = async {
-        sold.reaches(UNITS / 2).await;
+    let all = stream::iter(0..buyers)
+        .map(buy)
+        .buffer_unordered(CONCURRENCY)
+        .collect::<Vec<Option<String>>>();
+    let kill = async {
+        sold.wait_for(UNITS / 2).await;
         cluster.nodes[victim].signal("KILL");
     };
-    let (orders, ()) = tokio::join!(all, strike);
+    let (orders, ()) = tokio::join!(all, kill);
     let acknowledged: BTreeSet<String> = orders.into_iter().flatten().collect();
     eprintln!(
         "{} of {buyers} buyers got one of each of {products} in {:?}",
@@ -109,7 +124,7 @@ async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize
         began.elapsed()
     );
     assert_eq!(acknowledged.len(), UNITS);
-    for product in &wares {
+    for product in &product_ids {
         let fresh =
             |path: &str| survivor.get(path).token(admin).header("cache-control", "no-cache");
         let stock = fresh(&format!("/api/products/{product}/stock")).await.ok();
@@ -118,49 +133,48 @@ async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize
             [UNITS, UNITS, 0],
             "{stock}"
         );
-        let movements =
-            survivor.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+        let movements = survivor
+            .all_pages(admin, &format!("/api/products/{product}/stock/movements"), 100)
+            .await;
         let reserved = movements.iter().filter(|movement| movement["kind"] == "reserved");
         let of: BTreeSet<String> =
             reserved.map(|movement| movement["order_id"].as_str().unwrap().to_owned()).collect();
         assert_eq!((&of, movements.len()), (&acknowledged, UNITS + 1));
     }
-    let listed = survivor.pages(admin, "/api/orders?all=true", 100).await;
-    let of_this =
-        |order: &&Value| wares.iter().any(|product| order["items"][0]["product_id"] == **product);
+    let listed = survivor.all_pages(admin, "/api/orders?all=true", 100).await;
+    let of_this = |order: &&Value| {
+        product_ids.iter().any(|product| order["items"][0]["product_id"] == **product)
+    };
     let listed: BTreeSet<String> = listed
         .iter()
         .filter(of_this)
         .map(|order| order["id"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(
-        listed, acknowledged,
-        "exactly the acknowledged orders exist"
-    );
+    assert_eq!(listed, acknowledged, "exactly the acknowledged orders exist");
     let audit = survivor.call("POST", "/api/admin/audit").token(admin).await.ok();
     assert_eq!(audit["clean"], true, "{audit}");
 }
 
-async fn sales(products: usize) {
+async fn run_sales(products: usize) {
     let Some(members) = Members::start(1).await else { return };
-    let mut cluster = Cluster::of(3, &Members::uri(members.hosts()), &[]).await;
+    let mut cluster = Cluster::start_nodes(3, &Members::uri(members.hosts()), &[]).await;
     cluster.expect_faults();
     let admin = cluster.nodes[0].admin().await;
-    for round in 0..from_environment("SOUK_TEST_SALES", 2) {
+    for round in 0..env_or("SOUK_TEST_SALES", 2) {
         let victim = round % cluster.nodes.len();
-        sale(&cluster, &admin, from_environment("SOUK_TEST_BUYERS", 300), products, victim).await;
+        run_sale(&cluster, &admin, env_or("SOUK_TEST_BUYERS", 300), products, victim).await;
         cluster.nodes[victim].reap().await;
         cluster.nodes[victim].restart().await;
     }
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_product_sells_exactly_its_stock() {
-    sales(1).await;
+    run_sales(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn carts_of_three_products_sell_all_or_nothing() {
-    sales(3).await;
+    run_sales(3).await;
 }

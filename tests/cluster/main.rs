@@ -13,8 +13,8 @@ mod cluster;
 mod members;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
-#[path = "../support/shared_set.rs"]
-mod shared_set;
+#[path = "../support/shared_replica_set.rs"]
+mod shared_replica_set;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "other test crates use the rest")]
 mod support;
@@ -25,7 +25,7 @@ mod checker;
 mod failover;
 mod flash_sale;
 mod lost_node;
-mod news;
 mod orders;
+mod propagation;
 mod recorder;
 mod servers;

@@ -10,15 +10,15 @@ use souk::{
 
 use crate::{
     fixtures::{
-        added, apply, cart, changed, commit, customer, events, key, level, now, one, order,
-        product, put_cart, put_order, put_product, put_session, put_user, remembering, session,
-        stock, stocked, user,
+        apply, apply_one, cart, cart_commit, commit, customer, events, key, now, order, product,
+        product_commit, put_cart, put_order, put_product, put_session, put_user, session, stock,
+        stock_level, stocked_product, user, with_response,
     },
     harness::Harness,
 };
 
 /// A valid commit with one write of each kind, and a way to detect whether any part was applied.
-struct Good {
+struct SampleCommit {
     writes: Vec<Write>,
     cart: souk::domain::cart::Cart,
     product: souk::domain::product::Product,
@@ -28,7 +28,7 @@ struct Good {
     key: souk::messages::change::IdempotencyKey,
 }
 
-impl Good {
+impl SampleCommit {
     fn new() -> Self {
         let (cart, product) = (cart(customer(), 1), product(Some("GOOD")));
         let user = user("good@example.com");
@@ -46,7 +46,7 @@ impl Good {
     }
 
     /// The valid writes around a bad one, with events and a response to remember.
-    fn around(&self, bad: Vec<Write>) -> Commit {
+    fn with_bad_writes(&self, bad: Vec<Write>) -> Commit {
         let mut writes = self.writes.clone();
         let rest = writes.split_off(2);
         let facts = vec![
@@ -54,7 +54,7 @@ impl Good {
             Fact::Product(Arc::new(self.product.clone())),
         ];
         let commit = Commit { facts, ..commit([writes, bad, rest].concat()) };
-        remembering(commit, &self.key, "done")
+        with_response(commit, &self.key, "done")
     }
 
     async fn traces(&self, store: &dyn Store) -> Vec<&'static str> {
@@ -68,7 +68,7 @@ impl Good {
             ("session", store.session(self.session.id).await.unwrap().is_some()),
             ("key", store.remembered(&self.key).await.unwrap().is_some()),
         ];
-        traces.into_iter().filter_map(|(what, there)| there.then_some(what)).collect()
+        traces.into_iter().filter_map(|(kind, found)| found.then_some(kind)).collect()
     }
 }
 
@@ -76,7 +76,7 @@ impl Good {
 async fn bad_writes(store: &dyn Store) -> Vec<(Vec<Write>, CommitError)> {
     let (taken, ada) = (product(Some("TAKEN")), user("ada@example.com"));
     let here = [put_product(&taken), stock(taken.id, StockChange::Set(3)), put_user(&ada)];
-    one(store, commit(here)).await.unwrap();
+    apply_one(store, commit(here)).await.unwrap();
     let shortage =
         souk::domain::cart::Shortage { product_id: taken.id, requested: 4, available: 3 };
     let stale = StockWrite {
@@ -105,23 +105,23 @@ pub(crate) async fn refused_commit_leaves_no_trace(harness: &dyn Harness) {
     let store = harness.open().await;
     let bad = bad_writes(&*store).await;
     let before = events(&*store).await;
-    let good = Good::new();
+    let good = SampleCommit::new();
     for (bad, error) in bad {
-        assert_eq!(one(&*store, good.around(bad)).await, Err(error.clone()));
+        assert_eq!(apply_one(&*store, good.with_bad_writes(bad)).await, Err(error.clone()));
         assert_eq!(good.traces(&*store).await, [""; 0], "after {error:?}");
         assert_eq!(events(&*store).await, before, "after {error:?}");
     }
-    one(&*store, good.around(vec![])).await.unwrap();
+    apply_one(&*store, good.with_bad_writes(vec![])).await.unwrap();
     assert_eq!(good.traces(&*store).await.len(), 8, "the valid writes alone succeed");
 }
 
 pub(crate) async fn refused_commits_do_not_affect_others(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 1000).await;
+    let id = stocked_product(&*store, 1000).await;
     let bad = bad_writes(&*store).await;
     let good: Vec<_> = bad.iter().map(|_| cart(customer(), 1)).collect();
     let batch = good.iter().zip(&bad).flat_map(|(cart, (bad, _))| {
-        let mut good = added(cart);
+        let mut good = cart_commit(cart);
         good.writes.push(stock(id, StockChange::Reserve(1)));
         let mut bad = commit(bad.clone());
         bad.writes.insert(0, stock(id, StockChange::Reserve(100)));
@@ -133,17 +133,17 @@ pub(crate) async fn refused_commits_do_not_affect_others(harness: &dyn Harness) 
         assert_eq!(outcomes[1], Err(error.clone()));
         assert_eq!(store.cart(cart.owner.id).await.unwrap().as_ref(), Some(cart));
     }
-    assert_eq!(level(&*store, id).await.reserved, good.len() as u64);
+    assert_eq!(stock_level(&*store, id).await.reserved, good.len() as u64);
 }
 
 /// A commit that passes all checks but that no engine can store: it assigns one SKU to two
 /// products.
 pub(crate) async fn unstorable_commit_does_not_affect_others(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 10).await;
+    let id = stocked_product(&*store, 10).await;
     let before = store.last_position().await.unwrap();
     let impossible = || Commit {
-        facts: changed(&product(Some("TWIN"))).facts,
+        facts: product_commit(&product(Some("TWIN"))).facts,
         ..commit([put_product(&product(Some("TWIN"))), put_product(&product(Some("TWIN")))])
     };
     assert!(
@@ -156,11 +156,12 @@ pub(crate) async fn unstorable_commit_does_not_affect_others(harness: &dyn Harne
     let (first, second) = (cart(owner, 1), cart(owner, 2));
     let take = || commit([stock(id, StockChange::Reserve(1))]);
     let applied =
-        apply(&*store, [added(&first), take(), impossible(), added(&second), take()]).await;
+        apply(&*store, [cart_commit(&first), take(), impossible(), cart_commit(&second), take()])
+            .await;
     let done: Vec<bool> = applied.outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(done, [true, true, false, true, true]);
     assert_eq!(store.cart(owner.id).await, Ok(Some(second)));
-    assert_eq!(level(&*store, id).await.reserved, 2);
+    assert_eq!(stock_level(&*store, id).await.reserved, 2);
     let events = store.events_after(before, 100).await.unwrap();
     assert_eq!(applied.news.events, events, "the reported events are the committed ones");
     let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
@@ -188,15 +189,15 @@ pub(crate) async fn committed_changes_match_the_batch(harness: &dyn Harness) {
     let ended = session(ada.id).revoked(now());
     let ended = Session { version: 1, ..ended };
     let batch = [
-        added(&cart),
-        changed(&tea),
+        cart_commit(&cart),
+        product_commit(&tea),
         commit([stock(tea.id, StockChange::Set(9))]),
         commit([put_user(&ada), put_session(&live), put_session(&ended)]),
     ];
     let news = apply(&*store, batch).await.news;
     assert_eq!(news.carts, [(cart.owner.id, 1)]);
     assert_eq!(news.products.iter().map(|product| &**product).collect::<Vec<_>>(), [&tea]);
-    assert_eq!(news.stock, [level(&*store, tea.id).await]);
+    assert_eq!(news.stock, [stock_level(&*store, tea.id).await]);
     assert_eq!(news.revoked, [(ended.id, ended.revoked_at.unwrap())]);
     assert_eq!(news.events, events(&*store).await);
 }

@@ -61,7 +61,7 @@ pub(crate) async fn apply(store: &dyn Store, commits: impl IntoIterator<Item = C
 }
 
 /// Applies a single commit.
-pub(crate) async fn one(store: &dyn Store, commit: Commit) -> Outcome {
+pub(crate) async fn apply_one(store: &dyn Store, commit: Commit) -> Outcome {
     apply(store, [commit]).await.outcomes.remove(0)
 }
 
@@ -69,7 +69,7 @@ pub(crate) async fn events(store: &dyn Store) -> Vec<Published> {
     store.events_after(0, u32::MAX).await.unwrap()
 }
 
-pub(crate) async fn kinds(store: &dyn Store) -> Vec<String> {
+pub(crate) async fn event_kinds(store: &dyn Store) -> Vec<String> {
     events(store).await.into_iter().map(|event| event.kind).collect()
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn put_cart(cart: &Cart) -> Write {
 }
 
 /// The commit of an added item: the cart and its event.
-pub(crate) fn added(cart: &Cart) -> Commit {
+pub(crate) fn cart_commit(cart: &Cart) -> Commit {
     let line = cart.lines.last().unwrap();
     let event =
         CartEvent::ItemAdded { product_id: line.product_id, added: 1, quantity: line.quantity };
@@ -120,7 +120,7 @@ pub(crate) fn put_product(product: &Product) -> Write {
 }
 
 /// The commit of a product: the product and its event.
-pub(crate) fn changed(product: &Product) -> Commit {
+pub(crate) fn product_commit(product: &Product) -> Commit {
     Commit {
         facts: vec![Fact::Product(Arc::new(product.clone()))],
         ..commit([put_product(product)])
@@ -169,12 +169,12 @@ pub(crate) fn put_order(order: &Order) -> Write {
 }
 
 /// The commit of an order in any state: the order and its event.
-pub(crate) fn placed(order: &Order) -> Commit {
+pub(crate) fn order_commit(order: &Order) -> Commit {
     Commit { facts: vec![Fact::Order(Arc::new(order.clone()))], ..commit([put_order(order)]) }
 }
 
 /// The stock write for an order's first line.
-pub(crate) fn moved_by(order: &Order, change: fn(u64) -> StockChange) -> Write {
+pub(crate) fn order_stock_write(order: &Order, change: fn(u64) -> StockChange) -> Write {
     let line = order.lines.first().unwrap();
     let (change, order_id) = (change(line.quantity.into()), Some(order.id));
     Write::Stock(StockWrite {
@@ -188,15 +188,15 @@ pub(crate) fn moved_by(order: &Order, change: fn(u64) -> StockChange) -> Write {
 }
 
 /// A product with this many units on hand.
-pub(crate) async fn stocked(store: &dyn Store, pieces: u64) -> ProductId {
+pub(crate) async fn stocked_product(store: &dyn Store, units: u64) -> ProductId {
     let product = product(None);
-    one(store, commit([put_product(&product), stock(product.id, StockChange::Set(pieces))]))
+    apply_one(store, commit([put_product(&product), stock(product.id, StockChange::Set(units))]))
         .await
         .unwrap();
     product.id
 }
 
-pub(crate) async fn level(store: &dyn Store, id: ProductId) -> StockLevel {
+pub(crate) async fn stock_level(store: &dyn Store, id: ProductId) -> StockLevel {
     store.product(id).await.unwrap().unwrap().1
 }
 
@@ -240,11 +240,11 @@ pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey 
 }
 
 /// The commit, with a response to remember for `key`.
-pub(crate) fn remembering(commit: Commit, key: &IdempotencyKey, body: &'static str) -> Commit {
+pub(crate) fn with_response(commit: Commit, key: &IdempotencyKey, body: &'static str) -> Commit {
     let body = RememberedBody::Ready(Bytes::from_static(body.as_bytes()));
     Commit { remember: Some(Remember { key: key.clone(), body }), ..commit }
 }
 
-pub(crate) fn answer(body: &'static str) -> Remembered {
+pub(crate) fn remembered_response(body: &'static str) -> Remembered {
     Remembered { status: 201, body: Bytes::from_static(body.as_bytes()) }
 }

@@ -17,12 +17,12 @@ use tempfile::TempDir;
 
 use crate::{
     fixtures::{LOW_STOCK, euro},
-    shared_set,
+    shared_replica_set,
 };
 
-pub(crate) struct Deaf;
+pub(crate) struct NoopObserver;
 
-impl Observer for Deaf {
+impl Observer for NoopObserver {
     fn committed(&self, _: &News) {}
 }
 
@@ -95,7 +95,7 @@ pub(crate) struct Mongo {
 impl Mongo {
     /// `None` without a replica set.
     pub(crate) async fn new() -> Option<Self> {
-        let uri = shared_set::uri().await?;
+        let uri = shared_replica_set::uri().await?;
         let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
         Some(Self {
             client,
@@ -115,12 +115,12 @@ impl Mongo {
         }
     }
 
-    pub(crate) fn raw(&self) -> mongodb::Database {
+    pub(crate) fn raw_database(&self) -> mongodb::Database {
         self.client.database(&self.database)
     }
 
-    pub(crate) async fn discard(self) {
-        self.raw().drop().await.unwrap();
+    pub(crate) async fn drop_database(self) {
+        self.raw_database().drop().await.unwrap();
     }
 }
 
@@ -136,7 +136,10 @@ impl Harness for Mongo {
         } else {
             doc! {}
         };
-        self.raw().run_command(doc! { "collMod": table, "validator": validator }).await.unwrap();
+        self.raw_database()
+            .run_command(doc! { "collMod": table, "validator": validator })
+            .await
+            .unwrap();
     }
 
     async fn open_with_broker(&self) -> Arc<dyn Store> {

@@ -14,8 +14,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        added, answer, apply, cart, commit, customer, events, key, level, now, one, put_cart,
-        remembering, stock, stocked,
+        apply, apply_one, cart, cart_commit, commit, customer, events, key, now, put_cart,
+        remembered_response, stock, stock_level, stocked_product, with_response,
     },
     harness::Harness,
 };
@@ -27,17 +27,20 @@ pub(crate) async fn repeat_gets_the_first_response_after_reopening(harness: &dyn
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key = key(cart.owner.id, "key", 1);
-    one(&*store, remembering(added(&cart), &key, "first")).await.unwrap();
+    apply_one(&*store, with_response(cart_commit(&cart), &key, "first")).await.unwrap();
     let before = events(&*store).await;
     store.close().await;
     let store = harness.open().await;
-    let repeat = remembering(added(&cart), &key, "second");
+    let repeat = with_response(cart_commit(&cart), &key, "second");
     assert_eq!(
-        one(&*store, repeat).await,
-        Err(CommitError::Replayed(answer("first"))),
+        apply_one(&*store, repeat).await,
+        Err(CommitError::Replayed(remembered_response("first"))),
         "a replay comes before a version conflict"
     );
-    assert_eq!(store.remembered(&key).await, Ok(Some((key.fingerprint, answer("first")))));
+    assert_eq!(
+        store.remembered(&key).await,
+        Ok(Some((key.fingerprint, remembered_response("first"))))
+    );
     assert_eq!(events(&*store).await, before);
 }
 
@@ -52,9 +55,12 @@ pub(crate) async fn responses_of_any_form_are_remembered(harness: &dyn Harness) 
     ] {
         let key = souk::messages::change::IdempotencyKey { status, ..key(owner, text, 255) };
         let remember = Remember { key: key.clone(), body: RememberedBody::Ready(body.clone()) };
-        one(&*store, Commit { remember: Some(remember), ..added(&cart(customer(), 1)) })
-            .await
-            .unwrap();
+        apply_one(
+            &*store,
+            Commit { remember: Some(remember), ..cart_commit(&cart(customer(), 1)) },
+        )
+        .await
+        .unwrap();
         assert_eq!(
             store.remembered(&key).await,
             Ok(Some(([255; 32], Remembered { status, body })))
@@ -65,17 +71,20 @@ pub(crate) async fn responses_of_any_form_are_remembered(harness: &dyn Harness) 
 pub(crate) async fn key_identifies_one_request_of_one_owner(harness: &dyn Harness) {
     let store = harness.open().await;
     let (mine, yours) = (cart(customer(), 1), cart(customer(), 1));
-    one(&*store, remembering(added(&mine), &key(mine.owner.id, "key", 1), "mine")).await.unwrap();
-    let other = remembering(added(&cart(customer(), 1)), &key(mine.owner.id, "key", 2), "other");
-    assert_eq!(one(&*store, other).await, Err(CommitError::KeyReused));
+    apply_one(&*store, with_response(cart_commit(&mine), &key(mine.owner.id, "key", 1), "mine"))
+        .await
+        .unwrap();
+    let other =
+        with_response(cart_commit(&cart(customer(), 1)), &key(mine.owner.id, "key", 2), "other");
+    assert_eq!(apply_one(&*store, other).await, Err(CommitError::KeyReused));
     for (owner, text) in [(yours.owner.id, "key"), (mine.owner.id, "KEY"), (mine.owner.id, "key2")]
     {
-        let fresh = remembering(added(&cart(customer(), 1)), &key(owner, text, 2), "fresh");
-        assert!(one(&*store, fresh).await.is_ok(), "{text}");
+        let fresh = with_response(cart_commit(&cart(customer(), 1)), &key(owner, text, 2), "fresh");
+        assert!(apply_one(&*store, fresh).await.is_ok(), "{text}");
     }
     assert_eq!(
         store.remembered(&key(mine.owner.id, "key", 9)).await,
-        Ok(Some(([1; 32], answer("mine"))))
+        Ok(Some(([1; 32], remembered_response("mine"))))
     );
 }
 
@@ -84,13 +93,13 @@ pub(crate) async fn repeat_in_the_same_batch_is_replayed(harness: &dyn Harness) 
     let cart = cart(customer(), 1);
     let key_1 = key(cart.owner.id, "key", 1);
     let batch = [
-        remembering(added(&cart), &key_1, "first"),
-        remembering(added(&cart), &key_1, "second"),
-        remembering(added(&cart), &key(cart.owner.id, "key", 2), "other"),
+        with_response(cart_commit(&cart), &key_1, "first"),
+        with_response(cart_commit(&cart), &key_1, "second"),
+        with_response(cart_commit(&cart), &key(cart.owner.id, "key", 2), "other"),
     ];
     let outcomes = apply(&*store, batch).await.outcomes;
     assert!(outcomes[0].is_ok());
-    assert_eq!(outcomes[1], Err(CommitError::Replayed(answer("first"))));
+    assert_eq!(outcomes[1], Err(CommitError::Replayed(remembered_response("first"))));
     assert_eq!(outcomes[2], Err(CommitError::KeyReused));
     assert_eq!(events(&*store).await.len(), 1);
 }
@@ -99,35 +108,36 @@ pub(crate) async fn repeat_of_a_refused_request_is_decided_again(harness: &dyn H
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key = key(cart.owner.id, "key", 1);
-    let stale = remembering(
+    let stale = with_response(
         commit([put_cart(&souk::domain::cart::Cart { version: 2, ..cart.clone() })]),
         &key,
         "stale",
     );
-    assert_eq!(one(&*store, stale.clone()).await, Err(CommitError::Conflict));
+    assert_eq!(apply_one(&*store, stale.clone()).await, Err(CommitError::Conflict));
     assert_eq!(store.remembered(&key).await, Ok(None));
-    let outcomes = apply(&*store, [stale, remembering(added(&cart), &key, "good")]).await.outcomes;
+    let outcomes =
+        apply(&*store, [stale, with_response(cart_commit(&cart), &key, "good")]).await.outcomes;
     assert_eq!(outcomes[0], Err(CommitError::Conflict));
     assert!(outcomes[1].is_ok());
-    assert_eq!(store.remembered(&key).await, Ok(Some(([1; 32], answer("good")))));
+    assert_eq!(store.remembered(&key).await, Ok(Some(([1; 32], remembered_response("good")))));
 }
 
 pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 10).await;
+    let id = stocked_product(&*store, 10).await;
     let key = key(UserId::new(), "key", 1);
     let adjust = |by| commit([stock(id, StockChange::Adjust(by))]);
     let remember = Some(Remember { key: key.clone(), body: RememberedBody::StockOf(id) });
     let first = Commit { remember, ..adjust(1) };
     let outcomes =
         apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;
-    let after = level(&*store, id).await;
+    let after = stock_level(&*store, id).await;
     assert_eq!((after.on_hand, after.version), (13, 2));
     let remembered = Remembered { status: 201, body: stock_json(&after) };
     assert_eq!(outcomes[3], Err(CommitError::Replayed(remembered.clone())));
-    one(&*store, adjust(100)).await.unwrap();
+    apply_one(&*store, adjust(100)).await.unwrap();
     assert_eq!(
-        one(&*store, first).await,
+        apply_one(&*store, first).await,
         Err(CommitError::Replayed(remembered)),
         "the response is not updated later"
     );
@@ -135,10 +145,10 @@ pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harnes
 
 pub(crate) async fn no_op_request_is_not_remembered(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 10).await;
+    let id = stocked_product(&*store, 10).await;
     let key = key(UserId::new(), "key", 1);
-    let same = remembering(commit([stock(id, StockChange::Set(10))]), &key, "same");
-    assert!(one(&*store, same).await.is_ok());
+    let same = with_response(commit([stock(id, StockChange::Set(10))]), &key, "same");
+    assert!(apply_one(&*store, same).await.is_ok());
     assert_eq!(store.remembered(&key).await, Ok(None));
 }
 
@@ -147,35 +157,41 @@ pub(crate) async fn key_is_forgotten_after_a_day(harness: &dyn Harness) {
     let (mut cart, key_1) = (cart(customer(), 1), key(customer().id, "key", 1));
     let key_2 = key(key_1.owner, "key", 2);
     let yesterday = now().minus(DAY).minus(MINUTE);
-    one(&*store, Commit { at: yesterday, ..remembering(added(&cart), &key_1, "yesterday") })
-        .await
-        .unwrap();
+    apply_one(
+        &*store,
+        Commit { at: yesterday, ..with_response(cart_commit(&cart), &key_1, "yesterday") },
+    )
+    .await
+    .unwrap();
     cart.version = 2;
     let almost = Commit {
         at: yesterday.plus(DAY).minus(MINUTE),
-        ..remembering(added(&cart), &key_1, "again")
+        ..with_response(cart_commit(&cart), &key_1, "again")
     };
-    assert_eq!(one(&*store, almost).await, Err(CommitError::Replayed(answer("yesterday"))));
-    assert_eq!(store.remembered(&key_1).await, Ok(None), "an expired key is not returned");
-    one(&*store, remembering(added(&cart), &key_2, "today")).await.unwrap();
-    assert_eq!(store.remembered(&key_2).await, Ok(Some(([2; 32], answer("today")))));
     assert_eq!(
-        one(&*store, remembering(added(&cart), &key_1, "first")).await,
+        apply_one(&*store, almost).await,
+        Err(CommitError::Replayed(remembered_response("yesterday")))
+    );
+    assert_eq!(store.remembered(&key_1).await, Ok(None), "an expired key is not returned");
+    apply_one(&*store, with_response(cart_commit(&cart), &key_2, "today")).await.unwrap();
+    assert_eq!(store.remembered(&key_2).await, Ok(Some(([2; 32], remembered_response("today")))));
+    assert_eq!(
+        apply_one(&*store, with_response(cart_commit(&cart), &key_1, "first")).await,
         Err(CommitError::KeyReused)
     );
 }
 
 pub(crate) async fn concurrent_repeats_change_stock_once(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 1000).await;
+    let id = stocked_product(&*store, 1000).await;
     let key = key(UserId::new(), "key", 1);
     let repeats: Vec<_> = (0..40)
         .map(|_| {
             let (store, key) = (Arc::clone(&store), key.clone());
             tokio::spawn(async move {
-                one(
+                apply_one(
                     &*store,
-                    remembering(commit([stock(id, StockChange::Reserve(1))]), &key, "done"),
+                    with_response(commit([stock(id, StockChange::Reserve(1))]), &key, "done"),
                 )
                 .await
             })
@@ -185,8 +201,8 @@ pub(crate) async fn concurrent_repeats_change_stock_once(harness: &dyn Harness) 
     for repeat in repeats {
         match repeat.await.unwrap() {
             Ok(_) => done += 1,
-            outcome => assert_eq!(outcome, Err(CommitError::Replayed(answer("done")))),
+            outcome => assert_eq!(outcome, Err(CommitError::Replayed(remembered_response("done")))),
         }
     }
-    assert_eq!((done, level(&*store, id).await.reserved), (1, 1));
+    assert_eq!((done, stock_level(&*store, id).await.reserved), (1, 1));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use souk::store::{ApplyError, CommitError, Unavailable};
 
 use crate::{
-    fixtures::{added, apply, cart, commit, customer, events, one, put_cart},
+    fixtures::{apply, apply_one, cart, cart_commit, commit, customer, events, put_cart},
     harness::Harness,
 };
 
@@ -17,8 +17,11 @@ pub(crate) async fn reads_see_acknowledged_writes(harness: &dyn Harness) {
             tokio::spawn(async move {
                 let owner = customer();
                 for version in 1..=50 {
-                    let event =
-                        apply(&*store, [added(&cart(owner, version))]).await.news.events.remove(0);
+                    let event = apply(&*store, [cart_commit(&cart(owner, version))])
+                        .await
+                        .news
+                        .events
+                        .remove(0);
                     assert_eq!(store.cart(owner.id).await.unwrap().unwrap().version, version);
                     assert!(store.last_position().await.unwrap() >= event.position);
                 }
@@ -33,15 +36,13 @@ pub(crate) async fn reads_see_acknowledged_writes(harness: &dyn Harness) {
     assert_eq!(positions, (1..=400).collect::<Vec<_>>());
 }
 
-pub(crate) async fn acknowledged_writes_survive_an_unclosed_store(
-    harness: &dyn Harness,
-) {
+pub(crate) async fn acknowledged_writes_survive_an_unclosed_store(harness: &dyn Harness) {
     let mut carts = Vec::new();
     for round in 0..3 {
         let store = harness.open().await;
         for _ in 0..40 {
             let cart = cart(customer(), 1);
-            one(&*store, added(&cart)).await.unwrap();
+            apply_one(&*store, cart_commit(&cart)).await.unwrap();
             carts.push(cart);
         }
         drop(store);
@@ -75,7 +76,7 @@ pub(crate) async fn close_applies_accepted_batches_and_rejects_the_rest(harness:
     let tasks: Vec<_> = carts
         .iter()
         .map(|cart| {
-            let (store, commit) = (Arc::clone(&store), added(cart));
+            let (store, commit) = (Arc::clone(&store), cart_commit(cart));
             tokio::spawn(async move {
                 store.apply(vec![commit].into()).await.map(|applied| applied.outcomes)
             })
@@ -104,14 +105,14 @@ pub(crate) async fn dropped_caller_does_not_cancel_its_change(harness: &dyn Harn
     let store = harness.open().await;
     let first = cart(customer(), 1);
     let second = cart(first.owner, 2);
-    let mut applying = store.apply(vec![added(&first)].into());
+    let mut applying = store.apply(vec![cart_commit(&first)].into());
     // The first poll hands the batch over; then the caller drops the future.
     let polled =
         std::future::poll_fn(|context| std::task::Poll::Ready(applying.as_mut().poll(context)))
             .await;
     drop(applying);
     drop(polled);
-    let next = one(&*store, added(&second)).await;
+    let next = apply_one(&*store, cart_commit(&second)).await;
     assert!(next.is_ok(), "the first commit is applied: {next:?}");
-    assert_eq!(one(&*store, added(&second)).await, Err(CommitError::Conflict));
+    assert_eq!(apply_one(&*store, cart_commit(&second)).await, Err(CommitError::Conflict));
 }

@@ -15,8 +15,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        apply, cart, commit, customer, one, product, put_cart, put_product, put_session, put_user,
-        session, stock, user,
+        apply, apply_one, cart, commit, customer, product, put_cart, put_product, put_session,
+        put_user, session, stock, user,
     },
     harness::Harness,
 };
@@ -52,7 +52,7 @@ pub(crate) async fn idle_carts_are_found(harness: &dyn Harness) {
     assert_eq!(store.carts_untouched_since(at(1000), 10).await, Ok(vec![]));
     assert_eq!(store.carts_untouched_since(at(1001), 10).await, Ok(vec![new.owner]));
     let again = Cart { version: 3, abandoned: false, updated_at: at(500), ..old };
-    one(&*store, commit([put_cart(&again)])).await.unwrap();
+    apply_one(&*store, commit([put_cart(&again)])).await.unwrap();
     assert_eq!(store.carts_untouched_since(at(501), 10).await, Ok(vec![again.owner]));
 }
 
@@ -67,9 +67,9 @@ pub(crate) async fn live_sessions_exclude_revoked_and_expired(harness: &dyn Harn
     assert_eq!(store.live_sessions(ada, at(1000)).await, Ok(vec![live.clone()]));
     assert_eq!(store.live_sessions(ada, at(999)).await.unwrap().len(), 2);
     let rotated = live.rotated([9; 32], at(1000));
-    one(&*store, commit([put_session(&rotated)])).await.unwrap();
+    apply_one(&*store, commit([put_session(&rotated)])).await.unwrap();
     assert_eq!(store.live_sessions(ada, at(1000)).await, Ok(vec![rotated.clone()]));
-    one(&*store, commit([put_session(&rotated.revoked(at(1000)))])).await.unwrap();
+    apply_one(&*store, commit([put_session(&rotated.revoked(at(1000)))])).await.unwrap();
     assert_eq!(store.live_sessions(ada, at(1000)).await, Ok(vec![]));
     assert_eq!(store.live_sessions(bob, at(1000)).await, Ok(vec![other]));
 }
@@ -91,13 +91,13 @@ pub(crate) async fn revoked_sessions_are_found_by_time(harness: &dyn Harness) {
 pub(crate) async fn has_admin_reports_admins(harness: &dyn Harness) {
     let store = harness.open().await;
     let ada = user("ada@example.com");
-    one(&*store, commit([put_user(&ada)])).await.unwrap();
+    apply_one(&*store, commit([put_user(&ada)])).await.unwrap();
     assert_eq!(store.has_admin().await, Ok(false));
-    one(&*store, commit([put_user(&User { version: 2, role: Role::Admin, ..ada.clone() })]))
+    apply_one(&*store, commit([put_user(&User { version: 2, role: Role::Admin, ..ada.clone() })]))
         .await
         .unwrap();
     assert_eq!(store.has_admin().await, Ok(true));
-    one(&*store, commit([put_user(&User { version: 3, role: Role::Customer, ..ada })]))
+    apply_one(&*store, commit([put_user(&User { version: 3, role: Role::Customer, ..ada })]))
         .await
         .unwrap();
     assert_eq!(store.has_admin().await, Ok(false));
@@ -111,7 +111,7 @@ pub(crate) async fn products_are_paged_with_their_stock(harness: &dyn Harness) {
     };
     apply(&*store, all.iter().enumerate().map(write).map(commit)).await;
     let deleted = all.remove(3).deleted(at(1));
-    one(&*store, commit([put_product(&deleted)])).await.unwrap();
+    apply_one(&*store, commit([put_product(&deleted)])).await.unwrap();
     let (mut read, mut after) = (Vec::new(), None);
     loop {
         let page = store.products(after, 10).await.unwrap();
@@ -125,17 +125,20 @@ pub(crate) async fn products_are_paged_with_their_stock(harness: &dyn Harness) {
         read.iter().map(|(product, _)| product).collect::<Vec<_>>(),
         all.iter().collect::<Vec<_>>()
     );
-    assert_eq!(read.iter().map(|(_, level)| level.on_hand).sum::<u64>(), (0..25).sum::<u64>() - 3);
-    assert!(read.iter().all(|(product, level)| level.product_id == product.id));
-    let (gone, level) = store.product(deleted.id).await.unwrap().unwrap();
-    assert_eq!((gone, level.on_hand), (deleted, 3), "a deleted product is found by id");
+    assert_eq!(
+        read.iter().map(|(_, stock_level)| stock_level.on_hand).sum::<u64>(),
+        (0..25).sum::<u64>() - 3
+    );
+    assert!(read.iter().all(|(product, stock_level)| stock_level.product_id == product.id));
+    let (gone, stock_level) = store.product(deleted.id).await.unwrap().unwrap();
+    assert_eq!((gone, stock_level.on_hand), (deleted, 3), "a deleted product is found by id");
 }
 
 pub(crate) async fn timestamps_keep_milliseconds(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = at(1_767_225_600_123);
     let exact = Cart { updated_at: start, ..cart(customer(), 1) };
-    one(&*store, commit([put_cart(&exact)])).await.unwrap();
+    apply_one(&*store, commit([put_cart(&exact)])).await.unwrap();
     assert_eq!(store.carts_untouched_since(start, 1).await, Ok(vec![]));
     let later = start.plus(Duration::from_millis(1));
     assert_eq!(store.carts_untouched_since(later, 1).await, Ok(vec![exact.owner]));

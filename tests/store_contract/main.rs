@@ -11,11 +11,12 @@ mod fixtures;
 mod harness;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
-#[path = "../support/shared_set.rs"]
-mod shared_set;
+#[path = "../support/shared_replica_set.rs"]
+mod shared_replica_set;
 
 mod atomicity;
 mod audit;
+mod batch_cost;
 mod idempotency;
 mod inbox;
 mod lifecycle;
@@ -24,7 +25,6 @@ mod nodes;
 mod orders;
 mod outbox;
 mod records;
-mod rounds;
 mod stock;
 mod unique;
 mod versions;
@@ -47,7 +47,7 @@ macro_rules! every_engine_keeps {
                 async fn $case() {
                     let Some(mongo) = crate::harness::Mongo::new().await else { return };
                     crate::$topic::$case(&mongo).await;
-                    mongo.discard().await;
+                    mongo.drop_database().await;
                 })*
             })*
         }

@@ -23,11 +23,12 @@ use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{
-        answer, apply, cart, commit, customer, euro, key, kinds, level, moved_by, now, one, order,
-        placed, product, put_cart, put_order, put_product, remembering, stock, stocked,
+        apply, apply_one, cart, commit, customer, euro, event_kinds, key, now, order, order_commit,
+        order_stock_write, product, put_cart, put_order, put_product, remembered_response, stock,
+        stock_level, stocked_product, with_response,
     },
     harness::Harness,
-    records::ODD,
+    records::UNUSUAL_TEXT,
 };
 
 pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
@@ -35,23 +36,23 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     let line = |sku: Option<&str>, quantity, minor| OrderLine {
         product_id: ProductId::new(),
         sku: sku.map(Into::into),
-        name: ODD.into(),
+        name: UNUSUAL_TEXT.into(),
         quantity,
         unit_price: Money::from_minor(minor, euro()).unwrap(),
     };
     let fields = BTreeMap::from([
-        ("street".to_owned(), ODD.to_owned()),
+        ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
         ("2nd-line_".to_owned(), String::new()),
     ]);
     let full = Order {
-        lines: vec![line(Some(ODD), u32::MAX, MAX_MINOR), line(None, 1, 0)],
-        payment: Payment { method: PaymentMethod::Manual, reference: Some(ODD.into()) },
+        lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR), line(None, 1, 0)],
+        payment: Payment { method: PaymentMethod::Manual, reference: Some(UNUSUAL_TEXT.into()) },
         shipping_address: Some(ShippingAddress::stored(fields)),
         ..order(UserId::new())
     };
     let bare = Order { expires_at: None, ..order(UserId::new()) };
     for written in [&full, &bare] {
-        one(&*store, commit([put_order(written)])).await.unwrap();
+        apply_one(&*store, commit([put_order(written)])).await.unwrap();
     }
     let later = |order: &Order, version, status| Order {
         version,
@@ -67,7 +68,7 @@ pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
         OrderStatus::Expired,
     ]) {
         let next = later(&full, version, status);
-        one(&*store, commit([put_order(&next)])).await.unwrap();
+        apply_one(&*store, commit([put_order(&next)])).await.unwrap();
         assert_eq!(store.order(full.id).await, Ok(Some(next.clone())));
         known[0] = next;
     }
@@ -126,7 +127,7 @@ pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Ha
     );
     for (order, command) in [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel)] {
         let next = order.decide(command, after(50)).unwrap().order;
-        one(&*store, commit([put_order(&next)])).await.unwrap();
+        apply_one(&*store, commit([put_order(&next)])).await.unwrap();
     }
     assert_eq!(store.orders_due(after(99), None, 10).await, Ok(vec![third]));
 }
@@ -157,33 +158,34 @@ pub(crate) async fn due_orders_are_paged(harness: &dyn Harness) {
 
 pub(crate) async fn checkout_is_one_commit(harness: &dyn Harness) {
     let store = harness.open().await;
-    let tea = stocked(&*store, 10).await;
+    let tea = stocked_product(&*store, 10).await;
     let bought = Order {
         lines: vec![OrderLine { product_id: tea, ..order(UserId::new()).lines.remove(0) }],
         ..order(UserId::new())
     };
     let key = key(bought.user_id, "checkout", 1);
     let conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(bought.user_id, 1)];
-    let mut checkout = Commit { conditions, ..remembering(placed(&bought), &key, "placed") };
-    checkout.writes.push(moved_by(&bought, StockChange::Reserve));
-    one(&*store, checkout.clone()).await.unwrap();
+    let mut checkout =
+        Commit { conditions, ..with_response(order_commit(&bought), &key, "placed") };
+    checkout.writes.push(order_stock_write(&bought, StockChange::Reserve));
+    apply_one(&*store, checkout.clone()).await.unwrap();
     assert_eq!(
-        one(&*store, checkout).await,
-        Err(CommitError::Replayed(answer("placed"))),
+        apply_one(&*store, checkout).await,
+        Err(CommitError::Replayed(remembered_response("placed"))),
         "a replay comes before the conditions"
     );
-    let after = level(&*store, tea).await;
+    let after = stock_level(&*store, tea).await;
     assert_eq!((after.on_hand, after.reserved), (10, 2));
-    let told: Vec<String> = kinds(&*store).await;
-    assert_eq!(told[told.len() - 2..], ["order.placed", "inventory.stock.changed"]);
+    let recorded: Vec<String> = event_kinds(&*store).await;
+    assert_eq!(recorded[recorded.len() - 2..], ["order.placed", "inventory.stock.changed"]);
     let newest = store.movements(tea, None, 1).await.unwrap().remove(0);
     assert_eq!((newest.delta.kind, newest.order_id), (MovementKind::Reserved, Some(bought.id)));
 
     let expired = bought.decide(OrderCommand::Expire, bought.expires_at.unwrap()).unwrap().order;
     let paid = bought.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
-    let mut expire = placed(&expired);
-    expire.writes.push(moved_by(&bought, StockChange::Release));
-    let outcomes = apply(&*store, [expire.clone(), placed(&paid), expire]).await.outcomes;
+    let mut expire = order_commit(&expired);
+    expire.writes.push(order_stock_write(&bought, StockChange::Release));
+    let outcomes = apply(&*store, [expire.clone(), order_commit(&paid), expire]).await.outcomes;
     assert!(outcomes[0].is_ok());
     assert_eq!(
         outcomes[1..],
@@ -191,63 +193,68 @@ pub(crate) async fn checkout_is_one_commit(harness: &dyn Harness) {
         "the first transition wins"
     );
     assert_eq!(store.order(bought.id).await, Ok(Some(expired)));
-    assert_eq!(level(&*store, tea).await.reserved, 0);
+    assert_eq!(stock_level(&*store, tea).await.reserved, 0);
 }
 
 /// Everything that `commit` may change.
-async fn state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
+async fn observed_state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
     let key = &commit.remember.as_ref().unwrap().key;
-    let (cart, told) =
+    let (cart, recorded) =
         (store.cart(order.user_id).await.unwrap(), store.last_position().await.unwrap());
     let (product, moves) = (
         order.lines[0].product_id,
         store.movements(order.lines[0].product_id, None, 99).await.unwrap(),
     );
-    let (order, answer) =
+    let (order, remembered_response) =
         (store.order(order.id).await.unwrap(), store.remembered(key).await.unwrap());
-    format!("{cart:?} {order:?} {moves:?} {:?} {answer:?} {told}", level(store, product).await)
+    format!(
+        "{cart:?} {order:?} {moves:?} {:?} {remembered_response:?} {recorded}",
+        stock_level(store, product).await
+    )
 }
 
 /// Order transitions after checkout, with their effect on stock.
-type Life = Vec<(OrderCommand, Option<fn(u64) -> StockChange>)>;
+type OrderSteps = Vec<(OrderCommand, Option<fn(u64) -> StockChange>)>;
 
 pub(crate) async fn failed_step_leaves_no_partial_change(harness: &dyn Harness) {
     let store = harness.open().await;
-    let tea = stocked(&*store, 10).await;
+    let tea = stocked_product(&*store, 10).await;
     let (pay, fulfil) =
         (OrderCommand::Pay { reference: None }, OrderCommand::Fulfil { reference: None });
-    let lives: [Life; 4] = [
+    let scenarios: [OrderSteps; 4] = [
         vec![(pay.clone(), None), (fulfil, Some(StockChange::Ship))],
         vec![(OrderCommand::Cancel, Some(StockChange::Release))],
         vec![(pay, None), (OrderCommand::Cancel, Some(StockChange::Release))],
         vec![(OrderCommand::Expire, Some(StockChange::Release))],
     ];
-    for life in lives {
+    for steps in scenarios {
         let first = cart(customer(), 1);
-        one(&*store, commit([put_cart(&first)])).await.unwrap();
+        apply_one(&*store, commit([put_cart(&first)])).await.unwrap();
         let mut order = order(first.owner.id);
         order.lines[0].product_id = tea;
         let emptied = Cart { version: 2, lines: Vec::new(), ..first };
-        let mut checkout = placed(&order);
+        let mut checkout = order_commit(&order);
         checkout.conditions =
             vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(order.user_id, 1)];
-        checkout.writes.extend([put_cart(&emptied), moved_by(&order, StockChange::Reserve)]);
-        fails_at_each_step(harness, &*store, &order, "checkout", checkout).await;
-        for (command, moves) in life {
+        checkout
+            .writes
+            .extend([put_cart(&emptied), order_stock_write(&order, StockChange::Reserve)]);
+        assert_each_step_can_fail(harness, &*store, &order, "checkout", checkout).await;
+        for (command, moves) in steps {
             let step = format!("{command:?}");
             order = order.decide(command, order.expires_at.unwrap_or_default()).unwrap().order;
-            let mut next = placed(&order);
-            next.writes.extend(moves.map(|change| moved_by(&order, change)));
-            fails_at_each_step(harness, &*store, &order, &step, next).await;
+            let mut next = order_commit(&order);
+            next.writes.extend(moves.map(|change| order_stock_write(&order, change)));
+            assert_each_step_can_fail(harness, &*store, &order, &step, next).await;
         }
     }
-    let after = level(&*store, tea).await;
+    let after = stock_level(&*store, tea).await;
     assert_eq!((after.on_hand, after.reserved), (8, 0));
 }
 
 /// Asserts that `commit` fails without a trace while any of its tables rejects writes, and then
 /// applies once.
-async fn fails_at_each_step(
+async fn assert_each_step_can_fail(
     harness: &dyn Harness,
     store: &dyn Store,
     order: &Order,
@@ -262,8 +269,8 @@ async fn fails_at_each_step(
             _ => {}
         }
     }
-    let commit = remembering(commit, &key(order.user_id, step, 1), "done");
-    let before = state(store, &commit, order).await;
+    let commit = with_response(commit, &key(order.user_id, step, 1), "done");
+    let before = observed_state(store, &commit, order).await;
     for table in tables {
         harness.break_table(table, true).await;
         let outcome = match store.apply(vec![commit.clone()].into()).await {
@@ -272,24 +279,29 @@ async fn fails_at_each_step(
         };
         harness.break_table(table, false).await;
         assert_eq!(outcome, Err(CommitError::Unavailable), "{step} without {table}");
-        assert_eq!(state(store, &commit, order).await, before, "{step} without {table}");
+        assert_eq!(observed_state(store, &commit, order).await, before, "{step} without {table}");
     }
-    one(store, commit.clone()).await.unwrap();
-    assert_ne!(state(store, &commit, order).await, before);
-    assert_eq!(one(store, commit).await, Err(CommitError::Replayed(answer("done"))));
+    apply_one(store, commit.clone()).await.unwrap();
+    assert_ne!(observed_state(store, &commit, order).await, before);
+    assert_eq!(
+        apply_one(store, commit).await,
+        Err(CommitError::Replayed(remembered_response("done")))
+    );
 }
 
 pub(crate) async fn refused_checkout_leaves_no_order(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = product(None);
     let repriced = Product { version: 2, ..tea.clone() };
-    one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(2))])).await.unwrap();
-    one(&*store, commit([put_product(&repriced)])).await.unwrap();
+    apply_one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(2))]))
+        .await
+        .unwrap();
+    apply_one(&*store, commit([put_product(&repriced)])).await.unwrap();
     let reserving = |conditions| {
         let mut order = order(UserId::new());
         order.lines[0].product_id = tea.id;
-        let mut commit = Commit { conditions, ..placed(&order) };
-        commit.writes.push(moved_by(&order, StockChange::Reserve));
+        let mut commit = Commit { conditions, ..order_commit(&order) };
+        commit.writes.push(order_stock_write(&order, StockChange::Reserve));
         (order.id, commit)
     };
     let none = UserId::new();
@@ -312,10 +324,14 @@ pub(crate) async fn refused_checkout_leaves_no_order(harness: &dyn Harness) {
         assert_eq!(store.order(id).await, Ok(None));
     }
     assert!(store.order(good).await.unwrap().is_some());
-    assert_eq!(level(&*store, tea.id).await.reserved, 2);
-    one(&*store, commit([put_product(&repriced.deleted(now()))])).await.unwrap();
+    assert_eq!(stock_level(&*store, tea.id).await.reserved, 2);
+    apply_one(&*store, commit([put_product(&repriced.deleted(now()))])).await.unwrap();
     let (_, late) = reserving(vec![Condition::Unchanged(tea.id, 2)]);
-    assert_eq!(one(&*store, late).await, Err(CommitError::Conflict), "a deletion is a change too");
+    assert_eq!(
+        apply_one(&*store, late).await,
+        Err(CommitError::Conflict),
+        "a deletion is a change too"
+    );
 }
 
 pub(crate) async fn pending_orders_per_user_are_limited(harness: &dyn Harness) {
@@ -325,19 +341,22 @@ pub(crate) async fn pending_orders_per_user_are_limited(harness: &dyn Harness) {
         let order = order(user);
         (
             order.clone(),
-            Commit { conditions: vec![Condition::PendingBelow(user, limit)], ..placed(&order) },
+            Commit {
+                conditions: vec![Condition::PendingBelow(user, limit)],
+                ..order_commit(&order)
+            },
         )
     };
     let (first, one_order) = place(ada, 3);
-    one(&*store, one_order).await.unwrap();
+    apply_one(&*store, one_order).await.unwrap();
     let batch =
         [place(ada, 3).1, place(bob, 3).1, place(ada, 3).1, place(ada, 3).1, place(bob, 3).1];
     let done: Vec<bool> = apply(&*store, batch).await.outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(done, [true, true, true, false, true]);
-    assert_eq!(one(&*store, place(ada, 3).1).await, Err(CommitError::TooManyPending));
+    assert_eq!(apply_one(&*store, place(ada, 3).1).await, Err(CommitError::TooManyPending));
     let paid = first.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
     let outcomes =
-        apply(&*store, [place(ada, 3).1, placed(&paid), place(ada, 3).1, place(ada, 3).1])
+        apply(&*store, [place(ada, 3).1, order_commit(&paid), place(ada, 3).1, place(ada, 3).1])
             .await
             .outcomes;
     assert_eq!(
@@ -351,28 +370,34 @@ pub(crate) async fn pending_orders_per_user_are_limited(harness: &dyn Harness) {
 pub(crate) async fn stock_of_a_deleted_product_still_moves(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = product(None);
-    one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(9))])).await.unwrap();
-    let mut bought = order(UserId::new());
-    bought.lines[0].product_id = tea.id;
-    one(&*store, commit([put_order(&bought), moved_by(&bought, StockChange::Reserve)]))
+    apply_one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(9))]))
         .await
         .unwrap();
-    one(&*store, commit([put_product(&tea.deleted(now()))])).await.unwrap();
-    one(&*store, commit([moved_by(&bought, StockChange::Ship)])).await.unwrap();
-    let after = level(&*store, tea.id).await;
+    let mut bought = order(UserId::new());
+    bought.lines[0].product_id = tea.id;
+    apply_one(
+        &*store,
+        commit([put_order(&bought), order_stock_write(&bought, StockChange::Reserve)]),
+    )
+    .await
+    .unwrap();
+    apply_one(&*store, commit([put_product(&tea.deleted(now()))])).await.unwrap();
+    apply_one(&*store, commit([order_stock_write(&bought, StockChange::Ship)])).await.unwrap();
+    let after = stock_level(&*store, tea.id).await;
     assert_eq!((after.on_hand, after.reserved), (7, 0));
 }
 
-struct Deaf;
+struct NoopObserver;
 
-impl Observer for Deaf {
+impl Observer for NoopObserver {
     fn committed(&self, _: &souk::store::News) {}
 }
 
 pub(crate) async fn commits_are_served_in_queue_order(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (tea, cup) = (stocked(&*store, 100).await, stocked(&*store, 1000).await);
-    let (writer, _) = Writer::start(&Handle::current(), store.clone(), std::sync::Arc::new(Deaf));
+    let (tea, cup) = (stocked_product(&*store, 100).await, stocked_product(&*store, 1000).await);
+    let (writer, _) =
+        Writer::start(&Handle::current(), store.clone(), std::sync::Arc::new(NoopObserver));
     let buy = |n: usize| {
         let write = |product_id, change| {
             let (expected_version, order_id, reference, reason) =
@@ -390,7 +415,7 @@ pub(crate) async fn commits_are_served_in_queue_order(harness: &dyn Harness) {
         let more = n.is_multiple_of(3).then(|| write(cup, StockChange::Reserve(1)));
         let commit = commit([write(tea, StockChange::Reserve(1))].into_iter().chain(more));
         if n.is_multiple_of(5) {
-            remembering(commit, &key(customer().id, "key", 1), "sold")
+            with_response(commit, &key(customer().id, "key", 1), "sold")
         } else {
             commit
         }

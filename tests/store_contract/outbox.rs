@@ -18,8 +18,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        added, apply, cart, changed, commit, customer, events, kinds, one, product, put_cart,
-        put_user, stock, user,
+        apply, apply_one, cart, cart_commit, commit, customer, event_kinds, events, product,
+        product_commit, put_cart, put_user, stock, user,
     },
     harness::Harness,
 };
@@ -37,10 +37,10 @@ pub(crate) async fn events_keep_commit_order_across_a_restart(harness: &dyn Harn
         ..commit([put_cart(&Cart { lines: vec![], ..second.clone() })])
     };
     let tea = product(None);
-    let stale = added(&second);
+    let stale = cart_commit(&second);
     let batch = [
-        added(&first),
-        changed(&tea),
+        cart_commit(&first),
+        product_commit(&tea),
         cleared,
         stale,
         commit([stock(tea.id, StockChange::Set(9))]),
@@ -53,7 +53,7 @@ pub(crate) async fn events_keep_commit_order_across_a_restart(harness: &dyn Harn
     store.close().await;
     let store = harness.open().await;
     assert_eq!(store.last_position().await, Ok(4));
-    one(&*store, added(&third)).await.unwrap();
+    apply_one(&*store, cart_commit(&third)).await.unwrap();
     let expected = [
         "cart.item.added",
         "catalog.product.created",
@@ -61,7 +61,7 @@ pub(crate) async fn events_keep_commit_order_across_a_restart(harness: &dyn Harn
         "inventory.stock.changed",
         "cart.item.added",
     ];
-    assert_eq!(kinds(&*store).await, expected);
+    assert_eq!(event_kinds(&*store).await, expected);
     assert_eq!(positions(&events(&*store).await), [1, 2, 3, 4, 5]);
 }
 
@@ -78,27 +78,27 @@ pub(crate) async fn events_are_read_back_unchanged(harness: &dyn Harness) {
     let registered = Fact::Registered(Arc::new(ada.clone()));
     let batch = [
         Commit { facts: vec![registered, revoked], ..commit([put_user(&ada)]) },
-        Commit { trace: trace.clone(), ..added(&mine) },
-        changed(&tea),
+        Commit { trace: trace.clone(), ..cart_commit(&mine) },
+        product_commit(&tea),
     ];
-    let told = apply(&*store, batch).await.news.events;
-    assert_eq!(events(&*store).await, told);
-    let audiences: Vec<Audience> = told.iter().map(|event| event.audience).collect();
+    let committed = apply(&*store, batch).await.news.events;
+    assert_eq!(events(&*store).await, committed);
+    let audiences: Vec<Audience> = committed.iter().map(|event| event.audience).collect();
     assert_eq!(
         audiences,
         [Audience::Nobody, Audience::Nobody, Audience::Owner(mine.owner.id), Audience::Everyone]
     );
-    let body: serde_json::Value = serde_json::from_slice(&told[2].body).unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&committed[2].body).unwrap();
     assert_eq!(body["traceparent"], trace.unwrap().as_str());
-    assert_eq!(body["id"], told[2].id.to_string());
+    assert_eq!(body["id"], committed[2].id.to_string());
     store.close().await;
-    assert_eq!(events(&*harness.open().await).await, told, "events do not change");
+    assert_eq!(events(&*harness.open().await).await, committed, "events do not change");
 }
 
 pub(crate) async fn events_are_paged_and_found_by_id(harness: &dyn Harness) {
     let store = harness.open().await;
     let owner = customer();
-    apply(&*store, (1..=25).map(|version| added(&cart(owner, version)))).await;
+    apply(&*store, (1..=25).map(|version| cart_commit(&cart(owner, version)))).await;
     let all = events(&*store).await;
     let (mut read, mut position) = (Vec::new(), 0);
     loop {
@@ -120,14 +120,14 @@ pub(crate) async fn events_are_paged_and_found_by_id(harness: &dyn Harness) {
 
 /// Writes `count` events in large commits.
 pub(crate) async fn write_events(store: &dyn Store, count: u64) {
-    const IN_A_COMMIT: u64 = 250;
+    const EVENTS_PER_COMMIT: u64 = 250;
     let owner = customer();
     let mut version = 0;
-    for _ in 0..count / IN_A_COMMIT {
+    for _ in 0..count / EVENTS_PER_COMMIT {
         version += 1;
-        let commit = added(&cart(owner, version));
-        let facts = vec![commit.facts[0].clone(); IN_A_COMMIT as usize];
-        one(store, Commit { facts, ..commit }).await.unwrap();
+        let commit = cart_commit(&cart(owner, version));
+        let facts = vec![commit.facts[0].clone(); EVENTS_PER_COMMIT as usize];
+        apply_one(store, Commit { facts, ..commit }).await.unwrap();
     }
 }
 
@@ -140,7 +140,7 @@ pub(crate) async fn last_ten_thousand_events_are_kept(harness: &dyn Harness) {
     drop(store);
     let store = harness.open().await;
     assert_eq!(store.last_position().await, Ok(last));
-    one(&*store, added(&cart(customer(), 1))).await.unwrap();
+    apply_one(&*store, cart_commit(&cart(customer(), 1))).await.unwrap();
     assert_eq!(positions(&store.events_after(last, 10).await.unwrap()), [last + 1]);
 }
 

@@ -18,15 +18,15 @@ use souk::{
 
 use crate::{
     fixtures::{
-        apply, cart, changed, commit, customer, euro, key, now, one, price, product, put_cart,
-        put_product, put_session, put_user, session, stocked, user,
+        apply, apply_one, cart, commit, customer, euro, key, now, price, product, product_commit,
+        put_cart, put_product, put_session, put_user, session, stocked_product, user,
     },
     harness::Harness,
 };
 
 /// Quotes, a backslash, line breaks, an emoji, a combining accent, a right-to-left mark, SQL and
 /// JSON.
-pub(crate) const ODD: &str = "\"'`\\ \r\n\t 🫖 e\u{301} \u{200f}\u{2028} '; DROP TABLE carts; -- {\"$set\": [1]} %_?1 \u{10FFFF}";
+pub(crate) const UNUSUAL_TEXT: &str = "\"'`\\ \r\n\t 🫖 e\u{301} \u{200f}\u{2028} '; DROP TABLE carts; -- {\"$set\": [1]} %_?1 \u{10FFFF}";
 
 pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
     let store = harness.open().await;
@@ -55,14 +55,14 @@ pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
 pub(crate) async fn products_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut full = product(Some("TEA-1!~"));
-    full.facts.name = ODD.into();
-    full.facts.description = ODD.repeat(100);
+    full.facts.name = UNUSUAL_TEXT.into();
+    full.facts.description = UNUSUAL_TEXT.repeat(100);
     full.facts.price = Money::from_minor(MAX_MINOR, euro()).unwrap();
-    full.facts.category = Some(ODD.into());
-    full.facts.tags = vec![ODD.into(), String::new(), "b".into(), "a".into()];
+    full.facts.category = Some(UNUSUAL_TEXT.into());
+    full.facts.tags = vec![UNUSUAL_TEXT.into(), String::new(), "b".into(), "a".into()];
     full.facts.image_url = Some("https://example.com/a?b=%20&c=ü".into());
     full.facts.attributes = BTreeMap::from([
-        (ODD.into(), Attribute::Text(ODD.into())),
+        (UNUSUAL_TEXT.into(), Attribute::Text(UNUSUAL_TEXT.into())),
         ("$set.x".into(), Attribute::Flag(true)),
         ("no".into(), Attribute::Flag(false)),
         ("true".into(), Attribute::Text("true".into())),
@@ -78,7 +78,7 @@ pub(crate) async fn products_round_trip(harness: &dyn Harness) {
     bare.facts.tags = vec![];
     let deleted = Product { deleted: true, ..product(Some("GONE")) };
     for written in [&full, &bare, &deleted] {
-        one(&*store, commit([put_product(written)])).await.unwrap();
+        apply_one(&*store, commit([put_product(written)])).await.unwrap();
     }
     store.close().await;
     let store = harness.open().await;
@@ -91,15 +91,17 @@ pub(crate) async fn products_round_trip(harness: &dyn Harness) {
 pub(crate) async fn products_are_found_by_ids(harness: &dyn Harness) {
     let store = harness.open().await;
     let many: Vec<_> = (0..1200).map(|_| product(None)).collect();
-    apply(&*store, many.iter().map(changed)).await;
-    let full = stocked(&*store, 7).await;
-    one(&*store, changed(&Product { version: 2, ..many[0].deleted(now()) })).await.unwrap();
+    apply(&*store, many.iter().map(product_commit)).await;
+    let full = stocked_product(&*store, 7).await;
+    apply_one(&*store, product_commit(&Product { version: 2, ..many[0].deleted(now()) }))
+        .await
+        .unwrap();
     let ids = many.iter().map(|product| product.id).chain([full, ProductId::new()]);
     let mut found = store.products_by_id(ids.collect()).await.unwrap();
     found.sort_unstable_by_key(|(product, _)| product.id);
     assert_eq!(found.len(), many.len() + 1);
-    for (product, level) in found {
-        assert_eq!(store.product(product.id).await, Ok(Some((product, level))));
+    for (product, stock_level) in found {
+        assert_eq!(store.product(product.id).await, Ok(Some((product, stock_level))));
     }
     assert_eq!(store.products_by_id(Vec::new()).await, Ok(Vec::new()));
 }
@@ -131,7 +133,7 @@ pub(crate) async fn numbers_round_trip(harness: &dyn Harness) {
     for (place, number) in numbers.into_iter().enumerate() {
         measured.facts.attributes.insert(format!("n{place}"), Attribute::Number(number));
     }
-    one(&*store, commit([put_product(&measured)])).await.unwrap();
+    apply_one(&*store, commit([put_product(&measured)])).await.unwrap();
     let (read, _) = store.product(measured.id).await.unwrap().unwrap();
     assert_eq!(read, measured);
     let text = |product: &Product| serde_json::to_string(&product.facts.attributes).unwrap();
@@ -148,16 +150,19 @@ pub(crate) async fn carts_round_trip(harness: &dyn Harness) {
     };
     let guest = Owner { id: UserId::new(), guest: true };
     let full = Cart {
-        lines: vec![line(ODD, 1, 0), line("", u32::MAX, MAX_MINOR), line("b", 2, 450)],
+        lines: vec![line(UNUSUAL_TEXT, 1, 0), line("", u32::MAX, MAX_MINOR), line("b", 2, 450)],
         ..cart(customer(), 1)
     };
-    let large = Cart { lines: (1..=800).map(|n| line(ODD, n, 1)).collect(), ..cart(customer(), 1) };
+    let large = Cart {
+        lines: (1..=800).map(|n| line(UNUSUAL_TEXT, n, 1)).collect(),
+        ..cart(customer(), 1)
+    };
     let empty = Cart { lines: vec![], ..cart(customer(), 1) };
     let merged = Cart { lines: vec![], merged_into: Some(full.owner.id), ..cart(guest, 1) };
     let abandoned = Cart { abandoned: true, ..cart(customer(), 1) };
     let carts = [full, large, empty, merged, abandoned];
     for cart in &carts {
-        one(&*store, commit([put_cart(cart)])).await.unwrap();
+        apply_one(&*store, commit([put_cart(cart)])).await.unwrap();
     }
     store.close().await;
     let store = harness.open().await;
@@ -169,14 +174,14 @@ pub(crate) async fn carts_round_trip(harness: &dyn Harness) {
 pub(crate) async fn accounts_and_sessions_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut admin = user("zoë'\"@exämple.com");
-    admin.name = ODD.into();
+    admin.name = UNUSUAL_TEXT.into();
     admin.role = Role::Admin;
     admin.events = 17;
     let mut live = session(admin.id);
     live.refresh_hash = std::array::from_fn(|n| (n * 37) as u8);
     let mut revoked = session(admin.id);
     revoked.revoked_at = Some(Timestamp::from_millis(1_767_225_600_001));
-    one(&*store, commit([put_user(&admin), put_session(&live), put_session(&revoked)]))
+    apply_one(&*store, commit([put_user(&admin), put_session(&live), put_session(&revoked)]))
         .await
         .unwrap();
     store.close().await;
@@ -208,13 +213,13 @@ pub(crate) async fn movements_round_trip(harness: &dyn Harness) {
         write(StockChange::Reserve(5), Some(order), None),
         write(StockChange::Release(2), Some(order), None),
         write(StockChange::Ship(3), Some(order), None),
-        write(StockChange::Adjust(-7), None, Some(ODD)),
+        write(StockChange::Adjust(-7), None, Some(UNUSUAL_TEXT)),
         write(StockChange::Adjust(2), None, Some("")),
     ];
     let first = commit([put_product(&tea)]);
     let at = first.at;
-    one(&*store, first).await.unwrap();
-    one(&*store, souk::store::Commit { at, ..commit(writes) }).await.unwrap();
+    apply_one(&*store, first).await.unwrap();
+    apply_one(&*store, souk::store::Commit { at, ..commit(writes) }).await.unwrap();
     let movement = |sequence, kind, on_hand, reserved, order_id, text: Option<&str>| Movement {
         product_id: tea.id,
         sequence,
@@ -229,7 +234,7 @@ pub(crate) async fn movements_round_trip(harness: &dyn Harness) {
         movement(2, MovementKind::Reserved, 0, 5, Some(order), None),
         movement(3, MovementKind::Released, 0, -2, Some(order), None),
         movement(4, MovementKind::Shipped, -3, -3, Some(order), None),
-        movement(5, MovementKind::Adjusted, -7, 0, None, Some(ODD)),
+        movement(5, MovementKind::Adjusted, -7, 0, None, Some(UNUSUAL_TEXT)),
         movement(6, MovementKind::Received, 2, 0, None, Some("")),
     ];
     expected.reverse();

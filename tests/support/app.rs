@@ -12,10 +12,10 @@ use std::{
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
-use super::{ADMIN_EMAIL, ADMIN_PASSWORD, folder};
+use super::{ADMIN_EMAIL, ADMIN_PASSWORD, temp_dir};
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
-const NEVER: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running shop. Dropping it kills the process and asserts that the log reports no faults.
 pub(crate) struct TestApp {
@@ -32,7 +32,7 @@ struct Process {
     child: Child,
     output: mpsc::UnboundedReceiver<String>,
     /// Lines of standard output read so far.
-    said: Vec<String>,
+    printed: Vec<String>,
 }
 
 /// Standard error, line by line.
@@ -44,20 +44,20 @@ struct Log {
 impl TestApp {
     /// A shop with an admin and without rate limits.
     pub(crate) async fn start() -> Self {
-        Self::with(&[]).await
+        Self::with_settings(&[]).await
     }
 
     /// Like `start`, with settings such as `("http.request_timeout", "500ms")`. An empty value
     /// unsets a setting.
-    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
-        let mut app = Self::closed(settings);
+    pub(crate) async fn with_settings(settings: &[(&str, &str)]) -> Self {
+        let mut app = Self::unstarted(settings);
         app.restart().await;
         app
     }
 
     /// Like `with_settings`, but not started yet.
-    pub(crate) fn closed(settings: &[(&str, &str)]) -> Self {
-        let dir = folder();
+    pub(crate) fn unstarted(settings: &[(&str, &str)]) -> Self {
+        let dir = temp_dir();
         let data = dir.path().join("data");
         let usual = [
             ("store.path", data.to_str().unwrap()),
@@ -72,7 +72,7 @@ impl TestApp {
         let settings = usual
             .iter()
             .chain(settings)
-            .map(|(key, value)| (variable(key), (*value).to_owned()))
+            .map(|(key, value)| (env_variable(key), (*value).to_owned()))
             .collect();
         Self {
             url: String::new(),
@@ -92,7 +92,7 @@ impl TestApp {
 
     /// Changes a setting for the next start.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
-        self.settings.insert(variable(key), value.to_owned());
+        self.settings.insert(env_variable(key), value.to_owned());
     }
 
     /// A `souk` command in this shop's directory, with its settings as the only environment.
@@ -112,10 +112,10 @@ impl TestApp {
             self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let log = Arc::clone(&self.log);
-        read_lines(stderr, move |line| log.note(line));
-        let (say, output) = mpsc::unbounded_channel();
-        read_lines(stdout, move |line| drop(say.send(line)));
-        let mut process = Process { child, output, said: Vec::new() };
+        read_lines(stderr, move |line| log.push(line));
+        let (sender, output) = mpsc::unbounded_channel();
+        read_lines(stdout, move |line| drop(sender.send(line)));
+        let mut process = Process { child, output, printed: Vec::new() };
         self.url = loop {
             let Some(line) = process.next_line().await else {
                 panic!("the process did not start:\n{}", self.log.text())
@@ -148,23 +148,23 @@ impl TestApp {
 
     /// Waits until a killed process is gone.
     pub(crate) async fn reap(&mut self) {
-        let (status, _) = self.ended().await;
+        let (status, _) = self.wait_for_exit().await;
         assert_eq!(status.code(), None, "the process exited by itself: {status}");
     }
 
     /// Waits for the process to exit by itself; returns what it wrote to standard output.
-    pub(crate) async fn ended(&mut self) -> (ExitStatus, Vec<String>) {
+    pub(crate) async fn wait_for_exit(&mut self) -> (ExitStatus, Vec<String>) {
         let mut process = self.process.take().unwrap();
         while process.next_line().await.is_some() {}
-        (process.child.wait().unwrap(), std::mem::take(&mut process.said))
+        (process.child.wait().unwrap(), std::mem::take(&mut process.printed))
     }
 
     /// Stops the process with `SIGTERM`; returns what it wrote to standard output.
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         self.signal("TERM");
-        let (status, said) = self.ended().await;
+        let (status, printed) = self.wait_for_exit().await;
         assert_eq!(status.code(), Some(0), "{}", self.log.text());
-        said
+        printed
     }
 
     /// The base URL, such as `http://127.0.0.1:40001`.
@@ -194,11 +194,11 @@ impl TestApp {
     }
 
     /// Waits for a log line that contains `text`.
-    pub(crate) async fn logged(&self, text: &str) {
+    pub(crate) async fn wait_for_log(&self, text: &str) {
         let mut count = self.log.count.subscribe();
-        let there = count
+        let found = count
             .wait_for(|_| self.log.lines.lock().unwrap().iter().any(|line| line.contains(text)));
-        tokio::time::timeout(NEVER, there).await.expect(text).unwrap();
+        tokio::time::timeout(TIMEOUT, found).await.expect(text).unwrap();
     }
 }
 
@@ -230,16 +230,16 @@ impl Drop for TestApp {
 
 impl Process {
     async fn next_line(&mut self) -> Option<String> {
-        let line = tokio::time::timeout(NEVER, self.output.recv())
+        let line = tokio::time::timeout(TIMEOUT, self.output.recv())
             .await
             .expect("the process neither prints nor exits")?;
-        self.said.push(line.clone());
+        self.printed.push(line.clone());
         Some(line)
     }
 }
 
 impl Log {
-    fn note(&self, line: String) {
+    fn push(&self, line: String) {
         self.lines.lock().unwrap().push(line);
         self.count.send_modify(|count| *count += 1);
     }
@@ -249,24 +249,24 @@ impl Log {
     }
 }
 
-fn variable(key: &str) -> String {
+fn env_variable(key: &str) -> String {
     format!("SOUK__{}", key.replace('.', "__").to_uppercase())
 }
 
 fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
-        .timeout(NEVER)
+        .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap()
 }
 
-fn read_lines(pipe: impl Read + Send + 'static, mut each: impl FnMut(String) + Send + 'static) {
+fn read_lines(pipe: impl Read + Send + 'static, mut on_line: impl FnMut(String) + Send + 'static) {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let Ok(line) = line else { break };
-            each(line);
+            on_line(line);
         }
     });
 }

@@ -20,11 +20,11 @@ use serde_json::Value;
 use super::support::Event;
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
-const NEVER: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 const QUEUE: &str = "audit";
 
-pub(crate) struct Audit {
+pub(crate) struct AuditQueue {
     uri: String,
 }
 
@@ -39,9 +39,9 @@ pub(crate) struct Message {
     pub(crate) traceparent: Option<String>,
 }
 
-impl Audit {
+impl AuditQueue {
     /// Declares the queue and binds it to all events; events published from now on are kept.
-    pub(crate) async fn begin(uri: &str) -> Self {
+    pub(crate) async fn declare(uri: &str) -> Self {
         let connection = connect(uri).await;
         let channel = connection.create_channel().await.unwrap();
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
@@ -71,7 +71,10 @@ impl Audit {
     }
 
     /// Consumes all messages up to and including the first for which `is_last` is true.
-    pub(crate) async fn until(&self, mut is_last: impl FnMut(&Message) -> bool) -> Vec<Message> {
+    pub(crate) async fn read_until(
+        &self,
+        mut is_last: impl FnMut(&Message) -> bool,
+    ) -> Vec<Message> {
         let connection = connect(&self.uri).await;
         let channel = connection.create_channel().await.unwrap();
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -79,13 +82,13 @@ impl Audit {
             channel.basic_consume(QUEUE.into(), "".into(), options, none).await.unwrap();
         let mut read = Vec::new();
         loop {
-            let delivery = tokio::time::timeout(NEVER, messages.next())
+            let delivery = tokio::time::timeout(TIMEOUT, messages.next())
                 .await
                 .expect("no message arrives")
                 .unwrap()
                 .unwrap();
             let acker = delivery.acker.clone();
-            read.push(Message::of(&delivery));
+            read.push(Message::from_delivery(&delivery));
             let ended = read.last().is_some_and(&mut is_last);
             // A quorum queue delivers a limited number of unacknowledged messages. Closing the
             // connection requeues those after the last one.
@@ -100,8 +103,8 @@ impl Audit {
     }
 
     /// Consumes all messages up to the event at `position`.
-    pub(crate) async fn up_to(&self, position: u64) -> Vec<Message> {
-        self.until(|message| message.position == position).await
+    pub(crate) async fn read_up_to(&self, position: u64) -> Vec<Message> {
+        self.read_until(|message| message.position == position).await
     }
 }
 
@@ -115,11 +118,11 @@ async fn connect(uri: &str) -> Connection {
             }
         }
     };
-    tokio::time::timeout(NEVER, connect).await.expect("the broker does not answer")
+    tokio::time::timeout(TIMEOUT, connect).await.expect("the broker does not answer")
 }
 
 impl Message {
-    fn of(delivery: &Delivery) -> Self {
+    fn from_delivery(delivery: &Delivery) -> Self {
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref().unwrap().inner();
         let AMQPValue::LongLongInt(position) = headers["souk-position"] else {
@@ -146,7 +149,7 @@ impl Message {
 
 /// Returns each event's first delivery. Asserts that repeats are identical, that positions have no
 /// gaps, and that first deliveries are in commit order.
-pub(crate) fn first_times(messages: &[Message]) -> Vec<&Event> {
+pub(crate) fn first_deliveries(messages: &[Message]) -> Vec<&Event> {
     let mut known: BTreeMap<u64, &Event> = BTreeMap::new();
     let mut events = Vec::new();
     let mut ids = BTreeSet::new();

@@ -11,11 +11,11 @@ use std::{
 use tempfile::TempDir;
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
-const NEVER: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The connection string of a virtual host that no other test uses. Without a broker it prints a
 /// notice and returns `None`; it panics when `SOUK_TEST_ALL` requires every test to run.
-pub(crate) fn shared() -> Option<String> {
+pub(crate) fn shared_uri() -> Option<String> {
     let (Some(uri), Some(dir)) =
         (std::env::var("SOUK_TEST_AMQP_URI").ok(), std::env::var_os("SOUK_TEST_DIR"))
     else {
@@ -61,7 +61,7 @@ impl Broker {
             Some(dir) => tempfile::tempdir_in(dir),
             None => tempfile::tempdir(),
         };
-        let mut broker = Self { port: quiet_port(), process: None, dir: dir.unwrap() };
+        let mut broker = Self { port: free_non_ephemeral_port(), process: None, dir: dir.unwrap() };
         broker.restart().await;
         Some(broker)
     }
@@ -84,7 +84,7 @@ impl Broker {
 
     /// Waits until a kill is safe. RabbitMQ 3.10 persists the location of a new quorum queue with a
     /// delay and does not report when; killed earlier, it loses the queue.
-    pub(crate) async fn has_noted_new_queues(&self) {
+    pub(crate) async fn wait_until_queues_persist(&self) {
         tokio::time::sleep(Duration::from_secs(3)).await;
     }
 
@@ -102,14 +102,16 @@ impl Broker {
         command.arg(self.dir.path()).args([&self.port.to_string(), "0"]).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(command.spawn().unwrap());
-        tokio::time::timeout(NEVER, self.listening()).await.expect("the broker does not listen");
+        tokio::time::timeout(TIMEOUT, self.wait_until_listening())
+            .await
+            .expect("the broker does not listen");
     }
 
-    async fn listening(&mut self) {
+    async fn wait_until_listening(&mut self) {
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
             if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
-                let said = std::fs::read_to_string(self.dir.path().join("out"));
-                panic!("the broker did not start: {status}: {}", said.unwrap_or_default());
+                let output = std::fs::read_to_string(self.dir.path().join("out"));
+                panic!("the broker did not start: {status}: {}", output.unwrap_or_default());
             }
             // The open port is the only sign of readiness.
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -127,7 +129,7 @@ impl Drop for Broker {
 
 /// A free port below the ephemeral range, so that no outgoing connection takes it while the server
 /// is down.
-fn quiet_port() -> u16 {
+fn free_non_ephemeral_port() -> u16 {
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     (0..1000).map(|_| rand::random_range(20_000..32_000)).find(free).expect("no port is free")
 }

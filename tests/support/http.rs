@@ -22,7 +22,7 @@ pub(crate) struct Call {
 
 /// A response with its complete body.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     name: String,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -92,24 +92,24 @@ impl Call {
     }
 
     /// Sends the request; a transport failure is an error.
-    pub(crate) async fn attempt(self) -> reqwest::Result<Answer> {
+    pub(crate) async fn attempt(self) -> reqwest::Result<Response> {
         let response = self.builder.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let name = format!("{} (at {})", self.name, self.location);
-        let answer = Answer { name, status, headers, body: response.bytes().await?.to_vec() };
-        answer.check();
-        Ok(answer)
+        let response = Response { name, status, headers, body: response.bytes().await?.to_vec() };
+        response.assert_well_formed();
+        Ok(response)
     }
 
     /// Sends the request and returns the response before its body is read.
-    pub(super) async fn open(self) -> reqwest::Response {
+    pub(super) async fn send_streaming(self) -> reqwest::Response {
         self.builder.send().await.unwrap()
     }
 }
 
 impl IntoFuture for Call {
-    type Output = Answer;
-    type IntoFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
+    type Output = Response;
+    type IntoFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
@@ -119,10 +119,10 @@ impl IntoFuture for Call {
     }
 }
 
-impl Answer {
+impl Response {
     /// Asserts what holds for every response: it has an id, and an error is a problem document with
     /// that id and no unknown members.
-    fn check(&self) {
+    fn assert_well_formed(&self) {
         let id = self.header("x-request-id").unwrap_or_else(|| panic!("{self}: without an id"));
         // The 503 of a readiness probe is not a problem document.
         if self.status < 400
@@ -209,25 +209,25 @@ impl Answer {
     }
 }
 
-impl std::fmt::Display for Answer {
+impl std::fmt::Display for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} answered {}: {}", self.name, self.status, self.text())
     }
 }
 
 /// The status codes in ascending order.
-pub(crate) fn statuses(answers: &[Answer]) -> Vec<u16> {
-    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+pub(crate) fn sorted_statuses(responses: &[Response]) -> Vec<u16> {
+    let mut statuses: Vec<_> = responses.iter().map(|response| response.status).collect();
     statuses.sort_unstable();
     statuses
 }
 
 /// Asserts that one response is original and all others are replays of it.
-pub(crate) fn one_change(answers: Vec<Answer>, status: u16) {
-    let bodies: BTreeSet<String> = answers.iter().map(Answer::text).collect();
+pub(crate) fn assert_one_change(responses: Vec<Response>, status: u16) {
+    let bodies: BTreeSet<String> = responses.iter().map(Response::text).collect();
     assert_eq!(bodies.len(), 1, "{bodies:#?}");
-    assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1);
-    for answer in answers {
-        answer.is(status);
+    assert_eq!(responses.iter().filter(|response| !response.is_replayed()).count(), 1);
+    for response in responses {
+        response.is(status);
     }
 }

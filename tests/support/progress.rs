@@ -10,7 +10,7 @@ impl Progress {
         Self(watch::Sender::new(0))
     }
 
-    pub(crate) fn one(&self) {
+    pub(crate) fn increment(&self) {
         self.0.send_modify(|count| *count += 1);
     }
 
@@ -19,7 +19,7 @@ impl Progress {
     }
 
     /// Waits until the count reaches `wanted`.
-    pub(crate) async fn reaches(&self, wanted: usize) {
+    pub(crate) async fn wait_for(&self, wanted: usize) {
         self.0.subscribe().wait_for(|count| *count >= wanted).await.unwrap();
     }
 }

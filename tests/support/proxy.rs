@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
-const NEVER: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Forwards connections from its own port.
 #[derive(Clone)]
@@ -36,17 +36,17 @@ struct Rules {
     every: AtomicU32,
     seen: AtomicU32,
     lost: watch::Sender<u32>,
-    awaited: Mutex<Vec<Awaited>>,
+    awaited: Mutex<Vec<AwaitedRequest>>,
 }
 
 /// A request that a test waits for.
-struct Awaited {
+struct AwaitedRequest {
     /// The client's name; empty matches every client.
     client: String,
     word: &'static [u8],
     /// Whether to keep the request from the server.
     withheld: bool,
-    came: oneshot::Sender<()>,
+    arrived: oneshot::Sender<()>,
 }
 
 /// Part of a request to commit a transaction.
@@ -92,68 +92,69 @@ impl Proxy {
 
     /// Stops or resumes forwarding. Connections stay open and new ones are accepted, as by a frozen
     /// server.
-    pub(crate) fn silence(&self, silent: bool) {
+    pub(crate) fn set_silent(&self, silent: bool) {
         self.rules.silent.send_replace(silent);
     }
 
     /// Loses the response to one in `every` commits, together with its connection.
-    pub(crate) fn lose_commits(&self, every: u32) {
+    pub(crate) fn lose_commit_responses(&self, every: u32) {
         self.rules.every.store(every, Ordering::Release);
     }
 
     /// The number of lost responses.
-    pub(crate) fn lost(&self) -> u32 {
+    pub(crate) fn lost_count(&self) -> u32 {
         *self.rules.lost.borrow()
     }
 
     /// Waits until a response is lost.
-    pub(crate) async fn loses_one(&self) {
+    pub(crate) async fn wait_for_loss(&self) {
         let mut lost = self.rules.lost.subscribe();
-        tokio::time::timeout(NEVER, lost.wait_for(|lost| *lost > 0))
+        tokio::time::timeout(TIMEOUT, lost.wait_for(|lost| *lost > 0))
             .await
             .expect("no response is lost")
             .unwrap();
     }
 
     /// Waits for the next request that contains `word`, from any client.
-    pub(crate) async fn asked(&self, word: &'static [u8]) {
-        self.wait("", word, false).await;
+    pub(crate) async fn wait_for_request(&self, word: &'static [u8]) {
+        self.await_request("", word, false).await;
     }
 
     /// Waits for the next request from `client` that contains `word`. A client gives its name in
     /// the first message of a connection. The server never gets the request: its connection hangs
     /// until the client or [`Proxy::cut`] ends it.
-    pub(crate) async fn withhold(&self, client: &str, word: &'static [u8]) {
-        self.wait(client, word, true).await;
+    pub(crate) async fn withhold_request(&self, client: &str, word: &'static [u8]) {
+        self.await_request(client, word, true).await;
     }
 
-    async fn wait(&self, client: &str, word: &'static [u8], withheld: bool) {
-        let (came, comes) = oneshot::channel();
-        self.rules.awaited.lock().unwrap().push(Awaited {
+    async fn await_request(&self, client: &str, word: &'static [u8], withheld: bool) {
+        let (arrived, arrival) = oneshot::channel();
+        self.rules.awaited.lock().unwrap().push(AwaitedRequest {
             client: client.to_owned(),
             word,
             withheld,
-            came,
+            arrived,
         });
-        tokio::time::timeout(NEVER, comes).await.expect("no such request arrives").unwrap();
+        tokio::time::timeout(TIMEOUT, arrival).await.expect("no such request arrives").unwrap();
     }
 }
 
 impl Rules {
     /// Notifies the tests that wait for this request; returns whether to withhold it.
-    fn withholds(&self, greeting: &[u8], request: &[u8]) -> bool {
-        let is_it = |awaited: &mut Awaited| {
+    fn must_withhold(&self, greeting: &[u8], request: &[u8]) -> bool {
+        let is_match = |awaited: &mut AwaitedRequest| {
             contains(greeting, awaited.client.as_bytes()) && contains(request, awaited.word)
         };
-        let came: Vec<Awaited> = self.awaited.lock().unwrap().extract_if(.., is_it).collect();
-        let withheld = came.iter().any(|awaited| awaited.withheld);
-        for awaited in came {
-            awaited.came.send(()).unwrap_or_default();
+        let arrived: Vec<AwaitedRequest> =
+            self.awaited.lock().unwrap().extract_if(.., is_match).collect();
+        let withheld = arrived.iter().any(|awaited| awaited.withheld);
+        for awaited in arrived {
+            awaited.arrived.send(()).unwrap_or_default();
         }
         withheld
     }
 
-    fn loses(&self, request: &[u8]) -> bool {
+    fn must_lose(&self, request: &[u8]) -> bool {
         let every = self.every.load(Ordering::Acquire);
         let commit = every > 0 && contains(request, COMMIT);
         let lost = commit && (self.seen.fetch_add(1, Ordering::AcqRel) + 1).is_multiple_of(every);
@@ -188,7 +189,7 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, rules: Arc<Rules>
                 if greeting.is_empty() {
                     greeting.extend_from_slice(&upwards[..count]);
                 }
-                if rules.withholds(&greeting, &upwards[..count]) {
+                if rules.must_withhold(&greeting, &upwards[..count]) {
                     tokio::select! {
                         _ = cuts.changed() => {}
                         _ = client.read(&mut upwards) => {}
@@ -198,7 +199,7 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, rules: Arc<Rules>
                 if server.write_all(&upwards[..count]).await.is_err() {
                     return;
                 }
-                if rules.loses(&upwards[..count]) {
+                if rules.must_lose(&upwards[..count]) {
                     // The server must receive the request before the connection ends.
                     drop(server.read(&mut downwards).await);
                     return;

@@ -9,7 +9,7 @@ use mongodb::{
 };
 
 /// An upper bound that only a hang exceeds, even on a busy machine.
-const NEVER: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client of a single server, whatever its role.
 pub(crate) async fn direct(host: &str) -> Client {
@@ -39,15 +39,15 @@ pub(crate) async fn initiate(name: &str, hosts: &[String]) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(NEVER, made).await.expect("the replica set has no primary");
+    tokio::time::timeout(TIMEOUT, made).await.expect("the replica set has no primary");
 }
 
 /// The index of the member that accepts writes.
 pub(crate) async fn primary(hosts: &[String]) -> Option<usize> {
-    for (place, host) in hosts.iter().enumerate() {
+    for (index, host) in hosts.iter().enumerate() {
         let hello = direct(host).await.database("admin").run_command(doc! { "hello": 1 }).await;
         if hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or(false)) {
-            return Some(place);
+            return Some(index);
         }
     }
     None

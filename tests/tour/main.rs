@@ -36,10 +36,10 @@ const UNLIMITED: &[(&str, &str)] =
 
 #[test]
 fn tour_output_matches_the_readme() -> Result<()> {
-    if !can_run("the tour")? {
+    if !tools_installed("the tour")? {
         return Ok(());
     }
-    let dir = folder()?;
+    let dir = temp_dir()?;
     let mut server = Server::start(dir.path(), Start::First, &[])?;
     let tour = Tour::read()?;
     readme::run(&tour.steps, dir.path(), &server.url, &server.password)?;
@@ -49,22 +49,22 @@ fn tour_output_matches_the_readme() -> Result<()> {
 
 #[test]
 fn warehouse_output_matches_the_readme() -> Result<()> {
-    let (Some(uri), Some(python)) = (broker::shared(), std::env::var("SOUK_TEST_PYTHON").ok())
+    let (Some(uri), Some(python)) = (broker::shared_uri(), std::env::var("SOUK_TEST_PYTHON").ok())
     else {
         return Ok(());
     };
-    if !can_run("the warehouse")? {
+    if !tools_installed("the warehouse")? {
         return Ok(());
     }
-    let dir = folder()?;
+    let dir = temp_dir()?;
     let mut server = Server::start(
         dir.path(),
         Start::First,
         &[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", &uri)],
     )?;
     let login = Tour::read()?.steps.into_iter().nth(1).context("no login")?;
-    let mut steps = vec![Step::asking(&format!("AMQP='{uri}' PYTHON='{python}'")), login];
-    steps.extend(Tour::named("warehouse")?.steps);
+    let mut steps = vec![Step::unchecked(&format!("AMQP='{uri}' PYTHON='{python}'")), login];
+    steps.extend(Tour::section("warehouse")?.steps);
     readme::run(&steps, dir.path(), &server.url, &server.password)?;
     ensure!(server.stop()?.success(), "the shop did not stop in order");
     Ok(())
@@ -72,13 +72,13 @@ fn warehouse_output_matches_the_readme() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn greeting_shows_a_working_import_command() -> Result<()> {
-    if !can_run("the import that the greeting offers")? {
+    if !tools_installed("the import that the greeting offers")? {
         return Ok(());
     }
-    let dir = folder()?;
+    let dir = temp_dir()?;
     let mut server = Server::start(dir.path(), Start::First, &[])?;
     let command = server.printed_after("  SOUK_TOKEN=<token> ")?;
-    let token = Shop::at(&server.url)?.login("admin@localhost", &server.password).await?;
+    let token = Shop::connect(&server.url)?.login("admin@localhost", &server.password).await?;
     let mut bash = Command::new("bash");
     let output = bash
         .args(["-c", &command])
@@ -96,19 +96,19 @@ async fn greeting_shows_a_working_import_command() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledged_writes_survive_a_kill() -> Result<()> {
-    if !can_run("the kill in the middle of writes")? {
+    if !tools_installed("the kill in the middle of writes")? {
         return Ok(());
     }
-    let dir = folder()?;
+    let dir = temp_dir()?;
     let mut server = Server::start(dir.path(), Start::First, UNLIMITED)?;
     let mut steps = Tour::read()?.first_half();
-    steps.push(Step::asking(r#"printf '%s\n' "$ADMIN" "$ADA" "$GUEST" "$BEANS""#));
+    steps.push(Step::unchecked(r#"printf '%s\n' "$ADMIN" "$ADA" "$GUEST" "$BEANS""#));
     let printed = readme::run(&steps, dir.path(), &server.url, &server.password)?;
     let [admin, ada, guest, beans] = printed.lines().collect::<Vec<_>>()[..] else {
         bail!("not four lines: {printed}")
     };
 
-    let shop = Shop::at(&server.url)?;
+    let shop = Shop::connect(&server.url)?;
     let stock = format!("/api/products/{beans}/stock");
     shop.post(&stock, admin, None, &json!({"set": STOCK, "reason": "plenty"})).await?;
     let mut all = vec![Writes::new(
@@ -130,22 +130,22 @@ async fn acknowledged_writes_survive_a_kill() -> Result<()> {
         .iter()
         .map(|w| tokio::spawn(w.clone().until_killed(shop.clone(), acknowledged.clone())))
         .collect();
-    tokio::time::timeout(Duration::from_secs(60), acknowledged.at_least(ACKNOWLEDGED))
+    tokio::time::timeout(Duration::from_secs(60), acknowledged.wait_for(ACKNOWLEDGED))
         .await
         .context("the writes hang")??;
     server.kill()?;
 
     let server = Server::start(dir.path(), Start::Again, UNLIMITED)?;
-    let shop = Shop::at(&server.url)?;
+    let shop = Shop::connect(&server.url)?;
     for (writes, writer) in all.iter().zip(writers) {
         writes
             .check(&shop, writer.await??)
             .await
             .with_context(|| format!("writes {}", writes.name))?;
     }
-    for (token, pieces) in [(ada, 1), (guest, 3)] {
+    for (token, units) in [(ada, 1), (guest, 3)] {
         ensure!(
-            shop.number("/api/cart", token, "/item_count").await? == pieces,
+            shop.read_number("/api/cart", token, "/item_count").await? == units,
             "a cart of the tour is not what it was"
         );
     }
@@ -153,7 +153,7 @@ async fn acknowledged_writes_survive_a_kill() -> Result<()> {
 }
 
 /// Whether the required tools are installed; an error if they are not and `SOUK_TEST_ALL` is set.
-fn can_run(what: &str) -> Result<bool> {
+fn tools_installed(purpose: &str) -> Result<bool> {
     let is_missing = |name: &&str| Command::new(name).arg("--version").output().is_err();
     let missing: Vec<&str> = ["bash", "curl", "jq"].into_iter().filter(is_missing).collect();
     if missing.is_empty() {
@@ -162,14 +162,14 @@ fn can_run(what: &str) -> Result<bool> {
     let missing = missing.join(", ");
     ensure!(
         std::env::var_os("SOUK_TEST_ALL").is_none(),
-        "{what} needs {missing}, and SOUK_TEST_ALL is set"
+        "{purpose} needs {missing}, and SOUK_TEST_ALL is set"
     );
     // `eprintln!` output is hidden when the test passes.
-    writeln!(std::io::stderr(), "SKIPPED: {what} needs {missing}")?;
+    writeln!(std::io::stderr(), "SKIPPED: {purpose} needs {missing}")?;
     Ok(false)
 }
 
-fn folder() -> Result<tempfile::TempDir> {
+fn temp_dir() -> Result<tempfile::TempDir> {
     let parent = std::env::var_os("SOUK_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     Ok(tempfile::Builder::new().prefix("tour-").tempdir_in(parent)?)
 }

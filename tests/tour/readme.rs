@@ -26,7 +26,7 @@ pub(crate) struct Tour {
 
 impl Step {
     /// A step whose output the test reads.
-    pub(crate) fn asking(commands: &str) -> Self {
+    pub(crate) fn unchecked(commands: &str) -> Self {
         Self { commands: commands.into(), expected: None }
     }
 }
@@ -34,13 +34,13 @@ impl Step {
 impl Tour {
     /// Reads the README from `<!-- tour:begin -->` to `<!-- tour:end -->`.
     pub(crate) fn read() -> Result<Self> {
-        let tour = Self::named("tour")?;
+        let tour = Self::section("tour")?;
         ensure!(tour.half > 0, "the tour has no half");
         Ok(tour)
     }
 
     /// Reads the README from `<!-- NAME:begin -->` to `<!-- NAME:end -->`.
-    pub(crate) fn named(name: &str) -> Result<Self> {
+    pub(crate) fn section(name: &str) -> Result<Self> {
         let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
         let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
         let mut lines = text.lines().skip_while(|line| *line != begin).skip(1);
@@ -52,7 +52,7 @@ impl Tour {
             {
                 line if line == end => break,
                 "<!-- tour:half -->" => tour.half = tour.steps.len(),
-                "```bash" => tour.steps.push(Step::asking(&block(&mut lines))),
+                "```bash" => tour.steps.push(Step::unchecked(&block(&mut lines))),
                 "```text" => match tour.steps.last_mut() {
                     Some(step) if step.expected.is_none() => {
                         step.expected = Some(block(&mut lines))
@@ -83,7 +83,7 @@ fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
 
 /// Runs the steps in one bash that stops at the first error; returns the output of the last step.
 pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Result<String> {
-    let (script, complaints) = (dir.join("tour.sh"), dir.join("tour.err"));
+    let (script, stderr_file) = (dir.join("tour.sh"), dir.join("tour.err"));
     let commands: String =
         steps.iter().map(|step| format!("{}\necho '{END_OF_STEP}'\n", step.commands)).collect();
     fs::write(&script, commands)?;
@@ -94,7 +94,7 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
         .envs([("SOUK", url), ("PASSWORD", password), ("NO_PROXY", "127.0.0.1")])
         .stdin(Stdio::null())
         // Not a pipe: background processes of the tour would keep it open.
-        .stderr(fs::File::create(&complaints)?)
+        .stderr(fs::File::create(&stderr_file)?)
         .stdout(Stdio::piped())
         .spawn()?
         .wait_with_output()?;
@@ -112,7 +112,7 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
         output.status.success(),
         "the tour ended early: {}\n{printed}\n{}",
         output.status,
-        fs::read_to_string(complaints)?
+        fs::read_to_string(stderr_file)?
     );
     Ok(outputs.iter().rev().nth(1).copied().unwrap_or_default().to_owned())
 }

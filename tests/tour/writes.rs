@@ -15,7 +15,7 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    pub(crate) fn at(url: &str) -> Result<Self> {
+    pub(crate) fn connect(url: &str) -> Result<Self> {
         Ok(Self { client: Client::builder().no_proxy().build()?, url: url.to_owned() })
     }
 
@@ -46,7 +46,7 @@ impl Shop {
     }
 
     /// Reads a number from a JSON response.
-    pub(crate) async fn number(&self, path: &str, token: &str, pointer: &str) -> Result<u64> {
+    pub(crate) async fn read_number(&self, path: &str, token: &str, pointer: &str) -> Result<u64> {
         let response = self
             .client
             .get(format!("{}{path}", self.url))
@@ -61,8 +61,8 @@ impl Shop {
     }
 }
 
-async fn token(answer: Response) -> Result<String> {
-    let body: Value = answer.error_for_status()?.json().await?;
+async fn token(response: Response) -> Result<String> {
+    let body: Value = response.error_for_status()?.json().await?;
     body.pointer("/token").and_then(Value::as_str).map(str::to_owned).context("no token")
 }
 
@@ -75,7 +75,7 @@ impl Acknowledged {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    pub(crate) async fn at_least(&self, count: u32) -> Result<()> {
+    pub(crate) async fn wait_for(&self, count: u32) -> Result<()> {
         self.0.acquire_many(count).await?.forget();
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Writes {
     }
 
     async fn count(&self, shop: &Shop) -> Result<u64> {
-        let now = shop.number(&self.counted_at, &self.token, &self.pointer).await?;
+        let now = shop.read_number(&self.counted_at, &self.token, &self.pointer).await?;
         now.checked_sub(self.before)
             .with_context(|| format!("{now} is less than the {} before", self.before))
     }

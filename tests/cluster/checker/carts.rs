@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Outcome, Placed, Span, change, in_real_time, read};
+use super::{Outcome, Placed, Span, change, check_real_time_order, read};
 
 /// Products and quantities.
 pub(crate) type Lines = BTreeMap<String, u64>;
@@ -18,29 +18,29 @@ pub(crate) enum Change {
 
 /// A cart in a response.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Shown {
+pub(crate) struct View {
     pub(crate) version: u64,
     pub(crate) lines: Lines,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct ChangeRequest {
     pub(crate) span: Span,
     pub(crate) change: Change,
-    pub(crate) outcome: Outcome<Shown>,
+    pub(crate) outcome: Outcome<View>,
 }
 
 /// A read that must reflect everything acknowledged before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) span: Span,
-    pub(crate) shown: Shown,
+    pub(crate) view: View,
 }
 
 /// Everything that clients know about one cart, which starts untouched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
-    pub(crate) changes: Vec<Asked>,
+    pub(crate) changes: Vec<ChangeRequest>,
     pub(crate) reads: Vec<Read>,
 }
 
@@ -60,22 +60,22 @@ impl History {
     /// Returns a description of the first inconsistency.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut placed: Vec<Placed> =
-            self.reads.iter().map(|seen| read(seen.span, seen.shown.version)).collect();
-        let mut makers = BTreeMap::new();
-        for asked in &self.changes {
-            let Outcome::Done(shown) = &asked.outcome else { continue };
-            placed.push(change(asked.span, shown.version));
-            if let Some(other) = makers.insert(shown.version, &asked.change) {
+            self.reads.iter().map(|seen| read(seen.span, seen.view.version)).collect();
+        let mut known_changes = BTreeMap::new();
+        for request in &self.changes {
+            let Outcome::Done(view) = &request.outcome else { continue };
+            placed.push(change(request.span, view.version));
+            if let Some(other) = known_changes.insert(view.version, &request.change) {
                 return Err(format!(
                     "version {} was given to {:?} and to {other:?}",
-                    shown.version, asked.change
+                    view.version, request.change
                 ));
             }
         }
-        in_real_time(&placed)?;
+        check_real_time_order(&placed)?;
         let seen = self.seen()?;
-        let mut search = Search { makers, seen, unknown: self.unknown(&placed), reached: 0 };
-        if search.goes_on(1, &Lines::new()) {
+        let mut search = Search { known_changes, seen, unknown: self.unknown(&placed), reached: 0 };
+        if search.explains_from(1, &Lines::new()) {
             return Ok(());
         }
         Err(format!("version {} is not the sum of what was asked for: {search:?}", search.reached))
@@ -85,17 +85,17 @@ impl History {
     fn seen(&self) -> Result<BTreeMap<u64, &Lines>, String> {
         let untouched = const { &Lines::new() };
         let mut seen = BTreeMap::from([(0, untouched)]);
-        let done = self.changes.iter().filter_map(|asked| match &asked.outcome {
-            Outcome::Done(shown) => Some(shown),
+        let done = self.changes.iter().filter_map(|request| match &request.outcome {
+            Outcome::Done(view) => Some(view),
             Outcome::Refused | Outcome::Unknown => None,
         });
-        for shown in done.chain(self.reads.iter().map(|read| &read.shown)) {
+        for view in done.chain(self.reads.iter().map(|read| &read.view)) {
             if let Some(other) =
-                seen.insert(shown.version, &shown.lines).filter(|other| **other != shown.lines)
+                seen.insert(view.version, &view.lines).filter(|other| **other != view.lines)
             {
                 return Err(format!(
                     "version {} was shown as {:?} and as {other:?}",
-                    shown.version, shown.lines
+                    view.version, view.lines
                 ));
             }
         }
@@ -104,12 +104,12 @@ impl History {
 
     /// Changes with an unknown outcome, each with the first version that it can have made.
     fn unknown(&self, placed: &[Placed]) -> Vec<Unknown<'_>> {
-        let unknown = self.changes.iter().filter(|asked| asked.outcome == Outcome::Unknown);
+        let unknown = self.changes.iter().filter(|request| request.outcome == Outcome::Unknown);
         unknown
-            .map(|asked| {
-                let before = placed.iter().filter(|one| one.span.ended < asked.span.begun);
+            .map(|request| {
+                let before = placed.iter().filter(|one| one.span.ended < request.span.begun);
                 let earliest = before.map(|one| one.place.number).max().unwrap_or(0) + 1;
-                Unknown { change: &asked.change, earliest, made: false }
+                Unknown { change: &request.change, earliest, made: false }
             })
             .collect()
     }
@@ -126,7 +126,7 @@ struct Unknown<'a> {
 #[derive(Debug)]
 struct Search<'a> {
     /// The known change of each version.
-    makers: BTreeMap<u64, &'a Change>,
+    known_changes: BTreeMap<u64, &'a Change>,
     seen: BTreeMap<u64, &'a Lines>,
     unknown: Vec<Unknown<'a>>,
     reached: u64,
@@ -134,15 +134,15 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Whether all versions from `version` on can be explained, starting from `lines`.
-    fn goes_on(&mut self, version: u64, lines: &Lines) -> bool {
+    fn explains_from(&mut self, version: u64, lines: &Lines) -> bool {
         self.reached = self.reached.max(version);
         if self.seen.last_key_value().is_none_or(|(last, _)| version > *last) {
             return true;
         }
-        if let Some(change) = self.makers.get(&version) {
+        if let Some(change) = self.known_changes.get(&version) {
             let after = change.apply(lines);
             return after.is_some_and(|after| {
-                self.is_as_seen(version, &after) && self.goes_on(version + 1, &after)
+                self.matches_seen(version, &after) && self.explains_from(version + 1, &after)
             });
         }
         let mut tried: Vec<&Change> = Vec::new();
@@ -153,12 +153,12 @@ impl Search<'_> {
                 continue;
             }
             tried.push(change);
-            let Some(after) = change.apply(lines).filter(|after| self.is_as_seen(version, after))
+            let Some(after) = change.apply(lines).filter(|after| self.matches_seen(version, after))
             else {
                 continue;
             };
             self.unknown[place].made = true;
-            if self.goes_on(version + 1, &after) {
+            if self.explains_from(version + 1, &after) {
                 return true;
             }
             self.unknown[place].made = false;
@@ -166,7 +166,7 @@ impl Search<'_> {
         false
     }
 
-    fn is_as_seen(&self, version: u64, lines: &Lines) -> bool {
+    fn matches_seen(&self, version: u64, lines: &Lines) -> bool {
         self.seen.get(&version).is_none_or(|seen| *seen == lines)
     }
 }

@@ -57,7 +57,7 @@ const fn read(span: Span, number: u64) -> Placed {
 }
 
 /// Asserts that no operation is placed before one that ended before it began.
-fn in_real_time(placed: &[Placed]) -> Result<(), String> {
+fn check_real_time_order(placed: &[Placed]) -> Result<(), String> {
     let (mut begun, mut ended) = (placed.to_vec(), placed.to_vec());
     begun.sort_by_key(|one| one.span.begun);
     ended.sort_by_key(|one| one.span.ended);
@@ -68,9 +68,7 @@ fn in_real_time(placed: &[Placed]) -> Result<(), String> {
             newest = newest.filter(|newest| newest.place > before.place).or(Some(before));
         }
         if let Some(before) = newest.filter(|before| before.place > one.place) {
-            return Err(format!(
-                "{one:?} began when {before:?} had ended, but comes before it"
-            ));
+            return Err(format!("{one:?} began when {before:?} had ended, but comes before it"));
         }
     }
     Ok(())

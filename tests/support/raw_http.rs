@@ -9,11 +9,11 @@ use tokio::{
 use super::TestApp;
 
 /// A connection that sends bytes as they are.
-pub(crate) struct Raw(BufReader<TcpStream>);
+pub(crate) struct RawConnection(BufReader<TcpStream>);
 
 /// A response as received.
 #[derive(Debug)]
-pub(crate) struct RawAnswer {
+pub(crate) struct RawResponse {
     pub(crate) status: u16,
     /// Status line and headers in lower case.
     pub(crate) head: String,
@@ -21,12 +21,12 @@ pub(crate) struct RawAnswer {
 }
 
 impl TestApp {
-    pub(crate) async fn connect(&self) -> Raw {
-        Raw(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
+    pub(crate) async fn connect(&self) -> RawConnection {
+        RawConnection(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
     }
 }
 
-impl Raw {
+impl RawConnection {
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
@@ -36,7 +36,7 @@ impl Raw {
         drop(self.0.write_all(bytes.as_ref()).await);
     }
 
-    pub(crate) async fn answer(&mut self) -> RawAnswer {
+    pub(crate) async fn response(&mut self) -> RawResponse {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(self.0.read_u8().await.expect("an answer"));
@@ -49,11 +49,11 @@ impl Raw {
             .map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.unwrap();
-        RawAnswer { status, head, body }
+        RawResponse { status, head, body }
     }
 }
 
-impl RawAnswer {
+impl RawResponse {
     /// Asserts an error response.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) {

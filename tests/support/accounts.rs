@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::{TestApp, unique};
+use super::{TestApp, unique_number};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@souk.example";
 pub(crate) const ADMIN_PASSWORD: &str = "an admin's password";
@@ -27,7 +27,7 @@ impl AsRef<str> for Account {
 
 impl Account {
     /// Reads the response of a registration, login or refresh.
-    pub(crate) fn of(session: &Value) -> Self {
+    pub(crate) fn from_session(session: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (user, token) = (&session["user"], text(&session["token"]));
         Self {
@@ -39,8 +39,8 @@ impl Account {
     }
 }
 
-pub(crate) fn new_email() -> String {
-    format!("customer-{}@souk.example", unique())
+pub(crate) fn unique_email() -> String {
+    format!("customer-{}@souk.example", unique_number())
 }
 
 impl TestApp {
@@ -49,7 +49,7 @@ impl TestApp {
     }
 
     pub(crate) async fn login(&self, email: &str, password: &str) -> Account {
-        Account::of(
+        Account::from_session(
             &self
                 .post("/api/auth/login", &json!({"email": email, "password": password}))
                 .await
@@ -58,8 +58,8 @@ impl TestApp {
     }
 
     pub(crate) async fn customer(&self) -> Account {
-        let body = json!({"email": new_email(), "password": PASSWORD, "name": "Ada"});
-        Account::of(&self.post("/api/auth/register", &body).await.is(201).json())
+        let body = json!({"email": unique_email(), "password": PASSWORD, "name": "Ada"});
+        Account::from_session(&self.post("/api/auth/register", &body).await.is(201).json())
     }
 
     /// New customers, a few at a time: the server rejects logins when password hashing is
