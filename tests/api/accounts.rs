@@ -85,7 +85,10 @@ async fn guest_cart_is_merged_at_registration_and_login() {
     );
     let guest = app.guest().await;
     app.add_to_cart(&guest, &tea, 2).await.ok();
-    let body = json!({"email": "ada@souk.example", "password": PASSWORD, "name": "Ada", "guest_token": guest.token});
+    let body = json!({
+        "email": "ada@souk.example", "password": PASSWORD, "name": "Ada",
+        "guest_token": guest.token,
+    });
     let session = app.post("/api/auth/register", &body).await.is(201).json();
     assert_eq!(session["cart_merged"], true);
     let ada = Account::from_session(&session);
@@ -107,11 +110,16 @@ async fn guest_cart_is_merged_at_registration_and_login() {
         app.delete("/api/cart").token(guest).await.problem(409, "guest_cart_merged");
     }
     // A cart already merged into another account stays there; the login succeeds.
-    let body = json!({"email": "eve@souk.example", "password": PASSWORD, "name": "Eve", "guest_token": other.token});
+    let body = json!({
+        "email": "eve@souk.example", "password": PASSWORD, "name": "Eve",
+        "guest_token": other.token,
+    });
     let session = app.post("/api/auth/register", &body).await.is(201).json();
     assert_eq!(session["cart_merged"], false);
     assert_eq!(app.cart(&Account::from_session(&session)).await["item_count"], 0);
-    let body = json!({"email": "eve@souk.example", "password": "not hers", "guest_token": app.guest().await.token});
+    let body = json!({
+        "email": "eve@souk.example", "password": "not hers", "guest_token": app.guest().await.token,
+    });
     app.post("/api/auth/login", &body).await.problem(401, "invalid_credentials");
     assert_eq!(app.get("/api/cart").token(&ada).await.lines(), [(tea, 3), (cup, 1)]);
 }

@@ -46,7 +46,7 @@ async fn audit_of_undamaged_data_is_clean() {
         ("pending", &[][..]),
         ("paid", &["pay"]),
         ("shipped", &["pay", "fulfil"]),
-        ("called off", &["cancel"]),
+        ("cancelled", &["cancel"]),
     ] {
         let id = place_order(&app, &ada, &tea, 2).await;
         for step in steps {
@@ -171,7 +171,8 @@ async fn missing_rows_are_reported_until_restored() {
     damage(&app, &format!("DELETE FROM movements WHERE {movement}"), &tea);
     damage(&app, "DELETE FROM orders WHERE id = ?1", &of_cup);
     let gap = format!(
-        "product {tea}: it has 1 movements, numbered 1 to 1, and its stock says that number 2 was the last; "
+        "product {tea}: it has 1 movements, numbered 1 to 1, and its stock says \
+         that number 2 was the last; "
     );
     let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (1, 6), "{lines:#?}");

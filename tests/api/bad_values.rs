@@ -242,8 +242,10 @@ async fn product_fields_have_limits() {
     }
     assert_eq!(app.get("/api/products").await.ok()["total"], 0);
     let most = json!({
-        "name": "x".repeat(200), "description": "é".repeat(10_000), "sku": "x".repeat(64), "category": "x".repeat(100),
-        "tags": many(50).collect::<Vec<_>>(), "attributes": attributes(100), "stock": 1_000_000_000_000_u64,
+        "name": "x".repeat(200), "description": "é".repeat(10_000), "sku": "x".repeat(64),
+        "category": "x".repeat(100),
+        "tags": many(50).collect::<Vec<_>>(), "attributes": attributes(100),
+        "stock": 1_000_000_000_000_u64,
     });
     app.create_product(&admin, &with_fields(&good, &most)).await;
 }

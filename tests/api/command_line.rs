@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::support::{Cli, PASSWORD, TestApp};
 
-const LINES: &str = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":12.5,\"stock\":3}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":7}\n";
+const LINES: &str = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":12.5,\"stock\":3}\n\
+                     {\"sku\":\"B\",\"name\":\"Cup\",\"price\":7}\n";
 
 #[test]
 fn every_command_has_help() {

@@ -306,7 +306,10 @@ async fn cart_keeps_the_unavailable_line_of_a_deleted_product() {
 
     let after = get_ok(&app, &ada, "/api/cart").await;
     assert_ne!(after.etag(), before.etag());
-    let gone = json!({"product_id": tea, "name": "Mint tea", "quantity": 3, "unit_price": 4.5, "total": 13.5, "available": 0});
+    let gone = json!({
+        "product_id": tea, "name": "Mint tea", "quantity": 3, "unit_price": 4.5, "total": 13.5,
+        "available": 0,
+    });
     assert_eq!(only_line(&after), gone);
     assert_eq!(after.json()["item_count"], 4);
 

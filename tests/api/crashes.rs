@@ -125,7 +125,10 @@ async fn create_until_killed(
 ) -> Vec<(String, Value)> {
     let mut created = Vec::new();
     loop {
-        let body = json!({"name": "Pot", "description": "", "price": 12, "stock": 9, "sku": format!("POT-{}", unique_number())});
+        let body = json!({
+            "name": "Pot", "description": "", "price": 12, "stock": 9,
+            "sku": format!("POT-{}", unique_number()),
+        });
         let Ok(response) = app.post("/api/products", &body).token(admin).attempt().await else {
             return created;
         };
@@ -138,7 +141,10 @@ async fn create_until_killed(
 async fn register_until_killed(app: &TestApp, counter: &Progress) -> Vec<Account> {
     let mut registered = Vec::new();
     loop {
-        let body = json!({"email": format!("u{}@souk.example", unique_number()), "password": PASSWORD, "name": "U"});
+        let body = json!({
+            "email": format!("u{}@souk.example", unique_number()), "password": PASSWORD,
+            "name": "U",
+        });
         let Ok(response) = app.post("/api/auth/register", &body).attempt().await else {
             return registered;
         };

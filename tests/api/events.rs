@@ -40,7 +40,8 @@ async fn events_are_cloud_events() {
     assert!(take("time").as_str().unwrap().ends_with('Z'));
     let data = take("data");
     let wanted = json!({
-        "specversion": "1.0", "source": "/souk", "type": "cart.item.added", "subject": ada.id, "sequence": "1",
+        "specversion": "1.0", "source": "/souk", "type": "cart.item.added", "subject": ada.id,
+        "sequence": "1",
         "sequencetype": "Integer", "traceparent": trace, "datacontenttype": "application/json",
     });
     assert_eq!(Value::from(event.clone()), wanted);

@@ -47,7 +47,10 @@ async fn unknown_methods_share_one_metric_label() {
 #[tokio::test]
 async fn invalid_guest_token_does_not_block_login() {
     let app = TestApp::start().await;
-    let register = json!({"email": "ada@souk.example", "password": "correct horse", "name": "Ada", "guest_token": "nonsense"});
+    let register = json!({
+        "email": "ada@souk.example", "password": "correct horse", "name": "Ada",
+        "guest_token": "nonsense",
+    });
     let registered = app.post("/api/auth/register", &register).await.is(201).json();
     assert_eq!(registered["cart_merged"], false);
     for token in ["", "nonsense", registered["token"].as_str().unwrap()] {

@@ -57,8 +57,14 @@ async fn large_import_accepts_chunks_of_any_size() {
             20 => "   ".to_owned(),
             30 => "not JSON".to_owned(),
             40 => json!({"sku": format!("S-{n}"), "name": "Bad", "price": 1.001}).to_string(),
-            50 => json!({"sku": format!("S-{n}"), "name": "Bad", "price": 1, "role": "admin"}).to_string(),
-            _ => json!({"sku": format!("S-{n}"), "name": format!("Product {n}"), "price": 1.25, "stock": n}).to_string(),
+            50 => json!({
+                "sku": format!("S-{n}"), "name": "Bad", "price": 1, "role": "admin",
+            })
+            .to_string(),
+            _ => json!({
+                "sku": format!("S-{n}"), "name": format!("Product {n}"), "price": 1.25, "stock": n,
+            })
+            .to_string(),
         });
     }
     let text = lines.join("\n");
@@ -101,15 +107,18 @@ async fn large_import_accepts_chunks_of_any_size() {
 #[tokio::test]
 async fn line_with_a_known_sku_updates_that_product() {
     let (app, admin) = start_shop().await;
-    let first = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":5,\"stock\":9,\"category\":\"pots\",\"tags\":[\"x\"]}\n\n\
+    let first = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":5,\"stock\":9,\
+                 \"category\":\"pots\",\"tags\":[\"x\"]}\n\n\
                  {\"name\":\"No sku\",\"price\":1}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":2}\n";
     assert_eq!(
         app.import_products(&admin, first.into()).await,
         json!({"created": 3, "updated": 0, "failed": 0, "errors": []})
     );
     let pot = find_by_sku(&app, "A").await;
-    let second = "{\"sku\":\"A\",\"name\":\"Kettle\",\"price\":6.5}\n{\"name\":\"No sku\",\"price\":1}\n\
-                  {\"sku\":\"B\",\"name\":\"Cup\",\"price\":2,\"stock\":4}\n{\"sku\":\"A\",\"name\":\"Kettle\",\"price\":7,\"stock\":0}\n";
+    let second = "{\"sku\":\"A\",\"name\":\"Kettle\",\"price\":6.5}\n\
+                  {\"name\":\"No sku\",\"price\":1}\n\
+                  {\"sku\":\"B\",\"name\":\"Cup\",\"price\":2,\"stock\":4}\n\
+                  {\"sku\":\"A\",\"name\":\"Kettle\",\"price\":7,\"stock\":0}\n";
     assert_eq!(
         app.import_products(&admin, second.into()).await,
         json!({"created": 1, "updated": 3, "failed": 0, "errors": []})
@@ -149,7 +158,8 @@ async fn line_with_a_known_sku_updates_that_product() {
     .ok();
     // Null removes a value, omitted stock is kept, and a line with only a SKU and stock sets the
     // stock.
-    let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n{\"sku\":\"B\",\"stock\":0}\n{\"sku\":\"C\",\"stock\":1}\n";
+    let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n\
+                 {\"sku\":\"B\",\"stock\":0}\n{\"sku\":\"C\",\"stock\":1}\n";
     let report = app.import_products(&admin, third.into()).await;
     assert_eq!(
         (report_counts(&report), &report["errors"][0]["line"]),
@@ -170,7 +180,9 @@ async fn line_with_a_known_sku_updates_that_product() {
 async fn csv_from_spreadsheets_is_accepted() {
     let (app, admin) = start_shop().await;
     let text = "\u{feff}sku,name,price,stock,tags,attributes,description,category,image_url\r\n\
-                A-1,\"Tea, \"\"green\"\"\",4.50,7,green|loose,\"{\"\"organic\"\":true,\"\"g\"\":2.5}\",\"two\r\nlines\",tea,\r\n\
+                A-1,\"Tea, \"\"green\"\"\",4.50,7,green|loose,\
+                \"{\"\"organic\"\":true,\"\"g\"\":2.5}\",\
+                \"two\r\nlines\",tea,\r\n\
                 \r\n\
                 A-2,Cup,9.999,,,,,,\r\n\
                 A-3,Pot,12,,,,,pots,https://souk.example/pot.png\r\n\
@@ -219,7 +231,10 @@ async fn csv_from_spreadsheets_is_accepted() {
 #[tokio::test]
 async fn price_list_changes_only_prices() {
     let (app, admin) = start_shop().await;
-    let full = json!({"sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3, "category": "pots", "tags": ["x"]});
+    let full = json!({
+        "sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3,
+        "category": "pots", "tags": ["x"],
+    });
     let before = app.create_product(&admin, &full).await;
     let report = post_import(&app, &admin, "text/csv", "sku,price\nA,6\nB,7\n").await.ok();
     assert_eq!(
@@ -283,8 +298,10 @@ async fn invalid_line_does_not_fail_the_others() {
     let (app, admin) = start_shop().await;
     let long = "x".repeat(70_000);
     let text = format!(
-        "{{\"name\":\"A\",\"price\":1}}\n{{\"name\":\"{long}\",\"price\":1}}\n{{\"name\":\"B\",\"price\":1,\"stock\":1000000000001}}\n\
-         [1]\n{{\"name\":\"C\",\"price\":1}}\n{{\"name\":\"\\u0007\",\"price\":-1}}\r\n{{\"name\":\"D\",\"price\":1}}"
+        "{{\"name\":\"A\",\"price\":1}}\n{{\"name\":\"{long}\",\"price\":1}}\n\
+         {{\"name\":\"B\",\"price\":1,\"stock\":1000000000001}}\n\
+         [1]\n{{\"name\":\"C\",\"price\":1}}\n{{\"name\":\"\\u0007\",\"price\":-1}}\r\n\
+         {{\"name\":\"D\",\"price\":1}}"
     );
     let report = app.import_products(&admin, text).await;
     assert_eq!(report_counts(&report), [3, 0, 4]);
@@ -324,8 +341,9 @@ async fn interrupted_import_resumes_where_it_stopped() {
     let (app, admin) = start_shop().await;
     let text = ndjson_lines(1000);
     let head = format!(
-        "POST /api/products/import HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\nidempotency-key: spring\r\n\
-         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        "POST /api/products/import HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\n\
+         idempotency-key: spring\r\ncontent-type: application/x-ndjson\r\n\
+         content-length: {}\r\n\r\n",
         admin.token,
         text.len()
     );

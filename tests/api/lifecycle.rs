@@ -107,8 +107,8 @@ async fn shutdown_answers_requests_in_progress() {
         let (first, rest) = body.split_at(10);
         let mut connection = app.connect().await;
         let head = format!(
-            "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
-             expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
             admin.token,
             body.len()
         );

@@ -8,8 +8,8 @@ use crate::support::{Account, Response, TestApp};
 async fn add_and_hang_up(app: &TestApp, account: &Account, product: &str, key: &str) {
     let body = json!({"product_id": product, "quantity": 1}).to_string();
     let head = format!(
-        "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\nidempotency-key: {key}\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\n\
+         idempotency-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         account.token,
         body.len()
     );

@@ -15,6 +15,7 @@ mod accounts;
 mod audit;
 mod bad_bodies;
 mod bad_values;
+mod checkout;
 mod command_line;
 mod concurrent_orders;
 mod conditional;

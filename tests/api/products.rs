@@ -6,7 +6,8 @@ use crate::support::{Account, TestApp};
 
 fn tea_body() -> Value {
     json!({
-        "name": "Mint tea", "description": "From the Atlas.", "price": 4.5, "stock": 12, "sku": "TEA-1", "category": "tea",
+        "name": "Mint tea", "description": "From the Atlas.", "price": 4.5, "stock": 12,
+        "sku": "TEA-1", "category": "tea",
         "tags": ["green", "loose"], "image_url": "https://souk.example/tea.png",
         "attributes": {"organic": true, "grams": 250, "origin": "Morocco", "ph": 6.5},
     })
@@ -39,7 +40,8 @@ async fn created_product_is_at_its_location() {
     for (name, value) in tea_body().as_object().unwrap() {
         assert_eq!(&product[name], value, "{name}");
     }
-    let all = "attributes category created_at currency description id image_url name price sku stock tags updated_at version";
+    let all = "attributes category created_at currency description id image_url name price sku \
+               stock tags updated_at version";
     assert_eq!(field_names(&product).join(" "), all);
     assert_eq!((&product["currency"], &product["version"]), (&json!("USD"), &json!(1)));
     assert_eq!(product["created_at"], product["updated_at"]);

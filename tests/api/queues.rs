@@ -39,9 +39,9 @@ async fn queued_checkouts_are_served_in_order() {
     join_all(buyers.iter().map(async |buyer| app.add_to_cart(buyer, &tea, 1).await.ok())).await;
     let batches = app.metric("souk_writer_batches").await;
     let write_lock = WriteLock::acquire(&app);
-    let mut asked = Vec::new();
+    let mut checkouts = Vec::new();
     for (buyer, before) in buyers.iter().zip(0_u32..) {
-        asked.push(tokio::spawn(app.check_out(buyer, "buy").into_future()));
+        checkouts.push(tokio::spawn(app.check_out(buyer, "buy").into_future()));
         // The first checkout waits for its transaction to begin, the others wait in the queue.
         let waits = async {
             while app.metric("souk_writer_batches").await <= batches {}
@@ -50,7 +50,7 @@ async fn queued_checkouts_are_served_in_order() {
         timeout(TIMEOUT, waits).await.expect("not every checkout waits");
     }
     drop(write_lock);
-    let responses: Vec<_> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
+    let responses: Vec<_> = join_all(checkouts).await.into_iter().map(Result::unwrap).collect();
     let expected: Vec<u16> =
         (0..buyers.len()).map(|index| if index < UNITS { 201 } else { 409 }).collect();
     assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), expected);

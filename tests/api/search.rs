@@ -15,8 +15,10 @@ async fn start_shop() -> (TestApp, Account) {
     let admin = app.admin().await;
     let line = |n: u64| {
         json!({
-            "sku": format!("SKU-{n:03}"), "name": format!("Product {}", (n * 7) % 240), "price": f64::from(5 * (n as u32 + 1)) / 100.0,
-            "category": CATEGORIES[n as usize % 3], "tags": [format!("t{}", n % 5), "all"], "stock": n % 4,
+            "sku": format!("SKU-{n:03}"), "name": format!("Product {}", (n * 7) % 240),
+            "price": f64::from(5 * (n as u32 + 1)) / 100.0,
+            "category": CATEGORIES[n as usize % 3], "tags": [format!("t{}", n % 5), "all"],
+            "stock": n % 4,
             "description": if n.is_multiple_of(2) { "even" } else { "odd" },
         })
         .to_string()
@@ -147,7 +149,9 @@ async fn best_match_comes_first() {
         ("Peppermint", "herbs", ""),
         ("Mint", "herbs", ""),
     ] {
-        let body = json!({"name": name, "category": category, "description": description, "price": 1, "stock": 1});
+        let body = json!({
+            "name": name, "category": category, "description": description, "price": 1, "stock": 1,
+        });
         app.create_product(&admin, &body).await;
     }
     let found = app.get("/api/products?q=mint").await.ok();

@@ -58,7 +58,7 @@ async fn concurrent_refreshes_end_the_session() {
         join_all((0..20).map(|_| refresh(&app, &session.refresh_token).into_future())).await;
     let (won, lost): (Vec<_>, Vec<_>) =
         responses.into_iter().partition(|response| response.status == 200);
-    assert!(won.len() <= 1, "{} have won", won.len());
+    assert!(won.len() <= 1, "{} refreshes succeeded", won.len());
     for response in lost {
         response.problem(401, "unauthenticated");
     }

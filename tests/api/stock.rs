@@ -42,7 +42,11 @@ async fn every_stock_change_is_recorded_as_a_movement() {
                 .ends_with('Z')
         );
     }
-    let movement = |sequence: u64, kind: &str, on_hand: i64| json!({"sequence": sequence, "kind": kind, "on_hand_delta": on_hand, "reserved_delta": 0});
+    let movement = |sequence: u64, kind: &str, on_hand: i64| {
+        json!({
+            "sequence": sequence, "kind": kind, "on_hand_delta": on_hand, "reserved_delta": 0,
+        })
+    };
     let with = |mut movement: Value, reason: &str, reference: Option<&str>| {
         movement["reason"] = json!(reason);
         reference.into_iter().for_each(|reference| movement["reference"] = json!(reference));

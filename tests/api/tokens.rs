@@ -160,7 +160,10 @@ async fn admin_routes_reject_guests_and_customers() {
             let path = path.replace("01a206bc-0609-7165-8b52-173bd2923daf", &tea);
             // Refused before the body is validated.
             app.call(method, &path).token(account).await.problem(403, "forbidden");
-            let body = json!({"name": "Mine", "description": "", "price": 0, "stock": 0, "delta": -1, "reason": "r"});
+            let body = json!({
+                "name": "Mine", "description": "", "price": 0, "stock": 0, "delta": -1,
+                "reason": "r",
+            });
             app.call(method, &path).token(account).json(&body).await.problem(403, "forbidden");
         }
     }

@@ -98,7 +98,7 @@ impl LoadTest {
                     .await;
                 }
                 _ => {
-                    let body = json!({"description": format!("told {}", unique_number())});
+                    let body = json!({"description": format!("change {}", unique_number())});
                     self.change_until_acknowledged(|node| {
                         node.patch(&format!("/api/products/{product}"), &body).token(&self.admin)
                     })

@@ -233,13 +233,19 @@ async fn invalid_commands_are_dead_lettered_with_a_reason() {
     amqp_client
         .send(&adjust_command(
             "poison",
-            json!({"sku": "TEA", "delta": 1, "reason": "a valid command with the id of the invalid ones"}),
+            json!({
+                "sku": "TEA", "delta": 1,
+                "reason": "a valid command with the id of the invalid ones",
+            }),
         ))
         .await;
     let dead = amqp_client.consume(DEAD_LETTERS, invalid_commands.len()).await;
-    for (delivery, (body, code, says)) in dead.iter().zip(&invalid_commands) {
+    for (delivery, (body, code, detail)) in dead.iter().zip(&invalid_commands) {
         let reason = dead_letter_reason(delivery).unwrap();
-        assert!(reason.starts_with(code) && reason.contains(says), "{reason}, not {code}{says}");
+        assert!(
+            reason.starts_with(code) && reason.contains(detail),
+            "{reason}, not {code}{detail}"
+        );
         assert!(
             delivery.data == *body,
             "the body must be unchanged, not {} bytes: {reason}",
@@ -318,7 +324,8 @@ connection = pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
 channel = connection.channel()
 channel.confirm_delivery()
 for body, kind in [(b"before", None), (b"unreadable", b"\xff\xfe"), (b"after", None)]:
-    channel.basic_publish("", "souk.inventory.commands", body, pika.BasicProperties(content_type=kind, delivery_mode=2))
+    properties = pika.BasicProperties(content_type=kind, delivery_mode=2)
+    channel.basic_publish("", "souk.inventory.commands", body, properties)
 connection.close()
 "#;
 

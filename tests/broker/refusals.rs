@@ -83,11 +83,13 @@ async fn full_queue_does_not_cause_repeats_to_other_queues() {
 async fn relay_that_cannot_be_woken_gives_up_leadership() {
     let Some(uri) = shared_uri() else { return };
     let amqp_client = AmqpClient::connect(&uri).await;
-    let deaf = format!(
+    let restricted_uri = format!(
         "amqp://deaf:guest@{}",
         uri.trim_start_matches("amqp://").trim_start_matches("guest:guest@")
     );
-    let app = TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &deaf)]).await;
+    let app =
+        TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &restricted_uri)])
+            .await;
     app.wait_for_log("ACCESS_REFUSED").await;
     // Otherwise the other nodes would assume that events are published.
     amqp_client.wait_for_queue_deletion("souk.relay").await;

@@ -122,7 +122,9 @@ async fn existing_queue_with_other_properties_is_used() {
         "inventory.stock.changed",
         "the queue is bound"
     );
-    amqp_client.send(&json!({"id": "1", "type": "inventory.adjust", "product_id": tea, "delta": 1, "reason": "delivery"})).await;
+    amqp_client.send(&json!({
+        "id": "1", "type": "inventory.adjust", "product_id": tea, "delta": 1, "reason": "delivery",
+    })).await;
     amqp_client.wait_until_settled().await;
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 10);
     assert!(app.log().contains(r#""queue":"warehouse""#), "{}", app.log());

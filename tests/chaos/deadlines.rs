@@ -78,7 +78,7 @@ impl Shop {
             .collect();
         let unknown = codes.iter().filter(|code| *code == "outcome_unknown").count();
         eprintln!(
-            "{BUYERS} responses within {slowest:?}; of {} changes, the outcome of {unknown} is unknown",
+            "{BUYERS} responses within {slowest:?}; {unknown} of {} outcomes unknown",
             codes.len()
         );
         assert!(slowest < DEADLINE + SLACK, "slowest response after {slowest:?}");

@@ -12,9 +12,7 @@ use souk::{
         order::{Order, OrderCommand, OrderStatus},
         stock::{Delta, MovementKind, StockChange},
     },
-    store::{
-        Commit, CommitError, News, StockWrite, Store, Write, writer::Observer, writer::Writer,
-    },
+    store::{Commit, CommitError, StockWrite, Store, Write, writer::Writer},
 };
 use tokio::runtime::Handle;
 
@@ -23,14 +21,8 @@ use crate::{
         apply, apply_one, commit, now, order, order_commit, order_stock_write, product, put_order,
         put_product, stock, stock_level, stocked_product,
     },
-    harness::Harness,
+    harness::{Harness, NoopObserver},
 };
-
-struct NoopObserver;
-
-impl Observer for NoopObserver {
-    fn committed(&self, _: &News) {}
-}
 
 fn start_auditor(store: &Arc<dyn Store>) -> (Auditor, Writer) {
     let (writer, _) = Writer::start(&Handle::current(), Arc::clone(store), Arc::new(NoopObserver));
@@ -188,9 +180,9 @@ pub(crate) async fn event_positions_are_audited(harness: &dyn Harness) {
         apply(&*store, [checkout_commit(&order_of(tea)), checkout_commit(&order_of(tea))]).await;
     }
     let last = store.last_position().await.unwrap();
-    let EventFacts { runs, last: noted } = store.audited_events().await.unwrap();
+    let EventFacts { runs, last: counter } = store.audited_events().await.unwrap();
     assert_eq!(runs, [(1, last)]);
-    assert!(noted.is_none_or(|noted| noted == last));
+    assert!(counter.is_none_or(|counter| counter == last));
 }
 
 /// The number of findings of each kind.

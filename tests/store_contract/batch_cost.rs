@@ -31,7 +31,7 @@ use crate::{
 /// A profiled operation: its type and collection, and the id of its document.
 struct Operation {
     step: (String, String),
-    record: Option<Bson>,
+    id: Option<Bson>,
 }
 
 /// Lets the server profile every operation on the database.
@@ -49,7 +49,7 @@ async fn profiled_operations(mongo: &Mongo) -> Vec<Operation> {
     let database = mongo.raw_database();
     database.run_command(doc! { "profile": 0 }).await.unwrap();
     let profile = database.collection::<Document>("system.profile");
-    let noted: Vec<Document> = profile
+    let records: Vec<Document> = profile
         .find(doc! {})
         .sort(doc! { "$natural": 1 })
         .await
@@ -59,14 +59,14 @@ async fn profiled_operations(mongo: &Mongo) -> Vec<Operation> {
         .unwrap();
     profile.drop().await.unwrap();
     start_profiling(mongo).await;
-    let operation = |noted: &Document| {
-        let collection = noted.get_str("ns").unwrap().split_once('.').unwrap().1.to_owned();
-        let record = noted
+    let operation = |record: &Document| {
+        let collection = record.get_str("ns").unwrap().split_once('.').unwrap().1.to_owned();
+        let id = record
             .get_document("command")
             .ok()
             .and_then(|c| c.get_document("q").ok())
             .and_then(|q| q.get("_id").cloned());
-        Operation { step: (noted.get_str("op").unwrap().to_owned(), collection), record }
+        Operation { step: (record.get_str("op").unwrap().to_owned(), collection), id }
     };
     let is_chore = |(op, collection): &(String, String)| match &**collection {
         "nodes" | "system.profile" => true,
@@ -74,7 +74,7 @@ async fn profiled_operations(mongo: &Mongo) -> Vec<Operation> {
         "outbox" => op == "remove",
         _ => false,
     };
-    noted.iter().map(operation).filter(|operation| !is_chore(&operation.step)).collect()
+    records.iter().map(operation).filter(|operation| !is_chore(&operation.step)).collect()
 }
 
 /// The commands; the profiler records each statement of a command separately.
@@ -131,7 +131,7 @@ async fn batch_costs_one_commit_and_writes_stock_last() {
     let in_order = [first, second]
         .map(|product| Some(Bson::from(Id::from_bytes(product.as_uuid().into_bytes()))));
     assert_eq!(
-        stock.iter().map(|update| update.record.clone()).collect::<Vec<_>>(),
+        stock.iter().map(|update| update.id.clone()).collect::<Vec<_>>(),
         in_order,
         "one update for all commits"
     );
@@ -179,13 +179,13 @@ async fn bad_commit_costs_its_batch_one_more_transaction() {
             "{place}: {outcome:?}"
         );
     }
-    let (batches, begun) = (
+    let (batches, started) = (
         writer.stats().batches.load(Ordering::Relaxed),
         count_transactions(&profiled_operations(&mongo).await),
     );
     assert!(
-        begun as u64 <= batches + bad.len() as u64,
-        "{begun} transactions for {batches} batches"
+        started as u64 <= batches + bad.len() as u64,
+        "{started} transactions for {batches} batches"
     );
     assert_eq!(stock_level(&*store, id).await.reserved, 57);
     assert_eq!(
@@ -243,7 +243,7 @@ async fn unwritable_product_does_not_block_other_products() {
     };
     assert!(suspects.iter().all(|(outcome, _)| refused(outcome)));
     let last = suspects.iter().map(|(_, at)| *at - began).max().unwrap();
-    eprintln!("{SUSPECTS} told within {last:?}");
+    eprintln!("{SUSPECTS} outcomes within {last:?}");
     // The writer updates the count after it sends the outcomes.
     let idle = async {
         while writer.waiting() > 0 {

@@ -71,7 +71,10 @@ impl Harness for Sqlite {
             let name = format!("broken_{table}_{event}");
             database
                 .execute_batch(&match broken {
-                    true => format!("CREATE TRIGGER {name} BEFORE {event} ON {table} BEGIN SELECT raise(ABORT, 'broken'); END"),
+                    true => format!(
+                        "CREATE TRIGGER {name} BEFORE {event} ON {table} \
+                         BEGIN SELECT raise(ABORT, 'broken'); END"
+                    ),
                     false => format!("DROP TRIGGER {name}"),
                 })
                 .unwrap();

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use souk::{
     domain::stock::StockChange,
-    store::{Commit, CommitError, News, Write, writer::Observer, writer::Writer},
+    store::{Commit, CommitError, Write, writer::Writer},
 };
 use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{apply, apply_one, commit, events, now, stock, stock_level, stocked_product},
-    harness::Harness,
+    harness::{Harness, NoopObserver},
 };
 
 /// A commit that applies the message `id`.
@@ -85,12 +85,6 @@ pub(crate) async fn no_op_message_is_recorded_as_applied(harness: &dyn Harness) 
     apply_one(&*store, commit([stock(id, StockChange::Adjust(-3))])).await.unwrap();
     assert_eq!(apply_one(&*store, set).await, Err(CommitError::AlreadyApplied));
     assert_eq!(stock_level(&*store, id).await.on_hand, 7);
-}
-
-struct NoopObserver;
-
-impl Observer for NoopObserver {
-    fn committed(&self, _: &News) {}
 }
 
 pub(crate) async fn two_writers_apply_a_message_once(harness: &dyn Harness) {

@@ -17,6 +17,8 @@ mod shared_replica_set;
 mod atomicity;
 mod audit;
 mod batch_cost;
+mod dead_nodes;
+mod failed_steps;
 mod idempotency;
 mod inbox;
 mod lifecycle;
@@ -97,11 +99,13 @@ every_engine_keeps! {
         orders_are_due_after_their_payment_deadline
         due_orders_are_paged
         checkout_is_one_commit
-        failed_step_leaves_no_partial_change
         refused_checkout_leaves_no_order
         pending_orders_per_user_are_limited
         stock_of_a_deleted_product_still_moves
         commits_are_served_in_queue_order
+    }
+    failed_steps {
+        failed_step_leaves_no_partial_change
     }
     audit {
         audit_pages_include_deleted_products

@@ -147,12 +147,12 @@ pub(crate) async fn last_ten_thousand_events_are_kept(harness: &dyn Harness) {
 pub(crate) async fn published_position_never_moves_back(harness: &dyn Harness) {
     let store = harness.open().await;
     assert_eq!(store.published_up_to().await, Ok(0));
-    for (noted, stands) in [(0, 0), (7, 7), (3, 7), (7, 7), (8, 8)] {
-        store.note_published(noted).await.unwrap();
-        assert_eq!(store.published_up_to().await, Ok(stands), "after {noted}");
+    for (position, expected) in [(0, 0), (7, 7), (3, 7), (7, 7), (8, 8)] {
+        store.note_published(position).await.unwrap();
+        assert_eq!(store.published_up_to().await, Ok(expected), "after {position}");
     }
     let notes = (1..=40).map(|n| store.note_published(if n % 2 == 0 { n } else { 40 - n }));
-    futures_util::future::join_all(notes).await.into_iter().for_each(|noted| noted.unwrap());
+    futures_util::future::join_all(notes).await.into_iter().for_each(Result::unwrap);
     assert_eq!(store.published_up_to().await, Ok(40));
     store.close().await;
     store.note_published(50).await.unwrap_err();

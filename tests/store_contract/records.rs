@@ -26,7 +26,8 @@ use crate::{
 
 /// Quotes, a backslash, line breaks, an emoji, a combining accent, a right-to-left mark, SQL and
 /// JSON.
-pub(crate) const UNUSUAL_TEXT: &str = "\"'`\\ \r\n\t 🫖 e\u{301} \u{200f}\u{2028} '; DROP TABLE carts; -- {\"$set\": [1]} %_?1 \u{10FFFF}";
+pub(crate) const UNUSUAL_TEXT: &str = "\"'`\\ \r\n\t 🫖 e\u{301} \u{200f}\u{2028} \
+                                       '; DROP TABLE carts; -- {\"$set\": [1]} %_?1 \u{10FFFF}";
 
 pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
     let store = harness.open().await;

@@ -137,10 +137,13 @@ pub(crate) async fn low_and_depleted_events_mark_the_transition(harness: &dyn Ha
     ];
     for (version, (step, warning)) in (2..).zip(steps) {
         change(&*store, id, step).await.unwrap();
-        let news = store.events_after(position, 100).await.unwrap();
-        position += news.len() as u64;
-        let seen: Vec<_> =
-            news.iter().map(event_parts).map(|(kind, sequence, _)| (kind, sequence)).collect();
+        let new_events = store.events_after(position, 100).await.unwrap();
+        position += new_events.len() as u64;
+        let seen: Vec<_> = new_events
+            .iter()
+            .map(event_parts)
+            .map(|(kind, sequence, _)| (kind, sequence))
+            .collect();
         let expected = ["inventory.stock.changed"].into_iter().chain(warning);
         let expected: Vec<_> =
             expected.map(|kind| (kind.to_owned(), json!(version.to_string()))).collect();

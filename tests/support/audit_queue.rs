@@ -118,7 +118,7 @@ async fn connect(uri: &str) -> Connection {
             }
         }
     };
-    tokio::time::timeout(TIMEOUT, connect).await.expect("the broker does not answer")
+    tokio::time::timeout(TIMEOUT, connect).await.expect("the broker does not respond")
 }
 
 impl Message {
@@ -163,7 +163,7 @@ pub(crate) fn first_deliveries(messages: &[Message]) -> Vec<&Event> {
                     "{} after {before:?}",
                     message.position
                 );
-                assert!(ids.insert(&message.event.id), "{:?} has two places", message.event);
+                assert!(ids.insert(&message.event.id), "{:?} has two positions", message.event);
                 known.insert(message.position, &message.event);
                 events.push(&message.event);
             }

@@ -10,7 +10,10 @@ set -eu
 folder=$1 port=$2 vhosts=$3
 
 free_port() {
-  python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+  python3 -c 'import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])'
 }
 
 mkdir -p "$folder/home"
@@ -28,7 +31,9 @@ salt = b"souk"
 password = base64.b64encode(salt + hashlib.sha256(salt + b"guest").digest()).decode()
 readable = {"guest": ".*", "deaf": r"^(?!souk\.relay$).*"}
 print(json.dumps({
-    "users": [{"name": user, "password_hash": password, "tags": "administrator"} for user in readable],
+    "users": [
+        {"name": user, "password_hash": password, "tags": "administrator"} for user in readable
+    ],
     "vhosts": [{"name": name} for name in names],
     "permissions": [
         {"user": user, "vhost": name, "configure": ".*", "write": ".*", "read": read}
@@ -43,12 +48,16 @@ export HOME="$folder/home" ERL_EPMD_ADDRESS=127.0.0.1
 ERL_EPMD_PORT=$(free_port)
 RABBITMQ_DIST_PORT=$(free_port)
 export ERL_EPMD_PORT RABBITMQ_DIST_PORT
-export RABBITMQ_NODENAME=souk-test@localhost RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port"
-export RABBITMQ_MNESIA_BASE="$folder/mnesia" RABBITMQ_LOG_BASE="$folder/log" RABBITMQ_PID_FILE="$folder/pid"
-export RABBITMQ_ENABLED_PLUGINS_FILE="$folder/enabled_plugins" RABBITMQ_FEATURE_FLAGS_FILE="$folder/feature_flags"
+export RABBITMQ_NODENAME=souk-test@localhost
+export RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port"
+export RABBITMQ_MNESIA_BASE="$folder/mnesia" RABBITMQ_LOG_BASE="$folder/log"
+export RABBITMQ_PID_FILE="$folder/pid"
+export RABBITMQ_ENABLED_PLUGINS_FILE="$folder/enabled_plugins"
+export RABBITMQ_FEATURE_FLAGS_FILE="$folder/feature_flags"
 export RABBITMQ_CONFIG_FILE="$folder/rabbitmq.conf" RABBITMQ_CONF_ENV_FILE=/dev/null
 # Idle schedulers sleep instead of spinning.
-export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
+idle="+sbwt none +sbwtdcpu none +sbwtdio none"
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="$idle -kernel inet_dist_use_interface {127,0,0,1}"
 # With this variable the server script replaces this process instead of waiting for the server.
 export RUNNING_UNDER_SYSTEMD=true
 

@@ -211,7 +211,7 @@ impl Response {
 
 impl std::fmt::Display for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} answered {}: {}", self.name, self.status, self.text())
+        write!(f, "{} returned {}: {}", self.name, self.status, self.text())
     }
 }
 

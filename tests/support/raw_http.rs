@@ -39,7 +39,7 @@ impl RawConnection {
     pub(crate) async fn response(&mut self) -> RawResponse {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.0.read_u8().await.expect("an answer"));
+            head.push(self.0.read_u8().await.expect("a complete response head"));
         }
         let head = String::from_utf8(head).unwrap().to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();

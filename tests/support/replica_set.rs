@@ -25,7 +25,10 @@ pub(crate) async fn initiate(name: &str, hosts: &[String]) {
     let members: Vec<Document> =
         (0_i32..).zip(hosts).map(|(id, host)| doc! { "_id": id, "host": host }).collect();
     // A short election timeout keeps the tests fast.
-    let config = doc! { "_id": name, "members": members, "settings": { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 } };
+    let config = doc! {
+        "_id": name, "members": members,
+        "settings": { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 },
+    };
     let made = async {
         loop {
             match first.run_command(doc! { "replSetInitiate": config.clone() }).await {

@@ -8,12 +8,17 @@ use serde_json::{Value, json};
 pub(crate) const SECRET: &str = "a secret that is only used in tests";
 
 /// The published example private key of RFC 8410, section 10.3.
-pub(crate) const KNOWN_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+pub(crate) const KNOWN_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+    -----END PRIVATE KEY-----\n";
 
 /// Valid claims of an admin.
 pub(crate) fn claims() -> Value {
     let id = "01a206bc-0609-7165-8b52-173bd2923daf";
-    json!({"sub": id, "role": "admin", "sid": id, "iat": 1, "exp": 4_000_000_000_u64, "iss": "souk", "aud": "souk", "jti": id})
+    json!({
+        "sub": id, "role": "admin", "sid": id, "iat": 1, "exp": 4_000_000_000_u64, "iss": "souk",
+        "aud": "souk", "jti": id,
+    })
 }
 
 pub(crate) fn signed(algorithm: Algorithm, claims: &Value, secret: &str) -> String {

@@ -146,7 +146,7 @@ async fn acknowledged_writes_survive_a_kill() -> Result<()> {
     for (token, units) in [(ada, 1), (guest, 3)] {
         ensure!(
             shop.read_number("/api/cart", token, "/item_count").await? == units,
-            "a cart of the tour is not what it was"
+            "a cart of the tour has changed"
         );
     }
     Ok(())

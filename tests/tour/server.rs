@@ -79,11 +79,11 @@ impl Server {
 
     /// Sends `SIGTERM` and waits for the process to end.
     pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
-        let asked = Command::new("bash")
+        let kill = Command::new("bash")
             .args(["-c", "kill -TERM \"$0\""])
             .arg(self.child.id().to_string())
             .status()?;
-        ensure!(asked.success(), "the shop has already exited");
+        ensure!(kill.success(), "the shop has already exited");
         Ok(self.child.wait()?)
     }
 }

@@ -78,7 +78,10 @@ impl History {
         if search.explains_from(1, &Lines::new()) {
             return Ok(());
         }
-        Err(format!("version {} is not the sum of what was asked for: {search:?}", search.reached))
+        Err(format!(
+            "version {} is not the sum of the requested changes: {search:?}",
+            search.reached
+        ))
     }
 
     /// The content of each version that a client saw.
