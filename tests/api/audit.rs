@@ -94,6 +94,36 @@ async fn stopped_shop<const N: usize>() -> (TestApp, [String; N], [String; N]) {
     (app, products, orders)
 }
 
+/// Asserts a product's stock, its newest movement, and that the movements sum up to the stock.
+async fn assert_corrected(
+    app: &TestApp,
+    admin: &Account,
+    product: &str,
+    levels: (u64, u64),
+    deltas: (i64, i64),
+) {
+    let stock = app.stock(admin, product).await;
+    assert_eq!(
+        (&stock["on_hand"], &stock["reserved"]),
+        (&json!(levels.0), &json!(levels.1)),
+        "{stock}"
+    );
+    let movements =
+        app.all_pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+    let newest = &movements[0];
+    assert_eq!(newest["reason"], "audit");
+    assert_eq!(
+        (&newest["kind"], &newest["on_hand_delta"], &newest["reserved_delta"]),
+        (&json!("adjusted"), &json!(deltas.0), &json!(deltas.1))
+    );
+    let sum =
+        |name: &str| movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>();
+    assert_eq!(
+        (json!(sum("on_hand_delta")), json!(sum("reserved_delta"))),
+        (stock["on_hand"].clone(), stock["reserved"].clone())
+    );
+}
+
 #[tokio::test]
 async fn damage_is_reported_and_repaired() {
     let (mut app, [tea, cup, pot, jar], [.., of_pot, of_jar]) = stopped_shop().await;
@@ -128,34 +158,10 @@ async fn damage_is_reported_and_repaired() {
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
     app.restart().await;
     let admin = app.admin().await;
-    for (product, on_hand, reserved, newest) in [
-        (&tea, 12, 2, ("adjusted", 2, 0)),
-        (&cup, 10, 2, ("adjusted", 0, 0)),
-        (&pot, 10, 2, ("adjusted", 0, 0)),
-        (&jar, 10, 0, ("adjusted", 0, 0)),
-    ] {
-        let stock = app.stock(&admin, product).await;
-        assert_eq!(
-            (&stock["on_hand"], &stock["reserved"]),
-            (&json!(on_hand), &json!(reserved)),
-            "{stock}"
-        );
-        let movements =
-            app.all_pages(&admin, &format!("/api/products/{product}/stock/movements"), 100).await;
-        let (kind, on_hand, reserved) = newest;
-        let newest = &movements[0];
-        assert_eq!(newest["reason"], "audit");
-        assert_eq!(
-            (&newest["kind"], &newest["on_hand_delta"], &newest["reserved_delta"]),
-            (&json!(kind), &json!(on_hand), &json!(reserved))
-        );
-        let sum = |name: &str| {
-            movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>()
-        };
-        assert_eq!(
-            (json!(sum("on_hand_delta")), json!(sum("reserved_delta"))),
-            (stock["on_hand"].clone(), stock["reserved"].clone())
-        );
+    for (product, on_hand, reserved, deltas) in
+        [(&tea, 12, 2, (2, 0)), (&cup, 10, 2, (0, 0)), (&pot, 10, 2, (0, 0)), (&jar, 10, 0, (0, 0))]
+    {
+        assert_corrected(&app, &admin, product, (on_hand, reserved), deltas).await;
     }
     // Repaired orders continue as usual.
     order_action(&app, &admin, &of_pot, "pay").await;

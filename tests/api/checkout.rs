@@ -118,18 +118,15 @@ async fn refused_checkouts_change_nothing() {
     );
 }
 
+fn error_fields(problem: &Value) -> Vec<String> {
+    let errors = problem["errors"].as_array().unwrap();
+    errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn invalid_bodies_name_the_field() {
     let Shop { app, admin, ada, tea, .. } = Shop::start().await;
     app.add_to_cart(&ada, &tea, 1).await.ok();
-    let faults = |problem: Value| -> Vec<String> {
-        problem["errors"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|error| error["field"].as_str().unwrap().to_owned())
-            .collect()
-    };
     let many: serde_json::Map<String, Value> =
         (0..21).map(|n| (format!("f{n}"), json!(""))).collect();
     for (body, field) in [
@@ -147,7 +144,7 @@ async fn invalid_bodies_name_the_field() {
         (json!({"user_id": ada.id}), "user_id"),
     ] {
         let problem = app.check_out(&ada, "k").json(&body).await.problem(422, "validation_failed");
-        assert_eq!(faults(problem), [field], "{body}");
+        assert_eq!(error_fields(&problem), [field], "{body}");
     }
     app.check_out(&ada, "k")
         .header("content-type", "application/json")
@@ -170,7 +167,7 @@ async fn invalid_bodies_name_the_field() {
             .order_action(&admin, &order, action)
             .json(&json!({"reference": "x".repeat(201)}))
             .await;
-        assert_eq!(faults(problem.problem(422, "validation_failed")), ["reference"]);
+        assert_eq!(error_fields(&problem.problem(422, "validation_failed")), ["reference"]);
     }
     for action in ["pay", "fulfil", "cancel"] {
         let problem = app
@@ -178,7 +175,7 @@ async fn invalid_bodies_name_the_field() {
             .json(&json!({"note": 1}))
             .await
             .problem(422, "validation_failed");
-        assert_eq!(faults(problem), ["note"]);
+        assert_eq!(error_fields(&problem), ["note"]);
     }
     assert_eq!(app.order(&ada, &order).await, order);
     app.order_action(&admin, &order, "pay").json(&json!({"reference": null})).await.ok();

@@ -104,6 +104,18 @@ async fn large_import_accepts_chunks_of_any_size() {
     );
 }
 
+/// Asserts that imports received nine units of a product and then removed them.
+async fn assert_import_movements(app: &TestApp, admin: &Account, product: &Value) {
+    let stock = format!("/api/products/{}/stock/movements", product["id"].as_str().unwrap());
+    let movements = app.all_pages(admin, &stock, 10).await;
+    let moved: Vec<_> = movements
+        .iter()
+        .map(|m| (m["kind"].as_str().unwrap(), m["on_hand_delta"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(moved, [("adjusted", -9), ("received", 9)]);
+    assert!(movements.iter().all(|movement| movement["reason"] == "import"), "{movements:?}");
+}
+
 #[tokio::test]
 async fn line_with_a_known_sku_updates_that_product() {
     let (app, admin) = start_shop().await;
@@ -134,14 +146,7 @@ async fn line_with_a_known_sku_updates_that_product() {
         (&json!(3), &json!("pots"), &json!(["x"]))
     );
     assert_eq!(kettle["stock"], 0);
-    let stock = format!("/api/products/{}/stock/movements", pot["id"].as_str().unwrap());
-    let movements = app.all_pages(&admin, &stock, 10).await;
-    let moved: Vec<_> = movements
-        .iter()
-        .map(|m| (m["kind"].as_str().unwrap(), m["on_hand_delta"].as_i64().unwrap()))
-        .collect();
-    assert_eq!(moved, [("adjusted", -9), ("received", 9)]);
-    assert!(movements.iter().all(|movement| movement["reason"] == "import"), "{movements:?}");
+    assert_import_movements(&app, &admin, &pot).await;
     let cup = find_by_sku(&app, "B").await;
     assert_eq!(
         (&cup["version"], &cup["stock"]),
@@ -149,13 +154,8 @@ async fn line_with_a_known_sku_updates_that_product() {
         "stock has its own version"
     );
     assert_eq!(app.get("/api/products").await.ok()["total"], 4);
-    app.change_stock(
-        &admin,
-        kettle["id"].as_str().unwrap(),
-        &json!({"delta": 6, "reason": "found"}),
-    )
-    .await
-    .ok();
+    let delta = json!({"delta": 6, "reason": "found"});
+    app.change_stock(&admin, kettle["id"].as_str().unwrap(), &delta).await.ok();
     // Null removes a value, omitted stock is kept, and a line with only a SKU and stock sets the
     // stock.
     let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n\

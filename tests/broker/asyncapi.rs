@@ -15,12 +15,7 @@ use crate::{
 fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
     for (keyword, expected) in schema.as_object().unwrap() {
         match keyword.as_str() {
-            "$ref" => check_schema(
-                document,
-                document.pointer(expected.as_str().unwrap().strip_prefix('#').unwrap()).unwrap(),
-                value,
-                at,
-            ),
+            "$ref" => check_schema(document, resolve(document, expected), value, at),
             "type" => {
                 let types = expected.as_array().cloned().unwrap_or_else(|| vec![expected.clone()]);
                 assert!(
@@ -33,14 +28,7 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
                 expected.as_array().unwrap().contains(value),
                 "{at}: {value} is not one of {expected}"
             ),
-            "required" => {
-                for name in expected.as_array().unwrap() {
-                    assert!(
-                        value.get(name.as_str().unwrap()).is_some(),
-                        "{at}: {name} is missing in {value}"
-                    );
-                }
-            }
+            "required" => check_required(expected, value, at),
             "properties" => {
                 for (name, inner) in expected.as_object().unwrap() {
                     if let Some(member) = value.get(name) {
@@ -48,18 +36,7 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
                     }
                 }
             }
-            "additionalProperties" => {
-                let known = schema.get("properties");
-                let more = value
-                    .as_object()
-                    .unwrap()
-                    .iter()
-                    .filter(|(name, _)| known.is_none_or(|k| k.get(name).is_none()));
-                for (name, member) in more {
-                    assert!(expected != &Value::Bool(false), "{at}: {name} is not in the document");
-                    check_schema(document, expected, member, &format!("{at}.{name}"));
-                }
-            }
+            "additionalProperties" => check_additional(document, schema, expected, value, at),
             "items" => value
                 .as_array()
                 .unwrap()
@@ -85,6 +62,29 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
             "description" => {}
             _ => panic!("{at}: unsupported keyword {keyword}: {expected}"),
         }
+    }
+}
+
+fn resolve<'a>(document: &'a Value, reference: &Value) -> &'a Value {
+    document.pointer(reference.as_str().unwrap().strip_prefix('#').unwrap()).unwrap()
+}
+
+fn check_required(expected: &Value, value: &Value, at: &str) {
+    for name in expected.as_array().unwrap() {
+        assert!(value.get(name.as_str().unwrap()).is_some(), "{at}: {name} is missing in {value}");
+    }
+}
+
+fn check_additional(document: &Value, schema: &Value, expected: &Value, value: &Value, at: &str) {
+    let known = schema.get("properties");
+    let more = value
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| known.is_none_or(|k| k.get(name).is_none()));
+    for (name, member) in more {
+        assert!(expected != &Value::Bool(false), "{at}: {name} is not in the document");
+        check_schema(document, expected, member, &format!("{at}.{name}"));
     }
 }
 
@@ -175,9 +175,7 @@ async fn published_events_match_the_asyncapi_document() {
     for (kind, messages) in &seen {
         let channel = &document["channels"][kind];
         assert_eq!(channel["address"], *kind, "{kind} is not in the document");
-        let described = document
-            .pointer(channel["messages"][kind]["$ref"].as_str().unwrap().strip_prefix('#').unwrap())
-            .unwrap();
+        let described = resolve(&document, &channel["messages"][kind]["$ref"]);
         for message in messages {
             check_schema(&document, &described["payload"], &message.event.body, kind);
             assert_eq!(described["contentType"], message.content_type.as_str());

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use crate::{
-    audit_queue::{AuditQueue, first_deliveries},
+    audit_queue::{AuditQueue, Message, first_deliveries},
     broker::Broker,
     cluster::Cluster,
     outbox,
@@ -140,6 +140,34 @@ impl LoadTest {
         }
     }
 
+    /// Asserts that the newest published sequences are the current versions.
+    async fn assert_versions_match(
+        &self,
+        node: &TestApp,
+        events: &[&Event],
+        adds: impl Iterator<Item = (&Account, u64)>,
+    ) {
+        let newest: BTreeMap<(String, String), u64> = assert_gap_free(events.iter().copied());
+        for (buyer, adds) in adds {
+            let cart =
+                node.get("/api/cart").token(buyer).header("cache-control", "no-cache").await.ok();
+            assert_eq!(cart["version"], adds);
+            assert_eq!(newest.get(&(buyer.id.clone(), "cart".into())).copied().unwrap_or(0), adds);
+        }
+        for product in &self.products {
+            let shown = node
+                .get(&format!("/api/products/{product}"))
+                .header("cache-control", "no-cache")
+                .await
+                .ok();
+            assert_eq!(shown["version"], newest[&(product.clone(), "catalog".into())]);
+            assert_eq!(
+                node.stock(&self.admin, product).await["version"],
+                newest[&(product.clone(), "inventory".into())]
+            );
+        }
+    }
+
     /// Kills the relay, the broker and other nodes in turn.
     async fn kill_in_turn(&self, broker: &mut Broker) {
         for round in 0..self.kills.load(Ordering::Acquire) {
@@ -160,6 +188,21 @@ impl LoadTest {
             self.kills.fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
+
+/// Asserts that the published events match the outbox exactly.
+async fn assert_outbox_matches(database: &mongodb::Database, messages: &[Message]) {
+    let kept = outbox::events(database).await;
+    let oldest = *kept.first_key_value().expect("the newest events are kept").0;
+    let published: BTreeMap<u64, &Event> =
+        messages.iter().map(|message| (message.position, &message.event)).collect();
+    for (position, event) in kept.range(..=messages.last().map_or(0, |message| message.position)) {
+        assert_eq!(published.get(position), Some(&event), "at {position}");
+    }
+    assert!(
+        published.range(oldest..).all(|(position, _)| kept.contains_key(position)),
+        "every published event is in the outbox"
+    );
 }
 
 fn target_changes() -> usize {
@@ -209,38 +252,8 @@ async fn no_event_is_lost_while_nodes_and_broker_are_killed() {
     );
     assert_eq!(messages[0].position, 1, "the first event is published");
     node.wait_until_published().await;
-    // Published sequences match the current versions.
-    let newest: BTreeMap<(String, String), u64> = assert_gap_free(events.iter().copied());
-    for (buyer, adds) in buyers.iter().zip(adds) {
-        let cart =
-            node.get("/api/cart").token(buyer).header("cache-control", "no-cache").await.ok();
-        assert_eq!(cart["version"], adds);
-        assert_eq!(newest.get(&(buyer.id.clone(), "cart".into())).copied().unwrap_or(0), adds);
-    }
-    for product in &load_test.products {
-        let shown = node
-            .get(&format!("/api/products/{product}"))
-            .header("cache-control", "no-cache")
-            .await
-            .ok();
-        assert_eq!(shown["version"], newest[&(product.clone(), "catalog".into())]);
-        assert_eq!(
-            node.stock(&load_test.admin, product).await["version"],
-            newest[&(product.clone(), "inventory".into())]
-        );
-    }
-    // Published events match the outbox exactly.
-    let kept = outbox::events(&database).await;
-    let oldest = *kept.first_key_value().expect("the newest events are kept").0;
-    let published: BTreeMap<u64, &Event> =
-        messages.iter().map(|message| (message.position, &message.event)).collect();
-    for (position, event) in kept.range(..=messages.last().map_or(0, |message| message.position)) {
-        assert_eq!(published.get(position), Some(&event), "at {position}");
-    }
-    assert!(
-        published.range(oldest..).all(|(position, _)| kept.contains_key(position)),
-        "every published event is in the outbox"
-    );
+    load_test.assert_versions_match(&node, &events, buyers.iter().zip(adds)).await;
+    assert_outbox_matches(&database, &messages).await;
     drop(node);
     let nodes = load_test.nodes.into_iter().map(RwLock::into_inner).collect();
     Cluster { nodes, database }.shut_down().await;

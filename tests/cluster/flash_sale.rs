@@ -125,21 +125,7 @@ async fn run_sale(
     );
     assert_eq!(acknowledged.len(), UNITS);
     for product in &product_ids {
-        let fresh =
-            |path: &str| survivor.get(path).token(admin).header("cache-control", "no-cache");
-        let stock = fresh(&format!("/api/products/{product}/stock")).await.ok();
-        assert_eq!(
-            [&stock["on_hand"], &stock["reserved"], &stock["available"]],
-            [UNITS, UNITS, 0],
-            "{stock}"
-        );
-        let movements = survivor
-            .all_pages(admin, &format!("/api/products/{product}/stock/movements"), 100)
-            .await;
-        let reserved = movements.iter().filter(|movement| movement["kind"] == "reserved");
-        let of: BTreeSet<String> =
-            reserved.map(|movement| movement["order_id"].as_str().unwrap().to_owned()).collect();
-        assert_eq!((&of, movements.len()), (&acknowledged, UNITS + 1));
+        assert_sold_out(survivor, admin, product, &acknowledged).await;
     }
     let listed = survivor.all_pages(admin, "/api/orders?all=true", 100).await;
     let of_this = |order: &&Value| {
@@ -153,6 +139,28 @@ async fn run_sale(
     assert_eq!(listed, acknowledged, "exactly the acknowledged orders exist");
     let audit = survivor.call("POST", "/api/admin/audit").token(admin).await.ok();
     assert_eq!(audit["clean"], true, "{audit}");
+}
+
+/// Asserts that a product's stock is reserved completely, by the acknowledged orders.
+async fn assert_sold_out(
+    node: &TestApp,
+    admin: &Account,
+    product: &str,
+    acknowledged: &BTreeSet<String>,
+) {
+    let fresh = |path: &str| node.get(path).token(admin).header("cache-control", "no-cache");
+    let stock = fresh(&format!("/api/products/{product}/stock")).await.ok();
+    assert_eq!(
+        [&stock["on_hand"], &stock["reserved"], &stock["available"]],
+        [UNITS, UNITS, 0],
+        "{stock}"
+    );
+    let movements =
+        node.all_pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+    let reserved = movements.iter().filter(|movement| movement["kind"] == "reserved");
+    let of: BTreeSet<String> =
+        reserved.map(|movement| movement["order_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((&of, movements.len()), (acknowledged, UNITS + 1));
 }
 
 async fn run_sales(products: usize) {

@@ -192,6 +192,77 @@ fn count_by_kind(findings: &[Finding]) -> BTreeMap<&'static str, usize> {
     count
 }
 
+/// Tea: units without a movement. Cup: an order without a reservation, and one that released
+/// nothing. Pot: units reserved without an order. Returns the two orders.
+async fn damage_stock(store: &dyn Store, [tea, cup, pot]: [ProductId; 3]) -> (Order, Order) {
+    apply_one(
+        store,
+        commit([unbalanced_movement(
+            tea,
+            Delta { kind: MovementKind::Adjusted, on_hand: -3, reserved: 0 },
+            None,
+        )]),
+    )
+    .await
+    .unwrap();
+    let (bare, kept) = (order_of(cup), order_of(cup));
+    apply(store, [commit([put_order(&bare)]), checkout_commit(&kept)]).await;
+    let cancelled = advance(&kept, OrderCommand::Cancel).1;
+    apply_one(store, commit([put_order(&cancelled)])).await.unwrap();
+    apply_one(store, commit([stock(pot, StockChange::Reserve(1))])).await.unwrap();
+    (bare, kept)
+}
+
+/// Asserts the movements and levels after the repair of [`damage_stock`].
+async fn assert_corrections(
+    store: &Arc<dyn Store>,
+    [tea, cup, pot]: [ProductId; 3],
+    [bare, kept]: [OrderId; 2],
+) {
+    let newest = |id| {
+        let store = Arc::clone(store);
+        async move {
+            let newest = store.movements(id, None, 2).await.unwrap();
+            assert_eq!(newest[0].reason.as_deref(), Some("audit"));
+            (newest[0].delta, newest[0].order_id, newest[1].order_id)
+        }
+    };
+    let delta = |kind, on_hand, reserved| Delta { kind, on_hand, reserved };
+    assert_eq!(newest(tea).await.0, delta(MovementKind::Adjusted, 3, 0));
+    assert_eq!(newest(cup).await, (delta(MovementKind::Released, 0, -2), Some(kept), Some(bare)));
+    assert_eq!(newest(pot).await.0, delta(MovementKind::Released, 0, -1));
+    let levels = [
+        stock_level(&**store, tea).await,
+        stock_level(&**store, cup).await,
+        stock_level(&**store, pot).await,
+    ];
+    assert_eq!(levels.map(|level| (level.on_hand, level.reserved)), [(10, 2), (10, 4), (10, 2)]);
+}
+
+/// With more units promised than on hand, no repair is possible, but the finding says what to do.
+async fn assert_overcommitment_is_reported(store: &dyn Store, auditor: &Auditor, tea: ProductId) {
+    let mut large = order_of(tea);
+    large.lines[0].quantity = 20;
+    apply_one(store, commit([put_order(&large)])).await.unwrap();
+    let (summary, findings) = run_audit(auditor, true).await;
+    assert_eq!(
+        (summary.found - summary.repaired, findings.last().unwrap().kind),
+        (2, FindingKind::Promised),
+        "{findings:?}"
+    );
+    assert!(
+        findings
+            .last()
+            .unwrap()
+            .to_string()
+            .contains("open orders need 12 more than is in the house"),
+        "{findings:?}"
+    );
+    apply_one(store, commit([stock(tea, StockChange::Adjust(12))])).await.unwrap();
+    assert_eq!(run_audit(auditor, true).await.0.repaired, 2);
+    assert_eq!(run_audit(auditor, false).await.0.found, 0);
+}
+
 pub(crate) async fn inconsistencies_are_found_and_repaired(harness: &dyn Harness) {
     let store = harness.open().await;
     let (auditor, _writer) = start_auditor(&store);
@@ -211,23 +282,7 @@ pub(crate) async fn inconsistencies_are_found_and_repaired(harness: &dyn Harness
         (clean.products, clean.orders, clean.movements, clean.found, none.len()),
         (3, 3, 6, 0, 0)
     );
-    // Tea: units without a movement. Cup: an order without a reservation, and one that released
-    // nothing. Pot: units reserved without an order.
-    apply_one(
-        &*store,
-        commit([unbalanced_movement(
-            tea,
-            Delta { kind: MovementKind::Adjusted, on_hand: -3, reserved: 0 },
-            None,
-        )]),
-    )
-    .await
-    .unwrap();
-    let (bare, kept) = (order_of(cup), order_of(cup));
-    apply(&*store, [commit([put_order(&bare)]), checkout_commit(&kept)]).await;
-    let cancelled = advance(&kept, OrderCommand::Cancel).1;
-    apply_one(&*store, commit([put_order(&cancelled)])).await.unwrap();
-    apply_one(&*store, commit([stock(pot, StockChange::Reserve(1))])).await.unwrap();
+    let (bare, kept) = damage_stock(&*store, [tea, cup, pot]).await;
     let before = stock_level(&*store, cup).await;
     for _ in 0..2 {
         let (summary, findings) = run_audit(&auditor, false).await;
@@ -249,51 +304,8 @@ pub(crate) async fn inconsistencies_are_found_and_repaired(harness: &dyn Harness
     );
     let (summary, findings) = run_audit(&auditor, true).await;
     assert_eq!((summary.found, findings), (0, Vec::new()));
-    let newest = |id| {
-        let store = Arc::clone(&store);
-        async move {
-            let newest = store.movements(id, None, 2).await.unwrap();
-            assert_eq!(newest[0].reason.as_deref(), Some("audit"));
-            (newest[0].delta, newest[0].order_id, newest[1].order_id)
-        }
-    };
-    let delta = |kind, on_hand, reserved| Delta { kind, on_hand, reserved };
-    assert_eq!(newest(tea).await.0, delta(MovementKind::Adjusted, 3, 0));
-    assert_eq!(
-        newest(cup).await,
-        (delta(MovementKind::Released, 0, -2), Some(kept.id), Some(bare.id))
-    );
-    assert_eq!(newest(pot).await.0, delta(MovementKind::Released, 0, -1));
-    let levels = [
-        stock_level(&*store, tea).await,
-        stock_level(&*store, cup).await,
-        stock_level(&*store, pot).await,
-    ];
-    assert_eq!(
-        levels.map(|stock_level| (stock_level.on_hand, stock_level.reserved)),
-        [(10, 2), (10, 4), (10, 2)]
-    );
-    // More units promised than on hand: no repair is possible, but the finding says what to do.
-    let mut large = order_of(tea);
-    large.lines[0].quantity = 20;
-    apply_one(&*store, commit([put_order(&large)])).await.unwrap();
-    let (summary, findings) = run_audit(&auditor, true).await;
-    assert_eq!(
-        (summary.found - summary.repaired, findings.last().unwrap().kind),
-        (2, FindingKind::Promised),
-        "{findings:?}"
-    );
-    assert!(
-        findings
-            .last()
-            .unwrap()
-            .to_string()
-            .contains("open orders need 12 more than is in the house"),
-        "{findings:?}"
-    );
-    apply_one(&*store, commit([stock(tea, StockChange::Adjust(12))])).await.unwrap();
-    assert_eq!(run_audit(&auditor, true).await.0.repaired, 2);
-    assert_eq!(run_audit(&auditor, false).await.0.found, 0);
+    assert_corrections(&store, [tea, cup, pot], [bare.id, kept.id]).await;
+    assert_overcommitment_is_reported(&*store, &auditor, tea).await;
 }
 
 /// Places orders of one product and pays, ships or cancels them, until all are done.
