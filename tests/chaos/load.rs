@@ -1,4 +1,4 @@
-//! Buyers that keep on buying, and know exactly what they were told.
+//! Clients that keep buying and record the outcome of each purchase.
 
 use std::{
     collections::HashMap,
@@ -29,25 +29,24 @@ use souk::{
 };
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// How long a request may take.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// How much later an answer may come than its deadline, on a machine that does other things too.
+/// How late a response may be on a busy machine.
 const SLACK: Duration = Duration::from_millis(750);
 
-/// What the buyers were told.
+/// Outcomes that clients received.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct OutcomeCounts {
     pub(crate) done: AtomicU64,
     pub(crate) not_done: AtomicU64,
     pub(crate) unknown: AtomicU64,
 }
 
-/// A shop with buyers.
+/// A running load of buyers.
 pub(crate) struct Load {
     store: Arc<dyn Store>,
     product: ProductId,
-    told: Arc<Told>,
+    counts: Arc<OutcomeCounts>,
     stop: Arc<AtomicBool>,
     buyers: Vec<JoinHandle<(CartOwner, u64)>>,
 }
@@ -59,11 +58,11 @@ impl CommitObserver for NoopObserver {
 }
 
 pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
-    patient(uri, Duration::from_secs(2)).await
+    connect_with_timeout(uri, Duration::from_secs(2)).await
 }
 
-/// A store that waits so long for its servers.
-pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
+/// Opens a store with this server timeout.
+pub(crate) async fn connect_with_timeout(uri: &str, timeout: Duration) -> Arc<dyn Store> {
     let (uri, database) = (uri.into(), "shop".to_owned());
     let options = MongoOptions {
         uri,
@@ -77,10 +76,10 @@ pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
 }
 
 impl Load {
-    /// Starts `count` buyers, shared out among as many nodes.
+    /// Starts `count` buyers, distributed over `nodes` nodes.
     pub(crate) async fn start(uri: &str, nodes: usize, count: usize) -> Self {
         let store = connect(uri).await;
-        let product = stocked(&*store).await;
+        let product = create_product(&*store).await;
         let mut writers = Vec::new();
         for _ in 0..nodes {
             writers.push(
@@ -88,37 +87,37 @@ impl Load {
                     .0,
             );
         }
-        let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
+        let (counts, stop) = (Arc::new(OutcomeCounts::default()), Arc::new(AtomicBool::new(false)));
         let buyers = (0..count)
             .map(|n| {
-                tokio::spawn(buy(
+                tokio::spawn(keep_buying(
                     writers[n % nodes].clone(),
                     product,
-                    Arc::clone(&told),
+                    Arc::clone(&counts),
                     Arc::clone(&stop),
                 ))
             })
             .collect();
-        Self { store, product, told, stop, buyers }
+        Self { store, product, counts, stop, buyers }
     }
 
-    pub(crate) fn told(&self) -> &Told {
-        &self.told
+    pub(crate) fn counts(&self) -> &OutcomeCounts {
+        &self.counts
     }
 
-    /// Waits until so many more were done; how long that took.
-    pub(crate) async fn goes_on(&self, count: u64) -> Duration {
+    /// Waits for `count` more purchases; returns how long that took.
+    pub(crate) async fn wait_for_purchases(&self, count: u64) -> Duration {
         let began = Instant::now();
-        let goal = self.told.done.load(Ordering::Acquire) + count;
-        while self.told.done.load(Ordering::Acquire) < goal {
-            assert!(began.elapsed() < Duration::from_secs(60), "nothing goes on");
+        let goal = self.counts.done.load(Ordering::Acquire) + count;
+        while self.counts.done.load(Ordering::Acquire) < goal {
+            assert!(began.elapsed() < Duration::from_secs(60), "no purchase succeeds");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         began.elapsed()
     }
 
-    /// Ends the buyers, and compares what they were told with what is there.
-    pub(crate) async fn settle(mut self) {
+    /// Stops the buyers and compares their outcomes with the store.
+    pub(crate) async fn stop_and_verify(mut self) {
         self.stop.store(true, Ordering::Release);
         let mut bought = 0;
         for buyer in std::mem::take(&mut self.buyers) {
@@ -128,11 +127,11 @@ impl Load {
             assert_eq!(
                 stored.map_or(0, |cart| cart.version),
                 version,
-                "what was acknowledged is there, and nothing else"
+                "the store has exactly the acknowledged purchases"
             );
         }
         let (_, level) = self.store.find_product(self.product).await.unwrap().unwrap();
-        assert_eq!(level.reserved, bought, "nothing was lost, and nothing was done twice");
+        assert_eq!(level.reserved, bought, "no purchase is lost or duplicated");
         let movements = self.store.list_movements(self.product, None, u32::MAX).await.unwrap();
         assert_eq!(
             movements.iter().map(|movement| movement.delta.reserved).sum::<i64>(),
@@ -152,7 +151,7 @@ impl Load {
             let last =
                 last.entry((family, body["subject"].as_str().unwrap().to_owned())).or_default();
             *last += 1;
-            assert_eq!(body["sequence"], last.to_string(), "each change was told once, in order");
+            assert_eq!(body["sequence"], last.to_string(), "each change has one event, in order");
         }
         assert_eq!(
             events.iter().filter(|event| event.kind.starts_with("cart.")).count() as u64,
@@ -161,7 +160,7 @@ impl Load {
     }
 }
 
-async fn stocked(store: &dyn Store) -> ProductId {
+async fn create_product(store: &dyn Store) -> ProductId {
     let facts = ProductDetails {
         sku: None,
         name: "Mint tea".into(),
@@ -174,7 +173,7 @@ async fn stocked(store: &dyn Store) -> ProductId {
     };
     let product = Arc::new(Product::new(ProductId::new(), facts, SystemClock.now()));
     let id = product.id;
-    let writes = vec![Write::Product(product), take(id, StockChange::Set(10_000_000))];
+    let writes = vec![Write::Product(product), stock_write(id, StockChange::Set(10_000_000))];
     let opened = Commit {
         writes,
         ..Commit::new(SystemClock.now(), Instant::now() + Duration::from_secs(30))
@@ -183,7 +182,7 @@ async fn stocked(store: &dyn Store) -> ProductId {
     id
 }
 
-/// A change with an event, within so much time.
+/// A change with an event and a deadline.
 pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), CommitError> {
     let owner = CartOwner { id: UserId::new(), is_guest: false };
     let cart = Arc::new(Cart { version: 1, updated_at: SystemClock.now(), ..Cart::empty(owner) });
@@ -198,7 +197,7 @@ pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), Co
     }
 }
 
-fn take(product_id: ProductId, change: StockChange) -> Write {
+fn stock_write(product_id: ProductId, change: StockChange) -> Write {
     Write::Stock(StockWrite {
         product_id,
         change,
@@ -218,7 +217,7 @@ fn purchase(owner: CartOwner, version: u64, product: ProductId, attempt: u64) ->
         status: 200,
     };
     Commit {
-        writes: vec![Write::Cart(Arc::clone(&cart)), take(product, StockChange::Reserve(1))],
+        writes: vec![Write::Cart(Arc::clone(&cart)), stock_write(product, StockChange::Reserve(1))],
         events: vec![DomainEvent::Cart(cart, CartEvent::Cleared)],
         idempotency_record: Some(IdempotencyRecord {
             key,
@@ -228,11 +227,11 @@ fn purchase(owner: CartOwner, version: u64, product: ProductId, attempt: u64) ->
     }
 }
 
-/// Buys one piece after the other, each exactly once; how many.
-async fn buy(
+/// Buys unit after unit, each exactly once; returns the number of purchases.
+async fn keep_buying(
     writer: CommitWriter,
     product: ProductId,
-    told: Arc<Told>,
+    counts: Arc<OutcomeCounts>,
     stop: Arc<AtomicBool>,
 ) -> (CartOwner, u64) {
     let owner = CartOwner { id: UserId::new(), is_guest: false };
@@ -244,7 +243,7 @@ async fn buy(
         }
         let began = Instant::now();
         let outcome = writer.commit(purchase(owner, version + 1, product, attempt)).await;
-        // Whether a commit was made cannot be told before it is known, or everyone who was in it has given up.
+        // An outcome may stay open until every commit of its batch has passed its deadline.
         let latest = if matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded)) {
             DEADLINE
         } else {
@@ -255,20 +254,20 @@ async fn buy(
             Ok(_) => {}
             Err(CommitError::Replayed(_)) if in_doubt => {}
             Err(CommitError::Unavailable | CommitError::Overloaded) => {
-                told.not_done.fetch_add(1, Ordering::AcqRel);
-                // A doubt is cleared only by an answer, so its key stays.
+                counts.not_done.fetch_add(1, Ordering::AcqRel);
+                // Only an answer resolves a doubt, so an unknown outcome keeps its key.
                 attempt += u64::from(!in_doubt);
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
             Err(CommitError::OutcomeUnknown) => {
-                told.unknown.fetch_add(1, Ordering::AcqRel);
+                counts.unknown.fetch_add(1, Ordering::AcqRel);
                 in_doubt = true;
                 continue;
             }
-            Err(error) => panic!("no other has this cart: {error:?}"),
+            Err(error) => panic!("no other client uses this cart: {error:?}"),
         }
-        told.done.fetch_add(1, Ordering::AcqRel);
+        counts.done.fetch_add(1, Ordering::AcqRel);
         (version, in_doubt) = (version + 1, false);
     }
 }

@@ -1,4 +1,4 @@
-//! Lists: what is on them, what is not, and in which order.
+//! Lists: content, filters and order.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        apply, cart, commit, customer, one, product, put_cart, put_product, put_session, put_user,
-        session, stock, user,
+        apply, apply_one, cart, commit, customer, product, put_cart, put_product, put_session,
+        put_user, session, stock, user,
     },
     harness::Harness,
 };
@@ -25,7 +25,7 @@ const fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-pub(crate) async fn carts_left_lying_are_found(harness: &dyn Harness) {
+pub(crate) async fn idle_carts_are_found(harness: &dyn Harness) {
     let store = harness.open().await;
     let guest = || CartOwner { id: UserId::new(), is_guest: true };
     let touched = |owner, millis| Cart { updated_at: at(millis), ..cart(owner, 1) };
@@ -52,11 +52,11 @@ pub(crate) async fn carts_left_lying_are_found(harness: &dyn Harness) {
     assert_eq!(store.list_idle_carts(at(1000), 10).await, Ok(vec![]));
     assert_eq!(store.list_idle_carts(at(1001), 10).await, Ok(vec![new.owner]));
     let again = Cart { version: 3, abandoned: false, updated_at: at(500), ..old };
-    one(&*store, commit([put_cart(&again)])).await.unwrap();
+    apply_one(&*store, commit([put_cart(&again)])).await.unwrap();
     assert_eq!(store.list_idle_carts(at(501), 10).await, Ok(vec![again.owner]));
 }
 
-pub(crate) async fn live_sessions_are_neither_revoked_nor_over(harness: &dyn Harness) {
+pub(crate) async fn live_sessions_exclude_revoked_and_expired(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, bob) = (UserId::new(), UserId::new());
     let until = |user, millis| Session { expires_at: at(millis), ..session(user) };
@@ -67,9 +67,9 @@ pub(crate) async fn live_sessions_are_neither_revoked_nor_over(harness: &dyn Har
     assert_eq!(store.list_active_sessions(ada, at(1000)).await, Ok(vec![live.clone()]));
     assert_eq!(store.list_active_sessions(ada, at(999)).await.unwrap().len(), 2);
     let rotated = live.rotate_refresh_token([9; 32], at(1000));
-    one(&*store, commit([put_session(&rotated)])).await.unwrap();
+    apply_one(&*store, commit([put_session(&rotated)])).await.unwrap();
     assert_eq!(store.list_active_sessions(ada, at(1000)).await, Ok(vec![rotated.clone()]));
-    one(&*store, commit([put_session(&rotated.to_revoked(at(1000)))])).await.unwrap();
+    apply_one(&*store, commit([put_session(&rotated.to_revoked(at(1000)))])).await.unwrap();
     assert_eq!(store.list_active_sessions(ada, at(1000)).await, Ok(vec![]));
     assert_eq!(store.list_active_sessions(bob, at(1000)).await, Ok(vec![other]));
 }
@@ -88,22 +88,22 @@ pub(crate) async fn revoked_sessions_are_found_by_time(harness: &dyn Harness) {
     assert_eq!(store.list_sessions_revoked_since(at(1002)).await, Ok(vec![]));
 }
 
-pub(crate) async fn an_admin_is_seen(harness: &dyn Harness) {
+pub(crate) async fn has_admin_reports_admins(harness: &dyn Harness) {
     let store = harness.open().await;
     let ada = user("ada@example.com");
-    one(&*store, commit([put_user(&ada)])).await.unwrap();
+    apply_one(&*store, commit([put_user(&ada)])).await.unwrap();
     assert_eq!(store.has_admin().await, Ok(false));
-    one(&*store, commit([put_user(&User { version: 2, role: Role::Admin, ..ada.clone() })]))
+    apply_one(&*store, commit([put_user(&User { version: 2, role: Role::Admin, ..ada.clone() })]))
         .await
         .unwrap();
     assert_eq!(store.has_admin().await, Ok(true));
-    one(&*store, commit([put_user(&User { version: 3, role: Role::Customer, ..ada })]))
+    apply_one(&*store, commit([put_user(&User { version: 3, role: Role::Customer, ..ada })]))
         .await
         .unwrap();
     assert_eq!(store.has_admin().await, Ok(false));
 }
 
-pub(crate) async fn products_are_read_by_page_with_their_stock(harness: &dyn Harness) {
+pub(crate) async fn products_are_paged_with_their_stock(harness: &dyn Harness) {
     let store = harness.open().await;
     let mut all: Vec<_> = (0..25).map(|_| product(None)).collect();
     let write = |(n, product): (usize, &souk::domain::catalog::product::Product)| -> Vec<Write> {
@@ -111,7 +111,7 @@ pub(crate) async fn products_are_read_by_page_with_their_stock(harness: &dyn Har
     };
     apply(&*store, all.iter().enumerate().map(write).map(commit)).await;
     let deleted = all.remove(3).to_deleted(at(1));
-    one(&*store, commit([put_product(&deleted)])).await.unwrap();
+    apply_one(&*store, commit([put_product(&deleted)])).await.unwrap();
     let (mut read, mut after) = (Vec::new(), None);
     loop {
         let page = store.list_products(after, 10).await.unwrap();
@@ -125,17 +125,20 @@ pub(crate) async fn products_are_read_by_page_with_their_stock(harness: &dyn Har
         read.iter().map(|(product, _)| product).collect::<Vec<_>>(),
         all.iter().collect::<Vec<_>>()
     );
-    assert_eq!(read.iter().map(|(_, level)| level.on_hand).sum::<u64>(), (0..25).sum::<u64>() - 3);
-    assert!(read.iter().all(|(product, level)| level.product_id == product.id));
-    let (gone, level) = store.find_product(deleted.id).await.unwrap().unwrap();
-    assert_eq!((gone, level.on_hand), (deleted, 3), "by its id it is still found");
+    assert_eq!(
+        read.iter().map(|(_, stock_level)| stock_level.on_hand).sum::<u64>(),
+        (0..25).sum::<u64>() - 3
+    );
+    assert!(read.iter().all(|(product, stock_level)| stock_level.product_id == product.id));
+    let (gone, stock_level) = store.find_product(deleted.id).await.unwrap().unwrap();
+    assert_eq!((gone, stock_level.on_hand), (deleted, 3), "a deleted product is found by id");
 }
 
-pub(crate) async fn times_are_kept_to_the_millisecond(harness: &dyn Harness) {
+pub(crate) async fn timestamps_keep_milliseconds(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = at(1_767_225_600_123);
     let exact = Cart { updated_at: start, ..cart(customer(), 1) };
-    one(&*store, commit([put_cart(&exact)])).await.unwrap();
+    apply_one(&*store, commit([put_cart(&exact)])).await.unwrap();
     assert_eq!(store.list_idle_carts(start, 1).await, Ok(vec![]));
     let later = start.saturating_add(Duration::from_millis(1));
     assert_eq!(store.list_idle_carts(later, 1).await, Ok(vec![exact.owner]));

@@ -1,4 +1,4 @@
-//! Requests that no client library would send.
+//! Raw HTTP requests that no client library would send.
 
 use serde_json::Value;
 use tokio::{
@@ -8,39 +8,38 @@ use tokio::{
 
 use super::TestApp;
 
-/// A connection on which bytes are sent as they are.
-pub(crate) struct Raw(BufReader<TcpStream>);
+/// A connection that sends bytes as they are.
+pub(crate) struct RawConnection(BufReader<TcpStream>);
 
-/// An answer as it came.
+/// A response as received.
 #[derive(Debug)]
-pub(crate) struct RawAnswer {
+pub(crate) struct RawResponse {
     pub(crate) status: u16,
-    /// Its head in lower case.
+    /// Status line and headers in lower case.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl TestApp {
-    pub(crate) async fn connect(&self) -> Raw {
-        Raw(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
+    pub(crate) async fn connect(&self) -> RawConnection {
+        RawConnection(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
     }
 }
 
-impl Raw {
+impl RawConnection {
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
     }
 
-    /// Sends until the server takes no more.
+    /// Sends until the server closes the connection.
     pub(crate) async fn send_while_wanted(&mut self, bytes: impl AsRef<[u8]>) {
         drop(self.0.write_all(bytes.as_ref()).await);
     }
 
-    /// The next answer.
-    pub(crate) async fn answer(&mut self) -> RawAnswer {
+    pub(crate) async fn response(&mut self) -> RawResponse {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.0.read_u8().await.expect("an answer"));
+            head.push(self.0.read_u8().await.expect("a complete response head"));
         }
         let head = String::from_utf8(head).unwrap().to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -50,12 +49,12 @@ impl Raw {
             .map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.unwrap();
-        RawAnswer { status, head, body }
+        RawResponse { status, head, body }
     }
 }
 
-impl RawAnswer {
-    /// Asserts a refusal.
+impl RawResponse {
+    /// Asserts an error response.
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, code: &str) {
         assert_eq!(self.status, status, "{}", self.head);

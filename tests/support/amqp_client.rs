@@ -1,4 +1,4 @@
-//! Another system: it sends commands, and reads queues.
+//! An external system that sends commands and consumes queues.
 
 use std::time::Duration;
 
@@ -14,79 +14,84 @@ use lapin::{
 };
 use serde_json::Value;
 
-/// Nothing takes as long, on any machine.
-const NEVER: Duration = Duration::from_secs(120);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Where commands go.
+/// The queue for commands.
 pub(crate) const COMMANDS: &str = "souk.inventory.commands";
-/// Where those go that cannot be carried out.
-pub(crate) const DEAD: &str = "souk.inventory.commands.dead";
+/// The queue for commands that cannot be applied.
+pub(crate) const DEAD_LETTER_EXCHANGE: &str = "souk.inventory.commands.dead";
 
 /// A connection with a channel.
-pub(crate) struct Partner {
+pub(crate) struct AmqpClient {
     connection: Connection,
     channel: Channel,
 }
 
-impl Partner {
+impl AmqpClient {
     pub(crate) async fn connect(uri: &str) -> Self {
         let connect = async {
             loop {
                 match Connection::connect(uri, ConnectionProperties::default()).await {
                     Ok(connection) => return connection,
-                    // A broker that has just been started listens before it answers.
+                    // A newly started broker listens before it answers.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
         };
         let connection =
-            tokio::time::timeout(NEVER, connect).await.expect("the broker does not answer");
+            tokio::time::timeout(TIMEOUT, connect).await.expect("the broker does not respond");
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         Self { connection, channel }
     }
 
-    /// One who can send commands: the queue for them is there.
-    pub(crate) async fn of_a_shop(uri: &str) -> Self {
-        let partner = Self::connect(uri).await;
-        partner.until_there(COMMANDS).await;
-        partner
+    /// Connects and waits until the command queue exists.
+    pub(crate) async fn connect_when_ready(uri: &str) -> Self {
+        let amqp_client = Self::connect(uri).await;
+        amqp_client.wait_for_queue(COMMANDS).await;
+        amqp_client
     }
 
     pub(crate) const fn channel(&self) -> &Channel {
         &self.channel
     }
 
-    /// Waits until a queue is there.
-    pub(crate) async fn until_there(&self, queue: &str) {
-        let there = async { while self.why_not(queue).await.is_some() {} };
-        tokio::time::timeout(NEVER, there)
+    /// Waits until a queue exists.
+    pub(crate) async fn wait_for_queue(&self, queue: &str) {
+        let there = async { while self.queue_error(queue).await.is_some() {} };
+        tokio::time::timeout(TIMEOUT, there)
             .await
-            .unwrap_or_else(|_| panic!("{queue} does not come"));
+            .unwrap_or_else(|_| panic!("{queue} does not appear"));
     }
 
-    /// Waits until a queue is gone, and not only somebody else's.
-    pub(crate) async fn until_gone(&self, queue: &str) {
+    /// Waits until a queue does not exist; one that another connection owns still exists.
+    pub(crate) async fn wait_for_queue_deletion(&self, queue: &str) {
         let gone = async {
-            while !self.why_not(queue).await.is_some_and(|reason| reason.contains("NOT_FOUND")) {}
+            while !self.queue_error(queue).await.is_some_and(|reason| reason.contains("NOT_FOUND"))
+            {
+            }
         };
-        tokio::time::timeout(NEVER, gone).await.unwrap_or_else(|_| panic!("{queue} does not go"));
+        tokio::time::timeout(TIMEOUT, gone)
+            .await
+            .unwrap_or_else(|_| panic!("{queue} does not disappear"));
     }
 
-    /// Why a queue cannot be used, if so. There is nothing to wait for but time.
-    async fn why_not(&self, queue: &str) -> Option<String> {
+    /// The error of a passive declaration, if any. Pauses first, because polling is the only
+    /// option.
+    async fn queue_error(&self, queue: &str) -> Option<String> {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        // The answer that it is not there ends the channel.
+        // A failed passive declaration closes its channel.
         let channel = self.connection.create_channel().await.unwrap();
-        let ask = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         channel
-            .queue_declare(queue.into(), ask, FieldTable::default())
+            .queue_declare(queue.into(), passive, FieldTable::default())
             .await
             .err()
             .map(|error| error.to_string())
     }
 
-    /// Sends a command, and waits until the broker has it.
+    /// Sends a command and waits for the broker's confirmation.
     pub(crate) async fn send(&self, command: &Value) {
         self.send_raw(COMMANDS, command.to_string().as_bytes(), BasicProperties::default()).await;
     }
@@ -103,25 +108,25 @@ impl Partner {
                     .unwrap();
                 match sent.await.unwrap() {
                     Confirmation::Ack(None) => return,
-                    // A queue that has just been made, or its broker started, is not ready yet.
+                    // A queue is not ready right after its creation or a broker restart.
                     Confirmation::Nack(None) => tokio::time::sleep(Duration::from_millis(50)).await,
-                    other => panic!("{queue} does not take a message: {other:?}"),
+                    other => panic!("{queue} does not accept a message: {other:?}"),
                 }
             }
         };
-        tokio::time::timeout(NEVER, kept)
+        tokio::time::timeout(TIMEOUT, kept)
             .await
-            .unwrap_or_else(|_| panic!("{queue} takes no messages"));
+            .unwrap_or_else(|_| panic!("{queue} accepts no messages"));
     }
 
-    /// Takes `count` messages out of a queue.
-    pub(crate) async fn take(&self, queue: &str, count: usize) -> Vec<Delivery> {
+    /// Consumes `count` messages from a queue.
+    pub(crate) async fn consume_session(&self, queue: &str, count: usize) -> Vec<Delivery> {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let mut messages =
             self.channel.basic_consume(queue.into(), "".into(), options, none).await.unwrap();
         let mut taken = Vec::new();
         while taken.len() < count {
-            let next = tokio::time::timeout(NEVER, messages.next()).await;
+            let next = tokio::time::timeout(TIMEOUT, messages.next()).await;
             let delivery = next
                 .unwrap_or_else(|_| panic!("{queue} has {} of {count}", taken.len()))
                 .unwrap()
@@ -133,38 +138,38 @@ impl Partner {
         taken
     }
 
-    /// How many messages wait in a queue.
-    pub(crate) async fn waiting(&self, queue: &str) -> u32 {
-        let ask = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    pub(crate) async fn message_count(&self, queue: &str) -> u32 {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         self.channel
-            .queue_declare(queue.into(), ask, FieldTable::default())
+            .queue_declare(queue.into(), passive, FieldTable::default())
             .await
             .unwrap()
             .message_count()
     }
 
-    /// Waits until every command sent so far was settled: they are carried out in order, and this one cannot be.
-    pub(crate) async fn settled(&self) {
+    /// Waits until every earlier command is settled: commands run in order, and this invalid one is
+    /// dead-lettered last.
+    pub(crate) async fn wait_until_settled(&self) {
         self.send_raw(COMMANDS, b"the end", BasicProperties::default()).await;
-        let dead = self.take(DEAD, 1).await;
+        let dead = self.consume_session(DEAD_LETTER_EXCHANGE, 1).await;
         assert_eq!(
             dead[0].data,
             b"the end",
-            "a command before it was put aside: {:?}",
-            error(&dead[0])
+            "an earlier command was dead-lettered: {:?}",
+            dead_letter_reason(&dead[0])
         );
     }
 }
 
-/// Why a message was put aside.
-pub(crate) fn error(delivery: &Delivery) -> Option<String> {
-    header(delivery, "x-souk-error")
+/// The reason why a message was dead-lettered.
+pub(crate) fn dead_letter_reason(delivery: &Delivery) -> Option<String> {
+    text_header(delivery, "x-souk-error")
 }
 
-/// A header that is text.
-pub(crate) fn header(delivery: &Delivery, name: &str) -> Option<String> {
+/// A header with a text value.
+pub(crate) fn text_header(delivery: &Delivery, name: &str) -> Option<String> {
     match delivery.properties.headers().as_ref()?.inner().get(name)? {
         AMQPValue::LongString(text) => Some(String::from_utf8(text.as_bytes().to_vec()).unwrap()),
-        other => panic!("{other:?} is no text"),
+        other => panic!("{other:?} is not text"),
     }
 }

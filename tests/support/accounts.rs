@@ -1,16 +1,16 @@
-//! Those who ask: the admin, customers and guests.
+//! Accounts: the admin, customers and guests.
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::{TestApp, unique};
+use super::{TestApp, unique_number};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@souk.example";
 pub(crate) const ADMIN_PASSWORD: &str = "an admin's password";
-/// What every customer has chosen.
+/// The password of every customer.
 pub(crate) const PASSWORD: &str = "a customer's password";
 
-/// Somebody with a token.
+/// An account with its tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     pub(crate) id: String,
@@ -26,8 +26,8 @@ impl AsRef<str> for Account {
 }
 
 impl Account {
-    /// From what registering, logging in or refreshing answered.
-    pub(crate) fn of(session: &Value) -> Self {
+    /// Reads the response of a registration, login or refresh.
+    pub(crate) fn from_session(session: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let (user, token) = (&session["user"], text(&session["token"]));
         Self {
@@ -39,9 +39,8 @@ impl Account {
     }
 }
 
-/// An address that nobody else has.
-pub(crate) fn new_email() -> String {
-    format!("customer-{}@souk.example", unique())
+pub(crate) fn unique_email() -> String {
+    format!("customer-{}@souk.example", unique_number())
 }
 
 impl TestApp {
@@ -50,7 +49,7 @@ impl TestApp {
     }
 
     pub(crate) async fn login(&self, email: &str, password: &str) -> Account {
-        Account::of(
+        Account::from_session(
             &self
                 .post("/api/auth/login", &json!({"email": email, "password": password}))
                 .await
@@ -58,18 +57,18 @@ impl TestApp {
         )
     }
 
-    /// A new customer.
     pub(crate) async fn customer(&self) -> Account {
-        let body = json!({"email": new_email(), "password": PASSWORD, "name": "Ada"});
-        Account::of(&self.post("/api/auth/register", &body).await.is(201).json())
+        let body = json!({"email": unique_email(), "password": PASSWORD, "name": "Ada"});
+        Account::from_session(&self.post("/api/auth/register", &body).await.is(201).json())
     }
 
-    /// New customers, a few at a time: hashing passwords sheds what is too much for the machine.
+    /// New customers, a few at a time: the server rejects logins when password hashing is
+    /// overloaded.
     pub(crate) async fn customers(&self, count: usize) -> Vec<Account> {
         stream::iter(0..count).map(|_| self.customer()).buffered(8).collect().await
     }
 
-    /// A new guest, who has no address and no refresh token.
+    /// A new guest, without an email address and a refresh token.
     pub(crate) async fn guest(&self) -> Account {
         let guest = self.call("POST", "/api/cart/guest").await.is(201).json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
