@@ -27,6 +27,8 @@ mod lifecycle;
 mod limits;
 mod lost_answers;
 mod money;
+mod openapi_clients;
+mod openapi_document;
 mod operations;
 mod order_repeats;
 mod orders;
