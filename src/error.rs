@@ -3,21 +3,21 @@
 use std::borrow::Cow;
 
 use crate::domain::{
-    cart::{CartRefusal, Shortage},
+    cart::{CartError, Shortage},
     money::Money,
-    order::{CheckoutRefusal, OrderRefusal},
-    text::{Fault, Faults},
+    order::{CheckoutError, OrderError},
+    validation::{FieldError, ValidationErrors},
 };
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $title:literal;)+) => {
         /// What went wrong, as a word programs can rely on. The list is closed: clients may switch on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Code {
+        pub enum ErrorCode {
             $($(#[$doc])* $name,)+
         }
 
-        impl Code {
+        impl ErrorCode {
             /// Every code there is.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
@@ -108,13 +108,13 @@ codes! {
 #[error("{}: {detail}", code.as_str())]
 pub struct Error {
     /// Which.
-    pub code: Code,
+    pub code: ErrorCode,
     /// What was wrong this time, and what to do.
     pub detail: Cow<'static, str>,
     /// The faulty fields.
-    pub faults: Vec<Fault>,
+    pub field_errors: Vec<FieldError>,
     /// The lines that stock cannot fill.
-    pub lines: Vec<Shortage>,
+    pub shortages: Vec<Shortage>,
     /// What the cart costs now.
     pub total_amount: Option<Money>,
     /// After how many seconds another try makes sense.
@@ -124,12 +124,12 @@ pub struct Error {
 impl Error {
     /// An error with `code` and a sentence for a person.
     #[must_use]
-    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
             code,
             detail: detail.into(),
-            faults: Vec::new(),
-            lines: Vec::new(),
+            field_errors: Vec::new(),
+            shortages: Vec::new(),
             total_amount: None,
             retry_after: None,
         }
@@ -137,33 +137,39 @@ impl Error {
 
     /// The same, with the seconds after which another try makes sense.
     #[must_use]
-    pub fn retry_after(self, seconds: u64) -> Self {
+    pub fn with_retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
     /// One faulty field.
     #[must_use]
-    pub fn fault(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
-        Faults::one(field, code, message).into()
+    pub fn invalid_field(
+        field: impl Into<String>,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        ValidationErrors::single(field, code, message).into()
     }
 
     /// Too much to do; nothing was applied.
     #[must_use]
     pub fn overloaded() -> Self {
-        Self::new(Code::Overloaded, "Nothing was changed. Try again shortly.").retry_after(1)
+        Self::new(ErrorCode::Overloaded, "Nothing was changed. Try again shortly.")
+            .with_retry_after(1)
     }
 
     /// The store is away; nothing was applied.
     #[must_use]
     pub fn store_unavailable() -> Self {
-        Self::new(Code::StoreUnavailable, "Nothing was changed. Try again shortly.").retry_after(1)
+        Self::new(ErrorCode::StoreUnavailable, "Nothing was changed. Try again shortly.")
+            .with_retry_after(1)
     }
 
     /// It may or may not have been applied.
     #[must_use]
     pub fn outcome_unknown() -> Self {
         Self::new(
-            Code::OutcomeUnknown,
+            ErrorCode::OutcomeUnknown,
             "The change may have been made. Repeat the request with the same Idempotency-Key, or read the resource again.",
         )
     }
@@ -171,14 +177,14 @@ impl Error {
     /// A fault of ours, told to the log and not to the caller.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(Code::Internal, "The fault was logged under this request's id.")
+        Self::new(ErrorCode::Internal, "The fault was logged under this request's id.")
     }
 
     /// `If-Match` does not match.
     #[must_use]
     pub fn version_mismatch(current: &str) -> Self {
         Self::new(
-            Code::VersionMismatch,
+            ErrorCode::VersionMismatch,
             format!("It is now {current}. Read it again, then repeat the change with its ETag."),
         )
     }
@@ -186,25 +192,28 @@ impl Error {
     /// There is no such product.
     #[must_use]
     pub fn product_not_found() -> Self {
-        Self::new(Code::ProductNotFound, "There is no product with this id, or it was deleted.")
+        Self::new(
+            ErrorCode::ProductNotFound,
+            "There is no product with this id, or it was deleted.",
+        )
     }
 
     /// There is no such order, or none that the caller may see.
     #[must_use]
     pub fn order_not_found() -> Self {
-        Self::new(Code::NotFound, "There is no order with this id among those you may see.")
+        Self::new(ErrorCode::NotFound, "There is no order with this id among those you may see.")
     }
 
     /// Stock cannot fill these lines.
     #[must_use]
     pub fn insufficient_stock(lines: Vec<Shortage>) -> Self {
         let detail = "Less is available than was asked for; see lines.";
-        Self { lines, ..Self::new(Code::InsufficientStock, detail) }
+        Self { shortages: lines, ..Self::new(ErrorCode::InsufficientStock, detail) }
     }
 }
 
-impl From<Faults> for Error {
-    fn from(faults: Faults) -> Self {
+impl From<ValidationErrors> for Error {
+    fn from(faults: ValidationErrors) -> Self {
         let faults = faults.into_vec();
         let told = faults
             .iter()
@@ -213,64 +222,66 @@ impl From<Faults> for Error {
             .collect::<Vec<_>>()
             .join("; ");
         let detail = if faults.len() > 5 { format!("{told}; and more, see errors") } else { told };
-        Self { faults, ..Self::new(Code::ValidationFailed, detail) }
+        Self { field_errors: faults, ..Self::new(ErrorCode::ValidationFailed, detail) }
     }
 }
 
-impl From<CartRefusal> for Error {
-    fn from(refusal: CartRefusal) -> Self {
+impl From<CartError> for Error {
+    fn from(refusal: CartError) -> Self {
         match refusal {
-            CartRefusal::ProductNotFound => Self::product_not_found(),
-            CartRefusal::LineNotFound => {
-                Self::new(Code::LineNotFound, "The cart has no line with this product.")
+            CartError::ProductNotFound => Self::product_not_found(),
+            CartError::LineNotFound => {
+                Self::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
             }
-            CartRefusal::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
-            CartRefusal::QuantityLimit => Self::new(
-                Code::QuantityLimit,
+            CartError::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
+            CartError::QuantityLimitExceeded => Self::new(
+                ErrorCode::QuantityLimit,
                 "The line would have more pieces than a line may have.",
             ),
-            CartRefusal::LineLimit => {
-                Self::new(Code::LineLimit, "The cart would have more lines than a cart may have.")
-            }
-            CartRefusal::GuestCartMerged => Self::new(
-                Code::GuestCartMerged,
+            CartError::LineLimitExceeded => Self::new(
+                ErrorCode::LineLimit,
+                "The cart would have more lines than a cart may have.",
+            ),
+            CartError::GuestCartMerged => Self::new(
+                ErrorCode::GuestCartMerged,
                 "This guest cart was merged into an account. Use the account's token.",
             ),
         }
     }
 }
 
-impl From<CheckoutRefusal> for Error {
-    fn from(refusal: CheckoutRefusal) -> Self {
+impl From<CheckoutError> for Error {
+    fn from(refusal: CheckoutError) -> Self {
         match refusal {
-            CheckoutRefusal::Cart(refusal) => refusal.into(),
-            CheckoutRefusal::CartEmpty => {
-                Self::new(Code::CartEmpty, "There is nothing in the cart. Put something in first.")
-            }
-            CheckoutRefusal::InsufficientStock(lines) => Self::insufficient_stock(lines),
-            CheckoutRefusal::PriceChanged(total) => {
+            CheckoutError::Cart(refusal) => refusal.into(),
+            CheckoutError::CartEmpty => Self::new(
+                ErrorCode::CartEmpty,
+                "There is nothing in the cart. Put something in first.",
+            ),
+            CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
+            CheckoutError::PriceChanged(total) => {
                 let detail = format!(
                     "The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again."
                 );
-                Self { total_amount: Some(total), ..Self::new(Code::PriceChanged, detail) }
+                Self { total_amount: Some(total), ..Self::new(ErrorCode::PriceChanged, detail) }
             }
         }
     }
 }
 
-impl From<OrderRefusal> for Error {
-    fn from(refusal: OrderRefusal) -> Self {
+impl From<OrderError> for Error {
+    fn from(refusal: OrderError) -> Self {
         match refusal {
-            OrderRefusal::InvalidTransition { from, to } => {
+            OrderError::InvalidTransition { from, to } => {
                 let detail = format!(
                     "The order is {}; from there it cannot become {}.",
                     from.as_str(),
                     to.as_str()
                 );
-                Self::new(Code::InvalidTransition, detail)
+                Self::new(ErrorCode::InvalidTransition, detail)
             }
-            OrderRefusal::NotDue => {
-                Self::new(Code::InvalidTransition, "There is still time to pay the order.")
+            OrderError::NotYetExpired => {
+                Self::new(ErrorCode::InvalidTransition, "There is still time to pay the order.")
             }
         }
     }
@@ -283,9 +294,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_a_word_of_its_own() {
-        let words: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        assert_eq!(words.len(), Code::ALL.len());
+    fn error_code_strings_are_unique() {
+        let words: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), ErrorCode::ALL.len());
         assert!(words.iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
     }
 }

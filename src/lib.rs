@@ -5,13 +5,18 @@
 
 pub mod actors;
 pub mod app;
+pub mod audit;
+pub mod auth;
 pub mod broker;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod error;
+pub mod events;
 pub mod http;
-pub mod json;
+pub mod input;
 pub mod messages;
+pub mod outbox;
 pub mod store;
 pub mod telemetry;

@@ -11,24 +11,24 @@ use crate::config::{LogFormat, TelemetrySettings};
 const DEFAULT_FILTER: &str = "lapin=off,info";
 
 /// Starts logging to standard error. A second call changes nothing.
-pub fn init(settings: &TelemetrySettings) {
+pub fn init_logging(settings: &TelemetrySettings) {
     let terminal = stderr().is_terminal();
     let layer = fmt::layer().with_writer(stderr);
-    let layer = match format(settings, terminal) {
+    let layer = match log_format(settings, terminal) {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Pretty if terminal => layer.boxed(),
         LogFormat::Pretty => layer.with_ansi(false).boxed(),
     };
     // It fails only when a subscriber is set already, as in tests that start several applications.
-    let _ = registry().with(layer).with(filter(settings)).try_init();
+    let _ = registry().with(layer).with(log_filter(settings)).try_init();
 }
 
-fn format(settings: &TelemetrySettings, terminal: bool) -> LogFormat {
+fn log_format(settings: &TelemetrySettings, terminal: bool) -> LogFormat {
     settings.log.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json })
 }
 
 /// The loader refuses filters that cannot be read, so the fallback is for settings made by hand.
-fn filter(settings: &TelemetrySettings) -> EnvFilter {
+fn log_filter(settings: &TelemetrySettings) -> EnvFilter {
     let directives = settings.filter.as_deref().unwrap_or(DEFAULT_FILTER);
     EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
 }
@@ -43,22 +43,25 @@ mod tests {
 
     #[test]
     fn the_format_follows_the_terminal_unless_set() {
-        assert_eq!(format(&settings(None, None), true), LogFormat::Pretty);
-        assert_eq!(format(&settings(None, None), false), LogFormat::Json);
-        assert_eq!(format(&settings(Some(LogFormat::Json), None), true), LogFormat::Json);
-        assert_eq!(format(&settings(Some(LogFormat::Pretty), None), false), LogFormat::Pretty);
+        assert_eq!(log_format(&settings(None, None), true), LogFormat::Pretty);
+        assert_eq!(log_format(&settings(None, None), false), LogFormat::Json);
+        assert_eq!(log_format(&settings(Some(LogFormat::Json), None), true), LogFormat::Json);
+        assert_eq!(log_format(&settings(Some(LogFormat::Pretty), None), false), LogFormat::Pretty);
     }
 
     #[test]
     fn the_level_is_info_unless_set() {
-        assert_eq!(filter(&settings(None, None)).to_string(), "lapin=off,info");
-        assert_eq!(filter(&settings(None, Some("souk=debug,warn"))).to_string(), "souk=debug,warn");
-        assert_eq!(filter(&settings(None, Some("souk=loud"))).to_string(), "lapin=off,info");
+        assert_eq!(log_filter(&settings(None, None)).to_string(), "lapin=off,info");
+        assert_eq!(
+            log_filter(&settings(None, Some("souk=debug,warn"))).to_string(),
+            "souk=debug,warn"
+        );
+        assert_eq!(log_filter(&settings(None, Some("souk=loud"))).to_string(), "lapin=off,info");
     }
 
     #[test]
-    fn a_second_start_changes_nothing() {
-        init(&settings(None, None));
-        init(&settings(Some(LogFormat::Json), Some("debug")));
+    fn second_init_is_a_no_op() {
+        init_logging(&settings(None, None));
+        init_logging(&settings(Some(LogFormat::Json), Some("debug")));
     }
 }

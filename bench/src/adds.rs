@@ -9,12 +9,12 @@ use serde_json::json;
 use souk::{
     domain::{
         account::Role,
-        cart::{Cart, CartCommand, CartLimits, Offer, Owner},
+        cart::{Cart, CartCommand, CartLimits, CartOwner, Offer},
         clock::{Clock, SystemClock},
         ids::{ProductId, UserId},
         money::Money,
     },
-    messages::events::Fact,
+    events::DomainEvent,
     store::{
         Commit, Store, Write,
         sqlite::{SqliteOptions, SqliteStore},
@@ -22,20 +22,20 @@ use souk::{
 };
 
 use crate::{
-    load::{Request, rate},
-    shop::{Shop, token},
-    spread::Spread,
+    load::{Request, measure_rate},
+    shop::{ShopProcess, new_user_token},
+    spread::Samples,
 };
 
 const USERS: usize = 256;
 const ROUNDS: usize = 5;
-const TIME: Duration = Duration::from_secs(4);
+const ROUND_TIME: Duration = Duration::from_secs(4);
 
 pub async fn run() -> anyhow::Result<()> {
-    let shop = Shop::open()?;
-    let product = shop.product().await?;
+    let shop = ShopProcess::start_embedded()?;
+    let product = shop.create_product().await?;
     let tokens: Vec<String> =
-        (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+        (0..USERS).map(|_| new_user_token(Role::Customer)).collect::<Result<_, _>>()?;
     let add = json!({"product_id": product, "quantity": 1}).to_string();
     let requests: Vec<Request> =
         tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
@@ -43,25 +43,31 @@ pub async fn run() -> anyhow::Result<()> {
     for round in 0..=ROUNDS {
         // Emptied between rounds, so that no line reaches its limit.
         for token in &tokens {
-            crate::load::once(shop.address, &Request::delete("/api/cart", token)).await?;
+            crate::load::send_once(shop.address, &Request::delete("/api/cart", token)).await?;
         }
-        let pair = (rate(shop.address, &requests, TIME).await?, one_by_one().await?);
+        let pair = (
+            measure_rate(shop.address, &requests, ROUND_TIME).await?,
+            commit_rate_one_transaction_each().await?,
+        );
         if round > 0 {
             pairs.push(pair);
         }
     }
     println!(
-        "durable POST /api/cart/add: {USERS} users at once, {ROUNDS} rounds of {TIME:?}, store in {}",
+        "durable POST /api/cart/add: {USERS} users at once, {ROUNDS} rounds of {ROUND_TIME:?}, store in {}",
         shop.dir().display()
     );
-    println!("  souk, HTTP       adds/s  {}", Spread::of(pairs.iter().map(|pair| pair.0)));
-    println!("  a transaction each       {}", Spread::of(pairs.iter().map(|pair| pair.1)));
-    println!("  ratio                    {}", Spread::of(pairs.iter().map(|pair| pair.0 / pair.1)));
+    println!("  souk, HTTP       adds/s  {}", Samples::new(pairs.iter().map(|pair| pair.0)));
+    println!("  a transaction each       {}", Samples::new(pairs.iter().map(|pair| pair.1)));
+    println!(
+        "  ratio                    {}",
+        Samples::new(pairs.iter().map(|pair| pair.0 / pair.1))
+    );
     Ok(())
 }
 
 /// The same carts and events in the same tables, without HTTP, each commit in a transaction of its own; commits a second.
-async fn one_by_one() -> anyhow::Result<f64> {
+async fn commit_rate_one_transaction_each() -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
     let currency = "USD".parse()?;
     let store = SqliteStore::open(SqliteOptions {
@@ -80,17 +86,17 @@ async fn one_by_one() -> anyhow::Result<f64> {
     };
     let limits = CartLimits { max_quantity: 1_000_000, max_lines: 200 };
     let mut carts: Vec<Cart> =
-        (0..USERS).map(|_| Cart::untouched(Owner { id: UserId::new(), guest: false })).collect();
+        (0..USERS).map(|_| Cart::empty(CartOwner { id: UserId::new(), is_guest: false })).collect();
     let (began, mut count) = (Instant::now(), 0_u32);
     'time: loop {
         for cart in &mut carts {
-            let command = CartCommand::Add { product_id, quantity: 1 };
+            let command = CartCommand::AddItem { product_id, quantity: 1 };
             let changed = cart.decide(command, offer, limits, SystemClock.now());
             let Ok(Some((next, event))) = changed else { anyhow::bail!("the add was refused") };
             let next = Arc::new(next);
-            let mut commit = Commit::new(SystemClock.now(), Instant::now() + TIME);
+            let mut commit = Commit::new(SystemClock.now(), Instant::now() + ROUND_TIME);
             commit.writes.push(Write::Cart(Arc::clone(&next)));
-            commit.facts.push(Fact::Cart(Arc::clone(&next), event));
+            commit.events.push(DomainEvent::Cart(Arc::clone(&next), event));
             let applied = store.apply(vec![commit].into()).await;
             anyhow::ensure!(
                 applied.is_ok_and(|applied| applied.outcomes.iter().all(Result::is_ok)),
@@ -98,7 +104,7 @@ async fn one_by_one() -> anyhow::Result<f64> {
             );
             *cart = Arc::unwrap_or_clone(next);
             count += 1;
-            if began.elapsed() >= TIME {
+            if began.elapsed() >= ROUND_TIME {
                 break 'time;
             }
         }

@@ -6,7 +6,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::header, web};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
 
-use crate::shop::SECRET;
+use crate::shop::JWT_SECRET;
 
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "read as the shop reads them")]
@@ -17,7 +17,7 @@ struct Claims {
     exp: i64,
 }
 
-struct Bare {
+struct BaselineServer {
     key: DecodingKey,
     validation: Validation,
     body: web::Bytes,
@@ -30,12 +30,12 @@ pub fn run(body: &str) -> anyhow::Result<()> {
             let mut validation = Validation::new(Algorithm::HS256);
             validation.set_audience(&["souk"]);
             validation.set_issuer(&["souk"]);
-            let bare = Bare {
-                key: DecodingKey::from_secret(SECRET.as_bytes()),
+            let bare = BaselineServer {
+                key: DecodingKey::from_secret(JWT_SECRET.as_bytes()),
                 validation,
                 body: body.clone(),
             };
-            App::new().app_data(web::Data::new(bare)).route("/{any:.*}", web::get().to(answer))
+            App::new().app_data(web::Data::new(bare)).route("/{any:.*}", web::get().to(respond))
         });
         let server = server.workers(2).bind("127.0.0.1:0")?;
         let address = server.addrs().first().copied();
@@ -45,7 +45,7 @@ pub fn run(body: &str) -> anyhow::Result<()> {
     })
 }
 
-async fn answer(request: HttpRequest, bare: web::Data<Bare>) -> HttpResponse {
+async fn respond(request: HttpRequest, bare: web::Data<BaselineServer>) -> HttpResponse {
     let token = request
         .headers()
         .get(header::AUTHORIZATION)

@@ -23,10 +23,10 @@ use souk::domain::{
 };
 
 use crate::{
-    load::{Request, each},
+    load::{Request, send_each_once},
     mongo::connect,
-    shop::{Shop, token},
-    spread::Spread,
+    shop::{ShopProcess, new_user_token},
+    spread::Samples,
 };
 
 /// Those who buy at the same time, through HTTP and from the database.
@@ -35,21 +35,21 @@ const TASKS: u32 = 64;
 /// Checkouts in a round.
 const BUYERS: usize = 256 * 60;
 const ROUNDS: usize = 5;
-const TIME: Duration = Duration::from_secs(3);
+const ROUND_TIME: Duration = Duration::from_secs(3);
 
 /// What is compared. The driver's own retry pauses between two tries since January 2026 (RUST-2268); before, it did not.
-const NAMES: [&str; 4] =
+const VARIANT_NAMES: [&str; 4] =
     ["souk, HTTP", "transaction for each", "the same, without pauses", "find_one_and_update"];
 
 /// What was done a second, and how long the slowest of a hundred took, in milliseconds.
-pub struct Figure {
+pub struct CheckoutRate {
     pub rate: f64,
     pub p99: f64,
 }
 
-impl Figure {
+impl CheckoutRate {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    fn of(mut took: Vec<Duration>, time: Duration) -> anyhow::Result<Self> {
+    fn from_durations(mut took: Vec<Duration>, time: Duration) -> anyhow::Result<Self> {
         took.sort_unstable();
         let p99 =
             took.get(took.len() * 99 / 100).context("nothing was done")?.as_secs_f64() * 1000.0;
@@ -59,16 +59,16 @@ impl Figure {
 
 pub async fn run() -> anyhow::Result<()> {
     for products in [1, 1000] {
-        compare(products).await?;
+        compare_checkouts(products).await?;
     }
     Ok(())
 }
 
-async fn compare(products: usize) -> anyhow::Result<()> {
+async fn compare_checkouts(products: usize) -> anyhow::Result<()> {
     let uri =
         std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
-    let shop = Shop::with(&[
+    let shop = ShopProcess::start_with(&[
         ("STORE__KIND", "mongodb"),
         ("STORE__URI", &uri),
         ("STORE__DATABASE", &name),
@@ -77,16 +77,17 @@ async fn compare(products: usize) -> anyhow::Result<()> {
     let database = client.database(&name);
     let mut wares = Vec::new();
     for number in 0..products {
-        wares.push(shop.numbered_product(number).await?);
+        wares.push(shop.create_numbered_product(number).await?);
     }
-    prepare(&database, products).await?;
+    create_plain_collections(&database, products).await?;
     let mut rounds = Vec::new();
     for round in 0..=ROUNDS {
         let of = [
-            checkouts(&shop, &wares).await?,
-            repeated(&client, &database, products, order_in_transaction).await?,
-            repeated(&client, &database, products, order_in_hurried_transaction).await?,
-            repeated(&client, &database, products, bare_take).await?,
+            measure_checkouts(&shop, &wares).await?,
+            measure_in_parallel(&client, &database, products, order_in_transaction).await?,
+            measure_in_parallel(&client, &database, products, order_in_transaction_without_backoff)
+                .await?,
+            measure_in_parallel(&client, &database, products, decrement_stock_only).await?,
         ];
         if round > 0 {
             rounds.push(of);
@@ -96,14 +97,14 @@ async fn compare(products: usize) -> anyhow::Result<()> {
     println!(
         "checkouts of {products} product(s) on MongoDB: souk with {CONNECTIONS} connections, the others with {TASKS} tasks; {ROUNDS} rounds"
     );
-    for (place, name) in NAMES.iter().enumerate() {
-        println!("  {name:25} done/s   {}", Spread::of(rounds.iter().map(|of| of[place].rate)));
-        println!("  {:25} p99 ms   {}", "", Spread::of(rounds.iter().map(|of| of[place].p99)));
+    for (place, name) in VARIANT_NAMES.iter().enumerate() {
+        println!("  {name:25} done/s   {}", Samples::new(rounds.iter().map(|of| of[place].rate)));
+        println!("  {:25} p99 ms   {}", "", Samples::new(rounds.iter().map(|of| of[place].p99)));
         if place > 0 {
             println!(
                 "  {:25} souk is  {} times as fast",
                 "",
-                Spread::of(rounds.iter().map(|of| of[0].rate / of[place].rate))
+                Samples::new(rounds.iter().map(|of| of[0].rate / of[place].rate))
             );
         }
     }
@@ -111,9 +112,12 @@ async fn compare(products: usize) -> anyhow::Result<()> {
 }
 
 /// New buyers, each with a cart of one line, who all check out.
-pub async fn checkouts(shop: &Shop, wares: &[String]) -> anyhow::Result<Figure> {
+pub async fn measure_checkouts(
+    shop: &ShopProcess,
+    wares: &[String],
+) -> anyhow::Result<CheckoutRate> {
     let tokens: Vec<String> =
-        (0..BUYERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+        (0..BUYERS).map(|_| new_user_token(Role::Customer)).collect::<Result<_, _>>()?;
     let add = |(token, product): (&String, &String)| {
         Request::post(
             "/api/cart/add",
@@ -121,17 +125,21 @@ pub async fn checkouts(shop: &Shop, wares: &[String]) -> anyhow::Result<Figure> 
             &json!({"product_id": product, "quantity": 1}).to_string(),
         )
     };
-    each(shop.address, tokens.iter().zip(wares.iter().cycle()).map(add).collect(), CONNECTIONS)
-        .await?;
+    send_each_once(
+        shop.address,
+        tokens.iter().zip(wares.iter().cycle()).map(add).collect(),
+        CONNECTIONS,
+    )
+    .await?;
     let requests = tokens.iter().map(|token| Request::checkout(token)).collect();
     let began = Instant::now();
-    let took = each(shop.address, requests, CONNECTIONS).await?;
-    Figure::of(took, began.elapsed())
+    let took = send_each_once(shop.address, requests, CONNECTIONS).await?;
+    CheckoutRate::from_durations(took, began.elapsed())
 }
 
-async fn prepare(database: &Database, products: usize) -> anyhow::Result<()> {
-    let stock =
-        (0..products).map(|number| doc! { "_id": id(number), "available": 1_000_000_000_i64 });
+async fn create_plain_collections(database: &Database, products: usize) -> anyhow::Result<()> {
+    let stock = (0..products)
+        .map(|number| doc! { "_id": product_key(number), "available": 1_000_000_000_i64 });
     database.collection::<Document>("plain_stock").insert_many(stock).await?;
     for collection in ["plain_orders", "plain_carts", "plain_events"] {
         database.create_collection(collection).await?;
@@ -139,17 +147,17 @@ async fn prepare(database: &Database, products: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn id(number: usize) -> i64 {
+fn product_key(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(0)
 }
 
 /// Does `work` again and again, in tasks side by side.
-async fn repeated<W>(
+async fn measure_in_parallel<W>(
     client: &Client,
     database: &Database,
     products: usize,
     work: impl Fn(ClientSession, Database, i64) -> W + Copy + Send + 'static,
-) -> anyhow::Result<Figure>
+) -> anyhow::Result<CheckoutRate>
 where
     W: Future<Output = (ClientSession, mongodb::error::Result<()>)> + Send,
 {
@@ -165,7 +173,8 @@ where
             while !over.load(Ordering::Relaxed) {
                 let began = Instant::now();
                 let done;
-                (session, done) = work(session, database.clone(), id(number % products)).await;
+                (session, done) =
+                    work(session, database.clone(), product_key(number % products)).await;
                 done?;
                 took.push(began.elapsed());
                 number += TASKS as usize;
@@ -173,30 +182,30 @@ where
             anyhow::Ok(took)
         }));
     }
-    tokio::time::sleep(TIME).await;
+    tokio::time::sleep(ROUND_TIME).await;
     over.store(true, Ordering::Relaxed);
     let mut took = Vec::new();
     for task in tasks {
         took.extend(task.await??);
     }
-    Figure::of(took, began.elapsed())
+    CheckoutRate::from_durations(took, began.elapsed())
 }
 
-async fn bare_take(
+async fn decrement_stock_only(
     session: ClientSession,
     database: Database,
     product: i64,
 ) -> (ClientSession, mongodb::error::Result<()>) {
     let stock = database.collection::<Document>("plain_stock");
-    let taken = stock.find_one_and_update(enough(product), take()).await;
+    let taken = stock.find_one_and_update(in_stock_filter(product), decrement_update()).await;
     (session, taken.map(drop))
 }
 
-fn enough(product: i64) -> Document {
+fn in_stock_filter(product: i64) -> Document {
     doc! { "_id": product, "available": { "$gte": 1 } }
 }
 
-fn take() -> Document {
+fn decrement_update() -> Document {
     doc! { "$inc": { "available": -1_i64 } }
 }
 
@@ -215,7 +224,7 @@ async fn order_in_transaction(
 }
 
 /// The same, run again without a pause.
-async fn order_in_hurried_transaction(
+async fn order_in_transaction_without_backoff(
     mut session: ClientSession,
     database: Database,
     product: i64,
@@ -244,7 +253,10 @@ async fn place_order(
 ) -> mongodb::error::Result<()> {
     let collection = |name: &str| database.collection::<Document>(name);
     let order = OrderId::new().to_string();
-    collection("plain_stock").update_one(enough(product), take()).session(&mut *session).await?;
+    collection("plain_stock")
+        .update_one(in_stock_filter(product), decrement_update())
+        .session(&mut *session)
+        .await?;
     let placed =
         doc! { "_id": &order, "user_id": user, "product_id": product, "quantity": 1, "price": 450 };
     collection("plain_orders").insert_one(placed).session(&mut *session).await?;

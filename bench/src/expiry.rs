@@ -11,52 +11,52 @@ use mongodb::{
 use souk::domain::ids::EventId;
 use tokio::{sync::watch, time::sleep};
 
-use crate::{checkouts::checkouts, mongo::connect, shop::Shop, spread::Spread};
+use crate::{checkouts::measure_checkouts, mongo::connect, shop::ShopProcess, spread::Samples};
 
-const OTHERS: usize = 100_000;
+const PENDING_ORDERS: usize = 100_000;
 const ROUNDS: usize = 5;
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 pub async fn run() -> anyhow::Result<()> {
     let uri =
         std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
-    let shop = Shop::with(&[
+    let shop = ShopProcess::start_with(&[
         ("STORE__KIND", "mongodb"),
         ("STORE__URI", &uri),
         ("STORE__DATABASE", &name),
         ("ORDERS__PAYMENT_TIMEOUT", "3s"),
     ])?;
-    let wares = [shop.product().await?];
+    let wares = [shop.create_product().await?];
     let database = connect(&uri).await?.database(&name);
     let orders = database.collection::<Document>("orders");
     let (mut latest, mut rates) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let (stop, stopped) = watch::channel(false);
-        let watching = tokio::spawn(lateness(orders.clone(), stopped));
-        let figure = checkouts(&shop, &wares).await?;
+        let watching = tokio::spawn(longest_overdue(orders.clone(), stopped));
+        let figure = measure_checkouts(&shop, &wares).await?;
         sleep(Duration::from_secs(3)).await;
-        until_none_is_overdue(&orders).await?;
+        wait_until_none_overdue(&orders).await?;
         stop.send_replace(true);
         let late = watching.await??;
         if round == 0 {
             // Copies of a real one, which wait for another hour.
-            add_others(&orders).await?;
+            add_pending_orders(&orders).await?;
         } else {
             latest.push(late.as_secs_f64());
             rates.push(figure.rate);
         }
     }
-    println!("unpaid orders on MongoDB, {OTHERS} others pending, {ROUNDS} rounds");
-    println!("  checkouts/s, while those before expire  {}", Spread::of(rates));
-    println!("  most that one was over its deadline, s  {}", Spread::of(latest));
+    println!("unpaid orders on MongoDB, {PENDING_ORDERS} others pending, {ROUNDS} rounds");
+    println!("  checkouts/s, while those before expire  {}", Samples::new(rates));
+    println!("  most that one was over its deadline, s  {}", Samples::new(latest));
     drop(shop);
     database.drop().await?;
     Ok(())
 }
 
 /// Looks for orders that are overdue and still pending; the longest that one was.
-async fn lateness(
+async fn longest_overdue(
     orders: Collection<Document>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Duration> {
@@ -68,23 +68,23 @@ async fn lateness(
             longest =
                 longest.max(now.saturating_duration_since(*order.get_datetime("expires_at")?));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     Ok(longest)
 }
 
-async fn until_none_is_overdue(orders: &Collection<Document>) -> anyhow::Result<()> {
+async fn wait_until_none_overdue(orders: &Collection<Document>) -> anyhow::Result<()> {
     loop {
         let soon = DateTime::from_millis(DateTime::now().timestamp_millis() + 10_000);
         let any = doc! { "status": "pending_payment", "expires_at": { "$lte": soon } };
         if orders.find_one(any).await?.is_none() {
             return Ok(());
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn add_others(orders: &Collection<Document>) -> anyhow::Result<()> {
+async fn add_pending_orders(orders: &Collection<Document>) -> anyhow::Result<()> {
     let mut order = orders.find_one(doc! {}).await?.context("there is no order")?;
     order.insert("status", "pending_payment");
     order.insert(
@@ -97,7 +97,7 @@ async fn add_others(orders: &Collection<Document>) -> anyhow::Result<()> {
         copy.insert("user_id", Bson::from(Uuid::new()));
         copy
     };
-    for _ in 0..OTHERS / 1000 {
+    for _ in 0..PENDING_ORDERS / 1000 {
         orders.insert_many((0..1000).map(|_| copy())).await?;
     }
     Ok(())

@@ -65,7 +65,7 @@ impl Connection {
     }
 
     /// Sends a request and reads its answer, which must be a success; the body stands at the buffer's end.
-    async fn ask(&mut self, request: &Request) -> anyhow::Result<usize> {
+    async fn request_ok(&mut self, request: &Request) -> anyhow::Result<usize> {
         let (status, start) = self.exchange(request).await?;
         if !(200..300).contains(&status) {
             bail!("the server answered: {}", String::from_utf8_lossy(&self.buffer));
@@ -103,14 +103,14 @@ impl Connection {
 }
 
 /// Sends one request and gives its answer's body.
-pub async fn once(address: SocketAddr, request: &Request) -> anyhow::Result<Vec<u8>> {
+pub async fn send_once(address: SocketAddr, request: &Request) -> anyhow::Result<Vec<u8>> {
     let mut connection = Connection::open(address).await?;
-    let start = connection.ask(request).await?;
+    let start = connection.request_ok(request).await?;
     Ok(connection.buffer.split_off(start))
 }
 
 /// Sends each request once, over `connections` connections; how long each answer took.
-pub async fn each(
+pub async fn send_each_once(
     address: SocketAddr,
     requests: Vec<Request>,
     connections: usize,
@@ -125,7 +125,7 @@ pub async fn each(
                 let mut took = Vec::with_capacity(requests.len());
                 for request in &requests {
                     let began = Instant::now();
-                    connection.ask(request).await?;
+                    connection.request_ok(request).await?;
                     took.push(began.elapsed());
                 }
                 anyhow::Ok(took)
@@ -140,29 +140,29 @@ pub async fn each(
 }
 
 /// Sends each request again and again over a connection of its own for `time`; answers a second.
-pub async fn rate(
+pub async fn measure_rate(
     address: SocketAddr,
     requests: &[Request],
     time: Duration,
 ) -> anyhow::Result<f64> {
     let began = Instant::now();
-    let counts = again(address, requests, time, |count: &mut u32, _| *count += 1).await?;
+    let counts = repeat_requests(address, requests, time, |count: &mut u32, _| *count += 1).await?;
     let count: f64 = counts.into_iter().map(f64::from).sum();
     Ok(count / began.elapsed().as_secs_f64())
 }
 
 /// The same; all answers' bodies, and when they came.
-pub async fn answers(
+pub async fn collect_responses(
     address: SocketAddr,
     requests: &[Request],
     time: Duration,
 ) -> anyhow::Result<Vec<(Vec<u8>, Instant)>> {
     let note = |answers: &mut Vec<_>, body: &[u8]| answers.push((body.to_vec(), Instant::now()));
-    Ok(again(address, requests, time, note).await?.into_iter().flatten().collect())
+    Ok(repeat_requests(address, requests, time, note).await?.into_iter().flatten().collect())
 }
 
 /// The same; for each connection, what `note` makes of its answers' bodies.
-async fn again<T: Default + Send + 'static>(
+async fn repeat_requests<T: Default + Send + 'static>(
     address: SocketAddr,
     requests: &[Request],
     time: Duration,
@@ -178,7 +178,7 @@ async fn again<T: Default + Send + 'static>(
                 let mut connection = Connection::open(address).await?;
                 let mut noted = T::default();
                 while !over.load(Ordering::Relaxed) {
-                    let start = connection.ask(&request).await?;
+                    let start = connection.request_ok(&request).await?;
                     note(&mut noted, connection.buffer.get(start..).unwrap_or_default());
                 }
                 anyhow::Ok(noted)

@@ -4,19 +4,22 @@ use serde_json::json;
 use souk::domain::account::Role;
 
 use crate::{
-    load::{Request, each},
-    shop::{Shop, token},
+    load::{Request, send_each_once},
+    shop::{ShopProcess, new_user_token},
 };
 
 pub async fn run(carts: usize) -> anyhow::Result<()> {
-    let shop = Shop::open()?;
-    let product = shop.product().await?;
-    println!("idle: {:.1} MiB resident", shop.memory()?);
+    let shop = ShopProcess::start_embedded()?;
+    let product = shop.create_product().await?;
+    println!("idle: {:.1} MiB resident", shop.resident_mib()?);
     let add = json!({"product_id": product, "quantity": 1}).to_string();
     let requests: Vec<Request> = (0..carts)
-        .map(|_| token(Role::Customer).map(|token| Request::post("/api/cart/add", &token, &add)))
+        .map(|_| {
+            new_user_token(Role::Customer)
+                .map(|new_user_token| Request::post("/api/cart/add", &new_user_token, &add))
+        })
         .collect::<Result<_, _>>()?;
-    each(shop.address, requests, 256).await?;
-    println!("{carts} active carts: {:.1} MiB resident", shop.memory()?);
+    send_each_once(shop.address, requests, 256).await?;
+    println!("{carts} active carts: {:.1} MiB resident", shop.resident_mib()?);
     Ok(())
 }

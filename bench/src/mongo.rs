@@ -19,17 +19,17 @@ use serde_json::json;
 use souk::domain::{account::Role, ids::EventId};
 
 use crate::{
-    load::{Request, once, rate},
-    shop::{Shop, token},
-    spread::Spread,
+    load::{Request, measure_rate, send_once},
+    shop::{ShopProcess, new_user_token},
+    spread::Samples,
 };
 
 const USERS: u32 = 256;
 const ROUNDS: usize = 5;
-const TIME: Duration = Duration::from_secs(4);
+const ROUND_TIME: Duration = Duration::from_secs(4);
 
 /// Adds a second, and microseconds of the server's processor time for each.
-struct Figure {
+struct AddRate {
     rate: f64,
     cpu: f64,
 }
@@ -38,15 +38,15 @@ pub async fn run() -> anyhow::Result<()> {
     let uri =
         std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
-    let shop = Shop::with(&[
+    let shop = ShopProcess::start_with(&[
         ("STORE__KIND", "mongodb"),
         ("STORE__URI", &uri),
         ("STORE__DATABASE", &name),
     ])?;
     let database = connect(&uri).await?.database(&name);
-    let product = shop.product().await?;
+    let product = shop.create_product().await?;
     let tokens: Vec<String> =
-        (0..USERS).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
+        (0..USERS).map(|_| new_user_token(Role::Customer)).collect::<Result<_, _>>()?;
     let add = json!({"product_id": product, "quantity": 1}).to_string();
     let requests: Vec<Request> =
         tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
@@ -54,26 +54,27 @@ pub async fn run() -> anyhow::Result<()> {
     for round in 0..=ROUNDS {
         // Emptied between rounds, so that no line reaches its limit.
         for token in &tokens {
-            once(shop.address, &Request::delete("/api/cart", token)).await?;
+            send_once(shop.address, &Request::delete("/api/cart", token)).await?;
         }
-        let souk = measured(&database, rate(shop.address, &requests, TIME)).await?;
-        let plain = measured(&database, updates(&database)).await?;
+        let souk =
+            measure_with_cpu(&database, measure_rate(shop.address, &requests, ROUND_TIME)).await?;
+        let plain = measure_with_cpu(&database, plain_update_rate(&database)).await?;
         if round > 0 {
             pairs.push((souk, plain));
         }
     }
     database.drop().await?;
     println!(
-        "durable POST /api/cart/add on MongoDB: {USERS} users at once, {ROUNDS} rounds of {TIME:?}"
+        "durable POST /api/cart/add on MongoDB: {USERS} users at once, {ROUNDS} rounds of {ROUND_TIME:?}"
     );
-    println!("  souk, HTTP        adds/s  {}", Spread::of(pairs.iter().map(|pair| pair.0.rate)));
-    println!("  update_one each           {}", Spread::of(pairs.iter().map(|pair| pair.1.rate)));
+    println!("  souk, HTTP        adds/s  {}", Samples::new(pairs.iter().map(|pair| pair.0.rate)));
+    println!("  update_one each           {}", Samples::new(pairs.iter().map(|pair| pair.1.rate)));
     println!(
         "  ratio                     {}",
-        Spread::of(pairs.iter().map(|pair| pair.0.rate / pair.1.rate))
+        Samples::new(pairs.iter().map(|pair| pair.0.rate / pair.1.rate))
     );
-    println!("  souk, mongod us/add       {}", Spread::of(pairs.iter().map(|pair| pair.0.cpu)));
-    println!("  update_one, mongod us     {}", Spread::of(pairs.iter().map(|pair| pair.1.cpu)));
+    println!("  souk, mongod us/add       {}", Samples::new(pairs.iter().map(|pair| pair.0.cpu)));
+    println!("  update_one, mongod us     {}", Samples::new(pairs.iter().map(|pair| pair.1.cpu)));
     Ok(())
 }
 
@@ -86,14 +87,14 @@ pub async fn connect(uri: &str) -> anyhow::Result<Client> {
     Ok(Client::with_options(options)?)
 }
 
-async fn measured(
+async fn measure_with_cpu(
     database: &Database,
     work: impl Future<Output = anyhow::Result<f64>>,
-) -> anyhow::Result<Figure> {
+) -> anyhow::Result<AddRate> {
     let (before, began) = (processor_time(database).await?, Instant::now());
     let rate = work.await?;
     let took = began.elapsed().as_secs_f64();
-    Ok(Figure { rate, cpu: (processor_time(database).await? - before) / (rate * took) })
+    Ok(AddRate { rate, cpu: (processor_time(database).await? - before) / (rate * took) })
 }
 
 /// Microseconds of processor time that the server has used.
@@ -109,7 +110,7 @@ async fn processor_time(database: &Database) -> anyhow::Result<f64> {
     Ok(sum.context("the server does not tell its processor time")? as f64)
 }
 
-async fn updates(database: &Database) -> anyhow::Result<f64> {
+async fn plain_update_rate(database: &Database) -> anyhow::Result<f64> {
     let over = Arc::new(AtomicBool::new(false));
     let began = Instant::now();
     let tasks: Vec<_> = (0..USERS)
@@ -127,7 +128,7 @@ async fn updates(database: &Database) -> anyhow::Result<f64> {
             })
         })
         .collect();
-    tokio::time::sleep(TIME).await;
+    tokio::time::sleep(ROUND_TIME).await;
     over.store(true, Ordering::Relaxed);
     let mut count = 0.0;
     for task in tasks {

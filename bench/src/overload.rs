@@ -16,35 +16,39 @@ use souk::domain::{account::Role, ids::EventId};
 use crate::{
     load::{Connection, Request},
     mongo::connect,
-    shop::{Shop, token},
+    shop::{ShopProcess, new_user_token},
 };
 
 /// Connections of a load that is served as it comes, of ten times as much, and of more than may wait, twice: the second time, all that
 /// is kept of a user is there already.
-const CONNECTIONS: [usize; 4] = [256, 2560, 15_000, 15_000];
-const TIME: Duration = Duration::from_secs(20);
+const CONNECTION_COUNTS: [usize; 4] = [256, 2560, 15_000, 15_000];
+const ROUND_TIME: Duration = Duration::from_secs(20);
 
 pub async fn run() -> anyhow::Result<()> {
     let uri =
         std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
-    let shop = Shop::with(&[
+    let shop = ShopProcess::start_with(&[
         ("STORE__KIND", "mongodb"),
         ("STORE__URI", &uri),
         ("STORE__DATABASE", &name),
     ])?;
-    let product = shop.product().await?;
+    let product = shop.create_product().await?;
     let add = json!({"product_id": product, "quantity": 1}).to_string();
-    println!("POST /api/cart/add on MongoDB, each connection a user of its own, {TIME:?} each");
-    let most = CONNECTIONS.into_iter().max().unwrap_or(0);
-    let tokens: Vec<String> = (0..most).map(|_| token(Role::Customer)).collect::<Result<_, _>>()?;
-    for connections in CONNECTIONS {
+    println!(
+        "POST /api/cart/add on MongoDB, each connection a user of its own, {ROUND_TIME:?} each"
+    );
+    let most = CONNECTION_COUNTS.into_iter().max().unwrap_or(0);
+    let tokens: Vec<String> =
+        (0..most).map(|_| new_user_token(Role::Customer)).collect::<Result<_, _>>()?;
+    for connections in CONNECTION_COUNTS {
         let requests = tokens
             .iter()
             .take(connections)
             .map(|token| Request::post("/api/cart/add", token, &add))
             .collect();
-        let (answers, memory) = tokio::join!(load(&shop, requests), sampled(&shop));
+        let (answers, memory) =
+            tokio::join!(collect_latencies(&shop, requests), sample_memory(&shop));
         println!("  {connections} connections");
         for (status, took) in answers? {
             let slowest = took.last().copied().unwrap_or_default();
@@ -63,7 +67,10 @@ pub async fn run() -> anyhow::Result<()> {
 }
 
 /// Times of answers, sorted, by status.
-async fn load(shop: &Shop, requests: Vec<Request>) -> anyhow::Result<BTreeMap<u16, Vec<Duration>>> {
+async fn collect_latencies(
+    shop: &ShopProcess,
+    requests: Vec<Request>,
+) -> anyhow::Result<BTreeMap<u16, Vec<Duration>>> {
     let all: Arc<Mutex<BTreeMap<u16, Vec<Duration>>>> = Arc::default();
     let over = Arc::new(AtomicBool::new(false));
     let mut tasks = Vec::new();
@@ -83,7 +90,7 @@ async fn load(shop: &Shop, requests: Vec<Request>) -> anyhow::Result<BTreeMap<u1
             anyhow::Ok(())
         }));
     }
-    tokio::time::sleep(TIME).await;
+    tokio::time::sleep(ROUND_TIME).await;
     over.store(true, Ordering::Relaxed);
     for task in tasks {
         task.await??;
@@ -93,11 +100,11 @@ async fn load(shop: &Shop, requests: Vec<Request>) -> anyhow::Result<BTreeMap<u1
     Ok(all)
 }
 
-async fn sampled(shop: &Shop) -> anyhow::Result<Vec<String>> {
+async fn sample_memory(shop: &ShopProcess) -> anyhow::Result<Vec<String>> {
     let mut samples = Vec::new();
     for _ in 0..10 {
-        tokio::time::sleep(TIME / 10).await;
-        samples.push(format!("{:.0}", shop.memory()?));
+        tokio::time::sleep(ROUND_TIME / 10).await;
+        samples.push(format!("{:.0}", shop.resident_mib()?));
     }
     Ok(samples)
 }

@@ -10,27 +10,27 @@ use std::{
 use anyhow::Context;
 use serde_json::{Value, json};
 use souk::{
+    auth::token::TokenService,
     domain::{
         account::Role,
         clock::SystemClock,
         ids::{SessionId, UserId},
     },
-    http::token::Tokens,
 };
 
-use crate::load::{Request, once};
+use crate::load::{Request, send_once};
 
 /// Long enough for HS256, and no secret.
-pub const SECRET: &str = "a secret of benchmarks, known to all";
+pub const JWT_SECRET: &str = "a secret of benchmarks, known to all";
 
-pub struct Shop {
+pub struct ShopProcess {
     child: Child,
     pub address: SocketAddr,
     dir: tempfile::TempDir,
 }
 
 /// A program started and its first line that names an address.
-pub fn start(command: &mut Command) -> anyhow::Result<(Child, SocketAddr)> {
+pub fn spawn_and_read_address(command: &mut Command) -> anyhow::Result<(Child, SocketAddr)> {
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -43,21 +43,21 @@ pub fn start(command: &mut Command) -> anyhow::Result<(Child, SocketAddr)> {
     Ok((child, address.with_context(|| format!("no address in its first line: {line:?}"))?))
 }
 
-impl Shop {
+impl ShopProcess {
     /// On the embedded store.
-    pub fn open() -> anyhow::Result<Self> {
-        Self::with(&[])
+    pub fn start_embedded() -> anyhow::Result<Self> {
+        Self::start_with(&[])
     }
 
     /// With these settings besides.
-    pub fn with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let souk = std::env::current_exe()?.with_file_name("souk");
         let mut command = Command::new(souk);
         command.current_dir(dir.path()).env("RUST_LOG", "error");
         let usual = [
             ("HTTP__BIND", "127.0.0.1:0"),
-            ("AUTH__JWT_SECRET", SECRET),
+            ("AUTH__JWT_SECRET", JWT_SECRET),
             ("AUTH__BCRYPT_COST", "4"),
             ("LIMITS__PER_ADDRESS", "0"),
             ("LIMITS__PER_USER", "0"),
@@ -65,7 +65,7 @@ impl Shop {
         for (name, value) in usual.iter().chain(settings) {
             command.env(format!("SOUK__{name}"), value);
         }
-        let (child, address) = start(&mut command)?;
+        let (child, address) = spawn_and_read_address(&mut command)?;
         Ok(Self { child, address, dir })
     }
 
@@ -74,23 +74,24 @@ impl Shop {
     }
 
     /// A product with more stock than anyone will ask for; its id.
-    pub async fn product(&self) -> anyhow::Result<String> {
-        self.numbered_product(1).await
+    pub async fn create_product(&self) -> anyhow::Result<String> {
+        self.create_numbered_product(1).await
     }
 
     /// One of several such products.
-    pub async fn numbered_product(&self, number: usize) -> anyhow::Result<String> {
-        let admin = token(Role::Admin)?;
+    pub async fn create_numbered_product(&self, number: usize) -> anyhow::Result<String> {
+        let admin = new_user_token(Role::Admin)?;
         let sku = format!("TEA-{number}");
         let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 1_000_000_000, "sku": sku});
-        let answer =
-            once(self.address, &Request::post("/api/products", &admin, &body.to_string())).await?;
-        let product: Value = serde_json::from_slice(&answer)?;
+        let respond =
+            send_once(self.address, &Request::post("/api/products", &admin, &body.to_string()))
+                .await?;
+        let product: Value = serde_json::from_slice(&respond)?;
         Ok(product.get("id").and_then(Value::as_str).context("no product came back")?.to_owned())
     }
 
     /// Resident memory in MiB.
-    pub fn memory(&self) -> anyhow::Result<f64> {
+    pub fn resident_mib(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -98,7 +99,7 @@ impl Shop {
     }
 }
 
-impl Drop for Shop {
+impl Drop for ShopProcess {
     fn drop(&mut self) {
         // It may have ended by itself.
         drop(self.child.kill());
@@ -107,7 +108,7 @@ impl Drop for Shop {
 }
 
 /// A token for a new user.
-pub fn token(role: Role) -> anyhow::Result<String> {
-    let tokens = Tokens::with_secret(SECRET.as_bytes(), Arc::new(SystemClock));
-    Ok(tokens.for_session(UserId::new(), role, SessionId::new())?.token)
+pub fn new_user_token(role: Role) -> anyhow::Result<String> {
+    let tokens = TokenService::with_secret(JWT_SECRET.as_bytes(), Arc::new(SystemClock));
+    Ok(tokens.issue_session_token(UserId::new(), role, SessionId::new())?.token)
 }

@@ -3,16 +3,16 @@
 use std::fmt;
 
 /// Figures of one thing, in the order taken.
-pub struct Spread(Vec<f64>);
+pub struct Samples(Vec<f64>);
 
-impl Spread {
-    pub fn of(figures: impl IntoIterator<Item = f64>) -> Self {
+impl Samples {
+    pub fn new(figures: impl IntoIterator<Item = f64>) -> Self {
         Self(figures.into_iter().collect())
     }
 }
 
 /// `median (min to max)`
-impl fmt::Display for Spread {
+impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

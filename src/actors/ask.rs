@@ -22,19 +22,19 @@ where
         Ok(Ok(answer)) => answer,
         Ok(Err(MailboxError::Closed)) => {
             tracing::error!("an actor that should last as long as the node is gone");
-            Err(gave_up(ticket))
+            Err(timeout_error(ticket))
         }
-        Ok(Err(MailboxError::Timeout)) | Err(_) => Err(gave_up(ticket)),
+        Ok(Err(MailboxError::Timeout)) | Err(_) => Err(timeout_error(ticket)),
     }
 }
 
 /// What to say when nobody waits any longer: whether anything was done depends on whether the work had begun.
-pub(crate) fn gave_up(ticket: &Ticket) -> Error {
+pub(crate) fn timeout_error(ticket: &Ticket) -> Error {
     if ticket.give_up() { Error::overloaded() } else { Error::outcome_unknown() }
 }
 
 /// Runs `work`; a panic in it is logged and becomes an error, and does not end the thread with every actor on it.
-pub(crate) async fn survive<T>(
+pub(crate) async fn catch_panic<T>(
     who: &str,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
@@ -45,7 +45,7 @@ pub(crate) async fn survive<T>(
 }
 
 /// Runs one round of what is done again and again; `None`: it panicked, which is logged, and the next one may go better.
-pub(crate) async fn round<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn guarded_tick<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
     let done = AssertUnwindSafe(work).catch_unwind().await;
     done.inspect_err(|_| {
         tracing::error!(what, "a round of work in the background panicked; the next one follows")
@@ -58,8 +58,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_ends_one_round_only() {
-        let rounds = async |number: u32| round("test", async move { assert_ne!(number, 1) }).await;
+    async fn panic_ends_only_its_own_tick() {
+        let rounds =
+            async |number: u32| guarded_tick("test", async move { assert_ne!(number, 1) }).await;
         assert_eq!((rounds(0).await, rounds(1).await, rounds(2).await), (Some(()), None, Some(())));
     }
 }

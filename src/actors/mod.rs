@@ -3,10 +3,7 @@
 
 pub mod accounts;
 pub mod ask;
-pub mod audit;
 pub mod cart;
 pub mod catalog;
-pub(crate) mod failure;
-pub mod feed;
-pub mod follower;
+pub(crate) mod commit_error;
 pub mod orders;

@@ -6,32 +6,32 @@ use tokio::task::JoinHandle;
 
 use super::open_store;
 use crate::{
-    actors::audit::Auditor,
+    audit::Auditor,
     config::{Settings, StoreKind},
     domain::clock::SystemClock,
     store::{
-        News, Store,
-        writer::{Observer, Writer},
+        CommittedChanges, Store,
+        writer::{CommitObserver, CommitWriter},
     },
 };
 
 /// A shop that is audited.
-pub struct Audit {
+pub struct AuditSession {
     /// Who audits it.
     pub auditor: Auditor,
     store: Arc<dyn Store>,
-    writer: Writer,
+    writer: CommitWriter,
     writer_task: JoinHandle<()>,
 }
 
 /// Nothing of it is kept in memory.
-struct Nobody;
+struct NoopObserver;
 
-impl Observer for Nobody {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
-impl Audit {
+impl AuditSession {
     /// Opens the store. `drivers` is the runtime that store and writer live on.
     ///
     /// # Errors
@@ -48,7 +48,8 @@ impl Audit {
             );
         }
         let store = open_store(settings, drivers).await?;
-        let (writer, writer_task) = Writer::start(drivers, Arc::clone(&store), Arc::new(Nobody));
+        let (writer, writer_task) =
+            CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
         let auditor = Auditor::new(Arc::clone(&store), writer.clone(), Arc::new(SystemClock));
         Ok(Self { auditor, store, writer, writer_task })
     }

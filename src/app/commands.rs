@@ -7,18 +7,18 @@ use async_trait::async_trait;
 
 use crate::{
     actors::{ask::ask, catalog::CatalogActor},
-    broker::{AdjustStock, BadUri, BrokerUri, CarriesOut, Subscription},
+    broker::{AdjustStock, BrokerUri, CommandHandler, InvalidBrokerUri, Subscription},
     config::{self, BrokerKind, Settings},
     error::Error,
     messages::{
-        catalog::{CarriedOut, CarryOut},
+        catalog::{ApplyStockCommand, StockCommandOutcome},
         change::{Ticket, TraceParent},
     },
     store::Store,
 };
 
 /// Hands commands over to the catalog.
-pub(super) struct Commands {
+pub(super) struct CatalogCommandHandler {
     pub(super) catalog: Addr<CatalogActor>,
     pub(super) store: Arc<dyn Store>,
     /// How long one try may take.
@@ -26,21 +26,24 @@ pub(super) struct Commands {
 }
 
 #[async_trait]
-impl CarriesOut for Commands {
+impl CommandHandler for CatalogCommandHandler {
     async fn is_ready(&self) -> bool {
         self.store.ping().await.is_ok()
     }
 
-    async fn carry_out(
-        &self,
-        command: AdjustStock,
-        trace: Option<TraceParent>,
-    ) -> Result<(), Error> {
+    async fn execute(&self, command: AdjustStock, trace: Option<TraceParent>) -> Result<(), Error> {
         let AdjustStock { id, product, stock, reason, reference } = command;
         let ticket = Ticket::new(self.timeout);
-        let message =
-            CarryOut { id, product, stock, reason, reference, ticket: ticket.clone(), trace };
-        if ask(&self.catalog, message, &ticket).await? == CarriedOut::Before {
+        let message = ApplyStockCommand {
+            id,
+            product,
+            stock_change: stock,
+            reason,
+            reference,
+            ticket: ticket.clone(),
+            trace,
+        };
+        if ask(&self.catalog, message, &ticket).await? == StockCommandOutcome::Duplicate {
             tracing::debug!("a command was delivered again; it had been carried out");
         }
         Ok(())
@@ -51,7 +54,7 @@ impl CarriesOut for Commands {
 ///
 /// # Errors
 /// The setting is no connection string.
-pub fn broker_uri(settings: &Settings) -> Result<Option<BrokerUri>, BadUri> {
+pub fn broker_uri(settings: &Settings) -> Result<Option<BrokerUri>, InvalidBrokerUri> {
     match (settings.broker.kind, &settings.broker.uri) {
         (BrokerKind::Rabbitmq, Some(uri)) => BrokerUri::parse(uri).map(Some),
         _ => Ok(None),
@@ -60,7 +63,7 @@ pub fn broker_uri(settings: &Settings) -> Result<Option<BrokerUri>, BadUri> {
 
 /// The queues that the settings name.
 pub(super) fn subscriptions(settings: &Settings) -> Vec<Subscription> {
-    let subscription = |wanted: &config::Subscription| Subscription {
+    let subscription = |wanted: &config::SubscriptionSettings| Subscription {
         queue: wanted.queue.clone(),
         bindings: wanted.bindings.clone(),
     };

@@ -47,13 +47,13 @@ pub(super) async fn open_store(
 
 /// Connections that the system takes in before they are accepted. The standard library asks for 128: of a burst beyond that, each
 /// connection waits for seconds before it is tried again.
-const BACKLOG: u32 = 4096;
+const LISTEN_BACKLOG: u32 = 4096;
 
 /// A socket that connections wait at.
-pub(super) fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(super) fn bind_listener(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // So that a restart need not wait for connections that have just ended.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)?.into_std()
+    socket.listen(LISTEN_BACKLOG)?.into_std()
 }

@@ -7,9 +7,9 @@ use crate::{
     domain::{
         account::{Email, Password},
         cart::{CartLimits, MERGED_LINES_FACTOR},
-        money::max_price_minor,
+        catalog::product::ProductLimits,
+        money::max_exact_price,
         order::OrderRules,
-        product::ProductLimits,
     },
 };
 
@@ -30,7 +30,7 @@ pub(super) fn product_limits(settings: &Settings) -> ProductLimits {
     let pieces = u64::from(settings.cart.max_quantity)
         * u64::from(settings.cart.max_lines)
         * MERGED_LINES_FACTOR as u64;
-    ProductLimits { max_price_minor: max_price_minor(pieces) }
+    ProductLimits { max_price_minor: max_exact_price(pieces) }
 }
 
 /// The admin that the settings ask for.
@@ -39,7 +39,7 @@ pub(super) fn configured_admin(settings: &Settings) -> anyhow::Result<Option<(Em
     else {
         return Ok(None);
     };
-    let explain = |faults: crate::domain::text::Faults| {
+    let explain = |faults: crate::domain::validation::ValidationErrors| {
         anyhow::anyhow!(
             "auth.admin_email, auth.admin_password: {}",
             crate::error::Error::from(faults).detail

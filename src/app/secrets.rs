@@ -6,25 +6,25 @@ use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{config::Settings, domain::clock::Clock, http::token::Tokens};
+use crate::{auth::token::TokenService, config::Settings, domain::clock::Clock};
 
 /// What signs and checks access tokens, as the settings say.
-pub(super) fn tokens(
+pub(super) fn build_tokens(
     settings: &Settings,
     secret: &SecretString,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Tokens> {
+) -> anyhow::Result<TokenService> {
     let Some(file) = &settings.auth.ed25519_key_file else {
-        return Ok(Tokens::with_secret(secret.expose_secret().as_bytes(), Arc::clone(clock)));
+        return Ok(TokenService::with_secret(secret.expose_secret().as_bytes(), Arc::clone(clock)));
     };
     let pem = std::fs::read(file)
         .with_context(|| format!("auth.ed25519_key_file: {} cannot be read", file.display()))?;
-    Tokens::with_ed25519(&pem, Arc::clone(clock))
+    TokenService::with_ed25519(&pem, Arc::clone(clock))
         .with_context(|| format!("auth.ed25519_key_file: {}", file.display()))
 }
 
 /// The secret that is made at the first start and kept beside the data.
-pub(super) fn kept_secret(dir: &Path) -> anyhow::Result<SecretString> {
+pub(super) fn load_or_create_secret(dir: &Path) -> anyhow::Result<SecretString> {
     let path = dir.join("jwt_secret");
     match std::fs::read_to_string(&path) {
         Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().into()),
@@ -38,13 +38,13 @@ pub(super) fn kept_secret(dir: &Path) -> anyhow::Result<SecretString> {
         }
     }
     let secret = STANDARD.encode(rand::random::<[u8; 48]>());
-    write_secret(&path, &secret)
+    write_secret_file(&path, &secret)
         .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(secret.into())
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
+fn write_secret_file(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let draft = path.with_extension("new");
     let mut file = std::fs::OpenOptions::new()

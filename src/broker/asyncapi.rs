@@ -3,19 +3,19 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    command::{ADJUST, MAX_COMMAND, MAX_ID},
-    dead_letters::REASON,
-    message::{AUDIENCE, POSITION, TRACEPARENT},
-    queues::{COMMANDS, dead},
-    topology::EVENTS,
+    command::{ADJUST_STOCK_TYPE, MAX_COMMAND_BYTES, MAX_COMMAND_ID_CHARS},
+    dead_letters::REASON_HEADER,
+    message::{AUDIENCE_HEADER, POSITION_HEADER, TRACEPARENT_HEADER},
+    queues::{COMMAND_QUEUE, dead_letter_queue},
+    topology::EVENT_EXCHANGE,
 };
-use crate::domain::stock::MAX_ON_HAND;
+use crate::domain::inventory::MAX_ON_HAND;
 
 /// An event's type, the schema of its data, and what it says.
-type Kind = (&'static str, &'static str, &'static str);
+type EventType = (&'static str, &'static str, &'static str);
 
 /// Every type of event.
-const KINDS: &[Kind] = &[
+const EVENT_TYPES: &[EventType] = &[
     ("catalog.product.created", "Product", "A product is new."),
     ("catalog.product.updated", "Product", "What is said of a product has changed."),
     ("catalog.product.deleted", "ProductDeleted", "A product is no longer sold."),
@@ -57,30 +57,40 @@ const KINDS: &[Kind] = &[
 
 /// The document.
 #[must_use]
-pub fn document() -> Value {
+pub fn build_document() -> Value {
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
-    for (kind, data, says) in KINDS {
-        let exchange = json!({"name": EVENTS, "type": "topic", "durable": true});
+    for (kind, data, says) in EVENT_TYPES {
+        let exchange = json!({"name": EVENT_EXCHANGE, "type": "topic", "durable": true});
         let bindings = json!({"amqp": {"is": "routingKey", "exchange": exchange}});
         add_channel(&mut channels, kind, kind, says, &bindings);
-        operations.insert(format!("publish.{kind}"), operation("send", kind));
-        messages
-            .insert((*kind).to_owned(), message(kind, says, &event_headers(), event(kind, data)));
+        operations.insert(format!("publish.{kind}"), operation_object("send", kind));
+        messages.insert(
+            (*kind).to_owned(),
+            message_object(kind, says, &event_headers(), event_schema(kind, data)),
+        );
     }
-    let aside = dead(COMMANDS);
+    let aside = dead_letter_queue(COMMAND_QUEUE);
     let taken =
         "Changes of stock that other systems ask for, carried out in order and once for each id.";
     let refused = "Commands that cannot be carried out, as they came, with the reason in a header.";
-    add_channel(&mut channels, COMMANDS, "inventory.adjust", taken, &queue(COMMANDS));
-    add_channel(&mut channels, &aside, "refused", refused, &queue(&aside));
-    operations.insert("receive.commands".to_owned(), operation("receive", COMMANDS));
-    operations.insert("publish.refused".to_owned(), operation("send", &aside));
-    messages.insert(
-        ADJUST.to_owned(),
-        message(ADJUST, taken, &command_headers(), reference("InventoryAdjust")),
+    add_channel(
+        &mut channels,
+        COMMAND_QUEUE,
+        "inventory.adjust",
+        taken,
+        &queue_binding(COMMAND_QUEUE),
     );
-    messages
-        .insert("refused".to_owned(), message("refused", refused, &refused_headers(), json!({})));
+    add_channel(&mut channels, &aside, "refused", refused, &queue_binding(&aside));
+    operations.insert("receive.commands".to_owned(), operation_object("receive", COMMAND_QUEUE));
+    operations.insert("publish.refused".to_owned(), operation_object("send", &aside));
+    messages.insert(
+        ADJUST_STOCK_TYPE.to_owned(),
+        message_object(ADJUST_STOCK_TYPE, taken, &command_headers(), schema_ref("InventoryAdjust")),
+    );
+    messages.insert(
+        "refused".to_owned(),
+        message_object("refused", refused, &refused_headers(), json!({})),
+    );
     json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -110,16 +120,16 @@ fn add_channel(
     channels.insert(name.to_owned(), channel);
 }
 
-fn queue(name: &str) -> Value {
+fn queue_binding(name: &str) -> Value {
     json!({"amqp": {"is": "queue", "queue": {"name": name, "durable": true, "exclusive": false, "autoDelete": false}}})
 }
 
-fn operation(action: &str, channel: &str) -> Value {
+fn operation_object(action: &str, channel: &str) -> Value {
     json!({"action": action, "channel": {"$ref": format!("#/channels/{channel}")}})
 }
 
-fn message(name: &str, says: &str, headers: &Value, payload: Value) -> Value {
-    let content_type = if name == ADJUST || name == "refused" {
+fn message_object(name: &str, says: &str, headers: &Value, payload: Value) -> Value {
+    let content_type = if name == ADJUST_STOCK_TYPE || name == "refused" {
         "application/json"
     } else {
         "application/cloudevents+json"
@@ -128,30 +138,30 @@ fn message(name: &str, says: &str, headers: &Value, payload: Value) -> Value {
 }
 
 fn event_headers() -> Value {
-    json!({"type": "object", "required": [POSITION, AUDIENCE], "properties": {
-        POSITION: {"type": "integer", "minimum": 1, "description": "The event's place in commit order, over all nodes; the same on \
+    json!({"type": "object", "required": [POSITION_HEADER, AUDIENCE_HEADER], "properties": {
+        POSITION_HEADER: {"type": "integer", "minimum": 1, "description": "The event's place in commit order, over all nodes; the same on \
             every repeat. Whoever remembers the last one can tell what is missing and what is repeated."},
-        AUDIENCE: {"type": "string", "description": "Who may see it on /api/events: everyone, nobody, or a user's id"},
-        TRACEPARENT: {"type": "string", "description": "The trace of the request that caused it (W3C Trace Context)"},
+        AUDIENCE_HEADER: {"type": "string", "description": "Who may see it on /api/events: everyone, nobody, or a user's id"},
+        TRACEPARENT_HEADER: {"type": "string", "description": "The trace of the request that caused it (W3C Trace Context)"},
     }})
 }
 
 fn command_headers() -> Value {
     json!({"type": "object", "properties": {
-        TRACEPARENT: {"type": "string", "description": "Carried into the events of the change (W3C Trace Context)"},
+        TRACEPARENT_HEADER: {"type": "string", "description": "Carried into the events of the change (W3C Trace Context)"},
     }})
 }
 
 fn refused_headers() -> Value {
     json!({"type": "object", "properties": {
-        REASON: {"type": "string", "description": "Why: an error code, a colon and a sentence. Missing when the broker has put it \
+        REASON_HEADER: {"type": "string", "description": "Why: an error code, a colon and a sentence. Missing when the broker has put it \
             aside, which it does when no node survives it."},
     }})
 }
 
 /// A CloudEvent.
-fn event(kind: &str, data: &str) -> Value {
-    strict(
+fn event_schema(kind: &str, data: &str) -> Value {
+    strict_object(
         &[
             "specversion",
             "id",
@@ -175,17 +185,17 @@ fn event(kind: &str, data: &str) -> Value {
             "sequencetype": {"const": "Integer"},
             "traceparent": {"type": "string"},
             "datacontenttype": {"const": "application/json"},
-            "data": reference(data),
+            "data": schema_ref(data),
         }),
     )
 }
 
-fn reference(schema: &str) -> Value {
+fn schema_ref(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
 /// An object with these members and no others.
-fn strict(required: &[&str], properties: Value) -> Value {
+fn strict_object(required: &[&str], properties: Value) -> Value {
     json!({"type": "object", "required": required, "additionalProperties": false, "properties": properties})
 }
 
@@ -198,34 +208,34 @@ fn schemas() -> Value {
     let optional = json!({"type": ["string", "null"]});
     let reason = json!({"enum": ["logout", "token_reuse", "password_changed"]});
     json!({
-        "Product": product(),
-        "ProductDeleted": strict(&["product_id", "sku", "version"], json!({"product_id": id, "sku": optional, "version": count})),
-        "Stock": strict(
+        "Product": product_schema(),
+        "ProductDeleted": strict_object(&["product_id", "sku", "version"], json!({"product_id": id, "sku": optional, "version": count})),
+        "Stock": strict_object(
             &["product_id", "on_hand", "reserved", "available", "version"],
             json!({"product_id": id, "on_hand": count, "reserved": count, "available": count, "version": count}),
         ),
-        "Cart": cart(json!({})),
-        "CartItemAdded": cart(json!({"product_id": id, "added": count, "quantity": count})),
-        "CartItemUpdated": cart(json!({"product_id": id, "quantity": count})),
-        "CartItemRemoved": cart(json!({"product_id": id, "quantity": {"const": 0}})),
-        "CartCheckedOut": cart(json!({"order_id": id})),
-        "CartMerged": cart(json!({"guest_id": id})),
-        "CartClosed": cart(json!({"merged_into": id})),
-        "Order": order(),
-        "UserRegistered": strict(
+        "Cart": cart_schema(json!({})),
+        "CartItemAdded": cart_schema(json!({"product_id": id, "added": count, "quantity": count})),
+        "CartItemUpdated": cart_schema(json!({"product_id": id, "quantity": count})),
+        "CartItemRemoved": cart_schema(json!({"product_id": id, "quantity": {"const": 0}})),
+        "CartCheckedOut": cart_schema(json!({"order_id": id})),
+        "CartMerged": cart_schema(json!({"guest_id": id})),
+        "CartClosed": cart_schema(json!({"merged_into": id})),
+        "Order": order_schema(),
+        "UserRegistered": strict_object(
             &["user_id", "email", "name", "role"],
             json!({"user_id": id, "email": text, "name": text, "role": {"enum": ["customer", "admin"]}}),
         ),
-        "SessionRevoked": strict(
+        "SessionRevoked": strict_object(
             &["user_id", "session_id", "reason"], json!({"user_id": id, "session_id": id, "reason": reason}),
         ),
-        "InventoryAdjust": command(),
+        "InventoryAdjust": command_schema(),
     })
 }
 
-fn product() -> Value {
+fn product_schema() -> Value {
     let (text, optional) = (json!({"type": "string"}), json!({"type": ["string", "null"]}));
-    strict(
+    strict_object(
         &[
             "product_id",
             "sku",
@@ -256,7 +266,7 @@ fn product() -> Value {
 }
 
 /// What all events of carts say, and `more`.
-fn cart(more: Value) -> Value {
+fn cart_schema(more: Value) -> Value {
     let mut properties = json!({
         "user_id": {"type": "string", "format": "uuid"},
         "guest": {"type": "boolean"},
@@ -268,22 +278,22 @@ fn cart(more: Value) -> Value {
     }
     let required: Vec<&str> =
         properties.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
-    strict(&required, properties.clone())
+    strict_object(&required, properties.clone())
 }
 
-fn order() -> Value {
+fn order_schema() -> Value {
     let (id, text, amount) = (
         json!({"type": "string", "format": "uuid"}),
         json!({"type": "string"}),
         json!({"type": "number", "minimum": 0}),
     );
     let time = json!({"type": "string", "format": "date-time"});
-    let item = strict(
+    let item = strict_object(
         &["product_id", "sku", "name", "quantity", "unit_price", "total"],
         json!({"product_id": id, "sku": {"type": ["string", "null"]}, "name": text, "quantity": {"type": "integer", "minimum": 1},
             "unit_price": amount, "total": amount}),
     );
-    strict(
+    strict_object(
         &[
             "id",
             "user_id",
@@ -304,7 +314,7 @@ fn order() -> Value {
             "currency": text,
             "items": {"type": "array", "items": item},
             "total_amount": amount,
-            "payment": strict(&["method"], json!({"method": text, "reference": text})),
+            "payment": strict_object(&["method"], json!({"method": text, "reference": text})),
             "shipping_address": {},
             "placed_at": time,
             "expires_at": time,
@@ -313,14 +323,14 @@ fn order() -> Value {
     )
 }
 
-fn command() -> Value {
+fn command_schema() -> Value {
     let either =
         |one: &str, other: &str| json!({"oneOf": [{"required": [one]}, {"required": [other]}]});
-    let mut schema = strict(
+    let mut schema = strict_object(
         &["id", "type", "reason"],
         json!({
-            "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID},
-            "type": {"const": ADJUST},
+            "id": {"type": "string", "minLength": 1, "maxLength": MAX_COMMAND_ID_CHARS},
+            "type": {"const": ADJUST_STOCK_TYPE},
             "product_id": {"type": "string", "format": "uuid"},
             "sku": {"type": "string", "description": "That of a living product"},
             "delta": {"type": "integer", "description": "Changes what is in the house by this much"},
@@ -330,7 +340,8 @@ fn command() -> Value {
         }),
     );
     if let Value::Object(schema) = &mut schema {
-        schema.insert("description".to_owned(), format!("At most {MAX_COMMAND} bytes.").into());
+        schema
+            .insert("description".to_owned(), format!("At most {MAX_COMMAND_BYTES} bytes.").into());
         schema.insert(
             "allOf".to_owned(),
             json!([either("product_id", "sku"), either("delta", "set")]),
@@ -344,21 +355,21 @@ mod tests {
     use super::*;
 
     /// Everything that `value` refers to.
-    fn references(value: &Value) -> Vec<String> {
+    fn collect_references(value: &Value) -> Vec<String> {
         match value {
             Value::Object(members) => {
                 let own = members.get("$ref").and_then(Value::as_str).map(str::to_owned);
-                own.into_iter().chain(members.values().flat_map(references)).collect()
+                own.into_iter().chain(members.values().flat_map(collect_references)).collect()
             }
-            Value::Array(items) => items.iter().flat_map(references).collect(),
+            Value::Array(items) => items.iter().flat_map(collect_references).collect(),
             _ => Vec::new(),
         }
     }
 
     #[test]
-    fn everything_referred_to_is_there() {
-        let document = document();
-        let references = references(&document);
+    fn every_reference_resolves() {
+        let document = build_document();
+        let references = collect_references(&document);
         assert!(references.len() > 60, "{references:?}");
         for reference in references {
             assert!(

@@ -4,20 +4,20 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
-    domain::{stock::StockChange, text::Faults},
-    error::{Code, Error},
-    json,
-    messages::catalog::ProductName,
+    domain::{inventory::StockChange, validation::ValidationErrors},
+    error::{Error, ErrorCode},
+    input::json,
+    messages::catalog::ProductRef,
 };
 
 /// Most bytes of a command.
-pub(super) const MAX_COMMAND: usize = 64 * 1024;
+pub(super) const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
 /// The one type of command there is.
-pub(super) const ADJUST: &str = "inventory.adjust";
+pub(super) const ADJUST_STOCK_TYPE: &str = "inventory.adjust";
 
 /// Most characters of a command's id.
-pub(super) const MAX_ID: usize = 255;
+pub(super) const MAX_COMMAND_ID_CHARS: usize = 255;
 
 /// A change of stock that another system asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct AdjustStock {
     /// Carried out once for each id.
     pub id: Box<str>,
     /// Whose stock.
-    pub product: ProductName,
+    pub product: ProductRef,
     /// How: `Adjust` or `Set`.
     pub stock: StockChange,
     /// Why.
@@ -35,7 +35,7 @@ pub struct AdjustStock {
 }
 
 #[derive(Deserialize)]
-struct Body {
+struct CommandBody {
     id: String,
     #[serde(rename = "type")]
     kind: String,
@@ -53,35 +53,39 @@ impl AdjustStock {
     /// # Errors
     /// `payload_too_large`, `malformed_json` or `validation_failed`, with the reason.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
-        if body.len() > MAX_COMMAND {
+        if body.len() > MAX_COMMAND_BYTES {
             let detail =
-                format!("The body has {} bytes; at most {MAX_COMMAND} are read.", body.len());
-            return Err(Error::new(Code::PayloadTooLarge, detail));
+                format!("The body has {} bytes; at most {MAX_COMMAND_BYTES} are read.", body.len());
+            return Err(Error::new(ErrorCode::PayloadTooLarge, detail));
         }
-        json::parse::<Body>(body, &[])?.check()
+        json::parse::<CommandBody>(body, &[])?.validate()
     }
 }
 
-impl Body {
-    fn check(self) -> Result<AdjustStock, Error> {
-        let mut faults = Faults::none();
+impl CommandBody {
+    fn validate(self) -> Result<AdjustStock, Error> {
+        let mut faults = ValidationErrors::new();
         let length = self.id.chars().count();
-        if !(1..=MAX_ID).contains(&length) {
+        if !(1..=MAX_COMMAND_ID_CHARS).contains(&length) {
             faults.add(
                 "id",
                 "out_of_range",
-                format!("id has {length} characters; 1 to {MAX_ID} are allowed"),
+                format!("id has {length} characters; 1 to {MAX_COMMAND_ID_CHARS} are allowed"),
             );
         }
-        if self.kind != ADJUST {
-            faults.add("type", "unknown", format!("type is not {ADJUST:?}"));
+        if self.kind != ADJUST_STOCK_TYPE {
+            faults.add("type", "unknown", format!("type is not {ADJUST_STOCK_TYPE:?}"));
         }
         let reference = self.reference.as_deref();
-        let stock =
-            faults.take(StockChange::requested(self.delta, self.set, &self.reason, reference));
+        let stock = faults.record_result(StockChange::from_request(
+            self.delta,
+            self.set,
+            &self.reason,
+            reference,
+        ));
         let product = match (self.product_id, self.sku) {
-            (Some(id), None) => Some(ProductName::Id(id.into())),
-            (None, Some(sku)) => Some(ProductName::Sku(sku)),
+            (Some(id), None) => Some(ProductRef::Id(id.into())),
+            (None, Some(sku)) => Some(ProductRef::Sku(sku)),
             _ => None,
         };
         if product.is_none() {
@@ -106,28 +110,28 @@ mod tests {
 
     use super::*;
 
-    fn good() -> Value {
+    fn valid_command() -> Value {
         json!({"id": "1", "type": "inventory.adjust", "sku": "TEA", "delta": 5, "reason": "delivery"})
     }
 
-    fn refusal(body: &Value) -> (Code, String) {
+    fn parse_error(body: &Value) -> (ErrorCode, String) {
         let error = AdjustStock::parse(body.to_string().as_bytes()).unwrap_err();
         (error.code, error.detail.into_owned())
     }
 
     #[test]
-    fn a_command_names_a_product_and_a_change() {
-        let command = AdjustStock::parse(good().to_string().as_bytes()).unwrap();
+    fn valid_command_is_parsed() {
+        let command = AdjustStock::parse(valid_command().to_string().as_bytes()).unwrap();
         let (id, product, stock) =
-            ("1".into(), ProductName::Sku("TEA".into()), StockChange::Adjust(5));
+            ("1".into(), ProductRef::Sku("TEA".into()), StockChange::Adjust(5));
         assert_eq!(
             command,
             AdjustStock { id, product, stock, reason: "delivery".into(), reference: None }
         );
         let id = "018f4d7e-0000-7000-8000-000000000001";
-        let body = json!({"id": "x".repeat(255), "type": ADJUST, "product_id": id, "set": 0, "reason": "count", "reference": "S-1"});
+        let body = json!({"id": "x".repeat(255), "type": ADJUST_STOCK_TYPE, "product_id": id, "set": 0, "reason": "count", "reference": "S-1"});
         let command = AdjustStock::parse(body.to_string().as_bytes()).unwrap();
-        assert_eq!(command.product, ProductName::Id(id.parse::<Uuid>().unwrap().into()));
+        assert_eq!(command.product, ProductRef::Id(id.parse::<Uuid>().unwrap().into()));
         assert_eq!(
             (command.stock, command.reference.as_deref()),
             (StockChange::Set(0), Some("S-1"))
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_refused_with_the_reason() {
+    fn invalid_field_is_rejected_with_a_reason() {
         for (field, value, reason) in [
             ("id", json!(""), "id has 0 characters; 1 to 255 are allowed"),
             ("id", json!("x".repeat(256)), "id has 256 characters; 1 to 255 are allowed"),
@@ -165,32 +169,41 @@ mod tests {
             ),
             ("warehouse", json!(1), "warehouse is not a field of this request"),
         ] {
-            let mut body = good();
+            let mut body = valid_command();
             body[field] = value;
-            let (code, detail) = refusal(&body);
-            assert_eq!(code, Code::ValidationFailed, "{detail}");
+            let (code, detail) = parse_error(&body);
+            assert_eq!(code, ErrorCode::ValidationFailed, "{detail}");
             assert!(detail.contains(reason), "{detail}");
         }
-        let mut body = good();
+        let mut body = valid_command();
         body.as_object_mut().unwrap().remove("reason");
-        assert!(refusal(&body).1.contains("reason is required"));
+        assert!(parse_error(&body).1.contains("reason is required"));
     }
 
     #[test]
-    fn what_is_no_json_object_is_refused_before_it_is_read() {
+    fn malformed_or_oversized_body_is_rejected() {
         let code = |body: &[u8]| AdjustStock::parse(body).unwrap_err().code;
         for body in [&b""[..], b"restock", b"{", b"{\"id\": \"1\"", b"{\"id\": \"\xff\"}"] {
-            assert_eq!(code(body), Code::MalformedJson, "{}", String::from_utf8_lossy(body));
+            assert_eq!(code(body), ErrorCode::MalformedJson, "{}", String::from_utf8_lossy(body));
         }
         for body in [&b"[\"1\"]"[..], b"null"] {
-            assert_eq!(code(body), Code::ValidationFailed, "{}", String::from_utf8_lossy(body));
+            assert_eq!(
+                code(body),
+                ErrorCode::ValidationFailed,
+                "{}",
+                String::from_utf8_lossy(body)
+            );
         }
-        assert_eq!(code(&[b'{'; MAX_COMMAND + 1]), Code::PayloadTooLarge);
-        let padded = format!("{}{}", good(), " ".repeat(MAX_COMMAND - good().to_string().len()));
+        assert_eq!(code(&[b'{'; MAX_COMMAND_BYTES + 1]), ErrorCode::PayloadTooLarge);
+        let padded = format!(
+            "{}{}",
+            valid_command(),
+            " ".repeat(MAX_COMMAND_BYTES - valid_command().to_string().len())
+        );
         assert!(AdjustStock::parse(padded.as_bytes()).is_ok(), "as large as allowed");
         assert_eq!(
-            code(format!("{}{}", good(), good()).as_bytes()),
-            Code::MalformedJson,
+            code(format!("{}{}", valid_command(), valid_command()).as_bytes()),
+            ErrorCode::MalformedJson,
             "one and no more"
         );
     }

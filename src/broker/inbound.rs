@@ -16,33 +16,33 @@ use lapin::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    BrokerError, Link, Session,
+    BrokerError, BrokerSession, ManagedConnection,
     command::AdjustStock,
-    dead_letters::DeadLetters,
-    queues::{self, COMMANDS},
-    step,
+    dead_letters::DeadLetterPublisher,
+    queues::{self, COMMAND_QUEUE},
+    with_timeout,
 };
 use crate::{
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::change::TraceParent,
 };
 
 /// Commands that a node has at once. A message that no connection survives is met alone, and takes none with it when the broker puts
 /// it aside.
-const AT_ONCE: u16 = 1;
+const COMMAND_PREFETCH: u16 = 1;
 
 /// Pauses between tries: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// After so long a command that cannot be carried out here is given back, so that another node may try.
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_RETRY_TIME: Duration = Duration::from_secs(30);
 
 /// How often a command is tried that souk itself fails on.
-const FAULTS: u32 = 3;
+const MAX_INTERNAL_ERROR_RETRIES: u32 = 3;
 
 /// Who carries commands out.
 #[async_trait]
-pub trait CarriesOut: Send + Sync {
+pub trait CommandHandler: Send + Sync {
     /// Whether there is any use in trying.
     async fn is_ready(&self) -> bool;
 
@@ -51,68 +51,73 @@ pub trait CarriesOut: Send + Sync {
     /// # Errors
     /// `overloaded`, `store_unavailable` and `outcome_unknown` are tried again, `internal_error` a few times; everything else means that
     /// it cannot be done.
-    async fn carry_out(
-        &self,
-        command: AdjustStock,
-        trace: Option<TraceParent>,
-    ) -> Result<(), Error>;
+    async fn execute(&self, command: AdjustStock, trace: Option<TraceParent>) -> Result<(), Error>;
 }
 
 /// Takes commands in.
-pub(super) struct Inbound {
+pub(super) struct CommandConsumer {
     /// Who carries them out.
-    pub(super) hands: Arc<dyn CarriesOut>,
+    pub(super) handler: Arc<dyn CommandHandler>,
     /// The connection that what cannot be carried out is published on.
-    pub(super) publishing: Arc<Link>,
+    pub(super) publish_connection: Arc<ManagedConnection>,
 }
 
-impl Inbound {
+impl CommandConsumer {
     /// Works until `commands` is closed.
-    pub(super) async fn run(self, commands: Arc<Link>) {
-        commands.serve("commands", |session| self.consume(session)).await;
+    pub(super) async fn run(self, commands: Arc<ManagedConnection>) {
+        commands.supervise("commands", |session| self.consume_session(session)).await;
     }
 
-    async fn consume(&self, session: Session) -> Result<(), BrokerError> {
+    async fn consume_session(&self, session: BrokerSession) -> Result<(), BrokerError> {
         queues::declare_commands(&session).await?;
         // Whoever holds a command when its connection is lost has used up one of its deliveries.
-        while !self.hands.is_ready().await {
-            sleep(PAUSE.1).await;
+        while !self.handler.is_ready().await {
+            sleep(RETRY_BACKOFF.1).await;
         }
-        let channel = session.channel().await?;
-        step(channel.basic_qos(AT_ONCE, BasicQosOptions::default())).await?;
+        let channel = session.open_channel().await?;
+        with_timeout(channel.basic_qos(COMMAND_PREFETCH, BasicQosOptions::default())).await?;
         let options = BasicConsumeOptions::default();
-        let consumer =
-            step(channel.basic_consume(COMMANDS.into(), "".into(), options, FieldTable::default()))
-                .await?;
-        let working = session.working();
-        let taken = self.take(consumer).await;
+        let consumer = with_timeout(channel.basic_consume(
+            COMMAND_QUEUE.into(),
+            "".into(),
+            options,
+            FieldTable::default(),
+        ))
+        .await?;
+        let working = session.mark_ready();
+        let taken = self.process_deliveries(consumer).await;
         drop(working);
         // What was not acknowledged goes back.
-        drop(step(channel.close(200, "souk begins anew".into())).await);
+        drop(with_timeout(channel.close(200, "souk begins anew".into())).await);
         taken
     }
 
-    async fn take(&self, mut consumer: Consumer) -> Result<(), BrokerError> {
+    async fn process_deliveries(&self, mut consumer: Consumer) -> Result<(), BrokerError> {
         let mut dead_letters = None;
         while let Some(delivery) = consumer.next().await {
             let delivery = delivery?;
-            if let Err(error) =
-                settle(&*self.hands, &delivery.data, trace(&delivery), PATIENCE).await?
+            if let Err(error) = execute_with_retries(
+                &*self.handler,
+                &delivery.data,
+                trace_header(&delivery),
+                MAX_RETRY_TIME,
+            )
+            .await?
             {
-                self.put_aside(&mut dead_letters, &delivery, &error).await?;
+                self.dead_letter(&mut dead_letters, &delivery, &error).await?;
                 tracing::warn!(reason = %error, "a command cannot be carried out; it was put aside");
             }
-            step(delivery.ack(BasicAckOptions::default())).await?;
+            with_timeout(delivery.ack(BasicAckOptions::default())).await?;
         }
         // The broker has taken the queue away, or the node that led it.
-        Err(BrokerError::Lost)
+        Err(BrokerError::ConnectionLost)
     }
 
     /// Puts a command aside, however often that has to be tried: each delivery that comes to nothing counts, and what the broker puts
     /// aside by itself has no reason. A queue that is not there is made when it is begun anew.
-    async fn put_aside(
+    async fn dead_letter(
         &self,
-        dead_letters: &mut Option<DeadLetters>,
+        dead_letters: &mut Option<DeadLetterPublisher>,
         delivery: &Delivery,
         error: &Error,
     ) -> Result<(), BrokerError> {
@@ -121,27 +126,28 @@ impl Inbound {
             let put = async {
                 let dead_letters = match &*dead_letters {
                     Some(open) => open,
-                    None => dead_letters.insert(DeadLetters::open(&self.publishing).await?),
+                    None => dead_letters
+                        .insert(DeadLetterPublisher::open(&self.publish_connection).await?),
                 };
-                dead_letters.put(COMMANDS, delivery, &reason(error)).await
+                dead_letters.publish(COMMAND_QUEUE, delivery, &rejection_reason(error)).await
             };
             match put.await {
                 Ok(()) => return Ok(()),
-                Err(gone @ BrokerError::NotKept(_)) => return Err(gone),
+                Err(gone @ BrokerError::QueueRejected(_)) => return Err(gone),
                 Err(trouble) if !std::mem::replace(&mut told, true) => {
                     tracing::warn!(reason = %trouble, "a command cannot be put aside for now; trying again");
                 }
                 Err(_) => {}
             }
             *dead_letters = None;
-            sleep(PAUSE.1).await;
+            sleep(RETRY_BACKOFF.1).await;
         }
     }
 }
 
 /// Tries until it is known whether a command can be done, for as long as `patience` lasts.
-async fn settle(
-    hands: &dyn CarriesOut,
+async fn execute_with_retries(
+    hands: &dyn CommandHandler,
     body: &[u8],
     trace: Option<TraceParent>,
     patience: Duration,
@@ -151,27 +157,27 @@ async fn settle(
         Err(error) => return Ok(Err(error)),
     };
     let begun = Instant::now();
-    let (mut pause, mut faults) = (PAUSE.0, 0);
+    let (mut pause, mut faults) = (RETRY_BACKOFF.0, 0);
     loop {
-        let error = match hands.carry_out(command.clone(), trace.clone()).await {
+        let error = match hands.execute(command.clone(), trace.clone()).await {
             Ok(()) => return Ok(Ok(())),
             Err(error) => error,
         };
         match error.code {
-            Code::Overloaded | Code::StoreUnavailable | Code::OutcomeUnknown => {}
-            Code::Internal if faults < FAULTS => faults += 1,
+            ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::OutcomeUnknown => {}
+            ErrorCode::Internal if faults < MAX_INTERNAL_ERROR_RETRIES => faults += 1,
             _ => return Ok(Err(error)),
         }
         if begun.elapsed() >= patience {
-            return Err(BrokerError::GivenBack(error.code.as_str()));
+            return Err(BrokerError::CommandRequeued(error.code.as_str()));
         }
         sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
+        pause = (pause * 2).min(RETRY_BACKOFF.1);
     }
 }
 
 /// The header `traceparent`.
-fn trace(delivery: &Delivery) -> Option<TraceParent> {
+fn trace_header(delivery: &Delivery) -> Option<TraceParent> {
     let headers = delivery.properties.headers().as_ref()?;
     match headers.inner().get("traceparent")? {
         AMQPValue::LongString(text) => {
@@ -182,8 +188,8 @@ fn trace(delivery: &Delivery) -> Option<TraceParent> {
 }
 
 /// What is wrong with a command, for whoever looks after the dead letters.
-fn reason(error: &Error) -> String {
-    match error.lines.first() {
+fn rejection_reason(error: &Error) -> String {
+    match error.shortages.first() {
         Some(line) => format!(
             "{}: {} wanted, {} available",
             error.code.as_str(),
@@ -200,18 +206,18 @@ mod tests {
 
     use super::*;
 
-    const COMMAND: &[u8] = br#"{"id": "1", "type": "inventory.adjust", "sku": "TEA", "delta": 1, "reason": "delivery"}"#;
+    const COMMAND_JSON: &[u8] = br#"{"id": "1", "type": "inventory.adjust", "sku": "TEA", "delta": 1, "reason": "delivery"}"#;
 
     /// Fails so often with this code.
-    struct Clumsy(AtomicU32, Code);
+    struct FailingHandler(AtomicU32, ErrorCode);
 
     #[async_trait]
-    impl CarriesOut for Clumsy {
+    impl CommandHandler for FailingHandler {
         async fn is_ready(&self) -> bool {
             true
         }
 
-        async fn carry_out(&self, _: AdjustStock, _: Option<TraceParent>) -> Result<(), Error> {
+        async fn execute(&self, _: AdjustStock, _: Option<TraceParent>) -> Result<(), Error> {
             let is_done = self
                 .0
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
@@ -220,25 +226,35 @@ mod tests {
         }
     }
 
-    async fn settled(
+    async fn execute_failing(
         failures: u32,
-        code: Code,
+        code: ErrorCode,
         patience: Duration,
     ) -> Result<Result<(), Error>, BrokerError> {
-        settle(&Clumsy(failures.into(), code), COMMAND, None, patience).await
+        execute_with_retries(&FailingHandler(failures.into(), code), COMMAND_JSON, None, patience)
+            .await
     }
 
     #[tokio::test]
-    async fn a_command_is_tried_until_it_is_done_or_patience_ends() {
-        assert!(matches!(settled(3, Code::StoreUnavailable, PATIENCE).await, Ok(Ok(()))));
-        let given_back = settled(u32::MAX, Code::StoreUnavailable, Duration::ZERO).await;
-        assert!(matches!(given_back, Err(BrokerError::GivenBack("store_unavailable"))));
+    async fn command_is_retried_then_requeued() {
+        assert!(matches!(
+            execute_failing(3, ErrorCode::StoreUnavailable, MAX_RETRY_TIME).await,
+            Ok(Ok(()))
+        ));
+        let given_back =
+            execute_failing(u32::MAX, ErrorCode::StoreUnavailable, Duration::ZERO).await;
+        assert!(matches!(given_back, Err(BrokerError::CommandRequeued("store_unavailable"))));
     }
 
     #[tokio::test]
-    async fn what_cannot_be_done_is_known_at_once_and_a_fault_soon() {
-        for (failures, code) in [(1, Code::ProductNotFound), (FAULTS + 1, Code::Internal)] {
-            assert_eq!(settled(failures, code, PATIENCE).await.unwrap().unwrap_err().code, code);
+    async fn permanent_errors_are_not_retried() {
+        for (failures, code) in
+            [(1, ErrorCode::ProductNotFound), (MAX_INTERNAL_ERROR_RETRIES + 1, ErrorCode::Internal)]
+        {
+            assert_eq!(
+                execute_failing(failures, code, MAX_RETRY_TIME).await.unwrap().unwrap_err().code,
+                code
+            );
         }
     }
 }

@@ -12,81 +12,86 @@ use lapin::{
 };
 
 use super::{
-    BrokerError, Session, message, step,
-    topology::{self, EVENTS},
+    BrokerError, BrokerSession, message,
+    topology::{self, EVENT_EXCHANGE},
+    with_timeout,
 };
-use crate::actors::follower::Follower;
+use crate::cache::follower::Follower;
 
 /// Most messages on their way to this node.
 const PREFETCH: u16 = 1000;
 
 /// Most messages that wait for it at the broker. What was thrown away is noticed, and read from the store.
-const BACKLOG: i32 = 100_000;
+const MAX_QUEUE_LENGTH: i32 = 100_000;
 
 /// Messages taken in together.
-const TOGETHER: usize = 256;
+const BATCH_SIZE: usize = 256;
 
 /// Tells the follower that news are delivered, as long as it lives.
-struct Hearing<'a>(&'a Follower);
+struct DeliveryGuard<'a>(&'a Follower);
 
-impl<'a> Hearing<'a> {
-    fn begin(follower: &'a Follower) -> Self {
+impl<'a> DeliveryGuard<'a> {
+    fn new(follower: &'a Follower) -> Self {
         follower.link(true);
         Self(follower)
     }
 }
 
-impl Drop for Hearing<'_> {
+impl Drop for DeliveryGuard<'_> {
     fn drop(&mut self) {
         self.0.link(false);
     }
 }
 
 /// Hands the events of all nodes to `follower` as long as the connection lasts.
-pub(super) async fn work(follower: &Follower, session: Session) -> Result<(), BrokerError> {
-    let mut deliveries = listen(&session).await?;
-    let (_working, _hearing) = (session.working(), Hearing::begin(follower));
+pub(super) async fn consume_events(
+    follower: &Follower,
+    session: BrokerSession,
+) -> Result<(), BrokerError> {
+    let mut deliveries = open_consumer(&session).await?;
+    let (_working, _hearing) = (session.mark_ready(), DeliveryGuard::new(follower));
     loop {
-        let first = deliveries.next().await.ok_or(BrokerError::Lost)??;
+        let first = deliveries.next().await.ok_or(BrokerError::ConnectionLost)??;
         let mut together = vec![first];
-        while together.len() < TOGETHER
+        while together.len() < BATCH_SIZE
             && let Some(next) = deliveries.next().now_or_never()
         {
-            together.push(next.ok_or(BrokerError::Lost)??);
+            together.push(next.ok_or(BrokerError::ConnectionLost)??);
         }
-        take(follower, together).await?;
+        deliver_batch(follower, together).await?;
     }
 }
 
-async fn take(follower: &Follower, together: Vec<Delivery>) -> Result<(), BrokerError> {
+async fn deliver_batch(follower: &Follower, together: Vec<Delivery>) -> Result<(), BrokerError> {
     let last = together.last().map(|delivery| delivery.acker.clone());
-    follower.hear(together.into_iter().filter_map(message::event).collect()).await;
+    follower.hear(together.into_iter().filter_map(message::event_from_delivery).collect()).await;
     if let Some(last) = last {
-        step(last.ack(BasicAckOptions { multiple: true })).await?;
+        with_timeout(last.ack(BasicAckOptions { multiple: true })).await?;
     }
     Ok(())
 }
 
-async fn listen(session: &Session) -> Result<Consumer, BrokerError> {
-    let channel = session.channel().await?;
-    topology::declare(&channel).await?;
-    step(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+async fn open_consumer(session: &BrokerSession) -> Result<Consumer, BrokerError> {
+    let channel = session.open_channel().await?;
+    topology::declare_exchanges(&channel).await?;
+    with_timeout(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
     let own = QueueDeclareOptions {
         exclusive: true,
         auto_delete: true,
         ..QueueDeclareOptions::default()
     };
     let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongInt(BACKLOG));
-    let queue = step(channel.queue_declare("".into(), own, arguments)).await?.name().clone();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(MAX_QUEUE_LENGTH));
+    let queue =
+        with_timeout(channel.queue_declare("".into(), own, arguments)).await?.name().clone();
     let bind = channel.queue_bind(
         queue.clone(),
-        EVENTS.into(),
+        EVENT_EXCHANGE.into(),
         "#".into(),
         QueueBindOptions::default(),
         FieldTable::default(),
     );
-    step(bind).await?;
+    with_timeout(bind).await?;
     let options = BasicConsumeOptions { exclusive: true, ..BasicConsumeOptions::default() };
-    step(channel.basic_consume(queue, "".into(), options, FieldTable::default())).await
+    with_timeout(channel.basic_consume(queue, "".into(), options, FieldTable::default())).await
 }

@@ -4,43 +4,43 @@ use std::borrow::Cow;
 
 use lapin::{message::Delivery, types::AMQPValue};
 
-use crate::messages::events::{Audience, Published};
+use crate::events::{Audience, OutboxEvent};
 
 /// The event's place in commit order.
-pub(super) const POSITION: &str = "souk-position";
+pub(super) const POSITION_HEADER: &str = "souk-position";
 
 /// Who may see it on the public feed: `everyone`, `nobody`, or a user's id.
-pub(super) const AUDIENCE: &str = "souk-audience";
+pub(super) const AUDIENCE_HEADER: &str = "souk-audience";
 
 /// The trace of the request that caused it, as in the body.
-pub(super) const TRACEPARENT: &str = "traceparent";
+pub(super) const TRACEPARENT_HEADER: &str = "traceparent";
 
 /// An audience as it stands in a header.
-pub(super) fn audience(audience: Audience) -> Cow<'static, str> {
+pub(super) fn audience_header(audience: Audience) -> Cow<'static, str> {
     match audience {
         Audience::Everyone => "everyone".into(),
-        Audience::Nobody => "nobody".into(),
+        Audience::BrokerOnly => "nobody".into(),
         Audience::Owner(user) => user.to_string().into(),
     }
 }
 
 /// The event in a message; `None` when it is not one that a relay has published.
-pub(super) fn event(delivery: Delivery) -> Option<Published> {
+pub(super) fn event_from_delivery(delivery: Delivery) -> Option<OutboxEvent> {
     let headers = delivery.properties.headers().as_ref()?.inner();
-    let position = match headers.get(POSITION)? {
+    let position = match headers.get(POSITION_HEADER)? {
         AMQPValue::LongLongInt(position) => u64::try_from(*position).ok()?,
         _ => return None,
     };
-    let audience = match headers.get(AUDIENCE)? {
+    let audience = match headers.get(AUDIENCE_HEADER)? {
         AMQPValue::LongString(text) => match text.as_bytes() {
             b"everyone" => Audience::Everyone,
-            b"nobody" => Audience::Nobody,
+            b"nobody" => Audience::BrokerOnly,
             user => Audience::Owner(std::str::from_utf8(user).ok()?.parse().ok()?),
         },
         _ => return None,
     };
     let id = delivery.properties.message_id().as_ref()?.as_str().parse().ok()?;
-    Some(Published {
+    Some(OutboxEvent {
         position,
         id,
         kind: delivery.routing_key.to_string(),

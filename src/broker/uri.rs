@@ -6,7 +6,7 @@ use lapin::uri::AMQPUri;
 use secrecy::{ExposeSecret, SecretString};
 
 /// Seconds between two signs of life on a quiet connection.
-const HEARTBEAT: u16 = 5;
+const HEARTBEAT_SECONDS: u16 = 5;
 
 /// A connection string that was understood. It holds a password and is never shown.
 #[derive(Clone)]
@@ -17,19 +17,19 @@ pub struct BrokerUri(AMQPUri);
 #[error(
     "broker.uri is not an AMQP connection string ({0}); use one such as amqp://user:password@host:5672/vhost"
 )]
-pub struct BadUri(&'static str);
+pub struct InvalidBrokerUri(&'static str);
 
 impl BrokerUri {
-    /// Reads a connection string: `amqp` or `amqps`, a host, and if need be user, password, port and virtual host.
+    /// Reads a connection string: `to_amqp_uri` or `amqps`, a host, and if need be user, password, port and virtual host.
     ///
     /// # Errors
     /// It is none.
-    pub fn parse(text: &SecretString) -> Result<Self, BadUri> {
+    pub fn parse(text: &SecretString) -> Result<Self, InvalidBrokerUri> {
         let text = text.expose_secret();
-        let mut uri = AMQPUri::from_str(text).map_err(|_| BadUri("it cannot be read"))?;
-        let host = host(text);
+        let mut uri = AMQPUri::from_str(text).map_err(|_| InvalidBrokerUri("it cannot be read"))?;
+        let host = written_host(text);
         if host.is_empty() {
-            return Err(BadUri("it has no host"));
+            return Err(InvalidBrokerUri("it has no host"));
         }
         // The parser takes an IPv6 address for no host at all, and would go to localhost.
         if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
@@ -39,12 +39,12 @@ impl BrokerUri {
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         Ok(Self(uri))
     }
 
     /// What lapin connects to.
-    pub(super) fn amqp(&self) -> AMQPUri {
+    pub(super) fn to_amqp_uri(&self) -> AMQPUri {
         self.0.clone()
     }
 
@@ -62,7 +62,7 @@ impl BrokerUri {
 }
 
 /// The host of a connection string, as it is written.
-fn host(text: &str) -> &str {
+fn written_host(text: &str) -> &str {
     let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
@@ -76,12 +76,12 @@ fn host(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<BrokerUri, BadUri> {
+    fn parse(text: &str) -> Result<BrokerUri, InvalidBrokerUri> {
         BrokerUri::parse(&SecretString::from(text))
     }
 
     #[test]
-    fn a_connection_string_tells_host_user_and_virtual_host() {
+    fn connection_string_yields_host_user_and_virtual_host() {
         let uri = parse("amqp://ada:s%40fe@queue.example:5673/shop").unwrap();
         assert_eq!((uri.address().as_str(), uri.user()), ("queue.example:5673", "ada"));
         assert_eq!(
@@ -101,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_virtual_host_it_is_the_usual_one() {
+    fn missing_virtual_host_defaults_to_slash() {
         for text in ["amqp://localhost", "amqp://localhost/", "amqp://localhost/%2f"] {
             assert_eq!(parse(text).unwrap().0.vhost, "/", "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_connection_string_is_refused_without_being_repeated() {
+    fn invalid_connection_string_is_rejected_without_echo() {
         for text in [
             "amqp://",
             "amqp:///vhost",

@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
-use super::{AdminArguments, in_system, say};
+use super::{AdminArguments, print_line, run_in_system};
 use crate::{
-    actors::accounts::bootstrap::MadeAdmin,
+    actors::accounts::bootstrap::AdminOutcome,
     app::Node,
     config::Settings,
     domain::account::{Email, Password},
@@ -25,9 +25,9 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
             )
         }
     };
-    in_system(async |drivers| {
+    run_in_system(async |drivers| {
         let node = Node::start(settings, &drivers).await?;
-        if password.is_some() && node.bootstrap.store.user_by_email(&email).await?.is_some() {
+        if password.is_some() && node.bootstrap.store.find_user_by_email(&email).await?.is_some() {
             node.stop().await;
             anyhow::bail!(
                 "{} has an account, whose password only its owner can change; leave --password-stdin out",
@@ -37,16 +37,20 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
         let made = node.bootstrap.create_or_promote_admin(email.clone(), password).await;
         node.stop().await;
         let email = email.as_str();
-        say(&match made? {
-            MadeAdmin::Created { generated: Some(password) } => {
+        print_line(&match made? {
+            AdminOutcome::Created { generated: Some(password) } => {
                 format!(
                     "{email} is an admin now. Its password, shown this once: {}",
-                    password.expose()
+                    password.expose_secret()
                 )
             }
-            MadeAdmin::Created { generated: None } => format!("{email} is an admin now."),
-            MadeAdmin::Promoted => format!("{email} is an admin now; its password is what it was."),
-            MadeAdmin::Already => format!("{email} is an admin already; nothing was changed."),
+            AdminOutcome::Created { generated: None } => format!("{email} is an admin now."),
+            AdminOutcome::Promoted => {
+                format!("{email} is an admin now; its password is what it was.")
+            }
+            AdminOutcome::AlreadyAdmin => {
+                format!("{email} is an admin already; nothing was changed.")
+            }
         })
     })
 }

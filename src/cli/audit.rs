@@ -2,30 +2,30 @@
 
 use anyhow::bail;
 
-use super::{AuditArguments, in_system, say};
-use crate::{actors::audit::Summary, app::audit::Audit, config::Settings};
+use super::{AuditArguments, print_line, run_in_system};
+use crate::{app::audit::AuditSession, audit::Summary, config::Settings};
 
 pub(super) fn run(settings: &Settings, arguments: &AuditArguments) -> anyhow::Result<()> {
-    in_system(async |drivers| {
-        let audit = Audit::open(settings, &drivers).await?;
+    run_in_system(async |drivers| {
+        let audit = AuditSession::open(settings, &drivers).await?;
         let mut said = Ok(());
         let done = audit
             .auditor
             .run(arguments.repair, |finding| {
                 if said.is_ok() {
-                    said = say(&finding.to_string());
+                    said = print_line(&finding.to_string());
                 }
             })
             .await;
         audit.close().await;
         said?;
-        tell(&done?, arguments.repair)
+        print_summary(&done?, arguments.repair)
     })
 }
 
-fn tell(summary: &Summary, repair: bool) -> anyhow::Result<()> {
+fn print_summary(summary: &Summary, repair: bool) -> anyhow::Result<()> {
     let Summary { products, orders, movements, found, repaired } = *summary;
-    say(&format!(
+    print_line(&format!(
         "{products} products, {orders} orders, {movements} movements: {found} findings, {repaired} corrected"
     ))?;
     match found.saturating_sub(repaired) {

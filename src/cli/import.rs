@@ -7,47 +7,45 @@ use futures_util::{Stream, StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncReadExt;
 
-use super::{ImportArguments, in_system, say};
+use super::{ImportArguments, print_line, run_in_system};
 use crate::{
     app::Node,
     config::Settings,
-    http::{
-        ImportReport, Importer,
-        import_lines::{Format, Lines},
-    },
+    http::{ImportReport, Importer},
+    input::product_file::{ProductFileFormat, ProductFileReader},
 };
 
 /// Bytes read at a time.
-const PORTION: usize = 64 * 1024;
+const CHUNK_SIZE: usize = 64 * 1024;
 
 pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::Result<()> {
-    let format = format(&arguments.file)?;
-    let (file, bar) = open(&arguments.file)?;
-    in_system(async |drivers| {
+    let format = detect_format(&arguments.file)?;
+    let (file, bar) = open_with_progress(&arguments.file)?;
+    run_in_system(async |drivers| {
         let report = match &arguments.server {
-            Some(server) => send(server, format, file, &bar).await?,
+            Some(server) => upload_to_server(server, format, file, &bar).await?,
             None => {
                 let node = Node::start(settings, &drivers).await?;
-                let report = apply(&node, settings, format, file, &bar).await;
+                let report = import_into_store(&node, settings, format, file, &bar).await;
                 node.stop().await;
                 report?
             }
         };
         bar.finish_and_clear();
-        tell(&report)
+        print_report(&report)
     })
 }
 
-fn format(file: &Path) -> anyhow::Result<Format> {
+fn detect_format(file: &Path) -> anyhow::Result<ProductFileFormat> {
     match file.extension().and_then(|ending| ending.to_str()) {
-        Some("ndjson" | "jsonl") => Ok(Format::Ndjson),
-        Some("csv") => Ok(Format::Csv),
+        Some("ndjson" | "jsonl") => Ok(ProductFileFormat::Ndjson),
+        Some("csv") => Ok(ProductFileFormat::Csv),
         _ => bail!("{} must end in .ndjson or .csv, to tell what it is", file.display()),
     }
 }
 
 /// The file, and a bar that shows how much of it was read, when there is a terminal to show it on.
-fn open(path: &Path) -> anyhow::Result<(std::fs::File, ProgressBar)> {
+fn open_with_progress(path: &Path) -> anyhow::Result<(std::fs::File, ProgressBar)> {
     let file =
         std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
     let length = file.metadata()?.len();
@@ -62,13 +60,13 @@ fn open(path: &Path) -> anyhow::Result<(std::fs::File, ProgressBar)> {
 }
 
 /// The file in portions, moving the bar along.
-fn portions(
+fn read_chunks(
     file: std::fs::File,
     bar: &ProgressBar,
 ) -> impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
     let state = (tokio::fs::File::from_std(file), bar.clone());
     stream::try_unfold(state, async |(mut file, bar)| {
-        let mut portion = vec![0; PORTION];
+        let mut portion = vec![0; CHUNK_SIZE];
         let count = file.read(&mut portion).await?;
         portion.truncate(count);
         bar.inc(count as u64);
@@ -76,38 +74,38 @@ fn portions(
     })
 }
 
-async fn apply(
+async fn import_into_store(
     node: &Node,
     settings: &Settings,
-    format: Format,
+    format: ProductFileFormat,
     file: std::fs::File,
     bar: &ProgressBar,
 ) -> anyhow::Result<ImportReport> {
-    let lines = Lines::new(format, settings.shop.currency, settings.http.max_body);
+    let lines = ProductFileReader::new(format, settings.shop.currency, settings.http.max_body);
     let mut importer = Importer::new(node.catalog.clone(), lines, settings.http.request_timeout);
-    let mut portions = std::pin::pin!(portions(file, bar));
+    let mut portions = std::pin::pin!(read_chunks(file, bar));
     while let Some(portion) = portions.next().await {
-        importer.push(&portion?).await?;
+        importer.push_chunk(&portion?).await?;
     }
     Ok(importer.finish().await?)
 }
 
-async fn send(
+async fn upload_to_server(
     server: &str,
-    format: Format,
+    format: ProductFileFormat,
     file: std::fs::File,
     bar: &ProgressBar,
 ) -> anyhow::Result<ImportReport> {
     let token =
         std::env::var("SOUK_TOKEN").context("put an admin's access token into SOUK_TOKEN")?;
     let content_type = match format {
-        Format::Ndjson => "application/x-ndjson",
-        Format::Csv => "text/csv",
+        ProductFileFormat::Ndjson => "application/x-ndjson",
+        ProductFileFormat::Csv => "text/csv",
     };
     let url = format!("{}/api/products/import", server.trim_end_matches('/'));
     let request =
         reqwest::Client::new().post(&url).bearer_auth(token).header("content-type", content_type);
-    let body = reqwest::Body::wrap_stream(portions(file, bar));
+    let body = reqwest::Body::wrap_stream(read_chunks(file, bar));
     let response =
         request.body(body).send().await.with_context(|| format!("{url} cannot be reached"))?;
     let status = response.status();
@@ -124,11 +122,11 @@ async fn send(
         .with_context(|| format!("{server} is no Souk: its answer is not an import's"))
 }
 
-fn tell(report: &ImportReport) -> anyhow::Result<()> {
+fn print_report(report: &ImportReport) -> anyhow::Result<()> {
     for error in &report.errors {
-        say(&format!("line {}: {}: {}", error.line, error.code, error.message))?;
+        print_line(&format!("line {}: {}: {}", error.line, error.code, error.message))?;
     }
-    say(&format!(
+    print_line(&format!(
         "{} created, {} updated, {} failed",
         report.created, report.updated, report.failed
     ))?;

@@ -87,28 +87,28 @@ pub(crate) struct AuditArguments {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Command::Openapi) => return finish(openapi()),
-        Some(Command::Asyncapi) => return finish(asyncapi()),
+        Some(Command::Openapi) => return exit_code(print_openapi()),
+        Some(Command::Asyncapi) => return exit_code(print_asyncapi()),
         _ => {}
     }
     let settings = match Settings::load() {
         Ok(settings) => settings,
-        Err(error) => return usage(&error.to_string()),
+        Err(error) => return usage_error(&error.to_string()),
     };
     if let Err(refusal) = app::commands::broker_uri(&settings) {
-        return usage(&refusal.to_string());
+        return usage_error(&refusal.to_string());
     }
     if let Some(Command::Config) = arguments.command {
-        return finish(say(&settings.redacted_toml()));
+        return exit_code(print_line(&settings.redacted_toml()));
     }
-    if let Some(refusal) = settings.unsupported() {
-        return usage(&refusal);
+    if let Some(refusal) = settings.unsupported_setting() {
+        return usage_error(&refusal);
     }
-    telemetry::init(&settings.telemetry);
+    telemetry::init_logging(&settings.telemetry);
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    finish(match arguments.command.unwrap_or(Command::Serve) {
+    exit_code(match arguments.command.unwrap_or(Command::Serve) {
         Command::Import(import) => import::run(&settings, &import),
         Command::Admin(admin) => admin::run(&settings, &admin),
         Command::Audit(audit) => audit::run(&settings, &audit),
@@ -118,44 +118,44 @@ pub fn run() -> ExitCode {
     })
 }
 
-fn openapi() -> anyhow::Result<()> {
-    say(&http::document().to_pretty_json()?)
+fn print_openapi() -> anyhow::Result<()> {
+    print_line(&http::openapi_document().to_pretty_json()?)
 }
 
-fn asyncapi() -> anyhow::Result<()> {
-    say(&serde_json::to_string_pretty(&broker::asyncapi::document())?)
+fn print_asyncapi() -> anyhow::Result<()> {
+    print_line(&serde_json::to_string_pretty(&broker::asyncapi::build_document())?)
 }
 
 /// Writes to standard output; a reader that has gone, like `head`, is no fault.
-pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
 }
 
-fn usage(message: &str) -> ExitCode {
-    complain(message);
+fn usage_error(message: &str) -> ExitCode {
+    print_error(message);
     ExitCode::from(2)
 }
 
-fn finish(done: anyhow::Result<()>) -> ExitCode {
+fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            print_error(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
 /// One line on standard error, which may be gone.
-fn complain(message: &str) {
+fn print_error(message: &str) {
     drop(writeln!(io::stderr(), "souk: {message}"));
 }
 
 /// Runs `work` in an actix system, beside a runtime for the drivers that outlives it.
-pub(crate) fn in_system<F: Future<Output = anyhow::Result<()>>>(
+pub(crate) fn run_in_system<F: Future<Output = anyhow::Result<()>>>(
     work: impl FnOnce(tokio::runtime::Handle) -> F,
 ) -> anyhow::Result<()> {
     let drivers = tokio::runtime::Builder::new_multi_thread()

@@ -2,11 +2,11 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{in_system, say};
+use super::{print_line, run_in_system};
 use crate::{app::Application, config::Settings};
 
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
-    in_system(async |drivers| {
+    run_in_system(async |drivers| {
         // Before anything is started, so that a signal in between is not lost.
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -21,17 +21,17 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
             built = Application::build(settings, &drivers) => built?,
             () = &mut stop => return Ok(()),
         };
-        greet(&application)?;
+        print_startup_message(&application)?;
         application.run_until(stop).await
     })
 }
 
-fn greet(application: &Application) -> anyhow::Result<()> {
+fn print_startup_message(application: &Application) -> anyhow::Result<()> {
     let url = format!("http://{}", application.address());
-    say(&format!("Souk is open at {url}\nAPI browser:    {url}/docs/"))?;
+    print_line(&format!("Souk is open at {url}\nAPI browser:    {url}/docs/"))?;
     if let Some(admin) = application.first_admin() {
-        let (email, password) = (admin.email.as_str(), admin.password.expose());
-        say(&format!(
+        let (email, password) = (admin.email.as_str(), admin.password.expose_secret());
+        print_line(&format!(
             "First admin:    {email}\nIts password:   {password}   (shown this once; change it)"
         ))?;
     }
@@ -39,12 +39,12 @@ fn greet(application: &Application) -> anyhow::Result<()> {
     let program = std::env::args_os().next().unwrap_or_else(|| "souk".into());
     let program = program.to_string_lossy();
     if !application.has_admin() {
-        say(&format!(
+        print_line(&format!(
             "There is no admin yet. To make one, with the same settings:\n  {program} admin <e-mail>"
         ))?;
     }
     if application.catalog_is_empty() {
-        say(&format!(
+        print_line(&format!(
             "The catalog is empty. For the sample catalog, log in as an admin and:\n  \
              SOUK_TOKEN=<token> {program} import examples/products.ndjson --server {url}"
         ))?;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::error::{Problem, check_range};
+use super::error::{InvalidSetting, check_range};
 use super::store::{StoreKind, StoreSettings};
-use super::text::TomlText;
+use super::text::TomlWriter;
 use super::values;
 
 const MIN_SECRET_BYTES: usize = 32;
@@ -14,7 +14,7 @@ const MIN_SECRET_BYTES: usize = 32;
 const MAX_PASSWORD_BYTES: usize = 71;
 const MIN_PASSWORD_CHARS: usize = 8;
 /// Below this a stolen hash is cheap to attack.
-const WEAK_COST: u32 = 10;
+const MIN_SAFE_BCRYPT_COST: u32 = 10;
 
 /// Tokens, passwords and the first administrator.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,28 +33,28 @@ pub struct AuthSettings {
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub admin_password: Option<SecretString>,
     /// Work factor of bcrypt.
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::whole_number")]
     pub bcrypt_cost: u32,
 }
 
 impl AuthSettings {
-    pub(super) fn validate(&self, store: &StoreSettings) -> Result<(), Problem> {
+    pub(super) fn validate(&self, store: &StoreSettings) -> Result<(), InvalidSetting> {
         check_range("auth.bcrypt_cost", self.bcrypt_cost, 4..=31)?;
         self.validate_jwt_secret(store)?;
         self.validate_admin()
     }
 
-    fn validate_jwt_secret(&self, store: &StoreSettings) -> Result<(), Problem> {
+    fn validate_jwt_secret(&self, store: &StoreSettings) -> Result<(), InvalidSetting> {
         const KEY: &str = "auth.jwt_secret";
         match &self.jwt_secret {
             Some(secret) => match secret.expose_secret().len() {
                 MIN_SECRET_BYTES.. => Ok(()),
-                bytes => Err(Problem::new(
+                bytes => Err(InvalidSetting::new(
                     KEY,
                     format!("has {bytes} bytes; use {MIN_SECRET_BYTES} or more random ones"),
                 )),
             },
-            None if store.kind == StoreKind::Mongodb => Err(Problem::new(
+            None if store.kind == StoreKind::Mongodb => Err(InvalidSetting::new(
                 KEY,
                 "is required with store.kind = \"mongodb\"; set it or JWT_SECRET to 32 or more random bytes, the same on every node",
             )),
@@ -62,48 +62,48 @@ impl AuthSettings {
         }
     }
 
-    fn validate_admin(&self) -> Result<(), Problem> {
+    fn validate_admin(&self) -> Result<(), InvalidSetting> {
         let (email, password) = match (&self.admin_email, &self.admin_password) {
             (Some(email), Some(password)) => (email, password.expose_secret()),
             (None, None) => return Ok(()),
             (Some(_), None) => {
                 let text = "is required with auth.admin_email; set both or neither";
-                return Err(Problem::new("auth.admin_password", text));
+                return Err(InvalidSetting::new("auth.admin_password", text));
             }
             (None, Some(_)) => {
                 let text = "is required with auth.admin_password; set both or neither";
-                return Err(Problem::new("auth.admin_email", text));
+                return Err(InvalidSetting::new("auth.admin_email", text));
             }
         };
         if !email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()) {
             let text =
                 format!("{email:?} is not an e-mail address; use one such as admin@shop.example");
-            return Err(Problem::new("auth.admin_email", text));
+            return Err(InvalidSetting::new("auth.admin_email", text));
         }
         let long_enough = password.chars().count() >= MIN_PASSWORD_CHARS;
         if !long_enough || password.len() > MAX_PASSWORD_BYTES || password.contains('\0') {
             let text = "is not a usable password; use 8 characters to 71 bytes";
-            return Err(Problem::new("auth.admin_password", text));
+            return Err(InvalidSetting::new("auth.admin_password", text));
         }
         Ok(())
     }
 
-    pub(super) fn warning(&self) -> Option<String> {
-        (self.bcrypt_cost < WEAK_COST).then(|| {
+    pub(super) fn weak_cost_warning(&self) -> Option<String> {
+        (self.bcrypt_cost < MIN_SAFE_BCRYPT_COST).then(|| {
             format!(
-                "auth.bcrypt_cost: {} makes password hashes cheap to attack; use {WEAK_COST} or more outside tests",
+                "auth.bcrypt_cost: {} makes password hashes cheap to attack; use {MIN_SAFE_BCRYPT_COST} or more outside tests",
                 self.bcrypt_cost
             )
         })
     }
 
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("auth");
-        out.secret("jwt_secret", self.jwt_secret.as_ref());
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("auth");
+        out.write_redacted("jwt_secret", self.jwt_secret.as_ref());
         let key_file = self.ed25519_key_file.as_ref().map(|path| path.to_string_lossy());
-        out.optional("ed25519_key_file", key_file.as_deref());
-        out.optional("admin_email", self.admin_email.as_deref());
-        out.secret("admin_password", self.admin_password.as_ref());
-        out.plain("bcrypt_cost", self.bcrypt_cost);
+        out.write_optional("ed25519_key_file", key_file.as_deref());
+        out.write_optional("admin_email", self.admin_email.as_deref());
+        out.write_redacted("admin_password", self.admin_password.as_ref());
+        out.write_literal("bcrypt_cost", self.bcrypt_cost);
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-use super::error::Problem;
-use super::text::TomlText;
-use super::values::{self, Choice};
+use super::error::InvalidSetting;
+use super::text::TomlWriter;
+use super::values::{self, EnumSetting};
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum BrokerKind {
     Rabbitmq,
 }
 
-impl Choice for BrokerKind {
+impl EnumSetting for BrokerKind {
     const ALL: &'static [(&'static str, Self)] =
         &[("none", Self::None), ("rabbitmq", Self::Rabbitmq)];
 }
@@ -27,20 +27,20 @@ impl Choice for BrokerKind {
 #[serde(deny_unknown_fields)]
 pub struct BrokerSettings {
     /// Which broker.
-    #[serde(deserialize_with = "values::choice")]
+    #[serde(deserialize_with = "values::enum_value")]
     pub kind: BrokerKind,
     /// AMQP connection string; set with [`BrokerKind::Rabbitmq`].
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub uri: Option<SecretString>,
     /// Queues that are kept for other systems.
     #[serde(default)]
-    pub subscription: Vec<Subscription>,
+    pub subscription: Vec<SubscriptionSettings>,
 }
 
 /// A durable queue for another system. What nobody could take is kept in the queue `<queue>.dead`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Subscription {
+pub struct SubscriptionSettings {
     /// The queue's name, 1 to 250 bytes.
     pub queue: String,
     /// Which events it gets: patterns of a topic exchange, such as `inventory.#`.
@@ -48,33 +48,34 @@ pub struct Subscription {
 }
 
 /// Most bytes of a queue's name; AMQP allows 255, and `<queue>.dead` is one too.
-const MAX_QUEUE: usize = 250;
+const MAX_QUEUE_NAME_BYTES: usize = 250;
 
 /// Most bytes of a binding.
-const MAX_BINDING: usize = 255;
+const MAX_BINDING_BYTES: usize = 255;
 
 impl BrokerSettings {
-    pub(super) fn validate(&self) -> Result<(), Problem> {
-        self.check_subscriptions().map_err(|text| Problem::new("broker.subscription", text))?;
+    pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
+        self.validate_subscriptions()
+            .map_err(|text| InvalidSetting::new("broker.subscription", text))?;
         if self.kind == BrokerKind::None {
             return Ok(());
         }
         let Some(uri) = &self.uri else {
             let text = "is required with broker.kind = \"rabbitmq\"; set it to the broker's connection string";
-            return Err(Problem::new("broker.uri", text));
+            return Err(InvalidSetting::new("broker.uri", text));
         };
         let uri = uri.expose_secret();
         if !uri.starts_with("amqp://") && !uri.starts_with("amqps://") {
             let text = "is not an AMQP connection string; it begins with amqp:// or amqps://";
-            return Err(Problem::new("broker.uri", text));
+            return Err(InvalidSetting::new("broker.uri", text));
         }
         Ok(())
     }
 
-    fn check_subscriptions(&self) -> Result<(), String> {
+    fn validate_subscriptions(&self) -> Result<(), String> {
         let mut names = BTreeSet::new();
         for subscription in &self.subscription {
-            subscription.check()?;
+            subscription.validate()?;
             let queue = &subscription.queue;
             if !names.insert(queue.clone()) || !names.insert(format!("{queue}.dead")) {
                 return Err(format!(
@@ -85,23 +86,28 @@ impl BrokerSettings {
         Ok(())
     }
 
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("broker");
-        out.text("kind", self.kind.name());
-        out.secret("uri", self.uri.as_ref());
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("broker");
+        out.write_string("kind", self.kind.name());
+        out.write_redacted("uri", self.uri.as_ref());
         for subscription in &self.subscription {
-            out.item("broker.subscription");
-            out.text("queue", &subscription.queue);
-            out.list("bindings", &subscription.bindings);
+            out.write_array_section("broker.subscription");
+            out.write_string("queue", &subscription.queue);
+            out.write_list("bindings", &subscription.bindings);
         }
     }
 }
 
-impl Subscription {
-    fn check(&self) -> Result<(), String> {
+impl SubscriptionSettings {
+    fn validate(&self) -> Result<(), String> {
         let queue = &self.queue;
-        if queue.is_empty() || queue.len() > MAX_QUEUE || queue.contains(char::is_control) {
-            return Err(format!("{queue:?} is not a queue name; use 1 to {MAX_QUEUE} bytes"));
+        if queue.is_empty()
+            || queue.len() > MAX_QUEUE_NAME_BYTES
+            || queue.contains(char::is_control)
+        {
+            return Err(format!(
+                "{queue:?} is not a queue name; use 1 to {MAX_QUEUE_NAME_BYTES} bytes"
+            ));
         }
         if queue.starts_with("amq.") || queue.starts_with("souk.") {
             return Err(format!(
@@ -113,7 +119,7 @@ impl Subscription {
                 "the queue {queue:?} has no bindings; name the events it is to get, such as \"inventory.#\""
             ));
         }
-        match self.bindings.iter().find(|binding| !is_pattern(binding)) {
+        match self.bindings.iter().find(|binding| !is_binding_pattern(binding)) {
             Some(binding) => Err(format!(
                 "the queue {queue:?} has the binding {binding:?}, which is not a pattern; use words with dots between them, * for \
                  any one word and # for any number of them"
@@ -124,10 +130,10 @@ impl Subscription {
 }
 
 /// Whether a topic exchange can make sense of it.
-fn is_pattern(binding: &str) -> bool {
+fn is_binding_pattern(binding: &str) -> bool {
     let is_word = |word: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
         word == "*" || word == "#" || (!word.is_empty() && word.chars().all(plain))
     };
-    binding.len() <= MAX_BINDING && binding.split('.').all(is_word)
+    binding.len() <= MAX_BINDING_BYTES && binding.split('.').all(is_word)
 }

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::error::{MAX_PERIOD, Problem, check_duration, check_range};
-use super::text::TomlText;
+use super::error::{InvalidSetting, MAX_PERIOD, check_duration, check_range};
+use super::text::TomlWriter;
 use super::values;
 
 /// Size and life of carts.
@@ -12,10 +12,10 @@ use super::values;
 #[serde(deny_unknown_fields)]
 pub struct CartSettings {
     /// Largest quantity of one line.
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::whole_number")]
     pub max_quantity: u32,
     /// Most lines of one cart.
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::whole_number")]
     pub max_lines: u32,
     /// A cart untouched for this long is reported as abandoned.
     #[serde(deserialize_with = "values::duration")]
@@ -23,16 +23,16 @@ pub struct CartSettings {
 }
 
 impl CartSettings {
-    pub(super) fn validate(&self) -> Result<(), Problem> {
+    pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
         check_range("cart.max_quantity", self.max_quantity, 1..=9999)?;
         check_range("cart.max_lines", self.max_lines, 1..=1000)?;
         check_duration("cart.abandoned_after", self.abandoned_after, MAX_PERIOD)
     }
 
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("cart");
-        out.plain("max_quantity", self.max_quantity);
-        out.plain("max_lines", self.max_lines);
-        out.duration("abandoned_after", self.abandoned_after);
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("cart");
+        out.write_literal("max_quantity", self.max_quantity);
+        out.write_literal("max_lines", self.max_lines);
+        out.write_duration("abandoned_after", self.abandoned_after);
     }
 }

@@ -8,13 +8,13 @@ use super::error::ConfigError;
 
 /// What the long names of settings begin with.
 pub(super) const PREFIX: &str = "SOUK__";
-pub(super) const ENV_NAME: &str = "SOUK_ENV";
-pub(super) const LOG_FILTER: &str = "RUST_LOG";
-pub(super) const PORT: &str = "PORT";
+pub(super) const ENVIRONMENT_VARIABLE: &str = "SOUK_ENV";
+pub(super) const LOG_FILTER_VARIABLE: &str = "RUST_LOG";
+pub(super) const PORT_VARIABLE: &str = "PORT";
 /// Short names that stand for one setting each.
 pub(super) const SHORT_NAMES: [(&str, &str); 3] =
     [("MONGO_URI", "store.uri"), ("DB_NAME", "store.database"), ("JWT_SECRET", "auth.jwt_secret")];
-const DOTENV: &str = ".env";
+const DOTENV_FILE: &str = ".env";
 
 /// One environment variable and where it was set, for messages.
 pub(super) struct Variable {
@@ -30,20 +30,20 @@ impl Environment {
         let mut found: BTreeMap<String, Variable> = sources
             .env
             .iter()
-            .filter(|(name, _)| is_ours(name))
+            .filter(|(name, _)| is_souk_variable(name))
             .map(|(name, value)| {
                 let origin = name.clone();
                 let value = value.clone();
                 (name.clone(), Variable { value, origin })
             })
             .collect();
-        let text = read_file(sources.dir, DOTENV)?.unwrap_or_default();
+        let text = read_file(sources.dir, DOTENV_FILE)?.unwrap_or_default();
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for item in dotenvy::from_read_iter(text.as_bytes()) {
             let (name, value) =
-                item.map_err(|error| ConfigError::file(DOTENV, dotenv_problem(&error)))?;
-            if is_ours(&name) {
-                let origin = format!("{name} in {DOTENV}");
+                item.map_err(|error| ConfigError::in_file(DOTENV_FILE, dotenv_problem(&error)))?;
+            if is_souk_variable(&name) {
+                let origin = format!("{name} in {DOTENV_FILE}");
                 found.entry(name).or_insert(Variable { value, origin });
             }
         }
@@ -56,13 +56,13 @@ impl Environment {
     }
 
     /// The variables with long names, without their prefix.
-    pub(super) fn long_names(&self) -> impl Iterator<Item = (&str, &Variable)> {
+    pub(super) fn prefixed_variables(&self) -> impl Iterator<Item = (&str, &Variable)> {
         self.0.iter().filter_map(|(name, variable)| Some((name.strip_prefix(PREFIX)?, variable)))
     }
 }
 
 /// The environment of this process.
-pub(super) fn process() -> Result<BTreeMap<String, String>, ConfigError> {
+pub(super) fn read_process_environment() -> Result<BTreeMap<String, String>, ConfigError> {
     let mut env = BTreeMap::new();
     for (name, value) in std::env::vars_os() {
         let Ok(name) = name.into_string() else {
@@ -72,8 +72,8 @@ pub(super) fn process() -> Result<BTreeMap<String, String>, ConfigError> {
             Ok(value) => {
                 env.insert(name, value);
             }
-            Err(_) if is_ours(&name) => {
-                return Err(ConfigError::variable(&name, "is not UTF-8 text"));
+            Err(_) if is_souk_variable(&name) => {
+                return Err(ConfigError::in_variable(&name, "is not UTF-8 text"));
             }
             Err(_) => {}
         }
@@ -81,9 +81,9 @@ pub(super) fn process() -> Result<BTreeMap<String, String>, ConfigError> {
     Ok(env)
 }
 
-fn is_ours(name: &str) -> bool {
+fn is_souk_variable(name: &str) -> bool {
     name.starts_with(PREFIX)
-        || [ENV_NAME, LOG_FILTER, PORT].contains(&name)
+        || [ENVIRONMENT_VARIABLE, LOG_FILTER_VARIABLE, PORT_VARIABLE].contains(&name)
         || SHORT_NAMES.iter().any(|(short, _)| *short == name)
 }
 
@@ -92,7 +92,7 @@ pub(super) fn read_file(dir: &Path, file: &str) -> Result<Option<String>, Config
     match std::fs::read_to_string(dir.join(file)) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ConfigError::file(file, format!("cannot be read: {error}"))),
+        Err(error) => Err(ConfigError::in_file(file, format!("cannot be read: {error}"))),
     }
 }
 

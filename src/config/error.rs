@@ -3,7 +3,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::text::duration_text;
+use super::text::format_duration;
 
 /// Why the settings cannot be used. Its text is one line that names the setting, where it was
 /// set, and what to do; values of secrets are not in it.
@@ -26,7 +26,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// There is no such setting.
-    #[error("unknown setting {key}{}{}", place(.origin), suggestion(.near))]
+    #[error("unknown setting {key}{}{}", origin_suffix(.origin), suggestion_suffix(.near))]
     Unknown {
         /// The setting with its section.
         key: String,
@@ -36,7 +36,7 @@ pub enum ConfigError {
         near: Option<String>,
     },
     /// A setting has a value that cannot be used, or lacks one.
-    #[error("{key}{}: {problem}", place(.origin))]
+    #[error("{key}{}: {problem}", origin_suffix(.origin))]
     Invalid {
         /// The setting with its section.
         key: String,
@@ -47,34 +47,34 @@ pub enum ConfigError {
     },
 }
 
-fn place(origin: &Option<String>) -> String {
+fn origin_suffix(origin: &Option<String>) -> String {
     origin.as_ref().map_or_else(String::new, |origin| format!(" ({origin})"))
 }
 
-fn suggestion(near: &Option<String>) -> String {
+fn suggestion_suffix(near: &Option<String>) -> String {
     near.as_ref().map_or_else(String::new, |near| format!("; did you mean {near}?"))
 }
 
 impl ConfigError {
-    pub(super) fn file(file: &str, problem: impl Display) -> Self {
+    pub(super) fn in_file(file: &str, problem: impl Display) -> Self {
         Self::File { file: file.to_owned(), problem: problem.to_string() }
     }
 
-    pub(super) fn variable(name: &str, problem: impl Display) -> Self {
+    pub(super) fn in_variable(name: &str, problem: impl Display) -> Self {
         Self::Variable { name: name.to_owned(), problem: problem.to_string() }
     }
 }
 
 /// A setting that cannot be used, before it is known who set it.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct InvalidSetting {
     pub(super) key: &'static str,
-    pub(super) text: String,
+    pub(super) message: String,
 }
 
-impl Problem {
+impl InvalidSetting {
     pub(super) fn new(key: &'static str, text: impl Into<String>) -> Self {
-        Self { key, text: text.into() }
+        Self { key, message: text.into() }
     }
 }
 
@@ -85,12 +85,12 @@ pub(super) fn check_range<T: PartialOrd + Display>(
     key: &'static str,
     value: T,
     range: RangeInclusive<T>,
-) -> Result<(), Problem> {
+) -> Result<(), InvalidSetting> {
     if range.contains(&value) {
         return Ok(());
     }
     let text = format!("{value} is out of range; use {} to {}", range.start(), range.end());
-    Err(Problem::new(key, text))
+    Err(InvalidSetting::new(key, text))
 }
 
 /// More than 0 and at most `max`.
@@ -98,34 +98,37 @@ pub(super) fn check_duration(
     key: &'static str,
     value: Duration,
     max: Duration,
-) -> Result<(), Problem> {
+) -> Result<(), InvalidSetting> {
     if value > Duration::ZERO && value <= max {
         return Ok(());
     }
     let text = format!(
         "{} is out of range; use more than 0s and at most {}",
-        duration_text(value),
-        duration_text(max)
+        format_duration(value),
+        format_duration(max)
     );
-    Err(Problem::new(key, text))
+    Err(InvalidSetting::new(key, text))
 }
 
 /// Text of other crates in one line: theirs may quote whole lines of a file.
-pub(super) fn one_line(text: &str) -> String {
+pub(super) fn to_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "?")
 }
 
 /// The name closest to `name`, if it is at most two edits away.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn closest_name<'a>(
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     known
-        .map(|candidate| (distance(name, candidate), candidate))
+        .map(|candidate| (edit_distance(name, candidate), candidate))
         .filter(|(edits, _)| *edits <= 2)
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein distance, row by row.
-fn distance(a: &str, b: &str) -> usize {
+fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, from) in a.chars().enumerate() {
         let mut diagonal = i;
@@ -145,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances() {
+    fn edit_distance_and_closest_name() {
         for (a, b, edits) in [
             ("bind", "bind", 0),
             ("bnd", "bind", 1),
@@ -153,9 +156,9 @@ mod tests {
             ("", "abc", 3),
             ("kitten", "sitting", 3),
         ] {
-            assert_eq!(distance(a, b), edits, "{a} {b}");
+            assert_eq!(edit_distance(a, b), edits, "{a} {b}");
         }
-        assert_eq!(nearest("workes", ["bind", "workers"].into_iter()), Some("workers"));
-        assert_eq!(nearest("colour", ["bind", "workers"].into_iter()), None);
+        assert_eq!(closest_name("workes", ["bind", "workers"].into_iter()), Some("workers"));
+        assert_eq!(closest_name("colour", ["bind", "workers"].into_iter()), None);
     }
 }

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::text::TomlText;
+use super::text::TomlWriter;
 use super::values;
 
 /// The gRPC services.
@@ -16,9 +16,9 @@ pub struct GrpcSettings {
 }
 
 impl GrpcSettings {
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("grpc");
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("grpc");
         let bind = self.bind.map(|bind| bind.to_string());
-        out.optional("bind", bind.as_deref());
+        out.write_optional("bind", bind.as_deref());
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::error::{Problem, check_duration, check_range};
+use super::error::{InvalidSetting, check_duration, check_range};
 use super::net::IpNet;
-use super::text::{TomlText, size_text};
+use super::text::{TomlWriter, format_size};
 use super::values;
 
 const KIB: usize = 1024;
@@ -20,16 +20,16 @@ pub struct HttpSettings {
     #[serde(deserialize_with = "values::socket_addr")]
     pub bind: SocketAddr,
     /// Number of worker threads; a configured 0 is the number of cores here.
-    #[serde(deserialize_with = "values::workers")]
+    #[serde(deserialize_with = "values::worker_count")]
     pub workers: usize,
     /// Largest request body in bytes.
-    #[serde(deserialize_with = "values::size")]
+    #[serde(deserialize_with = "values::byte_size")]
     pub max_body: usize,
     /// After this a request is answered with 503.
     #[serde(deserialize_with = "values::duration")]
     pub request_timeout: Duration,
     /// Proxies whose `X-Forwarded-For` is believed.
-    #[serde(deserialize_with = "values::networks")]
+    #[serde(deserialize_with = "values::ip_networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// Which browser origins may call.
     pub cors: CorsSettings,
@@ -44,40 +44,40 @@ pub struct CorsSettings {
 }
 
 impl HttpSettings {
-    pub(super) fn validate(&self) -> Result<(), Problem> {
+    pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
         check_range("http.workers", self.workers, 1..=values::MAX_WORKERS)?;
         if !(KIB..=16 * KIB * KIB).contains(&self.max_body) {
-            let text = format!("{} is out of range; use 1KiB to 16MiB", size_text(self.max_body));
-            return Err(Problem::new("http.max_body", text));
+            let text = format!("{} is out of range; use 1KiB to 16MiB", format_size(self.max_body));
+            return Err(InvalidSetting::new("http.max_body", text));
         }
         check_duration("http.request_timeout", self.request_timeout, MAX_REQUEST_TIMEOUT)?;
         self.cors.validate()
     }
 
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("http");
-        out.text("bind", &self.bind.to_string());
-        out.plain("workers", self.workers);
-        out.text("max_body", &size_text(self.max_body));
-        out.duration("request_timeout", self.request_timeout);
-        out.list("trusted_proxies", &self.trusted_proxies);
-        out.section("http.cors");
-        out.list("allowed_origins", &self.cors.allowed_origins);
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("http");
+        out.write_string("bind", &self.bind.to_string());
+        out.write_literal("workers", self.workers);
+        out.write_string("max_body", &format_size(self.max_body));
+        out.write_duration("request_timeout", self.request_timeout);
+        out.write_list("trusted_proxies", &self.trusted_proxies);
+        out.write_section("http.cors");
+        out.write_list("allowed_origins", &self.cors.allowed_origins);
     }
 }
 
 impl CorsSettings {
     /// Whether every origin is allowed.
     #[must_use]
-    pub fn any_origin(&self) -> bool {
+    pub fn allows_any_origin(&self) -> bool {
         self.allowed_origins.iter().any(|origin| origin == "*")
     }
 
-    fn validate(&self) -> Result<(), Problem> {
+    fn validate(&self) -> Result<(), InvalidSetting> {
         const KEY: &str = "http.cors.allowed_origins";
-        if self.any_origin() {
+        if self.allows_any_origin() {
             if self.allowed_origins.len() > 1 {
-                return Err(Problem::new(
+                return Err(InvalidSetting::new(
                     KEY,
                     "\"*\" stands for every origin; use it alone or leave it out",
                 ));
@@ -85,7 +85,7 @@ impl CorsSettings {
             return Ok(());
         }
         match self.allowed_origins.iter().find(|origin| !is_origin(origin)) {
-            Some(origin) => Err(Problem::new(
+            Some(origin) => Err(InvalidSetting::new(
                 KEY,
                 format!(
                     "{origin:?} is not an origin; use scheme://host[:port] in lower case, with no path"
@@ -123,7 +123,7 @@ mod tests {
     use super::is_origin;
 
     #[test]
-    fn origins() {
+    fn origin_syntax_is_checked() {
         for good in [
             "https://shop.example",
             "http://localhost:3000",

@@ -6,21 +6,22 @@ use serde::de::DeserializeOwned;
 
 use super::Sources;
 use super::environment::{
-    ENV_NAME, Environment, LOG_FILTER, PORT, SHORT_NAMES, Variable, read_file,
+    ENVIRONMENT_VARIABLE, Environment, LOG_FILTER_VARIABLE, PORT_VARIABLE, SHORT_NAMES, Variable,
+    read_file,
 };
-use super::error::{ConfigError, Problem, nearest, one_line};
+use super::error::{ConfigError, InvalidSetting, closest_name, to_one_line};
 
 const DEFAULT_ENV_NAME: &str = "development";
 const DEFAULT_FILE: &str = "config/default.toml";
 // The shipped files are built in, so that the binary runs with none beside it.
-const DEFAULTS: &str = include_str!("../../config/default.toml");
-const DEVELOPMENT: &str = include_str!("../../config/development.toml");
-const PRODUCTION: &str = include_str!("../../config/production.toml");
+const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
+const DEVELOPMENT_TOML: &str = include_str!("../../config/development.toml");
+const PRODUCTION_TOML: &str = include_str!("../../config/production.toml");
 
-fn shipped(env_name: &str) -> Option<&'static str> {
+fn built_in_file(env_name: &str) -> Option<&'static str> {
     match env_name {
-        DEFAULT_ENV_NAME => Some(DEVELOPMENT),
-        "production" => Some(PRODUCTION),
+        DEFAULT_ENV_NAME => Some(DEVELOPMENT_TOML),
+        "production" => Some(PRODUCTION_TOML),
         _ => None,
     }
 }
@@ -44,7 +45,7 @@ impl Layers {
                 add_variable(&mut root, key, variable)?;
             }
         }
-        for (name, variable) in env.long_names() {
+        for (name, variable) in env.prefixed_variables() {
             let key = name.replace("__", ".").to_ascii_lowercase();
             add_variable(&mut root, &key, variable)?;
         }
@@ -53,24 +54,24 @@ impl Layers {
     }
 
     pub(super) fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        T::deserialize(self.root.clone()).map_err(|error| self.explain(error))
+        T::deserialize(self.root.clone()).map_err(|error| self.to_config_error(error))
     }
 
     /// `RUST_LOG`, which is not a setting but may come from `.env` like one.
     pub(super) fn log_filter(&self) -> Option<String> {
-        self.env.get(LOG_FILTER).map(|variable| variable.value.clone())
+        self.env.get(LOG_FILTER_VARIABLE).map(|variable| variable.value.clone())
     }
 
     /// Adds to a problem who set the setting.
-    pub(super) fn locate(&self, problem: Problem) -> ConfigError {
+    pub(super) fn with_origin(&self, problem: InvalidSetting) -> ConfigError {
         ConfigError::Invalid {
-            origin: self.origin(problem.key, None),
+            origin: self.find_origin(problem.key, None),
             key: problem.key.to_owned(),
-            problem: problem.text,
+            problem: problem.message,
         }
     }
 
-    fn explain(&self, error: ::config::ConfigError) -> ConfigError {
+    fn to_config_error(&self, error: ::config::ConfigError) -> ConfigError {
         use ::config::ConfigError as E;
         let (key, text) = match error {
             E::At { error, key, .. } => (key, error.to_string()),
@@ -80,22 +81,26 @@ impl Layers {
             E::NotFound(key) => (Some(key), "is missing".to_owned()),
             other => (None, other.to_string()),
         };
-        let key = dotted(&key.unwrap_or_default());
+        let key = normalize_path(&key.unwrap_or_default());
         // serde's own words: unknown field `a`, expected one of `b`, `c`
         if let Some(names) = text.strip_prefix("unknown field `") {
             let mut names = names.split('`').step_by(2);
             let field = names.next().unwrap_or_default();
             return ConfigError::Unknown {
-                origin: self.origin(&key, Some(field)),
-                near: nearest(field, names).map(|near| full_key(&key, near)),
+                origin: self.find_origin(&key, Some(field)),
+                near: closest_name(field, names).map(|near| full_key(&key, near)),
                 key: full_key(&key, field),
             };
         }
-        ConfigError::Invalid { origin: self.origin(&key, None), problem: one_line(&text), key }
+        ConfigError::Invalid {
+            origin: self.find_origin(&key, None),
+            problem: to_one_line(&text),
+            key,
+        }
     }
 
     /// The file or variable that set this setting, or a field of this section.
-    fn origin(&self, key: &str, field: Option<&str>) -> Option<String> {
+    fn find_origin(&self, key: &str, field: Option<&str>) -> Option<String> {
         // The index in `list[1]` is of no use here; a field may have dots in its name.
         let path =
             key.split(['.', '[']).filter(|segment| !segment.is_empty() && !segment.ends_with(']'));
@@ -119,7 +124,7 @@ impl Layers {
 }
 
 /// A path with a dot after an index too: `list[0]field` is `list[0].field`.
-fn dotted(key: &str) -> String {
+fn normalize_path(key: &str) -> String {
     key.replace(']', "].").replace("..", ".").trim_end_matches('.').to_owned()
 }
 
@@ -138,25 +143,26 @@ fn full_key(section: &str, field: &str) -> String {
 }
 
 fn add_files(root: &mut Table, sources: Sources<'_>, env: &Environment) -> Result<(), ConfigError> {
-    add_toml(root, DEFAULT_FILE, DEFAULTS)?;
+    add_toml(root, DEFAULT_FILE, DEFAULT_TOML)?;
     // An edited copy on disk counts too: its place promises that.
     if let Some(text) = read_file(sources.dir, DEFAULT_FILE)? {
         add_toml(root, DEFAULT_FILE, &text)?;
     }
-    let env_name = env.get(ENV_NAME).map_or(DEFAULT_ENV_NAME, |variable| variable.value.as_str());
+    let env_name =
+        env.get(ENVIRONMENT_VARIABLE).map_or(DEFAULT_ENV_NAME, |variable| variable.value.as_str());
     if !env_name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
         let problem = format!("{env_name:?} is not a name; use letters, digits, - and _");
-        return Err(ConfigError::variable(ENV_NAME, problem));
+        return Err(ConfigError::in_variable(ENVIRONMENT_VARIABLE, problem));
     }
     let file = format!("config/{env_name}.toml");
     let on_disk = read_file(sources.dir, &file)?;
-    match on_disk.as_deref().or_else(|| shipped(env_name)) {
+    match on_disk.as_deref().or_else(|| built_in_file(env_name)) {
         Some(text) => add_toml(root, &file, text),
         None => {
             let problem = format!(
                 "{env_name:?} needs the file {file}; add it, or use development or production"
             );
-            Err(ConfigError::variable(ENV_NAME, problem))
+            Err(ConfigError::in_variable(ENVIRONMENT_VARIABLE, problem))
         }
     }
 }
@@ -164,27 +170,27 @@ fn add_files(root: &mut Table, sources: Sources<'_>, env: &Environment) -> Resul
 fn add_toml(root: &mut Table, file: &str, text: &str) -> Result<(), ConfigError> {
     let table = FileFormat::Toml
         .parse(Some(&file.to_owned()), text)
-        .map_err(|error| ConfigError::file(file, toml_problem(&error.to_string())))?;
-    merge(root, table, "")
+        .map_err(|error| ConfigError::in_file(file, toml_problem(&error.to_string())))?;
+    merge_tables(root, table, "")
 }
 
 /// The parser's message quotes the line, which may hold a secret: keep the place and the reason.
 fn toml_problem(text: &str) -> String {
     let Some(rest) = text.strip_prefix("TOML parse error at ") else {
-        return one_line(text);
+        return to_one_line(text);
     };
     let place = rest.lines().next().unwrap_or_default();
     // The place, then three lines that show it.
     let reason: Vec<&str> = rest.lines().skip(4).collect();
-    one_line(&format!("{place}: {}", reason.join(" ")))
+    to_one_line(&format!("{place}: {}", reason.join(" ")))
 }
 
-fn merge(into: &mut Table, from: Table, section: &str) -> Result<(), ConfigError> {
+fn merge_tables(into: &mut Table, from: Table, section: &str) -> Result<(), ConfigError> {
     for (name, value) in from {
         let origin = value.origin().map(str::to_owned);
         match (into.get_mut(&name).map(|known| &mut known.kind), value.kind) {
             (Some(ValueKind::Table(known)), ValueKind::Table(new)) => {
-                merge(known, new, &format!("{section}{name}."))?;
+                merge_tables(known, new, &format!("{section}{name}."))?;
             }
             (Some(ValueKind::Table(_)), _) => {
                 let key = format!("{section}{name}");
@@ -199,14 +205,14 @@ fn merge(into: &mut Table, from: Table, section: &str) -> Result<(), ConfigError
     Ok(())
 }
 
-/// `PORT` is half of `http.bind`: it keeps the host that the files give.
+/// `PORT_VARIABLE` is half of `http.bind`: it keeps the host that the files give.
 fn add_port(root: &mut Table, env: &Environment) -> Result<(), ConfigError> {
-    let Some(variable) = env.get(PORT) else {
+    let Some(variable) = env.get(PORT_VARIABLE) else {
         return Ok(());
     };
     let port = variable.value.parse().map_err(|_| {
         let problem = format!("{:?} is not a port; use a number from 0 to 65535", variable.value);
-        ConfigError::variable(&variable.origin, problem)
+        ConfigError::in_variable(&variable.origin, problem)
     })?;
     let bind = match root.get_mut("http").map(|http| &mut http.kind) {
         Some(ValueKind::Table(http)) => http.get_mut("bind"),
@@ -225,25 +231,25 @@ fn add_port(root: &mut Table, env: &Environment) -> Result<(), ConfigError> {
 
 fn add_variable(root: &mut Table, key: &str, variable: &Variable) -> Result<(), ConfigError> {
     let path: Vec<&str> = key.split('.').collect();
-    if insert(root, &path, variable) {
+    if insert_variable(root, &path, variable) {
         return Ok(());
     }
     Err(ConfigError::Unknown {
-        key: one_line(key),
+        key: to_one_line(key),
         origin: Some(variable.origin.clone()),
         near: None,
     })
 }
 
 /// False when the path ends at a section, or goes on below a setting.
-fn insert(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
+fn insert_variable(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
     match path {
         [] => false,
         [name] => {
             let origin = Some(&variable.origin);
             let value = match table.get(*name).map(|known| &known.kind) {
                 Some(ValueKind::Table(_)) => return false,
-                Some(ValueKind::Array(_)) => Value::new(origin, list(variable)),
+                Some(ValueKind::Array(_)) => Value::new(origin, split_list(variable)),
                 _ => Value::new(origin, variable.value.as_str()),
             };
             table.insert((*name).to_owned(), value);
@@ -254,7 +260,7 @@ fn insert(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
                 .entry((*section).to_owned())
                 .or_insert_with(|| Value::new(None, Table::new()));
             match &mut known.kind {
-                ValueKind::Table(inner) => insert(inner, rest, variable),
+                ValueKind::Table(inner) => insert_variable(inner, rest, variable),
                 _ => false,
             }
         }
@@ -262,7 +268,7 @@ fn insert(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
 }
 
 /// Comma-separated; the defaults tell which settings are lists.
-fn list(variable: &Variable) -> Vec<Value> {
+fn split_list(variable: &Variable) -> Vec<Value> {
     variable
         .value
         .split(',')

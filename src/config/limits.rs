@@ -1,8 +1,8 @@
 //! `[limits]`: how much one caller may ask.
 use serde::Deserialize;
 
-use super::error::{Problem, check_range};
-use super::text::TomlText;
+use super::error::{InvalidSetting, check_range};
+use super::text::TomlWriter;
 use super::values;
 
 /// So that twice a limit, its burst, is far from overflowing.
@@ -13,27 +13,27 @@ const MAX_LIMIT: u32 = 1_000_000;
 #[serde(deny_unknown_fields)]
 pub struct LimitsSettings {
     /// Requests a second from one address, bursts of twice that.
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::whole_number")]
     pub per_address: u32,
     /// Requests a second of one user, bursts of twice that.
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::whole_number")]
     pub per_user: u32,
     /// Failed logins a minute on one account or from one address.
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::whole_number")]
     pub login: u32,
 }
 
 impl LimitsSettings {
-    pub(super) fn validate(&self) -> Result<(), Problem> {
+    pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
         check_range("limits.per_address", self.per_address, 0..=MAX_LIMIT)?;
         check_range("limits.per_user", self.per_user, 0..=MAX_LIMIT)?;
         check_range("limits.login", self.login, 0..=MAX_LIMIT)
     }
 
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("limits");
-        out.plain("per_address", self.per_address);
-        out.plain("per_user", self.per_user);
-        out.plain("login", self.login);
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("limits");
+        out.write_literal("per_address", self.per_address);
+        out.write_literal("per_user", self.per_user);
+        out.write_literal("login", self.login);
     }
 }

@@ -26,7 +26,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 pub use auth::AuthSettings;
-pub use broker::{BrokerKind, BrokerSettings, Subscription};
+pub use broker::{BrokerKind, BrokerSettings, SubscriptionSettings};
 pub use cart::CartSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
@@ -38,9 +38,9 @@ pub use shop::{CatalogSettings, ShopSettings};
 pub use store::{StoreKind, StoreSettings};
 pub use telemetry::{LogFormat, TelemetrySettings};
 
-use error::Problem;
+use self::error::InvalidSetting;
 use layers::Layers;
-use text::TomlText;
+use text::TomlWriter;
 
 /// Where settings are read from.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +85,7 @@ impl Settings {
     /// # Errors
     /// The first setting that is unknown or cannot be used.
     pub fn load() -> Result<Self, ConfigError> {
-        let env = environment::process()?;
+        let env = environment::read_process_environment()?;
         Self::load_from(Sources { env: &env, dir: Path::new(".") })
     }
 
@@ -99,11 +99,11 @@ impl Settings {
         settings.telemetry.filter = layers.log_filter();
         match settings.validate() {
             Ok(()) => Ok(settings),
-            Err(problem) => Err(layers.locate(problem)),
+            Err(problem) => Err(layers.with_origin(problem)),
         }
     }
 
-    fn validate(&self) -> Result<(), Problem> {
+    fn validate(&self) -> Result<(), InvalidSetting> {
         self.http.validate()?;
         self.store.validate()?;
         self.broker.validate()?;
@@ -116,7 +116,7 @@ impl Settings {
 
     /// The first valid setting that this build cannot honour yet, in one line.
     #[must_use]
-    pub fn unsupported(&self) -> Option<String> {
+    pub fn unsupported_setting(&self) -> Option<String> {
         if self.grpc.bind.is_some() {
             Some("grpc.bind: gRPC is not in this build yet; leave it unset".to_owned())
         } else if self.telemetry.otlp_endpoint.is_some() {
@@ -131,24 +131,24 @@ impl Settings {
     /// What deserves a warning at the start, a line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.auth.warning().into_iter().collect()
+        self.auth.weak_cost_warning().into_iter().collect()
     }
 
     /// The settings in effect as TOML, secrets hidden.
     #[must_use]
     pub fn redacted_toml(&self) -> String {
-        let mut out = TomlText::default();
-        self.http.write(&mut out);
-        self.shop.write(&mut out);
-        self.catalog.write(&mut out);
-        self.store.write(&mut out);
-        self.broker.write(&mut out);
-        self.auth.write(&mut out);
-        self.limits.write(&mut out);
-        self.orders.write(&mut out);
-        self.cart.write(&mut out);
-        self.grpc.write(&mut out);
-        self.telemetry.write(&mut out);
+        let mut out = TomlWriter::default();
+        self.http.write_toml(&mut out);
+        self.shop.write_toml(&mut out);
+        self.catalog.write_toml(&mut out);
+        self.store.write_toml(&mut out);
+        self.broker.write_toml(&mut out);
+        self.auth.write_toml(&mut out);
+        self.limits.write_toml(&mut out);
+        self.orders.write_toml(&mut out);
+        self.cart.write_toml(&mut out);
+        self.grpc.write_toml(&mut out);
+        self.telemetry.write_toml(&mut out);
         out.finish()
     }
 }

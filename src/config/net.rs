@@ -33,7 +33,7 @@ impl IpNet {
     }
 }
 
-const fn width(address: IpAddr) -> u32 {
+const fn address_bits(address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(_) => 32,
         IpAddr::V6(_) => 128,
@@ -54,14 +54,14 @@ impl FromStr for IpNet {
                 digits.parse().map_err(|_| IpNetError)?
             }
             Some(_) => return Err(IpNetError),
-            None => width(written),
+            None => address_bits(written),
         };
-        if prefix > width(written) {
+        if prefix > address_bits(written) {
             return Err(IpNetError);
         }
         // ::ffff:10.0.0.0/104 is 10.0.0.0/8, since `contains` looks at canonical addresses.
         let address = written.to_canonical();
-        let dropped = width(written) - width(address);
+        let dropped = address_bits(written) - address_bits(address);
         let prefix = prefix.checked_sub(dropped).ok_or(IpNetError)?;
         Ok(Self { address, prefix })
     }
@@ -69,7 +69,7 @@ impl FromStr for IpNet {
 
 impl fmt::Display for IpNet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.prefix == width(self.address) {
+        if self.prefix == address_bits(self.address) {
             write!(f, "{}", self.address)
         } else {
             write!(f, "{}/{}", self.address, self.prefix)
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_network_is_refused() {
+    fn invalid_network_is_rejected() {
         for text in [
             "",
             "10.0.0.0/33",
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_prints_as_it_is_read() {
+    fn network_round_trips_as_text() {
         for text in ["10.0.0.7", "10.0.0.0/8", "::1", "2001:db8::/32", "0.0.0.0/0"] {
             assert_eq!(text.parse::<IpNet>().unwrap().to_string(), text);
         }

@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::error::{MAX_PERIOD, Problem, check_duration, check_range};
-use super::text::TomlText;
+use super::error::{InvalidSetting, MAX_PERIOD, check_duration, check_range};
+use super::text::TomlWriter;
 use super::values;
 
 /// Rules of unpaid orders.
@@ -15,19 +15,19 @@ pub struct OrdersSettings {
     #[serde(deserialize_with = "values::duration")]
     pub payment_timeout: Duration,
     /// Unpaid orders that one user may have.
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::whole_number")]
     pub max_pending: u32,
 }
 
 impl OrdersSettings {
-    pub(super) fn validate(&self) -> Result<(), Problem> {
+    pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
         check_duration("orders.payment_timeout", self.payment_timeout, MAX_PERIOD)?;
         check_range("orders.max_pending", self.max_pending, 1..=u32::MAX)
     }
 
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("orders");
-        out.duration("payment_timeout", self.payment_timeout);
-        out.plain("max_pending", self.max_pending);
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("orders");
+        out.write_duration("payment_timeout", self.payment_timeout);
+        out.write_literal("max_pending", self.max_pending);
     }
 }

@@ -1,7 +1,7 @@
 //! `[shop]` and `[catalog]`.
 use serde::Deserialize;
 
-use super::text::TomlText;
+use super::text::TomlWriter;
 use super::values;
 use crate::domain::money::Currency;
 
@@ -15,9 +15,9 @@ pub struct ShopSettings {
 }
 
 impl ShopSettings {
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("shop");
-        out.text("currency", self.currency.code());
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("shop");
+        out.write_string("currency", self.currency.code());
     }
 }
 
@@ -26,17 +26,17 @@ impl ShopSettings {
 #[serde(deny_unknown_fields)]
 pub struct CatalogSettings {
     /// Whether products can be read without a token.
-    #[serde(deserialize_with = "values::flag")]
+    #[serde(deserialize_with = "values::boolean")]
     pub public_read: bool,
     /// `inventory.stock.low` is raised when what is available falls to this or below.
-    #[serde(deserialize_with = "values::count")]
+    #[serde(deserialize_with = "values::whole_number")]
     pub low_stock_threshold: u32,
 }
 
 impl CatalogSettings {
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("catalog");
-        out.plain("public_read", self.public_read);
-        out.plain("low_stock_threshold", self.low_stock_threshold);
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("catalog");
+        out.write_literal("public_read", self.public_read);
+        out.write_literal("low_stock_threshold", self.low_stock_threshold);
     }
 }

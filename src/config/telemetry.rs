@@ -2,9 +2,9 @@
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-use super::error::Problem;
-use super::text::TomlText;
-use super::values::{self, Choice};
+use super::error::InvalidSetting;
+use super::text::TomlWriter;
+use super::values::{self, EnumSetting};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum LogFormat {
     Json,
 }
 
-impl Choice for LogFormat {
+impl EnumSetting for LogFormat {
     const ALL: &'static [(&'static str, Self)] = &[("pretty", Self::Pretty), ("json", Self::Json)];
 }
 
@@ -24,7 +24,7 @@ impl Choice for LogFormat {
 #[serde(deny_unknown_fields)]
 pub struct TelemetrySettings {
     /// How log lines look; unset: pretty on a terminal, else JSON.
-    #[serde(default, deserialize_with = "values::optional_choice")]
+    #[serde(default, deserialize_with = "values::optional_enum_value")]
     pub log: Option<LogFormat>,
     /// Where traces are sent, by OTLP; off when unset.
     #[serde(default, deserialize_with = "values::optional_text")]
@@ -35,27 +35,27 @@ pub struct TelemetrySettings {
 }
 
 impl TelemetrySettings {
-    pub(super) fn validate(&self) -> Result<(), Problem> {
+    pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
         if let Some(endpoint) = &self.otlp_endpoint
             && !endpoint.starts_with("http://")
             && !endpoint.starts_with("https://")
         {
             let text = format!("{endpoint:?} is not a URL; use one such as http://localhost:4317");
-            return Err(Problem::new("telemetry.otlp_endpoint", text));
+            return Err(InvalidSetting::new("telemetry.otlp_endpoint", text));
         }
         if let Some(filter) = &self.filter
             && EnvFilter::try_new(filter).is_err()
         {
             let text =
                 format!("{filter:?} is not a log filter; use one such as info or souk=debug,info");
-            return Err(Problem::new("RUST_LOG", text));
+            return Err(InvalidSetting::new("RUST_LOG", text));
         }
         Ok(())
     }
 
-    pub(super) fn write(&self, out: &mut TomlText) {
-        out.section("telemetry");
-        out.optional("log", self.log.map(Choice::name));
-        out.optional("otlp_endpoint", self.otlp_endpoint.as_deref());
+    pub(super) fn write_toml(&self, out: &mut TomlWriter) {
+        out.write_section("telemetry");
+        out.write_optional("log", self.log.map(EnumSetting::name));
+        out.write_optional("otlp_endpoint", self.otlp_endpoint.as_deref());
     }
 }

@@ -6,66 +6,67 @@ use jiff::SignedDuration;
 use secrecy::SecretString;
 
 /// Stands for a secret that is set.
-const HIDDEN: &str = "<hidden>";
+const REDACTED: &str = "<hidden>";
 
 /// TOML under construction. Unset settings become comments, secrets are never written.
 #[derive(Default)]
-pub(super) struct TomlText(String);
+pub(super) struct TomlWriter(String);
 
-impl TomlText {
-    pub(super) fn section(&mut self, name: &str) {
+impl TomlWriter {
+    pub(super) fn write_section(&mut self, name: &str) {
         if !self.0.is_empty() {
             self.0.push('\n');
         }
-        self.line(format_args!("[{name}]"));
+        self.push_line(format_args!("[{name}]"));
     }
 
     /// One of several sections with the same name.
-    pub(super) fn item(&mut self, name: &str) {
-        self.line(format_args!("\n[[{name}]]"));
+    pub(super) fn write_array_section(&mut self, name: &str) {
+        self.push_line(format_args!("\n[[{name}]]"));
     }
 
     /// A number or boolean.
-    pub(super) fn plain(&mut self, key: &str, value: impl Display) {
-        self.line(format_args!("{key} = {value}"));
+    pub(super) fn write_literal(&mut self, key: &str, value: impl Display) {
+        self.push_line(format_args!("{key} = {value}"));
     }
 
-    pub(super) fn text(&mut self, key: &str, value: &str) {
-        self.plain(key, quoted(value));
+    pub(super) fn write_string(&mut self, key: &str, value: &str) {
+        self.write_literal(key, quote_string(value));
     }
 
-    pub(super) fn duration(&mut self, key: &str, value: Duration) {
-        self.text(key, &duration_text(value));
+    pub(super) fn write_duration(&mut self, key: &str, value: Duration) {
+        self.write_string(key, &format_duration(value));
     }
 
-    pub(super) fn list(&mut self, key: &str, values: &[impl Display]) {
-        let values: Vec<String> = values.iter().map(|value| quoted(&value.to_string())).collect();
-        self.line(format_args!("{key} = [{}]", values.join(", ")));
+    pub(super) fn write_list(&mut self, key: &str, values: &[impl Display]) {
+        let values: Vec<String> =
+            values.iter().map(|value| quote_string(&value.to_string())).collect();
+        self.push_line(format_args!("{key} = [{}]", values.join(", ")));
     }
 
-    pub(super) fn optional(&mut self, key: &str, value: Option<&str>) {
+    pub(super) fn write_optional(&mut self, key: &str, value: Option<&str>) {
         match value {
-            Some(value) => self.text(key, value),
-            None => self.line(format_args!("# {key} is not set")),
+            Some(value) => self.write_string(key, value),
+            None => self.push_line(format_args!("# {key} is not set")),
         }
     }
 
-    pub(super) fn secret(&mut self, key: &str, value: Option<&SecretString>) {
-        self.optional(key, value.map(|_| HIDDEN));
+    pub(super) fn write_redacted(&mut self, key: &str, value: Option<&SecretString>) {
+        self.write_optional(key, value.map(|_| REDACTED));
     }
 
     pub(super) fn finish(self) -> String {
         self.0
     }
 
-    fn line(&mut self, text: impl Display) {
+    fn push_line(&mut self, text: impl Display) {
         // Writing to a String does not fail.
         let _ = writeln!(self.0, "{text}");
     }
 }
 
 /// A TOML basic string.
-fn quoted(text: &str) -> String {
+fn quote_string(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -81,13 +82,13 @@ fn quoted(text: &str) -> String {
 }
 
 /// The duration as it would be written in a file.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub(super) fn format_duration(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
 }
 
 /// The size as it would be written in a file, exactly.
-pub(super) fn size_text(bytes: usize) -> String {
+pub(super) fn format_size(bytes: usize) -> String {
     const KIB: usize = 1024;
     const MIB: usize = KIB * KIB;
     if bytes > 0 && bytes.is_multiple_of(MIB) {
@@ -104,17 +105,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_durations_print_as_they_are_written() {
+    fn sizes_and_durations_round_trip() {
         for (bytes, text) in [(0, "0B"), (1500, "1500B"), (65536, "64KiB"), (2 << 20, "2MiB")] {
-            assert_eq!(size_text(bytes), text);
+            assert_eq!(format_size(bytes), text);
         }
         for (millis, text) in [(0, "0s"), (500, "500ms"), (900_000, "15m"), (5_400_000, "1h 30m")] {
-            assert_eq!(duration_text(Duration::from_millis(millis)), text);
+            assert_eq!(format_duration(Duration::from_millis(millis)), text);
         }
     }
 
     #[test]
     fn strings_are_escaped() {
-        assert_eq!(quoted("a\"b\\c\n\u{7f}é"), r#""a\"b\\c\u000A\u007Fé""#);
+        assert_eq!(quote_string("a\"b\\c\n\u{7f}é"), r#""a\"b\\c\u000A\u007Fé""#);
     }
 }

@@ -17,7 +17,7 @@ use crate::domain::money::Currency;
 const SOCKET_ADDR: &str = "an IP address and port, such as 127.0.0.1:8080";
 
 /// A setting with a closed list of values.
-pub(super) trait Choice: Copy + PartialEq + 'static {
+pub(super) trait EnumSetting: Copy + PartialEq + 'static {
     /// The values by name.
     const ALL: &'static [(&'static str, Self)];
 
@@ -32,13 +32,13 @@ pub(super) trait Choice: Copy + PartialEq + 'static {
     }
 
     /// What to use, for messages.
-    fn wanted() -> String {
+    fn expected_values() -> String {
         let names: Vec<String> = Self::ALL.iter().map(|(name, _)| format!("{name:?}")).collect();
         format!("known; use {}", names.join(" or "))
     }
 }
 
-fn parse<T, E: serde::de::Error>(
+fn parse_value<T, E: serde::de::Error>(
     text: &str,
     read: impl FnOnce(&str) -> Option<T>,
     wanted: impl Display,
@@ -46,12 +46,12 @@ fn parse<T, E: serde::de::Error>(
     read(text).ok_or_else(|| E::custom(format_args!("{text:?} is not {wanted}")))
 }
 
-fn read<'de, D: Deserializer<'de>, T>(
+fn read_value<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     read: impl FnOnce(&str) -> Option<T>,
     wanted: impl Display,
 ) -> Result<T, D::Error> {
-    parse(&String::deserialize(deserializer)?, read, wanted)
+    parse_value(&String::deserialize(deserializer)?, read, wanted)
 }
 
 /// Empty text leaves an optional setting unset.
@@ -73,15 +73,17 @@ pub(super) fn optional_path<'de, D: Deserializer<'de>>(
     Ok(optional_text(deserializer)?.map(PathBuf::from))
 }
 
-pub(super) fn choice<'de, D: Deserializer<'de>, T: Choice>(deserializer: D) -> Result<T, D::Error> {
-    read(deserializer, T::from_name, T::wanted())
+pub(super) fn enum_value<'de, D: Deserializer<'de>, T: EnumSetting>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    read_value(deserializer, T::from_name, T::expected_values())
 }
 
-pub(super) fn optional_choice<'de, D: Deserializer<'de>, T: Choice>(
+pub(super) fn optional_enum_value<'de, D: Deserializer<'de>, T: EnumSetting>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     match optional_text(deserializer)? {
-        Some(text) => parse(&text, T::from_name, T::wanted()).map(Some),
+        Some(text) => parse_value(&text, T::from_name, T::expected_values()).map(Some),
         None => Ok(None),
     }
 }
@@ -89,33 +91,33 @@ pub(super) fn optional_choice<'de, D: Deserializer<'de>, T: Choice>(
 pub(super) fn socket_addr<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<SocketAddr, D::Error> {
-    read(deserializer, |text| text.parse().ok(), SOCKET_ADDR)
+    read_value(deserializer, |text| text.parse().ok(), SOCKET_ADDR)
 }
 
 pub(super) fn optional_socket_addr<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SocketAddr>, D::Error> {
     match optional_text(deserializer)? {
-        Some(text) => parse(&text, |text| text.parse().ok(), SOCKET_ADDR).map(Some),
+        Some(text) => parse_value(&text, |text| text.parse().ok(), SOCKET_ADDR).map(Some),
         None => Ok(None),
     }
 }
 
-pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    read(deserializer, |text| text.parse().ok(), "true or false")
+pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    read_value(deserializer, |text| text.parse().ok(), "true or false")
 }
 
-pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+pub(super) fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let wanted = format!("a whole number from 0 to {}", u32::MAX);
-    read(deserializer, |text| text.parse().ok(), wanted)
+    read_value(deserializer, |text| text.parse().ok(), wanted)
 }
 
 /// Far above any use, and far below what would exhaust the machine.
 pub(super) const MAX_WORKERS: usize = 1024;
 
 /// 0 is the number of cores.
-pub(super) fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    match count(deserializer)? {
+pub(super) fn worker_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match whole_number(deserializer)? {
         0 => {
             Ok(std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS)))
         }
@@ -126,23 +128,25 @@ pub(super) fn workers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usiz
 /// Negative durations are refused here, since the result cannot hold them.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let parse = |text: &str| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok();
-    read(deserializer, parse, "a duration; use one such as 500ms, 5s, 15m or 24h")
+    read_value(deserializer, parse, "a duration; use one such as 500ms, 5s, 15m or 24h")
 }
 
-pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+pub(super) fn byte_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let parse = |text: &str| usize::try_from(text.parse::<ByteSize>().ok()?.as_u64()).ok();
-    read(deserializer, parse, "a size; use one such as 64KiB or 1MiB")
+    read_value(deserializer, parse, "a size; use one such as 64KiB or 1MiB")
 }
 
 pub(super) fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
     let wanted = "a currency that prices can be held in; use an ISO 4217 code such as USD";
-    read(deserializer, |code| code.parse().ok(), wanted)
+    read_value(deserializer, |code| code.parse().ok(), wanted)
 }
 
-pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+pub(super) fn ip_networks<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<IpNet>, D::Error> {
     let wanted = "an IP address or network; use one such as 10.0.0.7 or 10.0.0.0/8";
     Vec::<String>::deserialize(deserializer)?
         .iter()
-        .map(|text| parse(text, |text| text.parse().ok(), wanted))
+        .map(|text| parse_value(text, |text| text.parse().ok(), wanted))
         .collect()
 }

@@ -27,13 +27,13 @@ impl Timestamp {
 
     /// This time plus `span`, stopping at the largest time there is.
     #[must_use]
-    pub fn plus(self, span: Duration) -> Self {
+    pub fn saturating_add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// This time less `span`, stopping at the smallest time there is.
     #[must_use]
-    pub fn minus(self, span: Duration) -> Self {
+    pub fn saturating_sub(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_shown_as_rfc_3339_with_milliseconds() {
+    fn displays_as_rfc_3339_with_milliseconds() {
         assert_eq!(Timestamp::from_millis(0).to_string(), "1970-01-01T00:00:00.000Z");
         assert_eq!(
             Timestamp::from_millis(1_767_225_600_120).to_string(),
@@ -83,11 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn arithmetic_stops_at_the_ends() {
+    fn arithmetic_saturates_at_bounds() {
         assert_eq!(
-            Timestamp::from_millis(i64::MAX).plus(Duration::from_secs(1)).as_millis(),
+            Timestamp::from_millis(i64::MAX).saturating_add(Duration::from_secs(1)).as_millis(),
             i64::MAX
         );
-        assert_eq!(Timestamp::from_millis(5).minus(Duration::from_millis(7)).as_millis(), -2);
+        assert_eq!(
+            Timestamp::from_millis(5).saturating_sub(Duration::from_millis(7)).as_millis(),
+            -2
+        );
     }
 }

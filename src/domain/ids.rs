@@ -84,28 +84,28 @@ id! {
 }
 
 /// When an identifier was made, which UUIDv7 keeps in its first 48 bits (RFC 9562, section 5.7).
-fn made_at(uuid: Uuid) -> Timestamp {
+fn created_at(uuid: Uuid) -> Timestamp {
     Timestamp::from_millis(i64::try_from(uuid.as_u128() >> 80).unwrap_or(0))
 }
 
 impl UserId {
     /// When this identifier was made.
     #[must_use]
-    pub fn made_at(self) -> Timestamp {
-        made_at(self.0)
+    pub fn created_at(self) -> Timestamp {
+        created_at(self.0)
     }
 }
 
 impl EventId {
     /// When this identifier was made.
     #[must_use]
-    pub fn made_at(self) -> Timestamp {
-        made_at(self.0)
+    pub fn created_at(self) -> Timestamp {
+        created_at(self.0)
     }
 
     /// The lowest identifier that could have been made at `time`, to look for those made since.
     #[must_use]
-    pub fn earliest(time: Timestamp) -> Self {
+    pub fn earliest_at(time: Timestamp) -> Self {
         Self(Uuid::from_u128(u128::try_from(time.as_millis()).unwrap_or(0) << 80))
     }
 }

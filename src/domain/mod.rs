@@ -6,11 +6,10 @@
 pub mod account;
 pub mod audit;
 pub mod cart;
+pub mod catalog;
 pub mod clock;
 pub mod ids;
+pub mod inventory;
 pub mod money;
 pub mod order;
-pub mod product;
-pub mod search;
-pub mod stock;
-pub mod text;
+pub mod validation;

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 ///
 /// An IEEE 754 double keeps every decimal number of 15 significant digits apart from its neighbours, so that a client that reads
 /// our JSON numbers as doubles, as most do, still gets each amount exactly.
-pub const MAX_MINOR: i64 = 999_999_999_999_999;
+pub const MAX_MINOR_UNITS: i64 = 999_999_999_999_999;
 
 /// An ISO 4217 currency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ impl Currency {
     }
 
     /// Minor units in one major unit.
-    const fn scale(&self) -> i64 {
+    const fn minor_per_major(&self) -> i64 {
         10_i64.pow(self.decimals as u32)
     }
 }
@@ -65,7 +65,7 @@ impl Serialize for Currency {
 #[error("{0:?} is not an ISO 4217 currency with minor units")]
 pub struct UnknownCurrency(String);
 
-/// An amount of money, from 0 to [`MAX_MINOR`] minor units.
+/// An amount of money, from 0 to [`MAX_MINOR_UNITS`] minor units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Money {
     minor: i64,
@@ -99,11 +99,11 @@ impl Money {
     /// `minor` minor units of `currency`.
     ///
     /// # Errors
-    /// Below zero, or above [`MAX_MINOR`].
-    pub const fn from_minor(minor: i64, currency: Currency) -> Result<Self, MoneyError> {
+    /// Below zero, or above [`MAX_MINOR_UNITS`].
+    pub const fn from_minor_units(minor: i64, currency: Currency) -> Result<Self, MoneyError> {
         if minor < 0 {
             Err(MoneyError::Negative)
-        } else if minor > MAX_MINOR {
+        } else if minor > MAX_MINOR_UNITS {
             Err(MoneyError::TooLarge)
         } else {
             Ok(Self { minor, currency })
@@ -138,12 +138,12 @@ impl Money {
             exponent.saturating_sub(fraction_len).saturating_add(i64::from(currency.decimals));
         let all: Vec<u8> = digits().skip_while(|b| *b == b'0').collect();
         let minor = scale_digits(all, power)?;
-        Self::from_minor(minor, currency)
+        Self::from_minor_units(minor, currency)
     }
 
     /// The amount in minor units: cents for USD.
     #[must_use]
-    pub const fn minor(self) -> i64 {
+    pub const fn minor_units(self) -> i64 {
         self.minor
     }
 
@@ -153,24 +153,24 @@ impl Money {
         self.currency
     }
 
-    /// The sum, [`MAX_MINOR`] at most. Limits on prices, quantities and lines keep every cart below that; see
+    /// The sum, [`MAX_MINOR_UNITS`] at most. Limits on prices, quantities and lines keep every cart below that; see
     /// [`max_price_minor`].
     #[must_use]
     pub fn saturating_add(self, other: Self) -> Self {
-        Self { minor: self.minor.saturating_add(other.minor).min(MAX_MINOR), ..self }
+        Self { minor: self.minor.saturating_add(other.minor).min(MAX_MINOR_UNITS), ..self }
     }
 
-    /// The amount `count` times, [`MAX_MINOR`] at most, as with [`Money::saturating_add`].
+    /// The amount `count` times, [`MAX_MINOR_UNITS`] at most, as with [`Money::saturating_add`].
     #[must_use]
     pub fn saturating_mul(self, count: u32) -> Self {
-        Self { minor: self.minor.saturating_mul(i64::from(count)).min(MAX_MINOR), ..self }
+        Self { minor: self.minor.saturating_mul(i64::from(count)).min(MAX_MINOR_UNITS), ..self }
     }
 }
 
 /// The highest price, in minor units, at which `pieces` of them still have an exact total.
 #[must_use]
-pub fn max_price_minor(pieces: u64) -> i64 {
-    MAX_MINOR / i64::try_from(pieces.max(1)).unwrap_or(i64::MAX)
+pub fn max_exact_price(pieces: u64) -> i64 {
+    MAX_MINOR_UNITS / i64::try_from(pieces.max(1)).unwrap_or(i64::MAX)
 }
 
 fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
@@ -203,7 +203,7 @@ fn scale_digits(mut digits: Vec<u8>, mut power: i64) -> Result<i64, MoneyError> 
 /// `19.99`, `500`, `1.250`: with the currency's decimals.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scale = self.currency.scale();
+        let scale = self.currency.minor_per_major();
         if scale == 1 {
             return write!(f, "{}", self.minor);
         }
@@ -212,10 +212,10 @@ impl fmt::Display for Money {
     }
 }
 
-/// A JSON number. Exact, see [`MAX_MINOR`]: the quotient is the double nearest to the amount, and its shortest form is the amount.
+/// A JSON number. Exact, see [`MAX_MINOR_UNITS`]: the quotient is the double nearest to the amount, and its shortest form is the amount.
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let scale = self.currency.scale();
+        let scale = self.currency.minor_per_major();
         if self.minor % scale == 0 {
             serializer.serialize_i64(self.minor / scale)
         } else {
@@ -236,11 +236,11 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<i64, MoneyError> {
-        Money::parse(text, usd()).map(Money::minor)
+        Money::parse(text, usd()).map(Money::minor_units)
     }
 
     #[test]
-    fn reads_json_numbers_exactly() {
+    fn parses_json_numbers_exactly() {
         for (text, minor) in [
             ("99.99", 9999),
             ("0.01", 1),
@@ -261,11 +261,11 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(minor), "{text}");
         }
-        assert_eq!(parse("9999999999999.99"), Ok(MAX_MINOR));
+        assert_eq!(parse("9999999999999.99"), Ok(MAX_MINOR_UNITS));
     }
 
     #[test]
-    fn refuses_what_is_no_amount() {
+    fn rejects_invalid_amounts() {
         use MoneyError::*;
         for (text, error) in [
             ("19.999", TooPrecise),
@@ -290,9 +290,9 @@ mod tests {
     }
 
     #[test]
-    fn every_currency_has_its_own_decimals() {
+    fn decimals_depend_on_currency() {
         let yen: Currency = "JPY".parse().unwrap();
-        assert_eq!(Money::parse("500", yen).map(Money::minor), Ok(500));
+        assert_eq!(Money::parse("500", yen).map(Money::minor_units), Ok(500));
         assert_eq!(Money::parse("500.5", yen), Err(MoneyError::TooPrecise));
         let dinar: Currency = "KWD".parse().unwrap();
         assert_eq!(Money::parse("1.250", dinar).unwrap().to_string(), "1.250");
@@ -302,13 +302,13 @@ mod tests {
 
     /// Ten thousand prices from 0.01 to 100.00, and every quantity a line may have.
     #[test]
-    fn prices_times_quantities_are_not_a_cent_off() {
+    fn price_times_quantity_is_exact() {
         for minor in 1..=10_000_i64 {
             let text = format!("{}.{:02}", minor / 100, minor % 100);
             let price = Money::parse(&text, usd()).unwrap();
             for quantity in [1, 2, 3, 7, 10, 99, 333, 999] {
                 let total = price.saturating_mul(quantity);
-                assert_eq!(total.minor(), minor * i64::from(quantity));
+                assert_eq!(total.minor_units(), minor * i64::from(quantity));
                 let json = serde_json::to_string(&total).unwrap();
                 assert_eq!(Money::parse(&json, usd()), Ok(total), "{json}");
             }
@@ -317,8 +317,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_keeps_every_amount(minor in 0..=MAX_MINOR) {
-            let money = Money::from_minor(minor, usd()).unwrap();
+        fn json_round_trips_every_amount(minor in 0..=MAX_MINOR_UNITS) {
+            let money = Money::from_minor_units(minor, usd()).unwrap();
             let json = serde_json::to_string(&money).unwrap();
             prop_assert_eq!(Money::parse(&json, usd()), Ok(money));
             let read_back: f64 = serde_json::from_str(&json).unwrap();
@@ -326,7 +326,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics(text in "\\PC*") {
+        fn parse_never_panics(text in "\\PC*") {
             let _ = Money::parse(&text, usd());
         }
     }

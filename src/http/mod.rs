@@ -1,31 +1,12 @@
 //! HTTP: routes, status codes, JSON and tokens. One file a resource.
 
-mod accounts;
-mod answer;
-mod audit;
-mod cart;
-mod due;
-mod envelope;
-mod events;
-mod head;
-mod import;
-pub mod import_lines;
-mod limits;
-pub mod metrics;
+pub mod middleware;
 mod openapi;
-mod ops;
-mod orders;
-mod problem;
-mod product_requests;
-mod products;
-mod query;
-mod reads;
-mod receive;
-mod services;
-mod stock;
-pub mod token;
-mod views;
-mod waiting;
+mod request;
+mod response;
+pub(crate) mod routes;
+mod startup_server;
+mod state;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -41,17 +22,17 @@ use actix_web::{
 pub use actix_web::dev::Server;
 
 pub use self::{
-    import::{ImportReport, Importer},
-    limits::RateLimits,
-    openapi::document,
-    reads::Reads,
-    services::{HttpOptions, Services},
-    views::{render_cart, render_product},
-    waiting::serve_waiting,
+    middleware::rate_limit::RateLimits,
+    openapi::openapi_document,
+    request::read_limiter::ReadLimiter,
+    response::views::{render_cart, render_product},
+    routes::import::{ImportReport, Importer},
+    startup_server::start_startup_server,
+    state::{AppState, HttpOptions},
 };
 
 /// How the server listens.
-pub struct Listen {
+pub struct ServerOptions {
     /// The socket, bound already.
     pub listener: TcpListener,
     /// Threads that answer requests.
@@ -59,44 +40,33 @@ pub struct Listen {
     /// Origins that browsers may call from.
     pub allowed_origins: Vec<String>,
     /// How long requests that have begun may take to end when the node stops.
-    pub drain: Duration,
+    pub shutdown_timeout: Duration,
 }
 
 /// Begins to serve; the server runs when awaited.
 ///
 /// # Errors
 /// The socket cannot be used.
-pub fn serve(listen: Listen, services: Arc<Services>) -> std::io::Result<Server> {
-    let Listen { listener, workers, allowed_origins, drain } = listen;
+pub fn start_http_server(
+    listen: ServerOptions,
+    services: Arc<AppState>,
+) -> std::io::Result<Server> {
+    let ServerOptions { listener, workers, allowed_origins, shutdown_timeout: drain } = listen;
     let server = HttpServer::new(move || {
         App::new()
             .app_data(web::Data::new(Arc::clone(&services)))
-            .wrap(from_fn(envelope::admit))
-            .wrap(Condition::new(!allowed_origins.is_empty(), cors(&allowed_origins)))
-            .wrap(from_fn(envelope::wrap))
-            .wrap(from_fn(head::wrap))
-            .configure(routes)
+            .wrap(from_fn(middleware::admission_middleware))
+            .wrap(Condition::new(!allowed_origins.is_empty(), cors_policy(&allowed_origins)))
+            .wrap(from_fn(middleware::response_middleware))
+            .wrap(from_fn(middleware::head_method::head_as_get))
+            .configure(routes::configure_all_routes)
     });
     let server = server.workers(workers.max(1)).shutdown_timeout(drain.as_secs()).disable_signals();
     Ok(server.listen(listener)?.run())
 }
 
-/// All routes. Those with a fixed path come before those with an id in the same place.
-fn routes(config: &mut web::ServiceConfig) {
-    accounts::routes(config);
-    cart::routes(config);
-    import::routes(config);
-    products::routes(config);
-    stock::routes(config);
-    orders::routes(config);
-    events::routes(config);
-    audit::routes(config);
-    ops::routes(config);
-    config.service(openapi::browser());
-}
-
 /// Cross-origin requests from exactly these origins. Tokens travel in a header, so credentials are never allowed.
-fn cors(origins: &[String]) -> Cors {
+fn cors_policy(origins: &[String]) -> Cors {
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allow_any_header()

@@ -1,9 +1,9 @@
 //! The OpenAPI document, put together from the routes' own descriptions.
 
+pub(super) mod address;
+pub(super) mod enums;
 mod examples;
 mod headers;
-pub(super) mod maps;
-pub(super) mod words;
 
 use actix_web::http::StatusCode;
 use utoipa::{
@@ -17,8 +17,8 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{accounts, audit, cart, events, import, ops, orders, products, stock};
-use crate::error::Code;
+use super::routes::{accounts, audit, cart, events, health, import, orders, products, stock};
+use crate::error::ErrorCode;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -40,16 +40,16 @@ use crate::error::Code;
         products::delete, import::import, stock::show, stock::change, stock::movements,
         cart::show, cart::add, cart::update, cart::remove, cart::clear, cart::guest, cart::merge,
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
-        events::feed, audit::run, ops::livez, ops::readyz, ops::metrics,
+        events::feed, audit::run, health::livez, health::readyz, health::metrics,
     ),
-    components(schemas(words::ProductSort)),
-    modifiers(&Bearer, &Codes, &Operations, &Schemas),
+    components(schemas(enums::ProductSort)),
+    modifiers(&BearerScheme, &ErrorCodeTable, &OperationDefaults, &SchemaDefaults),
 )]
-struct Api;
+struct ApiDoc;
 
-struct Bearer;
+struct BearerScheme;
 
-impl Modify for Bearer {
+impl Modify for BearerScheme {
     fn modify(&self, document: &mut Document) {
         let scheme = Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
         document
@@ -60,17 +60,17 @@ impl Modify for Bearer {
 }
 
 /// Publishes the closed list of codes.
-struct Codes;
+struct ErrorCodeTable;
 
-impl Modify for Codes {
+impl Modify for ErrorCodeTable {
     fn modify(&self, document: &mut Document) {
-        let codes: Vec<String> = Code::ALL
+        let codes: Vec<String> = ErrorCode::ALL
             .iter()
             .map(|code| {
                 format!(
                     "| `{}` | {} | {} |",
                     code.as_str(),
-                    super::problem::status(*code).as_u16(),
+                    super::response::problem::http_status(*code).as_u16(),
                     code.title()
                 )
             })
@@ -86,20 +86,20 @@ impl Modify for Codes {
 
 /// Gives every operation what it shares with others: problems, headers, the media type of problems,
 /// and a description of each response.
-struct Operations;
+struct OperationDefaults;
 
-impl Modify for Operations {
+impl Modify for OperationDefaults {
     fn modify(&self, document: &mut Document) {
         headers::register(document.components.get_or_insert_default());
         for (path, item) in &mut document.paths.paths {
-            for operation in operations(item) {
-                name_optional_body(operation);
+            for operation in path_operations(item) {
+                unwrap_optional_body(operation);
                 headers::complete_parameters(operation);
-                tell_of_other_problems(operation, is_limited(path));
+                add_common_problems(operation, is_limited(path));
                 for (status, response) in &mut operation.responses.responses {
                     if let RefOr::T(response) = response {
-                        name_problem(response);
-                        describe(response, status);
+                        set_problem_media_type(response);
+                        ensure_description(response, status);
                     }
                 }
                 headers::complete_responses(operation);
@@ -109,15 +109,15 @@ impl Modify for Operations {
 }
 
 /// Completes the schemas: an example for each, and no unknown members in requests.
-struct Schemas;
+struct SchemaDefaults;
 
-impl Modify for Schemas {
+impl Modify for SchemaDefaults {
     fn modify(&self, document: &mut Document) {
         let components = document.components.get_or_insert_default();
         for (name, schema) in &mut components.schemas {
             if let RefOr::T(Schema::Object(object)) = schema
                 && name.ends_with("Request")
-                && !LENIENT.contains(&name.as_str())
+                && !WITH_READ_ONLY_MEMBERS.contains(&name.as_str())
             {
                 object.additional_properties =
                     Some(Box::new(AdditionalProperties::FreeForm(false)));
@@ -128,19 +128,19 @@ impl Modify for Schemas {
 }
 
 /// Requests in which the read-only members of a product are let pass.
-const LENIENT: [&str; 2] = ["ReplaceProductRequest", "PatchProductRequest"];
+const WITH_READ_ONLY_MEMBERS: [&str; 2] = ["ReplaceProductRequest", "PatchProductRequest"];
 
 /// Whether requests to `path` are counted. Those of operators are answered under any load.
 fn is_limited(path: &str) -> bool {
     !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn path_operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     let PathItem { get, put, post, patch, delete, .. } = item;
     [get, put, post, patch, delete].into_iter().flatten()
 }
 
-fn name_problem(response: &mut Response) {
+fn set_problem_media_type(response: &mut Response) {
     let is_problem = |content: &RefOr<Content>| match content {
         RefOr::T(Content { schema: Some(RefOr::Ref(schema)), .. }) => {
             schema.ref_location.ends_with("/ProblemDetails")
@@ -155,7 +155,7 @@ fn name_problem(response: &mut Response) {
 }
 
 /// A body that may be left out is an object all the same when it is there, and not null.
-fn name_optional_body(operation: &mut Operation) {
+fn unwrap_optional_body(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else { return };
     for content in body.content.values_mut() {
         if let RefOr::T(Content { schema: Some(schema), .. }) = content
@@ -169,7 +169,7 @@ fn name_optional_body(operation: &mut Operation) {
 
 /// Problems that are not of the operation itself: those of any request, and those of any with such
 /// a body or header.
-fn tell_of_other_problems(operation: &mut Operation, limited: bool) {
+fn add_common_problems(operation: &mut Operation, limited: bool) {
     let problem = |description: &str| {
         let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("ProblemDetails"))));
         RefOr::T(
@@ -205,7 +205,7 @@ fn tell_of_other_problems(operation: &mut Operation, limited: bool) {
 }
 
 /// Every response has to have a description, also when its status says everything.
-fn describe(response: &mut Response, status: &str) {
+fn ensure_description(response: &mut Response, status: &str) {
     if response.description.is_empty() {
         let reason = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
         response.description = reason.unwrap_or(status).to_owned();
@@ -214,13 +214,13 @@ fn describe(response: &mut Response, status: &str) {
 
 /// The document (OpenAPI 3.1).
 #[must_use]
-pub fn document() -> Document {
-    Api::openapi()
+pub fn openapi_document() -> Document {
+    ApiDoc::openapi()
 }
 
 /// The API browser, with everything it needs in the binary, and the document at `/openapi.json`.
-pub(super) fn browser() -> SwaggerUi {
+pub(super) fn swagger_ui() -> SwaggerUi {
     SwaggerUi::new("/docs/{_:.*}")
-        .url("/openapi.json", document())
+        .url("/openapi.json", openapi_document())
         .config(Config::default().validator_url("none"))
 }

@@ -4,18 +4,18 @@ use std::net::IpAddr;
 
 use actix::Message;
 
+use super::change::{Ticket, TraceParent};
 use crate::{
     domain::{
         account::{Email, Password, Role, User},
         ids::{SessionId, UserId},
     },
     error::Error,
-    messages::change::{Ticket, TraceParent},
 };
 
 /// A login with the tokens' ingredients; access tokens are signed by whoever knows their form.
 #[derive(Debug, Clone)]
-pub struct LoggedIn {
+pub struct AuthenticatedSession {
     /// Whose login.
     pub user: User,
     /// The session it began or goes on with.
@@ -26,8 +26,8 @@ pub struct LoggedIn {
 
 /// Opens an account and logs it in.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<LoggedIn, Error>")]
-pub struct Register {
+#[rtype(result = "Result<AuthenticatedSession, Error>")]
+pub struct RegisterUser {
     /// Its address.
     pub email: Email,
     /// Its password.
@@ -44,7 +44,7 @@ pub struct Register {
 
 /// Begins a session.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<LoggedIn, Error>")]
+#[rtype(result = "Result<AuthenticatedSession, Error>")]
 pub struct Login {
     /// The address; `None` when it is none, which must look like any other failure.
     pub email: Option<Email>,
@@ -58,8 +58,8 @@ pub struct Login {
 
 /// Goes on with a session.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<LoggedIn, Error>")]
-pub struct Refresh {
+#[rtype(result = "Result<AuthenticatedSession, Error>")]
+pub struct RefreshSession {
     /// The token, used up by this.
     pub refresh_token: String,
     /// Until when.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use actix::Message;
 use bytes::Bytes;
 
-use super::change::{Change, Reply};
+use super::change::{CommandContext, Reply};
 use crate::{
     domain::{
         cart::{Cart, CartCommand, PricedCart},
         ids::UserId,
-        order::{Checkout, Order},
+        order::{CheckoutOptions, Order},
     },
     error::Error,
 };
@@ -41,7 +41,7 @@ pub struct ChangeCart {
     /// What to do.
     pub command: CartCommand,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// Takes a guest's cart over into this one.
@@ -49,17 +49,17 @@ pub struct ChangeCart {
 #[rtype(result = "Result<Reply<Arc<CartView>>, Error>")]
 pub struct MergeCart {
     /// Whose cart to take over.
-    pub guest: UserId,
+    pub guest_id: UserId,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// Makes an order of the cart.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<Arc<Order>>, Error>")]
-pub struct CheckOut {
+pub struct PlaceOrder {
     /// What the buyer says.
-    pub checkout: Checkout,
+    pub options: CheckoutOptions,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use actix::Message;
 use bytes::Bytes;
 
-use super::change::{Change, Reply, Ticket, TraceParent};
+use super::change::{CommandContext, Reply, Ticket, TraceParent};
 use crate::{
     domain::{
+        catalog::product::{Product, ProductDetails, ProductPatch},
         ids::ProductId,
-        product::{Product, ProductFacts, ProductPatch},
-        stock::{StockChange, StockLevel},
+        inventory::{StockChange, StockLevel},
     },
     error::Error,
 };
@@ -36,11 +36,11 @@ pub type RenderProduct = fn(&Product, &StockLevel) -> Bytes;
 #[rtype(result = "Result<Reply<Arc<ProductView>>, Error>")]
 pub struct CreateProduct {
     /// What is said of it.
-    pub facts: ProductFacts,
+    pub details: ProductDetails,
     /// Its opening stock.
-    pub stock: u64,
+    pub initial_stock: u64,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// Changes what is said of a product.
@@ -52,14 +52,14 @@ pub struct ChangeProduct {
     /// Into what.
     pub edit: ProductEdit,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// A way to change a product.
 #[derive(Debug, Clone)]
 pub enum ProductEdit {
     /// As a whole.
-    Replace(ProductFacts),
+    Replace(ProductDetails),
     /// In part.
     Patch(ProductPatch),
 }
@@ -71,7 +71,7 @@ pub struct DeleteProduct {
     /// Which.
     pub product_id: ProductId,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// Changes a product's stock.
@@ -81,25 +81,25 @@ pub struct ChangeStock {
     /// Whose.
     pub product_id: ProductId,
     /// How: `Adjust` or `Set`.
-    pub stock: StockChange,
+    pub stock_change: StockChange,
     /// Why.
     pub reason: Option<String>,
     /// The caller's own reference.
     pub reference: Option<String>,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// Changes a product's stock for another system, whose message has this id: once, however often it is delivered.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<CarriedOut, Error>")]
-pub struct CarryOut {
+#[rtype(result = "Result<StockCommandOutcome, Error>")]
+pub struct ApplyStockCommand {
     /// The message's id.
     pub id: Box<str>,
     /// Whose stock.
-    pub product: ProductName,
+    pub product: ProductRef,
     /// How: `Adjust` or `Set`.
-    pub stock: StockChange,
+    pub stock_change: StockChange,
     /// Why.
     pub reason: String,
     /// The other system's own reference.
@@ -112,7 +112,7 @@ pub struct CarryOut {
 
 /// What another system calls a product.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProductName {
+pub enum ProductRef {
     /// Its id.
     Id(ProductId),
     /// The sku of a living product.
@@ -121,16 +121,16 @@ pub enum ProductName {
 
 /// When a message was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CarriedOut {
+pub enum StockCommandOutcome {
     /// Now.
-    Now,
+    Applied,
     /// Before: this time nothing was done.
-    Before,
+    Duplicate,
 }
 
 /// Some lines of an import, each created or updated by its `sku`, each on its own.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Vec<LineOutcome>")]
+#[rtype(result = "Vec<ImportLineOutcome>")]
 pub struct ImportLines {
     /// The lines, in the file's order.
     pub lines: Vec<ImportLine>,
@@ -139,11 +139,11 @@ pub struct ImportLines {
 /// Remembers what an import came to, for a repeat of the whole of it.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<()>, Error>")]
-pub struct RememberImport {
+pub struct RecordImportResponse {
     /// The answer.
     pub body: Bytes,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// One line of an import.
@@ -154,7 +154,7 @@ pub struct ImportLine {
     /// What it says, or what is wrong with it.
     pub row: Result<ImportRow, Error>,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// A product as an import gives it. What it does not name, a product that is there keeps.
@@ -176,16 +176,16 @@ impl ImportRow {
 
 /// What became of an import's line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LineOutcome {
+pub struct ImportLineOutcome {
     /// Its number.
     pub number: u64,
     /// What was done.
-    pub result: Result<Imported, Error>,
+    pub result: Result<ImportAction, Error>,
 }
 
 /// What an import did with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Imported {
+pub enum ImportAction {
     /// A new product.
     Created,
     /// A product that was there, changed or not.

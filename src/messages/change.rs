@@ -14,9 +14,9 @@ use crate::{domain::ids::UserId, error::Error};
 
 /// What goes with a change.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct CommandContext {
     /// Makes a repeat harmless.
-    pub key: Option<IdempotencyKey>,
+    pub idempotency_key: Option<IdempotencyKey>,
     /// The version the caller has seen.
     pub if_match: Option<IfMatch>,
     /// Until when, and whether anyone still waits.
@@ -25,11 +25,11 @@ pub struct Change {
     pub trace: Option<TraceParent>,
 }
 
-impl Change {
+impl CommandContext {
     /// A change that nobody asked for over the network: no key, no condition.
     #[must_use]
     pub fn internal(within: Duration) -> Self {
-        Self { key: None, if_match: None, ticket: Ticket::new(within), trace: None }
+        Self { idempotency_key: None, if_match: None, ticket: Ticket::new(within), trace: None }
     }
 }
 
@@ -48,7 +48,7 @@ pub struct IdempotencyKey {
 
 /// The first answer to a request, kept for its repeats.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remembered {
+pub struct StoredResponse {
     /// Its status code.
     pub status: u16,
     /// Its body.
@@ -59,9 +59,9 @@ pub struct Remembered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply<T> {
     /// It is durable now, or changed nothing.
-    Done(T),
+    Completed(T),
     /// It had been done before: the first answer again.
-    Replayed(Remembered),
+    Replayed(StoredResponse),
 }
 
 /// An `If-Match` header (RFC 9110, section 13.1.1).
@@ -76,12 +76,12 @@ pub enum IfMatch {
 impl IfMatch {
     /// Whether `tag` is among the tags.
     #[must_use]
-    pub fn allows(&self, tag: &str) -> bool {
-        self.allows_where(|wanted| wanted == tag)
+    pub fn matches_tag(&self, tag: &str) -> bool {
+        self.matches_where(|wanted| wanted == tag)
     }
 
     /// Whether one of the tags satisfies `accept`.
-    pub fn allows_where(&self, accept: impl Fn(&str) -> bool) -> bool {
+    pub fn matches_where(&self, accept: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Any => true,
             Self::Tags(tags) => tags.iter().any(|tag| accept(tag)),
@@ -123,7 +123,7 @@ pub struct Ticket {
 }
 
 const WAITING: u8 = 0;
-const BEGUN: u8 = 1;
+const STARTED: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
 impl Ticket {
@@ -143,12 +143,12 @@ impl Ticket {
     ///
     /// # Errors
     /// `overloaded`: nobody waits any more, so nothing must be done.
-    pub fn begin(&self) -> Result<(), Error> {
+    pub fn mark_started(&self) -> Result<(), Error> {
         if Instant::now() >= self.deadline {
             self.give_up();
         }
-        match self.state.compare_exchange(WAITING, BEGUN, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) | Err(BEGUN) => Ok(()),
+        match self.state.compare_exchange(WAITING, STARTED, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) | Err(STARTED) => Ok(()),
             Err(_) => Err(Error::overloaded()),
         }
     }
@@ -156,13 +156,13 @@ impl Ticket {
     /// Whether the work has not begun, so that it may be handed to someone else.
     #[must_use]
     pub fn may_retry(&self) -> bool {
-        self.state.load(Ordering::Acquire) != BEGUN
+        self.state.load(Ordering::Acquire) != STARTED
     }
 
     /// Called by whoever waited: true when the work had not begun and now never will.
     pub fn give_up(&self) -> bool {
         self.state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire)
-            != Err(BEGUN)
+            != Err(STARTED)
     }
 }
 
@@ -171,19 +171,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn either_the_work_begins_or_the_waiter_gives_up() {
+    fn ticket_is_either_started_or_given_up() {
         let ticket = Ticket::new(Duration::from_secs(60));
-        assert!(ticket.begin().is_ok());
+        assert!(ticket.mark_started().is_ok());
         assert!(!ticket.give_up());
-        assert!(ticket.begin().is_ok(), "a second attempt after a conflict goes on");
+        assert!(ticket.mark_started().is_ok(), "a second attempt after a conflict goes on");
         let late = Ticket::new(Duration::from_secs(60));
         assert!(late.give_up());
-        assert!(late.begin().is_err());
-        assert!(Ticket::new(Duration::ZERO).begin().is_err());
+        assert!(late.mark_started().is_err());
+        assert!(Ticket::new(Duration::ZERO).mark_started().is_err());
     }
 
     #[test]
-    fn only_well_formed_traces_are_carried() {
+    fn only_well_formed_traceparents_parse() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(TraceParent::parse(good).unwrap().as_str(), good);
         for bad in [

@@ -4,5 +4,4 @@ pub mod accounts;
 pub mod cart;
 pub mod catalog;
 pub mod change;
-pub mod events;
 pub mod orders;

@@ -6,7 +6,7 @@ use actix::Message;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::change::{Change, Reply};
+use super::change::{CommandContext, Reply};
 use crate::{
     domain::{
         ids::{OrderId, ProductId, UserId},
@@ -23,11 +23,11 @@ pub struct ChangeOrder {
     /// Which.
     pub order_id: OrderId,
     /// Only when it is this user's; `None`: whoever's it is.
-    pub of: Option<UserId>,
+    pub owner: Option<UserId>,
     /// What to do.
     pub command: OrderCommand,
     /// What goes with it.
-    pub change: Change,
+    pub context: CommandContext,
 }
 
 /// The shape of an order, in answers and events alike.
@@ -38,7 +38,7 @@ pub struct OrderData<'a> {
     status: &'static str,
     version: u64,
     currency: Currency,
-    items: Vec<ItemData<'a>>,
+    items: Vec<OrderItemData<'a>>,
     total_amount: Money,
     payment: PaymentData<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ pub struct OrderData<'a> {
 }
 
 #[derive(Serialize)]
-struct ItemData<'a> {
+struct OrderItemData<'a> {
     product_id: ProductId,
     sku: Option<&'a str>,
     name: &'a str,
@@ -74,7 +74,7 @@ impl<'a> From<&'a Order> for OrderData<'a> {
             status: order.status.as_str(),
             version: order.version,
             currency: order.currency,
-            items: order.lines.iter().map(ItemData::from).collect(),
+            items: order.lines.iter().map(OrderItemData::from).collect(),
             total_amount: order.total(),
             payment: PaymentData {
                 method: order.payment.method.as_str(),
@@ -88,7 +88,7 @@ impl<'a> From<&'a Order> for OrderData<'a> {
     }
 }
 
-impl<'a> From<&'a OrderLine> for ItemData<'a> {
+impl<'a> From<&'a OrderLine> for OrderItemData<'a> {
     fn from(line: &'a OrderLine) -> Self {
         Self {
             product_id: line.product_id,

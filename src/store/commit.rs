@@ -8,16 +8,14 @@ use crate::{
     domain::{
         account::{Session, User},
         cart::{Cart, Shortage},
+        catalog::product::Product,
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
+        inventory::{StockChange, StockLevel},
         order::Order,
-        product::Product,
-        stock::{StockChange, StockLevel},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered, TraceParent},
-        events::{Event, Fact, Published},
-    },
+    events::{DomainEvent, EventEnvelope, OutboxEvent},
+    messages::change::{IdempotencyKey, StoredResponse, TraceParent},
 };
 
 /// One change, applied whole or not at all: conditions, writes, events, and the answer to remember.
@@ -30,13 +28,13 @@ pub struct Commit {
     /// What to write, under which conditions.
     pub writes: Vec<Write>,
     /// Facts for the outbox. Those of stock are added when it is known what the batch makes of it.
-    pub facts: Vec<Fact>,
+    pub events: Vec<DomainEvent>,
     /// The answer to give again, with the key to give it for.
-    pub remember: Option<Remember>,
+    pub idempotency_record: Option<IdempotencyRecord>,
     /// The message from another system that it carries out: applied once for each id, also when it changes nothing.
-    pub inbox: Option<Box<str>>,
+    pub inbox_message_id: Option<Box<str>>,
     /// When it was decided.
-    pub at: Timestamp,
+    pub decided_at: Timestamp,
     /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
     /// After this it is not begun any more.
@@ -47,9 +45,9 @@ pub struct Commit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// The product has this version still, so that what was decided on it is true; else it is a conflict.
-    Unchanged(ProductId, u64),
+    ProductUnchanged(ProductId, u64),
     /// The user has fewer orders that are not paid yet than this.
-    PendingBelow(UserId, u32),
+    PendingOrdersBelow(UserId, u32),
 }
 
 /// A condition with its write.
@@ -88,20 +86,20 @@ pub struct StockWrite {
 
 /// An answer to remember.
 #[derive(Debug, Clone)]
-pub struct Remember {
+pub struct IdempotencyRecord {
     /// For which key.
     pub key: IdempotencyKey,
     /// What was answered.
-    pub body: RememberedBody,
+    pub body: StoredResponseBody,
 }
 
 /// The body of an answer to remember.
 #[derive(Debug, Clone)]
-pub enum RememberedBody {
+pub enum StoredResponseBody {
     /// These bytes.
     Ready(Bytes),
     /// This product's stock level after the batch, which only the batch knows.
-    StockOf(ProductId),
+    StockLevelOf(ProductId),
 }
 
 impl Commit {
@@ -111,10 +109,10 @@ impl Commit {
         Self {
             conditions: Vec::new(),
             writes: Vec::new(),
-            facts: Vec::new(),
-            remember: None,
-            inbox: None,
-            at,
+            events: Vec::new(),
+            idempotency_record: None,
+            inbox_message_id: None,
+            decided_at: at,
             trace: None,
             deadline,
         }
@@ -122,11 +120,11 @@ impl Commit {
 }
 
 /// What came of a commit.
-pub type Outcome = Result<Done, CommitError>;
+pub type CommitOutcome = Result<CommitReceipt, CommitError>;
 
 /// A commit that was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Done {
+pub struct CommitReceipt {
     /// The stock levels after it, of the products whose stock it named.
     pub stock: Vec<StockLevel>,
 }
@@ -137,40 +135,40 @@ pub enum CommitError {
     /// A record has another version than the commit was decided on.
     Conflict,
     /// The stock has another version than the caller wanted; this is the one it has.
-    StockVersion(u64),
+    StockVersionMismatch(u64),
     /// Guards that did not hold.
     OutOfStock(Vec<Shortage>),
     /// More stock than can be counted.
-    TooMuchStock,
+    StockOverflow,
     /// The user has as many orders that are not paid yet as one may have.
-    TooManyPending,
+    TooManyPendingOrders,
     /// The address has an account.
     EmailTaken,
     /// Another living product has the sku.
     SkuTaken,
     /// It was done before, under the same key: the first answer.
-    Replayed(Remembered),
+    Replayed(StoredResponse),
     /// The key was used for another request.
-    KeyReused,
+    IdempotencyKeyReused,
     /// The message that it carries out was carried out before.
     AlreadyApplied,
     /// Certainly not applied, and there is time to apply it: others of its batch are not to wait for that. Only the batching writer
     /// hears of it.
-    NotYet,
+    RetryLater,
     /// Certainly not applied: the store refuses a record that it names. To be applied again, alone, since another commit of its batch may
     /// be at fault. Only the batching writer hears of it.
-    Apart,
+    RetryAlone,
     /// Certainly not applied: too much to do.
     Overloaded,
     /// Certainly not applied: the store does not answer.
     Unavailable,
     /// It may have been applied.
-    Unknown,
+    OutcomeUnknown,
 }
 
 /// What a batch has changed, for the caches of this node. In commit order.
 #[derive(Debug, Clone, Default)]
-pub struct News {
+pub struct CommittedChanges {
     /// Carts that have a new version.
     pub carts: Vec<(UserId, u64)>,
     /// Products as they are now.
@@ -178,23 +176,23 @@ pub struct News {
     /// Stock as it is now.
     pub stock: Vec<StockLevel>,
     /// Sessions that were revoked, with the time.
-    pub revoked: Vec<(SessionId, Timestamp)>,
+    pub revoked_sessions: Vec<(SessionId, Timestamp)>,
     /// Events, with their places.
-    pub events: Vec<Published>,
+    pub events: Vec<OutboxEvent>,
 }
 
-impl News {
+impl CommittedChanges {
     /// Adds what has changed after it.
     pub(crate) fn append(&mut self, later: Self) {
         self.carts.extend(later.carts);
         self.products.extend(later.products);
         self.stock.extend(later.stock);
-        self.revoked.extend(later.revoked);
+        self.revoked_sessions.extend(later.revoked_sessions);
         self.events.extend(later.events);
     }
 }
 
 /// An event with nothing but its place missing.
-pub(crate) fn event(fact: Fact, commit: &Commit) -> Event {
-    Event::new(fact, commit.at, commit.trace.clone())
+pub(crate) fn new_event(fact: DomainEvent, commit: &Commit) -> EventEnvelope {
+    EventEnvelope::new(fact, commit.decided_at, commit.trace.clone())
 }

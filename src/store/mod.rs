@@ -3,9 +3,9 @@
 //! [`batch`] decides what a batch of commits does, the same for every engine; an engine loads what a batch touches, writes what
 //! the decision says, and makes it durable. [`writer`] gathers batches.
 
-pub mod batch;
 pub mod commit;
 pub mod mongo;
+pub mod plan;
 pub mod sqlite;
 pub mod writer;
 
@@ -13,35 +13,36 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-pub use self::commit::{Commit, CommitError, Condition, Done, News, Outcome, StockWrite, Write};
+pub use self::commit::{
+    Commit, CommitError, CommitOutcome, CommitReceipt, CommittedChanges, Condition, StockWrite,
+    Write,
+};
 use crate::{
     domain::{
         account::{Email, Session, User},
-        audit::{EventFacts, OrderFacts, Page, ProductFacts, Span},
-        cart::{Cart, Owner},
+        audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
+        cart::{Cart, CartOwner},
+        catalog::product::Product,
         clock::Timestamp,
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{StockLevel, StockMovement},
         order::Order,
-        product::Product,
-        stock::{Movement, StockLevel},
     },
     error::Error,
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::Published,
-    },
+    events::OutboxEvent,
+    messages::change::{IdempotencyKey, StoredResponse},
 };
 
 /// For so long at least it is known which messages from other systems were carried out.
-const INBOX_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const INBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What a batch of commits came to.
 #[derive(Debug)]
-pub struct Applied {
+pub struct AppliedBatch {
     /// One outcome a commit, in the batch's order.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<CommitOutcome>,
     /// What has changed, in commit order.
-    pub news: News,
+    pub changes: CommittedChanges,
 }
 
 /// Why a batch came to nothing that is known.
@@ -50,14 +51,14 @@ pub enum ApplyError {
     /// Certainly nothing of it was applied.
     Unavailable,
     /// It may have been applied.
-    Unknown,
+    OutcomeUnknown,
 }
 
 impl From<ApplyError> for CommitError {
     fn from(error: ApplyError) -> Self {
         match error {
             ApplyError::Unavailable => Self::Unavailable,
-            ApplyError::Unknown => Self::Unknown,
+            ApplyError::OutcomeUnknown => Self::OutcomeUnknown,
         }
     }
 }
@@ -65,10 +66,10 @@ impl From<ApplyError> for CommitError {
 /// A read that could not be done. The reason was logged where it happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store is not available")]
-pub struct Unavailable;
+pub struct StoreUnavailable;
 
-impl From<Unavailable> for Error {
-    fn from(_: Unavailable) -> Self {
+impl From<StoreUnavailable> for Error {
+    fn from(_: StoreUnavailable) -> Self {
         Self::store_unavailable()
     }
 }
@@ -80,132 +81,145 @@ pub trait Store: Send + Sync {
     fn is_shared(&self) -> bool;
 
     /// Applies a batch in one durable transaction; each commit in it succeeds or fails alone. Those that it would keep the others
-    /// waiting for are left: [`CommitError::NotYet`] and [`CommitError::Apart`].
-    async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError>;
+    /// waiting for are left: [`CommitError::RetryLater`] and [`CommitError::RetryAlone`].
+    async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError>;
 
     /// A cart, when it was ever changed.
-    async fn cart(&self, owner: UserId) -> Result<Option<Cart>, Unavailable>;
+    async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable>;
 
     /// Owners of carts with lines, untouched since before `before` and not yet abandoned: `limit` of them at most.
-    async fn carts_untouched_since(
+    async fn list_idle_carts(
         &self,
         before: Timestamp,
         limit: u32,
-    ) -> Result<Vec<Owner>, Unavailable>;
+    ) -> Result<Vec<CartOwner>, StoreUnavailable>;
 
     /// Products with their stock, deleted ones left out, by id, the first after `after`: `limit` of them at most.
-    async fn products(
+    async fn list_products(
         &self,
         after: Option<ProductId>,
         limit: u32,
-    ) -> Result<Vec<(Product, StockLevel)>, Unavailable>;
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable>;
 
     /// One product with its stock, also when deleted.
-    async fn product(&self, id: ProductId) -> Result<Option<(Product, StockLevel)>, Unavailable>;
+    async fn find_product(
+        &self,
+        id: ProductId,
+    ) -> Result<Option<(Product, StockLevel)>, StoreUnavailable>;
 
     /// Those of these products that are there, with their stock, also when deleted, in any order.
-    async fn products_by_id(
+    async fn find_products_by_id(
         &self,
         ids: Vec<ProductId>,
-    ) -> Result<Vec<(Product, StockLevel)>, Unavailable>;
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable>;
 
     /// A product's movements, newest first, those with a `sequence` below `before`: `limit` of them at most.
-    async fn movements(
+    async fn list_movements(
         &self,
         id: ProductId,
         before: Option<u64>,
         limit: u32,
-    ) -> Result<Vec<Movement>, Unavailable>;
+    ) -> Result<Vec<StockMovement>, StoreUnavailable>;
 
     /// An order by id.
-    async fn order(&self, id: OrderId) -> Result<Option<Order>, Unavailable>;
+    async fn find_order(&self, id: OrderId) -> Result<Option<Order>, StoreUnavailable>;
 
     /// A user's orders, or everybody's, the newest first, those placed before `before`: `limit` of them at most.
-    async fn orders(
+    async fn list_orders(
         &self,
         of: Option<UserId>,
         before: Option<OrderId>,
         limit: u32,
-    ) -> Result<Vec<Order>, Unavailable>;
+    ) -> Result<Vec<Order>, StoreUnavailable>;
 
     /// Orders that are not paid yet and had to be at `now` or before, the longest overdue first, those after `after`, which is an
     /// order's time to pay by and its id: `limit` of them at most. An order that cannot be read is logged and left out.
-    async fn orders_due(
+    async fn list_overdue_orders(
         &self,
         now: Timestamp,
         after: Option<(Timestamp, OrderId)>,
         limit: u32,
-    ) -> Result<Vec<Order>, Unavailable>;
+    ) -> Result<Vec<Order>, StoreUnavailable>;
 
     /// An account by id.
-    async fn user(&self, id: UserId) -> Result<Option<User>, Unavailable>;
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable>;
 
     /// An account by address.
-    async fn user_by_email(&self, email: &Email) -> Result<Option<User>, Unavailable>;
+    async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable>;
 
     /// Whether any account is an admin's.
-    async fn has_admin(&self) -> Result<bool, Unavailable>;
+    async fn has_admin(&self) -> Result<bool, StoreUnavailable>;
 
     /// A session by id.
-    async fn session(&self, id: SessionId) -> Result<Option<Session>, Unavailable>;
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreUnavailable>;
 
     /// An account's sessions that are neither revoked nor over at `now`.
-    async fn live_sessions(
+    async fn list_active_sessions(
         &self,
         user: UserId,
         now: Timestamp,
-    ) -> Result<Vec<Session>, Unavailable>;
+    ) -> Result<Vec<Session>, StoreUnavailable>;
 
     /// Sessions revoked at or after `since`.
-    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>, Unavailable>;
+    async fn list_sessions_revoked_since(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<SessionId>, StoreUnavailable>;
 
     /// The first answer given under a key, with the fingerprint of its request.
-    async fn remembered(
+    async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], Remembered)>, Unavailable>;
+    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable>;
 
     /// Whether a message from another system was carried out.
-    async fn is_in_inbox(&self, id: &str) -> Result<bool, Unavailable>;
+    async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable>;
 
     /// Events after `position`, in commit order: `limit` of them at most.
-    async fn events_after(&self, position: u64, limit: u32) -> Result<Vec<Published>, Unavailable>;
+    async fn list_events_after(
+        &self,
+        position: u64,
+        limit: u32,
+    ) -> Result<Vec<OutboxEvent>, StoreUnavailable>;
 
     /// Where an event stands in commit order, while it is kept.
-    async fn event_position(&self, id: EventId) -> Result<Option<u64>, Unavailable>;
+    async fn event_position(&self, id: EventId) -> Result<Option<u64>, StoreUnavailable>;
 
     /// The position of the newest event, 0 before the first.
-    async fn last_position(&self) -> Result<u64, Unavailable>;
+    async fn last_event_position(&self) -> Result<u64, StoreUnavailable>;
 
     /// The same, at least as new as everything that any node has acknowledged before the call: on a shared store a member that does not
     /// know yet that it leads no longer must not answer.
-    async fn confirmed_position(&self) -> Result<u64, Unavailable> {
-        self.last_position().await
+    async fn confirmed_event_position(&self) -> Result<u64, StoreUnavailable> {
+        self.last_event_position().await
     }
 
     /// How far the outbox was published: the last position confirmed with everything before it, 0 before the first.
-    async fn published_up_to(&self) -> Result<u64, Unavailable>;
+    async fn published_position(&self) -> Result<u64, StoreUnavailable>;
 
     /// Notes that everything up to `position` was published and confirmed. What was noted never goes back.
-    async fn note_published(&self, position: u64) -> Result<(), Unavailable>;
+    async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable>;
 
     /// What an audit looks at in products, those with ids in `span`: `limit` of them at most, deleted ones included, all from one
     /// moment.
-    async fn audited_products(
+    async fn audit_products(
         &self,
-        span: Span,
+        span: IdRange,
         limit: u32,
-    ) -> Result<Page<ProductFacts>, Unavailable>;
+    ) -> Result<AuditPage<ProductAudit>, StoreUnavailable>;
 
     /// What an audit looks at in orders, and in orders that movements name: `limit` of them at most, all from one moment.
-    async fn audited_orders(&self, span: Span, limit: u32)
-    -> Result<Page<OrderFacts>, Unavailable>;
+    async fn audit_orders(
+        &self,
+        span: IdRange,
+        limit: u32,
+    ) -> Result<AuditPage<OrderAudit>, StoreUnavailable>;
 
     /// What an audit looks at in events.
-    async fn audited_events(&self) -> Result<EventFacts, Unavailable>;
+    async fn audit_events(&self) -> Result<EventAudit, StoreUnavailable>;
 
     /// Whether it answers at all.
-    async fn ping(&self) -> Result<(), Unavailable>;
+    async fn ping(&self) -> Result<(), StoreUnavailable>;
 
     /// Ends it: everything acknowledged is on disk, nothing is accepted any more.
     async fn close(&self);

@@ -14,93 +14,94 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    Applied, Store,
-    commit::{Commit, CommitError, News, Outcome},
+    AppliedBatch, Store,
+    commit::{Commit, CommitError, CommitOutcome, CommittedChanges},
 };
 
 /// Most commits in one transaction. Larger batches gain little and make the first wait for the last.
-const MAX_BATCH: usize = 1024;
+const MAX_BATCH_COMMITS: usize = 1024;
 
 /// Most records that a transaction of several commits writes, so that it ends well within the time that a server gives it.
-const MAX_WRITES: usize = 4000;
+const MAX_BATCH_WRITES: usize = 4000;
 
 /// Most commits that wait. Beyond, callers are told to come back, at once.
-const MAX_WAITING: usize = 8192;
+const MAX_QUEUED_COMMITS: usize = 8192;
 
 /// Most of those that wait for a place instead of being told to come back.
-const MAX_IN_TURN: usize = 256;
+const MAX_PRIORITY_COMMITS: usize = 256;
 
 /// Most commits that wait to be applied alone. Beyond, they are refused: so many at once are at fault only when the store is.
-const MAX_APART: usize = 256;
+const MAX_RETRY_ALONE: usize = 256;
 
 /// The most that a commit is taken to need, whatever the last ones needed: a store that was away may be back.
-const LONGEST_NOTICE: Duration = Duration::from_secs(1);
+const MAX_EXPECTED_DURATION: Duration = Duration::from_secs(1);
 
 /// Hears what a batch has changed, before anyone is told that it is done: so whoever was told finds it everywhere on this node.
-pub trait Observer: Send + Sync {
+pub trait CommitObserver: Send + Sync {
     /// Brings a cache up to date. Called in commit order; must not block.
-    fn committed(&self, news: &News);
+    fn on_committed(&self, news: &CommittedChanges);
 
     /// Forgets what news of other nodes could have changed: some are gone unheard. Must not block.
-    fn missed(&self) {}
+    fn on_missed(&self) {}
 }
 
 /// Figures of the writer's work.
 #[derive(Debug, Default)]
-pub struct WriterStats {
+pub struct CommitWriterStats {
     /// Batches given to the store.
     pub batches: AtomicU64,
     /// Commits in them, refused ones included; one that is applied again counts again.
     pub commits: AtomicU64,
     /// Commits that wait to be applied alone.
-    pub apart: AtomicUsize,
+    pub retry_alone: AtomicUsize,
 }
 
 /// Takes commits for the one task that applies them.
 #[derive(Clone)]
-pub struct Writer {
-    queue: mpsc::Sender<Waiting>,
-    in_turn: mpsc::Sender<Waiting>,
+pub struct CommitWriter {
+    queue: mpsc::Sender<QueuedCommit>,
+    priority_queue: mpsc::Sender<QueuedCommit>,
     closing: Arc<Notify>,
-    stats: Arc<WriterStats>,
+    stats: Arc<CommitWriterStats>,
 }
 
-struct Waiting {
+struct QueuedCommit {
     commit: Commit,
-    reply: oneshot::Sender<Outcome>,
+    reply: oneshot::Sender<CommitOutcome>,
 }
 
-impl Writer {
+impl CommitWriter {
     /// Starts the task on `runtime`. It ends after [`Writer::close`]; the handle tells when.
     pub fn start(
         runtime: &tokio::runtime::Handle,
         store: Arc<dyn Store>,
-        observer: Arc<dyn Observer>,
+        observer: Arc<dyn CommitObserver>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
-        let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let (in_turn, first) = mpsc::channel(MAX_IN_TURN);
-        let stats = Arc::new(WriterStats::default());
+        let (queue, waiting) = mpsc::channel(MAX_QUEUED_COMMITS);
+        let (in_turn, first) = mpsc::channel(MAX_PRIORITY_COMMITS);
+        let stats = Arc::new(CommitWriterStats::default());
         let closing = Arc::new(Notify::new());
-        let task = Task {
+        let task = CommitWriterTask {
             store,
             observer,
             stats: Arc::clone(&stats),
-            gathered: Vec::with_capacity(MAX_BATCH),
-            apart: VecDeque::new(),
-            took: Duration::ZERO,
+            pending: Vec::with_capacity(MAX_BATCH_COMMITS),
+            retry_alone: VecDeque::new(),
+            last_batch_duration: Duration::ZERO,
         };
-        let queues = Queues { first, waiting, closing: Arc::clone(&closing) };
+        let queues =
+            CommitQueues { priority: first, regular: waiting, closing: Arc::clone(&closing) };
         let handle = runtime.spawn(task.run(queues));
-        (Self { queue, in_turn, closing, stats }, handle)
+        (Self { queue, priority_queue: in_turn, closing, stats }, handle)
     }
 
     /// Applies `commit`, together with whatever else is waiting, and answers when it is durable or certain not to be.
     ///
     /// # Errors
     /// Everything that [`CommitError`] lists.
-    pub async fn commit(&self, commit: Commit) -> Outcome {
+    pub async fn commit(&self, commit: Commit) -> CommitOutcome {
         match self.queue.try_reserve() {
-            Ok(place) => apply(place, commit).await,
+            Ok(place) => enqueue_and_wait(place, commit).await,
             Err(mpsc::error::TrySendError::Full(())) => Err(CommitError::Overloaded),
             Err(mpsc::error::TrySendError::Closed(())) => Err(CommitError::Unavailable),
         }
@@ -111,9 +112,9 @@ impl Writer {
     ///
     /// # Errors
     /// Everything that [`CommitError`] lists.
-    pub async fn commit_in_turn(&self, commit: Commit) -> Outcome {
-        match tokio::time::timeout_at(commit.deadline.into(), self.in_turn.reserve()).await {
-            Ok(Ok(place)) => apply(place, commit).await,
+    pub async fn commit_with_priority(&self, commit: Commit) -> CommitOutcome {
+        match tokio::time::timeout_at(commit.deadline.into(), self.priority_queue.reserve()).await {
+            Ok(Ok(place)) => enqueue_and_wait(place, commit).await,
             Ok(Err(_)) => Err(CommitError::Unavailable),
             Err(_) => Err(CommitError::Overloaded),
         }
@@ -132,35 +133,35 @@ impl Writer {
 
     /// How many commits wait.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub fn queued_count(&self) -> usize {
         self.queue.max_capacity().saturating_sub(self.queue.capacity())
-            + self.stats.apart.load(Ordering::Relaxed)
+            + self.stats.retry_alone.load(Ordering::Relaxed)
     }
 
     /// Figures of the work done.
     #[must_use]
-    pub fn stats(&self) -> &WriterStats {
+    pub fn stats(&self) -> &CommitWriterStats {
         &self.stats
     }
 }
 
-async fn apply(place: mpsc::Permit<'_, Waiting>, commit: Commit) -> Outcome {
+async fn enqueue_and_wait(place: mpsc::Permit<'_, QueuedCommit>, commit: Commit) -> CommitOutcome {
     let (reply, outcome) = oneshot::channel();
-    place.send(Waiting { commit, reply });
+    place.send(QueuedCommit { commit, reply });
     // The task drops a reply only when it is torn down in the middle of its work.
-    outcome.await.unwrap_or(Err(CommitError::Unknown))
+    outcome.await.unwrap_or(Err(CommitError::OutcomeUnknown))
 }
 
 /// The commits that wait.
-struct Queues {
-    first: mpsc::Receiver<Waiting>,
-    waiting: mpsc::Receiver<Waiting>,
+struct CommitQueues {
+    priority: mpsc::Receiver<QueuedCommit>,
+    regular: mpsc::Receiver<QueuedCommit>,
     closing: Arc<Notify>,
 }
 
-impl Queues {
+impl CommitQueues {
     /// Takes what waits, or else waits for it; false when there is nothing any more and never will be.
-    async fn gather(&mut self, gathered: &mut Vec<Waiting>) -> bool {
+    async fn wait_for_commits(&mut self, gathered: &mut Vec<QueuedCommit>) -> bool {
         let (mut any_first, mut any) = (true, true);
         while gathered.is_empty() {
             if !any_first && !any {
@@ -169,81 +170,82 @@ impl Queues {
             let next = tokio::select! {
                 biased;
                 () = self.closing.notified() => {
-                    self.first.close();
-                    self.waiting.close();
+                    self.priority.close();
+                    self.regular.close();
                     None
                 }
-                next = self.first.recv(), if any_first => {
+                next = self.priority.recv(), if any_first => {
                     any_first = next.is_some();
                     next
                 }
-                next = self.waiting.recv(), if any => {
+                next = self.regular.recv(), if any => {
                     any = next.is_some();
                     next
                 }
             };
             gathered.extend(next);
         }
-        self.take(gathered);
+        self.take_queued(gathered);
         true
     }
 
     /// Takes what waits by now.
-    fn take(&mut self, gathered: &mut Vec<Waiting>) {
-        while gathered.len() < MAX_BATCH
-            && let Ok(next) = self.first.try_recv().or_else(|_| self.waiting.try_recv())
+    fn take_queued(&mut self, gathered: &mut Vec<QueuedCommit>) {
+        while gathered.len() < MAX_BATCH_COMMITS
+            && let Ok(next) = self.priority.try_recv().or_else(|_| self.regular.try_recv())
         {
             gathered.push(next);
         }
     }
 }
 
-struct Task {
+struct CommitWriterTask {
     store: Arc<dyn Store>,
-    observer: Arc<dyn Observer>,
-    stats: Arc<WriterStats>,
+    observer: Arc<dyn CommitObserver>,
+    stats: Arc<CommitWriterStats>,
     /// Gathered, and not yet in a batch.
-    gathered: Vec<Waiting>,
+    pending: Vec<QueuedCommit>,
     /// What has to be applied alone.
-    apart: VecDeque<Waiting>,
+    retry_alone: VecDeque<QueuedCommit>,
     /// How long the last batch took.
-    took: Duration,
+    last_batch_duration: Duration,
 }
 
-impl Task {
-    async fn run(mut self, mut queues: Queues) {
+impl CommitWriterTask {
+    async fn run(mut self, mut queues: CommitQueues) {
         loop {
-            let notice = self.took.min(LONGEST_NOTICE);
+            let notice = self.last_batch_duration.min(MAX_EXPECTED_DURATION);
             // One of them in turn with what all others wait for, so that it costs them one transaction each.
-            self.apart = still_wanted(std::mem::take(&mut self.apart), notice).into();
-            self.stats.apart.store(self.apart.len(), Ordering::Relaxed);
-            if let Some(suspect) = self.apart.pop_front() {
-                self.apply(vec![suspect]).await;
-                queues.take(&mut self.gathered);
-            } else if self.gathered.is_empty() && !queues.gather(&mut self.gathered).await {
+            self.retry_alone =
+                fail_expiring_commits(std::mem::take(&mut self.retry_alone), notice).into();
+            self.stats.retry_alone.store(self.retry_alone.len(), Ordering::Relaxed);
+            if let Some(suspect) = self.retry_alone.pop_front() {
+                self.apply_batch(vec![suspect]).await;
+                queues.take_queued(&mut self.pending);
+            } else if self.pending.is_empty() && !queues.wait_for_commits(&mut self.pending).await {
                 return;
             }
-            let rest = self.gathered.split_off(fitting(&self.gathered));
-            let batch = still_wanted(std::mem::replace(&mut self.gathered, rest), notice);
+            let rest = self.pending.split_off(batch_length(&self.pending));
+            let batch = fail_expiring_commits(std::mem::replace(&mut self.pending, rest), notice);
             let began = Instant::now();
             if !batch.is_empty() {
-                self.apply(batch).await;
+                self.apply_batch(batch).await;
             }
             // After a batch that nobody waited for any more the next is given a try: it may have been the last slow one.
-            self.took = began.elapsed();
+            self.last_batch_duration = began.elapsed();
         }
     }
 
     /// Applies a batch; what is to be applied again is kept.
-    async fn apply(&mut self, batch: Vec<Waiting>) {
+    async fn apply_batch(&mut self, batch: Vec<QueuedCommit>) {
         let (commits, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|waiting| (waiting.commit, waiting.reply)).unzip();
         let commits: Arc<[Commit]> = commits.into();
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
         self.stats.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
         let outcomes = match self.store.apply(Arc::clone(&commits)).await {
-            Ok(Applied { outcomes, news }) => {
-                self.observer.committed(&news);
+            Ok(AppliedBatch { outcomes, changes: news }) => {
+                self.observer.on_committed(&news);
                 outcomes
             }
             Err(error) => vec![Err(error.into()); commits.len()],
@@ -251,32 +253,37 @@ impl Task {
         let mut soon = Vec::new();
         for ((commit, reply), outcome) in commits.iter().zip(replies).zip(outcomes) {
             match outcome {
-                Err(CommitError::NotYet) => soon.push(Waiting { commit: commit.clone(), reply }),
-                Err(CommitError::Apart) if self.apart.len() < MAX_APART => {
-                    self.apart.push_back(Waiting { commit: commit.clone(), reply });
+                Err(CommitError::RetryLater) => {
+                    soon.push(QueuedCommit { commit: commit.clone(), reply })
                 }
-                Err(CommitError::Apart) => drop(reply.send(Err(CommitError::Unavailable))),
+                Err(CommitError::RetryAlone) if self.retry_alone.len() < MAX_RETRY_ALONE => {
+                    self.retry_alone.push_back(QueuedCommit { commit: commit.clone(), reply });
+                }
+                Err(CommitError::RetryAlone) => drop(reply.send(Err(CommitError::Unavailable))),
                 // Whoever asked may have gone; the change stands all the same.
                 outcome => drop(reply.send(outcome)),
             }
         }
-        self.gathered.splice(..0, soon);
-        self.stats.apart.store(self.apart.len(), Ordering::Relaxed);
+        self.pending.splice(..0, soon);
+        self.stats.retry_alone.store(self.retry_alone.len(), Ordering::Relaxed);
     }
 }
 
 /// How many of the first go into one transaction; one at least, when there is one.
-fn fitting(gathered: &[Waiting]) -> usize {
+fn batch_length(gathered: &[QueuedCommit]) -> usize {
     let mut writes = 0_usize;
-    let fits = |waiting: &&Waiting| {
+    let fits = |waiting: &&QueuedCommit| {
         writes = writes.saturating_add(waiting.commit.writes.len());
-        writes <= MAX_WRITES
+        writes <= MAX_BATCH_WRITES
     };
     gathered.iter().take_while(fits).count().max(1).min(gathered.len())
 }
 
 /// Leaves out what has less than `notice` until its deadline: its caller is told in time that nothing was done.
-fn still_wanted(batch: impl IntoIterator<Item = Waiting>, notice: Duration) -> Vec<Waiting> {
+fn fail_expiring_commits(
+    batch: impl IntoIterator<Item = QueuedCommit>,
+    notice: Duration,
+) -> Vec<QueuedCommit> {
     let nearest = Instant::now() + notice;
     let mut wanted = Vec::new();
     for waiting in batch {

@@ -1,56 +1,56 @@
-//! The audit: of a shop that is closed, damaged on purpose, and of one that is open.
+//! The audit of a stopped shop, of damaged data, and of a running shop.
 
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
-use crate::support::{Account, Cli, TestApp, unique};
+use crate::support::{Account, Cli, TestApp, unique_number};
 
-/// Buys pieces of a product; the order's id.
-async fn buy(app: &TestApp, who: &Account, product: &str, pieces: u64) -> String {
-    app.add(who, product, pieces).await.ok();
+/// Buys units of a product; returns the order's id.
+async fn place_order(app: &TestApp, account: &Account, product: &str, units: u64) -> String {
+    app.add_to_cart(account, product, units).await.ok();
     let order = app
         .post("/api/checkout", &json!({}))
-        .token(who)
-        .key(format!("buy-{}", unique()))
+        .token(account)
+        .key(format!("buy-{}", unique_number()))
         .await
         .is(201)
         .json();
     order["id"].as_str().unwrap().to_owned()
 }
 
-async fn end(app: &TestApp, who: &Account, order: &str, how: &str) {
-    app.post(&format!("/api/orders/{order}/{how}"), &json!({})).token(who).await.ok();
+async fn order_action(app: &TestApp, account: &Account, order: &str, action: &str) {
+    app.post(&format!("/api/orders/{order}/{action}"), &json!({})).token(account).await.ok();
 }
 
-/// `souk audit` with these arguments: its exit code, and the lines it writes.
-fn audit(app: &TestApp, arguments: &[&str]) -> (i32, Vec<String>) {
+/// Runs `souk audit` with these arguments; returns its exit code and output lines.
+fn run_audit(app: &TestApp, arguments: &[&str]) -> (i32, Vec<String>) {
     let run = Cli::run(app.command().arg("audit").args(arguments));
     (run.code, run.stdout.lines().map(ToOwned::to_owned).collect())
 }
 
-fn database(app: &TestApp) -> Connection {
+fn open_database(app: &TestApp) -> Connection {
     Connection::open(app.dir().join("data/souk.db")).unwrap()
 }
 
-/// Damages the store of a shop that is closed: one row of one table.
+/// Damages one row of one table in the store of a stopped shop.
 fn damage(app: &TestApp, sql: &str, id: &str) {
-    assert_eq!(database(app).execute(sql, [id]).unwrap(), 1, "{sql}");
+    assert_eq!(open_database(app).execute(sql, [id]).unwrap(), 1, "{sql}");
 }
 
 #[tokio::test]
-async fn a_sound_shop_is_clean() {
+async fn audit_of_undamaged_data_is_clean() {
     let mut app = TestApp::start().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     for (order, steps) in [
         ("pending", &[][..]),
         ("paid", &["pay"]),
         ("shipped", &["pay", "fulfil"]),
-        ("called off", &["cancel"]),
+        ("cancelled", &["cancel"]),
     ] {
-        let id = buy(&app, &ada, &tea, 2).await;
+        let id = place_order(&app, &ada, &tea, 2).await;
         for step in steps {
-            end(&app, &admin, &id, step).await;
+            order_action(&app, &admin, &id, step).await;
         }
         assert!(!id.is_empty(), "{order}");
     }
@@ -65,13 +65,13 @@ async fn a_sound_shop_is_clean() {
     app.stop().await;
     for arguments in [&[][..], &["--repair"]] {
         let line = "1 products, 4 orders, 7 movements: 0 findings, 0 corrected".to_owned();
-        assert_eq!(audit(&app, arguments), (0, vec![line]));
+        assert_eq!(run_audit(&app, arguments), (0, vec![line]));
     }
 }
 
 #[test]
-fn where_there_is_no_shop_none_is_made() {
-    let app = TestApp::closed(&[]);
+fn audit_without_data_creates_none() {
+    let app = TestApp::unstarted(&[]);
     let run = Cli::run(app.command().arg("audit"));
     assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
     assert!(run.stderr.contains("there is no shop in"), "{run:?}");
@@ -79,26 +79,57 @@ fn where_there_is_no_shop_none_is_made() {
     assert!(Cli::run(app.command().args(["audit", "--help"])).ok().contains("Exit code"));
 }
 
-/// A shop with an order of two pieces of each of these products, ten of which are in the house; closed.
-async fn closed_with<const N: usize>() -> (TestApp, [String; N], [String; N]) {
+/// A stopped shop with one order of two units for each of these products, which have ten units on
+/// hand each.
+async fn stopped_shop<const N: usize>() -> (TestApp, [String; N], [String; N]) {
     let mut app = TestApp::start().await;
     let (admin, ada) = (app.admin().await, app.customer().await);
     let (mut products, mut orders) =
         ([(); N].map(|()| String::new()), [(); N].map(|()| String::new()));
     for (product, order) in products.iter_mut().zip(&mut orders) {
-        *product = app.product(&admin, &json!(4.5), 10).await;
-        *order = buy(&app, &ada, product, 2).await;
+        *product = app.new_product(&admin, &json!(4.5), 10).await;
+        *order = place_order(&app, &ada, product, 2).await;
     }
     app.stop().await;
     (app, products, orders)
 }
 
+/// Asserts a product's stock, its newest movement, and that the movements sum up to the stock.
+async fn assert_corrected(
+    app: &TestApp,
+    admin: &Account,
+    product: &str,
+    levels: (u64, u64),
+    deltas: (i64, i64),
+) {
+    let stock = app.stock(admin, product).await;
+    assert_eq!(
+        (&stock["on_hand"], &stock["reserved"]),
+        (&json!(levels.0), &json!(levels.1)),
+        "{stock}"
+    );
+    let movements =
+        app.all_pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+    let newest = &movements[0];
+    assert_eq!(newest["reason"], "audit");
+    assert_eq!(
+        (&newest["kind"], &newest["on_hand_delta"], &newest["reserved_delta"]),
+        (&json!("adjusted"), &json!(deltas.0), &json!(deltas.1))
+    );
+    let sum =
+        |name: &str| movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>();
+    assert_eq!(
+        (json!(sum("on_hand_delta")), json!(sum("reserved_delta"))),
+        (stock["on_hand"].clone(), stock["reserved"].clone())
+    );
+}
+
 #[tokio::test]
-async fn what_is_damaged_is_named_and_repaired() {
-    let (mut app, [tea, cup, pot, jar], [.., of_pot, of_jar]) = closed_with().await;
+async fn damage_is_reported_and_repaired() {
+    let (mut app, [tea, cup, pot, jar], [.., of_pot, of_jar]) = stopped_shop().await;
     damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
     damage(&app, "UPDATE stock SET reserved = 5 WHERE product_id = ?1", &cup);
-    // An order that never got its pieces, and one that was called off and kept them.
+    // One order without a reservation, and one cancelled order that still holds its units.
     damage(&app, "UPDATE stock SET reserved = 0, last_movement = 1 WHERE product_id = ?1", &pot);
     damage(&app, "DELETE FROM movements WHERE product_id = ?1 AND sequence = 2", &pot);
     damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_jar);
@@ -112,67 +143,44 @@ async fn what_is_damaged_is_named_and_repaired() {
         format!("product {jar}: reserved is 2, but open orders need 0"),
         "4 products, 4 orders, 7 movements: 7 findings, 0 corrected".to_owned(),
     ];
-    let (code, lines) = audit(&app, &[]);
+    let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (1, wanted.len()), "{lines:#?}");
     assert!(lines.iter().zip(&wanted).all(|(line, wanted)| line.starts_with(wanted)), "{lines:#?}");
-    let (code, lines) = audit(&app, &["--repair"]);
-    assert_eq!(code, 1, "something was off");
+    let (code, lines) = run_audit(&app, &["--repair"]);
+    assert_eq!(code, 1, "findings cause exit code 1");
     let (summary, lines) = lines.split_last().unwrap();
     assert!(summary.ends_with(&format!(": {0} findings, {0} corrected", lines.len())), "{summary}");
     assert!(
         lines.len() >= 6 && lines.iter().all(|line| line.ends_with("; corrected")),
         "{lines:#?}"
     );
-    let (code, lines) = audit(&app, &[]);
+    let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
     app.restart().await;
     let admin = app.admin().await;
-    for (product, on_hand, reserved, newest) in [
-        (&tea, 12, 2, ("adjusted", 2, 0)),
-        (&cup, 10, 2, ("adjusted", 0, 0)),
-        (&pot, 10, 2, ("adjusted", 0, 0)),
-        (&jar, 10, 0, ("adjusted", 0, 0)),
-    ] {
-        let stock = app.stock(&admin, product).await;
-        assert_eq!(
-            (&stock["on_hand"], &stock["reserved"]),
-            (&json!(on_hand), &json!(reserved)),
-            "{stock}"
-        );
-        let movements =
-            app.pages(&admin, &format!("/api/products/{product}/stock/movements"), 100).await;
-        let (kind, on_hand, reserved) = newest;
-        let newest = &movements[0];
-        assert_eq!(newest["reason"], "audit");
-        assert_eq!(
-            (&newest["kind"], &newest["on_hand_delta"], &newest["reserved_delta"]),
-            (&json!(kind), &json!(on_hand), &json!(reserved))
-        );
-        let sum = |name: &str| {
-            movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>()
-        };
-        assert_eq!(
-            (json!(sum("on_hand_delta")), json!(sum("reserved_delta"))),
-            (stock["on_hand"].clone(), stock["reserved"].clone())
-        );
+    for (product, on_hand, reserved, deltas) in
+        [(&tea, 12, 2, (2, 0)), (&cup, 10, 2, (0, 0)), (&pot, 10, 2, (0, 0)), (&jar, 10, 0, (0, 0))]
+    {
+        assert_corrected(&app, &admin, product, (on_hand, reserved), deltas).await;
     }
-    // What was repaired goes on like anything else.
-    end(&app, &admin, &of_pot, "pay").await;
-    end(&app, &admin, &of_pot, "fulfil").await;
+    // Repaired orders continue as usual.
+    order_action(&app, &admin, &of_pot, "pay").await;
+    order_action(&app, &admin, &of_pot, "fulfil").await;
     assert_eq!(app.post("/api/admin/audit", &json!({})).token(&admin).await.ok()["clean"], true);
 }
 
 #[tokio::test]
-async fn a_gap_is_told_until_what_is_missing_is_restored() {
-    let (app, [tea, cup], [of_tea, of_cup]) = closed_with().await;
+async fn missing_rows_are_reported_until_restored() {
+    let (app, [tea, cup], [of_tea, of_cup]) = stopped_shop().await;
     let movement = "product_id = ?1 AND sequence = 2";
-    database(&app).execute_batch("CREATE TABLE backup AS SELECT * FROM movements").unwrap();
+    open_database(&app).execute_batch("CREATE TABLE backup AS SELECT * FROM movements").unwrap();
     damage(&app, &format!("DELETE FROM movements WHERE {movement}"), &tea);
     damage(&app, "DELETE FROM orders WHERE id = ?1", &of_cup);
     let gap = format!(
-        "product {tea}: it has 1 movements, numbered 1 to 1, and its stock says that number 2 was the last; "
+        "product {tea}: it has 1 movements, numbered 1 to 1, and its stock says \
+         that number 2 was the last; "
     );
-    let (code, lines) = audit(&app, &[]);
+    let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (1, 6), "{lines:#?}");
     assert!(
         lines.iter().any(|line| line.starts_with(&gap) && line.contains("from a backup")),
@@ -186,12 +194,12 @@ async fn a_gap_is_told_until_what_is_missing_is_restored() {
         "order {of_cup}: there is no such order, but movements of these products name it: {cup}; "
     );
     assert!(lines.iter().any(|line| line.starts_with(&orphan)), "{lines:#?}");
-    assert_eq!(audit(&app, &["--repair"]).0, 1);
-    let (code, lines) = audit(&app, &["--repair"]);
+    assert_eq!(run_audit(&app, &["--repair"]).0, 1);
+    let (code, lines) = run_audit(&app, &["--repair"]);
     assert_eq!(
         (code, lines.len()),
         (1, 3),
-        "only what no movement can express is left: {lines:#?}"
+        "only findings that no movement can correct remain: {lines:#?}"
     );
     assert!(
         lines[..2].iter().all(|line| line.contains("; a repair does not correct this: restore")),
@@ -199,22 +207,22 @@ async fn a_gap_is_told_until_what_is_missing_is_restored() {
     );
     let restored = format!("INSERT INTO movements SELECT * FROM backup WHERE {movement}");
     damage(&app, &restored, &tea);
-    database(&app)
+    open_database(&app)
         .execute("UPDATE movements SET order_id = NULL WHERE order_id = ?1", params![of_cup])
         .unwrap();
-    assert_eq!(audit(&app, &["--repair"]).0, 1, "the movement is there twice now");
-    let (code, lines) = audit(&app, &[]);
+    assert_eq!(run_audit(&app, &["--repair"]).0, 1, "the movement exists twice now");
+    let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (0, 1), "{lines:#?}");
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_keeps_nothing_else_from_being_repaired() {
-    let (app, [tea, cup], [_, of_cup]) = closed_with().await;
+async fn failed_repair_does_not_block_other_repairs() {
+    let (app, [tea, cup], [_, of_cup]) = stopped_shop().await;
     damage(&app, "UPDATE stock SET on_hand = 12 WHERE product_id = ?1", &tea);
     damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_cup);
-    // The next movement would have a number that is taken.
+    // The number of the next movement is taken.
     damage(&app, "UPDATE stock SET last_movement = 1 WHERE product_id = ?1", &cup);
-    let (code, lines) = audit(&app, &["--repair"]);
+    let (code, lines) = run_audit(&app, &["--repair"]);
     let [order, of_tea, open_orders, numbers, summary] = &lines[..] else { panic!("{lines:#?}") };
     assert!(
         order.starts_with(&format!("order {of_cup}, "))
@@ -236,15 +244,15 @@ async fn what_cannot_be_written_keeps_nothing_else_from_being_repaired() {
         (1, "2 products, 2 orders, 4 movements: 4 findings, 1 corrected")
     );
     damage(&app, "UPDATE stock SET last_movement = 2 WHERE product_id = ?1", &cup);
-    assert_eq!(audit(&app, &["--repair"]).0, 1);
-    assert_eq!(audit(&app, &[]).0, 0);
+    assert_eq!(run_audit(&app, &["--repair"]).0, 1);
+    assert_eq!(run_audit(&app, &[]).0, 0);
 }
 
 #[tokio::test]
-async fn events_that_are_missing_are_told() {
-    let (app, [_tea], _) = closed_with().await;
+async fn missing_events_are_reported() {
+    let (app, [_tea], _) = stopped_shop().await;
     damage(&app, "DELETE FROM outbox WHERE position = ?1", "2");
-    let (code, lines) = audit(&app, &["--repair"]);
+    let (code, lines) = run_audit(&app, &["--repair"]);
     assert_eq!((code, lines.len()), (1, 2), "{lines:#?}");
     assert!(
         lines[0].starts_with("events: after position 1 comes 3, where 2 should; "),
@@ -253,8 +261,8 @@ async fn events_that_are_missing_are_told() {
 }
 
 #[tokio::test]
-async fn an_open_shop_is_audited_over_http() {
-    let (mut app, [tea, cup], _) = closed_with().await;
+async fn running_shop_is_audited_over_http() {
+    let (mut app, [tea, cup], _) = stopped_shop().await;
     damage(&app, "UPDATE stock SET on_hand = 9 WHERE product_id = ?1", &tea);
     damage(
         &app,
@@ -303,8 +311,8 @@ async fn an_open_shop_is_audited_over_http() {
     assert_eq!(
         (&stock["on_hand"], &stock["available"]),
         (&json!(9), &json!(7)),
-        "what is counted stays"
+        "the counted stock stays"
     );
-    buy(&app, &ada, &cup, 8).await;
+    place_order(&app, &ada, &cup, 8).await;
     assert_eq!(run(json!({})).await.ok()["clean"], true);
 }

@@ -1,10 +1,11 @@
-//! Bodies that are no JSON, no objects, of the wrong types, or say what nobody asked: on every route that takes one.
+//! Bodies that are not JSON, not objects, or have wrong or unknown fields, on every route with a
+//! body.
 
 use serde_json::{Map, Value, json};
 
-use crate::support::{Account, Answer, Call, PASSWORD, TestApp};
+use crate::support::{Account, Call, PASSWORD, Response, TestApp};
 
-/// What a field takes.
+/// The type of a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
@@ -17,22 +18,23 @@ enum Kind {
 
 use Kind::{Id, List, Number, Object, Text, Whole};
 
-/// A route with a body: who may ask, its path, and its fields with a good value each; `true`: the field cannot be left out.
+/// A route with a body: its account, path, and fields with a valid value each. `true` marks a
+/// required field.
 struct Route {
     method: &'static str,
     path: String,
-    who: Option<Account>,
+    account: Option<Account>,
     fields: Vec<(&'static str, Kind, bool, Value)>,
 }
 
 impl Route {
-    fn good(&self) -> Map<String, Value> {
+    fn valid_body(&self) -> Map<String, Value> {
         self.fields.iter().map(|(name, _, _, value)| ((*name).to_owned(), value.clone())).collect()
     }
 
-    /// The good body with one member written differently.
-    fn with(&self, name: &str, value: &Value) -> String {
-        let mut body = self.good();
+    /// The valid body with one member replaced.
+    fn body_with(&self, name: &str, value: &Value) -> String {
+        let mut body = self.valid_body();
         body.insert(name.to_owned(), value.clone());
         Value::from(body).to_string()
     }
@@ -42,8 +44,8 @@ impl Route {
             .call(self.method, &self.path)
             .header("content-type", "application/json")
             .body(body.into());
-        match &self.who {
-            Some(who) => call.token(who),
+        match &self.account {
+            Some(account) => call.token(account),
             None => call,
         }
     }
@@ -58,12 +60,12 @@ struct Shop {
 }
 
 impl Shop {
-    async fn open() -> Self {
+    async fn start() -> Self {
         let app = TestApp::start().await;
         let admin = app.admin().await;
-        let product = app.product(&admin, &json!(4.5), 100).await;
+        let product = app.new_product(&admin, &json!(4.5), 100).await;
         let (ada, guest) = (app.customer().await, app.guest().await);
-        app.add(&ada, &product, 2).await.ok();
+        app.add_to_cart(&ada, &product, 2).await.ok();
         let routes = [
             auth_routes(&ada, &guest),
             product_routes(&admin, &product),
@@ -73,7 +75,7 @@ impl Shop {
         Self { app, admin, ada, product, routes }
     }
 
-    /// Everything that a bad request might have changed.
+    /// The state that an invalid request might change.
     async fn state(&self) -> Vec<String> {
         let product = format!("/api/products/{}", self.product);
         let mut state = vec![
@@ -98,10 +100,10 @@ impl<T, const N: usize> ConcatAll<T> for [Vec<T>; N] {
 }
 
 fn auth_routes(ada: &Account, guest: &Account) -> Vec<Route> {
-    let route = |path: &str, who, fields| Route {
+    let route = |path: &str, account, fields| Route {
         method: "POST",
         path: format!("/api/auth/{path}"),
-        who,
+        account,
         fields,
     };
     let guest_token = ("guest_token", Text, false, json!(guest.token));
@@ -141,7 +143,7 @@ fn auth_routes(ada: &Account, guest: &Account) -> Vec<Route> {
 
 fn product_routes(admin: &Account, product: &str) -> Vec<Route> {
     let route =
-        |method, path: String, fields| Route { method, path, who: Some(admin.clone()), fields };
+        |method, path: String, fields| Route { method, path, account: Some(admin.clone()), fields };
     let facts = |required| {
         vec![
             ("name", Text, required, json!("Pot")),
@@ -172,7 +174,7 @@ fn cart_routes(ada: &Account, guest: &Account, product: &str) -> Vec<Route> {
     let route = |method, path: &str, fields| Route {
         method,
         path: format!("/api/cart/{path}"),
-        who: Some(ada.clone()),
+        account: Some(ada.clone()),
         fields,
     };
     let line = vec![("product_id", Id, true, json!(product)), ("quantity", Whole, true, json!(1))];
@@ -183,11 +185,11 @@ fn cart_routes(ada: &Account, guest: &Account, product: &str) -> Vec<Route> {
     ]
 }
 
-/// Asserts that a fault is told of the field `name`, or of something inside it.
+/// Asserts that the error names the field `name` or something inside it.
 #[track_caller]
-fn names_field(answer: Answer, name: &str, sent: &str) {
-    let shown = answer.to_string();
-    let problem = answer.problem(422, "validation_failed");
+fn assert_names_field(response: Response, name: &str, sent: &str) {
+    let shown = response.to_string();
+    let problem = response.problem(422, "validation_failed");
     let inside = |field: &str| {
         field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
@@ -200,11 +202,11 @@ fn names_field(answer: Answer, name: &str, sent: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_malformed() {
-    let shop = Shop::open().await;
+async fn invalid_json_is_rejected_as_malformed() {
+    let shop = Shop::start().await;
     let before = shop.state().await;
     for route in &shop.routes {
-        let good = Value::from(route.good()).to_string();
+        let good = Value::from(route.valid_body()).to_string();
         let half = &good[..good.len() - 1];
         let bodies: Vec<Vec<u8>> = vec![
             b"".into(),
@@ -224,17 +226,17 @@ async fn what_is_no_json_is_malformed() {
         ];
         for body in bodies {
             let shown = String::from_utf8_lossy(&body).into_owned();
-            let answer = route.call(&shop.app, body).await;
-            assert_eq!(answer.status, 400, "{shown}: {answer}");
-            answer.problem(400, "malformed_json");
+            let response = route.call(&shop.app, body).await;
+            assert_eq!(response.status, 400, "{shown}: {response}");
+            response.problem(400, "malformed_json");
         }
     }
     assert_eq!(shop.state().await, before);
 }
 
 #[tokio::test]
-async fn what_is_no_object_or_far_too_deep_is_refused() {
-    let shop = Shop::open().await;
+async fn non_objects_and_deep_nesting_are_rejected() {
+    let shop = Shop::start().await;
     let before = shop.state().await;
     for route in &shop.routes {
         for body in [
@@ -243,9 +245,9 @@ async fn what_is_no_object_or_far_too_deep_is_refused() {
             "5",
             "\"text\"",
             "true",
-            &Value::from(vec![Value::from(route.good())]).to_string(),
+            &Value::from(vec![Value::from(route.valid_body())]).to_string(),
         ] {
-            names_field(route.call(&shop.app, body).await, "body", body);
+            assert_names_field(route.call(&shop.app, body).await, "body", body);
         }
         let deep =
             |open: &str, close: &str| format!("{}{}", open.repeat(10_000), close.repeat(10_000));
@@ -256,21 +258,21 @@ async fn what_is_no_object_or_far_too_deep_is_refused() {
             format!("{}1{}", r#"{"a":"#.repeat(9_000), "}".repeat(9_000)),
             format!(r#"{{"unknown": {}}}"#, deep("[", "]")),
         ] {
-            let answer = route.call(&shop.app, body).await;
-            assert!(matches!(answer.status, 400 | 422), "{answer}");
+            let response = route.call(&shop.app, body).await;
+            assert!(matches!(response.status, 400 | 422), "{response}");
         }
         for (name, ..) in &route.fields {
             let body = format!(r#"{{"{name}": {}}}"#, deep("[", "]"));
-            let answer = route.call(&shop.app, body).await;
-            assert!(matches!(answer.status, 400 | 422), "{name}: {answer}");
+            let response = route.call(&shop.app, body).await;
+            assert!(matches!(response.status, 400 | 422), "{name}: {response}");
         }
     }
     assert_eq!(shop.state().await, before);
 }
 
 #[tokio::test]
-async fn every_field_refuses_what_is_not_of_its_type() {
-    let shop = Shop::open().await;
+async fn fields_reject_values_of_another_type() {
+    let shop = Shop::start().await;
     let before = shop.state().await;
     let samples = [
         (Text, json!("text")),
@@ -294,8 +296,8 @@ async fn every_field_refuses_what_is_not_of_its_type() {
                 .chain([json!(true)])
                 .chain(required.then_some(Value::Null));
             for value in others {
-                let body = route.with(name, &value);
-                names_field(route.call(&shop.app, body.clone()).await, name, &body);
+                let body = route.body_with(name, &value);
+                assert_names_field(route.call(&shop.app, body.clone()).await, name, &body);
             }
         }
     }
@@ -303,25 +305,25 @@ async fn every_field_refuses_what_is_not_of_its_type() {
 }
 
 #[tokio::test]
-async fn what_is_missing_twice_there_or_unknown_is_named() {
-    let shop = Shop::open().await;
+async fn missing_duplicate_and_unknown_fields_are_named() {
+    let shop = Shop::start().await;
     let before = shop.state().await;
     for route in &shop.routes {
-        let good = Value::from(route.good()).to_string();
+        let good = Value::from(route.valid_body()).to_string();
         for (name, _, required, value) in &route.fields {
             if *required {
-                let mut body = route.good();
+                let mut body = route.valid_body();
                 body.remove(*name);
-                names_field(
+                assert_names_field(
                     route.call(&shop.app, Value::from(body).to_string()).await,
                     name,
                     "nothing",
                 );
             }
             let twice = good.replacen('{', &format!(r#"{{"{name}":{value},"#), 1);
-            names_field(route.call(&shop.app, twice.clone()).await, name, &twice);
+            assert_names_field(route.call(&shop.app, twice.clone()).await, name, &twice);
         }
-        let mut body = route.good();
+        let mut body = route.valid_body();
         let unknown = ["role", "is_admin", "user_id", "_id", "$set", "__proto__", ""];
         body.extend(unknown.map(|name| (name.to_owned(), json!("admin"))));
         let problem = route
@@ -338,16 +340,16 @@ async fn what_is_missing_twice_there_or_unknown_is_named() {
         );
     }
     assert_eq!(shop.state().await, before);
-    // Nobody has become an admin by it.
+    // No request has granted admin rights.
     shop.app.post("/api/products", &json!({})).token(&shop.ada).await.problem(403, "forbidden");
 }
 
 #[tokio::test]
-async fn other_types_of_content_are_not_understood() {
-    let shop = Shop::open().await;
+async fn other_content_types_are_rejected() {
+    let shop = Shop::start().await;
     let before = shop.state().await;
     for route in &shop.routes {
-        let good = Value::from(route.good()).to_string();
+        let good = Value::from(route.valid_body()).to_string();
         for content_type in [
             "text/plain",
             "application/xml",
@@ -362,11 +364,11 @@ async fn other_types_of_content_are_not_understood() {
                 .call(route.method, &route.path)
                 .header("content-type", content_type)
                 .body(good.clone());
-            let call = route.who.iter().fold(call, |call, who| call.token(who));
+            let call = route.account.iter().fold(call, |call, account| call.token(account));
             call.await.problem(415, "unsupported_media_type");
         }
         let call = shop.app.call(route.method, &route.path).body(good);
-        let call = route.who.iter().fold(call, |call, who| call.token(who));
+        let call = route.account.iter().fold(call, |call, account| call.token(account));
         call.await.problem(415, "unsupported_media_type");
     }
     assert_eq!(shop.state().await, before);

@@ -1,10 +1,10 @@
-//! Values of the right type that nobody can mean: too small, too large, too long, too precise.
+//! Values of the right type but out of range: too small, too large, too long, too precise.
 
 use serde_json::{Value, json};
 
 use crate::support::{Account, TestApp};
 
-fn merged(good: &Value, change: &Value) -> Value {
+fn with_fields(good: &Value, change: &Value) -> Value {
     let mut body = good.clone();
     for (name, value) in change.as_object().unwrap() {
         body[name] = value.clone();
@@ -13,7 +13,7 @@ fn merged(good: &Value, change: &Value) -> Value {
 }
 
 #[track_caller]
-fn names(problem: &Value, field: &str) {
+fn assert_names_field(problem: &Value, field: &str) {
     let errors = problem["errors"].as_array().unwrap();
     assert!(
         errors.iter().any(|error| error["field"].as_str().unwrap().starts_with(field)),
@@ -21,26 +21,26 @@ fn names(problem: &Value, field: &str) {
     );
 }
 
-/// Numbers that serde_json cannot write are sent as text.
-async fn send(
+/// Sends text, because serde_json cannot write some of these numbers.
+async fn send_raw(
     app: &TestApp,
-    who: &Account,
+    account: &Account,
     method: &str,
     path: &str,
     body: &str,
-) -> crate::support::Answer {
+) -> crate::support::Response {
     app.call(method, path)
-        .token(who)
+        .token(account)
         .header("content-type", "application/json")
         .body(body.to_owned())
         .await
 }
 
 #[tokio::test]
-async fn quantities_are_from_one_to_the_limit() {
+async fn quantities_are_limited() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10_000).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10_000).await;
     let ada = app.customer().await;
     let body = |quantity: &str| format!(r#"{{"product_id":"{tea}","quantity":{quantity}}}"#);
     for (method, path) in [("POST", "/api/cart/add"), ("PUT", "/api/cart/update")] {
@@ -54,14 +54,14 @@ async fn quantities_are_from_one_to_the_limit() {
             "9223372036854775808",
             "1e30",
         ] {
-            names(
-                &send(&app, &ada, method, path, &body(quantity))
+            assert_names_field(
+                &send_raw(&app, &ada, method, path, &body(quantity))
                     .await
                     .problem(422, "validation_failed"),
                 "quantity",
             );
         }
-        let huge = send(&app, &ada, method, path, &body("1e400")).await;
+        let huge = send_raw(&app, &ada, method, path, &body("1e400")).await;
         assert!(matches!(huge.status, 400 | 422), "{huge}");
         for id in [
             "",
@@ -70,7 +70,7 @@ async fn quantities_are_from_one_to_the_limit() {
             "01a206bc-0609-7165-8b52-173bd2923da",
             "zzzzzzzz-0609-7165-8b52-173bd2923daf",
         ] {
-            let problem = send(
+            let problem = send_raw(
                 &app,
                 &ada,
                 method,
@@ -78,43 +78,46 @@ async fn quantities_are_from_one_to_the_limit() {
                 &json!({"product_id": id, "quantity": 1}).to_string(),
             )
             .await;
-            names(&problem.problem(422, "validation_failed"), "product_id");
+            assert_names_field(&problem.problem(422, "validation_failed"), "product_id");
         }
     }
-    names(&app.add(&ada, &tea, 0).await.problem(422, "validation_failed"), "quantity");
+    assert_names_field(
+        &app.add_to_cart(&ada, &tea, 0).await.problem(422, "validation_failed"),
+        "quantity",
+    );
     for quantity in [1000, 4_294_967_295, 4_294_967_296, 4_294_967_297, 9_223_372_036_854_775_807] {
-        app.add(&ada, &tea, quantity).await.problem(422, "quantity_limit");
+        app.add_to_cart(&ada, &tea, quantity).await.problem(422, "quantity_limit");
     }
     assert_eq!(app.cart(&ada).await["version"], 0);
-    app.add(&ada, &tea, 999).await.ok();
-    app.add(&ada, &tea, 1).await.problem(422, "quantity_limit");
-    app.add(&ada, &tea, 4_294_967_295).await.problem(422, "quantity_limit");
-    app.update(&ada, &tea, 1000).await.problem(422, "quantity_limit");
+    app.add_to_cart(&ada, &tea, 999).await.ok();
+    app.add_to_cart(&ada, &tea, 1).await.problem(422, "quantity_limit");
+    app.add_to_cart(&ada, &tea, 4_294_967_295).await.problem(422, "quantity_limit");
+    app.update_cart(&ada, &tea, 1000).await.problem(422, "quantity_limit");
     assert_eq!(app.cart(&ada).await["item_count"], 999);
 }
 
 #[tokio::test]
-async fn a_cart_has_so_many_lines_and_no_more() {
-    let app = TestApp::with(&[("cart.max_lines", "3"), ("cart.max_quantity", "5")]).await;
+async fn cart_lines_are_limited() {
+    let app = TestApp::with_settings(&[("cart.max_lines", "3"), ("cart.max_quantity", "5")]).await;
     let admin = app.admin().await;
     let (ada, mut products) = (app.customer().await, Vec::new());
     for _ in 0..4 {
-        products.push(app.product(&admin, &json!(1), 100).await);
+        products.push(app.new_product(&admin, &json!(1), 100).await);
     }
     for product in &products[..3] {
-        app.add(&ada, product, 5).await.ok();
+        app.add_to_cart(&ada, product, 5).await.ok();
     }
-    app.add(&ada, &products[3], 1).await.problem(422, "line_limit");
-    app.add(&ada, &products[0], 1).await.problem(422, "quantity_limit");
+    app.add_to_cart(&ada, &products[3], 1).await.problem(422, "line_limit");
+    app.add_to_cart(&ada, &products[0], 1).await.problem(422, "quantity_limit");
     let cart = app.cart(&ada).await;
     assert_eq!((&cart["version"], &cart["item_count"]), (&json!(3), &json!(15)));
 }
 
 #[tokio::test]
-async fn prices_are_amounts_of_the_currency() {
+async fn prices_are_valid_currency_amounts() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let product = app.product(&admin, &json!(4.5), 1).await;
+    let product = app.new_product(&admin, &json!(4.5), 1).await;
     let path = format!("/api/products/{product}");
     for price in [
         "19.999",
@@ -130,12 +133,14 @@ async fn prices_are_amounts_of_the_currency() {
     ] {
         let facts = format!(r#""name":"Pot","description":"","price":{price}"#);
         let created =
-            send(&app, &admin, "POST", "/api/products", &format!(r#"{{{facts},"stock":1}}"#)).await;
-        names(&created.problem(422, "validation_failed"), "price");
-        let replaced = send(&app, &admin, "PUT", &path, &format!("{{{facts}}}")).await;
-        names(&replaced.problem(422, "validation_failed"), "price");
-        let patched = send(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#)).await;
-        names(&patched.problem(422, "validation_failed"), "price");
+            send_raw(&app, &admin, "POST", "/api/products", &format!(r#"{{{facts},"stock":1}}"#))
+                .await;
+        assert_names_field(&created.problem(422, "validation_failed"), "price");
+        let replaced = send_raw(&app, &admin, "PUT", &path, &format!("{{{facts}}}")).await;
+        assert_names_field(&replaced.problem(422, "validation_failed"), "price");
+        let patched =
+            send_raw(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#)).await;
+        assert_names_field(&patched.problem(422, "validation_failed"), "price");
     }
     assert_eq!(app.get(&path).await.ok()["version"], 1);
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
@@ -147,7 +152,7 @@ async fn prices_are_amounts_of_the_currency() {
         ("12512512.51", "12512512.51"),
         ("-0.0", "0"),
     ] {
-        let patched = send(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#))
+        let patched = send_raw(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#))
             .await
             .is(200)
             .text();
@@ -156,26 +161,26 @@ async fn prices_are_amounts_of_the_currency() {
 }
 
 #[tokio::test]
-async fn a_currency_has_its_own_decimals() {
+async fn decimals_depend_on_the_currency() {
     for (currency, good, bad) in
         [("JPY", "500", "500.5"), ("KWD", "1.255", "1.2555"), ("EUR", "1.25", "1.255")]
     {
-        let app = TestApp::with(&[("shop.currency", currency)]).await;
+        let app = TestApp::with_settings(&[("shop.currency", currency)]).await;
         let admin = app.admin().await;
         let body =
             |price| format!(r#"{{"name":"Pot","description":"","price":{price},"stock":9}}"#);
-        let product = send(&app, &admin, "POST", "/api/products", &body(good)).await.is(201);
+        let product = send_raw(&app, &admin, "POST", "/api/products", &body(good)).await.is(201);
         assert!(
             product.text().contains(&format!(r#""price":{good},"currency":"{currency}""#)),
             "{product}"
         );
         let ada = app.customer().await;
         assert_eq!(
-            app.add(&ada, product.json()["id"].as_str().unwrap(), 2).await.ok()["currency"],
+            app.add_to_cart(&ada, product.json()["id"].as_str().unwrap(), 2).await.ok()["currency"],
             currency
         );
-        names(
-            &send(&app, &admin, "POST", "/api/products", &body(bad))
+        assert_names_field(
+            &send_raw(&app, &admin, "POST", "/api/products", &body(bad))
                 .await
                 .problem(422, "validation_failed"),
             "price",
@@ -184,7 +189,7 @@ async fn a_currency_has_its_own_decimals() {
 }
 
 #[tokio::test]
-async fn facts_of_a_product_have_limits() {
+async fn product_fields_have_limits() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let good = json!({"name": "Pot", "description": "", "price": 12.5, "stock": 3});
@@ -223,10 +228,12 @@ async fn facts_of_a_product_have_limits() {
         ("attributes", attributes(101)),
     ];
     for (field, value) in bad {
-        let answer =
-            app.post("/api/products", &merged(&good, &json!({field: value}))).token(&admin).await;
-        let problem = answer.problem(422, "validation_failed");
-        names(&problem, field);
+        let response = app
+            .post("/api/products", &with_fields(&good, &json!({field: value})))
+            .token(&admin)
+            .await;
+        let problem = response.problem(422, "validation_failed");
+        assert_names_field(&problem, field);
         let text = problem.to_string();
         assert!(
             !["enum", "i64", "u64", "variant"].iter().any(|word| text.contains(word)),
@@ -235,17 +242,19 @@ async fn facts_of_a_product_have_limits() {
     }
     assert_eq!(app.get("/api/products").await.ok()["total"], 0);
     let most = json!({
-        "name": "x".repeat(200), "description": "é".repeat(10_000), "sku": "x".repeat(64), "category": "x".repeat(100),
-        "tags": many(50).collect::<Vec<_>>(), "attributes": attributes(100), "stock": 1_000_000_000_000_u64,
+        "name": "x".repeat(200), "description": "é".repeat(10_000), "sku": "x".repeat(64),
+        "category": "x".repeat(100),
+        "tags": many(50).collect::<Vec<_>>(), "attributes": attributes(100),
+        "stock": 1_000_000_000_000_u64,
     });
-    app.create(&admin, &merged(&good, &most)).await;
+    app.create_product(&admin, &with_fields(&good, &most)).await;
 }
 
 #[tokio::test]
-async fn a_change_of_stock_is_a_delta_or_a_count() {
+async fn stock_change_is_either_delta_or_set() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let product = app.product(&admin, &json!(4.5), 10).await;
+    let product = app.new_product(&admin, &json!(4.5), 10).await;
     let long = "x".repeat(201);
     for (field, body) in [
         ("delta", json!({"reason": "r"})),
@@ -259,7 +268,7 @@ async fn a_change_of_stock_is_a_delta_or_a_count() {
         ("reason", json!({"reason": long, "delta": 1})),
         ("reference", json!({"reason": "r", "reference": long, "delta": 1})),
     ] {
-        names(
+        assert_names_field(
             &app.change_stock(&admin, &product, &body).await.problem(422, "validation_failed"),
             field,
         );
@@ -269,7 +278,7 @@ async fn a_change_of_stock_is_a_delta_or_a_count() {
 }
 
 #[tokio::test]
-async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
+async fn account_fields_are_validated() {
     let app = TestApp::start().await;
     let good = json!({"email": "ada@souk.example", "password": "12345678", "name": "Ada"});
     for (field, value) in [
@@ -289,17 +298,20 @@ async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
         ("name", json!("   ")),
         ("name", json!("x".repeat(101))),
     ] {
-        let answer = app.post("/api/auth/register", &merged(&good, &json!({field: value}))).await;
-        names(&answer.problem(422, "validation_failed"), field);
+        let response =
+            app.post("/api/auth/register", &with_fields(&good, &json!({field: value}))).await;
+        assert_names_field(&response.problem(422, "validation_failed"), field);
     }
     let all = json!({"email": "", "password": "", "name": ""});
     let problem = app.post("/api/auth/register", &all).await.problem(422, "validation_failed");
     for field in ["email", "password", "name"] {
-        names(&problem, field);
+        assert_names_field(&problem, field);
     }
-    // No bad request has taken the address, and the longest password is not cut.
+    // No invalid request has taken the address, and the longest password is not truncated.
     let longest = "é".repeat(35) + "x";
-    app.post("/api/auth/register", &merged(&good, &json!({"password": longest}))).await.is(201);
+    app.post("/api/auth/register", &with_fields(&good, &json!({"password": longest})))
+        .await
+        .is(201);
     app.login("ada@souk.example", &longest).await;
     for near in [&longest[..70], &format!("{longest}x")] {
         let login = app
@@ -310,20 +322,20 @@ async fn accounts_have_an_address_a_name_and_a_password_of_some_length() {
 }
 
 #[tokio::test]
-async fn pages_have_a_limit_and_a_cursor_of_their_own() {
+async fn page_limits_and_cursors_are_validated() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for _ in 0..3 {
-        app.product(&admin, &json!(4.5), 10).await;
+        app.new_product(&admin, &json!(4.5), 10).await;
     }
-    let product = app.product(&admin, &json!(4.5), 10).await;
+    let product = app.new_product(&admin, &json!(4.5), 10).await;
     for set in 1..4 {
         app.change_stock(&admin, &product, &json!({"set": set, "reason": "count"})).await.ok();
     }
     let movements = format!("/api/products/{product}/stock/movements");
     for path in ["/api/products", &movements, "/api/products/suggest"] {
         for limit in ["0", "101", "-1", "1.5", "ten", "99999999999999999999"] {
-            names(
+            assert_names_field(
                 &app.get(&format!("{path}?limit={limit}"))
                     .token(&admin)
                     .await
@@ -336,28 +348,28 @@ async fn pages_have_a_limit_and_a_cursor_of_their_own() {
     let of_movements = next(app.get(&format!("{movements}?limit=1")).token(&admin).await.ok());
     let of_products = next(app.get("/api/products?limit=1&sort=price").await.ok());
     for cursor in ["none", "%00", "bnVsbA", "eyJhIjoxfQ", &of_movements] {
-        names(
+        assert_names_field(
             &app.get(&format!("/api/products?cursor={cursor}"))
                 .await
                 .problem(422, "validation_failed"),
             "cursor",
         );
     }
-    names(
+    assert_names_field(
         &app.get(&format!("/api/products?sort=name&cursor={of_products}"))
             .await
             .problem(422, "validation_failed"),
         "cursor",
     );
     for cursor in ["none", "eyJhIjoxfQ", "LTE", &of_products] {
-        let answer = app.get(&format!("{movements}?cursor={cursor}")).token(&admin).await;
-        names(&answer.problem(422, "validation_failed"), "cursor");
+        let response = app.get(&format!("{movements}?cursor={cursor}")).token(&admin).await;
+        assert_names_field(&response.problem(422, "validation_failed"), "cursor");
     }
     for query in
         ["min_price=cheap", "max_price=1.001", "min_price=-1", "sort=best", "in_stock=maybe"]
     {
         let field = query.split('=').next().unwrap();
-        names(
+        assert_names_field(
             &app.get(&format!("/api/products?{query}")).await.problem(422, "validation_failed"),
             field,
         );

@@ -1,14 +1,15 @@
-//! The command line, without a server and beside one.
+//! The command line, with and without a server.
 
 use serde_json::json;
 
 use crate::support::{Cli, PASSWORD, TestApp};
 
-const LINES: &str = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":12.5,\"stock\":3}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":7}\n";
+const LINES: &str = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":12.5,\"stock\":3}\n\
+                     {\"sku\":\"B\",\"name\":\"Cup\",\"price\":7}\n";
 
 #[test]
-fn help_is_everywhere() {
-    let app = TestApp::closed(&[]);
+fn every_command_has_help() {
+    let app = TestApp::unstarted(&[]);
     let all = Cli::run(app.command().arg("--help")).ok();
     for command in ["serve", "import", "admin", "audit", "config", "openapi"] {
         assert!(all.contains(command), "{command}: {all}");
@@ -16,12 +17,12 @@ fn help_is_everywhere() {
         assert!(help.contains(&format!("Usage: souk {command}")), "{help}");
     }
     assert!(Cli::run(app.command().arg("--version")).ok().starts_with("souk "));
-    assert!(!app.dir().join("data").exists(), "nothing is made by asking");
+    assert!(!app.dir().join("data").exists(), "help creates no data");
 }
 
 #[test]
-fn what_is_asked_wrongly_ends_with_2() {
-    let app = TestApp::closed(&[]);
+fn usage_errors_exit_with_2() {
+    let app = TestApp::unstarted(&[]);
     for arguments in [
         &["no-such-command"][..],
         &["--no-such-option"],
@@ -37,8 +38,8 @@ fn what_is_asked_wrongly_ends_with_2() {
 }
 
 #[test]
-fn a_wrong_setting_stops_the_start_with_one_line() {
-    let app = TestApp::closed(&[]);
+fn invalid_setting_stops_the_start_with_one_line() {
+    let app = TestApp::unstarted(&[]);
     for (name, value, word) in [
         ("SOUK__HTTP__BIND", "nowhere", "http.bind"),
         ("SOUK__HTTP__BINDD", "127.0.0.1:0", "http.bindd"),
@@ -79,9 +80,9 @@ fn a_wrong_setting_stops_the_start_with_one_line() {
 }
 
 #[test]
-fn config_shows_what_is_in_effect_and_no_secrets() {
-    let secret = "a secret that nobody shall read, ever";
-    let app = TestApp::closed(&[
+fn config_shows_effective_settings_without_secrets() {
+    let secret = "a secret that must never be shown";
+    let app = TestApp::unstarted(&[
         ("auth.jwt_secret", secret),
         ("auth.admin_password", "a hidden password"),
         ("cart.max_lines", "17"),
@@ -107,8 +108,8 @@ fn config_shows_what_is_in_effect_and_no_secrets() {
 }
 
 #[tokio::test]
-async fn a_file_is_imported_without_a_server() {
-    let mut app = TestApp::closed(&[]);
+async fn file_is_imported_without_a_server() {
+    let mut app = TestApp::unstarted(&[]);
     let file = app.write("products.ndjson", LINES);
     let import =
         |app: &TestApp, file: &std::path::Path| Cli::run(app.command().arg("import").arg(file));
@@ -142,7 +143,7 @@ async fn a_file_is_imported_without_a_server() {
 }
 
 #[tokio::test]
-async fn a_file_is_sent_to_a_running_server() {
+async fn file_is_sent_to_a_running_server() {
     let app = TestApp::start().await;
     let file = app.write("products.ndjson", LINES);
     let import = |server: &str, token: Option<&str>| {
@@ -176,7 +177,7 @@ async fn a_file_is_sent_to_a_running_server() {
 }
 
 #[tokio::test]
-async fn admins_are_made_and_promoted() {
+async fn admins_are_created_and_promoted() {
     let mut app = TestApp::start().await;
     let ada = app.customer().await;
     app.stop().await;
@@ -215,7 +216,7 @@ async fn admins_are_made_and_promoted() {
     ] {
         let session = app.login(email, password).await;
         assert_eq!(app.get("/api/auth/me").token(&session).await.ok()["role"], "admin", "{email}");
-        app.product(&session, &json!(1), 1).await;
+        app.new_product(&session, &json!(1), 1).await;
     }
     let body = json!({"email": "third@souk.example", "password": "short"});
     app.post("/api/auth/login", &body).await.problem(401, "invalid_credentials");

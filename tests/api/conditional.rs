@@ -1,58 +1,58 @@
-//! Versions, ETags, and requests that are made only when nothing has changed, or only when something has.
+//! Versions, ETags, and the headers `If-Match` and `If-None-Match`.
 
 use std::future::IntoFuture;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Account, Answer, TestApp};
+use crate::support::{Account, Response, TestApp};
 
-async fn get(app: &TestApp, who: &Account, path: &str) -> Answer {
-    app.get(path).token(who).await.is(200)
+async fn get_ok(app: &TestApp, account: &Account, path: &str) -> Response {
+    app.get(path).token(account).await.is(200)
 }
 
-/// Asserts what `If-None-Match` comes to on a resource that has just been read.
-async fn is_revalidated(app: &TestApp, who: &Account, path: &str) {
-    let now = get(app, who, path).await;
+/// Asserts the responses to `If-None-Match` for an unchanged resource.
+async fn assert_revalidation(app: &TestApp, account: &Account, path: &str) {
+    let now = get_ok(app, account, path).await;
     let tag = now.etag();
     assert!(tag.starts_with('"') && tag.ends_with('"') && tag.len() > 2, "{tag}");
     for known in [tag.clone(), "*".to_owned(), format!("W/{tag}"), format!("\"other\", {tag}")] {
-        let answer = app.get(path).token(who).header("if-none-match", &known).await.is(304);
-        assert!(answer.body.is_empty());
-        assert_eq!(answer.etag(), tag, "for {known}");
+        let response = app.get(path).token(account).header("if-none-match", &known).await.is(304);
+        assert!(response.body.is_empty());
+        assert_eq!(response.etag(), tag, "for {known}");
     }
     for other in ["\"other\"", "", tag.trim_matches('"'), "W/\"other\", \"and another\""] {
-        let answer = app.get(path).token(who).header("if-none-match", other).await.is(200);
+        let response = app.get(path).token(account).header("if-none-match", other).await.is(200);
         assert_eq!(
-            (answer.body, answer.headers["etag"].clone()),
+            (response.body, response.headers["etag"].clone()),
             (now.body.clone(), now.headers["etag"].clone())
         );
     }
 }
 
 #[tokio::test]
-async fn what_the_caller_has_already_is_not_sent_again() {
+async fn matching_if_none_match_returns_304() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let ada = app.customer().await;
-    is_revalidated(&app, &ada, "/api/cart").await;
-    app.add(&ada, &tea, 2).await.ok();
-    is_revalidated(&app, &ada, "/api/cart").await;
-    is_revalidated(&app, &ada, &format!("/api/products/{tea}")).await;
-    is_revalidated(&app, &admin, &format!("/api/products/{tea}/stock")).await;
+    assert_revalidation(&app, &ada, "/api/cart").await;
+    app.add_to_cart(&ada, &tea, 2).await.ok();
+    assert_revalidation(&app, &ada, "/api/cart").await;
+    assert_revalidation(&app, &ada, &format!("/api/products/{tea}")).await;
+    assert_revalidation(&app, &admin, &format!("/api/products/{tea}/stock")).await;
 }
 
 #[tokio::test]
-async fn a_cart_is_changed_only_as_the_caller_has_seen_it() {
+async fn stale_if_match_rejects_cart_changes() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
-    let untouched = get(&app, &ada, "/api/cart").await;
+    let untouched = get_ok(&app, &ada, "/api/cart").await;
     assert_eq!(untouched.json()["version"], 0);
-    let first = app.add(&ada, &tea, 2).header("if-match", untouched.etag()).await.is(200);
-    app.add(&guest, &tea, 1).await.ok();
+    let first = app.add_to_cart(&ada, &tea, 2).header("if-match", untouched.etag()).await.is(200);
+    app.add_to_cart(&guest, &tea, 1).await.ok();
 
     let remove = format!("/api/cart/remove/{tea}");
     for stale in [
@@ -63,8 +63,14 @@ async fn a_cart_is_changed_only_as_the_caller_has_seen_it() {
         String::new(),
         "nonsense".into(),
     ] {
-        app.add(&ada, &tea, 1).header("if-match", &stale).await.problem(412, "version_mismatch");
-        app.update(&ada, &tea, 1).header("if-match", &stale).await.problem(412, "version_mismatch");
+        app.add_to_cart(&ada, &tea, 1)
+            .header("if-match", &stale)
+            .await
+            .problem(412, "version_mismatch");
+        app.update_cart(&ada, &tea, 1)
+            .header("if-match", &stale)
+            .await
+            .problem(412, "version_mismatch");
         app.delete(&remove)
             .token(&ada)
             .header("if-match", &stale)
@@ -75,42 +81,46 @@ async fn a_cart_is_changed_only_as_the_caller_has_seen_it() {
             .header("if-match", &stale)
             .await
             .problem(412, "version_mismatch");
-        app.merge(&ada, &guest).header("if-match", &stale).await.problem(412, "version_mismatch");
+        app.merge_cart(&ada, &guest)
+            .header("if-match", &stale)
+            .await
+            .problem(412, "version_mismatch");
     }
-    let cart = get(&app, &ada, "/api/cart").await;
+    let cart = get_ok(&app, &ada, "/api/cart").await;
     assert_eq!((cart.etag(), cart.json()), (first.etag(), first.json()));
 
     let updated = app
-        .update(&ada, &tea, 3)
+        .update_cart(&ada, &tea, 3)
         .header("if-match", format!("\"other\", {}", cart.etag()))
         .await
         .is(200);
-    let merged = app.merge(&ada, &guest).header("if-match", updated.etag()).await.is(200);
+    let merged = app.merge_cart(&ada, &guest).header("if-match", updated.etag()).await.is(200);
     assert_eq!(merged.lines(), [(tea.clone(), 4)]);
-    let any = app.update(&ada, &tea, 5).header("if-match", "*").await.is(200);
+    let any = app.update_cart(&ada, &tea, 5).header("if-match", "*").await.is(200);
     let removed = app.delete(&remove).token(&ada).header("if-match", any.etag()).await.is(200);
     assert_eq!((removed.json()["version"].clone(), removed.lines()), (json!(5), vec![]));
-    // The version alone will do, for clients that know it from the body.
-    app.add(&ada, &tea, 1).header("if-match", "\"5\"").await.is(200);
+    // The version alone is enough for clients that know it from the body.
+    app.add_to_cart(&ada, &tea, 1).header("if-match", "\"5\"").await.is(200);
 }
 
 #[tokio::test]
-async fn of_many_who_have_seen_the_same_one_is_first() {
+async fn one_of_many_changes_with_the_same_etag_succeeds() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let ada = app.customer().await;
-    let tag = get(&app, &ada, "/api/cart").await.etag();
-    let adds =
-        join_all((0..50).map(|_| app.add(&ada, &tea, 1).header("if-match", &tag).into_future()))
-            .await;
-    one_of(adds);
+    let tag = get_ok(&app, &ada, "/api/cart").await.etag();
+    let adds = join_all(
+        (0..50).map(|_| app.add_to_cart(&ada, &tea, 1).header("if-match", &tag).into_future()),
+    )
+    .await;
+    assert_one_succeeds(adds);
     assert_eq!(app.cart(&ada).await["item_count"], 1);
 
     let delta = json!({"delta": 1, "reason": "delivery"});
     let changes = (0..50)
         .map(|_| app.change_stock(&admin, &tea, &delta).header("if-match", "\"1\"").into_future());
-    one_of(join_all(changes).await);
+    assert_one_succeeds(join_all(changes).await);
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 101);
 
     let path = format!("/api/products/{tea}");
@@ -118,31 +128,31 @@ async fn of_many_who_have_seen_the_same_one_is_first() {
     let patches = (0..50).map(|n| {
         app.patch(&path, &patch(n)).token(&admin).header("if-match", "\"1\"").into_future()
     });
-    one_of(join_all(patches).await);
+    assert_one_succeeds(join_all(patches).await);
     assert_eq!(app.get(&path).await.ok()["version"], 2);
 }
 
-fn one_of(answers: Vec<Answer>) {
-    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
-    for refused in answers.into_iter().filter(|answer| answer.status != 200) {
+fn assert_one_succeeds(responses: Vec<Response>) {
+    assert_eq!(responses.iter().filter(|response| response.status == 200).count(), 1);
+    for refused in responses.into_iter().filter(|response| response.status != 200) {
         refused.problem(412, "version_mismatch");
     }
 }
 
 #[tokio::test]
-async fn what_changes_nothing_has_no_new_version() {
+async fn no_op_changes_keep_version_and_etag() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
     assert_eq!(app.delete("/api/cart").token(&ada).await.ok()["version"], 0);
-    app.add(&ada, &tea, 2).await.ok();
-    app.add(&guest, &tea, 1).await.ok();
-    let merged = app.merge(&ada, &guest).await.is(200);
+    app.add_to_cart(&ada, &tea, 2).await.ok();
+    app.add_to_cart(&guest, &tea, 1).await.ok();
+    let merged = app.merge_cart(&ada, &guest).await.is(200);
     for same in [
-        app.update(&ada, &tea, 3).await,
-        app.merge(&ada, &guest).await,
-        get(&app, &ada, "/api/cart").await,
+        app.update_cart(&ada, &tea, 3).await,
+        app.merge_cart(&ada, &guest).await,
+        get_ok(&app, &ada, "/api/cart").await,
     ] {
         assert_eq!((same.etag(), same.text()), (merged.etag(), merged.text()));
     }
@@ -152,7 +162,7 @@ async fn what_changes_nothing_has_no_new_version() {
     assert_eq!(cleared.json()["version"], 3);
 
     let path = format!("/api/products/{tea}");
-    let product = get(&app, &admin, &path).await;
+    let product = get_ok(&app, &admin, &path).await;
     for same in [
         app.put(&path, &product.json()).token(&admin).await,
         app.patch(&path, &json!({})).token(&admin).await,
@@ -160,28 +170,28 @@ async fn what_changes_nothing_has_no_new_version() {
     ] {
         assert_eq!((same.status, same.etag(), same.text()), (200, product.etag(), product.text()));
     }
-    let stock = get(&app, &admin, &format!("{path}/stock")).await;
+    let stock = get_ok(&app, &admin, &format!("{path}/stock")).await;
     for change in [json!({"set": 100, "reason": "count"}), json!({"delta": 0, "reason": "none"})] {
         let same = app.change_stock(&admin, &tea, &change).await;
         assert_eq!((same.status, same.etag(), same.json()), (200, stock.etag(), stock.json()));
     }
-    assert_eq!(app.pages(&admin, &format!("{path}/stock/movements"), 10).await.len(), 1);
+    assert_eq!(app.all_pages(&admin, &format!("{path}/stock/movements"), 10).await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_products_etag_is_its_version_and_its_stocks() {
+async fn product_etag_combines_product_and_stock_versions() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 0).await;
+    let tea = app.new_product(&admin, &json!(4.5), 0).await;
     let path = format!("/api/products/{tea}");
-    let tag = async || get(&app, &admin, &path).await.etag();
+    let tag = async || get_ok(&app, &admin, &path).await.etag();
     assert_eq!(tag().await, "\"1.0\"");
     app.change_stock(&admin, &tea, &json!({"delta": 5, "reason": "delivery"}))
         .header("if-match", "\"0\"")
         .await
         .is(200);
     assert_eq!(tag().await, "\"1.1\"");
-    // The stock has changed since the caller looked, but not what is said of the product.
+    // The stock has changed since the caller read the product, but not the product itself.
     let patched = app
         .patch(&path, &json!({"name": "Sage"}))
         .token(&admin)
@@ -224,109 +234,120 @@ async fn a_products_etag_is_its_version_and_its_stocks() {
     app.delete(&path).token(&admin).header("if-match", "*").await.problem(404, "product_not_found");
 }
 
-/// What the cart says of its only line.
-fn line(cart: &Answer) -> Value {
+/// The cart's only line.
+fn only_line(cart: &Response) -> Value {
     cart.json()["items"][0].clone()
 }
 
 #[tokio::test]
-async fn a_carts_etag_changes_with_what_its_products_have_come_to() {
+async fn cart_etag_changes_with_price_stock_and_name() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let (tea, cup) =
-        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) = (
+        app.new_product(&admin, &json!(4.5), 100).await,
+        app.new_product(&admin, &json!(7), 100).await,
+    );
     let ada = app.customer().await;
-    app.add(&ada, &tea, 2).await.ok();
-    let cart = async || get(&app, &ada, "/api/cart").await;
+    app.add_to_cart(&ada, &tea, 2).await.ok();
+    let cart = async || get_ok(&app, &ada, "/api/cart").await;
     let path = format!("/api/products/{tea}");
     let patch = async |change: Value| app.patch(&path, &change).token(&admin).await.is(200);
 
     let first = cart().await;
-    assert!(line(&first).get("price_changed").is_none());
+    assert!(only_line(&first).get("price_changed").is_none());
     app.patch(&format!("/api/products/{cup}"), &json!({"price": 8})).token(&admin).await.ok();
-    assert_eq!(cart().await.etag(), first.etag(), "what is not in the cart does not matter");
+    assert_eq!(cart().await.etag(), first.etag(), "a product outside the cart has no effect");
 
     patch(json!({"price": 5.25})).await;
     let dearer = cart().await;
-    assert_eq!(line(&dearer)["price_changed"], json!({"was": 4.5, "now": 5.25}));
+    assert_eq!(only_line(&dearer)["price_changed"], json!({"was": 4.5, "now": 5.25}));
     assert_eq!(
-        (&line(&dearer)["total"], &dearer.json()["total_amount"]),
+        (&only_line(&dearer)["total"], &dearer.json()["total_amount"]),
         (&json!(10.5), &json!(10.5))
     );
     app.change_stock(&admin, &tea, &json!({"set": 1, "reason": "count"})).await.ok();
     let scarce = cart().await;
-    assert_eq!((&line(&scarce)["available"], &line(&scarce)["quantity"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&only_line(&scarce)["available"], &only_line(&scarce)["quantity"]),
+        (&json!(1), &json!(2))
+    );
     patch(json!({"name": "Sage"})).await;
     let renamed = cart().await;
-    assert_eq!(line(&renamed)["name"], "Sage");
+    assert_eq!(only_line(&renamed)["name"], "Sage");
 
-    let tags = [&first, &dearer, &scarce, &renamed].map(Answer::etag);
+    let tags = [&first, &dearer, &scarce, &renamed].map(Response::etag);
     assert_eq!(tags.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{tags:?}");
-    for answer in [&dearer, &scarce, &renamed] {
-        assert_eq!(answer.json()["version"], 1, "nobody has changed the cart");
+    for response in [&dearer, &scarce, &renamed] {
+        assert_eq!(response.json()["version"], 1, "the cart itself is unchanged");
     }
-    app.update(&ada, &tea, 1)
+    app.update_cart(&ada, &tea, 1)
         .header("if-match", first.etag())
         .await
         .problem(412, "version_mismatch");
-    // Whoever writes the line again has seen the price.
-    let settled = app.update(&ada, &tea, 1).header("if-match", renamed.etag()).await.is(200);
-    assert!(line(&settled).get("price_changed").is_none());
+    // Updating the line acknowledges the new price.
+    let settled = app.update_cart(&ada, &tea, 1).header("if-match", renamed.etag()).await.is(200);
+    assert!(only_line(&settled).get("price_changed").is_none());
     patch(json!({"price": 4.5})).await;
-    assert_eq!(line(&cart().await)["price_changed"], json!({"was": 5.25, "now": 4.5}));
+    assert_eq!(only_line(&cart().await)["price_changed"], json!({"was": 5.25, "now": 4.5}));
 }
 
 #[tokio::test]
-async fn the_line_of_a_deleted_product_stays_and_cannot_be_bought() {
+async fn cart_keeps_the_unavailable_line_of_a_deleted_product() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let (tea, cup) =
-        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) = (
+        app.new_product(&admin, &json!(4.5), 100).await,
+        app.new_product(&admin, &json!(7), 100).await,
+    );
     let ada = app.customer().await;
-    app.add(&ada, &tea, 3).await.ok();
-    let before = app.add(&ada, &cup, 1).await.is(200);
+    app.add_to_cart(&ada, &tea, 3).await.ok();
+    let before = app.add_to_cart(&ada, &cup, 1).await.is(200);
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
 
-    let after = get(&app, &ada, "/api/cart").await;
+    let after = get_ok(&app, &ada, "/api/cart").await;
     assert_ne!(after.etag(), before.etag());
-    let gone = json!({"product_id": tea, "name": "Mint tea", "quantity": 3, "unit_price": 4.5, "total": 13.5, "available": 0});
-    assert_eq!(line(&after), gone);
+    let gone = json!({
+        "product_id": tea, "name": "Mint tea", "quantity": 3, "unit_price": 4.5, "total": 13.5,
+        "available": 0,
+    });
+    assert_eq!(only_line(&after), gone);
     assert_eq!(after.json()["item_count"], 4);
 
-    app.add(&ada, &tea, 1).await.problem(404, "product_not_found");
+    app.add_to_cart(&ada, &tea, 1).await.problem(404, "product_not_found");
     for quantity in [1, 2, 4] {
-        let problem = app.update(&ada, &tea, quantity).await.problem(409, "insufficient_stock");
+        let problem =
+            app.update_cart(&ada, &tea, quantity).await.problem(409, "insufficient_stock");
         assert_eq!(
             problem["lines"],
             json!([{"product_id": tea, "requested": quantity, "available": 0}])
         );
     }
-    let removed = app.update(&ada, &tea, 0).await.is(200);
+    let removed = app.update_cart(&ada, &tea, 0).await.is(200);
     assert_eq!(removed.lines(), [(cup, 1)]);
     app.delete(&format!("/api/cart/remove/{tea}")).token(&ada).await.problem(404, "line_not_found");
 }
 
 #[tokio::test]
-async fn a_cart_asks_for_no_more_than_there_is() {
+async fn cart_quantity_cannot_exceed_available_stock() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 5).await;
+    let tea = app.new_product(&admin, &json!(4.5), 5).await;
     let ada = app.customer().await;
-    let short = |problem: Value, requested: u64| {
+    let assert_shortage = |problem: Value, requested: u64| {
         assert_eq!(
             problem["lines"],
             json!([{"product_id": tea, "requested": requested, "available": 5}])
         );
     };
-    short(app.add(&ada, &tea, 6).await.problem(409, "insufficient_stock"), 6);
-    app.add(&ada, &tea, 4).await.ok();
-    short(app.add(&ada, &tea, 2).await.problem(409, "insufficient_stock"), 6);
-    short(app.update(&ada, &tea, 7).await.problem(409, "insufficient_stock"), 7);
-    let cart = app.add(&ada, &tea, 1).await.ok();
+    assert_shortage(app.add_to_cart(&ada, &tea, 6).await.problem(409, "insufficient_stock"), 6);
+    app.add_to_cart(&ada, &tea, 4).await.ok();
+    assert_shortage(app.add_to_cart(&ada, &tea, 2).await.problem(409, "insufficient_stock"), 6);
+    assert_shortage(app.update_cart(&ada, &tea, 7).await.problem(409, "insufficient_stock"), 7);
+    let cart = app.add_to_cart(&ada, &tea, 1).await.ok();
     assert_eq!(
         (&cart["item_count"], &cart["version"], &cart["items"][0]["available"]),
         (&json!(5), &json!(2), &json!(5))
     );
-    // A cart promises nothing: somebody else may want the same five.
-    assert_eq!(app.add(&app.customer().await, &tea, 5).await.ok()["item_count"], 5);
+    // A cart reserves nothing: another customer may add the same five units.
+    assert_eq!(app.add_to_cart(&app.customer().await, &tea, 5).await.ok()["item_count"], 5);
 }

@@ -1,81 +1,96 @@
-//! The process is killed while people buy: no order that was acknowledged is lost, none is made twice, and stock says what orders say.
+//! The process is killed during checkouts: no acknowledged order is lost, none is duplicated, and
+//! stock matches the orders.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Account, Event, Progress, TestApp, gap_free, unique};
+use crate::support::{Account, Event, Progress, TestApp, assert_gap_free, unique_number};
 
-/// Pieces of each of the two products.
+/// The initial stock of each of the two products.
 const STOCK: u64 = 100_000;
-/// How many answers a round has before the process is killed.
-const ROUNDS: [usize; 3] = [120, 35, 260];
+/// The number of responses in each round before the process is killed.
+const RESPONSES_BEFORE_KILL: [usize; 3] = [120, 35, 260];
 
-/// One who buys, and what they were told.
+/// A customer with the orders that the server has acknowledged.
 struct Buyer {
-    who: Account,
-    /// Orders as they were last seen.
+    account: Account,
+    /// The orders as last seen.
     orders: Vec<Value>,
-    /// A request without an answer: whose it is, its path and its key.
-    open: Option<(bool, String, String)>,
+    /// A request without a response: whether the admin sent it, its path and its key.
+    unanswered: Option<(bool, String, String)>,
 }
 
 #[tokio::test]
 async fn orders_survive_kill_9() {
-    let mut app = TestApp::with(&[("orders.max_pending", "100000")]).await;
+    let mut app = TestApp::with_settings(&[("orders.max_pending", "100000")]).await;
     let admin = app.admin().await;
-    let wares = [
-        app.product(&admin, &json!(4.5), STOCK).await,
-        app.product(&admin, &json!(7), STOCK).await,
+    let product_ids = [
+        app.new_product(&admin, &json!(4.5), STOCK).await,
+        app.new_product(&admin, &json!(7), STOCK).await,
     ];
     let customers = app.customers(6).await;
-    let mut buyers: Vec<Buyer> =
-        customers.into_iter().map(|who| Buyer { who, orders: Vec::new(), open: None }).collect();
-    for wanted in ROUNDS {
+    let mut buyers: Vec<Buyer> = customers
+        .into_iter()
+        .map(|account| Buyer { account, orders: Vec::new(), unanswered: None })
+        .collect();
+    for wanted in RESPONSES_BEFORE_KILL {
         let counter = Progress::new();
-        let strike = async {
-            counter.reaches(wanted).await;
+        let kill = async {
+            counter.wait_for(wanted).await;
             app.signal("KILL");
         };
         tokio::join!(
-            join_all(buyers.iter_mut().map(|buyer| buyer.buy(&app, &admin, &wares, &counter))),
-            strike
+            join_all(buyers.iter_mut().map(|buyer| buyer.buy(
+                &app,
+                &admin,
+                &product_ids,
+                &counter
+            ))),
+            kill
         );
         app.reap().await;
         app.restart().await;
         for buyer in &mut buyers {
             buyer.repeat(&app, &admin).await;
-            buyer.has_what_was_acknowledged(&app).await;
+            buyer.assert_orders_kept(&app).await;
         }
-        stock_says_what_orders_say(&app, &admin, &wares).await;
+        assert_stock_matches_orders(&app, &admin, &product_ids).await;
     }
-    let sentinel = app.product(&admin, &json!(1), 0).await;
+    let sentinel = app.new_product(&admin, &json!(1), 0).await;
     for buyer in &buyers {
-        let mut feed = app.listen(Some(&buyer.who), Some("none")).await;
-        let last = gap_free(&feed.until(|event: &Event| event.subject() == sentinel).await);
+        let mut feed = app.open_feed(Some(&buyer.account), Some("none")).await;
+        let last =
+            assert_gap_free(&feed.read_until(|event: &Event| event.subject() == sentinel).await);
         for order in &buyer.orders {
             let id = order["id"].as_str().unwrap().to_owned();
             assert_eq!(
                 last[&(id, "order".into())],
                 order["version"],
-                "each order has told of each of its versions"
+                "each order version has an event"
             );
         }
     }
 }
 
 impl Buyer {
-    /// Buys, and has orders paid, shipped and cancelled, until the process dies.
-    async fn buy(&mut self, app: &TestApp, admin: &Account, wares: &[String], counter: &Progress) {
+    /// Places orders and pays, fulfills or cancels them until the process dies.
+    async fn buy(
+        &mut self,
+        app: &TestApp,
+        admin: &Account,
+        product_ids: &[String],
+        counter: &Progress,
+    ) {
         for n in 0.. {
-            for product in wares {
-                if app.add(&self.who, product, 1).attempt().await.is_err() {
+            for product in product_ids {
+                if app.add_to_cart(&self.account, product, 1).attempt().await.is_err() {
                     return;
                 }
             }
             let Some(order) = self.send(app, admin, false, "/api/checkout".into()).await else {
                 return;
             };
-            counter.one();
+            counter.increment();
             let id = order["id"].as_str().unwrap().to_owned();
             let steps: &[(bool, &str)] = match n % 4 {
                 0 => &[],
@@ -91,12 +106,12 @@ impl Buyer {
                 {
                     return;
                 }
-                counter.one();
+                counter.increment();
             }
         }
     }
 
-    /// Sends a request with a key of its own; `None` when there was no answer.
+    /// Sends a request with its own key; `None` without a response.
     async fn send(
         &mut self,
         app: &TestApp,
@@ -104,48 +119,48 @@ impl Buyer {
         by_admin: bool,
         path: String,
     ) -> Option<Value> {
-        let key = format!("request-{}", unique());
-        self.open = Some((by_admin, path.clone(), key.clone()));
-        let who = if by_admin { admin } else { &self.who };
-        let answer = app.call("POST", &path).token(who).key(key).attempt().await.ok()?;
-        assert!(matches!(answer.status, 200 | 201), "{answer}");
-        self.open = None;
-        Some(self.note(answer.json()))
+        let key = format!("request-{}", unique_number());
+        self.unanswered = Some((by_admin, path.clone(), key.clone()));
+        let account = if by_admin { admin } else { &self.account };
+        let response = app.call("POST", &path).token(account).key(key).attempt().await.ok()?;
+        assert!(matches!(response.status, 200 | 201), "{response}");
+        self.unanswered = None;
+        Some(self.record(response.json()))
     }
 
-    /// Repeats the request that had no answer.
+    /// Repeats the request that had no response.
     async fn repeat(&mut self, app: &TestApp, admin: &Account) {
-        let Some((by_admin, path, key)) = self.open.take() else { return };
-        let who = if by_admin { admin.clone() } else { self.who.clone() };
+        let Some((by_admin, path, key)) = self.unanswered.take() else { return };
+        let account = if by_admin { admin.clone() } else { self.account.clone() };
         for round in 0..2 {
-            let answer = app.call("POST", &path).token(&who).key(&key).await;
-            assert!(matches!(answer.status, 200 | 201), "{answer}");
-            assert!(round == 0 || answer.is_replayed());
-            self.note(answer.json());
+            let response = app.call("POST", &path).token(&account).key(&key).await;
+            assert!(matches!(response.status, 200 | 201), "{response}");
+            assert!(round == 0 || response.is_replayed());
+            self.record(response.json());
         }
     }
 
-    fn note(&mut self, order: Value) -> Value {
+    fn record(&mut self, order: Value) -> Value {
         self.orders.retain(|known| known["id"] != order["id"]);
         self.orders.push(order.clone());
         order
     }
 
-    async fn has_what_was_acknowledged(&self, app: &TestApp) {
+    async fn assert_orders_kept(&self, app: &TestApp) {
         let mut known = self.orders.clone();
         known.sort_by_key(|order| std::cmp::Reverse(order["id"].as_str().unwrap().to_owned()));
         assert_eq!(
-            app.pages(&self.who, "/api/orders", 100).await,
+            app.all_pages(&self.account, "/api/orders", 100).await,
             known,
-            "these orders and no others"
+            "exactly the acknowledged orders exist"
         );
     }
 }
 
-async fn stock_says_what_orders_say(app: &TestApp, admin: &Account, wares: &[String]) {
-    let orders = app.pages(admin, "/api/orders?all=true", 100).await;
-    for product in wares {
-        let pieces = |order: &&Value| -> u64 {
+async fn assert_stock_matches_orders(app: &TestApp, admin: &Account, product_ids: &[String]) {
+    let orders = app.all_pages(admin, "/api/orders?all=true", 100).await;
+    for product in product_ids {
+        let units_in = |order: &&Value| -> u64 {
             let items = order["items"]
                 .as_array()
                 .unwrap()
@@ -157,16 +172,16 @@ async fn stock_says_what_orders_say(app: &TestApp, admin: &Account, wares: &[Str
             orders
                 .iter()
                 .filter(|order| statuses.contains(&order["status"].as_str().unwrap()))
-                .map(|order| pieces(&order))
+                .map(|order| units_in(&order))
                 .sum()
         };
         let (reserved, shipped) = (sum(&["pending_payment", "paid"]), sum(&["fulfilled"]));
         assert_eq!(
-            app.pieces(admin, product).await,
+            app.stock_counts(admin, product).await,
             [STOCK - shipped, reserved, STOCK - shipped - reserved]
         );
         let movements =
-            app.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+            app.all_pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
         let total = |name: &str| {
             movements.iter().map(|movement| movement[name].as_i64().unwrap()).sum::<i64>() as u64
         };

@@ -1,37 +1,37 @@
-//! The event feed: who sees what, in which order, and how it goes on after a break.
+//! The event feed: visibility, order, and resumption.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Account, Event, Feed, PASSWORD, TestApp, gap_free};
+use crate::support::{Account, Event, Feed, PASSWORD, TestApp, assert_gap_free};
 
-async fn shop() -> (TestApp, Account, String) {
+async fn start_shop() -> (TestApp, Account, String) {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     (app, admin, tea)
 }
 
-/// The events so far, when the last of them is known to be of a new product.
-async fn so_far(app: &TestApp, admin: &Account, feed: &mut Feed) -> Vec<Event> {
-    let last = app.product(admin, &json!(1), 0).await;
-    let mut events = feed.until(|event| event.subject() == last).await;
+/// The events so far; a new product marks their end.
+async fn events_so_far(app: &TestApp, admin: &Account, feed: &mut Feed) -> Vec<Event> {
+    let last = app.new_product(admin, &json!(1), 0).await;
+    let mut events = feed.read_until(|event| event.subject() == last).await;
     events.pop();
     events
 }
 
-fn kinds(events: &[Event]) -> Vec<(&str, u64)> {
+fn kinds_and_sequences(events: &[Event]) -> Vec<(&str, u64)> {
     events.iter().map(|event| (&*event.kind, event.sequence())).collect()
 }
 
 #[tokio::test]
-async fn an_event_is_a_cloud_event() {
-    let (app, _, tea) = shop().await;
+async fn events_are_cloud_events() {
+    let (app, _, tea) = start_shop().await;
     let ada = app.customer().await;
-    let mut feed = app.listen(Some(&ada), None).await;
+    let mut feed = app.open_feed(Some(&ada), None).await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    app.add(&ada, &tea, 2).header("traceparent", trace).await.ok();
+    app.add_to_cart(&ada, &tea, 2).header("traceparent", trace).await.ok();
     let mut event = feed.next().await.body;
     let event = event.as_object_mut().unwrap();
     let mut take = |name: &str| event.remove(name).unwrap_or_else(|| panic!("no {name}"));
@@ -40,7 +40,8 @@ async fn an_event_is_a_cloud_event() {
     assert!(take("time").as_str().unwrap().ends_with('Z'));
     let data = take("data");
     let wanted = json!({
-        "specversion": "1.0", "source": "/souk", "type": "cart.item.added", "subject": ada.id, "sequence": "1",
+        "specversion": "1.0", "source": "/souk", "type": "cart.item.added", "subject": ada.id,
+        "sequence": "1",
         "sequencetype": "Integer", "traceparent": trace, "datacontenttype": "application/json",
     });
     assert_eq!(Value::from(event.clone()), wanted);
@@ -48,34 +49,34 @@ async fn an_event_is_a_cloud_event() {
         (&data["user_id"], &data["version"], &data["quantity"]),
         (&json!(ada.id), &json!(1), &json!(2))
     );
-    app.add(&ada, &tea, 1).header("traceparent", "nonsense").await.ok();
+    app.add_to_cart(&ada, &tea, 1).header("traceparent", "nonsense").await.ok();
     assert!(feed.next().await.body.get("traceparent").is_none());
 }
 
 #[tokio::test]
-async fn every_version_of_a_cart_is_one_event() {
-    let (app, admin, tea) = shop().await;
-    let cup = app.product(&admin, &json!(7), 100).await;
+async fn every_cart_version_has_one_event() {
+    let (app, admin, tea) = start_shop().await;
+    let cup = app.new_product(&admin, &json!(7), 100).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
-    let mut feed = app.listen(Some(&ada), None).await;
-    let mut guests = app.listen(Some(&guest), None).await;
-    app.add(&guest, &cup, 3).await.ok();
+    let mut feed = app.open_feed(Some(&ada), None).await;
+    let mut guests = app.open_feed(Some(&guest), None).await;
+    app.add_to_cart(&guest, &cup, 3).await.ok();
     app.delete("/api/cart").token(&ada).await.ok();
-    app.add(&ada, &tea, 2).await.ok();
-    app.add(&ada, &tea, 1).await.ok();
-    app.update(&ada, &tea, 3).await.ok();
-    app.update(&ada, &tea, 5).await.ok();
-    app.update(&ada, &tea, 1000).await.problem(422, "quantity_limit");
-    app.add(&ada, &cup, 1).key("k").await.ok();
-    app.add(&ada, &cup, 1).key("k").await.ok();
-    app.update(&ada, &tea, 0).await.ok();
-    app.merge(&ada, &guest).await.ok();
-    app.merge(&ada, &guest).await.ok();
+    app.add_to_cart(&ada, &tea, 2).await.ok();
+    app.add_to_cart(&ada, &tea, 1).await.ok();
+    app.update_cart(&ada, &tea, 3).await.ok();
+    app.update_cart(&ada, &tea, 5).await.ok();
+    app.update_cart(&ada, &tea, 1000).await.problem(422, "quantity_limit");
+    app.add_to_cart(&ada, &cup, 1).key("k").await.ok();
+    app.add_to_cart(&ada, &cup, 1).key("k").await.ok();
+    app.update_cart(&ada, &tea, 0).await.ok();
+    app.merge_cart(&ada, &guest).await.ok();
+    app.merge_cart(&ada, &guest).await.ok();
     app.delete(&format!("/api/cart/remove/{cup}")).token(&ada).await.ok();
-    app.add(&ada, &tea, 1).await.ok();
+    app.add_to_cart(&ada, &tea, 1).await.ok();
     app.delete("/api/cart").token(&ada).await.ok();
     app.delete("/api/cart").token(&ada).await.ok();
-    let events = so_far(&app, &admin, &mut feed).await;
+    let events = events_so_far(&app, &admin, &mut feed).await;
     let wanted = [
         ("cart.item.added", 1),
         ("cart.item.added", 2),
@@ -87,7 +88,7 @@ async fn every_version_of_a_cart_is_one_event() {
         ("cart.item.added", 8),
         ("cart.cleared", 9),
     ];
-    assert_eq!(kinds(&events), wanted);
+    assert_eq!(kinds_and_sequences(&events), wanted);
     assert!(events.iter().all(|event| event.subject() == ada.id));
     assert_eq!(
         (&events[1].body["data"]["added"], &events[1].body["data"]["quantity"]),
@@ -95,7 +96,7 @@ async fn every_version_of_a_cart_is_one_event() {
     );
     assert_eq!(events[5].body["data"]["guest_id"], guest.id);
     assert_eq!(app.cart(&ada).await["version"], 9);
-    let events = so_far(&app, &admin, &mut guests).await;
+    let events = events_so_far(&app, &admin, &mut guests).await;
     assert_eq!(events.iter().filter(|event| event.family() == "cart").count(), 2);
     let (added, closed) =
         (&events[0], events.iter().find(|event| event.kind == "cart.closed").unwrap());
@@ -107,22 +108,22 @@ async fn every_version_of_a_cart_is_one_event() {
 }
 
 #[tokio::test]
-async fn products_and_stock_are_told_to_anyone_and_carts_to_their_owner() {
-    let (app, admin, tea) = shop().await;
+async fn product_events_are_public_and_cart_events_private() {
+    let (app, admin, tea) = start_shop().await;
     let (ada, eve) = (app.customer().await, app.customer().await);
-    let mut feeds = vec![app.listen(None, None).await];
-    for who in [&ada, &eve, &admin] {
-        feeds.push(app.listen(Some(who), None).await);
+    let mut feeds = vec![app.open_feed(None, None).await];
+    for account in [&ada, &eve, &admin] {
+        feeds.push(app.open_feed(Some(account), None).await);
     }
     let path = format!("/api/products/{tea}");
     app.patch(&path, &json!({"name": "Sage"})).token(&admin).await.ok();
-    app.add(&ada, &tea, 1).await.ok();
+    app.add_to_cart(&ada, &tea, 1).await.ok();
     app.customer().await;
     app.call("POST", "/api/auth/logout").token(app.login(&eve.email, PASSWORD).await).await.is(204);
     app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "r"})).await.ok();
-    app.add(&admin, &tea, 1).await.ok();
+    app.add_to_cart(&admin, &tea, 1).await.ok();
     app.delete(&path).token(&admin).await.is(204);
-    app.product(&admin, &json!(1), 1).await;
+    app.new_product(&admin, &json!(1), 1).await;
     let public = [
         "catalog.product.updated",
         "inventory.stock.changed",
@@ -130,27 +131,27 @@ async fn products_and_stock_are_told_to_anyone_and_carts_to_their_owner() {
         "catalog.product.created",
     ];
     for (feed, own) in feeds.iter_mut().zip([0, 1, 0, 1]) {
-        let events = feed.until(|event| event.kind == "catalog.product.created").await;
+        let events = feed.read_until(|event| event.kind == "catalog.product.created").await;
         let (carts, others): (Vec<_>, Vec<_>) =
             events.iter().partition(|event| event.family() == "cart");
         assert_eq!(
             others.iter().map(|event| &*event.kind).collect::<Vec<_>>(),
             public,
-            "nothing of accounts"
+            "no account events"
         );
         assert_eq!(carts.len(), own);
     }
     let deleted = json!({"product_id": tea, "sku": null, "version": 3});
-    let mut again = app.listen(None, Some("none")).await;
-    let events = again.until(|event| event.kind == "catalog.product.deleted").await;
+    let mut again = app.open_feed(None, Some("none")).await;
+    let events = again.read_until(|event| event.kind == "catalog.product.deleted").await;
     assert_eq!(events.last().unwrap().body["data"], deleted);
     assert_eq!(events[0].body["data"]["price"], 4.5);
 }
 
 #[tokio::test]
-async fn stock_that_runs_low_or_out_is_told() {
-    let (app, admin, tea) = shop().await;
-    let mut feed = app.listen(None, None).await;
+async fn low_and_depleted_stock_raises_events() {
+    let (app, admin, tea) = start_shop().await;
+    let mut feed = app.open_feed(None, None).await;
     for change in [
         json!({"set": 6}),
         json!({"set": 6}),
@@ -165,7 +166,7 @@ async fn stock_that_runs_low_or_out_is_told() {
         change["reason"] = json!("test");
         app.change_stock(&admin, &tea, &change).await.ok();
     }
-    let events = so_far(&app, &admin, &mut feed).await;
+    let events = events_so_far(&app, &admin, &mut feed).await;
     let (changed, low, depleted) =
         ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");
     let wanted = [
@@ -180,7 +181,7 @@ async fn stock_that_runs_low_or_out_is_told() {
         (changed, 8),
         (depleted, 8),
     ];
-    assert_eq!(kinds(&events), wanted);
+    assert_eq!(kinds_and_sequences(&events), wanted);
     let data =
         json!({"product_id": tea, "on_hand": 5, "reserved": 0, "available": 5, "version": 3});
     assert_eq!((&events[1].body["data"], &events[2].body["data"]), (&data, &data));
@@ -188,17 +189,17 @@ async fn stock_that_runs_low_or_out_is_told() {
 }
 
 #[tokio::test]
-async fn a_feed_goes_on_after_the_last_event_that_was_seen() {
-    let (mut app, admin, tea) = shop().await;
+async fn feed_resumes_after_last_event_id() {
+    let (mut app, admin, tea) = start_shop().await;
     let ada = app.customer().await;
     for n in 0..20 {
-        app.add(&ada, &tea, 1).await.ok();
+        app.add_to_cart(&ada, &tea, 1).await.ok();
         app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": format!("{n}")})).await.ok();
     }
-    let mut feed = app.listen(Some(&ada), Some("none")).await;
-    let all = so_far(&app, &admin, &mut feed).await;
+    let mut feed = app.open_feed(Some(&ada), Some("none")).await;
+    let all = events_so_far(&app, &admin, &mut feed).await;
     assert_eq!(all.len(), 2 + 20 + 20);
-    gap_free(&all);
+    assert_gap_free(&all);
     for crash in [None, Some(false), Some(true)] {
         match crash {
             None => {}
@@ -209,59 +210,59 @@ async fn a_feed_goes_on_after_the_last_event_that_was_seen() {
             app.restart().await;
         }
         for at in [0, 7, 25, all.len() - 1] {
-            let mut feed = app.listen(Some(&ada), Some(&all[at].id)).await;
+            let mut feed = app.open_feed(Some(&ada), Some(&all[at].id)).await;
             for wanted in &all[at + 1..] {
                 assert_eq!(&feed.next().await, wanted);
             }
         }
     }
-    // One that nobody knows is older than all there are: better twice than not at all.
+    // An unknown id counts as older than every event: repeats are better than gaps.
     for unknown in ["01a206bc-0609-7165-8b52-173bd2923daf", "x", "0"] {
-        assert_eq!(&app.listen(Some(&ada), Some(unknown)).await.next().await, &all[0]);
+        assert_eq!(&app.open_feed(Some(&ada), Some(unknown)).await.next().await, &all[0]);
     }
-    // What is not told to this listener is passed over, wherever it goes on.
-    let mut public = app.listen(None, Some(&all[2].id)).await;
+    // Events that this listener may not see are skipped when it resumes.
+    let mut public = app.open_feed(None, Some(&all[2].id)).await;
     assert!(public.next().await.kind.starts_with("inventory."));
 }
 
 #[tokio::test]
-async fn a_slow_listener_misses_nothing() {
-    let (app, admin, tea) = shop().await;
-    let mut slow = app.listen(None, None).await;
+async fn slow_listener_misses_no_events() {
+    let (app, admin, tea) = start_shop().await;
+    let mut slow = app.open_feed(None, None).await;
     let lines = (0..6000).map(|n| {
         format!(
             "{{\"name\":\"Product {n}\",\"description\":\"{}\",\"price\":1,\"stock\":1}}\n",
             "x".repeat(500)
         )
     });
-    app.import(&admin, lines.collect()).await;
+    app.import_products(&admin, lines.collect()).await;
     for _ in 0..300 {
         app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "r"})).await.ok();
     }
-    let events = so_far(&app, &admin, &mut slow).await;
+    let events = events_so_far(&app, &admin, &mut slow).await;
     let ids: BTreeSet<_> = events.iter().map(|event| &event.id).collect();
     assert_eq!((events.len(), ids.len()), (6000 * 2 + 300, events.len()));
     let own: Vec<_> =
         events.iter().filter(|event| event.subject() == tea).map(Event::sequence).collect();
     assert_eq!(own, (2..=301).collect::<Vec<_>>());
-    gap_free(events.iter().filter(|event| event.subject() != tea));
+    assert_gap_free(events.iter().filter(|event| event.subject() != tea));
 }
 
 #[tokio::test]
-async fn a_feed_ends_with_the_session_it_was_opened_by() {
-    let (app, _, tea) = shop().await;
+async fn feed_ends_with_its_session() {
+    let (app, _, tea) = start_shop().await;
     let ada = app.customer().await;
     let other = app.login(&ada.email, PASSWORD).await;
-    let mut feed = app.listen(Some(&ada), None).await;
-    app.add(&other, &tea, 1).await.ok();
+    let mut feed = app.open_feed(Some(&ada), None).await;
+    app.add_to_cart(&other, &tea, 1).await.ok();
     assert_eq!(feed.next().await.sequence(), 1);
     app.call("POST", "/api/auth/logout").token(&ada).await.is(204);
-    app.add(&other, &tea, 1).await.ok();
-    assert_eq!(feed.next_or_end().await, None, "told after the logout");
+    app.add_to_cart(&other, &tea, 1).await.ok();
+    assert_eq!(feed.next_or_end().await, None, "no event after the logout");
     assert_eq!(
-        app.listen(Some(&other), Some("none"))
+        app.open_feed(Some(&other), Some("none"))
             .await
-            .until(|event| event.sequence() == 2)
+            .read_until(|event| event.sequence() == 2)
             .await
             .last()
             .unwrap()
@@ -271,56 +272,56 @@ async fn a_feed_ends_with_the_session_it_was_opened_by() {
 }
 
 #[tokio::test]
-async fn the_feed_of_a_closed_catalog_is_closed() {
-    let app = TestApp::with(&[("catalog.public_read", "false")]).await;
+async fn feed_of_a_private_catalog_opens_for_a_guest() {
+    let app = TestApp::with_settings(&[("catalog.public_read", "false")]).await;
     app.get("/api/events").await.problem(401, "unauthenticated");
     let (admin, guest) = (app.admin().await, app.guest().await);
-    let mut feed = app.listen(Some(&guest), None).await;
-    let tea = app.product(&admin, &json!(4.5), 1).await;
+    let mut feed = app.open_feed(Some(&guest), None).await;
+    let tea = app.new_product(&admin, &json!(4.5), 1).await;
     assert_eq!(feed.next().await.subject(), tea);
 }
 
-/// Waits until the cart of somebody else, who touches it now, is abandoned: meanwhile every cart was looked at.
-async fn one_sweep(app: &TestApp, tea: &str) {
+/// Waits until another customer's cart, touched now, is abandoned: by then every cart was checked.
+async fn wait_for_abandonment_check(app: &TestApp, tea: &str) {
     let other = app.guest().await;
-    let mut feed = app.listen(Some(&other), None).await;
-    app.add(&other, tea, 1).await.ok();
-    feed.until(|event| event.kind == "cart.abandoned").await;
+    let mut feed = app.open_feed(Some(&other), None).await;
+    app.add_to_cart(&other, tea, 1).await.ok();
+    feed.read_until(|event| event.kind == "cart.abandoned").await;
 }
 
 #[tokio::test]
-async fn a_cart_left_lying_is_abandoned_once() {
-    let mut app = TestApp::with(&[("cart.abandoned_after", "1s")]).await;
+async fn idle_cart_is_abandoned_once() {
+    let mut app = TestApp::with_settings(&[("cart.abandoned_after", "1s")]).await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let ada = app.customer().await;
     let emptied = app.customer().await;
-    app.add(&emptied, &tea, 1).await.ok();
+    app.add_to_cart(&emptied, &tea, 1).await.ok();
     app.delete("/api/cart").token(&emptied).await.ok();
-    let mut feed = app.listen(Some(&ada), None).await;
-    let added = app.add(&ada, &tea, 2).await.is(200);
-    let events = feed.until(|event| event.kind == "cart.abandoned").await;
-    assert_eq!(kinds(&events), [("cart.item.added", 1), ("cart.abandoned", 2)]);
+    let mut feed = app.open_feed(Some(&ada), None).await;
+    let added = app.add_to_cart(&ada, &tea, 2).await.is(200);
+    let events = feed.read_until(|event| event.kind == "cart.abandoned").await;
+    assert_eq!(kinds_and_sequences(&events), [("cart.item.added", 1), ("cart.abandoned", 2)]);
     let left = app.get("/api/cart").token(&ada).await.is(200);
     assert_eq!((left.json()["version"].clone(), left.lines()), (json!(2), added.lines()));
     assert_ne!(left.etag(), added.etag());
     assert_eq!(
         left.json()["updated_at"],
         added.json()["updated_at"],
-        "its owner has not touched it"
+        "abandonment does not touch the cart"
     );
 
-    one_sweep(&app, &tea).await;
+    wait_for_abandonment_check(&app, &tea).await;
     app.stop().await;
     app.restart().await;
-    one_sweep(&app, &tea).await;
-    let mut feed = app.listen(Some(&ada), Some(&events[1].id)).await;
-    app.add(&ada, &tea, 1).await.ok();
-    let own: Vec<Event> = feed.until(|event| event.kind == "cart.abandoned").await;
+    wait_for_abandonment_check(&app, &tea).await;
+    let mut feed = app.open_feed(Some(&ada), Some(&events[1].id)).await;
+    app.add_to_cart(&ada, &tea, 1).await.ok();
+    let own: Vec<Event> = feed.read_until(|event| event.kind == "cart.abandoned").await;
     assert_eq!(
-        kinds(&own),
+        kinds_and_sequences(&own),
         [("cart.item.added", 3), ("cart.abandoned", 4)],
-        "not again until it was touched again"
+        "abandoned again only after another change"
     );
-    assert_eq!(app.cart(&emptied).await["version"], 2, "an empty cart is not missed");
+    assert_eq!(app.cart(&emptied).await["version"], 2, "an empty cart is not abandoned");
 }

@@ -1,10 +1,11 @@
-//! `Idempotency-Key`: a repeat changes nothing and answers the same, on every route that honours it.
+//! `Idempotency-Key`: a repeat changes nothing and gets the same response, on every route that
+//! supports it.
 
 use serde_json::json;
 
-use crate::support::{Account, Answer, Call, TestApp};
+use crate::support::{Account, Call, Response, TestApp};
 
-/// A shop with somebody of each kind, a product in Ada's cart, and one in a guest's.
+/// A shop with an admin, a customer and a guest, and a product in each cart.
 struct Shop {
     app: TestApp,
     admin: Account,
@@ -15,24 +16,24 @@ struct Shop {
 }
 
 impl Shop {
-    async fn open() -> Self {
+    async fn start() -> Self {
         let app = TestApp::start().await;
         let admin = app.admin().await;
         let (tea, cup) = (
-            app.product(&admin, &json!(4.5), 100).await,
-            app.product(&admin, &json!(7), 100).await,
+            app.new_product(&admin, &json!(4.5), 100).await,
+            app.new_product(&admin, &json!(7), 100).await,
         );
         let (ada, guest) = (app.customer().await, app.guest().await);
-        app.add(&ada, &tea, 2).await.ok();
-        app.add(&guest, &cup, 3).await.ok();
+        app.add_to_cart(&ada, &tea, 2).await.ok();
+        app.add_to_cart(&guest, &cup, 3).await.ok();
         Self { app, admin, ada, guest, tea, cup }
     }
 
-    fn cart(&self, method: &str, path: &str) -> Call {
+    fn cart_call(&self, method: &str, path: &str) -> Call {
         self.app.call(method, &format!("/api/cart{path}")).token(&self.ada)
     }
 
-    fn products(&self, method: &str, path: &str) -> Call {
+    fn product_call(&self, method: &str, path: &str) -> Call {
         self.app.call(method, &format!("/api/products{path}")).token(&self.admin)
     }
 
@@ -44,39 +45,43 @@ impl Shop {
         let (tea, cup) = (&self.tea, &self.cup);
         let import = "{\"name\":\"Tray\",\"price\":20,\"stock\":1}\n{\"name\":\"\",\"price\":1}\n";
         let ndjson = self
-            .products("POST", "/import")
+            .product_call("POST", "/import")
             .header("content-type", "application/x-ndjson")
             .body(import);
         vec![
-            ("add", 200, self.cart("POST", "/add").json(&line(cup, 1))),
-            ("update", 200, self.cart("PUT", "/update").json(&line(tea, 7))),
+            ("add", 200, self.cart_call("POST", "/add").json(&line(cup, 1))),
+            ("update", 200, self.cart_call("PUT", "/update").json(&line(tea, 7))),
             (
                 "merge",
                 200,
-                self.cart("POST", "/merge").json(&json!({"guest_token": self.guest.token})),
+                self.cart_call("POST", "/merge").json(&json!({"guest_token": self.guest.token})),
             ),
-            ("remove", 200, self.cart("DELETE", &format!("/remove/{tea}"))),
-            ("clear", 200, self.cart("DELETE", "")),
-            ("create", 201, self.products("POST", "").json(&pot)),
+            ("remove", 200, self.cart_call("DELETE", &format!("/remove/{tea}"))),
+            ("clear", 200, self.cart_call("DELETE", "")),
+            ("create", 201, self.product_call("POST", "").json(&pot)),
             (
                 "replace",
                 200,
-                self.products("PUT", &format!("/{cup}"))
+                self.product_call("PUT", &format!("/{cup}"))
                     .json(&json!({"name": "Mug", "description": "", "price": 8})),
             ),
-            ("patch", 200, self.products("PATCH", &format!("/{cup}")).json(&json!({"price": 9}))),
+            (
+                "patch",
+                200,
+                self.product_call("PATCH", &format!("/{cup}")).json(&json!({"price": 9})),
+            ),
             (
                 "stock",
                 200,
-                self.products("POST", &format!("/{cup}/stock"))
+                self.product_call("POST", &format!("/{cup}/stock"))
                     .json(&json!({"delta": -4, "reason": "broken"})),
             ),
             ("import", 200, ndjson),
-            ("delete", 204, self.products("DELETE", &format!("/{tea}"))),
+            ("delete", 204, self.product_call("DELETE", &format!("/{tea}"))),
         ]
     }
 
-    /// Everything that the changes change.
+    /// The state that the changes affect.
     async fn state(&self) -> Vec<String> {
         let mut state = vec![
             self.app.cart(&self.ada).await.to_string(),
@@ -87,46 +92,48 @@ impl Shop {
     }
 }
 
-fn told(answer: &Answer) -> (u16, String) {
-    (answer.status, answer.text())
+fn status_and_text(response: &Response) -> (u16, String) {
+    (response.status, response.text())
 }
 
 #[tokio::test]
-async fn a_repeat_on_any_route_changes_nothing_and_answers_the_same() {
-    let shop = Shop::open().await;
+async fn repeat_returns_the_first_response_on_every_route() {
+    let shop = Shop::start().await;
     let mut first = Vec::new();
     for (name, status, call) in shop.changes() {
         let before = shop.state().await;
-        let answer = call.key(name).await.is(status);
-        assert!(!answer.is_replayed());
+        let response = call.key(name).await.is(status);
+        assert!(!response.is_replayed());
         let after = shop.state().await;
         assert_ne!(before, after, "{name}");
-        first.push(answer);
+        first.push(response);
     }
     let after = shop.state().await;
     for round in 0..2 {
         for ((name, _, call), first) in shop.changes().into_iter().zip(&first) {
             let again = call.key(name).await;
             assert!(again.is_replayed(), "{name}, round {round}: {again}");
-            assert_eq!(told(&again), told(first), "{name}");
+            assert_eq!(status_and_text(&again), status_and_text(first), "{name}");
         }
         assert_eq!(shop.state().await, after);
     }
-    // Without a key, or with another one, it is another request.
-    shop.app.add(&shop.ada, &shop.cup, 1).await.ok();
-    assert!(!shop.app.add(&shop.ada, &shop.cup, 1).key("another").await.is(200).is_replayed());
+    // Without a key, or with another one, it is a new request.
+    shop.app.add_to_cart(&shop.ada, &shop.cup, 1).await.ok();
+    assert!(
+        !shop.app.add_to_cart(&shop.ada, &shop.cup, 1).key("another").await.is(200).is_replayed()
+    );
     assert_eq!(shop.app.cart(&shop.ada).await["item_count"], 2);
 }
 
 #[tokio::test]
-async fn a_key_stands_for_one_request() {
-    let shop = Shop::open().await;
+async fn reused_key_with_another_request_is_rejected() {
+    let shop = Shop::start().await;
     for (name, _, call) in shop.changes() {
         call.key(name).await;
     }
     let before = shop.state().await;
     let names: Vec<_> = shop.changes().into_iter().map(|(name, ..)| name).collect();
-    // The first five are Ada's, the others the admin's; keys belong to a user.
+    // The first five keys are Ada's, the others the admin's; keys belong to a user.
     for used in [&names[..5], &names[5..]] {
         for key in used {
             for (_, _, call) in
@@ -136,10 +143,12 @@ async fn a_key_stands_for_one_request() {
             }
         }
     }
-    let add = |product: &str, quantity: u64| shop.app.add(&shop.ada, product, quantity).key("add");
+    let add = |product: &str, quantity: u64| {
+        shop.app.add_to_cart(&shop.ada, product, quantity).key("add")
+    };
     add(&shop.cup, 2).await.problem(422, "idempotency_key_reused");
     add(&shop.tea, 1).await.problem(422, "idempotency_key_reused");
-    let other_path = shop.cart("DELETE", &format!("/remove/{}", shop.cup)).key("remove");
+    let other_path = shop.cart_call("DELETE", &format!("/remove/{}", shop.cup)).key("remove");
     other_path.await.problem(422, "idempotency_key_reused");
     for lines in [
         "{\"name\":\"Tray\",\"price\":21,\"stock\":1}\n",
@@ -147,7 +156,7 @@ async fn a_key_stands_for_one_request() {
         "",
     ] {
         let import = shop
-            .products("POST", "/import")
+            .product_call("POST", "/import")
             .header("content-type", "application/x-ndjson")
             .body(lines);
         import.key("import").await.problem(422, "idempotency_key_reused");
@@ -156,8 +165,8 @@ async fn a_key_stands_for_one_request() {
 }
 
 #[tokio::test]
-async fn the_same_request_may_be_written_differently() {
-    let shop = Shop::open().await;
+async fn equivalent_json_counts_as_the_same_request() {
+    let shop = Shop::start().await;
     let (app, ada, cup) = (&shop.app, &shop.ada, &shop.cup);
     let send = |body: String| {
         app.call("POST", "/api/cart/add")
@@ -175,32 +184,32 @@ async fn the_same_request_may_be_written_differently() {
         let again =
             send(body).header("if-match", "\"stale\"").header("x-request-id", "another").await;
         assert!(again.is_replayed());
-        assert_eq!(told(&again), told(&first));
+        assert_eq!(status_and_text(&again), status_and_text(&first));
     }
     assert_eq!(app.cart(ada).await["item_count"], 4);
 }
 
 #[tokio::test]
-async fn a_key_belongs_to_its_user() {
-    let shop = Shop::open().await;
+async fn key_belongs_to_its_user() {
+    let shop = Shop::start().await;
     let eve = shop.app.customer().await;
-    let first = shop.app.add(&shop.ada, &shop.cup, 2).key("k").await.is(200);
-    let other = shop.app.add(&eve, &shop.cup, 2).key("k").await.is(200);
+    let first = shop.app.add_to_cart(&shop.ada, &shop.cup, 2).key("k").await.is(200);
+    let other = shop.app.add_to_cart(&eve, &shop.cup, 2).key("k").await.is(200);
     assert!(!other.is_replayed());
     assert_eq!(
         (&other.json()["user_id"], &other.json()["item_count"]),
         (&json!(eve.id), &json!(2))
     );
-    assert!(!shop.app.add(&shop.guest, &shop.cup, 2).key("k").await.is(200).is_replayed());
-    // It is the user's and not the session's.
+    assert!(!shop.app.add_to_cart(&shop.guest, &shop.cup, 2).key("k").await.is(200).is_replayed());
+    // Keys belong to the user, not to the session.
     let again = shop.app.login(&shop.ada.email, crate::support::PASSWORD).await;
-    let again = shop.app.add(&again, &shop.cup, 2).key("k").await;
+    let again = shop.app.add_to_cart(&again, &shop.cup, 2).key("k").await;
     assert!(again.is_replayed());
-    assert_eq!(told(&again), told(&first));
+    assert_eq!(status_and_text(&again), status_and_text(&first));
 }
 
 #[tokio::test]
-async fn without_a_token_a_key_is_ignored() {
+async fn key_without_a_token_is_ignored() {
     let app = TestApp::start().await;
     let guest =
         async || app.call("POST", "/api/cart/guest").key("k").await.is(201).json()["token"].clone();
@@ -211,53 +220,53 @@ async fn without_a_token_a_key_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_remembered() {
-    let shop = Shop::open().await;
+async fn refused_requests_are_not_remembered() {
+    let shop = Shop::start().await;
     let (app, admin, ada, cup) = (&shop.app, &shop.admin, &shop.ada, &shop.cup);
-    app.add(ada, cup, 200).key("add").await.problem(409, "insufficient_stock");
+    app.add_to_cart(ada, cup, 200).key("add").await.problem(409, "insufficient_stock");
     app.change_stock(admin, cup, &json!({"delta": -200, "reason": "r"}))
         .key("take")
         .await
         .problem(409, "insufficient_stock");
     app.change_stock(admin, cup, &json!({"set": 500, "reason": "count"})).await.ok();
-    assert_eq!(app.add(ada, cup, 200).key("add").await.ok()["item_count"], 202);
+    assert_eq!(app.add_to_cart(ada, cup, 200).key("add").await.ok()["item_count"], 202);
     let take = json!({"delta": -200, "reason": "r"});
     assert_eq!(app.change_stock(admin, cup, &take).key("take").await.ok()["on_hand"], 300);
-    // The key of a refused request is free for another one.
-    app.update(ada, cup, 1000).key("free").await.problem(422, "quantity_limit");
-    app.update(ada, cup, 5).key("free").await.ok();
-    app.add(ada, cup, 1)
+    // The key of a refused request can be used for another request.
+    app.update_cart(ada, cup, 1000).key("free").await.problem(422, "quantity_limit");
+    app.update_cart(ada, cup, 5).key("free").await.ok();
+    app.add_to_cart(ada, cup, 1)
         .key("412")
         .header("if-match", "\"1\"")
         .await
         .problem(412, "version_mismatch");
-    assert!(!app.add(ada, cup, 1).key("412").await.is(200).is_replayed());
+    assert!(!app.add_to_cart(ada, cup, 1).key("412").await.is(200).is_replayed());
     let pot = json!({"name": "Pot", "description": "", "price": 12, "stock": 3, "sku": "POT"});
-    let taken = app.create(admin, &pot).await["id"].as_str().unwrap().to_owned();
+    let taken = app.create_product(admin, &pot).await["id"].as_str().unwrap().to_owned();
     app.post("/api/products", &pot).token(admin).key("create").await.problem(409, "sku_taken");
     app.delete(&format!("/api/products/{taken}")).token(admin).await.is(204);
     app.post("/api/products", &pot).token(admin).key("create").await.is(201);
 }
 
 #[tokio::test]
-async fn what_changed_nothing_is_not_remembered() {
-    let shop = Shop::open().await;
+async fn no_op_requests_are_not_remembered() {
+    let shop = Shop::start().await;
     let (app, admin, ada, tea) = (&shop.app, &shop.admin, &shop.ada, &shop.tea);
-    assert!(!app.update(ada, tea, 2).key("same").await.is(200).is_replayed());
-    assert!(!app.update(ada, tea, 3).key("same").await.is(200).is_replayed());
+    assert!(!app.update_cart(ada, tea, 2).key("same").await.is(200).is_replayed());
+    assert!(!app.update_cart(ada, tea, 3).key("same").await.is(200).is_replayed());
     let set = |to: u64| json!({"set": to, "reason": "count"});
     assert_eq!(app.change_stock(admin, tea, &set(100)).key("set").await.ok()["version"], 1);
     assert_eq!(app.change_stock(admin, tea, &set(90)).key("set").await.ok()["version"], 2);
 }
 
 #[tokio::test]
-async fn a_key_is_one_to_255_visible_characters() {
-    let shop = Shop::open().await;
+async fn key_is_one_to_255_visible_characters() {
+    let shop = Shop::start().await;
     let (app, ada, admin, cup) = (&shop.app, &shop.ada, &shop.admin, &shop.cup);
     let before = shop.state().await;
     let too_long = "k".repeat(256);
     for key in ["", "two words", "k\u{e9}y", "tab\there", &too_long] {
-        app.add(ada, cup, 1).key(key).await.problem(400, "idempotency_key_invalid");
+        app.add_to_cart(ada, cup, 1).key(key).await.problem(400, "idempotency_key_invalid");
         app.delete("/api/cart").token(ada).key(key).await.problem(400, "idempotency_key_invalid");
         app.change_stock(admin, cup, &json!({"delta": 1, "reason": "r"}))
             .key(key)
@@ -270,11 +279,15 @@ async fn a_key_is_one_to_255_visible_characters() {
             .key(key);
         import.body("name,price\nPot,1\n").await.problem(400, "idempotency_key_invalid");
     }
-    app.add(ada, cup, 1).key("one").key("two").await.problem(400, "idempotency_key_invalid");
+    app.add_to_cart(ada, cup, 1)
+        .key("one")
+        .key("two")
+        .await
+        .problem(400, "idempotency_key_invalid");
     assert_eq!(shop.state().await, before);
     let all: String = ('!'..='~').collect();
     for key in ["k", &all, &too_long[1..]] {
-        app.add(ada, cup, 1).key(key).await.ok();
-        assert!(app.add(ada, cup, 1).key(key).await.is_replayed());
+        app.add_to_cart(ada, cup, 1).key(key).await.ok();
+        assert!(app.add_to_cart(ada, cup, 1).key(key).await.is_replayed());
     }
 }

@@ -1,17 +1,17 @@
-//! Imports: large, in odd pieces, with bad lines, broken off and repeated.
+//! Imports: large, chunked, with invalid lines, interrupted and repeated.
 
 use futures_util::stream;
 use serde_json::{Value, json};
 
 use crate::support::{Account, Call, TestApp};
 
-async fn shop() -> (TestApp, Account) {
+async fn start_shop() -> (TestApp, Account) {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     (app, admin)
 }
 
-fn import(
+fn post_import(
     app: &TestApp,
     admin: &Account,
     content_type: &str,
@@ -23,33 +23,33 @@ fn import(
         .body(body)
 }
 
-/// A body without a length that comes in pieces of these sizes, over and over.
-fn in_pieces(text: &str, sizes: &[usize]) -> reqwest::Body {
-    let (mut pieces, mut rest) = (Vec::new(), text.as_bytes());
+/// A body without a length, in chunks of these sizes in rotation.
+fn in_chunks(text: &str, sizes: &[usize]) -> reqwest::Body {
+    let (mut chunks, mut rest) = (Vec::new(), text.as_bytes());
     for size in sizes.iter().cycle() {
-        let (piece, after) = rest.split_at((*size).min(rest.len()));
-        pieces.push(Ok::<_, std::io::Error>(piece.to_vec()));
+        let (chunk, after) = rest.split_at((*size).min(rest.len()));
+        chunks.push(Ok::<_, std::io::Error>(chunk.to_vec()));
         rest = after;
         if rest.is_empty() {
             break;
         }
     }
-    reqwest::Body::wrap_stream(stream::iter(pieces))
+    reqwest::Body::wrap_stream(stream::iter(chunks))
 }
 
-async fn by_sku(app: &TestApp, sku: &str) -> Value {
+async fn find_by_sku(app: &TestApp, sku: &str) -> Value {
     let found = app.get(&format!("/api/products?q={sku}")).await.ok();
     assert_eq!(found["total"], 1, "{sku}");
     found["items"][0].clone()
 }
 
-fn counts(report: &Value) -> [u64; 3] {
+fn report_counts(report: &Value) -> [u64; 3] {
     ["created", "updated", "failed"].map(|name| report[name].as_u64().unwrap())
 }
 
 #[tokio::test]
-async fn twenty_thousand_lines_in_odd_pieces() {
-    let (app, admin) = shop().await;
+async fn large_import_accepts_chunks_of_any_size() {
+    let (app, admin) = start_shop().await;
     let mut lines = Vec::new();
     for n in 1..=20_000 {
         lines.push(match n % 100 {
@@ -57,20 +57,30 @@ async fn twenty_thousand_lines_in_odd_pieces() {
             20 => "   ".to_owned(),
             30 => "not JSON".to_owned(),
             40 => json!({"sku": format!("S-{n}"), "name": "Bad", "price": 1.001}).to_string(),
-            50 => json!({"sku": format!("S-{n}"), "name": "Bad", "price": 1, "role": "admin"}).to_string(),
-            _ => json!({"sku": format!("S-{n}"), "name": format!("Product {n}"), "price": 1.25, "stock": n}).to_string(),
+            50 => json!({
+                "sku": format!("S-{n}"), "name": "Bad", "price": 1, "role": "admin",
+            })
+            .to_string(),
+            _ => json!({
+                "sku": format!("S-{n}"), "name": format!("Product {n}"), "price": 1.25, "stock": n,
+            })
+            .to_string(),
         });
     }
     let text = lines.join("\n");
-    let report =
-        import(&app, &admin, "application/x-ndjson", in_pieces(&text, &[1, 7, 1000, 65_537, 3]))
-            .await
-            .ok();
-    assert_eq!(counts(&report), [19_000, 0, 600]);
+    let report = post_import(
+        &app,
+        &admin,
+        "application/x-ndjson",
+        in_chunks(&text, &[1, 7, 1000, 65_537, 3]),
+    )
+    .await
+    .ok();
+    assert_eq!(report_counts(&report), [19_000, 0, 600]);
     let errors = report["errors"].as_array().unwrap();
     let numbers: Vec<_> = errors.iter().map(|error| error["line"].as_u64().unwrap()).collect();
     let wanted: Vec<u64> = (1..=20_000).filter(|n| matches!(n % 100, 30 | 40 | 50)).collect();
-    assert_eq!(numbers, wanted, "each bad line by its number");
+    assert_eq!(numbers, wanted, "errors have the numbers of the invalid lines");
     for error in &errors[..3] {
         assert!(
             ["malformed_json", "validation_failed"].contains(&error["code"].as_str().unwrap()),
@@ -79,93 +89,100 @@ async fn twenty_thousand_lines_in_odd_pieces() {
         assert!(!error["message"].as_str().unwrap().is_empty());
     }
     assert_eq!(app.get("/api/products?limit=1").await.ok()["total"], 19_000);
-    let one = by_sku(&app, "S-19999").await;
+    let one = find_by_sku(&app, "S-19999").await;
     assert_eq!((&one["stock"], &one["version"]), (&json!(19_999), &json!(1)));
     app.change_stock(&admin, one["id"].as_str().unwrap(), &json!({"delta": 1, "reason": "r"}))
         .await
         .ok();
-    // The same again changes nothing but what was changed since.
-    let report = import(&app, &admin, "application/x-ndjson", text).await.ok();
-    assert_eq!(counts(&report), [0, 19_000, 600]);
-    let again = by_sku(&app, "S-19999").await;
+    // A repeated import restores only what changed since.
+    let report = post_import(&app, &admin, "application/x-ndjson", text).await.ok();
+    assert_eq!(report_counts(&report), [0, 19_000, 600]);
+    let again = find_by_sku(&app, "S-19999").await;
     assert_eq!(
         (&again["stock"], &again["version"], &again["id"]),
         (&json!(19_999), &json!(1), &one["id"])
     );
 }
 
-#[tokio::test]
-async fn a_line_with_a_known_sku_changes_that_product() {
-    let (app, admin) = shop().await;
-    let first = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":5,\"stock\":9,\"category\":\"pots\",\"tags\":[\"x\"]}\n\n\
-                 {\"name\":\"No sku\",\"price\":1}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":2}\n";
-    assert_eq!(
-        app.import(&admin, first.into()).await,
-        json!({"created": 3, "updated": 0, "failed": 0, "errors": []})
-    );
-    let pot = by_sku(&app, "A").await;
-    let second = "{\"sku\":\"A\",\"name\":\"Kettle\",\"price\":6.5}\n{\"name\":\"No sku\",\"price\":1}\n\
-                  {\"sku\":\"B\",\"name\":\"Cup\",\"price\":2,\"stock\":4}\n{\"sku\":\"A\",\"name\":\"Kettle\",\"price\":7,\"stock\":0}\n";
-    assert_eq!(
-        app.import(&admin, second.into()).await,
-        json!({"created": 1, "updated": 3, "failed": 0, "errors": []})
-    );
-    let kettle = by_sku(&app, "A").await;
-    assert_eq!(
-        (&kettle["id"], &kettle["name"], &kettle["price"]),
-        (&pot["id"], &json!("Kettle"), &json!(7))
-    );
-    // Two lines of one file are two changes, in their order; what a line leaves out stays.
-    assert_eq!(
-        (&kettle["version"], &kettle["category"], &kettle["tags"]),
-        (&json!(3), &json!("pots"), &json!(["x"]))
-    );
-    assert_eq!(kettle["stock"], 0);
-    let stock = format!("/api/products/{}/stock/movements", pot["id"].as_str().unwrap());
-    let movements = app.pages(&admin, &stock, 10).await;
+/// Asserts that imports received nine units of a product and then removed them.
+async fn assert_import_movements(app: &TestApp, admin: &Account, product: &Value) {
+    let stock = format!("/api/products/{}/stock/movements", product["id"].as_str().unwrap());
+    let movements = app.all_pages(admin, &stock, 10).await;
     let moved: Vec<_> = movements
         .iter()
         .map(|m| (m["kind"].as_str().unwrap(), m["on_hand_delta"].as_i64().unwrap()))
         .collect();
     assert_eq!(moved, [("adjusted", -9), ("received", 9)]);
     assert!(movements.iter().all(|movement| movement["reason"] == "import"), "{movements:?}");
-    let cup = by_sku(&app, "B").await;
+}
+
+#[tokio::test]
+async fn line_with_a_known_sku_updates_that_product() {
+    let (app, admin) = start_shop().await;
+    let first = "{\"sku\":\"A\",\"name\":\"Pot\",\"price\":5,\"stock\":9,\
+                 \"category\":\"pots\",\"tags\":[\"x\"]}\n\n\
+                 {\"name\":\"No sku\",\"price\":1}\n{\"sku\":\"B\",\"name\":\"Cup\",\"price\":2}\n";
+    assert_eq!(
+        app.import_products(&admin, first.into()).await,
+        json!({"created": 3, "updated": 0, "failed": 0, "errors": []})
+    );
+    let pot = find_by_sku(&app, "A").await;
+    let second = "{\"sku\":\"A\",\"name\":\"Kettle\",\"price\":6.5}\n\
+                  {\"name\":\"No sku\",\"price\":1}\n\
+                  {\"sku\":\"B\",\"name\":\"Cup\",\"price\":2,\"stock\":4}\n\
+                  {\"sku\":\"A\",\"name\":\"Kettle\",\"price\":7,\"stock\":0}\n";
+    assert_eq!(
+        app.import_products(&admin, second.into()).await,
+        json!({"created": 1, "updated": 3, "failed": 0, "errors": []})
+    );
+    let kettle = find_by_sku(&app, "A").await;
+    assert_eq!(
+        (&kettle["id"], &kettle["name"], &kettle["price"]),
+        (&pot["id"], &json!("Kettle"), &json!(7))
+    );
+    // Two lines for one product are two changes in order; a line keeps the fields it omits.
+    assert_eq!(
+        (&kettle["version"], &kettle["category"], &kettle["tags"]),
+        (&json!(3), &json!("pots"), &json!(["x"]))
+    );
+    assert_eq!(kettle["stock"], 0);
+    assert_import_movements(&app, &admin, &pot).await;
+    let cup = find_by_sku(&app, "B").await;
     assert_eq!(
         (&cup["version"], &cup["stock"]),
         (&json!(1), &json!(4)),
-        "stock has a version of its own"
+        "stock has its own version"
     );
     assert_eq!(app.get("/api/products").await.ok()["total"], 4);
-    app.change_stock(
-        &admin,
-        kettle["id"].as_str().unwrap(),
-        &json!({"delta": 6, "reason": "found"}),
-    )
-    .await
-    .ok();
-    // What is null is taken away, stock that is not named stays; a line with nothing but a sku and a stock is a count.
-    let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n{\"sku\":\"B\",\"stock\":0}\n{\"sku\":\"C\",\"stock\":1}\n";
-    let report = app.import(&admin, third.into()).await;
+    let delta = json!({"delta": 6, "reason": "found"});
+    app.change_stock(&admin, kettle["id"].as_str().unwrap(), &delta).await.ok();
+    // Null removes a value, omitted stock is kept, and a line with only a SKU and stock sets the
+    // stock.
+    let third = "{\"sku\":\"A\",\"category\":null,\"tags\":null}\n\
+                 {\"sku\":\"B\",\"stock\":0}\n{\"sku\":\"C\",\"stock\":1}\n";
+    let report = app.import_products(&admin, third.into()).await;
     assert_eq!(
-        (counts(&report), &report["errors"][0]["line"]),
+        (report_counts(&report), &report["errors"][0]["line"]),
         ([0, 2, 1], &json!(3)),
-        "a new product has a name and a price"
+        "a new product needs a name and a price"
     );
-    let kettle = by_sku(&app, "A").await;
+    let kettle = find_by_sku(&app, "A").await;
     assert_eq!(
         (&kettle["category"], &kettle["tags"], &kettle["name"]),
         (&Value::Null, &json!([]), &json!("Kettle"))
     );
     assert_eq!(kettle["stock"], 6);
-    let cup = by_sku(&app, "B").await;
+    let cup = find_by_sku(&app, "B").await;
     assert_eq!((&cup["version"], &cup["stock"], &cup["price"]), (&json!(1), &json!(0), &json!(2)));
 }
 
 #[tokio::test]
-async fn csv_is_read_as_spreadsheets_write_it() {
-    let (app, admin) = shop().await;
+async fn csv_from_spreadsheets_is_accepted() {
+    let (app, admin) = start_shop().await;
     let text = "\u{feff}sku,name,price,stock,tags,attributes,description,category,image_url\r\n\
-                A-1,\"Tea, \"\"green\"\"\",4.50,7,green|loose,\"{\"\"organic\"\":true,\"\"g\"\":2.5}\",\"two\r\nlines\",tea,\r\n\
+                A-1,\"Tea, \"\"green\"\"\",4.50,7,green|loose,\
+                \"{\"\"organic\"\":true,\"\"g\"\":2.5}\",\
+                \"two\r\nlines\",tea,\r\n\
                 \r\n\
                 A-2,Cup,9.999,,,,,,\r\n\
                 A-3,Pot,12,,,,,pots,https://souk.example/pot.png\r\n\
@@ -176,7 +193,7 @@ async fn csv_is_read_as_spreadsheets_write_it() {
                 ,Last,1,1,,,,,";
     for sizes in [&[1][..], &[5, 11, 2], &[100_000]] {
         let report =
-            import(&app, &admin, "text/csv; charset=utf-8", in_pieces(text, sizes)).await.ok();
+            post_import(&app, &admin, "text/csv; charset=utf-8", in_chunks(text, sizes)).await.ok();
         let lines: Vec<_> = report["errors"]
             .as_array()
             .unwrap()
@@ -186,7 +203,7 @@ async fn csv_is_read_as_spreadsheets_write_it() {
         assert_eq!(lines, [5, 7, 8, 9, 10], "{report}");
         assert_eq!(report["failed"], 5);
     }
-    let tea = by_sku(&app, "A-1").await;
+    let tea = find_by_sku(&app, "A-1").await;
     assert_eq!(
         (&tea["name"], &tea["description"]),
         (&json!("Tea, \"green\""), &json!("two\r\nlines"))
@@ -199,172 +216,189 @@ async fn csv_is_read_as_spreadsheets_write_it() {
         (&tea["price"], &tea["stock"], &tea["category"], &tea["image_url"]),
         (&json!(4.5), &json!(7), &json!("tea"), &Value::Null)
     );
-    let pot = by_sku(&app, "A-3").await;
+    let pot = find_by_sku(&app, "A-3").await;
     assert_eq!(
         (&pot["stock"], &pot["image_url"]),
         (&json!(0), &json!("https://souk.example/pot.png"))
     );
-    assert_eq!(total(&app).await, 5, "two with a sku, and one without for each time");
+    assert_eq!(
+        product_total(&app).await,
+        5,
+        "two products with a SKU, and one without for each import"
+    );
 }
 
 #[tokio::test]
-async fn a_price_list_changes_prices_and_nothing_else() {
-    let (app, admin) = shop().await;
-    let full = json!({"sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3, "category": "pots", "tags": ["x"]});
-    let before = app.create(&admin, &full).await;
-    let report = import(&app, &admin, "text/csv", "sku,price\nA,6\nB,7\n").await.ok();
+async fn price_list_changes_only_prices() {
+    let (app, admin) = start_shop().await;
+    let full = json!({
+        "sku": "A", "name": "Pot", "description": "Blue", "price": 5, "stock": 3,
+        "category": "pots", "tags": ["x"],
+    });
+    let before = app.create_product(&admin, &full).await;
+    let report = post_import(&app, &admin, "text/csv", "sku,price\nA,6\nB,7\n").await.ok();
     assert_eq!(
-        (counts(&report), &report["errors"][0]["line"]),
+        (report_counts(&report), &report["errors"][0]["line"]),
         ([0, 1, 1], &json!(3)),
         "a new product needs a name"
     );
-    let mut after = by_sku(&app, "A").await;
+    let mut after = find_by_sku(&app, "A").await;
     assert_eq!(after["price"], 6);
     for member in ["price", "version", "updated_at"] {
         after[member] = before[member].clone();
     }
     assert_eq!(after, before);
-    // An empty field, or null, takes away.
-    import(&app, &admin, "text/csv", "sku,category\nA,\n").await.ok();
-    assert_eq!(app.import(&admin, "{\"sku\":\"A\",\"tags\":null}\n".into()).await["updated"], 1);
-    let after = by_sku(&app, "A").await;
+    // An empty field or null removes the value.
+    post_import(&app, &admin, "text/csv", "sku,category\nA,\n").await.ok();
+    assert_eq!(
+        app.import_products(&admin, "{\"sku\":\"A\",\"tags\":null}\n".into()).await["updated"],
+        1
+    );
+    let after = find_by_sku(&app, "A").await;
     assert_eq!(
         (&after["category"], &after["tags"], &after["description"]),
         (&Value::Null, &json!([]), &json!("Blue"))
     );
 }
 
-async fn total(app: &TestApp) -> u64 {
+async fn product_total(app: &TestApp) -> u64 {
     app.get("/api/products").await.ok()["total"].as_u64().unwrap()
 }
 
 #[tokio::test]
-async fn a_csv_header_must_be_understood() {
-    let (app, admin) = shop().await;
+async fn unknown_csv_header_is_rejected() {
+    let (app, admin) = start_shop().await;
     for text in
         ["prize,name\n1,a\n", "name\na\n", "name,price,role\na,1,admin\n", "name;price\na;1\n"]
     {
         let problem =
-            import(&app, &admin, "text/csv", text).await.problem(422, "validation_failed");
+            post_import(&app, &admin, "text/csv", text).await.problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["field"], "header", "{text}");
     }
     let nothing = json!({"created": 0, "updated": 0, "failed": 0, "errors": []});
     for text in ["", "name,price", "name,price\r\n\r\n", "\n\n"] {
-        assert_eq!(import(&app, &admin, "text/csv", text).await.ok(), nothing, "{text:?}");
+        assert_eq!(post_import(&app, &admin, "text/csv", text).await.ok(), nothing, "{text:?}");
     }
-    assert_eq!(import(&app, &admin, "application/x-ndjson", "").await.ok(), nothing);
+    assert_eq!(post_import(&app, &admin, "application/x-ndjson", "").await.ok(), nothing);
     for content_type in ["application/json", "text/plain", ""] {
-        import(&app, &admin, content_type, "{}").await.problem(415, "unsupported_media_type");
+        post_import(&app, &admin, content_type, "{}").await.problem(415, "unsupported_media_type");
     }
     let unclosed = "name,price\nPot,1\n\"Cup,2\nTray,3\n";
-    let report = import(&app, &admin, "text/csv", unclosed).await.ok();
+    let report = post_import(&app, &admin, "text/csv", unclosed).await.ok();
     assert_eq!(
-        (counts(&report), &report["errors"][0]["line"]),
+        (report_counts(&report), &report["errors"][0]["line"]),
         ([1, 0, 1], &json!(3)),
-        "a quote that is never closed"
+        "an unclosed quote fails its line"
     );
-    assert_eq!(total(&app).await, 1);
+    assert_eq!(product_total(&app).await, 1);
 }
 
 #[tokio::test]
-async fn a_line_fails_alone() {
-    let (app, admin) = shop().await;
+async fn invalid_line_does_not_fail_the_others() {
+    let (app, admin) = start_shop().await;
     let long = "x".repeat(70_000);
     let text = format!(
-        "{{\"name\":\"A\",\"price\":1}}\n{{\"name\":\"{long}\",\"price\":1}}\n{{\"name\":\"B\",\"price\":1,\"stock\":1000000000001}}\n\
-         [1]\n{{\"name\":\"C\",\"price\":1}}\n{{\"name\":\"\\u0007\",\"price\":-1}}\r\n{{\"name\":\"D\",\"price\":1}}"
+        "{{\"name\":\"A\",\"price\":1}}\n{{\"name\":\"{long}\",\"price\":1}}\n\
+         {{\"name\":\"B\",\"price\":1,\"stock\":1000000000001}}\n\
+         [1]\n{{\"name\":\"C\",\"price\":1}}\n{{\"name\":\"\\u0007\",\"price\":-1}}\r\n\
+         {{\"name\":\"D\",\"price\":1}}"
     );
-    let report = app.import(&admin, text).await;
-    assert_eq!(counts(&report), [3, 0, 4]);
-    let told: Vec<_> = report["errors"]
+    let report = app.import_products(&admin, text).await;
+    assert_eq!(report_counts(&report), [3, 0, 4]);
+    let codes: Vec<_> = report["errors"]
         .as_array()
         .unwrap()
         .iter()
         .map(|e| (e["line"].as_u64().unwrap(), e["code"].as_str().unwrap()))
         .collect();
     let invalid = "validation_failed";
-    assert_eq!(told, [(2, "payload_too_large"), (3, invalid), (4, invalid), (6, invalid)]);
+    assert_eq!(codes, [(2, "payload_too_large"), (3, invalid), (4, invalid), (6, invalid)]);
     let bytes = b"{\"name\":\"E\",\"price\":1}\n{\"name\":\"\xff\",\"price\":1}\n".to_vec();
-    let report = import(&app, &admin, "application/x-ndjson", bytes).await.ok();
+    let report = post_import(&app, &admin, "application/x-ndjson", bytes).await.ok();
     assert_eq!(
-        (counts(&report), &report["errors"][0]["code"]),
+        (report_counts(&report), &report["errors"][0]["code"]),
         ([1, 0, 1], &json!("malformed_json"))
     );
 }
 
 #[tokio::test]
-async fn of_many_errors_the_first_thousand_are_told() {
-    let (app, admin) = shop().await;
-    let report = app.import(&admin, "nope\n".repeat(1500)).await;
-    assert_eq!((counts(&report), report["errors"].as_array().unwrap().len()), ([0, 0, 1500], 1000));
+async fn report_lists_the_first_thousand_errors() {
+    let (app, admin) = start_shop().await;
+    let report = app.import_products(&admin, "nope\n".repeat(1500)).await;
+    assert_eq!(
+        (report_counts(&report), report["errors"].as_array().unwrap().len()),
+        ([0, 0, 1500], 1000)
+    );
 }
 
-/// Lines without a sku: one that is applied twice is there twice.
-fn lines(count: usize) -> String {
+/// Lines without a SKU, so that a repeated line creates a second product.
+fn ndjson_lines(count: usize) -> String {
     (0..count).map(|n| format!("{{\"name\":\"Product {n}\",\"price\":1,\"stock\":1}}\n")).collect()
 }
 
 #[tokio::test]
-async fn an_import_that_broke_off_goes_on_where_it_stopped() {
-    let (app, admin) = shop().await;
-    let text = lines(1000);
+async fn interrupted_import_resumes_where_it_stopped() {
+    let (app, admin) = start_shop().await;
+    let text = ndjson_lines(1000);
     let head = format!(
-        "POST /api/products/import HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\nidempotency-key: spring\r\n\
-         content-type: application/x-ndjson\r\ncontent-length: {}\r\n\r\n",
+        "POST /api/products/import HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\n\
+         idempotency-key: spring\r\ncontent-type: application/x-ndjson\r\n\
+         content-length: {}\r\n\r\n",
         admin.token,
         text.len()
     );
-    let mut feed = app.listen(None, None).await;
+    let mut feed = app.open_feed(None, None).await;
     let mut connection = app.connect().await;
     connection.send(head + &text[..text.len() / 2]).await;
     feed.next().await;
     drop(connection);
     let report =
-        import(&app, &admin, "application/x-ndjson", text.clone()).key("spring").await.is(200);
-    assert_eq!(counts(&report.json()), [1000, 0, 0], "as if it had not broken off");
-    assert_eq!(total(&app).await, 1000);
-    let again =
-        import(&app, &admin, "application/x-ndjson", in_pieces(&text, &[333])).key("spring").await;
+        post_import(&app, &admin, "application/x-ndjson", text.clone()).key("spring").await.is(200);
+    assert_eq!(report_counts(&report.json()), [1000, 0, 0], "the report covers the whole import");
+    assert_eq!(product_total(&app).await, 1000);
+    let again = post_import(&app, &admin, "application/x-ndjson", in_chunks(&text, &[333]))
+        .key("spring")
+        .await;
     assert!(again.is_replayed());
     assert_eq!(again.text(), report.text());
-    assert_eq!(total(&app).await, 1000);
+    assert_eq!(product_total(&app).await, 1000);
 }
 
 #[tokio::test]
-async fn an_import_under_a_crash_is_repeated_with_its_key() {
-    let (mut app, admin) = shop().await;
-    let text = lines(3000);
+async fn import_can_be_repeated_with_its_key_after_a_crash() {
+    let (mut app, admin) = start_shop().await;
+    let text = ndjson_lines(3000);
     for round in 1..=3 {
-        let mut feed = app.listen(None, None).await;
-        let call = import(&app, &admin, "application/x-ndjson", text.clone())
+        let mut feed = app.open_feed(None, None).await;
+        let call = post_import(&app, &admin, "application/x-ndjson", text.clone())
             .key(format!("round {round}").replace(' ', "-"));
-        let strike = async {
+        let kill = async {
             feed.next().await;
             app.signal("KILL");
         };
-        let (attempt, ()) = tokio::join!(call.attempt(), strike);
+        let (attempt, ()) = tokio::join!(call.attempt(), kill);
         drop(attempt);
         app.reap().await;
         app.restart().await;
-        let report = import(&app, &admin, "application/x-ndjson", text.clone())
+        let report = post_import(&app, &admin, "application/x-ndjson", text.clone())
             .key(format!("round-{round}"))
             .await
             .ok();
-        assert_eq!(counts(&report), [3000, 0, 0]);
-        assert_eq!(total(&app).await, 3000 * round);
+        assert_eq!(report_counts(&report), [3000, 0, 0]);
+        assert_eq!(product_total(&app).await, 3000 * round);
     }
 }
 
 #[tokio::test]
-async fn the_sample_catalog_can_be_imported() {
-    let (app, admin) = shop().await;
+async fn sample_catalog_can_be_imported() {
+    let (app, admin) = start_shop().await;
     let sample =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/products.ndjson"))
             .unwrap();
-    let report = app.import(&admin, sample.clone()).await;
-    assert_eq!(counts(&report), [sample.lines().count() as u64, 0, 0], "{report}");
+    let report = app.import_products(&admin, sample.clone()).await;
+    assert_eq!(report_counts(&report), [sample.lines().count() as u64, 0, 0], "{report}");
     assert_eq!(
-        counts(&app.import(&admin, sample.clone()).await),
+        report_counts(&app.import_products(&admin, sample.clone()).await),
         [0, sample.lines().count() as u64, 0]
     );
 }

@@ -1,4 +1,4 @@
-//! Starting and stopping: the first time, twice at once, with requests under way.
+//! Starting and stopping: first start, two processes, and shutdown under load.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -7,26 +7,28 @@ use serde_json::json;
 use crate::support::{ADMIN_PASSWORD, Account, Cli, TestApp};
 
 /// A shop without an admin in its settings.
-fn without_admin() -> TestApp {
-    TestApp::closed(&[("auth.admin_email", ""), ("auth.admin_password", "")])
+fn shop_without_admin() -> TestApp {
+    TestApp::unstarted(&[("auth.admin_email", ""), ("auth.admin_password", "")])
 }
 
-fn after<'a>(said: &'a [String], what: &str) -> Vec<&'a str> {
-    said.iter()
-        .filter_map(|line| line.strip_prefix(what))
+fn words_after<'a>(printed: &'a [String], prefix: &str) -> Vec<&'a str> {
+    printed
+        .iter()
+        .filter_map(|line| line.strip_prefix(prefix))
         .map(|rest| rest.split_whitespace().next().unwrap())
         .collect()
 }
 
 #[tokio::test]
-async fn the_first_start_prints_the_admins_password_once() {
-    let mut app = without_admin();
+async fn first_start_prints_the_admin_password_once() {
+    let mut app = shop_without_admin();
     app.restart().await;
-    let said = app.stop().await;
-    let (emails, passwords) = (after(&said, "First admin:"), after(&said, "Its password:"));
-    let ([email], [password]) = (&emails[..], &passwords[..]) else { panic!("{said:?}") };
+    let printed = app.stop().await;
+    let (emails, passwords) =
+        (words_after(&printed, "First admin:"), words_after(&printed, "Its password:"));
+    let ([email], [password]) = (&emails[..], &passwords[..]) else { panic!("{printed:?}") };
     assert!(password.len() >= 16, "{password}");
-    assert_eq!(said.join("\n").matches(password).count(), 1);
+    assert_eq!(printed.join("\n").matches(password).count(), 1);
     for crash in [false, true] {
         app.restart().await;
         let admin = app.login(email, password).await;
@@ -34,36 +36,38 @@ async fn the_first_start_prints_the_admins_password_once() {
         if crash {
             app.kill_9().await;
         } else {
-            let said = app.stop().await.join("\n");
+            let printed = app.stop().await.join("\n");
             assert!(
-                !said.contains("admin:") && !said.contains("password") && !said.contains(password),
-                "{said}"
+                !printed.contains("admin:")
+                    && !printed.contains("password")
+                    && !printed.contains(password),
+                "{printed}"
             );
         }
     }
-    assert!(!app.log().contains(password), "a password in the log is one in many hands");
+    assert!(!app.log().contains(password), "the log does not contain the password");
 }
 
 #[tokio::test]
-async fn a_crash_at_the_first_start_leaves_no_admin_that_nobody_knows() {
-    let mut app = without_admin();
+async fn crash_at_first_start_does_not_lock_out_the_operator() {
+    let mut app = shop_without_admin();
     app.restart().await;
     app.kill_9().await;
     app.restart().await;
-    let said = app.stop().await;
-    // Either the first start has told the password, or this one does; never is there none, and never two.
-    assert!(after(&said, "Its password:").len() <= 1);
+    let printed = app.stop().await;
+    // Either start may print the password, but never both.
+    assert!(words_after(&printed, "Its password:").len() <= 1);
     let made = Cli::run(app.command().args(["admin", "owner@souk.example"])).ok();
     assert!(made.contains("owner@souk.example is an admin now."), "{made}");
 }
 
 #[tokio::test]
-async fn a_configured_admin_is_made_and_no_customer_becomes_one_by_it() {
+async fn configured_admin_does_not_promote_a_customer() {
     let mut app = TestApp::start().await;
     let ada = app.customer().await;
-    let said = app.stop().await.join("\n");
-    assert!(!said.contains("password"), "{said}");
-    // Whoever registered the address that the operator was about to use has no right to the shop.
+    let printed = app.stop().await.join("\n");
+    assert!(!printed.contains("password"), "{printed}");
+    // A customer who registered the operator's address does not become an admin.
     app.set("auth.admin_email", &ada.email);
     let run = Cli::run(&mut app.command());
     assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
@@ -80,7 +84,7 @@ async fn a_configured_admin_is_made_and_no_customer_becomes_one_by_it() {
 }
 
 #[tokio::test]
-async fn what_souk_makes_for_itself_only_its_owner_can_read() {
+async fn data_files_are_readable_only_by_their_owner() {
     let app = TestApp::start().await;
     app.customer().await;
     let mode =
@@ -94,29 +98,29 @@ async fn what_souk_makes_for_itself_only_its_owner_can_read() {
 }
 
 #[tokio::test]
-async fn requests_under_way_are_answered_before_the_end() {
+async fn shutdown_answers_requests_in_progress() {
     for signal in ["TERM", "INT"] {
         let mut app = TestApp::start().await;
         let admin = app.admin().await;
-        let tea = app.product(&admin, &json!(4.5), 10).await;
+        let tea = app.new_product(&admin, &json!(4.5), 10).await;
         let body = json!({"product_id": tea, "quantity": 3}).to_string();
         let (first, rest) = body.split_at(10);
         let mut connection = app.connect().await;
         let head = format!(
-            "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
-             expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
             admin.token,
             body.len()
         );
         connection.send(head).await;
-        assert_eq!(connection.answer().await.status, 100, "the request is under way");
+        assert_eq!(connection.response().await.status, 100, "the request is in progress");
         connection.send(first).await;
         app.signal(signal);
-        app.logged("stopping").await;
+        app.wait_for_log("stopping").await;
         connection.send(rest).await;
-        let answer = connection.answer().await;
-        assert_eq!(answer.status, 200, "{}", answer.head);
-        let (status, _) = app.ended().await;
+        let response = connection.response().await;
+        assert_eq!(response.status, 200, "{}", response.head);
+        let (status, _) = app.wait_for_exit().await;
         assert_eq!(status.code(), Some(0));
         app.restart().await;
         assert_eq!(app.cart(&admin).await["item_count"], 3);
@@ -124,20 +128,20 @@ async fn requests_under_way_are_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn open_feeds_and_idle_connections_do_not_hold_up_the_end() {
+async fn open_feeds_and_idle_connections_do_not_delay_shutdown() {
     let mut app = TestApp::start().await;
     let ada = app.customer().await;
     let mut feeds = Vec::new();
-    for who in [None, Some(&ada)] {
-        feeds.push(app.listen(who, None).await);
+    for account in [None, Some(&ada)] {
+        feeds.push(app.open_feed(account, None).await);
     }
     let mut idle = app.connect().await;
     idle.send("GET /livez HTTP/1.1\r\nhost: souk\r\n\r\n").await;
-    assert_eq!(idle.answer().await.status, 200);
+    assert_eq!(idle.response().await.status, 200);
     let silent = app.connect().await;
     let began = std::time::Instant::now();
     app.stop().await;
-    // What is under way may take ten seconds; nothing is.
+    // Shutdown waits up to ten seconds, but only for requests in progress.
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     for mut feed in feeds {
         assert_eq!(feed.next_or_end().await, None);
@@ -146,7 +150,7 @@ async fn open_feeds_and_idle_connections_do_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn the_data_belong_to_one_process_at_a_time() {
+async fn data_directory_is_locked_by_one_process() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     let file = app.write("products.ndjson", "{\"name\":\"Pot\",\"price\":1}\n");
@@ -168,7 +172,7 @@ async fn the_data_belong_to_one_process_at_a_time() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_said_so() {
+async fn address_in_use_is_reported() {
     let app = TestApp::start().await;
     let mut command = app.command();
     command
@@ -184,15 +188,15 @@ async fn an_address_that_is_taken_is_said_so() {
 async fn sessions_and_carts_survive_a_restart() {
     let mut app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
-    app.add(&ada, &tea, 2).await.ok();
-    app.add(&guest, &tea, 3).await.ok();
-    let told = async |app: &TestApp, who: &Account| {
-        let cart = app.get("/api/cart").token(who).await.is(200);
+    app.add_to_cart(&ada, &tea, 2).await.ok();
+    app.add_to_cart(&guest, &tea, 3).await.ok();
+    let cart_state = async |app: &TestApp, account: &Account| {
+        let cart = app.get("/api/cart").token(account).await.is(200);
         (cart.etag(), cart.text())
     };
-    let before = (told(&app, &ada).await, told(&app, &guest).await);
+    let before = (cart_state(&app, &ada).await, cart_state(&app, &guest).await);
     for crash in [false, true] {
         if crash {
             app.kill_9().await
@@ -200,9 +204,9 @@ async fn sessions_and_carts_survive_a_restart() {
             drop(app.stop().await)
         }
         app.restart().await;
-        assert_eq!((told(&app, &ada).await, told(&app, &guest).await), before);
+        assert_eq!((cart_state(&app, &ada).await, cart_state(&app, &guest).await), before);
     }
-    app.merge(&ada, &guest).await.ok();
+    app.merge_cart(&ada, &guest).await.ok();
     app.kill_9().await;
     app.restart().await;
     assert_eq!(app.cart(&ada).await["item_count"], 5);

@@ -1,95 +1,98 @@
-//! Rate limits, and whose address a request is counted for.
+//! Rate limits, and the address that a request counts for.
 
 use std::{future::IntoFuture, time::Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Answer, Call, PASSWORD, TestApp};
+use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Call, PASSWORD, Response, TestApp};
 
-/// Asserts that a refusal says when to come back, and by which rule it was made.
-fn is_limited(answer: Answer, name: &str) {
-    let retry: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+/// Asserts that a refusal names its policy and the time to wait.
+fn assert_rate_limited(response: Response, name: &str) {
+    let retry: u64 = response.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&retry), "{retry}");
-    assert_eq!(answer.header("ratelimit").unwrap(), format!("\"{name}\";r=0;t={retry}"));
+    assert_eq!(response.header("ratelimit").unwrap(), format!("\"{name}\";r=0;t={retry}"));
     assert!(
-        answer.header("ratelimit-policy").unwrap().starts_with(&format!("\"{name}\";q=")),
-        "{answer}"
+        response.header("ratelimit-policy").unwrap().starts_with(&format!("\"{name}\";q=")),
+        "{response}"
     );
-    answer.problem(429, "rate_limited");
+    response.problem(429, "rate_limited");
 }
 
-/// Sends all at once; at one a second with bursts of two, that is how many may come through, however long it took.
-async fn at_once(calls: impl Iterator<Item = Call>) -> (Vec<Answer>, Vec<Answer>, usize) {
+/// Sends all calls at once. Returns the accepted and the limited responses, and how many may be
+/// accepted at one request per second with bursts of two.
+async fn send_concurrently(
+    calls: impl Iterator<Item = Call>,
+) -> (Vec<Response>, Vec<Response>, usize) {
     let began = Instant::now();
-    let answers = join_all(calls.map(IntoFuture::into_future)).await;
+    let responses = join_all(calls.map(IntoFuture::into_future)).await;
     let most = 2 + usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
-    let (limited, through) = answers.into_iter().partition(|answer| answer.status == 429);
+    let (limited, through) = responses.into_iter().partition(|response| response.status == 429);
     (through, limited, most)
 }
 
 #[tokio::test]
-async fn an_address_may_ask_so_often() {
-    let app = TestApp::with(&[("limits.per_address", "1")]).await;
-    // Without a trusted proxy nobody is believed who says he is somebody else.
+async fn requests_are_limited_per_address() {
+    let app = TestApp::with_settings(&[("limits.per_address", "1")]).await;
+    // Without a trusted proxy, a forwarded address is ignored.
     let calls =
         (0..80).map(|n| app.get("/api/products").header("x-forwarded-for", format!("10.0.0.{n}")));
-    let (through, limited, most) = at_once(calls).await;
+    let (through, limited, most) = send_concurrently(calls).await;
     assert!(!through.is_empty() && through.len() <= most, "{} of {most}", through.len());
-    for answer in limited {
-        assert_eq!(answer.header("ratelimit-policy"), Some("\"address\";q=2;w=2"));
-        is_limited(answer, "address");
+    for response in limited {
+        assert_eq!(response.header("ratelimit-policy"), Some("\"address\";q=2;w=2"));
+        assert_rate_limited(response, "address");
     }
-    // Probes must get their answer under any load.
+    // Probes are never limited.
     for path in ["/livez", "/readyz", "/metrics"] {
-        for answer in join_all((0..20).map(|_| app.get(path).into_future())).await {
-            answer.is(200);
+        for response in join_all((0..20).map(|_| app.get(path).into_future())).await {
+            response.is(200);
         }
     }
 }
 
 #[tokio::test]
-async fn behind_a_proxy_each_client_has_an_address_of_its_own() {
-    let app = TestApp::with(&[
+async fn trusted_proxy_forwards_the_client_address() {
+    let app = TestApp::with_settings(&[
         ("limits.per_address", "1"),
         ("http.trusted_proxies", "127.0.0.1,10.1.0.0/16"),
     ])
     .await;
     let from = |forwarded: String| app.get("/api/products").header("x-forwarded-for", forwarded);
-    let (_, limited, _) = at_once((0..80).map(|n| from(format!("10.0.0.{n}")))).await;
-    assert!(limited.is_empty(), "each of them asked once");
-    // Only the trusted proxies' own entries count: what stands left of the client's address, the client has made up.
+    let (_, limited, _) = send_concurrently((0..80).map(|n| from(format!("10.0.0.{n}")))).await;
+    assert!(limited.is_empty(), "each client sent one request");
+    // Only entries that trusted proxies added count; the client controls everything to their left.
     let spoofed = |n: usize| match n % 4 {
         0 => format!("10.2.0.{n}, 192.0.2.1"),
         1 => format!("10.2.0.{n}, 192.0.2.1, 10.1.0.{n}"),
         2 => format!("nonsense {n}, 192.0.2.1, 10.1.2.3"),
         _ => ", , 192.0.2.1".to_owned(),
     };
-    let (through, limited, most) = at_once((0..80).map(|n| from(spoofed(n)))).await;
+    let (through, limited, most) = send_concurrently((0..80).map(|n| from(spoofed(n)))).await;
     assert!(through.len() <= most, "{} of {most}", through.len());
-    for answer in limited {
-        is_limited(answer, "address");
+    for response in limited {
+        assert_rate_limited(response, "address");
     }
 }
 
 #[tokio::test]
-async fn a_user_may_ask_so_often() {
-    let app = TestApp::with(&[("limits.per_user", "1")]).await;
+async fn requests_are_limited_per_user() {
+    let app = TestApp::with_settings(&[("limits.per_user", "1")]).await;
     let (ada, eve) = (app.customer().await, app.customer().await);
     let again = app.login(&ada.email, PASSWORD).await;
     let calls = (0..80).map(|n| app.get("/api/cart").token(if n % 2 == 0 { &ada } else { &again }));
-    let (through, limited, most) = at_once(calls).await;
+    let (through, limited, most) = send_concurrently(calls).await;
     assert!(!through.is_empty() && through.len() <= most, "{} of {most}", through.len());
-    for answer in limited {
-        is_limited(answer, "user");
+    for response in limited {
+        assert_rate_limited(response, "user");
     }
     app.get("/api/cart").token(&eve).await.is(200);
-    for answer in join_all((0..20).map(|_| app.get("/api/products").into_future())).await {
-        answer.is(200);
+    for response in join_all((0..20).map(|_| app.get("/api/products").into_future())).await {
+        response.is(200);
     }
 }
 
-/// A login through a proxy that saw it come from `forwarded`.
+/// A login through a proxy that reports the address `forwarded`.
 fn login(app: &TestApp, email: &str, password: &str, forwarded: &str) -> Call {
     app.post("/api/auth/login", &json!({"email": email, "password": password}))
         .header("x-forwarded-for", forwarded)
@@ -97,7 +100,9 @@ fn login(app: &TestApp, email: &str, password: &str, forwarded: &str) -> Call {
 
 #[tokio::test]
 async fn failed_logins_lock_the_account_and_the_address() {
-    let app = TestApp::with(&[("limits.login", "3"), ("http.trusted_proxies", "127.0.0.1")]).await;
+    let app =
+        TestApp::with_settings(&[("limits.login", "3"), ("http.trusted_proxies", "127.0.0.1")])
+            .await;
     let (ada, eve) = (app.customer().await, app.customer().await);
     for _ in 0..3 {
         login(&app, &ada.email, PASSWORD, "192.0.2.9").await.is(200);
@@ -107,27 +112,32 @@ async fn failed_logins_lock_the_account_and_the_address() {
             .await
             .problem(401, "invalid_credentials");
     }
-    // The right password does not help, wherever it comes from.
+    // The right password does not help, from any address.
     for forwarded in ["192.0.2.1", "192.0.2.2", "nonsense, 192.0.2.3"] {
-        is_limited(login(&app, &ada.email, PASSWORD, forwarded).await, "login");
+        assert_rate_limited(login(&app, &ada.email, PASSWORD, forwarded).await, "login");
     }
-    // Nor does another account from there, whatever the client writes to the left of its own address.
+    // Other accounts are locked from that address too, whatever the client writes to its left.
     for forwarded in
         ["192.0.2.1", "10.9.9.9, 192.0.2.1", "nonsense, 192.0.2.1", "192.0.2.1:443.., 192.0.2.1"]
     {
-        is_limited(login(&app, &eve.email, PASSWORD, forwarded).await, "login");
-        is_limited(login(&app, "nobody@souk.example", "no password", forwarded).await, "login");
+        assert_rate_limited(login(&app, &eve.email, PASSWORD, forwarded).await, "login");
+        assert_rate_limited(
+            login(&app, "nobody@souk.example", "no password", forwarded).await,
+            "login",
+        );
     }
     login(&app, &eve.email, PASSWORD, "192.0.2.2").await.is(200);
-    // Sessions that are there go on, but cannot be used to guess the password.
+    // Existing sessions continue but cannot be used to guess the password.
     app.get("/api/cart").token(&ada).await.is(200);
     let change = json!({"current_password": PASSWORD, "new_password": "a new password"});
-    is_limited(app.post("/api/auth/password", &change).token(&ada).await, "login");
+    assert_rate_limited(app.post("/api/auth/password", &change).token(&ada).await, "login");
 }
 
 #[tokio::test]
-async fn an_account_that_is_not_there_is_locked_like_one_that_is() {
-    let app = TestApp::with(&[("limits.login", "2"), ("http.trusted_proxies", "127.0.0.1")]).await;
+async fn unknown_account_is_locked_like_an_existing_one() {
+    let app =
+        TestApp::with_settings(&[("limits.login", "2"), ("http.trusted_proxies", "127.0.0.1")])
+            .await;
     let ada = app.customer().await;
     for email in [&*ada.email, "nobody@souk.example"] {
         for n in 0..2 {
@@ -135,22 +145,22 @@ async fn an_account_that_is_not_there_is_locked_like_one_that_is() {
                 .await
                 .problem(401, "invalid_credentials");
         }
-        is_limited(login(&app, email, "wrong password", "192.0.2.77").await, "login");
+        assert_rate_limited(login(&app, email, "wrong password", "192.0.2.77").await, "login");
     }
 }
 
 #[tokio::test]
-async fn guesses_at_once_are_no_more_than_guesses_in_turn() {
-    let app = TestApp::with(&[("limits.login", "3")]).await;
+async fn concurrent_guesses_count_like_sequential_ones() {
+    let app = TestApp::with_settings(&[("limits.login", "3")]).await;
     let guess = |n: usize| json!({"email": ADMIN_EMAIL, "password": format!("guess number {n}")});
-    let answers =
+    let responses =
         join_all((0..30).map(|n| app.post("/api/auth/login", &guess(n)).into_future())).await;
-    let tried = answers.iter().filter(|answer| answer.status == 401).count();
+    let tried = responses.iter().filter(|response| response.status == 401).count();
     assert_eq!(tried, 3);
-    for answer in answers.into_iter().filter(|answer| answer.status != 401) {
-        is_limited(answer, "login");
+    for response in responses.into_iter().filter(|response| response.status != 401) {
+        assert_rate_limited(response, "login");
     }
-    is_limited(
+    assert_rate_limited(
         app.post("/api/auth/login", &json!({"email": ADMIN_EMAIL, "password": ADMIN_PASSWORD}))
             .await,
         "login",

@@ -1,21 +1,23 @@
-//! The API as clients meet it: a real server, started for each test on a fresh store, asked over HTTP.
+//! The API over HTTP: each test starts a real server on a fresh store.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by a panic"
+    reason = "tests fail by panicking"
 )]
 
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "the tests of several nodes need the rest")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod support;
 
 mod accounts;
 mod audit;
 mod bad_bodies;
 mod bad_values;
+mod checkout;
 mod command_line;
+mod concurrent_orders;
 mod conditional;
 mod crashed_orders;
 mod crashes;
@@ -25,12 +27,11 @@ mod idempotency;
 mod imports;
 mod lifecycle;
 mod limits;
-mod lost_answers;
+mod lost_responses;
 mod money;
 mod openapi_clients;
 mod openapi_document;
 mod operations;
-mod order_repeats;
 mod orders;
 mod parallel;
 mod products;

@@ -1,4 +1,4 @@
-//! Prices and totals, to the cent, as text.
+//! Prices and totals are exact, compared as text.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde_json::{json, value::RawValue};
 
 use crate::support::TestApp;
 
-/// Numbers as they stand in the answer, not as some float reads them.
+/// Numbers as they appear in the response, without conversion to floats.
 #[derive(Deserialize)]
 struct Cart<'a> {
     #[serde(borrow)]
@@ -47,27 +47,27 @@ fn decimal(cents: u64) -> String {
 }
 
 #[tokio::test]
-async fn ten_thousand_prices_and_their_totals_are_exact() {
-    let app = TestApp::with(&[("cart.max_lines", "1000")]).await;
+async fn ten_thousand_prices_and_totals_are_exact() {
+    let app = TestApp::with_settings(&[("cart.max_lines", "1000")]).await;
     let admin = app.admin().await;
     let mut lines = String::new();
     for cents in 1..=10_000 {
         let price = format!("{}.{:02}", cents / 100, cents % 100);
         writeln!(lines, r#"{{"name":"{cents}","price":{price},"stock":100000}}"#).unwrap();
     }
-    let report = app.import(&admin, lines).await;
+    let report = app.import_products(&admin, lines).await;
     assert_eq!(report, json!({"created": 10_000, "updated": 0, "failed": 0, "errors": []}));
 
     let products = all_products(&app).await;
     assert_eq!(products.len(), 10_000);
     for (at, quantity) in [(0, 1), (1, 3), (2, 7), (3, 99), (4, 999)] {
         let ada = app.customer().await;
-        let (mut wanted, mut answer) = (0, None);
+        let (mut wanted, mut response) = (0, None);
         for (cents, id) in products.iter().filter(|(cents, _)| cents % 97 == at) {
-            answer = Some(app.add(&ada, id, quantity).await.is(200));
+            response = Some(app.add_to_cart(&ada, id, quantity).await.is(200));
             wanted += cents * quantity;
         }
-        let body = answer.unwrap().text();
+        let body = response.unwrap().text();
         let cart: Cart<'_> = serde_json::from_str(&body).unwrap();
         assert_eq!(cart.total_amount.get(), decimal(wanted));
         assert!(cart.items.len() > 100);
@@ -81,13 +81,14 @@ async fn ten_thousand_prices_and_their_totals_are_exact() {
     }
 }
 
-/// Cents and id of every product, each of which must show its price to the cent.
+/// Cents and id of every product; asserts that each price is exact.
 async fn all_products(app: &TestApp) -> Vec<(u64, String)> {
     let mut products = Vec::new();
     let mut cursor = String::new();
     loop {
-        let answer = app.get(&format!("/api/products?sort=price&limit=100{cursor}")).await.is(200);
-        let body = answer.text();
+        let response =
+            app.get(&format!("/api/products?sort=price&limit=100{cursor}")).await.is(200);
+        let body = response.text();
         let page: Page<'_> = serde_json::from_str(&body).unwrap();
         for product in page.items {
             let cents = product.name.parse().unwrap();
@@ -99,6 +100,6 @@ async fn all_products(app: &TestApp) -> Vec<(u64, String)> {
             None => break,
         }
     }
-    assert!(products.is_sorted_by_key(|(cents, _)| *cents), "cheapest first");
+    assert!(products.is_sorted_by_key(|(cents, _)| *cents), "sorted by price");
     products
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, TestApp, folder};
+use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, TestApp, temp_dir};
 
 /// What the tests are run with, besides the programs in [`Tools`].
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
@@ -92,7 +92,7 @@ async fn is_bought(app: &TestApp, printed: &str, sku: &str) {
 #[test]
 fn linters_find_nothing_in_the_document() {
     let Some(tools) = Tools::find("redocly and spectral") else { return };
-    let dir = folder();
+    let dir = temp_dir();
     write_document(dir.path());
     copy(&["redocly.yaml", "spectral.yaml"], dir.path());
     let mut redocly = tools.node("@redocly/cli/bin/cli.js", dir.path());
@@ -109,7 +109,7 @@ fn linters_find_nothing_in_the_document() {
 #[tokio::test]
 async fn a_generated_typescript_client_buys_something() {
     let Some(tools) = Tools::find("a client made by openapi-typescript") else { return };
-    let dir = folder();
+    let dir = temp_dir();
     let dir = dir.path();
     write_document(dir);
     copy(&["package.json", "tsconfig.json", "buy.ts"], dir);
@@ -126,7 +126,7 @@ async fn a_generated_typescript_client_buys_something() {
 #[tokio::test]
 async fn a_generated_python_client_buys_something() {
     let Some(tools) = Tools::find("a client made by openapi-python-client") else { return };
-    let dir = folder();
+    let dir = temp_dir();
     let dir = dir.path();
     write_document(dir);
     copy(&["openapi-python-client.yaml", "buy.py"], dir);

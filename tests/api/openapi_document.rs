@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp};
+use crate::support::{Response, TestApp};
 
 /// Every operation of the document with its method and path.
 fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
@@ -53,7 +53,7 @@ async fn it_says_of_each_operation_what_it_does_and_for_whom() {
 
 #[tokio::test]
 async fn an_operation_that_needs_a_token_is_refused_without_one_and_no_other() {
-    let app = TestApp::with(&[("catalog.public_read", "false")]).await;
+    let app = TestApp::with_settings(&[("catalog.public_read", "false")]).await;
     let document = app.get("/openapi.json").await.ok();
     for (name, operation) in operations(&document) {
         let (method, path) = name.split_once(' ').unwrap();
@@ -90,7 +90,7 @@ async fn etags_are_where_it_says_that_they_are() {
     let (admin, ada) = (app.admin().await, app.customer().await);
     let tea = app.product(&admin, &json!(4.5), 100).await;
     let order = app.buy(&ada, &tea, 2).await["id"].as_str().unwrap().to_owned();
-    let check = |method: &str, path: &str, answer: &Answer| {
+    let check = |method: &str, path: &str, answer: &Response| {
         let operation = &document["paths"][path][method];
         let described = &operation["responses"][answer.status.to_string()];
         assert!(described.is_object(), "{method} {path} may answer {answer}");

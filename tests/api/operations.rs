@@ -1,4 +1,4 @@
-//! What operators look at: probes, figures, documents, logs.
+//! Operations: probes, metrics, documents, logs.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{ADMIN_PASSWORD, Cli, PASSWORD, TestApp};
 
-/// Every route there is.
+/// All documented routes.
 const ROUTES: &str = "
 GET /.well-known/jwks.json
 POST /api/auth/login
@@ -48,7 +48,7 @@ GET /readyz
 ";
 
 #[tokio::test]
-async fn probes_tell_that_it_is_alive_and_ready() {
+async fn probes_report_liveness_and_readiness() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/livez").await.ok(), json!({"status": "alive"}));
     let ready = app.get("/readyz").await.ok();
@@ -56,20 +56,20 @@ async fn probes_tell_that_it_is_alive_and_ready() {
 }
 
 #[tokio::test]
-async fn figures_are_of_routes_and_not_of_what_strangers_make_up() {
+async fn metrics_are_labeled_by_route_not_by_client_input() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
-    app.add(&admin, &tea, 1).await.ok();
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
+    app.add_to_cart(&admin, &tea, 1).await.ok();
     app.get(&format!("/api/products/{tea}")).await.ok();
     app.get("/made/up/path").await.problem(404, "not_found");
     app.call("MADEUP", "/api/cart").await.problem(405, "method_not_allowed");
-    let answer = app.get("/metrics").await.is(200);
+    let response = app.get("/metrics").await.is(200);
     assert!(
-        answer.header("content-type").unwrap().starts_with("application/openmetrics-text"),
-        "{answer}"
+        response.header("content-type").unwrap().starts_with("application/openmetrics-text"),
+        "{response}"
     );
-    let text = answer.text();
+    let text = response.text();
     assert!(text.ends_with("# EOF\n"), "{text}");
     let has =
         |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
@@ -83,7 +83,7 @@ async fn figures_are_of_routes_and_not_of_what_strangers_make_up() {
     );
 }
 
-/// What an HTML page loads or leads to.
+/// The URLs that an HTML page loads or links to.
 fn links(html: &str) -> Vec<&str> {
     let values =
         |name: &'static str| html.split(name).skip(1).filter_map(|rest| rest.split('"').next());
@@ -91,11 +91,11 @@ fn links(html: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn the_api_browser_needs_no_other_host() {
+async fn api_browser_loads_from_no_other_host() {
     let app = TestApp::start().await;
     for path in ["/", "/docs"] {
-        let answer = app.get(path).await.is(307);
-        assert_eq!(answer.header("location"), Some("/docs/"));
+        let response = app.get(path).await.is(307);
+        assert_eq!(response.header("location"), Some("/docs/"));
     }
     let page = app.get("/docs/").await.is(200);
     assert!(page.header("content-type").unwrap().starts_with("text/html"));
@@ -111,10 +111,10 @@ async fn the_api_browser_needs_no_other_host() {
 }
 
 #[tokio::test]
-async fn the_document_has_every_route_and_no_other() {
+async fn openapi_document_lists_exactly_the_routes() {
     let app = TestApp::start().await;
-    let answer = app.get("/openapi.json").await.is(200);
-    let document = answer.json();
+    let response = app.get("/openapi.json").await.is(200);
+    let document = response.json();
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
     let mut routes = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -127,7 +127,7 @@ async fn the_document_has_every_route_and_no_other() {
     }
     let wanted: BTreeSet<String> = ROUTES.trim().lines().map(str::to_owned).collect();
     assert_eq!(routes, wanted);
-    // The same from the command line, which needs no settings.
+    // The command line prints the same document and needs no settings.
     let mut command = app.command();
     command.env("SOUK__NO__SUCH", "setting");
     let printed: Value = serde_json::from_str(&Cli::run(command.arg("openapi")).ok()).unwrap();
@@ -149,14 +149,14 @@ fn operations(document: &Value) -> Vec<(String, &Value)> {
 }
 
 #[tokio::test]
-async fn the_document_can_be_generated_from() {
+async fn openapi_document_supports_code_generation() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     let mut ids = BTreeSet::new();
     for (name, operation) in operations(&document) {
         assert!(
             ids.insert(operation["operationId"].as_str().unwrap()),
-            "the id of {name} is another's, too"
+            "the operation id of {name} is not unique"
         );
         let responses = operation["responses"].as_object().unwrap();
         assert!(responses.keys().any(|status| status.starts_with('2')), "{name}");
@@ -168,7 +168,7 @@ async fn the_document_can_be_generated_from() {
         );
         assert!(
             responses.contains_key("default"),
-            "{name} may come to problems that any request may come to"
+            "{name} documents the problems common to all requests"
         );
         let has = |header: &str| {
             operation["parameters"]
@@ -187,7 +187,7 @@ async fn the_document_can_be_generated_from() {
             assert_eq!(types, [wanted], "{status} of {name}");
         }
     }
-    // Whatever is referred to is there.
+    // All references resolve.
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(document.pointer(reference).is_some(), "{reference}");
@@ -205,7 +205,7 @@ async fn the_document_can_be_generated_from() {
 }
 
 #[tokio::test]
-async fn every_answer_may_be_kept_from_sniffing() {
+async fn responses_set_nosniff() {
     let app = TestApp::start().await;
     for path in ["/livez", "/api/products", "/nowhere", "/docs/", "/openapi.json"] {
         assert_eq!(app.get(path).await.header("x-content-type-options"), Some("nosniff"), "{path}");
@@ -213,21 +213,21 @@ async fn every_answer_may_be_kept_from_sniffing() {
 }
 
 #[tokio::test]
-async fn logs_hold_no_secrets() {
-    let mut app = TestApp::with(&[("telemetry.log", "json")]).await;
+async fn logs_contain_no_secrets() {
+    let mut app = TestApp::with_settings(&[("telemetry.log", "json")]).await;
     let ada = app.customer().await;
     let guest = app.guest().await;
-    app.merge(&ada, &guest).await.ok();
+    app.merge_cart(&ada, &guest).await.ok();
     app.post("/api/auth/login", &json!({"email": ada.email, "password": "a wrong password"}))
         .await
         .problem(401, "invalid_credentials");
     app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.is(200);
-    // Used twice, which is worth a warning.
+    // Reuse causes a warning in the log.
     app.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token}))
         .await
         .problem(401, "unauthenticated");
     app.get(&format!("/nowhere?token={}", ada.token)).token(&ada).await.problem(404, "not_found");
-    let said = app.stop().await.join("\n");
+    let printed = app.stop().await.join("\n");
     let log = app.log();
     assert!(log.lines().count() > 1);
     for line in log.lines() {
@@ -242,6 +242,9 @@ async fn logs_hold_no_secrets() {
         "a wrong password",
         &ada.email,
     ] {
-        assert!(!log.contains(secret) && !said.contains(secret), "{secret} is in the log: {log}");
+        assert!(
+            !log.contains(secret) && !printed.contains(secret),
+            "{secret} is in the log: {log}"
+        );
     }
 }

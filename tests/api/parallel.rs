@@ -1,32 +1,33 @@
-//! Many requests at once on one cart, one guest, one key.
+//! Concurrent requests for one cart, one guest, one key.
 
 use std::{collections::BTreeSet, future::IntoFuture, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp, one_change, statuses};
+use crate::support::{Response, TestApp, assert_one_change, sorted_statuses};
 
-/// One that has time: hundreds of requests at once may take a busy machine longer than a request is mostly given.
-async fn shop() -> TestApp {
-    TestApp::with(&[("http.request_timeout", "60s")]).await
+/// A shop with a long timeout: hundreds of concurrent requests may exceed the default on a busy
+/// machine.
+async fn start_shop() -> TestApp {
+    TestApp::with_settings(&[("http.request_timeout", "60s")]).await
 }
 
 #[tokio::test]
-async fn five_hundred_adds_to_one_cart_are_all_kept() {
-    let app = shop().await;
+async fn concurrent_adds_to_one_cart_are_all_kept() {
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10_000).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10_000).await;
     let ada = app.customer().await;
-    let answers = join_all((0..500).map(|_| app.add(&ada, &tea, 1).into_future())).await;
-    let answers: Vec<Value> = answers.into_iter().map(Answer::ok).collect();
+    let responses = join_all((0..500).map(|_| app.add_to_cart(&ada, &tea, 1).into_future())).await;
+    let responses: Vec<Value> = responses.into_iter().map(Response::ok).collect();
     let versions: BTreeSet<u64> =
-        answers.iter().map(|cart| cart["version"].as_u64().unwrap()).collect();
-    assert_eq!(versions, (1..=500).collect(), "each version is one request's answer");
-    for cart in &answers {
+        responses.iter().map(|cart| cart["version"].as_u64().unwrap()).collect();
+    assert_eq!(versions, (1..=500).collect(), "each version is in one response");
+    for cart in &responses {
         assert_eq!(
             cart["items"][0]["quantity"], cart["version"],
-            "an answer is the cart as that request left it"
+            "a response shows the cart after that request"
         );
     }
     let cart = app.cart(&ada).await;
@@ -38,18 +39,19 @@ async fn five_hundred_adds_to_one_cart_are_all_kept() {
 }
 
 #[tokio::test]
-async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
-    let app = shop().await;
+async fn concurrent_adds_to_many_carts_do_not_interfere() {
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 1).await;
+    let tea = app.new_product(&admin, &json!(4.5), 1).await;
     let guests = join_all((0..100).map(|_| app.guest())).await;
-    let adds =
-        guests.iter().flat_map(|guest| (0..5).map(|_| app.add(guest, &tea, 1).into_future()));
-    let answers = join_all(adds).await;
-    let kept = answers.iter().filter(|answer| answer.status == 200).count();
-    // There is one piece: each cart may hold it, none may hold two.
+    let adds = guests
+        .iter()
+        .flat_map(|guest| (0..5).map(|_| app.add_to_cart(guest, &tea, 1).into_future()));
+    let responses = join_all(adds).await;
+    let kept = responses.iter().filter(|response| response.status == 200).count();
+    // With one unit in stock, each cart may hold one and none may hold two.
     assert_eq!(kept, 100);
-    for refused in answers.into_iter().filter(|answer| answer.status != 200) {
+    for refused in responses.into_iter().filter(|response| response.status != 200) {
         refused.problem(409, "insufficient_stock");
     }
     for guest in &guests {
@@ -58,18 +60,20 @@ async fn five_hundred_adds_to_as_many_carts_do_not_meet() {
 }
 
 #[tokio::test]
-async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
-    let app = shop().await;
+async fn guest_cart_merges_once_for_one_user() {
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let (tea, cup) =
-        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) = (
+        app.new_product(&admin, &json!(4.5), 100).await,
+        app.new_product(&admin, &json!(7), 100).await,
+    );
     let (ada, guest) = (app.customer().await, app.guest().await);
-    app.add(&ada, &tea, 2).await.ok();
-    app.add(&guest, &tea, 3).await.ok();
-    app.add(&guest, &cup, 4).await.ok();
-    let answers = join_all((0..50).map(|_| app.merge(&ada, &guest).into_future())).await;
-    for answer in answers {
-        let cart = answer.is(200);
+    app.add_to_cart(&ada, &tea, 2).await.ok();
+    app.add_to_cart(&guest, &tea, 3).await.ok();
+    app.add_to_cart(&guest, &cup, 4).await.ok();
+    let responses = join_all((0..50).map(|_| app.merge_cart(&ada, &guest).into_future())).await;
+    for response in responses {
+        let cart = response.is(200);
         assert_eq!(cart.lines(), [(tea.clone(), 5), (cup.clone(), 4)]);
         assert_eq!(cart.json()["version"], 2, "one merge, one version");
     }
@@ -78,44 +82,47 @@ async fn a_guest_cart_merged_fifty_times_by_one_user_is_merged_once() {
 }
 
 #[tokio::test]
-async fn a_guest_cart_merged_by_fifty_users_goes_to_one_of_them() {
-    let app = shop().await;
+async fn guest_cart_merges_into_one_of_many_users() {
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let (tea, cup) =
-        (app.product(&admin, &json!(4.5), 100).await, app.product(&admin, &json!(7), 100).await);
+    let (tea, cup) = (
+        app.new_product(&admin, &json!(4.5), 100).await,
+        app.new_product(&admin, &json!(7), 100).await,
+    );
     let guest = app.guest().await;
-    app.add(&guest, &tea, 3).await.ok();
-    app.add(&guest, &cup, 4).await.ok();
+    app.add_to_cart(&guest, &tea, 3).await.ok();
+    app.add_to_cart(&guest, &cup, 4).await.ok();
     let users = app.customers(50).await;
-    let answers = join_all(users.iter().map(|user| app.merge(user, &guest).into_future())).await;
-    assert_eq!(statuses(&answers), [vec![200], vec![409; 49]].concat());
+    let responses =
+        join_all(users.iter().map(|user| app.merge_cart(user, &guest).into_future())).await;
+    assert_eq!(sorted_statuses(&responses), [vec![200], vec![409; 49]].concat());
     let mut holders = 0;
-    for (user, answer) in users.iter().zip(answers) {
+    for (user, response) in users.iter().zip(responses) {
         let cart = app.get("/api/cart").token(user).await.is(200);
-        if answer.status == 200 {
+        if response.status == 200 {
             assert_eq!(cart.lines(), [(tea.clone(), 3), (cup.clone(), 4)]);
-            assert_eq!(answer.lines(), cart.lines());
+            assert_eq!(response.lines(), cart.lines());
             holders += 1;
         } else {
-            answer.problem(409, "guest_cart_merged");
-            assert_eq!(cart.json()["version"], 0, "who came too late has an untouched cart");
+            response.problem(409, "guest_cart_merged");
+            assert_eq!(cart.json()["version"], 0, "a late cart stays untouched");
         }
     }
     assert_eq!(holders, 1);
 }
 
 #[tokio::test]
-async fn a_merge_beside_the_guests_own_adds_loses_none_that_was_acknowledged() {
-    let app = shop().await;
+async fn merge_keeps_all_acknowledged_guest_adds() {
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 1000).await;
+    let tea = app.new_product(&admin, &json!(4.5), 1000).await;
     for _ in 0..5 {
         let (ada, guest) = (app.customer().await, app.guest().await);
-        let adds = join_all((0..20).map(|_| app.add(&guest, &tea, 1).into_future()));
-        let (merged, adds) = tokio::join!(app.merge(&ada, &guest).into_future(), adds);
+        let adds = join_all((0..20).map(|_| app.add_to_cart(&guest, &tea, 1).into_future()));
+        let (merged, adds) = tokio::join!(app.merge_cart(&ada, &guest).into_future(), adds);
         merged.is(200);
-        let kept = adds.iter().filter(|answer| answer.status == 200).count() as u64;
-        for refused in adds.into_iter().filter(|answer| answer.status != 200) {
+        let kept = adds.iter().filter(|response| response.status == 200).count() as u64;
+        for refused in adds.into_iter().filter(|response| response.status != 200) {
             refused.problem(409, "guest_cart_merged");
         }
         assert_eq!(app.cart(&ada).await["item_count"], kept);
@@ -123,13 +130,14 @@ async fn a_merge_beside_the_guests_own_adds_loses_none_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn fifty_repeats_of_one_key_at_once_make_one_change() {
-    let app = shop().await;
+async fn concurrent_repeats_of_one_key_make_one_change() {
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let ada = app.customer().await;
-    let adds = join_all((0..50).map(|_| app.add(&ada, &tea, 2).key("add-1").into_future())).await;
-    one_change(adds, 200);
+    let adds =
+        join_all((0..50).map(|_| app.add_to_cart(&ada, &tea, 2).key("add-1").into_future())).await;
+    assert_one_change(adds, 200);
     assert_eq!(app.cart(&ada).await["item_count"], 2);
 
     let delta = json!({"delta": 5, "reason": "delivery"});
@@ -137,13 +145,13 @@ async fn fifty_repeats_of_one_key_at_once_make_one_change() {
         (0..50).map(|_| app.change_stock(&admin, &tea, &delta).key("stock-1").into_future()),
     )
     .await;
-    one_change(changes, 200);
+    assert_one_change(changes, 200);
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 105);
 
     let cup = json!({"name": "Cup", "description": "", "price": 7, "stock": 3, "sku": "CUP-1"});
     let creates = (0..50)
         .map(|_| app.post("/api/products", &cup).token(&admin).key("create-1").into_future());
-    one_change(join_all(creates).await, 201);
+    assert_one_change(join_all(creates).await, 201);
     assert_eq!(app.get("/api/products?q=CUP-1").await.ok()["total"], 1);
 
     let patch = json!({"name": "Green tea"});
@@ -152,23 +160,24 @@ async fn fifty_repeats_of_one_key_at_once_make_one_change() {
         (0..50).map(|_| app.patch(&path, &patch).token(&admin).key("patch-1").into_future()),
     )
     .await;
-    one_change(patches, 200);
+    assert_one_change(patches, 200);
     assert_eq!(app.get(&path).await.ok()["version"], 2);
 }
 
 #[tokio::test]
-async fn parallel_changes_of_stock_add_up() {
-    let app = shop().await;
+async fn parallel_stock_changes_add_up() {
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 50).await;
-    // 100 want one piece each, there are 50: as many are refused, and none goes below zero.
+    let tea = app.new_product(&admin, &json!(4.5), 50).await;
+    // 100 requests for one of 50 units each: 50 are refused, and stock does not go below zero.
     let take = json!({"delta": -1, "reason": "sold at the counter"});
-    let answers =
+    let responses =
         join_all((0..100).map(|_| app.change_stock(&admin, &tea, &take).into_future())).await;
-    assert_eq!(statuses(&answers), [vec![200; 50], vec![409; 50]].concat());
+    assert_eq!(sorted_statuses(&responses), [vec![200; 50], vec![409; 50]].concat());
     let stock = app.stock(&admin, &tea).await;
     assert_eq!((&stock["on_hand"], &stock["available"]), (&json!(0), &json!(0)));
-    let movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
+    let movements =
+        app.all_pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
     assert_eq!(movements.len(), 51);
     let sum: i64 =
         movements.iter().map(|movement| movement["on_hand_delta"].as_i64().unwrap()).sum();
@@ -177,15 +186,15 @@ async fn parallel_changes_of_stock_add_up() {
 
 #[tokio::test]
 async fn parallel_patches_of_one_product_do_not_undo_each_other() {
-    let app = shop().await;
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 50).await;
+    let tea = app.new_product(&admin, &json!(4.5), 50).await;
     let path = format!("/api/products/{tea}");
     for round in 0..10 {
         let patch = |n: usize| json!({"attributes": {format!("a{n}"): round}});
         let patches = (0..8).map(|n| app.patch(&path, &patch(n)).token(&admin).into_future());
-        for answer in join_all(patches).await {
-            answer.is(200);
+        for response in join_all(patches).await {
+            response.is(200);
         }
         let product = app.get(&path).await.ok();
         let attributes = product["attributes"].as_object().unwrap();
@@ -197,49 +206,50 @@ async fn parallel_patches_of_one_product_do_not_undo_each_other() {
 }
 
 #[tokio::test]
-async fn one_address_and_one_sku_are_given_once() {
-    let app = shop().await;
+async fn email_and_sku_are_assigned_once() {
+    let app = start_shop().await;
     let admin = app.admin().await;
     let body = json!({"email": "one@souk.example", "password": "a good password", "name": "One"});
     let registered =
         join_all((0..20).map(|_| app.post("/api/auth/register", &body).into_future())).await;
-    assert_eq!(statuses(&registered), [vec![201], vec![409; 19]].concat());
+    assert_eq!(sorted_statuses(&registered), [vec![201], vec![409; 19]].concat());
     let cup = json!({"name": "Cup", "description": "", "price": 7, "stock": 3, "sku": "CUP-1"});
     let created =
         join_all((0..20).map(|_| app.post("/api/products", &cup).token(&admin).into_future()))
             .await;
-    assert_eq!(statuses(&created), [vec![201], vec![409; 19]].concat());
+    assert_eq!(sorted_statuses(&created), [vec![201], vec![409; 19]].concat());
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
 }
 
 #[tokio::test]
-async fn a_burst_of_new_connections_is_queued_and_not_turned_away() {
-    let app = shop().await;
-    // While the process stands still, only the kernel's queue takes connections; one it has no room for is tried again seconds later.
+async fn connection_burst_is_queued_and_not_rejected() {
+    let app = start_shop().await;
+    // While the process is stopped, only the kernel's queue accepts connections; one that does not
+    // fit is retried seconds later.
     app.signal("STOP");
     let connected =
         tokio::time::timeout(Duration::from_secs(10), join_all((0..500).map(|_| app.connect())))
             .await;
     app.signal("CONT");
-    for mut connection in connected.expect("500 connections at once") {
+    for mut connection in connected.expect("not all 500 connections are accepted") {
         connection.send("GET /livez HTTP/1.1\r\nhost: souk\r\n\r\n").await;
-        assert_eq!(connection.answer().await.status, 200);
+        assert_eq!(connection.response().await.status, 200);
     }
 }
 
 #[tokio::test]
-async fn whatever_version_the_stock_has_any_of_them_is_accepted() {
-    let app = shop().await;
+async fn if_match_wildcard_accepts_any_stock_version() {
+    let app = start_shop().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     let delivery = json!({"delta": 1, "reason": "delivery"});
     let change =
         |tag: &str| app.change_stock(&admin, &tea, &delivery).header("if-match", tag).into_future();
-    let answers = join_all((0..50).map(|_| change("*"))).await;
-    answers.into_iter().for_each(|answer| drop(answer.ok()));
-    // With a version, one at most is the first to change it.
+    let responses = join_all((0..50).map(|_| change("*"))).await;
+    responses.into_iter().for_each(|response| drop(response.ok()));
+    // With a version, at most one change succeeds.
     let tag = format!("\"{}\"", app.stock(&admin, &tea).await["version"]);
-    let answers = join_all((0..50).map(|_| change(&tag))).await;
-    assert_eq!(statuses(&answers), [vec![200], vec![412; 49]].concat());
+    let responses = join_all((0..50).map(|_| change(&tag))).await;
+    assert_eq!(sorted_statuses(&responses), [vec![200], vec![412; 49]].concat());
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 61);
 }

@@ -1,34 +1,35 @@
-//! Products: made, replaced, patched, deleted.
+//! Products: created, replaced, patched, deleted.
 
 use serde_json::{Value, json};
 
 use crate::support::{Account, TestApp};
 
-fn tea() -> Value {
+fn tea_body() -> Value {
     json!({
-        "name": "Mint tea", "description": "From the Atlas.", "price": 4.5, "stock": 12, "sku": "TEA-1", "category": "tea",
+        "name": "Mint tea", "description": "From the Atlas.", "price": 4.5, "stock": 12,
+        "sku": "TEA-1", "category": "tea",
         "tags": ["green", "loose"], "image_url": "https://souk.example/tea.png",
         "attributes": {"organic": true, "grams": 250, "origin": "Morocco", "ph": 6.5},
     })
 }
 
-async fn shop() -> (TestApp, Account, Value, String) {
+async fn start_shop() -> (TestApp, Account, Value, String) {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let product = app.create(&admin, &tea()).await;
+    let product = app.create_product(&admin, &tea_body()).await;
     let path = format!("/api/products/{}", product["id"].as_str().unwrap());
     (app, admin, product, path)
 }
 
-fn names(value: &Value) -> Vec<&str> {
+fn field_names(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
 #[tokio::test]
-async fn a_new_product_is_where_its_location_says() {
+async fn created_product_is_at_its_location() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let created = app.post("/api/products", &tea()).token(&admin).await.is(201);
+    let created = app.post("/api/products", &tea_body()).token(&admin).await.is(201);
     let product = created.json();
     let id = uuid::Uuid::try_parse(product["id"].as_str().unwrap()).unwrap();
     assert_eq!(id.get_version_num(), 7);
@@ -36,18 +37,19 @@ async fn a_new_product_is_where_its_location_says() {
     let shown = app.get(created.header("location").unwrap()).await.is(200);
     assert_eq!((shown.text(), shown.etag()), (created.text(), created.etag()));
     assert_eq!(created.etag(), "\"1.1\"");
-    for (name, value) in tea().as_object().unwrap() {
+    for (name, value) in tea_body().as_object().unwrap() {
         assert_eq!(&product[name], value, "{name}");
     }
-    let all = "attributes category created_at currency description id image_url name price sku stock tags updated_at version";
-    assert_eq!(names(&product).join(" "), all);
+    let all = "attributes category created_at currency description id image_url name price sku \
+               stock tags updated_at version";
+    assert_eq!(field_names(&product).join(" "), all);
     assert_eq!((&product["currency"], &product["version"]), (&json!("USD"), &json!(1)));
     assert_eq!(product["created_at"], product["updated_at"]);
     let at = product["created_at"].as_str().unwrap();
     assert!(at.len() == "2026-01-01T00:00:00.000Z".len() && at.ends_with('Z'), "{at}");
 
     let least = app
-        .create(&admin, &json!({"name": "Cup", "description": "", "price": 0, "stock": 0}))
+        .create_product(&admin, &json!({"name": "Cup", "description": "", "price": 0, "stock": 0}))
         .await;
     assert_eq!(
         (&least["sku"], &least["category"], &least["image_url"]),
@@ -60,8 +62,8 @@ async fn a_new_product_is_where_its_location_says() {
 }
 
 #[tokio::test]
-async fn a_replaced_product_has_what_is_sent_and_nothing_else() {
-    let (app, admin, product, path) = shop().await;
+async fn put_replaces_the_whole_product() {
+    let (app, admin, product, path) = start_shop().await;
     let replaced = app
         .put(&path, &json!({"name": "Sage tea", "description": "", "price": 5}))
         .token(&admin)
@@ -83,9 +85,9 @@ async fn a_replaced_product_has_what_is_sent_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_was_fetched_can_be_sent_back() {
-    let (app, admin, product, path) = shop().await;
-    // Members that cannot be changed are ignored, whatever they say.
+async fn fetched_product_can_be_sent_back() {
+    let (app, admin, product, path) = start_shop().await;
+    // Read-only members are ignored, whatever their values.
     let mut edited = product.clone();
     for (name, value) in [
         ("name", json!("Sage tea")),
@@ -110,7 +112,7 @@ async fn what_was_fetched_can_be_sent_back() {
         (&patched["price"], &patched["version"], &patched["stock"]),
         (&json!(6), &json!(3), &json!(12))
     );
-    // On a new product they are not expected.
+    // Read-only members are rejected in a new product.
     let problem =
         app.post("/api/products", &product).token(&admin).await.problem(422, "validation_failed");
     let fields: Vec<_> = problem["errors"]
@@ -123,8 +125,8 @@ async fn what_was_fetched_can_be_sent_back() {
 }
 
 #[tokio::test]
-async fn a_patch_changes_what_it_names() {
-    let (app, admin, product, path) = shop().await;
+async fn patch_changes_only_the_given_fields() {
+    let (app, admin, product, path) = start_shop().await;
     let mut wanted = product.clone();
     let steps = [
         (json!({"price": 4.75}), json!({"price": 4.75})),
@@ -161,7 +163,7 @@ async fn a_patch_changes_what_it_names() {
             .problem(422, "validation_failed");
         assert_eq!(problem["errors"][0]["field"], name);
     }
-    // RFC 7396 has a type of its own; plain JSON is understood too.
+    // RFC 7396 has its own media type; plain JSON is accepted too.
     let call = app.call("PATCH", &path).token(&admin).json(&json!({"name": "Sage"}));
     assert_eq!(call.await.ok()["name"], "Sage");
     let call = app
@@ -172,8 +174,8 @@ async fn a_patch_changes_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_deleted_product_is_gone_and_its_sku_is_free() {
-    let (app, admin, product, path) = shop().await;
+async fn deleted_product_is_gone_and_frees_its_sku() {
+    let (app, admin, product, path) = start_shop().await;
     let deleted = app.delete(&path).token(&admin).await.is(204);
     assert!(deleted.body.is_empty());
     app.get(&path).await.problem(404, "product_not_found");
@@ -190,38 +192,43 @@ async fn a_deleted_product_is_gone_and_its_sku_is_free() {
         .problem(404, "product_not_found");
     assert_eq!(app.get("/api/products?q=mint").await.ok()["total"], 0);
     assert_eq!(app.get("/api/products/suggest?q=mint").await.ok()["items"], json!([]));
-    let again = app.create(&admin, &tea()).await;
+    let again = app.create_product(&admin, &tea_body()).await;
     assert_ne!(again["id"], product["id"]);
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
 }
 
 #[tokio::test]
-async fn a_sku_belongs_to_one_product() {
-    let (app, admin, _, path) = shop().await;
-    app.post("/api/products", &tea()).token(&admin).await.problem(409, "sku_taken");
-    let mut sage = tea();
+async fn sku_belongs_to_one_product() {
+    let (app, admin, _, path) = start_shop().await;
+    app.post("/api/products", &tea_body()).token(&admin).await.problem(409, "sku_taken");
+    let mut sage = tea_body();
     sage["sku"] = json!("TEA-2");
-    let sage_path =
-        format!("/api/products/{}", app.create(&admin, &sage).await["id"].as_str().unwrap());
+    let sage_path = format!(
+        "/api/products/{}",
+        app.create_product(&admin, &sage).await["id"].as_str().unwrap()
+    );
     app.patch(&sage_path, &json!({"sku": "TEA-1"})).token(&admin).await.problem(409, "sku_taken");
     let whole = json!({"name": "Sage", "description": "", "price": 1, "sku": "TEA-1"});
     app.put(&sage_path, &whole).token(&admin).await.problem(409, "sku_taken");
     assert_eq!(app.get(&sage_path).await.ok()["version"], 1);
-    // One that was given up can be taken, and given back.
+    // A released SKU can be taken and returned.
     app.patch(&path, &json!({"sku": null})).token(&admin).await.ok();
     app.patch(&sage_path, &json!({"sku": "TEA-1"})).token(&admin).await.ok();
     app.patch(&path, &json!({"sku": "TEA-1"})).token(&admin).await.problem(409, "sku_taken");
     app.patch(&path, &json!({"sku": "TEA-2"})).token(&admin).await.ok();
-    // Products without one are as many as you like.
+    // Any number of products may have no SKU.
     for _ in 0..2 {
-        app.create(&admin, &json!({"name": "Cup", "description": "", "price": 1, "stock": 0}))
-            .await;
+        app.create_product(
+            &admin,
+            &json!({"name": "Cup", "description": "", "price": 1, "stock": 0}),
+        )
+        .await;
     }
 }
 
 #[tokio::test]
-async fn products_survive_a_restart_as_they_were() {
-    let (mut app, admin, _, path) = shop().await;
+async fn products_survive_a_restart_unchanged() {
+    let (mut app, admin, _, path) = start_shop().await;
     app.patch(&path, &json!({"price": 0.07, "attributes": {"ü": "é\n\"", "n": -1.5e-7}}))
         .token(&admin)
         .await
@@ -240,5 +247,5 @@ async fn products_survive_a_restart_as_they_were() {
     let after = app.get(&path).await.is(200);
     assert_eq!((after.text(), after.etag()), (before.text(), before.etag()));
     assert_eq!(app.get("/api/products").await.is(200).text(), list);
-    app.post("/api/products", &tea()).token(&admin).await.problem(409, "sku_taken");
+    app.post("/api/products", &tea_body()).token(&admin).await.problem(409, "sku_taken");
 }

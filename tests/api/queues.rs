@@ -1,5 +1,5 @@
-//! What happens to those who have to wait for the store: they are served in the order they came, and told to come back when it takes too
-//! long. Nobody who was told so finds that something was done.
+//! Requests that wait for the store are served in order. One that waits too long gets a 503 and has
+//! no effect.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -7,92 +7,93 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{TestApp, statuses};
+use crate::support::{TestApp, sorted_statuses};
 
-/// Nothing takes as long, on any machine.
-const NEVER: Duration = Duration::from_secs(60);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Keeps the store from writing until it is dropped.
-struct Intruder(rusqlite::Connection);
+/// Blocks all writes to the store until it is dropped.
+struct WriteLock(rusqlite::Connection);
 
-impl Intruder {
-    fn in_the_store_of(app: &TestApp) -> Self {
+impl WriteLock {
+    fn acquire(app: &TestApp) -> Self {
         let connection = rusqlite::Connection::open(app.dir().join("data/souk.db")).unwrap();
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         Self(connection)
     }
 }
 
-impl Drop for Intruder {
+impl Drop for WriteLock {
     fn drop(&mut self) {
         self.0.execute_batch("ROLLBACK").unwrap();
     }
 }
 
 #[tokio::test]
-async fn who_comes_first_is_served_first() {
-    const PIECES: usize = 7;
-    let app = TestApp::with(&[("http.request_timeout", "60s")]).await;
+async fn queued_checkouts_are_served_in_order() {
+    const UNITS: usize = 7;
+    let app = TestApp::with_settings(&[("http.request_timeout", "60s")]).await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), PIECES as u64).await;
+    let tea = app.new_product(&admin, &json!(4.5), UNITS as u64).await;
     let buyers = app.customers(12).await;
-    join_all(buyers.iter().map(async |buyer| app.add(buyer, &tea, 1).await.ok())).await;
-    let batches = app.figure("souk_writer_batches").await;
-    let intruder = Intruder::in_the_store_of(&app);
-    let mut asked = Vec::new();
+    join_all(buyers.iter().map(async |buyer| app.add_to_cart(buyer, &tea, 1).await.ok())).await;
+    let batches = app.metric("souk_writer_batches").await;
+    let write_lock = WriteLock::acquire(&app);
+    let mut checkouts = Vec::new();
     for (buyer, before) in buyers.iter().zip(0_u32..) {
-        asked.push(tokio::spawn(app.check_out(buyer, "buy").into_future()));
-        // The first is in a transaction that cannot begin, the others wait for theirs.
+        checkouts.push(tokio::spawn(app.check_out(buyer, "buy").into_future()));
+        // The first checkout waits for its transaction to begin, the others wait in the queue.
         let waits = async {
-            while app.figure("souk_writer_batches").await <= batches {}
-            while app.figure("souk_writer_waiting").await < f64::from(before) {}
+            while app.metric("souk_writer_batches").await <= batches {}
+            while app.metric("souk_writer_waiting").await < f64::from(before) {}
         };
-        timeout(NEVER, waits).await.expect("everybody waits");
+        timeout(TIMEOUT, waits).await.expect("not every checkout waits");
     }
-    drop(intruder);
-    let answers: Vec<_> = join_all(asked).await.into_iter().map(Result::unwrap).collect();
+    drop(write_lock);
+    let responses: Vec<_> = join_all(checkouts).await.into_iter().map(Result::unwrap).collect();
     let expected: Vec<u16> =
-        (0..buyers.len()).map(|place| if place < PIECES { 201 } else { 409 }).collect();
-    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), expected);
+        (0..buyers.len()).map(|index| if index < UNITS { 201 } else { 409 }).collect();
+    assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]
-async fn who_waits_too_long_is_told_to_come_back_and_nothing_was_done() {
-    let mut app = TestApp::with(&[("http.request_timeout", "1s")]).await;
+async fn request_that_waits_too_long_gets_503_without_effect() {
+    let mut app = TestApp::with_settings(&[("http.request_timeout", "1s")]).await;
     app.expect_faults();
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 1000).await;
+    let tea = app.new_product(&admin, &json!(4.5), 1000).await;
     let ada = app.customer().await;
-    let intruder = Intruder::in_the_store_of(&app);
-    let answers =
-        join_all((0..12).map(|n| app.add(&ada, &tea, 1).key(format!("add-{n}")).into_future()))
-            .await;
-    assert_eq!(statuses(&answers), vec![503; 12]);
-    let mut told = 0;
-    for answer in answers {
-        if answer.json()["code"] == "overloaded" {
+    let write_lock = WriteLock::acquire(&app);
+    let responses = join_all(
+        (0..12).map(|n| app.add_to_cart(&ada, &tea, 1).key(format!("add-{n}")).into_future()),
+    )
+    .await;
+    assert_eq!(sorted_statuses(&responses), vec![503; 12]);
+    let mut overloaded = 0;
+    for response in responses {
+        if response.json()["code"] == "overloaded" {
             assert!(
-                answer
+                response
                     .header("retry-after")
                     .is_some_and(|after| after.parse::<u32>().is_ok_and(|after| after > 0)),
-                "{answer}"
+                "{response}"
             );
-            answer.problem(503, "overloaded");
-            told += 1;
+            response.problem(503, "overloaded");
+            overloaded += 1;
         }
     }
-    // The first had been begun.
-    assert_eq!(told, 11);
-    drop(intruder);
-    // Whoever comes back does so behind the first.
+    // The first request was already started.
+    assert_eq!(overloaded, 11);
+    drop(write_lock);
+    // A new request is served after the first one.
     let served = async {
         loop {
-            let answer = app.add(&ada, &tea, 1).key("another").await;
-            if answer.status != 503 {
-                return answer.ok();
+            let response = app.add_to_cart(&ada, &tea, 1).key("another").await;
+            if response.status != 503 {
+                return response.ok();
             }
         }
     };
-    let cart = timeout(NEVER, served).await.expect("the store is free again");
+    let cart = timeout(TIMEOUT, served).await.expect("the store does not recover");
     assert!(cart["version"].as_u64().unwrap() <= 2, "{cart}");
 }

@@ -1,4 +1,4 @@
-//! Finding products: filters, orders, pages, facets, and names half typed.
+//! Finding products: filters, sort orders, pages, facets, and suggestions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,30 +8,33 @@ use crate::support::{Account, TestApp};
 
 const CATEGORIES: [&str; 3] = ["tea", "coffee", "cups & pots"];
 
-/// 240 products: prices from 0.05 to 12.00 in steps of five cents, each third of a category, each fourth out of stock.
-async fn shop() -> (TestApp, Account) {
+/// 240 products: prices from 0.05 to 12.00 in steps of 0.05, a third in each category, a quarter
+/// out of stock.
+async fn start_shop() -> (TestApp, Account) {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     let line = |n: u64| {
         json!({
-            "sku": format!("SKU-{n:03}"), "name": format!("Product {}", (n * 7) % 240), "price": f64::from(5 * (n as u32 + 1)) / 100.0,
-            "category": CATEGORIES[n as usize % 3], "tags": [format!("t{}", n % 5), "all"], "stock": n % 4,
+            "sku": format!("SKU-{n:03}"), "name": format!("Product {}", (n * 7) % 240),
+            "price": f64::from(5 * (n as u32 + 1)) / 100.0,
+            "category": CATEGORIES[n as usize % 3], "tags": [format!("t{}", n % 5), "all"],
+            "stock": n % 4,
             "description": if n.is_multiple_of(2) { "even" } else { "odd" },
         })
         .to_string()
     };
     let lines: Vec<String> = (0..240).map(line).collect();
-    assert_eq!(app.import(&admin, lines.join("\n")).await["created"], 240);
+    assert_eq!(app.import_products(&admin, lines.join("\n")).await["created"], 240);
     (app, admin)
 }
 
-async fn total(app: &TestApp, query: &str) -> u64 {
+async fn count_matches(app: &TestApp, query: &str) -> u64 {
     app.get(&format!("/api/products?{query}")).await.ok()["total"].as_u64().unwrap()
 }
 
 #[tokio::test]
-async fn filters_narrow_what_is_found() {
-    let (app, admin) = shop().await;
+async fn filters_narrow_the_results() {
+    let (app, admin) = start_shop().await;
     for (query, wanted) in [
         ("", 240),
         ("q=", 240),
@@ -58,18 +61,18 @@ async fn filters_narrow_what_is_found() {
         ("min_price=5&max_price=4", 0),
         ("category=tea&tag=t0&in_stock=true&q=even", 4),
     ] {
-        assert_eq!(total(&app, query).await, wanted, "{query}");
-        let items = app.pages(&admin, &format!("/api/products?{query}"), 100).await;
+        assert_eq!(count_matches(&app, query).await, wanted, "{query}");
+        let items = app.all_pages(&admin, &format!("/api/products?{query}"), 100).await;
         assert_eq!(items.len() as u64, wanted, "{query}");
     }
-    // What is sold out is found as sold out, at once.
+    // A product that sells out is found as sold out immediately.
     let found = app.get("/api/products?q=sku-001").await.ok();
     let id = found["items"][0]["id"].as_str().unwrap().to_owned();
     app.change_stock(&admin, &id, &json!({"set": 0, "reason": "count"})).await.ok();
-    assert_eq!(total(&app, "in_stock=false").await, 61);
+    assert_eq!(count_matches(&app, "in_stock=false").await, 61);
 }
 
-fn sorted_by(items: &[Value], key: impl Fn(&Value) -> Value) -> bool {
+fn is_sorted_by_key(items: &[Value], key: impl Fn(&Value) -> Value) -> bool {
     let keys: Vec<Value> = items.iter().map(key).collect();
     let number = |value: &Value| value.as_f64();
     keys.windows(2).all(|pair| match (number(&pair[0]), number(&pair[1])) {
@@ -79,22 +82,22 @@ fn sorted_by(items: &[Value], key: impl Fn(&Value) -> Value) -> bool {
 }
 
 #[tokio::test]
-async fn every_order_is_paged_without_loss_or_repeat() {
-    let (app, admin) = shop().await;
+async fn every_sort_order_is_paged_without_gaps_or_repeats() {
+    let (app, admin) = start_shop().await;
     for sort in ["relevance", "price", "-price", "name", "newest"] {
         for filter in ["q=product", "category=tea", ""] {
             let path = format!("/api/products?sort={sort}&{filter}");
-            let whole = app.pages(&admin, &path, 100).await;
+            let whole = app.all_pages(&admin, &path, 100).await;
             let ids: BTreeSet<_> =
                 whole.iter().map(|product| product["id"].as_str().unwrap()).collect();
             assert_eq!(
                 (ids.len(), whole.len() as u64),
-                (whole.len(), total(&app, filter).await),
+                (whole.len(), count_matches(&app, filter).await),
                 "{path}"
             );
             for limit in [7, 40, 80] {
                 assert_eq!(
-                    app.pages(&admin, &path, limit).await,
+                    app.all_pages(&admin, &path, limit).await,
                     whole,
                     "{path} in pages of {limit}"
                 );
@@ -102,22 +105,22 @@ async fn every_order_is_paged_without_loss_or_repeat() {
         }
     }
     let sorted =
-        async |sort: &str| app.pages(&admin, &format!("/api/products?sort={sort}"), 100).await;
-    assert!(sorted_by(&sorted("price").await, |product| product["price"].clone()));
-    assert!(sorted_by(&sorted("-price").await, |product| json!(
+        async |sort: &str| app.all_pages(&admin, &format!("/api/products?sort={sort}"), 100).await;
+    assert!(is_sorted_by_key(&sorted("price").await, |product| product["price"].clone()));
+    assert!(is_sorted_by_key(&sorted("-price").await, |product| json!(
         -product["price"].as_f64().unwrap()
     )));
-    assert!(sorted_by(&sorted("name").await, |product| product["name"].clone()));
+    assert!(is_sorted_by_key(&sorted("name").await, |product| product["name"].clone()));
     let mut newest = sorted("newest").await;
     newest.reverse();
-    assert!(sorted_by(&newest, |product| product["created_at"].clone()));
-    let latest = app.product(&admin, &json!(1), 1).await;
+    assert!(is_sorted_by_key(&newest, |product| product["created_at"].clone()));
+    let latest = app.new_product(&admin, &json!(1), 1).await;
     assert_eq!(sorted("newest").await[0]["id"], *latest);
 }
 
 #[tokio::test]
-async fn what_is_deleted_meanwhile_shifts_no_page() {
-    let (app, admin) = shop().await;
+async fn deletes_between_pages_do_not_shift_them() {
+    let (app, admin) = start_shop().await;
     let first = app.get("/api/products?sort=price&limit=10").await.ok();
     for product in first["items"].as_array().unwrap() {
         app.delete(&format!("/api/products/{}", product["id"].as_str().unwrap()))
@@ -137,7 +140,7 @@ async fn what_is_deleted_meanwhile_shifts_no_page() {
 }
 
 #[tokio::test]
-async fn the_best_match_comes_first() {
+async fn best_match_comes_first() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for (name, category, description) in [
@@ -146,8 +149,10 @@ async fn the_best_match_comes_first() {
         ("Peppermint", "herbs", ""),
         ("Mint", "herbs", ""),
     ] {
-        let body = json!({"name": name, "category": category, "description": description, "price": 1, "stock": 1});
-        app.create(&admin, &body).await;
+        let body = json!({
+            "name": name, "category": category, "description": description, "price": 1, "stock": 1,
+        });
+        app.create_product(&admin, &body).await;
     }
     let found = app.get("/api/products?q=mint").await.ok();
     let names: Vec<_> = found["items"]
@@ -160,8 +165,8 @@ async fn the_best_match_comes_first() {
 }
 
 #[tokio::test]
-async fn facets_count_all_that_matches() {
-    let (app, _) = shop().await;
+async fn facets_count_all_matches() {
+    let (app, _) = start_shop().await;
     for query in [
         "limit=1",
         "q=even&limit=3",
@@ -171,7 +176,7 @@ async fn facets_count_all_that_matches() {
     ] {
         let page = app.get(&format!("/api/products?{query}")).await.ok();
         let all: Vec<Value> = app
-            .pages(
+            .all_pages(
                 &app.admin().await,
                 &format!("/api/products?{}", query.replace("limit=", "was=")),
                 100,
@@ -198,22 +203,25 @@ async fn facets_count_all_that_matches() {
             assert!(count > 0, "{query}: {step}");
             counted += count;
         }
-        assert_eq!(counted, all.len(), "{query}: every product is in one step");
+        assert_eq!(counted, all.len(), "{query}: every product is in one price range");
         assert_eq!(page["total"], all.len());
     }
 }
 
 #[tokio::test]
-async fn names_are_suggested_by_prefix_and_with_one_typo() {
+async fn suggestions_match_prefixes_with_up_to_one_typo() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for name in ["Moroccan mint tea", "Mint candy", "Copper tray", "Café crème", "Mocha"] {
-        app.create(&admin, &json!({"name": name, "description": "mint", "price": 1, "stock": 1}))
-            .await;
+        app.create_product(
+            &admin,
+            &json!({"name": name, "description": "mint", "price": 1, "stock": 1}),
+        )
+        .await;
     }
     let suggest = async |typed: &str| {
-        let answer = app.get(&format!("/api/products/suggest?q={typed}")).await.ok();
-        let items = answer["items"].as_array().unwrap().clone();
+        let response = app.get(&format!("/api/products/suggest?q={typed}")).await.ok();
+        let items = response["items"].as_array().unwrap().clone();
         assert!(
             items.iter().all(|item| item.as_object().unwrap().len() == 2 && item["id"].is_string())
         );

@@ -1,4 +1,4 @@
-//! Sessions: how they go on, and how they end.
+//! Sessions: refresh, reuse, logout and revocation.
 
 use std::{collections::BTreeSet, future::IntoFuture};
 
@@ -11,69 +11,65 @@ fn refresh(app: &TestApp, token: &str) -> Call {
     app.post("/api/auth/refresh", &json!({"refresh_token": token}))
 }
 
-async fn is_over(app: &TestApp, session: &Account) {
+async fn assert_ended(app: &TestApp, session: &Account) {
     app.get("/api/auth/me").token(session).await.problem(401, "unauthenticated");
     app.get("/api/cart").token(session).await.problem(401, "unauthenticated");
     refresh(app, &session.refresh_token).await.problem(401, "unauthenticated");
 }
 
-async fn is_alive(app: &TestApp, session: &Account) {
+async fn assert_active(app: &TestApp, session: &Account) {
     assert_eq!(app.get("/api/auth/me").token(session).await.ok()["id"], session.id);
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_good_once() {
+async fn refresh_token_works_once_and_reuse_ends_the_session() {
     let app = TestApp::start().await;
     let first = app.customer().await;
     let mut seen = BTreeSet::from([first.refresh_token.clone(), first.token.clone()]);
     let mut session = first.clone();
     for _ in 0..3 {
         let next = refresh(&app, &session.refresh_token).await.is(200);
-        assert_eq!(
-            next.header("cache-control"),
-            Some("no-store"),
-            "nobody keeps tokens on the way"
-        );
+        assert_eq!(next.header("cache-control"), Some("no-store"), "tokens are not cached");
         let next = next.json();
         assert_eq!(
             (&next["user"]["id"], &next["expires_in"], &next["cart_merged"]),
             (&json!(first.id), &json!(900), &json!(false))
         );
-        session = Account::of(&next);
+        session = Account::from_session(&next);
         assert!(seen.insert(session.refresh_token.clone()) && seen.insert(session.token.clone()));
-        is_alive(&app, &session).await;
+        assert_active(&app, &session).await;
     }
-    // The access tokens before are good until they end by themselves.
-    is_alive(&app, &first).await;
+    // Earlier access tokens stay valid until they expire.
+    assert_active(&app, &first).await;
     let other = app.login(&first.email, PASSWORD).await;
-    // Used a second time it may have been stolen, by either of the two who have it: the whole session ends.
+    // A reused refresh token may be stolen by either of its two users, so the whole session ends.
     refresh(&app, &first.refresh_token).await.problem(401, "unauthenticated");
-    is_over(&app, &session).await;
-    is_over(&app, &first).await;
-    is_alive(&app, &other).await;
-    assert_eq!(Account::of(&refresh(&app, &other.refresh_token).await.ok()).id, first.id);
+    assert_ended(&app, &session).await;
+    assert_ended(&app, &first).await;
+    assert_active(&app, &other).await;
+    assert_eq!(Account::from_session(&refresh(&app, &other.refresh_token).await.ok()).id, first.id);
 }
 
 #[tokio::test]
-async fn of_twenty_refreshes_at_once_one_may_win_and_the_session_ends() {
+async fn concurrent_refreshes_end_the_session() {
     let app = TestApp::start().await;
     let session = app.customer().await;
-    let answers =
+    let responses =
         join_all((0..20).map(|_| refresh(&app, &session.refresh_token).into_future())).await;
     let (won, lost): (Vec<_>, Vec<_>) =
-        answers.into_iter().partition(|answer| answer.status == 200);
-    assert!(won.len() <= 1, "{} have won", won.len());
-    for answer in lost {
-        answer.problem(401, "unauthenticated");
+        responses.into_iter().partition(|response| response.status == 200);
+    assert!(won.len() <= 1, "{} refreshes succeeded", won.len());
+    for response in lost {
+        response.problem(401, "unauthenticated");
     }
-    for answer in won {
-        is_over(&app, &Account::of(&answer.json())).await;
+    for response in won {
+        assert_ended(&app, &Account::from_session(&response.json())).await;
     }
-    is_over(&app, &session).await;
+    assert_ended(&app, &session).await;
 }
 
 #[tokio::test]
-async fn what_is_no_refresh_token_of_ours_is_refused() {
+async fn invalid_refresh_tokens_are_rejected() {
     let app = TestApp::start().await;
     let session = app.customer().await;
     let token = &session.refresh_token;
@@ -92,23 +88,23 @@ async fn what_is_no_refresh_token_of_ours_is_refused() {
     for bad in bad {
         refresh(&app, bad).await.problem(401, "unauthenticated");
     }
-    // Nobody can end a session with a token that was made up.
-    is_alive(&app, &session).await;
+    // An invented token cannot end a session.
+    assert_active(&app, &session).await;
     refresh(&app, token).await.is(200);
 }
 
 #[tokio::test]
-async fn a_logout_ends_the_session_at_once() {
+async fn logout_ends_the_session_immediately() {
     let mut app = TestApp::start().await;
     let ended = app.customer().await;
     let other = app.login(&ended.email, PASSWORD).await;
-    let renewed = Account::of(&refresh(&app, &ended.refresh_token).await.ok());
+    let renewed = Account::from_session(&refresh(&app, &ended.refresh_token).await.ok());
     assert!(app.call("POST", "/api/auth/logout").token(&ended).await.is(204).body.is_empty());
     for session in [&ended, &renewed] {
-        is_over(&app, session).await;
+        assert_ended(&app, session).await;
         app.call("POST", "/api/auth/logout").token(session).await.problem(401, "unauthenticated");
     }
-    is_alive(&app, &other).await;
+    assert_active(&app, &other).await;
     for crash in [false, true] {
         if crash {
             app.kill_9().await
@@ -116,15 +112,15 @@ async fn a_logout_ends_the_session_at_once() {
             drop(app.stop().await)
         }
         app.restart().await;
-        is_over(&app, &ended).await;
-        is_over(&app, &renewed).await;
-        is_alive(&app, &other).await;
+        assert_ended(&app, &ended).await;
+        assert_ended(&app, &renewed).await;
+        assert_active(&app, &other).await;
     }
     refresh(&app, &other.refresh_token).await.is(200);
 }
 
 #[tokio::test]
-async fn a_new_password_ends_the_other_sessions() {
+async fn password_change_ends_the_other_sessions() {
     let app = TestApp::start().await;
     let session = app.customer().await;
     let (other, third) =
@@ -136,31 +132,31 @@ async fn a_new_password_ends_the_other_sessions() {
     change("not the password", "a new password").await.problem(401, "invalid_credentials");
     change(PASSWORD, "short").await.problem(422, "validation_failed");
     change(PASSWORD, &"x".repeat(72)).await.problem(422, "validation_failed");
-    is_alive(&app, &other).await;
+    assert_active(&app, &other).await;
     assert!(change(PASSWORD, "a new password").await.is(204).body.is_empty());
-    is_over(&app, &other).await;
-    is_over(&app, &third).await;
-    is_alive(&app, &session).await;
+    assert_ended(&app, &other).await;
+    assert_ended(&app, &third).await;
+    assert_active(&app, &session).await;
     refresh(&app, &session.refresh_token).await.is(200);
     let login = |password: &str| {
         app.post("/api/auth/login", &json!({"email": session.email, "password": password}))
     };
     login(PASSWORD).await.problem(401, "invalid_credentials");
     login("a new password").await.is(200);
-    // A stolen session cannot be used to lock the owner out once it is over.
+    // Once its session is over, a stolen token cannot be used to lock the owner out.
     let change = json!({"current_password": "a new password", "new_password": "the thief's own"});
     app.post("/api/auth/password", &change).token(&other).await.problem(401, "unauthenticated");
 }
 
 #[tokio::test]
-async fn many_logins_at_once_are_as_many_sessions() {
+async fn concurrent_logins_create_separate_sessions() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     let sessions = join_all((0..10).map(|_| app.login(&ada.email, PASSWORD))).await;
     let tokens: BTreeSet<_> = sessions.iter().map(|session| &session.refresh_token).collect();
     assert_eq!(tokens.len(), 10);
     for session in &sessions {
-        is_alive(&app, session).await;
+        assert_active(&app, session).await;
     }
     let ends = sessions
         .iter()
@@ -169,7 +165,7 @@ async fn many_logins_at_once_are_as_many_sessions() {
         end.is(204);
     }
     for session in &sessions {
-        is_over(&app, session).await;
+        assert_ended(&app, session).await;
     }
-    is_alive(&app, &ada).await;
+    assert_active(&app, &ada).await;
 }

@@ -1,4 +1,4 @@
-//! Access tokens that others can check: Ed25519 keys and where they are published.
+//! Access tokens that third parties can verify: Ed25519 keys and their publication.
 
 use std::process::Command;
 
@@ -10,15 +10,15 @@ use crate::support::{
     tokens::{KNOWN_KEY, SECRET, claims, signed},
 };
 
-/// A fresh key, or the known one where there is no openssl.
-fn key() -> String {
+/// A fresh key, or the known one without openssl.
+fn ed25519_key_pem() -> String {
     match Command::new("openssl").args(["genpkey", "-algorithm", "ed25519"]).output() {
         Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap(),
         _ => KNOWN_KEY.to_owned(),
     }
 }
 
-fn checked(app_keys: &Value, token: &str) -> Value {
+fn verify_token(app_keys: &Value, token: &str) -> Value {
     let keys: JwkSet = serde_json::from_value(app_keys.clone()).unwrap();
     let header: Header = jsonwebtoken::decode_header(token).unwrap();
     let key = keys.find(&header.kid.unwrap()).unwrap();
@@ -30,12 +30,12 @@ fn checked(app_keys: &Value, token: &str) -> Value {
 }
 
 #[tokio::test]
-async fn with_a_key_anyone_can_check_a_token() {
+async fn published_key_verifies_tokens() {
     let key_file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(key_file.path(), key()).unwrap();
+    std::fs::write(key_file.path(), ed25519_key_pem()).unwrap();
     let settings =
         [("auth.ed25519_key_file", key_file.path().to_str().unwrap()), ("auth.jwt_secret", SECRET)];
-    let mut app = TestApp::with(&settings).await;
+    let mut app = TestApp::with_settings(&settings).await;
     let keys = app.get("/.well-known/jwks.json").await.ok();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
     let published = &keys["keys"][0];
@@ -43,19 +43,19 @@ async fn with_a_key_anyone_can_check_a_token() {
         (&published["kty"], &published["crv"], &published["alg"]),
         (&json!("OKP"), &json!("Ed25519"), &json!("EdDSA"))
     );
-    assert!(published.get("d").is_none(), "the private half stays here");
+    assert!(published.get("d").is_none(), "the private key is not published");
 
     let (ada, guest) = (app.customer().await, app.guest().await);
-    for (who, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
-        let claims = checked(&keys, &who.token);
+    for (account, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
+        let claims = verify_token(&keys, &account.token);
         assert_eq!(
             (&claims["sub"], &claims["role"], &claims["iss"]),
-            (&json!(who.id), &json!(role), &json!("souk"))
+            (&json!(account.id), &json!(role), &json!("souk"))
         );
         let names: Vec<_> = claims.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(names, ["aud", "exp", "iat", "iss", "jti", "role", "sid", "sub"]);
     }
-    // The shared secret makes no tokens any more, nor does the public key when it is taken for one.
+    // Neither the shared secret nor the public key used as a secret signs valid tokens.
     for secret in [SECRET, published["x"].as_str().unwrap(), &keys.to_string()] {
         for algorithm in [Algorithm::HS256, Algorithm::HS512] {
             app.get("/api/cart")
@@ -72,17 +72,17 @@ async fn with_a_key_anyone_can_check_a_token() {
 }
 
 #[tokio::test]
-async fn with_a_secret_nothing_is_published() {
+async fn shared_secret_publishes_no_keys() {
     let app = TestApp::start().await;
     assert_eq!(app.get("/.well-known/jwks.json").await.ok(), json!({"keys": []}));
-    // Another shop's tokens are worth nothing here.
+    // Tokens of another shop are invalid here.
     let other = TestApp::start().await;
     app.get("/api/cart").token(other.customer().await).await.problem(401, "unauthenticated");
 }
 
 #[tokio::test]
-async fn a_key_file_that_holds_no_key_is_refused() {
-    let app = TestApp::with(&[]).await;
+async fn invalid_key_file_stops_the_start() {
+    let app = TestApp::with_settings(&[]).await;
     let bad =
         app.write("bad.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
     for file in [bad.to_str().unwrap(), "/nowhere/key.pem"] {

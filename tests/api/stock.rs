@@ -1,18 +1,18 @@
-//! Stock and the ledger of its movements.
+//! Stock and its ledger of movements.
 
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
 
-fn numbers(stock: &Value) -> [u64; 4] {
+fn stock_numbers(stock: &Value) -> [u64; 4] {
     ["on_hand", "reserved", "available", "version"].map(|name| stock[name].as_u64().unwrap())
 }
 
 #[tokio::test]
-async fn every_change_of_stock_is_a_movement() {
+async fn every_stock_change_is_recorded_as_a_movement() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     for (change, wanted) in [
         (json!({"delta": 5, "reason": "delivery", "reference": "D-17"}), [15, 0, 15, 2]),
         (json!({"delta": -3, "reason": "broken"}), [12, 0, 12, 3]),
@@ -21,14 +21,15 @@ async fn every_change_of_stock_is_a_movement() {
         (json!({"delta": 0, "reason": "nothing"}), [20, 0, 20, 4]),
         (json!({"set": 0, "reason": "sold out", "reference": null}), [0, 0, 0, 5]),
     ] {
-        let answer = app.change_stock(&admin, &tea, &change).await.is(200);
-        assert_eq!(numbers(&answer.json()), wanted, "after {change}");
-        assert_eq!(answer.etag(), format!("\"{}\"", wanted[3]));
+        let response = app.change_stock(&admin, &tea, &change).await.is(200);
+        assert_eq!(stock_numbers(&response.json()), wanted, "after {change}");
+        assert_eq!(response.etag(), format!("\"{}\"", wanted[3]));
         let shown = app.get(&format!("/api/products/{tea}/stock")).token(&admin).await.is(200);
-        assert_eq!((shown.text(), shown.etag()), (answer.text(), answer.etag()));
+        assert_eq!((shown.text(), shown.etag()), (response.text(), response.etag()));
         assert_eq!(app.get(&format!("/api/products/{tea}")).await.ok()["stock"], wanted[2]);
     }
-    let mut movements = app.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 3).await;
+    let mut movements =
+        app.all_pages(&admin, &format!("/api/products/{tea}/stock/movements"), 3).await;
     for movement in &mut movements {
         assert!(
             movement
@@ -41,7 +42,11 @@ async fn every_change_of_stock_is_a_movement() {
                 .ends_with('Z')
         );
     }
-    let movement = |sequence: u64, kind: &str, on_hand: i64| json!({"sequence": sequence, "kind": kind, "on_hand_delta": on_hand, "reserved_delta": 0});
+    let movement = |sequence: u64, kind: &str, on_hand: i64| {
+        json!({
+            "sequence": sequence, "kind": kind, "on_hand_delta": on_hand, "reserved_delta": 0,
+        })
+    };
     let with = |mut movement: Value, reason: &str, reference: Option<&str>| {
         movement["reason"] = json!(reason);
         reference.into_iter().for_each(|reference| movement["reference"] = json!(reference));
@@ -58,20 +63,23 @@ async fn every_change_of_stock_is_a_movement() {
 }
 
 #[tokio::test]
-async fn the_first_stock_is_received_however_it_is_given() {
+async fn first_stock_is_a_received_movement() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for change in [json!({"set": 7, "reason": "count"}), json!({"delta": 7, "reason": "delivery"})]
     {
-        let tea = app.product(&admin, &json!(4.5), 0).await;
-        assert_eq!(numbers(&app.stock(&admin, &tea).await), [0, 0, 0, 0]);
+        let tea = app.new_product(&admin, &json!(4.5), 0).await;
+        assert_eq!(stock_numbers(&app.stock(&admin, &tea).await), [0, 0, 0, 0]);
         let path = format!("/api/products/{tea}/stock/movements");
         assert_eq!(
             app.get(&path).token(&admin).await.ok(),
             json!({"items": [], "next_cursor": null})
         );
-        assert_eq!(numbers(&app.change_stock(&admin, &tea, &change).await.ok()), [7, 0, 7, 1]);
-        let movements = app.pages(&admin, &path, 20).await;
+        assert_eq!(
+            stock_numbers(&app.change_stock(&admin, &tea, &change).await.ok()),
+            [7, 0, 7, 1]
+        );
+        let movements = app.all_pages(&admin, &path, 20).await;
         assert_eq!(
             (&movements[0]["kind"], &movements[0]["on_hand_delta"]),
             (&json!("received"), &json!(7))
@@ -83,7 +91,7 @@ async fn the_first_stock_is_received_however_it_is_given() {
 async fn stock_does_not_go_below_zero() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 3).await;
+    let tea = app.new_product(&admin, &json!(4.5), 3).await;
     for delta in [-4, -1_000_000_000_000_i64] {
         let change = json!({"delta": delta, "reason": "sold"});
         let problem =
@@ -93,9 +101,9 @@ async fn stock_does_not_go_below_zero() {
             json!([{"product_id": tea, "requested": -delta, "available": 3}])
         );
     }
-    assert_eq!(numbers(&app.stock(&admin, &tea).await), [3, 0, 3, 1]);
+    assert_eq!(stock_numbers(&app.stock(&admin, &tea).await), [3, 0, 3, 1]);
     assert_eq!(
-        numbers(
+        stock_numbers(
             &app.change_stock(&admin, &tea, &json!({"delta": -3, "reason": "sold"})).await.ok()
         ),
         [0, 0, 0, 2]
@@ -103,10 +111,10 @@ async fn stock_does_not_go_below_zero() {
 }
 
 #[tokio::test]
-async fn movements_are_paged_newest_first_without_loss_or_repeat() {
+async fn movements_are_paged_newest_first_without_gaps_or_repeats() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 1).await;
+    let tea = app.new_product(&admin, &json!(4.5), 1).await;
     for n in 0..44 {
         let delta = if n % 3 == 0 { 5 } else { -1 };
         app.change_stock(&admin, &tea, &json!({"delta": delta, "reason": format!("change {n}")}))
@@ -114,7 +122,7 @@ async fn movements_are_paged_newest_first_without_loss_or_repeat() {
             .ok();
     }
     let path = format!("/api/products/{tea}/stock/movements");
-    let all = app.pages(&admin, &path, 100).await;
+    let all = app.all_pages(&admin, &path, 100).await;
     let sequences: Vec<_> =
         all.iter().map(|movement| movement["sequence"].as_u64().unwrap()).collect();
     assert_eq!(sequences, (1..=45).rev().collect::<Vec<_>>());
@@ -125,9 +133,9 @@ async fn movements_are_paged_newest_first_without_loss_or_repeat() {
         (stock["on_hand"].clone(), stock["reserved"].clone())
     );
     for limit in [1, 4, 9, 15, 45, 46] {
-        assert_eq!(app.pages(&admin, &path, limit).await, all, "pages of {limit}");
+        assert_eq!(app.all_pages(&admin, &path, limit).await, all, "pages of {limit}");
     }
-    // What happens meanwhile comes before the first page and shifts none of the others.
+    // A new movement appears before the first page and does not shift the others.
     let first = app.get(&format!("{path}?limit=20")).token(&admin).await.ok();
     app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "meanwhile"})).await.ok();
     let next = first["next_cursor"].as_str().unwrap();
@@ -136,6 +144,6 @@ async fn movements_are_paged_newest_first_without_loss_or_repeat() {
     assert_eq!(
         app.get(&path).token(&admin).await.ok()["items"].as_array().unwrap().len(),
         20,
-        "20 when not said otherwise"
+        "the default page size is 20"
     );
 }

@@ -1,4 +1,4 @@
-//! Access tokens that are not good, on every route that wants one.
+//! Invalid access tokens, on every route that requires one.
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::support::{
     tokens::{KNOWN_KEY, SECRET, claims, signed, unsigned, with_claims},
 };
 
-/// Every route that needs a token.
+/// Every route that requires a token.
 const ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/cart"),
     ("DELETE", "/api/cart"),
@@ -29,24 +29,24 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST", "/api/products/import"),
 ];
 
-/// Those of them that only an admin may use.
-fn admins_only() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+/// The routes for admins only.
+fn admin_routes() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     ROUTES.iter().filter(|(_, path)| path.starts_with("/api/products"))
 }
 
-fn changed(name: &str, value: Value) -> Value {
+fn claims_with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     claims[name] = value;
     claims
 }
 
-fn without(name: &str) -> Value {
+fn claims_without(name: &str) -> Value {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     claims
 }
 
-/// Tokens that were never good.
+/// Tokens that were never valid.
 fn forgeries(ada: &Account) -> Vec<String> {
     let (start, last) = ada.token.split_at(ada.token.len() - 2);
     let key = EncodingKey::from_ed_pem(KNOWN_KEY.as_bytes()).unwrap();
@@ -68,32 +68,32 @@ fn forgeries(ada: &Account) -> Vec<String> {
         signed(Algorithm::HS256, &claims(), "secret"),
         signed(Algorithm::HS384, &claims(), SECRET),
         signed(Algorithm::HS512, &claims(), SECRET),
-        signed(Algorithm::HS256, &changed("iss", json!("bazaar")), SECRET),
-        signed(Algorithm::HS256, &changed("aud", json!("bazaar")), SECRET),
-        signed(Algorithm::HS256, &changed("role", json!("root")), SECRET),
-        signed(Algorithm::HS256, &changed("sub", json!("admin")), SECRET),
-        signed(Algorithm::HS256, &changed("exp", json!("never")), SECRET),
+        signed(Algorithm::HS256, &claims_with("iss", json!("bazaar")), SECRET),
+        signed(Algorithm::HS256, &claims_with("aud", json!("bazaar")), SECRET),
+        signed(Algorithm::HS256, &claims_with("role", json!("root")), SECRET),
+        signed(Algorithm::HS256, &claims_with("sub", json!("admin")), SECRET),
+        signed(Algorithm::HS256, &claims_with("exp", json!("never")), SECRET),
     ];
     forged
         .extend(["none", "None", "NONE", "HS256"].map(|algorithm| unsigned(algorithm, &claims())));
     forged.extend(
         ["sub", "role", "sid", "exp", "iss", "aud"]
-            .map(|name| signed(Algorithm::HS256, &without(name), SECRET)),
+            .map(|name| signed(Algorithm::HS256, &claims_without(name), SECRET)),
     );
     forged
 }
 
 #[tokio::test]
-async fn what_is_no_good_token_opens_nothing() {
-    let app = TestApp::with(&[("auth.jwt_secret", SECRET)]).await;
+async fn invalid_tokens_are_rejected_on_every_route() {
+    let app = TestApp::with_settings(&[("auth.jwt_secret", SECRET)]).await;
     let ada = app.customer().await;
     let good = signed(Algorithm::HS256, &claims(), SECRET);
     app.get("/api/cart").token(&good).await.ok();
     for (method, path) in ROUTES {
         for token in forgeries(&ada) {
-            let answer = app.call(method, path).token(&token).await;
-            assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{token}: {answer}");
-            answer.problem(401, "unauthenticated");
+            let response = app.call(method, path).token(&token).await;
+            assert_eq!(response.header("www-authenticate"), Some("Bearer"), "{token}: {response}");
+            response.problem(401, "unauthenticated");
         }
         let bare = app.call(method, path).await;
         assert_eq!(bare.header("www-authenticate"), Some("Bearer"));
@@ -112,10 +112,10 @@ async fn what_is_no_good_token_opens_nothing() {
                 .await
                 .problem(401, "unauthenticated");
         }
-        let old = signed(Algorithm::HS256, &changed("exp", json!(1_000_000_000)), SECRET);
+        let old = signed(Algorithm::HS256, &claims_with("exp", json!(1_000_000_000)), SECRET);
         app.call(method, path).token(&old).await.problem(401, "token_expired");
     }
-    // A feed is open to anyone, but not to somebody with a bad token, who would miss events without knowing.
+    // The feed is public, but a listener with an invalid token would miss events unknowingly.
     for token in forgeries(&ada) {
         app.get("/api/events").token(&token).await.problem(401, "unauthenticated");
     }
@@ -123,45 +123,48 @@ async fn what_is_no_good_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn validate_tells_what_a_token_is_worth() {
-    let app = TestApp::with(&[("auth.jwt_secret", SECRET)]).await;
+async fn validate_reports_token_validity() {
+    let app = TestApp::with_settings(&[("auth.jwt_secret", SECRET)]).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
     let validate = |token: &str| app.post("/api/auth/validate", &json!({"token": token}));
-    for (who, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
-        let worth = validate(&who.token).await.ok();
+    for (account, role) in [(&ada, "customer"), (&guest, "guest"), (&app.admin().await, "admin")] {
+        let validity = validate(&account.token).await.ok();
         assert_eq!(
-            (&worth["valid"], &worth["user_id"], &worth["role"]),
-            (&json!(true), &json!(who.id), &json!(role))
+            (&validity["valid"], &validity["user_id"], &validity["role"]),
+            (&json!(true), &json!(account.id), &json!(role))
         );
         assert!(
-            worth["expires_at"].as_str().unwrap().ends_with('Z')
-                && worth.as_object().unwrap().len() == 4,
-            "{worth}"
+            validity["expires_at"].as_str().unwrap().ends_with('Z')
+                && validity.as_object().unwrap().len() == 4,
+            "{validity}"
         );
     }
     for token in forgeries(&ada) {
         assert_eq!(validate(&token).await.ok(), json!({"valid": false, "code": "unauthenticated"}));
     }
-    let old = signed(Algorithm::HS256, &changed("exp", json!(1_000_000_000)), SECRET);
+    let old = signed(Algorithm::HS256, &claims_with("exp", json!(1_000_000_000)), SECRET);
     assert_eq!(validate(&old).await.ok(), json!({"valid": false, "code": "token_expired"}));
     app.call("POST", "/api/auth/logout").token(&ada).await.is(204);
     assert_eq!(validate(&ada.token).await.ok(), json!({"valid": false, "code": "unauthenticated"}));
 }
 
 #[tokio::test]
-async fn guests_and_customers_may_not_do_what_admins_may() {
+async fn admin_routes_reject_guests_and_customers() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     let (ada, guest) = (app.customer().await, app.guest().await);
     let before = app.get(&format!("/api/products/{tea}")).await.is(200).text();
-    for who in [&ada, &guest] {
-        for (method, path) in admins_only() {
+    for account in [&ada, &guest] {
+        for (method, path) in admin_routes() {
             let path = path.replace("01a206bc-0609-7165-8b52-173bd2923daf", &tea);
-            // Refused before anything is said of the body.
-            app.call(method, &path).token(who).await.problem(403, "forbidden");
-            let body = json!({"name": "Mine", "description": "", "price": 0, "stock": 0, "delta": -1, "reason": "r"});
-            app.call(method, &path).token(who).json(&body).await.problem(403, "forbidden");
+            // Refused before the body is validated.
+            app.call(method, &path).token(account).await.problem(403, "forbidden");
+            let body = json!({
+                "name": "Mine", "description": "", "price": 0, "stock": 0, "delta": -1,
+                "reason": "r",
+            });
+            app.call(method, &path).token(account).json(&body).await.problem(403, "forbidden");
         }
     }
     assert_eq!(app.get(&format!("/api/products/{tea}")).await.is(200).text(), before);
@@ -169,28 +172,28 @@ async fn guests_and_customers_may_not_do_what_admins_may() {
 }
 
 #[tokio::test]
-async fn a_guest_has_no_account() {
+async fn guests_cannot_use_account_routes() {
     let app = TestApp::start().await;
     let (guest, other) = (app.guest().await, app.guest().await);
     app.get("/api/auth/me").token(&guest).await.problem(403, "forbidden");
     app.call("POST", "/api/auth/logout").token(&guest).await.problem(403, "forbidden");
     let password = json!({"current_password": "a password", "new_password": "another one"});
     app.post("/api/auth/password", &password).token(&guest).await.problem(403, "forbidden");
-    app.merge(&guest, &other).await.problem(403, "forbidden");
-    app.merge(&guest, &guest).await.problem(403, "forbidden");
-    // What is no guest's token cannot be merged.
+    app.merge_cart(&guest, &other).await.problem(403, "forbidden");
+    app.merge_cart(&guest, &guest).await.problem(403, "forbidden");
+    // Only a guest's token can be merged.
     let (ada, eve) = (app.customer().await, app.customer().await);
-    app.merge(&eve, &ada).await.problem(422, "validation_failed");
-    app.merge(&ada, &ada).await.problem(422, "validation_failed");
+    app.merge_cart(&eve, &ada).await.problem(422, "validation_failed");
+    app.merge_cart(&ada, &ada).await.problem(422, "validation_failed");
 }
 
 #[tokio::test]
-async fn nobody_sees_or_changes_the_cart_of_another() {
+async fn carts_are_private_to_their_owner() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     let (ada, eve) = (app.customer().await, app.customer().await);
-    app.add(&ada, &tea, 2).await.ok();
+    app.add_to_cart(&ada, &tea, 2).await.ok();
     let id = format!("?user_id={0}&id={0}&owner={0}", ada.id);
     let cart =
         app.get(&format!("/api/cart{id}")).token(&eve).header("x-user-id", &ada.id).await.ok();
@@ -200,17 +203,17 @@ async fn nobody_sees_or_changes_the_cart_of_another() {
         .token(&eve)
         .await
         .problem(404, "line_not_found");
-    app.update(&eve, &tea, 1).await.problem(404, "line_not_found");
-    // An admin has a cart, too, and no other.
+    app.update_cart(&eve, &tea, 1).await.problem(404, "line_not_found");
+    // An admin has a cart as well, and no access to others.
     assert_eq!(app.get(&format!("/api/cart{id}")).token(&admin).await.ok()["item_count"], 0);
     assert_eq!(app.cart(&ada).await["item_count"], 2);
 }
 
 #[tokio::test]
-async fn a_closed_catalog_opens_to_any_token() {
-    let app = TestApp::with(&[("catalog.public_read", "false")]).await;
+async fn private_catalog_accepts_any_valid_token() {
+    let app = TestApp::with_settings(&[("catalog.public_read", "false")]).await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 10).await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
     for path in [
         "/api/products".to_owned(),
         "/api/products/suggest?q=mint".to_owned(),

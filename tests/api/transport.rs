@@ -1,4 +1,4 @@
-//! Sizes, slowness, ids, and addresses that are not there.
+//! Body sizes, timeouts, request ids, and unknown paths.
 
 use serde_json::{Value, json};
 
@@ -6,54 +6,54 @@ use crate::support::TestApp;
 
 const LIMIT: usize = 64 * 1024;
 
-/// A login of exactly `size` bytes, most of them blanks.
-fn login_of(size: usize) -> String {
+/// A login body of exactly `size` bytes, most of them spaces.
+fn login_body(size: usize) -> String {
     let body = json!({"email": "nobody@souk.example", "password": "a wrong one"}).to_string();
     " ".repeat(size - body.len()) + &body
 }
 
-fn head(path: &str, token: &str, headers: &str) -> String {
+fn request_head(path: &str, token: &str, headers: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {token}\r\n{headers}\r\n")
 }
 
 #[tokio::test]
-async fn a_body_may_be_64_kib_and_no_larger() {
+async fn bodies_are_limited_to_64_kib() {
     let app = TestApp::start().await;
     let post = |body: String| {
         app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body)
     };
-    post(login_of(LIMIT)).await.problem(401, "invalid_credentials");
-    post(login_of(LIMIT + 1)).await.problem(413, "payload_too_large");
-    let in_pieces = |body: String| {
-        let pieces: Vec<_> = body
+    post(login_body(LIMIT)).await.problem(401, "invalid_credentials");
+    post(login_body(LIMIT + 1)).await.problem(413, "payload_too_large");
+    let in_chunks = |body: String| {
+        let chunks: Vec<_> = body
             .as_bytes()
             .chunks(1000)
-            .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()))
+            .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
             .collect();
-        reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))
+        reqwest::Body::wrap_stream(futures_util::stream::iter(chunks))
     };
     let post = |body| {
         app.call("POST", "/api/auth/login")
             .header("content-type", "application/json")
-            .body(in_pieces(body))
+            .body(in_chunks(body))
     };
-    post(login_of(LIMIT)).await.problem(401, "invalid_credentials");
-    post(login_of(LIMIT + 1)).await.problem(413, "payload_too_large");
+    post(login_body(LIMIT)).await.problem(401, "invalid_credentials");
+    post(login_body(LIMIT + 1)).await.problem(413, "payload_too_large");
 }
 
 #[tokio::test]
-async fn what_is_announced_as_too_large_is_refused_unread() {
+async fn announced_oversize_body_is_rejected_unread() {
     let app = TestApp::start().await;
     for length in ["65537", "10000000000", "18446744073709551615"] {
         let mut connection = app.connect().await;
         let headers = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
-        connection.send(head("/api/auth/login", "", &headers)).await;
-        connection.answer().await.problem(413, "payload_too_large");
+        connection.send(request_head("/api/auth/login", "", &headers)).await;
+        connection.response().await.problem(413, "payload_too_large");
     }
-    // Without a length it is refused as soon as it is too large, however much were to follow.
+    // A body without a length is rejected once it exceeds the limit.
     let mut connection = app.connect().await;
     connection
-        .send(head(
+        .send(request_head(
             "/api/auth/login",
             "",
             "content-type: application/json\r\ntransfer-encoding: chunked\r\n",
@@ -62,24 +62,24 @@ async fn what_is_announced_as_too_large_is_refused_unread() {
     for _ in 0..=LIMIT / 1024 {
         connection.send_while_wanted(format!("400\r\n{}\r\n", " ".repeat(1024))).await;
     }
-    connection.answer().await.problem(413, "payload_too_large");
+    connection.response().await.problem(413, "payload_too_large");
 }
 
 #[tokio::test]
-async fn the_limit_is_a_setting() {
-    let app = TestApp::with(&[("http.max_body", "1KiB")]).await;
+async fn body_limit_is_configurable() {
+    let app = TestApp::with_settings(&[("http.max_body", "1KiB")]).await;
     let post = |body: String| {
         app.call("POST", "/api/auth/login").header("content-type", "application/json").body(body)
     };
-    post(login_of(1024)).await.problem(401, "invalid_credentials");
-    post(login_of(1025)).await.problem(413, "payload_too_large");
+    post(login_body(1024)).await.problem(401, "invalid_credentials");
+    post(login_body(1025)).await.problem(413, "payload_too_large");
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for() {
-    let app = TestApp::with(&[("http.request_timeout", "500ms")]).await;
+async fn missing_body_times_out() {
+    let app = TestApp::with_settings(&[("http.request_timeout", "500ms")]).await;
     let admin = app.admin().await;
-    let product = app.product(&admin, &json!(4.5), 1).await;
+    let product = app.new_product(&admin, &json!(4.5), 1).await;
     let line = r#"{"name":"Pot","description":"","price":1,"stock":1}"#;
     for (path, content_type, part) in [
         ("/api/auth/login", "application/json", ""),
@@ -94,32 +94,34 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     ] {
         let mut connection = app.connect().await;
         let headers = format!("content-type: {content_type}\r\ncontent-length: {}\r\n", line.len());
-        connection.send(head(path, &admin.token, &headers) + part).await;
-        connection.answer().await.problem(408, "request_timeout");
+        connection.send(request_head(path, &admin.token, &headers) + part).await;
+        connection.response().await.problem(408, "request_timeout");
     }
     assert_eq!(app.get("/api/products").await.ok()["total"], 1);
     assert_eq!(app.stock(&admin, &product).await["on_hand"], 1);
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_changes_nothing() {
+async fn truncated_body_changes_nothing() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let body = json!({"product_id": tea, "quantity": 1}).to_string();
     for sent in [0, 1, body.len() - 1] {
         let headers =
             format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         let mut connection = app.connect().await;
-        connection.send(head("/api/cart/add", &admin.token, &headers) + &body[..sent]).await;
+        connection
+            .send(request_head("/api/cart/add", &admin.token, &headers) + &body[..sent])
+            .await;
         drop(connection);
     }
-    app.add(&admin, &tea, 1).await.ok();
+    app.add_to_cart(&admin, &tea, 1).await.ok();
     assert_eq!(app.cart(&admin).await["version"], 1);
 }
 
 #[tokio::test]
-async fn a_request_keeps_the_id_it_came_with() {
+async fn request_id_is_kept_when_valid() {
     let app = TestApp::start().await;
     let longest = "x".repeat(128);
     for id in ["1", "a.b_c-D", "01a206bc-0609-7165-8b52-173bd2923daf", &longest] {
@@ -133,8 +135,8 @@ async fn a_request_keeps_the_id_it_came_with() {
     let mut made = std::collections::BTreeSet::new();
     let too_long = "x".repeat(129);
     for id in ["", " ", "a b", "a/b", "a,b", "\u{e9}", "<script>", "a\tb", &too_long] {
-        let answer = app.get("/livez").header("x-request-id", id).await;
-        let new = answer.header("x-request-id").unwrap().to_owned();
+        let response = app.get("/livez").header("x-request-id", id).await;
+        let new = response.header("x-request-id").unwrap().to_owned();
         assert!(uuid::Uuid::try_parse(&new).is_ok_and(|id| id.get_version_num() == 7), "{new}");
         assert!(made.insert(new));
     }
@@ -142,7 +144,7 @@ async fn a_request_keeps_the_id_it_came_with() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn unknown_paths_and_ids_return_404() {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     for path in [
@@ -194,7 +196,7 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn every_route_has_the_methods_that_its_document_says_and_no_others() {
+async fn routes_allow_exactly_the_documented_methods() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -207,8 +209,8 @@ async fn every_route_has_the_methods_that_its_document_says_and_no_others() {
             if documented.iter().any(|known| known == method) {
                 continue;
             }
-            let answer = app.call(method, &path).await;
-            let mut allowed: Vec<_> = answer
+            let response = app.call(method, &path).await;
+            let mut allowed: Vec<_> = response
                 .header("allow")
                 .unwrap()
                 .split(", ")
@@ -216,20 +218,20 @@ async fn every_route_has_the_methods_that_its_document_says_and_no_others() {
                 .map(str::to_owned)
                 .collect();
             allowed.sort_unstable();
-            assert_eq!(allowed, documented, "{answer}");
-            answer.problem(405, "method_not_allowed");
+            assert_eq!(allowed, documented, "{response}");
+            response.problem(405, "method_not_allowed");
         }
     }
 }
 
 #[tokio::test]
-async fn a_head_is_what_get_would_answer_without_the_body() {
+async fn head_returns_get_headers_without_a_body() {
     let app = TestApp::start().await;
     let ada = app.customer().await;
     for path in ["/livez", "/readyz", "/api/products", "/api/cart", "/openapi.json", "/api/events"]
     {
-        let answer = app.call("HEAD", path).token(&ada).await.is(200);
-        assert!(answer.body.is_empty());
+        let response = app.call("HEAD", path).token(&ada).await.is(200);
+        assert!(response.body.is_empty());
     }
     let get = app.get("/api/cart").token(&ada).await;
     let head = app.call("HEAD", "/api/cart").token(&ada).await;
@@ -238,8 +240,8 @@ async fn a_head_is_what_get_would_answer_without_the_body() {
 }
 
 #[tokio::test]
-async fn browsers_of_the_configured_origins_may_call() {
-    let app = TestApp::with(&[(
+async fn cors_allows_only_configured_origins() {
+    let app = TestApp::with_settings(&[(
         "http.cors.allowed_origins",
         "https://shop.example,https://www.shop.example",
     )])
@@ -249,26 +251,26 @@ async fn browsers_of_the_configured_origins_may_call() {
         call.header("access-control-request-method", "POST")
             .header("access-control-request-headers", "authorization,idempotency-key")
     };
-    let answer = preflight("https://www.shop.example").await.is(200);
-    assert_eq!(answer.header("access-control-allow-origin"), Some("https://www.shop.example"));
-    assert_eq!(answer.header("access-control-allow-credentials"), None);
+    let response = preflight("https://www.shop.example").await.is(200);
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://www.shop.example"));
+    assert_eq!(response.header("access-control-allow-credentials"), None);
     let mut methods: Vec<_> =
-        answer.header("access-control-allow-methods").unwrap().split(", ").collect();
+        response.header("access-control-allow-methods").unwrap().split(", ").collect();
     methods.sort_unstable();
     assert_eq!(methods, ["DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"]);
-    let answer = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
-    assert_eq!(answer.header("access-control-allow-origin"), Some("https://shop.example"));
+    let response = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://shop.example"));
     assert!(
-        answer.header("access-control-expose-headers").unwrap().to_lowercase().contains("etag")
+        response.header("access-control-expose-headers").unwrap().to_lowercase().contains("etag")
     );
     for origin in
         ["https://evil.example", "http://shop.example", "https://shop.example.evil.example", "null"]
     {
-        let answer = preflight(origin).await;
-        assert_eq!(answer.header("access-control-allow-origin"), None, "{answer}");
+        let response = preflight(origin).await;
+        assert_eq!(response.header("access-control-allow-origin"), None, "{response}");
     }
     let app = TestApp::start().await;
-    let answer = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
-    assert_eq!(answer.header("access-control-allow-origin"), None);
-    let _: Value = answer.json();
+    let response = app.get("/api/products").header("origin", "https://shop.example").await.is(200);
+    assert_eq!(response.header("access-control-allow-origin"), None);
+    let _: Value = response.json();
 }

@@ -1,4 +1,5 @@
-//! The whole promise: while nodes and the broker are killed in turn, no event is lost, made up or out of order.
+//! End to end: while nodes and the broker are killed in turn, no event is lost, invented or
+//! reordered.
 
 use std::{
     collections::BTreeMap,
@@ -11,62 +12,63 @@ use serde_json::{Value, json};
 use tokio::sync::RwLock;
 
 use crate::{
-    audit_queue::{Audit, first_times},
+    audit_queue::{AuditQueue, Message, first_deliveries},
     broker::Broker,
     cluster::Cluster,
     outbox,
     proxy::{COMMIT, Proxy},
-    servers::proxied_set,
-    support::{Account, Call, Event, TestApp, gap_free, unique},
+    servers::proxied_replica_set,
+    support::{Account, Call, Event, TestApp, assert_gap_free, unique_number},
 };
 
-/// Changes at least, unless `SOUK_TEST_CHANGES` says how many.
+/// The minimum number of changes, unless `SOUK_TEST_CHANGES` overrides it.
 const CHANGES: usize = 2_000;
 
-/// Those who change something at the same time.
+/// Concurrent clients.
 const BUYERS: usize = 24;
 
 const PRODUCTS: usize = 6;
 
-/// A moment of peace between two kills, in which events begin to flow again.
-const PEACE: Duration = Duration::from_millis(1500);
+/// The pause between two kills, in which events start to flow again.
+const KILL_PAUSE: Duration = Duration::from_millis(1500);
 
-/// In a request for events from the outbox.
-const OUTBOX: &[u8] = b"find\0\x07\0\0\0outbox\0";
+/// Part of a request that reads events from the outbox.
+const OUTBOX_QUERY: &[u8] = b"find\0\x07\0\0\0outbox\0";
 
-/// What the load works on.
-struct Shop {
+/// The state that all clients share.
+struct LoadTest {
     nodes: Vec<RwLock<TestApp>>,
-    /// The nodes' way to the store.
+    /// The nodes' connections to the store.
     proxy: Proxy,
     admin: Account,
     products: Vec<String>,
-    /// Changes that were acknowledged.
+    /// Acknowledged changes.
     changes: AtomicUsize,
-    /// Kills still to come.
+    /// Remaining kills.
     kills: AtomicUsize,
     goal: usize,
 }
 
-impl Shop {
+impl LoadTest {
     fn is_done(&self) -> bool {
         self.kills.load(Ordering::Acquire) == 0 && self.changes.load(Ordering::Acquire) >= self.goal
     }
 
-    /// Makes a change on whichever node lives, again under the same key until it is known to be made.
-    async fn change(&self, call: impl Fn(&TestApp) -> Call) -> Value {
-        let key = format!("change-{}", unique());
+    /// Makes a change on a random running node; repeats it under the same key until it is
+    /// acknowledged.
+    async fn change_until_acknowledged(&self, call: impl Fn(&TestApp) -> Call) -> Value {
+        let key = format!("change-{}", unique_number());
         loop {
             let Ok(node) = self.nodes[rand::random_range(0..self.nodes.len())].try_read() else {
                 tokio::task::yield_now().await;
                 continue;
             };
             match call(&node).key(&key).attempt().await {
-                Ok(answer) if answer.status == 200 => {
+                Ok(response) if response.status == 200 => {
                     self.changes.fetch_add(1, Ordering::AcqRel);
-                    return answer.json();
+                    return response.json();
                 }
-                Ok(answer) => assert_eq!(answer.status, 503, "{answer}"),
+                Ok(response) => assert_eq!(response.status, 503, "{response}"),
                 // The node has just been killed.
                 Err(_) => {}
             }
@@ -75,24 +77,29 @@ impl Shop {
         }
     }
 
-    /// Buys and restocks until it is done; how often the cart was changed.
-    async fn load(&self, buyer: &Account) -> u64 {
+    /// Buys and restocks until the run is done; returns the number of cart changes.
+    async fn run_buyer(&self, buyer: &Account) -> u64 {
         let mut adds = 0;
         while !self.is_done() {
             let product = &self.products[rand::random_range(0..PRODUCTS)];
             match rand::random_range(0..4) {
                 0 | 1 => {
-                    let cart = self.change(|node| node.add(buyer, product, 1)).await;
+                    let cart = self
+                        .change_until_acknowledged(|node| node.add_to_cart(buyer, product, 1))
+                        .await;
                     adds += 1;
-                    assert_eq!(cart["version"], adds, "each add was made once");
+                    assert_eq!(cart["version"], adds, "each add applies once");
                 }
                 2 => {
                     let delta = json!({"delta": 1, "reason": "found"});
-                    self.change(|node| node.change_stock(&self.admin, product, &delta)).await;
+                    self.change_until_acknowledged(|node| {
+                        node.change_stock(&self.admin, product, &delta)
+                    })
+                    .await;
                 }
                 _ => {
-                    let body = json!({"description": format!("told {}", unique())});
-                    self.change(|node| {
+                    let body = json!({"description": format!("change {}", unique_number())});
+                    self.change_until_acknowledged(|node| {
                         node.patch(&format!("/api/products/{product}"), &body).token(&self.admin)
                     })
                     .await;
@@ -102,48 +109,78 @@ impl Shop {
         adds
     }
 
-    /// Kills a node in the midst of its work and starts it again.
-    async fn kill_node(&self, place: usize) {
-        self.nodes[place].read().await.signal("KILL");
-        let mut node = self.nodes[place].write().await;
+    /// Kills a node while it works, and restarts it.
+    async fn kill_node(&self, index: usize) {
+        self.nodes[index].read().await.signal("KILL");
+        let mut node = self.nodes[index].write().await;
         node.reap().await;
         node.restart().await;
     }
 
-    /// Kills a node that has written everything but not committed it, when the relay, on another node, has published what there is.
-    async fn kill_before_the_commit(&self) {
-        let place = (self.relay().await + 1) % self.nodes.len();
-        self.proxy.withhold(&Cluster::name(place), COMMIT).await;
-        // It publishes what it has found before it looks again. One more, since others read events now and then.
+    /// Kills a node between its last write and its commit, after the relay on another node has
+    /// published all events.
+    async fn kill_before_commit(&self) {
+        let index = (self.find_relay().await + 1) % self.nodes.len();
+        self.proxy.withhold_request(&Cluster::node_name(index), COMMIT).await;
+        // The relay publishes a page before it reads the next one. One extra read, because feeds
+        // read the outbox too.
         for _ in 0..3 {
-            self.proxy.asked(OUTBOX).await;
+            self.proxy.wait_for_request(OUTBOX_QUERY).await;
         }
-        self.kill_node(place).await;
+        self.kill_node(index).await;
     }
 
-    async fn relay(&self) -> usize {
+    async fn find_relay(&self) -> usize {
         loop {
-            for (place, node) in self.nodes.iter().enumerate() {
-                if node.read().await.figure("souk_relay_active").await > 0.0 {
-                    return place;
+            for (index, node) in self.nodes.iter().enumerate() {
+                if node.read().await.metric("souk_relay_active").await > 0.0 {
+                    return index;
                 }
             }
         }
     }
 
-    /// Kills in turn whoever can be killed.
-    async fn kill(&self, broker: &mut Broker) {
+    /// Asserts that the newest published sequences are the current versions.
+    async fn assert_versions_match(
+        &self,
+        node: &TestApp,
+        events: &[&Event],
+        adds: impl Iterator<Item = (&Account, u64)>,
+    ) {
+        let newest: BTreeMap<(String, String), u64> = assert_gap_free(events.iter().copied());
+        for (buyer, adds) in adds {
+            let cart =
+                node.get("/api/cart").token(buyer).header("cache-control", "no-cache").await.ok();
+            assert_eq!(cart["version"], adds);
+            assert_eq!(newest.get(&(buyer.id.clone(), "cart".into())).copied().unwrap_or(0), adds);
+        }
+        for product in &self.products {
+            let shown = node
+                .get(&format!("/api/products/{product}"))
+                .header("cache-control", "no-cache")
+                .await
+                .ok();
+            assert_eq!(shown["version"], newest[&(product.clone(), "catalog".into())]);
+            assert_eq!(
+                node.stock(&self.admin, product).await["version"],
+                newest[&(product.clone(), "inventory".into())]
+            );
+        }
+    }
+
+    /// Kills the relay, the broker and other nodes in turn.
+    async fn kill_in_turn(&self, broker: &mut Broker) {
         for round in 0..self.kills.load(Ordering::Acquire) {
-            tokio::time::sleep(PEACE).await;
+            tokio::time::sleep(KILL_PAUSE).await;
             match round % 5 {
-                0 => self.kill_node(self.relay().await).await,
-                1 | 3 => self.kill_before_the_commit().await,
+                0 => self.kill_node(self.find_relay().await).await,
+                1 | 3 => self.kill_before_commit().await,
                 2 => {
-                    // What it was sent in its last moments is lost with it.
+                    // Messages that reach the frozen broker are lost when it is killed.
                     broker.freeze();
-                    tokio::time::sleep(PEACE / 2).await;
+                    tokio::time::sleep(KILL_PAUSE / 2).await;
                     broker.kill();
-                    tokio::time::sleep(PEACE).await;
+                    tokio::time::sleep(KILL_PAUSE).await;
                     broker.restart().await;
                 }
                 _ => self.kill_node(round % self.nodes.len()).await,
@@ -153,28 +190,43 @@ impl Shop {
     }
 }
 
-fn goal() -> usize {
+/// Asserts that the published events match the outbox exactly.
+async fn assert_outbox_matches(database: &mongodb::Database, messages: &[Message]) {
+    let kept = outbox::events(database).await;
+    let oldest = *kept.first_key_value().expect("the newest events are kept").0;
+    let published: BTreeMap<u64, &Event> =
+        messages.iter().map(|message| (message.position, &message.event)).collect();
+    for (position, event) in kept.range(..=messages.last().map_or(0, |message| message.position)) {
+        assert_eq!(published.get(position), Some(&event), "at {position}");
+    }
+    assert!(
+        published.range(oldest..).all(|(position, _)| kept.contains_key(position)),
+        "every published event is in the outbox"
+    );
+}
+
+fn target_changes() -> usize {
     std::env::var("SOUK_TEST_CHANGES").map_or(CHANGES, |count| count.parse().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
+async fn no_event_is_lost_while_nodes_and_broker_are_killed() {
     let (Some((_members, proxy, set)), Some(mut broker)) =
-        (proxied_set().await, Broker::start().await)
+        (proxied_replica_set().await, Broker::start().await)
     else {
         return;
     };
-    let audit = Audit::begin(&broker.uri()).await;
+    let audit = AuditQueue::declare_exchanges(&broker.uri()).await;
     let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*broker.uri())];
-    let Cluster { mut nodes, database } = Cluster::of(3, &set, &settings).await;
+    let Cluster { mut nodes, database } = Cluster::start_nodes(3, &set, &settings).await;
     nodes.iter_mut().for_each(TestApp::expect_faults);
     let admin = nodes[0].admin().await;
     let price = json!(2);
     let products =
-        join_all((0..PRODUCTS).map(|_| nodes[0].product(&admin, &price, 1_000_000))).await;
+        join_all((0..PRODUCTS).map(|_| nodes[0].new_product(&admin, &price, 1_000_000))).await;
     let buyers = nodes[0].customers(BUYERS).await;
-    let goal = goal();
-    let shop = Shop {
+    let goal = target_changes();
+    let load_test = LoadTest {
         nodes: nodes.into_iter().map(RwLock::new).collect(),
         proxy,
         admin,
@@ -184,53 +236,25 @@ async fn nothing_is_lost_while_nodes_and_broker_are_killed_in_turn() {
         goal,
     };
     let began = Instant::now();
-    let (adds, ()) =
-        tokio::join!(join_all(buyers.iter().map(|buyer| shop.load(buyer))), shop.kill(&mut broker));
-    let (changes, took) = (shop.changes.load(Ordering::Acquire), began.elapsed());
-    let node = shop.nodes[0].read().await;
-    let last = node.product(&shop.admin, &json!(1), 0).await;
-    let messages = audit.until(|message| message.event.subject() == last).await;
-    let events = first_times(&messages);
+    let (adds, ()) = tokio::join!(
+        join_all(buyers.iter().map(|buyer| load_test.run_buyer(buyer))),
+        load_test.kill_in_turn(&mut broker)
+    );
+    let (changes, elapsed) = (load_test.changes.load(Ordering::Acquire), began.elapsed());
+    let node = load_test.nodes[0].read().await;
+    let last = node.new_product(&load_test.admin, &json!(1), 0).await;
+    let messages = audit.read_until(|message| message.event.subject() == last).await;
+    let events = first_deliveries(&messages);
     eprintln!(
-        "{changes} changes in {took:?}; {} messages for {} events",
+        "{changes} changes in {elapsed:?}; {} messages for {} events",
         messages.len(),
         events.len()
     );
-    assert_eq!(messages[0].position, 1, "from the first on");
-    node.published().await;
-    // What was told is what there is.
-    let newest: BTreeMap<(String, String), u64> = gap_free(events.iter().copied());
-    for (buyer, adds) in buyers.iter().zip(adds) {
-        let cart =
-            node.get("/api/cart").token(buyer).header("cache-control", "no-cache").await.ok();
-        assert_eq!(cart["version"], adds);
-        assert_eq!(newest.get(&(buyer.id.clone(), "cart".into())).copied().unwrap_or(0), adds);
-    }
-    for product in &shop.products {
-        let shown = node
-            .get(&format!("/api/products/{product}"))
-            .header("cache-control", "no-cache")
-            .await
-            .ok();
-        assert_eq!(shown["version"], newest[&(product.clone(), "catalog".into())]);
-        assert_eq!(
-            node.stock(&shop.admin, product).await["version"],
-            newest[&(product.clone(), "inventory".into())]
-        );
-    }
-    // Word for word.
-    let kept = outbox::events(&database).await;
-    let oldest = *kept.first_key_value().expect("the newest events are kept").0;
-    let told: BTreeMap<u64, &Event> =
-        messages.iter().map(|message| (message.position, &message.event)).collect();
-    for (position, event) in kept.range(..=messages.last().map_or(0, |message| message.position)) {
-        assert_eq!(told.get(position), Some(&event), "at {position}");
-    }
-    assert!(
-        told.range(oldest..).all(|(position, _)| kept.contains_key(position)),
-        "what was told is there"
-    );
+    assert_eq!(messages[0].position, 1, "the first event is published");
+    node.wait_until_published().await;
+    load_test.assert_versions_match(&node, &events, buyers.iter().zip(adds)).await;
+    assert_outbox_matches(&database, &messages).await;
     drop(node);
-    let nodes = shop.nodes.into_iter().map(RwLock::into_inner).collect();
-    Cluster { nodes, database }.end().await;
+    let nodes = load_test.nodes.into_iter().map(RwLock::into_inner).collect();
+    Cluster { nodes, database }.shut_down().await;
 }

@@ -1,4 +1,4 @@
-//! `examples/consumer.py`, run as it is.
+//! Runs `examples/consumer.py` unmodified.
 
 use std::{process::Stdio, time::Duration};
 
@@ -9,16 +9,19 @@ use tokio::{
 };
 
 use crate::{
-    broker::shared,
-    commands::{python, shop, ten},
-    partner::{DEAD, Partner},
+    amqp_client::{AmqpClient, DEAD_LETTER_EXCHANGE},
+    broker::shared_uri,
+    commands::{product_with_ten_units, python_with_pika, shop_with_broker},
 };
 
-/// Nothing takes as long, on any machine.
-const NEVER: Duration = Duration::from_secs(60);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The warehouse, and what it prints.
-async fn warehouse(python: &std::ffi::OsStr, uri: &str) -> (Child, Lines<BufReader<ChildStdout>>) {
+/// Starts the example consumer; returns the process and its output.
+async fn start_consumer(
+    python: &std::ffi::OsStr,
+    uri: &str,
+) -> (Child, Lines<BufReader<ChildStdout>>) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/consumer.py");
     let mut child = Command::new(python)
         .args([script, uri])
@@ -28,56 +31,54 @@ async fn warehouse(python: &std::ffi::OsStr, uri: &str) -> (Child, Lines<BufRead
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(next(&mut lines).await, "waiting for news of stock");
+    assert_eq!(next_line(&mut lines).await, "waiting for news of stock");
     (child, lines)
 }
 
-async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
-    tokio::time::timeout(NEVER, lines.next_line())
+async fn next_line(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
+    tokio::time::timeout(TIMEOUT, lines.next_line())
         .await
-        .expect("it says nothing")
+        .expect("the consumer prints nothing")
         .unwrap()
-        .expect("it has ended")
+        .expect("the consumer has exited")
 }
 
 #[tokio::test]
-async fn the_warehouse_prints_stock_and_sends_more() {
-    let (Some(uri), Some(python)) = (shared(), python()) else { return };
-    let app = shop(&uri).await;
+async fn example_consumer_prints_stock_and_restocks() {
+    let (Some(uri), Some(python)) = (shared_uri(), python_with_pika()) else { return };
+    let app = shop_with_broker(&uri).await;
     let admin = app.admin().await;
-    let partner = Partner::of_a_shop(&uri).await;
-    let (mut child, mut lines) = warehouse(&python, &uri).await;
-    let tea = ten(&app, &admin, "TEA").await;
+    let amqp_client = AmqpClient::connect_when_ready(&uri).await;
+    let (mut child, mut lines) = start_consumer(&python, &uri).await;
+    let tea = product_with_ten_units(&app, &admin, "TEA").await;
     let first = format!("stock {tea}: 10 of 10 (version 1)");
-    assert_eq!(next(&mut lines).await, first);
-    // Its queue keeps what comes while it is away.
+    assert_eq!(next_line(&mut lines).await, first);
+    // The queue keeps messages while the consumer is down.
     child.kill().await.unwrap();
     app.change_stock(&admin, &tea, &json!({"delta": -8, "reason": "sold at the door"})).await.ok();
-    app.published().await;
-    let (child, mut lines) = warehouse(&python, &uri).await;
-    let mut line = next(&mut lines).await;
+    app.wait_until_published().await;
+    let (child, mut lines) = start_consumer(&python, &uri).await;
+    let mut line = next_line(&mut lines).await;
     if line == first {
-        // It was killed between printing that and acknowledging it.
-        line = next(&mut lines).await;
+        // The consumer was killed after printing the line and before acknowledging it.
+        line = next_line(&mut lines).await;
     }
     assert_eq!(line, format!("stock {tea}: 2 of 2 (version 2)"));
-    assert_eq!(next(&mut lines).await, format!("restock {tea}: +20"));
-    assert_eq!(next(&mut lines).await, format!("stock {tea}: 22 of 22 (version 3)"));
+    assert_eq!(next_line(&mut lines).await, format!("restock {tea}: +20"));
+    assert_eq!(next_line(&mut lines).await, format!("stock {tea}: 22 of 22 (version 3)"));
     app.change_stock(&admin, &tea, &json!({"set": 0, "reason": "spoiled"})).await.ok();
-    assert_eq!(next(&mut lines).await, format!("stock {tea}: 0 of 0 (version 4)"));
-    assert_eq!(next(&mut lines).await, format!("restock {tea}: +20"));
-    assert_eq!(next(&mut lines).await, format!("stock {tea}: 20 of 20 (version 5)"));
-    assert_eq!(partner.waiting(DEAD).await, 0);
-    // As Ctrl-C does.
+    assert_eq!(next_line(&mut lines).await, format!("stock {tea}: 0 of 0 (version 4)"));
+    assert_eq!(next_line(&mut lines).await, format!("restock {tea}: +20"));
+    assert_eq!(next_line(&mut lines).await, format!("stock {tea}: 20 of 20 (version 5)"));
+    assert_eq!(amqp_client.message_count(DEAD_LETTER_EXCHANGE).await, 0);
+    // The same signal as Ctrl-C.
     let interrupt = std::process::Command::new("kill")
         .args(["-s", "INT", &child.id().unwrap().to_string()])
         .status();
     assert!(interrupt.unwrap().success());
-    let ended =
-        tokio::time::timeout(NEVER, child.wait_with_output()).await.expect("it goes on").unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&ended.stderr),
-        "",
-        "it says why it ends where nobody asked"
-    );
+    let ended = tokio::time::timeout(TIMEOUT, child.wait_with_output())
+        .await
+        .expect("the consumer does not exit")
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "an interrupt prints no error");
 }

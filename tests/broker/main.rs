@@ -1,44 +1,45 @@
-//! A shop with RabbitMQ: what it publishes, hears and takes in, also while brokers and nodes die.
+//! A shop with RabbitMQ: published events, peer events and commands, also while brokers and nodes
+//! fail.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by a panic"
+    reason = "tests fail by panicking"
 )]
 
+#[path = "../support/amqp_client.rs"]
+mod amqp_client;
 #[path = "../support/audit_queue.rs"]
 mod audit_queue;
 #[path = "../support/broker.rs"]
 mod broker;
 #[path = "../support/cluster.rs"]
-#[expect(dead_code, reason = "shared with tests that need more of it")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod cluster;
 #[path = "../support/members.rs"]
-#[expect(dead_code, reason = "shared with tests that need more of it")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod members;
 #[path = "../support/outbox.rs"]
 mod outbox;
-#[path = "../support/partner.rs"]
-mod partner;
 #[path = "../support/proxy.rs"]
-#[expect(dead_code, reason = "shared with tests that need more of it")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod proxy;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
-#[path = "../support/shared_set.rs"]
-mod shared_set;
+#[path = "../support/shared_replica_set.rs"]
+mod shared_replica_set;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
+#[expect(dead_code, unused_imports, reason = "other test crates use the rest")]
 mod support;
 
 mod asyncapi;
 mod audit;
+mod broker_outages;
+mod command_outages;
 mod commands;
 mod example;
-mod held_up;
-mod news;
-mod outage;
+mod propagation;
 mod publishing;
 mod refusals;
 mod retention;

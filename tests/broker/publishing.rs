@@ -1,42 +1,44 @@
-//! What a shop publishes.
+//! Published events.
 
 use serde_json::json;
 
 use crate::{
-    audit_queue::{Audit, first_times},
-    broker::shared,
-    support::{TestApp, gap_free},
+    audit_queue::{AuditQueue, first_deliveries},
+    broker::shared_uri,
+    support::{TestApp, assert_gap_free},
 };
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[tokio::test]
-async fn every_change_is_published_as_it_is_told_on_the_feed() {
-    let Some(uri) = shared() else { return };
-    let audit = Audit::begin(&uri).await;
-    let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+async fn published_events_match_the_feed() {
+    let Some(uri) = shared_uri() else { return };
+    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let mut app =
+        TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = app.admin().await;
     let ada = app.customer().await;
-    let mut feed = app.listen(Some(&ada), None).await;
-    let tea = app.product(&admin, &json!(4.5), 9).await;
-    app.add(&ada, &tea, 2).header("traceparent", TRACE).await.ok();
+    let mut feed = app.open_feed(Some(&ada), None).await;
+    let tea = app.new_product(&admin, &json!(4.5), 9).await;
+    app.add_to_cart(&ada, &tea, 2).header("traceparent", TRACE).await.ok();
     app.change_stock(&admin, &tea, &json!({"delta": -9, "reason": "spoiled"})).await.ok();
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
-    let messages = audit.until(|message| message.event.kind == "catalog.product.deleted").await;
-    let told = feed.until(|event| event.kind == "catalog.product.deleted").await;
+    let messages =
+        audit.read_until(|message| message.event.kind == "catalog.product.deleted").await;
+    let fed = feed.read_until(|event| event.kind == "catalog.product.deleted").await;
     drop(feed);
     app.stop().await;
-    let published = first_times(&messages);
-    gap_free(published.iter().copied());
+    let published = first_deliveries(&messages);
+    assert_gap_free(published.iter().copied());
     let seen: Vec<_> = published
         .iter()
         .filter(|event| event.kind.starts_with("auth.").eq(&false))
         .copied()
         .cloned()
         .collect();
-    assert_eq!(seen, told, "the same events, in the same order");
+    assert_eq!(seen, fed, "the same events in the same order");
     let registered = published.iter().filter(|event| event.kind == "auth.user.registered").count();
-    assert_eq!(registered, 2, "consumers of the broker hear of accounts, too");
+    assert_eq!(registered, 2, "the broker also receives account events");
     for message in &messages {
         assert_eq!(message.routing_key, message.event.kind);
         assert_eq!(message.content_type, "application/cloudevents+json");
@@ -48,23 +50,24 @@ async fn every_change_is_published_as_it_is_told_on_the_feed() {
 }
 
 #[tokio::test]
-async fn what_was_committed_just_before_the_end_is_published_before_it() {
-    let Some(uri) = shared() else { return };
-    let audit = Audit::begin(&uri).await;
-    let mut app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+async fn pending_events_are_published_before_shutdown() {
+    let Some(uri) = shared_uri() else { return };
+    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let mut app =
+        TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = app.admin().await;
-    app.published().await;
+    app.wait_until_published().await;
     for _ in 0..50 {
-        app.product(&admin, &json!(1), 1).await;
+        app.new_product(&admin, &json!(1), 1).await;
     }
     app.stop().await;
-    // The admin, and a product and its stock each time.
-    let messages = audit.up_to(101).await;
-    assert_eq!(first_times(&messages).len(), 101);
+    // One event for the admin, and two for each product.
+    let messages = audit.read_up_to(101).await;
+    assert_eq!(first_deliveries(&messages).len(), 101);
     app.restart().await;
     let admin = app.admin().await;
-    app.product(&admin, &json!(1), 1).await;
-    let messages = audit.up_to(103).await;
+    app.new_product(&admin, &json!(1), 1).await;
+    let messages = audit.read_up_to(103).await;
     assert_eq!(
         messages.iter().map(|message| message.position).collect::<Vec<_>>(),
         [102, 103],

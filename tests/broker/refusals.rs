@@ -1,4 +1,4 @@
-//! A broker that answers, and refuses what a shop needs of it.
+//! A broker that responds but rejects what the shop needs.
 
 use lapin::{
     ExchangeKind,
@@ -10,88 +10,92 @@ use lapin::{
 };
 use serde_json::json;
 
-use crate::{audit_queue::Audit, broker::shared, partner::Partner, support::TestApp};
+use crate::{
+    amqp_client::AmqpClient, audit_queue::AuditQueue, broker::shared_uri, support::TestApp,
+};
 
 #[tokio::test]
-async fn a_broker_that_cannot_be_worked_with_is_told_of_once_and_makes_the_shop_degraded() {
-    let Some(uri) = shared() else { return };
-    let partner = Partner::connect(&uri).await;
-    let exchange = partner.channel().exchange_declare(
+async fn unusable_broker_is_logged_once_and_degrades_the_shop() {
+    let Some(uri) = shared_uri() else { return };
+    let amqp_client = AmqpClient::connect(&uri).await;
+    let exchange = amqp_client.channel().exchange_declare(
         "souk.events".into(),
         ExchangeKind::Direct,
         ExchangeDeclareOptions::default(),
         FieldTable::default(),
     );
     exchange.await.unwrap();
-    let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    let app = TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     for work in ["relay", "commands"] {
-        app.logged(&format!(r#""what":"{work}""#)).await;
+        app.wait_for_log(&format!(r#""what":"{work}""#)).await;
     }
-    app.until_ready("degraded").await;
-    assert_eq!(app.figure("souk_broker_connected").await, 0.0);
-    partner
+    app.wait_for_readiness("degraded").await;
+    assert_eq!(app.metric("souk_broker_connected").await, 0.0);
+    amqp_client
         .channel()
         .exchange_delete("souk.events".into(), ExchangeDeleteOptions::default())
         .await
         .unwrap();
-    app.until_ready("ready").await;
+    app.wait_for_readiness("ready").await;
     assert_eq!(app.log().matches("was broken off").count(), 2, "{}", app.log());
 }
 
 #[tokio::test]
-async fn while_a_queue_takes_no_more_the_others_do_not_get_everything_again_and_again() {
-    let Some(uri) = shared() else { return };
-    let audit = Audit::begin(&uri).await;
-    let partner = Partner::connect(&uri).await;
+async fn full_queue_does_not_cause_repeats_to_other_queues() {
+    let Some(uri) = shared_uri() else { return };
+    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let amqp_client = AmqpClient::connect(&uri).await;
     let mut full = FieldTable::default();
     full.insert("x-max-length".into(), AMQPValue::LongInt(1));
     full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    partner
+    amqp_client
         .channel()
         .queue_declare("full".into(), QueueDeclareOptions::default(), full)
         .await
         .unwrap();
     let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-    partner
+    amqp_client
         .channel()
         .queue_bind("full".into(), "souk.events".into(), "#".into(), options, none)
         .await
         .unwrap();
-    let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    let app = TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 1).await;
-    app.logged("the broker has not taken event").await;
+    let tea = app.new_product(&admin, &json!(4.5), 1).await;
+    app.wait_for_log("the broker has not taken event").await;
     let mut later = Vec::new();
     for _ in 0..20 {
-        later.push(app.product(&admin, &json!(4.5), 1).await);
+        later.push(app.new_product(&admin, &json!(4.5), 1).await);
     }
     for _ in 0..6 {
-        let messages = audit.until(|message| message.event.subject() == tea).await;
+        let messages = audit.read_until(|message| message.event.subject() == tea).await;
         let beyond = messages
             .iter()
             .find(|message| later.iter().any(|product| *product == message.event.subject()));
-        assert!(beyond.is_none(), "what follows the one that is refused waits: {beyond:?}");
+        assert!(beyond.is_none(), "events after the rejected one must wait: {beyond:?}");
     }
-    partner.channel().queue_delete("full".into(), QueueDeleteOptions::default()).await.unwrap();
-    app.published().await;
-    audit.until(|message| message.event.subject() == later[19]).await;
+    amqp_client.channel().queue_delete("full".into(), QueueDeleteOptions::default()).await.unwrap();
+    app.wait_until_published().await;
+    audit.read_until(|message| message.event.subject() == later[19]).await;
 }
 
 #[tokio::test]
-async fn a_relay_that_cannot_be_woken_up_leaves_its_place() {
-    let Some(uri) = shared() else { return };
-    let partner = Partner::connect(&uri).await;
-    let deaf = format!(
+async fn relay_that_cannot_be_woken_gives_up_leadership() {
+    let Some(uri) = shared_uri() else { return };
+    let amqp_client = AmqpClient::connect(&uri).await;
+    let restricted_uri = format!(
         "amqp://deaf:guest@{}",
         uri.trim_start_matches("amqp://").trim_start_matches("guest:guest@")
     );
-    let app = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &deaf)]).await;
-    app.logged("ACCESS_REFUSED").await;
-    // Or else all would take it that events are published.
-    partner.until_gone("souk.relay").await;
-    app.until_ready("degraded").await;
-    // One who may do more takes it.
-    let other = TestApp::with(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
-    other.until_ready("ready").await;
-    assert_eq!(other.figure("souk_relay_active").await, 1.0);
+    let app =
+        TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &restricted_uri)])
+            .await;
+    app.wait_for_log("ACCESS_REFUSED").await;
+    // Otherwise the other nodes would assume that events are published.
+    amqp_client.wait_for_queue_deletion("souk.relay").await;
+    app.wait_for_readiness("degraded").await;
+    // Another node with more permissions becomes the relay.
+    let other = TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    other.wait_for_readiness("ready").await;
+    assert_eq!(other.metric("souk_relay_active").await, 1.0);
 }

@@ -1,27 +1,27 @@
-//! What was published does not pile up in the store.
+//! Published events do not accumulate in the store.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::{broker::shared, cluster::Cluster, outbox, shared_set};
+use crate::{broker::shared_uri, cluster::Cluster, outbox, shared_replica_set};
 
-/// Nothing takes as long, on any machine.
-const NEVER: Duration = Duration::from_secs(120);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The newest events that are kept for feeds, and how many are taken away together at most.
-const KEPT: usize = 20_000;
-const TOGETHER: usize = 256;
+/// The number of newest events kept for feeds, and the maximum number deleted at once.
+const KEPT_EVENTS: usize = 20_000;
+const DELETE_BATCH: usize = 256;
 
-/// Files, and products in each, of which each makes two events.
+/// Import files and products per file. Each product causes two events.
 const FILES: usize = 4;
 const PRODUCTS: usize = 2_600;
 
 #[tokio::test]
-async fn published_events_are_taken_away_while_the_shop_is_open() {
-    let (Some(set), Some(uri)) = (shared_set::uri().await, shared()) else { return };
-    let cluster = Cluster::on(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
-    let (here, there) = cluster.pair();
+async fn published_events_are_deleted_while_the_shop_runs() {
+    let (Some(set), Some(uri)) = (shared_replica_set::uri().await, shared_uri()) else { return };
+    let cluster = Cluster::start(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
     for _ in 0..FILES {
         let lines = (0..PRODUCTS).map(|n| {
@@ -33,29 +33,30 @@ async fn published_events_are_taken_away_while_the_shop_is_open() {
             .header("content-type", "application/x-ndjson");
         assert_eq!(import.body(lines.collect::<String>()).await.ok()["created"], PRODUCTS);
     }
-    there.published().await;
+    there.wait_until_published().await;
     let kept = async {
         loop {
             let kept = outbox::events(&cluster.database).await;
-            if kept.len() < KEPT + TOGETHER {
+            if kept.len() < KEPT_EVENTS + DELETE_BATCH {
                 return kept;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let kept = tokio::time::timeout(NEVER, kept).await.expect("they pile up");
-    assert!(kept.len() >= KEPT, "{} are kept", kept.len());
+    let kept = tokio::time::timeout(TIMEOUT, kept).await.expect("published events accumulate");
+    assert!(kept.len() >= KEPT_EVENTS, "{} are kept", kept.len());
     let ((oldest, first), (newest, last)) =
         (kept.first_key_value().unwrap(), kept.last_key_value().unwrap());
     assert!(
         *newest >= (FILES * PRODUCTS * 2) as u64 && newest - oldest + 1 == kept.len() as u64,
         "the newest are kept"
     );
-    // Feeds go on from what is kept. A node that still takes in what it has heard answers 503, on a slow machine for a while.
+    // Feeds resume from the kept events. A node that still processes peer events answers 503, for a
+    // while on a slow machine.
     let caught_up = async { while there.get("/api/products?limit=1").await.status != 200 {} };
-    tokio::time::timeout(NEVER, caught_up).await.expect("it does not catch up");
-    let mut feed = there.listen(None, Some(&first.id)).await;
-    assert_eq!(feed.until(|event| event.id == last.id).await.len(), kept.len() - 1);
+    tokio::time::timeout(TIMEOUT, caught_up).await.expect("the node does not catch up");
+    let mut feed = there.open_feed(None, Some(&first.id)).await;
+    assert_eq!(feed.read_until(|event| event.id == last.id).await.len(), kept.len() - 1);
     drop(feed);
-    cluster.end().await;
+    cluster.shut_down().await;
 }

@@ -1,4 +1,4 @@
-//! The servers that the tests here work with.
+//! Servers for the tests in this crate.
 
 use std::collections::BTreeSet;
 
@@ -8,32 +8,34 @@ use tokio::{
 };
 
 use super::{
-    broker::{Broker, shared},
+    broker::{Broker, shared_uri},
     members::Members,
     proxy::Proxy,
 };
 
-/// A replica set of the test's own with a proxy before it, and its connection string; `None` when there is none to test with.
-pub(crate) async fn proxied_set() -> Option<(Members, Proxy, String)> {
-    let mut members = Members::unmade(1)?;
+/// A replica set owned by the test behind a proxy, with its connection string; `None` without
+/// mongod.
+pub(crate) async fn proxied_replica_set() -> Option<(Members, Proxy, String)> {
+    let mut members = Members::start_uninitiated(1)?;
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
-    // Under the proxy's name, so that there is no way around it.
+    // The proxy's address as host name leaves no way around the proxy.
     let hosts = [proxy.host.clone()];
-    members.make(&hosts).await;
+    members.initiate(&hosts).await;
     Some((members, proxy, Members::uri(&hosts)))
 }
 
-/// A virtual host of the shared broker that no other test uses: its connection string, a proxy before it, and the connection string by
-/// that; `None` when there is none to test with.
+/// A virtual host of the shared broker: its connection string, a proxy for it, and the connection
+/// string through the proxy; `None` without a broker.
 pub(crate) async fn proxied_broker() -> Option<(String, Proxy, String)> {
-    let uri = shared()?;
+    let uri = shared_uri()?;
     let (address, host) = uri.strip_prefix("amqp://").unwrap().split_once('/').unwrap();
     let proxy = Proxy::start(address.to_owned()).await;
     let through = format!("amqp://{}/{host}", proxy.host);
     Some((uri, proxy, through))
 }
 
-/// Whether a server there answers the protocol's greeting (AMQP 0-9-1, section 4.2.2) with a method on channel 0.
+/// Whether a server answers the protocol header (AMQP 0-9-1, section 4.2.2) with a method on
+/// channel 0.
 async fn speaks_amqp(uri: &str) -> bool {
     let address = uri.strip_prefix("amqp://").unwrap().split('/').next().unwrap();
     let Ok(mut stream) = TcpStream::connect(address).await else { return false };
@@ -44,7 +46,7 @@ async fn speaks_amqp(uri: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_broker_dies_and_comes_back_at_the_same_place() {
+async fn broker_restarts_on_the_same_port() {
     let Some(mut broker) = Broker::start().await else { return };
     let uri = broker.uri();
     assert!(speaks_amqp(&uri).await);
@@ -57,9 +59,9 @@ async fn a_broker_dies_and_comes_back_at_the_same_place() {
 }
 
 #[tokio::test]
-async fn each_test_has_a_virtual_host_of_its_own() {
-    let Some(first) = shared() else { return };
+async fn each_test_gets_its_own_virtual_host() {
+    let Some(first) = shared_uri() else { return };
     assert!(speaks_amqp(&first).await);
-    let others: Vec<String> = (0..3).map(|_| shared().unwrap()).collect();
+    let others: Vec<String> = (0..3).map(|_| shared_uri().unwrap()).collect();
     assert_eq!(others.iter().chain([&first]).collect::<BTreeSet<_>>().len(), 4);
 }

@@ -1,4 +1,4 @@
-//! Queues that are kept for other systems.
+//! Subscription queues for other systems.
 
 use lapin::{
     options::{BasicConsumeOptions, BasicNackOptions, QueueDeclareOptions},
@@ -7,13 +7,13 @@ use lapin::{
 use serde_json::json;
 
 use crate::{
-    broker::{Broker, shared},
-    partner::{COMMANDS, Partner},
+    amqp_client::{AmqpClient, COMMANDS},
+    broker::{Broker, shared_uri},
     servers::proxied_broker,
     support::TestApp,
 };
 
-const WAREHOUSE: &str = r##"
+const SUBSCRIPTIONS: &str = r##"
 [[broker.subscription]]
 queue = "warehouse"
 bindings = ["inventory.#", "catalog.product.deleted"]
@@ -23,9 +23,9 @@ queue = "billing"
 bindings = ["order.*", "cart.item.added"]
 "##;
 
-/// A shop with these subscriptions, started.
-async fn shop(uri: &str, subscriptions: &str) -> TestApp {
-    let mut app = TestApp::closed(&[("broker.kind", "rabbitmq"), ("broker.uri", uri)]);
+/// A started shop with these subscriptions.
+async fn shop_with_subscriptions(uri: &str, subscriptions: &str) -> TestApp {
+    let mut app = TestApp::unstarted(&[("broker.kind", "rabbitmq"), ("broker.uri", uri)]);
     std::fs::create_dir(app.dir().join("config")).unwrap();
     app.write("config/development.toml", subscriptions);
     app.restart().await;
@@ -33,47 +33,60 @@ async fn shop(uri: &str, subscriptions: &str) -> TestApp {
 }
 
 #[tokio::test]
-async fn a_subscription_keeps_the_events_it_names() {
-    let Some(uri) = shared() else { return };
-    let app = shop(&uri, WAREHOUSE).await;
+async fn subscription_queues_receive_matching_events() {
+    let Some(uri) = shared_uri() else { return };
+    let app = shop_with_subscriptions(&uri, SUBSCRIPTIONS).await;
     let admin = app.admin().await;
-    let tea = app.product(&admin, &json!(4.5), 9).await;
-    app.add(&admin, &tea, 1).await.ok();
+    let tea = app.new_product(&admin, &json!(4.5), 9).await;
+    app.add_to_cart(&admin, &tea, 1).await.ok();
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
-    app.published().await;
-    let partner = Partner::of_a_shop(&uri).await;
+    app.wait_until_published().await;
+    let amqp_client = AmqpClient::connect_when_ready(&uri).await;
     let kinds = async |queue: &str, count| {
-        let messages = partner.take(queue, count).await;
+        let messages = amqp_client.consume_session(queue, count).await;
         messages.iter().map(|message| message.routing_key.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(kinds("warehouse", 2).await, ["inventory.stock.changed", "catalog.product.deleted"]);
     assert_eq!(kinds("billing", 1).await, ["cart.item.added"]);
-    assert_eq!((partner.waiting("warehouse").await, partner.waiting("billing").await), (0, 0));
+    assert_eq!(
+        (amqp_client.message_count("warehouse").await, amqp_client.message_count("billing").await),
+        (0, 0)
+    );
 }
 
 #[tokio::test]
-async fn what_nobody_could_take_is_kept_as_a_dead_letter() {
-    let Some(uri) = shared() else { return };
-    let app = shop(&uri, WAREHOUSE).await;
+async fn rejected_messages_are_dead_lettered() {
+    let Some(uri) = shared_uri() else { return };
+    let app = shop_with_subscriptions(&uri, SUBSCRIPTIONS).await;
     let admin = app.admin().await;
-    app.product(&admin, &json!(4.5), 9).await;
-    app.published().await;
-    let partner = Partner::of_a_shop(&uri).await;
-    // Refused for good.
-    refuse(&partner, 1, false).await;
-    let dead = partner.take("warehouse.dead", 1).await;
-    assert_eq!(dead[0].routing_key.as_str(), "warehouse", "by which it finds its queue");
-    // Given back too often.
-    app.product(&admin, &json!(4.5), 9).await;
-    refuse(&partner, 21, true).await;
-    partner.take("warehouse.dead", 1).await;
-    assert_eq!((partner.waiting("warehouse").await, partner.waiting("billing.dead").await), (0, 0));
+    app.new_product(&admin, &json!(4.5), 9).await;
+    app.wait_until_published().await;
+    let amqp_client = AmqpClient::connect_when_ready(&uri).await;
+    // Rejected for good.
+    reject_messages(&amqp_client, 1, false).await;
+    let dead = amqp_client.consume_session("warehouse.dead", 1).await;
+    assert_eq!(
+        dead[0].routing_key.as_str(),
+        "warehouse",
+        "the routing key names the original queue"
+    );
+    // Requeued too often.
+    app.new_product(&admin, &json!(4.5), 9).await;
+    reject_messages(&amqp_client, 21, true).await;
+    amqp_client.consume_session("warehouse.dead", 1).await;
+    assert_eq!(
+        (
+            amqp_client.message_count("warehouse").await,
+            amqp_client.message_count("billing.dead").await
+        ),
+        (0, 0)
+    );
 }
 
-async fn refuse(partner: &Partner, times: usize, requeue: bool) {
+async fn reject_messages(amqp_client: &AmqpClient, times: usize, requeue: bool) {
     use futures_util::StreamExt;
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-    let mut messages = partner
+    let mut messages = amqp_client
         .channel()
         .basic_consume("warehouse".into(), "".into(), options, none)
         .await
@@ -82,75 +95,78 @@ async fn refuse(partner: &Partner, times: usize, requeue: bool) {
         let message = messages.next().await.unwrap().unwrap();
         message.nack(BasicNackOptions { requeue, ..BasicNackOptions::default() }).await.unwrap();
     }
-    partner.channel().basic_cancel(messages.tag(), Default::default()).await.unwrap();
+    amqp_client.channel().basic_cancel(messages.tag(), Default::default()).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_queue_that_is_there_with_other_properties_is_used_as_it_is() {
-    let Some(uri) = shared() else { return };
-    let partner = Partner::connect(&uri).await;
+async fn existing_queue_with_other_properties_is_used() {
+    let Some(uri) = shared_uri() else { return };
+    let amqp_client = AmqpClient::connect(&uri).await;
     for queue in ["warehouse", COMMANDS] {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        partner
+        amqp_client
             .channel()
             .queue_declare(queue.into(), durable, FieldTable::default())
             .await
             .unwrap();
     }
-    let app = shop(&uri, WAREHOUSE).await;
+    let app = shop_with_subscriptions(&uri, SUBSCRIPTIONS).await;
     let admin = app.admin().await;
-    app.logged("the broker has this queue with other properties").await;
-    let tea = app.product(&admin, &json!(4.5), 9).await;
-    app.add(&admin, &tea, 1).await.ok();
-    app.published().await;
-    partner.take("billing", 1).await;
+    app.wait_for_log("the broker has this queue with other properties").await;
+    let tea = app.new_product(&admin, &json!(4.5), 9).await;
+    app.add_to_cart(&admin, &tea, 1).await.ok();
+    app.wait_until_published().await;
+    amqp_client.consume_session("billing", 1).await;
     assert_eq!(
-        partner.take("warehouse", 1).await[0].routing_key.as_str(),
+        amqp_client.consume_session("warehouse", 1).await[0].routing_key.as_str(),
         "inventory.stock.changed",
-        "it is bound"
+        "the queue is bound"
     );
-    partner.send(&json!({"id": "1", "type": "inventory.adjust", "product_id": tea, "delta": 1, "reason": "delivery"})).await;
-    partner.settled().await;
+    amqp_client.send(&json!({
+        "id": "1", "type": "inventory.adjust", "product_id": tea, "delta": 1, "reason": "delivery",
+    })).await;
+    amqp_client.wait_until_settled().await;
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 10);
     assert!(app.log().contains(r#""queue":"warehouse""#), "{}", app.log());
     assert!(app.log().contains("empty and delete it at the broker"));
 }
 
 #[tokio::test]
-async fn what_was_kept_outlives_the_broker() {
+async fn queued_events_survive_a_broker_crash() {
     let Some(mut broker) = Broker::start().await else { return };
     let uri = broker.uri();
-    let app = shop(&uri, WAREHOUSE).await;
+    let app = shop_with_subscriptions(&uri, SUBSCRIPTIONS).await;
     let admin = app.admin().await;
-    app.product(&admin, &json!(4.5), 9).await;
-    app.published().await;
-    broker.has_noted_new_queues().await;
+    app.new_product(&admin, &json!(4.5), 9).await;
+    app.wait_until_published().await;
+    broker.wait_until_queues_persist().await;
     broker.kill();
-    app.product(&admin, &json!(4.5), 9).await;
+    app.new_product(&admin, &json!(4.5), 9).await;
     broker.restart().await;
-    let partner = Partner::of_a_shop(&uri).await;
-    assert_eq!(partner.take("warehouse", 2).await.len(), 2);
+    let amqp_client = AmqpClient::connect_when_ready(&uri).await;
+    assert_eq!(amqp_client.consume_session("warehouse", 2).await.len(), 2);
 }
 
-/// Without a kill of the broker: RabbitMQ 3.10 that is killed moments after it has deleted a quorum queue may say afterwards that the
-/// queue is there, while nobody can use it any more (its log: "could not be restarted").
+/// Cuts the connection instead of killing the broker: RabbitMQ 3.10 that is killed right after it
+/// deleted a quorum queue may report the queue as existing although it is unusable (log: "could not
+/// be restarted").
 #[tokio::test]
-async fn a_queue_that_is_gone_is_made_again_with_the_next_connection() {
+async fn deleted_queue_is_recreated_on_reconnect() {
     let Some((uri, proxy, through)) = proxied_broker().await else { return };
-    let app = shop(&through, WAREHOUSE).await;
-    let partner = Partner::of_a_shop(&uri).await;
-    partner.until_there("warehouse").await;
+    let app = shop_with_subscriptions(&through, SUBSCRIPTIONS).await;
+    let amqp_client = AmqpClient::connect_when_ready(&uri).await;
+    amqp_client.wait_for_queue("warehouse").await;
     proxy.cut();
-    app.until_ready("degraded").await;
-    partner.channel().queue_delete("warehouse".into(), Default::default()).await.unwrap();
-    partner.until_gone("warehouse").await;
+    app.wait_for_readiness("degraded").await;
+    amqp_client.channel().queue_delete("warehouse".into(), Default::default()).await.unwrap();
+    amqp_client.wait_for_queue_deletion("warehouse").await;
     proxy.restore();
-    partner.until_there("warehouse").await;
+    amqp_client.wait_for_queue("warehouse").await;
     let admin = app.admin().await;
-    app.product(&admin, &json!(4.5), 9).await;
+    app.new_product(&admin, &json!(4.5), 9).await;
     assert_eq!(
-        partner.take("warehouse", 1).await[0].routing_key.as_str(),
+        amqp_client.consume_session("warehouse", 1).await[0].routing_key.as_str(),
         "inventory.stock.changed",
-        "it is bound"
+        "the queue is bound"
     );
 }

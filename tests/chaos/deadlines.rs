@@ -1,5 +1,5 @@
-//! What a client of a node hears while the store is gone, frozen or cut off in the midst of a commit: a 503 within the default deadline,
-//! and, when the same request is sent again later, that it was made once.
+//! Clients of a node while the store is down, frozen or cut off during a commit: they get a 503
+//! within the default deadline, and a later repeat of the request applies once.
 
 use std::time::{Duration, Instant};
 
@@ -10,24 +10,24 @@ use tokio::time::{sleep, timeout};
 use crate::{
     members::Members,
     proxy::Proxy,
-    support::{Account, Answer, Call, TestApp, statuses},
+    support::{Account, Call, Response, TestApp, sorted_statuses},
 };
 
 /// The default of `http.request_timeout`.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// How much later an answer may come, on a machine that does other things too.
+/// How late a response may be on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Nothing takes as long, on any machine.
-const NEVER: Duration = Duration::from_secs(60);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Buyers, a quarter of whom ask for each kind of thing.
+/// A quarter of the buyers sends each kind of request.
 const BUYERS: usize = 24;
 
-const PIECES: usize = 1000;
+const UNITS: usize = 1000;
 
-/// A node with buyers, each of whom has a piece in the cart.
+/// A node with buyers who each have one unit in the cart.
 struct Shop {
     app: TestApp,
     admin: Account,
@@ -36,23 +36,24 @@ struct Shop {
 }
 
 impl Shop {
-    async fn on(uri: &str) -> Self {
+    async fn start(uri: &str) -> Self {
         let store = [("store.kind", "mongodb"), ("store.uri", uri), ("store.database", "shop")];
         let secret = ("auth.jwt_secret", "a secret of 32 or more characters");
-        let mut app = TestApp::with(&[&store[..], &[secret]].concat()).await;
+        let mut app = TestApp::with_settings(&[&store[..], &[secret]].concat()).await;
         app.expect_faults();
         let admin = app.admin().await;
-        let product = app.product(&admin, &json!(4.5), PIECES as u64).await;
+        let product = app.new_product(&admin, &json!(4.5), UNITS as u64).await;
         let buyers = app.customers(BUYERS).await;
-        join_all(buyers.iter().map(async |buyer| app.add(buyer, &product, 1).await.ok())).await;
+        join_all(buyers.iter().map(async |buyer| app.add_to_cart(buyer, &product, 1).await.ok()))
+            .await;
         Self { app, admin, product, buyers }
     }
 
-    /// What a buyer asks for. The first three are changes.
-    fn call(&self, place: usize) -> Call {
-        let (buyer, key) = (&self.buyers[place], format!("change-{place}"));
-        match place % 4 {
-            0 => self.app.add(buyer, &self.product, 1).key(key),
+    /// The request of a buyer; the first three kinds are changes.
+    fn request_of(&self, index: usize) -> Call {
+        let (buyer, key) = (&self.buyers[index], format!("change-{index}"));
+        match index % 4 {
+            0 => self.app.add_to_cart(buyer, &self.product, 1).key(key),
             1 => self.app.check_out(buyer, key),
             2 => self
                 .app
@@ -62,65 +63,66 @@ impl Shop {
         }
     }
 
-    /// Everybody asks at once, and no change is made; what those who wanted one were told instead.
-    async fn refused_in_time(&self) -> Vec<String> {
+    /// Sends all requests at once; asserts that none succeeds and returns the codes of the changes.
+    async fn assert_refused_in_time(&self) -> Vec<String> {
         let began = Instant::now();
-        let told = join_all((0..BUYERS).map(async |place| {
-            let answer = self.call(place).await;
-            (answer, began.elapsed())
+        let results = join_all((0..BUYERS).map(async |index| {
+            let response = self.request_of(index).await;
+            (response, began.elapsed())
         }));
-        let told = told.await;
-        let slowest = told.iter().map(|(_, took)| *took).max().unwrap();
-        let changes = told.into_iter().enumerate().filter(|(place, _)| place % 4 < 3);
+        let results = results.await;
+        let slowest = results.iter().map(|(_, took)| *took).max().unwrap();
+        let changes = results.into_iter().enumerate().filter(|(index, _)| index % 4 < 3);
         let codes: Vec<String> = changes
-            .map(|(_, (answer, _))| answer.is(503).json()["code"].as_str().unwrap().into())
+            .map(|(_, (response, _))| response.is(503).json()["code"].as_str().unwrap().into())
             .collect();
-        let doubts = codes.iter().filter(|code| *code == "outcome_unknown").count();
+        let unknown = codes.iter().filter(|code| *code == "outcome_unknown").count();
         eprintln!(
-            "{BUYERS} told within {slowest:?}; of {} changes, the outcome of {doubts} is unknown",
+            "{BUYERS} responses within {slowest:?}; {unknown} of {} outcomes unknown",
             codes.len()
         );
-        assert!(slowest < DEADLINE + SLACK, "told after {slowest:?}");
+        assert!(slowest < DEADLINE + SLACK, "slowest response after {slowest:?}");
         codes
     }
 
-    /// Asks until there is another answer than 503.
-    async fn until_served(&self, call: impl Fn() -> Call) -> Answer {
+    /// Repeats a request until the response is not a 503.
+    async fn retry_until_served(&self, call: impl Fn() -> Call) -> Response {
         let served = async {
             loop {
-                let answer = call().await;
-                if answer.status != 503 {
-                    return answer;
+                let response = call().await;
+                if response.status != 503 {
+                    return response;
                 }
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(NEVER, served).await.expect("service does not resume")
+        timeout(TIMEOUT, served).await.expect("service does not resume")
     }
 
-    /// The same as [`Shop::refused_in_time`], of a store that nothing can reach: everybody is told that nothing was made.
-    async fn told_for_certain(&self) {
+    /// Like [`Shop::assert_refused_in_time`], for an unreachable store: every outcome is certain.
+    async fn assert_refused_with_certainty(&self) {
         let is_certain = |code: &String| code == "store_unavailable" || code == "overloaded";
-        // A machine that is busy with other things may be late for once.
+        // A busy machine may be late once.
         for _ in 0..3 {
-            if self.refused_in_time().await.iter().all(is_certain) {
+            if self.assert_refused_in_time().await.iter().all(is_certain) {
                 return;
             }
         }
-        panic!("each time, somebody was left in doubt");
+        panic!("each attempt left an unknown outcome");
     }
 
-    /// Waits for the service to resume; whoever was not left in doubt finds nothing changed.
-    async fn nothing_was_made_but(&self, codes: &[String]) {
+    /// Waits for the service to resume; asserts that only changes with an unknown outcome may be
+    /// applied.
+    async fn assert_only_unknown_changes_applied(&self, codes: &[String]) {
         let path = format!("/api/products/{}", self.product);
-        self.until_served(|| self.app.get(&path).header("cache-control", "no-cache")).await;
+        self.retry_until_served(|| self.app.get(&path).header("cache-control", "no-cache")).await;
         let in_doubt = |kind: usize| {
             codes.iter().skip(kind).step_by(3).filter(|code| *code == "outcome_unknown").count()
                 as u64
         };
-        let [on_hand, reserved, _] = self.app.pieces(&self.admin, &self.product).await;
+        let [on_hand, reserved, _] = self.app.stock_counts(&self.admin, &self.product).await;
         assert!(
-            on_hand - PIECES as u64 <= in_doubt(2) && reserved <= in_doubt(1),
+            on_hand - UNITS as u64 <= in_doubt(2) && reserved <= in_doubt(1),
             "{on_hand}, {reserved}; {codes:?}"
         );
         let mut added = 0;
@@ -130,75 +132,78 @@ impl Shop {
         assert!(added <= in_doubt(0), "{added}; {codes:?}");
     }
 
-    /// Service resumes by itself; whoever sends the same request again, twice, finds it made once.
-    async fn made_once(&self) {
+    /// Asserts that service resumes and that requests sent twice more apply once.
+    async fn assert_repeats_apply_once(&self) {
         let again = async || {
-            join_all((0..BUYERS).map(async |place| self.until_served(|| self.call(place)).await))
-                .await
+            join_all(
+                (0..BUYERS)
+                    .map(async |index| self.retry_until_served(|| self.request_of(index)).await),
+            )
+            .await
         };
         let (first, second) = (again().await, again().await);
-        assert_eq!(statuses(&first), statuses(&second));
-        for (place, (first, second)) in first.into_iter().zip(second).enumerate() {
-            let first = first.is(if place % 4 == 1 { 201 } else { 200 });
-            assert!(place % 4 == 3 || first.json() == second.json(), "{first}, then {second}");
+        assert_eq!(sorted_statuses(&first), sorted_statuses(&second));
+        for (index, (first, second)) in first.into_iter().zip(second).enumerate() {
+            let first = first.is(if index % 4 == 1 { 201 } else { 200 });
+            assert!(index % 4 == 3 || first.json() == second.json(), "{first}, then {second}");
         }
         let quarter = (BUYERS / 4) as u64;
         assert_eq!(
-            self.app.pieces(&self.admin, &self.product).await,
-            [PIECES as u64 + quarter, quarter, PIECES as u64]
+            self.app.stock_counts(&self.admin, &self.product).await,
+            [UNITS as u64 + quarter, quarter, UNITS as u64]
         );
-        for (place, buyer) in self.buyers.iter().enumerate() {
+        for (index, buyer) in self.buyers.iter().enumerate() {
             let cart = self.app.cart(buyer).await;
-            let pieces: u64 = cart["items"]
+            let units: u64 = cart["items"]
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|line| line["quantity"].as_u64().unwrap())
                 .sum();
             assert_eq!(
-                (pieces, &cart["version"]),
-                [(2, &json!(2)), (0, &json!(2)), (1, &json!(1)), (1, &json!(1))][place % 4]
+                (units, &cart["version"]),
+                [(2, &json!(2)), (0, &json!(2)), (1, &json!(1)), (1, &json!(1))][index % 4]
             );
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_are_told_in_time_while_all_servers_are_gone() {
+async fn clients_get_503_in_time_while_all_servers_are_down() {
     let Some(mut members) = Members::start(1).await else { return };
-    let shop = Shop::on(&Members::uri(members.hosts())).await;
+    let shop = Shop::start(&Members::uri(members.hosts())).await;
     members.kill(0);
-    shop.told_for_certain().await;
+    shop.assert_refused_with_certainty().await;
     members.restart(0);
-    shop.made_once().await;
+    shop.assert_repeats_apply_once().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_are_told_in_time_while_the_server_is_frozen() {
+async fn clients_get_503_in_time_while_the_server_is_frozen() {
     let Some(members) = Members::start(1).await else { return };
-    let shop = Shop::on(&Members::uri(members.hosts())).await;
+    let shop = Shop::start(&Members::uri(members.hosts())).await;
     members.signal(0, "STOP");
-    shop.told_for_certain().await;
+    shop.assert_refused_with_certainty().await;
     members.signal(0, "CONT");
-    shop.made_once().await;
+    shop.assert_repeats_apply_once().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn clients_are_told_in_time_when_commits_are_cut() {
-    let Some(mut members) = Members::unmade(1) else { return };
+async fn clients_get_503_in_time_when_commits_are_cut() {
+    let Some(mut members) = Members::start_uninitiated(1) else { return };
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
     let hosts = [proxy.host.clone()];
-    members.make(&hosts).await;
-    let shop = Shop::on(&Members::uri(&hosts)).await;
-    proxy.lose_commits(1);
+    members.initiate(&hosts).await;
+    let shop = Shop::start(&Members::uri(&hosts)).await;
+    proxy.lose_commit_responses(1);
     let cut = async {
-        proxy.loses_one().await;
+        proxy.wait_for_loss().await;
         proxy.cut();
     };
-    let (codes, ()) = join(shop.refused_in_time(), cut).await;
+    let (codes, ()) = join(shop.assert_refused_in_time(), cut).await;
     assert!(codes.iter().any(|code| code == "outcome_unknown"), "{codes:?}");
-    proxy.lose_commits(0);
+    proxy.lose_commit_responses(0);
     proxy.restore();
-    shop.nothing_was_made_but(&codes).await;
-    shop.made_once().await;
+    shop.assert_only_unknown_changes_applied(&codes).await;
+    shop.assert_repeats_apply_once().await;
 }

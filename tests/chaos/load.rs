@@ -1,4 +1,4 @@
-//! Buyers that keep on buying, and know exactly what they were told.
+//! Clients that keep buying and record the outcome of each purchase.
 
 use std::{
     collections::HashMap,
@@ -12,57 +12,57 @@ use std::{
 use serde_json::Value;
 use souk::{
     domain::{
-        cart::{Cart, CartEvent, Owner},
+        cart::{Cart, CartEvent, CartOwner},
+        catalog::product::{Product, ProductDetails},
         clock::{Clock, SystemClock},
         ids::{ProductId, UserId},
-        product::{Product, ProductFacts},
-        stock::StockChange,
+        inventory::StockChange,
     },
-    messages::{change::IdempotencyKey, events::Fact},
+    events::DomainEvent,
+    messages::change::IdempotencyKey,
     store::{
-        Commit, CommitError, News, StockWrite, Store, Write,
-        commit::{Remember, RememberedBody},
+        Commit, CommitError, CommittedChanges, StockWrite, Store, Write,
+        commit::{IdempotencyRecord, StoredResponseBody},
         mongo::{MongoOptions, MongoStore},
-        writer::{Observer, Writer},
+        writer::{CommitObserver, CommitWriter},
     },
 };
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// How long a request may take.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// How much later an answer may come than its deadline, on a machine that does other things too.
+/// How late a response may be on a busy machine.
 const SLACK: Duration = Duration::from_millis(750);
 
-/// What the buyers were told.
+/// Outcomes that clients received.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct OutcomeCounts {
     pub(crate) done: AtomicU64,
     pub(crate) not_done: AtomicU64,
     pub(crate) unknown: AtomicU64,
 }
 
-/// A shop with buyers.
+/// A running load of buyers.
 pub(crate) struct Load {
     store: Arc<dyn Store>,
     product: ProductId,
-    told: Arc<Told>,
+    counts: Arc<OutcomeCounts>,
     stop: Arc<AtomicBool>,
-    buyers: Vec<JoinHandle<(Owner, u64)>>,
+    buyers: Vec<JoinHandle<(CartOwner, u64)>>,
 }
 
-struct Deaf;
+struct NoopObserver;
 
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
 pub(crate) async fn connect(uri: &str) -> Arc<dyn Store> {
-    patient(uri, Duration::from_secs(2)).await
+    connect_with_timeout(uri, Duration::from_secs(2)).await
 }
 
-/// A store that waits so long for its servers.
-pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
+/// Opens a store with this server timeout.
+pub(crate) async fn connect_with_timeout(uri: &str, timeout: Duration) -> Arc<dyn Store> {
     let (uri, database) = (uri.into(), "shop".to_owned());
     let options = MongoOptions {
         uri,
@@ -76,60 +76,63 @@ pub(crate) async fn patient(uri: &str, timeout: Duration) -> Arc<dyn Store> {
 }
 
 impl Load {
-    /// Starts `count` buyers, shared out among as many nodes.
+    /// Starts `count` buyers, distributed over `nodes` nodes.
     pub(crate) async fn start(uri: &str, nodes: usize, count: usize) -> Self {
         let store = connect(uri).await;
-        let product = stocked(&*store).await;
+        let product = create_product(&*store).await;
         let mut writers = Vec::new();
         for _ in 0..nodes {
-            writers.push(Writer::start(&Handle::current(), connect(uri).await, Arc::new(Deaf)).0);
+            writers.push(
+                CommitWriter::start(&Handle::current(), connect(uri).await, Arc::new(NoopObserver))
+                    .0,
+            );
         }
-        let (told, stop) = (Arc::new(Told::default()), Arc::new(AtomicBool::new(false)));
+        let (counts, stop) = (Arc::new(OutcomeCounts::default()), Arc::new(AtomicBool::new(false)));
         let buyers = (0..count)
             .map(|n| {
-                tokio::spawn(buy(
+                tokio::spawn(keep_buying(
                     writers[n % nodes].clone(),
                     product,
-                    Arc::clone(&told),
+                    Arc::clone(&counts),
                     Arc::clone(&stop),
                 ))
             })
             .collect();
-        Self { store, product, told, stop, buyers }
+        Self { store, product, counts, stop, buyers }
     }
 
-    pub(crate) fn told(&self) -> &Told {
-        &self.told
+    pub(crate) fn counts(&self) -> &OutcomeCounts {
+        &self.counts
     }
 
-    /// Waits until so many more were done; how long that took.
-    pub(crate) async fn goes_on(&self, count: u64) -> Duration {
+    /// Waits for `count` more purchases; returns how long that took.
+    pub(crate) async fn wait_for_purchases(&self, count: u64) -> Duration {
         let began = Instant::now();
-        let goal = self.told.done.load(Ordering::Acquire) + count;
-        while self.told.done.load(Ordering::Acquire) < goal {
-            assert!(began.elapsed() < Duration::from_secs(60), "nothing goes on");
+        let goal = self.counts.done.load(Ordering::Acquire) + count;
+        while self.counts.done.load(Ordering::Acquire) < goal {
+            assert!(began.elapsed() < Duration::from_secs(60), "no purchase succeeds");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         began.elapsed()
     }
 
-    /// Ends the buyers, and compares what they were told with what is there.
-    pub(crate) async fn settle(mut self) {
+    /// Stops the buyers and compares their outcomes with the store.
+    pub(crate) async fn stop_and_verify(mut self) {
         self.stop.store(true, Ordering::Release);
         let mut bought = 0;
         for buyer in std::mem::take(&mut self.buyers) {
             let (owner, version) = buyer.await.unwrap();
             bought += version;
-            let stored = self.store.cart(owner.id).await.unwrap();
+            let stored = self.store.find_cart(owner.id).await.unwrap();
             assert_eq!(
                 stored.map_or(0, |cart| cart.version),
                 version,
-                "what was acknowledged is there, and nothing else"
+                "the store has exactly the acknowledged purchases"
             );
         }
-        let (_, level) = self.store.product(self.product).await.unwrap().unwrap();
-        assert_eq!(level.reserved, bought, "nothing was lost, and nothing was done twice");
-        let movements = self.store.movements(self.product, None, u32::MAX).await.unwrap();
+        let (_, level) = self.store.find_product(self.product).await.unwrap().unwrap();
+        assert_eq!(level.reserved, bought, "no purchase is lost or duplicated");
+        let movements = self.store.list_movements(self.product, None, u32::MAX).await.unwrap();
         assert_eq!(
             movements.iter().map(|movement| movement.delta.reserved).sum::<i64>(),
             i64::try_from(bought).unwrap()
@@ -139,7 +142,7 @@ impl Load {
     }
 
     async fn check_events(&self, bought: u64) {
-        let events = self.store.events_after(0, u32::MAX).await.unwrap();
+        let events = self.store.list_events_after(0, u32::MAX).await.unwrap();
         let mut last: HashMap<(String, String), u64> = HashMap::new();
         for (event, position) in events.iter().zip(1..) {
             assert_eq!(event.position, position, "in commit order, without gaps");
@@ -148,7 +151,7 @@ impl Load {
             let last =
                 last.entry((family, body["subject"].as_str().unwrap().to_owned())).or_default();
             *last += 1;
-            assert_eq!(body["sequence"], last.to_string(), "each change was told once, in order");
+            assert_eq!(body["sequence"], last.to_string(), "each change has one event, in order");
         }
         assert_eq!(
             events.iter().filter(|event| event.kind.starts_with("cart.")).count() as u64,
@@ -157,12 +160,12 @@ impl Load {
     }
 }
 
-async fn stocked(store: &dyn Store) -> ProductId {
-    let facts = ProductFacts {
+async fn create_product(store: &dyn Store) -> ProductId {
+    let facts = ProductDetails {
         sku: None,
         name: "Mint tea".into(),
         description: String::new(),
-        price: souk::domain::money::Money::from_minor(450, "EUR".parse().unwrap()).unwrap(),
+        price: souk::domain::money::Money::from_minor_units(450, "EUR".parse().unwrap()).unwrap(),
         category: None,
         tags: vec![],
         image_url: None,
@@ -170,7 +173,7 @@ async fn stocked(store: &dyn Store) -> ProductId {
     };
     let product = Arc::new(Product::new(ProductId::new(), facts, SystemClock.now()));
     let id = product.id;
-    let writes = vec![Write::Product(product), take(id, StockChange::Set(10_000_000))];
+    let writes = vec![Write::Product(product), stock_write(id, StockChange::Set(10_000_000))];
     let opened = Commit {
         writes,
         ..Commit::new(SystemClock.now(), Instant::now() + Duration::from_secs(30))
@@ -179,14 +182,13 @@ async fn stocked(store: &dyn Store) -> ProductId {
     id
 }
 
-/// A change with an event, within so much time.
+/// A change with an event and a deadline.
 pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), CommitError> {
-    let owner = Owner { id: UserId::new(), guest: false };
-    let cart =
-        Arc::new(Cart { version: 1, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
+    let owner = CartOwner { id: UserId::new(), is_guest: false };
+    let cart = Arc::new(Cart { version: 1, updated_at: SystemClock.now(), ..Cart::empty(owner) });
     let commit = Commit {
         writes: vec![Write::Cart(Arc::clone(&cart))],
-        facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
+        events: vec![DomainEvent::Cart(cart, CartEvent::Cleared)],
         ..Commit::new(SystemClock.now(), Instant::now() + within)
     };
     match store.apply(vec![commit].into()).await {
@@ -195,7 +197,7 @@ pub(crate) async fn change(store: &dyn Store, within: Duration) -> Result<(), Co
     }
 }
 
-fn take(product_id: ProductId, change: StockChange) -> Write {
+fn stock_write(product_id: ProductId, change: StockChange) -> Write {
     Write::Stock(StockWrite {
         product_id,
         change,
@@ -206,8 +208,8 @@ fn take(product_id: ProductId, change: StockChange) -> Write {
     })
 }
 
-fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Commit {
-    let cart = Arc::new(Cart { version, updated_at: SystemClock.now(), ..Cart::untouched(owner) });
+fn purchase(owner: CartOwner, version: u64, product: ProductId, attempt: u64) -> Commit {
+    let cart = Arc::new(Cart { version, updated_at: SystemClock.now(), ..Cart::empty(owner) });
     let key = IdempotencyKey {
         owner: owner.id,
         key: format!("{version}-{attempt}").into(),
@@ -215,21 +217,24 @@ fn purchase(owner: Owner, version: u64, product: ProductId, attempt: u64) -> Com
         status: 200,
     };
     Commit {
-        writes: vec![Write::Cart(Arc::clone(&cart)), take(product, StockChange::Reserve(1))],
-        facts: vec![Fact::Cart(cart, CartEvent::Cleared)],
-        remember: Some(Remember { key, body: RememberedBody::Ready("done".into()) }),
+        writes: vec![Write::Cart(Arc::clone(&cart)), stock_write(product, StockChange::Reserve(1))],
+        events: vec![DomainEvent::Cart(cart, CartEvent::Cleared)],
+        idempotency_record: Some(IdempotencyRecord {
+            key,
+            body: StoredResponseBody::Ready("done".into()),
+        }),
         ..Commit::new(SystemClock.now(), Instant::now() + DEADLINE)
     }
 }
 
-/// Buys one piece after the other, each exactly once; how many.
-async fn buy(
-    writer: Writer,
+/// Buys unit after unit, each exactly once; returns the number of purchases.
+async fn keep_buying(
+    writer: CommitWriter,
     product: ProductId,
-    told: Arc<Told>,
+    counts: Arc<OutcomeCounts>,
     stop: Arc<AtomicBool>,
-) -> (Owner, u64) {
-    let owner = Owner { id: UserId::new(), guest: false };
+) -> (CartOwner, u64) {
+    let owner = CartOwner { id: UserId::new(), is_guest: false };
     let (mut version, mut attempt) = (0, 0);
     let mut in_doubt = false;
     loop {
@@ -238,7 +243,7 @@ async fn buy(
         }
         let began = Instant::now();
         let outcome = writer.commit(purchase(owner, version + 1, product, attempt)).await;
-        // Whether a commit was made cannot be told before it is known, or everyone who was in it has given up.
+        // An outcome may stay open until every commit of its batch has passed its deadline.
         let latest = if matches!(outcome, Err(CommitError::Unavailable | CommitError::Overloaded)) {
             DEADLINE
         } else {
@@ -249,20 +254,20 @@ async fn buy(
             Ok(_) => {}
             Err(CommitError::Replayed(_)) if in_doubt => {}
             Err(CommitError::Unavailable | CommitError::Overloaded) => {
-                told.not_done.fetch_add(1, Ordering::AcqRel);
-                // A doubt is cleared only by an answer, so its key stays.
+                counts.not_done.fetch_add(1, Ordering::AcqRel);
+                // Only an answer resolves a doubt, so an unknown outcome keeps its key.
                 attempt += u64::from(!in_doubt);
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
-            Err(CommitError::Unknown) => {
-                told.unknown.fetch_add(1, Ordering::AcqRel);
+            Err(CommitError::OutcomeUnknown) => {
+                counts.unknown.fetch_add(1, Ordering::AcqRel);
                 in_doubt = true;
                 continue;
             }
-            Err(error) => panic!("no other has this cart: {error:?}"),
+            Err(error) => panic!("no other client uses this cart: {error:?}"),
         }
-        told.done.fetch_add(1, Ordering::AcqRel);
+        counts.done.fetch_add(1, Ordering::AcqRel);
         (version, in_doubt) = (version + 1, false);
     }
 }

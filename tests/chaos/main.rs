@@ -1,5 +1,5 @@
-//! What happens to a shop on MongoDB when servers, connections and nodes die: nothing that was acknowledged is lost, nothing is done
-//! twice, everyone is told in time, and service resumes by itself.
+//! A shop on MongoDB while servers, connections and nodes fail: no acknowledged write is lost,
+//! nothing is applied twice, every client gets an answer in time, and service resumes by itself.
 #![cfg(test)]
 
 mod deadlines;
@@ -8,12 +8,12 @@ mod load;
 mod members;
 mod processes;
 #[path = "../support/proxy.rs"]
-#[expect(dead_code, reason = "shared with tests that need more of it")]
+#[expect(dead_code, reason = "other test crates use the rest")]
 mod proxy;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
+#[expect(dead_code, unused_imports, reason = "other test crates use the rest")]
 mod support;
 
 use std::{
@@ -27,14 +27,17 @@ use tokio::time::sleep;
 use self::{load::Load, members::Members, proxy::Proxy};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_primary_dies_and_another_steps_down() {
+async fn service_resumes_after_primary_failure_and_step_down() {
     let Some(mut members) = Members::start(3).await else { return };
     let load = Load::start(&Members::uri(members.hosts()), 2, 24).await;
-    load.goes_on(200).await;
+    load.wait_for_purchases(200).await;
     let primary = members.primary().await;
     members.kill(primary);
-    eprintln!("service resumed {:?} after the primary was killed", load.goes_on(1).await);
-    load.goes_on(200).await;
+    eprintln!(
+        "service resumed {:?} after the primary was killed",
+        load.wait_for_purchases(1).await
+    );
+    load.wait_for_purchases(200).await;
     members.restart(primary);
     sleep(Duration::from_secs(2)).await;
     let primary = members.primary().await;
@@ -43,30 +46,37 @@ async fn the_primary_dies_and_another_steps_down() {
         .run_command(doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 5 })
         .await
         .unwrap();
-    eprintln!("service resumed {:?} after the primary had stepped down", load.goes_on(1).await);
-    load.goes_on(200).await;
-    load.settle().await;
+    eprintln!(
+        "service resumed {:?} after the primary had stepped down",
+        load.wait_for_purchases(1).await
+    );
+    load.wait_for_purchases(200).await;
+    load.stop_and_verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_servers_are_gone_for_a_while() {
+async fn service_resumes_after_all_servers_were_down() {
     let Some(mut members) = Members::start(1).await else { return };
     let load = Load::start(&Members::uri(members.hosts()), 2, 24).await;
-    load.goes_on(200).await;
+    load.wait_for_purchases(200).await;
     members.kill(0);
     sleep(Duration::from_secs(20)).await;
-    let done = load.told().done.load(Ordering::Acquire);
+    let done = load.counts().done.load(Ordering::Acquire);
     sleep(Duration::from_millis(200)).await;
-    assert_eq!(load.told().done.load(Ordering::Acquire), done, "nothing can be acknowledged");
-    assert!(load.told().not_done.load(Ordering::Acquire) > 0);
+    assert_eq!(
+        load.counts().done.load(Ordering::Acquire),
+        done,
+        "nothing is acknowledged without servers"
+    );
+    assert!(load.counts().not_done.load(Ordering::Acquire) > 0);
     members.restart(0);
-    eprintln!("service resumed {:?} after the servers came back", load.goes_on(1).await);
-    load.goes_on(200).await;
-    load.settle().await;
+    eprintln!("service resumed {:?} after the servers came back", load.wait_for_purchases(1).await);
+    load.wait_for_purchases(200).await;
+    load.stop_and_verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_node_had_begun_when_it_gave_up_is_in_nobodys_way() {
+async fn abandoned_transaction_does_not_block_other_nodes() {
     let Some(members) = Members::start(1).await else { return };
     let uri = Members::uri(members.hosts());
     let nodes = [load::connect(&uri).await, load::connect(&uri).await];
@@ -75,28 +85,29 @@ async fn what_a_node_had_begun_when_it_gave_up_is_in_nobodys_way() {
         load::change(&*nodes[0], Duration::from_secs(30)).await.unwrap();
         members.signal(0, "STOP");
         load::change(&*nodes[0], Duration::from_secs(1)).await.unwrap_err();
-        // Now it takes the turn that it was asked for, and nobody waits for that any more.
+        // The server now takes the outbox lock for a request that the node has given up.
         members.signal(0, "CONT");
         let began = Instant::now();
         load::change(&*nodes[1], Duration::from_secs(60)).await.unwrap();
         waits.push(began.elapsed());
     }
-    eprintln!("the other node went on after {waits:?}");
+    eprintln!("the other node continued after {waits:?}");
     waits.sort_unstable();
-    // The server itself frees it after 5 s, each time.
+    // The server itself would free the lock after 5 s.
     assert!(waits[1] < Duration::from_secs(4), "{waits:?}");
 }
 
-/// The server waits for a majority before it answers to some of a node's chores.
+/// Some maintenance commands wait for a majority. They must not delay the heartbeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_is_heard_of_also_while_there_is_no_majority() {
+async fn heartbeats_continue_without_a_majority() {
     let Some(members) = Members::start(3).await else { return };
-    let store = load::patient(&Members::uri(members.hosts()), Duration::from_secs(5)).await;
+    let store =
+        load::connect_with_timeout(&Members::uri(members.hosts()), Duration::from_secs(5)).await;
     load::change(&*store, Duration::from_secs(30)).await.unwrap();
-    store.note_published(1).await.unwrap();
+    store.mark_published(1).await.unwrap();
     let primary = members.primary().await;
     let database = replica_set::direct(&members.hosts()[primary]).await.database("shop");
-    // As if so many had followed that the first is taken away, which is a chore.
+    // A high counter makes the first event old enough for the deletion, which is maintenance.
     let many = doc! { "$set": { "last": 100_000_i64 } };
     database
         .collection::<Document>("counters")
@@ -104,10 +115,10 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
         .await
         .unwrap();
     let nodes = database.collection::<Document>("nodes");
-    // They go on answering to the primary, and write nothing.
+    // The secondaries still answer the primary but write nothing.
     let have_others = async |command: Document| {
-        for place in (0..3).filter(|place| *place != primary) {
-            let admin = replica_set::direct(&members.hosts()[place]).await.database("admin");
+        for index in (0..3).filter(|index| *index != primary) {
+            let admin = replica_set::direct(&members.hosts()[index]).await.database("admin");
             admin.run_command(command.clone()).await.unwrap();
         }
     };
@@ -115,7 +126,7 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
     let locked = Instant::now();
     let mut silence = Duration::ZERO;
     let (mut last, mut since) = (None, Instant::now());
-    // A node does its chores each 5 s, and is taken for dead after 2.5 s.
+    // A node runs maintenance every 5 s and counts as dead after 2.5 s.
     while locked.elapsed() < Duration::from_secs(11) {
         let at = nodes
             .find_one(doc! {})
@@ -129,43 +140,43 @@ async fn a_node_is_heard_of_also_while_there_is_no_majority() {
         sleep(Duration::from_millis(50)).await;
     }
     have_others(doc! { "fsyncUnlock": 1 }).await;
-    eprintln!("it was silent for {silence:?} at most");
-    // With the chores in between it would be 5 s.
+    eprintln!("the longest time without a heartbeat was {silence:?}");
+    // With heartbeats behind maintenance it would be 5 s.
     assert!(silence < Duration::from_secs(4), "{silence:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_are_cut_in_the_middle_of_commits() {
-    let Some(mut members) = Members::unmade(1) else { return };
+async fn commits_survive_cut_connections() {
+    let Some(mut members) = Members::start_uninitiated(1) else { return };
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
-    // Under the proxy's name, so that there is no way around it.
+    // The proxy's address as host name leaves no way around the proxy.
     let hosts = [proxy.host.clone()];
-    members.make(&hosts).await;
+    members.initiate(&hosts).await;
     let load = Load::start(&Members::uri(&hosts), 2, 24).await;
-    load.goes_on(100).await;
-    proxy.lose_commits(3);
-    load.goes_on(300).await;
-    assert!(proxy.lost() > 0, "answers were lost");
-    // Nor can it be asked again: the outcome stays unknown until the deadline.
+    load.wait_for_purchases(100).await;
+    proxy.lose_commit_responses(3);
+    load.wait_for_purchases(300).await;
+    assert!(proxy.lost_count() > 0, "no response was lost");
+    // The node cannot ask again either: the outcome stays unknown until the deadline.
     for _ in 0..3 {
-        proxy.lose_commits(1);
-        while load.told().done.load(Ordering::Acquire) == 0 {
+        proxy.lose_commit_responses(1);
+        while load.counts().done.load(Ordering::Acquire) == 0 {
             sleep(Duration::from_millis(10)).await;
         }
         sleep(Duration::from_millis(100)).await;
         proxy.cut();
         sleep(Duration::from_millis(2500)).await;
-        proxy.lose_commits(0);
+        proxy.lose_commit_responses(0);
         proxy.restore();
-        eprintln!("service resumed {:?} after a cut", load.goes_on(1).await);
-        load.goes_on(100).await;
+        eprintln!("service resumed {:?} after a cut", load.wait_for_purchases(1).await);
+        load.wait_for_purchases(100).await;
     }
-    let told = load.told();
+    let counts = load.counts();
     eprintln!(
-        "{} answers lost; {} outcomes unknown",
-        proxy.lost(),
-        told.unknown.load(Ordering::Acquire)
+        "{} responses lost; {} outcomes unknown",
+        proxy.lost_count(),
+        counts.unknown.load(Ordering::Acquire)
     );
-    assert!(told.unknown.load(Ordering::Acquire) > 0);
-    load.settle().await;
+    assert!(counts.unknown.load(Ordering::Acquire) > 0);
+    load.stop_and_verify().await;
 }

@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// Customers that keep each node busy.
-const BUSY: usize = 24;
+const CUSTOMERS_PER_NODE: usize = 24;
 
-/// So often the first node is killed, unless it was caught inside a transaction before.
-const KILLS: usize = 6;
+/// The maximum number of kills; the test stops when one hits an open transaction.
+const MAX_KILLS: usize = 6;
 
-/// A pause that shows that a dead node had something locked.
-const NOTED: Duration = Duration::from_secs(1);
+/// A longer pause than this shows that the killed node held a lock.
+const LOCKED_PAUSE: Duration = Duration::from_secs(1);
 
 fn settings(uri: &str) -> Vec<(&'static str, String)> {
     vec![
@@ -37,16 +37,18 @@ fn settings(uri: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-async fn node(uri: &str) -> TestApp {
+async fn start_node(uri: &str) -> TestApp {
     let settings = settings(uri);
-    TestApp::with(&settings.iter().map(|(key, value)| (*key, value.as_str())).collect::<Vec<_>>())
-        .await
+    TestApp::with_settings(
+        &settings.iter().map(|(key, value)| (*key, value.as_str())).collect::<Vec<_>>(),
+    )
+    .await
 }
 
-/// A customer who keeps putting things into the cart; `done` counts what was acknowledged.
-async fn shop(
+/// A customer who keeps changing the cart; `done` counts acknowledged changes.
+async fn run_customer(
     app: Arc<tokio::sync::RwLock<TestApp>>,
-    who: Account,
+    account: Account,
     product: String,
     done: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -54,22 +56,22 @@ async fn shop(
     let mut quantity = 0;
     while !stop.load(Ordering::Acquire) {
         quantity = quantity % 900 + 1;
-        let call = app.read().await.update(&who, &product, quantity);
+        let call = app.read().await.update_cart(&account, &product, quantity);
         match call.attempt().await {
-            Ok(answer) if answer.status == 200 => {
+            Ok(response) if response.status == 200 => {
                 done.fetch_add(1, Ordering::AcqRel);
             }
-            Ok(answer) => {
-                assert_eq!(answer.status, 503, "{answer}");
+            Ok(response) => {
+                assert_eq!(response.status, 503, "{response}");
                 sleep(Duration::from_millis(20)).await;
             }
-            // The node is dead.
+            // The node is down.
             Err(_) => sleep(Duration::from_millis(20)).await,
         }
     }
 }
 
-/// The longest time in which `done` stood still, until `enough` has passed.
+/// The longest time in which `done` did not change, observed for `enough`.
 async fn longest_pause(done: &AtomicU64, enough: Duration) -> Duration {
     let began = Instant::now();
     let (mut last, mut since, mut longest) =
@@ -86,11 +88,11 @@ async fn longest_pause(done: &AtomicU64, enough: Duration) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_others_go_on_when_a_node_is_killed() {
+async fn other_nodes_continue_when_one_is_killed() {
     let Some(members) = Members::start(1).await else { return };
     let uri = Members::uri(members.hosts());
-    let (mut first, second) = (node(&uri).await, node(&uri).await);
-    // What the nodes do for each other is to be enough; the server by itself would take longer than is allowed below.
+    let (mut first, second) = (start_node(&uri).await, start_node(&uri).await);
+    // The nodes must free the locks themselves; the server would take longer than this test allows.
     let server = replica_set::direct(&members.hosts()[0]).await.database("admin");
     server
         .run_command(doc! { "setParameter": 1, "transactionLifetimeLimitSeconds": 60 })
@@ -98,7 +100,7 @@ async fn the_others_go_on_when_a_node_is_killed() {
         .unwrap();
     first.expect_faults();
     let admin = first.admin().await;
-    let product = first.product(&admin, &json!(4.5), 1_000_000).await;
+    let product = first.new_product(&admin, &json!(4.5), 1_000_000).await;
     let (done, stop) = (
         [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))],
         Arc::new(AtomicBool::new(false)),
@@ -106,12 +108,12 @@ async fn the_others_go_on_when_a_node_is_killed() {
     let mut customers = Vec::new();
     let apps = [first, second].map(|app| Arc::new(tokio::sync::RwLock::new(app)));
     for (app, done) in apps.iter().zip(&done) {
-        for _ in 0..BUSY {
-            let who = app.read().await.customer().await;
-            app.read().await.add(&who, &product, 1).await.ok();
-            customers.push(tokio::spawn(shop(
+        for _ in 0..CUSTOMERS_PER_NODE {
+            let account = app.read().await.customer().await;
+            app.read().await.add_to_cart(&account, &product, 1).await.ok();
+            customers.push(tokio::spawn(run_customer(
                 Arc::clone(app),
-                who,
+                account,
                 product.clone(),
                 Arc::clone(done),
                 Arc::clone(&stop),
@@ -119,16 +121,16 @@ async fn the_others_go_on_when_a_node_is_killed() {
         }
     }
     let mut pauses = Vec::new();
-    for _ in 0..KILLS {
+    for _ in 0..MAX_KILLS {
         sleep(Duration::from_millis(1500)).await;
         apps[0].write().await.kill_9().await;
         pauses.push(longest_pause(&done[1], Duration::from_secs(6)).await);
         apps[0].write().await.restart().await;
-        if pauses.iter().any(|pause| *pause > NOTED) {
+        if pauses.iter().any(|pause| *pause > LOCKED_PAUSE) {
             break;
         }
     }
-    eprintln!("the longest pauses of the node that went on, after each kill -9: {pauses:?}");
+    eprintln!("the longest pauses of the surviving node after each kill -9: {pauses:?}");
     assert!(pauses.iter().all(|pause| *pause < Duration::from_secs(5)), "{pauses:?}");
     stop.store(true, Ordering::Release);
     for customer in customers {

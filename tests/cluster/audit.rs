@@ -1,4 +1,4 @@
-//! The audit of a shop that is open on two nodes: never a false finding, and what is really off is found and put right.
+//! The audit of a shop on two nodes: no false findings, and real damage is found and repaired.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,28 +8,29 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
-    shared_set,
-    support::{Account, Cli, TestApp, unique},
+    shared_replica_set,
+    support::{Account, Cli, TestApp, unique_number},
 };
 
-/// Customers who buy side by side, and how often each does.
+/// The number of concurrent customers, and of orders per customer.
 const BUYERS: usize = 6;
 const ROUNDS: usize = 12;
 
-async fn audit(node: &TestApp, admin: &Account, repair: bool) -> Value {
+async fn run_audit(node: &TestApp, admin: &Account, repair: bool) -> Value {
     node.post("/api/admin/audit", &json!({"repair": repair})).token(admin).await.ok()
 }
 
-/// Buys two products at once on any node; some orders are paid, some called off, some shipped, and some left to expire.
-async fn buyer(cluster: &Cluster, admin: &Account, teas: &[String]) {
-    let ada = cluster.any().customer().await;
+/// Buys all products at once on random nodes; orders are paid, cancelled, shipped, or left to
+/// expire.
+async fn run_buyer(cluster: &Cluster, admin: &Account, teas: &[String]) {
+    let ada = cluster.any_node().customer().await;
     for round in 0..ROUNDS {
         for tea in teas {
-            cluster.any().add(&ada, tea, 1).await.ok();
+            cluster.any_node().add_to_cart(&ada, tea, 1).await.ok();
         }
-        let key = format!("buy-{}", unique());
+        let key = format!("buy-{}", unique_number());
         let order = cluster
-            .any()
+            .any_node()
             .post("/api/checkout", &json!({}))
             .token(&ada)
             .key(key)
@@ -40,29 +41,29 @@ async fn buyer(cluster: &Cluster, admin: &Account, teas: &[String]) {
             [&["pay"][..], &["cancel"], &["pay", "fulfil"], &["pay", "cancel"], &[]][round % 5];
         for step in steps {
             let path = format!("/api/orders/{}/{step}", order["id"].as_str().unwrap());
-            cluster.any().post(&path, &json!({})).token(admin).await.ok();
+            cluster.any_node().post(&path, &json!({})).token(admin).await.ok();
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_beside_trade_finds_nothing() {
-    let Some(uri) = shared_set::uri().await else { return };
-    let cluster = Cluster::on(&uri, &[("orders.payment_timeout", "5s")]).await;
-    let (here, there) = cluster.pair();
+async fn audit_during_trade_reports_nothing() {
+    let Some(uri) = shared_replica_set::uri().await else { return };
+    let cluster = Cluster::start(&uri, &[("orders.payment_timeout", "5s")]).await;
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
     let price = json!(4.5);
-    let teas = join_all((0..3).map(|_| here.product(&admin, &price, 10_000))).await;
+    let teas = join_all((0..3).map(|_| here.new_product(&admin, &price, 10_000))).await;
     let orders = cluster.database.collection::<Document>("orders");
     let trading = AtomicUsize::new(BUYERS);
     let buyers = join_all((0..BUYERS).map(async |_| {
-        buyer(&cluster, &admin, &teas).await;
+        run_buyer(&cluster, &admin, &teas).await;
         trading.fetch_sub(1, Ordering::Relaxed);
     }));
     let auditor = async |node: &TestApp| {
         let mut audits = 0;
         while trading.load(Ordering::Relaxed) > 0 {
-            let found = audit(node, &admin, audits % 2 == 1).await;
+            let found = run_audit(node, &admin, audits % 2 == 1).await;
             assert_eq!(found["clean"], true, "{found}");
             audits += 1;
         }
@@ -70,10 +71,10 @@ async fn an_audit_beside_trade_finds_nothing() {
     };
     let ((), first, second) =
         tokio::join!(async { drop(buyers.await) }, auditor(here), auditor(there));
-    assert!(first > 0 && second > 0, "audits ran beside the trade");
-    // Those that nobody has paid end meanwhile.
+    assert!(first > 0 && second > 0, "audits run during the trade");
+    // Unpaid orders expire meanwhile.
     loop {
-        let found = audit(there, &admin, false).await;
+        let found = run_audit(there, &admin, false).await;
         assert_eq!(
             (&found["clean"], &found["orders"]),
             (&json!(true), &json!(BUYERS * ROUNDS)),
@@ -85,16 +86,16 @@ async fn an_audit_beside_trade_finds_nothing() {
     }
     let run = Cli::run(here.command().arg("audit")).ok();
     assert!(run.ends_with(": 0 findings, 0 corrected\n") && run.lines().count() == 1, "{run}");
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
-    let Some(cluster) = Cluster::shared().await else { return };
-    let (here, there) = cluster.pair();
+async fn damage_is_repaired_while_both_nodes_run() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
-    let tea = here.product(&admin, &json!(4.5), 10).await;
-    let cup = here.product(&admin, &json!(4.5), 10).await;
+    let tea = here.new_product(&admin, &json!(4.5), 10).await;
+    let cup = here.new_product(&admin, &json!(4.5), 10).await;
     let one = |id: &str| doc! { "_id": Uuid::parse_str(id).unwrap() };
     let stock = cluster.database.collection::<Document>("stock");
     stock.update_one(one(&tea), doc! { "$set": { "reserved": 3_i64 } }).await.unwrap();
@@ -104,7 +105,7 @@ async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
         .unwrap();
     let outbox = cluster.database.collection::<Document>("outbox");
     let events = outbox.find_one(doc! {}).sort(doc! { "_id": -1 }).await.unwrap().unwrap();
-    let found = audit(there, &admin, false).await;
+    let found = run_audit(there, &admin, false).await;
     let kinds: Vec<&str> = found["findings"]
         .as_array()
         .unwrap()
@@ -117,7 +118,7 @@ async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
         wanted.rotate_left(2);
     }
     assert_eq!(kinds, wanted, "{found}");
-    // A process of its own, beside both nodes.
+    // A separate process besides both nodes.
     let run = Cli::run(here.command().args(["audit", "--repair"]));
     assert_eq!(run.code, 1, "{run:?}");
     assert!(
@@ -126,21 +127,21 @@ async fn what_is_damaged_is_repaired_while_both_nodes_are_open() {
         "{run:?}"
     );
     stock.update_one(one(&cup), doc! { "$set": { "last_movement": 1_i64 } }).await.unwrap();
-    assert_eq!(audit(there, &admin, true).await["repaired"], 1);
+    assert_eq!(run_audit(there, &admin, true).await["repaired"], 1);
     for node in [here, there] {
         let path = format!("/api/products/{tea}/stock");
         let seen = node.get(&path).token(&admin).header("cache-control", "no-cache").await.ok();
         assert_eq!((&seen["on_hand"], &seen["reserved"]), (&json!(10), &json!(0)), "{seen}");
-        assert_eq!(audit(node, &admin, false).await["clean"], true);
+        assert_eq!(run_audit(node, &admin, false).await["clean"], true);
     }
-    // Events that were lost can only be told.
+    // Lost events can only be reported.
     here.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.ok();
     outbox.delete_one(doc! { "_id": events.get("_id").unwrap() }).await.unwrap();
-    let found = audit(here, &admin, true).await;
+    let found = run_audit(here, &admin, true).await;
     assert_eq!(
         (&found["found"], &found["findings"][0]["kind"]),
         (&json!(1), &json!("event_positions")),
         "{found}"
     );
-    cluster.end().await;
+    cluster.shut_down().await;
 }

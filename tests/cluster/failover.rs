@@ -1,4 +1,4 @@
-//! A history of carts and stock, changed and read on both nodes while the primary dies, is one that a single shop could have had.
+//! The history of carts and stock on both nodes stays linearizable while the primary fails.
 
 use std::{cell::Cell, time::Instant};
 
@@ -19,96 +19,101 @@ use crate::{
 
 const CARTS: usize = 6;
 const STOCKS: usize = 2;
-/// All changes that are asked for.
-const ALL: usize = (CARTS + STOCKS) * CLIENTS * CHANGES;
+/// The total number of requested changes.
+const TOTAL_CHANGES: usize = (CARTS + STOCKS) * CLIENTS * CHANGES;
 
 #[tokio::test]
-async fn history_is_linearizable_while_the_primary_dies() {
+async fn history_is_linearizable_across_a_primary_failure() {
     let Some(mut members) = Members::start(3).await else { return };
-    // Requests give up before another member has taken over, so that clients are left in doubt.
+    // Requests time out before a failover completes, so that some outcomes are unknown.
     let mut cluster =
-        Cluster::on(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
+        Cluster::start(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
     cluster.expect_faults();
-    let (here, there) = cluster.pair();
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
     let price = json!(4.5);
-    let wares = join_all((0..4).map(|_| here.product(&admin, &price, 1_000_000))).await;
-    let stocked = join_all((0..STOCKS).map(|_| there.product(&admin, &price, 500_000_000))).await;
+    let product_ids = join_all((0..4).map(|_| here.new_product(&admin, &price, 1_000_000))).await;
+    let stocked =
+        join_all((0..STOCKS).map(|_| there.new_product(&admin, &price, 500_000_000))).await;
     let users = here.customers(CARTS).await;
 
     let recorder = Recorder::new(&cluster);
-    let carts = join_all(users.iter().map(|user| cart_history(&recorder, &cluster, user, &wares)));
+    let carts =
+        join_all(users.iter().map(|user| cart_history(&recorder, &cluster, user, &product_ids)));
     let stocks =
         join_all(stocked.iter().map(|product| stock_history(&recorder, &cluster, &admin, product)));
-    let strike = async {
-        recorder.acknowledged.reaches(ALL / 3).await;
-        let struck = members.primary().await;
-        members.kill(struck);
+    let kill = async {
+        recorder.acknowledged.wait_for(TOTAL_CHANGES / 3).await;
+        let killed = members.primary().await;
+        members.kill(killed);
         let (began, before) = (Instant::now(), recorder.acknowledged.count());
-        // More than was under way.
-        recorder.acknowledged.reaches(before + (CARTS + STOCKS) * CLIENTS + 1).await;
-        eprintln!("going on {:?} after the primary was killed", began.elapsed());
-        recorder.acknowledged.reaches(ALL * 2 / 3).await;
-        assert_ne!(members.primary().await, struck, "another has taken over");
-        members.restart(struck);
+        // More than the number of pending requests.
+        recorder.acknowledged.wait_for(before + (CARTS + STOCKS) * CLIENTS + 1).await;
+        eprintln!("service resumed {:?} after the primary was killed", began.elapsed());
+        recorder.acknowledged.wait_for(TOTAL_CHANGES * 2 / 3).await;
+        assert_ne!(members.primary().await, killed, "another member is primary");
+        members.restart(killed);
     };
-    let (carts, stocks, ()) = tokio::join!(carts, stocks, strike);
+    let (carts, stocks, ()) = tokio::join!(carts, stocks, kill);
 
     for history in &carts {
-        tell("cart", history.reads.len(), history.changes.iter().map(|asked| kind(&asked.outcome)));
-        history.check().unwrap();
-        spoilt_cart_histories_are_refused(history);
-    }
-    for history in &stocks {
-        tell(
-            "stock",
+        print_summary(
+            "cart",
             history.reads.len(),
-            history.changes.iter().map(|asked| kind(&asked.outcome)),
+            history.changes.iter().map(|request| outcome_index(&request.outcome)),
         );
         history.check().unwrap();
-        spoilt_stock_histories_are_refused(history);
+        assert_corrupt_cart_histories_fail(history);
     }
-    cluster.end().await;
+    for history in &stocks {
+        print_summary(
+            "stock",
+            history.reads.len(),
+            history.changes.iter().map(|request| outcome_index(&request.outcome)),
+        );
+        history.check().unwrap();
+        assert_corrupt_stock_histories_fail(history);
+    }
+    cluster.shut_down().await;
 }
 
 #[tokio::test]
-async fn a_primary_without_its_majority_is_not_believed_and_a_store_that_is_silent_holds_nobody_up()
-{
+async fn reads_fail_fast_without_a_majority_or_a_responsive_store() {
     let Some(members) = Members::start(3).await else { return };
     let mut cluster =
-        Cluster::on(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
+        Cluster::start(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
     cluster.expect_faults();
-    let (here, there) = cluster.pair();
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
-    let tea = here.product(&admin, &json!(4.5), 10).await;
+    let tea = here.new_product(&admin, &json!(4.5), 10).await;
     let ada = here.customer().await;
     let path = format!("/api/products/{tea}");
     let fresh =
         |node: &TestApp, path: &str| node.get(path).token(&ada).header("cache-control", "no-cache");
     fresh(there, &path).await.ok();
 
-    // It leads, as far as it knows, for ten seconds more; others might have another by then.
+    // The primary steps down only after ten seconds without a majority; another may lead by then.
     let primary = members.primary().await;
-    let secondaries: Vec<usize> = (0..3).filter(|place| *place != primary).collect();
-    secondaries.iter().for_each(|place| members.signal(*place, "STOP"));
+    let secondaries: Vec<usize> = (0..3).filter(|index| *index != primary).collect();
+    secondaries.iter().for_each(|index| members.signal(*index, "STOP"));
     for path in [&*path, "/api/cart", "/api/orders"] {
         fresh(there, path).await.problem(503, "store_unavailable");
     }
 
     members.signal(primary, "STOP");
-    // What it holds it may tell for a quarter of a second yet.
+    // A node may serve its cached state for another 250 ms.
     while there.get("/api/cart").token(&ada).await.status == 200 {}
     for path in ["/api/cart", "/%61pi/cart", "/api/%63art"] {
         there.get(path).token(&ada).await.problem(503, "store_unavailable");
     }
 
-    (0..3).for_each(|place| members.signal(place, "CONT"));
+    (0..3).for_each(|index| members.signal(index, "CONT"));
     while fresh(there, "/api/cart").await.status == 503 {}
     assert_eq!(fresh(there, &path).await.ok()["stock"], 10);
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
-const fn kind<T>(outcome: &Outcome<T>) -> usize {
+const fn outcome_index<T>(outcome: &Outcome<T>) -> usize {
     match outcome {
         Outcome::Done(_) => 0,
         Outcome::Refused => 1,
@@ -116,34 +121,38 @@ const fn kind<T>(outcome: &Outcome<T>) -> usize {
     }
 }
 
-fn tell(what: &str, reads: usize, kinds: impl Iterator<Item = usize>) {
+fn print_summary(subject: &str, reads: usize, kinds: impl Iterator<Item = usize>) {
     let mut counts = [0; 3];
     kinds.for_each(|kind| counts[kind] += 1);
     let [done, refused, unknown] = counts;
-    eprintln!("{what}: {reads} reads; changes: {done} made, {refused} refused, {unknown} unknown");
+    eprintln!(
+        "{subject}: {reads} reads; changes: {done} made, {refused} refused, {unknown} unknown"
+    );
 }
 
 async fn cart_history(
     recorder: &Recorder<'_>,
     cluster: &Cluster,
     user: &Account,
-    wares: &[String],
+    product_ids: &[String],
 ) -> carts::History {
-    let mut history = recorder.begin_cart(user, wares).await;
+    let mut history = recorder.begin_cart(user, product_ids).await;
     let over = Cell::new(false);
     let clients = async {
-        let histories =
-            join_all((0..CLIENTS).map(|client| recorder.shop(user, wares, client))).await;
+        let histories = join_all(
+            (0..CLIENTS).map(|client| recorder.run_cart_client(user, product_ids, client)),
+        )
+        .await;
         over.set(true);
         histories
     };
     let reader = async {
         let mut history = carts::History::default();
         while !over.get() {
-            recorder.look_into_cart(cluster.any(), user, &mut history).await;
+            recorder.read_cart(cluster.any_node(), user, &mut history).await;
         }
         for node in &cluster.nodes {
-            while !recorder.look_into_cart(node, user, &mut history).await {}
+            while !recorder.read_cart(node, user, &mut history).await {}
         }
         history
     };
@@ -163,21 +172,22 @@ async fn stock_history(
 ) -> stock::History {
     let mut history = stock::History::default();
     let clients =
-        join_all((0..CLIENTS).map(|client| recorder.restock(admin, product, client))).await;
+        join_all((0..CLIENTS).map(|client| recorder.run_stock_client(admin, product, client)))
+            .await;
     for part in clients {
         history.changes.extend(part.changes);
         history.reads.extend(part.reads);
     }
     for node in &cluster.nodes {
-        while !recorder.look_at_stock(node, admin, product, &mut history).await {}
+        while !recorder.read_stock(node, admin, product, &mut history).await {}
     }
-    history.ledger = ledger(cluster.any(), admin, product).await;
+    history.ledger = ledger(cluster.any_node(), admin, product).await;
     history
 }
 
 async fn ledger(node: &TestApp, admin: &Account, product: &str) -> Vec<stock::Movement> {
     let movements =
-        node.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+        node.all_pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
     let line = |movement: &serde_json::Value| stock::Movement {
         sequence: movement["sequence"].as_u64().unwrap(),
         reference: movement["reference"].as_str().map(ToOwned::to_owned),
@@ -186,21 +196,21 @@ async fn ledger(node: &TestApp, admin: &Account, product: &str) -> Vec<stock::Mo
     movements.iter().rev().map(line).collect()
 }
 
-/// What was found good is bad when one thing in it is otherwise.
-fn spoilt_cart_histories_are_refused(good: &carts::History) {
+/// A valid history with one corruption is invalid.
+fn assert_corrupt_cart_histories_fail(good: &carts::History) {
     let last = good.reads.len() - 1;
     let older = good
         .reads
         .iter()
         .rev()
-        .find(|read| read.shown.version < good.reads[last].shown.version)
+        .find(|read| read.view.version < good.reads[last].view.version)
         .unwrap();
     let mut stale = good.clone();
-    stale.reads[last].shown = older.shown.clone();
+    stale.reads[last].view = older.view.clone();
     stale.check().unwrap_err();
 
-    let is_set = |asked: &carts::Asked| {
-        matches!((&asked.change, &asked.outcome), (Change::Set(..), Outcome::Done(_)))
+    let is_set = |request: &carts::ChangeRequest| {
+        matches!((&request.change, &request.outcome), (Change::Set(..), Outcome::Done(_)))
     };
     let made = good.changes.iter().position(is_set).unwrap();
     let mut never_asked = good.clone();
@@ -211,28 +221,29 @@ fn spoilt_cart_histories_are_refused(good: &carts::History) {
     refused.check().unwrap_err();
 
     let mut twice = good.clone();
-    let again = carts::Shown {
-        version: good.reads[last].shown.version + 1,
-        ..good.reads[last].shown.clone()
-    };
-    twice.reads.push(carts::Read { shown: again, ..good.reads[last].clone() });
+    let again =
+        carts::View { version: good.reads[last].view.version + 1, ..good.reads[last].view.clone() };
+    twice.reads.push(carts::Read { view: again, ..good.reads[last].clone() });
     twice.check().unwrap_err();
 }
 
-fn spoilt_stock_histories_are_refused(good: &stock::History) {
+fn assert_corrupt_stock_histories_fail(good: &stock::History) {
     let last = good.reads.len() - 1;
     let older = good
         .reads
         .iter()
         .rev()
-        .find(|read| read.shown.version < good.reads[last].shown.version)
+        .find(|read| read.view.version < good.reads[last].view.version)
         .unwrap();
     let mut stale = good.clone();
-    stale.reads[last].shown = older.shown;
+    stale.reads[last].view = older.view;
     stale.check().unwrap_err();
 
-    let done =
-        good.changes.iter().position(|asked| matches!(asked.outcome, Outcome::Done(_))).unwrap();
+    let done = good
+        .changes
+        .iter()
+        .position(|request| matches!(request.outcome, Outcome::Done(_)))
+        .unwrap();
     let mut never_asked = good.clone();
     never_asked.changes.remove(done);
     never_asked.check().unwrap_err();

@@ -1,6 +1,7 @@
-//! A flash sale over three nodes, one of which is killed in the middle: as much is sold as there is, to buyers who all hear of it.
+//! A flash sale on three nodes, one of which is killed: exactly the stock is sold, and every buyer
+//! gets an answer.
 //!
-//! `SOUK_TEST_BUYERS` and `SOUK_TEST_SALES` are how many buyers there are (300), and how many sales (2).
+//! `SOUK_TEST_BUYERS` sets the number of buyers (300), `SOUK_TEST_SALES` the number of sales (2).
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -14,20 +15,20 @@ use crate::{
     cluster::{Cluster, SECRET},
     members::Members,
     support::{
-        Account, Answer, Call, Progress, TestApp,
+        Account, Call, Progress, Response, TestApp,
         tokens::{claims, signed},
     },
 };
 
 const UNITS: usize = 100;
-/// Buyers who are served at the same time.
-const AT_ONCE: usize = 256;
+/// Buyers served at the same time.
+const CONCURRENCY: usize = 256;
 
-fn from_environment(name: &str, usual: usize) -> usize {
+fn env_or(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |number| number.parse().unwrap())
 }
 
-/// Somebody who wants one of each, and asks until there is an answer.
+/// A buyer who wants one unit of each product and repeats requests until they are answered.
 struct Buyer<'a> {
     cluster: &'a Cluster,
     token: String,
@@ -42,65 +43,80 @@ impl<'a> Buyer<'a> {
         Self { cluster, token: signed(Algorithm::HS256, &claims, SECRET) }
     }
 
-    /// Repeats a request, under its key and on any node, until it is known what came of it.
-    async fn insist(&self, key: &str, call: impl Fn(&TestApp) -> Call) -> Answer {
+    /// Repeats a request under its key on any node until its outcome is known.
+    async fn retry_until_answered(&self, key: &str, call: impl Fn(&TestApp) -> Call) -> Response {
         loop {
-            match call(self.cluster.any()).token(&self.token).key(key).attempt().await {
-                Ok(answer) if answer.status != 503 => return answer,
-                // Not served, not heard of again, or too busy.
+            match call(self.cluster.any_node()).token(&self.token).key(key).attempt().await {
+                Ok(response) if response.status != 503 => return response,
+                // Unreachable, unknown or overloaded.
                 Ok(_) | Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             }
         }
     }
 
-    /// The order, or `None` when it is sold out.
-    async fn buy(&self, wares: &[String]) -> Option<String> {
-        for product in wares {
+    /// The order id, or `None` when the products are sold out.
+    async fn buy(&self, product_ids: &[String]) -> Option<String> {
+        for product in product_ids {
             let add = json!({"product_id": product, "quantity": 1});
-            let answer = self
-                .insist(&format!("add-{product}"), |node| node.post("/api/cart/add", &add))
+            let response = self
+                .retry_until_answered(&format!("add-{product}"), |node| {
+                    node.post("/api/cart/add", &add)
+                })
                 .await;
-            if answer.status == 409 {
-                answer.problem(409, "insufficient_stock");
+            if response.status == 409 {
+                response.problem(409, "insufficient_stock");
                 return None;
             }
-            answer.is(200);
+            response.is(200);
         }
-        let answer = self.insist("buy", |node| node.post("/api/checkout", &json!({}))).await;
-        if answer.status == 409 {
-            answer.problem(409, "insufficient_stock");
+        let response =
+            self.retry_until_answered("buy", |node| node.post("/api/checkout", &json!({}))).await;
+        if response.status == 409 {
+            response.problem(409, "insufficient_stock");
             return None;
         }
-        let order = answer.is(201).json();
-        assert_eq!(order["items"].as_array().unwrap().len(), wares.len(), "whole: {order}");
+        let order = response.is(201).json();
+        assert_eq!(
+            order["items"].as_array().unwrap().len(),
+            product_ids.len(),
+            "all or nothing: {order}"
+        );
         Some(order["id"].as_str().unwrap().to_owned())
     }
 }
 
-/// One sale of `UNITS` of each product, with node `victim` killed when half is sold.
-async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize, victim: usize) {
+/// A sale of `UNITS` of each product; kills node `victim` when half is sold.
+async fn run_sale(
+    cluster: &Cluster,
+    admin: &Account,
+    buyers: usize,
+    products: usize,
+    victim: usize,
+) {
     let survivor = &cluster.nodes[(victim + 1) % cluster.nodes.len()];
-    let mut wares = Vec::new();
+    let mut product_ids = Vec::new();
     for _ in 0..products {
-        wares.push(survivor.product(admin, &json!(4.5), UNITS as u64).await);
+        product_ids.push(survivor.new_product(admin, &json!(4.5), UNITS as u64).await);
     }
     let (sold, began) = (Progress::new(), Instant::now());
     let buy = async |_| {
-        let mut wares = wares.clone();
-        wares.shuffle(&mut rand::rng());
-        let order = Buyer::new(cluster).buy(&wares).await;
+        let mut product_ids = product_ids.clone();
+        product_ids.shuffle(&mut rand::rng());
+        let order = Buyer::new(cluster).buy(&product_ids).await;
         if order.is_some() {
-            sold.one();
+            sold.increment();
         }
         order
     };
-    let all =
-        stream::iter(0..buyers).map(buy).buffer_unordered(AT_ONCE).collect::<Vec<Option<String>>>();
-    let strike = async {
-        sold.reaches(UNITS / 2).await;
+    let all = stream::iter(0..buyers)
+        .map(buy)
+        .buffer_unordered(CONCURRENCY)
+        .collect::<Vec<Option<String>>>();
+    let kill = async {
+        sold.wait_for(UNITS / 2).await;
         cluster.nodes[victim].signal("KILL");
     };
-    let (orders, ()) = tokio::join!(all, strike);
+    let (orders, ()) = tokio::join!(all, kill);
     let acknowledged: BTreeSet<String> = orders.into_iter().flatten().collect();
     eprintln!(
         "{} of {buyers} buyers got one of each of {products} in {:?}",
@@ -108,58 +124,65 @@ async fn sale(cluster: &Cluster, admin: &Account, buyers: usize, products: usize
         began.elapsed()
     );
     assert_eq!(acknowledged.len(), UNITS);
-    for product in &wares {
-        let fresh =
-            |path: &str| survivor.get(path).token(admin).header("cache-control", "no-cache");
-        let stock = fresh(&format!("/api/products/{product}/stock")).await.ok();
-        assert_eq!(
-            [&stock["on_hand"], &stock["reserved"], &stock["available"]],
-            [UNITS, UNITS, 0],
-            "{stock}"
-        );
-        let movements =
-            survivor.pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
-        let reserved = movements.iter().filter(|movement| movement["kind"] == "reserved");
-        let of: BTreeSet<String> =
-            reserved.map(|movement| movement["order_id"].as_str().unwrap().to_owned()).collect();
-        assert_eq!((&of, movements.len()), (&acknowledged, UNITS + 1));
+    for product in &product_ids {
+        assert_sold_out(survivor, admin, product, &acknowledged).await;
     }
-    let listed = survivor.pages(admin, "/api/orders?all=true", 100).await;
-    let of_this =
-        |order: &&Value| wares.iter().any(|product| order["items"][0]["product_id"] == **product);
+    let listed = survivor.all_pages(admin, "/api/orders?all=true", 100).await;
+    let of_this = |order: &&Value| {
+        product_ids.iter().any(|product| order["items"][0]["product_id"] == **product)
+    };
     let listed: BTreeSet<String> = listed
         .iter()
         .filter(of_this)
         .map(|order| order["id"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(
-        listed, acknowledged,
-        "every order that is there was acknowledged, and the other way round"
-    );
+    assert_eq!(listed, acknowledged, "exactly the acknowledged orders exist");
     let audit = survivor.call("POST", "/api/admin/audit").token(admin).await.ok();
     assert_eq!(audit["clean"], true, "{audit}");
 }
 
-async fn sales(products: usize) {
+/// Asserts that a product's stock is reserved completely, by the acknowledged orders.
+async fn assert_sold_out(
+    node: &TestApp,
+    admin: &Account,
+    product: &str,
+    acknowledged: &BTreeSet<String>,
+) {
+    let fresh = |path: &str| node.get(path).token(admin).header("cache-control", "no-cache");
+    let stock = fresh(&format!("/api/products/{product}/stock")).await.ok();
+    assert_eq!(
+        [&stock["on_hand"], &stock["reserved"], &stock["available"]],
+        [UNITS, UNITS, 0],
+        "{stock}"
+    );
+    let movements =
+        node.all_pages(admin, &format!("/api/products/{product}/stock/movements"), 100).await;
+    let reserved = movements.iter().filter(|movement| movement["kind"] == "reserved");
+    let of: BTreeSet<String> =
+        reserved.map(|movement| movement["order_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((&of, movements.len()), (acknowledged, UNITS + 1));
+}
+
+async fn run_sales(products: usize) {
     let Some(members) = Members::start(1).await else { return };
-    let mut cluster = Cluster::of(3, &Members::uri(members.hosts()), &[]).await;
+    let mut cluster = Cluster::start_nodes(3, &Members::uri(members.hosts()), &[]).await;
     cluster.expect_faults();
     let admin = cluster.nodes[0].admin().await;
-    for round in 0..from_environment("SOUK_TEST_SALES", 2) {
+    for round in 0..env_or("SOUK_TEST_SALES", 2) {
         let victim = round % cluster.nodes.len();
-        sale(&cluster, &admin, from_environment("SOUK_TEST_BUYERS", 300), products, victim).await;
+        run_sale(&cluster, &admin, env_or("SOUK_TEST_BUYERS", 300), products, victim).await;
         cluster.nodes[victim].reap().await;
         cluster.nodes[victim].restart().await;
     }
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_units_of_one_product_are_sold_exactly() {
-    sales(1).await;
+async fn one_product_sells_exactly_its_stock() {
+    run_sales(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn carts_of_three_products_in_any_order_are_sold_whole() {
-    sales(3).await;
+async fn carts_of_three_products_sell_all_or_nothing() {
+    run_sales(3).await;
 }

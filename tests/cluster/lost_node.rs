@@ -1,4 +1,5 @@
-//! One of two nodes is killed, in the middle of a transaction: the other goes on, and nothing is lost or done twice.
+//! One of two nodes is killed during a transaction: the other continues, and nothing is lost or
+//! duplicated.
 
 use std::{
     cell::Cell,
@@ -16,48 +17,50 @@ use crate::{
     cluster::Cluster,
     members::Members,
     replica_set,
-    support::{Account, Progress, TestApp, unique},
+    support::{Account, Progress, TestApp, unique_number},
 };
 
-/// Customers of each node.
+/// Customers per node.
 const SHOPPERS: usize = 8;
-/// Changes that are acknowledged before the blow, and again after it.
-const BUSY: usize = 200;
+/// Acknowledged changes before the kill, and again after it.
+const CHANGES: usize = 200;
 
-/// A customer who has got used to one node.
+/// A customer who prefers one node.
 struct Shopper {
-    who: Account,
-    home: usize,
-    /// Pieces that were put into the cart, in one version each.
+    account: Account,
+    preferred_node: usize,
+    /// Units added to the cart, each in its own version.
     acknowledged: u64,
 }
 
 #[tokio::test]
-async fn a_node_killed_inside_a_transaction_does_not_hold_up_the_other() {
+async fn node_killed_in_a_transaction_does_not_block_the_other() {
     let Some(members) = Members::start(1).await else { return };
-    // Nobody has prepared the server for this.
+    // A fresh server has the default transaction lifetime.
     let admin = replica_set::direct(&members.hosts()[0]).await.database("admin");
     let lifetime = admin
         .run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 })
         .await
         .unwrap();
     assert_eq!(lifetime.get("transactionLifetimeLimitSeconds"), Some(&Bson::Int32(60)));
-    let mut cluster = Cluster::on(&Members::uri(members.hosts()), &[]).await;
-    let boss = cluster.nodes[0].admin().await;
+    let mut cluster = Cluster::start(&Members::uri(members.hosts()), &[]).await;
+    let admin_account = cluster.nodes[0].admin().await;
     let price = json!(4.5);
-    let wares = join_all((0..8).map(|_| cluster.nodes[0].product(&boss, &price, 1_000_000))).await;
+    let product_ids =
+        join_all((0..8).map(|_| cluster.nodes[0].new_product(&admin_account, &price, 1_000_000)))
+            .await;
     let customers = cluster.nodes[1].customers(2 * SHOPPERS).await;
-    let shopper = |(n, who)| Shopper { who, home: n % 2, acknowledged: 0 };
+    let shopper = |(n, account)| Shopper { account, preferred_node: n % 2, acknowledged: 0 };
     let mut shoppers: Vec<Shopper> = customers.into_iter().enumerate().map(shopper).collect();
     for victim in [0, 1] {
-        killed_under_load(&cluster, victim, &mut shoppers, &wares).await;
+        kill_under_load(&cluster, victim, &mut shoppers, &product_ids).await;
         cluster.nodes[victim].reap().await;
         cluster.nodes[victim].restart().await;
         for shopper in &shoppers {
             for node in &cluster.nodes {
                 let cart = node
                     .get("/api/cart")
-                    .token(&shopper.who)
+                    .token(&shopper.account)
                     .header("cache-control", "no-cache")
                     .await
                     .ok();
@@ -68,77 +71,81 @@ async fn a_node_killed_inside_a_transaction_does_not_hold_up_the_other() {
             }
         }
     }
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
-async fn killed_under_load(
+async fn kill_under_load(
     cluster: &Cluster,
     victim: usize,
     shoppers: &mut [Shopper],
-    wares: &[String],
+    product_ids: &[String],
 ) {
     let (progress, over) = (Progress::new(), Cell::new(false));
-    let strike = async {
-        progress.reaches(BUSY).await;
-        stop_in_transaction(cluster, victim, &progress).await;
+    let kill = async {
+        progress.wait_for(CHANGES).await;
+        pause_in_transaction(cluster, victim, &progress).await;
         cluster.nodes[victim].signal("KILL");
         let (began, before) = (Instant::now(), progress.count());
-        progress.reaches(before + 1).await;
+        progress.wait_for(before + 1).await;
         let resumed = began.elapsed();
-        progress.reaches(before + BUSY).await;
+        progress.wait_for(before + CHANGES).await;
         over.set(true);
         resumed
     };
     let shopping = join_all(
-        shoppers.iter_mut().map(|shopper| shopper.shop(&cluster.nodes, wares, &progress, &over)),
+        shoppers
+            .iter_mut()
+            .map(|shopper| shopper.run(&cluster.nodes, product_ids, &progress, &over)),
     );
-    let (resumed, slowest) = tokio::join!(strike, shopping);
+    let (resumed, slowest) = tokio::join!(kill, shopping);
     let slowest = slowest.into_iter().flatten().max().unwrap();
     eprintln!(
-        "the other node went on {resumed:?} after the kill; its slowest answer took {slowest:?}"
+        "the other node continued {resumed:?} after the kill; its slowest response took {slowest:?}"
     );
-    // Which the answers being 200 has shown already, as nobody waits for longer.
+    // The 200 responses already imply this, because requests time out earlier.
     assert!(slowest < Duration::from_secs(6), "{slowest:?}");
 }
 
 impl Shopper {
-    /// Puts one piece after the other into the cart. When the node is gone, the request is repeated at the other one. The longest that
-    /// an answer took of a node that lived.
-    async fn shop(
+    /// Adds unit after unit to the cart; repeats a request at the other node when its node is gone.
+    /// Returns the slowest response of a running node.
+    async fn run(
         &mut self,
         nodes: &[TestApp],
-        wares: &[String],
+        product_ids: &[String],
         progress: &Progress,
         over: &Cell<bool>,
     ) -> Option<Duration> {
         let mut slowest = None;
-        let mut place = self.home;
+        let mut place = self.preferred_node;
         while !over.get() {
-            let (key, product) =
-                (format!("add-{}", unique()), &wares[self.acknowledged as usize % wares.len()]);
+            let (key, product) = (
+                format!("add-{}", unique_number()),
+                &product_ids[self.acknowledged as usize % product_ids.len()],
+            );
             let cart = loop {
                 let began = Instant::now();
-                if let Ok(answer) =
-                    nodes[place].add(&self.who, product, 1).key(&key).attempt().await
+                if let Ok(response) =
+                    nodes[place].add_to_cart(&self.account, product, 1).key(&key).attempt().await
                 {
                     slowest = slowest.max(Some(began.elapsed()));
-                    break answer.ok();
+                    break response.ok();
                 }
                 place = 1 - place;
             };
             self.acknowledged += 1;
             assert_eq!(
                 cart["version"], self.acknowledged,
-                "each request has made one version, however often it was sent"
+                "each request makes one version, however often it is sent"
             );
-            progress.one();
+            progress.increment();
         }
         slowest
     }
 }
 
-/// Stops a node when it has a transaction open, with everything in it locked.
-async fn stop_in_transaction(cluster: &Cluster, victim: usize, progress: &Progress) {
+/// Stops a node while it has an open transaction.
+async fn pause_in_transaction(cluster: &Cluster, victim: usize, progress: &Progress) {
     let node = &cluster.nodes[victim];
     loop {
         node.signal("STOP");
@@ -146,13 +153,13 @@ async fn stop_in_transaction(cluster: &Cluster, victim: usize, progress: &Progre
             return;
         }
         node.signal("CONT");
-        progress.reaches(progress.count() + 1).await;
+        progress.wait_for(progress.count() + 1).await;
     }
 }
 
-/// Whether a stopped process has left a transaction open. One that is just being committed is waited for.
+/// Whether a stopped process has an open transaction; waits for a commit in progress.
 async fn is_in_transaction(database: &Database, process: u32) -> bool {
-    const LEFT: i64 = 100_000;
+    const OPEN_MICROS: i64 = 100_000;
     let nodes = database.collection::<Document>("nodes");
     let node = nodes.find_one(doc! { "process": i64::from(process) }).await.unwrap().unwrap();
     let session = node.get("session").unwrap();
@@ -164,7 +171,7 @@ async fn is_in_transaction(database: &Database, process: u32) -> bool {
         let Some(operation) = found.first() else { return false };
         let open =
             operation.get_document("transaction").unwrap().get_i64("timeOpenMicros").unwrap();
-        if open > LEFT && operation.get_str("type").is_ok_and(|kind| kind == "idleSession") {
+        if open > OPEN_MICROS && operation.get_str("type").is_ok_and(|kind| kind == "idleSession") {
             return true;
         }
     }

@@ -1,10 +1,10 @@
-//! Two nodes on one replica set, asked over HTTP: together they are one shop, also while a server or a node dies.
+//! Two nodes on one replica set act as one shop, also while a server or a node fails.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by a panic"
+    reason = "tests fail by panicking"
 )]
 
 #[path = "../support/cluster.rs"]
@@ -13,10 +13,10 @@ mod cluster;
 mod members;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
-#[path = "../support/shared_set.rs"]
-mod shared_set;
+#[path = "../support/shared_replica_set.rs"]
+mod shared_replica_set;
 #[path = "../support/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "shared with tests that need more of it")]
+#[expect(dead_code, unused_imports, reason = "other test crates use the rest")]
 mod support;
 
 mod audit;
@@ -25,7 +25,7 @@ mod checker;
 mod failover;
 mod flash_sale;
 mod lost_node;
-mod news;
 mod orders;
+mod propagation;
 mod recorder;
 mod servers;

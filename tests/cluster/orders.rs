@@ -1,4 +1,5 @@
-//! Two nodes sell the same things: exactly what is there, each request once, and one node ends what another has begun.
+//! Two nodes sell the same products: exactly the stock, each request once, and each node can finish
+//! another's orders.
 
 use std::future::IntoFuture;
 
@@ -8,19 +9,23 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
-    shared_set,
-    support::{Account, Answer, TestApp, gap_free, one_change, statuses, unique},
+    shared_replica_set,
+    support::{
+        Account, Response, TestApp, assert_gap_free, assert_one_change, sorted_statuses,
+        unique_number,
+    },
 };
 
-/// Checks out for each of them at once, taking turns between the nodes.
-async fn all_buy(cluster: &Cluster, buyers: &[Account]) -> Vec<Answer> {
-    let buy =
-        |(n, who): (usize, &Account)| cluster.nodes[n % 2].check_out(who, "buy").into_future();
+/// Checks out for all buyers concurrently, alternating between the nodes.
+async fn check_out_all(cluster: &Cluster, buyers: &[Account]) -> Vec<Response> {
+    let buy = |(n, account): (usize, &Account)| {
+        cluster.nodes[n % 2].check_out(account, "buy").into_future()
+    };
     join_all(buyers.iter().enumerate().map(buy)).await
 }
 
-/// A product's pieces, as the store has them now.
-async fn pieces(node: &TestApp, admin: &Account, product: &str) -> [u64; 3] {
+/// A product's current stock counts in the store.
+async fn fresh_stock_counts(node: &TestApp, admin: &Account, product: &str) -> [u64; 3] {
     let stock = node
         .get(&format!("/api/products/{product}/stock"))
         .token(admin)
@@ -31,225 +36,235 @@ async fn pieces(node: &TestApp, admin: &Account, product: &str) -> [u64; 3] {
 }
 
 #[tokio::test]
-async fn two_nodes_sell_exactly_what_is_there() {
-    let Some(cluster) = Cluster::shared().await else { return };
-    let (here, there) = cluster.pair();
+async fn two_nodes_sell_exactly_the_available_stock() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
-    let tea = there.product(&admin, &json!(4.5), 40).await;
+    let tea = there.new_product(&admin, &json!(4.5), 40).await;
     let buyers = here.customers(100).await;
-    for (n, who) in buyers.iter().enumerate() {
-        // Put in on one node, bought on the other.
-        cluster.nodes[(n + 1) % 2].add(who, &tea, 1).await.ok();
+    for (n, account) in buyers.iter().enumerate() {
+        // Added on one node, bought on the other.
+        cluster.nodes[(n + 1) % 2].add_to_cart(account, &tea, 1).await.ok();
     }
-    let mut feed = here.listen(None, None).await;
-    let answers = all_buy(&cluster, &buyers).await;
-    assert_eq!(statuses(&answers), [vec![201; 40], vec![409; 60]].concat());
-    for (who, answer) in buyers.iter().zip(answers) {
-        let orders = there.pages(who, "/api/orders", 10).await;
-        if answer.status == 201 {
-            assert_eq!(orders, [answer.json()]);
+    let mut feed = here.open_feed(None, None).await;
+    let responses = check_out_all(&cluster, &buyers).await;
+    assert_eq!(sorted_statuses(&responses), [vec![201; 40], vec![409; 60]].concat());
+    for (account, response) in buyers.iter().zip(responses) {
+        let orders = there.all_pages(account, "/api/orders", 10).await;
+        if response.status == 201 {
+            assert_eq!(orders, [response.json()]);
         } else {
-            assert_eq!(answer.problem(409, "insufficient_stock")["lines"][0]["available"], 0);
+            assert_eq!(response.problem(409, "insufficient_stock")["lines"][0]["available"], 0);
             assert_eq!(orders, [Value::Null; 0]);
         }
     }
     for node in &cluster.nodes {
-        assert_eq!(pieces(node, &admin, &tea).await, [40, 40, 0]);
+        assert_eq!(fresh_stock_counts(node, &admin, &tea).await, [40, 40, 0]);
     }
-    let sentinel = there.product(&admin, &json!(1), 0).await;
-    gap_free(&feed.until(|event| event.subject() == sentinel).await);
+    let sentinel = there.new_product(&admin, &json!(1), 0).await;
+    assert_gap_free(&feed.read_until(|event| event.subject() == sentinel).await);
     drop(feed);
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test]
-async fn carts_with_three_products_are_bought_whole_or_not_at_all_on_both_nodes() {
-    let Some(cluster) = Cluster::shared().await else { return };
-    let (here, there) = cluster.pair();
+async fn checkout_of_several_products_is_all_or_nothing() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
     let price = json!(1);
-    let wares = join_all([30, 20, 25].map(|stock| there.product(&admin, &price, stock))).await;
+    let product_ids =
+        join_all([30, 20, 25].map(|stock| there.new_product(&admin, &price, stock))).await;
     let buyers = here.customers(60).await;
-    for who in &buyers {
-        let mut mixed = wares.clone();
+    for account in &buyers {
+        let mut mixed = product_ids.clone();
         mixed.shuffle(&mut rand::rng());
         for product in &mixed {
-            cluster.any().add(who, product, 1).await.ok();
+            cluster.any_node().add_to_cart(account, product, 1).await.ok();
         }
     }
-    let answers = all_buy(&cluster, &buyers).await;
-    assert_eq!(statuses(&answers), [vec![201; 20], vec![409; 40]].concat());
+    let responses = check_out_all(&cluster, &buyers).await;
+    assert_eq!(sorted_statuses(&responses), [vec![201; 20], vec![409; 40]].concat());
     assert!(
-        answers.iter().filter(|a| a.status == 201).all(|a| a.json()["items"]
+        responses.iter().filter(|a| a.status == 201).all(|a| a.json()["items"]
             .as_array()
             .unwrap()
             .len()
             == 3)
     );
-    for (product, stock) in wares.iter().zip([30, 20, 25]) {
-        assert_eq!(pieces(there, &admin, product).await, [stock, 20, stock - 20]);
+    for (product, stock) in product_ids.iter().zip([30, 20, 25]) {
+        assert_eq!(fresh_stock_counts(there, &admin, product).await, [stock, 20, stock - 20]);
     }
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test]
-async fn an_order_is_one_thing_on_both_nodes() {
-    let Some(cluster) = Cluster::shared().await else { return };
-    let (here, there) = cluster.pair();
+async fn order_changes_once_across_both_nodes() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
-    let tea = there.product(&admin, &json!(4.5), 100).await;
+    let tea = there.new_product(&admin, &json!(4.5), 100).await;
     let ada = here.customer().await;
-    here.add(&ada, &tea, 2).await.ok();
+    here.add_to_cart(&ada, &tea, 2).await.ok();
     let both = |count: usize| (0..count).map(|n| &cluster.nodes[n % 2]);
-    one_change(join_all(both(20).map(|node| node.check_out(&ada, "buy").into_future())).await, 201);
+    assert_one_change(
+        join_all(both(20).map(|node| node.check_out(&ada, "buy").into_future())).await,
+        201,
+    );
     let order = there.get("/api/orders").token(&ada).await.ok()["items"][0].clone();
     assert_eq!(here.order(&ada, &order).await, order);
-    one_change(
-        join_all(both(20).map(|node| node.act(&admin, &order, "pay").key("pay").into_future()))
-            .await,
+    assert_one_change(
+        join_all(
+            both(20).map(|node| node.order_action(&admin, &order, "pay").key("pay").into_future()),
+        )
+        .await,
         200,
     );
-    let answers =
-        join_all(both(20).map(|node| node.act(&admin, &order, "fulfil").into_future())).await;
-    assert_eq!(statuses(&answers), [vec![200], vec![409; 19]].concat());
-    assert_eq!(pieces(here, &admin, &tea).await, [98, 0, 98]);
+    let responses =
+        join_all(both(20).map(|node| node.order_action(&admin, &order, "fulfil").into_future()))
+            .await;
+    assert_eq!(sorted_statuses(&responses), [vec![200], vec![409; 19]].concat());
+    assert_eq!(fresh_stock_counts(here, &admin, &tea).await, [98, 0, 98]);
     for (action, left) in [("cancel", [98, 0, 98]), ("fulfil", [97, 0, 97])] {
         let order = here.buy(&ada, &tea, 1).await;
         if action == "fulfil" {
-            there.act(&admin, &order, "pay").await.ok();
+            there.order_action(&admin, &order, "pay").await.ok();
         }
-        one_change(
+        assert_one_change(
             join_all(
-                both(20).map(|node| node.act(&admin, &order, action).key(action).into_future()),
+                both(20).map(|node| {
+                    node.order_action(&admin, &order, action).key(action).into_future()
+                }),
             )
             .await,
             200,
         );
-        assert_eq!(pieces(here, &admin, &tea).await, left);
+        assert_eq!(fresh_stock_counts(here, &admin, &tea).await, left);
     }
-    // What one node has repriced, the other sells at that price.
+    // A price changed on one node applies to checkouts on the other.
     for price in 5..25 {
         let (one, other) = if price % 2 == 0 { (here, there) } else { (there, here) };
-        other.add(&ada, &tea, 1).await.ok();
+        other.add_to_cart(&ada, &tea, 1).await.ok();
         one.patch(&format!("/api/products/{tea}"), &json!({"price": price}))
             .token(&admin)
             .await
             .ok();
         let order = other.check_out(&ada, format!("at-{price}")).await.is(201).json();
         assert_eq!(order["total_amount"], price);
-        one.act(&ada, &order, "cancel").await.ok();
+        one.order_action(&ada, &order, "cancel").await.ok();
     }
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test]
-async fn the_limit_of_unpaid_orders_holds_over_both_nodes() {
-    let Some(uri) = shared_set::uri().await else { return };
-    let cluster = Cluster::on(&uri, &[("orders.max_pending", "3")]).await;
-    let (here, there) = cluster.pair();
+async fn pending_order_limit_holds_across_both_nodes() {
+    let Some(uri) = shared_replica_set::uri().await else { return };
+    let cluster = Cluster::start(&uri, &[("orders.max_pending", "3")]).await;
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
-    let tea = there.product(&admin, &json!(4.5), 1000).await;
+    let tea = there.new_product(&admin, &json!(4.5), 1000).await;
     let ada = here.customer().await;
     let mut placed = 0;
     for _ in 0..6 {
-        here.add(&ada, &tea, 1).await.ok();
+        here.add_to_cart(&ada, &tea, 1).await.ok();
         let buy = |n: usize| {
-            cluster.nodes[n % 2].check_out(&ada, format!("buy-{}", unique())).into_future()
+            cluster.nodes[n % 2].check_out(&ada, format!("buy-{}", unique_number())).into_future()
         };
-        let answers = join_all((0..6).map(buy)).await;
-        placed += answers.iter().filter(|answer| answer.status == 201).count();
+        let responses = join_all((0..6).map(buy)).await;
+        placed += responses.iter().filter(|response| response.status == 201).count();
     }
-    assert_eq!((placed, there.pages(&ada, "/api/orders", 20).await.len()), (3, 3));
-    cluster.end().await;
+    assert_eq!((placed, there.all_pages(&ada, "/api/orders", 20).await.len()), (3, 3));
+    cluster.shut_down().await;
 }
 
 #[tokio::test]
-async fn orders_of_a_node_that_is_gone_expire_all_the_same() {
-    let Some(uri) = shared_set::uri().await else { return };
+async fn orders_of_a_dead_node_still_expire() {
+    let Some(uri) = shared_replica_set::uri().await else { return };
     let mut cluster =
-        Cluster::on(&uri, &[("orders.payment_timeout", "4s"), ("orders.max_pending", "1000")])
+        Cluster::start(&uri, &[("orders.payment_timeout", "4s"), ("orders.max_pending", "1000")])
             .await;
     let admin = cluster.nodes[0].admin().await;
-    let tea = cluster.nodes[0].product(&admin, &json!(4.5), 1000).await;
+    let tea = cluster.nodes[0].new_product(&admin, &json!(4.5), 1000).await;
     let buyers = cluster.nodes[0].customers(8).await;
     let mut orders = Vec::new();
-    for who in &buyers {
+    for account in &buyers {
         for _ in 0..4 {
-            orders.push(cluster.nodes[0].buy(who, &tea, 1).await);
+            orders.push(cluster.nodes[0].buy(account, &tea, 1).await);
         }
     }
     let paid = orders.pop().unwrap();
-    cluster.nodes[0].act(&admin, &paid, "pay").await.ok();
+    cluster.nodes[0].order_action(&admin, &paid, "pay").await.ok();
     cluster.nodes[0].kill_9().await;
     let other = &cluster.nodes[1];
     for order in &orders {
-        let expired = other.order_becomes(&admin, order, "expired").await;
+        let expired = other.wait_for_order_status(&admin, order, "expired").await;
         assert_eq!(expired["version"], 2);
     }
-    assert_eq!(pieces(other, &admin, &tea).await, [1000, 1, 999]);
+    assert_eq!(fresh_stock_counts(other, &admin, &tea).await, [1000, 1, 999]);
     assert_eq!(other.order(&admin, &paid).await["status"], "paid");
     cluster.nodes[0].restart().await;
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test]
-async fn both_nodes_together_end_each_order_once() {
-    let Some(uri) = shared_set::uri().await else { return };
+async fn orders_expire_once_across_both_nodes() {
+    let Some(uri) = shared_replica_set::uri().await else { return };
     let cluster =
-        Cluster::on(&uri, &[("orders.payment_timeout", "2s"), ("orders.max_pending", "1000")])
+        Cluster::start(&uri, &[("orders.payment_timeout", "2s"), ("orders.max_pending", "1000")])
             .await;
-    let (here, there) = cluster.pair();
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
-    let tea = there.product(&admin, &json!(4.5), 1000).await;
+    let tea = there.new_product(&admin, &json!(4.5), 1000).await;
     let buyers = here.customers(10).await;
-    let buy = async |(n, who): (usize, &Account)| {
+    let buy = async |(n, account): (usize, &Account)| {
         let mut orders = Vec::new();
         for _ in 0..5 {
-            orders.push(cluster.nodes[n % 2].buy(who, &tea, 1).await);
+            orders.push(cluster.nodes[n % 2].buy(account, &tea, 1).await);
         }
         orders
     };
     let orders = join_all(buyers.iter().enumerate().map(buy)).await.concat();
     for order in &orders {
-        assert_eq!(there.order_becomes(&admin, order, "expired").await["version"], 2);
+        assert_eq!(there.wait_for_order_status(&admin, order, "expired").await["version"], 2);
     }
-    assert_eq!(pieces(here, &admin, &tea).await, [1000, 0, 1000]);
-    let movements = here.pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
+    assert_eq!(fresh_stock_counts(here, &admin, &tea).await, [1000, 0, 1000]);
+    let movements =
+        here.all_pages(&admin, &format!("/api/products/{tea}/stock/movements"), 100).await;
     assert_eq!(
         movements.iter().filter(|movement| movement["kind"] == "released").count(),
         orders.len()
     );
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test]
-async fn stock_of_what_one_node_has_deleted_is_not_changed_on_the_other() {
-    let Some(cluster) = Cluster::shared().await else { return };
-    let (here, there) = cluster.pair();
+async fn deleted_product_rejects_stock_changes_on_the_other_node() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
     for round in 0..10 {
-        let tea = here.product(&admin, &json!(4.5), 5).await;
-        // Now it knows the product.
+        let tea = here.new_product(&admin, &json!(4.5), 5).await;
+        // The other node knows the product now.
         there.get(&format!("/api/products/{tea}")).header("cache-control", "no-cache").await.ok();
         here.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
         let refused =
             there.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await;
         assert_eq!(refused.status, 404, "round {round}: {refused}");
     }
-    cluster.end().await;
+    cluster.shut_down().await;
 }
 
 #[tokio::test]
-async fn an_order_has_the_prices_that_were_told_last_before_it() {
+async fn order_uses_the_last_price_published_before_it() {
     const ORDERS: usize = 40;
-    let Some(cluster) = Cluster::shared().await else { return };
-    let (here, there) = cluster.pair();
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
     let ada = here.customer().await;
-    let mut feed = there.listen(Some(&ada), None).await;
-    let tea = here.product(&admin, &json!(1), 1000).await;
+    let mut feed = there.open_feed(Some(&ada), None).await;
+    let tea = here.new_product(&admin, &json!(1), 1000).await;
     for n in 0..ORDERS {
-        there.add(&ada, &tea, 1).await.ok();
+        there.add_to_cart(&ada, &tea, 1).await.ok();
         let reprice = here
             .patch(&format!("/api/products/{tea}"), &json!({"price": n + 2}))
             .token(&admin)
@@ -257,15 +272,15 @@ async fn an_order_has_the_prices_that_were_told_last_before_it() {
         let (repriced, order) =
             tokio::join!(reprice, there.check_out(&ada, format!("{n}")).into_future());
         repriced.ok();
-        there.act(&ada, &order.is(201).json(), "cancel").await.ok();
+        there.order_action(&ada, &order.is(201).json(), "cancel").await.ok();
     }
-    let last = here.product(&admin, &json!(1), 0).await;
-    let (mut told, mut orders) = (json!(1), 0);
-    for event in feed.until(|event| event.subject() == last).await {
+    let last = here.new_product(&admin, &json!(1), 0).await;
+    let (mut last_price, mut orders) = (json!(1), 0);
+    for event in feed.read_until(|event| event.subject() == last).await {
         match &*event.kind {
-            "catalog.product.updated" => told = event.body["data"]["price"].clone(),
+            "catalog.product.updated" => last_price = event.body["data"]["price"].clone(),
             "order.placed" => {
-                assert_eq!(event.body["data"]["total_amount"], told, "order {orders}");
+                assert_eq!(event.body["data"]["total_amount"], last_price, "order {orders}");
                 orders += 1;
             }
             _ => {}
@@ -273,5 +288,5 @@ async fn an_order_has_the_prices_that_were_told_last_before_it() {
     }
     assert_eq!(orders, ORDERS);
     drop(feed);
-    cluster.end().await;
+    cluster.shut_down().await;
 }

@@ -1,4 +1,4 @@
-//! Clients whose every question and answer is written down, for the checker.
+//! Clients that record every request and response for the checker.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,42 +11,42 @@ use crate::{
         stock,
     },
     cluster::Cluster,
-    support::{Account, Answer, Call, Progress, TestApp, unique},
+    support::{Account, Call, Progress, Response, TestApp, unique_number},
 };
 
-/// What one client does to a cart, or to a product's stock.
+/// The number of changes that each client makes.
 pub(crate) const CHANGES: usize = 24;
-/// Clients of one cart, or of one product's stock.
+/// The number of clients of one cart or one product's stock.
 pub(crate) const CLIENTS: usize = 3;
 /// More than is ever added to one line.
 const STEP: usize = 25;
 
-/// Writes down what clients on all nodes of a cluster ask and hear.
+/// Records the requests and responses of clients on all nodes.
 pub(crate) struct Recorder<'a> {
     cluster: &'a Cluster,
-    /// A clock for all: what has a smaller number came first.
+    /// A logical clock shared by all clients.
     ticks: AtomicU64,
     pub(crate) acknowledged: Progress,
 }
 
-enum Heard {
-    Done(Answer),
-    /// Certainly nothing was done.
+enum Reply {
+    Done(Response),
+    /// Certainly not applied.
     Refused,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown,
 }
 
-async fn ask(call: Call) -> Heard {
-    let Ok(answer) = call.attempt().await else { return Heard::Unknown };
-    if answer.status == 200 {
-        return Heard::Done(answer);
+async fn send(call: Call) -> Reply {
+    let Ok(response) = call.attempt().await else { return Reply::Unknown };
+    if response.status == 200 {
+        return Reply::Done(response);
     }
-    assert_eq!(answer.status, 503, "{answer}");
-    match answer.json()["code"].as_str() {
-        Some("store_unavailable" | "overloaded") => Heard::Refused,
-        Some("outcome_unknown") => Heard::Unknown,
-        _ => panic!("{answer}"),
+    assert_eq!(response.status, 503, "{response}");
+    match response.json()["code"].as_str() {
+        Some("store_unavailable" | "overloaded") => Reply::Refused,
+        Some("outcome_unknown") => Reply::Unknown,
+        _ => panic!("{response}"),
     }
 }
 
@@ -59,107 +59,118 @@ impl<'a> Recorder<'a> {
         self.ticks.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Asks for a change. A stubborn client repeats what it does not know the outcome of, on any node, until it does.
+    /// Requests a change. With `retry_unknown`, an unknown outcome is repeated on any node until it
+    /// is known.
     async fn change(
         &self,
-        stubborn: bool,
+        retry_unknown: bool,
         call: impl Fn(&TestApp) -> Call,
-    ) -> (Span, Outcome<Answer>) {
-        let key = format!("change-{}", unique());
+    ) -> (Span, Outcome<Response>) {
+        let key = format!("change-{}", unique_number());
         let begun = self.now();
         let mut in_doubt = false;
         let outcome = loop {
-            match ask(call(self.cluster.any()).key(&key)).await {
-                Heard::Done(answer) => break Outcome::Done(answer),
-                Heard::Refused if !in_doubt => break Outcome::Refused,
-                Heard::Unknown if !stubborn => break Outcome::Unknown,
-                // What one attempt did not do, the one before may have done.
-                Heard::Unknown | Heard::Refused => in_doubt = true,
+            match send(call(self.cluster.any_node()).key(&key)).await {
+                Reply::Done(response) => break Outcome::Done(response),
+                Reply::Refused if !in_doubt => break Outcome::Refused,
+                Reply::Unknown if !retry_unknown => break Outcome::Unknown,
+                // A refused repeat says nothing about the earlier attempt.
+                Reply::Unknown | Reply::Refused => in_doubt = true,
             }
         };
         if matches!(outcome, Outcome::Done(_)) {
-            self.acknowledged.one();
+            self.acknowledged.increment();
         }
         (Span { begun, ended: self.now() }, outcome)
     }
 
-    /// Asks one node for what is true now; nothing when it cannot tell.
-    async fn read(&self, node: &TestApp, path: &str, who: &Account) -> Option<(Span, Answer)> {
+    /// Reads the current state from one node; `None` without a response.
+    async fn read(
+        &self,
+        node: &TestApp,
+        path: &str,
+        account: &Account,
+    ) -> Option<(Span, Response)> {
         let begun = self.now();
-        match ask(node.get(path).token(who).header("cache-control", "no-cache")).await {
-            Heard::Done(answer) => Some((Span { begun, ended: self.now() }, answer)),
-            Heard::Refused | Heard::Unknown => None,
+        match send(node.get(path).token(account).header("cache-control", "no-cache")).await {
+            Reply::Done(response) => Some((Span { begun, ended: self.now() }, response)),
+            Reply::Refused | Reply::Unknown => None,
         }
     }
 
-    /// Puts one of each into the cart.
-    pub(crate) async fn begin_cart(&self, who: &Account, wares: &[String]) -> carts::History {
+    /// Adds one unit of each product to the cart.
+    pub(crate) async fn begin_cart(
+        &self,
+        account: &Account,
+        product_ids: &[String],
+    ) -> carts::History {
         let mut history = carts::History::default();
-        for product in wares {
-            self.change_cart(who, Change::Add(product.clone(), 1), true, &mut history).await;
+        for product in product_ids {
+            self.change_cart(account, Change::Add(product.clone(), 1), true, &mut history).await;
         }
         history
     }
 
-    /// One client of a cart: adds to its lines and sets them, and looks at it after each change.
-    pub(crate) async fn shop(
+    /// One client of a cart: adds and sets quantities, and reads the cart after each change.
+    pub(crate) async fn run_cart_client(
         &self,
-        who: &Account,
-        wares: &[String],
+        account: &Account,
+        product_ids: &[String],
         client: usize,
     ) -> carts::History {
         let mut history = carts::History::default();
         for n in 0..CHANGES {
-            let product = wares[(n + client) % wares.len()].clone();
-            // No line is ever set to what it is: a number is used once, and adding does not lead from one to the next.
+            let product = product_ids[(n + client) % product_ids.len()].clone();
+            // A `Set` always changes the quantity: each number is used once and adds do not reach
+            // the next one.
             let change = match n % 5 {
                 4 => Change::Set(product, (STEP * (1 + client + CLIENTS * (n / 5))) as u64),
                 _ => Change::Add(product, 1),
             };
             while !self
-                .change_cart(who, change.clone(), client.is_multiple_of(2), &mut history)
+                .change_cart(account, change.clone(), client.is_multiple_of(2), &mut history)
                 .await
             {}
-            self.look_into_cart(self.cluster.any(), who, &mut history).await;
+            self.read_cart(self.cluster.any_node(), account, &mut history).await;
         }
         history
     }
 
-    /// Whether it may have been made.
+    /// Returns whether the change may have applied.
     async fn change_cart(
         &self,
-        who: &Account,
+        account: &Account,
         change: Change,
-        stubborn: bool,
+        retry_unknown: bool,
         history: &mut carts::History,
     ) -> bool {
         let (span, outcome) = self
-            .change(stubborn, |node| match &change {
-                Change::Add(product, quantity) => node.add(who, product, *quantity),
-                Change::Set(product, quantity) => node.update(who, product, *quantity),
+            .change(retry_unknown, |node| match &change {
+                Change::Add(product, quantity) => node.add_to_cart(account, product, *quantity),
+                Change::Set(product, quantity) => node.update_cart(account, product, *quantity),
             })
             .await;
-        let outcome = outcome.map(|answer| cart(&answer));
-        let made = outcome != Outcome::Refused;
-        history.changes.push(carts::Asked { span, change, outcome });
-        made
+        let outcome = outcome.map(|response| cart_view(&response));
+        let applied = outcome != Outcome::Refused;
+        history.changes.push(carts::ChangeRequest { span, change, outcome });
+        applied
     }
 
-    /// Looks at a cart; whether an answer came.
-    pub(crate) async fn look_into_cart(
+    /// Reads a cart; returns whether a response arrived.
+    pub(crate) async fn read_cart(
         &self,
         node: &TestApp,
-        who: &Account,
+        account: &Account,
         history: &mut carts::History,
     ) -> bool {
-        let seen = self.read(node, "/api/cart", who).await;
-        let seen = seen.map(|(span, answer)| carts::Read { span, shown: cart(&answer) });
+        let seen = self.read(node, "/api/cart", account).await;
+        let seen = seen.map(|(span, response)| carts::Read { span, view: cart_view(&response) });
         history.reads.extend(seen.clone());
         seen.is_some()
     }
 
-    /// One client of a product's stock: changes it, and looks at it after each change.
-    pub(crate) async fn restock(
+    /// One client of a product's stock: changes it and reads it after each change.
+    pub(crate) async fn run_stock_client(
         &self,
         admin: &Account,
         product: &str,
@@ -167,13 +178,13 @@ impl<'a> Recorder<'a> {
     ) -> stock::History {
         let mut history = stock::History::default();
         for _ in 0..CHANGES {
-            // So different that no two sums of them are alike.
+            // Random enough that no two sums of deltas are equal.
             let delta = rand::random_range(1..1_000_000) * if rand::random() { 1 } else { -1 };
             while !self
                 .change_stock(admin, product, delta, client.is_multiple_of(2), &mut history)
                 .await
             {}
-            self.look_at_stock(self.cluster.any(), admin, product, &mut history).await;
+            self.read_stock(self.cluster.any_node(), admin, product, &mut history).await;
         }
         history
     }
@@ -183,21 +194,21 @@ impl<'a> Recorder<'a> {
         admin: &Account,
         product: &str,
         delta: i64,
-        stubborn: bool,
+        retry_unknown: bool,
         into: &mut stock::History,
     ) -> bool {
-        let reference = format!("delivery-{}", unique());
+        let reference = format!("delivery-{}", unique_number());
         let body = json!({"delta": delta, "reason": "a delivery", "reference": reference});
         let (span, outcome) =
-            self.change(stubborn, |node| node.change_stock(admin, product, &body)).await;
-        let outcome = outcome.map(|answer| level(&answer));
-        let made = outcome != Outcome::Refused;
-        into.changes.push(stock::Asked { span, reference, delta, outcome });
-        made
+            self.change(retry_unknown, |node| node.change_stock(admin, product, &body)).await;
+        let outcome = outcome.map(|response| stock_level(&response));
+        let applied = outcome != Outcome::Refused;
+        into.changes.push(stock::ChangeRequest { span, reference, delta, outcome });
+        applied
     }
 
-    /// Looks at a product's stock; whether an answer came.
-    pub(crate) async fn look_at_stock(
+    /// Reads a product's stock; returns whether a response arrived.
+    pub(crate) async fn read_stock(
         &self,
         node: &TestApp,
         admin: &Account,
@@ -205,38 +216,38 @@ impl<'a> Recorder<'a> {
         into: &mut stock::History,
     ) -> bool {
         let seen = self.read(node, &format!("/api/products/{product}/stock"), admin).await;
-        let seen = seen.map(|(span, answer)| stock::Read { span, shown: level(&answer) });
+        let seen = seen.map(|(span, response)| stock::Read { span, view: stock_level(&response) });
         into.reads.extend(seen.clone());
         seen.is_some()
     }
 }
 
 impl<T> Outcome<T> {
-    fn map<U>(self, shown: impl FnOnce(T) -> U) -> Outcome<U> {
+    fn map<U>(self, view: impl FnOnce(T) -> U) -> Outcome<U> {
         match self {
-            Self::Done(answer) => Outcome::Done(shown(answer)),
+            Self::Done(response) => Outcome::Done(view(response)),
             Self::Refused => Outcome::Refused,
             Self::Unknown => Outcome::Unknown,
         }
     }
 }
 
-fn cart(answer: &Answer) -> carts::Shown {
-    carts::Shown {
-        version: answer.json()["version"].as_u64().unwrap(),
-        lines: answer.lines().into_iter().collect(),
+fn cart_view(response: &Response) -> carts::View {
+    carts::View {
+        version: response.json()["version"].as_u64().unwrap(),
+        lines: response.lines().into_iter().collect(),
     }
 }
 
-fn level(answer: &Answer) -> stock::Shown {
-    let level = answer.json();
+fn stock_level(response: &Response) -> stock::View {
+    let stock_level = response.json();
     assert_eq!(
-        (&level["reserved"], &level["available"]),
-        (&json!(0), &level["on_hand"]),
-        "{answer}"
+        (&stock_level["reserved"], &stock_level["available"]),
+        (&json!(0), &stock_level["on_hand"]),
+        "{response}"
     );
-    stock::Shown {
-        version: level["version"].as_u64().unwrap(),
-        on_hand: level["on_hand"].as_i64().unwrap(),
+    stock::View {
+        version: stock_level["version"].as_u64().unwrap(),
+        on_hand: stock_level["on_hand"].as_i64().unwrap(),
     }
 }

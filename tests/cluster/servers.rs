@@ -1,4 +1,4 @@
-//! Servers that souk cannot work with, or only with a login: one clear line, and no secret in it.
+//! Unusable MongoDB servers and logins: one clear error line without secrets.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,12 +12,12 @@ use crate::{
     cluster::SECRET,
     members::Members,
     replica_set,
-    support::{ADMIN_EMAIL, ADMIN_PASSWORD, Cli, TestApp, folder},
+    support::{ADMIN_EMAIL, ADMIN_PASSWORD, Cli, TestApp, temp_dir},
 };
 
 /// A shop on this database that is not started yet.
-fn shop(uri: &str) -> TestApp {
-    TestApp::closed(&[
+fn unstarted_shop(uri: &str) -> TestApp {
+    TestApp::unstarted(&[
         ("store.kind", "mongodb"),
         ("store.uri", uri),
         ("store.database", "souk"),
@@ -25,22 +25,22 @@ fn shop(uri: &str) -> TestApp {
     ])
 }
 
-/// Starts a shop that cannot start; the one line it says.
+/// Starts a shop that must fail; returns its error line.
 #[track_caller]
-fn refused(uri: &str) -> String {
-    let run = Cli::run(&mut shop(uri).command());
+fn start_error(uri: &str) -> String {
+    let run = Cli::run(&mut unstarted_shop(uri).command());
     let lines: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("souk: ")).collect();
     assert_eq!((run.code, lines.len(), &*run.stdout), (1, 1, ""), "{run:?}");
     assert!(!run.stderr.contains("hunter2"), "{run:?}");
     lines[0].to_owned()
 }
 
-/// A replica set of one that wants a login, with an operator whose password is `hunter2`.
-async fn guarded(key: &str) -> Option<Members> {
-    let mut members = Members::servers(1, &["--replSet", "souk", "--keyFile", key])?;
+/// A one-member replica set with authentication, and an operator with the password `hunter2`.
+async fn start_with_auth(key: &str) -> Option<Members> {
+    let mut members = Members::start_servers(1, &["--replSet", "souk", "--keyFile", key])?;
     let hosts = members.hosts().to_vec();
-    members.make(&hosts).await;
-    // As long as there is no user, whoever is on the machine may make the first.
+    members.initiate(&hosts).await;
+    // Without users, MongoDB lets a local client create the first one.
     let admin = replica_set::direct(&hosts[0]).await.database("admin");
     admin
         .run_command(doc! { "createUser": "operator", "pwd": "hunter2", "roles": ["root"] })
@@ -49,7 +49,7 @@ async fn guarded(key: &str) -> Option<Members> {
     Some(members)
 }
 
-async fn user(members: &Members, name: &str, roles: Vec<Document>) -> String {
+async fn create_user(members: &Members, name: &str, roles: Vec<Document>) -> String {
     let host = &members.hosts()[0];
     let operator = format!("mongodb://operator:hunter2@{host}/?replicaSet=souk");
     let admin = mongodb::Client::with_uri_str(operator).await.unwrap().database("admin");
@@ -58,11 +58,11 @@ async fn user(members: &Members, name: &str, roles: Vec<Document>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standalone_server_is_refused() {
-    let Some(members) = Members::servers(1, &[]) else { return };
+async fn standalone_server_is_rejected() {
+    let Some(members) = Members::start_servers(1, &[]) else { return };
     let host = &members.hosts()[0];
     for uri in [format!("mongodb://{host}/"), format!("mongodb://{host}/?replicaSet=souk")] {
-        let line = refused(&uri);
+        let line = start_error(&uri);
         assert!(
             line.contains("standalone") && line.contains("--replSet") && line.contains(host),
             "{line}"
@@ -71,70 +71,74 @@ async fn a_standalone_server_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_set_of_another_name_is_refused() {
+async fn wrong_replica_set_name_is_rejected() {
     let Some(members) = Members::start(1).await else { return };
     let host = &members.hosts()[0];
-    let line = refused(&format!("mongodb://{host}/?replicaSet=bazaar"));
+    let line = start_error(&format!("mongodb://{host}/?replicaSet=bazaar"));
     assert!(line.contains("set it to souk") && line.contains(host), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_needs_the_rights_and_no_more() {
-    let keys = folder();
+async fn login_requires_exactly_the_documented_roles() {
+    let keys = temp_dir();
     let key = keys.path().join("key");
     std::fs::write(&key, "a key that members of a replica set share").unwrap();
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let Some(members) = guarded(key.to_str().unwrap()).await else { return };
+    let Some(members) = start_with_auth(key.to_str().unwrap()).await else { return };
     let host = &members.hosts()[0];
     for (uri, word) in [
         (format!("mongodb://{host}/?replicaSet=souk"), "readWrite and dbAdmin"),
         (format!("mongodb://nobody:hunter2@{host}/?replicaSet=souk"), "Authentication failed"),
         (
-            user(&members, "reader", vec![doc! { "role": "read", "db": "souk" }]).await,
+            create_user(&members, "reader", vec![doc! { "role": "read", "db": "souk" }]).await,
             "readWrite and dbAdmin",
         ),
         (
-            user(&members, "writer", vec![doc! { "role": "readWrite", "db": "other" }]).await,
+            create_user(&members, "writer", vec![doc! { "role": "readWrite", "db": "other" }])
+                .await,
             "readWrite and dbAdmin",
         ),
     ] {
-        let line = refused(&uri);
+        let line = start_error(&uri);
         assert!(line.contains(word) && line.contains(host), "{uri}: {line}");
     }
     let roles = ["readWrite", "dbAdmin"].map(|role| doc! { "role": role, "db": "souk" });
-    let mut shop = shop(&user(&members, "souk", roles.to_vec()).await);
+    let mut shop = unstarted_shop(&create_user(&members, "souk", roles.to_vec()).await);
     for key in ["auth.admin_email", "auth.admin_password"] {
         shop.set(key, "");
     }
     shop.restart().await;
-    let said = shop.stop().await.join("\n");
-    assert!(said.contains("There is no admin yet") && said.contains(" admin <e-mail>"), "{said}");
+    let printed = shop.stop().await.join("\n");
+    assert!(
+        printed.contains("There is no admin yet") && printed.contains(" admin <e-mail>"),
+        "{printed}"
+    );
     Cli::run_with_input(
         shop.command().args(["admin", ADMIN_EMAIL, "--password-stdin"]),
         ADMIN_PASSWORD,
     )
     .ok();
     shop.restart().await;
-    let boss = shop.admin().await;
-    let tea = shop.product(&boss, &serde_json::json!(4.5), 3).await;
+    let admin_account = shop.admin().await;
+    let tea = shop.new_product(&admin_account, &serde_json::json!(4.5), 3).await;
     assert_eq!(shop.get(&format!("/api/products/{tea}")).await.ok()["stock"], 3);
     assert!(!shop.log().contains("hunter2"), "{}", shop.log());
-    let said = shop.stop().await.join("\n");
-    assert!(!said.contains("There is no admin yet"), "{said}");
+    let printed = shop.stop().await.join("\n");
+    assert!(!printed.contains("There is no admin yet"), "{printed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_set_that_is_not_there_yet_is_waited_for() {
-    let Some(mut members) = Members::unmade(1) else { return };
+async fn start_waits_for_the_replica_set() {
+    let Some(mut members) = Members::start_uninitiated(1) else { return };
     let hosts = members.hosts().to_vec();
-    let mut app = shop(&Members::uri(&hosts));
-    // Its log says what it waits for.
+    let mut app = unstarted_shop(&Members::uri(&hosts));
+    // The log says that the process waits.
     let mut waiting = app.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(waiting.stderr.take().unwrap()).lines();
-    let told = log.any(|line| line.unwrap().contains("waiting for MongoDB"));
+    let logged = log.any(|line| line.unwrap().contains("waiting for MongoDB"));
     waiting.kill().unwrap();
     waiting.wait().unwrap();
-    assert!(told, "it has ended without a word");
+    assert!(logged, "the process exits without waiting");
 
     let bind =
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -143,8 +147,8 @@ async fn a_replica_set_that_is_not_there_yet_is_waited_for() {
     let get = async |path: &str| client.get(format!("http://{bind}{path}")).send().await;
     let waits = async {
         let ready = loop {
-            if let Ok(answer) = get("/readyz").await {
-                break answer;
+            if let Ok(response) = get("/readyz").await {
+                break response;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         };
@@ -152,7 +156,7 @@ async fn a_replica_set_that_is_not_there_yet_is_waited_for() {
         assert!(ready.text().await.unwrap().contains(r#""status":"not_ready""#));
         assert_eq!(get("/livez").await.unwrap().status(), 200);
         assert_eq!(get("/api/products").await.unwrap().status(), 503);
-        members.make(&hosts).await;
+        members.initiate(&hosts).await;
     };
     tokio::join!(app.restart(), waits);
     app.get("/readyz").await.ok();

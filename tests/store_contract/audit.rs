@@ -1,77 +1,75 @@
-//! What an audit sees, what it finds, and what it puts right.
+//! What an audit reads, finds and repairs.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
 use souk::{
-    actors::audit::{Auditor, Summary},
+    audit::{Auditor, Summary},
     domain::{
-        audit::{EventFacts, Finding, FindingKind, Moved, OrderFacts, ProductFacts, Span},
+        audit::{
+            EventAudit, Finding, FindingKind, IdRange, MovementTotals, OrderAudit, ProductAudit,
+        },
         clock::SystemClock,
         ids::{OrderId, ProductId, UserId},
+        inventory::{MovementKind, StockChange, StockDelta},
         order::{Order, OrderCommand, OrderStatus},
-        stock::{Delta, MovementKind, StockChange},
     },
-    store::{
-        Commit, CommitError, News, StockWrite, Store, Write, writer::Observer, writer::Writer,
-    },
+    store::{Commit, CommitError, StockWrite, Store, Write, writer::CommitWriter},
 };
 use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{
-        apply, commit, level, moved_by, now, one, order, placed, product, put_order, put_product,
-        stock, stocked,
+        apply, apply_one, commit, now, order, order_commit, order_stock_write, product, put_order,
+        put_product, stock, stock_level, stocked_product,
     },
-    harness::Harness,
+    harness::{Harness, NoopObserver},
 };
 
-struct Deaf;
-
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
-}
-
-fn auditor(store: &Arc<dyn Store>) -> (Auditor, Writer) {
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(store), Arc::new(Deaf));
+fn start_auditor(store: &Arc<dyn Store>) -> (Auditor, CommitWriter) {
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(store), Arc::new(NoopObserver));
     (Auditor::new(Arc::clone(store), writer.clone(), Arc::new(SystemClock)), writer)
 }
 
-async fn audit(auditor: &Auditor, repair: bool) -> (Summary, Vec<Finding>) {
+async fn run_audit(auditor: &Auditor, repair: bool) -> (Summary, Vec<Finding>) {
     let mut findings = Vec::new();
     let summary = auditor.run(repair, |finding| findings.push(finding.clone())).await.unwrap();
     assert_eq!(summary.found, findings.len() as u64);
     (summary, findings)
 }
 
-/// A new order of two pieces of a product.
-fn bought(product_id: ProductId) -> Order {
+/// A new order for two units of a product.
+fn order_from_document(product_id: ProductId) -> Order {
     let mut order = order(UserId::new());
     order.lines[0].product_id = product_id;
     order
 }
 
-/// The commit of a checkout.
-fn check_out(order: &Order) -> Commit {
-    let mut commit = placed(order);
-    commit.writes.push(moved_by(order, StockChange::Reserve));
+fn checkout_commit(order: &Order) -> Commit {
+    let mut commit = order_commit(order);
+    commit.writes.push(order_stock_write(order, StockChange::Reserve));
     commit
 }
 
-/// The commit of what follows, and the order after it.
-fn follow(order: &Order, command: OrderCommand) -> (Commit, Order) {
+/// The commit of an order transition, and the order after it.
+fn advance(order: &Order, command: OrderCommand) -> (Commit, Order) {
     let next = order.decide(command, now()).unwrap();
-    let mut commit = placed(&next.order);
-    let moves = next.stock.into_iter().map(|(_, change)| match change {
-        StockChange::Ship(_) => moved_by(order, StockChange::Ship),
-        _ => moved_by(order, StockChange::Release),
+    let mut commit = order_commit(&next.order);
+    let moves = next.stock_changes.into_iter().map(|(_, change)| match change {
+        StockChange::Ship(_) => order_stock_write(order, StockChange::Ship),
+        _ => order_stock_write(order, StockChange::Release),
     });
     commit.writes.extend(moves);
     (commit, next.order)
 }
 
-/// A movement that the level does not follow.
-fn booked(product_id: ProductId, delta: Delta, order_id: Option<OrderId>) -> Write {
+/// A movement that does not change the stock level.
+fn unbalanced_movement(
+    product_id: ProductId,
+    delta: StockDelta,
+    order_id: Option<OrderId>,
+) -> Write {
     let change = StockChange::Correct { delta, reserved: None };
     Write::Stock(StockWrite {
         product_id,
@@ -83,39 +81,42 @@ fn booked(product_id: ProductId, delta: Delta, order_id: Option<OrderId>) -> Wri
     })
 }
 
-async fn all_products(store: &dyn Store, limit: u32) -> Vec<ProductFacts> {
-    let (mut found, mut rest) = (Vec::new(), Some(Span::ALL));
+async fn all_products(store: &dyn Store, limit: u32) -> Vec<ProductAudit> {
+    let (mut found, mut rest) = (Vec::new(), Some(IdRange::ALL));
     while let Some(span) = rest {
-        let page = store.audited_products(span, limit).await.unwrap();
+        let page = store.audit_products(span, limit).await.unwrap();
         assert!(page.items.len() <= limit as usize);
         found.extend(page.items);
-        rest = page.rest;
+        rest = page.remaining;
     }
     found
 }
 
-async fn all_orders(store: &dyn Store, limit: u32) -> Vec<OrderFacts> {
-    let (mut found, mut rest) = (Vec::new(), Some(Span::ALL));
+async fn all_orders(store: &dyn Store, limit: u32) -> Vec<OrderAudit> {
+    let (mut found, mut rest) = (Vec::new(), Some(IdRange::ALL));
     while let Some(span) = rest {
-        let page = store.audited_orders(span, limit).await.unwrap();
+        let page = store.audit_orders(span, limit).await.unwrap();
         found.extend(page.items);
-        rest = page.rest;
+        rest = page.remaining;
     }
     found
 }
 
-pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn Harness) {
+pub(crate) async fn audit_pages_include_deleted_products(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (tea, cup) = (stocked(&*store, 10).await, stocked(&*store, 3).await);
+    let (tea, cup) = (stocked_product(&*store, 10).await, stocked_product(&*store, 3).await);
     let bare = product(None);
-    one(&*store, commit([put_product(&bare)])).await.unwrap();
+    apply_one(&*store, commit([put_product(&bare)])).await.unwrap();
     let gone = product(None);
-    one(&*store, commit([put_product(&gone), stock(gone.id, StockChange::Set(5))])).await.unwrap();
-    one(&*store, commit([put_product(&gone.deleted(now()))])).await.unwrap();
-    let (pending, paid, cancelled) = (bought(tea), bought(tea), bought(tea));
-    apply(&*store, [&pending, &paid, &cancelled].map(check_out)).await;
-    one(&*store, follow(&paid, OrderCommand::Pay { reference: None }).0).await.unwrap();
-    one(&*store, follow(&cancelled, OrderCommand::Cancel).0).await.unwrap();
+    apply_one(&*store, commit([put_product(&gone), stock(gone.id, StockChange::Set(5))]))
+        .await
+        .unwrap();
+    apply_one(&*store, commit([put_product(&gone.to_deleted(now()))])).await.unwrap();
+    let (pending, paid, cancelled) =
+        (order_from_document(tea), order_from_document(tea), order_from_document(tea));
+    apply(&*store, [&pending, &paid, &cancelled].map(checkout_commit)).await;
+    apply_one(&*store, advance(&paid, OrderCommand::Pay { reference: None }).0).await.unwrap();
+    apply_one(&*store, advance(&cancelled, OrderCommand::Cancel).0).await.unwrap();
     let whole = all_products(&*store, 100).await;
     assert_eq!(
         whole.iter().map(|facts| facts.product_id).collect::<Vec<_>>(),
@@ -126,7 +127,7 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     }
     let of_tea = whole[0];
     assert!(
-        whole.iter().all(|facts| facts.known && facts.judge().findings.is_empty()),
+        whole.iter().all(|facts| facts.known && facts.evaluate().findings.is_empty()),
         "{whole:?}"
     );
     assert_eq!(
@@ -134,13 +135,16 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
         (10, 4, 5, 4)
     );
     assert_eq!((of_tea.ledger.count, of_tea.ledger.first, of_tea.ledger.last), (5, 1, 5));
-    assert_eq!(of_tea.stock.version, level(&*store, tea).await.version);
-    assert_eq!(whole[2], ProductFacts { known: true, ..ProductFacts::none(bare.id) });
+    assert_eq!(of_tea.stock.version, stock_level(&*store, tea).await.version);
+    assert_eq!(whole[2], ProductAudit { known: true, ..ProductAudit::empty(bare.id) });
     assert_eq!((whole[3].stock.on_hand, whole[3].ledger.on_hand), (5, 5));
-    assert_eq!(store.audited_products(Span::of(cup.as_uuid()), 9).await.unwrap().items, [whole[1]]);
-    // Stock of a product that is not there.
+    assert_eq!(
+        store.audit_products(IdRange::single(cup.as_uuid()), 9).await.unwrap().items,
+        [whole[1]]
+    );
+    // Stock of an unknown product.
     let stray = ProductId::new();
-    one(&*store, commit([stock(stray, StockChange::Set(1))])).await.unwrap();
+    apply_one(&*store, commit([stock(stray, StockChange::Set(1))])).await.unwrap();
     let found = all_products(&*store, 2).await;
     assert_eq!(
         (found.len(), found[4].product_id, found[4].known, found[4].stock.on_hand),
@@ -148,132 +152,120 @@ pub(crate) async fn products_are_audited_by_page_deleted_ones_too(harness: &dyn 
     );
 }
 
-pub(crate) async fn orders_are_audited_with_what_they_have_moved(harness: &dyn Harness) {
+pub(crate) async fn audited_orders_include_their_movements(harness: &dyn Harness) {
     let store = harness.open().await;
-    let tea = stocked(&*store, 100).await;
-    let orders: Vec<Order> = (0..5).map(|_| bought(tea)).collect();
-    apply(&*store, orders.iter().map(check_out)).await;
-    one(&*store, follow(&orders[1], OrderCommand::Cancel).0).await.unwrap();
-    let (pay, paid) = follow(&orders[2], OrderCommand::Pay { reference: None });
-    one(&*store, pay).await.unwrap();
-    one(&*store, follow(&paid, OrderCommand::Fulfil { reference: None }).0).await.unwrap();
+    let tea = stocked_product(&*store, 100).await;
+    let orders: Vec<Order> = (0..5).map(|_| order_from_document(tea)).collect();
+    apply(&*store, orders.iter().map(checkout_commit)).await;
+    apply_one(&*store, advance(&orders[1], OrderCommand::Cancel).0).await.unwrap();
+    let (pay, paid) = advance(&orders[2], OrderCommand::Pay { reference: None });
+    apply_one(&*store, pay).await.unwrap();
+    apply_one(&*store, advance(&paid, OrderCommand::Fulfill { reference: None }).0).await.unwrap();
     let whole = all_orders(&*store, 100).await;
     let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
     assert_eq!(whole.iter().map(|facts| facts.order_id).collect::<Vec<_>>(), ids);
-    assert!(whole.iter().all(|facts| facts.judge().findings.is_empty()), "{whole:?}");
+    assert!(whole.iter().all(|facts| facts.evaluate().findings.is_empty()), "{whole:?}");
     for limit in 1..=6 {
         assert_eq!(all_orders(&*store, limit).await, whole, "{limit}");
     }
-    let moved = |place: usize| (whole[place].status.unwrap(), whole[place].items[0].moved);
-    let sums = |on_hand, reserved| Moved { on_hand, reserved, ever_reserved: 2 };
+    let moved = |place: usize| (whole[place].status.unwrap(), whole[place].items[0].movements);
+    let sums = |on_hand, reserved| MovementTotals { on_hand, reserved, total_reserved: 2 };
     assert_eq!(moved(0), (OrderStatus::PendingPayment, sums(0, 2)));
     assert_eq!(moved(1), (OrderStatus::Cancelled, sums(0, 0)));
     assert_eq!(moved(2), (OrderStatus::Fulfilled, sums(-2, 0)));
-    let version = level(&*store, tea).await.version;
+    let version = stock_level(&*store, tea).await.version;
     assert!(
         whole.iter().all(|facts| facts.items.len() == 1 && facts.items[0].stock_version == version)
     );
-    let missing = bought(tea);
-    one(&*store, commit([moved_by(&missing, StockChange::Reserve)])).await.unwrap();
+    let missing = order_from_document(tea);
+    apply_one(&*store, commit([order_stock_write(&missing, StockChange::Reserve)])).await.unwrap();
     let found = all_orders(&*store, 5).await;
     assert_eq!((found.len(), found[5].order_id, found[5].status), (6, missing.id, None));
 }
 
-pub(crate) async fn events_are_audited(harness: &dyn Harness) {
+pub(crate) async fn event_positions_are_audited(harness: &dyn Harness) {
     let store = harness.open().await;
-    assert!(store.audited_events().await.unwrap().runs.is_empty());
-    let tea = stocked(&*store, 100).await;
+    assert!(store.audit_events().await.unwrap().ranges.is_empty());
+    let tea = stocked_product(&*store, 100).await;
     for _ in 0..5 {
-        apply(&*store, [check_out(&bought(tea)), check_out(&bought(tea))]).await;
+        apply(
+            &*store,
+            [
+                checkout_commit(&order_from_document(tea)),
+                checkout_commit(&order_from_document(tea)),
+            ],
+        )
+        .await;
     }
-    let last = store.last_position().await.unwrap();
-    let EventFacts { runs, last: noted } = store.audited_events().await.unwrap();
+    let last = store.last_event_position().await.unwrap();
+    let EventAudit { ranges: runs, recorded_last: counter } = store.audit_events().await.unwrap();
     assert_eq!(runs, [(1, last)]);
-    assert!(noted.is_none_or(|noted| noted == last));
+    assert!(counter.is_none_or(|counter| counter == last));
 }
 
-/// The kinds of findings, and how many of each there are.
-fn counted(findings: &[Finding]) -> BTreeMap<&'static str, usize> {
+/// The number of findings of each kind.
+fn count_by_kind(findings: &[Finding]) -> BTreeMap<&'static str, usize> {
     let mut count = BTreeMap::new();
     findings.iter().for_each(|finding| *count.entry(finding.kind.as_str()).or_default() += 1);
     count
 }
 
-pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
-    let store = harness.open().await;
-    let (auditor, _writer) = auditor(&store);
-    assert_eq!(audit(&auditor, false).await, (Summary::default(), Vec::new()), "an empty shop");
-    let [tea, cup, pot] =
-        [stocked(&*store, 10).await, stocked(&*store, 10).await, stocked(&*store, 10).await];
-    apply(&*store, [tea, cup, pot].map(|id| check_out(&bought(id)))).await;
-    let (clean, none) = audit(&auditor, true).await;
-    assert_eq!(
-        (clean.products, clean.orders, clean.movements, clean.found, none.len()),
-        (3, 3, 6, 0, 0)
-    );
-    // Tea: pieces that no movement has brought. Cup: an order that nothing was reserved for, and one that gave nothing back.
-    // Pot: pieces that are reserved for nobody.
-    one(
-        &*store,
-        commit([booked(
+/// Tea: units without a movement. Cup: an order without a reservation, and one that released
+/// nothing. Pot: units reserved without an order. Returns the two orders.
+async fn damage_stock(store: &dyn Store, [tea, cup, pot]: [ProductId; 3]) -> (Order, Order) {
+    apply_one(
+        store,
+        commit([unbalanced_movement(
             tea,
-            Delta { kind: MovementKind::Adjusted, on_hand: -3, reserved: 0 },
+            StockDelta { kind: MovementKind::Adjusted, on_hand: -3, reserved: 0 },
             None,
         )]),
     )
     .await
     .unwrap();
-    let (bare, kept) = (bought(cup), bought(cup));
-    apply(&*store, [commit([put_order(&bare)]), check_out(&kept)]).await;
-    let cancelled = follow(&kept, OrderCommand::Cancel).1;
-    one(&*store, commit([put_order(&cancelled)])).await.unwrap();
-    one(&*store, commit([stock(pot, StockChange::Reserve(1))])).await.unwrap();
-    let before = level(&*store, cup).await;
-    for _ in 0..2 {
-        let (summary, findings) = audit(&auditor, false).await;
-        assert_eq!(summary.repaired, 0);
-        let wanted = [("on_hand_mismatch", 1), ("open_orders_mismatch", 1), ("order_movements", 2)];
-        assert_eq!(counted(&findings), BTreeMap::from(wanted), "{findings:?}");
-        let of = |id: OrderId| {
-            findings
-                .iter()
-                .any(|finding| finding.order_id == Some(id) && finding.product_id == Some(cup))
-        };
-        assert!(of(bare.id) && of(kept.id), "{findings:?}");
-    }
-    assert_eq!(level(&*store, cup).await, before, "looking changes nothing");
-    let (summary, findings) = audit(&auditor, true).await;
-    assert!(
-        summary.found == summary.repaired && findings.iter().all(|finding| finding.repaired),
-        "{findings:?}"
-    );
-    let (summary, findings) = audit(&auditor, true).await;
-    assert_eq!((summary.found, findings), (0, Vec::new()));
+    let (bare, kept) = (order_from_document(cup), order_from_document(cup));
+    apply(store, [commit([put_order(&bare)]), checkout_commit(&kept)]).await;
+    let cancelled = advance(&kept, OrderCommand::Cancel).1;
+    apply_one(store, commit([put_order(&cancelled)])).await.unwrap();
+    apply_one(store, commit([stock(pot, StockChange::Reserve(1))])).await.unwrap();
+    (bare, kept)
+}
+
+/// Asserts the movements and levels after the repair of [`damage_stock`].
+async fn assert_corrections(
+    store: &Arc<dyn Store>,
+    [tea, cup, pot]: [ProductId; 3],
+    [bare, kept]: [OrderId; 2],
+) {
     let newest = |id| {
-        let store = Arc::clone(&store);
+        let store = Arc::clone(store);
         async move {
-            let newest = store.movements(id, None, 2).await.unwrap();
+            let newest = store.list_movements(id, None, 2).await.unwrap();
             assert_eq!(newest[0].reason.as_deref(), Some("audit"));
             (newest[0].delta, newest[0].order_id, newest[1].order_id)
         }
     };
-    let delta = |kind, on_hand, reserved| Delta { kind, on_hand, reserved };
+    let delta = |kind, on_hand, reserved| StockDelta { kind, on_hand, reserved };
     assert_eq!(newest(tea).await.0, delta(MovementKind::Adjusted, 3, 0));
-    assert_eq!(
-        newest(cup).await,
-        (delta(MovementKind::Released, 0, -2), Some(kept.id), Some(bare.id))
-    );
+    assert_eq!(newest(cup).await, (delta(MovementKind::Released, 0, -2), Some(kept), Some(bare)));
     assert_eq!(newest(pot).await.0, delta(MovementKind::Released, 0, -1));
-    let levels = [level(&*store, tea).await, level(&*store, cup).await, level(&*store, pot).await];
+    let levels = [
+        stock_level(&**store, tea).await,
+        stock_level(&**store, cup).await,
+        stock_level(&**store, pot).await,
+    ];
     assert_eq!(levels.map(|level| (level.on_hand, level.reserved)), [(10, 2), (10, 4), (10, 2)]);
-    // More promised than there is: nothing can be written, but what to do can be said.
-    let mut large = bought(tea);
+}
+
+/// With more units promised than on hand, no repair is possible, but the finding says what to do.
+async fn assert_overcommitment_is_reported(store: &dyn Store, auditor: &Auditor, tea: ProductId) {
+    let mut large = order_from_document(tea);
     large.lines[0].quantity = 20;
-    one(&*store, commit([put_order(&large)])).await.unwrap();
-    let (summary, findings) = audit(&auditor, true).await;
+    apply_one(store, commit([put_order(&large)])).await.unwrap();
+    let (summary, findings) = run_audit(auditor, true).await;
     assert_eq!(
         (summary.found - summary.repaired, findings.last().unwrap().kind),
-        (2, FindingKind::Promised),
+        (2, FindingKind::OpenOrders),
         "{findings:?}"
     );
     assert!(
@@ -284,74 +276,122 @@ pub(crate) async fn what_is_off_is_found_and_repaired(harness: &dyn Harness) {
             .contains("open orders need 12 more than is in the house"),
         "{findings:?}"
     );
-    one(&*store, commit([stock(tea, StockChange::Adjust(12))])).await.unwrap();
-    assert_eq!(audit(&auditor, true).await.0.repaired, 2);
-    assert_eq!(audit(&auditor, false).await.0.found, 0);
+    apply_one(store, commit([stock(tea, StockChange::Adjust(12))])).await.unwrap();
+    assert_eq!(run_audit(auditor, true).await.0.repaired, 2);
+    assert_eq!(run_audit(auditor, false).await.0.found, 0);
 }
 
-/// Orders of one product that are paid, shipped or called off, until all are done.
-async fn trade(writer: &Writer, product: ProductId, orders: usize) {
-    let one = |n: usize| async move {
-        let order = bought(product);
-        writer.commit(check_out(&order)).await.unwrap();
-        let (pay, paid) = follow(&order, OrderCommand::Pay { reference: None });
+pub(crate) async fn inconsistencies_are_found_and_repaired(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (auditor, _writer) = start_auditor(&store);
+    assert_eq!(
+        run_audit(&auditor, false).await,
+        (Summary::default(), Vec::new()),
+        "an empty shop is clean"
+    );
+    let [tea, cup, pot] = [
+        stocked_product(&*store, 10).await,
+        stocked_product(&*store, 10).await,
+        stocked_product(&*store, 10).await,
+    ];
+    apply(&*store, [tea, cup, pot].map(|id| checkout_commit(&order_from_document(id)))).await;
+    let (clean, none) = run_audit(&auditor, true).await;
+    assert_eq!(
+        (clean.products, clean.orders, clean.movements, clean.found, none.len()),
+        (3, 3, 6, 0, 0)
+    );
+    let (bare, kept) = damage_stock(&*store, [tea, cup, pot]).await;
+    let before = stock_level(&*store, cup).await;
+    for _ in 0..2 {
+        let (summary, findings) = run_audit(&auditor, false).await;
+        assert_eq!(summary.repaired, 0);
+        let wanted = [("on_hand_mismatch", 1), ("open_orders_mismatch", 1), ("order_movements", 2)];
+        assert_eq!(count_by_kind(&findings), BTreeMap::from(wanted), "{findings:?}");
+        let of = |id: OrderId| {
+            findings
+                .iter()
+                .any(|finding| finding.order_id == Some(id) && finding.product_id == Some(cup))
+        };
+        assert!(of(bare.id) && of(kept.id), "{findings:?}");
+    }
+    assert_eq!(stock_level(&*store, cup).await, before, "an audit without repair changes nothing");
+    let (summary, findings) = run_audit(&auditor, true).await;
+    assert!(
+        summary.found == summary.repaired && findings.iter().all(|finding| finding.repaired),
+        "{findings:?}"
+    );
+    let (summary, findings) = run_audit(&auditor, true).await;
+    assert_eq!((summary.found, findings), (0, Vec::new()));
+    assert_corrections(&store, [tea, cup, pot], [bare.id, kept.id]).await;
+    assert_overcommitment_is_reported(&*store, &auditor, tea).await;
+}
+
+/// Places orders of one product and pays, ships or cancels them, until all are done.
+async fn trade(writer: &CommitWriter, product: ProductId, orders: usize) {
+    let trade_one = |n: usize| async move {
+        let order = order_from_document(product);
+        writer.commit(checkout_commit(&order)).await.unwrap();
+        let (pay, paid) = advance(&order, OrderCommand::Pay { reference: None });
         let end = match n % 3 {
-            0 => follow(&order, OrderCommand::Cancel).0,
+            0 => advance(&order, OrderCommand::Cancel).0,
             1 => pay,
             _ => {
                 writer.commit(pay).await.unwrap();
-                follow(&paid, OrderCommand::Fulfil { reference: None }).0
+                advance(&paid, OrderCommand::Fulfill { reference: None }).0
             }
         };
         writer.commit(end).await.unwrap();
     };
     for group in 0..orders / 20 {
-        join_all((0..20).map(|n| one(group + n))).await;
+        join_all((0..20).map(|n| trade_one(group + n))).await;
     }
 }
 
-pub(crate) async fn an_audit_beside_changes_finds_nothing(harness: &dyn Harness) {
+pub(crate) async fn audit_during_changes_reports_nothing(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (auditor, writer) = auditor(&store);
-    let tea = stocked(&*store, 10_000).await;
+    let (auditor, writer) = start_auditor(&store);
+    let tea = stocked_product(&*store, 10_000).await;
     let trading = tokio::spawn(async move { trade(&writer, tea, 400).await });
     let mut audits = 0;
     while !trading.is_finished() {
-        assert_eq!(audit(&auditor, false).await.1, []);
+        assert_eq!(run_audit(&auditor, false).await.1, []);
         audits += 1;
     }
     trading.await.unwrap();
-    let (summary, findings) = audit(&auditor, false).await;
+    let (summary, findings) = run_audit(&auditor, false).await;
     assert_eq!((summary.orders, findings), (400, Vec::new()));
-    assert!(audits > 1, "some of them ran beside changes");
+    assert!(audits > 1, "audits run during changes");
 }
 
-pub(crate) async fn a_repair_beside_changes_corrects_once(harness: &dyn Harness) {
+pub(crate) async fn repair_during_changes_corrects_once(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (auditor, writer) = auditor(&store);
-    let tea = stocked(&*store, 10_000).await;
+    let (auditor, writer) = start_auditor(&store);
+    let tea = stocked_product(&*store, 10_000).await;
     let trading = tokio::spawn(async move { trade(&writer, tea, 200).await });
-    let off = Delta { kind: MovementKind::Adjusted, on_hand: -7, reserved: 0 };
+    let off = StockDelta { kind: MovementKind::Adjusted, on_hand: -7, reserved: 0 };
     let mut damaged = 0;
     while !trading.is_finished() {
-        one(&*store, commit([booked(tea, off, None)])).await.unwrap();
+        apply_one(&*store, commit([unbalanced_movement(tea, off, None)])).await.unwrap();
         damaged += 1;
-        // Two at once: neither corrects what the other has corrected.
-        let (first, second) = tokio::join!(audit(&auditor, true), audit(&auditor, true));
+        // Two concurrent repairs do not correct the same damage twice.
+        let (first, second) = tokio::join!(run_audit(&auditor, true), run_audit(&auditor, true));
         for finding in first.1.iter().chain(&second.1) {
             assert_eq!(finding.kind, FindingKind::OnHand, "{finding:?}");
         }
     }
     trading.await.unwrap();
-    audit(&auditor, true).await;
-    assert_eq!(audit(&auditor, true).await.1, []);
-    let movements = store.movements(tea, None, 10_000).await.unwrap();
+    run_audit(&auditor, true).await;
+    assert_eq!(run_audit(&auditor, true).await.1, []);
+    let movements = store.list_movements(tea, None, 10_000).await.unwrap();
     let corrections =
         movements.iter().filter(|movement| movement.reason.as_deref() == Some("audit"));
     assert_eq!(corrections.map(|movement| movement.delta.on_hand).sum::<i64>(), 7 * damaged);
-    // What is stale is not written.
-    let stale = booked(tea, off, None);
+    // A repair based on a stale version is refused.
+    let stale = unbalanced_movement(tea, off, None);
     let Write::Stock(stale) = stale else { unreachable!() };
     let stale = Write::Stock(StockWrite { expected_version: Some(1), ..stale });
-    assert!(matches!(one(&*store, commit([stale])).await, Err(CommitError::StockVersion(_))));
+    assert!(matches!(
+        apply_one(&*store, commit([stale])).await,
+        Err(CommitError::StockVersionMismatch(_))
+    ));
 }

@@ -1,51 +1,51 @@
-//! What only the embedded store promises: one process, one currency, a folder of its own.
+//! Guarantees of the embedded store only: one process, one currency, a private directory.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use souk::{
-    domain::{clock::Timestamp, ids::UserId, order::Order, stock::StockChange},
+    domain::{clock::Timestamp, ids::UserId, inventory::StockChange, order::Order},
     store::{
         Commit, CommitError, Store,
         sqlite::{OpenError, SqliteOptions, SqliteStore},
-        writer::Writer,
+        writer::CommitWriter,
     },
 };
 use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{
-        added, apply, cart, commit, customer, key, now, one, order, put_order, remembering, stock,
-        stocked,
+        apply, apply_one, cart, cart_commit, commit, customer, key, now, order, put_order, stock,
+        stocked_product, with_response,
     },
-    harness::{Deaf, Harness, Sqlite},
-    inbox::carrying_out,
+    harness::{Harness, NoopObserver, Sqlite},
+    inbox::inbox_commit,
     outbox::write_events,
 };
 
-fn refusal(options: SqliteOptions) -> (OpenError, String) {
+fn open_error(options: SqliteOptions) -> (OpenError, String) {
     let error = SqliteStore::open(options).err().unwrap();
     let line = error.to_string();
     assert!(!line.contains('\n'), "{line}");
     (error, line)
 }
 
-fn database(harness: &Sqlite) -> Connection {
+fn raw_database(harness: &Sqlite) -> Connection {
     Connection::open(harness.options().dir.join("souk.db")).unwrap()
 }
 
-fn count(harness: &Sqlite, table: &str) -> u64 {
-    database(harness)
+fn row_count(harness: &Sqlite, table: &str) -> u64 {
+    raw_database(harness)
         .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))
         .unwrap()
 }
 
 #[tokio::test]
-async fn a_second_store_is_refused_while_the_first_is_open() {
+async fn second_store_is_refused_while_the_first_is_open() {
     let harness = Sqlite::new();
     let first = SqliteStore::open(harness.options()).unwrap();
-    let (error, line) = refusal(harness.options());
+    let (error, line) = open_error(harness.options());
     assert!(matches!(error, OpenError::InUse { .. }));
     let expected =
         format!("another souk is using {}; stop it first", harness.options().dir.display());
@@ -58,67 +58,64 @@ async fn a_second_store_is_refused_while_the_first_is_open() {
 }
 
 #[test]
-fn another_currency_is_refused() {
+fn other_currency_is_rejected() {
     let harness = Sqlite::new();
     drop(SqliteStore::open(harness.options()).unwrap());
     let (error, line) =
-        refusal(SqliteOptions { currency: "USD".parse().unwrap(), ..harness.options() });
-    assert!(matches!(error, OpenError::Currency { .. }));
+        open_error(SqliteOptions { currency: "USD".parse().unwrap(), ..harness.options() });
+    assert!(matches!(error, OpenError::CurrencyMismatch { .. }));
     assert!(line.contains("are in EUR, but shop.currency is USD"), "{line}");
     drop(SqliteStore::open(harness.options()).unwrap());
 }
 
 #[tokio::test]
-async fn an_order_that_cannot_be_read_does_not_hide_others_that_are_due() {
+async fn unreadable_order_does_not_hide_other_due_orders() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let until =
         |millis| Order { expires_at: Some(Timestamp::from_millis(millis)), ..order(UserId::new()) };
     let (broken, first, second) = (until(1), until(2), until(3));
     apply(&store, [&broken, &first, &second].map(|order| commit([put_order(order)]))).await;
-    database(&harness)
+    raw_database(&harness)
         .execute("UPDATE orders SET lines = '[' WHERE id = ?1", [broken.id.to_string()])
         .unwrap();
-    assert_eq!(store.orders_due(now(), None, 1).await, Ok(vec![first.clone()]));
-    assert_eq!(store.orders_due(now(), None, 10).await, Ok(vec![first, second]));
+    assert_eq!(store.list_overdue_orders(now(), None, 1).await, Ok(vec![first.clone()]));
+    assert_eq!(store.list_overdue_orders(now(), None, 10).await, Ok(vec![first, second]));
 }
 
 #[test]
-fn data_of_a_newer_souk_is_refused() {
+fn data_of_a_newer_version_is_rejected() {
     let harness = Sqlite::new();
     drop(SqliteStore::open(harness.options()).unwrap());
     let known: i64 =
-        database(&harness).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
-    database(&harness).pragma_update(None, "user_version", known + 1).unwrap();
-    let (error, line) = refusal(harness.options());
-    assert!(matches!(error, OpenError::Newer { .. }), "{line}");
+        raw_database(&harness).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    raw_database(&harness).pragma_update(None, "user_version", known + 1).unwrap();
+    let (error, line) = open_error(harness.options());
+    assert!(matches!(error, OpenError::SchemaTooNew { .. }), "{line}");
     assert!(line.contains(&format!("schema version {}", known + 1)), "{line}");
 }
 
 #[test]
-fn what_is_no_database_or_no_folder_is_refused() {
+fn invalid_database_or_directory_is_rejected() {
     let harness = Sqlite::new();
     let dir = harness.options().dir;
     fs::create_dir(&dir).unwrap();
-    fs::write(
-        dir.join("souk.db"),
-        "not a database, but long enough to be looked at as one".repeat(100),
-    )
-    .unwrap();
-    let (error, line) = refusal(harness.options());
-    assert!(matches!(error, OpenError::Broken { .. }), "{line}");
+    fs::write(dir.join("souk.db"), "not a database, but long enough to be read as one".repeat(100))
+        .unwrap();
+    let (error, line) = open_error(harness.options());
+    assert!(matches!(error, OpenError::DatabaseUnusable { .. }), "{line}");
     let file = harness.dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let (error, line) = refusal(SqliteOptions { dir: file, ..harness.options() });
-    assert!(matches!(error, OpenError::Folder { .. }), "{line}");
+    let (error, line) = open_error(SqliteOptions { dir: file, ..harness.options() });
+    assert!(matches!(error, OpenError::FolderUnusable { .. }), "{line}");
 }
 
 #[tokio::test]
-async fn the_folder_is_its_owners_alone_and_tidy_after_a_close() {
+async fn directory_is_private_and_tidy_after_close() {
     let harness = Sqlite::new();
     let dir = harness.options().dir.join("made/on/the/way");
     let store = SqliteStore::open(SqliteOptions { dir: dir.clone(), ..harness.options() }).unwrap();
-    one(&store, added(&cart(customer(), 1))).await.unwrap();
+    apply_one(&store, cart_commit(&cart(customer(), 1))).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir), 0o700);
     for file in ["souk.db", "souk.db-wal", "souk.lock"] {
@@ -132,41 +129,44 @@ async fn the_folder_is_its_owners_alone_and_tidy_after_a_close() {
 }
 
 #[tokio::test]
-async fn a_change_is_in_the_files_before_it_is_acknowledged() {
+async fn changes_reach_the_files_before_acknowledgment() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let cart = cart(customer(), 1);
-    one(&store, added(&cart)).await.unwrap();
-    // A copy of the files as they are now is what a crash would leave.
+    apply_one(&store, cart_commit(&cart)).await.unwrap();
+    // A copy of the current files is the state after a crash.
     let copy = Sqlite::new();
     fs::create_dir(copy.options().dir).unwrap();
     for file in ["souk.db", "souk.db-wal"] {
         fs::copy(harness.options().dir.join(file), copy.options().dir.join(file)).unwrap();
     }
     let after_a_crash = SqliteStore::open(copy.options()).unwrap();
-    assert_eq!(after_a_crash.cart(cart.owner.id).await, Ok(Some(cart)));
+    assert_eq!(after_a_crash.find_cart(cart.owner.id).await, Ok(Some(cart)));
     store.close().await;
 }
 
 #[tokio::test]
-async fn events_beyond_the_newest_are_taken_away() {
+async fn old_events_are_deleted() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     write_events(&store, 23_000).await;
     store.close().await;
-    let kept = count(&harness, "outbox");
+    let kept = row_count(&harness, "outbox");
     assert!((20_000..21_250).contains(&kept), "{kept}");
 }
 
 #[tokio::test]
-async fn old_keys_are_taken_away() {
+async fn old_keys_are_deleted() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
     let owner = UserId::new();
-    let yesterday = now().minus(Duration::from_secs(25 * 60 * 60));
+    let yesterday = now().saturating_sub(Duration::from_secs(25 * 60 * 60));
     let keyed = |at, number: u32| {
         let key = key(owner, &number.to_string(), 1);
-        Commit { at, ..remembering(added(&cart(customer(), 1)), &key, "answer") }
+        Commit {
+            decided_at: at,
+            ..with_response(cart_commit(&cart(customer(), 1)), &key, "answer")
+        }
     };
     for round in 0..4 {
         apply(&store, (0..300).map(|n| keyed(yesterday, round * 300 + n))).await;
@@ -175,18 +175,18 @@ async fn old_keys_are_taken_away() {
         apply(&store, (0..300).map(|n| keyed(now(), round * 300 + n))).await;
     }
     store.close().await;
-    assert_eq!(count(&harness, "idempotency_keys"), 1200, "today's");
+    assert_eq!(row_count(&harness, "idempotency_keys"), 1200, "only today's keys remain");
 }
 
 #[tokio::test]
-async fn old_messages_are_taken_away() {
+async fn old_messages_are_deleted() {
     let harness = Sqlite::new();
     let store = SqliteStore::open(harness.options()).unwrap();
-    let id = stocked(&store, 0).await;
-    let month_ago = now().minus(Duration::from_secs(31 * 24 * 60 * 60));
+    let id = stocked_product(&store, 0).await;
+    let month_ago = now().saturating_sub(Duration::from_secs(31 * 24 * 60 * 60));
     let message = |at, number: u32| Commit {
-        at,
-        ..carrying_out(&number.to_string(), [stock(id, StockChange::Adjust(1))])
+        decided_at: at,
+        ..inbox_commit(&number.to_string(), [stock(id, StockChange::Adjust(1))])
     };
     for round in 0..4 {
         apply(&store, (0..300).map(|n| message(month_ago, round * 300 + n))).await;
@@ -195,20 +195,21 @@ async fn old_messages_are_taken_away() {
         apply(&store, (0..300).map(|n| message(now(), round * 300 + n))).await;
     }
     store.close().await;
-    assert_eq!(count(&harness, "inbox"), 1200, "this month's");
+    assert_eq!(row_count(&harness, "inbox"), 1200, "only this month's messages remain");
 }
 
-/// On one thread, so that nothing is taken from the queue while it fills.
+/// Single-threaded, so that the writer takes nothing from the queue while it fills.
 #[tokio::test]
-async fn whoever_finds_the_queue_full_is_told_to_come_back_at_once_and_nothing_is_done() {
+async fn full_queue_rejects_commits_immediately() {
     let harness = Sqlite::new();
     let store = harness.open().await;
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(&store), Arc::new(NoopObserver));
     let carts: Vec<_> = (0..8192 + 10).map(|_| cart(customer(), 1)).collect();
-    let outcomes = join_all(carts.iter().map(|cart| writer.commit(added(cart)))).await;
+    let outcomes = join_all(carts.iter().map(|cart| writer.commit(cart_commit(cart)))).await;
     let (waited, refused) = outcomes.split_at(8192);
     assert!(waited.iter().all(Result::is_ok));
     assert!(refused.iter().all(|outcome| *outcome == Err(CommitError::Overloaded)), "{refused:?}");
-    assert_eq!(store.last_position().await, Ok(8192));
-    assert_eq!(store.cart(carts.last().unwrap().owner.id).await, Ok(None));
+    assert_eq!(store.last_event_position().await, Ok(8192));
+    assert_eq!(store.find_cart(carts.last().unwrap().owner.id).await, Ok(None));
 }

@@ -1,4 +1,4 @@
-//! Records and commits to test with.
+//! Sample records and commits.
 
 use std::{
     collections::BTreeMap,
@@ -10,25 +10,23 @@ use bytes::Bytes;
 use souk::{
     domain::{
         account::{Email, Role, Session, User},
-        cart::{Cart, CartEvent, Line, Owner},
+        cart::{Cart, CartEvent, CartLine, CartOwner},
+        catalog::product::{Product, ProductDetails},
         clock::{Clock, SystemClock, Timestamp},
         ids::{OrderId, ProductId, SessionId, UserId},
+        inventory::{StockChange, StockLevel},
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
-        product::{Product, ProductFacts},
-        stock::{StockChange, StockLevel},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::{Fact, Published},
-    },
+    events::{DomainEvent, OutboxEvent},
+    messages::change::{IdempotencyKey, StoredResponse},
     store::{
-        Applied, Commit, Outcome, StockWrite, Store, Write,
-        commit::{Remember, RememberedBody},
+        AppliedBatch, Commit, CommitOutcome, StockWrite, Store, Write,
+        commit::{IdempotencyRecord, StoredResponseBody},
     },
 };
 
-/// At this many pieces the harness's stores tell that stock is low.
+/// At this many units, the stores under test report low stock.
 pub(crate) const LOW_STOCK: u64 = 5;
 
 pub(crate) fn now() -> Timestamp {
@@ -43,7 +41,7 @@ pub(crate) fn price(text: &str) -> Money {
     Money::parse(text, euro()).unwrap()
 }
 
-/// A commit of these writes, without events.
+/// A commit with these writes and without events.
 pub(crate) fn commit(writes: impl IntoIterator<Item = Write>) -> Commit {
     Commit {
         writes: writes.into_iter().collect(),
@@ -52,59 +50,63 @@ pub(crate) fn commit(writes: impl IntoIterator<Item = Write>) -> Commit {
 }
 
 /// Applies a batch.
-pub(crate) async fn apply(store: &dyn Store, commits: impl IntoIterator<Item = Commit>) -> Applied {
+pub(crate) async fn apply(
+    store: &dyn Store,
+    commits: impl IntoIterator<Item = Commit>,
+) -> AppliedBatch {
     let batch: Vec<Commit> = commits.into_iter().collect();
     let count = batch.len();
     let applied = store.apply(batch.into()).await.unwrap();
-    assert_eq!(applied.outcomes.len(), count, "one outcome a commit");
+    assert_eq!(applied.outcomes.len(), count, "one outcome per commit");
     applied
 }
 
-/// Applies a commit alone.
-pub(crate) async fn one(store: &dyn Store, commit: Commit) -> Outcome {
+/// Applies a single commit.
+pub(crate) async fn apply_one(store: &dyn Store, commit: Commit) -> CommitOutcome {
     apply(store, [commit]).await.outcomes.remove(0)
 }
 
-/// Every event there is.
-pub(crate) async fn events(store: &dyn Store) -> Vec<Published> {
-    store.events_after(0, u32::MAX).await.unwrap()
+pub(crate) async fn events(store: &dyn Store) -> Vec<OutboxEvent> {
+    store.list_events_after(0, u32::MAX).await.unwrap()
 }
 
-/// The types of every event there is.
-pub(crate) async fn kinds(store: &dyn Store) -> Vec<String> {
+pub(crate) async fn event_kinds(store: &dyn Store) -> Vec<String> {
     events(store).await.into_iter().map(|event| event.kind).collect()
 }
 
-pub(crate) fn customer() -> Owner {
-    Owner { id: UserId::new(), guest: false }
+pub(crate) fn customer() -> CartOwner {
+    CartOwner { id: UserId::new(), is_guest: false }
 }
 
-/// A cart with one line, at `version`.
-pub(crate) fn cart(owner: Owner, version: u64) -> Cart {
-    let line = Line {
+/// A cart with one line.
+pub(crate) fn cart(owner: CartOwner, version: u64) -> Cart {
+    let line = CartLine {
         product_id: ProductId::new(),
         name: "Mint tea".into(),
         quantity: 2,
         price: price("4.50"),
     };
-    Cart { version, lines: vec![line], updated_at: now(), ..Cart::untouched(owner) }
+    Cart { version, lines: vec![line], updated_at: now(), ..Cart::empty(owner) }
 }
 
 pub(crate) fn put_cart(cart: &Cart) -> Write {
     Write::Cart(Arc::new(cart.clone()))
 }
 
-/// The commit of an item added: the cart with its event.
-pub(crate) fn added(cart: &Cart) -> Commit {
+/// The commit of an added item: the cart and its event.
+pub(crate) fn cart_commit(cart: &Cart) -> Commit {
     let line = cart.lines.last().unwrap();
     let event =
         CartEvent::ItemAdded { product_id: line.product_id, added: 1, quantity: line.quantity };
-    Commit { facts: vec![Fact::Cart(Arc::new(cart.clone()), event)], ..commit([put_cart(cart)]) }
+    Commit {
+        events: vec![DomainEvent::Cart(Arc::new(cart.clone()), event)],
+        ..commit([put_cart(cart)])
+    }
 }
 
-/// A new product, version 1.
+/// A new product at version 1.
 pub(crate) fn product(sku: Option<&str>) -> Product {
-    let facts = ProductFacts {
+    let facts = ProductDetails {
         sku: sku.map(Into::into),
         name: "Mint tea".into(),
         description: "Green, with mint".into(),
@@ -121,15 +123,15 @@ pub(crate) fn put_product(product: &Product) -> Write {
     Write::Product(Arc::new(product.clone()))
 }
 
-/// The commit of a changed product: the product with its event.
-pub(crate) fn changed(product: &Product) -> Commit {
+/// The commit of a product: the product and its event.
+pub(crate) fn product_commit(product: &Product) -> Commit {
     Commit {
-        facts: vec![Fact::Product(Arc::new(product.clone()))],
+        events: vec![DomainEvent::Product(Arc::new(product.clone()))],
         ..commit([put_product(product)])
     }
 }
 
-/// A change of stock that says nothing else.
+/// A stock change without further details.
 pub(crate) fn stock(product_id: ProductId, change: StockChange) -> Write {
     Write::Stock(StockWrite {
         product_id,
@@ -141,7 +143,7 @@ pub(crate) fn stock(product_id: ProductId, change: StockChange) -> Write {
     })
 }
 
-/// A new order of two pieces, to be paid within a minute.
+/// A new order of two units with a payment deadline in one minute.
 pub(crate) fn order(user_id: UserId) -> Order {
     let (product_id, name) = (ProductId::new(), "Mint tea".to_owned());
     let placed_at = now();
@@ -161,7 +163,7 @@ pub(crate) fn order(user_id: UserId) -> Order {
         payment: Payment { method: PaymentMethod::Manual, reference: None },
         shipping_address: None,
         placed_at,
-        expires_at: Some(placed_at.plus(Duration::from_secs(60))),
+        expires_at: Some(placed_at.saturating_add(Duration::from_secs(60))),
         updated_at: placed_at,
     }
 }
@@ -170,13 +172,16 @@ pub(crate) fn put_order(order: &Order) -> Write {
     Write::Order(Arc::new(order.clone()))
 }
 
-/// The commit of an order in whatever state: the order with its event.
-pub(crate) fn placed(order: &Order) -> Commit {
-    Commit { facts: vec![Fact::Order(Arc::new(order.clone()))], ..commit([put_order(order)]) }
+/// The commit of an order in any state: the order and its event.
+pub(crate) fn order_commit(order: &Order) -> Commit {
+    Commit {
+        events: vec![DomainEvent::Order(Arc::new(order.clone()))],
+        ..commit([put_order(order)])
+    }
 }
 
-/// What an order's first line does to stock.
-pub(crate) fn moved_by(order: &Order, change: fn(u64) -> StockChange) -> Write {
+/// The stock write for an order's first line.
+pub(crate) fn order_stock_write(order: &Order, change: fn(u64) -> StockChange) -> Write {
     let line = order.lines.first().unwrap();
     let (change, order_id) = (change(line.quantity.into()), Some(order.id));
     Write::Stock(StockWrite {
@@ -189,18 +194,17 @@ pub(crate) fn moved_by(order: &Order, change: fn(u64) -> StockChange) -> Write {
     })
 }
 
-/// A product in the catalog with so many pieces in the house.
-pub(crate) async fn stocked(store: &dyn Store, pieces: u64) -> ProductId {
+/// A product with this many units on hand.
+pub(crate) async fn stocked_product(store: &dyn Store, units: u64) -> ProductId {
     let product = product(None);
-    one(store, commit([put_product(&product), stock(product.id, StockChange::Set(pieces))]))
+    apply_one(store, commit([put_product(&product), stock(product.id, StockChange::Set(units))]))
         .await
         .unwrap();
     product.id
 }
 
-/// A product's stock.
-pub(crate) async fn level(store: &dyn Store, id: ProductId) -> StockLevel {
-    store.product(id).await.unwrap().unwrap().1
+pub(crate) async fn stock_level(store: &dyn Store, id: ProductId) -> StockLevel {
+    store.find_product(id).await.unwrap().unwrap().1
 }
 
 pub(crate) fn user(email: &str) -> User {
@@ -212,7 +216,7 @@ pub(crate) fn user(email: &str) -> User {
         password_hash: "$2b$12$abcdefghijklmnopqrstuv".into(),
         created_at: now(),
         version: 1,
-        events: 1,
+        event_sequence: 1,
     }
 }
 
@@ -227,7 +231,7 @@ pub(crate) fn session(user_id: UserId) -> Session {
         user_id,
         refresh_hash: [7; 32],
         created_at: start,
-        expires_at: start.plus(Duration::from_secs(3600)),
+        expires_at: start.saturating_add(Duration::from_secs(3600)),
         revoked_at: None,
         version: 1,
     }
@@ -237,17 +241,17 @@ pub(crate) fn put_session(session: &Session) -> Write {
     Write::Session(Arc::new(session.clone()))
 }
 
-/// A key with a fingerprint made of one byte.
+/// A key with a fingerprint of one repeated byte.
 pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey {
     IdempotencyKey { owner, key: text.into(), fingerprint: [fingerprint; 32], status: 201 }
 }
 
-/// The commit, with an answer to remember for `key`.
-pub(crate) fn remembering(commit: Commit, key: &IdempotencyKey, body: &'static str) -> Commit {
-    let body = RememberedBody::Ready(Bytes::from_static(body.as_bytes()));
-    Commit { remember: Some(Remember { key: key.clone(), body }), ..commit }
+/// The commit, with a response to remember for `key`.
+pub(crate) fn with_response(commit: Commit, key: &IdempotencyKey, body: &'static str) -> Commit {
+    let body = StoredResponseBody::Ready(Bytes::from_static(body.as_bytes()));
+    Commit { idempotency_record: Some(IdempotencyRecord { key: key.clone(), body }), ..commit }
 }
 
-pub(crate) fn answer(body: &'static str) -> Remembered {
-    Remembered { status: 201, body: Bytes::from_static(body.as_bytes()) }
+pub(crate) fn remembered_response(body: &'static str) -> StoredResponse {
+    StoredResponse { status: 201, body: Bytes::from_static(body.as_bytes()) }
 }

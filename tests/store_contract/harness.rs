@@ -1,4 +1,4 @@
-//! How a test gets a store of each kind.
+//! Opens a store of each kind for a test.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,40 +7,39 @@ use mongodb::bson::doc;
 use souk::{
     domain::ids::EventId,
     store::{
-        News, Store,
+        CommittedChanges, Store,
         mongo::{MongoOptions, MongoStore},
         sqlite::{SqliteOptions, SqliteStore},
-        writer::Observer,
+        writer::CommitObserver,
     },
 };
 use tempfile::TempDir;
 
 use crate::{
     fixtures::{LOW_STOCK, euro},
-    shared_set,
+    shared_replica_set,
 };
 
-/// Hears nothing.
-pub(crate) struct Deaf;
+pub(crate) struct NoopObserver;
 
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
-/// A place for one store, empty at first, which is thrown away with the harness.
+/// A location for one store, initially empty, which is deleted with the harness.
 #[async_trait]
 pub(crate) trait Harness: Send + Sync {
-    /// Opens the store as the last one left it. That one has to be closed or dropped.
+    /// Opens the store as the last one left it. The last one must be closed or dropped.
     async fn open(&self) -> Arc<dyn Store>;
 
-    /// Has every write to a table fail from now on, or no longer.
+    /// Makes every write to a table fail, or succeed again.
     async fn break_table(&self, table: &str, broken: bool);
 
-    /// The same, for a shop with a broker: events are kept until they were published.
+    /// Opens the store for a shop with a broker, which keeps events until they are published.
     async fn open_with_broker(&self) -> Arc<dyn Store>;
 }
 
-/// A folder for the embedded store.
+/// A directory for the embedded store.
 pub(crate) struct Sqlite {
     pub(crate) dir: TempDir,
 }
@@ -72,7 +71,10 @@ impl Harness for Sqlite {
             let name = format!("broken_{table}_{event}");
             database
                 .execute_batch(&match broken {
-                    true => format!("CREATE TRIGGER {name} BEFORE {event} ON {table} BEGIN SELECT raise(ABORT, 'broken'); END"),
+                    true => format!(
+                        "CREATE TRIGGER {name} BEFORE {event} ON {table} \
+                         BEGIN SELECT raise(ABORT, 'broken'); END"
+                    ),
                     false => format!("DROP TRIGGER {name}"),
                 })
                 .unwrap();
@@ -86,7 +88,7 @@ impl Harness for Sqlite {
     }
 }
 
-/// A database on the replica set that `SOUK_TEST_MONGO_URI` names.
+/// A database on the replica set in `SOUK_TEST_MONGO_URI`.
 pub(crate) struct Mongo {
     client: mongodb::Client,
     uri: String,
@@ -94,9 +96,9 @@ pub(crate) struct Mongo {
 }
 
 impl Mongo {
-    /// `None` when there is no replica set to test with.
+    /// `None` without a replica set.
     pub(crate) async fn new() -> Option<Self> {
-        let uri = shared_set::uri().await?;
+        let uri = shared_replica_set::uri().await?;
         let client = mongodb::Client::with_uri_str(&uri).await.unwrap();
         Some(Self {
             client,
@@ -116,12 +118,12 @@ impl Mongo {
         }
     }
 
-    pub(crate) fn raw(&self) -> mongodb::Database {
+    pub(crate) fn raw_database(&self) -> mongodb::Database {
         self.client.database(&self.database)
     }
 
-    pub(crate) async fn discard(self) {
-        self.raw().drop().await.unwrap();
+    pub(crate) async fn drop_database(self) {
+        self.raw_database().drop().await.unwrap();
     }
 }
 
@@ -137,7 +139,10 @@ impl Harness for Mongo {
         } else {
             doc! {}
         };
-        self.raw().run_command(doc! { "collMod": table, "validator": validator }).await.unwrap();
+        self.raw_database()
+            .run_command(doc! { "collMod": table, "validator": validator })
+            .await
+            .unwrap();
     }
 
     async fn open_with_broker(&self) -> Arc<dyn Store> {

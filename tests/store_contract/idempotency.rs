@@ -1,21 +1,22 @@
-//! A key makes a repeat harmless: for a day, after a crash, and next to its own first attempt.
+//! A key makes a repeat harmless: for a day, after a restart, and within one batch.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use souk::{
-    domain::{ids::UserId, stock::StockChange},
-    messages::{change::Remembered, events::stock_json},
+    domain::{ids::UserId, inventory::StockChange},
+    events::stock_json,
+    messages::change::StoredResponse,
     store::{
         Commit, CommitError,
-        commit::{Remember, RememberedBody},
+        commit::{IdempotencyRecord, StoredResponseBody},
     },
 };
 
 use crate::{
     fixtures::{
-        added, answer, apply, cart, commit, customer, events, key, level, now, one, put_cart,
-        remembering, stock, stocked,
+        apply, apply_one, cart, cart_commit, commit, customer, events, key, now, put_cart,
+        remembered_response, stock, stock_level, stocked_product, with_response,
     },
     harness::Harness,
 };
@@ -23,25 +24,28 @@ use crate::{
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn a_repeat_gets_the_first_answer_also_later(harness: &dyn Harness) {
+pub(crate) async fn repeat_gets_the_first_response_after_reopening(harness: &dyn Harness) {
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key = key(cart.owner.id, "key", 1);
-    one(&*store, remembering(added(&cart), &key, "first")).await.unwrap();
+    apply_one(&*store, with_response(cart_commit(&cart), &key, "first")).await.unwrap();
     let before = events(&*store).await;
     store.close().await;
     let store = harness.open().await;
-    let repeat = remembering(added(&cart), &key, "second");
+    let repeat = with_response(cart_commit(&cart), &key, "second");
     assert_eq!(
-        one(&*store, repeat).await,
-        Err(CommitError::Replayed(answer("first"))),
-        "its version would conflict"
+        apply_one(&*store, repeat).await,
+        Err(CommitError::Replayed(remembered_response("first"))),
+        "a replay comes before a version conflict"
     );
-    assert_eq!(store.remembered(&key).await, Ok(Some((key.fingerprint, answer("first")))));
+    assert_eq!(
+        store.find_stored_response(&key).await,
+        Ok(Some((key.fingerprint, remembered_response("first"))))
+    );
     assert_eq!(events(&*store).await, before);
 }
 
-pub(crate) async fn answers_of_any_form_come_back(harness: &dyn Harness) {
+pub(crate) async fn responses_of_any_form_are_remembered(harness: &dyn Harness) {
     let store = harness.open().await;
     let owner = UserId::new();
     let odd: String = (33..127_u8).map(char::from).collect();
@@ -51,131 +55,156 @@ pub(crate) async fn answers_of_any_form_come_back(harness: &dyn Harness) {
         ("long", 200, vec![b'x'; 300_000].into()),
     ] {
         let key = souk::messages::change::IdempotencyKey { status, ..key(owner, text, 255) };
-        let remember = Remember { key: key.clone(), body: RememberedBody::Ready(body.clone()) };
-        one(&*store, Commit { remember: Some(remember), ..added(&cart(customer(), 1)) })
-            .await
-            .unwrap();
+        let remember =
+            IdempotencyRecord { key: key.clone(), body: StoredResponseBody::Ready(body.clone()) };
+        apply_one(
+            &*store,
+            Commit { idempotency_record: Some(remember), ..cart_commit(&cart(customer(), 1)) },
+        )
+        .await
+        .unwrap();
         assert_eq!(
-            store.remembered(&key).await,
-            Ok(Some(([255; 32], Remembered { status, body })))
+            store.find_stored_response(&key).await,
+            Ok(Some(([255; 32], StoredResponse { status, body })))
         );
     }
 }
 
-pub(crate) async fn a_key_is_for_one_request_of_one_owner(harness: &dyn Harness) {
+pub(crate) async fn key_identifies_one_request_of_one_owner(harness: &dyn Harness) {
     let store = harness.open().await;
     let (mine, yours) = (cart(customer(), 1), cart(customer(), 1));
-    one(&*store, remembering(added(&mine), &key(mine.owner.id, "key", 1), "mine")).await.unwrap();
-    let other = remembering(added(&cart(customer(), 1)), &key(mine.owner.id, "key", 2), "other");
-    assert_eq!(one(&*store, other).await, Err(CommitError::KeyReused));
+    apply_one(&*store, with_response(cart_commit(&mine), &key(mine.owner.id, "key", 1), "mine"))
+        .await
+        .unwrap();
+    let other =
+        with_response(cart_commit(&cart(customer(), 1)), &key(mine.owner.id, "key", 2), "other");
+    assert_eq!(apply_one(&*store, other).await, Err(CommitError::IdempotencyKeyReused));
     for (owner, text) in [(yours.owner.id, "key"), (mine.owner.id, "KEY"), (mine.owner.id, "key2")]
     {
-        let fresh = remembering(added(&cart(customer(), 1)), &key(owner, text, 2), "fresh");
-        assert!(one(&*store, fresh).await.is_ok(), "{text}");
+        let fresh = with_response(cart_commit(&cart(customer(), 1)), &key(owner, text, 2), "fresh");
+        assert!(apply_one(&*store, fresh).await.is_ok(), "{text}");
     }
     assert_eq!(
-        store.remembered(&key(mine.owner.id, "key", 9)).await,
-        Ok(Some(([1; 32], answer("mine"))))
+        store.find_stored_response(&key(mine.owner.id, "key", 9)).await,
+        Ok(Some(([1; 32], remembered_response("mine"))))
     );
 }
 
-pub(crate) async fn a_repeat_may_share_the_batch_of_its_first(harness: &dyn Harness) {
+pub(crate) async fn repeat_in_the_same_batch_is_replayed(harness: &dyn Harness) {
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key_1 = key(cart.owner.id, "key", 1);
     let batch = [
-        remembering(added(&cart), &key_1, "first"),
-        remembering(added(&cart), &key_1, "second"),
-        remembering(added(&cart), &key(cart.owner.id, "key", 2), "other"),
+        with_response(cart_commit(&cart), &key_1, "first"),
+        with_response(cart_commit(&cart), &key_1, "second"),
+        with_response(cart_commit(&cart), &key(cart.owner.id, "key", 2), "other"),
     ];
     let outcomes = apply(&*store, batch).await.outcomes;
     assert!(outcomes[0].is_ok());
-    assert_eq!(outcomes[1], Err(CommitError::Replayed(answer("first"))));
-    assert_eq!(outcomes[2], Err(CommitError::KeyReused));
+    assert_eq!(outcomes[1], Err(CommitError::Replayed(remembered_response("first"))));
+    assert_eq!(outcomes[2], Err(CommitError::IdempotencyKeyReused));
     assert_eq!(events(&*store).await.len(), 1);
 }
 
-pub(crate) async fn a_repeat_of_a_refused_first_is_decided_anew(harness: &dyn Harness) {
+pub(crate) async fn repeat_of_a_refused_request_is_decided_again(harness: &dyn Harness) {
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     let key = key(cart.owner.id, "key", 1);
-    let stale = remembering(
+    let stale = with_response(
         commit([put_cart(&souk::domain::cart::Cart { version: 2, ..cart.clone() })]),
         &key,
         "stale",
     );
-    assert_eq!(one(&*store, stale.clone()).await, Err(CommitError::Conflict));
-    assert_eq!(store.remembered(&key).await, Ok(None));
-    let outcomes = apply(&*store, [stale, remembering(added(&cart), &key, "good")]).await.outcomes;
+    assert_eq!(apply_one(&*store, stale.clone()).await, Err(CommitError::Conflict));
+    assert_eq!(store.find_stored_response(&key).await, Ok(None));
+    let outcomes =
+        apply(&*store, [stale, with_response(cart_commit(&cart), &key, "good")]).await.outcomes;
     assert_eq!(outcomes[0], Err(CommitError::Conflict));
     assert!(outcomes[1].is_ok());
-    assert_eq!(store.remembered(&key).await, Ok(Some(([1; 32], answer("good")))));
-}
-
-pub(crate) async fn a_stock_answer_is_that_of_the_whole_batch(harness: &dyn Harness) {
-    let store = harness.open().await;
-    let id = stocked(&*store, 10).await;
-    let key = key(UserId::new(), "key", 1);
-    let adjust = |by| commit([stock(id, StockChange::Adjust(by))]);
-    let remember = Some(Remember { key: key.clone(), body: RememberedBody::StockOf(id) });
-    let first = Commit { remember, ..adjust(1) };
-    let outcomes =
-        apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;
-    let after = level(&*store, id).await;
-    assert_eq!((after.on_hand, after.version), (13, 2));
-    let remembered = Remembered { status: 201, body: stock_json(&after) };
-    assert_eq!(outcomes[3], Err(CommitError::Replayed(remembered.clone())));
-    one(&*store, adjust(100)).await.unwrap();
     assert_eq!(
-        one(&*store, first).await,
-        Err(CommitError::Replayed(remembered)),
-        "and not that of later"
+        store.find_stored_response(&key).await,
+        Ok(Some(([1; 32], remembered_response("good"))))
     );
 }
 
-pub(crate) async fn what_changes_nothing_is_not_remembered(harness: &dyn Harness) {
+pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 10).await;
+    let id = stocked_product(&*store, 10).await;
     let key = key(UserId::new(), "key", 1);
-    let same = remembering(commit([stock(id, StockChange::Set(10))]), &key, "same");
-    assert!(one(&*store, same).await.is_ok());
-    assert_eq!(store.remembered(&key).await, Ok(None));
+    let adjust = |by| commit([stock(id, StockChange::Adjust(by))]);
+    let remember =
+        Some(IdempotencyRecord { key: key.clone(), body: StoredResponseBody::StockLevelOf(id) });
+    let first = Commit { idempotency_record: remember, ..adjust(1) };
+    let outcomes =
+        apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;
+    let after = stock_level(&*store, id).await;
+    assert_eq!((after.on_hand, after.version), (13, 2));
+    let remembered = StoredResponse { status: 201, body: stock_json(&after) };
+    assert_eq!(outcomes[3], Err(CommitError::Replayed(remembered.clone())));
+    apply_one(&*store, adjust(100)).await.unwrap();
+    assert_eq!(
+        apply_one(&*store, first).await,
+        Err(CommitError::Replayed(remembered)),
+        "the response is not updated later"
+    );
 }
 
-pub(crate) async fn a_key_is_forgotten_after_a_day(harness: &dyn Harness) {
+pub(crate) async fn no_op_request_is_not_remembered(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let id = stocked_product(&*store, 10).await;
+    let key = key(UserId::new(), "key", 1);
+    let same = with_response(commit([stock(id, StockChange::Set(10))]), &key, "same");
+    assert!(apply_one(&*store, same).await.is_ok());
+    assert_eq!(store.find_stored_response(&key).await, Ok(None));
+}
+
+pub(crate) async fn key_is_forgotten_after_a_day(harness: &dyn Harness) {
     let store = harness.open().await;
     let (mut cart, key_1) = (cart(customer(), 1), key(customer().id, "key", 1));
     let key_2 = key(key_1.owner, "key", 2);
-    let yesterday = now().minus(DAY).minus(MINUTE);
-    one(&*store, Commit { at: yesterday, ..remembering(added(&cart), &key_1, "yesterday") })
-        .await
-        .unwrap();
+    let yesterday = now().saturating_sub(DAY).saturating_sub(MINUTE);
+    apply_one(
+        &*store,
+        Commit { decided_at: yesterday, ..with_response(cart_commit(&cart), &key_1, "yesterday") },
+    )
+    .await
+    .unwrap();
     cart.version = 2;
     let almost = Commit {
-        at: yesterday.plus(DAY).minus(MINUTE),
-        ..remembering(added(&cart), &key_1, "again")
+        decided_at: yesterday.saturating_add(DAY).saturating_sub(MINUTE),
+        ..with_response(cart_commit(&cart), &key_1, "again")
     };
-    assert_eq!(one(&*store, almost).await, Err(CommitError::Replayed(answer("yesterday"))));
-    assert_eq!(store.remembered(&key_1).await, Ok(None), "by the clock it is too old");
-    one(&*store, remembering(added(&cart), &key_2, "today")).await.unwrap();
-    assert_eq!(store.remembered(&key_2).await, Ok(Some(([2; 32], answer("today")))));
     assert_eq!(
-        one(&*store, remembering(added(&cart), &key_1, "first")).await,
-        Err(CommitError::KeyReused)
+        apply_one(&*store, almost).await,
+        Err(CommitError::Replayed(remembered_response("yesterday")))
+    );
+    assert_eq!(
+        store.find_stored_response(&key_1).await,
+        Ok(None),
+        "an expired key is not returned"
+    );
+    apply_one(&*store, with_response(cart_commit(&cart), &key_2, "today")).await.unwrap();
+    assert_eq!(
+        store.find_stored_response(&key_2).await,
+        Ok(Some(([2; 32], remembered_response("today"))))
+    );
+    assert_eq!(
+        apply_one(&*store, with_response(cart_commit(&cart), &key_1, "first")).await,
+        Err(CommitError::IdempotencyKeyReused)
     );
 }
 
-pub(crate) async fn repeats_side_by_side_change_one_thing(harness: &dyn Harness) {
+pub(crate) async fn concurrent_repeats_change_stock_once(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 1000).await;
+    let id = stocked_product(&*store, 1000).await;
     let key = key(UserId::new(), "key", 1);
     let repeats: Vec<_> = (0..40)
         .map(|_| {
             let (store, key) = (Arc::clone(&store), key.clone());
             tokio::spawn(async move {
-                one(
+                apply_one(
                     &*store,
-                    remembering(commit([stock(id, StockChange::Reserve(1))]), &key, "done"),
+                    with_response(commit([stock(id, StockChange::Reserve(1))]), &key, "done"),
                 )
                 .await
             })
@@ -185,8 +214,8 @@ pub(crate) async fn repeats_side_by_side_change_one_thing(harness: &dyn Harness)
     for repeat in repeats {
         match repeat.await.unwrap() {
             Ok(_) => done += 1,
-            outcome => assert_eq!(outcome, Err(CommitError::Replayed(answer("done")))),
+            outcome => assert_eq!(outcome, Err(CommitError::Replayed(remembered_response("done")))),
         }
     }
-    assert_eq!((done, level(&*store, id).await.reserved), (1, 1));
+    assert_eq!((done, stock_level(&*store, id).await.reserved), (1, 1));
 }

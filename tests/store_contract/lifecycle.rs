@@ -1,15 +1,15 @@
-//! What was acknowledged is there: for whoever reads next, after a close, and after none.
+//! Acknowledged writes are visible to the next reader, with or without a close.
 
 use std::sync::Arc;
 
-use souk::store::{ApplyError, CommitError, Unavailable};
+use souk::store::{ApplyError, CommitError, StoreUnavailable};
 
 use crate::{
-    fixtures::{added, apply, cart, commit, customer, events, one, put_cart},
+    fixtures::{apply, apply_one, cart, cart_commit, commit, customer, events, put_cart},
     harness::Harness,
 };
 
-pub(crate) async fn reads_see_what_was_acknowledged_before(harness: &dyn Harness) {
+pub(crate) async fn reads_see_acknowledged_writes(harness: &dyn Harness) {
     let store = harness.open().await;
     let tasks: Vec<_> = (0..8)
         .map(|_| {
@@ -17,10 +17,13 @@ pub(crate) async fn reads_see_what_was_acknowledged_before(harness: &dyn Harness
             tokio::spawn(async move {
                 let owner = customer();
                 for version in 1..=50 {
-                    let event =
-                        apply(&*store, [added(&cart(owner, version))]).await.news.events.remove(0);
-                    assert_eq!(store.cart(owner.id).await.unwrap().unwrap().version, version);
-                    assert!(store.last_position().await.unwrap() >= event.position);
+                    let event = apply(&*store, [cart_commit(&cart(owner, version))])
+                        .await
+                        .changes
+                        .events
+                        .remove(0);
+                    assert_eq!(store.find_cart(owner.id).await.unwrap().unwrap().version, version);
+                    assert!(store.last_event_position().await.unwrap() >= event.position);
                 }
             })
         })
@@ -33,22 +36,20 @@ pub(crate) async fn reads_see_what_was_acknowledged_before(harness: &dyn Harness
     assert_eq!(positions, (1..=400).collect::<Vec<_>>());
 }
 
-pub(crate) async fn what_was_acknowledged_outlives_a_store_that_was_not_closed(
-    harness: &dyn Harness,
-) {
+pub(crate) async fn acknowledged_writes_survive_an_unclosed_store(harness: &dyn Harness) {
     let mut carts = Vec::new();
     for round in 0..3 {
         let store = harness.open().await;
         for _ in 0..40 {
             let cart = cart(customer(), 1);
-            one(&*store, added(&cart)).await.unwrap();
+            apply_one(&*store, cart_commit(&cart)).await.unwrap();
             carts.push(cart);
         }
         drop(store);
         let store = harness.open().await;
         for cart in &carts {
             assert_eq!(
-                store.cart(cart.owner.id).await.unwrap().as_ref(),
+                store.find_cart(cart.owner.id).await.unwrap().as_ref(),
                 Some(cart),
                 "round {round}"
             );
@@ -57,25 +58,25 @@ pub(crate) async fn what_was_acknowledged_outlives_a_store_that_was_not_closed(
     }
 }
 
-pub(crate) async fn a_closed_store_takes_and_tells_nothing(harness: &dyn Harness) {
+pub(crate) async fn closed_store_rejects_reads_and_writes(harness: &dyn Harness) {
     let store = harness.open().await;
     let cart = cart(customer(), 1);
     store.close().await;
     let refused = store.apply(vec![commit([put_cart(&cart)])].into()).await;
     assert_eq!(refused.unwrap_err(), ApplyError::Unavailable);
-    assert_eq!(store.ping().await, Err(Unavailable));
-    assert_eq!(store.cart(cart.owner.id).await, Err(Unavailable));
+    assert_eq!(store.ping().await, Err(StoreUnavailable));
+    assert_eq!(store.find_cart(cart.owner.id).await, Err(StoreUnavailable));
     store.close().await;
-    assert_eq!(harness.open().await.cart(cart.owner.id).await, Ok(None));
+    assert_eq!(harness.open().await.find_cart(cart.owner.id).await, Ok(None));
 }
 
-pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness: &dyn Harness) {
+pub(crate) async fn close_applies_accepted_batches_and_rejects_the_rest(harness: &dyn Harness) {
     let store = harness.open().await;
     let carts: Vec<_> = (0..60).map(|_| cart(customer(), 1)).collect();
     let tasks: Vec<_> = carts
         .iter()
         .map(|cart| {
-            let (store, commit) = (Arc::clone(&store), added(cart));
+            let (store, commit) = (Arc::clone(&store), cart_commit(cart));
             tokio::spawn(async move {
                 store.apply(vec![commit].into()).await.map(|applied| applied.outcomes)
             })
@@ -89,29 +90,29 @@ pub(crate) async fn closing_applies_what_was_taken_and_refuses_the_rest(harness:
     drop(store);
     let store = harness.open().await;
     for (cart, outcome) in carts.iter().zip(outcomes) {
-        let stored = store.cart(cart.owner.id).await.unwrap();
+        let stored = store.find_cart(cart.owner.id).await.unwrap();
         match outcome {
             Ok(outcomes) => assert!(outcomes[0].is_ok() && stored.as_ref() == Some(cart)),
             Err(error) => assert!(
                 error == ApplyError::Unavailable && stored.is_none(),
-                "certainly not applied: {error:?}"
+                "the batch is certainly not applied: {error:?}"
             ),
         }
     }
 }
 
-pub(crate) async fn a_caller_that_leaves_does_not_stop_its_change(harness: &dyn Harness) {
+pub(crate) async fn dropped_caller_does_not_cancel_its_change(harness: &dyn Harness) {
     let store = harness.open().await;
     let first = cart(customer(), 1);
     let second = cart(first.owner, 2);
-    let mut applying = store.apply(vec![added(&first)].into());
-    // The first poll hands the batch over; then the caller goes.
+    let mut applying = store.apply(vec![cart_commit(&first)].into());
+    // The first poll hands the batch over; then the caller drops the future.
     let polled =
         std::future::poll_fn(|context| std::task::Poll::Ready(applying.as_mut().poll(context)))
             .await;
     drop(applying);
     drop(polled);
-    let next = one(&*store, added(&second)).await;
-    assert!(next.is_ok(), "the first was applied before: {next:?}");
-    assert_eq!(one(&*store, added(&second)).await, Err(CommitError::Conflict));
+    let next = apply_one(&*store, cart_commit(&second)).await;
+    assert!(next.is_ok(), "the first commit is applied: {next:?}");
+    assert_eq!(apply_one(&*store, cart_commit(&second)).await, Err(CommitError::Conflict));
 }

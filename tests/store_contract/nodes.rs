@@ -1,4 +1,4 @@
-//! Several nodes on one database, which only the cluster's store has.
+//! Several nodes on one database, which only the MongoDB store supports.
 
 use std::{
     collections::HashMap,
@@ -6,35 +6,37 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
-use mongodb::bson::{DateTime, Document, Uuid, doc};
 use serde_json::Value;
 use souk::{
-    domain::{ids::ProductId, ids::UserId, money::Money, product::Product, stock::StockChange},
-    messages::events::Published,
-    store::{Commit, CommitError, Condition, Outcome, Store, writer::Writer},
+    domain::{catalog::product::Product, ids::UserId, inventory::StockChange, money::Money},
+    events::OutboxEvent,
+    store::{Commit, CommitError, CommitOutcome, Condition, Store, writer::CommitWriter},
 };
-use tokio::{runtime::Handle, time::sleep};
+use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{
-        added, answer, cart, changed, commit, customer, euro, events, key, level, one, order,
-        placed, product, put_cart, put_user, remembering, stock, stocked, user,
+        apply_one, cart, cart_commit, commit, customer, euro, events, key, order, order_commit,
+        product, product_commit, put_cart, put_user, remembered_response, stock, stock_level,
+        stocked_product, user, with_response,
     },
-    harness::{Deaf, Harness, Mongo},
+    harness::{Harness, Mongo, NoopObserver},
 };
 
-/// A store with a batching writer before it.
-async fn node(mongo: &Mongo) -> (Arc<dyn Store>, Writer) {
+/// A store with its batching writer.
+pub(crate) async fn start_node(mongo: &Mongo) -> (Arc<dyn Store>, CommitWriter) {
     let store = mongo.open().await;
-    let (writer, _) = Writer::start(&Handle::current(), Arc::clone(&store), Arc::new(Deaf));
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), Arc::clone(&store), Arc::new(NoopObserver));
     (store, writer)
 }
 
-/// Commits on all nodes at once; outcomes in the order of the commits.
-async fn at_once(commits: Vec<(Writer, Commit)>) -> Vec<Outcome> {
+/// Commits concurrently; outcomes are in the order of the commits.
+pub(crate) async fn commit_concurrently(
+    commits: Vec<(CommitWriter, Commit)>,
+) -> Vec<CommitOutcome> {
     let tasks: Vec<_> = commits
         .into_iter()
         .map(|(writer, commit)| tokio::spawn(async move { writer.commit(commit).await }))
@@ -46,8 +48,8 @@ async fn at_once(commits: Vec<(Writer, Commit)>) -> Vec<Outcome> {
     outcomes
 }
 
-/// Positions follow each other, and so do the sequences of each subject within each family.
-fn assert_in_order(events: &[Published]) {
+/// Asserts that positions are consecutive, and so are the sequences per subject and family.
+fn assert_in_order(events: &[OutboxEvent]) {
     let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
     assert_eq!(positions, (1..=events.len() as u64).collect::<Vec<_>>());
     let mut last: HashMap<(String, String), u64> = HashMap::new();
@@ -63,16 +65,16 @@ fn assert_in_order(events: &[Published]) {
     }
 }
 
-/// Reads the outbox as it grows, until it has `count` events: nothing may appear before what was read.
-async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<Published> {
-    let mut read: Vec<Published> = Vec::new();
+/// Reads the outbox until it has `count` events; no event may appear before the ones already read.
+async fn follow_outbox(store: Arc<dyn Store>, count: usize) -> Vec<OutboxEvent> {
+    let mut read: Vec<OutboxEvent> = Vec::new();
     while read.len() < count {
         let position = read.last().map_or(0, |event| event.position);
-        let last = store.last_position().await.unwrap();
-        let page = store.events_after(position, 64).await.unwrap();
+        let last = store.last_event_position().await.unwrap();
+        let page = store.list_events_after(position, 64).await.unwrap();
         assert!(
             page.len() >= usize::try_from(last - position).unwrap().min(64),
-            "what is told is there"
+            "announced events are readable"
         );
         read.extend(page);
     }
@@ -80,47 +82,47 @@ async fn follow(store: Arc<dyn Store>, count: usize) -> Vec<Published> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_together_never_sell_what_is_not_there() {
+async fn nodes_never_oversell_together() {
     let Some(mongo) = Mongo::new().await else { return };
-    let nodes = [node(&mongo).await, node(&mongo).await];
-    let id = stocked(&*nodes[0].0, 300).await;
+    let nodes = [start_node(&mongo).await, start_node(&mongo).await];
+    let id = stocked_product(&*nodes[0].0, 300).await;
     let buyers: Vec<_> = (0..400)
         .map(|n: usize| {
-            let mut buy = added(&cart(customer(), 1));
+            let mut buy = cart_commit(&cart(customer(), 1));
             buy.writes.push(stock(id, StockChange::Reserve(1)));
             (nodes[n % 2].1.clone(), buy)
         })
         .collect();
-    let outcomes = at_once(buyers).await;
+    let outcomes = commit_concurrently(buyers).await;
     let sold = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert!(
         outcomes.iter().all(|o| matches!(o, Ok(_) | Err(CommitError::OutOfStock(_)))),
         "{outcomes:?}"
     );
-    let level = level(&*nodes[1].0, id).await;
-    assert_eq!((sold, level.reserved, level.available()), (300, 300, 0));
-    let movements = nodes[0].0.movements(id, None, 1000).await.unwrap();
+    let stock_level = stock_level(&*nodes[1].0, id).await;
+    assert_eq!((sold, stock_level.reserved, stock_level.available()), (300, 300, 0));
+    let movements = nodes[0].0.list_movements(id, None, 1000).await.unwrap();
     assert_eq!(
         movements.iter().rev().map(|m| m.sequence).collect::<Vec<_>>(),
         (1..=301).collect::<Vec<_>>()
     );
     assert_in_order(&events(&*nodes[0].0).await);
-    mongo.discard().await;
+    mongo.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_are_in_each_others_way_only_where_they_meet() {
+async fn nodes_do_not_conflict_on_separate_records() {
     let Some(mongo) = Mongo::new().await else { return };
-    let nodes = [node(&mongo).await, node(&mongo).await];
-    let followed = tokio::spawn(follow(mongo.open().await, 600));
+    let nodes = [start_node(&mongo).await, start_node(&mongo).await];
+    let followed = tokio::spawn(follow_outbox(mongo.open().await, 600));
     let tasks: Vec<_> = (0..30)
         .map(|n: usize| {
             let writer = nodes[n % 2].1.clone();
             tokio::spawn(async move {
                 let owner = customer();
                 for version in 1..=20 {
-                    let outcome = writer.commit(added(&cart(owner, version))).await;
-                    assert!(outcome.is_ok(), "nobody else has this cart: {outcome:?}");
+                    let outcome = writer.commit(cart_commit(&cart(owner, version))).await;
+                    assert!(outcome.is_ok(), "no other client uses this cart: {outcome:?}");
                 }
             })
         })
@@ -131,81 +133,89 @@ async fn nodes_are_in_each_others_way_only_where_they_meet() {
     let read = followed.await.unwrap();
     assert_in_order(&read);
     assert_eq!(read, events(&*nodes[0].0).await);
-    mongo.discard().await;
+    mongo.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_nodes_that_decided_on_the_same_version_one_wins() {
+async fn one_of_two_nodes_wins_the_same_version() {
     let Some(mongo) = Mongo::new().await else { return };
-    let nodes = [node(&mongo).await, node(&mongo).await];
+    let nodes = [start_node(&mongo).await, start_node(&mongo).await];
     for quiet in [false, true] {
         let owner = customer();
         for version in 1..=40 {
-            // Without events, nothing but the cart itself tells that two were at it.
-            let put = |cart| if quiet { commit([put_cart(&cart)]) } else { added(&cart) };
+            // Without events, only the cart itself can cause the conflict.
+            let put = |cart| if quiet { commit([put_cart(&cart)]) } else { cart_commit(&cart) };
             let both = nodes
                 .iter()
                 .map(|(_, writer)| (writer.clone(), put(cart(owner, version))))
                 .collect();
-            let mut outcomes = at_once(both).await;
+            let mut outcomes = commit_concurrently(both).await;
             outcomes.sort_by_key(Result::is_err);
             assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::Conflict)]), "{outcomes:?}");
         }
-        assert_eq!(nodes[0].0.cart(owner.id).await.unwrap().unwrap().version, 40);
+        assert_eq!(nodes[0].0.find_cart(owner.id).await.unwrap().unwrap().version, 40);
     }
-    mongo.discard().await;
+    mongo.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pending_orders_of_a_user_are_limited_over_nodes() {
+async fn pending_orders_are_limited_across_nodes() {
     let Some(mongo) = Mongo::new().await else { return };
-    let nodes = [node(&mongo).await, node(&mongo).await];
+    let nodes = [start_node(&mongo).await, start_node(&mongo).await];
     for _ in 0..5 {
         let user = UserId::new();
-        // Without events, too: then nothing is written that two transactions could meet at.
+        // Some commits have no events, so that no shared document causes the conflict.
         let place = |n: usize| {
-            let place = placed(&order(user));
-            let facts = if n.is_multiple_of(3) { Vec::new() } else { place.facts };
-            Commit { conditions: vec![Condition::PendingBelow(user, 5)], facts, ..place }
+            let place = order_commit(&order(user));
+            let facts = if n.is_multiple_of(3) { Vec::new() } else { place.events };
+            Commit {
+                conditions: vec![Condition::PendingOrdersBelow(user, 5)],
+                events: facts,
+                ..place
+            }
         };
-        let outcomes = at_once((0..40).map(|n| (nodes[n % 2].1.clone(), place(n))).collect()).await;
+        let outcomes =
+            commit_concurrently((0..40).map(|n| (nodes[n % 2].1.clone(), place(n))).collect())
+                .await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 5);
         assert!(
             outcomes
                 .into_iter()
                 .filter_map(Result::err)
-                .all(|error| error == CommitError::TooManyPending)
+                .all(|error| error == CommitError::TooManyPendingOrders)
         );
-        assert_eq!(nodes[0].0.orders(Some(user), None, 50).await.unwrap().len(), 5);
+        assert_eq!(nodes[0].0.list_orders(Some(user), None, 50).await.unwrap().len(), 5);
     }
-    mongo.discard().await;
+    mongo.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_order_is_placed_on_what_another_node_has_changed_before() {
+async fn order_is_not_placed_on_a_stale_product_version() {
     const VERSIONS: u64 = 60;
     let Some(mongo) = Mongo::new().await else { return };
-    let nodes = [node(&mongo).await, node(&mongo).await];
+    let nodes = [start_node(&mongo).await, start_node(&mongo).await];
     let tea = product(None);
-    one(&*nodes[0].0, changed(&tea)).await.unwrap();
+    apply_one(&*nodes[0].0, product_commit(&tea)).await.unwrap();
     let (writer, first) = (nodes[0].1.clone(), tea.clone());
     let repricing = tokio::spawn(async move {
         for version in 2..=VERSIONS {
-            writer.commit(changed(&Product { version, ..first.clone() })).await.unwrap();
+            writer.commit(product_commit(&Product { version, ..first.clone() })).await.unwrap();
         }
     });
     let mut seen = 1;
     while seen < VERSIONS {
-        // What an order was decided on is noted as its price.
+        // The price records the version on which the order was decided.
         let mut bought = order(UserId::new());
-        bought.lines[0].unit_price = Money::from_minor(seen as i64, euro()).unwrap();
-        let buy =
-            Commit { conditions: vec![Condition::Unchanged(tea.id, seen)], ..placed(&bought) };
+        bought.lines[0].unit_price = Money::from_minor_units(seen as i64, euro()).unwrap();
+        let buy = Commit {
+            conditions: vec![Condition::ProductUnchanged(tea.id, seen)],
+            ..order_commit(&bought)
+        };
         match nodes[1].1.commit(buy).await {
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(error, CommitError::Conflict);
-                seen = nodes[1].0.product(tea.id).await.unwrap().unwrap().0.version;
+                seen = nodes[1].0.find_product(tea.id).await.unwrap().unwrap().0.version;
             }
         }
     }
@@ -219,7 +229,7 @@ async fn no_order_is_placed_on_what_another_node_has_changed_before() {
                 assert_eq!(
                     (price * 100.0).round() as u64,
                     current,
-                    "an order of an older version came after a newer one"
+                    "no order uses an older version than a preceding change"
                 );
                 sold += 1;
             }
@@ -227,46 +237,46 @@ async fn no_order_is_placed_on_what_another_node_has_changed_before() {
         }
     }
     assert!(sold > 0 && current == VERSIONS, "{sold} sold");
-    mongo.discard().await;
+    mongo.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_unique_is_unique_over_nodes() {
+async fn emails_and_skus_are_unique_across_nodes() {
     let Some(mongo) = Mongo::new().await else { return };
-    let nodes = [node(&mongo).await, node(&mongo).await];
+    let nodes = [start_node(&mongo).await, start_node(&mongo).await];
     for n in 0..30 {
         let address = format!("ada{n}@example.com");
         let registrations = nodes
             .iter()
             .map(|(_, writer)| (writer.clone(), commit([put_user(&user(&address))])))
             .collect();
-        let mut outcomes = at_once(registrations).await;
+        let mut outcomes = commit_concurrently(registrations).await;
         outcomes.sort_by_key(Result::is_err);
         assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::EmailTaken)]), "{outcomes:?}");
         let sku = format!("TEA-{n}");
         let products = nodes
             .iter()
-            .map(|(_, writer)| (writer.clone(), changed(&product(Some(&sku)))))
+            .map(|(_, writer)| (writer.clone(), product_commit(&product(Some(&sku)))))
             .collect();
-        let mut outcomes = at_once(products).await;
+        let mut outcomes = commit_concurrently(products).await;
         outcomes.sort_by_key(Result::is_err);
         assert!(matches!(outcomes[..], [Ok(_), Err(CommitError::SkuTaken)]), "{outcomes:?}");
     }
-    mongo.discard().await;
+    mongo.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_counts_on_every_node() {
+async fn idempotency_key_counts_on_every_node() {
     let Some(mongo) = Mongo::new().await else { return };
-    let nodes = [node(&mongo).await, node(&mongo).await];
-    let id = stocked(&*nodes[0].0, 1000).await;
+    let nodes = [start_node(&mongo).await, start_node(&mongo).await];
+    let id = stocked_product(&*nodes[0].0, 1000).await;
     for n in 0..30 {
         let key = key(customer().id, &format!("key {n}"), 1);
-        let buy = remembering(commit([stock(id, StockChange::Reserve(1))]), &key, "done");
+        let buy = with_response(commit([stock(id, StockChange::Reserve(1))]), &key, "done");
         let repeats = (0..6).map(|n: usize| (nodes[n % 2].1.clone(), buy.clone())).collect();
-        let outcomes = at_once(repeats).await;
+        let outcomes = commit_concurrently(repeats).await;
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
-        let again = CommitError::Replayed(answer("done"));
+        let again = CommitError::Replayed(remembered_response("done"));
         assert!(
             outcomes
                 .iter()
@@ -275,177 +285,40 @@ async fn a_key_counts_on_every_node() {
             "{outcomes:?}"
         );
     }
-    assert_eq!(level(&*nodes[1].0, id).await.reserved, 30);
-    mongo.discard().await;
-}
-
-/// A node that has locked a product's stock and the outbox, and will never go on; `last_seen` ago it was alive.
-async fn stuck_node(
-    mongo: &Mongo,
-    product: ProductId,
-    last_seen: Duration,
-) -> mongodb::ClientSession {
-    let mut session = mongo.raw().client().start_session().await.unwrap();
-    session.start_transaction().await.unwrap();
-    let lock = doc! { "$inc": { "touched": 1 } };
-    let product = Uuid::from_bytes(product.as_uuid().into_bytes());
-    for (collection, id) in
-        [("stock", product.into()), ("counters", mongodb::bson::Bson::from("outbox"))]
-    {
-        let collection = mongo.raw().collection::<Document>(collection);
-        collection
-            .update_one(doc! { "_id": id }, lock.clone())
-            .session(&mut session)
-            .await
-            .unwrap();
-    }
-    let at = DateTime::from_millis(
-        DateTime::now().timestamp_millis() - i64::try_from(last_seen.as_millis()).unwrap(),
-    );
-    let seen =
-        doc! { "_id": Uuid::new(), "at": at, "session": session.id().get("id"), "process": 1_i64 };
-    mongo.raw().collection::<Document>("nodes").insert_one(seen).await.unwrap();
-    session
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_dead_node_has_locked_is_free_within_seconds() {
-    let Some(mongo) = Mongo::new().await else { return };
-    let (store, writer) = node(&mongo).await;
-    let id = stocked(&*store, 10).await;
-    let dead = stuck_node(&mongo, id, Duration::ZERO).await;
-    let died = Instant::now();
-    let outcome = writer.commit(commit([stock(id, StockChange::Reserve(1))])).await;
-    assert!(outcome.is_ok(), "{outcome:?}");
-    assert!(died.elapsed() < Duration::from_secs(5), "{:?}", died.elapsed());
-    eprintln!(
-        "the others went on {:?} after a node was heard of for the last time",
-        died.elapsed()
-    );
-    let dead_nodes = doc! { "process": 1_i64 };
-    assert_eq!(
-        mongo.raw().collection::<Document>("nodes").count_documents(dead_nodes).await.unwrap(),
-        0
-    );
-    drop(dead);
-    mongo.discard().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_that_cannot_be_made_in_time_is_certainly_not_made() {
-    let Some(mongo) = Mongo::new().await else { return };
-    let (store, writer) = node(&mongo).await;
-    let id = stocked(&*store, 10).await;
-    // It will be taken for alive for long enough.
-    let alive = stuck_node(&mongo, id, Duration::ZERO).await;
-    let deadline = Instant::now() + Duration::from_millis(700);
-    let buy = Commit { deadline, ..commit([stock(id, StockChange::Reserve(1))]) };
-    assert_eq!(writer.commit(buy).await, Err(CommitError::Overloaded));
-    assert!(Instant::now() <= deadline, "told in time");
-    drop(alive);
-    let later = one(&*store, commit([stock(id, StockChange::Reserve(2))])).await;
-    assert_eq!(later.unwrap().stock[0].reserved, 2);
-    mongo.discard().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_let_go_takes_no_other_along() {
-    let Some(mongo) = Mongo::new().await else { return };
-    let (store, writer) = node(&mongo).await;
-    let id = stocked(&*store, 10).await;
-    let stuck = stuck_node(&mongo, id, Duration::ZERO).await;
-    let buy = |within| Commit {
-        deadline: Instant::now() + within,
-        ..commit([stock(id, StockChange::Reserve(1))])
-    };
-    let (hurried, patient) = (Duration::from_millis(700), Duration::from_secs(60));
-    let applied = store.apply(vec![buy(hurried), buy(patient)].into()).await.unwrap();
-    assert_eq!(applied.outcomes, [Err(CommitError::Overloaded), Err(CommitError::NotYet)]);
-    // The writer tries what is left again; by then, the other node is taken for dead.
-    let buyers = vec![(writer.clone(), buy(hurried)), (writer.clone(), buy(patient))];
-    let outcomes = at_once(buyers).await;
-    assert!(matches!(outcomes[..], [Err(CommitError::Overloaded), Ok(_)]), "{outcomes:?}");
-    assert_eq!(level(&*store, id).await.reserved, 1);
-    drop(stuck);
-    mongo.discard().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nodes_come_and_go() {
-    let Some(mongo) = Mongo::new().await else { return };
-    let count = async || {
-        mongo.raw().collection::<Document>("nodes").count_documents(doc! {}).await.unwrap()
-    };
-    let stores = [mongo.open().await, mongo.open().await];
-    for store in &stores {
-        one(&**store, added(&cart(customer(), 1))).await.unwrap();
-    }
-    assert_eq!(count().await, 2);
-    for store in &stores {
-        store.close().await;
-    }
-    assert_eq!(count().await, 0, "they have said goodbye");
-    let _store = mongo.open().await;
-    let admin = mongo.raw().client().database("admin");
-    let limited = async || {
-        let reply = admin
-            .run_command(doc! { "getParameter": 1, "transactionLifetimeLimitSeconds": 1 })
-            .await
-            .unwrap();
-        reply.get_i32("transactionLifetimeLimitSeconds").unwrap() <= 5
-    };
-    for _ in 0..50 {
-        if limited().await {
-            return mongo.discard().await;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    panic!("transactions may stay open for too long");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_confirmed_was_written_also_by_a_node_that_the_others_took_for_dead() {
-    let Some(mongo) = Mongo::new().await else { return };
-    let store = mongo.open().await;
-    one(&*store, added(&cart(customer(), 1))).await.unwrap();
-    let nodes = mongo.raw().collection::<Document>("nodes");
-    nodes.delete_many(doc! {}).await.unwrap();
-    assert_eq!(store.confirmed_position().await.unwrap(), 1);
-    let asked = nodes.find_one(doc! { "asked": 1 }).await.unwrap();
-    assert!(asked.is_some(), "a majority has confirmed something");
-    mongo.discard().await;
+    assert_eq!(stock_level(&*nodes[1].0, id).await.reserved, 30);
+    mongo.drop_database().await;
 }
 
 #[test]
-fn a_read_goes_on_when_the_runtime_of_whoever_asked_has_ended() {
-    static ENDED: AtomicUsize = AtomicUsize::new(0);
+fn reads_do_not_depend_on_the_callers_runtime() {
+    static SHUTDOWN_PANICS: AtomicUsize = AtomicUsize::new(0);
     let drivers =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let Some(mongo) = drivers.block_on(Mongo::new()) else { return };
     let store = drivers.block_on(mongo.open());
-    let told = std::panic::take_hook();
+    let previous_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        ENDED.fetch_add(
+        SHUTDOWN_PANICS.fetch_add(
             usize::from(panic.to_string().contains("is being shutdown")),
             Ordering::Relaxed,
         );
-        told(panic);
+        previous_hook(panic);
     }));
     for _ in 0..20 {
         let asking = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         asking.block_on(async {
-            let mut read = std::pin::pin!(store.last_position());
+            let mut read = std::pin::pin!(store.last_event_position());
             assert!(futures_util::poll!(&mut read).is_pending());
         });
     }
-    // The server answers to those that began before.
+    // The server answers the abandoned reads first.
     for _ in 0..20 {
-        drivers.block_on(store.last_position()).unwrap();
+        drivers.block_on(store.last_event_position()).unwrap();
     }
     assert_eq!(
-        ENDED.load(Ordering::Relaxed),
+        SHUTDOWN_PANICS.load(Ordering::Relaxed),
         0,
-        "the timer of a read is that of the runtime it is on"
+        "a read uses the timer of its own runtime"
     );
-    drivers.block_on(mongo.discard());
+    drivers.block_on(mongo.drop_database());
 }

@@ -1,57 +1,54 @@
-//! Orders: what is read of them, and the conditions that a checkout has.
+//! Orders: queries and checkout conditions.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use souk::{
     domain::{
-        cart::Cart,
+        catalog::product::Product,
         ids::{OrderId, ProductId, UserId},
-        money::{MAX_MINOR, Money},
+        inventory::{MovementKind, StockChange},
+        money::{MAX_MINOR_UNITS, Money},
         order::{
             Order, OrderCommand, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress,
         },
-        product::Product,
-        stock::{MovementKind, StockChange},
     },
-    store::{
-        Commit, CommitError, Condition, StockWrite, Store, Write,
-        writer::{Observer, Writer},
-    },
+    store::{Commit, CommitError, Condition, StockWrite, Write, writer::CommitWriter},
 };
 use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{
-        answer, apply, cart, commit, customer, euro, key, kinds, level, moved_by, now, one, order,
-        placed, product, put_cart, put_order, put_product, remembering, stock, stocked,
+        apply, apply_one, commit, customer, euro, event_kinds, key, now, order, order_commit,
+        order_stock_write, product, put_order, put_product, remembered_response, stock,
+        stock_level, stocked_product, with_response,
     },
-    harness::Harness,
-    records::ODD,
+    harness::{Harness, NoopObserver},
+    records::UNUSUAL_TEXT,
 };
 
-pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
+pub(crate) async fn orders_round_trip(harness: &dyn Harness) {
     let store = harness.open().await;
     let line = |sku: Option<&str>, quantity, minor| OrderLine {
         product_id: ProductId::new(),
         sku: sku.map(Into::into),
-        name: ODD.into(),
+        name: UNUSUAL_TEXT.into(),
         quantity,
-        unit_price: Money::from_minor(minor, euro()).unwrap(),
+        unit_price: Money::from_minor_units(minor, euro()).unwrap(),
     };
     let fields = BTreeMap::from([
-        ("street".to_owned(), ODD.to_owned()),
+        ("street".to_owned(), UNUSUAL_TEXT.to_owned()),
         ("2nd-line_".to_owned(), String::new()),
     ]);
     let full = Order {
-        lines: vec![line(Some(ODD), u32::MAX, MAX_MINOR), line(None, 1, 0)],
-        payment: Payment { method: PaymentMethod::Manual, reference: Some(ODD.into()) },
-        shipping_address: Some(ShippingAddress::stored(fields)),
+        lines: vec![line(Some(UNUSUAL_TEXT), u32::MAX, MAX_MINOR_UNITS), line(None, 1, 0)],
+        payment: Payment { method: PaymentMethod::Manual, reference: Some(UNUSUAL_TEXT.into()) },
+        shipping_address: Some(ShippingAddress::from_stored(fields)),
         ..order(UserId::new())
     };
     let bare = Order { expires_at: None, ..order(UserId::new()) };
     for written in [&full, &bare] {
-        one(&*store, commit([put_order(written)])).await.unwrap();
+        apply_one(&*store, commit([put_order(written)])).await.unwrap();
     }
     let later = |order: &Order, version, status| Order {
         version,
@@ -67,27 +64,27 @@ pub(crate) async fn orders_come_back_as_written(harness: &dyn Harness) {
         OrderStatus::Expired,
     ]) {
         let next = later(&full, version, status);
-        one(&*store, commit([put_order(&next)])).await.unwrap();
-        assert_eq!(store.order(full.id).await, Ok(Some(next.clone())));
+        apply_one(&*store, commit([put_order(&next)])).await.unwrap();
+        assert_eq!(store.find_order(full.id).await, Ok(Some(next.clone())));
         known[0] = next;
     }
     store.close().await;
     let store = harness.open().await;
     for written in known {
-        assert_eq!(store.order(written.id).await, Ok(Some(written)));
+        assert_eq!(store.find_order(written.id).await, Ok(Some(written)));
     }
 }
 
-pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) {
+pub(crate) async fn orders_are_paged_newest_first(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, bob) = (UserId::new(), UserId::new());
     let all: Vec<Order> = (0..25).map(|n| order(if n % 3 == 0 { bob } else { ada })).collect();
-    // Written in another order than they were placed in.
+    // Written in another order than placed.
     apply(&*store, all.iter().rev().map(|order| commit([put_order(order)]))).await;
     for of in [None, Some(ada), Some(bob), Some(UserId::new())] {
         let (mut read, mut before) = (Vec::new(), None);
         loop {
-            let page = store.orders(of, before, 4).await.unwrap();
+            let page = store.list_orders(of, before, 4).await.unwrap();
             assert!(page.len() <= 4);
             let Some(last) = page.last() else { break };
             before = Some(last.id);
@@ -98,45 +95,45 @@ pub(crate) async fn orders_are_read_newest_first_by_page(harness: &dyn Harness) 
         expected.reverse();
         assert_eq!(read.iter().collect::<Vec<_>>(), expected);
     }
-    assert_eq!(store.orders(None, None, 0).await, Ok(vec![]));
+    assert_eq!(store.list_orders(None, None, 0).await, Ok(vec![]));
 }
 
-pub(crate) async fn orders_are_due_when_their_time_to_pay_is_over(harness: &dyn Harness) {
+pub(crate) async fn orders_are_due_after_their_payment_deadline(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = now();
-    let after = |millis| start.plus(Duration::from_millis(millis));
+    let after = |millis| start.saturating_add(Duration::from_millis(millis));
     let until = |millis| Order { expires_at: Some(after(millis)), ..order(UserId::new()) };
     let (second, first, third) = (until(20), until(10), until(30));
     let paid = Order { status: OrderStatus::Paid, expires_at: None, ..until(1) };
     apply(&*store, [&second, &first, &third, &paid].map(|order| commit([put_order(order)]))).await;
-    assert_eq!(store.orders_due(after(9), None, 10).await, Ok(vec![]));
+    assert_eq!(store.list_overdue_orders(after(9), None, 10).await, Ok(vec![]));
     assert_eq!(
-        store.orders_due(after(10), None, 10).await,
+        store.list_overdue_orders(after(10), None, 10).await,
         Ok(vec![first.clone()]),
-        "at its deadline it is due"
+        "an order is due at its deadline"
     );
     assert_eq!(
-        store.orders_due(after(29), None, 10).await,
+        store.list_overdue_orders(after(29), None, 10).await,
         Ok(vec![first.clone(), second.clone()])
     );
     assert_eq!(
-        store.orders_due(after(99), None, 2).await,
+        store.list_overdue_orders(after(99), None, 2).await,
         Ok(vec![first.clone(), second.clone()]),
-        "the longest overdue first"
+        "the longest overdue order comes first"
     );
     for (order, command) in [(&first, OrderCommand::Expire), (&second, OrderCommand::Cancel)] {
         let next = order.decide(command, after(50)).unwrap().order;
-        one(&*store, commit([put_order(&next)])).await.unwrap();
+        apply_one(&*store, commit([put_order(&next)])).await.unwrap();
     }
-    assert_eq!(store.orders_due(after(99), None, 10).await, Ok(vec![third]));
+    assert_eq!(store.list_overdue_orders(after(99), None, 10).await, Ok(vec![third]));
 }
 
-pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
+pub(crate) async fn due_orders_are_paged(harness: &dyn Harness) {
     let store = harness.open().await;
     let start = now();
-    // Many at the same time, written in another order than they are read in.
+    // Many share a deadline, and they are written in another order than read.
     let until = |n: u64| Order {
-        expires_at: Some(start.plus(Duration::from_millis(n / 10))),
+        expires_at: Some(start.saturating_add(Duration::from_millis(n / 10))),
         ..order(UserId::new())
     };
     let all: Vec<Order> = (0..25).map(until).collect();
@@ -144,8 +141,10 @@ pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
     for limit in [1, 4, 25, 26] {
         let (mut read, mut after) = (Vec::new(), None);
         loop {
-            let page =
-                store.orders_due(start.plus(Duration::from_secs(1)), after, limit).await.unwrap();
+            let page = store
+                .list_overdue_orders(start.saturating_add(Duration::from_secs(1)), after, limit)
+                .await
+                .unwrap();
             assert!(page.len() <= limit as usize);
             let Some(last) = page.last() else { break };
             after = Some((last.expires_at.unwrap(), last.id));
@@ -155,223 +154,152 @@ pub(crate) async fn orders_due_are_read_by_page(harness: &dyn Harness) {
     }
 }
 
-pub(crate) async fn a_whole_checkout_is_one_commit(harness: &dyn Harness) {
+pub(crate) async fn checkout_is_one_commit(harness: &dyn Harness) {
     let store = harness.open().await;
-    let tea = stocked(&*store, 10).await;
+    let tea = stocked_product(&*store, 10).await;
     let bought = Order {
         lines: vec![OrderLine { product_id: tea, ..order(UserId::new()).lines.remove(0) }],
         ..order(UserId::new())
     };
     let key = key(bought.user_id, "checkout", 1);
-    let conditions = vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(bought.user_id, 1)];
-    let mut checkout = Commit { conditions, ..remembering(placed(&bought), &key, "placed") };
-    checkout.writes.push(moved_by(&bought, StockChange::Reserve));
-    one(&*store, checkout.clone()).await.unwrap();
+    let conditions =
+        vec![Condition::ProductUnchanged(tea, 1), Condition::PendingOrdersBelow(bought.user_id, 1)];
+    let mut checkout =
+        Commit { conditions, ..with_response(order_commit(&bought), &key, "placed") };
+    checkout.writes.push(order_stock_write(&bought, StockChange::Reserve));
+    apply_one(&*store, checkout.clone()).await.unwrap();
     assert_eq!(
-        one(&*store, checkout).await,
-        Err(CommitError::Replayed(answer("placed"))),
-        "before any condition is looked at"
+        apply_one(&*store, checkout).await,
+        Err(CommitError::Replayed(remembered_response("placed"))),
+        "a replay comes before the conditions"
     );
-    let after = level(&*store, tea).await;
+    let after = stock_level(&*store, tea).await;
     assert_eq!((after.on_hand, after.reserved), (10, 2));
-    let told: Vec<String> = kinds(&*store).await;
-    assert_eq!(told[told.len() - 2..], ["order.placed", "inventory.stock.changed"]);
-    let newest = store.movements(tea, None, 1).await.unwrap().remove(0);
+    let recorded: Vec<String> = event_kinds(&*store).await;
+    assert_eq!(recorded[recorded.len() - 2..], ["order.placed", "inventory.stock.changed"]);
+    let newest = store.list_movements(tea, None, 1).await.unwrap().remove(0);
     assert_eq!((newest.delta.kind, newest.order_id), (MovementKind::Reserved, Some(bought.id)));
 
     let expired = bought.decide(OrderCommand::Expire, bought.expires_at.unwrap()).unwrap().order;
     let paid = bought.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
-    let mut expire = placed(&expired);
-    expire.writes.push(moved_by(&bought, StockChange::Release));
-    let outcomes = apply(&*store, [expire.clone(), placed(&paid), expire]).await.outcomes;
+    let mut expire = order_commit(&expired);
+    expire.writes.push(order_stock_write(&bought, StockChange::Release));
+    let outcomes = apply(&*store, [expire.clone(), order_commit(&paid), expire]).await.outcomes;
     assert!(outcomes[0].is_ok());
     assert_eq!(
         outcomes[1..],
         [Err(CommitError::Conflict), Err(CommitError::Conflict)],
-        "whichever came first stands"
+        "the first transition wins"
     );
-    assert_eq!(store.order(bought.id).await, Ok(Some(expired)));
-    assert_eq!(level(&*store, tea).await.reserved, 0);
+    assert_eq!(store.find_order(bought.id).await, Ok(Some(expired)));
+    assert_eq!(stock_level(&*store, tea).await.reserved, 0);
 }
 
-/// Everything that `commit` may change.
-async fn state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
-    let key = &commit.remember.as_ref().unwrap().key;
-    let (cart, told) =
-        (store.cart(order.user_id).await.unwrap(), store.last_position().await.unwrap());
-    let (product, moves) = (
-        order.lines[0].product_id,
-        store.movements(order.lines[0].product_id, None, 99).await.unwrap(),
-    );
-    let (order, answer) =
-        (store.order(order.id).await.unwrap(), store.remembered(key).await.unwrap());
-    format!("{cart:?} {order:?} {moves:?} {:?} {answer:?} {told}", level(store, product).await)
-}
-
-/// What may become of an order after checkout, with what each step does to its stock.
-type Life = Vec<(OrderCommand, Option<fn(u64) -> StockChange>)>;
-
-pub(crate) async fn each_step_may_fail_and_nothing_is_half_done(harness: &dyn Harness) {
-    let store = harness.open().await;
-    let tea = stocked(&*store, 10).await;
-    let (pay, fulfil) =
-        (OrderCommand::Pay { reference: None }, OrderCommand::Fulfil { reference: None });
-    let lives: [Life; 4] = [
-        vec![(pay.clone(), None), (fulfil, Some(StockChange::Ship))],
-        vec![(OrderCommand::Cancel, Some(StockChange::Release))],
-        vec![(pay, None), (OrderCommand::Cancel, Some(StockChange::Release))],
-        vec![(OrderCommand::Expire, Some(StockChange::Release))],
-    ];
-    for life in lives {
-        let first = cart(customer(), 1);
-        one(&*store, commit([put_cart(&first)])).await.unwrap();
-        let mut order = order(first.owner.id);
-        order.lines[0].product_id = tea;
-        let emptied = Cart { version: 2, lines: Vec::new(), ..first };
-        let mut checkout = placed(&order);
-        checkout.conditions =
-            vec![Condition::Unchanged(tea, 1), Condition::PendingBelow(order.user_id, 1)];
-        checkout.writes.extend([put_cart(&emptied), moved_by(&order, StockChange::Reserve)]);
-        fails_at_each_step(harness, &*store, &order, "checkout", checkout).await;
-        for (command, moves) in life {
-            let step = format!("{command:?}");
-            order = order.decide(command, order.expires_at.unwrap_or_default()).unwrap().order;
-            let mut next = placed(&order);
-            next.writes.extend(moves.map(|change| moved_by(&order, change)));
-            fails_at_each_step(harness, &*store, &order, &step, next).await;
-        }
-    }
-    let after = level(&*store, tea).await;
-    assert_eq!((after.on_hand, after.reserved), (8, 0));
-}
-
-/// A commit of `order` with each record that it writes refused in turn; then it is made, and made again.
-async fn fails_at_each_step(
-    harness: &dyn Harness,
-    store: &dyn Store,
-    order: &Order,
-    step: &str,
-    commit: Commit,
-) {
-    let mut tables = vec!["orders", "idempotency_keys", "outbox"];
-    for write in &commit.writes {
-        match write {
-            Write::Stock(_) => tables.extend(["movements", "stock"]),
-            Write::Cart(_) => tables.push("carts"),
-            _ => {}
-        }
-    }
-    let commit = remembering(commit, &key(order.user_id, step, 1), "done");
-    let before = state(store, &commit, order).await;
-    for table in tables {
-        harness.break_table(table, true).await;
-        let outcome = match store.apply(vec![commit.clone()].into()).await {
-            Ok(mut applied) => applied.outcomes.remove(0),
-            Err(error) => Err(error.into()),
-        };
-        harness.break_table(table, false).await;
-        assert_eq!(outcome, Err(CommitError::Unavailable), "{step} without {table}");
-        assert_eq!(state(store, &commit, order).await, before, "{step} without {table}");
-    }
-    one(store, commit.clone()).await.unwrap();
-    assert_ne!(state(store, &commit, order).await, before);
-    assert_eq!(one(store, commit).await, Err(CommitError::Replayed(answer("done"))));
-}
-
-pub(crate) async fn a_refused_checkout_leaves_no_order(harness: &dyn Harness) {
+pub(crate) async fn refused_checkout_leaves_no_order(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = product(None);
     let repriced = Product { version: 2, ..tea.clone() };
-    one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(2))])).await.unwrap();
-    one(&*store, commit([put_product(&repriced)])).await.unwrap();
+    apply_one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(2))]))
+        .await
+        .unwrap();
+    apply_one(&*store, commit([put_product(&repriced)])).await.unwrap();
     let reserving = |conditions| {
         let mut order = order(UserId::new());
         order.lines[0].product_id = tea.id;
-        let mut commit = Commit { conditions, ..placed(&order) };
-        commit.writes.push(moved_by(&order, StockChange::Reserve));
+        let mut commit = Commit { conditions, ..order_commit(&order) };
+        commit.writes.push(order_stock_write(&order, StockChange::Reserve));
         (order.id, commit)
     };
     let none = UserId::new();
     let refused = [
-        (vec![Condition::Unchanged(tea.id, 1)], CommitError::Conflict),
-        (vec![Condition::Unchanged(tea.id, 3)], CommitError::Conflict),
-        (vec![Condition::Unchanged(ProductId::new(), 1)], CommitError::Conflict),
-        (vec![Condition::PendingBelow(none, 0)], CommitError::TooManyPending),
+        (vec![Condition::ProductUnchanged(tea.id, 1)], CommitError::Conflict),
+        (vec![Condition::ProductUnchanged(tea.id, 3)], CommitError::Conflict),
+        (vec![Condition::ProductUnchanged(ProductId::new(), 1)], CommitError::Conflict),
+        (vec![Condition::PendingOrdersBelow(none, 0)], CommitError::TooManyPendingOrders),
     ];
     let (ids, mut batch): (Vec<OrderId>, Vec<Commit>) =
         refused.iter().map(|(conditions, _)| reserving(conditions.clone())).unzip();
-    let (good, checkout) =
-        reserving(vec![Condition::Unchanged(tea.id, 2), Condition::PendingBelow(none, 1)]);
+    let (good, checkout) = reserving(vec![
+        Condition::ProductUnchanged(tea.id, 2),
+        Condition::PendingOrdersBelow(none, 1),
+    ]);
     batch.push(checkout);
     let outcomes = apply(&*store, batch).await.outcomes;
     let expected: Vec<_> = refused.into_iter().map(|(_, error)| Err(error)).collect();
     assert_eq!(outcomes[..4], expected);
-    assert!(outcomes[4].is_ok(), "the others of its batch go through");
+    assert!(outcomes[4].is_ok(), "a valid checkout in the batch succeeds");
     for id in ids {
-        assert_eq!(store.order(id).await, Ok(None));
+        assert_eq!(store.find_order(id).await, Ok(None));
     }
-    assert!(store.order(good).await.unwrap().is_some());
-    assert_eq!(level(&*store, tea.id).await.reserved, 2);
-    one(&*store, commit([put_product(&repriced.deleted(now()))])).await.unwrap();
-    let (_, late) = reserving(vec![Condition::Unchanged(tea.id, 2)]);
-    assert_eq!(one(&*store, late).await, Err(CommitError::Conflict), "deleting is a change too");
+    assert!(store.find_order(good).await.unwrap().is_some());
+    assert_eq!(stock_level(&*store, tea.id).await.reserved, 2);
+    apply_one(&*store, commit([put_product(&repriced.to_deleted(now()))])).await.unwrap();
+    let (_, late) = reserving(vec![Condition::ProductUnchanged(tea.id, 2)]);
+    assert_eq!(
+        apply_one(&*store, late).await,
+        Err(CommitError::Conflict),
+        "a deletion is a change too"
+    );
 }
 
-pub(crate) async fn pending_orders_of_a_user_are_limited(harness: &dyn Harness) {
+pub(crate) async fn pending_orders_per_user_are_limited(harness: &dyn Harness) {
     let store = harness.open().await;
     let (ada, bob) = (UserId::new(), UserId::new());
     let place = |user, limit| {
         let order = order(user);
         (
             order.clone(),
-            Commit { conditions: vec![Condition::PendingBelow(user, limit)], ..placed(&order) },
+            Commit {
+                conditions: vec![Condition::PendingOrdersBelow(user, limit)],
+                ..order_commit(&order)
+            },
         )
     };
     let (first, one_order) = place(ada, 3);
-    one(&*store, one_order).await.unwrap();
+    apply_one(&*store, one_order).await.unwrap();
     let batch =
         [place(ada, 3).1, place(bob, 3).1, place(ada, 3).1, place(ada, 3).1, place(bob, 3).1];
     let done: Vec<bool> = apply(&*store, batch).await.outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(done, [true, true, true, false, true]);
-    assert_eq!(one(&*store, place(ada, 3).1).await, Err(CommitError::TooManyPending));
+    assert_eq!(apply_one(&*store, place(ada, 3).1).await, Err(CommitError::TooManyPendingOrders));
     let paid = first.decide(OrderCommand::Pay { reference: None }, now()).unwrap().order;
     let outcomes =
-        apply(&*store, [place(ada, 3).1, placed(&paid), place(ada, 3).1, place(ada, 3).1])
+        apply(&*store, [place(ada, 3).1, order_commit(&paid), place(ada, 3).1, place(ada, 3).1])
             .await
             .outcomes;
     assert_eq!(
         outcomes.iter().map(Result::is_ok).collect::<Vec<_>>(),
         [false, true, true, false],
-        "one was paid"
+        "a paid order frees a slot"
     );
-    assert_eq!(store.orders(Some(ada), None, 10).await.unwrap().len(), 4);
+    assert_eq!(store.list_orders(Some(ada), None, 10).await.unwrap().len(), 4);
 }
 
 pub(crate) async fn stock_of_a_deleted_product_still_moves(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = product(None);
-    one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(9))])).await.unwrap();
-    let mut bought = order(UserId::new());
-    bought.lines[0].product_id = tea.id;
-    one(&*store, commit([put_order(&bought), moved_by(&bought, StockChange::Reserve)]))
+    apply_one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(9))]))
         .await
         .unwrap();
-    one(&*store, commit([put_product(&tea.deleted(now()))])).await.unwrap();
-    one(&*store, commit([moved_by(&bought, StockChange::Ship)])).await.unwrap();
-    let after = level(&*store, tea.id).await;
+    let mut bought = order(UserId::new());
+    bought.lines[0].product_id = tea.id;
+    apply_one(
+        &*store,
+        commit([put_order(&bought), order_stock_write(&bought, StockChange::Reserve)]),
+    )
+    .await
+    .unwrap();
+    apply_one(&*store, commit([put_product(&tea.to_deleted(now()))])).await.unwrap();
+    apply_one(&*store, commit([order_stock_write(&bought, StockChange::Ship)])).await.unwrap();
+    let after = stock_level(&*store, tea.id).await;
     assert_eq!((after.on_hand, after.reserved), (7, 0));
 }
 
-struct Deaf;
-
-impl Observer for Deaf {
-    fn committed(&self, _: &souk::store::News) {}
-}
-
-pub(crate) async fn who_asks_first_is_served_first(harness: &dyn Harness) {
+pub(crate) async fn commits_are_served_in_queue_order(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (tea, cup) = (stocked(&*store, 100).await, stocked(&*store, 1000).await);
-    let (writer, _) = Writer::start(&Handle::current(), store.clone(), std::sync::Arc::new(Deaf));
+    let (tea, cup) = (stocked_product(&*store, 100).await, stocked_product(&*store, 1000).await);
+    let (writer, _) =
+        CommitWriter::start(&Handle::current(), store.clone(), std::sync::Arc::new(NoopObserver));
     let buy = |n: usize| {
         let write = |product_id, change| {
             let (expected_version, order_id, reference, reason) =
@@ -385,16 +313,16 @@ pub(crate) async fn who_asks_first_is_served_first(harness: &dyn Harness) {
                 reason,
             })
         };
-        // Every third wants something else as well, and every fifth is somebody's repeat with a key.
+        // Every third commit writes a second product, and every fifth one has a key.
         let more = n.is_multiple_of(3).then(|| write(cup, StockChange::Reserve(1)));
         let commit = commit([write(tea, StockChange::Reserve(1))].into_iter().chain(more));
         if n.is_multiple_of(5) {
-            remembering(commit, &key(customer().id, "key", 1), "sold")
+            with_response(commit, &key(customer().id, "key", 1), "sold")
         } else {
             commit
         }
     };
-    // Polled in this order, so that this is the order in which they come to the queue.
+    // Polled in this order, so this is the order in the queue.
     let outcomes = join_all((0..300).map(|n| writer.commit(buy(n)))).await;
     let sold: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
     assert_eq!(sold, [vec![true; 100], vec![false; 200]].concat());

@@ -1,18 +1,21 @@
-//! Stock changes by guard: summed within a batch, never below what is there.
+//! Guarded stock changes: summed within a batch, never below zero.
 
 use serde_json::{Value, json};
 use souk::{
     domain::{
         cart::Shortage,
         ids::ProductId,
-        stock::{Movement, StockChange, StockLevel},
+        inventory::{StockChange, StockLevel, StockMovement},
     },
-    messages::events::Published,
-    store::{CommitError, Done, StockWrite, Store, Write},
+    events::OutboxEvent,
+    store::{CommitError, CommitReceipt, StockWrite, Store, Write},
 };
 
 use crate::{
-    fixtures::{apply, commit, events, kinds, level, one, product, put_product, stock, stocked},
+    fixtures::{
+        apply, apply_one, commit, event_kinds, events, product, put_product, stock, stock_level,
+        stocked_product,
+    },
     harness::Harness,
 };
 
@@ -20,27 +23,29 @@ async fn change(
     store: &dyn Store,
     id: ProductId,
     change: StockChange,
-) -> Result<Done, CommitError> {
-    one(store, commit([stock(id, change)])).await
+) -> Result<CommitReceipt, CommitError> {
+    apply_one(store, commit([stock(id, change)])).await
 }
 
-fn short<const N: usize>(shortages: [(ProductId, u64, u64); N]) -> Result<Done, CommitError> {
+fn out_of_stock<const N: usize>(
+    shortages: [(ProductId, u64, u64); N],
+) -> Result<CommitReceipt, CommitError> {
     let shortage =
         |(product_id, requested, available)| Shortage { product_id, requested, available };
     Err(CommitError::OutOfStock(shortages.map(shortage).to_vec()))
 }
 
-/// Type, sequence and data of an event.
-fn parts(event: &Published) -> (String, Value, Value) {
+/// The type, sequence and data of an event.
+fn event_parts(event: &OutboxEvent) -> (String, Value, Value) {
     let body: Value = serde_json::from_slice(&event.body).unwrap();
     assert_eq!(body["type"], event.kind);
     (event.kind.clone(), body["sequence"].clone(), body["data"].clone())
 }
 
-pub(crate) async fn changes_of_one_batch_are_one_version_and_one_event(harness: &dyn Harness) {
+pub(crate) async fn batch_makes_one_stock_version_and_one_event(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 100).await;
-    let before = store.last_position().await.unwrap();
+    let id = stocked_product(&*store, 100).await;
+    let before = store.last_event_position().await.unwrap();
     let changes = [
         StockChange::Reserve(3),
         StockChange::Adjust(10),
@@ -50,67 +55,76 @@ pub(crate) async fn changes_of_one_batch_are_one_version_and_one_event(harness: 
     let outcomes = apply(&*store, changes.map(|change| commit([stock(id, change)]))).await.outcomes;
     let after =
         StockLevel { product_id: id, on_hand: 110, reserved: 4, version: 2, last_movement: 5 };
-    assert_eq!(outcomes, vec![Ok(Done { stock: vec![after] }); 4]);
-    assert_eq!(level(&*store, id).await, after);
-    let events = store.events_after(before, 100).await.unwrap();
+    assert_eq!(outcomes, vec![Ok(CommitReceipt { stock: vec![after] }); 4]);
+    assert_eq!(stock_level(&*store, id).await, after);
+    let events = store.list_events_after(before, 100).await.unwrap();
     let data =
         json!({"product_id": id, "on_hand": 110, "reserved": 4, "available": 106, "version": 2});
     assert_eq!(
-        events.iter().map(parts).collect::<Vec<_>>(),
+        events.iter().map(event_parts).collect::<Vec<_>>(),
         [("inventory.stock.changed".into(), json!("2"), data)]
     );
-    let movements = store.movements(id, None, 100).await.unwrap();
+    let movements = store.list_movements(id, None, 100).await.unwrap();
     let deltas: Vec<_> =
         movements.iter().rev().map(|m| (m.sequence, m.delta.on_hand, m.delta.reserved)).collect();
     assert_eq!(
         deltas,
         [(1, 100, 0), (2, 0, 3), (3, 10, 0), (4, 0, 2), (5, 0, -1)],
-        "one movement a change"
+        "one movement per change"
     );
 }
 
-pub(crate) async fn whoever_comes_too_late_hears_what_is_left(harness: &dyn Harness) {
+pub(crate) async fn shortage_reports_the_remaining_stock(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 5).await;
-    let wishes = [3, 3, 2, 1].map(|n| commit([stock(id, StockChange::Reserve(n))]));
-    let outcomes = apply(&*store, wishes).await.outcomes;
+    let id = stocked_product(&*store, 5).await;
+    let reservations = [3, 3, 2, 1].map(|n| commit([stock(id, StockChange::Reserve(n))]));
+    let outcomes = apply(&*store, reservations).await.outcomes;
     assert!(outcomes[0].is_ok());
-    assert_eq!(outcomes[1], short([(id, 3, 2)]));
-    assert!(outcomes[2].is_ok(), "what is left goes to whoever comes next");
-    assert_eq!(outcomes[3], short([(id, 1, 0)]));
-    assert_eq!(level(&*store, id).await.available(), 0);
+    assert_eq!(outcomes[1], out_of_stock([(id, 3, 2)]));
+    assert!(outcomes[2].is_ok(), "a later commit gets the rest");
+    assert_eq!(outcomes[3], out_of_stock([(id, 1, 0)]));
+    assert_eq!(stock_level(&*store, id).await.available(), 0);
     assert_eq!(
         change(&*store, id, StockChange::Adjust(-1)).await,
-        short([(id, 1, 0)]),
-        "what is promised stays"
+        out_of_stock([(id, 1, 0)]),
+        "reserved stock cannot be removed"
     );
-    assert_eq!(change(&*store, id, StockChange::Set(4)).await, short([(id, 1, 0)]));
-    assert_eq!(store.movements(id, None, 100).await.unwrap().len(), 3);
+    assert_eq!(change(&*store, id, StockChange::Set(4)).await, out_of_stock([(id, 1, 0)]));
+    assert_eq!(store.list_movements(id, None, 100).await.unwrap().len(), 3);
 }
 
-pub(crate) async fn every_short_line_is_named(harness: &dyn Harness) {
+pub(crate) async fn every_short_line_is_reported(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (tea, cup) = (stocked(&*store, 5).await, stocked(&*store, 5).await);
+    let (tea, cup) = (stocked_product(&*store, 5).await, stocked_product(&*store, 5).await);
     let unknown = ProductId::new();
-    let (kinds_before, tea_before, cup_before) =
-        (kinds(&*store).await, level(&*store, tea).await, level(&*store, cup).await);
+    let (kinds_before, tea_before, cup_before) = (
+        event_kinds(&*store).await,
+        stock_level(&*store, tea).await,
+        stock_level(&*store, cup).await,
+    );
     let writes =
         [(tea, 10), (cup, 1), (unknown, 3)].map(|(id, n)| stock(id, StockChange::Reserve(n)));
-    assert_eq!(one(&*store, commit(writes)).await, short([(tea, 10, 5), (unknown, 3, 0)]));
-    assert_eq!((level(&*store, tea).await, level(&*store, cup).await), (tea_before, cup_before));
-    assert_eq!(kinds(&*store).await, kinds_before);
+    assert_eq!(
+        apply_one(&*store, commit(writes)).await,
+        out_of_stock([(tea, 10, 5), (unknown, 3, 0)])
+    );
+    assert_eq!(
+        (stock_level(&*store, tea).await, stock_level(&*store, cup).await),
+        (tea_before, cup_before)
+    );
+    assert_eq!(event_kinds(&*store).await, kinds_before);
     let twice = [4, 4].map(|n| stock(tea, StockChange::Reserve(n)));
     assert_eq!(
-        one(&*store, commit(twice)).await,
-        short([(tea, 4, 1)]),
+        apply_one(&*store, commit(twice)).await,
+        out_of_stock([(tea, 4, 1)]),
         "lines of one commit add up"
     );
 }
 
-pub(crate) async fn low_and_depleted_are_told_when_they_begin(harness: &dyn Harness) {
+pub(crate) async fn low_and_depleted_events_mark_the_transition(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 10).await;
-    let mut position = store.last_position().await.unwrap();
+    let id = stocked_product(&*store, 10).await;
+    let mut position = store.last_event_position().await.unwrap();
     let steps = [
         (StockChange::Reserve(4), None),
         (StockChange::Reserve(1), Some("inventory.stock.low")),
@@ -123,26 +137,29 @@ pub(crate) async fn low_and_depleted_are_told_when_they_begin(harness: &dyn Harn
     ];
     for (version, (step, warning)) in (2..).zip(steps) {
         change(&*store, id, step).await.unwrap();
-        let news = store.events_after(position, 100).await.unwrap();
-        position += news.len() as u64;
-        let heard: Vec<_> =
-            news.iter().map(parts).map(|(kind, sequence, _)| (kind, sequence)).collect();
+        let new_events = store.list_events_after(position, 100).await.unwrap();
+        position += new_events.len() as u64;
+        let seen: Vec<_> = new_events
+            .iter()
+            .map(event_parts)
+            .map(|(kind, sequence, _)| (kind, sequence))
+            .collect();
         let expected = ["inventory.stock.changed"].into_iter().chain(warning);
         let expected: Vec<_> =
             expected.map(|kind| (kind.to_owned(), json!(version.to_string()))).collect();
-        assert_eq!(heard, expected, "{step:?}");
+        assert_eq!(seen, expected, "{step:?}");
     }
 }
 
-pub(crate) async fn what_changes_nothing_leaves_nothing(harness: &dyn Harness) {
+pub(crate) async fn no_op_stock_changes_leave_no_trace(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 7).await;
-    let (before, events_before) = (level(&*store, id).await, events(&*store).await);
+    let id = stocked_product(&*store, 7).await;
+    let (before, events_before) = (stock_level(&*store, id).await, events(&*store).await);
     let nothing = [StockChange::Set(7), StockChange::Adjust(0), StockChange::Reserve(0)];
     for nothing in nothing {
         assert_eq!(
             change(&*store, id, nothing).await,
-            Ok(Done { stock: vec![before] }),
+            Ok(CommitReceipt { stock: vec![before] }),
             "{nothing:?}"
         );
     }
@@ -154,7 +171,7 @@ pub(crate) async fn what_changes_nothing_leaves_nothing(harness: &dyn Harness) {
             .iter()
             .all(Result::is_ok)
     );
-    assert_eq!((level(&*store, id).await, events(&*store).await), (before, events_before));
+    assert_eq!((stock_level(&*store, id).await, events(&*store).await), (before, events_before));
     apply(&*store, there_and_back.map(|n| commit([stock(id, n)]))).await;
     let after = StockLevel {
         version: before.version + 1,
@@ -162,23 +179,25 @@ pub(crate) async fn what_changes_nothing_leaves_nothing(harness: &dyn Harness) {
         ..before
     };
     assert_eq!(
-        level(&*store, id).await,
+        stock_level(&*store, id).await,
         after,
-        "there and back is two movements, and so a version"
+        "two opposite movements still make a version"
     );
 }
 
-pub(crate) async fn a_new_product_without_stock_has_no_stock_events(harness: &dyn Harness) {
+pub(crate) async fn new_product_without_stock_has_no_stock_events(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = product(None);
-    one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(0))])).await.unwrap();
-    assert_eq!(level(&*store, tea.id).await, StockLevel::none(tea.id));
+    apply_one(&*store, commit([put_product(&tea), stock(tea.id, StockChange::Set(0))]))
+        .await
+        .unwrap();
+    assert_eq!(stock_level(&*store, tea.id).await, StockLevel::empty(tea.id));
     assert_eq!(events(&*store).await, []);
 }
 
-pub(crate) async fn a_wanted_version_is_checked(harness: &dyn Harness) {
+pub(crate) async fn expected_stock_version_is_checked(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 10).await;
+    let id = stocked_product(&*store, 10).await;
     let wanting = |version, by| {
         let change = StockChange::Adjust(by);
         let (order_id, reference, reason) = (None, None, None);
@@ -191,18 +210,22 @@ pub(crate) async fn a_wanted_version_is_checked(harness: &dyn Harness) {
             reason,
         })])
     };
-    assert_eq!(one(&*store, wanting(2, 1)).await, Err(CommitError::StockVersion(1)));
-    assert!(one(&*store, wanting(1, 1)).await.is_ok());
+    assert_eq!(apply_one(&*store, wanting(2, 1)).await, Err(CommitError::StockVersionMismatch(1)));
+    assert!(apply_one(&*store, wanting(1, 1)).await.is_ok());
     let outcomes = apply(&*store, [wanting(2, 1), wanting(2, 1), wanting(1, 1)]).await.outcomes;
     assert!(outcomes[0].is_ok());
-    assert_eq!(outcomes[1], Err(CommitError::StockVersion(3)), "the batch has moved it already");
-    assert_eq!(outcomes[2], Err(CommitError::StockVersion(3)));
-    assert_eq!(level(&*store, id).await.on_hand, 12);
+    assert_eq!(
+        outcomes[1],
+        Err(CommitError::StockVersionMismatch(3)),
+        "the batch has already changed it"
+    );
+    assert_eq!(outcomes[2], Err(CommitError::StockVersionMismatch(3)));
+    assert_eq!(stock_level(&*store, id).await.on_hand, 12);
 }
 
-pub(crate) async fn more_than_can_be_counted_is_refused(harness: &dyn Harness) {
+pub(crate) async fn stock_overflow_is_rejected(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 10).await;
+    let id = stocked_product(&*store, 10).await;
     for too_much in [
         StockChange::Adjust(i64::MAX),
         StockChange::Set(u64::MAX),
@@ -210,27 +233,27 @@ pub(crate) async fn more_than_can_be_counted_is_refused(harness: &dyn Harness) {
     ] {
         assert_eq!(
             change(&*store, id, too_much).await,
-            Err(CommitError::TooMuchStock),
+            Err(CommitError::StockOverflow),
             "{too_much:?}"
         );
     }
     assert_eq!(
         change(&*store, id, StockChange::Reserve(i64::MAX as u64)).await,
-        short([(id, i64::MAX as u64, 10)])
+        out_of_stock([(id, i64::MAX as u64, 10)])
     );
-    assert_eq!(level(&*store, id).await.on_hand, 10);
+    assert_eq!(stock_level(&*store, id).await.on_hand, 10);
 }
 
-pub(crate) async fn movements_are_read_newest_first_by_page(harness: &dyn Harness) {
+pub(crate) async fn movements_are_paged_newest_first(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (id, other) = (stocked(&*store, 1).await, stocked(&*store, 1).await);
+    let (id, other) = (stocked_product(&*store, 1).await, stocked_product(&*store, 1).await);
     for _ in 2..=25 {
         apply(&*store, [id, other].map(|id| commit([stock(id, StockChange::Adjust(1))]))).await;
     }
-    let mut pages: Vec<Vec<Movement>> = Vec::new();
+    let mut pages: Vec<Vec<StockMovement>> = Vec::new();
     let mut before = None;
     loop {
-        let page = store.movements(id, before, 10).await.unwrap();
+        let page = store.list_movements(id, before, 10).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.sequence);
         pages.push(page);
@@ -239,12 +262,12 @@ pub(crate) async fn movements_are_read_newest_first_by_page(harness: &dyn Harnes
     let sequences: Vec<u64> = pages.concat().iter().map(|movement| movement.sequence).collect();
     assert_eq!(sequences, (1..=25).rev().collect::<Vec<_>>());
     assert!(pages.concat().iter().all(|movement| movement.product_id == id));
-    assert_eq!(store.movements(id, Some(u64::MAX), 1).await.unwrap()[0].sequence, 25);
+    assert_eq!(store.list_movements(id, Some(u64::MAX), 1).await.unwrap()[0].sequence, 25);
 }
 
-pub(crate) async fn batches_side_by_side_never_sell_what_is_not_there(harness: &dyn Harness) {
+pub(crate) async fn concurrent_batches_never_oversell(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 30).await;
+    let id = stocked_product(&*store, 30).await;
     let buyers: Vec<_> = (0..50)
         .map(|_| {
             let store = std::sync::Arc::clone(&store);
@@ -255,9 +278,9 @@ pub(crate) async fn batches_side_by_side_never_sell_what_is_not_there(harness: &
     for buyer in buyers {
         match buyer.await.unwrap() {
             Ok(_) => sold += 1,
-            outcome => assert_eq!(outcome, short([(id, 1, 0)])),
+            outcome => assert_eq!(outcome, out_of_stock([(id, 1, 0)])),
         }
     }
-    let after = level(&*store, id).await;
+    let after = stock_level(&*store, id).await;
     assert_eq!((sold, after.on_hand, after.reserved, after.last_movement), (30, 30, 30, 31));
 }

@@ -11,56 +11,62 @@ use std::{
 
 use futures_util::future::join_all;
 use souk::{
-    domain::{ids::UserId, stock::StockChange},
+    domain::{ids::UserId, inventory::StockChange},
     store::{
-        Commit, CommitError, News, Store,
-        writer::{Observer, Writer},
+        Commit, CommitError, CommittedChanges, Store,
+        writer::{CommitObserver, CommitWriter},
     },
 };
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
     fixtures::{
-        added, answer, cart, commit, customer, events, key, level, remembering, stock, stocked,
+        cart, cart_commit, commit, customer, events, key, remembered_response, stock, stock_level,
+        stocked_product, with_response,
     },
     harness::Harness,
 };
 
-/// Notes what it hears.
+/// Records what it observes.
 #[derive(Default)]
-struct Ear {
+struct RecordingObserver {
     carts: Mutex<HashSet<(UserId, u64)>>,
     positions: Mutex<Vec<u64>>,
 }
 
-impl Observer for Ear {
-    fn committed(&self, news: &News) {
+impl CommitObserver for RecordingObserver {
+    fn on_committed(&self, news: &CommittedChanges) {
         self.carts.lock().unwrap().extend(&news.carts);
         self.positions.lock().unwrap().extend(news.events.iter().map(|event| event.position));
     }
 }
 
-fn start(store: &Arc<dyn Store>) -> (Writer, JoinHandle<()>, Arc<Ear>) {
-    let ear = Arc::new(Ear::default());
-    let (writer, task) =
-        Writer::start(&Handle::current(), Arc::clone(store), Arc::<Ear>::clone(&ear));
-    (writer, task, ear)
+fn start_recorded_writer(
+    store: &Arc<dyn Store>,
+) -> (CommitWriter, JoinHandle<()>, Arc<RecordingObserver>) {
+    let observer = Arc::new(RecordingObserver::default());
+    let (writer, task) = CommitWriter::start(
+        &Handle::current(),
+        Arc::clone(store),
+        Arc::<RecordingObserver>::clone(&observer),
+    );
+    (writer, task, observer)
 }
 
-pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn Harness) {
+pub(crate) async fn concurrent_commits_get_their_own_outcomes(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 150).await;
-    let (writer, task, ear) = start(&store);
+    let id = stocked_product(&*store, 150).await;
+    let (writer, task, observer) = start_recorded_writer(&store);
     let buyers: Vec<_> = (0..200)
         .map(|_| {
-            let (writer, ear) = (writer.clone(), Arc::clone(&ear));
+            let (writer, observer) = (writer.clone(), Arc::clone(&observer));
             tokio::spawn(async move {
                 let cart = cart(customer(), 1);
-                let mut buy = added(&cart);
+                let mut buy = cart_commit(&cart);
                 buy.writes.push(stock(id, StockChange::Reserve(1)));
                 let outcome = writer.commit(buy).await;
-                let heard = ear.carts.lock().unwrap().contains(&(cart.owner.id, 1));
-                assert_eq!(heard, outcome.is_ok(), "the news comes before the answer");
+                let notified = observer.carts.lock().unwrap().contains(&(cart.owner.id, 1));
+                assert_eq!(notified, outcome.is_ok(), "the observer is notified before the caller");
                 (cart, outcome)
             })
         })
@@ -68,7 +74,7 @@ pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn 
     let mut sold = 0;
     for buyer in buyers {
         let (cart, outcome) = buyer.await.unwrap();
-        let stored = store.cart(cart.owner.id).await.unwrap();
+        let stored = store.find_cart(cart.owner.id).await.unwrap();
         match outcome {
             Ok(done) => {
                 assert_eq!((stored, done.stock[0].product_id), (Some(cart), id));
@@ -80,21 +86,22 @@ pub(crate) async fn many_commits_at_once_get_each_its_own_outcome(harness: &dyn 
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert_eq!((sold, level(&*store, id).await.reserved), (150, 150));
+    assert_eq!((sold, stock_level(&*store, id).await.reserved), (150, 150));
     let stats = writer.stats();
     assert_eq!(stats.commits.load(Ordering::Relaxed), 200);
-    let told: Vec<u64> = events(&*store).await.iter().skip(1).map(|event| event.position).collect();
-    assert_eq!(*ear.positions.lock().unwrap(), told, "in commit order");
+    let expected: Vec<u64> =
+        events(&*store).await.iter().skip(1).map(|event| event.position).collect();
+    assert_eq!(*observer.positions.lock().unwrap(), expected, "the observer sees commit order");
     drop(writer);
     task.await.unwrap();
 }
 
-pub(crate) async fn repeats_at_once_are_done_once(harness: &dyn Harness) {
+pub(crate) async fn concurrent_repeats_apply_once(harness: &dyn Harness) {
     let store = harness.open().await;
-    let id = stocked(&*store, 100).await;
-    let (writer, ..) = start(&store);
+    let id = stocked_product(&*store, 100).await;
+    let (writer, ..) = start_recorded_writer(&store);
     let key = key(customer().id, "key", 1);
-    let buy = remembering(commit([stock(id, StockChange::Reserve(1))]), &key, "done");
+    let buy = with_response(commit([stock(id, StockChange::Reserve(1))]), &key, "done");
     let repeats = (0..50).map(|_| {
         let (writer, buy) = (writer.clone(), buy.clone());
         tokio::spawn(async move { writer.commit(buy).await })
@@ -103,45 +110,47 @@ pub(crate) async fn repeats_at_once_are_done_once(harness: &dyn Harness) {
     for repeat in repeats.collect::<Vec<_>>() {
         match repeat.await.unwrap() {
             Ok(_) => done += 1,
-            Err(error) => assert_eq!(error, CommitError::Replayed(answer("done"))),
+            Err(error) => assert_eq!(error, CommitError::Replayed(remembered_response("done"))),
         }
     }
-    assert_eq!((done, level(&*store, id).await.reserved), (1, 1));
+    assert_eq!((done, stock_level(&*store, id).await.reserved), (1, 1));
 }
 
-pub(crate) async fn a_transaction_has_no_more_writes_than_it_can_end(harness: &dyn Harness) {
-    const EACH: usize = 2100;
+pub(crate) async fn batch_size_is_limited_by_writes(harness: &dyn Harness) {
+    const WRITES_PER_COMMIT: usize = 2100;
     let store = harness.open().await;
-    let id = stocked(&*store, 0).await;
-    let (writer, ..) = start(&store);
-    let large = || commit(std::iter::repeat_with(|| stock(id, StockChange::Adjust(1))).take(EACH));
+    let id = stocked_product(&*store, 0).await;
+    let (writer, ..) = start_recorded_writer(&store);
+    let large = || {
+        commit(std::iter::repeat_with(|| stock(id, StockChange::Adjust(1))).take(WRITES_PER_COMMIT))
+    };
     let outcomes = join_all((0..3).map(|_| writer.commit(large()))).await;
     let levels: Vec<u64> =
         outcomes.into_iter().map(|outcome| outcome.unwrap().stock[0].on_hand).collect();
-    assert_eq!(levels, [2100, 4200, 6300], "in the order they came in");
+    assert_eq!(levels, [2100, 4200, 6300], "commits apply in queue order");
     assert_eq!(writer.stats().batches.load(Ordering::Relaxed), 3);
 }
 
-pub(crate) async fn what_comes_too_late_is_not_begun(harness: &dyn Harness) {
+pub(crate) async fn expired_commit_is_not_started(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (writer, ..) = start(&store);
+    let (writer, ..) = start_recorded_writer(&store);
     let (late, good) = (cart(customer(), 1), cart(customer(), 1));
-    let past = Commit { deadline: Instant::now() - Duration::from_millis(1), ..added(&late) };
-    let (refused, applied) = tokio::join!(writer.commit(past), writer.commit(added(&good)));
+    let past = Commit { deadline: Instant::now() - Duration::from_millis(1), ..cart_commit(&late) };
+    let (refused, applied) = tokio::join!(writer.commit(past), writer.commit(cart_commit(&good)));
     assert_eq!(refused, Err(CommitError::Overloaded));
     assert!(applied.is_ok());
-    assert_eq!(store.cart(late.owner.id).await, Ok(None));
+    assert_eq!(store.find_cart(late.owner.id).await, Ok(None));
     assert_eq!(events(&*store).await.len(), 1);
 }
 
-pub(crate) async fn the_writer_ends_when_everything_queued_is_applied(harness: &dyn Harness) {
+pub(crate) async fn writer_ends_after_the_queue_is_applied(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (writer, task, _) = start(&store);
+    let (writer, task, _) = start_recorded_writer(&store);
     let carts: Vec<_> = (0..100).map(|_| cart(customer(), 1)).collect();
     let commits: Vec<_> = carts
         .iter()
         .map(|cart| {
-            let (writer, commit) = (writer.clone(), added(cart));
+            let (writer, commit) = (writer.clone(), cart_commit(cart));
             tokio::spawn(async move { writer.commit(commit).await })
         })
         .collect();
@@ -153,24 +162,30 @@ pub(crate) async fn the_writer_ends_when_everything_queued_is_applied(harness: &
     assert_eq!(events(&*store).await.len(), carts.len());
 }
 
-pub(crate) async fn a_closed_writer_applies_what_waits_and_takes_no_more(harness: &dyn Harness) {
+pub(crate) async fn closed_writer_drains_its_queue_and_rejects_new_commits(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (writer, task, _) = start(&store);
+    let (writer, task, _) = start_recorded_writer(&store);
     let carts: Vec<_> = (0..50).map(|_| cart(customer(), 1)).collect();
-    let mut waiting = join_all(carts.iter().map(|cart| writer.commit(added(cart))));
-    // The first poll puts all of them into the queue.
+    let mut waiting = join_all(carts.iter().map(|cart| writer.commit(cart_commit(cart))));
+    // The first poll puts all commits into the queue.
     let _not_yet = poll_fn(|context| Poll::Ready(Pin::new(&mut waiting).poll(context))).await;
     writer.close();
     task.await.unwrap();
     assert!(!writer.is_running());
     assert!(waiting.await.iter().all(Result::is_ok));
-    assert_eq!(writer.commit(added(&cart(customer(), 1))).await, Err(CommitError::Unavailable));
+    assert_eq!(
+        writer.commit(cart_commit(&cart(customer(), 1))).await,
+        Err(CommitError::Unavailable)
+    );
     assert_eq!(events(&*store).await.len(), carts.len());
 }
 
-pub(crate) async fn a_closed_store_means_not_applied(harness: &dyn Harness) {
+pub(crate) async fn closed_store_applies_nothing(harness: &dyn Harness) {
     let store = harness.open().await;
-    let (writer, ..) = start(&store);
+    let (writer, ..) = start_recorded_writer(&store);
     store.close().await;
-    assert_eq!(writer.commit(added(&cart(customer(), 1))).await, Err(CommitError::Unavailable));
+    assert_eq!(
+        writer.commit(cart_commit(&cart(customer(), 1))).await,
+        Err(CommitError::Unavailable)
+    );
 }

@@ -1,4 +1,4 @@
-//! A shop of the test's own: the real binary, a fresh store, a free port.
+//! A running test server: the real binary, a fresh store, a free port.
 
 use std::{
     collections::BTreeMap,
@@ -12,12 +12,12 @@ use std::{
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
-use super::{ADMIN_EMAIL, ADMIN_PASSWORD, folder};
+use super::{ADMIN_EMAIL, ADMIN_PASSWORD, temp_dir};
 
-/// Nothing takes as long, on any machine: what is not there by then will never be.
-const NEVER: Duration = Duration::from_secs(60);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running shop. It ends with this value, which also looks whether the log told of faults.
+/// A running shop. Dropping it kills the process and asserts that the log reports no faults.
 pub(crate) struct TestApp {
     url: String,
     pub(super) http: reqwest::Client,
@@ -32,7 +32,7 @@ struct Process {
     child: Child,
     output: mpsc::UnboundedReceiver<String>,
     /// Lines of standard output read so far.
-    said: Vec<String>,
+    printed: Vec<String>,
 }
 
 /// Standard error, line by line.
@@ -42,21 +42,22 @@ struct Log {
 }
 
 impl TestApp {
-    /// A shop with an admin, without rate limits.
+    /// A shop with an admin and without rate limits.
     pub(crate) async fn start() -> Self {
-        Self::with(&[]).await
+        Self::with_settings(&[]).await
     }
 
-    /// The same, with these settings: `("http.request_timeout", "500ms")`. An empty value leaves a setting unset.
-    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
-        let mut app = Self::closed(settings);
+    /// Like `start`, with settings such as `("http.request_timeout", "500ms")`. An empty value
+    /// unsets a setting.
+    pub(crate) async fn with_settings(settings: &[(&str, &str)]) -> Self {
+        let mut app = Self::unstarted(settings);
         app.restart().await;
         app
     }
 
-    /// The same, not started yet.
-    pub(crate) fn closed(settings: &[(&str, &str)]) -> Self {
-        let dir = folder();
+    /// Like `with_settings`, but not started yet.
+    pub(crate) fn unstarted(settings: &[(&str, &str)]) -> Self {
+        let dir = temp_dir();
         let data = dir.path().join("data");
         let usual = [
             ("store.path", data.to_str().unwrap()),
@@ -71,7 +72,7 @@ impl TestApp {
         let settings = usual
             .iter()
             .chain(settings)
-            .map(|(key, value)| (variable(key), (*value).to_owned()))
+            .map(|(key, value)| (env_variable(key), (*value).to_owned()))
             .collect();
         Self {
             url: String::new(),
@@ -84,121 +85,120 @@ impl TestApp {
         }
     }
 
-    /// Lets the log tell of faults.
+    /// Allows errors and panics in the log.
     pub(crate) fn expect_faults(&mut self) {
         self.faults_expected = true;
     }
 
     /// Changes a setting for the next start.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
-        self.settings.insert(variable(key), value.to_owned());
+        self.settings.insert(env_variable(key), value.to_owned());
     }
 
-    /// A command of the binary with this shop's settings, in its folder, and nothing else in its environment.
+    /// A `souk` command in this shop's directory, with its settings as the only environment.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
         command.env_clear().envs(&self.settings).current_dir(self.dir.path()).stdin(Stdio::null());
-        // By this the test script finds what was left running.
+        // The test script finds leftover processes by this variable.
         command.envs(std::env::var_os("SOUK_TEST_DIR").map(|dir| ("SOUK_TEST_DIR", dir)));
         command
     }
 
-    /// Starts it, for the first time or again on the same data, and waits until it is open.
+    /// Starts the process, for the first time or again on the same data, and waits until it
+    /// listens.
     pub(crate) async fn restart(&mut self) {
-        assert!(self.process.is_none(), "it runs already");
+        assert!(self.process.is_none(), "the process is already running");
         let mut child =
             self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let log = Arc::clone(&self.log);
-        read_lines(stderr, move |line| log.note(line));
-        let (say, output) = mpsc::unbounded_channel();
-        read_lines(stdout, move |line| drop(say.send(line)));
-        let mut process = Process { child, output, said: Vec::new() };
+        read_lines(stderr, move |line| log.push(line));
+        let (sender, output) = mpsc::unbounded_channel();
+        read_lines(stdout, move |line| drop(sender.send(line)));
+        let mut process = Process { child, output, printed: Vec::new() };
         self.url = loop {
             let Some(line) = process.next_line().await else {
-                panic!("it did not start:\n{}", self.log.text())
+                panic!("the process did not start:\n{}", self.log.text())
             };
             if let Some(url) = line.strip_prefix("Souk is open at ") {
                 break url.to_owned();
             }
         };
         self.process = Some(process);
-        // Connections to the process before are worth nothing.
+        // The old client may hold connections to the previous process.
         self.http = client();
     }
 
-    /// Sends it a signal: `TERM`, `KILL`.
+    /// Sends a signal such as `TERM` or `KILL`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().unwrap();
         assert!(status.success());
     }
 
-    /// The number of its process.
     pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().child.id()
     }
 
-    /// Ends it at once, as the kernel would.
+    /// Sends `SIGKILL` and waits for the process to end.
     pub(crate) async fn kill_9(&mut self) {
         self.signal("KILL");
         self.reap().await;
     }
 
-    /// Waits until a process that was killed is gone.
+    /// Waits until a killed process is gone.
     pub(crate) async fn reap(&mut self) {
-        let (status, _) = self.ended().await;
-        assert_eq!(status.code(), None, "it ended by itself: {status}");
+        let (status, _) = self.wait_for_exit().await;
+        assert_eq!(status.code(), None, "the process exited by itself: {status}");
     }
 
-    /// Waits until it has ended by itself; what it wrote to standard output.
-    pub(crate) async fn ended(&mut self) -> (ExitStatus, Vec<String>) {
+    /// Waits for the process to exit by itself; returns what it wrote to standard output.
+    pub(crate) async fn wait_for_exit(&mut self) -> (ExitStatus, Vec<String>) {
         let mut process = self.process.take().unwrap();
         while process.next_line().await.is_some() {}
-        (process.child.wait().unwrap(), std::mem::take(&mut process.said))
+        (process.child.wait().unwrap(), std::mem::take(&mut process.printed))
     }
 
-    /// Ends it in an orderly way; what it wrote to standard output.
+    /// Stops the process with `SIGTERM`; returns what it wrote to standard output.
     pub(crate) async fn stop(&mut self) -> Vec<String> {
         self.signal("TERM");
-        let (status, said) = self.ended().await;
+        let (status, printed) = self.wait_for_exit().await;
         assert_eq!(status.code(), Some(0), "{}", self.log.text());
-        said
+        printed
     }
 
-    /// Where it listens: `http://127.0.0.1:40001`.
+    /// The base URL, such as `http://127.0.0.1:40001`.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Where it listens: `127.0.0.1:40001`.
+    /// The host and port, such as `127.0.0.1:40001`.
     pub(crate) fn address(&self) -> &str {
         self.url.strip_prefix("http://").unwrap()
     }
 
-    /// The folder it runs in; its data are in `data` there.
+    /// The working directory; the store is in `data` below it.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Puts a file into the folder.
+    /// Writes a file into the working directory.
     pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, contents).unwrap();
         path
     }
 
-    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Waits until the log has a line with `text` in it.
-    pub(crate) async fn logged(&self, text: &str) {
+    /// Waits for a log line that contains `text`.
+    pub(crate) async fn wait_for_log(&self, text: &str) {
         let mut count = self.log.count.subscribe();
-        let there = count
+        let found = count
             .wait_for(|_| self.log.lines.lock().unwrap().iter().any(|line| line.contains(text)));
-        tokio::time::timeout(NEVER, there).await.expect(text).unwrap();
+        tokio::time::timeout(TIMEOUT, found).await.expect(text).unwrap();
     }
 }
 
@@ -214,7 +214,7 @@ impl Drop for TestApp {
             let lines = self.log.lines.lock().unwrap();
             let is_fault =
                 |line: &&String| line.contains(r#""level":"ERROR""#) || line.contains("panicked");
-            // What actix says of a connection that it has not looked at yet when it is to stop.
+            // actix logs this for a connection that it has not accepted yet when it stops.
             let is_late = |line: &&String| {
                 line.contains(r#""message":"No workers","target":"actix_server::accept""#)
             };
@@ -222,7 +222,7 @@ impl Drop for TestApp {
                 lines.iter().filter(|line| is_fault(line) && !is_late(line)).collect();
             assert!(
                 self.faults_expected || faults.is_empty(),
-                "the server's log tells of faults: {faults:#?}"
+                "the server's log reports faults: {faults:#?}"
             );
         }
     }
@@ -230,16 +230,16 @@ impl Drop for TestApp {
 
 impl Process {
     async fn next_line(&mut self) -> Option<String> {
-        let line = tokio::time::timeout(NEVER, self.output.recv())
+        let line = tokio::time::timeout(TIMEOUT, self.output.recv())
             .await
-            .expect("the process says nothing and does not end")?;
-        self.said.push(line.clone());
+            .expect("the process neither prints nor exits")?;
+        self.printed.push(line.clone());
         Some(line)
     }
 }
 
 impl Log {
-    fn note(&self, line: String) {
+    fn push(&self, line: String) {
         self.lines.lock().unwrap().push(line);
         self.count.send_modify(|count| *count += 1);
     }
@@ -249,25 +249,24 @@ impl Log {
     }
 }
 
-/// The environment variable of a setting.
-fn variable(key: &str) -> String {
+fn env_variable(key: &str) -> String {
     format!("SOUK__{}", key.replace('.', "__").to_uppercase())
 }
 
 fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .no_proxy()
-        .timeout(NEVER)
+        .timeout(TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap()
 }
 
-fn read_lines(pipe: impl Read + Send + 'static, mut each: impl FnMut(String) + Send + 'static) {
+fn read_lines(pipe: impl Read + Send + 'static, mut on_line: impl FnMut(String) + Send + 'static) {
     std::thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let Ok(line) = line else { break };
-            each(line);
+            on_line(line);
         }
     });
 }

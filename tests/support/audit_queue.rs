@@ -1,4 +1,4 @@
-//! A queue that gets every event, as another system would have it: durable, and read to its end.
+//! A durable queue that receives every event, as an external consumer would declare it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,17 +19,16 @@ use serde_json::Value;
 
 use super::support::Event;
 
-/// Nothing takes as long, on any machine.
-const NEVER: Duration = Duration::from_secs(120);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 const QUEUE: &str = "audit";
 
-/// The queue's place.
-pub(crate) struct Audit {
+pub(crate) struct AuditQueue {
     uri: String,
 }
 
-/// An event's message.
+/// A published event with its message properties.
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
     pub(crate) event: Event,
@@ -40,9 +39,9 @@ pub(crate) struct Message {
     pub(crate) traceparent: Option<String>,
 }
 
-impl Audit {
-    /// Makes the queue; from here on no event is missed.
-    pub(crate) async fn begin(uri: &str) -> Self {
+impl AuditQueue {
+    /// Declares the queue and binds it to all events; events published from now on are kept.
+    pub(crate) async fn declare_exchanges(uri: &str) -> Self {
         let connection = connect(uri).await;
         let channel = connection.create_channel().await.unwrap();
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
@@ -67,12 +66,15 @@ impl Audit {
             FieldTable::default(),
         );
         bind.await.unwrap();
-        connection.close(200, "made".into()).await.unwrap();
+        connection.close(200, "declared".into()).await.unwrap();
         Self { uri: uri.to_owned() }
     }
 
-    /// Everything from the front of the queue up to the first message that `is_last`, taken out of it.
-    pub(crate) async fn until(&self, mut is_last: impl FnMut(&Message) -> bool) -> Vec<Message> {
+    /// Consumes all messages up to and including the first for which `is_last` is true.
+    pub(crate) async fn read_until(
+        &self,
+        mut is_last: impl FnMut(&Message) -> bool,
+    ) -> Vec<Message> {
         let connection = connect(&self.uri).await;
         let channel = connection.create_channel().await.unwrap();
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -80,15 +82,16 @@ impl Audit {
             channel.basic_consume(QUEUE.into(), "".into(), options, none).await.unwrap();
         let mut read = Vec::new();
         loop {
-            let delivery = tokio::time::timeout(NEVER, messages.next())
+            let delivery = tokio::time::timeout(TIMEOUT, messages.next())
                 .await
-                .expect("the queue says nothing")
+                .expect("no message arrives")
                 .unwrap()
                 .unwrap();
             let acker = delivery.acker.clone();
-            read.push(Message::of(&delivery));
+            read.push(Message::from_delivery(&delivery));
             let ended = read.last().is_some_and(&mut is_last);
-            // A quorum queue hands out a limited number at a time. What was sent beyond the last one goes back.
+            // A quorum queue delivers a limited number of unacknowledged messages. Closing the
+            // connection requeues those after the last one.
             if ended || read.len().is_multiple_of(200) {
                 acker.ack(BasicAckOptions { multiple: true }).await.unwrap();
             }
@@ -99,14 +102,14 @@ impl Audit {
         }
     }
 
-    /// Everything up to the event at `position`.
-    pub(crate) async fn up_to(&self, position: u64) -> Vec<Message> {
-        self.until(|message| message.position == position).await
+    /// Consumes all messages up to the event at `position`.
+    pub(crate) async fn read_up_to(&self, position: u64) -> Vec<Message> {
+        self.read_until(|message| message.position == position).await
     }
 }
 
 async fn connect(uri: &str) -> Connection {
-    // A broker that has just been started again listens before it answers.
+    // A restarted broker listens before it answers.
     let connect = async {
         loop {
             match Connection::connect(uri, ConnectionProperties::default()).await {
@@ -115,11 +118,11 @@ async fn connect(uri: &str) -> Connection {
             }
         }
     };
-    tokio::time::timeout(NEVER, connect).await.expect("the broker does not answer")
+    tokio::time::timeout(TIMEOUT, connect).await.expect("the broker does not respond")
 }
 
 impl Message {
-    fn of(delivery: &Delivery) -> Self {
+    fn from_delivery(delivery: &Delivery) -> Self {
         let properties = &delivery.properties;
         let headers = properties.headers().as_ref().unwrap().inner();
         let AMQPValue::LongLongInt(position) = headers["souk-position"] else {
@@ -127,7 +130,7 @@ impl Message {
         };
         let text = |value: &AMQPValue| match value {
             AMQPValue::LongString(text) => String::from_utf8(text.as_bytes().to_vec()).unwrap(),
-            other => panic!("{other:?} is no text"),
+            other => panic!("{other:?} is not text"),
         };
         let body: Value = serde_json::from_slice(&delivery.data).unwrap();
         let (id, kind) =
@@ -144,9 +147,9 @@ impl Message {
     }
 }
 
-/// The first time that each event was published; asserts that repeats say the same and have the same place, that none is missing
-/// between the first and the last place, and that first times are in commit order.
-pub(crate) fn first_times(messages: &[Message]) -> Vec<&Event> {
+/// Returns each event's first delivery. Asserts that repeats are identical, that positions have no
+/// gaps, and that first deliveries are in commit order.
+pub(crate) fn first_deliveries(messages: &[Message]) -> Vec<&Event> {
     let mut known: BTreeMap<u64, &Event> = BTreeMap::new();
     let mut events = Vec::new();
     let mut ids = BTreeSet::new();
@@ -160,7 +163,7 @@ pub(crate) fn first_times(messages: &[Message]) -> Vec<&Event> {
                     "{} after {before:?}",
                     message.position
                 );
-                assert!(ids.insert(&message.event.id), "{:?} has two places", message.event);
+                assert!(ids.insert(&message.event.id), "{:?} has two positions", message.event);
                 known.insert(message.position, &message.event);
                 events.push(&message.event);
             }

@@ -1,11 +1,11 @@
-//! The command line.
+//! Runs commands of the `souk` binary.
 
 use std::{
     io::Write,
     process::{Command, Stdio},
 };
 
-/// What a command came to.
+/// The result of a finished command.
 #[derive(Debug)]
 pub(crate) struct Cli {
     pub(crate) code: i32,
@@ -14,12 +14,12 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    /// Runs `command` to its end.
+    /// Runs `command` until it exits.
     pub(crate) fn run(command: &mut Command) -> Self {
         Self::run_with_input(command, "")
     }
 
-    /// Runs `command` to its end, with this on its standard input.
+    /// Runs `command` until it exits, with `input` on its standard input.
     pub(crate) fn run_with_input(command: &mut Command, input: &str) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -35,7 +35,7 @@ impl Cli {
         run
     }
 
-    /// Asserts success; what it wrote to standard output.
+    /// Asserts success; returns the standard output.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, 0, "{self:?}");

@@ -1,12 +1,12 @@
-//! Several nodes, each a process of its own, on one database.
+//! Several nodes, each in its own process, on one database.
 
 use futures_util::future::join_all;
 use mongodb::{Client, Database};
 use souk::domain::ids::EventId;
 
-use super::{shared_set, support::TestApp};
+use super::{shared_replica_set, support::TestApp};
 
-/// What all nodes of a test sign tokens with.
+/// The token secret that all nodes of a test share.
 pub(crate) const SECRET: &str = "a secret that all nodes of a test share";
 
 /// Nodes that share a fresh database.
@@ -16,28 +16,32 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Two nodes on the test script's replica set; `None` when there is none. Requests have time: hundreds at once may take a busy
-    /// machine longer than a request is mostly given.
-    pub(crate) async fn shared() -> Option<Self> {
-        Some(Self::on(&shared_set::uri().await?, &[("http.request_timeout", "60s")]).await)
+    /// Two nodes on the shared replica set; `None` without one. The request timeout is long because
+    /// hundreds of concurrent requests may exceed the default on a busy machine.
+    pub(crate) async fn start_shared() -> Option<Self> {
+        Some(
+            Self::start(&shared_replica_set::uri().await?, &[("http.request_timeout", "60s")])
+                .await,
+        )
     }
 
-    /// Two nodes on this replica set, with these settings besides the usual ones.
-    pub(crate) async fn on(uri: &str, settings: &[(&str, &str)]) -> Self {
-        Self::of(2, uri, settings).await
+    /// Two nodes on a replica set, with additional settings.
+    pub(crate) async fn start(uri: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_nodes(2, uri, settings).await
     }
 
-    /// `count` nodes on this replica set, with these settings besides the usual ones. Each tells the servers its name; see
-    /// [`Cluster::name`].
-    pub(crate) async fn of(count: usize, uri: &str, settings: &[(&str, &str)]) -> Self {
+    /// `count` nodes on a replica set, with additional settings. Each connects under its
+    /// [`Cluster::node_name`].
+    pub(crate) async fn start_nodes(count: usize, uri: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("souk_test_{}", EventId::new().as_uuid().simple());
         let shared =
             [("store.kind", "mongodb"), ("store.database", &name), ("auth.jwt_secret", SECRET)];
         let settings = &[&shared, settings].concat();
-        // At once: on an empty database, each wants to prepare it and to make the first admin.
-        let nodes = (0..count).map(async |place| {
-            let uri = format!("{uri}&appName={}", Self::name(place));
-            TestApp::with(&[settings, &[("store.uri", &*uri)][..]].concat()).await
+        // Concurrently: on an empty database, every node tries to prepare it and to create the
+        // first admin.
+        let nodes = (0..count).map(async |index| {
+            let uri = format!("{uri}&appName={}", Self::node_name(index));
+            TestApp::with_settings(&[settings, &[("store.uri", &*uri)][..]].concat()).await
         });
         Self {
             nodes: join_all(nodes).await,
@@ -45,28 +49,27 @@ impl Cluster {
         }
     }
 
-    /// What the node at `place` is called where it connects to the replica set.
-    pub(crate) fn name(place: usize) -> String {
-        format!("node-{place}")
+    /// The application name with which a node connects to the replica set.
+    pub(crate) fn node_name(index: usize) -> String {
+        format!("node-{index}")
     }
 
-    /// One of the nodes, whichever.
-    pub(crate) fn any(&self) -> &TestApp {
+    /// A random node.
+    pub(crate) fn any_node(&self) -> &TestApp {
         &self.nodes[rand::random_range(0..self.nodes.len())]
     }
 
-    /// The two nodes.
-    pub(crate) fn pair(&self) -> (&TestApp, &TestApp) {
+    pub(crate) fn both_nodes(&self) -> (&TestApp, &TestApp) {
         (&self.nodes[0], &self.nodes[1])
     }
 
-    /// Lets the logs tell of faults.
+    /// Allows errors and panics in all logs.
     pub(crate) fn expect_faults(&mut self) {
         self.nodes.iter_mut().for_each(TestApp::expect_faults);
     }
 
-    /// Stops the nodes in good order, and throws the database away.
-    pub(crate) async fn end(mut self) {
+    /// Stops all nodes and drops the database.
+    pub(crate) async fn shut_down(mut self) {
         join_all(self.nodes.iter_mut().map(TestApp::stop)).await;
         self.database.drop().await.unwrap();
     }

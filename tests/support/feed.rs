@@ -1,4 +1,4 @@
-//! The event feed, as a listener reads it.
+//! A client of the event feed.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{Account, TestApp};
 
-/// Nothing takes as long, on any machine.
-const NEVER: Duration = Duration::from_secs(60);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An event as the feed tells it.
+/// An event as the feed sends it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
     pub(crate) id: String,
@@ -27,42 +27,46 @@ pub(crate) struct Feed {
 }
 
 impl TestApp {
-    /// Opens the feed as `who`, or as anyone, after event `last`. From here on no event is missed.
-    pub(crate) async fn listen(&self, who: Option<&Account>, last: Option<&str>) -> Feed {
+    /// Opens the feed, anonymously or with a token, after the event `last`. No later event is
+    /// missed.
+    pub(crate) async fn open_feed(&self, account: Option<&Account>, last: Option<&str>) -> Feed {
         let mut call = self.get("/api/events");
-        if let Some(who) = who {
-            call = call.token(who);
+        if let Some(account) = account {
+            call = call.token(account);
         }
         if let Some(last) = last {
             call = call.header("last-event-id", last);
         }
-        let response = call.open().await;
+        let response = call.send_streaming().await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut feed = Feed { response: Box::pin(response.bytes_stream()), buffer: String::new() };
-        assert_eq!(feed.block().await.as_deref(), Some(": souk"), "a feed greets");
+        assert_eq!(
+            feed.next_block().await.as_deref(),
+            Some(": souk"),
+            "a feed starts with a comment"
+        );
         feed
     }
 }
 
 impl Feed {
-    /// The next event.
     pub(crate) async fn next(&mut self) -> Event {
         self.next_or_end().await.expect("the feed ended")
     }
 
-    /// The next event, or nothing when the server has ended the feed.
+    /// The next event, or `None` when the server has ended the feed.
     pub(crate) async fn next_or_end(&mut self) -> Option<Event> {
         loop {
-            let block = self.block().await?;
+            let block = self.next_block().await?;
             if !block.starts_with(':') {
                 return Some(Event::parse(&block));
             }
         }
     }
 
-    /// All events up to the first that `is_last`, which is the last of them.
-    pub(crate) async fn until(&mut self, is_last: impl Fn(&Event) -> bool) -> Vec<Event> {
+    /// All events up to and including the first for which `is_last` is true.
+    pub(crate) async fn read_until(&mut self, is_last: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
             events.push(self.next().await);
@@ -72,18 +76,18 @@ impl Feed {
         }
     }
 
-    async fn block(&mut self) -> Option<String> {
+    async fn next_block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let block = block.to_owned();
                 self.buffer = rest.to_owned();
                 return Some(block);
             }
-            let piece = tokio::time::timeout(NEVER, self.response.next())
+            let chunk = tokio::time::timeout(TIMEOUT, self.response.next())
                 .await
-                .expect("the feed says nothing");
-            // Broken off is ended, too, when the server was killed.
-            self.buffer.push_str(std::str::from_utf8(&piece?.ok()?).unwrap());
+                .expect("the feed sends nothing");
+            // A killed server breaks the connection, which also ends the feed.
+            self.buffer.push_str(std::str::from_utf8(&chunk?.ok()?).unwrap());
         }
     }
 }
@@ -111,19 +115,19 @@ impl Event {
         self.body["sequence"].as_str().unwrap().parse().unwrap()
     }
 
-    /// What its sequence counts with: `catalog`, `inventory`, `cart`.
+    /// The first part of the type, which scopes the sequence: `catalog`, `inventory`, `cart`.
     pub(crate) fn family(&self) -> &str {
         self.kind.split('.').next().unwrap()
     }
 
-    /// `low` and `depleted` carry the sequence of the change they came with.
-    fn counts(&self) -> bool {
+    /// `low` and `depleted` repeat the sequence of the change that caused them.
+    fn advances_sequence(&self) -> bool {
         !matches!(&*self.kind, "inventory.stock.low" | "inventory.stock.depleted")
     }
 }
 
-/// Asserts that the sequences of each subject and family go on one by one, in this order; the last of each.
-pub(crate) fn gap_free<'a>(
+/// Asserts that sequences have no gaps per subject and family; returns the last of each.
+pub(crate) fn assert_gap_free<'a>(
     events: impl IntoIterator<Item = &'a Event>,
 ) -> BTreeMap<(String, String), u64> {
     let mut last = BTreeMap::new();
@@ -131,7 +135,7 @@ pub(crate) fn gap_free<'a>(
         let key = (event.subject().to_owned(), event.family().to_owned());
         let sequence = event.sequence();
         match last.get(&key) {
-            Some(before) if event.counts() => {
+            Some(before) if event.advances_sequence() => {
                 assert_eq!(sequence, before + 1, "after {before} of {key:?}")
             }
             Some(before) => assert_eq!(sequence, *before, "of {}", event.kind),

@@ -1,4 +1,4 @@
-//! Requests and answers. Every answer is checked for what all answers have in common.
+//! Requests and responses. Every response is checked for what all responses have in common.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::TestApp;
 
-/// A request being put together; awaiting it sends it.
+/// A request under construction; awaiting it sends it.
 #[must_use = "a request is sent when it is awaited"]
 pub(crate) struct Call {
     name: String,
@@ -20,9 +20,9 @@ pub(crate) struct Call {
     location: &'static Location<'static>,
 }
 
-/// An answer, read to its end.
+/// A response with its complete body.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     name: String,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -67,12 +67,12 @@ impl TestApp {
 }
 
 impl Call {
-    /// With an access token.
+    /// Adds an access token.
     pub(crate) fn token(self, token: impl AsRef<str>) -> Self {
         self.header("authorization", format!("Bearer {}", token.as_ref()))
     }
 
-    /// With an `Idempotency-Key`.
+    /// Adds an `Idempotency-Key`.
     pub(crate) fn key(self, key: impl AsRef<str>) -> Self {
         self.header("idempotency-key", key.as_ref())
     }
@@ -91,25 +91,25 @@ impl Call {
         self
     }
 
-    /// Sends it; what went wrong on the way there or back is an error.
-    pub(crate) async fn attempt(self) -> reqwest::Result<Answer> {
+    /// Sends the request; a transport failure is an error.
+    pub(crate) async fn attempt(self) -> reqwest::Result<Response> {
         let response = self.builder.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let name = format!("{} (at {})", self.name, self.location);
-        let answer = Answer { name, status, headers, body: response.bytes().await?.to_vec() };
-        answer.check();
-        Ok(answer)
+        let response = Response { name, status, headers, body: response.bytes().await?.to_vec() };
+        response.assert_well_formed();
+        Ok(response)
     }
 
-    /// Sends it, and hands the response over before its body was read.
-    pub(super) async fn open(self) -> reqwest::Response {
+    /// Sends the request and returns the response before its body is read.
+    pub(super) async fn send_streaming(self) -> reqwest::Response {
         self.builder.send().await.unwrap()
     }
 }
 
 impl IntoFuture for Call {
-    type Output = Answer;
-    type IntoFuture = Pin<Box<dyn Future<Output = Answer> + Send>>;
+    type Output = Response;
+    type IntoFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
@@ -119,11 +119,12 @@ impl IntoFuture for Call {
     }
 }
 
-impl Answer {
-    /// What holds for every answer: it has an id; an error is a problem that names this id, and is no larger than it needs to be.
-    fn check(&self) {
+impl Response {
+    /// Asserts what holds for every response: it has an id, and an error is a problem document with
+    /// that id and no unknown members.
+    fn assert_well_formed(&self) {
         let id = self.header("x-request-id").unwrap_or_else(|| panic!("{self}: without an id"));
-        // A probe's 503 speaks for itself.
+        // The 503 of a readiness probe is not a problem document.
         if self.status < 400
             || self.header("content-type") == Some("application/json")
                 && self.name.contains("/readyz")
@@ -170,13 +171,13 @@ impl Answer {
         self
     }
 
-    /// Asserts a 200 and gives its JSON.
+    /// Asserts status 200; returns the JSON body.
     #[track_caller]
     pub(crate) fn ok(self) -> Value {
         self.is(200).json()
     }
 
-    /// Asserts a refusal and gives its problem.
+    /// Asserts an error; returns the problem document.
     #[track_caller]
     pub(crate) fn problem(self, status: u16, code: &str) -> Value {
         let problem = self.json();
@@ -184,13 +185,11 @@ impl Answer {
         problem
     }
 
-    /// The body as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{self}: {error}"))
     }
 
-    /// The body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -204,31 +203,31 @@ impl Answer {
         self.header("etag").unwrap_or_else(|| panic!("{self}: without an ETag")).to_owned()
     }
 
-    /// Whether it says that it is an earlier answer again.
+    /// Whether the response is marked as a replay.
     pub(crate) fn is_replayed(&self) -> bool {
         self.header("idempotency-replayed") == Some("true")
     }
 }
 
-impl std::fmt::Display for Answer {
+impl std::fmt::Display for Response {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} answered {}: {}", self.name, self.status, self.text())
+        write!(f, "{} returned {}: {}", self.name, self.status, self.text())
     }
 }
 
-/// The answers' status codes, in order.
-pub(crate) fn statuses(answers: &[Answer]) -> Vec<u16> {
-    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+/// The status codes in ascending order.
+pub(crate) fn sorted_statuses(responses: &[Response]) -> Vec<u16> {
+    let mut statuses: Vec<_> = responses.iter().map(|response| response.status).collect();
     statuses.sort_unstable();
     statuses
 }
 
-/// Asserts that one of the answers is the first and all others are this answer again.
-pub(crate) fn one_change(answers: Vec<Answer>, status: u16) {
-    let bodies: BTreeSet<String> = answers.iter().map(Answer::text).collect();
+/// Asserts that one response is original and all others are replays of it.
+pub(crate) fn assert_one_change(responses: Vec<Response>, status: u16) {
+    let bodies: BTreeSet<String> = responses.iter().map(Response::text).collect();
     assert_eq!(bodies.len(), 1, "{bodies:#?}");
-    assert_eq!(answers.iter().filter(|answer| !answer.is_replayed()).count(), 1);
-    for answer in answers {
-        answer.is(status);
+    assert_eq!(responses.iter().filter(|response| !response.is_replayed()).count(), 1);
+    for response in responses {
+        response.is(status);
     }
 }

@@ -1,4 +1,4 @@
-//! A replica set of the test's own, whose members it kills and starts again.
+//! A replica set owned by the test, whose members can be killed and restarted.
 
 use std::{
     net::TcpListener,
@@ -9,10 +9,9 @@ use tempfile::TempDir;
 
 use super::replica_set::{initiate, primary};
 
-/// The replica set's name.
-const NAME: &str = "souk";
+const REPLICA_SET: &str = "souk";
 
-/// Servers that end with this value.
+/// Server processes that are killed on drop.
 pub(crate) struct Members {
     hosts: Vec<String>,
     processes: Vec<Option<Child>>,
@@ -21,28 +20,28 @@ pub(crate) struct Members {
 }
 
 impl Members {
-    /// `count` members with a primary. `None`, and a line that says so, when there is no mongod to test with; where every test has to
-    /// run, that is a failure.
+    /// Starts `count` members with a primary. Without a mongod it prints a notice and returns
+    /// `None`; it panics when `SOUK_TEST_ALL` requires every test to run.
     pub(crate) async fn start(count: usize) -> Option<Self> {
-        let mut members = Self::unmade(count)?;
+        let mut members = Self::start_uninitiated(count)?;
         let hosts = members.hosts.clone();
-        members.make(&hosts).await;
+        members.initiate(&hosts).await;
         Some(members)
     }
 
-    /// The same, before they are made a replica set.
-    pub(crate) fn unmade(count: usize) -> Option<Self> {
-        Self::servers(count, &["--replSet", NAME])
+    /// Like `start`, but without initiating the replica set.
+    pub(crate) fn start_uninitiated(count: usize) -> Option<Self> {
+        Self::start_servers(count, &["--replSet", REPLICA_SET])
     }
 
-    /// Servers with these options of mongod.
-    pub(crate) fn servers(count: usize, options: &[&str]) -> Option<Self> {
+    /// Starts servers with these mongod options.
+    pub(crate) fn start_servers(count: usize, options: &[&str]) -> Option<Self> {
         if std::env::var_os("MONGOD").is_none() {
             assert!(
                 std::env::var_os("SOUK_TEST_ALL").is_none(),
                 "MONGOD is not set; scripts/test sets it"
             );
-            eprintln!("MONGOD is not set: a test with MongoDB servers of its own is left out");
+            eprintln!("MONGOD is not set: skipping a test that starts its own MongoDB servers");
             return None;
         }
         let dir = match std::env::var_os("SOUK_TEST_DIR") {
@@ -60,56 +59,56 @@ impl Members {
             options,
             dir: dir.unwrap(),
         };
-        (0..count).for_each(|place| members.restart(place));
+        (0..count).for_each(|index| members.restart(index));
         Some(members)
     }
 
-    /// Makes them a replica set, under the names `hosts`, by which they are found.
-    pub(crate) async fn make(&mut self, hosts: &[String]) {
-        initiate(NAME, hosts).await;
+    /// Initiates the replica set. Clients find its members under the names in `hosts`.
+    pub(crate) async fn initiate(&mut self, hosts: &[String]) {
+        initiate(REPLICA_SET, hosts).await;
     }
 
     pub(crate) fn hosts(&self) -> &[String] {
         &self.hosts
     }
 
-    /// A connection string.
+    /// The connection string of a replica set with these hosts.
     pub(crate) fn uri(hosts: &[String]) -> String {
-        format!("mongodb://{}/?replicaSet={NAME}", hosts.join(","))
+        format!("mongodb://{}/?replicaSet={REPLICA_SET}", hosts.join(","))
     }
 
-    /// The place of the primary.
+    /// Waits for a primary; returns its index.
     pub(crate) async fn primary(&self) -> usize {
         loop {
-            if let Some(place) = primary(&self.hosts).await {
-                return place;
+            if let Some(index) = primary(&self.hosts).await {
+                return index;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     }
 
-    /// `kill -9`.
-    pub(crate) fn kill(&mut self, place: usize) {
-        let mut process = self.processes[place].take().unwrap();
+    /// Sends `SIGKILL` and waits for the process to end.
+    pub(crate) fn kill(&mut self, index: usize) {
+        let mut process = self.processes[index].take().unwrap();
         process.kill().unwrap();
         process.wait().unwrap();
     }
 
-    /// Sends one a signal: `STOP`, `CONT`.
-    pub(crate) fn signal(&self, place: usize, name: &str) {
-        let pid = self.processes[place].as_ref().unwrap().id().to_string();
+    /// Sends a signal such as `STOP` or `CONT` to one member.
+    pub(crate) fn signal(&self, index: usize, name: &str) {
+        let pid = self.processes[index].as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-        // Its threads stop one after the other, when each of them notices.
-        while name == "STOP" && !has_stopped(&pid) {
+        // Threads stop one by one, so wait for all of them.
+        while name == "STOP" && !is_stopped(&pid) {
             std::thread::yield_now();
         }
     }
 
-    /// Starts one again on its own data.
-    pub(crate) fn restart(&mut self, place: usize) {
-        let data = self.dir.path().join(place.to_string());
+    /// Starts a member on its existing data.
+    pub(crate) fn restart(&mut self, index: usize) {
+        let data = self.dir.path().join(index.to_string());
         std::fs::create_dir_all(&data).unwrap();
-        let port = self.hosts[place].rsplit(':').next().unwrap();
+        let port = self.hosts[index].rsplit(':').next().unwrap();
         let mut command = Command::new(std::env::var_os("MONGOD").unwrap());
         command.args(&self.options).args([
             "--port",
@@ -127,7 +126,7 @@ impl Members {
             .arg("--logappend");
         command.args(["--setParameter", "diagnosticDataCollectionEnabled=false"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.processes[place] = Some(command.spawn().unwrap());
+        self.processes[index] = Some(command.spawn().unwrap());
     }
 }
 
@@ -140,12 +139,12 @@ impl Drop for Members {
     }
 }
 
-/// Whether all threads of a process stand still (proc_pid_stat(5)).
-fn has_stopped(pid: &str) -> bool {
+/// Whether all threads of a process are stopped; see proc_pid_stat(5).
+fn is_stopped(pid: &str) -> bool {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let stats = threads
         .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).ok());
-    // Behind the name, which stands in brackets.
+    // The state follows the name, which is in parentheses.
     stats
         .into_iter()
         .all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))

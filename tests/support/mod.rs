@@ -1,36 +1,37 @@
-//! What tests that speak to a real server share: the server itself, a client, events, and the command line.
+//! Shared helpers for tests against a real server: the server, clients, events, and the command
+//! line.
 
+mod accounts;
 mod app;
-mod buying;
+mod checkout;
 mod cli;
 mod feed;
 mod http;
-mod operator;
-mod people;
+mod monitoring;
+mod products;
 mod progress;
-mod raw;
+mod raw_http;
 pub(crate) mod tokens;
-mod wares;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use self::{
+    accounts::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
     app::TestApp,
     cli::Cli,
-    feed::{Event, Feed, gap_free},
-    http::{Answer, Call, one_change, statuses},
-    people::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
+    feed::{Event, Feed, assert_gap_free},
+    http::{Call, Response, assert_one_change, sorted_statuses},
     progress::Progress,
 };
 
-/// A number that no other call in this process gets.
-pub(crate) fn unique() -> u64 {
+/// A number that is unique in this process.
+pub(crate) fn unique_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A folder of the test's own, below the one that the test script removes when it is set.
-pub(crate) fn folder() -> tempfile::TempDir {
+/// A temporary directory, inside the one that the test script removes if that is set.
+pub(crate) fn temp_dir() -> tempfile::TempDir {
     let mut builder = tempfile::Builder::new();
     builder.prefix("souk-api-");
     match std::env::var_os("SOUK_TEST_DIR") {

@@ -1,4 +1,4 @@
-//! The outbox, as it lies in MongoDB.
+//! The outbox as stored in MongoDB.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use mongodb::{
 
 use super::support::Event;
 
-/// The events that are kept, by position; asserts that none has the place of another.
+/// The stored events by position; asserts that positions are unique.
 pub(crate) async fn events(database: &Database) -> BTreeMap<u64, Event> {
     let documents: Vec<Document> = database
         .collection("outbox")

@@ -1,8 +1,8 @@
-//! How far clients have come, for whoever waits to strike.
+//! Counts client progress, so that a test can act at a given point.
 
 use tokio::sync::watch;
 
-/// Counts what was acknowledged.
+/// Counts acknowledged changes.
 pub(crate) struct Progress(watch::Sender<usize>);
 
 impl Progress {
@@ -10,8 +10,7 @@ impl Progress {
         Self(watch::Sender::new(0))
     }
 
-    /// One more.
-    pub(crate) fn one(&self) {
+    pub(crate) fn increment(&self) {
         self.0.send_modify(|count| *count += 1);
     }
 
@@ -19,8 +18,8 @@ impl Progress {
         *self.0.borrow()
     }
 
-    /// Waits until so many were counted.
-    pub(crate) async fn reaches(&self, wanted: usize) {
+    /// Waits until the count reaches `wanted`.
+    pub(crate) async fn wait_for(&self, wanted: usize) {
         self.0.subscribe().wait_for(|count| *count >= wanted).await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! A TCP proxy that cuts connections when it is told to, or where it hurts most.
+//! A TCP proxy that can cut connections, stay silent, and lose or withhold messages.
 
 use std::{
     sync::{
@@ -14,10 +14,10 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-/// Nothing takes as long, on any machine.
-const NEVER: Duration = Duration::from_secs(60);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Forwards connections from a port of its own.
+/// Forwards connections from its own port.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) host: String,
@@ -25,35 +25,34 @@ pub(crate) struct Proxy {
 }
 
 struct Rules {
-    /// Counts the cuts; a connection ends when it changes.
+    /// Counts the cuts; each connection ends when the count changes.
     cuts: watch::Sender<u32>,
-    /// Takes no connections.
+    /// Accepts no connections.
     closed: AtomicBool,
-    /// Forwards nothing, and says nothing of it.
+    /// Forwards nothing, without closing connections.
     silent: watch::Sender<bool>,
-    /// In every so many requests that contain the word, the request gets through and its answer does not. 0: never.
+    /// Of every `every` commit requests, one reaches the server but its response does not come
+    /// back. 0 disables this.
     every: AtomicU32,
     seen: AtomicU32,
     lost: watch::Sender<u32>,
-    /// Requests that somebody waits for.
-    awaited: Mutex<Vec<Awaited>>,
+    awaited: Mutex<Vec<AwaitedRequest>>,
 }
 
-/// A request that somebody waits for.
-struct Awaited {
-    /// What the client is called; empty: whatever.
+/// A request that a test waits for.
+struct AwaitedRequest {
+    /// The client's name; empty matches every client.
     client: String,
     word: &'static [u8],
-    /// It is not to reach the server.
+    /// Whether to keep the request from the server.
     withheld: bool,
-    came: oneshot::Sender<()>,
+    arrived: oneshot::Sender<()>,
 }
 
-/// In a request to commit. Its answer is worth losing.
+/// Part of a request to commit a transaction.
 pub(crate) const COMMIT: &[u8] = b"commitTransaction\0";
 
 impl Proxy {
-    /// A proxy for `target`.
     pub(crate) async fn start(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -81,7 +80,7 @@ impl Proxy {
         proxy
     }
 
-    /// Ends all connections, and takes no new ones until [`Proxy::restore`].
+    /// Closes all connections and accepts no new ones until [`Proxy::restore`].
     pub(crate) fn cut(&self) {
         self.rules.closed.store(true, Ordering::Release);
         self.rules.cuts.send_modify(|cuts| *cuts += 1);
@@ -91,68 +90,71 @@ impl Proxy {
         self.rules.closed.store(false, Ordering::Release);
     }
 
-    /// Forwards nothing any more, or everything again. Connections stay open, and new ones are taken, as those to a frozen server are.
-    pub(crate) fn silence(&self, silent: bool) {
+    /// Stops or resumes forwarding. Connections stay open and new ones are accepted, as by a frozen
+    /// server.
+    pub(crate) fn set_silent(&self, silent: bool) {
         self.rules.silent.send_replace(silent);
     }
 
-    /// Loses the answer to one commit in so many, with its connection.
-    pub(crate) fn lose_commits(&self, every: u32) {
+    /// Loses the response to one in `every` commits, together with its connection.
+    pub(crate) fn lose_commit_responses(&self, every: u32) {
         self.rules.every.store(every, Ordering::Release);
     }
 
-    /// How many answers were lost.
-    pub(crate) fn lost(&self) -> u32 {
+    /// The number of lost responses.
+    pub(crate) fn lost_count(&self) -> u32 {
         *self.rules.lost.borrow()
     }
 
-    /// Waits until an answer was lost.
-    pub(crate) async fn loses_one(&self) {
+    /// Waits until a response is lost.
+    pub(crate) async fn wait_for_loss(&self) {
         let mut lost = self.rules.lost.subscribe();
-        tokio::time::timeout(NEVER, lost.wait_for(|lost| *lost > 0))
+        tokio::time::timeout(TIMEOUT, lost.wait_for(|lost| *lost > 0))
             .await
-            .expect("no answer is lost")
+            .expect("no response is lost")
             .unwrap();
     }
 
-    /// Waits for the next request with `word` in it, of whichever client.
-    pub(crate) async fn asked(&self, word: &'static [u8]) {
-        self.wait("", word, false).await;
+    /// Waits for the next request that contains `word`, from any client.
+    pub(crate) async fn wait_for_request(&self, word: &'static [u8]) {
+        self.await_request("", word, false).await;
     }
 
-    /// Waits for the next request with `word` in it of `client`, which gives this name in the first thing it says on a connection. The
-    /// server never gets the request: its connection stands still until the client or [`Proxy::cut`] ends it.
-    pub(crate) async fn withhold(&self, client: &str, word: &'static [u8]) {
-        self.wait(client, word, true).await;
+    /// Waits for the next request from `client` that contains `word`. A client gives its name in
+    /// the first message of a connection. The server never gets the request: its connection hangs
+    /// until the client or [`Proxy::cut`] ends it.
+    pub(crate) async fn withhold_request(&self, client: &str, word: &'static [u8]) {
+        self.await_request(client, word, true).await;
     }
 
-    async fn wait(&self, client: &str, word: &'static [u8], withheld: bool) {
-        let (came, comes) = oneshot::channel();
-        self.rules.awaited.lock().unwrap().push(Awaited {
+    async fn await_request(&self, client: &str, word: &'static [u8], withheld: bool) {
+        let (arrived, arrival) = oneshot::channel();
+        self.rules.awaited.lock().unwrap().push(AwaitedRequest {
             client: client.to_owned(),
             word,
             withheld,
-            came,
+            arrived,
         });
-        tokio::time::timeout(NEVER, comes).await.expect("there is no such request").unwrap();
+        tokio::time::timeout(TIMEOUT, arrival).await.expect("no such request arrives").unwrap();
     }
 }
 
 impl Rules {
-    /// Tells those who wait for this request of the client that has said `greeting`; whether it is to be withheld.
-    fn withholds(&self, greeting: &[u8], request: &[u8]) -> bool {
-        let is_it = |awaited: &mut Awaited| {
+    /// Notifies the tests that wait for this request; returns whether to withhold it.
+    fn must_withhold(&self, greeting: &[u8], request: &[u8]) -> bool {
+        let is_match = |awaited: &mut AwaitedRequest| {
             contains(greeting, awaited.client.as_bytes()) && contains(request, awaited.word)
         };
-        let came: Vec<Awaited> = self.awaited.lock().unwrap().extract_if(.., is_it).collect();
-        let withheld = came.iter().any(|awaited| awaited.withheld);
-        for awaited in came {
-            awaited.came.send(()).unwrap_or_default();
+        let arrived: Vec<AwaitedRequest> =
+            self.awaited.lock().unwrap().extract_if(.., is_match).collect();
+        let withheld = arrived.iter().any(|awaited| awaited.withheld);
+        for awaited in arrived {
+            awaited.arrived.send(()).unwrap_or_default();
         }
         withheld
     }
 
-    fn loses(&self, request: &[u8]) -> bool {
+    fn must_lose(&self, request: &[u8]) -> bool {
         let every = self.every.load(Ordering::Acquire);
         let commit = every > 0 && contains(request, COMMIT);
         let lost = commit && (self.seen.fetch_add(1, Ordering::AcqRel) + 1).is_multiple_of(every);
@@ -187,7 +189,7 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, rules: Arc<Rules>
                 if greeting.is_empty() {
                     greeting.extend_from_slice(&upwards[..count]);
                 }
-                if rules.withholds(&greeting, &upwards[..count]) {
+                if rules.must_withhold(&greeting, &upwards[..count]) {
                     tokio::select! {
                         _ = cuts.changed() => {}
                         _ = client.read(&mut upwards) => {}
@@ -197,8 +199,8 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, rules: Arc<Rules>
                 if server.write_all(&upwards[..count]).await.is_err() {
                     return;
                 }
-                if rules.loses(&upwards[..count]) {
-                    // The server is to get it before the connection ends.
+                if rules.must_lose(&upwards[..count]) {
+                    // The server must receive the request before the connection ends.
                     drop(server.read(&mut downwards).await);
                     return;
                 }

@@ -1,4 +1,4 @@
-//! Replica sets for tests: the one that the test script has started, and ones of a test's own.
+//! MongoDB replica sets.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use mongodb::{
     options::ClientOptions,
 };
 
-/// Nothing takes as long, on any machine: what is not there by then will never be.
-const NEVER: Duration = Duration::from_secs(60);
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A client of one server, whatever it is.
+/// A client of a single server, whatever its role.
 pub(crate) async fn direct(host: &str) -> Client {
     let mut options =
         ClientOptions::parse(format!("mongodb://{host}/?directConnection=true")).await.unwrap();
@@ -19,19 +19,22 @@ pub(crate) async fn direct(host: &str) -> Client {
     Client::with_options(options).unwrap()
 }
 
-/// Makes a replica set of servers that were started as members of one, unless they are one already, and waits for its primary.
+/// Initiates a replica set unless it is already initiated, and waits for its primary.
 pub(crate) async fn initiate(name: &str, hosts: &[String]) {
     let first = direct(&hosts[0]).await.database("admin");
     let members: Vec<Document> =
         (0_i32..).zip(hosts).map(|(id, host)| doc! { "_id": id, "host": host }).collect();
-    // A short election, so that tests do not wait for long ones.
-    let config = doc! { "_id": name, "members": members, "settings": { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 } };
+    // A short election timeout keeps the tests fast.
+    let config = doc! {
+        "_id": name, "members": members,
+        "settings": { "electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500 },
+    };
     let made = async {
         loop {
             match first.run_command(doc! { "replSetInitiate": config.clone() }).await {
                 Ok(_) => break,
                 Err(error) if error.to_string().contains("already initialized") => break,
-                // Not up yet.
+                // The server is not up yet.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
@@ -39,15 +42,15 @@ pub(crate) async fn initiate(name: &str, hosts: &[String]) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(NEVER, made).await.expect("the replica set has no primary");
+    tokio::time::timeout(TIMEOUT, made).await.expect("the replica set has no primary");
 }
 
-/// The place of the member that takes writes now.
+/// The index of the member that accepts writes.
 pub(crate) async fn primary(hosts: &[String]) -> Option<usize> {
-    for (place, host) in hosts.iter().enumerate() {
+    for (index, host) in hosts.iter().enumerate() {
         let hello = direct(host).await.database("admin").run_command(doc! { "hello": 1 }).await;
         if hello.is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap_or(false)) {
-            return Some(place);
+            return Some(index);
         }
     }
     None

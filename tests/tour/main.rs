@@ -1,4 +1,4 @@
-//! The README's tour, run as it stands there against the built program; and the same program killed in the middle of writes.
+//! Runs the README's tour against the built program, and kills the program during writes.
 
 #[path = "../support/broker.rs"]
 #[expect(
@@ -6,7 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     dead_code,
-    reason = "shared with tests that need more of it"
+    reason = "other test crates use the rest"
 )]
 mod broker;
 mod readme;
@@ -24,22 +24,22 @@ use self::{
     writes::{Acknowledged, Shop, Writes},
 };
 
-/// How many writes must be acknowledged before the program is killed.
+/// Acknowledged writes before the program is killed.
 const ACKNOWLEDGED: u32 = 200;
 
 /// More than the writes can use up.
 const STOCK: u64 = 100_000;
 
-/// No writer waits for a rate limit.
+/// Disables the rate limits.
 const UNLIMITED: &[(&str, &str)] =
     &[("SOUK__LIMITS__PER_ADDRESS", "0"), ("SOUK__LIMITS__PER_USER", "0")];
 
 #[test]
-fn the_tour_prints_what_the_readme_says() -> Result<()> {
-    if !can_run("the tour")? {
+fn tour_output_matches_the_readme() -> Result<()> {
+    if !tools_installed("the tour")? {
         return Ok(());
     }
-    let dir = folder()?;
+    let dir = temp_dir()?;
     let mut server = Server::start(dir.path(), Start::First, &[])?;
     let tour = Tour::read()?;
     readme::run(&tour.steps, dir.path(), &server.url, &server.password)?;
@@ -48,37 +48,37 @@ fn the_tour_prints_what_the_readme_says() -> Result<()> {
 }
 
 #[test]
-fn the_warehouse_prints_what_the_readme_says() -> Result<()> {
-    let (Some(uri), Some(python)) = (broker::shared(), std::env::var("SOUK_TEST_PYTHON").ok())
+fn warehouse_output_matches_the_readme() -> Result<()> {
+    let (Some(uri), Some(python)) = (broker::shared_uri(), std::env::var("SOUK_TEST_PYTHON").ok())
     else {
         return Ok(());
     };
-    if !can_run("the warehouse")? {
+    if !tools_installed("the warehouse")? {
         return Ok(());
     }
-    let dir = folder()?;
+    let dir = temp_dir()?;
     let mut server = Server::start(
         dir.path(),
         Start::First,
         &[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", &uri)],
     )?;
     let login = Tour::read()?.steps.into_iter().nth(1).context("no login")?;
-    let mut steps = vec![Step::asking(&format!("AMQP='{uri}' PYTHON='{python}'")), login];
-    steps.extend(Tour::named("warehouse")?.steps);
+    let mut steps = vec![Step::unchecked(&format!("AMQP='{uri}' PYTHON='{python}'")), login];
+    steps.extend(Tour::section("warehouse")?.steps);
     readme::run(&steps, dir.path(), &server.url, &server.password)?;
     ensure!(server.stop()?.success(), "the shop did not stop in order");
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_greeting_offers_a_command_that_works() -> Result<()> {
-    if !can_run("the import that the greeting offers")? {
+async fn greeting_shows_a_working_import_command() -> Result<()> {
+    if !tools_installed("the import that the greeting offers")? {
         return Ok(());
     }
-    let dir = folder()?;
+    let dir = temp_dir()?;
     let mut server = Server::start(dir.path(), Start::First, &[])?;
     let command = server.printed_after("  SOUK_TOKEN=<token> ")?;
-    let token = Shop::at(&server.url)?.login("admin@localhost", &server.password).await?;
+    let token = Shop::connect(&server.url)?.login("admin@localhost", &server.password).await?;
     let mut bash = Command::new("bash");
     let output = bash
         .args(["-c", &command])
@@ -95,20 +95,20 @@ async fn the_greeting_offers_a_command_that_works() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_a_kill() -> Result<()> {
-    if !can_run("the kill in the middle of writes")? {
+async fn acknowledged_writes_survive_a_kill() -> Result<()> {
+    if !tools_installed("the kill in the middle of writes")? {
         return Ok(());
     }
-    let dir = folder()?;
+    let dir = temp_dir()?;
     let mut server = Server::start(dir.path(), Start::First, UNLIMITED)?;
     let mut steps = Tour::read()?.first_half();
-    steps.push(Step::asking(r#"printf '%s\n' "$ADMIN" "$ADA" "$GUEST" "$BEANS""#));
+    steps.push(Step::unchecked(r#"printf '%s\n' "$ADMIN" "$ADA" "$GUEST" "$BEANS""#));
     let printed = readme::run(&steps, dir.path(), &server.url, &server.password)?;
     let [admin, ada, guest, beans] = printed.lines().collect::<Vec<_>>()[..] else {
         bail!("not four lines: {printed}")
     };
 
-    let shop = Shop::at(&server.url)?;
+    let shop = Shop::connect(&server.url)?;
     let stock = format!("/api/products/{beans}/stock");
     shop.post(&stock, admin, None, &json!({"set": STOCK, "reason": "plenty"})).await?;
     let mut all = vec![Writes::new(
@@ -130,30 +130,30 @@ async fn what_was_acknowledged_survives_a_kill() -> Result<()> {
         .iter()
         .map(|w| tokio::spawn(w.clone().until_killed(shop.clone(), acknowledged.clone())))
         .collect();
-    tokio::time::timeout(Duration::from_secs(60), acknowledged.at_least(ACKNOWLEDGED))
+    tokio::time::timeout(Duration::from_secs(60), acknowledged.wait_for(ACKNOWLEDGED))
         .await
         .context("the writes hang")??;
     server.kill()?;
 
     let server = Server::start(dir.path(), Start::Again, UNLIMITED)?;
-    let shop = Shop::at(&server.url)?;
+    let shop = Shop::connect(&server.url)?;
     for (writes, writer) in all.iter().zip(writers) {
         writes
             .check(&shop, writer.await??)
             .await
             .with_context(|| format!("writes {}", writes.name))?;
     }
-    for (token, pieces) in [(ada, 1), (guest, 3)] {
+    for (token, units) in [(ada, 1), (guest, 3)] {
         ensure!(
-            shop.number("/api/cart", token, "/item_count").await? == pieces,
-            "a cart of the tour is not what it was"
+            shop.read_number("/api/cart", token, "/item_count").await? == units,
+            "a cart of the tour has changed"
         );
     }
     Ok(())
 }
 
-/// Whether what the tests run is installed. With `SOUK_TEST_ALL` it has to be.
-fn can_run(what: &str) -> Result<bool> {
+/// Whether the required tools are installed; an error if they are not and `SOUK_TEST_ALL` is set.
+fn tools_installed(purpose: &str) -> Result<bool> {
     let is_missing = |name: &&str| Command::new(name).arg("--version").output().is_err();
     let missing: Vec<&str> = ["bash", "curl", "jq"].into_iter().filter(is_missing).collect();
     if missing.is_empty() {
@@ -162,14 +162,14 @@ fn can_run(what: &str) -> Result<bool> {
     let missing = missing.join(", ");
     ensure!(
         std::env::var_os("SOUK_TEST_ALL").is_none(),
-        "{what} needs {missing}, and SOUK_TEST_ALL is set"
+        "{purpose} needs {missing}, and SOUK_TEST_ALL is set"
     );
-    // Not `eprintln!`, of which nothing is seen when the test passes.
-    writeln!(std::io::stderr(), "LEFT OUT: {what}, for want of {missing}")?;
+    // `eprintln!` output is hidden when the test passes.
+    writeln!(std::io::stderr(), "SKIPPED: {purpose} needs {missing}")?;
     Ok(false)
 }
 
-fn folder() -> Result<tempfile::TempDir> {
+fn temp_dir() -> Result<tempfile::TempDir> {
     let parent = std::env::var_os("SOUK_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     Ok(tempfile::Builder::new().prefix("tour-").tempdir_in(parent)?)
 }

@@ -1,4 +1,4 @@
-//! The tour in the README: its steps, what they shall print, and how they are run.
+//! The tour in the README: its steps, their expected output, and how they run.
 
 use std::{
     fs,
@@ -8,26 +8,25 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Stands on a line of its own after the output of each step.
+/// Printed on its own line after the output of each step.
 const END_OF_STEP: &str = "-- end of step --";
 
 /// A block of commands.
 #[derive(Clone)]
 pub(crate) struct Step {
     commands: String,
-    /// What it shall print, `…` standing for anything.
+    /// The expected output, in which `…` matches any text.
     expected: Option<String>,
 }
 
-/// All steps, in order.
 pub(crate) struct Tour {
     pub(crate) steps: Vec<Step>,
     half: usize,
 }
 
 impl Step {
-    /// A step whose output is for the test.
-    pub(crate) fn asking(commands: &str) -> Self {
+    /// A step whose output the test reads.
+    pub(crate) fn unchecked(commands: &str) -> Self {
         Self { commands: commands.into(), expected: None }
     }
 }
@@ -35,13 +34,13 @@ impl Step {
 impl Tour {
     /// Reads the README from `<!-- tour:begin -->` to `<!-- tour:end -->`.
     pub(crate) fn read() -> Result<Self> {
-        let tour = Self::named("tour")?;
+        let tour = Self::section("tour")?;
         ensure!(tour.half > 0, "the tour has no half");
         Ok(tour)
     }
 
     /// Reads the README from `<!-- NAME:begin -->` to `<!-- NAME:end -->`.
-    pub(crate) fn named(name: &str) -> Result<Self> {
+    pub(crate) fn section(name: &str) -> Result<Self> {
         let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
         let (begin, end) = (format!("<!-- {name}:begin -->"), format!("<!-- {name}:end -->"));
         let mut lines = text.lines().skip_while(|line| *line != begin).skip(1);
@@ -53,7 +52,7 @@ impl Tour {
             {
                 line if line == end => break,
                 "<!-- tour:half -->" => tour.half = tour.steps.len(),
-                "```bash" => tour.steps.push(Step::asking(&block(&mut lines))),
+                "```bash" => tour.steps.push(Step::unchecked(&block(&mut lines))),
                 "```text" => match tour.steps.last_mut() {
                     Some(step) if step.expected.is_none() => {
                         step.expected = Some(block(&mut lines))
@@ -82,9 +81,9 @@ fn block<'a>(lines: &mut impl Iterator<Item = &'a str>) -> String {
     lines.take_while(|line| *line != "```").fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Runs the steps in one bash, which ends at the first command that fails; what the last one printed.
+/// Runs the steps in one bash that stops at the first error; returns the output of the last step.
 pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Result<String> {
-    let (script, complaints) = (dir.join("tour.sh"), dir.join("tour.err"));
+    let (script, stderr_file) = (dir.join("tour.sh"), dir.join("tour.err"));
     let commands: String =
         steps.iter().map(|step| format!("{}\necho '{END_OF_STEP}'\n", step.commands)).collect();
     fs::write(&script, commands)?;
@@ -94,8 +93,8 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .envs([("SOUK", url), ("PASSWORD", password), ("NO_PROXY", "127.0.0.1")])
         .stdin(Stdio::null())
-        // Not a pipe: what the tour leaves running would hold it open.
-        .stderr(fs::File::create(&complaints)?)
+        // Not a pipe: background processes of the tour would keep it open.
+        .stderr(fs::File::create(&stderr_file)?)
         .stdout(Stdio::piped())
         .spawn()?
         .wait_with_output()?;
@@ -105,7 +104,7 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
         let expected = step.expected.as_deref().unwrap_or("…");
         ensure!(
             matches(expected, output),
-            "after\n{}\nthe README shows\n{expected}\nbut it is\n{output}",
+            "after\n{}\nthe README shows\n{expected}\nbut the output is\n{output}",
             step.commands
         );
     }
@@ -113,12 +112,12 @@ pub(crate) fn run(steps: &[Step], dir: &Path, url: &str, password: &str) -> Resu
         output.status.success(),
         "the tour ended early: {}\n{printed}\n{}",
         output.status,
-        fs::read_to_string(complaints)?
+        fs::read_to_string(stderr_file)?
     );
     Ok(outputs.iter().rev().nth(1).copied().unwrap_or_default().to_owned())
 }
 
-/// Whether `text` is `pattern`, in which each `…` stands for anything.
+/// Whether `text` matches `pattern`, in which each `…` matches any text.
 fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, pattern)) = pattern.split_once('…') else { return pattern == text };
     let Some(text) = text.strip_prefix(head) else { return false };
@@ -129,7 +128,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 }
 
 #[test]
-fn an_ellipsis_stands_for_anything() {
+fn ellipsis_matches_any_text() {
     for text in ["a \"1\" b\n", "a \"\" b\n", "a \"… b\" b\n"] {
         assert!(matches("a \"…\" b\n", text), "{text}");
     }

@@ -1,4 +1,4 @@
-//! The built program, running in a folder of the test's.
+//! The built program, running in a test directory.
 
 use std::{
     fs,
@@ -9,19 +9,19 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Whether the folder has a store already.
+/// Whether the directory has a store already.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// It has none, so that an admin's password is printed.
+    /// No store: the server prints an admin password.
     First,
-    /// It has one.
+    /// An existing store.
     Again,
 }
 
-/// A shop, killed at the end of the test.
+/// A server that is killed on drop.
 pub(crate) struct Server {
     pub(crate) url: String,
-    /// The first admin's; empty when it was not the first start.
+    /// The first admin's password; empty on later starts.
     pub(crate) password: String,
     child: Child,
     output: BufReader<ChildStdout>,
@@ -29,7 +29,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the shop in `dir`, on a port of its own choice and with no settings but these.
+    /// Starts the server in `dir` on a free port, with only these settings.
     pub(crate) fn start(dir: &Path, start: Start, settings: &[(&str, &str)]) -> Result<Self> {
         let log = dir.join("souk.log");
         let kept = ["PATH", "SOUK_TEST_DIR"]
@@ -55,7 +55,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The rest of the line that begins with `label`, in what the shop prints from here on.
+    /// Reads output up to the line that starts with `label`; returns the rest of that line.
     pub(crate) fn printed_after(&mut self, label: &str) -> Result<String> {
         let mut line = String::new();
         while self.output.read_line(&mut line)? > 0 {
@@ -70,27 +70,27 @@ impl Server {
         )
     }
 
-    /// `kill -9`
+    /// Sends `SIGKILL` and waits for the process to end.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Asks the shop to end, and waits until it has.
+    /// Sends `SIGTERM` and waits for the process to end.
     pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
-        let asked = Command::new("bash")
+        let kill = Command::new("bash")
             .args(["-c", "kill -TERM \"$0\""])
             .arg(self.child.id().to_string())
             .status()?;
-        ensure!(asked.success(), "the shop had ended before");
+        ensure!(kill.success(), "the shop has already exited");
         Ok(self.child.wait()?)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         drop(self.kill());
     }
 }

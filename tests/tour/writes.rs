@@ -1,4 +1,4 @@
-//! Writes that go on until the shop is killed, and what must be left of them.
+//! Writes that continue until the server is killed, and what must remain of them.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-/// A shop over HTTP.
+/// An HTTP client of a shop.
 #[derive(Clone)]
 pub(crate) struct Shop {
     client: Client,
@@ -15,11 +15,11 @@ pub(crate) struct Shop {
 }
 
 impl Shop {
-    pub(crate) fn at(url: &str) -> Result<Self> {
+    pub(crate) fn connect(url: &str) -> Result<Self> {
         Ok(Self { client: Client::builder().no_proxy().build()?, url: url.to_owned() })
     }
 
-    /// Sends a change; an answer that is no 2xx is an error.
+    /// Sends a change; a status other than 2xx is an error.
     pub(crate) async fn post(
         &self,
         path: &str,
@@ -35,20 +35,18 @@ impl Shop {
         Ok(request.send().await?.error_for_status()?)
     }
 
-    /// The token of an account.
     pub(crate) async fn login(&self, email: &str, password: &str) -> Result<String> {
         let body = json!({"email": email, "password": password});
         token(self.client.post(format!("{}/api/auth/login", self.url)).json(&body).send().await?)
             .await
     }
 
-    /// The token of a new guest.
     pub(crate) async fn guest(&self) -> Result<String> {
         token(self.client.post(format!("{}/api/cart/guest", self.url)).send().await?).await
     }
 
-    /// A number out of an answer.
-    pub(crate) async fn number(&self, path: &str, token: &str, pointer: &str) -> Result<u64> {
+    /// Reads a number from a JSON response.
+    pub(crate) async fn read_number(&self, path: &str, token: &str, pointer: &str) -> Result<u64> {
         let response = self
             .client
             .get(format!("{}{path}", self.url))
@@ -63,8 +61,8 @@ impl Shop {
     }
 }
 
-async fn token(answer: Response) -> Result<String> {
-    let body: Value = answer.error_for_status()?.json().await?;
+async fn token(response: Response) -> Result<String> {
+    let body: Value = response.error_for_status()?.json().await?;
     body.pointer("/token").and_then(Value::as_str).map(str::to_owned).context("no token")
 }
 
@@ -77,27 +75,28 @@ impl Acknowledged {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    pub(crate) async fn at_least(&self, count: u32) -> Result<()> {
+    pub(crate) async fn wait_for(&self, count: u32) -> Result<()> {
         self.0.acquire_many(count).await?.forget();
         Ok(())
     }
 }
 
-/// The same change again and again, one after the other, each under a key of its own.
+/// The same change repeated sequentially, each time under its own key.
 #[derive(Clone)]
 pub(crate) struct Writes {
     pub(crate) name: String,
     path: String,
     body: Value,
     token: String,
-    /// Where the answer is that counts them.
+    /// The path of the resource that counts the writes.
     counted_at: String,
     pointer: String,
     before: u64,
 }
 
 impl Writes {
-    /// Each posts `body` to `path`, and makes the number that `pointer` finds at `counted_at`, `before` now, larger by one.
+    /// Each write posts `body` to `path` and increments the number at `pointer` in `counted_at`,
+    /// which is `before` now.
     pub(crate) fn new(
         name: &str,
         path: &str,
@@ -112,7 +111,7 @@ impl Writes {
         Self { name, path, body, token, counted_at, pointer, before }
     }
 
-    /// Writes until nobody answers; how many were acknowledged.
+    /// Writes until the server is gone; returns the number of acknowledged writes.
     pub(crate) async fn until_killed(self, shop: Shop, acknowledged: Acknowledged) -> Result<u64> {
         for done in 0.. {
             match self.write(&shop, done).await {
@@ -135,7 +134,8 @@ impl Writes {
             .await
     }
 
-    /// All acknowledged writes are there, and of the one that nobody answered either all or nothing; a repeat completes it.
+    /// Asserts that all acknowledged writes and at most the unacknowledged one are applied, and
+    /// that repeats apply it once.
     pub(crate) async fn check(&self, shop: &Shop, acknowledged: u64) -> Result<()> {
         let found = self.count(shop).await?;
         ensure!(
@@ -151,7 +151,7 @@ impl Writes {
     }
 
     async fn count(&self, shop: &Shop) -> Result<u64> {
-        let now = shop.number(&self.counted_at, &self.token, &self.pointer).await?;
+        let now = shop.read_number(&self.counted_at, &self.token, &self.pointer).await?;
         now.checked_sub(self.before)
             .with_context(|| format!("{now} is less than the {} before", self.before))
     }

@@ -7,37 +7,37 @@ use std::{
 
 use rand::distr::{Alphanumeric, SampleString};
 
-use super::{PasswordHasher, desk::changed};
+use super::{PasswordHasher, service::with_next_version};
 use crate::{
-    actors::failure::failure,
+    actors::commit_error::map_commit_error,
     domain::{
         account::{Email, Password, Role, User},
         clock::Clock,
         ids::UserId,
     },
-    error::{Code, Error},
-    messages::events::Fact,
-    store::{Commit, CommitError, Store, Write, writer::Writer},
+    error::{Error, ErrorCode},
+    events::DomainEvent,
+    store::{Commit, CommitError, Store, Write, writer::CommitWriter},
 };
 
 /// The address of the admin that is made when none is configured. No mail reaches it from outside.
-const FIRST_ADMIN: &str = "admin@localhost";
+const DEFAULT_ADMIN_EMAIL: &str = "admin@localhost";
 
 /// Length of a password made here: 119 bits.
-const PASSWORD_LENGTH: usize = 20;
+const GENERATED_PASSWORD_LENGTH: usize = 20;
 
 /// How often to look again when another node makes the same admin at the same time.
-const ATTEMPTS: u32 = 8;
+const MAX_ADMIN_ATTEMPTS: u32 = 8;
 
 /// At the start nobody waits but the operator.
-const WITHIN: Duration = Duration::from_secs(60);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes admins.
-pub struct Bootstrap {
+pub struct AdminBootstrap {
     /// Where accounts are read.
     pub store: Arc<dyn Store>,
     /// Where changes go.
-    pub writer: Writer,
+    pub writer: CommitWriter,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// bcrypt's threads.
@@ -55,7 +55,7 @@ pub struct FirstAdmin {
 
 /// What was done to make somebody an admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MadeAdmin {
+pub enum AdminOutcome {
     /// There is a new account.
     Created {
         /// Its password, when none was given.
@@ -64,10 +64,10 @@ pub enum MadeAdmin {
     /// The account there was is an admin's now; its password is what it was.
     Promoted,
     /// The account is an admin's already; nothing was done.
-    Already,
+    AlreadyAdmin,
 }
 
-impl Bootstrap {
+impl AdminBootstrap {
     /// Sees to it that there is an admin: the configured one, or else any.
     ///
     /// # Errors
@@ -77,9 +77,9 @@ impl Bootstrap {
         configured: Option<(Email, Password)>,
     ) -> Result<Option<FirstAdmin>, Error> {
         if let Some((email, password)) = configured {
-            match self.store.user_by_email(&email).await? {
+            match self.store.find_user_by_email(&email).await? {
                 // Whoever registered the address must not become an admin by that.
-                Some(user) if user.role != Role::Admin => return Err(taken(&email)),
+                Some(user) if user.role != Role::Admin => return Err(email_taken(&email)),
                 Some(_) => {}
                 None => drop(self.create_or_promote_admin(email, Some(password)).await?),
             }
@@ -88,16 +88,16 @@ impl Bootstrap {
         if self.store.has_admin().await? {
             return Ok(None);
         }
-        let email = Email::parse(FIRST_ADMIN)?;
-        if self.store.user_by_email(&email).await?.is_some() {
+        let email = Email::parse(DEFAULT_ADMIN_EMAIL)?;
+        if self.store.find_user_by_email(&email).await?.is_some() {
             // Whoever registered it must not become an admin by that.
             tracing::warn!(
-                "there is no admin, and {FIRST_ADMIN} is a customer's; make one with `souk admin`"
+                "there is no admin, and {DEFAULT_ADMIN_EMAIL} is a customer's; make one with `souk admin`"
             );
             return Ok(None);
         }
         match self.create_or_promote_admin(email.clone(), None).await? {
-            MadeAdmin::Created { generated: Some(password) } => {
+            AdminOutcome::Created { generated: Some(password) } => {
                 Ok(Some(FirstAdmin { email, password }))
             }
             _ => Ok(None),
@@ -113,18 +113,19 @@ impl Bootstrap {
         &self,
         email: Email,
         password: Option<Password>,
-    ) -> Result<MadeAdmin, Error> {
-        let deadline = Instant::now() + WITHIN;
-        for _ in 0..ATTEMPTS {
+    ) -> Result<AdminOutcome, Error> {
+        let deadline = Instant::now() + COMMIT_TIMEOUT;
+        for _ in 0..MAX_ADMIN_ATTEMPTS {
             let mut commit = Commit::new(self.clock.now(), deadline);
-            let done = match self.store.user_by_email(&email).await? {
-                Some(user) if user.role == Role::Admin => return Ok(MadeAdmin::Already),
+            let done = match self.store.find_user_by_email(&email).await? {
+                Some(user) if user.role == Role::Admin => return Ok(AdminOutcome::AlreadyAdmin),
                 Some(user) => {
                     tracing::warn!(user = %user.id, "an account is made an admin's");
-                    commit
-                        .writes
-                        .push(Write::User(Arc::new(User { role: Role::Admin, ..changed(&user) })));
-                    MadeAdmin::Promoted
+                    commit.writes.push(Write::User(Arc::new(User {
+                        role: Role::Admin,
+                        ..with_next_version(&user)
+                    })));
+                    AdminOutcome::Promoted
                 }
                 None => {
                     let (password, generated) = match &password {
@@ -134,29 +135,29 @@ impl Bootstrap {
                             (made.clone(), Some(made))
                         }
                     };
-                    let user = Arc::new(self.new_admin(email.clone(), password, &commit).await?);
+                    let user = Arc::new(self.build_admin(email.clone(), password, &commit).await?);
                     commit.writes.push(Write::User(Arc::clone(&user)));
-                    commit.facts.push(Fact::Registered(user));
-                    MadeAdmin::Created { generated }
+                    commit.events.push(DomainEvent::UserRegistered(user));
+                    AdminOutcome::Created { generated }
                 }
             };
             match self.writer.commit(commit).await {
                 Ok(_) => return Ok(done),
                 Err(CommitError::Conflict | CommitError::EmailTaken) => {}
-                Err(error) => return Err(failure(error)),
+                Err(error) => return Err(map_commit_error(error)),
             }
         }
-        Err(failure(CommitError::Conflict))
+        Err(map_commit_error(CommitError::Conflict))
     }
 
-    async fn new_admin(
+    async fn build_admin(
         &self,
         email: Email,
         password: Password,
         commit: &Commit,
     ) -> Result<User, Error> {
         let password_hash = self.hasher.hash(password, commit.deadline).await?;
-        let (id, created_at) = (UserId::new(), commit.at);
+        let (id, created_at) = (UserId::new(), commit.decided_at);
         Ok(User {
             id,
             email,
@@ -165,19 +166,19 @@ impl Bootstrap {
             password_hash,
             created_at,
             version: 1,
-            events: 1,
+            event_sequence: 1,
         })
     }
 }
 
-fn taken(email: &Email) -> Error {
+fn email_taken(email: &Email) -> Error {
     let email = email.as_str();
     let detail = format!(
         "auth.admin_email: {email} has a customer's account; choose another address, or use `souk admin {email}`"
     );
-    Error::new(Code::EmailTaken, detail)
+    Error::new(ErrorCode::EmailTaken, detail)
 }
 
 fn random_password() -> Password {
-    Password::attempt(Alphanumeric.sample_string(&mut rand::rng(), PASSWORD_LENGTH))
+    Password::unvalidated(Alphanumeric.sample_string(&mut rand::rng(), GENERATED_PASSWORD_LENGTH))
 }

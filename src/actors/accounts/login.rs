@@ -6,88 +6,92 @@ use std::{
 };
 
 use super::{
-    Deps,
-    desk::{Decision, Desk, changed, invalid_credentials},
+    AccountDeps,
+    service::{AccountService, Decision, invalid_credentials, with_next_version},
 };
 use crate::{
-    actors::failure::failure,
+    actors::commit_error::map_commit_error,
     domain::{
-        account::{Password, REFRESH_LIFETIME, Session, User, check_name},
+        account::{Password, REFRESH_TOKEN_LIFETIME, Session, User, validate_account_name},
         clock::Timestamp,
         ids::{SessionId, UserId},
     },
     error::Error,
+    events::DomainEvent,
     messages::{
-        accounts::{LoggedIn, Login, Register},
+        accounts::{AuthenticatedSession, Login, RegisterUser},
         change::Ticket,
-        events::Fact,
     },
     store::{Commit, CommitError, Write},
 };
 
 /// Nobody waits for a hash that is only made anew.
-const REHASH_WITHIN: Duration = Duration::from_secs(30);
+const REHASH_TIMEOUT: Duration = Duration::from_secs(30);
 
-impl Desk {
-    pub(super) async fn register(&self, message: Register) -> Result<LoggedIn, Error> {
-        let Register { email, password, name, role, ticket, trace } = message;
-        check_name(&name)?;
-        let password = Password::parse("password", password.expose().to_owned())?;
+impl AccountService {
+    pub(super) async fn register_account(
+        &self,
+        message: RegisterUser,
+    ) -> Result<AuthenticatedSession, Error> {
+        let RegisterUser { email, password, name, role, ticket, trace } = message;
+        validate_account_name(&name)?;
+        let password = Password::parse("password", password.expose_secret().to_owned())?;
         // Only the commit decides whose the address is; this look saves the hashing.
-        if self.deps.store.user_by_email(&email).await?.is_some() {
-            return Err(failure(CommitError::EmailTaken));
+        if self.deps.store.find_user_by_email(&email).await?.is_some() {
+            return Err(map_commit_error(CommitError::EmailTaken));
         }
         let password_hash = self.deps.hasher.hash(password, ticket.deadline()).await?;
-        ticket.begin()?;
-        let mut commit = self.commit(&ticket, trace);
+        ticket.mark_started()?;
+        let mut commit = self.build_commit(&ticket, trace);
         let user = User {
             id: UserId::new(),
             email,
             name,
             role,
             password_hash,
-            created_at: commit.at,
+            created_at: commit.decided_at,
             version: 1,
-            events: 1,
+            event_sequence: 1,
         };
-        let (session, answer) = self.open_session(user, commit.at);
+        let (session, answer) = self.new_session(user, commit.decided_at);
         let user = Arc::new(answer.user.clone());
         commit.writes = vec![Write::User(Arc::clone(&user)), Write::Session(Arc::new(session))];
-        commit.facts.push(Fact::Registered(user));
-        self.deps.writer.commit(commit).await.map_err(failure)?;
+        commit.events.push(DomainEvent::UserRegistered(user));
+        self.deps.writer.commit(commit).await.map_err(map_commit_error)?;
         Ok(answer)
     }
 
-    pub(super) async fn login(&self, message: Login) -> Result<LoggedIn, Error> {
+    pub(super) async fn login(&self, message: Login) -> Result<AuthenticatedSession, Error> {
         let Login { email, password, address, ticket } = message;
-        let attempt = self.doorman.admit(email.as_ref(), address, ticket.deadline()).await?;
+        let attempt =
+            self.login_limiter.admit_login(email.as_ref(), address, ticket.deadline()).await?;
         let user = match &email {
-            Some(email) => self.deps.store.user_by_email(email).await?,
+            Some(email) => self.deps.store.find_user_by_email(email).await?,
             None => None,
         };
-        let Some(mut user) = self.verified(user, &password, &ticket).await? else {
-            attempt.fail();
+        let Some(mut user) = self.verify_credentials(user, &password, &ticket).await? else {
+            attempt.mark_failed();
             return Err(invalid_credentials());
         };
         drop(attempt);
-        let answer = self.begin_session(&mut user, &password, &ticket).await?;
-        if !self.deps.hasher.is_current(&user.password_hash) {
-            actix::spawn(rehash(self.deps.clone(), user, password));
+        let answer = self.start_session(&mut user, &password, &ticket).await?;
+        if !self.deps.hasher.has_current_cost(&user.password_hash) {
+            actix::spawn(rehash_password(self.deps.clone(), user, password));
         }
         Ok(answer)
     }
 
-    async fn begin_session(
+    async fn start_session(
         &self,
         user: &mut User,
         password: &Password,
         ticket: &Ticket,
-    ) -> Result<LoggedIn, Error> {
-        let _turn = self.turn(user.id).await;
-        self.settle(ticket, async || {
-            self.still_verified(user, password, ticket).await?;
-            let mut commit = self.commit(ticket, None);
-            let (session, answer) = self.open_session(changed(user), commit.at);
+    ) -> Result<AuthenticatedSession, Error> {
+        let _turn = self.lock_account(user.id).await;
+        self.decide_and_commit(ticket, async || {
+            self.reverify_credentials(user, password, ticket).await?;
+            let mut commit = self.build_commit(ticket, None);
+            let (session, answer) = self.new_session(with_next_version(user), commit.decided_at);
             // The account is written along, so that this login and a change of the password cannot pass each other unseen: the
             // change ends every session that was begun with the old one.
             commit.writes =
@@ -97,7 +101,7 @@ impl Desk {
         .await
     }
 
-    fn open_session(&self, user: User, at: Timestamp) -> (Session, LoggedIn) {
+    fn new_session(&self, user: User, at: Timestamp) -> (Session, AuthenticatedSession) {
         let session_id = SessionId::new();
         let issued = self.deps.refresh_tokens.issue(session_id);
         let session = Session {
@@ -105,22 +109,24 @@ impl Desk {
             user_id: user.id,
             refresh_hash: issued.hash,
             created_at: at,
-            expires_at: at.plus(REFRESH_LIFETIME),
+            expires_at: at.saturating_add(REFRESH_TOKEN_LIFETIME),
             revoked_at: None,
             version: 1,
         };
-        (session, LoggedIn { user, session_id, refresh_token: issued.token })
+        (session, AuthenticatedSession { user, session_id, refresh_token: issued.token })
     }
 }
 
 /// Hashes a password anew after the cost was changed. When it comes to nothing, the next login tries again.
-async fn rehash(deps: Deps, verified: User, password: Password) {
-    let deadline = Instant::now() + REHASH_WITHIN;
+async fn rehash_password(deps: AccountDeps, verified: User, password: Password) {
+    let deadline = Instant::now() + REHASH_TIMEOUT;
     let Ok(password_hash) = deps.hasher.hash(password, deadline).await else { return };
-    let Ok(Some(user)) = deps.store.user(verified.id).await else { return };
+    let Ok(Some(user)) = deps.store.find_user(verified.id).await else { return };
     if user.password_hash == verified.password_hash {
         let mut commit = Commit::new(deps.clock.now(), deadline);
-        commit.writes.push(Write::User(Arc::new(User { password_hash, ..changed(&user) })));
+        commit
+            .writes
+            .push(Write::User(Arc::new(User { password_hash, ..with_next_version(&user) })));
         drop(deps.writer.commit(commit).await);
     }
 }

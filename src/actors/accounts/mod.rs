@@ -5,13 +5,11 @@
 //! the rest.
 
 pub mod bootstrap;
-mod desk;
-mod doorman;
 mod hasher;
 mod login;
+mod login_limiter;
 mod password;
-mod refresh_token;
-mod revoked;
+mod service;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -21,26 +19,29 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 
-use self::desk::Desk;
-pub(crate) use self::revoked::KEPT;
-pub use self::{hasher::PasswordHasher, refresh_token::RefreshTokens, revoked::RevokedSessions};
+pub use self::hasher::PasswordHasher;
+use self::service::AccountService;
 use crate::{
+    auth::refresh_token::RefreshTokens,
+    cache::revoked_sessions::RevokedSessions,
     domain::{account::User, clock::Clock},
     error::Error,
-    messages::accounts::{ChangePassword, GetUser, LoggedIn, Login, Logout, Refresh, Register},
-    store::{Store, writer::Writer},
+    messages::accounts::{
+        AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession, RegisterUser,
+    },
+    store::{Store, writer::CommitWriter},
 };
 
 /// How often sessions revoked long ago are forgotten.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+const REVOCATION_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the accounts work with.
 #[derive(Clone)]
-pub struct Deps {
+pub struct AccountDeps {
     /// Where accounts are read.
     pub store: Arc<dyn Store>,
     /// Where changes go.
-    pub writer: Writer,
+    pub writer: CommitWriter,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// bcrypt's threads.
@@ -54,43 +55,45 @@ pub struct Deps {
 }
 
 /// The actor.
-pub struct Accounts {
-    desk: Arc<Desk>,
+pub struct AccountActor {
+    service: Arc<AccountService>,
 }
 
-impl Accounts {
+impl AccountActor {
     /// An actor that is not started yet.
     #[must_use]
-    pub fn new(deps: Deps) -> Self {
-        Self { desk: Arc::new(Desk::new(deps)) }
+    pub fn new(deps: AccountDeps) -> Self {
+        Self { service: Arc::new(AccountService::new(deps)) }
     }
 }
 
-impl Actor for Accounts {
+impl Actor for AccountActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(SWEEP_INTERVAL, |accounts, _| accounts.desk.forget_old_sessions());
+        ctx.run_interval(REVOCATION_SWEEP_INTERVAL, |accounts, _| {
+            accounts.service.sweep_revoked_sessions()
+        });
     }
 }
 
 macro_rules! handle {
     ($($message:ident => $method:ident -> $answer:ty;)+) => {$(
-        impl Handler<$message> for Accounts {
+        impl Handler<$message> for AccountActor {
             type Result = ResponseFuture<Result<$answer, Error>>;
 
             fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
-                let desk = Arc::clone(&self.desk);
-                Box::pin(async move { desk.$method(message).await })
+                let service = Arc::clone(&self.service);
+                Box::pin(async move { service.$method(message).await })
             }
         }
     )+};
 }
 
 handle! {
-    Register => register -> LoggedIn;
-    Login => login -> LoggedIn;
-    Refresh => refresh -> LoggedIn;
+    RegisterUser => register_account -> AuthenticatedSession;
+    Login => login -> AuthenticatedSession;
+    RefreshSession => refresh_session -> AuthenticatedSession;
     Logout => logout -> ();
     ChangePassword => change_password -> ();
     GetUser => get_user -> User;

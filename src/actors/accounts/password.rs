@@ -2,37 +2,41 @@
 
 use std::sync::Arc;
 
-use super::desk::{Decision, Desk, changed, invalid_credentials, revoke};
+use super::service::{
+    AccountService, Decision, add_revocation, invalid_credentials, with_next_version,
+};
 use crate::{
     domain::account::{Password, User},
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::accounts::ChangePassword,
     store::Write,
 };
 
-impl Desk {
+impl AccountService {
     pub(super) async fn change_password(&self, message: ChangePassword) -> Result<(), Error> {
         let ChangePassword { user_id, session_id, current, new, address, ticket, trace } = message;
-        let new = Password::parse("new_password", new.expose().to_owned())?;
-        let user = self.deps.store.user(user_id).await?.ok_or_else(session_over)?;
-        let attempt = self.doorman.admit(Some(&user.email), address, ticket.deadline()).await?;
-        let Some(mut user) = self.verified(Some(user), &current, &ticket).await? else {
-            attempt.fail();
+        let new = Password::parse("new_password", new.expose_secret().to_owned())?;
+        let user = self.deps.store.find_user(user_id).await?.ok_or_else(session_ended)?;
+        let attempt =
+            self.login_limiter.admit_login(Some(&user.email), address, ticket.deadline()).await?;
+        let Some(mut user) = self.verify_credentials(Some(user), &current, &ticket).await? else {
+            attempt.mark_failed();
             return Err(invalid_credentials());
         };
         drop(attempt);
         let password_hash = self.deps.hasher.hash(new, ticket.deadline()).await?;
-        let _turn = self.turn(user_id).await;
-        self.settle(&ticket, async || {
-            self.still_verified(&mut user, &current, &ticket).await?;
-            let mut commit = self.commit(&ticket, trace.clone());
-            let sessions = self.deps.store.live_sessions(user_id, commit.at).await?;
+        let _turn = self.lock_account(user_id).await;
+        self.decide_and_commit(&ticket, async || {
+            self.reverify_credentials(&mut user, &current, &ticket).await?;
+            let mut commit = self.build_commit(&ticket, trace.clone());
+            let sessions = self.deps.store.list_active_sessions(user_id, commit.decided_at).await?;
             if !sessions.iter().any(|session| session.id == session_id) {
-                return Err(session_over());
+                return Err(session_ended());
             }
-            let mut user = User { password_hash: password_hash.clone(), ..changed(&user) };
+            let mut user =
+                User { password_hash: password_hash.clone(), ..with_next_version(&user) };
             for session in sessions.iter().filter(|session| session.id != session_id) {
-                revoke(session, &mut user, "password_changed", &mut commit);
+                add_revocation(session, &mut user, "password_changed", &mut commit);
             }
             commit.writes.push(Write::User(Arc::new(user)));
             Ok(Decision::Commit(Box::new(commit), ()))
@@ -41,6 +45,6 @@ impl Desk {
     }
 }
 
-fn session_over() -> Error {
-    Error::new(Code::Unauthenticated, "This session is over. Log in again.")
+fn session_ended() -> Error {
+    Error::new(ErrorCode::Unauthenticated, "This session is over. Log in again.")
 }

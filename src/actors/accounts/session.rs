@@ -2,97 +2,115 @@
 
 use std::sync::Arc;
 
-use super::desk::{Decision, Desk, changed, revoke};
+use super::service::{AccountService, Decision, add_revocation, with_next_version};
 use crate::{
     domain::{account::Session, ids::SessionId},
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::{
-        accounts::{LoggedIn, Logout, Refresh},
+        accounts::{AuthenticatedSession, Logout, RefreshSession},
         change::{Ticket, TraceParent},
     },
     store::Write,
 };
 
 /// What becomes of a refresh token.
-enum Use {
+enum RefreshOutcome {
     /// It was good, and there is a new one.
-    Rotated(Box<LoggedIn>),
+    Rotated(Box<AuthenticatedSession>),
     /// It had been used before: by its owner or by a thief, and nobody can tell which of the two is asking now.
-    Again,
+    Reused,
 }
 
-impl Desk {
-    pub(super) async fn refresh(&self, message: Refresh) -> Result<LoggedIn, Error> {
-        let Refresh { refresh_token, ticket, trace } = message;
-        let token = self.deps.refresh_tokens.read(&refresh_token).ok_or_else(not_valid)?;
+impl AccountService {
+    pub(super) async fn refresh_session(
+        &self,
+        message: RefreshSession,
+    ) -> Result<AuthenticatedSession, Error> {
+        let RefreshSession { refresh_token, ticket, trace } = message;
+        let token =
+            self.deps.refresh_tokens.read(&refresh_token).ok_or_else(invalid_refresh_token)?;
         let rotate = async || {
-            let session = self.deps.store.session(token.session_id).await?.ok_or_else(not_valid)?;
-            let mut commit = self.commit(&ticket, trace.clone());
+            let session = self
+                .deps
+                .store
+                .find_session(token.session_id)
+                .await?
+                .ok_or_else(invalid_refresh_token)?;
+            let mut commit = self.build_commit(&ticket, trace.clone());
             if session.revoked_at.is_some() {
-                return Err(not_valid());
+                return Err(invalid_refresh_token());
             }
-            if !session.is_live(commit.at) {
+            if !session.is_active(commit.decided_at) {
                 return Err(Error::new(
-                    Code::TokenExpired,
+                    ErrorCode::TokenExpired,
                     "The refresh token has expired. Log in again.",
                 ));
             }
             if !token.is_current(&session) {
-                return Ok(Decision::Nothing(Use::Again));
+                return Ok(Decision::NoChange(RefreshOutcome::Reused));
             }
-            let user = self.deps.store.user(session.user_id).await?.ok_or_else(not_valid)?;
+            let user = self
+                .deps
+                .store
+                .find_user(session.user_id)
+                .await?
+                .ok_or_else(invalid_refresh_token)?;
             let issued = self.deps.refresh_tokens.issue(session.id);
-            commit.writes.push(Write::Session(Arc::new(session.rotated(issued.hash, commit.at))));
-            let answer = LoggedIn { user, session_id: session.id, refresh_token: issued.token };
-            Ok(Decision::Commit(Box::new(commit), Use::Rotated(Box::new(answer))))
+            commit.writes.push(Write::Session(Arc::new(
+                session.rotate_refresh_token(issued.hash, commit.decided_at),
+            )));
+            let answer =
+                AuthenticatedSession { user, session_id: session.id, refresh_token: issued.token };
+            Ok(Decision::Commit(Box::new(commit), RefreshOutcome::Rotated(Box::new(answer))))
         };
-        match self.settle(&ticket, rotate).await? {
-            Use::Rotated(answer) => Ok(*answer),
-            Use::Again => {
+        match self.decide_and_commit(&ticket, rotate).await? {
+            RefreshOutcome::Rotated(answer) => Ok(*answer),
+            RefreshOutcome::Reused => {
                 tracing::warn!(session = %token.session_id, "a refresh token came twice; its session is revoked");
-                self.end_session(token.session_id, "token_reuse", &ticket, trace).await?;
-                Err(not_valid())
+                self.revoke_session(token.session_id, "token_reuse", &ticket, trace).await?;
+                Err(invalid_refresh_token())
             }
         }
     }
 
     pub(super) async fn logout(&self, message: Logout) -> Result<(), Error> {
         let Logout { session_id, ticket, trace } = message;
-        self.end_session(session_id, "logout", &ticket, trace).await
+        self.revoke_session(session_id, "logout", &ticket, trace).await
     }
 
-    async fn end_session(
+    async fn revoke_session(
         &self,
         id: SessionId,
         reason: &'static str,
         ticket: &Ticket,
         trace: Option<TraceParent>,
     ) -> Result<(), Error> {
-        let _turn = self.turn(self.existing(id).await?.user_id).await;
-        self.settle(ticket, async || {
-            let session = self.existing(id).await?;
+        let _turn = self.lock_account(self.load_session(id).await?.user_id).await;
+        self.decide_and_commit(ticket, async || {
+            let session = self.load_session(id).await?;
             if session.revoked_at.is_some() {
-                return Ok(Decision::Nothing(()));
+                return Ok(Decision::NoChange(()));
             }
-            let user = self.deps.store.user(session.user_id).await?.ok_or_else(no_session)?;
-            let mut commit = self.commit(ticket, trace.clone());
-            let mut user = changed(&user);
-            revoke(&session, &mut user, reason, &mut commit);
+            let user =
+                self.deps.store.find_user(session.user_id).await?.ok_or_else(session_not_found)?;
+            let mut commit = self.build_commit(ticket, trace.clone());
+            let mut user = with_next_version(&user);
+            add_revocation(&session, &mut user, reason, &mut commit);
             commit.writes.push(Write::User(Arc::new(user)));
             Ok(Decision::Commit(Box::new(commit), ()))
         })
         .await
     }
 
-    async fn existing(&self, id: SessionId) -> Result<Session, Error> {
-        self.deps.store.session(id).await?.ok_or_else(no_session)
+    async fn load_session(&self, id: SessionId) -> Result<Session, Error> {
+        self.deps.store.find_session(id).await?.ok_or_else(session_not_found)
     }
 }
 
-fn not_valid() -> Error {
-    Error::new(Code::Unauthenticated, "The refresh token is not valid. Log in again.")
+fn invalid_refresh_token() -> Error {
+    Error::new(ErrorCode::Unauthenticated, "The refresh token is not valid. Log in again.")
 }
 
-fn no_session() -> Error {
-    Error::new(Code::Unauthenticated, "There is no such session. Log in again.")
+fn session_not_found() -> Error {
+    Error::new(ErrorCode::Unauthenticated, "There is no such session. Log in again.")
 }

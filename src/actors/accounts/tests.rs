@@ -16,22 +16,28 @@ use std::{
 use actix::{Actor, Addr};
 use tempfile::TempDir;
 
-use super::{Accounts, Deps, PasswordHasher, RefreshTokens, RevokedSessions, bootstrap::Bootstrap};
+use super::{
+    AccountActor, AccountDeps, PasswordHasher, RefreshTokens, RevokedSessions,
+    bootstrap::AdminBootstrap,
+};
 use crate::{
     domain::{
         account::{Email, Password, Role},
         clock::{Clock, SystemClock, Timestamp},
         ids::{SessionId, UserId},
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
     messages::{
-        accounts::{ChangePassword, GetUser, LoggedIn, Login, Logout, Refresh, Register},
+        accounts::{
+            AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession,
+            RegisterUser,
+        },
         change::Ticket,
     },
     store::{
-        News, Store,
+        CommittedChanges, Store,
         sqlite::{SqliteOptions, SqliteStore},
-        writer::{Observer, Writer},
+        writer::{CommitObserver, CommitWriter},
     },
 };
 
@@ -42,7 +48,7 @@ pub(super) const PASSWORD: &str = "correct horse";
 pub(super) struct Hands(AtomicI64);
 
 impl Hands {
-    pub(super) fn forward(&self, span: Duration) {
+    pub(super) fn advance(&self, span: Duration) {
         self.0.fetch_add(i64::try_from(span.as_millis()).unwrap(), Ordering::Relaxed);
     }
 }
@@ -53,37 +59,37 @@ impl Clock for Hands {
     }
 }
 
-struct NoteRevoked(Arc<RevokedSessions>);
+struct RecordRevocations(Arc<RevokedSessions>);
 
-impl Observer for NoteRevoked {
-    fn committed(&self, news: &News) {
-        self.0.note(&news.revoked);
+impl CommitObserver for RecordRevocations {
+    fn on_committed(&self, news: &CommittedChanges) {
+        self.0.note(&news.revoked_sessions);
     }
 }
 
 /// How a shop differs from the usual.
-pub(super) struct Settings {
+pub(super) struct FixtureSettings {
     pub(super) login_limit: u32,
     pub(super) cost: u32,
     pub(super) threads: usize,
 }
 
-impl Default for Settings {
+impl Default for FixtureSettings {
     fn default() -> Self {
         Self { login_limit: 10, cost: 4, threads: 2 }
     }
 }
 
 /// Accounts with all they need.
-pub(super) struct Shop {
-    pub(super) accounts: Addr<Accounts>,
-    pub(super) deps: Deps,
+pub(super) struct AccountFixture {
+    pub(super) accounts: Addr<AccountActor>,
+    pub(super) deps: AccountDeps,
     pub(super) clock: Arc<Hands>,
-    _folder: Arc<TempDir>,
+    _dir: Arc<TempDir>,
 }
 
-impl Shop {
-    pub(super) fn open(settings: Settings) -> Self {
+impl AccountFixture {
+    pub(super) fn open(settings: FixtureSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteOptions {
             dir: folder.path().into(),
@@ -93,11 +99,11 @@ impl Shop {
         };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
         let revoked = Arc::new(RevokedSessions::new());
-        let observer = Arc::new(NoteRevoked(Arc::clone(&revoked)));
+        let observer = Arc::new(RecordRevocations(Arc::clone(&revoked)));
         let (writer, _) =
-            Writer::start(&tokio::runtime::Handle::current(), Arc::clone(&store), observer);
+            CommitWriter::start(&tokio::runtime::Handle::current(), Arc::clone(&store), observer);
         let clock = Arc::new(Hands::default());
-        let deps = Deps {
+        let deps = AccountDeps {
             store,
             writer,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
@@ -107,34 +113,38 @@ impl Shop {
             login_limit: settings.login_limit,
         };
         Self {
-            accounts: Accounts::new(deps.clone()).start(),
+            accounts: AccountActor::new(deps.clone()).start(),
             deps,
             clock,
-            _folder: Arc::new(folder),
+            _dir: Arc::new(folder),
         }
     }
 
     /// Another node on the same store.
     pub(super) fn other_node(&self) -> Self {
-        let accounts = Accounts::new(self.deps.clone()).start();
+        let accounts = AccountActor::new(self.deps.clone()).start();
         Self {
             accounts,
             deps: self.deps.clone(),
             clock: Arc::clone(&self.clock),
-            _folder: Arc::clone(&self._folder),
+            _dir: Arc::clone(&self._dir),
         }
     }
 
-    pub(super) fn bootstrap(&self) -> Bootstrap {
-        let Deps { store, writer, clock, hasher, .. } = self.deps.clone();
-        Bootstrap { store, writer, clock, hasher }
+    pub(super) fn admin_bootstrap(&self) -> AdminBootstrap {
+        let AccountDeps { store, writer, clock, hasher, .. } = self.deps.clone();
+        AdminBootstrap { store, writer, clock, hasher }
     }
 
-    pub(super) async fn register(&self, email: &str) -> Result<LoggedIn, Error> {
-        self.accounts.send(registration(email, PASSWORD)).await.unwrap()
+    pub(super) async fn register(&self, email: &str) -> Result<AuthenticatedSession, Error> {
+        self.accounts.send(register_message(email, PASSWORD)).await.unwrap()
     }
 
-    pub(super) async fn login(&self, email: &str, password: &str) -> Result<LoggedIn, Error> {
+    pub(super) async fn login(
+        &self,
+        email: &str,
+        password: &str,
+    ) -> Result<AuthenticatedSession, Error> {
         self.login_from(email, password, "10.0.0.1").await
     }
 
@@ -143,48 +153,52 @@ impl Shop {
         email: &str,
         password: &str,
         address: &str,
-    ) -> Result<LoggedIn, Error> {
-        let (email, password) = (Email::parse(email).ok(), Password::attempt(password.into()));
-        let login = Login { email, password, address: address.parse().unwrap(), ticket: ticket() };
+    ) -> Result<AuthenticatedSession, Error> {
+        let (email, password) = (Email::parse(email).ok(), Password::unvalidated(password.into()));
+        let login =
+            Login { email, password, address: address.parse().unwrap(), ticket: new_ticket() };
         self.accounts.send(login).await.unwrap()
     }
 
-    pub(super) async fn refresh(&self, refresh_token: &str) -> Result<LoggedIn, Error> {
-        let refresh =
-            Refresh { refresh_token: refresh_token.into(), ticket: ticket(), trace: None };
+    pub(super) async fn refresh(&self, refresh_token: &str) -> Result<AuthenticatedSession, Error> {
+        let refresh = RefreshSession {
+            refresh_token: refresh_token.into(),
+            ticket: new_ticket(),
+            trace: None,
+        };
         self.accounts.send(refresh).await.unwrap()
     }
 
     pub(super) async fn logout(&self, session_id: SessionId) -> Result<(), Error> {
-        self.accounts.send(Logout { session_id, ticket: ticket(), trace: None }).await.unwrap()
+        self.accounts.send(Logout { session_id, ticket: new_ticket(), trace: None }).await.unwrap()
     }
 
     pub(super) async fn change_password(
         &self,
-        login: &LoggedIn,
+        login: &AuthenticatedSession,
         current: &str,
         new: &str,
     ) -> Result<(), Error> {
         let change = ChangePassword {
             user_id: login.user.id,
             session_id: login.session_id,
-            current: Password::attempt(current.into()),
-            new: Password::attempt(new.into()),
+            current: Password::unvalidated(current.into()),
+            new: Password::unvalidated(new.into()),
             address: "10.0.0.1".parse().unwrap(),
-            ticket: ticket(),
+            ticket: new_ticket(),
             trace: None,
         };
         self.accounts.send(change).await.unwrap()
     }
 
-    pub(super) async fn live_sessions(&self, user: UserId) -> Vec<SessionId> {
-        let live = self.deps.store.live_sessions(user, self.deps.clock.now()).await.unwrap();
+    pub(super) async fn active_sessions(&self, user: UserId) -> Vec<SessionId> {
+        let live = self.deps.store.list_active_sessions(user, self.deps.clock.now()).await.unwrap();
         live.into_iter().map(|session| session.id).collect()
     }
 
     /// The types of an account's events; that their sequence has no gap is checked on the way.
-    pub(super) async fn events(&self, user: UserId) -> Vec<String> {
-        let events = self.deps.store.events_after(0, 10_000).await.unwrap();
+    pub(super) async fn event_types(&self, user: UserId) -> Vec<String> {
+        let events = self.deps.store.list_events_after(0, 10_000).await.unwrap();
         let bodies = events
             .iter()
             .map(|event| serde_json::from_slice::<serde_json::Value>(&event.body).unwrap());
@@ -199,28 +213,28 @@ impl Shop {
     }
 }
 
-pub(super) fn registration(email: &str, password: &str) -> Register {
-    Register {
+pub(super) fn register_message(email: &str, password: &str) -> RegisterUser {
+    RegisterUser {
         email: Email::parse(email).unwrap(),
-        password: Password::attempt(password.into()),
+        password: Password::unvalidated(password.into()),
         name: "Ada".into(),
         role: Role::Customer,
-        ticket: ticket(),
+        ticket: new_ticket(),
         trace: None,
     }
 }
 
-pub(super) fn ticket() -> Ticket {
+pub(super) fn new_ticket() -> Ticket {
     Ticket::new(Duration::from_secs(60))
 }
 
-pub(super) fn code<T: std::fmt::Debug>(answer: Result<T, Error>) -> Code {
+pub(super) fn error_code<T: std::fmt::Debug>(answer: Result<T, Error>) -> ErrorCode {
     answer.unwrap_err().code
 }
 
 #[actix::test]
-async fn an_account_lives_through_a_whole_day() {
-    let shop = Shop::open(Settings::default());
+async fn account_lifecycle_from_registration_to_password_change() {
+    let shop = AccountFixture::open(FixtureSettings::default());
     let registered = shop.register("ada@example.com").await.unwrap();
     let user = registered.user.id;
     let phone = shop.login("ada@example.com", PASSWORD).await.unwrap();
@@ -232,15 +246,18 @@ async fn an_account_lives_through_a_whole_day() {
     shop.logout(tablet.session_id).await.unwrap();
     shop.logout(tablet.session_id).await.unwrap();
     assert!(shop.deps.revoked.contains(tablet.session_id));
-    assert_eq!(code(shop.refresh(&tablet.refresh_token).await), Code::Unauthenticated);
+    assert_eq!(error_code(shop.refresh(&tablet.refresh_token).await), ErrorCode::Unauthenticated);
 
     shop.change_password(&refreshed, PASSWORD, "battery staple").await.unwrap();
-    assert_eq!(shop.live_sessions(user).await, [phone.session_id]);
+    assert_eq!(shop.active_sessions(user).await, [phone.session_id]);
     assert!(
         shop.deps.revoked.contains(registered.session_id)
             && !shop.deps.revoked.contains(phone.session_id)
     );
-    assert_eq!(code(shop.login("ada@example.com", PASSWORD).await), Code::InvalidCredentials);
+    assert_eq!(
+        error_code(shop.login("ada@example.com", PASSWORD).await),
+        ErrorCode::InvalidCredentials
+    );
     shop.login("ada@example.com", "battery staple").await.unwrap();
     shop.refresh(&refreshed.refresh_token).await.unwrap();
 
@@ -250,8 +267,11 @@ async fn an_account_lives_through_a_whole_day() {
         ("ada@example.com", "Ada", Role::Customer)
     );
     assert_eq!(
-        code(shop.accounts.send(GetUser { user_id: UserId::new() }).await.unwrap()),
-        Code::NotFound
+        error_code(shop.accounts.send(GetUser { user_id: UserId::new() }).await.unwrap()),
+        ErrorCode::NotFound
     );
-    assert_eq!(shop.events(user).await, ["auth.user.registered", "logout", "password_changed"]);
+    assert_eq!(
+        shop.event_types(user).await,
+        ["auth.user.registered", "logout", "password_changed"]
+    );
 }

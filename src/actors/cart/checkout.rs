@@ -2,33 +2,33 @@
 
 use std::sync::Arc;
 
-use super::actor::CartWork;
+use super::actor::CartService;
 use crate::{
-    actors::failure::{MAX_ATTEMPTS, failure, unless_repeated},
+    actors::commit_error::{MAX_ATTEMPTS, map_commit_error, replay_or_reply},
     domain::{
+        catalog::product::Product,
         ids::{OrderId, ProductId},
-        order::{CheckedOut, Checkout, Order, OrderLine},
-        product::Product,
-        stock::StockChange,
+        inventory::StockChange,
+        order::{CheckoutOptions, CheckoutOutcome, Order, OrderLine},
     },
     error::Error,
+    events::DomainEvent,
     messages::{
-        cart::CheckOut,
-        change::{Change, Reply},
-        events::Fact,
+        cart::PlaceOrder,
+        change::{CommandContext, Reply},
         orders::order_json,
     },
     store::{
         Commit, CommitError, Condition, StockWrite, Write,
-        commit::{Remember, RememberedBody},
+        commit::{IdempotencyRecord, StoredResponseBody},
     },
 };
 
-impl CartWork {
+impl CartService {
     /// Makes an order of everything in the cart. Whoever changes the cart meanwhile on this node waits, and what is added on another
     /// one is not bought with it, so that it stays in the cart.
-    pub(super) async fn check_out(&self, message: CheckOut) -> Result<Reply<Arc<Order>>, Error> {
-        let CheckOut { mut checkout, change } = message;
+    pub(super) async fn check_out(&self, message: PlaceOrder) -> Result<Reply<Arc<Order>>, Error> {
+        let PlaceOrder { options: mut checkout, context: change } = message;
         for _ in 0..MAX_ATTEMPTS {
             // What was added on another node before the checkout is bought, and what is added from now on is not. Later, the cart or a
             // product has changed. What this node has changed is known already.
@@ -37,47 +37,47 @@ impl CartWork {
             }
             let done = match self.decide_checkout(&mut checkout, &change).await {
                 Ok(done) => done,
-                Err(error) => return unless_repeated(&*self.deps.store, &change, Err(error)).await,
+                Err(error) => return replay_or_reply(&*self.deps.store, &change, Err(error)).await,
             };
-            change.ticket.begin()?;
-            if let Some(reply) = self.place(done, &change).await? {
+            change.ticket.mark_started()?;
+            if let Some(reply) = self.place_order(done, &change).await? {
                 return Ok(reply);
             }
         }
-        Err(failure(CommitError::Conflict))
+        Err(map_commit_error(CommitError::Conflict))
     }
 
     async fn decide_checkout(
         &self,
-        checkout: &mut Checkout,
-        change: &Change,
-    ) -> Result<CheckedOut, Error> {
-        let (cart, deps) = (self.cart().await?, &self.deps);
+        checkout: &mut CheckoutOptions,
+        change: &CommandContext,
+    ) -> Result<CheckoutOutcome, Error> {
+        let (cart, deps) = (self.load_cart().await?, &self.deps);
         self.check_if_match(&cart, change)?;
-        checkout.at_most.get_or_insert_with(|| cart.pieces());
+        checkout.max_quantities.get_or_insert_with(|| cart.quantities());
         let done = cart.check_out(
             checkout.clone(),
             OrderId::new(),
-            |id| self.ware(id),
+            |id| self.product_and_available(id),
             deps.currency,
-            deps.orders,
+            deps.order_rules,
             deps.clock.now(),
         );
         Ok(done?)
     }
 
-    fn ware(&self, id: ProductId) -> Option<(Arc<Product>, u64)> {
+    fn product_and_available(&self, id: ProductId) -> Option<(Arc<Product>, u64)> {
         let view = self.deps.shelf.get(id)?;
         Some((Arc::clone(&view.product), view.stock.available()))
     }
 
     /// Makes a checkout durable; `None`: decided on something old, to be decided again.
-    async fn place(
+    async fn place_order(
         &self,
-        done: CheckedOut,
-        change: &Change,
+        done: CheckoutOutcome,
+        change: &CommandContext,
     ) -> Result<Option<Reply<Arc<Order>>>, Error> {
-        let CheckedOut { cart: (cart, event), order, decided_on } = done;
+        let CheckoutOutcome { cart: (cart, new_event), order, product_versions: decided_on } = done;
         let (cart, order) = (Arc::new(cart), Arc::new(order));
         let reserve = |line: &OrderLine| {
             Write::Stock(StockWrite {
@@ -90,22 +90,29 @@ impl CartWork {
             })
         };
         let unchanged =
-            decided_on.into_iter().map(|(id, version)| Condition::Unchanged(id, version));
-        let pending = Condition::PendingBelow(order.user_id, self.deps.orders.max_pending);
-        let body = || RememberedBody::Ready(order_json(&order));
+            decided_on.into_iter().map(|(id, version)| Condition::ProductUnchanged(id, version));
+        let pending =
+            Condition::PendingOrdersBelow(order.user_id, self.deps.order_rules.max_pending);
+        let body = || StoredResponseBody::Ready(order_json(&order));
         let commit = Commit {
             conditions: unchanged.chain([pending]).collect(),
             writes: [Write::Cart(Arc::clone(&cart)), Write::Order(Arc::clone(&order))]
                 .into_iter()
                 .chain(order.lines.iter().map(reserve))
                 .collect(),
-            facts: vec![Fact::Cart(Arc::clone(&cart), event), Fact::Order(Arc::clone(&order))],
-            remember: change.key.clone().map(|key| Remember { key, body: body() }),
+            events: vec![
+                DomainEvent::Cart(Arc::clone(&cart), new_event),
+                DomainEvent::Order(Arc::clone(&order)),
+            ],
+            idempotency_record: change
+                .idempotency_key
+                .clone()
+                .map(|key| IdempotencyRecord { key, body: body() }),
             trace: change.trace.clone(),
             ..Commit::new(order.placed_at, change.ticket.deadline())
         };
-        self.settle(commit, || {
-            self.show(cart);
+        self.commit_and_reply(commit, || {
+            self.render_and_cache(cart);
             order
         })
         .await

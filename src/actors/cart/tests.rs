@@ -19,26 +19,26 @@ use super::{
     actor::{PanicInCommand, PanicInThread},
 };
 use crate::{
-    actors::{catalog::shelf::Shelf, follower::Follower},
+    cache::{catalog_snapshot::Shelf, follower::Follower},
     domain::{
-        cart::{Cart, CartCommand, CartLimits, Owner, PricedCart},
+        cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
+        catalog::product::{Product, ProductDetails},
         clock::{Clock, SystemClock, Timestamp},
         ids::{ProductId, UserId},
+        inventory::{StockChange, StockLevel},
         money::{Currency, Money},
         order::OrderRules,
-        product::{Product, ProductFacts},
-        stock::{StockChange, StockLevel},
     },
-    error::{Code, Error},
+    error::{Error, ErrorCode},
+    events::DomainEvent,
     messages::{
         cart::{ChangeCart, MergeCart},
-        change::{Change, Reply, Ticket},
-        events::Fact,
+        change::{CommandContext, Reply, Ticket},
     },
     store::{
-        Commit, News, StockWrite, Store, Write,
+        Commit, CommittedChanges, StockWrite, Store, Write,
         sqlite::{SqliteOptions, SqliteStore},
-        writer::{Observer, Writer},
+        writer::{CommitObserver, CommitWriter},
     },
 };
 
@@ -56,10 +56,10 @@ impl Clock for Hands {
 
 /// Lets each of some registries hear the news; those left out are like carts on other nodes, which hear nothing.
 #[derive(Default)]
-struct Hear(std::sync::Mutex<Vec<Arc<CartRegistry>>>);
+struct ForwardToRegistries(std::sync::Mutex<Vec<Arc<CartRegistry>>>);
 
-impl Observer for Hear {
-    fn committed(&self, news: &News) {
+impl CommitObserver for ForwardToRegistries {
+    fn on_committed(&self, news: &CommittedChanges) {
         for carts in self.0.lock().unwrap().iter() {
             carts.apply(news);
         }
@@ -68,25 +68,25 @@ impl Observer for Hear {
 
 /// The caches of another node.
 #[derive(Default)]
-struct HearAll {
+struct ForwardToCaches {
     shelf: OnceLock<Arc<Shelf>>,
     carts: OnceLock<Arc<CartRegistry>>,
 }
 
-impl Observer for HearAll {
-    fn committed(&self, news: &News) {
+impl CommitObserver for ForwardToCaches {
+    fn on_committed(&self, news: &CommittedChanges) {
         self.shelf.get().unwrap().apply(news);
         self.carts.get().unwrap().apply(news);
     }
 }
 
-struct Shop {
+struct CartFixture {
     _dir: TempDir,
     store: Arc<dyn Store>,
-    writer: Writer,
+    writer: CommitWriter,
     shelf: Arc<Shelf>,
     clock: Arc<Hands>,
-    hear: Arc<Hear>,
+    observer: Arc<ForwardToRegistries>,
     tea: ProductId,
 }
 
@@ -94,11 +94,11 @@ fn usd() -> Currency {
     "USD".parse().unwrap()
 }
 
-fn render(cart: &Cart, priced: &PricedCart) -> Bytes {
+fn render_text(cart: &Cart, priced: &PricedCart) -> Bytes {
     format!("{} {} {}", cart.version, priced.item_count, priced.total).into()
 }
 
-impl Shop {
+impl CartFixture {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = SqliteOptions {
@@ -108,46 +108,49 @@ impl Shop {
             keep_unpublished: false,
         };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
-        let hear = Arc::new(Hear::default());
+        let hear = Arc::new(ForwardToRegistries::default());
         let runtime = tokio::runtime::Handle::current();
-        let (writer, _) =
-            Writer::start(&runtime, Arc::clone(&store), Arc::clone(&hear) as Arc<dyn Observer>);
+        let (writer, _) = CommitWriter::start(
+            &runtime,
+            Arc::clone(&store),
+            Arc::clone(&hear) as Arc<dyn CommitObserver>,
+        );
         let shelf = Arc::new(Shelf::new(|_, _| Bytes::new()));
-        let tea = product("Tea");
+        let tea = sample_product("Tea");
         let id = tea.id;
         shelf.put(
             Arc::new(tea),
-            StockLevel { on_hand: 100_000, version: 1, ..StockLevel::none(id) },
+            StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
         );
-        Self { _dir: dir, store, writer, shelf, clock: Arc::default(), hear, tea: id }
+        Self { _dir: dir, store, writer, shelf, clock: Arc::default(), observer: hear, tea: id }
     }
 
-    fn registry(&self) -> Arc<CartRegistry> {
-        self.registry_with(Arc::clone(&self.shelf), None)
+    fn start_registry(&self) -> Arc<CartRegistry> {
+        self.start_registry_with(Arc::clone(&self.shelf), None)
     }
 
     /// A registry with a shelf of its own that hears of others through the outbox, as on another node of a shared store.
-    async fn follower(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
+    async fn start_following_registry(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
         let (shelf, hear) =
-            (Arc::new(Shelf::new(|_, _| Bytes::new())), Arc::new(HearAll::default()));
+            (Arc::new(Shelf::new(|_, _| Bytes::new())), Arc::new(ForwardToCaches::default()));
         hear.shelf.set(Arc::clone(&shelf)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let follower =
             Follower::begin(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
-        let registry = self.registry_with(shelf, Some(Arc::clone(&follower)));
+        let registry = self.start_registry_with(shelf, Some(Arc::clone(&follower)));
         hear.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)
     }
 
-    fn registry_with(
+    fn start_registry_with(
         &self,
         shelf: Arc<Shelf>,
         follower: Option<Arc<Follower>>,
     ) -> Arc<CartRegistry> {
-        self.registry_at(shelf, follower, Arc::clone(&self.clock) as Arc<dyn Clock>)
+        self.start_registry_with_clock(shelf, follower, Arc::clone(&self.clock) as Arc<dyn Clock>)
     }
 
-    fn registry_at(
+    fn start_registry_with_clock(
         &self,
         shelf: Arc<Shelf>,
         follower: Option<Arc<Follower>>,
@@ -160,30 +163,30 @@ impl Shop {
             follower,
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
-            orders: OrderRules { payment_timeout: MINUTE, max_pending: 2 },
+            order_rules: OrderRules { payment_timeout: MINUTE, max_pending: 2 },
             currency: usd(),
-            render,
+            render: render_text,
         };
         CartRegistry::start(deps, 1)
     }
 
     /// A registry that hears what others commit.
-    fn node(&self) -> Arc<CartRegistry> {
-        let registry = self.registry();
-        self.hear.0.lock().unwrap().push(Arc::clone(&registry));
+    fn start_observed_registry(&self) -> Arc<CartRegistry> {
+        let registry = self.start_registry();
+        self.observer.0.lock().unwrap().push(Arc::clone(&registry));
         registry
     }
 
-    fn add(&self) -> ChangeCart {
+    fn add_tea_message(&self) -> ChangeCart {
         ChangeCart {
-            command: CartCommand::Add { product_id: self.tea, quantity: 1 },
-            change: Change::internal(MINUTE),
+            command: CartCommand::AddItem { product_id: self.tea, quantity: 1 },
+            context: CommandContext::internal(MINUTE),
         }
     }
 }
 
-fn product(name: &str) -> Product {
-    let facts = ProductFacts {
+fn sample_product(name: &str) -> Product {
+    let facts = ProductDetails {
         sku: None,
         name: name.into(),
         description: String::new(),
@@ -196,54 +199,60 @@ fn product(name: &str) -> Product {
     Product::new(ProductId::new(), facts, Timestamp::default())
 }
 
-fn user() -> Owner {
-    Owner { id: UserId::new(), guest: false }
+fn user_owner() -> CartOwner {
+    CartOwner { id: UserId::new(), is_guest: false }
 }
 
-fn guest() -> Owner {
-    Owner { id: UserId::new(), guest: true }
+fn guest_owner() -> CartOwner {
+    CartOwner { id: UserId::new(), is_guest: true }
 }
 
-async fn body(carts: &CartRegistry, owner: Owner) -> String {
-    String::from_utf8(carts.read(owner, &Ticket::new(MINUTE)).await.unwrap().body.to_vec()).unwrap()
+async fn read_body(carts: &CartRegistry, owner: CartOwner) -> String {
+    String::from_utf8(carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap().body.to_vec())
+        .unwrap()
 }
 
-fn merge(guest: Owner) -> MergeCart {
-    MergeCart { guest: guest.id, change: Change::internal(MINUTE) }
+fn merge_message(guest: CartOwner) -> MergeCart {
+    MergeCart { guest_id: guest.id, context: CommandContext::internal(MINUTE) }
 }
 
 #[actix_rt::test]
-async fn parallel_adds_are_all_kept() {
-    let shop = Shop::open();
-    let (carts, owner) = (shop.node(), user());
-    let replies = join_all((0..100).map(|_| carts.change(owner, shop.add()))).await;
-    let mut versions: Vec<u64> = replies.into_iter().map(|reply| version(reply.unwrap())).collect();
+async fn parallel_adds_all_apply() {
+    let shop = CartFixture::open();
+    let (carts, owner) = (shop.start_observed_registry(), user_owner());
+    let replies =
+        join_all((0..100).map(|_| carts.change_cart(owner, shop.add_tea_message()))).await;
+    let mut versions: Vec<u64> =
+        replies.into_iter().map(|reply| reply_version(reply.unwrap())).collect();
     versions.sort_unstable();
     assert_eq!(versions, (1..=100).collect::<Vec<_>>());
-    assert_eq!(body(&carts, owner).await, "100 100 250.00");
+    assert_eq!(read_body(&carts, owner).await, "100 100 250.00");
 }
 
-fn version(reply: Reply<Arc<crate::messages::cart::CartView>>) -> u64 {
+fn reply_version(reply: Reply<Arc<crate::messages::cart::CartView>>) -> u64 {
     match reply {
-        Reply::Done(view) => view.cart.version,
+        Reply::Completed(view) => view.cart.version,
         Reply::Replayed(_) => panic!("nothing was repeated"),
     }
 }
 
 /// Two registries on one store that hear nothing of each other: the store's versions settle it, and nobody sees a conflict.
 #[actix_rt::test]
-async fn two_nodes_that_change_one_cart_lose_nothing() {
-    let shop = Shop::open();
-    let (a, b, owner) = (shop.registry(), shop.registry(), user());
+async fn concurrent_changes_on_two_nodes_all_apply() {
+    let shop = CartFixture::open();
+    let (a, b, owner) = (shop.start_registry(), shop.start_registry(), user_owner());
     for _ in 0..20 {
-        let (one, other) = tokio::join!(a.change(owner, shop.add()), b.change(owner, shop.add()));
-        assert_ne!(version(one.unwrap()), version(other.unwrap()));
+        let (one, other) = tokio::join!(
+            a.change_cart(owner, shop.add_tea_message()),
+            b.change_cart(owner, shop.add_tea_message())
+        );
+        assert_ne!(reply_version(one.unwrap()), reply_version(other.unwrap()));
     }
-    assert_eq!(shop.store.cart(owner.id).await.unwrap().unwrap().lines[0].quantity, 40);
+    assert_eq!(shop.store.find_cart(owner.id).await.unwrap().unwrap().lines[0].quantity, 40);
 }
 
 /// Puts the shop's product into the store too, where other nodes find it.
-async fn publish_tea(shop: &Shop) {
+async fn commit_tea(shop: &CartFixture) {
     let mut commit = Commit::new(shop.clock.now(), Instant::now() + MINUTE);
     let tea = Arc::clone(&shop.shelf.get(shop.tea).unwrap().product);
     let (product_id, change) = (shop.tea, StockChange::Set(100_000));
@@ -256,156 +265,173 @@ async fn publish_tea(shop: &Shop) {
         reason: None,
     };
     commit.writes = vec![Write::Product(Arc::clone(&tea)), Write::Stock(stock)];
-    commit.facts = vec![Fact::Product(tea)];
+    commit.events = vec![DomainEvent::Product(tea)];
     shop.writer.commit(commit).await.unwrap();
 }
 
 #[actix_rt::test]
-async fn no_refusal_rests_on_what_another_node_has_changed_meanwhile() {
-    let shop = Shop::open();
-    let (here, owner) = (shop.node(), user());
-    let (there, _) = shop.follower().await;
-    publish_tea(&shop).await;
+async fn command_catches_up_before_refusing() {
+    let shop = CartFixture::open();
+    let (here, owner) = (shop.start_observed_registry(), user_owner());
+    let (there, _) = shop.start_following_registry().await;
+    commit_tea(&shop).await;
     assert_eq!(
-        version(there.change(owner, shop.add()).await.unwrap()),
+        reply_version(there.change_cart(owner, shop.add_tea_message()).await.unwrap()),
         1,
         "a product it had not heard of"
     );
-    assert_eq!(version(here.change(owner, shop.add()).await.unwrap()), 2);
+    assert_eq!(reply_version(here.change_cart(owner, shop.add_tea_message()).await.unwrap()), 2);
     let clear = |carts: Arc<CartRegistry>| async move {
-        let change = Change::internal(MINUTE);
-        version(
-            carts.change(owner, ChangeCart { command: CartCommand::Clear, change }).await.unwrap(),
+        let change = CommandContext::internal(MINUTE);
+        reply_version(
+            carts
+                .change_cart(owner, ChangeCart { command: CartCommand::Clear, context: change })
+                .await
+                .unwrap(),
         )
     };
     assert_eq!(clear(Arc::clone(&here)).await, 3);
-    assert_eq!(version(here.change(owner, shop.add()).await.unwrap()), 4);
+    assert_eq!(reply_version(here.change_cart(owner, shop.add_tea_message()).await.unwrap()), 4);
     assert_eq!(clear(there).await, 5, "empty as far as it knew");
 }
 
 #[actix_rt::test]
-async fn a_node_that_has_caught_up_shows_what_others_did() {
-    let shop = Shop::open();
-    let (here, owner) = (shop.node(), user());
-    let (there, follower) = shop.follower().await;
-    publish_tea(&shop).await;
+async fn caught_up_node_shows_changes_of_other_nodes() {
+    let shop = CartFixture::open();
+    let (here, owner) = (shop.start_observed_registry(), user_owner());
+    let (there, follower) = shop.start_following_registry().await;
+    commit_tea(&shop).await;
     follower.catch_up().await.unwrap();
-    there.change(owner, shop.add()).await.unwrap();
-    here.change(owner, shop.add()).await.unwrap();
-    assert_eq!(body(&there, owner).await, "1 1 2.50", "what it knew");
+    there.change_cart(owner, shop.add_tea_message()).await.unwrap();
+    here.change_cart(owner, shop.add_tea_message()).await.unwrap();
+    assert_eq!(read_body(&there, owner).await, "1 1 2.50", "what it knew");
     follower.catch_up().await.unwrap();
-    assert_eq!(body(&there, owner).await, "2 2 5.00");
+    assert_eq!(read_body(&there, owner).await, "2 2 5.00");
 }
 
 #[actix_rt::test]
-async fn a_panic_in_a_command_is_answered_and_the_next_is_served() {
-    let shop = Shop::open();
-    let (carts, owner) = (shop.node(), user());
-    carts.change(owner, shop.add()).await.unwrap();
-    let panicked: Result<(), Error> = carts.send(owner, PanicInCommand, &Ticket::new(MINUTE)).await;
-    assert_eq!(panicked.unwrap_err().code, Code::Internal);
-    assert_eq!(version(carts.change(owner, shop.add()).await.unwrap()), 2);
+async fn panicking_command_returns_error_and_actor_continues() {
+    let shop = CartFixture::open();
+    let (carts, owner) = (shop.start_observed_registry(), user_owner());
+    carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
+    let panicked: Result<(), Error> =
+        carts.ask_actor(owner, PanicInCommand, &Ticket::new(MINUTE)).await;
+    assert_eq!(panicked.unwrap_err().code, ErrorCode::Internal);
+    assert_eq!(reply_version(carts.change_cart(owner, shop.add_tea_message()).await.unwrap()), 2);
 }
 
 #[actix_rt::test]
-async fn a_dead_thread_is_replaced_and_its_carts_come_back_from_the_store() {
-    let shop = Shop::open();
-    let (carts, owner) = (shop.node(), user());
-    carts.change(owner, shop.add()).await.unwrap();
+async fn dead_arbiter_is_replaced_and_carts_reload_from_store() {
+    let shop = CartFixture::open();
+    let (carts, owner) = (shop.start_observed_registry(), user_owner());
+    carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
     // The thread dies before it can answer, so nobody knows what became of this one.
     let ticket = Ticket::new(MINUTE);
-    ticket.begin().unwrap();
-    let lost: Result<(), Error> = carts.send(owner, PanicInThread, &ticket).await;
-    assert_eq!(lost.unwrap_err().code, Code::OutcomeUnknown);
+    ticket.mark_started().unwrap();
+    let lost: Result<(), Error> = carts.ask_actor(owner, PanicInThread, &ticket).await;
+    assert_eq!(lost.unwrap_err().code, ErrorCode::OutcomeUnknown);
     for _ in 0..5 {
-        let other = user();
-        carts.change(other, shop.add()).await.unwrap();
-        assert_eq!(body(&carts, other).await, "1 1 2.50");
+        let other = user_owner();
+        carts.change_cart(other, shop.add_tea_message()).await.unwrap();
+        assert_eq!(read_body(&carts, other).await, "1 1 2.50");
     }
-    assert_eq!(body(&carts, owner).await, "1 1 2.50");
-    assert_eq!(version(carts.change(owner, shop.add()).await.unwrap()), 2);
+    assert_eq!(read_body(&carts, owner).await, "1 1 2.50");
+    assert_eq!(reply_version(carts.change_cart(owner, shop.add_tea_message()).await.unwrap()), 2);
 }
 
 #[actix_rt::test]
-async fn an_idle_actor_goes_and_its_cart_comes_back() {
-    let shop = Shop::open();
-    let (carts, owner) = (shop.node(), user());
-    carts.change(owner, shop.add()).await.unwrap();
-    carts.passivate(MINUTE);
-    assert_eq!(carts.active(), 1, "it was used just now");
-    carts.passivate(Duration::ZERO);
-    assert_eq!(carts.active(), 0);
-    assert_eq!(body(&carts, owner).await, "1 1 2.50");
+async fn passivated_cart_reloads_from_store() {
+    let shop = CartFixture::open();
+    let (carts, owner) = (shop.start_observed_registry(), user_owner());
+    carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
+    carts.passivate_idle(MINUTE);
+    assert_eq!(carts.active_count(), 1, "it was used just now");
+    carts.passivate_idle(Duration::ZERO);
+    assert_eq!(carts.active_count(), 0);
+    assert_eq!(read_body(&carts, owner).await, "1 1 2.50");
 }
 
 #[actix_rt::test]
-async fn what_comes_too_late_changes_nothing() {
-    let shop = Shop::open();
-    let (carts, owner) = (shop.node(), user());
-    let change = Change::internal(Duration::ZERO);
-    let late = ChangeCart { change, ..shop.add() };
-    assert_eq!(carts.change(owner, late).await.unwrap_err().code, Code::Overloaded);
-    assert_eq!(body(&carts, owner).await, "0 0 0.00");
-    assert_eq!(shop.store.cart(owner.id).await.unwrap(), None);
+async fn expired_command_changes_nothing() {
+    let shop = CartFixture::open();
+    let (carts, owner) = (shop.start_observed_registry(), user_owner());
+    let change = CommandContext::internal(Duration::ZERO);
+    let late = ChangeCart { context: change, ..shop.add_tea_message() };
+    assert_eq!(carts.change_cart(owner, late).await.unwrap_err().code, ErrorCode::Overloaded);
+    assert_eq!(read_body(&carts, owner).await, "0 0 0.00");
+    assert_eq!(shop.store.find_cart(owner.id).await.unwrap(), None);
 }
 
 #[actix_rt::test]
-async fn a_merge_closes_the_guests_cart_for_its_own_actor_too() {
-    let shop = Shop::open();
-    let (carts, owner, visitor) = (shop.node(), user(), guest());
-    carts.change(visitor, shop.add()).await.unwrap();
-    assert_eq!(body(&carts, visitor).await, "1 1 2.50");
-    assert_eq!(version(carts.merge(owner, merge(visitor)).await.unwrap()), 1);
-    let closed = carts.read(visitor, &Ticket::new(MINUTE)).await.unwrap_err();
-    assert_eq!(closed.code, Code::GuestCartMerged);
-    assert_eq!(carts.change(visitor, shop.add()).await.unwrap_err().code, Code::GuestCartMerged);
-    let stranger = carts.merge(user(), merge(visitor)).await.unwrap_err();
-    assert_eq!(stranger.code, Code::GuestCartMerged);
+async fn merge_closes_guest_cart_for_its_own_actor() {
+    let shop = CartFixture::open();
+    let (carts, owner, visitor) = (shop.start_observed_registry(), user_owner(), guest_owner());
+    carts.change_cart(visitor, shop.add_tea_message()).await.unwrap();
+    assert_eq!(read_body(&carts, visitor).await, "1 1 2.50");
     assert_eq!(
-        version(carts.merge(owner, merge(visitor)).await.unwrap()),
+        reply_version(carts.merge_guest_cart(owner, merge_message(visitor)).await.unwrap()),
+        1
+    );
+    let closed = carts.read_cart(visitor, &Ticket::new(MINUTE)).await.unwrap_err();
+    assert_eq!(closed.code, ErrorCode::GuestCartMerged);
+    assert_eq!(
+        carts.change_cart(visitor, shop.add_tea_message()).await.unwrap_err().code,
+        ErrorCode::GuestCartMerged
+    );
+    let stranger = carts.merge_guest_cart(user_owner(), merge_message(visitor)).await.unwrap_err();
+    assert_eq!(stranger.code, ErrorCode::GuestCartMerged);
+    assert_eq!(
+        reply_version(carts.merge_guest_cart(owner, merge_message(visitor)).await.unwrap()),
         1,
         "a repeat changes nothing"
     );
 }
 
 #[actix_rt::test]
-async fn fifty_users_merging_one_guest_cart_get_it_once() {
-    let shop = Shop::open();
-    let (carts, visitor) = (shop.node(), guest());
-    carts.change(visitor, shop.add()).await.unwrap();
-    let users: Vec<Owner> = (0..50).map(|_| user()).collect();
-    let merges = join_all(users.iter().map(|owner| carts.merge(*owner, merge(visitor)))).await;
+async fn guest_cart_merges_into_only_one_of_fifty_accounts() {
+    let shop = CartFixture::open();
+    let (carts, visitor) = (shop.start_observed_registry(), guest_owner());
+    carts.change_cart(visitor, shop.add_tea_message()).await.unwrap();
+    let users: Vec<CartOwner> = (0..50).map(|_| user_owner()).collect();
+    let merges =
+        join_all(users.iter().map(|owner| carts.merge_guest_cart(*owner, merge_message(visitor))))
+            .await;
     assert_eq!(merges.iter().filter(|merged| merged.is_ok()).count(), 1);
     assert!(
-        merges.into_iter().filter_map(Result::err).all(|error| error.code == Code::GuestCartMerged)
+        merges
+            .into_iter()
+            .filter_map(Result::err)
+            .all(|error| error.code == ErrorCode::GuestCartMerged)
     );
 }
 
 #[actix_rt::test]
-async fn a_new_price_is_seen_at_once() {
-    let shop = Shop::open();
-    let (carts, owner) = (shop.node(), user());
-    carts.change(owner, shop.add()).await.unwrap();
-    let before = carts.read(owner, &Ticket::new(MINUTE)).await.unwrap();
+async fn price_change_invalidates_cached_cart() {
+    let shop = CartFixture::open();
+    let (carts, owner) = (shop.start_observed_registry(), user_owner());
+    carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
+    let before = carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap();
     let tea = shop.shelf.get(shop.tea).unwrap();
-    let facts =
-        ProductFacts { price: Money::parse("3.00", usd()).unwrap(), ..tea.product.facts.clone() };
-    let dearer = tea.product.replaced(facts, Timestamp::default()).unwrap();
+    let facts = ProductDetails {
+        price: Money::parse("3.00", usd()).unwrap(),
+        ..tea.product.details.clone()
+    };
+    let dearer = tea.product.with_details(facts, Timestamp::default()).unwrap();
     shop.shelf.put(Arc::new(dearer), tea.stock);
-    let after = carts.read(owner, &Ticket::new(MINUTE)).await.unwrap();
+    let after = carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap();
     assert_eq!(after.body, "1 1 3.00");
     assert_ne!(after.etag, before.etag);
     assert_eq!(after.cart.version, before.cart.version);
 }
 
 #[actix_rt::test]
-async fn a_cart_left_lying_is_noted_once() {
-    let shop = Shop::open();
-    let (carts, owner) = (shop.node(), user());
-    carts.change(owner, shop.add()).await.unwrap();
-    assert_eq!(carts.note_abandoned(MINUTE).await.unwrap(), 0);
+async fn idle_cart_is_marked_abandoned_once() {
+    let shop = CartFixture::open();
+    let (carts, owner) = (shop.start_observed_registry(), user_owner());
+    carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
+    assert_eq!(carts.mark_abandoned_carts(MINUTE).await.unwrap(), 0);
     shop.clock.0.store(61_000, Ordering::Relaxed);
-    assert_eq!(carts.note_abandoned(MINUTE).await.unwrap(), 1);
-    assert_eq!(carts.note_abandoned(MINUTE).await.unwrap(), 0);
-    assert_eq!(body(&carts, owner).await, "2 1 2.50");
+    assert_eq!(carts.mark_abandoned_carts(MINUTE).await.unwrap(), 1);
+    assert_eq!(carts.mark_abandoned_carts(MINUTE).await.unwrap(), 0);
+    assert_eq!(read_body(&carts, owner).await, "2 1 2.50");
 }

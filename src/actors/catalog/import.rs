@@ -5,31 +5,34 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{CatalogDeps, MAX_ATTEMPTS, counted_stock, failure, survive};
+use super::{CatalogService, MAX_ATTEMPTS, catch_panic, map_commit_error, set_stock_write};
 use crate::{
     domain::{
+        catalog::product::{Product, ProductDetails},
         ids::ProductId,
-        product::{Product, ProductFacts},
     },
     error::Error,
+    events::DomainEvent,
     messages::{
-        catalog::{ImportLine, ImportRow, Imported, LineOutcome, ProductView, RememberImport},
-        change::{Change, Reply},
-        events::Fact,
+        catalog::{
+            ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
+            RecordImportResponse,
+        },
+        change::{CommandContext, Reply},
     },
-    store::{CommitError, Write, commit::RememberedBody},
+    store::{CommitError, Write, commit::StoredResponseBody},
 };
 
 /// Statuses under which a line's outcome is remembered: they tell a repeat what the first attempt did.
-const CREATED: u16 = 201;
+const STATUS_CREATED: u16 = 201;
 
 /// The reason that movements of stock have which come of an import.
-const REASON: &str = "import";
+const IMPORT_REASON: &str = "import";
 
-impl CatalogDeps {
-    pub(super) async fn import(&self, lines: Vec<ImportLine>) -> Vec<LineOutcome> {
+impl CatalogService {
+    pub(super) async fn import_lines(&self, lines: Vec<ImportLine>) -> Vec<ImportLineOutcome> {
         let mut outcomes = Vec::with_capacity(lines.len());
-        for round in rounds(lines) {
+        for round in split_by_repeated_sku(lines) {
             outcomes.extend(join_all(round.into_iter().map(|line| self.import_line(line))).await);
         }
         outcomes
@@ -37,108 +40,120 @@ impl CatalogDeps {
 
     pub(super) async fn remember_import(
         &self,
-        message: RememberImport,
+        message: RecordImportResponse,
     ) -> Result<Reply<()>, Error> {
-        let RememberImport { body, change } = message;
-        change.ticket.begin()?;
-        let commit = self.commit(Vec::new(), Vec::new(), &change, RememberedBody::Ready(body));
-        match self.send(commit).await {
-            Ok(Reply::Done(_)) => Ok(Reply::Done(())),
+        let RecordImportResponse { body, context: change } = message;
+        change.ticket.mark_started()?;
+        let commit =
+            self.build_commit(Vec::new(), Vec::new(), &change, StoredResponseBody::Ready(body));
+        match self.commit_or_replay(commit).await {
+            Ok(Reply::Completed(_)) => Ok(Reply::Completed(())),
             Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
-            Err(error) => Err(failure(error)),
+            Err(error) => Err(map_commit_error(error)),
         }
     }
 
-    async fn import_line(&self, line: ImportLine) -> LineOutcome {
-        let ImportLine { number, row, change } = line;
+    async fn import_line(&self, line: ImportLine) -> ImportLineOutcome {
+        let ImportLine { number, row, context: change } = line;
         let result = match row {
-            Ok(row) => survive("catalog", self.import_row(row, change)).await,
+            Ok(row) => catch_panic("catalog", self.import_row(row, change)).await,
             Err(error) => Err(error),
         };
-        LineOutcome { number, result }
+        ImportLineOutcome { number, result }
     }
 
-    async fn import_row(&self, row: ImportRow, change: Change) -> Result<Imported, Error> {
+    async fn import_row(
+        &self,
+        row: ImportRow,
+        change: CommandContext,
+    ) -> Result<ImportAction, Error> {
         for _ in 0..MAX_ATTEMPTS {
-            let known = row.sku().and_then(|sku| self.shelf.by_sku(sku));
+            let known = row.sku().and_then(|sku| self.catalog_snapshot.by_sku(sku));
             let facts = match &known {
-                Some(view) => view.product.patched(row.patch.clone())?,
-                None => row.patch.clone().into_new()?,
+                Some(view) => view.product.apply_patch(row.patch.clone())?,
+                None => row.patch.clone().into_details()?,
             };
-            facts.check(self.limits)?;
-            change.ticket.begin()?;
+            facts.validate(self.limits)?;
+            change.ticket.mark_started()?;
             let (imported, outcome) = match known {
-                Some(view) => {
-                    (Imported::Updated, self.import_over(&view, facts, row.stock, &change).await)
-                }
-                None => (Imported::Created, self.import_new(facts, row.stock, &change).await),
+                Some(view) => (
+                    ImportAction::Updated,
+                    self.import_product_update(&view, facts, row.stock, &change).await,
+                ),
+                None => (
+                    ImportAction::Created,
+                    self.import_new_product(facts, row.stock, &change).await,
+                ),
             };
             match outcome {
-                Ok(Reply::Done(())) => return Ok(imported),
-                Ok(Reply::Replayed(answer)) if answer.status == CREATED => {
-                    return Ok(Imported::Created);
+                Ok(Reply::Completed(())) => return Ok(imported),
+                Ok(Reply::Replayed(answer)) if answer.status == STATUS_CREATED => {
+                    return Ok(ImportAction::Created);
                 }
-                Ok(Reply::Replayed(_)) => return Ok(Imported::Updated),
+                Ok(Reply::Replayed(_)) => return Ok(ImportAction::Updated),
                 // Somebody else changed or created it meanwhile: look again.
                 Err(CommitError::Conflict | CommitError::SkuTaken) => {
                     if let Some(follower) = &self.follower {
                         follower.catch_up().await?;
                     }
                 }
-                Err(error) => return Err(failure(error)),
+                Err(error) => return Err(map_commit_error(error)),
             }
         }
-        Err(failure(CommitError::Conflict))
+        Err(map_commit_error(CommitError::Conflict))
     }
 
-    async fn import_new(
+    async fn import_new_product(
         &self,
-        facts: ProductFacts,
+        facts: ProductDetails,
         stock: Option<u64>,
-        change: &Change,
+        change: &CommandContext,
     ) -> Result<Reply<()>, CommitError> {
         let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
-        let stock = stock.filter(|n| *n > 0).map(|n| counted_stock(product.id, n, Some(REASON)));
+        let stock =
+            stock.filter(|n| *n > 0).map(|n| set_stock_write(product.id, n, Some(IMPORT_REASON)));
         let mut change = change.clone();
-        if let Some(key) = &mut change.key {
-            key.status = CREATED;
+        if let Some(key) = &mut change.idempotency_key {
+            key.status = STATUS_CREATED;
         }
-        self.import_commit(Some(product), stock, &change).await
+        self.commit_import(Some(product), stock, &change).await
     }
 
-    async fn import_over(
+    async fn import_product_update(
         &self,
         view: &ProductView,
-        facts: ProductFacts,
+        facts: ProductDetails,
         stock: Option<u64>,
-        change: &Change,
+        change: &CommandContext,
     ) -> Result<Reply<()>, CommitError> {
-        let product = view.product.replaced(facts, self.clock.now()).map(Arc::new);
-        let stock = stock.map(|n| counted_stock(view.product.id, n, Some(REASON)));
+        let product = view.product.with_details(facts, self.clock.now()).map(Arc::new);
+        let stock = stock.map(|n| set_stock_write(view.product.id, n, Some(IMPORT_REASON)));
         if product.is_none() && stock.is_none() {
-            return Ok(Reply::Done(()));
+            return Ok(Reply::Completed(()));
         }
-        self.import_commit(product, stock, change).await
+        self.commit_import(product, stock, change).await
     }
 
-    async fn import_commit(
+    async fn commit_import(
         &self,
         product: Option<Arc<Product>>,
         stock: Option<Write>,
-        change: &Change,
+        change: &CommandContext,
     ) -> Result<Reply<()>, CommitError> {
-        let facts = product.iter().map(|product| Fact::Product(Arc::clone(product))).collect();
+        let facts =
+            product.iter().map(|product| DomainEvent::Product(Arc::clone(product))).collect();
         let writes = product.map(Write::Product).into_iter().chain(stock).collect();
-        let commit = self.commit(writes, facts, change, RememberedBody::Ready(Bytes::new()));
-        Ok(match self.send(commit).await? {
-            Reply::Done(_) => Reply::Done(()),
+        let commit =
+            self.build_commit(writes, facts, change, StoredResponseBody::Ready(Bytes::new()));
+        Ok(match self.commit_or_replay(commit).await? {
+            Reply::Completed(_) => Reply::Completed(()),
             Reply::Replayed(answer) => Reply::Replayed(answer),
         })
     }
 }
 
 /// Splits lines so that those with the same sku come one after the other, in the file's order.
-fn rounds(lines: Vec<ImportLine>) -> Vec<Vec<ImportLine>> {
+fn split_by_repeated_sku(lines: Vec<ImportLine>) -> Vec<Vec<ImportLine>> {
     let mut rounds = vec![Vec::new()];
     let mut seen: HashSet<String> = HashSet::new();
     for line in lines {

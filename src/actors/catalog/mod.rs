@@ -2,51 +2,51 @@
 
 mod import;
 mod inbound;
-pub mod shelf;
 
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
 use bytes::Bytes;
 
-use self::shelf::Shelf;
 use super::{
-    ask::survive,
-    failure::{MAX_ATTEMPTS, failure, unless_repeated},
-    follower::{Follower, SecondThought},
+    ask::catch_panic,
+    commit_error::{MAX_ATTEMPTS, map_commit_error, replay_or_reply},
 };
+use crate::cache::catalog_snapshot::Shelf;
+use crate::cache::follower::{Follower, SecondThought};
 use crate::{
     domain::{
+        catalog::product::{Product, ProductDetails, ProductLimits},
         clock::Clock,
         ids::ProductId,
-        product::{Product, ProductFacts, ProductLimits},
-        stock::{StockChange, StockLevel},
+        inventory::{StockChange, StockLevel},
     },
     error::Error,
+    events::DomainEvent,
     messages::{
         catalog::{
-            CarriedOut, CarryOut, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct,
-            ImportLines, LineOutcome, ProductEdit, ProductView, RememberImport,
+            ApplyStockCommand, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct,
+            ImportLineOutcome, ImportLines, ProductEdit, ProductView, RecordImportResponse,
+            StockCommandOutcome,
         },
-        change::{Change, IfMatch, Reply},
-        events::Fact,
+        change::{CommandContext, IfMatch, Reply},
     },
     store::{
-        Commit, CommitError, Condition, Done, StockWrite, Store, Write,
-        commit::{Remember, RememberedBody},
-        writer::Writer,
+        Commit, CommitError, CommitReceipt, Condition, StockWrite, Store, Write,
+        commit::{IdempotencyRecord, StoredResponseBody},
+        writer::CommitWriter,
     },
 };
 
 /// What the catalog's actor works with.
 #[derive(Clone)]
-pub struct CatalogDeps {
+pub struct CatalogService {
     /// The snapshot it publishes.
-    pub shelf: Arc<Shelf>,
+    pub catalog_snapshot: Arc<Shelf>,
     /// Where truth lives.
     pub store: Arc<dyn Store>,
     /// The way there.
-    pub writer: Writer,
+    pub writer: CommitWriter,
     /// News of other nodes, when there are any.
     pub follower: Option<Arc<Follower>>,
     /// The time.
@@ -59,14 +59,14 @@ pub struct CatalogDeps {
 ///
 /// Commands on different products run side by side; those on one product are settled by its version in the store.
 pub struct CatalogActor {
-    deps: CatalogDeps,
+    service: CatalogService,
 }
 
 impl CatalogActor {
     /// An actor that has not started yet.
     #[must_use]
-    pub const fn new(deps: CatalogDeps) -> Self {
-        Self { deps }
+    pub const fn new(deps: CatalogService) -> Self {
+        Self { service: deps }
     }
 }
 
@@ -83,8 +83,8 @@ impl Handler<CreateProduct> for CatalogActor {
     type Result = ResponseFuture<Result<Reply<Arc<ProductView>>, Error>>;
 
     fn handle(&mut self, message: CreateProduct, _: &mut Self::Context) -> Self::Result {
-        let deps = self.deps.clone();
-        Box::pin(async move { survive("catalog", deps.create(message)).await })
+        let deps = self.service.clone();
+        Box::pin(async move { catch_panic("catalog", deps.create_product(message)).await })
     }
 }
 
@@ -92,8 +92,8 @@ impl Handler<ChangeProduct> for CatalogActor {
     type Result = ResponseFuture<Result<Reply<Arc<ProductView>>, Error>>;
 
     fn handle(&mut self, message: ChangeProduct, _: &mut Self::Context) -> Self::Result {
-        let deps = self.deps.clone();
-        Box::pin(async move { survive("catalog", deps.change(message)).await })
+        let deps = self.service.clone();
+        Box::pin(async move { catch_panic("catalog", deps.change_product(message)).await })
     }
 }
 
@@ -101,8 +101,8 @@ impl Handler<DeleteProduct> for CatalogActor {
     type Result = ResponseFuture<Result<Reply<()>, Error>>;
 
     fn handle(&mut self, message: DeleteProduct, _: &mut Self::Context) -> Self::Result {
-        let deps = self.deps.clone();
-        Box::pin(async move { survive("catalog", deps.delete(message)).await })
+        let deps = self.service.clone();
+        Box::pin(async move { catch_panic("catalog", deps.delete_product(message)).await })
     }
 }
 
@@ -110,139 +110,152 @@ impl Handler<ChangeStock> for CatalogActor {
     type Result = ResponseFuture<Result<Reply<StockLevel>, Error>>;
 
     fn handle(&mut self, message: ChangeStock, _: &mut Self::Context) -> Self::Result {
-        let deps = self.deps.clone();
-        Box::pin(async move { survive("catalog", deps.change_stock(message)).await })
+        let deps = self.service.clone();
+        Box::pin(async move { catch_panic("catalog", deps.change_stock(message)).await })
     }
 }
 
-impl Handler<CarryOut> for CatalogActor {
-    type Result = ResponseFuture<Result<CarriedOut, Error>>;
+impl Handler<ApplyStockCommand> for CatalogActor {
+    type Result = ResponseFuture<Result<StockCommandOutcome, Error>>;
 
-    fn handle(&mut self, message: CarryOut, _: &mut Self::Context) -> Self::Result {
-        let deps = self.deps.clone();
-        Box::pin(async move { survive("catalog", deps.carry_out(message)).await })
+    fn handle(&mut self, message: ApplyStockCommand, _: &mut Self::Context) -> Self::Result {
+        let deps = self.service.clone();
+        Box::pin(async move { catch_panic("catalog", deps.apply_stock_command(message)).await })
     }
 }
 
 impl Handler<ImportLines> for CatalogActor {
-    type Result = ResponseFuture<Vec<LineOutcome>>;
+    type Result = ResponseFuture<Vec<ImportLineOutcome>>;
 
     fn handle(&mut self, message: ImportLines, _: &mut Self::Context) -> Self::Result {
-        let deps = self.deps.clone();
-        Box::pin(async move { deps.import(message.lines).await })
+        let deps = self.service.clone();
+        Box::pin(async move { deps.import_lines(message.lines).await })
     }
 }
 
-impl Handler<RememberImport> for CatalogActor {
+impl Handler<RecordImportResponse> for CatalogActor {
     type Result = ResponseFuture<Result<Reply<()>, Error>>;
 
-    fn handle(&mut self, message: RememberImport, _: &mut Self::Context) -> Self::Result {
-        let deps = self.deps.clone();
-        Box::pin(async move { survive("catalog", deps.remember_import(message)).await })
+    fn handle(&mut self, message: RecordImportResponse, _: &mut Self::Context) -> Self::Result {
+        let deps = self.service.clone();
+        Box::pin(async move { catch_panic("catalog", deps.remember_import(message)).await })
     }
 }
 
 /// What an attempt came to, when it need not be repeated.
-type Attempt<T> = Result<Reply<T>, CommitError>;
+type CommitReply<T> = Result<Reply<T>, CommitError>;
 
-impl CatalogDeps {
-    async fn create(&self, message: CreateProduct) -> Result<Reply<Arc<ProductView>>, Error> {
-        let CreateProduct { facts, stock, change } = message;
-        facts.check(self.limits)?;
-        change.ticket.begin()?;
+impl CatalogService {
+    async fn create_product(
+        &self,
+        message: CreateProduct,
+    ) -> Result<Reply<Arc<ProductView>>, Error> {
+        let CreateProduct { details: facts, initial_stock: stock, context: change } = message;
+        facts.validate(self.limits)?;
+        change.ticket.mark_started()?;
         let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
-        let opening = StockLevel::none(product.id).apply(StockChange::Set(stock));
-        let opening = opening.map_err(|_| failure(CommitError::TooMuchStock))?;
+        let opening = StockLevel::empty(product.id).apply(StockChange::Set(stock));
+        let opening = opening.map_err(|_| map_commit_error(CommitError::StockOverflow))?;
         let level = opening
-            .map_or(StockLevel::none(product.id), |(level, _)| StockLevel { version: 1, ..level });
-        let body = self.shelf.render(&product, &level);
-        let writes = opening.map(|_| counted_stock(product.id, stock, None));
-        match self.put_product(&product, writes, &change, body).await {
-            Ok(Reply::Done(_)) => {
-                self.shelf.get(product.id).map(Reply::Done).ok_or_else(Error::product_not_found)
-            }
+            .map_or(StockLevel::empty(product.id), |(level, _)| StockLevel { version: 1, ..level });
+        let body = self.catalog_snapshot.render(&product, &level);
+        let writes = opening.map(|_| set_stock_write(product.id, stock, None));
+        match self.commit_product(&product, writes, &change, body).await {
+            Ok(Reply::Completed(_)) => self
+                .catalog_snapshot
+                .get(product.id)
+                .map(Reply::Completed)
+                .ok_or_else(Error::product_not_found),
             Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
-            Err(error) => Err(failure(error)),
+            Err(error) => Err(map_commit_error(error)),
         }
     }
 
-    async fn change(&self, message: ChangeProduct) -> Result<Reply<Arc<ProductView>>, Error> {
-        let ChangeProduct { product_id, edit, change } = message;
+    async fn change_product(
+        &self,
+        message: ChangeProduct,
+    ) -> Result<Reply<Arc<ProductView>>, Error> {
+        let ChangeProduct { product_id, edit, context: change } = message;
         let mut second = SecondThought::of(self.follower.as_deref());
         for _ in 0..MAX_ATTEMPTS {
-            let (view, facts) = match self.edited(product_id, &edit, &change) {
+            let (view, facts) = match self.apply_edit(product_id, &edit, &change) {
                 Ok(edited) => edited,
                 Err(_) if second.is_due().await? => continue,
-                Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+                Err(error) => return replay_or_reply(&*self.store, &change, Err(error)).await,
             };
-            let Some(product) = view.product.replaced(facts, self.clock.now()).map(Arc::new) else {
+            let Some(product) = view.product.with_details(facts, self.clock.now()).map(Arc::new)
+            else {
                 if second.is_due().await? {
                     continue;
                 }
-                return unless_repeated(&*self.store, &change, Ok(view)).await;
+                return replay_or_reply(&*self.store, &change, Ok(view)).await;
             };
-            change.ticket.begin()?;
-            let body = self.shelf.render(&product, &view.stock);
-            match self.put_product(&product, None, &change, body).await {
-                Err(CommitError::Conflict) => self.reload(product_id).await?,
+            change.ticket.mark_started()?;
+            let body = self.catalog_snapshot.render(&product, &view.stock);
+            match self.commit_product(&product, None, &change, body).await {
+                Err(CommitError::Conflict) => self.reload_product(product_id).await?,
                 Ok(Reply::Replayed(answer)) => return Ok(Reply::Replayed(answer)),
-                Ok(Reply::Done(_)) => return Ok(Reply::Done(self.shelf.view(product, view.stock))),
-                Err(error) => return Err(failure(error)),
+                Ok(Reply::Completed(_)) => {
+                    return Ok(Reply::Completed(self.catalog_snapshot.view(product, view.stock)));
+                }
+                Err(error) => return Err(map_commit_error(error)),
             }
         }
-        Err(failure(CommitError::Conflict))
+        Err(map_commit_error(CommitError::Conflict))
     }
 
     /// The product as it is, and the facts that `edit` leads to from there. One look at the shelf: with two, somebody else's change
     /// in between would be undone.
-    fn edited(
+    fn apply_edit(
         &self,
         id: ProductId,
         edit: &ProductEdit,
-        change: &Change,
-    ) -> Result<(Arc<ProductView>, ProductFacts), Error> {
-        let view = self.shelf.get(id).ok_or_else(Error::product_not_found)?;
-        check_version(&view, change)?;
+        change: &CommandContext,
+    ) -> Result<(Arc<ProductView>, ProductDetails), Error> {
+        let view = self.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
+        check_product_version(&view, change)?;
         let facts = match edit.clone() {
             ProductEdit::Replace(facts) => facts,
-            ProductEdit::Patch(patch) => view.product.patched(patch)?,
+            ProductEdit::Patch(patch) => view.product.apply_patch(patch)?,
         };
-        facts.check(self.limits)?;
+        facts.validate(self.limits)?;
         Ok((view, facts))
     }
 
-    async fn delete(&self, message: DeleteProduct) -> Result<Reply<()>, Error> {
-        let DeleteProduct { product_id, change } = message;
+    async fn delete_product(&self, message: DeleteProduct) -> Result<Reply<()>, Error> {
+        let DeleteProduct { product_id, context: change } = message;
         let mut second = SecondThought::of(self.follower.as_deref());
         for _ in 0..MAX_ATTEMPTS {
-            let view = self.shelf.get(product_id).ok_or_else(Error::product_not_found);
-            let view = match view.and_then(|view| check_version(&view, &change).map(|()| view)) {
-                Ok(view) => view,
-                Err(_) if second.is_due().await? => continue,
-                Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
-            };
-            change.ticket.begin()?;
-            let product = Arc::new(view.product.deleted(self.clock.now()));
-            match self.put_product(&product, None, &change, Bytes::new()).await {
-                Err(CommitError::Conflict) => self.reload(product_id).await?,
+            let view = self.catalog_snapshot.get(product_id).ok_or_else(Error::product_not_found);
+            let view =
+                match view.and_then(|view| check_product_version(&view, &change).map(|()| view)) {
+                    Ok(view) => view,
+                    Err(_) if second.is_due().await? => continue,
+                    Err(error) => return replay_or_reply(&*self.store, &change, Err(error)).await,
+                };
+            change.ticket.mark_started()?;
+            let product = Arc::new(view.product.to_deleted(self.clock.now()));
+            match self.commit_product(&product, None, &change, Bytes::new()).await {
+                Err(CommitError::Conflict) => self.reload_product(product_id).await?,
                 Ok(Reply::Replayed(answer)) => return Ok(Reply::Replayed(answer)),
-                Ok(Reply::Done(_)) => return Ok(Reply::Done(())),
-                Err(error) => return Err(failure(error)),
+                Ok(Reply::Completed(_)) => return Ok(Reply::Completed(())),
+                Err(error) => return Err(map_commit_error(error)),
             }
         }
-        Err(failure(CommitError::Conflict))
+        Err(map_commit_error(CommitError::Conflict))
     }
 
     async fn change_stock(&self, message: ChangeStock) -> Result<Reply<StockLevel>, Error> {
-        let ChangeStock { product_id, stock, reason, reference, change } = message;
+        let ChangeStock { product_id, stock_change: stock, reason, reference, context: change } =
+            message;
         let mut second = SecondThought::of(self.follower.as_deref());
         for _ in 0..MAX_ATTEMPTS {
-            let view = match self.stock_to_change(product_id, &change) {
+            let view = match self.view_for_stock_change(product_id, &change) {
                 Ok(view) => view,
                 Err(_) if second.is_due().await? => continue,
-                Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+                Err(error) => return replay_or_reply(&*self.store, &change, Err(error)).await,
             };
-            change.ticket.begin()?;
+            change.ticket.mark_started()?;
             let expected_version =
                 matches!(change.if_match, Some(IfMatch::Tags(_))).then_some(view.stock.version);
             let (reason, reference) = (reason.clone(), reference.clone());
@@ -254,86 +267,99 @@ impl CatalogDeps {
                 reference,
                 reason,
             };
-            let mut commit = self.commit(
+            let mut commit = self.build_commit(
                 vec![Write::Stock(write)],
                 Vec::new(),
                 &change,
-                RememberedBody::StockOf(product_id),
+                StoredResponseBody::StockLevelOf(product_id),
             );
-            commit.conditions = vec![Condition::Unchanged(product_id, view.product.version)];
-            match self.send(commit).await {
-                Ok(Reply::Done(done)) => {
-                    return Ok(Reply::Done(done.stock.first().copied().unwrap_or(view.stock)));
+            commit.conditions = vec![Condition::ProductUnchanged(product_id, view.product.version)];
+            match self.commit_or_replay(commit).await {
+                Ok(Reply::Completed(done)) => {
+                    return Ok(Reply::Completed(done.stock.first().copied().unwrap_or(view.stock)));
                 }
                 Ok(Reply::Replayed(answer)) => return Ok(Reply::Replayed(answer)),
                 // Either has changed, or the product is gone.
-                Err(CommitError::Conflict) => self.reload(product_id).await?,
-                Err(error) => return Err(failure(error)),
+                Err(CommitError::Conflict) => self.reload_product(product_id).await?,
+                Err(error) => return Err(map_commit_error(error)),
             }
         }
-        Err(failure(CommitError::Conflict))
+        Err(map_commit_error(CommitError::Conflict))
     }
 
     /// The stock as known, when the product is there and the caller has seen this version of it.
-    fn stock_to_change(&self, id: ProductId, change: &Change) -> Result<Arc<ProductView>, Error> {
-        let view = self.shelf.get(id).ok_or_else(Error::product_not_found)?;
+    fn view_for_stock_change(
+        &self,
+        id: ProductId,
+        change: &CommandContext,
+    ) -> Result<Arc<ProductView>, Error> {
+        let view = self.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
         match &change.if_match {
-            Some(wanted) if !wanted.allows(&view.stock.version.to_string()) => {
+            Some(wanted) if !wanted.matches_tag(&view.stock.version.to_string()) => {
                 Err(Error::version_mismatch(&format!("\"{}\"", view.stock.version)))
             }
             _ => Ok(view),
         }
     }
 
-    async fn put_product(
+    async fn commit_product(
         &self,
         product: &Arc<Product>,
         stock: Option<Write>,
-        change: &Change,
+        change: &CommandContext,
         body: Bytes,
-    ) -> Attempt<Done> {
+    ) -> CommitReply<CommitReceipt> {
         let writes = std::iter::once(Write::Product(Arc::clone(product))).chain(stock).collect();
-        let facts = vec![Fact::Product(Arc::clone(product))];
-        self.send(self.commit(writes, facts, change, RememberedBody::Ready(body))).await
+        let facts = vec![DomainEvent::Product(Arc::clone(product))];
+        self.commit_or_replay(self.build_commit(
+            writes,
+            facts,
+            change,
+            StoredResponseBody::Ready(body),
+        ))
+        .await
     }
 
-    fn commit(
+    fn build_commit(
         &self,
         writes: Vec<Write>,
-        facts: Vec<Fact>,
-        change: &Change,
-        body: RememberedBody,
+        facts: Vec<DomainEvent>,
+        change: &CommandContext,
+        body: StoredResponseBody,
     ) -> Commit {
         Commit {
             writes,
-            facts,
-            remember: change.key.clone().map(|key| Remember { key, body }),
+            events: facts,
+            idempotency_record: change
+                .idempotency_key
+                .clone()
+                .map(|key| IdempotencyRecord { key, body }),
             trace: change.trace.clone(),
             ..Commit::new(self.clock.now(), change.ticket.deadline())
         }
     }
 
-    async fn send(&self, commit: Commit) -> Attempt<Done> {
+    async fn commit_or_replay(&self, commit: Commit) -> CommitReply<CommitReceipt> {
         match self.writer.commit(commit).await {
-            Ok(done) => Ok(Reply::Done(done)),
+            Ok(done) => Ok(Reply::Completed(done)),
             Err(CommitError::Replayed(answer)) => Ok(Reply::Replayed(answer)),
             Err(error) => Err(error),
         }
     }
 
     /// Takes what the store has, when it turned out to be newer than what is known here.
-    async fn reload(&self, id: ProductId) -> Result<(), Error> {
+    async fn reload_product(&self, id: ProductId) -> Result<(), Error> {
         if let Some(follower) = &self.follower {
             return Ok(follower.catch_up().await?);
         }
-        if let Some((product, stock)) = self.store.product(id).await? {
-            self.shelf.refresh(Arc::new(product), stock);
+        if let Some((product, stock)) = self.store.find_product(id).await? {
+            self.catalog_snapshot.refresh(Arc::new(product), stock);
         }
         Ok(())
     }
 }
 
-fn counted_stock(product_id: ProductId, stock: u64, reason: Option<&str>) -> Write {
+fn set_stock_write(product_id: ProductId, stock: u64, reason: Option<&str>) -> Write {
     let (change, reason) = (StockChange::Set(stock), reason.map(str::to_owned));
     Write::Stock(StockWrite {
         product_id,
@@ -346,11 +372,11 @@ fn counted_stock(product_id: ProductId, stock: u64, reason: Option<&str>) -> Wri
 }
 
 /// `If-Match` on a product speaks of its own version, with or without the stock's behind it.
-fn check_version(view: &ProductView, change: &Change) -> Result<(), Error> {
+fn check_product_version(view: &ProductView, change: &CommandContext) -> Result<(), Error> {
     let version = view.product.version.to_string();
     let accepts = |tag: &str| tag.split('.').next() == Some(&version);
     match &change.if_match {
-        Some(wanted) if !wanted.allows_where(accepts) => {
+        Some(wanted) if !wanted.matches_where(accepts) => {
             Err(Error::version_mismatch(&format!("\"{}\"", view.etag)))
         }
         _ => Ok(()),

@@ -7,39 +7,42 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt, stream};
 use tokio::sync::Semaphore;
 
-use super::{OrderDeps, commit};
+use super::{OrderService, build_commit};
 use crate::{
-    actors::ask::round,
+    actors::ask::guarded_tick,
     domain::order::{Order, OrderCommand},
-    messages::change::Change,
-    store::{CommitError, Unavailable},
+    messages::change::CommandContext,
+    store::{CommitError, StoreUnavailable},
 };
 
 /// The longest between two looks. Pieces shall be free again within two seconds of the deadline, and each step of that takes its time.
-const PAUSE: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Orders looked at together.
-const PAGE: u32 = 1024;
+const PAGE_SIZE: u32 = 1024;
 
 /// Commits under way at the same time. They share transactions, and leave the writer's queue to those who buy.
-const AT_ONCE: usize = 256;
+const MAX_CONCURRENT_COMMITS: usize = 256;
 
 /// Lines of orders whose pieces are given back at the same time, so that those transactions are no larger than others.
-const LINES_AT_ONCE: u32 = 1024;
+const MAX_CONCURRENT_LINES: u32 = 1024;
 
 /// How long an order's end may wait in the queue. It is looked for again anyway.
-const PATIENCE: Duration = Duration::from_secs(5);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-impl OrderDeps {
+impl OrderService {
     /// Ends overdue orders, for ever.
-    pub async fn expire_for_ever(self) {
+    pub async fn run_expiry_loop(self) {
         let mut last = Ok(0);
         loop {
             // Never in step with another node: whoever looks second finds nothing to do.
-            tokio::time::sleep(PAUSE.mul_f64(rand::random_range(0.5..=1.0))).await;
-            let Some(left) = round("expiry of orders", self.expire_due()).await else { continue };
+            tokio::time::sleep(POLL_INTERVAL.mul_f64(rand::random_range(0.5..=1.0))).await;
+            let Some(left) = guarded_tick("expiry of orders", self.expire_overdue_orders()).await
+            else {
+                continue;
+            };
             match left {
-                Err(Unavailable) if last != left => {
+                Err(StoreUnavailable) if last != left => {
                     tracing::warn!(
                         "orders that were not paid in time cannot be read; trying again"
                     );
@@ -60,17 +63,18 @@ impl OrderDeps {
     ///
     /// # Errors
     /// The store does not answer.
-    pub(super) async fn expire_due(&self) -> Result<usize, Unavailable> {
+    pub(super) async fn expire_overdue_orders(&self) -> Result<usize, StoreUnavailable> {
         let now = self.clock.now();
-        let lines = Semaphore::new(LINES_AT_ONCE as usize);
+        let lines = Semaphore::new(MAX_CONCURRENT_LINES as usize);
         let (mut left, mut last) = (0, None);
         loop {
             // Those that could not be ended are passed over, and found again next time.
-            let due = self.store.orders_due(now, last, PAGE).await?;
-            let more = due.len() == PAGE as usize;
+            let due = self.store.list_overdue_orders(now, last, PAGE_SIZE).await?;
+            let more = due.len() == PAGE_SIZE as usize;
             last = due.last().and_then(|order| Some((order.expires_at?, order.id)));
-            let ended =
-                stream::iter(due).map(|order| self.expire(order, &lines)).buffer_unordered(AT_ONCE);
+            let ended = stream::iter(due)
+                .map(|order| self.expire_order(order, &lines))
+                .buffer_unordered(MAX_CONCURRENT_COMMITS);
             left += ended.filter(|ended| std::future::ready(!ended)).count().await;
             if !more {
                 return Ok(left);
@@ -79,20 +83,22 @@ impl OrderDeps {
     }
 
     /// Whether the order is over now, by this node or another.
-    async fn expire(&self, order: Order, lines: &Semaphore) -> bool {
+    async fn expire_order(&self, order: Order, lines: &Semaphore) -> bool {
         let Ok(transition) = order.decide(OrderCommand::Expire, self.clock.now()) else {
             return false;
         };
-        let count = u32::try_from(order.lines.len()).unwrap_or(LINES_AT_ONCE).min(LINES_AT_ONCE);
+        let count = u32::try_from(order.lines.len())
+            .unwrap_or(MAX_CONCURRENT_LINES)
+            .min(MAX_CONCURRENT_LINES);
         let Ok(_turn) = lines.acquire_many(count).await else { return false };
-        let commit = commit(
+        let commit = build_commit(
             &Arc::new(transition.order),
-            transition.stock,
+            transition.stock_changes,
             None,
-            &Change::internal(PATIENCE),
+            &CommandContext::internal(COMMIT_TIMEOUT),
         );
         // Whoever buys can be told to come back; the pieces of this order have to be free again.
-        match self.writer.commit_in_turn(commit).await {
+        match self.writer.commit_with_priority(commit).await {
             // Paid or cancelled meanwhile, or ended by another node.
             Ok(_) | Err(CommitError::Conflict) => true,
             Err(error) => {

@@ -12,50 +12,50 @@ use std::sync::Arc;
 use actix::{Actor, Context, Handler, ResponseFuture};
 
 use super::{
-    ask::survive,
-    failure::{MAX_ATTEMPTS, failure, unless_repeated},
+    ask::catch_panic,
+    commit_error::{MAX_ATTEMPTS, map_commit_error, replay_or_reply},
 };
 use crate::{
     domain::{
         clock::Clock,
         ids::ProductId,
-        order::{Order, OrderCommand, Transition},
-        stock::StockChange,
+        inventory::StockChange,
+        order::{Order, OrderCommand, OrderTransition},
     },
     error::Error,
+    events::DomainEvent,
     messages::{
-        change::{Change, Reply},
-        events::Fact,
+        change::{CommandContext, Reply},
         orders::{ChangeOrder, order_json},
     },
     store::{
         Commit, CommitError, StockWrite, Store, Write,
-        commit::{Remember, RememberedBody},
-        writer::Writer,
+        commit::{IdempotencyRecord, StoredResponseBody},
+        writer::CommitWriter,
     },
 };
 
 /// What the orders' actor works with.
 #[derive(Clone)]
-pub struct OrderDeps {
+pub struct OrderService {
     /// Where truth lives.
     pub store: Arc<dyn Store>,
     /// The way there.
-    pub writer: Writer,
+    pub writer: CommitWriter,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
 
 /// Decides on what becomes of orders. Commands run side by side; those on one order are settled by its version in the store.
 pub struct OrderActor {
-    deps: OrderDeps,
+    service: OrderService,
 }
 
 impl OrderActor {
     /// An actor that has not started yet.
     #[must_use]
-    pub const fn new(deps: OrderDeps) -> Self {
-        Self { deps }
+    pub const fn new(deps: OrderService) -> Self {
+        Self { service: deps }
     }
 }
 
@@ -73,52 +73,56 @@ impl Handler<ChangeOrder> for OrderActor {
     type Result = ResponseFuture<Result<Reply<Arc<Order>>, Error>>;
 
     fn handle(&mut self, message: ChangeOrder, _: &mut Self::Context) -> Self::Result {
-        let deps = self.deps.clone();
-        Box::pin(async move { survive("orders", deps.change(message)).await })
+        let deps = self.service.clone();
+        Box::pin(async move { catch_panic("orders", deps.change_order(message)).await })
     }
 }
 
-impl OrderDeps {
-    async fn change(&self, message: ChangeOrder) -> Result<Reply<Arc<Order>>, Error> {
-        let ChangeOrder { order_id, of, command, change } = message;
+impl OrderService {
+    async fn change_order(&self, message: ChangeOrder) -> Result<Reply<Arc<Order>>, Error> {
+        let ChangeOrder { order_id, owner: of, command, context: change } = message;
         for _ in 0..MAX_ATTEMPTS {
             let order = self
                 .store
-                .order(order_id)
+                .find_order(order_id)
                 .await?
                 .filter(|order| of.is_none_or(|user| user == order.user_id));
             let decided = order
                 .ok_or_else(Error::order_not_found)
-                .and_then(|order| self.decide(&order, command.clone(), &change));
+                .and_then(|order| self.decide_if_version_matches(&order, command.clone(), &change));
             let transition = match decided {
                 Ok(transition) => transition,
-                Err(error) => return unless_repeated(&*self.store, &change, Err(error)).await,
+                Err(error) => return replay_or_reply(&*self.store, &change, Err(error)).await,
             };
-            change.ticket.begin()?;
+            change.ticket.mark_started()?;
             let reference = match &command {
-                OrderCommand::Fulfil { reference } => reference.clone(),
+                OrderCommand::Fulfill { reference } => reference.clone(),
                 _ => None,
             };
             let order = Arc::new(transition.order);
-            match self.writer.commit(commit(&order, transition.stock, reference, &change)).await {
-                Ok(_) => return Ok(Reply::Done(order)),
+            match self
+                .writer
+                .commit(build_commit(&order, transition.stock_changes, reference, &change))
+                .await
+            {
+                Ok(_) => return Ok(Reply::Completed(order)),
                 Err(CommitError::Replayed(answer)) => return Ok(Reply::Replayed(answer)),
                 Err(CommitError::Conflict) => {}
-                Err(error) => return Err(failure(error)),
+                Err(error) => return Err(map_commit_error(error)),
             }
         }
-        Err(failure(CommitError::Conflict))
+        Err(map_commit_error(CommitError::Conflict))
     }
 
-    fn decide(
+    fn decide_if_version_matches(
         &self,
         order: &Order,
         command: OrderCommand,
-        change: &Change,
-    ) -> Result<Transition, Error> {
+        change: &CommandContext,
+    ) -> Result<OrderTransition, Error> {
         let version = order.version.to_string();
         match &change.if_match {
-            Some(wanted) if !wanted.allows(&version) => {
+            Some(wanted) if !wanted.matches_tag(&version) => {
                 Err(Error::version_mismatch(&format!("\"{version}\"")))
             }
             _ => Ok(order.decide(command, self.clock.now())?),
@@ -127,11 +131,11 @@ impl OrderDeps {
 }
 
 /// What makes a transition durable; `reference` is what the movements of stock carry.
-fn commit(
+fn build_commit(
     order: &Arc<Order>,
     stock: Vec<(ProductId, StockChange)>,
     reference: Option<String>,
-    change: &Change,
+    change: &CommandContext,
 ) -> Commit {
     let order_id = Some(order.id);
     let moves = stock.into_iter().map(|(product_id, change)| {
@@ -147,11 +151,11 @@ fn commit(
     });
     Commit {
         writes: std::iter::once(Write::Order(Arc::clone(order))).chain(moves).collect(),
-        facts: vec![Fact::Order(Arc::clone(order))],
-        remember: change
-            .key
-            .clone()
-            .map(|key| Remember { key, body: RememberedBody::Ready(order_json(order)) }),
+        events: vec![DomainEvent::Order(Arc::clone(order))],
+        idempotency_record: change.idempotency_key.clone().map(|key| IdempotencyRecord {
+            key,
+            body: StoredResponseBody::Ready(order_json(order)),
+        }),
         trace: change.trace.clone(),
         ..Commit::new(order.updated_at, change.ticket.deadline())
     }

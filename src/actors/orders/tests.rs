@@ -13,43 +13,43 @@ use crate::{
     domain::{
         clock::Timestamp,
         ids::{OrderId, UserId},
+        inventory::StockChange,
         money::{Currency, Money},
         order::{OrderLine, OrderStatus, Payment, PaymentMethod},
-        stock::StockChange,
     },
     store::{
-        News,
+        CommittedChanges,
         sqlite::{SqliteOptions, SqliteStore},
-        writer::Observer,
+        writer::CommitObserver,
     },
 };
 
-struct Hands(AtomicI64);
+struct MockClock(AtomicI64);
 
-impl Clock for Hands {
+impl Clock for MockClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::Relaxed))
     }
 }
 
-struct Deaf;
+struct NoopObserver;
 
-impl Observer for Deaf {
-    fn committed(&self, _: &News) {}
+impl CommitObserver for NoopObserver {
+    fn on_committed(&self, _: &CommittedChanges) {}
 }
 
-struct Shop {
+struct OrderFixture {
     _dir: TempDir,
-    deps: OrderDeps,
-    clock: Arc<Hands>,
+    service: OrderService,
+    clock: Arc<MockClock>,
     tea: ProductId,
 }
 
-fn euro() -> Currency {
+fn eur() -> Currency {
     "EUR".parse().unwrap()
 }
 
-fn stock(product_id: ProductId, change: StockChange) -> Write {
+fn stock_write(product_id: ProductId, change: StockChange) -> Write {
     Write::Stock(StockWrite {
         product_id,
         change,
@@ -60,39 +60,42 @@ fn stock(product_id: ProductId, change: StockChange) -> Write {
     })
 }
 
-impl Shop {
+impl OrderFixture {
     fn open() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = SqliteOptions {
             dir: dir.path().to_owned(),
-            currency: euro(),
+            currency: eur(),
             low_stock: 0,
             keep_unpublished: false,
         };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
-        let (writer, _) =
-            Writer::start(&tokio::runtime::Handle::current(), Arc::clone(&store), Arc::new(Deaf));
-        let clock = Arc::new(Hands(AtomicI64::new(0)));
-        let deps = OrderDeps { store, writer, clock: Arc::clone(&clock) as Arc<dyn Clock> };
-        Self { _dir: dir, deps, clock, tea: ProductId::new() }
+        let (writer, _) = CommitWriter::start(
+            &tokio::runtime::Handle::current(),
+            Arc::clone(&store),
+            Arc::new(NoopObserver),
+        );
+        let clock = Arc::new(MockClock(AtomicI64::new(0)));
+        let deps = OrderService { store, writer, clock: Arc::clone(&clock) as Arc<dyn Clock> };
+        Self { _dir: dir, service: deps, clock, tea: ProductId::new() }
     }
 
     /// An order of one piece that has to be paid by this time.
-    fn order(&self, expires_at: i64) -> Order {
+    fn pending_order(&self, expires_at: i64) -> Order {
         let name = "Tea".to_owned();
         let line = OrderLine {
             product_id: self.tea,
             sku: None,
             name,
             quantity: 1,
-            unit_price: Money::zero(euro()),
+            unit_price: Money::zero(eur()),
         };
         Order {
             id: OrderId::new(),
             user_id: UserId::new(),
             status: OrderStatus::PendingPayment,
             version: 1,
-            currency: euro(),
+            currency: eur(),
             lines: vec![line],
             payment: Payment { method: PaymentMethod::Manual, reference: None },
             shipping_address: None,
@@ -103,9 +106,9 @@ impl Shop {
     }
 
     /// Places orders, with or without reserving their pieces.
-    async fn place(&self, orders: impl Iterator<Item = Order>, reserve: bool) {
+    async fn place_orders(&self, orders: impl Iterator<Item = Order>, reserve: bool) {
         let commit = |order: Order| {
-            let reserve = reserve.then(|| stock(self.tea, StockChange::Reserve(1)));
+            let reserve = reserve.then(|| stock_write(self.tea, StockChange::Reserve(1)));
             let writes = std::iter::once(Write::Order(Arc::new(order))).chain(reserve).collect();
             Commit {
                 writes,
@@ -114,43 +117,51 @@ impl Shop {
         };
         let orders: Vec<Commit> = orders.map(commit).collect();
         for batch in orders.chunks(1000) {
-            let applied = self.deps.store.apply(batch.to_vec().into()).await.unwrap();
+            let applied = self.service.store.apply(batch.to_vec().into()).await.unwrap();
             assert!(applied.outcomes.iter().all(Result::is_ok));
         }
     }
 
-    async fn stocked(&self, pieces: u64) {
-        let writes = vec![stock(self.tea, StockChange::Set(pieces))];
+    async fn set_stock(&self, pieces: u64) {
+        let writes = vec![stock_write(self.tea, StockChange::Set(pieces))];
         let commit = Commit {
             writes,
             ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60))
         };
-        self.deps.writer.commit(commit).await.unwrap();
+        self.service.writer.commit(commit).await.unwrap();
     }
 
-    async fn due(&self) -> usize {
-        self.deps.store.orders_due(self.clock.now(), None, u32::MAX).await.unwrap().len()
+    async fn count_due_orders(&self) -> usize {
+        self.service
+            .store
+            .list_overdue_orders(self.clock.now(), None, u32::MAX)
+            .await
+            .unwrap()
+            .len()
     }
 }
 
 #[actix_rt::test]
-async fn all_that_are_overdue_are_ended_together() {
+async fn overdue_orders_expire_in_shared_transactions() {
     const OVERDUE: u64 = 2500;
-    let shop = Shop::open();
-    shop.stocked(OVERDUE + 500).await;
-    shop.place((0..OVERDUE + 500).map(|n| shop.order(if n < OVERDUE { 1000 } else { 1001 })), true)
-        .await;
+    let shop = OrderFixture::open();
+    shop.set_stock(OVERDUE + 500).await;
+    shop.place_orders(
+        (0..OVERDUE + 500).map(|n| shop.pending_order(if n < OVERDUE { 1000 } else { 1001 })),
+        true,
+    )
+    .await;
     shop.clock.0.store(999, Ordering::Relaxed);
-    assert_eq!(shop.deps.expire_due().await, Ok(0));
-    assert_eq!(shop.due().await, 0, "none is due, and none was ended");
+    assert_eq!(shop.service.expire_overdue_orders().await, Ok(0));
+    assert_eq!(shop.count_due_orders().await, 0, "none is due, and none was ended");
     shop.clock.0.store(1000, Ordering::Relaxed);
-    assert_eq!(shop.due().await as u64, OVERDUE);
-    let before = shop.deps.writer.stats().batches.load(Ordering::Relaxed);
-    assert_eq!(shop.deps.expire_due().await, Ok(0));
-    let batches = shop.deps.writer.stats().batches.load(Ordering::Relaxed) - before;
-    assert_eq!(shop.due().await, 0);
+    assert_eq!(shop.count_due_orders().await as u64, OVERDUE);
+    let before = shop.service.writer.stats().batches.load(Ordering::Relaxed);
+    assert_eq!(shop.service.expire_overdue_orders().await, Ok(0));
+    let batches = shop.service.writer.stats().batches.load(Ordering::Relaxed) - before;
+    assert_eq!(shop.count_due_orders().await, 0);
     assert!(batches < OVERDUE / 10, "{batches} transactions for {OVERDUE} orders");
-    let newest = shop.deps.store.movements(shop.tea, None, u32::MAX).await.unwrap();
+    let newest = shop.service.store.list_movements(shop.tea, None, u32::MAX).await.unwrap();
     assert_eq!(
         newest.iter().map(|movement| movement.delta.reserved).sum::<i64>(),
         500,
@@ -159,34 +170,34 @@ async fn all_that_are_overdue_are_ended_together() {
 }
 
 #[actix_rt::test]
-async fn those_that_cannot_be_ended_hold_up_no_other() {
+async fn orders_that_fail_to_expire_do_not_block_others() {
     // More than are looked at together, and one more page.
     const BROKEN: usize = 2100;
-    let shop = Shop::open();
-    shop.stocked(3000).await;
+    let shop = OrderFixture::open();
+    shop.set_stock(3000).await;
     // Their pieces are not reserved, which no checkout leaves behind; an operator's hand may.
-    let mut broken: Vec<Order> = (0..BROKEN).map(|_| shop.order(1)).collect();
+    let mut broken: Vec<Order> = (0..BROKEN).map(|_| shop.pending_order(1)).collect();
     broken.iter_mut().for_each(|order| {
         order.lines.iter_mut().for_each(|line| line.product_id = ProductId::new())
     });
-    shop.place(broken.into_iter(), false).await;
-    shop.place((0..1500).map(|_| shop.order(2)), true).await;
+    shop.place_orders(broken.into_iter(), false).await;
+    shop.place_orders((0..1500).map(|_| shop.pending_order(2)), true).await;
     shop.clock.0.store(10, Ordering::Relaxed);
     for _ in 0..2 {
-        let ended = shop.deps.expire_due();
+        let ended = shop.service.expire_overdue_orders();
         let left = tokio::time::timeout(Duration::from_secs(60), ended)
             .await
             .expect("it does not try for ever");
         assert_eq!(left, Ok(BROKEN));
-        assert_eq!(shop.due().await, BROKEN);
+        assert_eq!(shop.count_due_orders().await, BROKEN);
     }
 }
 
 #[actix_rt::test]
-async fn who_ends_orders_goes_before_all_who_buy() {
-    let shop = Shop::open();
-    shop.stocked(100_000).await;
-    let writer = &shop.deps.writer;
+async fn order_expiry_bypasses_the_checkout_queue() {
+    let shop = OrderFixture::open();
+    shop.set_stock(100_000).await;
+    let writer = &shop.service.writer;
     let take = |order_id: Option<OrderId>| {
         let reserve = StockWrite {
             product_id: shop.tea,
@@ -206,9 +217,9 @@ async fn who_ends_orders_goes_before_all_who_buy() {
     }
     assert!(buyers > 5000, "a long queue: {buyers}");
     let (told, ends) = (writer.commit(take(None)), Some(OrderId::new()));
-    let (told, done) = tokio::join!(told, writer.commit_in_turn(take(ends)));
+    let (told, done) = tokio::join!(told, writer.commit_with_priority(take(ends)));
     assert_eq!((told, done.is_ok()), (Err(CommitError::Overloaded), true));
-    let movements = shop.deps.store.movements(shop.tea, None, u32::MAX).await.unwrap();
+    let movements = shop.service.store.list_movements(shop.tea, None, u32::MAX).await.unwrap();
     let place = movements
         .iter()
         .find(|movement| movement.order_id == ends)

@@ -3,18 +3,18 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 
-use super::{Fixture, from_env};
+use super::{SettingsFixture, from_env};
 use crate::config::{BrokerKind, LogFormat, Settings, StoreKind};
 
-const DEVELOPMENT: &str = "config/development.toml";
+const DEVELOPMENT_FILE: &str = "config/development.toml";
 
 fn store_uri(settings: &Settings) -> Option<&str> {
     settings.store.uri.as_ref().map(|uri| uri.expose_secret())
 }
 
 #[test]
-fn defaults() {
-    let settings = Fixture::new().load();
+fn default_settings() {
+    let settings = SettingsFixture::new().load();
     assert_eq!(settings.http.bind.to_string(), "127.0.0.1:8080");
     assert!(settings.http.workers >= 1);
     assert_eq!(settings.http.max_body, 64 * 1024);
@@ -41,39 +41,39 @@ fn defaults() {
     assert!(settings.grpc.bind.is_none());
     assert!(settings.telemetry.log.is_none() && settings.telemetry.otlp_endpoint.is_none());
     assert!(settings.telemetry.filter.is_none());
-    assert!(settings.warnings().is_empty() && settings.unsupported().is_none());
+    assert!(settings.warnings().is_empty() && settings.unsupported_setting().is_none());
 }
 
 #[test]
-fn the_process_environment_loads() {
+fn process_environment_loads() {
     // Whatever the machine has set: it must not panic, and the shipped files must be readable.
     let _ = Settings::load();
 }
 
 #[test]
 fn each_layer_wins_over_the_one_before() {
-    let mut fixture = Fixture::new();
+    let mut fixture = SettingsFixture::new();
     assert_eq!(fixture.load().auth.bcrypt_cost, 12);
-    fixture = fixture.file("config/default.toml", "[auth]\nbcrypt_cost = 11");
+    fixture = fixture.with_file("config/default.toml", "[auth]\nbcrypt_cost = 11");
     assert_eq!(fixture.load().auth.bcrypt_cost, 11);
-    fixture = fixture.file(DEVELOPMENT, "[auth]\nbcrypt_cost = 10");
+    fixture = fixture.with_file(DEVELOPMENT_FILE, "[auth]\nbcrypt_cost = 10");
     assert_eq!(fixture.load().auth.bcrypt_cost, 10);
-    fixture = fixture.file(".env", "SOUK__AUTH__BCRYPT_COST=9");
+    fixture = fixture.with_file(".env", "SOUK__AUTH__BCRYPT_COST=9");
     assert_eq!(fixture.load().auth.bcrypt_cost, 9);
-    fixture = fixture.env("SOUK__AUTH__BCRYPT_COST", "8");
+    fixture = fixture.with_env("SOUK__AUTH__BCRYPT_COST", "8");
     assert_eq!(fixture.load().auth.bcrypt_cost, 8);
     assert_eq!(fixture.load().http.max_body, 64 * 1024, "other settings stay");
 }
 
 #[test]
-fn souk_env_chooses_the_file() {
-    let fixture = Fixture::new()
-        .file("config/staging.toml", "[cart]\nmax_lines = 7")
-        .file(DEVELOPMENT, "[cart]\nmax_lines = 8");
+fn souk_env_selects_the_file() {
+    let fixture = SettingsFixture::new()
+        .with_file("config/staging.toml", "[cart]\nmax_lines = 7")
+        .with_file(DEVELOPMENT_FILE, "[cart]\nmax_lines = 8");
     assert_eq!(fixture.load().cart.max_lines, 8);
-    let fixture = fixture.env("SOUK_ENV", "staging");
+    let fixture = fixture.with_env("SOUK_ENV", "staging");
     assert_eq!(fixture.load().cart.max_lines, 7);
-    let fixture = fixture.env("SOUK_ENV", "");
+    let fixture = fixture.with_env("SOUK_ENV", "");
     assert_eq!(fixture.load().cart.max_lines, 8, "an empty name is the default one");
 }
 
@@ -88,42 +88,42 @@ fn shipped_files_are_built_in() {
 #[test]
 fn a_chosen_file_must_exist() {
     assert_eq!(
-        from_env(&[("SOUK_ENV", "staging")]).error(),
+        from_env(&[("SOUK_ENV", "staging")]).load_error(),
         "SOUK_ENV: \"staging\" needs the file config/staging.toml; add it, or use development or production"
     );
     assert_eq!(
-        from_env(&[("SOUK_ENV", "../x")]).error(),
+        from_env(&[("SOUK_ENV", "../x")]).load_error(),
         "SOUK_ENV: \"../x\" is not a name; use letters, digits, - and _"
     );
 }
 
 #[test]
-fn dotenv_lies_below_the_environment() {
-    let fixture = Fixture::new()
-        .file(
+fn environment_overrides_dotenv() {
+    let fixture = SettingsFixture::new()
+        .with_file(
             ".env",
             "\u{feff}# local\nSOUK_ENV=mine\nexport DB_NAME='shop'\nRUST_LOG=debug\nOTHER=1\n",
         )
-        .file("config/mine.toml", "[limits]\nlogin = 3");
+        .with_file("config/mine.toml", "[limits]\nlogin = 3");
     let settings = fixture.load();
     assert_eq!(settings.limits.login, 3);
     assert_eq!(settings.store.database.as_deref(), Some("shop"));
     assert_eq!(settings.telemetry.filter.as_deref(), Some("debug"));
-    let settings = fixture.env("DB_NAME", "real").env("RUST_LOG", "warn").load();
+    let settings = fixture.with_env("DB_NAME", "real").with_env("RUST_LOG", "warn").load();
     assert_eq!(settings.store.database.as_deref(), Some("real"));
     assert_eq!(settings.telemetry.filter.as_deref(), Some("warn"));
 }
 
 #[test]
 fn a_broken_dotenv_is_reported_without_its_values() {
-    let error = Fixture::new().file(".env", "JWT_SECRET='hush\n").error();
+    let error = SettingsFixture::new().with_file(".env", "JWT_SECRET='hush\n").load_error();
     assert_eq!(error, ".env: the line of JWT_SECRET cannot be read; write NAME='value'");
-    let error = Fixture::new().file(".env", "hush hush\n").error();
+    let error = SettingsFixture::new().with_file(".env", "hush hush\n").load_error();
     assert_eq!(error, ".env: a line cannot be read; write NAME='value'");
 }
 
 #[test]
-fn short_names() {
+fn short_names_set_their_settings() {
     let secret = "0123456789abcdef0123456789abcdef";
     let fixture = from_env(&[
         ("MONGO_URI", "mongodb://short"),
@@ -139,9 +139,9 @@ fn short_names() {
     assert_eq!(settings.http.bind.to_string(), "127.0.0.1:9000");
 
     let settings = fixture
-        .env("SOUK__STORE__URI", "mongodb://long")
-        .env("SOUK__STORE__DATABASE", "long")
-        .env("SOUK__HTTP__BIND", "0.0.0.0:7000")
+        .with_env("SOUK__STORE__URI", "mongodb://long")
+        .with_env("SOUK__STORE__DATABASE", "long")
+        .with_env("SOUK__HTTP__BIND", "0.0.0.0:7000")
         .load();
     assert_eq!(store_uri(&settings), Some("mongodb://long"));
     assert_eq!(settings.store.database.as_deref(), Some("long"));
@@ -158,24 +158,26 @@ fn empty_short_names_count_as_unset() {
 
 #[test]
 fn port_keeps_the_host_of_the_files() {
-    let fixture = Fixture::new().file(DEVELOPMENT, "[http]\nbind = \"[::1]:1\"").env("PORT", "0");
+    let fixture = SettingsFixture::new()
+        .with_file(DEVELOPMENT_FILE, "[http]\nbind = \"[::1]:1\"")
+        .with_env("PORT", "0");
     assert_eq!(fixture.load().http.bind.to_string(), "[::1]:0");
-    let error = fixture.env("PORT", "70000").error();
+    let error = fixture.with_env("PORT", "70000").load_error();
     assert_eq!(error, "PORT: \"70000\" is not a port; use a number from 0 to 65535");
 }
 
 #[test]
 fn lists_in_the_environment_are_comma_separated() {
-    let fixture = Fixture::new().file(
-        DEVELOPMENT,
+    let fixture = SettingsFixture::new().with_file(
+        DEVELOPMENT_FILE,
         "[http]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n[http.cors]\nallowed_origins = [\"https://a.example\"]",
     );
     let settings = fixture.load();
     assert_eq!(settings.http.trusted_proxies.len(), 2);
     assert_eq!(settings.http.cors.allowed_origins, ["https://a.example"]);
     let settings = fixture
-        .env("SOUK__HTTP__TRUSTED_PROXIES", "")
-        .env("SOUK__HTTP__CORS__ALLOWED_ORIGINS", "https://b.example, http://c.example:1")
+        .with_env("SOUK__HTTP__TRUSTED_PROXIES", "")
+        .with_env("SOUK__HTTP__CORS__ALLOWED_ORIGINS", "https://b.example, http://c.example:1")
         .load();
     assert!(settings.http.trusted_proxies.is_empty());
     assert_eq!(settings.http.cors.allowed_origins, ["https://b.example", "http://c.example:1"]);
@@ -208,11 +210,11 @@ fn every_kind_of_value_is_read_from_the_environment() {
 
 #[test]
 fn an_empty_value_leaves_an_optional_setting_unset() {
-    let settings = Fixture::new()
-        .file(DEVELOPMENT, "[auth]\nadmin_email = \"\"\n[grpc]\nbind = \"127.0.0.1:1\"")
-        .env("SOUK__GRPC__BIND", "")
-        .env("SOUK__TELEMETRY__LOG", "")
-        .env("SOUK__AUTH__ADMIN_PASSWORD", "")
+    let settings = SettingsFixture::new()
+        .with_file(DEVELOPMENT_FILE, "[auth]\nadmin_email = \"\"\n[grpc]\nbind = \"127.0.0.1:1\"")
+        .with_env("SOUK__GRPC__BIND", "")
+        .with_env("SOUK__TELEMETRY__LOG", "")
+        .with_env("SOUK__AUTH__ADMIN_PASSWORD", "")
         .load();
     assert!(settings.auth.admin_email.is_none() && settings.auth.admin_password.is_none());
     assert!(settings.grpc.bind.is_none() && settings.telemetry.log.is_none());
@@ -220,7 +222,7 @@ fn an_empty_value_leaves_an_optional_setting_unset() {
 
 #[test]
 fn unknown_settings_are_named() {
-    let file = |text: &str| Fixture::new().file(DEVELOPMENT, text).error();
+    let file = |text: &str| SettingsFixture::new().with_file(DEVELOPMENT_FILE, text).load_error();
     assert_eq!(
         file("[http]\nbnd = \"x\""),
         "unknown setting http.bnd (config/development.toml); did you mean http.bind?"
@@ -239,7 +241,7 @@ fn unknown_settings_are_named() {
         file("[auth]\n\"http.bind\" = 1"),
         "unknown setting auth.\"http.bind\" (config/development.toml)"
     );
-    let env = |name: &str| from_env(&[(name, "x")]).error();
+    let env = |name: &str| from_env(&[(name, "x")]).load_error();
     assert_eq!(
         env("SOUK__HTTP__BNID"),
         "unknown setting http.bnid (SOUK__HTTP__BNID); did you mean http.bind?"
@@ -252,24 +254,28 @@ fn unknown_settings_are_named() {
     );
     assert_eq!(env("SOUK__"), "unknown setting \"\" (SOUK__)");
     assert_eq!(
-        Fixture::new().file(".env", "SOUK__CART__MAX=1").error(),
+        SettingsFixture::new().with_file(".env", "SOUK__CART__MAX=1").load_error(),
         "unknown setting cart.max (SOUK__CART__MAX in .env)"
     );
 }
 
 #[test]
-fn what_is_not_toml_is_reported_with_its_place() {
-    let error = Fixture::new().file(DEVELOPMENT, "[auth]\njwt_secret = hush-hush\n").error();
+fn invalid_toml_is_reported_with_its_position() {
+    let error = SettingsFixture::new()
+        .with_file(DEVELOPMENT_FILE, "[auth]\njwt_secret = hush-hush\n")
+        .load_error();
     assert!(error.starts_with("config/development.toml: line 2, column 14: "), "{error}");
     assert!(!error.contains("hush"), "{error}");
-    let error = Fixture::new().file(DEVELOPMENT, "[store]\nuri = \"hush\nkind = 1").error();
+    let error = SettingsFixture::new()
+        .with_file(DEVELOPMENT_FILE, "[store]\nuri = \"hush\nkind = 1")
+        .load_error();
     assert!(error.starts_with("config/development.toml: line 2, column "), "{error}");
     assert!(!error.contains("hush"), "{error}");
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_reported() {
-    let fixture = Fixture::new();
-    std::fs::create_dir(fixture.dir.path().join(DEVELOPMENT)).unwrap();
-    assert!(fixture.error().starts_with("config/development.toml: cannot be read: "));
+    let fixture = SettingsFixture::new();
+    std::fs::create_dir(fixture.dir.path().join(DEVELOPMENT_FILE)).unwrap();
+    assert!(fixture.load_error().starts_with("config/development.toml: cannot be read: "));
 }

@@ -11,24 +11,24 @@ use tempfile::TempDir;
 use super::{ConfigError, Settings, Sources};
 
 /// A directory with configuration files, and an environment.
-struct Fixture {
+struct SettingsFixture {
     dir: TempDir,
     env: BTreeMap<String, String>,
 }
 
-impl Fixture {
+impl SettingsFixture {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         fs::create_dir(dir.path().join("config")).unwrap();
         Self { dir, env: BTreeMap::new() }
     }
 
-    fn file(self, name: &str, text: &str) -> Self {
+    fn with_file(self, name: &str, text: &str) -> Self {
         fs::write(self.dir.path().join(name), text).unwrap();
         self
     }
 
-    fn env(mut self, name: &str, value: &str) -> Self {
+    fn with_env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
         self
     }
@@ -42,7 +42,7 @@ impl Fixture {
     }
 
     /// The message, which is always one line.
-    fn error(&self) -> String {
+    fn load_error(&self) -> String {
         let message = self.try_load().unwrap_err().to_string();
         assert!(!message.contains(char::is_control), "{message:?}");
         message
@@ -50,6 +50,8 @@ impl Fixture {
 }
 
 /// Settings from an environment alone.
-fn from_env(variables: &[(&str, &str)]) -> Fixture {
-    variables.iter().fold(Fixture::new(), |fixture, (name, value)| fixture.env(name, value))
+fn from_env(variables: &[(&str, &str)]) -> SettingsFixture {
+    variables
+        .iter()
+        .fold(SettingsFixture::new(), |fixture, (name, value)| fixture.with_env(name, value))
 }

@@ -2,13 +2,13 @@
 use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
 use serde::Deserialize as _;
 
-use super::{Fixture, from_env};
+use super::{SettingsFixture, from_env};
 use crate::config::Settings;
 
-const REFERENCE: &str = include_str!("../../../config/default.toml");
+const REFERENCE_TOML: &str = include_str!("../../../config/default.toml");
 
 /// What operators may rely on.
-const KEYS: [&str; 32] = [
+const SETTING_KEYS: [&str; 32] = [
     "http.bind",
     "http.workers",
     "http.max_body",
@@ -48,12 +48,12 @@ fn parse(text: &str) -> Value {
 }
 
 /// Every key that the settings have, by asking serde for each section.
-fn keys_of(reference: &Value, section: &str) -> Vec<String> {
+fn setting_keys(reference: &Value, section: &str) -> Vec<String> {
     let ValueKind::Table(table) = &reference.kind else {
         return vec![section.to_owned()];
     };
     // serde's answer to a field that no section has lists those that it has.
-    let mut probe = parse(REFERENCE);
+    let mut probe = parse(REFERENCE_TOML);
     let mut target = &mut probe;
     for segment in section.split('.').filter(|segment| !segment.is_empty()) {
         let ValueKind::Table(inner) = &mut target.kind else { unreachable!() };
@@ -71,7 +71,7 @@ fn keys_of(reference: &Value, section: &str) -> Vec<String> {
         .flat_map(|field| {
             let key = format!("{prefix}{field}");
             match table.get(field) {
-                Some(inner) => keys_of(inner, &key),
+                Some(inner) => setting_keys(inner, &key),
                 None => vec![key],
             }
         })
@@ -99,7 +99,7 @@ fn documented_keys(text: &str) -> Vec<String> {
 }
 
 /// Every setting has a value, and every text one needs escaping where it may.
-fn everything() -> Fixture {
+fn fully_configured() -> SettingsFixture {
     from_env(&[
         ("SOUK__HTTP__TRUSTED_PROXIES", "10.0.0.0/8,::1"),
         ("SOUK__HTTP__CORS__ALLOWED_ORIGINS", "https://a.example"),
@@ -117,25 +117,25 @@ fn everything() -> Fixture {
         ("SOUK__CART__ABANDONED_AFTER", "1h30m"),
         ("SOUK__HTTP__MAX_BODY", "1500"),
     ])
-    .file(
+    .with_file(
         "config/development.toml",
         "[[broker.subscription]]\nqueue = 'the \"ware\" house'\nbindings = ['inventory.#', '*.stock.*']\n",
     )
 }
 
 #[test]
-fn the_reference_has_every_key() {
-    assert_eq!(documented_keys(REFERENCE), KEYS);
-    let mut known = keys_of(&parse(REFERENCE), "");
-    let mut expected = KEYS;
+fn reference_file_documents_every_key() {
+    assert_eq!(documented_keys(REFERENCE_TOML), SETTING_KEYS);
+    let mut known = setting_keys(&parse(REFERENCE_TOML), "");
+    let mut expected = SETTING_KEYS;
     known.sort();
     expected.sort_unstable();
     assert_eq!(known, expected);
 }
 
 #[test]
-fn commented_out_keys_are_valid_when_put_in() {
-    let text: Vec<&str> = REFERENCE
+fn commented_out_keys_are_valid() {
+    let text: Vec<&str> = REFERENCE_TOML
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(setting) if setting.contains(" = ") || setting.starts_with("[[") => setting,
@@ -144,18 +144,18 @@ fn commented_out_keys_are_valid_when_put_in() {
         .collect();
     let text =
         text.join("\n").replace("admin_password = \"\"", "admin_password = \"correct horse\"");
-    Fixture::new().file("config/development.toml", &text).load();
+    SettingsFixture::new().with_file("config/development.toml", &text).load();
 }
 
 #[test]
 fn the_output_has_every_key_in_the_order_of_the_reference() {
-    let output = everything().load().redacted_toml();
-    assert_eq!(documented_keys(&output), KEYS);
+    let output = fully_configured().load().redacted_toml();
+    assert_eq!(documented_keys(&output), SETTING_KEYS);
 }
 
 #[test]
-fn the_output_is_toml_without_secrets() {
-    let settings = everything().load();
+fn redacted_output_hides_secrets() {
+    let settings = fully_configured().load();
     let output = settings.redacted_toml();
     assert!(!output.contains("hush"), "{output}");
     assert!(!format!("{settings:?}").contains("hush"));
@@ -165,19 +165,19 @@ fn the_output_is_toml_without_secrets() {
 
 #[test]
 fn unset_settings_are_comments() {
-    let output = Fixture::new().load().redacted_toml();
+    let output = SettingsFixture::new().load().redacted_toml();
     assert!(output.contains("\n# jwt_secret is not set\n"), "{output}");
     assert!(output.contains("\n[grpc]\n# bind is not set\n"), "{output}");
 }
 
 #[test]
-fn the_output_read_again_gives_the_same_settings() {
+fn redacted_output_round_trips() {
     let secrets = ["STORE__URI", "BROKER__URI", "AUTH__JWT_SECRET", "AUTH__ADMIN_PASSWORD"];
-    let original = everything();
+    let original = fully_configured();
     let output = original.load().redacted_toml();
-    let mut again = Fixture::new().file("config/development.toml", &output);
+    let mut again = SettingsFixture::new().with_file("config/development.toml", &output);
     for name in secrets.map(|name| format!("SOUK__{name}")) {
-        again = again.env(&name, &original.env[&name]);
+        again = again.with_env(&name, &original.env[&name]);
     }
     assert_eq!(again.load().redacted_toml(), output);
 }
@@ -185,9 +185,10 @@ fn the_output_read_again_gives_the_same_settings() {
 #[test]
 fn errors_do_not_show_secrets() {
     for name in ["JWT_SECRET", "SOUK__AUTH__ADMIN_PASSWORD"] {
-        assert!(!from_env(&[(name, "hush")]).error().contains("hush"));
+        assert!(!from_env(&[(name, "hush")]).load_error().contains("hush"));
     }
-    let file = |text: &str| Fixture::new().file("config/development.toml", text).error();
+    let file =
+        |text: &str| SettingsFixture::new().with_file("config/development.toml", text).load_error();
     for text in [
         "[auth]\njwt_secret = [\"hush\"]",
         "[store]\nuri = { url = \"hush\" }",

@@ -1,8 +1,8 @@
 //! Every message about a value.
-use super::{Fixture, from_env};
+use super::{SettingsFixture, from_env};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const MONGODB: [(&str, &str); 4] = [
+const MONGODB_VARIABLES: [(&str, &str); 4] = [
     ("SOUK__STORE__KIND", "mongodb"),
     ("MONGO_URI", "mongodb://souk:hush@db/?replicaSet=rs0"),
     ("DB_NAME", "souk"),
@@ -10,14 +10,14 @@ const MONGODB: [(&str, &str); 4] = [
 ];
 
 /// The message for one variable, without the place, which is that variable.
-fn refused(name: &str, value: &str) -> String {
-    let message = from_env(&[(name, value)]).error();
+fn value_error(name: &str, value: &str) -> String {
+    let message = from_env(&[(name, value)]).load_error();
     let place = format!(" ({name})");
     assert!(message.contains(&place), "{message}");
     message.replace(&place, "")
 }
 
-const UNREADABLE: &[(&str, &str, &str)] = &[
+const UNREADABLE_VALUES: &[(&str, &str, &str)] = &[
     (
         "SOUK__HTTP__BIND",
         "localhost:80",
@@ -82,13 +82,13 @@ const UNREADABLE: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn values_that_cannot_be_read() {
-    for (name, value, message) in UNREADABLE {
-        assert_eq!(&refused(name, value), message);
+fn unreadable_values_are_rejected() {
+    for (name, value, message) in UNREADABLE_VALUES {
+        assert_eq!(&value_error(name, value), message);
     }
 }
 
-const OUT_OF_RANGE: &[(&str, &str, &str)] = &[
+const OUT_OF_RANGE_VALUES: &[(&str, &str, &str)] = &[
     ("SOUK__AUTH__BCRYPT_COST", "3", "auth.bcrypt_cost: 3 is out of range; use 4 to 31"),
     ("SOUK__AUTH__BCRYPT_COST", "32", "auth.bcrypt_cost: 32 is out of range; use 4 to 31"),
     ("SOUK__CART__MAX_QUANTITY", "0", "cart.max_quantity: 0 is out of range; use 1 to 9999"),
@@ -141,9 +141,9 @@ const OUT_OF_RANGE: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn values_out_of_range() {
-    for (name, value, message) in OUT_OF_RANGE {
-        assert_eq!(&refused(name, value), message);
+fn out_of_range_values_are_rejected() {
+    for (name, value, message) in OUT_OF_RANGE_VALUES {
+        assert_eq!(&value_error(name, value), message);
     }
 }
 
@@ -167,8 +167,9 @@ fn the_ends_of_each_range_are_allowed() {
 }
 
 #[test]
-fn files_name_themselves() {
-    let file = |text: &str| Fixture::new().file("config/development.toml", text).error();
+fn errors_name_the_file() {
+    let file =
+        |text: &str| SettingsFixture::new().with_file("config/development.toml", text).load_error();
     assert_eq!(
         file("[auth]\nbcrypt_cost = 3"),
         "auth.bcrypt_cost (config/development.toml): 3 is out of range; use 4 to 31"
@@ -204,15 +205,15 @@ fn files_name_themselves() {
 }
 
 #[test]
-fn cors_origins() {
+fn cors_origins_are_validated() {
     const NAME: &str = "SOUK__HTTP__CORS__ALLOWED_ORIGINS";
-    assert!(from_env(&[(NAME, "*")]).load().http.cors.any_origin());
+    assert!(from_env(&[(NAME, "*")]).load().http.cors.allows_any_origin());
     assert_eq!(
-        refused(NAME, "https://a.example,*"),
+        value_error(NAME, "https://a.example,*"),
         "http.cors.allowed_origins: \"*\" stands for every origin; use it alone or leave it out"
     );
     assert_eq!(
-        refused(NAME, "https://a.example/"),
+        value_error(NAME, "https://a.example/"),
         "http.cors.allowed_origins: \"https://a.example/\" is not an origin; use scheme://host[:port] in lower case, with no path"
     );
 }
@@ -220,25 +221,28 @@ fn cors_origins() {
 #[test]
 fn the_signing_secret_is_long_and_not_shown() {
     assert_eq!(
-        refused("JWT_SECRET", "hush"),
+        value_error("JWT_SECRET", "hush"),
         "auth.jwt_secret: has 4 bytes; use 32 or more random ones"
     );
-    assert!(from_env(&[("SOUK__AUTH__JWT_SECRET", &SECRET[1..])]).error().contains("31 bytes"));
+    assert!(
+        from_env(&[("SOUK__AUTH__JWT_SECRET", &SECRET[1..])]).load_error().contains("31 bytes")
+    );
 }
 
 #[test]
-fn the_first_administrator_has_both() {
+fn first_admin_needs_email_and_password() {
     const EMAIL: &str = "SOUK__AUTH__ADMIN_EMAIL";
     const PASSWORD: &str = "SOUK__AUTH__ADMIN_PASSWORD";
-    let error =
-        |email: &str, password: &str| from_env(&[(EMAIL, email), (PASSWORD, password)]).error();
+    let error = |email: &str, password: &str| {
+        from_env(&[(EMAIL, email), (PASSWORD, password)]).load_error()
+    };
     from_env(&[(EMAIL, "a@b"), (PASSWORD, "correct horse")]).load();
     assert_eq!(
         error("a@b", ""),
         "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is required with auth.admin_email; set both or neither"
     );
     assert_eq!(
-        from_env(&[(PASSWORD, "hush hush")]).error(),
+        from_env(&[(PASSWORD, "hush hush")]).load_error(),
         "auth.admin_email: is required with auth.admin_password; set both or neither"
     );
     assert_eq!(
@@ -255,8 +259,9 @@ fn the_first_administrator_has_both() {
 
 #[test]
 fn mongodb_needs_its_settings() {
-    let without = |name: &str, value: &str| from_env(&MONGODB).env(name, value).error();
-    from_env(&MONGODB).load();
+    let without =
+        |name: &str, value: &str| from_env(&MONGODB_VARIABLES).with_env(name, value).load_error();
+    from_env(&MONGODB_VARIABLES).load();
     assert_eq!(
         without("MONGO_URI", ""),
         "store.uri: is required with store.kind = \"mongodb\"; set it or MONGO_URI to the replica set's connection string"
@@ -279,21 +284,21 @@ fn mongodb_needs_its_settings() {
 fn rabbitmq_needs_its_uri() {
     let fixture = from_env(&[("SOUK__BROKER__KIND", "rabbitmq")]);
     assert_eq!(
-        fixture.error(),
+        fixture.load_error(),
         "broker.uri: is required with broker.kind = \"rabbitmq\"; set it to the broker's connection string"
     );
-    let fixture = fixture.env("SOUK__BROKER__URI", "http://souk:hush@mq");
+    let fixture = fixture.with_env("SOUK__BROKER__URI", "http://souk:hush@mq");
     assert_eq!(
-        fixture.error(),
+        fixture.load_error(),
         "broker.uri (SOUK__BROKER__URI): is not an AMQP connection string; it begins with amqp:// or amqps://"
     );
-    fixture.env("SOUK__BROKER__URI", "amqps://souk:hush@mq").load();
+    fixture.with_env("SOUK__BROKER__URI", "amqps://souk:hush@mq").load();
 }
 
 #[test]
-fn log_filters() {
+fn invalid_log_filter_is_rejected() {
     assert_eq!(
-        from_env(&[("RUST_LOG", "souk=loud")]).error(),
+        from_env(&[("RUST_LOG", "souk=loud")]).load_error(),
         "RUST_LOG: \"souk=loud\" is not a log filter; use one such as info or souk=debug,info"
     );
     let settings = from_env(&[("RUST_LOG", "souk=debug,warn")]).load();
@@ -301,10 +306,11 @@ fn log_filters() {
 }
 
 #[test]
-fn valid_settings_that_this_build_lacks() {
-    let missing =
-        |variables: &[(&str, &str)]| from_env(variables).load().unsupported().unwrap_or_default();
-    assert_eq!(missing(&MONGODB), "");
+fn unsupported_settings_are_reported() {
+    let missing = |variables: &[(&str, &str)]| {
+        from_env(variables).load().unsupported_setting().unwrap_or_default()
+    };
+    assert_eq!(missing(&MONGODB_VARIABLES), "");
     assert_eq!(
         missing(&[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", "amqp://mq")]),
         ""
@@ -330,29 +336,29 @@ fn a_weak_work_factor_warns() {
 }
 
 /// The message for these queues and bindings, without the place.
-fn subscriptions(list: &[(&str, &str)]) -> Result<(), String> {
+fn load_subscriptions(list: &[(&str, &str)]) -> Result<(), String> {
     let text: String = list
         .iter()
         .map(|(queue, bindings)| {
             format!("[[broker.subscription]]\nqueue = {queue:?}\nbindings = {bindings}\n")
         })
         .collect();
-    let fixture = Fixture::new().file("config/development.toml", &text);
+    let fixture = SettingsFixture::new().with_file("config/development.toml", &text);
     match fixture.try_load() {
         Ok(_) => Ok(()),
-        Err(_) => Err(fixture.error().replace(" (config/development.toml)", "")),
+        Err(_) => Err(fixture.load_error().replace(" (config/development.toml)", "")),
     }
 }
 
 #[test]
-fn subscriptions_need_a_name_of_their_own_and_patterns() {
+fn subscriptions_need_unique_names_and_valid_patterns() {
     let fine = |queue: &str, bindings: &str| {
-        assert_eq!(subscriptions(&[(queue, bindings)]), Ok(()), "{queue} {bindings}")
+        assert_eq!(load_subscriptions(&[(queue, bindings)]), Ok(()), "{queue} {bindings}")
     };
     fine("warehouse", r##"["#"]"##);
     fine(&"w".repeat(250), r##"["inventory.#", "*.stock.*", "a-b.c_d"]"##);
     let refused = |list: &[(&str, &str)], reason: &str| {
-        let message = subscriptions(list).unwrap_err();
+        let message = load_subscriptions(list).unwrap_err();
         assert!(message.contains("broker.subscription") && message.contains(reason), "{message}");
     };
     let good = r#"["order.*"]"#;

@@ -21,56 +21,56 @@ use std::fmt;
 use uuid::Uuid;
 
 pub use self::{
-    order::{ItemFacts, Moved, OrderFacts, join},
-    product::{Ledger, ProductFacts, StockFacts},
+    order::{MovementTotals, OrderAudit, OrderItemAudit, join_orders_with_movements},
+    product::{LedgerTotals, ProductAudit, StoredStock},
 };
 use super::{
     ids::{OrderId, ProductId},
-    stock::Delta,
+    inventory::StockDelta,
 };
 
 /// A stretch of ids, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub struct IdRange {
     /// They come after this one,
     pub after: Uuid,
     /// and go up to this one, with it.
-    pub upto: Uuid,
+    pub up_to: Uuid,
 }
 
-impl Span {
+impl IdRange {
     /// All ids there can be.
-    pub const ALL: Self = Self { after: Uuid::nil(), upto: Uuid::max() };
+    pub const ALL: Self = Self { after: Uuid::nil(), up_to: Uuid::max() };
 
     /// One id alone.
     #[must_use]
-    pub const fn of(id: Uuid) -> Self {
-        Self { after: Uuid::from_u128(id.as_u128().wrapping_sub(1)), upto: id }
+    pub const fn single(id: Uuid) -> Self {
+        Self { after: Uuid::from_u128(id.as_u128().wrapping_sub(1)), up_to: id }
     }
 
     /// The part up to and with `last`, and the part after it.
     #[must_use]
-    pub const fn split(self, last: Uuid) -> (Self, Self) {
-        (Self { upto: last, ..self }, Self { after: last, ..self })
+    pub const fn split_after(self, last: Uuid) -> (Self, Self) {
+        (Self { up_to: last, ..self }, Self { after: last, ..self })
     }
 }
 
 /// Facts about some of the things in a [`Span`], all from one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
+pub struct AuditPage<T> {
     /// Them, by id.
     pub items: Vec<T>,
     /// Where there may be more.
-    pub rest: Option<Span>,
+    pub remaining: Option<IdRange>,
 }
 
 /// Which events are kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EventFacts {
+pub struct EventAudit {
     /// First and last position of each stretch without gaps, in order.
-    pub runs: Vec<(u64, u64)>,
+    pub ranges: Vec<(u64, u64)>,
     /// What is noted down as the last position, where that is noted down.
-    pub last: Option<u64>,
+    pub recorded_last: Option<u64>,
 }
 
 /// What is off.
@@ -81,11 +81,11 @@ pub enum FindingKind {
     /// `reserved` is not the sum of its movements.
     Reserved,
     /// `reserved` is not what open orders need.
-    Promised,
+    OpenOrders,
     /// `reserved` is below 0 or above `on_hand`.
-    Range,
+    ReservedOutOfRange,
     /// Movements are not numbered from 1 without gaps.
-    Sequence,
+    MovementSequence,
     /// There is stock of a product that is not there.
     UnknownProduct,
     /// An order has not moved what its state says.
@@ -93,7 +93,7 @@ pub enum FindingKind {
     /// Movements name an order that is not there.
     UnknownOrder,
     /// Positions of events have gaps.
-    Events,
+    EventPositions,
 }
 
 impl FindingKind {
@@ -101,13 +101,13 @@ impl FindingKind {
     pub const ALL: [Self; 9] = [
         Self::OnHand,
         Self::Reserved,
-        Self::Promised,
-        Self::Range,
-        Self::Sequence,
+        Self::OpenOrders,
+        Self::ReservedOutOfRange,
+        Self::MovementSequence,
         Self::UnknownProduct,
         Self::OrderMovements,
         Self::UnknownOrder,
-        Self::Events,
+        Self::EventPositions,
     ];
 
     /// The word programs see.
@@ -116,13 +116,13 @@ impl FindingKind {
         match self {
             Self::OnHand => "on_hand_mismatch",
             Self::Reserved => "reserved_mismatch",
-            Self::Promised => "open_orders_mismatch",
-            Self::Range => "reserved_out_of_range",
-            Self::Sequence => "movement_sequence",
+            Self::OpenOrders => "open_orders_mismatch",
+            Self::ReservedOutOfRange => "reserved_out_of_range",
+            Self::MovementSequence => "movement_sequence",
             Self::UnknownProduct => "unknown_product",
             Self::OrderMovements => "order_movements",
             Self::UnknownOrder => "unknown_order",
-            Self::Events => "event_positions",
+            Self::EventPositions => "event_positions",
         }
     }
 }
@@ -169,7 +169,7 @@ pub struct Correction {
     /// The version of the stock it was decided on; with any other it is wrong.
     pub expected_version: u64,
     /// The movements that are missing.
-    pub moves: Vec<Delta>,
+    pub movements: Vec<StockDelta>,
     /// What `reserved` has to be then; `None`: what it is.
     pub reserved: Option<u64>,
     /// The order whose movements they are.
@@ -178,37 +178,39 @@ pub struct Correction {
 
 /// What an audit makes of some facts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Judgement {
+pub struct AuditOutcome {
     /// What is off.
     pub findings: Vec<Finding>,
     /// What corrects that of it that can be corrected.
     pub corrections: Vec<Correction>,
 }
 
-impl EventFacts {
+impl EventAudit {
     /// What is off with the events.
     #[must_use]
-    pub fn judge(&self) -> Judgement {
+    pub fn evaluate(&self) -> AuditOutcome {
         let advice =
             "consumers may have missed them; have each of them read the state it keeps anew";
         let finding = |message: String| Finding {
-            kind: FindingKind::Events,
+            kind: FindingKind::EventPositions,
             product_id: None,
             order_id: None,
             message,
             advice: Some(advice.to_owned()),
             repaired: false,
         };
-        let gaps = self.runs.iter().zip(self.runs.iter().skip(1)).map(|((_, end), (next, _))| {
-            finding(format!(
-                "events: after position {end} comes {next}, where {} should",
-                end.saturating_add(1)
-            ))
-        });
-        let behind = self.runs.last().zip(self.last).filter(|((_, end), last)| end != last);
+        let gaps =
+            self.ranges.iter().zip(self.ranges.iter().skip(1)).map(|((_, end), (next, _))| {
+                finding(format!(
+                    "events: after position {end} comes {next}, where {} should",
+                    end.saturating_add(1)
+                ))
+            });
+        let behind =
+            self.ranges.last().zip(self.recorded_last).filter(|((_, end), last)| end != last);
         let behind = behind.map(|((_, end), last)| {
             finding(format!("events: the last has position {end}, where {last} should be the last"))
         });
-        Judgement { findings: gaps.chain(behind).collect(), corrections: Vec::new() }
+        AuditOutcome { findings: gaps.chain(behind).collect(), corrections: Vec::new() }
     }
 }

@@ -2,56 +2,58 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Correction, Finding, FindingKind, Judgement, Page, Span, product::promise};
+use super::{
+    AuditOutcome, AuditPage, Correction, Finding, FindingKind, IdRange, product::reservation_delta,
+};
 use crate::domain::{
     ids::{OrderId, ProductId},
+    inventory::{MovementKind, StockDelta},
     order::{Order, OrderStatus},
-    stock::{Delta, MovementKind},
 };
 
 /// What movements have done to a product's stock in the name of an order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Moved {
+pub struct MovementTotals {
     /// Change of `on_hand`.
     pub on_hand: i64,
     /// Change of `reserved`.
     pub reserved: i64,
     /// Pieces that were ever reserved.
-    pub ever_reserved: i64,
+    pub total_reserved: i64,
 }
 
 /// A product in an order, or one that movements in its name are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ItemFacts {
+pub struct OrderItemAudit {
     /// The product.
     pub product_id: ProductId,
     /// Pieces that were ordered; 0 when the order does not have it.
     pub quantity: i64,
     /// What was moved.
-    pub moved: Moved,
+    pub movements: MovementTotals,
     /// The version of the product's stock.
     pub stock_version: u64,
 }
 
 /// An order and its movements, at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OrderFacts {
+pub struct OrderAudit {
     /// Which.
     pub order_id: OrderId,
     /// Where it stands; `None` when there is no such order.
     pub status: Option<OrderStatus>,
     /// Its products.
-    pub items: Vec<ItemFacts>,
+    pub items: Vec<OrderItemAudit>,
 }
 
-impl OrderFacts {
+impl OrderAudit {
     /// What is off, and what corrects it.
     #[must_use]
-    pub fn judge(&self) -> Judgement {
-        let Some(status) = self.status else { return self.unknown() };
-        let mut judgement = Judgement::default();
+    pub fn evaluate(&self) -> AuditOutcome {
+        let Some(status) = self.status else { return self.unknown_order_outcome() };
+        let mut judgement = AuditOutcome::default();
         for item in &self.items {
-            let moves = item.missing(status);
+            let moves = item.missing_movements(status);
             if moves.is_empty() {
                 continue;
             }
@@ -59,14 +61,14 @@ impl OrderFacts {
                 kind: FindingKind::OrderMovements,
                 product_id: Some(item.product_id),
                 order_id: Some(self.order_id),
-                message: item.describe(status),
+                message: item.describe_mismatch(status),
                 advice: None,
                 repaired: false,
             });
             judgement.corrections.push(Correction {
                 product_id: item.product_id,
                 expected_version: item.stock_version,
-                moves,
+                movements: moves,
                 reserved: None,
                 order_id: Some(self.order_id),
             });
@@ -74,7 +76,7 @@ impl OrderFacts {
         judgement
     }
 
-    fn unknown(&self) -> Judgement {
+    fn unknown_order_outcome(&self) -> AuditOutcome {
         let products: Vec<String> =
             self.items.iter().map(|item| item.product_id.to_string()).collect();
         let finding = Finding {
@@ -85,48 +87,48 @@ impl OrderFacts {
             advice: Some("restore the order from a backup; without it, what is reserved for it is given back".to_owned()),
             repaired: false,
         };
-        Judgement { findings: vec![finding], corrections: Vec::new() }
+        AuditOutcome { findings: vec![finding], corrections: Vec::new() }
     }
 }
 
-impl ItemFacts {
+impl OrderItemAudit {
     /// Movements that would have to be there as well, for the order to have moved what its state says.
-    fn missing(&self, status: OrderStatus) -> Vec<Delta> {
-        let Wanted { on_hand, reserved } = self.wanted(status);
-        let mut moved = self.moved;
+    fn missing_movements(&self, status: OrderStatus) -> Vec<StockDelta> {
+        let ExpectedMovements { on_hand, reserved } = self.expected_movements(status);
+        let mut moved = self.movements;
         let mut moves = Vec::new();
         // Also an order that is over has had its pieces reserved once.
-        let never = self.quantity.saturating_sub(moved.ever_reserved).max(0);
-        moves.extend(promise(never));
+        let never = self.quantity.saturating_sub(moved.total_reserved).max(0);
+        moves.extend(reservation_delta(never));
         moved.reserved = moved.reserved.saturating_add(never);
         let left = on_hand.saturating_sub(moved.on_hand);
         if left < 0 {
-            moves.push(Delta { kind: MovementKind::Shipped, on_hand: left, reserved: left });
+            moves.push(StockDelta { kind: MovementKind::Shipped, on_hand: left, reserved: left });
             moved.reserved = moved.reserved.saturating_add(left);
         } else if left > 0 {
-            moves.push(Delta { kind: MovementKind::Adjusted, on_hand: left, reserved: 0 });
+            moves.push(StockDelta { kind: MovementKind::Adjusted, on_hand: left, reserved: 0 });
         }
-        moves.extend(promise(reserved.saturating_sub(moved.reserved)));
+        moves.extend(reservation_delta(reserved.saturating_sub(moved.reserved)));
         moves
     }
 
-    fn wanted(&self, status: OrderStatus) -> Wanted {
-        let reserved = if status.reserves() { self.quantity } else { 0 };
+    fn expected_movements(&self, status: OrderStatus) -> ExpectedMovements {
+        let reserved = if status.holds_reservation() { self.quantity } else { 0 };
         let on_hand =
             if status == OrderStatus::Fulfilled { self.quantity.saturating_neg() } else { 0 };
-        Wanted { on_hand, reserved }
+        ExpectedMovements { on_hand, reserved }
     }
 
-    fn describe(&self, status: OrderStatus) -> String {
-        let Wanted { on_hand, reserved } = self.wanted(status);
-        let moved = self.moved;
+    fn describe_mismatch(&self, status: OrderStatus) -> String {
+        let ExpectedMovements { on_hand, reserved } = self.expected_movements(status);
+        let moved = self.movements;
         format!(
             "it is {} and has {} of it, so its movements should have reserved {} once, and come to {on_hand} on_hand and {reserved} \
              reserved; they have reserved {}, and come to {} and {}",
             status.as_str(),
             self.quantity,
             self.quantity,
-            moved.ever_reserved,
+            moved.total_reserved,
             moved.on_hand,
             moved.reserved
         )
@@ -134,7 +136,7 @@ impl ItemFacts {
 }
 
 /// What an order's movements of a product have to come to.
-struct Wanted {
+struct ExpectedMovements {
     on_hand: i64,
     reserved: i64,
 }
@@ -142,12 +144,12 @@ struct Wanted {
 /// Puts orders and what was moved in their names together, both by id and from one moment. They are all in `span`, unless one of the
 /// two is as long as it may be: then the rest is left for another page.
 #[must_use]
-pub fn join(
-    span: Span,
+pub fn join_orders_with_movements(
+    span: IdRange,
     orders: (Vec<Order>, usize),
-    moved: (Vec<(OrderId, ProductId, Moved)>, usize),
+    moved: (Vec<(OrderId, ProductId, MovementTotals)>, usize),
     versions: &HashMap<ProductId, u64>,
-) -> Page<OrderFacts> {
+) -> AuditPage<OrderAudit> {
     let ((mut orders, most_orders), (mut moved, most_moved)) = (orders, moved);
     let mut last = None;
     if orders.len() >= most_orders {
@@ -164,21 +166,21 @@ pub fn join(
         orders.retain(|order| order.id <= last);
         moved.retain(|(order, ..)| *order <= last);
     }
-    Page {
-        items: together(orders, moved, versions),
-        rest: last.map(|last| span.split(last.as_uuid()).1),
+    AuditPage {
+        items: group_by_order(orders, moved, versions),
+        remaining: last.map(|last| span.split_after(last.as_uuid()).1),
     }
 }
 
 /// Pieces ordered, and what was moved.
-type Items = BTreeMap<ProductId, (i64, Moved)>;
+type ItemsByProduct = BTreeMap<ProductId, (i64, MovementTotals)>;
 
-fn together(
+fn group_by_order(
     orders: Vec<Order>,
-    moved: Vec<(OrderId, ProductId, Moved)>,
+    moved: Vec<(OrderId, ProductId, MovementTotals)>,
     versions: &HashMap<ProductId, u64>,
-) -> Vec<OrderFacts> {
-    let mut found: BTreeMap<OrderId, (Option<OrderStatus>, Items)> = BTreeMap::new();
+) -> Vec<OrderAudit> {
+    let mut found: BTreeMap<OrderId, (Option<OrderStatus>, ItemsByProduct)> = BTreeMap::new();
     for order in orders {
         let (status, items) = found.entry(order.id).or_default();
         *status = Some(order.status);
@@ -191,9 +193,9 @@ fn together(
     }
     let item = |(product_id, (quantity, moved))| {
         let stock_version = versions.get(&product_id).copied().unwrap_or(0);
-        ItemFacts { product_id, quantity, moved, stock_version }
+        OrderItemAudit { product_id, quantity, movements: moved, stock_version }
     };
-    let facts = |(order_id, (status, items)): (_, (_, Items))| OrderFacts {
+    let facts = |(order_id, (status, items)): (_, (_, ItemsByProduct))| OrderAudit {
         order_id,
         status,
         items: items.into_iter().map(item).collect(),

@@ -1,14 +1,14 @@
 //! A product: its level, its ledger, and the open orders.
 
-use super::{Correction, Finding, FindingKind, Judgement};
+use super::{AuditOutcome, Correction, Finding, FindingKind};
 use crate::domain::{
     ids::ProductId,
-    stock::{Delta, MAX_ON_HAND, MovementKind},
+    inventory::{MAX_ON_HAND, MovementKind, StockDelta},
 };
 
 /// A stock level as it stands in the store, however wrong; all 0 when there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StockFacts {
+pub struct StoredStock {
     /// Pieces in the house.
     pub on_hand: i64,
     /// The part of them promised to orders.
@@ -21,7 +21,7 @@ pub struct StockFacts {
 
 /// Sums over a product's movements; all 0 when there are none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ledger {
+pub struct LedgerTotals {
     /// How many there are.
     pub count: u64,
     /// The lowest number.
@@ -36,36 +36,36 @@ pub struct Ledger {
 
 /// All that is known of a product's stock, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProductFacts {
+pub struct ProductAudit {
     /// Which.
     pub product_id: ProductId,
     /// Whether there is such a product, deleted ones included.
     pub known: bool,
     /// Its level.
-    pub stock: StockFacts,
+    pub stock: StoredStock,
     /// Its movements.
-    pub ledger: Ledger,
+    pub ledger: LedgerTotals,
     /// Pieces in open orders.
     pub promised: i64,
 }
 
-impl ProductFacts {
+impl ProductAudit {
     /// Nothing, so far.
     #[must_use]
-    pub fn none(product_id: ProductId) -> Self {
+    pub fn empty(product_id: ProductId) -> Self {
         Self {
             product_id,
             known: false,
-            stock: StockFacts::default(),
-            ledger: Ledger::default(),
+            stock: StoredStock::default(),
+            ledger: LedgerTotals::default(),
             promised: 0,
         }
     }
 
     /// What is off, and what corrects it.
     #[must_use]
-    pub fn judge(&self) -> Judgement {
-        let obstacle = self.obstacle();
+    pub fn evaluate(&self) -> AuditOutcome {
+        let obstacle = self.repair_blocker();
         let off = |kind, message, advice| Finding {
             kind,
             product_id: Some(self.product_id),
@@ -75,21 +75,21 @@ impl ProductFacts {
             repaired: false,
         };
         let mut findings: Vec<Finding> =
-            self.wrong_numbers().map(|(kind, says)| off(kind, says, obstacle.clone())).collect();
+            self.level_mismatches().map(|(kind, says)| off(kind, says, obstacle.clone())).collect();
         let corrections = if findings.is_empty() || obstacle.is_some() {
             Vec::new()
         } else {
-            vec![self.correction()]
+            vec![self.build_correction()]
         };
-        if let Some(message) = self.wrong_sequence() {
+        if let Some(message) = self.sequence_mismatch() {
             let missing = || {
                 "restore the movements that are missing from a backup, then run the audit again"
                     .to_owned()
             };
             findings.push(off(
-                FindingKind::Sequence,
+                FindingKind::MovementSequence,
                 message,
-                Some(self.number_taken().unwrap_or_else(missing)),
+                Some(self.sequence_conflict_advice().unwrap_or_else(missing)),
             ));
         }
         if !self.known {
@@ -98,11 +98,11 @@ impl ProductFacts {
             let advice = "restore the product from a backup".to_owned();
             findings.push(off(FindingKind::UnknownProduct, message, Some(advice)));
         }
-        Judgement { findings, corrections }
+        AuditOutcome { findings, corrections }
     }
 
     /// Level against ledger and orders.
-    fn wrong_numbers(&self) -> impl Iterator<Item = (FindingKind, String)> {
+    fn level_mismatches(&self) -> impl Iterator<Item = (FindingKind, String)> {
         let (stock, ledger, promised) = (self.stock, self.ledger, self.promised);
         let on_hand = (stock.on_hand != ledger.on_hand).then(|| {
             let says = format!(
@@ -120,19 +120,19 @@ impl ProductFacts {
         });
         let orders = (stock.reserved != promised).then(|| {
             let says = format!("reserved is {}, but open orders need {promised}", stock.reserved);
-            (FindingKind::Promised, says)
+            (FindingKind::OpenOrders, says)
         });
         let range = (stock.reserved < 0 || stock.reserved > stock.on_hand).then(|| {
             let says = format!(
                 "reserved is {}, but should be from 0 to on_hand, which is {}",
                 stock.reserved, stock.on_hand
             );
-            (FindingKind::Range, says)
+            (FindingKind::ReservedOutOfRange, says)
         });
         [on_hand, reserved, orders, range].into_iter().flatten()
     }
 
-    fn wrong_sequence(&self) -> Option<String> {
+    fn sequence_mismatch(&self) -> Option<String> {
         let (ledger, noted) = (self.ledger, self.stock.last_movement);
         let count = i64::try_from(ledger.count).unwrap_or(i64::MAX);
         let gapless = count == 0 || (ledger.first == 1 && ledger.last == count);
@@ -152,9 +152,9 @@ impl ProductFacts {
     }
 
     /// What keeps any correction from being written, as what to do about it.
-    fn obstacle(&self) -> Option<String> {
+    fn repair_blocker(&self) -> Option<String> {
         let (stock, most) = (self.stock, i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX));
-        if let Some(advice) = self.number_taken() {
+        if let Some(advice) = self.sequence_conflict_advice() {
             return Some(advice);
         }
         if stock.reserved < 0 || stock.on_hand < 0 || stock.on_hand > most {
@@ -172,26 +172,30 @@ impl ProductFacts {
         None
     }
 
-    fn number_taken(&self) -> Option<String> {
+    fn sequence_conflict_advice(&self) -> Option<String> {
         let last = self.ledger.last;
         let advice = "the number of its next movement is taken; stop all nodes, set last_movement of its stock in the store";
         (self.stock.last_movement < last).then(|| format!("{advice} to {last}, and repair then"))
     }
 
-    fn correction(&self) -> Correction {
+    fn build_correction(&self) -> Correction {
         let on_hand = self.stock.on_hand.saturating_sub(self.ledger.on_hand);
         let reserved = self.promised.saturating_sub(self.ledger.reserved);
-        let counted =
-            (on_hand != 0).then_some(Delta { kind: MovementKind::Adjusted, on_hand, reserved: 0 });
-        let mut moves: Vec<Delta> = counted.into_iter().chain(promise(reserved)).collect();
+        let counted = (on_hand != 0).then_some(StockDelta {
+            kind: MovementKind::Adjusted,
+            on_hand,
+            reserved: 0,
+        });
+        let mut moves: Vec<StockDelta> =
+            counted.into_iter().chain(reservation_delta(reserved)).collect();
         if moves.is_empty() {
             // Only the level is off. That it was corrected has to be told too.
-            moves.push(Delta { kind: MovementKind::Adjusted, on_hand: 0, reserved: 0 });
+            moves.push(StockDelta { kind: MovementKind::Adjusted, on_hand: 0, reserved: 0 });
         }
         Correction {
             product_id: self.product_id,
             expected_version: self.stock.version,
-            moves,
+            movements: moves,
             reserved: u64::try_from(self.promised).ok(),
             order_id: None,
         }
@@ -199,10 +203,10 @@ impl ProductFacts {
 }
 
 /// The movement that changes `reserved` by so much.
-pub(super) fn promise(reserved: i64) -> Option<Delta> {
+pub(super) fn reservation_delta(reserved: i64) -> Option<StockDelta> {
     match reserved {
         0 => None,
-        1.. => Some(Delta { kind: MovementKind::Reserved, on_hand: 0, reserved }),
-        _ => Some(Delta { kind: MovementKind::Released, on_hand: 0, reserved }),
+        1.. => Some(StockDelta { kind: MovementKind::Reserved, on_hand: 0, reserved }),
+        _ => Some(StockDelta { kind: MovementKind::Released, on_hand: 0, reserved }),
     }
 }

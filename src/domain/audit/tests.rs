@@ -3,48 +3,51 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::{
-    Correction, EventFacts, FindingKind, ItemFacts, Judgement, Ledger, Moved, OrderFacts,
-    ProductFacts, Span, StockFacts, join,
+    AuditOutcome, Correction, EventAudit, FindingKind, IdRange, LedgerTotals, MovementTotals,
+    OrderAudit, OrderItemAudit, ProductAudit, StoredStock, join_orders_with_movements,
 };
 use crate::domain::{
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
+    inventory::{MovementKind, StockChange, StockDelta, StockLevel},
     money::Money,
     order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
-    stock::{Delta, MovementKind, StockChange, StockLevel},
 };
 
 /// Ten in the house, four of them reserved by two movements, and an order that needs them.
-fn sound() -> ProductFacts {
-    ProductFacts {
+fn consistent_product() -> ProductAudit {
+    ProductAudit {
         product_id: ProductId::new(),
         known: true,
-        stock: StockFacts { on_hand: 10, reserved: 4, version: 3, last_movement: 3 },
-        ledger: Ledger { count: 3, first: 1, last: 3, on_hand: 10, reserved: 4 },
+        stock: StoredStock { on_hand: 10, reserved: 4, version: 3, last_movement: 3 },
+        ledger: LedgerTotals { count: 3, first: 1, last: 3, on_hand: 10, reserved: 4 },
         promised: 4,
     }
 }
 
-fn kinds(judgement: &Judgement) -> Vec<FindingKind> {
+fn finding_kinds(judgement: &AuditOutcome) -> Vec<FindingKind> {
     judgement.findings.iter().map(|finding| finding.kind).collect()
 }
 
-fn delta(kind: MovementKind, on_hand: i64, reserved: i64) -> Delta {
-    Delta { kind, on_hand, reserved }
+fn stock_delta(kind: MovementKind, on_hand: i64, reserved: i64) -> StockDelta {
+    StockDelta { kind, on_hand, reserved }
 }
 
 #[test]
-fn what_agrees_is_clean() {
-    assert_eq!(sound().judge(), Judgement::default());
-    let never_moved = ProductFacts { known: true, ..ProductFacts::none(ProductId::new()) };
-    assert_eq!(never_moved.judge(), Judgement::default());
+fn consistent_product_has_no_findings() {
+    assert_eq!(consistent_product().evaluate(), AuditOutcome::default());
+    let never_moved = ProductAudit { known: true, ..ProductAudit::empty(ProductId::new()) };
+    assert_eq!(never_moved.evaluate(), AuditOutcome::default());
 }
 
 #[test]
-fn on_hand_is_what_the_level_says() {
-    let facts = ProductFacts { stock: StockFacts { on_hand: 12, ..sound().stock }, ..sound() };
-    let judgement = facts.judge();
-    assert_eq!(kinds(&judgement), [FindingKind::OnHand]);
+fn on_hand_mismatch_adjusts_ledger_to_level() {
+    let facts = ProductAudit {
+        stock: StoredStock { on_hand: 12, ..consistent_product().stock },
+        ..consistent_product()
+    };
+    let judgement = facts.evaluate();
+    assert_eq!(finding_kinds(&judgement), [FindingKind::OnHand]);
     let line = judgement.findings[0].to_string();
     assert_eq!(
         line,
@@ -53,7 +56,7 @@ fn on_hand_is_what_the_level_says() {
     let correction = Correction {
         product_id: facts.product_id,
         expected_version: 3,
-        moves: vec![delta(MovementKind::Adjusted, 2, 0)],
+        movements: vec![stock_delta(MovementKind::Adjusted, 2, 0)],
         reserved: Some(4),
         order_id: None,
     };
@@ -61,53 +64,53 @@ fn on_hand_is_what_the_level_says() {
 }
 
 #[test]
-fn reserved_is_what_open_orders_need() {
+fn reserved_is_corrected_to_open_orders() {
     let with = |level: i64, ledger: i64, promised: i64| {
-        let facts = sound();
+        let facts = consistent_product();
         let (stock, ledger) = (
-            StockFacts { reserved: level, ..facts.stock },
-            Ledger { reserved: ledger, ..facts.ledger },
+            StoredStock { reserved: level, ..facts.stock },
+            LedgerTotals { reserved: ledger, ..facts.ledger },
         );
-        let judgement = ProductFacts { stock, ledger, promised, ..facts }.judge();
-        let moves = judgement.corrections[0].moves.clone();
+        let judgement = ProductAudit { stock, ledger, promised, ..facts }.evaluate();
+        let moves = judgement.corrections[0].movements.clone();
         assert_eq!(
             (moves.len(), judgement.corrections[0].reserved),
             (1, u64::try_from(promised).ok())
         );
-        (kinds(&judgement), moves[0])
+        (finding_kinds(&judgement), moves[0])
     };
-    let (ledger, orders) = (FindingKind::Reserved, FindingKind::Promised);
-    assert_eq!(with(4, 6, 4), (vec![ledger], delta(MovementKind::Released, 0, -2)));
-    assert_eq!(with(4, 4, 7), (vec![orders], delta(MovementKind::Reserved, 0, 3)));
+    let (ledger, orders) = (FindingKind::Reserved, FindingKind::OpenOrders);
+    assert_eq!(with(4, 6, 4), (vec![ledger], stock_delta(MovementKind::Released, 0, -2)));
+    assert_eq!(with(4, 4, 7), (vec![orders], stock_delta(MovementKind::Reserved, 0, 3)));
     assert_eq!(
         with(7, 4, 4),
-        (vec![ledger, orders], delta(MovementKind::Adjusted, 0, 0)),
+        (vec![ledger, orders], stock_delta(MovementKind::Adjusted, 0, 0)),
         "only the level is off"
     );
     assert_eq!(
         with(12, 12, 4),
-        (vec![orders, FindingKind::Range], delta(MovementKind::Released, 0, -8))
+        (vec![orders, FindingKind::ReservedOutOfRange], stock_delta(MovementKind::Released, 0, -8))
     );
 }
 
 #[test]
-fn gaps_and_repeats_are_told_and_not_corrected() {
+fn sequence_gaps_are_reported_but_not_corrected() {
     let numbered = |count, first, last, noted| {
-        let facts = sound();
-        let stock = StockFacts { last_movement: noted, ..facts.stock };
-        ProductFacts { stock, ledger: Ledger { count, first, last, ..facts.ledger }, ..facts }
-            .judge()
+        let facts = consistent_product();
+        let stock = StoredStock { last_movement: noted, ..facts.stock };
+        ProductAudit { stock, ledger: LedgerTotals { count, first, last, ..facts.ledger }, ..facts }
+            .evaluate()
     };
     for (count, first, last, noted) in [(2, 1, 3, 3), (2, 2, 3, 3), (4, 1, 3, 3), (3, 1, 3, 4)] {
         let judgement = numbered(count, first, last, noted);
         assert_eq!(
-            (kinds(&judgement), judgement.corrections.len()),
-            (vec![FindingKind::Sequence], 0)
+            (finding_kinds(&judgement), judgement.corrections.len()),
+            (vec![FindingKind::MovementSequence], 0)
         );
         assert!(judgement.findings[0].advice.as_ref().unwrap().contains("backup"));
     }
     let behind = numbered(3, 1, 3, 2);
-    assert_eq!(kinds(&behind), [FindingKind::Sequence]);
+    assert_eq!(finding_kinds(&behind), [FindingKind::MovementSequence]);
     assert!(
         behind.findings[0]
             .advice
@@ -115,45 +118,53 @@ fn gaps_and_repeats_are_told_and_not_corrected() {
             .unwrap()
             .contains("set last_movement of its stock in the store to 3")
     );
-    let gone = ProductFacts { ledger: Ledger::default(), ..sound() }.judge();
-    assert_eq!(kinds(&gone), [FindingKind::OnHand, FindingKind::Reserved, FindingKind::Sequence]);
+    let gone = ProductAudit { ledger: LedgerTotals::default(), ..consistent_product() }.evaluate();
     assert_eq!(
-        gone.corrections[0].moves,
-        [delta(MovementKind::Adjusted, 10, 0), delta(MovementKind::Reserved, 0, 4)]
+        finding_kinds(&gone),
+        [FindingKind::OnHand, FindingKind::Reserved, FindingKind::MovementSequence]
+    );
+    assert_eq!(
+        gone.corrections[0].movements,
+        [stock_delta(MovementKind::Adjusted, 10, 0), stock_delta(MovementKind::Reserved, 0, 4)]
     );
 }
 
 #[test]
-fn what_no_commit_can_express_says_what_to_do() {
-    let facts = sound();
-    let stock = |stock| ProductFacts { stock, ..facts };
+fn uncorrectable_findings_give_advice() {
+    let facts = consistent_product();
+    let stock = |stock| ProductAudit { stock, ..facts };
     for (facts, word) in [
-        (ProductFacts { promised: 11, ..facts }, "receive them"),
-        (stock(StockFacts { on_hand: -1, ..facts.stock }), "counted"),
-        (stock(StockFacts { reserved: -1, ..facts.stock }), "counted"),
-        (stock(StockFacts { on_hand: i64::MAX, ..facts.stock }), "counted"),
-        (stock(StockFacts { on_hand: 11, last_movement: 2, ..facts.stock }), "last_movement"),
+        (ProductAudit { promised: 11, ..facts }, "receive them"),
+        (stock(StoredStock { on_hand: -1, ..facts.stock }), "counted"),
+        (stock(StoredStock { reserved: -1, ..facts.stock }), "counted"),
+        (stock(StoredStock { on_hand: i64::MAX, ..facts.stock }), "counted"),
+        (stock(StoredStock { on_hand: 11, last_movement: 2, ..facts.stock }), "last_movement"),
     ] {
-        let judgement = facts.judge();
+        let judgement = facts.evaluate();
         assert!(judgement.corrections.is_empty(), "{facts:?}");
         assert!(judgement.findings[0].to_string().contains(word), "{:?}", judgement.findings);
     }
-    let unknown = ProductFacts { known: false, ..facts }.judge();
+    let unknown = ProductAudit { known: false, ..facts }.evaluate();
     assert_eq!(
-        (kinds(&unknown), unknown.corrections.len()),
+        (finding_kinds(&unknown), unknown.corrections.len()),
         (vec![FindingKind::UnknownProduct], 0)
     );
 }
 
-fn of_order(status: OrderStatus, quantity: i64, moved: (i64, i64, i64)) -> Judgement {
+fn evaluate_order(status: OrderStatus, quantity: i64, moved: (i64, i64, i64)) -> AuditOutcome {
     let (on_hand, reserved, ever_reserved) = moved;
-    let moved = Moved { on_hand, reserved, ever_reserved };
-    let item = ItemFacts { product_id: ProductId::new(), quantity, moved, stock_version: 7 };
-    OrderFacts { order_id: OrderId::new(), status: Some(status), items: vec![item] }.judge()
+    let moved = MovementTotals { on_hand, reserved, total_reserved: ever_reserved };
+    let item = OrderItemAudit {
+        product_id: ProductId::new(),
+        quantity,
+        movements: moved,
+        stock_version: 7,
+    };
+    OrderAudit { order_id: OrderId::new(), status: Some(status), items: vec![item] }.evaluate()
 }
 
 #[test]
-fn an_order_has_moved_what_its_state_says() {
+fn order_movements_are_corrected_to_order_status() {
     use OrderStatus::{Cancelled, Expired, Fulfilled, Paid, PendingPayment};
     for (status, moved) in [
         (PendingPayment, (0, 2, 2)),
@@ -162,74 +173,80 @@ fn an_order_has_moved_what_its_state_says() {
         (Cancelled, (0, 0, 2)),
         (Expired, (0, 0, 2)),
     ] {
-        assert_eq!(of_order(status, 2, moved), Judgement::default(), "{status:?}");
+        assert_eq!(evaluate_order(status, 2, moved), AuditOutcome::default(), "{status:?}");
     }
     let (reserved, released) =
-        (delta(MovementKind::Reserved, 0, 2), delta(MovementKind::Released, 0, -2));
-    let shipped = delta(MovementKind::Shipped, -2, -2);
+        (stock_delta(MovementKind::Reserved, 0, 2), stock_delta(MovementKind::Released, 0, -2));
+    let shipped = stock_delta(MovementKind::Shipped, -2, -2);
     for (status, moved, moves) in [
         (PendingPayment, (0, 0, 0), vec![reserved]),
         (Paid, (0, 4, 4), vec![released]),
         (Paid, (0, 0, 2), vec![reserved]),
-        (Paid, (-2, 0, 2), vec![delta(MovementKind::Adjusted, 2, 0), reserved]),
+        (Paid, (-2, 0, 2), vec![stock_delta(MovementKind::Adjusted, 2, 0), reserved]),
         (Cancelled, (0, 2, 2), vec![released]),
         (Cancelled, (0, 0, 0), vec![reserved, released]),
         (Expired, (0, -2, 2), vec![reserved]),
         (Fulfilled, (0, 2, 2), vec![shipped]),
         (Fulfilled, (0, 0, 0), vec![reserved, shipped]),
-        (Fulfilled, (-4, -2, 2), vec![delta(MovementKind::Adjusted, 2, 0), reserved]),
+        (Fulfilled, (-4, -2, 2), vec![stock_delta(MovementKind::Adjusted, 2, 0), reserved]),
     ] {
-        let judgement = of_order(status, 2, moved);
-        assert_eq!(kinds(&judgement), [FindingKind::OrderMovements], "{status:?} {moved:?}");
+        let judgement = evaluate_order(status, 2, moved);
+        assert_eq!(
+            finding_kinds(&judgement),
+            [FindingKind::OrderMovements],
+            "{status:?} {moved:?}"
+        );
         let correction = &judgement.corrections[0];
         assert_eq!(
-            (&correction.moves, correction.expected_version, correction.reserved),
+            (&correction.movements, correction.expected_version, correction.reserved),
             (&moves, 7, None)
         );
         assert_eq!(correction.order_id, judgement.findings[0].order_id);
     }
-    let stray = of_order(Paid, 0, (0, 3, 3));
+    let stray = evaluate_order(Paid, 0, (0, 3, 3));
     assert_eq!(
-        stray.corrections[0].moves,
-        [delta(MovementKind::Released, 0, -3)],
+        stray.corrections[0].movements,
+        [stock_delta(MovementKind::Released, 0, -3)],
         "a product that it does not have"
     );
 }
 
 #[test]
-fn an_order_that_is_not_there_is_told() {
-    let item = ItemFacts {
+fn unknown_order_is_reported() {
+    let item = OrderItemAudit {
         product_id: ProductId::new(),
         quantity: 0,
-        moved: Moved::default(),
+        movements: MovementTotals::default(),
         stock_version: 1,
     };
     let judgement =
-        OrderFacts { order_id: OrderId::new(), status: None, items: vec![item] }.judge();
+        OrderAudit { order_id: OrderId::new(), status: None, items: vec![item] }.evaluate();
     assert_eq!(
-        (kinds(&judgement), judgement.corrections.len()),
+        (finding_kinds(&judgement), judgement.corrections.len()),
         (vec![FindingKind::UnknownOrder], 0)
     );
     assert!(judgement.findings[0].to_string().contains(&item.product_id.to_string()));
 }
 
 #[test]
-fn events_have_no_gaps() {
-    let judge = |runs: &[(u64, u64)], last| EventFacts { runs: runs.to_vec(), last }.judge();
+fn gaps_in_event_positions_are_reported() {
+    let evaluate = |runs: &[(u64, u64)], last| {
+        EventAudit { ranges: runs.to_vec(), recorded_last: last }.evaluate()
+    };
     for (runs, last) in [(&[][..], None), (&[], Some(7)), (&[(3, 9)], None), (&[(3, 9)], Some(9))] {
-        assert_eq!(judge(runs, last), Judgement::default());
+        assert_eq!(evaluate(runs, last), AuditOutcome::default());
     }
-    let gap = judge(&[(3, 9), (12, 14)], Some(14));
-    assert_eq!(kinds(&gap), [FindingKind::Events]);
+    let gap = evaluate(&[(3, 9), (12, 14)], Some(14));
+    assert_eq!(finding_kinds(&gap), [FindingKind::EventPositions]);
     assert!(
         gap.findings[0]
             .to_string()
             .starts_with("events: after position 9 comes 12, where 10 should; ")
     );
-    assert_eq!(kinds(&judge(&[(3, 9)], Some(11))), [FindingKind::Events]);
+    assert_eq!(finding_kinds(&evaluate(&[(3, 9)], Some(11))), [FindingKind::EventPositions]);
 }
 
-fn order(product_id: ProductId) -> Order {
+fn paid_order(product_id: ProductId) -> Order {
     let currency = "EUR".parse().unwrap();
     let line = OrderLine {
         product_id,
@@ -255,29 +272,32 @@ fn order(product_id: ProductId) -> Order {
 }
 
 #[test]
-fn a_page_ends_where_either_of_its_sources_does() {
+fn page_ends_at_the_shorter_source() {
     let product = ProductId::new();
-    let orders: Vec<Order> = (0..4).map(|_| order(product)).collect();
+    let orders: Vec<Order> = (0..4).map(|_| paid_order(product)).collect();
     let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
     let moved: Vec<_> = ids
         .iter()
-        .map(|id| (*id, product, Moved { on_hand: 0, reserved: 2, ever_reserved: 2 }))
+        .map(|id| (*id, product, MovementTotals { on_hand: 0, reserved: 2, total_reserved: 2 }))
         .collect();
     let page = |most_orders, most_moved| {
         let (orders, moved) =
             (orders[..4.min(most_orders)].to_vec(), moved[..4.min(most_moved)].to_vec());
-        let page = join(
-            Span::ALL,
+        let page = join_orders_with_movements(
+            IdRange::ALL,
             (orders, most_orders),
             (moved, most_moved),
             &HashMap::from([(product, 5)]),
         );
         let found: Vec<OrderId> = page.items.iter().map(|order| order.order_id).collect();
-        assert!(page.items.iter().all(|order| order.judge() == Judgement::default()), "{page:?}");
+        assert!(
+            page.items.iter().all(|order| order.evaluate() == AuditOutcome::default()),
+            "{page:?}"
+        );
         assert!(page.items.iter().all(|order| order.items[0].stock_version == 5));
-        let after = |last: OrderId| Span { after: last.as_uuid(), ..Span::ALL };
+        let after = |last: OrderId| IdRange { after: last.as_uuid(), ..IdRange::ALL };
         assert_eq!(
-            page.rest,
+            page.remaining,
             (found.len() < 4 || most_orders == 4).then(|| after(*found.last().unwrap()))
         );
         found
@@ -287,23 +307,30 @@ fn a_page_ends_where_either_of_its_sources_does() {
     assert_eq!(page(2, 10), ids[..2]);
     assert_eq!(page(10, 3), ids[..2], "of the third, movements may be missing");
     assert_eq!(page(10, 1), ids[..1]);
-    let orphans = join(Span::of(ids[0].as_uuid()), (Vec::new(), 10), (moved, 10), &HashMap::new());
-    assert!(orphans.items.iter().all(|order| order.status.is_none()) && orphans.rest.is_none());
+    let orphans = join_orders_with_movements(
+        IdRange::single(ids[0].as_uuid()),
+        (Vec::new(), 10),
+        (moved, 10),
+        &HashMap::new(),
+    );
+    assert!(
+        orphans.items.iter().all(|order| order.status.is_none()) && orphans.remaining.is_none()
+    );
 }
 
 proptest! {
     /// Whatever disagrees: either it says what to do, or its correction leads to what is clean.
     #[test]
-    fn a_correction_corrects(
+    fn product_correction_leaves_no_findings(
         on_hand in -2..20_i64, reserved in -2..20_i64, promised in 0..20_i64, sums in (-20..20_i64, -20..20_i64), ahead in 0..2_i64,
     ) {
-        let facts = ProductFacts {
-            stock: StockFacts { on_hand, reserved, version: 3, last_movement: 3 - ahead },
-            ledger: Ledger { count: 3, first: 1, last: 3, on_hand: sums.0, reserved: sums.1 },
+        let facts = ProductAudit {
+            stock: StoredStock { on_hand, reserved, version: 3, last_movement: 3 - ahead },
+            ledger: LedgerTotals { count: 3, first: 1, last: 3, on_hand: sums.0, reserved: sums.1 },
             promised,
-            ..sound()
+            ..consistent_product()
         };
-        let judgement = facts.judge();
+        let judgement = facts.evaluate();
         for correction in &judgement.corrections {
             let mut level = StockLevel {
                 product_id: facts.product_id,
@@ -313,10 +340,10 @@ proptest! {
                 last_movement: 3,
             };
             let mut ledger = facts.ledger;
-            for delta in &correction.moves {
+            for delta in &correction.movements {
                 let change = StockChange::Correct { delta: *delta, reserved: correction.reserved };
                 level = level.apply(change).unwrap().unwrap().0;
-                ledger = Ledger {
+                ledger = LedgerTotals {
                     count: ledger.count + 1,
                     last: ledger.last + 1,
                     on_hand: ledger.on_hand + delta.on_hand,
@@ -324,13 +351,13 @@ proptest! {
                     ..ledger
                 };
             }
-            let stock = StockFacts {
+            let stock = StoredStock {
                 on_hand: i64::try_from(level.on_hand).unwrap(),
                 reserved: i64::try_from(level.reserved).unwrap(),
                 version: 4,
                 last_movement: i64::try_from(level.last_movement).unwrap(),
             };
-            prop_assert_eq!(ProductFacts { stock, ledger, ..facts }.judge(), Judgement::default());
+            prop_assert_eq!(ProductAudit { stock, ledger, ..facts }.evaluate(), AuditOutcome::default());
             prop_assert_eq!(stock.on_hand, on_hand);
         }
         let silent = judgement.corrections.is_empty() && judgement.findings.iter().any(|finding| finding.advice.is_none());
@@ -338,15 +365,15 @@ proptest! {
     }
 
     #[test]
-    fn an_order_is_corrected_once(quantity in 0..9_i64, moved in (-9..9_i64, -9..9_i64, 0..9_i64), status in 0..5_usize) {
+    fn order_correction_leaves_no_findings(quantity in 0..9_i64, moved in (-9..9_i64, -9..9_i64, 0..9_i64), status in 0..5_usize) {
         use OrderStatus::{Cancelled, Expired, Fulfilled, Paid, PendingPayment};
         let status = [PendingPayment, Paid, Fulfilled, Cancelled, Expired][status];
-        let judgement = of_order(status, quantity, moved);
+        let judgement = evaluate_order(status, quantity, moved);
         let mut after = moved;
-        for delta in judgement.corrections.iter().flat_map(|correction| &correction.moves) {
+        for delta in judgement.corrections.iter().flat_map(|correction| &correction.movements) {
             let ever = if delta.kind == MovementKind::Reserved { delta.reserved } else { 0 };
             after = (after.0 + delta.on_hand, after.1 + delta.reserved, after.2 + ever);
         }
-        prop_assert_eq!(of_order(status, quantity, after), Judgement::default());
+        prop_assert_eq!(evaluate_order(status, quantity, after), AuditOutcome::default());
     }
 }

@@ -21,22 +21,22 @@ pub const MERGED_LINES_FACTOR: usize = 4;
 
 /// Whose cart it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Owner {
+pub struct CartOwner {
     /// The user's or guest's id.
     pub id: UserId,
     /// Whether it is a guest, who has no account.
-    pub guest: bool,
+    pub is_guest: bool,
 }
 
 /// A cart. One that was never changed is version 0 and in no store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cart {
     /// Whose it is.
-    pub owner: Owner,
+    pub owner: CartOwner,
     /// Counts changes.
     pub version: u64,
     /// In the order they were added.
-    pub lines: Vec<Line>,
+    pub lines: Vec<CartLine>,
     /// When the owner last changed it.
     pub updated_at: Timestamp,
     /// Who took it over, when it was a guest's.
@@ -47,7 +47,7 @@ pub struct Cart {
 
 /// One product in a cart.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub struct CartLine {
     /// The product.
     pub product_id: ProductId,
     /// Its name when the line was last written, for the day when the product is gone.
@@ -82,21 +82,21 @@ pub struct CartLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CartCommand {
     /// Puts more of a product in.
-    Add {
+    AddItem {
         /// Which.
         product_id: ProductId,
         /// How many more.
         quantity: u32,
     },
     /// Sets a line's quantity; 0 removes it.
-    Update {
+    UpdateItem {
         /// Which.
         product_id: ProductId,
         /// How many there shall be.
         quantity: u32,
     },
     /// Takes a line out.
-    Remove {
+    RemoveItem {
         /// Which.
         product_id: ProductId,
     },
@@ -105,7 +105,7 @@ pub enum CartCommand {
     /// Notes that the owner has left it lying since before `untouched_since`.
     Abandon {
         /// A cart changed after this is not abandoned.
-        untouched_since: Timestamp,
+        idle_before: Timestamp,
     },
 }
 
@@ -167,7 +167,7 @@ pub struct Shortage {
 
 /// Why a command is refused. Nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CartRefusal {
+pub enum CartError {
     /// The catalog has no such product.
     ProductNotFound,
     /// The cart has no such line.
@@ -175,21 +175,21 @@ pub enum CartRefusal {
     /// Not enough of it.
     InsufficientStock(Shortage),
     /// More pieces than one line may have.
-    QuantityLimit,
+    QuantityLimitExceeded,
     /// More lines than a cart may have.
-    LineLimit,
+    LineLimitExceeded,
     /// The guest's cart belongs to an account now.
     GuestCartMerged,
 }
 
 /// A cart after a change, with what happened to it.
-pub type Changed = (Cart, CartEvent);
+pub type CartChange = (Cart, CartEvent);
 
 impl Cart {
     /// The cart of someone who never put anything in.
     #[must_use]
-    pub fn untouched(owner: Owner) -> Self {
-        let updated_at = owner.id.made_at();
+    pub fn empty(owner: CartOwner) -> Self {
+        let updated_at = owner.id.created_at();
         Self {
             owner,
             version: 0,
@@ -203,12 +203,12 @@ impl Cart {
     /// When a guest's cart ends.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
-        self.owner.guest.then(|| self.owner.id.made_at().plus(GUEST_LIFETIME))
+        self.owner.is_guest.then(|| self.owner.id.created_at().saturating_add(GUEST_LIFETIME))
     }
 
     /// How many pieces of each product are in it.
     #[must_use]
-    pub fn pieces(&self) -> HashMap<ProductId, u32> {
+    pub fn quantities(&self) -> HashMap<ProductId, u32> {
         self.lines.iter().map(|line| (line.product_id, line.quantity)).collect()
     }
 
@@ -216,10 +216,10 @@ impl Cart {
     ///
     /// # Errors
     /// It was a guest's and was merged.
-    pub const fn check_open(&self) -> Result<(), CartRefusal> {
+    pub const fn ensure_open(&self) -> Result<(), CartError> {
         match self.merged_into {
             None => Ok(()),
-            Some(_) => Err(CartRefusal::GuestCartMerged),
+            Some(_) => Err(CartError::GuestCartMerged),
         }
     }
 
@@ -233,90 +233,92 @@ impl Cart {
         offer: impl Fn(ProductId) -> Option<Offer>,
         limits: CartLimits,
         now: Timestamp,
-    ) -> Result<Option<Changed>, CartRefusal> {
-        self.check_open()?;
+    ) -> Result<Option<CartChange>, CartError> {
+        self.ensure_open()?;
         match command {
-            CartCommand::Add { product_id, quantity } => {
-                let offer = offer(product_id).ok_or(CartRefusal::ProductNotFound)?;
-                self.add(product_id, quantity, offer, limits, now).map(Some)
+            CartCommand::AddItem { product_id, quantity } => {
+                let offer = offer(product_id).ok_or(CartError::ProductNotFound)?;
+                self.add_item(product_id, quantity, offer, limits, now).map(Some)
             }
-            CartCommand::Update { product_id, quantity: 0 }
-            | CartCommand::Remove { product_id } => self.remove(product_id, now).map(Some),
-            CartCommand::Update { product_id, quantity } => {
-                self.update(product_id, quantity, offer(product_id), limits, now)
+            CartCommand::UpdateItem { product_id, quantity: 0 }
+            | CartCommand::RemoveItem { product_id } => self.remove_item(product_id, now).map(Some),
+            CartCommand::UpdateItem { product_id, quantity } => {
+                self.update_item(product_id, quantity, offer(product_id), limits, now)
             }
             CartCommand::Clear if self.lines.is_empty() => Ok(None),
-            CartCommand::Clear => Ok(Some((self.next(Vec::new(), now), CartEvent::Cleared))),
-            CartCommand::Abandon { untouched_since } => Ok(self.abandon(untouched_since)),
+            CartCommand::Clear => Ok(Some((self.with_lines(Vec::new(), now), CartEvent::Cleared))),
+            CartCommand::Abandon { idle_before: untouched_since } => {
+                Ok(self.mark_abandoned(untouched_since))
+            }
         }
     }
 
-    fn add(
+    fn add_item(
         &self,
         product_id: ProductId,
         added: u32,
         offer: Offer,
         limits: CartLimits,
         now: Timestamp,
-    ) -> Result<Changed, CartRefusal> {
+    ) -> Result<CartChange, CartError> {
         let present = self.lines.iter().position(|line| line.product_id == product_id);
         let before = present.and_then(|at| self.lines.get(at)).map_or(0, |line| line.quantity);
         let quantity = before
             .checked_add(added)
             .filter(|sum| *sum <= limits.max_quantity)
-            .ok_or(CartRefusal::QuantityLimit)?;
+            .ok_or(CartError::QuantityLimitExceeded)?;
         if present.is_none() && self.lines.len() >= limits.max_lines {
-            return Err(CartRefusal::LineLimit);
+            return Err(CartError::LineLimitExceeded);
         }
         check_stock(product_id, quantity, offer.available)?;
-        let line = Line { product_id, name: offer.name, quantity, price: offer.price };
+        let line = CartLine { product_id, name: offer.name, quantity, price: offer.price };
         let mut lines = self.lines.clone();
         match present.and_then(|at| lines.get_mut(at)) {
             Some(slot) => *slot = line,
             None => lines.push(line),
         }
-        Ok((self.next(lines, now), CartEvent::ItemAdded { product_id, added, quantity }))
+        Ok((self.with_lines(lines, now), CartEvent::ItemAdded { product_id, added, quantity }))
     }
 
-    fn update(
+    fn update_item(
         &self,
         product_id: ProductId,
         quantity: u32,
         offer: Option<Offer>,
         limits: CartLimits,
         now: Timestamp,
-    ) -> Result<Option<Changed>, CartRefusal> {
+    ) -> Result<Option<CartChange>, CartError> {
         let line = self
             .lines
             .iter()
             .find(|line| line.product_id == product_id)
-            .ok_or(CartRefusal::LineNotFound)?;
+            .ok_or(CartError::LineNotFound)?;
         if line.quantity == quantity {
             return Ok(None);
         }
         if quantity > limits.max_quantity {
-            return Err(CartRefusal::QuantityLimit);
+            return Err(CartError::QuantityLimitExceeded);
         }
         check_stock(product_id, quantity, offer.as_ref().map_or(0, |offer| offer.available))?;
         let mut lines = self.lines.clone();
         if let (Some(line), Some(offer)) =
             (lines.iter_mut().find(|line| line.product_id == product_id), offer)
         {
-            *line = Line { product_id, name: offer.name, quantity, price: offer.price };
+            *line = CartLine { product_id, name: offer.name, quantity, price: offer.price };
         }
-        Ok(Some((self.next(lines, now), CartEvent::ItemUpdated { product_id, quantity })))
+        Ok(Some((self.with_lines(lines, now), CartEvent::ItemUpdated { product_id, quantity })))
     }
 
-    fn remove(&self, product_id: ProductId, now: Timestamp) -> Result<Changed, CartRefusal> {
-        let lines: Vec<Line> =
+    fn remove_item(&self, product_id: ProductId, now: Timestamp) -> Result<CartChange, CartError> {
+        let lines: Vec<CartLine> =
             self.lines.iter().filter(|line| line.product_id != product_id).cloned().collect();
         if lines.len() == self.lines.len() {
-            return Err(CartRefusal::LineNotFound);
+            return Err(CartError::LineNotFound);
         }
-        Ok((self.next(lines, now), CartEvent::ItemRemoved { product_id }))
+        Ok((self.with_lines(lines, now), CartEvent::ItemRemoved { product_id }))
     }
 
-    fn abandon(&self, untouched_since: Timestamp) -> Option<Changed> {
+    fn mark_abandoned(&self, untouched_since: Timestamp) -> Option<CartChange> {
         if self.abandoned || self.lines.is_empty() || self.updated_at > untouched_since {
             return None;
         }
@@ -333,23 +335,28 @@ impl Cart {
         guest: &Self,
         limits: CartLimits,
         now: Timestamp,
-    ) -> Result<Merge, CartRefusal> {
+    ) -> Result<CartMerge, CartError> {
         match guest.merged_into {
-            Some(user) if user == self.owner.id => return Ok(Merge { user: None, guest: None }),
-            Some(_) => return Err(CartRefusal::GuestCartMerged),
+            Some(user) if user == self.owner.id => {
+                return Ok(CartMerge { user: None, guest: None });
+            }
+            Some(_) => return Err(CartError::GuestCartMerged),
             None => {}
         }
         let lines = self.merged_lines(guest, limits);
         if lines.len() > limits.max_lines.saturating_mul(MERGED_LINES_FACTOR) {
-            return Err(CartRefusal::LineLimit);
+            return Err(CartError::LineLimitExceeded);
         }
         let user = (lines != self.lines)
-            .then(|| (self.next(lines, now), CartEvent::Merged { guest_id: guest.owner.id }));
-        let closed = Self { merged_into: Some(self.owner.id), ..guest.next(Vec::new(), now) };
-        Ok(Merge { user, guest: Some((closed, CartEvent::Closed { merged_into: self.owner.id })) })
+            .then(|| (self.with_lines(lines, now), CartEvent::Merged { guest_id: guest.owner.id }));
+        let closed = Self { merged_into: Some(self.owner.id), ..guest.with_lines(Vec::new(), now) };
+        Ok(CartMerge {
+            user,
+            guest: Some((closed, CartEvent::Closed { merged_into: self.owner.id })),
+        })
     }
 
-    fn merged_lines(&self, guest: &Self, limits: CartLimits) -> Vec<Line> {
+    fn merged_lines(&self, guest: &Self, limits: CartLimits) -> Vec<CartLine> {
         let mut lines = self.lines.clone();
         for from in &guest.lines {
             match lines.iter_mut().find(|line| line.product_id == from.product_id) {
@@ -365,15 +372,19 @@ impl Cart {
     }
 
     /// The same after so many pieces of each line were bought.
-    pub(in crate::domain) fn without(&self, bought: impl Fn(&Line) -> u32, now: Timestamp) -> Self {
-        let left = |line: &Line| Line {
+    pub(in crate::domain) fn without_purchased(
+        &self,
+        bought: impl Fn(&CartLine) -> u32,
+        now: Timestamp,
+    ) -> Self {
+        let left = |line: &CartLine| CartLine {
             quantity: line.quantity.saturating_sub(bought(line)),
             ..line.clone()
         };
-        self.next(self.lines.iter().map(left).filter(|line| line.quantity > 0).collect(), now)
+        self.with_lines(self.lines.iter().map(left).filter(|line| line.quantity > 0).collect(), now)
     }
 
-    fn next(&self, lines: Vec<Line>, now: Timestamp) -> Self {
+    fn with_lines(&self, lines: Vec<CartLine>, now: Timestamp) -> Self {
         Self {
             owner: self.owner,
             version: self.version + 1,
@@ -387,21 +398,21 @@ impl Cart {
 
 /// What a merge does to the two carts; it is stored whole or not at all.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Merge {
+pub struct CartMerge {
     /// The account's cart.
-    pub user: Option<Changed>,
+    pub user: Option<CartChange>,
     /// The guest's cart.
-    pub guest: Option<Changed>,
+    pub guest: Option<CartChange>,
 }
 
 const fn check_stock(
     product_id: ProductId,
     quantity: u32,
     available: u64,
-) -> Result<(), CartRefusal> {
+) -> Result<(), CartError> {
     let requested = quantity as u64;
     if requested > available {
-        Err(CartRefusal::InsufficientStock(Shortage { product_id, requested, available }))
+        Err(CartError::InsufficientStock(Shortage { product_id, requested, available }))
     } else {
         Ok(())
     }

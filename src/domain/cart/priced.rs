@@ -1,6 +1,6 @@
 //! What a cart costs today.
 
-use super::{Cart, Line, Offer};
+use super::{Cart, CartLine, Offer};
 use crate::domain::{
     ids::ProductId,
     money::{Currency, Money},
@@ -33,19 +33,19 @@ pub struct PricedLine {
     /// How many could be bought now; 0 when the product is gone.
     pub available: u64,
     /// The price when the line was last written, when it was another one.
-    pub was: Option<Money>,
+    pub previous_price: Option<Money>,
 }
 
 impl Cart {
     /// The cart at the prices of `offer`.
     #[must_use]
-    pub fn priced(
+    pub fn with_prices(
         &self,
         offer: impl Fn(ProductId) -> Option<Offer>,
         currency: Currency,
     ) -> PricedCart {
         let lines: Vec<PricedLine> =
-            self.lines.iter().map(|line| line.priced(offer(line.product_id))).collect();
+            self.lines.iter().map(|line| line.with_price(offer(line.product_id))).collect();
         let item_count = lines.iter().map(|line| u64::from(line.quantity)).sum();
         let total =
             lines.iter().fold(Money::zero(currency), |sum, line| sum.saturating_add(line.total));
@@ -53,8 +53,8 @@ impl Cart {
     }
 }
 
-impl Line {
-    fn priced(&self, offer: Option<Offer>) -> PricedLine {
+impl CartLine {
+    fn with_price(&self, offer: Option<Offer>) -> PricedLine {
         let (name, unit_price, available) = match offer {
             Some(offer) => (offer.name, offer.price, offer.available),
             None => (self.name.clone(), self.price, 0),
@@ -68,7 +68,7 @@ impl Line {
             unit_price,
             total,
             available,
-            was,
+            previous_price: was,
         }
     }
 }

@@ -4,15 +4,15 @@ use crate::domain::money::Currency;
 const LIMITS: CartLimits = CartLimits { max_quantity: 999, max_lines: 3 };
 const NOW: Timestamp = Timestamp::from_millis(1_000);
 
-fn cart() -> Cart {
-    Cart::untouched(Owner { id: UserId::new(), guest: false })
+fn user_cart() -> Cart {
+    Cart::empty(CartOwner { id: UserId::new(), is_guest: false })
 }
 
-fn guest() -> Cart {
-    Cart::untouched(Owner { id: UserId::new(), guest: true })
+fn guest_cart() -> Cart {
+    Cart::empty(CartOwner { id: UserId::new(), is_guest: true })
 }
 
-fn offer(available: u64) -> impl Fn(ProductId) -> Option<Offer> {
+fn tea_offer(available: u64) -> impl Fn(ProductId) -> Option<Offer> {
     move |_| {
         Some(Offer {
             name: "Tea".into(),
@@ -22,78 +22,97 @@ fn offer(available: u64) -> impl Fn(ProductId) -> Option<Offer> {
     }
 }
 
-fn add(cart: &Cart, product_id: ProductId, quantity: u32) -> Result<Cart, CartRefusal> {
-    let command = CartCommand::Add { product_id, quantity };
-    cart.decide(command, offer(10_000), LIMITS, NOW).map(|changed| changed.unwrap().0)
+fn add_item(cart: &Cart, product_id: ProductId, quantity: u32) -> Result<Cart, CartError> {
+    let command = CartCommand::AddItem { product_id, quantity };
+    cart.decide(command, tea_offer(10_000), LIMITS, NOW).map(|changed| changed.unwrap().0)
 }
 
 #[test]
-fn adding_twice_makes_one_line() {
+fn adding_a_product_twice_makes_one_line() {
     let tea = ProductId::new();
-    let after = add(&add(&cart(), tea, 2).unwrap(), tea, 3).unwrap();
+    let after = add_item(&add_item(&user_cart(), tea, 2).unwrap(), tea, 3).unwrap();
     assert_eq!((after.version, after.lines.len(), after.lines[0].quantity), (2, 1, 5));
 }
 
 #[test]
-fn limits_hold() {
+fn quantity_and_line_limits_are_enforced() {
     let tea = ProductId::new();
-    let full = add(&cart(), tea, 999).unwrap();
-    assert_eq!(add(&full, tea, 1), Err(CartRefusal::QuantityLimit));
-    assert_eq!(add(&cart(), tea, u32::MAX), Err(CartRefusal::QuantityLimit));
-    let three = (0..2).fold(full, |cart, _| add(&cart, ProductId::new(), 1).unwrap());
-    assert_eq!(add(&three, ProductId::new(), 1), Err(CartRefusal::LineLimit));
+    let full = add_item(&user_cart(), tea, 999).unwrap();
+    assert_eq!(add_item(&full, tea, 1), Err(CartError::QuantityLimitExceeded));
+    assert_eq!(add_item(&user_cart(), tea, u32::MAX), Err(CartError::QuantityLimitExceeded));
+    let three = (0..2).fold(full, |cart, _| add_item(&cart, ProductId::new(), 1).unwrap());
+    assert_eq!(add_item(&three, ProductId::new(), 1), Err(CartError::LineLimitExceeded));
     assert_eq!(
         three.decide(
-            CartCommand::Update { product_id: tea, quantity: 1000 },
-            offer(10_000),
+            CartCommand::UpdateItem { product_id: tea, quantity: 1000 },
+            tea_offer(10_000),
             LIMITS,
             NOW
         ),
-        Err(CartRefusal::QuantityLimit)
+        Err(CartError::QuantityLimitExceeded)
     );
 }
 
 #[test]
-fn stock_is_looked_at_for_the_whole_line() {
+fn stock_is_checked_for_the_whole_line() {
     let tea = ProductId::new();
-    let four = add(&cart(), tea, 4).unwrap();
+    let four = add_item(&user_cart(), tea, 4).unwrap();
     let short = |requested| {
-        Err(CartRefusal::InsufficientStock(Shortage { product_id: tea, requested, available: 5 }))
+        Err(CartError::InsufficientStock(Shortage { product_id: tea, requested, available: 5 }))
     };
     assert_eq!(
-        four.decide(CartCommand::Add { product_id: tea, quantity: 2 }, offer(5), LIMITS, NOW),
+        four.decide(
+            CartCommand::AddItem { product_id: tea, quantity: 2 },
+            tea_offer(5),
+            LIMITS,
+            NOW
+        ),
         short(6)
     );
     assert_eq!(
-        four.decide(CartCommand::Update { product_id: tea, quantity: 7 }, offer(5), LIMITS, NOW),
+        four.decide(
+            CartCommand::UpdateItem { product_id: tea, quantity: 7 },
+            tea_offer(5),
+            LIMITS,
+            NOW
+        ),
         short(7)
     );
     assert_eq!(
-        cart().decide(CartCommand::Add { product_id: tea, quantity: 1 }, |_| None, LIMITS, NOW),
-        Err(CartRefusal::ProductNotFound)
+        user_cart().decide(
+            CartCommand::AddItem { product_id: tea, quantity: 1 },
+            |_| None,
+            LIMITS,
+            NOW
+        ),
+        Err(CartError::ProductNotFound)
     );
 }
 
 #[test]
-fn what_changes_nothing_is_no_change() {
+fn noop_commands_change_nothing() {
     let tea = ProductId::new();
-    let four = add(&cart(), tea, 4).unwrap();
-    let unchanged =
-        |cart: &Cart, command| assert_eq!(cart.decide(command, offer(0), LIMITS, NOW), Ok(None));
-    unchanged(&four, CartCommand::Update { product_id: tea, quantity: 4 });
-    unchanged(&cart(), CartCommand::Clear);
-    unchanged(&four, CartCommand::Abandon { untouched_since: Timestamp::from_millis(999) });
+    let four = add_item(&user_cart(), tea, 4).unwrap();
+    let unchanged = |cart: &Cart, command| {
+        assert_eq!(cart.decide(command, tea_offer(0), LIMITS, NOW), Ok(None))
+    };
+    unchanged(&four, CartCommand::UpdateItem { product_id: tea, quantity: 4 });
+    unchanged(&user_cart(), CartCommand::Clear);
+    unchanged(&four, CartCommand::Abandon { idle_before: Timestamp::from_millis(999) });
 }
 
 #[test]
 fn lines_are_updated_removed_and_cleared() {
     let tea = ProductId::new();
-    let four = add(&cart(), tea, 4).unwrap();
-    let decide = |command| four.decide(command, offer(10), LIMITS, NOW).unwrap().unwrap();
-    assert_eq!(decide(CartCommand::Update { product_id: tea, quantity: 7 }).0.lines[0].quantity, 7);
+    let four = add_item(&user_cart(), tea, 4).unwrap();
+    let decide = |command| four.decide(command, tea_offer(10), LIMITS, NOW).unwrap().unwrap();
+    assert_eq!(
+        decide(CartCommand::UpdateItem { product_id: tea, quantity: 7 }).0.lines[0].quantity,
+        7
+    );
     for command in [
-        CartCommand::Update { product_id: tea, quantity: 0 },
-        CartCommand::Remove { product_id: tea },
+        CartCommand::UpdateItem { product_id: tea, quantity: 0 },
+        CartCommand::RemoveItem { product_id: tea },
     ] {
         assert_eq!(
             decide(command),
@@ -104,27 +123,30 @@ fn lines_are_updated_removed_and_cleared() {
         );
     }
     assert_eq!(decide(CartCommand::Clear).1, CartEvent::Cleared);
-    let other = CartCommand::Remove { product_id: ProductId::new() };
-    assert_eq!(four.decide(other, offer(10), LIMITS, NOW), Err(CartRefusal::LineNotFound));
+    let other = CartCommand::RemoveItem { product_id: ProductId::new() };
+    assert_eq!(four.decide(other, tea_offer(10), LIMITS, NOW), Err(CartError::LineNotFound));
 }
 
 #[test]
-fn a_cart_is_abandoned_once_until_it_is_touched_again() {
+fn cart_is_abandoned_once_until_changed_again() {
     let tea = ProductId::new();
-    let abandon = CartCommand::Abandon { untouched_since: NOW };
-    let (left, event) =
-        add(&cart(), tea, 1).unwrap().decide(abandon, offer(1), LIMITS, NOW).unwrap().unwrap();
+    let abandon = CartCommand::Abandon { idle_before: NOW };
+    let (left, event) = add_item(&user_cart(), tea, 1)
+        .unwrap()
+        .decide(abandon, tea_offer(1), LIMITS, NOW)
+        .unwrap()
+        .unwrap();
     assert_eq!((left.version, event), (2, CartEvent::Abandoned));
-    assert_eq!(left.decide(abandon, offer(1), LIMITS, NOW), Ok(None));
-    let touched = add(&left, tea, 1).unwrap();
-    assert!(touched.decide(abandon, offer(1), LIMITS, NOW).unwrap().is_some());
+    assert_eq!(left.decide(abandon, tea_offer(1), LIMITS, NOW), Ok(None));
+    let touched = add_item(&left, tea, 1).unwrap();
+    assert!(touched.decide(abandon, tea_offer(1), LIMITS, NOW).unwrap().is_some());
 }
 
 #[test]
-fn a_merge_adds_up_to_the_limit_and_drops_nothing() {
+fn merge_caps_quantities_and_drops_no_line() {
     let (tea, cup) = (ProductId::new(), ProductId::new());
-    let user = add(&cart(), tea, 998).unwrap();
-    let visitor = add(&add(&guest(), tea, 5).unwrap(), cup, 2).unwrap();
+    let user = add_item(&user_cart(), tea, 998).unwrap();
+    let visitor = add_item(&add_item(&guest_cart(), tea, 5).unwrap(), cup, 2).unwrap();
     let merge = user.merge(&visitor, LIMITS, NOW).unwrap();
     let (merged, event) = merge.user.unwrap();
     assert_eq!(
@@ -137,40 +159,40 @@ fn a_merge_adds_up_to_the_limit_and_drops_nothing() {
         (closed.version, closed.lines.len(), closed.merged_into),
         (3, 0, Some(user.owner.id))
     );
-    assert_eq!(merged.merge(&closed, LIMITS, NOW), Ok(Merge { user: None, guest: None }));
-    assert_eq!(cart().merge(&closed, LIMITS, NOW), Err(CartRefusal::GuestCartMerged));
-    assert_eq!(add(&closed, tea, 1), Err(CartRefusal::GuestCartMerged));
+    assert_eq!(merged.merge(&closed, LIMITS, NOW), Ok(CartMerge { user: None, guest: None }));
+    assert_eq!(user_cart().merge(&closed, LIMITS, NOW), Err(CartError::GuestCartMerged));
+    assert_eq!(add_item(&closed, tea, 1), Err(CartError::GuestCartMerged));
 }
 
 #[test]
-fn an_empty_guest_cart_closes_without_touching_the_user() {
-    let merge = cart().merge(&guest(), LIMITS, NOW).unwrap();
+fn empty_guest_cart_merge_leaves_user_cart_unchanged() {
+    let merge = user_cart().merge(&guest_cart(), LIMITS, NOW).unwrap();
     assert!(merge.user.is_none());
     assert_eq!(merge.guest.unwrap().0.version, 1);
 }
 
 #[test]
-fn prices_are_todays_and_a_change_is_told() {
+fn priced_cart_uses_current_prices_and_reports_changes() {
     let (tea, gone) = (ProductId::new(), ProductId::new());
     let euro: Currency = "EUR".parse().unwrap();
     let money = |text| Money::parse(text, euro).unwrap();
-    let cart = add(&add(&cart(), tea, 2).unwrap(), gone, 3).unwrap();
+    let cart = add_item(&add_item(&user_cart(), tea, 2).unwrap(), gone, 3).unwrap();
     let today = |id| {
         (id == tea).then(|| Offer { name: "Mint tea".into(), price: money("5.00"), available: 7 })
     };
-    let priced = cart.priced(today, euro);
+    let priced = cart.with_prices(today, euro);
     assert_eq!((priced.item_count, priced.total), (5, money("23.50")));
     let [first, second] = &priced.lines[..] else { panic!("two lines") };
     assert_eq!(
-        (first.name.as_str(), first.was, first.available),
+        (first.name.as_str(), first.previous_price, first.available),
         ("Mint tea", Some(money("4.50")), 7)
     );
-    assert_eq!((second.name.as_str(), second.was, second.available), ("Tea", None, 0));
+    assert_eq!((second.name.as_str(), second.previous_price, second.available), ("Tea", None, 0));
 }
 
 #[test]
-fn a_guests_cart_ends_thirty_days_after_it_began() {
-    let guest = guest();
-    assert_eq!(guest.expires_at(), Some(guest.updated_at.plus(GUEST_LIFETIME)));
-    assert_eq!(cart().expires_at(), None);
+fn guest_cart_expires_after_thirty_days() {
+    let guest = guest_cart();
+    assert_eq!(guest.expires_at(), Some(guest.updated_at.saturating_add(GUEST_LIFETIME)));
+    assert_eq!(user_cart().expires_at(), None);
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 pub use self::{
     address::{MAX_ADDRESS_FIELDS, ShippingAddress},
-    checkout::{CheckedOut, Checkout, CheckoutRefusal},
-    transition::{OrderCommand, OrderRefusal, Transition},
+    checkout::{CheckoutError, CheckoutOptions, CheckoutOutcome},
+    transition::{OrderCommand, OrderError, OrderTransition},
 };
 use super::{
     clock::Timestamp,
@@ -103,13 +103,13 @@ impl OrderStatus {
 
     /// The status that `word` names.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn from_name(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
     /// Whether an order in it has pieces reserved.
     #[must_use]
-    pub const fn reserves(self) -> bool {
+    pub const fn holds_reservation(self) -> bool {
         matches!(self, Self::PendingPayment | Self::Paid)
     }
 }
@@ -146,7 +146,7 @@ impl PaymentMethod {
 
     /// The way that `word` names.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn from_name(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.as_str() == word)
     }
 }

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::{
-    cart::{Cart, CartEvent, CartRefusal, Line, Owner, Shortage},
-    product::{Product, ProductFacts},
-    stock::{StockChange, StockLevel},
+    cart::{Cart, CartError, CartEvent, CartLine, CartOwner, Shortage},
+    catalog::product::{Product, ProductDetails},
+    inventory::{StockChange, StockLevel},
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -20,16 +20,16 @@ fn euro() -> Currency {
     "EUR".parse().unwrap()
 }
 
-fn price(text: &str) -> Money {
+fn eur_price(text: &str) -> Money {
     Money::parse(text, euro()).unwrap()
 }
 
-fn product(name: &str, cost: &str, version: u64) -> Arc<Product> {
-    let facts = ProductFacts {
+fn sample_product(name: &str, cost: &str, version: u64) -> Arc<Product> {
+    let facts = ProductDetails {
         sku: Some(name.to_uppercase()),
         name: name.into(),
         description: String::new(),
-        price: price(cost),
+        price: eur_price(cost),
         category: None,
         tags: Vec::new(),
         image_url: None,
@@ -39,22 +39,22 @@ fn product(name: &str, cost: &str, version: u64) -> Arc<Product> {
 }
 
 /// A cart with so many of each, put in when each cost 1.
-fn cart(wares: &[(&Arc<Product>, u32)]) -> Cart {
-    let line = |(product, quantity): &(&Arc<Product>, u32)| Line {
+fn cart_with(wares: &[(&Arc<Product>, u32)]) -> Cart {
+    let line = |(product, quantity): &(&Arc<Product>, u32)| CartLine {
         product_id: product.id,
         name: "as it was called then".into(),
         quantity: *quantity,
-        price: price("1"),
+        price: eur_price("1"),
     };
-    let owner = Owner { id: UserId::new(), guest: false };
-    Cart { version: 4, lines: wares.iter().map(line).collect(), ..Cart::untouched(owner) }
+    let owner = CartOwner { id: UserId::new(), is_guest: false };
+    Cart { version: 4, lines: wares.iter().map(line).collect(), ..Cart::empty(owner) }
 }
 
-fn check_out(
+fn check_out_cart(
     cart: &Cart,
-    checkout: Checkout,
+    checkout: CheckoutOptions,
     wares: &[(&Arc<Product>, u64)],
-) -> Result<CheckedOut, CheckoutRefusal> {
+) -> Result<CheckoutOutcome, CheckoutError> {
     let ware = |id| {
         let found = wares.iter().find(|(product, _)| product.id == id);
         found.map(|(product, available)| (Arc::clone(product), *available))
@@ -62,53 +62,66 @@ fn check_out(
     cart.check_out(checkout, OrderId::new(), ware, euro(), RULES, NOW)
 }
 
-fn order() -> Order {
-    let (tea, cup) = (product("tea", "4.50", 1), product("cup", "7", 1));
-    check_out(&cart(&[(&tea, 2), (&cup, 3)]), Checkout::default(), &[(&tea, 2), (&cup, 3)])
-        .unwrap()
-        .order
+fn pending_order() -> Order {
+    let (tea, cup) = (sample_product("tea", "4.50", 1), sample_product("cup", "7", 1));
+    check_out_cart(
+        &cart_with(&[(&tea, 2), (&cup, 3)]),
+        CheckoutOptions::default(),
+        &[(&tea, 2), (&cup, 3)],
+    )
+    .unwrap()
+    .order
 }
 
-fn pay() -> OrderCommand {
+fn pay_command() -> OrderCommand {
     OrderCommand::Pay { reference: Some("transfer 17".into()) }
 }
 
-fn fulfil() -> OrderCommand {
-    OrderCommand::Fulfil { reference: None }
+fn fulfill_command() -> OrderCommand {
+    OrderCommand::Fulfill { reference: None }
 }
 
 #[test]
-fn a_checkout_buys_everything_at_todays_prices() {
-    let (tea, cup) = (product("tea", "4.50", 3), product("cup", "7", 8));
-    let cart = cart(&[(&tea, 2), (&cup, 1)]);
-    let CheckedOut { cart: (after, event), order, decided_on } =
-        check_out(&cart, Checkout::default(), &[(&tea, 2), (&cup, 9)]).unwrap();
+fn checkout_orders_all_lines_at_current_prices() {
+    let (tea, cup) = (sample_product("tea", "4.50", 3), sample_product("cup", "7", 8));
+    let cart = cart_with(&[(&tea, 2), (&cup, 1)]);
+    let CheckoutOutcome { cart: (after, new_event), order, product_versions: decided_on } =
+        check_out_cart(&cart, CheckoutOptions::default(), &[(&tea, 2), (&cup, 9)]).unwrap();
     assert_eq!(
-        (after.version, after.lines.len(), event),
+        (after.version, after.lines.len(), new_event),
         (5, 0, CartEvent::CheckedOut { order_id: order.id })
     );
     assert_eq!(
         (order.user_id, order.status, order.version),
         (cart.owner.id, OrderStatus::PendingPayment, 1)
     );
-    assert_eq!((order.placed_at, order.expires_at), (NOW, Some(NOW.plus(RULES.payment_timeout))));
-    assert_eq!(order.total(), price("16"));
+    assert_eq!(
+        (order.placed_at, order.expires_at),
+        (NOW, Some(NOW.saturating_add(RULES.payment_timeout)))
+    );
+    assert_eq!(order.total(), eur_price("16"));
     let lines: Vec<_> = order
         .lines
         .iter()
         .map(|line| (&*line.name, line.sku.as_deref(), line.quantity, line.total()))
         .collect();
-    assert_eq!(lines, [("tea", Some("TEA"), 2, price("9")), ("cup", Some("CUP"), 1, price("7"))]);
+    assert_eq!(
+        lines,
+        [("tea", Some("TEA"), 2, eur_price("9")), ("cup", Some("CUP"), 1, eur_price("7"))]
+    );
     assert_eq!(decided_on, [(tea.id, 3), (cup.id, 8)]);
 }
 
 #[test]
-fn a_checkout_names_every_line_that_is_short_or_gone() {
-    let (tea, cup, pot) =
-        (product("tea", "4.50", 1), product("cup", "7", 1), product("pot", "12", 1));
-    let short = check_out(
-        &cart(&[(&tea, 2), (&cup, 3), (&pot, 4)]),
-        Checkout::default(),
+fn checkout_reports_every_short_or_missing_line() {
+    let (tea, cup, pot) = (
+        sample_product("tea", "4.50", 1),
+        sample_product("cup", "7", 1),
+        sample_product("pot", "12", 1),
+    );
+    let short = check_out_cart(
+        &cart_with(&[(&tea, 2), (&cup, 3), (&pot, 4)]),
+        CheckoutOptions::default(),
         &[(&tea, 2), (&cup, 1)],
     );
     let shortage = |product: &Product, requested, available| Shortage {
@@ -118,53 +131,67 @@ fn a_checkout_names_every_line_that_is_short_or_gone() {
     };
     assert_eq!(
         short,
-        Err(CheckoutRefusal::InsufficientStock(vec![shortage(&cup, 3, 1), shortage(&pot, 4, 0)]))
+        Err(CheckoutError::InsufficientStock(vec![shortage(&cup, 3, 1), shortage(&pot, 4, 0)]))
     );
-    assert_eq!(check_out(&cart(&[]), Checkout::default(), &[]), Err(CheckoutRefusal::CartEmpty));
-    let merged = Cart { merged_into: Some(UserId::new()), ..cart(&[(&tea, 1)]) };
-    let closed = Err(CheckoutRefusal::Cart(CartRefusal::GuestCartMerged));
-    assert_eq!(check_out(&merged, Checkout::default(), &[(&tea, 2)]), closed);
+    assert_eq!(
+        check_out_cart(&cart_with(&[]), CheckoutOptions::default(), &[]),
+        Err(CheckoutError::CartEmpty)
+    );
+    let merged = Cart { merged_into: Some(UserId::new()), ..cart_with(&[(&tea, 1)]) };
+    let closed = Err(CheckoutError::Cart(CartError::GuestCartMerged));
+    assert_eq!(check_out_cart(&merged, CheckoutOptions::default(), &[(&tea, 2)]), closed);
 }
 
 #[test]
-fn a_checkout_buys_no_more_than_it_may_and_leaves_the_rest() {
-    let (tea, cup, pot) =
-        (product("tea", "4.50", 1), product("cup", "7", 1), product("pot", "12", 1));
+fn checkout_respects_max_quantities_and_keeps_the_rest() {
+    let (tea, cup, pot) = (
+        sample_product("tea", "4.50", 1),
+        sample_product("cup", "7", 1),
+        sample_product("pot", "12", 1),
+    );
     let wares = [(&tea, 9), (&cup, 9), (&pot, 0)];
     let most = |bounds: &[(&Arc<Product>, u32)]| {
         let at_most = Some(bounds.iter().map(|(product, most)| (product.id, *most)).collect());
-        Checkout { expected_total: Some(price("16")), at_most, ..Checkout::default() }
+        CheckoutOptions {
+            expected_total: Some(eur_price("16")),
+            max_quantities: at_most,
+            ..CheckoutOptions::default()
+        }
     };
-    let cart = cart(&[(&tea, 3), (&cup, 1), (&pot, 1)]);
-    let CheckedOut { cart: (after, _), order, decided_on } =
-        check_out(&cart, most(&[(&tea, 2), (&cup, 5)]), &wares).unwrap();
+    let cart = cart_with(&[(&tea, 3), (&cup, 1), (&pot, 1)]);
+    let CheckoutOutcome { cart: (after, _), order, product_versions: decided_on } =
+        check_out_cart(&cart, most(&[(&tea, 2), (&cup, 5)]), &wares).unwrap();
     let bought: Vec<_> = order.lines.iter().map(|line| (line.product_id, line.quantity)).collect();
-    assert_eq!((bought, order.total()), (vec![(tea.id, 2), (cup.id, 1)], price("16")));
+    assert_eq!((bought, order.total()), (vec![(tea.id, 2), (cup.id, 1)], eur_price("16")));
     assert_eq!(decided_on, [(tea.id, 1), (cup.id, 1)]);
-    assert_eq!((after.version, after.pieces()), (5, HashMap::from([(tea.id, 1), (pot.id, 1)])));
+    assert_eq!((after.version, after.quantities()), (5, HashMap::from([(tea.id, 1), (pot.id, 1)])));
     assert_eq!(
-        check_out(&cart, most(&[]), &wares),
-        Err(CheckoutRefusal::CartEmpty),
+        check_out_cart(&cart, most(&[]), &wares),
+        Err(CheckoutError::CartEmpty),
         "nothing is left of what was to be bought"
     );
 }
 
 #[test]
-fn a_price_that_rose_is_told_and_one_that_fell_is_paid() {
-    let tea = product("tea", "4.50", 1);
+fn price_increase_is_rejected_and_decrease_is_accepted() {
+    let tea = sample_product("tea", "4.50", 1);
     let expecting = |total: &str| {
-        let checkout = Checkout { expected_total: Some(price(total)), ..Checkout::default() };
-        check_out(&cart(&[(&tea, 2)]), checkout, &[(&tea, 2)]).map(|done| done.order.total())
+        let checkout = CheckoutOptions {
+            expected_total: Some(eur_price(total)),
+            ..CheckoutOptions::default()
+        };
+        check_out_cart(&cart_with(&[(&tea, 2)]), checkout, &[(&tea, 2)])
+            .map(|done| done.order.total())
     };
-    assert_eq!(expecting("8.99"), Err(CheckoutRefusal::PriceChanged(price("9"))));
-    assert_eq!(expecting("9"), Ok(price("9")));
-    assert_eq!(expecting("9.01"), Ok(price("9")));
+    assert_eq!(expecting("8.99"), Err(CheckoutError::PriceChanged(eur_price("9"))));
+    assert_eq!(expecting("9"), Ok(eur_price("9")));
+    assert_eq!(expecting("9.01"), Ok(eur_price("9")));
 }
 
 #[test]
-fn every_transition_is_allowed_or_refused_as_the_contract_says() {
+fn only_contract_transitions_are_allowed() {
     use OrderStatus::{Cancelled, Expired, Fulfilled, Paid, PendingPayment};
-    let late = NOW.plus(RULES.payment_timeout);
+    let late = NOW.saturating_add(RULES.payment_timeout);
     let allowed = [
         (PendingPayment, Paid),
         (PendingPayment, Cancelled),
@@ -173,9 +200,11 @@ fn every_transition_is_allowed_or_refused_as_the_contract_says() {
         (Paid, Cancelled),
     ];
     for from in OrderStatus::ALL {
-        for command in [pay(), OrderCommand::Cancel, OrderCommand::Expire, fulfil()] {
-            let to = command.leads_to();
-            let decided = Order { status: from, ..order() }.decide(command, late);
+        for command in
+            [pay_command(), OrderCommand::Cancel, OrderCommand::Expire, fulfill_command()]
+        {
+            let to = command.target_status();
+            let decided = Order { status: from, ..pending_order() }.decide(command, late);
             if allowed.contains(&(from, to)) {
                 let after = decided.unwrap().order;
                 assert_eq!(
@@ -183,23 +212,26 @@ fn every_transition_is_allowed_or_refused_as_the_contract_says() {
                     (to, 2, late, None)
                 );
             } else {
-                assert_eq!(decided, Err(OrderRefusal::InvalidTransition { from, to }));
+                assert_eq!(decided, Err(OrderError::InvalidTransition { from, to }));
             }
         }
     }
 }
 
 #[test]
-fn pieces_are_given_back_or_shipped_once() {
-    let order = order();
+fn units_are_released_or_shipped_once() {
+    let order = pending_order();
     let [tea, cup] = [order.lines[0].product_id, order.lines[1].product_id];
     let released = vec![(tea, StockChange::Release(2)), (cup, StockChange::Release(3))];
-    assert_eq!(order.decide(OrderCommand::Cancel, NOW).unwrap().stock, released);
-    let paid = order.decide(pay(), NOW).unwrap();
-    assert_eq!((&paid.order.payment.reference, paid.stock), (&Some("transfer 17".into()), vec![]));
-    assert_eq!(paid.order.decide(OrderCommand::Cancel, NOW).unwrap().stock, released);
-    let fulfilled = paid.order.decide(fulfil(), NOW).unwrap();
-    assert_eq!(fulfilled.stock, [(tea, StockChange::Ship(2)), (cup, StockChange::Ship(3))]);
+    assert_eq!(order.decide(OrderCommand::Cancel, NOW).unwrap().stock_changes, released);
+    let paid = order.decide(pay_command(), NOW).unwrap();
+    assert_eq!(
+        (&paid.order.payment.reference, paid.stock_changes),
+        (&Some("transfer 17".into()), vec![])
+    );
+    assert_eq!(paid.order.decide(OrderCommand::Cancel, NOW).unwrap().stock_changes, released);
+    let fulfilled = paid.order.decide(fulfill_command(), NOW).unwrap();
+    assert_eq!(fulfilled.stock_changes, [(tea, StockChange::Ship(2)), (cup, StockChange::Ship(3))]);
     assert_eq!(
         fulfilled.order.payment.reference.as_deref(),
         Some("transfer 17"),
@@ -208,17 +240,17 @@ fn pieces_are_given_back_or_shipped_once() {
 }
 
 #[test]
-fn an_order_expires_at_its_deadline_and_not_before() {
-    let order = order();
+fn order_expires_at_its_deadline_not_before() {
+    let order = pending_order();
     let deadline = order.expires_at.unwrap();
-    let early = deadline.minus(Duration::from_millis(1));
-    assert_eq!(order.decide(OrderCommand::Expire, early), Err(OrderRefusal::NotDue));
+    let early = deadline.saturating_sub(Duration::from_millis(1));
+    assert_eq!(order.decide(OrderCommand::Expire, early), Err(OrderError::NotYetExpired));
     assert!(order.decide(OrderCommand::Expire, deadline).is_ok());
-    assert!(order.decide(pay(), deadline).is_ok(), "until it has expired it can be paid");
+    assert!(order.decide(pay_command(), deadline).is_ok(), "until it has expired it can be paid");
 }
 
 #[test]
-fn an_address_has_bounds() {
+fn shipping_address_is_bounded() {
     let field = |name: &str, text: &str| BTreeMap::from([(name.to_owned(), text.to_owned())]);
     let faults = |fields| {
         let faults = ShippingAddress::parse(fields).unwrap_err();
@@ -245,31 +277,36 @@ fn an_address_has_bounds() {
 }
 
 #[test]
-fn words_name_what_they_came_from() {
+fn status_and_payment_method_names_round_trip() {
     for status in OrderStatus::ALL {
-        assert_eq!(OrderStatus::from_word(status.as_str()), Some(status));
+        assert_eq!(OrderStatus::from_name(status.as_str()), Some(status));
     }
     for method in PaymentMethod::ALL {
-        assert_eq!(PaymentMethod::from_word(method.as_str()), Some(method));
+        assert_eq!(PaymentMethod::from_name(method.as_str()), Some(method));
     }
-    assert_eq!((OrderStatus::from_word("lost"), PaymentMethod::from_word("gold")), (None, None));
+    assert_eq!((OrderStatus::from_name("lost"), PaymentMethod::from_name("gold")), (None, None));
 }
 
-fn any_command() -> impl Strategy<Value = OrderCommand> {
-    prop_oneof![Just(pay()), Just(OrderCommand::Cancel), Just(OrderCommand::Expire), Just(fulfil())]
+fn any_order_command() -> impl Strategy<Value = OrderCommand> {
+    prop_oneof![
+        Just(pay_command()),
+        Just(OrderCommand::Cancel),
+        Just(OrderCommand::Expire),
+        Just(fulfill_command())
+    ]
 }
 
 proptest! {
     #[test]
-    fn whatever_is_asked_of_an_order_its_pieces_are_reserved_exactly_while_its_status_says_so(
-        asked in prop::collection::vec((any_command(), 0..120_u64), 0..12),
+    fn reservations_always_match_order_status(
+        asked in prop::collection::vec((any_order_command(), 0..120_u64), 0..12),
     ) {
-        let mut order = order();
-        let full = |id| StockLevel { on_hand: 10, reserved: 5, ..StockLevel::none(id) };
+        let mut order = pending_order();
+        let full = |id| StockLevel { on_hand: 10, reserved: 5, ..StockLevel::empty(id) };
         let mut levels: HashMap<ProductId, StockLevel> = order.lines.iter().map(|line| (line.product_id, full(line.product_id))).collect();
         for (command, seconds) in asked {
             let before = order.clone();
-            if let Ok(Transition { order: after, stock }) = order.decide(command, NOW.plus(Duration::from_secs(seconds))) {
+            if let Ok(OrderTransition { order: after, stock_changes: stock }) = order.decide(command, NOW.saturating_add(Duration::from_secs(seconds))) {
                 for (id, change) in stock {
                     let (level, _) = levels[&id].apply(change).unwrap().unwrap();
                     levels.insert(id, level);
@@ -279,7 +316,7 @@ proptest! {
             prop_assert_eq!(order.version, before.version + u64::from(order.status != before.status));
             for line in &order.lines {
                 let quantity = u64::from(line.quantity);
-                let (level, held) = (levels[&line.product_id], if order.status.reserves() { 0 } else { quantity });
+                let (level, held) = (levels[&line.product_id], if order.status.holds_reservation() { 0 } else { quantity });
                 let shipped = if order.status == OrderStatus::Fulfilled { quantity } else { 0 };
                 prop_assert_eq!((level.reserved, level.on_hand), (5 - held, 10 - shipped));
             }

@@ -1,7 +1,7 @@
 //! What may become of an order.
 
 use super::{Order, OrderStatus, Payment};
-use crate::domain::{clock::Timestamp, ids::ProductId, stock::StockChange};
+use crate::domain::{clock::Timestamp, ids::ProductId, inventory::StockChange};
 
 /// Something that may be asked of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum OrderCommand {
     /// Ends it because it was not paid in time.
     Expire,
     /// Notes that its pieces have left the house.
-    Fulfil {
+    Fulfill {
         /// What the shipment is known by; its movements of stock carry it.
         reference: Option<String>,
     },
@@ -24,16 +24,16 @@ pub enum OrderCommand {
 
 /// What a command does; it is stored whole or not at all.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Transition {
+pub struct OrderTransition {
     /// The order after it.
     pub order: Order,
     /// What it does to stock.
-    pub stock: Vec<(ProductId, StockChange)>,
+    pub stock_changes: Vec<(ProductId, StockChange)>,
 }
 
 /// Why a command is refused. Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrderRefusal {
+pub enum OrderError {
     /// An order that stands there cannot go there.
     InvalidTransition {
         /// Where it stands.
@@ -42,18 +42,18 @@ pub enum OrderRefusal {
         to: OrderStatus,
     },
     /// There is still time to pay it.
-    NotDue,
+    NotYetExpired,
 }
 
 impl OrderCommand {
     /// Where it leads to.
     #[must_use]
-    pub const fn leads_to(&self) -> OrderStatus {
+    pub const fn target_status(&self) -> OrderStatus {
         match self {
             Self::Pay { .. } => OrderStatus::Paid,
             Self::Cancel => OrderStatus::Cancelled,
             Self::Expire => OrderStatus::Expired,
-            Self::Fulfil { .. } => OrderStatus::Fulfilled,
+            Self::Fulfill { .. } => OrderStatus::Fulfilled,
         }
     }
 }
@@ -67,18 +67,18 @@ impl Order {
         &self,
         command: OrderCommand,
         now: Timestamp,
-    ) -> Result<Transition, OrderRefusal> {
-        let (from, to) = (self.status, command.leads_to());
+    ) -> Result<OrderTransition, OrderError> {
+        let (from, to) = (self.status, command.target_status());
         match (from, to) {
             (
                 OrderStatus::PendingPayment,
                 OrderStatus::Paid | OrderStatus::Cancelled | OrderStatus::Expired,
             )
             | (OrderStatus::Paid, OrderStatus::Fulfilled | OrderStatus::Cancelled) => {}
-            _ => return Err(OrderRefusal::InvalidTransition { from, to }),
+            _ => return Err(OrderError::InvalidTransition { from, to }),
         }
         if to == OrderStatus::Expired && self.expires_at.is_none_or(|deadline| now < deadline) {
-            return Err(OrderRefusal::NotDue);
+            return Err(OrderError::NotYetExpired);
         }
         let payment = match command {
             OrderCommand::Pay { reference } => Payment { reference, ..self.payment },
@@ -93,11 +93,11 @@ impl Order {
             updated_at: now,
             ..self.clone()
         };
-        Ok(Transition { stock: self.stock_after(to), order })
+        Ok(OrderTransition { stock_changes: self.stock_changes_for(to), order })
     }
 
     /// What reaching `status` does to the pieces that are reserved for it.
-    fn stock_after(&self, status: OrderStatus) -> Vec<(ProductId, StockChange)> {
+    fn stock_changes_for(&self, status: OrderStatus) -> Vec<(ProductId, StockChange)> {
         let change: fn(u64) -> StockChange = match status {
             OrderStatus::PendingPayment | OrderStatus::Paid => return Vec::new(),
             OrderStatus::Fulfilled => StockChange::Ship,

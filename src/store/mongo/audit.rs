@@ -12,44 +12,47 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    documents::{Unfit, id, own},
-    load::read,
-    read::{Read, order_of},
+    documents::{DocumentError, id_from_bson, id_to_bson},
+    load::deserialize_document,
+    read::{ReadResult, order_from_document},
     schema::{COUNTERS, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, STOCK},
 };
 use crate::domain::{
-    audit::{EventFacts, Ledger, Moved, OrderFacts, Page, ProductFacts, Span, StockFacts, join},
+    audit::{
+        AuditPage, EventAudit, IdRange, LedgerTotals, MovementTotals, OrderAudit, ProductAudit,
+        StoredStock, join_orders_with_movements,
+    },
     ids::{OrderId, ProductId},
+    inventory::MovementKind,
     order::OrderStatus,
-    stock::MovementKind,
 };
 
 /// Most sums of an order's movements on a page of orders.
-const MAX_MOVED: usize = 50_000;
+const MAX_MOVEMENT_SUMS: usize = 50_000;
 
 /// Most stretches of events that are told.
-const MAX_RUNS: usize = 1000;
+const MAX_POSITION_RANGES: usize = 1000;
 
 /// One moment of the store.
-struct Moment {
+struct SnapshotReader {
     database: Database,
     session: ClientSession,
 }
 
-impl Moment {
+impl SnapshotReader {
     /// The moment of the first read.
-    async fn new(database: Database) -> Read<Self> {
+    async fn start(database: Database) -> ReadResult<Self> {
         let session = database.client().start_session().snapshot(true).await?;
         Ok(Self { database, session })
     }
 
     /// Has `each` read what `stages` make of a collection.
-    async fn read(
+    async fn aggregate_each(
         &mut self,
         collection: &str,
         stages: Vec<Document>,
-        mut each: impl FnMut(&RawDocument) -> Result<(), Unfit>,
-    ) -> Read<()> {
+        mut each: impl FnMut(&RawDocument) -> Result<(), DocumentError>,
+    ) -> ReadResult<()> {
         let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
         let collection =
             self.database.collection_with_options::<RawDocumentBuf>(collection, options);
@@ -63,63 +66,63 @@ impl Moment {
 }
 
 /// Ids in `span`.
-fn within(span: Span) -> Document {
-    doc! { "$gt": id(span.after), "$lte": id(span.upto) }
+fn id_range_filter(span: IdRange) -> Document {
+    doc! { "$gt": id_to_bson(span.after), "$lte": id_to_bson(span.up_to) }
 }
 
-fn limit(limit: usize) -> Document {
+fn limit_stage(limit: usize) -> Document {
     // To the server, no limit would be an error.
     doc! { "$limit": i64::try_from(limit.max(1)).unwrap_or(i64::MAX) }
 }
 
-fn entry(facts: &mut BTreeMap<ProductId, ProductFacts>, product: Id) -> &mut ProductFacts {
-    let product = own(product);
-    facts.entry(product).or_insert_with(|| ProductFacts::none(product))
+fn product_entry(facts: &mut BTreeMap<ProductId, ProductAudit>, product: Id) -> &mut ProductAudit {
+    let product = id_from_bson(product);
+    facts.entry(product).or_insert_with(|| ProductAudit::empty(product))
 }
 
 #[derive(Deserialize)]
-struct Named {
+struct ProductIdRow {
     #[serde(rename = "_id")]
     id: Id,
 }
 
-pub(super) async fn products(
+pub(super) async fn read_product_page(
     database: Database,
-    span: Span,
+    span: IdRange,
     most: u32,
-) -> Read<Page<ProductFacts>> {
-    let mut moment = Moment::new(database).await?;
+) -> ReadResult<AuditPage<ProductAudit>> {
+    let mut moment = SnapshotReader::start(database).await?;
     let mut facts = BTreeMap::new();
     let ids = vec![
-        doc! { "$match": { "_id": within(span) } },
+        doc! { "$match": { "_id": id_range_filter(span) } },
         doc! { "$sort": { "_id": 1 } },
-        limit(most as usize),
+        limit_stage(most as usize),
         doc! { "$project": { "_id": 1 } },
     ];
     let known = |document: &RawDocument| {
-        entry(&mut facts, read::<Named>(document)?.id).known = true;
+        product_entry(&mut facts, deserialize_document::<ProductIdRow>(document)?.id).known = true;
         Ok(())
     };
-    moment.read(PRODUCTS, ids, known).await?;
+    moment.aggregate_each(PRODUCTS, ids, known).await?;
     let last =
         facts.last_key_value().map(|(last, _)| *last).filter(|_| facts.len() >= most as usize);
     let (span, rest) = last.map_or((span, None), |last| {
-        let (here, rest) = span.split(last.as_uuid());
+        let (here, rest) = span.split_after(last.as_uuid());
         (here, Some(rest))
     });
-    levels(&mut moment, span, &mut facts).await?;
-    ledgers(&mut moment, span, &mut facts).await?;
-    promised(&mut moment, span, &mut facts).await?;
-    Ok(Page { items: facts.into_values().collect(), rest })
+    read_stock_levels(&mut moment, span, &mut facts).await?;
+    sum_ledgers(&mut moment, span, &mut facts).await?;
+    sum_promised_units(&mut moment, span, &mut facts).await?;
+    Ok(AuditPage { items: facts.into_values().collect(), remaining: rest })
 }
 
-async fn levels(
-    moment: &mut Moment,
-    span: Span,
-    facts: &mut BTreeMap<ProductId, ProductFacts>,
-) -> Read<()> {
+async fn read_stock_levels(
+    moment: &mut SnapshotReader,
+    span: IdRange,
+    facts: &mut BTreeMap<ProductId, ProductAudit>,
+) -> ReadResult<()> {
     #[derive(Deserialize)]
-    struct Level {
+    struct StockRow {
         #[serde(rename = "_id")]
         id: Id,
         on_hand: i64,
@@ -128,20 +131,23 @@ async fn levels(
         last_movement: i64,
     }
     let level = |document: &RawDocument| {
-        let Level { id, on_hand, reserved, version, last_movement } = read(document)?;
-        entry(facts, id).stock = StockFacts { on_hand, reserved, version, last_movement };
+        let StockRow { id, on_hand, reserved, version, last_movement } =
+            deserialize_document(document)?;
+        product_entry(facts, id).stock = StoredStock { on_hand, reserved, version, last_movement };
         Ok(())
     };
-    moment.read(STOCK, vec![doc! { "$match": { "_id": within(span) } }], level).await
+    moment
+        .aggregate_each(STOCK, vec![doc! { "$match": { "_id": id_range_filter(span) } }], level)
+        .await
 }
 
-async fn ledgers(
-    moment: &mut Moment,
-    span: Span,
-    facts: &mut BTreeMap<ProductId, ProductFacts>,
-) -> Read<()> {
+async fn sum_ledgers(
+    moment: &mut SnapshotReader,
+    span: IdRange,
+    facts: &mut BTreeMap<ProductId, ProductAudit>,
+) -> ReadResult<()> {
     #[derive(Deserialize)]
-    struct Sums {
+    struct LedgerSums {
         #[serde(rename = "_id")]
         id: Id,
         count: u64,
@@ -151,9 +157,10 @@ async fn ledgers(
         reserved: i64,
     }
     // A product's movements stand together, in order, so that this is one stretch of the collection.
-    let beyond = |product: Uuid| doc! { "product_id": id(product), "sequence": Bson::MaxKey };
+    let beyond =
+        |product: Uuid| doc! { "product_id": id_to_bson(product), "sequence": Bson::MaxKey };
     let stages = vec![
-        doc! { "$match": { "_id": { "$gt": beyond(span.after), "$lte": beyond(span.upto) } } },
+        doc! { "$match": { "_id": { "$gt": beyond(span.after), "$lte": beyond(span.up_to) } } },
         doc! { "$group": {
             "_id": "$_id.product_id", "count": { "$sum": 1_i64 },
             "first": { "$min": "$_id.sequence" }, "last": { "$max": "$_id.sequence" },
@@ -161,117 +168,125 @@ async fn ledgers(
         } },
     ];
     let sums = |document: &RawDocument| {
-        let Sums { id, count, first, last, on_hand, reserved } = read(document)?;
-        entry(facts, id).ledger = Ledger { count, first, last, on_hand, reserved };
+        let LedgerSums { id, count, first, last, on_hand, reserved } =
+            deserialize_document(document)?;
+        product_entry(facts, id).ledger = LedgerTotals { count, first, last, on_hand, reserved };
         Ok(())
     };
-    moment.read(MOVEMENTS, stages, sums).await
+    moment.aggregate_each(MOVEMENTS, stages, sums).await
 }
 
 /// Has the server read all orders for each page: an index that would spare it would cost every checkout.
-async fn promised(
-    moment: &mut Moment,
-    span: Span,
-    facts: &mut BTreeMap<ProductId, ProductFacts>,
-) -> Read<()> {
+async fn sum_promised_units(
+    moment: &mut SnapshotReader,
+    span: IdRange,
+    facts: &mut BTreeMap<ProductId, ProductAudit>,
+) -> ReadResult<()> {
     #[derive(Deserialize)]
-    struct Sum {
+    struct PromisedUnits {
         #[serde(rename = "_id")]
         id: Id,
-        pieces: i64,
+        units: i64,
     }
     let open = [OrderStatus::PendingPayment, OrderStatus::Paid].map(OrderStatus::as_str);
     let stages = vec![
-        doc! { "$match": { "status": { "$in": open.to_vec() }, "lines": { "$elemMatch": { "product_id": within(span) } } } },
+        doc! { "$match": { "status": { "$in": open.to_vec() }, "lines": { "$elemMatch": { "product_id": id_range_filter(span) } } } },
         doc! { "$project": { "lines.product_id": 1, "lines.quantity": 1 } },
         doc! { "$unwind": "$lines" },
-        doc! { "$match": { "lines.product_id": within(span) } },
+        doc! { "$match": { "lines.product_id": id_range_filter(span) } },
         doc! { "$group": { "_id": "$lines.product_id", "pieces": { "$sum": "$lines.quantity" } } },
     ];
     let sum = |document: &RawDocument| {
-        let Sum { id, pieces } = read(document)?;
-        entry(facts, id).promised = pieces;
+        let PromisedUnits { id, units: pieces } = deserialize_document(document)?;
+        product_entry(facts, id).promised = pieces;
         Ok(())
     };
-    moment.read(ORDERS, stages, sum).await
+    moment.aggregate_each(ORDERS, stages, sum).await
 }
 
-pub(super) async fn orders(database: Database, span: Span, most: u32) -> Read<Page<OrderFacts>> {
-    let mut moment = Moment::new(database).await?;
+pub(super) async fn read_order_page(
+    database: Database,
+    span: IdRange,
+    most: u32,
+) -> ReadResult<AuditPage<OrderAudit>> {
+    let mut moment = SnapshotReader::start(database).await?;
     let most = most as usize;
     let mut orders = Vec::new();
     let stages = vec![
-        doc! { "$match": { "_id": within(span) } },
+        doc! { "$match": { "_id": id_range_filter(span) } },
         doc! { "$sort": { "_id": 1 } },
-        limit(most),
+        limit_stage(most),
     ];
     let order = |document: &RawDocument| {
-        orders.push(order_of(document)?);
+        orders.push(order_from_document(document)?);
         Ok(())
     };
-    moment.read(ORDERS, stages, order).await?;
+    moment.aggregate_each(ORDERS, stages, order).await?;
     let here = match orders.last() {
-        Some(last) if orders.len() >= most => span.split(last.id.as_uuid()).0,
+        Some(last) if orders.len() >= most => span.split_after(last.id.as_uuid()).0,
         _ => span,
     };
-    let moved = moved(&mut moment, here).await?;
+    let moved = sum_order_movements(&mut moment, here).await?;
     let named = orders.iter().flat_map(|order| order.lines.iter().map(|line| line.product_id));
     let named: BTreeSet<ProductId> =
         named.chain(moved.iter().map(|(_, product, _)| *product)).collect();
-    let versions = versions(&mut moment, named).await?;
-    Ok(join(span, (orders, most), (moved, MAX_MOVED), &versions))
+    let versions = read_stock_versions(&mut moment, named).await?;
+    Ok(join_orders_with_movements(span, (orders, most), (moved, MAX_MOVEMENT_SUMS), &versions))
 }
 
-async fn moved(moment: &mut Moment, span: Span) -> Read<Vec<(OrderId, ProductId, Moved)>> {
+async fn sum_order_movements(
+    moment: &mut SnapshotReader,
+    span: IdRange,
+) -> ReadResult<Vec<(OrderId, ProductId, MovementTotals)>> {
     #[derive(Deserialize)]
-    struct Name {
+    struct OrderProductKey {
         order_id: Id,
         product_id: Id,
     }
     #[derive(Deserialize)]
-    struct Sums {
+    struct LedgerSums {
         #[serde(rename = "_id")]
-        name: Name,
+        name: OrderProductKey,
         on_hand: i64,
         reserved: i64,
         ever_reserved: i64,
     }
     let is_reserved = doc! { "$eq": ["$kind", MovementKind::Reserved.as_str()] };
     let stages = vec![
-        doc! { "$match": { "order_id": within(span) } },
+        doc! { "$match": { "order_id": id_range_filter(span) } },
         doc! { "$group": {
             "_id": { "order_id": "$order_id", "product_id": "$_id.product_id" },
             "on_hand": { "$sum": "$on_hand_delta" }, "reserved": { "$sum": "$reserved_delta" },
             "ever_reserved": { "$sum": { "$cond": [is_reserved, "$reserved_delta", 0_i64] } },
         } },
         doc! { "$sort": { "_id": 1 } },
-        limit(MAX_MOVED),
+        limit_stage(MAX_MOVEMENT_SUMS),
     ];
     let mut found = Vec::new();
     let sums = |document: &RawDocument| {
-        let Sums { name, on_hand, reserved, ever_reserved } = read(document)?;
+        let LedgerSums { name, on_hand, reserved, ever_reserved } = deserialize_document(document)?;
         found.push((
-            own(name.order_id),
-            own(name.product_id),
-            Moved { on_hand, reserved, ever_reserved },
+            id_from_bson(name.order_id),
+            id_from_bson(name.product_id),
+            MovementTotals { on_hand, reserved, total_reserved: ever_reserved },
         ));
         Ok(())
     };
-    moment.read(MOVEMENTS, stages, sums).await?;
+    moment.aggregate_each(MOVEMENTS, stages, sums).await?;
     Ok(found)
 }
 
-async fn versions(
-    moment: &mut Moment,
+async fn read_stock_versions(
+    moment: &mut SnapshotReader,
     named: BTreeSet<ProductId>,
-) -> Read<HashMap<ProductId, u64>> {
+) -> ReadResult<HashMap<ProductId, u64>> {
     #[derive(Deserialize)]
-    struct Version {
+    struct RecordVersion {
         #[serde(rename = "_id")]
         id: Id,
         version: u64,
     }
-    let ids: Vec<Id> = named.into_iter().map(|product| id(product.as_uuid())).collect();
+    let ids: Vec<Id> = named.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
     let mut found = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(1000) {
         let stages = vec![
@@ -279,18 +294,18 @@ async fn versions(
             doc! { "$project": { "version": 1 } },
         ];
         let note = |document: &RawDocument| {
-            let Version { id, version } = read(document)?;
-            found.insert(own(id), version);
+            let RecordVersion { id, version } = deserialize_document(document)?;
+            found.insert(id_from_bson(id), version);
             Ok(())
         };
-        moment.read(STOCK, stages, note).await?;
+        moment.aggregate_each(STOCK, stages, note).await?;
     }
     Ok(found)
 }
 
-pub(super) async fn events(database: Database) -> Read<EventFacts> {
+pub(super) async fn read_event_ranges(database: Database) -> ReadResult<EventAudit> {
     #[derive(Deserialize)]
-    struct Together {
+    struct EventRange {
         #[serde(rename = "_id")]
         last: u64,
         count: u64,
@@ -299,27 +314,27 @@ pub(super) async fn events(database: Database) -> Read<EventFacts> {
     struct Counter {
         last: u64,
     }
-    let mut moment = Moment::new(database).await?;
-    let mut facts = EventFacts::default();
+    let mut moment = SnapshotReader::start(database).await?;
+    let mut facts = EventAudit::default();
     let counter = |document: &RawDocument| {
-        facts.last = Some(read::<Counter>(document)?.last);
+        facts.recorded_last = Some(deserialize_document::<Counter>(document)?.last);
         Ok(())
     };
-    moment.read(COUNTERS, vec![doc! { "$match": { "_id": OUTBOX } }], counter).await?;
+    moment.aggregate_each(COUNTERS, vec![doc! { "$match": { "_id": OUTBOX } }], counter).await?;
     let together = |document: &RawDocument| {
-        let Together { last, count } = read(document)?;
+        let EventRange { last, count } = deserialize_document(document)?;
         let first = (last + 1).saturating_sub(count);
-        let room = facts.runs.len() < MAX_RUNS;
-        match facts.runs.last_mut() {
+        let room = facts.ranges.len() < MAX_POSITION_RANGES;
+        match facts.ranges.last_mut() {
             Some((_, end)) if *end + 1 == first => *end = last,
-            _ if room => facts.runs.push((first, last)),
+            _ if room => facts.ranges.push((first, last)),
             _ => {}
         }
         Ok(())
     };
     let count = doc! { "$toLong": { "$size": "$events" } };
     moment
-        .read(
+        .aggregate_each(
             OUTBOX,
             vec![doc! { "$sort": { "_id": 1 } }, doc! { "$project": { "count": count } }],
             together,

@@ -5,92 +5,92 @@ use mongodb::error::{
 };
 use uuid::Uuid;
 
-use super::documents::Unfit;
+use super::documents::DocumentError;
 
 /// Codes of a server that is no primary, or is going or coming.
-const AWAY: [i32; 11] = [6, 7, 89, 91, 134, 189, 9001, 10107, 11600, 11602, 13435];
+const UNAVAILABLE_CODES: [i32; 11] = [6, 7, 89, 91, 134, 189, 9001, 10107, 11600, 11602, 13435];
 
 /// Codes of a transaction that another one, or an operator, has ended: `LockTimeout`, `MaxTimeMSExpired`, `WriteConflict`,
 /// `TransactionTooOld`, `SnapshotUnavailable`, `NoSuchTransaction`, `TransactionExceededLifetimeLimitSeconds`, `Interrupted`.
-const ENDED: [i32; 8] = [24, 50, 112, 225, 246, 251, 290, 11601];
+const ABORTED_CODES: [i32; 8] = [24, 50, 112, 225, 246, 251, 290, 11601];
 
 /// `Unauthorized`, `AuthenticationFailed`.
-pub(super) const NO_RIGHTS: [i32; 2] = [13, 18];
+pub(super) const ACCESS_DENIED_CODES: [i32; 2] = [13, 18];
 
 /// What came of a step that failed. All but the last mean: certainly not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum ErrorClass {
     /// Another transaction was there first, or this one was ended from outside. Another try may do better.
     Conflict,
     /// The server does not answer, or is none that takes writes. Another try may do better, later.
-    Away,
+    Unavailable,
     /// One statement was refused, the one of this record, which the commits at fault name.
-    Statement(Uuid),
+    RecordRejected(Uuid),
     /// Refused in a way that another try would not change.
-    Refused,
+    Permanent,
     /// It may have been applied.
-    Unknown,
+    OutcomeUnknown,
 }
 
 /// A step that failed.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(super) struct TransactionError {
     /// What it means.
-    pub(super) trouble: Trouble,
+    pub(super) class: ErrorClass,
     /// What the server or the driver says.
     pub(super) reason: String,
 }
 
-impl Failure {
+impl TransactionError {
     pub(super) fn conflict(reason: impl Into<String>) -> Self {
-        Self { trouble: Trouble::Conflict, reason: reason.into() }
+        Self { class: ErrorClass::Conflict, reason: reason.into() }
     }
 
-    pub(super) fn refused(reason: impl Into<String>) -> Self {
-        Self { trouble: Trouble::Refused, reason: reason.into() }
+    pub(super) fn permanent(reason: impl Into<String>) -> Self {
+        Self { class: ErrorClass::Permanent, reason: reason.into() }
     }
 
     /// An answer that did not come in time.
-    pub(super) fn late() -> Self {
-        Self { trouble: Trouble::Away, reason: "no answer in time".to_owned() }
+    pub(super) fn timed_out() -> Self {
+        Self { class: ErrorClass::Unavailable, reason: "no answer in time".to_owned() }
     }
 
     /// A record that cannot be written.
-    pub(super) fn unfit(record: Uuid, error: Unfit) -> Self {
-        Self { trouble: Trouble::Statement(record), reason: error.0 }
+    pub(super) fn invalid_document(record: Uuid, error: DocumentError) -> Self {
+        Self { class: ErrorClass::RecordRejected(record), reason: error.0 }
     }
 
     /// An error from a commit.
-    pub(super) fn of_commit(error: &Error) -> Self {
+    pub(super) fn from_commit_error(error: &Error) -> Self {
         let unknown = error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT);
         match Self::from(error) {
             // Only a server that says so has not committed.
             failure if !unknown && error.contains_label(TRANSIENT_TRANSACTION_ERROR) => failure,
-            failure => Self { trouble: Trouble::Unknown, ..failure },
+            failure => Self { class: ErrorClass::OutcomeUnknown, ..failure },
         }
     }
 }
 
-impl From<&Error> for Failure {
+impl From<&Error> for TransactionError {
     fn from(error: &Error) -> Self {
-        let trouble = match (&*error.kind, code(error)) {
+        let trouble = match (&*error.kind, server_error_code(error)) {
             (
                 ErrorKind::Io(_)
                 | ErrorKind::ConnectionPoolCleared { .. }
                 | ErrorKind::ServerSelection { .. },
                 _,
-            ) => Trouble::Away,
-            (_, Some(code)) if AWAY.contains(&code) => Trouble::Away,
-            (_, Some(code)) if ENDED.contains(&code) => Trouble::Conflict,
-            _ if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => Trouble::Conflict,
-            _ => Trouble::Refused,
+            ) => ErrorClass::Unavailable,
+            (_, Some(code)) if UNAVAILABLE_CODES.contains(&code) => ErrorClass::Unavailable,
+            (_, Some(code)) if ABORTED_CODES.contains(&code) => ErrorClass::Conflict,
+            _ if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => ErrorClass::Conflict,
+            _ => ErrorClass::Permanent,
         };
-        Self { trouble, reason: brief(error) }
+        Self { class: trouble, reason: one_line_message(error) }
     }
 }
 
 /// What keeps a primary from being found: the first server's error, when there is one, of all that the driver says.
-fn no_primary(message: &str) -> String {
+fn no_primary_message(message: &str) -> String {
     let first =
         message.split_once("Error: Kind: ").and_then(|(_, error)| error.split_once(", labels"));
     match first {
@@ -100,7 +100,7 @@ fn no_primary(message: &str) -> String {
 }
 
 /// The server's code, when the server refused a whole command.
-pub(super) fn code(error: &Error) -> Option<i32> {
+pub(super) fn server_error_code(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
         ErrorKind::Write(mongodb::error::WriteFailure::WriteError(write)) => Some(write.code),
@@ -109,11 +109,11 @@ pub(super) fn code(error: &Error) -> Option<i32> {
 }
 
 /// One line of what happened, without the driver's own bookkeeping.
-pub(super) fn brief(error: &Error) -> String {
+pub(super) fn one_line_message(error: &Error) -> String {
     let line = match &*error.kind {
         ErrorKind::Command(command) => format!("{} ({})", command.message, command.code_name),
         ErrorKind::InvalidArgument { message, .. } => message.clone(),
-        ErrorKind::ServerSelection { message, .. } => no_primary(message),
+        ErrorKind::ServerSelection { message, .. } => no_primary_message(message),
         kind => kind.to_string(),
     };
     line.replace('\n', " ")

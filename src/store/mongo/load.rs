@@ -10,78 +10,103 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    documents::{KeyDocument, StockDocument, Unfit, id, own},
-    failure::Failure,
-    schema::{CARTS, INBOX, KEYS, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS},
+    documents::{DocumentError, IdempotencyKeyDocument, StockDocument, id_from_bson, id_to_bson},
+    failure::TransactionError,
+    schema::{CARTS, IDEMPOTENCY_KEYS, INBOX, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS},
     transaction::Transaction,
 };
 use crate::{
-    domain::{clock::Timestamp, order::OrderStatus, stock::StockLevel},
-    store::batch::{KeyId, Loaded, Touched},
+    domain::{clock::Timestamp, inventory::StockLevel, order::OrderStatus},
+    store::plan::{LoadedState, OwnedIdempotencyKey, ReadSet},
 };
 
 /// Loads what `touched` names. Keys that were first used at `forgotten` or before are told apart, since they are honoured no longer.
 pub(super) async fn load(
     transaction: &mut Transaction<'_>,
-    touched: &Touched,
+    touched: &ReadSet,
     forgotten: Timestamp,
-) -> Result<(Loaded, HashSet<KeyId>), Failure> {
-    let mut loaded = Loaded {
-        carts: versions(transaction, CARTS, touched.carts.iter().map(|id| id.as_uuid())).await?,
-        products: versions(transaction, PRODUCTS, touched.products.iter().map(|id| id.as_uuid()))
+) -> Result<(LoadedState, HashSet<OwnedIdempotencyKey>), TransactionError> {
+    let mut loaded = LoadedState {
+        carts: load_versions(transaction, CARTS, touched.carts.iter().map(|id| id.as_uuid()))
             .await?,
-        users: versions(transaction, USERS, touched.users.iter().map(|id| id.as_uuid())).await?,
-        sessions: versions(transaction, SESSIONS, touched.sessions.iter().map(|id| id.as_uuid()))
+        products: load_versions(
+            transaction,
+            PRODUCTS,
+            touched.products.iter().map(|id| id.as_uuid()),
+        )
+        .await?,
+        users: load_versions(transaction, USERS, touched.users.iter().map(|id| id.as_uuid()))
             .await?,
-        skus: holders(transaction, PRODUCTS, "sku", &touched.skus, doc! { "deleted": false })
-            .await?,
-        emails: holders(transaction, USERS, "email", &touched.emails, doc! {}).await?,
-        ..Loaded::default()
+        sessions: load_versions(
+            transaction,
+            SESSIONS,
+            touched.sessions.iter().map(|id| id.as_uuid()),
+        )
+        .await?,
+        sku_owners: load_unique_field_owners(
+            transaction,
+            PRODUCTS,
+            "sku",
+            &touched.skus,
+            doc! { "deleted": false },
+        )
+        .await?,
+        email_owners: load_unique_field_owners(
+            transaction,
+            USERS,
+            "email",
+            &touched.emails,
+            doc! {},
+        )
+        .await?,
+        ..LoadedState::default()
     };
-    let worn = keys(transaction, &touched.keys, forgotten, &mut loaded).await?;
-    orders(transaction, touched, &mut loaded).await?;
-    inbox(transaction, &touched.inbox, &mut loaded).await?;
-    stock(transaction, touched, &mut loaded).await?;
+    let worn =
+        load_idempotency_keys(transaction, &touched.idempotency_keys, forgotten, &mut loaded)
+            .await?;
+    load_orders(transaction, touched, &mut loaded).await?;
+    load_inbox(transaction, &touched.inbox, &mut loaded).await?;
+    load_stock_levels(transaction, touched, &mut loaded).await?;
     Ok((loaded, worn))
 }
 
-async fn versions<I: From<Uuid> + Eq + Hash>(
+async fn load_versions<I: From<Uuid> + Eq + Hash>(
     transaction: &mut Transaction<'_>,
     collection: &str,
     ids: impl Iterator<Item = Uuid>,
-) -> Result<HashMap<I, u64>, Failure> {
+) -> Result<HashMap<I, u64>, TransactionError> {
     #[derive(Deserialize)]
-    struct Version {
+    struct RecordVersion {
         #[serde(rename = "_id")]
         id: Id,
         version: u64,
     }
-    let ids: Vec<Id> = ids.map(id).collect();
+    let ids: Vec<Id> = ids.map(id_to_bson).collect();
     let mut found = HashMap::with_capacity(ids.len());
     if ids.is_empty() {
         return Ok(found);
     }
     let note = |document: &RawDocument| {
-        let Version { id, version } = read(document)?;
-        found.insert(own(id), version);
+        let RecordVersion { id, version } = deserialize_document(document)?;
+        found.insert(id_from_bson(id), version);
         Ok(())
     };
     transaction
-        .find(collection, doc! { "_id": { "$in": ids } }, doc! { "version": 1 }, note)
+        .for_each_document(collection, doc! { "_id": { "$in": ids } }, doc! { "version": 1 }, note)
         .await?;
     Ok(found)
 }
 
 /// Who has each of these names in `field`, among the documents that `more` allows.
-async fn holders<I: From<Uuid>>(
+async fn load_unique_field_owners<I: From<Uuid>>(
     transaction: &mut Transaction<'_>,
     collection: &str,
     field: &str,
     names: &BTreeSet<String>,
     more: Document,
-) -> Result<HashMap<String, I>, Failure> {
+) -> Result<HashMap<String, I>, TransactionError> {
     #[derive(Deserialize)]
-    struct Holder {
+    struct UniqueFieldOwner {
         #[serde(rename = "_id")]
         id: Id,
     }
@@ -90,124 +115,142 @@ async fn holders<I: From<Uuid>>(
         return Ok(found);
     }
     let note = |document: &RawDocument| {
-        let Holder { id } = read(document)?;
-        let name = document.get_str(field).map_err(|error| Unfit(error.to_string()))?;
-        found.insert(name.to_owned(), own(id));
+        let UniqueFieldOwner { id } = deserialize_document(document)?;
+        let name = document.get_str(field).map_err(|error| DocumentError(error.to_string()))?;
+        found.insert(name.to_owned(), id_from_bson(id));
         Ok(())
     };
     let mut filter = doc! { field: { "$in": names.iter().collect::<Vec<_>>(), "$exists": true } };
     filter.extend(more);
-    transaction.find(collection, filter, doc! { field: 1 }, note).await?;
+    transaction.for_each_document(collection, filter, doc! { field: 1 }, note).await?;
     Ok(found)
 }
 
-async fn keys(
+async fn load_idempotency_keys(
     transaction: &mut Transaction<'_>,
-    keys: &BTreeSet<KeyId>,
+    keys: &BTreeSet<OwnedIdempotencyKey>,
     forgotten: Timestamp,
-    loaded: &mut Loaded,
-) -> Result<HashSet<KeyId>, Failure> {
+    loaded: &mut LoadedState,
+) -> Result<HashSet<OwnedIdempotencyKey>, TransactionError> {
     let mut worn = HashSet::new();
     if keys.is_empty() {
         return Ok(worn);
     }
     let names: Vec<Document> = keys
         .iter()
-        .map(|(owner, key)| doc! { "owner": id(owner.as_uuid()), "key": &**key })
+        .map(|(owner, key)| doc! { "owner": id_to_bson(owner.as_uuid()), "key": &**key })
         .collect();
     let note = |document: &RawDocument| {
-        let document: KeyDocument<'_> = read(document)?;
-        let id: KeyId = (own(document.name.owner), document.name.key.as_ref().into());
-        if document.is_from(forgotten) {
+        let document: IdempotencyKeyDocument<'_> = deserialize_document(document)?;
+        let id: OwnedIdempotencyKey =
+            (id_from_bson(document.id.owner), document.id.key.as_ref().into());
+        if document.is_stored_by(forgotten) {
             worn.insert(id);
         } else {
-            loaded.keys.insert(id, document.answer()?);
+            loaded.stored_responses.insert(id, document.into_response()?);
         }
         Ok(())
     };
-    transaction.find(KEYS, doc! { "_id": { "$in": names } }, doc! {}, note).await?;
+    transaction
+        .for_each_document(IDEMPOTENCY_KEYS, doc! { "_id": { "$in": names } }, doc! {}, note)
+        .await?;
     Ok(worn)
 }
 
 /// Orders that are named, and how many buyers have that are not paid yet, which the server counts off an index.
-async fn orders(
+async fn load_orders(
     transaction: &mut Transaction<'_>,
-    touched: &Touched,
-    loaded: &mut Loaded,
-) -> Result<(), Failure> {
+    touched: &ReadSet,
+    loaded: &mut LoadedState,
+) -> Result<(), TransactionError> {
     #[derive(Deserialize)]
-    struct Held<'a> {
+    struct OrderHeader<'a> {
         #[serde(rename = "_id")]
         id: Id,
         version: u64,
         status: &'a str,
     }
     #[derive(Deserialize)]
-    struct Pending {
+    struct PendingOrder {
         user_id: Id,
     }
-    let ids: Vec<Id> = touched.orders.iter().map(|order| id(order.as_uuid())).collect();
+    let ids: Vec<Id> = touched.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
     if !ids.is_empty() {
         let note = |document: &RawDocument| {
-            let Held { id, version, status } = read(document)?;
-            let status = OrderStatus::from_word(status)
-                .ok_or_else(|| Unfit(format!("{status:?} is no status of an order")))?;
-            loaded.orders.insert(own(id), (version, status));
+            let OrderHeader { id, version, status } = deserialize_document(document)?;
+            let status = OrderStatus::from_name(status)
+                .ok_or_else(|| DocumentError(format!("{status:?} is no status of an order")))?;
+            loaded.orders.insert(id_from_bson(id), (version, status));
             Ok(())
         };
         transaction
-            .find(ORDERS, doc! { "_id": { "$in": ids } }, doc! { "version": 1, "status": 1 }, note)
+            .for_each_document(
+                ORDERS,
+                doc! { "_id": { "$in": ids } },
+                doc! { "version": 1, "status": 1 },
+                note,
+            )
             .await?;
     }
-    let buyers: Vec<Id> = touched.buyers.iter().map(|user| id(user.as_uuid())).collect();
+    let buyers: Vec<Id> =
+        touched.pending_order_users.iter().map(|user| id_to_bson(user.as_uuid())).collect();
     if !buyers.is_empty() {
         let note = |document: &RawDocument| {
-            *loaded.pending.entry(own(read::<Pending>(document)?.user_id)).or_insert(0) += 1;
+            *loaded
+                .pending_orders
+                .entry(id_from_bson(deserialize_document::<PendingOrder>(document)?.user_id))
+                .or_insert(0) += 1;
             Ok(())
         };
         let pending =
             doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
-        transaction.find(ORDERS, pending, doc! { "_id": 0, "user_id": 1 }, note).await?;
+        transaction
+            .for_each_document(ORDERS, pending, doc! { "_id": 0, "user_id": 1 }, note)
+            .await?;
     }
     Ok(())
 }
 
-async fn inbox(
+async fn load_inbox(
     transaction: &mut Transaction<'_>,
     ids: &BTreeSet<Box<str>>,
-    loaded: &mut Loaded,
-) -> Result<(), Failure> {
+    loaded: &mut LoadedState,
+) -> Result<(), TransactionError> {
     if ids.is_empty() {
         return Ok(());
     }
     let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
     let note = |document: &RawDocument| {
-        loaded
-            .inbox
-            .insert(document.get_str("_id").map_err(|error| Unfit(error.to_string()))?.into());
+        loaded.applied_messages.insert(
+            document.get_str("_id").map_err(|error| DocumentError(error.to_string()))?.into(),
+        );
         Ok(())
     };
-    transaction.find(INBOX, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }, note).await
+    transaction
+        .for_each_document(INBOX, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }, note)
+        .await
 }
 
-async fn stock(
+async fn load_stock_levels(
     transaction: &mut Transaction<'_>,
-    touched: &Touched,
-    loaded: &mut Loaded,
-) -> Result<(), Failure> {
-    let ids: Vec<Id> = touched.stock.iter().map(|product| id(product.as_uuid())).collect();
+    touched: &ReadSet,
+    loaded: &mut LoadedState,
+) -> Result<(), TransactionError> {
+    let ids: Vec<Id> = touched.stock.iter().map(|product| id_to_bson(product.as_uuid())).collect();
     if ids.is_empty() {
         return Ok(());
     }
     let note = |document: &RawDocument| {
-        let level = StockLevel::from(read::<StockDocument>(document)?);
+        let level = StockLevel::from(deserialize_document::<StockDocument>(document)?);
         loaded.stock.insert(level.product_id, level);
         Ok(())
     };
-    transaction.find(STOCK, doc! { "_id": { "$in": ids } }, doc! {}, note).await
+    transaction.for_each_document(STOCK, doc! { "_id": { "$in": ids } }, doc! {}, note).await
 }
 
 /// A document as what it should be.
-pub(super) fn read<'de, T: Deserialize<'de>>(document: &'de RawDocument) -> Result<T, Unfit> {
+pub(super) fn deserialize_document<'de, T: Deserialize<'de>>(
+    document: &'de RawDocument,
+) -> Result<T, DocumentError> {
     Ok(deserialize_from_slice(document.as_bytes())?)
 }

@@ -36,38 +36,36 @@ use tokio::{
 
 pub use self::connect::ConnectError;
 use self::{
-    connect::{Connected, connect},
-    nodes::Node,
+    connect::{MongoClients, connect_with_retry},
+    nodes::NodeMembership,
     read::ReadError,
-    write::{Batch, REMEMBERED_FOR, Writer},
+    write::{IDEMPOTENCY_KEY_TTL, MongoWriter, QueuedBatch},
 };
-use super::{Applied, ApplyError, Commit, Store, Unavailable};
+use super::{AppliedBatch, ApplyError, Commit, Store, StoreUnavailable};
 use crate::{
     domain::{
         account::{Email, Session, User},
-        audit::{EventFacts, OrderFacts, Page, ProductFacts, Span},
-        cart::{Cart, Owner},
+        audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
+        cart::{Cart, CartOwner},
+        catalog::product::Product,
         clock::{Clock, SystemClock, Timestamp},
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{StockLevel, StockMovement},
         money::Currency,
         order::Order,
-        product::Product,
-        stock::{Movement, StockLevel},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::Published,
-    },
+    events::OutboxEvent,
+    messages::change::{IdempotencyKey, StoredResponse},
 };
 
 /// Most batches that wait. The batching writer sends one at a time.
-const MAX_WAITING_BATCHES: usize = 4;
+const MAX_QUEUED_BATCHES: usize = 4;
 
 /// How long to say goodbye to the other nodes. They find out anyway.
-const FAREWELL: Duration = Duration::from_secs(1);
+const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The longest that a page of an audit takes. The server keeps the moment it is read from for 300 s.
-const AUDITING: Duration = Duration::from_secs(240);
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// How to reach the store.
 #[derive(Debug, Clone)]
@@ -89,14 +87,14 @@ pub struct MongoOptions {
 /// The cluster's store.
 pub struct MongoStore {
     database: Database,
-    node: Arc<Node>,
+    membership: Arc<NodeMembership>,
     /// The runtime that the driver's connections live on.
     runtime: Handle,
     timeout: Duration,
-    queue: Mutex<Option<mpsc::Sender<Batch>>>,
+    queue: Mutex<Option<mpsc::Sender<QueuedBatch>>>,
     /// Closed when the writer has ended.
-    writing: watch::Receiver<()>,
-    watching: AbortHandle,
+    writer_stopped: watch::Receiver<()>,
+    membership_task: AbortHandle,
     closed: AtomicBool,
 }
 
@@ -107,20 +105,21 @@ impl MongoStore {
     /// # Errors
     /// The database cannot be used, and waiting would not change that; see [`ConnectError`].
     pub async fn connect(options: MongoOptions) -> Result<Self, ConnectError> {
-        let Connected { writing: client, reading } = connect(&options).await?;
+        let MongoClients { write_client: client, read_client: reading } =
+            connect_with_retry(&options).await?;
         let database = client.database(&options.database);
-        let node = Node::new(client.clone(), database.clone());
-        let watching = tokio::spawn(Arc::clone(&node).watch()).abort_handle();
-        let (queue, batches) = mpsc::channel(MAX_WAITING_BATCHES);
+        let node = NodeMembership::new(client.clone(), database.clone());
+        let watching = tokio::spawn(Arc::clone(&node).run_maintenance()).abort_handle();
+        let (queue, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
         let (ended, writing) = watch::channel(());
-        let writer = Writer {
+        let writer = MongoWriter {
             client,
             database,
-            node: Arc::clone(&node),
+            membership: Arc::clone(&node),
             low_stock: options.low_stock,
             timeout: options.timeout,
             session: None,
-            away: false,
+            is_unavailable: false,
         };
         tokio::spawn(async move {
             writer.run(batches).await;
@@ -128,40 +127,40 @@ impl MongoStore {
         });
         Ok(Self {
             database: reading.database(&options.database),
-            node,
+            membership: node,
             runtime: Handle::current(),
             timeout: options.timeout,
             queue: Mutex::new(Some(queue)),
-            writing,
-            watching,
+            writer_stopped: writing,
+            membership_task: watching,
             closed: AtomicBool::new(false),
         })
     }
 
-    fn queue(&self) -> MutexGuard<'_, Option<mpsc::Sender<Batch>>> {
+    fn lock_queue(&self) -> MutexGuard<'_, Option<mpsc::Sender<QueuedBatch>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<T, Unavailable>
+    async fn run_read<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<T, StoreUnavailable>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ReadError>> + Send + 'static,
     {
-        self.ask_within(self.timeout, read).await
+        self.run_read_within(self.timeout, read).await
     }
 
     /// Reads on the driver's runtime: whoever asked may go, and would take a connection with it.
-    async fn ask_within<T, F>(
+    async fn run_read_within<T, F>(
         &self,
         time: Duration,
         read: impl FnOnce(Database) -> F,
-    ) -> Result<T, Unavailable>
+    ) -> Result<T, StoreUnavailable>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ReadError>> + Send + 'static,
     {
         if self.closed.load(Ordering::Acquire) {
-            return Err(Unavailable);
+            return Err(StoreUnavailable);
         }
         let read = read(self.database.clone());
         // Made there, since a timer belongs to the runtime that it is made on, and the caller's may end before the read does.
@@ -173,7 +172,7 @@ impl MongoStore {
             Err(error) => error.to_string(),
         };
         tracing::error!(reason, "the store did not answer as it should");
-        Err(Unavailable)
+        Err(StoreUnavailable)
     }
 }
 
@@ -183,185 +182,205 @@ impl Store for MongoStore {
         true
     }
 
-    async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
+    async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
         let (reply, applied) = oneshot::channel();
-        let queue = self.queue().clone().ok_or(ApplyError::Unavailable)?;
-        queue.send(Batch { commits: batch, reply }).await.map_err(|_| ApplyError::Unavailable)?;
+        let queue = self.lock_queue().clone().ok_or(ApplyError::Unavailable)?;
+        queue
+            .send(QueuedBatch { commits: batch, reply })
+            .await
+            .map_err(|_| ApplyError::Unavailable)?;
         drop(queue);
         // The writer drops a reply only when it fails in the middle of its work.
-        applied.await.unwrap_or(Err(ApplyError::Unknown))
+        applied.await.unwrap_or(Err(ApplyError::OutcomeUnknown))
     }
 
-    async fn cart(&self, owner: UserId) -> Result<Option<Cart>, Unavailable> {
-        self.ask(|database| read::cart(database, owner)).await
+    async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable> {
+        self.run_read(|database| read::cart(database, owner)).await
     }
 
-    async fn carts_untouched_since(
+    async fn list_idle_carts(
         &self,
         before: Timestamp,
         limit: u32,
-    ) -> Result<Vec<Owner>, Unavailable> {
-        self.ask(|database| read::carts_untouched_since(database, before, limit)).await
+    ) -> Result<Vec<CartOwner>, StoreUnavailable> {
+        self.run_read(|database| read::carts_untouched_since(database, before, limit)).await
     }
 
-    async fn products(
+    async fn list_products(
         &self,
         after: Option<ProductId>,
         limit: u32,
-    ) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
-        self.ask(|database| read::products(database, after, limit)).await
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
+        self.run_read(|database| read::products(database, after, limit)).await
     }
 
-    async fn product(&self, id: ProductId) -> Result<Option<(Product, StockLevel)>, Unavailable> {
-        self.ask(|database| read::product(database, id)).await
+    async fn find_product(
+        &self,
+        id: ProductId,
+    ) -> Result<Option<(Product, StockLevel)>, StoreUnavailable> {
+        self.run_read(|database| read::product(database, id)).await
     }
 
-    async fn products_by_id(
+    async fn find_products_by_id(
         &self,
         ids: Vec<ProductId>,
-    ) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
-        self.ask(|database| read::products_by_id(database, ids)).await
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
+        self.run_read(|database| read::find_products_by_id(database, ids)).await
     }
 
-    async fn movements(
+    async fn list_movements(
         &self,
         id: ProductId,
         before: Option<u64>,
         limit: u32,
-    ) -> Result<Vec<Movement>, Unavailable> {
-        self.ask(|database| read::movements(database, id, before, limit)).await
+    ) -> Result<Vec<StockMovement>, StoreUnavailable> {
+        self.run_read(|database| read::movements(database, id, before, limit)).await
     }
 
-    async fn order(&self, id: OrderId) -> Result<Option<Order>, Unavailable> {
-        self.ask(|database| read::order(database, id)).await
+    async fn find_order(&self, id: OrderId) -> Result<Option<Order>, StoreUnavailable> {
+        self.run_read(|database| read::order(database, id)).await
     }
 
-    async fn orders(
+    async fn list_orders(
         &self,
         of: Option<UserId>,
         before: Option<OrderId>,
         limit: u32,
-    ) -> Result<Vec<Order>, Unavailable> {
-        self.ask(|database| read::orders(database, of, before, limit)).await
+    ) -> Result<Vec<Order>, StoreUnavailable> {
+        self.run_read(|database| read::orders(database, of, before, limit)).await
     }
 
-    async fn orders_due(
+    async fn list_overdue_orders(
         &self,
         now: Timestamp,
         after: Option<(Timestamp, OrderId)>,
         limit: u32,
-    ) -> Result<Vec<Order>, Unavailable> {
-        self.ask(move |database| read::orders_due(database, now, after, limit)).await
+    ) -> Result<Vec<Order>, StoreUnavailable> {
+        self.run_read(move |database| read::orders_due(database, now, after, limit)).await
     }
 
-    async fn user(&self, id: UserId) -> Result<Option<User>, Unavailable> {
-        self.ask(|database| read::user(database, id)).await
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable> {
+        self.run_read(|database| read::user(database, id)).await
     }
 
-    async fn user_by_email(&self, email: &Email) -> Result<Option<User>, Unavailable> {
+    async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable> {
         let email = email.clone();
-        self.ask(|database| read::user_by_email(database, email)).await
+        self.run_read(|database| read::user_by_email(database, email)).await
     }
 
-    async fn has_admin(&self) -> Result<bool, Unavailable> {
-        self.ask(read::has_admin).await
+    async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
+        self.run_read(read::has_admin).await
     }
 
-    async fn session(&self, id: SessionId) -> Result<Option<Session>, Unavailable> {
-        self.ask(|database| read::session(database, id)).await
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreUnavailable> {
+        self.run_read(|database| read::session(database, id)).await
     }
 
-    async fn live_sessions(
+    async fn list_active_sessions(
         &self,
         user: UserId,
         now: Timestamp,
-    ) -> Result<Vec<Session>, Unavailable> {
-        self.ask(|database| read::live_sessions(database, user, now)).await
+    ) -> Result<Vec<Session>, StoreUnavailable> {
+        self.run_read(|database| read::live_sessions(database, user, now)).await
     }
 
-    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>, Unavailable> {
-        self.ask(|database| read::revoked_since(database, since)).await
+    async fn list_sessions_revoked_since(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<SessionId>, StoreUnavailable> {
+        self.run_read(|database| read::revoked_since(database, since)).await
     }
 
-    async fn remembered(
+    async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], Remembered)>, Unavailable> {
+    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable> {
         let key = key.clone();
-        let forgotten = SystemClock.now().minus(REMEMBERED_FOR);
-        self.ask(move |database| read::remembered(database, key, forgotten)).await
+        let forgotten = SystemClock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |database| read::remembered(database, key, forgotten)).await
     }
 
-    async fn is_in_inbox(&self, id: &str) -> Result<bool, Unavailable> {
+    async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {
         let id = id.to_owned();
-        self.ask(move |database| read::is_in_inbox(database, id)).await
+        self.run_read(move |database| read::is_in_inbox(database, id)).await
     }
 
-    async fn events_after(&self, position: u64, limit: u32) -> Result<Vec<Published>, Unavailable> {
-        self.ask(|database| read::events_after(database, position, limit)).await
-    }
-
-    async fn event_position(&self, id: EventId) -> Result<Option<u64>, Unavailable> {
-        self.ask(|database| read::event_position(database, id)).await
-    }
-
-    async fn last_position(&self) -> Result<u64, Unavailable> {
-        self.ask(read::last_position).await
-    }
-
-    async fn confirmed_position(&self) -> Result<u64, Unavailable> {
-        let node = self.node.id();
-        self.ask(move |database| read::confirmed_position(database, node)).await
-    }
-
-    async fn published_up_to(&self) -> Result<u64, Unavailable> {
-        self.ask(read::published_up_to).await
-    }
-
-    async fn note_published(&self, position: u64) -> Result<(), Unavailable> {
-        self.ask(move |database| read::note_published(database, position)).await
-    }
-
-    async fn audited_products(
+    async fn list_events_after(
         &self,
-        span: Span,
+        position: u64,
         limit: u32,
-    ) -> Result<Page<ProductFacts>, Unavailable> {
-        self.ask_within(AUDITING, |database| audit::products(database, span, limit)).await
+    ) -> Result<Vec<OutboxEvent>, StoreUnavailable> {
+        self.run_read(|database| read::events_after(database, position, limit)).await
     }
 
-    async fn audited_orders(
+    async fn event_position(&self, id: EventId) -> Result<Option<u64>, StoreUnavailable> {
+        self.run_read(|database| read::event_position(database, id)).await
+    }
+
+    async fn last_event_position(&self) -> Result<u64, StoreUnavailable> {
+        self.run_read(read::last_position).await
+    }
+
+    async fn confirmed_event_position(&self) -> Result<u64, StoreUnavailable> {
+        let node = self.membership.id();
+        self.run_read(move |database| read::confirmed_position(database, node)).await
+    }
+
+    async fn published_position(&self) -> Result<u64, StoreUnavailable> {
+        self.run_read(read::published_up_to).await
+    }
+
+    async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable> {
+        self.run_read(move |database| read::note_published(database, position)).await
+    }
+
+    async fn audit_products(
         &self,
-        span: Span,
+        span: IdRange,
         limit: u32,
-    ) -> Result<Page<OrderFacts>, Unavailable> {
-        self.ask_within(AUDITING, |database| audit::orders(database, span, limit)).await
+    ) -> Result<AuditPage<ProductAudit>, StoreUnavailable> {
+        self.run_read_within(AUDIT_TIMEOUT, |database| {
+            audit::read_product_page(database, span, limit)
+        })
+        .await
     }
 
-    async fn audited_events(&self) -> Result<EventFacts, Unavailable> {
-        self.ask_within(AUDITING, audit::events).await
+    async fn audit_orders(
+        &self,
+        span: IdRange,
+        limit: u32,
+    ) -> Result<AuditPage<OrderAudit>, StoreUnavailable> {
+        self.run_read_within(AUDIT_TIMEOUT, |database| {
+            audit::read_order_page(database, span, limit)
+        })
+        .await
     }
 
-    async fn ping(&self) -> Result<(), Unavailable> {
-        self.ask(read::ping).await
+    async fn audit_events(&self) -> Result<EventAudit, StoreUnavailable> {
+        self.run_read_within(AUDIT_TIMEOUT, audit::read_event_ranges).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreUnavailable> {
+        self.run_read(read::ping).await
     }
 
     async fn close(&self) {
-        self.queue().take();
-        let mut writing = self.writing.clone();
+        self.lock_queue().take();
+        let mut writing = self.writer_stopped.clone();
         while writing.changed().await.is_ok() {}
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.watching.abort();
-        let node = Arc::clone(&self.node);
-        let farewell = self.runtime.spawn(async move { timeout(FAREWELL, node.leave()).await });
+        self.membership_task.abort();
+        let node = Arc::clone(&self.membership);
+        let farewell =
+            self.runtime.spawn(async move { timeout(DEREGISTER_TIMEOUT, node.deregister()).await });
         drop(farewell.await);
     }
 }
 
 impl Drop for MongoStore {
     fn drop(&mut self) {
-        self.watching.abort();
+        self.membership_task.abort();
     }
 }

@@ -22,30 +22,30 @@ use mongodb::{
 use tokio::time::sleep;
 
 use super::{
-    failure::{self, NO_RIGHTS},
-    schema::{COUNTERS, NODES, OUTBOX, PUBLISHED},
+    failure::{self, ACCESS_DENIED_CODES},
+    schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
 };
 
 /// How often a node renews its document, and looks at the others'.
-const BEAT: Duration = Duration::from_millis(500);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A node that was not heard of for so long is taken for dead.
-const DEAD_AFTER: Duration = Duration::from_millis(2500);
+const NODE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// How often the chores are done.
-const BETWEEN_CHORES: Duration = Duration::from_secs(5);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The newest events that are kept, whether they were published or not.
-const KEPT_EVENTS: i64 = 20_000;
+const MAX_RETAINED_EVENTS: i64 = 20_000;
 
 /// How far a node's clock may be from the server's before that is told.
-const MAX_APART: Duration = Duration::from_secs(1);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 
 /// For how long the server shall keep a transaction open that nobody ends.
-const LIFETIME_SECONDS: i64 = 5;
+const TRANSACTION_LIFETIME_SECONDS: i64 = 5;
 
 /// This node, as the others see it.
-pub(super) struct Node {
+pub(super) struct NodeMembership {
     id: Id,
     client: Client,
     nodes: Collection<Document>,
@@ -53,14 +53,14 @@ pub(super) struct Node {
     /// The session that its transactions run in.
     session: Mutex<Option<Id>>,
     /// A session that it runs no transactions in any more, whose last one may still be open.
-    left: Mutex<Option<Id>>,
+    orphaned_session: Mutex<Option<Id>>,
     /// It was told in the log that transactions cannot be given a shorter lifetime.
-    warned: AtomicBool,
+    lifetime_warned: AtomicBool,
     /// It was told in the log that this node's clock is off.
-    clock_is_off: AtomicBool,
+    clock_is_skewed: AtomicBool,
 }
 
-impl Node {
+impl NodeMembership {
     pub(super) fn new(client: Client, database: Database) -> Arc<Self> {
         // Locks do not outlive the primary, so neither need these documents.
         let options = CollectionOptions::builder()
@@ -73,9 +73,9 @@ impl Node {
             nodes,
             database,
             session: Mutex::default(),
-            left: Mutex::default(),
-            warned: AtomicBool::new(false),
-            clock_is_off: AtomicBool::new(false),
+            orphaned_session: Mutex::default(),
+            lifetime_warned: AtomicBool::new(false),
+            clock_is_skewed: AtomicBool::new(false),
         })
     }
 
@@ -85,13 +85,13 @@ impl Node {
     }
 
     /// Tells the others which session to end when this node is gone. Has to be done before the session is used.
-    pub(super) async fn announce(&self, session: Option<Id>) -> Result<()> {
+    pub(super) async fn register_session(&self, session: Option<Id>) -> Result<()> {
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
-        self.beat().await
+        self.send_heartbeat().await
     }
 
     /// Ends a session: what its transaction has locked is free.
-    pub(super) async fn end(&self, session: Id) -> Result<()> {
+    pub(super) async fn kill_session(&self, session: Id) -> Result<()> {
         self.client
             .database("admin")
             .run_command(doc! { "killSessions": [{ "id": session }] })
@@ -100,16 +100,16 @@ impl Node {
     }
 
     /// Notes a session that is to be ended: what a transaction that is still open in it has locked is in everybody's way.
-    pub(super) fn leave_behind(&self, session: Option<Id>) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = session;
+    pub(super) fn mark_session_orphaned(&self, session: Option<Id>) {
+        *self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner) = session;
     }
 
     /// Ends the session that was left behind, if there is one. Done before the next transaction, and at the next beat if there is none.
-    pub(super) async fn end_left(&self) -> Result<()> {
-        let left = *self.left.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) async fn kill_orphaned_session(&self) -> Result<()> {
+        let left = *self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(session) = left else { return Ok(()) };
-        self.end(session).await?;
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        self.kill_session(session).await?;
+        let mut left = self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner);
         // Unless another was left in the meantime.
         left.take_if(|left| *left == session);
         Ok(())
@@ -117,55 +117,58 @@ impl Node {
 
     /// Renews this node's document, ends the sessions of the dead, and does the chores, again and again. The chores wait for a majority,
     /// which must not keep the node from being heard of.
-    pub(super) async fn watch(self: Arc<Self>) {
-        tokio::join!(again(BEAT, || self.look_after()), again(BETWEEN_CHORES, || self.do_chores()));
+    pub(super) async fn run_maintenance(self: Arc<Self>) {
+        tokio::join!(
+            repeat_forever(HEARTBEAT_INTERVAL, || self.heartbeat_and_reap()),
+            repeat_forever(MAINTENANCE_INTERVAL, || self.do_maintenance())
+        );
     }
 
     /// Says that this node is gone, in good order.
-    pub(super) async fn leave(&self) -> Result<()> {
+    pub(super) async fn deregister(&self) -> Result<()> {
         self.nodes.delete_one(doc! { "_id": self.id }).await.map(drop)
     }
 
-    async fn look_after(&self) -> Result<()> {
-        self.beat().await?;
-        self.end_left().await?;
-        self.bury().await
+    async fn heartbeat_and_reap(&self) -> Result<()> {
+        self.send_heartbeat().await?;
+        self.kill_orphaned_session().await?;
+        self.reap_dead_nodes().await
     }
 
-    async fn do_chores(&self) -> Result<()> {
-        limit_lifetime(&self.client, &self.warned).await?;
-        self.compare_clocks().await?;
+    async fn do_maintenance(&self) -> Result<()> {
+        limit_transaction_lifetime(&self.client, &self.lifetime_warned).await?;
+        self.check_clock_skew().await?;
         self.trim_outbox().await
     }
 
     /// Warns when this node's clock and the server's are apart. One node writes down until when an order is to be paid, and any node ends
     /// it by its own clock.
-    async fn compare_clocks(&self) -> Result<()> {
+    async fn check_clock_skew(&self) -> Result<()> {
         let asked = DateTime::now();
         let hello = self.client.database("admin").run_command(doc! { "hello": 1 }).await?;
         let answered = DateTime::now();
         let Ok(server) = hello.get_datetime("localTime") else { return Ok(()) };
-        let apart = apart(*server, asked, answered);
-        let is_far = apart > MAX_APART;
-        if is_far && !self.clock_is_off.load(Ordering::Relaxed) {
+        let apart = min_clock_skew(*server, asked, answered);
+        let is_far = apart > MAX_CLOCK_SKEW;
+        if is_far && !self.clock_is_skewed.load(Ordering::Relaxed) {
             tracing::warn!(
                 ?apart,
                 "this node's clock and MongoDB's are apart, so that orders may expire too early or too late; have both set by NTP"
             );
         }
-        self.clock_is_off.store(is_far, Ordering::Relaxed);
+        self.clock_is_skewed.store(is_far, Ordering::Relaxed);
         Ok(())
     }
 
-    async fn beat(&self) -> Result<()> {
+    async fn send_heartbeat(&self) -> Result<()> {
         let session = *self.session.lock().unwrap_or_else(PoisonError::into_inner);
         // The server's clock is the only one that all nodes share.
         let now = doc! { "$set": { "at": "$$NOW", "session": session, "process": i64::from(std::process::id()) } };
         self.nodes.update_one(doc! { "_id": self.id }, vec![now]).upsert(true).await.map(drop)
     }
 
-    async fn bury(&self) -> Result<()> {
-        let age = i64::try_from(DEAD_AFTER.as_millis()).unwrap_or(i64::MAX);
+    async fn reap_dead_nodes(&self) -> Result<()> {
+        let age = i64::try_from(NODE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
         let dead = doc! { "_id": { "$ne": self.id }, "$expr": { "$lt": ["$at", { "$subtract": ["$$NOW", age] }] } };
         let mut dead = self.nodes.find(dead).await?;
         while dead.advance().await? {
@@ -175,7 +178,7 @@ impl Node {
                 _ => None,
             };
             if let Some(session) = session {
-                self.end(session).await?;
+                self.kill_session(session).await?;
             }
             // Unless it has come back in between.
             let at: Option<&DateTime> = node.get_datetime("at").ok();
@@ -200,10 +203,10 @@ impl Node {
         if first != Some(self.id.into()) {
             return Ok(());
         }
-        let newest = self.counted(OUTBOX).await?.unwrap_or(0);
+        let newest = self.read_counter(OUTBOX).await?.unwrap_or(0);
         // Once there was a broker, whoever trims keeps what waits for it: also a node or a command that does not know of one.
-        let published = self.counted(PUBLISHED).await?.unwrap_or(i64::MAX);
-        let oldest = published.min(newest - KEPT_EVENTS);
+        let published = self.read_counter(PUBLISHED_COUNTER).await?.unwrap_or(i64::MAX);
+        let oldest = published.min(newest - MAX_RETAINED_EVENTS);
         if oldest > 0 {
             self.database
                 .collection::<Document>(OUTBOX)
@@ -213,7 +216,7 @@ impl Node {
         Ok(())
     }
 
-    async fn counted(&self, name: &str) -> Result<Option<i64>> {
+    async fn read_counter(&self, name: &str) -> Result<Option<i64>> {
         let counter =
             self.database.collection::<Document>(COUNTERS).find_one(doc! { "_id": name }).await?;
         Ok(counter.and_then(|counter| counter.get_i64("last").ok()))
@@ -221,7 +224,7 @@ impl Node {
 }
 
 /// How far apart the server's clock and this node's are at least, when the server told its time between these two of this node's.
-fn apart(server: DateTime, asked: DateTime, answered: DateTime) -> Duration {
+fn min_clock_skew(server: DateTime, asked: DateTime, answered: DateTime) -> Duration {
     let [server, asked, answered] = [server, asked, answered].map(DateTime::timestamp_millis);
     Duration::from_millis(
         server.saturating_sub(answered).max(asked.saturating_sub(server)).max(0).unsigned_abs(),
@@ -229,11 +232,11 @@ fn apart(server: DateTime, asked: DateTime, answered: DateTime) -> Duration {
 }
 
 /// Does `work` for ever, with a pause after each time.
-async fn again<F: Future<Output = Result<()>>>(pause: Duration, work: impl Fn() -> F) {
+async fn repeat_forever<F: Future<Output = Result<()>>>(pause: Duration, work: impl Fn() -> F) {
     loop {
         if let Err(error) = work().await {
             tracing::warn!(
-                reason = failure::brief(&error),
+                reason = failure::one_line_message(&error),
                 "could not look after the other nodes; trying again"
             );
         }
@@ -242,25 +245,33 @@ async fn again<F: Future<Output = Result<()>>>(pause: Duration, work: impl Fn() 
 }
 
 /// Has the server give up transactions that nobody ends, if souk may say so; each server that becomes primary has to be told.
-async fn limit_lifetime(client: &Client, warned: &AtomicBool) -> Result<()> {
-    const NAME: &str = "transactionLifetimeLimitSeconds";
+async fn limit_transaction_lifetime(client: &Client, warned: &AtomicBool) -> Result<()> {
+    const PARAMETER: &str = "transactionLifetimeLimitSeconds";
     let admin = client.database("admin");
     let set = async {
-        let held = admin.run_command(doc! { "getParameter": 1, NAME: 1 }).await?;
-        let held =
-            held.get_i32(NAME).map(i64::from).or_else(|_| held.get_i64(NAME)).unwrap_or(i64::MAX);
-        if held > LIFETIME_SECONDS {
-            admin.run_command(doc! { "setParameter": 1, NAME: LIFETIME_SECONDS }).await?;
+        let held = admin.run_command(doc! { "getParameter": 1, PARAMETER: 1 }).await?;
+        let held = held
+            .get_i32(PARAMETER)
+            .map(i64::from)
+            .or_else(|_| held.get_i64(PARAMETER))
+            .unwrap_or(i64::MAX);
+        if held > TRANSACTION_LIFETIME_SECONDS {
+            admin
+                .run_command(doc! { "setParameter": 1, PARAMETER: TRANSACTION_LIFETIME_SECONDS })
+                .await?;
             tracing::info!(
                 was = held,
-                is = LIFETIME_SECONDS,
+                is = TRANSACTION_LIFETIME_SECONDS,
                 "transactionLifetimeLimitSeconds was set"
             );
         }
         Ok(())
     };
     match set.await {
-        Err(error) if failure::code(&error).is_some_and(|code| NO_RIGHTS.contains(&code)) => {
+        Err(error)
+            if failure::server_error_code(&error)
+                .is_some_and(|code| ACCESS_DENIED_CODES.contains(&code)) =>
+        {
             if !warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "souk may not look at or set MongoDB's transactionLifetimeLimitSeconds; set it to 5 on every member, so that the \
@@ -278,11 +289,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_are_apart_by_what_the_way_there_and_back_does_not_explain() {
+    fn clock_skew_excludes_round_trip_time() {
         let at = DateTime::from_millis;
-        assert_eq!(apart(at(1_500), at(1_000), at(2_000)), Duration::ZERO);
-        assert_eq!(apart(at(2_500), at(1_000), at(2_000)), Duration::from_millis(500));
-        assert_eq!(apart(at(400), at(1_000), at(2_000)), Duration::from_millis(600));
-        assert_eq!(apart(at(-2_000), at(1_000), at(1_000)), Duration::from_secs(3));
+        assert_eq!(min_clock_skew(at(1_500), at(1_000), at(2_000)), Duration::ZERO);
+        assert_eq!(min_clock_skew(at(2_500), at(1_000), at(2_000)), Duration::from_millis(500));
+        assert_eq!(min_clock_skew(at(400), at(1_000), at(2_000)), Duration::from_millis(600));
+        assert_eq!(min_clock_skew(at(-2_000), at(1_000), at(1_000)), Duration::from_secs(3));
     }
 }

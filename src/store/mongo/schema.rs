@@ -8,7 +8,7 @@ use mongodb::{
     error::Result,
 };
 
-use crate::{domain::order::OrderStatus, store::INBOX_KEPT};
+use crate::{domain::order::OrderStatus, store::INBOX_RETENTION};
 
 pub(super) const CARTS: &str = "carts";
 pub(super) const PRODUCTS: &str = "products";
@@ -17,29 +17,32 @@ pub(super) const MOVEMENTS: &str = "movements";
 pub(super) const ORDERS: &str = "orders";
 pub(super) const USERS: &str = "users";
 pub(super) const SESSIONS: &str = "sessions";
-pub(super) const KEYS: &str = "idempotency_keys";
+pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
 pub(super) const OUTBOX: &str = "outbox";
 /// Two documents: the last position given out in the outbox, with the turns taken to do so, and the last one published.
 pub(super) const COUNTERS: &str = "counters";
 /// The latter.
-pub(super) const PUBLISHED: &str = "published";
+pub(super) const PUBLISHED_COUNTER: &str = "published";
 /// The nodes that are running, each with the session its transactions run in.
 pub(super) const NODES: &str = "nodes";
 /// One document: what was settled when the first node came.
 pub(super) const META: &str = "meta";
 
 /// The layout of documents. A souk that finds another one keeps away; 1 was never released.
-pub(super) const VERSION: i64 = 2;
+pub(super) const SCHEMA_VERSION: i64 = 2;
 
 /// Makes collections and indexes that are not there yet. Any number of nodes may do so at once. With `keep_unpublished` it is noted for
 /// good, and for all who come, that events are to be kept until they were published.
-pub(super) async fn prepare(database: &Database, keep_unpublished: bool) -> Result<()> {
+pub(super) async fn create_collections_and_indexes(
+    database: &Database,
+    keep_unpublished: bool,
+) -> Result<()> {
     // Inside a transaction a collection that has to be made would be in the way of everyone else.
     for collection in [STOCK, COUNTERS, NODES, META] {
-        create(database, collection).await?;
+        create_collection_if_missing(database, collection).await?;
     }
-    for (collection, indexes) in indexes() {
+    for (collection, indexes) in index_definitions() {
         // Also makes the collection.
         database
             .run_command(doc! { "createIndexes": collection, "indexes": indexes, "writeConcern": { "w": "majority" } })
@@ -50,20 +53,20 @@ pub(super) async fn prepare(database: &Database, keep_unpublished: bool) -> Resu
     counters.update_one(doc! { "_id": OUTBOX }, start).upsert(true).await?;
     if keep_unpublished {
         let start = doc! { "$setOnInsert": { "last": 0_i64 } };
-        counters.update_one(doc! { "_id": PUBLISHED }, start).upsert(true).await?;
+        counters.update_one(doc! { "_id": PUBLISHED_COUNTER }, start).upsert(true).await?;
     }
     Ok(())
 }
 
-async fn create(database: &Database, collection: &str) -> Result<()> {
-    const EXISTS: i32 = 48;
+async fn create_collection_if_missing(database: &Database, collection: &str) -> Result<()> {
+    const NAMESPACE_EXISTS: i32 = 48;
     match database.create_collection(collection).await {
-        Err(error) if super::failure::code(&error) == Some(EXISTS) => Ok(()),
+        Err(error) if super::failure::server_error_code(&error) == Some(NAMESPACE_EXISTS) => Ok(()),
         made => made,
     }
 }
 
-fn indexes() -> Vec<(&'static str, Vec<Document>)> {
+fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let index = |name: &str, key: Document| doc! { "name": name, "key": key };
     let unique = |name: &str, key: Document| doc! { "name": name, "key": key, "unique": true };
     let pending = doc! { "status": OrderStatus::PendingPayment.as_str() };
@@ -102,19 +105,19 @@ fn indexes() -> Vec<(&'static str, Vec<Document>)> {
         ),
         // A little longer than a key is honoured, since the clocks of nodes and servers differ.
         (
-            KEYS,
+            IDEMPOTENCY_KEYS,
             vec![doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": 25 * 60 * 60 }],
         ),
         (
             INBOX,
             vec![
-                doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": seconds(INBOX_KEPT) },
+                doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": whole_seconds(INBOX_RETENTION) },
             ],
         ),
         (OUTBOX, vec![index("made", doc! { "first_id": 1 })]),
     ]
 }
 
-fn seconds(duration: Duration) -> i64 {
+fn whole_seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

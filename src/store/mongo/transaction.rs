@@ -10,20 +10,20 @@ use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::{
-    documents::Unfit,
-    failure::{Failure, Trouble},
+    documents::DocumentError,
+    failure::{ErrorClass, TransactionError},
     schema::{COUNTERS, OUTBOX},
 };
 
 /// Most bytes of documents in one command. The server takes 16 MiB.
-const MAX_COMMAND: usize = 12 * 1024 * 1024;
+const MAX_COMMAND_BYTES: usize = 12 * 1024 * 1024;
 
 /// Between two tries to commit.
-const BEFORE_COMMITTING_AGAIN: Duration = Duration::from_millis(30);
+const COMMIT_RETRY_DELAY: Duration = Duration::from_millis(30);
 
 /// What to write, and the record by which its commit is found when the server refuses it.
 pub(super) struct Statement {
-    pub(super) record: Uuid,
+    pub(super) record_id: Uuid,
     pub(super) body: RawDocumentBuf,
 }
 
@@ -32,46 +32,47 @@ pub(super) struct Transaction<'a> {
     pub(super) database: &'a Database,
     pub(super) session: &'a mut ClientSession,
     /// Until when each step but the commit may take.
-    pub(super) until: Instant,
+    pub(super) deadline: Instant,
 }
 
 /// `step`, unless it takes too long.
-pub(super) async fn within<T>(
+pub(super) async fn with_deadline<T>(
     until: Instant,
     step: impl Future<Output = mongodb::error::Result<T>>,
-) -> Result<T, Failure> {
+) -> Result<T, TransactionError> {
     match timeout_at(until, step).await {
-        Ok(done) => done.map_err(|error| Failure::from(&error)),
-        Err(_) => Err(Failure::late()),
+        Ok(done) => done.map_err(|error| TransactionError::from(&error)),
+        Err(_) => Err(TransactionError::timed_out()),
     }
 }
 
 impl Transaction<'_> {
-    async fn run(&mut self, command: RawDocumentBuf) -> Result<Document, Failure> {
-        within(
-            self.until,
+    async fn run_command(&mut self, command: RawDocumentBuf) -> Result<Document, TransactionError> {
+        with_deadline(
+            self.deadline,
             self.database.run_raw_command(command).session(&mut *self.session).into_future(),
         )
         .await
     }
 
     /// Reads every document that `filter` finds.
-    pub(super) async fn find(
+    pub(super) async fn for_each_document(
         &mut self,
         collection: &str,
         filter: Document,
         fields: Document,
-        mut each: impl FnMut(&RawDocument) -> Result<(), Unfit>,
-    ) -> Result<(), Failure> {
+        mut each: impl FnMut(&RawDocument) -> Result<(), DocumentError>,
+    ) -> Result<(), TransactionError> {
         let collection = self.database.collection::<RawDocumentBuf>(collection);
         let find = collection
             .find(filter)
             .projection(fields)
             .batch_size(10_000)
             .session(&mut *self.session);
-        let mut cursor = within(self.until, find.into_future()).await?;
-        while within(self.until, cursor.advance(self.session)).await? {
-            each(cursor.current()).map_err(|unfit| blame(cursor.current(), unfit))?;
+        let mut cursor = with_deadline(self.deadline, find.into_future()).await?;
+        while with_deadline(self.deadline, cursor.advance(self.session)).await? {
+            each(cursor.current())
+                .map_err(|unfit| unreadable_document_error(cursor.current(), unfit))?;
         }
         Ok(())
     }
@@ -86,25 +87,32 @@ impl Transaction<'_> {
     /// It is written first: a transaction reads from a snapshot, so one that wrote it last would still lose to any other that committed
     /// since its snapshot, but only after all its work.
     ///
-    /// So many positions as are `expected` to be needed are taken at once; [`end_turn`](Self::end_turn) is for when it was another number.
-    pub(super) async fn take_turn(&mut self, expected: u64) -> Result<u64, Failure> {
-        let expected =
-            i64::try_from(expected).map_err(|_| Failure::refused("the outbox is full"))?;
+    /// So many positions as are `expected` to be needed are taken at once; [`set_last_outbox_position`](Self::end_turn) is for when it was another number.
+    pub(super) async fn reserve_outbox_positions(
+        &mut self,
+        expected: u64,
+    ) -> Result<u64, TransactionError> {
+        let expected = i64::try_from(expected)
+            .map_err(|_| TransactionError::permanent("the outbox is full"))?;
         let update = rawdoc! { "$inc": { "turn": 1_i64, "last": expected } };
         let command =
             rawdoc! { "findAndModify": COUNTERS, "query": { "_id": OUTBOX }, "update": update };
-        let reply = self.run(command).await?;
+        let reply = self.run_command(command).await?;
         let last =
             reply.get_document("value").ok().and_then(|counter| counter.get_i64("last").ok());
         last.and_then(|last| u64::try_from(last).ok())
-            .ok_or_else(|| Failure::refused("the outbox has lost its counter"))
+            .ok_or_else(|| TransactionError::permanent("the outbox has lost its counter"))
     }
 
     /// Sets the outbox's last position.
-    pub(super) async fn end_turn(&mut self, last: u64) -> Result<(), Failure> {
-        let last = i64::try_from(last).map_err(|_| Failure::refused("the outbox is full"))?;
+    pub(super) async fn set_last_outbox_position(
+        &mut self,
+        last: u64,
+    ) -> Result<(), TransactionError> {
+        let last =
+            i64::try_from(last).map_err(|_| TransactionError::permanent("the outbox is full"))?;
         let set = rawdoc! { "q": { "_id": OUTBOX }, "u": { "$set": { "last": last } } };
-        self.update(COUNTERS, &[Statement { record: Uuid::nil(), body: set }]).await
+        self.update(COUNTERS, &[Statement { record_id: Uuid::nil(), body: set }]).await
     }
 
     /// Inserts documents.
@@ -112,13 +120,13 @@ impl Transaction<'_> {
         &mut self,
         collection: &str,
         documents: &[Statement],
-    ) -> Result<(), Failure> {
-        for chunk in chunks(documents) {
+    ) -> Result<(), TransactionError> {
+        for chunk in split_by_command_size(documents) {
             let list: RawArrayBuf = chunk.iter().map(|statement| &*statement.body).collect();
             let reply = self
-                .run(rawdoc! { "insert": collection, "documents": list, "ordered": true })
+                .run_command(rawdoc! { "insert": collection, "documents": list, "ordered": true })
                 .await?;
-            check(&reply, chunk)?;
+            check_write_reply(&reply, chunk)?;
         }
         Ok(())
     }
@@ -128,48 +136,51 @@ impl Transaction<'_> {
         &mut self,
         collection: &str,
         updates: &[Statement],
-    ) -> Result<(), Failure> {
-        for chunk in chunks(updates) {
+    ) -> Result<(), TransactionError> {
+        for chunk in split_by_command_size(updates) {
             let list: RawArrayBuf = chunk.iter().map(|statement| &*statement.body).collect();
             let reply = self
-                .run(rawdoc! { "update": collection, "updates": list, "ordered": true })
+                .run_command(rawdoc! { "update": collection, "updates": list, "ordered": true })
                 .await?;
-            check(&reply, chunk)?;
+            check_write_reply(&reply, chunk)?;
         }
         Ok(())
     }
 
     /// Makes it durable. Whether that was done is asked again until it is known, or `latest` has come.
-    pub(super) async fn commit(self, latest: Instant) -> Result<(), Failure> {
+    pub(super) async fn commit(self, latest: Instant) -> Result<(), TransactionError> {
         loop {
             let failure =
                 match timeout_at(latest, self.session.commit_transaction().into_future()).await {
                     Ok(Ok(())) => return Ok(()),
-                    Ok(Err(error)) => Failure::of_commit(&error),
-                    Err(_) => Failure { trouble: Trouble::Unknown, ..Failure::late() },
+                    Ok(Err(error)) => TransactionError::from_commit_error(&error),
+                    Err(_) => TransactionError {
+                        class: ErrorClass::OutcomeUnknown,
+                        ..TransactionError::timed_out()
+                    },
                 };
-            if failure.trouble != Trouble::Unknown
-                || Instant::now() + BEFORE_COMMITTING_AGAIN >= latest
+            if failure.class != ErrorClass::OutcomeUnknown
+                || Instant::now() + COMMIT_RETRY_DELAY >= latest
             {
                 return Err(failure);
             }
             tracing::warn!(reason = failure.reason, "a commit was not confirmed; asking again");
-            sleep(BEFORE_COMMITTING_AGAIN).await;
+            sleep(COMMIT_RETRY_DELAY).await;
         }
     }
 }
 
 /// A document that cannot be read fails the commits that name it, and no others.
-fn blame(document: &RawDocument, unfit: Unfit) -> Failure {
+fn unreadable_document_error(document: &RawDocument, unfit: DocumentError) -> TransactionError {
     let id = document.get_binary("_id").ok().and_then(|id| Uuid::from_slice(id.bytes).ok());
     match id {
-        Some(record) => Failure::unfit(record, unfit),
-        None => Failure::refused(unfit.0),
+        Some(record) => TransactionError::invalid_document(record, unfit),
+        None => TransactionError::permanent(unfit.0),
     }
 }
 
 /// Cuts a list where a command would become too large.
-fn chunks(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
+fn split_by_command_size(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
     let mut rest = statements;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -178,7 +189,7 @@ fn chunks(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
         let mut bytes = 0;
         let fits = |statement: &&Statement| {
             bytes += statement.body.as_bytes().len();
-            bytes <= MAX_COMMAND
+            bytes <= MAX_COMMAND_BYTES
         };
         let count = rest.iter().take_while(fits).count().max(1);
         let (chunk, after) = rest.split_at(count);
@@ -188,7 +199,7 @@ fn chunks(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
 }
 
 /// Looks for statements that were refused, or did not find their document.
-fn check(reply: &Document, statements: &[Statement]) -> Result<(), Failure> {
+fn check_write_reply(reply: &Document, statements: &[Statement]) -> Result<(), TransactionError> {
     if let Ok(errors) = reply.get_array("writeErrors") {
         let error = errors
             .first()
@@ -199,14 +210,16 @@ fn check(reply: &Document, statements: &[Statement]) -> Result<(), Failure> {
             error.get_str("errmsg").unwrap_or("a statement was refused").replace('\n', " ");
         let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
         return Err(match index.and_then(|index| statements.get(index)) {
-            Some(statement) => Failure { trouble: Trouble::Statement(statement.record), reason },
-            None => Failure::refused(reason),
+            Some(statement) => {
+                TransactionError { class: ErrorClass::RecordRejected(statement.record_id), reason }
+            }
+            None => TransactionError::permanent(reason),
         });
     }
     let done = reply.get_i32("n").ok().and_then(|n| usize::try_from(n).ok());
     if done == Some(statements.len()) {
         Ok(())
     } else {
-        Err(Failure::conflict("a record has changed since it was read"))
+        Err(TransactionError::conflict("a record has changed since it was read"))
     }
 }

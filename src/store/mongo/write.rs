@@ -20,87 +20,88 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    connect::durable,
-    failure::{Failure, Trouble},
-    flush::{Before, flush},
+    connect::durable_write_concern,
+    failure::{ErrorClass, TransactionError},
+    flush::{ExistingRecords, flush},
     load::load,
-    nodes::Node,
-    transaction::{Transaction, within},
+    nodes::NodeMembership,
+    transaction::{Transaction, with_deadline},
 };
 use crate::store::{
-    Applied, ApplyError,
-    batch::{self, Touched},
-    commit::{Commit, CommitError, Condition, News, Outcome, Write},
+    AppliedBatch, ApplyError,
+    commit::{Commit, CommitError, CommitOutcome, CommittedChanges, Condition, Write},
+    plan::{self, ReadSet},
 };
 
 /// For how long an idempotency key is honoured.
-pub(super) const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const IDEMPOTENCY_KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// So much before its deadline the steps of a commit's transaction have to be done, so that its caller hears in time when they are not.
-const MARGIN: Duration = Duration::from_millis(100);
+const REPLY_MARGIN: Duration = Duration::from_millis(100);
 
 /// What the steps of a transaction may take together before those with a near deadline are let go.
-const PATIENCE: Duration = Duration::from_millis(250);
+const MIN_STEP_TIME: Duration = Duration::from_millis(250);
 
 /// A pause after a conflict: at first, and at most.
-const AFTER_CONFLICT: (Duration, Duration) =
+const CONFLICT_BACKOFF: (Duration, Duration) =
     (Duration::from_micros(500), Duration::from_millis(20));
 
 /// A pause when the server is away: at first, and at most.
-const WHEN_AWAY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+const UNAVAILABLE_BACKOFF: (Duration, Duration) =
+    (Duration::from_millis(20), Duration::from_millis(200));
 
 /// A batch that waits for the writer.
-pub(super) struct Batch {
+pub(super) struct QueuedBatch {
     /// What to apply.
     pub(super) commits: Arc<[Commit]>,
     /// Who waits for it.
-    pub(super) reply: oneshot::Sender<Result<Applied, ApplyError>>,
+    pub(super) reply: oneshot::Sender<Result<AppliedBatch, ApplyError>>,
 }
 
 /// The one of this node who writes.
-pub(super) struct Writer {
+pub(super) struct MongoWriter {
     pub(super) client: Client,
     pub(super) database: Database,
-    pub(super) node: Arc<Node>,
+    pub(super) membership: Arc<NodeMembership>,
     pub(super) low_stock: u64,
     /// The longest that anything waits for the server.
     pub(super) timeout: Duration,
     /// The session that transactions run in, while it is in good order.
     pub(super) session: Option<ClientSession>,
     /// The log says that the store is away.
-    pub(super) away: bool,
+    pub(super) is_unavailable: bool,
 }
 
 /// What is known so far of a batch.
-struct Answers {
-    outcomes: Vec<Option<Outcome>>,
-    news: News,
+struct BatchOutcomes {
+    outcomes: Vec<Option<CommitOutcome>>,
+    changes: CommittedChanges,
 }
 
-impl Answers {
-    fn set(&mut self, places: &[usize], error: &CommitError) {
+impl BatchOutcomes {
+    fn fail_commits(&mut self, places: &[usize], error: &CommitError) {
         for place in places {
-            self.put(*place, Err(error.clone()));
+            self.set_outcome(*place, Err(error.clone()));
         }
     }
 
-    fn put(&mut self, place: usize, outcome: Outcome) {
+    fn set_outcome(&mut self, place: usize, outcome: CommitOutcome) {
         if let Some(slot) = self.outcomes.get_mut(place) {
             *slot = Some(outcome);
         }
     }
 
-    fn done(&mut self, places: &[usize], applied: Applied) {
+    fn record_applied(&mut self, places: &[usize], applied: AppliedBatch) {
         for (place, outcome) in places.iter().zip(applied.outcomes) {
-            self.put(*place, outcome);
+            self.set_outcome(*place, outcome);
         }
-        self.news.append(applied.news);
+        self.changes.append(applied.changes);
     }
 
     /// All outcomes, or the one error that all have in common.
-    fn finish(self) -> Result<Applied, ApplyError> {
+    fn into_result(self) -> Result<AppliedBatch, ApplyError> {
         // Each place was put; a commit that was forgotten would be one that nobody began.
-        let outcomes: Vec<Outcome> =
+        let outcomes: Vec<CommitOutcome> =
             self.outcomes.into_iter().map(|o| o.unwrap_or(Err(CommitError::Unavailable))).collect();
         let all = |error: CommitError| {
             !outcomes.is_empty() && outcomes.iter().all(|o| o.as_ref().err() == Some(&error))
@@ -108,17 +109,17 @@ impl Answers {
         if all(CommitError::Unavailable) {
             return Err(ApplyError::Unavailable);
         }
-        if all(CommitError::Unknown) {
-            return Err(ApplyError::Unknown);
+        if all(CommitError::OutcomeUnknown) {
+            return Err(ApplyError::OutcomeUnknown);
         }
-        Ok(Applied { outcomes, news: self.news })
+        Ok(AppliedBatch { outcomes, changes: self.changes })
     }
 }
 
-impl Writer {
+impl MongoWriter {
     /// Applies batches until there are no more.
-    pub(super) async fn run(mut self, mut batches: mpsc::Receiver<Batch>) {
-        while let Some(Batch { commits, reply }) = batches.recv().await {
+    pub(super) async fn run(mut self, mut batches: mpsc::Receiver<QueuedBatch>) {
+        while let Some(QueuedBatch { commits, reply }) = batches.recv().await {
             match AssertUnwindSafe(self.apply(commits)).catch_unwind().await {
                 // Whoever asked may have gone; the change stands all the same.
                 Ok(applied) => drop(reply.send(applied)),
@@ -129,63 +130,73 @@ impl Writer {
         }
     }
 
-    async fn apply(&mut self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
-        let mut answers = Answers { outcomes: vec![None; batch.len()], news: News::default() };
+    async fn apply(&mut self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
+        let mut answers = BatchOutcomes {
+            outcomes: vec![None; batch.len()],
+            changes: CommittedChanges::default(),
+        };
         let all = (0..batch.len()).collect();
-        self.settle(&batch, all, &mut answers).await;
-        answers.finish()
+        self.apply_until_resolved(&batch, all, &mut answers).await;
+        answers.into_result()
     }
 
     /// Tries the commits at `places` together until it is known what came of them. Those that cannot be written with the others are left,
     /// so that nobody waits for them.
-    async fn settle(
+    async fn apply_until_resolved(
         &mut self,
         batch: &Arc<[Commit]>,
         mut places: Vec<usize>,
-        answers: &mut Answers,
+        answers: &mut BatchOutcomes,
     ) {
-        let mut tries = Tries::default();
+        let mut tries = RetryBackoff::default();
         // Groups to try next when somebody is at fault and nobody knows who, the next one last.
         let mut halves: Vec<Vec<usize>> = Vec::new();
         let mut refused_alone = false;
-        while !places.is_empty() && !let_go(batch, &places, &tries, answers) {
-            let failure = match self.attempt(chosen(batch, &places)).await {
+        while !places.is_empty() && !fail_expiring_commits(batch, &places, &tries, answers) {
+            let failure = match self.try_transaction(select_commits(batch, &places)).await {
                 Ok(applied) => {
-                    self.away = false;
-                    answers.done(&places, applied);
+                    self.is_unavailable = false;
+                    answers.record_applied(&places, applied);
                     break;
                 }
                 Err(failure) => failure,
             };
-            if failure.trouble == Trouble::Away && !std::mem::replace(&mut self.away, true) {
+            if failure.class == ErrorClass::Unavailable
+                && !std::mem::replace(&mut self.is_unavailable, true)
+            {
                 tracing::warn!(reason = failure.reason, "the store is away; trying again");
             }
             let together = places.len() > 1;
-            match failure.trouble {
-                Trouble::Conflict | Trouble::Away => tries.pause(failure.trouble).await,
-                Trouble::Unknown => {
+            match failure.class {
+                ErrorClass::Conflict | ErrorClass::Unavailable => {
+                    tries.back_off(failure.class).await
+                }
+                ErrorClass::OutcomeUnknown => {
                     tracing::error!(
                         reason = failure.reason,
                         commits = places.len(),
                         "a batch may have been applied, or not"
                     );
-                    answers.set(&places, &CommitError::Unknown);
+                    answers.fail_commits(&places, &CommitError::OutcomeUnknown);
                     break;
                 }
-                Trouble::Statement(record)
+                ErrorClass::RecordRejected(record)
                     if together
-                        && places.iter().any(|place| is_at_fault(batch, *place, record)) =>
+                        && places
+                            .iter()
+                            .any(|place| refers_to_record_at(batch, *place, record)) =>
                 {
                     tracing::warn!(
                         reason = failure.reason,
                         "a record cannot be written; its commits are tried alone"
                     );
-                    let (blamed, rest): (Vec<usize>, Vec<usize>) =
-                        places.iter().partition(|place| is_at_fault(batch, **place, record));
-                    answers.set(&blamed, &CommitError::Apart);
+                    let (blamed, rest): (Vec<usize>, Vec<usize>) = places
+                        .iter()
+                        .partition(|place| refers_to_record_at(batch, **place, record));
+                    answers.fail_commits(&blamed, &CommitError::RetryAlone);
                     places = rest;
                 }
-                Trouble::Statement(_) | Trouble::Refused if together => {
+                ErrorClass::RecordRejected(_) | ErrorClass::Permanent if together => {
                     if halves.is_empty() {
                         tracing::error!(
                             reason = failure.reason,
@@ -195,105 +206,118 @@ impl Writer {
                     }
                     halves.push(places.split_off(places.len() / 2));
                 }
-                Trouble::Statement(_) | Trouble::Refused => {
+                ErrorClass::RecordRejected(_) | ErrorClass::Permanent => {
                     tracing::error!(reason = failure.reason, "a commit failed");
-                    answers.set(&places, &CommitError::Unavailable);
+                    answers.fail_commits(&places, &CommitError::Unavailable);
                     // Two in a row: then it is not the commits that are at fault.
                     if std::mem::replace(&mut refused_alone, true) {
-                        answers.set(&halves.concat(), &CommitError::Unavailable);
+                        answers.fail_commits(&halves.concat(), &CommitError::Unavailable);
                         return;
                     }
                     places = halves.pop().unwrap_or_default();
                 }
             }
         }
-        answers.set(&halves.concat(), &CommitError::NotYet);
+        answers.fail_commits(&halves.concat(), &CommitError::RetryLater);
     }
 
     /// One transaction. When it fails, nothing of it is left open, or its session is noted to be ended.
-    async fn attempt(&mut self, batch: Arc<[Commit]>) -> Result<Applied, Failure> {
-        let times = Times::of(&batch, self.timeout);
-        let mut session = self.session(times.steps).await?;
-        within(times.steps, session.start_transaction().into_future()).await?;
+    async fn try_transaction(
+        &mut self,
+        batch: Arc<[Commit]>,
+    ) -> Result<AppliedBatch, TransactionError> {
+        let times = TransactionDeadlines::for_batch(&batch, self.timeout);
+        let mut session = self.take_or_start_session(times.step_deadline).await?;
+        with_deadline(times.step_deadline, session.start_transaction().into_future()).await?;
         let database = self.database.clone();
-        let mut transaction =
-            Transaction { database: &database, session: &mut session, until: times.steps };
-        let decided = match decide(&mut transaction, &batch, self.low_stock).await {
+        let mut transaction = Transaction {
+            database: &database,
+            session: &mut session,
+            deadline: times.step_deadline,
+        };
+        let decided = match load_decide_and_write(&mut transaction, &batch, self.low_stock).await {
             Ok(decided) => decided,
             Err(failure) => {
                 // A server that is away would have to be waited for.
-                let aborted = failure.trouble != Trouble::Away && {
-                    let until = times.steps.max(tokio::time::Instant::now() + MARGIN);
-                    within(until, session.abort_transaction().into_future()).await.is_ok()
+                let aborted = failure.class != ErrorClass::Unavailable && {
+                    let until = times.step_deadline.max(tokio::time::Instant::now() + REPLY_MARGIN);
+                    with_deadline(until, session.abort_transaction().into_future()).await.is_ok()
                 };
-                self.keep(session, aborted);
+                self.keep_or_kill_session(session, aborted);
                 return Err(failure);
             }
         };
-        let committed = transaction.commit(times.commit).await;
-        self.keep(
+        let committed = transaction.commit(times.commit_deadline).await;
+        self.keep_or_kill_session(
             session,
-            committed.as_ref().err().is_none_or(|failure| failure.trouble == Trouble::Conflict),
+            committed.as_ref().err().is_none_or(|failure| failure.class == ErrorClass::Conflict),
         );
         committed.map(|()| decided)
     }
 
     /// The session to work in: the one in use, or a new one that the other nodes know of.
-    async fn session(&mut self, until: tokio::time::Instant) -> Result<ClientSession, Failure> {
+    async fn take_or_start_session(
+        &mut self,
+        until: tokio::time::Instant,
+    ) -> Result<ClientSession, TransactionError> {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
-        within(until, self.node.end_left()).await?;
+        with_deadline(until, self.membership.kill_orphaned_session()).await?;
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
-            .write_concern(durable(self.timeout))
+            .write_concern(durable_write_concern(self.timeout))
             .build();
         let start = self
             .client
             .start_session()
             .causal_consistency(false)
             .default_transaction_options(options);
-        let session = within(until, start.into_future()).await?;
-        within(until, self.node.announce(id_of(&session))).await?;
+        let session = with_deadline(until, start.into_future()).await?;
+        with_deadline(until, self.membership.register_session(server_session_id(&session))).await?;
         Ok(session)
     }
 
     /// Keeps a session for the next transaction, unless it is not known what the server is doing in it: then it is ended.
-    fn keep(&mut self, session: ClientSession, in_good_order: bool) {
+    fn keep_or_kill_session(&mut self, session: ClientSession, in_good_order: bool) {
         if in_good_order {
             self.session = Some(session);
         } else {
-            self.node.leave_behind(id_of(&session));
+            self.membership.mark_session_orphaned(server_session_id(&session));
         }
     }
 }
 
 /// Loads, decides and writes; what is left to do is to commit.
-async fn decide(
+async fn load_decide_and_write(
     transaction: &mut Transaction<'_>,
     batch: &[Commit],
     low_stock: u64,
-) -> Result<Applied, Failure> {
-    let newest = batch.iter().map(|commit| commit.at).max().unwrap_or_default();
-    let expected = expected_events(batch);
-    let last =
-        if batch.iter().any(takes_turn) { transaction.take_turn(expected).await? } else { 0 };
+) -> Result<AppliedBatch, TransactionError> {
+    let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
+    let expected = expected_event_count(batch);
+    let last = if batch.iter().any(must_serialize_on_outbox) {
+        transaction.reserve_outbox_positions(expected).await?
+    } else {
+        0
+    };
     let (loaded, worn) =
-        load(transaction, &Touched::by(batch), newest.minus(REMEMBERED_FOR)).await?;
-    let before = Before::of(&loaded, worn);
-    let plan = batch::plan(batch, loaded, low_stock);
+        load(transaction, &ReadSet::for_batch(batch), newest.saturating_sub(IDEMPOTENCY_KEY_TTL))
+            .await?;
+    let before = ExistingRecords::from_loaded(&loaded, worn);
+    let plan = plan::plan_batch(batch, loaded, low_stock);
     // Also when there is nothing to write it is committed: what was read and is answered from has to be a majority's.
-    let published = plan.writes.published(last + 1);
+    let published = plan.writes.to_outbox_events(last + 1);
     flush(transaction, &plan.writes, &before, &published).await?;
     if published.len() as u64 != expected {
-        transaction.end_turn(last + published.len() as u64).await?;
+        transaction.set_last_outbox_position(last + published.len() as u64).await?;
     }
-    Ok(Applied { outcomes: plan.outcomes, news: plan.writes.news(published) })
+    Ok(AppliedBatch { outcomes: plan.outcomes, changes: plan.writes.into_changes(published) })
 }
 
 /// How many events come of it if every commit is applied, and no stock runs low: what mostly happens.
-fn expected_events(batch: &[Commit]) -> u64 {
-    let facts: usize = batch.iter().map(|commit| commit.facts.len()).sum();
+fn expected_event_count(batch: &[Commit]) -> u64 {
+    let facts: usize = batch.iter().map(|commit| commit.events.len()).sum();
     let stock = batch.iter().flat_map(|commit| &commit.writes).filter_map(|write| match write {
         Write::Stock(stock) => Some(stock.product_id),
         _ => None,
@@ -303,19 +327,19 @@ fn expected_events(batch: &[Commit]) -> u64 {
 
 /// Whether it takes its turn: since events may come of it, or since it has conditions on what it does not write, which no other
 /// transaction may change in the meantime. Whoever changes such things tells of it.
-fn takes_turn(commit: &Commit) -> bool {
-    !commit.facts.is_empty()
+fn must_serialize_on_outbox(commit: &Commit) -> bool {
+    !commit.events.is_empty()
         || !commit.conditions.is_empty()
         || commit.writes.iter().any(|write| matches!(write, Write::Stock(_)))
 }
 
 /// Whether the commit at `place` names a record that cannot be written.
-fn is_at_fault(batch: &[Commit], place: usize, record: Uuid) -> bool {
-    batch.get(place).is_some_and(|commit| names(commit, record))
+fn refers_to_record_at(batch: &[Commit], place: usize, record: Uuid) -> bool {
+    batch.get(place).is_some_and(|commit| commit_refers_to(commit, record))
 }
 
 /// Whether `commit` names a record.
-fn names(commit: &Commit, record: Uuid) -> bool {
+fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
     let written = commit.writes.iter().any(|write| match write {
         Write::Cart(cart) => cart.owner.id.as_uuid() == record,
         Write::Product(product) => product.id.as_uuid() == record,
@@ -324,23 +348,25 @@ fn names(commit: &Commit, record: Uuid) -> bool {
         Write::User(user) => user.id.as_uuid() == record,
         Write::Session(session) => session.id.as_uuid() == record,
     });
-    let remembered =
-        commit.remember.as_ref().is_some_and(|remember| remember.key.owner.as_uuid() == record);
+    let remembered = commit
+        .idempotency_record
+        .as_ref()
+        .is_some_and(|idempotency| idempotency.key.owner.as_uuid() == record);
     let decided_on = commit.conditions.iter().any(|condition| match condition {
-        Condition::Unchanged(product, _) => product.as_uuid() == record,
-        Condition::PendingBelow(user, _) => user.as_uuid() == record,
+        Condition::ProductUnchanged(product, _) => product.as_uuid() == record,
+        Condition::PendingOrdersBelow(user, _) => user.as_uuid() == record,
     });
-    written || decided_on || remembered || commit.facts.iter().any(|fact| fact.subject() == record)
+    written || decided_on || remembered || commit.events.iter().any(|fact| fact.subject() == record)
 }
 
-fn id_of(session: &ClientSession) -> Option<Id> {
+fn server_session_id(session: &ClientSession) -> Option<Id> {
     match session.id().get("id") {
         Some(Bson::Binary(id)) => id.to_uuid().ok(),
         _ => None,
     }
 }
 
-fn chosen(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
+fn select_commits(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
     if places.len() == batch.len() {
         Arc::clone(batch)
     } else {
@@ -350,10 +376,19 @@ fn chosen(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
 
 /// Answers those whose deadline is too near for another try: certainly not applied. All of a batch hear of it at the same time, so the
 /// others are then to be tried in another one. Whether there were any.
-fn let_go(batch: &[Commit], places: &[usize], tries: &Tries, answers: &mut Answers) -> bool {
+fn fail_expiring_commits(
+    batch: &[Commit],
+    places: &[usize],
+    tries: &RetryBackoff,
+    answers: &mut BatchOutcomes,
+) -> bool {
     let Some(error) = tries.last_error() else { return false };
     // A server that is away is waited for; after a conflict, the next try mostly takes no longer than the last.
-    let needed = if tries.last == Some(Trouble::Away) { MARGIN + PATIENCE } else { MARGIN };
+    let needed = if tries.last_class == Some(ErrorClass::Unavailable) {
+        REPLY_MARGIN + MIN_STEP_TIME
+    } else {
+        REPLY_MARGIN
+    };
     let nearest = Instant::now() + needed;
     let is_late =
         |place: &&usize| batch.get(**place).is_none_or(|commit| commit.deadline <= nearest);
@@ -361,52 +396,53 @@ fn let_go(batch: &[Commit], places: &[usize], tries: &Tries, answers: &mut Answe
     if late.is_empty() {
         return false;
     }
-    answers.set(&late, &error);
-    answers.set(&good, &CommitError::NotYet);
+    answers.fail_commits(&late, &error);
+    answers.fail_commits(&good, &CommitError::RetryLater);
     true
 }
 
 /// What was tried, and how long to wait before the next try.
 #[derive(Default)]
-struct Tries {
-    last: Option<Trouble>,
-    pause: Duration,
+struct RetryBackoff {
+    last_class: Option<ErrorClass>,
+    delay: Duration,
 }
 
-impl Tries {
+impl RetryBackoff {
     fn last_error(&self) -> Option<CommitError> {
-        match self.last? {
-            Trouble::Conflict => Some(CommitError::Overloaded),
+        match self.last_class? {
+            ErrorClass::Conflict => Some(CommitError::Overloaded),
             _ => Some(CommitError::Unavailable),
         }
     }
 
-    async fn pause(&mut self, trouble: Trouble) {
-        let (first, most) = if trouble == Trouble::Conflict { AFTER_CONFLICT } else { WHEN_AWAY };
-        if self.last != Some(trouble) {
-            self.pause = first;
+    async fn back_off(&mut self, trouble: ErrorClass) {
+        let (first, most) =
+            if trouble == ErrorClass::Conflict { CONFLICT_BACKOFF } else { UNAVAILABLE_BACKOFF };
+        if self.last_class != Some(trouble) {
+            self.delay = first;
         }
-        self.last = Some(trouble);
+        self.last_class = Some(trouble);
         // Anything from half to the whole, so that nodes that met once do not meet again.
-        sleep(self.pause.mul_f64(rand::random_range(0.5..=1.0))).await;
-        self.pause = (self.pause * 3 / 2).min(most);
+        sleep(self.delay.mul_f64(rand::random_range(0.5..=1.0))).await;
+        self.delay = (self.delay * 3 / 2).min(most);
     }
 }
 
 /// Until when the parts of a transaction may take.
-struct Times {
-    steps: tokio::time::Instant,
-    commit: tokio::time::Instant,
+struct TransactionDeadlines {
+    step_deadline: tokio::time::Instant,
+    commit_deadline: tokio::time::Instant,
 }
 
-impl Times {
-    fn of(batch: &[Commit], timeout: Duration) -> Self {
+impl TransactionDeadlines {
+    fn for_batch(batch: &[Commit], timeout: Duration) -> Self {
         let now = Instant::now();
         let deadlines = batch.iter().map(|commit| commit.deadline);
         let (nearest, farthest) =
             (deadlines.clone().min().unwrap_or(now), deadlines.max().unwrap_or(now));
-        let most = farthest.min(now + timeout).max(now + MARGIN);
-        let steps = (nearest - MARGIN).max(now + PATIENCE).min(most);
-        Self { steps: steps.into(), commit: most.into() }
+        let most = farthest.min(now + timeout).max(now + REPLY_MARGIN);
+        let steps = (nearest - REPLY_MARGIN).max(now + MIN_STEP_TIME).min(most);
+        Self { step_deadline: steps.into(), commit_deadline: most.into() }
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::money::Currency;
 pub enum OpenError {
     /// The folder or a file in it cannot be made, read or locked.
     #[error("cannot use {} as the store's folder: {source}; set store.path to a folder that souk may write to", dir.display())]
-    Folder {
+    FolderUnusable {
         /// The folder.
         dir: PathBuf,
         /// What the system says.
@@ -29,33 +29,33 @@ pub enum OpenError {
     },
     /// Its prices are in another currency.
     #[error(
-        "the prices in {} are in {held}, but shop.currency is {wanted:?}; set it to {held}, or set store.path to another folder",
+        "the prices in {} are in {found}, but shop.currency is {expected:?}; set it to {found}, or set store.path to another folder",
         dir.display()
     )]
-    Currency {
+    CurrencyMismatch {
         /// The folder.
         dir: PathBuf,
         /// The currency it holds.
-        held: String,
+        found: String,
         /// The currency asked for.
-        wanted: Currency,
+        expected: Currency,
     },
     /// A newer souk has written it.
     #[error(
-        "the data in {} has schema version {found}, and this souk knows versions up to {known}; start the souk that wrote it, or a newer one",
+        "the data in {} has schema version {found}, and this souk supports versions up to {supported}; start the souk that wrote it, or a newer one",
         dir.display()
     )]
-    Newer {
+    SchemaTooNew {
         /// The folder.
         dir: PathBuf,
         /// The version found.
         found: i64,
         /// The newest version known.
-        known: usize,
+        supported: usize,
     },
     /// The database cannot be read or written.
     #[error("cannot open the database in {}: {reason}; restore the folder from a backup, or set store.path to another one", dir.display())]
-    Broken {
+    DatabaseUnusable {
         /// The folder.
         dir: PathBuf,
         /// What the database says.
@@ -65,12 +65,12 @@ pub enum OpenError {
 
 impl OpenError {
     /// Makes a database's error one of opening `dir`.
-    pub(super) fn broken(dir: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
-        |error| Self::Broken { dir: dir.to_owned(), reason: error.to_string() }
+    pub(super) fn database_unusable(dir: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
+        |error| Self::DatabaseUnusable { dir: dir.to_owned(), reason: error.to_string() }
     }
 
     /// Makes a file's error one of opening `dir`.
-    pub(super) fn folder(dir: &Path) -> impl FnOnce(io::Error) -> Self {
-        |source| Self::Folder { dir: dir.to_owned(), source }
+    pub(super) fn folder_unusable(dir: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::FolderUnusable { dir: dir.to_owned(), source }
     }
 }

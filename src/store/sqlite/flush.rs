@@ -2,28 +2,28 @@
 
 use rusqlite::{Connection, params};
 
-use super::rows::{self, IdText, Lines, OrderLines, TextBytes, json};
-use crate::{messages::events::Published, store::batch::WriteSet};
+use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
+use crate::{events::OutboxEvent, store::plan::WriteSet};
 
 /// Writes everything in `writes`; `published` are its events, rendered.
 pub(super) fn flush(
     connection: &Connection,
     writes: &WriteSet,
-    published: &[Published],
+    published: &[OutboxEvent],
 ) -> rusqlite::Result<()> {
-    carts(connection, writes)?;
-    products(connection, writes)?;
-    orders(connection, writes)?;
-    stock(connection, writes)?;
-    movements(connection, writes)?;
-    users(connection, writes)?;
-    sessions(connection, writes)?;
-    remembered(connection, writes)?;
-    inbox(connection, writes)?;
-    outbox(connection, writes, published)
+    write_carts(connection, writes)?;
+    write_products(connection, writes)?;
+    write_orders(connection, writes)?;
+    write_stock_levels(connection, writes)?;
+    write_movements(connection, writes)?;
+    write_users(connection, writes)?;
+    write_sessions(connection, writes)?;
+    write_idempotency_keys(connection, writes)?;
+    write_inbox(connection, writes)?;
+    write_outbox(connection, writes, published)
 }
 
-fn carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO carts (owner_id, guest, version, lines, updated_at, merged_into, abandoned) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
@@ -32,19 +32,19 @@ fn carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     )?;
     for cart in writes.carts.values() {
         put.execute(params![
-            IdText::new(cart.owner.id.as_uuid()),
-            cart.owner.guest,
+            UuidText::new(cart.owner.id.as_uuid()),
+            cart.owner.is_guest,
             cart.version,
-            json(&Lines(&cart.lines))?,
+            to_json(&CartLines(&cart.lines))?,
             cart.updated_at.as_millis(),
-            cart.merged_into.map(|id| IdText::new(id.as_uuid())),
+            cart.merged_into.map(|id| UuidText::new(id.as_uuid())),
             cart.abandoned,
         ])?;
     }
     Ok(())
 }
 
-fn products(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_products(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     release_skus(connection, writes)?;
     let mut put = connection.prepare_cached(
         "INSERT INTO products (id, sku, name, description, price, currency, category, tags, image_url, attributes, version, \
@@ -55,18 +55,18 @@ fn products(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> 
          created_at = excluded.created_at, updated_at = excluded.updated_at, deleted = excluded.deleted",
     )?;
     for product in writes.products.values() {
-        let facts = &product.facts;
+        let facts = &product.details;
         put.execute(params![
-            IdText::new(product.id.as_uuid()),
+            UuidText::new(product.id.as_uuid()),
             facts.sku,
             facts.name,
             facts.description,
-            facts.price.minor(),
+            facts.price.minor_units(),
             facts.price.currency().code(),
             facts.category,
-            json(&facts.tags)?,
+            to_json(&facts.tags)?,
             facts.image_url,
-            json(&facts.attributes)?,
+            to_json(&facts.attributes)?,
             product.version,
             product.created_at.as_millis(),
             product.updated_at.as_millis(),
@@ -83,16 +83,16 @@ fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
     }
     let sql = "UPDATE products SET sku = NULL WHERE sku = ?1 AND deleted = 0 AND id <> ?2";
     for product in writes.products.values().filter(|product| !product.deleted) {
-        if let Some(sku) = &product.facts.sku {
+        if let Some(sku) = &product.details.sku {
             connection
                 .prepare_cached(sql)?
-                .execute(params![sku, IdText::new(product.id.as_uuid())])?;
+                .execute(params![sku, UuidText::new(product.id.as_uuid())])?;
         }
     }
     Ok(())
 }
 
-fn orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, payment_reference, shipping_address, \
          placed_at, expires_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
@@ -103,15 +103,15 @@ fn orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     )?;
     for order in writes.orders.values() {
         put.execute(params![
-            IdText::new(order.id.as_uuid()),
-            IdText::new(order.user_id.as_uuid()),
+            UuidText::new(order.id.as_uuid()),
+            UuidText::new(order.user_id.as_uuid()),
             order.status.as_str(),
             order.version,
             order.currency.code(),
-            json(&OrderLines(&order.lines))?,
+            to_json(&OrderLinesToStore(&order.lines))?,
             order.payment.method.as_str(),
             order.payment.reference,
-            order.shipping_address.as_ref().map(|address| json(address.fields())).transpose()?,
+            order.shipping_address.as_ref().map(|address| to_json(address.fields())).transpose()?,
             order.placed_at.as_millis(),
             order.expires_at.map(|at| at.as_millis()),
             order.updated_at.as_millis(),
@@ -120,14 +120,14 @@ fn orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn stock(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_stock_levels(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO stock (product_id, on_hand, reserved, version, last_movement) VALUES (?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT (product_id) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved, \
          version = excluded.version, last_movement = excluded.last_movement",
     )?;
     for level in writes.stock.values() {
-        let id = IdText::new(level.product_id.as_uuid());
+        let id = UuidText::new(level.product_id.as_uuid());
         put.execute(params![
             id,
             level.on_hand,
@@ -139,28 +139,28 @@ fn stock(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO movements (product_id, sequence, kind, on_hand_delta, reserved_delta, order_id, reference, reason, at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     for movement in &writes.movements {
         insert.execute(params![
-            IdText::new(movement.product_id.as_uuid()),
+            UuidText::new(movement.product_id.as_uuid()),
             movement.sequence,
             movement.delta.kind.as_str(),
             movement.delta.on_hand,
             movement.delta.reserved,
-            movement.order_id.map(|id| IdText::new(id.as_uuid())),
+            movement.order_id.map(|id| UuidText::new(id.as_uuid())),
             movement.reference,
             movement.reason,
-            movement.at.as_millis(),
+            movement.occurred_at.as_millis(),
         ])?;
     }
     Ok(())
 }
 
-fn users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
@@ -170,20 +170,20 @@ fn users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     )?;
     for user in writes.users.values() {
         put.execute(params![
-            IdText::new(user.id.as_uuid()),
+            UuidText::new(user.id.as_uuid()),
             user.email.as_str(),
             user.name,
             user.role.as_str(),
             user.password_hash,
             user.created_at.as_millis(),
             user.version,
-            user.events,
+            user.event_sequence,
         ])?;
     }
     Ok(())
 }
 
-fn sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO sessions (id, user_id, refresh_hash, created_at, expires_at, revoked_at, version) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
@@ -193,8 +193,8 @@ fn sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> 
     )?;
     for session in writes.sessions.values() {
         put.execute(params![
-            IdText::new(session.id.as_uuid()),
-            IdText::new(session.user_id.as_uuid()),
+            UuidText::new(session.id.as_uuid()),
+            UuidText::new(session.user_id.as_uuid()),
             session.refresh_hash,
             session.created_at.as_millis(),
             session.expires_at.as_millis(),
@@ -206,12 +206,12 @@ fn sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> 
 }
 
 /// A key that stands here already is one that is honoured no longer.
-fn remembered(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_idempotency_keys(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT OR REPLACE INTO idempotency_keys (owner_id, key, fingerprint, status, body, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
-    for (key, answer, at) in &writes.remembered {
-        let owner = IdText::new(key.owner.as_uuid());
+    for (key, answer, at) in &writes.stored_responses {
+        let owner = UuidText::new(key.owner.as_uuid());
         put.execute(params![
             owner,
             key.key,
@@ -224,7 +224,7 @@ fn remembered(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()
     Ok(())
 }
 
-fn inbox(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
+fn write_inbox(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached("INSERT INTO inbox (id, at) VALUES (?1, ?2)")?;
     for (id, at) in &writes.inbox {
         insert.execute(params![id, at.as_millis()])?;
@@ -232,21 +232,21 @@ fn inbox(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn outbox(
+fn write_outbox(
     connection: &Connection,
     writes: &WriteSet,
-    published: &[Published],
+    published: &[OutboxEvent],
 ) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO outbox (position, id, type, subject, audience, owner_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for (event, place) in writes.events.iter().zip(published) {
-        let (audience, owner) = rows::audience(place.audience);
+        let (audience, owner) = rows::audience_columns(place.audience);
         insert.execute(params![
             place.position,
-            IdText::new(place.id.as_uuid()),
+            UuidText::new(place.id.as_uuid()),
             place.kind,
-            IdText::new(event.fact.subject()),
+            UuidText::new(event.payload.subject()),
             audience,
             owner,
             TextBytes(&place.body),

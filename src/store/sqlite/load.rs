@@ -10,68 +10,72 @@ use uuid::Uuid;
 
 use super::{
     read,
-    rows::{self, IdText},
+    rows::{self, UuidText},
 };
 use crate::{
-    domain::{clock::Timestamp, stock::StockLevel},
-    store::batch::{Loaded, Touched},
+    domain::{clock::Timestamp, inventory::StockLevel},
+    store::plan::{LoadedState, ReadSet},
 };
 
 /// Loads what `touched` names, without the keys that were first used at `forgotten` or before.
 pub(super) fn load(
     connection: &Connection,
-    touched: &Touched,
+    touched: &ReadSet,
     forgotten: Timestamp,
-) -> rusqlite::Result<Loaded> {
-    let mut loaded = Loaded {
-        carts: versions(
+) -> rusqlite::Result<LoadedState> {
+    let mut loaded = LoadedState {
+        carts: load_versions(
             connection,
             "SELECT version FROM carts WHERE owner_id = ?1",
             &touched.carts,
             |id| id.as_uuid(),
         )?,
-        products: versions(
+        products: load_versions(
             connection,
             "SELECT version FROM products WHERE id = ?1",
             &touched.products,
             |id| id.as_uuid(),
         )?,
-        users: versions(
+        users: load_versions(
             connection,
             "SELECT version FROM users WHERE id = ?1",
             &touched.users,
             |id| id.as_uuid(),
         )?,
-        sessions: versions(
+        sessions: load_versions(
             connection,
             "SELECT version FROM sessions WHERE id = ?1",
             &touched.sessions,
             |id| id.as_uuid(),
         )?,
-        skus: holders(
+        sku_owners: load_unique_field_owners(
             connection,
             "SELECT id FROM products WHERE sku = ?1 AND deleted = 0",
             &touched.skus,
         )?,
-        emails: holders(connection, "SELECT id FROM users WHERE email = ?1", &touched.emails)?,
-        ..Loaded::default()
+        email_owners: load_unique_field_owners(
+            connection,
+            "SELECT id FROM users WHERE email = ?1",
+            &touched.emails,
+        )?,
+        ..LoadedState::default()
     };
-    stock(connection, touched, &mut loaded)?;
-    orders(connection, touched, &mut loaded)?;
-    for key in &touched.keys {
-        if let Some(answer) = read::remembered(connection, key.0, &key.1, forgotten)? {
-            loaded.keys.insert(key.clone(), answer);
+    load_stock_levels(connection, touched, &mut loaded)?;
+    load_orders(connection, touched, &mut loaded)?;
+    for key in &touched.idempotency_keys {
+        if let Some(answer) = read::find_stored_response(connection, key.0, &key.1, forgotten)? {
+            loaded.stored_responses.insert(key.clone(), answer);
         }
     }
     for id in &touched.inbox {
         if read::is_in_inbox(connection, id)? {
-            loaded.inbox.insert(id.clone());
+            loaded.applied_messages.insert(id.clone());
         }
     }
     Ok(loaded)
 }
 
-fn versions<I: Copy + Eq + Hash>(
+fn load_versions<I: Copy + Eq + Hash>(
     connection: &Connection,
     sql: &str,
     ids: &BTreeSet<I>,
@@ -84,7 +88,7 @@ fn versions<I: Copy + Eq + Hash>(
     let mut select = connection.prepare_cached(sql)?;
     for id in ids {
         if let Some(version) =
-            select.query_row([IdText::new(uuid(*id))], |row| row.get(0)).optional()?
+            select.query_row([UuidText::new(uuid(*id))], |row| row.get(0)).optional()?
         {
             found.insert(*id, version);
         }
@@ -92,15 +96,17 @@ fn versions<I: Copy + Eq + Hash>(
     Ok(found)
 }
 
-fn holders<I: From<Uuid>>(
+fn load_unique_field_owners<I: From<Uuid>>(
     connection: &Connection,
     sql: &str,
     names: &BTreeSet<String>,
 ) -> rusqlite::Result<HashMap<String, I>> {
     let mut found = HashMap::with_capacity(names.len());
     for name in names {
-        if let Some(id) =
-            connection.prepare_cached(sql)?.query_row([name], |row| rows::id(row, 0)).optional()?
+        if let Some(id) = connection
+            .prepare_cached(sql)?
+            .query_row([name], |row| rows::id_column(row, 0))
+            .optional()?
         {
             found.insert(name.clone(), id);
         }
@@ -108,34 +114,45 @@ fn holders<I: From<Uuid>>(
     Ok(found)
 }
 
-fn stock(connection: &Connection, touched: &Touched, loaded: &mut Loaded) -> rusqlite::Result<()> {
+fn load_stock_levels(
+    connection: &Connection,
+    touched: &ReadSet,
+    loaded: &mut LoadedState,
+) -> rusqlite::Result<()> {
     let sql = "SELECT on_hand, reserved, version, last_movement FROM stock WHERE product_id = ?1";
     for id in &touched.stock {
-        let read = |row: &Row<'_>| rows::stock_level(row, 0, *id);
+        let read = |row: &Row<'_>| rows::stock_level_from_row(row, 0, *id);
         let level: Option<StockLevel> = connection
             .prepare_cached(sql)?
-            .query_row([IdText::new(id.as_uuid())], read)
+            .query_row([UuidText::new(id.as_uuid())], read)
             .optional()?;
         loaded.stock.extend(level.map(|level| (*id, level)));
     }
     Ok(())
 }
 
-fn orders(connection: &Connection, touched: &Touched, loaded: &mut Loaded) -> rusqlite::Result<()> {
+fn load_orders(
+    connection: &Connection,
+    touched: &ReadSet,
+    loaded: &mut LoadedState,
+) -> rusqlite::Result<()> {
     for id in &touched.orders {
         let mut select =
             connection.prepare_cached("SELECT version, status FROM orders WHERE id = ?1")?;
-        let read = |row: &Row<'_>| Ok((row.get(0)?, rows::status(row, 1)?));
+        let read = |row: &Row<'_>| Ok((row.get(0)?, rows::order_status_column(row, 1)?));
         loaded.orders.extend(
-            select.query_row([IdText::new(id.as_uuid())], read).optional()?.map(|held| (*id, held)),
+            select
+                .query_row([UuidText::new(id.as_uuid())], read)
+                .optional()?
+                .map(|held| (*id, held)),
         );
     }
-    for id in &touched.buyers {
+    for id in &touched.pending_order_users {
         let sql = "SELECT count(*) FROM orders WHERE user_id = ?1 AND status = 'pending_payment'";
         let count = connection
             .prepare_cached(sql)?
-            .query_row([IdText::new(id.as_uuid())], |row| row.get(0))?;
-        loaded.pending.insert(*id, count);
+            .query_row([UuidText::new(id.as_uuid())], |row| row.get(0))?;
+        loaded.pending_orders.insert(*id, count);
     }
     Ok(())
 }

@@ -23,37 +23,35 @@ use tokio::sync::oneshot;
 
 pub use self::failure::OpenError;
 use self::{
-    read::{Query, Reader},
-    threads::Threads,
-    write::{Batch, Job, REMEMBERED_FOR, Writer},
+    read::{ReadJob, ReadWorker},
+    threads::WorkerPool,
+    write::{IDEMPOTENCY_KEY_TTL, QueuedBatch, SqliteWriter, WriteJob},
 };
-use super::{Applied, ApplyError, Commit, Store, Unavailable};
+use super::{AppliedBatch, ApplyError, Commit, Store, StoreUnavailable};
 use crate::{
     domain::{
         account::{Email, Session, User},
-        audit::{EventFacts, OrderFacts, Page, ProductFacts, Span},
-        cart::{Cart, Owner},
+        audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
+        cart::{Cart, CartOwner},
+        catalog::product::Product,
         clock::{Clock, SystemClock, Timestamp},
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{StockLevel, StockMovement},
         money::Currency,
         order::Order,
-        product::Product,
-        stock::{Movement, StockLevel},
     },
-    messages::{
-        change::{IdempotencyKey, Remembered},
-        events::Published,
-    },
+    events::OutboxEvent,
+    messages::change::{IdempotencyKey, StoredResponse},
 };
 
 /// Threads that answer reads.
-const READERS: usize = 2;
+const READER_THREADS: usize = 2;
 
 /// Most reads that wait for a thread; whoever asks beyond them waits for a place.
-const MAX_WAITING_READS: usize = 1024;
+const MAX_QUEUED_READS: usize = 1024;
 
 /// Most batches that wait. The batching writer sends one at a time.
-const MAX_WAITING_BATCHES: usize = 4;
+const MAX_QUEUED_BATCHES: usize = 4;
 
 /// How to open the store.
 #[derive(Debug, Clone)]
@@ -73,8 +71,8 @@ pub struct SqliteOptions {
 /// Dropping it does the same as [`Store::close`], while blocking the thread.
 pub struct SqliteStore {
     // Readers end before the writer, which then finds nobody in its way when it takes the log into the database.
-    readers: Threads<Query>,
-    writer: Threads<Job>,
+    readers: WorkerPool<ReadJob>,
+    writer: WorkerPool<WriteJob>,
     currency: Currency,
 }
 
@@ -85,24 +83,24 @@ impl SqliteStore {
     /// The folder cannot be used, or holds something else; see [`OpenError`].
     pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
         let SqliteOptions { dir, currency, low_stock, keep_unpublished } = options;
-        let mut opened = open::open(&dir, currency, READERS)?;
-        let readers = std::mem::take(&mut opened.readers).into_iter().map(Reader).collect();
-        let writer =
-            Writer::new(opened, low_stock, keep_unpublished).map_err(OpenError::broken(&dir))?;
+        let mut opened = open::open_database(&dir, currency, READER_THREADS)?;
+        let readers = std::mem::take(&mut opened.readers).into_iter().map(ReadWorker).collect();
+        let writer = SqliteWriter::new(opened, low_stock, keep_unpublished)
+            .map_err(OpenError::database_unusable(&dir))?;
         Ok(Self {
-            readers: Threads::start("souk-read", readers, MAX_WAITING_READS)
-                .map_err(OpenError::folder(&dir))?,
-            writer: Threads::start("souk-write", vec![writer], MAX_WAITING_BATCHES)
-                .map_err(OpenError::folder(&dir))?,
+            readers: WorkerPool::start("souk-read", readers, MAX_QUEUED_READS)
+                .map_err(OpenError::folder_unusable(&dir))?,
+            writer: WorkerPool::start("souk-write", vec![writer], MAX_QUEUED_BATCHES)
+                .map_err(OpenError::folder_unusable(&dir))?,
             currency,
         })
     }
 
-    async fn ask<T: Send + 'static>(
+    async fn run_read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, Unavailable> {
-        read::ask(&self.readers, query).await
+    ) -> Result<T, StoreUnavailable> {
+        read::run_read(&self.readers, query).await
     }
 }
 
@@ -112,172 +110,191 @@ impl Store for SqliteStore {
         false
     }
 
-    async fn apply(&self, batch: Arc<[Commit]>) -> Result<Applied, ApplyError> {
+    async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
         let (reply, applied) = oneshot::channel();
         self.writer
-            .send(Job::Apply(Batch { commits: batch, reply }))
+            .enqueue_job(WriteJob::Apply(QueuedBatch { commits: batch, reply }))
             .await
             .map_err(|_| ApplyError::Unavailable)?;
         // The writer drops a reply only when it fails in the middle of its work.
-        applied.await.unwrap_or(Err(ApplyError::Unknown))
+        applied.await.unwrap_or(Err(ApplyError::OutcomeUnknown))
     }
 
-    async fn cart(&self, owner: UserId) -> Result<Option<Cart>, Unavailable> {
+    async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable> {
         let shop = self.currency;
-        self.ask(move |connection| read::cart(connection, owner, shop)).await
+        self.run_read(move |connection| read::find_cart(connection, owner, shop)).await
     }
 
-    async fn carts_untouched_since(
+    async fn list_idle_carts(
         &self,
         before: Timestamp,
         limit: u32,
-    ) -> Result<Vec<Owner>, Unavailable> {
-        self.ask(move |connection| read::carts_untouched_since(connection, before, limit)).await
+    ) -> Result<Vec<CartOwner>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_idle_carts(connection, before, limit)).await
     }
 
-    async fn products(
+    async fn list_products(
         &self,
         after: Option<ProductId>,
         limit: u32,
-    ) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
         let shop = self.currency;
-        self.ask(move |connection| read::products(connection, after, limit, shop)).await
+        self.run_read(move |connection| read::list_products(connection, after, limit, shop)).await
     }
 
-    async fn product(&self, id: ProductId) -> Result<Option<(Product, StockLevel)>, Unavailable> {
+    async fn find_product(
+        &self,
+        id: ProductId,
+    ) -> Result<Option<(Product, StockLevel)>, StoreUnavailable> {
         let shop = self.currency;
-        self.ask(move |connection| read::product(connection, id, shop)).await
+        self.run_read(move |connection| read::find_product(connection, id, shop)).await
     }
 
-    async fn products_by_id(
+    async fn find_products_by_id(
         &self,
         ids: Vec<ProductId>,
-    ) -> Result<Vec<(Product, StockLevel)>, Unavailable> {
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
         let shop = self.currency;
         let all = move |connection: &Connection| {
-            ids.iter().filter_map(|id| read::product(connection, *id, shop).transpose()).collect()
+            ids.iter()
+                .filter_map(|id| read::find_product(connection, *id, shop).transpose())
+                .collect()
         };
-        self.ask(all).await
+        self.run_read(all).await
     }
 
-    async fn movements(
+    async fn list_movements(
         &self,
         id: ProductId,
         before: Option<u64>,
         limit: u32,
-    ) -> Result<Vec<Movement>, Unavailable> {
-        self.ask(move |connection| read::movements(connection, id, before, limit)).await
+    ) -> Result<Vec<StockMovement>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_movements(connection, id, before, limit)).await
     }
 
-    async fn order(&self, id: OrderId) -> Result<Option<Order>, Unavailable> {
-        self.ask(move |connection| read::order(connection, id)).await
+    async fn find_order(&self, id: OrderId) -> Result<Option<Order>, StoreUnavailable> {
+        self.run_read(move |connection| read::find_order(connection, id)).await
     }
 
-    async fn orders(
+    async fn list_orders(
         &self,
         of: Option<UserId>,
         before: Option<OrderId>,
         limit: u32,
-    ) -> Result<Vec<Order>, Unavailable> {
-        self.ask(move |connection| read::orders(connection, of, before, limit)).await
+    ) -> Result<Vec<Order>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_orders(connection, of, before, limit)).await
     }
 
-    async fn orders_due(
+    async fn list_overdue_orders(
         &self,
         now: Timestamp,
         after: Option<(Timestamp, OrderId)>,
         limit: u32,
-    ) -> Result<Vec<Order>, Unavailable> {
-        self.ask(move |connection| read::orders_due(connection, now, after, limit)).await
+    ) -> Result<Vec<Order>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_overdue_orders(connection, now, after, limit))
+            .await
     }
 
-    async fn user(&self, id: UserId) -> Result<Option<User>, Unavailable> {
-        self.ask(move |connection| read::user(connection, id)).await
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable> {
+        self.run_read(move |connection| read::find_user(connection, id)).await
     }
 
-    async fn user_by_email(&self, email: &Email) -> Result<Option<User>, Unavailable> {
+    async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable> {
         let email = email.clone();
-        self.ask(move |connection| read::user_by_email(connection, &email)).await
+        self.run_read(move |connection| read::find_user_by_email(connection, &email)).await
     }
 
-    async fn has_admin(&self) -> Result<bool, Unavailable> {
-        self.ask(read::has_admin).await
+    async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
+        self.run_read(read::has_admin).await
     }
 
-    async fn session(&self, id: SessionId) -> Result<Option<Session>, Unavailable> {
-        self.ask(move |connection| read::session(connection, id)).await
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreUnavailable> {
+        self.run_read(move |connection| read::find_session(connection, id)).await
     }
 
-    async fn live_sessions(
+    async fn list_active_sessions(
         &self,
         user: UserId,
         now: Timestamp,
-    ) -> Result<Vec<Session>, Unavailable> {
-        self.ask(move |connection| read::live_sessions(connection, user, now)).await
+    ) -> Result<Vec<Session>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_active_sessions(connection, user, now)).await
     }
 
-    async fn revoked_since(&self, since: Timestamp) -> Result<Vec<SessionId>, Unavailable> {
-        self.ask(move |connection| read::revoked_since(connection, since)).await
+    async fn list_sessions_revoked_since(
+        &self,
+        since: Timestamp,
+    ) -> Result<Vec<SessionId>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_sessions_revoked_since(connection, since)).await
     }
 
-    async fn remembered(
+    async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], Remembered)>, Unavailable> {
+    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable> {
         let (owner, key) = (key.owner, key.key.clone());
-        let forgotten = SystemClock.now().minus(REMEMBERED_FOR);
-        self.ask(move |connection| read::remembered(connection, owner, &key, forgotten)).await
+        let forgotten = SystemClock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |connection| {
+            read::find_stored_response(connection, owner, &key, forgotten)
+        })
+        .await
     }
 
-    async fn is_in_inbox(&self, id: &str) -> Result<bool, Unavailable> {
+    async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {
         let id = id.to_owned();
-        self.ask(move |connection| read::is_in_inbox(connection, &id)).await
+        self.run_read(move |connection| read::is_in_inbox(connection, &id)).await
     }
 
-    async fn events_after(&self, position: u64, limit: u32) -> Result<Vec<Published>, Unavailable> {
-        self.ask(move |connection| read::events_after(connection, position, limit)).await
+    async fn list_events_after(
+        &self,
+        position: u64,
+        limit: u32,
+    ) -> Result<Vec<OutboxEvent>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_events_after(connection, position, limit)).await
     }
 
-    async fn event_position(&self, id: EventId) -> Result<Option<u64>, Unavailable> {
-        self.ask(move |connection| read::event_position(connection, id)).await
+    async fn event_position(&self, id: EventId) -> Result<Option<u64>, StoreUnavailable> {
+        self.run_read(move |connection| read::event_position(connection, id)).await
     }
 
-    async fn last_position(&self) -> Result<u64, Unavailable> {
-        self.ask(read::last_position).await
+    async fn last_event_position(&self) -> Result<u64, StoreUnavailable> {
+        self.run_read(read::last_event_position).await
     }
 
-    async fn published_up_to(&self) -> Result<u64, Unavailable> {
-        self.ask(read::published_up_to).await
+    async fn published_position(&self) -> Result<u64, StoreUnavailable> {
+        self.run_read(read::published_position).await
     }
 
-    async fn note_published(&self, position: u64) -> Result<(), Unavailable> {
+    async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable> {
         let (reply, noted) = oneshot::channel();
-        self.writer.send(Job::NotePublished { position, reply }).await.map_err(|_| Unavailable)?;
-        noted.await.unwrap_or(Err(Unavailable))
+        self.writer
+            .enqueue_job(WriteJob::NotePublished { position, reply })
+            .await
+            .map_err(|_| StoreUnavailable)?;
+        noted.await.unwrap_or(Err(StoreUnavailable))
     }
 
-    async fn audited_products(
+    async fn audit_products(
         &self,
-        span: Span,
+        span: IdRange,
         limit: u32,
-    ) -> Result<Page<ProductFacts>, Unavailable> {
-        self.ask(move |connection| audit::products(connection, span, limit)).await
+    ) -> Result<AuditPage<ProductAudit>, StoreUnavailable> {
+        self.run_read(move |connection| audit::read_product_page(connection, span, limit)).await
     }
 
-    async fn audited_orders(
+    async fn audit_orders(
         &self,
-        span: Span,
+        span: IdRange,
         limit: u32,
-    ) -> Result<Page<OrderFacts>, Unavailable> {
-        self.ask(move |connection| audit::orders(connection, span, limit)).await
+    ) -> Result<AuditPage<OrderAudit>, StoreUnavailable> {
+        self.run_read(move |connection| audit::read_order_page(connection, span, limit)).await
     }
 
-    async fn audited_events(&self) -> Result<EventFacts, Unavailable> {
-        self.ask(audit::events).await
+    async fn audit_events(&self) -> Result<EventAudit, StoreUnavailable> {
+        self.run_read(audit::read_event_ranges).await
     }
 
-    async fn ping(&self) -> Result<(), Unavailable> {
-        self.ask(read::ping).await
+    async fn ping(&self) -> Result<(), StoreUnavailable> {
+        self.run_read(read::ping).await
     }
 
     async fn close(&self) {

@@ -13,28 +13,28 @@ use super::{failure::OpenError, schema};
 use crate::domain::money::Currency;
 
 /// The database, in the store's folder.
-const DATABASE: &str = "souk.db";
+const DATABASE_FILE: &str = "souk.db";
 
 /// The file whose lock says that the folder is in use.
-const LOCK: &str = "souk.lock";
+const LOCK_FILE: &str = "souk.lock";
 
 /// How long a connection waits for another. The one writer meets no other writer; this is for what an operator does by hand.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// To this many bytes the write-ahead log is cut when a burst has made it longer.
-const LOG_BYTES: i64 = 64 * 1024 * 1024;
+const WAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
 /// KiB of pages that the writer keeps.
-const WRITER_CACHE: i64 = 8 * 1024;
+const WRITER_CACHE_KIB: i64 = 8 * 1024;
 
 /// KiB of pages that a reader keeps.
-const READER_CACHE: i64 = 2 * 1024;
+const READER_CACHE_KIB: i64 = 2 * 1024;
 
 /// More statements than there are, so that each is compiled once.
-const STATEMENTS: usize = 64;
+const STATEMENT_CACHE_CAPACITY: usize = 64;
 
 /// A folder that is this process's alone, with an open database.
-pub(super) struct Opened {
+pub(super) struct OpenedDatabase {
     /// Where to connect to again.
     pub(super) database: PathBuf,
     /// The connection that writes.
@@ -46,23 +46,28 @@ pub(super) struct Opened {
 }
 
 /// Opens `dir`, made when it is not there.
-pub(super) fn open(dir: &Path, currency: Currency, readers: usize) -> Result<Opened, OpenError> {
-    make_folder(dir).map_err(OpenError::folder(dir))?;
-    let lock = lock(dir)?;
-    let database = dir.join(DATABASE);
-    make_private(&database).map_err(OpenError::folder(dir))?;
-    let mut writer = connect_to_write(&database).map_err(OpenError::broken(dir))?;
-    schema::prepare(&mut writer, currency, dir)?;
+pub(super) fn open_database(
+    dir: &Path,
+    currency: Currency,
+    readers: usize,
+) -> Result<OpenedDatabase, OpenError> {
+    create_private_folder(dir).map_err(OpenError::folder_unusable(dir))?;
+    let lock = lock_folder(dir)?;
+    let database = dir.join(DATABASE_FILE);
+    open_private_file(&database).map_err(OpenError::folder_unusable(dir))?;
+    let mut writer = open_write_connection(&database).map_err(OpenError::database_unusable(dir))?;
+    schema::prepare_schema(&mut writer, currency, dir)?;
     let readers = (0..readers)
-        .map(|_| connect_to_read(&database))
+        .map(|_| open_read_connection(&database))
         .collect::<Result<_, _>>()
-        .map_err(OpenError::broken(dir))?;
-    Ok(Opened { database, writer, readers, lock })
+        .map_err(OpenError::database_unusable(dir))?;
+    Ok(OpenedDatabase { database, writer, readers, lock })
 }
 
 /// A connection that writes, durably.
-pub(super) fn connect_to_write(database: &Path) -> rusqlite::Result<Connection> {
-    let connection = connect(database, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE)?;
+pub(super) fn open_write_connection(database: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        open_connection(database, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
     let mode = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     if mode != "wal" {
@@ -76,25 +81,29 @@ pub(super) fn connect_to_write(database: &Path) -> rusqlite::Result<Connection> 
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The writer does it itself, when nobody waits for an answer.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT)?;
     Ok(connection)
 }
 
-fn connect_to_read(database: &Path) -> rusqlite::Result<Connection> {
-    connect(database, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE)
+fn open_read_connection(database: &Path) -> rusqlite::Result<Connection> {
+    open_connection(database, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB)
 }
 
-fn connect(database: &Path, access: OpenFlags, cache_kib: i64) -> rusqlite::Result<Connection> {
+fn open_connection(
+    database: &Path,
+    access: OpenFlags,
+    cache_kib: i64,
+) -> rusqlite::Result<Connection> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = Connection::open_with_flags(database, flags)?;
-    connection.busy_timeout(BUSY)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_CAPACITY);
     connection.pragma_update(None, "cache_size", -cache_kib)?;
     Ok(connection)
 }
 
 /// Makes the folder for its owner alone, and makes sure that it is still there after a power failure.
-fn make_folder(dir: &Path) -> io::Result<()> {
+fn create_private_folder(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -109,17 +118,17 @@ fn make_folder(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let file = make_private(&dir.join(LOCK)).map_err(OpenError::folder(dir))?;
+fn lock_folder(dir: &Path) -> Result<File, OpenError> {
+    let file = open_private_file(&dir.join(LOCK_FILE)).map_err(OpenError::folder_unusable(dir))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(OpenError::folder(dir)(error)),
+        Err(TryLockError::Error(error)) => Err(OpenError::folder_unusable(dir)(error)),
     }
 }
 
 /// Opens a file, made when it is not there for its owner alone. SQLite gives its own files the same rights as the database.
-fn make_private(path: &Path) -> io::Result<File> {
+fn open_private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

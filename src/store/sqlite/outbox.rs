@@ -5,18 +5,18 @@ use rusqlite::{Connection, params};
 use super::read;
 
 /// The newest events that are kept, whether they were published or not.
-const KEPT_EVENTS: u64 = 20_000;
+const MAX_RETAINED_EVENTS: u64 = 20_000;
 
 /// Old events are taken away each time so many have come.
-const EVENTS_BETWEEN_TRIMS: u64 = 1_000;
+const TRIM_INTERVAL_EVENTS: u64 = 1_000;
 
 /// Keeps the outbox from growing for ever.
-pub(super) struct Upkeep {
+pub(super) struct OutboxRetention {
     /// The last event that was published; `None` when there never was a broker, so that events go unpublished.
-    published: Option<u64>,
+    published_position: Option<u64>,
 }
 
-impl Upkeep {
+impl OutboxRetention {
     /// With `keep_unpublished` it is noted for good that events are to be kept until they were published: also by a command that does
     /// not know of a broker.
     pub(super) fn new(connection: &Connection, keep_unpublished: bool) -> rusqlite::Result<Self> {
@@ -26,49 +26,56 @@ impl Upkeep {
                 [],
             )?;
         }
-        Ok(Self { published: read::noted_as_published(connection)? })
+        Ok(Self { published_position: read::stored_published_position(connection)? })
     }
 
     /// Takes old events away when it is time to, since the newest is not `before` any more but `last`.
-    pub(super) fn trim(
+    pub(super) fn trim_if_due(
         &self,
         connection: &Connection,
         before: u64,
         last: u64,
     ) -> rusqlite::Result<()> {
-        if before / EVENTS_BETWEEN_TRIMS == last / EVENTS_BETWEEN_TRIMS {
+        if before / TRIM_INTERVAL_EVENTS == last / TRIM_INTERVAL_EVENTS {
             return Ok(());
         }
-        trim(connection, last.saturating_sub(KEPT_EVENTS).min(self.published.unwrap_or(u64::MAX)))
+        delete_events_up_to(
+            connection,
+            last.saturating_sub(MAX_RETAINED_EVENTS)
+                .min(self.published_position.unwrap_or(u64::MAX)),
+        )
     }
 
     /// Notes in one transaction that everything up to `position` was published; `last` is the newest event.
-    pub(super) fn note_published(
+    pub(super) fn mark_published(
         &mut self,
         connection: &mut Connection,
         position: u64,
         last: u64,
     ) -> rusqlite::Result<()> {
         let transaction = connection.transaction()?;
-        let before = read::published_up_to(&transaction)?;
+        let before = read::published_position(&transaction)?;
         if position <= before {
             return Ok(());
         }
         let put = "INSERT OR REPLACE INTO meta (name, value) VALUES ('published', ?1)";
         transaction.prepare_cached(put)?.execute(params![position.to_string()])?;
         // While the outbox is emptied after a time without broker, there need not be new events that would have it trimmed.
-        if self.published.is_some()
-            && position / EVENTS_BETWEEN_TRIMS != before / EVENTS_BETWEEN_TRIMS
+        if self.published_position.is_some()
+            && position / TRIM_INTERVAL_EVENTS != before / TRIM_INTERVAL_EVENTS
         {
-            trim(&transaction, last.saturating_sub(KEPT_EVENTS).min(position))?;
+            delete_events_up_to(
+                &transaction,
+                last.saturating_sub(MAX_RETAINED_EVENTS).min(position),
+            )?;
         }
         transaction.commit()?;
-        self.published = Some(position);
+        self.published_position = Some(position);
         Ok(())
     }
 }
 
-fn trim(connection: &Connection, oldest: u64) -> rusqlite::Result<()> {
+fn delete_events_up_to(connection: &Connection, oldest: u64) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM outbox WHERE position <= ?1")?
         .execute([oldest])

@@ -5,59 +5,60 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{
-    rows::{self, IdText, clamped},
-    threads::{Threads, Worker},
+    rows::{self, UuidText, clamp_to_i64},
+    threads::{Worker, WorkerPool},
 };
 use crate::{
     domain::{
         account::{Email, Session, User},
-        cart::{Cart, Owner},
+        cart::{Cart, CartOwner},
+        catalog::product::Product,
         clock::Timestamp,
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        inventory::{StockLevel, StockMovement},
         money::Currency,
         order::Order,
-        product::Product,
-        stock::{Movement, StockLevel},
     },
-    messages::{change::Remembered, events::Published},
-    store::Unavailable,
+    events::OutboxEvent,
+    messages::change::StoredResponse,
+    store::StoreUnavailable,
 };
 
 /// A read that waits for a thread.
-pub(super) type Query = Box<dyn FnOnce(&Connection) + Send>;
+pub(super) type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
 /// A connection that answers reads.
-pub(super) struct Reader(pub(super) Connection);
+pub(super) struct ReadWorker(pub(super) Connection);
 
-impl Worker for Reader {
-    type Job = Query;
+impl Worker for ReadWorker {
+    type Job = ReadJob;
 
-    fn work(&mut self, query: Query) {
+    fn run_job(&mut self, query: ReadJob) {
         query(&self.0);
     }
 
-    fn finish(self) {}
+    fn shut_down(self) {}
 }
 
 /// Has a thread do `query`. What the caller no longer waits for is not begun.
-pub(super) async fn ask<T: Send + 'static>(
-    readers: &Threads<Query>,
+pub(super) async fn run_read<T: Send + 'static>(
+    readers: &WorkerPool<ReadJob>,
     query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-) -> Result<T, Unavailable> {
+) -> Result<T, StoreUnavailable> {
     let (reply, answer) = oneshot::channel();
-    let query: Query = Box::new(move |connection| {
+    let query: ReadJob = Box::new(move |connection| {
         if reply.is_closed() {
             return;
         }
         let result = query(connection).map_err(|error| {
             tracing::error!(%error, "a read from the embedded store failed");
-            Unavailable
+            StoreUnavailable
         });
         // Whoever asked may have gone.
         drop(reply.send(result));
     });
-    readers.send(query).await.map_err(|_| Unavailable)?;
-    answer.await.unwrap_or(Err(Unavailable))
+    readers.enqueue_job(query).await.map_err(|_| StoreUnavailable)?;
+    answer.await.unwrap_or(Err(StoreUnavailable))
 }
 
 macro_rules! products {
@@ -96,7 +97,7 @@ macro_rules! sessions {
     };
 }
 
-fn one<T>(
+fn find_one<T>(
     connection: &Connection,
     sql: &str,
     parameters: &[&dyn ToSql],
@@ -105,7 +106,7 @@ fn one<T>(
     connection.prepare_cached(sql)?.query_row(parameters, read).optional()
 }
 
-pub(super) fn many<T>(
+pub(super) fn find_many<T>(
     connection: &Connection,
     sql: &str,
     parameters: &[&dyn ToSql],
@@ -114,102 +115,114 @@ pub(super) fn many<T>(
     connection.prepare_cached(sql)?.query_map(parameters, read)?.collect()
 }
 
-pub(super) fn cart(
+pub(super) fn find_cart(
     connection: &Connection,
     owner: UserId,
     shop: Currency,
 ) -> rusqlite::Result<Option<Cart>> {
     let sql = "SELECT owner_id, guest, version, lines, updated_at, merged_into, abandoned FROM carts WHERE owner_id = ?1";
-    one(connection, sql, &[&IdText::new(owner.as_uuid())], |row| rows::cart(row, shop))
+    find_one(connection, sql, &[&UuidText::new(owner.as_uuid())], |row| {
+        rows::cart_from_row(row, shop)
+    })
 }
 
-pub(super) fn carts_untouched_since(
+pub(super) fn list_idle_carts(
     connection: &Connection,
     before: Timestamp,
     limit: u32,
-) -> rusqlite::Result<Vec<Owner>> {
+) -> rusqlite::Result<Vec<CartOwner>> {
     let sql = "SELECT owner_id, guest FROM carts \
                WHERE lines <> '[]' AND abandoned = 0 AND merged_into IS NULL AND updated_at < ?1 ORDER BY updated_at LIMIT ?2";
-    many(connection, sql, &[&before.as_millis(), &limit], rows::owner)
+    find_many(connection, sql, &[&before.as_millis(), &limit], rows::owner_from_row)
 }
 
-pub(super) fn products(
+pub(super) fn list_products(
     connection: &Connection,
     after: Option<ProductId>,
     limit: u32,
     shop: Currency,
 ) -> rusqlite::Result<Vec<(Product, StockLevel)>> {
     let sql = products!("WHERE p.deleted = 0 AND p.id > ?1 ORDER BY p.id LIMIT ?2");
-    let after = after.map(|id| IdText::new(id.as_uuid()));
+    let after = after.map(|id| UuidText::new(id.as_uuid()));
     // Every id comes after the empty text.
     let after: &dyn ToSql = after.as_ref().map_or(&"", |id| id);
-    many(connection, sql, &[after, &limit], |row| rows::product(row, shop))
+    find_many(connection, sql, &[after, &limit], |row| rows::product_from_row(row, shop))
 }
 
-pub(super) fn product(
+pub(super) fn find_product(
     connection: &Connection,
     id: ProductId,
     shop: Currency,
 ) -> rusqlite::Result<Option<(Product, StockLevel)>> {
-    one(connection, products!("WHERE p.id = ?1"), &[&IdText::new(id.as_uuid())], |row| {
-        rows::product(row, shop)
+    find_one(connection, products!("WHERE p.id = ?1"), &[&UuidText::new(id.as_uuid())], |row| {
+        rows::product_from_row(row, shop)
     })
 }
 
-pub(super) fn movements(
+pub(super) fn list_movements(
     connection: &Connection,
     id: ProductId,
     before: Option<u64>,
     limit: u32,
-) -> rusqlite::Result<Vec<Movement>> {
+) -> rusqlite::Result<Vec<StockMovement>> {
     let sql = "SELECT sequence, kind, on_hand_delta, reserved_delta, order_id, reference, reason, at FROM movements \
                WHERE product_id = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3";
-    let before = before.map_or(i64::MAX, clamped);
-    many(connection, sql, &[&IdText::new(id.as_uuid()), &before, &limit], |row| {
-        rows::movement(row, id)
+    let before = before.map_or(i64::MAX, clamp_to_i64);
+    find_many(connection, sql, &[&UuidText::new(id.as_uuid()), &before, &limit], |row| {
+        rows::movement_from_row(row, id)
     })
 }
 
-pub(super) fn order(connection: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
-    one(connection, orders!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::order)
+pub(super) fn find_order(connection: &Connection, id: OrderId) -> rusqlite::Result<Option<Order>> {
+    find_one(
+        connection,
+        orders!("WHERE id = ?1"),
+        &[&UuidText::new(id.as_uuid())],
+        rows::order_from_row,
+    )
 }
 
-pub(super) fn orders(
+pub(super) fn list_orders(
     connection: &Connection,
     of: Option<UserId>,
     before: Option<OrderId>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
     let (of, before) =
-        (of.map(|id| IdText::new(id.as_uuid())), before.map(|id| IdText::new(id.as_uuid())));
+        (of.map(|id| UuidText::new(id.as_uuid())), before.map(|id| UuidText::new(id.as_uuid())));
     // Every id comes before this text.
     let before: &dyn ToSql = before.as_ref().map_or(&"~", |id| id);
     match &of {
         Some(user) => {
             let sql = orders!("WHERE user_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3");
-            many(connection, sql, &[user, before, &limit], rows::order)
+            find_many(connection, sql, &[user, before, &limit], rows::order_from_row)
         }
-        None => many(
+        None => find_many(
             connection,
             orders!("WHERE id < ?1 ORDER BY id DESC LIMIT ?2"),
             &[before, &limit],
-            rows::order,
+            rows::order_from_row,
         ),
     }
 }
 
 /// Orders with ids after `after`, up to and with `upto`, by id.
-pub(super) fn orders_between(
+pub(super) fn list_orders_in_id_range(
     connection: &Connection,
     after: Uuid,
     upto: Uuid,
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
     let sql = orders!("WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
-    many(connection, sql, &[&IdText::new(after), &IdText::new(upto), &limit], rows::order)
+    find_many(
+        connection,
+        sql,
+        &[&UuidText::new(after), &UuidText::new(upto), &limit],
+        rows::order_from_row,
+    )
 }
 
-pub(super) fn orders_due(
+pub(super) fn list_overdue_orders(
     connection: &Connection,
     now: Timestamp,
     after: Option<(Timestamp, OrderId)>,
@@ -223,7 +236,7 @@ pub(super) fn orders_due(
     let mut statement = connection.prepare_cached(sql)?;
     // A row that cannot be read must not hold up the others; an error of the engine ends it.
     let found = statement.query_map((now.as_millis(), time, id), |row| {
-        Ok(rows::order(row).map_err(|error| (row.get(0), error)))
+        Ok(rows::order_from_row(row).map_err(|error| (row.get(0), error)))
     })?;
     let readable = found.filter_map(|row| match row {
         Ok(Ok(order)) => Some(Ok(order)),
@@ -237,56 +250,74 @@ pub(super) fn orders_due(
     readable.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
 }
 
-pub(super) fn user(connection: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
-    one(connection, users!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::user)
+pub(super) fn find_user(connection: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
+    find_one(
+        connection,
+        users!("WHERE id = ?1"),
+        &[&UuidText::new(id.as_uuid())],
+        rows::user_from_row,
+    )
 }
 
-pub(super) fn user_by_email(
+pub(super) fn find_user_by_email(
     connection: &Connection,
     email: &Email,
 ) -> rusqlite::Result<Option<User>> {
-    one(connection, users!("WHERE email = ?1"), &[&email.as_str()], rows::user)
+    find_one(connection, users!("WHERE email = ?1"), &[&email.as_str()], rows::user_from_row)
 }
 
 pub(super) fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM users WHERE role = 'admin'")?.exists([])
 }
 
-pub(super) fn session(connection: &Connection, id: SessionId) -> rusqlite::Result<Option<Session>> {
-    one(connection, sessions!("WHERE id = ?1"), &[&IdText::new(id.as_uuid())], rows::session)
+pub(super) fn find_session(
+    connection: &Connection,
+    id: SessionId,
+) -> rusqlite::Result<Option<Session>> {
+    find_one(
+        connection,
+        sessions!("WHERE id = ?1"),
+        &[&UuidText::new(id.as_uuid())],
+        rows::session_from_row,
+    )
 }
 
-pub(super) fn live_sessions(
+pub(super) fn list_active_sessions(
     connection: &Connection,
     user: UserId,
     now: Timestamp,
 ) -> rusqlite::Result<Vec<Session>> {
     let sql =
         sessions!("WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 ORDER BY id");
-    many(connection, sql, &[&IdText::new(user.as_uuid()), &now.as_millis()], rows::session)
+    find_many(
+        connection,
+        sql,
+        &[&UuidText::new(user.as_uuid()), &now.as_millis()],
+        rows::session_from_row,
+    )
 }
 
-pub(super) fn revoked_since(
+pub(super) fn list_sessions_revoked_since(
     connection: &Connection,
     since: Timestamp,
 ) -> rusqlite::Result<Vec<SessionId>> {
     let sql = "SELECT id FROM sessions WHERE revoked_at >= ?1 ORDER BY revoked_at";
-    many(connection, sql, &[&since.as_millis()], |row| rows::id(row, 0))
+    find_many(connection, sql, &[&since.as_millis()], |row| rows::id_column(row, 0))
 }
 
 /// What is remembered for `key`, unless it was at `forgotten` or before.
-pub(super) fn remembered(
+pub(super) fn find_stored_response(
     connection: &Connection,
     owner: UserId,
     key: &str,
     forgotten: Timestamp,
-) -> rusqlite::Result<Option<([u8; 32], Remembered)>> {
+) -> rusqlite::Result<Option<([u8; 32], StoredResponse)>> {
     let sql = "SELECT fingerprint, status, body FROM idempotency_keys WHERE owner_id = ?1 AND key = ?2 AND at > ?3";
-    one(
+    find_one(
         connection,
         sql,
-        &[&IdText::new(owner.as_uuid()), &key, &forgotten.as_millis()],
-        rows::remembered,
+        &[&UuidText::new(owner.as_uuid()), &key, &forgotten.as_millis()],
+        rows::stored_response_from_row,
     )
 }
 
@@ -294,13 +325,13 @@ pub(super) fn is_in_inbox(connection: &Connection, id: &str) -> rusqlite::Result
     connection.prepare_cached("SELECT 1 FROM inbox WHERE id = ?1")?.exists([id])
 }
 
-pub(super) fn events_after(
+pub(super) fn list_events_after(
     connection: &Connection,
     position: u64,
     limit: u32,
-) -> rusqlite::Result<Vec<Published>> {
+) -> rusqlite::Result<Vec<OutboxEvent>> {
     let sql = "SELECT position, id, type, audience, owner_id, body FROM outbox WHERE position > ?1 ORDER BY position LIMIT ?2";
-    many(connection, sql, &[&clamped(position), &limit], rows::published)
+    find_many(connection, sql, &[&clamp_to_i64(position), &limit], rows::outbox_event_from_row)
 }
 
 pub(super) fn event_position(
@@ -308,22 +339,22 @@ pub(super) fn event_position(
     id: EventId,
 ) -> rusqlite::Result<Option<u64>> {
     let sql = "SELECT position FROM outbox WHERE id = ?1";
-    one(connection, sql, &[&IdText::new(id.as_uuid())], |row| row.get(0))
+    find_one(connection, sql, &[&UuidText::new(id.as_uuid())], |row| row.get(0))
 }
 
-pub(super) fn last_position(connection: &Connection) -> rusqlite::Result<u64> {
+pub(super) fn last_event_position(connection: &Connection) -> rusqlite::Result<u64> {
     connection
         .prepare_cached("SELECT coalesce(max(position), 0) FROM outbox")?
         .query_row([], |row| row.get(0))
 }
 
-pub(super) fn published_up_to(connection: &Connection) -> rusqlite::Result<u64> {
-    noted_as_published(connection).map(Option::unwrap_or_default)
+pub(super) fn published_position(connection: &Connection) -> rusqlite::Result<u64> {
+    stored_published_position(connection).map(Option::unwrap_or_default)
 }
 
 /// The same; `None` when there never was a broker.
-pub(super) fn noted_as_published(connection: &Connection) -> rusqlite::Result<Option<u64>> {
-    one(
+pub(super) fn stored_published_position(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+    find_one(
         connection,
         "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'published'",
         &[],

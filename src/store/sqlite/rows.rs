@@ -13,24 +13,22 @@ use uuid::{Uuid, fmt::Hyphenated};
 use crate::{
     domain::{
         account::{Email, Role, Session, User},
-        cart::{Cart, Line, Owner},
+        cart::{Cart, CartLine, CartOwner},
+        catalog::product::{Product, ProductDetails},
         clock::Timestamp,
         ids::ProductId,
+        inventory::{MovementKind, StockDelta, StockLevel, StockMovement},
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
-        product::{Product, ProductFacts},
-        stock::{Delta, Movement, MovementKind, StockLevel},
     },
-    messages::{
-        change::Remembered,
-        events::{Audience, Published},
-    },
+    events::{Audience, OutboxEvent},
+    messages::change::StoredResponse,
 };
 
 /// A UUID as text, without an allocation.
-pub(super) struct IdText([u8; Hyphenated::LENGTH]);
+pub(super) struct UuidText([u8; Hyphenated::LENGTH]);
 
-impl IdText {
+impl UuidText {
     pub(super) fn new(id: Uuid) -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         id.hyphenated().encode_lower(&mut text);
@@ -38,7 +36,7 @@ impl IdText {
     }
 }
 
-impl ToSql for IdText {
+impl ToSql for UuidText {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
     }
@@ -54,21 +52,21 @@ impl ToSql for TextBytes<'_> {
 }
 
 /// A place to read from or up to, where everything beyond the largest integer is as far out as the largest.
-pub(super) fn clamped(place: u64) -> i64 {
+pub(super) fn clamp_to_i64(place: u64) -> i64 {
     i64::try_from(place).unwrap_or(i64::MAX)
 }
 
 /// A value as JSON.
-pub(super) fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+pub(super) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 /// A cart's lines, as they are written.
-pub(super) struct Lines<'a>(pub(super) &'a [Line]);
+pub(super) struct CartLines<'a>(pub(super) &'a [CartLine]);
 
 #[derive(Serialize)]
-struct WrittenLine<'a> {
+struct CartLineToStore<'a> {
     product_id: ProductId,
     name: &'a str,
     quantity: u32,
@@ -77,7 +75,7 @@ struct WrittenLine<'a> {
 }
 
 #[derive(Deserialize)]
-struct ReadLine<'a> {
+struct StoredCartLine<'a> {
     product_id: ProductId,
     name: String,
     quantity: u32,
@@ -86,13 +84,13 @@ struct ReadLine<'a> {
     currency: Cow<'a, str>,
 }
 
-impl Serialize for Lines<'_> {
+impl Serialize for CartLines<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|line| WrittenLine {
+        serializer.collect_seq(self.0.iter().map(|line| CartLineToStore {
             product_id: line.product_id,
             name: &line.name,
             quantity: line.quantity,
-            price: line.price.minor(),
+            price: line.price.minor_units(),
             currency: line.price.currency(),
         }))
     }
@@ -100,36 +98,44 @@ impl Serialize for Lines<'_> {
 
 /// A cart, from the columns `owner_id, guest, version, lines, updated_at, merged_into, abandoned`; `shop` is the currency that
 /// prices are in, or nearly all of them.
-pub(super) fn cart(row: &Row<'_>, shop: Currency) -> rusqlite::Result<Cart> {
+pub(super) fn cart_from_row(row: &Row<'_>, shop: Currency) -> rusqlite::Result<Cart> {
     Ok(Cart {
-        owner: owner(row)?,
+        owner: owner_from_row(row)?,
         version: row.get(2)?,
-        lines: lines(text(row, 3)?, shop).map_err(unreadable(3))?,
-        updated_at: time(row, 4)?,
-        merged_into: optional_id(row, 5)?,
+        lines: parse_cart_lines(text_column(row, 3)?, shop).map_err(conversion_error(3))?,
+        updated_at: timestamp_column(row, 4)?,
+        merged_into: optional_id_column(row, 5)?,
         abandoned: row.get(6)?,
     })
 }
 
 /// A cart's owner, from the columns `owner_id, guest`.
-pub(super) fn owner(row: &Row<'_>) -> rusqlite::Result<Owner> {
-    Ok(Owner { id: id(row, 0)?, guest: row.get(1)? })
+pub(super) fn owner_from_row(row: &Row<'_>) -> rusqlite::Result<CartOwner> {
+    Ok(CartOwner { id: id_column(row, 0)?, is_guest: row.get(1)? })
 }
 
-fn lines(json: &str, shop: Currency) -> Result<Vec<Line>, Box<dyn Error + Send + Sync>> {
-    let read: Vec<ReadLine<'_>> = serde_json::from_str(json)?;
-    let line = |line: ReadLine<'_>| {
-        let price = money(line.price, &line.currency, shop)?;
-        Ok(Line { product_id: line.product_id, name: line.name, quantity: line.quantity, price })
+fn parse_cart_lines(
+    json: &str,
+    shop: Currency,
+) -> Result<Vec<CartLine>, Box<dyn Error + Send + Sync>> {
+    let read: Vec<StoredCartLine<'_>> = serde_json::from_str(json)?;
+    let line = |line: StoredCartLine<'_>| {
+        let price = parse_money(line.price, &line.currency, shop)?;
+        Ok(CartLine {
+            product_id: line.product_id,
+            name: line.name,
+            quantity: line.quantity,
+            price,
+        })
     };
     read.into_iter().map(line).collect()
 }
 
 /// An order's lines, as they are written.
-pub(super) struct OrderLines<'a>(pub(super) &'a [OrderLine]);
+pub(super) struct OrderLinesToStore<'a>(pub(super) &'a [OrderLine]);
 
 #[derive(Serialize, Deserialize)]
-struct OrderLineRow<'a> {
+struct StoredOrderLine<'a> {
     product_id: ProductId,
     #[serde(borrow)]
     sku: Option<Cow<'a, str>>,
@@ -139,105 +145,112 @@ struct OrderLineRow<'a> {
     unit_price: i64,
 }
 
-impl Serialize for OrderLines<'_> {
+impl Serialize for OrderLinesToStore<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|line| OrderLineRow {
+        serializer.collect_seq(self.0.iter().map(|line| StoredOrderLine {
             product_id: line.product_id,
             sku: line.sku.as_deref().map(Cow::Borrowed),
             name: Cow::Borrowed(&line.name),
             quantity: line.quantity,
-            unit_price: line.unit_price.minor(),
+            unit_price: line.unit_price.minor_units(),
         }))
     }
 }
 
 /// An order, from the columns of its table in their order.
-pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
+pub(super) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
     let currency: Currency =
-        text(row, 4)?.parse().map_err(|_| unreadable(4)("no currency".into()))?;
+        text_column(row, 4)?.parse().map_err(|_| conversion_error(4)("no currency".into()))?;
     let address =
         row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
-    let method = PaymentMethod::from_word(text(row, 6)?)
-        .ok_or_else(|| unreadable(6)("no way to pay".into()))?;
+    let method = PaymentMethod::from_name(text_column(row, 6)?)
+        .ok_or_else(|| conversion_error(6)("no way to pay".into()))?;
     Ok(Order {
-        id: id(row, 0)?,
-        user_id: id(row, 1)?,
-        status: status(row, 2)?,
+        id: id_column(row, 0)?,
+        user_id: id_column(row, 1)?,
+        status: order_status_column(row, 2)?,
         version: row.get(3)?,
         currency,
-        lines: order_lines(text(row, 5)?, currency).map_err(unreadable(5))?,
+        lines: parse_order_lines(text_column(row, 5)?, currency).map_err(conversion_error(5))?,
         payment: Payment { method, reference: row.get(7)? },
         shipping_address: address
             .transpose()
-            .map_err(|error| unreadable(8)(error.into()))?
-            .map(ShippingAddress::stored),
-        placed_at: time(row, 9)?,
+            .map_err(|error| conversion_error(8)(error.into()))?
+            .map(ShippingAddress::from_stored),
+        placed_at: timestamp_column(row, 9)?,
         expires_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
-        updated_at: time(row, 11)?,
+        updated_at: timestamp_column(row, 11)?,
     })
 }
 
-fn order_lines(
+fn parse_order_lines(
     json: &str,
     currency: Currency,
 ) -> Result<Vec<OrderLine>, Box<dyn Error + Send + Sync>> {
-    let read: Vec<OrderLineRow<'_>> = serde_json::from_str(json)?;
-    let line = |line: OrderLineRow<'_>| {
+    let read: Vec<StoredOrderLine<'_>> = serde_json::from_str(json)?;
+    let line = |line: StoredOrderLine<'_>| {
         Ok(OrderLine {
             product_id: line.product_id,
             sku: line.sku.map(Cow::into_owned),
             name: line.name.into_owned(),
             quantity: line.quantity,
-            unit_price: Money::from_minor(line.unit_price, currency)?,
+            unit_price: Money::from_minor_units(line.unit_price, currency)?,
         })
     };
     read.into_iter().map(line).collect()
 }
 
 /// The order's status in a column.
-pub(super) fn status(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderStatus> {
-    OrderStatus::from_word(text(row, column)?)
-        .ok_or_else(|| unreadable(column)("no status of an order".into()))
+pub(super) fn order_status_column(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderStatus> {
+    OrderStatus::from_name(text_column(row, column)?)
+        .ok_or_else(|| conversion_error(column)("no status of an order".into()))
 }
 
-fn money(
+fn parse_money(
     minor: i64,
     currency: &str,
     shop: Currency,
 ) -> Result<Money, Box<dyn Error + Send + Sync>> {
     let currency = if currency == shop.code() { shop } else { currency.parse()? };
-    Ok(Money::from_minor(minor, currency)?)
+    Ok(Money::from_minor_units(minor, currency)?)
 }
 
 /// A product, from the columns of its table in their order, with those of [`stock_level`] after them; `shop` as for [`cart`].
-pub(super) fn product(row: &Row<'_>, shop: Currency) -> rusqlite::Result<(Product, StockLevel)> {
-    let facts = ProductFacts {
+pub(super) fn product_from_row(
+    row: &Row<'_>,
+    shop: Currency,
+) -> rusqlite::Result<(Product, StockLevel)> {
+    let facts = ProductDetails {
         sku: row.get(1)?,
         name: row.get(2)?,
         description: row.get(3)?,
-        price: money(row.get(4)?, text(row, 5)?, shop).map_err(unreadable(5))?,
+        price: parse_money(row.get(4)?, text_column(row, 5)?, shop).map_err(conversion_error(5))?,
         category: row.get(6)?,
-        tags: serde_json::from_str(text(row, 7)?).map_err(|error| unreadable(7)(error.into()))?,
+        tags: serde_json::from_str(text_column(row, 7)?)
+            .map_err(|error| conversion_error(7)(error.into()))?,
         image_url: row.get(8)?,
-        attributes: serde_json::from_str(text(row, 9)?)
-            .map_err(|error| unreadable(9)(error.into()))?,
+        attributes: serde_json::from_str(text_column(row, 9)?)
+            .map_err(|error| conversion_error(9)(error.into()))?,
     };
     let product = Product {
-        id: id(row, 0)?,
-        facts,
+        id: id_column(row, 0)?,
+        details: facts,
         version: row.get(10)?,
-        created_at: time(row, 11)?,
-        updated_at: time(row, 12)?,
+        created_at: timestamp_column(row, 11)?,
+        updated_at: timestamp_column(row, 12)?,
         deleted: row.get(13)?,
     };
     let never_moved = row.get_ref(14)? == ValueRef::Null;
-    let stock =
-        if never_moved { StockLevel::none(product.id) } else { stock_level(row, 14, product.id)? };
+    let stock = if never_moved {
+        StockLevel::empty(product.id)
+    } else {
+        stock_level_from_row(row, 14, product.id)?
+    };
     Ok((product, stock))
 }
 
 /// A stock level, from the columns `on_hand, reserved, version, last_movement`, which begin at `first`.
-pub(super) fn stock_level(
+pub(super) fn stock_level_from_row(
     row: &Row<'_>,
     first: usize,
     product_id: ProductId,
@@ -252,92 +265,107 @@ pub(super) fn stock_level(
 }
 
 /// A movement, from the columns of its table in their order, without the first.
-pub(super) fn movement(row: &Row<'_>, product_id: ProductId) -> rusqlite::Result<Movement> {
-    let kind = MovementKind::from_word(text(row, 1)?)
-        .ok_or_else(|| unreadable(1)("no kind of movement".into()))?;
-    Ok(Movement {
+pub(super) fn movement_from_row(
+    row: &Row<'_>,
+    product_id: ProductId,
+) -> rusqlite::Result<StockMovement> {
+    let kind = MovementKind::from_name(text_column(row, 1)?)
+        .ok_or_else(|| conversion_error(1)("no kind of movement".into()))?;
+    Ok(StockMovement {
         product_id,
         sequence: row.get(0)?,
-        delta: Delta { kind, on_hand: row.get(2)?, reserved: row.get(3)? },
-        order_id: optional_id(row, 4)?,
+        delta: StockDelta { kind, on_hand: row.get(2)?, reserved: row.get(3)? },
+        order_id: optional_id_column(row, 4)?,
         reference: row.get(5)?,
         reason: row.get(6)?,
-        at: time(row, 7)?,
+        occurred_at: timestamp_column(row, 7)?,
     })
 }
 
 /// An account, from the columns of its table in their order.
-pub(super) fn user(row: &Row<'_>) -> rusqlite::Result<User> {
+pub(super) fn user_from_row(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
-        id: id(row, 0)?,
-        email: Email::stored(row.get(1)?),
+        id: id_column(row, 0)?,
+        email: Email::from_stored(row.get(1)?),
         name: row.get(2)?,
-        role: Role::from_word(text(row, 3)?).ok_or_else(|| unreadable(3)("no role".into()))?,
+        role: Role::from_name(text_column(row, 3)?)
+            .ok_or_else(|| conversion_error(3)("no role".into()))?,
         password_hash: row.get(4)?,
-        created_at: time(row, 5)?,
+        created_at: timestamp_column(row, 5)?,
         version: row.get(6)?,
-        events: row.get(7)?,
+        event_sequence: row.get(7)?,
     })
 }
 
 /// A session, from the columns of its table in their order.
-pub(super) fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
+pub(super) fn session_from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
     Ok(Session {
-        id: id(row, 0)?,
-        user_id: id(row, 1)?,
+        id: id_column(row, 0)?,
+        user_id: id_column(row, 1)?,
         refresh_hash: row.get(2)?,
-        created_at: time(row, 3)?,
-        expires_at: time(row, 4)?,
+        created_at: timestamp_column(row, 3)?,
+        expires_at: timestamp_column(row, 4)?,
         revoked_at: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_millis),
         version: row.get(6)?,
     })
 }
 
 /// An answer to remember and its request's fingerprint, from the columns `fingerprint, status, body`.
-pub(super) fn remembered(row: &Row<'_>) -> rusqlite::Result<([u8; 32], Remembered)> {
-    Ok((row.get(0)?, Remembered { status: row.get(1)?, body: row.get::<_, Vec<u8>>(2)?.into() }))
+pub(super) fn stored_response_from_row(
+    row: &Row<'_>,
+) -> rusqlite::Result<([u8; 32], StoredResponse)> {
+    Ok((
+        row.get(0)?,
+        StoredResponse { status: row.get(1)?, body: row.get::<_, Vec<u8>>(2)?.into() },
+    ))
 }
 
 /// An event, from the columns `position, id, type, audience, owner_id, body`.
-pub(super) fn published(row: &Row<'_>) -> rusqlite::Result<Published> {
-    let audience = match text(row, 3)? {
+pub(super) fn outbox_event_from_row(row: &Row<'_>) -> rusqlite::Result<OutboxEvent> {
+    let audience = match text_column(row, 3)? {
         "everyone" => Audience::Everyone,
-        "owner" => Audience::Owner(id(row, 4)?),
-        "nobody" => Audience::Nobody,
-        _ => return Err(unreadable(3)("no audience".into())),
+        "owner" => Audience::Owner(id_column(row, 4)?),
+        "nobody" => Audience::BrokerOnly,
+        _ => return Err(conversion_error(3)("no audience".into())),
     };
-    let body = Bytes::copy_from_slice(text(row, 5)?.as_bytes());
-    Ok(Published { position: row.get(0)?, id: id(row, 1)?, kind: row.get(2)?, audience, body })
+    let body = Bytes::copy_from_slice(text_column(row, 5)?.as_bytes());
+    Ok(OutboxEvent {
+        position: row.get(0)?,
+        id: id_column(row, 1)?,
+        kind: row.get(2)?,
+        audience,
+        body,
+    })
 }
 
 /// The word for an audience, and whom it is when it is one user.
-pub(super) fn audience(audience: Audience) -> (&'static str, Option<IdText>) {
+pub(super) fn audience_columns(audience: Audience) -> (&'static str, Option<UuidText>) {
     match audience {
         Audience::Everyone => ("everyone", None),
-        Audience::Owner(user) => ("owner", Some(IdText::new(user.as_uuid()))),
-        Audience::Nobody => ("nobody", None),
+        Audience::Owner(user) => ("owner", Some(UuidText::new(user.as_uuid()))),
+        Audience::BrokerOnly => ("nobody", None),
     }
 }
 
 /// The id in a column.
-pub(super) fn id<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite::Result<I> {
-    let uuid =
-        Uuid::try_parse(text(row, column)?).map_err(|error| unreadable(column)(error.into()))?;
+pub(super) fn id_column<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite::Result<I> {
+    let uuid = Uuid::try_parse(text_column(row, column)?)
+        .map_err(|error| conversion_error(column)(error.into()))?;
     Ok(I::from(uuid))
 }
 
-fn optional_id<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<I>> {
-    if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { id(row, column).map(Some) }
+fn optional_id_column<I: From<Uuid>>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<I>> {
+    if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { id_column(row, column).map(Some) }
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+fn timestamp_column(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     row.get(column).map(Timestamp::from_millis)
 }
 
-fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+fn text_column<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
     Ok(row.get_ref(column)?.as_str()?)
 }
 
-fn unreadable(column: usize) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> rusqlite::Error {
+fn conversion_error(column: usize) -> impl FnOnce(Box<dyn Error + Send + Sync>) -> rusqlite::Error {
     move |error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
 }

@@ -16,42 +16,56 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// Brings the database in `dir` to the newest schema, each step in a transaction of its own, and ties it to `currency`.
-pub(super) fn prepare(
+pub(super) fn prepare_schema(
     connection: &mut Connection,
     currency: Currency,
     dir: &Path,
 ) -> Result<(), OpenError> {
-    migrate(connection, dir)?;
+    run_migrations(connection, dir)?;
     let held = connection.query_row("SELECT value FROM meta WHERE name = 'currency'", [], |row| {
         row.get::<_, String>(0)
     });
-    match held.optional().map_err(OpenError::broken(dir))? {
+    match held.optional().map_err(OpenError::database_unusable(dir))? {
         Some(held) if held == currency.code() => Ok(()),
-        Some(held) => Err(OpenError::Currency { dir: dir.to_owned(), held, wanted: currency }),
+        Some(held) => Err(OpenError::CurrencyMismatch {
+            dir: dir.to_owned(),
+            found: held,
+            expected: currency,
+        }),
         None => {
             let insert = "INSERT INTO meta (name, value) VALUES ('currency', ?1)";
-            connection.execute(insert, [currency.code()]).map_err(OpenError::broken(dir))?;
+            connection
+                .execute(insert, [currency.code()])
+                .map_err(OpenError::database_unusable(dir))?;
             Ok(())
         }
     }
 }
 
-fn migrate(connection: &mut Connection, dir: &Path) -> Result<(), OpenError> {
+fn run_migrations(connection: &mut Connection, dir: &Path) -> Result<(), OpenError> {
     let version = connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
-    let version = version.map_err(OpenError::broken(dir))?;
-    let newer =
-        || OpenError::Newer { dir: dir.to_owned(), found: version, known: MIGRATIONS.len() };
+    let version = version.map_err(OpenError::database_unusable(dir))?;
+    let newer = || OpenError::SchemaTooNew {
+        dir: dir.to_owned(),
+        found: version,
+        supported: MIGRATIONS.len(),
+    };
     let found = usize::try_from(version).map_err(|_| newer())?;
     if found > MIGRATIONS.len() {
         return Err(newer());
     }
     for (before, migration) in MIGRATIONS.iter().enumerate().skip(found) {
-        step(connection, migration, before + 1).map_err(OpenError::broken(dir))?;
+        apply_migration(connection, migration, before + 1)
+            .map_err(OpenError::database_unusable(dir))?;
     }
     Ok(())
 }
 
-fn step(connection: &mut Connection, migration: &str, version: usize) -> rusqlite::Result<()> {
+fn apply_migration(
+    connection: &mut Connection,
+    migration: &str,
+    version: usize,
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.execute_batch(migration)?;
     transaction.pragma_update(None, "user_version", version)?;
@@ -63,15 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_of_the_first_release_gets_what_came_later() {
+    fn first_release_database_is_migrated() {
         let mut connection = Connection::open_in_memory().unwrap();
-        step(&mut connection, MIGRATIONS[0], 1).unwrap();
+        apply_migration(&mut connection, MIGRATIONS[0], 1).unwrap();
         connection
             .execute("INSERT INTO meta (name, value) VALUES ('currency', 'EUR')", [])
             .unwrap();
         let (dir, euro) = (Path::new("data"), "EUR".parse().unwrap());
         for _ in 0..2 {
-            prepare(&mut connection, euro, dir).unwrap();
+            prepare_schema(&mut connection, euro, dir).unwrap();
             assert_eq!(
                 connection.query_row("PRAGMA user_version", [], |row| row.get(0)),
                 Ok(MIGRATIONS.len())

@@ -15,24 +15,24 @@ pub(super) trait Worker: Send + 'static {
     type Job: Send + 'static;
 
     /// Does a piece of work.
-    fn work(&mut self, job: Self::Job);
+    fn run_job(&mut self, job: Self::Job);
 
     /// Called when there is no more work, ever.
-    fn finish(self);
+    fn shut_down(self);
 }
 
 /// No more work is taken.
-pub(super) struct Closed;
+pub(super) struct PoolClosed;
 
 /// Threads with one bounded queue. Dropping it, too, lets them finish what is queued.
-pub(super) struct Threads<J> {
+pub(super) struct WorkerPool<J> {
     queue: Mutex<Option<mpsc::Sender<J>>>,
     /// Changes no more when the last thread has ended.
-    alive: watch::Receiver<()>,
+    running: watch::Receiver<()>,
     handles: Vec<JoinHandle<()>>,
 }
 
-impl<J: Send + 'static> Threads<J> {
+impl<J: Send + 'static> WorkerPool<J> {
     /// Starts a thread for each of `workers`; `waiting` jobs may be queued, then whoever brings more waits.
     pub(super) fn start<W: Worker<Job = J>>(
         name: &str,
@@ -45,13 +45,13 @@ impl<J: Send + 'static> Threads<J> {
         let token = Arc::new(token);
         let mut threads = Self {
             queue: Mutex::new(Some(queue)),
-            alive,
+            running: alive,
             handles: Vec::with_capacity(workers.len()),
         };
         for (number, worker) in workers.into_iter().enumerate() {
             let (jobs, token) = (Arc::clone(&jobs), Arc::clone(&token));
             let body = move || {
-                run(worker, &jobs);
+                run_worker(worker, &jobs);
                 drop(token);
             };
             threads
@@ -62,28 +62,28 @@ impl<J: Send + 'static> Threads<J> {
     }
 
     /// Queues a job; waits while the queue is full.
-    pub(super) async fn send(&self, job: J) -> Result<(), Closed> {
-        let queue = self.queue().clone().ok_or(Closed)?;
-        queue.send(job).await.map_err(|_| Closed)
+    pub(super) async fn enqueue_job(&self, job: J) -> Result<(), PoolClosed> {
+        let queue = self.lock_queue().clone().ok_or(PoolClosed)?;
+        queue.send(job).await.map_err(|_| PoolClosed)
     }
 
     /// Takes no more work, and waits until everything queued is done and the threads have ended.
     pub(super) async fn close(&self) {
-        self.queue().take();
-        let mut alive = self.alive.clone();
+        self.lock_queue().take();
+        let mut alive = self.running.clone();
         while alive.changed().await.is_ok() {}
     }
 }
 
-impl<J> Threads<J> {
-    fn queue(&self) -> MutexGuard<'_, Option<mpsc::Sender<J>>> {
+impl<J> WorkerPool<J> {
+    fn lock_queue(&self) -> MutexGuard<'_, Option<mpsc::Sender<J>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<J> Drop for Threads<J> {
+impl<J> Drop for WorkerPool<J> {
     fn drop(&mut self) {
-        self.queue().take();
+        self.lock_queue().take();
         for handle in self.handles.drain(..) {
             // A thread catches its panics, so that it ends by returning.
             drop(handle.join());
@@ -91,15 +91,15 @@ impl<J> Drop for Threads<J> {
     }
 }
 
-fn run<W: Worker>(mut worker: W, jobs: &Mutex<mpsc::Receiver<W::Job>>) {
+fn run_worker<W: Worker>(mut worker: W, jobs: &Mutex<mpsc::Receiver<W::Job>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(job) = job else { break };
-        if catch_unwind(AssertUnwindSafe(|| worker.work(job))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| worker.run_job(job))).is_err() {
             tracing::error!(
                 "a store thread panicked, which is a fault in souk; the thread goes on"
             );
         }
     }
-    worker.finish();
+    worker.shut_down();
 }

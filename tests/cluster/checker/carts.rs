@@ -1,52 +1,51 @@
-//! One cart: each version is one change, and shows the sum of all changes up to it.
+//! One cart: each version is one change and shows the sum of all changes up to it.
 
 use std::collections::BTreeMap;
 
-use super::{Outcome, Placed, Span, change, in_real_time, read};
+use super::{Outcome, Placed, Span, change, check_real_time_order, read};
 
 /// Products and quantities.
 pub(crate) type Lines = BTreeMap<String, u64>;
 
-/// What was asked for. No `Set` is to ask for what is there already, for that would be no change.
+/// A requested change. A `Set` must change the quantity, because a no-op makes no version.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Change {
-    /// So many more.
+    /// Adds this many units.
     Add(String, u64),
-    /// So many, of something that is in the cart.
+    /// Sets the quantity of an existing line.
     Set(String, u64),
 }
 
-/// A cart as an answer showed it.
+/// A cart in a response.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Shown {
+pub(crate) struct View {
     pub(crate) version: u64,
     pub(crate) lines: Lines,
 }
 
-/// A change that was asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct ChangeRequest {
     pub(crate) span: Span,
     pub(crate) change: Change,
-    pub(crate) outcome: Outcome<Shown>,
+    pub(crate) outcome: Outcome<View>,
 }
 
-/// A read that had to be as new as everything acknowledged before it.
+/// A read that must reflect everything acknowledged before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) span: Span,
-    pub(crate) shown: Shown,
+    pub(crate) view: View,
 }
 
-/// Everything that clients know of one cart, which was untouched at first.
+/// Everything that clients know about one cart, which starts untouched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
-    pub(crate) changes: Vec<Asked>,
+    pub(crate) changes: Vec<ChangeRequest>,
     pub(crate) reads: Vec<Read>,
 }
 
 impl Change {
-    /// The cart after it; `None` when it cannot have been made there.
+    /// The cart after this change; `None` if the change is impossible.
     fn apply(&self, lines: &Lines) -> Option<Lines> {
         let mut after = lines.clone();
         match self {
@@ -58,59 +57,62 @@ impl Change {
 }
 
 impl History {
-    /// Says what cannot be, if anything.
+    /// Returns a description of the first inconsistency.
     pub(crate) fn check(&self) -> Result<(), String> {
         let mut placed: Vec<Placed> =
-            self.reads.iter().map(|seen| read(seen.span, seen.shown.version)).collect();
-        let mut makers = BTreeMap::new();
-        for asked in &self.changes {
-            let Outcome::Done(shown) = &asked.outcome else { continue };
-            placed.push(change(asked.span, shown.version));
-            if let Some(other) = makers.insert(shown.version, &asked.change) {
+            self.reads.iter().map(|seen| read(seen.span, seen.view.version)).collect();
+        let mut known_changes = BTreeMap::new();
+        for request in &self.changes {
+            let Outcome::Done(view) = &request.outcome else { continue };
+            placed.push(change(request.span, view.version));
+            if let Some(other) = known_changes.insert(view.version, &request.change) {
                 return Err(format!(
                     "version {} was given to {:?} and to {other:?}",
-                    shown.version, asked.change
+                    view.version, request.change
                 ));
             }
         }
-        in_real_time(&placed)?;
+        check_real_time_order(&placed)?;
         let seen = self.seen()?;
-        let mut search = Search { makers, seen, unknown: self.unknown(&placed), reached: 0 };
-        if search.goes_on(1, &Lines::new()) {
+        let mut search = Search { known_changes, seen, unknown: self.unknown(&placed), reached: 0 };
+        if search.explains_from(1, &Lines::new()) {
             return Ok(());
         }
-        Err(format!("version {} is not the sum of what was asked for: {search:?}", search.reached))
+        Err(format!(
+            "version {} is not the sum of the requested changes: {search:?}",
+            search.reached
+        ))
     }
 
-    /// What each version was seen to be.
+    /// The content of each version that a client saw.
     fn seen(&self) -> Result<BTreeMap<u64, &Lines>, String> {
         let untouched = const { &Lines::new() };
         let mut seen = BTreeMap::from([(0, untouched)]);
-        let done = self.changes.iter().filter_map(|asked| match &asked.outcome {
-            Outcome::Done(shown) => Some(shown),
+        let done = self.changes.iter().filter_map(|request| match &request.outcome {
+            Outcome::Done(view) => Some(view),
             Outcome::Refused | Outcome::Unknown => None,
         });
-        for shown in done.chain(self.reads.iter().map(|read| &read.shown)) {
+        for view in done.chain(self.reads.iter().map(|read| &read.view)) {
             if let Some(other) =
-                seen.insert(shown.version, &shown.lines).filter(|other| **other != shown.lines)
+                seen.insert(view.version, &view.lines).filter(|other| **other != view.lines)
             {
                 return Err(format!(
                     "version {} was shown as {:?} and as {other:?}",
-                    shown.version, shown.lines
+                    view.version, view.lines
                 ));
             }
         }
         Ok(seen)
     }
 
-    /// Changes nobody knows the outcome of, with the first version that each can have made.
+    /// Changes with an unknown outcome, each with the first version that it can have made.
     fn unknown(&self, placed: &[Placed]) -> Vec<Unknown<'_>> {
-        let unknown = self.changes.iter().filter(|asked| asked.outcome == Outcome::Unknown);
+        let unknown = self.changes.iter().filter(|request| request.outcome == Outcome::Unknown);
         unknown
-            .map(|asked| {
-                let before = placed.iter().filter(|one| one.span.ended < asked.span.begun);
+            .map(|request| {
+                let before = placed.iter().filter(|one| one.span.ended < request.span.begun);
                 let earliest = before.map(|one| one.place.number).max().unwrap_or(0) + 1;
-                Unknown { change: &asked.change, earliest, made: false }
+                Unknown { change: &request.change, earliest, made: false }
             })
             .collect()
     }
@@ -123,43 +125,43 @@ struct Unknown<'a> {
     made: bool,
 }
 
-/// A search for the changes that led from version to version.
+/// A search for the changes that explain each version.
 #[derive(Debug)]
 struct Search<'a> {
-    /// Who is known to have made a version.
-    makers: BTreeMap<u64, &'a Change>,
+    /// The known change of each version.
+    known_changes: BTreeMap<u64, &'a Change>,
     seen: BTreeMap<u64, &'a Lines>,
     unknown: Vec<Unknown<'a>>,
     reached: u64,
 }
 
 impl Search<'_> {
-    /// Whether everything from `version` on can be explained, when the one before is `lines`.
-    fn goes_on(&mut self, version: u64, lines: &Lines) -> bool {
+    /// Whether all versions from `version` on can be explained, starting from `lines`.
+    fn explains_from(&mut self, version: u64, lines: &Lines) -> bool {
         self.reached = self.reached.max(version);
         if self.seen.last_key_value().is_none_or(|(last, _)| version > *last) {
             return true;
         }
-        if let Some(change) = self.makers.get(&version) {
+        if let Some(change) = self.known_changes.get(&version) {
             let after = change.apply(lines);
             return after.is_some_and(|after| {
-                self.is_as_seen(version, &after) && self.goes_on(version + 1, &after)
+                self.matches_seen(version, &after) && self.explains_from(version + 1, &after)
             });
         }
         let mut tried: Vec<&Change> = Vec::new();
         for place in 0..self.unknown.len() {
             let Unknown { change, earliest, made } = self.unknown[place];
-            // Of equal ones it does not matter which: all of them can as well be later.
+            // Equal changes are interchangeable, so one attempt is enough.
             if made || earliest > version || tried.contains(&change) {
                 continue;
             }
             tried.push(change);
-            let Some(after) = change.apply(lines).filter(|after| self.is_as_seen(version, after))
+            let Some(after) = change.apply(lines).filter(|after| self.matches_seen(version, after))
             else {
                 continue;
             };
             self.unknown[place].made = true;
-            if self.goes_on(version + 1, &after) {
+            if self.explains_from(version + 1, &after) {
                 return true;
             }
             self.unknown[place].made = false;
@@ -167,7 +169,7 @@ impl Search<'_> {
         false
     }
 
-    fn is_as_seen(&self, version: u64, lines: &Lines) -> bool {
+    fn matches_seen(&self, version: u64, lines: &Lines) -> bool {
         self.seen.get(&version).is_none_or(|seen| *seen == lines)
     }
 }

@@ -1,14 +1,15 @@
-//! Was it linearizable? Decided from what clients have asked and been told, and when.
+//! Checks that a history is linearizable, from the requests and responses of clients and their
+//! times.
 //!
-//! Every change has a version, so the order in which things must have happened need not be guessed. What is checked is that it is the
-//! order clients saw: what was known to be done before a question was asked comes before it, and each answer is what those before
-//! it leave. A change whose outcome is unknown may have happened once, at any time after it was asked for, or never.
+//! Every change has a version, so the order of changes is known. The checker verifies that this
+//! order respects real time and that each response is the result of all changes before it. A change
+//! with an unknown outcome may apply once, at any time after its request, or never.
 
 pub(crate) mod carts;
 pub(crate) mod stock;
 mod tests;
 
-/// When an operation was asked for and when it was answered, on one clock for all clients.
+/// When an operation began and ended, on one clock for all clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) begun: u64,
@@ -16,24 +17,24 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The same beginning, and no end: it may happen at any time.
+    /// The same beginning without an end: the operation may apply at any later time.
     const fn open(self) -> Self {
         Self { ended: u64::MAX, ..self }
     }
 }
 
-/// What a client knows of its change.
+/// What a client knows about its change.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Outcome<T> {
-    /// It was made; what the answer showed.
+    /// Applied, with the response.
     Done(T),
-    /// It was certainly not made.
+    /// Certainly not applied.
     Refused,
-    /// Either.
+    /// Either applied or not.
     Unknown,
 }
 
-/// Something that happened at a place in the order of all things.
+/// An operation at its place in the total order.
 #[derive(Debug, Clone, Copy)]
 struct Placed {
     span: Span,
@@ -55,8 +56,8 @@ const fn read(span: Span, number: u64) -> Placed {
     Placed { span, place: Place { number, is_read: true } }
 }
 
-/// Nothing is placed before what had ended when it began.
-fn in_real_time(placed: &[Placed]) -> Result<(), String> {
+/// Asserts that no operation is placed before one that ended before it began.
+fn check_real_time_order(placed: &[Placed]) -> Result<(), String> {
     let (mut begun, mut ended) = (placed.to_vec(), placed.to_vec());
     begun.sort_by_key(|one| one.span.begun);
     ended.sort_by_key(|one| one.span.ended);
@@ -67,9 +68,7 @@ fn in_real_time(placed: &[Placed]) -> Result<(), String> {
             newest = newest.filter(|newest| newest.place > before.place).or(Some(before));
         }
         if let Some(before) = newest.filter(|before| before.place > one.place) {
-            return Err(format!(
-                "{one:?} began when {before:?} had ended, and yet comes before it"
-            ));
+            return Err(format!("{one:?} began when {before:?} had ended, but comes before it"));
         }
     }
     Ok(())

@@ -1,30 +1,31 @@
-//! One product's stock: its ledger is the order of all changes, and each answer is a sum of movements.
+//! The stock of one product: its ledger orders all changes, and each response is a sum of
+//! movements.
 
 use std::collections::BTreeMap;
 
-use super::{Outcome, Placed, Span, change, in_real_time, read};
+use super::{Outcome, Placed, Span, change, check_real_time_order, read};
 
-/// Stock as an answer showed it. Changes that share a transaction share a version, and all show what they came to together.
+/// Stock in a response. Changes in one transaction share a version and show the combined result.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Shown {
+pub(crate) struct View {
     pub(crate) version: u64,
     pub(crate) on_hand: i64,
 }
 
-/// A change that was asked for, under a reference that no other has.
+/// A requested change with a unique reference.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct ChangeRequest {
     pub(crate) span: Span,
     pub(crate) reference: String,
     pub(crate) delta: i64,
-    pub(crate) outcome: Outcome<Shown>,
+    pub(crate) outcome: Outcome<View>,
 }
 
-/// A read that had to be as new as everything acknowledged before it.
+/// A read that must reflect everything acknowledged before it.
 #[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) span: Span,
-    pub(crate) shown: Shown,
+    pub(crate) view: View,
 }
 
 /// A line of the ledger.
@@ -35,49 +36,49 @@ pub(crate) struct Movement {
     pub(crate) delta: i64,
 }
 
-/// Everything that clients know of one product's stock.
+/// Everything that clients know about the stock of one product.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
-    pub(crate) changes: Vec<Asked>,
+    pub(crate) changes: Vec<ChangeRequest>,
     pub(crate) reads: Vec<Read>,
-    /// The whole ledger in the end, oldest first. Its first line is the opening stock.
+    /// The complete ledger at the end, oldest first. Its first line is the opening stock.
     pub(crate) ledger: Vec<Movement>,
 }
 
 impl History {
-    /// Says what cannot be, if anything.
+    /// Returns a description of the first inconsistency.
     pub(crate) fn check(&self) -> Result<(), String> {
         let sequences = self.sequences()?;
         let places = self.places(&sequences)?;
         let mut placed: Vec<Placed> = Vec::new();
-        for asked in &self.changes {
-            let sequence = sequences.get(&*asked.reference).copied();
-            match (&asked.outcome, sequence) {
-                (Outcome::Done(shown), Some(sequence)) => {
-                    // Made at its own place, and told of everything that its version came to.
+        for request in &self.changes {
+            let sequence = sequences.get(&*request.reference).copied();
+            match (&request.outcome, sequence) {
+                (Outcome::Done(view), Some(sequence)) => {
+                    // The change is at its own position, and its response shows the whole version.
                     placed.extend([
-                        change(asked.span, sequence),
-                        read(asked.span, places[&shown.version]),
+                        change(request.span, sequence),
+                        read(request.span, places[&view.version]),
                     ]);
                 }
                 (Outcome::Unknown, Some(sequence)) => {
-                    placed.push(change(asked.span.open(), sequence))
+                    placed.push(change(request.span.open(), sequence))
                 }
                 (Outcome::Refused | Outcome::Unknown, None) => {}
-                (Outcome::Done(_), None) => return Err(format!("not in the ledger: {asked:?}")),
+                (Outcome::Done(_), None) => return Err(format!("not in the ledger: {request:?}")),
                 (Outcome::Refused, Some(_)) => {
-                    return Err(format!("in the ledger, though refused: {asked:?}"));
+                    return Err(format!("in the ledger, though refused: {request:?}"));
                 }
             }
         }
-        placed.extend(self.reads.iter().map(|seen| read(seen.span, places[&seen.shown.version])));
-        in_real_time(&placed)
+        placed.extend(self.reads.iter().map(|seen| read(seen.span, places[&seen.view.version])));
+        check_real_time_order(&placed)
     }
 
-    /// The ledger's line of each reference, which has to be what was asked for, once.
+    /// The ledger line of each reference; every line must match one request.
     fn sequences(&self) -> Result<BTreeMap<&str, u64>, String> {
-        let asked: BTreeMap<&str, i64> =
-            self.changes.iter().map(|asked| (&*asked.reference, asked.delta)).collect();
+        let request: BTreeMap<&str, i64> =
+            self.changes.iter().map(|request| (&*request.reference, request.delta)).collect();
         let mut sequences = BTreeMap::new();
         for (expected, movement) in (1..).zip(&self.ledger) {
             if movement.sequence != expected {
@@ -87,10 +88,10 @@ impl History {
                 if expected == 1 {
                     continue;
                 }
-                return Err(format!("nobody asked for {movement:?}"));
+                return Err(format!("not requested: {movement:?}"));
             };
-            if asked.get(reference) != Some(&movement.delta) {
-                return Err(format!("nobody asked for {movement:?}"));
+            if request.get(reference) != Some(&movement.delta) {
+                return Err(format!("not requested: {movement:?}"));
             }
             if sequences.insert(reference, expected).is_some() {
                 return Err(format!("made twice: {movement:?}"));
@@ -99,51 +100,51 @@ impl History {
         Ok(sequences)
     }
 
-    /// The last line of the ledger that each version is the sum of.
+    /// The last ledger line that each version includes.
     fn places(&self, sequences: &BTreeMap<&str, u64>) -> Result<BTreeMap<u64, u64>, String> {
-        let done: Vec<(Shown, u64)> = self
+        let done: Vec<(View, u64)> = self
             .changes
             .iter()
-            .filter_map(|asked| match asked.outcome {
-                Outcome::Done(shown) => Some((shown, sequences.get(&*asked.reference).copied()?)),
+            .filter_map(|request| match request.outcome {
+                Outcome::Done(view) => Some((view, sequences.get(&*request.reference).copied()?)),
                 Outcome::Refused | Outcome::Unknown => None,
             })
             .collect();
         let mut seen: BTreeMap<u64, i64> = BTreeMap::new();
-        for shown in
-            done.iter().map(|(shown, _)| *shown).chain(self.reads.iter().map(|read| read.shown))
+        for view in
+            done.iter().map(|(view, _)| *view).chain(self.reads.iter().map(|read| read.view))
         {
             if let Some(other) =
-                seen.insert(shown.version, shown.on_hand).filter(|other| *other != shown.on_hand)
+                seen.insert(view.version, view.on_hand).filter(|other| *other != view.on_hand)
             {
                 return Err(format!(
                     "version {} was shown as {} and as {other}",
-                    shown.version, shown.on_hand
+                    view.version, view.on_hand
                 ));
             }
         }
-        // Whoever asked for a change that was made but never heard of it is counted among the unknown: `done` may leave gaps.
+        // A change that applied without a response counts as unknown, so `done` may have gaps.
         let mut places = BTreeMap::new();
         let mut before = 0;
         for (version, on_hand) in seen {
             let least = done
                 .iter()
-                .filter(|(shown, _)| shown.version <= version)
+                .filter(|(view, _)| view.version <= version)
                 .map(|(_, sequence)| *sequence)
                 .max();
             let least = least.unwrap_or(0).max(before + 1);
             let beyond = done
                 .iter()
-                .filter(|(shown, _)| shown.version > version)
+                .filter(|(view, _)| view.version > version)
                 .map(|(_, sequence)| *sequence)
                 .min();
             let beyond = beyond.unwrap_or(u64::MAX);
             let place = self
-                .sums()
+                .running_totals()
                 .find(|(sequence, sum)| (least..beyond).contains(sequence) && *sum == on_hand);
             let Some((place, _)) = place else {
                 return Err(format!(
-                    "version {version} with {on_hand} pieces is no sum of movements at its place"
+                    "version {version} with {on_hand} units is no sum of movements at its place"
                 ));
             };
             places.insert(version, place);
@@ -152,8 +153,8 @@ impl History {
         Ok(places)
     }
 
-    /// What is on hand after each line of the ledger.
-    fn sums(&self) -> impl Iterator<Item = (u64, i64)> {
+    /// The stock on hand after each ledger line.
+    fn running_totals(&self) -> impl Iterator<Item = (u64, i64)> {
         self.ledger.iter().scan(0, |sum, movement| {
             *sum += movement.delta;
             Some((movement.sequence, *sum))

@@ -1,321 +1,321 @@
-//! The checker finds what it is there to find, in histories that were good before one thing in them was changed.
+//! The checker detects anomalies: each test changes one thing in a valid history.
 
 use super::{Outcome, Span, carts, stock};
 
-/// The n-th operation of a client who asks one thing after the other.
+/// The span of the n-th operation of a sequential client.
 const fn nth(n: u64) -> Span {
     Span { begun: 10 * n, ended: 10 * n + 5 }
 }
 
-/// From the n-th to the m-th.
+/// A span from the n-th to the m-th operation.
 const fn between(n: u64, m: u64) -> Span {
     Span { begun: 10 * n, ended: 10 * m + 5 }
 }
 
 #[track_caller]
-fn refused(checked: Result<(), String>, reason: &str) {
-    let found = checked.expect_err("a history that cannot be was accepted");
+fn assert_rejected(checked: Result<(), String>, reason: &str) {
+    let found = checked.expect_err("an impossible history is accepted");
     assert!(found.contains(reason), "{found}");
 }
 
-mod carts_are_checked {
+mod cart_histories {
     use super::{
-        Outcome, Span, between,
-        carts::{Asked, Change, History, Lines, Read, Shown},
-        nth, refused,
+        Outcome, Span, assert_rejected, between,
+        carts::{Change, ChangeRequest, History, Lines, Read, View},
+        nth,
     };
 
-    fn shown(version: u64, tea: u64) -> Shown {
-        Shown {
+    fn view(version: u64, tea: u64) -> View {
+        View {
             version,
             lines: if tea == 0 { Lines::new() } else { Lines::from([("tea".into(), tea)]) },
         }
     }
 
-    fn add(span: Span, quantity: u64, outcome: Outcome<Shown>) -> Asked {
-        Asked { span, change: Change::Add("tea".into(), quantity), outcome }
+    fn add(span: Span, quantity: u64, outcome: Outcome<View>) -> ChangeRequest {
+        ChangeRequest { span, change: Change::Add("tea".into(), quantity), outcome }
     }
 
-    fn set(span: Span, quantity: u64, outcome: Outcome<Shown>) -> Asked {
-        Asked { span, change: Change::Set("tea".into(), quantity), outcome }
+    fn set(span: Span, quantity: u64, outcome: Outcome<View>) -> ChangeRequest {
+        ChangeRequest { span, change: Change::Set("tea".into(), quantity), outcome }
     }
 
-    fn see(span: Span, version: u64, tea: u64) -> Read {
-        Read { span, shown: shown(version, tea) }
+    fn read_at(span: Span, version: u64, tea: u64) -> Read {
+        Read { span, view: view(version, tea) }
     }
 
-    /// One thing after the other: two pieces, one more, nine in all, one more.
-    fn good() -> History {
+    /// Sequentially: add two units, add one, set nine, add one.
+    fn valid() -> History {
         History {
             changes: vec![
-                add(nth(1), 2, Outcome::Done(shown(1, 2))),
-                add(nth(3), 1, Outcome::Done(shown(2, 3))),
-                set(nth(5), 9, Outcome::Done(shown(3, 9))),
-                add(nth(7), 1, Outcome::Done(shown(4, 10))),
+                add(nth(1), 2, Outcome::Done(view(1, 2))),
+                add(nth(3), 1, Outcome::Done(view(2, 3))),
+                set(nth(5), 9, Outcome::Done(view(3, 9))),
+                add(nth(7), 1, Outcome::Done(view(4, 10))),
             ],
             reads: vec![
-                see(nth(0), 0, 0),
-                see(nth(2), 1, 2),
-                see(nth(4), 2, 3),
-                see(nth(6), 3, 9),
-                see(nth(8), 4, 10),
+                read_at(nth(0), 0, 0),
+                read_at(nth(2), 1, 2),
+                read_at(nth(4), 2, 3),
+                read_at(nth(6), 3, 9),
+                read_at(nth(8), 4, 10),
             ],
         }
     }
 
     #[test]
-    fn a_good_history_is_accepted() {
-        good().check().unwrap();
+    fn valid_history_is_accepted() {
+        valid().check().unwrap();
     }
 
     #[test]
-    fn what_overlaps_may_be_seen_or_not() {
-        for seen in [see(nth(7), 3, 9), see(nth(7), 4, 10)] {
-            let mut history = good();
+    fn concurrent_change_may_be_visible_or_not() {
+        for seen in [read_at(nth(7), 3, 9), read_at(nth(7), 4, 10)] {
+            let mut history = valid();
             history.reads.push(seen);
             history.check().unwrap();
         }
     }
 
     #[test]
-    fn a_stale_read_is_found() {
-        for stale in [see(nth(8), 3, 9), see(nth(3), 0, 0), see(nth(9), 1, 2)] {
-            let mut history = good();
+    fn stale_read_is_detected() {
+        for stale in [read_at(nth(8), 3, 9), read_at(nth(3), 0, 0), read_at(nth(9), 1, 2)] {
+            let mut history = valid();
             history.reads.push(stale);
-            refused(history.check(), "comes before it");
+            assert_rejected(history.check(), "comes before it");
         }
     }
 
     #[test]
-    fn reads_that_go_back_are_found() {
-        let mut history = good();
+    fn non_monotonic_reads_are_detected() {
+        let mut history = valid();
         history.changes[3].span = between(7, 20);
         history.reads[4].span = nth(10);
         history.check().unwrap();
-        history.reads.push(see(nth(11), 3, 9));
-        refused(history.check(), "comes before it");
+        history.reads.push(read_at(nth(11), 3, 9));
+        assert_rejected(history.check(), "comes before it");
     }
 
     #[test]
-    fn a_read_from_the_future_is_found() {
-        let mut history = good();
-        history.reads.push(see(nth(0), 1, 2));
-        refused(history.check(), "comes before it");
+    fn read_from_the_future_is_detected() {
+        let mut history = valid();
+        history.reads.push(read_at(nth(0), 1, 2));
+        assert_rejected(history.check(), "comes before it");
     }
 
     #[test]
-    fn a_lost_add_is_found() {
-        // Its version was given to another.
-        let mut history = good();
-        history.changes[1].outcome = Outcome::Done(shown(1, 2));
-        refused(history.check(), "was given to");
-        // Its version is there, and what it added is not.
-        let mut history = good();
-        history.changes[1].outcome = Outcome::Done(shown(2, 2));
-        history.reads[2].shown = shown(2, 2);
-        refused(history.check(), "version 2 is not the sum");
-        // It is there and gone again.
-        let mut history = good();
-        history.reads.push(see(nth(9), 4, 9));
-        refused(history.check(), "was shown as");
-        // What was read last is older than what was acknowledged.
-        let mut history = good();
-        history.changes.push(add(nth(9), 1, Outcome::Done(shown(5, 11))));
-        history.reads.push(see(nth(10), 4, 10));
-        refused(history.check(), "comes before it");
+    fn lost_add_is_detected() {
+        // Its version is assigned to another change.
+        let mut history = valid();
+        history.changes[1].outcome = Outcome::Done(view(1, 2));
+        assert_rejected(history.check(), "was given to");
+        // Its version exists without the added units.
+        let mut history = valid();
+        history.changes[1].outcome = Outcome::Done(view(2, 2));
+        history.reads[2].view = view(2, 2);
+        assert_rejected(history.check(), "version 2 is not the sum");
+        // The units are there and disappear.
+        let mut history = valid();
+        history.reads.push(read_at(nth(9), 4, 9));
+        assert_rejected(history.check(), "was shown as");
+        // The last read is older than an acknowledged change.
+        let mut history = valid();
+        history.changes.push(add(nth(9), 1, Outcome::Done(view(5, 11))));
+        history.reads.push(read_at(nth(10), 4, 10));
+        assert_rejected(history.check(), "comes before it");
     }
 
     #[test]
-    fn an_add_made_twice_is_found() {
-        let mut history = good();
-        history.reads.push(see(nth(9), 5, 11));
-        refused(history.check(), "version 5 is not the sum");
-        let mut history = good();
-        history.changes[3].outcome = Outcome::Done(shown(4, 11));
-        history.reads[4].shown = shown(4, 11);
-        refused(history.check(), "version 4 is not the sum");
+    fn duplicate_add_is_detected() {
+        let mut history = valid();
+        history.reads.push(read_at(nth(9), 5, 11));
+        assert_rejected(history.check(), "version 5 is not the sum");
+        let mut history = valid();
+        history.changes[3].outcome = Outcome::Done(view(4, 11));
+        history.reads[4].view = view(4, 11);
+        assert_rejected(history.check(), "version 4 is not the sum");
     }
 
     #[test]
-    fn a_change_made_in_the_wrong_order_is_found() {
-        let mut history = good();
+    fn reordered_change_is_detected() {
+        let mut history = valid();
         (history.changes[0].span, history.changes[1].span) = (nth(3), nth(1));
         history.reads.clear();
-        refused(history.check(), "comes before it");
+        assert_rejected(history.check(), "comes before it");
     }
 
     #[test]
-    fn what_is_unknown_may_have_happened_once_or_never() {
-        let mut history = good();
+    fn unknown_outcome_may_apply_once_or_never() {
+        let mut history = valid();
         history.changes.push(add(nth(6), 5, Outcome::Unknown));
         history.check().unwrap();
-        history.reads.push(see(nth(9), 5, 15));
+        history.reads.push(read_at(nth(9), 5, 15));
         history.check().unwrap();
         let mut twice = history.clone();
-        twice.reads.push(see(nth(10), 6, 20));
-        refused(twice.check(), "version 6 is not the sum");
+        twice.reads.push(read_at(nth(10), 6, 20));
+        assert_rejected(twice.check(), "version 6 is not the sum");
         let mut wrong = history.clone();
-        wrong.reads[5].shown = shown(5, 16);
-        refused(wrong.check(), "version 5 is not the sum");
-        // Known not to have happened.
+        wrong.reads[5].view = view(5, 16);
+        assert_rejected(wrong.check(), "version 5 is not the sum");
+        // A refused change cannot apply.
         history.changes[4].outcome = Outcome::Refused;
-        refused(history.check(), "version 5 is not the sum");
+        assert_rejected(history.check(), "version 5 is not the sum");
     }
 
     #[test]
-    fn what_is_unknown_cannot_have_happened_before_it_was_asked_for() {
-        let mut history = good();
+    fn unknown_outcome_cannot_apply_before_its_request() {
+        let mut history = valid();
         history.changes[1].outcome = Outcome::Unknown;
         history.check().unwrap();
         history.changes[1].span = nth(6);
-        refused(history.check(), "version 2 is not the sum");
+        assert_rejected(history.check(), "version 2 is not the sum");
     }
 
     #[test]
-    fn which_of_the_unknown_have_happened_is_found_out() {
-        let mut history = good();
+    fn applied_unknown_outcomes_are_inferred() {
+        let mut history = valid();
         for quantity in [1, 2, 2, 4, 8, 16] {
             history.changes.push(add(nth(9), quantity, Outcome::Unknown));
         }
-        // 2 and 2 and 16.
-        history.reads.push(see(nth(20), 7, 30));
+        // 2, 2 and 16 were applied.
+        history.reads.push(read_at(nth(20), 7, 30));
         history.check().unwrap();
-        history.reads.push(see(nth(21), 8, 31));
-        history.reads.push(see(nth(22), 10, 43));
+        history.reads.push(read_at(nth(21), 8, 31));
+        history.reads.push(read_at(nth(22), 10, 43));
         history.check().unwrap();
-        history.reads.push(see(nth(23), 11, 44));
-        refused(history.check(), "version 11 is not the sum");
+        history.reads.push(read_at(nth(23), 11, 44));
+        assert_rejected(history.check(), "version 11 is not the sum");
     }
 }
 
-mod stock_is_checked {
+mod stock_histories {
     use super::{
-        Outcome, Span, between, nth, refused,
-        stock::{Asked, History, Movement, Read, Shown},
+        Outcome, Span, assert_rejected, between, nth,
+        stock::{ChangeRequest, History, Movement, Read, View},
     };
 
-    const fn shown(version: u64, on_hand: i64) -> Shown {
-        Shown { version, on_hand }
+    const fn view(version: u64, on_hand: i64) -> View {
+        View { version, on_hand }
     }
 
-    fn ask(span: Span, reference: &str, delta: i64, outcome: Outcome<Shown>) -> Asked {
-        Asked { span, reference: reference.into(), delta, outcome }
+    fn change(span: Span, reference: &str, delta: i64, outcome: Outcome<View>) -> ChangeRequest {
+        ChangeRequest { span, reference: reference.into(), delta, outcome }
     }
 
-    const fn see(span: Span, version: u64, on_hand: i64) -> Read {
-        Read { span, shown: shown(version, on_hand) }
+    const fn read_at(span: Span, version: u64, on_hand: i64) -> Read {
+        Read { span, view: view(version, on_hand) }
     }
 
-    fn line(sequence: u64, reference: &str, delta: i64) -> Movement {
+    fn movement(sequence: u64, reference: &str, delta: i64) -> Movement {
         Movement { sequence, reference: Some(reference.into()), delta }
     }
 
-    /// A hundred pieces; then 7 more; then 20 less and 3 more together.
-    fn good() -> History {
+    /// A hundred units; then 7 more; then 20 fewer and 3 more in one transaction.
+    fn valid() -> History {
         History {
             changes: vec![
-                ask(nth(1), "a", 7, Outcome::Done(shown(2, 107))),
-                ask(nth(3), "b", -20, Outcome::Done(shown(3, 90))),
-                ask(nth(3), "c", 3, Outcome::Done(shown(3, 90))),
+                change(nth(1), "a", 7, Outcome::Done(view(2, 107))),
+                change(nth(3), "b", -20, Outcome::Done(view(3, 90))),
+                change(nth(3), "c", 3, Outcome::Done(view(3, 90))),
             ],
-            reads: vec![see(nth(0), 1, 100), see(nth(2), 2, 107), see(nth(4), 3, 90)],
+            reads: vec![read_at(nth(0), 1, 100), read_at(nth(2), 2, 107), read_at(nth(4), 3, 90)],
             ledger: vec![
                 Movement { sequence: 1, reference: None, delta: 100 },
-                line(2, "a", 7),
-                line(3, "b", -20),
-                line(4, "c", 3),
+                movement(2, "a", 7),
+                movement(3, "b", -20),
+                movement(4, "c", 3),
             ],
         }
     }
 
     #[test]
-    fn a_good_history_is_accepted() {
-        good().check().unwrap();
+    fn valid_history_is_accepted() {
+        valid().check().unwrap();
     }
 
     #[test]
-    fn a_stale_read_is_found() {
-        for stale in [see(nth(4), 2, 107), see(nth(2), 1, 100)] {
-            let mut history = good();
+    fn stale_read_is_detected() {
+        for stale in [read_at(nth(4), 2, 107), read_at(nth(2), 1, 100)] {
+            let mut history = valid();
             history.reads.push(stale);
-            refused(history.check(), "comes before it");
+            assert_rejected(history.check(), "comes before it");
         }
     }
 
     #[test]
-    fn a_read_of_half_a_transaction_is_found() {
-        let mut history = good();
-        history.reads.push(see(nth(3), 3, 87));
-        refused(history.check(), "was shown as");
+    fn partial_transaction_read_is_detected() {
+        let mut history = valid();
+        history.reads.push(read_at(nth(3), 3, 87));
+        assert_rejected(history.check(), "was shown as");
         history.reads.pop();
-        history.reads.push(see(nth(3), 4, 87));
-        refused(history.check(), "is no sum of movements");
+        history.reads.push(read_at(nth(3), 4, 87));
+        assert_rejected(history.check(), "is no sum of movements");
     }
 
     #[test]
-    fn a_lost_change_is_found() {
-        let mut history = good();
+    fn lost_change_is_detected() {
+        let mut history = valid();
         history.ledger.pop();
-        refused(history.check(), "is no sum of movements");
-        history.changes[1].outcome = Outcome::Done(shown(3, 87));
-        history.changes[2].outcome = Outcome::Done(shown(3, 87));
-        history.reads[2].shown = shown(3, 87);
-        refused(history.check(), "not in the ledger");
+        assert_rejected(history.check(), "is no sum of movements");
+        history.changes[1].outcome = Outcome::Done(view(3, 87));
+        history.changes[2].outcome = Outcome::Done(view(3, 87));
+        history.reads[2].view = view(3, 87);
+        assert_rejected(history.check(), "not in the ledger");
     }
 
     #[test]
-    fn a_change_made_twice_is_found() {
-        let mut history = good();
-        history.ledger.push(line(5, "c", 3));
-        refused(history.check(), "made twice");
+    fn duplicate_change_is_detected() {
+        let mut history = valid();
+        history.ledger.push(movement(5, "c", 3));
+        assert_rejected(history.check(), "made twice");
     }
 
     #[test]
-    fn a_change_that_nobody_asked_for_is_found() {
-        for stray in [line(5, "d", 1), Movement { sequence: 5, reference: None, delta: 1 }] {
-            let mut history = good();
+    fn unrequested_change_is_detected() {
+        for stray in [movement(5, "d", 1), Movement { sequence: 5, reference: None, delta: 1 }] {
+            let mut history = valid();
             history.ledger.push(stray);
-            refused(history.check(), "nobody asked for");
+            assert_rejected(history.check(), "not requested");
         }
-        let mut history = good();
+        let mut history = valid();
         history.ledger[3].delta = 4;
-        refused(history.check(), "nobody asked for");
+        assert_rejected(history.check(), "not requested");
     }
 
     #[test]
-    fn a_gap_in_the_ledger_is_found() {
-        let mut history = good();
+    fn ledger_gap_is_detected() {
+        let mut history = valid();
         history.ledger.remove(2);
-        refused(history.check(), "line 3 of the ledger");
+        assert_rejected(history.check(), "line 3 of the ledger");
     }
 
     #[test]
-    fn a_refused_change_that_was_made_is_found() {
-        let mut history = good();
+    fn applied_refused_change_is_detected() {
+        let mut history = valid();
         history.changes[2].outcome = Outcome::Refused;
-        refused(history.check(), "though refused");
+        assert_rejected(history.check(), "though refused");
     }
 
     #[test]
-    fn a_ledger_in_the_wrong_order_is_found() {
-        let mut history = good();
+    fn reordered_ledger_is_detected() {
+        let mut history = valid();
         history.changes.truncate(1);
-        history.changes.push(ask(nth(3), "b", -20, Outcome::Unknown));
-        history.changes.push(ask(nth(3), "c", 3, Outcome::Unknown));
+        history.changes.push(change(nth(3), "b", -20, Outcome::Unknown));
+        history.changes.push(change(nth(3), "c", 3, Outcome::Unknown));
         history.check().unwrap();
-        // Made before it was asked for: it had not begun when the one behind it in the ledger had ended.
+        // The change begins after its successor in the ledger has ended.
         history.changes[1].span = between(5, 6);
-        refused(history.check(), "comes before it");
+        assert_rejected(history.check(), "comes before it");
     }
 
     #[test]
-    fn what_is_unknown_may_have_happened_once_or_never() {
-        let mut history = good();
-        history.changes.push(ask(nth(4), "d", -1, Outcome::Unknown));
+    fn unknown_outcome_may_apply_once_or_never() {
+        let mut history = valid();
+        history.changes.push(change(nth(4), "d", -1, Outcome::Unknown));
         history.check().unwrap();
-        history.ledger.push(line(5, "d", -1));
+        history.ledger.push(movement(5, "d", -1));
         history.check().unwrap();
-        history.reads.push(see(nth(9), 4, 89));
+        history.reads.push(read_at(nth(9), 4, 89));
         history.check().unwrap();
     }
 }

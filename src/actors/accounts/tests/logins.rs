@@ -7,31 +7,35 @@ use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use super::*;
 
 #[actix::test]
-async fn an_address_is_taken_whatever_its_case() {
-    let shop = Shop::open(Settings::default());
+async fn email_uniqueness_ignores_case() {
+    let shop = AccountFixture::open(FixtureSettings::default());
     shop.register("Ada@Example.com").await.unwrap();
-    let runs = shop.deps.hasher.runs();
-    assert_eq!(code(shop.register("ada@example.COM").await), Code::EmailTaken);
-    assert_eq!(shop.deps.hasher.runs(), runs, "nothing is hashed in vain");
+    let runs = shop.deps.hasher.run_count();
+    assert_eq!(error_code(shop.register("ada@example.COM").await), ErrorCode::EmailTaken);
+    assert_eq!(shop.deps.hasher.run_count(), runs, "nothing is hashed in vain");
     shop.login("ADA@EXAMPLE.COM", PASSWORD).await.unwrap();
 }
 
 #[actix::test]
-async fn of_many_at_once_one_gets_the_address() {
-    let shop = Shop::open(Settings::default());
+async fn concurrent_registrations_create_one_account() {
+    let shop = AccountFixture::open(FixtureSettings::default());
     let answers = join_all((0..10).map(|_| shop.register("ada@example.com"))).await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
     assert!(
-        answers.into_iter().filter_map(Result::err).all(|error| error.code == Code::EmailTaken)
+        answers
+            .into_iter()
+            .filter_map(Result::err)
+            .all(|error| error.code == ErrorCode::EmailTaken)
     );
 }
 
 #[actix::test]
-async fn every_failure_looks_and_costs_the_same() {
-    let shop = Shop::open(Settings { login_limit: 0, ..Settings::default() });
+async fn failed_logins_are_indistinguishable() {
+    let shop =
+        AccountFixture::open(FixtureSettings { login_limit: 0, ..FixtureSettings::default() });
     let longest = "x".repeat(71);
     for (email, password) in [("ada@example.com", PASSWORD), ("eve@example.com", &longest)] {
-        shop.accounts.send(registration(email, password)).await.unwrap().unwrap();
+        shop.accounts.send(register_message(email, password)).await.unwrap().unwrap();
     }
     let mut answers = Vec::new();
     for (email, password) in [
@@ -45,51 +49,59 @@ async fn every_failure_looks_and_costs_the_same() {
         ("eve@example.com", &format!("{longest}x")),
         ("eve@example.com", &"x".repeat(10_000)),
     ] {
-        let before = shop.deps.hasher.runs();
+        let before = shop.deps.hasher.run_count();
         answers.push(shop.login(email, password).await.unwrap_err());
-        assert_eq!(shop.deps.hasher.runs() - before, 1, "{email} {password:?}");
+        assert_eq!(shop.deps.hasher.run_count() - before, 1, "{email} {password:?}");
     }
     assert!(
-        answers.iter().all(|error| *error == answers[0] && error.code == Code::InvalidCredentials)
+        answers
+            .iter()
+            .all(|error| *error == answers[0] && error.code == ErrorCode::InvalidCredentials)
     );
     shop.login("eve@example.com", &longest).await.unwrap();
 }
 
 #[actix::test]
-async fn what_cannot_be_chosen_is_not_registered() {
-    let shop = Shop::open(Settings::default());
+async fn invalid_password_or_name_is_rejected() {
+    let shop = AccountFixture::open(FixtureSettings::default());
     for password in ["short", &"x".repeat(72), "correct\0horse"] {
-        let answer = shop.accounts.send(registration("ada@example.com", password)).await.unwrap();
-        assert_eq!(answer.unwrap_err().faults[0].field, "password");
+        let answer =
+            shop.accounts.send(register_message("ada@example.com", password)).await.unwrap();
+        assert_eq!(answer.unwrap_err().field_errors[0].field, "password");
     }
-    let nameless = Register { name: String::new(), ..registration("ada@example.com", PASSWORD) };
-    assert_eq!(shop.accounts.send(nameless).await.unwrap().unwrap_err().faults[0].field, "name");
-    assert_eq!(shop.deps.hasher.runs(), 0);
+    let nameless =
+        RegisterUser { name: String::new(), ..register_message("ada@example.com", PASSWORD) };
+    assert_eq!(
+        shop.accounts.send(nameless).await.unwrap().unwrap_err().field_errors[0].field,
+        "name"
+    );
+    assert_eq!(shop.deps.hasher.run_count(), 0);
     let login = shop.register("ada@example.com").await.unwrap();
     let error = shop.change_password(&login, PASSWORD, &"x".repeat(72)).await.unwrap_err();
     assert_eq!(
-        (error.code, error.faults[0].field.as_str()),
-        (Code::ValidationFailed, "new_password")
+        (error.code, error.field_errors[0].field.as_str()),
+        (ErrorCode::ValidationFailed, "new_password")
     );
 }
 
 #[actix::test]
-async fn what_is_too_late_is_not_done() {
-    let shop = Shop::open(Settings::default());
-    let late = Register {
+async fn expired_registration_is_not_executed() {
+    let shop = AccountFixture::open(FixtureSettings::default());
+    let late = RegisterUser {
         ticket: Ticket::new(Duration::ZERO),
-        ..registration("ada@example.com", PASSWORD)
+        ..register_message("ada@example.com", PASSWORD)
     };
-    assert_eq!(code(shop.accounts.send(late).await.unwrap()), Code::Overloaded);
-    let given_up = registration("ada@example.com", PASSWORD);
+    assert_eq!(error_code(shop.accounts.send(late).await.unwrap()), ErrorCode::Overloaded);
+    let given_up = register_message("ada@example.com", PASSWORD);
     assert!(given_up.ticket.give_up());
-    assert_eq!(code(shop.accounts.send(given_up).await.unwrap()), Code::Overloaded);
+    assert_eq!(error_code(shop.accounts.send(given_up).await.unwrap()), ErrorCode::Overloaded);
     shop.register("ada@example.com").await.unwrap();
 }
 
 #[actix::test]
-async fn more_than_can_be_hashed_is_refused_at_once() {
-    let shop = Shop::open(Settings { threads: 1, cost: 8, ..Settings::default() });
+async fn full_hash_queue_rejects_immediately() {
+    let shop =
+        AccountFixture::open(FixtureSettings { threads: 1, cost: 8, ..FixtureSettings::default() });
     let addresses: Vec<_> = (0..40).map(|n| format!("customer{n}@example.com")).collect();
     let mut answers: FuturesUnordered<_> =
         addresses.iter().map(|address| shop.register(address)).collect();
@@ -109,8 +121,8 @@ async fn more_than_can_be_hashed_is_refused_at_once() {
 }
 
 #[actix::test]
-async fn one_account_may_log_in_often_at_once() {
-    let shop = Shop::open(Settings::default());
+async fn concurrent_logins_of_one_account_succeed() {
+    let shop = AccountFixture::open(FixtureSettings::default());
     shop.register("ada@example.com").await.unwrap();
     for answer in join_all((0..30).map(|_| shop.login("ada@example.com", PASSWORD))).await {
         answer.unwrap();
@@ -118,62 +130,67 @@ async fn one_account_may_log_in_often_at_once() {
 }
 
 #[actix::test]
-async fn a_hash_of_another_cost_is_made_anew() {
-    let shop = Shop::open(Settings::default());
+async fn login_rehashes_password_after_cost_change() {
+    let shop = AccountFixture::open(FixtureSettings::default());
     let user = shop.register("ada@example.com").await.unwrap().user.id;
     let hasher = PasswordHasher::start(5, NonZeroUsize::new(1));
-    let accounts = Accounts::new(Deps { hasher: hasher.clone(), ..shop.deps.clone() }).start();
-    let shop = Shop { accounts, ..shop };
+    let accounts =
+        AccountActor::new(AccountDeps { hasher: hasher.clone(), ..shop.deps.clone() }).start();
+    let shop = AccountFixture { accounts, ..shop };
     shop.login("ada@example.com", PASSWORD).await.unwrap();
-    let mut stored = shop.deps.store.user(user).await.unwrap().unwrap();
-    while !hasher.is_current(&stored.password_hash) {
+    let mut stored = shop.deps.store.find_user(user).await.unwrap().unwrap();
+    while !hasher.has_current_cost(&stored.password_hash) {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        stored = shop.deps.store.user(user).await.unwrap().unwrap();
+        stored = shop.deps.store.find_user(user).await.unwrap().unwrap();
     }
     shop.login("ada@example.com", PASSWORD).await.unwrap();
 }
 
 #[actix::test]
-async fn a_first_admin_is_made_once() {
-    let shop = Shop::open(Settings::default());
-    let admin = shop.bootstrap().ensure_admin(None).await.unwrap().unwrap();
-    assert_eq!((admin.email.as_str(), admin.password.expose().len()), ("admin@localhost", 20));
-    let login = shop.login("admin@localhost", admin.password.expose()).await.unwrap();
+async fn first_admin_is_created_once() {
+    let shop = AccountFixture::open(FixtureSettings::default());
+    let admin = shop.admin_bootstrap().ensure_admin(None).await.unwrap().unwrap();
+    assert_eq!(
+        (admin.email.as_str(), admin.password.expose_secret().len()),
+        ("admin@localhost", 20)
+    );
+    let login = shop.login("admin@localhost", admin.password.expose_secret()).await.unwrap();
     assert_eq!(login.user.role, Role::Admin);
-    assert!(shop.bootstrap().ensure_admin(None).await.unwrap().is_none());
+    assert!(shop.admin_bootstrap().ensure_admin(None).await.unwrap().is_none());
 }
 
 #[actix::test]
-async fn a_customer_does_not_become_the_first_admin_by_its_address() {
-    let shop = Shop::open(Settings::default());
+async fn customer_with_default_admin_email_is_not_promoted() {
+    let shop = AccountFixture::open(FixtureSettings::default());
     shop.register("admin@localhost").await.unwrap();
-    assert!(shop.bootstrap().ensure_admin(None).await.unwrap().is_none());
+    assert!(shop.admin_bootstrap().ensure_admin(None).await.unwrap().is_none());
     assert_eq!(shop.login("admin@localhost", PASSWORD).await.unwrap().user.role, Role::Customer);
 }
 
 #[actix::test]
-async fn the_configured_admin_is_made_but_no_customer_becomes_it() {
-    let shop = Shop::open(Settings::default());
+async fn configured_admin_is_created_but_customer_is_not_promoted() {
+    let shop = AccountFixture::open(FixtureSettings::default());
     let email = |text| Email::parse(text).unwrap();
-    let configured = |text| Some((email(text), Password::attempt("configured".into())));
-    let made =
-        join_all((0..3).map(|_| async {
-            shop.bootstrap().ensure_admin(configured("boss@example.com")).await
-        }))
-        .await;
+    let configured = |text| Some((email(text), Password::unvalidated("configured".into())));
+    let made = join_all((0..3).map(|_| async {
+        shop.admin_bootstrap().ensure_admin(configured("boss@example.com")).await
+    }))
+    .await;
     assert!(made.into_iter().all(|made| made.unwrap().is_none()));
     assert_eq!(shop.login("boss@example.com", "configured").await.unwrap().user.role, Role::Admin);
 
     shop.register("ada@example.com").await.unwrap();
-    let refused = shop.bootstrap().ensure_admin(configured("ada@example.com")).await.unwrap_err();
-    assert_eq!(refused.code, Code::EmailTaken);
+    let refused =
+        shop.admin_bootstrap().ensure_admin(configured("ada@example.com")).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::EmailTaken);
     assert_eq!(shop.login("ada@example.com", PASSWORD).await.unwrap().user.role, Role::Customer);
-    shop.bootstrap().create_or_promote_admin(email("ada@example.com"), None).await.unwrap();
+    shop.admin_bootstrap().create_or_promote_admin(email("ada@example.com"), None).await.unwrap();
     assert_eq!(
         shop.login("ada@example.com", PASSWORD).await.unwrap().user.role,
         Role::Admin,
         "with the password it had"
     );
-    let again = shop.bootstrap().create_or_promote_admin(email("ada@example.com"), None).await;
-    assert_eq!(again, Ok(crate::actors::accounts::bootstrap::MadeAdmin::Already));
+    let again =
+        shop.admin_bootstrap().create_or_promote_admin(email("ada@example.com"), None).await;
+    assert_eq!(again, Ok(crate::actors::accounts::bootstrap::AdminOutcome::AlreadyAdmin));
 }

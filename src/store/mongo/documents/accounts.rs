@@ -3,7 +3,10 @@
 use mongodb::bson::{Binary, DateTime, Uuid as Id};
 use serde::{Deserialize, Serialize};
 
-use super::{Unfit, binary, date, hash, id, own, time};
+use super::{
+    DocumentError, bytes_to_binary, hash_from_binary, id_from_bson, id_to_bson,
+    timestamp_from_bson, timestamp_to_bson,
+};
 use crate::domain::account::{Email, Role, Session, User};
 
 /// An account.
@@ -23,32 +26,32 @@ pub(in crate::store::mongo) struct UserDocument {
 impl From<&User> for UserDocument {
     fn from(user: &User) -> Self {
         Self {
-            user_id: id(user.id.as_uuid()),
+            user_id: id_to_bson(user.id.as_uuid()),
             email: user.email.as_str().to_owned(),
             name: user.name.clone(),
             role: user.role.as_str().to_owned(),
             password_hash: user.password_hash.clone(),
-            created_at: date(user.created_at),
+            created_at: timestamp_to_bson(user.created_at),
             version: user.version,
-            events: user.events,
+            events: user.event_sequence,
         }
     }
 }
 
 impl TryFrom<UserDocument> for User {
-    type Error = Unfit;
+    type Error = DocumentError;
 
-    fn try_from(document: UserDocument) -> Result<Self, Unfit> {
+    fn try_from(document: UserDocument) -> Result<Self, DocumentError> {
         Ok(Self {
-            id: own(document.user_id),
-            email: Email::stored(document.email),
+            id: id_from_bson(document.user_id),
+            email: Email::from_stored(document.email),
             name: document.name,
-            role: Role::from_word(&document.role)
-                .ok_or_else(|| Unfit(format!("{:?} is no role", document.role)))?,
+            role: Role::from_name(&document.role)
+                .ok_or_else(|| DocumentError(format!("{:?} is no role", document.role)))?,
             password_hash: document.password_hash,
-            created_at: time(document.created_at),
+            created_at: timestamp_from_bson(document.created_at),
             version: document.version,
-            events: document.events,
+            event_sequence: document.events,
         })
     }
 }
@@ -70,28 +73,28 @@ pub(in crate::store::mongo) struct SessionDocument {
 impl From<&Session> for SessionDocument {
     fn from(session: &Session) -> Self {
         Self {
-            session_id: id(session.id.as_uuid()),
-            user_id: id(session.user_id.as_uuid()),
-            refresh_hash: binary(&session.refresh_hash),
-            created_at: date(session.created_at),
-            expires_at: date(session.expires_at),
-            revoked_at: session.revoked_at.map(date),
+            session_id: id_to_bson(session.id.as_uuid()),
+            user_id: id_to_bson(session.user_id.as_uuid()),
+            refresh_hash: bytes_to_binary(&session.refresh_hash),
+            created_at: timestamp_to_bson(session.created_at),
+            expires_at: timestamp_to_bson(session.expires_at),
+            revoked_at: session.revoked_at.map(timestamp_to_bson),
             version: session.version,
         }
     }
 }
 
 impl TryFrom<SessionDocument> for Session {
-    type Error = Unfit;
+    type Error = DocumentError;
 
-    fn try_from(document: SessionDocument) -> Result<Self, Unfit> {
+    fn try_from(document: SessionDocument) -> Result<Self, DocumentError> {
         Ok(Self {
-            id: own(document.session_id),
-            user_id: own(document.user_id),
-            refresh_hash: hash(&document.refresh_hash)?,
-            created_at: time(document.created_at),
-            expires_at: time(document.expires_at),
-            revoked_at: document.revoked_at.map(time),
+            id: id_from_bson(document.session_id),
+            user_id: id_from_bson(document.user_id),
+            refresh_hash: hash_from_binary(&document.refresh_hash)?,
+            created_at: timestamp_from_bson(document.created_at),
+            expires_at: timestamp_from_bson(document.expires_at),
+            revoked_at: document.revoked_at.map(timestamp_from_bson),
             version: document.version,
         })
     }

@@ -3,10 +3,12 @@
 use mongodb::bson::{Bson, DateTime, Decimal128, Uuid as Id};
 use serde::{Deserialize, Serialize};
 
-use super::{Unfit, date, id, money, own, time};
+use super::{
+    DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson, timestamp_to_bson,
+};
 use crate::domain::{
-    product::{Attribute, Product, ProductFacts},
-    stock::{Delta, Movement, MovementKind, StockLevel},
+    catalog::product::{AttributeValue, Product, ProductDetails},
+    inventory::{MovementKind, StockDelta, StockLevel, StockMovement},
 };
 
 /// A product. Its attributes are a list, since their names are anything and a field's name is not.
@@ -39,18 +41,18 @@ struct AttributeDocument {
 }
 
 impl TryFrom<&Product> for ProductDocument {
-    type Error = Unfit;
+    type Error = DocumentError;
 
-    fn try_from(product: &Product) -> Result<Self, Unfit> {
-        let facts = product.facts.clone();
+    fn try_from(product: &Product) -> Result<Self, DocumentError> {
+        let facts = product.details.clone();
         let attribute =
-            |(name, value)| Ok(AttributeDocument { name, value: attribute_value(value)? });
+            |(name, value)| Ok(AttributeDocument { name, value: attribute_to_bson(value)? });
         Ok(Self {
-            product_id: id(product.id.as_uuid()),
+            product_id: id_to_bson(product.id.as_uuid()),
             sku: facts.sku,
             name: facts.name,
             description: facts.description,
-            price: facts.price.minor(),
+            price: facts.price.minor_units(),
             currency: facts.price.currency().code().to_owned(),
             category: facts.category,
             tags: facts.tags,
@@ -59,26 +61,27 @@ impl TryFrom<&Product> for ProductDocument {
                 .attributes
                 .into_iter()
                 .map(attribute)
-                .collect::<Result<_, Unfit>>()?,
+                .collect::<Result<_, DocumentError>>()?,
             version: product.version,
-            created_at: date(product.created_at),
-            updated_at: date(product.updated_at),
+            created_at: timestamp_to_bson(product.created_at),
+            updated_at: timestamp_to_bson(product.updated_at),
             deleted: product.deleted,
         })
     }
 }
 
 impl TryFrom<ProductDocument> for Product {
-    type Error = Unfit;
+    type Error = DocumentError;
 
-    fn try_from(document: ProductDocument) -> Result<Self, Unfit> {
-        let attribute =
-            |attribute: AttributeDocument| Ok((attribute.name, attribute_of(attribute.value)?));
-        let facts = ProductFacts {
+    fn try_from(document: ProductDocument) -> Result<Self, DocumentError> {
+        let attribute = |attribute: AttributeDocument| {
+            Ok((attribute.name, attribute_from_bson(attribute.value)?))
+        };
+        let facts = ProductDetails {
             sku: document.sku,
             name: document.name,
             description: document.description,
-            price: money(document.price, &document.currency)?,
+            price: parse_money(document.price, &document.currency)?,
             category: document.category,
             tags: document.tags,
             image_url: document.image_url,
@@ -86,47 +89,49 @@ impl TryFrom<ProductDocument> for Product {
                 .attributes
                 .into_iter()
                 .map(attribute)
-                .collect::<Result<_, Unfit>>()?,
+                .collect::<Result<_, DocumentError>>()?,
         };
         Ok(Self {
-            id: own(document.product_id),
-            facts,
+            id: id_from_bson(document.product_id),
+            details: facts,
             version: document.version,
-            created_at: time(document.created_at),
-            updated_at: time(document.updated_at),
+            created_at: timestamp_from_bson(document.created_at),
+            updated_at: timestamp_from_bson(document.updated_at),
             deleted: document.deleted,
         })
     }
 }
 
-fn attribute_value(attribute: Attribute) -> Result<Bson, Unfit> {
+fn attribute_to_bson(attribute: AttributeValue) -> Result<Bson, DocumentError> {
     Ok(match attribute {
-        Attribute::Flag(flag) => Bson::Boolean(flag),
-        Attribute::Text(text) => Bson::String(text),
-        Attribute::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+        AttributeValue::Bool(flag) => Bson::Boolean(flag),
+        AttributeValue::Text(text) => Bson::String(text),
+        AttributeValue::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64())
+        {
             (Some(signed), ..) => Bson::Int64(signed),
             (None, Some(large), _) => Bson::Decimal128(large.to_string().parse::<Decimal128>()?),
             (None, None, Some(float)) => Bson::Double(float),
             (None, None, None) => {
-                return Err(Unfit(format!("{number} is no number that can be stored")));
+                return Err(DocumentError(format!("{number} is no number that can be stored")));
             }
         },
     })
 }
 
-fn attribute_of(value: Bson) -> Result<Attribute, Unfit> {
-    let unfit = |value: &dyn std::fmt::Display| Unfit(format!("{value} is not an attribute"));
+fn attribute_from_bson(value: Bson) -> Result<AttributeValue, DocumentError> {
+    let unfit =
+        |value: &dyn std::fmt::Display| DocumentError(format!("{value} is not an attribute"));
     Ok(match value {
-        Bson::Boolean(flag) => Attribute::Flag(flag),
-        Bson::String(text) => Attribute::Text(text),
-        Bson::Int64(number) => Attribute::Number(number.into()),
-        Bson::Int32(number) => Attribute::Number(number.into()),
-        Bson::Double(number) => {
-            Attribute::Number(serde_json::Number::from_f64(number).ok_or_else(|| unfit(&number))?)
-        }
-        Bson::Decimal128(number) => {
-            Attribute::Number(number.to_string().parse::<u64>().map_err(|_| unfit(&number))?.into())
-        }
+        Bson::Boolean(flag) => AttributeValue::Bool(flag),
+        Bson::String(text) => AttributeValue::Text(text),
+        Bson::Int64(number) => AttributeValue::Number(number.into()),
+        Bson::Int32(number) => AttributeValue::Number(number.into()),
+        Bson::Double(number) => AttributeValue::Number(
+            serde_json::Number::from_f64(number).ok_or_else(|| unfit(&number))?,
+        ),
+        Bson::Decimal128(number) => AttributeValue::Number(
+            number.to_string().parse::<u64>().map_err(|_| unfit(&number))?.into(),
+        ),
         other => return Err(unfit(&other)),
     })
 }
@@ -145,20 +150,26 @@ pub(in crate::store::mongo) struct StockDocument {
 impl From<StockLevel> for StockDocument {
     fn from(level: StockLevel) -> Self {
         let StockLevel { product_id, on_hand, reserved, version, last_movement } = level;
-        Self { product_id: id(product_id.as_uuid()), on_hand, reserved, version, last_movement }
+        Self {
+            product_id: id_to_bson(product_id.as_uuid()),
+            on_hand,
+            reserved,
+            version,
+            last_movement,
+        }
     }
 }
 
 impl From<StockDocument> for StockLevel {
     fn from(document: StockDocument) -> Self {
         let StockDocument { product_id, on_hand, reserved, version, last_movement } = document;
-        Self { product_id: own(product_id), on_hand, reserved, version, last_movement }
+        Self { product_id: id_from_bson(product_id), on_hand, reserved, version, last_movement }
     }
 }
 
 /// What a line of a stock ledger is found by. Documents compare member by member, so a product's lines stand together, in order.
 #[derive(Serialize, Deserialize)]
-pub(in crate::store::mongo) struct MovementName {
+pub(in crate::store::mongo) struct MovementId {
     pub(in crate::store::mongo) product_id: Id,
     pub(in crate::store::mongo) sequence: u64,
 }
@@ -167,7 +178,7 @@ pub(in crate::store::mongo) struct MovementName {
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct MovementDocument {
     #[serde(rename = "_id")]
-    name: MovementName,
+    id: MovementId,
     kind: String,
     on_hand_delta: i64,
     reserved_delta: i64,
@@ -180,42 +191,42 @@ pub(in crate::store::mongo) struct MovementDocument {
     at: DateTime,
 }
 
-impl From<&Movement> for MovementDocument {
-    fn from(movement: &Movement) -> Self {
+impl From<&StockMovement> for MovementDocument {
+    fn from(movement: &StockMovement) -> Self {
         Self {
-            name: MovementName {
-                product_id: id(movement.product_id.as_uuid()),
+            id: MovementId {
+                product_id: id_to_bson(movement.product_id.as_uuid()),
                 sequence: movement.sequence,
             },
             kind: movement.delta.kind.as_str().to_owned(),
             on_hand_delta: movement.delta.on_hand,
             reserved_delta: movement.delta.reserved,
-            order_id: movement.order_id.map(|order| id(order.as_uuid())),
+            order_id: movement.order_id.map(|order| id_to_bson(order.as_uuid())),
             reference: movement.reference.clone(),
             reason: movement.reason.clone(),
-            at: date(movement.at),
+            at: timestamp_to_bson(movement.occurred_at),
         }
     }
 }
 
-impl TryFrom<MovementDocument> for Movement {
-    type Error = Unfit;
+impl TryFrom<MovementDocument> for StockMovement {
+    type Error = DocumentError;
 
-    fn try_from(document: MovementDocument) -> Result<Self, Unfit> {
-        let kind = MovementKind::from_word(&document.kind)
-            .ok_or_else(|| Unfit(format!("{:?} moves no stock", document.kind)))?;
+    fn try_from(document: MovementDocument) -> Result<Self, DocumentError> {
+        let kind = MovementKind::from_name(&document.kind)
+            .ok_or_else(|| DocumentError(format!("{:?} moves no stock", document.kind)))?;
         Ok(Self {
-            product_id: own(document.name.product_id),
-            sequence: document.name.sequence,
-            delta: Delta {
+            product_id: id_from_bson(document.id.product_id),
+            sequence: document.id.sequence,
+            delta: StockDelta {
                 kind,
                 on_hand: document.on_hand_delta,
                 reserved: document.reserved_delta,
             },
-            order_id: document.order_id.map(own),
+            order_id: document.order_id.map(id_from_bson),
             reference: document.reference,
             reason: document.reason,
-            at: time(document.at),
+            occurred_at: timestamp_from_bson(document.at),
         })
     }
 }

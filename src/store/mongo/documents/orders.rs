@@ -5,7 +5,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 use mongodb::bson::{DateTime, Uuid as Id};
 use serde::{Deserialize, Serialize};
 
-use super::{Unfit, date, id, money, own, time};
+use super::{
+    DocumentError, id_from_bson, id_to_bson, parse_money, timestamp_from_bson, timestamp_to_bson,
+};
 use crate::domain::{
     money::Currency,
     order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
@@ -23,7 +25,7 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     #[serde(borrow)]
     currency: Cow<'a, str>,
     #[serde(borrow)]
-    lines: Vec<LineDocument<'a>>,
+    lines: Vec<OrderLineDocument<'a>>,
     #[serde(borrow)]
     payment: PaymentDocument<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,7 +37,7 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct LineDocument<'a> {
+struct OrderLineDocument<'a> {
     product_id: Id,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     sku: Option<Cow<'a, str>>,
@@ -55,16 +57,16 @@ struct PaymentDocument<'a> {
 
 impl<'a> From<&'a Order> for OrderDocument<'a> {
     fn from(order: &'a Order) -> Self {
-        let line = |line: &'a OrderLine| LineDocument {
-            product_id: id(line.product_id.as_uuid()),
+        let line = |line: &'a OrderLine| OrderLineDocument {
+            product_id: id_to_bson(line.product_id.as_uuid()),
             sku: line.sku.as_deref().map(Cow::Borrowed),
             name: Cow::Borrowed(&line.name),
             quantity: line.quantity,
-            unit_price: line.unit_price.minor(),
+            unit_price: line.unit_price.minor_units(),
         };
         Self {
-            order_id: id(order.id.as_uuid()),
-            user_id: id(order.user_id.as_uuid()),
+            order_id: id_to_bson(order.id.as_uuid()),
+            user_id: id_to_bson(order.user_id.as_uuid()),
             status: Cow::Borrowed(order.status.as_str()),
             version: order.version,
             currency: Cow::Owned(order.currency.code().to_owned()),
@@ -77,50 +79,50 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
                 .shipping_address
                 .as_ref()
                 .map(|address| Cow::Borrowed(address.fields())),
-            placed_at: date(order.placed_at),
-            expires_at: order.expires_at.map(date),
-            updated_at: date(order.updated_at),
+            placed_at: timestamp_to_bson(order.placed_at),
+            expires_at: order.expires_at.map(timestamp_to_bson),
+            updated_at: timestamp_to_bson(order.updated_at),
         }
     }
 }
 
 impl TryFrom<OrderDocument<'_>> for Order {
-    type Error = Unfit;
+    type Error = DocumentError;
 
-    fn try_from(document: OrderDocument<'_>) -> Result<Self, Unfit> {
+    fn try_from(document: OrderDocument<'_>) -> Result<Self, DocumentError> {
         let (status, method) = (&*document.status, &*document.payment.method);
-        let line = |line: LineDocument<'_>| {
+        let line = |line: OrderLineDocument<'_>| {
             Ok(OrderLine {
-                product_id: own(line.product_id),
+                product_id: id_from_bson(line.product_id),
                 sku: line.sku.map(Cow::into_owned),
                 name: line.name.into_owned(),
                 quantity: line.quantity,
-                unit_price: money(line.unit_price, &document.currency)?,
+                unit_price: parse_money(line.unit_price, &document.currency)?,
             })
         };
         let currency: Currency = document
             .currency
             .parse()
-            .map_err(|_| Unfit(format!("{:?} is not a currency", document.currency)))?;
+            .map_err(|_| DocumentError(format!("{:?} is not a currency", document.currency)))?;
         Ok(Self {
-            id: own(document.order_id),
-            user_id: own(document.user_id),
-            status: OrderStatus::from_word(status)
-                .ok_or_else(|| Unfit(format!("{status:?} is no status of an order")))?,
+            id: id_from_bson(document.order_id),
+            user_id: id_from_bson(document.user_id),
+            status: OrderStatus::from_name(status)
+                .ok_or_else(|| DocumentError(format!("{status:?} is no status of an order")))?,
             version: document.version,
             currency,
-            lines: document.lines.into_iter().map(line).collect::<Result<_, Unfit>>()?,
+            lines: document.lines.into_iter().map(line).collect::<Result<_, DocumentError>>()?,
             payment: Payment {
-                method: PaymentMethod::from_word(method)
-                    .ok_or_else(|| Unfit(format!("{method:?} is no way to pay")))?,
+                method: PaymentMethod::from_name(method)
+                    .ok_or_else(|| DocumentError(format!("{method:?} is no way to pay")))?,
                 reference: document.payment.reference.map(Cow::into_owned),
             },
             shipping_address: document
                 .shipping_address
-                .map(|fields| ShippingAddress::stored(fields.into_owned())),
-            placed_at: time(document.placed_at),
-            expires_at: document.expires_at.map(time),
-            updated_at: time(document.updated_at),
+                .map(|fields| ShippingAddress::from_stored(fields.into_owned())),
+            placed_at: timestamp_from_bson(document.placed_at),
+            expires_at: document.expires_at.map(timestamp_from_bson),
+            updated_at: timestamp_from_bson(document.updated_at),
         })
     }
 }

@@ -1,0 +1,4 @@
+//! Access tokens, refresh tokens and callers, independent of the transport.
+
+pub mod refresh_token;
+pub mod token;

@@ -1,0 +1,132 @@
+//! Refresh tokens: opaque to clients, provably ours, and known to the store by their hash alone.
+//!
+//! A token is base64url of 48 bytes: the session's id, 16 random bytes, and half an HMAC-SHA256 over both. The MAC tells a token that
+//! was good once, whose reuse ends the session, from one that somebody made up, which must not.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac, digest::Key};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use crate::domain::{account::Session, ids::SessionId};
+
+/// Makes and reads refresh tokens. Every node needs the same secret.
+#[derive(Clone)]
+pub struct RefreshTokens {
+    mac: Hmac<Sha256>,
+}
+
+/// A token fresh from the press.
+pub(crate) struct Issued {
+    /// What the client gets.
+    pub(crate) token: String,
+    /// What the store keeps.
+    pub(crate) hash: [u8; 32],
+}
+
+/// A token that was ours once; it may be used up.
+pub(crate) struct Genuine {
+    pub(crate) session_id: SessionId,
+    pub(crate) hash: [u8; 32],
+}
+
+impl RefreshTokens {
+    /// Makes tokens with a key derived from `secret`, which may have other uses.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        let derived =
+            Sha256::new_with_prefix(b"souk refresh token\0").chain_update(secret).finalize();
+        let mut key = Key::<Hmac<Sha256>>::default();
+        key.iter_mut().zip(derived).for_each(|(place, byte)| *place = byte);
+        Self { mac: Hmac::new(&key) }
+    }
+
+    pub(crate) fn issue(&self, session_id: SessionId) -> Issued {
+        let mut bytes = Vec::with_capacity(48);
+        bytes.extend_from_slice(session_id.as_uuid().as_bytes());
+        bytes.extend_from_slice(&rand::random::<[u8; 16]>());
+        let mac = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
+        bytes.extend(mac.into_iter().take(16));
+        Issued { token: URL_SAFE_NO_PAD.encode(&bytes), hash: Sha256::digest(&bytes).into() }
+    }
+
+    pub(crate) fn read(&self, token: &str) -> Option<Genuine> {
+        let mut bytes = [0; 48];
+        let length = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
+        if length != bytes.len() {
+            return None;
+        }
+        let (signed, mac) = bytes.split_at(32);
+        self.mac.clone().chain_update(signed).verify_truncated_left(mac).ok()?;
+        let (session_id, _) = signed.split_first_chunk::<16>()?;
+        Some(Genuine {
+            session_id: Uuid::from_bytes(*session_id).into(),
+            hash: Sha256::digest(bytes).into(),
+        })
+    }
+}
+
+impl Genuine {
+    /// Whether it is the one that is good now.
+    pub(crate) fn is_current(&self, session: &Session) -> bool {
+        self.hash.ct_eq(&session.refresh_hash).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{clock::Timestamp, ids::UserId};
+
+    fn session(id: SessionId, refresh_hash: [u8; 32]) -> Session {
+        let at = Timestamp::from_millis(0);
+        Session {
+            id,
+            user_id: UserId::new(),
+            refresh_hash,
+            created_at: at,
+            expires_at: at,
+            revoked_at: None,
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn what_was_issued_is_genuine_and_current_until_the_next() {
+        let tokens = RefreshTokens::new(b"a secret");
+        let id = SessionId::new();
+        let (first, second) = (tokens.issue(id), tokens.issue(id));
+        assert_eq!(first.token.len(), 64);
+        let read = RefreshTokens::new(b"a secret").read(&first.token).unwrap();
+        assert_eq!(read.session_id, id);
+        assert!(read.is_current(&session(id, first.hash)));
+        assert!(!read.is_current(&session(id, second.hash)));
+    }
+
+    #[test]
+    fn what_was_not_issued_is_nothing() {
+        let tokens = RefreshTokens::new(b"a secret");
+        let token = tokens.issue(SessionId::new()).token;
+        assert!(RefreshTokens::new(b"another secret").read(&token).is_none());
+        for place in 0..token.len() {
+            let mut forged = token.clone().into_bytes();
+            forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
+            assert!(
+                tokens.read(std::str::from_utf8(&forged).unwrap()).is_none(),
+                "character {place}"
+            );
+        }
+        for bad in [
+            "",
+            "A",
+            &token[..63],
+            &format!("{token}AAAA"),
+            &format!("{token}="),
+            &"\u{e9}".repeat(32),
+            &"A".repeat(100_000),
+        ] {
+            assert!(tokens.read(bad).is_none());
+        }
+    }
+}

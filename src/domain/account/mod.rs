@@ -1,0 +1,285 @@
+//! Accounts and sessions: who may log in, and for how long a login lasts.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+use super::{
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+    validation::ValidationErrors,
+};
+
+/// How long an access token is good for.
+pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// How long a refresh token is good for; each use starts it anew.
+pub const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// What somebody may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Owns a cart without an account.
+    Guest,
+    /// Has an account.
+    Customer,
+    /// Runs the shop.
+    Admin,
+}
+
+impl Role {
+    /// Every role there is.
+    pub const ALL: [Self; 3] = [Self::Guest, Self::Customer, Self::Admin];
+
+    /// The word used in tokens and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::Customer => "customer",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role that `word` names.
+    #[must_use]
+    pub fn from_name(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
+    }
+}
+
+/// An e-mail address. Two that differ in case alone are the same address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Email(String);
+
+impl Email {
+    /// Takes an address as a person typed it.
+    ///
+    /// # Errors
+    /// It has not the form `someone@somewhere`, or more than 254 bytes (RFC 5321, section 4.5.3.1.3).
+    pub fn parse(text: &str) -> Result<Self, ValidationErrors> {
+        let address = text.trim().to_lowercase();
+        let well_formed = address.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty()
+                && local.len() <= 64
+                && !domain.is_empty()
+                && !domain.contains('@')
+                && !domain.starts_with('.')
+                && !domain.ends_with('.')
+        });
+        let clean = !address.chars().any(|c| c.is_whitespace() || c.is_control());
+        if well_formed && clean && address.len() <= 254 {
+            Ok(Self(address))
+        } else {
+            Err(ValidationErrors::single(
+                "email",
+                "invalid_email",
+                "email must be an address like name@example.com, of at most 254 bytes",
+            ))
+        }
+    }
+
+    /// An address as it stands in the store, where only parsed ones are.
+    #[must_use]
+    pub const fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The address, in lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A password as typed. It is shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// Takes a new password.
+    ///
+    /// # Errors
+    /// Fewer than 8 characters, more than 71 bytes (bcrypt reads no further than 72 with its end mark), or a NUL, at which bcrypt stops.
+    pub fn parse(field: &str, text: String) -> Result<Self, ValidationErrors> {
+        let mut faults = ValidationErrors::new();
+        if text.chars().count() < 8 {
+            faults.add(field, "too_short", format!("{field} must have at least 8 characters"));
+        }
+        if text.len() > 71 {
+            faults.add(
+                field,
+                "too_long",
+                format!("{field} has {} bytes; at most 71 are allowed", text.len()),
+            );
+        }
+        if text.contains('\0') {
+            faults.add(
+                field,
+                "invalid_character",
+                format!("{field} must not contain a NUL character"),
+            );
+        }
+        faults.into_result(Self(text))
+    }
+
+    /// A password that someone tries: it need not be one that could be chosen.
+    #[must_use]
+    pub const fn unvalidated(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Whether it could ever have been chosen.
+    #[must_use]
+    pub fn meets_policy(&self) -> bool {
+        Self::parse("password", self.0.clone()).is_ok()
+    }
+
+    /// The password itself.
+    #[must_use]
+    pub fn expose_secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
+/// Checks a person's name.
+///
+/// # Errors
+/// Empty, or above 100 characters.
+pub fn validate_account_name(name: &str) -> Result<(), ValidationErrors> {
+    let mut faults = ValidationErrors::new();
+    faults.check_text("name", name, 1, 100);
+    faults.into_result(())
+}
+
+/// Whom an address stands for, where callers are counted: one customer of an access provider has a whole IPv6 /64 to choose
+/// addresses from (RFC 6177).
+#[must_use]
+pub fn client_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its identifier.
+    pub id: UserId,
+    /// The address it logs in with, unique.
+    pub email: Email,
+    /// What the person wants to be called.
+    pub name: String,
+    /// Customer or admin.
+    pub role: Role,
+    /// bcrypt's hash, in its own text form.
+    pub password_hash: String,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// Counts changes, from 1.
+    pub version: u64,
+    /// Counts the account's public events: the `sequence` of the last one.
+    pub event_sequence: u64,
+}
+
+/// A login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its identifier, the `sid` claim of its tokens.
+    pub id: SessionId,
+    /// Whose login it is.
+    pub user_id: UserId,
+    /// SHA-256 of the one refresh token that is good now.
+    pub refresh_hash: [u8; 32],
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When the current refresh token ends.
+    pub expires_at: Timestamp,
+    /// When it was ended on purpose.
+    pub revoked_at: Option<Timestamp>,
+    /// Counts changes, from 1.
+    pub version: u64,
+}
+
+impl Session {
+    /// Whether its refresh token may still be used.
+    #[must_use]
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
+    }
+
+    /// This session with a new refresh token.
+    #[must_use]
+    pub fn rotate_refresh_token(&self, refresh_hash: [u8; 32], now: Timestamp) -> Self {
+        Self {
+            refresh_hash,
+            expires_at: now.saturating_add(REFRESH_TOKEN_LIFETIME),
+            version: self.version + 1,
+            ..self.clone()
+        }
+    }
+
+    /// This session, ended.
+    #[must_use]
+    pub fn to_revoked(&self, now: Timestamp) -> Self {
+        Self { revoked_at: Some(now), version: self.version + 1, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn email_is_lowercased_and_malformed_is_rejected() {
+        assert_eq!(Email::parse(" Ada@Example.COM ").unwrap().as_str(), "ada@example.com");
+        for bad in
+            ["", "ada", "@example.com", "ada@", "a@b@c", "a b@c.d", "ada@.com", "ada\n@example.com"]
+        {
+            assert!(Email::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Email::parse(&format!("a@{}", "b".repeat(260))).is_err());
+    }
+
+    #[test]
+    fn password_length_is_bounded() {
+        let parse = |text: &str| Password::parse("password", text.into());
+        assert!(parse("12345678").is_ok());
+        assert!(parse(&"x".repeat(71)).is_ok());
+        for bad in ["1234567", &"x".repeat(72), &"é".repeat(36), "1234567\0"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(format!("{:?}", parse("12345678").unwrap()), "Password(hidden)");
+    }
+
+    #[test]
+    fn session_is_active_until_revoked_or_expired() {
+        let start = Timestamp::from_millis(0);
+        let session = Session {
+            id: SessionId::new(),
+            user_id: UserId::new(),
+            refresh_hash: [0; 32],
+            created_at: start,
+            expires_at: start.saturating_add(REFRESH_TOKEN_LIFETIME),
+            revoked_at: None,
+            version: 1,
+        };
+        assert!(session.is_active(start));
+        assert!(!session.is_active(session.expires_at));
+        assert!(!session.to_revoked(start).is_active(start));
+        let later = start.saturating_add(Duration::from_secs(60));
+        assert_eq!(
+            session.rotate_refresh_token([1; 32], later).expires_at,
+            later.saturating_add(REFRESH_TOKEN_LIFETIME)
+        );
+    }
+}

@@ -1,0 +1,383 @@
+//! Products: what may be said of them, and how they change.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{clock::Timestamp, ids::ProductId, money::Money, validation::ValidationErrors};
+
+/// One product of the catalog. Its stock is kept apart, see [`crate::domain::inventory`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    /// Its identifier.
+    pub id: ProductId,
+    /// What is said of it.
+    pub details: ProductDetails,
+    /// Counts the changes made by create, replace, patch and delete, from 1.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its facts last changed.
+    pub updated_at: Timestamp,
+    /// Whether it was deleted. It stays in the store, so that carts and orders that name it can be explained.
+    pub deleted: bool,
+}
+
+/// What the shop says of a product.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProductDetails {
+    /// The shop's own article number, unique among living products.
+    pub sku: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// A description, possibly empty.
+    pub description: String,
+    /// The price of one piece.
+    pub price: Money,
+    /// One category.
+    pub category: Option<String>,
+    /// Any number of tags.
+    pub tags: Vec<String>,
+    /// Where a picture is.
+    pub image_url: Option<String>,
+    /// Further facts by name.
+    pub attributes: BTreeMap<String, AttributeValue>,
+}
+
+/// The value of an attribute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "must be a string, a number, true or false")]
+pub enum AttributeValue {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number, as it was written.
+    Number(serde_json::Number),
+    /// A text.
+    Text(String),
+}
+
+/// What a merge patch (RFC 7396) changes: `None` is a member that was not named, `Some(None)` one that was set to null.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ProductPatch {
+    /// See [`ProductFacts::sku`].
+    pub sku: Option<Option<String>>,
+    /// See [`ProductFacts::name`].
+    pub name: Option<Option<String>>,
+    /// See [`ProductFacts::description`].
+    pub description: Option<Option<String>>,
+    /// See [`ProductFacts::price`].
+    pub price: Option<Option<Money>>,
+    /// See [`ProductFacts::category`].
+    pub category: Option<Option<String>>,
+    /// See [`ProductFacts::tags`].
+    pub tags: Option<Option<Vec<String>>>,
+    /// See [`ProductFacts::image_url`].
+    pub image_url: Option<Option<String>>,
+    /// Attributes by name; null takes one away, null for the whole takes all away.
+    pub attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
+}
+
+/// Limits that come from the shop's settings.
+#[derive(Debug, Clone, Copy)]
+pub struct ProductLimits {
+    /// The highest price: a cart as full as it may get must still have a total that can be held exactly.
+    pub max_price_minor: i64,
+}
+
+impl ProductDetails {
+    /// Checks every member.
+    ///
+    /// # Errors
+    /// All the faults there are.
+    pub fn validate(&self, limits: ProductLimits) -> Result<(), ValidationErrors> {
+        let mut faults = ValidationErrors::new();
+        faults.check_text("name", &self.name, 1, 200);
+        faults.check_text("description", &self.description, 0, 10_000);
+        if self.price.minor_units() > limits.max_price_minor {
+            let most = Money::from_minor_units(limits.max_price_minor, self.price.currency());
+            let most = most.map_or_else(|_| String::new(), |m| m.to_string());
+            faults.add(
+                "price",
+                "out_of_range",
+                format!("price is above {most}, the most at which every cart's total can be exact"),
+            );
+        }
+        if let Some(sku) = &self.sku {
+            validate_sku(&mut faults, "sku", sku);
+        }
+        if let Some(category) = &self.category {
+            faults.check_text("category", category, 1, 100);
+        }
+        self.validate_collections(&mut faults);
+        faults.into_result(())
+    }
+
+    fn validate_collections(&self, faults: &mut ValidationErrors) {
+        if self.tags.len() > 50 {
+            faults.add(
+                "tags",
+                "too_many",
+                format!("{} tags; at most 50 are allowed", self.tags.len()),
+            );
+        }
+        for tag in &self.tags {
+            faults.check_text("tags", tag, 1, 64);
+            if tag.contains('|') {
+                faults.add(
+                    "tags",
+                    "invalid_character",
+                    "a tag must not contain '|', which separates tags in CSV",
+                );
+            }
+        }
+        if let Some(url) = &self.image_url {
+            let http = url.starts_with("https://") || url.starts_with("http://");
+            if !http || url.len() > 2048 || url.chars().any(|c| c.is_whitespace() || c.is_control())
+            {
+                faults.add(
+                    "image_url",
+                    "invalid_url",
+                    "image_url must be an http or https address of at most 2048 bytes",
+                );
+            }
+        }
+        if self.attributes.len() > 100 {
+            faults.add(
+                "attributes",
+                "too_many",
+                format!("{} attributes; at most 100 are allowed", self.attributes.len()),
+            );
+        }
+        for (name, value) in &self.attributes {
+            let field = format!("attributes.{name}");
+            faults.check_text(&field, name, 1, 64);
+            if let AttributeValue::Text(text) = value {
+                faults.check_text(&field, text, 0, 1000);
+            }
+        }
+    }
+}
+
+/// An article number: visible ASCII, so that it can be typed, printed and put into a header.
+fn validate_sku(faults: &mut ValidationErrors, field: &str, word: &str) {
+    if word.is_empty() || word.len() > 64 || !word.bytes().all(|b| b.is_ascii_graphic()) {
+        faults.add(
+            field,
+            "invalid",
+            format!("{field} must be 1 to 64 visible ASCII characters, without spaces"),
+        );
+    }
+}
+
+impl ProductPatch {
+    /// The facts of a new product, of which nothing is said but this.
+    ///
+    /// # Errors
+    /// A name or a price is missing.
+    pub fn into_details(self) -> Result<ProductDetails, ValidationErrors> {
+        let mut faults = ValidationErrors::new();
+        let (name, price) = (self.name.flatten(), self.price.flatten());
+        for (field, missing) in [("name", name.is_none()), ("price", price.is_none())] {
+            if missing {
+                faults.add(field, "required", format!("{field} is required for a new product"));
+            }
+        }
+        let (Some(name), Some(price)) = (name, price) else { return Err(faults) };
+        let attributes = self.attributes.flatten().unwrap_or_default();
+        Ok(ProductDetails {
+            sku: self.sku.flatten(),
+            name,
+            description: self.description.flatten().unwrap_or_default(),
+            price,
+            category: self.category.flatten(),
+            tags: self.tags.flatten().unwrap_or_default(),
+            image_url: self.image_url.flatten(),
+            attributes: attributes
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)))
+                .collect(),
+        })
+    }
+}
+
+impl Product {
+    /// A new product, version 1.
+    #[must_use]
+    pub const fn new(id: ProductId, facts: ProductDetails, now: Timestamp) -> Self {
+        Self { id, details: facts, version: 1, created_at: now, updated_at: now, deleted: false }
+    }
+
+    /// This product with other facts; `None` when they are the same.
+    #[must_use]
+    pub fn with_details(&self, facts: ProductDetails, now: Timestamp) -> Option<Self> {
+        (facts != self.details).then(|| Self {
+            details: facts,
+            version: self.version + 1,
+            updated_at: now,
+            ..self.clone()
+        })
+    }
+
+    /// This product, deleted.
+    #[must_use]
+    pub fn to_deleted(&self, now: Timestamp) -> Self {
+        Self { version: self.version + 1, updated_at: now, deleted: true, ..self.clone() }
+    }
+
+    /// The facts after `patch`.
+    ///
+    /// # Errors
+    /// The patch takes away a member that every product must have.
+    pub fn apply_patch(&self, patch: ProductPatch) -> Result<ProductDetails, ValidationErrors> {
+        let mut faults = ValidationErrors::new();
+        let mut facts = self.details.clone();
+        apply_required_field(&mut faults, "name", patch.name, &mut facts.name);
+        apply_required_field(&mut faults, "description", patch.description, &mut facts.description);
+        apply_required_field(&mut faults, "price", patch.price, &mut facts.price);
+        facts.sku = patch.sku.unwrap_or(facts.sku);
+        facts.category = patch.category.unwrap_or(facts.category);
+        facts.image_url = patch.image_url.unwrap_or(facts.image_url);
+        if let Some(tags) = patch.tags {
+            facts.tags = tags.unwrap_or_default();
+        }
+        match patch.attributes {
+            None => {}
+            Some(None) => facts.attributes.clear(),
+            Some(Some(changes)) => {
+                for (name, value) in changes {
+                    match value {
+                        Some(value) => facts.attributes.insert(name, value),
+                        None => facts.attributes.remove(&name),
+                    };
+                }
+            }
+        }
+        faults.into_result(facts)
+    }
+}
+
+fn apply_required_field<T>(
+    faults: &mut ValidationErrors,
+    field: &str,
+    change: Option<Option<T>>,
+    target: &mut T,
+) {
+    match change {
+        None => {}
+        Some(Some(value)) => *target = value,
+        Some(None) => faults.add(field, "required", format!("{field} cannot be taken away")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ProductLimits = ProductLimits { max_price_minor: 100_000 };
+
+    fn sample_details() -> ProductDetails {
+        ProductDetails {
+            sku: Some("TEA-1".into()),
+            name: "Mint tea".into(),
+            description: String::new(),
+            price: Money::parse("4.50", "EUR".parse().unwrap()).unwrap(),
+            category: Some("tea".into()),
+            tags: vec!["green".into()],
+            image_url: None,
+            attributes: BTreeMap::from([("organic".into(), AttributeValue::Bool(true))]),
+        }
+    }
+
+    fn invalid_fields(facts: &ProductDetails) -> Vec<String> {
+        facts
+            .validate(LIMITS)
+            .err()
+            .map(|f| f.into_vec().into_iter().map(|f| f.field).collect())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn valid_details_pass_and_every_error_is_reported() {
+        assert_eq!(sample_details().validate(LIMITS), Ok(()));
+        let bad = ProductDetails {
+            sku: Some("with space".into()),
+            name: " ".into(),
+            description: "\u{0}".into(),
+            price: Money::from_minor_units(100_001, sample_details().price.currency()).unwrap(),
+            category: Some(String::new()),
+            tags: vec!["a|b".into()],
+            image_url: Some("javascript:alert(1)".into()),
+            attributes: BTreeMap::from([("k".into(), AttributeValue::Text("\u{7}".into()))]),
+        };
+        assert_eq!(
+            invalid_fields(&bad),
+            [
+                "name",
+                "description",
+                "price",
+                "sku",
+                "category",
+                "tags",
+                "image_url",
+                "attributes.k"
+            ]
+        );
+    }
+
+    #[test]
+    fn patch_sets_named_fields_and_null_clears_them() {
+        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
+        let patch = ProductPatch {
+            name: Some(Some("Sweet mint tea".into())),
+            category: Some(None),
+            tags: Some(None),
+            attributes: Some(Some(BTreeMap::from([
+                ("organic".into(), None),
+                ("g".into(), Some(AttributeValue::Number(250.into()))),
+            ]))),
+            ..ProductPatch::default()
+        };
+        let after = product.apply_patch(patch).unwrap();
+        assert_eq!(after.name, "Sweet mint tea");
+        assert_eq!((after.category, after.tags.len()), (None, 0));
+        assert_eq!(
+            after.attributes,
+            BTreeMap::from([("g".into(), AttributeValue::Number(250.into()))])
+        );
+        assert_eq!(after.sku, product.details.sku);
+    }
+
+    #[test]
+    fn patch_cannot_clear_required_fields() {
+        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
+        let patch = ProductPatch { name: Some(None), price: Some(None), ..ProductPatch::default() };
+        let faults = product.apply_patch(patch).unwrap_err().into_vec();
+        assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
+    }
+
+    #[test]
+    fn new_product_requires_name_and_price() {
+        let price = Some(Some(sample_details().price));
+        let new = ProductPatch {
+            name: Some(Some("Cup".into())),
+            price,
+            category: Some(None),
+            ..ProductPatch::default()
+        };
+        let made = new.clone().into_details().unwrap();
+        assert_eq!((made.name.as_str(), made.category, made.tags.len()), ("Cup", None, 0));
+        let faults = ProductPatch { name: Some(None), price: None, ..new }
+            .into_details()
+            .unwrap_err()
+            .into_vec();
+        assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
+    }
+
+    #[test]
+    fn replacing_with_equal_details_is_no_change() {
+        let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
+        assert_eq!(product.with_details(sample_details(), Timestamp::from_millis(5)), None);
+        let other = ProductDetails { name: "Tea".into(), ..sample_details() };
+        assert_eq!(product.with_details(other, Timestamp::from_millis(5)).unwrap().version, 2);
+    }
+}

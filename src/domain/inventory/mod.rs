@@ -1,0 +1,376 @@
+//! Stock: what is in the house, what of it is promised, and the movements that led there.
+
+use super::{
+    clock::Timestamp,
+    ids::{OrderId, ProductId},
+    validation::ValidationErrors,
+};
+
+/// The most pieces a product can have in the house, so that no sum of movements can overflow.
+pub const MAX_ON_HAND: u64 = 1_000_000_000_000;
+
+/// A product's stock after some number of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StockLevel {
+    /// Whose stock it is.
+    pub product_id: ProductId,
+    /// Pieces in the house.
+    pub on_hand: u64,
+    /// The part of `on_hand` promised to orders.
+    pub reserved: u64,
+    /// Counts changes; changes that share a transaction are one.
+    pub version: u64,
+    /// The `sequence` of the last movement; 0 before the first.
+    pub last_movement: u64,
+}
+
+impl StockLevel {
+    /// No stock, and none there ever was.
+    #[must_use]
+    pub const fn empty(product_id: ProductId) -> Self {
+        Self { product_id, on_hand: 0, reserved: 0, version: 0, last_movement: 0 }
+    }
+
+    /// What can still be bought: `on_hand` less `reserved`.
+    #[must_use]
+    pub const fn available(&self) -> u64 {
+        self.on_hand.saturating_sub(self.reserved)
+    }
+
+    /// What `change` would do. `None`: nothing at all. The version stays: whoever stores the level counts it.
+    ///
+    /// # Errors
+    /// The change would take more than is available, or go beyond what can be counted.
+    pub fn apply(&self, change: StockChange) -> Result<Option<(Self, StockDelta)>, StockError> {
+        if let StockChange::Correct { delta, reserved } = change {
+            return self.apply_correction(delta, reserved.unwrap_or(self.reserved));
+        }
+        let delta = self.delta_for(change)?;
+        if delta.on_hand == 0 && delta.reserved == 0 {
+            return Ok(None);
+        }
+        let on_hand =
+            self.on_hand.checked_add_signed(delta.on_hand).filter(|sum| *sum <= MAX_ON_HAND);
+        let reserved = self.reserved.checked_add_signed(delta.reserved);
+        let (Some(on_hand), Some(reserved)) = (on_hand, reserved) else {
+            return Err(if delta.on_hand > 0 {
+                StockError::LimitExceeded
+            } else {
+                self.insufficient_error(delta)
+            });
+        };
+        if reserved > on_hand {
+            return Err(self.insufficient_error(delta));
+        }
+        Ok(Some((
+            Self { on_hand, reserved, last_movement: self.last_movement + 1, ..*self },
+            delta,
+        )))
+    }
+
+    /// The level with so much reserved, after a movement that was missing.
+    const fn apply_correction(
+        &self,
+        delta: StockDelta,
+        reserved: u64,
+    ) -> Result<Option<(Self, StockDelta)>, StockError> {
+        if delta.on_hand == 0 && delta.reserved == 0 && reserved == self.reserved {
+            return Ok(None);
+        }
+        if reserved > self.on_hand && reserved != self.reserved {
+            return Err(StockError::Insufficient { requested: reserved, available: self.on_hand });
+        }
+        Ok(Some((Self { reserved, last_movement: self.last_movement + 1, ..*self }, delta)))
+    }
+
+    fn delta_for(&self, change: StockChange) -> Result<StockDelta, StockError> {
+        let signed = |n: u64| i64::try_from(n).map_err(|_| StockError::LimitExceeded);
+        Ok(match change {
+            StockChange::Adjust(by) if by > 0 => {
+                StockDelta { kind: MovementKind::Received, on_hand: by, reserved: 0 }
+            }
+            StockChange::Adjust(by) => {
+                StockDelta { kind: MovementKind::Adjusted, on_hand: by, reserved: 0 }
+            }
+            StockChange::Set(to) => {
+                // The first stock of a product is a receipt, later counts are adjustments.
+                let kind = if self.last_movement == 0 {
+                    MovementKind::Received
+                } else {
+                    MovementKind::Adjusted
+                };
+                StockDelta { kind, on_hand: signed(to)? - signed(self.on_hand)?, reserved: 0 }
+            }
+            StockChange::Reserve(n) => {
+                StockDelta { kind: MovementKind::Reserved, on_hand: 0, reserved: signed(n)? }
+            }
+            StockChange::Release(n) => {
+                StockDelta { kind: MovementKind::Released, on_hand: 0, reserved: -signed(n)? }
+            }
+            StockChange::Ship(n) => StockDelta {
+                kind: MovementKind::Shipped,
+                on_hand: -signed(n)?,
+                reserved: -signed(n)?,
+            },
+            StockChange::Correct { delta, .. } => delta,
+        })
+    }
+
+    const fn insufficient_error(&self, delta: StockDelta) -> StockError {
+        let wanted = if delta.reserved > 0 { delta.reserved } else { delta.on_hand };
+        StockError::Insufficient { requested: wanted.unsigned_abs(), available: self.available() }
+    }
+}
+
+/// Something that may be done to stock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StockChange {
+    /// Changes `on_hand` by this much.
+    Adjust(i64),
+    /// Sets `on_hand`.
+    Set(u64),
+    /// Promises pieces to an order.
+    Reserve(u64),
+    /// Takes a promise back.
+    Release(u64),
+    /// Promised pieces leave the house.
+    Ship(u64),
+    /// Puts right what an audit has found, where level and movements disagree: no other change may tell them apart.
+    Correct {
+        /// The movement that was missing. The level does not follow it.
+        delta: StockDelta,
+        /// What is promised from now on; `None`: as much as before.
+        reserved: Option<u64>,
+    },
+}
+
+impl StockChange {
+    /// What somebody asks for who sends either `delta` or `set`, why, and with which reference of their own.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn from_request(
+        delta: Option<i64>,
+        set: Option<i64>,
+        reason: &str,
+        reference: Option<&str>,
+    ) -> Result<Self, ValidationErrors> {
+        let mut faults = ValidationErrors::new();
+        faults.check_text("reason", reason, 1, 200);
+        faults.check_text("reference", reference.unwrap_or_default(), 0, 200);
+        let most = i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX);
+        let mut within = |field: &str, value: i64, least: i64| {
+            if !(least..=most).contains(&value) {
+                faults.add(
+                    field,
+                    "out_of_range",
+                    format!("{field} must be from {least} to {most}"),
+                );
+            }
+            value
+        };
+        let change = match (delta, set) {
+            (Some(delta), None) => Self::Adjust(within("delta", delta, -most)),
+            (None, Some(set)) => Self::Set(u64::try_from(within("set", set, 0)).unwrap_or(0)),
+            _ => {
+                faults.add("delta", "required", "send either delta or set");
+                Self::Adjust(0)
+            }
+        };
+        faults.into_result(change)
+    }
+}
+
+/// What a movement was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MovementKind {
+    /// (+, 0): an opening stock or a positive delta.
+    Received,
+    /// (±, 0): a negative delta or a count; (0, 0) where an audit has corrected the level alone.
+    Adjusted,
+    /// (0, +)
+    Reserved,
+    /// (0, -)
+    Released,
+    /// (-, -)
+    Shipped,
+}
+
+impl MovementKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 5] =
+        [Self::Received, Self::Adjusted, Self::Reserved, Self::Released, Self::Shipped];
+
+    /// The word clients see.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Adjusted => "adjusted",
+            Self::Reserved => "reserved",
+            Self::Released => "released",
+            Self::Shipped => "shipped",
+        }
+    }
+
+    /// The kind that `word` names.
+    #[must_use]
+    pub fn from_name(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// A change in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StockDelta {
+    /// What kind of movement it is.
+    pub kind: MovementKind,
+    /// Change of `on_hand`.
+    pub on_hand: i64,
+    /// Change of `reserved`.
+    pub reserved: i64,
+}
+
+/// One line of a product's append-only stock ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StockMovement {
+    /// Whose stock moved.
+    pub product_id: ProductId,
+    /// From 1, without gaps, per product.
+    pub sequence: u64,
+    /// What happened.
+    pub delta: StockDelta,
+    /// The order it was made for.
+    pub order_id: Option<OrderId>,
+    /// The caller's own reference: a delivery note, a count sheet.
+    pub reference: Option<String>,
+    /// Why, in the caller's words.
+    pub reason: Option<String>,
+    /// When.
+    pub occurred_at: Timestamp,
+}
+
+/// Why stock cannot change so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StockError {
+    /// More was asked for than is available.
+    Insufficient {
+        /// Pieces asked for.
+        requested: u64,
+        /// Pieces that could have been had.
+        available: u64,
+    },
+    /// `on_hand` would exceed [`MAX_ON_HAND`].
+    LimitExceeded,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stock_level(on_hand: u64, reserved: u64) -> StockLevel {
+        StockLevel { on_hand, reserved, last_movement: 1, ..StockLevel::empty(ProductId::new()) }
+    }
+
+    #[test]
+    fn stock_changes_map_to_movement_kinds_and_signs() {
+        let opening =
+            StockLevel::empty(ProductId::new()).apply(StockChange::Set(5)).unwrap().unwrap();
+        assert_eq!(opening.1, StockDelta { kind: MovementKind::Received, on_hand: 5, reserved: 0 });
+        for (change, kind, on_hand, reserved) in [
+            (StockChange::Adjust(3), MovementKind::Received, 3, 0),
+            (StockChange::Adjust(-3), MovementKind::Adjusted, -3, 0),
+            (StockChange::Set(12), MovementKind::Adjusted, 2, 0),
+            (StockChange::Reserve(4), MovementKind::Reserved, 0, 4),
+            (StockChange::Release(2), MovementKind::Released, 0, -2),
+            (StockChange::Ship(2), MovementKind::Shipped, -2, -2),
+        ] {
+            assert_eq!(
+                stock_level(10, 2).apply(change).unwrap().unwrap().1,
+                StockDelta { kind, on_hand, reserved }
+            );
+        }
+    }
+
+    #[test]
+    fn reserved_stock_cannot_be_taken() {
+        let refusal = |requested| Err(StockError::Insufficient { requested, available: 6 });
+        assert_eq!(stock_level(10, 4).apply(StockChange::Adjust(-7)), refusal(7));
+        assert_eq!(stock_level(10, 4).apply(StockChange::Set(3)), refusal(7));
+        assert_eq!(stock_level(10, 4).apply(StockChange::Reserve(7)), refusal(7));
+        assert_eq!(
+            stock_level(10, 4).apply(StockChange::Adjust(i64::MIN)),
+            refusal(i64::MIN.unsigned_abs())
+        );
+        assert!(stock_level(10, 4).apply(StockChange::Release(5)).is_err());
+        assert!(stock_level(10, 4).apply(StockChange::Ship(5)).is_err());
+    }
+
+    #[test]
+    fn noop_changes_nothing_and_overflow_is_rejected() {
+        assert_eq!(stock_level(10, 4).apply(StockChange::Set(10)), Ok(None));
+        assert_eq!(stock_level(10, 4).apply(StockChange::Adjust(0)), Ok(None));
+        assert_eq!(
+            stock_level(10, 4).apply(StockChange::Adjust(i64::MAX)),
+            Err(StockError::LimitExceeded)
+        );
+        assert_eq!(
+            stock_level(10, 4).apply(StockChange::Set(u64::MAX)),
+            Err(StockError::LimitExceeded)
+        );
+    }
+
+    #[test]
+    fn correction_changes_level_and_ledger_independently() {
+        let correct = |on_hand, reserved, to| {
+            let delta = StockDelta { kind: MovementKind::Adjusted, on_hand, reserved };
+            let moved = stock_level(10, 4).apply(StockChange::Correct { delta, reserved: to })?;
+            assert!(moved.is_none_or(|(_, written)| written == delta));
+            Ok(moved.map(|(level, _)| (level.on_hand, level.reserved, level.last_movement)))
+        };
+        assert_eq!(correct(-3, 0, None), Ok(Some((10, 4, 2))));
+        assert_eq!(correct(0, 2, Some(6)), Ok(Some((10, 6, 2))));
+        assert_eq!(correct(0, 0, Some(0)), Ok(Some((10, 0, 2))));
+        assert_eq!(correct(0, 0, None), Ok(None));
+        assert_eq!(correct(0, 0, Some(4)), Ok(None));
+        assert_eq!(
+            correct(0, 0, Some(11)),
+            Err(StockError::Insufficient { requested: 11, available: 10 })
+        );
+    }
+
+    fn any_stock_change() -> impl Strategy<Value = StockChange> {
+        prop_oneof![
+            (-50..50_i64).prop_map(StockChange::Adjust),
+            (0..50_u64).prop_map(StockChange::Set),
+            (0..20_u64).prop_map(StockChange::Reserve),
+            (0..20_u64).prop_map(StockChange::Release),
+            (0..20_u64).prop_map(StockChange::Ship),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn level_equals_sum_of_movements(changes in prop::collection::vec(any_stock_change(), 0..60)) {
+            let mut now = StockLevel::empty(ProductId::new());
+            let mut sums = (0_i64, 0_i64);
+            for (expected, change) in changes.into_iter().filter_map(|c| apply_in_place(&mut now, c)).enumerate() {
+                sums = (sums.0 + change.1.on_hand, sums.1 + change.1.reserved);
+                prop_assert_eq!(change.0.last_movement, expected as u64 + 1);
+                prop_assert_eq!((change.0.on_hand as i64, change.0.reserved as i64), sums);
+                prop_assert!(change.0.reserved <= change.0.on_hand);
+            }
+        }
+    }
+
+    fn apply_in_place(
+        now: &mut StockLevel,
+        change: StockChange,
+    ) -> Option<(StockLevel, StockDelta)> {
+        let next = now.apply(change).ok().flatten()?;
+        *now = next.0;
+        Some(next)
+    }
+}

@@ -1,0 +1,192 @@
+//! What every request and response goes through: ids, limits, figures, errors made into problem details.
+
+pub(super) mod head_method;
+pub mod metrics;
+pub(super) mod rate_limit;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use actix_web::{
+    Error as ActixError, HttpMessage, HttpResponse,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    error::InternalError,
+    http::{
+        Method, StatusCode,
+        header::{self, HeaderName, HeaderValue},
+    },
+    middleware::Next,
+    web,
+};
+use futures_util::FutureExt;
+use uuid::Uuid;
+
+use self::rate_limit::RateLimited;
+use super::{
+    response::problem::{self, Problem},
+    state::AppState,
+};
+use crate::{
+    domain::ids::EventId,
+    error::{Error, ErrorCode},
+};
+
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
+const RATELIMIT_POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Wraps everything.
+pub(crate) async fn response_middleware(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, ActixError> {
+    let began = Instant::now();
+    let id = request_id_or_new(&request);
+    let services = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
+    let mut response = call_catching_panic(request, next, &id).await?;
+    set_common_headers(&mut response, &id);
+    let response = ensure_problem_body(response, &id);
+    if let Some(services) = services {
+        services.metrics.record_request(response.request(), response.status(), began.elapsed());
+    }
+    Ok(response)
+}
+
+/// Wraps the routes, inside what adds the headers without which a browser would not show a refusal to its page: lets nobody in too
+/// often, nor to what this node knew too long ago.
+pub(crate) async fn admission_middleware(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, ActixError> {
+    let services = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
+    if let Some(services) = services {
+        if let Some(limited) = check_address_limit(&services, &request) {
+            let error = Error::from(&limited);
+            request.extensions_mut().insert(limited);
+            return Ok(request.error_response(Problem(error)));
+        }
+        request.extensions_mut().insert(services.new_deadline());
+        if !is_operational_route(&request)
+            && let Err(error) = services.ensure_fresh(request.request()).await
+        {
+            return Ok(request.error_response(Problem(error)));
+        }
+    }
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+}
+
+/// Answers errors of inner layers too, and survives a route that panics.
+///
+/// The request must not be cloned before it is routed (the router needs it for itself), so what goes wrong here leaves as an
+/// error that carries its whole response.
+async fn call_catching_panic(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+    id: &HeaderValue,
+) -> Result<ServiceResponse<BoxBody>, ActixError> {
+    let path = request.path().to_owned();
+    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+        Ok(Ok(response)) => Ok(response.map_into_boxed_body()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => {
+            tracing::error!(path, "a route panicked");
+            let response = into_problem_response(
+                HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR),
+                &Error::internal(),
+                id,
+            );
+            Err(InternalError::from_response("a route panicked", response).into())
+        }
+    }
+}
+
+/// The caller's id, when it is one, else a new one.
+fn request_id_or_new(request: &ServiceRequest) -> HeaderValue {
+    let fits = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=128).contains(&bytes.len())
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    request.headers().get(REQUEST_ID_HEADER).filter(fits).cloned().unwrap_or_else(|| {
+        let mut text = Uuid::encode_buffer();
+        let id = EventId::new().as_uuid();
+        HeaderValue::from_str(id.hyphenated().encode_lower(&mut text))
+            .unwrap_or(HeaderValue::from_static("unknown"))
+    })
+}
+
+/// Whether it is for one of the operator's own routes: a probe must get its answer under any load, also when the store is away.
+/// Named exactly: the router knows other ways to write a path, and what is written in one of them is no probe.
+fn is_operational_route(request: &ServiceRequest) -> bool {
+    matches!(request.path(), "/livez" | "/readyz" | "/metrics")
+}
+
+fn check_address_limit(services: &AppState, request: &ServiceRequest) -> Option<RateLimited> {
+    if is_operational_route(request) {
+        return None;
+    }
+    services.rate_limits.check_address(services.client_address(request.request())).err()
+}
+
+fn set_common_headers(response: &mut ServiceResponse<BoxBody>, id: &HeaderValue) {
+    let limited = response.request().extensions().get::<RateLimited>().cloned();
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID_HEADER, id.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(limited) = limited {
+        for (name, value) in
+            [(RATELIMIT_POLICY_HEADER, limited.policy), (RATELIMIT_HEADER, limited.state)]
+        {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Gives errors their body; those that the framework made are errors of ours too.
+fn ensure_problem_body(
+    response: ServiceResponse<BoxBody>,
+    id: &HeaderValue,
+) -> ServiceResponse<BoxBody> {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    let error = response.response().extensions().get::<Error>().cloned();
+    let shaped = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value == "application/json");
+    if error.is_none() && shaped {
+        // A route that speaks for itself, like /readyz.
+        return response;
+    }
+    let error = error.unwrap_or_else(|| match (response.request().method(), status) {
+        // A browser's question whether it may ask.
+        (&Method::OPTIONS, StatusCode::BAD_REQUEST) => Error::new(
+            ErrorCode::Forbidden,
+            "This origin, method or header is not among those allowed.",
+        ),
+        _ => problem::error_from_status(status),
+    });
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
+        tracing::error!(request_id = ?id, path = response.request().path(), "a request was answered with an internal error");
+    }
+    let (request, response) = response.into_parts();
+    ServiceResponse::new(request, into_problem_response(response, &error, id))
+}
+
+/// Makes `response` the problem that `error` is.
+fn into_problem_response(
+    mut response: HttpResponse,
+    error: &Error,
+    id: &HeaderValue,
+) -> HttpResponse {
+    *response.status_mut() = problem::http_status(error.code);
+    response.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
+    for (name, value) in problem::problem_headers(error) {
+        response.headers_mut().insert(name, value);
+    }
+    response.set_body(BoxBody::new(problem::problem_body(error, id.to_str().unwrap_or_default())))
+}

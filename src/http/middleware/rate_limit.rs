@@ -1,0 +1,101 @@
+//! How often somebody may ask.
+
+use std::{net::IpAddr, num::NonZeroU32};
+
+use governor::{DefaultKeyedRateLimiter, Quota, clock::Clock as _};
+
+use crate::{
+    domain::{account::client_network, ids::UserId},
+    error::{Error, ErrorCode},
+};
+
+/// Limits on how often somebody may ask; `None` is no limit.
+pub struct RateLimits {
+    per_address: Option<KeyedRateLimiter<IpAddr>>,
+    per_user: Option<KeyedRateLimiter<UserId>>,
+}
+
+struct KeyedRateLimiter<K: std::hash::Hash + Eq + Clone> {
+    per_second: u32,
+    policy_name: &'static str,
+    limiter: DefaultKeyedRateLimiter<K>,
+}
+
+/// The headers that go with a refusal (RateLimit header fields for HTTP, draft 10).
+#[derive(Debug, Clone)]
+pub struct RateLimited {
+    /// `RateLimit-Policy`
+    pub policy: String,
+    /// `RateLimit`
+    pub state: String,
+    /// Seconds until the next request is let through.
+    pub retry_after_secs: u64,
+}
+
+impl RateLimits {
+    /// Limits in requests a second, bursts of twice that; 0 switches one off.
+    #[must_use]
+    pub fn new(per_address: u32, per_user: u32) -> Self {
+        Self {
+            per_address: KeyedRateLimiter::new("address", per_address),
+            per_user: KeyedRateLimiter::new("user", per_user),
+        }
+    }
+
+    /// Counts a request from `address`.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn check_address(&self, address: IpAddr) -> Result<(), RateLimited> {
+        self.per_address.as_ref().map_or(Ok(()), |limit| limit.check_rate(&client_network(address)))
+    }
+
+    /// Counts a request of `user`.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn check_user(&self, user: UserId) -> Result<(), RateLimited> {
+        self.per_user.as_ref().map_or(Ok(()), |limit| limit.check_rate(&user))
+    }
+
+    /// Forgets who has not asked for a while.
+    pub fn evict_idle(&self) {
+        if let Some(limit) = &self.per_address {
+            limit.limiter.retain_recent();
+        }
+        if let Some(limit) = &self.per_user {
+            limit.limiter.retain_recent();
+        }
+    }
+}
+
+impl<K: std::hash::Hash + Eq + Clone> KeyedRateLimiter<K> {
+    fn new(name: &'static str, per_second: u32) -> Option<Self> {
+        let rate = NonZeroU32::new(per_second)?;
+        let quota = Quota::per_second(rate).allow_burst(rate.saturating_add(per_second));
+        Some(Self {
+            per_second,
+            policy_name: name,
+            limiter: DefaultKeyedRateLimiter::dashmap(quota),
+        })
+    }
+
+    fn check_rate(&self, key: &K) -> Result<(), RateLimited> {
+        let Err(until) = self.limiter.check_key(key) else { return Ok(()) };
+        let wait =
+            until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1;
+        let (name, burst) = (self.policy_name, u64::from(self.per_second) * 2);
+        Err(RateLimited {
+            policy: format!("\"{name}\";q={burst};w=2"),
+            state: format!("\"{name}\";r=0;t={wait}"),
+            retry_after_secs: wait,
+        })
+    }
+}
+
+impl From<&RateLimited> for Error {
+    fn from(limited: &RateLimited) -> Self {
+        Self::new(ErrorCode::RateLimited, "Wait before the next request.")
+            .with_retry_after(limited.retry_after_secs)
+    }
+}

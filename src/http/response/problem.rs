@@ -1,0 +1,220 @@
+//! Errors as clients get them: RFC 9457 problem details, with one mapping from codes to status codes.
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    domain::money::Money,
+    error::{Error, ErrorCode},
+    http::openapi::enums,
+};
+
+/// An [`Error`] on its way out. The envelope gives it its body, since only that knows the request's id.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem(pub(crate) Error);
+
+impl<E: Into<Error>> From<E> for Problem {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        http_status(self.0.code)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::new(self.status_code());
+        response.extensions_mut().insert(self.0.clone());
+        response
+    }
+}
+
+/// The one mapping from codes to status codes.
+#[must_use]
+pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::MalformedJson
+        | ErrorCode::IdempotencyKeyInvalid
+        | ErrorCode::IdempotencyKeyRequired => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthenticated | ErrorCode::TokenExpired | ErrorCode::InvalidCredentials => {
+            StatusCode::UNAUTHORIZED
+        }
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound | ErrorCode::ProductNotFound | ErrorCode::LineNotFound => {
+            StatusCode::NOT_FOUND
+        }
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::EmailTaken
+        | ErrorCode::SkuTaken
+        | ErrorCode::InsufficientStock
+        | ErrorCode::GuestCartMerged
+        | ErrorCode::CartEmpty
+        | ErrorCode::PriceChanged
+        | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
+        ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
+        ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorCode::ValidationFailed
+        | ErrorCode::QuantityLimit
+        | ErrorCode::LineLimit
+        | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::RateLimited | ErrorCode::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::OutcomeUnknown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    }
+}
+
+/// Problem details (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(examples(
+    json!({"type": "urn:souk:problem:validation_failed", "title": "The request has invalid fields",
+        "status": 422, "detail": "name must not be empty", "code": "validation_failed",
+        "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
+        "errors": [{"field": "name", "code": "required", "message": "name must not be empty"}]}),
+    json!({"type": "urn:souk:problem:insufficient_stock", "title": "There is not enough in stock",
+        "status": 409, "detail": "Less is available than was asked for; see lines.",
+        "code": "insufficient_stock", "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
+        "lines": [{"product_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d", "requested": 3,
+            "available": 1}]})
+))]
+pub(crate) struct ProblemDetails<'a> {
+    /// A URN made from the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:souk:problem:validation_failed")]
+    kind: String,
+    /// A short title, which is the same for every problem with this code.
+    #[schema(examples("The request has invalid fields"))]
+    title: &'static str,
+    /// The HTTP status code.
+    #[schema(minimum = 400, maximum = 599, examples(422))]
+    status: u16,
+    /// What is wrong with this request and what to do.
+    #[schema(examples("name must not be empty"))]
+    detail: &'a str,
+    #[schema(value_type = enums::ErrorCode)]
+    code: &'static str,
+    /// The `X-Request-Id` of the response. It helps support find the request.
+    #[schema(examples("01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d"))]
+    request_id: &'a str,
+    /// The invalid fields.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldProblem<'a>>,
+    /// The lines that ask for more than is available.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lines: Vec<ShortLine>,
+    /// The current total of the cart. Only `price_changed` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = f64, required = false, examples(59.97))]
+    total_amount: Option<Money>,
+}
+
+/// An invalid field.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FieldProblem<'a> {
+    /// The name of the field, with a path for a nested one: `attributes.color`.
+    #[schema(examples("name"))]
+    field: &'a str,
+    /// A short word for programs. More words may be added.
+    #[schema(pattern = "^[a-z_]+$", examples("required"))]
+    code: &'static str,
+    /// What is wrong and what would be right.
+    #[schema(examples("name must not be empty"))]
+    message: &'a str,
+}
+
+/// A line that asks for more than is available.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ShortLine {
+    product_id: Uuid,
+    #[schema(examples(3))]
+    requested: u64,
+    #[schema(examples(1))]
+    available: u64,
+}
+
+/// The error's body.
+#[must_use]
+pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
+    let details = ProblemDetails {
+        kind: format!("urn:souk:problem:{}", error.code.as_str()),
+        title: error.code.title(),
+        status: http_status(error.code).as_u16(),
+        detail: &error.detail,
+        code: error.code.as_str(),
+        request_id,
+        errors: error
+            .field_errors
+            .iter()
+            .map(|fault| FieldProblem {
+                field: &fault.field,
+                code: fault.code,
+                message: &fault.message,
+            })
+            .collect(),
+        lines: error
+            .shortages
+            .iter()
+            .map(|line| ShortLine {
+                product_id: line.product_id.as_uuid(),
+                requested: line.requested,
+                available: line.available,
+            })
+            .collect(),
+        total_amount: error.total_amount,
+    };
+    serde_json::to_vec(&details).unwrap_or_default()
+}
+
+/// The headers that go with an error.
+pub(crate) fn problem_headers(
+    error: &Error,
+) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
+    let challenge = matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::TokenExpired)
+        .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+    let retry = error.retry_after.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
+    let content = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    challenge.into_iter().chain(retry).chain(std::iter::once(content))
+}
+
+/// The error that a bare status code, made by the framework, stands for.
+#[must_use]
+pub(crate) fn error_from_status(status: StatusCode) -> Error {
+    match status {
+        StatusCode::NOT_FOUND => {
+            Error::new(ErrorCode::NotFound, "There is nothing at this address. See /docs.")
+        }
+        StatusCode::METHOD_NOT_ALLOWED => Error::new(
+            ErrorCode::MethodNotAllowed,
+            "This address has other methods; see the Allow header.",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Error::new(ErrorCode::PayloadTooLarge, "The body is larger than allowed.")
+        }
+        StatusCode::REQUEST_TIMEOUT => {
+            Error::new(ErrorCode::RequestTimeout, "The request did not arrive in time.")
+        }
+        status if status.is_client_error() => {
+            Error::invalid_field("request", "invalid", "The request is not well-formed.")
+        }
+        _ => Error::internal(),
+    }
+}

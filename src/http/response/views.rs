@@ -1,0 +1,208 @@
+//! What carts, products and stock look like to clients.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::Bytes;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        cart::{Cart, PricedCart, PricedLine},
+        catalog::product::{AttributeValue, Product},
+        inventory::StockLevel,
+        money::{Currency, Money},
+    },
+    input::attributes::Attributes,
+};
+
+/// A cart at current prices.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CartResponse<'a> {
+    id: Uuid,
+    /// The user or guest that the cart belongs to.
+    user_id: Uuid,
+    /// The version of the cart. It counts changes, and is 0 before the first.
+    #[schema(examples(4))]
+    version: u64,
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
+    currency: Currency,
+    items: Vec<CartItem<'a>>,
+    /// The number of units in all lines.
+    #[schema(examples(3))]
+    item_count: u64,
+    #[schema(value_type = f64, example = 59.97)]
+    total_amount: Money,
+    #[schema(format = DateTime)]
+    updated_at: String,
+    /// When the cart expires. Only a guest's cart has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, nullable = false)]
+    expires_at: Option<String>,
+}
+
+/// One product in a cart.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CartItem<'a> {
+    product_id: Uuid,
+    #[schema(examples("Mint tea"))]
+    name: &'a str,
+    #[schema(minimum = 1, examples(3))]
+    quantity: u32,
+    #[schema(value_type = f64, example = 19.99)]
+    unit_price: Money,
+    #[schema(value_type = f64, example = 59.97)]
+    total: Money,
+    /// How many units can be bought now. It is 0 if the product was deleted.
+    #[schema(examples(40))]
+    available: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = PriceChange, required = false)]
+    price_changed: Option<PriceChange>,
+}
+
+/// A price that has changed since the line was last written.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PriceChange {
+    #[schema(value_type = f64, examples(17.99))]
+    was: Money,
+    #[schema(value_type = f64, examples(19.99))]
+    now: Money,
+}
+
+/// A product.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProductResponse<'a> {
+    id: Uuid,
+    #[schema(required = true, examples("TEA-1"))]
+    sku: Option<&'a str>,
+    #[schema(examples("Mint tea"))]
+    name: &'a str,
+    #[schema(examples("Loose leaves, 100 g."))]
+    description: &'a str,
+    #[schema(value_type = f64, example = 19.99)]
+    price: Money,
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
+    currency: Currency,
+    #[schema(required = true, examples("tea"))]
+    category: Option<&'a str>,
+    #[schema(example = json!(["green", "loose"]))]
+    tags: &'a [String],
+    #[schema(required = true, examples("https://example.com/mint-tea.jpg"))]
+    image_url: Option<&'a str>,
+    #[schema(value_type = Attributes)]
+    attributes: &'a BTreeMap<String, AttributeValue>,
+    /// How many units can be bought now.
+    #[schema(examples(40))]
+    stock: u64,
+    /// The version of the facts, which PUT, PATCH and DELETE change. It counts from 1.
+    #[schema(examples(2))]
+    version: u64,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
+/// The stock of a product.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct StockResponse {
+    product_id: Uuid,
+    /// How many units are in the warehouse.
+    #[schema(examples(42))]
+    on_hand: u64,
+    /// How many of them are reserved for orders.
+    #[schema(examples(2))]
+    reserved: u64,
+    /// How many can be bought: `on_hand` less `reserved`.
+    #[schema(examples(40))]
+    available: u64,
+    /// The version of the stock. It counts changes.
+    #[schema(examples(5))]
+    version: u64,
+}
+
+impl From<&StockLevel> for StockResponse {
+    fn from(level: &StockLevel) -> Self {
+        Self {
+            product_id: level.product_id.as_uuid(),
+            on_hand: level.on_hand,
+            reserved: level.reserved,
+            available: level.available(),
+            version: level.version,
+        }
+    }
+}
+
+fn to_cart_item(line: &PricedLine) -> CartItem<'_> {
+    CartItem {
+        product_id: line.product_id.as_uuid(),
+        name: &line.name,
+        quantity: line.quantity,
+        unit_price: line.unit_price,
+        total: line.total,
+        available: line.available,
+        price_changed: line.previous_price.map(|was| PriceChange { was, now: line.unit_price }),
+    }
+}
+
+/// A cart's answer.
+#[must_use]
+pub fn render_cart(cart: &Cart, priced: &PricedCart) -> Bytes {
+    let response = CartResponse {
+        id: cart.owner.id.as_uuid(),
+        user_id: cart.owner.id.as_uuid(),
+        version: cart.version,
+        currency: priced.total.currency(),
+        items: priced.lines.iter().map(to_cart_item).collect(),
+        item_count: priced.item_count,
+        total_amount: priced.total,
+        updated_at: cart.updated_at.to_string(),
+        expires_at: cart.expires_at().map(|at| at.to_string()),
+    };
+    // Plain structs with string keys: serialising them cannot fail.
+    serde_json::to_vec(&response).unwrap_or_default().into()
+}
+
+/// A product's answer.
+#[must_use]
+pub fn render_product(product: &Product, stock: &StockLevel) -> Bytes {
+    let facts = &product.details;
+    let response = ProductResponse {
+        id: product.id.as_uuid(),
+        sku: facts.sku.as_deref(),
+        name: &facts.name,
+        description: &facts.description,
+        price: facts.price,
+        currency: facts.price.currency(),
+        category: facts.category.as_deref(),
+        tags: &facts.tags,
+        image_url: facts.image_url.as_deref(),
+        attributes: &facts.attributes,
+        stock: stock.available(),
+        version: product.version,
+        created_at: product.created_at.to_string(),
+        updated_at: product.updated_at.to_string(),
+    };
+    serde_json::to_vec(&response).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::ids::ProductId, events::stock_json};
+
+    /// A remembered stock answer is written by the store, a fresh one here: they must not differ.
+    #[test]
+    fn stock_response_matches_stored_json() {
+        let level = StockLevel {
+            on_hand: 9,
+            reserved: 2,
+            version: 4,
+            last_movement: 5,
+            ..StockLevel::empty(ProductId::new())
+        };
+        assert_eq!(serde_json::to_vec(&StockResponse::from(&level)).unwrap(), stock_json(&level));
+    }
+}

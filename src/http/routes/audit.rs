@@ -1,0 +1,135 @@
+//! The audit of a shop while it is open.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, http::StatusCode, web};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::http::{
+    openapi::enums::FindingKind,
+    request,
+    response::{self, RouteResult, problem::ProblemDetails},
+    state::AppState,
+};
+use crate::{audit::Auditor, domain::audit::Finding, error::Error};
+
+/// Findings listed in the answer; `found` counts them all.
+const MAX_LISTED_FINDINGS: usize = 1000;
+
+/// A process audits once at a time: two would read everything twice, and find the same.
+static AUDIT_PERMIT: Semaphore = Semaphore::const_new(1);
+
+/// The routes.
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
+    config.service(web::resource("/api/admin/audit").post(run));
+}
+
+/// The options of an audit.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct AuditRequest {
+    /// Whether to repair what is found. The default is `false`.
+    #[schema(examples(false))]
+    repair: Option<bool>,
+}
+
+/// The result of an audit.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AuditResponse {
+    /// Whether nothing was found.
+    #[schema(examples(false))]
+    clean: bool,
+    /// The number of products checked, deleted ones included.
+    #[schema(examples(340))]
+    products: u64,
+    /// The number of orders checked.
+    #[schema(examples(1200))]
+    orders: u64,
+    /// The number of stock movements checked.
+    #[schema(examples(5100))]
+    movements: u64,
+    /// The number of findings.
+    #[schema(examples(1))]
+    found: u64,
+    /// The number of findings that were repaired.
+    #[schema(examples(1))]
+    repaired: u64,
+    /// The first 1,000 findings.
+    findings: Vec<FindingResponse>,
+}
+
+/// Something that an audit found.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FindingResponse {
+    #[schema(value_type = FindingKind)]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    product_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    order_id: Option<Uuid>,
+    /// What was found and what was expected. It also says what to do if a repair cannot help.
+    #[schema(examples("on_hand is 7, its movements come to 8"))]
+    message: String,
+    /// Whether it was repaired.
+    repaired: bool,
+}
+
+impl From<&Finding> for FindingResponse {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            kind: finding.kind.as_str(),
+            product_id: finding.product_id.map(|id| id.as_uuid()),
+            order_id: finding.order_id.map(|id| id.as_uuid()),
+            message: finding.to_string(),
+            repaired: finding.repaired,
+        }
+    }
+}
+
+/// Audit the stock.
+///
+/// An audit compares the stock with its movements and with the orders. The shop stays open
+/// meanwhile. With `repair`, an `adjusted` movement corrects `on_hand`, `reserved` is set to what
+/// open orders need, and missing movements of an order are added. Their reason is `audit`. A node
+/// runs one audit at a time.
+#[utoipa::path(post, path = "/api/admin/audit", operation_id = "audit_stock",
+tag = "Operations", security(("bearer" = [])), request_body = Option<AuditRequest>, responses(
+    (status = 200, body = AuditResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+    (status = 503, body = ProblemDetails,
+        description = "`overloaded`: another audit runs; `store_unavailable`: repairs made so far \
+            stay"),
+))]
+async fn run(request: HttpRequest, payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.require_admin(&request)?;
+    let body = request::read_optional_json::<AuditRequest>(&request, payload).await?;
+    let _turn = AUDIT_PERMIT.try_acquire().map_err(|_| Error::overloaded())?;
+    let auditor = Auditor::new(
+        Arc::clone(&services.store),
+        services.writer.clone(),
+        Arc::clone(&services.clock),
+    );
+    let mut findings = Vec::new();
+    let note = |finding: &Finding| {
+        if findings.len() < MAX_LISTED_FINDINGS {
+            findings.push(FindingResponse::from(finding));
+        }
+    };
+    let summary = auditor.run(body.value.repair.unwrap_or(false), note).await?;
+    let response = AuditResponse {
+        clean: summary.found == 0,
+        products: summary.products,
+        orders: summary.orders,
+        movements: summary.movements,
+        found: summary.found,
+        repaired: summary.repaired,
+        findings,
+    };
+    response::json_response(StatusCode::OK, &response)
+}

@@ -1,0 +1,178 @@
+//! For operators: is it alive, is it ready, how is it doing.
+
+use std::sync::atomic::Ordering;
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::{
+    middleware::metrics::{BrokerGauges, NodeGauges},
+    openapi::enums::{AliveWord, Availability, NodeReadiness, NodeState},
+    response::{self, RouteResult, problem::ProblemDetails},
+    state::AppState,
+};
+use crate::{broker, store::StoreUnavailable};
+
+/// The routes.
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/livez").get(livez))
+        .service(web::resource("/readyz").get(readyz))
+        .service(web::resource("/metrics").get(metrics))
+        .service(web::resource("/asyncapi.json").get(asyncapi_document))
+        .service(web::resource("/").get(redirect_to_docs))
+        .service(web::resource("/docs").get(redirect_to_docs));
+}
+
+/// Whether a node can do its work.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Readiness {
+    #[schema(value_type = NodeReadiness)]
+    status: &'static str,
+    checks: Checks,
+}
+
+/// What was checked.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Checks {
+    #[schema(value_type = Availability)]
+    store: &'static str,
+    #[schema(value_type = NodeState)]
+    node: &'static str,
+    /// A node without a broker leaves it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Availability, required = false)]
+    broker: Option<&'static str>,
+}
+
+/// A process that answers.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes an answer that is always the same")]
+pub(crate) struct Liveness {
+    #[schema(value_type = AliveWord)]
+    status: &'static str,
+}
+
+/// Metrics as text.
+#[derive(ToSchema)]
+#[schema(value_type = String, examples("# TYPE souk_carts gauge\nsouk_carts 3\n# EOF\n"))]
+pub(crate) struct MetricsText(#[expect(dead_code, reason = "describes a text")] String);
+
+/// Get whether the process is alive.
+///
+/// The answer comes without a look at the store.
+#[utoipa::path(get, path = "/livez", operation_id = "get_liveness",
+tag = "Operations", security(()), responses(
+    (status = 200, body = Liveness),
+    (status = "4XX", body = ProblemDetails,
+        description = "The request is refused. `code` says why."),
+))]
+pub(crate) async fn livez() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "application/json"))
+        .body(r#"{"status":"alive"}"#)
+}
+
+/// What is published on the broker and taken in from there (AsyncAPI 3.0).
+async fn asyncapi_document() -> HttpResponse {
+    HttpResponse::Ok().json(broker::asyncapi::build_document())
+}
+
+/// Get whether the node can do its work.
+///
+/// A load balancer sends requests to a node that answers 200.
+#[utoipa::path(get, path = "/readyz", operation_id = "get_readiness",
+tag = "Operations", security(()), responses(
+    (status = 200, body = Readiness,
+        description = "The node is ready, or degraded: the broker is away."),
+    (status = "4XX", body = ProblemDetails,
+        description = "The request is refused. `code` says why."),
+    (status = 503, body = Readiness,
+        description = "The store is away, or the node is starting or stopping."),
+))]
+async fn readyz(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let answered =
+        tokio::time::timeout(services.options.request_timeout, services.store.ping()).await;
+    let store = if matches!(answered, Ok(Ok(()))) && services.writer.is_running() {
+        "ok"
+    } else {
+        "unavailable"
+    };
+    let node = if services.is_stopping() { "stopping" } else { "running" };
+    let broker = services
+        .broker_status
+        .as_ref()
+        .map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
+    let (code, status) = match (store, node, broker) {
+        ("ok", "running", None | Some("ok")) => (StatusCode::OK, "ready"),
+        // Events wait in the store; everything else goes on.
+        ("ok", "running", _) => (StatusCode::OK, "degraded"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+    };
+    response::json_response(code, &Readiness { status, checks: Checks { store, node, broker } })
+}
+
+/// How a node is that waits for its store.
+pub(crate) fn starting_response() -> RouteResult {
+    let checks = Checks { store: "unavailable", node: "starting", broker: None };
+    response::json_response(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &Readiness { status: "not_ready", checks },
+    )
+}
+
+/// Get metrics for Prometheus.
+///
+/// The text follows OpenMetrics 1.0.
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics",
+tag = "Operations", security(()), responses(
+    (status = 200, content_type = "application/openmetrics-text", body = MetricsText),
+    (status = "4XX", body = ProblemDetails,
+        description = "The request is refused. `code` says why."),
+))]
+async fn metrics(request: HttpRequest) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let stats = services.writer.stats();
+    let levels = NodeGauges {
+        active_carts: services.carts.active_count() as u64,
+        products: services.catalog_snapshot.len() as u64,
+        waiting_commits: services.writer.queued_count() as u64,
+        writer_transactions: stats.batches.load(Ordering::Relaxed),
+        writer_commits: stats.commits.load(Ordering::Relaxed),
+        broker: read_broker_gauges(services).await,
+    };
+    let text = services.metrics.encode_openmetrics(&levels);
+    Ok(HttpResponse::Ok()
+        .insert_header((
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        ))
+        .body(text))
+}
+
+async fn read_broker_gauges(services: &AppState) -> Option<BrokerGauges> {
+    let broker = services.broker_status.as_ref()?;
+    let counts = async {
+        let published = services.store.published_position().await?;
+        Ok::<_, StoreUnavailable>(
+            services.store.last_event_position().await?.saturating_sub(published),
+        )
+    };
+    let unpublished = tokio::time::timeout(services.options.request_timeout, counts).await;
+    Some(BrokerGauges {
+        connected: broker.is_connected(),
+        peer_events_connected: services
+            .follower
+            .as_ref()
+            .is_some_and(|follower| follower.is_delivered_to()),
+        relay_active: broker.is_leader(),
+        events_published: broker.published_count(),
+        events_unpublished: unpublished.ok().and_then(Result::ok),
+    })
+}
+
+async fn redirect_to_docs() -> HttpResponse {
+    HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
+}

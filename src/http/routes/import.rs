@@ -1,0 +1,314 @@
+//! Imports, streamed: lines are applied in batches while the file is still arriving.
+
+use actix::Addr;
+use actix_web::{HttpRequest, http::StatusCode, web};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use crate::{
+    actors::{ask::ask, catalog::CatalogActor, commit_error::map_commit_error},
+    error::{Error, ErrorCode},
+    messages::{
+        catalog::{ImportAction, ImportLine, ImportLineOutcome, ImportLines, RecordImportResponse},
+        change::{CommandContext, IdempotencyKey, Reply, Ticket, TraceParent},
+    },
+    store::CommitError,
+};
+use crate::{
+    http::{
+        openapi::enums,
+        request::{
+            self, body_timeout_error, incomplete_body_error, parse_idempotency_key,
+            request_fingerprint,
+        },
+        response::{self, RouteResult, problem::ProblemDetails},
+        state::AppState,
+    },
+    input::product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
+};
+
+/// Lines that are applied together.
+const BATCH_SIZE: usize = 256;
+
+/// Errors listed in the answer; `failed` counts them all.
+const MAX_LISTED_ERRORS: usize = 1000;
+
+/// The routes.
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
+    config.service(web::resource("/api/products/import").post(import));
+}
+
+/// The result of an import.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct ImportReport {
+    /// The number of lines that created a product.
+    #[schema(examples(340))]
+    pub created: u64,
+    /// The number of lines whose product existed, changed or not.
+    #[schema(examples(12))]
+    pub updated: u64,
+    /// The number of lines that were refused.
+    #[schema(examples(1))]
+    pub failed: u64,
+    /// The first 1,000 lines that were refused.
+    pub errors: Vec<LineError>,
+}
+
+/// A line that was refused.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct LineError {
+    /// The number of the line in the file, from 1.
+    #[schema(examples(17))]
+    pub line: u64,
+    /// Why the line was refused.
+    #[schema(value_type = enums::ErrorCode)]
+    pub code: String,
+    /// What is wrong and what to do.
+    #[schema(examples("price must not be below zero"))]
+    pub message: String,
+}
+
+/// An NDJSON file. Each line is a product as a JSON object.
+#[derive(ToSchema)]
+#[schema(
+    value_type = String,
+    format = Binary,
+    examples("{\"sku\":\"TEA-1\",\"name\":\"Mint tea\",\"price\":4.5,\"stock\":40}\n")
+)]
+pub(crate) struct NdjsonFile(#[expect(dead_code, reason = "describes a body")] String);
+
+/// A CSV file. Line 1 names the columns, tags are joined by `|`, and attributes are JSON.
+#[derive(ToSchema)]
+#[schema(
+    value_type = String,
+    format = Binary,
+    examples("sku,name,price,stock,tags\nTEA-1,Mint tea,4.50,40,green|loose\n")
+)]
+pub(crate) struct CsvFile(#[expect(dead_code, reason = "describes a body")] String);
+
+/// Applies lines in batches and counts what comes of them.
+pub struct Importer {
+    catalog: Addr<CatalogActor>,
+    lines: ProductFileReader,
+    pending_lines: Vec<ProductFileLine>,
+    /// The request's key, of which each line gets one of its own.
+    idempotency_key: Option<IdempotencyKey>,
+    /// Of the lines so far, when there is a key: what tells this import from others.
+    content_digest: Sha256,
+    /// Whether lines are only read, as the import is a repeat.
+    is_replay: bool,
+    /// Whether a line failed that another try may get through: then a repeat shall be that try.
+    has_retryable_errors: bool,
+    trace: Option<TraceParent>,
+    line_timeout: std::time::Duration,
+    report: ImportReport,
+}
+
+impl Importer {
+    /// An importer whose lines each have `within` to be applied.
+    #[must_use]
+    pub fn new(
+        catalog: Addr<CatalogActor>,
+        lines: ProductFileReader,
+        within: std::time::Duration,
+    ) -> Self {
+        Self {
+            catalog,
+            lines,
+            pending_lines: Vec::new(),
+            idempotency_key: None,
+            content_digest: Sha256::new(),
+            is_replay: false,
+            has_retryable_errors: false,
+            trace: None,
+            line_timeout: within,
+            report: ImportReport::default(),
+        }
+    }
+
+    /// Takes the next portion of the file, and applies what is complete.
+    ///
+    /// # Errors
+    /// The file is not of its format, or the catalog does not answer. What was applied stays.
+    pub async fn push_chunk(&mut self, portion: &[u8]) -> Result<(), Error> {
+        let lines = self.lines.push_chunk(portion)?;
+        for line in lines {
+            self.pending_lines.push(line);
+            if self.pending_lines.len() >= BATCH_SIZE {
+                self.apply_batch().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the rest.
+    ///
+    /// # Errors
+    /// As [`Importer::push`].
+    pub async fn finish(mut self) -> Result<ImportReport, Error> {
+        self.apply_remaining().await?;
+        Ok(self.report)
+    }
+
+    async fn apply_remaining(&mut self) -> Result<(), Error> {
+        self.pending_lines.extend(self.lines.finish()?);
+        self.apply_batch().await
+    }
+
+    async fn apply_batch(&mut self) -> Result<(), Error> {
+        let waiting = std::mem::take(&mut self.pending_lines);
+        let lines: Vec<ImportLine> =
+            waiting.into_iter().map(|line| self.build_import_line(line)).collect();
+        if self.is_replay {
+            return Ok(());
+        }
+        let outcomes =
+            self.catalog.send(ImportLines { lines }).await.map_err(|_| Error::outcome_unknown())?;
+        for outcome in outcomes {
+            self.record_outcome(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn build_import_line(&mut self, line: ProductFileLine) -> ImportLine {
+        let key = self.idempotency_key.as_ref().map(|key| IdempotencyKey {
+            // A space is in no client's key, so no line's key can be taken for one.
+            key: format!("{} {}", key.key, line.number).into(),
+            fingerprint: request_fingerprint("IMPORT", "", &line.bytes),
+            ..key.clone()
+        });
+        if let Some(key) = &key {
+            self.content_digest.update(line.number.to_be_bytes());
+            self.content_digest.update(key.fingerprint);
+        }
+        let change = CommandContext {
+            idempotency_key: key,
+            if_match: None,
+            ticket: Ticket::new(self.line_timeout),
+            trace: self.trace.clone(),
+        };
+        ImportLine { number: line.number, row: line.row, context: change }
+    }
+
+    /// What tells this import from others, when all of it was read.
+    fn import_fingerprint(&self, request: &HttpRequest) -> [u8; 32] {
+        let lines =
+            self.content_digest.clone().chain_update(self.lines.header().join(",")).finalize();
+        request_fingerprint(request.method().as_str(), request.path(), &lines)
+    }
+
+    fn record_outcome(&mut self, outcome: ImportLineOutcome) -> Result<(), Error> {
+        match outcome.result {
+            // Another import with this key has begun, and was broken off.
+            Err(error) if error.code == ErrorCode::IdempotencyKeyReused => return Err(error),
+            Ok(ImportAction::Created) => self.report.created += 1,
+            Ok(ImportAction::Updated) => self.report.updated += 1,
+            Err(error) => {
+                self.report.failed += 1;
+                let passing = [
+                    ErrorCode::Overloaded,
+                    ErrorCode::StoreUnavailable,
+                    ErrorCode::OutcomeUnknown,
+                    ErrorCode::Internal,
+                ];
+                self.has_retryable_errors |= passing.contains(&error.code);
+                if self.report.errors.len() < MAX_LISTED_ERRORS {
+                    let (code, message) =
+                        (error.code.as_str().to_owned(), error.detail.into_owned());
+                    self.report.errors.push(LineError { line: outcome.number, code, message });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Import products.
+///
+/// A line with a known `sku` updates that product. Any other line creates a product. `stock` sets
+/// `on_hand`. Each line succeeds or fails by itself, and lines that were applied stay applied if
+/// the upload breaks off. With an `Idempotency-Key`, a repeat does not apply them again. The file
+/// is NDJSON or CSV and can have any size.
+#[utoipa::path(post, path = "/api/products/import", operation_id = "import_products",
+tag = "Products", security(("bearer" = [])), request_body(
+    content((NdjsonFile = "application/x-ndjson"), (CsvFile = "text/csv")),
+    description = "The file. It is read as it arrives."
+), params(
+    ("Idempotency-Key" = Option<String>, Header),
+), responses(
+    (status = 200, body = ImportReport),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`: the header of the CSV file; `idempotency_key_reused`"),
+))]
+async fn import(request: HttpRequest, mut payload: web::Payload) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_admin(&request)?;
+    let format = match request::check_content_type(&request, &["application/x-ndjson", "text/csv"])?
+    {
+        "text/csv" => ProductFileFormat::Csv,
+        _ => ProductFileFormat::Ndjson,
+    };
+    let options = &services.options;
+    let lines = ProductFileReader::new(format, options.currency, options.max_body);
+    let mut importer = Importer::new(services.catalog.clone(), lines, options.request_timeout);
+    let key = parse_idempotency_key(&request, &caller, 200, &[])?;
+    let first = match &key {
+        Some(key) => services.store.find_stored_response(key).await?,
+        None => None,
+    };
+    (importer.idempotency_key, importer.is_replay) = (key.clone(), first.is_some());
+    importer.trace = request::trace_parent(request.headers());
+    while let Some(chunk) = tokio::time::timeout(options.request_timeout, payload.next())
+        .await
+        .map_err(|_| body_timeout_error())?
+    {
+        importer.push_chunk(&chunk.map_err(|_| incomplete_body_error())?).await?;
+    }
+    importer.apply_remaining().await?;
+    let Some(key) = key.filter(|_| !importer.has_retryable_errors) else {
+        return response::json_response(StatusCode::OK, &importer.report);
+    };
+    let key = IdempotencyKey { fingerprint: importer.import_fingerprint(&request), ..key };
+    match first {
+        Some((fingerprint, first)) if fingerprint == key.fingerprint => {
+            Ok(response::replayed_response(first))
+        }
+        Some(_) => Err(map_commit_error(CommitError::IdempotencyKeyReused).into()),
+        None => remember_report(services, importer, key).await,
+    }
+}
+
+/// Has the answer remembered under the import's key, and gives it.
+async fn remember_report(
+    services: &AppState,
+    importer: Importer,
+    key: IdempotencyKey,
+) -> RouteResult {
+    let body =
+        web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
+    // Its lines have taken their own time.
+    let ticket = Ticket::new(services.options.request_timeout);
+    let change = CommandContext {
+        idempotency_key: Some(key),
+        if_match: None,
+        ticket: ticket.clone(),
+        trace: importer.trace,
+    };
+    match ask(
+        &services.catalog,
+        RecordImportResponse { body: body.clone(), context: change },
+        &ticket,
+    )
+    .await
+    {
+        Ok(Reply::Completed(())) => Ok(response::response_builder(StatusCode::OK, body).finish()),
+        Ok(Reply::Replayed(first)) => Ok(response::replayed_response(first)),
+        Err(error) if error.code == ErrorCode::IdempotencyKeyReused => Err(error.into()),
+        // The lines are applied, whatever it was.
+        Err(_) => Err(Error::outcome_unknown().into()),
+    }
+}

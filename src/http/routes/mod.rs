@@ -1,0 +1,29 @@
+//! The routes, a file or folder per resource.
+
+pub(crate) mod accounts;
+pub(crate) mod audit;
+pub(crate) mod cart;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod import;
+pub(crate) mod orders;
+pub(crate) mod products;
+pub(crate) mod stock;
+
+use actix_web::web;
+
+use super::openapi;
+
+/// Registers every route. Routes with a fixed path come before those with an id in the same place.
+pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
+    accounts::configure_routes(config);
+    cart::configure_routes(config);
+    import::configure_routes(config);
+    products::configure_routes(config);
+    stock::configure_routes(config);
+    orders::configure_routes(config);
+    events::configure_routes(config);
+    audit::configure_routes(config);
+    health::configure_routes(config);
+    config.service(openapi::swagger_ui());
+}

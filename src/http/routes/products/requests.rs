@@ -1,0 +1,102 @@
+//! Products as clients send them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::{
+    domain::{
+        catalog::product::{AttributeValue, ProductDetails},
+        money::Currency,
+        validation::ValidationErrors,
+    },
+    error::Error,
+    input::{attributes::Attributes, json},
+};
+
+/// Members of a fetched product that cannot be changed; they are ignored, so that what was fetched can be sent back.
+pub(crate) const READ_ONLY_FIELDS: &[&str] =
+    &["id", "currency", "stock", "version", "created_at", "updated_at"];
+
+/// A new product.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct ProductRequest {
+    #[schema(min_length = 1, max_length = 200, examples("Mint tea"))]
+    name: String,
+    #[schema(max_length = 10_000, examples("Loose leaves, 100 g."))]
+    description: String,
+    #[schema(value_type = f64, minimum = 0, example = 19.99)]
+    price: Box<RawValue>,
+    /// The opening stock.
+    #[schema(examples(40))]
+    stock: u64,
+    #[schema(min_length = 1, max_length = 64, examples("TEA-1"))]
+    sku: Option<String>,
+    #[schema(min_length = 1, max_length = 100, examples("tea"))]
+    category: Option<String>,
+    #[schema(max_items = 50, example = json!(["green", "loose"]))]
+    tags: Option<Vec<String>>,
+    #[schema(max_length = 2048, examples("https://example.com/mint-tea.jpg"))]
+    image_url: Option<String>,
+    #[schema(value_type = Option<Attributes>)]
+    attributes: Option<BTreeMap<String, AttributeValue>>,
+}
+
+/// The new details of a product. A member that is left out is removed.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct ReplaceProductRequest {
+    #[schema(min_length = 1, max_length = 200, examples("Mint tea"))]
+    name: String,
+    #[schema(max_length = 10_000, examples("Loose leaves, 100 g."))]
+    description: String,
+    #[schema(value_type = f64, minimum = 0, example = 19.99)]
+    price: Box<RawValue>,
+    #[schema(min_length = 1, max_length = 64, examples("TEA-1"))]
+    sku: Option<String>,
+    #[schema(min_length = 1, max_length = 100, examples("tea"))]
+    category: Option<String>,
+    #[schema(max_items = 50, example = json!(["green", "loose"]))]
+    tags: Option<Vec<String>>,
+    #[schema(max_length = 2048, examples("https://example.com/mint-tea.jpg"))]
+    image_url: Option<String>,
+    #[schema(value_type = Option<Attributes>)]
+    attributes: Option<BTreeMap<String, AttributeValue>>,
+}
+
+impl ProductRequest {
+    /// What it says, with the opening stock.
+    pub(crate) fn parse(self, currency: Currency) -> Result<(ProductDetails, u64), Error> {
+        let mut faults = ValidationErrors::new();
+        let facts = ProductDetails {
+            sku: self.sku,
+            name: self.name,
+            description: self.description,
+            price: json::parse_amount("price", &self.price, currency, &mut faults),
+            category: self.category,
+            tags: self.tags.unwrap_or_default(),
+            image_url: self.image_url,
+            attributes: self.attributes.unwrap_or_default(),
+        };
+        Ok(faults.into_result((facts, self.stock))?)
+    }
+}
+
+impl ReplaceProductRequest {
+    /// What it says.
+    pub(crate) fn parse(self, currency: Currency) -> Result<ProductDetails, Error> {
+        let mut faults = ValidationErrors::new();
+        let facts = ProductDetails {
+            sku: self.sku,
+            name: self.name,
+            description: self.description,
+            price: json::parse_amount("price", &self.price, currency, &mut faults),
+            category: self.category,
+            tags: self.tags.unwrap_or_default(),
+            image_url: self.image_url,
+            attributes: self.attributes.unwrap_or_default(),
+        };
+        Ok(faults.into_result(facts)?)
+    }
+}

@@ -1,0 +1,231 @@
+//! Stock and its movements.
+
+use actix_web::{HttpRequest, http::StatusCode, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::products::parse_product_id;
+use crate::http::{
+    openapi::enums::MovementKind,
+    request::{
+        self,
+        query::{QueryParams, encode_cursor},
+    },
+    response::{self, RouteResult, problem::ProblemDetails, views::StockResponse},
+    state::AppState,
+};
+use crate::{
+    actors::ask::ask,
+    domain::inventory::{StockChange, StockMovement},
+    error::Error,
+    messages::{catalog::ChangeStock, change::Reply},
+};
+
+/// The routes.
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/api/products/{id}/stock").get(show).post(change))
+        .service(web::resource("/api/products/{id}/stock/movements").get(movements));
+}
+
+/// A change of `on_hand`, by `delta` or by `set`.
+#[derive(Deserialize, ToSchema)]
+#[schema(examples(
+    json!({"delta": 20, "reason": "delivery", "reference": "DELIVERY-17"}),
+    json!({"set": 38, "reason": "count"})
+))]
+pub(crate) struct StockRequest {
+    /// The number to add to `on_hand`. A negative one is subtracted.
+    #[schema(examples(20))]
+    delta: Option<i64>,
+    /// The new `on_hand`.
+    #[schema(examples(38))]
+    set: Option<i64>,
+    /// Why the stock changes.
+    #[schema(min_length = 1, max_length = 200, example = "delivery")]
+    reason: String,
+    /// A reference of the caller's own.
+    #[schema(max_length = 200, examples("DELIVERY-17"))]
+    reference: Option<String>,
+}
+
+/// One line of a product's append-only stock ledger.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MovementResponse {
+    /// The number of the movement, from 1 without gaps.
+    #[schema(examples(2))]
+    sequence: u64,
+    #[schema(value_type = MovementKind)]
+    kind: &'static str,
+    #[schema(examples(20))]
+    on_hand_delta: i64,
+    #[schema(examples(0))]
+    reserved_delta: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    order_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("DELIVERY-17"))]
+    reference: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("delivery"))]
+    reason: Option<String>,
+    #[schema(format = DateTime)]
+    at: String,
+}
+
+/// A page of movements, newest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MovementPage {
+    items: Vec<MovementResponse>,
+    /// The `cursor` of the next page. It is null on the last page.
+    #[schema(required = true, examples("MTc"))]
+    next_cursor: Option<String>,
+}
+
+impl StockRequest {
+    fn to_stock_change(&self) -> Result<StockChange, Error> {
+        Ok(StockChange::from_request(
+            self.delta,
+            self.set,
+            &self.reason,
+            self.reference.as_deref(),
+        )?)
+    }
+}
+
+impl From<StockMovement> for MovementResponse {
+    fn from(movement: StockMovement) -> Self {
+        Self {
+            sequence: movement.sequence,
+            kind: movement.delta.kind.as_str(),
+            on_hand_delta: movement.delta.on_hand,
+            reserved_delta: movement.delta.reserved,
+            order_id: movement.order_id.map(|id| id.as_uuid()),
+            reference: movement.reference,
+            reason: movement.reason,
+            at: movement.occurred_at.to_string(),
+        }
+    }
+}
+
+/// Get the stock of a product.
+///
+/// Its ETag is the version of the stock, which is not that of the product.
+#[utoipa::path(get, path = "/api/products/{id}/stock", operation_id = "get_stock",
+tag = "Stock", security(("bearer" = [])), params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("If-None-Match" = Option<String>, Header),
+    ("Cache-Control" = Option<String>, Header),
+), responses(
+    (status = 200, body = StockResponse),
+    (status = 304, description = "`If-None-Match` names the current ETag."),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 404, body = ProblemDetails, description = "`product_not_found`"),
+))]
+async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.require_admin(&request)?;
+    services.ensure_latest(&request).await?;
+    let view = services
+        .catalog_snapshot
+        .get(parse_product_id(&path)?)
+        .ok_or_else(Error::product_not_found)?;
+    let body =
+        serde_json::to_vec(&StockResponse::from(&view.stock)).map_err(|_| Error::internal())?;
+    Ok(response::conditional_response(&request, body.into(), &view.stock.version.to_string()))
+}
+
+/// Change the stock of a product.
+///
+/// `delta` and `set` change `on_hand`, which cannot go below `reserved`. Changes of one product at
+/// the same time may share a version. Each of them is a movement, and each answer has the stock
+/// after all of them.
+#[utoipa::path(post, path = "/api/products/{id}/stock", operation_id = "change_stock",
+tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header,
+        description = "The change is made only if this version of the stock is current."),
+), responses(
+    (status = 200, body = StockResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 404, body = ProblemDetails, description = "`product_not_found`"),
+    (status = 409, body = ProblemDetails, description = "`insufficient_stock`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
+))]
+async fn change(
+    request: HttpRequest,
+    path: web::Path<String>,
+    payload: web::Payload,
+) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    let caller = services.require_admin(&request)?;
+    let product_id = parse_product_id(&path)?;
+    let body = request::read_json::<StockRequest>(&request, payload).await?;
+    let stock = body.value.to_stock_change()?;
+    let change = body.build_change(&request, &caller, 200)?;
+    let ticket = change.ticket.clone();
+    let StockRequest { reason, reference, .. } = body.value;
+    let message = ChangeStock {
+        product_id,
+        stock_change: stock,
+        reason: Some(reason),
+        reference,
+        context: change,
+    };
+    match ask(&services.catalog, message, &ticket).await? {
+        Reply::Completed(level) => {
+            let body =
+                serde_json::to_vec(&StockResponse::from(&level)).map_err(|_| Error::internal())?;
+            Ok(response::response_builder(StatusCode::OK, body.into())
+                .with_etag(&level.version.to_string())
+                .finish())
+        }
+        Reply::Replayed(first) => Ok(response::replayed_response(first)),
+    }
+}
+
+/// List the stock movements of a product, newest first.
+///
+/// A movement is never changed or removed.
+#[utoipa::path(get, path = "/api/products/{id}/stock/movements",
+operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])), params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
+        description = "The number of items on a page. The default is 20."),
+    ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
+    ("Cache-Control" = Option<String>, Header),
+), responses(
+    (status = 200, body = MovementPage),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 404, body = ProblemDetails, description = "`product_not_found`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+))]
+async fn movements(request: HttpRequest, path: web::Path<String>) -> RouteResult {
+    let services = AppState::from_request(&request)?;
+    services.require_admin(&request)?;
+    let id = parse_product_id(&path)?;
+    services.ensure_latest(&request).await?;
+    services.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
+    let params = QueryParams::from_request(&request);
+    let limit = params.page_limit()?;
+    let found = services
+        .read_before_deadline(
+            &request,
+            services.store.list_movements(id, params.parse_cursor()?, limit),
+        )
+        .await?;
+    // Sequences have no gaps: there is more exactly when the page's last is not the first of all.
+    let next = found
+        .last()
+        .map(|movement| movement.sequence)
+        .filter(|last| *last > 1 && found.len() == limit as usize);
+    let page = MovementPage {
+        items: found.into_iter().map(Into::into).collect(),
+        next_cursor: encode_cursor(next),
+    };
+    response::json_response(StatusCode::OK, &page)
+}

@@ -1,0 +1,35 @@
+//! What a node answers before it has a store: that it lives, and that it is not ready.
+
+use std::net::TcpListener;
+
+use actix_web::{App, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web};
+
+use super::{
+    middleware,
+    response::{RouteResult, problem::Problem},
+    routes::health,
+};
+use crate::error::Error;
+
+/// Begins to serve on a socket that another server may take over; the server runs when awaited.
+///
+/// # Errors
+/// The socket cannot be used.
+pub fn start_startup_server(listener: TcpListener) -> std::io::Result<Server> {
+    let server = HttpServer::new(|| {
+        App::new()
+            .wrap(from_fn(middleware::response_middleware))
+            .service(web::resource("/livez").get(health::livez))
+            .service(web::resource("/readyz").get(readyz))
+            .default_service(web::to(store_unavailable_response))
+    });
+    Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
+}
+
+async fn readyz() -> RouteResult {
+    health::starting_response()
+}
+
+async fn store_unavailable_response() -> Result<HttpResponse, Problem> {
+    Err(Error::store_unavailable().into())
+}

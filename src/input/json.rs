@@ -1,0 +1,282 @@
+//! JSON from others, read strictly; what is wrong with it is said in JSON's words rather than Rust's.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use serde_json::value::RawValue;
+
+use crate::{
+    domain::{
+        money::{Currency, Money, MoneyError},
+        validation::ValidationErrors,
+    },
+    error::{Error, ErrorCode},
+};
+
+/// Most unknown fields that are named.
+const MAX_LISTED_UNKNOWN_FIELDS: usize = 50;
+
+/// Most bytes of a text that is shown to whoever sent it where none belongs.
+const MAX_ECHOED_BYTES: usize = 50;
+
+/// Parses a JSON object: every unknown field is named, but for those in `let_pass`.
+///
+/// # Errors
+/// `malformed_json`, or `validation_failed` with what is wrong with which field.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
+    // The parser does not look into texts that nobody asks for.
+    std::str::from_utf8(bytes).map_err(|error| {
+        Error::new(ErrorCode::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}."))
+    })?;
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+        // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
+        return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
+            Ok(_) => {
+                Error::invalid_field("body", "invalid_type", "The body must be a JSON object.")
+            }
+            Err(error) => malformed_json_error(&error),
+        });
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let mut unknown = Vec::new();
+    // An optional member's path has a question mark in it, which tells clients nothing.
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string().replace(".?", ""));
+    let noting = serde_ignored::Deserializer::new(&mut deserializer, &mut note);
+    let parsed = serde_path_to_error::deserialize::<_, T>(noting);
+    let parsed = match parsed {
+        Ok(value) => {
+            deserializer.end().map(|()| Ok(value)).map_err(|error| malformed_json_error(&error))?
+        }
+        Err(error) if !error.inner().is_data() => return Err(malformed_json_error(error.inner())),
+        Err(error) => Err(error),
+    };
+    let mut faults = ValidationErrors::new();
+    // A body of nothing else must not be answered by one many times its size.
+    for field in unknown
+        .into_iter()
+        .take(MAX_LISTED_UNKNOWN_FIELDS)
+        .filter(|field| !let_pass.contains(&field.as_str()))
+    {
+        let message = format!("{field} is not a field of this request");
+        faults.add(field, "unknown_field", message);
+    }
+    match parsed {
+        Ok(value) => Ok(faults.into_result(value)?),
+        Err(error) => {
+            // What is malformed further on is malformed, whatever else is wrong.
+            serde_json::from_slice::<IgnoredAny>(bytes)
+                .map_err(|error| malformed_json_error(&error))?;
+            add_field_error(&mut faults, &error);
+            Err(faults.into())
+        }
+    }
+}
+
+fn malformed_json_error(error: &serde_json::Error) -> Error {
+    Error::new(ErrorCode::MalformedJson, format!("The body is not valid JSON: {error}."))
+}
+
+fn add_field_error(
+    faults: &mut ValidationErrors,
+    error: &serde_path_to_error::Error<serde_json::Error>,
+) {
+    let text = error.inner().to_string();
+    let message = text.rsplit_once(" at line ").map_or(&*text, |(message, _)| message);
+    let path = error.path().to_string();
+    // A field that is missing, or there twice, is reported at its parent; its name stands between backticks.
+    let named =
+        |what: &str| message.strip_prefix(what)?.strip_prefix(" field `")?.strip_suffix('`');
+    match (named("missing"), named("duplicate")) {
+        (Some(name), _) => faults.add(name, "required", format!("{name} is required")),
+        (_, Some(name)) => faults.add(name, "duplicate", format!("{name} is there more than once")),
+        _ => faults.add(
+            path.clone(),
+            "invalid",
+            describe_type_mismatch(&path, message).unwrap_or_else(|| format!("{path}: {message}")),
+        ),
+    }
+}
+
+/// What serde says of a value of another kind than was expected, in other words; nothing when `message` is about something else.
+fn describe_type_mismatch(path: &str, message: &str) -> Option<String> {
+    let (of_the_type, rest) = match message.strip_prefix("invalid type: ") {
+        Some(rest) => (false, rest),
+        None => (true, message.strip_prefix("invalid value: ")?),
+    };
+    // A text that was sent may have the separator in it; what is expected has not.
+    let (found, expected) = rest.rsplit_once(", expected ")?;
+    let plain = |kind: &str| {
+        Some(found.strip_prefix(kind)?.strip_prefix(" `")?.trim_end_matches('`').to_owned())
+    };
+    let found = match found {
+        "map" => "an object".to_owned(),
+        "sequence" => "an array".to_owned(),
+        text if text.starts_with("string ") && text.len() > MAX_ECHOED_BYTES => {
+            "a string".to_owned()
+        }
+        text if text.starts_with("string ") => format!("the {text}"),
+        other => ["integer", "floating point", "boolean"]
+            .into_iter()
+            .find_map(plain)
+            .unwrap_or_else(|| other.to_owned()),
+    };
+    let expected = match expected {
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" if of_the_type => {
+            return Some(format!("{path} is out of range: {found}"));
+        }
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        "a map" => "an object",
+        "a sequence" => "an array",
+        name if name.starts_with("struct ") => "an object",
+        other => other,
+    };
+    Some(format!("{path} must be {expected}, not {found}"))
+}
+
+/// An amount in a body; a fault and nothing when it is none.
+pub(crate) fn parse_amount(
+    field: &str,
+    text: &RawValue,
+    currency: Currency,
+    faults: &mut ValidationErrors,
+) -> Money {
+    Money::parse(text.get(), currency).unwrap_or_else(|error| {
+        let message = match error {
+            MoneyError::NotANumber => format!("{field} must be a JSON number"),
+            MoneyError::Negative => format!("{field} must not be below zero"),
+            MoneyError::TooPrecise => {
+                format!(
+                    "{field} has more than the {} decimals of {}",
+                    currency.decimals(),
+                    currency.code()
+                )
+            }
+            MoneyError::TooLarge => format!("{field} is larger than any amount the shop can hold"),
+        };
+        faults.add(field, "invalid_amount", message);
+        Money::zero(currency)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Sample {
+        #[expect(dead_code, reason = "only its presence matters")]
+        name: String,
+        price: Box<RawValue>,
+        nested: Option<Nested>,
+        #[expect(dead_code, reason = "only its type matters")]
+        delta: Option<i64>,
+        #[expect(dead_code, reason = "only its type matters")]
+        tags: Option<Vec<String>>,
+        #[expect(dead_code, reason = "only its type matters")]
+        active: Option<bool>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Nested {
+        #[expect(dead_code, reason = "only its presence matters")]
+        size: u32,
+    }
+
+    fn error_fields(body: &str) -> (ErrorCode, Vec<String>) {
+        let error = parse::<Sample>(body.as_bytes(), &["pass"]).unwrap_err();
+        (error.code, error.field_errors.into_iter().map(|fault| fault.field).collect())
+    }
+
+    #[test]
+    fn raw_numbers_keep_every_digit() {
+        let sample: Sample = parse(
+            br#"{"name": "a", "price": 19.990000000000000000001, "nested": {"size": 1}}"#,
+            &[],
+        )
+        .unwrap();
+        assert_eq!(sample.price.get(), "19.990000000000000000001");
+        assert!(sample.nested.is_some());
+    }
+
+    #[test]
+    fn all_unknown_fields_are_reported() {
+        let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
+        assert_eq!(
+            error_fields(body),
+            (ErrorCode::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()])
+        );
+    }
+
+    #[test]
+    fn type_errors_and_missing_fields_name_the_field() {
+        assert_eq!(
+            error_fields(r#"{"name": 5, "price": 1}"#),
+            (ErrorCode::ValidationFailed, vec!["name".into()])
+        );
+        assert_eq!(
+            error_fields(r#"{"name": "a"}"#),
+            (ErrorCode::ValidationFailed, vec!["price".into()])
+        );
+        assert_eq!(
+            error_fields(r#"{"name": "a", "price": 1, "nested": {"size": -1}}"#).1,
+            ["nested.size"]
+        );
+        assert_eq!(
+            error_fields(r#"["a", 1, null]"#),
+            (ErrorCode::ValidationFailed, vec!["body".into()])
+        );
+        assert_eq!(error_fields("5").0, ErrorCode::ValidationFailed);
+        assert_eq!(error_fields(r#"{"name": "a", "price": 1, "name": "b"}"#).1, ["name"]);
+    }
+
+    #[test]
+    fn type_errors_use_json_terms() {
+        let long = format!(r#"{{"delta": "{}"}}"#, "5, expected i64".repeat(9));
+        for (body, message) in [
+            (r#"{"name": 5}"#, "name must be a string, not 5"),
+            (r#"{"name": null}"#, "name must be a string, not null"),
+            (r#"{"name": {"first": "Ada"}}"#, "name must be a string, not an object"),
+            (r#"{"delta": "5"}"#, r#"delta must be a whole number, not the string "5""#),
+            (
+                r#"{"delta": "5 at line 7, expected i64"}"#,
+                r#"delta must be a whole number, not the string "5 at line 7, expected i64""#,
+            ),
+            (&long, "delta must be a whole number, not a string"),
+            (r#"{"delta": 1.5}"#, "delta must be a whole number, not 1.5"),
+            (r#"{"delta": 10000000000000000000}"#, "delta is out of range: 10000000000000000000"),
+            (r#"{"nested": {"size": -1}}"#, "nested.size is out of range: -1"),
+            (r#"{"nested": 7}"#, "nested must be an object, not 7"),
+            (r#"{"tags": {}}"#, "tags must be an array, not an object"),
+            (r#"{"tags": ["a", ["b"]]}"#, "tags[1] must be a string, not an array"),
+            (r#"{"active": "yes"}"#, r#"active must be a boolean, not the string "yes""#),
+            (r#"{"delta": true}"#, "delta must be a whole number, not true"),
+        ] {
+            let error = parse::<Sample>(body.as_bytes(), &[]).unwrap_err();
+            assert_eq!(error.field_errors[0].message, message);
+        }
+    }
+
+    #[test]
+    fn invalid_json_is_malformed() {
+        for body in
+            ["", "{", "nope", r#"{"name": 5, "price": }"#, r#"{"name": "a", "price": 1} x"#, "[1,"]
+        {
+            assert_eq!(error_fields(body).0, ErrorCode::MalformedJson, "{body:.40}");
+        }
+        let latin_1 = b"{\"name\": \"a\", \"price\": 1, \"pass\": \"\xe9\"}";
+        assert_eq!(parse::<Sample>(latin_1, &["pass"]).unwrap_err().code, ErrorCode::MalformedJson);
+    }
+
+    #[test]
+    fn deeply_nested_json_is_rejected() {
+        let deep = |open: &str, close: &str| {
+            format!("{{\"name\": {}1{}}}", open.repeat(20_000), close.repeat(20_000))
+        };
+        for body in [deep("[", "]"), deep("{\"a\":", "}"), deep("[", "]").replace("name", "x")] {
+            assert_eq!(error_fields(&body).0, ErrorCode::ValidationFailed);
+        }
+        assert_eq!(error_fields(&deep("[", "")).0, ErrorCode::MalformedJson);
+    }
+}

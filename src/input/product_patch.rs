@@ -1,0 +1,100 @@
+//! A product's JSON merge patch, as HTTP and imports send it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{attributes::AttributeChanges, json};
+use crate::{
+    domain::{
+        catalog::product::{AttributeValue, ProductPatch},
+        money::Currency,
+        validation::ValidationErrors,
+    },
+    error::Error,
+    messages::catalog::ImportRow,
+};
+
+/// A merge patch (RFC 7396). A member that is left out stays, and null removes one.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct PatchProductRequest {
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(
+        value_type = String, required = false, min_length = 1, max_length = 200,
+        examples("Mint tea")
+    )]
+    name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(
+        value_type = String, required = false, max_length = 10_000,
+        examples("Loose leaves, 100 g.")
+    )]
+    description: Option<Option<String>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(value_type = f64, required = false, minimum = 0, examples(19.99))]
+    price: Option<Option<Box<RawValue>>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, examples("TEA-1"))]
+    sku: Option<Option<String>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("tea"))]
+    category: Option<Option<String>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(value_type = Option<Vec<String>>, max_items = 50, example = json!(["green", "loose"]))]
+    tags: Option<Option<Vec<String>>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(
+        value_type = Option<String>, max_length = 2048,
+        examples("https://example.com/mint-tea.jpg")
+    )]
+    image_url: Option<Option<String>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(value_type = Option<AttributeChanges>)]
+    attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
+}
+
+/// Tells a member that was set to null from one that was not named.
+fn deserialize_present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+impl PatchProductRequest {
+    /// What it changes.
+    pub(crate) fn parse(self, currency: Currency) -> Result<ProductPatch, Error> {
+        let mut faults = ValidationErrors::new();
+        let patch = ProductPatch {
+            sku: self.sku,
+            name: self.name,
+            description: self.description,
+            price: self.price.map(|given| {
+                given.map(|text| json::parse_amount("price", &text, currency, &mut faults))
+            }),
+            category: self.category,
+            tags: self.tags,
+            image_url: self.image_url,
+            attributes: self.attributes,
+        };
+        Ok(faults.into_result(patch)?)
+    }
+}
+
+/// The one member that a line of an import has besides those of a patch.
+#[derive(Deserialize)]
+struct ImportStockField {
+    stock: Option<u64>,
+}
+
+/// Reads a line of an import: a patch, with what `on_hand` shall be.
+pub(crate) fn parse_import_row(json: &[u8], currency: Currency) -> Result<ImportRow, Error> {
+    let patch = json::parse::<PatchProductRequest>(json, &["stock"])?.parse(currency)?;
+    let stock = serde_json::from_slice::<ImportStockField>(json)
+        .map_err(|_| {
+            Error::invalid_field("stock", "invalid", "stock must be a whole number, not below zero")
+        })?
+        .stock;
+    Ok(ImportRow { patch, stock })
+}

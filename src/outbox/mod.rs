@@ -1,0 +1,3 @@
+//! Committed events on their way to readers.
+
+pub mod feed;

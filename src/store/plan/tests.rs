@@ -1,0 +1,241 @@
+//! Random batches against a model of the store: together they come to the same as one by one.
+
+mod orders;
+mod world;
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use self::world::{
+    DraftCommit, ModelStore, STOCK_RESPONSE_STATUS, commit_of, draft_commits, idempotency_record,
+    numbered_id, order_at_version, product_details, session_at_version, stock_write,
+    user_at_version,
+};
+use super::*;
+use crate::domain::{
+    account::Email,
+    cart::{Cart, CartOwner},
+    inventory::StockChange,
+};
+
+/// Applies drafts one by one, and gives the commits they became with their outcomes.
+fn apply_one_by_one(
+    world: &mut ModelStore,
+    drafts: &[DraftCommit],
+) -> (Vec<Commit>, Vec<CommitOutcome>) {
+    let mut done = (Vec::new(), Vec::new());
+    for (number, draft) in drafts.iter().enumerate() {
+        let commit = draft.to_commit(world, number);
+        let before = world.clone();
+        let outcome = world.apply(std::slice::from_ref(&commit)).remove(0);
+        assert_eq!(
+            world.unversioned_stock(),
+            before.expected_stock_after(&commit, &outcome),
+            "{commit:?}"
+        );
+        done.1.push(outcome);
+        done.0.push(commit);
+    }
+    done
+}
+
+/// An outcome without what a batch sums up: the levels of stock, which are those after all of it.
+fn without_stock_levels(outcome: &CommitOutcome) -> CommitOutcome {
+    match outcome {
+        Ok(done) => Ok(CommitReceipt {
+            stock: done.stock.iter().map(|level| StockLevel::empty(level.product_id)).collect(),
+        }),
+        Err(CommitError::Replayed(answer)) if answer.status == STOCK_RESPONSE_STATUS => {
+            Err(CommitError::Replayed(StoredResponse { body: Bytes::new(), ..answer.clone() }))
+        }
+        Err(error) => Err(error.clone()),
+    }
+}
+
+fn check_ledgers(world: &ModelStore) -> Result<(), TestCaseError> {
+    for level in world.stock.values() {
+        let of_it: Vec<&StockMovement> =
+            world.movements.iter().filter(|m| m.product_id == level.product_id).collect();
+        let sequences: Vec<u64> = of_it.iter().map(|movement| movement.sequence).collect();
+        prop_assert_eq!(
+            sequences,
+            (1..=level.last_movement).collect::<Vec<_>>(),
+            "without gaps, in order"
+        );
+        prop_assert_eq!(of_it.iter().map(|m| m.delta.on_hand).sum::<i64>(), level.on_hand as i64);
+        prop_assert_eq!(of_it.iter().map(|m| m.delta.reserved).sum::<i64>(), level.reserved as i64);
+        prop_assert!(level.reserved <= level.on_hand);
+        let versions = world.events.iter().filter_map(|event| match &event.payload {
+            DomainEvent::StockChanged(changed) if changed.product_id == level.product_id => {
+                Some(changed.version)
+            }
+            _ => None,
+        });
+        prop_assert_eq!(
+            versions.collect::<Vec<_>>(),
+            (1..=level.version).collect::<Vec<_>>(),
+            "one event a version"
+        );
+    }
+    let moved: BTreeSet<ProductId> =
+        world.movements.iter().map(|movement| movement.product_id).collect();
+    prop_assert!(moved.iter().all(|id| world.stock.contains_key(id)));
+    let living = world.products.values().filter(|product| !product.deleted);
+    let skus: Vec<&String> = living.filter_map(|product| product.details.sku.as_ref()).collect();
+    prop_assert_eq!(
+        skus.iter().collect::<BTreeSet<_>>().len(),
+        skus.len(),
+        "a sku has one living product"
+    );
+    let emails: BTreeSet<&str> = world.users.values().map(|user| user.email.as_str()).collect();
+    prop_assert_eq!(emails.len(), world.users.len(), "an address has one account");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn batch_equals_its_commits_one_by_one(
+        earlier in prop::collection::vec(draft_commits(), 0..20),
+        drafts in prop::collection::vec(draft_commits(), 0..20),
+    ) {
+        let mut before = ModelStore::default();
+        apply_one_by_one(&mut before, &earlier);
+        let (mut single, mut together) = (before.clone(), before.clone());
+        let (batch, expected) = apply_one_by_one(&mut single, &drafts);
+        let outcomes = together.apply(&batch);
+        let plain = |outcomes: &[CommitOutcome]| outcomes.iter().map(without_stock_levels).collect::<Vec<_>>();
+        prop_assert_eq!(plain(&outcomes), plain(&expected));
+        prop_assert_eq!(&together.carts, &single.carts);
+        prop_assert_eq!(&together.products, &single.products);
+        prop_assert_eq!(&together.orders, &single.orders);
+        prop_assert_eq!(&together.users, &single.users);
+        prop_assert_eq!(&together.sessions, &single.sessions);
+        prop_assert_eq!(&together.movements, &single.movements);
+        prop_assert_eq!(&together.inbox, &single.inbox);
+        prop_assert_eq!(together.unversioned_stock(), single.unversioned_stock());
+        prop_assert_eq!(together.stored_responses(), single.stored_responses());
+        prop_assert_eq!(together.event_summaries(false), single.event_summaries(false));
+        for (id, level) in &together.stock {
+            let was = before.stock.get(id).copied().unwrap_or(StockLevel::empty(*id));
+            let moved = u64::from(level.last_movement != was.last_movement);
+            prop_assert_eq!(level.version, was.version + moved, "one version for the whole batch");
+        }
+        check_ledgers(&single)?;
+        check_ledgers(&together)?;
+    }
+
+    #[test]
+    fn rejected_commits_leave_no_trace(
+        earlier in prop::collection::vec(draft_commits(), 0..20),
+        drafts in prop::collection::vec(draft_commits(), 0..20),
+    ) {
+        let mut before = ModelStore::default();
+        apply_one_by_one(&mut before, &earlier);
+        let (batch, _) = apply_one_by_one(&mut before.clone(), &drafts);
+        let (mut all, mut good_only) = (before.clone(), before);
+        let outcomes = all.apply(&batch);
+        let good: Vec<Commit> = batch.into_iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|(c, _)| c).collect();
+        let good_outcomes = good_only.apply(&good);
+        prop_assert_eq!(outcomes.into_iter().filter(Result::is_ok).collect::<Vec<_>>(), good_outcomes);
+        prop_assert_eq!(&all.carts, &good_only.carts);
+        prop_assert_eq!(&all.products, &good_only.products);
+        prop_assert_eq!(&all.orders, &good_only.orders);
+        prop_assert_eq!(&all.users, &good_only.users);
+        prop_assert_eq!(&all.sessions, &good_only.sessions);
+        prop_assert_eq!(&all.stock, &good_only.stock);
+        prop_assert_eq!(&all.movements, &good_only.movements);
+        prop_assert_eq!(&all.keys, &good_only.keys);
+        prop_assert_eq!(&all.inbox, &good_only.inbox);
+        prop_assert_eq!(all.event_summaries(false), good_only.event_summaries(false));
+        prop_assert_eq!(all.event_summaries(true), good_only.event_summaries(true));
+    }
+}
+
+#[test]
+fn read_set_has_every_named_record() {
+    let tea = Product::new(numbered_id(1), product_details(Some("A")), Timestamp::default());
+    let ada = user_at_version(2, Email::from_stored("ada@example.com".into()), 1);
+    let cart = Cart::empty(CartOwner { id: numbered_id(3), is_guest: true });
+    let writes = vec![
+        Write::Product(Arc::new(tea)),
+        Write::User(Arc::new(ada)),
+        Write::Cart(Arc::new(cart)),
+        Write::Session(Arc::new(session_at_version(4, false, 1))),
+        Write::Order(Arc::new(order_at_version(7, 8, OrderStatus::Paid, 1))),
+        stock_write(5, StockChange::Set(1), None),
+    ];
+    let conditions = vec![
+        Condition::ProductUnchanged(numbered_id(9), 1),
+        Condition::PendingOrdersBelow(numbered_id(10), 1),
+    ];
+    let remember = Some(idempotency_record(6, 0, StoredResponseBody::StockLevelOf(numbered_id(5))));
+    let named = Commit {
+        conditions,
+        idempotency_record: remember,
+        inbox_message_id: Some("7".into()),
+        ..commit_of(writes)
+    };
+    let expected = ReadSet {
+        carts: [numbered_id(3)].into(),
+        products: [numbered_id(1), numbered_id(9)].into(),
+        orders: [numbered_id(7)].into(),
+        pending_order_users: [numbered_id(10)].into(),
+        skus: ["A".to_owned()].into(),
+        stock: [numbered_id(5)].into(),
+        users: [numbered_id(2)].into(),
+        emails: ["ada@example.com".to_owned()].into(),
+        sessions: [numbered_id(4)].into(),
+        idempotency_keys: [(numbered_id(0), "6".into())].into(),
+        inbox: ["7".into()].into(),
+    };
+    assert_eq!(ReadSet::for_batch(&[named, commit_of(vec![])]), expected);
+}
+
+#[test]
+fn expected_stock_version_counts_a_batch_once() {
+    let mut world = ModelStore::default();
+    world.apply(&[commit_of(vec![stock_write(0, StockChange::Set(10), None)])]);
+    let wanting = |version, change| commit_of(vec![stock_write(0, change, Some(version))]);
+    let take = StockChange::Adjust(-1);
+    let outcomes = world.apply(&[
+        wanting(2, take),
+        wanting(1, StockChange::Set(10)),
+        wanting(1, take),
+        wanting(2, take),
+        wanting(1, take),
+    ]);
+    let versions: Vec<Option<u64>> = outcomes
+        .iter()
+        .map(|outcome| match outcome {
+            Err(CommitError::StockVersionMismatch(version)) => Some(*version),
+            _ => None,
+        })
+        .collect();
+    // The second changes nothing; the third moves it to version 2, and there it stays for the rest of the batch.
+    assert_eq!(versions, [Some(1), None, None, None, Some(2)]);
+}
+
+#[test]
+fn stock_warnings_are_raised_once_per_batch() {
+    let mut world = ModelStore::default();
+    world.apply(&[commit_of(vec![stock_write(0, StockChange::Set(10), None)])]);
+    let mut kinds_after = |changes: &[StockChange]| {
+        let before = world.events.len();
+        let batch: Vec<Commit> =
+            changes.iter().map(|change| commit_of(vec![stock_write(0, *change, None)])).collect();
+        assert!(world.apply(&batch).iter().all(Result::is_ok));
+        world.events[before..].iter().map(|event| event.payload.event_type()).collect::<Vec<_>>()
+    };
+    let (changed, low, depleted) =
+        ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");
+    assert_eq!(
+        kinds_after(&[StockChange::Set(0), StockChange::Set(9)]),
+        [changed],
+        "it was empty for nobody"
+    );
+    assert_eq!(kinds_after(&[StockChange::Adjust(-4), StockChange::Adjust(-4)]), [changed, low]);
+    assert_eq!(kinds_after(&[StockChange::Set(9), StockChange::Set(0)]), [changed, depleted]);
+}

@@ -1,0 +1,142 @@
+//! Changes on one node are visible on the other.
+
+use std::{collections::BTreeSet, future::IntoFuture};
+
+use futures_util::future::join_all;
+use mongodb::bson::{Document, doc};
+use serde_json::json;
+
+use crate::{
+    cluster::Cluster,
+    support::{Event, assert_gap_free},
+};
+
+#[tokio::test]
+async fn product_created_on_one_node_sells_on_the_other() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    for n in 1..=10 {
+        // No waiting for propagation: the client only has the response.
+        let (one, other) = if n % 2 == 0 { (here, there) } else { (there, here) };
+        let product = one.new_product(&admin, &json!(4.5), 3).await;
+        assert_eq!(other.add_to_cart(&ada, &product, 3).await.ok()["version"], n);
+        other.add_to_cart(&ada, &product, 1).await.problem(409, "insufficient_stock");
+        one.change_stock(&admin, &product, &json!({"delta": -1, "reason": "broken"})).await.ok();
+        let stock = other
+            .get(&format!("/api/products/{product}/stock"))
+            .token(&admin)
+            .header("cache-control", "no-cache");
+        assert_eq!(stock.await.ok()["available"], 2);
+    }
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn import_is_read_in_few_queries_on_the_other_node() {
+    const PRODUCTS: usize = 1000;
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let admin = here.admin().await;
+    let database = &cluster.database;
+    // The profiler records every operation.
+    database
+        .run_command(doc! { "create": "system.profile", "capped": true, "size": 64 << 20 })
+        .await
+        .unwrap();
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+    let lines = (0..PRODUCTS).map(|n| {
+        json!({"sku": format!("TEA-{n}"), "name": "Tea", "price": 4.5, "stock": 1}).to_string()
+            + "\n"
+    });
+    assert_eq!(here.import_products(&admin, lines.collect()).await["created"], PRODUCTS);
+    let found = there.get("/api/products?limit=1").header("cache-control", "no-cache").await.ok();
+    assert_eq!(found["total"], PRODUCTS);
+    let profile = database.collection::<Document>("system.profile");
+    let mut reads = 0;
+    for collection in ["products", "stock"] {
+        let name = format!("{}.{collection}", database.name());
+        reads += profile.count_documents(doc! { "op": "query", "ns": name }).await.unwrap();
+    }
+    assert!(reads < PRODUCTS as u64 / 2, "{reads} reads for {PRODUCTS} products");
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn logout_on_one_node_applies_on_the_other() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    assert_eq!(there.get("/api/auth/me").token(&ada).await.ok()["id"], ada.id);
+    let mut feed = there.open_feed(None, None).await;
+    // After one delivered event, the logout arrives through regular propagation.
+    let first = here.new_product(&admin, &json!(1), 0).await;
+    feed.read_until(|event| event.subject() == first).await;
+    here.call("POST", "/api/auth/logout").token(&ada).await.is(204);
+    let later = here.new_product(&admin, &json!(1), 0).await;
+    feed.read_until(|event| event.subject() == later).await;
+    there.get("/api/auth/me").token(&ada).await.problem(401, "unauthenticated");
+    assert_eq!(
+        there.post("/api/auth/validate", &json!({"token": ada.token})).await.ok()["valid"],
+        false
+    );
+    there.post("/api/auth/refresh", &json!({"refresh_token": ada.refresh_token})).await.is(401);
+    drop(feed);
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn feed_of_one_node_shows_both_in_order() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    let mut feeds = Vec::new();
+    for node in &cluster.nodes {
+        feeds.push(node.open_feed(Some(&ada), None).await);
+    }
+    let teas = [
+        here.new_product(&admin, &json!(1), 1000).await,
+        here.new_product(&admin, &json!(2), 1000).await,
+    ];
+    let delta = json!({"delta": -1, "reason": "sold at the counter"});
+    let adds = (0..30).map(|n: usize| here.add_to_cart(&ada, &teas[n % 2], 1).into_future());
+    join_all(adds).await.into_iter().for_each(|response| drop(response.ok()));
+    let mixed = (0..40).map(|n: usize| {
+        let node = cluster.any_node();
+        match n % 4 {
+            0 | 1 => node.add_to_cart(&ada, &teas[n % 2], 1),
+            2 => node.change_stock(&admin, &teas[0], &delta),
+            _ => node
+                .patch(
+                    &format!("/api/products/{}", teas[1]),
+                    &json!({"description": format!("{n}")}),
+                )
+                .token(&admin),
+        }
+        .into_future()
+    });
+    join_all(mixed).await.into_iter().for_each(|response| drop(response.ok()));
+    let last = there.new_product(&admin, &json!(1), 0).await;
+    let mut received = Vec::new();
+    for feed in &mut feeds {
+        let events = feed.read_until(|event| event.subject() == last).await;
+        let newest = assert_gap_free(&events);
+        assert_eq!(newest[&(ada.id.clone(), "cart".into())], 50, "every cart change has an event");
+        assert_eq!(newest[&(teas[1].clone(), "catalog".into())], 11);
+        let stock = there.stock(&admin, &teas[0]).await;
+        assert_eq!(newest[&(teas[0].clone(), "inventory".into())], stock["version"]);
+        assert_eq!(
+            events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(),
+            events.len(),
+            "each event is sent once"
+        );
+        received.push(events);
+    }
+    assert!(received[0] == received[1], "both feeds have the same events in the same order");
+    assert!(received[0].iter().all(|event: &Event| event.kind != "auth.user.registered"));
+    drop(feeds);
+    cluster.shut_down().await;
+}

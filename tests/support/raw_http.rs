@@ -1,0 +1,71 @@
+//! Raw HTTP requests that no client library would send.
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+use super::TestApp;
+
+/// A connection that sends bytes as they are.
+pub(crate) struct RawConnection(BufReader<TcpStream>);
+
+/// A response as received.
+#[derive(Debug)]
+pub(crate) struct RawResponse {
+    pub(crate) status: u16,
+    /// Status line and headers in lower case.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl TestApp {
+    pub(crate) async fn connect(&self) -> RawConnection {
+        RawConnection(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
+    }
+}
+
+impl RawConnection {
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends until the server closes the connection.
+    pub(crate) async fn send_while_wanted(&mut self, bytes: impl AsRef<[u8]>) {
+        drop(self.0.write_all(bytes.as_ref()).await);
+    }
+
+    pub(crate) async fn response(&mut self) -> RawResponse {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.0.read_u8().await.expect("a complete response head"));
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |text| text.parse().unwrap());
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        RawResponse { status, head, body }
+    }
+}
+
+impl RawResponse {
+    /// Asserts an error response.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{}", self.head);
+        assert!(self.head.contains("content-type: application/problem+json"), "{}", self.head);
+        let problem: Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!(problem["code"], code);
+        assert!(
+            self.head
+                .contains(&format!("x-request-id: {}", problem["request_id"].as_str().unwrap())),
+            "{}",
+            self.head
+        );
+    }
+}
