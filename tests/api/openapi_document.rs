@@ -88,7 +88,7 @@ async fn etags_are_where_it_says_that_they_are() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     let (admin, ada) = (app.admin().await, app.customer().await);
-    let tea = app.product(&admin, &json!(4.5), 100).await;
+    let tea = app.new_product(&admin, &json!(4.5), 100).await;
     let order = app.buy(&ada, &tea, 2).await["id"].as_str().unwrap().to_owned();
     let check = |method: &str, path: &str, answer: &Response| {
         let operation = &document["paths"][path][method];
@@ -124,7 +124,7 @@ async fn etags_are_where_it_says_that_they_are() {
         ("delete", "/api/cart/remove/{product_id}", app.delete(&remove).token(&ada).await),
         ("delete", "/api/cart", app.delete("/api/cart").token(&ada).await),
         ("post", "/api/cart/guest", app.call("POST", "/api/cart/guest").await),
-        ("post", "/api/cart/merge", app.merge(&ada, &app.guest().await).await),
+        ("post", "/api/cart/merge", app.merge_cart(&ada, &app.guest().await).await),
         ("post", "/api/products", app.post("/api/products", &new).token(&admin).await),
         ("patch", "/api/products/{id}", app.patch(&product, &patch).token(&admin).await),
         ("put", "/api/products/{id}", app.put(&product, &whole).token(&admin).await),
