@@ -25,6 +25,7 @@ use super::{
     failure::{self, ACCESS_DENIED_CODES},
     schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
 };
+use crate::store::limits::MAX_RETAINED_EVENTS;
 
 /// How often a node renews its document, and looks at the others'.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -34,9 +35,6 @@ const NODE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// How often the chores are done.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The newest events that are kept, whether they were published or not.
-const MAX_RETAINED_EVENTS: i64 = 20_000;
 
 /// How far a node's clock may be from the server's before that is told.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
@@ -206,7 +204,7 @@ impl NodeMembership {
         let newest = self.read_counter(OUTBOX).await?.unwrap_or(0);
         // Once there was a broker, whoever trims keeps what waits for it: also a node or a command that does not know of one.
         let published = self.read_counter(PUBLISHED_COUNTER).await?.unwrap_or(i64::MAX);
-        let oldest = published.min(newest - MAX_RETAINED_EVENTS);
+        let oldest = published.min(newest - i64::from(MAX_RETAINED_EVENTS));
         if oldest > 0 {
             self.database
                 .collection::<Document>(OUTBOX)

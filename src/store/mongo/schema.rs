@@ -8,7 +8,7 @@ use mongodb::{
     error::Result,
 };
 
-use crate::{domain::order::OrderStatus, store::INBOX_RETENTION};
+use crate::{domain::order::OrderStatus, store::limits::INBOX_RETENTION};
 
 pub(super) const CARTS: &str = "carts";
 pub(super) const PRODUCTS: &str = "products";
