@@ -1,17 +1,17 @@
-//! Imports: large, chunked, with invalid lines, interrupted and repeated.
+//! Imports: large, chunked, and with invalid lines.
 
 use futures_util::stream;
 use serde_json::{Value, json};
 
 use crate::support::{Account, Call, TestApp};
 
-async fn start_shop() -> (TestApp, Account) {
+pub(crate) async fn start_shop() -> (TestApp, Account) {
     let app = TestApp::start().await;
     let admin = app.admin().await;
     (app, admin)
 }
 
-fn post_import(
+pub(crate) fn post_import(
     app: &TestApp,
     admin: &Account,
     content_type: &str,
@@ -24,7 +24,7 @@ fn post_import(
 }
 
 /// A body without a length, in chunks of these sizes in rotation.
-fn in_chunks(text: &str, sizes: &[usize]) -> reqwest::Body {
+pub(crate) fn in_chunks(text: &str, sizes: &[usize]) -> reqwest::Body {
     let (mut chunks, mut rest) = (Vec::new(), text.as_bytes());
     for size in sizes.iter().cycle() {
         let (chunk, after) = rest.split_at((*size).min(rest.len()));
@@ -43,7 +43,7 @@ async fn find_by_sku(app: &TestApp, sku: &str) -> Value {
     found["items"][0].clone()
 }
 
-fn report_counts(report: &Value) -> [u64; 3] {
+pub(crate) fn report_counts(report: &Value) -> [u64; 3] {
     ["created", "updated", "failed"].map(|name| report[name].as_u64().unwrap())
 }
 
@@ -261,7 +261,7 @@ async fn price_list_changes_only_prices() {
     );
 }
 
-async fn product_total(app: &TestApp) -> u64 {
+pub(crate) async fn product_total(app: &TestApp) -> u64 {
     app.get("/api/products").await.ok()["total"].as_u64().unwrap()
 }
 
@@ -329,64 +329,6 @@ async fn report_lists_the_first_thousand_errors() {
         (report_counts(&report), report["errors"].as_array().unwrap().len()),
         ([0, 0, 1500], 1000)
     );
-}
-
-/// Lines without a SKU, so that a repeated line creates a second product.
-fn ndjson_lines(count: usize) -> String {
-    (0..count).map(|n| format!("{{\"name\":\"Product {n}\",\"price\":1,\"stock\":1}}\n")).collect()
-}
-
-#[tokio::test]
-async fn interrupted_import_resumes_where_it_stopped() {
-    let (app, admin) = start_shop().await;
-    let text = ndjson_lines(1000);
-    let head = format!(
-        "POST /api/products/import HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\n\
-         idempotency-key: spring\r\ncontent-type: application/x-ndjson\r\n\
-         content-length: {}\r\n\r\n",
-        admin.token,
-        text.len()
-    );
-    let mut feed = app.open_feed(None, None).await;
-    let mut connection = app.connect().await;
-    connection.send(head + &text[..text.len() / 2]).await;
-    feed.next().await;
-    drop(connection);
-    let report =
-        post_import(&app, &admin, "application/x-ndjson", text.clone()).key("spring").await.is(200);
-    assert_eq!(report_counts(&report.json()), [1000, 0, 0], "the report covers the whole import");
-    assert_eq!(product_total(&app).await, 1000);
-    let again = post_import(&app, &admin, "application/x-ndjson", in_chunks(&text, &[333]))
-        .key("spring")
-        .await;
-    assert!(again.is_replayed());
-    assert_eq!(again.text(), report.text());
-    assert_eq!(product_total(&app).await, 1000);
-}
-
-#[tokio::test]
-async fn import_can_be_repeated_with_its_key_after_a_crash() {
-    let (mut app, admin) = start_shop().await;
-    let text = ndjson_lines(3000);
-    for round in 1..=3 {
-        let mut feed = app.open_feed(None, None).await;
-        let call = post_import(&app, &admin, "application/x-ndjson", text.clone())
-            .key(format!("round {round}").replace(' ', "-"));
-        let kill = async {
-            feed.next().await;
-            app.signal("KILL");
-        };
-        let (attempt, ()) = tokio::join!(call.attempt(), kill);
-        drop(attempt);
-        app.reap().await;
-        app.restart().await;
-        let report = post_import(&app, &admin, "application/x-ndjson", text.clone())
-            .key(format!("round-{round}"))
-            .await
-            .ok();
-        assert_eq!(report_counts(&report), [3000, 0, 0]);
-        assert_eq!(product_total(&app).await, 3000 * round);
-    }
 }
 
 #[tokio::test]

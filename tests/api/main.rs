@@ -25,6 +25,7 @@ mod events;
 mod hardening;
 mod idempotency;
 mod imports;
+mod interrupted_imports;
 mod lifecycle;
 mod limits;
 mod lost_responses;

@@ -152,7 +152,7 @@ async fn trigger_every_event(app: &TestApp) {
 #[tokio::test]
 async fn published_events_match_the_asyncapi_document() {
     let Some(uri) = shared_uri() else { return };
-    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let audit = AuditQueue::declare(&uri).await;
     let soon = [("cart.abandoned_after", "1s"), ("orders.payment_timeout", "3s")];
     let app = TestApp::with_settings(
         &[&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)][..], &soon].concat(),

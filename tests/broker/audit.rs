@@ -216,7 +216,7 @@ async fn no_event_is_lost_while_nodes_and_broker_are_killed() {
     else {
         return;
     };
-    let audit = AuditQueue::declare_exchanges(&broker.uri()).await;
+    let audit = AuditQueue::declare(&broker.uri()).await;
     let settings = [("broker.kind", "rabbitmq"), ("broker.uri", &*broker.uri())];
     let Cluster { mut nodes, database } = Cluster::start_nodes(3, &set, &settings).await;
     nodes.iter_mut().for_each(TestApp::expect_faults);

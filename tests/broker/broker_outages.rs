@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn broker_receives_all_events_after_an_outage() {
     let Some(mut broker) = Broker::start().await else { return };
-    let audit = AuditQueue::declare_exchanges(&broker.uri()).await;
+    let audit = AuditQueue::declare(&broker.uri()).await;
     let mut app =
         TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &broker.uri())]).await;
     let admin = app.admin().await;

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::{
-    amqp_client::{AmqpClient, DEAD_LETTER_EXCHANGE},
+    amqp_client::{AmqpClient, DEAD_LETTERS},
     broker::{Broker, shared_uri},
     cluster::Cluster,
     commands::{adjust_command, product_with_ten_units, shop_with_broker},
@@ -70,7 +70,7 @@ async fn commands_survive_repeated_broker_crashes() {
     let amqp_client = AmqpClient::connect_when_ready(&broker.uri()).await;
     amqp_client.wait_until_settled().await;
     assert_eq!(app.stock(&admin, &tea).await["on_hand"], 10 + sent);
-    assert_eq!(amqp_client.message_count(DEAD_LETTER_EXCHANGE).await, 0);
+    assert_eq!(amqp_client.message_count(DEAD_LETTERS).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

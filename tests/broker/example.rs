@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    amqp_client::{AmqpClient, DEAD_LETTER_EXCHANGE},
+    amqp_client::{AmqpClient, DEAD_LETTERS},
     broker::shared_uri,
     commands::{product_with_ten_units, python_with_pika, shop_with_broker},
 };
@@ -70,7 +70,7 @@ async fn example_consumer_prints_stock_and_restocks() {
     assert_eq!(next_line(&mut lines).await, format!("stock {tea}: 0 of 0 (version 4)"));
     assert_eq!(next_line(&mut lines).await, format!("restock {tea}: +20"));
     assert_eq!(next_line(&mut lines).await, format!("stock {tea}: 20 of 20 (version 5)"));
-    assert_eq!(amqp_client.message_count(DEAD_LETTER_EXCHANGE).await, 0);
+    assert_eq!(amqp_client.message_count(DEAD_LETTERS).await, 0);
     // The same signal as Ctrl-C.
     let interrupt = std::process::Command::new("kill")
         .args(["-s", "INT", &child.id().unwrap().to_string()])

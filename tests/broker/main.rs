@@ -39,6 +39,7 @@ mod broker_outages;
 mod command_outages;
 mod commands;
 mod example;
+mod invalid_commands;
 mod propagation;
 mod publishing;
 mod refusals;

@@ -13,7 +13,7 @@ const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 #[tokio::test]
 async fn published_events_match_the_feed() {
     let Some(uri) = shared_uri() else { return };
-    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let audit = AuditQueue::declare(&uri).await;
     let mut app =
         TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = app.admin().await;
@@ -52,7 +52,7 @@ async fn published_events_match_the_feed() {
 #[tokio::test]
 async fn pending_events_are_published_before_shutdown() {
     let Some(uri) = shared_uri() else { return };
-    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let audit = AuditQueue::declare(&uri).await;
     let mut app =
         TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = app.admin().await;

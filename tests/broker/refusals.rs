@@ -43,7 +43,7 @@ async fn unusable_broker_is_logged_once_and_degrades_the_shop() {
 #[tokio::test]
 async fn full_queue_does_not_cause_repeats_to_other_queues() {
     let Some(uri) = shared_uri() else { return };
-    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let audit = AuditQueue::declare(&uri).await;
     let amqp_client = AmqpClient::connect(&uri).await;
     let mut full = FieldTable::default();
     full.insert("x-max-length".into(), AMQPValue::LongInt(1));

@@ -43,7 +43,7 @@ async fn subscription_queues_receive_matching_events() {
     app.wait_until_published().await;
     let amqp_client = AmqpClient::connect_when_ready(&uri).await;
     let kinds = async |queue: &str, count| {
-        let messages = amqp_client.consume_session(queue, count).await;
+        let messages = amqp_client.consume(queue, count).await;
         messages.iter().map(|message| message.routing_key.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(kinds("warehouse", 2).await, ["inventory.stock.changed", "catalog.product.deleted"]);
@@ -64,7 +64,7 @@ async fn rejected_messages_are_dead_lettered() {
     let amqp_client = AmqpClient::connect_when_ready(&uri).await;
     // Rejected for good.
     reject_messages(&amqp_client, 1, false).await;
-    let dead = amqp_client.consume_session("warehouse.dead", 1).await;
+    let dead = amqp_client.consume("warehouse.dead", 1).await;
     assert_eq!(
         dead[0].routing_key.as_str(),
         "warehouse",
@@ -73,7 +73,7 @@ async fn rejected_messages_are_dead_lettered() {
     // Requeued too often.
     app.new_product(&admin, &json!(4.5), 9).await;
     reject_messages(&amqp_client, 21, true).await;
-    amqp_client.consume_session("warehouse.dead", 1).await;
+    amqp_client.consume("warehouse.dead", 1).await;
     assert_eq!(
         (
             amqp_client.message_count("warehouse").await,
@@ -116,9 +116,9 @@ async fn existing_queue_with_other_properties_is_used() {
     let tea = app.new_product(&admin, &json!(4.5), 9).await;
     app.add_to_cart(&admin, &tea, 1).await.ok();
     app.wait_until_published().await;
-    amqp_client.consume_session("billing", 1).await;
+    amqp_client.consume("billing", 1).await;
     assert_eq!(
-        amqp_client.consume_session("warehouse", 1).await[0].routing_key.as_str(),
+        amqp_client.consume("warehouse", 1).await[0].routing_key.as_str(),
         "inventory.stock.changed",
         "the queue is bound"
     );
@@ -144,7 +144,7 @@ async fn queued_events_survive_a_broker_crash() {
     app.new_product(&admin, &json!(4.5), 9).await;
     broker.restart().await;
     let amqp_client = AmqpClient::connect_when_ready(&uri).await;
-    assert_eq!(amqp_client.consume_session("warehouse", 2).await.len(), 2);
+    assert_eq!(amqp_client.consume("warehouse", 2).await.len(), 2);
 }
 
 /// Cuts the connection instead of killing the broker: RabbitMQ 3.10 that is killed right after it
@@ -165,7 +165,7 @@ async fn deleted_queue_is_recreated_on_reconnect() {
     let admin = app.admin().await;
     app.new_product(&admin, &json!(4.5), 9).await;
     assert_eq!(
-        amqp_client.consume_session("warehouse", 1).await[0].routing_key.as_str(),
+        amqp_client.consume("warehouse", 1).await[0].routing_key.as_str(),
         "inventory.stock.changed",
         "the queue is bound"
     );

@@ -40,7 +40,7 @@ async fn another_node_takes_over_from_a_killed_relay() {
     else {
         return;
     };
-    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let audit = AuditQueue::declare(&uri).await;
     let mut cluster =
         Cluster::start(&set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = cluster.nodes[0].admin().await;
@@ -96,7 +96,7 @@ async fn another_node_takes_over_from_a_killed_relay() {
 #[tokio::test]
 async fn relay_without_its_store_gives_up_leadership() {
     let (Some(mut members), Some(uri)) = (Members::start(1).await, shared_uri()) else { return };
-    let audit = AuditQueue::declare_exchanges(&uri).await;
+    let audit = AuditQueue::declare(&uri).await;
     let set = Members::uri(members.hosts());
     let mut cluster =
         Cluster::start_nodes(1, &set, &[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;

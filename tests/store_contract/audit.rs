@@ -40,7 +40,7 @@ async fn run_audit(auditor: &Auditor, repair: bool) -> (Summary, Vec<Finding>) {
 }
 
 /// A new order for two units of a product.
-fn order_from_document(product_id: ProductId) -> Order {
+fn audited_order(product_id: ProductId) -> Order {
     let mut order = order(UserId::new());
     order.lines[0].product_id = product_id;
     order
@@ -112,8 +112,7 @@ pub(crate) async fn audit_pages_include_deleted_products(harness: &dyn Harness) 
         .await
         .unwrap();
     apply_one(&*store, commit([put_product(&gone.to_deleted(now()))])).await.unwrap();
-    let (pending, paid, cancelled) =
-        (order_from_document(tea), order_from_document(tea), order_from_document(tea));
+    let (pending, paid, cancelled) = (audited_order(tea), audited_order(tea), audited_order(tea));
     apply(&*store, [&pending, &paid, &cancelled].map(checkout_commit)).await;
     apply_one(&*store, advance(&paid, OrderCommand::Pay { reference: None }).0).await.unwrap();
     apply_one(&*store, advance(&cancelled, OrderCommand::Cancel).0).await.unwrap();
@@ -155,7 +154,7 @@ pub(crate) async fn audit_pages_include_deleted_products(harness: &dyn Harness) 
 pub(crate) async fn audited_orders_include_their_movements(harness: &dyn Harness) {
     let store = harness.open().await;
     let tea = stocked_product(&*store, 100).await;
-    let orders: Vec<Order> = (0..5).map(|_| order_from_document(tea)).collect();
+    let orders: Vec<Order> = (0..5).map(|_| audited_order(tea)).collect();
     apply(&*store, orders.iter().map(checkout_commit)).await;
     apply_one(&*store, advance(&orders[1], OrderCommand::Cancel).0).await.unwrap();
     let (pay, paid) = advance(&orders[2], OrderCommand::Pay { reference: None });
@@ -177,7 +176,7 @@ pub(crate) async fn audited_orders_include_their_movements(harness: &dyn Harness
     assert!(
         whole.iter().all(|facts| facts.items.len() == 1 && facts.items[0].stock_version == version)
     );
-    let missing = order_from_document(tea);
+    let missing = audited_order(tea);
     apply_one(&*store, commit([order_stock_write(&missing, StockChange::Reserve)])).await.unwrap();
     let found = all_orders(&*store, 5).await;
     assert_eq!((found.len(), found[5].order_id, found[5].status), (6, missing.id, None));
@@ -190,10 +189,7 @@ pub(crate) async fn event_positions_are_audited(harness: &dyn Harness) {
     for _ in 0..5 {
         apply(
             &*store,
-            [
-                checkout_commit(&order_from_document(tea)),
-                checkout_commit(&order_from_document(tea)),
-            ],
+            [checkout_commit(&audited_order(tea)), checkout_commit(&audited_order(tea))],
         )
         .await;
     }
@@ -223,7 +219,7 @@ async fn damage_stock(store: &dyn Store, [tea, cup, pot]: [ProductId; 3]) -> (Or
     )
     .await
     .unwrap();
-    let (bare, kept) = (order_from_document(cup), order_from_document(cup));
+    let (bare, kept) = (audited_order(cup), audited_order(cup));
     apply(store, [commit([put_order(&bare)]), checkout_commit(&kept)]).await;
     let cancelled = advance(&kept, OrderCommand::Cancel).1;
     apply_one(store, commit([put_order(&cancelled)])).await.unwrap();
@@ -259,7 +255,7 @@ async fn assert_corrections(
 
 /// With more units promised than on hand, no repair is possible, but the finding says what to do.
 async fn assert_overcommitment_is_reported(store: &dyn Store, auditor: &Auditor, tea: ProductId) {
-    let mut large = order_from_document(tea);
+    let mut large = audited_order(tea);
     large.lines[0].quantity = 20;
     apply_one(store, commit([put_order(&large)])).await.unwrap();
     let (summary, findings) = run_audit(auditor, true).await;
@@ -294,7 +290,7 @@ pub(crate) async fn inconsistencies_are_found_and_repaired(harness: &dyn Harness
         stocked_product(&*store, 10).await,
         stocked_product(&*store, 10).await,
     ];
-    apply(&*store, [tea, cup, pot].map(|id| checkout_commit(&order_from_document(id)))).await;
+    apply(&*store, [tea, cup, pot].map(|id| checkout_commit(&audited_order(id)))).await;
     let (clean, none) = run_audit(&auditor, true).await;
     assert_eq!(
         (clean.products, clean.orders, clean.movements, clean.found, none.len()),
@@ -329,7 +325,7 @@ pub(crate) async fn inconsistencies_are_found_and_repaired(harness: &dyn Harness
 /// Places orders of one product and pays, ships or cancels them, until all are done.
 async fn trade(writer: &CommitWriter, product: ProductId, orders: usize) {
     let trade_one = |n: usize| async move {
-        let order = order_from_document(product);
+        let order = audited_order(product);
         writer.commit(checkout_commit(&order)).await.unwrap();
         let (pay, paid) = advance(&order, OrderCommand::Pay { reference: None });
         let end = match n % 3 {

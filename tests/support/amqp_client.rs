@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// The queue for commands.
 pub(crate) const COMMANDS: &str = "souk.inventory.commands";
 /// The queue for commands that cannot be applied.
-pub(crate) const DEAD_LETTER_EXCHANGE: &str = "souk.inventory.commands.dead";
+pub(crate) const DEAD_LETTERS: &str = "souk.inventory.commands.dead";
 
 /// A connection with a channel.
 pub(crate) struct AmqpClient {
@@ -120,7 +120,7 @@ impl AmqpClient {
     }
 
     /// Consumes `count` messages from a queue.
-    pub(crate) async fn consume_session(&self, queue: &str, count: usize) -> Vec<Delivery> {
+    pub(crate) async fn consume(&self, queue: &str, count: usize) -> Vec<Delivery> {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let mut messages =
             self.channel.basic_consume(queue.into(), "".into(), options, none).await.unwrap();
@@ -151,7 +151,7 @@ impl AmqpClient {
     /// dead-lettered last.
     pub(crate) async fn wait_until_settled(&self) {
         self.send_raw(COMMANDS, b"the end", BasicProperties::default()).await;
-        let dead = self.consume_session(DEAD_LETTER_EXCHANGE, 1).await;
+        let dead = self.consume(DEAD_LETTERS, 1).await;
         assert_eq!(
             dead[0].data,
             b"the end",

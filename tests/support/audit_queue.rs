@@ -41,7 +41,7 @@ pub(crate) struct Message {
 
 impl AuditQueue {
     /// Declares the queue and binds it to all events; events published from now on are kept.
-    pub(crate) async fn declare_exchanges(uri: &str) -> Self {
+    pub(crate) async fn declare(uri: &str) -> Self {
         let connection = connect(uri).await;
         let channel = connection.create_channel().await.unwrap();
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };

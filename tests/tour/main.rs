@@ -9,6 +9,7 @@
     reason = "other test crates use the rest"
 )]
 mod broker;
+mod documents;
 mod readme;
 mod server;
 mod writes;

@@ -1,0 +1,105 @@
+//! The names in ARCHITECTURE.md and CONTRIBUTING.md exist in the source.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const DOCUMENTS: [&str; 2] = ["ARCHITECTURE.md", "CONTRIBUTING.md"];
+
+/// Folders whose words count as existing names.
+const SOURCES: [&str; 4] = ["src", "tests", "bench", "scripts"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below `folder`, without build output.
+fn files_below(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if !path.ends_with("target") && !path.ends_with("node_modules") {
+                files_below(&path, files);
+            }
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+/// Every identifier in the source, and every name of a file or folder.
+fn source_words() -> HashSet<String> {
+    let mut files = vec![root().join("Cargo.toml"), root().join("clippy.toml")];
+    for folder in SOURCES {
+        files_below(&root().join(folder), &mut files);
+    }
+    let paths = files.iter().map(|file| file.to_string_lossy().into_owned());
+    let texts = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    texts
+        .chain(paths)
+        .flat_map(|text| text.split(|c| !is_word(c)).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// What a document has in backticks, outside of code blocks.
+fn quoted_names(document: &str) -> Vec<&str> {
+    let prose = document.split("```").step_by(2);
+    prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
+}
+
+fn is_identifier_path(name: &str) -> bool {
+    let is_segment = |segment: &str| {
+        !segment.is_empty() && segment.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let looks_like_code = name.contains("::")
+        || name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().any(|c| c.is_ascii_lowercase())
+        || name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    looks_like_code && name.split("::").all(is_segment)
+}
+
+fn is_file_path(name: &str) -> bool {
+    let is_path_char = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    (name.contains('/') || name.ends_with(".rs"))
+        && !name.starts_with('/')
+        && name.chars().all(is_path_char)
+        && !name.contains("application/")
+}
+
+fn file_exists(name: &str) -> bool {
+    let name = name.trim_end_matches('/');
+    [name.to_owned(), format!("src/{name}"), format!("src/{name}.rs")]
+        .iter()
+        .any(|path| root().join(path).exists())
+        // A file name alone stands for a file mentioned before.
+        || !name.contains('/') && {
+            let mut files = Vec::new();
+            files_below(&root().join("src"), &mut files);
+            files.iter().any(|file| file.ends_with(name))
+        }
+}
+
+#[test]
+fn documents_name_only_what_exists() {
+    let words = source_words();
+    let mut missing = Vec::new();
+    for document in DOCUMENTS {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        for name in quoted_names(&text) {
+            let found = if is_file_path(name) {
+                file_exists(name)
+            } else if is_identifier_path(name) {
+                name.split("::").all(|segment| words.contains(segment))
+            } else {
+                true
+            };
+            if !found {
+                missing.push(format!("{document}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "names that are gone:\n{}", missing.join("\n"));
+}
