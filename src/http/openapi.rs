@@ -1,11 +1,17 @@
 //! The OpenAPI document, put together from the routes' own descriptions.
 
+pub(super) mod address;
+pub(super) mod enums;
+mod examples;
+mod headers;
+
 use actix_web::http::StatusCode;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
         Content, OpenApi as Document, Ref, RefOr, Response, Schema,
-        path::{Operation, Parameter, PathItem},
+        path::{Operation, PathItem},
+        schema::AdditionalProperties,
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -16,7 +22,17 @@ use crate::error::ErrorCode;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Souk", description = "A commerce core: accounts, catalog, stock, carts and orders."),
+    info(title = "Souk", contact(name = "Souk")),
+    servers((url = "/", description = "The shop that serves this document.")),
+    tags(
+        (name = "Auth", description = "Accounts, sessions and access tokens."),
+        (name = "Products", description = "The catalog: search, products and imports."),
+        (name = "Stock", description = "The stock of a product and its movements."),
+        (name = "Cart", description = "The cart of the caller. A cart needs no account."),
+        (name = "Orders", description = "Checkout, and what happens to an order afterward."),
+        (name = "Events", description = "Changes of the shop as server-sent events."),
+        (name = "Operations", description = "Health, metrics and audits, for operators."),
+    ),
     paths(
         accounts::register, accounts::login, accounts::refresh, accounts::logout, accounts::validate, accounts::me,
         accounts::password, accounts::jwks,
@@ -26,7 +42,8 @@ use crate::error::ErrorCode;
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
         events::feed, audit::run, health::livez, health::readyz, health::metrics,
     ),
-    modifiers(&BearerScheme, &ErrorCodeTable, &OperationDefaults),
+    components(schemas(enums::ProductSort)),
+    modifiers(&BearerScheme, &ErrorCodeTable, &OperationDefaults, &SchemaDefaults),
 )]
 struct ApiDoc;
 
@@ -59,40 +76,63 @@ impl Modify for ErrorCodeTable {
             })
             .collect();
         document.info.description = Some(format!(
-            "A commerce core: accounts, catalog, stock, carts and orders.\n\nEvery error is `application/problem+json` (RFC 9457) with a \
-             `code` from this closed list:\n\n| code | status | meaning |\n|---|---|---|\n{}\n",
+            "A commerce backend: accounts, catalog, stock, carts and orders.\n\nEvery error is \
+             `application/problem+json` (RFC 9457) with a `code` from this closed list:\n\n\
+             | code | status | meaning |\n|---|---|---|\n{}\n",
             codes.join("\n")
         ));
     }
 }
 
-/// Gives every operation a name of its own, by which generators of clients call it, the problems that it shares with others, every
-/// problem its media type, and every response a description.
+/// Gives every operation what it shares with others: problems, headers, the media type of problems,
+/// and a description of each response.
 struct OperationDefaults;
 
 impl Modify for OperationDefaults {
     fn modify(&self, document: &mut Document) {
-        for operation in document.paths.paths.values_mut().flat_map(path_operations) {
-            let tag = operation
-                .tags
-                .iter()
-                .flatten()
-                .next()
-                .map(|tag| tag.to_lowercase())
-                .unwrap_or_default();
-            // So far it is named after its function, of which each resource has a `show`.
-            operation.operation_id =
-                operation.operation_id.take().map(|name| format!("{tag}_{name}"));
-            unwrap_optional_body(operation);
-            add_common_problems(operation);
-            for (status, response) in &mut operation.responses.responses {
-                if let RefOr::T(response) = response {
-                    set_problem_media_type(response);
-                    ensure_description(response, status);
+        headers::register(document.components.get_or_insert_default());
+        for (path, item) in &mut document.paths.paths {
+            for operation in path_operations(item) {
+                unwrap_optional_body(operation);
+                headers::complete_parameters(operation);
+                add_common_problems(operation, is_limited(path));
+                for (status, response) in &mut operation.responses.responses {
+                    if let RefOr::T(response) = response {
+                        set_problem_media_type(response);
+                        ensure_description(response, status);
+                    }
                 }
+                headers::complete_responses(operation);
             }
         }
     }
+}
+
+/// Completes the schemas: an example for each, and no unknown members in requests.
+struct SchemaDefaults;
+
+impl Modify for SchemaDefaults {
+    fn modify(&self, document: &mut Document) {
+        let components = document.components.get_or_insert_default();
+        for (name, schema) in &mut components.schemas {
+            if let RefOr::T(Schema::Object(object)) = schema
+                && name.ends_with("Request")
+                && !WITH_READ_ONLY_MEMBERS.contains(&name.as_str())
+            {
+                object.additional_properties =
+                    Some(Box::new(AdditionalProperties::FreeForm(false)));
+            }
+        }
+        examples::complete(components);
+    }
+}
+
+/// Requests in which the read-only members of a product are let pass.
+const WITH_READ_ONLY_MEMBERS: [&str; 2] = ["ReplaceProductRequest", "PatchProductRequest"];
+
+/// Whether requests to `path` are counted. Those of operators are answered under any load.
+fn is_limited(path: &str) -> bool {
+    !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
 fn path_operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -127,11 +167,9 @@ fn unwrap_optional_body(operation: &mut Operation) {
     }
 }
 
-/// Problems that are not of the operation itself: what any request may come to, or any with such a header.
-fn add_common_problems(operation: &mut Operation) {
-    let named = |parameter: &RefOr<Parameter>, name: &str| matches!(parameter, RefOr::T(parameter) if parameter.name == name);
-    let has_header =
-        |name: &str| operation.parameters.iter().flatten().any(|parameter| named(parameter, name));
+/// Problems that are not of the operation itself: those of any request, and those of any with such
+/// a body or header.
+fn add_common_problems(operation: &mut Operation, limited: bool) {
     let problem = |description: &str| {
         let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("ProblemDetails"))));
         RefOr::T(
@@ -141,14 +179,21 @@ fn add_common_problems(operation: &mut Operation) {
                 .build(),
         )
     };
+    let repeatable = headers::has_parameter(operation, "Idempotency-Key");
+    let conditional = headers::has_parameter(operation, "If-Match");
+    let has_body = operation.request_body.is_some();
+    let needs_token = operation.security.iter().flatten().any(|one| *one != <_>::default());
     let others = [
-        (has_header("If-Match"), StatusCode::PRECONDITION_FAILED.as_str(), "`version_mismatch`"),
-        (
-            has_header("Idempotency-Key"),
-            StatusCode::BAD_REQUEST.as_str(),
-            "`idempotency_key_invalid`, `malformed_json`",
-        ),
-        (true, "default", "Any other problem; `code` says which"),
+        (repeatable, "400", "`idempotency_key_invalid`, `malformed_json`"),
+        (has_body, "400", "`malformed_json`"),
+        (needs_token, "401", "`unauthenticated`, `token_expired`"),
+        (has_body, "408", "`request_timeout`"),
+        (conditional, "412", "`version_mismatch`"),
+        (has_body, "413", "`payload_too_large`"),
+        (has_body, "415", "`unsupported_media_type`"),
+        (limited, "429", "`rate_limited`"),
+        (limited, "503", "`overloaded`, `store_unavailable`, `outcome_unknown`"),
+        (true, "default", "Any other problem. `code` says which."),
     ];
     for (_, status, description) in others.into_iter().filter(|(applies, ..)| *applies) {
         operation
@@ -159,7 +204,7 @@ fn add_common_problems(operation: &mut Operation) {
     }
 }
 
-/// Every response has to have a description, also when its status says all.
+/// Every response has to have a description, also when its status says everything.
 fn ensure_description(response: &mut Response, status: &str) {
     if response.description.is_empty() {
         let reason = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());

@@ -1,5 +1,6 @@
 //! Strict parsing of input from clients: JSON bodies and product files.
 
+pub(crate) mod attributes;
 pub mod json;
 pub mod product_file;
 pub mod product_patch;

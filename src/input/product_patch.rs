@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::json;
+use super::{attributes::AttributeChanges, json};
 use crate::{
     domain::{
         catalog::product::{AttributeValue, ProductPatch},
@@ -17,32 +17,41 @@ use crate::{
     messages::catalog::ImportRow,
 };
 
-/// A merge patch: what is not named stays, null takes away.
+/// A merge patch (RFC 7396). A member that is left out stays, and null removes one.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct PatchProductRequest {
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(
+        value_type = String, required = false, min_length = 1, max_length = 200,
+        examples("Mint tea")
+    )]
     name: Option<Option<String>>,
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(
+        value_type = String, required = false, max_length = 10_000,
+        examples("Loose leaves, 100 g.")
+    )]
     description: Option<Option<String>>,
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = f64, required = false, minimum = 0, examples(19.99))]
     price: Option<Option<Box<RawValue>>>,
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, examples("TEA-1"))]
     sku: Option<Option<String>>,
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("tea"))]
     category: Option<Option<String>>,
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Option<Vec<String>>, max_items = 50, example = json!(["green", "loose"]))]
     tags: Option<Option<Vec<String>>>,
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(
+        value_type = Option<String>, max_length = 2048,
+        examples("https://example.com/mint-tea.jpg")
+    )]
     image_url: Option<Option<String>>,
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    #[schema(value_type = Option<AttributeChanges>)]
     attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
 }
 

@@ -30,6 +30,8 @@ mod lifecycle;
 mod limits;
 mod lost_responses;
 mod money;
+mod openapi_clients;
+mod openapi_document;
 mod operations;
 mod orders;
 mod parallel;

@@ -30,6 +30,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role there is.
+    pub const ALL: [Self; 3] = [Self::Guest, Self::Customer, Self::Admin];
+
     /// The word used in tokens and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -43,7 +46,7 @@ impl Role {
     /// The role that `word` names.
     #[must_use]
     pub fn from_name(word: &str) -> Option<Self> {
-        [Self::Guest, Self::Customer, Self::Admin].into_iter().find(|role| role.as_str() == word)
+        Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 }
 

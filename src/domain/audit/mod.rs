@@ -97,6 +97,19 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 9] = [
+        Self::OnHand,
+        Self::Reserved,
+        Self::OpenOrders,
+        Self::ReservedOutOfRange,
+        Self::MovementSequence,
+        Self::UnknownProduct,
+        Self::OrderMovements,
+        Self::UnknownOrder,
+        Self::EventPositions,
+    ];
+
     /// The word programs see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

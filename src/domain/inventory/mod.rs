@@ -197,6 +197,10 @@ pub enum MovementKind {
 }
 
 impl MovementKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 5] =
+        [Self::Received, Self::Adjusted, Self::Reserved, Self::Released, Self::Shipped];
+
     /// The word clients see.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -212,9 +216,7 @@ impl MovementKind {
     /// The kind that `word` names.
     #[must_use]
     pub fn from_name(word: &str) -> Option<Self> {
-        [Self::Received, Self::Adjusted, Self::Reserved, Self::Released, Self::Shipped]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 

@@ -85,7 +85,8 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
-    const ALL: [Self; 5] =
+    /// Every status there is.
+    pub const ALL: [Self; 5] =
         [Self::PendingPayment, Self::Paid, Self::Fulfilled, Self::Cancelled, Self::Expired];
 
     /// The word clients see.

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     domain::money::Money,
     error::{Error, ErrorCode},
+    http::openapi::enums,
 };
 
 /// An [`Error`] on its way out. The envelope gives it its body, since only that knows the request's id.
@@ -82,49 +83,71 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// Problem details (RFC 9457). `code` is one of a closed list; see the document's description.
+/// Problem details (RFC 9457).
 #[derive(Serialize, ToSchema)]
+#[schema(examples(
+    json!({"type": "urn:souk:problem:validation_failed", "title": "The request has invalid fields",
+        "status": 422, "detail": "name must not be empty", "code": "validation_failed",
+        "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
+        "errors": [{"field": "name", "code": "required", "message": "name must not be empty"}]}),
+    json!({"type": "urn:souk:problem:insufficient_stock", "title": "There is not enough in stock",
+        "status": 409, "detail": "Less is available than was asked for; see lines.",
+        "code": "insufficient_stock", "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
+        "lines": [{"product_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d", "requested": 3,
+            "available": 1}]})
+))]
 pub(crate) struct ProblemDetails<'a> {
-    /// A URN made of the code.
+    /// A URN made from the code.
     #[serde(rename = "type")]
     #[schema(example = "urn:souk:problem:validation_failed")]
     kind: String,
-    /// The same for every occurrence of this code.
+    /// A short title, which is the same for every problem with this code.
+    #[schema(examples("The request has invalid fields"))]
     title: &'static str,
     /// The HTTP status code.
+    #[schema(minimum = 400, maximum = 599, examples(422))]
     status: u16,
-    /// What was wrong this time, and what to do.
+    /// What is wrong with this request and what to do.
+    #[schema(examples("name must not be empty"))]
     detail: &'a str,
-    /// A word programs can rely on.
-    #[schema(example = "validation_failed")]
+    #[schema(value_type = enums::ErrorCode)]
     code: &'static str,
-    /// The response's `X-Request-Id`, to be quoted when asking for help.
+    /// The `X-Request-Id` of the response. It helps support find the request.
+    #[schema(examples("01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d"))]
     request_id: &'a str,
-    /// The faulty fields.
+    /// The invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem<'a>>,
-    /// The lines that stock cannot fill.
+    /// The lines that ask for more than is available.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lines: Vec<ShortLine>,
-    /// What the cart costs now, with `price_changed`.
+    /// The current total of the cart. Only `price_changed` has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = f64, required = false, examples(59.97))]
     total_amount: Option<Money>,
 }
 
-/// A faulty field.
+/// An invalid field.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FieldProblem<'a> {
+    /// The name of the field, with a path for a nested one: `attributes.color`.
+    #[schema(examples("name"))]
     field: &'a str,
+    /// A short word for programs. More words may be added.
+    #[schema(pattern = "^[a-z_]+$", examples("required"))]
     code: &'static str,
+    /// What is wrong and what would be right.
+    #[schema(examples("name must not be empty"))]
     message: &'a str,
 }
 
-/// A line that stock cannot fill.
+/// A line that asks for more than is available.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ShortLine {
     product_id: Uuid,
+    #[schema(examples(3))]
     requested: u64,
+    #[schema(examples(1))]
     available: u64,
 }
 

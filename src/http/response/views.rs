@@ -7,33 +7,38 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{
-    cart::{Cart, PricedCart, PricedLine},
-    catalog::product::{AttributeValue, Product},
-    inventory::StockLevel,
-    money::{Currency, Money},
+use crate::{
+    domain::{
+        cart::{Cart, PricedCart, PricedLine},
+        catalog::product::{AttributeValue, Product},
+        inventory::StockLevel,
+        money::{Currency, Money},
+    },
+    input::attributes::Attributes,
 };
 
-/// A cart at today's prices.
+/// A cart at current prices.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CartResponse<'a> {
     id: Uuid,
-    /// The user or guest it belongs to.
+    /// The user or guest that the cart belongs to.
     user_id: Uuid,
-    /// Counts the cart's changes; 0 for one that was never touched.
+    /// The version of the cart. It counts changes, and is 0 before the first.
+    #[schema(examples(4))]
     version: u64,
-    #[schema(value_type = String, example = "USD")]
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
     currency: Currency,
     items: Vec<CartItem<'a>>,
-    /// Pieces in all lines together.
+    /// The number of units in all lines.
+    #[schema(examples(3))]
     item_count: u64,
     #[schema(value_type = f64, example = 59.97)]
     total_amount: Money,
     #[schema(format = DateTime)]
     updated_at: String,
-    /// When a guest's cart ends.
+    /// When the cart expires. Only a guest's cart has it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, nullable = false)]
     expires_at: Option<String>,
 }
 
@@ -41,46 +46,58 @@ pub(crate) struct CartResponse<'a> {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CartItem<'a> {
     product_id: Uuid,
+    #[schema(examples("Mint tea"))]
     name: &'a str,
+    #[schema(minimum = 1, examples(3))]
     quantity: u32,
     #[schema(value_type = f64, example = 19.99)]
     unit_price: Money,
     #[schema(value_type = f64, example = 59.97)]
     total: Money,
-    /// How many could be bought now; 0 when the product is gone.
+    /// How many units can be bought now. It is 0 if the product was deleted.
+    #[schema(examples(40))]
     available: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = PriceChange, required = false)]
     price_changed: Option<PriceChange>,
 }
 
-/// The price has changed since the line was last written.
+/// A price that has changed since the line was last written.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PriceChange {
-    #[schema(value_type = f64)]
+    #[schema(value_type = f64, examples(17.99))]
     was: Money,
-    #[schema(value_type = f64)]
+    #[schema(value_type = f64, examples(19.99))]
     now: Money,
 }
 
-/// A product with what can still be bought of it.
+/// A product.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ProductResponse<'a> {
     id: Uuid,
+    #[schema(required = true, examples("TEA-1"))]
     sku: Option<&'a str>,
+    #[schema(examples("Mint tea"))]
     name: &'a str,
+    #[schema(examples("Loose leaves, 100 g."))]
     description: &'a str,
     #[schema(value_type = f64, example = 19.99)]
     price: Money,
-    #[schema(value_type = String, example = "USD")]
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
     currency: Currency,
+    #[schema(required = true, examples("tea"))]
     category: Option<&'a str>,
+    #[schema(example = json!(["green", "loose"]))]
     tags: &'a [String],
+    #[schema(required = true, examples("https://example.com/mint-tea.jpg"))]
     image_url: Option<&'a str>,
-    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    #[schema(value_type = Attributes)]
     attributes: &'a BTreeMap<String, AttributeValue>,
-    /// How many can still be bought.
+    /// How many units can be bought now.
+    #[schema(examples(40))]
     stock: u64,
-    /// Counts what PUT, PATCH and DELETE change, from 1.
+    /// The version of the facts, which PUT, PATCH and DELETE change. It counts from 1.
+    #[schema(examples(2))]
     version: u64,
     #[schema(format = DateTime)]
     created_at: String,
@@ -88,17 +105,21 @@ pub(crate) struct ProductResponse<'a> {
     updated_at: String,
 }
 
-/// A product's stock.
+/// The stock of a product.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StockResponse {
     product_id: Uuid,
-    /// Pieces in the house.
+    /// How many units are in the warehouse.
+    #[schema(examples(42))]
     on_hand: u64,
-    /// The part promised to orders.
+    /// How many of them are reserved for orders.
+    #[schema(examples(2))]
     reserved: u64,
-    /// The rest.
+    /// How many can be bought: `on_hand` less `reserved`.
+    #[schema(examples(40))]
     available: u64,
-    /// Counts the stock's changes.
+    /// The version of the stock. It counts changes.
+    #[schema(examples(5))]
     version: u64,
 }
 

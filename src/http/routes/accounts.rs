@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::cart::verify_guest_token;
 use crate::http::{
+    openapi::enums::{self, AccountRole, TokenFault},
     request,
     response::{self, RouteResult, problem::ProblemDetails},
     state::AppState,
@@ -43,48 +44,55 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/.well-known/jwks.json").get(jwks));
 }
 
-/// A new account.
+/// An account to register.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct RegisterRequest {
     #[schema(example = "ada@example.com")]
     email: String,
     /// 8 characters to 71 bytes.
-    #[schema(min_length = 8, max_length = 71)]
+    #[schema(min_length = 8, max_length = 71, examples("correct horse battery"))]
     password: String,
     #[schema(min_length = 1, max_length = 100, example = "Ada")]
     name: String,
-    /// A guest's cart to take over.
+    /// The token of a guest whose cart is to be merged.
+    #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     guest_token: Option<String>,
 }
 
 /// A login.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct LoginRequest {
+    #[schema(examples("ada@example.com"))]
     email: String,
+    #[schema(examples("correct horse battery"))]
     password: String,
-    /// A guest's cart to take over.
+    /// The token of a guest whose cart is to be merged.
+    #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     guest_token: Option<String>,
 }
 
-/// A session to go on with.
+/// A session to continue.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct RefreshRequest {
-    /// Used up by this; the answer has the next one.
+    /// The refresh token. It is replaced by the one in the answer.
+    #[schema(examples("rt_5vXcQ2o8tYkq1nWmZpL7"))]
     refresh_token: String,
 }
 
-/// A token to look at.
+/// A token to check.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ValidateRequest {
+    #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     token: String,
 }
 
 /// A new password.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct PasswordRequest {
+    #[schema(examples("correct horse battery"))]
     current_password: String,
     /// 8 characters to 71 bytes.
-    #[schema(min_length = 8, max_length = 71)]
+    #[schema(min_length = 8, max_length = 71, examples("staple correct horse"))]
     new_password: String,
 }
 
@@ -92,12 +100,15 @@ pub(crate) struct PasswordRequest {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SessionResponse<'a> {
     /// The access token, for `Authorization: Bearer`.
+    #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     token: String,
+    #[schema(examples("rt_5vXcQ2o8tYkq1nWmZpL7"))]
     refresh_token: String,
-    /// Seconds until the access token ends.
+    /// The number of seconds until the access token expires.
+    #[schema(examples(900))]
     expires_in: u64,
     user: UserResponse<'a>,
-    /// Whether a guest's cart was taken over.
+    /// Whether a guest's cart was merged.
     cart_merged: bool,
 }
 
@@ -105,28 +116,65 @@ pub(crate) struct SessionResponse<'a> {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct UserResponse<'a> {
     id: Uuid,
+    #[schema(examples("ada@example.com"))]
     email: &'a str,
+    #[schema(examples("Ada"))]
     name: &'a str,
-    /// `customer` or `admin`.
+    #[schema(value_type = AccountRole)]
     role: &'static str,
     #[schema(format = DateTime)]
     created_at: String,
 }
 
-/// What a token is worth.
+/// Whether a token is valid. A valid one has `user_id`, `role` and `expires_at`, another `code`.
 #[derive(Serialize, ToSchema)]
+#[schema(examples(
+    json!({"valid": true, "user_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d", "role": "customer",
+        "expires_at": "2026-03-14T09:41:53.000Z"}),
+    json!({"valid": false, "code": "token_expired"})
+))]
 pub(crate) struct ValidateResponse {
     valid: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     user_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = enums::Role, required = false)]
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, nullable = false)]
     expires_at: Option<String>,
-    /// Why it is not valid: `unauthenticated` or `token_expired`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = TokenFault, required = false)]
     code: Option<&'static str>,
+}
+
+/// A JSON Web Key Set (RFC 7517).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `token` publishes")]
+pub(crate) struct KeySetResponse {
+    keys: Vec<KeyResponse>,
+}
+
+/// A public key (RFC 8037). It is the only one, of the kind `OKP`.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "as with `KeySetResponse`")]
+pub(crate) struct KeyResponse {
+    #[schema(examples("OKP"))]
+    kty: String,
+    #[schema(examples("Ed25519"))]
+    crv: String,
+    /// The key itself.
+    #[schema(examples("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"))]
+    x: String,
+    #[schema(examples("EdDSA"))]
+    alg: String,
+    /// The thumbprint of the key (RFC 7638).
+    #[schema(examples("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"))]
+    kid: String,
+    #[serde(rename = "use")]
+    #[schema(examples("sig"))]
+    usage: String,
 }
 
 impl<'a> From<&'a User> for UserResponse<'a> {
@@ -141,8 +189,12 @@ impl<'a> From<&'a User> for UserResponse<'a> {
     }
 }
 
-/// Open an account.
-#[utoipa::path(post, path = "/api/auth/register", tag = "Auth", request_body = RegisterRequest, responses(
+/// Register an account.
+///
+/// The answer holds the tokens of a new session. With `guest_token`, the guest's cart is merged
+/// into the account's. `cart_merged` says whether it was.
+#[utoipa::path(post, path = "/api/auth/register", operation_id = "register_account",
+tag = "Auth", security(()), request_body = RegisterRequest, responses(
     (status = 201, body = SessionResponse),
     (status = 409, body = ProblemDetails, description = "`email_taken`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
@@ -171,10 +223,15 @@ async fn register(request: HttpRequest, payload: web::Payload) -> RouteResult {
     session_response(&request, services, StatusCode::CREATED, login, guest).await
 }
 
-/// Begin a session.
-#[utoipa::path(post, path = "/api/auth/login", tag = "Auth", request_body = LoginRequest, responses(
+/// Log in.
+///
+/// The answer holds the tokens of a new session. It is the same for an unknown e-mail address as
+/// for a wrong password.
+#[utoipa::path(post, path = "/api/auth/login", operation_id = "log_in",
+tag = "Auth", security(()), request_body = LoginRequest, responses(
     (status = 200, body = SessionResponse),
     (status = 401, body = ProblemDetails, description = "`invalid_credentials`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
 async fn login(request: HttpRequest, payload: web::Payload) -> RouteResult {
@@ -194,12 +251,15 @@ async fn login(request: HttpRequest, payload: web::Payload) -> RouteResult {
     session_response(&request, services, StatusCode::OK, login, guest).await
 }
 
-/// Go on with a session: new tokens for the refresh token.
+/// Get new tokens for a refresh token.
 ///
-/// A refresh token is good once. One that is used again ends its session, for it may have been stolen.
-#[utoipa::path(post, path = "/api/auth/refresh", tag = "Auth", request_body = RefreshRequest, responses(
+/// A refresh token can be used once. A second use ends the session, because the token may have
+/// been stolen.
+#[utoipa::path(post, path = "/api/auth/refresh", operation_id = "refresh_session",
+tag = "Auth", security(()), request_body = RefreshRequest, responses(
     (status = 200, body = SessionResponse),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
 async fn refresh(request: HttpRequest, payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -212,10 +272,14 @@ async fn refresh(request: HttpRequest, payload: web::Payload) -> RouteResult {
     session_response(&request, services, StatusCode::OK, login, None).await
 }
 
-/// End the session: its tokens stop working everywhere.
-#[utoipa::path(post, path = "/api/auth/logout", tag = "Auth", security(("bearer" = [])), responses(
-    (status = 204), (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no session to end"),
+/// Log out.
+///
+/// The tokens of the session stop working on every node.
+#[utoipa::path(post, path = "/api/auth/logout", operation_id = "log_out",
+tag = "Auth", security(("bearer" = [])), responses(
+    (status = 204),
+    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no session"),
 ))]
 async fn logout(request: HttpRequest) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -231,9 +295,14 @@ async fn logout(request: HttpRequest) -> RouteResult {
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// What an access token is worth, for services that cannot check one themselves.
-#[utoipa::path(post, path = "/api/auth/validate", tag = "Auth", request_body = ValidateRequest, responses(
+/// Check an access token.
+///
+/// This is for services that cannot check a token themselves. A token that is not valid is a
+/// regular answer with `valid: false`.
+#[utoipa::path(post, path = "/api/auth/validate", operation_id = "validate_token",
+tag = "Auth", security(()), request_body = ValidateRequest, responses(
     (status = 200, body = ValidateResponse),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
 async fn validate(request: HttpRequest, payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -257,8 +326,11 @@ async fn validate(request: HttpRequest, payload: web::Payload) -> RouteResult {
     response::json_response(StatusCode::OK, &response)
 }
 
-/// The caller's account.
-#[utoipa::path(get, path = "/api/auth/me", tag = "Auth", security(("bearer" = [])), responses(
+/// Get the caller's account.
+///
+/// A guest has no account and is refused.
+#[utoipa::path(get, path = "/api/auth/me", operation_id = "get_account",
+tag = "Auth", security(("bearer" = [])), responses(
     (status = 200, body = UserResponse),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no account"),
 ))]
@@ -274,10 +346,16 @@ async fn me(request: HttpRequest) -> RouteResult {
     response::json_response(StatusCode::OK, &UserResponse::from(&user))
 }
 
-/// Choose a new password. The account's other sessions end.
-#[utoipa::path(post, path = "/api/auth/password", tag = "Auth", security(("bearer" = [])), request_body = PasswordRequest, responses(
+/// Change the caller's password.
+///
+/// The other sessions of the account end.
+#[utoipa::path(post, path = "/api/auth/password", operation_id = "change_password",
+tag = "Auth", security(("bearer" = [])), request_body = PasswordRequest, responses(
     (status = 204),
-    (status = 401, body = ProblemDetails, description = "`invalid_credentials`: the current password is wrong"),
+    (status = 401, body = ProblemDetails,
+        description = "`invalid_credentials`: the current password is wrong; `unauthenticated`, \
+            `token_expired`"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no password"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
@@ -301,8 +379,11 @@ async fn password(request: HttpRequest, payload: web::Payload) -> RouteResult {
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The public keys that access tokens can be checked with (RFC 7517); none when they are signed with a shared secret.
-#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "Auth", responses((status = 200)))]
+/// Get the keys that access tokens can be checked with.
+///
+/// This is a JSON Web Key Set (RFC 7517). It is empty when tokens are signed with a shared secret.
+#[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "get_signing_keys",
+tag = "Auth", security(()), responses((status = 200, body = KeySetResponse)))]
 async fn jwks(request: HttpRequest) -> RouteResult {
     response::json_response(StatusCode::OK, AppState::from_request(&request)?.tokens.jwks())
 }

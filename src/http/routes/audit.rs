@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::{
+    openapi::enums::FindingKind,
     request,
     response::{self, RouteResult, problem::ProblemDetails},
     state::AppState,
@@ -26,45 +27,54 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/admin/audit").post(run));
 }
 
-/// How to audit.
+/// The options of an audit.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct AuditRequest {
-    /// Write movements that make things agree again; `false` when not given.
+    /// Whether to repair what is found. The default is `false`.
+    #[schema(examples(false))]
     repair: Option<bool>,
 }
 
-/// What an audit came to.
+/// The result of an audit.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AuditResponse {
-    /// Whether nothing was off.
+    /// Whether nothing was found.
+    #[schema(examples(false))]
     clean: bool,
-    /// Products looked at, deleted ones included.
+    /// The number of products checked, deleted ones included.
+    #[schema(examples(340))]
     products: u64,
-    /// Orders looked at.
+    /// The number of orders checked.
+    #[schema(examples(1200))]
     orders: u64,
-    /// Movements of stock looked at.
+    /// The number of stock movements checked.
+    #[schema(examples(5100))]
     movements: u64,
-    /// How much was off.
+    /// The number of findings.
+    #[schema(examples(1))]
     found: u64,
-    /// How much of that is corrected now.
+    /// The number of findings that were repaired.
+    #[schema(examples(1))]
     repaired: u64,
-    /// What was off: the first 1,000 of it.
+    /// The first 1,000 findings.
     findings: Vec<FindingResponse>,
 }
 
-/// Something that was off.
+/// Something that an audit found.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FindingResponse {
-    /// `on_hand_mismatch`, `reserved_mismatch`, `open_orders_mismatch`, `reserved_out_of_range`, `movement_sequence`,
-    /// `unknown_product`, `order_movements`, `unknown_order` or `event_positions`.
+    #[schema(value_type = FindingKind)]
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     product_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     order_id: Option<Uuid>,
-    /// What is, and what should be; what to do, when a repair does not correct it.
+    /// What was found and what was expected. It also says what to do if a repair cannot help.
+    #[schema(examples("on_hand is 7, its movements come to 8"))]
     message: String,
-    /// Whether it is corrected now.
+    /// Whether it was repaired.
     repaired: bool,
 }
 
@@ -80,16 +90,20 @@ impl From<&Finding> for FindingResponse {
     }
 }
 
-/// Compare stock with its movements and with the orders.
+/// Audit the stock.
 ///
-/// Runs beside everything else, takes as long as it takes, and reads each page of the shop from one moment. With `repair`, where they
-/// disagree, `on_hand` is what the stock says, and its ledger gets an `adjusted` movement; `reserved` is what open orders need; and what
-/// is missing of an order's movements is written in its name. Their reason is `audit`. One audit a node at a time.
-#[utoipa::path(post, path = "/api/admin/audit", tag = "Operations", security(("bearer" = [])), request_body = Option<AuditRequest>, responses(
+/// An audit compares the stock with its movements and with the orders. The shop stays open
+/// meanwhile. With `repair`, an `adjusted` movement corrects `on_hand`, `reserved` is set to what
+/// open orders need, and missing movements of an order are added. Their reason is `audit`. A node
+/// runs one audit at a time.
+#[utoipa::path(post, path = "/api/admin/audit", operation_id = "audit_stock",
+tag = "Operations", security(("bearer" = [])), request_body = Option<AuditRequest>, responses(
     (status = 200, body = AuditResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
-    (status = 503, body = ProblemDetails, description = "`overloaded`: another audit runs; `store_unavailable`: what was corrected stays"),
+    (status = 503, body = ProblemDetails,
+        description = "`overloaded`: another audit runs; `store_unavailable`: repairs made so far \
+            stay"),
 ))]
 async fn run(request: HttpRequest, payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;

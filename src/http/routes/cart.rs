@@ -37,28 +37,31 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/cart/merge").post(merge));
 }
 
-/// A product and how many of it.
+/// A product and its quantity.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct LineRequest {
     product_id: Uuid,
-    /// For adding at least 1; for updating 0 removes the line.
+    /// To add, 1 or more. To update, 0 or more: 0 removes the line.
     #[schema(minimum = 0, maximum = 999, example = 2)]
     quantity: i64,
 }
 
-/// A guest's cart to take over.
+/// A guest's cart to merge.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct MergeRequest {
-    /// The token that `POST /api/cart/guest` gave.
+    /// The token from `POST /api/cart/guest`.
+    #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     guest_token: String,
 }
 
-/// A guest's token with their cart.
+/// A guest's token and cart.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes an answer that is put together from rendered parts")]
 pub(crate) struct GuestResponse<'a> {
+    #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     token: String,
-    /// Seconds until the token ends.
+    /// The number of seconds until the token expires.
+    #[schema(examples(2_592_000))]
     expires_in: u64,
     cart: CartResponse<'a>,
 }
@@ -77,12 +80,17 @@ impl LineRequest {
     }
 }
 
-/// The caller's cart.
+/// Get the caller's cart.
 ///
-/// An empty cart is a cart too. `price_changed` tells lines whose price is not what it was when they were last written.
-#[utoipa::path(get, path = "/api/cart", tag = "Cart", security(("bearer" = [])), responses(
-    (status = 200, body = CartResponse, headers(("ETag" = String, description = "Changes whenever the answer does"))),
-    (status = 304, description = "`If-None-Match` names the current ETag"),
+/// A cart that was never changed is an empty cart. `price_changed` marks a line whose price has
+/// changed since the line was last written.
+#[utoipa::path(get, path = "/api/cart", operation_id = "get_cart",
+tag = "Cart", security(("bearer" = [])), params(
+    ("If-None-Match" = Option<String>, Header),
+    ("Cache-Control" = Option<String>, Header),
+), responses(
+    (status = 200, body = CartResponse),
+    (status = 304, description = "`If-None-Match` names the current ETag."),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
 ))]
@@ -94,17 +102,20 @@ async fn show(request: HttpRequest) -> RouteResult {
     Ok(response::conditional_response(&request, view.body.clone(), &view.etag))
 }
 
-/// Put a product into the cart.
+/// Add a product to the cart.
 ///
-/// Adds to a line that is there. The whole line is checked against what is available.
-#[utoipa::path(post, path = "/api/cart/add", tag = "Cart", security(("bearer" = [])), request_body = LineRequest, params(
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the cart has this ETag"),
+/// The quantity is added to a line that exists. The whole line must be available.
+#[utoipa::path(post, path = "/api/cart/add", operation_id = "add_to_cart",
+tag = "Cart", security(("bearer" = [])), request_body = LineRequest, params(
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = CartResponse),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`, `guest_cart_merged`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `quantity_limit`, `line_limit`, `idempotency_key_reused`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `quantity_limit`, `line_limit`, \
+            `idempotency_key_reused`"),
 ))]
 async fn add(request: HttpRequest, payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -117,15 +128,19 @@ async fn add(request: HttpRequest, payload: web::Payload) -> RouteResult {
     change_cart(services, caller.owner(), command, body.build_change(&request, &caller, 200)?).await
 }
 
-/// Set how many pieces a line has.
-#[utoipa::path(put, path = "/api/cart/update", tag = "Cart", security(("bearer" = [])), request_body = LineRequest, params(
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the cart has this ETag"),
+/// Set the quantity of a line.
+///
+/// A quantity of 0 removes the line.
+#[utoipa::path(put, path = "/api/cart/update", operation_id = "update_cart_line",
+tag = "Cart", security(("bearer" = [])), request_body = LineRequest, params(
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = CartResponse),
     (status = 404, body = ProblemDetails, description = "`line_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`, `guest_cart_merged`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `quantity_limit`, `idempotency_key_reused`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `quantity_limit`, `idempotency_key_reused`"),
 ))]
 async fn update(request: HttpRequest, payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -138,15 +153,19 @@ async fn update(request: HttpRequest, payload: web::Payload) -> RouteResult {
     change_cart(services, caller.owner(), command, body.build_change(&request, &caller, 200)?).await
 }
 
-/// Take a line out of the cart.
-#[utoipa::path(delete, path = "/api/cart/remove/{product_id}", tag = "Cart", security(("bearer" = [])), params(
-    ("product_id" = Uuid, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the cart has this ETag"),
+/// Remove a line from the cart.
+///
+/// The line is named by its product, which may be deleted already.
+#[utoipa::path(delete, path = "/api/cart/remove/{product_id}", operation_id = "remove_from_cart",
+tag = "Cart", security(("bearer" = [])), params(
+    ("product_id" = Uuid, Path, description = "The id of the product."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = CartResponse),
     (status = 404, body = ProblemDetails, description = "`line_not_found`"),
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
+    (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
 ))]
 async fn remove(request: HttpRequest, path: web::Path<String>) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -159,10 +178,17 @@ async fn remove(request: HttpRequest, path: web::Path<String>) -> RouteResult {
 }
 
 /// Empty the cart.
-#[utoipa::path(delete, path = "/api/cart", tag = "Cart", security(("bearer" = [])), params(
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the cart has this ETag"),
-), responses((status = 200, body = CartResponse), (status = 409, body = ProblemDetails, description = "`guest_cart_merged`")))]
+///
+/// Emptying an empty cart changes nothing.
+#[utoipa::path(delete, path = "/api/cart", operation_id = "clear_cart",
+tag = "Cart", security(("bearer" = [])), params(
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header),
+), responses(
+    (status = 200, body = CartResponse),
+    (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
+    (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
+))]
 async fn clear(request: HttpRequest) -> RouteResult {
     let services = AppState::from_request(&request)?;
     let caller = services.authenticate(&request)?;
@@ -170,10 +196,12 @@ async fn clear(request: HttpRequest) -> RouteResult {
     change_cart(services, caller.owner(), CartCommand::Clear, goes_with).await
 }
 
-/// A cart without an account.
+/// Create a cart without an account.
 ///
-/// The token opens it on every cart route; at registration, login or merge its lines go into the account's cart.
-#[utoipa::path(post, path = "/api/cart/guest", tag = "Cart", responses((status = 201, body = GuestResponse)))]
+/// The token opens this cart on every cart route. Registration, login and merge can move its lines
+/// to the cart of an account.
+#[utoipa::path(post, path = "/api/cart/guest", operation_id = "create_guest_cart",
+tag = "Cart", security(()), responses((status = 201, body = GuestResponse)))]
 async fn guest(request: HttpRequest) -> RouteResult {
     let services = AppState::from_request(&request)?;
     let id = UserId::new();
@@ -189,16 +217,23 @@ async fn guest(request: HttpRequest) -> RouteResult {
     response::uncached_json_response(StatusCode::CREATED, &body)
 }
 
-/// Take a guest's cart over.
+/// Merge a guest's cart into the caller's cart.
 ///
-/// Quantities add up to the limit and no line is dropped. A repeat changes nothing.
-#[utoipa::path(post, path = "/api/cart/merge", tag = "Cart", security(("bearer" = [])), request_body = MergeRequest, params(
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
+/// Quantities are added up to the limit of a line, and no line is dropped. A repeat changes
+/// nothing.
+#[utoipa::path(post, path = "/api/cart/merge", operation_id = "merge_guest_cart",
+tag = "Cart", security(("bearer" = [])), request_body = MergeRequest, params(
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = CartResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest cannot take over another's cart"),
-    (status = 409, body = ProblemDetails, description = "`guest_cart_merged`: another user has it"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`: the guest token is not valid"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: a guest cannot merge another guest's cart"),
+    (status = 409, body = ProblemDetails,
+        description = "`guest_cart_merged`: another user has merged it"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`: the guest token is not valid; \
+            `idempotency_key_reused`"),
 ))]
 async fn merge(request: HttpRequest, payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;

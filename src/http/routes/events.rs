@@ -22,6 +22,14 @@ use crate::{
     store::StoreUnavailable,
 };
 
+/// A stream of server-sent events.
+#[derive(utoipa::ToSchema)]
+#[schema(
+    value_type = String,
+    examples("id: 01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d\nevent: cart.cleared\ndata: {}\n\n")
+)]
+pub(crate) struct EventStreamBody(#[expect(dead_code, reason = "describes a stream")] String);
+
 /// How often a quiet feed shows that it is alive, and looks whether its token still is.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -33,15 +41,20 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/events").get(feed));
 }
 
-/// Events as they happen: those of catalog and stock for anyone, those of carts and orders for their owner alone.
+/// Listen to events.
 ///
-/// Each has the CloudEvent as `data`, its type as `event`, and its id as `id`. With `Last-Event-ID` the feed goes on after that
-/// event, as long as it is among the newest 10,000; after an older or unknown one it begins with the oldest that is kept.
-#[utoipa::path(get, path = "/api/events", tag = "Events", security((), ("bearer" = [])), params(
-    ("Last-Event-ID" = Option<String>, Header, description = "The last event received"),
+/// The answer is a stream of server-sent events. Anyone gets the events of catalog and stock, and
+/// the bearer of a token also those of their own cart and orders. `data` is a CloudEvent, `event`
+/// its type and `id` its id. With `Last-Event-ID`, the stream continues after that event if it is
+/// among the newest 10,000. Otherwise it begins with the oldest event that is kept.
+#[utoipa::path(get, path = "/api/events", operation_id = "stream_events",
+tag = "Events", security((), ("bearer" = [])), params(
+    ("Last-Event-ID" = Option<String>, Header),
 ), responses(
-    (status = 200, content_type = "text/event-stream", body = String),
-    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`: a token was sent, and is not good, or the catalog is not public"),
+    (status = 200, content_type = "text/event-stream", body = EventStreamBody),
+    (status = 401, body = ProblemDetails,
+        description = "`unauthenticated`, `token_expired`: the token is not valid, or the catalog \
+            needs one"),
 ))]
 async fn feed(request: HttpRequest) -> RouteResult {
     let services = AppState::from_request(&request)?;

@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 
 use crate::http::{
     middleware::metrics::{BrokerGauges, NodeGauges},
-    response::{self, RouteResult},
+    openapi::enums::{AliveWord, Availability, NodeReadiness, NodeState},
+    response::{self, RouteResult, problem::ProblemDetails},
     state::AppState,
 };
 use crate::{broker, store::StoreUnavailable};
@@ -24,28 +25,49 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/docs").get(redirect_to_docs));
 }
 
-/// How the node is.
+/// Whether a node can do its work.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// `ready`, `degraded` or `not_ready`.
+    #[schema(value_type = NodeReadiness)]
     status: &'static str,
     checks: Checks,
 }
 
-/// What was looked at.
+/// What was checked.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Checks {
-    /// `ok` or `unavailable`.
+    #[schema(value_type = Availability)]
     store: &'static str,
-    /// `starting`, `running` or `stopping`.
+    #[schema(value_type = NodeState)]
     node: &'static str,
-    /// `ok` or `unavailable`; without a broker it is left out.
+    /// A node without a broker leaves it out.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Availability, required = false)]
     broker: Option<&'static str>,
 }
 
-/// Whether the process answers at all.
-#[utoipa::path(get, path = "/livez", tag = "Operations", responses((status = 200)))]
+/// A process that answers.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes an answer that is always the same")]
+pub(crate) struct Liveness {
+    #[schema(value_type = AliveWord)]
+    status: &'static str,
+}
+
+/// Metrics as text.
+#[derive(ToSchema)]
+#[schema(value_type = String, examples("# TYPE souk_carts gauge\nsouk_carts 3\n# EOF\n"))]
+pub(crate) struct MetricsText(#[expect(dead_code, reason = "describes a text")] String);
+
+/// Get whether the process is alive.
+///
+/// The answer comes without a look at the store.
+#[utoipa::path(get, path = "/livez", operation_id = "get_liveness",
+tag = "Operations", security(()), responses(
+    (status = 200, body = Liveness),
+    (status = "4XX", body = ProblemDetails,
+        description = "The request is refused. `code` says why."),
+))]
 pub(crate) async fn livez() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "application/json"))
@@ -57,9 +79,17 @@ async fn asyncapi_document() -> HttpResponse {
     HttpResponse::Ok().json(broker::asyncapi::build_document())
 }
 
-/// Whether the node can do its work.
-#[utoipa::path(get, path = "/readyz", tag = "Operations", responses(
-    (status = 200, body = Readiness, description = "`degraded` when the broker is away"), (status = 503, body = Readiness, description = "The store is away, or the node is stopping"),
+/// Get whether the node can do its work.
+///
+/// A load balancer sends requests to a node that answers 200.
+#[utoipa::path(get, path = "/readyz", operation_id = "get_readiness",
+tag = "Operations", security(()), responses(
+    (status = 200, body = Readiness,
+        description = "The node is ready, or degraded: the broker is away."),
+    (status = "4XX", body = ProblemDetails,
+        description = "The request is refused. `code` says why."),
+    (status = 503, body = Readiness,
+        description = "The store is away, or the node is starting or stopping."),
 ))]
 async fn readyz(request: HttpRequest) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -93,8 +123,15 @@ pub(crate) fn starting_response() -> RouteResult {
     )
 }
 
-/// Figures for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "Operations", responses((status = 200, content_type = "text/plain", body = String)))]
+/// Get metrics for Prometheus.
+///
+/// The text follows OpenMetrics 1.0.
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics",
+tag = "Operations", security(()), responses(
+    (status = 200, content_type = "application/openmetrics-text", body = MetricsText),
+    (status = "4XX", body = ProblemDetails,
+        description = "The request is refused. `code` says why."),
+))]
 async fn metrics(request: HttpRequest) -> RouteResult {
     let services = AppState::from_request(&request)?;
     let stats = services.writer.stats();

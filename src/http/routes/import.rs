@@ -18,6 +18,7 @@ use crate::{
 };
 use crate::{
     http::{
+        openapi::enums,
         request::{
             self, body_timeout_error, incomplete_body_error, parse_idempotency_key,
             request_fingerprint,
@@ -39,29 +40,53 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/products/import").post(import));
 }
 
-/// What an import did.
+/// The result of an import.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ImportReport {
-    /// Lines that made a new product.
+    /// The number of lines that created a product.
+    #[schema(examples(340))]
     pub created: u64,
-    /// Lines whose product was there, changed or not.
+    /// The number of lines whose product existed, changed or not.
+    #[schema(examples(12))]
     pub updated: u64,
-    /// Lines that were refused.
+    /// The number of lines that were refused.
+    #[schema(examples(1))]
     pub failed: u64,
-    /// Why: the first 1,000 of them.
+    /// The first 1,000 lines that were refused.
     pub errors: Vec<LineError>,
 }
 
 /// A line that was refused.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LineError {
-    /// Its number in the file, from 1.
+    /// The number of the line in the file, from 1.
+    #[schema(examples(17))]
     pub line: u64,
-    /// One of the closed list of codes.
+    /// Why the line was refused.
+    #[schema(value_type = enums::ErrorCode)]
     pub code: String,
-    /// What was wrong, and what to do.
+    /// What is wrong and what to do.
+    #[schema(examples("price must not be below zero"))]
     pub message: String,
 }
+
+/// An NDJSON file. Each line is a product as a JSON object.
+#[derive(ToSchema)]
+#[schema(
+    value_type = String,
+    format = Binary,
+    examples("{\"sku\":\"TEA-1\",\"name\":\"Mint tea\",\"price\":4.5,\"stock\":40}\n")
+)]
+pub(crate) struct NdjsonFile(#[expect(dead_code, reason = "describes a body")] String);
+
+/// A CSV file. Line 1 names the columns, tags are joined by `|`, and attributes are JSON.
+#[derive(ToSchema)]
+#[schema(
+    value_type = String,
+    format = Binary,
+    examples("sku,name,price,stock,tags\nTEA-1,Mint tea,4.50,40,green|loose\n")
+)]
+pub(crate) struct CsvFile(#[expect(dead_code, reason = "describes a body")] String);
 
 /// Applies lines in batches and counts what comes of them.
 pub struct Importer {
@@ -200,19 +225,24 @@ impl Importer {
     }
 }
 
-/// Create and update many products.
+/// Import products.
 ///
-/// A line whose `sku` is known updates that product; others make a new one. `stock` sets `on_hand`. Each line succeeds or fails
-/// alone, and what was applied stays when the upload breaks off. In CSV, line 1 names the columns, tags are joined by `|`, and
-/// attributes are JSON. With an `Idempotency-Key`, lines that were applied before the upload broke off are not applied again.
-#[utoipa::path(post, path = "/api/products/import", tag = "Products", security(("bearer" = [])),
-request_body(content = String, content_type = "application/x-ndjson", description = "Or `text/csv`; streamed, of any size"), params(
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
+/// A line with a known `sku` updates that product. Any other line creates a product. `stock` sets
+/// `on_hand`. Each line succeeds or fails by itself, and lines that were applied stay applied if
+/// the upload breaks off. With an `Idempotency-Key`, a repeat does not apply them again. The file
+/// is NDJSON or CSV and can have any size.
+#[utoipa::path(post, path = "/api/products/import", operation_id = "import_products",
+tag = "Products", security(("bearer" = [])), request_body(
+    content((NdjsonFile = "application/x-ndjson"), (CsvFile = "text/csv")),
+    description = "The file. It is read as it arrives."
+), params(
+    ("Idempotency-Key" = Option<String>, Header),
 ), responses(
     (status = 200, body = ImportReport),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`: the CSV header; `idempotency_key_reused`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`: the header of the CSV file; `idempotency_key_reused`"),
 ))]
 async fn import(request: HttpRequest, mut payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;

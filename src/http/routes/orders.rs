@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::http::{
+    openapi::{address::Address, enums},
     request::{
         self,
         query::{QueryParams, encode_cursor},
@@ -45,52 +46,53 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/orders/{id}/fulfil").post(fulfil));
 }
 
-/// What a buyer says at checkout; all of it may be left out.
+/// The details of a checkout. All of them are optional.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CheckoutRequest {
-    /// The most that it may cost: what the buyer was shown.
+    /// The total that the buyer was shown. A higher one is refused.
     #[schema(value_type = Option<f64>, example = 59.97)]
     expected_total: Option<Box<RawValue>>,
-    /// Up to 20 texts under names of letters, digits, `_` and `-`.
+    #[schema(value_type = Option<Address>)]
     shipping_address: Option<BTreeMap<String, String>>,
-    /// `manual`: an admin confirms that the money has come.
-    #[schema(example = "manual")]
+    #[schema(value_type = Option<enums::PaymentMethod>)]
     payment_method: Option<String>,
 }
 
 /// A payment or a shipment.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ReferenceRequest {
-    /// What it is known by elsewhere.
-    #[schema(max_length = 200)]
+    /// A reference of the caller's own, such as the number of a transfer.
+    #[schema(max_length = 200, examples("TRANSFER-4711"))]
     reference: Option<String>,
 }
 
-/// A body that says nothing.
+/// An object without members.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CancelRequest {}
 
-/// An order. What was bought is a copy: later changes to the catalog leave it alone.
+/// An order. Its items are copies, which later changes to the catalog do not alter.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what is written by `messages`, where events have it too")]
 pub(crate) struct OrderResponse {
     id: Uuid,
     user_id: Uuid,
-    /// `pending_payment`, `paid`, `fulfilled`, `cancelled` or `expired`.
+    #[schema(value_type = enums::OrderStatus)]
     status: String,
-    /// Counts the order's changes, from 1.
+    /// The version of the order. It counts changes from 1.
+    #[schema(examples(1))]
     version: u64,
-    #[schema(example = "USD")]
+    #[schema(pattern = "^[A-Z]{3}$", example = "USD")]
     currency: String,
     items: Vec<OrderItem>,
     #[schema(example = 59.97)]
     total_amount: f64,
     payment: OrderPayment,
+    #[schema(value_type = Address, required = false)]
     shipping_address: Option<BTreeMap<String, String>>,
     #[schema(format = DateTime)]
     placed_at: String,
-    /// Until when it has to be paid, as long as it is not.
-    #[schema(format = DateTime)]
+    /// When the order expires. Only an order that is not paid has it.
+    #[schema(format = DateTime, nullable = false)]
     expires_at: Option<String>,
     #[schema(format = DateTime)]
     updated_at: String,
@@ -101,9 +103,11 @@ pub(crate) struct OrderResponse {
 #[expect(dead_code, reason = "as with `OrderResponse`")]
 pub(crate) struct OrderItem {
     product_id: Uuid,
-    #[schema(required = true)]
+    #[schema(required = true, examples("TEA-1"))]
     sku: Option<String>,
+    #[schema(examples("Mint tea"))]
     name: String,
+    #[schema(minimum = 1, examples(3))]
     quantity: u32,
     #[schema(example = 19.99)]
     unit_price: f64,
@@ -115,8 +119,10 @@ pub(crate) struct OrderItem {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "as with `OrderResponse`")]
 pub(crate) struct OrderPayment {
+    #[schema(value_type = enums::PaymentMethod)]
     method: String,
-    /// What whoever confirmed the payment knows it by.
+    /// The reference from the confirmation of the payment.
+    #[schema(nullable = false, examples("TRANSFER-4711"))]
     reference: Option<String>,
 }
 
@@ -125,6 +131,8 @@ pub(crate) struct OrderPayment {
 pub(crate) struct OrderPage<'a> {
     #[schema(value_type = Vec<OrderResponse>)]
     items: Vec<OrderData<'a>>,
+    /// The `cursor` of the next page. It is null on the last page.
+    #[schema(required = true, examples("WzE3LCI0Il0"))]
     next_cursor: Option<String>,
 }
 
@@ -167,22 +175,33 @@ impl ReferenceRequest {
     }
 }
 
-/// Make an order of everything in the cart.
+/// Order everything in the cart.
 ///
-/// Its pieces are reserved until it is paid, cancelled, or its time to pay is over. What is put into the cart meanwhile stays there.
-/// Nobody can be sold what is not there: whoever comes too late is told which lines are short.
-#[utoipa::path(post, path = "/api/checkout", tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest>, params(
-    ("Idempotency-Key" = String, Header, description = "Makes a repeat harmless; required"),
-    ("If-Match" = Option<String>, Header, description = "Only when the cart has this ETag"),
+/// The stock is reserved until the order is paid, canceled, or expires. Products that are added to
+/// the cart meanwhile stay in it. If the stock is too low, the answer names the lines. `If-Match`
+/// is compared with the ETag of the cart, and the answer has the ETag of the order.
+#[utoipa::path(post, path = "/api/checkout", operation_id = "check_out",
+tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest>, params(
+    ("Idempotency-Key" = String, Header),
+    ("If-Match" = Option<String>, Header,
+        description = "The order is placed only if this ETag of the cart is current."),
 ), responses(
-    (status = 201, body = OrderResponse, headers(("Location" = String, description = "The order's address"))),
-    (status = 400, body = ProblemDetails, description = "`idempotency_key_required`, `idempotency_key_invalid`, `malformed_json`"),
+    (status = 201, body = OrderResponse, headers(("Location" = String))),
+    (status = 400, body = ProblemDetails,
+        description = "`idempotency_key_required`, `idempotency_key_invalid`, `malformed_json`"),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has to register or log in first"),
-    (status = 409, body = ProblemDetails, description = "`cart_empty`; `insufficient_stock`, with the `lines`; `price_changed`, with the new `total_amount`, which is above `expected_total`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
-    (status = 429, body = ProblemDetails, description = "`too_many_pending_orders`"),
-    (status = 503, body = ProblemDetails, description = "`overloaded`, `store_unavailable`: not placed; `outcome_unknown`: repeat it with the same key"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: a guest has to register or log in first"),
+    (status = 409, body = ProblemDetails,
+        description = "`cart_empty`; `insufficient_stock` with `lines`; `price_changed` with the \
+            new `total_amount`, which is above `expected_total`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 429, body = ProblemDetails,
+        description = "`too_many_pending_orders`, `rate_limited`"),
+    (status = 503, body = ProblemDetails,
+        description = "`overloaded`, `store_unavailable`: no order was placed; `outcome_unknown`: \
+            repeat the request with the same key"),
 ))]
 async fn check_out(request: HttpRequest, payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -210,15 +229,22 @@ async fn check_out(request: HttpRequest, payload: web::Payload) -> RouteResult {
     )
 }
 
-/// The caller's orders, newest first.
-#[utoipa::path(get, path = "/api/orders", tag = "Orders", security(("bearer" = [])), params(
-    ("all" = Option<bool>, Query, description = "Everybody's, for an admin"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items a page; 20 when not given"),
-    ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+/// List orders, newest first.
+///
+/// A customer gets their own orders. An admin can ask for all of them.
+#[utoipa::path(get, path = "/api/orders", operation_id = "list_orders",
+tag = "Orders", security(("bearer" = [])), params(
+    ("all" = Option<bool>, Query, example = false,
+        description = "Whether to list the orders of all users. Only for admins."),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
+        description = "The number of items on a page. The default is 20."),
+    ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
+    ("Cache-Control" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderPage),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders, and everybody's are for admins only"),
+    (status = 403, body = ProblemDetails,
+        description = "`forbidden`: a guest has no orders, and only an admin can list all orders"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
 async fn list(request: HttpRequest) -> RouteResult {
@@ -250,12 +276,20 @@ async fn list(request: HttpRequest) -> RouteResult {
     response::json_response(StatusCode::OK, &page)
 }
 
-/// An order.
-#[utoipa::path(get, path = "/api/orders/{id}", tag = "Orders", security(("bearer" = [])), params(("id" = Uuid, Path)), responses(
-    (status = 200, body = OrderResponse, headers(("ETag" = String, description = "The order's version"))),
-    (status = 304, description = "`If-None-Match` names the current ETag"),
+/// Get an order.
+///
+/// A customer can read their own orders, an admin all of them.
+#[utoipa::path(get, path = "/api/orders/{id}", operation_id = "get_order",
+tag = "Orders", security(("bearer" = [])), params(
+    ("id" = Uuid, Path, description = "The id of the order."),
+    ("If-None-Match" = Option<String>, Header),
+    ("Cache-Control" = Option<String>, Header),
+), responses(
+    (status = 200, body = OrderResponse),
+    (status = 304, description = "`If-None-Match` names the current ETag."),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
-    (status = 404, body = ProblemDetails, description = "`not_found`: also when it is another's"),
+    (status = 404, body = ProblemDetails,
+        description = "`not_found`: there is no such order, or it is another user's"),
 ))]
 async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -270,18 +304,22 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
     Ok(response::conditional_response(&request, order_json(&order), &order.version.to_string()))
 }
 
-/// Call an order off.
+/// Cancel an order.
 ///
-/// Its pieces can be bought again. An order that was shipped cannot be called off.
-#[utoipa::path(post, path = "/api/orders/{id}/cancel", tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>, params(
-    ("id" = Uuid, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the order has this version"),
+/// Its stock is released. An order that was shipped cannot be canceled.
+#[utoipa::path(post, path = "/api/orders/{id}/cancel", operation_id = "cancel_order",
+tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>, params(
+    ("id" = Uuid, Path, description = "The id of the order."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderResponse),
-    (status = 404, body = ProblemDetails, description = "`not_found`: also when it is another's"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
+    (status = 404, body = ProblemDetails,
+        description = "`not_found`: there is no such order, or it is another user's"),
     (status = 409, body = ProblemDetails, description = "`invalid_transition`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn cancel(
     request: HttpRequest,
@@ -306,35 +344,43 @@ async fn cancel(
 }
 
 /// Confirm that an order was paid.
-#[utoipa::path(post, path = "/api/orders/{id}/pay", tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceRequest>, params(
-    ("id" = Uuid, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the order has this version"),
+///
+/// The reference is kept with the payment.
+#[utoipa::path(post, path = "/api/orders/{id}/pay", operation_id = "pay_order",
+tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceRequest>, params(
+    ("id" = Uuid, Path, description = "The id of the order."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
-    (status = 409, body = ProblemDetails, description = "`invalid_transition`: it is not waiting to be paid"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 409, body = ProblemDetails,
+        description = "`invalid_transition`: it is not waiting for a payment"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn pay(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> RouteResult {
     change_order_as_admin(&request, &path, payload, |reference| OrderCommand::Pay { reference })
         .await
 }
 
-/// Note that an order's pieces have left the house.
+/// Ship an order.
 ///
-/// The reference is told by the movements of stock.
-#[utoipa::path(post, path = "/api/orders/{id}/fulfil", tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceRequest>, params(
-    ("id" = Uuid, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the order has this version"),
+/// Its stock leaves `on_hand`. The stock movements have the reference.
+#[utoipa::path(post, path = "/api/orders/{id}/fulfil", operation_id = "fulfil_order",
+tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceRequest>, params(
+    ("id" = Uuid, Path, description = "The id of the order."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
-    (status = 409, body = ProblemDetails, description = "`invalid_transition`: it is not paid, or gone already"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 409, body = ProblemDetails,
+        description = "`invalid_transition`: it is not paid, or was shipped already"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn fulfil(
     request: HttpRequest,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::products::parse_product_id;
 use crate::http::{
+    openapi::enums::MovementKind,
     request::{
         self,
         query::{QueryParams, encode_cursor},
@@ -28,35 +29,47 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/products/{id}/stock/movements").get(movements));
 }
 
-/// A change of what is in the house: `delta` or `set`, one of the two.
+/// A change of `on_hand`, by `delta` or by `set`.
 #[derive(Deserialize, ToSchema)]
+#[schema(examples(
+    json!({"delta": 20, "reason": "delivery", "reference": "DELIVERY-17"}),
+    json!({"set": 38, "reason": "count"})
+))]
 pub(crate) struct StockRequest {
-    /// Changes `on_hand` by this much.
+    /// The number to add to `on_hand`. A negative one is subtracted.
+    #[schema(examples(20))]
     delta: Option<i64>,
-    /// Sets `on_hand`.
+    /// The new `on_hand`.
+    #[schema(examples(38))]
     set: Option<i64>,
-    /// Why.
+    /// Why the stock changes.
     #[schema(min_length = 1, max_length = 200, example = "delivery")]
     reason: String,
-    /// The caller's own reference.
-    #[schema(max_length = 200)]
+    /// A reference of the caller's own.
+    #[schema(max_length = 200, examples("DELIVERY-17"))]
     reference: Option<String>,
 }
 
 /// One line of a product's append-only stock ledger.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MovementResponse {
-    /// From 1, without gaps.
+    /// The number of the movement, from 1 without gaps.
+    #[schema(examples(2))]
     sequence: u64,
-    /// `received`, `adjusted`, `reserved`, `released` or `shipped`.
+    #[schema(value_type = MovementKind)]
     kind: &'static str,
+    #[schema(examples(20))]
     on_hand_delta: i64,
+    #[schema(examples(0))]
     reserved_delta: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     order_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("DELIVERY-17"))]
     reference: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples("delivery"))]
     reason: Option<String>,
     #[schema(format = DateTime)]
     at: String,
@@ -66,6 +79,8 @@ pub(crate) struct MovementResponse {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct MovementPage {
     items: Vec<MovementResponse>,
+    /// The `cursor` of the next page. It is null on the last page.
+    #[schema(required = true, examples("MTc"))]
     next_cursor: Option<String>,
 }
 
@@ -95,10 +110,18 @@ impl From<StockMovement> for MovementResponse {
     }
 }
 
-/// A product's stock.
-#[utoipa::path(get, path = "/api/products/{id}/stock", tag = "Stock", security(("bearer" = [])), params(("id" = Uuid, Path)), responses(
+/// Get the stock of a product.
+///
+/// Its ETag is the version of the stock, which is not that of the product.
+#[utoipa::path(get, path = "/api/products/{id}/stock", operation_id = "get_stock",
+tag = "Stock", security(("bearer" = [])), params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("If-None-Match" = Option<String>, Header),
+    ("Cache-Control" = Option<String>, Header),
+), responses(
     (status = 200, body = StockResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 304, description = "`If-None-Match` names the current ETag."),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
 async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
@@ -114,19 +137,24 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
     Ok(response::conditional_response(&request, body.into(), &view.stock.version.to_string()))
 }
 
-/// Change what is in the house.
+/// Change the stock of a product.
 ///
-/// `on_hand` cannot go below what is promised to orders. `If-Match` speaks of the stock's version. Changes of one product that come at
-/// the same time may share a version; the answer to each is then the stock as all of them have left it, and each is a movement.
-#[utoipa::path(post, path = "/api/products/{id}/stock", tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
-    ("id" = Uuid, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the stock has this version"),
+/// `delta` and `set` change `on_hand`, which cannot go below `reserved`. Changes of one product at
+/// the same time may share a version. Each of them is a movement, and each answer has the stock
+/// after all of them.
+#[utoipa::path(post, path = "/api/products/{id}/stock", operation_id = "change_stock",
+tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header,
+        description = "The change is made only if this version of the stock is current."),
 ), responses(
     (status = 200, body = StockResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn change(
     request: HttpRequest,
@@ -160,14 +188,21 @@ async fn change(
     }
 }
 
-/// A product's movements, newest first.
-#[utoipa::path(get, path = "/api/products/{id}/stock/movements", tag = "Stock", security(("bearer" = [])), params(
-    ("id" = Uuid, Path),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items a page; 20 when not given"),
-    ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+/// List the stock movements of a product, newest first.
+///
+/// A movement is never changed or removed.
+#[utoipa::path(get, path = "/api/products/{id}/stock/movements",
+operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])), params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
+        description = "The number of items on a page. The default is 20."),
+    ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
+    ("Cache-Control" = Option<String>, Header),
 ), responses(
     (status = 200, body = MovementPage),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
 async fn movements(request: HttpRequest, path: web::Path<String>) -> RouteResult {
     let services = AppState::from_request(&request)?;

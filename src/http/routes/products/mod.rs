@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use self::requests::{ProductRequest, READ_ONLY_FIELDS, ReplaceProductRequest};
 use crate::http::{
+    openapi::enums,
     request::{
         self,
         query::{QueryParams, encode_cursor},
@@ -51,8 +52,11 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
 pub(crate) struct ProductPage<'a> {
     #[schema(value_type = Vec<ProductResponse>)]
     items: Vec<&'a RawValue>,
+    /// The `cursor` of the next page. It is null on the last page.
+    #[schema(required = true, examples("WzE3LCI0Il0"))]
     next_cursor: Option<String>,
-    /// How many products match in all.
+    /// The number of all matches.
+    #[schema(examples(1))]
     total: usize,
     facets: Facets,
 }
@@ -64,24 +68,27 @@ pub(crate) struct Facets {
     price: Vec<PriceCount>,
 }
 
-/// How many matches a category has.
+/// The number of matches in a category.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CategoryCount {
+    #[schema(examples("tea"))]
     value: String,
+    #[schema(minimum = 0, examples(1))]
     count: usize,
 }
 
-/// How many matches have a price from `from` to `to`, both included.
+/// The number of matches with a price from `from` to `to`, both included.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PriceCount {
-    #[schema(value_type = f64)]
+    #[schema(value_type = f64, examples(0))]
     from: Money,
-    #[schema(value_type = f64)]
+    #[schema(value_type = f64, examples(9.99))]
     to: Money,
+    #[schema(minimum = 0, examples(1))]
     count: usize,
 }
 
-/// Names that somebody may be typing.
+/// Products whose names begin with a text.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Suggestions {
     items: Vec<Suggestion>,
@@ -91,6 +98,7 @@ pub(crate) struct Suggestions {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Suggestion {
     id: Uuid,
+    #[schema(examples("Mint tea"))]
     name: String,
 }
 
@@ -99,16 +107,32 @@ pub(super) fn parse_product_id(path: &str) -> Result<ProductId, Error> {
     path.parse().map_err(|_| Error::product_not_found())
 }
 
-/// Find products.
-#[utoipa::path(get, path = "/api/products", tag = "Products", params(
-    ("q" = Option<String>, Query, description = "Words that must all occur"),
-    ("category" = Option<String>, Query), ("tag" = Option<String>, Query),
-    ("min_price" = Option<f64>, Query, description = "Included"), ("max_price" = Option<f64>, Query, description = "Included"),
-    ("in_stock" = Option<bool>, Query),
-    ("sort" = Option<String>, Query, description = "`relevance` (default), `price`, `-price`, `name` or `newest`"),
-    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Items a page; 20 when not given"),
-    ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-), responses((status = 200, body = ProductPage), (status = 422, body = ProblemDetails, description = "`validation_failed`")))]
+/// Search the catalog.
+///
+/// Without parameters, this lists all products. `facets` shows how all matches are spread.
+#[utoipa::path(get, path = "/api/products", operation_id = "search_products",
+tag = "Products", security((), ("bearer" = [])), params(
+    ("q" = Option<String>, Query, max_length = 200, example = "mint tea",
+        description = "Words to find. A product must have all of them."),
+    ("category" = Option<String>, Query, example = "tea", description = "A category."),
+    ("tag" = Option<String>, Query, example = "green", description = "A tag."),
+    ("min_price" = Option<f64>, Query, minimum = 0, example = 4.5,
+        description = "The lowest price, included."),
+    ("max_price" = Option<f64>, Query, minimum = 0, example = 20,
+        description = "The highest price, included."),
+    ("in_stock" = Option<bool>, Query, example = true,
+        description = "Whether the product can be bought now."),
+    ("sort" = Option<enums::ProductSort>, Query, description = "The order. The default is `relevance`."),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
+        description = "The number of items on a page. The default is 20."),
+    ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
+    ("Cache-Control" = Option<String>, Header),
+), responses(
+    (status = 200, body = ProductPage),
+    (status = 401, body = ProblemDetails,
+        description = "`unauthenticated`, `token_expired`: the catalog is not public"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+))]
 async fn list(request: HttpRequest) -> RouteResult {
     let services = AppState::from_request(&request)?;
     services.authorize_catalog_read(&request)?;
@@ -227,10 +251,22 @@ fn build_facets(found: &Found, currency: Currency) -> Facets {
     Facets { category: found.categories.iter().map(category).collect(), price: price.collect() }
 }
 
-/// Names for what is being typed: by prefix, one typo allowed.
-#[utoipa::path(get, path = "/api/products/suggest", tag = "Products", params(
-    ("q" = String, Query), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "20 when not given"),
-), responses((status = 200, body = Suggestions)))]
+/// Suggest products by name.
+///
+/// The names begin with the text, in which one typo is allowed.
+#[utoipa::path(get, path = "/api/products/suggest", operation_id = "suggest_products",
+tag = "Products", security((), ("bearer" = [])), params(
+    ("q" = String, Query, max_length = 200, example = "min",
+        description = "What was typed so far."),
+    ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
+        description = "The number of suggestions. The default is 20."),
+    ("Cache-Control" = Option<String>, Header),
+), responses(
+    (status = 200, body = Suggestions),
+    (status = 401, body = ProblemDetails,
+        description = "`unauthenticated`, `token_expired`: the catalog is not public"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+))]
 async fn suggest(request: HttpRequest) -> RouteResult {
     let services = AppState::from_request(&request)?;
     services.authorize_catalog_read(&request)?;
@@ -250,10 +286,19 @@ async fn suggest(request: HttpRequest) -> RouteResult {
     )
 }
 
-/// One product.
-#[utoipa::path(get, path = "/api/products/{id}", tag = "Products", params(("id" = Uuid, Path)), responses(
-    (status = 200, body = ProductResponse, headers(("ETag" = String, description = "`\"<version>.<stock version>\"`"))),
-    (status = 304, description = "`If-None-Match` names the current ETag"),
+/// Get a product.
+///
+/// Its ETag is made of its version and that of its stock: `"<version>.<stock version>"`.
+#[utoipa::path(get, path = "/api/products/{id}", operation_id = "get_product",
+tag = "Products", security((), ("bearer" = [])), params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("If-None-Match" = Option<String>, Header),
+    ("Cache-Control" = Option<String>, Header),
+), responses(
+    (status = 200, body = ProductResponse),
+    (status = 304, description = "`If-None-Match` names the current ETag."),
+    (status = 401, body = ProblemDetails,
+        description = "`unauthenticated`, `token_expired`: the catalog is not public"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
 async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
@@ -267,14 +312,18 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
     Ok(response::conditional_response(&request, view.body.clone(), &view.etag))
 }
 
-/// Put a product into the catalog.
-#[utoipa::path(post, path = "/api/products", tag = "Products", security(("bearer" = [])), request_body = ProductRequest, params(
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
+/// Create a product.
+///
+/// The opening stock is its first stock movement.
+#[utoipa::path(post, path = "/api/products", operation_id = "create_product",
+tag = "Products", security(("bearer" = [])), request_body = ProductRequest, params(
+    ("Idempotency-Key" = Option<String>, Header),
 ), responses(
-    (status = 201, body = ProductResponse, headers(("Location" = String, description = "Where it is"))),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: admins only"),
+    (status = 201, body = ProductResponse, headers(("ETag" = String), ("Location" = String))),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn create(request: HttpRequest, payload: web::Payload) -> RouteResult {
     let services = AppState::from_request(&request)?;
@@ -299,19 +348,23 @@ async fn create(request: HttpRequest, payload: web::Payload) -> RouteResult {
     }
 }
 
-/// Replace what is said of a product.
+/// Replace the facts of a product.
 ///
-/// The read-only members of a fetched product (`id`, `currency`, `stock`, `version`, `created_at`, `updated_at`) are ignored.
-#[utoipa::path(put, path = "/api/products/{id}", tag = "Products", security(("bearer" = [])),
-request_body = ReplaceProductRequest, params(
-    ("id" = Uuid, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the product has this version"),
+/// The read-only members of a fetched product (`id`, `currency`, `stock`, `version`, `created_at`
+/// and `updated_at`) are ignored.
+#[utoipa::path(put, path = "/api/products/{id}", operation_id = "replace_product",
+tag = "Products", security(("bearer" = [])), request_body = ReplaceProductRequest, params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header,
+        description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 200, body = ProductResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn replace(
     request: HttpRequest,
@@ -333,17 +386,23 @@ async fn replace(
     edit_product(services, id, ProductEdit::Replace(facts), change).await
 }
 
-/// Change some of what is said of a product: a merge patch (RFC 7396).
-#[utoipa::path(patch, path = "/api/products/{id}", tag = "Products", security(("bearer" = [])),
+/// Change some facts of a product.
+///
+/// The body is a merge patch (RFC 7396). The read-only members of a fetched product are ignored.
+#[utoipa::path(patch, path = "/api/products/{id}", operation_id = "patch_product",
+tag = "Products", security(("bearer" = [])),
 request_body(content = PatchProductRequest, content_type = "application/merge-patch+json"), params(
-    ("id" = Uuid, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the product has this version"),
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header,
+        description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 200, body = ProductResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
-    (status = 422, body = ProblemDetails, description = "`validation_failed`, `idempotency_key_reused`"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn patch(
     request: HttpRequest,
@@ -382,16 +441,20 @@ async fn edit_product(
     }
 }
 
-/// Take a product out of the catalog.
+/// Delete a product.
 ///
-/// Carts show its line as unavailable.
-#[utoipa::path(delete, path = "/api/products/{id}", tag = "Products", security(("bearer" = [])), params(
-    ("id" = Uuid, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "Makes a repeat harmless"),
-    ("If-Match" = Option<String>, Header, description = "Only when the product has this version"),
+/// Its lines in carts become unavailable. Orders keep their copies.
+#[utoipa::path(delete, path = "/api/products/{id}", operation_id = "delete_product",
+tag = "Products", security(("bearer" = [])), params(
+    ("id" = Uuid, Path, description = "The id of the product."),
+    ("Idempotency-Key" = Option<String>, Header),
+    ("If-Match" = Option<String>, Header,
+        description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 204),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
+    (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
 ))]
 async fn delete(request: HttpRequest, path: web::Path<String>) -> RouteResult {
     let services = AppState::from_request(&request)?;

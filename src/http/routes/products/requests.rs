@@ -13,7 +13,7 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
-    input::json,
+    input::{attributes::Attributes, json},
 };
 
 /// Members of a fetched product that cannot be changed; they are ignored, so that what was fetched can be sent back.
@@ -23,32 +23,45 @@ pub(crate) const READ_ONLY_FIELDS: &[&str] =
 /// A new product.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ProductRequest {
+    #[schema(min_length = 1, max_length = 200, examples("Mint tea"))]
     name: String,
+    #[schema(max_length = 10_000, examples("Loose leaves, 100 g."))]
     description: String,
-    #[schema(value_type = f64, example = 19.99)]
+    #[schema(value_type = f64, minimum = 0, example = 19.99)]
     price: Box<RawValue>,
     /// The opening stock.
+    #[schema(examples(40))]
     stock: u64,
+    #[schema(min_length = 1, max_length = 64, examples("TEA-1"))]
     sku: Option<String>,
+    #[schema(min_length = 1, max_length = 100, examples("tea"))]
     category: Option<String>,
+    #[schema(max_items = 50, example = json!(["green", "loose"]))]
     tags: Option<Vec<String>>,
+    #[schema(max_length = 2048, examples("https://example.com/mint-tea.jpg"))]
     image_url: Option<String>,
-    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    #[schema(value_type = Option<Attributes>)]
     attributes: Option<BTreeMap<String, AttributeValue>>,
 }
 
-/// A product as a whole.
+/// The new details of a product. A member that is left out is removed.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ReplaceProductRequest {
+    #[schema(min_length = 1, max_length = 200, examples("Mint tea"))]
     name: String,
+    #[schema(max_length = 10_000, examples("Loose leaves, 100 g."))]
     description: String,
-    #[schema(value_type = f64, example = 19.99)]
+    #[schema(value_type = f64, minimum = 0, example = 19.99)]
     price: Box<RawValue>,
+    #[schema(min_length = 1, max_length = 64, examples("TEA-1"))]
     sku: Option<String>,
+    #[schema(min_length = 1, max_length = 100, examples("tea"))]
     category: Option<String>,
+    #[schema(max_items = 50, example = json!(["green", "loose"]))]
     tags: Option<Vec<String>>,
+    #[schema(max_length = 2048, examples("https://example.com/mint-tea.jpg"))]
     image_url: Option<String>,
-    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    #[schema(value_type = Option<Attributes>)]
     attributes: Option<BTreeMap<String, AttributeValue>>,
 }
 

@@ -1,0 +1,147 @@
+//! Headers of requests and responses, each described once.
+
+use serde_json::json;
+use utoipa::openapi::{
+    Components, Header, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, Schema,
+    path::{Operation, Parameter, ParameterIn},
+    schema::{SchemaType, Type},
+};
+
+use super::examples;
+
+/// A header of responses: its name, that of its component, what it says, and an example.
+const OF_RESPONSES: [(&str, &str, &str, &str); 8] = [
+    ("X-Request-Id", "RequestId", REQUEST_ID, "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d"),
+    ("ETag", "ETag", "The current version, for `If-Match` and `If-None-Match`.", "\"3\""),
+    ("Idempotency-Replayed", "IdempotencyReplayed", REPLAYED, "true"),
+    ("Location", "Location", "The address of the new resource.", "/api/orders/01936f5e"),
+    ("Retry-After", "RetryAfter", "The number of seconds to wait before the next try.", "1"),
+    ("RateLimit", "RateLimit", "What is left of the limit.", "\"user\";r=0;t=1"),
+    ("RateLimit-Policy", "RateLimitPolicy", "The limit.", "\"user\";q=100;w=2"),
+    ("WWW-Authenticate", "Challenge", "How to authenticate.", "Bearer"),
+];
+
+const REQUEST_ID: &str =
+    "The id of the request: the one that the client sent in `X-Request-Id`, or a new one.";
+const REPLAYED: &str = "Sent when the answer is the first answer to this `Idempotency-Key` again.";
+
+/// A header of requests: its name, what it says, and an example.
+const OF_REQUESTS: [(&str, &str, &str); 5] = [
+    ("Idempotency-Key", IDEMPOTENCY_KEY, "2f1c9f1e-checkout-1"),
+    ("If-Match", "The change is made only if this ETag is current.", "\"3\""),
+    ("If-None-Match", "The answer is 304 if this ETag is current.", "\"3\""),
+    ("Cache-Control", CACHE_CONTROL, "no-cache"),
+    ("Last-Event-ID", "The id of the last event that the client received.", EVENT_ID),
+];
+
+const IDEMPOTENCY_KEY: &str = "A key of the client's own making, 1 to 255 visible ASCII \
+    characters. A request that is repeated with the same key within 24 hours is applied once, \
+    and gets the first answer again.";
+const CACHE_CONTROL: &str = "With `no-cache`, the answer is at least as new as every change \
+    that any node acknowledged before the request.";
+const EVENT_ID: &str = "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d";
+
+/// Adds the headers that responses refer to.
+pub(super) fn register(components: &mut Components) {
+    for (_, component, description, example) in OF_RESPONSES {
+        let schema = ObjectBuilder::new().schema_type(Type::String).examples([json!(example)]);
+        let header: Header =
+            HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build();
+        components.headers.insert(component.to_owned(), RefOr::T(header));
+    }
+}
+
+/// Completes the parameters: none of them can be null, and well-known headers get their text.
+pub(super) fn complete_parameters(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        if let Some(schema) = &mut parameter.schema {
+            forbid_null(schema);
+            examples::modernize(schema);
+        }
+        let known = OF_REQUESTS.iter().find(|(name, ..)| *name == parameter.name);
+        if let (ParameterIn::Header, Some(known)) = (&parameter.parameter_in, known) {
+            describe(parameter, known);
+        }
+    }
+}
+
+fn describe(parameter: &mut Parameter, (name, description, example): &(&str, &str, &str)) {
+    if parameter.description.as_ref().is_none_or(String::is_empty) {
+        parameter.description = Some((*description).to_owned());
+    }
+    let is_key = *name == "Idempotency-Key";
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(is_key.then_some(1))
+        .max_length(is_key.then_some(255))
+        .examples([json!(example)]);
+    parameter.schema = Some(RefOr::T(schema.into()));
+}
+
+/// A parameter that is not sent is left out.
+fn forbid_null(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => without_null(&mut object.schema_type),
+        RefOr::T(Schema::Array(array)) => without_null(&mut array.schema_type),
+        RefOr::T(Schema::OneOf(either)) => {
+            if let Some(named @ RefOr::Ref(_)) =
+                either.items.iter().find(|item| matches!(item, RefOr::Ref(_)))
+            {
+                *schema = named.clone();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn without_null(schema_type: &mut SchemaType) {
+    if let SchemaType::Array(types) = schema_type {
+        types.retain(|one| *one != Type::Null);
+        if let [one] = types.as_slice() {
+            *schema_type = SchemaType::Type(one.clone());
+        }
+    }
+}
+
+/// Whether the operation has this parameter.
+pub(super) fn has_parameter(operation: &Operation, name: &str) -> bool {
+    let named =
+        |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(one) if one.name == name);
+    operation.parameters.iter().flatten().any(named)
+}
+
+/// Declares the headers of the operation's responses.
+pub(super) fn complete_responses(operation: &mut Operation) {
+    let versioned =
+        has_parameter(operation, "If-Match") || has_parameter(operation, "If-None-Match");
+    let repeatable = has_parameter(operation, "Idempotency-Key");
+    for (status, response) in &mut operation.responses.responses {
+        let RefOr::T(response) = response else { continue };
+        let succeeds = status.starts_with('2');
+        let is_resource = succeeds && !response.content.is_empty() || status == "304";
+        declare(response, "X-Request-Id");
+        for (applies, name) in [
+            (versioned && is_resource, "ETag"),
+            (repeatable && succeeds, "Idempotency-Replayed"),
+            (matches!(status.as_str(), "429" | "503"), "Retry-After"),
+            (status == "429", "RateLimit"),
+            (status == "429", "RateLimit-Policy"),
+            (status == "401", "WWW-Authenticate"),
+        ] {
+            if applies {
+                declare(response, name);
+            }
+        }
+        // Those that a route names itself are described here, too.
+        let named: Vec<String> = response.headers.keys().cloned().collect();
+        named.iter().for_each(|name| declare(response, name));
+    }
+}
+
+fn declare(response: &mut Response, name: &str) {
+    if let Some((_, component, ..)) = OF_RESPONSES.iter().find(|(known, ..)| *known == name) {
+        let header = Ref::new(format!("#/components/headers/{component}"));
+        response.headers.insert(name.to_owned(), RefOr::Ref(header));
+    }
+}
