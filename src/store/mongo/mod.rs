@@ -5,6 +5,7 @@
 //! write the same record one fails, which is then run again. Reads are of what a majority has, from the primary.
 
 mod audit;
+mod batch;
 mod connect;
 mod documents;
 mod failure;
@@ -13,6 +14,7 @@ mod load;
 mod migration;
 mod nodes;
 mod read;
+mod retry;
 mod schema;
 mod transaction;
 mod write;
