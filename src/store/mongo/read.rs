@@ -115,13 +115,13 @@ async fn find_many<T>(
     Ok(found)
 }
 
-pub(super) async fn cart(database: Database, owner: UserId) -> ReadResult<Option<Cart>> {
+pub(super) async fn find_cart(database: Database, owner: UserId) -> ReadResult<Option<Cart>> {
     let cart =
         |document: &RawDocumentBuf| deserialize_document::<CartDocument<'_>>(document)?.try_into();
     find_one(&database, CARTS, doc! { "_id": id_to_bson(owner.as_uuid()) }, cart).await
 }
 
-pub(super) async fn carts_untouched_since(
+pub(super) async fn list_idle_carts(
     database: Database,
     before: Timestamp,
     limit: u32,
@@ -175,7 +175,7 @@ async fn attach_stock_levels(
         .collect())
 }
 
-pub(super) async fn products(
+pub(super) async fn list_products(
     database: Database,
     after: Option<ProductId>,
     limit: u32,
@@ -193,7 +193,7 @@ pub(super) async fn products(
     attach_stock_levels(&database, found).await
 }
 
-pub(super) async fn product(
+pub(super) async fn find_product(
     database: Database,
     product_id: ProductId,
 ) -> ReadResult<Option<(Product, StockLevel)>> {
@@ -221,7 +221,7 @@ pub(super) async fn find_products_by_id(
     attach_stock_levels(&database, found).await
 }
 
-pub(super) async fn movements(
+pub(super) async fn list_movements(
     database: Database,
     product: ProductId,
     before: Option<u64>,
@@ -245,14 +245,14 @@ pub(super) fn order_from_document(
     deserialize_document::<OrderDocument<'_>>(document)?.try_into()
 }
 
-pub(super) async fn order(database: Database, order: OrderId) -> ReadResult<Option<Order>> {
+pub(super) async fn find_order(database: Database, order: OrderId) -> ReadResult<Option<Order>> {
     find_one(&database, ORDERS, doc! { "_id": id_to_bson(order.as_uuid()) }, |document| {
         order_from_document(document)
     })
     .await
 }
 
-pub(super) async fn orders(
+pub(super) async fn list_orders(
     database: Database,
     of: Option<UserId>,
     before: Option<OrderId>,
@@ -270,7 +270,7 @@ pub(super) async fn orders(
     find_many(&database, ORDERS, list, order_from_document).await
 }
 
-pub(super) async fn orders_due(
+pub(super) async fn list_overdue_orders(
     database: Database,
     now: Timestamp,
     after: Option<(Timestamp, OrderId)>,
@@ -300,14 +300,17 @@ pub(super) async fn orders_due(
     Ok(found)
 }
 
-pub(super) async fn user(database: Database, user: UserId) -> ReadResult<Option<User>> {
+pub(super) async fn find_user(database: Database, user: UserId) -> ReadResult<Option<User>> {
     find_one(&database, USERS, doc! { "_id": id_to_bson(user.as_uuid()) }, |document| {
         deserialize_document::<UserDocument>(document)?.try_into()
     })
     .await
 }
 
-pub(super) async fn user_by_email(database: Database, email: Email) -> ReadResult<Option<User>> {
+pub(super) async fn find_user_by_email(
+    database: Database,
+    email: Email,
+) -> ReadResult<Option<User>> {
     find_one(&database, USERS, doc! { "email": email.as_str() }, |document| {
         deserialize_document::<UserDocument>(document)?.try_into()
     })
@@ -318,7 +321,10 @@ pub(super) async fn has_admin(database: Database) -> ReadResult<bool> {
     Ok(find_one(&database, USERS, doc! { "role": "admin" }, |_| Ok(())).await?.is_some())
 }
 
-pub(super) async fn session(database: Database, session: SessionId) -> ReadResult<Option<Session>> {
+pub(super) async fn find_session(
+    database: Database,
+    session: SessionId,
+) -> ReadResult<Option<Session>> {
     let filter = doc! { "_id": id_to_bson(session.as_uuid()) };
     find_one(&database, SESSIONS, filter, |document| {
         deserialize_document::<SessionDocument>(document)?.try_into()
@@ -326,7 +332,7 @@ pub(super) async fn session(database: Database, session: SessionId) -> ReadResul
     .await
 }
 
-pub(super) async fn live_sessions(
+pub(super) async fn list_active_sessions(
     database: Database,
     user: UserId,
     now: Timestamp,
@@ -339,7 +345,7 @@ pub(super) async fn live_sessions(
     .await
 }
 
-pub(super) async fn revoked_since(
+pub(super) async fn list_sessions_revoked_since(
     database: Database,
     since: Timestamp,
 ) -> ReadResult<Vec<SessionId>> {
@@ -362,7 +368,7 @@ pub(super) async fn revoked_since(
 }
 
 /// What is remembered for `key`, unless it was at `forgotten` or before.
-pub(super) async fn remembered(
+pub(super) async fn find_stored_response(
     database: Database,
     key: IdempotencyKey,
     forgotten: Timestamp,
@@ -378,7 +384,7 @@ pub(super) async fn is_in_inbox(database: Database, id: String) -> ReadResult<bo
     Ok(find_one(&database, INBOX, doc! { "_id": id }, |_| Ok(())).await?.is_some())
 }
 
-pub(super) async fn events_after(
+pub(super) async fn list_events_after(
     database: Database,
     position: u64,
     limit: u32,
@@ -414,13 +420,13 @@ pub(super) async fn event_position(database: Database, event: EventId) -> ReadRe
     Ok(together.into_iter().flatten().find(|found| found.id == event).map(|found| found.position))
 }
 
-pub(super) async fn last_position(database: Database) -> ReadResult<u64> {
+pub(super) async fn last_event_position(database: Database) -> ReadResult<u64> {
     read_counter(&database, OUTBOX).await
 }
 
 /// A member that leads no longer, and was not told yet, still answers a majority read with what it has. It cannot have a write confirmed
 /// by a majority. (A linearizable read does that too, but waits for the server's next turn to write its journal: 100 ms, against 1 ms.)
-pub(super) async fn confirmed_position(database: Database, node: Id) -> ReadResult<u64> {
+pub(super) async fn confirmed_event_position(database: Database, node: Id) -> ReadResult<u64> {
     // Also when the others took it for dead: an update of nothing would confirm nothing.
     let asked = doc! { "$inc": { "asked": 1_i64 } };
     database
@@ -431,7 +437,7 @@ pub(super) async fn confirmed_position(database: Database, node: Id) -> ReadResu
     read_counter(&database, OUTBOX).await
 }
 
-pub(super) async fn published_up_to(database: Database) -> ReadResult<u64> {
+pub(super) async fn published_position(database: Database) -> ReadResult<u64> {
     read_counter(&database, PUBLISHED_COUNTER).await
 }
 
@@ -448,7 +454,7 @@ async fn read_counter(database: &Database, name: &str) -> ReadResult<u64> {
 }
 
 /// Written outside of the writer's transactions: whoever is late with it changes nothing.
-pub(super) async fn note_published(database: Database, position: u64) -> ReadResult<()> {
+pub(super) async fn mark_published(database: Database, position: u64) -> ReadResult<()> {
     let counters = database.collection::<Document>(COUNTERS);
     let later = doc! { "$max": { "last": clamp_to_i64(position) } };
     counters.update_one(doc! { "_id": PUBLISHED_COUNTER }, later).upsert(true).await?;

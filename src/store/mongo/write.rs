@@ -43,11 +43,9 @@ use super::{
 use crate::store::{
     AppliedBatch, ApplyError,
     commit::{Commit, Write},
+    limits::IDEMPOTENCY_KEY_TTL,
     plan::{self, ReadSet},
 };
-
-/// How long an idempotency key is honored.
-pub(super) const IDEMPOTENCY_KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A batch in the writer's queue.
 pub(super) struct QueuedBatch {
