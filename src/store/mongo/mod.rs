@@ -32,7 +32,6 @@ use std::{
 
 use async_trait::async_trait;
 use mongodb::Database;
-use secrecy::SecretString;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -40,7 +39,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::connect::ConnectError;
+pub use self::connect::{ConnectError, MongoOptions};
 use self::{
     connect::{MongoClients, connect_with_retry},
     nodes::NodeMembership,
@@ -60,7 +59,6 @@ use crate::{
         clock::{Clock, Timestamp},
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
-        money::Currency,
         order::Order,
     },
     events::OutboxEvent,
@@ -72,23 +70,6 @@ const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout of one page of an audit. By default, the server keeps a snapshot for 300 s.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(240);
-
-/// Where the database is, and how to use it.
-#[derive(Debug, Clone)]
-pub struct MongoOptions {
-    /// The replica set's connection string, `mongodb://...`.
-    pub uri: SecretString,
-    /// The name of the database.
-    pub database: String,
-    /// The currency of all prices. The first node to connect sets it permanently.
-    pub currency: Currency,
-    /// Stock with at most this many available units is reported as low.
-    pub low_stock: u64,
-    /// There is a broker: keep all events until they are published. Permanent once it was set.
-    pub keep_unpublished: bool,
-    /// The longest wait for the server. Must not exceed the callers' own timeout.
-    pub timeout: Duration,
-}
 
 /// A node's connection to the shared database.
 pub struct MongoStore {
