@@ -1,5 +1,5 @@
-//! Souk: a commerce backend with accounts, catalog, stock, carts and checkout, for shops that cannot
-//! afford to oversell, to lose an order or to be slow.
+//! Souk: a commerce backend with accounts, catalog, stock, carts and checkout, for shops that
+//! cannot afford to oversell, to lose an order or to be slow.
 //!
 //! `ARCHITECTURE.md` follows one request through these modules.
 

@@ -169,8 +169,8 @@ async fn start_node(
     node
 }
 
-/// Ensures that there is an admin account. On a shared store it is the configured one, and never one
-/// that whichever node starts first would generate.
+/// Ensures that there is an admin account. On a shared store it is the configured one, and never
+/// one that whichever node starts first would generate.
 async fn ensure_admin(node: &Node, settings: &Settings) -> anyhow::Result<Option<FirstAdmin>> {
     let configured = configured_admin(settings)?;
     if configured.is_none() && node.context.store.is_shared() {

@@ -8,7 +8,7 @@ use super::resources::open_store;
 use crate::{
     audit::Auditor,
     config::{Settings, StoreKind},
-    domain::clock::SystemClock,
+    domain::clock::{Clock, SystemClock},
     store::{
         CommittedChanges, Store,
         writer::{CommitObserver, CommitWriter},
@@ -45,10 +45,11 @@ impl AuditSession {
                 path.display()
             );
         }
-        let store = open_store(settings, drivers).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = open_store(settings, drivers, Arc::clone(&clock)).await?;
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
-        let auditor = Auditor::new(Arc::clone(&store), writer.clone(), Arc::new(SystemClock));
+        let auditor = Auditor::new(Arc::clone(&store), writer.clone(), clock);
         Ok(Self { auditor, store, writer, writer_task })
     }
 

@@ -34,8 +34,8 @@ impl NodeContext {
         settings: &Settings,
         drivers: &Handle,
     ) -> anyhow::Result<(Self, JoinHandle<()>)> {
-        let store = open_store(settings, drivers).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = open_store(settings, drivers, Arc::clone(&clock)).await?;
         let caches = Arc::new(Caches::new());
         // The follower starts before the caches load. What other nodes commit meanwhile may be
         // applied twice, which is harmless, but cannot be missed.

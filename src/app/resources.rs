@@ -5,10 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, runtime::Handle};
 
 use crate::{
     config::{BrokerKind, Settings, StoreKind},
+    domain::clock::Clock,
     store::{
         Store,
         mongo::{MongoOptions, MongoStore},
@@ -23,7 +24,8 @@ const LISTEN_BACKLOG: u32 = 4096;
 /// Opens the store. Waits for a database server that is not up yet.
 pub(super) async fn open_store(
     settings: &Settings,
-    drivers: &tokio::runtime::Handle,
+    drivers: &Handle,
+    clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let (currency, low_stock) =
         (settings.shop.currency, u64::from(settings.catalog.low_stock_threshold));
@@ -35,16 +37,12 @@ pub(super) async fn open_store(
             let options =
                 MongoOptions { uri, database, currency, low_stock, keep_unpublished, timeout };
             // The driver's connections belong to the runtime on which they are opened.
-            Ok(Arc::new(drivers.spawn(MongoStore::connect(options)).await??))
+            Ok(Arc::new(drivers.spawn(MongoStore::connect(options, clock)).await??))
         }
         _ => {
             let dir = settings.store.path.clone();
-            Ok(Arc::new(SqliteStore::open(SqliteOptions {
-                dir,
-                currency,
-                low_stock,
-                keep_unpublished,
-            })?))
+            let options = SqliteOptions { dir, currency, low_stock, keep_unpublished };
+            Ok(Arc::new(SqliteStore::open(options, clock)?))
         }
     }
 }
