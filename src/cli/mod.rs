@@ -53,6 +53,8 @@ enum Command {
 A line with the SKU of an existing product updates that product; any other line creates one.
 Invalid lines are reported and do not stop the import.
 
+Without --server, the import opens the store itself; stop a server on the embedded store first.
+
 Exit code: 0 if every line was imported, 1 if any line failed.")]
 pub(crate) struct ImportArguments {
     /// The file to import: .ndjson, .jsonl or .csv.

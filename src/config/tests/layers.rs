@@ -266,8 +266,7 @@ fn invalid_toml_is_reported_with_its_position() {
     let error = SettingsFixture::new()
         .with_file(DEVELOPMENT_FILE, "[auth]\njwt_secret = hush-hush\n")
         .load_error();
-    assert!(error.starts_with("config/development.toml: line 2, column 14: "), "{error}");
-    assert!(!error.contains("hush"), "{error}");
+    assert_eq!(error, "config/development.toml: line 2, column 14: a string must be in quotes");
     let error = SettingsFixture::new()
         .with_file(DEVELOPMENT_FILE, "[store]\nuri = \"hush\nkind = 1")
         .load_error();
