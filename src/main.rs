@@ -1,4 +1,4 @@
-//! The `souk` binary; `souk::cli` has the commands.
+//! The `souk` binary; see `souk::cli`.
 
 fn main() -> std::process::ExitCode {
     souk::cli::run()

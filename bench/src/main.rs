@@ -1,27 +1,33 @@
-//! Measures Souk against the plain things it is built on: in turns, on one machine, as ratios.
+//! Measures Souk against a baseline made of the libraries it is built on. Both run alternately on
+//! one machine, and the result is a ratio.
 //!
-//! `cargo run --release -p souk-bench -- reads | adds | mongo | checkouts | expiry | overload | relay | memory`. `mongo`,
-//! `checkouts`, `expiry`, `overload` and `relay` need SOUK_TEST_MONGO_URI, a replica set, and `relay` SOUK_TEST_AMQP_URI, a broker (amqp://). The server under test is the `souk` binary of the same build (`cargo build --release` first).
+//! ```sh
+//! cargo build --release && cargo run --release -p souk-bench -- reads
+//! ```
+//!
+//! The server under test is the `souk` binary of the same build. `mongo`, `checkouts`, `expiry`,
+//! `overload` and `relay` need the connection string of a replica set in SOUK_TEST_MONGO_URI;
+//! `relay` also needs that of a RabbitMQ broker in SOUK_TEST_AMQP_URI.
 
 mod adds;
-mod bare;
+mod baseline_server;
 mod checkouts;
 mod expiry;
-mod load;
+mod load_generator;
 mod memory;
 mod mongo;
 mod overload;
 mod reads;
 mod relay;
-mod shop;
-mod spread;
+mod samples;
+mod shop_process;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    match words.as_slice() {
+    match arguments.as_slice() {
         ["reads"] => runtime.block_on(reads::run()),
         ["adds"] => runtime.block_on(adds::run()),
         ["mongo"] => runtime.block_on(mongo::run()),
@@ -31,10 +37,11 @@ fn main() -> anyhow::Result<()> {
         ["relay"] => runtime.block_on(relay::run()),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
-        // The other side of `reads`, which starts it.
-        ["bare", body] => bare::run(body),
+        // `reads` starts this as a child process.
+        ["baseline", body] => baseline_server::run(body),
         _ => anyhow::bail!(
-            "usage: souk-bench reads | adds | mongo | checkouts | expiry | overload | relay | memory [CARTS]"
+            "usage: souk-bench \
+             reads | adds | mongo | checkouts | expiry | overload | relay | memory [CARTS]"
         ),
     }
 }

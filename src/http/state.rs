@@ -8,6 +8,7 @@ use std::{
 
 use actix::Addr;
 use actix_web::{HttpMessage, HttpRequest, http::header, web};
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::{
@@ -24,7 +25,6 @@ use crate::{
     },
     broker::BrokerStatus,
     cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
-    config::IpNet,
     domain::{
         account::Role,
         cart::CartOwner,
@@ -279,7 +279,7 @@ impl AppState {
     }
 
     fn is_trusted_proxy(&self, address: IpAddr) -> bool {
-        self.options.trusted_proxies.iter().any(|net| net.contains(address))
+        self.options.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
     /// A plain read of the store, within a request's time.

@@ -86,12 +86,12 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
 /// Problem details (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(examples(
-    json!({"type": "urn:souk:problem:validation_failed", "title": "The request has invalid fields",
+    json!({"type": "urn:souk:problem:validation_failed", "title": "Validation failed",
         "status": 422, "detail": "name must not be empty", "code": "validation_failed",
         "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
         "errors": [{"field": "name", "code": "required", "message": "name must not be empty"}]}),
-    json!({"type": "urn:souk:problem:insufficient_stock", "title": "There is not enough in stock",
-        "status": 409, "detail": "Less is available than was asked for; see lines.",
+    json!({"type": "urn:souk:problem:insufficient_stock", "title": "Insufficient stock",
+        "status": 409, "detail": "Fewer units are available than requested. See lines.",
         "code": "insufficient_stock", "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
         "lines": [{"product_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d", "requested": 3,
             "available": 1}]})

@@ -66,7 +66,7 @@ pub struct LineError {
     #[schema(value_type = enums::ErrorCode)]
     pub code: String,
     /// What is wrong and what to do.
-    #[schema(examples("price must not be below zero"))]
+    #[schema(examples("price must not be negative"))]
     pub message: String,
 }
 
