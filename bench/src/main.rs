@@ -6,12 +6,13 @@
 //! ```
 //!
 //! The server under test is the `souk` binary of the same build. `mongo`, `checkouts`, `expiry`,
-//! `overload` and `relay` need the connection string of a replica set in SOUK_TEST_MONGO_URI;
+//! `overload`, `relay` and `scale` need the connection string of a replica set in SOUK_TEST_MONGO_URI;
 //! `relay` also needs that of a RabbitMQ broker in SOUK_TEST_AMQP_URI.
 
 mod adds;
 mod baseline_server;
 mod checkouts;
+mod delay_proxy;
 mod expiry;
 mod load_generator;
 mod memory;
@@ -20,6 +21,7 @@ mod overload;
 mod reads;
 mod relay;
 mod samples;
+mod scale;
 mod shop_process;
 
 fn main() -> anyhow::Result<()> {
@@ -35,13 +37,15 @@ fn main() -> anyhow::Result<()> {
         ["expiry"] => runtime.block_on(expiry::run()),
         ["overload"] => runtime.block_on(overload::run()),
         ["relay"] => runtime.block_on(relay::run()),
+        ["scale", ..] => runtime.block_on(scale::run(arguments.get(1..).unwrap_or_default())),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // `reads` starts this as a child process.
         ["baseline", body] => baseline_server::run(body),
         _ => anyhow::bail!(
             "usage: souk-bench \
-             reads | adds | mongo | checkouts | expiry | overload | relay | memory [CARTS]"
+             reads | adds | mongo | checkouts | expiry | overload | relay \
+             | scale [OPTIONS] | memory [CARTS]"
         ),
     }
 }

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -112,6 +113,16 @@ impl ShopProcess {
             .find_map(|line| line.strip_prefix("VmRSS:"))
             .context("/proc does not report VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+    }
+
+    /// Processor time since the start, to 10 ms.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = stat.rsplit_once(')').context("no process name")?;
+        // utime and stime, in hundredths of a second.
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse);
+        let ticks = ticks.sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(10 * ticks))
     }
 }
 
