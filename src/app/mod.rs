@@ -36,7 +36,7 @@ use crate::{
     },
     auth::refresh_token::RefreshTokens,
     broker::{Broker, BrokerDeps, BrokerUri},
-    cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
+    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions},
     config::Settings,
     domain::clock::{Clock, SystemClock},
     http::{self, AppState, HttpOptions, RateLimits, ReadLimiter, middleware::metrics::Metrics},
@@ -76,7 +76,7 @@ struct NodeContext {
 
 /// The caches of a node.
 struct Caches {
-    catalog_snapshot: Arc<Shelf>,
+    catalog_snapshot: Arc<CatalogSnapshot>,
     revoked_sessions: Arc<RevokedSessions>,
     feed: Arc<Feed>,
     /// Wakes the relay when there are events to publish.
@@ -88,7 +88,7 @@ struct Caches {
 impl Caches {
     fn new() -> Self {
         Self {
-            catalog_snapshot: Arc::new(Shelf::new(http::render_product)),
+            catalog_snapshot: Arc::new(CatalogSnapshot::new(http::render_product)),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             feed: Arc::new(Feed::new()),
             outbox_notify: Arc::default(),
@@ -308,7 +308,7 @@ fn start_cart_registry(settings: &Settings, core: &NodeContext) -> Arc<CartRegis
     let deps = CartDeps {
         store: Arc::clone(&core.store),
         writer: core.writer.clone(),
-        shelf: Arc::clone(&core.caches.catalog_snapshot),
+        catalog_snapshot: Arc::clone(&core.caches.catalog_snapshot),
         follower: core.follower.clone(),
         clock: Arc::clone(&core.clock),
         limits: cart_limits(settings),

@@ -21,7 +21,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use self::freshness::{Freshness, Moment};
-use super::catalog_snapshot::Shelf;
+use super::catalog_snapshot::CatalogSnapshot;
 use crate::{
     domain::clock::Clock,
     events::OutboxEvent,
@@ -39,7 +39,7 @@ const PAGE: u32 = 1000;
 pub struct Follower {
     store: Arc<dyn Store>,
     caches: Arc<dyn CommitObserver>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<CatalogSnapshot>,
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
     /// The last event that was looked at. Held by whoever looks at the next.
@@ -88,7 +88,7 @@ impl Follower {
     pub async fn begin(
         store: &Arc<dyn Store>,
         caches: &Arc<impl CommitObserver + 'static>,
-        shelf: &Arc<Shelf>,
+        shelf: &Arc<CatalogSnapshot>,
         feed: &Arc<Feed>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreUnavailable> {

@@ -44,7 +44,7 @@ struct Scene {
     store: Arc<dyn Store>,
     heard: Arc<Heard>,
     follower: Arc<Follower>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<CatalogSnapshot>,
     owner: CartOwner,
     _dir: tempfile::TempDir,
 }
@@ -61,7 +61,7 @@ impl Scene {
         };
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
         let (heard, clock) = (Arc::new(Heard::default()), Arc::new(SystemClock) as Arc<dyn Clock>);
-        let shelf = Arc::new(Shelf::new(|_, _| bytes::Bytes::new()));
+        let shelf = Arc::new(CatalogSnapshot::new(|_, _| bytes::Bytes::new()));
         let follower =
             Follower::begin(&store, &heard, &shelf, &Arc::default(), &clock).await.unwrap();
         Self {

@@ -75,7 +75,7 @@ async fn concurrent_checkouts_sell_each_unit_once() {
     assert_eq!(sold + left, 9);
     assert!(
         sold > 0 && orders.iter().flatten().count() <= 2,
-        "as many unpaid orders as one may have"
+        "too many unpaid orders"
     );
 }
 
