@@ -2,9 +2,9 @@
 
 mod application;
 pub mod audit;
-pub mod commands;
-mod open;
-mod rules;
+pub mod broker_wiring;
+mod domain_options;
+mod resources;
 mod secrets;
 
 use std::{
@@ -22,9 +22,9 @@ use tokio::{
 
 pub use self::application::Application;
 use self::{
-    commands::{CatalogCommandHandler, subscriptions},
-    open::open_store,
-    rules::{cart_limits, order_rules, product_limits},
+    broker_wiring::{CatalogCommandHandler, subscriptions},
+    domain_options::{cart_limits, order_rules, product_limits},
+    resources::open_store,
     secrets::{build_tokens, load_or_create_secret},
 };
 use crate::{

@@ -23,6 +23,7 @@ mod idempotency;
 mod inbox;
 mod lifecycle;
 mod lists;
+mod migration;
 mod nodes;
 mod orders;
 mod outbox;

@@ -194,11 +194,11 @@ async fn sum_promised_units(
         doc! { "$project": { "lines.product_id": 1, "lines.quantity": 1 } },
         doc! { "$unwind": "$lines" },
         doc! { "$match": { "lines.product_id": id_range_filter(span) } },
-        doc! { "$group": { "_id": "$lines.product_id", "pieces": { "$sum": "$lines.quantity" } } },
+        doc! { "$group": { "_id": "$lines.product_id", "units": { "$sum": "$lines.quantity" } } },
     ];
     let sum = |document: &RawDocument| {
-        let PromisedUnits { id, units: pieces } = deserialize_document(document)?;
-        product_entry(facts, id).promised = pieces;
+        let PromisedUnits { id, units } = deserialize_document(document)?;
+        product_entry(facts, id).promised = units;
         Ok(())
     };
     moment.aggregate_each(ORDERS, stages, sum).await

@@ -1,4 +1,5 @@
-//! Reaching the database for the first time: waiting for a server that is not up yet, refusing what souk cannot work with.
+//! Connects to the database: waits for a server that is not up yet, and rejects one that souk
+//! cannot use.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -15,154 +16,158 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     MongoOptions,
-    failure::{self, ACCESS_DENIED_CODES},
-    schema::{self, META},
+    failure::{self, ACCESS_DENIED_CODES, ErrorClass, TransactionError},
+    migration::{MigrationOutcome, migrate},
+    schema::{META, SCHEMA_VERSION, SHOP, create_collections_and_indexes},
 };
 
-/// Connections kept open for reading, and most there may be. A cold pool connects two at a time.
+/// The least and the most connections for reads. The least stay open, because a cold pool opens
+/// only a few at a time.
 const READ_POOL_SIZE: (u32, u32) = (32, 64);
 
-/// The same for the writer and for looking after the nodes, who must not wait behind those who read.
+/// The same for the writer and for heartbeats, which must not queue behind reads.
 const WRITE_POOL_SIZE: (u32, u32) = (2, 8);
 
-/// How long to look for a primary before an operation fails. Short, so that whoever waits is told in time.
+/// How long to look for a primary before an operation fails. Short, so that callers get an error
+/// before their own deadline.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Between two tries to reach a server that is not up.
+/// The pause between two attempts to reach a server.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a server may take for each of the first steps; making indexes is the longest.
+/// How long the preparation of the database may take. Building indexes takes longest.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The first wire version with everything that is asked of the server: MongoDB 6.0.
+/// The wire version of MongoDB 6.0, the oldest server that souk supports.
 const MIN_WIRE_VERSION: i32 = 17;
 
-/// Why a database cannot be used. Each says in one line what to do.
+/// Why a database cannot be used. Each message says in one line what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
-    /// The connection string is not one.
+    /// The connection string cannot be parsed or has an unsupported option.
     #[error("store.uri: {0}")]
     InvalidUri(String),
-    /// One server by itself: it has no transactions.
+    /// The server is not in a replica set, so it has no transactions.
     #[error(
-        "the MongoDB server at {0} is a standalone one, which has no transactions; start it with --replSet and run rs.initiate() once"
+        "the MongoDB server at {0} is a standalone server, which has no transactions; \
+         start it with --replSet and run rs.initiate() once"
     )]
     Standalone(String),
-    /// A replica set of another name than the connection string says.
+    /// The server is in another replica set than the connection string says.
     #[error(
-        "the MongoDB server at {host} is in the replica set {found:?}, and store.uri says replicaSet={expected}; set it to {found}"
+        "the MongoDB server at {host} is in the replica set {found:?}, but store.uri has \
+         replicaSet={expected}; set it to {found}"
     )]
     ReplicaSetMismatch {
-        /// Where.
+        /// The server's address.
         host: String,
-        /// What the server says.
+        /// The replica set that the server is in.
         found: String,
-        /// What was asked for.
+        /// The replica set in the connection string.
         expected: String,
     },
-    /// A router of a sharded cluster.
+    /// The server is a router (`mongos`) of a sharded cluster.
     #[error("{0} is a router of a sharded cluster; set store.uri to a replica set")]
     ShardedCluster(String),
-    /// An old server.
+    /// The server is older than MongoDB 6.0.
     #[error("the MongoDB server at {0} is older than 6.0; use a newer one")]
     UnsupportedServer(String),
-    /// A login that does not work, or may not do what is needed.
+    /// The credentials are wrong, or the user lacks a permission.
     #[error(
-        "MongoDB at {hosts} refuses: {reason}; souk's user needs the roles readWrite and dbAdmin on the database {database:?}"
+        "MongoDB at {hosts} denied access: {reason}; check the credentials in store.uri, and grant \
+         the user the roles readWrite and dbAdmin on the database {database:?}"
     )]
     AccessDenied {
-        /// Where.
+        /// The servers' addresses.
         hosts: String,
-        /// The database asked for.
+        /// The configured database.
         database: String,
-        /// What the server says.
+        /// The server's message.
         reason: String,
     },
-    /// The prices in it are in another currency.
+    /// The stored prices are in another currency than the configured one.
     #[error(
-        "the prices in the database are in {found}, but shop.currency is {expected}; set it to {found}, or set store.database to another name"
+        "the prices in the database are in {found}, but shop.currency is {expected}; \
+         set it to {found}, or set store.database to another name"
     )]
     CurrencyMismatch {
-        /// The currency it holds.
+        /// The currency in the database.
         found: String,
-        /// The currency asked for.
+        /// The configured currency.
         expected: String,
     },
-    /// Another version of souk has written it.
+    /// An incompatible version of souk wrote the data.
     #[error(
-        "the data has schema version {found}, and this souk reads version {supported}; start the souk that wrote it"
+        "the data has schema version {found}, and this souk supports version {supported}; \
+         start the souk that wrote it, or a newer one"
     )]
     SchemaVersionMismatch {
-        /// The version found.
+        /// The schema version in the database.
         found: i64,
-        /// The version known.
+        /// The schema version of this build.
         supported: i64,
     },
-    /// Something else that waiting will not change.
+    /// The server answered with another error that a retry cannot fix.
     #[error("MongoDB at {hosts} cannot be used: {reason}")]
     Unusable {
-        /// Where.
+        /// The servers' addresses.
         hosts: String,
-        /// What the server says.
+        /// The server's message.
         reason: String,
     },
 }
 
-/// A database that is ready to be used.
+/// Two clients with a pool of connections each. The database is ready for use.
 pub(super) struct MongoClients {
-    /// For the writer and for looking after the nodes.
+    /// For the writer and for heartbeats.
     pub(super) write_client: Client,
-    /// For everyone else.
+    /// For everything else.
     pub(super) read_client: Client,
 }
 
-/// Connects, waiting for as long as it takes until a primary answers.
+/// Connects. Retries until a primary answers, however long that takes.
 pub(super) async fn connect_with_retry(
     options: &MongoOptions,
 ) -> Result<MongoClients, ConnectError> {
     let client_options = parse_client_options(options).await?;
     let hosts = client_options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let [writing, reading] = [WRITE_POOL_SIZE, READ_POOL_SIZE].map(|(min, max)| {
+    let [write_client, read_client] = [WRITE_POOL_SIZE, READ_POOL_SIZE].map(|(min, max)| {
         let mut options = client_options.clone();
         (options.min_pool_size, options.max_pool_size) = (Some(min), Some(max));
         Client::with_options(options)
             .map_err(|error| ConnectError::InvalidUri(failure::one_line_message(&error)))
     });
-    let (writing, reading) = (writing?, reading?);
+    let clients = MongoClients { write_client: write_client?, read_client: read_client? };
     loop {
-        let again = Instant::now() + RETRY_INTERVAL;
-        let reason =
-            match timeout(SETUP_TIMEOUT, prepare_database(&writing, &reading, options, &hosts))
-                .await
-            {
-                Ok(Ok(())) => {
-                    return Ok(MongoClients { write_client: writing, read_client: reading });
-                }
-                Ok(Err(SetupError::Fatal(refusal))) => return Err(refusal),
-                Ok(Err(SetupError::Retryable(reason))) => {
-                    check_hosts_directly(&client_options).await?;
-                    reason
-                }
-                Err(_) => "no answer in time".to_owned(),
-            };
-        tracing::warn!(hosts, reason, "waiting for MongoDB");
-        sleep_until(again).await;
+        let next_attempt = Instant::now() + RETRY_INTERVAL;
+        let prepared = timeout(SETUP_TIMEOUT, prepare_database(&clients, options, &hosts));
+        let reason = match prepared.await {
+            Ok(Ok(())) => return Ok(clients),
+            Ok(Err(SetupError::Fatal(error))) => return Err(error),
+            Ok(Err(SetupError::Retryable(reason))) => {
+                check_hosts_directly(&client_options).await?;
+                reason
+            }
+            Err(_) => "timed out".to_owned(),
+        };
+        tracing::warn!(hosts, error = reason, "waiting for MongoDB");
+        sleep_until(next_attempt).await;
     }
 }
 
 async fn parse_client_options(options: &MongoOptions) -> Result<ClientOptions, ConnectError> {
     if options.uri.expose_secret().starts_with("mongodb+srv://") {
-        let text = "mongodb+srv:// is not in this build; name the members instead: mongodb://host1,host2,host3/?replicaSet=name";
-        return Err(ConnectError::InvalidUri(text.to_owned()));
+        let message = "mongodb+srv:// is not supported; list the members instead: \
+                       mongodb://host1,host2,host3/?replicaSet=name";
+        return Err(ConnectError::InvalidUri(message.to_owned()));
     }
     let parsed = ClientOptions::parse(options.uri.expose_secret()).await;
     let mut client =
         parsed.map_err(|error| ConnectError::InvalidUri(failure::one_line_message(&error)))?;
     if client.direct_connection == Some(true) {
-        return Err(ConnectError::InvalidUri(
-            "directConnection=true keeps to one server; leave it out, so that the primary is found"
-                .into(),
-        ));
+        let message = "directConnection=true connects to one server only; remove it, so that the \
+                       primary is found";
+        return Err(ConnectError::InvalidUri(message.to_owned()));
     }
     client.app_name.get_or_insert_with(|| "souk".to_owned());
     client.max_connecting = Some(8);
@@ -177,58 +182,83 @@ async fn parse_client_options(options: &MongoOptions) -> Result<ClientOptions, C
     Ok(client)
 }
 
-/// On the disks of a majority.
-pub(super) fn durable_write_concern(within: Duration) -> WriteConcern {
-    WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(within).build()
+/// Acknowledged once a majority of the members has the write on disk.
+pub(super) fn durable_write_concern(timeout: Duration) -> WriteConcern {
+    WriteConcern::builder().w(Acknowledgment::Majority).journal(true).w_timeout(timeout).build()
 }
 
 enum SetupError {
-    /// It does not answer.
+    /// The server does not answer, or another node has to stop first.
     Retryable(String),
-    /// It answers, and will not do.
+    /// The server answers, and waiting will not help.
     Fatal(ConnectError),
 }
 
 async fn prepare_database(
-    writing: &Client,
-    reading: &Client,
+    clients: &MongoClients,
     options: &MongoOptions,
     hosts: &str,
 ) -> Result<(), SetupError> {
-    let meant = |error: Error| classify_setup_error(&error, options, hosts);
-    let hello = reading.database("admin").run_command(doc! { "hello": 1 }).await.map_err(meant)?;
+    let classify = |error: Error| classify_setup_error(&error, options, hosts);
+    let admin = clients.read_client.database("admin");
+    let hello = admin.run_command(doc! { "hello": 1 }).await.map_err(classify)?;
     check_server(&hello, hosts).map_err(SetupError::Fatal)?;
-    let database = writing.database(&options.database);
+    let database = clients.write_client.database(&options.database);
     let meta = database.collection::<Document>(META);
-    let shop = doc! { "$setOnInsert": { "currency": options.currency.code(), "schema": schema::SCHEMA_VERSION } };
-    meta.update_one(doc! { "_id": "shop" }, shop).upsert(true).await.map_err(meant)?;
-    let shop = meta.find_one(doc! { "_id": "shop" }).await.map_err(meant)?.unwrap_or_default();
-    check_shop_metadata(&shop, options).map_err(SetupError::Fatal)?;
-    schema::create_collections_and_indexes(&database, options.keep_unpublished).await.map_err(meant)
+    let new_shop = doc! { "currency": options.currency.code(), "schema": SCHEMA_VERSION };
+    meta.update_one(doc! { "_id": SHOP }, doc! { "$setOnInsert": new_shop })
+        .upsert(true)
+        .await
+        .map_err(classify)?;
+    let shop = meta.find_one(doc! { "_id": SHOP }).await.map_err(classify)?.unwrap_or_default();
+    check_currency(&shop, options).map_err(SetupError::Fatal)?;
+    let found = shop.get_i64("schema").unwrap_or(0);
+    let schema = migrate(&database, found).await.map_err(classify)?;
+    check_schema_version(schema)?;
+    create_collections_and_indexes(&database, options.keep_unpublished).await.map_err(classify)
 }
 
-/// Asks each server by itself. The driver passes over those that are not in the replica set it was told of, so that they look like ones
-/// that are not up yet.
+fn check_schema_version(outcome: MigrationOutcome) -> Result<(), SetupError> {
+    match outcome {
+        MigrationOutcome::Version(SCHEMA_VERSION) => Ok(()),
+        MigrationOutcome::Version(found) => {
+            Err(SetupError::Fatal(ConnectError::SchemaVersionMismatch {
+                found,
+                supported: SCHEMA_VERSION,
+            }))
+        }
+        MigrationOutcome::OldNodesRunning => Err(SetupError::Retryable(
+            "another node still runs an older souk; stop all of them to upgrade the database"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Asks each server separately. The driver ignores a server outside the expected replica set, which
+/// then looks like a server that is down.
 async fn check_hosts_directly(options: &ClientOptions) -> Result<(), ConnectError> {
-    let Some(wanted) = &options.repl_set_name else { return Ok(()) };
+    let Some(expected) = &options.repl_set_name else { return Ok(()) };
     for host in &options.hosts {
-        let mut alone = options.clone();
-        (alone.hosts, alone.repl_set_name, alone.direct_connection) =
+        let mut direct = options.clone();
+        (direct.hosts, direct.repl_set_name, direct.direct_connection) =
             (vec![host.clone()], None, Some(true));
-        (alone.min_pool_size, alone.server_selection_timeout) = (None, Some(RETRY_INTERVAL / 4));
-        let Ok(client) = Client::with_options(alone) else { continue };
+        (direct.min_pool_size, direct.server_selection_timeout) = (None, Some(RETRY_INTERVAL / 4));
+        let Ok(client) = Client::with_options(direct) else { continue };
         let admin = client.database("admin");
         let hello = timeout(RETRY_INTERVAL, admin.run_command(doc! { "hello": 1 }).into_future());
         let Ok(Ok(hello)) = hello.await else { continue };
-        // A server that has not been made a member yet says so.
+        // The server waits for rs.initiate(), or to be added to a set.
         if hello.get_bool("isreplicaset").unwrap_or(false) {
             continue;
         }
         check_server(&hello, &host.to_string())?;
         match hello.get_str("setName") {
-            Ok(found) if found != wanted => {
-                let (host, found, wanted) = (host.to_string(), found.to_owned(), wanted.clone());
-                return Err(ConnectError::ReplicaSetMismatch { host, found, expected: wanted });
+            Ok(found) if found != expected => {
+                return Err(ConnectError::ReplicaSetMismatch {
+                    host: host.to_string(),
+                    found: found.to_owned(),
+                    expected: expected.clone(),
+                });
             }
             _ => {}
         }
@@ -249,38 +279,30 @@ fn check_server(hello: &Document, hosts: &str) -> Result<(), ConnectError> {
     Ok(())
 }
 
-fn check_shop_metadata(shop: &Document, options: &MongoOptions) -> Result<(), ConnectError> {
-    let found = shop.get_i64("schema").unwrap_or(0);
-    if found != schema::SCHEMA_VERSION {
-        return Err(ConnectError::SchemaVersionMismatch {
-            found,
-            supported: schema::SCHEMA_VERSION,
-        });
-    }
+fn check_currency(shop: &Document, options: &MongoOptions) -> Result<(), ConnectError> {
     match shop.get_str("currency") {
-        Ok(held) if held != options.currency.code() => Err(ConnectError::CurrencyMismatch {
-            found: held.to_owned(),
+        Ok(found) if found != options.currency.code() => Err(ConnectError::CurrencyMismatch {
+            found: found.to_owned(),
             expected: options.currency.code().to_owned(),
         }),
         _ => Ok(()),
     }
 }
 
-/// Whether it is worth waiting.
+/// Decides whether a retry can help.
 fn classify_setup_error(error: &Error, options: &MongoOptions, hosts: &str) -> SetupError {
     let reason = failure::one_line_message(error);
-    let login = matches!(&*error.kind, ErrorKind::Authentication { .. });
-    if login
-        || failure::server_error_code(error).is_some_and(|code| ACCESS_DENIED_CODES.contains(&code))
+    let code = failure::server_error_code(error);
+    if matches!(&*error.kind, ErrorKind::Authentication { .. })
+        || code.is_some_and(|code| ACCESS_DENIED_CODES.contains(&code))
     {
-        let database = options.database.clone();
         return SetupError::Fatal(ConnectError::AccessDenied {
             hosts: hosts.to_owned(),
-            database,
+            database: options.database.clone(),
             reason,
         });
     }
-    if failure::TransactionError::from(error).class == failure::ErrorClass::Permanent {
+    if TransactionError::from(error).class == ErrorClass::Permanent {
         return SetupError::Fatal(ConnectError::Unusable { hosts: hosts.to_owned(), reason });
     }
     SetupError::Retryable(reason)

@@ -1,4 +1,9 @@
-//! What the driver's errors mean: whether anything was applied, and whether another try may do better.
+//! Sorts the driver's errors: whether anything was applied, and whether a retry may succeed.
+//!
+//! The driver attaches two labels to errors of transactions. `TransientTransactionError`: the
+//! transaction as a whole was aborted and may be run again from its first step.
+//! `UnknownTransactionCommitResult`: the commit was sent, and nobody knows whether it was applied;
+//! only the commit itself may be sent again, which the server answers the same way each time.
 
 use mongodb::error::{
     Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
@@ -7,37 +12,39 @@ use uuid::Uuid;
 
 use super::documents::DocumentError;
 
-/// Codes of a server that is no primary, or is going or coming.
+/// Error codes of a server that is not the primary, or is starting or shutting down.
 const UNAVAILABLE_CODES: [i32; 11] = [6, 7, 89, 91, 134, 189, 9001, 10107, 11600, 11602, 13435];
 
-/// Codes of a transaction that another one, or an operator, has ended: `LockTimeout`, `MaxTimeMSExpired`, `WriteConflict`,
-/// `TransactionTooOld`, `SnapshotUnavailable`, `NoSuchTransaction`, `TransactionExceededLifetimeLimitSeconds`, `Interrupted`.
+/// Error codes of a transaction that lost to another one or was ended from outside: `LockTimeout`,
+/// `MaxTimeMSExpired`, `WriteConflict`, `TransactionTooOld`, `SnapshotUnavailable`,
+/// `NoSuchTransaction`, `TransactionExceededLifetimeLimitSeconds`, `Interrupted`.
 const ABORTED_CODES: [i32; 8] = [24, 50, 112, 225, 246, 251, 290, 11601];
 
 /// `Unauthorized`, `AuthenticationFailed`.
 pub(super) const ACCESS_DENIED_CODES: [i32; 2] = [13, 18];
 
-/// What came of a step that failed. All but the last mean: certainly not applied.
+/// The class of a failed step. All but the last mean: certainly not applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ErrorClass {
-    /// Another transaction was there first, or this one was ended from outside. Another try may do better.
+    /// Another transaction won, or this one was ended from outside. A retry may succeed.
     Conflict,
-    /// The server does not answer, or is none that takes writes. Another try may do better, later.
+    /// The server does not answer, or accepts no writes. A later retry may succeed.
     Unavailable,
-    /// One statement was refused, the one of this record, which the commits at fault name.
+    /// The server rejected the statement of this record. The commits that name the record are at
+    /// fault.
     RecordRejected(Uuid),
-    /// Refused in a way that another try would not change.
+    /// A retry would fail the same way.
     Permanent,
-    /// It may have been applied.
+    /// The transaction may have been applied.
     OutcomeUnknown,
 }
 
-/// A step that failed.
+/// A failed step of a transaction.
 #[derive(Debug, Clone)]
 pub(super) struct TransactionError {
-    /// What it means.
+    /// What the writer does next depends on it.
     pub(super) class: ErrorClass,
-    /// What the server or the driver says.
+    /// The message of the server or the driver, in one line.
     pub(super) reason: String,
 }
 
@@ -50,21 +57,21 @@ impl TransactionError {
         Self { class: ErrorClass::Permanent, reason: reason.into() }
     }
 
-    /// An answer that did not come in time.
+    /// The server did not answer before the step's deadline.
     pub(super) fn timed_out() -> Self {
-        Self { class: ErrorClass::Unavailable, reason: "no answer in time".to_owned() }
+        Self { class: ErrorClass::Unavailable, reason: "timed out".to_owned() }
     }
 
-    /// A record that cannot be written.
+    /// A record that cannot be read from its document or written as one.
     pub(super) fn invalid_document(record: Uuid, error: DocumentError) -> Self {
         Self { class: ErrorClass::RecordRejected(record), reason: error.0 }
     }
 
-    /// An error from a commit.
+    /// Classifies the error of a commit, which is stricter than for other steps: everything counts
+    /// as unknown, except an answer of the server that says that the transaction was aborted.
     pub(super) fn from_commit_error(error: &Error) -> Self {
         let unknown = error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT);
         match Self::from(error) {
-            // Only a server that says so has not committed.
             failure if !unknown && error.contains_label(TRANSIENT_TRANSACTION_ERROR) => failure,
             failure => Self { class: ErrorClass::OutcomeUnknown, ..failure },
         }
@@ -73,7 +80,7 @@ impl TransactionError {
 
 impl From<&Error> for TransactionError {
     fn from(error: &Error) -> Self {
-        let trouble = match (&*error.kind, server_error_code(error)) {
+        let class = match (&*error.kind, server_error_code(error)) {
             (
                 ErrorKind::Io(_)
                 | ErrorKind::ConnectionPoolCleared { .. }
@@ -85,21 +92,21 @@ impl From<&Error> for TransactionError {
             _ if error.contains_label(TRANSIENT_TRANSACTION_ERROR) => ErrorClass::Conflict,
             _ => ErrorClass::Permanent,
         };
-        Self { class: trouble, reason: one_line_message(error) }
+        Self { class, reason: one_line_message(error) }
     }
 }
 
-/// What keeps a primary from being found: the first server's error, when there is one, of all that the driver says.
+/// Shortens the driver's description of the whole topology to the first server's error, if any.
 fn no_primary_message(message: &str) -> String {
     let first =
         message.split_once("Error: Kind: ").and_then(|(_, error)| error.split_once(", labels"));
     match first {
-        Some((error, _)) => format!("no primary answers: {error}"),
-        None => "no primary answers".to_owned(),
+        Some((error, _)) => format!("no primary is reachable: {error}"),
+        None => "no primary is reachable".to_owned(),
     }
 }
 
-/// The server's code, when the server refused a whole command.
+/// The server's error code, if the server rejected a whole command.
 pub(super) fn server_error_code(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
@@ -108,7 +115,7 @@ pub(super) fn server_error_code(error: &Error) -> Option<i32> {
     }
 }
 
-/// One line of what happened, without the driver's own bookkeeping.
+/// The error in one line, without the labels and the topology that the driver adds.
 pub(super) fn one_line_message(error: &Error) -> String {
     let line = match &*error.kind {
         ErrorKind::Command(command) => format!("{} ({})", command.message, command.code_name),

@@ -10,6 +10,7 @@ mod documents;
 mod failure;
 mod flush;
 mod load;
+mod migration;
 mod nodes;
 mod read;
 mod schema;

@@ -1,9 +1,11 @@
-//! The nodes that share the database, and what becomes of the locks of one that is gone.
+//! The nodes that share the database, and the release of a dead node's locks.
 //!
-//! A node killed inside a transaction leaves it open on the server, with everything it wrote locked, until the server gives the
-//! transaction up: 60 s by default. So each node keeps a document that names the session its transactions run in, and renews it; when
-//! it is not renewed any more, the others end that session, which frees its locks at once. Should the node live after all, nothing is
-//! lost: its transaction fails, certainly not applied, and is run again.
+//! A node that is killed inside a transaction leaves the transaction open on the server. Everything
+//! that it wrote stays locked until the server aborts it, after 60 s by default. So each node keeps
+//! a document that names the session of its transactions, and renews the document regularly. Once a
+//! document is too old, another node kills that session, which releases the locks at once. If the
+//! node is alive after all, it loses nothing: its transaction fails, certainly not applied, and the
+//! node retries it in a new session.
 
 use std::{
     sync::{
@@ -15,7 +17,7 @@ use std::{
 
 use mongodb::{
     Client, Collection, Database,
-    bson::{DateTime, Document, Uuid as Id, doc},
+    bson::{Bson, DateTime, Document, Uuid as Id, doc},
     error::Result,
     options::{Acknowledgment, CollectionOptions, WriteConcern},
 };
@@ -26,43 +28,44 @@ use super::{
     schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
 };
 
-/// How often a node renews its document, and looks at the others'.
+/// How often a node renews its document and looks for dead nodes.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A node that was not heard of for so long is taken for dead.
+/// A node whose document is older than this counts as dead.
 const NODE_TIMEOUT: Duration = Duration::from_millis(2500);
 
-/// How often the chores are done.
+/// How often a node checks its clock and the server's settings, and trims the outbox.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The newest events that are kept, whether they were published or not.
+/// How many of the newest events are kept, published or not.
 const MAX_RETAINED_EVENTS: i64 = 20_000;
 
-/// How far a node's clock may be from the server's before that is told.
+/// How far a node's clock may differ from the server's before the node logs a warning.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
 
-/// For how long the server shall keep a transaction open that nobody ends.
+/// After how many seconds the server should abort a transaction that nobody ends.
 const TRANSACTION_LIFETIME_SECONDS: i64 = 5;
 
-/// This node, as the others see it.
+/// This node's document in `nodes`, and the tasks that nodes do for each other.
 pub(super) struct NodeMembership {
     id: Id,
     client: Client,
     nodes: Collection<Document>,
     database: Database,
-    /// The session that its transactions run in.
+    /// The session of this node's transactions.
     session: Mutex<Option<Id>>,
-    /// A session that it runs no transactions in any more, whose last one may still be open.
+    /// A session that this node no longer uses, whose last transaction may still be open.
     orphaned_session: Mutex<Option<Id>>,
-    /// It was told in the log that transactions cannot be given a shorter lifetime.
+    /// The log has the warning that souk may not shorten the lifetime of transactions.
     lifetime_warned: AtomicBool,
-    /// It was told in the log that this node's clock is off.
+    /// The log has the warning that this node's clock is off.
     clock_is_skewed: AtomicBool,
 }
 
 impl NodeMembership {
     pub(super) fn new(client: Client, database: Database) -> Arc<Self> {
-        // Locks do not outlive the primary, so neither need these documents.
+        // A new primary has no locks of the old one, so these documents need not survive a
+        // failover: confirmation by the primary is enough.
         let options = CollectionOptions::builder()
             .write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build())
             .build();
@@ -79,19 +82,20 @@ impl NodeMembership {
         })
     }
 
-    /// What its document is known by.
+    /// The `_id` of this node's document. New at each start.
     pub(super) const fn id(&self) -> Id {
         self.id
     }
 
-    /// Tells the others which session to end when this node is gone. Has to be done before the session is used.
+    /// Names the session that the others kill once this node is dead. Must be called before the
+    /// session's first transaction, so that no lock is ever without a name.
     pub(super) async fn register_session(&self, session: Option<Id>) -> Result<()> {
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
         self.send_heartbeat().await
     }
 
-    /// Ends a session: what its transaction has locked is free.
-    pub(super) async fn kill_session(&self, session: Id) -> Result<()> {
+    /// Kills a session on the server, which aborts its transaction and releases the locks.
+    async fn kill_session(&self, session: Id) -> Result<()> {
         self.client
             .database("admin")
             .run_command(doc! { "killSessions": [{ "id": session }] })
@@ -99,24 +103,25 @@ impl NodeMembership {
             .map(drop)
     }
 
-    /// Notes a session that is to be ended: what a transaction that is still open in it has locked is in everybody's way.
+    /// Marks a session to be killed: a transaction that is still open in it would block all nodes.
     pub(super) fn mark_session_orphaned(&self, session: Option<Id>) {
         *self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner) = session;
     }
 
-    /// Ends the session that was left behind, if there is one. Done before the next transaction, and at the next beat if there is none.
+    /// Kills the orphaned session, if there is one. Runs before the next transaction and with each
+    /// heartbeat, whichever comes first.
     pub(super) async fn kill_orphaned_session(&self) -> Result<()> {
-        let left = *self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(session) = left else { return Ok(()) };
+        let orphaned = *self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(session) = orphaned else { return Ok(()) };
         self.kill_session(session).await?;
-        let mut left = self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner);
-        // Unless another was left in the meantime.
-        left.take_if(|left| *left == session);
+        let mut orphaned = self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another session may have been marked in the meantime.
+        orphaned.take_if(|orphaned| *orphaned == session);
         Ok(())
     }
 
-    /// Renews this node's document, ends the sessions of the dead, and does the chores, again and again. The chores wait for a majority,
-    /// which must not keep the node from being heard of.
+    /// Sends heartbeats, reaps dead nodes and does maintenance, forever. Maintenance waits for a
+    /// majority of the members, so it runs apart: a slow member must not delay the heartbeat.
     pub(super) async fn run_maintenance(self: Arc<Self>) {
         tokio::join!(
             repeat_forever(HEARTBEAT_INTERVAL, || self.heartbeat_and_reap()),
@@ -124,7 +129,7 @@ impl NodeMembership {
         );
     }
 
-    /// Says that this node is gone, in good order.
+    /// Deletes this node's document when the node stops.
     pub(super) async fn deregister(&self) -> Result<()> {
         self.nodes.delete_one(doc! { "_id": self.id }).await.map(drop)
     }
@@ -141,57 +146,59 @@ impl NodeMembership {
         self.trim_outbox().await
     }
 
-    /// Warns when this node's clock and the server's are apart. One node writes down until when an order is to be paid, and any node ends
-    /// it by its own clock.
+    /// Warns when this node's clock differs from the server's. One node sets the payment deadline of
+    /// an order, and any node may expire the order by its own clock.
     async fn check_clock_skew(&self) -> Result<()> {
         let asked = DateTime::now();
         let hello = self.client.database("admin").run_command(doc! { "hello": 1 }).await?;
         let answered = DateTime::now();
         let Ok(server) = hello.get_datetime("localTime") else { return Ok(()) };
-        let apart = min_clock_skew(*server, asked, answered);
-        let is_far = apart > MAX_CLOCK_SKEW;
-        if is_far && !self.clock_is_skewed.load(Ordering::Relaxed) {
+        let skew = min_clock_skew(*server, asked, answered);
+        let is_skewed = skew > MAX_CLOCK_SKEW;
+        let was_skewed = self.clock_is_skewed.swap(is_skewed, Ordering::Relaxed);
+        if is_skewed && !was_skewed {
             tracing::warn!(
-                ?apart,
-                "this node's clock and MongoDB's are apart, so that orders may expire too early or too late; have both set by NTP"
+                ?skew,
+                "this node's clock differs from MongoDB's, so orders may expire too early or too \
+                 late; synchronize both clocks with NTP"
             );
         }
-        self.clock_is_skewed.store(is_far, Ordering::Relaxed);
         Ok(())
     }
 
     async fn send_heartbeat(&self) -> Result<()> {
         let session = *self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let process = i64::from(std::process::id());
         // The server's clock is the only one that all nodes share.
-        let now = doc! { "$set": { "at": "$$NOW", "session": session, "process": i64::from(std::process::id()) } };
-        self.nodes.update_one(doc! { "_id": self.id }, vec![now]).upsert(true).await.map(drop)
+        let renewed = doc! { "$set": { "at": "$$NOW", "session": session, "process": process } };
+        self.nodes.update_one(doc! { "_id": self.id }, vec![renewed]).upsert(true).await.map(drop)
     }
 
     async fn reap_dead_nodes(&self) -> Result<()> {
-        let age = i64::try_from(NODE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
-        let dead = doc! { "_id": { "$ne": self.id }, "$expr": { "$lt": ["$at", { "$subtract": ["$$NOW", age] }] } };
+        let is_dead = doc! { "$lt": ["$at", oldest_live_heartbeat()] };
+        let dead = doc! { "_id": { "$ne": self.id }, "$expr": is_dead };
         let mut dead = self.nodes.find(dead).await?;
         while dead.advance().await? {
             let node = dead.deserialize_current()?;
             let session = match node.get("session") {
-                Some(mongodb::bson::Bson::Binary(session)) => session.to_uuid().ok(),
+                Some(Bson::Binary(session)) => session.to_uuid().ok(),
                 _ => None,
             };
             if let Some(session) = session {
                 self.kill_session(session).await?;
             }
-            // Unless it has come back in between.
+            // The time keeps the document of a node that has sent a heartbeat in the meantime.
             let at: Option<&DateTime> = node.get_datetime("at").ok();
             self.nodes.delete_one(doc! { "_id": node.get("_id"), "at": at.copied() }).await?;
             tracing::warn!(
                 process = node.get_i64("process").ok(),
-                "a node was not heard of any more; its session was ended"
+                "a node stopped sending heartbeats; its session was killed"
             );
         }
         Ok(())
     }
 
-    /// Takes away events beyond those that are kept. The first of the living nodes does so, for all.
+    /// Deletes the oldest events. Only the node with the lowest id does so.
     async fn trim_outbox(&self) -> Result<()> {
         let first = self
             .nodes
@@ -204,7 +211,8 @@ impl NodeMembership {
             return Ok(());
         }
         let newest = self.read_counter(OUTBOX).await?.unwrap_or(0);
-        // Once there was a broker, whoever trims keeps what waits for it: also a node or a command that does not know of one.
+        // The counter exists once any node had a broker. From then on every node, also one that is
+        // configured without a broker, keeps the events that are not published.
         let published = self.read_counter(PUBLISHED_COUNTER).await?.unwrap_or(i64::MAX);
         let oldest = published.min(newest - MAX_RETAINED_EVENTS);
         if oldest > 0 {
@@ -223,7 +231,21 @@ impl NodeMembership {
     }
 }
 
-/// How far apart the server's clock and this node's are at least, when the server told its time between these two of this node's.
+/// Whether any node, including one of another version, has sent a heartbeat recently.
+pub(super) async fn has_running_nodes(database: &Database) -> Result<bool> {
+    let is_live = doc! { "$gte": ["$at", oldest_live_heartbeat()] };
+    let nodes = database.collection::<Document>(NODES);
+    Ok(nodes.find_one(doc! { "$expr": is_live }).await?.is_some())
+}
+
+/// An aggregation expression: the server's time, less [`NODE_TIMEOUT`].
+fn oldest_live_heartbeat() -> Document {
+    let age = i64::try_from(NODE_TIMEOUT.as_millis()).unwrap_or(i64::MAX);
+    doc! { "$subtract": ["$$NOW", age] }
+}
+
+/// The least possible difference between the clocks: the server read its own at some time between
+/// `asked` and `answered` on this node's clock.
 fn min_clock_skew(server: DateTime, asked: DateTime, answered: DateTime) -> Duration {
     let [server, asked, answered] = [server, asked, answered].map(DateTime::timestamp_millis);
     Duration::from_millis(
@@ -231,38 +253,39 @@ fn min_clock_skew(server: DateTime, asked: DateTime, answered: DateTime) -> Dura
     )
 }
 
-/// Does `work` for ever, with a pause after each time.
-async fn repeat_forever<F: Future<Output = Result<()>>>(pause: Duration, work: impl Fn() -> F) {
+/// Runs `task` forever, with a pause after each run.
+async fn repeat_forever<F: Future<Output = Result<()>>>(pause: Duration, task: impl Fn() -> F) {
     loop {
-        if let Err(error) = work().await {
+        if let Err(error) = task().await {
             tracing::warn!(
-                reason = failure::one_line_message(&error),
-                "could not look after the other nodes; trying again"
+                error = failure::one_line_message(&error),
+                "failed to maintain the nodes; retrying"
             );
         }
         sleep(pause).await;
     }
 }
 
-/// Has the server give up transactions that nobody ends, if souk may say so; each server that becomes primary has to be told.
+/// Shortens the server's transaction lifetime, if souk's user may. It repeats because the setting
+/// belongs to one server, and another one may have become the primary.
 async fn limit_transaction_lifetime(client: &Client, warned: &AtomicBool) -> Result<()> {
     const PARAMETER: &str = "transactionLifetimeLimitSeconds";
     let admin = client.database("admin");
     let set = async {
-        let held = admin.run_command(doc! { "getParameter": 1, PARAMETER: 1 }).await?;
-        let held = held
+        let reply = admin.run_command(doc! { "getParameter": 1, PARAMETER: 1 }).await?;
+        let current = reply
             .get_i32(PARAMETER)
             .map(i64::from)
-            .or_else(|_| held.get_i64(PARAMETER))
+            .or_else(|_| reply.get_i64(PARAMETER))
             .unwrap_or(i64::MAX);
-        if held > TRANSACTION_LIFETIME_SECONDS {
+        if current > TRANSACTION_LIFETIME_SECONDS {
             admin
                 .run_command(doc! { "setParameter": 1, PARAMETER: TRANSACTION_LIFETIME_SECONDS })
                 .await?;
             tracing::info!(
-                was = held,
-                is = TRANSACTION_LIFETIME_SECONDS,
-                "transactionLifetimeLimitSeconds was set"
+                before = current,
+                now = TRANSACTION_LIFETIME_SECONDS,
+                "lowered MongoDB's transactionLifetimeLimitSeconds"
             );
         }
         Ok(())
@@ -274,13 +297,14 @@ async fn limit_transaction_lifetime(client: &Client, warned: &AtomicBool) -> Res
         {
             if !warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
-                    "souk may not look at or set MongoDB's transactionLifetimeLimitSeconds; set it to 5 on every member, so that the \
-                     last node to die leaves no locks for longer"
+                    "souk's user has no permission to set MongoDB's \
+                     transactionLifetimeLimitSeconds; set it to 5 on every member, so that a dead \
+                     node leaves no locks for longer even when no other node runs"
                 );
             }
             Ok(())
         }
-        done => done,
+        result => result,
     }
 }
 

@@ -132,11 +132,11 @@ pub(super) async fn carts_untouched_since(
         owner_id: Id,
         guest: bool,
     }
-    let filter = doc! { "lying_since": { "$lte": truncate_to_hour(before) }, "updated_at": { "$lt": timestamp_to_bson(before) } };
+    let filter = doc! { "idle_since": { "$lte": truncate_to_hour(before) }, "updated_at": { "$lt": timestamp_to_bson(before) } };
     let fields = Some(doc! { "guest": 1 });
     let list = ListQuery {
         filter,
-        sort: Some(doc! { "lying_since": 1 }),
+        sort: Some(doc! { "idle_since": 1 }),
         projection: fields,
         limit: Some(limit),
     };

@@ -8,6 +8,7 @@ use mongodb::{
     error::Result,
 };
 
+use super::{failure::server_error_code, write::IDEMPOTENCY_KEY_TTL};
 use crate::{domain::order::OrderStatus, store::INBOX_RETENTION};
 
 pub(super) const CARTS: &str = "carts";
@@ -20,33 +21,46 @@ pub(super) const SESSIONS: &str = "sessions";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
 pub(super) const OUTBOX: &str = "outbox";
-/// Two documents: the last position given out in the outbox, with the turns taken to do so, and the last one published.
+/// Holds the outbox counter under the id [`OUTBOX`], and [`PUBLISHED_COUNTER`].
 pub(super) const COUNTERS: &str = "counters";
-/// The latter.
+/// The last position that the broker has confirmed. Exists once a node with a broker has connected.
 pub(super) const PUBLISHED_COUNTER: &str = "published";
-/// The nodes that are running, each with the session its transactions run in.
+/// One document for each running node, with the session that its transactions run in.
 pub(super) const NODES: &str = "nodes";
-/// One document: what was settled when the first node came.
+/// One document, [`SHOP`].
 pub(super) const META: &str = "meta";
+/// The currency and the schema version, set by the first node that connects.
+pub(super) const SHOP: &str = "shop";
 
-/// The layout of documents. A souk that finds another one keeps away; 1 was never released.
-pub(super) const SCHEMA_VERSION: i64 = 2;
+/// The version of the documents' layout. `migration` upgrades version 2; no release wrote
+/// version 1.
+pub(super) const SCHEMA_VERSION: i64 = 3;
 
-/// Makes collections and indexes that are not there yet. Any number of nodes may do so at once. With `keep_unpublished` it is noted for
-/// good, and for all who come, that events are to be kept until they were published.
+/// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
+/// nodes and servers differ.
+const IDEMPOTENCY_KEY_RETENTION: Duration =
+    IDEMPOTENCY_KEY_TTL.saturating_add(Duration::from_secs(60 * 60));
+
+/// Creates missing collections and indexes. Several nodes may run it at once.
+///
+/// `keep_unpublished` is recorded permanently and for all nodes: from then on no event is trimmed
+/// before it is published.
 pub(super) async fn create_collections_and_indexes(
     database: &Database,
     keep_unpublished: bool,
 ) -> Result<()> {
-    // Inside a transaction a collection that has to be made would be in the way of everyone else.
+    // A transaction that creates a collection blocks every other transaction on it.
     for collection in [STOCK, COUNTERS, NODES, META] {
         create_collection_if_missing(database, collection).await?;
     }
     for (collection, indexes) in index_definitions() {
-        // Also makes the collection.
-        database
-            .run_command(doc! { "createIndexes": collection, "indexes": indexes, "writeConcern": { "w": "majority" } })
-            .await?;
+        // This also creates the collection.
+        let command = doc! {
+            "createIndexes": collection,
+            "indexes": indexes,
+            "writeConcern": { "w": "majority" },
+        };
+        database.run_command(command).await?;
     }
     let counters = database.collection::<Document>(COUNTERS);
     let start = doc! { "$setOnInsert": { "last": 0_i64, "turn": 0_i64 } };
@@ -61,63 +75,72 @@ pub(super) async fn create_collections_and_indexes(
 async fn create_collection_if_missing(database: &Database, collection: &str) -> Result<()> {
     const NAMESPACE_EXISTS: i32 = 48;
     match database.create_collection(collection).await {
-        Err(error) if super::failure::server_error_code(&error) == Some(NAMESPACE_EXISTS) => Ok(()),
-        made => made,
+        Err(error) if server_error_code(&error) == Some(NAMESPACE_EXISTS) => Ok(()),
+        result => result,
     }
 }
 
+fn index(name: &str, key: Document) -> Document {
+    doc! { "name": name, "key": key }
+}
+
+fn unique_index(name: &str, key: Document) -> Document {
+    doc! { "name": name, "key": key, "unique": true }
+}
+
+/// An index of the documents that have the key's field.
+fn sparse_index(name: &str, key: Document) -> Document {
+    doc! { "name": name, "key": key, "sparse": true }
+}
+
+/// An index of the documents that match `filter`.
+fn partial_index(name: &str, key: Document, filter: Document) -> Document {
+    doc! { "name": name, "key": key, "partialFilterExpression": filter }
+}
+
+/// Makes the server delete documents once `at` is older than `age`.
+fn expiry_index(age: Duration) -> Document {
+    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+    doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": seconds }
+}
+
 fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
-    let index = |name: &str, key: Document| doc! { "name": name, "key": key };
-    let unique = |name: &str, key: Document| doc! { "name": name, "key": key, "unique": true };
     let pending = doc! { "status": OrderStatus::PendingPayment.as_str() };
-    let living = doc! { "sku": { "$exists": true }, "deleted": false };
+    let active_with_sku = doc! { "sku": { "$exists": true }, "deleted": false };
+    let mut sku = partial_index("sku", doc! { "sku": 1 }, active_with_sku);
+    sku.insert("unique", true);
     vec![
-        (CARTS, vec![doc! { "name": "lying", "key": { "lying_since": 1 }, "sparse": true }]),
-        (
-            PRODUCTS,
-            vec![
-                doc! { "name": "sku", "key": { "sku": 1 }, "unique": true, "partialFilterExpression": living },
-                index("living", doc! { "deleted": 1, "_id": 1 }),
-            ],
-        ),
+        (CARTS, vec![sparse_index("idle", doc! { "idle_since": 1 })]),
+        (PRODUCTS, vec![sku, index("living", doc! { "deleted": 1, "_id": 1 })]),
         (
             ORDERS,
             vec![
                 index("of_user", doc! { "user_id": 1, "_id": -1 }),
-                doc! { "name": "pending_of_user", "key": { "user_id": 1, "status": 1 }, "partialFilterExpression": pending.clone() },
-                doc! { "name": "overdue", "key": { "expires_at": 1, "_id": 1 }, "partialFilterExpression": pending },
+                partial_index(
+                    "pending_of_user",
+                    doc! { "user_id": 1, "status": 1 },
+                    pending.clone(),
+                ),
+                partial_index("overdue", doc! { "expires_at": 1, "_id": 1 }, pending),
             ],
         ),
-        (MOVEMENTS, vec![doc! { "name": "of_order", "key": { "order_id": 1 }, "sparse": true }]),
+        (MOVEMENTS, vec![sparse_index("of_order", doc! { "order_id": 1 })]),
         (
             USERS,
             vec![
-                unique("email", doc! { "email": 1 }),
-                doc! { "name": "admins", "key": { "role": 1 }, "partialFilterExpression": { "role": "admin" } },
+                unique_index("email", doc! { "email": 1 }),
+                partial_index("admins", doc! { "role": 1 }, doc! { "role": "admin" }),
             ],
         ),
         (
             SESSIONS,
             vec![
                 index("of_user", doc! { "user_id": 1, "expires_at": 1 }),
-                doc! { "name": "revoked", "key": { "revoked_at": 1 }, "sparse": true },
+                sparse_index("revoked", doc! { "revoked_at": 1 }),
             ],
         ),
-        // A little longer than a key is honoured, since the clocks of nodes and servers differ.
-        (
-            IDEMPOTENCY_KEYS,
-            vec![doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": 25 * 60 * 60 }],
-        ),
-        (
-            INBOX,
-            vec![
-                doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": whole_seconds(INBOX_RETENTION) },
-            ],
-        ),
+        (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION)]),
+        (INBOX, vec![expiry_index(INBOX_RETENTION)]),
         (OUTBOX, vec![index("made", doc! { "first_id": 1 })]),
     ]
-}
-
-fn whole_seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Accounts and logins.
+//! Accounts and sessions.
 
 use mongodb::bson::{Binary, DateTime, Uuid as Id};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::domain::account::{Email, Role, Session, User};
 
-/// An account.
+/// An account as stored in `users`.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct UserDocument {
     #[serde(rename = "_id")]
@@ -47,7 +47,7 @@ impl TryFrom<UserDocument> for User {
             email: Email::from_stored(document.email),
             name: document.name,
             role: Role::from_name(&document.role)
-                .ok_or_else(|| DocumentError(format!("{:?} is no role", document.role)))?,
+                .ok_or_else(|| DocumentError(format!("{:?} is not a valid role", document.role)))?,
             password_hash: document.password_hash,
             created_at: timestamp_from_bson(document.created_at),
             version: document.version,
@@ -56,7 +56,7 @@ impl TryFrom<UserDocument> for User {
     }
 }
 
-/// A login.
+/// A login session as stored in `sessions`.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct SessionDocument {
     #[serde(rename = "_id")]

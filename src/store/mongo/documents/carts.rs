@@ -15,7 +15,7 @@ use crate::domain::{
 
 const HOUR_MILLIS: i64 = 60 * 60 * 1000;
 
-/// A cart.
+/// A cart as stored in `carts`.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct CartDocument<'a> {
     #[serde(rename = "_id")]
@@ -28,12 +28,13 @@ pub(in crate::store::mongo) struct CartDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     merged_into: Option<Id>,
     abandoned: bool,
-    /// The hour since which it may have been left lying, in a cart that can be. By the hour, so that few changes move it in its index.
+    /// The hour of the last change, only in a cart that can become idle. Truncated to the hour so
+    /// that few changes of a cart move its index entry.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle_since: Option<DateTime>,
 }
 
-/// The hour that `time` is in.
+/// The start of the hour that contains `time`.
 pub(in crate::store::mongo) fn truncate_to_hour(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.as_millis().div_euclid(HOUR_MILLIS).saturating_mul(HOUR_MILLIS))
 }
@@ -58,7 +59,8 @@ impl<'a> From<&'a Cart> for CartDocument<'a> {
             price: line.price.minor_units(),
             currency: Cow::Owned(line.price.currency().code().to_owned()),
         };
-        let can_lie = !cart.lines.is_empty() && !cart.abandoned && cart.merged_into.is_none();
+        let can_become_idle =
+            !cart.lines.is_empty() && !cart.abandoned && cart.merged_into.is_none();
         Self {
             owner_id: id_to_bson(cart.owner.id.as_uuid()),
             guest: cart.owner.is_guest,
@@ -67,7 +69,7 @@ impl<'a> From<&'a Cart> for CartDocument<'a> {
             updated_at: timestamp_to_bson(cart.updated_at),
             merged_into: cart.merged_into.map(|user| id_to_bson(user.as_uuid())),
             abandoned: cart.abandoned,
-            idle_since: can_lie.then(|| truncate_to_hour(cart.updated_at)),
+            idle_since: can_become_idle.then(|| truncate_to_hour(cart.updated_at)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Products, and their stock.
+//! Products, stock levels and stock movements.
 
 use mongodb::bson::{Bson, DateTime, Decimal128, Uuid as Id};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,8 @@ use crate::domain::{
     inventory::{MovementKind, StockDelta, StockLevel, StockMovement},
 };
 
-/// A product. Its attributes are a list, since their names are anything and a field's name is not.
+/// A product as stored in `products`. Attributes are a list because an attribute name can contain
+/// characters that a field name cannot.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct ProductDocument {
     #[serde(rename = "_id")]
@@ -44,20 +45,20 @@ impl TryFrom<&Product> for ProductDocument {
     type Error = DocumentError;
 
     fn try_from(product: &Product) -> Result<Self, DocumentError> {
-        let facts = product.details.clone();
+        let details = product.details.clone();
         let attribute =
             |(name, value)| Ok(AttributeDocument { name, value: attribute_to_bson(value)? });
         Ok(Self {
             product_id: id_to_bson(product.id.as_uuid()),
-            sku: facts.sku,
-            name: facts.name,
-            description: facts.description,
-            price: facts.price.minor_units(),
-            currency: facts.price.currency().code().to_owned(),
-            category: facts.category,
-            tags: facts.tags,
-            image_url: facts.image_url,
-            attributes: facts
+            sku: details.sku,
+            name: details.name,
+            description: details.description,
+            price: details.price.minor_units(),
+            currency: details.price.currency().code().to_owned(),
+            category: details.category,
+            tags: details.tags,
+            image_url: details.image_url,
+            attributes: details
                 .attributes
                 .into_iter()
                 .map(attribute)
@@ -77,7 +78,7 @@ impl TryFrom<ProductDocument> for Product {
         let attribute = |attribute: AttributeDocument| {
             Ok((attribute.name, attribute_from_bson(attribute.value)?))
         };
-        let facts = ProductDetails {
+        let details = ProductDetails {
             sku: document.sku,
             name: document.name,
             description: document.description,
@@ -93,7 +94,7 @@ impl TryFrom<ProductDocument> for Product {
         };
         Ok(Self {
             id: id_from_bson(document.product_id),
-            details: facts,
+            details,
             version: document.version,
             created_at: timestamp_from_bson(document.created_at),
             updated_at: timestamp_from_bson(document.updated_at),
@@ -112,31 +113,32 @@ fn attribute_to_bson(attribute: AttributeValue) -> Result<Bson, DocumentError> {
             (None, Some(large), _) => Bson::Decimal128(large.to_string().parse::<Decimal128>()?),
             (None, None, Some(float)) => Bson::Double(float),
             (None, None, None) => {
-                return Err(DocumentError(format!("{number} is no number that can be stored")));
+                return Err(DocumentError(format!("the number {number} cannot be stored")));
             }
         },
     })
 }
 
 fn attribute_from_bson(value: Bson) -> Result<AttributeValue, DocumentError> {
-    let unfit =
-        |value: &dyn std::fmt::Display| DocumentError(format!("{value} is not an attribute"));
+    let invalid = |value: &dyn std::fmt::Display| {
+        DocumentError(format!("{value} is not a valid attribute value"))
+    };
     Ok(match value {
         Bson::Boolean(flag) => AttributeValue::Bool(flag),
         Bson::String(text) => AttributeValue::Text(text),
         Bson::Int64(number) => AttributeValue::Number(number.into()),
         Bson::Int32(number) => AttributeValue::Number(number.into()),
         Bson::Double(number) => AttributeValue::Number(
-            serde_json::Number::from_f64(number).ok_or_else(|| unfit(&number))?,
+            serde_json::Number::from_f64(number).ok_or_else(|| invalid(&number))?,
         ),
         Bson::Decimal128(number) => AttributeValue::Number(
-            number.to_string().parse::<u64>().map_err(|_| unfit(&number))?.into(),
+            number.to_string().parse::<u64>().map_err(|_| invalid(&number))?.into(),
         ),
-        other => return Err(unfit(&other)),
+        other => return Err(invalid(&other)),
     })
 }
 
-/// A product's stock.
+/// A product's stock level as stored in `stock`.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct StockDocument {
     #[serde(rename = "_id")]
@@ -167,14 +169,15 @@ impl From<StockDocument> for StockLevel {
     }
 }
 
-/// What a line of a stock ledger is found by. Documents compare member by member, so a product's lines stand together, in order.
+/// The `_id` of a stock movement. The server compares embedded documents field by field, so a
+/// product's movements are adjacent and in order.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct MovementId {
     pub(in crate::store::mongo) product_id: Id,
     pub(in crate::store::mongo) sequence: u64,
 }
 
-/// A line of a product's stock ledger.
+/// A stock movement as stored in `movements`.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct MovementDocument {
     #[serde(rename = "_id")]
@@ -213,8 +216,9 @@ impl TryFrom<MovementDocument> for StockMovement {
     type Error = DocumentError;
 
     fn try_from(document: MovementDocument) -> Result<Self, DocumentError> {
-        let kind = MovementKind::from_name(&document.kind)
-            .ok_or_else(|| DocumentError(format!("{:?} moves no stock", document.kind)))?;
+        let kind = MovementKind::from_name(&document.kind).ok_or_else(|| {
+            DocumentError(format!("{:?} is not a valid movement kind", document.kind))
+        })?;
         Ok(Self {
             product_id: id_from_bson(document.id.product_id),
             sequence: document.id.sequence,

@@ -1,12 +1,14 @@
-//! How the domain's types stand in documents, and back.
+//! Conversions between domain types and MongoDB documents.
 //!
-//! Ids are UUIDs, times are dates, money is in minor units beside its currency. What is absent in the domain is absent in the document.
+//! Ids are UUIDs, timestamps are BSON dates, and amounts are minor units next to their currency.
+//! A value that is `None` in the domain has no field in the document.
 
 mod accounts;
 mod carts;
 mod catalog;
+mod idempotency;
 mod orders;
-mod told;
+mod outbox;
 
 use mongodb::bson::{Binary, DateTime, RawDocumentBuf, Uuid as Id, spec::BinarySubtype};
 use serde::Serialize;
@@ -16,15 +18,16 @@ pub(super) use self::{
     accounts::{SessionDocument, UserDocument},
     carts::{CartDocument, truncate_to_hour},
     catalog::{MovementDocument, ProductDocument, StockDocument},
+    idempotency::{IdempotencyKeyDocument, IdempotencyKeyId},
     orders::OrderDocument,
-    told::{EventBatchDocument, IdempotencyKeyDocument, IdempotencyKeyId},
+    outbox::EventBatchDocument,
 };
 use crate::domain::{
     clock::Timestamp,
     money::{Currency, Money},
 };
 
-/// A document that does not say what it should, or a record that no document can hold.
+/// A stored document is invalid, or a record cannot be represented as a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(in crate::store::mongo) struct DocumentError(pub(in crate::store::mongo) String);
@@ -35,22 +38,22 @@ impl From<mongodb::bson::error::Error> for DocumentError {
     }
 }
 
-/// An id as documents hold it.
+/// An id for documents that serde writes, and for filters.
 pub(super) fn id_to_bson(uuid: Uuid) -> Id {
     Id::from_bytes(uuid.into_bytes())
 }
 
-/// An id in a document that is put together by hand.
+/// An id for raw documents, which take no BSON `Uuid`.
 pub(super) fn id_to_binary(uuid: Uuid) -> Binary {
     Binary { subtype: BinarySubtype::Uuid, bytes: uuid.as_bytes().to_vec() }
 }
 
-/// An id as the domain holds it.
+/// A domain id from the id in a document.
 pub(super) fn id_from_bson<I: From<Uuid>>(id: Id) -> I {
     I::from(Uuid::from_bytes(id.bytes()))
 }
 
-/// A time as documents hold it.
+/// A BSON date, which has millisecond precision like [`Timestamp`].
 pub(super) const fn timestamp_to_bson(time: Timestamp) -> DateTime {
     DateTime::from_millis(time.as_millis())
 }
@@ -63,10 +66,10 @@ fn parse_money(minor: i64, currency: &str) -> Result<Money, DocumentError> {
     let currency: Currency =
         currency.parse().map_err(|_| DocumentError(format!("{currency:?} is not a currency")))?;
     Money::from_minor_units(minor, currency)
-        .map_err(|error| DocumentError(format!("a price: {error}")))
+        .map_err(|error| DocumentError(format!("invalid price: {error}")))
 }
 
-/// A value as BSON.
+/// Serializes `value` without an intermediate [`Document`](mongodb::bson::Document).
 pub(super) fn to_raw_document(value: &impl Serialize) -> Result<RawDocumentBuf, DocumentError> {
     Ok(mongodb::bson::serialize_to_raw_document_buf(value)?)
 }
@@ -80,5 +83,5 @@ fn hash_from_binary(binary: &Binary) -> Result<[u8; 32], DocumentError> {
         .bytes
         .as_slice()
         .try_into()
-        .map_err(|_| DocumentError("a hash has not 32 bytes".to_owned()))
+        .map_err(|_| DocumentError("a stored hash is not 32 bytes long".to_owned()))
 }

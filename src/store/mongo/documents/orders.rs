@@ -1,4 +1,4 @@
-//! Orders.
+//! Orders, their lines and their payment.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -13,7 +13,7 @@ use crate::domain::{
     order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
 };
 
-/// An order. Its prices are in its currency.
+/// An order as stored in `orders`. All its prices are in `currency`.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct OrderDocument<'a> {
     #[serde(rename = "_id")]
@@ -108,13 +108,14 @@ impl TryFrom<OrderDocument<'_>> for Order {
             id: id_from_bson(document.order_id),
             user_id: id_from_bson(document.user_id),
             status: OrderStatus::from_name(status)
-                .ok_or_else(|| DocumentError(format!("{status:?} is no status of an order")))?,
+                .ok_or_else(|| DocumentError(format!("{status:?} is not a valid order status")))?,
             version: document.version,
             currency,
             lines: document.lines.into_iter().map(line).collect::<Result<_, DocumentError>>()?,
             payment: Payment {
-                method: PaymentMethod::from_name(method)
-                    .ok_or_else(|| DocumentError(format!("{method:?} is no way to pay")))?,
+                method: PaymentMethod::from_name(method).ok_or_else(|| {
+                    DocumentError(format!("{method:?} is not a valid payment method"))
+                })?,
                 reference: document.payment.reference.map(Cow::into_owned),
             },
             shipping_address: document

@@ -1,0 +1,75 @@
+//! Idempotency keys and the responses stored under them.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use mongodb::bson::{Binary, Bson, DateTime, Uuid as Id};
+use serde::{Deserialize, Serialize};
+
+use super::{DocumentError, bytes_to_binary, hash_from_binary, id_to_bson, timestamp_to_bson};
+use crate::{
+    domain::clock::Timestamp,
+    messages::change::{IdempotencyKey, StoredResponse},
+};
+
+/// The `_id` of an idempotency key. Two owners may use the same key text.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store::mongo) struct IdempotencyKeyId<'a> {
+    pub(in crate::store::mongo) owner: Id,
+    #[serde(borrow)]
+    pub(in crate::store::mongo) key: Cow<'a, str>,
+}
+
+impl<'a> IdempotencyKeyId<'a> {
+    pub(in crate::store::mongo) fn from_key(key: &'a IdempotencyKey) -> Self {
+        Self { owner: id_to_bson(key.owner.as_uuid()), key: Cow::Borrowed(&key.key) }
+    }
+}
+
+/// A key with its stored response. A body that is valid UTF-8, such as JSON, is stored as a string.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store::mongo) struct IdempotencyKeyDocument<'a> {
+    #[serde(rename = "_id", borrow)]
+    pub(in crate::store::mongo) id: IdempotencyKeyId<'a>,
+    fingerprint: Binary,
+    status: u16,
+    body: Bson,
+    at: DateTime,
+}
+
+impl<'a> IdempotencyKeyDocument<'a> {
+    pub(in crate::store::mongo) fn new(
+        key: &'a IdempotencyKey,
+        response: &StoredResponse,
+        at: Timestamp,
+    ) -> Self {
+        let body = match std::str::from_utf8(&response.body) {
+            Ok(text) => Bson::String(text.to_owned()),
+            Err(_) => Bson::Binary(bytes_to_binary(&response.body)),
+        };
+        Self {
+            id: IdempotencyKeyId::from_key(key),
+            fingerprint: bytes_to_binary(&key.fingerprint),
+            status: response.status,
+            body,
+            at: timestamp_to_bson(at),
+        }
+    }
+
+    /// Whether the response was stored at `time` or before.
+    pub(in crate::store::mongo) fn is_stored_by(&self, time: Timestamp) -> bool {
+        self.at <= timestamp_to_bson(time)
+    }
+
+    /// The request's fingerprint and the response.
+    pub(in crate::store::mongo) fn into_response(
+        self,
+    ) -> Result<([u8; 32], StoredResponse), DocumentError> {
+        let body = match self.body {
+            Bson::String(text) => Bytes::from(text),
+            Bson::Binary(binary) => Bytes::from(binary.bytes),
+            _ => return Err(DocumentError("a stored response has no body".to_owned())),
+        };
+        Ok((hash_from_binary(&self.fingerprint)?, StoredResponse { status: self.status, body }))
+    }
+}
