@@ -36,7 +36,9 @@ use crate::{
     },
     auth::refresh_token::RefreshTokens,
     broker::{Broker, BrokerDeps, BrokerUri},
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions},
+    cache::{
+        catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions,
+    },
     config::Settings,
     domain::clock::{Clock, SystemClock},
     http::{self, AppState, HttpOptions, RateLimits, ReadLimiter, middleware::metrics::Metrics},
@@ -100,7 +102,7 @@ impl Caches {
 impl CommitObserver for Caches {
     fn on_committed(&self, news: &CommittedChanges) {
         self.catalog_snapshot.apply(news);
-        self.revoked_sessions.note(&news.revoked_sessions);
+        self.revoked_sessions.add(&news.revoked_sessions);
         if let Some(carts) = self.carts.get() {
             carts.apply(news);
         }
@@ -127,7 +129,7 @@ impl CommitObserver for NodeObserver {
         self.caches.on_committed(news);
         match &self.follower {
             // The feed has the events of other nodes too, and all of them in commit order.
-            Some(follower) => follower.made(&news.events),
+            Some(follower) => follower.observe_local(&news.events),
             None => self.caches.feed.apply(&news.events),
         }
     }
@@ -145,7 +147,7 @@ impl NodeContext {
         // Followed from a place that is older than what is loaded next, so that nothing falls in between.
         let follower = match store.is_shared() {
             true => Some(
-                Follower::begin(&store, &caches, &caches.catalog_snapshot, &caches.feed, &clock)
+                Follower::new(&store, &caches, &caches.catalog_snapshot, &caches.feed, &clock)
                     .await?,
             ),
             false => None,
@@ -296,8 +298,7 @@ impl Node {
                 services.rate_limits.evict_idle();
             }
         };
-        let follow =
-            self.context.follower.clone().map(|follower| actix_rt::spawn(follower.follow()));
+        let follow = self.context.follower.clone().map(|follower| actix_rt::spawn(follower.run()));
         let sweep = actix_rt::spawn(Arc::clone(&self.carts).run_maintenance_loop(abandoned_after));
         let expire = actix_rt::spawn(self.context.order_service().run_expiry_loop());
         [sweep, expire, actix_rt::spawn(forget)].into_iter().chain(follow).collect()

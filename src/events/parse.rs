@@ -128,4 +128,163 @@ fn parse_body<T: for<'de> Deserialize<'de>>(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::*;
+    use crate::{
+        domain::{
+            account::{Email, Role, User},
+            cart::{Cart, CartEvent, CartOwner},
+            catalog::product::{Product, ProductDetails},
+            clock::Timestamp,
+            ids::EventId,
+            money::{Currency, Money},
+            order::{Order, OrderStatus, Payment, PaymentMethod},
+        },
+        events::{Audience, DomainEvent, EventEnvelope},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1);
+
+    fn eur() -> Currency {
+        "EUR".parse().unwrap()
+    }
+
+    fn outbox_event(event: DomainEvent) -> OutboxEvent {
+        OutboxEvent {
+            position: 1,
+            id: EventId::new(),
+            kind: event.event_type().to_owned(),
+            audience: Audience::Everyone,
+            body: EventEnvelope::new(event, NOW, None).to_json(),
+        }
+    }
+
+    /// What an event must be read back as. No arm is a wildcard: a new kind of event needs one.
+    fn expected(event: &DomainEvent) -> ParsedEvent {
+        match event {
+            DomainEvent::Product(product) => {
+                ParsedEvent::Product { id: product.id, version: product.version }
+            }
+            DomainEvent::StockChanged(level)
+            | DomainEvent::StockLow(level)
+            | DomainEvent::StockDepleted(level) => ParsedEvent::Stock(*level),
+            DomainEvent::Cart(cart, _) => {
+                ParsedEvent::Cart { owner: cart.owner.id, version: cart.version }
+            }
+            DomainEvent::Order(order) => {
+                ParsedEvent::Order { id: order.id, version: order.version }
+            }
+            DomainEvent::UserRegistered(user) => ParsedEvent::UserRegistered { user_id: user.id },
+            DomainEvent::SessionRevoked { session_id, .. } => {
+                ParsedEvent::SessionRevoked { session_id: *session_id }
+            }
+        }
+    }
+
+    fn product_events() -> Vec<DomainEvent> {
+        let details = ProductDetails {
+            sku: None,
+            name: "Tea".into(),
+            description: String::new(),
+            price: Money::zero(eur()),
+            category: None,
+            tags: Vec::new(),
+            image_url: None,
+            attributes: BTreeMap::new(),
+        };
+        let created = Product::new(ProductId::new(), details, NOW);
+        let updated = Product { version: 2, ..created.clone() };
+        let level =
+            StockLevel { on_hand: 5, reserved: 2, version: 3, ..StockLevel::empty(created.id) };
+        let deleted = updated.to_deleted(NOW);
+        let products = [created, updated, deleted].map(|p| DomainEvent::Product(Arc::new(p)));
+        let mut events = Vec::from(products);
+        events.extend([
+            DomainEvent::StockChanged(level),
+            DomainEvent::StockLow(level),
+            DomainEvent::StockDepleted(level),
+        ]);
+        events
+    }
+
+    fn cart_events() -> Vec<DomainEvent> {
+        let (product_id, user_id) = (ProductId::new(), UserId::new());
+        let owner = CartOwner { id: user_id, is_guest: false };
+        let cart = Arc::new(Cart { version: 7, ..Cart::empty(owner) });
+        [
+            CartEvent::ItemAdded { product_id, added: 2, quantity: 5 },
+            CartEvent::ItemUpdated { product_id, quantity: 3 },
+            CartEvent::ItemRemoved { product_id },
+            CartEvent::Cleared,
+            CartEvent::Merged { guest_id: user_id },
+            CartEvent::Closed { merged_into: user_id },
+            CartEvent::CheckedOut { order_id: OrderId::new() },
+            CartEvent::Abandoned,
+        ]
+        .map(|event| DomainEvent::Cart(Arc::clone(&cart), event))
+        .into()
+    }
+
+    fn order_events() -> Vec<DomainEvent> {
+        let order = |status| Order {
+            id: OrderId::new(),
+            user_id: UserId::new(),
+            status,
+            version: 4,
+            currency: eur(),
+            lines: Vec::new(),
+            payment: Payment { method: PaymentMethod::Manual, reference: None },
+            shipping_address: None,
+            placed_at: NOW,
+            expires_at: None,
+            updated_at: NOW,
+        };
+        OrderStatus::ALL.map(|status| DomainEvent::Order(Arc::new(order(status)))).into()
+    }
+
+    fn account_events() -> Vec<DomainEvent> {
+        let user = User {
+            id: UserId::new(),
+            email: Email::parse("ada@example.com").unwrap(),
+            name: "Ada".into(),
+            role: Role::Customer,
+            password_hash: String::new(),
+            created_at: NOW,
+            version: 1,
+            event_sequence: 1,
+        };
+        let revoked = DomainEvent::SessionRevoked {
+            user_id: user.id,
+            session_id: SessionId::new(),
+            reason: "logout",
+            sequence: 2,
+        };
+        vec![DomainEvent::UserRegistered(Arc::new(user)), revoked]
+    }
+
+    #[test]
+    fn every_kind_of_event_is_read_back() {
+        let events = [product_events(), cart_events(), order_events(), account_events()];
+        for event in events.concat() {
+            let expected = expected(&event);
+            let stored = outbox_event(event);
+            assert_eq!(parse(&stored).unwrap(), expected, "{}", stored.kind);
+        }
+    }
+
+    #[test]
+    fn unknown_type_and_invalid_body_are_errors() {
+        let [stored, ..] = &*account_events() else { panic!("there are such events") };
+        let stored = outbox_event(stored.clone());
+        for kind in ["payment.settled", "auth", "auth.session.renamed", ""] {
+            let unknown = OutboxEvent { kind: kind.into(), ..stored.clone() };
+            assert!(matches!(parse(&unknown), Err(ParseEventError::UnknownType(_))), "{kind}");
+        }
+        let stock = OutboxEvent { kind: "inventory.stock.changed".into(), ..stored.clone() };
+        assert!(matches!(parse(&stock), Err(ParseEventError::InvalidBody(_))));
+        let cut = OutboxEvent { body: stored.body.slice(1..), ..stored };
+        assert!(matches!(parse(&cut), Err(ParseEventError::InvalidBody(_))));
+    }
+}

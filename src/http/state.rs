@@ -23,7 +23,9 @@ use crate::{
         accounts::AccountActor, cart::CartRegistry, catalog::CatalogActor, orders::OrderActor,
     },
     broker::BrokerStatus,
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions},
+    cache::{
+        catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions,
+    },
     config::IpNet,
     domain::{
         account::Role,

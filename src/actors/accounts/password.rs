@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::service::{
-    AccountService, add_revocation, invalid_credentials, with_next_version,
-};
+use super::service::{AccountService, add_revocation, invalid_credentials, with_next_version};
 use crate::{
     actors::retry::Decision,
     domain::account::{Password, User},

@@ -157,9 +157,11 @@ impl CartRegistry {
         // ticket tells which.
         for _ in 0..2 {
             let active = self.find_or_start_actor(owner);
-            let reply =
-                tokio::time::timeout_at(ticket.deadline().into(), active.actor.send(message.clone()))
-                    .await;
+            let reply = tokio::time::timeout_at(
+                ticket.deadline().into(),
+                active.actor.send(message.clone()),
+            )
+            .await;
             match reply {
                 Ok(Ok(reply)) => return reply,
                 Ok(Err(MailboxError::Closed)) => {

@@ -131,12 +131,14 @@ impl CartFixture {
 
     /// A registry with a shelf of its own that hears of others through the outbox, as on another node of a shared store.
     async fn start_following_registry(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
-        let (shelf, hear) =
-            (Arc::new(CatalogSnapshot::new(|_, _| Bytes::new())), Arc::new(ForwardToCaches::default()));
+        let (shelf, hear) = (
+            Arc::new(CatalogSnapshot::new(|_, _| Bytes::new())),
+            Arc::new(ForwardToCaches::default()),
+        );
         hear.shelf.set(Arc::clone(&shelf)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let follower =
-            Follower::begin(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
+            Follower::new(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
         let registry = self.start_registry_with(shelf, Some(Arc::clone(&follower)));
         hear.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)

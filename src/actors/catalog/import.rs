@@ -82,9 +82,8 @@ impl CatalogService {
             }
         };
         // A sku that somebody else has just taken is a conflict, too: the next look finds it.
-        let is_conflict = |error: &CommitError| {
-            matches!(error, CommitError::Conflict | CommitError::SkuTaken)
-        };
+        let is_conflict =
+            |error: &CommitError| matches!(error, CommitError::Conflict | CommitError::SkuTaken);
         let retry = CommandRetry { is_conflict, follower: None, ..self.command_retry() };
         let catch_up = async || match &self.follower {
             Some(follower) => Ok(follower.catch_up().await?),
@@ -119,9 +118,8 @@ impl CatalogService {
         let details = view.product.apply_patch(row.patch.clone())?;
         details.validate(self.limits)?;
         let product = view.product.with_details(details, self.clock.now()).map(Arc::new);
-        let stock_write = row
-            .stock
-            .map(|on_hand| set_stock_write(view.product.id, on_hand, Some(IMPORT_REASON)));
+        let stock_write =
+            row.stock.map(|on_hand| set_stock_write(view.product.id, on_hand, Some(IMPORT_REASON)));
         if product.is_none() && stock_write.is_none() {
             return Ok(Decision::NoChange { reply: ImportAction::Updated, body: Bytes::new() });
         }

@@ -100,10 +100,7 @@ pub(super) fn build_commit(
     Commit {
         writes: std::iter::once(Write::Order(Arc::clone(order))).chain(stock_writes).collect(),
         events: vec![DomainEvent::Order(Arc::clone(order))],
-        idempotency_record: record_response(
-            context,
-            StoredResponseBody::Ready(order_json(order)),
-        ),
+        idempotency_record: record_response(context, StoredResponseBody::Ready(order_json(order))),
         trace: context.trace.clone(),
         ..Commit::new(order.updated_at, context.ticket.deadline())
     }

@@ -1,127 +1,102 @@
-//! What events mean for the caches.
+//! What the events of other nodes change in the caches of this one.
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-use uuid::Uuid;
-
 use super::Follower;
 use crate::{
-    cache::revoked_sessions::KEPT,
-    domain::{
-        ids::{ProductId, SessionId},
-        inventory::StockLevel,
+    cache::revoked_sessions::RETENTION,
+    domain::ids::ProductId,
+    events::{
+        OutboxEvent,
+        parse::{ParsedEvent, parse},
     },
-    events::OutboxEvent,
     store::{CommittedChanges, StoreUnavailable},
 };
 
-/// Products that are read from the store at once.
-const READ: usize = 500;
-
-/// What of an event tells which cache it concerns.
-#[derive(Deserialize)]
-struct Heading {
-    subject: Uuid,
-    sequence: String,
-    data: Details,
-}
-
-#[derive(Deserialize)]
-struct Details {
-    session_id: Option<SessionId>,
-    on_hand: Option<u64>,
-    reserved: Option<u64>,
-}
-
-impl Heading {
-    fn version(&self) -> u64 {
-        self.sequence.parse().unwrap_or(u64::MAX)
-    }
-
-    /// The stock level that an event of the inventory carries.
-    fn stock(&self) -> Option<StockLevel> {
-        let (on_hand, reserved) = (self.data.on_hand?, self.data.reserved?);
-        // Movements are counted by the store alone.
-        Some(StockLevel {
-            on_hand,
-            reserved,
-            version: self.version(),
-            ..StockLevel::empty(self.subject.into())
-        })
-    }
-}
+/// How many products are read from the store at a time.
+const PAGE_SIZE: usize = 500;
 
 impl Follower {
-    /// Tells the caches and the feed of events.
-    pub(super) async fn tell(&self, events: Vec<OutboxEvent>) -> Result<(), StoreUnavailable> {
-        let mut news = CommittedChanges::default();
-        let mut changed: Vec<ProductId> = Vec::new();
+    /// Brings the caches up to date with events, then hands the events to the feed.
+    pub(super) async fn apply_events(
+        &self,
+        events: Vec<OutboxEvent>,
+    ) -> Result<(), StoreUnavailable> {
+        let mut changes = CommittedChanges::default();
+        let mut outdated: Vec<ProductId> = Vec::new();
         for event in &events {
-            let Ok(heading) = serde_json::from_slice::<Heading>(&event.body) else {
-                tracing::error!(id = %event.id, kind = event.kind, "an event cannot be read; its caches may be old");
-                continue;
-            };
-            let subject = heading.subject;
-            match event.kind.split('.').next() {
-                Some("catalog")
-                    if self
-                        .shelf
-                        .get(subject.into())
-                        .is_none_or(|v| v.product.version < heading.version()) =>
-                {
-                    changed.push(subject.into());
-                }
-                Some("inventory") => match (self.shelf.get(subject.into()), heading.stock()) {
-                    // What this node did itself is on the shelf already.
-                    (Some(view), _) if view.stock.version >= heading.version() => {}
-                    (Some(_), Some(level)) => news.stock.push(level),
-                    _ => changed.push(subject.into()),
-                },
-                Some("cart") => news.carts.push((subject.into(), heading.version())),
-                Some("auth") => news
-                    .revoked_sessions
-                    .extend(heading.data.session_id.map(|id| (id, self.clock.now()))),
-                _ => {}
+            match parse(event) {
+                Ok(parsed) => self.collect_changes(parsed, &mut changes, &mut outdated),
+                Err(error) => tracing::error!(
+                    id = %event.id, kind = event.kind, %error,
+                    "failed to read an event; caches may be outdated"
+                ),
             }
         }
-        self.read(changed, &mut news).await?;
-        self.caches.on_committed(&news);
+        self.read_products(outdated, &mut changes).await?;
+        self.caches.on_committed(&changes);
         self.feed.apply(&events);
         Ok(())
     }
 
-    /// Fills the caches again, since events before `oldest`, the first that is still kept, were never looked at: the node was frozen, or
-    /// away from its store, for too long.
-    pub(super) async fn begin_anew(&self, oldest: u64) -> Result<(), StoreUnavailable> {
-        tracing::warn!(
-            oldest,
-            "events were missed that are not kept any more; what is known of other nodes is read again"
-        );
+    /// Adds what an event changes to `changes`. A product that must be read from the store, since
+    /// the event does not carry all of it, is added to `outdated`.
+    fn collect_changes(
+        &self,
+        event: ParsedEvent,
+        changes: &mut CommittedChanges,
+        outdated: &mut Vec<ProductId>,
+    ) {
+        match event {
+            ParsedEvent::Product { id, version } => {
+                let known = self.catalog_snapshot.get(id);
+                if known.is_none_or(|view| view.product.version < version) {
+                    outdated.push(id);
+                }
+            }
+            ParsedEvent::Stock(level) => match self.catalog_snapshot.get(level.product_id) {
+                // This node made the change, or read the product since.
+                Some(view) if view.stock.version >= level.version => {}
+                Some(_) => changes.stock.push(level),
+                None => outdated.push(level.product_id),
+            },
+            ParsedEvent::Cart { owner, version } => changes.carts.push((owner, version)),
+            ParsedEvent::SessionRevoked { session_id } => {
+                changes.revoked_sessions.push((session_id, self.clock.now()));
+            }
+            // Neither orders nor accounts are cached.
+            ParsedEvent::Order { .. } | ParsedEvent::UserRegistered { .. } => {}
+        }
+    }
+
+    /// Reloads the caches, since events before `oldest`, the first that the store still has, were
+    /// never seen: the node was frozen, or cut off from its store, for too long.
+    pub(super) async fn reload_caches(&self, oldest: u64) -> Result<(), StoreUnavailable> {
+        tracing::warn!(oldest, "missed events that the store no longer has; reloading the caches");
         let now = self.clock.now();
-        let revoked = self.store.list_sessions_revoked_since(now.saturating_sub(KEPT)).await?;
+        let revoked = self.store.list_sessions_revoked_since(now.saturating_sub(RETENTION)).await?;
         self.caches.on_committed(&CommittedChanges {
             revoked_sessions: revoked.into_iter().map(|id| (id, now)).collect(),
             ..CommittedChanges::default()
         });
-        self.shelf.load(&*self.store).await?;
+        self.catalog_snapshot.load(&*self.store).await?;
         self.caches.on_missed();
         Ok(())
     }
 
-    /// Reads products that have changed.
-    async fn read(
+    async fn read_products(
         &self,
-        mut changed: Vec<ProductId>,
-        news: &mut CommittedChanges,
+        mut ids: Vec<ProductId>,
+        changes: &mut CommittedChanges,
     ) -> Result<(), StoreUnavailable> {
-        changed.sort_unstable();
-        changed.dedup();
-        for some in changed.chunks(READ) {
-            for (product, stock) in self.store.find_products_by_id(some.to_vec()).await? {
-                news.products.push(Arc::new(product));
-                // Later than any level that an event carries: of two for one product, the last counts.
-                news.stock.push(stock);
+        ids.sort_unstable();
+        ids.dedup();
+        for page in ids.chunks(PAGE_SIZE) {
+            for (product, stock) in self.store.find_products_by_id(page.to_vec()).await? {
+                changes.products.push(Arc::new(product));
+                // Newer than any level that an event carries: of two for one product, the last
+                // counts.
+                changes.stock.push(stock);
             }
         }
         Ok(())
