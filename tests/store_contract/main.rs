@@ -133,6 +133,7 @@ every_engine_keeps! {
         unchanged_stock_is_remembered
         commit_may_hold_only_a_response
         key_is_forgotten_after_a_day
+        keys_expire_by_the_given_clock
         concurrent_repeats_change_stock_once
     }
     inbox {

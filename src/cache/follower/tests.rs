@@ -59,9 +59,10 @@ impl Fixture {
             low_stock: 0,
             keep_unpublished: false,
         };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
-        let (observer, clock) =
-            (Arc::new(RecordingObserver::default()), Arc::new(SystemClock) as Arc<dyn Clock>);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(options, Arc::clone(&clock)).unwrap());
+        let observer = Arc::new(RecordingObserver::default());
         let catalog_snapshot = Arc::new(CatalogSnapshot::new(|_, _| bytes::Bytes::new()));
         let follower = Follower::new(&store, &observer, &catalog_snapshot, &Arc::default(), &clock)
             .await
