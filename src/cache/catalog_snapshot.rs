@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// All living products with their stock.
-pub struct Shelf {
+pub struct CatalogSnapshot {
     products: DashMap<ProductId, Entry>,
     skus: DashMap<String, ProductId>,
     epoch: AtomicU64,
@@ -74,7 +74,7 @@ pub struct Found {
     pub prices: Vec<i64>,
 }
 
-impl Shelf {
+impl CatalogSnapshot {
     /// An empty shelf.
     #[must_use]
     pub fn new(render: RenderProduct) -> Self {
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn what_is_older_is_not_put_over_what_is_newer() {
-        let shelf = Shelf::new(|_, _| bytes::Bytes::new());
+        let shelf = CatalogSnapshot::new(|_, _| bytes::Bytes::new());
         let both = Barrier::new(2);
         for _ in 0..2_000 {
             let old = product();
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn what_was_read_before_it_was_deleted_does_not_come_back() {
-        let shelf = Shelf::new(|_, _| bytes::Bytes::new());
+        let shelf = CatalogSnapshot::new(|_, _| bytes::Bytes::new());
         let read = Arc::new(product());
         let stock = StockLevel::empty(read.id);
         shelf.put(Arc::clone(&read), stock);

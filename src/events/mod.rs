@@ -1,5 +1,7 @@
 //! The public events: CloudEvents 1.0, structured JSON. Other programs are written against these names.
 
+pub mod parse;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -24,7 +24,9 @@ use crate::{
         accounts::AccountActor, cart::CartRegistry, catalog::CatalogActor, orders::OrderActor,
     },
     broker::BrokerStatus,
-    cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
+    cache::{
+        catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions,
+    },
     domain::{
         account::Role,
         cart::CartOwner,
@@ -47,7 +49,7 @@ pub struct AppState {
     /// Changes to the catalog.
     pub catalog: Addr<CatalogActor>,
     /// Reads of the catalog.
-    pub catalog_snapshot: Arc<Shelf>,
+    pub catalog_snapshot: Arc<CatalogSnapshot>,
     /// Accounts and sessions.
     pub accounts: Addr<AccountActor>,
     /// Sessions that were ended.

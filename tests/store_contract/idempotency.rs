@@ -159,13 +159,38 @@ pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harnes
     );
 }
 
-pub(crate) async fn no_op_request_is_not_remembered(harness: &dyn Harness) {
+pub(crate) async fn unchanged_stock_is_remembered(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked_product(&*store, 10).await;
+    let before = (stock_level(&*store, id).await, events(&*store).await);
     let key = key(UserId::new(), "key", 1);
     let same = with_response(commit([stock(id, StockChange::Set(10))]), &key, "same");
-    assert!(apply_one(&*store, same).await.is_ok());
-    assert_eq!(store.find_stored_response(&key).await, Ok(None));
+    assert!(apply_one(&*store, same.clone()).await.is_ok());
+    assert_eq!((stock_level(&*store, id).await, events(&*store).await), before);
+    apply_one(&*store, commit([stock(id, StockChange::Set(7))])).await.unwrap();
+    assert_eq!(
+        apply_one(&*store, same).await,
+        Err(CommitError::Replayed(remembered_response("same"))),
+        "the repeat does not undo what came in between"
+    );
+    assert_eq!(stock_level(&*store, id).await.on_hand, 7);
+}
+
+pub(crate) async fn commit_may_hold_only_a_response(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let owner = UserId::new();
+    let (key_1, key_2) = (key(owner, "key", 1), key(owner, "key", 2));
+    let only = |key, text| with_response(commit([]), key, text);
+    let batch = [only(&key_1, "first"), only(&key_1, "second"), only(&key_2, "other")];
+    let outcomes = apply(&*store, batch).await.outcomes;
+    assert!(outcomes[0].is_ok());
+    assert_eq!(outcomes[1], Err(CommitError::Replayed(remembered_response("first"))));
+    assert_eq!(outcomes[2], Err(CommitError::IdempotencyKeyReused));
+    assert_eq!(
+        apply_one(&*store, only(&key_1, "later")).await,
+        Err(CommitError::Replayed(remembered_response("first")))
+    );
+    assert!(events(&*store).await.is_empty());
 }
 
 pub(crate) async fn key_is_forgotten_after_a_day(harness: &dyn Harness) {

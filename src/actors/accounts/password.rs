@@ -1,11 +1,10 @@
-//! How a password is changed.
+//! The command that changes a password.
 
 use std::sync::Arc;
 
-use super::service::{
-    AccountService, Decision, add_revocation, invalid_credentials, with_next_version,
-};
+use super::service::{AccountService, add_revocation, invalid_credentials, with_next_version};
 use crate::{
+    actors::retry::Decision,
     domain::account::{Password, User},
     error::{Error, ErrorCode},
     messages::accounts::ChangePassword,
@@ -25,7 +24,7 @@ impl AccountService {
         };
         drop(attempt);
         let password_hash = self.deps.hasher.hash(new, ticket.deadline()).await?;
-        let _turn = self.lock_account(user_id).await;
+        let _guard = self.lock_account(user_id).await;
         self.decide_and_commit(&ticket, async || {
             self.reverify_credentials(&mut user, &current, &ticket).await?;
             let mut commit = self.build_commit(&ticket, trace.clone());
@@ -39,7 +38,7 @@ impl AccountService {
                 add_revocation(session, &mut user, "password_changed", &mut commit);
             }
             commit.writes.push(Write::User(Arc::new(user)));
-            Ok(Decision::Commit(Box::new(commit), ()))
+            Ok(Decision::Commit(Box::new(commit), |_| ()))
         })
         .await
     }

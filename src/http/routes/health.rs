@@ -166,7 +166,7 @@ async fn read_broker_gauges(services: &AppState) -> Option<BrokerGauges> {
         peer_events_connected: services
             .follower
             .as_ref()
-            .is_some_and(|follower| follower.is_delivered_to()),
+            .is_some_and(|follower| follower.is_broker_connected()),
         relay_active: broker.is_leader(),
         events_published: broker.published_count(),
         events_unpublished: unpublished.ok().and_then(Result::ok),

@@ -281,12 +281,13 @@ impl<'a> Planner<'a> {
             self.state.applied_messages.insert(id.clone());
             self.writes.inbox.push((id.clone(), commit.decided_at));
         }
-        // A commit without any write is kept for the response or inbox id that it stores.
+        // A commit without writes, or with a response to remember, matters even if nothing changes.
         let stock_only = !commit.writes.is_empty()
+            && commit.idempotency_record.is_none()
             && commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
         let named: Vec<ProductId> = moves.iter().map(|(level, _)| level.product_id).collect();
         if stock_only && moves.iter().all(|(_, movement)| movement.is_none()) {
-            // The stock is as requested already: no response is stored and no event is written.
+            // Nothing changes, so there is nothing to write and no event.
             return Ok(named);
         }
         for (level, movement) in moves {
