@@ -6,7 +6,7 @@ use super::service::{
     AccountService, Decision, add_revocation, invalid_credentials, with_next_version,
 };
 use crate::{
-    domain::account::{Password, User},
+    domain::account::{Password, RevocationReason, User},
     error::{Error, ErrorCode},
     messages::accounts::ChangePassword,
     store::Write,
@@ -36,7 +36,7 @@ impl AccountService {
             let mut user =
                 User { password_hash: password_hash.clone(), ..with_next_version(&user) };
             for session in sessions.iter().filter(|session| session.id != session_id) {
-                add_revocation(session, &mut user, "password_changed", &mut commit);
+                add_revocation(session, &mut user, RevocationReason::PasswordChanged, &mut commit);
             }
             commit.writes.push(Write::User(Arc::new(user)));
             Ok(Decision::Commit(Box::new(commit), ()))

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::service::{AccountService, Decision, add_revocation, with_next_version};
 use crate::{
-    domain::{account::Session, ids::SessionId},
+    domain::{
+        account::{RevocationReason, Session},
+        ids::SessionId,
+    },
     error::{Error, ErrorCode},
     messages::{
         accounts::{AuthenticatedSession, Logout, RefreshSession},
@@ -67,7 +70,8 @@ impl AccountService {
             RefreshOutcome::Rotated(answer) => Ok(*answer),
             RefreshOutcome::Reused => {
                 tracing::warn!(session = %token.session_id, "a refresh token came twice; its session is revoked");
-                self.revoke_session(token.session_id, "token_reuse", &ticket, trace).await?;
+                self.revoke_session(token.session_id, RevocationReason::TokenReuse, &ticket, trace)
+                    .await?;
                 Err(invalid_refresh_token())
             }
         }
@@ -75,13 +79,13 @@ impl AccountService {
 
     pub(super) async fn logout(&self, message: Logout) -> Result<(), Error> {
         let Logout { session_id, ticket, trace } = message;
-        self.revoke_session(session_id, "logout", &ticket, trace).await
+        self.revoke_session(session_id, RevocationReason::Logout, &ticket, trace).await
     }
 
     async fn revoke_session(
         &self,
         id: SessionId,
-        reason: &'static str,
+        reason: RevocationReason,
         ticket: &Ticket,
         trace: Option<TraceParent>,
     ) -> Result<(), Error> {

@@ -23,10 +23,10 @@ use crate::{
         order::{Order, OrderCommand, OrderTransition},
     },
     error::Error,
-    events::DomainEvent,
+    events::{DomainEvent, order::order_json},
     messages::{
         change::{CommandContext, Reply},
-        orders::{ChangeOrder, order_json},
+        orders::ChangeOrder,
     },
     store::{
         Commit, CommitError, StockWrite, Store, Write,

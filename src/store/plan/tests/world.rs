@@ -173,7 +173,7 @@ impl ModelStore {
     /// What the events say, without their ids.
     pub(super) fn event_summaries(&self, stock: bool) -> Vec<(&'static str, Uuid, u64)> {
         let told = |event: &EventEnvelope| {
-            (event.payload.event_type(), event.payload.subject(), event.payload.sequence())
+            (event.payload.event_type().as_str(), event.payload.subject(), event.payload.sequence())
         };
         self.events
             .iter()
