@@ -91,6 +91,8 @@ codes! {
     QuantityLimit = "quantity_limit", "A line cannot have so many pieces";
     /// More lines in a cart than allowed.
     LineLimit = "line_limit", "A cart cannot have so many lines";
+    /// A cart or an order would come to more than 2^53-1 minor units.
+    TotalLimit = "total_limit", "Total limit exceeded";
     /// Too many requests from one caller.
     RateLimited = "rate_limited", "Too many requests";
     /// A fault of ours.
@@ -204,6 +206,13 @@ impl Error {
         Self::new(ErrorCode::NotFound, "There is no order with this id among those you may see.")
     }
 
+    /// The total would be above the limit.
+    fn total_limit() -> Self {
+        let detail = "The total would be more than can be exact (2^53-1 minor units of the \
+            currency). Lower a quantity, or buy in several orders.";
+        Self::new(ErrorCode::TotalLimit, detail)
+    }
+
     /// Stock cannot fill these lines.
     #[must_use]
     pub fn insufficient_stock(lines: Vec<Shortage>) -> Self {
@@ -242,6 +251,7 @@ impl From<CartError> for Error {
                 ErrorCode::LineLimit,
                 "The cart would have more lines than a cart may have.",
             ),
+            CartError::TotalLimitExceeded => Self::total_limit(),
             CartError::GuestCartMerged => Self::new(
                 ErrorCode::GuestCartMerged,
                 "This guest cart was merged into an account. Use the account's token.",
@@ -259,6 +269,7 @@ impl From<CheckoutError> for Error {
                 "There is nothing in the cart. Put something in first.",
             ),
             CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
+            CheckoutError::TotalLimitExceeded => Self::total_limit(),
             CheckoutError::PriceChanged(total) => {
                 let detail = format!(
                     "The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again."

@@ -24,7 +24,7 @@ pub use self::application::Application;
 use self::{
     commands::{CatalogCommandHandler, subscriptions},
     open::open_store,
-    rules::{cart_limits, order_rules, product_limits},
+    rules::{cart_limits, order_rules},
     secrets::{build_tokens, load_or_create_secret},
 };
 use crate::{
@@ -186,7 +186,6 @@ impl Node {
             writer: core.writer.clone(),
             follower: core.follower.clone(),
             clock: Arc::clone(&core.clock),
-            limits: product_limits(settings),
         });
         let hasher = PasswordHasher::start(settings.auth.bcrypt_cost, None);
         let accounts = AccountActor::new(AccountDeps {

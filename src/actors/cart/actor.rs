@@ -196,7 +196,9 @@ impl CartService {
                 self.deps.store.find_cart(guest.id).await?.unwrap_or_else(|| Cart::empty(guest));
             let decided = self.check_if_match(&cart, &change).and_then(|()| {
                 let now = self.deps.clock.now();
-                cart.merge(&other, self.deps.limits, now).map_err(|refusal| merge_error(&refusal))
+                let offer = |id| self.deps.shelf.offer(id);
+                cart.merge(&other, offer, self.deps.limits, now)
+                    .map_err(|refusal| merge_error(&refusal))
             });
             let CartMerge { user, guest } = match decided {
                 Err(_) | Ok(CartMerge { user: None, .. }) if second.is_due().await? => continue,

@@ -73,7 +73,7 @@ impl CatalogService {
                 Some(view) => view.product.apply_patch(row.patch.clone())?,
                 None => row.patch.clone().into_details()?,
             };
-            facts.validate(self.limits)?;
+            facts.validate()?;
             change.ticket.mark_started()?;
             let (imported, outcome) = match known {
                 Some(view) => (

@@ -16,7 +16,7 @@ use crate::cache::catalog_snapshot::Shelf;
 use crate::cache::follower::{Follower, SecondThought};
 use crate::{
     domain::{
-        catalog::product::{Product, ProductDetails, ProductLimits},
+        catalog::product::{Product, ProductDetails},
         clock::Clock,
         ids::ProductId,
         inventory::{StockChange, StockLevel},
@@ -51,8 +51,6 @@ pub struct CatalogService {
     pub follower: Option<Arc<Follower>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Limits on prices.
-    pub limits: ProductLimits,
 }
 
 /// Decides on changes to the catalog and its stock.
@@ -151,7 +149,7 @@ impl CatalogService {
         message: CreateProduct,
     ) -> Result<Reply<Arc<ProductView>>, Error> {
         let CreateProduct { details: facts, initial_stock: stock, context: change } = message;
-        facts.validate(self.limits)?;
+        facts.validate()?;
         change.ticket.mark_started()?;
         let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
         let opening = StockLevel::empty(product.id).apply(StockChange::Set(stock));
@@ -218,7 +216,7 @@ impl CatalogService {
             ProductEdit::Replace(facts) => facts,
             ProductEdit::Patch(patch) => view.product.apply_patch(patch)?,
         };
-        facts.validate(self.limits)?;
+        facts.validate()?;
         Ok((view, facts))
     }
 

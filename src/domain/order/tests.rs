@@ -11,6 +11,7 @@ use crate::domain::{
     cart::{Cart, CartError, CartEvent, CartLine, CartOwner, Shortage},
     catalog::product::{Product, ProductDetails},
     inventory::{StockChange, StockLevel},
+    money::MAX_MINOR_UNITS,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -110,6 +111,22 @@ fn checkout_orders_all_lines_at_current_prices() {
         [("tea", Some("TEA"), 2, eur_price("9")), ("cup", Some("CUP"), 1, eur_price("7"))]
     );
     assert_eq!(decided_on, [(tea.id, 3), (cup.id, 8)]);
+}
+
+#[test]
+fn checkout_refuses_a_total_above_the_limit() {
+    let flat = sample_product("flat", "100000000000", 1);
+    let rest = sample_product("rest", "71992547409.91", 1);
+    let cent = sample_product("cent", "0.01", 1);
+    let stock = [(&flat, 900), (&rest, 1), (&cent, 1)];
+    let check_out =
+        |wares: &[_]| check_out_cart(&cart_with(wares), CheckoutOptions::default(), &stock);
+    let order = check_out(&[(&flat, 900), (&rest, 1)]).unwrap().order;
+    assert_eq!(order.total().minor_units(), MAX_MINOR_UNITS);
+    assert_eq!(
+        check_out(&[(&flat, 900), (&rest, 1), (&cent, 1)]),
+        Err(CheckoutError::TotalLimitExceeded)
+    );
 }
 
 #[test]

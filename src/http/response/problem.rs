@@ -74,6 +74,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::ValidationFailed
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
+        | ErrorCode::TotalLimit
         | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RateLimited | ErrorCode::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
