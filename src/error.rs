@@ -118,7 +118,7 @@ pub struct Error {
     /// The lines that stock cannot fill.
     pub shortages: Vec<Shortage>,
     /// What the cart costs now.
-    pub total_amount: Option<Money>,
+    pub total_amount: Option<Box<Money>>,
     /// After how many seconds another try makes sense.
     pub retry_after: Option<u64>,
 }
@@ -274,7 +274,7 @@ impl From<CheckoutError> for Error {
                 let detail = format!(
                     "The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again."
                 );
-                Self { total_amount: Some(total), ..Self::new(ErrorCode::PriceChanged, detail) }
+                Self { total_amount: Some(Box::new(total)), ..Self::new(ErrorCode::PriceChanged, detail) }
             }
         }
     }

@@ -9,7 +9,9 @@ use std::{
 use anyhow::Context;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
-use super::{Node, commands::broker_uri, open::bind_listener, rules::configured_admin};
+use super::{
+    Node, broker_wiring::broker_uri, domain_options::configured_admin, resources::bind_listener,
+};
 use crate::{
     actors::accounts::bootstrap::FirstAdmin,
     config::{Settings, StoreKind},

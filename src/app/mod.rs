@@ -2,9 +2,9 @@
 
 mod application;
 pub mod audit;
-pub mod commands;
-mod open;
-mod rules;
+pub mod broker_wiring;
+mod domain_options;
+mod resources;
 mod secrets;
 
 use std::{
@@ -22,9 +22,9 @@ use tokio::{
 
 pub use self::application::Application;
 use self::{
-    commands::{CatalogCommandHandler, subscriptions},
-    open::open_store,
-    rules::{cart_limits, order_rules},
+    broker_wiring::{CatalogCommandHandler, subscriptions},
+    domain_options::{cart_limits, order_rules},
+    resources::open_store,
     secrets::{build_tokens, load_or_create_secret},
 };
 use crate::{
@@ -139,8 +139,8 @@ impl NodeContext {
         settings: &Settings,
         drivers: &Handle,
     ) -> anyhow::Result<(Self, JoinHandle<()>)> {
-        let store = open_store(settings, drivers).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = open_store(settings, drivers, Arc::clone(&clock)).await?;
         let caches = Arc::new(Caches::new());
         // Followed from a place that is older than what is loaded next, so that nothing falls in between.
         let follower = match store.is_shared() {

@@ -10,7 +10,7 @@ use strum::VariantArray;
 use super::{
     command::{ADJUST_STOCK_TYPE, MAX_COMMAND_BYTES, MAX_COMMAND_ID_CHARS},
     dead_letters::REASON_HEADER,
-    message::{AUDIENCE_HEADER, POSITION_HEADER, TRACEPARENT_HEADER},
+    event_message::{AUDIENCE_HEADER, POSITION_HEADER, TRACEPARENT_HEADER},
     queues::{COMMAND_QUEUE, dead_letter_queue},
     topology::EVENT_EXCHANGE,
 };

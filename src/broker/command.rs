@@ -1,4 +1,4 @@
-//! What other systems may ask for, read strictly.
+//! The commands that other systems may send, and their strict parser.
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -10,27 +10,27 @@ use crate::{
     messages::catalog::ProductRef,
 };
 
-/// Most bytes of a command.
+/// Largest message body that is accepted as a command.
 pub(super) const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
-/// The one type of command there is.
+/// The only command type so far.
 pub(super) const ADJUST_STOCK_TYPE: &str = "inventory.adjust";
 
-/// Most characters of a command's id.
+/// Longest command id, in characters.
 pub(super) const MAX_COMMAND_ID_CHARS: usize = 255;
 
-/// A change of stock that another system asks for.
+/// A command that changes the stock of one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdjustStock {
-    /// Carried out once for each id.
+    /// Idempotency key: the store applies each command id once.
     pub id: Box<str>,
-    /// Whose stock.
+    /// The product whose stock changes.
     pub product: ProductRef,
-    /// How: `Adjust` or `Set`.
+    /// The change: `Adjust` by a delta, or `Set` to a quantity.
     pub stock: StockChange,
-    /// Why.
+    /// Why the stock changes, recorded with the movement.
     pub reason: String,
-    /// The other system's own reference.
+    /// The sender's own reference, such as a delivery note, recorded with the movement.
     pub reference: Option<String>,
 }
 
@@ -48,14 +48,16 @@ struct CommandBody {
 }
 
 impl AdjustStock {
-    /// Reads a message's body.
+    /// Parses and validates the body of a message.
     ///
     /// # Errors
-    /// `payload_too_large`, `malformed_json` or `validation_failed`, with the reason.
+    /// `payload_too_large`, `malformed_json` or `validation_failed`, with the reason in `detail`.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         if body.len() > MAX_COMMAND_BYTES {
-            let detail =
-                format!("The body has {} bytes; at most {MAX_COMMAND_BYTES} are read.", body.len());
+            let detail = format!(
+                "The body has {} bytes; at most {MAX_COMMAND_BYTES} are allowed.",
+                body.len()
+            );
             return Err(Error::new(ErrorCode::PayloadTooLarge, detail));
         }
         json::parse::<CommandBody>(body, &[])?.validate()
@@ -64,20 +66,20 @@ impl AdjustStock {
 
 impl CommandBody {
     fn validate(self) -> Result<AdjustStock, Error> {
-        let mut faults = ValidationErrors::new();
+        let mut errors = ValidationErrors::new();
         let length = self.id.chars().count();
         if !(1..=MAX_COMMAND_ID_CHARS).contains(&length) {
-            faults.add(
+            errors.add(
                 "id",
                 "out_of_range",
                 format!("id has {length} characters; 1 to {MAX_COMMAND_ID_CHARS} are allowed"),
             );
         }
         if self.kind != ADJUST_STOCK_TYPE {
-            faults.add("type", "unknown", format!("type is not {ADJUST_STOCK_TYPE:?}"));
+            errors.add("type", "unknown", format!("type must be {ADJUST_STOCK_TYPE:?}"));
         }
         let reference = self.reference.as_deref();
-        let stock = faults.record_result(StockChange::from_request(
+        let stock = errors.record_result(StockChange::from_request(
             self.delta,
             self.set,
             &self.reason,
@@ -89,9 +91,9 @@ impl CommandBody {
             _ => None,
         };
         if product.is_none() {
-            faults.add("product_id", "required", "send either product_id or sku");
+            errors.add("product_id", "required", "send either product_id or sku");
         }
-        match (stock, product, faults.is_empty()) {
+        match (stock, product, errors.is_empty()) {
             (Some(stock), Some(product), true) => Ok(AdjustStock {
                 id: self.id.into(),
                 product,
@@ -99,7 +101,7 @@ impl CommandBody {
                 reason: self.reason,
                 reference: self.reference,
             }),
-            _ => Err(faults.into()),
+            _ => Err(errors.into()),
         }
     }
 }
@@ -111,7 +113,9 @@ mod tests {
     use super::*;
 
     fn valid_command() -> Value {
-        json!({"id": "1", "type": "inventory.adjust", "sku": "TEA", "delta": 5, "reason": "delivery"})
+        json!({
+            "id": "1", "type": "inventory.adjust", "sku": "TEA", "delta": 5, "reason": "delivery",
+        })
     }
 
     fn parse_error(body: &Value) -> (ErrorCode, String) {
@@ -129,7 +133,10 @@ mod tests {
             AdjustStock { id, product, stock, reason: "delivery".into(), reference: None }
         );
         let id = "018f4d7e-0000-7000-8000-000000000001";
-        let body = json!({"id": "x".repeat(255), "type": ADJUST_STOCK_TYPE, "product_id": id, "set": 0, "reason": "count", "reference": "S-1"});
+        let body = json!({
+            "id": "x".repeat(255), "type": ADJUST_STOCK_TYPE, "product_id": id,
+            "set": 0, "reason": "count", "reference": "S-1",
+        });
         let command = AdjustStock::parse(body.to_string().as_bytes()).unwrap();
         assert_eq!(command.product, ProductRef::Id(id.parse::<Uuid>().unwrap().into()));
         assert_eq!(
@@ -144,7 +151,7 @@ mod tests {
             ("id", json!(""), "id has 0 characters; 1 to 255 are allowed"),
             ("id", json!("x".repeat(256)), "id has 256 characters; 1 to 255 are allowed"),
             ("id", json!(7), "id must be a string, not 7"),
-            ("type", json!("inventory.set"), "type is not \"inventory.adjust\""),
+            ("type", json!("inventory.set"), "type must be \"inventory.adjust\""),
             ("delta", json!("5"), "delta must be a whole number, not the string \"5\""),
             ("delta", json!(1.5), "delta must be a whole number, not 1.5"),
             (
@@ -200,11 +207,14 @@ mod tests {
             valid_command(),
             " ".repeat(MAX_COMMAND_BYTES - valid_command().to_string().len())
         );
-        assert!(AdjustStock::parse(padded.as_bytes()).is_ok(), "as large as allowed");
+        assert!(
+            AdjustStock::parse(padded.as_bytes()).is_ok(),
+            "a body of exactly the maximum size is valid"
+        );
         assert_eq!(
             code(format!("{}{}", valid_command(), valid_command()).as_bytes()),
             ErrorCode::MalformedJson,
-            "one and no more"
+            "a body holds one command"
         );
     }
 }

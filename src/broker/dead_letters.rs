@@ -1,4 +1,4 @@
-//! Putting a message aside, with the reason.
+//! Dead letters: messages that souk cannot process, kept with the reason for an operator.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,35 +10,40 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use super::{BrokerError, ManagedConnection, queues::dead_letter_queue, with_timeout};
+use super::{
+    BrokerError, ManagedConnection, publisher::PERSISTENT_DELIVERY_MODE, queues::dead_letter_queue,
+    with_timeout,
+};
 
-/// The header that says why.
+/// The header with the reason why the message is a dead letter.
 pub(super) const REASON_HEADER: &str = "x-souk-error";
 
-/// Most characters of a reason.
+/// Longest reason, in characters.
 const MAX_REASON_CHARS: usize = 300;
 
-/// The longest that a message may take to be confirmed, however large it is.
+/// How long the broker may take to confirm a dead letter, which may be a large message.
 const DEAD_LETTER_CONFIRM_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Most bytes of headers, as written for a person. The broker wants all of them in one frame, of 128 KiB.
+/// Largest headers to keep, by the length of their debug output. AMQP needs all headers in one
+/// frame, which has 128 KiB.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// Headers by which the sender chooses further queues: a dead letter goes to one place only.
+/// Headers in which a sender names more queues. A dead letter must reach its own queue only.
 const SENDER_ROUTING_HEADERS: [&str; 2] = ["CC", "BCC"];
 
-/// A way to put messages aside.
+/// A channel with publish confirms for dead letters.
 pub(super) struct DeadLetterPublisher(Channel);
 
 impl DeadLetterPublisher {
-    pub(super) async fn open(link: &ManagedConnection) -> Result<Self, BrokerError> {
-        let session = link.wait_for_session().await.ok_or(BrokerError::ConnectionLost)?;
+    pub(super) async fn open(connection: &ManagedConnection) -> Result<Self, BrokerError> {
+        let session = connection.wait_for_session().await.ok_or(BrokerError::ConnectionLost)?;
         let channel = session.open_channel().await?;
         with_timeout(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(Self(channel))
     }
 
-    /// Puts a message into the queue of `queue`'s dead letters, as it came, with the reason, and waits until it is there for good.
+    /// Publishes a message from `queue` to that queue's dead letters, with the reason, and waits
+    /// until the broker has stored it.
     pub(super) async fn publish(
         &self,
         queue: &str,
@@ -54,20 +59,22 @@ impl DeadLetterPublisher {
                 .await?
                 .await
         };
-        match timeout(DEAD_LETTER_CONFIRM_TIMEOUT, publish)
+        let confirmation = timeout(DEAD_LETTER_CONFIRM_TIMEOUT, publish)
             .await
-            .map_err(|_| BrokerError::Timeout)??
-        {
+            .map_err(|_| BrokerError::Timeout)??;
+        match confirmation {
+            // `Ack(Some(_))` carries a message that the broker returned: the queue is missing.
             Confirmation::Ack(None) => Ok(()),
             _ => Err(BrokerError::QueueRejected(dead_letter_queue(queue))),
         }
     }
 }
 
-/// Sets a property that is a text.
+/// A setter of [`BasicProperties`] for a text property.
 type PropertySetter = fn(BasicProperties, ShortString) -> BasicProperties;
 
-/// The properties it came with, but for those by which the broker would refuse it, lose it or send it elsewhere.
+/// The message's own properties and the reason, without those that would make the broker reject
+/// the message (`user_id`, oversized headers), expire it or send it elsewhere.
 fn dead_letter_properties(original: &BasicProperties, reason: &str) -> BasicProperties {
     let mut headers: BTreeMap<ShortString, AMQPValue> = match original.headers() {
         Some(headers) if format!("{headers:?}").len() <= MAX_HEADER_BYTES => {
@@ -77,8 +84,9 @@ fn dead_letter_properties(original: &BasicProperties, reason: &str) -> BasicProp
     };
     headers.retain(|name, _| !SENDER_ROUTING_HEADERS.contains(&name.as_str()));
     headers.insert(REASON_HEADER.into(), AMQPValue::LongString(sanitize_reason(reason).into()));
-    let mut kept =
-        BasicProperties::default().with_headers(FieldTable::from(headers)).with_delivery_mode(2);
+    let mut properties = BasicProperties::default()
+        .with_headers(FieldTable::from(headers))
+        .with_delivery_mode(PERSISTENT_DELIVERY_MODE);
     let copies: [(&Option<ShortString>, PropertySetter); 6] = [
         (original.content_type(), BasicProperties::with_content_type),
         (original.content_encoding(), BasicProperties::with_content_encoding),
@@ -89,16 +97,16 @@ fn dead_letter_properties(original: &BasicProperties, reason: &str) -> BasicProp
     ];
     for (value, set) in copies {
         if let Some(value) = value {
-            kept = set(kept, value.clone());
+            properties = set(properties, value.clone());
         }
     }
     match original.timestamp() {
-        Some(time) => kept.with_timestamp(*time),
-        None => kept,
+        Some(time) => properties.with_timestamp(*time),
+        None => properties,
     }
 }
 
-/// A reason as a header holds it.
+/// A reason without control characters, cut to [`MAX_REASON_CHARS`].
 fn sanitize_reason(reason: &str) -> String {
     reason.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS).collect()
 }

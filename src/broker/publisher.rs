@@ -1,4 +1,13 @@
-//! Publishes events in order, with confirms, a bounded number of them outstanding.
+//! Publishes events in order, with publish confirms.
+//!
+//! The broker confirms each message once its queues have stored it. Waiting for every confirm
+//! would be slow, so up to [`MAX_UNCONFIRMED`] events are in flight. Two rules keep the order that
+//! consumers rely on when the broker rejects one of them:
+//!
+//! - At most one event of a sequence (see [`SequenceKey`]) is in flight. Otherwise a later event of
+//!   the sequence could arrive before the repeat of the rejected one.
+//! - After a rejection, events are published one at a time until the rejected one is confirmed.
+//!   Otherwise every attempt would repeat the events behind it to the queues that accept them.
 
 use std::{
     borrow::Cow,
@@ -15,42 +24,48 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{BrokerError, message, topology::EVENT_EXCHANGE, with_timeout};
+use super::{
+    BrokerError,
+    event_message::{AUDIENCE_HEADER, POSITION_HEADER, TRACEPARENT_HEADER, audience_header},
+    topology::EVENT_EXCHANGE,
+    with_timeout,
+};
 use crate::events::OutboxEvent;
 
-/// Most events that were published and are not confirmed.
+/// Most events in flight: published, and not yet confirmed.
 const MAX_UNCONFIRMED: usize = 512;
 
-/// How long the broker may take to confirm one.
+/// How long the broker may take to confirm an event.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Marks a message that outlives a restart of the broker.
-const PERSISTENT_DELIVERY_MODE: u8 = 2;
+/// The AMQP delivery mode of messages that survive a restart of the broker.
+pub(super) const PERSISTENT_DELIVERY_MODE: u8 = 2;
 
-/// Publishes on one channel. After an error it is of no use: what is not confirmed has to be published again on another.
+/// Publishes on one channel. Do not use it after an error: publish the events that are not
+/// confirmed again, with a new publisher.
 pub(super) struct Publisher {
     channel: Channel,
     unconfirmed: VecDeque<UnconfirmedEvent>,
-    /// Most events in it.
+    /// Current limit of `unconfirmed`: 1 until `last_rejected` is confirmed.
     max_unconfirmed: usize,
-    /// Where there is all the room again.
+    /// Position of the last event that the broker rejected; 0 for none.
     last_rejected: u64,
-    /// What `window` is about. Should the broker refuse an event, none that follows it in its sequence is there already.
+    /// The sequences that have an event in `unconfirmed`.
     in_flight_keys: HashSet<SequenceKey>,
 }
 
-/// An event that waits for its confirm.
+/// An event in flight.
 struct UnconfirmedEvent {
     position: u64,
-    subject: SequenceKey,
+    sequence: SequenceKey,
     confirm: PublisherConfirm,
     deadline: Instant,
 }
 
-/// Whose sequence an event continues: a subject, and the family of its type.
+/// Identifies a sequence of events: a subject, and the family of the event type, such as `cart`.
 type SequenceKey = (Uuid, String);
 
-/// What of an event its message tells outside of the body, too.
+/// The attributes of a CloudEvent that the publisher needs.
 #[derive(Deserialize)]
 struct EventAttributes<'a> {
     subject: Uuid,
@@ -59,49 +74,49 @@ struct EventAttributes<'a> {
 }
 
 impl Publisher {
-    /// A publisher on a channel that nobody else publishes on. Up to the event at `doubtful`, which the broker has not taken before, or
-    /// 0, it publishes one at a time: as long as that is refused, no queue gets what follows it again and again.
-    pub(super) async fn new(channel: Channel, doubtful: u64) -> Result<Self, BrokerError> {
+    /// Creates a publisher on a channel that nothing else publishes on. It publishes one event at
+    /// a time up to the position `last_rejected`, or 0 for none.
+    pub(super) async fn new(channel: Channel, last_rejected: u64) -> Result<Self, BrokerError> {
         with_timeout(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        let room = if doubtful > 0 { 1 } else { MAX_UNCONFIRMED };
+        let max_unconfirmed = if last_rejected > 0 { 1 } else { MAX_UNCONFIRMED };
         Ok(Self {
             channel,
             unconfirmed: VecDeque::with_capacity(MAX_UNCONFIRMED),
-            max_unconfirmed: room,
-            last_rejected: doubtful,
+            max_unconfirmed,
+            last_rejected,
             in_flight_keys: HashSet::with_capacity(MAX_UNCONFIRMED),
         })
     }
 
-    /// The place of the oldest event that waits for its confirm.
+    /// Position of the oldest event that is not confirmed.
     pub(super) fn oldest_unconfirmed(&self) -> Option<u64> {
-        self.unconfirmed.front().map(|sent| sent.position)
+        self.unconfirmed.front().map(|event| event.position)
     }
 
-    /// Whether something waits for its confirm.
+    /// Whether any event is not confirmed.
     pub(super) fn has_unconfirmed(&self) -> bool {
         self.oldest_unconfirmed().is_some()
     }
 
-    /// Publishes an event as soon as there is room for it. `confirmed` hears of the places of those confirmed meanwhile.
+    /// Publishes an event, after waiting for confirms as long as the limits require. Calls
+    /// `on_confirmed` with the position of each event that the broker confirms meanwhile.
     pub(super) async fn publish(
         &mut self,
         event: &OutboxEvent,
-        confirmed: impl Fn(u64),
+        on_confirmed: impl Fn(u64),
     ) -> Result<(), BrokerError> {
-        // An event of our own can be read.
-        let heading: EventAttributes<'_> = serde_json::from_slice(&event.body)
+        let attributes: EventAttributes<'_> = serde_json::from_slice(&event.body)
             .map_err(|_| BrokerError::UnreadableEvent(event.position))?;
         let family = event.kind.split('.').next().unwrap_or_default();
-        let subject = (heading.subject, family.to_owned());
+        let sequence = (attributes.subject, family.to_owned());
         while self.unconfirmed.len() >= self.max_unconfirmed
-            || self.in_flight_keys.contains(&subject)
+            || self.in_flight_keys.contains(&sequence)
         {
-            confirmed(self.next_confirmed().await?);
+            on_confirmed(self.next_confirmed().await?);
         }
         let kind = event.kind.as_str().into();
         let options = BasicPublishOptions::default();
-        let properties = event_properties(event, &heading);
+        let properties = event_properties(event, &attributes);
         let confirm = with_timeout(self.channel.basic_publish(
             EVENT_EXCHANGE.into(),
             kind,
@@ -110,26 +125,26 @@ impl Publisher {
             properties,
         ))
         .await?;
-        self.in_flight_keys.insert(subject.clone());
+        self.in_flight_keys.insert(sequence.clone());
         self.unconfirmed.push_back(UnconfirmedEvent {
             position: event.position,
-            subject,
+            sequence,
             confirm,
             deadline: Instant::now() + CONFIRM_TIMEOUT,
         });
         Ok(())
     }
 
-    /// Waits until the oldest event that waits is confirmed, and so everything before it; its place. Never when none waits. May be
-    /// dropped and called again.
+    /// Waits until the oldest event in flight is confirmed, and returns its position. All earlier
+    /// events are confirmed then. Waits forever when no event is in flight. Cancel safe.
     pub(super) async fn next_confirmed(&mut self) -> Result<u64, BrokerError> {
         let Some(oldest) = self.unconfirmed.front_mut() else {
             return std::future::pending().await;
         };
-        match timeout_at(oldest.deadline, &mut oldest.confirm)
+        let confirmation = timeout_at(oldest.deadline, &mut oldest.confirm)
             .await
-            .map_err(|_| BrokerError::Timeout)??
-        {
+            .map_err(|_| BrokerError::Timeout)??;
+        match confirmation {
             Confirmation::Ack(_) => {}
             Confirmation::Nack(_) | Confirmation::NotRequested => {
                 return Err(BrokerError::EventRejected(oldest.position));
@@ -139,25 +154,22 @@ impl Publisher {
         if position >= self.last_rejected {
             self.max_unconfirmed = MAX_UNCONFIRMED;
         }
-        if let Some(sent) = self.unconfirmed.pop_front() {
-            self.in_flight_keys.remove(&sent.subject);
+        if let Some(confirmed) = self.unconfirmed.pop_front() {
+            self.in_flight_keys.remove(&confirmed.sequence);
         }
         Ok(position)
     }
 }
 
-fn event_properties(event: &OutboxEvent, heading: &EventAttributes<'_>) -> BasicProperties {
+fn event_properties(event: &OutboxEvent, attributes: &EventAttributes<'_>) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(
-        message::POSITION_HEADER.into(),
+        POSITION_HEADER.into(),
         AMQPValue::LongLongInt(i64::try_from(event.position).unwrap_or(i64::MAX)),
     );
-    headers.insert(
-        message::AUDIENCE_HEADER.into(),
-        long_string(&message::audience_header(event.audience)),
-    );
-    if let Some(trace) = &heading.traceparent {
-        headers.insert(message::TRACEPARENT_HEADER.into(), long_string(trace));
+    headers.insert(AUDIENCE_HEADER.into(), long_string(&audience_header(event.audience)));
+    if let Some(trace) = &attributes.traceparent {
+        headers.insert(TRACEPARENT_HEADER.into(), long_string(trace));
     }
     BasicProperties::default()
         .with_content_type("application/cloudevents+json".into())

@@ -1,4 +1,8 @@
-//! The durable queues: those of the subscriptions, the one for commands, and one for the dead letters of each.
+//! The durable queues: one per subscription, one for commands, and one for the dead letters of
+//! each.
+//!
+//! A queue that exists with other properties is used as it is, with a warning: it may hold
+//! messages, so souk never deletes one.
 
 use lapin::{
     ErrorKind,
@@ -12,37 +16,40 @@ use super::{
     with_timeout,
 };
 
-/// Where other systems send their commands.
+/// The queue to which other systems send commands.
 pub(super) const COMMAND_QUEUE: &str = "souk.inventory.commands";
 
-/// After so many deliveries that came to nothing the broker puts a message of a subscription aside itself.
+/// After this many deliveries without an acknowledgment, the broker moves a message of a
+/// subscription to the dead letters.
 const DELIVERY_LIMIT: i64 = 20;
 
-/// The same for a dead letter, which nobody keeps when it is gone: RabbitMQ 4 would throw it away the 21st time that somebody looks at it.
+/// The same for dead letters, in effect without limit. They have no dead letters of their own:
+/// with its default, RabbitMQ 4 would drop one when an operator looks at it for the 21st time.
 const DEAD_LETTER_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
-/// The same for a command, whose deliveries are used up while a store cannot be written, too.
-const COMMAND_DELIVERY_LIMIT: i64 = 100;
+/// The same for commands. Higher, since a store that cannot be written uses up deliveries too.
+pub(super) const COMMAND_DELIVERY_LIMIT: i64 = 100;
 
-/// A durable queue for another system.
+/// A durable queue with events for another system.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    /// Its name.
+    /// Name of the queue.
     pub queue: String,
-    /// Which events it gets.
+    /// Binding patterns for the types of the events it receives, such as `order.#`.
     pub bindings: Vec<String>,
 }
 
-/// The queue for what nobody could take from `queue`.
+/// The name of the queue for the dead letters of `queue`.
 #[must_use]
 pub(super) fn dead_letter_queue(queue: &str) -> String {
     format!("{queue}.dead")
 }
 
-/// Makes and binds the queues of subscriptions. One that cannot be made as it should be is told in the log, and else left as it is.
+/// Declares and binds the queues of subscriptions. When the broker refuses one, logs a warning and
+/// continues.
 ///
 /// # Errors
-/// The broker does not answer.
+/// The broker does not respond.
 pub(super) async fn declare_subscriptions(
     session: &BrokerSession,
     subscriptions: &[Subscription],
@@ -54,29 +61,30 @@ pub(super) async fn declare_subscriptions(
     Ok(())
 }
 
-/// Makes the queue for commands. When it cannot be made as it should be, that is told in the log, and it is left as it is.
+/// Declares the queue for commands. When the broker refuses it, logs a warning and continues.
 ///
 /// # Errors
-/// The broker does not answer.
+/// The broker does not respond.
 pub(super) async fn declare_commands(session: &BrokerSession) -> Result<(), BrokerError> {
     topology::declare_exchanges(&session.open_channel().await?).await?;
-    // One consumer at a time, so that commands are carried out in the queue's order.
-    let one_at_a_time = [("x-single-active-consumer", AMQPValue::Boolean(true))];
-    declare_with_dead_letters(session, COMMAND_QUEUE, COMMAND_DELIVERY_LIMIT, &one_at_a_time, &[])
+    // One consumer in the whole cluster, so that commands are executed in the order of the queue.
+    let single_consumer = [("x-single-active-consumer", AMQPValue::Boolean(true))];
+    declare_with_dead_letters(session, COMMAND_QUEUE, COMMAND_DELIVERY_LIMIT, &single_consumer, &[])
         .await
 }
 
-/// Makes a queue that keeps what it has: on disk, on most brokers of a cluster, and what nobody could take in a queue beside it.
+/// Declares a queue that loses nothing: it is on disk, on a majority of the brokers in a cluster,
+/// and has a queue beside it for its dead letters.
 async fn declare_with_dead_letters(
     session: &BrokerSession,
     queue: &str,
-    deliveries: i64,
-    more: &[(&'static str, AMQPValue)],
+    delivery_limit: i64,
+    extra_arguments: &[(&'static str, AMQPValue)],
     bindings: &[String],
 ) -> Result<(), BrokerError> {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let quorum = ("x-queue-type", text("quorum"));
-    // Its own first: what it is for must not be lost on the way there.
+    // The dead letters' queue comes first: a dead letter that finds no queue would be lost.
     declare_and_bind(
         session,
         &dead_letter_queue(queue),
@@ -89,14 +97,14 @@ async fn declare_with_dead_letters(
         ("x-dead-letter-exchange", text(DEAD_LETTER_EXCHANGE)),
         ("x-dead-letter-routing-key", text(queue)),
         ("x-dead-letter-strategy", text("at-least-once")),
-        // Without it the broker does not honour that strategy.
+        // RabbitMQ ignores the strategy `at-least-once` without this.
         ("x-overflow", text("reject-publish")),
-        ("x-delivery-limit", AMQPValue::LongLongInt(deliveries)),
+        ("x-delivery-limit", AMQPValue::LongLongInt(delivery_limit)),
     ];
     declare_and_bind(
         session,
         queue,
-        [&quorum].into_iter().chain(&arguments).chain(more),
+        [&quorum].into_iter().chain(&arguments).chain(extra_arguments),
         EVENT_EXCHANGE,
         bindings,
     )
@@ -110,7 +118,7 @@ async fn declare_and_bind(
     exchange: &str,
     bindings: &[String],
 ) -> Result<(), BrokerError> {
-    // Of its own, since a refusal ends it.
+    // A channel for this queue alone: the broker closes the channel when it refuses.
     let channel = session.open_channel().await?;
     let mut table = FieldTable::default();
     for (name, value) in arguments {
@@ -121,43 +129,42 @@ async fn declare_and_bind(
         with_timeout(channel.queue_declare(queue.into(), durable, table)).await.map(drop);
     let channel = match protocol_refusal(declared)? {
         None => channel,
-        Some(reason) => {
+        Some(error) => {
             tracing::warn!(
                 queue,
-                %reason,
-                "the broker has this queue with other properties, or does not let souk make it; it is bound, and else used as it is. To \
-                 have it made anew, empty and delete it at the broker; or give souk's user the right to configure it"
+                %error,
+                "failed to declare a queue; using it as it is. If the queue exists with other \
+                 properties, empty and delete it; if souk's user may not configure it, grant that"
             );
             session.open_channel().await?
         }
     };
     for binding in bindings {
-        let nothing = FieldTable::default();
         let bind = channel.queue_bind(
             queue.into(),
             exchange.into(),
             binding.as_str().into(),
             QueueBindOptions::default(),
-            nothing,
+            FieldTable::default(),
         );
-        if let Some(reason) = protocol_refusal(with_timeout(bind).await)? {
+        if let Some(error) = protocol_refusal(with_timeout(bind).await)? {
             tracing::warn!(
                 queue,
                 binding,
-                %reason,
-                "the broker does not bind this queue, which may miss messages; see whether the queue is there, and whether souk's user \
-                 has the right to write to it"
+                %error,
+                "failed to bind a queue, which may miss messages. Check that the queue exists and \
+                 that souk's user may write to it"
             );
-            // With it went the channel.
+            // The refusal closed the channel, so the other bindings would fail too.
             return Ok(());
         }
     }
     Ok(())
 }
 
-/// Why the broker does not do as it is asked, if so.
-fn protocol_refusal(done: Result<(), BrokerError>) -> Result<Option<lapin::Error>, BrokerError> {
-    match done {
+/// Splits off a refusal by the broker, after which only the channel is lost.
+fn protocol_refusal(result: Result<(), BrokerError>) -> Result<Option<lapin::Error>, BrokerError> {
+    match result {
         Ok(()) => Ok(None),
         Err(BrokerError::Amqp(error)) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => {
             Ok(Some(error))

@@ -1,41 +1,44 @@
-//! Where the broker is, and how to be let in.
+//! The broker's connection string.
 
 use std::str::FromStr;
 
 use lapin::uri::AMQPUri;
 use secrecy::{ExposeSecret, SecretString};
 
-/// Seconds between two signs of life on a quiet connection.
+/// Seconds between heartbeats on an idle connection.
 const HEARTBEAT_SECONDS: u16 = 5;
 
-/// A connection string that was understood. It holds a password and is never shown.
+/// A valid connection string. It has no `Debug` or `Display`, since it may hold a password.
 #[derive(Clone)]
 pub struct BrokerUri(AMQPUri);
 
-/// A connection string that was not. It may hold a password, so that it is not repeated.
+/// An invalid connection string. The error does not repeat it, since it may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "broker.uri is not an AMQP connection string ({0}); use one such as amqp://user:password@host:5672/vhost"
+    "broker.uri is not a valid AMQP connection string ({0}); \
+     use one such as amqp://user:password@host:5672/vhost"
 )]
 pub struct InvalidBrokerUri(&'static str);
 
 impl BrokerUri {
-    /// Reads a connection string: `to_amqp_uri` or `amqps`, a host, and if need be user, password, port and virtual host.
+    /// Parses a connection string: scheme `amqp` or `amqps`, a host, and optionally a user, a
+    /// password, a port and a virtual host.
     ///
     /// # Errors
-    /// It is none.
+    /// The text is not an AMQP URI, or has no host.
     pub fn parse(text: &SecretString) -> Result<Self, InvalidBrokerUri> {
         let text = text.expose_secret();
-        let mut uri = AMQPUri::from_str(text).map_err(|_| InvalidBrokerUri("it cannot be read"))?;
+        let mut uri =
+            AMQPUri::from_str(text).map_err(|_| InvalidBrokerUri("failed to parse it"))?;
         let host = written_host(text);
         if host.is_empty() {
             return Err(InvalidBrokerUri("it has no host"));
         }
-        // The parser takes an IPv6 address for no host at all, and would go to localhost.
+        // lapin's parser ignores an IPv6 address and falls back to localhost.
         if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             address.clone_into(&mut uri.authority.host);
         }
-        // What a slash at the end means is a virtual host without a name, which nobody has.
+        // A trailing slash names the virtual host "", which does not exist in practice.
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
@@ -43,32 +46,32 @@ impl BrokerUri {
         Ok(Self(uri))
     }
 
-    /// What lapin connects to.
+    /// The URI in lapin's own type.
     pub(super) fn to_amqp_uri(&self) -> AMQPUri {
         self.0.clone()
     }
 
-    /// Host and port, for the log.
+    /// Host and port, safe to log.
     #[must_use]
     pub fn address(&self) -> String {
         format!("{}:{}", self.0.authority.host, self.0.authority.port)
     }
 
-    /// Who souk is there, for the log.
+    /// The user name, safe to log.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.0.authority.userinfo.username
     }
 }
 
-/// The host of a connection string, as it is written.
+/// The host as written in a connection string, an IPv6 address in its brackets.
 fn written_host(text: &str) -> &str {
     let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
-    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
-    match place.find(']') {
-        Some(end) => place.get(..=end).unwrap_or_default(),
-        None => place.split(':').next().unwrap_or_default(),
+    let host_port = authority.rsplit_once('@').map_or(authority, |(_, host_port)| host_port);
+    match host_port.find(']') {
+        Some(end) => host_port.get(..=end).unwrap_or_default(),
+        None => host_port.split(':').next().unwrap_or_default(),
     }
 }
 
@@ -117,7 +120,8 @@ mod tests {
             "amqp:geheim",
             "geheim",
         ] {
-            let error = parse(text).err().unwrap_or_else(|| panic!("{text} was taken")).to_string();
+            let error =
+                parse(text).err().unwrap_or_else(|| panic!("{text} was accepted")).to_string();
             assert!(!error.contains("geheim"), "{error}");
         }
     }

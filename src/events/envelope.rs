@@ -117,7 +117,6 @@ macro_rules! event_types {
             Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString,
             strum::IntoStaticStr, strum::VariantArray,
         )]
-        #[strum(const_into_str)]
         pub enum EventType {
             $($(#[$doc])* #[strum(serialize = $word)] $name,)+
         }
@@ -180,8 +179,8 @@ event_types! {
 impl EventType {
     /// The name of the type, which is also the routing key.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.into_str()
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

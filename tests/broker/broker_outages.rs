@@ -78,7 +78,7 @@ async fn refused_broker_login_degrades_the_shop() {
     let uri = broker.uri().replace("amqp://", "amqp://nobody:geheim@");
     let mut app =
         TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
-    app.wait_for_log("refuses the user").await;
+    app.wait_for_log("refused access to user").await;
     app.wait_for_readiness("degraded").await;
     let admin = app.admin().await;
     app.new_product(&admin, &json!(1), 1).await;

@@ -54,7 +54,7 @@ fn inapplicable_commands() -> Vec<InvalidCommand> {
         (
             command(json!({"sku": "TEA", "delta": -11})),
             "insufficient_stock: ",
-            "11 wanted, 10 available",
+            "11 requested, 10 available",
         ),
         (
             command(json!({"sku": "TEA", "delta": 1_000_000_000_000_i64})),

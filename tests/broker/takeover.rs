@@ -103,7 +103,7 @@ async fn relay_without_its_store_gives_up_leadership() {
     cluster.expect_faults();
     find_relay(&cluster).await;
     members.kill(0);
-    cluster.nodes[0].wait_for_log("the store does not answer; another node may publish").await;
+    cluster.nodes[0].wait_for_log("the store did not respond; another node may take over").await;
     // The node's connections to the broker survive.
     let amqp_client = AmqpClient::connect(&uri).await;
     amqp_client.wait_for_queue_deletion("souk.relay").await;

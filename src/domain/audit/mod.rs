@@ -77,7 +77,7 @@ pub struct EventAudit {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
-#[strum(serialize_all = "snake_case", const_into_str)]
+#[strum(serialize_all = "snake_case")]
 pub enum FindingKind {
     /// `on_hand` is not the sum of its movements.
     #[strum(serialize = "on_hand_mismatch")]
@@ -108,8 +108,8 @@ impl FindingKind {
 
     /// The word programs see.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.into_str()
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

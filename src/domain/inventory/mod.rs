@@ -185,7 +185,7 @@ impl StockChange {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
-#[strum(serialize_all = "snake_case", const_into_str)]
+#[strum(serialize_all = "snake_case")]
 pub enum MovementKind {
     /// (+, 0): an opening stock or a positive delta.
     Received,
@@ -205,8 +205,8 @@ impl MovementKind {
 
     /// The word clients see.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.into_str()
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

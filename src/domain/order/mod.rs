@@ -73,7 +73,7 @@ impl OrderLine {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
-#[strum(serialize_all = "snake_case", const_into_str)]
+#[strum(serialize_all = "snake_case")]
 pub enum OrderStatus {
     /// Its pieces are reserved until it is paid, or its time is over.
     PendingPayment,
@@ -93,8 +93,8 @@ impl OrderStatus {
 
     /// The word clients see.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.into_str()
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether an order in it has pieces reserved.
@@ -126,7 +126,7 @@ pub struct Payment {
     strum::IntoStaticStr,
     strum::VariantArray,
 )]
-#[strum(serialize_all = "snake_case", const_into_str)]
+#[strum(serialize_all = "snake_case")]
 pub enum PaymentMethod {
     /// An admin confirms that the money has come.
     #[default]
@@ -139,8 +139,8 @@ impl PaymentMethod {
 
     /// The word clients use.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.into_str()
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

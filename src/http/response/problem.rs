@@ -180,7 +180,7 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
                 available: line.available,
             })
             .collect(),
-        total_amount: error.total_amount,
+        total_amount: error.total_amount.as_deref().copied(),
     };
     serde_json::to_vec(&details).unwrap_or_default()
 }

@@ -1,4 +1,7 @@
-//! Hears of what other nodes have done, from a queue of this node's own.
+//! Receives the events of all nodes, from a queue of this node's own, and gives them to the
+//! follower, which updates the caches.
+
+use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt};
 use lapin::{
@@ -12,22 +15,24 @@ use lapin::{
 };
 
 use super::{
-    BrokerError, BrokerSession, message,
+    BrokerError, BrokerSession, ManagedConnection,
+    event_message::event_from_delivery,
     topology::{self, EVENT_EXCHANGE},
     with_timeout,
 };
 use crate::cache::follower::Follower;
 
-/// Most messages on their way to this node.
+/// Most messages that the broker sends ahead of the acknowledgments.
 const PREFETCH: u16 = 1000;
 
-/// Most messages that wait for it at the broker. What was thrown away is noticed, and read from the store.
+/// Most messages in this node's queue. Beyond it, the broker drops the oldest. The follower
+/// notices the gap and reads the missing events from the store.
 const MAX_QUEUE_LENGTH: i32 = 100_000;
 
-/// Messages taken in together.
+/// Most messages that are applied and acknowledged together.
 const BATCH_SIZE: usize = 256;
 
-/// Tells the follower that news are delivered, as long as it lives.
+/// Tells the follower that events are delivered, until it is dropped.
 struct DeliveryGuard<'a>(&'a Follower);
 
 impl<'a> DeliveryGuard<'a> {
@@ -43,28 +48,29 @@ impl Drop for DeliveryGuard<'_> {
     }
 }
 
-/// Hands the events of all nodes to `follower` as long as the connection lasts.
-pub(super) async fn consume_events(
-    follower: &Follower,
-    session: BrokerSession,
-) -> Result<(), BrokerError> {
+/// Consumes events until `connection` is closed.
+pub(super) async fn run(follower: Arc<Follower>, connection: Arc<ManagedConnection>) {
+    connection.supervise("event_consumer", |session| consume_session(&follower, session)).await;
+}
+
+async fn consume_session(follower: &Follower, session: BrokerSession) -> Result<(), BrokerError> {
     let mut deliveries = open_consumer(&session).await?;
-    let (_working, _hearing) = (session.mark_ready(), DeliveryGuard::new(follower));
+    let (_ready_guard, _delivery_guard) = (session.mark_ready(), DeliveryGuard::new(follower));
     loop {
         let first = deliveries.next().await.ok_or(BrokerError::ConnectionLost)??;
-        let mut together = vec![first];
-        while together.len() < BATCH_SIZE
+        let mut batch = vec![first];
+        while batch.len() < BATCH_SIZE
             && let Some(next) = deliveries.next().now_or_never()
         {
-            together.push(next.ok_or(BrokerError::ConnectionLost)??);
+            batch.push(next.ok_or(BrokerError::ConnectionLost)??);
         }
-        deliver_batch(follower, together).await?;
+        deliver_batch(follower, batch).await?;
     }
 }
 
-async fn deliver_batch(follower: &Follower, together: Vec<Delivery>) -> Result<(), BrokerError> {
-    let last = together.last().map(|delivery| delivery.acker.clone());
-    follower.hear(together.into_iter().filter_map(message::event_from_delivery).collect()).await;
+async fn deliver_batch(follower: &Follower, batch: Vec<Delivery>) -> Result<(), BrokerError> {
+    let last = batch.last().map(|delivery| delivery.acker.clone());
+    follower.hear(batch.into_iter().filter_map(event_from_delivery).collect()).await;
     if let Some(last) = last {
         with_timeout(last.ack(BasicAckOptions { multiple: true })).await?;
     }
@@ -75,7 +81,8 @@ async fn open_consumer(session: &BrokerSession) -> Result<Consumer, BrokerError>
     let channel = session.open_channel().await?;
     topology::declare_exchanges(&channel).await?;
     with_timeout(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
-    let own = QueueDeclareOptions {
+    // The queue ends with the connection: a node that starts loads its caches from the store.
+    let temporary = QueueDeclareOptions {
         exclusive: true,
         auto_delete: true,
         ..QueueDeclareOptions::default()
@@ -83,7 +90,7 @@ async fn open_consumer(session: &BrokerSession) -> Result<Consumer, BrokerError>
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongInt(MAX_QUEUE_LENGTH));
     let queue =
-        with_timeout(channel.queue_declare("".into(), own, arguments)).await?.name().clone();
+        with_timeout(channel.queue_declare("".into(), temporary, arguments)).await?.name().clone();
     let bind = channel.queue_bind(
         queue.clone(),
         EVENT_EXCHANGE.into(),

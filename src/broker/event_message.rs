@@ -1,4 +1,4 @@
-//! What an event's message says outside of its body, for the nodes.
+//! The AMQP headers of an event, and how a node reads an event from a message.
 
 use std::borrow::Cow;
 
@@ -6,16 +6,16 @@ use lapin::{message::Delivery, types::AMQPValue};
 
 use crate::events::{Audience, OutboxEvent};
 
-/// The event's place in commit order.
+/// The event's position in the outbox, which is the commit order.
 pub(super) const POSITION_HEADER: &str = "souk-position";
 
-/// Who may see it on the public feed: `everyone`, `nobody`, or a user's id.
+/// Who may see the event on the public feed: `everyone`, `nobody`, or the id of a user.
 pub(super) const AUDIENCE_HEADER: &str = "souk-audience";
 
-/// The trace of the request that caused it, as in the body.
+/// The trace context of the request that caused the event, as in the body.
 pub(super) const TRACEPARENT_HEADER: &str = "traceparent";
 
-/// An audience as it stands in a header.
+/// The value of [`AUDIENCE_HEADER`].
 pub(super) fn audience_header(audience: Audience) -> Cow<'static, str> {
     match audience {
         Audience::Everyone => "everyone".into(),
@@ -24,7 +24,8 @@ pub(super) fn audience_header(audience: Audience) -> Cow<'static, str> {
     }
 }
 
-/// The event in a message; `None` when it is not one that a relay has published.
+/// The event in a message. `None` when the message is not from a relay: other systems may publish
+/// to the exchange too.
 pub(super) fn event_from_delivery(delivery: Delivery) -> Option<OutboxEvent> {
     let headers = delivery.properties.headers().as_ref()?.inner();
     let position = match headers.get(POSITION_HEADER)? {
