@@ -95,6 +95,8 @@ codes! {
     QuantityLimit = "quantity_limit", "Quantity limit exceeded";
     /// The cart would have more lines than allowed.
     LineLimit = "line_limit", "Cart line limit exceeded";
+    /// The total of a cart or an order would exceed 2^53-1 minor units.
+    TotalLimit = "total_limit", "Total limit exceeded";
     /// The caller sends too many requests.
     RateLimited = "rate_limited", "Too many requests";
     /// The server has a bug or broken data.
@@ -120,7 +122,7 @@ pub struct Error {
     /// The lines with insufficient stock.
     pub shortages: Vec<Shortage>,
     /// The current total of the cart.
-    pub total_amount: Option<Money>,
+    pub total_amount: Option<Box<Money>>,
     /// Seconds to wait before the next attempt.
     pub retry_after: Option<u64>,
 }
@@ -210,6 +212,13 @@ impl Error {
         )
     }
 
+    /// The total would exceed the largest amount that is exact.
+    fn total_limit() -> Self {
+        let detail = "The total would exceed 2^53-1 minor units of the currency, the largest \
+            exact amount. Lower a quantity, or buy in several orders.";
+        Self::new(ErrorCode::TotalLimit, detail)
+    }
+
     /// Fewer units are available than these lines request.
     #[must_use]
     pub fn insufficient_stock(lines: Vec<Shortage>) -> Self {
@@ -251,6 +260,7 @@ impl From<CartError> for Error {
                 ErrorCode::LineLimit,
                 "The cart would exceed its maximum number of lines.",
             ),
+            CartError::TotalLimitExceeded => Self::total_limit(),
             CartError::GuestCartMerged => Self::new(
                 ErrorCode::GuestCartMerged,
                 "This guest cart was merged into an account. Use the account's token.",
@@ -267,12 +277,13 @@ impl From<CheckoutError> for Error {
                 Self::new(ErrorCode::CartEmpty, "Add a product to the cart before you check out.")
             }
             CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
+            CheckoutError::TotalLimitExceeded => Self::total_limit(),
             CheckoutError::PriceChanged(total) => {
                 let detail = format!(
                     "The cart now costs {total}, which is more than expected_total. \
                      Show the new total to the buyer, then retry."
                 );
-                Self { total_amount: Some(total), ..Self::new(ErrorCode::PriceChanged, detail) }
+                Self { total_amount: Some(Box::new(total)), ..Self::new(ErrorCode::PriceChanged, detail) }
             }
         }
     }

@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
 use super::resources::open_store;
 use crate::{
     actors::cart::CartRegistry,
-    cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
+    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions},
     config::Settings,
     domain::clock::{Clock, SystemClock},
     http,
@@ -57,7 +57,7 @@ impl NodeContext {
 
 /// What a node keeps in memory. Updated by its own commits and by those of other nodes.
 pub(super) struct Caches {
-    pub(super) catalog_snapshot: Arc<Shelf>,
+    pub(super) catalog_snapshot: Arc<CatalogSnapshot>,
     pub(super) revoked_sessions: Arc<RevokedSessions>,
     pub(super) feed: Arc<Feed>,
     /// Notified when there are events for the relay to publish.
@@ -69,7 +69,7 @@ pub(super) struct Caches {
 impl Caches {
     fn new() -> Self {
         Self {
-            catalog_snapshot: Arc::new(Shelf::new(http::render_product)),
+            catalog_snapshot: Arc::new(CatalogSnapshot::new(http::render_product)),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             feed: Arc::new(Feed::new()),
             outbox_notify: Arc::default(),

@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     context::NodeContext,
-    domain_options::{cart_limits, http_options, order_rules, product_limits},
+    domain_options::{cart_limits, http_options, order_rules},
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -163,7 +163,6 @@ fn start_catalog(settings: &Settings, context: &NodeContext) -> Addr<CatalogActo
         writer: context.writer.clone(),
         follower: context.follower.clone(),
         clock: Arc::clone(&context.clock),
-        limits: product_limits(settings),
     })
     .start()
 }

@@ -1,6 +1,5 @@
 //! The OpenAPI document, put together from the routes' own descriptions.
 
-pub(super) mod address;
 pub(super) mod enums;
 mod examples;
 mod headers;

@@ -59,6 +59,9 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
                     "{at}: {value}"
                 );
             }
+            "format" if says == "uint" || says == "uint32" || says == "uint64" => {
+                assert!(value.is_u64(), "{at}: {value} is not a {says}");
+            }
             "description" => {}
             _ => panic!("{at}: unsupported keyword {keyword}: {expected}"),
         }

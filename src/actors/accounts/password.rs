@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::service::{AccountService, add_revocation, invalid_credentials, with_next_version};
 use crate::{
     actors::retry::Decision,
-    domain::account::{Password, User},
+    domain::account::{Password, RevocationReason, User},
     error::{Error, ErrorCode},
     messages::accounts::ChangePassword,
     store::Write,
@@ -35,7 +35,7 @@ impl AccountService {
             let mut user =
                 User { password_hash: password_hash.clone(), ..with_next_version(&user) };
             for session in sessions.iter().filter(|session| session.id != session_id) {
-                add_revocation(session, &mut user, "password_changed", &mut commit);
+                add_revocation(session, &mut user, RevocationReason::PasswordChanged, &mut commit);
             }
             commit.writes.push(Write::User(Arc::new(user)));
             Ok(Decision::Commit(Box::new(commit), |_| ()))

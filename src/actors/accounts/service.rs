@@ -8,7 +8,7 @@ use super::{AccountDeps, login_limiter::LoginLimiter};
 use crate::{
     actors::retry::{CommandRetry, Decision, is_conflict},
     domain::{
-        account::{Password, Session, User},
+        account::{Password, RevocationReason, Session, User},
         ids::UserId,
     },
     error::{Error, ErrorCode},
@@ -138,7 +138,7 @@ pub(super) fn with_next_version(user: &User) -> User {
 pub(super) fn add_revocation(
     session: &Session,
     user: &mut User,
-    reason: &'static str,
+    reason: RevocationReason,
     commit: &mut Commit,
 ) {
     user.event_sequence += 1;

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use super::service::{AccountService, add_revocation, with_next_version};
 use crate::{
     actors::retry::Decision,
-    domain::{account::Session, ids::SessionId},
+    domain::{
+        account::{RevocationReason, Session},
+        ids::SessionId,
+    },
     error::{Error, ErrorCode},
     messages::{
         accounts::{AuthenticatedSession, Logout, RefreshSession},
@@ -74,7 +77,8 @@ impl AccountService {
                     session = %token.session_id,
                     "a refresh token was used twice; its session is revoked"
                 );
-                self.revoke_session(token.session_id, "token_reuse", &ticket, trace).await?;
+                self.revoke_session(token.session_id, RevocationReason::TokenReuse, &ticket, trace)
+                    .await?;
                 Err(invalid_refresh_token())
             }
         }
@@ -82,13 +86,13 @@ impl AccountService {
 
     pub(super) async fn logout(&self, message: Logout) -> Result<(), Error> {
         let Logout { session_id, ticket, trace } = message;
-        self.revoke_session(session_id, "logout", &ticket, trace).await
+        self.revoke_session(session_id, RevocationReason::Logout, &ticket, trace).await
     }
 
     async fn revoke_session(
         &self,
         id: SessionId,
-        reason: &'static str,
+        reason: RevocationReason,
         ticket: &Ticket,
         trace: Option<TraceParent>,
     ) -> Result<(), Error> {

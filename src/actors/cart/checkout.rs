@@ -12,11 +12,10 @@ use crate::{
         order::{CheckoutOptions, CheckoutOutcome, Order, OrderLine},
     },
     error::Error,
-    events::DomainEvent,
+    events::{DomainEvent, order::order_json},
     messages::{
         cart::PlaceOrder,
         change::{CommandContext, Reply},
-        orders::order_json,
     },
     store::{Commit, CommitReceipt, Condition, StockWrite, Write, commit::StoredResponseBody},
 };

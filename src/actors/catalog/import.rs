@@ -100,7 +100,7 @@ impl CatalogService {
 
     fn decide_import_create(&self, row: &ImportRow, context: &CommandContext) -> ImportDecision {
         let details = row.patch.clone().into_details()?;
-        details.validate(self.limits)?;
+        details.validate()?;
         let product = Arc::new(Product::new(ProductId::new(), details, self.clock.now()));
         let stock_write = row
             .stock
@@ -116,7 +116,7 @@ impl CatalogService {
         context: &CommandContext,
     ) -> ImportDecision {
         let details = view.product.apply_patch(row.patch.clone())?;
-        details.validate(self.limits)?;
+        details.validate()?;
         let product = view.product.with_details(details, self.clock.now()).map(Arc::new);
         let stock_write =
             row.stock.map(|on_hand| set_stock_write(view.product.id, on_hand, Some(IMPORT_REASON)));

@@ -12,7 +12,7 @@ use crate::{
     },
     cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
     domain::{
-        catalog::product::{Product, ProductDetails, ProductLimits},
+        catalog::product::{Product, ProductDetails},
         clock::Clock,
         ids::ProductId,
         inventory::{StockChange, StockLevel},
@@ -42,8 +42,6 @@ pub struct CatalogService {
     pub follower: Option<Arc<Follower>>,
     /// Dates every change.
     pub clock: Arc<dyn Clock>,
-    /// The bounds of prices.
-    pub limits: ProductLimits,
 }
 
 impl CatalogService {
@@ -52,7 +50,7 @@ impl CatalogService {
         message: CreateProduct,
     ) -> Result<Reply<Arc<ProductView>>, Error> {
         let CreateProduct { details, initial_stock, context } = message;
-        details.validate(self.limits)?;
+        details.validate()?;
         context.ticket.mark_started()?;
         let product = Arc::new(Product::new(ProductId::new(), details, self.clock.now()));
         let empty = StockLevel::empty(product.id);
@@ -107,7 +105,7 @@ impl CatalogService {
             ProductEdit::Replace(details) => details,
             ProductEdit::Patch(patch) => view.product.apply_patch(patch)?,
         };
-        details.validate(self.limits)?;
+        details.validate()?;
         Ok((view, details))
     }
 

@@ -11,10 +11,10 @@ use crate::{
         order::{Order, OrderCommand, OrderTransition},
     },
     error::Error,
-    events::DomainEvent,
+    events::{DomainEvent, order::order_json},
     messages::{
         change::{CommandContext, Reply},
-        orders::{ChangeOrder, order_json},
+        orders::ChangeOrder,
     },
     store::{Commit, StockWrite, Store, Write, commit::StoredResponseBody, writer::CommitWriter},
 };

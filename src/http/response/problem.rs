@@ -74,6 +74,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::ValidationFailed
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
+        | ErrorCode::TotalLimit
         | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RateLimited | ErrorCode::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -179,7 +180,7 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
                 available: line.available,
             })
             .collect(),
-        total_amount: error.total_amount,
+        total_amount: error.total_amount.as_deref().copied(),
     };
     serde_json::to_vec(&details).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::cart::verify_guest_token;
 use crate::http::{
-    openapi::enums::{self, AccountRole, TokenFault},
+    openapi::enums::{self, TokenFault},
     request,
     response::{self, RouteResult, problem::ProblemDetails},
     state::AppState,
@@ -21,6 +21,7 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
+    events::schema::AccountRole,
     messages::{
         accounts::{
             AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession,

@@ -6,10 +6,8 @@ use actix_web::{HttpRequest, http::StatusCode, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::http::{
-    openapi::{address::Address, enums},
     request::{
         self,
         query::{QueryParams, encode_cursor},
@@ -27,11 +25,15 @@ use crate::{
         validation::ValidationErrors,
     },
     error::{Error, ErrorCode},
+    events::{
+        order::{OrderData, order_json},
+        schema::{self, Address, words_of},
+    },
     input::json,
     messages::{
         cart::PlaceOrder,
         change::{CommandContext, Reply},
-        orders::{ChangeOrder, OrderData, order_json},
+        orders::ChangeOrder,
     },
 };
 
@@ -54,7 +56,7 @@ pub(crate) struct CheckoutRequest {
     expected_total: Option<Box<RawValue>>,
     #[schema(value_type = Option<Address>)]
     shipping_address: Option<BTreeMap<String, String>>,
-    #[schema(value_type = Option<enums::PaymentMethod>)]
+    #[schema(value_type = Option<schema::PaymentMethod>)]
     payment_method: Option<String>,
 }
 
@@ -70,66 +72,9 @@ pub(crate) struct ReferenceRequest {
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CancelRequest {}
 
-/// An order. Its items are copies, which later changes to the catalog do not alter.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is written by `messages`, where events have it too")]
-pub(crate) struct OrderResponse {
-    id: Uuid,
-    user_id: Uuid,
-    #[schema(value_type = enums::OrderStatus)]
-    status: String,
-    /// The version of the order. It counts changes from 1.
-    #[schema(examples(1))]
-    version: u64,
-    #[schema(pattern = "^[A-Z]{3}$", example = "USD")]
-    currency: String,
-    items: Vec<OrderItem>,
-    #[schema(example = 59.97)]
-    total_amount: f64,
-    payment: OrderPayment,
-    #[schema(value_type = Address, required = false)]
-    shipping_address: Option<BTreeMap<String, String>>,
-    #[schema(format = DateTime)]
-    placed_at: String,
-    /// When the order expires. Only an order that is not paid has it.
-    #[schema(format = DateTime, nullable = false)]
-    expires_at: Option<String>,
-    #[schema(format = DateTime)]
-    updated_at: String,
-}
-
-/// One product in an order, as it was when the order was placed.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "as with `OrderResponse`")]
-pub(crate) struct OrderItem {
-    product_id: Uuid,
-    #[schema(required = true, examples("TEA-1"))]
-    sku: Option<String>,
-    #[schema(examples("Mint tea"))]
-    name: String,
-    #[schema(minimum = 1, examples(3))]
-    quantity: u32,
-    #[schema(example = 19.99)]
-    unit_price: f64,
-    #[schema(example = 59.97)]
-    total: f64,
-}
-
-/// How an order is paid.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "as with `OrderResponse`")]
-pub(crate) struct OrderPayment {
-    #[schema(value_type = enums::PaymentMethod)]
-    method: String,
-    /// The reference from the confirmation of the payment.
-    #[schema(nullable = false, examples("TRANSFER-4711"))]
-    reference: Option<String>,
-}
-
 /// A page of orders, newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OrderPage<'a> {
-    #[schema(value_type = Vec<OrderResponse>)]
     items: Vec<OrderData<'a>>,
     /// The `cursor` of the next page. It is null on the last page.
     #[schema(required = true, examples("WzE3LCI0Il0"))]
@@ -145,11 +90,11 @@ impl CheckoutRequest {
         let shipping_address = self
             .shipping_address
             .and_then(|fields| faults.record_result(ShippingAddress::parse(fields)));
-        let payment_method = match self.payment_method.as_deref().map(PaymentMethod::from_name) {
+        let payment_method = match self.payment_method.as_deref().map(str::parse) {
             None => PaymentMethod::default(),
-            Some(Some(method)) => method,
-            Some(None) => {
-                let known = PaymentMethod::ALL.map(PaymentMethod::as_str).join(", ");
+            Some(Ok(method)) => method,
+            Some(Err(_)) => {
+                let known = words_of(PaymentMethod::ALL, PaymentMethod::as_str).join(", ");
                 faults.add(
                     "payment_method",
                     "unknown",
@@ -186,7 +131,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
     ("If-Match" = Option<String>, Header,
         description = "The order is placed only if this ETag of the cart is current."),
 ), responses(
-    (status = 201, body = OrderResponse, headers(("Location" = String))),
+    (status = 201, body = OrderData, headers(("Location" = String))),
     (status = 400, body = ProblemDetails,
         description = "`idempotency_key_required`, `idempotency_key_invalid`, `malformed_json`"),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
@@ -285,7 +230,7 @@ tag = "Orders", security(("bearer" = [])), params(
     ("If-None-Match" = Option<String>, Header),
     ("Cache-Control" = Option<String>, Header),
 ), responses(
-    (status = 200, body = OrderResponse),
+    (status = 200, body = OrderData),
     (status = 304, description = "`If-None-Match` names the current ETag."),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
     (status = 404, body = ProblemDetails,
@@ -313,7 +258,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     ("Idempotency-Key" = Option<String>, Header),
     ("If-Match" = Option<String>, Header),
 ), responses(
-    (status = 200, body = OrderResponse),
+    (status = 200, body = OrderData),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
     (status = 404, body = ProblemDetails,
         description = "`not_found`: there is no such order, or it is another user's"),
@@ -352,7 +297,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     ("Idempotency-Key" = Option<String>, Header),
     ("If-Match" = Option<String>, Header),
 ), responses(
-    (status = 200, body = OrderResponse),
+    (status = 200, body = OrderData),
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
@@ -374,7 +319,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     ("Idempotency-Key" = Option<String>, Header),
     ("If-Match" = Option<String>, Header),
 ), responses(
-    (status = 200, body = OrderResponse),
+    (status = 200, body = OrderData),
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,

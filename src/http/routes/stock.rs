@@ -12,13 +12,14 @@ use crate::http::{
         self,
         query::{QueryParams, encode_cursor},
     },
-    response::{self, RouteResult, problem::ProblemDetails, views::StockResponse},
+    response::{self, RouteResult, problem::ProblemDetails},
     state::AppState,
 };
 use crate::{
     actors::ask::ask,
     domain::inventory::{StockChange, StockMovement},
     error::Error,
+    events::inventory::{StockData, stock_json},
     messages::{catalog::ChangeStock, change::Reply},
 };
 
@@ -119,7 +120,7 @@ tag = "Stock", security(("bearer" = [])), params(
     ("If-None-Match" = Option<String>, Header),
     ("Cache-Control" = Option<String>, Header),
 ), responses(
-    (status = 200, body = StockResponse),
+    (status = 200, body = StockData),
     (status = 304, description = "`If-None-Match` names the current ETag."),
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
@@ -132,9 +133,8 @@ async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
         .catalog_snapshot
         .get(parse_product_id(&path)?)
         .ok_or_else(Error::product_not_found)?;
-    let body =
-        serde_json::to_vec(&StockResponse::from(&view.stock)).map_err(|_| Error::internal())?;
-    Ok(response::conditional_response(&request, body.into(), &view.stock.version.to_string()))
+    let body = stock_json(&view.stock);
+    Ok(response::conditional_response(&request, body, &view.stock.version.to_string()))
 }
 
 /// Change the stock of a product.
@@ -149,7 +149,7 @@ tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
     ("If-Match" = Option<String>, Header,
         description = "The change is made only if this version of the stock is current."),
 ), responses(
-    (status = 200, body = StockResponse),
+    (status = 200, body = StockData),
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`"),
@@ -178,9 +178,7 @@ async fn change(
     };
     match ask(&services.catalog, message, &ticket).await? {
         Reply::Completed(level) => {
-            let body =
-                serde_json::to_vec(&StockResponse::from(&level)).map_err(|_| Error::internal())?;
-            Ok(response::response_builder(StatusCode::OK, body.into())
+            Ok(response::response_builder(StatusCode::OK, stock_json(&level))
                 .with_etag(&level.version.to_string())
                 .finish())
         }

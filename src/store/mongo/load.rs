@@ -178,8 +178,9 @@ async fn load_orders(
     if !ids.is_empty() {
         let note = |document: &RawDocument| {
             let OrderHeader { id, version, status } = deserialize_document(document)?;
-            let status = OrderStatus::from_name(status)
-                .ok_or_else(|| DocumentError(format!("{status:?} is no status of an order")))?;
+            let status = status
+                .parse::<OrderStatus>()
+                .map_err(|_| DocumentError(format!("{status:?} is no status of an order")))?;
             loaded.orders.insert(id_from_bson(id), (version, status));
             Ok(())
         };

@@ -39,7 +39,7 @@ use crate::{
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
         order::{Order, OrderStatus},
     },
-    events::{DomainEvent, stock_json},
+    events::{DomainEvent, inventory::stock_json},
     messages::change::StoredResponse,
 };
 

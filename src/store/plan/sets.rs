@@ -177,7 +177,7 @@ impl WriteSet {
         let to_outbox_event = |(event, position): (&EventEnvelope, u64)| OutboxEvent {
             position,
             id: event.id,
-            kind: event.payload.event_type().to_owned(),
+            kind: event.payload.event_type().as_str().to_owned(),
             audience: event.payload.audience(),
             body: event.to_json(),
         };

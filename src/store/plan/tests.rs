@@ -242,7 +242,10 @@ fn stock_warnings_are_raised_once_per_batch() {
         let batch: Vec<Commit> =
             changes.iter().map(|change| commit_of(vec![stock_write(0, *change, None)])).collect();
         assert!(store.apply(&batch).iter().all(Result::is_ok));
-        store.events[before..].iter().map(|event| event.payload.event_type()).collect::<Vec<_>>()
+        store.events[before..]
+            .iter()
+            .map(|event| event.payload.event_type().as_str())
+            .collect::<Vec<_>>()
     };
     let (changed, low, depleted) =
         ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");
