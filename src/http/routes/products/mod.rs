@@ -22,7 +22,7 @@ use crate::http::{
 };
 use crate::{
     actors::ask::ask,
-    cache::catalog_snapshot::Found,
+    cache::catalog_snapshot::SearchPage,
     domain::{
         catalog::search::{ProductFilter, ProductSort, SortKey},
         ids::ProductId,
@@ -231,7 +231,7 @@ fn parse_search(
 /// Lower bounds of the price facet, in major units.
 const PRICE_FACET_BOUNDS: &[i64] = &[0, 10, 25, 50, 100, 250, 500, 1000];
 
-fn build_facets(found: &Found, currency: Currency) -> Facets {
+fn build_facets(found: &SearchPage, currency: Currency) -> Facets {
     let category =
         |(value, count): (&String, &usize)| CategoryCount { value: value.clone(), count: *count };
     let scale = 10_i64.pow(u32::from(currency.decimals()));
