@@ -3,7 +3,7 @@
 //! A node starts in this order, and stops in the reverse order:
 //!
 //! 1. `resources` opens the store and binds the socket.
-//! 2. `context` builds [`NodeContext`](context::NodeContext), which all components share: the
+//! 2. `context` builds `NodeContext`, which all components share: the
 //!    store, the commit writer, the caches that follow its commits, and the clock.
 //! 3. `node` starts the actors on the context ([`Node::start`]), and later the broker.
 //! 4. `application` adds what only a serving node has: the broker, the first admin, the HTTP
@@ -17,7 +17,7 @@
 //! - An actor or a service: a field of [`Node`], and a `start_...` function in `node` that builds
 //!   it from the context and the settings.
 //! - Something that runs beside the actors, such as a webhook sender: a task in
-//!   [`Node::spawn_background_tasks`]. It reads its work from the store, so it needs no shutdown
+//!   `Node::spawn_background_tasks`. It reads its work from the store, so it needs no shutdown
 //!   of its own and another node can continue.
 //! - Another listener, such as gRPC: a field of `NetworkSide` in `application`, with its options,
 //!   its start in `open_network` and its stop in `run_until`.
