@@ -92,8 +92,9 @@ async fn migration_waits_for_nodes_of_the_old_version() {
     let old_node = doc! { "_id": Uuid::new(), "at": later };
     nodes.insert_one(&old_node).await.unwrap();
     let options = mongo.options();
-    let mut connecting =
-        tokio::spawn(async move { MongoStore::connect(options, Arc::new(SystemClock)).await });
+    let mut connecting = tokio::spawn(async move {
+        MongoStore::connect(options, Arc::new(SystemClock)).await.map(Arc::new)
+    });
     assert!(timeout(Duration::from_secs(1), &mut connecting).await.is_err());
     assert_eq!(schema_version(&mongo).await, 2);
     nodes.delete_one(old_node).await.unwrap();

@@ -149,8 +149,8 @@ impl NodeMembership {
         self.trim_outbox().await
     }
 
-    /// Warns when this node's clock differs from the server's. One node sets the payment deadline of
-    /// an order, and any node may expire the order by its own clock.
+    /// Warns when this node's clock differs from the server's. One node sets an order's payment
+    /// deadline, and any node may expire the order by its own clock.
     async fn check_clock_skew(&self) -> Result<()> {
         let asked = self.clock.now();
         let hello = self.client.database("admin").run_command(doc! { "hello": 1 }).await?;
