@@ -224,7 +224,7 @@ pub(super) fn product_from_row(
     row: &Row<'_>,
     shop: Currency,
 ) -> rusqlite::Result<(Product, StockLevel)> {
-    let facts = ProductDetails {
+    let details = ProductDetails {
         sku: row.get(1)?,
         name: row.get(2)?,
         description: row.get(3)?,
@@ -238,7 +238,7 @@ pub(super) fn product_from_row(
     };
     let product = Product {
         id: id_column(row, 0)?,
-        details: facts,
+        details,
         version: row.get(10)?,
         created_at: timestamp_column(row, 11)?,
         updated_at: timestamp_column(row, 12)?,

@@ -8,13 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use proptest::prelude::*;
 use uuid::Uuid;
 
 use crate::{
     domain::{
         account::{Email, Role, Session, User},
-        cart::{Cart, CartEvent, CartOwner},
+        cart::{Cart, CartEvent},
         catalog::product::{Product, ProductDetails},
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
@@ -24,10 +23,7 @@ use crate::{
     events::{DomainEvent, EventEnvelope},
     messages::change::{IdempotencyKey, StoredResponse},
     store::{
-        commit::{
-            Commit, CommitOutcome, Condition, IdempotencyRecord, StockWrite, StoredResponseBody,
-            Write,
-        },
+        commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredResponseBody, Write},
         plan::{LoadedState, OwnedIdempotencyKey, Plan, ReadSet, plan_batch},
     },
 };
