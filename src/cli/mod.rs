@@ -113,7 +113,7 @@ pub fn run() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return usage_error(&error.to_string()),
     };
-    if let Err(error) = app::broker_wiring::broker_uri(&settings) {
+    if let Err(error) = app::broker_uri(&settings) {
         return usage_error(&error.to_string());
     }
     if let Some(Command::Config) = arguments.command {
