@@ -1,4 +1,4 @@
-//! The `souk` binary; see `souk::cli`.
+//! The `souk` binary; `souk::cli` has the commands.
 
 fn main() -> std::process::ExitCode {
     souk::cli::run()

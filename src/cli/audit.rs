@@ -36,7 +36,10 @@ fn print_summary(summary: &Summary, repair: bool) -> anyhow::Result<()> {
         0 if found == 0 => Ok(()),
         0 => bail!("every finding was corrected; run the audit again to confirm"),
         remaining if repair => {
-            bail!("{} could not be corrected; each line says what to do", count(remaining, "finding"))
+            bail!(
+                "{} could not be corrected; each line says what to do",
+                count(remaining, "finding")
+            )
         }
         _ => bail!("run souk audit --repair to correct what can be corrected"),
     }

@@ -185,8 +185,7 @@ async fn admins_are_created_and_promoted() {
     let made = admin("owner@souk.example");
     let password = made.trim_end().rsplit(' ').next().unwrap().to_owned();
     assert!(
-        made.starts_with("owner@souk.example is now an admin. Password")
-            && password.len() >= 16,
+        made.starts_with("owner@souk.example is now an admin. Password") && password.len() >= 16,
         "{made}"
     );
     let again = admin("Owner@Souk.Example");
