@@ -274,7 +274,10 @@ impl From<CheckoutError> for Error {
                 let detail = format!(
                     "The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again."
                 );
-                Self { total_amount: Some(Box::new(total)), ..Self::new(ErrorCode::PriceChanged, detail) }
+                Self {
+                    total_amount: Some(Box::new(total)),
+                    ..Self::new(ErrorCode::PriceChanged, detail)
+                }
             }
         }
     }
