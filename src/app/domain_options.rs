@@ -1,4 +1,4 @@
-//! What settings mean to the parts of a node.
+//! Turns settings into the options of the domain and of the HTTP side.
 
 use secrecy::ExposeSecret;
 
@@ -8,7 +8,10 @@ use crate::{
         account::{Email, Password},
         cart::CartLimits,
         order::OrderRules,
+        validation::ValidationErrors,
     },
+    error::Error,
+    http::HttpOptions,
 };
 
 pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
@@ -23,17 +26,29 @@ pub(super) const fn order_rules(settings: &Settings) -> OrderRules {
     }
 }
 
-/// The admin that the settings ask for.
+/// The options of the HTTP side.
+pub(super) fn http_options(settings: &Settings) -> HttpOptions {
+    HttpOptions {
+        currency: settings.shop.currency,
+        max_body: settings.http.max_body,
+        request_timeout: settings.http.request_timeout,
+        trusted_proxies: settings.http.trusted_proxies.clone(),
+        public_read: settings.catalog.public_read,
+        login_limit: settings.limits.login,
+    }
+}
+
+/// The admin account in the settings, if it is configured.
+///
+/// # Errors
+/// The e-mail address or the password is not valid.
 pub(super) fn configured_admin(settings: &Settings) -> anyhow::Result<Option<(Email, Password)>> {
     let (Some(email), Some(password)) = (&settings.auth.admin_email, &settings.auth.admin_password)
     else {
         return Ok(None);
     };
-    let explain = |faults: crate::domain::validation::ValidationErrors| {
-        anyhow::anyhow!(
-            "auth.admin_email, auth.admin_password: {}",
-            crate::error::Error::from(faults).detail
-        )
+    let explain = |errors: ValidationErrors| {
+        anyhow::anyhow!("auth.admin_email, auth.admin_password: {}", Error::from(errors).detail)
     };
     let email = Email::parse(email).map_err(explain)?;
     let password =
