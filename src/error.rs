@@ -283,7 +283,10 @@ impl From<CheckoutError> for Error {
                     "The cart now costs {total}, which is more than expected_total. \
                      Show the new total to the buyer, then retry."
                 );
-                Self { total_amount: Some(Box::new(total)), ..Self::new(ErrorCode::PriceChanged, detail) }
+                Self {
+                    total_amount: Some(Box::new(total)),
+                    ..Self::new(ErrorCode::PriceChanged, detail)
+                }
             }
         }
     }

@@ -58,7 +58,7 @@ impl Node {
         let carts = start_carts(settings, &context);
         context.caches.set_carts(&carts);
         Ok(Self {
-            catalog: start_catalog(settings, &context),
+            catalog: start_catalog(&context),
             bootstrap: admin_bootstrap(&context, hasher.clone()),
             carts,
             orders: OrderActor::new(order_service(&context)).start(),
@@ -156,7 +156,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
     CartRegistry::start(deps, threads)
 }
 
-fn start_catalog(settings: &Settings, context: &NodeContext) -> Addr<CatalogActor> {
+fn start_catalog(context: &NodeContext) -> Addr<CatalogActor> {
     CatalogActor::new(CatalogService {
         catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
         store: Arc::clone(&context.store),

@@ -15,7 +15,7 @@ use souk::{
         ids::UserId,
         inventory::StockChange,
     },
-    events::stock_json,
+    events::inventory::stock_json,
     messages::change::StoredResponse,
     store::{
         Commit, CommitError,
