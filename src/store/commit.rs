@@ -15,7 +15,7 @@ use crate::{
         order::Order,
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
-    messages::change::{IdempotencyKey, StoredResponse, TraceParent},
+    messages::change::{IdempotencyKey, StoredReply, TraceParent},
 };
 
 /// One change, applied whole or not at all: conditions, writes, events, and the answer to remember.
@@ -147,7 +147,7 @@ pub enum CommitError {
     /// Another living product has the sku.
     SkuTaken,
     /// It was done before, under the same key: the first answer.
-    Replayed(StoredResponse),
+    Replayed(StoredReply),
     /// The key was used for another request.
     IdempotencyKeyReused,
     /// The message that it carries out was carried out before.

@@ -30,7 +30,7 @@ use crate::{
     },
     error::Error,
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
 /// For so long at least it is known which messages from other systems were carried out.
@@ -170,7 +170,7 @@ pub trait Store: Send + Sync {
     async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable>;
+    ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable>;
 
     /// Whether a message from another system was carried out.
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable>;

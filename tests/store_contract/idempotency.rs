@@ -6,7 +6,7 @@ use bytes::Bytes;
 use souk::{
     domain::{ids::UserId, inventory::StockChange},
     events::stock_json,
-    messages::change::StoredResponse,
+    messages::change::StoredReply,
     store::{
         Commit, CommitError,
         commit::{IdempotencyRecord, StoredResponseBody},
@@ -65,7 +65,7 @@ pub(crate) async fn responses_of_any_form_are_remembered(harness: &dyn Harness) 
         .unwrap();
         assert_eq!(
             store.find_stored_response(&key).await,
-            Ok(Some(([255; 32], StoredResponse { status, body })))
+            Ok(Some(([255; 32], StoredReply { status, body })))
         );
     }
 }
@@ -139,7 +139,7 @@ pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harnes
         apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;
     let after = stock_level(&*store, id).await;
     assert_eq!((after.on_hand, after.version), (13, 2));
-    let remembered = StoredResponse { status: 201, body: stock_json(&after) };
+    let remembered = StoredReply { body: stock_json(&after) };
     assert_eq!(outcomes[3], Err(CommitError::Replayed(remembered.clone())));
     apply_one(&*store, adjust(100)).await.unwrap();
     assert_eq!(

@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::{CatalogService, MAX_ATTEMPTS, catch_panic, map_commit_error, set_stock_write};
@@ -18,13 +17,10 @@ use crate::{
             ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
             RecordImportResponse,
         },
-        change::{CommandContext, Reply},
+        change::{CommandContext, Reply, StoredReply},
     },
     store::{CommitError, Write, commit::StoredResponseBody},
 };
-
-/// Statuses under which a line's outcome is remembered: they tell a repeat what the first attempt did.
-const STATUS_CREATED: u16 = 201;
 
 /// The reason that movements of stock have which come of an import.
 const IMPORT_REASON: &str = "import";
@@ -87,7 +83,7 @@ impl CatalogService {
             };
             match outcome {
                 Ok(Reply::Completed(())) => return Ok(imported),
-                Ok(Reply::Replayed(answer)) if answer.status == STATUS_CREATED => {
+                Ok(Reply::Replayed(reply)) if reply.is_created_line() => {
                     return Ok(ImportAction::Created);
                 }
                 Ok(Reply::Replayed(_)) => return Ok(ImportAction::Updated),
@@ -112,11 +108,7 @@ impl CatalogService {
         let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
         let stock =
             stock.filter(|n| *n > 0).map(|n| set_stock_write(product.id, n, Some(IMPORT_REASON)));
-        let mut change = change.clone();
-        if let Some(key) = &mut change.idempotency_key {
-            key.status = STATUS_CREATED;
-        }
-        self.commit_import(Some(product), stock, &change).await
+        self.commit_import(Some(product), stock, change, true).await
     }
 
     async fn import_product_update(
@@ -131,7 +123,7 @@ impl CatalogService {
         if product.is_none() && stock.is_none() {
             return Ok(Reply::Completed(()));
         }
-        self.commit_import(product, stock, change).await
+        self.commit_import(product, stock, change, false).await
     }
 
     async fn commit_import(
@@ -139,12 +131,17 @@ impl CatalogService {
         product: Option<Arc<Product>>,
         stock: Option<Write>,
         change: &CommandContext,
+        is_new: bool,
     ) -> Result<Reply<()>, CommitError> {
         let facts =
             product.iter().map(|product| DomainEvent::Product(Arc::clone(product))).collect();
         let writes = product.map(Write::Product).into_iter().chain(stock).collect();
-        let commit =
-            self.build_commit(writes, facts, change, StoredResponseBody::Ready(Bytes::new()));
+        let commit = self.build_commit(
+            writes,
+            facts,
+            change,
+            StoredResponseBody::Ready(StoredReply::of_import_line(is_new).body),
+        );
         Ok(match self.commit_or_replay(commit).await? {
             Reply::Completed(_) => Reply::Completed(()),
             Reply::Replayed(answer) => Reply::Replayed(answer),

@@ -56,7 +56,7 @@ use crate::{
         order::Order,
     },
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
 /// Most batches that wait. The batching writer sends one at a time.
@@ -295,7 +295,7 @@ impl Store for MongoStore {
     async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable> {
+    ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let key = key.clone();
         let forgotten = SystemClock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |database| read::remembered(database, key, forgotten)).await

@@ -33,7 +33,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
 /// Why a read failed, in one line.
@@ -366,7 +366,7 @@ pub(super) async fn remembered(
     database: Database,
     key: IdempotencyKey,
     forgotten: Timestamp,
-) -> ReadResult<Option<([u8; 32], StoredResponse)>> {
+) -> ReadResult<Option<([u8; 32], StoredReply)>> {
     let filter = doc! { "_id": Document::try_from(to_raw_document(&IdempotencyKeyId::from_key(&key))?)?, "at": { "$gt": timestamp_to_bson(forgotten) } };
     find_one(&database, IDEMPOTENCY_KEYS, filter, |document| {
         deserialize_document::<IdempotencyKeyDocument<'_>>(document)?.into_response()

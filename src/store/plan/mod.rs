@@ -29,7 +29,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{DomainEvent, stock_json},
-    messages::change::StoredResponse,
+    messages::change::StoredReply,
 };
 
 /// A batch, decided.
@@ -280,7 +280,7 @@ impl<'a> Planner<'a> {
         self.writes.events.extend(commit.events.iter().map(|fact| new_event(fact.clone(), commit)));
         if let Some(remember) = &commit.idempotency_record {
             self.first_uses.insert((remember.key.owner, remember.key.key.clone()), remember);
-            let answer = StoredResponse { status: remember.key.status, body: Bytes::new() };
+            let answer = StoredReply { body: Bytes::new() };
             self.writes.stored_responses.push((remember.key.clone(), answer, commit.decided_at));
         }
         Ok(named)

@@ -16,7 +16,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{EventEnvelope, OutboxEvent},
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
     store::commit::{Commit, CommittedChanges, Condition, Write},
 };
 
@@ -72,7 +72,7 @@ pub struct LoadedState {
     /// Versions of sessions.
     pub sessions: HashMap<SessionId, u64>,
     /// Remembered answers with their fingerprints.
-    pub stored_responses: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredResponse)>,
+    pub stored_responses: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
     /// Messages that were carried out.
     pub applied_messages: HashSet<Box<str>>,
 }
@@ -95,7 +95,7 @@ pub struct WriteSet {
     /// Sessions.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// Answers to remember, with the time.
-    pub stored_responses: Vec<(IdempotencyKey, StoredResponse, Timestamp)>,
+    pub stored_responses: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
     /// Messages that are carried out, with the time.
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use self::world::{
-    DraftCommit, ModelStore, STOCK_RESPONSE_STATUS, commit_of, draft_commits, idempotency_record,
+    DraftCommit, ModelStore, commit_of, draft_commits, idempotency_record, is_stock_reply,
     numbered_id, order_at_version, product_details, session_at_version, stock_write,
     user_at_version,
 };
@@ -46,8 +46,8 @@ fn without_stock_levels(outcome: &CommitOutcome) -> CommitOutcome {
         Ok(done) => Ok(CommitReceipt {
             stock: done.stock.iter().map(|level| StockLevel::empty(level.product_id)).collect(),
         }),
-        Err(CommitError::Replayed(answer)) if answer.status == STOCK_RESPONSE_STATUS => {
-            Err(CommitError::Replayed(StoredResponse { body: Bytes::new(), ..answer.clone() }))
+        Err(CommitError::Replayed(reply)) if is_stock_reply(reply) => {
+            Err(CommitError::Replayed(StoredReply { body: Bytes::new() }))
         }
         Err(error) => Err(error.clone()),
     }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
-use crate::{events::OutboxEvent, store::plan::WriteSet};
+use crate::{events::OutboxEvent, messages::change::StoredReply, store::plan::WriteSet};
 
 /// Writes everything in `writes`; `published` are its events, rendered.
 pub(super) fn flush(
@@ -216,7 +216,7 @@ fn write_idempotency_keys(connection: &Connection, writes: &WriteSet) -> rusqlit
             owner,
             key.key,
             key.fingerprint,
-            answer.status,
+            StoredReply::LEGACY_STATUS,
             &*answer.body,
             at.as_millis()
         ])?;

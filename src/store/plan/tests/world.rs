@@ -21,7 +21,7 @@ use crate::{
         order::{Order, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, EventEnvelope},
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
     store::{
         commit::{
             Commit, CommitOutcome, Condition, IdempotencyRecord, StockWrite, StoredResponseBody,
@@ -47,7 +47,7 @@ pub(super) struct ModelStore {
     pub(super) movements: Vec<StockMovement>,
     pub(super) users: BTreeMap<UserId, Arc<User>>,
     pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
-    pub(super) keys: BTreeMap<OwnedIdempotencyKey, ([u8; 32], StoredResponse)>,
+    pub(super) keys: BTreeMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
     pub(super) inbox: BTreeSet<Box<str>>,
     pub(super) events: Vec<EventEnvelope>,
 }
@@ -184,9 +184,7 @@ impl ModelStore {
 
     /// The answers to remember, without the bodies that tell of stock.
     pub(super) fn stored_responses(&self) -> Vec<(OwnedIdempotencyKey, [u8; 32], Option<Bytes>)> {
-        let body = |answer: &StoredResponse| {
-            (answer.status != STOCK_RESPONSE_STATUS).then(|| answer.body.clone())
-        };
+        let body = |answer: &StoredReply| (!is_stock_reply(answer)).then(|| answer.body.clone());
         self.keys
             .iter()
             .map(|(key, (fingerprint, answer))| (key.clone(), *fingerprint, body(answer)))
@@ -194,8 +192,10 @@ impl ModelStore {
     }
 }
 
-/// The status of remembered answers that tell of stock.
-pub(super) const STOCK_RESPONSE_STATUS: u16 = 201;
+/// Whether a stored reply is a stock level; the other replies of the model are not JSON objects.
+pub(super) fn is_stock_reply(reply: &StoredReply) -> bool {
+    reply.body.starts_with(b"{")
+}
 
 /// A write to be made of what the store holds when its turn comes.
 #[derive(Debug, Clone)]
@@ -409,16 +409,10 @@ pub(super) fn idempotency_record(
     fingerprint: u8,
     body: StoredResponseBody,
 ) -> IdempotencyRecord {
-    let status = if matches!(body, StoredResponseBody::StockLevelOf(_)) {
-        STOCK_RESPONSE_STATUS
-    } else {
-        200
-    };
     let key = IdempotencyKey {
         owner: numbered_id(0),
         key: number.to_string().into(),
         fingerprint: [fingerprint; 32],
-        status,
     };
     IdempotencyRecord { key, body }
 }
