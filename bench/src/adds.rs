@@ -70,12 +70,13 @@ pub async fn run() -> anyhow::Result<()> {
 async fn commit_rate_one_transaction_each() -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
     let currency = "USD".parse()?;
-    let store = SqliteStore::open(SqliteOptions {
+    let options = SqliteOptions {
         dir: dir.path().to_owned(),
         currency,
         low_stock: 0,
         keep_unpublished: false,
-    })?;
+    };
+    let store = SqliteStore::open(options, Arc::new(SystemClock))?;
     let product_id = ProductId::new();
     let offer = |_| {
         Some(Offer {

@@ -47,7 +47,7 @@ impl AuditSession {
                 path.display()
             );
         }
-        let store = open_store(settings, drivers).await?;
+        let store = open_store(settings, drivers, Arc::new(SystemClock)).await?;
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
         let auditor = Auditor::new(Arc::clone(&store), writer.clone(), Arc::new(SystemClock));

@@ -139,8 +139,8 @@ impl NodeContext {
         settings: &Settings,
         drivers: &Handle,
     ) -> anyhow::Result<(Self, JoinHandle<()>)> {
-        let store = open_store(settings, drivers).await?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = open_store(settings, drivers, Arc::clone(&clock)).await?;
         let caches = Arc::new(Caches::new());
         // Followed from a place that is older than what is loaded next, so that nothing falls in between.
         let follower = match store.is_shared() {

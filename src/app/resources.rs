@@ -9,6 +9,7 @@ use tokio::net::TcpSocket;
 
 use crate::{
     config::{BrokerKind, Settings, StoreKind},
+    domain::clock::Clock,
     store::{
         Store,
         mongo::{MongoOptions, MongoStore},
@@ -20,6 +21,7 @@ use crate::{
 pub(super) async fn open_store(
     settings: &Settings,
     drivers: &tokio::runtime::Handle,
+    clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let (currency, low_stock) =
         (settings.shop.currency, u64::from(settings.catalog.low_stock_threshold));
@@ -31,16 +33,12 @@ pub(super) async fn open_store(
             let options =
                 MongoOptions { uri, database, currency, low_stock, keep_unpublished, timeout };
             // The driver's connections belong to the runtime they are made on.
-            Ok(Arc::new(drivers.spawn(MongoStore::connect(options)).await??))
+            Ok(Arc::new(drivers.spawn(MongoStore::connect(options, clock)).await??))
         }
         _ => {
             let dir = settings.store.path.clone();
-            Ok(Arc::new(SqliteStore::open(SqliteOptions {
-                dir,
-                currency,
-                low_stock,
-                keep_unpublished,
-            })?))
+            let options = SqliteOptions { dir, currency, low_stock, keep_unpublished };
+            Ok(Arc::new(SqliteStore::open(options, clock)?))
         }
     }
 }

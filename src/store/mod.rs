@@ -4,12 +4,13 @@
 //! the decision says, and makes it durable. [`writer`] gathers batches.
 
 pub mod commit;
+mod limits;
 pub mod mongo;
 pub mod plan;
 pub mod sqlite;
 pub mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -32,9 +33,6 @@ use crate::{
     events::OutboxEvent,
     messages::change::{IdempotencyKey, StoredReply},
 };
-
-/// For so long at least it is known which messages from other systems were carried out.
-const INBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What a batch of commits came to.
 #[derive(Debug)]
@@ -75,6 +73,9 @@ impl From<StoreUnavailable> for Error {
 }
 
 /// An engine. Reads see everything that was acknowledged before they began.
+///
+/// An engine is opened with options and a [`Clock`](crate::domain::clock::Clock), and reads the
+/// time from that clock only.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Whether other nodes may change it too.

@@ -16,13 +16,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::{
     AppliedBatch, Store,
     commit::{Commit, CommitError, CommitOutcome, CommittedChanges},
+    limits::{MAX_BATCH_COMMITS, MAX_BATCH_WRITES},
 };
-
-/// Most commits in one transaction. Larger batches gain little and make the first wait for the last.
-const MAX_BATCH_COMMITS: usize = 1024;
-
-/// Most records that a transaction of several commits writes, so that it ends well within the time that a server gives it.
-const MAX_BATCH_WRITES: usize = 4000;
 
 /// Most commits that wait. Beyond, callers are told to come back, at once.
 const MAX_QUEUED_COMMITS: usize = 8192;

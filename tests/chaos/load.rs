@@ -72,7 +72,7 @@ pub(crate) async fn connect_with_timeout(uri: &str, timeout: Duration) -> Arc<dy
         keep_unpublished: false,
         timeout,
     };
-    Arc::new(MongoStore::connect(options).await.unwrap())
+    Arc::new(MongoStore::connect(options, Arc::new(SystemClock)).await.unwrap())
 }
 
 impl Load {

@@ -8,7 +8,7 @@ use souk::{
     domain::{clock::Timestamp, ids::UserId, inventory::StockChange, order::Order},
     store::{
         Commit, CommitError, Store,
-        sqlite::{OpenError, SqliteOptions, SqliteStore},
+        sqlite::{OpenError, SqliteOptions},
         writer::CommitWriter,
     },
 };
@@ -19,13 +19,13 @@ use crate::{
         apply, apply_one, cart, cart_commit, commit, customer, key, now, order, put_order, stock,
         stocked_product, with_response,
     },
-    harness::{Harness, NoopObserver, Sqlite},
+    harness::{Harness, NoopObserver, Sqlite, open_sqlite},
     inbox::inbox_commit,
     outbox::write_events,
 };
 
 fn open_error(options: SqliteOptions) -> (OpenError, String) {
-    let error = SqliteStore::open(options).err().unwrap();
+    let error = open_sqlite(options).err().unwrap();
     let line = error.to_string();
     assert!(!line.contains('\n'), "{line}");
     (error, line)
@@ -44,34 +44,34 @@ fn row_count(harness: &Sqlite, table: &str) -> u64 {
 #[tokio::test]
 async fn second_store_is_refused_while_the_first_is_open() {
     let harness = Sqlite::new();
-    let first = SqliteStore::open(harness.options()).unwrap();
+    let first = open_sqlite(harness.options()).unwrap();
     let (error, line) = open_error(harness.options());
     assert!(matches!(error, OpenError::InUse { .. }));
     let expected =
         format!("another souk is using {}; stop it first", harness.options().dir.display());
     assert!(line.starts_with(&expected), "{line}");
     first.close().await;
-    let second = SqliteStore::open(harness.options()).unwrap();
+    let second = open_sqlite(harness.options()).unwrap();
     drop(second);
-    drop(SqliteStore::open(harness.options()).unwrap());
+    drop(open_sqlite(harness.options()).unwrap());
     drop(first);
 }
 
 #[test]
 fn other_currency_is_rejected() {
     let harness = Sqlite::new();
-    drop(SqliteStore::open(harness.options()).unwrap());
+    drop(open_sqlite(harness.options()).unwrap());
     let (error, line) =
         open_error(SqliteOptions { currency: "USD".parse().unwrap(), ..harness.options() });
     assert!(matches!(error, OpenError::CurrencyMismatch { .. }));
     assert!(line.contains("are in EUR, but shop.currency is USD"), "{line}");
-    drop(SqliteStore::open(harness.options()).unwrap());
+    drop(open_sqlite(harness.options()).unwrap());
 }
 
 #[tokio::test]
 async fn unreadable_order_does_not_hide_other_due_orders() {
     let harness = Sqlite::new();
-    let store = SqliteStore::open(harness.options()).unwrap();
+    let store = open_sqlite(harness.options()).unwrap();
     let until =
         |millis| Order { expires_at: Some(Timestamp::from_millis(millis)), ..order(UserId::new()) };
     let (broken, first, second) = (until(1), until(2), until(3));
@@ -86,7 +86,7 @@ async fn unreadable_order_does_not_hide_other_due_orders() {
 #[test]
 fn data_of_a_newer_version_is_rejected() {
     let harness = Sqlite::new();
-    drop(SqliteStore::open(harness.options()).unwrap());
+    drop(open_sqlite(harness.options()).unwrap());
     let known: i64 =
         raw_database(&harness).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     raw_database(&harness).pragma_update(None, "user_version", known + 1).unwrap();
@@ -114,7 +114,7 @@ fn invalid_database_or_directory_is_rejected() {
 async fn directory_is_private_and_tidy_after_close() {
     let harness = Sqlite::new();
     let dir = harness.options().dir.join("made/on/the/way");
-    let store = SqliteStore::open(SqliteOptions { dir: dir.clone(), ..harness.options() }).unwrap();
+    let store = open_sqlite(SqliteOptions { dir: dir.clone(), ..harness.options() }).unwrap();
     apply_one(&store, cart_commit(&cart(customer(), 1))).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir), 0o700);
@@ -131,7 +131,7 @@ async fn directory_is_private_and_tidy_after_close() {
 #[tokio::test]
 async fn changes_reach_the_files_before_acknowledgment() {
     let harness = Sqlite::new();
-    let store = SqliteStore::open(harness.options()).unwrap();
+    let store = open_sqlite(harness.options()).unwrap();
     let cart = cart(customer(), 1);
     apply_one(&store, cart_commit(&cart)).await.unwrap();
     // A copy of the current files is the state after a crash.
@@ -140,7 +140,7 @@ async fn changes_reach_the_files_before_acknowledgment() {
     for file in ["souk.db", "souk.db-wal"] {
         fs::copy(harness.options().dir.join(file), copy.options().dir.join(file)).unwrap();
     }
-    let after_a_crash = SqliteStore::open(copy.options()).unwrap();
+    let after_a_crash = open_sqlite(copy.options()).unwrap();
     assert_eq!(after_a_crash.find_cart(cart.owner.id).await, Ok(Some(cart)));
     store.close().await;
 }
@@ -148,7 +148,7 @@ async fn changes_reach_the_files_before_acknowledgment() {
 #[tokio::test]
 async fn old_events_are_deleted() {
     let harness = Sqlite::new();
-    let store = SqliteStore::open(harness.options()).unwrap();
+    let store = open_sqlite(harness.options()).unwrap();
     write_events(&store, 23_000).await;
     store.close().await;
     let kept = row_count(&harness, "outbox");
@@ -158,7 +158,7 @@ async fn old_events_are_deleted() {
 #[tokio::test]
 async fn old_keys_are_deleted() {
     let harness = Sqlite::new();
-    let store = SqliteStore::open(harness.options()).unwrap();
+    let store = open_sqlite(harness.options()).unwrap();
     let owner = UserId::new();
     let yesterday = now().saturating_sub(Duration::from_secs(25 * 60 * 60));
     let keyed = |at, number: u32| {
@@ -181,7 +181,7 @@ async fn old_keys_are_deleted() {
 #[tokio::test]
 async fn old_messages_are_deleted() {
     let harness = Sqlite::new();
-    let store = SqliteStore::open(harness.options()).unwrap();
+    let store = open_sqlite(harness.options()).unwrap();
     let id = stocked_product(&store, 0).await;
     let month_ago = now().saturating_sub(Duration::from_secs(31 * 24 * 60 * 60));
     let message = |at, number: u32| Commit {

@@ -5,11 +5,14 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use mongodb::bson::doc;
 use souk::{
-    domain::ids::EventId,
+    domain::{
+        clock::{Clock, SystemClock},
+        ids::EventId,
+    },
     store::{
         CommittedChanges, Store,
         mongo::{MongoOptions, MongoStore},
-        sqlite::{SqliteOptions, SqliteStore},
+        sqlite::{OpenError, SqliteOptions, SqliteStore},
         writer::CommitObserver,
     },
 };
@@ -30,13 +33,23 @@ impl CommitObserver for NoopObserver {
 #[async_trait]
 pub(crate) trait Harness: Send + Sync {
     /// Opens the store as the last one left it. The last one must be closed or dropped.
-    async fn open(&self) -> Arc<dyn Store>;
+    async fn open(&self) -> Arc<dyn Store> {
+        self.open_with_clock(Arc::new(SystemClock)).await
+    }
+
+    /// Opens the store with a clock of the test's own.
+    async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store>;
 
     /// Makes every write to a table fail, or succeed again.
     async fn break_table(&self, table: &str, broken: bool);
 
     /// Opens the store for a shop with a broker, which keeps events until they are published.
     async fn open_with_broker(&self) -> Arc<dyn Store>;
+}
+
+/// Opens the embedded store with the system's clock.
+pub(crate) fn open_sqlite(options: SqliteOptions) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(options, Arc::new(SystemClock))
 }
 
 /// A directory for the embedded store.
@@ -61,8 +74,8 @@ impl Sqlite {
 
 #[async_trait]
 impl Harness for Sqlite {
-    async fn open(&self) -> Arc<dyn Store> {
-        Arc::new(SqliteStore::open(self.options()).unwrap())
+    async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
+        Arc::new(SqliteStore::open(self.options(), clock).unwrap())
     }
 
     async fn break_table(&self, table: &str, broken: bool) {
@@ -82,9 +95,8 @@ impl Harness for Sqlite {
     }
 
     async fn open_with_broker(&self) -> Arc<dyn Store> {
-        Arc::new(
-            SqliteStore::open(SqliteOptions { keep_unpublished: true, ..self.options() }).unwrap(),
-        )
+        let options = SqliteOptions { keep_unpublished: true, ..self.options() };
+        Arc::new(open_sqlite(options).unwrap())
     }
 }
 
@@ -129,8 +141,8 @@ impl Mongo {
 
 #[async_trait]
 impl Harness for Mongo {
-    async fn open(&self) -> Arc<dyn Store> {
-        Arc::new(MongoStore::connect(self.options()).await.unwrap())
+    async fn open_with_clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
+        Arc::new(MongoStore::connect(self.options(), clock).await.unwrap())
     }
 
     async fn break_table(&self, table: &str, broken: bool) {
@@ -146,10 +158,7 @@ impl Harness for Mongo {
     }
 
     async fn open_with_broker(&self) -> Arc<dyn Store> {
-        Arc::new(
-            MongoStore::connect(MongoOptions { keep_unpublished: true, ..self.options() })
-                .await
-                .unwrap(),
-        )
+        let options = MongoOptions { keep_unpublished: true, ..self.options() };
+        Arc::new(MongoStore::connect(options, Arc::new(SystemClock)).await.unwrap())
     }
 }

@@ -1,10 +1,20 @@
 //! A key makes a repeat harmless: for a day, after a restart, and within one batch.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use souk::{
-    domain::{ids::UserId, inventory::StockChange},
+    domain::{
+        clock::{Clock, Timestamp},
+        ids::UserId,
+        inventory::StockChange,
+    },
     events::stock_json,
     messages::change::StoredReply,
     store::{
@@ -192,6 +202,30 @@ pub(crate) async fn key_is_forgotten_after_a_day(harness: &dyn Harness) {
         apply_one(&*store, with_response(cart_commit(&cart), &key_1, "first")).await,
         Err(CommitError::IdempotencyKeyReused)
     );
+}
+
+/// A clock that stands still until a test moves it.
+struct ManualClock(AtomicI64);
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+pub(crate) async fn keys_expire_by_the_given_clock(harness: &dyn Harness) {
+    let decided_at = now().saturating_add(DAY * 365);
+    let clock = Arc::new(ManualClock(AtomicI64::new(decided_at.as_millis())));
+    let store = harness.open_with_clock(Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let cart = cart(customer(), 1);
+    let key = key(cart.owner.id, "key", 1);
+    let commit = with_response(cart_commit(&cart), &key, "first");
+    apply_one(&*store, Commit { decided_at, ..commit }).await.unwrap();
+    let stored = Some(([1; 32], remembered_response("first")));
+    clock.0.fetch_add(i64::try_from((DAY - MINUTE).as_millis()).unwrap(), Ordering::Relaxed);
+    assert_eq!(store.find_stored_response(&key).await, Ok(stored));
+    clock.0.fetch_add(i64::try_from(MINUTE.as_millis()).unwrap(), Ordering::Relaxed);
+    assert_eq!(store.find_stored_response(&key).await, Ok(None));
 }
 
 pub(crate) async fn concurrent_repeats_change_stock_once(harness: &dyn Harness) {

@@ -132,6 +132,7 @@ every_engine_keeps! {
         stock_response_reflects_the_whole_batch
         no_op_request_is_not_remembered
         key_is_forgotten_after_a_day
+        keys_expire_by_the_given_clock
         concurrent_repeats_change_stock_once
     }
     inbox {

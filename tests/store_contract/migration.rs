@@ -8,7 +8,10 @@ use mongodb::{
     options::IndexOptions,
 };
 use souk::{
-    domain::{cart::Cart, clock::Timestamp},
+    domain::{
+        cart::Cart,
+        clock::{SystemClock, Timestamp},
+    },
     store::{
         Store,
         mongo::{ConnectError, MongoStore},
@@ -89,8 +92,9 @@ async fn migration_waits_for_nodes_of_the_old_version() {
     let old_node = doc! { "_id": Uuid::new(), "at": later };
     nodes.insert_one(&old_node).await.unwrap();
     let options = mongo.options();
-    let mut connecting =
-        tokio::spawn(async move { MongoStore::connect(options).await.map(Arc::new) });
+    let mut connecting = tokio::spawn(async move {
+        MongoStore::connect(options, Arc::new(SystemClock)).await.map(Arc::new)
+    });
     assert!(timeout(Duration::from_secs(1), &mut connecting).await.is_err());
     assert_eq!(schema_version(&mongo).await, 2);
     nodes.delete_one(old_node).await.unwrap();
@@ -106,7 +110,8 @@ async fn data_of_an_unknown_version_is_rejected() {
     mongo.open().await.close().await;
     for version in [1, 4] {
         set_schema_version(&mongo, version).await;
-        let error = MongoStore::connect(mongo.options()).await.err().unwrap();
+        let error =
+            MongoStore::connect(mongo.options(), Arc::new(SystemClock)).await.err().unwrap();
         let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 3 };
         assert_eq!(error, expected);
     }

@@ -97,12 +97,13 @@ impl AccountFixture {
             low_stock: 5,
             keep_unpublished: false,
         };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
+        let clock = Arc::new(Hands::default());
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
         let revoked = Arc::new(RevokedSessions::new());
         let observer = Arc::new(RecordRevocations(Arc::clone(&revoked)));
         let (writer, _) =
             CommitWriter::start(&tokio::runtime::Handle::current(), Arc::clone(&store), observer);
-        let clock = Arc::new(Hands::default());
         let deps = AccountDeps {
             store,
             writer,

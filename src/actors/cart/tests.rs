@@ -107,7 +107,9 @@ impl CartFixture {
             low_stock: 0,
             keep_unpublished: false,
         };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
+        let clock = Arc::new(Hands::default());
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
         let hear = Arc::new(ForwardToRegistries::default());
         let runtime = tokio::runtime::Handle::current();
         let (writer, _) = CommitWriter::start(
@@ -122,7 +124,7 @@ impl CartFixture {
             Arc::new(tea),
             StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
         );
-        Self { _dir: dir, store, writer, shelf, clock: Arc::default(), observer: hear, tea: id }
+        Self { _dir: dir, store, writer, shelf, clock, observer: hear, tea: id }
     }
 
     fn start_registry(&self) -> Arc<CartRegistry> {

@@ -69,13 +69,14 @@ impl OrderFixture {
             low_stock: 0,
             keep_unpublished: false,
         };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
+        let clock = Arc::new(MockClock(AtomicI64::new(0)));
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
         let (writer, _) = CommitWriter::start(
             &tokio::runtime::Handle::current(),
             Arc::clone(&store),
             Arc::new(NoopObserver),
         );
-        let clock = Arc::new(MockClock(AtomicI64::new(0)));
         let deps = OrderService { store, writer, clock: Arc::clone(&clock) as Arc<dyn Clock> };
         Self { _dir: dir, service: deps, clock, tea: ProductId::new() }
     }

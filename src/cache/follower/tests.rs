@@ -59,8 +59,10 @@ impl Scene {
             low_stock: 0,
             keep_unpublished: false,
         };
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options).unwrap());
-        let (heard, clock) = (Arc::new(Heard::default()), Arc::new(SystemClock) as Arc<dyn Clock>);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(options, Arc::clone(&clock)).unwrap());
+        let heard = Arc::new(Heard::default());
         let shelf = Arc::new(Shelf::new(|_, _| bytes::Bytes::new()));
         let follower =
             Follower::begin(&store, &heard, &shelf, &Arc::default(), &clock).await.unwrap();

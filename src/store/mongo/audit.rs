@@ -17,21 +17,18 @@ use super::{
     read::{ReadResult, order_from_document},
     schema::{COUNTERS, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, STOCK},
 };
-use crate::domain::{
-    audit::{
-        AuditPage, EventAudit, IdRange, LedgerTotals, MovementTotals, OrderAudit, ProductAudit,
-        StoredStock, join_orders_with_movements,
+use crate::{
+    domain::{
+        audit::{
+            AuditPage, EventAudit, IdRange, LedgerTotals, MovementTotals, OrderAudit, ProductAudit,
+            StoredStock, join_orders_with_movements,
+        },
+        ids::{OrderId, ProductId},
+        inventory::MovementKind,
+        order::OrderStatus,
     },
-    ids::{OrderId, ProductId},
-    inventory::MovementKind,
-    order::OrderStatus,
+    store::limits::{MAX_MOVEMENT_SUMS, MAX_POSITION_RANGES},
 };
-
-/// Most sums of an order's movements on a page of orders.
-const MAX_MOVEMENT_SUMS: usize = 50_000;
-
-/// Most stretches of events that are told.
-const MAX_POSITION_RANGES: usize = 1000;
 
 /// One moment of the store.
 struct SnapshotReader {
@@ -231,7 +228,12 @@ pub(super) async fn read_order_page(
     let named: BTreeSet<ProductId> =
         named.chain(moved.iter().map(|(_, product, _)| *product)).collect();
     let versions = read_stock_versions(&mut moment, named).await?;
-    Ok(join_orders_with_movements(span, (orders, most), (moved, MAX_MOVEMENT_SUMS), &versions))
+    Ok(join_orders_with_movements(
+        span,
+        (orders, most),
+        (moved, MAX_MOVEMENT_SUMS as usize),
+        &versions,
+    ))
 }
 
 async fn sum_order_movements(
@@ -260,7 +262,7 @@ async fn sum_order_movements(
             "ever_reserved": { "$sum": { "$cond": [is_reserved, "$reserved_delta", 0_i64] } },
         } },
         doc! { "$sort": { "_id": 1 } },
-        limit_stage(MAX_MOVEMENT_SUMS),
+        limit_stage(MAX_MOVEMENT_SUMS as usize),
     ];
     let mut found = Vec::new();
     let sums = |document: &RawDocument| {
@@ -324,7 +326,7 @@ pub(super) async fn read_event_ranges(database: Database) -> ReadResult<EventAud
     let together = |document: &RawDocument| {
         let EventRange { last, count } = deserialize_document(document)?;
         let first = (last + 1).saturating_sub(count);
-        let room = facts.ranges.len() < MAX_POSITION_RANGES;
+        let room = facts.ranges.len() < MAX_POSITION_RANGES as usize;
         match facts.ranges.last_mut() {
             Some((_, end)) if *end + 1 == first => *end = last,
             _ if room => facts.ranges.push((first, last)),

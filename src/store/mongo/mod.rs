@@ -40,16 +40,19 @@ use self::{
     connect::{MongoClients, connect_with_retry},
     nodes::NodeMembership,
     read::ReadError,
-    write::{IDEMPOTENCY_KEY_TTL, MongoWriter, QueuedBatch},
+    write::{MongoWriter, QueuedBatch},
 };
-use super::{AppliedBatch, ApplyError, Commit, Store, StoreUnavailable};
+use super::{
+    AppliedBatch, ApplyError, Commit, Store, StoreUnavailable,
+    limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
+};
 use crate::{
     domain::{
         account::{Email, Session, User},
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
-        clock::{Clock, SystemClock, Timestamp},
+        clock::{Clock, Timestamp},
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         money::Currency,
@@ -58,9 +61,6 @@ use crate::{
     events::OutboxEvent,
     messages::change::{IdempotencyKey, StoredReply},
 };
-
-/// Most batches that wait. The batching writer sends one at a time.
-const MAX_QUEUED_BATCHES: usize = 4;
 
 /// How long to say goodbye to the other nodes. They find out anyway.
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -97,6 +97,7 @@ pub struct MongoStore {
     writer_stopped: watch::Receiver<()>,
     membership_task: AbortHandle,
     closed: AtomicBool,
+    clock: Arc<dyn Clock>,
 }
 
 impl MongoStore {
@@ -105,7 +106,10 @@ impl MongoStore {
     ///
     /// # Errors
     /// The database cannot be used, and waiting would not change that; see [`ConnectError`].
-    pub async fn connect(options: MongoOptions) -> Result<Self, ConnectError> {
+    pub async fn connect(
+        options: MongoOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConnectError> {
         let MongoClients { write_client: client, read_client: reading } =
             connect_with_retry(&options).await?;
         let database = client.database(&options.database);
@@ -135,6 +139,7 @@ impl MongoStore {
             writer_stopped: writing,
             membership_task: watching,
             closed: AtomicBool::new(false),
+            clock,
         })
     }
 
@@ -297,7 +302,7 @@ impl Store for MongoStore {
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let key = key.clone();
-        let forgotten = SystemClock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        let forgotten = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |database| read::remembered(database, key, forgotten)).await
     }
 

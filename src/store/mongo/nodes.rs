@@ -27,6 +27,7 @@ use super::{
     failure::{self, ACCESS_DENIED_CODES},
     schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
 };
+use crate::store::limits::MAX_RETAINED_EVENTS;
 
 /// How often a node renews its document and looks for dead nodes.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -36,9 +37,6 @@ const NODE_TIMEOUT: Duration = Duration::from_millis(2500);
 
 /// How often a node checks its clock and the server's settings, and trims the outbox.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How many of the newest events are kept, published or not.
-const MAX_RETAINED_EVENTS: i64 = 20_000;
 
 /// How far a node's clock may differ from the server's before the node logs a warning.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(1);
@@ -214,7 +212,7 @@ impl NodeMembership {
         // The counter exists once any node had a broker. From then on every node, also one that is
         // configured without a broker, keeps the events that are not published.
         let published = self.read_counter(PUBLISHED_COUNTER).await?.unwrap_or(i64::MAX);
-        let oldest = published.min(newest - MAX_RETAINED_EVENTS);
+        let oldest = published.min(newest - i64::from(MAX_RETAINED_EVENTS));
         if oldest > 0 {
             self.database
                 .collection::<Document>(OUTBOX)

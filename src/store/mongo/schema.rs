@@ -8,8 +8,11 @@ use mongodb::{
     error::Result,
 };
 
-use super::{failure::server_error_code, write::IDEMPOTENCY_KEY_TTL};
-use crate::{domain::order::OrderStatus, store::INBOX_RETENTION};
+use super::failure::server_error_code;
+use crate::{
+    domain::order::OrderStatus,
+    store::limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
+};
 
 pub(super) const CARTS: &str = "carts";
 pub(super) const PRODUCTS: &str = "products";

@@ -30,11 +30,9 @@ use super::{
 use crate::store::{
     AppliedBatch, ApplyError,
     commit::{Commit, CommitError, CommitOutcome, CommittedChanges, Condition, Write},
+    limits::IDEMPOTENCY_KEY_TTL,
     plan::{self, ReadSet},
 };
-
-/// For how long an idempotency key is honoured.
-pub(super) const IDEMPOTENCY_KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// So much before its deadline the steps of a commit's transaction have to be done, so that its caller hears in time when they are not.
 const REPLY_MARGIN: Duration = Duration::from_millis(100);

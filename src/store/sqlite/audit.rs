@@ -6,21 +6,18 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{
     read::{find_many, list_orders_in_id_range},
-    rows::{self, UuidText, clamp_to_i64},
+    rows::{self, UuidText},
 };
-use crate::domain::{
-    audit::{
-        AuditPage, EventAudit, IdRange, LedgerTotals, MovementTotals, OrderAudit, ProductAudit,
-        StoredStock, join_orders_with_movements,
+use crate::{
+    domain::{
+        audit::{
+            AuditPage, EventAudit, IdRange, LedgerTotals, MovementTotals, OrderAudit, ProductAudit,
+            StoredStock, join_orders_with_movements,
+        },
+        ids::{OrderId, ProductId},
     },
-    ids::{OrderId, ProductId},
+    store::limits::{MAX_MOVEMENT_SUMS, MAX_POSITION_RANGES},
 };
-
-/// Most sums of an order's movements on a page of orders.
-const MAX_MOVEMENT_SUMS: usize = 50_000;
-
-/// Most stretches of events that are told.
-const MAX_POSITION_RANGES: u32 = 1000;
 
 pub(super) fn read_product_page(
     connection: &Connection,
@@ -130,7 +127,7 @@ pub(super) fn read_order_page(
                sum(CASE WHEN kind = 'reserved' THEN reserved_delta ELSE 0 END) FROM movements \
                WHERE order_id > ?1 AND order_id <= ?2 GROUP BY order_id, product_id ORDER BY order_id, product_id LIMIT ?3";
     let parameters: [&dyn rusqlite::ToSql; 3] =
-        [&UuidText::new(span.after), &UuidText::new(upto), &clamp_to_i64(MAX_MOVEMENT_SUMS as u64)];
+        [&UuidText::new(span.after), &UuidText::new(upto), &MAX_MOVEMENT_SUMS];
     let moved: Vec<(OrderId, ProductId, MovementTotals)> =
         find_many(&moment, sql, &parameters, |row| {
             let moved = MovementTotals {
@@ -147,7 +144,7 @@ pub(super) fn read_order_page(
     Ok(join_orders_with_movements(
         span,
         (orders, limit as usize),
-        (moved, MAX_MOVEMENT_SUMS),
+        (moved, MAX_MOVEMENT_SUMS as usize),
         &versions,
     ))
 }

@@ -25,16 +25,19 @@ pub use self::failure::OpenError;
 use self::{
     read::{ReadJob, ReadWorker},
     threads::WorkerPool,
-    write::{IDEMPOTENCY_KEY_TTL, QueuedBatch, SqliteWriter, WriteJob},
+    write::{QueuedBatch, SqliteWriter, WriteJob},
 };
-use super::{AppliedBatch, ApplyError, Commit, Store, StoreUnavailable};
+use super::{
+    AppliedBatch, ApplyError, Commit, Store, StoreUnavailable,
+    limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
+};
 use crate::{
     domain::{
         account::{Email, Session, User},
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
-        clock::{Clock, SystemClock, Timestamp},
+        clock::{Clock, Timestamp},
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         money::Currency,
@@ -49,9 +52,6 @@ const READER_THREADS: usize = 2;
 
 /// Most reads that wait for a thread; whoever asks beyond them waits for a place.
 const MAX_QUEUED_READS: usize = 1024;
-
-/// Most batches that wait. The batching writer sends one at a time.
-const MAX_QUEUED_BATCHES: usize = 4;
 
 /// How to open the store.
 #[derive(Debug, Clone)]
@@ -74,6 +74,7 @@ pub struct SqliteStore {
     readers: WorkerPool<ReadJob>,
     writer: WorkerPool<WriteJob>,
     currency: Currency,
+    clock: Arc<dyn Clock>,
 }
 
 impl SqliteStore {
@@ -81,7 +82,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// The folder cannot be used, or holds something else; see [`OpenError`].
-    pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
+    pub fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let SqliteOptions { dir, currency, low_stock, keep_unpublished } = options;
         let mut opened = open::open_database(&dir, currency, READER_THREADS)?;
         let readers = std::mem::take(&mut opened.readers).into_iter().map(ReadWorker).collect();
@@ -93,6 +94,7 @@ impl SqliteStore {
             writer: WorkerPool::start("souk-write", vec![writer], MAX_QUEUED_BATCHES)
                 .map_err(OpenError::folder_unusable(&dir))?,
             currency,
+            clock,
         })
     }
 
@@ -232,7 +234,7 @@ impl Store for SqliteStore {
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let (owner, key) = (key.owner, key.key.clone());
-        let forgotten = SystemClock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        let forgotten = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |connection| {
             read::find_stored_response(connection, owner, &key, forgotten)
         })

@@ -3,9 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::read;
-
-/// The newest events that are kept, whether they were published or not.
-const MAX_RETAINED_EVENTS: u64 = 20_000;
+use crate::store::limits::MAX_RETAINED_EVENTS;
 
 /// Old events are taken away each time so many have come.
 const TRIM_INTERVAL_EVENTS: u64 = 1_000;
@@ -41,7 +39,7 @@ impl OutboxRetention {
         }
         delete_events_up_to(
             connection,
-            last.saturating_sub(MAX_RETAINED_EVENTS)
+            last.saturating_sub(MAX_RETAINED_EVENTS.into())
                 .min(self.published_position.unwrap_or(u64::MAX)),
         )
     }
@@ -66,7 +64,7 @@ impl OutboxRetention {
         {
             delete_events_up_to(
                 &transaction,
-                last.saturating_sub(MAX_RETAINED_EVENTS).min(position),
+                last.saturating_sub(MAX_RETAINED_EVENTS.into()).min(position),
             )?;
         }
         transaction.commit()?;

@@ -1,6 +1,6 @@
 //! The writer: one batch, one transaction.
 
-use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs::File, path::PathBuf, sync::Arc};
 
 use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
@@ -16,14 +16,12 @@ use super::{
 use crate::{
     domain::clock::Timestamp,
     store::{
-        AppliedBatch, ApplyError, INBOX_RETENTION, StoreUnavailable,
+        AppliedBatch, ApplyError, StoreUnavailable,
         commit::{Commit, CommittedChanges},
+        limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
         plan::{self, ReadSet},
     },
 };
-
-/// For how long an idempotency key is honoured.
-pub(super) const IDEMPOTENCY_KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Old keys and messages are taken away each time so many have come; then twice as many, so that they never pile up.
 const KEY_SWEEP_INTERVAL: usize = 256;
@@ -296,7 +294,7 @@ impl TransactionFailure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::{

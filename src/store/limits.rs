@@ -1,0 +1,28 @@
+//! The limits that every engine keeps, so that a shop behaves the same on each of them.
+
+use std::time::Duration;
+
+/// How long an idempotency key replays the first response.
+pub(super) const IDEMPOTENCY_KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The minimum time that an inbox id is kept. A redelivery after that is applied again.
+pub(super) const INBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The newest events are kept, published or not: this many.
+pub(super) const MAX_RETAINED_EVENTS: u32 = 20_000;
+
+/// Batches that can wait for an engine's writer. The commit writer sends one at a time.
+pub(super) const MAX_QUEUED_BATCHES: usize = 4;
+
+/// Commits in one transaction. Larger batches gain little and delay the first commit's reply.
+pub(super) const MAX_BATCH_COMMITS: usize = 1024;
+
+/// Records that a transaction of several commits writes. It keeps the transaction well within the
+/// lifetime that a database server allows.
+pub(super) const MAX_BATCH_WRITES: usize = 4000;
+
+/// Sums of movements, by order and product, on one page of an audit of orders.
+pub(super) const MAX_MOVEMENT_SUMS: u32 = 50_000;
+
+/// Ranges of event positions in an audit's result.
+pub(super) const MAX_POSITION_RANGES: u32 = 1000;
