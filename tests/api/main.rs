@@ -35,6 +35,8 @@ mod openapi_document;
 mod operations;
 mod orders;
 mod parallel;
+mod private_responses;
+mod query_parameters;
 mod products;
 mod queues;
 mod search;
