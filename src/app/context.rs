@@ -7,7 +7,9 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
 use super::resources::open_store;
 use crate::{
     actors::cart::CartRegistry,
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions},
+    cache::{
+        catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions,
+    },
     config::Settings,
     domain::clock::{Clock, SystemClock},
     http,
@@ -41,7 +43,7 @@ impl NodeContext {
         // applied twice, which is harmless, but cannot be missed.
         let follower = match store.is_shared() {
             true => Some(
-                Follower::begin(&store, &caches, &caches.catalog_snapshot, &caches.feed, &clock)
+                Follower::new(&store, &caches, &caches.catalog_snapshot, &caches.feed, &clock)
                     .await?,
             ),
             false => None,
@@ -87,7 +89,7 @@ impl Caches {
 impl CommitObserver for Caches {
     fn on_committed(&self, changes: &CommittedChanges) {
         self.catalog_snapshot.apply(changes);
-        self.revoked_sessions.note(&changes.revoked_sessions);
+        self.revoked_sessions.add(&changes.revoked_sessions);
         if let Some(carts) = self.carts.get() {
             carts.apply(changes);
         }
@@ -115,7 +117,7 @@ impl CommitObserver for NodeObserver {
         match &self.follower {
             // On a shared store the follower fills the feed, since only it knows the order of this
             // node's events among those of the other nodes.
-            Some(follower) => follower.made(&changes.events),
+            Some(follower) => follower.observe_local(&changes.events),
             None => self.caches.feed.apply(&changes.events),
         }
     }

@@ -19,7 +19,7 @@ use crate::{
         catalog::{CatalogActor, CatalogService},
         orders::{OrderActor, OrderService},
     },
-    auth::refresh_token::RefreshTokens,
+    auth::{caller::Authenticator, refresh_token::RefreshTokens},
     broker::{Broker, BrokerUri},
     config::Settings,
     http::{self, AppState, RateLimits, ReadLimiter, middleware::metrics::Metrics},
@@ -104,8 +104,11 @@ impl Node {
             catalog: self.catalog.clone(),
             catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
             accounts: self.accounts.clone(),
-            revoked_sessions: Arc::clone(&context.caches.revoked_sessions),
-            tokens: build_tokens(settings, &self.token_secret, &context.clock)?,
+            authenticator: Authenticator::new(
+                build_tokens(settings, &self.token_secret, &context.clock)?,
+                Arc::clone(&context.caches.revoked_sessions),
+                Arc::clone(&context.clock),
+            ),
             feed: Arc::clone(&context.caches.feed),
             follower: context.follower.clone(),
             broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
@@ -133,7 +136,7 @@ impl Node {
             actix_rt::spawn(clean_up_rate_limits(state)),
         ];
         if let Some(follower) = self.context.follower.clone() {
-            tasks.push(actix_rt::spawn(follower.follow()));
+            tasks.push(actix_rt::spawn(follower.run()));
         }
         tasks
     }
@@ -143,7 +146,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
     let deps = CartDeps {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
-        shelf: Arc::clone(&context.caches.catalog_snapshot),
+        catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
         follower: context.follower.clone(),
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            account::{Email, Role, User},
+            account::{Email, RevocationReason, Role, User},
             cart::{Cart, CartEvent, CartOwner},
             catalog::product::{Product, ProductDetails},
             clock::Timestamp,
@@ -155,7 +155,7 @@ mod tests {
         OutboxEvent {
             position: 1,
             id: EventId::new(),
-            kind: event.event_type().to_owned(),
+            kind: event.event_type().to_string(),
             audience: Audience::Everyone,
             body: EventEnvelope::new(event, NOW, None).to_json(),
         }
@@ -241,7 +241,10 @@ mod tests {
             expires_at: None,
             updated_at: NOW,
         };
-        OrderStatus::ALL.map(|status| DomainEvent::Order(Arc::new(order(status)))).into()
+        OrderStatus::ALL
+            .iter()
+            .map(|status| DomainEvent::Order(Arc::new(order(*status))))
+            .collect()
     }
 
     fn account_events() -> Vec<DomainEvent> {
@@ -258,7 +261,7 @@ mod tests {
         let revoked = DomainEvent::SessionRevoked {
             user_id: user.id,
             session_id: SessionId::new(),
-            reason: "logout",
+            reason: RevocationReason::Logout,
             sequence: 2,
         };
         vec![DomainEvent::UserRegistered(Arc::new(user)), revoked]

@@ -79,8 +79,9 @@ impl CartService {
             let guest_cart =
                 self.deps.store.find_cart(guest.id).await?.unwrap_or_else(|| Cart::empty(guest));
             self.check_if_match(&cart, &context)?;
+            let offer = |id| self.deps.catalog_snapshot.offer(id);
             let merge = cart
-                .merge(&guest_cart, self.deps.limits, self.deps.clock.now())
+                .merge(&guest_cart, offer, self.deps.limits, self.deps.clock.now())
                 .map_err(|refusal| merge_error(&refusal))?;
             match merge {
                 CartMerge { user: None, guest: None } => Ok(self.decide_no_change(cart)),

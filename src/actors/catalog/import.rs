@@ -3,7 +3,6 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 
 use super::{CatalogService, stock::set_stock_write};
@@ -21,14 +20,10 @@ use crate::{
             ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
             RecordImportResponse,
         },
-        change::{CommandContext, Reply},
+        change::{CommandContext, Reply, StoredReply},
     },
     store::{CommitError, CommitReceipt, Write, commit::StoredResponseBody},
 };
-
-/// The status under which a line that created a product is remembered, so that a repeat can tell
-/// what the first attempt did.
-const STATUS_CREATED: u16 = 201;
 
 /// The reason given on stock movements that an import causes.
 const IMPORT_REASON: &str = "import";
@@ -73,12 +68,11 @@ impl CatalogService {
         row: ImportRow,
         context: CommandContext,
     ) -> Result<ImportAction, Error> {
-        let created = create_context(&context);
         let decide = async || {
             let known = row.sku().and_then(|sku| self.catalog_snapshot.by_sku(sku));
             match known {
                 Some(view) => self.decide_import_update(&view, &row, &context),
-                None => self.decide_import_create(&row, &created),
+                None => self.decide_import_create(&row, &context),
             }
         };
         // A sku that somebody else has just taken is a conflict, too: the next look finds it.
@@ -91,9 +85,7 @@ impl CatalogService {
         };
         match retry.retry_on_conflict(&context, decide, catch_up).await? {
             Reply::Completed(action) => Ok(action),
-            Reply::Replayed(response) if response.status == STATUS_CREATED => {
-                Ok(ImportAction::Created)
-            }
+            Reply::Replayed(reply) if reply.is_created_line() => Ok(ImportAction::Created),
             Reply::Replayed(_) => Ok(ImportAction::Updated),
         }
     }
@@ -121,7 +113,10 @@ impl CatalogService {
         let stock_write =
             row.stock.map(|on_hand| set_stock_write(view.product.id, on_hand, Some(IMPORT_REASON)));
         if product.is_none() && stock_write.is_none() {
-            return Ok(Decision::NoChange { reply: ImportAction::Updated, body: Bytes::new() });
+            return Ok(Decision::NoChange {
+                reply: ImportAction::Updated,
+                body: StoredReply::of_import_line(false).body,
+            });
         }
         Ok(self.import_commit(product, stock_write, context, ImportAction::Updated))
     }
@@ -136,7 +131,8 @@ impl CatalogService {
         let events =
             product.iter().map(|product| DomainEvent::Product(Arc::clone(product))).collect();
         let writes = product.map(Write::Product).into_iter().chain(stock_write).collect();
-        let body = StoredResponseBody::Ready(Bytes::new());
+        let is_new = action == ImportAction::Created;
+        let body = StoredResponseBody::Ready(StoredReply::of_import_line(is_new).body);
         let commit = self.build_commit(writes, events, context, body);
         let into_action: IntoAction = match action {
             ImportAction::Created => |_| ImportAction::Created,
@@ -144,15 +140,6 @@ impl CatalogService {
         };
         Decision::Commit(Box::new(commit), into_action)
     }
-}
-
-/// The context of a line that creates a product: its key remembers that it did.
-fn create_context(context: &CommandContext) -> CommandContext {
-    let mut context = context.clone();
-    if let Some(key) = &mut context.idempotency_key {
-        key.status = STATUS_CREATED;
-    }
-    context
 }
 
 /// Splits lines into rounds, so that lines with the same sku are imported one after the other, in

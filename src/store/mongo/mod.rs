@@ -62,7 +62,7 @@ use crate::{
         order::Order,
     },
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
 /// How long a node that stops may take to deregister. If it fails, the others reap its document.
@@ -289,7 +289,7 @@ impl Store for MongoStore {
     async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable> {
+    ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let key = key.clone();
         let expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |database| read::find_stored_response(database, key, expired_at)).await

@@ -40,7 +40,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{DomainEvent, inventory::stock_json},
-    messages::change::StoredResponse,
+    messages::change::StoredReply,
 };
 
 /// The decisions on a batch.
@@ -305,7 +305,7 @@ impl<'a> Planner<'a> {
         if let Some(record) = &commit.idempotency_record {
             self.first_uses.insert((record.key.owner, record.key.key.clone()), record);
             // `finalize_responses` fills in the body.
-            let response = StoredResponse { status: record.key.status, body: Bytes::new() };
+            let response = StoredReply { body: Bytes::new() };
             self.writes.stored_responses.push((record.key.clone(), response, commit.decided_at));
         }
         Ok(named)

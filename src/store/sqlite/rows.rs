@@ -22,7 +22,7 @@ use crate::{
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
     },
     events::{Audience, OutboxEvent},
-    messages::change::StoredResponse,
+    messages::change::StoredReply,
 };
 
 /// A UUID as text, formatted without an allocation.
@@ -317,15 +317,10 @@ pub(super) fn session_from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
     })
 }
 
-/// A stored response and the fingerprint of its request, from the columns
+/// A stored reply and the fingerprint of its request, from the columns
 /// `fingerprint, status, body`.
-pub(super) fn stored_response_from_row(
-    row: &Row<'_>,
-) -> rusqlite::Result<([u8; 32], StoredResponse)> {
-    Ok((
-        row.get(0)?,
-        StoredResponse { status: row.get(1)?, body: row.get::<_, Vec<u8>>(2)?.into() },
-    ))
+pub(super) fn stored_response_from_row(row: &Row<'_>) -> rusqlite::Result<([u8; 32], StoredReply)> {
+    Ok((row.get(0)?, StoredReply::from_store(row.get(1)?, row.get::<_, Vec<u8>>(2)?.into())))
 }
 
 /// An event, from the columns `position, id, type, audience, owner_id, body`.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::clock::Timestamp,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
 /// The response stored for `key` after `expired_at`, with the fingerprint of its request.
@@ -23,7 +23,7 @@ pub(in crate::store::mongo) async fn find_stored_response(
     database: Database,
     key: IdempotencyKey,
     expired_at: Timestamp,
-) -> ReadResult<Option<([u8; 32], StoredResponse)>> {
+) -> ReadResult<Option<([u8; 32], StoredReply)>> {
     let id = Document::try_from(to_raw_document(&IdempotencyKeyId::from_key(&key))?)?;
     let filter = doc! { "_id": id, "at": { "$gt": timestamp_to_bson(expired_at) } };
     find_one(&database, IDEMPOTENCY_KEYS, filter, |document| {

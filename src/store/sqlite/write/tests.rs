@@ -120,7 +120,6 @@ fn write_ahead_log_stays_bounded() {
             owner: UserId::new(),
             key: "key".into(),
             fingerprint: [0; 32],
-            status: 200,
         };
         let record = Some(IdempotencyRecord { key, body: body.clone() });
         let (reply, applied) = oneshot::channel();
