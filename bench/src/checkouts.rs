@@ -1,7 +1,7 @@
 //! Checkouts on MongoDB through HTTP, of one product and of a thousand, against three alternatives
-//! on the same replica set: one transaction per order, which the driver retries with a backoff after
-//! a conflict; the same without a backoff, as older drivers did; and one `find_one_and_update` per
-//! buyer, without an order, a cart or an event.
+//! on the same replica set: one transaction per order, which the driver retries with a backoff
+//! after a conflict; the same without a backoff, as older drivers did; and one
+//! `find_one_and_update` per buyer, without an order, a cart or an event.
 
 use std::{
     sync::{

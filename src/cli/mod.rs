@@ -87,7 +87,7 @@ Without --repair, the audit only reports. With it, every correction is a movemen
   reserved  becomes what open orders need, by a `reserved` or `released` movement
   orders    get the movements that they lack
 
-Gaps in the sequence of movements, and movements of an unknown order, are reported but not corrected.
+Gaps in the sequence of movements, and movements of an unknown order, are only reported.
 
 Stop the server to audit the embedded store, or use POST /api/admin/audit while it runs. On MongoDB,
 the audit can run beside the servers.
