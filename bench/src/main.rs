@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
         ["expiry"] => runtime.block_on(expiry::run()),
         ["overload"] => runtime.block_on(overload::run()),
         ["relay"] => runtime.block_on(relay::run()),
-        ["scale", ..] => runtime.block_on(scale::run(arguments.get(1..).unwrap_or_default())),
+        ["scale", options @ ..] => runtime.block_on(scale::run(options)),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // `reads` starts this as a child process.

@@ -241,10 +241,7 @@ mod tests {
             expires_at: None,
             updated_at: NOW,
         };
-        OrderStatus::ALL
-            .iter()
-            .map(|status| DomainEvent::Order(Arc::new(order(*status))))
-            .collect()
+        OrderStatus::ALL.iter().map(|status| DomainEvent::Order(Arc::new(order(*status)))).collect()
     }
 
     fn account_events() -> Vec<DomainEvent> {
