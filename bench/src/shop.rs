@@ -104,7 +104,7 @@ impl ShopProcess {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let (_, fields) = stat.rsplit_once(')').context("no process name")?;
         // utime and stime, in hundredths of a second.
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse);
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
         let ticks = ticks.sum::<Result<u64, _>>()?;
         Ok(Duration::from_millis(10 * ticks))
     }

@@ -20,13 +20,13 @@ use mongodb::{Client, bson::doc};
 use self::{
     cluster::Cluster,
     driver::measure_window,
-    options::{LoadKind, ScaleOptions},
+    options::ScaleOptions,
     report::{Measurement, print_report},
     workload::prepare_requests,
 };
 use crate::{delay_proxy::DelayProxy, mongo::connect};
 
-const PINGS: usize = 20;
+const ROUND_TRIPS: usize = 20;
 
 pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
     let program = ["souk-bench scale".to_owned()];
@@ -105,21 +105,21 @@ async fn start_proxy(
     let host = proxy.host();
     let direct = Client::with_uri_str(format!("mongodb://{host}/?directConnection=true")).await?;
     println!(
-        "a proxy adds {delay:?} each way: a ping takes {:.2?}, {:.2?} without the proxy",
-        median_ping(&direct).await?,
-        median_ping(client).await?
+        "a proxy adds {delay:?} each way: a hello takes {:.2?}, {:.2?} without the proxy",
+        median_round_trip(&direct).await?,
+        median_round_trip(client).await?
     );
     let uri = uri.replace(member, host);
     Ok((proxy, uri))
 }
 
-async fn median_ping(client: &Client) -> anyhow::Result<Duration> {
+async fn median_round_trip(client: &Client) -> anyhow::Result<Duration> {
     let mut took = Vec::new();
-    for _ in 0..PINGS {
+    for _ in 0..ROUND_TRIPS {
         let began = Instant::now();
         client.database("admin").run_command(doc! { "hello": 1 }).await?;
         took.push(began.elapsed());
     }
     took.sort_unstable();
-    Ok(took[PINGS / 2])
+    Ok(took[ROUND_TRIPS / 2])
 }
