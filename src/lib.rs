@@ -1,7 +1,7 @@
-//! Souk: a commerce core. Accounts, catalog, stock, carts and checkout for shops that cannot afford to oversell, lose an order or be
-//! slow.
+//! Souk: a commerce backend with accounts, catalog, stock, carts and checkout, for shops that
+//! cannot afford to oversell, to lose an order or to be slow.
 //!
-//! `ARCHITECTURE.md` walks one request through these modules.
+//! `ARCHITECTURE.md` follows one request through these modules.
 
 pub mod actors;
 pub mod app;

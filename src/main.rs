@@ -1,4 +1,4 @@
-//! Reads the command line and hands over.
+//! The `souk` binary; `souk::cli` has the commands.
 
 fn main() -> std::process::ExitCode {
     souk::cli::run()

@@ -1,16 +1,17 @@
-//! Where log lines go and how they look.
+//! Logging: the output and the format.
+
 use std::io::{IsTerminal as _, stderr};
 
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
+};
 
 use crate::config::{LogFormat, TelemetrySettings};
 
-/// What the broker's driver has to say of lost connections, `broker` says in one line.
+/// lapin logs several lines for each lost connection; `broker` logs one.
 const DEFAULT_FILTER: &str = "lapin=off,info";
 
-/// Starts logging to standard error. A second call changes nothing.
+/// Starts logging to standard error. A second call has no effect.
 pub fn init_logging(settings: &TelemetrySettings) {
     let terminal = stderr().is_terminal();
     let layer = fmt::layer().with_writer(stderr);
@@ -19,7 +20,7 @@ pub fn init_logging(settings: &TelemetrySettings) {
         LogFormat::Pretty if terminal => layer.boxed(),
         LogFormat::Pretty => layer.with_ansi(false).boxed(),
     };
-    // It fails only when a subscriber is set already, as in tests that start several applications.
+    // This fails only when logging is set up already, as in tests that start several nodes.
     let _ = registry().with(layer).with(log_filter(settings)).try_init();
 }
 
@@ -27,7 +28,7 @@ fn log_format(settings: &TelemetrySettings, terminal: bool) -> LogFormat {
     settings.log.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json })
 }
 
-/// The loader refuses filters that cannot be read, so the fallback is for settings made by hand.
+/// The loader rejects invalid filters, so the fallback is for settings that are built in code.
 fn log_filter(settings: &TelemetrySettings) -> EnvFilter {
     let directives = settings.filter.as_deref().unwrap_or(DEFAULT_FILTER);
     EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))

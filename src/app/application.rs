@@ -1,4 +1,4 @@
-//! A node with its network side, from the start to the end.
+//! A node with its network side: from the start until it has stopped.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -10,7 +10,8 @@ use anyhow::Context;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
-    Node, broker_wiring::broker_uri, domain_options::configured_admin, resources::bind_listener,
+    broker_wiring::broker_uri, domain_options::configured_admin, node::Node,
+    resources::bind_listener,
 };
 use crate::{
     actors::accounts::bootstrap::FirstAdmin,
@@ -18,7 +19,7 @@ use crate::{
     http::{self, AppState, Server, ServerOptions},
 };
 
-/// How long requests that have begun may take to end when the node stops.
+/// How long a stopping node waits for requests in progress.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A node with its network side, ready to run.
@@ -29,20 +30,20 @@ pub struct Application {
     network: NetworkSide,
 }
 
-/// The network side of a node.
+/// What only a node that serves requests has.
 struct NetworkSide {
     server: Server,
     first_admin: Option<FirstAdmin>,
     has_admin: bool,
-    services: Arc<AppState>,
+    state: Arc<AppState>,
     stopping: watch::Sender<bool>,
 }
 
 impl Application {
-    /// Starts everything and binds the socket; requests are answered once it runs.
+    /// Binds the socket and starts all components. Requests wait until [`Self::run_until`].
     ///
     /// # Errors
-    /// One line that says what to do.
+    /// The address is in use, or a component cannot start. The error is one line for the operator.
     pub async fn build(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
         let bind = settings.http.bind;
         let listener = bind_listener(bind).with_context(|| {
@@ -51,21 +52,20 @@ impl Application {
         let address = listener.local_addr()?;
         let mut node = start_node(&listener, settings, drivers).await?;
         match Self::open_network(&mut node, listener, settings, drivers).await {
-            Ok(open) => Ok(Self {
-                node,
-                address,
-                abandoned_after: settings.cart.abandoned_after,
-                network: open,
-            }),
+            Ok(network) => {
+                Ok(Self { node, address, abandoned_after: settings.cart.abandoned_after, network })
+            }
             Err(error) => {
-                // What has begun on the drivers' runtime must not outlive it.
+                // The node's tasks on the drivers' runtime must end before the runtime does.
                 node.stop().await;
                 Err(error)
             }
         }
     }
 
-    /// Connects a node to its broker, if there is to be one, and to its clients.
+    /// Connects the broker, if one is configured, ensures an admin and starts the HTTP server.
+    ///
+    /// The broker comes first, since the HTTP state reports its status.
     async fn open_network(
         node: &mut Node,
         listener: TcpListener,
@@ -77,79 +77,81 @@ impl Application {
         }
         let first_admin = ensure_admin(node, settings).await?;
         let has_admin = node.context.store.has_admin().await?;
-        let (stopping, stops) = watch::channel(false);
-        let services = node.build_http_state(settings, stops)?;
-        let listen = ServerOptions {
+        let (stopping, stopping_receiver) = watch::channel(false);
+        let state = node.build_http_state(settings, stopping_receiver)?;
+        let options = ServerOptions {
             listener,
             workers: settings.http.workers,
             allowed_origins: settings.http.cors.allowed_origins.clone(),
             shutdown_timeout: DRAIN_TIMEOUT,
         };
         Ok(NetworkSide {
-            server: http::start_http_server(listen, Arc::clone(&services))?,
+            server: http::start_http_server(options, Arc::clone(&state))?,
             first_admin,
             has_admin,
-            services,
+            state,
             stopping,
         })
     }
 
-    /// Where it listens.
+    /// The address of the socket; the port is the actual one when the settings say 0.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The admin that was made at this start, when there was none.
+    /// The admin account that this start created, if there was none.
     #[must_use]
     pub const fn first_admin(&self) -> Option<&FirstAdmin> {
         self.network.first_admin.as_ref()
     }
 
-    /// Whether there is anyone who may change the catalog.
+    /// Whether the shop has an admin.
     #[must_use]
     pub const fn has_admin(&self) -> bool {
         self.network.has_admin
     }
 
-    /// Whether there is nothing to sell yet.
+    /// Whether the catalog has no products.
     #[must_use]
     pub fn catalog_is_empty(&self) -> bool {
         self.node.context.caches.catalog_snapshot.is_empty()
     }
 
-    /// Serves until `stop` is done, then ends in order: not ready, requests answered, commits applied, store closed.
+    /// Serves requests until `stop` completes, then shuts down in order: reports not ready, answers
+    /// requests in progress, commits what waits, closes the store.
     ///
     /// # Errors
-    /// The server failed.
+    /// The HTTP server failed.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
             node,
             abandoned_after,
-            network: NetworkSide { server, services, stopping, .. },
+            network: NetworkSide { server, state, stopping, .. },
             ..
         } = self;
-        let background = node.spawn_background_tasks(services, abandoned_after);
+        let background_tasks = node.spawn_background_tasks(state, abandoned_after);
         let handle = server.handle();
-        let serving = actix_rt::spawn(server);
-        let ended = tokio::select! {
-            ended = serving => Some(ended),
+        let server_task = actix_rt::spawn(server);
+        let server_result = tokio::select! {
+            result = server_task => Some(result),
             () = stop => None,
         };
-        tracing::info!("stopping: no new requests, those that have begun are answered");
-        // Nobody listens when no feed is open.
+        tracing::info!("stopping: finishing requests in progress and refusing new ones");
+        // Ends the open event feeds, which would otherwise use up the drain timeout.
         stopping.send_replace(true);
         handle.stop(true).await;
-        background.iter().for_each(JoinHandle::abort);
+        background_tasks.iter().for_each(JoinHandle::abort);
         node.stop().await;
-        match ended {
-            Some(ended) => ended?.context("the HTTP server failed"),
+        match server_result {
+            Some(result) => result?.context("the HTTP server failed"),
             None => Ok(()),
         }
     }
 }
 
-/// Starts a node. While it waits for its store, the socket says that the process lives and is not ready.
+/// Starts a node. While it waits for a database server, the socket answers health checks: alive,
+/// and not ready.
 async fn start_node(
     listener: &TcpListener,
     settings: &Settings,
@@ -158,16 +160,17 @@ async fn start_node(
     if settings.store.kind == StoreKind::Embedded {
         return Node::start(settings, drivers).await;
     }
-    let waiting = http::start_startup_server(listener.try_clone()?)?;
-    let handle = waiting.handle();
-    let serving = actix_rt::spawn(waiting);
+    let startup_server = http::start_startup_server(listener.try_clone()?)?;
+    let handle = startup_server.handle();
+    let server_task = actix_rt::spawn(startup_server);
     let node = Node::start(settings, drivers).await;
     handle.stop(false).await;
-    serving.await?.context("the HTTP server failed")?;
+    server_task.await?.context("the HTTP server failed")?;
     node
 }
 
-/// Sees to it that there is an admin. A shared store gets one when it is configured, and not by whichever node comes first.
+/// Ensures that there is an admin account. On a shared store it is the configured one, and never
+/// one that whichever node starts first would generate.
 async fn ensure_admin(node: &Node, settings: &Settings) -> anyhow::Result<Option<FirstAdmin>> {
     let configured = configured_admin(settings)?;
     if configured.is_none() && node.context.store.is_shared() {

@@ -1,30 +1,30 @@
-//! A store that is opened for an audit alone: without actors, caches and network.
+//! Opens a store for an audit, without actors, caches and network.
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::open_store;
+use super::resources::open_store;
 use crate::{
     audit::Auditor,
     config::{Settings, StoreKind},
-    domain::clock::SystemClock,
+    domain::clock::{Clock, SystemClock},
     store::{
         CommittedChanges, Store,
         writer::{CommitObserver, CommitWriter},
     },
 };
 
-/// A shop that is audited.
+/// An open store with its auditor.
 pub struct AuditSession {
-    /// Who audits it.
+    /// Compares the stock with its movements and orders.
     pub auditor: Auditor,
     store: Arc<dyn Store>,
     writer: CommitWriter,
     writer_task: JoinHandle<()>,
 }
 
-/// Nothing of it is kept in memory.
+/// Ignores commits, since an audit has no caches to update.
 struct NoopObserver;
 
 impl CommitObserver for NoopObserver {
@@ -32,33 +32,32 @@ impl CommitObserver for NoopObserver {
 }
 
 impl AuditSession {
-    /// Opens the store. `drivers` is the runtime that store and writer live on.
+    /// Opens the store. `drivers` is the runtime of the store and the writer.
     ///
     /// # Errors
-    /// One line that says what to do: there is no shop, it is open, or its store cannot be used.
-    pub async fn open(
-        settings: &Settings,
-        drivers: &tokio::runtime::Handle,
-    ) -> anyhow::Result<Self> {
+    /// There is no shop, another process has it open, or its store does not respond. The error is
+    /// one line for the operator.
+    pub async fn open(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
         let path = &settings.store.path;
         if settings.store.kind == StoreKind::Embedded && !path.is_dir() {
             anyhow::bail!(
-                "there is no shop in {} to audit; set store.path to the folder of one",
+                "there is no shop in {}; set store.path to the folder of the shop to audit",
                 path.display()
             );
         }
-        let store = open_store(settings, drivers, Arc::new(SystemClock)).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = open_store(settings, drivers, Arc::clone(&clock)).await?;
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
-        let auditor = Auditor::new(Arc::clone(&store), writer.clone(), Arc::new(SystemClock));
+        let auditor = Auditor::new(Arc::clone(&store), writer.clone(), clock);
         Ok(Self { auditor, store, writer, writer_task })
     }
 
-    /// Applies what waits, and closes the store.
+    /// Commits what waits, and closes the store.
     pub async fn close(self) {
         self.writer.close();
-        if self.writer_task.await.is_err() {
-            tracing::error!("the writer had panicked");
+        if let Err(error) = self.writer_task.await {
+            tracing::error!(%error, "the commit writer failed; this is a bug in souk");
         }
         self.store.close().await;
     }

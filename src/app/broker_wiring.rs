@@ -1,14 +1,15 @@
-//! What other systems are kept events for, and what they ask for by message, done by the same actors as everything else.
+//! Connects the broker to the settings and to the actors.
 
 use std::{sync::Arc, time::Duration};
 
 use actix::Addr;
 use async_trait::async_trait;
 
+use super::context::NodeContext;
 use crate::{
     actors::{ask::ask, catalog::CatalogActor},
-    broker::{AdjustStock, BrokerUri, CommandHandler, InvalidBrokerUri, Subscription},
-    config::{self, BrokerKind, Settings},
+    broker::{AdjustStock, BrokerDeps, BrokerUri, CommandHandler, InvalidBrokerUri, Subscription},
+    config::{BrokerKind, Settings, SubscriptionSettings},
     error::Error,
     messages::{
         catalog::{ApplyStockCommand, StockCommandOutcome},
@@ -17,12 +18,49 @@ use crate::{
     store::Store,
 };
 
-/// Hands commands over to the catalog.
-pub(super) struct CatalogCommandHandler {
-    pub(super) catalog: Addr<CatalogActor>,
-    pub(super) store: Arc<dyn Store>,
-    /// How long one try may take.
-    pub(super) timeout: Duration,
+/// The broker's address from the settings, or `None` when no broker is configured.
+///
+/// # Errors
+/// `broker.uri` is not a valid connection string.
+pub fn broker_uri(settings: &Settings) -> Result<Option<BrokerUri>, InvalidBrokerUri> {
+    match (settings.broker.kind, &settings.broker.uri) {
+        (BrokerKind::Rabbitmq, Some(uri)) => BrokerUri::parse(uri).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// What the broker needs from a node.
+pub(super) fn broker_deps(
+    uri: BrokerUri,
+    settings: &Settings,
+    context: &NodeContext,
+    catalog: &Addr<CatalogActor>,
+) -> BrokerDeps {
+    let command_handler = CatalogCommandHandler {
+        catalog: catalog.clone(),
+        store: Arc::clone(&context.store),
+        timeout: settings.http.request_timeout,
+    };
+    BrokerDeps {
+        uri,
+        store: Arc::clone(&context.store),
+        outbox_notify: Arc::clone(&context.caches.outbox_notify),
+        follower: context.follower.clone(),
+        subscriptions: settings.broker.subscription.iter().map(subscription).collect(),
+        command_handler: Arc::new(command_handler),
+    }
+}
+
+fn subscription(settings: &SubscriptionSettings) -> Subscription {
+    Subscription { queue: settings.queue.clone(), bindings: settings.bindings.clone() }
+}
+
+/// Passes the commands of other systems to the catalog, like requests from HTTP.
+struct CatalogCommandHandler {
+    catalog: Addr<CatalogActor>,
+    store: Arc<dyn Store>,
+    /// The time limit of one attempt.
+    timeout: Duration,
 }
 
 #[async_trait]
@@ -44,28 +82,8 @@ impl CommandHandler for CatalogCommandHandler {
             trace,
         };
         if ask(&self.catalog, message, &ticket).await? == StockCommandOutcome::Duplicate {
-            tracing::debug!("a command was delivered again; it had been carried out");
+            tracing::debug!("ignored a command that was applied before");
         }
         Ok(())
     }
-}
-
-/// Where the broker is, when there is to be one.
-///
-/// # Errors
-/// The setting is no connection string.
-pub fn broker_uri(settings: &Settings) -> Result<Option<BrokerUri>, InvalidBrokerUri> {
-    match (settings.broker.kind, &settings.broker.uri) {
-        (BrokerKind::Rabbitmq, Some(uri)) => BrokerUri::parse(uri).map(Some),
-        _ => Ok(None),
-    }
-}
-
-/// The queues that the settings name.
-pub(super) fn subscriptions(settings: &Settings) -> Vec<Subscription> {
-    let subscription = |wanted: &config::SubscriptionSettings| Subscription {
-        queue: wanted.queue.clone(),
-        bindings: wanted.bindings.clone(),
-    };
-    settings.broker.subscription.iter().map(subscription).collect()
 }

@@ -1,4 +1,4 @@
-//! What settings mean to the parts of a node.
+//! Turns settings into the options of the domain and of the HTTP side.
 
 use secrecy::ExposeSecret;
 
@@ -10,7 +10,10 @@ use crate::{
         catalog::product::ProductLimits,
         money::max_exact_price,
         order::OrderRules,
+        validation::ValidationErrors,
     },
+    error::Error,
+    http::HttpOptions,
 };
 
 pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
@@ -25,25 +28,37 @@ pub(super) const fn order_rules(settings: &Settings) -> OrderRules {
     }
 }
 
-/// The highest price: the fullest cart, after merges, still has an exact total.
+/// The highest price is the one at which the fullest cart, after merges, has an exact total.
 pub(super) fn product_limits(settings: &Settings) -> ProductLimits {
-    let pieces = u64::from(settings.cart.max_quantity)
+    let units = u64::from(settings.cart.max_quantity)
         * u64::from(settings.cart.max_lines)
         * MERGED_LINES_FACTOR as u64;
-    ProductLimits { max_price_minor: max_exact_price(pieces) }
+    ProductLimits { max_price_minor: max_exact_price(units) }
 }
 
-/// The admin that the settings ask for.
+/// The options of the HTTP side.
+pub(super) fn http_options(settings: &Settings) -> HttpOptions {
+    HttpOptions {
+        currency: settings.shop.currency,
+        max_body: settings.http.max_body,
+        request_timeout: settings.http.request_timeout,
+        trusted_proxies: settings.http.trusted_proxies.clone(),
+        public_read: settings.catalog.public_read,
+        login_limit: settings.limits.login,
+    }
+}
+
+/// The admin account in the settings, if it is configured.
+///
+/// # Errors
+/// The e-mail address or the password is not valid.
 pub(super) fn configured_admin(settings: &Settings) -> anyhow::Result<Option<(Email, Password)>> {
     let (Some(email), Some(password)) = (&settings.auth.admin_email, &settings.auth.admin_password)
     else {
         return Ok(None);
     };
-    let explain = |faults: crate::domain::validation::ValidationErrors| {
-        anyhow::anyhow!(
-            "auth.admin_email, auth.admin_password: {}",
-            crate::error::Error::from(faults).detail
-        )
+    let explain = |errors: ValidationErrors| {
+        anyhow::anyhow!("auth.admin_email, auth.admin_password: {}", Error::from(errors).detail)
     };
     let email = Email::parse(email).map_err(explain)?;
     let password =

@@ -1,11 +1,11 @@
-//! Opening what a node works on: its store and its socket.
+//! Opens what a node works on: its store and its socket.
 
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
 };
 
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, runtime::Handle};
 
 use crate::{
     config::{BrokerKind, Settings, StoreKind},
@@ -17,10 +17,14 @@ use crate::{
     },
 };
 
-/// Opens the store; one that is not up yet is waited for.
+/// How many connections the operating system queues before they are accepted. The standard library
+/// uses 128. In a burst beyond that, clients wait for seconds before they retry.
+const LISTEN_BACKLOG: u32 = 4096;
+
+/// Opens the store. Waits for a database server that is not up yet.
 pub(super) async fn open_store(
     settings: &Settings,
-    drivers: &tokio::runtime::Handle,
+    drivers: &Handle,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let (currency, low_stock) =
@@ -32,7 +36,7 @@ pub(super) async fn open_store(
                 (uri.clone(), database.clone(), settings.http.request_timeout);
             let options =
                 MongoOptions { uri, database, currency, low_stock, keep_unpublished, timeout };
-            // The driver's connections belong to the runtime they are made on.
+            // The driver's connections belong to the runtime on which they are opened.
             Ok(Arc::new(drivers.spawn(MongoStore::connect(options, clock)).await??))
         }
         _ => {
@@ -43,14 +47,10 @@ pub(super) async fn open_store(
     }
 }
 
-/// Connections that the system takes in before they are accepted. The standard library asks for 128: of a burst beyond that, each
-/// connection waits for seconds before it is tried again.
-const LISTEN_BACKLOG: u32 = 4096;
-
-/// A socket that connections wait at.
+/// Binds a socket and listens. Connections queue up until a server accepts them.
 pub(super) fn bind_listener(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // So that a restart need not wait for connections that have just ended.
+    // Otherwise a restart fails while connections of the last run are in TIME_WAIT.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)?.into_std()

@@ -39,7 +39,7 @@ pub enum BrokerError {
     QueueRejected(String),
 }
 
-/// Runs one step with a time limit of [`STEP_TIMEOUT`].
+/// Runs one step with a time limit of 5 seconds.
 ///
 /// # Errors
 /// The step failed, or took too long.

@@ -95,7 +95,7 @@ pub fn run() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return usage_error(&error.to_string()),
     };
-    if let Err(refusal) = app::broker_wiring::broker_uri(&settings) {
+    if let Err(refusal) = app::broker_uri(&settings) {
         return usage_error(&refusal.to_string());
     }
     if let Some(Command::Config) = arguments.command {

@@ -1,4 +1,4 @@
-//! What a commit is, and what can come of it.
+//! A commit and its outcome.
 
 use std::{sync::Arc, time::Instant};
 
@@ -18,171 +18,175 @@ use crate::{
     messages::change::{IdempotencyKey, StoredResponse, TraceParent},
 };
 
-/// One change, applied whole or not at all: conditions, writes, events, and the answer to remember.
+/// One change, applied whole or not at all: conditions, writes, events, and the response to store.
 ///
-/// A written record carries its new version; the condition is always that the store holds the one before it (for version 1: none).
+/// A written record carries its new version. The commit is a conflict unless the store holds the
+/// version before it, or no record when the new version is 1.
 #[derive(Debug, Clone)]
 pub struct Commit {
-    /// What must hold besides the conditions of its writes.
+    /// Conditions besides the versions of the written records.
     pub conditions: Vec<Condition>,
-    /// What to write, under which conditions.
+    /// The records to write and the stock to change.
     pub writes: Vec<Write>,
-    /// Facts for the outbox. Those of stock are added when it is known what the batch makes of it.
+    /// Events for the outbox. The planner adds those of stock, which depend on the whole batch.
     pub events: Vec<DomainEvent>,
-    /// The answer to give again, with the key to give it for.
+    /// The response to store, and its idempotency key.
     pub idempotency_record: Option<IdempotencyRecord>,
-    /// The message from another system that it carries out: applied once for each id, also when it changes nothing.
+    /// The id of the message that this commit carries out. Each id is applied once, even when the
+    /// commit changes nothing.
     pub inbox_message_id: Option<Box<str>>,
-    /// When it was decided.
+    /// The time of the decision: the time of its events, movements and idempotency key.
     pub decided_at: Timestamp,
-    /// The caller's trace, carried into events.
+    /// The caller's trace, which its events carry on.
     pub trace: Option<TraceParent>,
-    /// After this it is not begun any more.
+    /// The writer does not begin the commit after this.
     pub deadline: Instant,
 }
 
-/// Something that must hold, though nothing is written there.
+/// A condition on a record that the commit does not write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// The product has this version still, so that what was decided on it is true; else it is a conflict.
+    /// The product still has the version that the commit was decided on; else it is a conflict.
     ProductUnchanged(ProductId, u64),
-    /// The user has fewer orders that are not paid yet than this.
+    /// The user has fewer unpaid orders than this.
     PendingOrdersBelow(UserId, u32),
 }
 
-/// A condition with its write.
+/// A write and its implied condition.
 #[derive(Debug, Clone)]
 pub enum Write {
-    /// A cart, by version.
+    /// Writes a cart if its version follows the stored one.
     Cart(Arc<Cart>),
-    /// A product, by version; its sku must be free among living products.
+    /// Writes a product if its version follows the stored one and no other active product has its
+    /// sku.
     Product(Arc<Product>),
-    /// An order, by version.
+    /// Writes an order if its version follows the stored one.
     Order(Arc<Order>),
-    /// Stock, by guard.
+    /// Changes stock if the stock suffices.
     Stock(StockWrite),
-    /// An account, by version; its address must be free.
+    /// Writes an account if its version follows the stored one and no other account has its email
+    /// address.
     User(Arc<User>),
-    /// A session, by version.
+    /// Writes a session if its version follows the stored one.
     Session(Arc<Session>),
 }
 
-/// A guarded change of stock, with what its movement says.
+/// A guarded change of stock, with the details of its movement.
 #[derive(Debug, Clone)]
 pub struct StockWrite {
-    /// Whose stock.
+    /// The product whose stock changes.
     pub product_id: ProductId,
-    /// What to do.
+    /// The kind and size of the change.
     pub change: StockChange,
-    /// Only when the stock has this version.
+    /// Fails with a mismatch unless the stock has this version.
     pub expected_version: Option<u64>,
-    /// The order it is made for.
+    /// The order that the movement belongs to.
     pub order_id: Option<OrderId>,
     /// The caller's own reference.
     pub reference: Option<String>,
-    /// Why.
+    /// The caller's reason, in free text.
     pub reason: Option<String>,
 }
 
-/// An answer to remember.
+/// A response to store under an idempotency key.
 #[derive(Debug, Clone)]
 pub struct IdempotencyRecord {
-    /// For which key.
+    /// The key, with the request's fingerprint and the response's status.
     pub key: IdempotencyKey,
-    /// What was answered.
+    /// The response's body.
     pub body: StoredResponseBody,
 }
 
-/// The body of an answer to remember.
+/// The body of a response to store.
 #[derive(Debug, Clone)]
 pub enum StoredResponseBody {
-    /// These bytes.
+    /// A body that is known when the commit is decided.
     Ready(Bytes),
-    /// This product's stock level after the batch, which only the batch knows.
+    /// The product's stock level after the batch, which the planner fills in.
     StockLevelOf(ProductId),
 }
 
 impl Commit {
     /// A commit without writes.
     #[must_use]
-    pub const fn new(at: Timestamp, deadline: Instant) -> Self {
+    pub const fn new(decided_at: Timestamp, deadline: Instant) -> Self {
         Self {
             conditions: Vec::new(),
             writes: Vec::new(),
             events: Vec::new(),
             idempotency_record: None,
             inbox_message_id: None,
-            decided_at: at,
+            decided_at,
             trace: None,
             deadline,
         }
     }
 }
 
-/// What came of a commit.
+/// The result of a commit.
 pub type CommitOutcome = Result<CommitReceipt, CommitError>;
 
-/// A commit that was applied.
+/// The receipt of an applied commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitReceipt {
-    /// The stock levels after it, of the products whose stock it named.
+    /// The stock levels after the batch, of the products whose stock the commit names.
     pub stock: Vec<StockLevel>,
 }
 
-/// A commit that was not applied, or perhaps not.
+/// Why a commit was not applied, or may not have been.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitError {
-    /// A record has another version than the commit was decided on.
+    /// A record has another version than the one that the commit was decided on.
     Conflict,
-    /// The stock has another version than the caller wanted; this is the one it has.
+    /// The stock has this version, which is not the expected one.
     StockVersionMismatch(u64),
-    /// Guards that did not hold.
+    /// The stock of these products does not suffice.
     OutOfStock(Vec<Shortage>),
-    /// More stock than can be counted.
+    /// The stock would exceed the largest supported amount.
     StockOverflow,
-    /// The user has as many orders that are not paid yet as one may have.
+    /// The user has reached the limit of unpaid orders.
     TooManyPendingOrders,
-    /// The address has an account.
+    /// Another account has the email address.
     EmailTaken,
-    /// Another living product has the sku.
+    /// Another active product has the sku.
     SkuTaken,
-    /// It was done before, under the same key: the first answer.
+    /// The same request was applied before under the same key; this is its response.
     Replayed(StoredResponse),
-    /// The key was used for another request.
+    /// The idempotency key was used for another request.
     IdempotencyKeyReused,
-    /// The message that it carries out was carried out before.
+    /// The message with this inbox id was applied before.
     AlreadyApplied,
-    /// Certainly not applied, and there is time to apply it: others of its batch are not to wait for that. Only the batching writer
-    /// hears of it.
+    /// Not applied: the engine gave up the attempt so that other commits fail before their
+    /// deadline, and this one has time left. The writer retries it, and callers never see this.
     RetryLater,
-    /// Certainly not applied: the store refuses a record that it names. To be applied again, alone, since another commit of its batch may
-    /// be at fault. Only the batching writer hears of it.
+    /// Not applied: the database refused a record of the batch, maybe one of another commit. The
+    /// writer retries each commit in a transaction of its own, and callers never see this.
     RetryAlone,
-    /// Certainly not applied: too much to do.
+    /// Not applied: the server is overloaded.
     Overloaded,
-    /// Certainly not applied: the store does not answer.
+    /// Not applied: the store is unavailable.
     Unavailable,
-    /// It may have been applied.
+    /// The commit may have been applied.
     OutcomeUnknown,
 }
 
-/// What a batch has changed, for the caches of this node. In commit order.
+/// The changes of a batch, for this node's caches, in commit order.
 #[derive(Debug, Clone, Default)]
 pub struct CommittedChanges {
-    /// Carts that have a new version.
+    /// Owners of the carts that changed, with the carts' new versions.
     pub carts: Vec<(UserId, u64)>,
-    /// Products as they are now.
+    /// The products that changed, in their new state.
     pub products: Vec<Arc<Product>>,
-    /// Stock as it is now.
+    /// The stock levels that changed, in their new state.
     pub stock: Vec<StockLevel>,
-    /// Sessions that were revoked, with the time.
+    /// Revoked sessions, with the time of revocation.
     pub revoked_sessions: Vec<(SessionId, Timestamp)>,
-    /// Events, with their places.
+    /// Events, with their positions.
     pub events: Vec<OutboxEvent>,
 }
 
 impl CommittedChanges {
-    /// Adds what has changed after it.
+    /// Appends the changes of a later batch.
     pub(crate) fn append(&mut self, later: Self) {
         self.carts.extend(later.carts);
         self.products.extend(later.products);
@@ -192,7 +196,7 @@ impl CommittedChanges {
     }
 }
 
-/// An event with nothing but its place missing.
-pub(crate) fn new_event(fact: DomainEvent, commit: &Commit) -> EventEnvelope {
-    EventEnvelope::new(fact, commit.decided_at, commit.trace.clone())
+/// An event of `commit` that has no position yet.
+pub(crate) fn new_event(payload: DomainEvent, commit: &Commit) -> EventEnvelope {
+    EventEnvelope::new(payload, commit.decided_at, commit.trace.clone())
 }

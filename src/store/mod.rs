@@ -1,7 +1,9 @@
-//! The store: where truth lives. Every change is one [`Commit`]; many commits share one transaction.
+//! The store holds the shop's state. Every change is one [`Commit`], and one transaction applies a
+//! batch of commits.
 //!
-//! [`batch`] decides what a batch of commits does, the same for every engine; an engine loads what a batch touches, writes what
-//! the decision says, and makes it durable. [`writer`] gathers batches.
+//! [`writer`] gathers batches. [`plan`] decides what a batch does, the same for every engine. An
+//! engine ([`sqlite`], [`mongo`]) loads the records that a batch names, has it planned, and makes
+//! the planned writes durable.
 
 pub mod commit;
 mod limits;
@@ -34,21 +36,21 @@ use crate::{
     messages::change::{IdempotencyKey, StoredResponse},
 };
 
-/// What a batch of commits came to.
+/// The result of a batch of commits.
 #[derive(Debug)]
 pub struct AppliedBatch {
-    /// One outcome a commit, in the batch's order.
+    /// One outcome per commit, in the batch's order.
     pub outcomes: Vec<CommitOutcome>,
-    /// What has changed, in commit order.
+    /// The changes for this node's caches, in commit order.
     pub changes: CommittedChanges,
 }
 
-/// Why a batch came to nothing that is known.
+/// Why a batch has no outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApplyError {
-    /// Certainly nothing of it was applied.
+    /// No commit of the batch was applied.
     Unavailable,
-    /// It may have been applied.
+    /// The batch may have been applied.
     OutcomeUnknown,
 }
 
@@ -61,7 +63,7 @@ impl From<ApplyError> for CommitError {
     }
 }
 
-/// A read that could not be done. The reason was logged where it happened.
+/// A failed read. The engine has logged the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store is not available")]
 pub struct StoreUnavailable;
@@ -78,43 +80,47 @@ impl From<StoreUnavailable> for Error {
 /// time from that clock only.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Whether other nodes may change it too.
+    /// Whether other nodes can change the same data.
     fn is_shared(&self) -> bool;
 
-    /// Applies a batch in one durable transaction; each commit in it succeeds or fails alone. Those that it would keep the others
-    /// waiting for are left: [`CommitError::RetryLater`] and [`CommitError::RetryAlone`].
+    /// Applies a batch in one durable transaction, in which each commit succeeds or fails alone.
+    /// The engine may leave commits undecided that would delay the others:
+    /// [`CommitError::RetryLater`] and [`CommitError::RetryAlone`].
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError>;
 
-    /// A cart, when it was ever changed.
+    /// A cart; `None` when it was never changed.
     async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable>;
 
-    /// Owners of carts with lines, untouched since before `before` and not yet abandoned: `limit` of them at most.
+    /// Owners of up to `limit` idle carts: carts with lines that last changed before `before` and
+    /// are not marked as abandoned.
     async fn list_idle_carts(
         &self,
         before: Timestamp,
         limit: u32,
     ) -> Result<Vec<CartOwner>, StoreUnavailable>;
 
-    /// Products with their stock, deleted ones left out, by id, the first after `after`: `limit` of them at most.
+    /// Up to `limit` products with their stock, ordered by id and beginning after `after`. Deleted
+    /// products are left out.
     async fn list_products(
         &self,
         after: Option<ProductId>,
         limit: u32,
     ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable>;
 
-    /// One product with its stock, also when deleted.
+    /// One product with its stock, even when the product is deleted.
     async fn find_product(
         &self,
         id: ProductId,
     ) -> Result<Option<(Product, StockLevel)>, StoreUnavailable>;
 
-    /// Those of these products that are there, with their stock, also when deleted, in any order.
+    /// The products with these ids and their stock, deleted ones included, in any order. Unknown
+    /// ids are left out.
     async fn find_products_by_id(
         &self,
         ids: Vec<ProductId>,
     ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable>;
 
-    /// A product's movements, newest first, those with a `sequence` below `before`: `limit` of them at most.
+    /// Up to `limit` of a product's movements, newest first, with a `sequence` below `before`.
     async fn list_movements(
         &self,
         id: ProductId,
@@ -122,19 +128,20 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<StockMovement>, StoreUnavailable>;
 
-    /// An order by id.
+    /// The order with this id.
     async fn find_order(&self, id: OrderId) -> Result<Option<Order>, StoreUnavailable>;
 
-    /// A user's orders, or everybody's, the newest first, those placed before `before`: `limit` of them at most.
+    /// Up to `limit` orders that were placed before `before`, newest first, of one user or of all.
     async fn list_orders(
         &self,
-        of: Option<UserId>,
+        user: Option<UserId>,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable>;
 
-    /// Orders that are not paid yet and had to be at `now` or before, the longest overdue first, those after `after`, which is an
-    /// order's time to pay by and its id: `limit` of them at most. An order that cannot be read is logged and left out.
+    /// Up to `limit` unpaid orders that expire at `now` or earlier, the longest overdue first. They
+    /// begin after `after`, an order's expiry time and id. An order that cannot be read is logged
+    /// and left out.
     async fn list_overdue_orders(
         &self,
         now: Timestamp,
@@ -142,19 +149,19 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable>;
 
-    /// An account by id.
+    /// The account with this id.
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable>;
 
-    /// An account by address.
+    /// The account with this email address.
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable>;
 
-    /// Whether any account is an admin's.
+    /// Whether any account has the admin role.
     async fn has_admin(&self) -> Result<bool, StoreUnavailable>;
 
-    /// A session by id.
+    /// The session with this id, even when it is revoked or expired.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreUnavailable>;
 
-    /// An account's sessions that are neither revoked nor over at `now`.
+    /// An account's sessions that are neither revoked nor expired at `now`.
     async fn list_active_sessions(
         &self,
         user: UserId,
@@ -167,61 +174,65 @@ pub trait Store: Send + Sync {
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable>;
 
-    /// The first answer given under a key, with the fingerprint of its request.
+    /// The response stored under an idempotency key, with the fingerprint of its request. `None`
+    /// when the key is unknown or expired.
     async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable>;
 
-    /// Whether a message from another system was carried out.
+    /// Whether the message with this id was applied before.
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable>;
 
-    /// Events after `position`, in commit order: `limit` of them at most.
+    /// Up to `limit` events after `position`, in commit order.
     async fn list_events_after(
         &self,
         position: u64,
         limit: u32,
     ) -> Result<Vec<OutboxEvent>, StoreUnavailable>;
 
-    /// Where an event stands in commit order, while it is kept.
+    /// An event's position in commit order; `None` when the event is unknown or no longer kept.
     async fn event_position(&self, id: EventId) -> Result<Option<u64>, StoreUnavailable>;
 
-    /// The position of the newest event, 0 before the first.
+    /// The position of the newest event; 0 before the first.
     async fn last_event_position(&self) -> Result<u64, StoreUnavailable>;
 
-    /// The same, at least as new as everything that any node has acknowledged before the call: on a shared store a member that does not
-    /// know yet that it leads no longer must not answer.
+    /// The position of the newest event, at least as new as every commit that any node acknowledged
+    /// before the call. On a shared store, a member that was the primary and does not know yet that
+    /// it no longer is must not answer.
     async fn confirmed_event_position(&self) -> Result<u64, StoreUnavailable> {
         self.last_event_position().await
     }
 
-    /// How far the outbox was published: the last position confirmed with everything before it, 0 before the first.
+    /// The position up to which every event was published and confirmed; 0 before the first.
     async fn published_position(&self) -> Result<u64, StoreUnavailable>;
 
-    /// Notes that everything up to `position` was published and confirmed. What was noted never goes back.
+    /// Records that every event up to `position` was published and confirmed. A lower position than
+    /// the recorded one changes nothing.
     async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable>;
 
-    /// What an audit looks at in products, those with ids in `span`: `limit` of them at most, deleted ones included, all from one
-    /// moment.
+    /// The audit data of up to `limit` products with ids in `range`, deleted ones included, from
+    /// one snapshot.
     async fn audit_products(
         &self,
-        span: IdRange,
+        range: IdRange,
         limit: u32,
     ) -> Result<AuditPage<ProductAudit>, StoreUnavailable>;
 
-    /// What an audit looks at in orders, and in orders that movements name: `limit` of them at most, all from one moment.
+    /// The audit data of up to `limit` orders with ids in `range`, and of unknown orders that
+    /// movements name, from one snapshot.
     async fn audit_orders(
         &self,
-        span: IdRange,
+        range: IdRange,
         limit: u32,
     ) -> Result<AuditPage<OrderAudit>, StoreUnavailable>;
 
-    /// What an audit looks at in events.
+    /// The audit data of the outbox: which positions it holds.
     async fn audit_events(&self) -> Result<EventAudit, StoreUnavailable>;
 
-    /// Whether it answers at all.
+    /// Succeeds when the database answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;
 
-    /// Ends it: everything acknowledged is on disk, nothing is accepted any more.
+    /// Closes the store. It accepts nothing more, and everything acknowledged is durable.
     async fn close(&self);
 }

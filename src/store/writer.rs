@@ -1,6 +1,15 @@
 //! The batching writer: while one transaction is in flight, the next batch gathers.
 //!
-//! It is a task and not an actor, so that it lives on the drivers' runtime, outlives every actor, and can be drained at the end.
+//! It is a task and not an actor: it lives on the drivers' runtime, outlives every actor, and is
+//! drained at shutdown.
+//!
+//! Commits reach it through two queues. Each batch takes commits from the priority queue first.
+//! An engine can hand a commit back instead of deciding it, in two ways:
+//! - [`CommitError::RetryLater`]: the engine gave up the attempt, so that commits whose deadline is
+//!   near fail in time. This commit has time left: it goes to the front of the next batch.
+//! - [`CommitError::RetryAlone`]: the database refused a record of the batch, and each of its
+//!   commits may be the cause. Each is applied in a transaction of its own, so that only the commit
+//!   at fault fails. These transactions alternate with regular batches.
 
 use std::{
     collections::VecDeque,
@@ -19,39 +28,43 @@ use super::{
     limits::{MAX_BATCH_COMMITS, MAX_BATCH_WRITES},
 };
 
-/// Most commits that wait. Beyond, callers are told to come back, at once.
+/// Capacity of the regular queue. When it is full, a commit fails at once as overloaded.
 const MAX_QUEUED_COMMITS: usize = 8192;
 
-/// Most of those that wait for a place instead of being told to come back.
+/// Capacity of the priority queue. When it is full, a commit waits for a place.
 const MAX_PRIORITY_COMMITS: usize = 256;
 
-/// Most commits that wait to be applied alone. Beyond, they are refused: so many at once are at fault only when the store is.
+/// Commits that can wait to be applied alone. More fail as unavailable: when so many are refused at
+/// once, the database is at fault and not a commit.
 const MAX_RETRY_ALONE: usize = 256;
 
-/// The most that a commit is taken to need, whatever the last ones needed: a store that was away may be back.
+/// The longest time that the next batch is expected to take. After an outage the last batch may
+/// have taken much longer, which says nothing about the next one.
 const MAX_EXPECTED_DURATION: Duration = Duration::from_secs(1);
 
-/// Hears what a batch has changed, before anyone is told that it is done: so whoever was told finds it everywhere on this node.
+/// Receives the changes of each batch before any caller gets its reply: a caller that reads after
+/// its reply finds its own change in every cache of this node.
 pub trait CommitObserver: Send + Sync {
     /// Brings a cache up to date. Called in commit order; must not block.
-    fn on_committed(&self, news: &CommittedChanges);
+    fn on_committed(&self, changes: &CommittedChanges);
 
-    /// Forgets what news of other nodes could have changed: some are gone unheard. Must not block.
+    /// Drops everything that another node can have changed, since some of its changes were missed.
+    /// Must not block.
     fn on_missed(&self) {}
 }
 
-/// Figures of the writer's work.
+/// Counters and gauges of the writer, for metrics.
 #[derive(Debug, Default)]
 pub struct CommitWriterStats {
-    /// Batches given to the store.
+    /// Batches sent to the store.
     pub batches: AtomicU64,
-    /// Commits in them, refused ones included; one that is applied again counts again.
+    /// Commits in these batches, rejected ones included. A retried commit counts again.
     pub commits: AtomicU64,
-    /// Commits that wait to be applied alone.
+    /// Commits waiting to be applied alone.
     pub retry_alone: AtomicUsize,
 }
 
-/// Takes commits for the one task that applies them.
+/// Queues commits for the task that applies them. Clones share the task.
 #[derive(Clone)]
 pub struct CommitWriter {
     queue: mpsc::Sender<QueuedCommit>,
@@ -66,14 +79,15 @@ struct QueuedCommit {
 }
 
 impl CommitWriter {
-    /// Starts the task on `runtime`. It ends after [`Writer::close`]; the handle tells when.
+    /// Starts the task on `runtime`. It ends after [`CommitWriter::close`], once its queues are
+    /// empty; the returned handle resolves then.
     pub fn start(
         runtime: &tokio::runtime::Handle,
         store: Arc<dyn Store>,
         observer: Arc<dyn CommitObserver>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
-        let (queue, waiting) = mpsc::channel(MAX_QUEUED_COMMITS);
-        let (in_turn, first) = mpsc::channel(MAX_PRIORITY_COMMITS);
+        let (queue, regular) = mpsc::channel(MAX_QUEUED_COMMITS);
+        let (priority_queue, priority) = mpsc::channel(MAX_PRIORITY_COMMITS);
         let stats = Arc::new(CommitWriterStats::default());
         let closing = Arc::new(Notify::new());
         let task = CommitWriterTask {
@@ -84,13 +98,12 @@ impl CommitWriter {
             retry_alone: VecDeque::new(),
             last_batch_duration: Duration::ZERO,
         };
-        let queues =
-            CommitQueues { priority: first, regular: waiting, closing: Arc::clone(&closing) };
+        let queues = CommitQueues { priority, regular, closing: Arc::clone(&closing) };
         let handle = runtime.spawn(task.run(queues));
-        (Self { queue, priority_queue: in_turn, closing, stats }, handle)
+        (Self { queue, priority_queue, closing, stats }, handle)
     }
 
-    /// Applies `commit`, together with whatever else is waiting, and answers when it is durable or certain not to be.
+    /// Applies `commit` in the next batch. Returns when the commit is durable or has failed.
     ///
     /// # Errors
     /// Everything that [`CommitError`] lists.
@@ -102,8 +115,9 @@ impl CommitWriter {
         }
     }
 
-    /// The same, for those who are not told to come back: they have a queue of their own, which goes first, and wait for a place in it
-    /// until the commit's deadline.
+    /// Applies `commit` before those of the regular queue. Order expiry uses it, since it must get
+    /// through when clients overload the store. While the priority queue is full, this waits for a
+    /// place until the commit's deadline.
     ///
     /// # Errors
     /// Everything that [`CommitError`] lists.
@@ -115,25 +129,25 @@ impl CommitWriter {
         }
     }
 
-    /// Takes no more commits; those that wait are still applied.
+    /// Rejects new commits. Those already queued are still applied.
     pub fn close(&self) {
         self.closing.notify_one();
     }
 
-    /// Whether the task that applies commits is there.
+    /// Whether the task still accepts commits.
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.queue.is_closed()
     }
 
-    /// How many commits wait.
+    /// The number of commits in the regular queue, plus those waiting to be applied alone.
     #[must_use]
     pub fn queued_count(&self) -> usize {
         self.queue.max_capacity().saturating_sub(self.queue.capacity())
             + self.stats.retry_alone.load(Ordering::Relaxed)
     }
 
-    /// Figures of the work done.
+    /// The writer's counters and gauges.
     #[must_use]
     pub fn stats(&self) -> &CommitWriterStats {
         &self.stats
@@ -143,11 +157,11 @@ impl CommitWriter {
 async fn enqueue_and_wait(place: mpsc::Permit<'_, QueuedCommit>, commit: Commit) -> CommitOutcome {
     let (reply, outcome) = oneshot::channel();
     place.send(QueuedCommit { commit, reply });
-    // The task drops a reply only when it is torn down in the middle of its work.
+    // The task drops a reply only when it is aborted or panics while a batch is in flight.
     outcome.await.unwrap_or(Err(CommitError::OutcomeUnknown))
 }
 
-/// The commits that wait.
+/// The receiving ends of both queues.
 struct CommitQueues {
     priority: mpsc::Receiver<QueuedCommit>,
     regular: mpsc::Receiver<QueuedCommit>,
@@ -155,11 +169,12 @@ struct CommitQueues {
 }
 
 impl CommitQueues {
-    /// Takes what waits, or else waits for it; false when there is nothing any more and never will be.
+    /// Waits for a commit, then takes all that are queued. Returns false when both queues are
+    /// closed and empty.
     async fn wait_for_commits(&mut self, gathered: &mut Vec<QueuedCommit>) -> bool {
-        let (mut any_first, mut any) = (true, true);
+        let (mut priority_open, mut regular_open) = (true, true);
         while gathered.is_empty() {
-            if !any_first && !any {
+            if !priority_open && !regular_open {
                 return false;
             }
             let next = tokio::select! {
@@ -169,12 +184,12 @@ impl CommitQueues {
                     self.regular.close();
                     None
                 }
-                next = self.priority.recv(), if any_first => {
-                    any_first = next.is_some();
+                next = self.priority.recv(), if priority_open => {
+                    priority_open = next.is_some();
                     next
                 }
-                next = self.regular.recv(), if any => {
-                    any = next.is_some();
+                next = self.regular.recv(), if regular_open => {
+                    regular_open = next.is_some();
                     next
                 }
             };
@@ -184,7 +199,7 @@ impl CommitQueues {
         true
     }
 
-    /// Takes what waits by now.
+    /// Takes what is queued now, priority first, until `gathered` is a full batch.
     fn take_queued(&mut self, gathered: &mut Vec<QueuedCommit>) {
         while gathered.len() < MAX_BATCH_COMMITS
             && let Ok(next) = self.priority.try_recv().or_else(|_| self.regular.try_recv())
@@ -198,21 +213,23 @@ struct CommitWriterTask {
     store: Arc<dyn Store>,
     observer: Arc<dyn CommitObserver>,
     stats: Arc<CommitWriterStats>,
-    /// Gathered, and not yet in a batch.
+    /// Commits taken from the queues that are not in a batch yet.
     pending: Vec<QueuedCommit>,
-    /// What has to be applied alone.
+    /// Commits to apply in a transaction of their own.
     retry_alone: VecDeque<QueuedCommit>,
-    /// How long the last batch took.
+    /// How long the last batch took: the estimate for the next one.
     last_batch_duration: Duration,
 }
 
 impl CommitWriterTask {
     async fn run(mut self, mut queues: CommitQueues) {
         loop {
-            let notice = self.last_batch_duration.min(MAX_EXPECTED_DURATION);
-            // One of them in turn with what all others wait for, so that it costs them one transaction each.
+            let expected_duration = self.last_batch_duration.min(MAX_EXPECTED_DURATION);
+            // One lone commit for each regular batch: the regular commits wait for one more
+            // transaction, and not for all of the lone ones.
             self.retry_alone =
-                fail_expiring_commits(std::mem::take(&mut self.retry_alone), notice).into();
+                fail_expiring_commits(std::mem::take(&mut self.retry_alone), expected_duration)
+                    .into();
             self.stats.retry_alone.store(self.retry_alone.len(), Ordering::Relaxed);
             if let Some(suspect) = self.retry_alone.pop_front() {
                 self.apply_batch(vec![suspect]).await;
@@ -221,72 +238,77 @@ impl CommitWriterTask {
                 return;
             }
             let rest = self.pending.split_off(batch_length(&self.pending));
-            let batch = fail_expiring_commits(std::mem::replace(&mut self.pending, rest), notice);
-            let began = Instant::now();
+            let pending = std::mem::replace(&mut self.pending, rest);
+            let batch = fail_expiring_commits(pending, expected_duration);
+            let started_at = Instant::now();
             if !batch.is_empty() {
                 self.apply_batch(batch).await;
             }
-            // After a batch that nobody waited for any more the next is given a try: it may have been the last slow one.
-            self.last_batch_duration = began.elapsed();
+            // When the whole batch expired, this is almost zero, so that the next batch is tried:
+            // otherwise one slow batch could make every later one expire untried.
+            self.last_batch_duration = started_at.elapsed();
         }
     }
 
-    /// Applies a batch; what is to be applied again is kept.
+    /// Applies a batch and replies to its callers. Keeps the commits that are to be retried.
     async fn apply_batch(&mut self, batch: Vec<QueuedCommit>) {
         let (commits, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.commit, waiting.reply)).unzip();
+            batch.into_iter().map(|queued| (queued.commit, queued.reply)).unzip();
         let commits: Arc<[Commit]> = commits.into();
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
         self.stats.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
         let outcomes = match self.store.apply(Arc::clone(&commits)).await {
-            Ok(AppliedBatch { outcomes, changes: news }) => {
-                self.observer.on_committed(&news);
+            Ok(AppliedBatch { outcomes, changes }) => {
+                self.observer.on_committed(&changes);
                 outcomes
             }
             Err(error) => vec![Err(error.into()); commits.len()],
         };
-        let mut soon = Vec::new();
+        let mut retry_later = Vec::new();
         for ((commit, reply), outcome) in commits.iter().zip(replies).zip(outcomes) {
             match outcome {
                 Err(CommitError::RetryLater) => {
-                    soon.push(QueuedCommit { commit: commit.clone(), reply })
+                    retry_later.push(QueuedCommit { commit: commit.clone(), reply })
                 }
                 Err(CommitError::RetryAlone) if self.retry_alone.len() < MAX_RETRY_ALONE => {
                     self.retry_alone.push_back(QueuedCommit { commit: commit.clone(), reply });
                 }
                 Err(CommitError::RetryAlone) => drop(reply.send(Err(CommitError::Unavailable))),
-                // Whoever asked may have gone; the change stands all the same.
+                // Sending fails when the caller has gone; the outcome stands all the same.
                 outcome => drop(reply.send(outcome)),
             }
         }
-        self.pending.splice(..0, soon);
+        self.pending.splice(..0, retry_later);
         self.stats.retry_alone.store(self.retry_alone.len(), Ordering::Relaxed);
     }
 }
 
-/// How many of the first go into one transaction; one at least, when there is one.
+/// How many of the first commits fit into one transaction. At least one, unless there is none: a
+/// single commit may exceed the limit of writes.
 fn batch_length(gathered: &[QueuedCommit]) -> usize {
     let mut writes = 0_usize;
-    let fits = |waiting: &&QueuedCommit| {
-        writes = writes.saturating_add(waiting.commit.writes.len());
+    let fits = |queued: &&QueuedCommit| {
+        writes = writes.saturating_add(queued.commit.writes.len());
         writes <= MAX_BATCH_WRITES
     };
     gathered.iter().take_while(fits).count().max(1).min(gathered.len())
 }
 
-/// Leaves out what has less than `notice` until its deadline: its caller is told in time that nothing was done.
+/// Fails the commits whose deadline is within `expected_duration`, and returns the others. A commit
+/// that cannot be done in time is not begun, so its caller learns before the deadline that it was
+/// certainly not applied.
 fn fail_expiring_commits(
     batch: impl IntoIterator<Item = QueuedCommit>,
-    notice: Duration,
+    expected_duration: Duration,
 ) -> Vec<QueuedCommit> {
-    let nearest = Instant::now() + notice;
-    let mut wanted = Vec::new();
-    for waiting in batch {
-        if waiting.commit.deadline <= nearest {
-            drop(waiting.reply.send(Err(CommitError::Overloaded)));
+    let earliest_deadline = Instant::now() + expected_duration;
+    let mut in_time = Vec::new();
+    for queued in batch {
+        if queued.commit.deadline <= earliest_deadline {
+            drop(queued.reply.send(Err(CommitError::Overloaded)));
         } else {
-            wanted.push(waiting);
+            in_time.push(queued);
         }
     }
-    wanted
+    in_time
 }

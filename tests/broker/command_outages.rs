@@ -38,7 +38,7 @@ async fn commands_wait_while_the_store_is_locked() {
             .send(&adjust_command(&number.to_string(), json!({"sku": "TEA", "delta": 1})))
             .await;
     }
-    app.wait_for_log("a batch failed").await;
+    app.wait_for_log("failed to apply a batch").await;
     write_lock.execute_batch("ROLLBACK").unwrap();
     wait_for_on_hand(&app, &admin, &tea, 13).await;
     amqp_client.wait_until_settled().await;

@@ -92,7 +92,7 @@ fn commands_with_invalid_fields(product: &str) -> Vec<InvalidCommand> {
         (
             command(json!({"sku": "TEA", "delta": 1, "type": "inventory.count"})),
             invalid,
-            "type is not \"inventory.adjust\"",
+            "type must be \"inventory.adjust\"",
         ),
         (
             command(json!({"sku": "TEA", "delta": "1"})),

@@ -1,7 +1,18 @@
-//! What a batch of commits does: the one place where conditions are checked and stock is summed, the same for every engine.
+//! The batch planner decides what a batch of commits does, the same for every engine.
 //!
-//! An engine loads what the batch touches ([`ReadSet`], [`LoadedState`]) inside its transaction, calls [`plan`], and writes the
-//! resulting [`WriteSet`]. A commit that fails leaves no trace and takes no other with it.
+//! In its transaction, an engine loads the records that the batch names ([`ReadSet`],
+//! [`LoadedState`]), calls [`plan_batch`], and writes the resulting [`WriteSet`].
+//!
+//! The planner decides the commits in order, each on the state that those before it leave. A
+//! commit is checked completely before anything of it is recorded, so a rejected commit leaves no
+//! trace and does not affect the others.
+//!
+//! Two things are settled only after the last commit, which surprises at first:
+//! - Stock versions. Many commits of a batch can move the stock of one product. Each writes a
+//!   movement of its own, but the stock record is written once: its version goes up by one, and one
+//!   `StockChanged` event is written for the whole batch.
+//! - Stored responses. A response can contain a stock level, which is final only then. So a repeat
+//!   in the same batch as its first attempt (`DuplicateOf`) also gets its response at the end.
 
 mod sets;
 #[cfg(test)]
@@ -32,16 +43,17 @@ use crate::{
     messages::change::StoredResponse,
 };
 
-/// A batch, decided.
+/// The decisions on a batch.
 #[derive(Debug)]
 pub struct Plan {
-    /// One outcome a commit, in the batch's order, true once the write set is durable.
+    /// One outcome per commit, in the batch's order. They hold once the write set is durable.
     pub outcomes: Vec<CommitOutcome>,
-    /// What to write.
+    /// The records to write.
     pub writes: WriteSet,
 }
 
-/// Decides `batch`, in order, each commit on what those before it leave.
+/// Decides `batch` on the `loaded` state. Available stock that falls to `low_stock` or below adds
+/// an event.
 #[must_use]
 pub fn plan_batch(batch: &[Commit], loaded: LoadedState, low_stock: u64) -> Plan {
     let mut planner = Planner {
@@ -51,18 +63,19 @@ pub fn plan_batch(batch: &[Commit], loaded: LoadedState, low_stock: u64) -> Plan
         first_uses: HashMap::new(),
         last_movers: BTreeMap::new(),
     };
-    let verdicts: Vec<Result<Vec<ProductId>, Rejection>> =
+    let decisions: Vec<Result<Vec<ProductId>, Rejection>> =
         batch.iter().map(|commit| planner.decide(commit)).collect();
     planner.finalize_stock(low_stock);
     planner.finalize_responses();
-    let outcomes = verdicts.into_iter().map(|verdict| planner.to_outcome(verdict)).collect();
+    let outcomes = decisions.into_iter().map(|decision| planner.to_outcome(decision)).collect();
     Plan { outcomes, writes: planner.writes }
 }
 
 /// Why a commit is not applied.
 enum Rejection {
     Failed(CommitError),
-    /// Another commit of this batch is its first attempt; the answer is known when the batch is settled.
+    /// It repeats an earlier commit of this batch, whose response is complete only after the last
+    /// commit.
     DuplicateOf(OwnedIdempotencyKey),
 }
 
@@ -73,19 +86,23 @@ impl From<CommitError> for Rejection {
 }
 
 struct Planner<'a> {
-    /// The store as the commits decided so far leave it.
+    /// The stored state, with the commits accepted so far applied.
     state: LoadedState,
-    /// Stock as the batch found it.
+    /// The stock levels before the batch.
     initial_stock: HashMap<ProductId, StockLevel>,
     writes: WriteSet,
-    /// Keys first used in this batch, with the answer to remember.
+    /// Idempotency keys first used in this batch, with the response to store.
     first_uses: HashMap<OwnedIdempotencyKey, &'a IdempotencyRecord>,
-    /// Products whose stock moves, with the last commit that moves it.
+    /// Products whose stock moves, each with the last commit that moves it: the stock events carry
+    /// that commit's time and trace.
     last_movers: BTreeMap<ProductId, &'a Commit>,
 }
 
 impl<'a> Planner<'a> {
+    /// Accepts or rejects a commit. Returns the products whose stock it names.
     fn decide(&mut self, commit: &'a Commit) -> Result<Vec<ProductId>, Rejection> {
+        // Repeats are recognized first: their versions are stale, since the first attempt changed
+        // them.
         self.check_inbox(commit)?;
         self.check_idempotency_key(commit)?;
         self.check_versions(commit)?;
@@ -104,19 +121,19 @@ impl<'a> Planner<'a> {
     }
 
     fn check_idempotency_key(&self, commit: &Commit) -> Result<(), Rejection> {
-        let Some(remember) = &commit.idempotency_record else { return Ok(()) };
-        let id = (remember.key.owner, remember.key.key.clone());
-        if let Some((fingerprint, answer)) = self.state.stored_responses.get(&id) {
-            let same = *fingerprint == remember.key.fingerprint;
-            return Err(if same {
-                CommitError::Replayed(answer.clone())
+        let Some(record) = &commit.idempotency_record else { return Ok(()) };
+        let id = (record.key.owner, record.key.key.clone());
+        if let Some((fingerprint, response)) = self.state.stored_responses.get(&id) {
+            let is_same_request = *fingerprint == record.key.fingerprint;
+            return Err(if is_same_request {
+                CommitError::Replayed(response.clone())
             } else {
                 CommitError::IdempotencyKeyReused
             }
             .into());
         }
         match self.first_uses.get(&id) {
-            Some(first) if first.key.fingerprint == remember.key.fingerprint => {
+            Some(first) if first.key.fingerprint == record.key.fingerprint => {
                 Err(Rejection::DuplicateOf(id))
             }
             Some(_) => Err(CommitError::IdempotencyKeyReused.into()),
@@ -126,7 +143,7 @@ impl<'a> Planner<'a> {
 
     fn check_versions(&self, commit: &Commit) -> Result<(), CommitError> {
         for write in &commit.writes {
-            let (held, new) = match write {
+            let (stored, new) = match write {
                 Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
                 Write::Product(product) => (self.state.products.get(&product.id), product.version),
                 Write::Order(order) => {
@@ -136,7 +153,7 @@ impl<'a> Planner<'a> {
                 Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
                 Write::Stock(_) => continue,
             };
-            if held.copied().unwrap_or(0).checked_add(1) != Some(new) {
+            if stored.copied().unwrap_or(0).checked_add(1) != Some(new) {
                 return Err(CommitError::Conflict);
             }
         }
@@ -194,7 +211,9 @@ impl<'a> Planner<'a> {
         product.details.sku.as_ref().and_then(|sku| self.state.sku_owners.get(sku)).copied()
     }
 
-    /// The stock levels and movements the commit leads to; nothing is changed yet.
+    /// The stock levels and movements that the commit leads to, one per write of stock. A write
+    /// that changes nothing has no movement. Records nothing yet: a later write may lack stock, and
+    /// the error then lists every product that does.
     fn check_stock(
         &self,
         commit: &Commit,
@@ -236,7 +255,8 @@ impl<'a> Planner<'a> {
             .get(&stock.product_id)
             .copied()
             .unwrap_or(StockLevel::empty(stock.product_id));
-        // What the batch has moved already will have the next version, which nobody can have seen.
+        // After the first movement in this batch, the stock is at the next version until the batch
+        // ends. No caller can know that version yet, so a second conditional write is a mismatch.
         let version = if level == before { before.version } else { before.version + 1 };
         match stock.expected_version {
             Some(expected) if expected != version => {
@@ -250,22 +270,23 @@ impl<'a> Planner<'a> {
         self.state.stock.get(&id).copied().unwrap_or(StockLevel::empty(id))
     }
 
+    /// Records what an accepted commit writes.
     fn accept_commit(
         &mut self,
         commit: &'a Commit,
         moves: Vec<(StockLevel, Option<StockMovement>)>,
     ) -> Result<Vec<ProductId>, Rejection> {
         if let Some(id) = &commit.inbox_message_id {
-            // Also when nothing changes: by the time it is delivered again, it would.
+            // Even when nothing changes: a redelivery may find another state and change it.
             self.state.applied_messages.insert(id.clone());
             self.writes.inbox.push((id.clone(), commit.decided_at));
         }
-        // One without writes is there for what it remembers.
+        // A commit without any write is kept for the response or inbox id that it stores.
         let stock_only = !commit.writes.is_empty()
             && commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
         let named: Vec<ProductId> = moves.iter().map(|(level, _)| level.product_id).collect();
         if stock_only && moves.iter().all(|(_, movement)| movement.is_none()) {
-            // Nothing changes, so nothing is remembered and nobody is told.
+            // The stock is as requested already: no response is stored and no event is written.
             return Ok(named);
         }
         for (level, movement) in moves {
@@ -277,11 +298,14 @@ impl<'a> Planner<'a> {
         for write in &commit.writes {
             self.record_write(write);
         }
-        self.writes.events.extend(commit.events.iter().map(|fact| new_event(fact.clone(), commit)));
-        if let Some(remember) = &commit.idempotency_record {
-            self.first_uses.insert((remember.key.owner, remember.key.key.clone()), remember);
-            let answer = StoredResponse { status: remember.key.status, body: Bytes::new() };
-            self.writes.stored_responses.push((remember.key.clone(), answer, commit.decided_at));
+        self.writes
+            .events
+            .extend(commit.events.iter().map(|event| new_event(event.clone(), commit)));
+        if let Some(record) = &commit.idempotency_record {
+            self.first_uses.insert((record.key.owner, record.key.key.clone()), record);
+            // `finalize_responses` fills in the body.
+            let response = StoredResponse { status: record.key.status, body: Bytes::new() };
+            self.writes.stored_responses.push((record.key.clone(), response, commit.decided_at));
         }
         Ok(named)
     }
@@ -294,7 +318,7 @@ impl<'a> Planner<'a> {
             }
             Write::Product(product) => {
                 self.state.products.insert(product.id, product.version);
-                self.state.sku_owners.retain(|_, holder| *holder != product.id);
+                self.state.sku_owners.retain(|_, owner| *owner != product.id);
                 if let (false, Some(sku)) = (product.deleted, &product.details.sku) {
                     self.state.sku_owners.insert(sku.clone(), product.id);
                 }
@@ -319,20 +343,20 @@ impl<'a> Planner<'a> {
     }
 
     fn update_pending_orders(&mut self, order: &Order) {
-        let was = self
+        let was_pending = self
             .state
             .orders
             .get(&order.id)
             .is_some_and(|(_, status)| *status == OrderStatus::PendingPayment);
-        let is = order.status == OrderStatus::PendingPayment;
+        let is_pending = order.status == OrderStatus::PendingPayment;
         let pending = self
             .pending_order_count(order.user_id)
-            .saturating_add(u64::from(is))
-            .saturating_sub(u64::from(was));
+            .saturating_add(u64::from(is_pending))
+            .saturating_sub(u64::from(was_pending));
         self.state.pending_orders.insert(order.user_id, pending);
     }
 
-    /// Gives each product whose stock moved its new version, and its events: one change for the whole batch.
+    /// Gives each stock level that moved its new version and its events, once for the whole batch.
     fn finalize_stock(&mut self, low_stock: u64) {
         for (id, mover) in std::mem::take(&mut self.last_movers) {
             let before = self.initial_stock.get(&id).copied().unwrap_or(StockLevel::empty(id));
@@ -340,40 +364,40 @@ impl<'a> Planner<'a> {
             self.state.stock.insert(id, level);
             self.writes.stock.insert(id, level);
             self.writes.events.push(new_event(DomainEvent::StockChanged(level), mover));
-            let (was, is) = (before.available(), level.available());
-            if is == 0 && was > 0 {
+            let (old, new) = (before.available(), level.available());
+            if new == 0 && old > 0 {
                 self.writes.events.push(new_event(DomainEvent::StockDepleted(level), mover));
-            } else if is <= low_stock && was > low_stock {
+            } else if new <= low_stock && old > low_stock {
                 self.writes.events.push(new_event(DomainEvent::StockLow(level), mover));
             }
         }
     }
 
-    /// Completes the answers to remember, now that stock is settled.
+    /// Fills in the bodies of the stored responses, now that the stock levels are final.
     fn finalize_responses(&mut self) {
-        let mut remembered = std::mem::take(&mut self.writes.stored_responses);
-        for (key, answer, _) in &mut remembered {
+        let mut stored_responses = std::mem::take(&mut self.writes.stored_responses);
+        for (key, response, _) in &mut stored_responses {
             let id = (key.owner, key.key.clone());
-            let Some(remember) = self.first_uses.get(&id) else { continue };
-            answer.body = match &remember.body {
+            let Some(record) = self.first_uses.get(&id) else { continue };
+            response.body = match &record.body {
                 StoredResponseBody::Ready(bytes) => bytes.clone(),
                 StoredResponseBody::StockLevelOf(product_id) => {
                     stock_json(&self.stock_level(*product_id))
                 }
             };
-            self.state.stored_responses.insert(id, (key.fingerprint, answer.clone()));
+            self.state.stored_responses.insert(id, (key.fingerprint, response.clone()));
         }
-        self.writes.stored_responses = remembered;
+        self.writes.stored_responses = stored_responses;
     }
 
-    fn to_outcome(&self, verdict: Result<Vec<ProductId>, Rejection>) -> CommitOutcome {
-        match verdict {
+    fn to_outcome(&self, decision: Result<Vec<ProductId>, Rejection>) -> CommitOutcome {
+        match decision {
             Ok(named) => Ok(CommitReceipt {
                 stock: named.into_iter().map(|id| self.stock_level(id)).collect(),
             }),
             Err(Rejection::Failed(error)) => Err(error),
             Err(Rejection::DuplicateOf(id)) => Err(match self.state.stored_responses.get(&id) {
-                Some((_, answer)) => CommitError::Replayed(answer.clone()),
+                Some((_, response)) => CommitError::Replayed(response.clone()),
                 None => CommitError::Conflict,
             }),
         }
@@ -382,7 +406,7 @@ impl<'a> Planner<'a> {
 
 fn new_movement(
     stock: &StockWrite,
-    at: Timestamp,
+    occurred_at: Timestamp,
     sequence: u64,
     delta: StockDelta,
 ) -> StockMovement {
@@ -393,6 +417,6 @@ fn new_movement(
         order_id: stock.order_id,
         reference: stock.reference.clone(),
         reason: stock.reason.clone(),
-        occurred_at: at,
+        occurred_at,
     }
 }

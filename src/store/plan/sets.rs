@@ -1,4 +1,5 @@
-//! What a batch names, what the store holds of it, and what is to be written.
+//! The planner's input and output: the records to read, their stored state, and the records to
+//! write.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -20,10 +21,10 @@ use crate::{
     store::commit::{Commit, CommittedChanges, Condition, Write},
 };
 
-/// A key as the store finds it.
+/// An idempotency key and its owner, by which its stored response is found.
 pub type OwnedIdempotencyKey = (UserId, Box<str>);
 
-/// What a batch names, and an engine must load before [`plan`](super::plan).
+/// The records that an engine must load before [`plan_batch`](super::plan_batch).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReadSet {
     /// Carts, for their version.
@@ -32,101 +33,101 @@ pub struct ReadSet {
     pub products: BTreeSet<ProductId>,
     /// Orders, for their version and status.
     pub orders: BTreeSet<OrderId>,
-    /// Users, for how many of their orders are not paid yet.
+    /// Users, for the number of their unpaid orders.
     pub pending_order_users: BTreeSet<UserId>,
-    /// Article numbers, for the living product that has them.
+    /// Skus, for the active product that has each.
     pub skus: BTreeSet<String>,
-    /// Stock levels.
+    /// Products whose stock level is needed.
     pub stock: BTreeSet<ProductId>,
     /// Accounts, for their version.
     pub users: BTreeSet<UserId>,
-    /// Addresses, for the account that has them.
+    /// Email addresses, for the account that has each.
     pub emails: BTreeSet<String>,
     /// Sessions, for their version.
     pub sessions: BTreeSet<SessionId>,
-    /// Idempotency keys.
+    /// Idempotency keys, for their stored responses.
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
-    /// Messages from other systems.
+    /// Ids of messages, which may have been applied before.
     pub inbox: BTreeSet<Box<str>>,
 }
 
-/// What the store holds of the things in [`ReadSet`]; absent is absent.
+/// The stored state of what a [`ReadSet`] names. Records that the store lacks are absent.
 #[derive(Debug, Default)]
 pub struct LoadedState {
     /// Versions of carts.
     pub carts: HashMap<UserId, u64>,
     /// Versions of products.
     pub products: HashMap<ProductId, u64>,
-    /// Versions of orders, with where they stand.
+    /// Versions and statuses of orders.
     pub orders: HashMap<OrderId, (u64, OrderStatus)>,
-    /// How many orders users have that are not paid yet.
+    /// Numbers of unpaid orders, by user.
     pub pending_orders: HashMap<UserId, u64>,
-    /// Who has a sku.
+    /// Active products, by sku.
     pub sku_owners: HashMap<String, ProductId>,
-    /// Stock levels.
+    /// Stock levels, by product.
     pub stock: HashMap<ProductId, StockLevel>,
     /// Versions of accounts.
     pub users: HashMap<UserId, u64>,
-    /// Who has an address.
+    /// Accounts, by email address.
     pub email_owners: HashMap<String, UserId>,
     /// Versions of sessions.
     pub sessions: HashMap<SessionId, u64>,
-    /// Remembered answers with their fingerprints.
+    /// Stored responses, with the fingerprints of their requests.
     pub stored_responses: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredResponse)>,
-    /// Messages that were carried out.
+    /// Ids of messages that were applied.
     pub applied_messages: HashSet<Box<str>>,
 }
 
-/// What to write; each record once, in its last state.
+/// The records to write, each once, in its final state.
 #[derive(Debug, Default)]
 pub struct WriteSet {
-    /// Carts.
+    /// Carts, by owner.
     pub carts: BTreeMap<UserId, Arc<Cart>>,
-    /// Products; deleted ones give their sku up.
+    /// Products. A deleted product releases its sku.
     pub products: BTreeMap<ProductId, Arc<Product>>,
-    /// Orders.
+    /// Orders, by id.
     pub orders: BTreeMap<OrderId, Arc<Order>>,
     /// Stock levels that moved.
     pub stock: BTreeMap<ProductId, StockLevel>,
-    /// Movements, in order.
+    /// Movements of stock, in commit order.
     pub movements: Vec<StockMovement>,
-    /// Accounts.
+    /// Accounts, by id.
     pub users: BTreeMap<UserId, Arc<User>>,
-    /// Sessions.
+    /// Sessions, by id.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
-    /// Answers to remember, with the time.
+    /// Responses to store, with the time that their keys expire from.
     pub stored_responses: Vec<(IdempotencyKey, StoredResponse, Timestamp)>,
-    /// Messages that are carried out, with the time.
+    /// Ids of applied messages, with the time.
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
     pub events: Vec<EventEnvelope>,
 }
 
 impl ReadSet {
-    /// Everything that `batch` names.
+    /// The records that `batch` names.
     #[must_use]
     pub fn for_batch(batch: &[Commit]) -> Self {
-        let mut touched = Self::default();
+        let mut read_set = Self::default();
         for commit in batch {
-            if let Some(remember) = &commit.idempotency_record {
-                touched.idempotency_keys.insert((remember.key.owner, remember.key.key.clone()));
+            if let Some(record) = &commit.idempotency_record {
+                read_set.idempotency_keys.insert((record.key.owner, record.key.key.clone()));
             }
             for condition in &commit.conditions {
                 match *condition {
                     Condition::ProductUnchanged(product_id, _) => {
-                        touched.products.insert(product_id)
+                        read_set.products.insert(product_id)
                     }
                     Condition::PendingOrdersBelow(user_id, _) => {
-                        touched.pending_order_users.insert(user_id)
+                        read_set.pending_order_users.insert(user_id)
                     }
                 };
             }
-            touched.inbox.extend(commit.inbox_message_id.clone());
+            read_set.inbox.extend(commit.inbox_message_id.clone());
             for write in &commit.writes {
-                touched.add_write(write);
+                read_set.add_write(write);
             }
         }
-        touched
+        read_set
     }
 
     fn add_write(&mut self, write: &Write) {
@@ -170,21 +171,20 @@ impl WriteSet {
             && self.events.is_empty()
     }
 
-    /// The events with their places, which begin at `first`.
+    /// The events with their positions, of which the first is `first`.
     #[must_use]
     pub fn to_outbox_events(&self, first: u64) -> Vec<OutboxEvent> {
-        let places = first..;
-        let publish = |(event, position): (&EventEnvelope, u64)| OutboxEvent {
+        let to_outbox_event = |(event, position): (&EventEnvelope, u64)| OutboxEvent {
             position,
             id: event.id,
             kind: event.payload.event_type().to_owned(),
             audience: event.payload.audience(),
             body: event.to_json(),
         };
-        self.events.iter().zip(places).map(publish).collect()
+        self.events.iter().zip(first..).map(to_outbox_event).collect()
     }
 
-    /// What this node's caches must hear once the writes are durable.
+    /// The changes for this node's caches, which apply once the writes are durable.
     #[must_use]
     pub fn into_changes(self, events: Vec<OutboxEvent>) -> CommittedChanges {
         let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));

@@ -1,16 +1,20 @@
-//! Random batches against a model of the store: together they come to the same as one by one.
+//! Applies random batches to a model of the store: a batch has the same effect as its commits have
+//! one by one.
 
+mod drafts;
+mod model_store;
 mod orders;
-mod world;
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use self::world::{
-    DraftCommit, ModelStore, STOCK_RESPONSE_STATUS, commit_of, draft_commits, idempotency_record,
-    numbered_id, order_at_version, product_details, session_at_version, stock_write,
-    user_at_version,
+use self::{
+    drafts::{DraftCommit, draft_commits},
+    model_store::{
+        ModelStore, STOCK_RESPONSE_STATUS, commit_of, idempotency_record, numbered_id,
+        order_at_version, product_details, session_at_version, stock_write, user_at_version,
+    },
 };
 use super::*;
 use crate::domain::{
@@ -19,18 +23,18 @@ use crate::domain::{
     inventory::StockChange,
 };
 
-/// Applies drafts one by one, and gives the commits they became with their outcomes.
+/// Applies drafts one by one. Returns the commits built from them, and their outcomes.
 fn apply_one_by_one(
-    world: &mut ModelStore,
+    store: &mut ModelStore,
     drafts: &[DraftCommit],
 ) -> (Vec<Commit>, Vec<CommitOutcome>) {
     let mut done = (Vec::new(), Vec::new());
     for (number, draft) in drafts.iter().enumerate() {
-        let commit = draft.to_commit(world, number);
-        let before = world.clone();
-        let outcome = world.apply(std::slice::from_ref(&commit)).remove(0);
+        let commit = draft.to_commit(store, number);
+        let before = store.clone();
+        let outcome = store.apply(std::slice::from_ref(&commit)).remove(0);
         assert_eq!(
-            world.unversioned_stock(),
+            store.unversioned_stock(),
             before.expected_stock_after(&commit, &outcome),
             "{commit:?}"
         );
@@ -40,7 +44,7 @@ fn apply_one_by_one(
     done
 }
 
-/// An outcome without what a batch sums up: the levels of stock, which are those after all of it.
+/// An outcome without stock levels: in a batch they are those after the last commit.
 fn without_stock_levels(outcome: &CommitOutcome) -> CommitOutcome {
     match outcome {
         Ok(done) => Ok(CommitReceipt {
@@ -53,20 +57,22 @@ fn without_stock_levels(outcome: &CommitOutcome) -> CommitOutcome {
     }
 }
 
-fn check_ledgers(world: &ModelStore) -> Result<(), TestCaseError> {
-    for level in world.stock.values() {
-        let of_it: Vec<&StockMovement> =
-            world.movements.iter().filter(|m| m.product_id == level.product_id).collect();
-        let sequences: Vec<u64> = of_it.iter().map(|movement| movement.sequence).collect();
+fn check_ledgers(store: &ModelStore) -> Result<(), TestCaseError> {
+    for level in store.stock.values() {
+        let movements: Vec<&StockMovement> =
+            store.movements.iter().filter(|m| m.product_id == level.product_id).collect();
+        let sequences: Vec<u64> = movements.iter().map(|movement| movement.sequence).collect();
         prop_assert_eq!(
             sequences,
             (1..=level.last_movement).collect::<Vec<_>>(),
             "without gaps, in order"
         );
-        prop_assert_eq!(of_it.iter().map(|m| m.delta.on_hand).sum::<i64>(), level.on_hand as i64);
-        prop_assert_eq!(of_it.iter().map(|m| m.delta.reserved).sum::<i64>(), level.reserved as i64);
+        let on_hand: i64 = movements.iter().map(|movement| movement.delta.on_hand).sum();
+        prop_assert_eq!(on_hand, level.on_hand as i64);
+        let reserved: i64 = movements.iter().map(|movement| movement.delta.reserved).sum();
+        prop_assert_eq!(reserved, level.reserved as i64);
         prop_assert!(level.reserved <= level.on_hand);
-        let versions = world.events.iter().filter_map(|event| match &event.payload {
+        let versions = store.events.iter().filter_map(|event| match &event.payload {
             DomainEvent::StockChanged(changed) if changed.product_id == level.product_id => {
                 Some(changed.version)
             }
@@ -79,17 +85,17 @@ fn check_ledgers(world: &ModelStore) -> Result<(), TestCaseError> {
         );
     }
     let moved: BTreeSet<ProductId> =
-        world.movements.iter().map(|movement| movement.product_id).collect();
-    prop_assert!(moved.iter().all(|id| world.stock.contains_key(id)));
-    let living = world.products.values().filter(|product| !product.deleted);
+        store.movements.iter().map(|movement| movement.product_id).collect();
+    prop_assert!(moved.iter().all(|id| store.stock.contains_key(id)));
+    let living = store.products.values().filter(|product| !product.deleted);
     let skus: Vec<&String> = living.filter_map(|product| product.details.sku.as_ref()).collect();
     prop_assert_eq!(
         skus.iter().collect::<BTreeSet<_>>().len(),
         skus.len(),
         "a sku has one living product"
     );
-    let emails: BTreeSet<&str> = world.users.values().map(|user| user.email.as_str()).collect();
-    prop_assert_eq!(emails.len(), world.users.len(), "an address has one account");
+    let emails: BTreeSet<&str> = store.users.values().map(|user| user.email.as_str()).collect();
+    prop_assert_eq!(emails.len(), store.users.len(), "an address has one account");
     Ok(())
 }
 
@@ -106,7 +112,9 @@ proptest! {
         let (mut single, mut together) = (before.clone(), before.clone());
         let (batch, expected) = apply_one_by_one(&mut single, &drafts);
         let outcomes = together.apply(&batch);
-        let plain = |outcomes: &[CommitOutcome]| outcomes.iter().map(without_stock_levels).collect::<Vec<_>>();
+        let plain = |outcomes: &[CommitOutcome]| {
+            outcomes.iter().map(without_stock_levels).collect::<Vec<_>>()
+        };
         prop_assert_eq!(plain(&outcomes), plain(&expected));
         prop_assert_eq!(&together.carts, &single.carts);
         prop_assert_eq!(&together.products, &single.products);
@@ -137,9 +145,15 @@ proptest! {
         let (batch, _) = apply_one_by_one(&mut before.clone(), &drafts);
         let (mut all, mut good_only) = (before.clone(), before);
         let outcomes = all.apply(&batch);
-        let good: Vec<Commit> = batch.into_iter().zip(&outcomes).filter(|(_, o)| o.is_ok()).map(|(c, _)| c).collect();
+        let good: Vec<Commit> = batch
+            .into_iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| outcome.is_ok())
+            .map(|(commit, _)| commit)
+            .collect();
         let good_outcomes = good_only.apply(&good);
-        prop_assert_eq!(outcomes.into_iter().filter(Result::is_ok).collect::<Vec<_>>(), good_outcomes);
+        let accepted: Vec<_> = outcomes.into_iter().filter(Result::is_ok).collect();
+        prop_assert_eq!(accepted, good_outcomes);
         prop_assert_eq!(&all.carts, &good_only.carts);
         prop_assert_eq!(&all.products, &good_only.products);
         prop_assert_eq!(&all.orders, &good_only.orders);
@@ -171,10 +185,10 @@ fn read_set_has_every_named_record() {
         Condition::ProductUnchanged(numbered_id(9), 1),
         Condition::PendingOrdersBelow(numbered_id(10), 1),
     ];
-    let remember = Some(idempotency_record(6, 0, StoredResponseBody::StockLevelOf(numbered_id(5))));
+    let body = StoredResponseBody::StockLevelOf(numbered_id(5));
     let named = Commit {
         conditions,
-        idempotency_record: remember,
+        idempotency_record: Some(idempotency_record(6, 0, body)),
         inbox_message_id: Some("7".into()),
         ..commit_of(writes)
     };
@@ -196,16 +210,16 @@ fn read_set_has_every_named_record() {
 
 #[test]
 fn expected_stock_version_counts_a_batch_once() {
-    let mut world = ModelStore::default();
-    world.apply(&[commit_of(vec![stock_write(0, StockChange::Set(10), None)])]);
-    let wanting = |version, change| commit_of(vec![stock_write(0, change, Some(version))]);
+    let mut store = ModelStore::default();
+    store.apply(&[commit_of(vec![stock_write(0, StockChange::Set(10), None)])]);
+    let expecting = |version, change| commit_of(vec![stock_write(0, change, Some(version))]);
     let take = StockChange::Adjust(-1);
-    let outcomes = world.apply(&[
-        wanting(2, take),
-        wanting(1, StockChange::Set(10)),
-        wanting(1, take),
-        wanting(2, take),
-        wanting(1, take),
+    let outcomes = store.apply(&[
+        expecting(2, take),
+        expecting(1, StockChange::Set(10)),
+        expecting(1, take),
+        expecting(2, take),
+        expecting(1, take),
     ]);
     let versions: Vec<Option<u64>> = outcomes
         .iter()
@@ -214,27 +228,28 @@ fn expected_stock_version_counts_a_batch_once() {
             _ => None,
         })
         .collect();
-    // The second changes nothing; the third moves it to version 2, and there it stays for the rest of the batch.
+    // The second changes nothing. The third moves the stock to version 2, where it stays for the
+    // rest of the batch.
     assert_eq!(versions, [Some(1), None, None, None, Some(2)]);
 }
 
 #[test]
 fn stock_warnings_are_raised_once_per_batch() {
-    let mut world = ModelStore::default();
-    world.apply(&[commit_of(vec![stock_write(0, StockChange::Set(10), None)])]);
+    let mut store = ModelStore::default();
+    store.apply(&[commit_of(vec![stock_write(0, StockChange::Set(10), None)])]);
     let mut kinds_after = |changes: &[StockChange]| {
-        let before = world.events.len();
+        let before = store.events.len();
         let batch: Vec<Commit> =
             changes.iter().map(|change| commit_of(vec![stock_write(0, *change, None)])).collect();
-        assert!(world.apply(&batch).iter().all(Result::is_ok));
-        world.events[before..].iter().map(|event| event.payload.event_type()).collect::<Vec<_>>()
+        assert!(store.apply(&batch).iter().all(Result::is_ok));
+        store.events[before..].iter().map(|event| event.payload.event_type()).collect::<Vec<_>>()
     };
     let (changed, low, depleted) =
         ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");
     assert_eq!(
         kinds_after(&[StockChange::Set(0), StockChange::Set(9)]),
         [changed],
-        "it was empty for nobody"
+        "the stock was empty only within the batch"
     );
     assert_eq!(kinds_after(&[StockChange::Adjust(-4), StockChange::Adjust(-4)]), [changed, low]);
     assert_eq!(kinds_after(&[StockChange::Set(9), StockChange::Set(0)]), [changed, depleted]);

@@ -1,4 +1,4 @@
-//! What an audit looks at, each page in one read transaction, and so from one moment.
+//! The data of an audit. Each page is read in one transaction, and so from one snapshot.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,53 +21,54 @@ use crate::{
 
 pub(super) fn read_product_page(
     connection: &Connection,
-    span: IdRange,
+    range: IdRange,
     limit: u32,
 ) -> rusqlite::Result<AuditPage<ProductAudit>> {
-    let moment = connection.unchecked_transaction()?;
+    let snapshot = connection.unchecked_transaction()?;
     let sql = "SELECT id FROM products WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
-    let (after, upto) = (UuidText::new(span.after), UuidText::new(span.up_to));
+    let (after, up_to) = (UuidText::new(range.after), UuidText::new(range.up_to));
     let known: Vec<ProductId> =
-        find_many(&moment, sql, &[&after, &upto, &limit], |row| rows::id_column(row, 0))?;
-    let last = known.last().filter(|_| known.len() >= limit as usize);
-    let (span, rest) = last.map_or((span, None), |last| {
-        let (here, rest) = span.split_after(last.as_uuid());
-        (here, Some(rest))
+        find_many(&snapshot, sql, &[&after, &up_to, &limit], |row| rows::id_column(row, 0))?;
+    let last_of_full_page = known.last().filter(|_| known.len() >= limit as usize);
+    let (range, remaining) = last_of_full_page.map_or((range, None), |last| {
+        let (page, remaining) = range.split_after(last.as_uuid());
+        (page, Some(remaining))
     });
-    let mut facts: BTreeMap<ProductId, ProductAudit> = BTreeMap::new();
+    let mut products: BTreeMap<ProductId, ProductAudit> = BTreeMap::new();
     for id in known {
-        facts.insert(id, ProductAudit { known: true, ..ProductAudit::empty(id) });
+        products.insert(id, ProductAudit { known: true, ..ProductAudit::empty(id) });
     }
-    read_stock_levels(&moment, span, &mut facts)?;
-    sum_ledgers(&moment, span, &mut facts)?;
-    sum_promised_units(&moment, span, &mut facts)?;
-    Ok(AuditPage { items: facts.into_values().collect(), remaining: rest })
+    read_stock_levels(&snapshot, range, &mut products)?;
+    sum_ledgers(&snapshot, range, &mut products)?;
+    sum_promised_units(&snapshot, range, &mut products)?;
+    Ok(AuditPage { items: products.into_values().collect(), remaining })
 }
 
-/// Has every row's first column, a product's id, lead to its facts, which the row adds to.
+/// Calls `add` for each row, with the product whose id is in the row's first column.
 fn add_to_products(
     connection: &Connection,
     sql: &str,
-    span: IdRange,
-    facts: &mut BTreeMap<ProductId, ProductAudit>,
+    range: IdRange,
+    products: &mut BTreeMap<ProductId, ProductAudit>,
     add: impl Fn(&mut ProductAudit, &Row<'_>) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let mut select = connection.prepare_cached(sql)?;
-    let mut found = select.query([UuidText::new(span.after), UuidText::new(span.up_to)])?;
+    let mut found = select.query([UuidText::new(range.after), UuidText::new(range.up_to)])?;
     while let Some(row) = found.next()? {
         let id = rows::id_column(row, 0)?;
-        add(facts.entry(id).or_insert_with(|| ProductAudit::empty(id)), row)?;
+        add(products.entry(id).or_insert_with(|| ProductAudit::empty(id)), row)?;
     }
     Ok(())
 }
 
 fn read_stock_levels(
     connection: &Connection,
-    span: IdRange,
-    facts: &mut BTreeMap<ProductId, ProductAudit>,
+    range: IdRange,
+    products: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT product_id, on_hand, reserved, version, last_movement FROM stock WHERE product_id > ?1 AND product_id <= ?2";
-    add_to_products(connection, sql, span, facts, |product, row| {
+    let sql = "SELECT product_id, on_hand, reserved, version, last_movement FROM stock \
+               WHERE product_id > ?1 AND product_id <= ?2";
+    add_to_products(connection, sql, range, products, |product, row| {
         product.stock = StoredStock {
             on_hand: row.get(1)?,
             reserved: row.get(2)?,
@@ -80,12 +81,13 @@ fn read_stock_levels(
 
 fn sum_ledgers(
     connection: &Connection,
-    span: IdRange,
-    facts: &mut BTreeMap<ProductId, ProductAudit>,
+    range: IdRange,
+    products: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT product_id, count(*), min(sequence), max(sequence), sum(on_hand_delta), sum(reserved_delta) FROM movements \
-               WHERE product_id > ?1 AND product_id <= ?2 GROUP BY product_id";
-    add_to_products(connection, sql, span, facts, |product, row| {
+    let sql = "SELECT product_id, count(*), min(sequence), max(sequence), sum(on_hand_delta), \
+               sum(reserved_delta) FROM movements WHERE product_id > ?1 AND product_id <= ?2 \
+               GROUP BY product_id";
+    add_to_products(connection, sql, range, products, |product, row| {
         product.ledger = LedgerTotals {
             count: row.get(1)?,
             first: row.get(2)?,
@@ -97,16 +99,18 @@ fn sum_ledgers(
     })
 }
 
-/// Reads all open orders for each page: an index that would spare it would cost every checkout.
+/// Reads all open orders for each page. An index could avoid that, but would slow every checkout.
 fn sum_promised_units(
     connection: &Connection,
-    span: IdRange,
-    facts: &mut BTreeMap<ProductId, ProductAudit>,
+    range: IdRange,
+    products: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> rusqlite::Result<()> {
     let sql = "SELECT line.value ->> 'product_id' AS product_id, sum(line.value ->> 'quantity') \
-               FROM orders, json_each(orders.lines) AS line WHERE orders.status IN ('pending_payment', 'paid') \
-               AND line.value ->> 'product_id' > ?1 AND line.value ->> 'product_id' <= ?2 GROUP BY 1";
-    add_to_products(connection, sql, span, facts, |product, row| {
+               FROM orders, json_each(orders.lines) AS line \
+               WHERE orders.status IN ('pending_payment', 'paid') \
+               AND line.value ->> 'product_id' > ?1 AND line.value ->> 'product_id' <= ?2 \
+               GROUP BY 1";
+    add_to_products(connection, sql, range, products, |product, row| {
         product.promised = row.get(1)?;
         Ok(())
     })
@@ -114,22 +118,23 @@ fn sum_promised_units(
 
 pub(super) fn read_order_page(
     connection: &Connection,
-    span: IdRange,
+    range: IdRange,
     limit: u32,
 ) -> rusqlite::Result<AuditPage<OrderAudit>> {
-    let moment = connection.unchecked_transaction()?;
-    let orders = list_orders_in_id_range(&moment, span.after, span.up_to, limit)?;
-    let upto = orders
+    let snapshot = connection.unchecked_transaction()?;
+    let orders = list_orders_in_id_range(&snapshot, range.after, range.up_to, limit)?;
+    let up_to = orders
         .last()
         .filter(|_| orders.len() >= limit as usize)
-        .map_or(span.up_to, |last| last.id.as_uuid());
+        .map_or(range.up_to, |last| last.id.as_uuid());
     let sql = "SELECT order_id, product_id, sum(on_hand_delta), sum(reserved_delta), \
                sum(CASE WHEN kind = 'reserved' THEN reserved_delta ELSE 0 END) FROM movements \
-               WHERE order_id > ?1 AND order_id <= ?2 GROUP BY order_id, product_id ORDER BY order_id, product_id LIMIT ?3";
+               WHERE order_id > ?1 AND order_id <= ?2 GROUP BY order_id, product_id \
+               ORDER BY order_id, product_id LIMIT ?3";
     let parameters: [&dyn rusqlite::ToSql; 3] =
-        [&UuidText::new(span.after), &UuidText::new(upto), &MAX_MOVEMENT_SUMS];
+        [&UuidText::new(range.after), &UuidText::new(up_to), &MAX_MOVEMENT_SUMS];
     let moved: Vec<(OrderId, ProductId, MovementTotals)> =
-        find_many(&moment, sql, &parameters, |row| {
+        find_many(&snapshot, sql, &parameters, |row| {
             let moved = MovementTotals {
                 on_hand: row.get(2)?,
                 reserved: row.get(3)?,
@@ -140,9 +145,9 @@ pub(super) fn read_order_page(
     let named = orders.iter().flat_map(|order| order.lines.iter().map(|line| line.product_id));
     let named: BTreeSet<ProductId> =
         named.chain(moved.iter().map(|(_, product, _)| *product)).collect();
-    let versions = read_stock_versions(&moment, named)?;
+    let versions = read_stock_versions(&snapshot, named)?;
     Ok(join_orders_with_movements(
-        span,
+        range,
         (orders, limit as usize),
         (moved, MAX_MOVEMENT_SUMS as usize),
         &versions,
@@ -165,10 +170,10 @@ fn read_stock_versions(
 }
 
 pub(super) fn read_event_ranges(connection: &Connection) -> rusqlite::Result<EventAudit> {
-    let sql = "SELECT min(position), max(position) FROM \
-               (SELECT position, position - row_number() OVER (ORDER BY position) AS run FROM outbox) \
-               GROUP BY run ORDER BY 1 LIMIT ?1";
-    let runs =
+    let sql = "SELECT min(position), max(position) \
+               FROM (SELECT position, position - row_number() OVER (ORDER BY position) AS run \
+               FROM outbox) GROUP BY run ORDER BY 1 LIMIT ?1";
+    let ranges =
         find_many(connection, sql, &[&MAX_POSITION_RANGES], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(EventAudit { ranges: runs, recorded_last: None })
+    Ok(EventAudit { ranges, recorded_last: None })
 }

@@ -1,15 +1,15 @@
-//! Writes what was decided, inside the writer's transaction.
+//! Writes a planned batch, inside the writer's transaction.
 
 use rusqlite::{Connection, params};
 
 use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
 use crate::{events::OutboxEvent, store::plan::WriteSet};
 
-/// Writes everything in `writes`; `published` are its events, rendered.
+/// Writes the records in `writes`. `outbox_events` are its events, with their positions.
 pub(super) fn flush(
     connection: &Connection,
     writes: &WriteSet,
-    published: &[OutboxEvent],
+    outbox_events: &[OutboxEvent],
 ) -> rusqlite::Result<()> {
     write_carts(connection, writes)?;
     write_products(connection, writes)?;
@@ -20,15 +20,16 @@ pub(super) fn flush(
     write_sessions(connection, writes)?;
     write_idempotency_keys(connection, writes)?;
     write_inbox(connection, writes)?;
-    write_outbox(connection, writes, published)
+    write_outbox(connection, writes, outbox_events)
 }
 
 fn write_carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO carts (owner_id, guest, version, lines, updated_at, merged_into, abandoned) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-         ON CONFLICT (owner_id) DO UPDATE SET guest = excluded.guest, version = excluded.version, lines = excluded.lines, \
-         updated_at = excluded.updated_at, merged_into = excluded.merged_into, abandoned = excluded.abandoned",
+         ON CONFLICT (owner_id) DO UPDATE SET guest = excluded.guest, \
+         version = excluded.version, lines = excluded.lines, updated_at = excluded.updated_at, \
+         merged_into = excluded.merged_into, abandoned = excluded.abandoned",
     )?;
     for cart in writes.carts.values() {
         put.execute(params![
@@ -47,26 +48,29 @@ fn write_carts(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
 fn write_products(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     release_skus(connection, writes)?;
     let mut put = connection.prepare_cached(
-        "INSERT INTO products (id, sku, name, description, price, currency, category, tags, image_url, attributes, version, \
-         created_at, updated_at, deleted) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
-         ON CONFLICT (id) DO UPDATE SET sku = excluded.sku, name = excluded.name, description = excluded.description, \
-         price = excluded.price, currency = excluded.currency, category = excluded.category, tags = excluded.tags, \
-         image_url = excluded.image_url, attributes = excluded.attributes, version = excluded.version, \
-         created_at = excluded.created_at, updated_at = excluded.updated_at, deleted = excluded.deleted",
+        "INSERT INTO products (id, sku, name, description, price, currency, category, tags, \
+         image_url, attributes, version, created_at, updated_at, deleted) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+         ON CONFLICT (id) DO UPDATE SET sku = excluded.sku, name = excluded.name, \
+         description = excluded.description, price = excluded.price, \
+         currency = excluded.currency, category = excluded.category, tags = excluded.tags, \
+         image_url = excluded.image_url, attributes = excluded.attributes, \
+         version = excluded.version, created_at = excluded.created_at, \
+         updated_at = excluded.updated_at, deleted = excluded.deleted",
     )?;
     for product in writes.products.values() {
-        let facts = &product.details;
+        let details = &product.details;
         put.execute(params![
             UuidText::new(product.id.as_uuid()),
-            facts.sku,
-            facts.name,
-            facts.description,
-            facts.price.minor_units(),
-            facts.price.currency().code(),
-            facts.category,
-            to_json(&facts.tags)?,
-            facts.image_url,
-            to_json(&facts.attributes)?,
+            details.sku,
+            details.name,
+            details.description,
+            details.price.minor_units(),
+            details.price.currency().code(),
+            details.category,
+            to_json(&details.tags)?,
+            details.image_url,
+            to_json(&details.attributes)?,
             product.version,
             product.created_at.as_millis(),
             product.updated_at.as_millis(),
@@ -76,7 +80,8 @@ fn write_products(connection: &Connection, writes: &WriteSet) -> rusqlite::Resul
     Ok(())
 }
 
-/// Takes each sku from the product that gives it up in this same batch, which is written later and may come after.
+/// Clears each written sku on the product that has it now. A batch can move a sku from one product
+/// to another, and may write the new owner first, which would violate the unique index.
 fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     if writes.products.len() < 2 {
         return Ok(());
@@ -94,12 +99,15 @@ fn release_skus(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
 
 fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
-        "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, payment_reference, shipping_address, \
-         placed_at, expires_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
-         ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, version = excluded.version, \
-         currency = excluded.currency, lines = excluded.lines, payment_method = excluded.payment_method, \
-         payment_reference = excluded.payment_reference, shipping_address = excluded.shipping_address, \
-         placed_at = excluded.placed_at, expires_at = excluded.expires_at, updated_at = excluded.updated_at",
+        "INSERT INTO orders (id, user_id, status, version, currency, lines, payment_method, \
+         payment_reference, shipping_address, placed_at, expires_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
+         ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, \
+         version = excluded.version, currency = excluded.currency, lines = excluded.lines, \
+         payment_method = excluded.payment_method, \
+         payment_reference = excluded.payment_reference, \
+         shipping_address = excluded.shipping_address, placed_at = excluded.placed_at, \
+         expires_at = excluded.expires_at, updated_at = excluded.updated_at",
     )?;
     for order in writes.orders.values() {
         put.execute(params![
@@ -122,9 +130,11 @@ fn write_orders(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<
 
 fn write_stock_levels(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
-        "INSERT INTO stock (product_id, on_hand, reserved, version, last_movement) VALUES (?1, ?2, ?3, ?4, ?5) \
-         ON CONFLICT (product_id) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved, \
-         version = excluded.version, last_movement = excluded.last_movement",
+        "INSERT INTO stock (product_id, on_hand, reserved, version, last_movement) \
+         VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (product_id) DO UPDATE SET on_hand = excluded.on_hand, \
+         reserved = excluded.reserved, version = excluded.version, \
+         last_movement = excluded.last_movement",
     )?;
     for level in writes.stock.values() {
         let id = UuidText::new(level.product_id.as_uuid());
@@ -141,8 +151,8 @@ fn write_stock_levels(connection: &Connection, writes: &WriteSet) -> rusqlite::R
 
 fn write_movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO movements (product_id, sequence, kind, on_hand_delta, reserved_delta, order_id, reference, reason, at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO movements (product_id, sequence, kind, on_hand_delta, reserved_delta, \
+         order_id, reference, reason, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?;
     for movement in &writes.movements {
         insert.execute(params![
@@ -164,9 +174,9 @@ fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
     let mut put = connection.prepare_cached(
         "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-         ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, role = excluded.role, \
-         password_hash = excluded.password_hash, created_at = excluded.created_at, version = excluded.version, \
-         events = excluded.events",
+         ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, \
+         role = excluded.role, password_hash = excluded.password_hash, \
+         created_at = excluded.created_at, version = excluded.version, events = excluded.events",
     )?;
     for user in writes.users.values() {
         put.execute(params![
@@ -185,10 +195,11 @@ fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
 
 fn write_sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
-        "INSERT INTO sessions (id, user_id, refresh_hash, created_at, expires_at, revoked_at, version) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
-         ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, refresh_hash = excluded.refresh_hash, \
-         created_at = excluded.created_at, expires_at = excluded.expires_at, revoked_at = excluded.revoked_at, \
+        "INSERT INTO sessions (id, user_id, refresh_hash, created_at, expires_at, revoked_at, \
+         version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+         ON CONFLICT (id) DO UPDATE SET user_id = excluded.user_id, \
+         refresh_hash = excluded.refresh_hash, created_at = excluded.created_at, \
+         expires_at = excluded.expires_at, revoked_at = excluded.revoked_at, \
          version = excluded.version",
     )?;
     for session in writes.sessions.values() {
@@ -205,19 +216,20 @@ fn write_sessions(connection: &Connection, writes: &WriteSet) -> rusqlite::Resul
     Ok(())
 }
 
-/// A key that stands here already is one that is honoured no longer.
+/// A key that is in the table already is expired: it was not loaded, so the planner did not see it.
 fn write_idempotency_keys(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
-        "INSERT OR REPLACE INTO idempotency_keys (owner_id, key, fingerprint, status, body, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO idempotency_keys (owner_id, key, fingerprint, status, body, at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
-    for (key, answer, at) in &writes.stored_responses {
+    for (key, response, at) in &writes.stored_responses {
         let owner = UuidText::new(key.owner.as_uuid());
         put.execute(params![
             owner,
             key.key,
             key.fingerprint,
-            answer.status,
-            &*answer.body,
+            response.status,
+            &*response.body,
             at.as_millis()
         ])?;
     }
@@ -235,21 +247,22 @@ fn write_inbox(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
 fn write_outbox(
     connection: &Connection,
     writes: &WriteSet,
-    published: &[OutboxEvent],
+    outbox_events: &[OutboxEvent],
 ) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO outbox (position, id, type, subject, audience, owner_id, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO outbox (position, id, type, subject, audience, owner_id, body) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
-    for (event, place) in writes.events.iter().zip(published) {
-        let (audience, owner) = rows::audience_columns(place.audience);
+    for (event, outbox_event) in writes.events.iter().zip(outbox_events) {
+        let (audience, owner) = rows::audience_columns(outbox_event.audience);
         insert.execute(params![
-            place.position,
-            UuidText::new(place.id.as_uuid()),
-            place.kind,
+            outbox_event.position,
+            UuidText::new(outbox_event.id.as_uuid()),
+            outbox_event.kind,
             UuidText::new(event.payload.subject()),
             audience,
             owner,
-            TextBytes(&place.body),
+            TextBytes(&outbox_event.body),
         ])?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What a batch touches, as the store holds it.
+//! Loads the records that a batch names.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,57 +17,60 @@ use crate::{
     store::plan::{LoadedState, ReadSet},
 };
 
-/// Loads what `touched` names, without the keys that were first used at `forgotten` or before.
+/// Loads what `read_set` names, without the keys that were first used at `keys_expired_at` or
+/// before.
 pub(super) fn load(
     connection: &Connection,
-    touched: &ReadSet,
-    forgotten: Timestamp,
+    read_set: &ReadSet,
+    keys_expired_at: Timestamp,
 ) -> rusqlite::Result<LoadedState> {
     let mut loaded = LoadedState {
         carts: load_versions(
             connection,
             "SELECT version FROM carts WHERE owner_id = ?1",
-            &touched.carts,
+            &read_set.carts,
             |id| id.as_uuid(),
         )?,
         products: load_versions(
             connection,
             "SELECT version FROM products WHERE id = ?1",
-            &touched.products,
+            &read_set.products,
             |id| id.as_uuid(),
         )?,
         users: load_versions(
             connection,
             "SELECT version FROM users WHERE id = ?1",
-            &touched.users,
+            &read_set.users,
             |id| id.as_uuid(),
         )?,
         sessions: load_versions(
             connection,
             "SELECT version FROM sessions WHERE id = ?1",
-            &touched.sessions,
+            &read_set.sessions,
             |id| id.as_uuid(),
         )?,
         sku_owners: load_unique_field_owners(
             connection,
             "SELECT id FROM products WHERE sku = ?1 AND deleted = 0",
-            &touched.skus,
+            &read_set.skus,
         )?,
         email_owners: load_unique_field_owners(
             connection,
             "SELECT id FROM users WHERE email = ?1",
-            &touched.emails,
+            &read_set.emails,
         )?,
         ..LoadedState::default()
     };
-    load_stock_levels(connection, touched, &mut loaded)?;
-    load_orders(connection, touched, &mut loaded)?;
-    for key in &touched.idempotency_keys {
-        if let Some(answer) = read::find_stored_response(connection, key.0, &key.1, forgotten)? {
-            loaded.stored_responses.insert(key.clone(), answer);
+    load_stock_levels(connection, read_set, &mut loaded)?;
+    load_orders(connection, read_set, &mut loaded)?;
+    for key in &read_set.idempotency_keys {
+        if let Some(response) =
+            read::find_stored_response(connection, key.0, &key.1, keys_expired_at)?
+        {
+            loaded.stored_responses.insert(key.clone(), response);
         }
     }
-    for id in &touched.inbox {
+    for id in &read_set.inbox {
         if read::is_in_inbox(connection, id)? {
             loaded.applied_messages.insert(id.clone());
         }
@@ -116,11 +119,11 @@ fn load_unique_field_owners<I: From<Uuid>>(
 
 fn load_stock_levels(
     connection: &Connection,
-    touched: &ReadSet,
+    read_set: &ReadSet,
     loaded: &mut LoadedState,
 ) -> rusqlite::Result<()> {
     let sql = "SELECT on_hand, reserved, version, last_movement FROM stock WHERE product_id = ?1";
-    for id in &touched.stock {
+    for id in &read_set.stock {
         let read = |row: &Row<'_>| rows::stock_level_from_row(row, 0, *id);
         let level: Option<StockLevel> = connection
             .prepare_cached(sql)?
@@ -133,10 +136,10 @@ fn load_stock_levels(
 
 fn load_orders(
     connection: &Connection,
-    touched: &ReadSet,
+    read_set: &ReadSet,
     loaded: &mut LoadedState,
 ) -> rusqlite::Result<()> {
-    for id in &touched.orders {
+    for id in &read_set.orders {
         let mut select =
             connection.prepare_cached("SELECT version, status FROM orders WHERE id = ?1")?;
         let read = |row: &Row<'_>| Ok((row.get(0)?, rows::order_status_column(row, 1)?));
@@ -144,10 +147,10 @@ fn load_orders(
             select
                 .query_row([UuidText::new(id.as_uuid())], read)
                 .optional()?
-                .map(|held| (*id, held)),
+                .map(|order| (*id, order)),
         );
     }
-    for id in &touched.pending_order_users {
+    for id in &read_set.pending_order_users {
         let sql = "SELECT count(*) FROM orders WHERE user_id = ?1 AND status = 'pending_payment'";
         let count = connection
             .prepare_cached(sql)?

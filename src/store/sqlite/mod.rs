@@ -1,7 +1,8 @@
-//! The embedded engine: SQLite, in a folder of this process alone.
+//! The embedded engine: SQLite, in a folder that one process uses at a time.
 //!
-//! One thread has the connection that writes: a batch is one transaction. Two more answer reads, each from a snapshot that is taken
-//! when the read begins, and so holds everything acknowledged before.
+//! One thread owns the connection that writes, and applies each batch in one transaction. Two more
+//! threads answer reads, each from a snapshot taken when the read begins, which contains everything
+//! acknowledged before.
 
 mod audit;
 mod failure;
@@ -50,19 +51,20 @@ use crate::{
 /// Threads that answer reads.
 const READER_THREADS: usize = 2;
 
-/// Most reads that wait for a thread; whoever asks beyond them waits for a place.
+/// Reads that can wait for a thread. Further callers wait for a place in the queue.
 const MAX_QUEUED_READS: usize = 1024;
 
 /// How to open the store.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
-    /// The folder, made when it is not there. One process at a time has it.
+    /// The folder, created when missing. One process at a time can use it.
     pub dir: PathBuf,
-    /// The currency of every price in it, for good.
+    /// The currency of every price. A store keeps its first one.
     pub currency: Currency,
-    /// Stock that falls to this or below is told as low.
+    /// Available stock that falls to this or below adds a low-stock event.
     pub low_stock: u64,
-    /// There is a broker: events are kept until they were published, however many that are. It is noted in the store, for good.
+    /// Whether the shop has a broker: then unpublished events are kept, however many. The store
+    /// records this for good.
     pub keep_unpublished: bool,
 }
 
@@ -70,7 +72,7 @@ pub struct SqliteOptions {
 ///
 /// Dropping it does the same as [`Store::close`], while blocking the thread.
 pub struct SqliteStore {
-    // Readers end before the writer, which then finds nobody in its way when it takes the log into the database.
+    // The readers stop first, since a reader can keep the writer's last checkpoint from completing.
     readers: WorkerPool<ReadJob>,
     writer: WorkerPool<WriteJob>,
     currency: Currency,
@@ -118,13 +120,13 @@ impl Store for SqliteStore {
             .enqueue_job(WriteJob::Apply(QueuedBatch { commits: batch, reply }))
             .await
             .map_err(|_| ApplyError::Unavailable)?;
-        // The writer drops a reply only when it fails in the middle of its work.
+        // The writer drops a reply only when it panics while it applies the batch.
         applied.await.unwrap_or(Err(ApplyError::OutcomeUnknown))
     }
 
     async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable> {
-        let shop = self.currency;
-        self.run_read(move |connection| read::find_cart(connection, owner, shop)).await
+        let currency = self.currency;
+        self.run_read(move |connection| read::find_cart(connection, owner, currency)).await
     }
 
     async fn list_idle_carts(
@@ -140,26 +142,27 @@ impl Store for SqliteStore {
         after: Option<ProductId>,
         limit: u32,
     ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
-        let shop = self.currency;
-        self.run_read(move |connection| read::list_products(connection, after, limit, shop)).await
+        let currency = self.currency;
+        self.run_read(move |connection| read::list_products(connection, after, limit, currency))
+            .await
     }
 
     async fn find_product(
         &self,
         id: ProductId,
     ) -> Result<Option<(Product, StockLevel)>, StoreUnavailable> {
-        let shop = self.currency;
-        self.run_read(move |connection| read::find_product(connection, id, shop)).await
+        let currency = self.currency;
+        self.run_read(move |connection| read::find_product(connection, id, currency)).await
     }
 
     async fn find_products_by_id(
         &self,
         ids: Vec<ProductId>,
     ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
-        let shop = self.currency;
+        let currency = self.currency;
         let all = move |connection: &Connection| {
             ids.iter()
-                .filter_map(|id| read::find_product(connection, *id, shop).transpose())
+                .filter_map(|id| read::find_product(connection, *id, currency).transpose())
                 .collect()
         };
         self.run_read(all).await
@@ -180,11 +183,11 @@ impl Store for SqliteStore {
 
     async fn list_orders(
         &self,
-        of: Option<UserId>,
+        user: Option<UserId>,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(move |connection| read::list_orders(connection, of, before, limit)).await
+        self.run_read(move |connection| read::list_orders(connection, user, before, limit)).await
     }
 
     async fn list_overdue_orders(
@@ -234,9 +237,9 @@ impl Store for SqliteStore {
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable> {
         let (owner, key) = (key.owner, key.key.clone());
-        let forgotten = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        let keys_expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |connection| {
-            read::find_stored_response(connection, owner, &key, forgotten)
+            read::find_stored_response(connection, owner, &key, keys_expired_at)
         })
         .await
     }
@@ -267,28 +270,28 @@ impl Store for SqliteStore {
     }
 
     async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable> {
-        let (reply, noted) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
         self.writer
-            .enqueue_job(WriteJob::NotePublished { position, reply })
+            .enqueue_job(WriteJob::MarkPublished { position, reply })
             .await
             .map_err(|_| StoreUnavailable)?;
-        noted.await.unwrap_or(Err(StoreUnavailable))
+        result.await.unwrap_or(Err(StoreUnavailable))
     }
 
     async fn audit_products(
         &self,
-        span: IdRange,
+        range: IdRange,
         limit: u32,
     ) -> Result<AuditPage<ProductAudit>, StoreUnavailable> {
-        self.run_read(move |connection| audit::read_product_page(connection, span, limit)).await
+        self.run_read(move |connection| audit::read_product_page(connection, range, limit)).await
     }
 
     async fn audit_orders(
         &self,
-        span: IdRange,
+        range: IdRange,
         limit: u32,
     ) -> Result<AuditPage<OrderAudit>, StoreUnavailable> {
-        self.run_read(move |connection| audit::read_order_page(connection, span, limit)).await
+        self.run_read(move |connection| audit::read_order_page(connection, range, limit)).await
     }
 
     async fn audit_events(&self) -> Result<EventAudit, StoreUnavailable> {

@@ -1,4 +1,4 @@
-//! Opening the folder: who may use it, and how each connection to the database is set up.
+//! Opens and locks the folder, and sets up each connection to the database.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -15,37 +15,38 @@ use crate::domain::money::Currency;
 /// The database, in the store's folder.
 const DATABASE_FILE: &str = "souk.db";
 
-/// The file whose lock says that the folder is in use.
+/// The file that is locked while a process uses the folder.
 const LOCK_FILE: &str = "souk.lock";
 
-/// How long a connection waits for another. The one writer meets no other writer; this is for what an operator does by hand.
+/// How long a connection waits for a lock. Souk has one writer; this is for an operator who opens
+/// the database by hand.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// To this many bytes the write-ahead log is cut when a burst has made it longer.
+/// SQLite truncates the write-ahead log to this many bytes after a burst.
 const WAL_SIZE_LIMIT: i64 = 64 * 1024 * 1024;
 
-/// KiB of pages that the writer keeps.
+/// The writer's page cache, in KiB.
 const WRITER_CACHE_KIB: i64 = 8 * 1024;
 
-/// KiB of pages that a reader keeps.
+/// A reader's page cache, in KiB.
 const READER_CACHE_KIB: i64 = 2 * 1024;
 
-/// More statements than there are, so that each is compiled once.
+/// More than the number of statements, so that each is compiled once.
 const STATEMENT_CACHE_CAPACITY: usize = 64;
 
-/// A folder that is this process's alone, with an open database.
+/// A locked folder with an open database.
 pub(super) struct OpenedDatabase {
-    /// Where to connect to again.
+    /// The database file, for reconnecting.
     pub(super) database: PathBuf,
     /// The connection that writes.
     pub(super) writer: Connection,
     /// Connections that read.
     pub(super) readers: Vec<Connection>,
-    /// Held for as long as the folder is in use.
+    /// Locked while this process uses the folder.
     pub(super) lock: File,
 }
 
-/// Opens `dir`, made when it is not there.
+/// Opens `dir`, and creates it when missing.
 pub(super) fn open_database(
     dir: &Path,
     currency: Currency,
@@ -64,7 +65,7 @@ pub(super) fn open_database(
     Ok(OpenedDatabase { database, writer, readers, lock })
 }
 
-/// A connection that writes, durably.
+/// A connection for writing. Its commits are durable.
 pub(super) fn open_write_connection(database: &Path) -> rusqlite::Result<Connection> {
     let connection =
         open_connection(database, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
@@ -79,7 +80,7 @@ pub(super) fn open_write_connection(database: &Path) -> rusqlite::Result<Connect
         ));
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // The writer does it itself, when nobody waits for an answer.
+    // The writer checkpoints by itself, after it has replied.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT)?;
     Ok(connection)
@@ -102,7 +103,8 @@ fn open_connection(
     Ok(connection)
 }
 
-/// Makes the folder for its owner alone, and makes sure that it is still there after a power failure.
+/// Creates the folder with access for its owner only, and syncs its parent, so that the folder
+/// survives a power failure.
 fn create_private_folder(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -127,7 +129,8 @@ fn lock_folder(dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Opens a file, made when it is not there for its owner alone. SQLite gives its own files the same rights as the database.
+/// Opens a file, and creates it when missing with access for its owner only. SQLite gives its other
+/// files the same permissions as the database.
 fn open_private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);

@@ -1,22 +1,23 @@
-//! How long events are kept, and how far they were published.
+//! Trims the outbox and records how far it was published.
 
 use rusqlite::{Connection, params};
 
 use super::read;
 use crate::store::limits::MAX_RETAINED_EVENTS;
 
-/// Old events are taken away each time so many have come.
+/// Old events are deleted after this many new ones.
 const TRIM_INTERVAL_EVENTS: u64 = 1_000;
 
-/// Keeps the outbox from growing for ever.
+/// Decides which events are deleted.
 pub(super) struct OutboxRetention {
-    /// The last event that was published; `None` when there never was a broker, so that events go unpublished.
+    /// The position of the last published event. `None` when the shop never had a broker: then
+    /// publishing does not matter.
     published_position: Option<u64>,
 }
 
 impl OutboxRetention {
-    /// With `keep_unpublished` it is noted for good that events are to be kept until they were published: also by a command that does
-    /// not know of a broker.
+    /// With `keep_unpublished`, records for good that unpublished events are kept, so that a
+    /// command that runs without a broker keeps them too.
     pub(super) fn new(connection: &Connection, keep_unpublished: bool) -> rusqlite::Result<Self> {
         if keep_unpublished {
             connection.execute(
@@ -27,7 +28,7 @@ impl OutboxRetention {
         Ok(Self { published_position: read::stored_published_position(connection)? })
     }
 
-    /// Takes old events away when it is time to, since the newest is not `before` any more but `last`.
+    /// Deletes old events if a trim is due. The newest position was `before`, and now is `last`.
     pub(super) fn trim_if_due(
         &self,
         connection: &Connection,
@@ -44,7 +45,8 @@ impl OutboxRetention {
         )
     }
 
-    /// Notes in one transaction that everything up to `position` was published; `last` is the newest event.
+    /// Records in one transaction that every event up to `position` was published. `last` is the
+    /// newest position.
     pub(super) fn mark_published(
         &mut self,
         connection: &mut Connection,
@@ -56,9 +58,9 @@ impl OutboxRetention {
         if position <= before {
             return Ok(());
         }
-        let put = "INSERT OR REPLACE INTO meta (name, value) VALUES ('published', ?1)";
-        transaction.prepare_cached(put)?.execute(params![position.to_string()])?;
-        // While the outbox is emptied after a time without broker, there need not be new events that would have it trimmed.
+        let sql = "INSERT OR REPLACE INTO meta (name, value) VALUES ('published', ?1)";
+        transaction.prepare_cached(sql)?.execute(params![position.to_string()])?;
+        // A long outbox that is being published must shrink even when no new event triggers a trim.
         if self.published_position.is_some()
             && position / TRIM_INTERVAL_EVENTS != before / TRIM_INTERVAL_EVENTS
         {
@@ -73,9 +75,9 @@ impl OutboxRetention {
     }
 }
 
-fn delete_events_up_to(connection: &Connection, oldest: u64) -> rusqlite::Result<()> {
+fn delete_events_up_to(connection: &Connection, position: u64) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM outbox WHERE position <= ?1")?
-        .execute([oldest])
+        .execute([position])
         .map(drop)
 }

@@ -1,4 +1,4 @@
-//! Reads: what is asked, and the threads that answer.
+//! The queries, and the worker that runs them.
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use tokio::sync::oneshot;
@@ -24,10 +24,10 @@ use crate::{
     store::StoreUnavailable,
 };
 
-/// A read that waits for a thread.
+/// A query that waits for a thread.
 pub(super) type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
-/// A connection that answers reads.
+/// A connection for reading.
 pub(super) struct ReadWorker(pub(super) Connection);
 
 impl Worker for ReadWorker {
@@ -40,33 +40,34 @@ impl Worker for ReadWorker {
     fn shut_down(self) {}
 }
 
-/// Has a thread do `query`. What the caller no longer waits for is not begun.
+/// Runs `query` on a thread of the pool. If the caller has gone by then, the query is skipped.
 pub(super) async fn run_read<T: Send + 'static>(
     readers: &WorkerPool<ReadJob>,
     query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, StoreUnavailable> {
-    let (reply, answer) = oneshot::channel();
+    let (reply, result) = oneshot::channel();
     let query: ReadJob = Box::new(move |connection| {
         if reply.is_closed() {
             return;
         }
         let result = query(connection).map_err(|error| {
-            tracing::error!(%error, "a read from the embedded store failed");
+            tracing::error!(%error, "store read failed");
             StoreUnavailable
         });
-        // Whoever asked may have gone.
+        // Sending fails when the caller has gone.
         drop(reply.send(result));
     });
     readers.enqueue_job(query).await.map_err(|_| StoreUnavailable)?;
-    answer.await.unwrap_or(Err(StoreUnavailable))
+    result.await.unwrap_or(Err(StoreUnavailable))
 }
 
 macro_rules! products {
     ($rest:literal) => {
         concat!(
-            "SELECT p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, p.tags, p.image_url, p.attributes, \
-             p.version, p.created_at, p.updated_at, p.deleted, s.on_hand, s.reserved, s.version, s.last_movement \
-             FROM products p LEFT JOIN stock s ON s.product_id = p.id ",
+            "SELECT p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, p.tags, \
+             p.image_url, p.attributes, p.version, p.created_at, p.updated_at, p.deleted, \
+             s.on_hand, s.reserved, s.version, s.last_movement FROM products p \
+             LEFT JOIN stock s ON s.product_id = p.id ",
             $rest
         )
     };
@@ -75,8 +76,8 @@ macro_rules! products {
 macro_rules! orders {
     ($rest:literal) => {
         concat!(
-            "SELECT id, user_id, status, version, currency, lines, payment_method, payment_reference, shipping_address, placed_at, \
-             expires_at, updated_at FROM orders ",
+            "SELECT id, user_id, status, version, currency, lines, payment_method, \
+             payment_reference, shipping_address, placed_at, expires_at, updated_at FROM orders ",
             $rest
         )
     };
@@ -93,7 +94,11 @@ macro_rules! users {
 
 macro_rules! sessions {
     ($rest:literal) => {
-        concat!("SELECT id, user_id, refresh_hash, created_at, expires_at, revoked_at, version FROM sessions ", $rest)
+        concat!(
+            "SELECT id, user_id, refresh_hash, created_at, expires_at, revoked_at, version \
+                 FROM sessions ",
+            $rest
+        )
     };
 }
 
@@ -118,11 +123,12 @@ pub(super) fn find_many<T>(
 pub(super) fn find_cart(
     connection: &Connection,
     owner: UserId,
-    shop: Currency,
+    currency: Currency,
 ) -> rusqlite::Result<Option<Cart>> {
-    let sql = "SELECT owner_id, guest, version, lines, updated_at, merged_into, abandoned FROM carts WHERE owner_id = ?1";
+    let sql = "SELECT owner_id, guest, version, lines, updated_at, merged_into, abandoned \
+               FROM carts WHERE owner_id = ?1";
     find_one(connection, sql, &[&UuidText::new(owner.as_uuid())], |row| {
-        rows::cart_from_row(row, shop)
+        rows::cart_from_row(row, currency)
     })
 }
 
@@ -132,7 +138,8 @@ pub(super) fn list_idle_carts(
     limit: u32,
 ) -> rusqlite::Result<Vec<CartOwner>> {
     let sql = "SELECT owner_id, guest FROM carts \
-               WHERE lines <> '[]' AND abandoned = 0 AND merged_into IS NULL AND updated_at < ?1 ORDER BY updated_at LIMIT ?2";
+               WHERE lines <> '[]' AND abandoned = 0 AND merged_into IS NULL AND updated_at < ?1 \
+               ORDER BY updated_at LIMIT ?2";
     find_many(connection, sql, &[&before.as_millis(), &limit], rows::owner_from_row)
 }
 
@@ -140,22 +147,22 @@ pub(super) fn list_products(
     connection: &Connection,
     after: Option<ProductId>,
     limit: u32,
-    shop: Currency,
+    currency: Currency,
 ) -> rusqlite::Result<Vec<(Product, StockLevel)>> {
     let sql = products!("WHERE p.deleted = 0 AND p.id > ?1 ORDER BY p.id LIMIT ?2");
     let after = after.map(|id| UuidText::new(id.as_uuid()));
-    // Every id comes after the empty text.
+    // Every id sorts after the empty text.
     let after: &dyn ToSql = after.as_ref().map_or(&"", |id| id);
-    find_many(connection, sql, &[after, &limit], |row| rows::product_from_row(row, shop))
+    find_many(connection, sql, &[after, &limit], |row| rows::product_from_row(row, currency))
 }
 
 pub(super) fn find_product(
     connection: &Connection,
     id: ProductId,
-    shop: Currency,
+    currency: Currency,
 ) -> rusqlite::Result<Option<(Product, StockLevel)>> {
     find_one(connection, products!("WHERE p.id = ?1"), &[&UuidText::new(id.as_uuid())], |row| {
-        rows::product_from_row(row, shop)
+        rows::product_from_row(row, currency)
     })
 }
 
@@ -165,8 +172,9 @@ pub(super) fn list_movements(
     before: Option<u64>,
     limit: u32,
 ) -> rusqlite::Result<Vec<StockMovement>> {
-    let sql = "SELECT sequence, kind, on_hand_delta, reserved_delta, order_id, reference, reason, at FROM movements \
-               WHERE product_id = ?1 AND sequence < ?2 ORDER BY sequence DESC LIMIT ?3";
+    let sql = "SELECT sequence, kind, on_hand_delta, reserved_delta, order_id, reference, \
+               reason, at FROM movements WHERE product_id = ?1 AND sequence < ?2 \
+               ORDER BY sequence DESC LIMIT ?3";
     let before = before.map_or(i64::MAX, clamp_to_i64);
     find_many(connection, sql, &[&UuidText::new(id.as_uuid()), &before, &limit], |row| {
         rows::movement_from_row(row, id)
@@ -184,15 +192,15 @@ pub(super) fn find_order(connection: &Connection, id: OrderId) -> rusqlite::Resu
 
 pub(super) fn list_orders(
     connection: &Connection,
-    of: Option<UserId>,
+    user: Option<UserId>,
     before: Option<OrderId>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
-    let (of, before) =
-        (of.map(|id| UuidText::new(id.as_uuid())), before.map(|id| UuidText::new(id.as_uuid())));
-    // Every id comes before this text.
+    let user = user.map(|id| UuidText::new(id.as_uuid()));
+    let before = before.map(|id| UuidText::new(id.as_uuid()));
+    // Every id sorts before this text.
     let before: &dyn ToSql = before.as_ref().map_or(&"~", |id| id);
-    match &of {
+    match &user {
         Some(user) => {
             let sql = orders!("WHERE user_id = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3");
             find_many(connection, sql, &[user, before, &limit], rows::order_from_row)
@@ -206,18 +214,18 @@ pub(super) fn list_orders(
     }
 }
 
-/// Orders with ids after `after`, up to and with `upto`, by id.
+/// Orders with ids after `after` and up to `up_to`, inclusive, ordered by id.
 pub(super) fn list_orders_in_id_range(
     connection: &Connection,
     after: Uuid,
-    upto: Uuid,
+    up_to: Uuid,
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
     let sql = orders!("WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3");
     find_many(
         connection,
         sql,
-        &[&UuidText::new(after), &UuidText::new(upto), &limit],
+        &[&UuidText::new(after), &UuidText::new(up_to), &limit],
         rows::order_from_row,
     )
 }
@@ -229,12 +237,14 @@ pub(super) fn list_overdue_orders(
     limit: u32,
 ) -> rusqlite::Result<Vec<Order>> {
     let sql = orders!(
-        "WHERE status = 'pending_payment' AND expires_at <= ?1 AND (expires_at, id) > (?2, ?3) ORDER BY expires_at, id"
+        "WHERE status = 'pending_payment' AND expires_at <= ?1 AND (expires_at, id) > (?2, ?3) \
+         ORDER BY expires_at, id"
     );
     let (time, id) =
         after.map_or((i64::MIN, String::new()), |(time, id)| (time.as_millis(), id.to_string()));
     let mut statement = connection.prepare_cached(sql)?;
-    // A row that cannot be read must not hold up the others; an error of the engine ends it.
+    // A row that cannot be read is skipped, so that the other orders still expire. Other errors
+    // fail the query.
     let found = statement.query_map((now.as_millis(), time, id), |row| {
         Ok(rows::order_from_row(row).map_err(|error| (row.get(0), error)))
     })?;
@@ -242,7 +252,11 @@ pub(super) fn list_overdue_orders(
         Ok(Ok(order)) => Some(Ok(order)),
         Ok(Err((id, error))) => {
             let id: String = id.unwrap_or_default();
-            tracing::error!(order = id, %error, "an order cannot be read, and cannot be ended");
+            tracing::error!(
+                order = id,
+                %error,
+                "failed to read an overdue order, which cannot expire until it is repaired"
+            );
             None
         }
         Err(error) => Some(Err(error)),
@@ -305,18 +319,19 @@ pub(super) fn list_sessions_revoked_since(
     find_many(connection, sql, &[&since.as_millis()], |row| rows::id_column(row, 0))
 }
 
-/// What is remembered for `key`, unless it was at `forgotten` or before.
+/// The response stored under `key`, unless it was stored at `keys_expired_at` or before.
 pub(super) fn find_stored_response(
     connection: &Connection,
     owner: UserId,
     key: &str,
-    forgotten: Timestamp,
+    keys_expired_at: Timestamp,
 ) -> rusqlite::Result<Option<([u8; 32], StoredResponse)>> {
-    let sql = "SELECT fingerprint, status, body FROM idempotency_keys WHERE owner_id = ?1 AND key = ?2 AND at > ?3";
+    let sql = "SELECT fingerprint, status, body FROM idempotency_keys \
+               WHERE owner_id = ?1 AND key = ?2 AND at > ?3";
     find_one(
         connection,
         sql,
-        &[&UuidText::new(owner.as_uuid()), &key, &forgotten.as_millis()],
+        &[&UuidText::new(owner.as_uuid()), &key, &keys_expired_at.as_millis()],
         rows::stored_response_from_row,
     )
 }
@@ -330,7 +345,8 @@ pub(super) fn list_events_after(
     position: u64,
     limit: u32,
 ) -> rusqlite::Result<Vec<OutboxEvent>> {
-    let sql = "SELECT position, id, type, audience, owner_id, body FROM outbox WHERE position > ?1 ORDER BY position LIMIT ?2";
+    let sql = "SELECT position, id, type, audience, owner_id, body FROM outbox \
+               WHERE position > ?1 ORDER BY position LIMIT ?2";
     find_many(connection, sql, &[&clamp_to_i64(position), &limit], rows::outbox_event_from_row)
 }
 
@@ -352,7 +368,7 @@ pub(super) fn published_position(connection: &Connection) -> rusqlite::Result<u6
     stored_published_position(connection).map(Option::unwrap_or_default)
 }
 
-/// The same; `None` when there never was a broker.
+/// The stored published position. `None` when the shop never had a broker.
 pub(super) fn stored_published_position(connection: &Connection) -> rusqlite::Result<Option<u64>> {
     find_one(
         connection,

@@ -1,4 +1,4 @@
-//! How the domain's types stand in rows, and back.
+//! Converts between domain types and rows.
 
 use std::{borrow::Cow, collections::BTreeMap, error::Error};
 
@@ -25,7 +25,7 @@ use crate::{
     messages::change::StoredResponse,
 };
 
-/// A UUID as text, without an allocation.
+/// A UUID as text, formatted without an allocation.
 pub(super) struct UuidText([u8; Hyphenated::LENGTH]);
 
 impl UuidText {
@@ -42,7 +42,7 @@ impl ToSql for UuidText {
     }
 }
 
-/// Bytes that are text, as JSON is.
+/// UTF-8 bytes, such as JSON, to be stored as text.
 pub(super) struct TextBytes<'a>(pub(super) &'a [u8]);
 
 impl ToSql for TextBytes<'_> {
@@ -51,18 +51,18 @@ impl ToSql for TextBytes<'_> {
     }
 }
 
-/// A place to read from or up to, where everything beyond the largest integer is as far out as the largest.
+/// A bound of a range, capped at the largest integer of SQLite, beyond which no row can be.
 pub(super) fn clamp_to_i64(place: u64) -> i64 {
     i64::try_from(place).unwrap_or(i64::MAX)
 }
 
-/// A value as JSON.
+/// Serializes a value as JSON.
 pub(super) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-/// A cart's lines, as they are written.
+/// A cart's lines, as stored.
 pub(super) struct CartLines<'a>(pub(super) &'a [CartLine]);
 
 #[derive(Serialize)]
@@ -96,8 +96,9 @@ impl Serialize for CartLines<'_> {
     }
 }
 
-/// A cart, from the columns `owner_id, guest, version, lines, updated_at, merged_into, abandoned`; `shop` is the currency that
-/// prices are in, or nearly all of them.
+/// A cart, from the columns
+/// `owner_id, guest, version, lines, updated_at, merged_into, abandoned`. `shop` is the shop's
+/// currency, which nearly every price has.
 pub(super) fn cart_from_row(row: &Row<'_>, shop: Currency) -> rusqlite::Result<Cart> {
     Ok(Cart {
         owner: owner_from_row(row)?,
@@ -131,7 +132,7 @@ fn parse_cart_lines(
     read.into_iter().map(line).collect()
 }
 
-/// An order's lines, as they are written.
+/// An order's lines, as stored.
 pub(super) struct OrderLinesToStore<'a>(pub(super) &'a [OrderLine]);
 
 #[derive(Serialize, Deserialize)]
@@ -157,7 +158,7 @@ impl Serialize for OrderLinesToStore<'_> {
     }
 }
 
-/// An order, from the columns of its table in their order.
+/// An order, from all columns of `orders` in table order.
 pub(super) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
     let currency: Currency =
         text_column(row, 4)?.parse().map_err(|_| conversion_error(4)("no currency".into()))?;
@@ -200,7 +201,7 @@ fn parse_order_lines(
     read.into_iter().map(line).collect()
 }
 
-/// The order's status in a column.
+/// The order status in a column.
 pub(super) fn order_status_column(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderStatus> {
     OrderStatus::from_name(text_column(row, column)?)
         .ok_or_else(|| conversion_error(column)("no status of an order".into()))
@@ -215,12 +216,13 @@ fn parse_money(
     Ok(Money::from_minor_units(minor, currency)?)
 }
 
-/// A product, from the columns of its table in their order, with those of [`stock_level`] after them; `shop` as for [`cart`].
+/// A product, from all columns of `products` in table order, followed by those of
+/// [`stock_level_from_row`]. `shop` is the shop's currency.
 pub(super) fn product_from_row(
     row: &Row<'_>,
     shop: Currency,
 ) -> rusqlite::Result<(Product, StockLevel)> {
-    let facts = ProductDetails {
+    let details = ProductDetails {
         sku: row.get(1)?,
         name: row.get(2)?,
         description: row.get(3)?,
@@ -234,7 +236,7 @@ pub(super) fn product_from_row(
     };
     let product = Product {
         id: id_column(row, 0)?,
-        details: facts,
+        details,
         version: row.get(10)?,
         created_at: timestamp_column(row, 11)?,
         updated_at: timestamp_column(row, 12)?,
@@ -249,7 +251,8 @@ pub(super) fn product_from_row(
     Ok((product, stock))
 }
 
-/// A stock level, from the columns `on_hand, reserved, version, last_movement`, which begin at `first`.
+/// A stock level, from the columns `on_hand, reserved, version, last_movement`, beginning with
+/// column `first`.
 pub(super) fn stock_level_from_row(
     row: &Row<'_>,
     first: usize,
@@ -264,7 +267,7 @@ pub(super) fn stock_level_from_row(
     })
 }
 
-/// A movement, from the columns of its table in their order, without the first.
+/// A movement, from all columns of `movements` but the first, in table order.
 pub(super) fn movement_from_row(
     row: &Row<'_>,
     product_id: ProductId,
@@ -282,7 +285,7 @@ pub(super) fn movement_from_row(
     })
 }
 
-/// An account, from the columns of its table in their order.
+/// An account, from all columns of `users` in table order.
 pub(super) fn user_from_row(row: &Row<'_>) -> rusqlite::Result<User> {
     Ok(User {
         id: id_column(row, 0)?,
@@ -297,7 +300,7 @@ pub(super) fn user_from_row(row: &Row<'_>) -> rusqlite::Result<User> {
     })
 }
 
-/// A session, from the columns of its table in their order.
+/// A session, from all columns of `sessions` in table order.
 pub(super) fn session_from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
     Ok(Session {
         id: id_column(row, 0)?,
@@ -310,7 +313,8 @@ pub(super) fn session_from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
     })
 }
 
-/// An answer to remember and its request's fingerprint, from the columns `fingerprint, status, body`.
+/// A stored response and the fingerprint of its request, from the columns
+/// `fingerprint, status, body`.
 pub(super) fn stored_response_from_row(
     row: &Row<'_>,
 ) -> rusqlite::Result<([u8; 32], StoredResponse)> {
@@ -326,7 +330,7 @@ pub(super) fn outbox_event_from_row(row: &Row<'_>) -> rusqlite::Result<OutboxEve
         "everyone" => Audience::Everyone,
         "owner" => Audience::Owner(id_column(row, 4)?),
         "nobody" => Audience::BrokerOnly,
-        _ => return Err(conversion_error(3)("no audience".into())),
+        _ => return Err(conversion_error(3)("unknown audience".into())),
     };
     let body = Bytes::copy_from_slice(text_column(row, 5)?.as_bytes());
     Ok(OutboxEvent {
@@ -338,7 +342,7 @@ pub(super) fn outbox_event_from_row(row: &Row<'_>) -> rusqlite::Result<OutboxEve
     })
 }
 
-/// The word for an audience, and whom it is when it is one user.
+/// The values of the columns `audience` and `owner_id`.
 pub(super) fn audience_columns(audience: Audience) -> (&'static str, Option<UuidText>) {
     match audience {
         Audience::Everyone => ("everyone", None),

@@ -1,4 +1,4 @@
-//! The tables, and how they came to be: one migration after the other, never changed once released.
+//! The schema's migrations. A released migration never changes.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use super::failure::OpenError;
 use crate::domain::money::Currency;
 
-/// Migration `n`, from 0, leads from schema version `n` to `n + 1`.
+/// Migration `n`, counted from 0, migrates from schema version `n` to `n + 1`.
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_start.sql"),
     include_str!("migrations/0002_orders.sql"),
@@ -15,21 +15,23 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0004_movements_of_orders.sql"),
 ];
 
-/// Brings the database in `dir` to the newest schema, each step in a transaction of its own, and ties it to `currency`.
+/// Migrates the database in `dir` to the newest schema, each step in a transaction of its own.
+/// Stores `currency` in a new database, and compares it in an existing one.
 pub(super) fn prepare_schema(
     connection: &mut Connection,
     currency: Currency,
     dir: &Path,
 ) -> Result<(), OpenError> {
     run_migrations(connection, dir)?;
-    let held = connection.query_row("SELECT value FROM meta WHERE name = 'currency'", [], |row| {
-        row.get::<_, String>(0)
-    });
-    match held.optional().map_err(OpenError::database_unusable(dir))? {
-        Some(held) if held == currency.code() => Ok(()),
-        Some(held) => Err(OpenError::CurrencyMismatch {
+    let stored =
+        connection.query_row("SELECT value FROM meta WHERE name = 'currency'", [], |row| {
+            row.get::<_, String>(0)
+        });
+    match stored.optional().map_err(OpenError::database_unusable(dir))? {
+        Some(stored) if stored == currency.code() => Ok(()),
+        Some(stored) => Err(OpenError::CurrencyMismatch {
             dir: dir.to_owned(),
-            found: held,
+            found: stored,
             expected: currency,
         }),
         None => {

@@ -1,4 +1,4 @@
-//! Threads that do blocking work for tasks.
+//! Threads that run blocking work for async tasks.
 
 use std::{
     io,
@@ -9,43 +9,44 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-/// What a thread does.
+/// The state of a thread, which runs its jobs.
 pub(super) trait Worker: Send + 'static {
-    /// A piece of work.
+    /// A unit of work.
     type Job: Send + 'static;
 
-    /// Does a piece of work.
+    /// Runs one job.
     fn run_job(&mut self, job: Self::Job);
 
-    /// Called when there is no more work, ever.
+    /// Called once, after the last job.
     fn shut_down(self);
 }
 
-/// No more work is taken.
+/// The pool is closed and takes no more jobs.
 pub(super) struct PoolClosed;
 
-/// Threads with one bounded queue. Dropping it, too, lets them finish what is queued.
+/// Threads with one bounded queue. Dropping the pool finishes the queued jobs and joins the
+/// threads.
 pub(super) struct WorkerPool<J> {
     queue: Mutex<Option<mpsc::Sender<J>>>,
-    /// Changes no more when the last thread has ended.
+    /// Closed when the last thread has ended.
     running: watch::Receiver<()>,
     handles: Vec<JoinHandle<()>>,
 }
 
 impl<J: Send + 'static> WorkerPool<J> {
-    /// Starts a thread for each of `workers`; `waiting` jobs may be queued, then whoever brings more waits.
+    /// Starts a thread for each of `workers`, with a queue for `capacity` jobs.
     pub(super) fn start<W: Worker<Job = J>>(
         name: &str,
         workers: Vec<W>,
-        waiting: usize,
+        capacity: usize,
     ) -> io::Result<Self> {
-        let (queue, jobs) = mpsc::channel(waiting);
+        let (queue, jobs) = mpsc::channel(capacity);
         let jobs = Arc::new(Mutex::new(jobs));
-        let (token, alive) = watch::channel(());
+        let (token, running) = watch::channel(());
         let token = Arc::new(token);
         let mut threads = Self {
             queue: Mutex::new(Some(queue)),
-            running: alive,
+            running,
             handles: Vec::with_capacity(workers.len()),
         };
         for (number, worker) in workers.into_iter().enumerate() {
@@ -61,17 +62,17 @@ impl<J: Send + 'static> WorkerPool<J> {
         Ok(threads)
     }
 
-    /// Queues a job; waits while the queue is full.
+    /// Queues a job. Waits while the queue is full.
     pub(super) async fn enqueue_job(&self, job: J) -> Result<(), PoolClosed> {
         let queue = self.lock_queue().clone().ok_or(PoolClosed)?;
         queue.send(job).await.map_err(|_| PoolClosed)
     }
 
-    /// Takes no more work, and waits until everything queued is done and the threads have ended.
+    /// Closes the queue, and waits until the queued jobs are done and the threads have ended.
     pub(super) async fn close(&self) {
         self.lock_queue().take();
-        let mut alive = self.running.clone();
-        while alive.changed().await.is_ok() {}
+        let mut running = self.running.clone();
+        while running.changed().await.is_ok() {}
     }
 }
 
@@ -85,7 +86,7 @@ impl<J> Drop for WorkerPool<J> {
     fn drop(&mut self) {
         self.lock_queue().take();
         for handle in self.handles.drain(..) {
-            // A thread catches its panics, so that it ends by returning.
+            // A thread catches the panics of its jobs, so joining it does not fail.
             drop(handle.join());
         }
     }
@@ -97,7 +98,7 @@ fn run_worker<W: Worker>(mut worker: W, jobs: &Mutex<mpsc::Receiver<W::Job>>) {
         let Some(job) = job else { break };
         if catch_unwind(AssertUnwindSafe(|| worker.run_job(job))).is_err() {
             tracing::error!(
-                "a store thread panicked, which is a fault in souk; the thread goes on"
+                "a job of a store thread panicked, which is a bug in souk; the thread continues"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The writer: one batch, one transaction.
+//! The writer applies each batch in one transaction.
 
 use std::{fs::File, path::PathBuf, sync::Arc};
 
@@ -23,34 +23,35 @@ use crate::{
     },
 };
 
-/// Old keys and messages are taken away each time so many have come; then twice as many, so that they never pile up.
+/// Expired keys and inbox ids are deleted after this many new ones. Each sweep deletes up to twice
+/// as many as were added, so that a backlog shrinks.
 const KEY_SWEEP_INTERVAL: usize = 256;
 
-/// The write-ahead log is taken into the database when it has this many pages.
+/// The write-ahead log is checkpointed when it has this many pages.
 const CHECKPOINT_PAGES: i64 = 4_000;
 
-/// A batch that waits for the writer.
+/// A batch, and the channel for its reply.
 pub(super) struct QueuedBatch {
-    /// What to apply.
+    /// The commits to apply.
     pub(super) commits: Arc<[Commit]>,
-    /// Who waits for it.
+    /// Receives the result.
     pub(super) reply: oneshot::Sender<Result<AppliedBatch, ApplyError>>,
 }
 
-/// What the writer is asked for.
+/// A request to the writer.
 pub(super) enum WriteJob {
-    /// Apply a batch.
+    /// Applies a batch.
     Apply(QueuedBatch),
-    /// Note how far the outbox was published.
-    NotePublished {
-        /// Everything up to here.
+    /// Records how far the outbox was published.
+    MarkPublished {
+        /// Every event up to this position was published.
         position: u64,
-        /// Who waits for it.
+        /// Receives the result.
         reply: oneshot::Sender<Result<(), StoreUnavailable>>,
     },
 }
 
-/// The one who writes. Its fields are dropped in this order: the lock goes last.
+/// Writes to the database. The lock is the last field, so that it is released last.
 pub(super) struct SqliteWriter {
     connection: Connection,
     database: PathBuf,
@@ -58,15 +59,15 @@ pub(super) struct SqliteWriter {
     /// The position of the newest event.
     last_position: u64,
     retention: OutboxRetention,
-    /// Keys and messages written since old ones were last taken away.
+    /// Keys and inbox ids written since the last sweep.
     keys_since_sweep: usize,
     _lock: File,
 }
 
-/// An attempt that came to nothing, perhaps.
+/// A failed transaction. If the commit itself failed, it may have been applied.
 struct TransactionFailure {
     error: rusqlite::Error,
-    /// Whether it was the commit itself that failed.
+    /// Whether the `COMMIT` statement failed.
     during_commit: bool,
 }
 
@@ -80,15 +81,18 @@ impl Worker for SqliteWriter {
     type Job = WriteJob;
 
     fn run_job(&mut self, job: WriteJob) {
-        // Whoever asked may have gone; the change stands all the same.
+        // Sending fails when the caller has gone; the change stands all the same.
         match job {
             WriteJob::Apply(batch) => drop(batch.reply.send(self.apply_batch(&batch.commits))),
-            WriteJob::NotePublished { position, reply } => {
+            WriteJob::MarkPublished { position, reply } => {
                 let _ = reply.send(self.mark_published(position));
             }
         }
         if let Err(error) = self.checkpoint_if_due() {
-            tracing::error!(%error, "could not take the write-ahead log into the database; it grows until that is done");
+            tracing::error!(
+                %error,
+                "failed to checkpoint the write-ahead log, which grows until a checkpoint succeeds"
+            );
         }
     }
 
@@ -99,20 +103,23 @@ impl Worker for SqliteWriter {
         match checkpoint {
             Ok(false) => {}
             Ok(true) => tracing::warn!(
-                "the write-ahead log was in use at the end; it is kept and read at the next start"
+                "the write-ahead log was in use at shutdown; the next start reads it"
             ),
             Err(error) => {
-                tracing::warn!(%error, "the write-ahead log is kept and read at the next start")
+                tracing::warn!(
+                    %error,
+                    "failed to checkpoint the write-ahead log; the next start reads it"
+                )
             }
         }
         if let Err((_, error)) = self.connection.close() {
-            tracing::warn!(%error, "the database was not closed in an orderly way");
+            tracing::warn!(%error, "failed to close the database");
         }
     }
 }
 
 impl SqliteWriter {
-    /// A writer for a database whose folder is held by `lock`.
+    /// A writer for an opened database.
     pub(super) fn new(
         opened: OpenedDatabase,
         low_stock: u64,
@@ -120,13 +127,13 @@ impl SqliteWriter {
     ) -> rusqlite::Result<Self> {
         let OpenedDatabase { database, writer: connection, lock, .. } = opened;
         let last_position = read::last_event_position(&connection)?;
-        let outbox = OutboxRetention::new(&connection, keep_unpublished)?;
+        let retention = OutboxRetention::new(&connection, keep_unpublished)?;
         Ok(Self {
             connection,
             database,
             low_stock,
             last_position,
-            retention: outbox,
+            retention,
             keys_since_sweep: 0,
             _lock: lock,
         })
@@ -136,7 +143,7 @@ impl SqliteWriter {
         self.roll_back_open_transaction();
         self.retention.mark_published(&mut self.connection, position, self.last_position).map_err(
             |error| {
-                tracing::error!(%error, "it could not be noted how far events were published");
+                tracing::error!(%error, "failed to record the published position");
                 StoreUnavailable
             },
         )
@@ -146,38 +153,46 @@ impl SqliteWriter {
         match self.try_transaction(batch) {
             Ok(applied) => Ok(applied),
             Err(failure) if batch.len() > 1 && failure.is_worth_retrying_alone() => {
-                tracing::error!(error = %failure.error, commits = batch.len(), "a batch failed; trying each commit alone");
+                tracing::error!(
+                    error = %failure.error,
+                    commits = batch.len(),
+                    "failed to apply a batch; applying each commit alone"
+                );
                 Ok(self.apply_each_alone(batch))
             }
             Err(failure) => {
-                tracing::error!(error = %failure.error, commits = batch.len(), "a batch failed");
+                tracing::error!(
+                    error = %failure.error,
+                    commits = batch.len(),
+                    "failed to apply a batch"
+                );
                 Err(failure.to_apply_error())
             }
         }
     }
 
-    /// Applies what can be applied, each commit in a transaction of its own.
+    /// Applies each commit in a transaction of its own.
     fn apply_each_alone(&mut self, batch: &[Commit]) -> AppliedBatch {
-        let mut all = AppliedBatch {
+        let mut batch_result = AppliedBatch {
             outcomes: Vec::with_capacity(batch.len()),
             changes: CommittedChanges::default(),
         };
         for commit in batch {
             match self.try_transaction(std::slice::from_ref(commit)) {
                 Ok(applied) => {
-                    all.outcomes.extend(applied.outcomes);
-                    all.changes.append(applied.changes);
+                    batch_result.outcomes.extend(applied.outcomes);
+                    batch_result.changes.append(applied.changes);
                 }
                 Err(failure) => {
-                    tracing::error!(error = %failure.error, "a commit failed");
-                    all.outcomes.push(Err(failure.to_apply_error().into()));
+                    tracing::error!(error = %failure.error, "failed to apply a commit");
+                    batch_result.outcomes.push(Err(failure.to_apply_error().into()));
                 }
             }
         }
-        all
+        batch_result
     }
 
-    /// One transaction. When it fails, nothing of it is left open.
+    /// Applies the batch in one transaction, and leaves no transaction open.
     fn try_transaction(&mut self, batch: &[Commit]) -> Result<AppliedBatch, TransactionFailure> {
         self.roll_back_open_transaction();
         let result = self.run_transaction(batch);
@@ -187,9 +202,9 @@ impl SqliteWriter {
 
     fn run_transaction(&mut self, batch: &[Commit]) -> Result<AppliedBatch, TransactionFailure> {
         let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
-        let forgotten = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
+        let keys_expired_at = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.execute_sql("BEGIN IMMEDIATE")?;
-        let loaded = load(&self.connection, &ReadSet::for_batch(batch), forgotten)?;
+        let loaded = load(&self.connection, &ReadSet::for_batch(batch), keys_expired_at)?;
         let plan = plan::plan_batch(batch, loaded, self.low_stock);
         if plan.writes.is_empty() {
             return Ok(AppliedBatch {
@@ -197,9 +212,9 @@ impl SqliteWriter {
                 changes: CommittedChanges::default(),
             });
         }
-        let published = plan.writes.to_outbox_events(self.last_position + 1);
-        flush(&self.connection, &plan.writes, &published)?;
-        let last_position = published.last().map_or(self.last_position, |event| event.position);
+        let outbox_events = plan.writes.to_outbox_events(self.last_position + 1);
+        flush(&self.connection, &plan.writes, &outbox_events)?;
+        let last_position = outbox_events.last().map_or(self.last_position, |event| event.position);
         let new_keys =
             self.keys_since_sweep + plan.writes.stored_responses.len() + plan.writes.inbox.len();
         self.retention.trim_if_due(&self.connection, self.last_position, last_position)?;
@@ -208,10 +223,14 @@ impl SqliteWriter {
             .map_err(|error| TransactionFailure { error, during_commit: true })?;
         self.last_position = last_position;
         self.keys_since_sweep = if swept { 0 } else { new_keys };
-        Ok(AppliedBatch { outcomes: plan.outcomes, changes: plan.writes.into_changes(published) })
+        Ok(AppliedBatch {
+            outcomes: plan.outcomes,
+            changes: plan.writes.into_changes(outbox_events),
+        })
     }
 
-    /// Takes a long log into the database. It may take some time, so that it is not done while a caller waits for its answer.
+    /// Checkpoints the write-ahead log when it is long. That can take some time, so it runs after
+    /// the reply.
     fn checkpoint_if_due(&self) -> rusqlite::Result<()> {
         let pages: i64 = self
             .connection
@@ -227,20 +246,22 @@ impl SqliteWriter {
         self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
-    /// Rolls back what may be open: SQLite itself ends a transaction on some errors, and on others leaves it open.
+    /// Rolls back a transaction that is still open. SQLite ends the transaction on some errors, and
+    /// leaves it open on others.
     fn roll_back_open_transaction(&mut self) {
         if self.connection.is_autocommit() {
             return;
         }
         let Err(error) = self.execute_sql("ROLLBACK") else { return };
-        tracing::error!(%error, "could not roll back; connecting anew");
+        tracing::error!(%error, "failed to roll back a transaction; reconnecting");
         match open::open_write_connection(&self.database) {
             Ok(connection) => self.connection = connection,
-            Err(error) => tracing::error!(%error, "could not connect anew"),
+            Err(error) => tracing::error!(%error, "failed to reconnect to the database"),
         }
     }
 
-    /// Whether it was time to take keys and messages away that are too old at `now`, which is then done.
+    /// Deletes keys and inbox ids that are expired at `now`, if a sweep is due. Returns whether it
+    /// was.
     fn delete_expired_keys(&self, new_keys: usize, now: Timestamp) -> rusqlite::Result<bool> {
         if new_keys < KEY_SWEEP_INTERVAL {
             return Ok(false);
@@ -251,16 +272,18 @@ impl SqliteWriter {
         )?;
         delete
             .execute(params![now.saturating_sub(IDEMPOTENCY_KEY_TTL).as_millis(), new_keys * 2])?;
-        let mut delete = self
-            .connection
-            .prepare_cached("DELETE FROM inbox WHERE id IN (SELECT id FROM inbox WHERE at <= ?1 ORDER BY at LIMIT ?2)")?;
+        let mut delete = self.connection.prepare_cached(
+            "DELETE FROM inbox WHERE id IN \
+                 (SELECT id FROM inbox WHERE at <= ?1 ORDER BY at LIMIT ?2)",
+        )?;
         delete.execute(params![now.saturating_sub(INBOX_RETENTION).as_millis(), new_keys * 2])?;
         Ok(true)
     }
 }
 
 impl TransactionFailure {
-    /// Whether the commits of a batch may do better each alone. When the machine is at fault, they will not.
+    /// Whether one commit may be the cause, so that the others can succeed alone. Errors of the
+    /// disk or the machine would fail every commit.
     fn is_worth_retrying_alone(&self) -> bool {
         !self.during_commit
             && !matches!(
@@ -281,10 +304,11 @@ impl TransactionFailure {
             )
     }
 
-    /// What the caller may believe.
+    /// Whether the batch may have been applied.
     ///
-    /// A commit that fails is rolled back, but if what failed was making the log durable, then its frames stand in the log until the
-    /// next commit writes over them: should the machine go down just then, they would be found, whole, and taken for committed.
+    /// SQLite rolls a failed commit back. But if syncing the log failed, the frames of the commit
+    /// stay in the log until the next commit overwrites them. If the machine goes down before that,
+    /// the next start may find the frames complete and take them for committed.
     fn to_apply_error(&self) -> ApplyError {
         let unsure = self.during_commit
             && self.error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
@@ -293,152 +317,4 @@ impl TransactionFailure {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-    use crate::{
-        domain::{
-            cart::{Cart, CartEvent, CartOwner},
-            ids::UserId,
-        },
-        events::DomainEvent,
-        messages::change::IdempotencyKey,
-        store::{
-            Write,
-            commit::{CommitError, IdempotencyRecord, StoredResponseBody},
-        },
-    };
-
-    fn open_writer(dir: &tempfile::TempDir) -> SqliteWriter {
-        let opened = open::open_database(dir.path(), "EUR".parse().unwrap(), 0).unwrap();
-        SqliteWriter::new(opened, 5, false).unwrap()
-    }
-
-    fn put_cart(owner: CartOwner, version: u64) -> Commit {
-        let cart = Arc::new(Cart { version, ..Cart::empty(owner) });
-        let fact = DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared);
-        let commit = Commit::new(Timestamp::from_millis(1), Instant::now());
-        Commit { writes: vec![Write::Cart(cart)], events: vec![fact], ..commit }
-    }
-
-    fn new_owner() -> CartOwner {
-        CartOwner { id: UserId::new(), is_guest: false }
-    }
-
-    /// Applies a batch that must be done, and gives the positions of its events.
-    fn apply_for_positions(writer: &mut SqliteWriter, batch: &[Commit]) -> Vec<u64> {
-        let applied = writer.apply_batch(batch).unwrap();
-        assert!(applied.outcomes.iter().all(Result::is_ok), "{:?}", applied.outcomes);
-        applied.changes.events.iter().map(|event| event.position).collect()
-    }
-
-    fn limit_database_pages(writer: &SqliteWriter, pages: i64) {
-        writer.connection.pragma_update(None, "max_page_count", pages).unwrap();
-    }
-
-    #[test]
-    fn full_disk_applies_nothing_and_writer_recovers() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = open_writer(&dir);
-        let first = new_owner();
-        assert_eq!(apply_for_positions(&mut writer, &[put_cart(first, 1)]), [1]);
-        limit_database_pages(&writer, 1);
-        let large: Vec<Commit> =
-            (0..500).map(|_| put_cart(new_owner(), 1)).chain([put_cart(first, 2)]).collect();
-        assert_eq!(writer.apply_batch(&large).unwrap_err(), ApplyError::Unavailable);
-        limit_database_pages(&writer, 1_000_000);
-        assert_eq!(
-            apply_for_positions(&mut writer, &[put_cart(first, 2)]),
-            [2],
-            "no version and no position was used up"
-        );
-        assert_eq!(apply_for_positions(&mut writer, &large[..500]).len(), 500);
-    }
-
-    #[test]
-    fn locked_database_applies_nothing_and_writer_recovers() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = open_writer(&dir);
-        writer.connection.busy_timeout(Duration::ZERO).unwrap();
-        let intruder = open::open_write_connection(&writer.database).unwrap();
-        intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let batch = [put_cart(new_owner(), 1), put_cart(new_owner(), 1)];
-        assert_eq!(writer.apply_batch(&batch).unwrap_err(), ApplyError::Unavailable);
-        intruder.execute_batch("ROLLBACK").unwrap();
-        assert_eq!(apply_for_positions(&mut writer, &batch), [1, 2]);
-    }
-
-    #[test]
-    fn open_transaction_is_rolled_back_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = open_writer(&dir);
-        writer.connection.execute_batch("BEGIN IMMEDIATE; DELETE FROM meta").unwrap();
-        assert_eq!(apply_for_positions(&mut writer, &[put_cart(new_owner(), 1)]), [1]);
-        assert_eq!(
-            writer.connection.query_row("SELECT count(*) FROM meta", [], |row| row.get(0)),
-            Ok(1)
-        );
-    }
-
-    #[test]
-    fn failed_batch_is_retried_commit_by_commit() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = open_writer(&dir);
-        let trigger = "CREATE TRIGGER t BEFORE INSERT ON carts WHEN NEW.guest BEGIN SELECT raise(ABORT, 'no guests'); END";
-        writer.connection.execute_batch(trigger).unwrap();
-        let guest = put_cart(CartOwner { id: UserId::new(), is_guest: true }, 1);
-        let applied = writer
-            .apply_batch(&[put_cart(new_owner(), 1), guest.clone(), put_cart(new_owner(), 1)])
-            .unwrap();
-        let done: Vec<bool> = applied.outcomes.iter().map(Result::is_ok).collect();
-        assert_eq!(
-            (done, &applied.outcomes[1]),
-            (vec![true, false, true], &Err(CommitError::Unavailable))
-        );
-        assert_eq!(
-            applied.changes.events.iter().map(|event| event.position).collect::<Vec<_>>(),
-            [1, 2]
-        );
-        assert_eq!(writer.apply_batch(&[guest]).unwrap_err(), ApplyError::Unavailable);
-    }
-
-    #[test]
-    fn write_ahead_log_stays_bounded() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut writer = open_writer(&dir);
-        let body = StoredResponseBody::Ready(vec![b'x'; 1 << 20].into());
-        for number in 0..60 {
-            let key = IdempotencyKey {
-                owner: UserId::new(),
-                key: "key".into(),
-                fingerprint: [0; 32],
-                status: 200,
-            };
-            let remember = Some(IdempotencyRecord { key, body: body.clone() });
-            let (reply, applied) = oneshot::channel();
-            writer.run_job(WriteJob::Apply(QueuedBatch {
-                commits: vec![Commit { idempotency_record: remember, ..put_cart(new_owner(), 1) }]
-                    .into(),
-                reply,
-            }));
-            assert!(applied.blocking_recv().unwrap().unwrap().outcomes[0].is_ok(), "{number}");
-        }
-        let log = std::fs::metadata(dir.path().join("souk.db-wal")).unwrap().len();
-        assert!(log < 20 << 20, "60 MiB were written, and the log has {log} bytes");
-    }
-
-    #[test]
-    fn only_io_error_during_commit_is_outcome_unknown() {
-        let failure = |code, committing| {
-            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            TransactionFailure { error, during_commit: committing }.to_apply_error()
-        };
-        use rusqlite::ffi::{SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR_FSYNC, SQLITE_IOERR_WRITE};
-        assert_eq!(failure(SQLITE_IOERR_FSYNC, true), ApplyError::OutcomeUnknown);
-        assert_eq!(failure(SQLITE_IOERR_WRITE, true), ApplyError::OutcomeUnknown);
-        assert_eq!(failure(SQLITE_FULL, true), ApplyError::Unavailable);
-        assert_eq!(failure(SQLITE_BUSY, true), ApplyError::Unavailable);
-        assert_eq!(failure(SQLITE_IOERR_WRITE, false), ApplyError::Unavailable);
-    }
-}
+mod tests;

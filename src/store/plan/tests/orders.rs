@@ -1,5 +1,5 @@
-//! Checkouts and what follows, decided by several nodes on what each has last seen: whatever they do and in whichever order it comes to
-//! the store, nothing is sold that is not there.
+//! Several nodes decide checkouts and order commands, each on its own stale view of the store. In
+//! whatever order their commits are applied, the store never sells more than it has.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,17 +9,16 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::world::{
+use super::model_store::{
     ModelStore, commit_of, numbered_id, order_at_version, product_details, stock_write,
 };
-use crate::store::plan::StockMovement;
 use crate::{
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, Offer},
         catalog::product::Product,
         clock::Timestamp,
         ids::{OrderId, ProductId, UserId},
-        inventory::StockChange,
+        inventory::{StockChange, StockMovement},
         money::{Currency, Money},
         order::{CheckoutOptions, OrderCommand, OrderRules, OrderStatus, OrderTransition},
     },
@@ -33,7 +32,7 @@ const PRODUCTS: u8 = 3;
 const RULES: OrderRules = OrderRules { payment_timeout: Duration::from_millis(5), max_pending: 2 };
 const LIMITS: CartLimits = CartLimits { max_quantity: 9, max_lines: 9 };
 
-/// Something asked of one of the nodes.
+/// A request to one of the nodes.
 #[derive(Debug, Clone)]
 enum Step {
     AdjustStock {
@@ -55,9 +54,9 @@ enum Step {
         order: prop::sample::Index,
         command: OrderCommand,
     },
-    /// The node hears of everything that was done so far.
+    /// The node's view becomes the current state.
     RefreshView,
-    /// What all nodes have decided so far comes to the store as one batch.
+    /// The commits of all nodes are applied as one batch.
     ApplyBatch,
 }
 
@@ -69,11 +68,14 @@ fn node_steps() -> impl Strategy<Value = (usize, Step)> {
         Just(OrderCommand::Fulfill { reference: None }),
     ];
     let step = prop_oneof![
-        2 => (0..PRODUCTS, -3..6_i64).prop_map(|(product, pieces)| Step::AdjustStock { product, units: pieces }),
+        2 => (0..PRODUCTS, -3..6_i64)
+            .prop_map(|(product, units)| Step::AdjustStock { product, units }),
         1 => (0..PRODUCTS).prop_map(|product| Step::Reprice { product }),
-        6 => (0..USERS, 0..PRODUCTS, 1..4_u32).prop_map(|(user, product, quantity)| Step::AddToCart { user, product, quantity }),
+        6 => (0..USERS, 0..PRODUCTS, 1..4_u32)
+            .prop_map(|(user, product, quantity)| Step::AddToCart { user, product, quantity }),
         6 => (0..USERS).prop_map(|user| Step::CheckOut { user }),
-        6 => (any::<prop::sample::Index>(), command).prop_map(|(order, command)| Step::TransitionOrder { order, command }),
+        6 => (any::<prop::sample::Index>(), command)
+            .prop_map(|(order, command)| Step::TransitionOrder { order, command }),
         10 => Just(Step::RefreshView),
         8 => Just(Step::ApplyBatch),
     ];
@@ -84,23 +86,23 @@ fn euro_currency() -> Currency {
     "EUR".parse().unwrap()
 }
 
-/// The commit that a node makes of a step, from what it has last seen; `None`: it refuses.
+/// The commit that a node decides from its view; `None` when the domain rejects the step.
 fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit> {
     let mut decided = match step {
-        Step::AdjustStock { product, units: pieces } => {
-            commit_of(vec![stock_write(*product, StockChange::Adjust(*pieces), None)])
+        Step::AdjustStock { product, units } => {
+            commit_of(vec![stock_write(*product, StockChange::Adjust(*units), None)])
         }
         Step::Reprice { product } => {
             let known = &seen.products[&numbered_id(*product)];
-            let mut facts = known.details.clone();
-            facts.price =
-                Money::from_minor_units(facts.price.minor_units() + 1, euro_currency()).unwrap();
-            commit_of(vec![Write::Product(Arc::new(known.with_details(facts, now)?))])
+            let mut details = known.details.clone();
+            let price = details.price.minor_units() + 1;
+            details.price = Money::from_minor_units(price, euro_currency()).unwrap();
+            commit_of(vec![Write::Product(Arc::new(known.with_details(details, now)?))])
         }
         Step::AddToCart { user, product, quantity } => {
             let command =
                 CartCommand::AddItem { product_id: numbered_id(*product), quantity: *quantity };
-            // Whatever is on the shelf: only checkout counts.
+            // Always enough stock: only checkout checks the real amount.
             let offer = |_| {
                 Some(Offer {
                     name: "Tea".into(),
@@ -116,9 +118,9 @@ fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit>
         Step::TransitionOrder { order, command } => {
             let orders: Vec<_> = seen.orders.values().collect();
             let order = orders.get(order.index(orders.len().max(1)))?;
-            let OrderTransition { order, stock_changes: stock } =
+            let OrderTransition { order, stock_changes } =
                 order.decide(command.clone(), now).ok()?;
-            let moves = stock
+            let moves = stock_changes
                 .into_iter()
                 .map(|(product_id, change)| order_stock_write(product_id, change, order.id));
             let writes = moves.collect::<Vec<_>>();
@@ -131,11 +133,11 @@ fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit>
 }
 
 fn decide_checkout(seen: &ModelStore, user: u8, now: Timestamp) -> Option<Commit> {
-    let ware = |product| {
+    let product = |product| {
         Some((Arc::clone(&seen.products[&product]), seen.stock.get(&product)?.available()))
     };
     let done = cart_or_empty(seen, user)
-        .check_out(CheckoutOptions::default(), OrderId::new(), ware, euro_currency(), RULES, now)
+        .check_out(CheckoutOptions::default(), OrderId::new(), product, euro_currency(), RULES, now)
         .ok()?;
     let take = |line: &crate::domain::order::OrderLine| {
         order_stock_write(
@@ -173,9 +175,9 @@ fn order_stock_write(product_id: ProductId, change: StockChange, order_id: Order
     })
 }
 
-/// A shop with a few pieces of everything.
+/// A store with a few units of every product.
 fn stocked_store() -> ModelStore {
-    let mut world = ModelStore::default();
+    let mut store = ModelStore::default();
     for number in 0..PRODUCTS {
         let product =
             Product::new(numbered_id(number), product_details(None), Timestamp::default());
@@ -183,36 +185,36 @@ fn stocked_store() -> ModelStore {
             Write::Product(Arc::new(product)),
             stock_write(number, StockChange::Set(4), None),
         ]);
-        assert!(world.apply(&[first])[0].is_ok());
+        assert!(store.apply(&[first])[0].is_ok());
     }
-    world
+    store
 }
 
 fn check_invariants(
-    world: &ModelStore,
+    store: &ModelStore,
     prices: &HashMap<(ProductId, u64), Money>,
 ) -> Result<(), TestCaseError> {
     let mut reserved: BTreeMap<ProductId, u64> = BTreeMap::new();
-    for order in world.orders.values().filter(|order| order.status.holds_reservation()) {
+    for order in store.orders.values().filter(|order| order.status.holds_reservation()) {
         for line in &order.lines {
             *reserved.entry(line.product_id).or_default() += u64::from(line.quantity);
         }
     }
-    for level in world.stock.values() {
+    for level in store.stock.values() {
         let moved: Vec<&StockMovement> =
-            world.movements.iter().filter(|m| m.product_id == level.product_id).collect();
+            store.movements.iter().filter(|m| m.product_id == level.product_id).collect();
         prop_assert!(level.reserved <= level.on_hand, "available is not below zero");
         prop_assert_eq!(level.on_hand as i64, moved.iter().map(|m| m.delta.on_hand).sum::<i64>());
         prop_assert_eq!(level.reserved as i64, moved.iter().map(|m| m.delta.reserved).sum::<i64>());
         prop_assert_eq!(
             level.reserved,
             reserved.get(&level.product_id).copied().unwrap_or(0),
-            "what open orders hold"
+            "the reserved units are those of open orders"
         );
     }
-    for order in world.orders.values() {
+    for order in store.orders.values() {
         let mut held = BTreeMap::new();
-        for moved in world.movements.iter().filter(|m| m.order_id == Some(order.id)) {
+        for moved in store.movements.iter().filter(|m| m.order_id == Some(order.id)) {
             *held.entry(moved.product_id).or_insert(0) += moved.delta.reserved;
         }
         let expected =
@@ -221,20 +223,20 @@ fn check_invariants(
         prop_assert_eq!(
             held,
             lines.collect::<BTreeMap<_, _>>(),
-            "an order's own movements say what it holds"
+            "an order's movements add up to its reservation"
         );
-        let versions = world.events.iter().filter_map(|event| match &event.payload {
-            DomainEvent::Order(told) if told.id == order.id => Some(told.version),
+        let versions = store.events.iter().filter_map(|event| match &event.payload {
+            DomainEvent::Order(event) if event.id == order.id => Some(event.version),
             _ => None,
         });
         prop_assert_eq!(versions.collect::<Vec<_>>(), (1..=order.version).collect::<Vec<_>>());
     }
     for user in 0..USERS {
         prop_assert!(
-            world.pending_order_count(numbered_id::<UserId>(user)) <= u64::from(RULES.max_pending)
+            store.pending_order_count(numbered_id::<UserId>(user)) <= u64::from(RULES.max_pending)
         );
     }
-    let placed = world.events.iter().filter_map(|event| match &event.payload {
+    let placed = store.events.iter().filter_map(|event| match &event.payload {
         DomainEvent::Order(order) if order.version == 1 => Some(order),
         _ => None,
     });
@@ -244,21 +246,21 @@ fn check_invariants(
             prop_assert_eq!(
                 line.unit_price,
                 at_the_time,
-                "no order has a price that was not the store's when it was placed"
+                "an order has the prices of the time when it was placed"
             );
         }
     }
     Ok(())
 }
 
-/// Applies what was decided as one batch. An order of it is as old as the batch: that is when the store has taken it.
+/// Applies a batch. Its new orders are placed at the time of the batch.
 fn apply_as_one_batch(
-    world: &mut ModelStore,
+    store: &mut ModelStore,
     mut batch: Vec<Commit>,
     batches: u64,
     prices: &mut HashMap<(ProductId, u64), Money>,
 ) {
-    // Orders carry the batch's number as their time, so that their prices can be compared with those of that moment.
+    // The batch's number serves as that time, so that order prices can be compared with it.
     for commit in &mut batch {
         for write in &mut commit.writes {
             if let Write::Order(order) = write
@@ -267,18 +269,22 @@ fn apply_as_one_batch(
                 Arc::make_mut(order).placed_at = Timestamp::from_millis(batches as i64);
             }
         }
-        let told = commit.writes.iter().filter_map(|write| match write {
+        let events = commit.writes.iter().filter_map(|write| match write {
             Write::Order(order) => Some(DomainEvent::Order(Arc::clone(order))),
             _ => None,
         });
-        let told: Vec<DomainEvent> = told.collect();
-        commit.events.retain(|fact| !matches!(fact, DomainEvent::Order(_)));
-        commit.events.extend(told);
+        let events: Vec<DomainEvent> = events.collect();
+        commit.events.retain(|event| !matches!(event, DomainEvent::Order(_)));
+        commit.events.extend(events);
     }
-    world.apply(&batch);
-    for product in world.products.values() {
+    store.apply(&batch);
+    for product in store.products.values() {
         prices.insert((product.id, batches), product.details.price);
     }
+}
+
+fn writes_product(commit: &Commit) -> bool {
+    commit.writes.iter().any(|write| matches!(write, Write::Product(_)))
 }
 
 proptest! {
@@ -288,31 +294,33 @@ proptest! {
     fn stale_nodes_never_oversell(
         steps in prop::collection::vec(node_steps(), 0..250),
     ) {
-        let mut world = stocked_store();
-        let mut nodes = vec![world.clone(); NODES];
+        let mut store = stocked_store();
+        let mut nodes = vec![store.clone(); NODES];
         let (mut waiting, mut prices, mut batches) = (Vec::new(), HashMap::new(), 0);
         for (time, (node, step)) in (0..).zip(&steps) {
             match step {
-                Step::RefreshView => nodes[*node] = world.clone(),
+                Step::RefreshView => nodes[*node] = store.clone(),
                 Step::ApplyBatch => {
-                    // A change of price stands alone, so that a batch has one price of everything.
-                    let (repricing, rest): (Vec<Commit>, Vec<Commit>) = std::mem::take(&mut waiting)
-                        .into_iter()
-                        .partition(|commit: &Commit| commit.writes.iter().any(|write| matches!(write, Write::Product(_))));
+                    // Price changes have a batch of their own: prices are constant within a batch.
+                    let (repricing, rest): (Vec<Commit>, Vec<Commit>) =
+                        std::mem::take(&mut waiting).into_iter().partition(writes_product);
                     for batch in [repricing, rest] {
                         batches += 1;
-                        apply_as_one_batch(&mut world, batch, batches, &mut prices);
-                        check_invariants(&world, &prices)?;
+                        apply_as_one_batch(&mut store, batch, batches, &mut prices);
+                        check_invariants(&store, &prices)?;
                     }
                 }
-                step => waiting.extend(decide_step(&nodes[*node], step, Timestamp::from_millis(time))),
+                step => {
+                    let now = Timestamp::from_millis(time);
+                    waiting.extend(decide_step(&nodes[*node], step, now));
+                }
             }
         }
     }
 }
 
-fn assert_outcomes(world: &mut ModelStore, batch: &[Commit], expected: &[Result<(), CommitError>]) {
-    let outcomes: Vec<CommitOutcome> = world.apply(batch);
+fn assert_outcomes(store: &mut ModelStore, batch: &[Commit], expected: &[Result<(), CommitError>]) {
+    let outcomes: Vec<CommitOutcome> = store.apply(batch);
     let plain: Vec<Result<(), CommitError>> =
         outcomes.into_iter().map(|outcome| outcome.map(drop)).collect();
     assert_eq!(plain, expected);
@@ -329,44 +337,44 @@ fn place_order_commit(number: u8, limit: u32) -> Commit {
 
 #[test]
 fn pending_order_limit_counts_the_batch() {
-    let mut world = ModelStore::default();
+    let mut store = ModelStore::default();
     let too_many = || Err(CommitError::TooManyPendingOrders);
     let paid = |number| {
         commit_of(vec![Write::Order(Arc::new(order_at_version(number, 0, OrderStatus::Paid, 2)))])
     };
     assert_outcomes(
-        &mut world,
+        &mut store,
         &[place_order_commit(1, 2), place_order_commit(2, 2), place_order_commit(3, 2)],
         &[Ok(()), Ok(()), too_many()],
     );
     assert_outcomes(
-        &mut world,
+        &mut store,
         &[place_order_commit(3, 2), paid(1), place_order_commit(4, 2), place_order_commit(5, 2)],
         &[too_many(), Ok(()), Ok(()), too_many()],
     );
-    assert_eq!(world.pending_order_count(numbered_id(0)), 2);
+    assert_eq!(store.pending_order_count(numbered_id(0)), 2);
     let other = Commit {
         conditions: vec![Condition::PendingOrdersBelow(numbered_id(1), 1)],
         ..place_order_commit(6, 9)
     };
-    assert_outcomes(&mut world, &[other], &[Ok(())]);
+    assert_outcomes(&mut store, &[other], &[Ok(())]);
 }
 
 #[test]
 fn commit_on_stale_product_conflicts() {
-    let mut world = stocked_store();
+    let mut store = stocked_store();
     let on = |version| Commit {
         conditions: vec![Condition::ProductUnchanged(numbered_id(0), version)],
         ..place_order_commit(1, 9)
     };
-    let known = Arc::clone(&world.products[&numbered_id(0)]);
+    let known = Arc::clone(&store.products[&numbered_id(0)]);
     let next = |version, deleted| {
         Write::Product(Arc::new(Product { version, deleted, ..(*known).clone() }))
     };
     let conflict = || Err(CommitError::Conflict);
-    assert_outcomes(&mut world, &[commit_of(vec![next(2, false)]), on(1)], &[Ok(()), conflict()]);
+    assert_outcomes(&mut store, &[commit_of(vec![next(2, false)]), on(1)], &[Ok(()), conflict()]);
     assert_outcomes(
-        &mut world,
+        &mut store,
         &[on(1), commit_of(vec![next(3, true)]), on(2)],
         &[conflict(), Ok(()), conflict()],
     );
@@ -374,21 +382,21 @@ fn commit_on_stale_product_conflicts() {
         conditions: vec![Condition::ProductUnchanged(numbered_id(77), 1)],
         ..place_order_commit(1, 9)
     };
-    assert_outcomes(&mut world, &[unknown], &[conflict()]);
-    assert!(world.orders.is_empty());
-    assert_outcomes(&mut world, &[on(3)], &[Ok(())]);
+    assert_outcomes(&mut store, &[unknown], &[conflict()]);
+    assert!(store.orders.is_empty());
+    assert_outcomes(&mut store, &[on(3)], &[Ok(())]);
 }
 
 #[test]
 fn earlier_commit_gets_the_stock() {
-    let mut world = ModelStore::default();
-    world.apply(&[commit_of(vec![stock_write(0, StockChange::Set(7), None)])]);
-    let take = |pieces| commit_of(vec![stock_write(0, StockChange::Reserve(pieces), None)]);
+    let mut store = ModelStore::default();
+    store.apply(&[commit_of(vec![stock_write(0, StockChange::Set(7), None)])]);
+    let reserve = |units| commit_of(vec![stock_write(0, StockChange::Reserve(units), None)]);
     let deadline = Instant::now();
-    // A later deadline makes nobody wait for longer.
+    // The order in the batch decides, not the deadline.
     let batch: Vec<Commit> = (0..9)
-        .map(|n| Commit { deadline: deadline + Duration::from_secs(9 - n), ..take(1) })
+        .map(|n| Commit { deadline: deadline + Duration::from_secs(9 - n), ..reserve(1) })
         .collect();
-    let sold: Vec<bool> = world.apply(&batch).iter().map(Result::is_ok).collect();
+    let sold: Vec<bool> = store.apply(&batch).iter().map(Result::is_ok).collect();
     assert_eq!(sold, [vec![true; 7], vec![false; 2]].concat());
 }

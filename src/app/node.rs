@@ -1,0 +1,212 @@
+//! A node without its network side: its actors, and the broker.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, Addr};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+
+use super::{
+    broker_wiring::broker_deps,
+    context::NodeContext,
+    domain_options::{cart_limits, http_options, order_rules, product_limits},
+    secrets::{build_tokens, token_secret},
+};
+use crate::{
+    actors::{
+        accounts::{AccountActor, AccountDeps, PasswordHasher, bootstrap::AdminBootstrap},
+        cart::{CartDeps, CartRegistry},
+        catalog::{CatalogActor, CatalogService},
+        orders::{OrderActor, OrderService},
+    },
+    auth::refresh_token::RefreshTokens,
+    broker::{Broker, BrokerUri},
+    config::Settings,
+    http::{self, AppState, RateLimits, ReadLimiter, middleware::metrics::Metrics},
+};
+
+/// How often the rate limits drop the counters of idle callers.
+const RATE_LIMIT_CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A running node without its network side.
+///
+/// The command line uses one to import products and to create admins without serving requests.
+pub struct Node {
+    /// Decides on products and stock.
+    pub catalog: Addr<CatalogActor>,
+    /// Creates admin accounts.
+    pub bootstrap: AdminBootstrap,
+    pub(super) context: NodeContext,
+    carts: Arc<CartRegistry>,
+    orders: Addr<OrderActor>,
+    accounts: Addr<AccountActor>,
+    token_secret: SecretString,
+    writer_task: JoinHandle<()>,
+    broker: Option<Broker>,
+}
+
+impl Node {
+    /// Opens the store and starts the actors. `drivers` is the runtime of the store and the
+    /// writer; it must outlive the node.
+    ///
+    /// # Errors
+    /// The store cannot be opened or does not respond. The error is one line for the operator.
+    pub async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
+        let (context, writer_task) = NodeContext::start(settings, drivers).await?;
+        let token_secret = token_secret(settings)?;
+        let hasher = PasswordHasher::start(settings.auth.bcrypt_cost, None);
+        let carts = start_carts(settings, &context);
+        context.caches.set_carts(&carts);
+        Ok(Self {
+            catalog: start_catalog(settings, &context),
+            bootstrap: admin_bootstrap(&context, hasher.clone()),
+            carts,
+            orders: OrderActor::new(order_service(&context)).start(),
+            accounts: start_accounts(settings, &context, hasher, &token_secret),
+            token_secret,
+            writer_task,
+            broker: None,
+            context,
+        })
+    }
+
+    /// Starts to publish events, and to receive commands and the events of other nodes.
+    pub(super) fn connect_broker(&mut self, uri: BrokerUri, settings: &Settings, drivers: &Handle) {
+        let deps = broker_deps(uri, settings, &self.context, &self.catalog);
+        self.broker = Some(Broker::start(deps, drivers));
+    }
+
+    /// Commits what waits, publishes its events, and closes the store.
+    ///
+    /// The order matters: the broker publishes the writer's last events, and reads them from the
+    /// store.
+    pub async fn stop(self) {
+        self.context.writer.close();
+        if let Err(error) = self.writer_task.await {
+            tracing::error!(%error, "the commit writer failed; this is a bug in souk");
+        }
+        if let Some(broker) = self.broker {
+            broker.stop().await;
+        }
+        self.context.store.close().await;
+    }
+
+    /// Builds what the HTTP handlers share. `stopping` becomes true when the node stops.
+    pub(super) fn build_http_state(
+        &self,
+        settings: &Settings,
+        stopping: watch::Receiver<bool>,
+    ) -> anyhow::Result<Arc<AppState>> {
+        let context = &self.context;
+        Ok(Arc::new(AppState {
+            carts: Arc::clone(&self.carts),
+            orders: self.orders.clone(),
+            catalog: self.catalog.clone(),
+            catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
+            accounts: self.accounts.clone(),
+            revoked_sessions: Arc::clone(&context.caches.revoked_sessions),
+            tokens: build_tokens(settings, &self.token_secret, &context.clock)?,
+            feed: Arc::clone(&context.caches.feed),
+            follower: context.follower.clone(),
+            broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
+            store: Arc::clone(&context.store),
+            read_limiter: ReadLimiter::default(),
+            writer: context.writer.clone(),
+            clock: Arc::clone(&context.clock),
+            options: http_options(settings),
+            rate_limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
+            metrics: Metrics::new(),
+            shutdown: stopping,
+        }))
+    }
+
+    /// Spawns what runs beside the actors while the node serves. Abort the tasks to stop them.
+    pub(super) fn spawn_background_tasks(
+        &self,
+        state: Arc<AppState>,
+        abandoned_after: Duration,
+    ) -> Vec<JoinHandle<()>> {
+        let carts = Arc::clone(&self.carts);
+        let mut tasks = vec![
+            actix_rt::spawn(carts.run_maintenance_loop(abandoned_after)),
+            actix_rt::spawn(order_service(&self.context).run_expiry_loop()),
+            actix_rt::spawn(clean_up_rate_limits(state)),
+        ];
+        if let Some(follower) = self.context.follower.clone() {
+            tasks.push(actix_rt::spawn(follower.follow()));
+        }
+        tasks
+    }
+}
+
+fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> {
+    let deps = CartDeps {
+        store: Arc::clone(&context.store),
+        writer: context.writer.clone(),
+        shelf: Arc::clone(&context.caches.catalog_snapshot),
+        follower: context.follower.clone(),
+        clock: Arc::clone(&context.clock),
+        limits: cart_limits(settings),
+        order_rules: order_rules(settings),
+        currency: settings.shop.currency,
+        render: http::render_cart,
+    };
+    // One thread of cart actors per two HTTP workers.
+    let threads = settings.http.workers.div_ceil(2);
+    CartRegistry::start(deps, threads)
+}
+
+fn start_catalog(settings: &Settings, context: &NodeContext) -> Addr<CatalogActor> {
+    CatalogActor::new(CatalogService {
+        catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
+        store: Arc::clone(&context.store),
+        writer: context.writer.clone(),
+        follower: context.follower.clone(),
+        clock: Arc::clone(&context.clock),
+        limits: product_limits(settings),
+    })
+    .start()
+}
+
+fn order_service(context: &NodeContext) -> OrderService {
+    OrderService {
+        store: Arc::clone(&context.store),
+        writer: context.writer.clone(),
+        clock: Arc::clone(&context.clock),
+    }
+}
+
+fn start_accounts(
+    settings: &Settings,
+    context: &NodeContext,
+    hasher: PasswordHasher,
+    token_secret: &SecretString,
+) -> Addr<AccountActor> {
+    AccountActor::new(AccountDeps {
+        store: Arc::clone(&context.store),
+        writer: context.writer.clone(),
+        clock: Arc::clone(&context.clock),
+        hasher,
+        refresh_tokens: RefreshTokens::new(token_secret.expose_secret().as_bytes()),
+        revoked: Arc::clone(&context.caches.revoked_sessions),
+        login_limit: settings.limits.login,
+    })
+    .start()
+}
+
+fn admin_bootstrap(context: &NodeContext, hasher: PasswordHasher) -> AdminBootstrap {
+    AdminBootstrap {
+        store: Arc::clone(&context.store),
+        writer: context.writer.clone(),
+        clock: Arc::clone(&context.clock),
+        hasher,
+    }
+}
+
+/// Drops the counters of callers that are gone, forever.
+async fn clean_up_rate_limits(state: Arc<AppState>) {
+    loop {
+        tokio::time::sleep(RATE_LIMIT_CLEANUP_INTERVAL).await;
+        state.rate_limits.evict_idle();
+    }
+}

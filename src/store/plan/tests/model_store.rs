@@ -1,0 +1,274 @@
+//! An in-memory model of the store.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        account::{Email, Role, Session, User},
+        cart::{Cart, CartEvent},
+        catalog::product::{Product, ProductDetails},
+        clock::Timestamp,
+        ids::{OrderId, ProductId, SessionId, UserId},
+        inventory::{StockChange, StockLevel, StockMovement},
+        order::{Order, OrderStatus, Payment, PaymentMethod},
+    },
+    events::{DomainEvent, EventEnvelope},
+    messages::change::{IdempotencyKey, StoredResponse},
+    store::{
+        commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredResponseBody, Write},
+        plan::{LoadedState, OwnedIdempotencyKey, Plan, ReadSet, plan_batch},
+    },
+};
+
+pub(super) const LOW_STOCK: u64 = 5;
+
+pub(super) fn numbered_id<I: From<Uuid>>(number: u8) -> I {
+    I::from(Uuid::from_u128(u128::from(number) + 1))
+}
+
+/// An in-memory store that applies planned batches as an engine does.
+#[derive(Clone, Default)]
+pub(super) struct ModelStore {
+    pub(super) carts: BTreeMap<UserId, Arc<Cart>>,
+    pub(super) products: BTreeMap<ProductId, Arc<Product>>,
+    pub(super) orders: BTreeMap<OrderId, Arc<Order>>,
+    pub(super) stock: BTreeMap<ProductId, StockLevel>,
+    pub(super) movements: Vec<StockMovement>,
+    pub(super) users: BTreeMap<UserId, Arc<User>>,
+    pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
+    pub(super) keys: BTreeMap<OwnedIdempotencyKey, ([u8; 32], StoredResponse)>,
+    pub(super) inbox: BTreeSet<Box<str>>,
+    pub(super) events: Vec<EventEnvelope>,
+}
+
+/// What `find` returns for each key, without those it returns nothing for.
+fn load_each<K: Clone + Eq + Hash, V>(
+    keys: &BTreeSet<K>,
+    find: impl Fn(&K) -> Option<V>,
+) -> HashMap<K, V> {
+    keys.iter().filter_map(|key| Some((key.clone(), find(key)?))).collect()
+}
+
+impl ModelStore {
+    /// Loads what the read set names and nothing else, as an engine does.
+    pub(super) fn load(&self, read_set: &ReadSet) -> LoadedState {
+        let pending_orders =
+            read_set.pending_order_users.iter().map(|id| (*id, self.pending_order_count(*id)));
+        let applied_messages = read_set.inbox.iter().filter(|id| self.inbox.contains(*id));
+        LoadedState {
+            carts: load_each(&read_set.carts, |id| Some(self.carts.get(id)?.version)),
+            products: load_each(&read_set.products, |id| Some(self.products.get(id)?.version)),
+            orders: load_each(&read_set.orders, |id| {
+                self.orders.get(id).map(|order| (order.version, order.status))
+            }),
+            pending_orders: pending_orders.collect(),
+            sku_owners: load_each(&read_set.skus, |sku| self.sku_owner(sku)),
+            stock: load_each(&read_set.stock, |id| self.stock.get(id).copied()),
+            users: load_each(&read_set.users, |id| Some(self.users.get(id)?.version)),
+            email_owners: load_each(&read_set.emails, |email| self.email_owner(email)),
+            sessions: load_each(&read_set.sessions, |id| Some(self.sessions.get(id)?.version)),
+            stored_responses: load_each(&read_set.idempotency_keys, |key| {
+                self.keys.get(key).cloned()
+            }),
+            applied_messages: applied_messages.cloned().collect(),
+        }
+    }
+
+    fn sku_owner(&self, sku: &str) -> Option<ProductId> {
+        self.products
+            .values()
+            .find(|product| !product.deleted && product.details.sku.as_deref() == Some(sku))
+            .map(|product| product.id)
+    }
+
+    fn email_owner(&self, email: &str) -> Option<UserId> {
+        self.users.values().find(|user| user.email.as_str() == email).map(|user| user.id)
+    }
+
+    /// The number of a user's unpaid orders.
+    pub(super) fn pending_order_count(&self, user: UserId) -> u64 {
+        let is_pending = |order: &&Arc<Order>| {
+            order.user_id == user && order.status == OrderStatus::PendingPayment
+        };
+        self.orders.values().filter(is_pending).count() as u64
+    }
+
+    pub(super) fn apply(&mut self, batch: &[Commit]) -> Vec<CommitOutcome> {
+        let Plan { outcomes, writes } =
+            plan_batch(batch, self.load(&ReadSet::for_batch(batch)), LOW_STOCK);
+        self.carts.extend(writes.carts);
+        self.products.extend(writes.products);
+        self.orders.extend(writes.orders);
+        self.stock.extend(writes.stock);
+        self.movements.extend(writes.movements);
+        self.users.extend(writes.users);
+        self.sessions.extend(writes.sessions);
+        let by_key = |(key, response, _): (IdempotencyKey, _, _)| {
+            ((key.owner, key.key), (key.fingerprint, response))
+        };
+        self.keys.extend(writes.stored_responses.into_iter().map(by_key));
+        for (id, _) in writes.inbox {
+            assert!(self.inbox.insert(id), "an id is written once");
+        }
+        self.events.extend(writes.events);
+        outcomes
+    }
+
+    /// The stock levels, without their versions.
+    pub(super) fn unversioned_stock(&self) -> Vec<StockLevel> {
+        self.stock.values().map(|level| StockLevel { version: 0, ..*level }).collect()
+    }
+
+    /// The expected [`ModelStore::unversioned_stock`] after a commit with this outcome, by the
+    /// rules of stock alone.
+    pub(super) fn expected_stock_after(
+        &self,
+        commit: &Commit,
+        outcome: &CommitOutcome,
+    ) -> Vec<StockLevel> {
+        let mut after = self.clone();
+        for write in commit.writes.iter().filter(|_| outcome.is_ok()) {
+            let Write::Stock(stock) = write else { continue };
+            let id = stock.product_id;
+            let level = after.stock.get(&id).copied().unwrap_or(StockLevel::empty(id));
+            let moved = level.apply(stock.change).expect("an applied change is valid");
+            after.stock.extend(moved.map(|(level, _)| (id, level)));
+        }
+        after.unversioned_stock()
+    }
+
+    /// Type, subject and sequence of the events: those of stock, or the others.
+    pub(super) fn event_summaries(&self, stock: bool) -> Vec<(&'static str, Uuid, u64)> {
+        let summarize = |event: &EventEnvelope| {
+            (event.payload.event_type(), event.payload.subject(), event.payload.sequence())
+        };
+        self.events
+            .iter()
+            .map(summarize)
+            .filter(|(kind, ..)| kind.starts_with("inventory") == stock)
+            .collect()
+    }
+
+    /// The stored responses, without bodies that contain a stock level.
+    pub(super) fn stored_responses(&self) -> Vec<(OwnedIdempotencyKey, [u8; 32], Option<Bytes>)> {
+        let body = |response: &StoredResponse| {
+            (response.status != STOCK_RESPONSE_STATUS).then(|| response.body.clone())
+        };
+        self.keys
+            .iter()
+            .map(|(key, (fingerprint, response))| (key.clone(), *fingerprint, body(response)))
+            .collect()
+    }
+}
+
+/// The status of stored responses that contain a stock level.
+pub(super) const STOCK_RESPONSE_STATUS: u16 = 201;
+
+pub(super) fn product_details(sku: Option<&str>) -> ProductDetails {
+    ProductDetails {
+        sku: sku.map(Into::into),
+        name: "Mint tea".into(),
+        description: String::new(),
+        price: crate::domain::money::Money::zero("EUR".parse().unwrap()),
+        category: None,
+        tags: Vec::new(),
+        image_url: None,
+        attributes: BTreeMap::new(),
+    }
+}
+
+pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, version: u64) -> Order {
+    Order {
+        id: numbered_id(number),
+        user_id: numbered_id(owner),
+        status,
+        version,
+        currency: "EUR".parse().unwrap(),
+        lines: Vec::new(),
+        payment: Payment { method: PaymentMethod::Manual, reference: None },
+        shipping_address: None,
+        placed_at: Timestamp::default(),
+        expires_at: None,
+        updated_at: Timestamp::default(),
+    }
+}
+
+pub(super) fn stock_write(number: u8, change: StockChange, expected_version: Option<u64>) -> Write {
+    let (order_id, reference, reason) = (None, None, None);
+    Write::Stock(StockWrite {
+        product_id: numbered_id(number),
+        change,
+        expected_version,
+        order_id,
+        reference,
+        reason,
+    })
+}
+
+pub(super) fn user_at_version(number: u8, email: Email, version: u64) -> User {
+    User {
+        id: numbered_id(number),
+        email,
+        name: "Ada".into(),
+        role: Role::Customer,
+        password_hash: String::new(),
+        created_at: Timestamp::default(),
+        version,
+        event_sequence: 1,
+    }
+}
+
+pub(super) fn session_at_version(number: u8, revoked: bool, version: u64) -> Session {
+    Session {
+        id: numbered_id(number),
+        user_id: numbered_id(0),
+        refresh_hash: [0; 32],
+        created_at: Timestamp::default(),
+        expires_at: Timestamp::default(),
+        revoked_at: revoked.then(Timestamp::default),
+        version,
+    }
+}
+
+pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
+    let event = |write: &Write| match write {
+        Write::Cart(cart) => Some(DomainEvent::Cart(Arc::clone(cart), CartEvent::Cleared)),
+        Write::Product(product) => Some(DomainEvent::Product(Arc::clone(product))),
+        Write::Order(order) => Some(DomainEvent::Order(Arc::clone(order))),
+        Write::User(user) => Some(DomainEvent::UserRegistered(Arc::clone(user))),
+        Write::Stock(_) | Write::Session(_) => None,
+    };
+    let events = writes.iter().filter_map(event).collect();
+    Commit {
+        writes,
+        events,
+        ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60))
+    }
+}
+
+pub(super) fn idempotency_record(
+    number: u8,
+    fingerprint: u8,
+    body: StoredResponseBody,
+) -> IdempotencyRecord {
+    let status = if matches!(body, StoredResponseBody::StockLevelOf(_)) {
+        STOCK_RESPONSE_STATUS
+    } else {
+        200
+    };
+    let key = IdempotencyKey {
+        owner: numbered_id(0),
+        key: number.to_string().into(),
+        fingerprint: [fingerprint; 32],
+        status,
+    };
+    IdempotencyRecord { key, body }
+}
