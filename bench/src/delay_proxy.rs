@@ -88,7 +88,7 @@ fn forward_both(client: TcpStream, server: TcpStream, delay: Duration, names: &A
 }
 
 /// Forwards one direction. The timer rounds up to whole milliseconds, so the delay is up to 1 ms
-/// longer. Bytes that follow within the delay are read meanwhile, and delayed no longer than others.
+/// longer. Bytes that follow within the delay are read meanwhile, so delays do not add up.
 fn forward(
     mut source: OwnedReadHalf,
     mut sink: OwnedWriteHalf,

@@ -1,9 +1,9 @@
 //! Several nodes on one MongoDB replica set: whether a node that is added makes the cluster faster.
 //!
-//! Each round starts clusters of 1, 2, 4 and 8 `souk` processes in turn, each on a new database, and
-//! runs every load on each of them. The connections are spread evenly over the nodes, and each one
-//! sends its next request when the previous response has arrived. A user stays on one node. Figures
-//! of a round are compared with those of the first node count in the same round.
+//! Each round starts clusters of 1, 2, 4 and 8 `souk` processes in turn, each on a new database,
+//! and runs every load on each of them. The connections are spread evenly over the nodes, and each
+//! one sends its next request when the previous response has arrived. A user stays on one node.
+//! Figures of a round are compared with those of the first node count in the same round.
 
 mod cluster;
 mod driver;
