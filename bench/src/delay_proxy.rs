@@ -87,7 +87,8 @@ fn forward_both(client: TcpStream, server: TcpStream, delay: Duration, names: &A
     forward(from_server, to_client, delay, Some(Arc::clone(names)));
 }
 
-/// Forwards one direction. Bytes that follow within the delay do not wait for those before them.
+/// Forwards one direction. The timer rounds up to whole milliseconds, so the delay is up to 1 ms
+/// longer. Bytes that follow within the delay are read meanwhile, so delays do not add up.
 fn forward(
     mut source: OwnedReadHalf,
     mut sink: OwnedWriteHalf,

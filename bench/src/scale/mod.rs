@@ -1,9 +1,9 @@
 //! Several nodes on one MongoDB replica set: whether a node that is added makes the cluster faster.
 //!
-//! Each round starts clusters of 1, 2, 4 and 8 `souk` processes in turn, each on a new database, and
-//! runs every load on each of them. The connections are spread evenly over the nodes, and each one
-//! sends its next request when the previous response has arrived. A user stays on one node. Figures
-//! of a round are compared with those of the first node count in the same round.
+//! Each round starts clusters of 1, 2, 4 and 8 `souk` processes in turn, each on a new database,
+//! and runs every load on each of them. The connections are spread evenly over the nodes, and each
+//! one sends its next request when the previous response has arrived. A user stays on one node.
+//! Figures of a round are compared with those of the first node count in the same round.
 
 mod cluster;
 mod driver;
@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{delay_proxy::DelayProxy, mongo::connect};
 
-const PINGS: usize = 20;
+const ROUND_TRIPS: usize = 20;
 
 pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let program = ["souk-bench scale".to_owned()];
@@ -107,21 +107,21 @@ async fn start_proxy(
     let host = proxy.host();
     let direct = Client::with_uri_str(format!("mongodb://{host}/?directConnection=true")).await?;
     println!(
-        "a proxy adds {delay:?} each way: a ping takes {:.2?}, {:.2?} without the proxy",
-        median_ping(&direct).await?,
-        median_ping(client).await?
+        "a proxy adds {delay:?} each way: a hello takes {:.2?}, {:.2?} without the proxy",
+        median_round_trip(&direct).await?,
+        median_round_trip(client).await?
     );
     let uri = uri.replace(member, host);
     Ok((proxy, uri))
 }
 
-async fn median_ping(client: &Client) -> anyhow::Result<Duration> {
+async fn median_round_trip(client: &Client) -> anyhow::Result<Duration> {
     let mut took = Vec::new();
-    for _ in 0..PINGS {
+    for _ in 0..ROUND_TRIPS {
         let began = Instant::now();
         client.database("admin").run_command(doc! { "hello": 1 }).await?;
         took.push(began.elapsed());
     }
     took.sort_unstable();
-    Ok(took[PINGS / 2])
+    Ok(took[ROUND_TRIPS / 2])
 }

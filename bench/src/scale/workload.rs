@@ -42,9 +42,9 @@ impl Requests {
     }
 }
 
-/// For each node, the requests of each of its connections. The users are new ones. Carts for
-/// checkouts are filled for as long as `time`: since an add is faster than a checkout, that is
-/// enough for as long a load.
+/// For each node, the requests of each of its connections, for a load that takes `time`. The users
+/// are new ones. Carts for checkouts are filled for twice as long: since an add is faster than a
+/// checkout, that is usually enough, also for a node that gets more than its share.
 pub async fn prepare_requests(
     cluster: &Cluster,
     load: LoadKind,
@@ -66,7 +66,7 @@ pub async fn prepare_requests(
             Ok(Request::post(&path, &new_user_token(Role::Admin)?, &body))
         }),
         LoadKind::ManyProducts | LoadKind::OneProduct => {
-            fill_carts(cluster, products, per_node, Instant::now() + time).await
+            fill_carts(cluster, products, per_node, Instant::now() + 2 * time).await
         }
     }
 }
