@@ -59,8 +59,8 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
                     "{at}: {value}"
                 );
             }
-            "format" if says == "uint" || says == "uint32" || says == "uint64" => {
-                assert!(value.is_u64(), "{at}: {value} is not a {says}");
+            "format" if expected == "uint" || expected == "uint32" || expected == "uint64" => {
+                assert!(value.is_u64(), "{at}: {value} is not a {expected}");
             }
             "description" => {}
             _ => panic!("{at}: unsupported keyword {keyword}: {expected}"),
