@@ -83,7 +83,7 @@ mod tests {
             ("a = \"b", "line 1, column 7: invalid basic string"),
             ("a b = 1", "line 1, column 3: key with no value"),
             ("a = 1\na = 2", "line 2, column 1: duplicate key"),
-            ("a = [1", "line 1, column 6: "),
+            ("a = [1", "line 1, column 7: unclosed array"),
             ("a = 1 b", "line 1, column 5: "),
         ] {
             let described = describe(source);

@@ -128,7 +128,7 @@ async fn prices_are_valid_currency_amounts() {
         "1e-400",
         "1e400",
         "99999999999999999999",
-        "12512512.52",
+        "100000000000.01",
         "1e999999999999",
     ] {
         let facts = format!(r#""name":"Pot","description":"","price":{price}"#);

@@ -86,11 +86,12 @@ async fn total_is_exact_up_to_its_limit_and_refused_beyond() {
     let app = TestApp::with_settings(&[("shop.currency", "VND")]).await;
     let admin = app.admin().await;
     let create = async |price: u64| {
-        let body = json!({"name": "Flat", "price": price, "stock": 2000});
+        let body = json!({"name": "Flat", "description": "", "price": price, "stock": 2000});
         app.create_product(&admin, &body).await["id"].as_str().unwrap().to_owned()
     };
     let flat = create(10_000_000_000_000).await;
-    let too_dear = json!({"name": "Flat", "price": 10_000_000_000_001_u64, "stock": 1});
+    let too_dear = json!({"name": "Flat", "description": "", "price": 10_000_000_000_001_u64,
+        "stock": 1});
     let refused = app.post("/api/products", &too_dear).token(&admin).await;
     assert_eq!(refused.problem(422, "validation_failed")["errors"][0]["code"], "out_of_range");
     let (rest, one) = (create(7_199_254_740_991).await, create(1).await);
