@@ -150,6 +150,7 @@ async fn prices_are_valid_currency_amounts() {
         ("1e1", "10"),
         ("5.00", "5"),
         ("12512512.51", "12512512.51"),
+        ("100000000000", "100000000000"),
         ("-0.0", "0"),
     ] {
         let patched = send_raw(&app, &admin, "PATCH", &path, &format!(r#"{{"price":{price}}}"#))
