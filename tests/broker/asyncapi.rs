@@ -47,8 +47,15 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
                 "{at}: {value} is below {expected}"
             ),
             "pattern" => {
-                assert_eq!(expected, "^[1-9][0-9]*$");
-                assert!(value.as_str().unwrap().parse::<u64>().unwrap() > 0, "{at}: {value}");
+                let text = value.as_str().unwrap();
+                match expected.as_str().unwrap() {
+                    "^[1-9][0-9]*$" => assert!(text.parse::<u64>().unwrap() > 0, "{at}: {text}"),
+                    "^[A-Z]{3}$" => assert!(
+                        text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()),
+                        "{at}: {text}"
+                    ),
+                    other => panic!("{at}: unsupported pattern {other}"),
+                }
             }
             "format" if expected == "uuid" => {
                 assert!(value.as_str().unwrap().parse::<uuid::Uuid>().is_ok(), "{at}: {value}");

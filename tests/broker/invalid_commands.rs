@@ -43,7 +43,7 @@ fn inapplicable_commands() -> Vec<InvalidCommand> {
         (
             command(json!({"sku": "COFFEE", "delta": 1})),
             "product_not_found: ",
-            "no product with this sku",
+            "No product has this sku",
         ),
         (
             command(json!({"product_id": uuid::Uuid::nil(), "delta": 1})),
