@@ -4,12 +4,13 @@ COPY . .
 RUN cargo build --release --locked --bin souk
 
 FROM debian:bookworm-slim
-# ca-certificates: `souk import --server https://...` asks whom to trust.
+# `souk import --server https://...` needs ca-certificates.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --system --gid 10001 souk \
- && useradd --system --uid 10001 --gid souk --home-dir /data --no-create-home --shell /usr/sbin/nologin souk \
+ && useradd --system --uid 10001 --gid souk --home-dir /data --no-create-home \
+        --shell /usr/sbin/nologin souk \
  && install -d -o souk -g souk -m 0700 /data
 WORKDIR /opt/souk
 COPY --from=build /build/target/release/souk /usr/local/bin/souk
@@ -19,11 +20,11 @@ COPY LICENSE ./
 ENV SOUK_ENV=production \
     SOUK__HTTP__BIND=0.0.0.0:8080 \
     SOUK__STORE__PATH=/data
-# By number, so that an orchestrator can see that it is not root.
+# A numeric user lets an orchestrator verify that it is not root.
 USER 10001:10001
 VOLUME /data
 EXPOSE 8080
-# No HEALTHCHECK: there is nothing in here to ask with. Have the orchestrator ask GET /livez (restart when it fails)
-# and GET /readyz (send no traffic when it fails).
+# No HEALTHCHECK, since the image has no HTTP client. Configure the orchestrator to probe GET /livez
+# (restart on failure) and GET /readyz (remove from load balancing on failure).
 ENTRYPOINT ["souk"]
 CMD ["serve"]

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
-"""A warehouse: prints every change of stock, and sends 20 pieces when one runs low.
-Usage: consumer.py [AMQP-URL], with pika installed (apt install python3-pika, or pip install pika)."""
+"""An example warehouse: prints every stock change, and adds 20 units when stock runs low.
+
+Usage: consumer.py [AMQP-URL]
+Requires pika: apt install python3-pika, or pip install pika.
+"""
 
 import json
 import signal
@@ -12,28 +15,44 @@ QUEUE, COMMANDS = "example.warehouse", "souk.inventory.commands"
 
 
 def restock(channel, event):
-    """Asks for more. Of a repeated event comes the same id, and the shop carries out each id once."""
+    """Requests 20 more units.
+
+    The command id derives from the event id, and Souk applies each command id once. So an event
+    that is delivered twice does not add stock twice.
+    """
     product = event["data"]["product_id"]
-    command = {"id": f"restock-{event['id']}", "type": "inventory.adjust", "product_id": product, "delta": 20, "reason": "restock"}
+    command = {
+        "id": f"restock-{event['id']}",
+        "type": "inventory.adjust",
+        "product_id": product,
+        "delta": 20,
+        "reason": "restock",
+    }
     properties = pika.BasicProperties(content_type="application/json", delivery_mode=2)
     channel.basic_publish("", COMMANDS, json.dumps(command), properties, mandatory=True)
     print(f"restock {product}: +20", flush=True)
 
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it: what was not acknowledged comes again.
-channel = pika.BlockingConnection(pika.URLParameters(sys.argv[1] if len(sys.argv) > 1 else "amqp://localhost")).channel()
+# Ctrl-C ends the process. RabbitMQ redelivers unacknowledged messages at the next start.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+url = sys.argv[1] if len(sys.argv) > 1 else "amqp://localhost"
+channel = pika.BlockingConnection(pika.URLParameters(url)).channel()
 channel.confirm_delivery()
 channel.exchange_declare("souk.events", "topic", durable=True)
 channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
 channel.queue_bind(QUEUE, "souk.events", "inventory.#")
 channel.basic_qos(prefetch_count=16)
-print("waiting for news of stock", flush=True)
+print("waiting for stock events", flush=True)
 for method, _, body in channel.consume(QUEUE):
     event = json.loads(body)
     if event["type"] == "inventory.stock.changed":
         stock = event["data"]
-        print(f"stock {stock['product_id']}: {stock['available']} of {stock['on_hand']} (version {stock['version']})", flush=True)
+        print(
+            f"stock {stock['product_id']}: {stock['available']} available, "
+            f"{stock['on_hand']} on hand (version {stock['version']})",
+            flush=True,
+        )
     else:
         restock(channel, event)
-    # When everything that follows from it is safe with the broker.
+    # Acknowledge the event only after the broker has confirmed the command.
     channel.basic_ack(method.delivery_tag)

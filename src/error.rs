@@ -1,4 +1,5 @@
-//! The closed list of error codes, and the error every actor answers with. It knows no HTTP: `http` maps codes to status codes.
+//! The closed list of error codes, and the error that every actor returns. This module does not
+//! know HTTP: `http` maps codes to status codes.
 
 use std::borrow::Cow;
 
@@ -9,19 +10,22 @@ use crate::domain::{
     validation::{FieldError, ValidationErrors},
 };
 
+/// How many field errors `detail` repeats.
+const MAX_MESSAGES_IN_DETAIL: usize = 5;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $title:literal;)+) => {
-        /// What went wrong, as a word programs can rely on. The list is closed: clients may switch on it.
+        /// The kind of an error. The list is closed, so clients may switch on it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)+
         }
 
         impl ErrorCode {
-            /// Every code there is.
+            /// Every code, in the order of declaration.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            /// The word clients see in `code`.
+            /// The value of `code` in a response.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $word,)+ }
@@ -37,92 +41,94 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The body is not JSON.
-    MalformedJson = "malformed_json", "The body is not valid JSON";
-    /// The request needs the header, and does not have it.
-    IdempotencyKeyRequired = "idempotency_key_required", "An idempotency key is needed";
-    /// The header is there but has a form that no key has.
-    IdempotencyKeyInvalid = "idempotency_key_invalid", "The idempotency key is not valid";
-    /// The key was used for another request.
-    IdempotencyKeyReused = "idempotency_key_reused", "The idempotency key was used for another request";
-    /// No token, or one that is not good.
-    Unauthenticated = "unauthenticated", "A valid access token is needed";
-    /// The token was good once.
-    TokenExpired = "token_expired", "The token has expired";
-    /// E-mail and password do not belong together.
-    InvalidCredentials = "invalid_credentials", "E-mail or password is wrong";
-    /// The token is good, but not for this.
-    Forbidden = "forbidden", "This is not allowed for this role";
-    /// No such route or resource.
+    /// The body cannot be parsed as JSON.
+    MalformedJson = "malformed_json", "Malformed JSON";
+    /// The route requires an `Idempotency-Key` header.
+    IdempotencyKeyRequired = "idempotency_key_required", "Idempotency key required";
+    /// The `Idempotency-Key` header is too long or has characters that are not allowed.
+    IdempotencyKeyInvalid = "idempotency_key_invalid", "Invalid idempotency key";
+    /// Another request used the same idempotency key.
+    IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key used for another request";
+    /// The access token is missing or invalid.
+    Unauthenticated = "unauthenticated", "Authentication required";
+    /// The token was valid but has expired.
+    TokenExpired = "token_expired", "Token expired";
+    /// No account has this e-mail address and password.
+    InvalidCredentials = "invalid_credentials", "Invalid e-mail or password";
+    /// The token is valid but its role does not permit the request.
+    Forbidden = "forbidden", "Insufficient permissions";
+    /// The route or the resource does not exist.
     NotFound = "not_found", "Not found";
-    /// No such product.
-    ProductNotFound = "product_not_found", "There is no such product";
+    /// The product does not exist or was deleted.
+    ProductNotFound = "product_not_found", "Product not found";
     /// The cart has no line with this product.
-    LineNotFound = "line_not_found", "The cart has no such line";
-    /// The route exists, with other methods.
-    MethodNotAllowed = "method_not_allowed", "The method is not allowed here";
+    LineNotFound = "line_not_found", "Cart line not found";
+    /// The route does not support this method.
+    MethodNotAllowed = "method_not_allowed", "Method not allowed";
     /// The request's body did not arrive in time.
-    RequestTimeout = "request_timeout", "The request took too long to arrive";
-    /// The e-mail has an account.
-    EmailTaken = "email_taken", "The e-mail address has an account already";
-    /// Another product has this article number.
-    SkuTaken = "sku_taken", "Another product has this sku";
-    /// Fewer pieces than asked for.
-    InsufficientStock = "insufficient_stock", "There is not enough in stock";
-    /// There is nothing to check out.
+    RequestTimeout = "request_timeout", "Request timeout";
+    /// Another account uses this e-mail address.
+    EmailTaken = "email_taken", "E-mail address already registered";
+    /// Another product has this SKU.
+    SkuTaken = "sku_taken", "SKU already in use";
+    /// Fewer units are available than requested.
+    InsufficientStock = "insufficient_stock", "Insufficient stock";
+    /// The cart has no lines that can be checked out.
     CartEmpty = "cart_empty", "The cart is empty";
-    /// It costs more than the buyer expects.
+    /// The total is higher than the buyer expects.
     PriceChanged = "price_changed", "The price has changed";
-    /// The order does not stand where this could follow.
-    InvalidTransition = "invalid_transition", "The order cannot go there from where it stands";
-    /// More unpaid orders than one user may have.
+    /// The order's status does not permit this change.
+    InvalidTransition = "invalid_transition", "Invalid order status change";
+    /// The user has as many unpaid orders as one user may have.
     TooManyPendingOrders = "too_many_pending_orders", "Too many unpaid orders";
-    /// The guest's cart belongs to an account.
-    GuestCartMerged = "guest_cart_merged", "The guest cart was merged into an account";
-    /// `If-Match` does not match.
-    VersionMismatch = "version_mismatch", "It has changed since it was read";
+    /// The guest's cart was merged into an account's cart.
+    GuestCartMerged = "guest_cart_merged", "Guest cart already merged";
+    /// The `If-Match` header does not match the current version.
+    VersionMismatch = "version_mismatch", "Version mismatch";
     /// The body is larger than allowed.
-    PayloadTooLarge = "payload_too_large", "The body is too large";
-    /// The body has a type that is not understood.
-    UnsupportedMediaType = "unsupported_media_type", "The content type is not supported";
-    /// One or more fields are wrong.
-    ValidationFailed = "validation_failed", "The request has invalid fields";
-    /// More pieces in a line than allowed.
-    QuantityLimit = "quantity_limit", "A line cannot have so many pieces";
-    /// More lines in a cart than allowed.
-    LineLimit = "line_limit", "A cart cannot have so many lines";
-    /// Too many requests from one caller.
+    PayloadTooLarge = "payload_too_large", "Request body too large";
+    /// The route does not accept this content type.
+    UnsupportedMediaType = "unsupported_media_type", "Unsupported content type";
+    /// One or more fields are invalid.
+    ValidationFailed = "validation_failed", "Validation failed";
+    /// A line would have more units than allowed.
+    QuantityLimit = "quantity_limit", "Quantity limit exceeded";
+    /// The cart would have more lines than allowed.
+    LineLimit = "line_limit", "Cart line limit exceeded";
+    /// The total of a cart or an order would exceed 2^53-1 minor units.
+    TotalLimit = "total_limit", "Total limit exceeded";
+    /// The caller sends too many requests.
     RateLimited = "rate_limited", "Too many requests";
-    /// A fault of ours.
-    Internal = "internal_error", "Something went wrong on our side";
-    /// More than can be served now. Certainly not applied.
-    Overloaded = "overloaded", "The server has more to do than it can";
-    /// The store does not answer. Certainly not applied.
-    StoreUnavailable = "store_unavailable", "The store is not available";
-    /// It may have been applied.
-    OutcomeUnknown = "outcome_unknown", "It is not known whether the change was made";
+    /// The server has a bug or broken data.
+    Internal = "internal_error", "Internal server error";
+    /// The server is at capacity. The request was certainly not applied.
+    Overloaded = "overloaded", "The server is overloaded";
+    /// The store does not respond. The request was certainly not applied.
+    StoreUnavailable = "store_unavailable", "The store is unavailable";
+    /// The store did not confirm the change. It may have been applied.
+    OutcomeUnknown = "outcome_unknown", "The outcome of the change is unknown";
 }
 
-/// A refusal or failure, as every actor answers it.
+/// The error that every actor returns, whether it refuses a command or fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {detail}", code.as_str())]
 pub struct Error {
-    /// Which.
+    /// The kind of error, for programs.
     pub code: ErrorCode,
-    /// What was wrong this time, and what to do.
+    /// What is wrong this time and what to do, for people.
     pub detail: Cow<'static, str>,
-    /// The faulty fields.
+    /// The fields that are invalid.
     pub field_errors: Vec<FieldError>,
-    /// The lines that stock cannot fill.
+    /// The lines with insufficient stock.
     pub shortages: Vec<Shortage>,
-    /// What the cart costs now.
-    pub total_amount: Option<Money>,
-    /// After how many seconds another try makes sense.
+    /// The current total of the cart.
+    pub total_amount: Option<Box<Money>>,
+    /// Seconds to wait before the next attempt.
     pub retry_after: Option<u64>,
 }
 
 impl Error {
-    /// An error with `code` and a sentence for a person.
+    /// Creates an error from a code and a sentence for people.
     #[must_use]
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self {
@@ -135,13 +141,13 @@ impl Error {
         }
     }
 
-    /// The same, with the seconds after which another try makes sense.
+    /// Sets the seconds to wait before the next attempt.
     #[must_use]
     pub fn with_retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// One faulty field.
+    /// `validation_failed` for a single field.
     #[must_use]
     pub fn invalid_field(
         field: impl Into<String>,
@@ -151,84 +157,96 @@ impl Error {
         ValidationErrors::single(field, code, message).into()
     }
 
-    /// Too much to do; nothing was applied.
+    /// The server is at capacity, and nothing was applied.
     #[must_use]
     pub fn overloaded() -> Self {
-        Self::new(ErrorCode::Overloaded, "Nothing was changed. Try again shortly.")
-            .with_retry_after(1)
+        Self::new(ErrorCode::Overloaded, "Nothing was changed. Retry shortly.").with_retry_after(1)
     }
 
-    /// The store is away; nothing was applied.
+    /// The store does not respond, and nothing was applied.
     #[must_use]
     pub fn store_unavailable() -> Self {
-        Self::new(ErrorCode::StoreUnavailable, "Nothing was changed. Try again shortly.")
+        Self::new(ErrorCode::StoreUnavailable, "Nothing was changed. Retry shortly.")
             .with_retry_after(1)
     }
 
-    /// It may or may not have been applied.
+    /// The change may or may not have been applied.
     #[must_use]
     pub fn outcome_unknown() -> Self {
         Self::new(
             ErrorCode::OutcomeUnknown,
-            "The change may have been made. Repeat the request with the same Idempotency-Key, or read the resource again.",
+            "The change may have been applied. Retry with the same Idempotency-Key, \
+             or read the resource again.",
         )
     }
 
-    /// A fault of ours, told to the log and not to the caller.
+    /// A bug or broken data. The details are in the log and never reach the caller.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(ErrorCode::Internal, "The fault was logged under this request's id.")
+        Self::new(ErrorCode::Internal, "The error was logged with this request's ID.")
     }
 
-    /// `If-Match` does not match.
+    /// `If-Match` does not match the ETag `current`.
     #[must_use]
     pub fn version_mismatch(current: &str) -> Self {
         Self::new(
             ErrorCode::VersionMismatch,
-            format!("It is now {current}. Read it again, then repeat the change with its ETag."),
+            format!(
+                "The current ETag is {current}. Read the resource again, then retry with its ETag."
+            ),
         )
     }
 
-    /// There is no such product.
+    /// The product does not exist or was deleted.
     #[must_use]
     pub fn product_not_found() -> Self {
+        Self::new(ErrorCode::ProductNotFound, "This product does not exist or was deleted.")
+    }
+
+    /// The order does not exist, or the caller may not see it.
+    #[must_use]
+    pub fn order_not_found() -> Self {
         Self::new(
-            ErrorCode::ProductNotFound,
-            "There is no product with this id, or it was deleted.",
+            ErrorCode::NotFound,
+            "This order does not exist, or you do not have access to it.",
         )
     }
 
-    /// There is no such order, or none that the caller may see.
-    #[must_use]
-    pub fn order_not_found() -> Self {
-        Self::new(ErrorCode::NotFound, "There is no order with this id among those you may see.")
+    /// The total would exceed the largest amount that is exact.
+    fn total_limit() -> Self {
+        let detail = "The total would exceed 2^53-1 minor units of the currency, the largest \
+            exact amount. Lower a quantity, or buy in several orders.";
+        Self::new(ErrorCode::TotalLimit, detail)
     }
 
-    /// Stock cannot fill these lines.
+    /// Fewer units are available than these lines request.
     #[must_use]
     pub fn insufficient_stock(lines: Vec<Shortage>) -> Self {
-        let detail = "Less is available than was asked for; see lines.";
+        let detail = "Fewer units are available than requested. See lines.";
         Self { shortages: lines, ..Self::new(ErrorCode::InsufficientStock, detail) }
     }
 }
 
 impl From<ValidationErrors> for Error {
-    fn from(faults: ValidationErrors) -> Self {
-        let faults = faults.into_vec();
-        let told = faults
+    fn from(errors: ValidationErrors) -> Self {
+        let field_errors = errors.into_vec();
+        let messages = field_errors
             .iter()
-            .take(5)
-            .map(|fault| fault.message.as_str())
+            .take(MAX_MESSAGES_IN_DETAIL)
+            .map(|error| error.message.as_str())
             .collect::<Vec<_>>()
             .join("; ");
-        let detail = if faults.len() > 5 { format!("{told}; and more, see errors") } else { told };
-        Self { field_errors: faults, ..Self::new(ErrorCode::ValidationFailed, detail) }
+        let detail = match field_errors.len().saturating_sub(MAX_MESSAGES_IN_DETAIL) {
+            0 => messages,
+            more => format!("{messages}; and {more} more, see errors"),
+        };
+        Self { field_errors, ..Self::new(ErrorCode::ValidationFailed, detail) }
     }
 }
 
 impl From<CartError> for Error {
-    fn from(refusal: CartError) -> Self {
-        match refusal {
+    fn from(error: CartError) -> Self {
+        match error {
             CartError::ProductNotFound => Self::product_not_found(),
             CartError::LineNotFound => {
                 Self::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
@@ -236,12 +254,13 @@ impl From<CartError> for Error {
             CartError::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
             CartError::QuantityLimitExceeded => Self::new(
                 ErrorCode::QuantityLimit,
-                "The line would have more pieces than a line may have.",
+                "The line would exceed the maximum quantity of a line.",
             ),
             CartError::LineLimitExceeded => Self::new(
                 ErrorCode::LineLimit,
-                "The cart would have more lines than a cart may have.",
+                "The cart would exceed its maximum number of lines.",
             ),
+            CartError::TotalLimitExceeded => Self::total_limit(),
             CartError::GuestCartMerged => Self::new(
                 ErrorCode::GuestCartMerged,
                 "This guest cart was merged into an account. Use the account's token.",
@@ -251,38 +270,40 @@ impl From<CartError> for Error {
 }
 
 impl From<CheckoutError> for Error {
-    fn from(refusal: CheckoutError) -> Self {
-        match refusal {
-            CheckoutError::Cart(refusal) => refusal.into(),
-            CheckoutError::CartEmpty => Self::new(
-                ErrorCode::CartEmpty,
-                "There is nothing in the cart. Put something in first.",
-            ),
+    fn from(error: CheckoutError) -> Self {
+        match error {
+            CheckoutError::Cart(error) => error.into(),
+            CheckoutError::CartEmpty => {
+                Self::new(ErrorCode::CartEmpty, "Add a product to the cart before you check out.")
+            }
             CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
+            CheckoutError::TotalLimitExceeded => Self::total_limit(),
             CheckoutError::PriceChanged(total) => {
                 let detail = format!(
-                    "The cart costs {total} now, more than expected_total. Show it to the buyer, and ask again."
+                    "The cart now costs {total}, which is more than expected_total. \
+                     Show the new total to the buyer, then retry."
                 );
-                Self { total_amount: Some(total), ..Self::new(ErrorCode::PriceChanged, detail) }
+                Self {
+                    total_amount: Some(Box::new(total)),
+                    ..Self::new(ErrorCode::PriceChanged, detail)
+                }
             }
         }
     }
 }
 
 impl From<OrderError> for Error {
-    fn from(refusal: OrderError) -> Self {
-        match refusal {
+    fn from(error: OrderError) -> Self {
+        match error {
             OrderError::InvalidTransition { from, to } => {
-                let detail = format!(
-                    "The order is {}; from there it cannot become {}.",
-                    from.as_str(),
-                    to.as_str()
-                );
+                let [from, to] = [from, to].map(|status| status.as_str().replace('_', " "));
+                let detail = format!("An order that is {from} cannot become {to}.");
                 Self::new(ErrorCode::InvalidTransition, detail)
             }
-            OrderError::NotYetExpired => {
-                Self::new(ErrorCode::InvalidTransition, "There is still time to pay the order.")
-            }
+            OrderError::NotYetExpired => Self::new(
+                ErrorCode::InvalidTransition,
+                "The order's payment deadline has not passed.",
+            ),
         }
     }
 }
@@ -295,8 +316,8 @@ mod tests {
 
     #[test]
     fn error_code_strings_are_unique() {
-        let words: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
-        assert_eq!(words.len(), ErrorCode::ALL.len());
-        assert!(words.iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
+        let codes: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(codes.len(), ErrorCode::ALL.len());
+        assert!(codes.iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
     }
 }

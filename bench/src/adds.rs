@@ -1,4 +1,5 @@
-//! Durable adds: 256 users at once through HTTP, against the same commits made one SQLite transaction each.
+//! Durable adds to carts: 256 concurrent users through HTTP, against the same commits as one SQLite
+//! transaction each.
 
 use std::{
     sync::Arc,
@@ -22,9 +23,9 @@ use souk::{
 };
 
 use crate::{
-    load::{Request, measure_rate},
-    shop::{ShopProcess, new_user_token},
-    spread::Samples,
+    load_generator::{Request, measure_rate},
+    samples::Samples,
+    shop_process::{ShopProcess, new_user_token},
 };
 
 const USERS: usize = 256;
@@ -41,9 +42,10 @@ pub async fn run() -> anyhow::Result<()> {
         tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
     let mut pairs = Vec::new();
     for round in 0..=ROUNDS {
-        // Emptied between rounds, so that no line reaches its limit.
+        // Empty the carts between rounds, so that no line reaches its limit.
         for token in &tokens {
-            crate::load::send_once(shop.address, &Request::delete("/api/cart", token)).await?;
+            crate::load_generator::send_once(shop.address, &Request::delete("/api/cart", token))
+                .await?;
         }
         let pair = (
             measure_rate(shop.address, &requests, ROUND_TIME).await?,
@@ -54,19 +56,27 @@ pub async fn run() -> anyhow::Result<()> {
         }
     }
     println!(
-        "durable POST /api/cart/add: {USERS} users at once, {ROUNDS} rounds of {ROUND_TIME:?}, store in {}",
+        "durable POST /api/cart/add: {USERS} concurrent users, {ROUNDS} rounds of {ROUND_TIME:?}, \
+         store in {}",
         shop.dir().display()
     );
-    println!("  souk, HTTP       adds/s  {}", Samples::new(pairs.iter().map(|pair| pair.0)));
-    println!("  a transaction each       {}", Samples::new(pairs.iter().map(|pair| pair.1)));
     println!(
-        "  ratio                    {}",
+        "  souk, HTTP                   adds/s  {}",
+        Samples::new(pairs.iter().map(|pair| pair.0))
+    );
+    println!(
+        "  one transaction per add      adds/s  {}",
+        Samples::new(pairs.iter().map(|pair| pair.1))
+    );
+    println!(
+        "  ratio                                {}",
         Samples::new(pairs.iter().map(|pair| pair.0 / pair.1))
     );
     Ok(())
 }
 
-/// The same carts and events in the same tables, without HTTP, each commit in a transaction of its own; commits a second.
+/// Commits per second of the same carts and events to the same tables, without HTTP, and with each
+/// commit in a transaction of its own.
 async fn commit_rate_one_transaction_each() -> anyhow::Result<f64> {
     let dir = tempfile::tempdir()?;
     let currency = "USD".parse()?;
@@ -88,12 +98,14 @@ async fn commit_rate_one_transaction_each() -> anyhow::Result<f64> {
     let limits = CartLimits { max_quantity: 1_000_000, max_lines: 200 };
     let mut carts: Vec<Cart> =
         (0..USERS).map(|_| Cart::empty(CartOwner { id: UserId::new(), is_guest: false })).collect();
-    let (began, mut count) = (Instant::now(), 0_u32);
+    let (started, mut count) = (Instant::now(), 0_u32);
     'time: loop {
         for cart in &mut carts {
             let command = CartCommand::AddItem { product_id, quantity: 1 };
-            let changed = cart.decide(command, offer, limits, SystemClock.now());
-            let Ok(Some((next, event))) = changed else { anyhow::bail!("the add was refused") };
+            let decision = cart.decide(command, offer, limits, SystemClock.now());
+            let Ok(Some((next, event))) = decision else {
+                anyhow::bail!("the cart rejected the add")
+            };
             let next = Arc::new(next);
             let mut commit = Commit::new(SystemClock.now(), Instant::now() + ROUND_TIME);
             commit.writes.push(Write::Cart(Arc::clone(&next)));
@@ -101,16 +113,16 @@ async fn commit_rate_one_transaction_each() -> anyhow::Result<f64> {
             let applied = store.apply(vec![commit].into()).await;
             anyhow::ensure!(
                 applied.is_ok_and(|applied| applied.outcomes.iter().all(Result::is_ok)),
-                "not applied"
+                "the store rejected the commit"
             );
             *cart = Arc::unwrap_or_clone(next);
             count += 1;
-            if began.elapsed() >= ROUND_TIME {
+            if started.elapsed() >= ROUND_TIME {
                 break 'time;
             }
         }
     }
-    let rate = f64::from(count) / began.elapsed().as_secs_f64();
+    let rate = f64::from(count) / started.elapsed().as_secs_f64();
     store.close().await;
     Ok(rate)
 }

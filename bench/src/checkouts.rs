@@ -1,6 +1,7 @@
-//! Checkouts on MongoDB through HTTP, of one product and of a thousand, against three things that a shop could do instead, in turns on one
-//! replica set: a transaction for each order, run again by the driver when it meets another (and the same run again at once, as older
-//! drivers did), and a bare `find_one_and_update` for each buyer, without order, cart and event.
+//! Checkouts on MongoDB through HTTP, of one product and of a thousand, against three alternatives
+//! on the same replica set: one transaction per order, which the driver retries with a backoff
+//! after a conflict; the same without a backoff, as older drivers did; and one
+//! `find_one_and_update` per buyer, without an order, a cart or an event.
 
 use std::{
     sync::{
@@ -23,25 +24,26 @@ use souk::domain::{
 };
 
 use crate::{
-    load::{Request, send_each_once},
+    load_generator::{Request, send_each_once},
     mongo::connect,
-    shop::{ShopProcess, new_user_token},
-    spread::Samples,
+    samples::Samples,
+    shop_process::{ShopProcess, new_user_token},
 };
 
-/// Those who buy at the same time, through HTTP and from the database.
+/// Concurrent buyers through HTTP.
 const CONNECTIONS: usize = 256;
+/// Concurrent buyers of the alternatives, which use the database directly.
 const TASKS: u32 = 64;
-/// Checkouts in a round.
+/// Checkouts per round.
 const BUYERS: usize = 256 * 60;
 const ROUNDS: usize = 5;
 const ROUND_TIME: Duration = Duration::from_secs(3);
 
-/// What is compared. The driver's own retry pauses between two tries since January 2026 (RUST-2268); before, it did not.
+/// The variants. The driver's own retry has had a backoff since January 2026 (RUST-2268).
 const VARIANT_NAMES: [&str; 4] =
-    ["souk, HTTP", "transaction for each", "the same, without pauses", "find_one_and_update"];
+    ["souk, HTTP", "transaction per order", "same, without backoff", "find_one_and_update"];
 
-/// What was done a second, and how long the slowest of a hundred took, in milliseconds.
+/// Checkouts per second, and the 99th percentile of their latency in milliseconds.
 pub struct CheckoutRate {
     pub rate: f64,
     pub p99: f64,
@@ -49,24 +51,24 @@ pub struct CheckoutRate {
 
 impl CheckoutRate {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    fn from_durations(mut took: Vec<Duration>, time: Duration) -> anyhow::Result<Self> {
-        took.sort_unstable();
-        let p99 =
-            took.get(took.len() * 99 / 100).context("nothing was done")?.as_secs_f64() * 1000.0;
-        Ok(Self { rate: took.len() as f64 / time.as_secs_f64(), p99 })
+    fn from_durations(mut latencies: Vec<Duration>, time: Duration) -> anyhow::Result<Self> {
+        latencies.sort_unstable();
+        let p99 = latencies.get(latencies.len() * 99 / 100).context("no checkout completed")?;
+        let p99 = p99.as_secs_f64() * 1000.0;
+        Ok(Self { rate: latencies.len() as f64 / time.as_secs_f64(), p99 })
     }
 }
 
 pub async fn run() -> anyhow::Result<()> {
-    for products in [1, 1000] {
-        compare_checkouts(products).await?;
+    for product_count in [1, 1000] {
+        compare_checkouts(product_count).await?;
     }
     Ok(())
 }
 
-async fn compare_checkouts(products: usize) -> anyhow::Result<()> {
-    let uri =
-        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+async fn compare_checkouts(product_count: usize) -> anyhow::Result<()> {
+    let uri = std::env::var("SOUK_TEST_MONGO_URI")
+        .context("set SOUK_TEST_MONGO_URI to the connection string of a replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
     let shop = ShopProcess::start_with(&[
         ("STORE__KIND", "mongodb"),
@@ -75,46 +77,59 @@ async fn compare_checkouts(products: usize) -> anyhow::Result<()> {
     ])?;
     let client = connect(&uri).await?;
     let database = client.database(&name);
-    let mut wares = Vec::new();
-    for number in 0..products {
-        wares.push(shop.create_numbered_product(number).await?);
+    let mut products = Vec::new();
+    for number in 0..product_count {
+        products.push(shop.create_numbered_product(number).await?);
     }
-    create_plain_collections(&database, products).await?;
+    create_plain_collections(&database, product_count).await?;
     let mut rounds = Vec::new();
     for round in 0..=ROUNDS {
-        let of = [
-            measure_checkouts(&shop, &wares).await?,
-            measure_in_parallel(&client, &database, products, order_in_transaction).await?,
-            measure_in_parallel(&client, &database, products, order_in_transaction_without_backoff)
-                .await?,
-            measure_in_parallel(&client, &database, products, decrement_stock_only).await?,
+        let rates = [
+            measure_checkouts(&shop, &products).await?,
+            measure_in_parallel(&client, &database, product_count, order_in_transaction).await?,
+            measure_in_parallel(
+                &client,
+                &database,
+                product_count,
+                order_in_transaction_without_backoff,
+            )
+            .await?,
+            measure_in_parallel(&client, &database, product_count, decrement_stock_only).await?,
         ];
         if round > 0 {
-            rounds.push(of);
+            rounds.push(rates);
         }
     }
     database.drop().await?;
     println!(
-        "checkouts of {products} product(s) on MongoDB: souk with {CONNECTIONS} connections, the others with {TASKS} tasks; {ROUNDS} rounds"
+        "checkouts on MongoDB, {product_count} products: souk with {CONNECTIONS} connections, \
+         the others with {TASKS} tasks; {ROUNDS} rounds"
     );
-    for (place, name) in VARIANT_NAMES.iter().enumerate() {
-        println!("  {name:25} done/s   {}", Samples::new(rounds.iter().map(|of| of[place].rate)));
-        println!("  {:25} p99 ms   {}", "", Samples::new(rounds.iter().map(|of| of[place].p99)));
-        if place > 0 {
+    for (variant, name) in VARIANT_NAMES.iter().enumerate() {
+        println!(
+            "  {name:25} done/s   {}",
+            Samples::new(rounds.iter().map(|rates| rates[variant].rate))
+        );
+        println!(
+            "  {:25} p99 ms   {}",
+            "",
+            Samples::new(rounds.iter().map(|rates| rates[variant].p99))
+        );
+        if variant > 0 {
             println!(
-                "  {:25} souk is  {} times as fast",
+                "  {:25} ratio    {}",
                 "",
-                Samples::new(rounds.iter().map(|of| of[0].rate / of[place].rate))
+                Samples::new(rounds.iter().map(|rates| rates[0].rate / rates[variant].rate))
             );
         }
     }
     Ok(())
 }
 
-/// New buyers, each with a cart of one line, who all check out.
+/// Creates new buyers, each with a cart of one line, and checks them all out.
 pub async fn measure_checkouts(
     shop: &ShopProcess,
-    wares: &[String],
+    products: &[String],
 ) -> anyhow::Result<CheckoutRate> {
     let tokens: Vec<String> =
         (0..BUYERS).map(|_| new_user_token(Role::Customer)).collect::<Result<_, _>>()?;
@@ -127,18 +142,18 @@ pub async fn measure_checkouts(
     };
     send_each_once(
         shop.address,
-        tokens.iter().zip(wares.iter().cycle()).map(add).collect(),
+        tokens.iter().zip(products.iter().cycle()).map(add).collect(),
         CONNECTIONS,
     )
     .await?;
     let requests = tokens.iter().map(|token| Request::checkout(token)).collect();
-    let began = Instant::now();
+    let started = Instant::now();
     let took = send_each_once(shop.address, requests, CONNECTIONS).await?;
-    CheckoutRate::from_durations(took, began.elapsed())
+    CheckoutRate::from_durations(took, started.elapsed())
 }
 
-async fn create_plain_collections(database: &Database, products: usize) -> anyhow::Result<()> {
-    let stock = (0..products)
+async fn create_plain_collections(database: &Database, product_count: usize) -> anyhow::Result<()> {
+    let stock = (0..product_count)
         .map(|number| doc! { "_id": product_key(number), "available": 1_000_000_000_i64 });
     database.collection::<Document>("plain_stock").insert_many(stock).await?;
     for collection in ["plain_orders", "plain_carts", "plain_events"] {
@@ -151,18 +166,18 @@ fn product_key(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(0)
 }
 
-/// Does `work` again and again, in tasks side by side.
+/// Runs `work` repeatedly in concurrent tasks.
 async fn measure_in_parallel<W>(
     client: &Client,
     database: &Database,
-    products: usize,
+    product_count: usize,
     work: impl Fn(ClientSession, Database, i64) -> W + Copy + Send + 'static,
 ) -> anyhow::Result<CheckoutRate>
 where
     W: Future<Output = (ClientSession, mongodb::error::Result<()>)> + Send,
 {
     let over = Arc::new(AtomicBool::new(false));
-    let began = Instant::now();
+    let started = Instant::now();
     let mut tasks = Vec::new();
     for task in 0..TASKS {
         let (database, over) = (database.clone(), Arc::clone(&over));
@@ -171,12 +186,12 @@ where
             let mut took = Vec::new();
             let mut number = task as usize;
             while !over.load(Ordering::Relaxed) {
-                let began = Instant::now();
+                let started = Instant::now();
                 let done;
                 (session, done) =
-                    work(session, database.clone(), product_key(number % products)).await;
+                    work(session, database.clone(), product_key(number % product_count)).await;
                 done?;
-                took.push(began.elapsed());
+                took.push(started.elapsed());
                 number += TASKS as usize;
             }
             anyhow::Ok(took)
@@ -188,7 +203,7 @@ where
     for task in tasks {
         took.extend(task.await??);
     }
-    CheckoutRate::from_durations(took, began.elapsed())
+    CheckoutRate::from_durations(took, started.elapsed())
 }
 
 async fn decrement_stock_only(
@@ -223,7 +238,7 @@ async fn order_in_transaction(
     (session, done)
 }
 
-/// The same, run again without a pause.
+/// The same transaction, retried without a backoff.
 async fn order_in_transaction_without_backoff(
     mut session: ClientSession,
     database: Database,

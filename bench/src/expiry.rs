@@ -1,5 +1,6 @@
-//! How long after its deadline an unpaid order still holds its pieces, on MongoDB, with 100,000 other unpaid orders in the store, while
-//! 256 connections check out as fast as they can: each of their orders is overdue a few seconds later.
+//! How long after its deadline an unpaid order still holds its stock on MongoDB. The store holds
+//! 100,000 other unpaid orders, and 256 connections check out as fast as they can; each of their
+//! orders is overdue a few seconds later.
 
 use std::time::Duration;
 
@@ -11,15 +12,17 @@ use mongodb::{
 use souk::domain::ids::EventId;
 use tokio::{sync::watch, time::sleep};
 
-use crate::{checkouts::measure_checkouts, mongo::connect, shop::ShopProcess, spread::Samples};
+use crate::{
+    checkouts::measure_checkouts, mongo::connect, samples::Samples, shop_process::ShopProcess,
+};
 
 const PENDING_ORDERS: usize = 100_000;
 const ROUNDS: usize = 5;
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 pub async fn run() -> anyhow::Result<()> {
-    let uri =
-        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let uri = std::env::var("SOUK_TEST_MONGO_URI")
+        .context("set SOUK_TEST_MONGO_URI to the connection string of a replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
     let shop = ShopProcess::start_with(&[
         ("STORE__KIND", "mongodb"),
@@ -27,35 +30,35 @@ pub async fn run() -> anyhow::Result<()> {
         ("STORE__DATABASE", &name),
         ("ORDERS__PAYMENT_TIMEOUT", "3s"),
     ])?;
-    let wares = [shop.create_product().await?];
+    let products = [shop.create_product().await?];
     let database = connect(&uri).await?.database(&name);
     let orders = database.collection::<Document>("orders");
-    let (mut latest, mut rates) = (Vec::new(), Vec::new());
+    let (mut delays, mut rates) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let (stop, stopped) = watch::channel(false);
-        let watching = tokio::spawn(longest_overdue(orders.clone(), stopped));
-        let figure = measure_checkouts(&shop, &wares).await?;
+        let watcher = tokio::spawn(longest_overdue(orders.clone(), stopped));
+        let checkouts = measure_checkouts(&shop, &products).await?;
         sleep(Duration::from_secs(3)).await;
         wait_until_none_overdue(&orders).await?;
         stop.send_replace(true);
-        let late = watching.await??;
+        let delay = watcher.await??;
         if round == 0 {
-            // Copies of a real one, which wait for another hour.
+            // Copies of a real order that expire in an hour.
             add_pending_orders(&orders).await?;
         } else {
-            latest.push(late.as_secs_f64());
-            rates.push(figure.rate);
+            delays.push(delay.as_secs_f64());
+            rates.push(checkouts.rate);
         }
     }
     println!("unpaid orders on MongoDB, {PENDING_ORDERS} others pending, {ROUNDS} rounds");
-    println!("  checkouts/s, while those before expire  {}", Samples::new(rates));
-    println!("  most that one was over its deadline, s  {}", Samples::new(latest));
+    println!("  checkouts/s while earlier orders expire  {}", Samples::new(rates));
+    println!("  longest time after the deadline, s       {}", Samples::new(delays));
     drop(shop);
     database.drop().await?;
     Ok(())
 }
 
-/// Looks for orders that are overdue and still pending; the longest that one was.
+/// Polls for orders that are overdue and still pending. Returns the longest time after a deadline.
 async fn longest_overdue(
     orders: Collection<Document>,
     stopped: watch::Receiver<bool>,
@@ -63,8 +66,8 @@ async fn longest_overdue(
     let mut longest = Duration::ZERO;
     while !*stopped.borrow() {
         let now = DateTime::now();
-        let first = doc! { "status": "pending_payment", "expires_at": { "$lte": now } };
-        if let Some(order) = orders.find_one(first).sort(doc! { "expires_at": 1 }).await? {
+        let overdue = doc! { "status": "pending_payment", "expires_at": { "$lte": now } };
+        if let Some(order) = orders.find_one(overdue).sort(doc! { "expires_at": 1 }).await? {
             longest =
                 longest.max(now.saturating_duration_since(*order.get_datetime("expires_at")?));
         }
@@ -76,8 +79,8 @@ async fn longest_overdue(
 async fn wait_until_none_overdue(orders: &Collection<Document>) -> anyhow::Result<()> {
     loop {
         let soon = DateTime::from_millis(DateTime::now().timestamp_millis() + 10_000);
-        let any = doc! { "status": "pending_payment", "expires_at": { "$lte": soon } };
-        if orders.find_one(any).await?.is_none() {
+        let overdue = doc! { "status": "pending_payment", "expires_at": { "$lte": soon } };
+        if orders.find_one(overdue).await?.is_none() {
             return Ok(());
         }
         sleep(POLL_INTERVAL).await;
@@ -85,7 +88,7 @@ async fn wait_until_none_overdue(orders: &Collection<Document>) -> anyhow::Resul
 }
 
 async fn add_pending_orders(orders: &Collection<Document>) -> anyhow::Result<()> {
-    let mut order = orders.find_one(doc! {}).await?.context("there is no order")?;
+    let mut order = orders.find_one(doc! {}).await?.context("the store has no orders")?;
     order.insert("status", "pending_payment");
     order.insert(
         "expires_at",

@@ -1,11 +1,11 @@
-//! Memory of the process: idle, and with many active carts of one line.
+//! Resident memory of the process when idle, and with many active carts of one line.
 
 use serde_json::json;
 use souk::domain::account::Role;
 
 use crate::{
-    load::{Request, send_each_once},
-    shop::{ShopProcess, new_user_token},
+    load_generator::{Request, send_each_once},
+    shop_process::{ShopProcess, new_user_token},
 };
 
 pub async fn run(carts: usize) -> anyhow::Result<()> {
@@ -15,8 +15,7 @@ pub async fn run(carts: usize) -> anyhow::Result<()> {
     let add = json!({"product_id": product, "quantity": 1}).to_string();
     let requests: Vec<Request> = (0..carts)
         .map(|_| {
-            new_user_token(Role::Customer)
-                .map(|new_user_token| Request::post("/api/cart/add", &new_user_token, &add))
+            new_user_token(Role::Customer).map(|token| Request::post("/api/cart/add", &token, &add))
         })
         .collect::<Result<_, _>>()?;
     send_each_once(shop.address, requests, 256).await?;

@@ -1,5 +1,6 @@
-//! Durable adds on MongoDB: 256 users at once through HTTP, against 256 tasks that each make one durable `update_one` at a time,
-//! without HTTP and without events. In turns, on one replica set; with the server's own count of its processor time.
+//! Durable adds on MongoDB: 256 concurrent users through HTTP, against 256 tasks that each run one
+//! durable `update_one` at a time, without HTTP and without events. Both run alternately on one
+//! replica set; the server reports the processor time that it used.
 
 use std::{
     sync::{
@@ -19,24 +20,24 @@ use serde_json::json;
 use souk::domain::{account::Role, ids::EventId};
 
 use crate::{
-    load::{Request, measure_rate, send_once},
-    shop::{ShopProcess, new_user_token},
-    spread::Samples,
+    load_generator::{Request, measure_rate, send_once},
+    samples::Samples,
+    shop_process::{ShopProcess, new_user_token},
 };
 
 const USERS: u32 = 256;
 const ROUNDS: usize = 5;
 const ROUND_TIME: Duration = Duration::from_secs(4);
 
-/// Adds a second, and microseconds of the server's processor time for each.
+/// Adds per second, and the MongoDB server's processor time per add in microseconds.
 struct AddRate {
     rate: f64,
     cpu: f64,
 }
 
 pub async fn run() -> anyhow::Result<()> {
-    let uri =
-        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let uri = std::env::var("SOUK_TEST_MONGO_URI")
+        .context("set SOUK_TEST_MONGO_URI to the connection string of a replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
     let shop = ShopProcess::start_with(&[
         ("STORE__KIND", "mongodb"),
@@ -52,7 +53,7 @@ pub async fn run() -> anyhow::Result<()> {
         tokens.iter().map(|token| Request::post("/api/cart/add", token, &add)).collect();
     let mut pairs = Vec::new();
     for round in 0..=ROUNDS {
-        // Emptied between rounds, so that no line reaches its limit.
+        // Empty the carts between rounds, so that no line reaches its limit.
         for token in &tokens {
             send_once(shop.address, &Request::delete("/api/cart", token)).await?;
         }
@@ -65,20 +66,21 @@ pub async fn run() -> anyhow::Result<()> {
     }
     database.drop().await?;
     println!(
-        "durable POST /api/cart/add on MongoDB: {USERS} users at once, {ROUNDS} rounds of {ROUND_TIME:?}"
+        "durable POST /api/cart/add on MongoDB: {USERS} concurrent users, \
+         {ROUNDS} rounds of {ROUND_TIME:?}"
     );
-    println!("  souk, HTTP        adds/s  {}", Samples::new(pairs.iter().map(|pair| pair.0.rate)));
-    println!("  update_one each           {}", Samples::new(pairs.iter().map(|pair| pair.1.rate)));
+    println!("  souk, HTTP   adds/s        {}", Samples::new(pairs.iter().map(|pair| pair.0.rate)));
+    println!("  update_one   adds/s        {}", Samples::new(pairs.iter().map(|pair| pair.1.rate)));
     println!(
-        "  ratio                     {}",
+        "  ratio                      {}",
         Samples::new(pairs.iter().map(|pair| pair.0.rate / pair.1.rate))
     );
-    println!("  souk, mongod us/add       {}", Samples::new(pairs.iter().map(|pair| pair.0.cpu)));
-    println!("  update_one, mongod us     {}", Samples::new(pairs.iter().map(|pair| pair.1.cpu)));
+    println!("  souk, HTTP   mongod us/add {}", Samples::new(pairs.iter().map(|pair| pair.0.cpu)));
+    println!("  update_one   mongod us/add {}", Samples::new(pairs.iter().map(|pair| pair.1.cpu)));
     Ok(())
 }
 
-/// A client that writes as durably as souk does.
+/// Connects with the write concern that souk uses.
 pub async fn connect(uri: &str) -> anyhow::Result<Client> {
     let mut options = ClientOptions::parse(uri).await?;
     (options.min_pool_size, options.max_pool_size) = (Some(64), Some(64));
@@ -91,13 +93,13 @@ async fn measure_with_cpu(
     database: &Database,
     work: impl Future<Output = anyhow::Result<f64>>,
 ) -> anyhow::Result<AddRate> {
-    let (before, began) = (processor_time(database).await?, Instant::now());
+    let (before, started) = (processor_time(database).await?, Instant::now());
     let rate = work.await?;
-    let took = began.elapsed().as_secs_f64();
-    Ok(AddRate { rate, cpu: (processor_time(database).await? - before) / (rate * took) })
+    let elapsed = started.elapsed().as_secs_f64();
+    Ok(AddRate { rate, cpu: (processor_time(database).await? - before) / (rate * elapsed) })
 }
 
-/// Microseconds of processor time that the server has used.
+/// The processor time that the MongoDB server has used, in microseconds.
 async fn processor_time(database: &Database) -> anyhow::Result<f64> {
     let status = database.run_command(doc! { "serverStatus": 1 }).await?;
     let info = status.get_document("extra_info")?;
@@ -107,20 +109,22 @@ async fn processor_time(database: &Database) -> anyhow::Result<f64> {
     let sum =
         micros("user_time_us").zip(micros("system_time_us")).map(|(user, system)| user + system);
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    Ok(sum.context("the server does not tell its processor time")? as f64)
+    Ok(sum.context("the server does not report its processor time")? as f64)
 }
 
 async fn plain_update_rate(database: &Database) -> anyhow::Result<f64> {
     let over = Arc::new(AtomicBool::new(false));
-    let began = Instant::now();
+    let started = Instant::now();
     let tasks: Vec<_> = (0..USERS)
         .map(|user| {
             let (carts, over) = (database.collection::<Document>("plain_carts"), Arc::clone(&over));
             tokio::spawn(async move {
                 let mut count = 0_u32;
                 while !over.load(Ordering::Relaxed) {
-                    let add =
-                        doc! { "$inc": { "version": 1_i64, "lines.0.quantity": 1_i64 }, "$setOnInsert": { "name": "Mint tea" } };
+                    let add = doc! {
+                        "$inc": { "version": 1_i64, "lines.0.quantity": 1_i64 },
+                        "$setOnInsert": { "name": "Mint tea" },
+                    };
                     carts.update_one(doc! { "_id": i64::from(user) }, add).upsert(true).await?;
                     count += 1;
                 }
@@ -134,5 +138,5 @@ async fn plain_update_rate(database: &Database) -> anyhow::Result<f64> {
     for task in tasks {
         count += f64::from(task.await??);
     }
-    Ok(count / began.elapsed().as_secs_f64())
+    Ok(count / started.elapsed().as_secs_f64())
 }

@@ -1,4 +1,4 @@
-//! Far more at once than can be served, on MongoDB: what is served all the same, what is told to come back, and whether memory grows.
+//! Overload on MongoDB: how many requests succeed, how many are rejected, and whether memory grows.
 
 use std::{
     collections::BTreeMap,
@@ -14,19 +14,19 @@ use serde_json::json;
 use souk::domain::{account::Role, ids::EventId};
 
 use crate::{
-    load::{Connection, Request},
+    load_generator::{Connection, Request},
     mongo::connect,
-    shop::{ShopProcess, new_user_token},
+    shop_process::{ShopProcess, new_user_token},
 };
 
-/// Connections of a load that is served as it comes, of ten times as much, and of more than may wait, twice: the second time, all that
-/// is kept of a user is there already.
+/// The numbers of connections: a load within capacity, ten times as many, and more than the queues
+/// hold. The last runs twice, since the first run also allocates the state of each user.
 const CONNECTION_COUNTS: [usize; 4] = [256, 2560, 15_000, 15_000];
 const ROUND_TIME: Duration = Duration::from_secs(20);
 
 pub async fn run() -> anyhow::Result<()> {
-    let uri =
-        std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;
+    let uri = std::env::var("SOUK_TEST_MONGO_URI")
+        .context("set SOUK_TEST_MONGO_URI to the connection string of a replica set")?;
     let name = format!("souk_bench_{}", EventId::new().as_uuid().simple());
     let shop = ShopProcess::start_with(&[
         ("STORE__KIND", "mongodb"),
@@ -35,9 +35,7 @@ pub async fn run() -> anyhow::Result<()> {
     ])?;
     let product = shop.create_product().await?;
     let add = json!({"product_id": product, "quantity": 1}).to_string();
-    println!(
-        "POST /api/cart/add on MongoDB, each connection a user of its own, {ROUND_TIME:?} each"
-    );
+    println!("POST /api/cart/add on MongoDB, one user per connection, rounds of {ROUND_TIME:?}");
     let most = CONNECTION_COUNTS.into_iter().max().unwrap_or(0);
     let tokens: Vec<String> =
         (0..most).map(|_| new_user_token(Role::Customer)).collect::<Result<_, _>>()?;
@@ -47,16 +45,15 @@ pub async fn run() -> anyhow::Result<()> {
             .take(connections)
             .map(|token| Request::post("/api/cart/add", token, &add))
             .collect();
-        let (answers, memory) =
+        let (latencies_by_status, memory) =
             tokio::join!(collect_latencies(&shop, requests), sample_memory(&shop));
         println!("  {connections} connections");
-        for (status, took) in answers? {
-            let slowest = took.last().copied().unwrap_or_default();
-            let [median, p99] =
-                [50, 99].map(|part| took.get(took.len() * part / 100).copied().unwrap_or_default());
+        for (status, latencies) in latencies_by_status? {
+            let slowest = latencies.last().copied().unwrap_or_default();
+            let [median, p99] = [50, 99].map(|percent| percentile(&latencies, percent));
             println!(
-                "    {status}: {} answers, median {median:.2?}, p99 {p99:.2?}, slowest {slowest:.2?}",
-                took.len()
+                "    {status}: {} responses, median {median:.2?}, p99 {p99:.2?}, max {slowest:.2?}",
+                latencies.len()
             );
         }
         println!("    resident MiB, every 2 s: {}", memory?.join(" "));
@@ -66,7 +63,11 @@ pub async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Times of answers, sorted, by status.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default()
+}
+
+/// The sorted latencies of all responses, by status.
 async fn collect_latencies(
     shop: &ShopProcess,
     requests: Vec<Request>,
@@ -79,13 +80,13 @@ async fn collect_latencies(
         tasks.push(tokio::spawn(async move {
             let mut connection = Connection::open(address).await?;
             while !over.load(Ordering::Relaxed) {
-                let began = Instant::now();
+                let started = Instant::now();
                 let (status, _) = connection.exchange(&request).await?;
                 all.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .entry(status)
                     .or_default()
-                    .push(began.elapsed());
+                    .push(started.elapsed());
             }
             anyhow::Ok(())
         }));
@@ -96,7 +97,7 @@ async fn collect_latencies(
         task.await??;
     }
     let mut all = std::mem::take(&mut *all.lock().unwrap_or_else(PoisonError::into_inner));
-    all.values_mut().for_each(|took| took.sort_unstable());
+    all.values_mut().for_each(|latencies| latencies.sort_unstable());
     Ok(all)
 }
 

@@ -1,4 +1,4 @@
-//! Reads: a cart and a product, each against a bare handler that returns the same bytes.
+//! Reads of a cart and a product, each against a baseline server that returns the same bytes.
 
 use std::{process::Command, time::Duration};
 
@@ -6,9 +6,9 @@ use serde_json::json;
 use souk::domain::account::Role;
 
 use crate::{
-    load::{Request, measure_rate, send_each_once, send_once},
-    shop::{ShopProcess, new_user_token, spawn_and_read_address},
-    spread::Samples,
+    load_generator::{Request, measure_rate, send_each_once, send_once},
+    samples::Samples,
+    shop_process::{ShopProcess, new_user_token, spawn_and_read_address},
 };
 
 const CONNECTIONS: usize = 64;
@@ -31,33 +31,33 @@ pub async fn run() -> anyhow::Result<()> {
     compare_reads(&shop, &format!("/api/products/{product}"), &tokens).await
 }
 
-/// Measures both in turns, so that a machine that changes its speed changes it for both.
+/// Alternates between both servers, so that a change in the machine's speed affects both.
 async fn compare_reads(shop: &ShopProcess, path: &str, tokens: &[String]) -> anyhow::Result<()> {
     let requests: Vec<Request> = tokens.iter().map(|token| Request::get(path, token)).collect();
     let first = requests.first().ok_or_else(|| anyhow::anyhow!("no requests"))?;
     let body = String::from_utf8(send_once(shop.address, first).await?)?;
-    let (mut child, bare) =
-        spawn_and_read_address(Command::new(std::env::current_exe()?).args(["bare", &body]))?;
+    let (mut baseline_process, baseline) =
+        spawn_and_read_address(Command::new(std::env::current_exe()?).args(["baseline", &body]))?;
     let mut pairs = Vec::new();
     for round in 0..=ROUNDS {
         let pair = (
             measure_rate(shop.address, &requests, ROUND_TIME).await?,
-            measure_rate(bare, &requests, ROUND_TIME).await?,
+            measure_rate(baseline, &requests, ROUND_TIME).await?,
         );
         // The first round warms both up.
         if round > 0 {
             pairs.push(pair);
         }
     }
-    child.kill()?;
-    child.wait()?;
+    baseline_process.kill()?;
+    baseline_process.wait()?;
     let path = path.rsplit_once('/').map_or(path, |(start, _)| start);
     println!(
         "GET {path}: {CONNECTIONS} connections, {} bytes, {ROUNDS} rounds of {ROUND_TIME:?}",
         body.len()
     );
-    println!("  souk   requests/s  {}", Samples::new(pairs.iter().map(|pair| pair.0)));
-    println!("  bare   requests/s  {}", Samples::new(pairs.iter().map(|pair| pair.1)));
-    println!("  ratio              {}", Samples::new(pairs.iter().map(|pair| pair.0 / pair.1)));
+    println!("  souk      requests/s  {}", Samples::new(pairs.iter().map(|pair| pair.0)));
+    println!("  baseline  requests/s  {}", Samples::new(pairs.iter().map(|pair| pair.1)));
+    println!("  ratio                 {}", Samples::new(pairs.iter().map(|pair| pair.0 / pair.1)));
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Who decides: each actor orders what is asked of it, has the rules of `domain` decide, and answers once the store has made it
-//! true.
+//! Actors order the commands sent to them, have the rules of `domain` decide, and reply once the
+//! store has made the decision durable. They are thin: the work is in a service beside each.
 
 pub mod accounts;
 pub mod ask;
@@ -7,3 +7,4 @@ pub mod cart;
 pub mod catalog;
 pub(crate) mod commit_error;
 pub mod orders;
+pub(crate) mod retry;

@@ -7,7 +7,9 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
 use super::resources::open_store;
 use crate::{
     actors::cart::CartRegistry,
-    cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
+    cache::{
+        catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions,
+    },
     config::Settings,
     domain::clock::{Clock, SystemClock},
     http,
@@ -41,7 +43,7 @@ impl NodeContext {
         // applied twice, which is harmless, but cannot be missed.
         let follower = match store.is_shared() {
             true => Some(
-                Follower::begin(&store, &caches, &caches.catalog_snapshot, &caches.feed, &clock)
+                Follower::new(&store, &caches, &caches.catalog_snapshot, &caches.feed, &clock)
                     .await?,
             ),
             false => None,
@@ -57,7 +59,7 @@ impl NodeContext {
 
 /// What a node keeps in memory. Updated by its own commits and by those of other nodes.
 pub(super) struct Caches {
-    pub(super) catalog_snapshot: Arc<Shelf>,
+    pub(super) catalog_snapshot: Arc<CatalogSnapshot>,
     pub(super) revoked_sessions: Arc<RevokedSessions>,
     pub(super) feed: Arc<Feed>,
     /// Notified when there are events for the relay to publish.
@@ -69,7 +71,7 @@ pub(super) struct Caches {
 impl Caches {
     fn new() -> Self {
         Self {
-            catalog_snapshot: Arc::new(Shelf::new(http::render_product)),
+            catalog_snapshot: Arc::new(CatalogSnapshot::new(http::render_product)),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             feed: Arc::new(Feed::new()),
             outbox_notify: Arc::default(),
@@ -87,7 +89,7 @@ impl Caches {
 impl CommitObserver for Caches {
     fn on_committed(&self, changes: &CommittedChanges) {
         self.catalog_snapshot.apply(changes);
-        self.revoked_sessions.note(&changes.revoked_sessions);
+        self.revoked_sessions.add(&changes.revoked_sessions);
         if let Some(carts) = self.carts.get() {
             carts.apply(changes);
         }
@@ -115,7 +117,7 @@ impl CommitObserver for NodeObserver {
         match &self.follower {
             // On a shared store the follower fills the feed, since only it knows the order of this
             // node's events among those of the other nodes.
-            Some(follower) => follower.made(&changes.events),
+            Some(follower) => follower.observe_local(&changes.events),
             None => self.caches.feed.apply(&changes.events),
         }
     }

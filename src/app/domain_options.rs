@@ -6,9 +6,7 @@ use crate::{
     config::Settings,
     domain::{
         account::{Email, Password},
-        cart::{CartLimits, MERGED_LINES_FACTOR},
-        catalog::product::ProductLimits,
-        money::max_exact_price,
+        cart::CartLimits,
         order::OrderRules,
         validation::ValidationErrors,
     },
@@ -26,14 +24,6 @@ pub(super) const fn order_rules(settings: &Settings) -> OrderRules {
         payment_timeout: settings.orders.payment_timeout,
         max_pending: settings.orders.max_pending,
     }
-}
-
-/// The highest price is the one at which the fullest cart, after merges, has an exact total.
-pub(super) fn product_limits(settings: &Settings) -> ProductLimits {
-    let units = u64::from(settings.cart.max_quantity)
-        * u64::from(settings.cart.max_lines)
-        * MERGED_LINES_FACTOR as u64;
-    ProductLimits { max_price_minor: max_exact_price(units) }
 }
 
 /// The options of the HTTP side.

@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     context::NodeContext,
-    domain_options::{cart_limits, http_options, order_rules, product_limits},
+    domain_options::{cart_limits, http_options, order_rules},
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         catalog::{CatalogActor, CatalogService},
         orders::{OrderActor, OrderService},
     },
-    auth::refresh_token::RefreshTokens,
+    auth::{caller::Authenticator, refresh_token::RefreshTokens},
     broker::{Broker, BrokerUri},
     config::Settings,
     http::{self, AppState, RateLimits, ReadLimiter, middleware::metrics::Metrics},
@@ -58,7 +58,7 @@ impl Node {
         let carts = start_carts(settings, &context);
         context.caches.set_carts(&carts);
         Ok(Self {
-            catalog: start_catalog(settings, &context),
+            catalog: start_catalog(&context),
             bootstrap: admin_bootstrap(&context, hasher.clone()),
             carts,
             orders: OrderActor::new(order_service(&context)).start(),
@@ -104,8 +104,11 @@ impl Node {
             catalog: self.catalog.clone(),
             catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
             accounts: self.accounts.clone(),
-            revoked_sessions: Arc::clone(&context.caches.revoked_sessions),
-            tokens: build_tokens(settings, &self.token_secret, &context.clock)?,
+            authenticator: Authenticator::new(
+                build_tokens(settings, &self.token_secret, &context.clock)?,
+                Arc::clone(&context.caches.revoked_sessions),
+                Arc::clone(&context.clock),
+            ),
             feed: Arc::clone(&context.caches.feed),
             follower: context.follower.clone(),
             broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
@@ -133,7 +136,7 @@ impl Node {
             actix_rt::spawn(clean_up_rate_limits(state)),
         ];
         if let Some(follower) = self.context.follower.clone() {
-            tasks.push(actix_rt::spawn(follower.follow()));
+            tasks.push(actix_rt::spawn(follower.run()));
         }
         tasks
     }
@@ -143,7 +146,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
     let deps = CartDeps {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
-        shelf: Arc::clone(&context.caches.catalog_snapshot),
+        catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
         follower: context.follower.clone(),
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
@@ -156,14 +159,13 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
     CartRegistry::start(deps, threads)
 }
 
-fn start_catalog(settings: &Settings, context: &NodeContext) -> Addr<CatalogActor> {
+fn start_catalog(context: &NodeContext) -> Addr<CatalogActor> {
     CatalogActor::new(CatalogService {
         catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         follower: context.follower.clone(),
         clock: Arc::clone(&context.clock),
-        limits: product_limits(settings),
     })
     .start()
 }

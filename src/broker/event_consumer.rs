@@ -37,14 +37,14 @@ struct DeliveryGuard<'a>(&'a Follower);
 
 impl<'a> DeliveryGuard<'a> {
     fn new(follower: &'a Follower) -> Self {
-        follower.link(true);
+        follower.set_broker_connected(true);
         Self(follower)
     }
 }
 
 impl Drop for DeliveryGuard<'_> {
     fn drop(&mut self) {
-        self.0.link(false);
+        self.0.set_broker_connected(false);
     }
 }
 
@@ -70,7 +70,7 @@ async fn consume_session(follower: &Follower, session: BrokerSession) -> Result<
 
 async fn deliver_batch(follower: &Follower, batch: Vec<Delivery>) -> Result<(), BrokerError> {
     let last = batch.last().map(|delivery| delivery.acker.clone());
-    follower.hear(batch.into_iter().filter_map(event_from_delivery).collect()).await;
+    follower.receive(batch.into_iter().filter_map(event_from_delivery).collect()).await;
     if let Some(last) = last {
         with_timeout(last.ack(BasicAckOptions { multiple: true })).await?;
     }

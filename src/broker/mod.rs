@@ -102,7 +102,7 @@ impl Broker {
             let connection = ManagedConnection::start(uri, "consuming");
             connections.push(Arc::clone(&connection));
             // Nothing is delivered before the consumer is there, so reads check the store.
-            follower.link(false);
+            follower.set_broker_connected(false);
             background_tasks.push(tokio::spawn(event_consumer::run(follower, connection)));
         }
         let consumer = CommandConsumer {

@@ -1,7 +1,7 @@
-//! The catalog as last known: what every read is served from.
+//! The catalog snapshot: all products and their stock as last known. Reads are served from it.
 //!
-//! It is brought up to date by the writer's news, in commit order and before anyone hears that a change is done, so a reader
-//! finds here whatever was acknowledged on this node.
+//! The writer applies each batch to it in commit order, before it acknowledges a commit, so that a
+//! reader finds here whatever this node has acknowledged.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,26 +27,27 @@ use crate::{
     store::{CommittedChanges, Store, StoreUnavailable},
 };
 
-/// All living products with their stock.
-pub struct Shelf {
+/// All products that are not deleted, with their stock.
+pub struct CatalogSnapshot {
     products: DashMap<ProductId, Entry>,
     skus: DashMap<String, ProductId>,
     epoch: AtomicU64,
     render: RenderProduct,
-    /// Held by whoever changes something here, so that what is older is never put over what is newer.
-    changing: Mutex<Gone>,
+    /// Locked for each change, so that an older version never replaces a newer one.
+    deleted: Mutex<RecentlyDeleted>,
 }
 
-/// Products that were deleted last: what was read of them before may still be on its way here.
+/// The products deleted last. A version of one that was read before may still be on its way here,
+/// and must not bring the product back.
 #[derive(Default)]
-struct Gone(VecDeque<ProductId>);
+struct RecentlyDeleted(VecDeque<ProductId>);
 
-impl Gone {
-    /// More than can be on their way.
-    const KEPT: usize = 1000;
+impl RecentlyDeleted {
+    /// More than can be on their way at a time.
+    const CAPACITY: usize = 1000;
 
-    fn note(&mut self, id: ProductId) {
-        if self.0.len() == Self::KEPT {
+    fn add(&mut self, id: ProductId) {
+        if self.0.len() == Self::CAPACITY {
             self.0.pop_front();
         }
         self.0.push_back(id);
@@ -56,26 +57,26 @@ impl Gone {
 #[derive(Clone)]
 struct Entry {
     view: Arc<ProductView>,
-    words: Arc<SearchText>,
+    search_text: Arc<SearchText>,
 }
 
-/// One page of a search.
+/// One page of search results.
 #[derive(Debug)]
-pub struct Found {
-    /// The page's products.
+pub struct SearchPage {
+    /// The products on the page.
     pub items: Vec<Arc<ProductView>>,
-    /// Where the next page begins.
+    /// The last key of the page, when another page follows.
     pub next: Option<SortKey>,
-    /// How many match in all.
+    /// The number of matches on all pages.
     pub total: usize,
-    /// How many of the matches are in each category.
+    /// The number of matches in each category.
     pub categories: BTreeMap<String, usize>,
-    /// The matches' prices in minor units, sorted.
+    /// The prices of all matches in minor units, sorted.
     pub prices: Vec<i64>,
 }
 
-impl Shelf {
-    /// An empty shelf.
+impl CatalogSnapshot {
+    /// Creates an empty snapshot.
     #[must_use]
     pub fn new(render: RenderProduct) -> Self {
         Self {
@@ -83,33 +84,33 @@ impl Shelf {
             skus: DashMap::new(),
             epoch: AtomicU64::new(0),
             render,
-            changing: Mutex::default(),
+            deleted: Mutex::default(),
         }
     }
 
-    /// Takes in everything the store has.
+    /// Loads all products from the store.
     ///
     /// # Errors
-    /// The store does not answer.
+    /// The store is unavailable.
     pub async fn load(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
-        const PAGE: u32 = 1000;
-        let mut held: BTreeSet<ProductId> =
+        const PAGE_SIZE: u32 = 1000;
+        let mut known: BTreeSet<ProductId> =
             self.products.iter().map(|entry| *entry.key()).collect();
         let mut after = None;
         loop {
-            let page = store.list_products(after, PAGE).await?;
+            let page = store.list_products(after, PAGE_SIZE).await?;
             after = page.last().map(|(product, _)| product.id);
             let count = page.len();
             for (product, stock) in page {
-                held.remove(&product.id);
+                known.remove(&product.id);
                 self.put(Arc::new(product), stock);
             }
-            if count < PAGE as usize {
+            if count < PAGE_SIZE as usize {
                 break;
             }
         }
-        // What was held and is not among the living any more was deleted.
-        for id in held {
+        // Known products that the store no longer lists were deleted.
+        for id in known {
             if let Some((product, stock)) = store.find_product(id).await? {
                 self.put(Arc::new(product), stock);
             }
@@ -117,56 +118,56 @@ impl Shelf {
         Ok(())
     }
 
-    /// Counts what changed here: as long as it is the same, so is everything on the shelf.
+    /// Counts changes: while the epoch is the same, so is the whole snapshot.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// How many products there are.
+    /// The number of products.
     #[must_use]
     pub fn len(&self) -> usize {
         self.products.len()
     }
 
-    /// Whether there is nothing on it.
+    /// Whether the snapshot has no products.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.products.is_empty()
     }
 
-    /// A product.
+    /// Finds a product by id.
     #[must_use]
     pub fn get(&self, id: ProductId) -> Option<Arc<ProductView>> {
         self.products.get(&id).map(|entry| Arc::clone(&entry.view))
     }
 
-    /// The living product with this sku.
+    /// Finds the product with this sku.
     #[must_use]
     pub fn by_sku(&self, sku: &str) -> Option<Arc<ProductView>> {
         let id = *self.skus.get(sku)?;
         self.get(id)
     }
 
-    /// What a cart needs to know of a product.
+    /// Returns what a cart needs to know of a product.
     #[must_use]
     pub fn offer(&self, id: ProductId) -> Option<Offer> {
         let view = self.get(id)?;
-        let facts = &view.product.details;
+        let details = &view.product.details;
         Some(Offer {
-            name: facts.name.clone(),
-            price: facts.price,
+            name: details.name.clone(),
+            price: details.price,
             available: view.stock.available(),
         })
     }
 
-    /// A product's answer.
+    /// Renders a product as clients get it.
     #[must_use]
     pub fn render(&self, product: &Product, stock: &StockLevel) -> bytes::Bytes {
         (self.render)(product, stock)
     }
 
-    /// A product with its answer.
+    /// Renders a product, and returns it with its body and ETag.
     #[must_use]
     pub fn view(&self, product: Arc<Product>, stock: StockLevel) -> Arc<ProductView> {
         let body = self.render(&product, &stock);
@@ -174,13 +175,13 @@ impl Shelf {
         Arc::new(ProductView { product, stock, body, etag })
     }
 
-    /// Brings the shelf up to date with what a batch changed.
-    pub fn apply(&self, news: &CommittedChanges) {
-        let mut gone = self.alone();
+    /// Applies what a batch changed.
+    pub fn apply(&self, changes: &CommittedChanges) {
+        let mut deleted = self.lock_for_change();
         let mut products: BTreeMap<ProductId, &Arc<Product>> =
-            news.products.iter().map(|p| (p.id, p)).collect();
+            changes.products.iter().map(|p| (p.id, p)).collect();
         let stock: BTreeMap<ProductId, StockLevel> =
-            news.stock.iter().map(|s| (s.product_id, *s)).collect();
+            changes.stock.iter().map(|s| (s.product_id, *s)).collect();
         let ids: BTreeSet<ProductId> = products.keys().chain(stock.keys()).copied().collect();
         for id in ids {
             let known = self.get(id);
@@ -194,58 +195,59 @@ impl Shelf {
                 .or_else(|| known.map(|view| view.stock))
                 .unwrap_or(StockLevel::empty(id));
             if let Some(product) = product {
-                self.replace(product, level, &mut gone);
+                self.replace(product, level, &mut deleted);
             }
         }
     }
 
-    /// Puts a product on the shelf, or takes it off when it is deleted. What is older than what is there is ignored.
+    /// Adds or replaces a product, or removes it when it is deleted. Older versions are ignored.
     pub fn put(&self, product: Arc<Product>, stock: StockLevel) {
-        let mut gone = self.alone();
-        self.replace(product, stock, &mut gone);
+        let mut deleted = self.lock_for_change();
+        self.replace(product, stock, &mut deleted);
     }
 
-    /// Brings a product up to date that was read from the store. One that was taken off meanwhile stays off.
+    /// Replaces a product with what was read from the store. One removed meanwhile stays removed.
     pub fn refresh(&self, product: Arc<Product>, stock: StockLevel) {
-        let mut gone = self.alone();
+        let mut deleted = self.lock_for_change();
         if self.products.contains_key(&product.id) {
-            self.replace(product, stock, &mut gone);
+            self.replace(product, stock, &mut deleted);
         }
     }
 
-    fn alone(&self) -> MutexGuard<'_, Gone> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_for_change(&self) -> MutexGuard<'_, RecentlyDeleted> {
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, product: Arc<Product>, stock: StockLevel, gone: &mut Gone) {
+    fn replace(&self, product: Arc<Product>, stock: StockLevel, deleted: &mut RecentlyDeleted) {
         let known = self.get(product.id);
-        if known.is_none() && gone.0.contains(&product.id) {
+        if known.is_none() && deleted.0.contains(&product.id) {
             return;
         }
         let (product, stock) = match &known {
-            Some(known) => newest(known, product, stock),
+            Some(known) => newest_versions(known, product, stock),
             None => (product, stock),
         };
         let old_sku = known.and_then(|view| view.product.details.sku.clone());
         if let Some(sku) =
             old_sku.filter(|sku| product.deleted || product.details.sku.as_ref() != Some(sku))
         {
-            self.skus.remove_if(&sku, |_, holder| *holder == product.id);
+            self.skus.remove_if(&sku, |_, owner| *owner == product.id);
         }
         if product.deleted {
-            gone.note(product.id);
+            deleted.add(product.id);
             self.products.remove(&product.id);
         } else {
             if let Some(sku) = &product.details.sku {
                 self.skus.insert(sku.clone(), product.id);
             }
-            let words = Arc::new(SearchText::from_product(&product));
-            self.products.insert(product.id, Entry { view: self.view(product, stock), words });
+            let search_text = Arc::new(SearchText::from_product(&product));
+            self.products
+                .insert(product.id, Entry { view: self.view(product, stock), search_text });
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Everything that matches `filter`, in order, the first `limit` after `after`.
+    /// Finds the products that match `filter`, sorted: at most `limit`, from `after` on.
     #[must_use]
     pub fn search(
         &self,
@@ -253,13 +255,14 @@ impl Shelf {
         sort: ProductSort,
         after: Option<&SortKey>,
         limit: usize,
-    ) -> Found {
+    ) -> SearchPage {
         let mut matches: Vec<(SortKey, Arc<ProductView>)> = Vec::new();
         for entry in &self.products {
-            let Entry { view, words } = entry.value();
-            if let Some(score) = filter.score_product(&view.product, words, view.stock.available())
+            let Entry { view, search_text } = entry.value();
+            if let Some(score) =
+                filter.score_product(&view.product, search_text, view.stock.available())
             {
-                matches.push((sort.sort_key(&view.product, words, score), Arc::clone(view)));
+                matches.push((sort.sort_key(&view.product, search_text, score), Arc::clone(view)));
             }
         }
         matches.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -276,7 +279,7 @@ impl Shelf {
         let page: Vec<_> = matches.into_iter().skip(start).take(limit).collect();
         let more = start + page.len() < total;
         let next = page.last().filter(|_| more).map(|(key, _)| key.clone());
-        Found {
+        SearchPage {
             items: page.into_iter().map(|(_, view)| view).collect(),
             next,
             total,
@@ -285,17 +288,17 @@ impl Shelf {
         }
     }
 
-    /// Products whose name somebody may be typing, in lower case; the likeliest first.
+    /// Suggests products for what a user has typed so far, in lower case; the likeliest first.
     #[must_use]
     pub fn suggest(&self, typed: &str, limit: usize) -> Vec<Arc<ProductView>> {
         if typed.is_empty() {
             return Vec::new();
         }
-        let close = |entry: &Entry| {
-            entry.words.suggestion_rank(typed).map(|rank| (rank, Arc::clone(&entry.view)))
+        let rank = |entry: &Entry| {
+            entry.search_text.suggestion_rank(typed).map(|rank| (rank, Arc::clone(&entry.view)))
         };
         let mut found: Vec<_> =
-            self.products.iter().filter_map(|entry| close(entry.value())).collect();
+            self.products.iter().filter_map(|entry| rank(entry.value())).collect();
         let key = |(rank, view): &(u8, Arc<ProductView>)| {
             (*rank, view.product.details.name.clone(), view.product.id)
         };
@@ -304,8 +307,8 @@ impl Shelf {
     }
 }
 
-/// The newer of what is known and what is told, of the product and of its stock.
-fn newest(
+/// Picks the newer version of the product, and the newer version of its stock.
+fn newest_versions(
     known: &ProductView,
     product: Arc<Product>,
     stock: StockLevel,
@@ -324,7 +327,7 @@ mod tests {
     use crate::domain::{catalog::product::ProductDetails, clock::Timestamp, money::Money};
 
     fn product() -> Product {
-        let facts = ProductDetails {
+        let details = ProductDetails {
             sku: Some("TEA-1".into()),
             name: "Tea".into(),
             description: String::new(),
@@ -334,12 +337,12 @@ mod tests {
             image_url: None,
             attributes: BTreeMap::new(),
         };
-        Product::new(ProductId::new(), facts, Timestamp::default())
+        Product::new(ProductId::new(), details, Timestamp::default())
     }
 
     #[test]
-    fn what_is_older_is_not_put_over_what_is_newer() {
-        let shelf = Shelf::new(|_, _| bytes::Bytes::new());
+    fn older_version_does_not_replace_a_newer_one() {
+        let snapshot = CatalogSnapshot::new(|_, _| bytes::Bytes::new());
         let both = Barrier::new(2);
         for _ in 0..2_000 {
             let old = product();
@@ -347,32 +350,36 @@ mod tests {
             let new = Product { version: 2, ..old.clone() };
             let put = |product: Product| {
                 both.wait();
-                shelf.put(Arc::new(product), StockLevel::empty(id));
+                snapshot.put(Arc::new(product), StockLevel::empty(id));
             };
             thread::scope(|scope| {
                 scope.spawn(|| put(old));
                 scope.spawn(|| put(new));
             });
-            assert_eq!(shelf.get(id).unwrap().product.version, 2);
+            assert_eq!(snapshot.get(id).unwrap().product.version, 2);
         }
     }
 
     #[test]
-    fn what_was_read_before_it_was_deleted_does_not_come_back() {
-        let shelf = Shelf::new(|_, _| bytes::Bytes::new());
+    fn deleted_product_does_not_come_back() {
+        let snapshot = CatalogSnapshot::new(|_, _| bytes::Bytes::new());
         let read = Arc::new(product());
         let stock = StockLevel::empty(read.id);
-        shelf.put(Arc::clone(&read), stock);
-        shelf.put(Arc::new(read.to_deleted(Timestamp::default())), stock);
+        snapshot.put(Arc::clone(&read), stock);
+        snapshot.put(Arc::new(read.to_deleted(Timestamp::default())), stock);
         let next = Arc::new(product());
-        shelf.put(Arc::clone(&next), StockLevel::empty(next.id));
-        shelf.refresh(Arc::clone(&read), stock);
-        shelf.apply(&CommittedChanges {
+        snapshot.put(Arc::clone(&next), StockLevel::empty(next.id));
+        snapshot.refresh(Arc::clone(&read), stock);
+        snapshot.apply(&CommittedChanges {
             products: vec![Arc::clone(&read)],
             stock: vec![stock],
             ..CommittedChanges::default()
         });
-        assert!(shelf.get(read.id).is_none());
-        assert_eq!(shelf.by_sku("TEA-1").unwrap().product.id, next.id, "it has the sku now");
+        assert!(snapshot.get(read.id).is_none());
+        assert_eq!(
+            snapshot.by_sku("TEA-1").unwrap().product.id,
+            next.id,
+            "the next product has the sku now"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What a node keeps in memory of the store, and the follower that keeps it current.
+//! What a node caches of the store, and the follower that keeps it current.
 
 pub mod catalog_snapshot;
 pub mod follower;

@@ -1,4 +1,4 @@
-//! Sessions whose access tokens must not be taken any more, although they look good until they expire.
+//! Revoked sessions, whose access tokens are refused although they have not expired.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -12,62 +12,64 @@ use crate::{
     store::{Store, StoreUnavailable},
 };
 
-/// Longer than an access token lives, by as much as the clocks of two nodes may differ.
-pub(crate) const KEPT: Duration = Duration::from_secs(ACCESS_TOKEN_LIFETIME.as_secs() + 60);
+/// How long a revocation is kept: the lifetime of an access token, and as much as the clocks of two
+/// nodes may differ.
+pub(crate) const RETENTION: Duration = Duration::from_secs(ACCESS_TOKEN_LIFETIME.as_secs() + 60);
 
-/// The sessions revoked lately, asked on every request that has a token.
+/// The sessions revoked lately. Checked on every request with a token.
 #[derive(Debug, Default)]
 pub struct RevokedSessions {
     sessions: DashMap<SessionId, Timestamp>,
-    /// Never less than there are in the map, so that the usual answer, none at all, costs one load.
+    /// Never less than the size of the map, so that the usual check, of an empty map, costs one load.
     count: AtomicUsize,
 }
 
 impl RevokedSessions {
-    /// Nothing is revoked yet.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in what was revoked before this node started. To be called once news is noted already, so that nothing falls between.
+    /// Loads what was revoked before this node started. Call it once new revocations are added
+    /// already, so that none is missed in between.
     ///
     /// # Errors
-    /// The store is away.
+    /// The store is unavailable.
     pub async fn load(&self, store: &dyn Store, now: Timestamp) -> Result<(), StoreUnavailable> {
-        let sessions = store.list_sessions_revoked_since(now.saturating_sub(KEPT)).await?;
+        let sessions = store.list_sessions_revoked_since(now.saturating_sub(RETENTION)).await?;
         let revoked: Vec<_> = sessions.into_iter().map(|session| (session, now)).collect();
-        self.note(&revoked);
+        self.add(&revoked);
         Ok(())
     }
 
-    /// Takes in what was revoked just now, by this node or another.
-    pub fn note(&self, revoked: &[(SessionId, Timestamp)]) {
+    /// Adds sessions that this node or another has revoked.
+    pub fn add(&self, revoked: &[(SessionId, Timestamp)]) {
         for &(session, at) in revoked {
             self.count.fetch_add(1, Ordering::AcqRel);
             match self.sessions.entry(session) {
-                Entry::Vacant(place) => drop(place.insert(at)),
+                Entry::Vacant(entry) => drop(entry.insert(at)),
                 Entry::Occupied(_) => drop(self.count.fetch_sub(1, Ordering::AcqRel)),
             }
         }
     }
 
-    /// Whether this session's tokens must be refused.
+    /// Whether this session's tokens are refused.
     #[must_use]
     pub fn contains(&self, session: SessionId) -> bool {
         self.count.load(Ordering::Acquire) > 0 && self.sessions.contains_key(&session)
     }
 
-    /// Forgets those whose tokens have all expired.
+    /// Forgets the sessions whose tokens have all expired.
     pub fn sweep(&self, now: Timestamp) {
-        let oldest = now.saturating_sub(KEPT);
-        let mut forgotten = 0;
+        let oldest = now.saturating_sub(RETENTION);
+        let mut removed = 0;
         self.sessions.retain(|_, at| {
             let keep = *at > oldest;
-            forgotten += usize::from(!keep);
+            removed += usize::from(!keep);
             keep
         });
-        self.count.fetch_sub(forgotten, Ordering::AcqRel);
+        self.count.fetch_sub(removed, Ordering::AcqRel);
     }
 }
 
@@ -76,21 +78,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_is_remembered_as_long_as_its_tokens_live() {
+    fn session_is_kept_as_long_as_its_tokens_live() {
         let start = Timestamp::from_millis(0);
         let (early, late) = (SessionId::new(), SessionId::new());
         let revoked = RevokedSessions::new();
         assert!(!revoked.contains(early));
-        revoked.note(&[
+        revoked.add(&[
             (early, start),
             (late, start.saturating_add(Duration::from_secs(60))),
             (early, start),
         ]);
         revoked.sweep(start.saturating_add(ACCESS_TOKEN_LIFETIME));
         assert!(revoked.contains(early) && revoked.contains(late));
-        revoked.sweep(start.saturating_add(KEPT));
+        revoked.sweep(start.saturating_add(RETENTION));
         assert!(!revoked.contains(early) && revoked.contains(late));
-        revoked.sweep(start.saturating_add(KEPT + KEPT));
+        revoked.sweep(start.saturating_add(RETENTION + RETENTION));
         assert_eq!(revoked.count.load(Ordering::Relaxed), 0);
     }
 }

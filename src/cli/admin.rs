@@ -1,4 +1,4 @@
-//! `souk admin`
+//! `souk admin` creates or promotes an admin.
 
 use std::io::Read;
 
@@ -12,8 +12,8 @@ use crate::{
 };
 
 pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Result<()> {
-    let explain = |faults| anyhow::anyhow!("{}", Error::from(faults).detail);
-    let email = Email::parse(&arguments.email).map_err(explain)?;
+    let to_error = |errors| anyhow::anyhow!("{}", Error::from(errors).detail);
+    let email = Email::parse(&arguments.email).map_err(to_error)?;
     let password = match arguments.password_stdin {
         false => None,
         true => {
@@ -21,7 +21,7 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
             std::io::stdin().read_to_string(&mut text)?;
             Some(
                 Password::parse("password", text.trim_end_matches(['\r', '\n']).to_owned())
-                    .map_err(explain)?,
+                    .map_err(to_error)?,
             )
         }
     };
@@ -30,26 +30,27 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
         if password.is_some() && node.bootstrap.store.find_user_by_email(&email).await?.is_some() {
             node.stop().await;
             anyhow::bail!(
-                "{} has an account, whose password only its owner can change; leave --password-stdin out",
+                "{} already has an account, and only its owner can change its password; \
+                 omit --password-stdin",
                 email.as_str()
             );
         }
-        let made = node.bootstrap.create_or_promote_admin(email.clone(), password).await;
+        let outcome = node.bootstrap.create_or_promote_admin(email.clone(), password).await;
         node.stop().await;
         let email = email.as_str();
-        print_line(&match made? {
+        print_line(&match outcome? {
             AdminOutcome::Created { generated: Some(password) } => {
                 format!(
-                    "{email} is an admin now. Its password, shown this once: {}",
+                    "{email} is now an admin. Password (shown only once): {}",
                     password.expose_secret()
                 )
             }
-            AdminOutcome::Created { generated: None } => format!("{email} is an admin now."),
+            AdminOutcome::Created { generated: None } => format!("{email} is now an admin."),
             AdminOutcome::Promoted => {
-                format!("{email} is an admin now; its password is what it was.")
+                format!("{email} is now an admin. The password is unchanged.")
             }
             AdminOutcome::AlreadyAdmin => {
-                format!("{email} is an admin already; nothing was changed.")
+                format!("{email} is already an admin.")
             }
         })
     })

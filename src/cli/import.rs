@@ -1,4 +1,4 @@
-//! `souk import`
+//! `souk import` creates and updates products from a file.
 
 use std::{io::IsTerminal, path::Path};
 
@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::io::AsyncReadExt;
 
-use super::{ImportArguments, print_line, run_in_system};
+use super::{ImportArguments, count, print_line, run_in_system};
 use crate::{
     app::Node,
     config::Settings,
@@ -15,7 +15,7 @@ use crate::{
     input::product_file::{ProductFileFormat, ProductFileReader},
 };
 
-/// Bytes read at a time.
+/// Bytes to read at a time.
 const CHUNK_SIZE: usize = 64 * 1024;
 
 pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::Result<()> {
@@ -37,17 +37,17 @@ pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::R
 }
 
 fn detect_format(file: &Path) -> anyhow::Result<ProductFileFormat> {
-    match file.extension().and_then(|ending| ending.to_str()) {
+    match file.extension().and_then(|extension| extension.to_str()) {
         Some("ndjson" | "jsonl") => Ok(ProductFileFormat::Ndjson),
         Some("csv") => Ok(ProductFileFormat::Csv),
-        _ => bail!("{} must end in .ndjson or .csv, to tell what it is", file.display()),
+        _ => bail!("unsupported file type: {}; use .ndjson, .jsonl or .csv", file.display()),
     }
 }
 
-/// The file, and a bar that shows how much of it was read, when there is a terminal to show it on.
+/// Opens the file, with a progress bar if standard error is a terminal.
 fn open_with_progress(path: &Path) -> anyhow::Result<(std::fs::File, ProgressBar)> {
     let file =
-        std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        std::fs::File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
     let length = file.metadata()?.len();
     let bar = if std::io::stderr().is_terminal() {
         ProgressBar::new(length)
@@ -59,18 +59,18 @@ fn open_with_progress(path: &Path) -> anyhow::Result<(std::fs::File, ProgressBar
     Ok((file, bar))
 }
 
-/// The file in portions, moving the bar along.
+/// Streams the file in chunks and advances the progress bar.
 fn read_chunks(
     file: std::fs::File,
     bar: &ProgressBar,
 ) -> impl Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static {
     let state = (tokio::fs::File::from_std(file), bar.clone());
     stream::try_unfold(state, async |(mut file, bar)| {
-        let mut portion = vec![0; CHUNK_SIZE];
-        let count = file.read(&mut portion).await?;
-        portion.truncate(count);
+        let mut chunk = vec![0; CHUNK_SIZE];
+        let count = file.read(&mut chunk).await?;
+        chunk.truncate(count);
         bar.inc(count as u64);
-        Ok((count > 0).then_some((portion, (file, bar))))
+        Ok((count > 0).then_some((chunk, (file, bar))))
     })
 }
 
@@ -83,9 +83,9 @@ async fn import_into_store(
 ) -> anyhow::Result<ImportReport> {
     let lines = ProductFileReader::new(format, settings.shop.currency, settings.http.max_body);
     let mut importer = Importer::new(node.catalog.clone(), lines, settings.http.request_timeout);
-    let mut portions = std::pin::pin!(read_chunks(file, bar));
-    while let Some(portion) = portions.next().await {
-        importer.push_chunk(&portion?).await?;
+    let mut chunks = std::pin::pin!(read_chunks(file, bar));
+    while let Some(chunk) = chunks.next().await {
+        importer.push_chunk(&chunk?).await?;
     }
     Ok(importer.finish().await?)
 }
@@ -96,8 +96,7 @@ async fn upload_to_server(
     file: std::fs::File,
     bar: &ProgressBar,
 ) -> anyhow::Result<ImportReport> {
-    let token =
-        std::env::var("SOUK_TOKEN").context("put an admin's access token into SOUK_TOKEN")?;
+    let token = std::env::var("SOUK_TOKEN").context("set SOUK_TOKEN to an admin's access token")?;
     let content_type = match format {
         ProductFileFormat::Ndjson => "application/x-ndjson",
         ProductFileFormat::Csv => "text/csv",
@@ -107,7 +106,7 @@ async fn upload_to_server(
         reqwest::Client::new().post(&url).bearer_auth(token).header("content-type", content_type);
     let body = reqwest::Body::wrap_stream(read_chunks(file, bar));
     let response =
-        request.body(body).send().await.with_context(|| format!("{url} cannot be reached"))?;
+        request.body(body).send().await.with_context(|| format!("failed to connect to {url}"))?;
     let status = response.status();
     let text = response.text().await?;
     if !status.is_success() {
@@ -115,11 +114,11 @@ async fn upload_to_server(
         let detail = problem
             .get("detail")
             .and_then(serde_json::Value::as_str)
-            .unwrap_or("no reason was given");
-        bail!("{server} answered {status}: {detail}");
+            .unwrap_or("the response has no details");
+        bail!("{server} responded with {status}: {detail}");
     }
     serde_json::from_str(&text)
-        .with_context(|| format!("{server} is no Souk: its answer is not an import's"))
+        .with_context(|| format!("{server} did not return a Souk import report"))
 }
 
 fn print_report(report: &ImportReport) -> anyhow::Result<()> {
@@ -131,7 +130,8 @@ fn print_report(report: &ImportReport) -> anyhow::Result<()> {
         report.created, report.updated, report.failed
     ))?;
     if report.failed > 0 {
-        bail!("{} lines were refused; the others were applied", report.failed);
+        let verb = if report.failed == 1 { "was" } else { "were" };
+        bail!("{} {verb} refused; all other lines were imported", count(report.failed, "line"));
     }
     Ok(())
 }

@@ -15,12 +15,14 @@ use clap::{Parser, Subcommand};
 
 use crate::{app, broker, config::Settings, http, telemetry};
 
-/// A commerce core: accounts, catalog, stock, carts, checkout and orders, and the events of them.
+/// A commerce backend: accounts, catalog, stock, carts, checkout, orders, and their events.
 #[derive(Parser)]
 #[command(
     name = "souk",
     version,
-    after_help = "Settings: config/default.toml, config/$SOUK_ENV.toml, SOUK__SECTION__KEY."
+    after_help = "\
+Settings are read from config/default.toml, config/<SOUK_ENV>.toml, .env, and environment
+variables such as SOUK__HTTP__BIND; the last one wins. `souk config` prints the result."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -29,15 +31,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the shop (the default).
+    /// Run the server (default).
     Serve,
-    /// Create and update products from a file, by sku.
+    /// Create or update products from an NDJSON or CSV file.
     Import(ImportArguments),
-    /// Make an admin: a new account, or one that exists.
+    /// Create an admin account, or promote an existing account.
     Admin(AdminArguments),
-    /// Compare stock with its movements and with the orders, and say what is off.
+    /// Check stock against its movements and the orders.
     Audit(AuditArguments),
-    /// Show the settings in effect, secrets hidden.
+    /// Print the effective settings, with secrets hidden.
     Config,
     /// Print the OpenAPI document.
     Openapi,
@@ -45,44 +47,60 @@ enum Command {
     Asyncapi,
 }
 
-/// What `souk import` takes.
+/// Arguments of `souk import`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+A line with the SKU of an existing product updates that product; any other line creates one.
+Invalid lines are reported and do not stop the import.
+
+Without --server, the import opens the store itself; stop a server on the embedded store first.
+
+Exit code: 0 if every line was imported, 1 if any line failed.")]
 pub(crate) struct ImportArguments {
-    /// A .ndjson or .csv file.
+    /// The file to import: .ndjson, .jsonl or .csv.
     file: PathBuf,
-    /// Send the file to a running server, with an admin's token in SOUK_TOKEN, instead of opening the store.
+    /// Upload the file to a running server, with an admin's access token in SOUK_TOKEN.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
 }
 
-/// What `souk admin` takes.
+/// Arguments of `souk admin`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+A new account gets a generated password, which is printed once, unless --password-stdin is given.
+An existing account keeps its password.")]
 pub(crate) struct AdminArguments {
-    /// The account's e-mail address.
+    /// The e-mail address of the account.
     email: String,
-    /// Read the password from standard input; without it one is made and printed once.
+    /// Read the password of the new account from standard input.
     #[arg(long)]
     password_stdin: bool,
 }
 
-/// What `souk audit` takes.
+/// Arguments of `souk audit`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Exit code: 0 when all agrees, 1 when something was off, also when it was corrected.
+Without --repair, the audit only reports. With it, every correction is a movement with the reason
+`audit`:
 
-Where they disagree, on_hand is what the stock says: it was counted last, and is what is sold from. Its ledger gets an `adjusted`
-movement. reserved is what open orders need, by a `reserved` or `released` movement. What is missing of an order's movements is
-written in its name. All of them have the reason `audit`. Gaps in the numbers of movements, and movements of an order that is not
-there, are told but not corrected.
+  on_hand   is kept, since it is the most recent count; an `adjusted` movement corrects the ledger
+  reserved  becomes what open orders need, by a `reserved` or `released` movement
+  orders    get the movements that they lack
 
-On the embedded store the shop has to be stopped; to audit an open one: POST /api/admin/audit. On MongoDB this runs beside it.")]
+Gaps in the sequence of movements, and movements of an unknown order, are only reported.
+
+Stop the server to audit the embedded store, or use POST /api/admin/audit while it runs. On MongoDB,
+the audit can run beside the servers.
+
+Exit code: 0 if there are no findings, 1 if there are any, even if all were corrected.")]
 pub(crate) struct AuditArguments {
-    /// Write movements that make things agree again.
+    /// Write correcting movements.
     #[arg(long)]
     repair: bool,
 }
 
-/// Reads the command line and does what it says. Exit codes: 0, 1 for what failed, 2 for what was asked wrongly.
+/// Runs the command line. The exit code is 0 on success, 1 when the command fails, and 2 when the
+/// arguments or settings are invalid.
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
@@ -95,14 +113,14 @@ pub fn run() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return usage_error(&error.to_string()),
     };
-    if let Err(refusal) = app::broker_uri(&settings) {
-        return usage_error(&refusal.to_string());
+    if let Err(error) = app::broker_uri(&settings) {
+        return usage_error(&error.to_string());
     }
     if let Some(Command::Config) = arguments.command {
         return exit_code(print_line(&settings.redacted_toml()));
     }
-    if let Some(refusal) = settings.unsupported_setting() {
-        return usage_error(&refusal);
+    if let Some(problem) = settings.unsupported_setting() {
+        return usage_error(&problem);
     }
     telemetry::init_logging(&settings.telemetry);
     for warning in settings.warnings() {
@@ -126,7 +144,7 @@ fn print_asyncapi() -> anyhow::Result<()> {
     print_line(&serde_json::to_string_pretty(&broker::asyncapi::build_document())?)
 }
 
-/// Writes to standard output; a reader that has gone, like `head`, is no fault.
+/// Writes a line to standard output. A closed pipe, as after `| head`, is not an error.
 pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
     match writeln!(io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -134,13 +152,19 @@ pub(crate) fn print_line(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// A number and its noun, such as `1 line` or `2 lines`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 fn usage_error(message: &str) -> ExitCode {
     print_error(message);
     ExitCode::from(2)
 }
 
-fn exit_code(done: anyhow::Result<()>) -> ExitCode {
-    match done {
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&format!("{error:#}"));
@@ -149,12 +173,12 @@ fn exit_code(done: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// One line on standard error, which may be gone.
+/// Writes a line to standard error, and ignores that it may be closed.
 fn print_error(message: &str) {
     drop(writeln!(io::stderr(), "souk: {message}"));
 }
 
-/// Runs `work` in an actix system, beside a runtime for the drivers that outlives it.
+/// Runs `work` in an actix system, with a separate runtime for the drivers that outlives it.
 pub(crate) fn run_in_system<F: Future<Output = anyhow::Result<()>>>(
     work: impl FnOnce(tokio::runtime::Handle) -> F,
 ) -> anyhow::Result<()> {
@@ -164,10 +188,29 @@ pub(crate) fn run_in_system<F: Future<Output = anyhow::Result<()>>>(
         .enable_all()
         .build()?;
     let system = actix_rt::System::new();
-    let done = system.block_on(work(drivers.handle().clone()));
+    let result = system.block_on(work(drivers.handle().clone()));
     actix_rt::System::current().stop();
-    // An actor that had no turn before a start failed gets it as it is dropped, and may want a timer.
+    // After a failed start, dropping the system polls actors for the first time, and their timers
+    // need a runtime.
     let _timers = drivers.enter();
     drop(system);
-    done
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn nouns_agree_with_their_number() {
+        let counted = [0, 1, 2].map(|number| count(number, "line"));
+        assert_eq!(counted, ["0 lines", "1 line", "2 lines"]);
+    }
 }

@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_range};
 use super::store::{StoreKind, StoreSettings};
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values;
 
 const MIN_SECRET_BYTES: usize = 32;
-/// bcrypt reads 72 bytes with the closing NUL; more would be cut silently.
+/// bcrypt reads 72 bytes including the closing NUL, and silently ignores the rest.
 const MAX_PASSWORD_BYTES: usize = 71;
 const MIN_PASSWORD_CHARS: usize = 8;
 /// Below this a stolen hash is cheap to attack.
@@ -20,19 +20,19 @@ const MIN_SAFE_BCRYPT_COST: u32 = 10;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthSettings {
-    /// Secret of HS256 tokens; unset on the embedded store: made and kept in `store.path`.
+    /// Secret of HS256 tokens. The embedded store generates one in `store.path` if it is unset.
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub jwt_secret: Option<SecretString>,
-    /// PEM file of an Ed25519 private key: tokens are then EdDSA.
+    /// PEM file of an Ed25519 private key. If it is set, tokens are signed with EdDSA.
     #[serde(default, deserialize_with = "values::optional_path")]
     pub ed25519_key_file: Option<PathBuf>,
-    /// E-mail of the first administrator; set together with the password.
+    /// E-mail address of the first administrator; requires `admin_password`.
     #[serde(default, deserialize_with = "values::optional_text")]
     pub admin_email: Option<String>,
-    /// Password of the first administrator.
+    /// Password of the first administrator; requires `admin_email`.
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub admin_password: Option<SecretString>,
-    /// Work factor of bcrypt.
+    /// The bcrypt work factor of new password hashes.
     #[serde(deserialize_with = "values::whole_number")]
     pub bcrypt_cost: u32,
 }
@@ -51,12 +51,13 @@ impl AuthSettings {
                 MIN_SECRET_BYTES.. => Ok(()),
                 bytes => Err(InvalidSetting::new(
                     KEY,
-                    format!("has {bytes} bytes; use {MIN_SECRET_BYTES} or more random ones"),
+                    format!("has {bytes} bytes; use at least {MIN_SECRET_BYTES} random bytes"),
                 )),
             },
             None if store.kind == StoreKind::Mongodb => Err(InvalidSetting::new(
                 KEY,
-                "is required with store.kind = \"mongodb\"; set it or JWT_SECRET to 32 or more random bytes, the same on every node",
+                "is required with store.kind = \"mongodb\"; set it or JWT_SECRET to 32 or more \
+                 random bytes, the same on every node",
             )),
             None => Ok(()),
         }
@@ -91,7 +92,8 @@ impl AuthSettings {
     pub(super) fn weak_cost_warning(&self) -> Option<String> {
         (self.bcrypt_cost < MIN_SAFE_BCRYPT_COST).then(|| {
             format!(
-                "auth.bcrypt_cost: {} makes password hashes cheap to attack; use {MIN_SAFE_BCRYPT_COST} or more outside tests",
+                "auth.bcrypt_cost: {} makes password hashes cheap to attack; \
+                 use {MIN_SAFE_BCRYPT_COST} or more outside tests",
                 self.bcrypt_cost
             )
         })

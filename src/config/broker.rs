@@ -5,13 +5,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::error::InvalidSetting;
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values::{self, EnumSetting};
 
-/// Which broker.
+/// The kinds of message brokers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerKind {
-    /// Events stay in the outbox and the event stream.
+    /// No broker: events are only in the outbox and the event stream.
     None,
     /// RabbitMQ.
     Rabbitmq,
@@ -26,31 +26,31 @@ impl EnumSetting for BrokerKind {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BrokerSettings {
-    /// Which broker.
+    /// The kind of broker.
     #[serde(deserialize_with = "values::enum_value")]
     pub kind: BrokerKind,
-    /// AMQP connection string; set with [`BrokerKind::Rabbitmq`].
+    /// AMQP connection string; required with [`BrokerKind::Rabbitmq`].
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub uri: Option<SecretString>,
-    /// Queues that are kept for other systems.
+    /// Durable queues for other systems.
     #[serde(default)]
     pub subscription: Vec<SubscriptionSettings>,
 }
 
-/// A durable queue for another system. What nobody could take is kept in the queue `<queue>.dead`.
+/// A durable queue for another system. Messages that cannot be delivered go to `<queue>.dead`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubscriptionSettings {
-    /// The queue's name, 1 to 250 bytes.
+    /// The name of the queue, 1 to 250 bytes.
     pub queue: String,
-    /// Which events it gets: patterns of a topic exchange, such as `inventory.#`.
+    /// The events that it receives, as topic patterns such as `inventory.#`.
     pub bindings: Vec<String>,
 }
 
-/// Most bytes of a queue's name; AMQP allows 255, and `<queue>.dead` is one too.
+/// Longest queue name, in bytes. AMQP allows 255, and `<queue>.dead` must fit too.
 const MAX_QUEUE_NAME_BYTES: usize = 250;
 
-/// Most bytes of a binding.
+/// Longest binding, in bytes (AMQP).
 const MAX_BINDING_BYTES: usize = 255;
 
 impl BrokerSettings {
@@ -61,12 +61,13 @@ impl BrokerSettings {
             return Ok(());
         }
         let Some(uri) = &self.uri else {
-            let text = "is required with broker.kind = \"rabbitmq\"; set it to the broker's connection string";
+            let text = "is required with broker.kind = \"rabbitmq\"; \
+                        set it to the broker's connection string";
             return Err(InvalidSetting::new("broker.uri", text));
         };
         let uri = uri.expose_secret();
         if !uri.starts_with("amqp://") && !uri.starts_with("amqps://") {
-            let text = "is not an AMQP connection string; it begins with amqp:// or amqps://";
+            let text = "is not an AMQP connection string; it must start with amqp:// or amqps://";
             return Err(InvalidSetting::new("broker.uri", text));
         }
         Ok(())
@@ -79,7 +80,8 @@ impl BrokerSettings {
             let queue = &subscription.queue;
             if !names.insert(queue.clone()) || !names.insert(format!("{queue}.dead")) {
                 return Err(format!(
-                    "there are two queues {queue:?}, or one for the dead letters of another; name each differently"
+                    "two queues are named {queue:?}, or one has the name of another's \
+                     dead letter queue; give each a different name"
                 ));
             }
         }
@@ -111,25 +113,27 @@ impl SubscriptionSettings {
         }
         if queue.starts_with("amq.") || queue.starts_with("souk.") {
             return Err(format!(
-                "the queue {queue:?} has a name that is reserved; use one that begins otherwise than with amq. or souk."
+                "the queue name {queue:?} is reserved; \
+                 use one that does not start with amq. or souk."
             ));
         }
         if self.bindings.is_empty() {
             return Err(format!(
-                "the queue {queue:?} has no bindings; name the events it is to get, such as \"inventory.#\""
+                "the queue {queue:?} has no bindings; list the events that it receives, \
+                 such as \"inventory.#\""
             ));
         }
         match self.bindings.iter().find(|binding| !is_binding_pattern(binding)) {
             Some(binding) => Err(format!(
-                "the queue {queue:?} has the binding {binding:?}, which is not a pattern; use words with dots between them, * for \
-                 any one word and # for any number of them"
+                "the queue {queue:?} has the binding {binding:?}, which is not a pattern; \
+                 use words separated by dots, * for one word and # for any number of words"
             )),
             None => Ok(()),
         }
     }
 }
 
-/// Whether a topic exchange can make sense of it.
+/// Whether a binding is a valid pattern of a topic exchange.
 fn is_binding_pattern(binding: &str) -> bool {
     let is_word = |word: &str| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);

@@ -1,23 +1,23 @@
-//! `[cart]`.
+//! `[cart]`: limits and abandonment of carts.
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, MAX_PERIOD, check_duration, check_range};
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values;
 
-/// Size and life of carts.
+/// Limits and abandonment of carts.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CartSettings {
-    /// Largest quantity of one line.
+    /// Maximum quantity of a line.
     #[serde(deserialize_with = "values::whole_number")]
     pub max_quantity: u32,
-    /// Most lines of one cart.
+    /// Maximum number of lines in a cart.
     #[serde(deserialize_with = "values::whole_number")]
     pub max_lines: u32,
-    /// A cart untouched for this long is reported as abandoned.
+    /// Time without a change after which a cart counts as abandoned.
     #[serde(deserialize_with = "values::duration")]
     pub abandoned_after: Duration,
 }

@@ -1,4 +1,4 @@
-//! The environment: the real one first, then the file `.env`.
+//! Environment variables, which override those of the file `.env`.
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Sources;
 use super::error::ConfigError;
 
-/// What the long names of settings begin with.
+/// The prefix of the long names of settings.
 pub(super) const PREFIX: &str = "SOUK__";
 pub(super) const ENVIRONMENT_VARIABLE: &str = "SOUK_ENV";
 pub(super) const LOG_FILTER_VARIABLE: &str = "RUST_LOG";
@@ -16,13 +16,13 @@ pub(super) const SHORT_NAMES: [(&str, &str); 3] =
     [("MONGO_URI", "store.uri"), ("DB_NAME", "store.database"), ("JWT_SECRET", "auth.jwt_secret")];
 const DOTENV_FILE: &str = ".env";
 
-/// One environment variable and where it was set, for messages.
+/// The value of an environment variable, and where it is set, for error messages.
 pub(super) struct Variable {
     pub(super) value: String,
     pub(super) origin: String,
 }
 
-/// The variables that the loader looks at.
+/// The variables that affect the settings.
 pub(super) struct Environment(BTreeMap<String, Variable>);
 
 impl Environment {
@@ -50,7 +50,7 @@ impl Environment {
         Ok(Self(found))
     }
 
-    /// A variable that is set and not empty.
+    /// The variable, if it is set and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&Variable> {
         self.0.get(name).filter(|variable| !variable.value.is_empty())
     }
@@ -87,7 +87,7 @@ fn is_souk_variable(name: &str) -> bool {
         || SHORT_NAMES.iter().any(|(short, _)| *short == name)
 }
 
-/// The text of a file, if there is one.
+/// The text of a file, or `None` if the file does not exist.
 pub(super) fn read_file(dir: &Path, file: &str) -> Result<Option<String>, ConfigError> {
     match std::fs::read_to_string(dir.join(file)) {
         Ok(text) => Ok(Some(text)),
@@ -96,7 +96,7 @@ pub(super) fn read_file(dir: &Path, file: &str) -> Result<Option<String>, Config
     }
 }
 
-/// The parser's own message quotes the line, which may hold a secret.
+/// The parser's own message quotes the line, which may contain a secret.
 fn dotenv_problem(error: &dotenvy::Error) -> String {
     let dotenvy::Error::LineParse(line, _) = error else {
         return error.to_string();

@@ -1,46 +1,46 @@
-//! What can be wrong with the settings, each in one line.
+//! Errors in the settings, each as one line.
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::text::format_duration;
+use super::toml_writer::format_duration;
 
-/// Why the settings cannot be used. Its text is one line that names the setting, where it was
-/// set, and what to do; values of secrets are not in it.
+/// Why the settings are invalid. Its text is one line that names the setting, where it is set, and
+/// what to do. It never contains a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file cannot be read, or is not TOML.
+    /// A file cannot be read or parsed.
     #[error("{file}: {problem}")]
     File {
-        /// Which file, relative to the directory of the sources.
+        /// The path of the file, relative to the directory of the sources.
         file: String,
-        /// What is wrong.
+        /// What is wrong and what to use.
         problem: String,
     },
-    /// An environment variable that is no setting cannot be used.
+    /// An environment variable that is not a setting is invalid.
     #[error("{name}: {problem}")]
     Variable {
-        /// Which variable.
+        /// The name of the variable.
         name: String,
-        /// What is wrong.
+        /// What is wrong and what to use.
         problem: String,
     },
-    /// There is no such setting.
+    /// The setting does not exist.
     #[error("unknown setting {key}{}{}", origin_suffix(.origin), suggestion_suffix(.near))]
     Unknown {
         /// The setting with its section.
         key: String,
-        /// The file or variable that names it.
+        /// The file or variable that sets it.
         origin: Option<String>,
         /// A known setting with a similar name.
         near: Option<String>,
     },
-    /// A setting has a value that cannot be used, or lacks one.
+    /// A setting has an invalid value, or a required one is missing.
     #[error("{key}{}: {problem}", origin_suffix(.origin))]
     Invalid {
         /// The setting with its section.
         key: String,
-        /// The file or variable that sets it; none when nothing does.
+        /// The file or variable that sets it, if any.
         origin: Option<String>,
         /// What is wrong and what to use.
         problem: String,
@@ -65,7 +65,7 @@ impl ConfigError {
     }
 }
 
-/// A setting that cannot be used, before it is known who set it.
+/// An invalid setting whose origin is not known yet.
 #[derive(Debug)]
 pub(super) struct InvalidSetting {
     pub(super) key: &'static str,
@@ -78,7 +78,10 @@ impl InvalidSetting {
     }
 }
 
-/// Longest period that a deadline may lie ahead; far enough from the ends of time.
+/// A name more edits away is not worth suggesting.
+const MAX_EDITS: usize = 2;
+
+/// Longest period of a deadline, which keeps timestamps far from overflowing.
 pub(super) const MAX_PERIOD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 pub(super) fn check_range<T: PartialOrd + Display>(
@@ -93,7 +96,7 @@ pub(super) fn check_range<T: PartialOrd + Display>(
     Err(InvalidSetting::new(key, text))
 }
 
-/// More than 0 and at most `max`.
+/// Requires a duration of more than 0 and at most `max`.
 pub(super) fn check_duration(
     key: &'static str,
     value: Duration,
@@ -110,7 +113,7 @@ pub(super) fn check_duration(
     Err(InvalidSetting::new(key, text))
 }
 
-/// Text of other crates in one line: theirs may quote whole lines of a file.
+/// Joins the text of other crates into one line without control characters.
 pub(super) fn to_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "?")
 }
@@ -121,26 +124,10 @@ pub(super) fn closest_name<'a>(
     known: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
     known
-        .map(|candidate| (edit_distance(name, candidate), candidate))
-        .filter(|(edits, _)| *edits <= 2)
+        .map(|candidate| (strsim::levenshtein(name, candidate), candidate))
+        .filter(|(edits, _)| *edits <= MAX_EDITS)
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein distance, row by row.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, to) in row.iter_mut().skip(1).zip(b.chars()) {
-            let above = *cell;
-            left = (diagonal + usize::from(from != to)).min(above + 1).min(left + 1);
-            diagonal = above;
-            *cell = left;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -148,16 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edit_distance_and_closest_name() {
-        for (a, b, edits) in [
-            ("bind", "bind", 0),
-            ("bnd", "bind", 1),
-            ("uri", "url", 1),
-            ("", "abc", 3),
-            ("kitten", "sitting", 3),
-        ] {
-            assert_eq!(edit_distance(a, b), edits, "{a} {b}");
-        }
+    fn only_a_similar_name_is_suggested() {
         assert_eq!(closest_name("workes", ["bind", "workers"].into_iter()), Some("workers"));
         assert_eq!(closest_name("colour", ["bind", "workers"].into_iter()), None);
     }

@@ -1,16 +1,16 @@
-//! `[grpc]`.
+//! `[grpc]`: the gRPC listener.
 use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values;
 
-/// The gRPC services.
+/// The gRPC listener.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrpcSettings {
-    /// Address and port to listen on; off when unset.
+    /// Address and port to listen on; disabled if unset.
     #[serde(default, deserialize_with = "values::optional_socket_addr")]
     pub bind: Option<SocketAddr>,
 }

@@ -2,36 +2,36 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_duration, check_range};
-use super::net::IpNet;
-use super::text::{TomlWriter, format_size};
+use super::toml_writer::{TomlWriter, format_size};
 use super::values;
 
 const KIB: usize = 1024;
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// How the HTTP side listens and what it accepts.
+/// The HTTP listener and its limits.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
     /// Address and port to listen on.
     #[serde(deserialize_with = "values::socket_addr")]
     pub bind: SocketAddr,
-    /// Number of worker threads; a configured 0 is the number of cores here.
+    /// Number of worker threads. A configured 0 is already replaced by the number of cores.
     #[serde(deserialize_with = "values::worker_count")]
     pub workers: usize,
-    /// Largest request body in bytes.
+    /// Maximum size of a request body, in bytes.
     #[serde(deserialize_with = "values::byte_size")]
     pub max_body: usize,
-    /// After this a request is answered with 503.
+    /// Time after which a request fails with 503.
     #[serde(deserialize_with = "values::duration")]
     pub request_timeout: Duration,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` header is trusted.
     #[serde(deserialize_with = "values::ip_networks")]
     pub trusted_proxies: Vec<IpNet>,
-    /// Which browser origins may call.
+    /// Which browser origins may use the API.
     pub cors: CorsSettings,
 }
 
@@ -39,7 +39,7 @@ pub struct HttpSettings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorsSettings {
-    /// Exact origins, or `*` alone for any origin without credentials.
+    /// Exact origins, or only `*` for any origin without credentials.
     pub allowed_origins: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl CorsSettings {
             if self.allowed_origins.len() > 1 {
                 return Err(InvalidSetting::new(
                     KEY,
-                    "\"*\" stands for every origin; use it alone or leave it out",
+                    "\"*\" allows every origin; use it alone or remove it",
                 ));
             }
             return Ok(());
@@ -88,7 +88,8 @@ impl CorsSettings {
             Some(origin) => Err(InvalidSetting::new(
                 KEY,
                 format!(
-                    "{origin:?} is not an origin; use scheme://host[:port] in lower case, with no path"
+                    "{origin:?} is not an origin; use scheme://host[:port] in lower case, \
+                     without a path"
                 ),
             )),
             None => Ok(()),

@@ -1,4 +1,4 @@
-//! The layers of the settings, merged into one tree whose values know where they came from.
+//! The layers of the settings, merged into one tree whose values know their origin.
 use std::net::SocketAddr;
 
 use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
@@ -10,10 +10,11 @@ use super::environment::{
     read_file,
 };
 use super::error::{ConfigError, InvalidSetting, closest_name, to_one_line};
+use super::toml_error::describe_toml_error;
 
 const DEFAULT_ENV_NAME: &str = "development";
 const DEFAULT_FILE: &str = "config/default.toml";
-// The shipped files are built in, so that the binary runs with none beside it.
+// The files are built in, so that the binary runs without them.
 const DEFAULT_TOML: &str = include_str!("../../config/default.toml");
 const DEVELOPMENT_TOML: &str = include_str!("../../config/development.toml");
 const PRODUCTION_TOML: &str = include_str!("../../config/production.toml");
@@ -28,7 +29,7 @@ fn built_in_file(env_name: &str) -> Option<&'static str> {
 
 type Table = Map<String, Value>;
 
-/// All layers, merged.
+/// All layers of settings, merged.
 pub(super) struct Layers {
     root: Value,
     env: Environment,
@@ -57,12 +58,12 @@ impl Layers {
         T::deserialize(self.root.clone()).map_err(|error| self.to_config_error(error))
     }
 
-    /// `RUST_LOG`, which is not a setting but may come from `.env` like one.
+    /// `RUST_LOG`, which is not a setting but may also be set in `.env`.
     pub(super) fn log_filter(&self) -> Option<String> {
         self.env.get(LOG_FILTER_VARIABLE).map(|variable| variable.value.clone())
     }
 
-    /// Adds to a problem who set the setting.
+    /// Adds the origin of the setting to an error.
     pub(super) fn with_origin(&self, problem: InvalidSetting) -> ConfigError {
         ConfigError::Invalid {
             origin: self.find_origin(problem.key, None),
@@ -82,7 +83,7 @@ impl Layers {
             other => (None, other.to_string()),
         };
         let key = normalize_path(&key.unwrap_or_default());
-        // serde's own words: unknown field `a`, expected one of `b`, `c`
+        // serde's message: unknown field `a`, expected one of `b`, `c`
         if let Some(names) = text.strip_prefix("unknown field `") {
             let mut names = names.split('`').step_by(2);
             let field = names.next().unwrap_or_default();
@@ -101,19 +102,19 @@ impl Layers {
 
     /// The file or variable that set this setting, or a field of this section.
     fn find_origin(&self, key: &str, field: Option<&str>) -> Option<String> {
-        // The index in `list[1]` is of no use here; a field may have dots in its name.
+        // Ignore the index in `list[1]`. A field is separate, since its name may contain dots.
         let path =
             key.split(['.', '[']).filter(|segment| !segment.is_empty() && !segment.ends_with(']'));
         let mut value = &self.root;
         for segment in path.chain(field) {
             match &value.kind {
                 ValueKind::Table(table) => value = table.get(segment)?,
-                // All of a list comes from one place.
+                // All items of a list have the same origin.
                 ValueKind::Array(_) => break,
                 _ => return None,
             }
         }
-        // Sections that only the environment names have no origin of their own.
+        // A section that only environment variables set has no origin of its own.
         while value.origin().is_none()
             && let ValueKind::Table(table) = &value.kind
         {
@@ -123,12 +124,12 @@ impl Layers {
     }
 }
 
-/// A path with a dot after an index too: `list[0]field` is `list[0].field`.
+/// Adds the dot after an index: `list[0]field` becomes `list[0].field`.
 fn normalize_path(key: &str) -> String {
     key.replace(']', "].").replace("..", ".").trim_end_matches('.').to_owned()
 }
 
-/// A field that is not a plain name is quoted, as it is in a file.
+/// Joins section and field, and quotes a field that is not a plain name, as TOML does.
 fn full_key(section: &str, field: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     let field = if !field.is_empty() && field.chars().all(plain) {
@@ -144,7 +145,7 @@ fn full_key(section: &str, field: &str) -> String {
 
 fn add_files(root: &mut Table, sources: Sources<'_>, env: &Environment) -> Result<(), ConfigError> {
     add_toml(root, DEFAULT_FILE, DEFAULT_TOML)?;
-    // An edited copy on disk counts too: its place promises that.
+    // A copy on disk may have been edited, so it overrides the built-in file.
     if let Some(text) = read_file(sources.dir, DEFAULT_FILE)? {
         add_toml(root, DEFAULT_FILE, &text)?;
     }
@@ -168,21 +169,10 @@ fn add_files(root: &mut Table, sources: Sources<'_>, env: &Environment) -> Resul
 }
 
 fn add_toml(root: &mut Table, file: &str, text: &str) -> Result<(), ConfigError> {
-    let table = FileFormat::Toml
-        .parse(Some(&file.to_owned()), text)
-        .map_err(|error| ConfigError::in_file(file, toml_problem(&error.to_string())))?;
+    let table = FileFormat::Toml.parse(Some(&file.to_owned()), text).map_err(|error| {
+        ConfigError::in_file(file, describe_toml_error(&error.to_string(), text))
+    })?;
     merge_tables(root, table, "")
-}
-
-/// The parser's message quotes the line, which may hold a secret: keep the place and the reason.
-fn toml_problem(text: &str) -> String {
-    let Some(rest) = text.strip_prefix("TOML parse error at ") else {
-        return to_one_line(text);
-    };
-    let place = rest.lines().next().unwrap_or_default();
-    // The place, then three lines that show it.
-    let reason: Vec<&str> = rest.lines().skip(4).collect();
-    to_one_line(&format!("{place}: {}", reason.join(" ")))
 }
 
 fn merge_tables(into: &mut Table, from: Table, section: &str) -> Result<(), ConfigError> {
@@ -194,7 +184,7 @@ fn merge_tables(into: &mut Table, from: Table, section: &str) -> Result<(), Conf
             }
             (Some(ValueKind::Table(_)), _) => {
                 let key = format!("{section}{name}");
-                let problem = format!("is a section; write [{key}] and its settings below");
+                let problem = format!("is a section; write [{key}] with its settings below it");
                 return Err(ConfigError::Invalid { key, origin, problem });
             }
             (_, kind) => {
@@ -205,7 +195,7 @@ fn merge_tables(into: &mut Table, from: Table, section: &str) -> Result<(), Conf
     Ok(())
 }
 
-/// `PORT_VARIABLE` is half of `http.bind`: it keeps the host that the files give.
+/// `PORT` replaces only the port of `http.bind` and keeps the host from the files.
 fn add_port(root: &mut Table, env: &Environment) -> Result<(), ConfigError> {
     let Some(variable) = env.get(PORT_VARIABLE) else {
         return Ok(());
@@ -218,7 +208,7 @@ fn add_port(root: &mut Table, env: &Environment) -> Result<(), ConfigError> {
         Some(ValueKind::Table(http)) => http.get_mut("bind"),
         _ => None,
     };
-    // An address that cannot be read is reported as such later.
+    // Deserialization reports an invalid address later.
     if let Some(bind) = bind
         && let ValueKind::String(text) = &bind.kind
         && let Ok(mut address) = text.parse::<SocketAddr>()
@@ -241,7 +231,7 @@ fn add_variable(root: &mut Table, key: &str, variable: &Variable) -> Result<(), 
     })
 }
 
-/// False when the path ends at a section, or goes on below a setting.
+/// Returns false if the path names a section, or goes on below a setting.
 fn insert_variable(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
     match path {
         [] => false,
@@ -267,7 +257,7 @@ fn insert_variable(table: &mut Table, path: &[&str], variable: &Variable) -> boo
     }
 }
 
-/// Comma-separated; the defaults tell which settings are lists.
+/// Splits a comma-separated value. The defaults determine which settings are lists.
 fn split_list(variable: &Variable) -> Vec<Value> {
     variable
         .value

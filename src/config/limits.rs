@@ -1,24 +1,24 @@
-//! `[limits]`: how much one caller may ask.
+//! `[limits]`: rate limits.
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_range};
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values;
 
-/// So that twice a limit, its burst, is far from overflowing.
+/// Keeps the burst, twice the limit, far from an overflow.
 const MAX_LIMIT: u32 = 1_000_000;
 
-/// How much one caller may ask; 0 switches a limit off.
+/// Rate limits per caller; 0 disables a limit.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsSettings {
-    /// Requests a second from one address, bursts of twice that.
+    /// Requests per second from one address, with bursts of twice that.
     #[serde(deserialize_with = "values::whole_number")]
     pub per_address: u32,
-    /// Requests a second of one user, bursts of twice that.
+    /// Requests per second of one user, with bursts of twice that.
     #[serde(deserialize_with = "values::whole_number")]
     pub per_user: u32,
-    /// Failed logins a minute on one account or from one address.
+    /// Failed logins per minute for one account or from one address.
     #[serde(deserialize_with = "values::whole_number")]
     pub login: u32,
 }

@@ -1,5 +1,4 @@
-//! The settings: every key of `config/default.toml`, where they are read from, and what is wrong
-//! with them. One file a section.
+//! The settings: loading, validation, and one file for each section of `config/default.toml`.
 mod auth;
 mod broker;
 mod cart;
@@ -7,14 +6,15 @@ mod environment;
 mod error;
 mod grpc;
 mod http;
+mod ip_network;
 mod layers;
 mod limits;
-mod net;
 mod orders;
 mod shop;
 mod store;
 mod telemetry;
-mod text;
+mod toml_error;
+mod toml_writer;
 mod values;
 
 #[cfg(test)]
@@ -32,7 +32,6 @@ pub use error::ConfigError;
 pub use grpc::GrpcSettings;
 pub use http::{CorsSettings, HttpSettings};
 pub use limits::LimitsSettings;
-pub use net::{IpNet, IpNetError};
 pub use orders::OrdersSettings;
 pub use shop::{CatalogSettings, ShopSettings};
 pub use store::{StoreKind, StoreSettings};
@@ -40,40 +39,40 @@ pub use telemetry::{LogFormat, TelemetrySettings};
 
 use self::error::InvalidSetting;
 use layers::Layers;
-use text::TomlWriter;
+use toml_writer::TomlWriter;
 
-/// Where settings are read from.
+/// The sources that settings are read from.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources<'a> {
-    /// The environment.
+    /// The environment variables.
     pub env: &'a BTreeMap<String, String>,
-    /// The directory that `.env` and `config/` are looked up in.
+    /// The directory of `.env` and `config/`.
     pub dir: &'a Path,
 }
 
-/// All settings, checked.
+/// All settings, validated.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The HTTP listener.
     pub http: HttpSettings,
-    /// The shop as a whole.
+    /// The currency and other settings of the whole shop.
     pub shop: ShopSettings,
     /// Products and their stock.
     pub catalog: CatalogSettings,
-    /// The store.
+    /// The database.
     pub store: StoreSettings,
     /// The message broker.
     pub broker: BrokerSettings,
     /// Tokens, passwords and the first administrator.
     pub auth: AuthSettings,
-    /// How much one caller may ask.
+    /// Rate limits per caller.
     pub limits: LimitsSettings,
-    /// Rules of unpaid orders.
+    /// Limits of unpaid orders.
     pub orders: OrdersSettings,
-    /// Size and life of carts.
+    /// Limits and abandonment of carts.
     pub cart: CartSettings,
-    /// The gRPC services.
+    /// The gRPC listener.
     pub grpc: GrpcSettings,
     /// Logs and traces.
     pub telemetry: TelemetrySettings,
@@ -83,7 +82,7 @@ impl Settings {
     /// Reads the settings from the process environment and the current directory.
     ///
     /// # Errors
-    /// The first setting that is unknown or cannot be used.
+    /// The first setting that is unknown or invalid.
     pub fn load() -> Result<Self, ConfigError> {
         let env = environment::read_process_environment()?;
         Self::load_from(Sources { env: &env, dir: Path::new(".") })
@@ -92,14 +91,14 @@ impl Settings {
     /// Reads the settings from the given sources.
     ///
     /// # Errors
-    /// The first setting that is unknown or cannot be used.
+    /// The first setting that is unknown or invalid.
     pub fn load_from(sources: Sources<'_>) -> Result<Self, ConfigError> {
         let layers = Layers::read(sources)?;
         let mut settings: Self = layers.deserialize()?;
         settings.telemetry.filter = layers.log_filter();
         match settings.validate() {
             Ok(()) => Ok(settings),
-            Err(problem) => Err(layers.with_origin(problem)),
+            Err(invalid) => Err(layers.with_origin(invalid)),
         }
     }
 
@@ -114,27 +113,25 @@ impl Settings {
         self.telemetry.validate()
     }
 
-    /// The first valid setting that this build cannot honour yet, in one line.
+    /// The first valid setting that this build does not support yet, as one line.
     #[must_use]
     pub fn unsupported_setting(&self) -> Option<String> {
         if self.grpc.bind.is_some() {
-            Some("grpc.bind: gRPC is not in this build yet; leave it unset".to_owned())
+            Some("grpc.bind: gRPC is not supported yet; leave it unset".to_owned())
         } else if self.telemetry.otlp_endpoint.is_some() {
-            Some(
-                "telemetry.otlp_endpoint: OTLP is not in this build yet; leave it unset".to_owned(),
-            )
+            Some("telemetry.otlp_endpoint: OTLP is not supported yet; leave it unset".to_owned())
         } else {
             None
         }
     }
 
-    /// What deserves a warning at the start, a line each.
+    /// Warnings to log at startup, one line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         self.auth.weak_cost_warning().into_iter().collect()
     }
 
-    /// The settings in effect as TOML, secrets hidden.
+    /// The effective settings as TOML, with secrets hidden.
     #[must_use]
     pub fn redacted_toml(&self) -> String {
         let mut out = TomlWriter::default();

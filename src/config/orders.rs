@@ -1,20 +1,20 @@
-//! `[orders]`.
+//! `[orders]`: unpaid orders.
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, MAX_PERIOD, check_duration, check_range};
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values;
 
-/// Rules of unpaid orders.
+/// Limits of unpaid orders.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrdersSettings {
-    /// Time to pay; after it the order expires.
+    /// Time to pay, after which the order expires.
     #[serde(deserialize_with = "values::duration")]
     pub payment_timeout: Duration,
-    /// Unpaid orders that one user may have.
+    /// How many unpaid orders one user may have.
     #[serde(deserialize_with = "values::whole_number")]
     pub max_pending: u32,
 }

@@ -1,15 +1,15 @@
-//! `[shop]` and `[catalog]`.
+//! `[shop]` and `[catalog]`: currency, and access to products.
 use serde::Deserialize;
 
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values;
 use crate::domain::money::Currency;
 
-/// The shop as a whole.
+/// Settings of the shop as a whole.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShopSettings {
-    /// The one currency of all prices.
+    /// The currency of all prices.
     #[serde(deserialize_with = "values::currency")]
     pub currency: Currency,
 }
@@ -21,14 +21,14 @@ impl ShopSettings {
     }
 }
 
-/// Products and their stock.
+/// Settings of products and their stock.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogSettings {
     /// Whether products can be read without a token.
     #[serde(deserialize_with = "values::boolean")]
     pub public_read: bool,
-    /// `inventory.stock.low` is raised when what is available falls to this or below.
+    /// Available stock at or below which `inventory.stock.low` is published.
     #[serde(deserialize_with = "values::whole_number")]
     pub low_stock_threshold: u32,
 }

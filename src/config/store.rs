@@ -1,14 +1,14 @@
-//! `[store]`: where the truth lives.
+//! `[store]`: the database.
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::error::InvalidSetting;
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values::{self, EnumSetting};
 
-/// Which engine keeps the data.
+/// The kinds of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     /// SQLite, one node.
@@ -26,15 +26,15 @@ impl EnumSetting for StoreKind {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreSettings {
-    /// Which engine.
+    /// The kind of store.
     #[serde(deserialize_with = "values::enum_value")]
     pub kind: StoreKind,
-    /// Folder of the embedded store, and of the secrets made at the first start.
+    /// Directory of the embedded store, and of secrets that Souk generates.
     pub path: PathBuf,
-    /// MongoDB connection string; set with [`StoreKind::Mongodb`].
+    /// MongoDB connection string; required with [`StoreKind::Mongodb`].
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub uri: Option<SecretString>,
-    /// MongoDB database; set with [`StoreKind::Mongodb`].
+    /// Name of the MongoDB database; required with [`StoreKind::Mongodb`].
     #[serde(default, deserialize_with = "values::optional_text")]
     pub database: Option<String>,
 }
@@ -45,23 +45,25 @@ impl StoreSettings {
             if self.path.as_os_str().is_empty() {
                 return Err(InvalidSetting::new(
                     "store.path",
-                    "is empty; name a folder, such as ./data",
+                    "is empty; set it to a directory, such as ./data",
                 ));
             }
             return Ok(());
         }
         let Some(uri) = &self.uri else {
-            let text = "is required with store.kind = \"mongodb\"; set it or MONGO_URI to the replica set's connection string";
+            let text = "is required with store.kind = \"mongodb\"; \
+                        set it or MONGO_URI to the replica set's connection string";
             return Err(InvalidSetting::new("store.uri", text));
         };
         let uri = uri.expose_secret();
         if !uri.starts_with("mongodb://") && !uri.starts_with("mongodb+srv://") {
-            let text =
-                "is not a MongoDB connection string; it begins with mongodb:// or mongodb+srv://";
+            let text = "is not a MongoDB connection string; \
+                        it must start with mongodb:// or mongodb+srv://";
             return Err(InvalidSetting::new("store.uri", text));
         }
         if self.database.is_none() {
-            let text = "is required with store.kind = \"mongodb\"; set it or DB_NAME to the name of the database";
+            let text = "is required with store.kind = \"mongodb\"; \
+                        set it or DB_NAME to the name of the database";
             return Err(InvalidSetting::new("store.database", text));
         }
         Ok(())

@@ -3,15 +3,15 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use super::error::InvalidSetting;
-use super::text::TomlWriter;
+use super::toml_writer::TomlWriter;
 use super::values::{self, EnumSetting};
 
-/// How log lines look.
+/// The formats of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable lines, for terminals.
     Pretty,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
@@ -23,13 +23,13 @@ impl EnumSetting for LogFormat {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetrySettings {
-    /// How log lines look; unset: pretty on a terminal, else JSON.
+    /// The format of log lines. If unset: pretty on a terminal, otherwise JSON.
     #[serde(default, deserialize_with = "values::optional_enum_value")]
     pub log: Option<LogFormat>,
-    /// Where traces are sent, by OTLP; off when unset.
+    /// OTLP endpoint for traces; disabled if unset.
     #[serde(default, deserialize_with = "values::optional_text")]
     pub otlp_endpoint: Option<String>,
-    /// Levels of the logs, from `RUST_LOG`; unset: `info`. Not a key of the settings.
+    /// The log filter from `RUST_LOG`; `info` if unset. Not a key of the settings.
     #[serde(skip)]
     pub filter: Option<String>,
 }

@@ -1,24 +1,25 @@
-//! Reading single values. Every value is read as text first, so that a file and the environment
-//! accept the same, and nothing is rounded or cast on the way.
+//! Parsing of single values. Every value is read as text first, so that files and environment
+//! variables accept the same values, and no number is rounded or cast.
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use super::net::IpNet;
+use super::ip_network::parse_network;
 use crate::domain::money::Currency;
 
 const SOCKET_ADDR: &str = "an IP address and port, such as 127.0.0.1:8080";
 
-/// A setting with a closed list of values.
+/// A setting with a closed set of values.
 pub(super) trait EnumSetting: Copy + PartialEq + 'static {
-    /// The values by name.
+    /// Every value with its name.
     const ALL: &'static [(&'static str, Self)];
 
     /// The value with this name.
@@ -31,30 +32,30 @@ pub(super) trait EnumSetting: Copy + PartialEq + 'static {
         Self::ALL.iter().find(|(_, value)| *value == self).map_or("", |(name, _)| name)
     }
 
-    /// What to use, for messages.
+    /// The permitted values, for error messages.
     fn expected_values() -> String {
         let names: Vec<String> = Self::ALL.iter().map(|(name, _)| format!("{name:?}")).collect();
-        format!("known; use {}", names.join(" or "))
+        format!("a known value; use {}", names.join(" or "))
     }
 }
 
 fn parse_value<T, E: serde::de::Error>(
     text: &str,
-    read: impl FnOnce(&str) -> Option<T>,
-    wanted: impl Display,
+    parse: impl FnOnce(&str) -> Option<T>,
+    expected: impl Display,
 ) -> Result<T, E> {
-    read(text).ok_or_else(|| E::custom(format_args!("{text:?} is not {wanted}")))
+    parse(text).ok_or_else(|| E::custom(format_args!("{text:?} is not {expected}")))
 }
 
 fn read_value<'de, D: Deserializer<'de>, T>(
     deserializer: D,
-    read: impl FnOnce(&str) -> Option<T>,
-    wanted: impl Display,
+    parse: impl FnOnce(&str) -> Option<T>,
+    expected: impl Display,
 ) -> Result<T, D::Error> {
-    parse_value(&String::deserialize(deserializer)?, read, wanted)
+    parse_value(&String::deserialize(deserializer)?, parse, expected)
 }
 
-/// Empty text leaves an optional setting unset.
+/// An empty string leaves an optional setting unset.
 pub(super) fn optional_text<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
@@ -108,14 +109,14 @@ pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool
 }
 
 pub(super) fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let wanted = format!("a whole number from 0 to {}", u32::MAX);
-    read_value(deserializer, |text| text.parse().ok(), wanted)
+    let expected = format!("a whole number from 0 to {}", u32::MAX);
+    read_value(deserializer, |text| text.parse().ok(), expected)
 }
 
-/// Far above any use, and far below what would exhaust the machine.
+/// Far above any useful number, and far below what would exhaust the machine.
 pub(super) const MAX_WORKERS: usize = 1024;
 
-/// 0 is the number of cores.
+/// 0 stands for the number of cores.
 pub(super) fn worker_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     match whole_number(deserializer)? {
         0 => {
@@ -125,7 +126,7 @@ pub(super) fn worker_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     }
 }
 
-/// Negative durations are refused here, since the result cannot hold them.
+/// Negative durations are rejected, since the result cannot hold them.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let parse = |text: &str| Duration::try_from(text.parse::<SignedDuration>().ok()?).ok();
     read_value(deserializer, parse, "a duration; use one such as 500ms, 5s, 15m or 24h")
@@ -137,16 +138,16 @@ pub(super) fn byte_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<us
 }
 
 pub(super) fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Currency, D::Error> {
-    let wanted = "a currency that prices can be held in; use an ISO 4217 code such as USD";
-    read_value(deserializer, |code| code.parse().ok(), wanted)
+    let expected = "a supported currency; use an ISO 4217 code such as USD";
+    read_value(deserializer, |code| code.parse().ok(), expected)
 }
 
 pub(super) fn ip_networks<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Vec<IpNet>, D::Error> {
-    let wanted = "an IP address or network; use one such as 10.0.0.7 or 10.0.0.0/8";
+    let expected = "an IP address or network; use one such as 10.0.0.7 or 10.0.0.0/8";
     Vec::<String>::deserialize(deserializer)?
         .iter()
-        .map(|text| parse_value(text, |text| text.parse().ok(), wanted))
+        .map(|text| parse_value(text, parse_network, expected))
         .collect()
 }

@@ -3,12 +3,19 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
-/// The largest amount, in minor units: 15 digits.
-///
-/// An IEEE 754 double keeps every decimal number of 15 significant digits apart from its neighbours, so that a client that reads
-/// our JSON numbers as doubles, as most do, still gets each amount exactly.
-pub const MAX_MINOR_UNITS: i64 = 999_999_999_999_999;
+/// The largest amount that a client can send and that a cart or an order can come to, in minor
+/// units: the largest integer that an IEEE 754 double tells from its neighbors (2^53 - 1,
+/// `Number.MAX_SAFE_INTEGER` in ECMAScript).
+pub const MAX_MINOR_UNITS: i64 = 9_007_199_254_740_991;
+
+/// The highest price of one unit, in minor units.
+pub const MAX_PRICE_MINOR_UNITS: i64 = 10_000_000_000_000;
+
+/// The largest amount in minor units for which `minor / scale`, as a double, has the amount's own
+/// decimal digits as its shortest form: a double keeps 15 significant digits (`f64::DIGITS`).
+const MAX_DOUBLE_MINOR_UNITS: i128 = 999_999_999_999_999;
 
 /// An ISO 4217 currency.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,8 +38,8 @@ impl Currency {
     }
 
     /// Minor units in one major unit.
-    const fn minor_per_major(&self) -> i64 {
-        10_i64.pow(self.decimals as u32)
+    const fn minor_per_major(&self) -> i128 {
+        10_i128.pow(self.decimals as u32)
     }
 }
 
@@ -65,10 +72,14 @@ impl Serialize for Currency {
 #[error("{0:?} is not an ISO 4217 currency with minor units")]
 pub struct UnknownCurrency(String);
 
-/// An amount of money, from 0 to [`MAX_MINOR_UNITS`] minor units.
+/// An amount of money, 0 or more minor units of a currency.
+///
+/// An amount that was read is at most [`MAX_MINOR_UNITS`]. A sum or product can be larger, for
+/// example when prices rise while products are in a cart, and is exact all the same: 128 bits hold
+/// 2^32 units at the highest price, 2^42 times over. [`Money::is_within_limit`] tells the two apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Money {
-    minor: i64,
+    minor: i128,
     currency: Currency,
 }
 
@@ -106,7 +117,7 @@ impl Money {
         } else if minor > MAX_MINOR_UNITS {
             Err(MoneyError::TooLarge)
         } else {
-            Ok(Self { minor, currency })
+            Ok(Self { minor: minor as i128, currency })
         }
     }
 
@@ -141,10 +152,23 @@ impl Money {
         Self::from_minor_units(minor, currency)
     }
 
-    /// The amount in minor units: cents for USD.
+    /// The amount in minor units, such as cents for USD; `i64::MAX` for an amount that is larger,
+    /// which no price and no amount [within the limit](Self::is_within_limit) is.
     #[must_use]
-    pub const fn minor_units(self) -> i64 {
-        self.minor
+    pub fn minor_units(self) -> i64 {
+        i64::try_from(self.minor).unwrap_or(i64::MAX)
+    }
+
+    /// Whether the amount is at most [`MAX_MINOR_UNITS`].
+    #[must_use]
+    pub const fn is_within_limit(self) -> bool {
+        self.minor <= MAX_MINOR_UNITS as i128
+    }
+
+    /// Whether the amount is more than `other`, of the same currency.
+    #[must_use]
+    pub const fn exceeds(self, other: Self) -> bool {
+        self.minor > other.minor
     }
 
     /// The amount's currency.
@@ -153,24 +177,17 @@ impl Money {
         self.currency
     }
 
-    /// The sum, [`MAX_MINOR_UNITS`] at most. Limits on prices, quantities and lines keep every cart below that; see
-    /// [`max_price_minor`].
+    /// The sum. It is exact, also above [`MAX_MINOR_UNITS`].
     #[must_use]
-    pub fn saturating_add(self, other: Self) -> Self {
-        Self { minor: self.minor.saturating_add(other.minor).min(MAX_MINOR_UNITS), ..self }
+    pub const fn saturating_add(self, other: Self) -> Self {
+        Self { minor: self.minor.saturating_add(other.minor), ..self }
     }
 
-    /// The amount `count` times, [`MAX_MINOR_UNITS`] at most, as with [`Money::saturating_add`].
+    /// `count` times the amount. It is exact, also above [`MAX_MINOR_UNITS`].
     #[must_use]
-    pub fn saturating_mul(self, count: u32) -> Self {
-        Self { minor: self.minor.saturating_mul(i64::from(count)).min(MAX_MINOR_UNITS), ..self }
+    pub const fn saturating_mul(self, count: u32) -> Self {
+        Self { minor: self.minor.saturating_mul(count as i128), ..self }
     }
-}
-
-/// The highest price, in minor units, at which `pieces` of them still have an exact total.
-#[must_use]
-pub fn max_exact_price(pieces: u64) -> i64 {
-    MAX_MINOR_UNITS / i64::try_from(pieces.max(1)).unwrap_or(i64::MAX)
 }
 
 fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
@@ -212,14 +229,25 @@ impl fmt::Display for Money {
     }
 }
 
-/// A JSON number. Exact, see [`MAX_MINOR_UNITS`]: the quotient is the double nearest to the amount, and its shortest form is the amount.
+/// An exact JSON number. A double has the amount's own digits up to 15 of them; above that, the
+/// digits are written as text, which needs `serde_json` as the serializer.
 impl Serialize for Money {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let scale = self.currency.minor_per_major();
+        if self.minor > MAX_DOUBLE_MINOR_UNITS {
+            let digits = self.to_string();
+            let digits = match digits.split_once('.') {
+                Some(_) => digits.trim_end_matches('0').trim_end_matches('.').to_owned(),
+                None => digits,
+            };
+            return RawValue::from_string(digits)
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer);
+        }
         if self.minor % scale == 0 {
-            serializer.serialize_i64(self.minor / scale)
+            serializer.serialize_i128(self.minor / scale)
         } else {
-            #[expect(clippy::cast_precision_loss, reason = "both are below 2^53, see MAX_MINOR")]
+            #[expect(clippy::cast_precision_loss, reason = "both are below 2^53")]
             serializer.serialize_f64(self.minor as f64 / scale as f64)
         }
     }
@@ -261,7 +289,7 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(minor), "{text}");
         }
-        assert_eq!(parse("9999999999999.99"), Ok(MAX_MINOR_UNITS));
+        assert_eq!(parse("90071992547409.91"), Ok(MAX_MINOR_UNITS));
     }
 
     #[test]
@@ -274,7 +302,7 @@ mod tests {
             ("1e-99999999999999999999", TooPrecise),
             ("-1", Negative),
             ("-0.01", Negative),
-            ("10000000000000.00", TooLarge),
+            ("90071992547409.92", TooLarge),
             ("1e400", TooLarge),
             ("1e99999999999999999999", TooLarge),
             ("99999999999999999999999999", TooLarge),
@@ -315,14 +343,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn products_and_sums_are_exact_beyond_the_limit() {
+        let json = |money: Money| serde_json::to_string(&money).unwrap();
+        let price = Money::from_minor_units(MAX_PRICE_MINOR_UNITS, usd()).unwrap();
+        let within = price.saturating_mul(900);
+        assert!(within.is_within_limit());
+        assert_eq!(json(within), "90000000000000");
+        let limit = Money::from_minor_units(MAX_MINOR_UNITS, usd()).unwrap();
+        let above = limit.saturating_add(Money::from_minor_units(9, usd()).unwrap());
+        assert!(limit.is_within_limit() && !above.is_within_limit() && above.exceeds(limit));
+        assert_eq!(
+            (json(limit).as_str(), json(above).as_str()),
+            ("90071992547409.91", "90071992547410")
+        );
+        let many = limit.saturating_mul(u32::MAX).saturating_add(limit);
+        assert_eq!(json(many), "386856262276681292956303.36");
+        let dong = Money::from_minor_units(MAX_MINOR_UNITS, "VND".parse().unwrap()).unwrap();
+        assert_eq!(json(dong), "9007199254740991");
+    }
+
     proptest! {
         #[test]
         fn json_round_trips_every_amount(minor in 0..=MAX_MINOR_UNITS) {
             let money = Money::from_minor_units(minor, usd()).unwrap();
             let json = serde_json::to_string(&money).unwrap();
             prop_assert_eq!(Money::parse(&json, usd()), Ok(money));
-            let read_back: f64 = serde_json::from_str(&json).unwrap();
-            prop_assert_eq!(format!("{read_back:.2}"), money.to_string());
+            if i128::from(minor) <= MAX_DOUBLE_MINOR_UNITS {
+                let read_back: f64 = serde_json::from_str(&json).unwrap();
+                prop_assert_eq!(format!("{read_back:.2}"), money.to_string());
+            }
         }
 
         #[test]

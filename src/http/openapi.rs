@@ -1,6 +1,5 @@
 //! The OpenAPI document, put together from the routes' own descriptions.
 
-pub(super) mod address;
 pub(super) mod enums;
 mod examples;
 mod headers;
@@ -95,14 +94,14 @@ impl Modify for OperationDefaults {
             for operation in path_operations(item) {
                 unwrap_optional_body(operation);
                 headers::complete_parameters(operation);
-                add_common_problems(operation, is_limited(path));
+                add_common_problems(operation, path);
                 for (status, response) in &mut operation.responses.responses {
                     if let RefOr::T(response) = response {
                         set_problem_media_type(response);
                         ensure_description(response, status);
                     }
                 }
-                headers::complete_responses(operation);
+                headers::complete_responses(operation, is_private(path));
             }
         }
     }
@@ -133,6 +132,13 @@ const WITH_READ_ONLY_MEMBERS: [&str; 2] = ["ReplaceProductRequest", "PatchProduc
 /// Whether requests to `path` are counted. Those of operators are answered under any load.
 fn is_limited(path: &str) -> bool {
     !matches!(path, "/livez" | "/readyz" | "/metrics")
+}
+
+/// Whether the answers of `path` belong to the caller alone.
+fn is_private(path: &str) -> bool {
+    ["/api/auth/", "/api/cart", "/api/checkout", "/api/orders"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
 }
 
 fn path_operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -169,7 +175,7 @@ fn unwrap_optional_body(operation: &mut Operation) {
 
 /// Problems that are not of the operation itself: those of any request, and those of any with such
 /// a body or header.
-fn add_common_problems(operation: &mut Operation, limited: bool) {
+fn add_common_problems(operation: &mut Operation, path: &str) {
     let problem = |description: &str| {
         let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("ProblemDetails"))));
         RefOr::T(
@@ -182,6 +188,7 @@ fn add_common_problems(operation: &mut Operation, limited: bool) {
     let repeatable = headers::has_parameter(operation, "Idempotency-Key");
     let conditional = headers::has_parameter(operation, "If-Match");
     let has_body = operation.request_body.is_some();
+    let limited = is_limited(path);
     let needs_token = operation.security.iter().flatten().any(|one| *one != <_>::default());
     let others = [
         (repeatable, "400", "`idempotency_key_invalid`, `malformed_json`"),
@@ -191,6 +198,7 @@ fn add_common_problems(operation: &mut Operation, limited: bool) {
         (conditional, "412", "`version_mismatch`"),
         (has_body, "413", "`payload_too_large`"),
         (has_body, "415", "`unsupported_media_type`"),
+        (path.starts_with("/api/"), "422", "`validation_failed`: an unknown query parameter"),
         (limited, "429", "`rate_limited`"),
         (limited, "503", "`overloaded`, `store_unavailable`, `outcome_unknown`"),
         (true, "default", "Any other problem. `code` says which."),

@@ -8,6 +8,7 @@ use std::{
 
 use actix::Addr;
 use actix_web::{HttpMessage, HttpRequest, http::header, web};
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::{
@@ -17,21 +18,14 @@ use super::{
     },
     request::{deadline::Deadline, read_limiter::ReadLimiter},
 };
-use crate::auth::token::TokenService;
 use crate::{
     actors::{
         accounts::AccountActor, cart::CartRegistry, catalog::CatalogActor, orders::OrderActor,
     },
+    auth::caller::{Authenticator, Caller},
     broker::BrokerStatus,
-    cache::{catalog_snapshot::Shelf, follower::Follower, revoked_sessions::RevokedSessions},
-    config::IpNet,
-    domain::{
-        account::Role,
-        cart::CartOwner,
-        clock::{Clock, Timestamp},
-        ids::{SessionId, UserId},
-        money::Currency,
-    },
+    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    domain::{clock::Clock, money::Currency},
     error::{Error, ErrorCode},
     messages::change::Ticket,
     outbox::feed::Feed,
@@ -47,13 +41,11 @@ pub struct AppState {
     /// Changes to the catalog.
     pub catalog: Addr<CatalogActor>,
     /// Reads of the catalog.
-    pub catalog_snapshot: Arc<Shelf>,
+    pub catalog_snapshot: Arc<CatalogSnapshot>,
     /// Accounts and sessions.
     pub accounts: Addr<AccountActor>,
-    /// Sessions that were ended.
-    pub revoked_sessions: Arc<RevokedSessions>,
-    /// Access tokens.
-    pub tokens: TokenService,
+    /// Finds the caller behind an access token.
+    pub authenticator: Authenticator,
     /// Live events.
     pub feed: Arc<Feed>,
     /// News of other nodes, when there are any.
@@ -95,27 +87,6 @@ pub struct HttpOptions {
     pub login_limit: u32,
 }
 
-/// Who asks, as a good token tells.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller {
-    /// The user or guest.
-    pub user_id: UserId,
-    /// What they may do.
-    pub role: Role,
-    /// Their session.
-    pub session_id: SessionId,
-    /// When the token ends.
-    pub expires_at: Timestamp,
-}
-
-impl Caller {
-    /// The owner of this caller's cart.
-    #[must_use]
-    pub fn owner(&self) -> CartOwner {
-        CartOwner { id: self.user_id, is_guest: self.role == Role::Guest }
-    }
-}
-
 impl AppState {
     /// The services of the application that `request` came to.
     ///
@@ -152,7 +123,7 @@ impl AppState {
                 "Send the access token in the header: Authorization: Bearer <token>.",
             )
         })?;
-        let caller = self.caller_from_token(token)?;
+        let caller = self.authenticator.authenticate(token)?;
         self.rate_limits.check_user(caller.user_id).map_err(|limited| {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
@@ -169,57 +140,6 @@ impl AppState {
             request.extensions_mut().insert(RateLimited { policy, state, retry_after_secs: wait });
         }
         error
-    }
-
-    /// Whom a token belongs to.
-    ///
-    /// # Errors
-    /// `unauthenticated` or `token_expired`.
-    pub fn caller_from_token(&self, token: &str) -> Result<Caller, Error> {
-        let claims = self.tokens.verify(token)?;
-        if self.revoked_sessions.contains(claims.session_id) {
-            return Err(Error::new(
-                ErrorCode::Unauthenticated,
-                "The session was ended. Log in again.",
-            ));
-        }
-        let (user_id, role) = (claims.user_id, claims.role);
-        Ok(Caller { user_id, role, session_id: claims.session_id, expires_at: claims.expires_at })
-    }
-
-    /// Who asks, who must be an admin.
-    ///
-    /// # Errors
-    /// As [`AppState::caller`], and `forbidden`.
-    pub fn require_admin(&self, request: &HttpRequest) -> Result<Caller, Error> {
-        let caller = self.authenticate(request)?;
-        match caller.role {
-            Role::Admin => Ok(caller),
-            _ => Err(Error::new(ErrorCode::Forbidden, "Only an admin may do this.")),
-        }
-    }
-
-    /// Who asks, who must have an account.
-    ///
-    /// # Errors
-    /// As [`AppState::caller`], and `forbidden`.
-    pub fn require_account(&self, request: &HttpRequest) -> Result<Caller, Error> {
-        let caller = self.authenticate(request)?;
-        match caller.role {
-            Role::Guest => Err(Error::new(
-                ErrorCode::Forbidden,
-                "A guest has no account. Register or log in first.",
-            )),
-            _ => Ok(caller),
-        }
-    }
-
-    /// Lets a request read the catalog.
-    ///
-    /// # Errors
-    /// Without `catalog.public_read`: as [`AppState::caller`].
-    pub fn authorize_catalog_read(&self, request: &HttpRequest) -> Result<(), Error> {
-        if self.options.public_read { Ok(()) } else { self.authenticate(request).map(|_| ()) }
     }
 
     /// Makes sure that what this node knows of the others is not too old for a plain answer: tokens are checked against it, and carts,
@@ -279,7 +199,7 @@ impl AppState {
     }
 
     fn is_trusted_proxy(&self, address: IpAddr) -> bool {
-        self.options.trusted_proxies.iter().any(|net| net.contains(address))
+        self.options.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
     /// A plain read of the store, within a request's time.

@@ -10,25 +10,25 @@ use utoipa::{
     },
 };
 
-/// Attributes as a product has them.
+/// The attributes of a product.
 pub(crate) struct Attributes;
 
-/// Attributes in a merge patch.
+/// The attributes in a merge patch, where null removes one.
 pub(crate) struct AttributeChanges;
 
-/// The value of an attribute.
+/// The value of one attribute.
 struct AttributeValue;
 
-/// The value of an attribute in a merge patch.
+/// The value of an attribute in a merge patch, or null to remove it.
 struct AttributeChange;
 
-/// The types of an attribute.
+/// The JSON types that an attribute may have.
 const TYPES: [Type; 3] = [Type::String, Type::Number, Type::Boolean];
 
 impl PartialSchema for Attributes {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
-            .description(Some("Further facts about a product by name."))
+            .description(Some("Further properties of a product by name."))
             .max_properties(Some(100))
             .additional_properties(Some(Ref::from_schema_name("AttributeValue")))
             .examples([json!({"organic": true, "weight_grams": 100, "origin": "Morocco"})])
@@ -62,7 +62,7 @@ impl PartialSchema for AttributeValue {
     fn schema() -> RefOr<Schema> {
         ObjectBuilder::new()
             .schema_type(SchemaType::from_iter(TYPES))
-            .description(Some("The value of an attribute: a text, a number, true or false."))
+            .description(Some("The value of an attribute: a string, a number or a boolean."))
             .examples([json!("Morocco"), json!(100), json!(true)])
             .into()
     }

@@ -1,7 +1,6 @@
-//! JSON from others, read strictly; what is wrong with it is said in JSON's words rather than Rust's.
+//! Strict parsing of JSON from clients. Error messages use JSON's terms rather than Rust's.
 
 use serde::de::{DeserializeOwned, IgnoredAny};
-
 use serde_json::value::RawValue;
 
 use crate::{
@@ -12,23 +11,25 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// Most unknown fields that are named.
+/// How many unknown fields an error lists, so that a body of nothing but unknown fields does not
+/// cause a response many times its size.
 const MAX_LISTED_UNKNOWN_FIELDS: usize = 50;
 
-/// Most bytes of a text that is shown to whoever sent it where none belongs.
+/// Longest string, in bytes, that an error message repeats.
 const MAX_ECHOED_BYTES: usize = 50;
 
-/// Parses a JSON object: every unknown field is named, but for those in `let_pass`.
+/// Parses a JSON object and rejects unknown fields, except those in `allowed_unknown`.
 ///
 /// # Errors
-/// `malformed_json`, or `validation_failed` with what is wrong with which field.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, Error> {
-    // The parser does not look into texts that nobody asks for.
+/// `malformed_json`, or `validation_failed` with every unknown field and the first invalid one.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], allowed_unknown: &[&str]) -> Result<T, Error> {
+    // serde_json does not validate UTF-8 in strings that it skips.
     std::str::from_utf8(bytes).map_err(|error| {
-        Error::new(ErrorCode::MalformedJson, format!("The body is not UTF-8, as JSON is: {error}."))
+        Error::new(ErrorCode::MalformedJson, format!("The body is not UTF-8 text: {error}."))
     })?;
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
-        // Sequences would be taken for structs; and what is no JSON at all must be told apart from what is no object.
+        // serde would accept a sequence as a struct. Malformed JSON has another code than JSON of
+        // another type.
         return Err(match serde_json::from_slice::<IgnoredAny>(bytes) {
             Ok(_) => {
                 Error::invalid_field("body", "invalid_type", "The body must be a JSON object.")
@@ -38,10 +39,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, 
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut unknown = Vec::new();
-    // An optional member's path has a question mark in it, which tells clients nothing.
+    // serde_ignored adds a question mark to the path of an optional member.
     let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string().replace(".?", ""));
-    let noting = serde_ignored::Deserializer::new(&mut deserializer, &mut note);
-    let parsed = serde_path_to_error::deserialize::<_, T>(noting);
+    let known_fields = serde_ignored::Deserializer::new(&mut deserializer, &mut note);
+    let parsed = serde_path_to_error::deserialize::<_, T>(known_fields);
     let parsed = match parsed {
         Ok(value) => {
             deserializer.end().map(|()| Ok(value)).map_err(|error| malformed_json_error(&error))?
@@ -49,24 +50,23 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], let_pass: &[&str]) -> Result<T, 
         Err(error) if !error.inner().is_data() => return Err(malformed_json_error(error.inner())),
         Err(error) => Err(error),
     };
-    let mut faults = ValidationErrors::new();
-    // A body of nothing else must not be answered by one many times its size.
+    let mut errors = ValidationErrors::new();
     for field in unknown
         .into_iter()
         .take(MAX_LISTED_UNKNOWN_FIELDS)
-        .filter(|field| !let_pass.contains(&field.as_str()))
+        .filter(|field| !allowed_unknown.contains(&field.as_str()))
     {
         let message = format!("{field} is not a field of this request");
-        faults.add(field, "unknown_field", message);
+        errors.add(field, "unknown_field", message);
     }
     match parsed {
-        Ok(value) => Ok(faults.into_result(value)?),
+        Ok(value) => Ok(errors.into_result(value)?),
         Err(error) => {
-            // What is malformed further on is malformed, whatever else is wrong.
+            // The parser stops at the first invalid field, but the rest may be malformed JSON.
             serde_json::from_slice::<IgnoredAny>(bytes)
                 .map_err(|error| malformed_json_error(&error))?;
-            add_field_error(&mut faults, &error);
-            Err(faults.into())
+            add_field_error(&mut errors, &error);
+            Err(errors.into())
         }
     }
 }
@@ -76,19 +76,19 @@ fn malformed_json_error(error: &serde_json::Error) -> Error {
 }
 
 fn add_field_error(
-    faults: &mut ValidationErrors,
+    errors: &mut ValidationErrors,
     error: &serde_path_to_error::Error<serde_json::Error>,
 ) {
     let text = error.inner().to_string();
     let message = text.rsplit_once(" at line ").map_or(&*text, |(message, _)| message);
     let path = error.path().to_string();
-    // A field that is missing, or there twice, is reported at its parent; its name stands between backticks.
-    let named =
-        |what: &str| message.strip_prefix(what)?.strip_prefix(" field `")?.strip_suffix('`');
-    match (named("missing"), named("duplicate")) {
-        (Some(name), _) => faults.add(name, "required", format!("{name} is required")),
-        (_, Some(name)) => faults.add(name, "duplicate", format!("{name} is there more than once")),
-        _ => faults.add(
+    // serde reports a missing or duplicate field at its parent, with the name in backticks.
+    let field_name =
+        |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.strip_suffix('`');
+    match (field_name("missing"), field_name("duplicate")) {
+        (Some(name), _) => errors.add(name, "required", format!("{name} is required")),
+        (_, Some(name)) => errors.add(name, "duplicate", format!("duplicate field {name}")),
+        _ => errors.add(
             path.clone(),
             "invalid",
             describe_type_mismatch(&path, message).unwrap_or_else(|| format!("{path}: {message}")),
@@ -96,13 +96,14 @@ fn add_field_error(
     }
 }
 
-/// What serde says of a value of another kind than was expected, in other words; nothing when `message` is about something else.
+/// Translates serde's message about a value of the wrong type. `None` when `message` is about
+/// something else.
 fn describe_type_mismatch(path: &str, message: &str) -> Option<String> {
-    let (of_the_type, rest) = match message.strip_prefix("invalid type: ") {
+    let (has_expected_type, rest) = match message.strip_prefix("invalid type: ") {
         Some(rest) => (false, rest),
         None => (true, message.strip_prefix("invalid value: ")?),
     };
-    // A text that was sent may have the separator in it; what is expected has not.
+    // A string from the client may contain the separator; the expected type never does.
     let (found, expected) = rest.rsplit_once(", expected ")?;
     let plain = |kind: &str| {
         Some(found.strip_prefix(kind)?.strip_prefix(" `")?.trim_end_matches('`').to_owned())
@@ -120,7 +121,9 @@ fn describe_type_mismatch(path: &str, message: &str) -> Option<String> {
             .unwrap_or_else(|| other.to_owned()),
     };
     let expected = match expected {
-        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" if of_the_type => {
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize"
+            if has_expected_type =>
+        {
             return Some(format!("{path} is out of range: {found}"));
         }
         "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
@@ -132,27 +135,27 @@ fn describe_type_mismatch(path: &str, message: &str) -> Option<String> {
     Some(format!("{path} must be {expected}, not {found}"))
 }
 
-/// An amount in a body; a fault and nothing when it is none.
+/// Parses an amount. An invalid one adds an error for `field` and becomes zero.
 pub(crate) fn parse_amount(
     field: &str,
     text: &RawValue,
     currency: Currency,
-    faults: &mut ValidationErrors,
+    errors: &mut ValidationErrors,
 ) -> Money {
     Money::parse(text.get(), currency).unwrap_or_else(|error| {
         let message = match error {
-            MoneyError::NotANumber => format!("{field} must be a JSON number"),
-            MoneyError::Negative => format!("{field} must not be below zero"),
+            MoneyError::NotANumber => format!("{field} must be a number"),
+            MoneyError::Negative => format!("{field} must not be negative"),
             MoneyError::TooPrecise => {
                 format!(
-                    "{field} has more than the {} decimals of {}",
+                    "{field} must have at most {} decimals in {}",
                     currency.decimals(),
                     currency.code()
                 )
             }
-            MoneyError::TooLarge => format!("{field} is larger than any amount the shop can hold"),
+            MoneyError::TooLarge => format!("{field} is too large"),
         };
-        faults.add(field, "invalid_amount", message);
+        errors.add(field, "invalid_amount", message);
         Money::zero(currency)
     })
 }
@@ -186,7 +189,7 @@ mod tests {
 
     fn error_fields(body: &str) -> (ErrorCode, Vec<String>) {
         let error = parse::<Sample>(body.as_bytes(), &["pass"]).unwrap_err();
-        (error.code, error.field_errors.into_iter().map(|fault| fault.field).collect())
+        (error.code, error.field_errors.into_iter().map(|error| error.field).collect())
     }
 
     #[test]
@@ -202,7 +205,8 @@ mod tests {
 
     #[test]
     fn all_unknown_fields_are_reported() {
-        let body = r#"{"name": "a", "x": 1, "price": 1, "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
+        let body = r#"{"name": "a", "x": 1, "price": 1,
+            "nested": {"size": 1, "y": {"z": 1}}, "w": [], "pass": 1}"#;
         assert_eq!(
             error_fields(body),
             (ErrorCode::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()])

@@ -1,4 +1,4 @@
-//! A product's JSON merge patch, as HTTP and imports send it.
+//! A product's JSON merge patch, as HTTP requests and import files contain it.
 
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ pub(crate) struct PatchProductRequest {
     attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
 }
 
-/// Tells a member that was set to null from one that was not named.
+/// Tells a member that is null (`Some(None)`) from one that is absent (`None`).
 fn deserialize_present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
@@ -63,37 +63,41 @@ fn deserialize_present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 impl PatchProductRequest {
-    /// What it changes.
+    /// Converts the request into a patch of the domain.
     pub(crate) fn parse(self, currency: Currency) -> Result<ProductPatch, Error> {
-        let mut faults = ValidationErrors::new();
+        let mut errors = ValidationErrors::new();
         let patch = ProductPatch {
             sku: self.sku,
             name: self.name,
             description: self.description,
-            price: self.price.map(|given| {
-                given.map(|text| json::parse_amount("price", &text, currency, &mut faults))
+            price: self.price.map(|price| {
+                price.map(|text| json::parse_amount("price", &text, currency, &mut errors))
             }),
             category: self.category,
             tags: self.tags,
             image_url: self.image_url,
             attributes: self.attributes,
         };
-        Ok(faults.into_result(patch)?)
+        Ok(errors.into_result(patch)?)
     }
 }
 
-/// The one member that a line of an import has besides those of a patch.
+/// The one member that an import line has besides those of a patch.
 #[derive(Deserialize)]
 struct ImportStockField {
     stock: Option<u64>,
 }
 
-/// Reads a line of an import: a patch, with what `on_hand` shall be.
+/// Parses an import line: a patch, and optionally the new `on_hand` quantity.
 pub(crate) fn parse_import_row(json: &[u8], currency: Currency) -> Result<ImportRow, Error> {
     let patch = json::parse::<PatchProductRequest>(json, &["stock"])?.parse(currency)?;
     let stock = serde_json::from_slice::<ImportStockField>(json)
         .map_err(|_| {
-            Error::invalid_field("stock", "invalid", "stock must be a whole number, not below zero")
+            Error::invalid_field(
+                "stock",
+                "invalid",
+                "stock must be a whole number and not negative",
+            )
         })?
         .stock;
     Ok(ImportRow { patch, stock })

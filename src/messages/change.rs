@@ -42,17 +42,47 @@ pub struct IdempotencyKey {
     pub key: Box<str>,
     /// SHA-256 of method, path and JSON value.
     pub fingerprint: [u8; 32],
-    /// The status code that success has, remembered for repeats.
-    pub status: u16,
 }
 
-/// The first answer to a request, kept for its repeats.
+/// The reply to a command, kept for repeats with the same `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredResponse {
-    /// Its status code.
-    pub status: u16,
-    /// Its body.
+pub struct StoredReply {
+    /// A JSON document, or nothing for a command that has none.
     pub body: Bytes,
+}
+
+/// The reply of an imported line that created a product.
+const CREATED_LINE: &[u8] = br#"{"created":true}"#;
+
+/// The reply of an imported line that updated one.
+const UPDATED_LINE: &[u8] = br#"{"created":false}"#;
+
+impl StoredReply {
+    /// The status that both stores write. The field stays for nodes of earlier versions, which
+    /// answered repeats with it.
+    pub const LEGACY_STATUS: u16 = 200;
+
+    /// Reads a reply from a store. Earlier versions stored no body for an imported line, and the
+    /// status 201 if it had created a product.
+    #[must_use]
+    pub fn from_store(legacy_status: u16, body: Bytes) -> Self {
+        if legacy_status == 201 && body.is_empty() {
+            return Self::of_import_line(true);
+        }
+        Self { body }
+    }
+
+    /// The reply of an imported line.
+    #[must_use]
+    pub const fn of_import_line(created: bool) -> Self {
+        Self { body: Bytes::from_static(if created { CREATED_LINE } else { UPDATED_LINE }) }
+    }
+
+    /// Whether this is the reply of an imported line that created a product.
+    #[must_use]
+    pub fn is_created_line(&self) -> bool {
+        self.body == CREATED_LINE
+    }
 }
 
 /// What a change answers when it was not refused.
@@ -61,7 +91,7 @@ pub enum Reply<T> {
     /// It is durable now, or changed nothing.
     Completed(T),
     /// It had been done before: the first answer again.
-    Replayed(StoredResponse),
+    Replayed(StoredReply),
 }
 
 /// An `If-Match` header (RFC 9110, section 13.1.1).
@@ -169,6 +199,16 @@ impl Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn import_lines_of_earlier_versions_are_readable() {
+        assert!(StoredReply::from_store(201, Bytes::new()).is_created_line());
+        assert!(!StoredReply::from_store(200, Bytes::new()).is_created_line());
+        let order = StoredReply::from_store(201, Bytes::from_static(b"{}"));
+        assert_eq!(order.body, Bytes::from_static(b"{}"));
+        let line = StoredReply::of_import_line(true);
+        assert_eq!(StoredReply::from_store(StoredReply::LEGACY_STATUS, line.body.clone()), line);
+    }
 
     #[test]
     fn ticket_is_either_started_or_given_up() {

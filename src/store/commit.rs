@@ -15,7 +15,7 @@ use crate::{
         order::Order,
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
-    messages::change::{IdempotencyKey, StoredResponse, TraceParent},
+    messages::change::{IdempotencyKey, StoredReply, TraceParent},
 };
 
 /// One change, applied whole or not at all: conditions, writes, events, and the response to store.
@@ -151,7 +151,7 @@ pub enum CommitError {
     /// Another active product has the sku.
     SkuTaken,
     /// The same request was applied before under the same key; this is its response.
-    Replayed(StoredResponse),
+    Replayed(StoredReply),
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
     /// The message with this inbox id was applied before.

@@ -33,7 +33,7 @@ use crate::{
     },
     error::Error,
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
 /// The result of a batch of commits.
@@ -179,7 +179,7 @@ pub trait Store: Send + Sync {
     async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable>;
+    ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable>;
 
     /// Whether the message with this id was applied before.
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable>;

@@ -64,7 +64,7 @@ async fn audit_of_undamaged_data_is_clean() {
     );
     app.stop().await;
     for arguments in [&[][..], &["--repair"]] {
-        let line = "1 products, 4 orders, 7 movements: 0 findings, 0 corrected".to_owned();
+        let line = "1 product, 4 orders, 7 movements: 0 findings, 0 corrected".to_owned();
         assert_eq!(run_audit(&app, arguments), (0, vec![line]));
     }
 }

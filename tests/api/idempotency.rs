@@ -249,14 +249,49 @@ async fn refused_requests_are_not_remembered() {
 }
 
 #[tokio::test]
-async fn no_op_requests_are_not_remembered() {
+async fn repeat_of_a_no_op_does_not_undo_later_changes() {
     let shop = Shop::start().await;
     let (app, admin, ada, tea) = (&shop.app, &shop.admin, &shop.ada, &shop.tea);
-    assert!(!app.update_cart(ada, tea, 2).key("same").await.is(200).is_replayed());
-    assert!(!app.update_cart(ada, tea, 3).key("same").await.is(200).is_replayed());
+    let version = app.cart(ada).await["version"].clone();
+    let first = app.update_cart(ada, tea, 2).key("update").await.is(200);
+    assert!(!first.is_replayed());
+    assert_eq!(first.json()["version"], version, "nothing has changed");
+    app.update_cart(ada, tea, 5).await.ok();
+    let again = app.update_cart(ada, tea, 2).key("update").await;
+    assert!(again.is_replayed());
+    assert_eq!(status_and_text(&again), status_and_text(&first));
+    assert_eq!(app.cart(ada).await["item_count"], 5);
+    app.update_cart(ada, tea, 3).key("update").await.problem(422, "idempotency_key_reused");
+
     let set = |to: u64| json!({"set": to, "reason": "count"});
     assert_eq!(app.change_stock(admin, tea, &set(100)).key("set").await.ok()["version"], 1);
-    assert_eq!(app.change_stock(admin, tea, &set(90)).key("set").await.ok()["version"], 2);
+    assert_eq!(app.change_stock(admin, tea, &set(90)).await.ok()["version"], 2);
+    let again = app.change_stock(admin, tea, &set(100)).key("set").await.is(200);
+    assert!(again.is_replayed());
+    assert_eq!((&again.json()["on_hand"], &again.json()["version"]), (&json!(100), &json!(1)));
+    assert_eq!(app.stock(admin, tea).await["on_hand"], 90);
+
+    let patch = || shop.product_call("PATCH", &format!("/{tea}")).json(&json!({"price": 4.5}));
+    let first = patch().key("patch").await.is(200);
+    shop.product_call("PATCH", &format!("/{tea}")).json(&json!({"price": 9})).await.is(200);
+    let again = patch().key("patch").await;
+    assert!(again.is_replayed());
+    assert_eq!(status_and_text(&again), status_and_text(&first));
+    assert_eq!(app.get(&format!("/api/products/{tea}")).await.is(200).json()["price"], 9);
+}
+
+#[tokio::test]
+async fn repeat_of_clearing_an_empty_cart_keeps_later_lines() {
+    let shop = Shop::start().await;
+    let (app, eve) = (&shop.app, shop.app.customer().await);
+    let clear = || app.delete("/api/cart").token(&eve).key("clear");
+    let first = clear().await.is(200);
+    assert!(!first.is_replayed());
+    app.add_to_cart(&eve, &shop.cup, 2).await.ok();
+    let again = clear().await;
+    assert!(again.is_replayed());
+    assert_eq!(status_and_text(&again), status_and_text(&first));
+    assert_eq!(app.cart(&eve).await["item_count"], 2);
 }
 
 #[tokio::test]

@@ -81,6 +81,42 @@ async fn ten_thousand_prices_and_totals_are_exact() {
     }
 }
 
+#[tokio::test]
+async fn total_is_exact_up_to_its_limit_and_refused_beyond() {
+    let app = TestApp::with_settings(&[("shop.currency", "VND")]).await;
+    let admin = app.admin().await;
+    let create = async |price: u64| {
+        let body = json!({"name": "Flat", "price": price, "stock": 2000});
+        app.create_product(&admin, &body).await["id"].as_str().unwrap().to_owned()
+    };
+    let flat = create(10_000_000_000_000).await;
+    let too_dear = json!({"name": "Flat", "price": 10_000_000_000_001_u64, "stock": 1});
+    let refused = app.post("/api/products", &too_dear).token(&admin).await;
+    assert_eq!(refused.problem(422, "validation_failed")["errors"][0]["code"], "out_of_range");
+    let (rest, one) = (create(7_199_254_740_991).await, create(1).await);
+
+    let ada = app.customer().await;
+    app.add_to_cart(&ada, &flat, 900).await.is(200);
+    let cart = app.add_to_cart(&ada, &rest, 1).await.is(200).text();
+    assert!(cart.contains(r#""total_amount":9007199254740991,"#), "{cart}");
+    app.add_to_cart(&ada, &one, 1).await.problem(422, "total_limit");
+    app.update_cart(&ada, &flat, 901).await.problem(422, "total_limit");
+    let guest = app.guest().await;
+    app.add_to_cart(&guest, &one, 1).await.is(200);
+    app.merge_cart(&ada, &guest).await.problem(422, "total_limit");
+    assert_eq!(app.cart(&guest).await["item_count"], 1, "nothing was merged");
+
+    // A price that rises in the meantime is read exactly, and only checkout refuses it.
+    let price = json!({"price": 7_199_254_740_992_u64});
+    app.patch(&format!("/api/products/{rest}"), &price).token(&admin).await.is(200);
+    let cart = app.get("/api/cart").token(&ada).await.is(200).text();
+    assert!(cart.contains(r#""total_amount":9007199254740992,"#), "{cart}");
+    app.check_out(&ada, "dear").await.problem(422, "total_limit");
+    app.update_cart(&ada, &flat, 899).await.is(200);
+    let order = app.check_out(&ada, "less-dear").await.is(201).text();
+    assert!(order.contains(r#""total_amount":8997199254740992,"#), "{order}");
+}
+
 /// Cents and id of every product; asserts that each price is exact.
 async fn all_products(app: &TestApp) -> Vec<(u64, String)> {
     let mut products = Vec::new();

@@ -37,14 +37,14 @@ async fn queued_checkouts_are_served_in_order() {
     let tea = app.new_product(&admin, &json!(4.5), UNITS as u64).await;
     let buyers = app.customers(12).await;
     join_all(buyers.iter().map(async |buyer| app.add_to_cart(buyer, &tea, 1).await.ok())).await;
-    let batches = app.metric("souk_writer_batches").await;
+    let batches = app.metric("souk_writer_batches_total").await;
     let write_lock = WriteLock::acquire(&app);
     let mut checkouts = Vec::new();
     for (buyer, before) in buyers.iter().zip(0_u32..) {
         checkouts.push(tokio::spawn(app.check_out(buyer, "buy").into_future()));
         // The first checkout waits for its transaction to begin, the others wait in the queue.
         let waits = async {
-            while app.metric("souk_writer_batches").await <= batches {}
+            while app.metric("souk_writer_batches_total").await <= batches {}
             while app.metric("souk_writer_waiting").await < f64::from(before) {}
         };
         timeout(TIMEOUT, waits).await.expect("not every checkout waits");

@@ -59,6 +59,9 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
                     "{at}: {value}"
                 );
             }
+            "format" if ["uint", "uint32", "uint64"].contains(&expected.as_str().unwrap()) => {
+                assert!(value.is_u64(), "{at}: {value} is not a {expected}");
+            }
             "description" => {}
             _ => panic!("{at}: unsupported keyword {keyword}: {expected}"),
         }

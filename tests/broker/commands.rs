@@ -118,7 +118,7 @@ async fn sku_refers_to_the_active_product() {
     let dead = amqp_client.consume(DEAD_LETTERS, 1).await;
     assert_eq!(
         dead_letter_reason(&dead[0]).unwrap(),
-        "product_not_found: There is no product with this sku."
+        "product_not_found: No product has this sku."
     );
     amqp_client.wait_until_settled().await;
     assert_eq!(on_hand(&app, &admin, &new).await, 12);

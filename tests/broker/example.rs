@@ -31,7 +31,7 @@ async fn start_consumer(
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(next_line(&mut lines).await, "waiting for news of stock");
+    assert_eq!(next_line(&mut lines).await, "waiting for stock events");
     (child, lines)
 }
 
@@ -51,7 +51,7 @@ async fn example_consumer_prints_stock_and_restocks() {
     let amqp_client = AmqpClient::connect_when_ready(&uri).await;
     let (mut child, mut lines) = start_consumer(&python, &uri).await;
     let tea = product_with_ten_units(&app, &admin, "TEA").await;
-    let first = format!("stock {tea}: 10 of 10 (version 1)");
+    let first = format!("stock {tea}: 10 available, 10 on hand (version 1)");
     assert_eq!(next_line(&mut lines).await, first);
     // The queue keeps messages while the consumer is down.
     child.kill().await.unwrap();
@@ -63,13 +63,22 @@ async fn example_consumer_prints_stock_and_restocks() {
         // The consumer was killed after printing the line and before acknowledging it.
         line = next_line(&mut lines).await;
     }
-    assert_eq!(line, format!("stock {tea}: 2 of 2 (version 2)"));
+    assert_eq!(line, format!("stock {tea}: 2 available, 2 on hand (version 2)"));
     assert_eq!(next_line(&mut lines).await, format!("restock {tea}: +20"));
-    assert_eq!(next_line(&mut lines).await, format!("stock {tea}: 22 of 22 (version 3)"));
+    assert_eq!(
+        next_line(&mut lines).await,
+        format!("stock {tea}: 22 available, 22 on hand (version 3)")
+    );
     app.change_stock(&admin, &tea, &json!({"set": 0, "reason": "spoiled"})).await.ok();
-    assert_eq!(next_line(&mut lines).await, format!("stock {tea}: 0 of 0 (version 4)"));
+    assert_eq!(
+        next_line(&mut lines).await,
+        format!("stock {tea}: 0 available, 0 on hand (version 4)")
+    );
     assert_eq!(next_line(&mut lines).await, format!("restock {tea}: +20"));
-    assert_eq!(next_line(&mut lines).await, format!("stock {tea}: 20 of 20 (version 5)"));
+    assert_eq!(
+        next_line(&mut lines).await,
+        format!("stock {tea}: 20 available, 20 on hand (version 5)")
+    );
     assert_eq!(amqp_client.message_count(DEAD_LETTERS).await, 0);
     // The same signal as Ctrl-C.
     let interrupt = std::process::Command::new("kill")

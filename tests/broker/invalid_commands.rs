@@ -59,7 +59,7 @@ fn inapplicable_commands() -> Vec<InvalidCommand> {
         (
             command(json!({"sku": "TEA", "delta": 1_000_000_000_000_i64})),
             "validation_failed: ",
-            "on_hand would be larger than can be counted",
+            "on_hand would exceed the largest supported stock level",
         ),
     ]
 }

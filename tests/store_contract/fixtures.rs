@@ -19,7 +19,7 @@ use souk::{
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, OutboxEvent},
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, Commit, CommitOutcome, StockWrite, Store, Write,
         commit::{IdempotencyRecord, StoredResponseBody},
@@ -243,7 +243,7 @@ pub(crate) fn put_session(session: &Session) -> Write {
 
 /// A key with a fingerprint of one repeated byte.
 pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey {
-    IdempotencyKey { owner, key: text.into(), fingerprint: [fingerprint; 32], status: 201 }
+    IdempotencyKey { owner, key: text.into(), fingerprint: [fingerprint; 32] }
 }
 
 /// The commit, with a response to remember for `key`.
@@ -252,6 +252,6 @@ pub(crate) fn with_response(commit: Commit, key: &IdempotencyKey, body: &'static
     Commit { idempotency_record: Some(IdempotencyRecord { key: key.clone(), body }), ..commit }
 }
 
-pub(crate) fn remembered_response(body: &'static str) -> StoredResponse {
-    StoredResponse { status: 201, body: Bytes::from_static(body.as_bytes()) }
+pub(crate) fn remembered_response(body: &'static str) -> StoredReply {
+    StoredReply { body: Bytes::from_static(body.as_bytes()) }
 }

@@ -130,7 +130,8 @@ every_engine_keeps! {
         repeat_in_the_same_batch_is_replayed
         repeat_of_a_refused_request_is_decided_again
         stock_response_reflects_the_whole_batch
-        no_op_request_is_not_remembered
+        unchanged_stock_is_remembered
+        commit_may_hold_only_a_response
         key_is_forgotten_after_a_day
         keys_expire_by_the_given_clock
         concurrent_repeats_change_stock_once

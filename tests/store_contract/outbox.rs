@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use souk::{
     domain::{
+        account::RevocationReason,
         cart::{Cart, CartEvent},
         ids::{EventId, SessionId},
         inventory::StockChange,
@@ -70,7 +71,7 @@ pub(crate) async fn events_are_read_back_unchanged(harness: &dyn Harness) {
     let revoked = DomainEvent::SessionRevoked {
         user_id: ada.id,
         session_id: SessionId::new(),
-        reason: "logout",
+        reason: RevocationReason::Logout,
         sequence: 2,
     };
     let registered = DomainEvent::UserRegistered(Arc::new(ada.clone()));

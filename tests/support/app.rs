@@ -120,7 +120,7 @@ impl TestApp {
             let Some(line) = process.next_line().await else {
                 panic!("the process did not start:\n{}", self.log.text())
             };
-            if let Some(url) = line.strip_prefix("Souk is open at ") {
+            if let Some(url) = line.strip_prefix("Souk is listening on ") {
                 break url.to_owned();
             }
         };

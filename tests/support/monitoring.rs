@@ -39,7 +39,7 @@ impl TestApp {
     /// Waits until the node notices that peer events are no longer delivered. It may notice the
     /// loss of its other connections earlier.
     pub(crate) async fn wait_until_disconnected(&self) {
-        self.wait_for_zero("souk_news_delivered").await;
+        self.wait_for_zero("souk_peer_events_connected").await;
     }
 
     async fn wait_for_zero(&self, name: &str) {

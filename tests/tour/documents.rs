@@ -17,8 +17,7 @@ fn root() -> &'static Path {
 
 /// Every file below `folder`, without build output.
 fn files_below(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
         if path.is_dir() {
             if !path.ends_with("target") && !path.ends_with("node_modules") {
                 files_below(&path, files);

@@ -47,9 +47,9 @@ impl Server {
             .spawn()?;
         let output = BufReader::new(child.stdout.take().context("no output")?);
         let mut server = Self { url: String::new(), password: String::new(), child, output, log };
-        server.url = server.printed_after("Souk is open at ")?;
+        server.url = server.printed_after("Souk is listening on ")?;
         if start == Start::First {
-            let line = server.printed_after("Its password: ")?;
+            let line = server.printed_after("Password: ")?;
             server.password = line.split_whitespace().next().unwrap_or_default().to_owned();
         }
         Ok(server)

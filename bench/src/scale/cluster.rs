@@ -9,8 +9,8 @@ use souk::domain::{account::Role, ids::EventId};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    load::{Connection, Request},
-    shop::{ShopProcess, new_user_token},
+    load_generator::{Connection, Request},
+    shop_process::{ShopProcess, new_user_token},
 };
 
 /// Products that are created at the same time.

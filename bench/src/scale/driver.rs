@@ -20,7 +20,7 @@ use super::{
     cluster::{Cluster, Usage},
     workload::Requests,
 };
-use crate::load::Connection;
+use crate::load_generator::Connection;
 
 /// A client's pause after an error, so that refusals do not become the load.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(10);

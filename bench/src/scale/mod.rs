@@ -28,9 +28,11 @@ use crate::{delay_proxy::DelayProxy, mongo::connect};
 
 const ROUND_TRIPS: usize = 20;
 
-pub async fn run(arguments: &[String]) -> anyhow::Result<()> {
+pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let program = ["souk-bench scale".to_owned()];
-    let options = ScaleOptions::parse_from(program.iter().chain(arguments));
+    let options = ScaleOptions::parse_from(
+        program.iter().map(String::as_str).chain(arguments.iter().copied()),
+    );
     options.check()?;
     let uri =
         std::env::var("SOUK_TEST_MONGO_URI").context("SOUK_TEST_MONGO_URI names no replica set")?;

@@ -6,7 +6,7 @@ use super::{
     driver::Window,
     options::{LoadKind, ScaleOptions},
 };
-use crate::spread::Samples;
+use crate::samples::Samples;
 
 /// One window with what it measures.
 pub struct Measurement {

@@ -14,8 +14,8 @@ use souk::domain::account::Role;
 
 use super::{cluster::Cluster, options::LoadKind};
 use crate::{
-    load::{Connection, Request},
-    shop::new_user_token,
+    load_generator::{Connection, Request},
+    shop_process::new_user_token,
 };
 
 /// The requests of one connection.

@@ -1,15 +1,14 @@
-//! Admins that nobody registers: the first one, and those made from the command line.
+//! Admin accounts that are not registered over the API: the first one, and those created from the
+//! command line.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use rand::distr::{Alphanumeric, SampleString};
 
 use super::{PasswordHasher, service::with_next_version};
 use crate::{
-    actors::commit_error::map_commit_error,
+    actors::retry::{CommandRetry, Decision},
     domain::{
         account::{Email, Password, Role, User},
         clock::Clock,
@@ -17,68 +16,66 @@ use crate::{
     },
     error::{Error, ErrorCode},
     events::DomainEvent,
+    messages::change::{CommandContext, Reply},
     store::{Commit, CommitError, Store, Write, writer::CommitWriter},
 };
 
-/// The address of the admin that is made when none is configured. No mail reaches it from outside.
+/// The address of the first admin when none is configured. No mail from outside reaches it.
 const DEFAULT_ADMIN_EMAIL: &str = "admin@localhost";
 
-/// Length of a password made here: 119 bits.
+/// The length of a generated password, which makes 119 bits.
 const GENERATED_PASSWORD_LENGTH: usize = 20;
 
-/// How often to look again when another node makes the same admin at the same time.
-const MAX_ADMIN_ATTEMPTS: u32 = 8;
-
-/// At the start nobody waits but the operator.
+/// How long the commit may take; only the operator waits for it.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes admins.
+/// Creates and promotes admins.
 pub struct AdminBootstrap {
-    /// Where accounts are read.
+    /// Accounts are read from it.
     pub store: Arc<dyn Store>,
-    /// Where changes go.
+    /// Applies commits.
     pub writer: CommitWriter,
-    /// The time.
+    /// Dates every change.
     pub clock: Arc<dyn Clock>,
-    /// bcrypt's threads.
+    /// Hashes passwords on threads of its own.
     pub hasher: PasswordHasher,
 }
 
-/// An admin whose password was made up and has to be told, once.
+/// A new admin whose generated password has to be shown to the operator, once.
 #[derive(Debug, Clone)]
 pub struct FirstAdmin {
-    /// Its address.
+    /// The address to log in with.
     pub email: Email,
-    /// Its password.
+    /// The generated password.
     pub password: Password,
 }
 
-/// What was done to make somebody an admin.
+/// What creating or promoting an admin came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminOutcome {
-    /// There is a new account.
+    /// A new account was created.
     Created {
-        /// Its password, when none was given.
+        /// The generated password, when none was given.
         generated: Option<Password>,
     },
-    /// The account there was is an admin's now; its password is what it was.
+    /// An existing account became an admin's and keeps its password.
     Promoted,
-    /// The account is an admin's already; nothing was done.
+    /// The account was an admin's already; nothing changed.
     AlreadyAdmin,
 }
 
 impl AdminBootstrap {
-    /// Sees to it that there is an admin: the configured one, or else any.
+    /// Ensures that an admin exists: the configured one, or else any.
     ///
     /// # Errors
-    /// The configured address is a customer's, or the store does not take it.
+    /// The configured address is a customer's, or the store fails.
     pub async fn ensure_admin(
         &self,
         configured: Option<(Email, Password)>,
     ) -> Result<Option<FirstAdmin>, Error> {
         if let Some((email, password)) = configured {
             match self.store.find_user_by_email(&email).await? {
-                // Whoever registered the address must not become an admin by that.
+                // Registering the address first must not make anyone an admin.
                 Some(user) if user.role != Role::Admin => return Err(email_taken(&email)),
                 Some(_) => {}
                 None => drop(self.create_or_promote_admin(email, Some(password)).await?),
@@ -90,7 +87,7 @@ impl AdminBootstrap {
         }
         let email = Email::parse(DEFAULT_ADMIN_EMAIL)?;
         if self.store.find_user_by_email(&email).await?.is_some() {
-            // Whoever registered it must not become an admin by that.
+            // Registering the address first must not make anyone an admin.
             tracing::warn!(
                 "there is no admin, and {DEFAULT_ADMIN_EMAIL} is a customer's; make one with `souk admin`"
             );
@@ -104,23 +101,26 @@ impl AdminBootstrap {
         }
     }
 
-    /// Makes an account for `email`, with a random password when none is given; an account that exists becomes an admin's and keeps
-    /// its password.
+    /// Creates an admin's account for `email`, with a random password when none is given. An existing
+    /// account becomes an admin's and keeps its password.
     ///
     /// # Errors
-    /// The store does not take it.
+    /// The store fails.
     pub async fn create_or_promote_admin(
         &self,
         email: Email,
         password: Option<Password>,
     ) -> Result<AdminOutcome, Error> {
-        let deadline = Instant::now() + COMMIT_TIMEOUT;
-        for _ in 0..MAX_ADMIN_ATTEMPTS {
-            let mut commit = Commit::new(self.clock.now(), deadline);
-            let done = match self.store.find_user_by_email(&email).await? {
-                Some(user) if user.role == Role::Admin => return Ok(AdminOutcome::AlreadyAdmin),
+        let context = CommandContext::internal(COMMIT_TIMEOUT);
+        let decide = async || {
+            let mut commit = Commit::new(self.clock.now(), context.ticket.deadline());
+            let outcome = match self.store.find_user_by_email(&email).await? {
+                Some(user) if user.role == Role::Admin => {
+                    let reply = AdminOutcome::AlreadyAdmin;
+                    return Ok(Decision::NoChange { reply, body: Bytes::new() });
+                }
                 Some(user) => {
-                    tracing::warn!(user = %user.id, "an account is made an admin's");
+                    tracing::warn!(user = %user.id, "an account becomes an admin's");
                     commit.writes.push(Write::User(Arc::new(User {
                         role: Role::Admin,
                         ..with_next_version(&user)
@@ -128,26 +128,34 @@ impl AdminBootstrap {
                     AdminOutcome::Promoted
                 }
                 None => {
-                    let (password, generated) = match &password {
+                    let (chosen, generated) = match &password {
                         Some(given) => (given.clone(), None),
                         None => {
-                            let made = random_password();
-                            (made.clone(), Some(made))
+                            let random = random_password();
+                            (random.clone(), Some(random))
                         }
                     };
-                    let user = Arc::new(self.build_admin(email.clone(), password, &commit).await?);
+                    let user = Arc::new(self.build_admin(email.clone(), chosen, &commit).await?);
                     commit.writes.push(Write::User(Arc::clone(&user)));
                     commit.events.push(DomainEvent::UserRegistered(user));
                     AdminOutcome::Created { generated }
                 }
             };
-            match self.writer.commit(commit).await {
-                Ok(_) => return Ok(done),
-                Err(CommitError::Conflict | CommitError::EmailTaken) => {}
-                Err(error) => return Err(map_commit_error(error)),
-            }
+            Ok(Decision::Commit(Box::new(commit), |_| outcome))
+        };
+        let retry = CommandRetry {
+            store: &*self.store,
+            writer: &self.writer,
+            clock: &*self.clock,
+            follower: None,
+            // Another node may create or promote the same admin at the same time.
+            is_conflict: |error| matches!(error, CommitError::Conflict | CommitError::EmailTaken),
+        };
+        match retry.retry_on_conflict(&context, decide, async || Ok(())).await? {
+            Reply::Completed(outcome) => Ok(outcome),
+            // Without a key no response is ever stored.
+            Reply::Replayed(_) => Err(Error::internal()),
         }
-        Err(map_commit_error(CommitError::Conflict))
     }
 
     async fn build_admin(

@@ -1,4 +1,4 @@
-//! How a session begins: by registering, or by a password.
+//! The commands that start a session: registration and login.
 
 use std::{
     sync::Arc,
@@ -7,10 +7,10 @@ use std::{
 
 use super::{
     AccountDeps,
-    service::{AccountService, Decision, invalid_credentials, with_next_version},
+    service::{AccountService, invalid_credentials, with_next_version},
 };
 use crate::{
-    actors::commit_error::map_commit_error,
+    actors::{commit_error::map_commit_error, retry::Decision},
     domain::{
         account::{Password, REFRESH_TOKEN_LIFETIME, Session, User, validate_account_name},
         clock::Timestamp,
@@ -25,7 +25,7 @@ use crate::{
     store::{Commit, CommitError, Write},
 };
 
-/// Nobody waits for a hash that is only made anew.
+/// How long a new hash of a known password may take; no caller waits for it.
 const REHASH_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl AccountService {
@@ -36,7 +36,7 @@ impl AccountService {
         let RegisterUser { email, password, name, role, ticket, trace } = message;
         validate_account_name(&name)?;
         let password = Password::parse("password", password.expose_secret().to_owned())?;
-        // Only the commit decides whose the address is; this look saves the hashing.
+        // The commit decides who gets the address; this early check only saves the hashing.
         if self.deps.store.find_user_by_email(&email).await?.is_some() {
             return Err(map_commit_error(CommitError::EmailTaken));
         }
@@ -53,12 +53,12 @@ impl AccountService {
             version: 1,
             event_sequence: 1,
         };
-        let (session, answer) = self.new_session(user, commit.decided_at);
-        let user = Arc::new(answer.user.clone());
+        let (session, reply) = self.new_session(user, commit.decided_at);
+        let user = Arc::new(reply.user.clone());
         commit.writes = vec![Write::User(Arc::clone(&user)), Write::Session(Arc::new(session))];
         commit.events.push(DomainEvent::UserRegistered(user));
         self.deps.writer.commit(commit).await.map_err(map_commit_error)?;
-        Ok(answer)
+        Ok(reply)
     }
 
     pub(super) async fn login(&self, message: Login) -> Result<AuthenticatedSession, Error> {
@@ -74,11 +74,11 @@ impl AccountService {
             return Err(invalid_credentials());
         };
         drop(attempt);
-        let answer = self.start_session(&mut user, &password, &ticket).await?;
+        let reply = self.start_session(&mut user, &password, &ticket).await?;
         if !self.deps.hasher.has_current_cost(&user.password_hash) {
             actix::spawn(rehash_password(self.deps.clone(), user, password));
         }
-        Ok(answer)
+        Ok(reply)
     }
 
     async fn start_session(
@@ -87,16 +87,16 @@ impl AccountService {
         password: &Password,
         ticket: &Ticket,
     ) -> Result<AuthenticatedSession, Error> {
-        let _turn = self.lock_account(user.id).await;
+        let _guard = self.lock_account(user.id).await;
         self.decide_and_commit(ticket, async || {
             self.reverify_credentials(user, password, ticket).await?;
             let mut commit = self.build_commit(ticket, None);
-            let (session, answer) = self.new_session(with_next_version(user), commit.decided_at);
-            // The account is written along, so that this login and a change of the password cannot pass each other unseen: the
-            // change ends every session that was begun with the old one.
+            let (session, reply) = self.new_session(with_next_version(user), commit.decided_at);
+            // The account is written, too, so that this login conflicts with a change of the
+            // password, which revokes every session that the old password started.
             commit.writes =
-                vec![Write::User(Arc::new(answer.user.clone())), Write::Session(Arc::new(session))];
-            Ok(Decision::Commit(Box::new(commit), answer))
+                vec![Write::User(Arc::new(reply.user.clone())), Write::Session(Arc::new(session))];
+            Ok(Decision::Commit(Box::new(commit), |_| reply))
         })
         .await
     }
@@ -117,7 +117,8 @@ impl AccountService {
     }
 }
 
-/// Hashes a password anew after the cost was changed. When it comes to nothing, the next login tries again.
+/// Hashes a password again after the configured cost has changed. On failure the next login tries
+/// again.
 async fn rehash_password(deps: AccountDeps, verified: User, password: Password) {
     let deadline = Instant::now() + REHASH_TIMEOUT;
     let Ok(password_hash) = deps.hasher.hash(password, deadline).await else { return };

@@ -1,9 +1,10 @@
-//! Accounts: registration, logins and sessions.
+//! Accounts: registration, logins, sessions and passwords.
 //!
-//! The actor keeps no account in memory, so nothing has to be brought up to date: each command reads what it needs, and the store
-//! settles by version what two of them decide at once. Commands run side by side, since one that waits for bcrypt must not hold up
-//! the rest.
+//! No account is kept in memory, so nothing has to be kept current: each command reads what it
+//! needs, and the store orders by version what two commands decide at once. Commands run side by
+//! side, since one that waits for bcrypt must not hold up the rest.
 
+mod actor;
 pub mod bootstrap;
 mod hasher;
 mod login;
@@ -15,86 +16,31 @@ mod session;
 mod tests;
 mod throttle;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
-
-pub use self::hasher::PasswordHasher;
-use self::service::AccountService;
+pub use self::{actor::AccountActor, hasher::PasswordHasher};
 use crate::{
     auth::refresh_token::RefreshTokens,
     cache::revoked_sessions::RevokedSessions,
-    domain::{account::User, clock::Clock},
-    error::Error,
-    messages::accounts::{
-        AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession, RegisterUser,
-    },
+    domain::clock::Clock,
     store::{Store, writer::CommitWriter},
 };
 
-/// How often sessions revoked long ago are forgotten.
-const REVOCATION_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-
-/// What the accounts work with.
+/// What the account commands work with.
 #[derive(Clone)]
 pub struct AccountDeps {
-    /// Where accounts are read.
+    /// Accounts and sessions are read from it.
     pub store: Arc<dyn Store>,
-    /// Where changes go.
+    /// Applies commits.
     pub writer: CommitWriter,
-    /// The time.
+    /// Dates every change.
     pub clock: Arc<dyn Clock>,
-    /// bcrypt's threads.
+    /// Hashes passwords on threads of its own.
     pub hasher: PasswordHasher,
-    /// Makes and reads refresh tokens.
+    /// Issues and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
-    /// Which sessions are over; the actor only forgets the old ones.
+    /// Sessions whose access tokens are refused; the actor only forgets the old ones.
     pub revoked: Arc<RevokedSessions>,
-    /// Failed logins a minute on one account or from one address; 0 switches the limit off.
+    /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,
-}
-
-/// The actor.
-pub struct AccountActor {
-    service: Arc<AccountService>,
-}
-
-impl AccountActor {
-    /// An actor that is not started yet.
-    #[must_use]
-    pub fn new(deps: AccountDeps) -> Self {
-        Self { service: Arc::new(AccountService::new(deps)) }
-    }
-}
-
-impl Actor for AccountActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(REVOCATION_SWEEP_INTERVAL, |accounts, _| {
-            accounts.service.sweep_revoked_sessions()
-        });
-    }
-}
-
-macro_rules! handle {
-    ($($message:ident => $method:ident -> $answer:ty;)+) => {$(
-        impl Handler<$message> for AccountActor {
-            type Result = ResponseFuture<Result<$answer, Error>>;
-
-            fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
-                let service = Arc::clone(&self.service);
-                Box::pin(async move { service.$method(message).await })
-            }
-        }
-    )+};
-}
-
-handle! {
-    RegisterUser => register_account -> AuthenticatedSession;
-    Login => login -> AuthenticatedSession;
-    RefreshSession => refresh_session -> AuthenticatedSession;
-    Logout => logout -> ();
-    ChangePassword => change_password -> ();
-    GetUser => get_user -> User;
 }

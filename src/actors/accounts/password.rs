@@ -1,12 +1,11 @@
-//! How a password is changed.
+//! The command that changes a password.
 
 use std::sync::Arc;
 
-use super::service::{
-    AccountService, Decision, add_revocation, invalid_credentials, with_next_version,
-};
+use super::service::{AccountService, add_revocation, invalid_credentials, with_next_version};
 use crate::{
-    domain::account::{Password, User},
+    actors::retry::Decision,
+    domain::account::{Password, RevocationReason, User},
     error::{Error, ErrorCode},
     messages::accounts::ChangePassword,
     store::Write,
@@ -25,7 +24,7 @@ impl AccountService {
         };
         drop(attempt);
         let password_hash = self.deps.hasher.hash(new, ticket.deadline()).await?;
-        let _turn = self.lock_account(user_id).await;
+        let _guard = self.lock_account(user_id).await;
         self.decide_and_commit(&ticket, async || {
             self.reverify_credentials(&mut user, &current, &ticket).await?;
             let mut commit = self.build_commit(&ticket, trace.clone());
@@ -36,10 +35,10 @@ impl AccountService {
             let mut user =
                 User { password_hash: password_hash.clone(), ..with_next_version(&user) };
             for session in sessions.iter().filter(|session| session.id != session_id) {
-                add_revocation(session, &mut user, "password_changed", &mut commit);
+                add_revocation(session, &mut user, RevocationReason::PasswordChanged, &mut commit);
             }
             commit.writes.push(Write::User(Arc::new(user)));
-            Ok(Decision::Commit(Box::new(commit), ()))
+            Ok(Decision::Commit(Box::new(commit), |_| ()))
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! What the commands share.
+//! What the account commands share.
 
 use std::sync::Arc;
 
@@ -6,36 +6,25 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{AccountDeps, login_limiter::LoginLimiter};
 use crate::{
-    actors::commit_error::map_commit_error,
+    actors::retry::{CommandRetry, Decision, is_conflict},
     domain::{
-        account::{Password, Session, User},
+        account::{Password, RevocationReason, Session, User},
         ids::UserId,
     },
     error::{Error, ErrorCode},
     events::DomainEvent,
     messages::{
         accounts::GetUser,
-        change::{Ticket, TraceParent},
+        change::{CommandContext, Reply, Ticket, TraceParent},
     },
-    store::{Commit, CommitError, Write},
+    store::{Commit, CommitReceipt, Write},
 };
 
-/// How often a command decides again when another has changed the same account in the meantime.
-const MAX_COMMIT_ATTEMPTS: u32 = 8;
-
-/// Where the commands are carried out.
+/// Carries out the account commands.
 pub(super) struct AccountService {
     pub(super) deps: AccountDeps,
     pub(super) login_limiter: LoginLimiter,
     account_locks: StripedLocks,
-}
-
-/// What a command comes to, given what the store holds now.
-pub(super) enum Decision<T> {
-    /// This, with the answer once it is durable.
-    Commit(Box<Commit>, T),
-    /// Nothing to do.
-    NoChange(T),
 }
 
 impl AccountService {
@@ -53,39 +42,46 @@ impl AccountService {
         self.deps.revoked.sweep(self.deps.clock.now());
     }
 
-    /// A commit that begins now.
+    /// An empty commit, decided now.
     pub(super) fn build_commit(&self, ticket: &Ticket, trace: Option<TraceParent>) -> Commit {
         Commit { trace, ..Commit::new(self.deps.clock.now(), ticket.deadline()) }
     }
 
-    /// Has an account changed by one command at a time on this node. They would only meet in the store, and lose there by version:
-    /// with many at once, some would lose more often than they may try.
+    /// Locks an account, so that one command at a time changes it on this node. Without the lock
+    /// many commands at once would conflict in the store, and some would run out of attempts.
     pub(super) async fn lock_account(&self, user: UserId) -> MutexGuard<'_, ()> {
         self.account_locks.lock_for(user).await
     }
 
-    /// Decides and commits, anew whenever the store has moved on in between.
-    pub(super) async fn decide_and_commit<T>(
+    /// Runs a command until it meets no conflict. The request has no idempotency key.
+    pub(super) async fn decide_and_commit<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         ticket: &Ticket,
-        mut decide: impl AsyncFnMut() -> Result<Decision<T>, Error>,
+        decide: impl AsyncFnMut() -> Result<Decision<T, F>, Error>,
     ) -> Result<T, Error> {
-        for _ in 0..MAX_COMMIT_ATTEMPTS {
-            let (commit, answer) = match decide().await? {
-                Decision::Commit(commit, answer) => (commit, answer),
-                Decision::NoChange(answer) => return Ok(answer),
-            };
-            ticket.mark_started()?;
-            match self.deps.writer.commit(*commit).await {
-                Ok(_) => return Ok(answer),
-                Err(CommitError::Conflict) => {}
-                Err(error) => return Err(map_commit_error(error)),
-            }
+        let context = CommandContext {
+            idempotency_key: None,
+            if_match: None,
+            ticket: ticket.clone(),
+            trace: None,
+        };
+        let retry = CommandRetry {
+            store: &*self.deps.store,
+            writer: &self.deps.writer,
+            clock: &*self.deps.clock,
+            follower: None,
+            is_conflict,
+        };
+        // Each decision reads the store, so there is nothing to refresh.
+        match retry.retry_on_conflict(&context, decide, async || Ok(())).await? {
+            Reply::Completed(reply) => Ok(reply),
+            // Without a key no response is ever stored.
+            Reply::Replayed(_) => Err(Error::internal()),
         }
-        Err(map_commit_error(CommitError::Conflict))
     }
 
-    /// `user`, when there is one and the password is its. Whatever the answer, it takes the same work.
+    /// Returns `user` when there is one and the password is right. It takes the same work either
+    /// way, so that the time does not tell whether the account exists.
     pub(super) async fn verify_credentials(
         &self,
         user: Option<User>,
@@ -108,7 +104,8 @@ impl AccountService {
         }
     }
 
-    /// The account behind a password that was verified, as it is now: when the hash has changed since, the password is checked again.
+    /// Reads the account of a verified password again. When its hash has changed since, the password
+    /// is verified again.
     pub(super) async fn reverify_credentials(
         &self,
         verified: &mut User,
@@ -127,21 +124,21 @@ impl AccountService {
     }
 }
 
-/// The one answer to every login that fails.
+/// The one error of every login that fails, so that it does not tell why.
 pub(super) fn invalid_credentials() -> Error {
     Error::new(ErrorCode::InvalidCredentials, "The e-mail address or the password is wrong.")
 }
 
-/// A changed account's next version.
+/// The account with its version counted up, for a commit that changes it.
 pub(super) fn with_next_version(user: &User) -> User {
     User { version: user.version + 1, ..user.clone() }
 }
 
-/// Adds the end of `session` to a commit that writes `user`, who counts the events.
+/// Adds the revocation of `session` to a commit that also writes `user`, which counts the events.
 pub(super) fn add_revocation(
     session: &Session,
     user: &mut User,
-    reason: &'static str,
+    reason: RevocationReason,
     commit: &mut Commit,
 ) {
     user.event_sequence += 1;
@@ -154,7 +151,8 @@ pub(super) fn add_revocation(
     });
 }
 
-/// Locks for more accounts than there are locks: two that share one wait for each other needlessly, which does no harm.
+/// A fixed number of locks for any number of accounts. Two accounts that share a lock wait for each
+/// other needlessly, which does no harm.
 struct StripedLocks([Mutex<()>; 64]);
 
 impl StripedLocks {

@@ -1,10 +1,16 @@
-//! How a session goes on, and how it ends.
+//! Sessions: refresh and logout.
 
 use std::sync::Arc;
 
-use super::service::{AccountService, Decision, add_revocation, with_next_version};
+use bytes::Bytes;
+
+use super::service::{AccountService, add_revocation, with_next_version};
 use crate::{
-    domain::{account::Session, ids::SessionId},
+    actors::retry::Decision,
+    domain::{
+        account::{RevocationReason, Session},
+        ids::SessionId,
+    },
     error::{Error, ErrorCode},
     messages::{
         accounts::{AuthenticatedSession, Logout, RefreshSession},
@@ -13,11 +19,11 @@ use crate::{
     store::Write,
 };
 
-/// What becomes of a refresh token.
+/// What a refresh token leads to.
 enum RefreshOutcome {
-    /// It was good, and there is a new one.
+    /// The token was valid, and is replaced by a new one.
     Rotated(Box<AuthenticatedSession>),
-    /// It had been used before: by its owner or by a thief, and nobody can tell which of the two is asking now.
+    /// The token was used before, by its owner or a thief. Which of the two uses it now is unknown.
     Reused,
 }
 
@@ -47,7 +53,8 @@ impl AccountService {
                 ));
             }
             if !token.is_current(&session) {
-                return Ok(Decision::NoChange(RefreshOutcome::Reused));
+                let reply = RefreshOutcome::Reused;
+                return Ok(Decision::NoChange { reply, body: Bytes::new() });
             }
             let user = self
                 .deps
@@ -59,15 +66,19 @@ impl AccountService {
             commit.writes.push(Write::Session(Arc::new(
                 session.rotate_refresh_token(issued.hash, commit.decided_at),
             )));
-            let answer =
+            let reply =
                 AuthenticatedSession { user, session_id: session.id, refresh_token: issued.token };
-            Ok(Decision::Commit(Box::new(commit), RefreshOutcome::Rotated(Box::new(answer))))
+            Ok(Decision::Commit(Box::new(commit), |_| RefreshOutcome::Rotated(Box::new(reply))))
         };
         match self.decide_and_commit(&ticket, rotate).await? {
-            RefreshOutcome::Rotated(answer) => Ok(*answer),
+            RefreshOutcome::Rotated(reply) => Ok(*reply),
             RefreshOutcome::Reused => {
-                tracing::warn!(session = %token.session_id, "a refresh token came twice; its session is revoked");
-                self.revoke_session(token.session_id, "token_reuse", &ticket, trace).await?;
+                tracing::warn!(
+                    session = %token.session_id,
+                    "a refresh token was used twice; its session is revoked"
+                );
+                self.revoke_session(token.session_id, RevocationReason::TokenReuse, &ticket, trace)
+                    .await?;
                 Err(invalid_refresh_token())
             }
         }
@@ -75,21 +86,21 @@ impl AccountService {
 
     pub(super) async fn logout(&self, message: Logout) -> Result<(), Error> {
         let Logout { session_id, ticket, trace } = message;
-        self.revoke_session(session_id, "logout", &ticket, trace).await
+        self.revoke_session(session_id, RevocationReason::Logout, &ticket, trace).await
     }
 
     async fn revoke_session(
         &self,
         id: SessionId,
-        reason: &'static str,
+        reason: RevocationReason,
         ticket: &Ticket,
         trace: Option<TraceParent>,
     ) -> Result<(), Error> {
-        let _turn = self.lock_account(self.load_session(id).await?.user_id).await;
+        let _guard = self.lock_account(self.load_session(id).await?.user_id).await;
         self.decide_and_commit(ticket, async || {
             let session = self.load_session(id).await?;
             if session.revoked_at.is_some() {
-                return Ok(Decision::NoChange(()));
+                return Ok(Decision::NoChange { reply: (), body: Bytes::new() });
             }
             let user =
                 self.deps.store.find_user(session.user_id).await?.ok_or_else(session_not_found)?;
@@ -97,7 +108,7 @@ impl AccountService {
             let mut user = with_next_version(&user);
             add_revocation(&session, &mut user, reason, &mut commit);
             commit.writes.push(Write::User(Arc::new(user)));
-            Ok(Decision::Commit(Box::new(commit), ()))
+            Ok(Decision::Commit(Box::new(commit), |_| ()))
         })
         .await
     }
@@ -112,5 +123,5 @@ fn invalid_refresh_token() -> Error {
 }
 
 fn session_not_found() -> Error {
-    Error::new(ErrorCode::Unauthenticated, "There is no such session. Log in again.")
+    Error::new(ErrorCode::Unauthenticated, "The session does not exist. Log in again.")
 }

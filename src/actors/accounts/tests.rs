@@ -62,8 +62,8 @@ impl Clock for Hands {
 struct RecordRevocations(Arc<RevokedSessions>);
 
 impl CommitObserver for RecordRevocations {
-    fn on_committed(&self, news: &CommittedChanges) {
-        self.0.note(&news.revoked_sessions);
+    fn on_committed(&self, changes: &CommittedChanges) {
+        self.0.add(&changes.revoked_sessions);
     }
 }
 

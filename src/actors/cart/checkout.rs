@@ -1,10 +1,10 @@
-//! Checkout: the one command of a cart that makes something else, an order.
+//! Checkout: the one cart command that makes something else, an order.
 
 use std::sync::Arc;
 
-use super::actor::CartService;
+use super::service::CartService;
 use crate::{
-    actors::commit_error::{MAX_ATTEMPTS, map_commit_error, replay_or_reply},
+    actors::retry::{Decision, record_response},
     domain::{
         catalog::product::Product,
         ids::{OrderId, ProductId},
@@ -12,72 +12,63 @@ use crate::{
         order::{CheckoutOptions, CheckoutOutcome, Order, OrderLine},
     },
     error::Error,
-    events::DomainEvent,
+    events::{DomainEvent, order::order_json},
     messages::{
         cart::PlaceOrder,
         change::{CommandContext, Reply},
-        orders::order_json,
     },
-    store::{
-        Commit, CommitError, Condition, StockWrite, Write,
-        commit::{IdempotencyRecord, StoredResponseBody},
-    },
+    store::{Commit, CommitReceipt, Condition, StockWrite, Write, commit::StoredResponseBody},
 };
 
 impl CartService {
-    /// Makes an order of everything in the cart. Whoever changes the cart meanwhile on this node waits, and what is added on another
-    /// one is not bought with it, so that it stays in the cart.
+    /// Places an order for everything in the cart. Other commands on this node wait meanwhile. What
+    /// is added on another node meanwhile is not bought, and stays in the cart.
     pub(super) async fn check_out(&self, message: PlaceOrder) -> Result<Reply<Arc<Order>>, Error> {
-        let PlaceOrder { options: mut checkout, context: change } = message;
-        for _ in 0..MAX_ATTEMPTS {
-            // What was added on another node before the checkout is bought, and what is added from now on is not. Later, the cart or a
-            // product has changed. What this node has changed is known already.
+        let PlaceOrder { mut options, context } = message;
+        let decide = async || {
+            // What was added on another node before the checkout is bought; what is added from now
+            // on is not. A later attempt sees how the cart or a product has changed.
             if let Some(follower) = &self.deps.follower {
                 follower.catch_up().await?;
             }
-            let done = match self.decide_checkout(&mut checkout, &change).await {
-                Ok(done) => done,
-                Err(error) => return replay_or_reply(&*self.deps.store, &change, Err(error)).await,
-            };
-            change.ticket.mark_started()?;
-            if let Some(reply) = self.place_order(done, &change).await? {
-                return Ok(reply);
-            }
-        }
-        Err(map_commit_error(CommitError::Conflict))
+            let outcome = self.decide_checkout(&mut options, &context).await?;
+            Ok(self.decide_order(outcome, &context))
+        };
+        // Each attempt has caught up already, so no decision needs to be refreshed.
+        self.retry(&context, None, decide).await
     }
 
     async fn decide_checkout(
         &self,
-        checkout: &mut CheckoutOptions,
-        change: &CommandContext,
+        options: &mut CheckoutOptions,
+        context: &CommandContext,
     ) -> Result<CheckoutOutcome, Error> {
         let (cart, deps) = (self.load_cart().await?, &self.deps);
-        self.check_if_match(&cart, change)?;
-        checkout.max_quantities.get_or_insert_with(|| cart.quantities());
-        let done = cart.check_out(
-            checkout.clone(),
+        self.check_if_match(&cart, context)?;
+        options.max_quantities.get_or_insert_with(|| cart.quantities());
+        let outcome = cart.check_out(
+            options.clone(),
             OrderId::new(),
             |id| self.product_and_available(id),
             deps.currency,
             deps.order_rules,
             deps.clock.now(),
         );
-        Ok(done?)
+        Ok(outcome?)
     }
 
     fn product_and_available(&self, id: ProductId) -> Option<(Arc<Product>, u64)> {
-        let view = self.deps.shelf.get(id)?;
+        let view = self.deps.catalog_snapshot.get(id)?;
         Some((Arc::clone(&view.product), view.stock.available()))
     }
 
-    /// Makes a checkout durable; `None`: decided on something old, to be decided again.
-    async fn place_order(
+    /// Decides to place the order: cart, order and stock in one commit.
+    fn decide_order(
         &self,
-        done: CheckoutOutcome,
-        change: &CommandContext,
-    ) -> Result<Option<Reply<Arc<Order>>>, Error> {
-        let CheckoutOutcome { cart: (cart, new_event), order, product_versions: decided_on } = done;
+        outcome: CheckoutOutcome,
+        context: &CommandContext,
+    ) -> Decision<Arc<Order>, impl FnOnce(CommitReceipt) -> Arc<Order>> {
+        let CheckoutOutcome { cart: (cart, cart_event), order, product_versions } = outcome;
         let (cart, order) = (Arc::new(cart), Arc::new(order));
         let reserve = |line: &OrderLine| {
             Write::Stock(StockWrite {
@@ -89,11 +80,11 @@ impl CartService {
                 reason: None,
             })
         };
-        let unchanged =
-            decided_on.into_iter().map(|(id, version)| Condition::ProductUnchanged(id, version));
+        let unchanged = product_versions
+            .into_iter()
+            .map(|(id, version)| Condition::ProductUnchanged(id, version));
         let pending =
             Condition::PendingOrdersBelow(order.user_id, self.deps.order_rules.max_pending);
-        let body = || StoredResponseBody::Ready(order_json(&order));
         let commit = Commit {
             conditions: unchanged.chain([pending]).collect(),
             writes: [Write::Cart(Arc::clone(&cart)), Write::Order(Arc::clone(&order))]
@@ -101,20 +92,19 @@ impl CartService {
                 .chain(order.lines.iter().map(reserve))
                 .collect(),
             events: vec![
-                DomainEvent::Cart(Arc::clone(&cart), new_event),
+                DomainEvent::Cart(Arc::clone(&cart), cart_event),
                 DomainEvent::Order(Arc::clone(&order)),
             ],
-            idempotency_record: change
-                .idempotency_key
-                .clone()
-                .map(|key| IdempotencyRecord { key, body: body() }),
-            trace: change.trace.clone(),
-            ..Commit::new(order.placed_at, change.ticket.deadline())
+            idempotency_record: record_response(
+                context,
+                StoredResponseBody::Ready(order_json(&order)),
+            ),
+            trace: context.trace.clone(),
+            ..Commit::new(order.placed_at, context.ticket.deadline())
         };
-        self.commit_and_reply(commit, || {
+        Decision::Commit(Box::new(commit), move |_| {
             self.render_and_cache(cart);
             order
         })
-        .await
     }
 }

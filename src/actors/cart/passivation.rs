@@ -1,74 +1,67 @@
-//! What nobody asks for: idle actors are stopped, and carts left lying are noted as abandoned.
+//! Passivation: actors of carts that nobody uses are stopped. Their state is in the store.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
-
-use super::CartRegistry;
-use crate::{
-    actors::ask::guarded_tick,
-    domain::{cart::CartCommand, cart::CartOwner},
-    error::Error,
-    messages::{cart::ChangeCart, change::CommandContext},
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
+
+use super::{CartRegistry, registry::ActiveCart};
+use crate::{actors::ask::guarded_tick, domain::ids::UserId};
 
 /// How long a cart stays in memory after its last use.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// Most abandoned carts noted at a time.
-const ABANDONED_PAGE_SIZE: u32 = 256;
+/// The most carts kept in memory. Beyond, those unused for longest make room.
+pub(super) const MAX_ACTIVE_CARTS: usize = 250_000;
 
 impl CartRegistry {
-    /// Stops idle actors and notes abandoned carts, for ever.
+    /// Stops idle actors and marks abandoned carts, again and again; never returns.
     pub async fn run_maintenance_loop(self: Arc<Self>, abandoned_after: Duration) {
         let pause =
             (abandoned_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
         loop {
             tokio::time::sleep(pause).await;
-            let swept = guarded_tick("sweep of carts", async {
-                self.passivate_idle(IDLE_TIMEOUT);
-                self.mark_abandoned_carts(abandoned_after).await
-            });
-            if let Some(Err(error)) = swept.await {
-                tracing::warn!(%error, "abandoned carts cannot be read; trying again");
-            }
+            guarded_tick("cart passivation", async { self.passivate_idle(IDLE_TIMEOUT) }).await;
+            self.run_abandonment(abandoned_after).await;
         }
     }
 
-    /// Raises `cart.abandoned` for carts untouched for `after`; for how many. One that cannot be noted is logged and passed over.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub async fn mark_abandoned_carts(&self, after: Duration) -> Result<usize, Error> {
-        let untouched_since = self.deps.clock.now().saturating_sub(after);
-        let mut noted = 0;
-        let mut failed = HashSet::new();
-        loop {
-            // Those that failed are found again, in front of others.
-            let limit =
-                u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(ABANDONED_PAGE_SIZE);
-            let owners = self.deps.store.list_idle_carts(untouched_since, limit).await?;
-            let more = owners.len() == limit as usize;
-            for owner in
-                owners.into_iter().filter(|owner| !failed.contains(owner)).collect::<Vec<_>>()
-            {
-                match self
-                    .abandon_cart(owner, CartCommand::Abandon { idle_before: untouched_since })
-                    .await
-                {
-                    Ok(()) => noted += 1,
-                    Err(error) => {
-                        tracing::warn!(cart = %owner.id, %error, "a cart could not be noted as abandoned; trying again later");
-                        failed.insert(owner);
-                    }
-                }
-            }
-            if !more {
-                return Ok(noted);
-            }
+    /// Stops the actors that were not used for `idle`. They still answer the messages they have.
+    pub fn passivate_idle(&self, idle: Duration) {
+        let now = self.started_at.elapsed();
+        let is_idle = |active: &ActiveCart| {
+            let last_used =
+                Duration::from_secs(u64::from(active.state.last_used.load(Ordering::Relaxed)));
+            now.saturating_sub(last_used) >= idle
+        };
+        let idle_ids: Vec<UserId> = self
+            .carts
+            .iter()
+            .filter(|entry| is_idle(entry.value()))
+            .map(|entry| *entry.key())
+            .collect();
+        for id in idle_ids {
+            self.stop_actor(id, is_idle);
         }
     }
 
-    async fn abandon_cart(&self, owner: CartOwner, command: CartCommand) -> Result<(), Error> {
-        let change = CommandContext::internal(Duration::from_secs(5));
-        self.change_cart(owner, ChangeCart { command, context: change }).await.map(|_| ())
+    pub(super) fn passivate_oldest(&self) {
+        let mut ages: Vec<(u32, UserId)> = self
+            .carts
+            .iter()
+            .map(|entry| (entry.value().state.last_used.load(Ordering::Relaxed), *entry.key()))
+            .collect();
+        let oldest = MAX_ACTIVE_CARTS / 10;
+        if ages.len() > oldest {
+            ages.select_nth_unstable(oldest);
+        }
+        for (_, id) in ages.into_iter().take(oldest) {
+            self.stop_actor(id, |_| true);
+        }
+    }
+
+    /// Drops an actor's only address: the actor ends once it has answered the messages it has.
+    fn stop_actor(&self, id: UserId, only_if: impl FnOnce(&ActiveCart) -> bool) {
+        self.carts.remove_if(&id, |_, active| only_if(active));
     }
 }

@@ -1,9 +1,9 @@
-//! Finds or starts the actor of a user, stops idle ones, and replaces those whose thread has died.
+//! The registry finds or starts the actor of a user, and replaces actors whose thread has died.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use actix::{Actor, Addr, Arbiter, Handler, MailboxError, Message, dev::ToEnvelope};
@@ -11,7 +11,7 @@ use actix_rt::ArbiterHandle;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 
-use super::{CartActor, CartDeps, CartState};
+use super::{CartActor, CartDeps, passivation::MAX_ACTIVE_CARTS, state::CartState};
 use crate::{
     actors::ask::timeout_error,
     domain::{cart::CartOwner, ids::UserId, order::Order},
@@ -23,25 +23,24 @@ use crate::{
     store::CommittedChanges,
 };
 
-/// Most carts kept in memory. Beyond, the longest unused make room.
-const MAX_ACTIVE_CARTS: usize = 250_000;
-
 /// All active carts of this node.
 pub struct CartRegistry {
     pub(super) deps: Arc<CartDeps>,
-    carts: DashMap<UserId, ActiveCart>,
+    pub(super) carts: DashMap<UserId, ActiveCart>,
     arbiters: Vec<ArcSwap<ArbiterHandle>>,
-    started_at: Instant,
+    pub(super) started_at: Instant,
 }
 
+/// A cart that is in memory.
 #[derive(Clone)]
-struct ActiveCart {
+pub(super) struct ActiveCart {
     actor: Addr<CartActor>,
-    state: Arc<CartState>,
+    pub(super) state: Arc<CartState>,
 }
 
 impl CartRegistry {
-    /// A registry whose actors live on `threads` threads of their own. Must be called inside an actix system.
+    /// Creates a registry whose actors run on `threads` threads of their own. Needs a running actix
+    /// system.
     #[must_use]
     pub fn start(deps: CartDeps, threads: usize) -> Arc<Self> {
         let arbiters =
@@ -54,20 +53,20 @@ impl CartRegistry {
         })
     }
 
-    /// Reads a cart: from what its actor shows, or by asking it.
+    /// Reads a cart from memory when that is current, else through its actor.
     ///
     /// # Errors
-    /// The guest's cart was merged, or the store does not answer.
+    /// The guest's cart was merged, or the store is unavailable.
     pub async fn read_cart(
         &self,
         owner: CartOwner,
         ticket: &Ticket,
     ) -> Result<Arc<CartView>, Error> {
-        let shown = self.carts.get(&owner.id).and_then(|slot| {
-            self.mark_used(&slot.state);
-            slot.state.current_view(&self.deps.shelf)
+        let current = self.carts.get(&owner.id).and_then(|active| {
+            self.mark_used(&active.state);
+            active.state.current_view(&self.deps.catalog_snapshot)
         });
-        match shown {
+        match current {
             Some(view) => {
                 view.cart.ensure_open()?;
                 Ok(view)
@@ -76,10 +75,10 @@ impl CartRegistry {
         }
     }
 
-    /// Changes a cart.
+    /// Runs a command that changes a cart.
     ///
     /// # Errors
-    /// The change is refused, or could not be made; see the error's code.
+    /// The command is refused, or failed; see the error's code.
     pub async fn change_cart(
         &self,
         owner: CartOwner,
@@ -89,7 +88,7 @@ impl CartRegistry {
         self.ask_actor(owner, message, &ticket).await
     }
 
-    /// Makes an order of a cart.
+    /// Places an order for everything in a cart.
     ///
     /// # Errors
     /// As with [`CartRegistry::change_cart`].
@@ -102,7 +101,7 @@ impl CartRegistry {
         self.ask_actor(owner, message, &ticket).await
     }
 
-    /// Takes a guest's cart over.
+    /// Merges a guest's cart into a user's.
     ///
     /// # Errors
     /// As with [`CartRegistry::change_cart`].
@@ -112,35 +111,36 @@ impl CartRegistry {
         message: MergeCart,
     ) -> Result<Reply<Arc<CartView>>, Error> {
         let ticket = message.context.ticket.clone();
-        // Meanwhile the guest's own changes wait. Each would be a conflict, and a busy guest has no end of them.
+        // The guest's own changes wait meanwhile. Each would be a conflict, and a busy guest could
+        // make the merge lose for ever.
         let guest = self.find_or_start_actor(CartOwner { id: message.guest_id, is_guest: true });
-        let turn =
+        let lock =
             tokio::time::timeout_at(ticket.deadline().into(), guest.state.change_lock.lock());
-        let _turn = turn.await.map_err(|_| timeout_error(&ticket))?;
+        let _guard = lock.await.map_err(|_| timeout_error(&ticket))?;
         self.ask_actor(owner, message, &ticket).await
     }
 
-    /// How many carts are active.
+    /// The number of carts in memory.
     #[must_use]
     pub fn active_count(&self) -> usize {
         self.carts.len()
     }
 
-    /// Lets the carts know of new versions, whoever made them.
-    pub fn apply(&self, news: &CommittedChanges) {
-        for (owner, version) in &news.carts {
-            if let Some(slot) = self.carts.get(owner) {
-                slot.state.observe_version(*version);
+    /// Tells the carts in memory of new versions, whichever node committed them.
+    pub fn apply(&self, changes: &CommittedChanges) {
+        for (owner, version) in &changes.carts {
+            if let Some(active) = self.carts.get(owner) {
+                active.state.observe_version(*version);
             }
         }
     }
 
-    /// Lets all actors go, so that every cart is read from the store again.
+    /// Drops all carts from memory, so that each is read from the store again.
     pub fn evict_all(&self) {
         self.carts.clear();
     }
 
-    /// Sends `message` to the owner's actor and waits for its answer until the ticket's deadline.
+    /// Sends `message` to the owner's actor and waits for the reply until the ticket's deadline.
     pub(super) async fn ask_actor<M, T>(
         &self,
         owner: CartOwner,
@@ -153,16 +153,19 @@ impl CartRegistry {
         CartActor: Handler<M>,
         <CartActor as Actor>::Context: ToEnvelope<CartActor, M>,
     {
-        // An actor that is gone has not begun, unless its thread died under it: then the ticket tells.
+        // An actor that is gone has not started the command, unless its thread died meanwhile: the
+        // ticket tells which.
         for _ in 0..2 {
-            let slot = self.find_or_start_actor(owner);
-            let answer =
-                tokio::time::timeout_at(ticket.deadline().into(), slot.actor.send(message.clone()))
-                    .await;
-            match answer {
-                Ok(Ok(answer)) => return answer,
+            let active = self.find_or_start_actor(owner);
+            let reply = tokio::time::timeout_at(
+                ticket.deadline().into(),
+                active.actor.send(message.clone()),
+            )
+            .await;
+            match reply {
+                Ok(Ok(reply)) => return reply,
                 Ok(Err(MailboxError::Closed)) => {
-                    self.remove_dead_actor(owner.id, &slot);
+                    self.remove_dead_actor(owner.id, &active);
                     if !ticket.may_retry() {
                         return Err(Error::outcome_unknown());
                     }
@@ -174,16 +177,16 @@ impl CartRegistry {
     }
 
     fn find_or_start_actor(&self, owner: CartOwner) -> ActiveCart {
-        if let Some(slot) = self.carts.get(&owner.id) {
-            self.mark_used(&slot.state);
-            return slot.clone();
+        if let Some(active) = self.carts.get(&owner.id) {
+            self.mark_used(&active.state);
+            return active.clone();
         }
         if self.carts.len() >= MAX_ACTIVE_CARTS {
             self.passivate_oldest();
         }
-        let slot = self.carts.entry(owner.id).or_insert_with(|| self.start_actor(owner));
-        self.mark_used(&slot.state);
-        slot.clone()
+        let active = self.carts.entry(owner.id).or_insert_with(|| self.start_actor(owner));
+        self.mark_used(&active.state);
+        active.clone()
     }
 
     fn start_actor(&self, owner: CartOwner) -> ActiveCart {
@@ -193,68 +196,30 @@ impl CartRegistry {
         ActiveCart { actor: address, state }
     }
 
-    /// The thread that `owner`'s actor lives on; a new one when it has died.
+    /// The thread that runs `owner`'s actor; a new one when that thread has died.
     fn arbiter_for(&self, owner: UserId) -> ArbiterHandle {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(owner);
         let index = usize::try_from(hash).unwrap_or(0) % self.arbiters.len().max(1);
-        let Some(place) = self.arbiters.get(index) else { return Arbiter::new().handle() };
-        let handle = place.load();
+        let Some(arbiter) = self.arbiters.get(index) else { return Arbiter::new().handle() };
+        let handle = arbiter.load();
         if handle.spawn(async {}) {
             return (**handle).clone();
         }
         tracing::error!(
             thread = index,
-            "a thread of cart actors has died and is replaced; their carts are read from the store"
+            "a cart actor thread died and is replaced; its carts are read from the store again"
         );
         let fresh = Arc::new(Arbiter::new().handle());
-        place.store(Arc::clone(&fresh));
+        arbiter.store(Arc::clone(&fresh));
         (*fresh).clone()
     }
 
-    fn remove_dead_actor(&self, owner: UserId, slot: &ActiveCart) {
-        self.carts.remove_if(&owner, |_, held| Arc::ptr_eq(&held.state, &slot.state));
+    fn remove_dead_actor(&self, owner: UserId, active: &ActiveCart) {
+        self.carts.remove_if(&owner, |_, held| Arc::ptr_eq(&held.state, &active.state));
     }
 
     fn mark_used(&self, state: &CartState) {
         let now = u32::try_from(self.started_at.elapsed().as_secs()).unwrap_or(u32::MAX);
         state.last_used.store(now, Ordering::Relaxed);
-    }
-
-    /// Stops the actors that were not used for `idle`. Their messages so far are answered; their state is in the store.
-    pub fn passivate_idle(&self, idle: Duration) {
-        let now = self.started_at.elapsed();
-        let is_idle = |slot: &ActiveCart| {
-            let used = Duration::from_secs(u64::from(slot.state.last_used.load(Ordering::Relaxed)));
-            now.saturating_sub(used) >= idle
-        };
-        let ids: Vec<UserId> = self
-            .carts
-            .iter()
-            .filter(|entry| is_idle(entry.value()))
-            .map(|entry| *entry.key())
-            .collect();
-        for id in ids {
-            self.stop_actor(id, is_idle);
-        }
-    }
-
-    fn passivate_oldest(&self) {
-        let mut ages: Vec<(u32, UserId)> = self
-            .carts
-            .iter()
-            .map(|entry| (entry.value().state.last_used.load(Ordering::Relaxed), *entry.key()))
-            .collect();
-        let oldest = MAX_ACTIVE_CARTS / 10;
-        if ages.len() > oldest {
-            ages.select_nth_unstable(oldest);
-        }
-        for (_, id) in ages.into_iter().take(oldest) {
-            self.stop_actor(id, |_| true);
-        }
-    }
-
-    /// Lets an actor go: it ends when it has answered the messages it has, since nobody else holds its address.
-    fn stop_actor(&self, id: UserId, only_if: impl FnOnce(&ActiveCart) -> bool) {
-        self.carts.remove_if(&id, |_, slot| only_if(slot));
     }
 }

@@ -19,7 +19,7 @@ use super::{
     actor::{PanicInCommand, PanicInThread},
 };
 use crate::{
-    cache::{catalog_snapshot::Shelf, follower::Follower},
+    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
         catalog::product::{Product, ProductDetails},
@@ -69,7 +69,7 @@ impl CommitObserver for ForwardToRegistries {
 /// The caches of another node.
 #[derive(Default)]
 struct ForwardToCaches {
-    shelf: OnceLock<Arc<Shelf>>,
+    shelf: OnceLock<Arc<CatalogSnapshot>>,
     carts: OnceLock<Arc<CartRegistry>>,
 }
 
@@ -84,7 +84,7 @@ struct CartFixture {
     _dir: TempDir,
     store: Arc<dyn Store>,
     writer: CommitWriter,
-    shelf: Arc<Shelf>,
+    shelf: Arc<CatalogSnapshot>,
     clock: Arc<Hands>,
     observer: Arc<ForwardToRegistries>,
     tea: ProductId,
@@ -117,7 +117,7 @@ impl CartFixture {
             Arc::clone(&store),
             Arc::clone(&hear) as Arc<dyn CommitObserver>,
         );
-        let shelf = Arc::new(Shelf::new(|_, _| Bytes::new()));
+        let shelf = Arc::new(CatalogSnapshot::new(|_, _| Bytes::new()));
         let tea = sample_product("Tea");
         let id = tea.id;
         shelf.put(
@@ -133,12 +133,14 @@ impl CartFixture {
 
     /// A registry with a shelf of its own that hears of others through the outbox, as on another node of a shared store.
     async fn start_following_registry(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
-        let (shelf, hear) =
-            (Arc::new(Shelf::new(|_, _| Bytes::new())), Arc::new(ForwardToCaches::default()));
+        let (shelf, hear) = (
+            Arc::new(CatalogSnapshot::new(|_, _| Bytes::new())),
+            Arc::new(ForwardToCaches::default()),
+        );
         hear.shelf.set(Arc::clone(&shelf)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let follower =
-            Follower::begin(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
+            Follower::new(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
         let registry = self.start_registry_with(shelf, Some(Arc::clone(&follower)));
         hear.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)
@@ -146,7 +148,7 @@ impl CartFixture {
 
     fn start_registry_with(
         &self,
-        shelf: Arc<Shelf>,
+        shelf: Arc<CatalogSnapshot>,
         follower: Option<Arc<Follower>>,
     ) -> Arc<CartRegistry> {
         self.start_registry_with_clock(shelf, follower, Arc::clone(&self.clock) as Arc<dyn Clock>)
@@ -154,14 +156,14 @@ impl CartFixture {
 
     fn start_registry_with_clock(
         &self,
-        shelf: Arc<Shelf>,
+        shelf: Arc<CatalogSnapshot>,
         follower: Option<Arc<Follower>>,
         clock: Arc<dyn Clock>,
     ) -> Arc<CartRegistry> {
         let deps = CartDeps {
             store: Arc::clone(&self.store),
             writer: self.writer.clone(),
-            shelf,
+            catalog_snapshot: shelf,
             follower,
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },

@@ -1,16 +1,18 @@
-//! Imports: each line creates or updates a product by its `sku`, on its own; lines of one batch share transactions.
+//! Imports. Each line creates or updates the product with its `sku`, independently of the others;
+//! lines that are imported together share transactions.
 
 use std::{collections::HashSet, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{CatalogService, MAX_ATTEMPTS, catch_panic, map_commit_error, set_stock_write};
+use super::{CatalogService, stock::set_stock_write};
 use crate::{
-    domain::{
-        catalog::product::{Product, ProductDetails},
-        ids::ProductId,
+    actors::{
+        ask::catch_panic,
+        commit_error::map_commit_error,
+        retry::{CommandRetry, Decision},
     },
+    domain::{catalog::product::Product, ids::ProductId},
     error::Error,
     events::DomainEvent,
     messages::{
@@ -18,16 +20,16 @@ use crate::{
             ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
             RecordImportResponse,
         },
-        change::{CommandContext, Reply},
+        change::{CommandContext, Reply, StoredReply},
     },
-    store::{CommitError, Write, commit::StoredResponseBody},
+    store::{CommitError, CommitReceipt, Write, commit::StoredResponseBody},
 };
 
-/// Statuses under which a line's outcome is remembered: they tell a repeat what the first attempt did.
-const STATUS_CREATED: u16 = 201;
-
-/// The reason that movements of stock have which come of an import.
+/// The reason given on stock movements that an import causes.
 const IMPORT_REASON: &str = "import";
+
+type IntoAction = fn(CommitReceipt) -> ImportAction;
+type ImportDecision = Result<Decision<ImportAction, IntoAction>, Error>;
 
 impl CatalogService {
     pub(super) async fn import_lines(&self, lines: Vec<ImportLine>) -> Vec<ImportLineOutcome> {
@@ -38,25 +40,24 @@ impl CatalogService {
         outcomes
     }
 
-    pub(super) async fn remember_import(
+    pub(super) async fn record_import_response(
         &self,
         message: RecordImportResponse,
     ) -> Result<Reply<()>, Error> {
-        let RecordImportResponse { body, context: change } = message;
-        change.ticket.mark_started()?;
-        let commit =
-            self.build_commit(Vec::new(), Vec::new(), &change, StoredResponseBody::Ready(body));
-        match self.commit_or_replay(commit).await {
-            Ok(Reply::Completed(_)) => Ok(Reply::Completed(())),
-            Ok(Reply::Replayed(answer)) => Ok(Reply::Replayed(answer)),
-            Err(error) => Err(map_commit_error(error)),
+        let RecordImportResponse { body, context } = message;
+        context.ticket.mark_started()?;
+        let body = StoredResponseBody::Ready(body);
+        let commit = self.build_commit(Vec::new(), Vec::new(), &context, body);
+        match self.commit_or_replay(commit).await.map_err(map_commit_error)? {
+            Reply::Completed(_) => Ok(Reply::Completed(())),
+            Reply::Replayed(response) => Ok(Reply::Replayed(response)),
         }
     }
 
     async fn import_line(&self, line: ImportLine) -> ImportLineOutcome {
-        let ImportLine { number, row, context: change } = line;
+        let ImportLine { number, row, context } = line;
         let result = match row {
-            Ok(row) => catch_panic("catalog", self.import_row(row, change)).await,
+            Ok(row) => catch_panic("catalog", self.import_row(row, context)).await,
             Err(error) => Err(error),
         };
         ImportLineOutcome { number, result }
@@ -65,94 +66,84 @@ impl CatalogService {
     async fn import_row(
         &self,
         row: ImportRow,
-        change: CommandContext,
+        context: CommandContext,
     ) -> Result<ImportAction, Error> {
-        for _ in 0..MAX_ATTEMPTS {
+        let decide = async || {
             let known = row.sku().and_then(|sku| self.catalog_snapshot.by_sku(sku));
-            let facts = match &known {
-                Some(view) => view.product.apply_patch(row.patch.clone())?,
-                None => row.patch.clone().into_details()?,
-            };
-            facts.validate(self.limits)?;
-            change.ticket.mark_started()?;
-            let (imported, outcome) = match known {
-                Some(view) => (
-                    ImportAction::Updated,
-                    self.import_product_update(&view, facts, row.stock, &change).await,
-                ),
-                None => (
-                    ImportAction::Created,
-                    self.import_new_product(facts, row.stock, &change).await,
-                ),
-            };
-            match outcome {
-                Ok(Reply::Completed(())) => return Ok(imported),
-                Ok(Reply::Replayed(answer)) if answer.status == STATUS_CREATED => {
-                    return Ok(ImportAction::Created);
-                }
-                Ok(Reply::Replayed(_)) => return Ok(ImportAction::Updated),
-                // Somebody else changed or created it meanwhile: look again.
-                Err(CommitError::Conflict | CommitError::SkuTaken) => {
-                    if let Some(follower) = &self.follower {
-                        follower.catch_up().await?;
-                    }
-                }
-                Err(error) => return Err(map_commit_error(error)),
+            match known {
+                Some(view) => self.decide_import_update(&view, &row, &context),
+                None => self.decide_import_create(&row, &context),
             }
+        };
+        // A sku that somebody else has just taken is a conflict, too: the next look finds it.
+        let is_conflict =
+            |error: &CommitError| matches!(error, CommitError::Conflict | CommitError::SkuTaken);
+        let retry = CommandRetry { is_conflict, follower: None, ..self.command_retry() };
+        let catch_up = async || match &self.follower {
+            Some(follower) => Ok(follower.catch_up().await?),
+            None => Ok(()),
+        };
+        match retry.retry_on_conflict(&context, decide, catch_up).await? {
+            Reply::Completed(action) => Ok(action),
+            Reply::Replayed(reply) if reply.is_created_line() => Ok(ImportAction::Created),
+            Reply::Replayed(_) => Ok(ImportAction::Updated),
         }
-        Err(map_commit_error(CommitError::Conflict))
     }
 
-    async fn import_new_product(
-        &self,
-        facts: ProductDetails,
-        stock: Option<u64>,
-        change: &CommandContext,
-    ) -> Result<Reply<()>, CommitError> {
-        let product = Arc::new(Product::new(ProductId::new(), facts, self.clock.now()));
-        let stock =
-            stock.filter(|n| *n > 0).map(|n| set_stock_write(product.id, n, Some(IMPORT_REASON)));
-        let mut change = change.clone();
-        if let Some(key) = &mut change.idempotency_key {
-            key.status = STATUS_CREATED;
-        }
-        self.commit_import(Some(product), stock, &change).await
+    fn decide_import_create(&self, row: &ImportRow, context: &CommandContext) -> ImportDecision {
+        let details = row.patch.clone().into_details()?;
+        details.validate()?;
+        let product = Arc::new(Product::new(ProductId::new(), details, self.clock.now()));
+        let stock_write = row
+            .stock
+            .filter(|on_hand| *on_hand > 0)
+            .map(|on_hand| set_stock_write(product.id, on_hand, Some(IMPORT_REASON)));
+        Ok(self.import_commit(Some(product), stock_write, context, ImportAction::Created))
     }
 
-    async fn import_product_update(
+    fn decide_import_update(
         &self,
         view: &ProductView,
-        facts: ProductDetails,
-        stock: Option<u64>,
-        change: &CommandContext,
-    ) -> Result<Reply<()>, CommitError> {
-        let product = view.product.with_details(facts, self.clock.now()).map(Arc::new);
-        let stock = stock.map(|n| set_stock_write(view.product.id, n, Some(IMPORT_REASON)));
-        if product.is_none() && stock.is_none() {
-            return Ok(Reply::Completed(()));
+        row: &ImportRow,
+        context: &CommandContext,
+    ) -> ImportDecision {
+        let details = view.product.apply_patch(row.patch.clone())?;
+        details.validate()?;
+        let product = view.product.with_details(details, self.clock.now()).map(Arc::new);
+        let stock_write =
+            row.stock.map(|on_hand| set_stock_write(view.product.id, on_hand, Some(IMPORT_REASON)));
+        if product.is_none() && stock_write.is_none() {
+            return Ok(Decision::NoChange {
+                reply: ImportAction::Updated,
+                body: StoredReply::of_import_line(false).body,
+            });
         }
-        self.commit_import(product, stock, change).await
+        Ok(self.import_commit(product, stock_write, context, ImportAction::Updated))
     }
 
-    async fn commit_import(
+    fn import_commit(
         &self,
         product: Option<Arc<Product>>,
-        stock: Option<Write>,
-        change: &CommandContext,
-    ) -> Result<Reply<()>, CommitError> {
-        let facts =
+        stock_write: Option<Write>,
+        context: &CommandContext,
+        action: ImportAction,
+    ) -> Decision<ImportAction, IntoAction> {
+        let events =
             product.iter().map(|product| DomainEvent::Product(Arc::clone(product))).collect();
-        let writes = product.map(Write::Product).into_iter().chain(stock).collect();
-        let commit =
-            self.build_commit(writes, facts, change, StoredResponseBody::Ready(Bytes::new()));
-        Ok(match self.commit_or_replay(commit).await? {
-            Reply::Completed(_) => Reply::Completed(()),
-            Reply::Replayed(answer) => Reply::Replayed(answer),
-        })
+        let writes = product.map(Write::Product).into_iter().chain(stock_write).collect();
+        let is_new = action == ImportAction::Created;
+        let body = StoredResponseBody::Ready(StoredReply::of_import_line(is_new).body);
+        let commit = self.build_commit(writes, events, context, body);
+        let into_action: IntoAction = match action {
+            ImportAction::Created => |_| ImportAction::Created,
+            ImportAction::Updated => |_| ImportAction::Updated,
+        };
+        Decision::Commit(Box::new(commit), into_action)
     }
 }
 
-/// Splits lines so that those with the same sku come one after the other, in the file's order.
+/// Splits lines into rounds, so that lines with the same sku are imported one after the other, in
+/// the file's order.
 fn split_by_repeated_sku(lines: Vec<ImportLine>) -> Vec<Vec<ImportLine>> {
     let mut rounds = vec![Vec::new()];
     let mut seen: HashSet<String> = HashSet::new();

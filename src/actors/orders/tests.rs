@@ -1,26 +1,29 @@
 //! Orders' actor against a real store: many overdue at once, and those that cannot be ended.
 
 use std::{
-    sync::atomic::{AtomicI64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
 use tempfile::TempDir;
 
-use super::*;
+use super::OrderService;
 use crate::{
     domain::{
-        clock::Timestamp,
-        ids::{OrderId, UserId},
+        clock::{Clock, Timestamp},
+        ids::{OrderId, ProductId, UserId},
         inventory::StockChange,
         money::{Currency, Money},
-        order::{OrderLine, OrderStatus, Payment, PaymentMethod},
+        order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
     store::{
-        CommittedChanges,
+        Commit, CommitError, CommittedChanges, StockWrite, Store, Write,
         sqlite::{SqliteOptions, SqliteStore},
-        writer::CommitObserver,
+        writer::{CommitObserver, CommitWriter},
     },
 };
 

@@ -1,4 +1,4 @@
-//! For how long what the caches hold may be served without asking the store.
+//! How long the caches may be served from without asking the store.
 
 use std::{
     sync::{
@@ -8,78 +8,80 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How old the last look at the store may be. A node that was frozen for longer, or cannot reach the store, notices by this.
+/// How old the last confirmation by the store may be. A node that was frozen for longer, or cannot
+/// reach the store, thus notices.
 const LEASE: Duration = Duration::from_millis(250);
 
-/// A moment, in microseconds since the node began.
+/// A moment, in microseconds since the node started.
 pub(super) type Moment = u64;
 
-/// Says whether the caches are as new as they have to be.
+/// Tells whether the caches are as new as they have to be.
 pub(super) struct Freshness {
-    began: Instant,
-    /// Until when they are; read on every request.
-    until: AtomicU64,
+    started_at: Instant,
+    /// Until when the caches are current; read on every request.
+    current_until: AtomicU64,
     state: Mutex<State>,
 }
 
 struct State {
     /// Whether the broker delivers news; `None` when there is no broker.
-    link: Option<bool>,
-    /// A look that found news on their way: when it began, and how far they go.
+    broker_connected: Option<bool>,
+    /// A poll that found events on their way: when it began, and the position of the last.
     expected: Option<(Moment, u64)>,
 }
 
 impl Freshness {
-    /// Nothing was looked at yet.
+    /// Starts without any confirmation.
     pub(super) fn new() -> Self {
-        let state = Mutex::new(State { link: None, expected: None });
-        Self { began: Instant::now(), until: AtomicU64::new(0), state }
+        let state = Mutex::new(State { broker_connected: None, expected: None });
+        Self { started_at: Instant::now(), current_until: AtomicU64::new(0), state }
     }
 
     pub(super) fn now(&self) -> Moment {
-        micros(self.began.elapsed())
+        micros(self.started_at.elapsed())
     }
 
-    /// Whether they are.
+    /// Whether the caches are current now.
     pub(super) fn is_current(&self) -> bool {
-        self.now() < self.until.load(Ordering::Acquire)
+        self.now() < self.current_until.load(Ordering::Acquire)
     }
 
-    /// The caches hold everything that was acknowledged before `moment`.
-    pub(super) fn checked(&self, moment: Moment) {
+    /// Notes that the caches hold everything that was acknowledged before `moment`.
+    pub(super) fn confirm(&self, moment: Moment) {
         self.lease(&self.state(), moment);
     }
 
-    /// At `moment` the newest event was the one at `goal`, which the broker is about to deliver.
-    pub(super) fn expect(&self, moment: Moment, goal: u64) {
+    /// Notes that at `moment` the newest event was the one at `goal`, which the broker will deliver.
+    pub(super) fn expect_delivery(&self, moment: Moment, goal: u64) {
         self.state().expected = Some((moment, goal));
     }
 
-    /// The caches hold everything up to `position`.
-    pub(super) fn reached(&self, position: u64) {
+    /// Notes that the caches hold everything up to `position`.
+    pub(super) fn on_reached(&self, position: u64) {
         let mut state = self.state();
         if let Some((moment, _)) = state.expected.take_if(|(_, goal)| *goal <= position) {
             self.lease(&state, moment);
         }
     }
 
-    /// Whether a broker delivers news from now on. While it should and does not, nothing is taken for current unchecked.
-    pub(super) fn link(&self, up: bool) {
+    /// Sets whether the broker delivers events from now on. While it does not, the caches are never
+    /// current.
+    pub(super) fn set_broker_connected(&self, connected: bool) {
         let mut state = self.state();
-        state.link = Some(up);
-        if !up {
-            self.until.store(0, Ordering::Release);
+        state.broker_connected = Some(connected);
+        if !connected {
+            self.current_until.store(0, Ordering::Release);
         }
     }
 
-    /// Whether news come by themselves.
-    pub(super) fn is_delivered_to(&self) -> bool {
-        self.state().link == Some(true)
+    /// Whether the broker delivers events.
+    pub(super) fn is_broker_connected(&self) -> bool {
+        self.state().broker_connected == Some(true)
     }
 
     fn lease(&self, state: &State, moment: Moment) {
-        if state.link != Some(false) {
-            self.until.fetch_max(moment + micros(LEASE), Ordering::AcqRel);
+        if state.broker_connected != Some(false) {
+            self.current_until.fetch_max(moment + micros(LEASE), Ordering::AcqRel);
         }
     }
 
@@ -97,46 +99,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_is_good_for_a_while_from_when_it_began() {
+    fn confirmation_is_valid_for_the_lease() {
         let freshness = Freshness::new();
         assert!(!freshness.is_current());
         let began = freshness.now();
-        freshness.checked(began);
+        freshness.confirm(began);
         assert!(freshness.is_current());
-        let until = freshness.until.load(Ordering::Relaxed);
-        assert_eq!(until, began + 250_000);
-        freshness.checked(began.saturating_sub(1));
+        let current_until = freshness.current_until.load(Ordering::Relaxed);
+        assert_eq!(current_until, began + 250_000);
+        freshness.confirm(began.saturating_sub(1));
         assert_eq!(
-            freshness.until.load(Ordering::Relaxed),
-            until,
-            "an older look takes nothing back"
+            freshness.current_until.load(Ordering::Relaxed),
+            current_until,
+            "an older confirmation takes nothing back"
         );
     }
 
     #[test]
-    fn without_its_broker_nothing_is_current() {
+    fn disconnected_broker_makes_nothing_current() {
         let freshness = Freshness::new();
-        freshness.link(true);
-        freshness.checked(freshness.now());
+        freshness.set_broker_connected(true);
+        freshness.confirm(freshness.now());
         assert!(freshness.is_current());
-        freshness.link(false);
+        freshness.set_broker_connected(false);
         assert!(!freshness.is_current());
-        freshness.checked(freshness.now());
+        freshness.confirm(freshness.now());
         assert!(!freshness.is_current());
-        freshness.link(true);
-        assert!(!freshness.is_current(), "what came in between is not known");
-        freshness.checked(freshness.now());
+        freshness.set_broker_connected(true);
+        assert!(!freshness.is_current(), "events may have been missed in between");
+        freshness.confirm(freshness.now());
         assert!(freshness.is_current());
     }
 
     #[test]
-    fn news_on_their_way_make_it_current_when_they_have_come() {
+    fn expected_delivery_confirms_on_arrival() {
         let freshness = Freshness::new();
-        freshness.link(true);
-        freshness.expect(freshness.now(), 7);
-        freshness.reached(6);
+        freshness.set_broker_connected(true);
+        freshness.expect_delivery(freshness.now(), 7);
+        freshness.on_reached(6);
         assert!(!freshness.is_current());
-        freshness.reached(7);
+        freshness.on_reached(7);
         assert!(freshness.is_current());
     }
 }

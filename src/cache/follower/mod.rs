@@ -1,12 +1,13 @@
-//! Following the outbox of a shared store: how a node hears of what other nodes have made durable.
+//! The follower: how a node of a shared store learns what other nodes have committed.
 //!
-//! Every change leaves its events in the outbox in the same transaction, in commit order and without gaps. Whoever has looked at all
-//! of them up to some place knows of every change that was acknowledged before that place was read. The events come from the store,
-//! or sooner from a broker that delivers them; their places say which of them were seen already, and which are missing. The place of
-//! the newest is read again and again, so that a broker that is late or silent is not waited for.
+//! Every change leaves its events in the outbox in the same transaction, in commit order and
+//! without gaps. A node that has seen all events up to a position therefore knows every change that
+//! was acknowledged before that position was read. Events are read from the store, or come sooner
+//! from a broker; their positions tell which were seen already and which are missing. The newest
+//! position is polled all the time, so that a late or silent broker holds nothing up.
 
+mod apply;
 mod freshness;
-mod news;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use self::freshness::{Freshness, Moment};
-use super::catalog_snapshot::Shelf;
+use super::catalog_snapshot::CatalogSnapshot;
 use crate::{
     domain::clock::Clock,
     events::OutboxEvent,
@@ -29,66 +30,44 @@ use crate::{
     store::{Store, StoreUnavailable, writer::CommitObserver},
 };
 
-/// How often to look for news that nobody waits for.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause between two polls of the newest position.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Events looked at together.
-const PAGE: u32 = 1000;
+/// How many events are read at a time.
+const PAGE_SIZE: u32 = 1000;
 
-/// Brings this node's caches up to date with what other nodes have done.
+/// Keeps the caches of this node current with what other nodes commit.
 pub struct Follower {
     store: Arc<dyn Store>,
     caches: Arc<dyn CommitObserver>,
-    shelf: Arc<Shelf>,
+    catalog_snapshot: Arc<CatalogSnapshot>,
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
-    /// The last event that was looked at. Held by whoever looks at the next.
+    /// The position of the last event that was applied. Locked while events are applied.
     position: Mutex<u64>,
-    /// The same, to be read at any time.
+    /// The same, readable without the lock.
     reached: AtomicU64,
-    /// The last time that somebody asked for everything acknowledged before.
-    check: Mutex<Check>,
+    /// The last catch-up, which its callers share.
+    last_catch_up: Mutex<CatchUp>,
     freshness: Freshness,
 }
 
-/// When it began, and what came of it.
-struct Check {
+/// When a catch-up began, and its outcome.
+struct CatchUp {
     began: Moment,
     outcome: Result<(), StoreUnavailable>,
 }
 
-/// Makes sure that a decision not to change anything rests on what is true now, on a node that is not alone.
-pub(crate) struct SecondThought<'a> {
-    follower: Option<&'a Follower>,
-}
-
-impl<'a> SecondThought<'a> {
-    /// One for a node that follows others, if it does.
-    pub(crate) const fn of(follower: Option<&'a Follower>) -> Self {
-        Self { follower }
-    }
-
-    /// Whether to decide again, since the caches were brought up to date; true once at most.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub(crate) async fn is_due(&mut self) -> Result<bool, StoreUnavailable> {
-        match self.follower.take() {
-            Some(follower) => follower.catch_up().await.map(|()| true),
-            None => Ok(false),
-        }
-    }
-}
-
 impl Follower {
-    /// Follows from here on: what the caches are filled with afterwards is at least as new as this.
+    /// Creates a follower that applies the events from now on. Load the caches after this, so that
+    /// nothing is missed in between.
     ///
     /// # Errors
-    /// The store does not answer.
-    pub async fn begin(
+    /// The store is unavailable.
+    pub async fn new(
         store: &Arc<dyn Store>,
         caches: &Arc<impl CommitObserver + 'static>,
-        shelf: &Arc<Shelf>,
+        catalog_snapshot: &Arc<CatalogSnapshot>,
         feed: &Arc<Feed>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreUnavailable> {
@@ -98,53 +77,56 @@ impl Follower {
         Ok(Arc::new(Self {
             store: Arc::clone(store),
             caches: Arc::clone(caches) as Arc<dyn CommitObserver>,
-            shelf: Arc::clone(shelf),
+            catalog_snapshot: Arc::clone(catalog_snapshot),
             feed: Arc::clone(feed),
             clock: Arc::clone(clock),
             position: Mutex::new(position),
             reached: AtomicU64::new(position),
-            check: Mutex::new(Check { began, outcome: Ok(()) }),
+            last_catch_up: Mutex::new(CatchUp { began, outcome: Ok(()) }),
             freshness,
         }))
     }
 
-    /// Looks for news for ever.
-    pub async fn follow(self: Arc<Self>) {
-        let mut away = false;
+    /// Polls for new events; never returns.
+    pub async fn run(self: Arc<Self>) {
+        let mut is_failing = false;
         let mut awaited = None;
         loop {
-            tokio::time::sleep(PAUSE).await;
-            match self.look(awaited).await {
-                Ok(next) => (awaited, away) = (next, false),
-                Err(StoreUnavailable) if !away => {
-                    away = true;
-                    tracing::warn!("news of other nodes cannot be read; trying again");
+            tokio::time::sleep(POLL_INTERVAL).await;
+            match self.poll(awaited).await {
+                Ok(next) => (awaited, is_failing) = (next, false),
+                Err(StoreUnavailable) if !is_failing => {
+                    is_failing = true;
+                    tracing::warn!("failed to read the events of other nodes; trying again");
                 }
                 Err(StoreUnavailable) => {}
             }
         }
     }
 
-    /// Whether the caches are as new as a plain read may expect. When they are not, [`Follower::catch_up`] first.
+    /// Whether the caches are as new as a plain read may expect. If not, call
+    /// [`Follower::catch_up`] first.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.freshness.is_current()
     }
 
-    /// Whether a broker delivers events. While it should and does not, [`Follower::is_current`] is never true.
+    /// Whether a broker delivers events. While a configured broker does not, the caches are never
+    /// [current](Follower::is_current).
     #[must_use]
-    pub fn is_delivered_to(&self) -> bool {
-        self.freshness.is_delivered_to()
+    pub fn is_broker_connected(&self) -> bool {
+        self.freshness.is_broker_connected()
     }
 
-    /// Says whether a broker delivers events to [`Follower::hear`] from now on. Not to be called when there is none.
-    pub fn link(&self, up: bool) {
-        self.freshness.link(up);
+    /// Sets whether a broker delivers events to [`Follower::receive`] from now on. Must not be
+    /// called when no broker is configured.
+    pub fn set_broker_connected(&self, connected: bool) {
+        self.freshness.set_broker_connected(connected);
     }
 
-    /// Takes in events that a broker has delivered: those that are next. What was seen already is passed over; where some are missing,
-    /// they are read from the store.
-    pub async fn hear(&self, events: Vec<OutboxEvent>) {
+    /// Applies events that a broker has delivered, if they are next. Events seen already are passed
+    /// over; missing ones are read from the store.
+    pub async fn receive(&self, events: Vec<OutboxEvent>) {
         let mut position = self.position.lock().await;
         let mut next = Vec::with_capacity(events.len());
         let mut last = *position;
@@ -156,61 +138,64 @@ impl Follower {
                 next.push(event);
             }
         }
-        missing |= !next.is_empty() && self.take(&mut position, next).await.is_err();
+        missing |= !next.is_empty() && self.apply_next(&mut position, next).await.is_err();
         drop(position);
         if missing && self.catch_up().await.is_err() {
-            tracing::warn!("events are missing and cannot be read; trying again");
+            tracing::warn!("failed to read missing events; trying again");
         }
     }
 
-    /// Takes in events that this node has just made itself, after its caches were told. When they are the next, they need not be read.
-    pub fn made(&self, events: &[OutboxEvent]) {
+    /// Notes events that this node has just committed, and applied to its caches, itself. If they are
+    /// next, they need not be read.
+    pub fn observe_local(&self, events: &[OutboxEvent]) {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
-        // Whoever looks at others just now finds these, too.
+        // Whoever holds the lock is reading events, and will read these, too.
         let Ok(mut position) = self.position.try_lock() else { return };
         if first.position == *position + 1 {
             self.feed.apply(events);
-            self.arrive(&mut position, last.position);
+            self.advance_to(&mut position, last.position);
         }
     }
 
-    /// Brings the caches up to everything that was acknowledged by any node before this was called. Any number of callers share the
-    /// work, and its failure.
+    /// Brings the caches up to everything that any node acknowledged before the call. Callers share
+    /// the work, and its failure.
     ///
     /// # Errors
-    /// The store does not answer; the caches are as they were.
+    /// The store is unavailable; the caches are as they were.
     pub async fn catch_up(&self) -> Result<(), StoreUnavailable> {
-        let asked = self.freshness.now();
-        let mut check = self.check.lock().await;
-        if check.began <= asked {
+        let called = self.freshness.now();
+        let mut last = self.last_catch_up.lock().await;
+        // One that began after the call, while it waited for the lock, serves it as well.
+        if last.began <= called {
             let began = self.freshness.now();
-            let outcome = self.check(began).await;
-            *check = Check { began, outcome };
+            let outcome = self.read_confirmed_events(began).await;
+            *last = CatchUp { began, outcome };
         }
-        check.outcome
+        last.outcome
     }
 
-    async fn check(&self, began: Moment) -> Result<(), StoreUnavailable> {
+    async fn read_confirmed_events(&self, began: Moment) -> Result<(), StoreUnavailable> {
         let goal = self.store.confirmed_event_position().await?;
         self.read_up_to(goal).await?;
-        self.freshness.checked(began);
+        self.freshness.confirm(began);
         Ok(())
     }
 
-    /// Looks whether there are news, and gives the place back up to which the broker is expected to deliver them. What was `awaited`
-    /// last time and did not come is read from the store, as is everything when there is no broker.
-    async fn look(&self, awaited: Option<u64>) -> Result<Option<u64>, StoreUnavailable> {
+    /// Looks for new events, and returns the position up to which the broker is expected to deliver
+    /// them. What was `awaited` since the last poll and did not come is read from the store, as is
+    /// everything when there is no broker.
+    async fn poll(&self, awaited: Option<u64>) -> Result<Option<u64>, StoreUnavailable> {
         let began = self.freshness.now();
         let goal = self.store.last_event_position().await?;
         let is_late = awaited.is_some_and(|awaited| awaited > self.reached());
-        if goal > self.reached() && self.freshness.is_delivered_to() && !is_late {
-            self.freshness.expect(began, goal);
-            // It may have come just before it was expected.
-            self.freshness.reached(self.reached());
+        if goal > self.reached() && self.freshness.is_broker_connected() && !is_late {
+            self.freshness.expect_delivery(began, goal);
+            // The events may have come just before they were expected.
+            self.freshness.on_reached(self.reached());
             return Ok(Some(goal));
         }
         self.read_up_to(goal).await?;
-        self.freshness.checked(began);
+        self.freshness.confirm(began);
         Ok(None)
     }
 
@@ -220,33 +205,33 @@ impl Follower {
         }
         let mut position = self.position.lock().await;
         while *position < goal {
-            let page = self.store.list_events_after(*position, PAGE).await?;
-            // The newest are always kept, so that a store which has none of them is behind itself.
+            let page = self.store.list_events_after(*position, PAGE_SIZE).await?;
+            // The newest events are always kept. A member of the store that has none of them lags.
             let first = page.first().ok_or(StoreUnavailable)?;
             if first.position > *position + 1 {
-                self.begin_anew(first.position).await?;
+                self.reload_caches(first.position).await?;
             }
-            self.take(&mut position, page).await?;
+            self.apply_next(&mut position, page).await?;
         }
         Ok(())
     }
 
-    /// Tells the caches and the feed of the events that come after `position`.
-    async fn take(
+    /// Applies the events that come next after `position`.
+    async fn apply_next(
         &self,
         position: &mut u64,
         events: Vec<OutboxEvent>,
     ) -> Result<(), StoreUnavailable> {
         let Some(last) = events.last().map(|event| event.position) else { return Ok(()) };
-        self.tell(events).await?;
-        self.arrive(position, last);
+        self.apply_events(events).await?;
+        self.advance_to(position, last);
         Ok(())
     }
 
-    fn arrive(&self, position: &mut u64, last: u64) {
+    fn advance_to(&self, position: &mut u64, last: u64) {
         *position = last;
         self.reached.store(last, Ordering::Release);
-        self.freshness.reached(last);
+        self.freshness.on_reached(last);
     }
 
     fn reached(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! Events from a broker, in every order, on a real store.
+//! Events from a broker, in any order, on a real store.
 
 use std::{collections::BTreeMap, sync::Mutex as StdMutex};
 
@@ -18,13 +18,13 @@ use crate::{
     },
 };
 
-/// Writes down what it was told: versions of carts, and 0 for that some were missed.
+/// Records the cart versions it is told of, and 0 when events were missed.
 #[derive(Default)]
-struct Heard(StdMutex<Vec<u64>>);
+struct RecordingObserver(StdMutex<Vec<u64>>);
 
-impl CommitObserver for Heard {
-    fn on_committed(&self, news: &CommittedChanges) {
-        self.0.lock().unwrap().extend(news.carts.iter().map(|(_, version)| *version));
+impl CommitObserver for RecordingObserver {
+    fn on_committed(&self, changes: &CommittedChanges) {
+        self.0.lock().unwrap().extend(changes.carts.iter().map(|(_, version)| *version));
     }
 
     fn on_missed(&self) {
@@ -32,24 +32,24 @@ impl CommitObserver for Heard {
     }
 }
 
-impl Heard {
-    /// The versions heard of since last time.
+impl RecordingObserver {
+    /// The versions observer of since last time.
     fn versions(&self) -> Vec<u64> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// A follower of a store in which one cart has changed so often.
-struct Scene {
+/// A follower of a store in which one cart changes.
+struct Fixture {
     store: Arc<dyn Store>,
-    heard: Arc<Heard>,
+    observer: Arc<RecordingObserver>,
     follower: Arc<Follower>,
-    shelf: Arc<Shelf>,
+    catalog_snapshot: Arc<CatalogSnapshot>,
     owner: CartOwner,
     _dir: tempfile::TempDir,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let currency = "EUR".parse().unwrap();
@@ -62,96 +62,97 @@ impl Scene {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock)).unwrap());
-        let heard = Arc::new(Heard::default());
-        let shelf = Arc::new(Shelf::new(|_, _| bytes::Bytes::new()));
-        let follower =
-            Follower::begin(&store, &heard, &shelf, &Arc::default(), &clock).await.unwrap();
+        let observer = Arc::new(RecordingObserver::default());
+        let catalog_snapshot = Arc::new(CatalogSnapshot::new(|_, _| bytes::Bytes::new()));
+        let follower = Follower::new(&store, &observer, &catalog_snapshot, &Arc::default(), &clock)
+            .await
+            .unwrap();
         Self {
             store,
-            heard,
+            observer,
             follower,
-            shelf,
+            catalog_snapshot,
             owner: CartOwner { id: UserId::new(), is_guest: false },
             _dir: dir,
         }
     }
 
-    /// Changes the cart up to version `last`; all events so far.
+    /// Changes the cart up to version `last`, and returns all events so far.
     async fn change(&self, last: u64) -> Vec<OutboxEvent> {
         let begun = self.store.last_event_position().await.unwrap();
         for version in begun + 1..=last {
             let cart = Arc::new(Cart { version, ..Cart::empty(self.owner) });
-            let fact = DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared);
+            let event = DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared);
             let commit = Commit::new(Timestamp::from_millis(1), std::time::Instant::now());
-            let commit = Commit { writes: vec![Write::Cart(cart)], events: vec![fact], ..commit };
+            let commit = Commit { writes: vec![Write::Cart(cart)], events: vec![event], ..commit };
             self.store.apply(vec![commit].into()).await.unwrap();
         }
-        self.store.list_events_after(0, PAGE).await.unwrap()
+        self.store.list_events_after(0, PAGE_SIZE).await.unwrap()
     }
 }
 
 #[tokio::test]
-async fn events_that_come_in_turn_are_taken_and_repeats_are_not() {
-    let scene = Scene::new().await;
-    let events = scene.change(5).await;
-    scene.follower.hear(events[..2].to_vec()).await;
-    assert_eq!(scene.heard.versions(), [1, 2]);
-    scene.follower.hear(events[..4].to_vec()).await;
-    assert_eq!(scene.heard.versions(), [3, 4], "a relay that took over repeats some");
-    scene.follower.hear(events[2..3].to_vec()).await;
-    assert_eq!(scene.heard.versions(), [0; 0]);
-    scene.follower.hear(vec![events[3].clone(), events[4].clone(), events[4].clone()]).await;
-    assert_eq!(scene.heard.versions(), [5]);
+async fn next_events_are_applied_and_repeats_are_not() {
+    let fixture = Fixture::new().await;
+    let events = fixture.change(5).await;
+    fixture.follower.receive(events[..2].to_vec()).await;
+    assert_eq!(fixture.observer.versions(), [1, 2]);
+    fixture.follower.receive(events[..4].to_vec()).await;
+    assert_eq!(fixture.observer.versions(), [3, 4], "a relay that took over repeats some");
+    fixture.follower.receive(events[2..3].to_vec()).await;
+    assert_eq!(fixture.observer.versions(), [0; 0]);
+    fixture.follower.receive(vec![events[3].clone(), events[4].clone(), events[4].clone()]).await;
+    assert_eq!(fixture.observer.versions(), [5]);
 }
 
 #[tokio::test]
-async fn what_is_missing_is_read_from_the_store() {
-    let scene = Scene::new().await;
-    let events = scene.change(6).await;
-    scene.follower.hear(vec![events[0].clone(), events[3].clone()]).await;
-    assert_eq!(scene.heard.versions(), [1, 2, 3, 4, 5, 6]);
-    scene.follower.hear(events).await;
-    assert_eq!(scene.heard.versions(), [0; 0], "all of it is old");
+async fn missing_events_are_read_from_the_store() {
+    let fixture = Fixture::new().await;
+    let events = fixture.change(6).await;
+    fixture.follower.receive(vec![events[0].clone(), events[3].clone()]).await;
+    assert_eq!(fixture.observer.versions(), [1, 2, 3, 4, 5, 6]);
+    fixture.follower.receive(events).await;
+    assert_eq!(fixture.observer.versions(), [0; 0], "all of it is old");
 }
 
 #[tokio::test]
-async fn a_broker_that_delivers_is_waited_for_once() {
-    let scene = Scene::new().await;
-    scene.follower.link(true);
-    let events = scene.change(2).await;
-    let awaited = scene.follower.look(None).await.unwrap();
-    assert_eq!((awaited, scene.heard.versions()), (Some(2), vec![]));
-    assert!(!scene.follower.is_current());
-    scene.follower.hear(events).await;
-    assert_eq!(scene.heard.versions(), [1, 2]);
-    assert!(scene.follower.is_current(), "what was awaited has come");
-    scene.change(3).await;
-    let awaited = scene.follower.look(awaited).await.unwrap();
-    assert_eq!((awaited, scene.heard.versions()), (Some(3), vec![]), "this is new");
-    assert_eq!(scene.follower.look(awaited).await, Ok(None));
-    assert_eq!(scene.heard.versions(), [3], "it did not come");
+async fn connected_broker_is_awaited_for_one_poll() {
+    let fixture = Fixture::new().await;
+    fixture.follower.set_broker_connected(true);
+    let events = fixture.change(2).await;
+    let awaited = fixture.follower.poll(None).await.unwrap();
+    assert_eq!((awaited, fixture.observer.versions()), (Some(2), vec![]));
+    assert!(!fixture.follower.is_current());
+    fixture.follower.receive(events).await;
+    assert_eq!(fixture.observer.versions(), [1, 2]);
+    assert!(fixture.follower.is_current(), "what was awaited has come");
+    fixture.change(3).await;
+    let awaited = fixture.follower.poll(awaited).await.unwrap();
+    assert_eq!((awaited, fixture.observer.versions()), (Some(3), vec![]), "this is new");
+    assert_eq!(fixture.follower.poll(awaited).await, Ok(None));
+    assert_eq!(fixture.observer.versions(), [3], "it did not come");
 }
 
 #[tokio::test]
-async fn without_the_broker_it_looks_for_itself_and_nothing_is_current_for_long() {
-    let scene = Scene::new().await;
-    scene.follower.link(false);
-    scene.change(2).await;
-    assert_eq!(scene.follower.look(None).await, Ok(None));
-    assert_eq!(scene.heard.versions(), [1, 2]);
-    assert!(!scene.follower.is_current(), "each read has to ask");
-    scene.change(3).await;
-    scene.follower.catch_up().await.unwrap();
-    assert_eq!(scene.heard.versions(), [3]);
-    scene.follower.link(true);
-    assert!(!scene.follower.is_current());
-    scene.follower.catch_up().await.unwrap();
-    assert!(scene.follower.is_current());
+async fn disconnected_broker_leaves_polling_and_nothing_current() {
+    let fixture = Fixture::new().await;
+    fixture.follower.set_broker_connected(false);
+    fixture.change(2).await;
+    assert_eq!(fixture.follower.poll(None).await, Ok(None));
+    assert_eq!(fixture.observer.versions(), [1, 2]);
+    assert!(!fixture.follower.is_current(), "each read has to ask");
+    fixture.change(3).await;
+    fixture.follower.catch_up().await.unwrap();
+    assert_eq!(fixture.observer.versions(), [3]);
+    fixture.follower.set_broker_connected(true);
+    assert!(!fixture.follower.is_current());
+    fixture.follower.catch_up().await.unwrap();
+    assert!(fixture.follower.is_current());
 }
 
 #[tokio::test]
-async fn what_was_missed_and_is_not_kept_any_more_is_read_anew() {
-    let scene = Scene::new().await;
+async fn missed_events_that_are_gone_reload_the_caches() {
+    let fixture = Fixture::new().await;
     let currency = "EUR".parse().unwrap();
     let facts = ProductDetails {
         sku: None,
@@ -167,44 +168,48 @@ async fn what_was_missed_and_is_not_kept_any_more_is_read_anew() {
         [(); 2].map(|()| Product::new(ProductId::new(), facts.clone(), Timestamp::from_millis(1)));
     let put = async |product: Product, count: usize| {
         let product = Arc::new(product);
-        let facts = vec![DomainEvent::Product(Arc::clone(&product)); count];
+        let events = vec![DomainEvent::Product(Arc::clone(&product)); count];
         let commit = Commit::new(Timestamp::from_millis(1), std::time::Instant::now());
-        let commit = Commit { writes: vec![Write::Product(product)], events: facts, ..commit };
-        assert!(scene.store.apply(vec![commit].into()).await.unwrap().outcomes[0].is_ok());
+        let commit = Commit { writes: vec![Write::Product(product)], events, ..commit };
+        assert!(fixture.store.apply(vec![commit].into()).await.unwrap().outcomes[0].is_ok());
     };
     put(changed.clone(), 1).await;
     put(deleted.clone(), 1).await;
-    scene.follower.catch_up().await.unwrap();
-    assert_eq!(scene.shelf.len(), 0, "the observer here is not the shelf");
-    scene.shelf.load(&*scene.store).await.unwrap();
-    assert_eq!(scene.shelf.len(), 2);
+    fixture.follower.catch_up().await.unwrap();
+    assert_eq!(
+        fixture.catalog_snapshot.len(),
+        0,
+        "the observer of this test leaves the snapshot alone"
+    );
+    fixture.catalog_snapshot.load(&*fixture.store).await.unwrap();
+    assert_eq!(fixture.catalog_snapshot.len(), 2);
     put(Product { version: 2, ..changed.clone() }, 1).await;
     put(deleted.to_deleted(Timestamp::from_millis(2)), 1).await;
-    // So many more that the outbox keeps nothing of it.
+    // So many more events that the outbox keeps none of these.
     for version in 1..=23 {
-        let cart = Arc::new(Cart { version, ..Cart::empty(scene.owner) });
-        let facts = vec![DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared); 1000];
+        let cart = Arc::new(Cart { version, ..Cart::empty(fixture.owner) });
+        let events = vec![DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared); 1000];
         let commit = Commit::new(Timestamp::from_millis(1), std::time::Instant::now());
-        let commit = Commit { writes: vec![Write::Cart(cart)], events: facts, ..commit };
-        scene.store.apply(vec![commit].into()).await.unwrap();
+        let commit = Commit { writes: vec![Write::Cart(cart)], events, ..commit };
+        fixture.store.apply(vec![commit].into()).await.unwrap();
     }
-    scene.heard.versions();
-    scene.follower.catch_up().await.unwrap();
-    assert_eq!(scene.shelf.len(), 1);
-    assert_eq!(scene.shelf.get(changed.id).unwrap().product.version, 2);
-    let heard = scene.heard.versions();
+    fixture.observer.versions();
+    fixture.follower.catch_up().await.unwrap();
+    assert_eq!(fixture.catalog_snapshot.len(), 1);
+    assert_eq!(fixture.catalog_snapshot.get(changed.id).unwrap().product.version, 2);
+    let observer = fixture.observer.versions();
     assert_eq!(
-        (heard.first(), heard.last()),
+        (observer.first(), observer.last()),
         (Some(&0), Some(&23)),
-        "carts are forgotten, then heard of"
+        "carts are forgotten before their new versions are applied"
     );
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_makes_nothing_current() {
-    let scene = Scene::new().await;
-    scene.store.close().await;
-    assert_eq!(scene.follower.look(None).await, Err(StoreUnavailable));
-    assert_eq!(scene.follower.catch_up().await, Err(StoreUnavailable));
-    assert!(!scene.follower.is_current());
+async fn unavailable_store_makes_nothing_current() {
+    let fixture = Fixture::new().await;
+    fixture.store.close().await;
+    assert_eq!(fixture.follower.poll(None).await, Err(StoreUnavailable));
+    assert_eq!(fixture.follower.catch_up().await, Err(StoreUnavailable));
+    assert!(!fixture.follower.is_current());
 }

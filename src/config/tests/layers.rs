@@ -89,7 +89,8 @@ fn shipped_files_are_built_in() {
 fn a_chosen_file_must_exist() {
     assert_eq!(
         from_env(&[("SOUK_ENV", "staging")]).load_error(),
-        "SOUK_ENV: \"staging\" needs the file config/staging.toml; add it, or use development or production"
+        "SOUK_ENV: \"staging\" needs the file config/staging.toml; add it, or use development or \
+         production"
     );
     assert_eq!(
         from_env(&[("SOUK_ENV", "../x")]).load_error(),
@@ -170,7 +171,8 @@ fn port_keeps_the_host_of_the_files() {
 fn lists_in_the_environment_are_comma_separated() {
     let fixture = SettingsFixture::new().with_file(
         DEVELOPMENT_FILE,
-        "[http]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n[http.cors]\nallowed_origins = [\"https://a.example\"]",
+        "[http]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n\
+         [http.cors]\nallowed_origins = [\"https://a.example\"]",
     );
     let settings = fixture.load();
     assert_eq!(settings.http.trusted_proxies.len(), 2);
@@ -264,8 +266,7 @@ fn invalid_toml_is_reported_with_its_position() {
     let error = SettingsFixture::new()
         .with_file(DEVELOPMENT_FILE, "[auth]\njwt_secret = hush-hush\n")
         .load_error();
-    assert!(error.starts_with("config/development.toml: line 2, column 14: "), "{error}");
-    assert!(!error.contains("hush"), "{error}");
+    assert_eq!(error, "config/development.toml: line 2, column 14: a string must be in quotes");
     let error = SettingsFixture::new()
         .with_file(DEVELOPMENT_FILE, "[store]\nuri = \"hush\nkind = 1")
         .load_error();

@@ -7,7 +7,7 @@ use crate::config::Settings;
 
 const REFERENCE_TOML: &str = include_str!("../../../config/default.toml");
 
-/// What operators may rely on.
+/// The keys that operators may rely on.
 const SETTING_KEYS: [&str; 32] = [
     "http.bind",
     "http.workers",
@@ -47,12 +47,12 @@ fn parse(text: &str) -> Value {
     Value::new(None, FileFormat::Toml.parse(None, text).unwrap())
 }
 
-/// Every key that the settings have, by asking serde for each section.
+/// Every key of the settings, found by asking serde for each section.
 fn setting_keys(reference: &Value, section: &str) -> Vec<String> {
     let ValueKind::Table(table) = &reference.kind else {
         return vec![section.to_owned()];
     };
-    // serde's answer to a field that no section has lists those that it has.
+    // serde's error for an unknown field lists the known ones.
     let mut probe = parse(REFERENCE_TOML);
     let mut target = &mut probe;
     for segment in section.split('.').filter(|segment| !segment.is_empty()) {
@@ -78,7 +78,8 @@ fn setting_keys(reference: &Value, section: &str) -> Vec<String> {
         .collect()
 }
 
-/// The keys of a file in its order, also those that are commented out. Sections that come many times are a key each.
+/// The keys of a file in its order, including those that are commented out. A repeated section
+/// counts as one key.
 fn documented_keys(text: &str) -> Vec<String> {
     let mut section = "";
     let mut keys = Vec::new();
@@ -98,7 +99,7 @@ fn documented_keys(text: &str) -> Vec<String> {
     keys
 }
 
-/// Every setting has a value, and every text one needs escaping where it may.
+/// A fixture where every setting has a value, and text needs escaping where possible.
 fn fully_configured() -> SettingsFixture {
     from_env(&[
         ("SOUK__HTTP__TRUSTED_PROXIES", "10.0.0.0/8,::1"),
@@ -119,7 +120,8 @@ fn fully_configured() -> SettingsFixture {
     ])
     .with_file(
         "config/development.toml",
-        "[[broker.subscription]]\nqueue = 'the \"ware\" house'\nbindings = ['inventory.#', '*.stock.*']\n",
+        "[[broker.subscription]]\nqueue = 'the \"ware\" house'\n\
+         bindings = ['inventory.#', '*.stock.*']\n",
     )
 }
 

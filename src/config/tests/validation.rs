@@ -56,28 +56,29 @@ const UNREADABLE_VALUES: &[(&str, &str, &str)] = &[
     (
         "SOUK__HTTP__TRUSTED_PROXIES",
         "10.0.0.1,proxy",
-        "http.trusted_proxies: \"proxy\" is not an IP address or network; use one such as 10.0.0.7 or 10.0.0.0/8",
+        "http.trusted_proxies: \"proxy\" is not an IP address or network; use one such as \
+         10.0.0.7 or 10.0.0.0/8",
     ),
     (
         "SOUK__SHOP__CURRENCY",
         "XAU",
-        "shop.currency: \"XAU\" is not a currency that prices can be held in; use an ISO 4217 code such as USD",
+        "shop.currency: \"XAU\" is not a supported currency; use an ISO 4217 code such as USD",
     ),
     ("SOUK__CATALOG__PUBLIC_READ", "maybe", "catalog.public_read: \"maybe\" is not true or false"),
     (
         "SOUK__STORE__KIND",
         "postgres",
-        "store.kind: \"postgres\" is not known; use \"embedded\" or \"mongodb\"",
+        "store.kind: \"postgres\" is not a known value; use \"embedded\" or \"mongodb\"",
     ),
     (
         "SOUK__BROKER__KIND",
         "kafka",
-        "broker.kind: \"kafka\" is not known; use \"none\" or \"rabbitmq\"",
+        "broker.kind: \"kafka\" is not a known value; use \"none\" or \"rabbitmq\"",
     ),
     (
         "SOUK__TELEMETRY__LOG",
         "xml",
-        "telemetry.log: \"xml\" is not known; use \"pretty\" or \"json\"",
+        "telemetry.log: \"xml\" is not a known value; use \"pretty\" or \"json\"",
     ),
 ];
 
@@ -132,11 +133,12 @@ const OUT_OF_RANGE_VALUES: &[(&str, &str, &str)] = &[
         "9000h",
         "cart.abandoned_after: 9000h is out of range; use more than 0s and at most 8784h",
     ),
-    ("SOUK__STORE__PATH", "", "store.path: is empty; name a folder, such as ./data"),
+    ("SOUK__STORE__PATH", "", "store.path: is empty; set it to a directory, such as ./data"),
     (
         "SOUK__TELEMETRY__OTLP_ENDPOINT",
         "collector",
-        "telemetry.otlp_endpoint: \"collector\" is not a URL; use one such as http://localhost:4317",
+        "telemetry.otlp_endpoint: \"collector\" is not a URL; use one such as \
+         http://localhost:4317",
     ),
 ];
 
@@ -176,7 +178,8 @@ fn errors_name_the_file() {
     );
     assert_eq!(
         file("[cart]\nmax_lines = 1.5"),
-        "cart.max_lines (config/development.toml): \"1.5\" is not a whole number from 0 to 4294967295"
+        "cart.max_lines (config/development.toml): \"1.5\" is not a whole number from 0 to \
+         4294967295"
     );
     assert_eq!(
         file("[catalog]\npublic_read = 1"),
@@ -188,15 +191,17 @@ fn errors_name_the_file() {
     );
     assert_eq!(
         file("store = \"mongodb://souk:hush@db\""),
-        "store (config/development.toml): is a section; write [store] and its settings below"
+        "store (config/development.toml): is a section; write [store] with its settings below it"
     );
     assert_eq!(
         file("http.cors = true"),
-        "http.cors (config/development.toml): is a section; write [http.cors] and its settings below"
+        "http.cors (config/development.toml): is a section; write [http.cors] with its settings \
+         below it"
     );
     assert_eq!(
         file("[http]\ntrusted_proxies = \"10.0.0.1\""),
-        "http.trusted_proxies (config/development.toml): invalid type: string \"10.0.0.1\", expected a sequence"
+        "http.trusted_proxies (config/development.toml): invalid type: string \"10.0.0.1\", \
+         expected a sequence"
     );
     assert_eq!(
         file("[http.cors]\nallowed_origins = [\"https://a.example\", []]"),
@@ -210,11 +215,12 @@ fn cors_origins_are_validated() {
     assert!(from_env(&[(NAME, "*")]).load().http.cors.allows_any_origin());
     assert_eq!(
         value_error(NAME, "https://a.example,*"),
-        "http.cors.allowed_origins: \"*\" stands for every origin; use it alone or leave it out"
+        "http.cors.allowed_origins: \"*\" allows every origin; use it alone or remove it"
     );
     assert_eq!(
         value_error(NAME, "https://a.example/"),
-        "http.cors.allowed_origins: \"https://a.example/\" is not an origin; use scheme://host[:port] in lower case, with no path"
+        "http.cors.allowed_origins: \"https://a.example/\" is not an origin; use \
+         scheme://host[:port] in lower case, without a path"
     );
 }
 
@@ -222,7 +228,7 @@ fn cors_origins_are_validated() {
 fn the_signing_secret_is_long_and_not_shown() {
     assert_eq!(
         value_error("JWT_SECRET", "hush"),
-        "auth.jwt_secret: has 4 bytes; use 32 or more random ones"
+        "auth.jwt_secret: has 4 bytes; use at least 32 random bytes"
     );
     assert!(
         from_env(&[("SOUK__AUTH__JWT_SECRET", &SECRET[1..])]).load_error().contains("31 bytes")
@@ -239,7 +245,8 @@ fn first_admin_needs_email_and_password() {
     from_env(&[(EMAIL, "a@b"), (PASSWORD, "correct horse")]).load();
     assert_eq!(
         error("a@b", ""),
-        "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is required with auth.admin_email; set both or neither"
+        "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is required with auth.admin_email; \
+         set both or neither"
     );
     assert_eq!(
         from_env(&[(PASSWORD, "hush hush")]).load_error(),
@@ -247,12 +254,14 @@ fn first_admin_needs_email_and_password() {
     );
     assert_eq!(
         error("admin", "correct horse"),
-        "auth.admin_email (SOUK__AUTH__ADMIN_EMAIL): \"admin\" is not an e-mail address; use one such as admin@shop.example"
+        "auth.admin_email (SOUK__AUTH__ADMIN_EMAIL): \"admin\" is not an e-mail address; use one \
+         such as admin@shop.example"
     );
     for password in ["hush", &"é".repeat(36), "hush\0hush"] {
         assert_eq!(
             error("a@b", password),
-            "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is not a usable password; use 8 characters to 71 bytes"
+            "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is not a usable password; use 8 \
+             characters to 71 bytes"
         );
     }
 }
@@ -264,19 +273,23 @@ fn mongodb_needs_its_settings() {
     from_env(&MONGODB_VARIABLES).load();
     assert_eq!(
         without("MONGO_URI", ""),
-        "store.uri: is required with store.kind = \"mongodb\"; set it or MONGO_URI to the replica set's connection string"
+        "store.uri: is required with store.kind = \"mongodb\"; set it or MONGO_URI to the \
+         replica set's connection string"
     );
     assert_eq!(
         without("MONGO_URI", "postgres://souk:hush@db"),
-        "store.uri (MONGO_URI): is not a MongoDB connection string; it begins with mongodb:// or mongodb+srv://"
+        "store.uri (MONGO_URI): is not a MongoDB connection string; it must start with \
+         mongodb:// or mongodb+srv://"
     );
     assert_eq!(
         without("DB_NAME", ""),
-        "store.database: is required with store.kind = \"mongodb\"; set it or DB_NAME to the name of the database"
+        "store.database: is required with store.kind = \"mongodb\"; set it or DB_NAME to the \
+         name of the database"
     );
     assert_eq!(
         without("JWT_SECRET", ""),
-        "auth.jwt_secret: is required with store.kind = \"mongodb\"; set it or JWT_SECRET to 32 or more random bytes, the same on every node"
+        "auth.jwt_secret: is required with store.kind = \"mongodb\"; set it or JWT_SECRET to 32 \
+         or more random bytes, the same on every node"
     );
 }
 
@@ -285,12 +298,14 @@ fn rabbitmq_needs_its_uri() {
     let fixture = from_env(&[("SOUK__BROKER__KIND", "rabbitmq")]);
     assert_eq!(
         fixture.load_error(),
-        "broker.uri: is required with broker.kind = \"rabbitmq\"; set it to the broker's connection string"
+        "broker.uri: is required with broker.kind = \"rabbitmq\"; set it to the broker's \
+         connection string"
     );
     let fixture = fixture.with_env("SOUK__BROKER__URI", "http://souk:hush@mq");
     assert_eq!(
         fixture.load_error(),
-        "broker.uri (SOUK__BROKER__URI): is not an AMQP connection string; it begins with amqp:// or amqps://"
+        "broker.uri (SOUK__BROKER__URI): is not an AMQP connection string; it must start with \
+         amqp:// or amqps://"
     );
     fixture.with_env("SOUK__BROKER__URI", "amqps://souk:hush@mq").load();
 }
@@ -317,11 +332,11 @@ fn unsupported_settings_are_reported() {
     );
     assert_eq!(
         missing(&[("SOUK__GRPC__BIND", "127.0.0.1:9090")]),
-        "grpc.bind: gRPC is not in this build yet; leave it unset"
+        "grpc.bind: gRPC is not supported yet; leave it unset"
     );
     assert_eq!(
         missing(&[("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4317")]),
-        "telemetry.otlp_endpoint: OTLP is not in this build yet; leave it unset"
+        "telemetry.otlp_endpoint: OTLP is not supported yet; leave it unset"
     );
 }
 
@@ -365,23 +380,21 @@ fn subscriptions_need_unique_names_and_valid_patterns() {
     refused(&[("", good)], "\"\" is not a queue name; use 1 to 250 bytes");
     refused(&[(&"w".repeat(251), good)], "is not a queue name; use 1 to 250 bytes");
     for name in ["amq.gen", "souk.inventory.commands"] {
-        refused(
-            &[(name, good)],
-            "has a name that is reserved; use one that begins otherwise than with amq. or souk.",
-        );
+        refused(&[(name, good)], "is reserved; use one that does not start with amq. or souk.");
     }
     refused(&[("w", "[]")], "the queue \"w\" has no bindings");
     for pattern in ["", "a..b", "a b", "order.#x", ".order", &"a".repeat(256)] {
         refused(
             &[("w", &format!("[{pattern:?}]"))],
-            "which is not a pattern; use words with dots between them",
+            "which is not a pattern; use words separated by dots",
         );
     }
-    refused(&[("w", good), ("w", good)], "there are two queues \"w\"");
-    refused(&[("w.dead", good), ("w", good)], "there are two queues \"w\"");
+    refused(&[("w", good), ("w", good)], "two queues are named \"w\"");
+    refused(&[("w.dead", good), ("w", good)], "two queues are named \"w\"");
     refused(&[("w", "\"order.*\"")], "broker.subscription[0].bindings");
     refused(
         &[("w", "[]\nbinding = []")],
-        "unknown setting broker.subscription[0].binding; did you mean broker.subscription[0].bindings?",
+        "unknown setting broker.subscription[0].binding; \
+         did you mean broker.subscription[0].bindings?",
     );
 }

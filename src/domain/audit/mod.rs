@@ -74,13 +74,19 @@ pub struct EventAudit {
 }
 
 /// What is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum FindingKind {
     /// `on_hand` is not the sum of its movements.
+    #[strum(serialize = "on_hand_mismatch")]
     OnHand,
     /// `reserved` is not the sum of its movements.
+    #[strum(serialize = "reserved_mismatch")]
     Reserved,
     /// `reserved` is not what open orders need.
+    #[strum(serialize = "open_orders_mismatch")]
     OpenOrders,
     /// `reserved` is below 0 or above `on_hand`.
     ReservedOutOfRange,
@@ -98,32 +104,12 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Every kind there is.
-    pub const ALL: [Self; 9] = [
-        Self::OnHand,
-        Self::Reserved,
-        Self::OpenOrders,
-        Self::ReservedOutOfRange,
-        Self::MovementSequence,
-        Self::UnknownProduct,
-        Self::OrderMovements,
-        Self::UnknownOrder,
-        Self::EventPositions,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word programs see.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::OnHand => "on_hand_mismatch",
-            Self::Reserved => "reserved_mismatch",
-            Self::OpenOrders => "open_orders_mismatch",
-            Self::ReservedOutOfRange => "reserved_out_of_range",
-            Self::MovementSequence => "movement_sequence",
-            Self::UnknownProduct => "unknown_product",
-            Self::OrderMovements => "order_movements",
-            Self::UnknownOrder => "unknown_order",
-            Self::EventPositions => "event_positions",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -10,7 +10,7 @@ pub use self::priced::{PricedCart, PricedLine};
 use super::{
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
-    money::Money,
+    money::{MAX_MINOR_UNITS, MAX_PRICE_MINOR_UNITS, Money},
 };
 
 /// How long a guest's cart, and the token that opens it, live.
@@ -18,6 +18,10 @@ pub const GUEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How many times `max_lines` a cart may hold after merges, which drop no line.
 pub const MERGED_LINES_FACTOR: usize = 4;
+
+/// So many units at the highest price cost no more than the largest total, so that most carts need
+/// not be priced to know that theirs is smaller.
+const UNITS_WITHIN_TOTAL_LIMIT: u64 = (MAX_MINOR_UNITS / MAX_PRICE_MINOR_UNITS) as u64;
 
 /// Whose cart it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -178,6 +182,8 @@ pub enum CartError {
     QuantityLimitExceeded,
     /// More lines than a cart may have.
     LineLimitExceeded,
+    /// The total would be above [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
+    TotalLimitExceeded,
     /// The guest's cart belongs to an account now.
     GuestCartMerged,
 }
@@ -212,6 +218,11 @@ impl Cart {
         self.lines.iter().map(|line| (line.product_id, line.quantity)).collect()
     }
 
+    fn quantity_of(&self, product_id: ProductId) -> u32 {
+        let line = self.lines.iter().find(|line| line.product_id == product_id);
+        line.map_or(0, |line| line.quantity)
+    }
+
     /// Whether it may still be read and changed.
     ///
     /// # Errors
@@ -237,13 +248,19 @@ impl Cart {
         self.ensure_open()?;
         match command {
             CartCommand::AddItem { product_id, quantity } => {
-                let offer = offer(product_id).ok_or(CartError::ProductNotFound)?;
-                self.add_item(product_id, quantity, offer, limits, now).map(Some)
+                let item = offer(product_id).ok_or(CartError::ProductNotFound)?;
+                self.add_item(product_id, quantity, item, limits, now)
+                    .and_then(|change| check_total(change, &offer))
+                    .map(Some)
             }
             CartCommand::UpdateItem { product_id, quantity: 0 }
             | CartCommand::RemoveItem { product_id } => self.remove_item(product_id, now).map(Some),
             CartCommand::UpdateItem { product_id, quantity } => {
-                self.update_item(product_id, quantity, offer(product_id), limits, now)
+                let raises = self.quantity_of(product_id) < quantity;
+                match self.update_item(product_id, quantity, offer(product_id), limits, now)? {
+                    Some(change) if raises => check_total(change, &offer).map(Some),
+                    change => Ok(change),
+                }
             }
             CartCommand::Clear if self.lines.is_empty() => Ok(None),
             CartCommand::Clear => Ok(Some((self.with_lines(Vec::new(), now), CartEvent::Cleared))),
@@ -329,10 +346,12 @@ impl Cart {
     /// What merging `guest` into this cart would do to each of the two; `None`: nothing.
     ///
     /// # Errors
-    /// Someone else has the guest's cart, or the two together have too many lines.
+    /// Another account has the guest's cart, or the two together have too many lines or too high a
+    /// total. No line is dropped to make them fit: both carts stay as they are.
     pub fn merge(
         &self,
         guest: &Self,
+        offer: impl Fn(ProductId) -> Option<Offer>,
         limits: CartLimits,
         now: Timestamp,
     ) -> Result<CartMerge, CartError> {
@@ -347,8 +366,10 @@ impl Cart {
         if lines.len() > limits.max_lines.saturating_mul(MERGED_LINES_FACTOR) {
             return Err(CartError::LineLimitExceeded);
         }
+        let merged = CartEvent::Merged { guest_id: guest.owner.id };
         let user = (lines != self.lines)
-            .then(|| (self.with_lines(lines, now), CartEvent::Merged { guest_id: guest.owner.id }));
+            .then(|| check_total((self.with_lines(lines, now), merged), &offer))
+            .transpose()?;
         let closed = Self { merged_into: Some(self.owner.id), ..guest.with_lines(Vec::new(), now) };
         Ok(CartMerge {
             user,
@@ -403,6 +424,20 @@ pub struct CartMerge {
     pub user: Option<CartChange>,
     /// The guest's cart.
     pub guest: Option<CartChange>,
+}
+
+/// Refuses a change after which the cart's total, at the prices of `offer`, is above the limit.
+fn check_total(
+    change: CartChange,
+    offer: impl Fn(ProductId) -> Option<Offer>,
+) -> Result<CartChange, CartError> {
+    let (cart, _) = &change;
+    let units: u64 = cart.lines.iter().map(|line| u64::from(line.quantity)).sum();
+    if units <= UNITS_WITHIN_TOTAL_LIMIT || cart.is_total_within_limit(offer) {
+        Ok(change)
+    } else {
+        Err(CartError::TotalLimitExceeded)
+    }
 }
 
 const fn check_stock(

@@ -51,6 +51,20 @@ impl Cart {
             lines.iter().fold(Money::zero(currency), |sum, line| sum.saturating_add(line.total));
         PricedCart { lines, item_count, total }
     }
+
+    /// Whether the total at the prices of `offer` is at most
+    /// [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
+    pub(super) fn is_total_within_limit(&self, offer: impl Fn(ProductId) -> Option<Offer>) -> bool {
+        let total = |line: &CartLine| {
+            let price = offer(line.product_id).map_or(line.price, |offer| offer.price);
+            price.saturating_mul(line.quantity)
+        };
+        self.lines
+            .iter()
+            .map(total)
+            .reduce(Money::saturating_add)
+            .is_none_or(Money::is_within_limit)
+    }
 }
 
 impl CartLine {

@@ -147,7 +147,7 @@ fn merge_caps_quantities_and_drops_no_line() {
     let (tea, cup) = (ProductId::new(), ProductId::new());
     let user = add_item(&user_cart(), tea, 998).unwrap();
     let visitor = add_item(&add_item(&guest_cart(), tea, 5).unwrap(), cup, 2).unwrap();
-    let merge = user.merge(&visitor, LIMITS, NOW).unwrap();
+    let merge = user.merge(&visitor, tea_offer(0), LIMITS, NOW).unwrap();
     let (merged, event) = merge.user.unwrap();
     assert_eq!(
         merged.lines.iter().map(|l| (l.product_id, l.quantity)).collect::<Vec<_>>(),
@@ -159,14 +159,64 @@ fn merge_caps_quantities_and_drops_no_line() {
         (closed.version, closed.lines.len(), closed.merged_into),
         (3, 0, Some(user.owner.id))
     );
-    assert_eq!(merged.merge(&closed, LIMITS, NOW), Ok(CartMerge { user: None, guest: None }));
-    assert_eq!(user_cart().merge(&closed, LIMITS, NOW), Err(CartError::GuestCartMerged));
+    assert_eq!(
+        merged.merge(&closed, tea_offer(0), LIMITS, NOW),
+        Ok(CartMerge { user: None, guest: None })
+    );
+    assert_eq!(
+        user_cart().merge(&closed, tea_offer(0), LIMITS, NOW),
+        Err(CartError::GuestCartMerged)
+    );
     assert_eq!(add_item(&closed, tea, 1), Err(CartError::GuestCartMerged));
 }
 
 #[test]
+fn total_may_reach_the_limit_but_not_exceed_it() {
+    let dong: Currency = "VND".parse().unwrap();
+    // 900 times the highest price is within the limit of 2^53-1; what is left is for `rest`.
+    let (flat, rest, free) = (ProductId::new(), ProductId::new(), ProductId::new());
+    let left = MAX_MINOR_UNITS - 900 * MAX_PRICE_MINOR_UNITS;
+    let offer = |raised: i64| {
+        move |id| {
+            let price = match id {
+                id if id == flat => MAX_PRICE_MINOR_UNITS,
+                id if id == rest => left + raised,
+                _ => 0,
+            };
+            let price = Money::from_minor_units(price, dong).unwrap();
+            Some(Offer { name: "Flat".into(), price, available: 10_000 })
+        }
+    };
+    let add = |cart: &Cart, product_id, quantity, raised| {
+        let command = CartCommand::AddItem { product_id, quantity };
+        cart.decide(command, offer(raised), LIMITS, NOW).map(|change| change.unwrap().0)
+    };
+    let update = |cart: &Cart, quantity, raised| {
+        let command = CartCommand::UpdateItem { product_id: flat, quantity };
+        cart.decide(command, offer(raised), LIMITS, NOW).map(|change| change.unwrap().0)
+    };
+    let flats = add(&user_cart(), flat, 900, 0).unwrap();
+    assert_eq!(add(&flats, rest, 1, 1), Err(CartError::TotalLimitExceeded));
+    let full = add(&flats, rest, 1, 0).unwrap();
+    let total = full.with_prices(offer(0), dong).total;
+    assert_eq!(total.minor_units(), MAX_MINOR_UNITS);
+    assert_eq!(add(&full, flat, 1, 0), Err(CartError::TotalLimitExceeded));
+    assert_eq!(update(&full, 901, 0), Err(CartError::TotalLimitExceeded));
+    assert_eq!(add(&full, free, 1, 0).unwrap().lines.len(), 3);
+
+    // A price that rises later is read exactly, and the quantity can be lowered.
+    let risen = full.with_prices(offer(1), dong).total;
+    assert_eq!(serde_json::to_string(&risen).unwrap(), "9007199254740992");
+    assert!(update(&full, 899, MAX_PRICE_MINOR_UNITS / 2).is_ok());
+
+    let guest = add(&guest_cart(), rest, 1, 0).unwrap();
+    assert!(flats.merge(&guest, offer(0), LIMITS, NOW).unwrap().user.is_some());
+    assert_eq!(flats.merge(&guest, offer(1), LIMITS, NOW), Err(CartError::TotalLimitExceeded));
+}
+
+#[test]
 fn empty_guest_cart_merge_leaves_user_cart_unchanged() {
-    let merge = user_cart().merge(&guest_cart(), LIMITS, NOW).unwrap();
+    let merge = user_cart().merge(&guest_cart(), tea_offer(0), LIMITS, NOW).unwrap();
     assert!(merge.user.is_none());
     assert_eq!(merge.guest.unwrap().0.version, 1);
 }

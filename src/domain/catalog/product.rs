@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{clock::Timestamp, ids::ProductId, money::Money, validation::ValidationErrors};
+use crate::domain::{
+    clock::Timestamp,
+    ids::ProductId,
+    money::{MAX_PRICE_MINOR_UNITS, Money},
+    validation::ValidationErrors,
+};
 
 /// One product of the catalog. Its stock is kept apart, see [`crate::domain::inventory`].
 #[derive(Debug, Clone, PartialEq)]
@@ -77,30 +82,19 @@ pub struct ProductPatch {
     pub attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
 }
 
-/// Limits that come from the shop's settings.
-#[derive(Debug, Clone, Copy)]
-pub struct ProductLimits {
-    /// The highest price: a cart as full as it may get must still have a total that can be held exactly.
-    pub max_price_minor: i64,
-}
-
 impl ProductDetails {
     /// Checks every member.
     ///
     /// # Errors
     /// All the faults there are.
-    pub fn validate(&self, limits: ProductLimits) -> Result<(), ValidationErrors> {
+    pub fn validate(&self) -> Result<(), ValidationErrors> {
         let mut faults = ValidationErrors::new();
         faults.check_text("name", &self.name, 1, 200);
         faults.check_text("description", &self.description, 0, 10_000);
-        if self.price.minor_units() > limits.max_price_minor {
-            let most = Money::from_minor_units(limits.max_price_minor, self.price.currency());
-            let most = most.map_or_else(|_| String::new(), |m| m.to_string());
-            faults.add(
-                "price",
-                "out_of_range",
-                format!("price is above {most}, the most at which every cart's total can be exact"),
-            );
+        if self.price.minor_units() > MAX_PRICE_MINOR_UNITS {
+            let max = Money::from_minor_units(MAX_PRICE_MINOR_UNITS, self.price.currency());
+            let max = max.map_or_else(|_| String::new(), |max| max.to_string());
+            faults.add("price", "out_of_range", format!("price must not be above {max}"));
         }
         if let Some(sku) = &self.sku {
             validate_sku(&mut faults, "sku", sku);
@@ -273,8 +267,6 @@ fn apply_required_field<T>(
 mod tests {
     use super::*;
 
-    const LIMITS: ProductLimits = ProductLimits { max_price_minor: 100_000 };
-
     fn sample_details() -> ProductDetails {
         ProductDetails {
             sku: Some("TEA-1".into()),
@@ -290,7 +282,7 @@ mod tests {
 
     fn invalid_fields(facts: &ProductDetails) -> Vec<String> {
         facts
-            .validate(LIMITS)
+            .validate()
             .err()
             .map(|f| f.into_vec().into_iter().map(|f| f.field).collect())
             .unwrap_or_default()
@@ -298,12 +290,16 @@ mod tests {
 
     #[test]
     fn valid_details_pass_and_every_error_is_reported() {
-        assert_eq!(sample_details().validate(LIMITS), Ok(()));
+        assert_eq!(sample_details().validate(), Ok(()));
         let bad = ProductDetails {
             sku: Some("with space".into()),
             name: " ".into(),
             description: "\u{0}".into(),
-            price: Money::from_minor_units(100_001, sample_details().price.currency()).unwrap(),
+            price: Money::from_minor_units(
+                MAX_PRICE_MINOR_UNITS + 1,
+                sample_details().price.currency(),
+            )
+            .unwrap(),
             category: Some(String::new()),
             tags: vec!["a|b".into()],
             image_url: Some("javascript:alert(1)".into()),

@@ -182,7 +182,10 @@ impl StockChange {
 }
 
 /// What a movement was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum MovementKind {
     /// (+, 0): an opening stock or a positive delta.
     Received,
@@ -198,25 +201,12 @@ pub enum MovementKind {
 
 impl MovementKind {
     /// Every kind there is.
-    pub const ALL: [Self; 5] =
-        [Self::Received, Self::Adjusted, Self::Reserved, Self::Released, Self::Shipped];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word clients see.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Received => "received",
-            Self::Adjusted => "adjusted",
-            Self::Reserved => "reserved",
-            Self::Released => "released",
-            Self::Shipped => "shipped",
-        }
-    }
-
-    /// The kind that `word` names.
-    #[must_use]
-    pub fn from_name(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -59,6 +59,8 @@ pub enum CheckoutError {
     CartEmpty,
     /// Not enough of these products, or they are gone.
     InsufficientStock(Vec<Shortage>),
+    /// It costs more than [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
+    TotalLimitExceeded,
     /// It costs this now, which is more than the buyer expects.
     PriceChanged(Money),
 }
@@ -67,7 +69,8 @@ impl Cart {
     /// What checking it out would do. `ware` gives a living product and how many of it are available.
     ///
     /// # Errors
-    /// There is nothing to buy, a product is short or gone, or it costs more than expected.
+    /// There is nothing to buy, a product is short or gone, or the total is above the limit or
+    /// above what the buyer expects.
     pub fn check_out(
         &self,
         checkout: CheckoutOptions,
@@ -98,10 +101,10 @@ impl Cart {
             updated_at: now,
         };
         let total = order.total();
-        if checkout
-            .expected_total
-            .is_some_and(|expected| total.minor_units() > expected.minor_units())
-        {
+        if !total.is_within_limit() {
+            return Err(CheckoutError::TotalLimitExceeded);
+        }
+        if checkout.expected_total.is_some_and(|expected| total.exceeds(expected)) {
             return Err(CheckoutError::PriceChanged(total));
         }
         Ok(CheckoutOutcome {

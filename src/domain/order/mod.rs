@@ -70,7 +70,10 @@ impl OrderLine {
 }
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum OrderStatus {
     /// Its pieces are reserved until it is paid, or its time is over.
     PendingPayment,
@@ -86,25 +89,12 @@ pub enum OrderStatus {
 
 impl OrderStatus {
     /// Every status there is.
-    pub const ALL: [Self; 5] =
-        [Self::PendingPayment, Self::Paid, Self::Fulfilled, Self::Cancelled, Self::Expired];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word clients see.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PendingPayment => "pending_payment",
-            Self::Paid => "paid",
-            Self::Fulfilled => "fulfilled",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-        }
-    }
-
-    /// The status that `word` names.
-    #[must_use]
-    pub fn from_name(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// Whether an order in it has pieces reserved.
@@ -125,7 +115,18 @@ pub struct Payment {
 
 /// A way to pay. Whatever it is, an order is paid by [`OrderCommand::Pay`], which whoever knows of the payment sends: for `manual` an
 /// admin.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum PaymentMethod {
     /// An admin confirms that the money has come.
     #[default]
@@ -134,20 +135,12 @@ pub enum PaymentMethod {
 
 impl PaymentMethod {
     /// Every way there is.
-    pub const ALL: [Self; 1] = [Self::Manual];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word clients use.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Manual => "manual",
-        }
-    }
-
-    /// The way that `word` names.
-    #[must_use]
-    pub fn from_name(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|method| method.as_str() == word)
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::domain::{
     cart::{Cart, CartError, CartEvent, CartLine, CartOwner, Shortage},
     catalog::product::{Product, ProductDetails},
     inventory::{StockChange, StockLevel},
+    money::MAX_MINOR_UNITS,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -113,6 +114,22 @@ fn checkout_orders_all_lines_at_current_prices() {
 }
 
 #[test]
+fn checkout_refuses_a_total_above_the_limit() {
+    let flat = sample_product("flat", "100000000000", 1);
+    let rest = sample_product("rest", "71992547409.91", 1);
+    let cent = sample_product("cent", "0.01", 1);
+    let stock = [(&flat, 900), (&rest, 1), (&cent, 1)];
+    let check_out =
+        |wares: &[_]| check_out_cart(&cart_with(wares), CheckoutOptions::default(), &stock);
+    let order = check_out(&[(&flat, 900), (&rest, 1)]).unwrap().order;
+    assert_eq!(order.total().minor_units(), MAX_MINOR_UNITS);
+    assert_eq!(
+        check_out(&[(&flat, 900), (&rest, 1), (&cent, 1)]),
+        Err(CheckoutError::TotalLimitExceeded)
+    );
+}
+
+#[test]
 fn checkout_reports_every_short_or_missing_line() {
     let (tea, cup, pot) = (
         sample_product("tea", "4.50", 1),
@@ -199,7 +216,7 @@ fn only_contract_transitions_are_allowed() {
         (Paid, Fulfilled),
         (Paid, Cancelled),
     ];
-    for from in OrderStatus::ALL {
+    for &from in OrderStatus::ALL {
         for command in
             [pay_command(), OrderCommand::Cancel, OrderCommand::Expire, fulfill_command()]
         {
@@ -279,12 +296,12 @@ fn shipping_address_is_bounded() {
 #[test]
 fn status_and_payment_method_names_round_trip() {
     for status in OrderStatus::ALL {
-        assert_eq!(OrderStatus::from_name(status.as_str()), Some(status));
+        assert_eq!(status.as_str().parse(), Ok(*status));
     }
     for method in PaymentMethod::ALL {
-        assert_eq!(PaymentMethod::from_name(method.as_str()), Some(method));
+        assert_eq!(method.as_str().parse(), Ok(*method));
     }
-    assert_eq!((OrderStatus::from_name("lost"), PaymentMethod::from_name("gold")), (None, None));
+    assert!("lost".parse::<OrderStatus>().is_err() && "gold".parse::<PaymentMethod>().is_err());
 }
 
 fn any_order_command() -> impl Strategy<Value = OrderCommand> {

@@ -1,6 +1,9 @@
-//! Figures for Prometheus.
+//! Metrics for Prometheus.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use actix_web::{
     HttpRequest,
@@ -9,10 +12,10 @@ use actix_web::{
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::Registry,
+    registry::{Metric, Registry},
 };
 
-/// All figures of this node.
+/// The metrics of this node.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -21,12 +24,12 @@ pub struct Metrics {
     active_carts: Gauge,
     products: Gauge,
     waiting_commits: Gauge,
-    writer_transactions: Gauge,
-    writer_commits: Gauge,
+    writer_transactions: Counter,
+    writer_commits: Counter,
     broker_connected: Gauge,
     peer_events_connected: Gauge,
     relay_active: Gauge,
-    events_published: Gauge,
+    events_published: Counter,
     events_unpublished: Gauge,
 }
 
@@ -38,10 +41,10 @@ struct RequestLabels {
 }
 
 impl Metrics {
-    /// Figures that begin at zero.
+    /// Metrics that start at zero.
     #[must_use]
     pub fn new() -> Self {
-        // Half a millisecond to half a minute, each bound three times the one before.
+        // From half a millisecond to half a minute, about three times the previous bound.
         let bounds = [0.0005, 0.0015, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0, 15.0];
         let mut metrics = Self {
             registry: Arc::default(),
@@ -50,72 +53,55 @@ impl Metrics {
             active_carts: Gauge::default(),
             products: Gauge::default(),
             waiting_commits: Gauge::default(),
-            writer_transactions: Gauge::default(),
-            writer_commits: Gauge::default(),
+            writer_transactions: Counter::default(),
+            writer_commits: Counter::default(),
             broker_connected: Gauge::default(),
             peer_events_connected: Gauge::default(),
             relay_active: Gauge::default(),
-            events_published: Gauge::default(),
+            events_published: Counter::default(),
             events_unpublished: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("souk");
-        registry.register("http_requests", "Requests answered", metrics.requests.clone());
-        registry.register(
-            "http_request_seconds",
-            "Time from a request's head to its answer",
-            metrics.request_seconds.clone(),
-        );
-        registry.register("carts_active", "Carts held in memory", metrics.active_carts.clone());
-        registry.register("products", "Living products", metrics.products.clone());
-        registry.register(
-            "writer_waiting",
-            "Commits waiting for a transaction",
-            metrics.waiting_commits.clone(),
-        );
-        registry.register(
-            "writer_batches",
-            "Transactions since the start",
-            metrics.writer_transactions.clone(),
-        );
-        registry.register(
-            "writer_commits",
-            "Commits in them since the start",
-            metrics.writer_commits.clone(),
-        );
-        registry.register(
-            "broker_connected",
-            "1 when the broker is there",
-            metrics.broker_connected.clone(),
-        );
-        registry.register(
-            "news_delivered",
-            "1 while the broker delivers what other nodes do",
-            metrics.peer_events_connected.clone(),
-        );
-        registry.register(
-            "relay_active",
-            "1 when this node is the one that publishes events",
-            metrics.relay_active.clone(),
-        );
-        registry.register(
-            "events_published",
-            "Events published by this node since the start",
-            metrics.events_published.clone(),
-        );
-        registry.register(
-            "events_unpublished",
-            "Events of all nodes waiting to be published",
-            metrics.events_unpublished.clone(),
-        );
+        metrics.register_local(&mut registry);
+        metrics.register_broker(&mut registry);
         metrics.registry = Arc::new(registry);
         metrics
     }
 
-    /// Counts an answered request.
+    /// Registers the metrics of requests, caches and the writer. The encoder adds `_total` to the
+    /// names of counters.
+    fn register_local(&self, registry: &mut Registry) {
+        register(registry, "http_requests", "Requests answered", &self.requests);
+        let help = "Time from the head of a request to its response";
+        register(registry, "http_request_seconds", help, &self.request_seconds);
+        register(registry, "carts_active", "Carts in memory", &self.active_carts);
+        register(registry, "products", "Active products", &self.products);
+        let help = "Commits that wait for a transaction";
+        register(registry, "writer_waiting", help, &self.waiting_commits);
+        let help = "Transactions of the writer";
+        register(registry, "writer_batches", help, &self.writer_transactions);
+        let help = "Commits in the writer's transactions";
+        register(registry, "writer_commits", help, &self.writer_commits);
+    }
+
+    fn register_broker(&self, registry: &mut Registry) {
+        let help = "1 if the node is connected to the broker";
+        register(registry, "broker_connected", help, &self.broker_connected);
+        let help = "1 if the broker delivers the events of other nodes";
+        register(registry, "peer_events_connected", help, &self.peer_events_connected);
+        let help = "1 if this node publishes the events of all nodes";
+        register(registry, "relay_active", help, &self.relay_active);
+        let help = "Events that this node has published";
+        register(registry, "events_published", help, &self.events_published);
+        let help = "Events of all nodes that wait to be published";
+        register(registry, "events_unpublished", help, &self.events_unpublished);
+    }
+
+    /// Counts a request and its response.
     pub(crate) fn record_request(&self, request: &HttpRequest, status: StatusCode, took: Duration) {
         let labels = RequestLabels {
             method: method_label(request.method()),
-            // The pattern and not the path, so that strangers cannot make up labels.
+            // The pattern and not the path, so that clients cannot make up labels.
             route: request.match_pattern().unwrap_or_default(),
             status: status.as_u16(),
         };
@@ -123,63 +109,74 @@ impl Metrics {
         self.request_seconds.observe(took.as_secs_f64());
     }
 
-    /// The text that Prometheus scrapes.
-    pub(crate) fn encode_openmetrics(&self, levels: &NodeGauges) -> String {
+    /// Encodes the metrics as OpenMetrics text.
+    pub(crate) fn encode_openmetrics(&self, levels: &NodeStats) -> String {
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.active_carts.set(whole(levels.active_carts));
         self.products.set(whole(levels.products));
         self.waiting_commits.set(whole(levels.waiting_commits));
-        self.writer_transactions.set(whole(levels.writer_transactions));
-        self.writer_commits.set(whole(levels.writer_commits));
+        set_counter(&self.writer_transactions, levels.writer_transactions);
+        set_counter(&self.writer_commits, levels.writer_commits);
         if let Some(broker) = &levels.broker {
             self.broker_connected.set(broker.connected.into());
             self.peer_events_connected.set(broker.peer_events_connected.into());
             self.relay_active.set(broker.relay_active.into());
-            self.events_published.set(whole(broker.events_published));
-            // It stays what it was when the store cannot be asked.
+            set_counter(&self.events_published, broker.events_published);
+            // Without an answer from the store, the last value stays.
             if let Some(unpublished) = broker.events_unpublished {
                 self.events_unpublished.set(whole(unpublished));
             }
         }
         let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
-            tracing::error!("the figures could not be written");
+        if let Err(error) = encode(&mut text, &self.registry) {
+            tracing::error!(%error, "failed to encode the metrics");
         }
         text
     }
 }
 
-/// What others keep count of, read when it is asked for.
-pub(crate) struct NodeGauges {
-    /// Carts in memory.
-    pub(crate) active_carts: u64,
-    /// Living products.
-    pub(crate) products: u64,
-    /// Commits waiting.
-    pub(crate) waiting_commits: u64,
-    /// Transactions since the start.
-    pub(crate) writer_transactions: u64,
-    /// Commits in them.
-    pub(crate) writer_commits: u64,
-    /// How it stands with the broker, when there is one.
-    pub(crate) broker: Option<BrokerGauges>,
+/// Adds a metric to the registry.
+fn register(registry: &mut Registry, name: &str, help: &str, metric: &(impl Metric + Clone)) {
+    registry.register(name, help, metric.clone());
 }
 
-/// How it stands with the broker.
-pub(crate) struct BrokerGauges {
-    /// Whether it is there.
+/// Takes over a count that another part of the node keeps.
+fn set_counter(counter: &Counter, count: u64) {
+    // `fetch_max`, as a counter must not decrease if two scrapes overlap.
+    counter.inner().fetch_max(count, Ordering::Relaxed);
+}
+
+/// Values that other parts of the node keep, read at each scrape.
+pub(crate) struct NodeStats {
+    /// Carts in memory.
+    pub(crate) active_carts: u64,
+    /// Active products.
+    pub(crate) products: u64,
+    /// Commits that wait for a transaction.
+    pub(crate) waiting_commits: u64,
+    /// Transactions of the writer since the start.
+    pub(crate) writer_transactions: u64,
+    /// Commits in these transactions.
+    pub(crate) writer_commits: u64,
+    /// The state of the broker connection; `None` without a broker.
+    pub(crate) broker: Option<BrokerStats>,
+}
+
+/// The state of the broker connection.
+pub(crate) struct BrokerStats {
+    /// Whether the node is connected.
     pub(crate) connected: bool,
-    /// Whether it delivers what other nodes do; otherwise the store is asked before anything is told.
+    /// Whether the broker delivers the events of other nodes. If not, every read asks the store.
     pub(crate) peer_events_connected: bool,
-    /// Whether this node is the one that publishes.
+    /// Whether this node publishes the events of all nodes.
     pub(crate) relay_active: bool,
-    /// Events published by this node since the start.
+    /// Events that this node has published since the start.
     pub(crate) events_published: u64,
-    /// Events that were not published yet, if the store says.
+    /// Events that wait to be published; `None` if the store did not answer.
     pub(crate) events_unpublished: Option<u64>,
 }
 
-/// The method, when it is a common one: strangers can make up others.
+/// The method if it is a common one: clients can make up others, and each would be a label.
 fn method_label(method: &Method) -> &'static str {
     let common = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     common.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")

@@ -1,15 +1,15 @@
 //! Closed sets of words in the document. Where the code has a list of them, the set is made from
 //! that list, so that the two cannot differ. `tests/api` asks a running shop about the others.
 
-use serde_json::Value;
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+    openapi::{RefOr, Schema},
 };
 
 use crate::{
-    domain::{account, audit, inventory, order},
+    domain::{account, audit, inventory},
     error,
+    events::schema::{word_set, words_of},
 };
 
 /// Defines a type that stands for a set of words, under its own name and with its own comment.
@@ -20,7 +20,7 @@ macro_rules! string_enums {
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
-                set(&$words, concat!($($line, "\n"),+))
+                word_set(&$words, concat!($($line, "\n"),+))
             }
         }
 
@@ -32,23 +32,17 @@ string_enums! {
     /// An error code. The list is closed, so a program can rely on it.
     ErrorCode = words_of(error::ErrorCode::ALL, error::ErrorCode::as_str);
     /// What the bearer of a token may do. A `guest` has a cart and no account.
-    Role = words_of(&account::Role::ALL, account::Role::as_str);
-    /// What the owner of an account may do.
-    AccountRole = words_of(
-        &[account::Role::Customer, account::Role::Admin],
-        account::Role::as_str,
-    );
+    Role = words_of(account::Role::ALL, account::Role::as_str);
     /// Why a token is not valid.
-    TokenFault = words_of(&[error::ErrorCode::Unauthenticated, error::ErrorCode::TokenExpired], error::ErrorCode::as_str);
-    /// The state of an order.
-    OrderStatus = words_of(&order::OrderStatus::ALL, order::OrderStatus::as_str);
-    /// A way to pay. With `manual`, an admin confirms that the money has arrived.
-    PaymentMethod = words_of(&order::PaymentMethod::ALL, order::PaymentMethod::as_str);
+    TokenFault = words_of(
+        &[error::ErrorCode::Unauthenticated, error::ErrorCode::TokenExpired],
+        error::ErrorCode::as_str,
+    );
     /// What a stock movement was: `received` raises `on_hand`, `adjusted` corrects it, `reserved`
     /// and `released` change `reserved`, and `shipped` lowers both.
-    MovementKind = words_of(&inventory::MovementKind::ALL, inventory::MovementKind::as_str);
+    MovementKind = words_of(inventory::MovementKind::ALL, inventory::MovementKind::as_str);
     /// What an audit found.
-    FindingKind = words_of(&audit::FindingKind::ALL, audit::FindingKind::as_str);
+    FindingKind = words_of(audit::FindingKind::ALL, audit::FindingKind::as_str);
     /// The order of a search. `-price` starts with the highest price.
     ProductSort = ["relevance", "price", "-price", "name", "newest"];
     /// Whether a node can do its work. A `degraded` node can, but publishes its events later.
@@ -59,19 +53,4 @@ string_enums! {
     NodeState = ["running", "starting", "stopping"];
     /// The process answers.
     AliveWord = ["alive"];
-}
-
-fn words_of<T: Copy>(values: &[T], word: fn(T) -> &'static str) -> Vec<&'static str> {
-    values.iter().map(|value| word(*value)).collect()
-}
-
-fn set(words: &[&'static str], comment: &str) -> RefOr<Schema> {
-    let description: Vec<&str> = comment.lines().map(str::trim).collect();
-    let first = words.first().map(|word| Value::from(*word));
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some(description.join(" ")))
-        .enum_values(Some(words.iter().copied()))
-        .examples(first)
-        .into()
 }

@@ -10,7 +10,7 @@ use utoipa::openapi::{
 use super::examples;
 
 /// A header of responses: its name, that of its component, what it says, and an example.
-const OF_RESPONSES: [(&str, &str, &str, &str); 8] = [
+const OF_RESPONSES: [(&str, &str, &str, &str); 9] = [
     ("X-Request-Id", "RequestId", REQUEST_ID, "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d"),
     ("ETag", "ETag", "The current version, for `If-Match` and `If-None-Match`.", "\"3\""),
     ("Idempotency-Replayed", "IdempotencyReplayed", REPLAYED, "true"),
@@ -18,6 +18,7 @@ const OF_RESPONSES: [(&str, &str, &str, &str); 8] = [
     ("Retry-After", "RetryAfter", "The number of seconds to wait before the next try.", "1"),
     ("RateLimit", "RateLimit", "What is left of the limit.", "\"user\";r=0;t=1"),
     ("RateLimit-Policy", "RateLimitPolicy", "The limit.", "\"user\";q=100;w=2"),
+    ("Cache-Control", "CacheControl", "Caches must not keep the answer.", "no-store"),
     ("WWW-Authenticate", "Challenge", "How to authenticate.", "Bearer"),
 ];
 
@@ -28,7 +29,7 @@ const REPLAYED: &str = "Sent when the answer is the first answer to this `Idempo
 /// A header of requests: its name, what it says, and an example.
 const OF_REQUESTS: [(&str, &str, &str); 5] = [
     ("Idempotency-Key", IDEMPOTENCY_KEY, "2f1c9f1e-checkout-1"),
-    ("If-Match", "The change is made only if this ETag is current.", "\"3\""),
+    ("If-Match", IF_MATCH, "\"3\""),
     ("If-None-Match", "The answer is 304 if this ETag is current.", "\"3\""),
     ("Cache-Control", CACHE_CONTROL, "no-cache"),
     ("Last-Event-ID", "The id of the last event that the client received.", EVENT_ID),
@@ -37,6 +38,8 @@ const OF_REQUESTS: [(&str, &str, &str); 5] = [
 const IDEMPOTENCY_KEY: &str = "A key of the client's own making, 1 to 255 visible ASCII \
     characters. A request that is repeated with the same key within 24 hours is applied once, \
     and gets the first answer again.";
+const IF_MATCH: &str =
+    "The change is made only if this ETag is current. A weak tag counts as the version it names.";
 const CACHE_CONTROL: &str = "With `no-cache`, the answer is at least as new as every change \
     that any node acknowledged before the request.";
 const EVENT_ID: &str = "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d";
@@ -111,8 +114,8 @@ pub(super) fn has_parameter(operation: &Operation, name: &str) -> bool {
     operation.parameters.iter().flatten().any(named)
 }
 
-/// Declares the headers of the operation's responses.
-pub(super) fn complete_responses(operation: &mut Operation) {
+/// Declares the headers of the operation's responses. Those of a `private` one belong to the caller.
+pub(super) fn complete_responses(operation: &mut Operation, private: bool) {
     let versioned =
         has_parameter(operation, "If-Match") || has_parameter(operation, "If-None-Match");
     let repeatable = has_parameter(operation, "Idempotency-Key");
@@ -123,6 +126,7 @@ pub(super) fn complete_responses(operation: &mut Operation) {
         declare(response, "X-Request-Id");
         for (applies, name) in [
             (versioned && is_resource, "ETag"),
+            (private && (succeeds || status == "304"), "Cache-Control"),
             (repeatable && succeeds, "Idempotency-Replayed"),
             (matches!(status.as_str(), "429" | "503"), "Retry-After"),
             (status == "429", "RateLimit"),

@@ -1,96 +1,119 @@
-//! Answers: bytes that were rendered elsewhere, with their tags.
+//! Responses: JSON bytes with their status, tags and caching rules.
 
 pub(super) mod problem;
 pub(super) mod views;
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web::Bytes};
+use actix_web::{
+    HttpRequest, HttpResponse, Responder,
+    body::BoxBody,
+    http::{
+        StatusCode,
+        header::{self, ETag, EntityTag},
+    },
+    web::Bytes,
+};
 use serde::Serialize;
 
 use self::problem::Problem;
-use super::request::matches_if_none_match;
-use crate::{error::Error, messages::change::StoredResponse};
+use super::request::headers::matches_if_none_match;
+use crate::{error::Error, messages::change::Reply};
 
-/// What every route answers.
-pub(crate) type RouteResult = Result<HttpResponse, Problem>;
+/// What a route answers.
+pub(crate) type RouteResult = Result<Answer, Problem>;
 
-/// A value as JSON.
-pub(crate) fn json_response<T: Serialize>(status: StatusCode, value: &T) -> RouteResult {
-    let body = serde_json::to_vec(value).map_err(|error| {
-        tracing::error!(%error, "an answer could not be written as JSON");
-        Error::internal()
-    })?;
-    Ok(response_builder(status, body.into()).finish())
-}
-
-/// A value with tokens in it as JSON, which nobody keeps on the way (RFC 6749, section 5.1).
-pub(crate) fn uncached_json_response<T: Serialize>(status: StatusCode, value: &T) -> RouteResult {
-    let mut response = json_response(status, value)?;
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    Ok(response)
-}
-
-/// JSON that is rendered already.
-pub(crate) fn response_builder(status: StatusCode, body: Bytes) -> ResponseBuilder {
-    ResponseBuilder { status, body, etag: None, replayed: false, location: None }
-}
-
-/// An answer being put together.
-pub(crate) struct ResponseBuilder {
+/// A response in the making.
+pub(crate) struct Answer {
     status: StatusCode,
     body: Bytes,
-    etag: Option<String>,
-    replayed: bool,
+    etag: Option<EntityTag>,
     location: Option<String>,
+    is_replayed: bool,
+    is_private: bool,
 }
 
-impl ResponseBuilder {
-    /// With an `ETag`.
-    pub(crate) fn with_etag(mut self, tag: &str) -> Self {
-        self.etag = Some(format!("\"{tag}\""));
+impl Answer {
+    /// A response with JSON that is encoded already.
+    pub(crate) const fn new(status: StatusCode, body: Bytes) -> Self {
+        Self { status, body, etag: None, location: None, is_replayed: false, is_private: false }
+    }
+
+    /// A 200 response with JSON that is encoded already.
+    pub(crate) const fn ok(body: Bytes) -> Self {
+        Self::new(StatusCode::OK, body)
+    }
+
+    /// A 204 response.
+    pub(crate) const fn no_content() -> Self {
+        Self::new(StatusCode::NO_CONTENT, Bytes::new())
+    }
+
+    /// A response with `value` as JSON.
+    ///
+    /// # Errors
+    /// `value` cannot be encoded.
+    pub(crate) fn json<T: Serialize>(status: StatusCode, value: &T) -> Result<Self, Error> {
+        let body = serde_json::to_vec(value).map_err(|error| {
+            tracing::error!(%error, "failed to encode a response as JSON");
+            Error::internal()
+        })?;
+        Ok(Self::new(status, body.into()))
+    }
+
+    /// The response to a command: `describe` makes that of the first request. A repeat gets the
+    /// stored reply with the same status.
+    pub(crate) fn reply<T>(
+        status: StatusCode,
+        reply: Reply<T>,
+        describe: impl FnOnce(T) -> Result<Self, Error>,
+    ) -> Result<Self, Error> {
+        Ok(match reply {
+            Reply::Completed(value) => Self { status, ..describe(value)? },
+            Reply::Replayed(first) => Self { is_replayed: true, ..Self::new(status, first.body) },
+        })
+    }
+
+    /// Adds an `ETag`. A read of which the client has this version is answered with 304.
+    pub(crate) fn with_etag(mut self, version: impl ToString) -> Self {
+        self.etag = Some(EntityTag::new_strong(version.to_string()));
         self
     }
 
-    /// With a `Location`.
+    /// Adds a `Location`.
     pub(crate) fn with_location(mut self, location: String) -> Self {
         self.location = Some(location);
         self
     }
 
-    /// The response.
-    pub(crate) fn finish(self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status);
+    /// Forbids caches to keep the response, which belongs to the caller alone.
+    pub(crate) const fn private(mut self) -> Self {
+        self.is_private = true;
+        self
+    }
+}
+
+impl Responder for Answer {
+    type Body = BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        let is_known = request.method().is_safe()
+            && self.etag.as_ref().is_some_and(|etag| matches_if_none_match(request, etag));
+        let status = if is_known { StatusCode::NOT_MODIFIED } else { self.status };
+        let mut response = HttpResponse::build(status);
         if let Some(etag) = self.etag {
-            response.insert_header((header::ETAG, etag));
+            response.insert_header(ETag(etag));
         }
         if let Some(location) = self.location {
             response.insert_header((header::LOCATION, location));
         }
-        if self.replayed {
+        if self.is_replayed {
             response.insert_header(("idempotency-replayed", "true"));
         }
-        if self.body.is_empty() {
+        if self.is_private {
+            response.insert_header((header::CACHE_CONTROL, "no-store"));
+        }
+        if is_known || self.body.is_empty() {
             return response.finish();
         }
         response.insert_header((header::CONTENT_TYPE, "application/json")).body(self.body)
     }
-}
-
-/// A resource that was read: 304 when the caller has it already.
-pub(crate) fn conditional_response(request: &HttpRequest, body: Bytes, etag: &str) -> HttpResponse {
-    let quoted = format!("\"{etag}\"");
-    if matches_if_none_match(request.headers(), etag) {
-        return HttpResponse::NotModified().insert_header((header::ETAG, quoted)).finish();
-    }
-    HttpResponse::Ok()
-        .insert_header((header::ETAG, quoted))
-        .insert_header((header::CONTENT_TYPE, "application/json"))
-        .body(body)
-}
-
-/// The first answer again.
-pub(crate) fn replayed_response(answer: StoredResponse) -> HttpResponse {
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
-    ResponseBuilder { replayed: true, ..response_builder(status, answer.body) }.finish()
 }

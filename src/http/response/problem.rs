@@ -74,6 +74,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::ValidationFailed
         | ErrorCode::QuantityLimit
         | ErrorCode::LineLimit
+        | ErrorCode::TotalLimit
         | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RateLimited | ErrorCode::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -86,12 +87,12 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
 /// Problem details (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(examples(
-    json!({"type": "urn:souk:problem:validation_failed", "title": "The request has invalid fields",
+    json!({"type": "urn:souk:problem:validation_failed", "title": "Validation failed",
         "status": 422, "detail": "name must not be empty", "code": "validation_failed",
         "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
         "errors": [{"field": "name", "code": "required", "message": "name must not be empty"}]}),
-    json!({"type": "urn:souk:problem:insufficient_stock", "title": "There is not enough in stock",
-        "status": 409, "detail": "Less is available than was asked for; see lines.",
+    json!({"type": "urn:souk:problem:insufficient_stock", "title": "Insufficient stock",
+        "status": 409, "detail": "Fewer units are available than requested. See lines.",
         "code": "insufficient_stock", "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
         "lines": [{"product_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d", "requested": 3,
             "available": 1}]})
@@ -179,7 +180,7 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
                 available: line.available,
             })
             .collect(),
-        total_amount: error.total_amount,
+        total_amount: error.total_amount.as_deref().copied(),
     };
     serde_json::to_vec(&details).unwrap_or_default()
 }

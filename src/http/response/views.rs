@@ -105,36 +105,6 @@ pub(crate) struct ProductResponse<'a> {
     updated_at: String,
 }
 
-/// The stock of a product.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct StockResponse {
-    product_id: Uuid,
-    /// How many units are in the warehouse.
-    #[schema(examples(42))]
-    on_hand: u64,
-    /// How many of them are reserved for orders.
-    #[schema(examples(2))]
-    reserved: u64,
-    /// How many can be bought: `on_hand` less `reserved`.
-    #[schema(examples(40))]
-    available: u64,
-    /// The version of the stock. It counts changes.
-    #[schema(examples(5))]
-    version: u64,
-}
-
-impl From<&StockLevel> for StockResponse {
-    fn from(level: &StockLevel) -> Self {
-        Self {
-            product_id: level.product_id.as_uuid(),
-            on_hand: level.on_hand,
-            reserved: level.reserved,
-            available: level.available(),
-            version: level.version,
-        }
-    }
-}
-
 fn to_cart_item(line: &PricedLine) -> CartItem<'_> {
     CartItem {
         product_id: line.product_id.as_uuid(),
@@ -186,23 +156,4 @@ pub fn render_product(product: &Product, stock: &StockLevel) -> Bytes {
         updated_at: product.updated_at.to_string(),
     };
     serde_json::to_vec(&response).unwrap_or_default().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{domain::ids::ProductId, events::stock_json};
-
-    /// A remembered stock answer is written by the store, a fresh one here: they must not differ.
-    #[test]
-    fn stock_response_matches_stored_json() {
-        let level = StockLevel {
-            on_hand: 9,
-            reserved: 2,
-            version: 4,
-            last_movement: 5,
-            ..StockLevel::empty(ProductId::new())
-        };
-        assert_eq!(serde_json::to_vec(&StockResponse::from(&level)).unwrap(), stock_json(&level));
-    }
 }

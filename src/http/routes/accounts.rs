@@ -1,17 +1,11 @@
 //! Accounts and sessions.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::cart::verify_guest_token;
-use crate::http::{
-    openapi::enums::{self, AccountRole, TokenFault},
-    request,
-    response::{self, RouteResult, problem::ProblemDetails},
-    state::AppState,
-};
 use crate::{
     actors::ask::ask,
     domain::{
@@ -21,6 +15,16 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
+    events::schema::AccountRole,
+    http::{
+        openapi::enums::{self, TokenFault},
+        request::{
+            body::{JsonRequest, RequestBody},
+            extract::{Access, Account, Anyone, ChangeRequest, ReadRequest},
+        },
+        response::{Answer, RouteResult, problem::ProblemDetails},
+        state::AppState,
+    },
     messages::{
         accounts::{
             AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession,
@@ -177,6 +181,16 @@ pub(crate) struct KeyResponse {
     usage: String,
 }
 
+impl JsonRequest for RegisterRequest {}
+
+impl JsonRequest for LoginRequest {}
+
+impl JsonRequest for RefreshRequest {}
+
+impl JsonRequest for ValidateRequest {}
+
+impl JsonRequest for PasswordRequest {}
+
 impl<'a> From<&'a User> for UserResponse<'a> {
     fn from(user: &'a User) -> Self {
         Self {
@@ -199,28 +213,29 @@ tag = "Auth", security(()), request_body = RegisterRequest, responses(
     (status = 409, body = ProblemDetails, description = "`email_taken`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn register(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let body = request::read_json::<RegisterRequest>(&request, payload).await?.value;
-    let mut faults = ValidationErrors::new();
-    let email = faults.record_result(Email::parse(&body.email));
-    let password = faults.record_result(Password::parse("password", body.password));
-    faults.record_result(validate_account_name(&body.name));
-    let (Some(email), Some(password), true) = (email, password, faults.is_empty()) else {
-        return Err(faults.into());
+async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteResult {
+    let body = &mut change.body;
+    let mut errors = ValidationErrors::new();
+    let email = errors.record_result(Email::parse(&body.email));
+    let password = std::mem::take(&mut body.password);
+    let password = errors.record_result(Password::parse("password", password));
+    errors.record_result(validate_account_name(&body.name));
+    let (Some(email), Some(password), true) = (email, password, errors.is_empty()) else {
+        return Err(errors.into());
     };
-    let guest = guest_id_if_valid(services, body.guest_token.as_deref());
-    let ticket = services.request_ticket(&request);
+    let name = std::mem::take(&mut body.name);
+    let guest = guest_id_if_valid(&change.state, change.body.guest_token.as_deref());
+    let ticket = change.ticket();
     let message = RegisterUser {
         email,
         password,
-        name: body.name,
+        name,
         role: Role::Customer,
         ticket: ticket.clone(),
-        trace: request::trace_parent(request.headers()),
+        trace: change.trace(),
     };
-    let login = ask(&services.accounts, message, &ticket).await?;
-    session_response(&request, services, StatusCode::CREATED, login, guest).await
+    let session = ask(&change.state.accounts, message, &ticket).await?;
+    session_answer(&change, StatusCode::CREATED, session, guest).await
 }
 
 /// Log in.
@@ -234,21 +249,19 @@ tag = "Auth", security(()), request_body = LoginRequest, responses(
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
-async fn login(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let body = request::read_json::<LoginRequest>(&request, payload).await?.value;
-    let guest = guest_id_if_valid(services, body.guest_token.as_deref());
-    let ticket = services.request_ticket(&request);
+async fn login(mut change: ChangeRequest<Anyone, LoginRequest>) -> RouteResult {
+    let guest = guest_id_if_valid(&change.state, change.body.guest_token.as_deref());
+    let ticket = change.ticket();
     let message = Login {
-        email: Email::parse(&body.email).ok(),
-        password: Password::unvalidated(body.password),
-        address: services.client_address(&request),
+        email: Email::parse(&change.body.email).ok(),
+        password: Password::unvalidated(std::mem::take(&mut change.body.password)),
+        address: change.state.client_address(&change.request),
         ticket: ticket.clone(),
     };
-    let login = ask(&services.accounts, message, &ticket)
+    let session = ask(&change.state.accounts, message, &ticket)
         .await
-        .map_err(|error| services.with_login_limit_headers(&request, error))?;
-    session_response(&request, services, StatusCode::OK, login, guest).await
+        .map_err(|error| change.state.with_login_limit_headers(&change.request, error))?;
+    session_answer(&change, StatusCode::OK, session, guest).await
 }
 
 /// Get new tokens for a refresh token.
@@ -261,15 +274,12 @@ tag = "Auth", security(()), request_body = RefreshRequest, responses(
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn refresh(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let body = request::read_json::<RefreshRequest>(&request, payload).await?.value;
-    let ticket = services.request_ticket(&request);
-    let trace = request::trace_parent(request.headers());
-    let message =
-        RefreshSession { refresh_token: body.refresh_token, ticket: ticket.clone(), trace };
-    let login = ask(&services.accounts, message, &ticket).await?;
-    session_response(&request, services, StatusCode::OK, login, None).await
+async fn refresh(mut change: ChangeRequest<Anyone, RefreshRequest>) -> RouteResult {
+    let refresh_token = std::mem::take(&mut change.body.refresh_token);
+    let ticket = change.ticket();
+    let message = RefreshSession { refresh_token, ticket: ticket.clone(), trace: change.trace() };
+    let session = ask(&change.state.accounts, message, &ticket).await?;
+    session_answer(&change, StatusCode::OK, session, None).await
 }
 
 /// Log out.
@@ -281,18 +291,15 @@ tag = "Auth", security(("bearer" = [])), responses(
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no session"),
 ))]
-async fn logout(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_account(&request)?;
-    let ticket = services.request_ticket(&request);
-    let trace = request::trace_parent(request.headers());
-    ask(
-        &services.accounts,
-        Logout { session_id: caller.session_id, ticket: ticket.clone(), trace },
-        &ticket,
-    )
-    .await?;
-    Ok(HttpResponse::NoContent().finish())
+async fn logout(change: ChangeRequest<Account>) -> RouteResult {
+    let ticket = change.ticket();
+    let message = Logout {
+        session_id: change.caller.session_id,
+        ticket: ticket.clone(),
+        trace: change.trace(),
+    };
+    ask(&change.state.accounts, message, &ticket).await?;
+    Ok(Answer::no_content().private())
 }
 
 /// Check an access token.
@@ -304,10 +311,8 @@ tag = "Auth", security(()), request_body = ValidateRequest, responses(
     (status = 200, body = ValidateResponse),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn validate(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let body = request::read_json::<ValidateRequest>(&request, payload).await?.value;
-    let response = match services.caller_from_token(&body.token) {
+async fn validate(change: ChangeRequest<Anyone, ValidateRequest>) -> RouteResult {
+    let response = match change.state.authenticator.authenticate(&change.body.token) {
         Ok(caller) => ValidateResponse {
             valid: true,
             user_id: Some(caller.user_id.as_uuid()),
@@ -323,7 +328,7 @@ async fn validate(request: HttpRequest, payload: web::Payload) -> RouteResult {
             code: Some(error.code.as_str()),
         },
     };
-    response::json_response(StatusCode::OK, &response)
+    Ok(Answer::json(StatusCode::OK, &response)?.private())
 }
 
 /// Get the caller's account.
@@ -334,16 +339,11 @@ tag = "Auth", security(("bearer" = [])), responses(
     (status = 200, body = UserResponse),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no account"),
 ))]
-async fn me(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_account(&request)?;
-    let user = ask(
-        &services.accounts,
-        GetUser { user_id: caller.user_id },
-        &services.request_ticket(&request),
-    )
-    .await?;
-    response::json_response(StatusCode::OK, &UserResponse::from(&user))
+async fn me(read: ReadRequest<Account>) -> RouteResult {
+    read.query.reject_others(&[])?;
+    let message = GetUser { user_id: read.caller.user_id };
+    let user = ask(&read.state.accounts, message, &read.ticket()).await?;
+    Ok(Answer::json(StatusCode::OK, &UserResponse::from(&user))?.private())
 }
 
 /// Change the caller's password.
@@ -359,24 +359,23 @@ tag = "Auth", security(("bearer" = [])), request_body = PasswordRequest, respons
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
-async fn password(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_account(&request)?;
-    let body = request::read_json::<PasswordRequest>(&request, payload).await?.value;
-    let ticket = services.request_ticket(&request);
+async fn password(mut change: ChangeRequest<Account, PasswordRequest>) -> RouteResult {
+    let ticket = change.ticket();
+    let current = std::mem::take(&mut change.body.current_password);
+    let new = std::mem::take(&mut change.body.new_password);
     let message = ChangePassword {
-        user_id: caller.user_id,
-        session_id: caller.session_id,
-        current: Password::unvalidated(body.current_password),
-        new: Password::parse("new_password", body.new_password)?,
-        address: services.client_address(&request),
+        user_id: change.caller.user_id,
+        session_id: change.caller.session_id,
+        current: Password::unvalidated(current),
+        new: Password::parse("new_password", new)?,
+        address: change.state.client_address(&change.request),
         ticket: ticket.clone(),
-        trace: request::trace_parent(request.headers()),
+        trace: change.trace(),
     };
-    ask(&services.accounts, message, &ticket)
+    ask(&change.state.accounts, message, &ticket)
         .await
-        .map_err(|error| services.with_login_limit_headers(&request, error))?;
-    Ok(HttpResponse::NoContent().finish())
+        .map_err(|error| change.state.with_login_limit_headers(&change.request, error))?;
+    Ok(Answer::no_content().private())
 }
 
 /// Get the keys that access tokens can be checked with.
@@ -384,57 +383,56 @@ async fn password(request: HttpRequest, payload: web::Payload) -> RouteResult {
 /// This is a JSON Web Key Set (RFC 7517). It is empty when tokens are signed with a shared secret.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "get_signing_keys",
 tag = "Auth", security(()), responses((status = 200, body = KeySetResponse)))]
-async fn jwks(request: HttpRequest) -> RouteResult {
-    response::json_response(StatusCode::OK, AppState::from_request(&request)?.tokens.jwks())
+async fn jwks(read: ReadRequest<Anyone>) -> RouteResult {
+    Ok(Answer::json(StatusCode::OK, read.state.authenticator.tokens().jwks())?)
 }
 
-/// The guest whose cart shall be taken over. A token that is not good, or not any more, keeps nobody from logging in.
-fn guest_id_if_valid(services: &AppState, token: Option<&str>) -> Option<UserId> {
-    verify_guest_token(services, token?).ok()
+/// The guest whose cart is to be merged. A guest token that is not valid does not fail the login.
+fn guest_id_if_valid(state: &AppState, token: Option<&str>) -> Option<UserId> {
+    verify_guest_token(state, token?).ok()
 }
 
-async fn session_response(
-    request: &HttpRequest,
-    services: &AppState,
+async fn session_answer<A: Access, B: RequestBody>(
+    change: &ChangeRequest<A, B>,
     status: StatusCode,
-    login: AuthenticatedSession,
+    session: AuthenticatedSession,
     guest: Option<UserId>,
 ) -> RouteResult {
-    let AuthenticatedSession { user, session_id, refresh_token } = login;
-    let access = services.tokens.issue_session_token(user.id, user.role, session_id)?;
+    let AuthenticatedSession { user, session_id, refresh_token } = session;
+    let tokens = change.state.authenticator.tokens();
+    let access = tokens.issue_session_token(user.id, user.role, session_id)?;
     let cart_merged = match guest {
-        Some(guest) => merge_guest_cart(request, services, user.id, guest).await,
+        Some(guest) => merge_guest_cart(change, user.id, guest).await,
         None => false,
     };
-    let (token, expires_in) = (access.token, access.expires_in);
-    response::uncached_json_response(
-        status,
-        &SessionResponse { token, refresh_token, expires_in, user: (&user).into(), cart_merged },
-    )
+    let response = SessionResponse {
+        token: access.token,
+        refresh_token,
+        expires_in: access.expires_in,
+        user: (&user).into(),
+        cart_merged,
+    };
+    Ok(Answer::json(status, &response)?.private())
 }
 
-/// Takes the guest's cart over. A cart that cannot be merged is left alone; the login stands.
-async fn merge_guest_cart(
-    request: &HttpRequest,
-    services: &AppState,
+/// Merges the guest's cart. If that fails, the cart stays as it is and the login succeeds.
+async fn merge_guest_cart<A: Access, B: RequestBody>(
+    change: &ChangeRequest<A, B>,
     user: UserId,
-    guest: UserId,
+    guest_id: UserId,
 ) -> bool {
-    let change = CommandContext {
+    let context = CommandContext {
         idempotency_key: None,
         if_match: None,
-        ticket: services.request_ticket(request),
-        trace: request::trace_parent(request.headers()),
+        ticket: change.ticket(),
+        trace: change.trace(),
     };
-    let merged = services
-        .carts
-        .merge_guest_cart(
-            CartOwner { id: user, is_guest: false },
-            MergeCart { guest_id: guest, context: change },
-        )
-        .await;
+    let owner = CartOwner { id: user, is_guest: false };
+    let message = MergeCart { guest_id, context };
+    let merged = change.state.carts.merge_guest_cart(owner, message).await;
     if let Err(Error { code, .. }) = &merged {
-        tracing::info!(%user, %guest, code = code.as_str(), "a guest's cart was not merged at login");
+        let code = code.as_str();
+        tracing::info!(%user, guest = %guest_id, code, "failed to merge a guest's cart at login");
     }
     merged.is_ok()
 }

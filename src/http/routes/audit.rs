@@ -2,24 +2,30 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, http::StatusCode, web};
+use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::http::{
-    openapi::enums::FindingKind,
-    request,
-    response::{self, RouteResult, problem::ProblemDetails},
-    state::AppState,
+use crate::{
+    audit::Auditor,
+    domain::audit::Finding,
+    error::Error,
+    http::{
+        openapi::enums::FindingKind,
+        request::{
+            body::JsonRequest,
+            extract::{Admin, ChangeRequest},
+        },
+        response::{Answer, RouteResult, problem::ProblemDetails},
+    },
 };
-use crate::{audit::Auditor, domain::audit::Finding, error::Error};
 
-/// Findings listed in the answer; `found` counts them all.
+/// The most findings in a response; `found` counts all of them.
 const MAX_LISTED_FINDINGS: usize = 1000;
 
-/// A process audits once at a time: two would read everything twice, and find the same.
+/// One audit at a time: a second one would read everything again and find the same.
 static AUDIT_PERMIT: Semaphore = Semaphore::const_new(1);
 
 /// The routes.
@@ -78,6 +84,10 @@ pub(crate) struct FindingResponse {
     repaired: bool,
 }
 
+impl JsonRequest for AuditRequest {
+    const OPTIONAL: bool = true;
+}
+
 impl From<&Finding> for FindingResponse {
     fn from(finding: &Finding) -> Self {
         Self {
@@ -105,23 +115,18 @@ tag = "Operations", security(("bearer" = [])), request_body = Option<AuditReques
         description = "`overloaded`: another audit runs; `store_unavailable`: repairs made so far \
             stay"),
 ))]
-async fn run(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    services.require_admin(&request)?;
-    let body = request::read_optional_json::<AuditRequest>(&request, payload).await?;
-    let _turn = AUDIT_PERMIT.try_acquire().map_err(|_| Error::overloaded())?;
-    let auditor = Auditor::new(
-        Arc::clone(&services.store),
-        services.writer.clone(),
-        Arc::clone(&services.clock),
-    );
+async fn run(change: ChangeRequest<Admin, AuditRequest>) -> RouteResult {
+    let state = &change.state;
+    let _permit = AUDIT_PERMIT.try_acquire().map_err(|_| Error::overloaded())?;
+    let auditor =
+        Auditor::new(Arc::clone(&state.store), state.writer.clone(), Arc::clone(&state.clock));
     let mut findings = Vec::new();
     let note = |finding: &Finding| {
         if findings.len() < MAX_LISTED_FINDINGS {
             findings.push(FindingResponse::from(finding));
         }
     };
-    let summary = auditor.run(body.value.repair.unwrap_or(false), note).await?;
+    let summary = auditor.run(change.body.repair.unwrap_or(false), note).await?;
     let response = AuditResponse {
         clean: summary.found == 0,
         products: summary.products,
@@ -131,5 +136,5 @@ async fn run(request: HttpRequest, payload: web::Payload) -> RouteResult {
         repaired: summary.repaired,
         findings,
     };
-    response::json_response(StatusCode::OK, &response)
+    Ok(Answer::json(StatusCode::OK, &response)?)
 }

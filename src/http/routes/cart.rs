@@ -2,24 +2,27 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, http::StatusCode, web};
+use actix_web::{http::StatusCode, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::http::{
-    request,
-    response::{self, RouteResult, problem::ProblemDetails, views::CartResponse},
-    state::AppState,
-};
 use crate::{
     domain::{
         account::Role,
         cart::{CartCommand, CartOwner},
-        ids::{ProductId, UserId},
+        ids::UserId,
         validation::ValidationErrors,
     },
-    error::{Error, ErrorCode},
+    error::Error,
+    http::{
+        request::{
+            body::JsonRequest,
+            extract::{Account, Anyone, Bearer, CartLineTarget, ChangeRequest, ReadRequest},
+        },
+        response::{Answer, RouteResult, problem::ProblemDetails, views::CartResponse},
+        state::AppState,
+    },
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
         change::{CommandContext, Reply},
@@ -66,6 +69,10 @@ pub(crate) struct GuestResponse<'a> {
     cart: CartResponse<'a>,
 }
 
+impl JsonRequest for LineRequest {}
+
+impl JsonRequest for MergeRequest {}
+
 impl LineRequest {
     fn checked_quantity(&self, least: i64) -> Result<u32, Error> {
         if self.quantity < least {
@@ -75,7 +82,7 @@ impl LineRequest {
                 format!("quantity must be at least {least}"),
             ));
         }
-        // What no u32 holds is above every limit; the cart says so.
+        // A larger number is above every limit, which the cart rejects.
         Ok(u32::try_from(self.quantity).unwrap_or(u32::MAX))
     }
 }
@@ -94,12 +101,11 @@ tag = "Cart", security(("bearer" = [])), params(
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
 ))]
-async fn show(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.authenticate(&request)?;
-    services.ensure_latest(&request).await?;
-    let view = services.carts.read_cart(caller.owner(), &services.request_ticket(&request)).await?;
-    Ok(response::conditional_response(&request, view.body.clone(), &view.etag))
+async fn show(read: ReadRequest<Bearer>) -> RouteResult {
+    read.ensure_latest().await?;
+    let view = read.state.carts.read_cart(read.caller.owner(), &read.ticket()).await?;
+    read.query.reject_others(&[])?;
+    Ok(Answer::ok(view.body.clone()).with_etag(&view.etag).private())
 }
 
 /// Add a product to the cart.
@@ -117,15 +123,12 @@ tag = "Cart", security(("bearer" = [])), request_body = LineRequest, params(
         description = "`validation_failed`, `quantity_limit`, `line_limit`, \
             `idempotency_key_reused`"),
 ))]
-async fn add(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.authenticate(&request)?;
-    let body = request::read_json::<LineRequest>(&request, payload).await?;
+async fn add(change: ChangeRequest<Bearer, LineRequest>) -> RouteResult {
     let command = CartCommand::AddItem {
-        product_id: body.value.product_id.into(),
-        quantity: body.value.checked_quantity(1)?,
+        product_id: change.body.product_id.into(),
+        quantity: change.body.checked_quantity(1)?,
     };
-    change_cart(services, caller.owner(), command, body.build_change(&request, &caller, 200)?).await
+    change_cart(&change.state, change.caller.owner(), command, change.context()?).await
 }
 
 /// Set the quantity of a line.
@@ -142,15 +145,12 @@ tag = "Cart", security(("bearer" = [])), request_body = LineRequest, params(
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `quantity_limit`, `idempotency_key_reused`"),
 ))]
-async fn update(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.authenticate(&request)?;
-    let body = request::read_json::<LineRequest>(&request, payload).await?;
+async fn update(change: ChangeRequest<Bearer, LineRequest>) -> RouteResult {
     let command = CartCommand::UpdateItem {
-        product_id: body.value.product_id.into(),
-        quantity: body.value.checked_quantity(0)?,
+        product_id: change.body.product_id.into(),
+        quantity: change.body.checked_quantity(0)?,
     };
-    change_cart(services, caller.owner(), command, body.build_change(&request, &caller, 200)?).await
+    change_cart(&change.state, change.caller.owner(), command, change.context()?).await
 }
 
 /// Remove a line from the cart.
@@ -167,14 +167,9 @@ tag = "Cart", security(("bearer" = [])), params(
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
     (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
 ))]
-async fn remove(request: HttpRequest, path: web::Path<String>) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.authenticate(&request)?;
-    let product_id: ProductId = path.parse().map_err(|_| {
-        Error::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
-    })?;
-    let goes_with = request::change_from_request(&request, &caller, 200, &[])?;
-    change_cart(services, caller.owner(), CartCommand::RemoveItem { product_id }, goes_with).await
+async fn remove(change: ChangeRequest<Bearer, (), CartLineTarget>) -> RouteResult {
+    let command = CartCommand::RemoveItem { product_id: change.target.0 };
+    change_cart(&change.state, change.caller.owner(), command, change.context()?).await
 }
 
 /// Empty the cart.
@@ -189,11 +184,9 @@ tag = "Cart", security(("bearer" = [])), params(
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
     (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
 ))]
-async fn clear(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.authenticate(&request)?;
-    let goes_with = request::change_from_request(&request, &caller, 200, &[])?;
-    change_cart(services, caller.owner(), CartCommand::Clear, goes_with).await
+async fn clear(change: ChangeRequest<Bearer>) -> RouteResult {
+    let context = change.context()?;
+    change_cart(&change.state, change.caller.owner(), CartCommand::Clear, context).await
 }
 
 /// Create a cart without an account.
@@ -202,19 +195,16 @@ async fn clear(request: HttpRequest) -> RouteResult {
 /// to the cart of an account.
 #[utoipa::path(post, path = "/api/cart/guest", operation_id = "create_guest_cart",
 tag = "Cart", security(()), responses((status = 201, body = GuestResponse)))]
-async fn guest(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
+async fn guest(change: ChangeRequest<Anyone>) -> RouteResult {
     let id = UserId::new();
-    let access = services.tokens.issue_guest_token(id)?;
-    let view = services
-        .carts
-        .read_cart(CartOwner { id, is_guest: true }, &services.request_ticket(&request))
-        .await?;
+    let access = change.state.authenticator.tokens().issue_guest_token(id)?;
+    let owner = CartOwner { id, is_guest: true };
+    let view = change.state.carts.read_cart(owner, &change.ticket()).await?;
     let cart = serde_json::from_slice::<&serde_json::value::RawValue>(&view.body)
         .map_err(|_| Error::internal())?;
     let body =
         serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
-    response::uncached_json_response(StatusCode::CREATED, &body)
+    Ok(Answer::json(StatusCode::CREATED, &body)?.private())
 }
 
 /// Merge a guest's cart into the caller's cart.
@@ -235,48 +225,39 @@ tag = "Cart", security(("bearer" = [])), request_body = MergeRequest, params(
         description = "`validation_failed`: the guest token is not valid; \
             `idempotency_key_reused`"),
 ))]
-async fn merge(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_account(&request)?;
-    let body = request::read_json::<MergeRequest>(&request, payload).await?;
-    let guest = verify_guest_token(services, &body.value.guest_token)?;
-    let message =
-        MergeCart { guest_id: guest, context: body.build_change(&request, &caller, 200)? };
-    Ok(cart_response(services.carts.merge_guest_cart(caller.owner(), message).await?))
+async fn merge(change: ChangeRequest<Account, MergeRequest>) -> RouteResult {
+    let guest_id = verify_guest_token(&change.state, &change.body.guest_token)?;
+    let message = MergeCart { guest_id, context: change.context()? };
+    cart_answer(change.state.carts.merge_guest_cart(change.caller.owner(), message).await?)
 }
 
-/// The guest that a token opens the cart of.
+/// The guest whose cart the token opens.
 pub(super) fn verify_guest_token(
-    services: &AppState,
+    state: &AppState,
     token: &str,
 ) -> Result<UserId, ValidationErrors> {
-    let claims = services.tokens.verify(token).ok().filter(|claims| claims.role == Role::Guest);
-    let fault = || {
+    let claims = state.authenticator.tokens().verify(token).ok();
+    let claims = claims.filter(|claims| claims.role == Role::Guest);
+    let error = || {
         ValidationErrors::single(
             "guest_token",
             "invalid",
             "guest_token is not the token of a guest's cart, or has expired",
         )
     };
-    claims.map(|claims| claims.user_id).ok_or_else(fault)
+    claims.map(|claims| claims.user_id).ok_or_else(error)
 }
 
 async fn change_cart(
-    services: &AppState,
+    state: &AppState,
     owner: CartOwner,
     command: CartCommand,
-    change: CommandContext,
+    context: CommandContext,
 ) -> RouteResult {
-    Ok(cart_response(
-        services.carts.change_cart(owner, ChangeCart { command, context: change }).await?,
-    ))
+    cart_answer(state.carts.change_cart(owner, ChangeCart { command, context }).await?)
 }
 
-fn cart_response(reply: Reply<Arc<CartView>>) -> actix_web::HttpResponse {
-    match reply {
-        Reply::Completed(view) => response::response_builder(StatusCode::OK, view.body.clone())
-            .with_etag(&view.etag)
-            .finish(),
-        Reply::Replayed(first) => response::replayed_response(first),
-    }
+fn cart_answer(reply: Reply<Arc<CartView>>) -> RouteResult {
+    let describe = |view: Arc<CartView>| Ok(Answer::ok(view.body.clone()).with_etag(&view.etag));
+    Ok(Answer::reply(StatusCode::OK, reply, describe)?.private())
 }

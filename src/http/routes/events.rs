@@ -1,8 +1,8 @@
-//! The event feed: server-sent events, from where the listener left off.
+//! The event feed: server-sent events, resumed after the last one that the client received.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use futures_util::stream;
 use tokio::{
     sync::{
@@ -12,13 +12,16 @@ use tokio::{
     time::{Instant, Interval},
 };
 
-use crate::http::{
-    response::{RouteResult, problem::ProblemDetails},
-    state::{AppState, Caller},
-};
 use crate::{
+    auth::caller::Caller,
     domain::ids::EventId,
+    error::Error,
     events::{Audience, OutboxEvent},
+    http::{
+        request::extract::{Listener, ReadRequest},
+        response::problem::{Problem, ProblemDetails},
+        state::AppState,
+    },
     store::StoreUnavailable,
 };
 
@@ -30,10 +33,10 @@ use crate::{
 )]
 pub(crate) struct EventStreamBody(#[expect(dead_code, reason = "describes a stream")] String);
 
-/// How often a quiet feed shows that it is alive, and looks whether its token still is.
+/// How often a quiet feed sends a sign of life and checks its token.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Events read from the store at a time.
+/// The number of events read from the store at a time.
 const PAGE_SIZE: u32 = 500;
 
 /// The routes.
@@ -56,40 +59,24 @@ tag = "Events", security((), ("bearer" = [])), params(
         description = "`unauthenticated`, `token_expired`: the token is not valid, or the catalog \
             needs one"),
 ))]
-async fn feed(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let has_token = request.headers().contains_key(actix_web::http::header::AUTHORIZATION);
-    let caller = has_token.then(|| services.authenticate(&request)).transpose()?;
-    if caller.is_none() {
-        // Events of the catalog say what the catalog says.
-        services.authorize_catalog_read(&request)?;
-    }
-    // Listen first, then look where the feed stands: what happens in between is seen twice and told once.
-    let live = services.feed.listen();
-    let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
-    let position = match last {
-        None => {
-            services.read_before_deadline(&request, services.store.last_event_position()).await?
-        }
-        Some(id) => match id.parse::<EventId>() {
-            Ok(id) => services
-                .read_before_deadline(&request, services.store.event_position(id))
-                .await?
-                .unwrap_or(0),
-            Err(_) => 0,
-        },
-    };
-    let clock = tokio::time::interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
-    let (services, stopping) = (Arc::clone(services), services.shutdown.clone());
+async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
+    read.query.reject_others(&[])?;
+    let state = Arc::clone(&read.state);
+    // Listen before the position is read: an event in between arrives twice and is sent once.
+    let live_events = state.feed.listen();
+    let position = start_position(&read).await?;
+    let keep_alive_timer =
+        tokio::time::interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
+    let shutdown = state.shutdown.clone();
     let listener = EventStream {
-        services,
-        caller,
-        live_events: live,
+        state,
+        caller: read.caller,
+        live_events,
         position,
         is_behind: true,
         pending_chunks: VecDeque::new(),
-        shutdown: stopping,
-        keep_alive_timer: clock,
+        shutdown,
+        keep_alive_timer,
     };
     let greeting = stream::once(async { Ok(web::Bytes::from_static(b": souk\n\n")) });
     let events = stream::unfold(listener, async |mut listener| {
@@ -99,18 +86,30 @@ async fn feed(request: HttpRequest) -> RouteResult {
     Ok(HttpResponse::Ok()
         .insert_header(("content-type", "text/event-stream"))
         .insert_header(("cache-control", "no-store"))
-        // Proxies that gather responses would hold events back.
+        // Proxies that buffer responses would hold events back.
         .insert_header(("x-accel-buffering", "no"))
         .streaming::<_, actix_web::Error>(Box::pin(body)))
 }
 
+/// The position that the feed starts after: that of `Last-Event-ID`, or the end.
+async fn start_position(read: &ReadRequest<Listener>) -> Result<u64, Error> {
+    let (request, store) = (&read.request, &read.state.store);
+    let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
+    let Some(last) = last else {
+        return read.state.read_before_deadline(request, store.last_event_position()).await;
+    };
+    let Ok(id) = last.parse::<EventId>() else { return Ok(0) };
+    let position = read.state.read_before_deadline(request, store.event_position(id)).await?;
+    Ok(position.unwrap_or(0))
+}
+
 struct EventStream {
-    services: Arc<AppState>,
+    state: Arc<AppState>,
     caller: Option<Caller>,
     live_events: Receiver<Arc<[OutboxEvent]>>,
-    /// The last event that was looked at.
+    /// The position of the last event that was read.
     position: u64,
-    /// Whether the store may have events that were not looked at.
+    /// Whether the store may have events after `position`.
     is_behind: bool,
     pending_chunks: VecDeque<web::Bytes>,
     shutdown: watch::Receiver<bool>,
@@ -118,14 +117,14 @@ struct EventStream {
 }
 
 impl EventStream {
-    /// The next piece of the feed; `None` ends it.
+    /// The next chunk of the feed; `None` ends it.
     async fn next_chunk(&mut self) -> Option<web::Bytes> {
         loop {
             if let Some(text) = self.pending_chunks.pop_front() {
                 return Some(text);
             }
             if self.is_behind {
-                // Whoever reads slowly is behind for long.
+                // A slow reader stays behind for long, so its session is checked here, too.
                 if self.has_session_ended() || *self.shutdown.borrow() {
                     return None;
                 }
@@ -133,10 +132,11 @@ impl EventStream {
                 continue;
             }
             tokio::select! {
-                // The clock first: a feed that is never quiet must not outlive its token.
+                // The timer first: a feed that is never quiet must not outlive its token.
                 biased;
                 _ = self.keep_alive_timer.tick() => {
-                    return (!self.has_session_ended()).then(|| web::Bytes::from_static(b": alive\n\n"));
+                    let alive = web::Bytes::from_static(b": alive\n\n");
+                    return (!self.has_session_ended()).then_some(alive);
                 }
                 batch = self.live_events.recv() => match batch {
                     Ok(_) if self.has_session_ended() => return None,
@@ -144,14 +144,14 @@ impl EventStream {
                     Err(RecvError::Lagged(_)) => self.is_behind = true,
                     Err(RecvError::Closed) => return None,
                 },
-                // The node stops; whoever listens goes on at another one.
+                // The node stops; the client resumes on another one.
                 _ = self.shutdown.changed() => return None,
             }
         }
     }
 
     async fn read_missed_events(&mut self) -> Result<(), StoreUnavailable> {
-        let page = self.services.store.list_events_after(self.position, PAGE_SIZE).await?;
+        let page = self.state.store.list_events_after(self.position, PAGE_SIZE).await?;
         self.is_behind = page.len() == PAGE_SIZE as usize;
         self.queue_visible_events(&page);
         Ok(())
@@ -167,13 +167,9 @@ impl EventStream {
             events.last().map_or(self.position, |last| last.position.max(self.position));
     }
 
-    /// Whether the token that opened the feed is no longer good.
+    /// Whether the token that opened the feed is no longer valid.
     fn has_session_ended(&self) -> bool {
-        let ended = |caller: &Caller| {
-            caller.expires_at <= self.services.clock.now()
-                || self.services.revoked_sessions.contains(caller.session_id)
-        };
-        self.caller.as_ref().is_some_and(ended)
+        self.caller.as_ref().is_some_and(|caller| self.state.authenticator.has_ended(caller))
     }
 }
 

@@ -1,4 +1,4 @@
-//! For operators: is it alive, is it ready, how is it doing.
+//! Routes for operators: liveness, readiness, metrics.
 
 use std::sync::atomic::Ordering;
 
@@ -7,9 +7,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::{
-    middleware::metrics::{BrokerGauges, NodeGauges},
+    middleware::metrics::{BrokerStats, NodeStats},
     openapi::enums::{AliveWord, Availability, NodeReadiness, NodeState},
-    response::{self, RouteResult, problem::ProblemDetails},
+    response::{
+        Answer, RouteResult,
+        problem::{Problem, ProblemDetails},
+    },
     state::AppState,
 };
 use crate::{broker, store::StoreUnavailable};
@@ -74,7 +77,7 @@ pub(crate) async fn livez() -> HttpResponse {
         .body(r#"{"status":"alive"}"#)
 }
 
-/// What is published on the broker and taken in from there (AsyncAPI 3.0).
+/// The document of the messages that Souk publishes and consumes (AsyncAPI 3.0).
 async fn asyncapi_document() -> HttpResponse {
     HttpResponse::Ok().json(broker::asyncapi::build_document())
 }
@@ -92,35 +95,33 @@ tag = "Operations", security(()), responses(
         description = "The store is away, or the node is starting or stopping."),
 ))]
 async fn readyz(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let answered =
-        tokio::time::timeout(services.options.request_timeout, services.store.ping()).await;
-    let store = if matches!(answered, Ok(Ok(()))) && services.writer.is_running() {
+    let state = AppState::from_request(&request)?;
+    let answered = tokio::time::timeout(state.options.request_timeout, state.store.ping()).await;
+    let store = if matches!(answered, Ok(Ok(()))) && state.writer.is_running() {
         "ok"
     } else {
         "unavailable"
     };
-    let node = if services.is_stopping() { "stopping" } else { "running" };
-    let broker = services
+    let node = if state.is_stopping() { "stopping" } else { "running" };
+    let broker = state
         .broker_status
         .as_ref()
         .map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
     let (code, status) = match (store, node, broker) {
         ("ok", "running", None | Some("ok")) => (StatusCode::OK, "ready"),
-        // Events wait in the store; everything else goes on.
+        // Events wait in the store; everything else works.
         ("ok", "running", _) => (StatusCode::OK, "degraded"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };
-    response::json_response(code, &Readiness { status, checks: Checks { store, node, broker } })
+    let readiness = Readiness { status, checks: Checks { store, node, broker } };
+    Ok(Answer::json(code, &readiness)?)
 }
 
-/// How a node is that waits for its store.
+/// The readiness of a node that waits for its store.
 pub(crate) fn starting_response() -> RouteResult {
     let checks = Checks { store: "unavailable", node: "starting", broker: None };
-    response::json_response(
-        StatusCode::SERVICE_UNAVAILABLE,
-        &Readiness { status: "not_ready", checks },
-    )
+    let readiness = Readiness { status: "not_ready", checks };
+    Ok(Answer::json(StatusCode::SERVICE_UNAVAILABLE, &readiness)?)
 }
 
 /// Get metrics for Prometheus.
@@ -132,18 +133,18 @@ tag = "Operations", security(()), responses(
     (status = "4XX", body = ProblemDetails,
         description = "The request is refused. `code` says why."),
 ))]
-async fn metrics(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let stats = services.writer.stats();
-    let levels = NodeGauges {
-        active_carts: services.carts.active_count() as u64,
-        products: services.catalog_snapshot.len() as u64,
-        waiting_commits: services.writer.queued_count() as u64,
-        writer_transactions: stats.batches.load(Ordering::Relaxed),
-        writer_commits: stats.commits.load(Ordering::Relaxed),
-        broker: read_broker_gauges(services).await,
+async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let state = AppState::from_request(&request)?;
+    let writer = state.writer.stats();
+    let stats = NodeStats {
+        active_carts: state.carts.active_count() as u64,
+        products: state.catalog_snapshot.len() as u64,
+        waiting_commits: state.writer.queued_count() as u64,
+        writer_transactions: writer.batches.load(Ordering::Relaxed),
+        writer_commits: writer.commits.load(Ordering::Relaxed),
+        broker: read_broker_stats(state).await,
     };
-    let text = services.metrics.encode_openmetrics(&levels);
+    let text = state.metrics.encode_openmetrics(&stats);
     Ok(HttpResponse::Ok()
         .insert_header((
             header::CONTENT_TYPE,
@@ -152,21 +153,21 @@ async fn metrics(request: HttpRequest) -> RouteResult {
         .body(text))
 }
 
-async fn read_broker_gauges(services: &AppState) -> Option<BrokerGauges> {
-    let broker = services.broker_status.as_ref()?;
+async fn read_broker_stats(state: &AppState) -> Option<BrokerStats> {
+    let broker = state.broker_status.as_ref()?;
     let counts = async {
-        let published = services.store.published_position().await?;
+        let published = state.store.published_position().await?;
         Ok::<_, StoreUnavailable>(
-            services.store.last_event_position().await?.saturating_sub(published),
+            state.store.last_event_position().await?.saturating_sub(published),
         )
     };
-    let unpublished = tokio::time::timeout(services.options.request_timeout, counts).await;
-    Some(BrokerGauges {
+    let unpublished = tokio::time::timeout(state.options.request_timeout, counts).await;
+    Some(BrokerStats {
         connected: broker.is_connected(),
-        peer_events_connected: services
+        peer_events_connected: state
             .follower
             .as_ref()
-            .is_some_and(|follower| follower.is_delivered_to()),
+            .is_some_and(|follower| follower.is_broker_connected()),
         relay_active: broker.is_leader(),
         events_published: broker.published_count(),
         events_unpublished: unpublished.ok().and_then(Result::ok),

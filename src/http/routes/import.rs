@@ -1,5 +1,7 @@
 //! Imports, streamed: lines are applied in batches while the file is still arriving.
 
+use std::sync::Arc;
+
 use actix::Addr;
 use actix_web::{HttpRequest, http::StatusCode, web};
 use futures_util::StreamExt;
@@ -10,23 +12,22 @@ use utoipa::ToSchema;
 use crate::{
     actors::{ask::ask, catalog::CatalogActor, commit_error::map_commit_error},
     error::{Error, ErrorCode},
+    http::{
+        openapi::enums,
+        request::{
+            body::{StreamedBody, body_timeout_error, check_content_type, incomplete_body_error},
+            extract::{Admin, ChangeRequest},
+            fingerprint::request_fingerprint,
+        },
+        response::{Answer, RouteResult, problem::ProblemDetails},
+        state::AppState,
+    },
+    input::product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
     messages::{
         catalog::{ImportAction, ImportLine, ImportLineOutcome, ImportLines, RecordImportResponse},
         change::{CommandContext, IdempotencyKey, Reply, Ticket, TraceParent},
     },
     store::CommitError,
-};
-use crate::{
-    http::{
-        openapi::enums,
-        request::{
-            self, body_timeout_error, incomplete_body_error, parse_idempotency_key,
-            request_fingerprint,
-        },
-        response::{self, RouteResult, problem::ProblemDetails},
-        state::AppState,
-    },
-    input::product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
 };
 
 /// Lines that are applied together.
@@ -66,7 +67,7 @@ pub struct LineError {
     #[schema(value_type = enums::ErrorCode)]
     pub code: String,
     /// What is wrong and what to do.
-    #[schema(examples("price must not be below zero"))]
+    #[schema(examples("price must not be negative"))]
     pub message: String,
 }
 
@@ -244,25 +245,24 @@ tag = "Products", security(("bearer" = [])), request_body(
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`: the header of the CSV file; `idempotency_key_reused`"),
 ))]
-async fn import(request: HttpRequest, mut payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_admin(&request)?;
-    let format = match request::check_content_type(&request, &["application/x-ndjson", "text/csv"])?
-    {
+async fn import(mut change: ChangeRequest<Admin, StreamedBody>) -> RouteResult {
+    let state = Arc::clone(&change.state);
+    let types = ["application/x-ndjson", "text/csv"];
+    let format = match check_content_type(&change.request, &types)? {
         "text/csv" => ProductFileFormat::Csv,
         _ => ProductFileFormat::Ndjson,
     };
-    let options = &services.options;
+    let options = &state.options;
     let lines = ProductFileReader::new(format, options.currency, options.max_body);
-    let mut importer = Importer::new(services.catalog.clone(), lines, options.request_timeout);
-    let key = parse_idempotency_key(&request, &caller, 200, &[])?;
+    let mut importer = Importer::new(state.catalog.clone(), lines, options.request_timeout);
+    let key = change.context()?.idempotency_key;
     let first = match &key {
-        Some(key) => services.store.find_stored_response(key).await?,
+        Some(key) => state.store.find_stored_response(key).await?,
         None => None,
     };
     (importer.idempotency_key, importer.is_replay) = (key.clone(), first.is_some());
-    importer.trace = request::trace_parent(request.headers());
-    while let Some(chunk) = tokio::time::timeout(options.request_timeout, payload.next())
+    importer.trace = change.trace();
+    while let Some(chunk) = tokio::time::timeout(options.request_timeout, change.body.0.next())
         .await
         .map_err(|_| body_timeout_error())?
     {
@@ -270,45 +270,40 @@ async fn import(request: HttpRequest, mut payload: web::Payload) -> RouteResult 
     }
     importer.apply_remaining().await?;
     let Some(key) = key.filter(|_| !importer.has_retryable_errors) else {
-        return response::json_response(StatusCode::OK, &importer.report);
+        return Ok(Answer::json(StatusCode::OK, &importer.report)?);
     };
-    let key = IdempotencyKey { fingerprint: importer.import_fingerprint(&request), ..key };
+    let fingerprint = importer.import_fingerprint(&change.request);
+    let key = IdempotencyKey { fingerprint, ..key };
     match first {
         Some((fingerprint, first)) if fingerprint == key.fingerprint => {
-            Ok(response::replayed_response(first))
+            Ok(import_answer(Reply::Replayed(first), web::Bytes::new())?)
         }
         Some(_) => Err(map_commit_error(CommitError::IdempotencyKeyReused).into()),
-        None => remember_report(services, importer, key).await,
+        None => remember_report(&state, importer, key).await,
     }
 }
 
-/// Has the answer remembered under the import's key, and gives it.
-async fn remember_report(
-    services: &AppState,
-    importer: Importer,
-    key: IdempotencyKey,
-) -> RouteResult {
+fn import_answer(reply: Reply<()>, report: web::Bytes) -> Result<Answer, Error> {
+    Answer::reply(StatusCode::OK, reply, |()| Ok(Answer::ok(report)))
+}
+
+/// Stores the report under the key of the import, and answers with it.
+async fn remember_report(state: &AppState, importer: Importer, key: IdempotencyKey) -> RouteResult {
     let body =
         web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
-    // Its lines have taken their own time.
-    let ticket = Ticket::new(services.options.request_timeout);
-    let change = CommandContext {
+    // The lines have used up the time of the request.
+    let ticket = Ticket::new(state.options.request_timeout);
+    let context = CommandContext {
         idempotency_key: Some(key),
         if_match: None,
         ticket: ticket.clone(),
         trace: importer.trace,
     };
-    match ask(
-        &services.catalog,
-        RecordImportResponse { body: body.clone(), context: change },
-        &ticket,
-    )
-    .await
-    {
-        Ok(Reply::Completed(())) => Ok(response::response_builder(StatusCode::OK, body).finish()),
-        Ok(Reply::Replayed(first)) => Ok(response::replayed_response(first)),
+    let message = RecordImportResponse { body: body.clone(), context };
+    match ask(&state.catalog, message, &ticket).await {
+        Ok(reply) => Ok(import_answer(reply, body)?),
         Err(error) if error.code == ErrorCode::IdempotencyKeyReused => Err(error.into()),
-        // The lines are applied, whatever it was.
+        // The lines are applied, whatever the error was.
         Err(_) => Err(Error::outcome_unknown().into()),
     }
 }

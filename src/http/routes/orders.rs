@@ -2,23 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use actix_web::{HttpRequest, http::StatusCode, web};
+use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
-use crate::http::{
-    openapi::{address::Address, enums},
-    request::{
-        self,
-        query::{QueryParams, encode_cursor},
-    },
-    response::{self, RouteResult, problem::ProblemDetails},
-    state::{AppState, Caller},
-};
 use crate::{
     actors::ask::ask,
+    auth::caller::Caller,
     domain::{
         account::Role,
         ids::{OrderId, UserId},
@@ -27,12 +18,21 @@ use crate::{
         validation::ValidationErrors,
     },
     error::{Error, ErrorCode},
-    input::json,
-    messages::{
-        cart::PlaceOrder,
-        change::{CommandContext, Reply},
-        orders::{ChangeOrder, OrderData, order_json},
+    events::{
+        order::{OrderData, order_json},
+        schema::{self, Address, words_of},
     },
+    http::{
+        request::{
+            body::JsonRequest,
+            extract::{Account, Admin, ChangeRequest, ReadRequest},
+            query::encode_cursor,
+        },
+        response::{Answer, RouteResult, problem::ProblemDetails},
+        state::AppState,
+    },
+    input::json,
+    messages::{cart::PlaceOrder, change::Reply, orders::ChangeOrder},
 };
 
 /// The routes.
@@ -54,7 +54,7 @@ pub(crate) struct CheckoutRequest {
     expected_total: Option<Box<RawValue>>,
     #[schema(value_type = Option<Address>)]
     shipping_address: Option<BTreeMap<String, String>>,
-    #[schema(value_type = Option<enums::PaymentMethod>)]
+    #[schema(value_type = Option<schema::PaymentMethod>)]
     payment_method: Option<String>,
 }
 
@@ -70,87 +70,42 @@ pub(crate) struct ReferenceRequest {
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CancelRequest {}
 
-/// An order. Its items are copies, which later changes to the catalog do not alter.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what is written by `messages`, where events have it too")]
-pub(crate) struct OrderResponse {
-    id: Uuid,
-    user_id: Uuid,
-    #[schema(value_type = enums::OrderStatus)]
-    status: String,
-    /// The version of the order. It counts changes from 1.
-    #[schema(examples(1))]
-    version: u64,
-    #[schema(pattern = "^[A-Z]{3}$", example = "USD")]
-    currency: String,
-    items: Vec<OrderItem>,
-    #[schema(example = 59.97)]
-    total_amount: f64,
-    payment: OrderPayment,
-    #[schema(value_type = Address, required = false)]
-    shipping_address: Option<BTreeMap<String, String>>,
-    #[schema(format = DateTime)]
-    placed_at: String,
-    /// When the order expires. Only an order that is not paid has it.
-    #[schema(format = DateTime, nullable = false)]
-    expires_at: Option<String>,
-    #[schema(format = DateTime)]
-    updated_at: String,
-}
-
-/// One product in an order, as it was when the order was placed.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "as with `OrderResponse`")]
-pub(crate) struct OrderItem {
-    product_id: Uuid,
-    #[schema(required = true, examples("TEA-1"))]
-    sku: Option<String>,
-    #[schema(examples("Mint tea"))]
-    name: String,
-    #[schema(minimum = 1, examples(3))]
-    quantity: u32,
-    #[schema(example = 19.99)]
-    unit_price: f64,
-    #[schema(example = 59.97)]
-    total: f64,
-}
-
-/// How an order is paid.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "as with `OrderResponse`")]
-pub(crate) struct OrderPayment {
-    #[schema(value_type = enums::PaymentMethod)]
-    method: String,
-    /// The reference from the confirmation of the payment.
-    #[schema(nullable = false, examples("TRANSFER-4711"))]
-    reference: Option<String>,
-}
-
 /// A page of orders, newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct OrderPage<'a> {
-    #[schema(value_type = Vec<OrderResponse>)]
     items: Vec<OrderData<'a>>,
     /// The `cursor` of the next page. It is null on the last page.
     #[schema(required = true, examples("WzE3LCI0Il0"))]
     next_cursor: Option<String>,
 }
 
+impl JsonRequest for CheckoutRequest {
+    const OPTIONAL: bool = true;
+}
+
+impl JsonRequest for ReferenceRequest {
+    const OPTIONAL: bool = true;
+}
+
+impl JsonRequest for CancelRequest {
+    const OPTIONAL: bool = true;
+}
+
 impl CheckoutRequest {
     fn parse(self, currency: Currency) -> Result<CheckoutOptions, Error> {
-        let mut faults = ValidationErrors::new();
+        let mut errors = ValidationErrors::new();
         let expected_total = self
             .expected_total
-            .map(|text| json::parse_amount("expected_total", &text, currency, &mut faults));
+            .map(|text| json::parse_amount("expected_total", &text, currency, &mut errors));
         let shipping_address = self
             .shipping_address
-            .and_then(|fields| faults.record_result(ShippingAddress::parse(fields)));
-        let payment_method = match self.payment_method.as_deref().map(PaymentMethod::from_name) {
+            .and_then(|fields| errors.record_result(ShippingAddress::parse(fields)));
+        let payment_method = match self.payment_method.as_deref().map(str::parse) {
             None => PaymentMethod::default(),
-            Some(Some(method)) => method,
-            Some(None) => {
-                let known = PaymentMethod::ALL.map(PaymentMethod::as_str).join(", ");
-                faults.add(
+            Some(Ok(method)) => method,
+            Some(Err(_)) => {
+                let known = words_of(PaymentMethod::ALL, PaymentMethod::as_str).join(", ");
+                errors.add(
                     "payment_method",
                     "unknown",
                     format!("payment_method must be one of: {known}"),
@@ -158,7 +113,7 @@ impl CheckoutRequest {
                 PaymentMethod::default()
             }
         };
-        Ok(faults.into_result(CheckoutOptions {
+        Ok(errors.into_result(CheckoutOptions {
             expected_total,
             shipping_address,
             payment_method,
@@ -169,9 +124,9 @@ impl CheckoutRequest {
 
 impl ReferenceRequest {
     fn into_reference(self) -> Result<Option<String>, Error> {
-        let mut faults = ValidationErrors::new();
-        faults.check_text("reference", self.reference.as_deref().unwrap_or_default(), 0, 200);
-        Ok(faults.into_result(self.reference)?)
+        let mut errors = ValidationErrors::new();
+        errors.check_text("reference", self.reference.as_deref().unwrap_or_default(), 0, 200);
+        Ok(errors.into_result(self.reference)?)
     }
 }
 
@@ -186,7 +141,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
     ("If-Match" = Option<String>, Header,
         description = "The order is placed only if this ETag of the cart is current."),
 ), responses(
-    (status = 201, body = OrderResponse, headers(("Location" = String))),
+    (status = 201, body = OrderData, headers(("Location" = String))),
     (status = 400, body = ProblemDetails,
         description = "`idempotency_key_required`, `idempotency_key_invalid`, `malformed_json`"),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
@@ -203,30 +158,21 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
         description = "`overloaded`, `store_unavailable`: no order was placed; `outcome_unknown`: \
             repeat the request with the same key"),
 ))]
-async fn check_out(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_account(&request)?;
-    let body = request::read_optional_json::<CheckoutRequest>(&request, payload).await?;
-    let change = body.build_change(&request, &caller, 201)?;
-    if change.idempotency_key.is_none() {
-        let detail = "Send an Idempotency-Key of your own making with each checkout, and the same one when you repeat it.";
+async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResult {
+    let context = change.context()?;
+    if context.idempotency_key.is_none() {
+        let detail = "Send an Idempotency-Key of your own making with each checkout, and the same \
+            one when you repeat it.";
         return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
     }
-    let checkout = body.value.parse(services.options.currency)?;
-    Ok(
-        match services
-            .carts
-            .check_out(caller.owner(), PlaceOrder { options: checkout, context: change })
-            .await?
-        {
-            Reply::Completed(order) => {
-                let answer = response::response_builder(StatusCode::CREATED, order_json(&order))
-                    .with_etag(&order.version.to_string());
-                answer.with_location(format!("/api/orders/{}", order.id)).finish()
-            }
-            Reply::Replayed(first) => response::replayed_response(first),
-        },
-    )
+    let options = change.body.parse(change.state.options.currency)?;
+    let message = PlaceOrder { options, context };
+    let reply = change.state.carts.check_out(change.caller.owner(), message).await?;
+    let describe = |order: Arc<Order>| {
+        let location = format!("/api/orders/{}", order.id);
+        Ok(order_answer(&order).with_location(location))
+    };
+    Ok(Answer::reply(StatusCode::CREATED, reply, describe)?.private())
 }
 
 /// List orders, newest first.
@@ -247,33 +193,29 @@ tag = "Orders", security(("bearer" = [])), params(
         description = "`forbidden`: a guest has no orders, and only an admin can list all orders"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn list(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let params = QueryParams::from_request(&request);
-    let all = match params.get("all") {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(_) => {
-            return Err(Error::invalid_field("all", "invalid", "all must be true or false").into());
-        }
-    };
-    let caller =
-        if all { services.require_admin(&request)? } else { services.require_account(&request)? };
-    let (limit, before) = (params.page_limit()?, params.parse_cursor::<OrderId>()?);
-    let of = (!all).then_some(caller.user_id);
-    services.ensure_latest(&request).await?;
-    // One more than asked for tells whether there is another page.
-    let mut found = services
-        .read_before_deadline(&request, services.store.list_orders(of, before, limit + 1))
-        .await?;
-    let more = found.len() > limit as usize;
+async fn list(read: ReadRequest<Account>) -> RouteResult {
+    let (state, query) = (&read.state, &read.query);
+    if query.has("all", "true") {
+        read.caller.require_admin()?;
+    }
+    query.reject_others(&["all", "limit", "cursor"])?;
+    let mut errors = ValidationErrors::new();
+    let all = query.flag("all", &mut errors).unwrap_or(false);
+    errors.into_result(())?;
+    let (limit, before) = (query.page_limit()?, query.parse_cursor::<OrderId>()?);
+    let owner = (!all).then_some(read.caller.user_id);
+    read.ensure_latest().await?;
+    // One more than a page shows whether there is a next page.
+    let orders = state.store.list_orders(owner, before, limit + 1);
+    let mut found = state.read_before_deadline(&read.request, orders).await?;
+    let has_more = found.len() > limit as usize;
     found.truncate(limit as usize);
-    let next = found.last().filter(|_| more).map(|order| order.id);
+    let next = found.last().filter(|_| has_more).map(|order| order.id);
     let page = OrderPage {
         items: found.iter().map(OrderData::from).collect(),
         next_cursor: encode_cursor(next),
     };
-    response::json_response(StatusCode::OK, &page)
+    Ok(Answer::json(StatusCode::OK, &page)?.private())
 }
 
 /// Get an order.
@@ -285,23 +227,23 @@ tag = "Orders", security(("bearer" = [])), params(
     ("If-None-Match" = Option<String>, Header),
     ("Cache-Control" = Option<String>, Header),
 ), responses(
-    (status = 200, body = OrderResponse),
+    (status = 200, body = OrderData),
     (status = 304, description = "`If-None-Match` names the current ETag."),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
     (status = 404, body = ProblemDetails,
         description = "`not_found`: there is no such order, or it is another user's"),
 ))]
-async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_account(&request)?;
-    services.ensure_latest(&request).await?;
-    let found = services
-        .read_before_deadline(&request, services.store.find_order(parse_order_id(&path)?))
-        .await?;
-    let order = found
-        .filter(|order| owner_filter(&caller).is_none_or(|user| user == order.user_id))
+async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
+    read.ensure_latest().await?;
+    let found = read.state.store.find_order(read.target);
+    let order = read
+        .state
+        .read_before_deadline(&read.request, found)
+        .await?
+        .filter(|order| read.caller.may_see(order.user_id))
         .ok_or_else(Error::order_not_found)?;
-    Ok(response::conditional_response(&request, order_json(&order), &order.version.to_string()))
+    read.query.reject_others(&[])?;
+    Ok(order_answer(&order).private())
 }
 
 /// Cancel an order.
@@ -313,7 +255,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     ("Idempotency-Key" = Option<String>, Header),
     ("If-Match" = Option<String>, Header),
 ), responses(
-    (status = 200, body = OrderResponse),
+    (status = 200, body = OrderData),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no orders"),
     (status = 404, body = ProblemDetails,
         description = "`not_found`: there is no such order, or it is another user's"),
@@ -321,26 +263,14 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn cancel(
-    request: HttpRequest,
-    path: web::Path<String>,
-    payload: web::Payload,
-) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_account(&request)?;
-    let order_id = parse_order_id(&path)?;
-    let body = request::read_optional_json::<CancelRequest>(&request, payload).await?;
-    let change = body.build_change(&request, &caller, 200)?;
-    change_order(
-        services,
-        ChangeOrder {
-            order_id,
-            owner: owner_filter(&caller),
-            command: OrderCommand::Cancel,
-            context: change,
-        },
-    )
-    .await
+async fn cancel(change: ChangeRequest<Account, CancelRequest, OrderId>) -> RouteResult {
+    let message = ChangeOrder {
+        order_id: change.target,
+        owner: owner_filter(&change.caller),
+        command: OrderCommand::Cancel,
+        context: change.context()?,
+    };
+    change_order(&change.state, message).await
 }
 
 /// Confirm that an order was paid.
@@ -352,7 +282,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     ("Idempotency-Key" = Option<String>, Header),
     ("If-Match" = Option<String>, Header),
 ), responses(
-    (status = 200, body = OrderResponse),
+    (status = 200, body = OrderData),
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
@@ -360,9 +290,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn pay(request: HttpRequest, path: web::Path<String>, payload: web::Payload) -> RouteResult {
-    change_order_as_admin(&request, &path, payload, |reference| OrderCommand::Pay { reference })
-        .await
+async fn pay(change: ChangeRequest<Admin, ReferenceRequest, OrderId>) -> RouteResult {
+    change_order_as_admin(change, |reference| OrderCommand::Pay { reference }).await
 }
 
 /// Ship an order.
@@ -374,7 +303,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     ("Idempotency-Key" = Option<String>, Header),
     ("If-Match" = Option<String>, Header),
 ), responses(
-    (status = 200, body = OrderResponse),
+    (status = 200, body = OrderData),
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
@@ -382,46 +311,32 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn fulfil(
-    request: HttpRequest,
-    path: web::Path<String>,
-    payload: web::Payload,
-) -> RouteResult {
-    change_order_as_admin(&request, &path, payload, |reference| OrderCommand::Fulfill { reference })
-        .await
+async fn fulfil(change: ChangeRequest<Admin, ReferenceRequest, OrderId>) -> RouteResult {
+    change_order_as_admin(change, |reference| OrderCommand::Fulfill { reference }).await
 }
 
 async fn change_order_as_admin(
-    request: &HttpRequest,
-    path: &str,
-    payload: web::Payload,
+    change: ChangeRequest<Admin, ReferenceRequest, OrderId>,
     command: fn(Option<String>) -> OrderCommand,
 ) -> RouteResult {
-    let services = AppState::from_request(request)?;
-    let caller = services.require_admin(request)?;
-    let order_id = parse_order_id(path)?;
-    let body = request::read_optional_json::<ReferenceRequest>(request, payload).await?;
-    let change: CommandContext = body.build_change(request, &caller, 200)?;
-    let command = command(body.value.into_reference()?);
-    change_order(services, ChangeOrder { order_id, owner: None, command, context: change }).await
+    let context = change.context()?;
+    let command = command(change.body.into_reference()?);
+    let message = ChangeOrder { order_id: change.target, owner: None, command, context };
+    change_order(&change.state, message).await
 }
 
-async fn change_order(services: &AppState, message: ChangeOrder) -> RouteResult {
+async fn change_order(state: &AppState, message: ChangeOrder) -> RouteResult {
     let ticket = message.context.ticket.clone();
-    let reply: Reply<Arc<Order>> = ask(&services.orders, message, &ticket).await?;
-    Ok(match reply {
-        Reply::Completed(order) => response::response_builder(StatusCode::OK, order_json(&order))
-            .with_etag(&order.version.to_string())
-            .finish(),
-        Reply::Replayed(first) => response::replayed_response(first),
-    })
+    let reply: Reply<Arc<Order>> = ask(&state.orders, message, &ticket).await?;
+    let describe = |order: Arc<Order>| Ok(order_answer(&order));
+    Ok(Answer::reply(StatusCode::OK, reply, describe)?.private())
 }
 
-/// Whose orders the caller may see; `None`: everybody's.
+fn order_answer(order: &Order) -> Answer {
+    Answer::ok(order_json(order)).with_etag(order.version)
+}
+
+/// The user whose orders the caller may change; `None` for every user.
 fn owner_filter(caller: &Caller) -> Option<UserId> {
     (caller.role != Role::Admin).then_some(caller.user_id)
-}
-
-fn parse_order_id(path: &str) -> Result<OrderId, Error> {
-    path.parse().map_err(|_| Error::order_not_found())
 }

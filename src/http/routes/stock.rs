@@ -1,24 +1,27 @@
 //! Stock and its movements.
 
-use actix_web::{HttpRequest, http::StatusCode, web};
+use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::products::parse_product_id;
-use crate::http::{
-    openapi::enums::MovementKind,
-    request::{
-        self,
-        query::{QueryParams, encode_cursor},
-    },
-    response::{self, RouteResult, problem::ProblemDetails, views::StockResponse},
-    state::AppState,
-};
 use crate::{
     actors::ask::ask,
-    domain::inventory::{StockChange, StockMovement},
+    domain::{
+        ids::ProductId,
+        inventory::{StockChange, StockLevel, StockMovement},
+    },
     error::Error,
+    events::inventory::StockData,
+    http::{
+        openapi::enums::MovementKind,
+        request::{
+            body::JsonRequest,
+            extract::{Admin, ChangeRequest, ReadRequest},
+            query::encode_cursor,
+        },
+        response::{Answer, RouteResult, problem::ProblemDetails},
+    },
     messages::{catalog::ChangeStock, change::Reply},
 };
 
@@ -95,6 +98,8 @@ impl StockRequest {
     }
 }
 
+impl JsonRequest for StockRequest {}
+
 impl From<StockMovement> for MovementResponse {
     fn from(movement: StockMovement) -> Self {
         Self {
@@ -119,22 +124,16 @@ tag = "Stock", security(("bearer" = [])), params(
     ("If-None-Match" = Option<String>, Header),
     ("Cache-Control" = Option<String>, Header),
 ), responses(
-    (status = 200, body = StockResponse),
+    (status = 200, body = StockData),
     (status = 304, description = "`If-None-Match` names the current ETag."),
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
-async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    services.require_admin(&request)?;
-    services.ensure_latest(&request).await?;
-    let view = services
-        .catalog_snapshot
-        .get(parse_product_id(&path)?)
-        .ok_or_else(Error::product_not_found)?;
-    let body =
-        serde_json::to_vec(&StockResponse::from(&view.stock)).map_err(|_| Error::internal())?;
-    Ok(response::conditional_response(&request, body.into(), &view.stock.version.to_string()))
+async fn show(read: ReadRequest<Admin, ProductId>) -> RouteResult {
+    read.ensure_latest().await?;
+    let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    read.query.reject_others(&[])?;
+    Ok(stock_answer(&view.stock)?)
 }
 
 /// Change the stock of a product.
@@ -149,43 +148,31 @@ tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
     ("If-Match" = Option<String>, Header,
         description = "The change is made only if this version of the stock is current."),
 ), responses(
-    (status = 200, body = StockResponse),
+    (status = 200, body = StockData),
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn change(
-    request: HttpRequest,
-    path: web::Path<String>,
-    payload: web::Payload,
-) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_admin(&request)?;
-    let product_id = parse_product_id(&path)?;
-    let body = request::read_json::<StockRequest>(&request, payload).await?;
-    let stock = body.value.to_stock_change()?;
-    let change = body.build_change(&request, &caller, 200)?;
-    let ticket = change.ticket.clone();
-    let StockRequest { reason, reference, .. } = body.value;
+async fn change(change: ChangeRequest<Admin, StockRequest, ProductId>) -> RouteResult {
+    let stock_change = change.body.to_stock_change()?;
+    let context = change.context()?;
+    let ticket = context.ticket.clone();
+    let StockRequest { reason, reference, .. } = change.body;
     let message = ChangeStock {
-        product_id,
-        stock_change: stock,
+        product_id: change.target,
+        stock_change,
         reason: Some(reason),
         reference,
-        context: change,
+        context,
     };
-    match ask(&services.catalog, message, &ticket).await? {
-        Reply::Completed(level) => {
-            let body =
-                serde_json::to_vec(&StockResponse::from(&level)).map_err(|_| Error::internal())?;
-            Ok(response::response_builder(StatusCode::OK, body.into())
-                .with_etag(&level.version.to_string())
-                .finish())
-        }
-        Reply::Replayed(first) => Ok(response::replayed_response(first)),
-    }
+    let reply: Reply<StockLevel> = ask(&change.state.catalog, message, &ticket).await?;
+    Ok(Answer::reply(StatusCode::OK, reply, |level| stock_answer(&level))?)
+}
+
+fn stock_answer(level: &StockLevel) -> Result<Answer, Error> {
+    Ok(Answer::json(StatusCode::OK, &StockData::from(level))?.with_etag(level.version))
 }
 
 /// List the stock movements of a product, newest first.
@@ -204,21 +191,15 @@ operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn movements(request: HttpRequest, path: web::Path<String>) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    services.require_admin(&request)?;
-    let id = parse_product_id(&path)?;
-    services.ensure_latest(&request).await?;
-    services.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
-    let params = QueryParams::from_request(&request);
-    let limit = params.page_limit()?;
-    let found = services
-        .read_before_deadline(
-            &request,
-            services.store.list_movements(id, params.parse_cursor()?, limit),
-        )
-        .await?;
-    // Sequences have no gaps: there is more exactly when the page's last is not the first of all.
+async fn movements(read: ReadRequest<Admin, ProductId>) -> RouteResult {
+    let (state, query) = (&read.state, &read.query);
+    read.ensure_latest().await?;
+    state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    query.reject_others(&["limit", "cursor"])?;
+    let limit = query.page_limit()?;
+    let movements = state.store.list_movements(read.target, query.parse_cursor()?, limit);
+    let found = state.read_before_deadline(&read.request, movements).await?;
+    // Sequences have no gaps, so there is a next page unless the last movement is the first of all.
     let next = found
         .last()
         .map(|movement| movement.sequence)
@@ -227,5 +208,5 @@ async fn movements(request: HttpRequest, path: web::Path<String>) -> RouteResult
         items: found.into_iter().map(Into::into).collect(),
         next_cursor: encode_cursor(next),
     };
-    response::json_response(StatusCode::OK, &page)
+    Ok(Answer::json(StatusCode::OK, &page)?)
 }

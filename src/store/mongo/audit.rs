@@ -1,5 +1,5 @@
-//! What an audit looks at. All reads of a page are from one snapshot, so that they agree however much is changed beside them; sums
-//! are made by the server.
+//! Reads what an audit checks. All reads of a page are from one snapshot, so they agree even while
+//! nodes write. The server computes the sums.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -30,20 +30,20 @@ use crate::{
     store::limits::{MAX_MOVEMENT_SUMS, MAX_POSITION_RANGES},
 };
 
-/// One moment of the store.
+/// Reads from one snapshot.
 struct SnapshotReader {
     database: Database,
     session: ClientSession,
 }
 
 impl SnapshotReader {
-    /// The moment of the first read.
+    /// The first read takes the snapshot.
     async fn start(database: Database) -> ReadResult<Self> {
         let session = database.client().start_session().snapshot(true).await?;
         Ok(Self { database, session })
     }
 
-    /// Has `each` read what `stages` make of a collection.
+    /// Calls `each` with every result of an aggregation.
     async fn aggregate_each(
         &mut self,
         collection: &str,
@@ -62,19 +62,19 @@ impl SnapshotReader {
     }
 }
 
-/// Ids in `span`.
+/// Matches the ids in `span`.
 fn id_range_filter(span: IdRange) -> Document {
     doc! { "$gt": id_to_bson(span.after), "$lte": id_to_bson(span.up_to) }
 }
 
 fn limit_stage(limit: usize) -> Document {
-    // To the server, no limit would be an error.
+    // The server rejects a limit of 0.
     doc! { "$limit": i64::try_from(limit.max(1)).unwrap_or(i64::MAX) }
 }
 
-fn product_entry(facts: &mut BTreeMap<ProductId, ProductAudit>, product: Id) -> &mut ProductAudit {
+fn product_entry(audits: &mut BTreeMap<ProductId, ProductAudit>, product: Id) -> &mut ProductAudit {
     let product = id_from_bson(product);
-    facts.entry(product).or_insert_with(|| ProductAudit::empty(product))
+    audits.entry(product).or_insert_with(|| ProductAudit::empty(product))
 }
 
 #[derive(Deserialize)]
@@ -86,37 +86,37 @@ struct ProductIdRow {
 pub(super) async fn read_product_page(
     database: Database,
     span: IdRange,
-    most: u32,
+    limit: u32,
 ) -> ReadResult<AuditPage<ProductAudit>> {
-    let mut moment = SnapshotReader::start(database).await?;
-    let mut facts = BTreeMap::new();
+    let mut snapshot = SnapshotReader::start(database).await?;
+    let mut audits = BTreeMap::new();
     let ids = vec![
         doc! { "$match": { "_id": id_range_filter(span) } },
         doc! { "$sort": { "_id": 1 } },
-        limit_stage(most as usize),
+        limit_stage(limit as usize),
         doc! { "$project": { "_id": 1 } },
     ];
     let known = |document: &RawDocument| {
-        product_entry(&mut facts, deserialize_document::<ProductIdRow>(document)?.id).known = true;
+        product_entry(&mut audits, deserialize_document::<ProductIdRow>(document)?.id).known = true;
         Ok(())
     };
-    moment.aggregate_each(PRODUCTS, ids, known).await?;
+    snapshot.aggregate_each(PRODUCTS, ids, known).await?;
     let last =
-        facts.last_key_value().map(|(last, _)| *last).filter(|_| facts.len() >= most as usize);
+        audits.last_key_value().map(|(last, _)| *last).filter(|_| audits.len() >= limit as usize);
     let (span, rest) = last.map_or((span, None), |last| {
         let (here, rest) = span.split_after(last.as_uuid());
         (here, Some(rest))
     });
-    read_stock_levels(&mut moment, span, &mut facts).await?;
-    sum_ledgers(&mut moment, span, &mut facts).await?;
-    sum_promised_units(&mut moment, span, &mut facts).await?;
-    Ok(AuditPage { items: facts.into_values().collect(), remaining: rest })
+    read_stock_levels(&mut snapshot, span, &mut audits).await?;
+    sum_ledgers(&mut snapshot, span, &mut audits).await?;
+    sum_promised_units(&mut snapshot, span, &mut audits).await?;
+    Ok(AuditPage { items: audits.into_values().collect(), remaining: rest })
 }
 
 async fn read_stock_levels(
-    moment: &mut SnapshotReader,
+    snapshot: &mut SnapshotReader,
     span: IdRange,
-    facts: &mut BTreeMap<ProductId, ProductAudit>,
+    audits: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> ReadResult<()> {
     #[derive(Deserialize)]
     struct StockRow {
@@ -130,18 +130,18 @@ async fn read_stock_levels(
     let level = |document: &RawDocument| {
         let StockRow { id, on_hand, reserved, version, last_movement } =
             deserialize_document(document)?;
-        product_entry(facts, id).stock = StoredStock { on_hand, reserved, version, last_movement };
+        product_entry(audits, id).stock = StoredStock { on_hand, reserved, version, last_movement };
         Ok(())
     };
-    moment
+    snapshot
         .aggregate_each(STOCK, vec![doc! { "$match": { "_id": id_range_filter(span) } }], level)
         .await
 }
 
 async fn sum_ledgers(
-    moment: &mut SnapshotReader,
+    snapshot: &mut SnapshotReader,
     span: IdRange,
-    facts: &mut BTreeMap<ProductId, ProductAudit>,
+    audits: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> ReadResult<()> {
     #[derive(Deserialize)]
     struct LedgerSums {
@@ -153,7 +153,7 @@ async fn sum_ledgers(
         on_hand: i64,
         reserved: i64,
     }
-    // A product's movements stand together, in order, so that this is one stretch of the collection.
+    // A product's movements are adjacent, so this is one range of the collection.
     let beyond =
         |product: Uuid| doc! { "product_id": id_to_bson(product), "sequence": Bson::MaxKey };
     let stages = vec![
@@ -167,17 +167,18 @@ async fn sum_ledgers(
     let sums = |document: &RawDocument| {
         let LedgerSums { id, count, first, last, on_hand, reserved } =
             deserialize_document(document)?;
-        product_entry(facts, id).ledger = LedgerTotals { count, first, last, on_hand, reserved };
+        product_entry(audits, id).ledger = LedgerTotals { count, first, last, on_hand, reserved };
         Ok(())
     };
-    moment.aggregate_each(MOVEMENTS, stages, sums).await
+    snapshot.aggregate_each(MOVEMENTS, stages, sums).await
 }
 
-/// Has the server read all orders for each page: an index that would spare it would cost every checkout.
+/// Makes the server scan all orders for each page. An index would avoid that, but slow down every
+/// checkout.
 async fn sum_promised_units(
-    moment: &mut SnapshotReader,
+    snapshot: &mut SnapshotReader,
     span: IdRange,
-    facts: &mut BTreeMap<ProductId, ProductAudit>,
+    audits: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> ReadResult<()> {
     #[derive(Deserialize)]
     struct PromisedUnits {
@@ -187,7 +188,10 @@ async fn sum_promised_units(
     }
     let open = [OrderStatus::PendingPayment, OrderStatus::Paid].map(OrderStatus::as_str);
     let stages = vec![
-        doc! { "$match": { "status": { "$in": open.to_vec() }, "lines": { "$elemMatch": { "product_id": id_range_filter(span) } } } },
+        doc! { "$match": {
+            "status": { "$in": open.to_vec() },
+            "lines": { "$elemMatch": { "product_id": id_range_filter(span) } },
+        } },
         doc! { "$project": { "lines.product_id": 1, "lines.quantity": 1 } },
         doc! { "$unwind": "$lines" },
         doc! { "$match": { "lines.product_id": id_range_filter(span) } },
@@ -195,49 +199,49 @@ async fn sum_promised_units(
     ];
     let sum = |document: &RawDocument| {
         let PromisedUnits { id, units } = deserialize_document(document)?;
-        product_entry(facts, id).promised = units;
+        product_entry(audits, id).promised = units;
         Ok(())
     };
-    moment.aggregate_each(ORDERS, stages, sum).await
+    snapshot.aggregate_each(ORDERS, stages, sum).await
 }
 
 pub(super) async fn read_order_page(
     database: Database,
     span: IdRange,
-    most: u32,
+    limit: u32,
 ) -> ReadResult<AuditPage<OrderAudit>> {
-    let mut moment = SnapshotReader::start(database).await?;
-    let most = most as usize;
+    let mut snapshot = SnapshotReader::start(database).await?;
+    let limit = limit as usize;
     let mut orders = Vec::new();
     let stages = vec![
         doc! { "$match": { "_id": id_range_filter(span) } },
         doc! { "$sort": { "_id": 1 } },
-        limit_stage(most),
+        limit_stage(limit),
     ];
     let order = |document: &RawDocument| {
         orders.push(order_from_document(document)?);
         Ok(())
     };
-    moment.aggregate_each(ORDERS, stages, order).await?;
+    snapshot.aggregate_each(ORDERS, stages, order).await?;
     let here = match orders.last() {
-        Some(last) if orders.len() >= most => span.split_after(last.id.as_uuid()).0,
+        Some(last) if orders.len() >= limit => span.split_after(last.id.as_uuid()).0,
         _ => span,
     };
-    let moved = sum_order_movements(&mut moment, here).await?;
-    let named = orders.iter().flat_map(|order| order.lines.iter().map(|line| line.product_id));
-    let named: BTreeSet<ProductId> =
-        named.chain(moved.iter().map(|(_, product, _)| *product)).collect();
-    let versions = read_stock_versions(&mut moment, named).await?;
+    let moved = sum_order_movements(&mut snapshot, here).await?;
+    let products = orders.iter().flat_map(|order| order.lines.iter().map(|line| line.product_id));
+    let products: BTreeSet<ProductId> =
+        products.chain(moved.iter().map(|(_, product, _)| *product)).collect();
+    let versions = read_stock_versions(&mut snapshot, products).await?;
     Ok(join_orders_with_movements(
         span,
-        (orders, most),
+        (orders, limit),
         (moved, MAX_MOVEMENT_SUMS as usize),
         &versions,
     ))
 }
 
 async fn sum_order_movements(
-    moment: &mut SnapshotReader,
+    snapshot: &mut SnapshotReader,
     span: IdRange,
 ) -> ReadResult<Vec<(OrderId, ProductId, MovementTotals)>> {
     #[derive(Deserialize)]
@@ -274,13 +278,13 @@ async fn sum_order_movements(
         ));
         Ok(())
     };
-    moment.aggregate_each(MOVEMENTS, stages, sums).await?;
+    snapshot.aggregate_each(MOVEMENTS, stages, sums).await?;
     Ok(found)
 }
 
 async fn read_stock_versions(
-    moment: &mut SnapshotReader,
-    named: BTreeSet<ProductId>,
+    snapshot: &mut SnapshotReader,
+    products: BTreeSet<ProductId>,
 ) -> ReadResult<HashMap<ProductId, u64>> {
     #[derive(Deserialize)]
     struct RecordVersion {
@@ -288,7 +292,7 @@ async fn read_stock_versions(
         id: Id,
         version: u64,
     }
-    let ids: Vec<Id> = named.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
+    let ids: Vec<Id> = products.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
     let mut found = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(1000) {
         let stages = vec![
@@ -300,7 +304,7 @@ async fn read_stock_versions(
             found.insert(id_from_bson(id), version);
             Ok(())
         };
-        moment.aggregate_each(STOCK, stages, note).await?;
+        snapshot.aggregate_each(STOCK, stages, note).await?;
     }
     Ok(found)
 }
@@ -316,31 +320,31 @@ pub(super) async fn read_event_ranges(database: Database) -> ReadResult<EventAud
     struct Counter {
         last: u64,
     }
-    let mut moment = SnapshotReader::start(database).await?;
-    let mut facts = EventAudit::default();
+    let mut snapshot = SnapshotReader::start(database).await?;
+    let mut audits = EventAudit::default();
     let counter = |document: &RawDocument| {
-        facts.recorded_last = Some(deserialize_document::<Counter>(document)?.last);
+        audits.recorded_last = Some(deserialize_document::<Counter>(document)?.last);
         Ok(())
     };
-    moment.aggregate_each(COUNTERS, vec![doc! { "$match": { "_id": OUTBOX } }], counter).await?;
+    snapshot.aggregate_each(COUNTERS, vec![doc! { "$match": { "_id": OUTBOX } }], counter).await?;
     let together = |document: &RawDocument| {
         let EventRange { last, count } = deserialize_document(document)?;
         let first = (last + 1).saturating_sub(count);
-        let room = facts.ranges.len() < MAX_POSITION_RANGES as usize;
-        match facts.ranges.last_mut() {
+        let room = audits.ranges.len() < MAX_POSITION_RANGES as usize;
+        match audits.ranges.last_mut() {
             Some((_, end)) if *end + 1 == first => *end = last,
-            _ if room => facts.ranges.push((first, last)),
+            _ if room => audits.ranges.push((first, last)),
             _ => {}
         }
         Ok(())
     };
     let count = doc! { "$toLong": { "$size": "$events" } };
-    moment
+    snapshot
         .aggregate_each(
             OUTBOX,
             vec![doc! { "$sort": { "_id": 1 } }, doc! { "$project": { "count": count } }],
             together,
         )
         .await?;
-    Ok(facts)
+    Ok(audits)
 }

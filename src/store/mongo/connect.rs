@@ -11,15 +11,15 @@ use mongodb::{
         Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
     },
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    MongoOptions,
     failure::{self, ACCESS_DENIED_CODES, ErrorClass, TransactionError},
     migration::{MigrationOutcome, migrate},
     schema::{META, SCHEMA_VERSION, SHOP, create_collections_and_indexes},
 };
+use crate::domain::money::Currency;
 
 /// The least and the most connections for reads. The least stay open, because a cold pool opens
 /// only a few at a time.
@@ -40,6 +40,23 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The wire version of MongoDB 6.0, the oldest server that souk supports.
 const MIN_WIRE_VERSION: i32 = 17;
+
+/// Where the database is, and how to use it.
+#[derive(Debug, Clone)]
+pub struct MongoOptions {
+    /// The replica set's connection string, `mongodb://...`.
+    pub uri: SecretString,
+    /// The name of the database.
+    pub database: String,
+    /// The currency of all prices. The first node to connect sets it permanently.
+    pub currency: Currency,
+    /// Stock with at most this many available units is reported as low.
+    pub low_stock: u64,
+    /// There is a broker: keep all events until they are published. Permanent once it was set.
+    pub keep_unpublished: bool,
+    /// The longest wait for the server. Must not exceed the callers' own timeout.
+    pub timeout: Duration,
+}
 
 /// Why a database cannot be used. Each message says in one line what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! Writes what was decided: one or two commands for each collection, however many commits there are.
+//! Writes a plan: one or two commands for each collection, however many commits there are.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,13 +27,14 @@ use crate::{
     store::plan::{LoadedState, OwnedIdempotencyKey, WriteSet},
 };
 
-/// Most events in one document, and most bytes of them, unless one alone has more.
+/// The most events in one document, and the most bytes of them. A single event may be larger.
 const EVENT_BATCH_LIMITS: (usize, usize) = (256, 1024 * 1024);
 
-/// What the snapshot holds of the records that may be written, and who has which sku.
+/// Which of the records to write exist in the snapshot, and which product has which sku.
 ///
-/// A record is written by its id alone. It has the version that was read: the server lets a transaction fail that writes a document
-/// which has changed since its snapshot. To ask for the version as well would take the server nearly twice as long.
+/// An update finds its record by id alone. It need not check the version that was loaded: the
+/// server aborts a transaction that writes a document which has changed since its snapshot. A check
+/// of the version would nearly double the server's work.
 pub(super) struct ExistingRecords {
     carts: HashSet<UserId>,
     products: HashSet<ProductId>,
@@ -42,12 +43,15 @@ pub(super) struct ExistingRecords {
     users: HashSet<UserId>,
     sessions: HashSet<SessionId>,
     stock: HashSet<ProductId>,
-    /// Keys that are there and honoured no longer.
+    /// Keys that have a document but are no longer honored.
     expired_keys: HashSet<OwnedIdempotencyKey>,
 }
 
 impl ExistingRecords {
-    pub(super) fn from_loaded(loaded: &LoadedState, worn: HashSet<OwnedIdempotencyKey>) -> Self {
+    pub(super) fn from_loaded(
+        loaded: &LoadedState,
+        expired_keys: HashSet<OwnedIdempotencyKey>,
+    ) -> Self {
         Self {
             carts: loaded.carts.keys().copied().collect(),
             products: loaded.products.keys().copied().collect(),
@@ -56,36 +60,36 @@ impl ExistingRecords {
             users: loaded.users.keys().copied().collect(),
             sessions: loaded.sessions.keys().copied().collect(),
             stock: loaded.stock.keys().copied().collect(),
-            expired_keys: worn,
+            expired_keys,
         }
     }
 }
 
-/// Writes everything in `writes`; `published` are its events, rendered.
+/// Writes everything in `writes`. `outbox_events` are its events with their positions.
 pub(super) async fn flush(
     transaction: &mut Transaction<'_>,
     writes: &WriteSet,
-    before: &ExistingRecords,
-    published: &[OutboxEvent],
+    existing: &ExistingRecords,
+    outbox_events: &[OutboxEvent],
 ) -> Result<(), TransactionError> {
-    for documents in ordered_writes(writes, before, published)? {
+    for documents in ordered_writes(writes, existing, outbox_events)? {
         documents.execute(transaction).await?;
     }
     Ok(())
 }
 
-/// What is written, in that order. Stock comes last and in the order of ids, since it is what other nodes most likely want at the same
-/// time.
+/// The writes in their order. Stock is last, because other nodes most likely write it at the same
+/// time, and in the order of ids.
 fn ordered_writes(
     writes: &WriteSet,
-    before: &ExistingRecords,
-    published: &[OutboxEvent],
+    existing: &ExistingRecords,
+    outbox_events: &[OutboxEvent],
 ) -> Result<[CollectionWrites; 11], TransactionError> {
     let mut users = CollectionWrites::for_collection(USERS);
     for (user_id, user) in &writes.users {
         users.add_document(
             user_id.as_uuid(),
-            before.users.contains(user_id),
+            existing.users.contains(user_id),
             &UserDocument::from(&**user),
         )?;
     }
@@ -93,7 +97,7 @@ fn ordered_writes(
     for (session_id, session) in &writes.sessions {
         sessions.add_document(
             session_id.as_uuid(),
-            before.sessions.contains(session_id),
+            existing.sessions.contains(session_id),
             &SessionDocument::from(&**session),
         )?;
     }
@@ -101,7 +105,7 @@ fn ordered_writes(
     for (owner, cart) in &writes.carts {
         carts.add_document(
             owner.as_uuid(),
-            before.carts.contains(owner),
+            existing.carts.contains(owner),
             &CartDocument::from(&**cart),
         )?;
     }
@@ -110,13 +114,13 @@ fn ordered_writes(
         let record = product_id.as_uuid();
         let document = ProductDocument::try_from(&**product)
             .map_err(|error| TransactionError::invalid_document(record, error))?;
-        products.add_document(record, before.products.contains(product_id), &document)?;
+        products.add_document(record, existing.products.contains(product_id), &document)?;
     }
     let mut orders = CollectionWrites::for_collection(ORDERS);
     for (order_id, order) in &writes.orders {
         orders.add_document(
             order_id.as_uuid(),
-            before.orders.contains(order_id),
+            existing.orders.contains(order_id),
             &OrderDocument::from(&**order),
         )?;
     }
@@ -124,7 +128,7 @@ fn ordered_writes(
     for (product_id, level) in &writes.stock {
         stock.add_document(
             product_id.as_uuid(),
-            before.stock.contains(product_id),
+            existing.stock.contains(product_id),
             &StockDocument::from(*level),
         )?;
     }
@@ -132,18 +136,18 @@ fn ordered_writes(
         users,
         sessions,
         carts,
-        sku_release_writes(writes, before),
+        sku_release_writes(writes, existing),
         products,
         orders,
-        idempotency_key_writes(writes, before)?,
+        idempotency_key_writes(writes, existing)?,
         inbox_writes(writes),
         movement_writes(writes)?,
-        outbox_writes(writes, published)?,
+        outbox_writes(writes, outbox_events)?,
         stock,
     ])
 }
 
-/// Documents of one collection: some are new, the others replace what was read.
+/// The documents of one collection: new ones, and replacements of existing ones.
 struct CollectionWrites {
     collection: &'static str,
     inserts: Vec<Statement>,
@@ -164,12 +168,12 @@ impl CollectionWrites {
         self.add_document_with_id(record, exists, id_to_binary(record), document)
     }
 
-    /// Puts one whose `_id` is another than that of the record it is blamed on.
+    /// Adds a document whose `_id` is not the id of the record that identifies its commits.
     fn add_document_with_id(
         &mut self,
         record: Uuid,
         exists: bool,
-        name: impl Into<RawBson>,
+        id: impl Into<RawBson>,
         document: &impl Serialize,
     ) -> Result<(), TransactionError> {
         let document = to_raw_document(document)
@@ -177,7 +181,7 @@ impl CollectionWrites {
         if exists {
             self.updates.push(Statement {
                 record_id: record,
-                body: rawdoc! { "q": { "_id": name.into() }, "u": document },
+                body: rawdoc! { "q": { "_id": id.into() }, "u": document },
             });
         } else {
             self.inserts.push(Statement { record_id: record, body: document });
@@ -191,11 +195,12 @@ impl CollectionWrites {
     }
 }
 
-/// Takes each sku from the product that gives it up in this same batch, which is written later and may come after.
-fn sku_release_writes(writes: &WriteSet, before: &ExistingRecords) -> CollectionWrites {
+/// Removes each sku from a product that gives it up in this batch. The product's own document may
+/// be written after the sku's new owner, which would violate the unique index.
+fn sku_release_writes(writes: &WriteSet, existing: &ExistingRecords) -> CollectionWrites {
     let mut released = CollectionWrites::for_collection(PRODUCTS);
     for product in writes.products.values().filter(|product| !product.deleted) {
-        let holder = product.details.sku.as_ref().and_then(|sku| before.skus.get(sku));
+        let holder = product.details.sku.as_ref().and_then(|sku| existing.skus.get(sku));
         let Some(holder) =
             holder.filter(|holder| **holder != product.id && writes.products.contains_key(holder))
         else {
@@ -211,27 +216,27 @@ fn sku_release_writes(writes: &WriteSet, before: &ExistingRecords) -> Collection
 
 fn idempotency_key_writes(
     writes: &WriteSet,
-    before: &ExistingRecords,
+    existing: &ExistingRecords,
 ) -> Result<CollectionWrites, TransactionError> {
     let mut keys = CollectionWrites::for_collection(IDEMPOTENCY_KEYS);
-    for (key, answer, at) in &writes.stored_responses {
+    for (key, response, at) in &writes.stored_responses {
         let record = key.owner.as_uuid();
-        let name = to_raw_document(&IdempotencyKeyId::from_key(key))
+        let id = to_raw_document(&IdempotencyKeyId::from_key(key))
             .map_err(|error| TransactionError::invalid_document(record, error))?;
-        let worn = !before.expired_keys.is_empty()
-            && before.expired_keys.contains(&(key.owner, key.key.clone()));
+        let exists = !existing.expired_keys.is_empty()
+            && existing.expired_keys.contains(&(key.owner, key.key.clone()));
         keys.add_document_with_id(
             record,
-            worn,
-            name,
-            &IdempotencyKeyDocument::new(key, answer, *at),
+            exists,
+            id,
+            &IdempotencyKeyDocument::new(key, response, *at),
         )?;
     }
     Ok(keys)
 }
 
 fn inbox_writes(writes: &WriteSet) -> CollectionWrites {
-    // No record to blame: should one not be written, nobody knows whose it is.
+    // No record: a message id does not identify the commit at fault.
     let statement = |(id, at): &(Box<str>, Timestamp)| Statement {
         record_id: Uuid::nil(),
         body: rawdoc! { "_id": &**id, "at": timestamp_to_bson(*at) },
@@ -254,24 +259,25 @@ fn movement_writes(writes: &WriteSet) -> Result<CollectionWrites, TransactionErr
     Ok(movements)
 }
 
-/// A document that is refused cannot be blamed on one commit.
+/// A rejected document has events of many commits, so no record identifies the one at fault.
 fn outbox_writes(
     writes: &WriteSet,
-    published: &[OutboxEvent],
+    outbox_events: &[OutboxEvent],
 ) -> Result<CollectionWrites, TransactionError> {
-    let events: Vec<(&EventEnvelope, &OutboxEvent)> = writes.events.iter().zip(published).collect();
+    let events: Vec<(&EventEnvelope, &OutboxEvent)> =
+        writes.events.iter().zip(outbox_events).collect();
     let mut documents = CollectionWrites::for_collection(OUTBOX);
     let mut rest = events.as_slice();
     while !rest.is_empty() {
         let mut bytes = 0;
-        let fits = |(_, place): &&(&EventEnvelope, &OutboxEvent)| {
-            bytes += place.body.len();
+        let fits = |(_, event): &&(&EventEnvelope, &OutboxEvent)| {
+            bytes += event.body.len();
             bytes <= EVENT_BATCH_LIMITS.1
         };
         let count = rest.iter().take(EVENT_BATCH_LIMITS.0).take_while(fits).count().max(1);
-        let (together, after) = rest.split_at(count);
-        let document = EventBatchDocument::new(together)
-            .map_err(|error| TransactionError::permanent(error.0))?;
+        let (batch, after) = rest.split_at(count);
+        let document =
+            EventBatchDocument::new(batch).map_err(|error| TransactionError::permanent(error.0))?;
         documents.add_document(Uuid::nil(), false, &document)?;
         rest = after;
     }

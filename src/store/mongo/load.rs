@@ -1,4 +1,4 @@
-//! What a batch touches, as the transaction's snapshot holds it.
+//! Loads what a batch depends on, from the transaction's snapshot.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -20,34 +20,35 @@ use crate::{
     store::plan::{LoadedState, OwnedIdempotencyKey, ReadSet},
 };
 
-/// Loads what `touched` names. Keys that were first used at `forgotten` or before are told apart, since they are honoured no longer.
+/// Loads everything in `read_set`. Also returns the idempotency keys that were stored at
+/// `keys_expired_at` or before: they are no longer honored, but still have a document.
 pub(super) async fn load(
     transaction: &mut Transaction<'_>,
-    touched: &ReadSet,
-    forgotten: Timestamp,
+    read_set: &ReadSet,
+    keys_expired_at: Timestamp,
 ) -> Result<(LoadedState, HashSet<OwnedIdempotencyKey>), TransactionError> {
     let mut loaded = LoadedState {
-        carts: load_versions(transaction, CARTS, touched.carts.iter().map(|id| id.as_uuid()))
+        carts: load_versions(transaction, CARTS, read_set.carts.iter().map(|id| id.as_uuid()))
             .await?,
         products: load_versions(
             transaction,
             PRODUCTS,
-            touched.products.iter().map(|id| id.as_uuid()),
+            read_set.products.iter().map(|id| id.as_uuid()),
         )
         .await?,
-        users: load_versions(transaction, USERS, touched.users.iter().map(|id| id.as_uuid()))
+        users: load_versions(transaction, USERS, read_set.users.iter().map(|id| id.as_uuid()))
             .await?,
         sessions: load_versions(
             transaction,
             SESSIONS,
-            touched.sessions.iter().map(|id| id.as_uuid()),
+            read_set.sessions.iter().map(|id| id.as_uuid()),
         )
         .await?,
         sku_owners: load_unique_field_owners(
             transaction,
             PRODUCTS,
             "sku",
-            &touched.skus,
+            &read_set.skus,
             doc! { "deleted": false },
         )
         .await?,
@@ -55,19 +56,23 @@ pub(super) async fn load(
             transaction,
             USERS,
             "email",
-            &touched.emails,
+            &read_set.emails,
             doc! {},
         )
         .await?,
         ..LoadedState::default()
     };
-    let worn =
-        load_idempotency_keys(transaction, &touched.idempotency_keys, forgotten, &mut loaded)
-            .await?;
-    load_orders(transaction, touched, &mut loaded).await?;
-    load_inbox(transaction, &touched.inbox, &mut loaded).await?;
-    load_stock_levels(transaction, touched, &mut loaded).await?;
-    Ok((loaded, worn))
+    let expired_keys = load_idempotency_keys(
+        transaction,
+        &read_set.idempotency_keys,
+        keys_expired_at,
+        &mut loaded,
+    )
+    .await?;
+    load_orders(transaction, read_set, &mut loaded).await?;
+    load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
+    load_stock_levels(transaction, read_set, &mut loaded).await?;
+    Ok((loaded, expired_keys))
 }
 
 async fn load_versions<I: From<Uuid> + Eq + Hash>(
@@ -86,81 +91,87 @@ async fn load_versions<I: From<Uuid> + Eq + Hash>(
     if ids.is_empty() {
         return Ok(found);
     }
-    let note = |document: &RawDocument| {
+    let record = |document: &RawDocument| {
         let RecordVersion { id, version } = deserialize_document(document)?;
         found.insert(id_from_bson(id), version);
         Ok(())
     };
     transaction
-        .for_each_document(collection, doc! { "_id": { "$in": ids } }, doc! { "version": 1 }, note)
+        .for_each_document(
+            collection,
+            doc! { "_id": { "$in": ids } },
+            doc! { "version": 1 },
+            record,
+        )
         .await?;
     Ok(found)
 }
 
-/// Who has each of these names in `field`, among the documents that `more` allows.
+/// The owner of each of `values` in a unique `field`, among documents that match `condition`.
 async fn load_unique_field_owners<I: From<Uuid>>(
     transaction: &mut Transaction<'_>,
     collection: &str,
     field: &str,
-    names: &BTreeSet<String>,
-    more: Document,
+    values: &BTreeSet<String>,
+    condition: Document,
 ) -> Result<HashMap<String, I>, TransactionError> {
     #[derive(Deserialize)]
     struct UniqueFieldOwner {
         #[serde(rename = "_id")]
         id: Id,
     }
-    let mut found = HashMap::with_capacity(names.len());
-    if names.is_empty() {
+    let mut found = HashMap::with_capacity(values.len());
+    if values.is_empty() {
         return Ok(found);
     }
-    let note = |document: &RawDocument| {
+    let record = |document: &RawDocument| {
         let UniqueFieldOwner { id } = deserialize_document(document)?;
-        let name = document.get_str(field).map_err(|error| DocumentError(error.to_string()))?;
-        found.insert(name.to_owned(), id_from_bson(id));
+        let value = document.get_str(field).map_err(|error| DocumentError(error.to_string()))?;
+        found.insert(value.to_owned(), id_from_bson(id));
         Ok(())
     };
-    let mut filter = doc! { field: { "$in": names.iter().collect::<Vec<_>>(), "$exists": true } };
-    filter.extend(more);
-    transaction.for_each_document(collection, filter, doc! { field: 1 }, note).await?;
+    let mut filter = doc! { field: { "$in": values.iter().collect::<Vec<_>>(), "$exists": true } };
+    filter.extend(condition);
+    transaction.for_each_document(collection, filter, doc! { field: 1 }, record).await?;
     Ok(found)
 }
 
 async fn load_idempotency_keys(
     transaction: &mut Transaction<'_>,
     keys: &BTreeSet<OwnedIdempotencyKey>,
-    forgotten: Timestamp,
+    keys_expired_at: Timestamp,
     loaded: &mut LoadedState,
 ) -> Result<HashSet<OwnedIdempotencyKey>, TransactionError> {
-    let mut worn = HashSet::new();
+    let mut expired_keys = HashSet::new();
     if keys.is_empty() {
-        return Ok(worn);
+        return Ok(expired_keys);
     }
-    let names: Vec<Document> = keys
+    let key_ids: Vec<Document> = keys
         .iter()
         .map(|(owner, key)| doc! { "owner": id_to_bson(owner.as_uuid()), "key": &**key })
         .collect();
-    let note = |document: &RawDocument| {
+    let record = |document: &RawDocument| {
         let document: IdempotencyKeyDocument<'_> = deserialize_document(document)?;
         let id: OwnedIdempotencyKey =
             (id_from_bson(document.id.owner), document.id.key.as_ref().into());
-        if document.is_stored_by(forgotten) {
-            worn.insert(id);
+        if document.is_stored_by(keys_expired_at) {
+            expired_keys.insert(id);
         } else {
             loaded.stored_responses.insert(id, document.into_response()?);
         }
         Ok(())
     };
     transaction
-        .for_each_document(IDEMPOTENCY_KEYS, doc! { "_id": { "$in": names } }, doc! {}, note)
+        .for_each_document(IDEMPOTENCY_KEYS, doc! { "_id": { "$in": key_ids } }, doc! {}, record)
         .await?;
-    Ok(worn)
+    Ok(expired_keys)
 }
 
-/// Orders that are named, and how many buyers have that are not paid yet, which the server counts off an index.
+/// Loads the orders, and counts the pending orders of users. An index holds only pending orders, so
+/// the count reads few documents.
 async fn load_orders(
     transaction: &mut Transaction<'_>,
-    touched: &ReadSet,
+    read_set: &ReadSet,
     loaded: &mut LoadedState,
 ) -> Result<(), TransactionError> {
     #[derive(Deserialize)]
@@ -174,12 +185,13 @@ async fn load_orders(
     struct PendingOrder {
         user_id: Id,
     }
-    let ids: Vec<Id> = touched.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
+    let ids: Vec<Id> = read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
     if !ids.is_empty() {
-        let note = |document: &RawDocument| {
+        let record = |document: &RawDocument| {
             let OrderHeader { id, version, status } = deserialize_document(document)?;
-            let status = OrderStatus::from_name(status)
-                .ok_or_else(|| DocumentError(format!("{status:?} is no status of an order")))?;
+            let status = status
+                .parse::<OrderStatus>()
+                .map_err(|_| DocumentError(format!("{status:?} is not a valid order status")))?;
             loaded.orders.insert(id_from_bson(id), (version, status));
             Ok(())
         };
@@ -188,14 +200,14 @@ async fn load_orders(
                 ORDERS,
                 doc! { "_id": { "$in": ids } },
                 doc! { "version": 1, "status": 1 },
-                note,
+                record,
             )
             .await?;
     }
     let buyers: Vec<Id> =
-        touched.pending_order_users.iter().map(|user| id_to_bson(user.as_uuid())).collect();
+        read_set.pending_order_users.iter().map(|user| id_to_bson(user.as_uuid())).collect();
     if !buyers.is_empty() {
-        let note = |document: &RawDocument| {
+        let record = |document: &RawDocument| {
             *loaded
                 .pending_orders
                 .entry(id_from_bson(deserialize_document::<PendingOrder>(document)?.user_id))
@@ -205,7 +217,7 @@ async fn load_orders(
         let pending =
             doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
         transaction
-            .for_each_document(ORDERS, pending, doc! { "_id": 0, "user_id": 1 }, note)
+            .for_each_document(ORDERS, pending, doc! { "_id": 0, "user_id": 1 }, record)
             .await?;
     }
     Ok(())
@@ -220,35 +232,35 @@ async fn load_inbox(
         return Ok(());
     }
     let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
-    let note = |document: &RawDocument| {
+    let record = |document: &RawDocument| {
         loaded.applied_messages.insert(
             document.get_str("_id").map_err(|error| DocumentError(error.to_string()))?.into(),
         );
         Ok(())
     };
     transaction
-        .for_each_document(INBOX, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }, note)
+        .for_each_document(INBOX, doc! { "_id": { "$in": ids } }, doc! { "_id": 1 }, record)
         .await
 }
 
 async fn load_stock_levels(
     transaction: &mut Transaction<'_>,
-    touched: &ReadSet,
+    read_set: &ReadSet,
     loaded: &mut LoadedState,
 ) -> Result<(), TransactionError> {
-    let ids: Vec<Id> = touched.stock.iter().map(|product| id_to_bson(product.as_uuid())).collect();
+    let ids: Vec<Id> = read_set.stock.iter().map(|product| id_to_bson(product.as_uuid())).collect();
     if ids.is_empty() {
         return Ok(());
     }
-    let note = |document: &RawDocument| {
+    let record = |document: &RawDocument| {
         let level = StockLevel::from(deserialize_document::<StockDocument>(document)?);
         loaded.stock.insert(level.product_id, level);
         Ok(())
     };
-    transaction.for_each_document(STOCK, doc! { "_id": { "$in": ids } }, doc! {}, note).await
+    transaction.for_each_document(STOCK, doc! { "_id": { "$in": ids } }, doc! {}, record).await
 }
 
-/// A document as what it should be.
+/// Deserializes without copying, so the result may borrow from `document`.
 pub(super) fn deserialize_document<'de, T: Deserialize<'de>>(
     document: &'de RawDocument,
 ) -> Result<T, DocumentError> {

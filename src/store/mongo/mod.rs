@@ -1,10 +1,14 @@
-//! The cluster's engine: MongoDB, a replica set that any number of nodes share.
+//! The store on MongoDB: a replica set that any number of nodes share.
 //!
-//! One task of each node writes: a batch is one transaction, in few round trips however many commits are in it. It reads from a snapshot,
-//! decides as every engine does, and writes records that are as it has read them; the server sees to it that of two transactions that
-//! write the same record one fails, which is then run again. Reads are of what a majority has, from the primary.
+//! One task in each node writes. It applies a batch in one transaction, with few round trips
+//! however many commits the batch has: it loads what the batch depends on from a snapshot, plans
+//! the batch as every engine does, and writes the records. Of two transactions that write the same
+//! record, the server aborts one, which the node then retries; `write` has the details.
+//!
+//! Reads go to the primary and return only what a majority of the members has.
 
 mod audit;
+mod batch;
 mod connect;
 mod documents;
 mod failure;
@@ -13,6 +17,7 @@ mod load;
 mod migration;
 mod nodes;
 mod read;
+mod retry;
 mod schema;
 mod transaction;
 mod write;
@@ -27,7 +32,6 @@ use std::{
 
 use async_trait::async_trait;
 use mongodb::Database;
-use secrecy::SecretString;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -35,7 +39,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::connect::ConnectError;
+pub use self::connect::{ConnectError, MongoOptions};
 use self::{
     connect::{MongoClients, connect_with_retry},
     nodes::NodeMembership,
@@ -55,37 +59,19 @@ use crate::{
         clock::{Clock, Timestamp},
         ids::{EventId, OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
-        money::Currency,
         order::Order,
     },
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
-/// How long to say goodbye to the other nodes. They find out anyway.
+/// How long a node that stops may take to deregister. If it fails, the others reap its document.
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest that a page of an audit takes. The server keeps the moment it is read from for 300 s.
+/// The timeout of one page of an audit. By default, the server keeps a snapshot for 300 s.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(240);
 
-/// How to reach the store.
-#[derive(Debug, Clone)]
-pub struct MongoOptions {
-    /// The replica set's connection string.
-    pub uri: SecretString,
-    /// The database.
-    pub database: String,
-    /// The currency of every price in it, for good.
-    pub currency: Currency,
-    /// Stock that falls to this or below is told as low.
-    pub low_stock: u64,
-    /// There is a broker: events are kept until they were published, however many that are. It is noted in the store, for good.
-    pub keep_unpublished: bool,
-    /// The longest that anything waits for the server; not above what callers wait for.
-    pub timeout: Duration,
-}
-
-/// The cluster's store.
+/// A node's connection to the shared database.
 pub struct MongoStore {
     database: Database,
     membership: Arc<NodeMembership>,
@@ -93,7 +79,7 @@ pub struct MongoStore {
     runtime: Handle,
     timeout: Duration,
     queue: Mutex<Option<mpsc::Sender<QueuedBatch>>>,
-    /// Closed when the writer has ended.
+    /// Closed when the writer has stopped.
     writer_stopped: watch::Receiver<()>,
     membership_task: AbortHandle,
     closed: AtomicBool,
@@ -101,26 +87,27 @@ pub struct MongoStore {
 }
 
 impl MongoStore {
-    /// Connects, and waits for as long as it takes until a primary answers, with a log line every two seconds. Has to be called on the
-    /// runtime that the store shall live on.
+    /// Connects. Waits until a primary answers, however long that takes, and logs a line every two
+    /// seconds. Must be called on the runtime of the driver, which the store's tasks run on.
     ///
     /// # Errors
-    /// The database cannot be used, and waiting would not change that; see [`ConnectError`].
+    /// The database cannot be used, and waiting will not help; see [`ConnectError`].
     pub async fn connect(
         options: MongoOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConnectError> {
-        let MongoClients { write_client: client, read_client: reading } =
-            connect_with_retry(&options).await?;
-        let database = client.database(&options.database);
-        let node = NodeMembership::new(client.clone(), database.clone());
-        let watching = tokio::spawn(Arc::clone(&node).run_maintenance()).abort_handle();
+        let MongoClients { write_client, read_client } = connect_with_retry(&options).await?;
+        let database = write_client.database(&options.database);
+        let membership =
+            NodeMembership::new(write_client.clone(), database.clone(), Arc::clone(&clock));
+        let membership_task =
+            tokio::spawn(Arc::clone(&membership).run_maintenance()).abort_handle();
         let (queue, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
-        let (ended, writing) = watch::channel(());
+        let (stopped, writer_stopped) = watch::channel(());
         let writer = MongoWriter {
-            client,
+            client: write_client,
             database,
-            membership: Arc::clone(&node),
+            membership: Arc::clone(&membership),
             low_stock: options.low_stock,
             timeout: options.timeout,
             session: None,
@@ -128,16 +115,16 @@ impl MongoStore {
         };
         tokio::spawn(async move {
             writer.run(batches).await;
-            drop(ended);
+            drop(stopped);
         });
         Ok(Self {
-            database: reading.database(&options.database),
-            membership: node,
+            database: read_client.database(&options.database),
+            membership,
             runtime: Handle::current(),
             timeout: options.timeout,
             queue: Mutex::new(Some(queue)),
-            writer_stopped: writing,
-            membership_task: watching,
+            writer_stopped,
+            membership_task,
             closed: AtomicBool::new(false),
             clock,
         })
@@ -155,10 +142,11 @@ impl MongoStore {
         self.run_read_within(self.timeout, read).await
     }
 
-    /// Reads on the driver's runtime: whoever asked may go, and would take a connection with it.
+    /// Reads on the driver's runtime. A caller that is dropped in the middle of a read would close
+    /// the connection; a spawned read goes on.
     async fn run_read_within<T, F>(
         &self,
-        time: Duration,
+        limit: Duration,
         read: impl FnOnce(Database) -> F,
     ) -> Result<T, StoreUnavailable>
     where
@@ -169,15 +157,16 @@ impl MongoStore {
             return Err(StoreUnavailable);
         }
         let read = read(self.database.clone());
-        // Made there, since a timer belongs to the runtime that it is made on, and the caller's may end before the read does.
-        let reading = self.runtime.spawn(async move { timeout(time, read).await });
-        let reason = match reading.await {
-            Ok(Ok(Ok(found))) => return Ok(found),
+        // The timeout is created inside the task, because a timer belongs to the runtime that it is
+        // created on, and the caller's runtime may stop before the read does.
+        let task = self.runtime.spawn(async move { timeout(limit, read).await });
+        let error = match task.await {
+            Ok(Ok(Ok(result))) => return Ok(result),
             Ok(Ok(Err(error))) => error.to_string(),
-            Ok(Err(_)) => "no answer in time".to_owned(),
+            Ok(Err(_)) => "timed out".to_owned(),
             Err(error) => error.to_string(),
         };
-        tracing::error!(reason, "the store did not answer as it should");
+        tracing::error!(error, "failed to read from the store");
         Err(StoreUnavailable)
     }
 }
@@ -189,19 +178,19 @@ impl Store for MongoStore {
     }
 
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
-        let (reply, applied) = oneshot::channel();
+        let (reply, result) = oneshot::channel();
         let queue = self.lock_queue().clone().ok_or(ApplyError::Unavailable)?;
         queue
             .send(QueuedBatch { commits: batch, reply })
             .await
             .map_err(|_| ApplyError::Unavailable)?;
         drop(queue);
-        // The writer drops a reply only when it fails in the middle of its work.
-        applied.await.unwrap_or(Err(ApplyError::OutcomeUnknown))
+        // The writer drops a reply only when it panics in the middle of its work.
+        result.await.unwrap_or(Err(ApplyError::OutcomeUnknown))
     }
 
     async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable> {
-        self.run_read(|database| read::cart(database, owner)).await
+        self.run_read(|database| read::find_cart(database, owner)).await
     }
 
     async fn list_idle_carts(
@@ -209,7 +198,7 @@ impl Store for MongoStore {
         before: Timestamp,
         limit: u32,
     ) -> Result<Vec<CartOwner>, StoreUnavailable> {
-        self.run_read(|database| read::carts_untouched_since(database, before, limit)).await
+        self.run_read(|database| read::list_idle_carts(database, before, limit)).await
     }
 
     async fn list_products(
@@ -217,14 +206,14 @@ impl Store for MongoStore {
         after: Option<ProductId>,
         limit: u32,
     ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
-        self.run_read(|database| read::products(database, after, limit)).await
+        self.run_read(|database| read::list_products(database, after, limit)).await
     }
 
     async fn find_product(
         &self,
         id: ProductId,
     ) -> Result<Option<(Product, StockLevel)>, StoreUnavailable> {
-        self.run_read(|database| read::product(database, id)).await
+        self.run_read(|database| read::find_product(database, id)).await
     }
 
     async fn find_products_by_id(
@@ -240,11 +229,11 @@ impl Store for MongoStore {
         before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<StockMovement>, StoreUnavailable> {
-        self.run_read(|database| read::movements(database, id, before, limit)).await
+        self.run_read(|database| read::list_movements(database, id, before, limit)).await
     }
 
     async fn find_order(&self, id: OrderId) -> Result<Option<Order>, StoreUnavailable> {
-        self.run_read(|database| read::order(database, id)).await
+        self.run_read(|database| read::find_order(database, id)).await
     }
 
     async fn list_orders(
@@ -253,7 +242,7 @@ impl Store for MongoStore {
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(|database| read::orders(database, of, before, limit)).await
+        self.run_read(|database| read::list_orders(database, of, before, limit)).await
     }
 
     async fn list_overdue_orders(
@@ -262,16 +251,16 @@ impl Store for MongoStore {
         after: Option<(Timestamp, OrderId)>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(move |database| read::orders_due(database, now, after, limit)).await
+        self.run_read(move |database| read::list_overdue_orders(database, now, after, limit)).await
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable> {
-        self.run_read(|database| read::user(database, id)).await
+        self.run_read(|database| read::find_user(database, id)).await
     }
 
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable> {
         let email = email.clone();
-        self.run_read(|database| read::user_by_email(database, email)).await
+        self.run_read(|database| read::find_user_by_email(database, email)).await
     }
 
     async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
@@ -279,7 +268,7 @@ impl Store for MongoStore {
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreUnavailable> {
-        self.run_read(|database| read::session(database, id)).await
+        self.run_read(|database| read::find_session(database, id)).await
     }
 
     async fn list_active_sessions(
@@ -287,23 +276,23 @@ impl Store for MongoStore {
         user: UserId,
         now: Timestamp,
     ) -> Result<Vec<Session>, StoreUnavailable> {
-        self.run_read(|database| read::live_sessions(database, user, now)).await
+        self.run_read(|database| read::list_active_sessions(database, user, now)).await
     }
 
     async fn list_sessions_revoked_since(
         &self,
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable> {
-        self.run_read(|database| read::revoked_since(database, since)).await
+        self.run_read(|database| read::list_sessions_revoked_since(database, since)).await
     }
 
     async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable> {
+    ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let key = key.clone();
-        let forgotten = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
-        self.run_read(move |database| read::remembered(database, key, forgotten)).await
+        let expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |database| read::find_stored_response(database, key, expired_at)).await
     }
 
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {
@@ -316,7 +305,7 @@ impl Store for MongoStore {
         position: u64,
         limit: u32,
     ) -> Result<Vec<OutboxEvent>, StoreUnavailable> {
-        self.run_read(|database| read::events_after(database, position, limit)).await
+        self.run_read(|database| read::list_events_after(database, position, limit)).await
     }
 
     async fn event_position(&self, id: EventId) -> Result<Option<u64>, StoreUnavailable> {
@@ -324,20 +313,20 @@ impl Store for MongoStore {
     }
 
     async fn last_event_position(&self) -> Result<u64, StoreUnavailable> {
-        self.run_read(read::last_position).await
+        self.run_read(read::last_event_position).await
     }
 
     async fn confirmed_event_position(&self) -> Result<u64, StoreUnavailable> {
         let node = self.membership.id();
-        self.run_read(move |database| read::confirmed_position(database, node)).await
+        self.run_read(move |database| read::confirmed_event_position(database, node)).await
     }
 
     async fn published_position(&self) -> Result<u64, StoreUnavailable> {
-        self.run_read(read::published_up_to).await
+        self.run_read(read::published_position).await
     }
 
     async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable> {
-        self.run_read(move |database| read::note_published(database, position)).await
+        self.run_read(move |database| read::mark_published(database, position)).await
     }
 
     async fn audit_products(
@@ -372,16 +361,17 @@ impl Store for MongoStore {
 
     async fn close(&self) {
         self.lock_queue().take();
-        let mut writing = self.writer_stopped.clone();
-        while writing.changed().await.is_ok() {}
+        let mut writer_stopped = self.writer_stopped.clone();
+        while writer_stopped.changed().await.is_ok() {}
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
         self.membership_task.abort();
-        let node = Arc::clone(&self.membership);
-        let farewell =
-            self.runtime.spawn(async move { timeout(DEREGISTER_TIMEOUT, node.deregister()).await });
-        drop(farewell.await);
+        let membership = Arc::clone(&self.membership);
+        let deregistering = self
+            .runtime
+            .spawn(async move { timeout(DEREGISTER_TIMEOUT, membership.deregister()).await });
+        drop(deregistering.await);
     }
 }
 

@@ -27,7 +27,10 @@ use super::{
     failure::{self, ACCESS_DENIED_CODES},
     schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
 };
-use crate::store::limits::MAX_RETAINED_EVENTS;
+use crate::{
+    domain::clock::{Clock, Timestamp},
+    store::limits::MAX_RETAINED_EVENTS,
+};
 
 /// How often a node renews its document and looks for dead nodes.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -50,6 +53,7 @@ pub(super) struct NodeMembership {
     client: Client,
     nodes: Collection<Document>,
     database: Database,
+    clock: Arc<dyn Clock>,
     /// The session of this node's transactions.
     session: Mutex<Option<Id>>,
     /// A session that this node no longer uses, whose last transaction may still be open.
@@ -61,7 +65,7 @@ pub(super) struct NodeMembership {
 }
 
 impl NodeMembership {
-    pub(super) fn new(client: Client, database: Database) -> Arc<Self> {
+    pub(super) fn new(client: Client, database: Database, clock: Arc<dyn Clock>) -> Arc<Self> {
         // A new primary has no locks of the old one, so these documents need not survive a
         // failover: confirmation by the primary is enough.
         let options = CollectionOptions::builder()
@@ -73,6 +77,7 @@ impl NodeMembership {
             client,
             nodes,
             database,
+            clock,
             session: Mutex::default(),
             orphaned_session: Mutex::default(),
             lifetime_warned: AtomicBool::new(false),
@@ -144,14 +149,15 @@ impl NodeMembership {
         self.trim_outbox().await
     }
 
-    /// Warns when this node's clock differs from the server's. One node sets the payment deadline of
-    /// an order, and any node may expire the order by its own clock.
+    /// Warns when this node's clock differs from the server's. One node sets an order's payment
+    /// deadline, and any node may expire the order by its own clock.
     async fn check_clock_skew(&self) -> Result<()> {
-        let asked = DateTime::now();
+        let asked = self.clock.now();
         let hello = self.client.database("admin").run_command(doc! { "hello": 1 }).await?;
-        let answered = DateTime::now();
+        let answered = self.clock.now();
         let Ok(server) = hello.get_datetime("localTime") else { return Ok(()) };
-        let skew = min_clock_skew(*server, asked, answered);
+        let server = Timestamp::from_millis(server.timestamp_millis());
+        let skew = min_clock_skew(server, asked, answered);
         let is_skewed = skew > MAX_CLOCK_SKEW;
         let was_skewed = self.clock_is_skewed.swap(is_skewed, Ordering::Relaxed);
         if is_skewed && !was_skewed {
@@ -244,8 +250,8 @@ fn oldest_live_heartbeat() -> Document {
 
 /// The least possible difference between the clocks: the server read its own at some time between
 /// `asked` and `answered` on this node's clock.
-fn min_clock_skew(server: DateTime, asked: DateTime, answered: DateTime) -> Duration {
-    let [server, asked, answered] = [server, asked, answered].map(DateTime::timestamp_millis);
+fn min_clock_skew(server: Timestamp, asked: Timestamp, answered: Timestamp) -> Duration {
+    let [server, asked, answered] = [server, asked, answered].map(Timestamp::as_millis);
     Duration::from_millis(
         server.saturating_sub(answered).max(asked.saturating_sub(server)).max(0).unsigned_abs(),
     )
@@ -312,7 +318,7 @@ mod tests {
 
     #[test]
     fn clock_skew_excludes_round_trip_time() {
-        let at = DateTime::from_millis;
+        let at = Timestamp::from_millis;
         assert_eq!(min_clock_skew(at(1_500), at(1_000), at(2_000)), Duration::ZERO);
         assert_eq!(min_clock_skew(at(2_500), at(1_000), at(2_000)), Duration::from_millis(500));
         assert_eq!(min_clock_skew(at(400), at(1_000), at(2_000)), Duration::from_millis(600));

@@ -1,4 +1,4 @@
-//! One transaction, step by step. Every step ends by a given time.
+//! The commands of one transaction. Each has a deadline.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -15,33 +15,34 @@ use super::{
     schema::{COUNTERS, OUTBOX},
 };
 
-/// Most bytes of documents in one command. The server takes 16 MiB.
+/// The most bytes of documents in one command, below the 16 MiB that the server accepts.
 const MAX_COMMAND_BYTES: usize = 12 * 1024 * 1024;
 
-/// Between two tries to commit.
+/// The pause before a commit is sent again.
 const COMMIT_RETRY_DELAY: Duration = Duration::from_millis(30);
 
-/// What to write, and the record by which its commit is found when the server refuses it.
+/// A document to insert or an update, and the record that identifies the commits at fault if the
+/// server rejects it.
 pub(super) struct Statement {
     pub(super) record_id: Uuid,
     pub(super) body: RawDocumentBuf,
 }
 
-/// A transaction that has been begun.
+/// A transaction that has been started.
 pub(super) struct Transaction<'a> {
     pub(super) database: &'a Database,
     pub(super) session: &'a mut ClientSession,
-    /// Until when each step but the commit may take.
+    /// The deadline of every step except the commit.
     pub(super) deadline: Instant,
 }
 
-/// `step`, unless it takes too long.
+/// Runs `step`, and fails when it takes too long.
 pub(super) async fn with_deadline<T>(
-    until: Instant,
+    deadline: Instant,
     step: impl Future<Output = mongodb::error::Result<T>>,
 ) -> Result<T, TransactionError> {
-    match timeout_at(until, step).await {
-        Ok(done) => done.map_err(|error| TransactionError::from(&error)),
+    match timeout_at(deadline, step).await {
+        Ok(result) => result.map_err(|error| TransactionError::from(&error)),
         Err(_) => Err(TransactionError::timed_out()),
     }
 }
@@ -55,7 +56,7 @@ impl Transaction<'_> {
         .await
     }
 
-    /// Reads every document that `filter` finds.
+    /// Calls `each` with every document that matches `filter`.
     pub(super) async fn for_each_document(
         &mut self,
         collection: &str,
@@ -72,28 +73,30 @@ impl Transaction<'_> {
         let mut cursor = with_deadline(self.deadline, find.into_future()).await?;
         while with_deadline(self.deadline, cursor.advance(self.session)).await? {
             each(cursor.current())
-                .map_err(|unfit| unreadable_document_error(cursor.current(), unfit))?;
+                .map_err(|error| unreadable_document_error(cursor.current(), error))?;
         }
         Ok(())
     }
 
-    /// Takes the turn to append to the outbox, and tells its last position.
+    /// Reserves `expected` positions and returns the last position before them.
+    /// [`set_last_outbox_position`](Self::set_last_outbox_position) corrects the number afterwards.
     ///
-    /// Positions are in commit order over all nodes, without gaps, because one document is written by every transaction that appends:
-    /// of two that overlap the server lets one go on. Readers can then go by position alone; with a stream for each node they would
-    /// have to merge streams, know which nodes exist, and wait for the slowest. What it costs is that transactions with events do not
-    /// overlap. They may still wait for their majority side by side, since the document is free again when the primary has committed.
+    /// Positions are in commit order over all nodes and without gaps, because every transaction
+    /// with events writes this one counter: of two that overlap, the server aborts one. So readers
+    /// can go by the position alone. With one stream for each node, they would have to merge the
+    /// streams, know every node, and wait for the slowest. The price is that transactions with
+    /// events do not overlap. Their waits for a majority may, because the next transaction can
+    /// write the counter as soon as the primary has committed.
     ///
-    /// It is written first: a transaction reads from a snapshot, so one that wrote it last would still lose to any other that committed
-    /// since its snapshot, but only after all its work.
-    ///
-    /// So many positions as are `expected` to be needed are taken at once; [`set_last_outbox_position`](Self::end_turn) is for when it was another number.
+    /// The counter is the first statement of a transaction. Its snapshot is taken then, and a
+    /// transaction loses to any other that has written the counter since its own snapshot: written
+    /// last, the counter would cause the same conflicts, but only after all the work was done.
     pub(super) async fn reserve_outbox_positions(
         &mut self,
         expected: u64,
     ) -> Result<u64, TransactionError> {
         let expected = i64::try_from(expected)
-            .map_err(|_| TransactionError::permanent("the outbox is full"))?;
+            .map_err(|_| TransactionError::permanent("the outbox has no positions left"))?;
         let update = rawdoc! { "$inc": { "turn": 1_i64, "last": expected } };
         let command =
             rawdoc! { "findAndModify": COUNTERS, "query": { "_id": OUTBOX }, "update": update };
@@ -101,21 +104,24 @@ impl Transaction<'_> {
         let last =
             reply.get_document("value").ok().and_then(|counter| counter.get_i64("last").ok());
         last.and_then(|last| u64::try_from(last).ok())
-            .ok_or_else(|| TransactionError::permanent("the outbox has lost its counter"))
+            .ok_or_else(|| TransactionError::permanent("the outbox counter is missing"))
     }
 
-    /// Sets the outbox's last position.
+    /// Sets the counter when a batch had another number of events than expected.
     pub(super) async fn set_last_outbox_position(
         &mut self,
         last: u64,
     ) -> Result<(), TransactionError> {
-        let last =
-            i64::try_from(last).map_err(|_| TransactionError::permanent("the outbox is full"))?;
+        let last = i64::try_from(last)
+            .map_err(|_| TransactionError::permanent("the outbox has no positions left"))?;
         let set = rawdoc! { "q": { "_id": OUTBOX }, "u": { "$set": { "last": last } } };
         self.update(COUNTERS, &[Statement { record_id: Uuid::nil(), body: set }]).await
     }
 
-    /// Inserts documents.
+    /// Inserts `documents`.
+    ///
+    /// # Errors
+    /// [`ErrorClass::RecordRejected`] for the first document that the server rejects.
     pub(super) async fn insert(
         &mut self,
         collection: &str,
@@ -131,7 +137,11 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Runs updates, each of which has to find its document.
+    /// Runs `updates`.
+    ///
+    /// # Errors
+    /// [`ErrorClass::RecordRejected`] for the first update that the server rejects, and
+    /// [`ErrorClass::Conflict`] when one finds no document.
     pub(super) async fn update(
         &mut self,
         collection: &str,
@@ -147,39 +157,42 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Makes it durable. Whether that was done is asked again until it is known, or `latest` has come.
-    pub(super) async fn commit(self, latest: Instant) -> Result<(), TransactionError> {
+    /// Commits, confirmed by a majority.
+    ///
+    /// While the outcome is unknown, the commit is sent again until `deadline`. That is safe: the
+    /// server applies a transaction once, and tells whether it has done so.
+    pub(super) async fn commit(self, deadline: Instant) -> Result<(), TransactionError> {
         loop {
-            let failure =
-                match timeout_at(latest, self.session.commit_transaction().into_future()).await {
-                    Ok(Ok(())) => return Ok(()),
-                    Ok(Err(error)) => TransactionError::from_commit_error(&error),
-                    Err(_) => TransactionError {
-                        class: ErrorClass::OutcomeUnknown,
-                        ..TransactionError::timed_out()
-                    },
-                };
+            let committed = self.session.commit_transaction().into_future();
+            let failure = match timeout_at(deadline, committed).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => TransactionError::from_commit_error(&error),
+                Err(_) => TransactionError {
+                    class: ErrorClass::OutcomeUnknown,
+                    ..TransactionError::timed_out()
+                },
+            };
             if failure.class != ErrorClass::OutcomeUnknown
-                || Instant::now() + COMMIT_RETRY_DELAY >= latest
+                || Instant::now() + COMMIT_RETRY_DELAY >= deadline
             {
                 return Err(failure);
             }
-            tracing::warn!(reason = failure.reason, "a commit was not confirmed; asking again");
+            tracing::warn!(error = failure.reason, "failed to confirm a commit; retrying");
             sleep(COMMIT_RETRY_DELAY).await;
         }
     }
 }
 
-/// A document that cannot be read fails the commits that name it, and no others.
-fn unreadable_document_error(document: &RawDocument, unfit: DocumentError) -> TransactionError {
+/// Blames the record with the document's id, so that only its commits fail.
+fn unreadable_document_error(document: &RawDocument, error: DocumentError) -> TransactionError {
     let id = document.get_binary("_id").ok().and_then(|id| Uuid::from_slice(id.bytes).ok());
     match id {
-        Some(record) => TransactionError::invalid_document(record, unfit),
-        None => TransactionError::permanent(unfit.0),
+        Some(record) => TransactionError::invalid_document(record, error),
+        None => TransactionError::permanent(error.0),
     }
 }
 
-/// Cuts a list where a command would become too large.
+/// Splits statements into commands of at most [`MAX_COMMAND_BYTES`].
 fn split_by_command_size(statements: &[Statement]) -> impl Iterator<Item = &[Statement]> {
     let mut rest = statements;
     std::iter::from_fn(move || {
@@ -198,7 +211,7 @@ fn split_by_command_size(statements: &[Statement]) -> impl Iterator<Item = &[Sta
     })
 }
 
-/// Looks for statements that were refused, or did not find their document.
+/// Fails if the server rejected a statement, or if an update found no document.
 fn check_write_reply(reply: &Document, statements: &[Statement]) -> Result<(), TransactionError> {
     if let Ok(errors) = reply.get_array("writeErrors") {
         let error = errors
@@ -207,7 +220,7 @@ fn check_write_reply(reply: &Document, statements: &[Statement]) -> Result<(), T
             .cloned()
             .unwrap_or_else(|| doc! {});
         let reason =
-            error.get_str("errmsg").unwrap_or("a statement was refused").replace('\n', " ");
+            error.get_str("errmsg").unwrap_or("the server rejected a statement").replace('\n', " ");
         let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
         return Err(match index.and_then(|index| statements.get(index)) {
             Some(statement) => {
@@ -216,10 +229,10 @@ fn check_write_reply(reply: &Document, statements: &[Statement]) -> Result<(), T
             None => TransactionError::permanent(reason),
         });
     }
-    let done = reply.get_i32("n").ok().and_then(|n| usize::try_from(n).ok());
-    if done == Some(statements.len()) {
+    let applied = reply.get_i32("n").ok().and_then(|n| usize::try_from(n).ok());
+    if applied == Some(statements.len()) {
         Ok(())
     } else {
-        Err(TransactionError::conflict("a record has changed since it was read"))
+        Err(TransactionError::conflict("a record has changed since it was loaded"))
     }
 }

@@ -1,10 +1,22 @@
-//! The writer: one batch, one transaction, tried until it is known what came of each commit.
+//! The writer: one batch, one transaction, retried until the outcome of each commit is known.
+//!
+//! The steps of a transaction:
+//!
+//! 1. Increment the outbox counter, if the batch may have events. This serializes all transactions
+//!    with events; see [`Transaction::reserve_outbox_positions`] for why it comes first.
+//! 2. Load what the batch depends on. All reads are from one snapshot, which the first statement
+//!    of the transaction takes.
+//! 3. Plan the batch, in memory.
+//! 4. Write the records by id alone. The server compares nothing: it aborts a transaction that
+//!    writes a document which another transaction has changed since the snapshot.
+//! 5. Commit, confirmed by a majority.
+//!
+//! A failure before step 5 means that nothing was applied, and the transaction runs again from
+//! step 1. A commit without an answer may have been applied or not, so only the commit is sent
+//! again: the server knows by the session's transaction number whether it has been applied.
 
 use std::{
-    collections::BTreeSet,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
+    collections::BTreeSet, future::IntoFuture, panic::AssertUnwindSafe, sync::Arc, time::Duration,
 };
 
 use futures_util::FutureExt;
@@ -15,253 +27,131 @@ use mongodb::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::Instant,
 };
-use uuid::Uuid;
 
 use super::{
+    batch::BatchProgress,
     connect::durable_write_concern,
     failure::{ErrorClass, TransactionError},
     flush::{ExistingRecords, flush},
     load::load,
     nodes::NodeMembership,
+    retry::{REPLY_MARGIN, TransactionDeadlines},
     transaction::{Transaction, with_deadline},
 };
 use crate::store::{
     AppliedBatch, ApplyError,
-    commit::{Commit, CommitError, CommitOutcome, CommittedChanges, Condition, Write},
+    commit::{Commit, Write},
     limits::IDEMPOTENCY_KEY_TTL,
     plan::{self, ReadSet},
 };
 
-/// So much before its deadline the steps of a commit's transaction have to be done, so that its caller hears in time when they are not.
-const REPLY_MARGIN: Duration = Duration::from_millis(100);
-
-/// What the steps of a transaction may take together before those with a near deadline are let go.
-const MIN_STEP_TIME: Duration = Duration::from_millis(250);
-
-/// A pause after a conflict: at first, and at most.
-const CONFLICT_BACKOFF: (Duration, Duration) =
-    (Duration::from_micros(500), Duration::from_millis(20));
-
-/// A pause when the server is away: at first, and at most.
-const UNAVAILABLE_BACKOFF: (Duration, Duration) =
-    (Duration::from_millis(20), Duration::from_millis(200));
-
-/// A batch that waits for the writer.
+/// A batch in the writer's queue.
 pub(super) struct QueuedBatch {
-    /// What to apply.
+    /// The commits to apply.
     pub(super) commits: Arc<[Commit]>,
-    /// Who waits for it.
+    /// Receives the result.
     pub(super) reply: oneshot::Sender<Result<AppliedBatch, ApplyError>>,
 }
 
-/// The one of this node who writes.
+/// The one task of this node that writes.
 pub(super) struct MongoWriter {
     pub(super) client: Client,
     pub(super) database: Database,
     pub(super) membership: Arc<NodeMembership>,
     pub(super) low_stock: u64,
-    /// The longest that anything waits for the server.
+    /// The longest wait for the server.
     pub(super) timeout: Duration,
-    /// The session that transactions run in, while it is in good order.
+    /// The session of the transactions. `None` before the first one and after a failure.
     pub(super) session: Option<ClientSession>,
-    /// The log says that the store is away.
+    /// The log has the message that the store is unavailable.
     pub(super) is_unavailable: bool,
 }
 
-/// What is known so far of a batch.
-struct BatchOutcomes {
-    outcomes: Vec<Option<CommitOutcome>>,
-    changes: CommittedChanges,
-}
-
-impl BatchOutcomes {
-    fn fail_commits(&mut self, places: &[usize], error: &CommitError) {
-        for place in places {
-            self.set_outcome(*place, Err(error.clone()));
-        }
-    }
-
-    fn set_outcome(&mut self, place: usize, outcome: CommitOutcome) {
-        if let Some(slot) = self.outcomes.get_mut(place) {
-            *slot = Some(outcome);
-        }
-    }
-
-    fn record_applied(&mut self, places: &[usize], applied: AppliedBatch) {
-        for (place, outcome) in places.iter().zip(applied.outcomes) {
-            self.set_outcome(*place, outcome);
-        }
-        self.changes.append(applied.changes);
-    }
-
-    /// All outcomes, or the one error that all have in common.
-    fn into_result(self) -> Result<AppliedBatch, ApplyError> {
-        // Each place was put; a commit that was forgotten would be one that nobody began.
-        let outcomes: Vec<CommitOutcome> =
-            self.outcomes.into_iter().map(|o| o.unwrap_or(Err(CommitError::Unavailable))).collect();
-        let all = |error: CommitError| {
-            !outcomes.is_empty() && outcomes.iter().all(|o| o.as_ref().err() == Some(&error))
-        };
-        if all(CommitError::Unavailable) {
-            return Err(ApplyError::Unavailable);
-        }
-        if all(CommitError::OutcomeUnknown) {
-            return Err(ApplyError::OutcomeUnknown);
-        }
-        Ok(AppliedBatch { outcomes, changes: self.changes })
-    }
-}
-
 impl MongoWriter {
-    /// Applies batches until there are no more.
+    /// Applies batches until the queue is closed.
     pub(super) async fn run(mut self, mut batches: mpsc::Receiver<QueuedBatch>) {
         while let Some(QueuedBatch { commits, reply }) = batches.recv().await {
             match AssertUnwindSafe(self.apply(commits)).catch_unwind().await {
-                // Whoever asked may have gone; the change stands all the same.
-                Ok(applied) => drop(reply.send(applied)),
+                // The caller may be gone; the change is applied all the same.
+                Ok(result) => drop(reply.send(result)),
                 Err(_) => {
-                    tracing::error!("the writer panicked, which is a fault in souk; it goes on")
+                    tracing::error!("failed to apply a batch: the writer panicked; continuing");
                 }
             }
         }
     }
 
-    async fn apply(&mut self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
-        let mut answers = BatchOutcomes {
-            outcomes: vec![None; batch.len()],
-            changes: CommittedChanges::default(),
-        };
-        let all = (0..batch.len()).collect();
-        self.apply_until_resolved(&batch, all, &mut answers).await;
-        answers.into_result()
-    }
-
-    /// Tries the commits at `places` together until it is known what came of them. Those that cannot be written with the others are left,
-    /// so that nobody waits for them.
-    async fn apply_until_resolved(
-        &mut self,
-        batch: &Arc<[Commit]>,
-        mut places: Vec<usize>,
-        answers: &mut BatchOutcomes,
-    ) {
-        let mut tries = RetryBackoff::default();
-        // Groups to try next when somebody is at fault and nobody knows who, the next one last.
-        let mut halves: Vec<Vec<usize>> = Vec::new();
-        let mut refused_alone = false;
-        while !places.is_empty() && !fail_expiring_commits(batch, &places, &tries, answers) {
-            let failure = match self.try_transaction(select_commits(batch, &places)).await {
+    async fn apply(&mut self, commits: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
+        let mut batch = BatchProgress::new(commits);
+        while let Some(commits) = batch.next_commits() {
+            match self.try_transaction(commits).await {
                 Ok(applied) => {
                     self.is_unavailable = false;
-                    answers.record_applied(&places, applied);
-                    break;
+                    batch.record_applied(applied);
                 }
-                Err(failure) => failure,
-            };
-            if failure.class == ErrorClass::Unavailable
-                && !std::mem::replace(&mut self.is_unavailable, true)
-            {
-                tracing::warn!(reason = failure.reason, "the store is away; trying again");
-            }
-            let together = places.len() > 1;
-            match failure.class {
-                ErrorClass::Conflict | ErrorClass::Unavailable => {
-                    tries.back_off(failure.class).await
-                }
-                ErrorClass::OutcomeUnknown => {
-                    tracing::error!(
-                        reason = failure.reason,
-                        commits = places.len(),
-                        "a batch may have been applied, or not"
-                    );
-                    answers.fail_commits(&places, &CommitError::OutcomeUnknown);
-                    break;
-                }
-                ErrorClass::RecordRejected(record)
-                    if together
-                        && places
-                            .iter()
-                            .any(|place| refers_to_record_at(batch, *place, record)) =>
-                {
-                    tracing::warn!(
-                        reason = failure.reason,
-                        "a record cannot be written; its commits are tried alone"
-                    );
-                    let (blamed, rest): (Vec<usize>, Vec<usize>) = places
-                        .iter()
-                        .partition(|place| refers_to_record_at(batch, **place, record));
-                    answers.fail_commits(&blamed, &CommitError::RetryAlone);
-                    places = rest;
-                }
-                ErrorClass::RecordRejected(_) | ErrorClass::Permanent if together => {
-                    if halves.is_empty() {
-                        tracing::error!(
-                            reason = failure.reason,
-                            commits = places.len(),
-                            "a batch failed; trying a half of it"
-                        );
+                Err(failure) => {
+                    if failure.class == ErrorClass::Unavailable {
+                        self.log_unavailable(&failure.reason);
                     }
-                    halves.push(places.split_off(places.len() / 2));
-                }
-                ErrorClass::RecordRejected(_) | ErrorClass::Permanent => {
-                    tracing::error!(reason = failure.reason, "a commit failed");
-                    answers.fail_commits(&places, &CommitError::Unavailable);
-                    // Two in a row: then it is not the commits that are at fault.
-                    if std::mem::replace(&mut refused_alone, true) {
-                        answers.fail_commits(&halves.concat(), &CommitError::Unavailable);
-                        return;
-                    }
-                    places = halves.pop().unwrap_or_default();
+                    batch.handle_failure(failure).await;
                 }
             }
         }
-        answers.fail_commits(&halves.concat(), &CommitError::RetryLater);
+        batch.into_result()
     }
 
-    /// One transaction. When it fails, nothing of it is left open, or its session is noted to be ended.
+    /// Logs once until a batch is applied again.
+    fn log_unavailable(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.is_unavailable, true) {
+            tracing::warn!(error = reason, "the store is unavailable; retrying");
+        }
+    }
+
+    /// Runs one transaction. A failed one leaves nothing open on the server, or its session is
+    /// marked to be killed.
     async fn try_transaction(
         &mut self,
         batch: Arc<[Commit]>,
     ) -> Result<AppliedBatch, TransactionError> {
-        let times = TransactionDeadlines::for_batch(&batch, self.timeout);
-        let mut session = self.take_or_start_session(times.step_deadline).await?;
-        with_deadline(times.step_deadline, session.start_transaction().into_future()).await?;
+        let TransactionDeadlines { step_deadline, commit_deadline } =
+            TransactionDeadlines::for_batch(&batch, self.timeout);
+        let mut session = self.take_or_start_session(step_deadline).await?;
+        with_deadline(step_deadline, session.start_transaction().into_future()).await?;
         let database = self.database.clone();
-        let mut transaction = Transaction {
-            database: &database,
-            session: &mut session,
-            deadline: times.step_deadline,
-        };
-        let decided = match load_decide_and_write(&mut transaction, &batch, self.low_stock).await {
-            Ok(decided) => decided,
+        let mut transaction =
+            Transaction { database: &database, session: &mut session, deadline: step_deadline };
+        let applied = match load_plan_and_write(&mut transaction, &batch, self.low_stock).await {
+            Ok(applied) => applied,
             Err(failure) => {
-                // A server that is away would have to be waited for.
+                // An unavailable server would not answer the abort either.
                 let aborted = failure.class != ErrorClass::Unavailable && {
-                    let until = times.step_deadline.max(tokio::time::Instant::now() + REPLY_MARGIN);
-                    with_deadline(until, session.abort_transaction().into_future()).await.is_ok()
+                    let deadline = step_deadline.max(Instant::now() + REPLY_MARGIN);
+                    with_deadline(deadline, session.abort_transaction().into_future()).await.is_ok()
                 };
                 self.keep_or_kill_session(session, aborted);
                 return Err(failure);
             }
         };
-        let committed = transaction.commit(times.commit_deadline).await;
-        self.keep_or_kill_session(
-            session,
-            committed.as_ref().err().is_none_or(|failure| failure.class == ErrorClass::Conflict),
-        );
-        committed.map(|()| decided)
+        let committed = transaction.commit(commit_deadline).await;
+        // After a conflict the server has aborted the transaction itself.
+        let is_closed =
+            committed.as_ref().err().is_none_or(|failure| failure.class == ErrorClass::Conflict);
+        self.keep_or_kill_session(session, is_closed);
+        committed.map(|()| applied)
     }
 
-    /// The session to work in: the one in use, or a new one that the other nodes know of.
+    /// The current session, or a new one. The other nodes know its id before it is used, so that
+    /// they can release its locks should this node die.
     async fn take_or_start_session(
         &mut self,
-        until: tokio::time::Instant,
+        deadline: Instant,
     ) -> Result<ClientSession, TransactionError> {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
-        with_deadline(until, self.membership.kill_orphaned_session()).await?;
+        with_deadline(deadline, self.membership.kill_orphaned_session()).await?;
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
             .write_concern(durable_write_concern(self.timeout))
@@ -271,14 +161,16 @@ impl MongoWriter {
             .start_session()
             .causal_consistency(false)
             .default_transaction_options(options);
-        let session = with_deadline(until, start.into_future()).await?;
-        with_deadline(until, self.membership.register_session(server_session_id(&session))).await?;
+        let session = with_deadline(deadline, start.into_future()).await?;
+        with_deadline(deadline, self.membership.register_session(server_session_id(&session)))
+            .await?;
         Ok(session)
     }
 
-    /// Keeps a session for the next transaction, unless it is not known what the server is doing in it: then it is ended.
-    fn keep_or_kill_session(&mut self, session: ClientSession, in_good_order: bool) {
-        if in_good_order {
+    /// Keeps a session whose transaction is closed. Any other may still have one open on the
+    /// server, with locks that block every node, so the session is killed.
+    fn keep_or_kill_session(&mut self, session: ClientSession, is_closed: bool) {
+        if is_closed {
             self.session = Some(session);
         } else {
             self.membership.mark_session_orphaned(server_session_id(&session));
@@ -286,161 +178,59 @@ impl MongoWriter {
     }
 }
 
-/// Loads, decides and writes; what is left to do is to commit.
-async fn load_decide_and_write(
+/// All steps of a transaction except the commit.
+async fn load_plan_and_write(
     transaction: &mut Transaction<'_>,
     batch: &[Commit],
     low_stock: u64,
 ) -> Result<AppliedBatch, TransactionError> {
     let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
-    let expected = expected_event_count(batch);
-    let last = if batch.iter().any(must_serialize_on_outbox) {
-        transaction.reserve_outbox_positions(expected).await?
+    let expected_events = expected_event_count(batch);
+    let last_position = if batch.iter().any(must_serialize_on_outbox) {
+        transaction.reserve_outbox_positions(expected_events).await?
     } else {
         0
     };
-    let (loaded, worn) =
-        load(transaction, &ReadSet::for_batch(batch), newest.saturating_sub(IDEMPOTENCY_KEY_TTL))
-            .await?;
-    let before = ExistingRecords::from_loaded(&loaded, worn);
+    let keys_expired_at = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
+    let (loaded, expired_keys) =
+        load(transaction, &ReadSet::for_batch(batch), keys_expired_at).await?;
+    let existing = ExistingRecords::from_loaded(&loaded, expired_keys);
     let plan = plan::plan_batch(batch, loaded, low_stock);
-    // Also when there is nothing to write it is committed: what was read and is answered from has to be a majority's.
-    let published = plan.writes.to_outbox_events(last + 1);
-    flush(transaction, &plan.writes, &before, &published).await?;
-    if published.len() as u64 != expected {
-        transaction.set_last_outbox_position(last + published.len() as u64).await?;
+    let events = plan.writes.to_outbox_events(last_position + 1);
+    flush(transaction, &plan.writes, &existing, &events).await?;
+    let event_count = events.len() as u64;
+    if event_count != expected_events {
+        transaction.set_last_outbox_position(last_position + event_count).await?;
     }
-    Ok(AppliedBatch { outcomes: plan.outcomes, changes: plan.writes.into_changes(published) })
+    // The caller also commits a transaction without writes: only a commit with a majority confirms
+    // that no failover takes back what the outcomes are based on.
+    Ok(AppliedBatch { outcomes: plan.outcomes, changes: plan.writes.into_changes(events) })
 }
 
-/// How many events come of it if every commit is applied, and no stock runs low: what mostly happens.
+/// How many events the batch has if every commit is applied and no stock runs low, as usual.
 fn expected_event_count(batch: &[Commit]) -> u64 {
-    let facts: usize = batch.iter().map(|commit| commit.events.len()).sum();
-    let stock = batch.iter().flat_map(|commit| &commit.writes).filter_map(|write| match write {
+    let events: usize = batch.iter().map(|commit| commit.events.len()).sum();
+    let stocked = batch.iter().flat_map(|commit| &commit.writes).filter_map(|write| match write {
         Write::Stock(stock) => Some(stock.product_id),
         _ => None,
     });
-    (facts + stock.collect::<BTreeSet<_>>().len()) as u64
+    (events + stocked.collect::<BTreeSet<_>>().len()) as u64
 }
 
-/// Whether it takes its turn: since events may come of it, or since it has conditions on what it does not write, which no other
-/// transaction may change in the meantime. Whoever changes such things tells of it.
+/// Whether the transaction must go through the outbox counter, which serializes it.
+///
+/// It must if it may have events, which need positions. It must also if it has conditions on
+/// records that it does not write: the server detects no conflict on those, but whoever changes
+/// them has events and so conflicts on the counter.
 fn must_serialize_on_outbox(commit: &Commit) -> bool {
     !commit.events.is_empty()
         || !commit.conditions.is_empty()
         || commit.writes.iter().any(|write| matches!(write, Write::Stock(_)))
 }
 
-/// Whether the commit at `place` names a record that cannot be written.
-fn refers_to_record_at(batch: &[Commit], place: usize, record: Uuid) -> bool {
-    batch.get(place).is_some_and(|commit| commit_refers_to(commit, record))
-}
-
-/// Whether `commit` names a record.
-fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
-    let written = commit.writes.iter().any(|write| match write {
-        Write::Cart(cart) => cart.owner.id.as_uuid() == record,
-        Write::Product(product) => product.id.as_uuid() == record,
-        Write::Order(order) => order.id.as_uuid() == record,
-        Write::Stock(stock) => stock.product_id.as_uuid() == record,
-        Write::User(user) => user.id.as_uuid() == record,
-        Write::Session(session) => session.id.as_uuid() == record,
-    });
-    let remembered = commit
-        .idempotency_record
-        .as_ref()
-        .is_some_and(|idempotency| idempotency.key.owner.as_uuid() == record);
-    let decided_on = commit.conditions.iter().any(|condition| match condition {
-        Condition::ProductUnchanged(product, _) => product.as_uuid() == record,
-        Condition::PendingOrdersBelow(user, _) => user.as_uuid() == record,
-    });
-    written || decided_on || remembered || commit.events.iter().any(|fact| fact.subject() == record)
-}
-
 fn server_session_id(session: &ClientSession) -> Option<Id> {
     match session.id().get("id") {
         Some(Bson::Binary(id)) => id.to_uuid().ok(),
         _ => None,
-    }
-}
-
-fn select_commits(batch: &Arc<[Commit]>, places: &[usize]) -> Arc<[Commit]> {
-    if places.len() == batch.len() {
-        Arc::clone(batch)
-    } else {
-        places.iter().filter_map(|place| batch.get(*place).cloned()).collect()
-    }
-}
-
-/// Answers those whose deadline is too near for another try: certainly not applied. All of a batch hear of it at the same time, so the
-/// others are then to be tried in another one. Whether there were any.
-fn fail_expiring_commits(
-    batch: &[Commit],
-    places: &[usize],
-    tries: &RetryBackoff,
-    answers: &mut BatchOutcomes,
-) -> bool {
-    let Some(error) = tries.last_error() else { return false };
-    // A server that is away is waited for; after a conflict, the next try mostly takes no longer than the last.
-    let needed = if tries.last_class == Some(ErrorClass::Unavailable) {
-        REPLY_MARGIN + MIN_STEP_TIME
-    } else {
-        REPLY_MARGIN
-    };
-    let nearest = Instant::now() + needed;
-    let is_late =
-        |place: &&usize| batch.get(**place).is_none_or(|commit| commit.deadline <= nearest);
-    let (late, good): (Vec<usize>, Vec<usize>) = places.iter().partition(is_late);
-    if late.is_empty() {
-        return false;
-    }
-    answers.fail_commits(&late, &error);
-    answers.fail_commits(&good, &CommitError::RetryLater);
-    true
-}
-
-/// What was tried, and how long to wait before the next try.
-#[derive(Default)]
-struct RetryBackoff {
-    last_class: Option<ErrorClass>,
-    delay: Duration,
-}
-
-impl RetryBackoff {
-    fn last_error(&self) -> Option<CommitError> {
-        match self.last_class? {
-            ErrorClass::Conflict => Some(CommitError::Overloaded),
-            _ => Some(CommitError::Unavailable),
-        }
-    }
-
-    async fn back_off(&mut self, trouble: ErrorClass) {
-        let (first, most) =
-            if trouble == ErrorClass::Conflict { CONFLICT_BACKOFF } else { UNAVAILABLE_BACKOFF };
-        if self.last_class != Some(trouble) {
-            self.delay = first;
-        }
-        self.last_class = Some(trouble);
-        // Anything from half to the whole, so that nodes that met once do not meet again.
-        sleep(self.delay.mul_f64(rand::random_range(0.5..=1.0))).await;
-        self.delay = (self.delay * 3 / 2).min(most);
-    }
-}
-
-/// Until when the parts of a transaction may take.
-struct TransactionDeadlines {
-    step_deadline: tokio::time::Instant,
-    commit_deadline: tokio::time::Instant,
-}
-
-impl TransactionDeadlines {
-    fn for_batch(batch: &[Commit], timeout: Duration) -> Self {
-        let now = Instant::now();
-        let deadlines = batch.iter().map(|commit| commit.deadline);
-        let (nearest, farthest) =
-            (deadlines.clone().min().unwrap_or(now), deadlines.max().unwrap_or(now));
-        let most = farthest.min(now + timeout).max(now + REPLY_MARGIN);
-        let steps = (nearest - REPLY_MARGIN).max(now + MIN_STEP_TIME).min(most);
-        Self { step_deadline: steps.into(), commit_deadline: most.into() }
     }
 }

@@ -39,8 +39,8 @@ use crate::{
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
         order::{Order, OrderStatus},
     },
-    events::{DomainEvent, stock_json},
-    messages::change::StoredResponse,
+    events::{DomainEvent, inventory::stock_json},
+    messages::change::StoredReply,
 };
 
 /// The decisions on a batch.
@@ -281,12 +281,13 @@ impl<'a> Planner<'a> {
             self.state.applied_messages.insert(id.clone());
             self.writes.inbox.push((id.clone(), commit.decided_at));
         }
-        // A commit without any write is kept for the response or inbox id that it stores.
+        // A commit without writes, or with a response to remember, matters even if nothing changes.
         let stock_only = !commit.writes.is_empty()
+            && commit.idempotency_record.is_none()
             && commit.writes.iter().all(|write| matches!(write, Write::Stock(_)));
         let named: Vec<ProductId> = moves.iter().map(|(level, _)| level.product_id).collect();
         if stock_only && moves.iter().all(|(_, movement)| movement.is_none()) {
-            // The stock is as requested already: no response is stored and no event is written.
+            // Nothing changes, so there is nothing to write and no event.
             return Ok(named);
         }
         for (level, movement) in moves {
@@ -304,7 +305,7 @@ impl<'a> Planner<'a> {
         if let Some(record) = &commit.idempotency_record {
             self.first_uses.insert((record.key.owner, record.key.key.clone()), record);
             // `finalize_responses` fills in the body.
-            let response = StoredResponse { status: record.key.status, body: Bytes::new() };
+            let response = StoredReply { body: Bytes::new() };
             self.writes.stored_responses.push((record.key.clone(), response, commit.decided_at));
         }
         Ok(named)

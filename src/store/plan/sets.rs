@@ -17,7 +17,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{EventEnvelope, OutboxEvent},
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
     store::commit::{Commit, CommittedChanges, Condition, Write},
 };
 
@@ -73,7 +73,7 @@ pub struct LoadedState {
     /// Versions of sessions.
     pub sessions: HashMap<SessionId, u64>,
     /// Stored responses, with the fingerprints of their requests.
-    pub stored_responses: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredResponse)>,
+    pub stored_responses: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
     /// Ids of messages that were applied.
     pub applied_messages: HashSet<Box<str>>,
 }
@@ -96,7 +96,7 @@ pub struct WriteSet {
     /// Sessions, by id.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// Responses to store, with the time that their keys expire from.
-    pub stored_responses: Vec<(IdempotencyKey, StoredResponse, Timestamp)>,
+    pub stored_responses: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
     /// Ids of applied messages, with the time.
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
@@ -177,7 +177,7 @@ impl WriteSet {
         let to_outbox_event = |(event, position): (&EventEnvelope, u64)| OutboxEvent {
             position,
             id: event.id,
-            kind: event.payload.event_type().to_owned(),
+            kind: event.payload.event_type().as_str().to_owned(),
             audience: event.payload.audience(),
             body: event.to_json(),
         };

@@ -12,8 +12,8 @@ use proptest::prelude::*;
 use self::{
     drafts::{DraftCommit, draft_commits},
     model_store::{
-        ModelStore, STOCK_RESPONSE_STATUS, commit_of, idempotency_record, numbered_id,
-        order_at_version, product_details, session_at_version, stock_write, user_at_version,
+        ModelStore, commit_of, idempotency_record, is_stock_reply, numbered_id, order_at_version,
+        product_details, session_at_version, stock_write, user_at_version,
     },
 };
 use super::*;
@@ -50,8 +50,8 @@ fn without_stock_levels(outcome: &CommitOutcome) -> CommitOutcome {
         Ok(done) => Ok(CommitReceipt {
             stock: done.stock.iter().map(|level| StockLevel::empty(level.product_id)).collect(),
         }),
-        Err(CommitError::Replayed(answer)) if answer.status == STOCK_RESPONSE_STATUS => {
-            Err(CommitError::Replayed(StoredResponse { body: Bytes::new(), ..answer.clone() }))
+        Err(CommitError::Replayed(reply)) if is_stock_reply(reply) => {
+            Err(CommitError::Replayed(StoredReply { body: Bytes::new() }))
         }
         Err(error) => Err(error.clone()),
     }
@@ -242,7 +242,10 @@ fn stock_warnings_are_raised_once_per_batch() {
         let batch: Vec<Commit> =
             changes.iter().map(|change| commit_of(vec![stock_write(0, *change, None)])).collect();
         assert!(store.apply(&batch).iter().all(Result::is_ok));
-        store.events[before..].iter().map(|event| event.payload.event_type()).collect::<Vec<_>>()
+        store.events[before..]
+            .iter()
+            .map(|event| event.payload.event_type().as_str())
+            .collect::<Vec<_>>()
     };
     let (changed, low, depleted) =
         ("inventory.stock.changed", "inventory.stock.low", "inventory.stock.depleted");

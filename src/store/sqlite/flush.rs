@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
-use crate::{events::OutboxEvent, store::plan::WriteSet};
+use crate::{events::OutboxEvent, messages::change::StoredReply, store::plan::WriteSet};
 
 /// Writes the records in `writes`. `outbox_events` are its events, with their positions.
 pub(super) fn flush(
@@ -228,7 +228,7 @@ fn write_idempotency_keys(connection: &Connection, writes: &WriteSet) -> rusqlit
             owner,
             key.key,
             key.fingerprint,
-            response.status,
+            StoredReply::LEGACY_STATUS,
             &*response.body,
             at.as_millis()
         ])?;

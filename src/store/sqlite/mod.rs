@@ -45,7 +45,7 @@ use crate::{
         order::Order,
     },
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
 /// Threads that answer reads.
@@ -235,7 +235,7 @@ impl Store for SqliteStore {
     async fn find_stored_response(
         &self,
         key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], StoredResponse)>, StoreUnavailable> {
+    ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let (owner, key) = (key.owner, key.key.clone());
         let keys_expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |connection| {

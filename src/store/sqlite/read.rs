@@ -20,7 +20,7 @@ use crate::{
         order::Order,
     },
     events::OutboxEvent,
-    messages::change::StoredResponse,
+    messages::change::StoredReply,
     store::StoreUnavailable,
 };
 
@@ -325,7 +325,7 @@ pub(super) fn find_stored_response(
     owner: UserId,
     key: &str,
     keys_expired_at: Timestamp,
-) -> rusqlite::Result<Option<([u8; 32], StoredResponse)>> {
+) -> rusqlite::Result<Option<([u8; 32], StoredReply)>> {
     let sql = "SELECT fingerprint, status, body FROM idempotency_keys \
                WHERE owner_id = ?1 AND key = ?2 AND at > ?3";
     find_one(

@@ -22,7 +22,7 @@ use crate::{
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
     },
     events::{Audience, OutboxEvent},
-    messages::change::StoredResponse,
+    messages::change::StoredReply,
 };
 
 /// A UUID as text, formatted without an allocation.
@@ -164,8 +164,9 @@ pub(super) fn order_from_row(row: &Row<'_>) -> rusqlite::Result<Order> {
         text_column(row, 4)?.parse().map_err(|_| conversion_error(4)("no currency".into()))?;
     let address =
         row.get_ref(8)?.as_str_or_null()?.map(serde_json::from_str::<BTreeMap<String, String>>);
-    let method = PaymentMethod::from_name(text_column(row, 6)?)
-        .ok_or_else(|| conversion_error(6)("no way to pay".into()))?;
+    let method = text_column(row, 6)?
+        .parse::<PaymentMethod>()
+        .map_err(|_| conversion_error(6)("no way to pay".into()))?;
     Ok(Order {
         id: id_column(row, 0)?,
         user_id: id_column(row, 1)?,
@@ -203,8 +204,9 @@ fn parse_order_lines(
 
 /// The order status in a column.
 pub(super) fn order_status_column(row: &Row<'_>, column: usize) -> rusqlite::Result<OrderStatus> {
-    OrderStatus::from_name(text_column(row, column)?)
-        .ok_or_else(|| conversion_error(column)("no status of an order".into()))
+    text_column(row, column)?
+        .parse::<OrderStatus>()
+        .map_err(|_| conversion_error(column)("no status of an order".into()))
 }
 
 fn parse_money(
@@ -272,8 +274,9 @@ pub(super) fn movement_from_row(
     row: &Row<'_>,
     product_id: ProductId,
 ) -> rusqlite::Result<StockMovement> {
-    let kind = MovementKind::from_name(text_column(row, 1)?)
-        .ok_or_else(|| conversion_error(1)("no kind of movement".into()))?;
+    let kind = text_column(row, 1)?
+        .parse::<MovementKind>()
+        .map_err(|_| conversion_error(1)("no kind of movement".into()))?;
     Ok(StockMovement {
         product_id,
         sequence: row.get(0)?,
@@ -291,8 +294,9 @@ pub(super) fn user_from_row(row: &Row<'_>) -> rusqlite::Result<User> {
         id: id_column(row, 0)?,
         email: Email::from_stored(row.get(1)?),
         name: row.get(2)?,
-        role: Role::from_name(text_column(row, 3)?)
-            .ok_or_else(|| conversion_error(3)("no role".into()))?,
+        role: text_column(row, 3)?
+            .parse::<Role>()
+            .map_err(|_| conversion_error(3)("no role".into()))?,
         password_hash: row.get(4)?,
         created_at: timestamp_column(row, 5)?,
         version: row.get(6)?,
@@ -313,15 +317,10 @@ pub(super) fn session_from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
     })
 }
 
-/// A stored response and the fingerprint of its request, from the columns
+/// A stored reply and the fingerprint of its request, from the columns
 /// `fingerprint, status, body`.
-pub(super) fn stored_response_from_row(
-    row: &Row<'_>,
-) -> rusqlite::Result<([u8; 32], StoredResponse)> {
-    Ok((
-        row.get(0)?,
-        StoredResponse { status: row.get(1)?, body: row.get::<_, Vec<u8>>(2)?.into() },
-    ))
+pub(super) fn stored_response_from_row(row: &Row<'_>) -> rusqlite::Result<([u8; 32], StoredReply)> {
+    Ok((row.get(0)?, StoredReply::from_store(row.get(1)?, row.get::<_, Vec<u8>>(2)?.into())))
 }
 
 /// An event, from the columns `position, id, type, audience, owner_id, body`.

@@ -1,6 +1,6 @@
 //! Registering and logging in.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicBool, time::Duration};
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 
@@ -193,4 +193,28 @@ async fn configured_admin_is_created_but_customer_is_not_promoted() {
     let again =
         shop.admin_bootstrap().create_or_promote_admin(email("ada@example.com"), None).await;
     assert_eq!(again, Ok(crate::actors::accounts::bootstrap::AdminOutcome::AlreadyAdmin));
+}
+
+/// Panics once.
+struct PanickingClock(AtomicBool);
+
+impl Clock for PanickingClock {
+    fn now(&self) -> Timestamp {
+        assert!(!self.0.swap(false, Ordering::Relaxed), "made for a test");
+        SystemClock.now()
+    }
+}
+
+#[actix::test]
+async fn panicking_command_does_not_end_logins() {
+    let shop = AccountFixture::open(FixtureSettings::default());
+    shop.register("ada@example.com").await.unwrap();
+    let clock = Arc::new(PanickingClock(AtomicBool::new(true)));
+    let deps = AccountDeps { clock, ..shop.deps.clone() };
+    let (arbiter, actor) = (actix::Arbiter::new(), AccountActor::new(deps));
+    let accounts = AccountActor::start_in_arbiter(&arbiter.handle(), |_| actor);
+    let shop = AccountFixture { accounts, ..shop };
+    let panicked = shop.login("ada@example.com", PASSWORD).await;
+    assert_eq!(error_code(panicked), ErrorCode::Internal);
+    shop.login("ada@example.com", PASSWORD).await.unwrap();
 }

@@ -73,10 +73,7 @@ async fn concurrent_checkouts_sell_each_unit_once() {
         .map(|line| line.quantity)
         .sum();
     assert_eq!(sold + left, 9);
-    assert!(
-        sold > 0 && orders.iter().flatten().count() <= 2,
-        "as many unpaid orders as one may have"
-    );
+    assert!(sold > 0 && orders.iter().flatten().count() <= 2, "too many unpaid orders");
 }
 
 /// The first time that somebody looks at it, it tells that, and waits to be told to go on.

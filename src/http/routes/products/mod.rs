@@ -4,25 +4,16 @@ pub(crate) mod requests;
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, http::StatusCode, web};
+use actix_web::{http::StatusCode, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::requests::{ProductRequest, READ_ONLY_FIELDS, ReplaceProductRequest};
-use crate::http::{
-    openapi::enums,
-    request::{
-        self,
-        query::{QueryParams, encode_cursor},
-    },
-    response::{self, RouteResult, problem::ProblemDetails, views::ProductResponse},
-    state::AppState,
-};
+use self::requests::{ProductRequest, ReplaceProductRequest};
 use crate::{
     actors::ask::ask,
-    cache::catalog_snapshot::Found,
+    cache::catalog_snapshot::SearchPage,
     domain::{
         catalog::search::{ProductFilter, ProductSort, SortKey},
         ids::ProductId,
@@ -30,10 +21,19 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
+    http::{
+        openapi::enums,
+        request::{
+            extract::{Admin, CatalogReader, ChangeRequest, ReadRequest},
+            query::{QueryParams, encode_cursor},
+        },
+        response::{Answer, RouteResult, problem::ProblemDetails, views::ProductResponse},
+        state::AppState,
+    },
     input::product_patch::PatchProductRequest,
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
-        change::{CommandContext, Reply},
+        change::Reply,
     },
 };
 
@@ -102,11 +102,6 @@ pub(crate) struct Suggestion {
     name: String,
 }
 
-/// The product that a path names. What is no id names no product.
-pub(super) fn parse_product_id(path: &str) -> Result<ProductId, Error> {
-    path.parse().map_err(|_| Error::product_not_found())
-}
-
 /// Search the catalog.
 ///
 /// Without parameters, this lists all products. `facets` shows how all matches are spread.
@@ -122,7 +117,8 @@ tag = "Products", security((), ("bearer" = [])), params(
         description = "The highest price, included."),
     ("in_stock" = Option<bool>, Query, example = true,
         description = "Whether the product can be bought now."),
-    ("sort" = Option<enums::ProductSort>, Query, description = "The order. The default is `relevance`."),
+    ("sort" = Option<enums::ProductSort>, Query,
+        description = "The order. The default is `relevance`."),
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
         description = "The number of items on a page. The default is 20."),
     ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
@@ -133,51 +129,46 @@ tag = "Products", security((), ("bearer" = [])), params(
         description = "`unauthenticated`, `token_expired`: the catalog is not public"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn list(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    services.authorize_catalog_read(&request)?;
-    services.ensure_latest(&request).await?;
-    let params = QueryParams::from_request(&request);
-    let currency = services.options.currency;
-    let limit = params.page_limit()?;
-    let (filter, sort) = parse_search(&params, currency)?;
-    let after = params.parse_cursor::<(String, SortKey)>()?;
-    // A cursor of another order would point nowhere.
-    let order = params.get("sort").unwrap_or("relevance").to_owned();
-    if after.as_ref().is_some_and(|(sorted, _)| *sorted != order) {
-        return Err(Error::invalid_field(
-            "cursor",
-            "invalid",
-            "cursor belongs to a list with another sort",
-        )
-        .into());
+async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
+    let query = &read.query;
+    query.reject_others(SEARCH_PARAMETERS)?;
+    read.ensure_latest().await?;
+    let currency = read.state.options.currency;
+    let limit = query.page_limit()?;
+    let (filter, sort) = parse_search(query, currency)?;
+    let after = query.parse_cursor::<(String, SortKey)>()?;
+    let sort_name = query.get("sort").unwrap_or("relevance").to_owned();
+    // With another sort, the cursor would point nowhere.
+    if after.as_ref().is_some_and(|(sorted_by, _)| *sorted_by != sort_name) {
+        let message = "cursor belongs to a list with another sort";
+        return Err(Error::invalid_field("cursor", "invalid", message).into());
     }
-    let found = services.catalog_snapshot.search(
-        &filter,
-        sort,
-        after.as_ref().map(|(_, key)| key),
-        limit as usize,
-    );
+    let after = after.as_ref().map(|(_, key)| key);
+    let found = read.state.catalog_snapshot.search(&filter, sort, after, limit as usize);
     let items =
         found.items.iter().map(|view| serde_json::from_slice(&view.body)).collect::<Result<_, _>>();
     let page = ProductPage {
         items: items.map_err(|_| Error::internal())?,
-        next_cursor: encode_cursor(found.next.as_ref().map(|key| (order, key))),
+        next_cursor: encode_cursor(found.next.as_ref().map(|key| (sort_name, key))),
         total: found.total,
         facets: build_facets(&found, currency),
     };
-    response::json_response(StatusCode::OK, &page)
+    Ok(Answer::json(StatusCode::OK, &page)?)
 }
 
-/// Most words, and characters, that somebody may look for: each costs a look at every product.
+/// The parameters of a search.
+const SEARCH_PARAMETERS: &[&str] =
+    &["q", "category", "tag", "min_price", "max_price", "in_stock", "sort", "limit", "cursor"];
+
+/// The most words and characters in a search: each word is compared with every product.
 const MAX_QUERY_WORDS: usize = 10;
 const MAX_QUERY_CHARS: usize = 200;
 
-/// What somebody typed, in lower case.
-fn parse_query_text(params: &QueryParams, faults: &mut ValidationErrors) -> String {
+/// The text of a search, in lower case.
+fn parse_query_text(params: &QueryParams, errors: &mut ValidationErrors) -> String {
     let q = params.get("q").unwrap_or_default();
     if q.chars().count() > MAX_QUERY_CHARS {
-        faults.add("q", "too_long", format!("q has more than {MAX_QUERY_CHARS} characters"));
+        errors.add("q", "too_long", format!("q has more than {MAX_QUERY_CHARS} characters"));
     }
     q.to_lowercase()
 }
@@ -186,13 +177,13 @@ fn parse_search(
     params: &QueryParams,
     currency: Currency,
 ) -> Result<(ProductFilter, ProductSort), Error> {
-    let mut faults = ValidationErrors::new();
+    let mut errors = ValidationErrors::new();
     let mut words: Vec<String> =
-        parse_query_text(params, &mut faults).split_whitespace().map(str::to_owned).collect();
+        parse_query_text(params, &mut errors).split_whitespace().map(str::to_owned).collect();
     words.sort_unstable();
     words.dedup();
     if words.len() > MAX_QUERY_WORDS {
-        faults.add(
+        errors.add(
             "q",
             "too_many",
             format!("q has {} words; at most {MAX_QUERY_WORDS} are allowed", words.len()),
@@ -202,17 +193,9 @@ fn parse_search(
         terms: words,
         category: params.get("category").map(str::to_owned),
         tag: params.get("tag").map(str::to_owned),
-        min_price: params.price_bound("min_price", currency, &mut faults),
-        max_price: params.price_bound("max_price", currency, &mut faults),
-        in_stock: match params.get("in_stock") {
-            None => None,
-            Some("true") => Some(true),
-            Some("false") => Some(false),
-            Some(_) => {
-                faults.add("in_stock", "invalid", "in_stock must be true or false");
-                None
-            }
-        },
+        min_price: params.price_bound("min_price", currency, &mut errors),
+        max_price: params.price_bound("max_price", currency, &mut errors),
+        in_stock: params.flag("in_stock", &mut errors),
     };
     let sort = match params.get("sort") {
         None | Some("relevance") => ProductSort::Relevance,
@@ -221,17 +204,17 @@ fn parse_search(
         Some("name") => ProductSort::Name,
         Some("newest") => ProductSort::Newest,
         Some(_) => {
-            faults.add("sort", "invalid", "sort must be relevance, price, -price, name or newest");
+            errors.add("sort", "invalid", "sort must be relevance, price, -price, name or newest");
             ProductSort::Relevance
         }
     };
-    Ok(faults.into_result((filter, sort))?)
+    Ok(errors.into_result((filter, sort))?)
 }
 
 /// Lower bounds of the price facet, in major units.
 const PRICE_FACET_BOUNDS: &[i64] = &[0, 10, 25, 50, 100, 250, 500, 1000];
 
-fn build_facets(found: &Found, currency: Currency) -> Facets {
+fn build_facets(found: &SearchPage, currency: Currency) -> Facets {
     let category =
         |(value, count): (&String, &usize)| CategoryCount { value: value.clone(), count: *count };
     let scale = 10_i64.pow(u32::from(currency.decimals()));
@@ -267,23 +250,21 @@ tag = "Products", security((), ("bearer" = [])), params(
         description = "`unauthenticated`, `token_expired`: the catalog is not public"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn suggest(request: HttpRequest) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    services.authorize_catalog_read(&request)?;
-    services.ensure_latest(&request).await?;
-    let params = QueryParams::from_request(&request);
-    let mut faults = ValidationErrors::new();
-    let typed = parse_query_text(&params, &mut faults);
-    faults.into_result(())?;
-    let found = services.catalog_snapshot.suggest(typed.trim(), params.page_limit()? as usize);
+async fn suggest(read: ReadRequest<CatalogReader>) -> RouteResult {
+    let query = &read.query;
+    query.reject_others(&["q", "limit"])?;
+    read.ensure_latest().await?;
+    let mut errors = ValidationErrors::new();
+    let text = parse_query_text(query, &mut errors);
+    errors.into_result(())?;
+    let limit = query.page_limit()? as usize;
+    let found = read.state.catalog_snapshot.suggest(text.trim(), limit);
     let suggestion = |view: &Arc<ProductView>| Suggestion {
         id: view.product.id.as_uuid(),
         name: view.product.details.name.clone(),
     };
-    response::json_response(
-        StatusCode::OK,
-        &Suggestions { items: found.iter().map(suggestion).collect() },
-    )
+    let items = found.iter().map(suggestion).collect();
+    Ok(Answer::json(StatusCode::OK, &Suggestions { items })?)
 }
 
 /// Get a product.
@@ -301,15 +282,11 @@ tag = "Products", security((), ("bearer" = [])), params(
         description = "`unauthenticated`, `token_expired`: the catalog is not public"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
-async fn show(request: HttpRequest, path: web::Path<String>) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    services.authorize_catalog_read(&request)?;
-    services.ensure_latest(&request).await?;
-    let view = services
-        .catalog_snapshot
-        .get(parse_product_id(&path)?)
-        .ok_or_else(Error::product_not_found)?;
-    Ok(response::conditional_response(&request, view.body.clone(), &view.etag))
+async fn show(read: ReadRequest<CatalogReader, ProductId>) -> RouteResult {
+    read.ensure_latest().await?;
+    let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    read.query.reject_others(&[])?;
+    Ok(product_answer(&view))
 }
 
 /// Create a product.
@@ -325,30 +302,20 @@ tag = "Products", security(("bearer" = [])), request_body = ProductRequest, para
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn create(request: HttpRequest, payload: web::Payload) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_admin(&request)?;
-    let body = request::read_json::<ProductRequest>(&request, payload).await?;
-    let change = body.build_change(&request, &caller, 201)?;
-    let ticket = change.ticket.clone();
-    let (facts, stock) = body.value.parse(services.options.currency)?;
-    match ask(
-        &services.catalog,
-        CreateProduct { details: facts, initial_stock: stock, context: change },
-        &ticket,
-    )
-    .await?
-    {
-        Reply::Completed(view) => {
-            let created = response::response_builder(StatusCode::CREATED, view.body.clone())
-                .with_etag(&view.etag);
-            Ok(created.with_location(format!("/api/products/{}", view.product.id)).finish())
-        }
-        Reply::Replayed(first) => Ok(response::replayed_response(first)),
-    }
+async fn create(change: ChangeRequest<Admin, ProductRequest>) -> RouteResult {
+    let context = change.context()?;
+    let ticket = context.ticket.clone();
+    let (details, initial_stock) = change.body.parse(change.state.options.currency)?;
+    let message = CreateProduct { details, initial_stock, context };
+    let reply = ask(&change.state.catalog, message, &ticket).await?;
+    let describe = |view: Arc<ProductView>| {
+        let location = format!("/api/products/{}", view.product.id);
+        Ok(product_answer(&view).with_location(location))
+    };
+    Ok(Answer::reply(StatusCode::CREATED, reply, describe)?)
 }
 
-/// Replace the facts of a product.
+/// Replace the details of a product.
 ///
 /// The read-only members of a fetched product (`id`, `currency`, `stock`, `version`, `created_at`
 /// and `updated_at`) are ignored.
@@ -366,27 +333,14 @@ tag = "Products", security(("bearer" = [])), request_body = ReplaceProductReques
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn replace(
-    request: HttpRequest,
-    path: web::Path<String>,
-    payload: web::Payload,
-) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_admin(&request)?;
-    let id = parse_product_id(&path)?;
-    let body = request::read_json_of_type::<ReplaceProductRequest>(
-        &request,
-        payload,
-        request::JSON_TYPES,
-        READ_ONLY_FIELDS,
-    )
-    .await?;
-    let change = body.build_change(&request, &caller, 200)?;
-    let facts = body.value.parse(services.options.currency)?;
-    edit_product(services, id, ProductEdit::Replace(facts), change).await
+async fn replace(change: ChangeRequest<Admin, ReplaceProductRequest, ProductId>) -> RouteResult {
+    let context = change.context()?;
+    let details = change.body.parse(change.state.options.currency)?;
+    let edit = ProductEdit::Replace(details);
+    edit_product(&change.state, ChangeProduct { product_id: change.target, edit, context }).await
 }
 
-/// Change some facts of a product.
+/// Change some details of a product.
 ///
 /// The body is a merge patch (RFC 7396). The read-only members of a fetched product are ignored.
 #[utoipa::path(patch, path = "/api/products/{id}", operation_id = "patch_product",
@@ -404,41 +358,20 @@ request_body(content = PatchProductRequest, content_type = "application/merge-pa
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn patch(
-    request: HttpRequest,
-    path: web::Path<String>,
-    payload: web::Payload,
-) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_admin(&request)?;
-    let id = parse_product_id(&path)?;
-    let body = request::read_json_of_type::<PatchProductRequest>(
-        &request,
-        payload,
-        request::MERGE_PATCH_TYPES,
-        READ_ONLY_FIELDS,
-    )
-    .await?;
-    let change = body.build_change(&request, &caller, 200)?;
-    let patch = body.value.parse(services.options.currency)?;
-    edit_product(services, id, ProductEdit::Patch(patch), change).await
+async fn patch(change: ChangeRequest<Admin, PatchProductRequest, ProductId>) -> RouteResult {
+    let context = change.context()?;
+    let edit = ProductEdit::Patch(change.body.parse(change.state.options.currency)?);
+    edit_product(&change.state, ChangeProduct { product_id: change.target, edit, context }).await
 }
 
-async fn edit_product(
-    services: &AppState,
-    product_id: ProductId,
-    edit: ProductEdit,
-    change: CommandContext,
-) -> RouteResult {
-    let ticket = change.ticket.clone();
-    match ask(&services.catalog, ChangeProduct { product_id, edit, context: change }, &ticket)
-        .await?
-    {
-        Reply::Completed(view) => Ok(response::response_builder(StatusCode::OK, view.body.clone())
-            .with_etag(&view.etag)
-            .finish()),
-        Reply::Replayed(first) => Ok(response::replayed_response(first)),
-    }
+async fn edit_product(state: &AppState, message: ChangeProduct) -> RouteResult {
+    let ticket = message.context.ticket.clone();
+    let reply = ask(&state.catalog, message, &ticket).await?;
+    Ok(Answer::reply(StatusCode::OK, reply, |view: Arc<ProductView>| Ok(product_answer(&view)))?)
+}
+
+fn product_answer(view: &ProductView) -> Answer {
+    Answer::ok(view.body.clone()).with_etag(&view.etag)
 }
 
 /// Delete a product.
@@ -456,16 +389,10 @@ tag = "Products", security(("bearer" = [])), params(
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
 ))]
-async fn delete(request: HttpRequest, path: web::Path<String>) -> RouteResult {
-    let services = AppState::from_request(&request)?;
-    let caller = services.require_admin(&request)?;
-    let product_id = parse_product_id(&path)?;
-    let change = request::change_from_request(&request, &caller, 204, &[])?;
-    let ticket = change.ticket.clone();
-    match ask(&services.catalog, DeleteProduct { product_id, context: change }, &ticket).await? {
-        Reply::Completed(()) => {
-            Ok(response::response_builder(StatusCode::NO_CONTENT, web::Bytes::new()).finish())
-        }
-        Reply::Replayed(first) => Ok(response::replayed_response(first)),
-    }
+async fn delete(change: ChangeRequest<Admin, (), ProductId>) -> RouteResult {
+    let context = change.context()?;
+    let ticket = context.ticket.clone();
+    let message = DeleteProduct { product_id: change.target, context };
+    let reply: Reply<()> = ask(&change.state.catalog, message, &ticket).await?;
+    Ok(Answer::reply(StatusCode::NO_CONTENT, reply, |()| Ok(Answer::no_content()))?)
 }

@@ -13,11 +13,13 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
-    input::{attributes::Attributes, json},
+    http::request::body::JsonRequest,
+    input::{attributes::Attributes, json, product_patch::PatchProductRequest},
 };
 
-/// Members of a fetched product that cannot be changed; they are ignored, so that what was fetched can be sent back.
-pub(crate) const READ_ONLY_FIELDS: &[&str] =
+/// Members of a fetched product that cannot be changed. They are ignored, so that a client can send
+/// back the product that it fetched.
+const READ_ONLY_FIELDS: &[&str] =
     &["id", "currency", "stock", "version", "created_at", "updated_at"];
 
 /// A new product.
@@ -65,38 +67,51 @@ pub(crate) struct ReplaceProductRequest {
     attributes: Option<BTreeMap<String, AttributeValue>>,
 }
 
+impl JsonRequest for ProductRequest {}
+
+impl JsonRequest for ReplaceProductRequest {
+    const IGNORED_FIELDS: &'static [&'static str] = READ_ONLY_FIELDS;
+}
+
+impl JsonRequest for PatchProductRequest {
+    /// The media type of RFC 7396, and plain JSON.
+    const MEDIA_TYPES: &'static [&'static str] =
+        &["application/merge-patch+json", "application/json"];
+    const IGNORED_FIELDS: &'static [&'static str] = READ_ONLY_FIELDS;
+}
+
 impl ProductRequest {
-    /// What it says, with the opening stock.
+    /// Parses the details and the opening stock.
     pub(crate) fn parse(self, currency: Currency) -> Result<(ProductDetails, u64), Error> {
-        let mut faults = ValidationErrors::new();
-        let facts = ProductDetails {
+        let mut errors = ValidationErrors::new();
+        let details = ProductDetails {
             sku: self.sku,
             name: self.name,
             description: self.description,
-            price: json::parse_amount("price", &self.price, currency, &mut faults),
+            price: json::parse_amount("price", &self.price, currency, &mut errors),
             category: self.category,
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
         };
-        Ok(faults.into_result((facts, self.stock))?)
+        Ok(errors.into_result((details, self.stock))?)
     }
 }
 
 impl ReplaceProductRequest {
-    /// What it says.
+    /// Parses the details.
     pub(crate) fn parse(self, currency: Currency) -> Result<ProductDetails, Error> {
-        let mut faults = ValidationErrors::new();
-        let facts = ProductDetails {
+        let mut errors = ValidationErrors::new();
+        let details = ProductDetails {
             sku: self.sku,
             name: self.name,
             description: self.description,
-            price: json::parse_amount("price", &self.price, currency, &mut faults),
+            price: json::parse_amount("price", &self.price, currency, &mut errors),
             category: self.category,
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
         };
-        Ok(faults.into_result(facts)?)
+        Ok(errors.into_result(details)?)
     }
 }

@@ -46,8 +46,10 @@ impl TryFrom<UserDocument> for User {
             id: id_from_bson(document.user_id),
             email: Email::from_stored(document.email),
             name: document.name,
-            role: Role::from_name(&document.role)
-                .ok_or_else(|| DocumentError(format!("{:?} is not a valid role", document.role)))?,
+            role: document
+                .role
+                .parse::<Role>()
+                .map_err(|_| DocumentError(format!("{:?} is not a valid role", document.role)))?,
             password_hash: document.password_hash,
             created_at: timestamp_from_bson(document.created_at),
             version: document.version,

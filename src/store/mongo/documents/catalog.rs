@@ -216,7 +216,7 @@ impl TryFrom<MovementDocument> for StockMovement {
     type Error = DocumentError;
 
     fn try_from(document: MovementDocument) -> Result<Self, DocumentError> {
-        let kind = MovementKind::from_name(&document.kind).ok_or_else(|| {
+        let kind = document.kind.parse::<MovementKind>().map_err(|_| {
             DocumentError(format!("{:?} is not a valid movement kind", document.kind))
         })?;
         Ok(Self {

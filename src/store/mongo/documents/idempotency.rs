@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{DocumentError, bytes_to_binary, hash_from_binary, id_to_bson, timestamp_to_bson};
 use crate::{
     domain::clock::Timestamp,
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
 };
 
 /// The `_id` of an idempotency key. Two owners may use the same key text.
@@ -40,7 +40,7 @@ pub(in crate::store::mongo) struct IdempotencyKeyDocument<'a> {
 impl<'a> IdempotencyKeyDocument<'a> {
     pub(in crate::store::mongo) fn new(
         key: &'a IdempotencyKey,
-        response: &StoredResponse,
+        response: &StoredReply,
         at: Timestamp,
     ) -> Self {
         let body = match std::str::from_utf8(&response.body) {
@@ -50,7 +50,7 @@ impl<'a> IdempotencyKeyDocument<'a> {
         Self {
             id: IdempotencyKeyId::from_key(key),
             fingerprint: bytes_to_binary(&key.fingerprint),
-            status: response.status,
+            status: StoredReply::LEGACY_STATUS,
             body,
             at: timestamp_to_bson(at),
         }
@@ -64,12 +64,12 @@ impl<'a> IdempotencyKeyDocument<'a> {
     /// The request's fingerprint and the response.
     pub(in crate::store::mongo) fn into_response(
         self,
-    ) -> Result<([u8; 32], StoredResponse), DocumentError> {
+    ) -> Result<([u8; 32], StoredReply), DocumentError> {
         let body = match self.body {
             Bson::String(text) => Bytes::from(text),
             Bson::Binary(binary) => Bytes::from(binary.bytes),
             _ => return Err(DocumentError("a stored response has no body".to_owned())),
         };
-        Ok((hash_from_binary(&self.fingerprint)?, StoredResponse { status: self.status, body }))
+        Ok((hash_from_binary(&self.fingerprint)?, StoredReply::from_store(self.status, body)))
     }
 }

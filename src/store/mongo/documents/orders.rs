@@ -107,13 +107,14 @@ impl TryFrom<OrderDocument<'_>> for Order {
         Ok(Self {
             id: id_from_bson(document.order_id),
             user_id: id_from_bson(document.user_id),
-            status: OrderStatus::from_name(status)
-                .ok_or_else(|| DocumentError(format!("{status:?} is not a valid order status")))?,
+            status: status
+                .parse::<OrderStatus>()
+                .map_err(|_| DocumentError(format!("{status:?} is not a valid order status")))?,
             version: document.version,
             currency,
             lines: document.lines.into_iter().map(line).collect::<Result<_, DocumentError>>()?,
             payment: Payment {
-                method: PaymentMethod::from_name(method).ok_or_else(|| {
+                method: method.parse::<PaymentMethod>().map_err(|_| {
                     DocumentError(format!("{method:?} is not a valid payment method"))
                 })?,
                 reference: document.payment.reference.map(Cow::into_owned),

@@ -21,7 +21,7 @@ use crate::{
         order::{Order, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, EventEnvelope},
-    messages::change::{IdempotencyKey, StoredResponse},
+    messages::change::{IdempotencyKey, StoredReply},
     store::{
         commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredResponseBody, Write},
         plan::{LoadedState, OwnedIdempotencyKey, Plan, ReadSet, plan_batch},
@@ -44,7 +44,7 @@ pub(super) struct ModelStore {
     pub(super) movements: Vec<StockMovement>,
     pub(super) users: BTreeMap<UserId, Arc<User>>,
     pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
-    pub(super) keys: BTreeMap<OwnedIdempotencyKey, ([u8; 32], StoredResponse)>,
+    pub(super) keys: BTreeMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
     pub(super) inbox: BTreeSet<Box<str>>,
     pub(super) events: Vec<EventEnvelope>,
 }
@@ -148,7 +148,7 @@ impl ModelStore {
     /// Type, subject and sequence of the events: those of stock, or the others.
     pub(super) fn event_summaries(&self, stock: bool) -> Vec<(&'static str, Uuid, u64)> {
         let summarize = |event: &EventEnvelope| {
-            (event.payload.event_type(), event.payload.subject(), event.payload.sequence())
+            (event.payload.event_type().as_str(), event.payload.subject(), event.payload.sequence())
         };
         self.events
             .iter()
@@ -159,9 +159,8 @@ impl ModelStore {
 
     /// The stored responses, without bodies that contain a stock level.
     pub(super) fn stored_responses(&self) -> Vec<(OwnedIdempotencyKey, [u8; 32], Option<Bytes>)> {
-        let body = |response: &StoredResponse| {
-            (response.status != STOCK_RESPONSE_STATUS).then(|| response.body.clone())
-        };
+        let body =
+            |response: &StoredReply| (!is_stock_reply(response)).then(|| response.body.clone());
         self.keys
             .iter()
             .map(|(key, (fingerprint, response))| (key.clone(), *fingerprint, body(response)))
@@ -169,8 +168,10 @@ impl ModelStore {
     }
 }
 
-/// The status of stored responses that contain a stock level.
-pub(super) const STOCK_RESPONSE_STATUS: u16 = 201;
+/// Whether a stored reply is a stock level; the other replies of the model are not JSON objects.
+pub(super) fn is_stock_reply(reply: &StoredReply) -> bool {
+    reply.body.starts_with(b"{")
+}
 
 pub(super) fn product_details(sku: Option<&str>) -> ProductDetails {
     ProductDetails {
@@ -259,16 +260,10 @@ pub(super) fn idempotency_record(
     fingerprint: u8,
     body: StoredResponseBody,
 ) -> IdempotencyRecord {
-    let status = if matches!(body, StoredResponseBody::StockLevelOf(_)) {
-        STOCK_RESPONSE_STATUS
-    } else {
-        200
-    };
     let key = IdempotencyKey {
         owner: numbered_id(0),
         key: number.to_string().into(),
         fingerprint: [fingerprint; 32],
-        status,
     };
     IdempotencyRecord { key, body }
 }

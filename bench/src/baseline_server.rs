@@ -1,4 +1,5 @@
-//! The least that could answer: a plain actix-web handler that checks the same token and returns the same bytes.
+//! The baseline for reads: a plain actix-web handler that checks the same token and returns the
+//! same bytes.
 
 use std::io::Write;
 
@@ -6,10 +7,10 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, http::header, web};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
 
-use crate::shop::JWT_SECRET;
+use crate::shop_process::JWT_SECRET;
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "read as the shop reads them")]
+#[expect(dead_code, reason = "the baseline parses the same claims as souk")]
 struct Claims {
     sub: String,
     role: String,
@@ -30,12 +31,12 @@ pub fn run(body: &str) -> anyhow::Result<()> {
             let mut validation = Validation::new(Algorithm::HS256);
             validation.set_audience(&["souk"]);
             validation.set_issuer(&["souk"]);
-            let bare = BaselineServer {
+            let server = BaselineServer {
                 key: DecodingKey::from_secret(JWT_SECRET.as_bytes()),
                 validation,
                 body: body.clone(),
             };
-            App::new().app_data(web::Data::new(bare)).route("/{any:.*}", web::get().to(respond))
+            App::new().app_data(web::Data::new(server)).route("/{any:.*}", web::get().to(respond))
         });
         let server = server.workers(2).bind("127.0.0.1:0")?;
         let address = server.addrs().first().copied();
@@ -45,17 +46,17 @@ pub fn run(body: &str) -> anyhow::Result<()> {
     })
 }
 
-async fn respond(request: HttpRequest, bare: web::Data<BaselineServer>) -> HttpResponse {
+async fn respond(request: HttpRequest, server: web::Data<BaselineServer>) -> HttpResponse {
     let token = request
         .headers()
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "))
         .unwrap_or_default();
-    match decode::<Claims>(token, &bare.key, &bare.validation) {
+    match decode::<Claims>(token, &server.key, &server.validation) {
         Ok(_) => HttpResponse::Ok()
             .insert_header((header::CONTENT_TYPE, "application/json"))
-            .body(bare.body.clone()),
+            .body(server.body.clone()),
         Err(_) => HttpResponse::Unauthorized().finish(),
     }
 }

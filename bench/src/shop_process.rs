@@ -19,51 +19,55 @@ use souk::{
     },
 };
 
-use crate::load::{Request, send_once};
+use crate::load_generator::{Request, send_once};
 
-/// Long enough for HS256, and no secret.
-pub const JWT_SECRET: &str = "a secret of benchmarks, known to all";
+/// Long enough for HS256; not a real secret.
+pub const JWT_SECRET: &str = "a public secret, for benchmarks only";
 
+/// A running `souk` server with a directory of its own. Dropping it ends the process.
 pub struct ShopProcess {
     child: Child,
     pub address: SocketAddr,
     dir: tempfile::TempDir,
 }
 
-/// A program started and its first line that names an address.
+/// Starts a program and reads the address that ends the first line of its output.
 pub fn spawn_and_read_address(command: &mut Command) -> anyhow::Result<(Child, SocketAddr)> {
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .context("it cannot be started")?;
-    let stdout = child.stdout.take().context("it has no output")?;
+        .context("failed to start the server")?;
+    let stdout = child.stdout.take().context("the server has no standard output")?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
     let address = line.trim().rsplit('/').next().and_then(|text| text.parse().ok());
-    Ok((child, address.with_context(|| format!("no address in its first line: {line:?}"))?))
+    Ok((
+        child,
+        address.with_context(|| format!("the first line of output has no address: {line:?}"))?,
+    ))
 }
 
 impl ShopProcess {
-    /// On the embedded store.
+    /// Starts a server on the embedded store.
     pub fn start_embedded() -> anyhow::Result<Self> {
         Self::start_with(&[])
     }
 
-    /// With these settings besides.
+    /// Starts a server with additional settings, named without the prefix `SOUK__`.
     pub fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let souk = std::env::current_exe()?.with_file_name("souk");
         let mut command = Command::new(souk);
         command.current_dir(dir.path()).env("RUST_LOG", "error");
-        let usual = [
+        let defaults = [
             ("HTTP__BIND", "127.0.0.1:0"),
             ("AUTH__JWT_SECRET", JWT_SECRET),
             ("AUTH__BCRYPT_COST", "4"),
             ("LIMITS__PER_ADDRESS", "0"),
             ("LIMITS__PER_USER", "0"),
         ];
-        for (name, value) in usual.iter().chain(settings) {
+        for (name, value) in defaults.iter().chain(settings) {
             command.env(format!("SOUK__{name}"), value);
         }
         let (child, address) = spawn_and_read_address(&mut command)?;
@@ -74,28 +78,40 @@ impl ShopProcess {
         self.dir.path()
     }
 
-    /// A product with more stock than anyone will ask for; its id.
+    /// Creates a product that does not run out of stock. Returns its id.
     pub async fn create_product(&self) -> anyhow::Result<String> {
         self.create_numbered_product(1).await
     }
 
-    /// One of several such products.
+    /// Creates one of several such products, whose SKU contains `number`.
     pub async fn create_numbered_product(&self, number: usize) -> anyhow::Result<String> {
         let admin = new_user_token(Role::Admin)?;
         let sku = format!("TEA-{number}");
-        let body = json!({"name": "Mint tea", "description": "Green", "price": 4.5, "stock": 1_000_000_000, "sku": sku});
-        let respond =
+        let body = json!({
+            "name": "Mint tea",
+            "description": "Green",
+            "price": 4.5,
+            "stock": 1_000_000_000,
+            "sku": sku,
+        });
+        let response =
             send_once(self.address, &Request::post("/api/products", &admin, &body.to_string()))
                 .await?;
-        let product: Value = serde_json::from_slice(&respond)?;
-        Ok(product.get("id").and_then(Value::as_str).context("no product came back")?.to_owned())
+        let product: Value = serde_json::from_slice(&response)?;
+        Ok(product
+            .get("id")
+            .and_then(Value::as_str)
+            .context("the response has no product id")?
+            .to_owned())
     }
 
-    /// Resident memory in MiB.
+    /// The resident memory of the process, in MiB.
     pub fn resident_mib(&self) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("/proc does not report VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 
@@ -112,13 +128,13 @@ impl ShopProcess {
 
 impl Drop for ShopProcess {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// A token for a new user.
+/// Issues an access token for a new user.
 pub fn new_user_token(role: Role) -> anyhow::Result<String> {
     let tokens = TokenService::with_secret(JWT_SECRET.as_bytes(), Arc::new(SystemClock));
     Ok(tokens.issue_session_token(UserId::new(), role, SessionId::new())?.token)

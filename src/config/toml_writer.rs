@@ -1,14 +1,14 @@
-//! Writing settings as TOML.
+//! A writer of settings as TOML, for `souk config`.
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
-/// Stands for a secret that is set.
+/// Replaces a secret that is set.
 const REDACTED: &str = "<hidden>";
 
-/// TOML under construction. Unset settings become comments, secrets are never written.
+/// Builds a TOML document. Unset settings become comments, and secrets are never written.
 #[derive(Default)]
 pub(super) struct TomlWriter(String);
 
@@ -20,12 +20,12 @@ impl TomlWriter {
         self.push_line(format_args!("[{name}]"));
     }
 
-    /// One of several sections with the same name.
+    /// Starts one of several sections with the same name.
     pub(super) fn write_array_section(&mut self, name: &str) {
         self.push_line(format_args!("\n[[{name}]]"));
     }
 
-    /// A number or boolean.
+    /// Writes a number or a boolean.
     pub(super) fn write_literal(&mut self, key: &str, value: impl Display) {
         self.push_line(format_args!("{key} = {value}"));
     }
@@ -60,12 +60,12 @@ impl TomlWriter {
     }
 
     fn push_line(&mut self, text: impl Display) {
-        // Writing to a String does not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{text}");
     }
 }
 
-/// A TOML basic string.
+/// Quotes and escapes a TOML basic string.
 fn quote_string(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
@@ -81,13 +81,13 @@ fn quote_string(text: &str) -> String {
     out
 }
 
-/// The duration as it would be written in a file.
+/// The duration as it is written in a settings file.
 pub(super) fn format_duration(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}"))
 }
 
-/// The size as it would be written in a file, exactly.
+/// The exact size as it is written in a settings file.
 pub(super) fn format_size(bytes: usize) -> String {
     const KIB: usize = 1024;
     const MIB: usize = KIB * KIB;

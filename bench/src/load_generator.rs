@@ -1,4 +1,5 @@
-//! A load generator that costs little itself: keep-alive connections, requests made up beforehand, answers only skipped over.
+//! A load generator with little overhead: keep-alive connections, requests that are serialized in
+//! advance, and responses that are not parsed beyond status and length.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A request as it goes over the wire.
+/// A serialized HTTP request.
 #[derive(Clone)]
 pub struct Request(Vec<u8>);
 
@@ -34,9 +35,10 @@ impl Request {
         )
     }
 
-    /// A checkout of whatever is in the cart, under a key.
+    /// A checkout of the whole cart, with an idempotency key.
     pub fn checkout(token: &str) -> Self {
-        let head = "POST /api/checkout HTTP/1.1\r\nhost: x\r\nidempotency-key: once\r\ncontent-type: application/json";
+        let head = "POST /api/checkout HTTP/1.1\r\nhost: x\r\nidempotency-key: once\r\n\
+                    content-type: application/json";
         Self(
             format!("{head}\r\nauthorization: Bearer {token}\r\ncontent-length: 2\r\n\r\n{{}}")
                 .into_bytes(),
@@ -45,13 +47,14 @@ impl Request {
 
     pub fn post(path: &str, token: &str, body: &str) -> Self {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json"
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json"
         );
         Self(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
     }
 }
 
-/// One connection.
+/// A keep-alive connection and the bytes of its last response.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -64,16 +67,17 @@ impl Connection {
         Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
     }
 
-    /// Sends a request and reads its answer, which must be a success; the body stands at the buffer's end.
+    /// Sends a request and reads the response, which must be 2xx. Returns where the body starts in
+    /// the buffer.
     async fn request_ok(&mut self, request: &Request) -> anyhow::Result<usize> {
         let (status, start) = self.exchange(request).await?;
         if !(200..300).contains(&status) {
-            bail!("the server answered: {}", String::from_utf8_lossy(&self.buffer));
+            bail!("the server responded: {}", String::from_utf8_lossy(&self.buffer));
         }
         Ok(start)
     }
 
-    /// The same, whatever the answer is; its status too.
+    /// Sends a request and reads the response. Returns its status and where the body starts.
     pub async fn exchange(&mut self, request: &Request) -> anyhow::Result<(u16, usize)> {
         self.stream.write_all(&request.0).await?;
         self.buffer.clear();
@@ -88,12 +92,12 @@ impl Connection {
             let status = head
                 .strip_prefix("HTTP/1.1 ")
                 .and_then(|rest| rest.get(..3))
-                .context("no status")?
+                .context("the response has no status")?
                 .parse()?;
             let length = head
                 .lines()
                 .find_map(|line| line.strip_prefix("content-length: "))
-                .context("no length")?;
+                .context("the response has no content-length")?;
             let total = end + 4 + length.parse::<usize>()?;
             if self.buffer.len() >= total {
                 return Ok((status, end + 4));
@@ -102,14 +106,14 @@ impl Connection {
     }
 }
 
-/// Sends one request and gives its answer's body.
+/// Sends one request over a new connection and returns the response's body.
 pub async fn send_once(address: SocketAddr, request: &Request) -> anyhow::Result<Vec<u8>> {
     let mut connection = Connection::open(address).await?;
     let start = connection.request_ok(request).await?;
     Ok(connection.buffer.split_off(start))
 }
 
-/// Sends each request once, over `connections` connections; how long each answer took.
+/// Sends each request once, over `connections` connections. Returns the latency of each.
 pub async fn send_each_once(
     address: SocketAddr,
     requests: Vec<Request>,
@@ -122,51 +126,54 @@ pub async fn send_each_once(
         .map(|requests| {
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await?;
-                let mut took = Vec::with_capacity(requests.len());
+                let mut latencies = Vec::with_capacity(requests.len());
                 for request in &requests {
-                    let began = Instant::now();
+                    let started = Instant::now();
                     connection.request_ok(request).await?;
-                    took.push(began.elapsed());
+                    latencies.push(started.elapsed());
                 }
-                anyhow::Ok(took)
+                anyhow::Ok(latencies)
             })
         })
         .collect();
-    let mut took = Vec::new();
+    let mut latencies = Vec::new();
     for task in tasks {
-        took.extend(task.await??);
+        latencies.extend(task.await??);
     }
-    Ok(took)
+    Ok(latencies)
 }
 
-/// Sends each request again and again over a connection of its own for `time`; answers a second.
+/// Repeats each request over a connection of its own for `time`. Returns responses per second.
 pub async fn measure_rate(
     address: SocketAddr,
     requests: &[Request],
     time: Duration,
 ) -> anyhow::Result<f64> {
-    let began = Instant::now();
+    let started = Instant::now();
     let counts = repeat_requests(address, requests, time, |count: &mut u32, _| *count += 1).await?;
     let count: f64 = counts.into_iter().map(f64::from).sum();
-    Ok(count / began.elapsed().as_secs_f64())
+    Ok(count / started.elapsed().as_secs_f64())
 }
 
-/// The same; all answers' bodies, and when they came.
+/// Repeats each request over a connection of its own for `time`. Returns every response's body and
+/// its time of arrival.
 pub async fn collect_responses(
     address: SocketAddr,
     requests: &[Request],
     time: Duration,
 ) -> anyhow::Result<Vec<(Vec<u8>, Instant)>> {
-    let note = |answers: &mut Vec<_>, body: &[u8]| answers.push((body.to_vec(), Instant::now()));
-    Ok(repeat_requests(address, requests, time, note).await?.into_iter().flatten().collect())
+    let record =
+        |responses: &mut Vec<_>, body: &[u8]| responses.push((body.to_vec(), Instant::now()));
+    Ok(repeat_requests(address, requests, time, record).await?.into_iter().flatten().collect())
 }
 
-/// The same; for each connection, what `note` makes of its answers' bodies.
+/// Repeats each request over a connection of its own for `time`. `record` adds each response's body
+/// to the result of its connection.
 async fn repeat_requests<T: Default + Send + 'static>(
     address: SocketAddr,
     requests: &[Request],
     time: Duration,
-    note: impl Fn(&mut T, &[u8]) + Copy + Send + 'static,
+    record: impl Fn(&mut T, &[u8]) + Copy + Send + 'static,
 ) -> anyhow::Result<Vec<T>> {
     let over = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = requests
@@ -176,20 +183,20 @@ async fn repeat_requests<T: Default + Send + 'static>(
             let over = Arc::clone(&over);
             tokio::spawn(async move {
                 let mut connection = Connection::open(address).await?;
-                let mut noted = T::default();
+                let mut recorded = T::default();
                 while !over.load(Ordering::Relaxed) {
                     let start = connection.request_ok(&request).await?;
-                    note(&mut noted, connection.buffer.get(start..).unwrap_or_default());
+                    record(&mut recorded, connection.buffer.get(start..).unwrap_or_default());
                 }
-                anyhow::Ok(noted)
+                anyhow::Ok(recorded)
             })
         })
         .collect();
     tokio::time::sleep(time).await;
     over.store(true, Ordering::Relaxed);
-    let mut noted = Vec::new();
+    let mut recorded = Vec::new();
     for task in tasks {
-        noted.push(task.await??);
+        recorded.push(task.await??);
     }
-    Ok(noted)
+    Ok(recorded)
 }

@@ -1,17 +1,17 @@
-//! Several measurements of one thing.
+//! Repeated measurements and how they are printed.
 
 use std::fmt;
 
-/// Figures of one thing, in the order taken.
+/// Repeated measurements of one quantity.
 pub struct Samples(Vec<f64>);
 
 impl Samples {
-    pub fn new(figures: impl IntoIterator<Item = f64>) -> Self {
-        Self(figures.into_iter().collect())
+    pub fn new(values: impl IntoIterator<Item = f64>) -> Self {
+        Self(values.into_iter().collect())
     }
 }
 
-/// `median (min to max)`
+/// Writes `median (min to max)`.
 impl fmt::Display for Samples {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut sorted = self.0.clone();

@@ -1,4 +1,4 @@
-//! What other systems ask for by message.
+//! Stock commands that other systems send as messages.
 
 use std::sync::Arc;
 
@@ -16,50 +16,52 @@ impl CatalogService {
         &self,
         message: ApplyStockCommand,
     ) -> Result<StockCommandOutcome, Error> {
-        // Nobody waits for the answer, so that a look at what other nodes have done can be taken before each.
+        // No caller waits, so there is time to catch up with other nodes before each message.
         if let Some(follower) = &self.follower {
             follower.catch_up().await?;
         }
         let product = match self.find_product(&message.product) {
             Ok(product) => product,
-            // It may have been there when the message was carried out.
+            // The product may have existed when the message was first applied.
             Err(_) if self.store.is_in_inbox(&message.id).await? => {
                 return Ok(StockCommandOutcome::Duplicate);
             }
             Err(error) => return Err(error),
         };
         message.ticket.mark_started()?;
-        let ApplyStockCommand { id, stock_change: stock, reason, reference, ticket, trace, .. } =
-            message;
-        let (expected_version, order_id, reason) = (None, None, Some(reason));
-        let (product_id, unchanged) =
-            (product.id, Condition::ProductUnchanged(product.id, product.version));
-        let write =
-            StockWrite { product_id, change: stock, expected_version, order_id, reference, reason };
+        let write = StockWrite {
+            product_id: product.id,
+            change: message.stock_change,
+            expected_version: None,
+            order_id: None,
+            reference: message.reference,
+            reason: Some(message.reason),
+        };
         let commit = Commit {
             writes: vec![Write::Stock(write)],
-            conditions: vec![unchanged],
-            inbox_message_id: Some(id),
-            trace,
-            ..Commit::new(self.clock.now(), ticket.deadline())
+            conditions: vec![Condition::ProductUnchanged(product.id, product.version)],
+            inbox_message_id: Some(message.id),
+            trace: message.trace,
+            ..Commit::new(self.clock.now(), message.ticket.deadline())
         };
         match self.writer.commit(commit).await {
             Ok(_) => Ok(StockCommandOutcome::Applied),
             Err(CommitError::AlreadyApplied) => Ok(StockCommandOutcome::Duplicate),
-            // A conflict: the product was changed, or deleted, since it was looked for. Another try tells.
+            // After a conflict the product has changed or is deleted. The message is delivered
+            // again, which decides anew.
             Err(error) => Err(map_commit_error(error)),
         }
     }
 
-    fn find_product(&self, name: &ProductRef) -> Result<Arc<Product>, Error> {
-        let view = match name {
+    fn find_product(&self, product: &ProductRef) -> Result<Arc<Product>, Error> {
+        let view = match product {
             ProductRef::Id(id) => {
                 self.catalog_snapshot.get(*id).ok_or_else(Error::product_not_found)
             }
             ProductRef::Sku(sku) => {
                 let found = self.catalog_snapshot.by_sku(sku);
                 found.ok_or_else(|| {
-                    Error::new(ErrorCode::ProductNotFound, "There is no product with this sku.")
+                    Error::new(ErrorCode::ProductNotFound, "No product has this sku.")
                 })
             }
         };

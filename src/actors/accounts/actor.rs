@@ -1,0 +1,63 @@
+//! The accounts' actor.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
+
+use super::{AccountDeps, service::AccountService};
+use crate::{
+    actors::ask::catch_panic,
+    domain::account::User,
+    error::Error,
+    messages::accounts::{
+        AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession, RegisterUser,
+    },
+};
+
+/// How often sessions revoked long ago are forgotten.
+const REVOCATION_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Runs the commands on accounts, side by side.
+pub struct AccountActor {
+    service: Arc<AccountService>,
+}
+
+impl AccountActor {
+    /// Creates an actor that has yet to be started.
+    #[must_use]
+    pub fn new(deps: AccountDeps) -> Self {
+        Self { service: Arc::new(AccountService::new(deps)) }
+    }
+}
+
+impl Actor for AccountActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(REVOCATION_SWEEP_INTERVAL, |accounts, _| {
+            accounts.service.sweep_revoked_sessions()
+        });
+    }
+}
+
+macro_rules! handle {
+    ($($message:ident => $method:ident -> $reply:ty;)+) => {$(
+        impl Handler<$message> for AccountActor {
+            type Result = ResponseFuture<Result<$reply, Error>>;
+
+            fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
+                let service = Arc::clone(&self.service);
+                Box::pin(async move { catch_panic("accounts", service.$method(message)).await })
+            }
+        }
+    )+};
+}
+
+handle! {
+    RegisterUser => register_account -> AuthenticatedSession;
+    Login => login -> AuthenticatedSession;
+    RefreshSession => refresh_session -> AuthenticatedSession;
+    Logout => logout -> ();
+    ChangePassword => change_password -> ();
+    GetUser => get_user -> User;
+}

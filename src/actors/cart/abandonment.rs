@@ -1,0 +1,67 @@
+//! Abandonment: carts left untouched raise `cart.abandoned`, whether or not they are in memory.
+
+use std::{collections::HashSet, time::Duration};
+
+use super::CartRegistry;
+use crate::{
+    actors::ask::guarded_tick,
+    domain::cart::{CartCommand, CartOwner},
+    error::Error,
+    messages::{cart::ChangeCart, change::CommandContext},
+};
+
+/// How many idle carts are read at a time.
+const PAGE_SIZE: u32 = 256;
+
+/// How long it may take to mark one cart. The next look finds the cart again.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl CartRegistry {
+    /// Marks carts untouched for `after` as abandoned; a failure is logged.
+    pub(super) async fn run_abandonment(&self, after: Duration) {
+        let marked = guarded_tick("cart abandonment", self.mark_abandoned_carts(after)).await;
+        if let Some(Err(error)) = marked {
+            tracing::warn!(%error, "failed to read abandoned carts; trying again");
+        }
+    }
+
+    /// Marks carts untouched for `after` as abandoned, and returns how many. A cart that fails is
+    /// logged and passed over.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn mark_abandoned_carts(&self, after: Duration) -> Result<usize, Error> {
+        let idle_before = self.deps.clock.now().saturating_sub(after);
+        let mut marked = 0;
+        let mut failed: HashSet<CartOwner> = HashSet::new();
+        loop {
+            // Carts that failed are found again, ahead of others.
+            let limit = u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(PAGE_SIZE);
+            let owners = self.deps.store.list_idle_carts(idle_before, limit).await?;
+            let more = owners.len() == limit as usize;
+            for owner in owners {
+                if failed.contains(&owner) {
+                    continue;
+                }
+                match self.abandon_cart(owner, CartCommand::Abandon { idle_before }).await {
+                    Ok(()) => marked += 1,
+                    Err(error) => {
+                        tracing::warn!(
+                            cart = %owner.id, %error,
+                            "failed to mark a cart as abandoned; trying again later"
+                        );
+                        failed.insert(owner);
+                    }
+                }
+            }
+            if !more {
+                return Ok(marked);
+            }
+        }
+    }
+
+    async fn abandon_cart(&self, owner: CartOwner, command: CartCommand) -> Result<(), Error> {
+        let context = CommandContext::internal(COMMAND_TIMEOUT);
+        self.change_cart(owner, ChangeCart { command, context }).await.map(|_| ())
+    }
+}

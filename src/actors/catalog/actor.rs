@@ -1,0 +1,75 @@
+//! The catalog's actor.
+
+use std::sync::Arc;
+
+use actix::{Actor, Context, Handler, ResponseFuture};
+
+use super::CatalogService;
+use crate::{
+    actors::ask::catch_panic,
+    domain::inventory::StockLevel,
+    error::Error,
+    messages::{
+        catalog::{
+            ApplyStockCommand, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct,
+            ImportLineOutcome, ImportLines, ProductView, RecordImportResponse, StockCommandOutcome,
+        },
+        change::Reply,
+    },
+};
+
+/// Runs the commands on products and stock.
+///
+/// They run side by side. Those on one product are ordered by its version in the store.
+pub struct CatalogActor {
+    service: CatalogService,
+}
+
+impl CatalogActor {
+    /// Creates an actor that has yet to be started.
+    #[must_use]
+    pub const fn new(service: CatalogService) -> Self {
+        Self { service }
+    }
+}
+
+impl Actor for CatalogActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Commands only wait here until their future starts; the writer's queue bounds the work.
+        ctx.set_mailbox_capacity(1024);
+    }
+}
+
+macro_rules! handle {
+    ($($message:ident => $method:ident -> $reply:ty;)+) => {$(
+        impl Handler<$message> for CatalogActor {
+            type Result = ResponseFuture<Result<$reply, Error>>;
+
+            fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
+                let service = self.service.clone();
+                Box::pin(async move { catch_panic("catalog", service.$method(message)).await })
+            }
+        }
+    )+};
+}
+
+handle! {
+    CreateProduct => create_product -> Reply<Arc<ProductView>>;
+    ChangeProduct => change_product -> Reply<Arc<ProductView>>;
+    DeleteProduct => delete_product -> Reply<()>;
+    ChangeStock => change_stock -> Reply<StockLevel>;
+    ApplyStockCommand => apply_stock_command -> StockCommandOutcome;
+    RecordImportResponse => record_import_response -> Reply<()>;
+}
+
+impl Handler<ImportLines> for CatalogActor {
+    type Result = ResponseFuture<Vec<ImportLineOutcome>>;
+
+    fn handle(&mut self, message: ImportLines, _: &mut Self::Context) -> Self::Result {
+        let service = self.service.clone();
+        // Each line catches its own panic.
+        Box::pin(async move { service.import_lines(message.lines).await })
+    }
+}

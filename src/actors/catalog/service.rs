@@ -1,0 +1,210 @@
+//! The commands that create, change and delete products.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::stock::set_stock_write;
+use crate::{
+    actors::{
+        commit_error::map_commit_error,
+        retry::{CommandRetry, Decision, is_conflict, record_response},
+    },
+    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    domain::{
+        catalog::product::{Product, ProductDetails},
+        clock::Clock,
+        ids::ProductId,
+        inventory::{StockChange, StockLevel},
+    },
+    error::Error,
+    events::DomainEvent,
+    messages::{
+        catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
+        change::{CommandContext, Reply},
+    },
+    store::{
+        Commit, CommitError, CommitReceipt, Store, Write, commit::StoredResponseBody,
+        writer::CommitWriter,
+    },
+};
+
+/// Carries out the catalog's commands.
+#[derive(Clone)]
+pub struct CatalogService {
+    /// Products and stock as last known; reads are served from it.
+    pub catalog_snapshot: Arc<CatalogSnapshot>,
+    /// Read where the snapshot may be old.
+    pub store: Arc<dyn Store>,
+    /// Applies commits.
+    pub writer: CommitWriter,
+    /// Follows other nodes, when the store is shared.
+    pub follower: Option<Arc<Follower>>,
+    /// Dates every change.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl CatalogService {
+    pub(super) async fn create_product(
+        &self,
+        message: CreateProduct,
+    ) -> Result<Reply<Arc<ProductView>>, Error> {
+        let CreateProduct { details, initial_stock, context } = message;
+        details.validate()?;
+        context.ticket.mark_started()?;
+        let product = Arc::new(Product::new(ProductId::new(), details, self.clock.now()));
+        let empty = StockLevel::empty(product.id);
+        let opening = empty
+            .apply(StockChange::Set(initial_stock))
+            .map_err(|_| map_commit_error(CommitError::StockOverflow))?;
+        let level = opening.map_or(empty, |(level, _)| StockLevel { version: 1, ..level });
+        let body = self.catalog_snapshot.render(&product, &level);
+        let stock_write = opening.map(|_| set_stock_write(product.id, initial_stock, None));
+        let commit = self.product_commit(&product, stock_write, &context, body);
+        match self.commit_or_replay(commit).await.map_err(map_commit_error)? {
+            Reply::Completed(_) => self
+                .catalog_snapshot
+                .get(product.id)
+                .map(Reply::Completed)
+                .ok_or_else(Error::product_not_found),
+            Reply::Replayed(response) => Ok(Reply::Replayed(response)),
+        }
+    }
+
+    pub(super) async fn change_product(
+        &self,
+        message: ChangeProduct,
+    ) -> Result<Reply<Arc<ProductView>>, Error> {
+        let ChangeProduct { product_id, edit, context } = message;
+        let decide = async || {
+            let (view, details) = self.apply_edit(product_id, &edit, &context)?;
+            let changed = view.product.with_details(details, self.clock.now()).map(Arc::new);
+            let Some(product) = changed else {
+                return Ok(Decision::NoChange { body: view.body.clone(), reply: view });
+            };
+            let body = self.catalog_snapshot.render(&product, &view.stock);
+            let commit = self.product_commit(&product, None, &context, body);
+            Ok(Decision::Commit(Box::new(commit), move |_| {
+                self.catalog_snapshot.view(product, view.stock)
+            }))
+        };
+        self.retry_on_product(product_id, &context, decide).await
+    }
+
+    /// The product as it is, and the details that `edit` leads to from there. The snapshot is read
+    /// once: with a second read, a change made in between would be undone.
+    fn apply_edit(
+        &self,
+        id: ProductId,
+        edit: &ProductEdit,
+        context: &CommandContext,
+    ) -> Result<(Arc<ProductView>, ProductDetails), Error> {
+        let view = self.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
+        check_product_version(&view, context)?;
+        let details = match edit.clone() {
+            ProductEdit::Replace(details) => details,
+            ProductEdit::Patch(patch) => view.product.apply_patch(patch)?,
+        };
+        details.validate()?;
+        Ok((view, details))
+    }
+
+    pub(super) async fn delete_product(&self, message: DeleteProduct) -> Result<Reply<()>, Error> {
+        let DeleteProduct { product_id, context } = message;
+        let decide = async || {
+            let view =
+                self.catalog_snapshot.get(product_id).ok_or_else(Error::product_not_found)?;
+            check_product_version(&view, &context)?;
+            let product = Arc::new(view.product.to_deleted(self.clock.now()));
+            let commit = self.product_commit(&product, None, &context, Bytes::new());
+            Ok(Decision::Commit(Box::new(commit), |_| ()))
+        };
+        self.retry_on_product(product_id, &context, decide).await
+    }
+
+    /// Decides on a product as the snapshot has it, again after each conflict.
+    pub(super) async fn retry_on_product<T, F: FnOnce(CommitReceipt) -> T>(
+        &self,
+        id: ProductId,
+        context: &CommandContext,
+        decide: impl AsyncFnMut() -> Result<Decision<T, F>, Error>,
+    ) -> Result<Reply<T>, Error> {
+        self.command_retry()
+            .retry_on_conflict(context, decide, async || self.reload_product(id).await)
+            .await
+    }
+
+    pub(super) fn command_retry(&self) -> CommandRetry<'_> {
+        CommandRetry {
+            store: &*self.store,
+            writer: &self.writer,
+            clock: &*self.clock,
+            follower: self.follower.as_deref(),
+            is_conflict,
+        }
+    }
+
+    fn product_commit(
+        &self,
+        product: &Arc<Product>,
+        stock_write: Option<Write>,
+        context: &CommandContext,
+        body: Bytes,
+    ) -> Commit {
+        let writes =
+            std::iter::once(Write::Product(Arc::clone(product))).chain(stock_write).collect();
+        let events = vec![DomainEvent::Product(Arc::clone(product))];
+        self.build_commit(writes, events, context, StoredResponseBody::Ready(body))
+    }
+
+    pub(super) fn build_commit(
+        &self,
+        writes: Vec<Write>,
+        events: Vec<DomainEvent>,
+        context: &CommandContext,
+        body: StoredResponseBody,
+    ) -> Commit {
+        Commit {
+            writes,
+            events,
+            idempotency_record: record_response(context, body),
+            trace: context.trace.clone(),
+            ..Commit::new(self.clock.now(), context.ticket.deadline())
+        }
+    }
+
+    pub(super) async fn commit_or_replay(
+        &self,
+        commit: Commit,
+    ) -> Result<Reply<CommitReceipt>, CommitError> {
+        match self.writer.commit(commit).await {
+            Ok(receipt) => Ok(Reply::Completed(receipt)),
+            Err(CommitError::Replayed(response)) => Ok(Reply::Replayed(response)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Brings the snapshot up to what the store holds, which a conflict has shown to be newer.
+    async fn reload_product(&self, id: ProductId) -> Result<(), Error> {
+        if let Some(follower) = &self.follower {
+            return Ok(follower.catch_up().await?);
+        }
+        if let Some((product, stock)) = self.store.find_product(id).await? {
+            self.catalog_snapshot.refresh(Arc::new(product), stock);
+        }
+        Ok(())
+    }
+}
+
+/// Checks `If-Match` against the product's version. In a full ETag the stock's version follows it
+/// and does not count.
+fn check_product_version(view: &ProductView, context: &CommandContext) -> Result<(), Error> {
+    let version = view.product.version.to_string();
+    let accepts = |tag: &str| tag.split('.').next() == Some(&version);
+    match &context.if_match {
+        Some(wanted) if !wanted.matches_where(accepts) => {
+            Err(Error::version_mismatch(&format!("\"{}\"", view.etag)))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,107 @@
+//! The command that changes an order.
+
+use std::sync::Arc;
+
+use crate::{
+    actors::retry::{CommandRetry, Decision, is_conflict, record_response},
+    domain::{
+        clock::Clock,
+        ids::ProductId,
+        inventory::StockChange,
+        order::{Order, OrderCommand, OrderTransition},
+    },
+    error::Error,
+    events::{DomainEvent, order::order_json},
+    messages::{
+        change::{CommandContext, Reply},
+        orders::ChangeOrder,
+    },
+    store::{Commit, StockWrite, Store, Write, commit::StoredResponseBody, writer::CommitWriter},
+};
+
+/// Carries out commands on orders, and expires those that are not paid in time.
+#[derive(Clone)]
+pub struct OrderService {
+    /// Orders are read from it.
+    pub store: Arc<dyn Store>,
+    /// Applies commits.
+    pub writer: CommitWriter,
+    /// Dates every change.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl OrderService {
+    pub(super) async fn change_order(
+        &self,
+        message: ChangeOrder,
+    ) -> Result<Reply<Arc<Order>>, Error> {
+        let ChangeOrder { order_id, owner, command, context } = message;
+        let decide = async || {
+            let order = self
+                .store
+                .find_order(order_id)
+                .await?
+                .filter(|order| owner.is_none_or(|owner| owner == order.user_id))
+                .ok_or_else(Error::order_not_found)?;
+            let transition = self.decide_if_version_matches(&order, command.clone(), &context)?;
+            let reference = match &command {
+                OrderCommand::Fulfill { reference } => reference.clone(),
+                _ => None,
+            };
+            let order = Arc::new(transition.order);
+            let commit = build_commit(&order, transition.stock_changes, reference, &context);
+            Ok(Decision::Commit(Box::new(commit), move |_| order))
+        };
+        let retry = CommandRetry {
+            store: &*self.store,
+            writer: &self.writer,
+            clock: &*self.clock,
+            follower: None,
+            is_conflict,
+        };
+        // Each decision reads the order from the store, so there is nothing to refresh.
+        retry.retry_on_conflict(&context, decide, async || Ok(())).await
+    }
+
+    fn decide_if_version_matches(
+        &self,
+        order: &Order,
+        command: OrderCommand,
+        context: &CommandContext,
+    ) -> Result<OrderTransition, Error> {
+        let version = order.version.to_string();
+        match &context.if_match {
+            Some(wanted) if !wanted.matches_tag(&version) => {
+                Err(Error::version_mismatch(&format!("\"{version}\"")))
+            }
+            _ => Ok(order.decide(command, self.clock.now())?),
+        }
+    }
+}
+
+/// Builds the commit of a transition. Its stock movements carry `reference`.
+pub(super) fn build_commit(
+    order: &Arc<Order>,
+    stock_changes: Vec<(ProductId, StockChange)>,
+    reference: Option<String>,
+    context: &CommandContext,
+) -> Commit {
+    let order_id = Some(order.id);
+    let stock_writes = stock_changes.into_iter().map(|(product_id, change)| {
+        Write::Stock(StockWrite {
+            product_id,
+            change,
+            expected_version: None,
+            order_id,
+            reference: reference.clone(),
+            reason: None,
+        })
+    });
+    Commit {
+        writes: std::iter::once(Write::Order(Arc::clone(order))).chain(stock_writes).collect(),
+        events: vec![DomainEvent::Order(Arc::clone(order))],
+        idempotency_record: record_response(context, StoredResponseBody::Ready(order_json(order))),
+        trace: context.trace.clone(),
+        ..Commit::new(order.updated_at, context.ticket.deadline())
+    }
+}

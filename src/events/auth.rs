@@ -1,0 +1,51 @@
+//! `auth.*`: accounts and sessions.
+
+use std::borrow::Cow;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::schema;
+use crate::domain::{
+    account::User,
+    ids::{SessionId, UserId},
+};
+
+/// An account that was registered.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UserRegistered")]
+pub struct UserRegisteredData<'a> {
+    #[schemars(with = "Uuid")]
+    user_id: UserId,
+    email: &'a str,
+    name: &'a str,
+    #[schemars(with = "schema::AccountRole")]
+    role: &'static str,
+}
+
+/// A session whose tokens are no longer valid.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SessionRevoked")]
+pub struct SessionRevokedData<'a> {
+    /// The account of the session.
+    #[schemars(with = "Uuid")]
+    pub user_id: UserId,
+    /// The session, the `sid` claim of its tokens.
+    #[schemars(with = "Uuid")]
+    pub session_id: SessionId,
+    /// Why the session ended; a newer node may give a reason that this version does not know.
+    #[schemars(with = "schema::RevocationReason")]
+    pub reason: Cow<'a, str>,
+}
+
+impl<'a> From<&'a User> for UserRegisteredData<'a> {
+    fn from(user: &'a User) -> Self {
+        Self {
+            user_id: user.id,
+            email: user.email.as_str(),
+            name: &user.name,
+            role: user.role.as_str(),
+        }
+    }
+}

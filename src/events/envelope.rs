@@ -1,0 +1,358 @@
+//! An event from the decision to the outbox, and the type and family that its name gives it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{
+    auth::{SessionRevokedData, UserRegisteredData},
+    cart,
+    catalog::{ProductData, ProductDeletedData},
+    cloud_event::CloudEvent,
+    inventory::StockData,
+    order::OrderData,
+};
+use crate::{
+    domain::{
+        account::{RevocationReason, User},
+        cart::{Cart, CartEvent},
+        catalog::product::Product,
+        clock::Timestamp,
+        ids::{EventId, SessionId, UserId},
+        inventory::StockLevel,
+        order::{Order, OrderStatus},
+    },
+    messages::change::TraceParent,
+};
+
+/// An event that a commit adds to the outbox.
+#[derive(Debug, Clone)]
+pub struct EventEnvelope {
+    /// The event's identifier. It is the same each time the event is published.
+    pub id: EventId,
+    /// The time of the decision.
+    pub time: Timestamp,
+    /// The trace of the request that caused the event.
+    pub trace: Option<TraceParent>,
+    /// The change itself.
+    pub payload: DomainEvent,
+}
+
+/// A change, with the state after it.
+#[derive(Debug, Clone)]
+pub enum DomainEvent {
+    /// `catalog.product.created`, `.updated` or `.deleted`; the product's state tells which.
+    Product(Arc<Product>),
+    /// `inventory.stock.changed`
+    StockChanged(StockLevel),
+    /// `inventory.stock.low`
+    StockLow(StockLevel),
+    /// `inventory.stock.depleted`
+    StockDepleted(StockLevel),
+    /// `cart.*`
+    Cart(Arc<Cart>, CartEvent),
+    /// `order.*`; the order's status tells which.
+    Order(Arc<Order>),
+    /// `auth.user.registered`
+    UserRegistered(Arc<User>),
+    /// `auth.session.revoked`
+    SessionRevoked {
+        /// The account of the session.
+        user_id: UserId,
+        /// The session that ended.
+        session_id: SessionId,
+        /// Why it ended.
+        reason: RevocationReason,
+        /// The account's event count after this event.
+        sequence: u64,
+    },
+}
+
+/// Who may read an event on the public feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Anyone.
+    Everyone,
+    /// The user that the event belongs to.
+    Owner(UserId),
+    /// Only consumers of the broker.
+    BrokerOnly,
+}
+
+/// An event as the outbox holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEvent {
+    /// The event's place in commit order, from 1, over all nodes.
+    pub position: u64,
+    /// The event's identifier.
+    pub id: EventId,
+    /// The event's type, which is also its routing key.
+    pub kind: String,
+    /// Who may read it on the feed.
+    pub audience: Audience,
+    /// The whole CloudEvent as JSON.
+    pub body: Bytes,
+}
+
+/// The first word of an event's type. Sequences of a subject are gap-free within a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventFamily {
+    /// Products; the subject is the product.
+    Catalog,
+    /// Stock; the subject is the product.
+    Inventory,
+    /// Carts; the subject is the user or guest.
+    Cart,
+    /// Orders; the subject is the order.
+    Order,
+    /// Accounts and sessions; the subject is the user.
+    Auth,
+}
+
+macro_rules! event_types {
+    ($($(#[$doc:meta])* $name:ident = $word:literal, $family:ident;)+) => {
+        /// The type of an event. The list is closed: consumers bind queues to these names.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString,
+            strum::IntoStaticStr, strum::VariantArray,
+        )]
+        pub enum EventType {
+            $($(#[$doc])* #[strum(serialize = $word)] $name,)+
+        }
+
+        impl EventType {
+            /// The family that the first word of the type names.
+            #[must_use]
+            pub const fn family(self) -> EventFamily {
+                match self { $(Self::$name => EventFamily::$family,)+ }
+            }
+        }
+    };
+}
+
+event_types! {
+    /// A product was added.
+    ProductCreated = "catalog.product.created", Catalog;
+    /// A product's details changed.
+    ProductUpdated = "catalog.product.updated", Catalog;
+    /// A product is no longer sold.
+    ProductDeleted = "catalog.product.deleted", Catalog;
+    /// A product's stock changed.
+    StockChanged = "inventory.stock.changed", Inventory;
+    /// Few units are left.
+    StockLow = "inventory.stock.low", Inventory;
+    /// No unit is left.
+    StockDepleted = "inventory.stock.depleted", Inventory;
+    /// Units of a product were added to a cart.
+    CartItemAdded = "cart.item.added", Cart;
+    /// A line of a cart got another quantity.
+    CartItemUpdated = "cart.item.updated", Cart;
+    /// A line was removed from a cart.
+    CartItemRemoved = "cart.item.removed", Cart;
+    /// All lines were removed from a cart.
+    CartCleared = "cart.cleared", Cart;
+    /// Lines of a cart became an order.
+    CartCheckedOut = "cart.checked_out", Cart;
+    /// A user's cart took over a guest's.
+    CartMerged = "cart.merged", Cart;
+    /// A guest's cart was merged and closed.
+    CartClosed = "cart.closed", Cart;
+    /// A cart was not changed for a long time.
+    CartAbandoned = "cart.abandoned", Cart;
+    /// An order was placed.
+    OrderPlaced = "order.placed", Order;
+    /// An order was paid.
+    OrderPaid = "order.paid", Order;
+    /// An order was cancelled.
+    OrderCancelled = "order.cancelled", Order;
+    /// An order was not paid in time.
+    OrderExpired = "order.expired", Order;
+    /// An order was shipped.
+    OrderFulfilled = "order.fulfilled", Order;
+    /// An account was registered.
+    UserRegistered = "auth.user.registered", Auth;
+    /// A session ended before its time.
+    SessionRevoked = "auth.session.revoked", Auth;
+}
+
+impl EventType {
+    /// The name of the type, which is also the routing key.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl EventEnvelope {
+    /// A new event with an id of its own.
+    #[must_use]
+    pub fn new(payload: DomainEvent, time: Timestamp, trace: Option<TraceParent>) -> Self {
+        Self { id: EventId::new(), time, trace, payload }
+    }
+
+    /// The event as a CloudEvent in JSON.
+    #[must_use]
+    pub fn to_json(&self) -> Bytes {
+        match &self.payload {
+            DomainEvent::Product(product) if product.deleted => {
+                self.render(ProductDeletedData::from(&**product))
+            }
+            DomainEvent::Product(product) => self.render(ProductData::from(&**product)),
+            DomainEvent::StockChanged(level)
+            | DomainEvent::StockLow(level)
+            | DomainEvent::StockDepleted(level) => self.render(StockData::from(level)),
+            DomainEvent::Cart(cart, event) => self.render(cart::event_data(cart, event)),
+            DomainEvent::Order(order) => self.render(OrderData::from(&**order)),
+            DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
+            DomainEvent::SessionRevoked { user_id, session_id, reason, .. } => {
+                self.render(SessionRevokedData {
+                    user_id: *user_id,
+                    session_id: *session_id,
+                    reason: reason.as_str().into(),
+                })
+            }
+        }
+    }
+
+    fn render<D: serde::Serialize>(&self, data: D) -> Bytes {
+        let trace = self.trace.as_ref().map(TraceParent::as_str);
+        let kind = self.payload.event_type();
+        let (subject, sequence) = (self.payload.subject(), self.payload.sequence());
+        CloudEvent::new(self.id, kind, subject, self.time, sequence, trace, data).to_json()
+    }
+}
+
+impl DomainEvent {
+    /// The type of the event.
+    #[must_use]
+    pub fn event_type(&self) -> EventType {
+        match self {
+            Self::Product(product) if product.deleted => EventType::ProductDeleted,
+            Self::Product(product) if product.version == 1 => EventType::ProductCreated,
+            Self::Product(_) => EventType::ProductUpdated,
+            Self::StockChanged(_) => EventType::StockChanged,
+            Self::StockLow(_) => EventType::StockLow,
+            Self::StockDepleted(_) => EventType::StockDepleted,
+            Self::Cart(_, event) => match event {
+                CartEvent::ItemAdded { .. } => EventType::CartItemAdded,
+                CartEvent::ItemUpdated { .. } => EventType::CartItemUpdated,
+                CartEvent::ItemRemoved { .. } => EventType::CartItemRemoved,
+                CartEvent::Cleared => EventType::CartCleared,
+                CartEvent::Merged { .. } => EventType::CartMerged,
+                CartEvent::Closed { .. } => EventType::CartClosed,
+                CartEvent::CheckedOut { .. } => EventType::CartCheckedOut,
+                CartEvent::Abandoned => EventType::CartAbandoned,
+            },
+            Self::Order(order) => match order.status {
+                OrderStatus::PendingPayment => EventType::OrderPlaced,
+                OrderStatus::Paid => EventType::OrderPaid,
+                OrderStatus::Fulfilled => EventType::OrderFulfilled,
+                OrderStatus::Cancelled => EventType::OrderCancelled,
+                OrderStatus::Expired => EventType::OrderExpired,
+            },
+            Self::UserRegistered(_) => EventType::UserRegistered,
+            Self::SessionRevoked { .. } => EventType::SessionRevoked,
+        }
+    }
+
+    /// The id of the product, user, guest or order that changed.
+    #[must_use]
+    pub fn subject(&self) -> Uuid {
+        match self {
+            Self::Product(product) => product.id.as_uuid(),
+            Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => {
+                level.product_id.as_uuid()
+            }
+            Self::Cart(cart, _) => cart.owner.id.as_uuid(),
+            Self::Order(order) => order.id.as_uuid(),
+            Self::UserRegistered(user) => user.id.as_uuid(),
+            Self::SessionRevoked { user_id, .. } => user_id.as_uuid(),
+        }
+    }
+
+    /// The subject's version after the change.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        match self {
+            Self::Product(product) => product.version,
+            Self::StockChanged(level) | Self::StockLow(level) | Self::StockDepleted(level) => {
+                level.version
+            }
+            Self::Cart(cart, _) => cart.version,
+            Self::Order(order) => order.version,
+            Self::UserRegistered(user) => user.event_sequence,
+            Self::SessionRevoked { sequence, .. } => *sequence,
+        }
+    }
+
+    /// Who may read the event on the feed.
+    #[must_use]
+    pub fn audience(&self) -> Audience {
+        match self {
+            Self::Product(_)
+            | Self::StockChanged(_)
+            | Self::StockLow(_)
+            | Self::StockDepleted(_) => Audience::Everyone,
+            Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
+            Self::Order(order) => Audience::Owner(order.user_id),
+            Self::UserRegistered(_) | Self::SessionRevoked { .. } => Audience::BrokerOnly,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantArray;
+
+    use super::*;
+    use crate::domain::{cart::CartOwner, ids::ProductId};
+
+    #[test]
+    fn event_serializes_as_cloud_event() {
+        let owner = CartOwner { id: UserId::new(), is_guest: true };
+        let product_id = ProductId::new();
+        let cart = Arc::new(Cart { version: 7, ..Cart::empty(owner) });
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let payload =
+            DomainEvent::Cart(cart, CartEvent::ItemAdded { product_id, added: 2, quantity: 5 });
+        let trace = TraceParent::parse(traceparent);
+        let event = EventEnvelope::new(payload, Timestamp::from_millis(0), trace);
+        let json: serde_json::Value = serde_json::from_slice(&event.to_json()).unwrap();
+        let expected = serde_json::json!({
+            "specversion": "1.0", "id": event.id, "source": "/souk", "type": "cart.item.added",
+            "subject": owner.id, "time": "1970-01-01T00:00:00.000Z", "sequence": "7",
+            "sequencetype": "Integer", "traceparent": traceparent,
+            "datacontenttype": "application/json",
+            "data": {"user_id": owner.id, "guest": true, "version": 7, "lines": 0,
+                "product_id": product_id, "added": 2, "quantity": 5},
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn stock_event_reads_back() {
+        let level = StockLevel {
+            on_hand: 9,
+            reserved: 2,
+            version: 4,
+            ..StockLevel::empty(ProductId::new())
+        };
+        let payload = DomainEvent::StockChanged(level);
+        let body = EventEnvelope::new(payload, Timestamp::from_millis(0), None).to_json();
+        let event = CloudEvent::<StockData>::from_json(&body).unwrap();
+        assert_eq!(event.kind, EventType::StockChanged.as_str());
+        assert_eq!(event.version(), Some(4));
+        assert_eq!(event.data, StockData::from(&level));
+    }
+
+    #[test]
+    fn event_types_read_back_and_begin_with_their_family() {
+        for kind in EventType::VARIANTS {
+            assert_eq!(kind.as_str().parse(), Ok(*kind));
+            let family = format!("{:?}.", kind.family()).to_lowercase();
+            assert!(kind.as_str().starts_with(&family), "{kind}");
+        }
+        assert!("catalog.product.seen".parse::<EventType>().is_err());
+    }
+}

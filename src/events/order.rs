@@ -1,0 +1,139 @@
+//! `order.*`: an order, also as order routes answer it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::schema;
+use crate::domain::{
+    ids::{OrderId, ProductId, UserId},
+    money::{Currency, Money},
+    order::{Order, OrderLine},
+};
+
+/// An order. Its items are copies, which later changes to the catalog do not alter.
+#[derive(Debug, Serialize, JsonSchema, ToSchema)]
+#[schemars(rename = "Order")]
+#[schema(as = OrderResponse)]
+pub struct OrderData<'a> {
+    #[schemars(with = "Uuid")]
+    #[schema(value_type = Uuid)]
+    id: OrderId,
+    #[schemars(with = "Uuid")]
+    #[schema(value_type = Uuid)]
+    user_id: UserId,
+    #[schemars(with = "schema::OrderStatus")]
+    #[schema(value_type = schema::OrderStatus)]
+    status: &'static str,
+    /// The version of the order. It counts changes from 1.
+    #[schema(examples(1))]
+    #[schemars(range(min = 1))]
+    version: u64,
+    #[schemars(with = "String", regex(pattern = "^[A-Z]{3}$"))]
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "USD")]
+    currency: Currency,
+    items: Vec<OrderItemData<'a>>,
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 59.97)]
+    total_amount: Money,
+    payment: PaymentData<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Address")]
+    #[schema(value_type = schema::Address, required = false)]
+    shipping_address: Option<&'a BTreeMap<String, String>>,
+    #[schemars(extend("format" = "date-time"))]
+    #[schema(format = DateTime)]
+    placed_at: String,
+    /// When the order expires. Only an order that is not paid has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    #[schema(format = DateTime, nullable = false)]
+    expires_at: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
+/// One product in an order, as it was when the order was placed.
+#[derive(Debug, Serialize, JsonSchema, ToSchema)]
+#[schemars(rename = "OrderItem")]
+#[schema(as = OrderItem)]
+pub struct OrderItemData<'a> {
+    #[schemars(with = "Uuid")]
+    #[schema(value_type = Uuid)]
+    product_id: ProductId,
+    #[schema(required = true, examples("TEA-1"))]
+    sku: Option<&'a str>,
+    #[schema(examples("Mint tea"))]
+    name: &'a str,
+    #[schemars(range(min = 1))]
+    #[schema(minimum = 1, examples(3))]
+    quantity: u32,
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 19.99)]
+    unit_price: Money,
+    #[schemars(with = "schema::Amount")]
+    #[schema(value_type = f64, example = 59.97)]
+    total: Money,
+}
+
+/// How an order is paid.
+#[derive(Debug, Serialize, JsonSchema, ToSchema)]
+#[schemars(rename = "OrderPayment")]
+#[schema(as = OrderPayment)]
+pub struct PaymentData<'a> {
+    #[schemars(with = "schema::PaymentMethod")]
+    #[schema(value_type = schema::PaymentMethod)]
+    method: &'static str,
+    /// The reference from the confirmation of the payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    #[schema(nullable = false, examples("TRANSFER-4711"))]
+    reference: Option<&'a str>,
+}
+
+impl<'a> From<&'a Order> for OrderData<'a> {
+    fn from(order: &'a Order) -> Self {
+        Self {
+            id: order.id,
+            user_id: order.user_id,
+            status: order.status.as_str(),
+            version: order.version,
+            currency: order.currency,
+            items: order.lines.iter().map(OrderItemData::from).collect(),
+            total_amount: order.total(),
+            payment: PaymentData {
+                method: order.payment.method.as_str(),
+                reference: order.payment.reference.as_deref(),
+            },
+            shipping_address: order.shipping_address.as_ref().map(|address| address.fields()),
+            placed_at: order.placed_at.to_string(),
+            expires_at: order.expires_at.map(|at| at.to_string()),
+            updated_at: order.updated_at.to_string(),
+        }
+    }
+}
+
+impl<'a> From<&'a OrderLine> for OrderItemData<'a> {
+    fn from(line: &'a OrderLine) -> Self {
+        Self {
+            product_id: line.product_id,
+            sku: line.sku.as_deref(),
+            name: &line.name,
+            quantity: line.quantity,
+            unit_price: line.unit_price,
+            total: line.total(),
+        }
+    }
+}
+
+/// An order as clients read it: the body of order answers and the data of order events.
+#[must_use]
+pub fn order_json(order: &Order) -> Bytes {
+    // Plain structs with string keys: serializing them cannot fail.
+    serde_json::to_vec(&OrderData::from(order)).unwrap_or_default().into()
+}

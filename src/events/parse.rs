@@ -1,0 +1,290 @@
+//! Reading an event back from its JSON, as far as the caches of other nodes need it.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::OutboxEvent;
+use crate::domain::{
+    ids::{OrderId, ProductId, SessionId, UserId},
+    inventory::StockLevel,
+};
+
+/// An event, read from its JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParsedEvent {
+    /// `catalog.*`
+    Product {
+        /// The product.
+        id: ProductId,
+        /// Its version after the change.
+        version: u64,
+    },
+    /// `inventory.*`, with the stock level after the change. Events carry no movement count, so
+    /// `last_movement` is 0.
+    Stock(StockLevel),
+    /// `cart.*`
+    Cart {
+        /// The user or guest that the cart belongs to.
+        owner: UserId,
+        /// The cart's version after the change.
+        version: u64,
+    },
+    /// `order.*`
+    Order {
+        /// The order.
+        id: OrderId,
+        /// Its version after the change.
+        version: u64,
+    },
+    /// `auth.user.registered`
+    UserRegistered {
+        /// The new account.
+        user_id: UserId,
+    },
+    /// `auth.session.revoked`
+    SessionRevoked {
+        /// The session whose tokens are refused from now on.
+        session_id: SessionId,
+    },
+}
+
+/// Why an event cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseEventError {
+    /// No family of events has this type.
+    #[error("unknown event type {0}")]
+    UnknownType(String),
+    /// The body is not the JSON of an event of its type.
+    #[error("invalid event body: {0}")]
+    InvalidBody(#[from] serde_json::Error),
+    /// The sequence is not a number.
+    #[error("invalid event sequence: {0}")]
+    InvalidSequence(#[from] std::num::ParseIntError),
+}
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    subject: Uuid,
+    sequence: String,
+    data: T,
+}
+
+/// Data of which nothing is needed.
+#[derive(Deserialize)]
+struct AnyData {}
+
+#[derive(Deserialize)]
+struct StockFields {
+    on_hand: u64,
+    reserved: u64,
+}
+
+#[derive(Deserialize)]
+struct SessionFields {
+    session_id: SessionId,
+}
+
+/// Reads an event back from its JSON.
+///
+/// # Errors
+/// Its type is unknown, or its body is not an event of that type.
+pub fn parse(event: &OutboxEvent) -> Result<ParsedEvent, ParseEventError> {
+    let (family, name) = event.kind.split_once('.').unwrap_or((&event.kind, ""));
+    Ok(match (family, name) {
+        ("catalog", _) => {
+            let (subject, version, AnyData {}) = parse_body(event)?;
+            ParsedEvent::Product { id: subject.into(), version }
+        }
+        ("inventory", _) => {
+            let (subject, version, StockFields { on_hand, reserved }) = parse_body(event)?;
+            let empty = StockLevel::empty(subject.into());
+            ParsedEvent::Stock(StockLevel { on_hand, reserved, version, ..empty })
+        }
+        ("cart", _) => {
+            let (subject, version, AnyData {}) = parse_body(event)?;
+            ParsedEvent::Cart { owner: subject.into(), version }
+        }
+        ("order", _) => {
+            let (subject, version, AnyData {}) = parse_body(event)?;
+            ParsedEvent::Order { id: subject.into(), version }
+        }
+        ("auth", "user.registered") => {
+            let (subject, _, AnyData {}) = parse_body(event)?;
+            ParsedEvent::UserRegistered { user_id: subject.into() }
+        }
+        ("auth", "session.revoked") => {
+            let (_, _, SessionFields { session_id }) = parse_body(event)?;
+            ParsedEvent::SessionRevoked { session_id }
+        }
+        _ => return Err(ParseEventError::UnknownType(event.kind.clone())),
+    })
+}
+
+fn parse_body<T: for<'de> Deserialize<'de>>(
+    event: &OutboxEvent,
+) -> Result<(Uuid, u64, T), ParseEventError> {
+    let Envelope { subject, sequence, data } = serde_json::from_slice(&event.body)?;
+    Ok((subject, sequence.parse()?, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::*;
+    use crate::{
+        domain::{
+            account::{Email, RevocationReason, Role, User},
+            cart::{Cart, CartEvent, CartOwner},
+            catalog::product::{Product, ProductDetails},
+            clock::Timestamp,
+            ids::EventId,
+            money::{Currency, Money},
+            order::{Order, OrderStatus, Payment, PaymentMethod},
+        },
+        events::{Audience, DomainEvent, EventEnvelope},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1);
+
+    fn eur() -> Currency {
+        "EUR".parse().unwrap()
+    }
+
+    fn outbox_event(event: DomainEvent) -> OutboxEvent {
+        OutboxEvent {
+            position: 1,
+            id: EventId::new(),
+            kind: event.event_type().to_string(),
+            audience: Audience::Everyone,
+            body: EventEnvelope::new(event, NOW, None).to_json(),
+        }
+    }
+
+    /// What an event must be read back as. No arm is a wildcard: a new kind of event needs one.
+    fn expected(event: &DomainEvent) -> ParsedEvent {
+        match event {
+            DomainEvent::Product(product) => {
+                ParsedEvent::Product { id: product.id, version: product.version }
+            }
+            DomainEvent::StockChanged(level)
+            | DomainEvent::StockLow(level)
+            | DomainEvent::StockDepleted(level) => ParsedEvent::Stock(*level),
+            DomainEvent::Cart(cart, _) => {
+                ParsedEvent::Cart { owner: cart.owner.id, version: cart.version }
+            }
+            DomainEvent::Order(order) => {
+                ParsedEvent::Order { id: order.id, version: order.version }
+            }
+            DomainEvent::UserRegistered(user) => ParsedEvent::UserRegistered { user_id: user.id },
+            DomainEvent::SessionRevoked { session_id, .. } => {
+                ParsedEvent::SessionRevoked { session_id: *session_id }
+            }
+        }
+    }
+
+    fn product_events() -> Vec<DomainEvent> {
+        let details = ProductDetails {
+            sku: None,
+            name: "Tea".into(),
+            description: String::new(),
+            price: Money::zero(eur()),
+            category: None,
+            tags: Vec::new(),
+            image_url: None,
+            attributes: BTreeMap::new(),
+        };
+        let created = Product::new(ProductId::new(), details, NOW);
+        let updated = Product { version: 2, ..created.clone() };
+        let level =
+            StockLevel { on_hand: 5, reserved: 2, version: 3, ..StockLevel::empty(created.id) };
+        let deleted = updated.to_deleted(NOW);
+        let products = [created, updated, deleted].map(|p| DomainEvent::Product(Arc::new(p)));
+        let mut events = Vec::from(products);
+        events.extend([
+            DomainEvent::StockChanged(level),
+            DomainEvent::StockLow(level),
+            DomainEvent::StockDepleted(level),
+        ]);
+        events
+    }
+
+    fn cart_events() -> Vec<DomainEvent> {
+        let (product_id, user_id) = (ProductId::new(), UserId::new());
+        let owner = CartOwner { id: user_id, is_guest: false };
+        let cart = Arc::new(Cart { version: 7, ..Cart::empty(owner) });
+        [
+            CartEvent::ItemAdded { product_id, added: 2, quantity: 5 },
+            CartEvent::ItemUpdated { product_id, quantity: 3 },
+            CartEvent::ItemRemoved { product_id },
+            CartEvent::Cleared,
+            CartEvent::Merged { guest_id: user_id },
+            CartEvent::Closed { merged_into: user_id },
+            CartEvent::CheckedOut { order_id: OrderId::new() },
+            CartEvent::Abandoned,
+        ]
+        .map(|event| DomainEvent::Cart(Arc::clone(&cart), event))
+        .into()
+    }
+
+    fn order_events() -> Vec<DomainEvent> {
+        let order = |status| Order {
+            id: OrderId::new(),
+            user_id: UserId::new(),
+            status,
+            version: 4,
+            currency: eur(),
+            lines: Vec::new(),
+            payment: Payment { method: PaymentMethod::Manual, reference: None },
+            shipping_address: None,
+            placed_at: NOW,
+            expires_at: None,
+            updated_at: NOW,
+        };
+        OrderStatus::ALL.iter().map(|status| DomainEvent::Order(Arc::new(order(*status)))).collect()
+    }
+
+    fn account_events() -> Vec<DomainEvent> {
+        let user = User {
+            id: UserId::new(),
+            email: Email::parse("ada@example.com").unwrap(),
+            name: "Ada".into(),
+            role: Role::Customer,
+            password_hash: String::new(),
+            created_at: NOW,
+            version: 1,
+            event_sequence: 1,
+        };
+        let revoked = DomainEvent::SessionRevoked {
+            user_id: user.id,
+            session_id: SessionId::new(),
+            reason: RevocationReason::Logout,
+            sequence: 2,
+        };
+        vec![DomainEvent::UserRegistered(Arc::new(user)), revoked]
+    }
+
+    #[test]
+    fn every_kind_of_event_is_read_back() {
+        let events = [product_events(), cart_events(), order_events(), account_events()];
+        for event in events.concat() {
+            let expected = expected(&event);
+            let stored = outbox_event(event);
+            assert_eq!(parse(&stored).unwrap(), expected, "{}", stored.kind);
+        }
+    }
+
+    #[test]
+    fn unknown_type_and_invalid_body_are_errors() {
+        let [stored, ..] = &*account_events() else { panic!("there are such events") };
+        let stored = outbox_event(stored.clone());
+        for kind in ["payment.settled", "auth", "auth.session.renamed", ""] {
+            let unknown = OutboxEvent { kind: kind.into(), ..stored.clone() };
+            assert!(matches!(parse(&unknown), Err(ParseEventError::UnknownType(_))), "{kind}");
+        }
+        let stock = OutboxEvent { kind: "inventory.stock.changed".into(), ..stored.clone() };
+        assert!(matches!(parse(&stock), Err(ParseEventError::InvalidBody(_))));
+        let cut = OutboxEvent { body: stored.body.slice(1..), ..stored };
+        assert!(matches!(parse(&cut), Err(ParseEventError::InvalidBody(_))));
+    }
+}

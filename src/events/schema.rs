@@ -1,0 +1,147 @@
+//! Schemas of members whose Rust types belong to the domain, which describes no JSON: for OpenAPI
+//! (`ToSchema`) and for AsyncAPI (`JsonSchema`), each made from the domain's own lists and limits.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+};
+
+use crate::domain::{account, order};
+
+/// Defines a type that stands for a closed set of words.
+macro_rules! word_sets {
+    ($($(#[doc = $line:literal])+ $name:ident = $words:expr;)+) => {$(
+        $(#[doc = $line])+
+        #[derive(Debug)]
+        pub struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                word_set(&$words, concat!($($line, "\n"),+))
+            }
+        }
+
+        impl ToSchema for $name {}
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+                json_schema!({"enum": $words})
+            }
+        }
+    )+};
+}
+
+word_sets! {
+    /// The state of an order.
+    OrderStatus = words_of(order::OrderStatus::ALL, order::OrderStatus::as_str);
+    /// A way to pay. With `manual`, an admin confirms that the money has arrived.
+    PaymentMethod = words_of(order::PaymentMethod::ALL, order::PaymentMethod::as_str);
+    /// What the owner of an account may do.
+    AccountRole =
+        words_of(&[account::Role::Customer, account::Role::Admin], account::Role::as_str);
+    /// Why a session ended.
+    RevocationReason =
+        words_of(account::RevocationReason::ALL, account::RevocationReason::as_str);
+}
+
+/// The words that `word` has for `values`.
+pub fn words_of<T: Copy>(values: &[T], word: fn(T) -> &'static str) -> Vec<&'static str> {
+    values.iter().map(|value| word(*value)).collect()
+}
+
+/// The OpenAPI schema of a closed set of words, with the first as example.
+#[must_use]
+pub fn word_set(words: &[&'static str], comment: &str) -> RefOr<Schema> {
+    let description: Vec<&str> = comment.lines().map(str::trim).collect();
+    let first = words.first().map(|word| Value::from(*word));
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description.join(" ")))
+        .enum_values(Some(words.iter().copied()))
+        .examples(first)
+        .into()
+}
+
+/// An address, in fields of the shop's choice.
+#[derive(Debug)]
+pub struct Address;
+
+impl PartialSchema for Address {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(200));
+        ObjectBuilder::new()
+            .description(Some(
+                "An address in fields of the shop's choice. Their names have 1 to 40 letters, \
+                 digits, `_` and `-`.",
+            ))
+            .min_properties(Some(1))
+            .max_properties(Some(20))
+            .additional_properties(Some(text))
+            .examples([json!({"name": "Ada", "street": "12 Mint Lane", "city": "Springfield"})])
+            .into()
+    }
+}
+
+impl ToSchema for Address {}
+
+impl JsonSchema for Address {
+    fn schema_name() -> Cow<'static, str> {
+        "Address".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        json_schema!({
+            "type": "object",
+            "description": "An address in fields of the shop's choice.",
+            "additionalProperties": {"type": "string"},
+        })
+    }
+}
+
+/// An amount of money in major units, such as dollars, with the currency's decimals.
+#[derive(Debug)]
+pub struct Amount;
+
+impl JsonSchema for Amount {
+    fn schema_name() -> Cow<'static, str> {
+        "Amount".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        json_schema!({"type": "number", "minimum": 0})
+    }
+}
+
+/// The value of a product's attribute.
+#[derive(Debug)]
+pub struct AttributeValue;
+
+impl JsonSchema for AttributeValue {
+    fn schema_name() -> Cow<'static, str> {
+        "AttributeValue".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
+        json_schema!({"type": ["string", "number", "boolean"]})
+    }
+}

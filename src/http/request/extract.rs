@@ -1,0 +1,334 @@
+//! Extractors: who may use a route, what it works on, and what a request brings along.
+
+use std::{
+    future::{Ready, ready},
+    sync::Arc,
+};
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web::Bytes};
+use futures_util::future::LocalBoxFuture;
+
+use super::{
+    body::RequestBody,
+    headers::{parse_idempotency_key, parse_if_match, trace_parent},
+    query::QueryParams,
+};
+use crate::{
+    auth::caller::Caller,
+    domain::ids::{OrderId, ProductId},
+    error::{Error, ErrorCode},
+    http::{response::problem::Problem, state::AppState},
+    messages::change::{CommandContext, Ticket, TraceParent},
+};
+
+/// Who may use a route.
+pub(crate) trait Access {
+    /// What the route learns about the caller.
+    type Caller: Copy + 'static;
+
+    /// Lets the request in.
+    ///
+    /// # Errors
+    /// `unauthenticated`, `token_expired`, `rate_limited` or `forbidden`.
+    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Self::Caller, Error>;
+
+    /// The caller, if the route knows one.
+    fn known(caller: Self::Caller) -> Option<Caller>;
+}
+
+/// Everyone, with or without a token.
+pub(crate) struct Anyone;
+
+/// Everyone who may read the catalog: without `catalog.public_read`, only with a token.
+pub(crate) struct CatalogReader;
+
+/// As [`CatalogReader`], but a token that is sent must be valid.
+pub(crate) struct Listener;
+
+/// Everyone with a token, guests included.
+pub(crate) struct Bearer;
+
+/// Everyone with an account.
+pub(crate) struct Account;
+
+/// Admins.
+pub(crate) struct Admin;
+
+impl Access for Anyone {
+    type Caller = ();
+
+    fn authorize(_: &AppState, _: &HttpRequest) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn known((): ()) -> Option<Caller> {
+        None
+    }
+}
+
+impl Access for CatalogReader {
+    type Caller = ();
+
+    fn authorize(state: &AppState, request: &HttpRequest) -> Result<(), Error> {
+        if state.options.public_read { Ok(()) } else { state.authenticate(request).map(|_| ()) }
+    }
+
+    fn known((): ()) -> Option<Caller> {
+        None
+    }
+}
+
+impl Access for Listener {
+    type Caller = Option<Caller>;
+
+    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Option<Caller>, Error> {
+        if state.options.public_read && !request.headers().contains_key(header::AUTHORIZATION) {
+            return Ok(None);
+        }
+        state.authenticate(request).map(Some)
+    }
+
+    fn known(caller: Option<Caller>) -> Option<Caller> {
+        caller
+    }
+}
+
+impl Access for Bearer {
+    type Caller = Caller;
+
+    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Caller, Error> {
+        state.authenticate(request)
+    }
+
+    fn known(caller: Caller) -> Option<Caller> {
+        Some(caller)
+    }
+}
+
+impl Access for Account {
+    type Caller = Caller;
+
+    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Caller, Error> {
+        state.authenticate(request)?.require_account()
+    }
+
+    fn known(caller: Caller) -> Option<Caller> {
+        Some(caller)
+    }
+}
+
+impl Access for Admin {
+    type Caller = Caller;
+
+    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Caller, Error> {
+        state.authenticate(request)?.require_admin()
+    }
+
+    fn known(caller: Caller) -> Option<Caller> {
+        Some(caller)
+    }
+}
+
+/// The resource that the path of a route names.
+pub(crate) trait Target: Sized {
+    /// Parses the path.
+    ///
+    /// # Errors
+    /// The 404 of the route: text that is not an id names nothing.
+    fn parse(request: &HttpRequest) -> Result<Self, Error>;
+
+    /// Checks that the resource exists. A request with invalid query parameters is checked with
+    /// this first, since 404 goes before 422.
+    ///
+    /// # Errors
+    /// The 404 of the route, or the store does not answer.
+    async fn ensure_exists(
+        &self,
+        state: &AppState,
+        request: &HttpRequest,
+        caller: Option<Caller>,
+    ) -> Result<(), Error>;
+}
+
+impl Target for () {
+    fn parse(_: &HttpRequest) -> Result<Self, Error> {
+        Ok(())
+    }
+
+    async fn ensure_exists(
+        &self,
+        _: &AppState,
+        _: &HttpRequest,
+        _: Option<Caller>,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Target for ProductId {
+    fn parse(request: &HttpRequest) -> Result<Self, Error> {
+        path_segment(request).parse().map_err(|_| Error::product_not_found())
+    }
+
+    async fn ensure_exists(
+        &self,
+        state: &AppState,
+        _: &HttpRequest,
+        _: Option<Caller>,
+    ) -> Result<(), Error> {
+        state.catalog_snapshot.get(*self).map(|_| ()).ok_or_else(Error::product_not_found)
+    }
+}
+
+impl Target for OrderId {
+    fn parse(request: &HttpRequest) -> Result<Self, Error> {
+        path_segment(request).parse().map_err(|_| Error::order_not_found())
+    }
+
+    async fn ensure_exists(
+        &self,
+        state: &AppState,
+        request: &HttpRequest,
+        caller: Option<Caller>,
+    ) -> Result<(), Error> {
+        let found = state.read_before_deadline(request, state.store.find_order(*self)).await?;
+        let visible = |owner| caller.is_some_and(|caller| caller.may_see(owner));
+        found.filter(|order| visible(order.user_id)).map(|_| ()).ok_or_else(Error::order_not_found)
+    }
+}
+
+/// The line of the caller's cart that has this product.
+pub(crate) struct CartLineTarget(pub(crate) ProductId);
+
+impl CartLineTarget {
+    fn not_found() -> Error {
+        Error::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
+    }
+}
+
+impl Target for CartLineTarget {
+    fn parse(request: &HttpRequest) -> Result<Self, Error> {
+        path_segment(request).parse().map(Self).map_err(|_| Self::not_found())
+    }
+
+    async fn ensure_exists(
+        &self,
+        state: &AppState,
+        request: &HttpRequest,
+        caller: Option<Caller>,
+    ) -> Result<(), Error> {
+        let Some(caller) = caller else { return Err(Self::not_found()) };
+        let view = state.carts.read_cart(caller.owner(), &state.request_ticket(request)).await?;
+        let known = view.cart.lines.iter().any(|line| line.product_id == self.0);
+        known.then_some(()).ok_or_else(Self::not_found)
+    }
+}
+
+/// The part of the path that the pattern of the route leaves open.
+fn path_segment(request: &HttpRequest) -> String {
+    request.match_info().load().unwrap_or_default()
+}
+
+/// A request that reads, from a caller who may: `GET`.
+pub(crate) struct ReadRequest<A: Access, T: Target = ()> {
+    pub(crate) request: HttpRequest,
+    pub(crate) state: Arc<AppState>,
+    pub(crate) caller: A::Caller,
+    pub(crate) target: T,
+    /// The parameters; the route rejects those it does not know, after its 404.
+    pub(crate) query: QueryParams,
+}
+
+impl<A: Access, T: Target> ReadRequest<A, T> {
+    fn new(request: &HttpRequest) -> Result<Self, Error> {
+        let state = Arc::clone(AppState::from_request(request)?);
+        let caller = A::authorize(&state, request)?;
+        let target = T::parse(request)?;
+        let query = QueryParams::parse(request.query_string());
+        Ok(Self { request: request.clone(), state, caller, target, query })
+    }
+
+    /// See [`AppState::ensure_latest`].
+    pub(crate) async fn ensure_latest(&self) -> Result<(), Error> {
+        self.state.ensure_latest(&self.request).await
+    }
+
+    /// A ticket for the time that is left to answer the request.
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.state.request_ticket(&self.request)
+    }
+}
+
+impl<A: Access + 'static, T: Target + 'static> FromRequest for ReadRequest<A, T> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::new(request).map_err(Problem::from))
+    }
+}
+
+/// A request that changes something, from a caller who may. No such route has query parameters.
+pub(crate) struct ChangeRequest<A: Access, B: RequestBody = (), T: Target = ()> {
+    pub(crate) request: HttpRequest,
+    pub(crate) state: Arc<AppState>,
+    pub(crate) caller: A::Caller,
+    pub(crate) target: T,
+    pub(crate) body: B,
+    bytes: Bytes,
+}
+
+impl<A: Access, B: RequestBody, T: Target> ChangeRequest<A, B, T> {
+    async fn new(request: HttpRequest, payload: Payload) -> Result<Self, Error> {
+        let state = Arc::clone(AppState::from_request(&request)?);
+        let caller = A::authorize(&state, &request)?;
+        let target = T::parse(&request)?;
+        let query = QueryParams::parse(request.query_string());
+        if !query.is_empty() {
+            target.ensure_exists(&state, &request, A::known(caller)).await?;
+            query.reject_others(&[])?;
+        }
+        let (body, bytes) = B::read(&request, payload).await?;
+        Ok(Self { request, state, caller, target, body, bytes })
+    }
+
+    /// A ticket for the time that is left to answer the request.
+    pub(crate) fn ticket(&self) -> Ticket {
+        self.state.request_ticket(&self.request)
+    }
+
+    /// The trace that the request belongs to.
+    pub(crate) fn trace(&self) -> Option<TraceParent> {
+        trace_parent(self.request.headers())
+    }
+}
+
+impl<A: Access<Caller = Caller>, B: RequestBody, T: Target> ChangeRequest<A, B, T> {
+    /// The context of the command that the request asks for.
+    ///
+    /// # Errors
+    /// `idempotency_key_invalid`
+    pub(crate) fn context(&self) -> Result<CommandContext, Error> {
+        Ok(CommandContext {
+            idempotency_key: parse_idempotency_key(&self.request, &self.caller, &self.bytes)?,
+            if_match: parse_if_match(&self.request),
+            ticket: self.ticket(),
+            trace: self.trace(),
+        })
+    }
+}
+
+impl<A, B, T> FromRequest for ChangeRequest<A, B, T>
+where
+    A: Access + 'static,
+    B: RequestBody + 'static,
+    T: Target + 'static,
+{
+    type Error = Problem;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move { Self::new(request, payload).await.map_err(Problem::from) })
+    }
+}

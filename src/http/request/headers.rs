@@ -1,0 +1,96 @@
+//! Headers that go with a change or a read.
+
+use actix_web::{
+    HttpRequest,
+    http::header::{self, EntityTag, Header, HeaderMap},
+};
+
+use super::fingerprint::request_fingerprint;
+use crate::{
+    auth::caller::Caller,
+    error::{Error, ErrorCode},
+    messages::change::{IdempotencyKey, IfMatch, TraceParent},
+};
+
+/// The `traceparent` of the request, if it is well-formed.
+pub(crate) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
+    TraceParent::parse(headers.get("traceparent")?.to_str().ok()?)
+}
+
+/// The `Idempotency-Key` of the request, bound to its caller and its fingerprint.
+pub(crate) fn parse_idempotency_key(
+    request: &HttpRequest,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<Option<IdempotencyKey>, Error> {
+    let mut values = request.headers().get_all("idempotency-key");
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = value.as_bytes();
+    if values.next().is_some()
+        || key.is_empty()
+        || key.len() > 255
+        || !key.iter().all(u8::is_ascii_graphic)
+    {
+        return Err(Error::new(
+            ErrorCode::IdempotencyKeyInvalid,
+            "Send one Idempotency-Key of 1 to 255 visible ASCII characters.",
+        ));
+    }
+    let key = String::from_utf8_lossy(key).into();
+    let fingerprint = request_fingerprint(request.method().as_str(), request.path(), body);
+    Ok(Some(IdempotencyKey { owner: caller.user_id, key, fingerprint }))
+}
+
+/// The `If-Match` of the request.
+///
+/// A weak tag counts as the version it names, since compressing proxies weaken the tags that they
+/// pass on. (RFC 9110 has it match nothing.)
+pub(crate) fn parse_if_match(request: &HttpRequest) -> Option<IfMatch> {
+    request.headers().contains_key(header::IF_MATCH).then(|| {
+        match header::IfMatch::parse(request) {
+            Ok(header::IfMatch::Any) => IfMatch::Any,
+            Ok(header::IfMatch::Items(tags)) => {
+                IfMatch::Tags(tags.iter().map(|tag| tag.tag().to_owned()).collect())
+            }
+            // A header that cannot be read matches no version.
+            Err(_) => IfMatch::Tags(Vec::new()),
+        }
+    })
+}
+
+/// Whether the `If-None-Match` of the request names `etag`, so that the client has the response.
+pub(crate) fn matches_if_none_match(request: &HttpRequest, etag: &EntityTag) -> bool {
+    request.headers().contains_key(header::IF_NONE_MATCH)
+        && match header::IfNoneMatch::parse(request) {
+            Ok(header::IfNoneMatch::Any) => true,
+            Ok(header::IfNoneMatch::Items(tags)) => tags.iter().any(|tag| tag.weak_eq(etag)),
+            Err(_) => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn if_match(value: &str) -> Option<IfMatch> {
+        parse_if_match(
+            &TestRequest::default().insert_header((header::IF_MATCH, value)).to_http_request(),
+        )
+    }
+
+    #[test]
+    fn weak_if_match_counts_as_its_version() {
+        assert_eq!(if_match("W/\"3\", \"4\""), Some(IfMatch::Tags(vec!["3".into(), "4".into()])));
+        assert_eq!(if_match("*"), Some(IfMatch::Any));
+        assert_eq!(parse_if_match(&TestRequest::default().to_http_request()), None);
+    }
+
+    #[test]
+    fn unreadable_if_match_matches_nothing() {
+        for value in ["3", "", "\"3", "w/\"3\""] {
+            assert_eq!(if_match(value), Some(IfMatch::Tags(Vec::new())), "{value}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Reads of accounts and sessions.
+
+use mongodb::{
+    Database,
+    bson::{RawDocument, Uuid as Id, doc},
+};
+use serde::Deserialize;
+
+use super::{
+    super::{
+        documents::{
+            DocumentError, SessionDocument, UserDocument, id_from_bson, id_to_bson,
+            timestamp_to_bson,
+        },
+        load::deserialize_document,
+        schema::{SESSIONS, USERS},
+    },
+    ListQuery, ReadResult, find_many, find_one,
+};
+use crate::domain::{
+    account::{Email, Session, User},
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+};
+
+fn user_from_document(document: &RawDocument) -> Result<User, DocumentError> {
+    deserialize_document::<UserDocument>(document)?.try_into()
+}
+
+fn session_from_document(document: &RawDocument) -> Result<Session, DocumentError> {
+    deserialize_document::<SessionDocument>(document)?.try_into()
+}
+
+pub(in crate::store::mongo) async fn find_user(
+    database: Database,
+    user: UserId,
+) -> ReadResult<Option<User>> {
+    let filter = doc! { "_id": id_to_bson(user.as_uuid()) };
+    find_one(&database, USERS, filter, user_from_document).await
+}
+
+pub(in crate::store::mongo) async fn find_user_by_email(
+    database: Database,
+    email: Email,
+) -> ReadResult<Option<User>> {
+    find_one(&database, USERS, doc! { "email": email.as_str() }, user_from_document).await
+}
+
+pub(in crate::store::mongo) async fn has_admin(database: Database) -> ReadResult<bool> {
+    Ok(find_one(&database, USERS, doc! { "role": "admin" }, |_| Ok(())).await?.is_some())
+}
+
+pub(in crate::store::mongo) async fn find_session(
+    database: Database,
+    session: SessionId,
+) -> ReadResult<Option<Session>> {
+    let filter = doc! { "_id": id_to_bson(session.as_uuid()) };
+    find_one(&database, SESSIONS, filter, session_from_document).await
+}
+
+pub(in crate::store::mongo) async fn list_active_sessions(
+    database: Database,
+    user: UserId,
+    now: Timestamp,
+) -> ReadResult<Vec<Session>> {
+    let filter = doc! {
+        "user_id": id_to_bson(user.as_uuid()),
+        "expires_at": { "$gt": timestamp_to_bson(now) },
+        "revoked_at": null,
+    };
+    let query = ListQuery { filter, sort: Some(doc! { "_id": 1 }), ..ListQuery::default() };
+    find_many(&database, SESSIONS, query, session_from_document).await
+}
+
+pub(in crate::store::mongo) async fn list_sessions_revoked_since(
+    database: Database,
+    since: Timestamp,
+) -> ReadResult<Vec<SessionId>> {
+    #[derive(Deserialize)]
+    struct RevokedSession {
+        #[serde(rename = "_id")]
+        id: Id,
+    }
+    let query = ListQuery {
+        filter: doc! { "revoked_at": { "$gte": timestamp_to_bson(since) } },
+        sort: Some(doc! { "revoked_at": 1 }),
+        projection: Some(doc! { "_id": 1 }),
+        limit: None,
+    };
+    find_many(&database, SESSIONS, query, |document| {
+        Ok(id_from_bson(deserialize_document::<RevokedSession>(document)?.id))
+    })
+    .await
+}

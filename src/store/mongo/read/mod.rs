@@ -1,0 +1,111 @@
+//! Reads, from the primary. Each returns only what a majority of the members has.
+
+mod accounts;
+mod carts;
+mod catalog;
+mod idempotency;
+mod orders;
+mod outbox;
+
+use mongodb::{
+    Database,
+    bson::{Document, RawDocument, RawDocumentBuf, doc},
+};
+
+pub(super) use self::{
+    accounts::{
+        find_session, find_user, find_user_by_email, has_admin, list_active_sessions,
+        list_sessions_revoked_since,
+    },
+    carts::{find_cart, list_idle_carts},
+    catalog::{find_product, find_products_by_id, list_movements, list_products},
+    idempotency::{find_stored_response, is_in_inbox},
+    orders::{find_order, list_orders, list_overdue_orders, order_from_document},
+    outbox::{
+        confirmed_event_position, event_position, last_event_position, list_events_after,
+        mark_published, published_position,
+    },
+};
+use super::{documents::DocumentError, failure, schema::META};
+
+/// The reason that a read failed, in one line.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ReadError(String);
+
+impl From<mongodb::error::Error> for ReadError {
+    fn from(error: mongodb::error::Error) -> Self {
+        Self(failure::one_line_message(&error))
+    }
+}
+
+impl From<DocumentError> for ReadError {
+    fn from(error: DocumentError) -> Self {
+        Self(format!("invalid document: {error}"))
+    }
+}
+
+impl From<mongodb::bson::error::Error> for ReadError {
+    fn from(error: mongodb::bson::error::Error) -> Self {
+        DocumentError::from(error).into()
+    }
+}
+
+pub(super) type ReadResult<T> = Result<T, ReadError>;
+
+/// A query for several documents. Without a limit it finds all.
+#[derive(Default)]
+struct ListQuery {
+    filter: Document,
+    sort: Option<Document>,
+    projection: Option<Document>,
+    limit: Option<u32>,
+}
+
+async fn find_one<T>(
+    database: &Database,
+    collection: &str,
+    filter: Document,
+    convert: impl FnOnce(&RawDocument) -> Result<T, DocumentError>,
+) -> ReadResult<Option<T>> {
+    let found = database.collection::<RawDocumentBuf>(collection).find_one(filter).await?;
+    Ok(found.map(|document| convert(&document)).transpose()?)
+}
+
+async fn find_many<T>(
+    database: &Database,
+    collection: &str,
+    query: ListQuery,
+    convert: impl Fn(&RawDocument) -> Result<T, DocumentError>,
+) -> ReadResult<Vec<T>> {
+    let mut found = Vec::new();
+    if query.limit == Some(0) {
+        // To the server, 0 means no limit.
+        return Ok(found);
+    }
+    let collection = database.collection::<RawDocumentBuf>(collection);
+    let mut find = collection.find(query.filter).batch_size(10_000);
+    if let Some(sort) = query.sort {
+        find = find.sort(sort);
+    }
+    if let Some(projection) = query.projection {
+        find = find.projection(projection);
+    }
+    if let Some(limit) = query.limit {
+        find = find.limit(i64::from(limit));
+    }
+    let mut cursor = find.await?;
+    while cursor.advance().await? {
+        found.push(convert(cursor.current())?);
+    }
+    Ok(found)
+}
+
+pub(super) async fn ping(database: Database) -> ReadResult<()> {
+    find_one(&database, META, doc! {}, |_| Ok(())).await.map(drop)
+}
+
+/// BSON has no unsigned integers. No stored position or sequence exceeds [`i64::MAX`].
+fn clamp_to_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

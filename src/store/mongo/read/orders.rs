@@ -1,0 +1,89 @@
+//! Reads of orders.
+
+use mongodb::{
+    Database,
+    bson::{Document, RawDocument, RawDocumentBuf, doc},
+};
+
+use super::{
+    super::{
+        documents::{DocumentError, OrderDocument, id_to_bson, timestamp_to_bson},
+        load::deserialize_document,
+        schema::ORDERS,
+    },
+    ListQuery, ReadResult, find_many, find_one,
+};
+use crate::domain::{
+    clock::Timestamp,
+    ids::{OrderId, UserId},
+    order::{Order, OrderStatus},
+};
+
+pub(in crate::store::mongo) fn order_from_document(
+    document: &RawDocument,
+) -> Result<Order, DocumentError> {
+    deserialize_document::<OrderDocument<'_>>(document)?.try_into()
+}
+
+pub(in crate::store::mongo) async fn find_order(
+    database: Database,
+    order: OrderId,
+) -> ReadResult<Option<Order>> {
+    let filter = doc! { "_id": id_to_bson(order.as_uuid()) };
+    find_one(&database, ORDERS, filter, order_from_document).await
+}
+
+pub(in crate::store::mongo) async fn list_orders(
+    database: Database,
+    user: Option<UserId>,
+    before: Option<OrderId>,
+    limit: u32,
+) -> ReadResult<Vec<Order>> {
+    let mut filter = Document::new();
+    if let Some(user) = user {
+        filter.insert("user_id", id_to_bson(user.as_uuid()));
+    }
+    if let Some(before) = before {
+        filter.insert("_id", doc! { "$lt": id_to_bson(before.as_uuid()) });
+    }
+    let sort = Some(doc! { "_id": -1 });
+    let query = ListQuery { filter, sort, limit: Some(limit), ..ListQuery::default() };
+    find_many(&database, ORDERS, query, order_from_document).await
+}
+
+/// Skips an order that cannot be read, so that it does not keep the others from expiring.
+pub(in crate::store::mongo) async fn list_overdue_orders(
+    database: Database,
+    now: Timestamp,
+    after: Option<(Timestamp, OrderId)>,
+    limit: u32,
+) -> ReadResult<Vec<Order>> {
+    let mut filter = doc! {
+        "status": OrderStatus::PendingPayment.as_str(),
+        "expires_at": { "$lte": timestamp_to_bson(now) },
+    };
+    if let Some((expires_at, order)) = after {
+        let expires_at = timestamp_to_bson(expires_at);
+        let same_time =
+            doc! { "expires_at": expires_at, "_id": { "$gt": id_to_bson(order.as_uuid()) } };
+        filter.insert("$or", [doc! { "expires_at": { "$gt": expires_at } }, same_time]);
+    }
+    let mut cursor = database
+        .collection::<RawDocumentBuf>(ORDERS)
+        .find(filter)
+        .sort(doc! { "expires_at": 1, "_id": 1 })
+        .batch_size(limit.clamp(1, 10_000))
+        .await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut orders = Vec::new();
+    while orders.len() < limit && cursor.advance().await? {
+        match order_from_document(cursor.current()) {
+            Ok(order) => orders.push(order),
+            Err(error) => {
+                let order = cursor.current().get("_id").ok().flatten();
+                tracing::error!(?order, %error, "failed to read an order; it cannot expire");
+            }
+        }
+    }
+    Ok(orders)
+}
