@@ -18,7 +18,7 @@ use crate::{
 /// A cart and its response body, rendered once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CartView {
-    /// The cart, without prices.
+    /// The cart that the body shows.
     pub cart: Arc<Cart>,
     /// The response body.
     pub body: Bytes,
