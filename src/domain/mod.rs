@@ -1,7 +1,7 @@
-//! The rules, pure: no actor, no store, no clock of their own.
+//! The business rules, without actors, stores, or a clock.
 //!
-//! Everything here is synchronous and deterministic: state and a command go in, a decision comes out. Actors order these
-//! decisions and make them durable.
+//! Every function is synchronous and deterministic: it takes state and a command, and returns a
+//! decision. Actors serialize these decisions and make them durable.
 
 pub mod account;
 pub mod audit;

@@ -1,4 +1,4 @@
-//! What may be asked about accounts and sessions.
+//! Messages for accounts and sessions.
 
 use std::net::IpAddr;
 
@@ -13,58 +13,58 @@ use crate::{
     error::Error,
 };
 
-/// A login with the tokens' ingredients; access tokens are signed by whoever knows their form.
+/// A login, with the data that its tokens need. The caller signs the access token.
 #[derive(Debug, Clone)]
 pub struct AuthenticatedSession {
-    /// Whose login.
+    /// The account that logged in.
     pub user: User,
-    /// The session it began or goes on with.
+    /// The session that the login started or continued.
     pub session_id: SessionId,
-    /// The one refresh token that is good from now on.
+    /// The new refresh token. It replaces every earlier one.
     pub refresh_token: String,
 }
 
-/// Opens an account and logs it in.
+/// Creates an account and logs it in.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<AuthenticatedSession, Error>")]
 pub struct RegisterUser {
-    /// Its address.
+    /// The address, which must be unused.
     pub email: Email,
-    /// Its password.
+    /// The account's password.
     pub password: Password,
-    /// What the person wants to be called.
+    /// The display name.
     pub name: String,
-    /// What it may do. From the network: always a customer.
+    /// The account's role. A request from the network always creates a customer.
     pub role: Role,
-    /// Until when.
+    /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
-    /// The caller's trace.
+    /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
 }
 
-/// Begins a session.
+/// Starts a session.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<AuthenticatedSession, Error>")]
 pub struct Login {
-    /// The address; `None` when it is none, which must look like any other failure.
+    /// The address. `None` if it is malformed, which must look like any other failure.
     pub email: Option<Email>,
-    /// The password tried.
+    /// The password to check.
     pub password: Password,
-    /// Where the attempt comes from.
+    /// The client's address, for the login limiter.
     pub address: IpAddr,
-    /// Until when.
+    /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
 }
 
-/// Goes on with a session.
+/// Continues a session with a new refresh token.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<AuthenticatedSession, Error>")]
 pub struct RefreshSession {
-    /// The token, used up by this.
+    /// The refresh token. This message consumes it.
     pub refresh_token: String,
-    /// Until when.
+    /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
-    /// The caller's trace.
+    /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
 }
 
@@ -72,11 +72,11 @@ pub struct RefreshSession {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct Logout {
-    /// Which.
+    /// The session to end.
     pub session_id: SessionId,
-    /// Until when.
+    /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
-    /// The caller's trace.
+    /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
 }
 
@@ -84,19 +84,19 @@ pub struct Logout {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct ChangePassword {
-    /// Whose.
+    /// The account's identifier.
     pub user_id: UserId,
-    /// The session that stays.
+    /// The session that stays open.
     pub session_id: SessionId,
-    /// The password so far.
+    /// The current password.
     pub current: Password,
-    /// The password from now on.
+    /// The new password.
     pub new: Password,
-    /// Where the attempt comes from.
+    /// The client's address, for the login limiter.
     pub address: IpAddr,
-    /// Until when.
+    /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
-    /// The caller's trace.
+    /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
 }
 
@@ -104,6 +104,6 @@ pub struct ChangePassword {
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<User, Error>")]
 pub struct GetUser {
-    /// Whose.
+    /// The account's identifier.
     pub user_id: UserId,
 }

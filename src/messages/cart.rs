@@ -1,4 +1,4 @@
-//! What may be asked about a cart.
+//! Messages for a cart.
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use crate::{
     error::Error,
 };
 
-/// A cart with its answer, rendered once.
+/// A cart and its response body, rendered once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CartView {
-    /// The cart.
+    /// The cart that the body shows.
     pub cart: Arc<Cart>,
-    /// Its answer as clients get it.
+    /// The response body.
     pub body: Bytes,
-    /// Changes whenever `body` does; without quotes.
+    /// The entity tag, without quotes. It changes whenever `body` does.
     pub etag: String,
 }
 
-/// How a cart is made into an answer. Given to the actors by whoever knows what clients get.
+/// Renders a cart as a response body. The HTTP layer supplies it.
 pub type RenderCart = fn(&Cart, &PricedCart) -> Bytes;
 
-/// Reads the cart as it is now.
+/// Reads the cart with current prices and stock.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "Result<Arc<CartView>, Error>")]
 pub struct GetCart;
@@ -38,28 +38,28 @@ pub struct GetCart;
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<Arc<CartView>>, Error>")]
 pub struct ChangeCart {
-    /// What to do.
+    /// The change to make.
     pub command: CartCommand,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }
 
-/// Takes a guest's cart over into this one.
+/// Merges a guest's cart into this one.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<Arc<CartView>>, Error>")]
 pub struct MergeCart {
-    /// Whose cart to take over.
+    /// The guest that owns the other cart.
     pub guest_id: UserId,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }
 
-/// Makes an order of the cart.
+/// Creates an order from the cart.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<Arc<Order>>, Error>")]
 pub struct PlaceOrder {
-    /// What the buyer says.
+    /// The buyer's checkout options.
     pub options: CheckoutOptions,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }

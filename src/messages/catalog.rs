@@ -1,4 +1,4 @@
-//! What may be asked of the catalog's actor. Plain reads go to the snapshot it publishes.
+//! Messages for the catalog actor. Plain reads use the snapshot that it publishes.
 
 use std::sync::Arc;
 
@@ -15,62 +15,62 @@ use crate::{
     error::Error,
 };
 
-/// A product with its stock as last known, and its answer, rendered once.
+/// A product, its last known stock, and its response body, rendered once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProductView {
-    /// What is said of it.
+    /// The product's details.
     pub product: Arc<Product>,
-    /// Its stock.
+    /// The last known stock.
     pub stock: StockLevel,
-    /// Its answer as clients get it.
+    /// The response body.
     pub body: Bytes,
-    /// `<product version>.<stock version>`; without quotes.
+    /// The entity tag `<product version>.<stock version>`, without quotes.
     pub etag: String,
 }
 
-/// How a product is made into an answer. Given to the actor by whoever knows what clients get.
+/// Renders a product as a response body. The HTTP layer supplies it.
 pub type RenderProduct = fn(&Product, &StockLevel) -> Bytes;
 
-/// Puts a new product into the catalog.
+/// Adds a new product to the catalog.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<Arc<ProductView>>, Error>")]
 pub struct CreateProduct {
-    /// What is said of it.
+    /// The product's details.
     pub details: ProductDetails,
-    /// Its opening stock.
+    /// The number of units on hand at the start.
     pub initial_stock: u64,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }
 
-/// Changes what is said of a product.
+/// Changes a product's details.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<Arc<ProductView>>, Error>")]
 pub struct ChangeProduct {
-    /// Which.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// Into what.
+    /// The change to make.
     pub edit: ProductEdit,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }
 
 /// A way to change a product.
 #[derive(Debug, Clone)]
 pub enum ProductEdit {
-    /// As a whole.
+    /// Replaces all details.
     Replace(ProductDetails),
-    /// In part.
+    /// Changes the details that the patch names.
     Patch(ProductPatch),
 }
 
-/// Takes a product out of the catalog.
+/// Removes a product from the catalog.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<()>, Error>")]
 pub struct DeleteProduct {
-    /// Which.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }
 
@@ -78,57 +78,58 @@ pub struct DeleteProduct {
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<StockLevel>, Error>")]
 pub struct ChangeStock {
-    /// Whose.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// How: `Adjust` or `Set`.
+    /// The change: `Adjust` or `Set`.
     pub stock_change: StockChange,
-    /// Why.
+    /// The reason for the change.
     pub reason: Option<String>,
     /// The caller's own reference.
     pub reference: Option<String>,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }
 
-/// Changes a product's stock for another system, whose message has this id: once, however often it is delivered.
+/// Applies another system's stock command. A message that is delivered again has no effect.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<StockCommandOutcome, Error>")]
 pub struct ApplyStockCommand {
-    /// The message's id.
+    /// The message's id, which identifies duplicates.
     pub id: Box<str>,
-    /// Whose stock.
+    /// The product whose stock changes.
     pub product: ProductRef,
-    /// How: `Adjust` or `Set`.
+    /// The change: `Adjust` or `Set`.
     pub stock_change: StockChange,
-    /// Why.
+    /// The reason for the change.
     pub reason: String,
     /// The other system's own reference.
     pub reference: Option<String>,
-    /// Until when, and whether anyone still waits.
+    /// The deadline, and whether the sender still waits.
     pub ticket: Ticket,
     /// The other system's trace, carried into events.
     pub trace: Option<TraceParent>,
 }
 
-/// What another system calls a product.
+/// A reference to a product in another system's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProductRef {
-    /// Its id.
+    /// The product's id.
     Id(ProductId),
-    /// The sku of a living product.
+    /// The SKU of an active product.
     Sku(String),
 }
 
-/// When a message was carried out.
+/// Whether a stock command was new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StockCommandOutcome {
-    /// Now.
+    /// The command was applied.
     Applied,
-    /// Before: this time nothing was done.
+    /// The command was already applied, and is not applied again.
     Duplicate,
 }
 
-/// Some lines of an import, each created or updated by its `sku`, each on its own.
+/// Imports lines. Each line creates or updates the product with its `sku`, independently of the
+/// others.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Vec<ImportLineOutcome>")]
 pub struct ImportLines {
@@ -136,58 +137,58 @@ pub struct ImportLines {
     pub lines: Vec<ImportLine>,
 }
 
-/// Remembers what an import came to, for a repeat of the whole of it.
+/// Stores an import's response, so that a repeat of the request gets the same one.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<()>, Error>")]
 pub struct RecordImportResponse {
-    /// The answer.
+    /// The response body.
     pub body: Bytes,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }
 
 /// One line of an import.
 #[derive(Debug, Clone)]
 pub struct ImportLine {
-    /// Its number in the file, from 1.
+    /// The line's number in the file, from 1.
     pub number: u64,
-    /// What it says, or what is wrong with it.
+    /// The parsed line, or the reason it is invalid.
     pub row: Result<ImportRow, Error>,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }
 
-/// A product as an import gives it. What it does not name, a product that is there keeps.
+/// A product in an import. An existing product keeps every field that the line omits.
 #[derive(Debug, Clone)]
 pub struct ImportRow {
-    /// What is said of it.
+    /// The product's details.
     pub patch: ProductPatch,
-    /// What `on_hand` shall be; `None` leaves it.
+    /// The new `on_hand`. `None` leaves it unchanged.
     pub stock: Option<u64>,
 }
 
 impl ImportRow {
-    /// The article number that tells which product it is.
+    /// The SKU that identifies the product.
     #[must_use]
     pub fn sku(&self) -> Option<&str> {
         self.patch.sku.as_ref()?.as_deref()
     }
 }
 
-/// What became of an import's line.
+/// The outcome of one import line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportLineOutcome {
-    /// Its number.
+    /// The line's number in the file, from 1.
     pub number: u64,
-    /// What was done.
+    /// The action taken, or the reason the line was rejected.
     pub result: Result<ImportAction, Error>,
 }
 
-/// What an import did with a line.
+/// The action that an import took for a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportAction {
-    /// A new product.
+    /// The line created a product.
     Created,
-    /// A product that was there, changed or not.
+    /// The product already existed. It may be unchanged.
     Updated,
 }

@@ -1,4 +1,4 @@
-//! What every changing message brings besides its content, and what every change answers.
+//! The context that every command carries, and the reply to it.
 
 use std::{
     sync::{
@@ -12,31 +12,31 @@ use bytes::Bytes;
 
 use crate::{domain::ids::UserId, error::Error};
 
-/// What goes with a change.
+/// The context of a command.
 #[derive(Debug, Clone)]
 pub struct CommandContext {
-    /// Makes a repeat harmless.
+    /// The key that makes a repeated request harmless.
     pub idempotency_key: Option<IdempotencyKey>,
-    /// The version the caller has seen.
+    /// The version that the caller expects.
     pub if_match: Option<IfMatch>,
-    /// Until when, and whether anyone still waits.
+    /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
     /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
 }
 
 impl CommandContext {
-    /// A change that nobody asked for over the network: no key, no condition.
+    /// The context of a command that the server itself issues: no key and no precondition.
     #[must_use]
     pub fn internal(within: Duration) -> Self {
         Self { idempotency_key: None, if_match: None, ticket: Ticket::new(within), trace: None }
     }
 }
 
-/// An `Idempotency-Key` with what tells its request from others.
+/// An `Idempotency-Key` and the fingerprint of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Keys belong to the token's user.
+    /// The user of the access token. Each user has their own keys.
     pub owner: UserId,
     /// The key as sent: 1 to 255 visible ASCII characters.
     pub key: Box<str>,
@@ -85,32 +85,32 @@ impl StoredReply {
     }
 }
 
-/// What a change answers when it was not refused.
+/// The reply to a command that was not rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply<T> {
-    /// It is durable now, or changed nothing.
+    /// The change is durable, or nothing had to change.
     Completed(T),
-    /// It had been done before: the first answer again.
+    /// The command was already done. This is the first reply again.
     Replayed(StoredReply),
 }
 
 /// An `If-Match` header (RFC 9110, section 13.1.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IfMatch {
-    /// `*`: whatever it is, as long as it is there.
+    /// `*`: any version, if the resource exists.
     Any,
-    /// One of these tags, without their quotes.
+    /// The version must have one of these tags, which are without quotes.
     Tags(Vec<String>),
 }
 
 impl IfMatch {
-    /// Whether `tag` is among the tags.
+    /// Whether `tag` satisfies the header.
     #[must_use]
     pub fn matches_tag(&self, tag: &str) -> bool {
         self.matches_where(|wanted| wanted == tag)
     }
 
-    /// Whether one of the tags satisfies `accept`.
+    /// Whether the header is `*`, or `accept` is true for one of its tags.
     pub fn matches_where(&self, accept: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Any => true,
@@ -119,12 +119,12 @@ impl IfMatch {
     }
 }
 
-/// A W3C `traceparent`, checked.
+/// A valid W3C `traceparent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceParent(Box<str>);
 
 impl TraceParent {
-    /// Takes a header's value when it has the form of version 00 (W3C Trace Context, section 3.2.2).
+    /// Parses a header value of version 00 (W3C Trace Context, section 3.2.2).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
@@ -138,14 +138,14 @@ impl TraceParent {
         (well_formed && parts.next().is_none() && text.starts_with("00")).then(|| Self(text.into()))
     }
 
-    /// The value as it was sent.
+    /// The header value.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A place in the queue: whoever waits may give up, and then knows whether the work had begun.
+/// A queued request. The caller can give up, and then learns whether the work had started.
 #[derive(Debug, Clone)]
 pub struct Ticket {
     deadline: Instant,
@@ -157,22 +157,23 @@ const STARTED: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
 impl Ticket {
-    /// A ticket that is good for `within` from now.
+    /// A ticket that expires after `within`.
     #[must_use]
     pub fn new(within: Duration) -> Self {
         Self { deadline: Instant::now() + within, state: Arc::new(AtomicU8::new(WAITING)) }
     }
 
-    /// The time after which nobody waits any more.
+    /// The time at which the caller stops waiting.
     #[must_use]
     pub const fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Called by the actor before it decides: after this the outcome counts. Calling it again is harmless.
+    /// Marks the work as started. The actor calls it before it decides; from then on the caller must
+    /// respect the outcome. Calling it again is harmless.
     ///
     /// # Errors
-    /// `overloaded`: nobody waits any more, so nothing must be done.
+    /// `overloaded`: the caller no longer waits, so the actor must not do the work.
     pub fn mark_started(&self) -> Result<(), Error> {
         if Instant::now() >= self.deadline {
             self.give_up();
@@ -183,13 +184,13 @@ impl Ticket {
         }
     }
 
-    /// Whether the work has not begun, so that it may be handed to someone else.
+    /// Whether the work has not started, so that another actor can take it.
     #[must_use]
     pub fn may_retry(&self) -> bool {
         self.state.load(Ordering::Acquire) != STARTED
     }
 
-    /// Called by whoever waited: true when the work had not begun and now never will.
+    /// Gives up waiting. Returns true if the work has not started; it then never starts.
     pub fn give_up(&self) -> bool {
         self.state.compare_exchange(WAITING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire)
             != Err(STARTED)

@@ -1,4 +1,4 @@
-//! What may be asked of each actor, with the replies; a file an actor. `events` are the public events.
+//! The messages and replies of each actor, one file per actor.
 
 pub mod accounts;
 pub mod cart;

@@ -1,4 +1,4 @@
-//! What may be asked of an order. Plain reads go to the store.
+//! Messages for an order. Plain reads use the store.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::{
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Reply<Arc<Order>>, Error>")]
 pub struct ChangeOrder {
-    /// Which.
+    /// The order's identifier.
     pub order_id: OrderId,
-    /// Only when it is this user's; `None`: whoever's it is.
+    /// The user that must own the order. `None` skips the check.
     pub owner: Option<UserId>,
-    /// What to do.
+    /// The change to make.
     pub command: OrderCommand,
-    /// What goes with it.
+    /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }

@@ -1,15 +1,15 @@
-//! The audit: whether stock, its ledger of movements and the orders agree, and what makes them agree again.
+//! The audit: checks that stock levels, movements, and orders agree, and plans repairs.
 //!
-//! Three things tell of a product's stock: its level, which is what is sold from; its movements, whose sums the level is; and the
-//! orders, which have pieces reserved. Where they disagree, one of them is believed:
+//! A product's stock has three records: its level, which sales use; its movements, which sum to the
+//! level; and the orders, which have units reserved. If they disagree, one record wins:
 //!
-//! - `on_hand` is what the level says. It is what was last counted and what is sold from; the ledger gets an `adjusted` movement.
-//!   Whoever knows better counts, and sets it.
-//! - `reserved` is what open orders need, neither more nor less: level and ledger follow by a `reserved` or `released` movement.
-//! - What an order has moved is what its state says: the ledger gets the missing movement in its name.
+//! - `on_hand`: the level wins, because it holds the last count and sales use it. The ledger gets an
+//!   `adjusted` movement. An admin with a better count can set it.
+//! - `reserved`: open orders win. Level and ledger get a `reserved` or `released` movement.
+//! - An order's movements: the order's status wins. The ledger gets the missing movement.
 //!
-//! Movements are append-only, so nothing that was written is changed. A gap in their numbers, or movements of an order that is not
-//! there, can only be told.
+//! Movements are append-only, so a repair changes no existing one. The audit can only report gaps
+//! in their numbers, and movements of an order that does not exist.
 
 mod order;
 mod product;
@@ -29,51 +29,51 @@ use super::{
     inventory::StockDelta,
 };
 
-/// A stretch of ids, in their order.
+/// A range of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
-    /// They come after this one,
+    /// The exclusive lower bound. `None` is unbounded.
     pub after: Uuid,
-    /// and go up to this one, with it.
+    /// The inclusive upper bound. `None` is unbounded.
     pub up_to: Uuid,
 }
 
 impl IdRange {
-    /// All ids there can be.
+    /// All ids.
     pub const ALL: Self = Self { after: Uuid::nil(), up_to: Uuid::max() };
 
-    /// One id alone.
+    /// Only this id.
     #[must_use]
     pub const fn single(id: Uuid) -> Self {
         Self { after: Uuid::from_u128(id.as_u128().wrapping_sub(1)), up_to: id }
     }
 
-    /// The part up to and with `last`, and the part after it.
+    /// The part up to and including `last`, and the part after it.
     #[must_use]
     pub const fn split_after(self, last: Uuid) -> (Self, Self) {
         (Self { up_to: last, ..self }, Self { after: last, ..self })
     }
 }
 
-/// Facts about some of the things in a [`Span`], all from one moment.
+/// Some of the records in a [`Span`], all from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage<T> {
-    /// Them, by id.
+    /// The records, ordered by id.
     pub items: Vec<T>,
-    /// Where there may be more.
+    /// The span that may contain more records.
     pub remaining: Option<IdRange>,
 }
 
-/// Which events are kept.
+/// The positions of the stored events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventAudit {
-    /// First and last position of each stretch without gaps, in order.
+    /// The first and last position of each range without gaps, in order.
     pub ranges: Vec<(u64, u64)>,
-    /// What is noted down as the last position, where that is noted down.
+    /// The recorded last position, if the store records it.
     pub recorded_last: Option<u64>,
 }
 
-/// What is off.
+/// An inconsistency, or a list of them.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
@@ -85,48 +85,48 @@ pub enum FindingKind {
     /// `reserved` is not the sum of its movements.
     #[strum(serialize = "reserved_mismatch")]
     Reserved,
-    /// `reserved` is not what open orders need.
+    /// `reserved` is not the sum of the open orders' units.
     #[strum(serialize = "open_orders_mismatch")]
     OpenOrders,
     /// `reserved` is below 0 or above `on_hand`.
     ReservedOutOfRange,
     /// Movements are not numbered from 1 without gaps.
     MovementSequence,
-    /// There is stock of a product that is not there.
+    /// There is stock for a product that does not exist.
     UnknownProduct,
-    /// An order has not moved what its state says.
+    /// An order's movements do not match its status.
     OrderMovements,
-    /// Movements name an order that is not there.
+    /// Movements name an order that does not exist.
     UnknownOrder,
-    /// Positions of events have gaps.
+    /// The positions of the events have gaps.
     EventPositions,
 }
 
 impl FindingKind {
-    /// Every kind there is.
+    /// Every kind.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// The word programs see.
+    /// The name in machine-readable output.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// Something that is off. As text: one line that says where, what is, and what should be.
+/// An inconsistency. Its text is one line with the place, the actual value, and the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// The kind of inconsistency.
     pub kind: FindingKind,
-    /// At which product.
+    /// The affected product.
     pub product_id: Option<ProductId>,
-    /// At which order.
+    /// The affected order.
     pub order_id: Option<OrderId>,
-    /// What is, and what should be.
+    /// The actual and the expected value.
     pub message: String,
-    /// What to do, when a repair cannot correct it.
+    /// What an operator can do, if a repair cannot correct it.
     pub advice: Option<String>,
-    /// Whether it was corrected.
+    /// Whether a repair corrected it.
     pub repaired: bool,
 }
 
@@ -147,32 +147,32 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Movements that make things agree again, of one product.
+/// The movements that repair one product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
-    /// Whose stock.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// The version of the stock it was decided on; with any other it is wrong.
+    /// The stock version that the repair is based on. The repair is invalid for any other version.
     pub expected_version: u64,
-    /// The movements that are missing.
+    /// The missing movements.
     pub movements: Vec<StockDelta>,
-    /// What `reserved` has to be then; `None`: what it is.
+    /// The new `reserved`. `None` leaves it unchanged.
     pub reserved: Option<u64>,
-    /// The order whose movements they are.
+    /// The order that the movements belong to.
     pub order_id: Option<OrderId>,
 }
 
-/// What an audit makes of some facts.
+/// The result of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditOutcome {
-    /// What is off.
+    /// An inconsistency, or a list of them.
     pub findings: Vec<Finding>,
-    /// What corrects that of it that can be corrected.
+    /// The repairs, for everything that can be corrected.
     pub corrections: Vec<Correction>,
 }
 
 impl EventAudit {
-    /// What is off with the events.
+    /// Finds gaps in the event positions.
     #[must_use]
     pub fn evaluate(&self) -> AuditOutcome {
         let advice =

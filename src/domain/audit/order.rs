@@ -1,4 +1,4 @@
-//! An order: its state against the movements that name it.
+//! Audits an order: its status against the movements that name it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,43 +11,43 @@ use crate::domain::{
     order::{Order, OrderStatus},
 };
 
-/// What movements have done to a product's stock in the name of an order.
+/// The sum of an order's movements of one product.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MovementTotals {
-    /// Change of `on_hand`.
+    /// The change of `on_hand`.
     pub on_hand: i64,
-    /// Change of `reserved`.
+    /// The change of `reserved`.
     pub reserved: i64,
-    /// Pieces that were ever reserved.
+    /// The number of units ever reserved.
     pub total_reserved: i64,
 }
 
-/// A product in an order, or one that movements in its name are of.
+/// A product that an order contains or that its movements name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderItemAudit {
-    /// The product.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// Pieces that were ordered; 0 when the order does not have it.
+    /// The number of units ordered. 0 if the order does not contain the product.
     pub quantity: i64,
-    /// What was moved.
+    /// The sum of the movements.
     pub movements: MovementTotals,
     /// The version of the product's stock.
     pub stock_version: u64,
 }
 
-/// An order and its movements, at one moment.
+/// An order and its movements, from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderAudit {
-    /// Which.
+    /// The order's identifier.
     pub order_id: OrderId,
-    /// Where it stands; `None` when there is no such order.
+    /// The order's status. `None` if the order does not exist.
     pub status: Option<OrderStatus>,
-    /// Its products.
+    /// The order's products.
     pub items: Vec<OrderItemAudit>,
 }
 
 impl OrderAudit {
-    /// What is off, and what corrects it.
+    /// Finds the inconsistencies and their repairs.
     #[must_use]
     pub fn evaluate(&self) -> AuditOutcome {
         let Some(status) = self.status else { return self.unknown_order_outcome() };
@@ -92,12 +92,12 @@ impl OrderAudit {
 }
 
 impl OrderItemAudit {
-    /// Movements that would have to be there as well, for the order to have moved what its state says.
+    /// The missing movements that would make the ledger match the order's status.
     fn missing_movements(&self, status: OrderStatus) -> Vec<StockDelta> {
         let ExpectedMovements { on_hand, reserved } = self.expected_movements(status);
         let mut moved = self.movements;
         let mut moves = Vec::new();
-        // Also an order that is over has had its pieces reserved once.
+        // A finished order also had its units reserved once.
         let never = self.quantity.saturating_sub(moved.total_reserved).max(0);
         moves.extend(reservation_delta(never));
         moved.reserved = moved.reserved.saturating_add(never);
@@ -135,14 +135,14 @@ impl OrderItemAudit {
     }
 }
 
-/// What an order's movements of a product have to come to.
+/// The expected sum of an order's movements of a product.
 struct ExpectedMovements {
     on_hand: i64,
     reserved: i64,
 }
 
-/// Puts orders and what was moved in their names together, both by id and from one moment. They are all in `span`, unless one of the
-/// two is as long as it may be: then the rest is left for another page.
+/// Joins orders and movements, both ordered by id and from one snapshot. If one of the two lists is
+/// full, the rest of `span` is left for the next page.
 #[must_use]
 pub fn join_orders_with_movements(
     span: IdRange,
@@ -156,7 +156,7 @@ pub fn join_orders_with_movements(
         last = orders.last().map(|order| order.id);
     }
     if moved.len() >= most_moved {
-        // Of the last order some may be missing, unless it alone is all there is.
+        // The last order may be incomplete, unless it is the only one.
         let partly = moved.last().map(|(order, ..)| *order);
         let whole =
             moved.iter().rev().map(|(order, ..)| *order).find(|order| Some(*order) != partly);
@@ -172,7 +172,7 @@ pub fn join_orders_with_movements(
     }
 }
 
-/// Pieces ordered, and what was moved.
+/// The units ordered, and the sum of the movements.
 type ItemsByProduct = BTreeMap<ProductId, (i64, MovementTotals)>;
 
 fn group_by_order(

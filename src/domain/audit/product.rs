@@ -1,4 +1,4 @@
-//! A product: its level, its ledger, and the open orders.
+//! Audits a product: its level, its ledger, and the open orders.
 
 use super::{AuditOutcome, Correction, Finding, FindingKind};
 use crate::domain::{
@@ -6,51 +6,51 @@ use crate::domain::{
     inventory::{MAX_ON_HAND, MovementKind, StockDelta},
 };
 
-/// A stock level as it stands in the store, however wrong; all 0 when there is none.
+/// A stock level as stored, even if it is invalid. All 0 if there is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoredStock {
-    /// Pieces in the house.
+    /// The number of units on hand.
     pub on_hand: i64,
-    /// The part of them promised to orders.
+    /// The number of units reserved for orders.
     pub reserved: i64,
-    /// Counts changes.
+    /// The number of changes.
     pub version: u64,
     /// The number of the last movement.
     pub last_movement: i64,
 }
 
-/// Sums over a product's movements; all 0 when there are none.
+/// Totals of a product's movements. All 0 if there are none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LedgerTotals {
-    /// How many there are.
+    /// The number of movements.
     pub count: u64,
     /// The lowest number.
     pub first: i64,
     /// The highest number.
     pub last: i64,
-    /// What they make of `on_hand`.
+    /// The sum of the `on_hand` changes.
     pub on_hand: i64,
-    /// What they make of `reserved`.
+    /// The sum of the `reserved` changes.
     pub reserved: i64,
 }
 
-/// All that is known of a product's stock, at one moment.
+/// The records of a product's stock, from one snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProductAudit {
-    /// Which.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// Whether there is such a product, deleted ones included.
+    /// Whether the product exists, even if deleted.
     pub known: bool,
-    /// Its level.
+    /// The stored level.
     pub stock: StoredStock,
-    /// Its movements.
+    /// The totals of the movements.
     pub ledger: LedgerTotals,
-    /// Pieces in open orders.
+    /// The number of units in open orders.
     pub promised: i64,
 }
 
 impl ProductAudit {
-    /// Nothing, so far.
+    /// Empty records.
     #[must_use]
     pub fn empty(product_id: ProductId) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl ProductAudit {
         }
     }
 
-    /// What is off, and what corrects it.
+    /// Finds the inconsistencies and their repairs.
     #[must_use]
     pub fn evaluate(&self) -> AuditOutcome {
         let obstacle = self.repair_blocker();
@@ -101,7 +101,7 @@ impl ProductAudit {
         AuditOutcome { findings, corrections }
     }
 
-    /// Level against ledger and orders.
+    /// Compares the level with the ledger and the orders.
     fn level_mismatches(&self) -> impl Iterator<Item = (FindingKind, String)> {
         let (stock, ledger, promised) = (self.stock, self.ledger, self.promised);
         let on_hand = (stock.on_hand != ledger.on_hand).then(|| {
@@ -151,7 +151,7 @@ impl ProductAudit {
         })
     }
 
-    /// What keeps any correction from being written, as what to do about it.
+    /// Advice for an operator, if no repair can be written.
     fn repair_blocker(&self) -> Option<String> {
         let (stock, most) = (self.stock, i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX));
         if let Some(advice) = self.sequence_conflict_advice() {
@@ -189,7 +189,7 @@ impl ProductAudit {
         let mut moves: Vec<StockDelta> =
             counted.into_iter().chain(reservation_delta(reserved)).collect();
         if moves.is_empty() {
-            // Only the level is off. That it was corrected has to be told too.
+            // Only the level is wrong. The ledger must record the correction too.
             moves.push(StockDelta { kind: MovementKind::Adjusted, on_hand: 0, reserved: 0 });
         }
         Correction {
@@ -202,7 +202,7 @@ impl ProductAudit {
     }
 }
 
-/// The movement that changes `reserved` by so much.
+/// The movement that changes `reserved` by this amount.
 pub(super) fn reservation_delta(reserved: i64) -> Option<StockDelta> {
     match reserved {
         0 => None,

@@ -14,7 +14,7 @@ use crate::domain::{
     order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
 };
 
-/// Ten in the house, four of them reserved by two movements, and an order that needs them.
+/// Ten units on hand, four of them reserved by two movements, and an order that needs those four.
 fn consistent_product() -> ProductAudit {
     ProductAudit {
         product_id: ProductId::new(),
@@ -319,7 +319,7 @@ fn page_ends_at_the_shorter_source() {
 }
 
 proptest! {
-    /// Whatever disagrees: either it says what to do, or its correction leads to what is clean.
+    /// Every inconsistency either has advice, or its repair leads to a clean audit.
     #[test]
     fn product_correction_leaves_no_findings(
         on_hand in -2..20_i64, reserved in -2..20_i64, promised in 0..20_i64, sums in (-20..20_i64, -20..20_i64), ahead in 0..2_i64,

@@ -1,4 +1,4 @@
-//! Carts: lines, what may be done to them, and what a guest's cart becomes when its owner logs in.
+//! Carts: their lines, commands, and events, and merging a guest's cart at login.
 
 mod priced;
 #[cfg(test)]
@@ -13,186 +13,186 @@ use super::{
     money::{MAX_MINOR_UNITS, MAX_PRICE_MINOR_UNITS, Money},
 };
 
-/// How long a guest's cart, and the token that opens it, live.
+/// How long a guest's cart and the guest's token are valid.
 pub const GUEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// How many times `max_lines` a cart may hold after merges, which drop no line.
+/// A merge drops no line. Merges can fill a cart up to this many times `max_lines`.
 pub const MERGED_LINES_FACTOR: usize = 4;
 
-/// So many units at the highest price cost no more than the largest total, so that most carts need
-/// not be priced to know that theirs is smaller.
+/// This many units at the highest price stay within the largest total. A cart with fewer units
+/// needs no pricing to check its total.
 const UNITS_WITHIN_TOTAL_LIMIT: u64 = (MAX_MINOR_UNITS / MAX_PRICE_MINOR_UNITS) as u64;
 
-/// Whose cart it is.
+/// The owner of a cart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CartOwner {
     /// The user's or guest's id.
     pub id: UserId,
-    /// Whether it is a guest, who has no account.
+    /// Whether the owner is a guest, without an account.
     pub is_guest: bool,
 }
 
-/// A cart. One that was never changed is version 0 and in no store.
+/// A cart. A cart that never changed has version 0 and is not stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cart {
-    /// Whose it is.
+    /// The cart's owner.
     pub owner: CartOwner,
-    /// Counts changes.
+    /// The number of changes so far.
     pub version: u64,
-    /// In the order they were added.
+    /// The lines, in the order they were added.
     pub lines: Vec<CartLine>,
     /// When the owner last changed it.
     pub updated_at: Timestamp,
-    /// Who took it over, when it was a guest's.
+    /// The account that a guest's cart was merged into.
     pub merged_into: Option<UserId>,
-    /// Whether `cart.abandoned` was raised since the owner last changed it.
+    /// Whether `cart.abandoned` was raised since the owner's last change.
     pub abandoned: bool,
 }
 
 /// One product in a cart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CartLine {
-    /// The product.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// Its name when the line was last written, for the day when the product is gone.
+    /// The name when the line was last written. A cart shows it once the product is deleted.
     pub name: String,
-    /// Pieces, at least 1.
+    /// The number of units, at least 1.
     pub quantity: u32,
-    /// Its price when the line was last written, to tell the owner when it has changed.
+    /// The unit price when the line was last written. A cart shows it when the price has changed.
     pub price: Money,
 }
 
-/// What a shelf says of a product: enough to put it into a cart.
+/// The details of a product that a cart needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offer {
     /// The product's name.
     pub name: String,
-    /// What a piece costs.
+    /// The price of one unit.
     pub price: Money,
-    /// How many could be bought.
+    /// The number of units available.
     pub available: u64,
 }
 
-/// Limits from the shop's settings.
+/// The cart limits from the shop's settings.
 #[derive(Debug, Clone, Copy)]
 pub struct CartLimits {
-    /// Most pieces in one line.
+    /// The most units in one line.
     pub max_quantity: u32,
-    /// Most lines.
+    /// The most lines in a cart.
     pub max_lines: usize,
 }
 
-/// What an owner may ask of a cart.
+/// A command for a cart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CartCommand {
-    /// Puts more of a product in.
+    /// Adds units of a product.
     AddItem {
-        /// Which.
+        /// The product's identifier.
         product_id: ProductId,
-        /// How many more.
+        /// The number of units added.
         quantity: u32,
     },
     /// Sets a line's quantity; 0 removes it.
     UpdateItem {
-        /// Which.
+        /// The product's identifier.
         product_id: ProductId,
-        /// How many there shall be.
+        /// The new quantity.
         quantity: u32,
     },
-    /// Takes a line out.
+    /// Removes a line.
     RemoveItem {
-        /// Which.
+        /// The product's identifier.
         product_id: ProductId,
     },
-    /// Takes every line out.
+    /// Removes every line.
     Clear,
-    /// Notes that the owner has left it lying since before `untouched_since`.
+    /// Marks the cart as abandoned if its owner has not changed it since `untouched_since`.
     Abandon {
-        /// A cart changed after this is not abandoned.
+        /// A cart that changed after this time is not abandoned.
         idle_before: Timestamp,
     },
 }
 
-/// What happened to a cart: one per version.
+/// An event of a cart, one per version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CartEvent {
-    /// More of a product.
+    /// Units of a product were added.
     ItemAdded {
-        /// Which.
+        /// The product's identifier.
         product_id: ProductId,
-        /// How many more.
+        /// The number of units added.
         added: u32,
-        /// How many now.
+        /// The line's quantity after the change.
         quantity: u32,
     },
     /// A line's quantity was set.
     ItemUpdated {
-        /// Which.
+        /// The product's identifier.
         product_id: ProductId,
-        /// How many now.
+        /// The line's quantity after the change.
         quantity: u32,
     },
-    /// A line was taken out.
+    /// A line was removed.
     ItemRemoved {
-        /// Which.
+        /// The product's identifier.
         product_id: ProductId,
     },
-    /// All lines were taken out.
+    /// All lines were removed.
     Cleared,
-    /// A guest's lines came in.
+    /// A guest's cart was merged into this one.
     Merged {
-        /// Whose.
+        /// The guest's identifier.
         guest_id: UserId,
     },
-    /// A guest's cart was taken over.
+    /// This guest cart was merged into an account's cart.
     Closed {
-        /// By whom.
+        /// The account's identifier.
         merged_into: UserId,
     },
-    /// Its lines were bought; what was put in meanwhile is still there.
+    /// Lines were bought. Units that were not bought stay in the cart.
     CheckedOut {
-        /// By this order.
+        /// The order's identifier.
         order_id: OrderId,
     },
-    /// Its owner left it lying.
+    /// The owner abandoned the cart.
     Abandoned,
 }
 
-/// A wish that stock cannot fill.
+/// A requested quantity that exceeds the available stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortage {
-    /// The product.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// How many were wanted.
+    /// The number of units requested.
     pub requested: u64,
-    /// How many there are.
+    /// The number of units available.
     pub available: u64,
 }
 
-/// Why a command is refused. Nothing has changed.
+/// The reason a command is rejected. A rejected command changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CartError {
     /// The catalog has no such product.
     ProductNotFound,
     /// The cart has no such line.
     LineNotFound,
-    /// Not enough of it.
+    /// The product has too few units available.
     InsufficientStock(Shortage),
-    /// More pieces than one line may have.
+    /// The line would exceed the quantity limit.
     QuantityLimitExceeded,
-    /// More lines than a cart may have.
+    /// The cart would exceed the line limit.
     LineLimitExceeded,
-    /// The total would be above [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
+    /// The total would exceed [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
     TotalLimitExceeded,
-    /// The guest's cart belongs to an account now.
+    /// The guest's cart was already merged into an account's cart.
     GuestCartMerged,
 }
 
-/// A cart after a change, with what happened to it.
+/// A cart after a change, and the event of that change.
 pub type CartChange = (Cart, CartEvent);
 
 impl Cart {
-    /// The cart of someone who never put anything in.
+    /// An empty cart, version 0.
     #[must_use]
     pub fn empty(owner: CartOwner) -> Self {
         let updated_at = owner.id.created_at();
@@ -206,13 +206,13 @@ impl Cart {
         }
     }
 
-    /// When a guest's cart ends.
+    /// The time at which a guest's cart expires.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         self.owner.is_guest.then(|| self.owner.id.created_at().saturating_add(GUEST_LIFETIME))
     }
 
-    /// How many pieces of each product are in it.
+    /// The number of units of each product.
     #[must_use]
     pub fn quantities(&self) -> HashMap<ProductId, u32> {
         self.lines.iter().map(|line| (line.product_id, line.quantity)).collect()
@@ -223,10 +223,10 @@ impl Cart {
         line.map_or(0, |line| line.quantity)
     }
 
-    /// Whether it may still be read and changed.
+    /// Checks that the cart can still be read and changed.
     ///
     /// # Errors
-    /// It was a guest's and was merged.
+    /// The guest's cart was merged into an account's cart.
     pub const fn ensure_open(&self) -> Result<(), CartError> {
         match self.merged_into {
             None => Ok(()),
@@ -234,10 +234,10 @@ impl Cart {
         }
     }
 
-    /// What `command` would do; `None`: nothing.
+    /// Decides what `command` does. `None` if it changes nothing.
     ///
     /// # Errors
-    /// The command is refused.
+    /// The reason the command is rejected.
     pub fn decide(
         &self,
         command: CartCommand,
@@ -343,11 +343,11 @@ impl Cart {
         Some((cart, CartEvent::Abandoned))
     }
 
-    /// What merging `guest` into this cart would do to each of the two; `None`: nothing.
+    /// Decides what merging `guest` into this cart does to both. `None` if it changes nothing.
     ///
     /// # Errors
-    /// Another account has the guest's cart, or the two together have too many lines or too high a
-    /// total. No line is dropped to make them fit: both carts stay as they are.
+    /// The guest's cart was merged into another account's cart, or the merged cart would exceed the
+    /// limit for lines or for the total. Then both carts stay unchanged; no line is dropped.
     pub fn merge(
         &self,
         guest: &Self,
@@ -381,7 +381,7 @@ impl Cart {
         let mut lines = self.lines.clone();
         for from in &guest.lines {
             match lines.iter_mut().find(|line| line.product_id == from.product_id) {
-                // A line above the limit, from before the limit was lowered, is not cut.
+                // Keep a line that exceeds the limit because the limit was lowered later.
                 Some(line) => {
                     let sum = line.quantity.saturating_add(from.quantity).min(limits.max_quantity);
                     line.quantity = line.quantity.max(sum);
@@ -392,7 +392,7 @@ impl Cart {
         lines
     }
 
-    /// The same after so many pieces of each line were bought.
+    /// The lines that remain after a purchase of these quantities.
     pub(in crate::domain) fn without_purchased(
         &self,
         bought: impl Fn(&CartLine) -> u32,
@@ -417,7 +417,7 @@ impl Cart {
     }
 }
 
-/// What a merge does to the two carts; it is stored whole or not at all.
+/// The result of a merge, which is stored atomically.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CartMerge {
     /// The account's cart.
@@ -426,7 +426,7 @@ pub struct CartMerge {
     pub guest: Option<CartChange>,
 }
 
-/// Refuses a change after which the cart's total, at the prices of `offer`, is above the limit.
+/// Rejects a change if the total, at the prices of `offer`, would exceed the limit.
 fn check_total(
     change: CartChange,
     offer: impl Fn(ProductId) -> Option<Offer>,

@@ -1,4 +1,4 @@
-//! What a cart costs today.
+//! Pricing a cart at current prices.
 
 use super::{Cart, CartLine, Offer};
 use crate::domain::{
@@ -6,38 +6,38 @@ use crate::domain::{
     money::{Currency, Money},
 };
 
-/// A cart at today's prices.
+/// A cart at current prices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PricedCart {
-    /// Its lines, in the cart's order.
+    /// The lines, in the cart's order.
     pub lines: Vec<PricedLine>,
-    /// Pieces in all lines together.
+    /// The number of units in all lines.
     pub item_count: u64,
-    /// What all lines cost together.
+    /// The sum of all line totals.
     pub total: Money,
 }
 
-/// A line at today's price.
+/// A line at the current price.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PricedLine {
-    /// The product.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// Its name today, or its last when it is gone.
+    /// The current name, or the last known name of a deleted product.
     pub name: String,
-    /// Pieces.
+    /// The number of units.
     pub quantity: u32,
-    /// What a piece costs today, or cost last when the product is gone.
+    /// The current unit price, or the last known price of a deleted product.
     pub unit_price: Money,
-    /// What the line costs.
+    /// The line total.
     pub total: Money,
-    /// How many could be bought now; 0 when the product is gone.
+    /// The number of units available. 0 for a deleted product.
     pub available: u64,
-    /// The price when the line was last written, when it was another one.
+    /// The unit price when the line was last written, if it has changed since.
     pub previous_price: Option<Money>,
 }
 
 impl Cart {
-    /// The cart at the prices of `offer`.
+    /// Prices the cart with `offer`.
     #[must_use]
     pub fn with_prices(
         &self,

@@ -173,7 +173,7 @@ fn merge_caps_quantities_and_drops_no_line() {
 #[test]
 fn total_may_reach_the_limit_but_not_exceed_it() {
     let dong: Currency = "VND".parse().unwrap();
-    // 900 times the highest price is within the limit of 2^53-1; what is left is for `rest`.
+    // 900 units at the highest price are within the limit of 2^53-1. `rest` takes what remains.
     let (flat, rest, free) = (ProductId::new(), ProductId::new(), ProductId::new());
     let left = MAX_MINOR_UNITS - 900 * MAX_PRICE_MINOR_UNITS;
     let offer = |raised: i64| {
@@ -204,7 +204,7 @@ fn total_may_reach_the_limit_but_not_exceed_it() {
     assert_eq!(update(&full, 901, 0), Err(CartError::TotalLimitExceeded));
     assert_eq!(add(&full, free, 1, 0).unwrap().lines.len(), 3);
 
-    // A price that rises later is read exactly, and the quantity can be lowered.
+    // A later price increase keeps the total exact, and the quantity can still be lowered.
     let risen = full.with_prices(offer(1), dong).total;
     assert_eq!(serde_json::to_string(&risen).unwrap(), "9007199254740992");
     assert!(update(&full, 899, MAX_PRICE_MINOR_UNITS / 2).is_ok());

@@ -1,4 +1,4 @@
-//! Stock: what is in the house, what of it is promised, and the movements that led there.
+//! Stock: units on hand, reserved units, and the ledger of movements.
 
 use super::{
     clock::Timestamp,
@@ -6,41 +6,42 @@ use super::{
     validation::ValidationErrors,
 };
 
-/// The most pieces a product can have in the house, so that no sum of movements can overflow.
+/// The most units of a product on hand. The limit keeps sums of movements from overflowing.
 pub const MAX_ON_HAND: u64 = 1_000_000_000_000;
 
-/// A product's stock after some number of changes.
+/// A product's stock level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StockLevel {
-    /// Whose stock it is.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// Pieces in the house.
+    /// The number of units on hand.
     pub on_hand: u64,
-    /// The part of `on_hand` promised to orders.
+    /// The part of `on_hand` that is reserved for orders.
     pub reserved: u64,
-    /// Counts changes; changes that share a transaction are one.
+    /// The number of changes. Changes in one transaction count as one.
     pub version: u64,
     /// The `sequence` of the last movement; 0 before the first.
     pub last_movement: u64,
 }
 
 impl StockLevel {
-    /// No stock, and none there ever was.
+    /// The level of a product that never had stock.
     #[must_use]
     pub const fn empty(product_id: ProductId) -> Self {
         Self { product_id, on_hand: 0, reserved: 0, version: 0, last_movement: 0 }
     }
 
-    /// What can still be bought: `on_hand` less `reserved`.
+    /// The units that can be bought: `on_hand` minus `reserved`.
     #[must_use]
     pub const fn available(&self) -> u64 {
         self.on_hand.saturating_sub(self.reserved)
     }
 
-    /// What `change` would do. `None`: nothing at all. The version stays: whoever stores the level counts it.
+    /// Decides what `change` does. `None` if it changes nothing. The version stays the same; the code
+    /// that stores the level increments it.
     ///
     /// # Errors
-    /// The change would take more than is available, or go beyond what can be counted.
+    /// The change needs more units than are available, or would exceed [`MAX_ON_HAND`].
     pub fn apply(&self, change: StockChange) -> Result<Option<(Self, StockDelta)>, StockError> {
         if let StockChange::Correct { delta, reserved } = change {
             return self.apply_correction(delta, reserved.unwrap_or(self.reserved));
@@ -68,7 +69,7 @@ impl StockLevel {
         )))
     }
 
-    /// The level with so much reserved, after a movement that was missing.
+    /// The level with `reserved` corrected, after a missing movement was added.
     const fn apply_correction(
         &self,
         delta: StockDelta,
@@ -93,7 +94,7 @@ impl StockLevel {
                 StockDelta { kind: MovementKind::Adjusted, on_hand: by, reserved: 0 }
             }
             StockChange::Set(to) => {
-                // The first stock of a product is a receipt, later counts are adjustments.
+                // A product's first stock is a receipt. Later counts are adjustments.
                 let kind = if self.last_movement == 0 {
                     MovementKind::Received
                 } else {
@@ -122,33 +123,34 @@ impl StockLevel {
     }
 }
 
-/// Something that may be done to stock.
+/// A change to stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StockChange {
-    /// Changes `on_hand` by this much.
+    /// Adds this delta to `on_hand`.
     Adjust(i64),
-    /// Sets `on_hand`.
+    /// Sets `on_hand` to this count.
     Set(u64),
-    /// Promises pieces to an order.
+    /// Reserves units for an order.
     Reserve(u64),
-    /// Takes a promise back.
+    /// Releases reserved units.
     Release(u64),
-    /// Promised pieces leave the house.
+    /// Ships reserved units.
     Ship(u64),
-    /// Puts right what an audit has found, where level and movements disagree: no other change may tell them apart.
+    /// Repairs a level and movements that disagree, as an audit decided. No other change may make the
+    /// two differ.
     Correct {
-        /// The movement that was missing. The level does not follow it.
+        /// The missing movement. It does not change the level.
         delta: StockDelta,
-        /// What is promised from now on; `None`: as much as before.
+        /// The new `reserved`. `None` leaves it unchanged.
         reserved: Option<u64>,
     },
 }
 
 impl StockChange {
-    /// What somebody asks for who sends either `delta` or `set`, why, and with which reference of their own.
+    /// Validates a requested change: either `delta` or `set`, the reason, and the caller's reference.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All validation errors.
     pub fn from_request(
         delta: Option<i64>,
         set: Option<i64>,
@@ -181,73 +183,73 @@ impl StockChange {
     }
 }
 
-/// What a movement was.
+/// The kind of a movement, with the signs of its (`on_hand`, `reserved`) deltas.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum MovementKind {
-    /// (+, 0): an opening stock or a positive delta.
+    /// (+, 0): initial stock or a positive delta.
     Received,
-    /// (±, 0): a negative delta or a count; (0, 0) where an audit has corrected the level alone.
+    /// (±, 0): a negative delta or a count. (0, 0): an audit corrected only the level.
     Adjusted,
-    /// (0, +)
+    /// (0, +): units were reserved for an order.
     Reserved,
-    /// (0, -)
+    /// (0, -): reserved units were released.
     Released,
-    /// (-, -)
+    /// (-, -): reserved units were shipped.
     Shipped,
 }
 
 impl MovementKind {
-    /// Every kind there is.
+    /// Every kind.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// The word clients see.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// A change in numbers.
+/// The numeric effect of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StockDelta {
-    /// What kind of movement it is.
+    /// The kind of movement.
     pub kind: MovementKind,
-    /// Change of `on_hand`.
+    /// The change of `on_hand`.
     pub on_hand: i64,
-    /// Change of `reserved`.
+    /// The change of `reserved`.
     pub reserved: i64,
 }
 
 /// One line of a product's append-only stock ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockMovement {
-    /// Whose stock moved.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// From 1, without gaps, per product.
+    /// The number in the product's ledger, from 1 without gaps.
     pub sequence: u64,
-    /// What happened.
+    /// The movement itself.
     pub delta: StockDelta,
-    /// The order it was made for.
+    /// The order that caused the movement.
     pub order_id: Option<OrderId>,
     /// The caller's own reference: a delivery note, a count sheet.
     pub reference: Option<String>,
-    /// Why, in the caller's words.
+    /// The caller's reason.
     pub reason: Option<String>,
-    /// When.
+    /// The time of the movement.
     pub occurred_at: Timestamp,
 }
 
-/// Why stock cannot change so.
+/// The reason a stock change is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StockError {
-    /// More was asked for than is available.
+    /// Fewer units are available than requested.
     Insufficient {
-        /// Pieces asked for.
+        /// The number of units requested.
         requested: u64,
-        /// Pieces that could have been had.
+        /// The number of units available.
         available: u64,
     },
     /// `on_hand` would exceed [`MAX_ON_HAND`].

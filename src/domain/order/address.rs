@@ -1,28 +1,30 @@
-//! Where an order goes.
+//! Shipping addresses.
 
 use std::collections::BTreeMap;
 
 use crate::domain::validation::ValidationErrors;
 
-/// Most fields of an address.
+/// The most fields in an address.
 pub const MAX_ADDRESS_FIELDS: usize = 20;
 
-/// Most characters of a field's name.
+/// The most characters in a field's name.
 const MAX_FIELD_NAME: usize = 40;
 
-/// Most characters of a field's text.
+/// The most characters in a field's value.
 const MAX_FIELD_TEXT: usize = 200;
 
-/// An address in fields of the shop's choice, `street` or `postal_code`: countries differ too much for one form.
+/// A shipping address. The shop chooses the fields, such as `street` or `postal_code`, because
+/// address formats differ by country.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShippingAddress(BTreeMap<String, String>);
 
 impl ShippingAddress {
-    /// Takes `fields` that an address can have.
+    /// Creates an address from `fields`.
     ///
     /// # Errors
-    /// None or too many of them, a name that is not of letters, digits, `_` and `-`, or a text that is too long or holds control
-    /// characters; the faults name each under `shipping_address`.
+    /// No fields or too many, a name with characters other than letters, digits, `_`, and `-`, or a
+    /// value that is too long or contains control characters. Each error names its field under
+    /// `shipping_address`.
     pub fn parse(fields: BTreeMap<String, String>) -> Result<Self, ValidationErrors> {
         let mut faults = ValidationErrors::new();
         if fields.is_empty() {
@@ -51,13 +53,13 @@ impl ShippingAddress {
         faults.into_result(Self(fields))
     }
 
-    /// Takes fields that were checked when they were stored.
+    /// Creates an address from stored fields, which are already validated.
     #[must_use]
     pub const fn from_stored(fields: BTreeMap<String, String>) -> Self {
         Self(fields)
     }
 
-    /// Its fields.
+    /// The fields by name.
     #[must_use]
     pub const fn fields(&self) -> &BTreeMap<String, String> {
         &self.0

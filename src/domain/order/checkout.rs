@@ -1,4 +1,4 @@
-//! Checkout: a cart becomes an order.
+//! Checkout: creating an order from a cart.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,66 +11,67 @@ use crate::domain::{
     money::{Currency, Money},
 };
 
-/// What a buyer says at checkout.
+/// The buyer's options at checkout.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CheckoutOptions {
-    /// The most that it may cost.
+    /// The highest total that the buyer accepts.
     pub expected_total: Option<Money>,
-    /// Where it goes.
+    /// The shipping address.
     pub shipping_address: Option<ShippingAddress>,
-    /// How it is paid.
+    /// The payment method.
     pub payment_method: PaymentMethod,
-    /// The most pieces to buy of each product, and of others none: what else is in the cart stays there. `None`: everything.
+    /// The most units to buy of each product. Other products stay in the cart. `None` buys everything.
     pub max_quantities: Option<HashMap<ProductId, u32>>,
 }
 
 impl CheckoutOptions {
-    /// How many pieces of a line to buy.
+    /// The number of units of a line to buy.
     fn units_to_buy(&self, line: &CartLine) -> u32 {
         let bound = |most: &HashMap<_, u32>| most.get(&line.product_id).copied().unwrap_or(0);
         self.max_quantities.as_ref().map_or(line.quantity, |most| line.quantity.min(bound(most)))
     }
 }
 
-/// What a checkout does; it is stored whole or not at all.
+/// The result of a checkout, which is stored atomically.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckoutOutcome {
-    /// The cart without what was bought.
+    /// The cart without the purchased units.
     pub cart: CartChange,
-    /// The order, whose pieces have to be reserved.
+    /// The new order. Its units must be reserved.
     pub order: Order,
-    /// The products' versions that names and prices were taken from.
+    /// The product versions that names and prices come from.
     pub product_versions: Vec<(ProductId, u64)>,
 }
 
-/// An order's lines, with the products' versions that they were copied from.
+/// An order's lines, and the product versions that they were copied from.
 #[derive(Default)]
 struct PurchasedLines {
     lines: Vec<OrderLine>,
     product_versions: Vec<(ProductId, u64)>,
 }
 
-/// Why a cart cannot be checked out. Nothing has changed.
+/// The reason a checkout is rejected. A rejected checkout changes nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CheckoutError {
-    /// It cannot be changed at all.
+    /// The cart cannot be changed.
     Cart(CartError),
-    /// It has nothing to buy.
+    /// There is nothing to buy.
     CartEmpty,
-    /// Not enough of these products, or they are gone.
+    /// These products have too few units available, or were deleted.
     InsufficientStock(Vec<Shortage>),
-    /// It costs more than [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
+    /// The total exceeds [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
     TotalLimitExceeded,
-    /// It costs this now, which is more than the buyer expects.
+    /// The total, given here, is higher than the buyer accepts.
     PriceChanged(Money),
 }
 
 impl Cart {
-    /// What checking it out would do. `ware` gives a living product and how many of it are available.
+    /// Decides what checking out the cart does. `ware` returns an active product and its available
+    /// units.
     ///
     /// # Errors
-    /// There is nothing to buy, a product is short or gone, or the total is above the limit or
-    /// above what the buyer expects.
+    /// There is nothing to buy, a product is short or deleted, or the total exceeds the limit or the
+    /// total that the buyer accepts.
     pub fn check_out(
         &self,
         checkout: CheckoutOptions,

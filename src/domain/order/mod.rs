@@ -1,4 +1,4 @@
-//! Orders: what was bought at which price, what may become of it, and what that does to stock.
+//! Orders: their lines and prices, their status, and its effect on stock.
 
 mod address;
 mod checkout;
@@ -19,102 +19,102 @@ use super::{
     money::{Currency, Money},
 };
 
-/// An order. Its lines are a copy: later changes to the catalog leave them alone.
+/// An order. Its lines are copies, which later catalog changes do not affect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
-    /// Which.
+    /// The order's identifier.
     pub id: OrderId,
-    /// Whose.
+    /// The buyer's identifier.
     pub user_id: UserId,
-    /// Where it stands.
+    /// The current status.
     pub status: OrderStatus,
-    /// Counts changes, from 1.
+    /// The version: 1 at first, plus 1 per change.
     pub version: u64,
-    /// What its prices are in.
+    /// The currency of all prices.
     pub currency: Currency,
-    /// What was bought, each product once.
+    /// The order lines, one per product.
     pub lines: Vec<OrderLine>,
-    /// How it is paid.
+    /// The payment method and reference.
     pub payment: Payment,
-    /// Where it goes.
+    /// The shipping address.
     pub shipping_address: Option<ShippingAddress>,
-    /// When it was placed.
+    /// The time at which the order was placed.
     pub placed_at: Timestamp,
-    /// Until when it has to be paid, as long as it is not.
+    /// The payment deadline, while the order is unpaid.
     pub expires_at: Option<Timestamp>,
-    /// When it last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
 }
 
 /// One product in an order, as it was when the order was placed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OrderLine {
-    /// The product.
+    /// The product's identifier.
     pub product_id: ProductId,
-    /// Its article number.
+    /// The SKU.
     pub sku: Option<String>,
-    /// Its name.
+    /// The product's name.
     pub name: String,
-    /// Pieces, at least 1.
+    /// The number of units, at least 1.
     pub quantity: u32,
-    /// What a piece cost.
+    /// The price of one unit.
     pub unit_price: Money,
 }
 
 impl OrderLine {
-    /// What the line costs.
+    /// The line total.
     #[must_use]
     pub fn total(&self) -> Money {
         self.unit_price.saturating_mul(self.quantity)
     }
 }
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum OrderStatus {
-    /// Its pieces are reserved until it is paid, or its time is over.
+    /// Unpaid. The units are reserved until payment or expiry.
     PendingPayment,
-    /// Its pieces stay reserved until they are shipped.
+    /// Paid. The units stay reserved until they ship.
     Paid,
-    /// Its pieces have left the house.
+    /// The units were shipped.
     Fulfilled,
-    /// Its pieces were given back.
+    /// Cancelled. The reserved units were released.
     Cancelled,
-    /// It was not paid in time; its pieces were given back.
+    /// Not paid in time. The reserved units were released.
     Expired,
 }
 
 impl OrderStatus {
-    /// Every status there is.
+    /// Every status.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// The word clients see.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// Whether an order in it has pieces reserved.
+    /// Whether an order with this status has units reserved.
     #[must_use]
     pub const fn holds_reservation(self) -> bool {
         matches!(self, Self::PendingPayment | Self::Paid)
     }
 }
 
-/// How an order is paid, and by what that is known.
+/// How an order is paid, and the payment's reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payment {
-    /// The way chosen at checkout.
+    /// The method chosen at checkout.
     pub method: PaymentMethod,
-    /// What whoever confirmed the payment knows it by.
+    /// The reference given when the payment was confirmed.
     pub reference: Option<String>,
 }
 
-/// A way to pay. Whatever it is, an order is paid by [`OrderCommand::Pay`], which whoever knows of the payment sends: for `manual` an
-/// admin.
+/// A payment method. Every method marks an order as paid with [`OrderCommand::Pay`]; for `manual`,
+/// an admin sends it.
 #[derive(
     Debug,
     Clone,
@@ -128,33 +128,33 @@ pub struct Payment {
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum PaymentMethod {
-    /// An admin confirms that the money has come.
+    /// An admin confirms that the payment arrived.
     #[default]
     Manual,
 }
 
 impl PaymentMethod {
-    /// Every way there is.
+    /// Every payment method.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// The word clients use.
+    /// The name on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// Rules of orders from the shop's settings.
+/// The order rules from the shop's settings.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderRules {
-    /// Time to pay.
+    /// The time a buyer has to pay.
     pub payment_timeout: Duration,
-    /// Most pending orders of one user.
+    /// The most pending orders per user.
     pub max_pending: u32,
 }
 
 impl Order {
-    /// What all lines cost together.
+    /// The sum of all line totals.
     #[must_use]
     pub fn total(&self) -> Money {
         self.lines

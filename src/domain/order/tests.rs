@@ -39,7 +39,7 @@ fn sample_product(name: &str, cost: &str, version: u64) -> Arc<Product> {
     Arc::new(Product { version, ..Product::new(ProductId::new(), facts, NOW) })
 }
 
-/// A cart with so many of each, put in when each cost 1.
+/// A cart with these quantities, added when each unit cost 1.
 fn cart_with(wares: &[(&Arc<Product>, u32)]) -> Cart {
     let line = |(product, quantity): &(&Arc<Product>, u32)| CartLine {
         product_id: product.id,

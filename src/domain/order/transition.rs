@@ -1,52 +1,52 @@
-//! What may become of an order.
+//! Status transitions of orders.
 
 use super::{Order, OrderStatus, Payment};
 use crate::domain::{clock::Timestamp, ids::ProductId, inventory::StockChange};
 
-/// Something that may be asked of an order.
+/// A command for an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderCommand {
-    /// Notes that it was paid.
+    /// Marks the order as paid.
     Pay {
-        /// What the payment is known by.
+        /// The payment's reference.
         reference: Option<String>,
     },
-    /// Calls it off.
+    /// Cancels the order.
     Cancel,
-    /// Ends it because it was not paid in time.
+    /// Expires the order because it was not paid in time.
     Expire,
-    /// Notes that its pieces have left the house.
+    /// Marks the order as shipped.
     Fulfill {
-        /// What the shipment is known by; its movements of stock carry it.
+        /// The shipment's reference, which its stock movements carry.
         reference: Option<String>,
     },
 }
 
-/// What a command does; it is stored whole or not at all.
+/// The result of a command, which is stored atomically.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OrderTransition {
-    /// The order after it.
+    /// The order after the command.
     pub order: Order,
-    /// What it does to stock.
+    /// The stock changes.
     pub stock_changes: Vec<(ProductId, StockChange)>,
 }
 
-/// Why a command is refused. Nothing has changed.
+/// The reason a command is rejected. A rejected command changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderError {
-    /// An order that stands there cannot go there.
+    /// The order's status does not allow the transition.
     InvalidTransition {
-        /// Where it stands.
+        /// The current status.
         from: OrderStatus,
-        /// Where it was to go.
+        /// The requested status.
         to: OrderStatus,
     },
-    /// There is still time to pay it.
+    /// The payment deadline has not passed.
     NotYetExpired,
 }
 
 impl OrderCommand {
-    /// Where it leads to.
+    /// The status that the command leads to.
     #[must_use]
     pub const fn target_status(&self) -> OrderStatus {
         match self {
@@ -59,10 +59,10 @@ impl OrderCommand {
 }
 
 impl Order {
-    /// What `command` would do.
+    /// Decides what `command` does.
     ///
     /// # Errors
-    /// It does not lead on from where the order stands, or comes too early.
+    /// The current status does not allow the command, or the command comes too early.
     pub fn decide(
         &self,
         command: OrderCommand,
@@ -96,7 +96,7 @@ impl Order {
         Ok(OrderTransition { stock_changes: self.stock_changes_for(to), order })
     }
 
-    /// What reaching `status` does to the pieces that are reserved for it.
+    /// The stock change for the reserved units when an order reaches `status`.
     fn stock_changes_for(&self, status: OrderStatus) -> Vec<(ProductId, StockChange)> {
         let change: fn(u64) -> StockChange = match status {
             OrderStatus::PendingPayment | OrderStatus::Paid => return Vec::new(),
