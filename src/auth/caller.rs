@@ -74,7 +74,7 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// Checks tokens of `tokens` against the sessions that have ended.
+    /// Creates an authenticator that rejects tokens of revoked sessions.
     #[must_use]
     pub fn new(
         tokens: TokenService,

@@ -1,7 +1,8 @@
-//! Refresh tokens: opaque to clients, provably ours, and known to the store by their hash alone.
+//! Refresh tokens: opaque to clients and authenticated by a MAC. The store keeps only their hash.
 //!
-//! A token is base64url of 48 bytes: the session's id, 16 random bytes, and half an HMAC-SHA256 over both. The MAC tells a token that
-//! was good once, whose reuse ends the session, from one that somebody made up, which must not.
+//! A token is base64url of 48 bytes: the session id, 16 random bytes, and the first half of an
+//! HMAC-SHA256 over both. Reuse of an old token ends its session; the MAC ensures that a forged
+//! token does not.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac, digest::Key};
@@ -11,28 +12,28 @@ use uuid::Uuid;
 
 use crate::domain::{account::Session, ids::SessionId};
 
-/// Makes and reads refresh tokens. Every node needs the same secret.
+/// Issues and verifies refresh tokens. All nodes must share one secret.
 #[derive(Clone)]
 pub struct RefreshTokens {
     mac: Hmac<Sha256>,
 }
 
-/// A token fresh from the press.
+/// A newly issued token.
 pub(crate) struct Issued {
-    /// What the client gets.
+    /// The token for the client.
     pub(crate) token: String,
-    /// What the store keeps.
+    /// The SHA-256 hash for the store.
     pub(crate) hash: [u8; 32],
 }
 
-/// A token that was ours once; it may be used up.
+/// A token with a valid MAC. It may already be used.
 pub(crate) struct Genuine {
     pub(crate) session_id: SessionId,
     pub(crate) hash: [u8; 32],
 }
 
 impl RefreshTokens {
-    /// Makes tokens with a key derived from `secret`, which may have other uses.
+    /// Derives the MAC key from `secret`, so that the secret can have other uses, too.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
         let derived =
@@ -68,7 +69,7 @@ impl RefreshTokens {
 }
 
 impl Genuine {
-    /// Whether it is the one that is good now.
+    /// Whether this is the current token of the session.
     pub(crate) fn is_current(&self, session: &Session) -> bool {
         self.hash.ct_eq(&session.refresh_hash).into()
     }

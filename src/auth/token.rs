@@ -21,17 +21,18 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// The `iss` and `aud` of every token: souk makes them for itself.
+/// The `iss` and `aud` of every token: Souk issues tokens only for itself.
 const ISSUER_AND_AUDIENCE: &str = "souk";
 
-/// A key file that holds no Ed25519 private key as PEM (PKCS#8).
+/// The key file does not contain an Ed25519 private key in PEM form (PKCS#8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it is no Ed25519 private key in PEM form (PKCS#8), as `openssl genpkey -algorithm ed25519` makes one"
+    "not an Ed25519 private key in PEM form (PKCS#8); create one with \
+     `openssl genpkey -algorithm ed25519`"
 )]
 pub struct InvalidSigningKey;
 
-/// Signs and checks access tokens.
+/// Signs and verifies access tokens.
 pub struct TokenService {
     header: Header,
     encoding_key: EncodingKey,
@@ -41,29 +42,29 @@ pub struct TokenService {
     clock: Arc<dyn Clock>,
 }
 
-/// A token with what the client is told about it.
+/// A signed access token and its lifetime.
 #[derive(Clone)]
 pub struct AccessToken {
-    /// The token.
+    /// The encoded JWT.
     pub token: String,
-    /// For how many seconds it is good.
+    /// The lifetime in seconds.
     pub expires_in: u64,
 }
 
-/// Who asks, as a good token says.
+/// The verified claims of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claims {
-    /// The account, or the guest.
+    /// The id of the account or guest.
     pub user_id: UserId,
-    /// What it may do.
+    /// The role, which decides what the caller may do.
     pub role: Role,
-    /// The login the token belongs to.
+    /// The session that the token belongs to.
     pub session_id: SessionId,
-    /// From when on the token is no longer good.
+    /// When the token expires.
     pub expires_at: Timestamp,
 }
 
-/// The claims as they are written.
+/// The claims of a new token.
 #[derive(Serialize)]
 struct SignedClaims {
     sub: UserId,
@@ -77,7 +78,7 @@ struct SignedClaims {
     jti: TokenId,
 }
 
-/// The claims as they are read: those that are used. None of them needs memory of its own, as this happens on every request.
+/// The claims that are read. They need no heap allocation, since every request is verified.
 #[derive(Deserialize)]
 struct VerifiedClaims {
     sub: UserId,
@@ -87,7 +88,7 @@ struct VerifiedClaims {
     exp: i64,
 }
 
-/// How a role is written, without which `domain` would have to know of JSON.
+/// The JSON form of a role, which keeps serde out of `domain`.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Role", rename_all = "lowercase")]
 enum RoleName {
@@ -97,7 +98,7 @@ enum RoleName {
 }
 
 impl TokenService {
-    /// Tokens that whoever knows `secret` can make and check (HS256).
+    /// Signs and verifies tokens with a shared secret (HS256).
     #[must_use]
     pub fn with_secret(secret: &[u8], clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -110,10 +111,10 @@ impl TokenService {
         }
     }
 
-    /// Tokens that the holder of a private key makes and anyone can check (EdDSA with Ed25519).
+    /// Signs tokens with a private key; anyone can verify them (EdDSA with Ed25519).
     ///
     /// # Errors
-    /// `pem` holds no such key.
+    /// Fails if `pem` does not contain an Ed25519 private key.
     pub fn with_ed25519(pem: &[u8], clock: Arc<dyn Clock>) -> Result<Self, InvalidSigningKey> {
         let signing = EncodingKey::from_ed_pem(pem).map_err(|_| InvalidSigningKey)?;
         let derive = DEFAULT_PROVIDER.key_utils.ed_pub_components_from_private_key;
@@ -122,7 +123,7 @@ impl TokenService {
         let checking = DecodingKey::from_ed_der(&public);
         let mut jwk = Jwk::from_decoding_key(&checking, Some(Algorithm::EdDSA))
             .map_err(|_| InvalidSigningKey)?;
-        // The name RFC 7638 gives it: the same on every node, another one for another key.
+        // The RFC 7638 thumbprint is the same on every node and differs for each key.
         let key_id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| InvalidSigningKey)?;
         jwk.common.key_id = Some(key_id.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -136,7 +137,7 @@ impl TokenService {
         })
     }
 
-    /// A token for somebody who has logged in.
+    /// Issues a token for a login session.
     ///
     /// # Errors
     /// Signing failed, which was logged.
@@ -150,7 +151,7 @@ impl TokenService {
         self.sign_claims(user_id, role, session_id, now, now.saturating_add(ACCESS_TOKEN_LIFETIME))
     }
 
-    /// A token for a guest, good as long as the guest's cart.
+    /// Issues a token for a guest, which expires with the guest's cart.
     ///
     /// # Errors
     /// Signing failed, which was logged.
@@ -164,11 +165,10 @@ impl TokenService {
         )
     }
 
-    /// Who a token was made for.
+    /// Verifies a token and returns its claims. Does not check whether its session was revoked.
     ///
     /// # Errors
-    /// `token_expired` when it was good once, `unauthenticated` for anything else that is not good now. Whether its session was
-    /// revoked is for the caller to ask.
+    /// `token_expired` if the token was valid once; `unauthenticated` if it is invalid.
     pub fn verify(&self, token: &str) -> Result<Claims, Error> {
         let refused = || {
             Error::new(ErrorCode::Unauthenticated, "The access token is not valid. Log in again.")
@@ -190,7 +190,7 @@ impl TokenService {
         })
     }
 
-    /// The public keys (RFC 7517, section 5); none when a shared secret is used.
+    /// Returns the public keys (RFC 7517, section 5); empty with a shared secret.
     #[must_use]
     pub const fn jwks(&self) -> &Value {
         &self.jwks
@@ -216,20 +216,21 @@ impl TokenService {
             jti: TokenId::new(),
         };
         let token = encode(&self.header, &claims, &self.encoding_key).map_err(|error| {
-            tracing::error!(%error, "an access token could not be signed");
+            tracing::error!(%error, "failed to sign an access token");
             Error::internal()
         })?;
         Ok(AccessToken { token, expires_in: u64::try_from(exp.saturating_sub(iat)).unwrap_or(0) })
     }
 }
 
-/// What `jsonwebtoken` checks besides the signature. It would take the machine's clock for `exp`, so that is done here.
+/// Configures the claim checks of `jsonwebtoken`. It would check `exp` against the system clock, so
+/// [`TokenService::verify`] checks `exp` instead.
 fn claim_validation(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.validate_exp = false;
     validation.set_issuer(&[ISSUER_AND_AUDIENCE]);
     validation.set_audience(&[ISSUER_AND_AUDIENCE]);
-    // Without this a token that has no such claim would pass.
+    // Otherwise a token without these claims would pass.
     validation.set_required_spec_claims(&["exp", "iss", "aud"]);
     validation
 }
@@ -251,7 +252,7 @@ mod tests {
     const ED25519_PEM_V2: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMHICAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\noB8wHQYKKoZIhvcNAQkJFDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrB\nZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
     const ED25519_PUBLIC_KEY: &str = "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE";
 
-    /// A clock that stands still until it is moved.
+    /// A clock that only advances when it is set.
     #[derive(Default)]
     struct MockClock(AtomicI64);
 
@@ -282,7 +283,7 @@ mod tests {
         tokens.verify(token).unwrap_err().code
     }
 
-    /// Any claims under any header, signed with `SECRET`.
+    /// Signs any header and claims with `SECRET`.
     fn sign_with_secret(header: &Header, claims: &Value) -> String {
         encode(header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
     }
@@ -363,7 +364,7 @@ mod tests {
             verify_error_code(&by_key, &issue_customer_token(&tokens).0),
             ErrorCode::Unauthenticated
         );
-        // The old trick: the public key as the secret of an HMAC.
+        // Algorithm confusion: the public key as an HMAC secret.
         let public = URL_SAFE_NO_PAD.decode(ED25519_PUBLIC_KEY).unwrap();
         let trick = encode(
             &Header::new(Algorithm::HS256),

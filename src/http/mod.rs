@@ -1,4 +1,4 @@
-//! HTTP: routes, status codes, JSON and tokens. One file a resource.
+//! The HTTP API: middleware, request parsing, routes (one file per resource) and responses.
 
 pub mod middleware;
 mod openapi;
@@ -18,7 +18,7 @@ use actix_web::{
     web,
 };
 
-/// A server that runs when awaited.
+/// A server that starts to run when it is awaited.
 pub use actix_web::dev::Server;
 
 pub use self::{
@@ -31,22 +31,22 @@ pub use self::{
     state::{AppState, HttpOptions},
 };
 
-/// How the server listens.
+/// Settings of the HTTP server.
 pub struct ServerOptions {
-    /// The socket, bound already.
+    /// A socket that is already bound.
     pub listener: TcpListener,
-    /// Threads that answer requests.
+    /// The number of worker threads; at least one is started.
     pub workers: usize,
-    /// Origins that browsers may call from.
+    /// Origins that may send cross-origin requests; `*` allows every origin.
     pub allowed_origins: Vec<String>,
-    /// How long requests that have begun may take to end when the node stops.
+    /// How long a stopping node waits for requests in progress.
     pub shutdown_timeout: Duration,
 }
 
-/// Begins to serve; the server runs when awaited.
+/// Creates the HTTP server, which runs when it is awaited.
 ///
 /// # Errors
-/// The socket cannot be used.
+/// Fails if the socket cannot be used.
 pub fn start_http_server(
     listen: ServerOptions,
     services: Arc<AppState>,
@@ -65,7 +65,8 @@ pub fn start_http_server(
     Ok(server.listen(listener)?.run())
 }
 
-/// Cross-origin requests from exactly these origins. Tokens travel in a header, so credentials are never allowed.
+/// Allows cross-origin requests from exactly these origins. Tokens are sent in a header, so
+/// credentials (cookies) are never allowed.
 fn cors_policy(origins: &[String]) -> Cors {
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])

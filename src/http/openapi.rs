@@ -1,4 +1,4 @@
-//! The OpenAPI document, put together from the routes' own descriptions.
+//! The OpenAPI document, generated from the annotations of the routes.
 
 pub(super) mod enums;
 mod examples;
@@ -58,7 +58,7 @@ impl Modify for BearerScheme {
     }
 }
 
-/// Publishes the closed list of codes.
+/// Adds the table of error codes to the description of the API.
 struct ErrorCodeTable;
 
 impl Modify for ErrorCodeTable {
@@ -83,8 +83,8 @@ impl Modify for ErrorCodeTable {
     }
 }
 
-/// Gives every operation what it shares with others: problems, headers, the media type of problems,
-/// and a description of each response.
+/// Adds the parts that operations share: common problems and their media type, headers, and a
+/// description of each response.
 struct OperationDefaults;
 
 impl Modify for OperationDefaults {
@@ -107,7 +107,7 @@ impl Modify for OperationDefaults {
     }
 }
 
-/// Completes the schemas: an example for each, and no unknown members in requests.
+/// Completes the schemas: adds examples, and forbids unknown members in requests.
 struct SchemaDefaults;
 
 impl Modify for SchemaDefaults {
@@ -126,15 +126,15 @@ impl Modify for SchemaDefaults {
     }
 }
 
-/// Requests in which the read-only members of a product are let pass.
+/// Requests that may contain the read-only members of a product, which are ignored.
 const WITH_READ_ONLY_MEMBERS: [&str; 2] = ["ReplaceProductRequest", "PatchProductRequest"];
 
-/// Whether requests to `path` are counted. Those of operators are answered under any load.
+/// Whether `path` is rate limited. Probes and metrics must work under any load.
 fn is_limited(path: &str) -> bool {
     !matches!(path, "/livez" | "/readyz" | "/metrics")
 }
 
-/// Whether the answers of `path` belong to the caller alone.
+/// Whether responses of `path` are private to the caller.
 fn is_private(path: &str) -> bool {
     ["/api/auth/", "/api/cart", "/api/checkout", "/api/orders"]
         .iter()
@@ -160,7 +160,7 @@ fn set_problem_media_type(response: &mut Response) {
     }
 }
 
-/// A body that may be left out is an object all the same when it is there, and not null.
+/// Makes an optional body a plain object: it may be absent, but not null.
 fn unwrap_optional_body(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else { return };
     for content in body.content.values_mut() {
@@ -173,8 +173,8 @@ fn unwrap_optional_body(operation: &mut Operation) {
     }
 }
 
-/// Problems that are not of the operation itself: those of any request, and those of any with such
-/// a body or header.
+/// Adds the problems that every operation can return, or every operation with a body, a token or
+/// a certain header.
 fn add_common_problems(operation: &mut Operation, path: &str) {
     let problem = |description: &str| {
         let content = Content::new(Some(RefOr::Ref(Ref::from_schema_name("ProblemDetails"))));
@@ -212,7 +212,7 @@ fn add_common_problems(operation: &mut Operation, path: &str) {
     }
 }
 
-/// Every response has to have a description, also when its status says everything.
+/// Fills in an empty description, which OpenAPI requires, from the status.
 fn ensure_description(response: &mut Response, status: &str) {
     if response.description.is_empty() {
         let reason = status.parse().ok().and_then(|status: StatusCode| status.canonical_reason());
@@ -220,13 +220,13 @@ fn ensure_description(response: &mut Response, status: &str) {
     }
 }
 
-/// The document (OpenAPI 3.1).
+/// Returns the OpenAPI 3.1 document.
 #[must_use]
 pub fn openapi_document() -> Document {
     ApiDoc::openapi()
 }
 
-/// The API browser, with everything it needs in the binary, and the document at `/openapi.json`.
+/// Serves Swagger UI, embedded in the binary, and the document at `/openapi.json`.
 pub(super) fn swagger_ui() -> SwaggerUi {
     SwaggerUi::new("/docs/{_:.*}")
         .url("/openapi.json", openapi_document())

@@ -1,4 +1,4 @@
-//! What a node answers before it has a store: that it lives, and that it is not ready.
+//! The server that runs until the store is connected: the node is alive, but not ready.
 
 use std::net::TcpListener;
 
@@ -11,10 +11,11 @@ use super::{
 };
 use crate::error::Error;
 
-/// Begins to serve on a socket that another server may take over; the server runs when awaited.
+/// Creates the startup server, which runs when it is awaited. Another server may take over its
+/// socket.
 ///
 /// # Errors
-/// The socket cannot be used.
+/// Fails if the socket cannot be used.
 pub fn start_startup_server(listener: TcpListener) -> std::io::Result<Server> {
     let server = HttpServer::new(|| {
         App::new()

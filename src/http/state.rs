@@ -1,4 +1,4 @@
-//! What the routes work with, and what a request brings along: its caller and its time.
+//! The shared state of the routes, and the caller, address and deadline of a request.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -32,71 +32,71 @@ use crate::{
     store::{Store, StoreUnavailable, writer::CommitWriter},
 };
 
-/// Everything a route may need.
+/// The services and settings that routes share.
 pub struct AppState {
-    /// Carts.
+    /// Reads and changes carts.
     pub carts: Arc<CartRegistry>,
-    /// What becomes of orders.
+    /// Changes orders.
     pub orders: Addr<OrderActor>,
-    /// Changes to the catalog.
+    /// Changes the catalog.
     pub catalog: Addr<CatalogActor>,
-    /// Reads of the catalog.
+    /// The catalog in memory, for reads.
     pub catalog_snapshot: Arc<CatalogSnapshot>,
-    /// Accounts and sessions.
+    /// Manages accounts and sessions.
     pub accounts: Addr<AccountActor>,
-    /// Finds the caller behind an access token.
+    /// Checks access tokens and finds their callers.
     pub authenticator: Authenticator,
-    /// Live events.
+    /// Delivers live events to subscribers.
     pub feed: Arc<Feed>,
-    /// News of other nodes, when there are any.
+    /// Applies changes from other nodes; `None` if the node runs alone.
     pub follower: Option<Arc<Follower>>,
-    /// How it stands with the broker, when there is one.
+    /// The state of the broker connection; `None` without a broker.
     pub broker_status: Option<Arc<BrokerStatus>>,
-    /// Plain reads: movements, past events.
+    /// The store, for direct reads such as stock movements and past events.
     pub store: Arc<dyn Store>,
-    /// How many of those there may be at a time.
+    /// Limits concurrent direct reads of the store.
     pub read_limiter: ReadLimiter,
-    /// For its figures.
+    /// The commit writer, which is read for its metrics.
     pub writer: CommitWriter,
-    /// The time.
+    /// The clock of the node.
     pub clock: Arc<dyn Clock>,
-    /// Settings of the HTTP side.
+    /// Settings of the HTTP API.
     pub options: HttpOptions,
-    /// Who has asked how often.
+    /// The request limits per address and per user.
     pub rate_limits: RateLimits,
-    /// Figures for Prometheus.
+    /// Metrics for Prometheus.
     pub metrics: Metrics,
-    /// Becomes true when the node begins to stop.
+    /// Becomes true when the node starts to shut down.
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Settings of the HTTP side.
+/// Settings of the HTTP API.
 #[derive(Debug, Clone)]
 pub struct HttpOptions {
-    /// The shop's currency.
+    /// The currency of all prices.
     pub currency: Currency,
-    /// Largest body, in bytes.
+    /// The maximum size of a body in bytes.
     pub max_body: usize,
-    /// Longest time for a request.
+    /// The time limit for a request.
     pub request_timeout: Duration,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The networks of proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether anyone may read the catalog.
+    /// Whether the catalog can be read without a token.
     pub public_read: bool,
-    /// Failed logins a minute on one account or from one address; told to whoever had too many.
+    /// Failed logins per minute for one account or address, as sent in `RateLimit-Policy`.
     pub login_limit: u32,
 }
 
 impl AppState {
-    /// The services of the application that `request` came to.
+    /// Returns the state of the application that handles `request`.
     ///
     /// # Errors
-    /// `internal_error` when the application was put together without them.
+    /// `internal_error` if the application has no state.
     pub fn from_request(request: &HttpRequest) -> Result<&Arc<Self>, Error> {
         request.app_data::<web::Data<Arc<Self>>>().map(|data| &***data).ok_or_else(Error::internal)
     }
 
-    /// When a request that comes now has to be answered.
+    /// Returns the deadline of a request that arrives now.
     #[must_use]
     pub(super) fn new_deadline(&self) -> Deadline {
         Deadline::from_timeout(self.options.request_timeout)
@@ -106,13 +106,13 @@ impl AppState {
         Deadline::remaining(request).unwrap_or(self.options.request_timeout)
     }
 
-    /// Time for what is left to do for `request`.
+    /// Returns a ticket that expires at the deadline of `request`.
     #[must_use]
     pub fn request_ticket(&self, request: &HttpRequest) -> Ticket {
         Ticket::new(self.remaining_time(request))
     }
 
-    /// Who asks.
+    /// Finds the caller of `request` from its access token, and counts the request.
     ///
     /// # Errors
     /// `unauthenticated`, `token_expired`, or `rate_limited`.
@@ -132,7 +132,7 @@ impl AppState {
         Ok(caller)
     }
 
-    /// Has the headers of a rate limit sent along when `error` says that too many logins have failed.
+    /// Adds rate limit headers to the response if `error` reports too many failed logins.
     pub fn with_login_limit_headers(&self, request: &HttpRequest, error: Error) -> Error {
         if let (ErrorCode::RateLimited, Some(wait)) = (error.code, error.retry_after) {
             let policy = format!("\"login\";q={};w=60", self.options.login_limit);
@@ -142,11 +142,11 @@ impl AppState {
         error
     }
 
-    /// Makes sure that what this node knows of the others is not too old for a plain answer: tokens are checked against it, and carts,
-    /// products and stock are shown as it tells.
+    /// Catches up with other nodes if this node's caches are stale. Token checks and reads of
+    /// carts, products and stock depend on these caches.
     ///
     /// # Errors
-    /// The store does not answer, and has to.
+    /// `store_unavailable` if the node must catch up and the store does not respond in time.
     pub async fn ensure_fresh(&self, request: &HttpRequest) -> Result<(), Error> {
         match &self.follower {
             Some(follower) if !follower.is_current() => {
@@ -156,11 +156,11 @@ impl AppState {
         }
     }
 
-    /// Makes sure that what is read next is as new as the caller asks: with `Cache-Control: no-cache`, at least as new as every
-    /// change acknowledged by any node before. What this node acknowledged is known here anyway.
+    /// With `Cache-Control: no-cache`, makes the next read at least as new as every change that
+    /// any node has acknowledged. This node's own changes are always visible.
     ///
     /// # Errors
-    /// The store does not answer, and has to.
+    /// `store_unavailable` if the node must catch up and the store does not respond in time.
     pub async fn ensure_latest(&self, request: &HttpRequest) -> Result<(), Error> {
         let directives = request
             .headers()
@@ -175,8 +175,8 @@ impl AppState {
         }
     }
 
-    /// Where a request comes from: the first address, seen from here, that is not a trusted proxy's; the last proxy when it did not
-    /// say.
+    /// Returns the client's address: the nearest one that is not a trusted proxy. If all are
+    /// proxies, or the list cannot be parsed further, returns the farthest known address.
     #[must_use]
     pub fn client_address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
@@ -186,7 +186,8 @@ impl AppState {
         let lists =
             request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
         let hops: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
-        // Each proxy adds at the end whom it was asked by. What stands before the first that is no proxy, anyone can write.
+        // Each proxy appends the address of its peer. Entries before the nearest untrusted
+        // address can be forged.
         let mut nearest = peer;
         for hop in hops.into_iter().rev() {
             let Some(address) = parse_hop_address(hop) else { break };
@@ -202,10 +203,10 @@ impl AppState {
         self.options.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// A plain read of the store, within a request's time.
+    /// Reads the store directly, before the deadline of `request`.
     ///
     /// # Errors
-    /// The store does not answer, or not in time, or too many read.
+    /// `store_unavailable` if the store fails or is too slow; `overloaded` if too many reads run.
     pub async fn read_before_deadline<T>(
         &self,
         request: &HttpRequest,
@@ -214,7 +215,7 @@ impl AppState {
         self.read_limiter.run(self.remaining_time(request), read).await
     }
 
-    /// Any number of callers share this read.
+    /// Catches up with the store. Concurrent callers share one read.
     async fn catch_up_follower(
         &self,
         follower: &Follower,
@@ -224,20 +225,20 @@ impl AppState {
         Ok(caught_up.await.unwrap_or(Err(StoreUnavailable))?)
     }
 
-    /// Whether the node has begun to stop.
+    /// Whether the node is shutting down.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         *self.shutdown.borrow()
     }
 }
 
-/// The address of a hop, with or without a port.
+/// Parses the address of a hop, with or without a port.
 fn parse_hop_address(hop: &str) -> Option<IpAddr> {
     let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
     bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
 }
 
-/// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1).
+/// Returns the token of an `Authorization: Bearer` header (RFC 6750, section 2.1).
 fn bearer_token(request: &HttpRequest) -> Option<&str> {
     let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

@@ -1,4 +1,4 @@
-//! HEAD: answered as GET is, without the body (RFC 9110, section 9.3.2).
+//! Handles HEAD as GET without the body (RFC 9110, section 9.3.2).
 
 use std::{
     convert::Infallible,
@@ -15,7 +15,7 @@ use actix_web::{
     web::Bytes,
 };
 
-/// Wraps every route.
+/// Runs the GET route for a HEAD request, and omits the body.
 pub(crate) async fn head_as_get(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -28,7 +28,7 @@ pub(crate) async fn head_as_get(
     Ok(response.map_body(|_, body| BoxBody::new(OmittedBody(body.size()))))
 }
 
-/// A body whose size is told, but which is not sent: that of a feed would never end.
+/// A body that reports its size but sends nothing, since an event feed would never end.
 struct OmittedBody(BodySize);
 
 impl MessageBody for OmittedBody {

@@ -44,7 +44,7 @@ impl Metrics {
     /// Metrics that start at zero.
     #[must_use]
     pub fn new() -> Self {
-        // From half a millisecond to half a minute, about three times the previous bound.
+        // From 0.5 ms to 15 s, each about three times the previous bound.
         let bounds = [0.0005, 0.0015, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0, 15.0];
         let mut metrics = Self {
             registry: Arc::default(),
@@ -101,7 +101,7 @@ impl Metrics {
     pub(crate) fn record_request(&self, request: &HttpRequest, status: StatusCode, took: Duration) {
         let labels = RequestLabels {
             method: method_label(request.method()),
-            // The pattern and not the path, so that clients cannot make up labels.
+            // The pattern instead of the path, so that clients cannot create labels.
             route: request.match_pattern().unwrap_or_default(),
             status: status.as_u16(),
         };
@@ -122,7 +122,7 @@ impl Metrics {
             self.peer_events_connected.set(broker.peer_events_connected.into());
             self.relay_active.set(broker.relay_active.into());
             set_counter(&self.events_published, broker.events_published);
-            // Without an answer from the store, the last value stays.
+            // If the store does not respond, keep the last value.
             if let Some(unpublished) = broker.events_unpublished {
                 self.events_unpublished.set(whole(unpublished));
             }
@@ -140,9 +140,9 @@ fn register(registry: &mut Registry, name: &str, help: &str, metric: &(impl Metr
     registry.register(name, help, metric.clone());
 }
 
-/// Takes over a count that another part of the node keeps.
+/// Sets a counter to a count that another part of the node keeps.
 fn set_counter(counter: &Counter, count: u64) {
-    // `fetch_max`, as a counter must not decrease if two scrapes overlap.
+    // `fetch_max`, because a counter must not decrease if two scrapes overlap.
     counter.inner().fetch_max(count, Ordering::Relaxed);
 }
 
@@ -166,17 +166,17 @@ pub(crate) struct NodeStats {
 pub(crate) struct BrokerStats {
     /// Whether the node is connected.
     pub(crate) connected: bool,
-    /// Whether the broker delivers the events of other nodes. If not, every read asks the store.
+    /// Whether the broker delivers the events of other nodes. If not, every read queries the store.
     pub(crate) peer_events_connected: bool,
     /// Whether this node publishes the events of all nodes.
     pub(crate) relay_active: bool,
     /// Events that this node has published since the start.
     pub(crate) events_published: u64,
-    /// Events that wait to be published; `None` if the store did not answer.
+    /// Events that wait to be published; `None` if the store did not respond.
     pub(crate) events_unpublished: Option<u64>,
 }
 
-/// The method if it is a common one: clients can make up others, and each would be a label.
+/// Returns a common method by name and any other as `other`, so that clients cannot create labels.
 fn method_label(method: &Method) -> &'static str {
     let common = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     common.into_iter().find(|name| *name == method.as_str()).unwrap_or("other")

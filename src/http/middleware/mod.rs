@@ -1,4 +1,4 @@
-//! What every request and response goes through: ids, limits, figures, errors made into problem details.
+//! Middleware for every request: request ids, rate limits, metrics and problem details.
 
 pub(super) mod head_method;
 pub mod metrics;
@@ -35,7 +35,7 @@ const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const RATELIMIT_POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
 
-/// Wraps everything.
+/// Sets common headers, gives errors a problem body, catches panics and records metrics.
 pub(crate) async fn response_middleware(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -52,8 +52,10 @@ pub(crate) async fn response_middleware(
     Ok(response)
 }
 
-/// Wraps the routes, inside what adds the headers without which a browser would not show a refusal to its page: lets nobody in too
-/// often, nor to what this node knew too long ago.
+/// Rejects requests over the rate limit, and catches up with other nodes if the caches are stale.
+///
+/// It runs inside the CORS middleware: without CORS headers, a browser hides the rejection from
+/// its page.
 pub(crate) async fn admission_middleware(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -75,10 +77,10 @@ pub(crate) async fn admission_middleware(
     next.call(request).await.map(ServiceResponse::map_into_boxed_body)
 }
 
-/// Answers errors of inner layers too, and survives a route that panics.
+/// Calls the inner layers, and turns a panic into a 500 response.
 ///
-/// The request must not be cloned before it is routed (the router needs it for itself), so what goes wrong here leaves as an
-/// error that carries its whole response.
+/// The router needs exclusive access to the request, so it must not be cloned here. A panic is
+/// therefore returned as an error that contains the whole response.
 async fn call_catching_panic(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -100,7 +102,7 @@ async fn call_catching_panic(
     }
 }
 
-/// The caller's id, when it is one, else a new one.
+/// Returns the request id that the client sent if it is valid, or else a new one.
 fn request_id_or_new(request: &ServiceRequest) -> HeaderValue {
     let fits = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
@@ -115,8 +117,8 @@ fn request_id_or_new(request: &ServiceRequest) -> HeaderValue {
     })
 }
 
-/// Whether it is for one of the operator's own routes: a probe must get its answer under any load, also when the store is away.
-/// Named exactly: the router knows other ways to write a path, and what is written in one of them is no probe.
+/// Whether the request is a probe or a scrape, which must work under any load and without the
+/// store. The comparison is exact: other spellings that the router accepts do not count.
 fn is_operational_route(request: &ServiceRequest) -> bool {
     matches!(request.path(), "/livez" | "/readyz" | "/metrics")
 }
@@ -144,7 +146,7 @@ fn set_common_headers(response: &mut ServiceResponse<BoxBody>, id: &HeaderValue)
     }
 }
 
-/// Gives errors their body; those that the framework made are errors of ours too.
+/// Gives every error response a problem body, including errors from the framework.
 fn ensure_problem_body(
     response: ServiceResponse<BoxBody>,
     id: &HeaderValue,
@@ -159,25 +161,25 @@ fn ensure_problem_body(
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value == "application/json");
     if error.is_none() && shaped {
-        // A route that speaks for itself, like /readyz.
+        // The route has built its own body, as /readyz does.
         return response;
     }
     let error = error.unwrap_or_else(|| match (response.request().method(), status) {
-        // A browser's question whether it may ask.
-        (&Method::OPTIONS, StatusCode::BAD_REQUEST) => Error::new(
-            ErrorCode::Forbidden,
-            "This origin, method or header is not among those allowed.",
-        ),
+        // A CORS preflight request that was rejected.
+        (&Method::OPTIONS, StatusCode::BAD_REQUEST) => {
+            Error::new(ErrorCode::Forbidden, "This origin, method or header is not allowed.")
+        }
         _ => problem::error_from_status(status),
     });
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(request_id = ?id, path = response.request().path(), "a request was answered with an internal error");
+        let path = response.request().path();
+        tracing::error!(request_id = ?id, path, "a request failed with an internal error");
     }
     let (request, response) = response.into_parts();
     ServiceResponse::new(request, into_problem_response(response, &error, id))
 }
 
-/// Makes `response` the problem that `error` is.
+/// Sets the status, headers and problem body of `response` from `error`.
 fn into_problem_response(
     mut response: HttpResponse,
     error: &Error,

@@ -1,4 +1,4 @@
-//! How often somebody may ask.
+//! Request rate limits per address and per user.
 
 use std::{net::IpAddr, num::NonZeroU32};
 
@@ -9,7 +9,7 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// Limits on how often somebody may ask; `None` is no limit.
+/// Request rate limits; `None` means unlimited.
 pub struct RateLimits {
     per_address: Option<KeyedRateLimiter<IpAddr>>,
     per_user: Option<KeyedRateLimiter<UserId>>,
@@ -21,19 +21,19 @@ struct KeyedRateLimiter<K: std::hash::Hash + Eq + Clone> {
     limiter: DefaultKeyedRateLimiter<K>,
 }
 
-/// The headers that go with a refusal (RateLimit header fields for HTTP, draft 10).
+/// The headers of a rate limit rejection (RateLimit header fields for HTTP, draft 10).
 #[derive(Debug, Clone)]
 pub struct RateLimited {
-    /// `RateLimit-Policy`
+    /// The value of `RateLimit-Policy`.
     pub policy: String,
-    /// `RateLimit`
+    /// The value of `RateLimit`.
     pub state: String,
-    /// Seconds until the next request is let through.
+    /// Seconds until the next request is allowed.
     pub retry_after_secs: u64,
 }
 
 impl RateLimits {
-    /// Limits in requests a second, bursts of twice that; 0 switches one off.
+    /// Creates limits in requests per second, with bursts of twice that; 0 disables a limit.
     #[must_use]
     pub fn new(per_address: u32, per_user: u32) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl RateLimits {
         self.per_user.as_ref().map_or(Ok(()), |limit| limit.check_rate(&user))
     }
 
-    /// Forgets who has not asked for a while.
+    /// Removes the counts of idle addresses and users.
     pub fn evict_idle(&self) {
         if let Some(limit) = &self.per_address {
             limit.limiter.retain_recent();

@@ -1,5 +1,5 @@
-//! Closed sets of words in the document. Where the code has a list of them, the set is made from
-//! that list, so that the two cannot differ. `tests/api` asks a running shop about the others.
+//! The string enums of the OpenAPI document. Most are generated from a list in the code, so that
+//! the two cannot differ. `tests/api` checks the others against a running server.
 
 use utoipa::{
     PartialSchema, ToSchema,
@@ -12,7 +12,7 @@ use crate::{
     events::schema::{word_set, words_of},
 };
 
-/// Defines a type that stands for a set of words, under its own name and with its own comment.
+/// Defines schema types for string enums. The doc comment becomes the description.
 macro_rules! string_enums {
     ($($(#[doc = $line:literal])+ $name:ident = $words:expr;)+) => {$(
         $(#[doc = $line])+

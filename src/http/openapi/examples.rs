@@ -1,23 +1,23 @@
-//! Examples: every schema gets one, put together from those of its parts.
+//! Generates an example for every schema from the examples of its parts.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{Components, RefOr, Schema};
 
-/// Stands for any id.
+/// The example of every id.
 const ID: &str = "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d";
 
-/// Stands for any time.
+/// The example of every time.
 const TIME: &str = "2026-03-14T09:26:53.589Z";
 
-/// How deep schemas may be nested in each other; deeper, they are taken for endless.
+/// The maximum nesting of schemas, which stops recursion.
 const DEPTH: u8 = 16;
 
-/// Gives every schema an example. One that a schema has already stays.
+/// Adds an example to every schema that has none.
 pub(super) fn complete(components: &mut Components) {
     for schema in components.schemas.values_mut() {
         modernize(schema);
     }
-    // Only read from: the types of utoipa have a place for each of a schema's forms.
+    // JSON is easier to read than utoipa's types, which differ for each form of schema.
     let all = serde_json::to_value(&components.schemas).unwrap_or_default();
     for (name, schema) in &mut components.schemas {
         if let RefOr::T(Schema::Object(object)) = schema
@@ -28,7 +28,7 @@ pub(super) fn complete(components: &mut Components) {
     }
 }
 
-/// Makes each `example`, which OpenAPI 3.1 calls deprecated, the first of the `examples`.
+/// Moves each `example`, which OpenAPI 3.1 deprecates, into `examples`.
 pub(super) fn modernize(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::Object(object)) => {
@@ -40,7 +40,7 @@ pub(super) fn modernize(schema: &mut RefOr<Schema>) {
     }
 }
 
-/// An example of `schema`; nothing when its parts have too few.
+/// Builds an example of `schema`; `None` if it cannot be derived.
 fn compose(schema: &Value, all: &Value, depth: u8) -> Option<Value> {
     let depth = depth.checked_sub(1)?;
     let member = |name: &str| schema.get(name);
@@ -67,7 +67,7 @@ fn compose(schema: &Value, all: &Value, depth: u8) -> Option<Value> {
         (Some("uuid"), _) => Some(json!(ID)),
         (Some("date-time"), _) => Some(json!(TIME)),
         (_, Some("boolean")) => Some(json!(true)),
-        // One without members, as it has no properties.
+        // The schema has no properties, so the example has no members.
         (_, Some("object")) => Some(json!({})),
         _ => None,
     }

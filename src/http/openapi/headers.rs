@@ -1,4 +1,4 @@
-//! Headers of requests and responses, each described once.
+//! Descriptions of request and response headers, shared by all operations.
 
 use serde_json::json;
 use utoipa::openapi::{
@@ -9,7 +9,7 @@ use utoipa::openapi::{
 
 use super::examples;
 
-/// A header of responses: its name, that of its component, what it says, and an example.
+/// Response headers: name, component name, description and example.
 const OF_RESPONSES: [(&str, &str, &str, &str); 9] = [
     ("X-Request-Id", "RequestId", REQUEST_ID, "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d"),
     ("ETag", "ETag", "The current version, for `If-Match` and `If-None-Match`.", "\"3\""),
@@ -18,33 +18,33 @@ const OF_RESPONSES: [(&str, &str, &str, &str); 9] = [
     ("Retry-After", "RetryAfter", "The number of seconds to wait before the next try.", "1"),
     ("RateLimit", "RateLimit", "What is left of the limit.", "\"user\";r=0;t=1"),
     ("RateLimit-Policy", "RateLimitPolicy", "The limit.", "\"user\";q=100;w=2"),
-    ("Cache-Control", "CacheControl", "Caches must not keep the answer.", "no-store"),
+    ("Cache-Control", "CacheControl", "Caches must not store the response.", "no-store"),
     ("WWW-Authenticate", "Challenge", "How to authenticate.", "Bearer"),
 ];
 
 const REQUEST_ID: &str =
     "The id of the request: the one that the client sent in `X-Request-Id`, or a new one.";
-const REPLAYED: &str = "Sent when the answer is the first answer to this `Idempotency-Key` again.";
+const REPLAYED: &str = "Sent when the response repeats the first one for this `Idempotency-Key`.";
 
-/// A header of requests: its name, what it says, and an example.
+/// Request headers: name, description and example.
 const OF_REQUESTS: [(&str, &str, &str); 5] = [
     ("Idempotency-Key", IDEMPOTENCY_KEY, "2f1c9f1e-checkout-1"),
     ("If-Match", IF_MATCH, "\"3\""),
-    ("If-None-Match", "The answer is 304 if this ETag is current.", "\"3\""),
+    ("If-None-Match", "The response is 304 if this ETag is current.", "\"3\""),
     ("Cache-Control", CACHE_CONTROL, "no-cache"),
     ("Last-Event-ID", "The id of the last event that the client received.", EVENT_ID),
 ];
 
-const IDEMPOTENCY_KEY: &str = "A key of the client's own making, 1 to 255 visible ASCII \
+const IDEMPOTENCY_KEY: &str = "A key that the client chooses, 1 to 255 visible ASCII \
     characters. A request that is repeated with the same key within 24 hours is applied once, \
-    and gets the first answer again.";
+    and gets the first response again.";
 const IF_MATCH: &str =
     "The change is made only if this ETag is current. A weak tag counts as the version it names.";
 const CACHE_CONTROL: &str = "With `no-cache`, the answer is at least as new as every change \
     that any node acknowledged before the request.";
 const EVENT_ID: &str = "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d";
 
-/// Adds the headers that responses refer to.
+/// Adds the response headers to the components.
 pub(super) fn register(components: &mut Components) {
     for (_, component, description, example) in OF_RESPONSES {
         let schema = ObjectBuilder::new().schema_type(Type::String).examples([json!(example)]);
@@ -54,7 +54,7 @@ pub(super) fn register(components: &mut Components) {
     }
 }
 
-/// Completes the parameters: none of them can be null, and well-known headers get their text.
+/// Completes the parameters: forbids null, and describes the known headers.
 pub(super) fn complete_parameters(operation: &mut Operation) {
     for parameter in operation.parameters.iter_mut().flatten() {
         let RefOr::T(parameter) = parameter else { continue };
@@ -82,7 +82,7 @@ fn describe(parameter: &mut Parameter, (name, description, example): &(&str, &st
     parameter.schema = Some(RefOr::T(schema.into()));
 }
 
-/// A parameter that is not sent is left out.
+/// Removes null from the schema of a parameter: an optional parameter is absent, never null.
 fn forbid_null(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::Object(object)) => without_null(&mut object.schema_type),
@@ -114,7 +114,7 @@ pub(super) fn has_parameter(operation: &Operation, name: &str) -> bool {
     operation.parameters.iter().flatten().any(named)
 }
 
-/// Declares the headers of the operation's responses. Those of a `private` one belong to the caller.
+/// Declares the headers of the operation's responses. Private responses have `Cache-Control`.
 pub(super) fn complete_responses(operation: &mut Operation, private: bool) {
     let versioned =
         has_parameter(operation, "If-Match") || has_parameter(operation, "If-None-Match");
@@ -137,7 +137,7 @@ pub(super) fn complete_responses(operation: &mut Operation, private: bool) {
                 declare(response, name);
             }
         }
-        // Those that a route names itself are described here, too.
+        // Replace the headers that a route declares itself with the shared descriptions.
         let named: Vec<String> = response.headers.keys().cloned().collect();
         named.iter().for_each(|name| declare(response, name));
     }

@@ -1,4 +1,4 @@
-//! Request bodies, read within the limits of size and time and parsed strictly.
+//! Reads request bodies within the size and time limits, and parses them strictly.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::{
     input::json,
 };
 
-/// A JSON body, and how it may be sent.
+/// A JSON body, and the rules for sending it.
 pub(crate) trait JsonRequest: DeserializeOwned {
     /// The media types that the route accepts.
     const MEDIA_TYPES: &'static [&'static str] = &["application/json"];
@@ -36,7 +36,7 @@ pub(crate) trait RequestBody: Sized {
     async fn read(request: &HttpRequest, payload: Payload) -> Result<(Self, Bytes), Error>;
 }
 
-/// A route without a body does not look at it.
+/// A route without a body ignores whatever is sent.
 impl RequestBody for () {
     async fn read(_: &HttpRequest, _: Payload) -> Result<(Self, Bytes), Error> {
         Ok(((), Bytes::new()))
@@ -59,7 +59,7 @@ impl<T: JsonRequest> RequestBody for T {
         }
         let mut bytes = read_bytes(request, payload).await?;
         if T::OPTIONAL && bytes.is_empty() {
-            // The fingerprint is that of an empty object, too.
+            // Also gives the request the fingerprint of an empty object.
             bytes = Bytes::from_static(b"{}");
         } else if T::OPTIONAL {
             check_content_type(request, T::MEDIA_TYPES)?;
@@ -85,11 +85,11 @@ pub(crate) fn check_content_type<'a>(
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let essence = sent.split(';').next().unwrap_or_default().trim();
-    types.iter().find(|wanted| essence.eq_ignore_ascii_case(wanted)).copied().ok_or_else(|| {
-        let wanted = types.join(" or ");
+    types.iter().find(|accepted| essence.eq_ignore_ascii_case(accepted)).copied().ok_or_else(|| {
+        let accepted = types.join(" or ");
         Error::new(
             ErrorCode::UnsupportedMediaType,
-            format!("Send the body as {wanted}, and say so in Content-Type."),
+            format!("Send the body as {accepted}, and say so in Content-Type."),
         )
     })
 }
@@ -139,5 +139,5 @@ pub(crate) fn body_timeout_error() -> Error {
 }
 
 pub(crate) fn incomplete_body_error() -> Error {
-    Error::new(ErrorCode::MalformedJson, "The body broke off before its end.")
+    Error::new(ErrorCode::MalformedJson, "The body is incomplete.")
 }

@@ -1,31 +1,31 @@
-//! The time in which a request has to be answered.
+//! The deadline of a request.
 
 use std::time::{Duration, Instant};
 
 use actix_web::{HttpMessage, HttpRequest};
 
-/// When a request has to be answered, whatever has to be waited for on the way. The time that its body takes to arrive does not count.
+/// The time by which a request must be answered. The upload time of its body does not count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Instant);
 
 impl Deadline {
-    /// So much from now.
+    /// A deadline that is `time` from now.
     pub(crate) fn from_timeout(time: Duration) -> Self {
         Self(Instant::now() + time)
     }
 
-    /// How long there is until `request` has to be answered, if that was settled.
+    /// The time that is left for `request`; `None` if it has no deadline.
     pub(crate) fn remaining(request: &HttpRequest) -> Option<Duration> {
         request
             .extensions()
             .get::<Self>()
-            .map(|due| due.0.saturating_duration_since(Instant::now()))
+            .map(|deadline| deadline.0.saturating_duration_since(Instant::now()))
     }
 
-    /// Gives `request` the time back that its caller has taken to send it.
+    /// Extends the deadline of `request` by the time that its upload has taken.
     pub(super) fn extend(request: &HttpRequest, taken: Duration) {
-        if let Some(due) = request.extensions_mut().get_mut::<Self>() {
-            due.0 += taken;
+        if let Some(deadline) = request.extensions_mut().get_mut::<Self>() {
+            deadline.0 += taken;
         }
     }
 }
@@ -45,7 +45,7 @@ mod tests {
         let left = Deadline::remaining(&request).unwrap();
         assert!(
             left <= minute && Deadline::remaining(&request).unwrap() <= left,
-            "it comes nearer"
+            "the deadline approaches"
         );
         Deadline::extend(&request, hour);
         assert!((hour..=hour + minute).contains(&Deadline::remaining(&request).unwrap()));

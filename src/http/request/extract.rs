@@ -1,4 +1,4 @@
-//! Extractors: who may use a route, what it works on, and what a request brings along.
+//! Extractors that check access to a route and parse its target, query, body and headers.
 
 use std::{
     future::{Ready, ready},
@@ -26,7 +26,7 @@ pub(crate) trait Access {
     /// What the route learns about the caller.
     type Caller: Copy + 'static;
 
-    /// Lets the request in.
+    /// Checks that the caller may use the route.
     ///
     /// # Errors
     /// `unauthenticated`, `token_expired`, `rate_limited` or `forbidden`.
@@ -134,14 +134,14 @@ pub(crate) trait Target: Sized {
     /// Parses the path.
     ///
     /// # Errors
-    /// The 404 of the route: text that is not an id names nothing.
+    /// The 404 of the route if the path has no valid id.
     fn parse(request: &HttpRequest) -> Result<Self, Error>;
 
-    /// Checks that the resource exists. A request with invalid query parameters is checked with
-    /// this first, since 404 goes before 422.
+    /// Checks that the resource exists. Runs before invalid query parameters are rejected, since
+    /// 404 takes precedence over 422.
     ///
     /// # Errors
-    /// The 404 of the route, or the store does not answer.
+    /// The 404 of the route, or `store_unavailable`.
     async fn ensure_exists(
         &self,
         state: &AppState,
@@ -224,12 +224,12 @@ impl Target for CartLineTarget {
     }
 }
 
-/// The part of the path that the pattern of the route leaves open.
+/// The variable part of the path.
 fn path_segment(request: &HttpRequest) -> String {
     request.match_info().load().unwrap_or_default()
 }
 
-/// A request that reads, from a caller who may: `GET`.
+/// A `GET` request from an authorized caller.
 pub(crate) struct ReadRequest<A: Access, T: Target = ()> {
     pub(crate) request: HttpRequest,
     pub(crate) state: Arc<AppState>,
@@ -268,7 +268,7 @@ impl<A: Access + 'static, T: Target + 'static> FromRequest for ReadRequest<A, T>
     }
 }
 
-/// A request that changes something, from a caller who may. No such route has query parameters.
+/// A write request from an authorized caller. Write routes take no query parameters.
 pub(crate) struct ChangeRequest<A: Access, B: RequestBody = (), T: Target = ()> {
     pub(crate) request: HttpRequest,
     pub(crate) state: Arc<AppState>,

@@ -1,14 +1,14 @@
-//! Fingerprints of requests, which tell a repeat from another request with the same key.
+//! Request fingerprints, which distinguish a retry from a different request with the same key.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// 2^53: up to there, a whole number is the same as an integer and as a float.
+/// 2^53: floats represent every integer up to this one exactly.
 const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_992.0;
 
 /// Hashes the method, the path and the JSON value of the body, regardless of its formatting.
 pub(crate) fn request_fingerprint(method: &str, path: &str, body: &[u8]) -> [u8; 32] {
-    // A map of serde_json is sorted by key, so equal values have equal texts.
+    // serde_json sorts object keys, so equal values serialize to equal text.
     let canonical =
         serde_json::from_slice::<Value>(body).map(|value| normalize_numbers(value).to_string());
     let mut hash = Sha256::new();
@@ -27,7 +27,7 @@ pub(crate) fn request_fingerprint(method: &str, path: &str, body: &[u8]) -> [u8;
 fn normalize_numbers(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_f64() {
-            // Above the limit, different integers are the same float.
+            // Above the limit, different integers can have the same float.
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "whole, and within what both can hold"

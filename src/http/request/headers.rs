@@ -1,4 +1,4 @@
-//! Headers that go with a change or a read.
+//! Parses the idempotency, conditional and trace headers of requests.
 
 use actix_web::{
     HttpRequest,
@@ -44,7 +44,7 @@ pub(crate) fn parse_idempotency_key(
 /// The `If-Match` of the request.
 ///
 /// A weak tag counts as the version it names, since compressing proxies weaken the tags that they
-/// pass on. (RFC 9110 has it match nothing.)
+/// pass on. (In RFC 9110, it matches nothing.)
 pub(crate) fn parse_if_match(request: &HttpRequest) -> Option<IfMatch> {
     request.headers().contains_key(header::IF_MATCH).then(|| {
         match header::IfMatch::parse(request) {

@@ -1,4 +1,5 @@
-//! Places for plain reads of the store: whoever changes something reads, too, and must not wait behind a flood of them.
+//! Limits concurrent direct reads of the store, so that a flood of them does not delay the reads
+//! that writes need.
 
 use std::time::Duration;
 
@@ -6,10 +7,10 @@ use tokio::sync::Semaphore;
 
 use crate::{error::Error, store::StoreUnavailable};
 
-/// Most reads at a time, those that wait for a connection to the store included.
+/// The maximum number of concurrent reads, including those that wait for a connection.
 const MAX_CONCURRENT_READS: usize = 1024;
 
-/// Places for plain reads.
+/// Limits concurrent direct reads of the store.
 pub struct ReadLimiter(Semaphore);
 
 impl Default for ReadLimiter {
@@ -19,16 +20,17 @@ impl Default for ReadLimiter {
 }
 
 impl ReadLimiter {
-    /// Reads, if there is a place.
+    /// Runs `read` with a time limit, unless too many reads are running.
     ///
     /// # Errors
-    /// `overloaded`, at once: too many read. `store_unavailable`: the store does not answer, or not in time.
+    /// `overloaded` at once if too many reads are running; `store_unavailable` if the store fails
+    /// or exceeds the time limit.
     pub async fn run<T>(
         &self,
         within: Duration,
         read: impl Future<Output = Result<T, StoreUnavailable>>,
     ) -> Result<T, Error> {
-        let _place = self.0.try_acquire().map_err(|_| Error::overloaded())?;
+        let _permit = self.0.try_acquire().map_err(|_| Error::overloaded())?;
         tokio::time::timeout(within, read)
             .await
             .unwrap_or(Err(StoreUnavailable))

@@ -18,10 +18,10 @@ use self::problem::Problem;
 use super::request::headers::matches_if_none_match;
 use crate::{error::Error, messages::change::Reply};
 
-/// What a route answers.
+/// The result of a route: a response or a problem.
 pub(crate) type RouteResult = Result<Answer, Problem>;
 
-/// A response in the making.
+/// A response with its status, JSON body and headers, before it is sent.
 pub(crate) struct Answer {
     status: StatusCode,
     body: Bytes,
@@ -32,12 +32,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A response with JSON that is encoded already.
+    /// A response with JSON that is already encoded.
     pub(crate) const fn new(status: StatusCode, body: Bytes) -> Self {
         Self { status, body, etag: None, location: None, is_replayed: false, is_private: false }
     }
 
-    /// A 200 response with JSON that is encoded already.
+    /// A 200 response with JSON that is already encoded.
     pub(crate) const fn ok(body: Bytes) -> Self {
         Self::new(StatusCode::OK, body)
     }
@@ -59,8 +59,8 @@ impl Answer {
         Ok(Self::new(status, body.into()))
     }
 
-    /// The response to a command: `describe` makes that of the first request. A repeat gets the
-    /// stored reply with the same status.
+    /// The response to a command. `describe` builds the response to the first request; a retry
+    /// gets the stored body with the same status.
     pub(crate) fn reply<T>(
         status: StatusCode,
         reply: Reply<T>,
@@ -72,7 +72,7 @@ impl Answer {
         })
     }
 
-    /// Adds an `ETag`. A read of which the client has this version is answered with 304.
+    /// Adds an `ETag`. A read gets a 304 if the client already has this version.
     pub(crate) fn with_etag(mut self, version: impl ToString) -> Self {
         self.etag = Some(EntityTag::new_strong(version.to_string()));
         self

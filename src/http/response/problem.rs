@@ -1,4 +1,4 @@
-//! Errors as clients get them: RFC 9457 problem details, with one mapping from codes to status codes.
+//! Problem details (RFC 9457), and the mapping from error codes to status codes.
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -17,7 +17,8 @@ use crate::{
     http::openapi::enums,
 };
 
-/// An [`Error`] on its way out. The envelope gives it its body, since only that knows the request's id.
+/// An [`Error`] as an HTTP response. The response middleware adds the body, since it knows the
+/// request id.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem(pub(crate) Error);
 
@@ -45,7 +46,7 @@ impl ResponseError for Problem {
     }
 }
 
-/// The one mapping from codes to status codes.
+/// Returns the HTTP status of an error code.
 #[must_use]
 pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
     match code {
@@ -152,7 +153,7 @@ pub(crate) struct ShortLine {
     available: u64,
 }
 
-/// The error's body.
+/// Encodes the problem details of `error` as JSON.
 #[must_use]
 pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
     let details = ProblemDetails {
@@ -165,10 +166,10 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
         errors: error
             .field_errors
             .iter()
-            .map(|fault| FieldProblem {
-                field: &fault.field,
-                code: fault.code,
-                message: &fault.message,
+            .map(|field_error| FieldProblem {
+                field: &field_error.field,
+                code: field_error.code,
+                message: &field_error.message,
             })
             .collect(),
         lines: error
@@ -185,7 +186,7 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
     serde_json::to_vec(&details).unwrap_or_default()
 }
 
-/// The headers that go with an error.
+/// Returns the headers of an error response.
 pub(crate) fn problem_headers(
     error: &Error,
 ) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
@@ -196,7 +197,7 @@ pub(crate) fn problem_headers(
     challenge.into_iter().chain(retry).chain(std::iter::once(content))
 }
 
-/// The error that a bare status code, made by the framework, stands for.
+/// Returns the error for a bare status code from the framework.
 #[must_use]
 pub(crate) fn error_from_status(status: StatusCode) -> Error {
     match status {
@@ -205,7 +206,7 @@ pub(crate) fn error_from_status(status: StatusCode) -> Error {
         }
         StatusCode::METHOD_NOT_ALLOWED => Error::new(
             ErrorCode::MethodNotAllowed,
-            "This address has other methods; see the Allow header.",
+            "This address does not support the method. See the Allow header.",
         ),
         StatusCode::PAYLOAD_TOO_LARGE => {
             Error::new(ErrorCode::PayloadTooLarge, "The body is larger than allowed.")

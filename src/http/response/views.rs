@@ -1,4 +1,4 @@
-//! What carts, products and stock look like to clients.
+//! The JSON representations of carts and products.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,7 @@ pub(crate) struct ProductResponse<'a> {
     /// How many units can be bought now.
     #[schema(examples(40))]
     stock: u64,
-    /// The version of the facts, which PUT, PATCH and DELETE change. It counts from 1.
+    /// The version of the product details. It starts at 1; PUT, PATCH and DELETE increase it.
     #[schema(examples(2))]
     version: u64,
     #[schema(format = DateTime)]
@@ -117,7 +117,7 @@ fn to_cart_item(line: &PricedLine) -> CartItem<'_> {
     }
 }
 
-/// A cart's answer.
+/// Encodes a cart as JSON.
 #[must_use]
 pub fn render_cart(cart: &Cart, priced: &PricedCart) -> Bytes {
     let response = CartResponse {
@@ -131,25 +131,25 @@ pub fn render_cart(cart: &Cart, priced: &PricedCart) -> Bytes {
         updated_at: cart.updated_at.to_string(),
         expires_at: cart.expires_at().map(|at| at.to_string()),
     };
-    // Plain structs with string keys: serialising them cannot fail.
+    // Serializing plain structs with string keys cannot fail.
     serde_json::to_vec(&response).unwrap_or_default().into()
 }
 
-/// A product's answer.
+/// Encodes a product as JSON.
 #[must_use]
 pub fn render_product(product: &Product, stock: &StockLevel) -> Bytes {
-    let facts = &product.details;
+    let details = &product.details;
     let response = ProductResponse {
         id: product.id.as_uuid(),
-        sku: facts.sku.as_deref(),
-        name: &facts.name,
-        description: &facts.description,
-        price: facts.price,
-        currency: facts.price.currency(),
-        category: facts.category.as_deref(),
-        tags: &facts.tags,
-        image_url: facts.image_url.as_deref(),
-        attributes: &facts.attributes,
+        sku: details.sku.as_deref(),
+        name: &details.name,
+        description: &details.description,
+        price: details.price,
+        currency: details.price.currency(),
+        category: details.category.as_deref(),
+        tags: &details.tags,
+        image_url: details.image_url.as_deref(),
+        attributes: &details.attributes,
         stock: stock.available(),
         version: product.version,
         created_at: product.created_at.to_string(),
