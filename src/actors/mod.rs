@@ -1,5 +1,5 @@
-//! Actors order the commands sent to them, have the rules of `domain` decide, and reply once the
-//! store has made the decision durable. They are thin: the work is in a service beside each.
+//! Actors receive commands, apply the rules of `domain`, and reply once the store has made the
+//! decision durable. Each actor is thin and delegates to the service next to it.
 
 pub mod accounts;
 pub mod ask;

@@ -1,4 +1,4 @@
-//! Deciding and committing, again whenever somebody else was faster: the same for every actor.
+//! The decide-and-commit loop that all actors share. It retries a command after each conflict.
 
 use bytes::Bytes;
 
@@ -15,56 +15,54 @@ use crate::{
     },
 };
 
-/// How often a command is decided. Each conflict means that somebody else got something done, and
-/// mostly the request's deadline comes first; but a node that is slower than another may lose many
-/// times before.
+/// The most times a command is decided. Each conflict means that another command committed. Usually
+/// the request's deadline expires first, but a slow node may lose many races before it wins one.
 const MAX_ATTEMPTS: usize = 128;
 
-/// What a command comes to, given what is known now. A refusal is an [`Error`] instead.
+/// The decision on a command, based on the current state. A refusal is an [`Error`] instead.
 pub(crate) enum Decision<T, F> {
-    /// Make this durable; then the function turns the receipt into the reply.
+    /// Apply this commit, then call the function to turn the receipt into the reply.
     Commit(Box<Commit>, F),
-    /// Everything is as the caller wants it.
+    /// The state is already as requested, so there is nothing to commit.
     NoChange {
-        /// The reply.
+        /// The reply to the caller.
         reply: T,
-        /// The reply as a repeat of the request gets it.
+        /// The response body to store for repeats of the request.
         body: Bytes,
     },
 }
 
-/// What a command needs to be decided and committed.
+/// The dependencies of the retry loop.
 pub(crate) struct CommandRetry<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) writer: &'a CommitWriter,
     pub(crate) clock: &'a dyn Clock,
-    /// Set where decisions rest on caches that other nodes' changes reach late.
+    /// Set when decisions use caches that may lag behind other nodes.
     pub(crate) follower: Option<&'a Follower>,
-    /// Tells which errors of a commit are conflicts; see [`is_conflict`].
+    /// Whether a commit error is a conflict; see [`is_conflict`].
     pub(crate) is_conflict: fn(&CommitError) -> bool,
 }
 
-/// The usual conflict: a record has another version than the command was decided on.
+/// The usual conflict: the version of a record changed after the decision.
 pub(crate) fn is_conflict(error: &CommitError) -> bool {
     *error == CommitError::Conflict
 }
 
 impl CommandRetry<'_> {
-    /// Decides a command and commits the decision, until it meets no conflict.
+    /// Decides a command and commits the decision, and repeats both after each conflict.
     ///
-    /// Commands on one record take no lock that spans nodes. Each decides on the version it knows,
-    /// and the store applies the commit only while it still holds that version. A conflict thus
-    /// says nothing about the command, only that its decision is old: `refresh` brings in what is
-    /// newer, and the rules decide again. Clients never see a conflict.
+    /// No lock spans nodes. Each command decides on the version it knows, and the store applies the
+    /// commit only if that version is still current. A conflict therefore means only that the
+    /// decision is outdated: `refresh` loads the newer state, and `decide` runs again. Clients
+    /// never see a conflict.
     ///
-    /// A refusal, or a decision to change nothing, is not checked by any commit. Where it rests on
-    /// a cache, the cache is refreshed once and the decision is made again. With an
-    /// `Idempotency-Key`, a refusal then yields to the response that the first attempt left, and
-    /// a reply that changed nothing is remembered by a commit of its own: otherwise a late repeat
-    /// could undo what came in between.
+    /// No commit checks a refusal or a decision to change nothing. If the decision used a cache,
+    /// the cache is refreshed once and `decide` runs again. With an `Idempotency-Key`, the stored
+    /// response of the first attempt then takes precedence over a refusal, and a separate commit
+    /// stores a reply that changed nothing. Otherwise a late repeat could undo later changes.
     ///
     /// # Errors
-    /// The refusal, the failure of the store, or `overloaded` after too many conflicts.
+    /// The command is refused, the store fails, or there are too many conflicts (`overloaded`).
     pub(crate) async fn retry_on_conflict<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         context: &CommandContext,
@@ -92,7 +90,7 @@ impl CommandRetry<'_> {
         Err(map_commit_error(CommitError::Conflict))
     }
 
-    /// Remembers a reply that changed nothing under its key, unless the key has a response already.
+    /// Stores a reply that changed nothing under its key, unless the key already has a response.
     async fn remember_no_change<T>(
         &self,
         context: &CommandContext,
@@ -112,8 +110,8 @@ impl CommandRetry<'_> {
         }
     }
 
-    /// The first response when this repeats a request that succeeded, else the refusal. Looked up
-    /// after the decision, so that a first attempt that runs at the same time is not missed.
+    /// Returns the stored response if the request repeats one that succeeded, else the refusal. The
+    /// lookup follows the decision, so it does not miss a first attempt that runs concurrently.
     async fn replay_or_refuse<T>(
         &self,
         context: &CommandContext,
@@ -130,7 +128,7 @@ impl CommandRetry<'_> {
     }
 }
 
-/// The response to remember for repeats, when the request has a key.
+/// Returns the response to store for repeats, if the request has an idempotency key.
 pub(crate) fn record_response(
     context: &CommandContext,
     body: StoredResponseBody,
@@ -138,13 +136,13 @@ pub(crate) fn record_response(
     context.idempotency_key.clone().map(|key| IdempotencyRecord { key, body })
 }
 
-/// Refreshes the caches before a decision that no commit checks is final.
+/// Refreshes the caches once before a decision that no commit checks.
 struct RefreshOnce<'a> {
     follower: Option<&'a Follower>,
 }
 
 impl RefreshOnce<'_> {
-    /// Whether to decide again, on caches that were just refreshed; true once at most.
+    /// Refreshes the caches and returns true on the first call, if there is a follower.
     async fn is_due(&mut self) -> Result<bool, StoreUnavailable> {
         match self.follower.take() {
             Some(follower) => follower.catch_up().await.map(|()| true),

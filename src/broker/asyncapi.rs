@@ -1,5 +1,5 @@
-//! The AsyncAPI document (3.0): the events that are published and the commands that are accepted.
-//! The schemas come from the types that write and read these messages.
+//! The AsyncAPI 3.0 document: the events that Souk publishes and the commands that it accepts. The
+//! schemas are derived from the types that serialize these messages.
 
 use schemars::{
     JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, transform::RecursiveTransform,
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// Where schemas of data refer to each other.
+/// The path of shared schemas, for `$ref`.
 const SCHEMAS_PATH: &str = "/components/schemas";
 
 const COMMAND_SUMMARY: &str =
@@ -43,7 +43,7 @@ const DESCRIPTION: &str = "Events are CloudEvents 1.0 in structured JSON. Each i
     family (the first word of the type) `sequence` has no gaps, and events are first published in \
     its order. The `id` is the same on every repeat.";
 
-/// When an event of this type is published.
+/// Describes when an event of this type is published.
 const fn summary(kind: EventType) -> &'static str {
     match kind {
         EventType::ProductCreated => "A product was created.",
@@ -76,7 +76,7 @@ const fn summary(kind: EventType) -> &'static str {
     }
 }
 
-/// The schema of an event of this type.
+/// Builds the schema of an event of this type.
 fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
     let schema = match kind {
         EventType::ProductCreated | EventType::ProductUpdated => envelope_schema::<ProductData<'_>>,
@@ -102,7 +102,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
     schema(kind, generator)
 }
 
-/// The schema of a CloudEvent with data `D`, whose `type` is constant.
+/// Builds the schema of a CloudEvent with data `D` and a constant `type`.
 fn envelope_schema<D: JsonSchema>(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
     let mut schema = <CloudEvent<'_, D>>::json_schema(generator);
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
@@ -112,14 +112,14 @@ fn envelope_schema<D: JsonSchema>(kind: EventType, generator: &mut SchemaGenerat
     schema
 }
 
-/// Consumers can rely on the members of an object: it has no others than those in its schema.
+/// Denies members that the schema of an object does not name, so that the schema is complete.
 fn deny_unknown_members(schema: &mut Schema) {
     if schema.get("properties").is_some() && schema.get("additionalProperties").is_none() {
         schema.insert("additionalProperties".to_owned(), false.into());
     }
 }
 
-/// The document.
+/// Builds the AsyncAPI document.
 #[must_use]
 pub fn build_document() -> Value {
     let settings = SchemaSettings::draft2020_12()
@@ -155,7 +155,7 @@ pub fn build_document() -> Value {
     })
 }
 
-/// The queue of commands and the one for those that cannot be applied.
+/// Adds the command queue and its dead-letter queue, for commands that cannot be applied.
 fn add_command_queues(
     channels: &mut Map<String, Value>,
     operations: &mut Map<String, Value>,
@@ -187,7 +187,12 @@ fn add_channel(
     bindings: &Value,
 ) {
     let messages = json!({message: {"$ref": format!("#/components/messages/{message}")}});
-    let channel = json!({"address": name, "description": summary, "messages": messages, "bindings": bindings});
+    let channel = json!({
+        "address": name,
+        "description": summary,
+        "messages": messages,
+        "bindings": bindings,
+    });
     channels.insert(name.to_owned(), channel);
 }
 
@@ -242,8 +247,8 @@ fn refused_headers() -> Value {
     }})
 }
 
-/// The schema of a command, whose parser in `command.rs` reports every fault of a command at once,
-/// and so has no type to derive it from.
+/// Builds the schema of a command by hand. The parser in `command.rs` reports all errors of a
+/// command at once, so there is no type to derive the schema from.
 fn command_schema() -> Value {
     let either =
         |one: &str, other: &str| json!({"oneOf": [{"required": [one]}, {"required": [other]}]});
@@ -275,7 +280,7 @@ fn command_schema() -> Value {
 mod tests {
     use super::*;
 
-    /// Every `$ref` in `value`.
+    /// Collects every `$ref` in `value`.
     fn collect_references(value: &Value) -> Vec<String> {
         match value {
             Value::Object(members) => {

@@ -1,7 +1,7 @@
-//! The catalog snapshot: all products and their stock as last known. Reads are served from it.
+//! The catalog snapshot: all products and their stock in memory. It serves all catalog reads.
 //!
-//! The writer applies each batch to it in commit order, before it acknowledges a commit, so that a
-//! reader finds here whatever this node has acknowledged.
+//! The writer applies each batch to the snapshot in commit order before it acknowledges the batch,
+//! so readers see every change that this node has acknowledged.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -27,23 +27,22 @@ use crate::{
     store::{CommittedChanges, Store, StoreUnavailable},
 };
 
-/// All products that are not deleted, with their stock.
+/// All products and their stock, without deleted products.
 pub struct CatalogSnapshot {
     products: DashMap<ProductId, Entry>,
     skus: DashMap<String, ProductId>,
     epoch: AtomicU64,
     render: RenderProduct,
-    /// Locked for each change, so that an older version never replaces a newer one.
+    /// Locked during each change, so that an older version never replaces a newer one.
     deleted: Mutex<RecentlyDeleted>,
 }
 
-/// The products deleted last. A version of one that was read before may still be on its way here,
-/// and must not bring the product back.
+/// The most recently deleted products. A late `put` of an older version must not restore them.
 #[derive(Default)]
 struct RecentlyDeleted(VecDeque<ProductId>);
 
 impl RecentlyDeleted {
-    /// More than can be on their way at a time.
+    /// More than the number of concurrent reads that could still put an old version.
     const CAPACITY: usize = 1000;
 
     fn add(&mut self, id: ProductId) {
@@ -109,7 +108,7 @@ impl CatalogSnapshot {
                 break;
             }
         }
-        // Known products that the store no longer lists were deleted.
+        // Cached products that the store no longer lists were deleted.
         for id in known {
             if let Some((product, stock)) = store.find_product(id).await? {
                 self.put(Arc::new(product), stock);
@@ -118,13 +117,13 @@ impl CatalogSnapshot {
         Ok(())
     }
 
-    /// Counts changes: while the epoch is the same, so is the whole snapshot.
+    /// The number of changes so far. An equal epoch means an unchanged snapshot.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// The number of products.
+    /// The number of products in the snapshot.
     #[must_use]
     pub fn len(&self) -> usize {
         self.products.len()
@@ -142,14 +141,14 @@ impl CatalogSnapshot {
         self.products.get(&id).map(|entry| Arc::clone(&entry.view))
     }
 
-    /// Finds the product with this sku.
+    /// Finds a product by sku.
     #[must_use]
     pub fn by_sku(&self, sku: &str) -> Option<Arc<ProductView>> {
         let id = *self.skus.get(sku)?;
         self.get(id)
     }
 
-    /// Returns what a cart needs to know of a product.
+    /// Returns the name, price and available units of a product, as carts need them.
     #[must_use]
     pub fn offer(&self, id: ProductId) -> Option<Offer> {
         let view = self.get(id)?;
@@ -161,13 +160,13 @@ impl CatalogSnapshot {
         })
     }
 
-    /// Renders a product as clients get it.
+    /// Renders the response body of a product.
     #[must_use]
     pub fn render(&self, product: &Product, stock: &StockLevel) -> bytes::Bytes {
         (self.render)(product, stock)
     }
 
-    /// Renders a product, and returns it with its body and ETag.
+    /// Renders a product, and returns it with the body and the ETag.
     #[must_use]
     pub fn view(&self, product: Arc<Product>, stock: StockLevel) -> Arc<ProductView> {
         let body = self.render(&product, &stock);
@@ -175,7 +174,7 @@ impl CatalogSnapshot {
         Arc::new(ProductView { product, stock, body, etag })
     }
 
-    /// Applies what a batch changed.
+    /// Applies the changes of a batch.
     pub fn apply(&self, changes: &CommittedChanges) {
         let mut deleted = self.lock_for_change();
         let mut products: BTreeMap<ProductId, &Arc<Product>> =
@@ -200,13 +199,13 @@ impl CatalogSnapshot {
         }
     }
 
-    /// Adds or replaces a product, or removes it when it is deleted. Older versions are ignored.
+    /// Adds or replaces a product, or removes a deleted product. Ignores older versions.
     pub fn put(&self, product: Arc<Product>, stock: StockLevel) {
         let mut deleted = self.lock_for_change();
         self.replace(product, stock, &mut deleted);
     }
 
-    /// Replaces a product with what was read from the store. One removed meanwhile stays removed.
+    /// Replaces a product with a version read from the store, unless it was removed meanwhile.
     pub fn refresh(&self, product: Arc<Product>, stock: StockLevel) {
         let mut deleted = self.lock_for_change();
         if self.products.contains_key(&product.id) {
@@ -247,7 +246,7 @@ impl CatalogSnapshot {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Finds the products that match `filter`, sorted: at most `limit`, from `after` on.
+    /// Finds the products that match `filter`, sorted: at most `limit` products after `after`.
     #[must_use]
     pub fn search(
         &self,
@@ -288,7 +287,7 @@ impl CatalogSnapshot {
         }
     }
 
-    /// Suggests products for what a user has typed so far, in lower case; the likeliest first.
+    /// Suggests products for the text typed so far, in lower case. The best match is first.
     #[must_use]
     pub fn suggest(&self, typed: &str, limit: usize) -> Vec<Arc<ProductView>> {
         if typed.is_empty() {
@@ -379,7 +378,7 @@ mod tests {
         assert_eq!(
             snapshot.by_sku("TEA-1").unwrap().product.id,
             next.id,
-            "the next product has the sku now"
+            "the next product keeps the sku"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What a node caches of the store, and the follower that keeps it current.
+//! The caches of a node, and the follower that keeps them current.
 
 pub mod catalog_snapshot;
 pub mod follower;

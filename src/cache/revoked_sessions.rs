@@ -1,4 +1,4 @@
-//! Revoked sessions, whose access tokens are refused although they have not expired.
+//! Revoked sessions, whose access tokens are rejected even before they expire.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -12,15 +12,15 @@ use crate::{
     store::{Store, StoreUnavailable},
 };
 
-/// How long a revocation is kept: the lifetime of an access token, and as much as the clocks of two
-/// nodes may differ.
+/// How long a revocation is kept: the lifetime of an access token plus the clock skew allowed
+/// between two nodes.
 pub(crate) const RETENTION: Duration = Duration::from_secs(ACCESS_TOKEN_LIFETIME.as_secs() + 60);
 
-/// The sessions revoked lately. Checked on every request with a token.
+/// The recently revoked sessions. Every request with a token checks them.
 #[derive(Debug, Default)]
 pub struct RevokedSessions {
     sessions: DashMap<SessionId, Timestamp>,
-    /// Never less than the size of the map, so that the usual check, of an empty map, costs one load.
+    /// Never less than the size of the map. Makes the usual check, on an empty map, a single load.
     count: AtomicUsize,
 }
 
@@ -31,8 +31,8 @@ impl RevokedSessions {
         Self::default()
     }
 
-    /// Loads what was revoked before this node started. Call it once new revocations are added
-    /// already, so that none is missed in between.
+    /// Loads the sessions revoked before this node started. Call this after new revocations have
+    /// started to arrive, so that none is missed in between.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -43,7 +43,7 @@ impl RevokedSessions {
         Ok(())
     }
 
-    /// Adds sessions that this node or another has revoked.
+    /// Adds sessions that any node has revoked.
     pub fn add(&self, revoked: &[(SessionId, Timestamp)]) {
         for &(session, at) in revoked {
             self.count.fetch_add(1, Ordering::AcqRel);
@@ -54,13 +54,13 @@ impl RevokedSessions {
         }
     }
 
-    /// Whether this session's tokens are refused.
+    /// Whether the session is revoked, so that its tokens must be rejected.
     #[must_use]
     pub fn contains(&self, session: SessionId) -> bool {
         self.count.load(Ordering::Acquire) > 0 && self.sessions.contains_key(&session)
     }
 
-    /// Forgets the sessions whose tokens have all expired.
+    /// Removes the sessions whose access tokens have all expired.
     pub fn sweep(&self, now: Timestamp) {
         let oldest = now.saturating_sub(RETENTION);
         let mut removed = 0;

@@ -1,4 +1,4 @@
-//! `auth.*`: accounts and sessions.
+//! The data of `auth.*` events, about accounts and sessions.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::domain::{
     ids::{SessionId, UserId},
 };
 
-/// An account that was registered.
+/// A newly registered account.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "UserRegistered")]
 pub struct UserRegisteredData<'a> {
@@ -24,17 +24,17 @@ pub struct UserRegisteredData<'a> {
     role: &'static str,
 }
 
-/// A session whose tokens are no longer valid.
+/// A revoked session. Its tokens are no longer valid.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "SessionRevoked")]
 pub struct SessionRevokedData<'a> {
-    /// The account of the session.
+    /// The account that the session belongs to.
     #[schemars(with = "Uuid")]
     pub user_id: UserId,
-    /// The session, the `sid` claim of its tokens.
+    /// The session's identifier, which is the `sid` claim of its tokens.
     #[schemars(with = "Uuid")]
     pub session_id: SessionId,
-    /// Why the session ended; a newer node may give a reason that this version does not know.
+    /// Why the session ended. A newer node may send a reason that this version does not know.
     #[schemars(with = "schema::RevocationReason")]
     pub reason: Cow<'a, str>,
 }

@@ -1,4 +1,4 @@
-//! `cart.*`: what happened to a cart, in short; `GET /api/cart` has the rest.
+//! The data of `cart.*` events: a summary of the change. `GET /api/cart` returns the whole cart.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::domain::{
     ids::{OrderId, ProductId, UserId},
 };
 
-/// The members that all cart events have: all that `cart.cleared` and `cart.abandoned` say.
+/// The members that all cart events share. `cart.cleared` and `cart.abandoned` have no others.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Cart")]
 pub struct CartData {
@@ -21,7 +21,7 @@ pub struct CartData {
     lines: usize,
 }
 
-/// Units of a product that were added to a cart, and the line's quantity after it.
+/// Units of a product that were added to a cart, and the new quantity of the line.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CartItemAdded")]
 pub struct CartItemAddedData {
@@ -33,7 +33,7 @@ pub struct CartItemAddedData {
     quantity: u32,
 }
 
-/// A line with a new quantity.
+/// A line whose quantity was changed.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CartItemUpdated")]
 pub struct CartItemUpdatedData {
@@ -66,7 +66,7 @@ pub struct CartCheckedOutData {
     order_id: OrderId,
 }
 
-/// A user's cart that took over a guest's.
+/// A user's cart that a guest's cart was merged into.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CartMerged")]
 pub struct CartMergedData {
@@ -76,7 +76,7 @@ pub struct CartMergedData {
     guest_id: UserId,
 }
 
-/// A guest's cart that was merged into a user's.
+/// A guest's cart that was merged into a user's cart and closed.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "CartClosed")]
 pub struct CartClosedData {

@@ -1,4 +1,4 @@
-//! `catalog.*`: a product's details, without its stock.
+//! The data of `catalog.*` events: a product's details, without its stock.
 
 use std::collections::BTreeMap;
 

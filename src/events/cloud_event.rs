@@ -1,4 +1,4 @@
-//! The attributes that every event has around its data (CloudEvents 1.0, JSON format).
+//! The envelope of every event (CloudEvents 1.0, JSON format).
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::domain::{clock::Timestamp, ids::EventId};
 /// The `source` of every event.
 const EVENT_SOURCE: &str = "/souk";
 
-/// A CloudEvent with data of type `D`, to write or to read.
+/// A CloudEvent with data of type `D`, for reading and writing.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CloudEvent<'a, D> {
     #[schemars(extend("const" = "1.0"))]
@@ -41,7 +41,7 @@ pub struct CloudEvent<'a, D> {
     traceparent: Option<Cow<'a, str>>,
     #[schemars(extend("const" = "application/json"))]
     datacontenttype: Cow<'a, str>,
-    /// The members that the event's type has.
+    /// The data of the event, whose members depend on the event's type.
     pub data: D,
 }
 
@@ -70,7 +70,7 @@ impl<'a, D> CloudEvent<'a, D> {
         }
     }
 
-    /// `sequence` as a number; `None` when it is not one.
+    /// Parses `sequence`. Returns `None` if it is not a number.
     #[must_use]
     pub fn version(&self) -> Option<u64> {
         self.sequence.parse().ok()
@@ -79,14 +79,13 @@ impl<'a, D> CloudEvent<'a, D> {
 
 impl<D: Serialize> CloudEvent<'_, D> {
     pub(super) fn to_json(&self) -> Bytes {
-        // Plain structs with string keys: serializing them cannot fail.
+        // Serializing plain structs with string keys cannot fail.
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 }
 
 impl<'a, D: Deserialize<'a>> CloudEvent<'a, D> {
-    /// Reads an event. Attributes that this version does not know are ignored, since a newer node
-    /// may have written the event.
+    /// Parses an event. Ignores unknown attributes, since a newer node may have written the event.
     ///
     /// # Errors
     /// The body is not a CloudEvent with data of type `D`.

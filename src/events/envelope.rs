@@ -1,4 +1,4 @@
-//! An event from the decision to the outbox, and the type and family that its name gives it.
+//! Events from the decision to the outbox, with their types and families.
 
 use std::sync::Arc;
 
@@ -31,18 +31,18 @@ use crate::{
 pub struct EventEnvelope {
     /// The event's identifier. It is the same each time the event is published.
     pub id: EventId,
-    /// The time of the decision.
+    /// When the change was decided.
     pub time: Timestamp,
     /// The trace of the request that caused the event.
     pub trace: Option<TraceParent>,
-    /// The change itself.
+    /// The change, with the state after it.
     pub payload: DomainEvent,
 }
 
 /// A change, with the state after it.
 #[derive(Debug, Clone)]
 pub enum DomainEvent {
-    /// `catalog.product.created`, `.updated` or `.deleted`; the product's state tells which.
+    /// `catalog.product.created`, `.updated` or `.deleted`, depending on the product's state.
     Product(Arc<Product>),
     /// `inventory.stock.changed`
     StockChanged(StockLevel),
@@ -52,17 +52,17 @@ pub enum DomainEvent {
     StockDepleted(StockLevel),
     /// `cart.*`
     Cart(Arc<Cart>, CartEvent),
-    /// `order.*`; the order's status tells which.
+    /// `order.*`, depending on the order's status.
     Order(Arc<Order>),
     /// `auth.user.registered`
     UserRegistered(Arc<User>),
     /// `auth.session.revoked`
     SessionRevoked {
-        /// The account of the session.
+        /// The account that the session belongs to.
         user_id: UserId,
         /// The session that ended.
         session_id: SessionId,
-        /// Why it ended.
+        /// Why the session ended.
         reason: RevocationReason,
         /// The account's event count after this event.
         sequence: u64,
@@ -74,7 +74,7 @@ pub enum DomainEvent {
 pub enum Audience {
     /// Anyone.
     Everyone,
-    /// The user that the event belongs to.
+    /// Only the user or guest that the event belongs to.
     Owner(UserId),
     /// Only consumers of the broker.
     BrokerOnly,
@@ -83,19 +83,19 @@ pub enum Audience {
 /// An event as the outbox holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEvent {
-    /// The event's place in commit order, from 1, over all nodes.
+    /// The event's position in the commit order of all nodes, starting at 1.
     pub position: u64,
     /// The event's identifier.
     pub id: EventId,
     /// The event's type, which is also its routing key.
     pub kind: String,
-    /// Who may read it on the feed.
+    /// Who may read the event on the feed.
     pub audience: Audience,
     /// The whole CloudEvent as JSON.
     pub body: Bytes,
 }
 
-/// The first word of an event's type. Sequences of a subject are gap-free within a family.
+/// The first word of an event's type. A subject's sequences have no gaps within a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventFamily {
     /// Products; the subject is the product.
@@ -122,7 +122,7 @@ macro_rules! event_types {
         }
 
         impl EventType {
-            /// The family that the first word of the type names.
+            /// The family of the type.
             #[must_use]
             pub const fn family(self) -> EventFamily {
                 match self { $(Self::$name => EventFamily::$family,)+ }
@@ -132,31 +132,31 @@ macro_rules! event_types {
 }
 
 event_types! {
-    /// A product was added.
+    /// A product was created.
     ProductCreated = "catalog.product.created", Catalog;
     /// A product's details changed.
     ProductUpdated = "catalog.product.updated", Catalog;
-    /// A product is no longer sold.
+    /// A product was deleted.
     ProductDeleted = "catalog.product.deleted", Catalog;
     /// A product's stock changed.
     StockChanged = "inventory.stock.changed", Inventory;
-    /// Few units are left.
+    /// The available stock of a product fell to the low-stock threshold.
     StockLow = "inventory.stock.low", Inventory;
-    /// No unit is left.
+    /// A product is out of stock.
     StockDepleted = "inventory.stock.depleted", Inventory;
     /// Units of a product were added to a cart.
     CartItemAdded = "cart.item.added", Cart;
-    /// A line of a cart got another quantity.
+    /// The quantity of a line in a cart changed.
     CartItemUpdated = "cart.item.updated", Cart;
     /// A line was removed from a cart.
     CartItemRemoved = "cart.item.removed", Cart;
     /// All lines were removed from a cart.
     CartCleared = "cart.cleared", Cart;
-    /// Lines of a cart became an order.
+    /// A cart was checked out into an order.
     CartCheckedOut = "cart.checked_out", Cart;
-    /// A user's cart took over a guest's.
+    /// A guest's cart was merged into a user's cart.
     CartMerged = "cart.merged", Cart;
-    /// A guest's cart was merged and closed.
+    /// A guest's cart was closed by a merge.
     CartClosed = "cart.closed", Cart;
     /// A cart was not changed for a long time.
     CartAbandoned = "cart.abandoned", Cart;
@@ -172,7 +172,7 @@ event_types! {
     OrderFulfilled = "order.fulfilled", Order;
     /// An account was registered.
     UserRegistered = "auth.user.registered", Auth;
-    /// A session ended before its time.
+    /// A session was revoked.
     SessionRevoked = "auth.session.revoked", Auth;
 }
 
@@ -185,13 +185,13 @@ impl EventType {
 }
 
 impl EventEnvelope {
-    /// A new event with an id of its own.
+    /// Creates an event with a new id.
     #[must_use]
     pub fn new(payload: DomainEvent, time: Timestamp, trace: Option<TraceParent>) -> Self {
         Self { id: EventId::new(), time, trace, payload }
     }
 
-    /// The event as a CloudEvent in JSON.
+    /// Serializes the event as a CloudEvent in JSON.
     #[must_use]
     pub fn to_json(&self) -> Bytes {
         match &self.payload {

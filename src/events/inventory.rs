@@ -1,4 +1,4 @@
-//! `inventory.*`: a product's stock, also as stock routes answer it.
+//! The data of `inventory.*` events, which is also the response of the stock routes.
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -13,17 +13,17 @@ use crate::domain::{ids::ProductId, inventory::StockLevel};
 #[schemars(rename = "Stock")]
 #[schema(as = StockResponse)]
 pub struct StockData {
-    /// The product.
+    /// The product that the stock belongs to.
     #[schemars(with = "Uuid")]
     #[schema(value_type = Uuid)]
     pub product_id: ProductId,
-    /// How many units are in the warehouse.
+    /// The units in the warehouse.
     #[schema(examples(42))]
     pub on_hand: u64,
-    /// How many of them are reserved for orders.
+    /// The units on hand that are reserved for orders.
     #[schema(examples(2))]
     pub reserved: u64,
-    /// How many can be bought: `on_hand` less `reserved`.
+    /// The units that can be bought: `on_hand` minus `reserved`.
     #[schema(examples(40))]
     pub available: u64,
     /// The version of the stock. It counts changes.
@@ -43,7 +43,7 @@ impl From<&StockLevel> for StockData {
     }
 }
 
-/// A stock level as clients read it: the body of stock answers and the data of stock events.
+/// Serializes a stock level for stock responses and stock events.
 #[must_use]
 pub fn stock_json(level: &StockLevel) -> Bytes {
     // A plain struct with string keys: serializing it cannot fail.

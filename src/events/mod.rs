@@ -1,6 +1,6 @@
-//! The public events: CloudEvents 1.0 in structured JSON, one file per family. Names and members are
-//! fixed, since other programs are written against them. `GET` routes and `/asyncapi.json` use the
-//! same types, so that an order or a stock level looks the same everywhere.
+//! The public events: CloudEvents 1.0 in structured JSON, one file per family. Names and members
+//! are fixed, since other systems depend on them. The `GET` routes and `/asyncapi.json` use the
+//! same types, so an order or a stock level looks the same everywhere.
 
 pub mod auth;
 pub mod cart;

@@ -1,4 +1,4 @@
-//! `order.*`: an order, also as order routes answer it.
+//! The data of `order.*` events, which is also the response of the order routes.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::domain::{
     order::{Order, OrderLine},
 };
 
-/// An order. Its items are copies, which later changes to the catalog do not alter.
+/// An order. Its items are copies that later catalog changes do not affect.
 #[derive(Debug, Serialize, JsonSchema, ToSchema)]
 #[schemars(rename = "Order")]
 #[schema(as = OrderResponse)]
@@ -58,7 +58,7 @@ pub struct OrderData<'a> {
     updated_at: String,
 }
 
-/// One product in an order, as it was when the order was placed.
+/// A product in an order, as it was when the order was placed.
 #[derive(Debug, Serialize, JsonSchema, ToSchema)]
 #[schemars(rename = "OrderItem")]
 #[schema(as = OrderItem)]
@@ -89,7 +89,7 @@ pub struct PaymentData<'a> {
     #[schemars(with = "schema::PaymentMethod")]
     #[schema(value_type = schema::PaymentMethod)]
     method: &'static str,
-    /// The reference from the confirmation of the payment.
+    /// The reference given when the payment was confirmed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     #[schema(nullable = false, examples("TRANSFER-4711"))]
@@ -131,7 +131,7 @@ impl<'a> From<&'a OrderLine> for OrderItemData<'a> {
     }
 }
 
-/// An order as clients read it: the body of order answers and the data of order events.
+/// Serializes an order for order responses and order events.
 #[must_use]
 pub fn order_json(order: &Order) -> Bytes {
     // Plain structs with string keys: serializing them cannot fail.

@@ -1,4 +1,4 @@
-//! Reading an event back from its JSON, as far as the caches of other nodes need it.
+//! Parses the parts of an event that other nodes need to update their caches.
 
 use serde::Deserialize;
 use uuid::Uuid;
@@ -9,14 +9,14 @@ use crate::domain::{
     inventory::StockLevel,
 };
 
-/// An event, read from its JSON.
+/// The parts of an event that the caches need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParsedEvent {
     /// `catalog.*`
     Product {
-        /// The product.
+        /// The product that changed.
         id: ProductId,
-        /// Its version after the change.
+        /// The product's version after the change.
         version: u64,
     },
     /// `inventory.*`, with the stock level after the change. Events carry no movement count, so
@@ -31,9 +31,9 @@ pub enum ParsedEvent {
     },
     /// `order.*`
     Order {
-        /// The order.
+        /// The order that changed.
         id: OrderId,
-        /// Its version after the change.
+        /// The order's version after the change.
         version: u64,
     },
     /// `auth.user.registered`
@@ -43,18 +43,18 @@ pub enum ParsedEvent {
     },
     /// `auth.session.revoked`
     SessionRevoked {
-        /// The session whose tokens are refused from now on.
+        /// The session, whose tokens are no longer valid.
         session_id: SessionId,
     },
 }
 
-/// Why an event cannot be read.
+/// Why an event cannot be parsed.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseEventError {
-    /// No family of events has this type.
+    /// No event family has this type.
     #[error("unknown event type {0}")]
     UnknownType(String),
-    /// The body is not the JSON of an event of its type.
+    /// The body is not valid JSON for an event of this type.
     #[error("invalid event body: {0}")]
     InvalidBody(#[from] serde_json::Error),
     /// The sequence is not a number.
@@ -69,7 +69,7 @@ struct Envelope<T> {
     data: T,
 }
 
-/// Data of which nothing is needed.
+/// Event data whose members are not needed.
 #[derive(Deserialize)]
 struct AnyData {}
 
@@ -84,10 +84,10 @@ struct SessionFields {
     session_id: SessionId,
 }
 
-/// Reads an event back from its JSON.
+/// Parses an event from the outbox.
 ///
 /// # Errors
-/// Its type is unknown, or its body is not an event of that type.
+/// The type is unknown, or the body is not valid for the type.
 pub fn parse(event: &OutboxEvent) -> Result<ParsedEvent, ParseEventError> {
     let (family, name) = event.kind.split_once('.').unwrap_or((&event.kind, ""));
     Ok(match (family, name) {
@@ -161,7 +161,7 @@ mod tests {
         }
     }
 
-    /// What an event must be read back as. No arm is a wildcard: a new kind of event needs one.
+    /// The expected result for an event. No wildcard arm: each new event type needs its own.
     fn expected(event: &DomainEvent) -> ParsedEvent {
         match event {
             DomainEvent::Product(product) => {
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn unknown_type_and_invalid_body_are_errors() {
-        let [stored, ..] = &*account_events() else { panic!("there are such events") };
+        let [stored, ..] = &*account_events() else { panic!("account_events returned no events") };
         let stored = outbox_event(stored.clone());
         for kind in ["payment.settled", "auth", "auth.session.renamed", ""] {
             let unknown = OutboxEvent { kind: kind.into(), ..stored.clone() };

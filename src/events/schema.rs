@@ -1,5 +1,5 @@
-//! Schemas of members whose Rust types belong to the domain, which describes no JSON: for OpenAPI
-//! (`ToSchema`) and for AsyncAPI (`JsonSchema`), each made from the domain's own lists and limits.
+//! OpenAPI (`ToSchema`) and AsyncAPI (`JsonSchema`) schemas for members with domain types, which do
+//! not define their JSON. The schemas use the domain's own lists and limits.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use utoipa::{
 
 use crate::domain::{account, order};
 
-/// Defines a type that stands for a closed set of words.
+/// Defines schema types for closed sets of strings.
 macro_rules! word_sets {
     ($($(#[doc = $line:literal])+ $name:ident = $words:expr;)+) => {$(
         $(#[doc = $line])+
@@ -46,9 +46,9 @@ macro_rules! word_sets {
 word_sets! {
     /// The state of an order.
     OrderStatus = words_of(order::OrderStatus::ALL, order::OrderStatus::as_str);
-    /// A way to pay. With `manual`, an admin confirms that the money has arrived.
+    /// A payment method. With `manual`, an admin confirms the payment.
     PaymentMethod = words_of(order::PaymentMethod::ALL, order::PaymentMethod::as_str);
-    /// What the owner of an account may do.
+    /// The role of an account, which determines its permissions.
     AccountRole =
         words_of(&[account::Role::Customer, account::Role::Admin], account::Role::as_str);
     /// Why a session ended.
@@ -56,12 +56,12 @@ word_sets! {
         words_of(account::RevocationReason::ALL, account::RevocationReason::as_str);
 }
 
-/// The words that `word` has for `values`.
+/// Returns the string that `word` returns for each of `values`.
 pub fn words_of<T: Copy>(values: &[T], word: fn(T) -> &'static str) -> Vec<&'static str> {
     values.iter().map(|value| word(*value)).collect()
 }
 
-/// The OpenAPI schema of a closed set of words, with the first as example.
+/// Builds the OpenAPI schema of a closed set of strings. The first is the example.
 #[must_use]
 pub fn word_set(words: &[&'static str], comment: &str) -> RefOr<Schema> {
     let description: Vec<&str> = comment.lines().map(str::trim).collect();
@@ -74,7 +74,7 @@ pub fn word_set(words: &[&'static str], comment: &str) -> RefOr<Schema> {
         .into()
 }
 
-/// An address, in fields of the shop's choice.
+/// An address with fields that the shop chooses.
 #[derive(Debug)]
 pub struct Address;
 
@@ -83,7 +83,7 @@ impl PartialSchema for Address {
         let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(200));
         ObjectBuilder::new()
             .description(Some(
-                "An address in fields of the shop's choice. Their names have 1 to 40 letters, \
+                "An address with fields that the shop chooses. A field name has 1 to 40 letters, \
                  digits, `_` and `-`.",
             ))
             .min_properties(Some(1))
@@ -104,7 +104,7 @@ impl JsonSchema for Address {
     fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
         json_schema!({
             "type": "object",
-            "description": "An address in fields of the shop's choice.",
+            "description": "An address with fields that the shop chooses.",
             "additionalProperties": {"type": "string"},
         })
     }

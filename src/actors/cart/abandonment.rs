@@ -1,4 +1,4 @@
-//! Abandonment: carts left untouched raise `cart.abandoned`, whether or not they are in memory.
+//! Abandonment emits `cart.abandoned` for idle carts, whether or not they are in memory.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -10,14 +10,14 @@ use crate::{
     messages::{cart::ChangeCart, change::CommandContext},
 };
 
-/// How many idle carts are read at a time.
+/// The number of idle carts to read at a time.
 const PAGE_SIZE: u32 = 256;
 
-/// How long it may take to mark one cart. The next look finds the cart again.
+/// The timeout for marking one cart. The next pass retries it.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl CartRegistry {
-    /// Marks carts untouched for `after` as abandoned; a failure is logged.
+    /// Marks carts idle for `after` as abandoned, and logs a failure.
     pub(super) async fn run_abandonment(&self, after: Duration) {
         let marked = guarded_tick("cart abandonment", self.mark_abandoned_carts(after)).await;
         if let Some(Err(error)) = marked {
@@ -25,8 +25,8 @@ impl CartRegistry {
         }
     }
 
-    /// Marks carts untouched for `after` as abandoned, and returns how many. A cart that fails is
-    /// logged and passed over.
+    /// Marks carts idle for `after` as abandoned, and returns their number. Logs and skips carts
+    /// that fail.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -35,7 +35,7 @@ impl CartRegistry {
         let mut marked = 0;
         let mut failed: HashSet<CartOwner> = HashSet::new();
         loop {
-            // Carts that failed are found again, ahead of others.
+            // Failed carts are listed again, before all others.
             let limit = u32::try_from(failed.len()).unwrap_or(u32::MAX).saturating_add(PAGE_SIZE);
             let owners = self.deps.store.list_idle_carts(idle_before, limit).await?;
             let more = owners.len() == limit as usize;

@@ -1,4 +1,4 @@
-//! The actor of one user's cart: it runs every command on the cart, one after the other.
+//! The actor of one cart. It runs the commands on the cart one at a time.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use crate::{
 
 /// Runs the commands on one cart.
 ///
-/// Its only state is the shared `CartState`. When a command panics, the panic is logged, the caller
-/// gets an error, and the state is forgotten: the next command reads the cart from the store.
+/// Its only state is the shared `CartState`. If a command panics, the actor logs the panic, returns
+/// an error, and drops the cached cart, so that the next command reads the store.
 pub struct CartActor {
     state: Arc<CartState>,
     deps: Arc<CartDeps>,
 }
 
-/// Panics inside a command, after which the actor must still serve the next one.
+/// Panics inside a command. The actor must survive.
 #[cfg(test)]
 #[derive(actix::Message)]
 #[rtype(result = "Result<(), Error>")]
 #[derive(Clone)]
 pub(super) struct PanicInCommand;
 
-/// Panics outside of any command, which ends the thread and all actors on it.
+/// Panics outside any command, which ends the thread and all its actors.
 #[cfg(test)]
 #[derive(actix::Message)]
 #[rtype(result = "Result<(), Error>")]
@@ -43,7 +43,7 @@ impl CartActor {
         Self { state, deps }
     }
 
-    /// Runs `work` to its end before the next message; the actor survives a panic in it.
+    /// Completes `work` before the next message. The actor survives a panic in `work`.
     fn run_exclusively<T: 'static>(
         &self,
         work: impl AsyncFnOnce(CartService) -> Result<T, Error> + 'static,

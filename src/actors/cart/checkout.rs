@@ -1,4 +1,4 @@
-//! Checkout: the one cart command that makes something else, an order.
+//! Checkout, which turns a cart into an order.
 
 use std::sync::Arc;
 
@@ -21,20 +21,20 @@ use crate::{
 };
 
 impl CartService {
-    /// Places an order for everything in the cart. Other commands on this node wait meanwhile. What
-    /// is added on another node meanwhile is not bought, and stays in the cart.
+    /// Places an order for everything in the cart. Other commands on this node wait until it is
+    /// done. Items added on another node during the checkout stay in the cart.
     pub(super) async fn check_out(&self, message: PlaceOrder) -> Result<Reply<Arc<Order>>, Error> {
         let PlaceOrder { mut options, context } = message;
         let decide = async || {
-            // What was added on another node before the checkout is bought; what is added from now
-            // on is not. A later attempt sees how the cart or a product has changed.
+            // The order includes items added on another node before the checkout, but none added
+            // during it. Each retry sees the current cart and products.
             if let Some(follower) = &self.deps.follower {
                 follower.catch_up().await?;
             }
             let outcome = self.decide_checkout(&mut options, &context).await?;
             Ok(self.decide_order(outcome, &context))
         };
-        // Each attempt has caught up already, so no decision needs to be refreshed.
+        // Each attempt catches up itself, so the retry loop needs no follower.
         self.retry(&context, None, decide).await
     }
 
@@ -62,7 +62,7 @@ impl CartService {
         Some((Arc::clone(&view.product), view.stock.available()))
     }
 
-    /// Decides to place the order: cart, order and stock in one commit.
+    /// Builds one commit for the cart, the order and the stock.
     fn decide_order(
         &self,
         outcome: CheckoutOutcome,

@@ -1,4 +1,4 @@
-//! Carts: one actor for each user with an active cart, found or started by the [`registry`].
+//! Carts. Each active cart has one actor, which the [`registry`] finds or starts.
 
 mod abandonment;
 mod actor;
@@ -20,24 +20,24 @@ use crate::{
     store::{Store, writer::CommitWriter},
 };
 
-/// What all cart actors share.
+/// The dependencies that all cart actors share.
 pub struct CartDeps {
-    /// Read when a cart is not in memory.
+    /// Holds the carts that are not in memory.
     pub store: Arc<dyn Store>,
-    /// Applies commits.
+    /// Batches commits into store transactions.
     pub writer: CommitWriter,
-    /// Products, prices and stock as last known.
+    /// The cached products, prices and stock.
     pub catalog_snapshot: Arc<CatalogSnapshot>,
-    /// Follows other nodes, when the store is shared.
+    /// Follows the changes of other nodes. `None` if the store is not shared.
     pub follower: Option<Arc<Follower>>,
-    /// Dates every change.
+    /// The source of all timestamps.
     pub clock: Arc<dyn Clock>,
-    /// The bounds of quantities and lines.
+    /// The limits on quantities and lines.
     pub limits: CartLimits,
-    /// The rules that a checkout follows.
+    /// The rules for checkout: payment timeout and unpaid orders.
     pub order_rules: OrderRules,
     /// The currency of all prices.
     pub currency: Currency,
-    /// Renders a cart as clients get it.
+    /// Renders the response body of a cart.
     pub render: RenderCart,
 }

@@ -1,4 +1,4 @@
-//! Passivation: actors of carts that nobody uses are stopped. Their state is in the store.
+//! Passivation stops the actors of idle carts. The store keeps the carts.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -11,11 +11,11 @@ use crate::{actors::ask::guarded_tick, domain::ids::UserId};
 /// How long a cart stays in memory after its last use.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-/// The most carts kept in memory. Beyond, those unused for longest make room.
+/// The most carts in memory. Above this, the least recently used carts are dropped.
 pub(super) const MAX_ACTIVE_CARTS: usize = 250_000;
 
 impl CartRegistry {
-    /// Stops idle actors and marks abandoned carts, again and again; never returns.
+    /// Stops idle actors and marks abandoned carts periodically. Never returns.
     pub async fn run_maintenance_loop(self: Arc<Self>, abandoned_after: Duration) {
         let pause =
             (abandoned_after / 4).clamp(Duration::from_millis(100), Duration::from_secs(30));
@@ -26,7 +26,7 @@ impl CartRegistry {
         }
     }
 
-    /// Stops the actors that were not used for `idle`. They still answer the messages they have.
+    /// Stops the actors unused for `idle`. They still process the messages in their mailboxes.
     pub fn passivate_idle(&self, idle: Duration) {
         let now = self.started_at.elapsed();
         let is_idle = |active: &ActiveCart| {
@@ -60,7 +60,7 @@ impl CartRegistry {
         }
     }
 
-    /// Drops an actor's only address: the actor ends once it has answered the messages it has.
+    /// Drops the registry's address of an actor, which stops the actor once its mailbox is empty.
     fn stop_actor(&self, id: UserId, only_if: impl FnOnce(&ActiveCart) -> bool) {
         self.carts.remove_if(&id, |_, active| only_if(active));
     }

@@ -1,4 +1,4 @@
-//! The registry finds or starts the actor of a user, and replaces actors whose thread has died.
+//! The registry finds or starts the actor of a cart, and replaces actors whose thread has died.
 
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
@@ -31,7 +31,7 @@ pub struct CartRegistry {
     pub(super) started_at: Instant,
 }
 
-/// A cart that is in memory.
+/// The actor and cached state of a cart in memory.
 #[derive(Clone)]
 pub(super) struct ActiveCart {
     actor: Addr<CartActor>,
@@ -39,7 +39,7 @@ pub(super) struct ActiveCart {
 }
 
 impl CartRegistry {
-    /// Creates a registry whose actors run on `threads` threads of their own. Needs a running actix
+    /// Creates a registry whose actors run on `threads` dedicated threads. Requires a running actix
     /// system.
     #[must_use]
     pub fn start(deps: CartDeps, threads: usize) -> Arc<Self> {
@@ -53,10 +53,10 @@ impl CartRegistry {
         })
     }
 
-    /// Reads a cart from memory when that is current, else through its actor.
+    /// Reads a cart from memory if the cached state is current, else through the actor.
     ///
     /// # Errors
-    /// The guest's cart was merged, or the store is unavailable.
+    /// The cart is a guest cart that was merged, or the store is unavailable.
     pub async fn read_cart(
         &self,
         owner: CartOwner,
@@ -78,7 +78,7 @@ impl CartRegistry {
     /// Runs a command that changes a cart.
     ///
     /// # Errors
-    /// The command is refused, or failed; see the error's code.
+    /// The command is refused or fails; see the error code.
     pub async fn change_cart(
         &self,
         owner: CartOwner,
@@ -111,8 +111,8 @@ impl CartRegistry {
         message: MergeCart,
     ) -> Result<Reply<Arc<CartView>>, Error> {
         let ticket = message.context.ticket.clone();
-        // The guest's own changes wait meanwhile. Each would be a conflict, and a busy guest could
-        // make the merge lose for ever.
+        // The lock blocks changes by the guest. Each would conflict with the merge, and a busy
+        // guest could starve it.
         let guest = self.find_or_start_actor(CartOwner { id: message.guest_id, is_guest: true });
         let lock =
             tokio::time::timeout_at(ticket.deadline().into(), guest.state.change_lock.lock());
@@ -126,7 +126,7 @@ impl CartRegistry {
         self.carts.len()
     }
 
-    /// Tells the carts in memory of new versions, whichever node committed them.
+    /// Notifies the carts in memory of new versions, committed on any node.
     pub fn apply(&self, changes: &CommittedChanges) {
         for (owner, version) in &changes.carts {
             if let Some(active) = self.carts.get(owner) {
@@ -135,12 +135,12 @@ impl CartRegistry {
         }
     }
 
-    /// Drops all carts from memory, so that each is read from the store again.
+    /// Drops all carts from memory, so that the next access reads the store.
     pub fn evict_all(&self) {
         self.carts.clear();
     }
 
-    /// Sends `message` to the owner's actor and waits for the reply until the ticket's deadline.
+    /// Sends `message` to the owner's actor and awaits the reply until the ticket's deadline.
     pub(super) async fn ask_actor<M, T>(
         &self,
         owner: CartOwner,
@@ -153,8 +153,8 @@ impl CartRegistry {
         CartActor: Handler<M>,
         <CartActor as Actor>::Context: ToEnvelope<CartActor, M>,
     {
-        // An actor that is gone has not started the command, unless its thread died meanwhile: the
-        // ticket tells which.
+        // A stopped actor has not started the command, unless its thread died during it. The ticket
+        // knows whether the command started.
         for _ in 0..2 {
             let active = self.find_or_start_actor(owner);
             let reply = tokio::time::timeout_at(
@@ -196,7 +196,7 @@ impl CartRegistry {
         ActiveCart { actor: address, state }
     }
 
-    /// The thread that runs `owner`'s actor; a new one when that thread has died.
+    /// Returns the thread for `owner`'s actor, and replaces the thread if it has died.
     fn arbiter_for(&self, owner: UserId) -> ArbiterHandle {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(owner);
         let index = usize::try_from(hash).unwrap_or(0) % self.arbiters.len().max(1);
@@ -207,7 +207,7 @@ impl CartRegistry {
         }
         tracing::error!(
             thread = index,
-            "a cart actor thread died and is replaced; its carts are read from the store again"
+            "a cart actor thread died; replacing it and reloading its carts from the store"
         );
         let fresh = Arc::new(Arbiter::new().handle());
         arbiter.store(Arc::clone(&fresh));

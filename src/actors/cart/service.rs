@@ -1,4 +1,4 @@
-//! The commands that read and change a cart, and merge a guest's cart into it.
+//! The commands that read, change and merge carts.
 
 use std::sync::Arc;
 
@@ -16,14 +16,14 @@ use crate::{
     store::{Commit, CommitReceipt, Write, commit::StoredResponseBody},
 };
 
-/// Carries out one command on one cart.
+/// Runs one command on one cart.
 pub(super) struct CartService {
     pub(super) state: Arc<CartState>,
     pub(super) deps: Arc<CartDeps>,
 }
 
 impl CartService {
-    /// The cart, from memory or the store.
+    /// Loads the cart from memory or the store.
     pub(super) async fn load_cart(&self) -> Result<Arc<Cart>, Error> {
         if let Some(cart) = self.state.cached_cart() {
             return Ok(cart);
@@ -74,8 +74,7 @@ impl CartService {
         let guest = CartOwner { id: guest_id, is_guest: true };
         let decide = async || {
             let cart = self.load_cart().await?;
-            // The guest's actor may be on another thread or node, so its cart is read from the
-            // store.
+            // Read the guest cart from the store: its actor may be on another thread or node.
             let guest_cart =
                 self.deps.store.find_cart(guest.id).await?.unwrap_or_else(|| Cart::empty(guest));
             self.check_if_match(&cart, &context)?;
@@ -96,11 +95,11 @@ impl CartService {
         cart: &Arc<Cart>,
         context: &CommandContext,
     ) -> Result<(), Error> {
-        let Some(wanted) = &context.if_match else { return Ok(()) };
+        let Some(if_match) = &context.if_match else { return Ok(()) };
         let (view, _) = self.deps.render_view(Arc::clone(cart));
         let version = cart.version.to_string();
-        // The bare version is for clients that know it from the body.
-        if wanted.matches_where(|tag| tag == view.etag || tag == version) {
+        // Clients may also send the bare version, which the body contains.
+        if if_match.matches_where(|tag| tag == view.etag || tag == version) {
             Ok(())
         } else {
             Err(Error::version_mismatch(&format!("\"{}\"", view.etag)))
@@ -112,7 +111,7 @@ impl CartService {
         Decision::NoChange { body: view.body.clone(), reply: view }
     }
 
-    /// Decides to change the user's cart, the guest's, or both in one commit.
+    /// Builds one commit that changes the user's cart, the guest's cart, or both.
     async fn decide_commit(
         &self,
         user: Option<CartChange>,
@@ -144,7 +143,7 @@ impl CartService {
         }))
     }
 
-    /// Runs a command until it meets no conflict. Whatever is not known for certain is forgotten.
+    /// Runs a command and retries conflicts. Drops the cached cart if it may be outdated.
     pub(super) async fn retry<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         context: &CommandContext,
@@ -158,11 +157,11 @@ impl CartService {
             follower,
             is_conflict,
         };
-        let forget = async || {
+        let invalidate = async || {
             self.state.invalidate();
             Ok(())
         };
-        let reply = retry.retry_on_conflict(context, decide, forget).await;
+        let reply = retry.retry_on_conflict(context, decide, invalidate).await;
         if reply.as_ref().is_err_and(|error| error.code == ErrorCode::OutcomeUnknown) {
             self.state.invalidate();
         }
@@ -170,7 +169,7 @@ impl CartService {
     }
 }
 
-/// Words a refusal for the user who merges, rather than for the guest.
+/// Rewords a refusal for the user who merges; the domain words it for the guest.
 fn merge_error(refusal: &CartError) -> Error {
     match refusal {
         CartError::GuestCartMerged => Error {

@@ -1,4 +1,4 @@
-//! A cart in memory, as its actor and the readers of it share it.
+//! The in-memory state of a cart, which its actor shares with readers.
 
 use std::sync::{
     Arc,
@@ -16,20 +16,20 @@ use crate::{
     messages::cart::CartView,
 };
 
-/// A user's cart as its actor last had it. Readers share it; only the actor writes it.
+/// The cached state of one cart. Readers share it; only the actor writes it.
 pub(crate) struct CartState {
     pub(super) owner: CartOwner,
-    /// The cart as rendered last; `None`: the store must be read.
+    /// The last rendered cart. `None` means that the cart must be read from the store.
     rendered: ArcSwapOption<RenderedCart>,
-    /// The newest version heard of. A rendered cart with an older one is not current.
+    /// The newest known version. A rendered cart with an older version is outdated.
     newest_version: AtomicU64,
-    /// Held by the actor for the length of a command, or by a merge that takes the cart over.
+    /// Held by the actor during each command, and by a merge that closes this cart.
     pub(super) change_lock: Mutex<()>,
     /// When the cart was last used, in seconds since the registry started.
     pub(super) last_used: AtomicU32,
 }
 
-/// A rendered cart, with the catalog snapshot's epoch that its prices were read at.
+/// A rendered cart and the catalog epoch of its prices.
 struct RenderedCart {
     view: Arc<CartView>,
     epoch: u64,
@@ -46,14 +46,14 @@ impl CartState {
         }
     }
 
-    /// The cart as the actor last had it, unless a newer version was heard of.
+    /// Returns the cached cart, unless a newer version is known.
     pub(super) fn cached_cart(&self) -> Option<Arc<Cart>> {
         let rendered = self.rendered.load();
         let cart = &rendered.as_ref()?.view.cart;
         self.is_newest(cart.version).then(|| Arc::clone(cart))
     }
 
-    /// The rendered cart, when rendering it now would give the same.
+    /// Returns the rendered cart if neither the cart nor the catalog has changed since.
     pub(super) fn current_view(&self, catalog: &CatalogSnapshot) -> Option<Arc<CartView>> {
         let rendered = self.rendered.load();
         let rendered = rendered.as_ref()?;
@@ -71,7 +71,7 @@ impl CartState {
         self.rendered.store(Some(Arc::new(RenderedCart { view, epoch })));
     }
 
-    /// Forgets the cart, so that the next command reads it from the store.
+    /// Drops the cached cart, so that the next command reads the store.
     pub(super) fn invalidate(&self) {
         self.rendered.store(None);
     }
@@ -82,10 +82,10 @@ impl CartState {
 }
 
 impl CartDeps {
-    /// Renders a cart at today's prices; also returns the epoch that those were read at.
+    /// Renders a cart at current prices. Also returns the catalog epoch of the prices.
     pub(super) fn render_view(&self, cart: Arc<Cart>) -> (Arc<CartView>, u64) {
-        // Read before the prices: a change in between makes the view look older than it is, never
-        // newer.
+        // Read the epoch before the prices: a change in between then makes the view look outdated,
+        // never too new.
         let epoch = self.catalog_snapshot.epoch();
         let priced = cart.with_prices(|id| self.catalog_snapshot.offer(id), self.currency);
         let body = (self.render)(&cart, &priced);

@@ -1,4 +1,4 @@
-//! Cart actors against a real store: what they keep, what they survive.
+//! Tests the cart actors on a real store.
 
 mod checkout;
 
@@ -44,7 +44,7 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The machine's time, and what a test adds to it.
+/// The system time plus an offset in milliseconds that a test sets.
 #[derive(Default)]
 struct Hands(AtomicI64);
 
@@ -54,19 +54,20 @@ impl Clock for Hands {
     }
 }
 
-/// Lets each of some registries hear the news; those left out are like carts on other nodes, which hear nothing.
+/// Forwards committed changes to some registries. Any other registry acts like another node that
+/// has not caught up.
 #[derive(Default)]
 struct ForwardToRegistries(std::sync::Mutex<Vec<Arc<CartRegistry>>>);
 
 impl CommitObserver for ForwardToRegistries {
-    fn on_committed(&self, news: &CommittedChanges) {
+    fn on_committed(&self, changes: &CommittedChanges) {
         for carts in self.0.lock().unwrap().iter() {
-            carts.apply(news);
+            carts.apply(changes);
         }
     }
 }
 
-/// The caches of another node.
+/// Forwards committed changes to the caches of another node.
 #[derive(Default)]
 struct ForwardToCaches {
     shelf: OnceLock<Arc<CatalogSnapshot>>,
@@ -74,9 +75,9 @@ struct ForwardToCaches {
 }
 
 impl CommitObserver for ForwardToCaches {
-    fn on_committed(&self, news: &CommittedChanges) {
-        self.shelf.get().unwrap().apply(news);
-        self.carts.get().unwrap().apply(news);
+    fn on_committed(&self, changes: &CommittedChanges) {
+        self.shelf.get().unwrap().apply(changes);
+        self.carts.get().unwrap().apply(changes);
     }
 }
 
@@ -110,12 +111,12 @@ impl CartFixture {
         let clock = Arc::new(Hands::default());
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
-        let hear = Arc::new(ForwardToRegistries::default());
+        let observer = Arc::new(ForwardToRegistries::default());
         let runtime = tokio::runtime::Handle::current();
         let (writer, _) = CommitWriter::start(
             &runtime,
             Arc::clone(&store),
-            Arc::clone(&hear) as Arc<dyn CommitObserver>,
+            Arc::clone(&observer) as Arc<dyn CommitObserver>,
         );
         let shelf = Arc::new(CatalogSnapshot::new(|_, _| Bytes::new()));
         let tea = sample_product("Tea");
@@ -124,25 +125,26 @@ impl CartFixture {
             Arc::new(tea),
             StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
         );
-        Self { _dir: dir, store, writer, shelf, clock, observer: hear, tea: id }
+        Self { _dir: dir, store, writer, shelf, clock, observer, tea: id }
     }
 
     fn start_registry(&self) -> Arc<CartRegistry> {
         self.start_registry_with(Arc::clone(&self.shelf), None)
     }
 
-    /// A registry with a shelf of its own that hears of others through the outbox, as on another node of a shared store.
+    /// Starts a registry with its own catalog snapshot and a follower, like another node that
+    /// shares the store.
     async fn start_following_registry(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
-        let (shelf, hear) = (
+        let (shelf, caches) = (
             Arc::new(CatalogSnapshot::new(|_, _| Bytes::new())),
             Arc::new(ForwardToCaches::default()),
         );
-        hear.shelf.set(Arc::clone(&shelf)).ok().unwrap();
+        caches.shelf.set(Arc::clone(&shelf)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let follower =
-            Follower::new(&self.store, &hear, &shelf, &Arc::default(), &clock).await.unwrap();
+            Follower::new(&self.store, &caches, &shelf, &Arc::default(), &clock).await.unwrap();
         let registry = self.start_registry_with(shelf, Some(Arc::clone(&follower)));
-        hear.carts.set(Arc::clone(&registry)).ok().unwrap();
+        caches.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)
     }
 
@@ -174,7 +176,7 @@ impl CartFixture {
         CartRegistry::start(deps, 1)
     }
 
-    /// A registry that hears what others commit.
+    /// Starts a registry that receives all committed changes.
     fn start_observed_registry(&self) -> Arc<CartRegistry> {
         let registry = self.start_registry();
         self.observer.0.lock().unwrap().push(Arc::clone(&registry));
@@ -190,7 +192,7 @@ impl CartFixture {
 }
 
 fn sample_product(name: &str) -> Product {
-    let facts = ProductDetails {
+    let details = ProductDetails {
         sku: None,
         name: name.into(),
         description: String::new(),
@@ -200,7 +202,7 @@ fn sample_product(name: &str) -> Product {
         image_url: None,
         attributes: std::collections::BTreeMap::new(),
     };
-    Product::new(ProductId::new(), facts, Timestamp::default())
+    Product::new(ProductId::new(), details, Timestamp::default())
 }
 
 fn user_owner() -> CartOwner {
@@ -240,7 +242,8 @@ fn reply_version(reply: Reply<Arc<crate::messages::cart::CartView>>) -> u64 {
     }
 }
 
-/// Two registries on one store that hear nothing of each other: the store's versions settle it, and nobody sees a conflict.
+/// Two registries on one store that do not follow each other. Versions in the store order their
+/// changes, and callers see no conflict.
 #[actix_rt::test]
 async fn concurrent_changes_on_two_nodes_all_apply() {
     let shop = CartFixture::open();
@@ -255,7 +258,7 @@ async fn concurrent_changes_on_two_nodes_all_apply() {
     assert_eq!(shop.store.find_cart(owner.id).await.unwrap().unwrap().lines[0].quantity, 40);
 }
 
-/// Puts the shop's product into the store too, where other nodes find it.
+/// Commits the shop's product to the store, where other nodes find it.
 async fn commit_tea(shop: &CartFixture) {
     let mut commit = Commit::new(shop.clock.now(), Instant::now() + MINUTE);
     let tea = Arc::clone(&shop.shelf.get(shop.tea).unwrap().product);
@@ -282,21 +285,21 @@ async fn command_catches_up_before_refusing() {
     assert_eq!(
         reply_version(there.change_cart(owner, shop.add_tea_message()).await.unwrap()),
         1,
-        "a product it had not heard of"
+        "the node did not know the product"
     );
     assert_eq!(reply_version(here.change_cart(owner, shop.add_tea_message()).await.unwrap()), 2);
     let clear = |carts: Arc<CartRegistry>| async move {
-        let change = CommandContext::internal(MINUTE);
+        let context = CommandContext::internal(MINUTE);
         reply_version(
             carts
-                .change_cart(owner, ChangeCart { command: CartCommand::Clear, context: change })
+                .change_cart(owner, ChangeCart { command: CartCommand::Clear, context })
                 .await
                 .unwrap(),
         )
     };
     assert_eq!(clear(Arc::clone(&here)).await, 3);
     assert_eq!(reply_version(here.change_cart(owner, shop.add_tea_message()).await.unwrap()), 4);
-    assert_eq!(clear(there).await, 5, "empty as far as it knew");
+    assert_eq!(clear(there).await, 5, "the cart was empty in this node's cache");
 }
 
 #[actix_rt::test]
@@ -308,7 +311,7 @@ async fn caught_up_node_shows_changes_of_other_nodes() {
     follower.catch_up().await.unwrap();
     there.change_cart(owner, shop.add_tea_message()).await.unwrap();
     here.change_cart(owner, shop.add_tea_message()).await.unwrap();
-    assert_eq!(read_body(&there, owner).await, "1 1 2.50", "what it knew");
+    assert_eq!(read_body(&there, owner).await, "1 1 2.50", "the cached cart");
     follower.catch_up().await.unwrap();
     assert_eq!(read_body(&there, owner).await, "2 2 5.00");
 }
@@ -329,7 +332,7 @@ async fn dead_arbiter_is_replaced_and_carts_reload_from_store() {
     let shop = CartFixture::open();
     let (carts, owner) = (shop.start_observed_registry(), user_owner());
     carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
-    // The thread dies before it can answer, so nobody knows what became of this one.
+    // The thread dies before it replies, so the outcome of the command is unknown.
     let ticket = Ticket::new(MINUTE);
     ticket.mark_started().unwrap();
     let lost: Result<(), Error> = carts.ask_actor(owner, PanicInThread, &ticket).await;
@@ -349,7 +352,7 @@ async fn passivated_cart_reloads_from_store() {
     let (carts, owner) = (shop.start_observed_registry(), user_owner());
     carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
     carts.passivate_idle(MINUTE);
-    assert_eq!(carts.active_count(), 1, "it was used just now");
+    assert_eq!(carts.active_count(), 1, "the cart was just used");
     carts.passivate_idle(Duration::ZERO);
     assert_eq!(carts.active_count(), 0);
     assert_eq!(read_body(&carts, owner).await, "1 1 2.50");
@@ -359,8 +362,8 @@ async fn passivated_cart_reloads_from_store() {
 async fn expired_command_changes_nothing() {
     let shop = CartFixture::open();
     let (carts, owner) = (shop.start_observed_registry(), user_owner());
-    let change = CommandContext::internal(Duration::ZERO);
-    let late = ChangeCart { context: change, ..shop.add_tea_message() };
+    let context = CommandContext::internal(Duration::ZERO);
+    let late = ChangeCart { context, ..shop.add_tea_message() };
     assert_eq!(carts.change_cart(owner, late).await.unwrap_err().code, ErrorCode::Overloaded);
     assert_eq!(read_body(&carts, owner).await, "0 0 0.00");
     assert_eq!(shop.store.find_cart(owner.id).await.unwrap(), None);
@@ -416,11 +419,11 @@ async fn price_change_invalidates_cached_cart() {
     carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
     let before = carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap();
     let tea = shop.shelf.get(shop.tea).unwrap();
-    let facts = ProductDetails {
+    let details = ProductDetails {
         price: Money::parse("3.00", usd()).unwrap(),
         ..tea.product.details.clone()
     };
-    let dearer = tea.product.with_details(facts, Timestamp::default()).unwrap();
+    let dearer = tea.product.with_details(details, Timestamp::default()).unwrap();
     shop.shelf.put(Arc::new(dearer), tea.stock);
     let after = carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap();
     assert_eq!(after.body, "1 1 3.00");

@@ -1,4 +1,4 @@
-//! The catalog's actor.
+//! The actor for products and stock.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use crate::{
 
 /// Runs the commands on products and stock.
 ///
-/// They run side by side. Those on one product are ordered by its version in the store.
+/// Commands run concurrently. The product's version in the store orders those on one product.
 pub struct CatalogActor {
     service: CatalogService,
 }
 
 impl CatalogActor {
-    /// Creates an actor that has yet to be started.
+    /// Creates an actor. The caller starts it.
     #[must_use]
     pub const fn new(service: CatalogService) -> Self {
         Self { service }
@@ -37,7 +37,7 @@ impl Actor for CatalogActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // Commands only wait here until their future starts; the writer's queue bounds the work.
+        // Commands wait here only until their future starts. The writer's queue bounds the load.
         ctx.set_mailbox_capacity(1024);
     }
 }

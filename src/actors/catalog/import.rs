@@ -1,5 +1,5 @@
-//! Imports. Each line creates or updates the product with its `sku`, independently of the others;
-//! lines that are imported together share transactions.
+//! Imports. Each line independently creates or updates the product with its `sku`. Concurrent lines
+//! share transactions.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::{
     store::{CommitError, CommitReceipt, Write, commit::StoredResponseBody},
 };
 
-/// The reason given on stock movements that an import causes.
+/// The `reason` of stock movements from an import.
 const IMPORT_REASON: &str = "import";
 
 type IntoAction = fn(CommitReceipt) -> ImportAction;
@@ -75,7 +75,7 @@ impl CatalogService {
                 None => self.decide_import_create(&row, &context),
             }
         };
-        // A sku that somebody else has just taken is a conflict, too: the next look finds it.
+        // A sku that was just taken is also a conflict: the next attempt updates its product.
         let is_conflict =
             |error: &CommitError| matches!(error, CommitError::Conflict | CommitError::SkuTaken);
         let retry = CommandRetry { is_conflict, follower: None, ..self.command_retry() };
@@ -142,8 +142,8 @@ impl CatalogService {
     }
 }
 
-/// Splits lines into rounds, so that lines with the same sku are imported one after the other, in
-/// the file's order.
+/// Splits lines into rounds without a repeated sku, so that lines with the same sku are imported
+/// in file order.
 fn split_by_repeated_sku(lines: Vec<ImportLine>) -> Vec<Vec<ImportLine>> {
     let mut rounds = vec![Vec::new()];
     let mut seen: HashSet<String> = HashSet::new();

@@ -1,5 +1,5 @@
-//! The catalog: commands on products and their stock. Reads go to the
-//! [snapshot](crate::cache::catalog_snapshot).
+//! Commands on products and their stock. Reads use the
+//! [catalog snapshot](crate::cache::catalog_snapshot).
 
 mod actor;
 mod import;

@@ -29,18 +29,18 @@ use crate::{
     },
 };
 
-/// Carries out the catalog's commands.
+/// Runs the commands on products and stock.
 #[derive(Clone)]
 pub struct CatalogService {
-    /// Products and stock as last known; reads are served from it.
+    /// The cached products and stock, which serve all catalog reads.
     pub catalog_snapshot: Arc<CatalogSnapshot>,
-    /// Read where the snapshot may be old.
+    /// Read when the snapshot may be outdated.
     pub store: Arc<dyn Store>,
-    /// Applies commits.
+    /// Batches commits into store transactions.
     pub writer: CommitWriter,
-    /// Follows other nodes, when the store is shared.
+    /// Follows the changes of other nodes. `None` if the store is not shared.
     pub follower: Option<Arc<Follower>>,
-    /// Dates every change.
+    /// The source of all timestamps.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -91,8 +91,8 @@ impl CatalogService {
         self.retry_on_product(product_id, &context, decide).await
     }
 
-    /// The product as it is, and the details that `edit` leads to from there. The snapshot is read
-    /// once: with a second read, a change made in between would be undone.
+    /// Returns the current product and its details after `edit`. Reads the snapshot once: a second
+    /// read could miss a change in between, and the commit would undo it.
     fn apply_edit(
         &self,
         id: ProductId,
@@ -122,7 +122,7 @@ impl CatalogService {
         self.retry_on_product(product_id, &context, decide).await
     }
 
-    /// Decides on a product as the snapshot has it, again after each conflict.
+    /// Decides on a product in the snapshot, and again after each conflict.
     pub(super) async fn retry_on_product<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         id: ProductId,
@@ -184,7 +184,7 @@ impl CatalogService {
         }
     }
 
-    /// Brings the snapshot up to what the store holds, which a conflict has shown to be newer.
+    /// Reloads a product after a conflict, which shows that the snapshot is outdated.
     async fn reload_product(&self, id: ProductId) -> Result<(), Error> {
         if let Some(follower) = &self.follower {
             return Ok(follower.catch_up().await?);
@@ -196,13 +196,13 @@ impl CatalogService {
     }
 }
 
-/// Checks `If-Match` against the product's version. In a full ETag the stock's version follows it
-/// and does not count.
+/// Checks `If-Match` against the product's version. Ignores the stock version, which is the second
+/// part of a full ETag.
 fn check_product_version(view: &ProductView, context: &CommandContext) -> Result<(), Error> {
     let version = view.product.version.to_string();
     let accepts = |tag: &str| tag.split('.').next() == Some(&version);
     match &context.if_match {
-        Some(wanted) if !wanted.matches_where(accepts) => {
+        Some(if_match) if !if_match.matches_where(accepts) => {
             Err(Error::version_mismatch(&format!("\"{}\"", view.etag)))
         }
         _ => Ok(()),

@@ -44,7 +44,7 @@ impl CatalogService {
         self.retry_on_product(product_id, &context, decide).await
     }
 
-    /// The stock as known, when the product exists and the caller has seen this version of it.
+    /// Returns the product if it exists and its stock version satisfies `If-Match`.
     fn view_for_stock_change(
         &self,
         id: ProductId,
@@ -52,7 +52,7 @@ impl CatalogService {
     ) -> Result<Arc<ProductView>, Error> {
         let view = self.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
         match &context.if_match {
-            Some(wanted) if !wanted.matches_tag(&view.stock.version.to_string()) => {
+            Some(if_match) if !if_match.matches_tag(&view.stock.version.to_string()) => {
                 Err(Error::version_mismatch(&format!("\"{}\"", view.stock.version)))
             }
             _ => Ok(view),

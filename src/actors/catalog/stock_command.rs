@@ -1,4 +1,4 @@
-//! Stock commands that other systems send as messages.
+//! Stock commands that other systems send through the broker.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ impl CatalogService {
         &self,
         message: ApplyStockCommand,
     ) -> Result<StockCommandOutcome, Error> {
-        // No caller waits, so there is time to catch up with other nodes before each message.
+        // No client is waiting, so catch up with other nodes before each message.
         if let Some(follower) = &self.follower {
             follower.catch_up().await?;
         }
         let product = match self.find_product(&message.product) {
             Ok(product) => product,
-            // The product may have existed when the message was first applied.
+            // The product may have been deleted after the message was first applied.
             Err(_) if self.store.is_in_inbox(&message.id).await? => {
                 return Ok(StockCommandOutcome::Duplicate);
             }
@@ -47,8 +47,8 @@ impl CatalogService {
         match self.writer.commit(commit).await {
             Ok(_) => Ok(StockCommandOutcome::Applied),
             Err(CommitError::AlreadyApplied) => Ok(StockCommandOutcome::Duplicate),
-            // After a conflict the product has changed or is deleted. The message is delivered
-            // again, which decides anew.
+            // A conflict means that the product was changed or deleted. The broker redelivers the
+            // message, which is then decided again.
             Err(error) => Err(map_commit_error(error)),
         }
     }

@@ -1,4 +1,4 @@
-//! The orders' actor.
+//! The actor for orders.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::{
 
 /// Runs the commands on orders.
 ///
-/// They run side by side. Those on one order are ordered by its version in the store.
+/// Commands run concurrently. The order's version in the store serializes those on one order.
 pub struct OrderActor {
     service: OrderService,
 }
 
 impl OrderActor {
-    /// Creates an actor that has yet to be started.
+    /// Creates an actor. The caller starts it.
     #[must_use]
     pub const fn new(service: OrderService) -> Self {
         Self { service }
@@ -31,8 +31,8 @@ impl Actor for OrderActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // Commands only wait here until their future starts. The store bounds how many read at a
-        // time, the writer's queue how many write; the rest wait until their deadline.
+        // Commands wait here only until their future starts. The store bounds concurrent reads and
+        // the writer's queue bounds writes; other commands wait until their deadline.
         ctx.set_mailbox_capacity(1024);
     }
 }

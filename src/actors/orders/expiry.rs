@@ -1,7 +1,7 @@
 //! The expiry of orders that are not paid in time.
 //!
-//! Every node looks for overdue orders in the store, so the orders of a node that is gone expire,
-//! too.
+//! Every node polls the store for all overdue orders, so orders still expire after the node that
+//! placed them is gone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,30 +16,29 @@ use crate::{
     store::{CommitError, StoreUnavailable},
 };
 
-/// The longest pause between two looks. Stock must be free within two seconds of the deadline, and
-/// each step towards that takes time.
+/// The longest pause between two polls. Stock must be released within two seconds of the deadline,
+/// which leaves time for the steps after the poll.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How many orders are read at a time.
+/// The number of orders to read at a time.
 const PAGE_SIZE: u32 = 1024;
 
-/// How many commits are under way at a time. They share transactions, and leave the writer's queue
-/// to buyers.
+/// The most concurrent commits: enough to share transactions, and few enough to leave room for
+/// buyers in the writer's queue.
 const MAX_CONCURRENT_COMMITS: usize = 256;
 
-/// How many order lines release their stock at a time, so that those transactions are no larger
-/// than others.
+/// The most order lines that release stock concurrently, which bounds the size of the transactions.
 const MAX_CONCURRENT_LINES: u32 = 1024;
 
-/// How long the expiry of an order may wait in the queue. The next look finds the order again.
+/// The timeout for expiring one order. The next poll retries it.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl OrderService {
-    /// Expires overdue orders; never returns.
+    /// Expires overdue orders periodically. Never returns.
     pub async fn run_expiry_loop(self) {
         let mut last = Ok(0);
         loop {
-            // At random, so that nodes do not look at the same time: the second finds nothing.
+            // Random, so that nodes do not poll at the same time and compete for the same orders.
             tokio::time::sleep(POLL_INTERVAL.mul_f64(rand::random_range(0.5..=1.0))).await;
             let expired = guarded_tick("order expiry", self.expire_overdue_orders());
             let Some(remaining) = expired.await else { continue };
@@ -56,7 +55,7 @@ impl OrderService {
         }
     }
 
-    /// Expires all orders that are overdue now, and returns how many failed to.
+    /// Expires all overdue orders, and returns the number that failed to expire.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -65,7 +64,7 @@ impl OrderService {
         let line_slots = Semaphore::new(MAX_CONCURRENT_LINES as usize);
         let (mut failed, mut last) = (0, None);
         loop {
-            // Orders that fail to expire are passed over, and found again by the next look.
+            // Skip orders that fail to expire; the next poll retries them.
             let overdue = self.store.list_overdue_orders(now, last, PAGE_SIZE).await?;
             let more = overdue.len() == PAGE_SIZE as usize;
             last = overdue.last().and_then(|order| Some((order.expires_at?, order.id)));
@@ -79,7 +78,7 @@ impl OrderService {
         }
     }
 
-    /// Whether the order no longer waits for payment, thanks to this node or another.
+    /// Expires an order. Returns whether it no longer awaits payment.
     async fn expire_order(&self, order: Order, line_slots: &Semaphore) -> bool {
         let Ok(transition) = order.decide(OrderCommand::Expire, self.clock.now()) else {
             return false;
@@ -94,9 +93,9 @@ impl OrderService {
             None,
             &CommandContext::internal(COMMIT_TIMEOUT),
         );
-        // Buyers can be told to come back; the stock of this order has to be free on time.
+        // Buyers can retry, but this stock must be released on time.
         match self.writer.commit_with_priority(commit).await {
-            // After a conflict the order is paid, cancelled, or expired by another node.
+            // A conflict means that the order was paid, cancelled, or expired by another node.
             Ok(_) | Err(CommitError::Conflict) => true,
             Err(error) => {
                 tracing::debug!(order = %order.id, ?error, "failed to expire an order");

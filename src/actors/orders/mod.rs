@@ -1,8 +1,8 @@
 //! Orders after checkout: payment, cancellation, fulfillment and expiry.
 //!
-//! No order is kept in memory. Each command reads its order, lets the domain decide, and commits on
-//! condition that the order still has the version that was read. Of payment and expiry, the one
-//! that reaches the store first wins, whichever node it comes from.
+//! No order is kept in memory. Each command reads its order, decides, and commits on condition that
+//! the order's version is unchanged. If payment and expiry race, the first to commit wins, on
+//! whichever node it runs.
 
 mod actor;
 mod expiry;

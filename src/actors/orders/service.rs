@@ -19,14 +19,14 @@ use crate::{
     store::{Commit, StockWrite, Store, Write, commit::StoredResponseBody, writer::CommitWriter},
 };
 
-/// Carries out commands on orders, and expires those that are not paid in time.
+/// Runs commands on orders, and expires unpaid orders.
 #[derive(Clone)]
 pub struct OrderService {
-    /// Orders are read from it.
+    /// The source of orders.
     pub store: Arc<dyn Store>,
-    /// Applies commits.
+    /// Batches commits into store transactions.
     pub writer: CommitWriter,
-    /// Dates every change.
+    /// The source of all timestamps.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -71,7 +71,7 @@ impl OrderService {
     ) -> Result<OrderTransition, Error> {
         let version = order.version.to_string();
         match &context.if_match {
-            Some(wanted) if !wanted.matches_tag(&version) => {
+            Some(if_match) if !if_match.matches_tag(&version) => {
                 Err(Error::version_mismatch(&format!("\"{version}\"")))
             }
             _ => Ok(order.decide(command, self.clock.now())?),

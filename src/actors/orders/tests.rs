@@ -1,4 +1,4 @@
-//! Orders' actor against a real store: many overdue at once, and those that cannot be ended.
+//! Tests order expiry on a real store: many overdue orders, and orders that fail to expire.
 
 use std::{
     sync::{
@@ -80,11 +80,11 @@ impl OrderFixture {
             Arc::clone(&store),
             Arc::new(NoopObserver),
         );
-        let deps = OrderService { store, writer, clock: Arc::clone(&clock) as Arc<dyn Clock> };
-        Self { _dir: dir, service: deps, clock, tea: ProductId::new() }
+        let service = OrderService { store, writer, clock: Arc::clone(&clock) as Arc<dyn Clock> };
+        Self { _dir: dir, service, clock, tea: ProductId::new() }
     }
 
-    /// An order of one piece that has to be paid by this time.
+    /// Builds an unpaid order of one unit that expires at `expires_at`, in milliseconds.
     fn pending_order(&self, expires_at: i64) -> Order {
         let name = "Tea".to_owned();
         let line = OrderLine {
@@ -109,7 +109,7 @@ impl OrderFixture {
         }
     }
 
-    /// Places orders, with or without reserving their pieces.
+    /// Places orders, with or without reserving their stock.
     async fn place_orders(&self, orders: impl Iterator<Item = Order>, reserve: bool) {
         let commit = |order: Order| {
             let reserve = reserve.then(|| stock_write(self.tea, StockChange::Reserve(1)));
@@ -126,8 +126,8 @@ impl OrderFixture {
         }
     }
 
-    async fn set_stock(&self, pieces: u64) {
-        let writes = vec![stock_write(self.tea, StockChange::Set(pieces))];
+    async fn set_stock(&self, units: u64) {
+        let writes = vec![stock_write(self.tea, StockChange::Set(units))];
         let commit = Commit {
             writes,
             ..Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60))
@@ -157,7 +157,7 @@ async fn overdue_orders_expire_in_shared_transactions() {
     .await;
     shop.clock.0.store(999, Ordering::Relaxed);
     assert_eq!(shop.service.expire_overdue_orders().await, Ok(0));
-    assert_eq!(shop.count_due_orders().await, 0, "none is due, and none was ended");
+    assert_eq!(shop.count_due_orders().await, 0, "no order is due yet");
     shop.clock.0.store(1000, Ordering::Relaxed);
     assert_eq!(shop.count_due_orders().await as u64, OVERDUE);
     let before = shop.service.writer.stats().batches.load(Ordering::Relaxed);
@@ -169,17 +169,17 @@ async fn overdue_orders_expire_in_shared_transactions() {
     assert_eq!(
         newest.iter().map(|movement| movement.delta.reserved).sum::<i64>(),
         500,
-        "the others still hold theirs"
+        "orders that are not overdue keep their reserved stock"
     );
 }
 
 #[actix_rt::test]
 async fn orders_that_fail_to_expire_do_not_block_others() {
-    // More than are looked at together, and one more page.
+    // More than two pages of overdue orders.
     const BROKEN: usize = 2100;
     let shop = OrderFixture::open();
     shop.set_stock(3000).await;
-    // Their pieces are not reserved, which no checkout leaves behind; an operator's hand may.
+    // Their stock is not reserved. No checkout does this, but a manual change to the store might.
     let mut broken: Vec<Order> = (0..BROKEN).map(|_| shop.pending_order(1)).collect();
     broken.iter_mut().for_each(|order| {
         order.lines.iter_mut().for_each(|line| line.product_id = ProductId::new())
@@ -188,10 +188,10 @@ async fn orders_that_fail_to_expire_do_not_block_others() {
     shop.place_orders((0..1500).map(|_| shop.pending_order(2)), true).await;
     shop.clock.0.store(10, Ordering::Relaxed);
     for _ in 0..2 {
-        let ended = shop.service.expire_overdue_orders();
-        let left = tokio::time::timeout(Duration::from_secs(60), ended)
+        let expiry = shop.service.expire_overdue_orders();
+        let left = tokio::time::timeout(Duration::from_secs(60), expiry)
             .await
-            .expect("it does not try for ever");
+            .expect("expiry retries a failed order endlessly");
         assert_eq!(left, Ok(BROKEN));
         assert_eq!(shop.count_due_orders().await, BROKEN);
     }
@@ -202,7 +202,7 @@ async fn order_expiry_bypasses_the_checkout_queue() {
     let shop = OrderFixture::open();
     shop.set_stock(100_000).await;
     let writer = &shop.service.writer;
-    let take = |order_id: Option<OrderId>| {
+    let reserve_one = |order_id: Option<OrderId>| {
         let reserve = StockWrite {
             product_id: shop.tea,
             change: StockChange::Reserve(1),
@@ -214,19 +214,20 @@ async fn order_expiry_bypasses_the_checkout_queue() {
         let commit = Commit::new(Timestamp::default(), Instant::now() + Duration::from_secs(60));
         Commit { writes: vec![Write::Stock(reserve)], ..commit }
     };
-    // Nothing is taken out of the queue until this task waits.
+    // The writer takes no commit from the queue until this task yields.
     let mut buyers = 0;
-    while writer.commit(take(None)).now_or_never().is_none() {
+    while writer.commit(reserve_one(None)).now_or_never().is_none() {
         buyers += 1;
     }
     assert!(buyers > 5000, "a long queue: {buyers}");
-    let (told, ends) = (writer.commit(take(None)), Some(OrderId::new()));
-    let (told, done) = tokio::join!(told, writer.commit_with_priority(take(ends)));
-    assert_eq!((told, done.is_ok()), (Err(CommitError::Overloaded), true));
+    let (rejected, expiring) = (writer.commit(reserve_one(None)), Some(OrderId::new()));
+    let (rejected, done) =
+        tokio::join!(rejected, writer.commit_with_priority(reserve_one(expiring)));
+    assert_eq!((rejected, done.is_ok()), (Err(CommitError::Overloaded), true));
     let movements = shop.service.store.list_movements(shop.tea, None, u32::MAX).await.unwrap();
     let place = movements
         .iter()
-        .find(|movement| movement.order_id == ends)
+        .find(|movement| movement.order_id == expiring)
         .map(|movement| movement.sequence);
-    assert_eq!(place, Some(2), "right after the stock came in");
+    assert_eq!(place, Some(2), "right after the initial stock");
 }

@@ -1,4 +1,4 @@
-//! What the events of other nodes change in the caches of this one.
+//! Applies the events of other nodes to the caches of this node.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::{
     store::{CommittedChanges, StoreUnavailable},
 };
 
-/// How many products are read from the store at a time.
+/// The number of products to read from the store at a time.
 const PAGE_SIZE: usize = 500;
 
 impl Follower {
-    /// Brings the caches up to date with events, then hands the events to the feed.
+    /// Applies events to the caches, then passes them to the feed.
     pub(super) async fn apply_events(
         &self,
         events: Vec<OutboxEvent>,
@@ -39,8 +39,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Adds what an event changes to `changes`. A product that must be read from the store, since
-    /// the event does not carry all of it, is added to `outdated`.
+    /// Adds the change of an event to `changes`. If the event does not contain the whole product,
+    /// adds the product to `outdated` instead, to be read from the store.
     fn collect_changes(
         &self,
         event: ParsedEvent,
@@ -55,7 +55,7 @@ impl Follower {
                 }
             }
             ParsedEvent::Stock(level) => match self.catalog_snapshot.get(level.product_id) {
-                // This node made the change, or read the product since.
+                // This node made the change, or has read the product since.
                 Some(view) if view.stock.version >= level.version => {}
                 Some(_) => changes.stock.push(level),
                 None => outdated.push(level.product_id),
@@ -64,13 +64,13 @@ impl Follower {
             ParsedEvent::SessionRevoked { session_id } => {
                 changes.revoked_sessions.push((session_id, self.clock.now()));
             }
-            // Neither orders nor accounts are cached.
+            // Orders and accounts are not cached.
             ParsedEvent::Order { .. } | ParsedEvent::UserRegistered { .. } => {}
         }
     }
 
-    /// Reloads the caches, since events before `oldest`, the first that the store still has, were
-    /// never seen: the node was frozen, or cut off from its store, for too long.
+    /// Reloads the caches after missing events that the store no longer has: the node was frozen or
+    /// disconnected from the store for too long. `oldest` is the first position still stored.
     pub(super) async fn reload_caches(&self, oldest: u64) -> Result<(), StoreUnavailable> {
         tracing::warn!(oldest, "missed events that the store no longer has; reloading the caches");
         let now = self.clock.now();
@@ -94,8 +94,8 @@ impl Follower {
         for page in ids.chunks(PAGE_SIZE) {
             for (product, stock) in self.store.find_products_by_id(page.to_vec()).await? {
                 changes.products.push(Arc::new(product));
-                // Newer than any level that an event carries: of two for one product, the last
-                // counts.
+                // At least as new as any level from an event. If a product has two levels, the last
+                // one takes effect.
                 changes.stock.push(stock);
             }
         }

@@ -1,4 +1,4 @@
-//! How long the caches may be served from without asking the store.
+//! Tracks how long the caches may serve reads without asking the store.
 
 use std::{
     sync::{
@@ -8,30 +8,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How old the last confirmation by the store may be. A node that was frozen for longer, or cannot
-/// reach the store, thus notices.
+/// How long a confirmation by the store is valid. After that, a node that was frozen or lost the
+/// store no longer serves reads from its caches.
 const LEASE: Duration = Duration::from_millis(250);
 
 /// A moment, in microseconds since the node started.
 pub(super) type Moment = u64;
 
-/// Tells whether the caches are as new as they have to be.
+/// Tracks whether the caches are current.
 pub(super) struct Freshness {
     started_at: Instant,
-    /// Until when the caches are current; read on every request.
+    /// When the last lease expires. Every request reads this.
     current_until: AtomicU64,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Whether the broker delivers news; `None` when there is no broker.
+    /// Whether the broker delivers events. `None` if no broker is configured.
     broker_connected: Option<bool>,
-    /// A poll that found events on their way: when it began, and the position of the last.
+    /// The start of a poll whose events the broker still has to deliver, and the last position.
     expected: Option<(Moment, u64)>,
 }
 
 impl Freshness {
-    /// Starts without any confirmation.
+    /// Creates a state without confirmation, so the caches are not current.
     pub(super) fn new() -> Self {
         let state = Mutex::new(State { broker_connected: None, expected: None });
         Self { started_at: Instant::now(), current_until: AtomicU64::new(0), state }
@@ -46,17 +46,17 @@ impl Freshness {
         self.now() < self.current_until.load(Ordering::Acquire)
     }
 
-    /// Notes that the caches hold everything that was acknowledged before `moment`.
+    /// Records that the caches have every change acknowledged before `moment`.
     pub(super) fn confirm(&self, moment: Moment) {
         self.lease(&self.state(), moment);
     }
 
-    /// Notes that at `moment` the newest event was the one at `goal`, which the broker will deliver.
+    /// Records that `goal` was the newest position at `moment`. The broker will deliver it.
     pub(super) fn expect_delivery(&self, moment: Moment, goal: u64) {
         self.state().expected = Some((moment, goal));
     }
 
-    /// Notes that the caches hold everything up to `position`.
+    /// Records that the caches have every change up to `position`.
     pub(super) fn on_reached(&self, position: u64) {
         let mut state = self.state();
         if let Some((moment, _)) = state.expected.take_if(|(_, goal)| *goal <= position) {
@@ -64,7 +64,7 @@ impl Freshness {
         }
     }
 
-    /// Sets whether the broker delivers events from now on. While it does not, the caches are never
+    /// Sets whether the broker delivers events. While it is disconnected, the caches are never
     /// current.
     pub(super) fn set_broker_connected(&self, connected: bool) {
         let mut state = self.state();
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(
             freshness.current_until.load(Ordering::Relaxed),
             current_until,
-            "an older confirmation takes nothing back"
+            "an older confirmation does not shorten the lease"
         );
     }
 

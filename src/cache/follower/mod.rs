@@ -1,10 +1,10 @@
-//! The follower: how a node of a shared store learns what other nodes have committed.
+//! The follower applies changes that other nodes commit to a shared store.
 //!
-//! Every change leaves its events in the outbox in the same transaction, in commit order and
-//! without gaps. A node that has seen all events up to a position therefore knows every change that
-//! was acknowledged before that position was read. Events are read from the store, or come sooner
-//! from a broker; their positions tell which were seen already and which are missing. The newest
-//! position is polled all the time, so that a late or silent broker holds nothing up.
+//! Each transaction writes its events to the outbox, in commit order and without gaps. A node that
+//! has applied all events up to a position therefore has every change that was acknowledged before
+//! that position was read. Events come from the store, or sooner from a broker. Their positions
+//! identify repeated and missing events. The follower polls the newest position continuously, so a
+//! slow or silent broker delays nothing.
 
 mod apply;
 mod freshness;
@@ -33,34 +33,34 @@ use crate::{
 /// The pause between two polls of the newest position.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How many events are read at a time.
+/// The number of events to read at a time.
 const PAGE_SIZE: u32 = 1000;
 
-/// Keeps the caches of this node current with what other nodes commit.
+/// Keeps the caches of this node current with the commits of other nodes.
 pub struct Follower {
     store: Arc<dyn Store>,
     caches: Arc<dyn CommitObserver>,
     catalog_snapshot: Arc<CatalogSnapshot>,
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
-    /// The position of the last event that was applied. Locked while events are applied.
+    /// The position of the last applied event. Locked while events are applied.
     position: Mutex<u64>,
-    /// The same, readable without the lock.
+    /// A copy of `position` that is readable without the lock.
     reached: AtomicU64,
-    /// The last catch-up, which its callers share.
+    /// The last catch-up. Concurrent callers share it.
     last_catch_up: Mutex<CatchUp>,
     freshness: Freshness,
 }
 
-/// When a catch-up began, and its outcome.
+/// The start and outcome of a catch-up.
 struct CatchUp {
     began: Moment,
     outcome: Result<(), StoreUnavailable>,
 }
 
 impl Follower {
-    /// Creates a follower that applies the events from now on. Load the caches after this, so that
-    /// nothing is missed in between.
+    /// Creates a follower that starts at the newest event. Load the caches after this call, so that
+    /// no change is missed in between.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -87,7 +87,7 @@ impl Follower {
         }))
     }
 
-    /// Polls for new events; never returns.
+    /// Polls for new events. Never returns.
     pub async fn run(self: Arc<Self>) {
         let mut is_failing = false;
         let mut awaited = None;
@@ -104,28 +104,28 @@ impl Follower {
         }
     }
 
-    /// Whether the caches are as new as a plain read may expect. If not, call
+    /// Whether the caches are current enough to serve a read. If not, call
     /// [`Follower::catch_up`] first.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.freshness.is_current()
     }
 
-    /// Whether a broker delivers events. While a configured broker does not, the caches are never
-    /// [current](Follower::is_current).
+    /// Whether a broker delivers events. While a configured broker is disconnected, the caches are
+    /// never [current](Follower::is_current).
     #[must_use]
     pub fn is_broker_connected(&self) -> bool {
         self.freshness.is_broker_connected()
     }
 
-    /// Sets whether a broker delivers events to [`Follower::receive`] from now on. Must not be
-    /// called when no broker is configured.
+    /// Sets whether a broker delivers events to [`Follower::receive`]. Must not be called if no
+    /// broker is configured.
     pub fn set_broker_connected(&self, connected: bool) {
         self.freshness.set_broker_connected(connected);
     }
 
-    /// Applies events that a broker has delivered, if they are next. Events seen already are passed
-    /// over; missing ones are read from the store.
+    /// Applies events from a broker in order of position. Skips repeated events, and reads missing
+    /// events from the store.
     pub async fn receive(&self, events: Vec<OutboxEvent>) {
         let mut position = self.position.lock().await;
         let mut next = Vec::with_capacity(events.len());
@@ -145,11 +145,11 @@ impl Follower {
         }
     }
 
-    /// Notes events that this node has just committed, and applied to its caches, itself. If they are
-    /// next, they need not be read.
+    /// Records events that this node has committed and applied to its caches. If they are next, the
+    /// follower need not read them.
     pub fn observe_local(&self, events: &[OutboxEvent]) {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
-        // Whoever holds the lock is reading events, and will read these, too.
+        // The holder of the lock is reading events, and reads these, too.
         let Ok(mut position) = self.position.try_lock() else { return };
         if first.position == *position + 1 {
             self.feed.apply(events);
@@ -157,15 +157,15 @@ impl Follower {
         }
     }
 
-    /// Brings the caches up to everything that any node acknowledged before the call. Callers share
-    /// the work, and its failure.
+    /// Applies every change that any node acknowledged before the call. Concurrent callers share
+    /// one catch-up and its outcome.
     ///
     /// # Errors
-    /// The store is unavailable; the caches are as they were.
+    /// The store is unavailable. The caches may still be outdated.
     pub async fn catch_up(&self) -> Result<(), StoreUnavailable> {
         let called = self.freshness.now();
         let mut last = self.last_catch_up.lock().await;
-        // One that began after the call, while it waited for the lock, serves it as well.
+        // A catch-up that began after this call, while it waited for the lock, covers it.
         if last.began <= called {
             let began = self.freshness.now();
             let outcome = self.read_confirmed_events(began).await;
@@ -181,16 +181,16 @@ impl Follower {
         Ok(())
     }
 
-    /// Looks for new events, and returns the position up to which the broker is expected to deliver
-    /// them. What was `awaited` since the last poll and did not come is read from the store, as is
-    /// everything when there is no broker.
+    /// Polls the newest position. Returns the position that the broker is expected to reach, if
+    /// any. Reads events from the store if the broker is not connected, or has not reached the
+    /// `awaited` position of the last poll.
     async fn poll(&self, awaited: Option<u64>) -> Result<Option<u64>, StoreUnavailable> {
         let began = self.freshness.now();
         let goal = self.store.last_event_position().await?;
         let is_late = awaited.is_some_and(|awaited| awaited > self.reached());
         if goal > self.reached() && self.freshness.is_broker_connected() && !is_late {
             self.freshness.expect_delivery(began, goal);
-            // The events may have come just before they were expected.
+            // The events may have arrived just before `expect_delivery`.
             self.freshness.on_reached(self.reached());
             return Ok(Some(goal));
         }
@@ -206,7 +206,7 @@ impl Follower {
         let mut position = self.position.lock().await;
         while *position < goal {
             let page = self.store.list_events_after(*position, PAGE_SIZE).await?;
-            // The newest events are always kept. A member of the store that has none of them lags.
+            // The outbox always keeps the newest events, so an empty page means a lagging replica.
             let first = page.first().ok_or(StoreUnavailable)?;
             if first.position > *position + 1 {
                 self.reload_caches(first.position).await?;
@@ -216,7 +216,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Applies the events that come next after `position`.
+    /// Applies `events`, which directly follow `position`.
     async fn apply_next(
         &self,
         position: &mut u64,

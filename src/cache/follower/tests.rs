@@ -1,4 +1,4 @@
-//! Events from a broker, in any order, on a real store.
+//! Tests the follower with broker events in any order, on a real store.
 
 use std::{collections::BTreeMap, sync::Mutex as StdMutex};
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Records the cart versions it is told of, and 0 when events were missed.
+/// Records the committed cart versions, and 0 when events were missed.
 #[derive(Default)]
 struct RecordingObserver(StdMutex<Vec<u64>>);
 
@@ -33,7 +33,7 @@ impl CommitObserver for RecordingObserver {
 }
 
 impl RecordingObserver {
-    /// The versions observer of since last time.
+    /// Takes the versions recorded since the last call.
     fn versions(&self) -> Vec<u64> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
@@ -79,8 +79,8 @@ impl Fixture {
 
     /// Changes the cart up to version `last`, and returns all events so far.
     async fn change(&self, last: u64) -> Vec<OutboxEvent> {
-        let begun = self.store.last_event_position().await.unwrap();
-        for version in begun + 1..=last {
+        let current = self.store.last_event_position().await.unwrap();
+        for version in current + 1..=last {
             let cart = Arc::new(Cart { version, ..Cart::empty(self.owner) });
             let event = DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared);
             let commit = Commit::new(Timestamp::from_millis(1), std::time::Instant::now());
@@ -98,7 +98,7 @@ async fn next_events_are_applied_and_repeats_are_not() {
     fixture.follower.receive(events[..2].to_vec()).await;
     assert_eq!(fixture.observer.versions(), [1, 2]);
     fixture.follower.receive(events[..4].to_vec()).await;
-    assert_eq!(fixture.observer.versions(), [3, 4], "a relay that took over repeats some");
+    assert_eq!(fixture.observer.versions(), [3, 4], "a new relay leader repeats some events");
     fixture.follower.receive(events[2..3].to_vec()).await;
     assert_eq!(fixture.observer.versions(), [0; 0]);
     fixture.follower.receive(vec![events[3].clone(), events[4].clone(), events[4].clone()]).await;
@@ -112,7 +112,7 @@ async fn missing_events_are_read_from_the_store() {
     fixture.follower.receive(vec![events[0].clone(), events[3].clone()]).await;
     assert_eq!(fixture.observer.versions(), [1, 2, 3, 4, 5, 6]);
     fixture.follower.receive(events).await;
-    assert_eq!(fixture.observer.versions(), [0; 0], "all of it is old");
+    assert_eq!(fixture.observer.versions(), [0; 0], "all of these are repeats");
 }
 
 #[tokio::test]
@@ -125,12 +125,12 @@ async fn connected_broker_is_awaited_for_one_poll() {
     assert!(!fixture.follower.is_current());
     fixture.follower.receive(events).await;
     assert_eq!(fixture.observer.versions(), [1, 2]);
-    assert!(fixture.follower.is_current(), "what was awaited has come");
+    assert!(fixture.follower.is_current(), "the awaited events have arrived");
     fixture.change(3).await;
     let awaited = fixture.follower.poll(awaited).await.unwrap();
-    assert_eq!((awaited, fixture.observer.versions()), (Some(3), vec![]), "this is new");
+    assert_eq!((awaited, fixture.observer.versions()), (Some(3), vec![]), "a new event to await");
     assert_eq!(fixture.follower.poll(awaited).await, Ok(None));
-    assert_eq!(fixture.observer.versions(), [3], "it did not come");
+    assert_eq!(fixture.observer.versions(), [3], "the broker did not deliver it");
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn disconnected_broker_leaves_polling_and_nothing_current() {
     fixture.change(2).await;
     assert_eq!(fixture.follower.poll(None).await, Ok(None));
     assert_eq!(fixture.observer.versions(), [1, 2]);
-    assert!(!fixture.follower.is_current(), "each read has to ask");
+    assert!(!fixture.follower.is_current(), "each read must ask the store");
     fixture.change(3).await;
     fixture.follower.catch_up().await.unwrap();
     assert_eq!(fixture.observer.versions(), [3]);
@@ -154,7 +154,7 @@ async fn disconnected_broker_leaves_polling_and_nothing_current() {
 async fn missed_events_that_are_gone_reload_the_caches() {
     let fixture = Fixture::new().await;
     let currency = "EUR".parse().unwrap();
-    let facts = ProductDetails {
+    let details = ProductDetails {
         sku: None,
         name: "Tea".into(),
         description: String::new(),
@@ -164,8 +164,8 @@ async fn missed_events_that_are_gone_reload_the_caches() {
         image_url: None,
         attributes: BTreeMap::new(),
     };
-    let [changed, deleted] =
-        [(); 2].map(|()| Product::new(ProductId::new(), facts.clone(), Timestamp::from_millis(1)));
+    let [changed, deleted] = [(); 2]
+        .map(|()| Product::new(ProductId::new(), details.clone(), Timestamp::from_millis(1)));
     let put = async |product: Product, count: usize| {
         let product = Arc::new(product);
         let events = vec![DomainEvent::Product(Arc::clone(&product)); count];
@@ -179,13 +179,13 @@ async fn missed_events_that_are_gone_reload_the_caches() {
     assert_eq!(
         fixture.catalog_snapshot.len(),
         0,
-        "the observer of this test leaves the snapshot alone"
+        "this test's observer does not update the snapshot"
     );
     fixture.catalog_snapshot.load(&*fixture.store).await.unwrap();
     assert_eq!(fixture.catalog_snapshot.len(), 2);
     put(Product { version: 2, ..changed.clone() }, 1).await;
     put(deleted.to_deleted(Timestamp::from_millis(2)), 1).await;
-    // So many more events that the outbox keeps none of these.
+    // Add so many events that the outbox no longer keeps the ones above.
     for version in 1..=23 {
         let cart = Arc::new(Cart { version, ..Cart::empty(fixture.owner) });
         let events = vec![DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared); 1000];
@@ -197,11 +197,11 @@ async fn missed_events_that_are_gone_reload_the_caches() {
     fixture.follower.catch_up().await.unwrap();
     assert_eq!(fixture.catalog_snapshot.len(), 1);
     assert_eq!(fixture.catalog_snapshot.get(changed.id).unwrap().product.version, 2);
-    let observer = fixture.observer.versions();
+    let versions = fixture.observer.versions();
     assert_eq!(
-        (observer.first(), observer.last()),
+        (versions.first(), versions.last()),
         (Some(&0), Some(&23)),
-        "carts are forgotten before their new versions are applied"
+        "cached carts are dropped before new versions are applied"
     );
 }
 

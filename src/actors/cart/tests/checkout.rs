@@ -1,4 +1,4 @@
-//! Checkout on a node that has not heard of what others did.
+//! Tests checkout on a node that lags behind other nodes.
 
 use std::sync::{Mutex, mpsc};
 
@@ -31,23 +31,23 @@ async fn checkout_uses_current_cart_and_prices() {
     assert_eq!(check_out(&there, owner).await.unwrap_err().code, ErrorCode::CartEmpty);
     here.change_cart(owner, shop.add_tea_message()).await.unwrap();
     let known = shop.store.find_product(shop.tea).await.unwrap().unwrap().0;
-    let facts =
+    let details =
         ProductDetails { price: Money::parse("3.00", usd()).unwrap(), ..known.details.clone() };
-    let dearer = Arc::new(known.with_details(facts, Timestamp::default()).unwrap());
+    let dearer = Arc::new(known.with_details(details, Timestamp::default()).unwrap());
     let commit = Commit::new(Timestamp::default(), Instant::now() + MINUTE);
-    let (writes, facts) =
+    let (writes, events) =
         (vec![Write::Product(Arc::clone(&dearer))], vec![DomainEvent::Product(dearer)]);
-    shop.writer.commit(Commit { writes, events: facts, ..commit }).await.unwrap();
+    shop.writer.commit(Commit { writes, events, ..commit }).await.unwrap();
     let order = check_out(&there, owner).await.unwrap();
     assert_eq!(
         (order.total().to_string(), order.lines.len()),
         ("3.00".into(), 1),
-        "not the price that this node knew"
+        "the current price, not the cached price"
     );
     assert_eq!(
         check_out(&here, owner).await.unwrap_err().code,
         ErrorCode::CartEmpty,
-        "what was bought there is bought"
+        "the other node's checkout emptied the cart"
     );
     assert_eq!(reply_version(here.change_cart(owner, shop.add_tea_message()).await.unwrap()), 3);
 }
@@ -76,15 +76,15 @@ async fn concurrent_checkouts_sell_each_unit_once() {
     assert!(sold > 0 && orders.iter().flatten().count() <= 2, "too many unpaid orders");
 }
 
-/// The first time that somebody looks at it, it tells that, and waits to be told to go on.
+/// A clock that signals its first read, then blocks until the test lets it continue.
 struct PausingClock(Mutex<Option<(oneshot::Sender<()>, mpsc::Receiver<()>)>>);
 
 impl Clock for PausingClock {
     fn now(&self) -> Timestamp {
         let first = self.0.lock().unwrap().take();
-        if let Some((reached, go_on)) = first {
+        if let Some((reached, resume)) = first {
             reached.send(()).unwrap();
-            go_on.recv().unwrap();
+            resume.recv().unwrap();
         }
         SystemClock.now()
     }
@@ -97,11 +97,11 @@ async fn item_added_on_another_node_during_checkout_stays_in_cart() {
     commit_tea(&shop).await;
     here.change_cart(owner, shop.add_tea_message()).await.unwrap();
     let (reached, decided) = oneshot::channel();
-    let (go_on, told) = mpsc::channel();
+    let (go_on, resume) = mpsc::channel();
     let there = shop.start_registry_with_clock(
         Arc::clone(&shop.shelf),
         None,
-        Arc::new(PausingClock(Mutex::new(Some((reached, told))))),
+        Arc::new(PausingClock(Mutex::new(Some((reached, resume))))),
     );
     let (order, ()) = tokio::join!(check_out(&there, owner), async {
         decided.await.unwrap();
@@ -125,7 +125,7 @@ async fn checkout_includes_items_added_on_another_node() {
     assert_eq!(
         check_out(&there, owner).await.unwrap().lines[0].quantity,
         2,
-        "not the one piece that this node knew of"
+        "the current quantity, not the cached quantity"
     );
     assert!(shop.store.find_cart(owner.id).await.unwrap().unwrap().lines.is_empty());
 }
