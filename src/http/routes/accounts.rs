@@ -35,7 +35,7 @@ use crate::{
     },
 };
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/auth/register").post(register))
@@ -387,7 +387,7 @@ async fn jwks(read: ReadRequest<Anyone>) -> RouteResult {
     Ok(Answer::json(StatusCode::OK, read.state.authenticator.tokens().jwks())?)
 }
 
-/// The guest whose cart is to be merged. A guest token that is not valid does not fail the login.
+/// Returns the guest whose cart to merge. An invalid guest token does not fail the login.
 fn guest_id_if_valid(state: &AppState, token: Option<&str>) -> Option<UserId> {
     verify_guest_token(state, token?).ok()
 }

@@ -1,4 +1,4 @@
-//! The audit of a shop while it is open.
+//! The route that audits the stock.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use crate::{
     },
 };
 
-/// The most findings in a response; `found` counts all of them.
+/// The maximum number of findings in a response. `found` counts all of them.
 const MAX_LISTED_FINDINGS: usize = 1000;
 
-/// One audit at a time: a second one would read everything again and find the same.
+/// Allows one audit at a time: a concurrent one would read the same data and find the same.
 static AUDIT_PERMIT: Semaphore = Semaphore::const_new(1);
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/admin/audit").post(run));
 }
@@ -66,7 +66,7 @@ pub(crate) struct AuditResponse {
     findings: Vec<FindingResponse>,
 }
 
-/// Something that an audit found.
+/// A finding of an audit.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FindingResponse {
     #[schema(value_type = FindingKind)]

@@ -35,7 +35,7 @@ use crate::{
     messages::{cart::PlaceOrder, change::Reply, orders::ChangeOrder},
 };
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/checkout").post(check_out))
@@ -49,7 +49,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
 /// The details of a checkout. All of them are optional.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CheckoutRequest {
-    /// The total that the buyer was shown. A higher one is refused.
+    /// The total that the buyer saw. A higher total is rejected.
     #[schema(value_type = Option<f64>, example = 59.97)]
     expected_total: Option<Box<RawValue>>,
     #[schema(value_type = Option<Address>)]
@@ -161,8 +161,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
 async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResult {
     let context = change.context()?;
     if context.idempotency_key.is_none() {
-        let detail = "Send an Idempotency-Key of your own making with each checkout, and the same \
-            one when you repeat it.";
+        let detail = "Send a unique Idempotency-Key with each checkout, and the same key when you \
+            repeat it.";
         return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
     }
     let options = change.body.parse(change.state.options.currency)?;
@@ -205,7 +205,7 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
     let (limit, before) = (query.page_limit()?, query.parse_cursor::<OrderId>()?);
     let owner = (!all).then_some(read.caller.user_id);
     read.ensure_latest().await?;
-    // One more than a page shows whether there is a next page.
+    // One extra order shows whether there is a next page.
     let orders = state.store.list_orders(owner, before, limit + 1);
     let mut found = state.read_before_deadline(&read.request, orders).await?;
     let has_more = found.len() > limit as usize;
@@ -336,7 +336,7 @@ fn order_answer(order: &Order) -> Answer {
     Answer::ok(order_json(order)).with_etag(order.version)
 }
 
-/// The user whose orders the caller may change; `None` for every user.
+/// Returns the user whose orders the caller may change, or `None` if the caller may change all.
 fn owner_filter(caller: &Caller) -> Option<UserId> {
     (caller.role != Role::Admin).then_some(caller.user_id)
 }
