@@ -1,5 +1,7 @@
-//! The audit of a shop that may be open: reads page by page, each page from one moment, has the domain judge, and corrects by guarded
-//! commits like any other change.
+//! Audits the stock while the shop is open.
+//!
+//! The auditor reads one consistent page at a time, lets the domain evaluate it, and applies
+//! corrections as conditional commits.
 
 use std::{
     sync::Arc,
@@ -18,44 +20,45 @@ use crate::{
     },
 };
 
-/// Products looked at together. All their movements are summed up at one moment, and all open orders are read for each such page.
+/// The number of products per page. Each page sums all movements of its products and reads all open
+/// orders.
 const PRODUCTS: u32 = 2000;
 
-/// Orders looked at together.
+/// The number of orders per page.
 const ORDERS: u32 = 500;
 
-/// How often a correction is decided anew because its stock has moved meanwhile.
+/// How many times a correction is retried when its stock changes at the same time.
 const ATTEMPTS: usize = 64;
 
-/// How long a correction may wait in the queue.
+/// How long a correction may wait in the writer's queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two attempts when there is too much to do.
+/// The delay before a retry when the writer is overloaded.
 const WHEN_BUSY: Duration = Duration::from_millis(50);
 
-/// What an audit came to.
+/// The counts of an audit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Products looked at.
+    /// The number of products checked.
     pub products: u64,
-    /// Orders looked at.
+    /// The number of orders checked.
     pub orders: u64,
-    /// Movements looked at.
+    /// The number of stock movements checked.
     pub movements: u64,
-    /// What was off.
+    /// The number of findings.
     pub found: u64,
-    /// What of that is corrected now.
+    /// The number of findings that were repaired.
     pub repaired: u64,
 }
 
-/// Audits a shop.
+/// Audits the orders, products, and events in a store.
 pub struct Auditor {
     store: Arc<dyn Store>,
     writer: CommitWriter,
     clock: Arc<dyn Clock>,
 }
 
-/// One thing to look at again when it is to be corrected.
+/// The order or product that is checked again before a correction.
 #[derive(Clone, Copy)]
 enum Subject {
     Order(IdRange),
@@ -63,30 +66,32 @@ enum Subject {
 }
 
 impl Auditor {
-    /// An auditor of what is in `store`.
+    /// Creates an auditor for `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, writer: CommitWriter, clock: Arc<dyn Clock>) -> Self {
         Self { store, writer, clock }
     }
 
-    /// Looks at everything, and has `tell` hear of what is off; with `repair`, corrects what can be corrected.
+    /// Checks everything and calls `report` for each finding. With `repair`, also corrects the
+    /// findings that can be corrected.
     ///
-    /// Orders come first: what is missing of their movements is written in their name, and what is still off then belongs to the
-    /// product. Nothing is locked, and of a shop that is open each page shows one moment.
+    /// Orders come first: their missing movements are added under their order id, and any
+    /// remaining difference belongs to the product. Nothing is locked; each page is a consistent
+    /// snapshot.
     ///
     /// # Errors
-    /// The store does not answer. What was corrected until then stays.
+    /// The store is unavailable. Corrections made so far stay.
     pub async fn run(
         &self,
         repair: bool,
-        mut tell: impl FnMut(&Finding),
+        mut report: impl FnMut(&Finding),
     ) -> Result<Summary, Error> {
         let mut summary = Summary::default();
-        let mut tell = |findings: Vec<Finding>, summary: &mut Summary| {
+        let mut record = |findings: Vec<Finding>, summary: &mut Summary| {
             for finding in findings {
                 summary.found += 1;
                 summary.repaired += u64::from(finding.repaired);
-                tell(&finding);
+                report(&finding);
             }
         };
         let mut rest = Some(IdRange::ALL);
@@ -95,7 +100,7 @@ impl Auditor {
             for order in &page.items {
                 summary.orders += u64::from(order.status.is_some());
                 let subject = Subject::Order(IdRange::single(order.order_id.as_uuid()));
-                tell(self.settle(order.evaluate(), subject, repair).await?, &mut summary);
+                record(self.settle(order.evaluate(), subject, repair).await?, &mut summary);
             }
             rest = page.remaining;
         }
@@ -106,15 +111,15 @@ impl Auditor {
                 summary.products += u64::from(product.known);
                 summary.movements += product.ledger.count;
                 let subject = Subject::Product(IdRange::single(product.product_id.as_uuid()));
-                tell(self.settle(product.evaluate(), subject, repair).await?, &mut summary);
+                record(self.settle(product.evaluate(), subject, repair).await?, &mut summary);
             }
             rest = page.remaining;
         }
-        tell(self.store.audit_events().await?.evaluate().findings, &mut summary);
+        record(self.store.audit_events().await?.evaluate().findings, &mut summary);
         Ok(summary)
     }
 
-    /// The findings, corrected where that is wanted and possible.
+    /// Returns the findings of `judgement`, corrected if `repair` is set and a correction exists.
     async fn settle(
         &self,
         judgement: AuditOutcome,
@@ -132,34 +137,36 @@ impl Auditor {
         Ok(findings)
     }
 
-    /// Corrects what is off now, which may be something else than when it was found. When it cannot: what to do.
+    /// Checks `subject` again and corrects it. Returns advice for the operator if that fails.
     async fn correct(&self, subject: Subject) -> Result<Option<&'static str>, StoreUnavailable> {
         for _ in 0..ATTEMPTS {
             let now = self.judge_again(subject).await?;
             if now.corrections.is_empty() {
-                // Nothing left to correct, unless somebody has made it worse.
+                // Nothing is left to correct unless a later change needs manual work.
                 let worse = now.findings.iter().any(|finding| finding.advice.is_some());
-                return Ok(worse.then_some("it has changed meanwhile; run the audit again"));
+                return Ok(worse.then_some("it changed during the audit; run the audit again"));
             }
             match self.writer.commit(self.commit(&now.corrections)).await {
                 Ok(_) => return Ok(None),
-                // Sold or given back meanwhile. Of an outcome that is not known the next look tells.
+                // The stock changed, or the outcome is unknown: the next attempt reads it again.
                 Err(
                     CommitError::StockVersionMismatch(_)
                     | CommitError::Conflict
                     | CommitError::OutcomeUnknown,
                 ) => {}
                 Err(CommitError::Overloaded) => tokio::time::sleep(WHEN_BUSY).await,
-                // When the store is away altogether, the next page tells. One thing that cannot be written keeps nothing else from it.
+                // One failed correction must not stop the others. If the store is down, the next
+                // read fails and ends the audit.
                 Err(error) => {
-                    tracing::error!(?error, "the correction of an audit was refused");
+                    tracing::error!(?error, "failed to commit an audit correction");
                     return Ok(Some(
-                        "the store did not take it; the log says why, and what is said of the product what to do",
+                        "the correction failed; see the log for the cause and the product's \
+                         findings for what to do",
                     ));
                 }
             }
         }
-        Ok(Some("its stock changes too fast; repair again when less is sold"))
+        Ok(Some("its stock changes too fast; run the repair again when there is less traffic"))
     }
 
     async fn judge_again(&self, subject: Subject) -> Result<AuditOutcome, StoreUnavailable> {
@@ -184,7 +191,7 @@ impl Auditor {
             let moves = correction.movements.iter().enumerate();
             moves.map(move |(place, delta)| {
                 let change = StockChange::Correct { delta: *delta, reserved };
-                // Those after the first follow it in the same commit.
+                // Only the first write checks the version; the others follow it in this commit.
                 let expected_version = (place == 0).then_some(expected_version);
                 let reason = Some("audit".to_owned());
                 Write::Stock(StockWrite {

@@ -1,4 +1,4 @@
-//! Sending a message to one of the node's lasting actors, and surviving what goes wrong with it.
+//! Requests to the node's long-lived actors, with deadlines and panic handling.
 
 use std::panic::AssertUnwindSafe;
 
@@ -10,7 +10,8 @@ use crate::{error::Error, messages::change::Ticket};
 /// Sends `message` and waits for the answer until the ticket's deadline.
 ///
 /// # Errors
-/// The actor's own error; `overloaded` when it had not begun by the deadline, `outcome_unknown` when it had.
+/// The actor's own error. After the deadline: `overloaded` if the actor had not started the work,
+/// `outcome_unknown` if it had.
 pub async fn ask<A, M, T>(actor: &Addr<A>, message: M, ticket: &Ticket) -> Result<T, Error>
 where
     M: Message<Result = Result<T, Error>> + Send + 'static,
@@ -21,34 +22,37 @@ where
     match tokio::time::timeout_at(ticket.deadline().into(), actor.send(message)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(MailboxError::Closed)) => {
-            tracing::error!("an actor that should last as long as the node is gone");
+            tracing::error!("a long-lived actor has stopped");
             Err(timeout_error(ticket))
         }
         Ok(Err(MailboxError::Timeout)) | Err(_) => Err(timeout_error(ticket)),
     }
 }
 
-/// What to say when nobody waits any longer: whether anything was done depends on whether the work had begun.
+/// The error for a missed deadline: `overloaded` if the work had not started, `outcome_unknown` if
+/// it had.
 pub(crate) fn timeout_error(ticket: &Ticket) -> Error {
     if ticket.give_up() { Error::overloaded() } else { Error::outcome_unknown() }
 }
 
-/// Runs `work`; a panic in it is logged and becomes an error, and does not end the thread with every actor on it.
+/// Runs `work` and turns a panic into an internal error. Without this, the panic would end the
+/// thread and every actor on it.
 pub(crate) async fn catch_panic<T>(
     who: &str,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!(actor = who, "a command panicked; the actor lives on");
+        tracing::error!(actor = who, "a command panicked; the actor continues");
         Err(Error::internal())
     })
 }
 
-/// Runs one round of what is done again and again; `None`: it panicked, which is logged, and the next one may go better.
+/// Runs one iteration of a periodic task. Logs a panic and returns `None`, so that the task
+/// continues.
 pub(crate) async fn guarded_tick<T>(what: &str, work: impl Future<Output = T>) -> Option<T> {
     let done = AssertUnwindSafe(work).catch_unwind().await;
     done.inspect_err(|_| {
-        tracing::error!(what, "a round of work in the background panicked; the next one follows")
+        tracing::error!(what, "a background task panicked; it runs again at its next tick")
     })
     .ok()
 }

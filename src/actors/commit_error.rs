@@ -1,12 +1,14 @@
-//! The store's errors as clients see them, the same for every actor.
+//! Maps store errors to client errors, the same way for every actor.
 
 use crate::{
     error::{Error, ErrorCode},
     store::CommitError,
 };
 
-/// The error that a client gets for a commit that was not applied. Conflicts and repeats are handled
-/// by [`retry`](super::retry) first: a conflict that comes here was one too many.
+/// Maps the error of a commit to the error that the client gets.
+///
+/// [`retry`](super::retry) handles conflicts and repeats first. A conflict gets here only after the
+/// last attempt.
 pub(crate) fn map_commit_error(error: CommitError) -> Error {
     match error {
         CommitError::Conflict

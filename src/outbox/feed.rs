@@ -1,4 +1,4 @@
-//! The live end of the event feed: what the writer has just made durable, for whoever listens.
+//! The live end of the event feed: broadcasts newly committed events to listeners.
 
 use std::sync::Arc;
 
@@ -6,31 +6,32 @@ use tokio::sync::broadcast;
 
 use crate::events::OutboxEvent;
 
-/// How many batches a listener may be behind before it has to read the store again.
+/// The number of batches a listener can lag behind before it must read from the store.
 const BACKLOG: usize = 256;
 
-/// Hands new events to any number of listeners. A slow one is told that it missed some, and never holds up the writer.
+/// Broadcasts new events to any number of listeners. A slow listener gets a `Lagged` error and
+/// never blocks the writer.
 pub struct Feed {
     batches: broadcast::Sender<Arc<[OutboxEvent]>>,
 }
 
 impl Feed {
-    /// A feed without listeners.
+    /// Creates a feed without listeners.
     #[must_use]
     pub fn new() -> Self {
         Self { batches: broadcast::Sender::new(BACKLOG) }
     }
 
-    /// Listens from now on.
+    /// Subscribes to all events that are committed from now on.
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<Arc<[OutboxEvent]>> {
         self.batches.subscribe()
     }
 
-    /// Tells listeners what has happened.
+    /// Sends committed events to all listeners.
     pub fn apply(&self, events: &[OutboxEvent]) {
         if !events.is_empty() && self.batches.receiver_count() > 0 {
-            // An error means that the last listener has just gone.
+            // `send` fails only if the last listener has just disconnected.
             drop(self.batches.send(events.into()));
         }
     }

@@ -1,3 +1,3 @@
-//! Committed events on their way to readers.
+//! Delivery of committed events to readers.
 
 pub mod feed;

@@ -1,4 +1,4 @@
-//! The accounts' actor.
+//! The actor that runs the account commands.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,16 +14,16 @@ use crate::{
     },
 };
 
-/// How often sessions revoked long ago are forgotten.
+/// How often expired entries are removed from the revoked sessions.
 const REVOCATION_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Runs the commands on accounts, side by side.
+/// Runs the account commands concurrently.
 pub struct AccountActor {
     service: Arc<AccountService>,
 }
 
 impl AccountActor {
-    /// Creates an actor that has yet to be started.
+    /// Creates the actor without starting it.
     #[must_use]
     pub fn new(deps: AccountDeps) -> Self {
         Self { service: Arc::new(AccountService::new(deps)) }

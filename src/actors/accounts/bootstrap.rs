@@ -20,10 +20,10 @@ use crate::{
     store::{Commit, CommitError, Store, Write, writer::CommitWriter},
 };
 
-/// The address of the first admin when none is configured. No mail from outside reaches it.
+/// The e-mail address of the first admin if none is configured. It receives no external mail.
 const DEFAULT_ADMIN_EMAIL: &str = "admin@localhost";
 
-/// The length of a generated password, which makes 119 bits.
+/// The length of a generated password: 20 characters give 119 bits of entropy.
 const GENERATED_PASSWORD_LENGTH: usize = 20;
 
 /// How long the commit may take; only the operator waits for it.
@@ -31,17 +31,17 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Creates and promotes admins.
 pub struct AdminBootstrap {
-    /// Accounts are read from it.
+    /// The store that accounts are read from.
     pub store: Arc<dyn Store>,
-    /// Applies commits.
+    /// Writes commits to the store.
     pub writer: CommitWriter,
-    /// Dates every change.
+    /// Provides the time of each change.
     pub clock: Arc<dyn Clock>,
-    /// Hashes passwords on threads of its own.
+    /// Hashes passwords on dedicated threads.
     pub hasher: PasswordHasher,
 }
 
-/// A new admin whose generated password has to be shown to the operator, once.
+/// A new admin whose generated password must be shown to the operator once.
 #[derive(Debug, Clone)]
 pub struct FirstAdmin {
     /// The address to log in with.
@@ -50,32 +50,32 @@ pub struct FirstAdmin {
     pub password: Password,
 }
 
-/// What creating or promoting an admin came to.
+/// The result of creating or promoting an admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminOutcome {
     /// A new account was created.
     Created {
-        /// The generated password, when none was given.
+        /// The generated password, if none was given.
         generated: Option<Password>,
     },
-    /// An existing account became an admin's and keeps its password.
+    /// An existing account became an admin and kept its password.
     Promoted,
-    /// The account was an admin's already; nothing changed.
+    /// The account was already an admin; nothing changed.
     AlreadyAdmin,
 }
 
 impl AdminBootstrap {
-    /// Ensures that an admin exists: the configured one, or else any.
+    /// Ensures that the configured admin exists or, without configuration, any admin.
     ///
     /// # Errors
-    /// The configured address is a customer's, or the store fails.
+    /// The configured address belongs to a customer, or the store fails.
     pub async fn ensure_admin(
         &self,
         configured: Option<(Email, Password)>,
     ) -> Result<Option<FirstAdmin>, Error> {
         if let Some((email, password)) = configured {
             match self.store.find_user_by_email(&email).await? {
-                // Registering the address first must not make anyone an admin.
+                // Nobody must become an admin by registering the address first.
                 Some(user) if user.role != Role::Admin => return Err(email_taken(&email)),
                 Some(_) => {}
                 None => drop(self.create_or_promote_admin(email, Some(password)).await?),
@@ -87,9 +87,10 @@ impl AdminBootstrap {
         }
         let email = Email::parse(DEFAULT_ADMIN_EMAIL)?;
         if self.store.find_user_by_email(&email).await?.is_some() {
-            // Registering the address first must not make anyone an admin.
+            // Nobody must become an admin by registering the address first.
             tracing::warn!(
-                "there is no admin, and {DEFAULT_ADMIN_EMAIL} is a customer's; make one with `souk admin`"
+                "there is no admin, and {DEFAULT_ADMIN_EMAIL} belongs to a customer; create an \
+                 admin with `souk admin`"
             );
             return Ok(None);
         }
@@ -101,8 +102,8 @@ impl AdminBootstrap {
         }
     }
 
-    /// Creates an admin's account for `email`, with a random password when none is given. An existing
-    /// account becomes an admin's and keeps its password.
+    /// Creates an admin account for `email`, with a random password if none is given. An existing
+    /// account becomes an admin and keeps its password.
     ///
     /// # Errors
     /// The store fails.
@@ -153,7 +154,7 @@ impl AdminBootstrap {
         };
         match retry.retry_on_conflict(&context, decide, async || Ok(())).await? {
             Reply::Completed(outcome) => Ok(outcome),
-            // Without a key no response is ever stored.
+            // Without an idempotency key, no response is stored.
             Reply::Replayed(_) => Err(Error::internal()),
         }
     }
@@ -182,7 +183,8 @@ impl AdminBootstrap {
 fn email_taken(email: &Email) -> Error {
     let email = email.as_str();
     let detail = format!(
-        "auth.admin_email: {email} has a customer's account; choose another address, or use `souk admin {email}`"
+        "auth.admin_email: {email} belongs to a customer; choose another address, or use \
+         `souk admin {email}`"
     );
     Error::new(ErrorCode::EmailTaken, detail)
 }

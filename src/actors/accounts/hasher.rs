@@ -1,4 +1,5 @@
-//! bcrypt on threads of its own: it takes a third of a second at the default cost, which no actor has to spare.
+//! Runs bcrypt on dedicated threads: one hash takes a third of a second at the default cost, which
+//! would block an actor for too long.
 
 use std::{
     num::NonZeroUsize,
@@ -18,14 +19,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{domain::account::Password, error::Error};
 
-/// Most jobs a thread may have ahead of it, if they would be done in time.
+/// The maximum number of jobs per thread, running and queued.
 const MAX_JOBS_PER_THREAD: usize = 16;
 
-/// Hashes and checks passwords. Clones share the threads.
+/// Hashes and verifies passwords. Clones share the threads.
 #[derive(Clone)]
 pub struct PasswordHasher {
     pool: Addr<HashWorker>,
-    // The queue of a `SyncArbiter` has no bound of its own.
+    // The queue of a `SyncArbiter` is unbounded.
     queue_slots: Arc<Semaphore>,
     threads: usize,
     run_count: Arc<AtomicU64>,
@@ -35,7 +36,7 @@ pub struct PasswordHasher {
 }
 
 impl PasswordHasher {
-    /// Starts the threads, as many as there are cores when `threads` is not given. Needs a running actix `System`.
+    /// Starts the threads, one per core if `threads` is `None`. Needs a running actix `System`.
     #[must_use]
     pub fn start(cost: u32, threads: Option<NonZeroUsize>) -> Self {
         let threads =
@@ -48,10 +49,10 @@ impl PasswordHasher {
             runs: Arc::clone(&counter),
             latency: Arc::clone(&clock),
         });
-        let places = Arc::new(Semaphore::new(threads.saturating_mul(MAX_JOBS_PER_THREAD)));
+        let queue_slots = Arc::new(Semaphore::new(threads.saturating_mul(MAX_JOBS_PER_THREAD)));
         Self {
             pool,
-            queue_slots: places,
+            queue_slots,
             threads,
             run_count: runs,
             latency,
@@ -60,17 +61,18 @@ impl PasswordHasher {
         }
     }
 
-    /// Hashes a password that was chosen.
+    /// Hashes a new password.
     ///
     /// # Errors
-    /// `overloaded`, at once when so many wait that it would not be done by `deadline`, or when that has passed before its turn came.
+    /// `overloaded` if the queue is full or too long to meet `deadline`, or if `deadline` passes
+    /// before the job starts; `internal` if bcrypt fails.
     pub async fn hash(&self, password: Password, deadline: Instant) -> Result<String, Error> {
         let cost = self.cost;
         self.run_job(deadline, move || bcrypt::non_truncating_hash(password.expose_secret(), cost))
             .await
     }
 
-    /// Whether `password` is the one that `hash` was made of. It must be one that could be chosen.
+    /// Whether `password` matches `hash`. The password must meet the policy.
     ///
     /// # Errors
     /// As for [`hash`](Self::hash).
@@ -86,7 +88,8 @@ impl PasswordHasher {
         .await
     }
 
-    /// Takes as long as [`verify`](Self::verify) for an account that does not exist or a password that nobody can have.
+    /// Takes as long as [`verify`](Self::verify). Use it if the account does not exist or the
+    /// password violates the policy, so that the response time reveals nothing.
     ///
     /// # Errors
     /// As for [`hash`](Self::hash).
@@ -97,7 +100,7 @@ impl PasswordHasher {
             .map(drop)
     }
 
-    /// Whether `hash` was made at the cost configured now.
+    /// Whether `hash` has the configured cost.
     #[must_use]
     pub fn has_current_cost(&self, hash: &str) -> bool {
         HashParts::from_str(hash).is_ok_and(|parts| parts.get_cost() == self.cost)
@@ -114,32 +117,33 @@ impl PasswordHasher {
         T: Send + 'static,
         F: FnOnce() -> BcryptResult<T> + Send + 'static,
     {
-        let place =
+        let slot =
             Arc::clone(&self.queue_slots).try_acquire_owned().map_err(|_| Error::overloaded())?;
         let in_flight = self.threads * MAX_JOBS_PER_THREAD - self.queue_slots.available_permits();
-        // Where nobody waits it is done, however long the last ones have taken.
+        // With a free thread, the job runs regardless of the estimate.
         if in_flight > self.threads
             && Instant::now() + self.latency.total_for(in_flight.div_ceil(self.threads)) > deadline
         {
             return Err(Error::overloaded());
         }
-        let job = Job { work: Box::new(work), deadline, slot: place };
-        // Closed: the threads end with the process, and nothing was done.
+        let job = Job { work: Box::new(work), deadline, slot };
+        // The mailbox is closed only when the process ends. The job has not run.
         self.pool.send(job).await.unwrap_or_else(|_| Err(Error::overloaded()))
     }
 }
 
-/// A hash at `cost` that no password has: salt and hash are zeros. Checking against it is the same work as against a real one.
+/// A hash at `cost` that no password matches: salt and hash are zeros. Verifying against it takes
+/// as long as against a real hash.
 fn dummy_hash(cost: u32) -> Arc<str> {
     format!("$2b${cost:02}${}", ".".repeat(53)).into()
 }
 
-/// How long jobs take, the last ones counting most.
+/// A moving average of the job duration, in microseconds.
 #[derive(Default)]
 struct LatencyEstimate(AtomicU64);
 
 impl LatencyEstimate {
-    /// How long so many jobs take, one after the other.
+    /// The estimated time of `jobs` jobs in sequence.
     fn total_for(&self, jobs: usize) -> Duration {
         let jobs = u32::try_from(jobs).unwrap_or(u32::MAX);
         Duration::from_micros(self.0.load(Ordering::Relaxed)).saturating_mul(jobs)
@@ -147,7 +151,7 @@ impl LatencyEstimate {
 
     fn record(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        // Threads that meet here lose one of their times, which does no harm.
+        // A race loses one sample, which is harmless.
         let before = self.0.load(Ordering::Relaxed);
         self.0.store(
             if before == 0 { micros } else { before / 4 * 3 + micros / 4 },
@@ -168,7 +172,7 @@ impl Actor for HashWorker {
 struct Job<T> {
     work: Box<dyn FnOnce() -> BcryptResult<T> + Send>,
     deadline: Instant,
-    /// Given back when the job is dropped, done or not.
+    /// Released when the job is dropped, whether it ran or not.
     slot: OwnedSemaphorePermit,
 }
 
@@ -180,13 +184,13 @@ impl<T: 'static> Handler<Job<T>> for HashWorker {
     type Result = Result<T, Error>;
 
     fn handle(&mut self, job: Job<T>, _: &mut Self::Context) -> Self::Result {
-        let Job { work, deadline, slot: _place } = job;
+        let Job { work, deadline, slot: _slot } = job;
         let begun = Instant::now();
         if begun >= deadline {
             return Err(Error::overloaded());
         }
         self.runs.fetch_add(1, Ordering::Relaxed);
-        // A panic would end the thread for good.
+        // An uncaught panic would end the thread.
         let done = catch_unwind(AssertUnwindSafe(work));
         self.latency.record(begun.elapsed());
         match done {

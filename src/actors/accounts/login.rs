@@ -25,7 +25,7 @@ use crate::{
     store::{Commit, CommitError, Write},
 };
 
-/// How long a new hash of a known password may take; no caller waits for it.
+/// How long a rehash may take. It runs in the background.
 const REHASH_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl AccountService {
@@ -36,7 +36,7 @@ impl AccountService {
         let RegisterUser { email, password, name, role, ticket, trace } = message;
         validate_account_name(&name)?;
         let password = Password::parse("password", password.expose_secret().to_owned())?;
-        // The commit decides who gets the address; this early check only saves the hashing.
+        // The commit enforces unique addresses; this check only avoids a useless hash.
         if self.deps.store.find_user_by_email(&email).await?.is_some() {
             return Err(map_commit_error(CommitError::EmailTaken));
         }
@@ -92,8 +92,8 @@ impl AccountService {
             self.reverify_credentials(user, password, ticket).await?;
             let mut commit = self.build_commit(ticket, None);
             let (session, reply) = self.new_session(with_next_version(user), commit.decided_at);
-            // The account is written, too, so that this login conflicts with a change of the
-            // password, which revokes every session that the old password started.
+            // Writing the account makes this login conflict with a concurrent password change,
+            // which revokes every session that the old password started.
             commit.writes =
                 vec![Write::User(Arc::new(reply.user.clone())), Write::Session(Arc::new(session))];
             Ok(Decision::Commit(Box::new(commit), |_| reply))
@@ -117,8 +117,8 @@ impl AccountService {
     }
 }
 
-/// Hashes a password again after the configured cost has changed. On failure the next login tries
-/// again.
+/// Rehashes a password after the configured cost has changed. If this fails, the next login
+/// retries.
 async fn rehash_password(deps: AccountDeps, verified: User, password: Password) {
     let deadline = Instant::now() + REHASH_TIMEOUT;
     let Ok(password_hash) = deps.hasher.hash(password, deadline).await else { return };

@@ -1,4 +1,4 @@
-//! Lets login attempts in, as the throttle allows.
+//! Admits login attempts within the limits of the throttle.
 
 use std::{
     net::IpAddr,
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-/// Most attempts that wait for others to be decided.
+/// The maximum number of attempts that wait for others to end.
 const MAX_WAITING_LOGINS: usize = 256;
 
 /// The throttle, shared by all logins of this node.
@@ -36,24 +36,25 @@ impl LoginLimiter {
         }
     }
 
-    /// Waits for its turn to try a password. To be called before anything is looked up.
+    /// Waits until the throttle admits a login attempt. Call this before any lookup.
     ///
     /// # Errors
-    /// `rate_limited` when too many have failed; `overloaded` when `deadline` passes before it is known.
+    /// `rate_limited` if too many logins have failed; `overloaded` if too many attempts wait or
+    /// `deadline` passes.
     pub(super) async fn admit_login(
         &self,
         email: Option<&Email>,
         address: IpAddr,
         deadline: Instant,
     ) -> Result<LoginAttempt<'_>, Error> {
-        let subjects = ThrottleKey::for_login(email, address);
-        let mut place = None;
+        let keys = ThrottleKey::for_login(email, address);
+        let mut waiting_slot = None;
         loop {
-            // Made before the look, so that no decision after it is missed.
+            // Created before the check, so that no attempt that ends after it is missed.
             let decided = self.attempt_ended.notified();
-            match self.lock_throttle().try_admit(&subjects, self.clock.now()) {
+            match self.lock_throttle().try_admit(&keys, self.clock.now()) {
                 Admission::Granted => {
-                    return Ok(LoginAttempt { login_limiter: self, keys: subjects, failed: false });
+                    return Ok(LoginAttempt { login_limiter: self, keys, failed: false });
                 }
                 Admission::Refused { retry_after } => {
                     let detail = "Too many logins have failed. Wait, then try again.";
@@ -63,8 +64,9 @@ impl LoginLimiter {
                 }
                 Admission::Wait => {}
             }
-            if place.is_none() {
-                place = Some(self.waiting_slots.try_acquire().map_err(|_| Error::overloaded())?);
+            if waiting_slot.is_none() {
+                waiting_slot =
+                    Some(self.waiting_slots.try_acquire().map_err(|_| Error::overloaded())?);
             }
             tokio::time::timeout_at(deadline.into(), decided)
                 .await
@@ -77,7 +79,8 @@ impl LoginLimiter {
     }
 }
 
-/// An attempt under way. Unless it is said to have failed, its end is forgiven: nobody has learnt anything about a password.
+/// A login attempt in progress. Dropping it counts as a failure only after
+/// [`mark_failed`](Self::mark_failed): any other end reveals nothing about a password.
 pub(super) struct LoginAttempt<'a> {
     login_limiter: &'a LoginLimiter,
     keys: Vec<ThrottleKey>,
@@ -85,7 +88,7 @@ pub(super) struct LoginAttempt<'a> {
 }
 
 impl LoginAttempt<'_> {
-    /// The password was wrong.
+    /// Ends the attempt as failed: the password was wrong.
     pub(super) fn mark_failed(mut self) {
         self.failed = true;
     }

@@ -1,8 +1,8 @@
 //! Accounts: registration, logins, sessions and passwords.
 //!
-//! No account is kept in memory, so nothing has to be kept current: each command reads what it
-//! needs, and the store orders by version what two commands decide at once. Commands run side by
-//! side, since one that waits for bcrypt must not hold up the rest.
+//! No account is cached: each command reads what it needs, and the store detects conflicting
+//! commits by version. Commands run concurrently, because a command that waits for bcrypt must not
+//! block the others.
 
 mod actor;
 pub mod bootstrap;
@@ -26,20 +26,20 @@ use crate::{
     store::{Store, writer::CommitWriter},
 };
 
-/// What the account commands work with.
+/// The dependencies of the account commands.
 #[derive(Clone)]
 pub struct AccountDeps {
-    /// Accounts and sessions are read from it.
+    /// The store that accounts and sessions are read from.
     pub store: Arc<dyn Store>,
-    /// Applies commits.
+    /// Writes commits to the store.
     pub writer: CommitWriter,
-    /// Dates every change.
+    /// Provides the time of each change.
     pub clock: Arc<dyn Clock>,
-    /// Hashes passwords on threads of its own.
+    /// Hashes passwords on dedicated threads.
     pub hasher: PasswordHasher,
     /// Issues and reads refresh tokens.
     pub refresh_tokens: RefreshTokens,
-    /// Sessions whose access tokens are refused; the actor only forgets the old ones.
+    /// Sessions whose access tokens are rejected. The actor only removes expired entries.
     pub revoked: Arc<RevokedSessions>,
     /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,

@@ -1,4 +1,4 @@
-//! What the account commands share.
+//! State and helpers that the account commands share.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
     store::{Commit, CommitReceipt, Write},
 };
 
-/// Carries out the account commands.
+/// Implements the account commands.
 pub(super) struct AccountService {
     pub(super) deps: AccountDeps,
     pub(super) login_limiter: LoginLimiter,
@@ -42,18 +42,18 @@ impl AccountService {
         self.deps.revoked.sweep(self.deps.clock.now());
     }
 
-    /// An empty commit, decided now.
+    /// Creates an empty commit with the current time and the ticket's deadline.
     pub(super) fn build_commit(&self, ticket: &Ticket, trace: Option<TraceParent>) -> Commit {
         Commit { trace, ..Commit::new(self.deps.clock.now(), ticket.deadline()) }
     }
 
-    /// Locks an account, so that one command at a time changes it on this node. Without the lock
-    /// many commands at once would conflict in the store, and some would run out of attempts.
+    /// Locks an account, so that this node runs one change of it at a time. Without the lock,
+    /// concurrent commands would conflict in the store, and some would run out of attempts.
     pub(super) async fn lock_account(&self, user: UserId) -> MutexGuard<'_, ()> {
         self.account_locks.lock_for(user).await
     }
 
-    /// Runs a command until it meets no conflict. The request has no idempotency key.
+    /// Runs a command and retries it on conflicts. The request has no idempotency key.
     pub(super) async fn decide_and_commit<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         ticket: &Ticket,
@@ -75,13 +75,13 @@ impl AccountService {
         // Each decision reads the store, so there is nothing to refresh.
         match retry.retry_on_conflict(&context, decide, async || Ok(())).await? {
             Reply::Completed(reply) => Ok(reply),
-            // Without a key no response is ever stored.
+            // Without an idempotency key, no response is stored.
             Reply::Replayed(_) => Err(Error::internal()),
         }
     }
 
-    /// Returns `user` when there is one and the password is right. It takes the same work either
-    /// way, so that the time does not tell whether the account exists.
+    /// Returns `user` if it exists and the password is right. Both cases take the same time, so
+    /// that the response time does not reveal whether the account exists.
     pub(super) async fn verify_credentials(
         &self,
         user: Option<User>,
@@ -95,7 +95,8 @@ impl AccountService {
                     .verify(password.clone(), user.password_hash.clone(), ticket.deadline())
                     .await?;
                 if !right && !hasher.has_current_cost(&user.password_hash) {
-                    // A hash from before the cost was raised is checked faster; that would tell that there is an account.
+                    // A hash with a lower cost verifies faster, which would reveal that the
+                    // account exists.
                     hasher.verify_dummy(ticket.deadline()).await?;
                 }
                 Ok(right.then_some(user))
@@ -104,8 +105,8 @@ impl AccountService {
         }
     }
 
-    /// Reads the account of a verified password again. When its hash has changed since, the password
-    /// is verified again.
+    /// Reads a verified account again. If its password hash has changed since, verifies the
+    /// password again.
     pub(super) async fn reverify_credentials(
         &self,
         verified: &mut User,
@@ -124,17 +125,18 @@ impl AccountService {
     }
 }
 
-/// The one error of every login that fails, so that it does not tell why.
+/// The error of every failed login. It is always the same, so that it does not reveal the cause.
 pub(super) fn invalid_credentials() -> Error {
     Error::new(ErrorCode::InvalidCredentials, "The e-mail address or the password is wrong.")
 }
 
-/// The account with its version counted up, for a commit that changes it.
+/// A copy of the account with its version incremented, for a commit that changes it.
 pub(super) fn with_next_version(user: &User) -> User {
     User { version: user.version + 1, ..user.clone() }
 }
 
-/// Adds the revocation of `session` to a commit that also writes `user`, which counts the events.
+/// Adds the revocation of `session` to a commit and increments the event sequence of `user`, which
+/// the caller adds to the same commit.
 pub(super) fn add_revocation(
     session: &Session,
     user: &mut User,
@@ -151,8 +153,8 @@ pub(super) fn add_revocation(
     });
 }
 
-/// A fixed number of locks for any number of accounts. Two accounts that share a lock wait for each
-/// other needlessly, which does no harm.
+/// A fixed number of locks for any number of accounts. Accounts that share a lock sometimes wait
+/// for each other, which is harmless.
 struct StripedLocks([Mutex<()>; 64]);
 
 impl StripedLocks {

@@ -19,11 +19,11 @@ use crate::{
     store::Write,
 };
 
-/// What a refresh token leads to.
+/// The result of using a refresh token.
 enum RefreshOutcome {
-    /// The token was valid, and is replaced by a new one.
+    /// The token was valid and is replaced with a new one.
     Rotated(Box<AuthenticatedSession>),
-    /// The token was used before, by its owner or a thief. Which of the two uses it now is unknown.
+    /// The token was used before. Either its owner or a thief uses it now.
     Reused,
 }
 

@@ -1,4 +1,4 @@
-//! The commands, against a real store. Each test has a shop of its own.
+//! Tests of the account commands against a real store. Each test has its own shop.
 
 mod logins;
 mod sessions;
@@ -43,7 +43,7 @@ use crate::{
 
 pub(super) const PASSWORD: &str = "correct horse";
 
-/// The machine's time, and what a test adds to it.
+/// The system time plus an offset that a test sets.
 #[derive(Default)]
 pub(super) struct Hands(AtomicI64);
 
@@ -67,7 +67,7 @@ impl CommitObserver for RecordRevocations {
     }
 }
 
-/// How a shop differs from the usual.
+/// The options of a test shop.
 pub(super) struct FixtureSettings {
     pub(super) login_limit: u32,
     pub(super) cost: u32,
@@ -80,7 +80,7 @@ impl Default for FixtureSettings {
     }
 }
 
-/// Accounts with all they need.
+/// The account actor and its dependencies.
 pub(super) struct AccountFixture {
     pub(super) accounts: Addr<AccountActor>,
     pub(super) deps: AccountDeps,
@@ -121,7 +121,7 @@ impl AccountFixture {
         }
     }
 
-    /// Another node on the same store.
+    /// Starts another node on the same store.
     pub(super) fn other_node(&self) -> Self {
         let accounts = AccountActor::new(self.deps.clone()).start();
         Self {
@@ -197,7 +197,7 @@ impl AccountFixture {
         live.into_iter().map(|session| session.id).collect()
     }
 
-    /// The types of an account's events; that their sequence has no gap is checked on the way.
+    /// Returns the types of an account's events and asserts that their sequence has no gap.
     pub(super) async fn event_types(&self, user: UserId) -> Vec<String> {
         let events = self.deps.store.list_events_after(0, 10_000).await.unwrap();
         let bodies = events

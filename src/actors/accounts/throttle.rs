@@ -1,7 +1,8 @@
-//! How many failed logins a minute one account, or one address, may have.
+//! Limits the failed logins per minute of each account and each network.
 //!
-//! Attempts under way count as failed until they are decided, so that guessing in parallel gains nothing. An attempt that would be
-//! one too many only because of others under way waits for them: ten people who log in at once behind one address are no attack.
+//! An attempt in progress counts as failed until it ends, so that parallel guesses gain nothing. An
+//! attempt that exceeds the limit only because of others in progress waits for them: ten people who
+//! log in at once from one address are not an attack.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -10,41 +11,41 @@ use crate::domain::{
     clock::Timestamp,
 };
 
-/// How long a failure counts.
+/// How long a failure counts toward the limit.
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 
-/// Most accounts and addresses watched at once.
+/// The maximum number of accounts and networks tracked at once.
 const MAX_TRACKED_KEYS: usize = 100_000;
 
-/// What attempts are counted for.
+/// The key that attempts are counted under.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum ThrottleKey {
-    /// An account, whether there is one or not.
+    /// An account, whether it exists or not.
     Account(Email),
-    /// Where attempts come from.
+    /// The client's network.
     Origin(IpAddr),
 }
 
 impl ThrottleKey {
-    /// What a login by `email` from `address` counts for.
+    /// The keys that a login with `email` from `address` counts under.
     pub(super) fn for_login(email: Option<&Email>, address: IpAddr) -> Vec<Self> {
         let origin = client_network(address);
         email.cloned().map(Self::Account).into_iter().chain([Self::Origin(origin)]).collect()
     }
 }
 
-/// What becomes of an attempt.
+/// The throttle's decision on an attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It may go on; `release_attempt` or `fail` must follow.
+    /// The attempt may proceed; `release_attempt` or `record_failure` must follow.
     Granted,
-    /// It depends on attempts that are under way.
+    /// The decision depends on attempts in progress.
     Wait,
-    /// There were too many; in so many seconds it may be tried again.
+    /// There were too many failures. Retry after `retry_after` seconds.
     Refused { retry_after: u64 },
 }
 
-/// Failures of one account or address within one window.
+/// The failures of one account or network within one window.
 #[derive(Debug, Clone, Copy)]
 struct FailureWindow {
     started_at: Timestamp,
@@ -54,7 +55,7 @@ struct FailureWindow {
 
 impl FailureWindow {
     fn is_expired(&self, now: Timestamp) -> bool {
-        // A clock that was set back must not lock anyone out for longer.
+        // A clock that was set back must not extend a lockout.
         now < self.started_at || now >= self.started_at.saturating_add(FAILURE_WINDOW)
     }
 
@@ -63,7 +64,7 @@ impl FailureWindow {
     }
 }
 
-/// The counts. Time is handed in.
+/// Counts failures per key. The caller provides the time.
 #[derive(Debug)]
 pub(super) struct Throttle {
     limit: u32,
@@ -73,7 +74,7 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// `limit` failures a minute; 0 switches it off.
+    /// Allows `limit` failures per minute; 0 disables the throttle.
     pub(super) fn new(limit: u32) -> Self {
         Self {
             limit,
@@ -83,7 +84,7 @@ impl Throttle {
         }
     }
 
-    /// Begins an attempt that counts for `subjects`, if all of them have one left.
+    /// Starts an attempt that counts under `subjects` if all of them are below the limit.
     pub(super) fn try_admit(&mut self, subjects: &[ThrottleKey], now: Timestamp) -> Admission {
         if self.limit == 0 {
             return Admission::Granted;
@@ -131,7 +132,7 @@ impl Throttle {
         }
     }
 
-    /// The record of `subject`, with a window that is open.
+    /// Returns the window of `subject`, reset if it has expired.
     fn open_window(&mut self, subject: &ThrottleKey, now: Timestamp) -> &mut FailureWindow {
         if !self.windows.contains_key(subject) {
             self.evict_to_fit(now);

@@ -1,4 +1,4 @@
-//! The audit of a shop while it is open.
+//! The route that audits the stock.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use crate::{
     },
 };
 
-/// The most findings in a response; `found` counts all of them.
+/// The maximum number of findings in a response. `found` counts all of them.
 const MAX_LISTED_FINDINGS: usize = 1000;
 
-/// One audit at a time: a second one would read everything again and find the same.
+/// Allows one audit at a time: a second one would only repeat its work.
 static AUDIT_PERMIT: Semaphore = Semaphore::const_new(1);
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/admin/audit").post(run));
 }
@@ -66,7 +66,7 @@ pub(crate) struct AuditResponse {
     findings: Vec<FindingResponse>,
 }
 
-/// Something that an audit found.
+/// A finding of an audit.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FindingResponse {
     #[schema(value_type = FindingKind)]
@@ -102,8 +102,8 @@ impl From<&Finding> for FindingResponse {
 
 /// Audit the stock.
 ///
-/// An audit compares the stock with its movements and with the orders. The shop stays open
-/// meanwhile. With `repair`, an `adjusted` movement corrects `on_hand`, `reserved` is set to what
+/// An audit compares the stock with its movements and with the orders. The shop stays open during
+/// the audit. With `repair`, an `adjusted` movement corrects `on_hand`, `reserved` is set to what
 /// open orders need, and missing movements of an order are added. Their reason is `audit`. A node
 /// runs one audit at a time.
 #[utoipa::path(post, path = "/api/admin/audit", operation_id = "audit_stock",
@@ -112,8 +112,8 @@ tag = "Operations", security(("bearer" = [])), request_body = Option<AuditReques
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 503, body = ProblemDetails,
-        description = "`overloaded`: another audit runs; `store_unavailable`: repairs made so far \
-            stay"),
+        description = "`overloaded`: another audit is running; `store_unavailable`: repairs made so \
+            far stay"),
 ))]
 async fn run(change: ChangeRequest<Admin, AuditRequest>) -> RouteResult {
     let state = &change.state;

@@ -1,4 +1,4 @@
-//! Carts.
+//! The cart routes, for accounts and guests.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/cart").get(show).delete(clear))
@@ -82,7 +82,7 @@ impl LineRequest {
                 format!("quantity must be at least {least}"),
             ));
         }
-        // A larger number is above every limit, which the cart rejects.
+        // The cart rejects any quantity that does not fit: it exceeds every limit.
         Ok(u32::try_from(self.quantity).unwrap_or(u32::MAX))
     }
 }
@@ -118,7 +118,8 @@ tag = "Cart", security(("bearer" = [])), request_body = LineRequest, params(
 ), responses(
     (status = 200, body = CartResponse),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
-    (status = 409, body = ProblemDetails, description = "`insufficient_stock`, `guest_cart_merged`"),
+    (status = 409, body = ProblemDetails,
+        description = "`insufficient_stock`, `guest_cart_merged`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `quantity_limit`, `line_limit`, \
             `idempotency_key_reused`"),
@@ -141,7 +142,8 @@ tag = "Cart", security(("bearer" = [])), request_body = LineRequest, params(
 ), responses(
     (status = 200, body = CartResponse),
     (status = 404, body = ProblemDetails, description = "`line_not_found`"),
-    (status = 409, body = ProblemDetails, description = "`insufficient_stock`, `guest_cart_merged`"),
+    (status = 409, body = ProblemDetails,
+        description = "`insufficient_stock`, `guest_cart_merged`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `quantity_limit`, `idempotency_key_reused`"),
 ))]
@@ -231,7 +233,7 @@ async fn merge(change: ChangeRequest<Account, MergeRequest>) -> RouteResult {
     cart_answer(change.state.carts.merge_guest_cart(change.caller.owner(), message).await?)
 }
 
-/// The guest whose cart the token opens.
+/// Verifies a guest token and returns the guest's id.
 pub(super) fn verify_guest_token(
     state: &AppState,
     token: &str,

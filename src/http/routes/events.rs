@@ -1,4 +1,4 @@
-//! The event feed: server-sent events, resumed after the last one that the client received.
+//! The event feed: server-sent events that a client can resume after the last one it received.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -33,20 +33,20 @@ use crate::{
 )]
 pub(crate) struct EventStreamBody(#[expect(dead_code, reason = "describes a stream")] String);
 
-/// How often a quiet feed sends a sign of life and checks its token.
+/// How often a feed sends a keep-alive comment and checks its token.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The number of events read from the store at a time.
 const PAGE_SIZE: u32 = 500;
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/events").get(feed));
 }
 
 /// Listen to events.
 ///
-/// The answer is a stream of server-sent events. Anyone gets the events of catalog and stock, and
+/// The response is a stream of server-sent events. Anyone gets the events of catalog and stock, and
 /// the bearer of a token also those of their own cart and orders. `data` is a CloudEvent, `event`
 /// its type and `id` its id. With `Last-Event-ID`, the stream continues after that event if it is
 /// among the newest 10,000. Otherwise it begins with the oldest event that is kept.
@@ -62,7 +62,8 @@ tag = "Events", security((), ("bearer" = [])), params(
 async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
     read.query.reject_others(&[])?;
     let state = Arc::clone(&read.state);
-    // Listen before the position is read: an event in between arrives twice and is sent once.
+    // Subscribe before reading the position, so that no event is missed. `position` removes
+    // duplicates.
     let live_events = state.feed.listen();
     let position = start_position(&read).await?;
     let keep_alive_timer =
@@ -91,7 +92,7 @@ async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
         .streaming::<_, actix_web::Error>(Box::pin(body)))
 }
 
-/// The position that the feed starts after: that of `Last-Event-ID`, or the end.
+/// Returns the position that the feed starts after: that of `Last-Event-ID`, or the latest event.
 async fn start_position(read: &ReadRequest<Listener>) -> Result<u64, Error> {
     let (request, store) = (&read.request, &read.state.store);
     let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
@@ -107,7 +108,7 @@ struct EventStream {
     state: Arc<AppState>,
     caller: Option<Caller>,
     live_events: Receiver<Arc<[OutboxEvent]>>,
-    /// The position of the last event that was read.
+    /// The position of the last event that was queued or skipped.
     position: u64,
     /// Whether the store may have events after `position`.
     is_behind: bool,
@@ -117,14 +118,14 @@ struct EventStream {
 }
 
 impl EventStream {
-    /// The next chunk of the feed; `None` ends it.
+    /// Returns the next chunk of the feed. `None` ends the feed.
     async fn next_chunk(&mut self) -> Option<web::Bytes> {
         loop {
             if let Some(text) = self.pending_chunks.pop_front() {
                 return Some(text);
             }
             if self.is_behind {
-                // A slow reader stays behind for long, so its session is checked here, too.
+                // A slow reader can stay behind for long, so check its session here too.
                 if self.has_session_ended() || *self.shutdown.borrow() {
                     return None;
                 }
@@ -132,7 +133,7 @@ impl EventStream {
                 continue;
             }
             tokio::select! {
-                // The timer first: a feed that is never quiet must not outlive its token.
+                // Poll the timer first: a busy feed must not outlive its token.
                 biased;
                 _ = self.keep_alive_timer.tick() => {
                     let alive = web::Bytes::from_static(b": alive\n\n");
@@ -144,7 +145,7 @@ impl EventStream {
                     Err(RecvError::Lagged(_)) => self.is_behind = true,
                     Err(RecvError::Closed) => return None,
                 },
-                // The node stops; the client resumes on another one.
+                // The node is stopping. The client resumes on another node.
                 _ = self.shutdown.changed() => return None,
             }
         }

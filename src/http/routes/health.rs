@@ -1,4 +1,4 @@
-//! Routes for operators: liveness, readiness, metrics.
+//! Routes for operators: liveness, readiness, and metrics.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +17,7 @@ use crate::http::{
 };
 use crate::{broker, store::StoreUnavailable};
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/livez").get(livez))
@@ -28,7 +28,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/docs").get(redirect_to_docs));
 }
 
-/// Whether a node can do its work.
+/// Whether a node is ready to serve requests.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
     #[schema(value_type = NodeReadiness)]
@@ -36,20 +36,20 @@ pub(crate) struct Readiness {
     checks: Checks,
 }
 
-/// What was checked.
+/// The state of each component.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Checks {
     #[schema(value_type = Availability)]
     store: &'static str,
     #[schema(value_type = NodeState)]
     node: &'static str,
-    /// A node without a broker leaves it out.
+    /// Absent if the node has no broker.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Availability, required = false)]
     broker: Option<&'static str>,
 }
 
-/// A process that answers.
+/// The liveness of the process.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes an answer that is always the same")]
 pub(crate) struct Liveness {
@@ -64,7 +64,7 @@ pub(crate) struct MetricsText(#[expect(dead_code, reason = "describes a text")] 
 
 /// Get whether the process is alive.
 ///
-/// The answer comes without a look at the store.
+/// The response does not depend on the store.
 #[utoipa::path(get, path = "/livez", operation_id = "get_liveness",
 tag = "Operations", security(()), responses(
     (status = 200, body = Liveness),
@@ -77,22 +77,22 @@ pub(crate) async fn livez() -> HttpResponse {
         .body(r#"{"status":"alive"}"#)
 }
 
-/// The document of the messages that Souk publishes and consumes (AsyncAPI 3.0).
+/// The AsyncAPI 3.0 document of the messages that Souk publishes and consumes.
 async fn asyncapi_document() -> HttpResponse {
     HttpResponse::Ok().json(broker::asyncapi::build_document())
 }
 
-/// Get whether the node can do its work.
+/// Get whether the node is ready to serve requests.
 ///
 /// A load balancer sends requests to a node that answers 200.
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness",
 tag = "Operations", security(()), responses(
     (status = 200, body = Readiness,
-        description = "The node is ready, or degraded: the broker is away."),
+        description = "The node is ready, or degraded: the broker is unavailable."),
     (status = "4XX", body = ProblemDetails,
         description = "The request is refused. `code` says why."),
     (status = 503, body = Readiness,
-        description = "The store is away, or the node is starting or stopping."),
+        description = "The store is unavailable, or the node is starting or stopping."),
 ))]
 async fn readyz(request: HttpRequest) -> RouteResult {
     let state = AppState::from_request(&request)?;
@@ -109,7 +109,7 @@ async fn readyz(request: HttpRequest) -> RouteResult {
         .map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
     let (code, status) = match (store, node, broker) {
         ("ok", "running", None | Some("ok")) => (StatusCode::OK, "ready"),
-        // Events wait in the store; everything else works.
+        // Without the broker, events stay in the store and everything else works.
         ("ok", "running", _) => (StatusCode::OK, "degraded"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };

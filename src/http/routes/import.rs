@@ -1,4 +1,4 @@
-//! Imports, streamed: lines are applied in batches while the file is still arriving.
+//! Streamed product imports: lines are applied in batches while the upload is in progress.
 
 use std::sync::Arc;
 
@@ -30,13 +30,13 @@ use crate::{
     store::CommitError,
 };
 
-/// Lines that are applied together.
+/// The number of lines per batch.
 const BATCH_SIZE: usize = 256;
 
-/// Errors listed in the answer; `failed` counts them all.
+/// The maximum number of errors in a response. `failed` counts all of them.
 const MAX_LISTED_ERRORS: usize = 1000;
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/products/import").post(import));
 }
@@ -50,20 +50,20 @@ pub struct ImportReport {
     /// The number of lines whose product existed, changed or not.
     #[schema(examples(12))]
     pub updated: u64,
-    /// The number of lines that were refused.
+    /// The number of lines that were rejected.
     #[schema(examples(1))]
     pub failed: u64,
-    /// The first 1,000 lines that were refused.
+    /// The first 1,000 lines that were rejected.
     pub errors: Vec<LineError>,
 }
 
-/// A line that was refused.
+/// A line that was rejected.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LineError {
     /// The number of the line in the file, from 1.
     #[schema(examples(17))]
     pub line: u64,
-    /// Why the line was refused.
+    /// Why the line was rejected.
     #[schema(value_type = enums::ErrorCode)]
     pub code: String,
     /// What is wrong and what to do.
@@ -89,18 +89,19 @@ pub(crate) struct NdjsonFile(#[expect(dead_code, reason = "describes a body")] S
 )]
 pub(crate) struct CsvFile(#[expect(dead_code, reason = "describes a body")] String);
 
-/// Applies lines in batches and counts what comes of them.
+/// Applies lines in batches and counts the outcomes.
 pub struct Importer {
     catalog: Addr<CatalogActor>,
     lines: ProductFileReader,
     pending_lines: Vec<ProductFileLine>,
-    /// The request's key, of which each line gets one of its own.
+    /// The request's idempotency key. The key of each line is derived from it.
     idempotency_key: Option<IdempotencyKey>,
-    /// Of the lines so far, when there is a key: what tells this import from others.
+    /// A digest of the lines read so far. It identifies the import if there is a key.
     content_digest: Sha256,
-    /// Whether lines are only read, as the import is a repeat.
+    /// Whether the import is a repeat, whose lines are read but not applied.
     is_replay: bool,
-    /// Whether a line failed that another try may get through: then a repeat shall be that try.
+    /// Whether a line failed with a temporary error. If so, no response is stored, and a repeat
+    /// applies the line again.
     has_retryable_errors: bool,
     trace: Option<TraceParent>,
     line_timeout: std::time::Duration,
@@ -108,7 +109,7 @@ pub struct Importer {
 }
 
 impl Importer {
-    /// An importer whose lines each have `within` to be applied.
+    /// Creates an importer that allows each line the time `within`.
     #[must_use]
     pub fn new(
         catalog: Addr<CatalogActor>,
@@ -129,10 +130,10 @@ impl Importer {
         }
     }
 
-    /// Takes the next portion of the file, and applies what is complete.
+    /// Reads the next chunk of the file and applies each complete batch.
     ///
     /// # Errors
-    /// The file is not of its format, or the catalog does not answer. What was applied stays.
+    /// The file is malformed, or the catalog does not respond. Lines already applied stay applied.
     pub async fn push_chunk(&mut self, portion: &[u8]) -> Result<(), Error> {
         let lines = self.lines.push_chunk(portion)?;
         for line in lines {
@@ -144,10 +145,10 @@ impl Importer {
         Ok(())
     }
 
-    /// Applies the rest.
+    /// Applies the remaining lines and returns the report.
     ///
     /// # Errors
-    /// As [`Importer::push`].
+    /// The same as [`Importer::push_chunk`].
     pub async fn finish(mut self) -> Result<ImportReport, Error> {
         self.apply_remaining().await?;
         Ok(self.report)
@@ -175,7 +176,7 @@ impl Importer {
 
     fn build_import_line(&mut self, line: ProductFileLine) -> ImportLine {
         let key = self.idempotency_key.as_ref().map(|key| IdempotencyKey {
-            // A space is in no client's key, so no line's key can be taken for one.
+            // A client's key has no space, so a line's key cannot collide with one.
             key: format!("{} {}", key.key, line.number).into(),
             fingerprint: request_fingerprint("IMPORT", "", &line.bytes),
             ..key.clone()
@@ -184,16 +185,16 @@ impl Importer {
             self.content_digest.update(line.number.to_be_bytes());
             self.content_digest.update(key.fingerprint);
         }
-        let change = CommandContext {
+        let context = CommandContext {
             idempotency_key: key,
             if_match: None,
             ticket: Ticket::new(self.line_timeout),
             trace: self.trace.clone(),
         };
-        ImportLine { number: line.number, row: line.row, context: change }
+        ImportLine { number: line.number, row: line.row, context }
     }
 
-    /// What tells this import from others, when all of it was read.
+    /// Returns the fingerprint of the import after the whole file was read.
     fn import_fingerprint(&self, request: &HttpRequest) -> [u8; 32] {
         let lines =
             self.content_digest.clone().chain_update(self.lines.header().join(",")).finalize();
@@ -202,19 +203,19 @@ impl Importer {
 
     fn record_outcome(&mut self, outcome: ImportLineOutcome) -> Result<(), Error> {
         match outcome.result {
-            // Another import with this key has begun, and was broken off.
+            // A different import with this key has started before.
             Err(error) if error.code == ErrorCode::IdempotencyKeyReused => return Err(error),
             Ok(ImportAction::Created) => self.report.created += 1,
             Ok(ImportAction::Updated) => self.report.updated += 1,
             Err(error) => {
                 self.report.failed += 1;
-                let passing = [
+                let retryable = [
                     ErrorCode::Overloaded,
                     ErrorCode::StoreUnavailable,
                     ErrorCode::OutcomeUnknown,
                     ErrorCode::Internal,
                 ];
-                self.has_retryable_errors |= passing.contains(&error.code);
+                self.has_retryable_errors |= retryable.contains(&error.code);
                 if self.report.errors.len() < MAX_LISTED_ERRORS {
                     let (code, message) =
                         (error.code.as_str().to_owned(), error.detail.into_owned());
@@ -229,9 +230,9 @@ impl Importer {
 /// Import products.
 ///
 /// A line with a known `sku` updates that product. Any other line creates a product. `stock` sets
-/// `on_hand`. Each line succeeds or fails by itself, and lines that were applied stay applied if
-/// the upload breaks off. With an `Idempotency-Key`, a repeat does not apply them again. The file
-/// is NDJSON or CSV and can have any size.
+/// `on_hand`. Each line succeeds or fails independently, and lines that were applied stay applied
+/// if the upload breaks off. With an `Idempotency-Key`, a repeat does not apply them again. The
+/// file is NDJSON or CSV and can have any size.
 #[utoipa::path(post, path = "/api/products/import", operation_id = "import_products",
 tag = "Products", security(("bearer" = [])), request_body(
     content((NdjsonFile = "application/x-ndjson"), (CsvFile = "text/csv")),
@@ -287,11 +288,11 @@ fn import_answer(reply: Reply<()>, report: web::Bytes) -> Result<Answer, Error> 
     Answer::reply(StatusCode::OK, reply, |()| Ok(Answer::ok(report)))
 }
 
-/// Stores the report under the key of the import, and answers with it.
+/// Stores the report under the import's idempotency key and returns it.
 async fn remember_report(state: &AppState, importer: Importer, key: IdempotencyKey) -> RouteResult {
     let body =
         web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
-    // The lines have used up the time of the request.
+    // The lines may have used up the request's time, so the report gets a new deadline.
     let ticket = Ticket::new(state.options.request_timeout);
     let context = CommandContext {
         idempotency_key: Some(key),
@@ -303,7 +304,7 @@ async fn remember_report(state: &AppState, importer: Importer, key: IdempotencyK
     match ask(&state.catalog, message, &ticket).await {
         Ok(reply) => Ok(import_answer(reply, body)?),
         Err(error) if error.code == ErrorCode::IdempotencyKeyReused => Err(error.into()),
-        // The lines are applied, whatever the error was.
+        // The lines are applied even if storing the report fails.
         Err(_) => Err(Error::outcome_unknown().into()),
     }
 }

@@ -1,4 +1,4 @@
-//! The routes, a file or folder per resource.
+//! The HTTP routes, one module per resource.
 
 pub(crate) mod accounts;
 pub(crate) mod audit;
@@ -14,7 +14,7 @@ use actix_web::web;
 
 use super::openapi;
 
-/// Registers every route. Routes with a fixed path come before those with an id in the same place.
+/// Registers all routes. A fixed path must precede a path that has an id in the same segment.
 pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
     accounts::configure_routes(config);
     cart::configure_routes(config);

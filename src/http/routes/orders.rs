@@ -1,4 +1,4 @@
-//! Checkout and orders.
+//! The routes for checkout and orders.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -35,7 +35,7 @@ use crate::{
     messages::{cart::PlaceOrder, change::Reply, orders::ChangeOrder},
 };
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/checkout").post(check_out))
@@ -49,7 +49,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
 /// The details of a checkout. All of them are optional.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct CheckoutRequest {
-    /// The total that the buyer was shown. A higher one is refused.
+    /// The total that the buyer saw. A higher total is rejected.
     #[schema(value_type = Option<f64>, example = 59.97)]
     expected_total: Option<Box<RawValue>>,
     #[schema(value_type = Option<Address>)]
@@ -61,7 +61,7 @@ pub(crate) struct CheckoutRequest {
 /// A payment or a shipment.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ReferenceRequest {
-    /// A reference of the caller's own, such as the number of a transfer.
+    /// The caller's own reference, such as the number of a transfer.
     #[schema(max_length = 200, examples("TRANSFER-4711"))]
     reference: Option<String>,
 }
@@ -133,8 +133,8 @@ impl ReferenceRequest {
 /// Order everything in the cart.
 ///
 /// The stock is reserved until the order is paid, canceled, or expires. Products that are added to
-/// the cart meanwhile stay in it. If the stock is too low, the answer names the lines. `If-Match`
-/// is compared with the ETag of the cart, and the answer has the ETag of the order.
+/// the cart during checkout stay in it. If the stock is too low, the response names the lines.
+/// `If-Match` is compared with the ETag of the cart, and the response has the ETag of the order.
 #[utoipa::path(post, path = "/api/checkout", operation_id = "check_out",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest>, params(
     ("Idempotency-Key" = String, Header),
@@ -161,8 +161,8 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
 async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResult {
     let context = change.context()?;
     if context.idempotency_key.is_none() {
-        let detail = "Send an Idempotency-Key of your own making with each checkout, and the same \
-            one when you repeat it.";
+        let detail = "Send a unique Idempotency-Key with each checkout, and the same key when you \
+            repeat it.";
         return Err(Error::new(ErrorCode::IdempotencyKeyRequired, detail).into());
     }
     let options = change.body.parse(change.state.options.currency)?;
@@ -205,7 +205,7 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
     let (limit, before) = (query.page_limit()?, query.parse_cursor::<OrderId>()?);
     let owner = (!all).then_some(read.caller.user_id);
     read.ensure_latest().await?;
-    // One more than a page shows whether there is a next page.
+    // One extra order shows whether there is a next page.
     let orders = state.store.list_orders(owner, before, limit + 1);
     let mut found = state.read_before_deadline(&read.request, orders).await?;
     let has_more = found.len() > limit as usize;
@@ -336,7 +336,7 @@ fn order_answer(order: &Order) -> Answer {
     Answer::ok(order_json(order)).with_etag(order.version)
 }
 
-/// The user whose orders the caller may change; `None` for every user.
+/// Returns the user whose orders the caller may change, or `None` if the caller may change all.
 fn owner_filter(caller: &Caller) -> Option<UserId> {
     (caller.role != Role::Admin).then_some(caller.user_id)
 }

@@ -1,4 +1,4 @@
-//! Stock and its movements.
+//! The routes for stock and stock movements.
 
 use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use crate::{
     messages::{catalog::ChangeStock, change::Reply},
 };
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/products/{id}/stock").get(show).post(change))
@@ -48,7 +48,7 @@ pub(crate) struct StockRequest {
     /// Why the stock changes.
     #[schema(min_length = 1, max_length = 200, example = "delivery")]
     reason: String,
-    /// A reference of the caller's own.
+    /// The caller's own reference.
     #[schema(max_length = 200, examples("DELIVERY-17"))]
     reference: Option<String>,
 }
@@ -117,7 +117,7 @@ impl From<StockMovement> for MovementResponse {
 
 /// Get the stock of a product.
 ///
-/// Its ETag is the version of the stock, which is not that of the product.
+/// Its ETag is the version of the stock, which differs from the version of the product.
 #[utoipa::path(get, path = "/api/products/{id}/stock", operation_id = "get_stock",
 tag = "Stock", security(("bearer" = [])), params(
     ("id" = Uuid, Path, description = "The id of the product."),
@@ -138,9 +138,9 @@ async fn show(read: ReadRequest<Admin, ProductId>) -> RouteResult {
 
 /// Change the stock of a product.
 ///
-/// `delta` and `set` change `on_hand`, which cannot go below `reserved`. Changes of one product at
-/// the same time may share a version. Each of them is a movement, and each answer has the stock
-/// after all of them.
+/// `delta` and `set` change `on_hand`, which cannot go below `reserved`. Concurrent
+/// changes of one product may share a version. Each change adds a movement, and each response
+/// contains the stock after all of them.
 #[utoipa::path(post, path = "/api/products/{id}/stock", operation_id = "change_stock",
 tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
     ("id" = Uuid, Path, description = "The id of the product."),

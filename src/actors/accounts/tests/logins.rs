@@ -1,4 +1,4 @@
-//! Registering and logging in.
+//! Tests of registration and login.
 
 use std::{sync::atomic::AtomicBool, time::Duration};
 

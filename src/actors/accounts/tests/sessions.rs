@@ -1,4 +1,4 @@
-//! Refreshing, logging out, and what ends other sessions.
+//! Tests of refresh, logout, and the end of other sessions.
 
 use futures_util::future::{join, join_all};
 

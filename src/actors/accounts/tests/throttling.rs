@@ -1,4 +1,4 @@
-//! How many failed logins there may be.
+//! Tests of the limit on failed logins.
 
 use futures_util::future::join_all;
 

@@ -1,4 +1,4 @@
-//! Products: the catalog's routes.
+//! The catalog's routes: search, suggestions, and product changes.
 
 pub(crate) mod requests;
 
@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// The routes.
+/// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/api/products").get(list).post(create))
@@ -61,7 +61,7 @@ pub(crate) struct ProductPage<'a> {
     facets: Facets,
 }
 
-/// How the matches are spread.
+/// The number of matches by category and price.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Facets {
     category: Vec<CategoryCount>,
@@ -94,7 +94,7 @@ pub(crate) struct Suggestions {
     items: Vec<Suggestion>,
 }
 
-/// A product by name.
+/// The id and name of a product.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Suggestion {
     id: Uuid,
@@ -104,7 +104,7 @@ pub(crate) struct Suggestion {
 
 /// Search the catalog.
 ///
-/// Without parameters, this lists all products. `facets` shows how all matches are spread.
+/// Without parameters, this lists all products. `facets` counts all matches by category and price.
 #[utoipa::path(get, path = "/api/products", operation_id = "search_products",
 tag = "Products", security((), ("bearer" = [])), params(
     ("q" = Option<String>, Query, max_length = 200, example = "mint tea",
@@ -138,7 +138,7 @@ async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
     let (filter, sort) = parse_search(query, currency)?;
     let after = query.parse_cursor::<(String, SortKey)>()?;
     let sort_name = query.get("sort").unwrap_or("relevance").to_owned();
-    // With another sort, the cursor would point nowhere.
+    // A cursor is valid only for the sort that it was created with.
     if after.as_ref().is_some_and(|(sorted_by, _)| *sorted_by != sort_name) {
         let message = "cursor belongs to a list with another sort";
         return Err(Error::invalid_field("cursor", "invalid", message).into());
@@ -160,11 +160,11 @@ async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
 const SEARCH_PARAMETERS: &[&str] =
     &["q", "category", "tag", "min_price", "max_price", "in_stock", "sort", "limit", "cursor"];
 
-/// The most words and characters in a search: each word is compared with every product.
+/// The maximum number of words in a search: each word is compared with every product.
 const MAX_QUERY_WORDS: usize = 10;
 const MAX_QUERY_CHARS: usize = 200;
 
-/// The text of a search, in lower case.
+/// Returns the search text in lowercase and validates its length.
 fn parse_query_text(params: &QueryParams, errors: &mut ValidationErrors) -> String {
     let q = params.get("q").unwrap_or_default();
     if q.chars().count() > MAX_QUERY_CHARS {
@@ -240,7 +240,7 @@ fn build_facets(found: &SearchPage, currency: Currency) -> Facets {
 #[utoipa::path(get, path = "/api/products/suggest", operation_id = "suggest_products",
 tag = "Products", security((), ("bearer" = [])), params(
     ("q" = String, Query, max_length = 200, example = "min",
-        description = "What was typed so far."),
+        description = "The text typed so far."),
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
         description = "The number of suggestions. The default is 20."),
     ("Cache-Control" = Option<String>, Header),
@@ -269,7 +269,7 @@ async fn suggest(read: ReadRequest<CatalogReader>) -> RouteResult {
 
 /// Get a product.
 ///
-/// Its ETag is made of its version and that of its stock: `"<version>.<stock version>"`.
+/// Its ETag consists of its version and the version of its stock: `"<version>.<stock version>"`.
 #[utoipa::path(get, path = "/api/products/{id}", operation_id = "get_product",
 tag = "Products", security((), ("bearer" = [])), params(
     ("id" = Uuid, Path, description = "The id of the product."),

@@ -1,4 +1,4 @@
-//! Products as clients send them.
+//! Request bodies of the product routes.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ use crate::{
     input::{attributes::Attributes, json, product_patch::PatchProductRequest},
 };
 
-/// Members of a fetched product that cannot be changed. They are ignored, so that a client can send
-/// back the product that it fetched.
+/// Read-only members of a product. They are ignored, so that a client can send back a fetched
+/// product.
 const READ_ONLY_FIELDS: &[&str] =
     &["id", "currency", "stock", "version", "created_at", "updated_at"];
 
@@ -81,7 +81,7 @@ impl JsonRequest for PatchProductRequest {
 }
 
 impl ProductRequest {
-    /// Parses the details and the opening stock.
+    /// Converts the request to product details and the opening stock.
     pub(crate) fn parse(self, currency: Currency) -> Result<(ProductDetails, u64), Error> {
         let mut errors = ValidationErrors::new();
         let details = ProductDetails {
@@ -99,7 +99,7 @@ impl ProductRequest {
 }
 
 impl ReplaceProductRequest {
-    /// Parses the details.
+    /// Converts the request to product details.
     pub(crate) fn parse(self, currency: Currency) -> Result<ProductDetails, Error> {
         let mut errors = ValidationErrors::new();
         let details = ProductDetails {
