@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use actix::{Actor, Addr, Handler, MailboxError, Message, dev::ToEnvelope};
 use futures_util::FutureExt;
 
-use crate::{error::Error, messages::change::Ticket};
+use crate::{error::Error, messages::context::Ticket};
 
 /// Sends `message` and waits for the answer until the ticket's deadline.
 ///

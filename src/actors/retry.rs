@@ -7,7 +7,7 @@ use crate::{
     cache::follower::Follower,
     domain::clock::Clock,
     error::Error,
-    messages::change::{CommandContext, Reply},
+    messages::context::{CommandContext, Reply},
     store::{
         Commit, CommitError, CommitReceipt, Store, StoreUnavailable,
         commit::{IdempotencyRecord, StoredResponseBody},

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     messages::{
         catalog::{ApplyStockCommand, StockCommandOutcome},
-        change::{Ticket, TraceParent},
+        context::{Ticket, TraceParent},
     },
     store::Store,
 };

@@ -23,7 +23,7 @@ use crate::{
         inventory::StockLevel,
         order::{Order, OrderStatus},
     },
-    messages::change::TraceParent,
+    messages::context::TraceParent,
 };
 
 /// An event that a commit adds to the outbox.

@@ -27,7 +27,7 @@ use crate::{
     cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
     domain::{clock::Clock, money::Currency},
     error::{Error, ErrorCode},
-    messages::change::Ticket,
+    messages::context::Ticket,
     outbox::feed::Feed,
     store::{Store, StoreUnavailable, writer::CommitWriter},
 };

@@ -3,5 +3,5 @@
 pub mod accounts;
 pub mod cart;
 pub mod catalog;
-pub mod change;
+pub mod context;
 pub mod orders;

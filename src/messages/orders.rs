@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::Message;
 
-use super::change::{CommandContext, Reply};
+use super::context::{CommandContext, Reply};
 use crate::{
     domain::{
         ids::{OrderId, UserId},

@@ -33,7 +33,7 @@ use crate::{
     },
     error::Error,
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredReply},
+    messages::context::{IdempotencyKey, StoredReply},
 };
 
 /// The result of a batch of commits.

@@ -19,7 +19,7 @@ use souk::{
         inventory::StockChange,
     },
     events::DomainEvent,
-    messages::change::IdempotencyKey,
+    messages::context::IdempotencyKey,
     store::{
         Commit, CommitError, CommittedChanges, StockWrite, Store, Write,
         commit::{IdempotencyRecord, StoredResponseBody},

@@ -19,7 +19,7 @@ use souk::{
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, OutboxEvent},
-    messages::change::{IdempotencyKey, StoredReply},
+    messages::context::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, Commit, CommitOutcome, StockWrite, Store, Write,
         commit::{IdempotencyRecord, StoredResponseBody},

@@ -16,7 +16,7 @@ use souk::{
         inventory::StockChange,
     },
     events::inventory::stock_json,
-    messages::change::StoredReply,
+    messages::context::StoredReply,
     store::{
         Commit, CommitError,
         commit::{IdempotencyRecord, StoredResponseBody},

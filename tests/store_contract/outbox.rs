@@ -11,7 +11,7 @@ use souk::{
         inventory::StockChange,
     },
     events::{Audience, DomainEvent, OutboxEvent},
-    messages::change::TraceParent,
+    messages::context::TraceParent,
     store::{Commit, Store},
 };
 

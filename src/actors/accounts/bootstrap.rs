@@ -16,7 +16,7 @@ use crate::{
     },
     error::{Error, ErrorCode},
     events::DomainEvent,
-    messages::change::{CommandContext, Reply},
+    messages::context::{CommandContext, Reply},
     store::{Commit, CommitError, Store, Write, writer::CommitWriter},
 };
 

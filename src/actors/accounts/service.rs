@@ -15,7 +15,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         accounts::GetUser,
-        change::{CommandContext, Reply, Ticket, TraceParent},
+        context::{CommandContext, Reply, Ticket, TraceParent},
     },
     store::{Commit, CommitReceipt, Write},
 };

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorCode},
     messages::{
         accounts::{AuthenticatedSession, Logout, RefreshSession},
-        change::{Ticket, TraceParent},
+        context::{Ticket, TraceParent},
     },
     store::Write,
 };

@@ -32,7 +32,7 @@ use crate::{
             AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession,
             RegisterUser,
         },
-        change::Ticket,
+        context::Ticket,
     },
     store::{
         CommittedChanges, Store,
@@ -45,15 +45,15 @@ pub(super) const PASSWORD: &str = "correct horse";
 
 /// The system time plus an offset that a test sets.
 #[derive(Default)]
-pub(super) struct Hands(AtomicI64);
+pub(super) struct MockClock(AtomicI64);
 
-impl Hands {
+impl MockClock {
     pub(super) fn advance(&self, span: Duration) {
         self.0.fetch_add(i64::try_from(span.as_millis()).unwrap(), Ordering::Relaxed);
     }
 }
 
-impl Clock for Hands {
+impl Clock for MockClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(SystemClock.now().as_millis() + self.0.load(Ordering::Relaxed))
     }
@@ -84,7 +84,7 @@ impl Default for FixtureSettings {
 pub(super) struct AccountFixture {
     pub(super) accounts: Addr<AccountActor>,
     pub(super) deps: AccountDeps,
-    pub(super) clock: Arc<Hands>,
+    pub(super) clock: Arc<MockClock>,
     _dir: Arc<TempDir>,
 }
 
@@ -97,7 +97,7 @@ impl AccountFixture {
             low_stock: 5,
             keep_unpublished: false,
         };
-        let clock = Arc::new(Hands::default());
+        let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
         let revoked = Arc::new(RevokedSessions::new());

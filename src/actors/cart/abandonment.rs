@@ -7,7 +7,7 @@ use crate::{
     actors::ask::guarded_tick,
     domain::cart::{CartCommand, CartOwner},
     error::Error,
-    messages::{cart::ChangeCart, change::CommandContext},
+    messages::{cart::ChangeCart, context::CommandContext},
 };
 
 /// The number of idle carts to read at a time.

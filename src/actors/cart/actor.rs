@@ -11,7 +11,7 @@ use crate::{
     error::{Error, ErrorCode},
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
-        change::Reply,
+        context::Reply,
     },
 };
 

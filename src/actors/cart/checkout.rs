@@ -15,7 +15,7 @@ use crate::{
     events::{DomainEvent, order::order_json},
     messages::{
         cart::PlaceOrder,
-        change::{CommandContext, Reply},
+        context::{CommandContext, Reply},
     },
     store::{Commit, CommitReceipt, Condition, StockWrite, Write, commit::StoredResponseBody},
 };

@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
-        change::{Reply, Ticket},
+        context::{Reply, Ticket},
     },
     store::CommittedChanges,
 };

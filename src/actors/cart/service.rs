@@ -11,7 +11,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
-        change::{CommandContext, Reply},
+        context::{CommandContext, Reply},
     },
     store::{Commit, CommitReceipt, Write, commit::StoredResponseBody},
 };

@@ -33,7 +33,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         cart::{ChangeCart, MergeCart},
-        change::{CommandContext, Reply, Ticket},
+        context::{CommandContext, Reply, Ticket},
     },
     store::{
         Commit, CommittedChanges, StockWrite, Store, Write,
@@ -46,9 +46,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// The system time plus an offset in milliseconds that a test sets.
 #[derive(Default)]
-struct Hands(AtomicI64);
+struct MockClock(AtomicI64);
 
-impl Clock for Hands {
+impl Clock for MockClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(SystemClock.now().as_millis() + self.0.load(Ordering::Relaxed))
     }
@@ -86,7 +86,7 @@ struct CartFixture {
     store: Arc<dyn Store>,
     writer: CommitWriter,
     shelf: Arc<CatalogSnapshot>,
-    clock: Arc<Hands>,
+    clock: Arc<MockClock>,
     observer: Arc<ForwardToRegistries>,
     tea: ProductId,
 }
@@ -108,7 +108,7 @@ impl CartFixture {
             low_stock: 0,
             keep_unpublished: false,
         };
-        let clock = Arc::new(Hands::default());
+        let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
         let observer = Arc::new(ForwardToRegistries::default());

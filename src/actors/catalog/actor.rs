@@ -14,7 +14,7 @@ use crate::{
             ApplyStockCommand, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct,
             ImportLineOutcome, ImportLines, ProductView, RecordImportResponse, StockCommandOutcome,
         },
-        change::Reply,
+        context::Reply,
     },
 };
 

@@ -20,7 +20,7 @@ use crate::{
             ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
             RecordImportResponse,
         },
-        change::{CommandContext, Reply, StoredReply},
+        context::{CommandContext, Reply, StoredReply},
     },
     store::{CommitError, CommitReceipt, Write, commit::StoredResponseBody},
 };

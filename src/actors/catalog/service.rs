@@ -21,7 +21,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
-        change::{CommandContext, Reply},
+        context::{CommandContext, Reply},
     },
     store::{
         Commit, CommitError, CommitReceipt, Store, Write, commit::StoredResponseBody,

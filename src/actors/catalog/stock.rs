@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     messages::{
         catalog::{ChangeStock, ProductView},
-        change::{CommandContext, IfMatch, Reply},
+        context::{CommandContext, IfMatch, Reply},
     },
     store::{CommitReceipt, Condition, StockWrite, Write, commit::StoredResponseBody},
 };

@@ -9,7 +9,7 @@ use crate::{
     actors::ask::catch_panic,
     domain::order::Order,
     error::Error,
-    messages::{change::Reply, orders::ChangeOrder},
+    messages::{context::Reply, orders::ChangeOrder},
 };
 
 /// Runs the commands on orders.

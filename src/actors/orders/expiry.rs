@@ -12,7 +12,7 @@ use super::{OrderService, service::build_commit};
 use crate::{
     actors::ask::guarded_tick,
     domain::order::{Order, OrderCommand},
-    messages::change::CommandContext,
+    messages::context::CommandContext,
     store::{CommitError, StoreUnavailable},
 };
 

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     events::{DomainEvent, order::order_json},
     messages::{
-        change::{CommandContext, Reply},
+        context::{CommandContext, Reply},
         orders::ChangeOrder,
     },
     store::{Commit, StockWrite, Store, Write, commit::StoredResponseBody, writer::CommitWriter},

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::problem::Problem;
 use super::request::headers::matches_if_none_match;
-use crate::{error::Error, messages::change::Reply};
+use crate::{error::Error, messages::context::Reply};
 
 /// The result of a route: a response or a problem.
 pub(crate) type RouteResult = Result<Answer, Problem>;

@@ -31,7 +31,7 @@ use crate::{
             RegisterUser,
         },
         cart::MergeCart,
-        change::CommandContext,
+        context::CommandContext,
     },
 };
 

@@ -25,7 +25,7 @@ use crate::{
     },
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
-        change::{CommandContext, Reply},
+        context::{CommandContext, Reply},
     },
 };
 

@@ -22,7 +22,7 @@ use crate::{
         },
         response::{Answer, RouteResult, problem::ProblemDetails},
     },
-    messages::{catalog::ChangeStock, change::Reply},
+    messages::{catalog::ChangeStock, context::Reply},
 };
 
 /// Registers the routes of this module.

@@ -62,7 +62,7 @@ use crate::{
         order::Order,
     },
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredReply},
+    messages::context::{IdempotencyKey, StoredReply},
 };
 
 /// How long a node that stops may take to deregister. If it fails, the others reap its document.

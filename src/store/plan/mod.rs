@@ -40,7 +40,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{DomainEvent, inventory::stock_json},
-    messages::change::StoredReply,
+    messages::context::StoredReply,
 };
 
 /// The decisions on a batch.

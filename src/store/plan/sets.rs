@@ -17,7 +17,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{EventEnvelope, OutboxEvent},
-    messages::change::{IdempotencyKey, StoredReply},
+    messages::context::{IdempotencyKey, StoredReply},
     store::commit::{Commit, CommittedChanges, Condition, Write},
 };
 

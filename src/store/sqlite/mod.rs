@@ -45,7 +45,7 @@ use crate::{
         order::Order,
     },
     events::OutboxEvent,
-    messages::change::{IdempotencyKey, StoredReply},
+    messages::context::{IdempotencyKey, StoredReply},
 };
 
 /// Threads that answer reads.

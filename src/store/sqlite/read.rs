@@ -20,7 +20,7 @@ use crate::{
         order::Order,
     },
     events::OutboxEvent,
-    messages::change::StoredReply,
+    messages::context::StoredReply,
     store::StoreUnavailable,
 };
 

@@ -22,7 +22,7 @@ use crate::{
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
     },
     events::{Audience, OutboxEvent},
-    messages::change::StoredReply,
+    messages::context::StoredReply,
 };
 
 /// A UUID as text, formatted without an allocation.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::clock::Timestamp,
-    messages::change::{IdempotencyKey, StoredReply},
+    messages::context::{IdempotencyKey, StoredReply},
 };
 
 /// The response stored for `key` after `expired_at`, with the fingerprint of its request.

@@ -21,7 +21,7 @@ use crate::{
         order::{Order, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, EventEnvelope},
-    messages::change::{IdempotencyKey, StoredReply},
+    messages::context::{IdempotencyKey, StoredReply},
     store::{
         commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredResponseBody, Write},
         plan::{LoadedState, OwnedIdempotencyKey, Plan, ReadSet, plan_batch},

@@ -9,7 +9,7 @@ use crate::{
         ids::UserId,
     },
     events::DomainEvent,
-    messages::change::IdempotencyKey,
+    messages::context::IdempotencyKey,
     store::{
         Write,
         commit::{CommitError, IdempotencyRecord, StoredResponseBody},
