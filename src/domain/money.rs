@@ -67,7 +67,7 @@ impl Serialize for Currency {
     }
 }
 
-/// A code that ISO 4217 does not have, or that has no minor unit.
+/// The error for a code that is not in ISO 4217 or has no minor unit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an ISO 4217 currency with minor units")]
 pub struct UnknownCurrency(String);
@@ -83,7 +83,7 @@ pub struct Money {
     currency: Currency,
 }
 
-/// Why a number is not an amount.
+/// The reason a number is not a valid amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     /// Not a JSON number.
@@ -95,13 +95,13 @@ pub enum MoneyError {
     /// More decimals than the currency has.
     #[error("more decimals than the currency has")]
     TooPrecise,
-    /// Larger than any amount the shop can hold.
+    /// Above [`MAX_MINOR_UNITS`].
     #[error("too large")]
     TooLarge,
 }
 
 impl Money {
-    /// Nothing, in `currency`.
+    /// Zero in `currency`.
     #[must_use]
     pub const fn zero(currency: Currency) -> Self {
         Self { minor: 0, currency }
@@ -195,7 +195,7 @@ fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(MoneyError::NotANumber);
     }
-    // An exponent beyond i64 is as far out as the sign says; saturating keeps that.
+    // An exponent outside of i64 saturates, which keeps its sign.
     Ok(text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX }))
 }
 

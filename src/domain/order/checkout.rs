@@ -68,8 +68,6 @@ pub enum CheckoutError {
 impl Cart {
     /// Decides what checking out the cart does. `ware` returns an active product and its available
     /// units.
-    /// Decides what checking out the cart does. `ware` returns an active product and its available
-    /// units.
     ///
     /// # Errors
     /// There is nothing to buy, a product is short or deleted, or the total exceeds the limit or the
