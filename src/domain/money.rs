@@ -76,7 +76,8 @@ pub struct UnknownCurrency(String);
 ///
 /// An amount that was read is at most [`MAX_MINOR_UNITS`]. A sum or product can be larger, for
 /// example when prices rise while products are in a cart, and is exact all the same: 128 bits hold
-/// 2^32 units at the highest price, 2^42 times over. [`Money::is_within_limit`] tells the two apart.
+/// 2^32 units at the highest price, 2^42 times over. [`Money::is_within_limit`] tells the two
+/// apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Money {
     minor: i128,

@@ -69,8 +69,8 @@ impl ValidationErrors {
         if self.0.is_empty() { Ok(value) } else { Err(self) }
     }
 
-    /// Checks that `text` has `min` to `max` characters, and no control characters except line breaks
-    /// and tabs.
+    /// Checks that `text` has `min` to `max` characters, and no control characters except line
+    /// breaks and tabs.
     pub fn check_text(&mut self, field: &str, text: &str, min: usize, max: usize) {
         let length = text.chars().count();
         if length < min || (min > 0 && text.trim().is_empty()) {

@@ -118,8 +118,8 @@ impl Password {
     /// Validates a new password.
     ///
     /// # Errors
-    /// Fewer than 8 characters, more than 71 bytes (bcrypt reads at most 72, including the terminator),
-    /// or a NUL, at which bcrypt stops.
+    /// Fewer than 8 characters, more than 71 bytes (bcrypt reads at most 72, including the
+    /// terminator), or a NUL, at which bcrypt stops.
     pub fn parse(field: &str, text: String) -> Result<Self, ValidationErrors> {
         let mut faults = ValidationErrors::new();
         if text.chars().count() < 8 {

@@ -3,8 +3,8 @@
 //! A product's stock has three records: its level, which sales use; its movements, which sum to the
 //! level; and the orders, which have units reserved. If they disagree, one record wins:
 //!
-//! - `on_hand`: the level wins, because it holds the last count and sales use it. The ledger gets an
-//!   `adjusted` movement. An admin with a better count can set it.
+//! - `on_hand`: the level wins, because it holds the last count and sales use it. The ledger gets
+//!   an `adjusted` movement. An admin with a better count can set it.
 //! - `reserved`: open orders win. Level and ledger get a `reserved` or `released` movement.
 //! - An order's movements: the order's status wins. The ledger gets the missing movement.
 //!

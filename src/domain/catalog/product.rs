@@ -24,8 +24,8 @@ pub struct Product {
     pub created_at: Timestamp,
     /// When its details last changed.
     pub updated_at: Timestamp,
-    /// Whether it was deleted. A deleted product stays in the store for the carts and orders that name
-    /// it.
+    /// Whether it was deleted. A deleted product stays in the store for the carts and orders that
+    /// name it.
     pub deleted: bool,
 }
 

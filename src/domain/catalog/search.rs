@@ -75,7 +75,8 @@ impl SearchText {
         }
     }
 
-    /// The rank of `typed` as a prefix of a word of the name, with at most one typo. `None`: no match.
+    /// The rank of `typed` as a prefix of a word of the name, with at most one typo. `None`: no
+    /// match.
     #[must_use]
     pub fn suggestion_rank(&self, typed: &str) -> Option<u8> {
         let parts =
