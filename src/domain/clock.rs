@@ -1,4 +1,4 @@
-//! Time, handed in so that rules can be tested without waiting.
+//! Timestamps, and a clock that tests can replace.
 
 use std::{fmt, time::Duration};
 
@@ -25,13 +25,13 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
-    /// This time plus `span`, stopping at the largest time there is.
+    /// This time plus `span`, at most the largest timestamp.
     #[must_use]
     pub fn saturating_add(self, span: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// This time less `span`, stopping at the smallest time there is.
+    /// This time minus `span`, at least the smallest timestamp.
     #[must_use]
     pub fn saturating_sub(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
@@ -43,19 +43,19 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(time) => write!(f, "{time:.3}"),
-            // Years beyond 9999 have no RFC 3339 form; nothing in the shop makes one.
+            // Years after 9999 have no RFC 3339 form. The shop never produces one.
             Err(_) => write!(f, "{}", jiff::Timestamp::MAX),
         }
     }
 }
 
-/// Where the current time comes from.
+/// A source of the current time.
 pub trait Clock: Send + Sync {
-    /// The time now.
+    /// The current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// The system clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

@@ -1,4 +1,4 @@
-//! Identifiers: UUIDv7 (RFC 9562), a type for each thing they name.
+//! Identifiers: UUIDv7 (RFC 9562), one type per kind of entity.
 
 use std::{fmt, str::FromStr};
 
@@ -15,7 +15,7 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new identifier, later than every one made before it on this machine.
+            /// Creates an identifier that sorts after every earlier one of this machine.
             #[must_use]
             #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]
             #[expect(clippy::new_without_default, reason = "a default id would be a different one each time")]
@@ -59,7 +59,7 @@ macro_rules! id {
 }
 
 id! {
-    /// A person with an account, or a guest: whoever a cart belongs to.
+    /// A user with an account, or a guest. Either can own a cart.
     UserId
 }
 id! {
@@ -67,7 +67,7 @@ id! {
     ProductId
 }
 id! {
-    /// A login, from its first token to its end.
+    /// A session, from login to logout or expiry.
     SessionId
 }
 id! {
@@ -75,21 +75,21 @@ id! {
     TokenId
 }
 id! {
-    /// An order, also where a stock movement names the order it was made for.
+    /// An order. A stock movement also names its order with it.
     OrderId
 }
 id! {
-    /// An event; it stays the same when the event is published again.
+    /// An event. It stays the same if the event is published again.
     EventId
 }
 
-/// When an identifier was made, which UUIDv7 keeps in its first 48 bits (RFC 9562, section 5.7).
+/// The creation time, which UUIDv7 keeps in its first 48 bits (RFC 9562, section 5.7).
 fn created_at(uuid: Uuid) -> Timestamp {
     Timestamp::from_millis(i64::try_from(uuid.as_u128() >> 80).unwrap_or(0))
 }
 
 impl UserId {
-    /// When this identifier was made.
+    /// When this identifier was created.
     #[must_use]
     pub fn created_at(self) -> Timestamp {
         created_at(self.0)
@@ -97,13 +97,13 @@ impl UserId {
 }
 
 impl EventId {
-    /// When this identifier was made.
+    /// When this identifier was created.
     #[must_use]
     pub fn created_at(self) -> Timestamp {
         created_at(self.0)
     }
 
-    /// The lowest identifier that could have been made at `time`, to look for those made since.
+    /// The lowest identifier of `time`, the start of a search for later ones.
     #[must_use]
     pub fn earliest_at(time: Timestamp) -> Self {
         Self(Uuid::from_u128(u128::try_from(time.as_millis()).unwrap_or(0) << 80))

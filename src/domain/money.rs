@@ -67,7 +67,7 @@ impl Serialize for Currency {
     }
 }
 
-/// A code that ISO 4217 does not have, or that has no minor unit.
+/// The error for a code that is not in ISO 4217 or has no minor unit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not an ISO 4217 currency with minor units")]
 pub struct UnknownCurrency(String);
@@ -76,14 +76,15 @@ pub struct UnknownCurrency(String);
 ///
 /// An amount that was read is at most [`MAX_MINOR_UNITS`]. A sum or product can be larger, for
 /// example when prices rise while products are in a cart, and is exact all the same: 128 bits hold
-/// 2^32 units at the highest price, 2^42 times over. [`Money::is_within_limit`] tells the two apart.
+/// 2^32 units at the highest price, 2^42 times over. [`Money::is_within_limit`] tells the two
+/// apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Money {
     minor: i128,
     currency: Currency,
 }
 
-/// Why a number is not an amount.
+/// The reason a number is not a valid amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     /// Not a JSON number.
@@ -95,13 +96,13 @@ pub enum MoneyError {
     /// More decimals than the currency has.
     #[error("more decimals than the currency has")]
     TooPrecise,
-    /// Larger than any amount the shop can hold.
+    /// Above [`MAX_MINOR_UNITS`].
     #[error("too large")]
     TooLarge,
 }
 
 impl Money {
-    /// Nothing, in `currency`.
+    /// Zero in `currency`.
     #[must_use]
     pub const fn zero(currency: Currency) -> Self {
         Self { minor: 0, currency }
@@ -195,7 +196,7 @@ fn parse_exponent(text: &str) -> Result<i64, MoneyError> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(MoneyError::NotANumber);
     }
-    // An exponent beyond i64 is as far out as the sign says; saturating keeps that.
+    // An exponent outside of i64 saturates, which keeps its sign.
     Ok(text.parse().unwrap_or(if text.starts_with('-') { i64::MIN } else { i64::MAX }))
 }
 

@@ -1,28 +1,28 @@
-//! Faults found in what a person or program sent, gathered so that all of them can be told at once.
+//! Validation errors, collected so that a response can report all of them at once.
 
-/// One fault in one field.
+/// One validation error in one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
     /// The field's name, with a path for nested ones: `attributes.color`.
     pub field: String,
-    /// A short stable word for programs: `required`, `too_long`, `out_of_range`, ...
+    /// A short stable code for programs: `required`, `too_long`, `out_of_range`, ...
     pub code: &'static str,
-    /// What is wrong and what would be right, for a person.
+    /// A message for people: the problem and the expected value.
     pub message: String,
 }
 
-/// All faults of one request.
+/// All validation errors of one request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ValidationErrors(Vec<FieldError>);
 
 impl ValidationErrors {
-    /// No faults yet.
+    /// An empty list of errors.
     #[must_use]
     pub const fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// A single fault.
+    /// A list with a single error.
     #[must_use]
     pub fn single(
         field: impl Into<String>,
@@ -34,7 +34,7 @@ impl ValidationErrors {
         faults
     }
 
-    /// Notes a fault.
+    /// Adds an error.
     pub fn add(
         &mut self,
         field: impl Into<String>,
@@ -44,32 +44,33 @@ impl ValidationErrors {
         self.0.push(FieldError { field: field.into(), code, message: message.into() });
     }
 
-    /// The value of `checked`, or nothing after taking its faults over.
+    /// Returns the value of `checked`, or adds its errors and returns `None`.
     pub fn record_result<T>(&mut self, checked: Result<T, Self>) -> Option<T> {
         checked.map_err(|faults| self.0.extend(faults.0)).ok()
     }
 
-    /// Whether nothing was found.
+    /// Whether there are no errors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The faults, in the order found.
+    /// The errors, in the order found.
     #[must_use]
     pub fn into_vec(self) -> Vec<FieldError> {
         self.0
     }
 
-    /// `value` when nothing was found.
+    /// Returns `value` if there are no errors.
     ///
     /// # Errors
-    /// These faults, when there are any.
+    /// These errors, if there are any.
     pub fn into_result<T>(self, value: T) -> Result<T, Self> {
         if self.0.is_empty() { Ok(value) } else { Err(self) }
     }
 
-    /// Checks that `text` has between `min` and `max` characters and no control characters but line breaks and tabs.
+    /// Checks that `text` has `min` to `max` characters, and no control characters except line
+    /// breaks and tabs.
     pub fn check_text(&mut self, field: &str, text: &str, min: usize, max: usize) {
         let length = text.chars().count();
         if length < min || (min > 0 && text.trim().is_empty()) {

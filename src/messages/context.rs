@@ -169,8 +169,8 @@ impl Ticket {
         self.deadline
     }
 
-    /// Marks the work as started. The actor calls it before it decides; from then on the caller must
-    /// respect the outcome. Calling it again is harmless.
+    /// Marks the work as started. The actor calls it before it decides; from then on the caller
+    /// must respect the outcome. Calling it again is harmless.
     ///
     /// # Errors
     /// `overloaded`: the caller no longer waits, so the actor must not do the work.

@@ -1,4 +1,4 @@
-//! Accounts and sessions: who may log in, and for how long a login lasts.
+//! Accounts and sessions.
 
 use std::{
     fmt,
@@ -12,13 +12,13 @@ use super::{
     validation::ValidationErrors,
 };
 
-/// How long an access token is good for.
+/// How long an access token is valid.
 pub const ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// How long a refresh token is good for; each use starts it anew.
+/// How long a refresh token is valid. Each refresh restarts this time.
 pub const REFRESH_TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What somebody may do.
+/// The role of a user.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
@@ -33,10 +33,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role there is.
+    /// Every role.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// The word used in tokens and answers.
+    /// The name in tokens and responses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -49,7 +49,7 @@ impl Role {
 pub enum RevocationReason {
     /// The user logged out.
     Logout,
-    /// A refresh token was used twice, so that it may be stolen.
+    /// A refresh token was used twice, so it may be stolen.
     TokenReuse,
     /// The password was changed in another session.
     PasswordChanged,
@@ -59,22 +59,22 @@ impl RevocationReason {
     /// Every reason, in the order of the published documents.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    /// The word that events carry.
+    /// The name in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// An e-mail address. Two that differ in case alone are the same address.
+/// An email address. Addresses that differ only in case are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Email(String);
 
 impl Email {
-    /// Takes an address as a person typed it.
+    /// Parses an address as typed.
     ///
     /// # Errors
-    /// It has not the form `someone@somewhere`, or more than 254 bytes (RFC 5321, section 4.5.3.1.3).
+    /// It lacks the form `name@domain`, or exceeds 254 bytes (RFC 5321, section 4.5.3.1.3).
     pub fn parse(text: &str) -> Result<Self, ValidationErrors> {
         let address = text.trim().to_lowercase();
         let well_formed = address.split_once('@').is_some_and(|(local, domain)| {
@@ -97,7 +97,7 @@ impl Email {
         }
     }
 
-    /// An address as it stands in the store, where only parsed ones are.
+    /// Creates an address from the store, where every address is already parsed.
     #[must_use]
     pub const fn from_stored(text: String) -> Self {
         Self(text)
@@ -110,15 +110,16 @@ impl Email {
     }
 }
 
-/// A password as typed. It is shown to nobody.
+/// A password as typed. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
 impl Password {
-    /// Takes a new password.
+    /// Validates a new password.
     ///
     /// # Errors
-    /// Fewer than 8 characters, more than 71 bytes (bcrypt reads no further than 72 with its end mark), or a NUL, at which bcrypt stops.
+    /// Fewer than 8 characters, more than 71 bytes (bcrypt reads at most 72, including the
+    /// terminator), or a NUL, at which bcrypt stops.
     pub fn parse(field: &str, text: String) -> Result<Self, ValidationErrors> {
         let mut faults = ValidationErrors::new();
         if text.chars().count() < 8 {
@@ -141,13 +142,13 @@ impl Password {
         faults.into_result(Self(text))
     }
 
-    /// A password that someone tries: it need not be one that could be chosen.
+    /// A password to check at login. It need not be valid as a new password.
     #[must_use]
     pub const fn unvalidated(text: String) -> Self {
         Self(text)
     }
 
-    /// Whether it could ever have been chosen.
+    /// Whether it would be valid as a new password.
     #[must_use]
     pub fn meets_policy(&self) -> bool {
         Self::parse("password", self.0.clone()).is_ok()
@@ -176,8 +177,8 @@ pub fn validate_account_name(name: &str) -> Result<(), ValidationErrors> {
     faults.into_result(())
 }
 
-/// Whom an address stands for, where callers are counted: one customer of an access provider has a whole IPv6 /64 to choose
-/// addresses from (RFC 6177).
+/// The network that rate limits count an address under. One customer of an access provider has a
+/// whole IPv6 /64 (RFC 6177).
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -189,15 +190,15 @@ pub fn client_network(address: IpAddr) -> IpAddr {
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Its identifier.
+    /// The account's identifier.
     pub id: UserId,
-    /// The address it logs in with, unique.
+    /// The unique address for login.
     pub email: Email,
-    /// What the person wants to be called.
+    /// The display name.
     pub name: String,
     /// Customer or admin.
     pub role: Role,
-    /// bcrypt's hash, in its own text form.
+    /// The bcrypt hash in its text form.
     pub password_hash: String,
     /// When it was registered.
     pub created_at: Timestamp,
@@ -210,24 +211,24 @@ pub struct User {
 /// A login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// Its identifier, the `sid` claim of its tokens.
+    /// The session's identifier, the `sid` claim of its tokens.
     pub id: SessionId,
-    /// Whose login it is.
+    /// The account that logged in.
     pub user_id: UserId,
-    /// SHA-256 of the one refresh token that is good now.
+    /// SHA-256 of the one valid refresh token.
     pub refresh_hash: [u8; 32],
-    /// When it began.
+    /// When the session started.
     pub created_at: Timestamp,
-    /// When the current refresh token ends.
+    /// When the current refresh token expires.
     pub expires_at: Timestamp,
-    /// When it was ended on purpose.
+    /// When the session was ended before it expired.
     pub revoked_at: Option<Timestamp>,
     /// Counts changes, from 1.
     pub version: u64,
 }
 
 impl Session {
-    /// Whether its refresh token may still be used.
+    /// Whether its refresh token is still valid.
     #[must_use]
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && now < self.expires_at

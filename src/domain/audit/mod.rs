@@ -3,8 +3,8 @@
 //! A product's stock has three records: its level, which sales use; its movements, which sum to the
 //! level; and the orders, which have units reserved. If they disagree, one record wins:
 //!
-//! - `on_hand`: the level wins, because it holds the last count and sales use it. The ledger gets an
-//!   `adjusted` movement. An admin with a better count can set it.
+//! - `on_hand`: the level wins, because it holds the last count and sales use it. The ledger gets
+//!   an `adjusted` movement. An admin with a better count can set it.
 //! - `reserved`: open orders win. Level and ledger get a `reserved` or `released` movement.
 //! - An order's movements: the order's status wins. The ledger gets the missing movement.
 //!
@@ -32,9 +32,9 @@ use super::{
 /// A range of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
-    /// The exclusive lower bound. `None` is unbounded.
+    /// The exclusive lower bound.
     pub after: Uuid,
-    /// The inclusive upper bound. `None` is unbounded.
+    /// The inclusive upper bound.
     pub up_to: Uuid,
 }
 
@@ -73,7 +73,7 @@ pub struct EventAudit {
     pub recorded_last: Option<u64>,
 }
 
-/// An inconsistency, or a list of them.
+/// A kind of inconsistency.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
 )]
@@ -165,7 +165,7 @@ pub struct Correction {
 /// The result of an audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditOutcome {
-    /// An inconsistency, or a list of them.
+    /// The inconsistencies found.
     pub findings: Vec<Finding>,
     /// The repairs, for everything that can be corrected.
     pub corrections: Vec<Correction>,

@@ -1,4 +1,4 @@
-//! The catalog: products, and how they are found.
+//! The catalog: products and product search.
 
 pub mod product;
 pub mod search;

@@ -1,4 +1,4 @@
-//! Products: what may be said of them, and how they change.
+//! Products: their details, validation, and changes.
 
 use std::collections::BTreeMap;
 
@@ -11,41 +11,42 @@ use crate::domain::{
     validation::ValidationErrors,
 };
 
-/// One product of the catalog. Its stock is kept apart, see [`crate::domain::inventory`].
+/// A product of the catalog. Its stock is separate, see [`crate::domain::inventory`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Product {
-    /// Its identifier.
+    /// The product's identifier.
     pub id: ProductId,
-    /// What is said of it.
+    /// The product's details.
     pub details: ProductDetails,
-    /// Counts the changes made by create, replace, patch and delete, from 1.
+    /// The number of creates, replaces, patches, and deletes, from 1.
     pub version: u64,
     /// When it was created.
     pub created_at: Timestamp,
-    /// When its facts last changed.
+    /// When its details last changed.
     pub updated_at: Timestamp,
-    /// Whether it was deleted. It stays in the store, so that carts and orders that name it can be explained.
+    /// Whether it was deleted. A deleted product stays in the store for the carts and orders that
+    /// name it.
     pub deleted: bool,
 }
 
-/// What the shop says of a product.
+/// The details of a product, which the shop can edit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProductDetails {
-    /// The shop's own article number, unique among living products.
+    /// The shop's SKU, unique among active products.
     pub sku: Option<String>,
-    /// Its name.
+    /// The product's name.
     pub name: String,
     /// A description, possibly empty.
     pub description: String,
-    /// The price of one piece.
+    /// The price of one unit.
     pub price: Money,
-    /// One category.
+    /// The category, if any.
     pub category: Option<String>,
-    /// Any number of tags.
+    /// The tags, at most 50.
     pub tags: Vec<String>,
-    /// Where a picture is.
+    /// The URL of an image.
     pub image_url: Option<String>,
-    /// Further facts by name.
+    /// Further attributes by name, at most 100.
     pub attributes: BTreeMap<String, AttributeValue>,
 }
 
@@ -55,38 +56,39 @@ pub struct ProductDetails {
 pub enum AttributeValue {
     /// `true` or `false`.
     Bool(bool),
-    /// A number, as it was written.
+    /// A number, exactly as sent.
     Number(serde_json::Number),
     /// A text.
     Text(String),
 }
 
-/// What a merge patch (RFC 7396) changes: `None` is a member that was not named, `Some(None)` one that was set to null.
+/// A merge patch (RFC 7396). `None` is a member that the patch omits, `Some(None)` a member that it
+/// sets to null.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ProductPatch {
-    /// See [`ProductFacts::sku`].
+    /// See [`ProductDetails::sku`].
     pub sku: Option<Option<String>>,
-    /// See [`ProductFacts::name`].
+    /// See [`ProductDetails::name`].
     pub name: Option<Option<String>>,
-    /// See [`ProductFacts::description`].
+    /// See [`ProductDetails::description`].
     pub description: Option<Option<String>>,
-    /// See [`ProductFacts::price`].
+    /// See [`ProductDetails::price`].
     pub price: Option<Option<Money>>,
-    /// See [`ProductFacts::category`].
+    /// See [`ProductDetails::category`].
     pub category: Option<Option<String>>,
-    /// See [`ProductFacts::tags`].
+    /// See [`ProductDetails::tags`].
     pub tags: Option<Option<Vec<String>>>,
-    /// See [`ProductFacts::image_url`].
+    /// See [`ProductDetails::image_url`].
     pub image_url: Option<Option<String>>,
-    /// Attributes by name; null takes one away, null for the whole takes all away.
+    /// Attributes by name. Null removes one attribute; null for the whole member removes all.
     pub attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
 }
 
 impl ProductDetails {
-    /// Checks every member.
+    /// Validates every member.
     ///
     /// # Errors
-    /// All the faults there are.
+    /// All validation errors.
     pub fn validate(&self) -> Result<(), ValidationErrors> {
         let mut faults = ValidationErrors::new();
         faults.check_text("name", &self.name, 1, 200);
@@ -152,7 +154,7 @@ impl ProductDetails {
     }
 }
 
-/// An article number: visible ASCII, so that it can be typed, printed and put into a header.
+/// A SKU is visible ASCII, so that it can be typed, printed, and put into a header.
 fn validate_sku(faults: &mut ValidationErrors, field: &str, word: &str) {
     if word.is_empty() || word.len() > 64 || !word.bytes().all(|b| b.is_ascii_graphic()) {
         faults.add(
@@ -164,10 +166,10 @@ fn validate_sku(faults: &mut ValidationErrors, field: &str, word: &str) {
 }
 
 impl ProductPatch {
-    /// The facts of a new product, of which nothing is said but this.
+    /// The details of a new product that has only these members.
     ///
     /// # Errors
-    /// A name or a price is missing.
+    /// The name or the price is missing.
     pub fn into_details(self) -> Result<ProductDetails, ValidationErrors> {
         let mut faults = ValidationErrors::new();
         let (name, price) = (self.name.flatten(), self.price.flatten());
@@ -201,7 +203,7 @@ impl Product {
         Self { id, details: facts, version: 1, created_at: now, updated_at: now, deleted: false }
     }
 
-    /// This product with other facts; `None` when they are the same.
+    /// This product with new details. `None` if they are the same.
     #[must_use]
     pub fn with_details(&self, facts: ProductDetails, now: Timestamp) -> Option<Self> {
         (facts != self.details).then(|| Self {
@@ -218,10 +220,10 @@ impl Product {
         Self { version: self.version + 1, updated_at: now, deleted: true, ..self.clone() }
     }
 
-    /// The facts after `patch`.
+    /// The details after `patch`.
     ///
     /// # Errors
-    /// The patch takes away a member that every product must have.
+    /// The patch removes a required member.
     pub fn apply_patch(&self, patch: ProductPatch) -> Result<ProductDetails, ValidationErrors> {
         let mut faults = ValidationErrors::new();
         let mut facts = self.details.clone();

@@ -1,17 +1,17 @@
-//! Finding products: what a query matches, in which order, and what a half-typed or mistyped word may mean.
+//! Product search: matching, ordering, and suggestions for incomplete or mistyped words.
 
 use super::product::Product;
 use crate::domain::ids::ProductId;
 
-/// How results are ordered.
+/// The order of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProductSort {
     /// Best match first; without a query, by name.
     #[default]
     Relevance,
-    /// Cheapest first.
+    /// Lowest price first.
     PriceAscending,
-    /// Dearest first.
+    /// Highest price first.
     PriceDescending,
     /// By name.
     Name,
@@ -19,7 +19,7 @@ pub enum ProductSort {
     Newest,
 }
 
-/// What is looked for. Bounds are inclusive, in minor units.
+/// The search criteria. Bounds are inclusive, in minor units.
 #[derive(Debug, Clone, Default)]
 pub struct ProductFilter {
     /// Words that must all occur, in lower case.
@@ -32,14 +32,14 @@ pub struct ProductFilter {
     pub min_price: Option<i64>,
     /// Highest price.
     pub max_price: Option<i64>,
-    /// Whether it can be bought now.
+    /// Whether the product is in stock.
     pub in_stock: Option<bool>,
 }
 
-/// Where a product stands in an order: by number, then text, then id.
+/// A sort key: by number, then text, then id.
 pub type SortKey = (i64, String, ProductId);
 
-/// A product's words, in lower case, kept so that a search does not fold case again and again.
+/// A product's text in lower case, so that a search does not fold case each time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchText {
     name: String,
@@ -48,7 +48,7 @@ pub struct SearchText {
 }
 
 impl SearchText {
-    /// The words of `product`.
+    /// The text of `product`.
     #[must_use]
     pub fn from_product(product: &Product) -> Self {
         let facts = &product.details;
@@ -75,7 +75,8 @@ impl SearchText {
         }
     }
 
-    /// Whether a word of the name begins with `typed`, or would with one typo mended.
+    /// The rank of `typed` as a prefix of a word of the name, with at most one typo. `None`: no
+    /// match.
     #[must_use]
     pub fn suggestion_rank(&self, typed: &str) -> Option<u8> {
         let parts =
@@ -86,7 +87,7 @@ impl SearchText {
         if parts().any(|part| part.starts_with(typed)) {
             return Some(1);
         }
-        // One letter in two is no typo but another word.
+        // Allow no typo in a short word: it is more likely another word.
         let long_enough = typed.chars().count() >= 3;
         (long_enough
             && (starts_with_typo(&self.name, typed)
@@ -96,7 +97,7 @@ impl SearchText {
 }
 
 impl ProductFilter {
-    /// How well a product matches; `None`: not at all.
+    /// How well a product matches. `None`: not at all.
     #[must_use]
     pub fn score_product(
         &self,
@@ -123,7 +124,7 @@ impl ProductFilter {
 }
 
 impl ProductSort {
-    /// Where a product with this score stands.
+    /// The sort key of a product with this score.
     #[must_use]
     pub fn sort_key(self, product: &Product, words: &SearchText, score: i64) -> SortKey {
         let price = product.details.price.minor_units();
@@ -137,10 +138,10 @@ impl ProductSort {
     }
 }
 
-/// Whether some beginning of `word` is `typed` but for one letter changed, added, left out, or swapped with its neighbour
-/// (optimal string alignment distance of at most 1).
+/// Whether some prefix of `word` equals `typed` except for one changed, added, missing, or swapped
+/// letter (optimal string alignment distance of at most 1).
 fn starts_with_typo(word: &str, typed: &str) -> bool {
-    // One letter is four bytes at most, so longer ones cannot be what was meant.
+    // A letter has at most four bytes, so a longer prefix cannot match.
     if typed.len() > word.len() + 4 {
         return false;
     }

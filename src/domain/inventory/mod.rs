@@ -37,8 +37,8 @@ impl StockLevel {
         self.on_hand.saturating_sub(self.reserved)
     }
 
-    /// Decides what `change` does. `None` if it changes nothing. The version stays the same; the code
-    /// that stores the level increments it.
+    /// Decides what `change` does. `None` if it changes nothing. The version stays the same; the
+    /// code that stores the level increments it.
     ///
     /// # Errors
     /// The change needs more units than are available, or would exceed [`MAX_ON_HAND`].
@@ -136,8 +136,8 @@ pub enum StockChange {
     Release(u64),
     /// Ships reserved units.
     Ship(u64),
-    /// Repairs a level and movements that disagree, as an audit decided. No other change may make the
-    /// two differ.
+    /// Repairs a level and movements that disagree, as an audit decided. No other change may make
+    /// the two differ.
     Correct {
         /// The missing movement. It does not change the level.
         delta: StockDelta,
@@ -147,7 +147,8 @@ pub enum StockChange {
 }
 
 impl StockChange {
-    /// Validates a requested change: either `delta` or `set`, the reason, and the caller's reference.
+    /// Validates a requested change: either `delta` or `set`, the reason, and the caller's
+    /// reference.
     ///
     /// # Errors
     /// All validation errors.

@@ -20,7 +20,8 @@ pub struct CheckoutOptions {
     pub shipping_address: Option<ShippingAddress>,
     /// The payment method.
     pub payment_method: PaymentMethod,
-    /// The most units to buy of each product. Other products stay in the cart. `None` buys everything.
+    /// The most units to buy of each product. Other products stay in the cart. `None` buys
+    /// everything.
     pub max_quantities: Option<HashMap<ProductId, u32>>,
 }
 
@@ -70,8 +71,8 @@ impl Cart {
     /// units.
     ///
     /// # Errors
-    /// There is nothing to buy, a product is short or deleted, or the total exceeds the limit or the
-    /// total that the buyer accepts.
+    /// There is nothing to buy, a product is short or deleted, or the total exceeds the limit or
+    /// the total that the buyer accepts.
     pub fn check_out(
         &self,
         checkout: CheckoutOptions,
