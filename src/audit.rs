@@ -160,8 +160,8 @@ impl Auditor {
                 Err(error) => {
                     tracing::error!(?error, "failed to commit an audit correction");
                     return Ok(Some(
-                        "the correction failed; see the log for the cause and the product's findings for \
-                         what to do",
+                        "the correction failed; see the log for the cause and the product's \
+                         findings for what to do",
                     ));
                 }
             }

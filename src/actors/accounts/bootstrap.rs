@@ -89,8 +89,8 @@ impl AdminBootstrap {
         if self.store.find_user_by_email(&email).await?.is_some() {
             // Nobody must become an admin by registering the address first.
             tracing::warn!(
-                "there is no admin, and {DEFAULT_ADMIN_EMAIL} belongs to a customer; create an admin \
-                 with `souk admin`"
+                "there is no admin, and {DEFAULT_ADMIN_EMAIL} belongs to a customer; create an \
+                 admin with `souk admin`"
             );
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! Accounts and sessions.
+//! The routes for accounts, sessions, and tokens.
 
 use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ pub(crate) struct RegisterRequest {
     password: String,
     #[schema(min_length = 1, max_length = 100, example = "Ada")]
     name: String,
-    /// The token of a guest whose cart is to be merged.
+    /// The token of a guest whose cart to merge.
     #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     guest_token: Option<String>,
 }
@@ -70,7 +70,7 @@ pub(crate) struct LoginRequest {
     email: String,
     #[schema(examples("correct horse battery"))]
     password: String,
-    /// The token of a guest whose cart is to be merged.
+    /// The token of a guest whose cart to merge.
     #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     guest_token: Option<String>,
 }
@@ -78,7 +78,7 @@ pub(crate) struct LoginRequest {
 /// A session to continue.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct RefreshRequest {
-    /// The refresh token. It is replaced by the one in the answer.
+    /// The refresh token. It is replaced by the one in the response.
     #[schema(examples("rt_5vXcQ2o8tYkq1nWmZpL7"))]
     refresh_token: String,
 }
@@ -205,8 +205,8 @@ impl<'a> From<&'a User> for UserResponse<'a> {
 
 /// Register an account.
 ///
-/// The answer holds the tokens of a new session. With `guest_token`, the guest's cart is merged
-/// into the account's. `cart_merged` says whether it was.
+/// The response contains the tokens of a new session. With `guest_token`, the guest's cart is
+/// merged into the account's. `cart_merged` says whether it was.
 #[utoipa::path(post, path = "/api/auth/register", operation_id = "register_account",
 tag = "Auth", security(()), request_body = RegisterRequest, responses(
     (status = 201, body = SessionResponse),
@@ -240,8 +240,8 @@ async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteRe
 
 /// Log in.
 ///
-/// The answer holds the tokens of a new session. It is the same for an unknown e-mail address as
-/// for a wrong password.
+/// The response contains the tokens of a new session. An unknown e-mail address and a wrong
+/// password give the same error.
 #[utoipa::path(post, path = "/api/auth/login", operation_id = "log_in",
 tag = "Auth", security(()), request_body = LoginRequest, responses(
     (status = 200, body = SessionResponse),
@@ -304,8 +304,8 @@ async fn logout(change: ChangeRequest<Account>) -> RouteResult {
 
 /// Check an access token.
 ///
-/// This is for services that cannot check a token themselves. A token that is not valid is a
-/// regular answer with `valid: false`.
+/// This is for services that cannot check a token themselves. For an invalid token, the response is
+/// 200 with `valid: false`.
 #[utoipa::path(post, path = "/api/auth/validate", operation_id = "validate_token",
 tag = "Auth", security(()), request_body = ValidateRequest, responses(
     (status = 200, body = ValidateResponse),

@@ -25,7 +25,7 @@ use crate::{
 /// The maximum number of findings in a response. `found` counts all of them.
 const MAX_LISTED_FINDINGS: usize = 1000;
 
-/// Allows one audit at a time: a concurrent one would read the same data and find the same.
+/// Allows one audit at a time: a second one would only repeat its work.
 static AUDIT_PERMIT: Semaphore = Semaphore::const_new(1);
 
 /// Registers the routes of this module.
@@ -102,8 +102,8 @@ impl From<&Finding> for FindingResponse {
 
 /// Audit the stock.
 ///
-/// An audit compares the stock with its movements and with the orders. The shop stays open
-/// meanwhile. With `repair`, an `adjusted` movement corrects `on_hand`, `reserved` is set to what
+/// An audit compares the stock with its movements and with the orders. The shop stays open during
+/// the audit. With `repair`, an `adjusted` movement corrects `on_hand`, `reserved` is set to what
 /// open orders need, and missing movements of an order are added. Their reason is `audit`. A node
 /// runs one audit at a time.
 #[utoipa::path(post, path = "/api/admin/audit", operation_id = "audit_stock",
@@ -112,8 +112,8 @@ tag = "Operations", security(("bearer" = [])), request_body = Option<AuditReques
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 503, body = ProblemDetails,
-        description = "`overloaded`: another audit runs; `store_unavailable`: repairs made so far \
-            stay"),
+        description = "`overloaded`: another audit is running; `store_unavailable`: repairs made \
+            so far stay"),
 ))]
 async fn run(change: ChangeRequest<Admin, AuditRequest>) -> RouteResult {
     let state = &change.state;

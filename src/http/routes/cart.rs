@@ -1,4 +1,4 @@
-//! Carts.
+//! The cart routes, for accounts and guests.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
 
 /// Listen to events.
 ///
-/// The answer is a stream of server-sent events. Anyone gets the events of catalog and stock, and
+/// The response is a stream of server-sent events. Anyone gets the events of catalog and stock, and
 /// the bearer of a token also those of their own cart and orders. `data` is a CloudEvent, `event`
 /// its type and `id` its id. With `Last-Event-ID`, the stream continues after that event if it is
 /// among the newest 10,000. Otherwise it begins with the oldest event that is kept.

@@ -1,4 +1,4 @@
-//! Routes for operators: liveness, readiness, metrics.
+//! Routes for operators: liveness, readiness, and metrics.
 
 use std::sync::atomic::Ordering;
 

@@ -50,20 +50,20 @@ pub struct ImportReport {
     /// The number of lines whose product existed, changed or not.
     #[schema(examples(12))]
     pub updated: u64,
-    /// The number of lines that were refused.
+    /// The number of lines that were rejected.
     #[schema(examples(1))]
     pub failed: u64,
-    /// The first 1,000 lines that were refused.
+    /// The first 1,000 lines that were rejected.
     pub errors: Vec<LineError>,
 }
 
-/// A line that was refused.
+/// A line that was rejected.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LineError {
     /// The number of the line in the file, from 1.
     #[schema(examples(17))]
     pub line: u64,
-    /// Why the line was refused.
+    /// Why the line was rejected.
     #[schema(value_type = enums::ErrorCode)]
     pub code: String,
     /// What is wrong and what to do.
@@ -230,9 +230,9 @@ impl Importer {
 /// Import products.
 ///
 /// A line with a known `sku` updates that product. Any other line creates a product. `stock` sets
-/// `on_hand`. Each line succeeds or fails by itself, and lines that were applied stay applied if
-/// the upload breaks off. With an `Idempotency-Key`, a repeat does not apply them again. The file
-/// is NDJSON or CSV and can have any size.
+/// `on_hand`. Each line succeeds or fails independently, and lines that were applied stay applied
+/// if the upload breaks off. With an `Idempotency-Key`, a repeat does not apply them again. The
+/// file is NDJSON or CSV and can have any size.
 #[utoipa::path(post, path = "/api/products/import", operation_id = "import_products",
 tag = "Products", security(("bearer" = [])), request_body(
     content((NdjsonFile = "application/x-ndjson"), (CsvFile = "text/csv")),

@@ -1,4 +1,4 @@
-//! Checkout and orders.
+//! The routes for checkout and orders.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -61,7 +61,7 @@ pub(crate) struct CheckoutRequest {
 /// A payment or a shipment.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ReferenceRequest {
-    /// A reference of the caller's own, such as the number of a transfer.
+    /// The caller's own reference, such as the number of a transfer.
     #[schema(max_length = 200, examples("TRANSFER-4711"))]
     reference: Option<String>,
 }
@@ -133,8 +133,8 @@ impl ReferenceRequest {
 /// Order everything in the cart.
 ///
 /// The stock is reserved until the order is paid, canceled, or expires. Products that are added to
-/// the cart meanwhile stay in it. If the stock is too low, the answer names the lines. `If-Match`
-/// is compared with the ETag of the cart, and the answer has the ETag of the order.
+/// the cart during checkout stay in it. If the stock is too low, the response names the lines.
+/// `If-Match` is compared with the ETag of the cart, and the response has the ETag of the order.
 #[utoipa::path(post, path = "/api/checkout", operation_id = "check_out",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest>, params(
     ("Idempotency-Key" = String, Header),

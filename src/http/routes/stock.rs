@@ -1,4 +1,4 @@
-//! Stock and its movements.
+//! The routes for stock and stock movements.
 
 use actix_web::{http::StatusCode, web};
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub(crate) struct StockRequest {
     /// Why the stock changes.
     #[schema(min_length = 1, max_length = 200, example = "delivery")]
     reason: String,
-    /// A reference of the caller's own.
+    /// The caller's own reference.
     #[schema(max_length = 200, examples("DELIVERY-17"))]
     reference: Option<String>,
 }
