@@ -112,8 +112,8 @@ tag = "Operations", security(("bearer" = [])), request_body = Option<AuditReques
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 503, body = ProblemDetails,
-        description = "`overloaded`: another audit is running; `store_unavailable`: repairs made so \
-            far stay"),
+        description = "`overloaded`: another audit is running; `store_unavailable`: repairs made \
+            so far stay"),
 ))]
 async fn run(change: ChangeRequest<Admin, AuditRequest>) -> RouteResult {
     let state = &change.state;
