@@ -55,7 +55,7 @@ impl IdRange {
     }
 }
 
-/// Some of the records in a [`Span`], all from one snapshot.
+/// Some of the records in a [`IdRange`], all from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage<T> {
     /// The records, ordered by id.

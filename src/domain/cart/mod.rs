@@ -182,7 +182,7 @@ pub enum CartError {
     QuantityLimitExceeded,
     /// The cart would exceed the line limit.
     LineLimitExceeded,
-    /// The total would exceed [`MAX_MINOR_UNITS`](crate::domain::money::MAX_MINOR_UNITS).
+    /// The total would exceed [`MAX_MINOR_UNITS`].
     TotalLimitExceeded,
     /// The guest's cart was already merged into an account's cart.
     GuestCartMerged,
