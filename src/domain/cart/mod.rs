@@ -1,12 +1,16 @@
 //! Carts: their lines, commands, and events, and merging a guest's cart at login.
 
+mod merge;
 mod priced;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
-pub use self::priced::{PricedCart, PricedLine};
+pub use self::{
+    merge::{CartMerge, MERGED_LINES_FACTOR},
+    priced::{PricedCart, PricedLine},
+};
 use super::{
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
@@ -15,9 +19,6 @@ use super::{
 
 /// How long a guest's cart and the guest's token are valid.
 pub const GUEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// A merge drops no line. Merges can fill a cart up to this many times `max_lines`.
-pub const MERGED_LINES_FACTOR: usize = 4;
 
 /// This many units at the highest price stay within the largest total. A cart with fewer units
 /// needs no pricing to check its total.
@@ -343,55 +344,6 @@ impl Cart {
         Some((cart, CartEvent::Abandoned))
     }
 
-    /// Decides what merging `guest` into this cart does to both. `None` if it changes nothing.
-    ///
-    /// # Errors
-    /// The guest's cart was merged into another account's cart, or the merged cart would exceed the
-    /// limit for lines or for the total. Then both carts stay unchanged; no line is dropped.
-    pub fn merge(
-        &self,
-        guest: &Self,
-        offer: impl Fn(ProductId) -> Option<Offer>,
-        limits: CartLimits,
-        now: Timestamp,
-    ) -> Result<CartMerge, CartError> {
-        match guest.merged_into {
-            Some(user) if user == self.owner.id => {
-                return Ok(CartMerge { user: None, guest: None });
-            }
-            Some(_) => return Err(CartError::GuestCartMerged),
-            None => {}
-        }
-        let lines = self.merged_lines(guest, limits);
-        if lines.len() > limits.max_lines.saturating_mul(MERGED_LINES_FACTOR) {
-            return Err(CartError::LineLimitExceeded);
-        }
-        let merged = CartEvent::Merged { guest_id: guest.owner.id };
-        let user = (lines != self.lines)
-            .then(|| check_total((self.with_lines(lines, now), merged), &offer))
-            .transpose()?;
-        let closed = Self { merged_into: Some(self.owner.id), ..guest.with_lines(Vec::new(), now) };
-        Ok(CartMerge {
-            user,
-            guest: Some((closed, CartEvent::Closed { merged_into: self.owner.id })),
-        })
-    }
-
-    fn merged_lines(&self, guest: &Self, limits: CartLimits) -> Vec<CartLine> {
-        let mut lines = self.lines.clone();
-        for from in &guest.lines {
-            match lines.iter_mut().find(|line| line.product_id == from.product_id) {
-                // Keep a line that exceeds the limit because the limit was lowered later.
-                Some(line) => {
-                    let sum = line.quantity.saturating_add(from.quantity).min(limits.max_quantity);
-                    line.quantity = line.quantity.max(sum);
-                }
-                None => lines.push(from.clone()),
-            }
-        }
-        lines
-    }
-
     /// The lines that remain after a purchase of these quantities.
     pub(in crate::domain) fn without_purchased(
         &self,
@@ -415,15 +367,6 @@ impl Cart {
             abandoned: false,
         }
     }
-}
-
-/// The result of a merge, which is stored atomically.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CartMerge {
-    /// The account's cart.
-    pub user: Option<CartChange>,
-    /// The guest's cart.
-    pub guest: Option<CartChange>,
 }
 
 /// Rejects a change if the total, at the prices of `offer`, would exceed the limit.

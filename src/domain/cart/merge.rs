@@ -1,0 +1,67 @@
+//! Merging a guest's cart into an account's cart.
+
+use super::{Cart, CartChange, CartError, CartEvent, CartLimits, CartLine, Offer, check_total};
+use crate::domain::{clock::Timestamp, ids::ProductId};
+
+/// A merge drops no line. Merges can fill a cart up to this many times `max_lines`.
+pub const MERGED_LINES_FACTOR: usize = 4;
+
+/// The result of a merge, which is stored atomically.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CartMerge {
+    /// The account's cart.
+    pub user: Option<CartChange>,
+    /// The guest's cart.
+    pub guest: Option<CartChange>,
+}
+
+impl Cart {
+    /// Decides what merging `guest` into this cart does to both. `None` if it changes nothing.
+    ///
+    /// # Errors
+    /// The guest's cart was merged into another account's cart, or the merged cart would exceed the
+    /// limit for lines or for the total. Then both carts stay unchanged; no line is dropped.
+    pub fn merge(
+        &self,
+        guest: &Self,
+        offer: impl Fn(ProductId) -> Option<Offer>,
+        limits: CartLimits,
+        now: Timestamp,
+    ) -> Result<CartMerge, CartError> {
+        match guest.merged_into {
+            Some(user) if user == self.owner.id => {
+                return Ok(CartMerge { user: None, guest: None });
+            }
+            Some(_) => return Err(CartError::GuestCartMerged),
+            None => {}
+        }
+        let lines = self.merged_lines(guest, limits);
+        if lines.len() > limits.max_lines.saturating_mul(MERGED_LINES_FACTOR) {
+            return Err(CartError::LineLimitExceeded);
+        }
+        let merged = CartEvent::Merged { guest_id: guest.owner.id };
+        let user = (lines != self.lines)
+            .then(|| check_total((self.with_lines(lines, now), merged), &offer))
+            .transpose()?;
+        let closed = Self { merged_into: Some(self.owner.id), ..guest.with_lines(Vec::new(), now) };
+        Ok(CartMerge {
+            user,
+            guest: Some((closed, CartEvent::Closed { merged_into: self.owner.id })),
+        })
+    }
+
+    fn merged_lines(&self, guest: &Self, limits: CartLimits) -> Vec<CartLine> {
+        let mut lines = self.lines.clone();
+        for from in &guest.lines {
+            match lines.iter_mut().find(|line| line.product_id == from.product_id) {
+                // Keep a line that exceeds the limit because the limit was lowered later.
+                Some(line) => {
+                    let sum = line.quantity.saturating_add(from.quantity).min(limits.max_quantity);
+                    line.quantity = line.quantity.max(sum);
+                }
+                None => lines.push(from.clone()),
+            }
+        }
+        lines
+    }
+}
