@@ -29,9 +29,9 @@ impl ValidationErrors {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        let mut faults = Self::new();
-        faults.add(field, code, message);
-        faults
+        let mut errors = Self::new();
+        errors.add(field, code, message);
+        errors
     }
 
     /// Adds an error.
@@ -46,7 +46,7 @@ impl ValidationErrors {
 
     /// Returns the value of `checked`, or adds its errors and returns `None`.
     pub fn record_result<T>(&mut self, checked: Result<T, Self>) -> Option<T> {
-        checked.map_err(|faults| self.0.extend(faults.0)).ok()
+        checked.map_err(|errors| self.0.extend(errors.0)).ok()
     }
 
     /// Whether there are no errors.

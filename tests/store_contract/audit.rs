@@ -269,7 +269,7 @@ async fn assert_overcommitment_is_reported(store: &dyn Store, auditor: &Auditor,
             .last()
             .unwrap()
             .to_string()
-            .contains("open orders need 12 more than is in the house"),
+            .contains("open orders need 12 more units than are on hand"),
         "{findings:?}"
     );
     apply_one(store, commit([stock(tea, StockChange::Adjust(12))])).await.unwrap();

@@ -70,13 +70,13 @@ impl CommitObserver for ForwardToRegistries {
 /// Forwards committed changes to the caches of another node.
 #[derive(Default)]
 struct ForwardToCaches {
-    shelf: OnceLock<Arc<CatalogSnapshot>>,
+    snapshot: OnceLock<Arc<CatalogSnapshot>>,
     carts: OnceLock<Arc<CartRegistry>>,
 }
 
 impl CommitObserver for ForwardToCaches {
     fn on_committed(&self, changes: &CommittedChanges) {
-        self.shelf.get().unwrap().apply(changes);
+        self.snapshot.get().unwrap().apply(changes);
         self.carts.get().unwrap().apply(changes);
     }
 }
@@ -85,7 +85,7 @@ struct CartFixture {
     _dir: TempDir,
     store: Arc<dyn Store>,
     writer: CommitWriter,
-    shelf: Arc<CatalogSnapshot>,
+    snapshot: Arc<CatalogSnapshot>,
     clock: Arc<MockClock>,
     observer: Arc<ForwardToRegistries>,
     tea: ProductId,
@@ -118,54 +118,58 @@ impl CartFixture {
             Arc::clone(&store),
             Arc::clone(&observer) as Arc<dyn CommitObserver>,
         );
-        let shelf = Arc::new(CatalogSnapshot::new(|_, _| Bytes::new()));
+        let snapshot = Arc::new(CatalogSnapshot::new(|_, _| Bytes::new()));
         let tea = sample_product("Tea");
         let id = tea.id;
-        shelf.put(
+        snapshot.put(
             Arc::new(tea),
             StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
         );
-        Self { _dir: dir, store, writer, shelf, clock, observer, tea: id }
+        Self { _dir: dir, store, writer, snapshot, clock, observer, tea: id }
     }
 
     fn start_registry(&self) -> Arc<CartRegistry> {
-        self.start_registry_with(Arc::clone(&self.shelf), None)
+        self.start_registry_with(Arc::clone(&self.snapshot), None)
     }
 
     /// Starts a registry with its own catalog snapshot and a follower, like another node that
     /// shares the store.
     async fn start_following_registry(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
-        let (shelf, caches) = (
+        let (snapshot, caches) = (
             Arc::new(CatalogSnapshot::new(|_, _| Bytes::new())),
             Arc::new(ForwardToCaches::default()),
         );
-        caches.shelf.set(Arc::clone(&shelf)).ok().unwrap();
+        caches.snapshot.set(Arc::clone(&snapshot)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let follower =
-            Follower::new(&self.store, &caches, &shelf, &Arc::default(), &clock).await.unwrap();
-        let registry = self.start_registry_with(shelf, Some(Arc::clone(&follower)));
+            Follower::new(&self.store, &caches, &snapshot, &Arc::default(), &clock).await.unwrap();
+        let registry = self.start_registry_with(snapshot, Some(Arc::clone(&follower)));
         caches.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)
     }
 
     fn start_registry_with(
         &self,
-        shelf: Arc<CatalogSnapshot>,
+        snapshot: Arc<CatalogSnapshot>,
         follower: Option<Arc<Follower>>,
     ) -> Arc<CartRegistry> {
-        self.start_registry_with_clock(shelf, follower, Arc::clone(&self.clock) as Arc<dyn Clock>)
+        self.start_registry_with_clock(
+            snapshot,
+            follower,
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+        )
     }
 
     fn start_registry_with_clock(
         &self,
-        shelf: Arc<CatalogSnapshot>,
+        snapshot: Arc<CatalogSnapshot>,
         follower: Option<Arc<Follower>>,
         clock: Arc<dyn Clock>,
     ) -> Arc<CartRegistry> {
         let deps = CartDeps {
             store: Arc::clone(&self.store),
             writer: self.writer.clone(),
-            catalog_snapshot: shelf,
+            catalog_snapshot: snapshot,
             follower,
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
@@ -261,7 +265,7 @@ async fn concurrent_changes_on_two_nodes_all_apply() {
 /// Commits the shop's product to the store, where other nodes find it.
 async fn commit_tea(shop: &CartFixture) {
     let mut commit = Commit::new(shop.clock.now(), Instant::now() + MINUTE);
-    let tea = Arc::clone(&shop.shelf.get(shop.tea).unwrap().product);
+    let tea = Arc::clone(&shop.snapshot.get(shop.tea).unwrap().product);
     let (product_id, change) = (shop.tea, StockChange::Set(100_000));
     let stock = StockWrite {
         product_id,
@@ -418,13 +422,13 @@ async fn price_change_invalidates_cached_cart() {
     let (carts, owner) = (shop.start_observed_registry(), user_owner());
     carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
     let before = carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap();
-    let tea = shop.shelf.get(shop.tea).unwrap();
+    let tea = shop.snapshot.get(shop.tea).unwrap();
     let details = ProductDetails {
         price: Money::parse("3.00", usd()).unwrap(),
         ..tea.product.details.clone()
     };
     let dearer = tea.product.with_details(details, Timestamp::default()).unwrap();
-    shop.shelf.put(Arc::new(dearer), tea.stock);
+    shop.snapshot.put(Arc::new(dearer), tea.stock);
     let after = carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap();
     assert_eq!(after.body, "1 1 3.00");
     assert_ne!(after.etag, before.etag);

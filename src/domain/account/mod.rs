@@ -121,25 +121,25 @@ impl Password {
     /// Fewer than 8 characters, more than 71 bytes (bcrypt reads at most 72, including the
     /// terminator), or a NUL, at which bcrypt stops.
     pub fn parse(field: &str, text: String) -> Result<Self, ValidationErrors> {
-        let mut faults = ValidationErrors::new();
+        let mut errors = ValidationErrors::new();
         if text.chars().count() < 8 {
-            faults.add(field, "too_short", format!("{field} must have at least 8 characters"));
+            errors.add(field, "too_short", format!("{field} must have at least 8 characters"));
         }
         if text.len() > 71 {
-            faults.add(
+            errors.add(
                 field,
                 "too_long",
                 format!("{field} has {} bytes; at most 71 are allowed", text.len()),
             );
         }
         if text.contains('\0') {
-            faults.add(
+            errors.add(
                 field,
                 "invalid_character",
                 format!("{field} must not contain a NUL character"),
             );
         }
-        faults.into_result(Self(text))
+        errors.into_result(Self(text))
     }
 
     /// A password to check at login. It need not be valid as a new password.
@@ -172,9 +172,9 @@ impl fmt::Debug for Password {
 /// # Errors
 /// Empty, or above 100 characters.
 pub fn validate_account_name(name: &str) -> Result<(), ValidationErrors> {
-    let mut faults = ValidationErrors::new();
-    faults.check_text("name", name, 1, 100);
-    faults.into_result(())
+    let mut errors = ValidationErrors::new();
+    errors.check_text("name", name, 1, 100);
+    errors.into_result(())
 }
 
 /// The network that rate limits count an address under. One customer of an access provider has a

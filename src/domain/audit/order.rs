@@ -51,13 +51,13 @@ impl OrderAudit {
     #[must_use]
     pub fn evaluate(&self) -> AuditOutcome {
         let Some(status) = self.status else { return self.unknown_order_outcome() };
-        let mut judgement = AuditOutcome::default();
+        let mut outcome = AuditOutcome::default();
         for item in &self.items {
             let moves = item.missing_movements(status);
             if moves.is_empty() {
                 continue;
             }
-            judgement.findings.push(Finding {
+            outcome.findings.push(Finding {
                 kind: FindingKind::OrderMovements,
                 product_id: Some(item.product_id),
                 order_id: Some(self.order_id),
@@ -65,7 +65,7 @@ impl OrderAudit {
                 advice: None,
                 repaired: false,
             });
-            judgement.corrections.push(Correction {
+            outcome.corrections.push(Correction {
                 product_id: item.product_id,
                 expected_version: item.stock_version,
                 movements: moves,
@@ -73,7 +73,7 @@ impl OrderAudit {
                 order_id: Some(self.order_id),
             });
         }
-        judgement
+        outcome
     }
 
     fn unknown_order_outcome(&self) -> AuditOutcome {
@@ -195,10 +195,10 @@ fn group_by_order(
         let stock_version = versions.get(&product_id).copied().unwrap_or(0);
         OrderItemAudit { product_id, quantity, movements: moved, stock_version }
     };
-    let facts = |(order_id, (status, items)): (_, (_, ItemsByProduct))| OrderAudit {
+    let to_audit = |(order_id, (status, items)): (_, (_, ItemsByProduct))| OrderAudit {
         order_id,
         status,
         items: items.into_iter().map(item).collect(),
     };
-    found.into_iter().map(facts).collect()
+    found.into_iter().map(to_audit).collect()
 }

@@ -166,7 +166,7 @@ impl ProductAudit {
         if self.promised > stock.on_hand {
             let missing = self.promised.saturating_sub(stock.on_hand);
             return Some(format!(
-                "open orders need {missing} more than is in the house; receive them, and repair then"
+                "open orders need {missing} more units than are on hand; receive them, then repair"
             ));
         }
         None

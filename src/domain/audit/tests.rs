@@ -25,8 +25,8 @@ fn consistent_product() -> ProductAudit {
     }
 }
 
-fn finding_kinds(judgement: &AuditOutcome) -> Vec<FindingKind> {
-    judgement.findings.iter().map(|finding| finding.kind).collect()
+fn finding_kinds(outcome: &AuditOutcome) -> Vec<FindingKind> {
+    outcome.findings.iter().map(|finding| finding.kind).collect()
 }
 
 fn stock_delta(kind: MovementKind, on_hand: i64, reserved: i64) -> StockDelta {
@@ -42,42 +42,42 @@ fn consistent_product_has_no_findings() {
 
 #[test]
 fn on_hand_mismatch_adjusts_ledger_to_level() {
-    let facts = ProductAudit {
+    let product = ProductAudit {
         stock: StoredStock { on_hand: 12, ..consistent_product().stock },
         ..consistent_product()
     };
-    let judgement = facts.evaluate();
-    assert_eq!(finding_kinds(&judgement), [FindingKind::OnHand]);
-    let line = judgement.findings[0].to_string();
+    let outcome = product.evaluate();
+    assert_eq!(finding_kinds(&outcome), [FindingKind::OnHand]);
+    let line = outcome.findings[0].to_string();
     assert_eq!(
         line,
-        format!("product {}: on_hand is 12, but its movements sum up to 10", facts.product_id)
+        format!("product {}: on_hand is 12, but its movements sum up to 10", product.product_id)
     );
     let correction = Correction {
-        product_id: facts.product_id,
+        product_id: product.product_id,
         expected_version: 3,
         movements: vec![stock_delta(MovementKind::Adjusted, 2, 0)],
         reserved: Some(4),
         order_id: None,
     };
-    assert_eq!(judgement.corrections, [correction]);
+    assert_eq!(outcome.corrections, [correction]);
 }
 
 #[test]
 fn reserved_is_corrected_to_open_orders() {
     let with = |level: i64, ledger: i64, promised: i64| {
-        let facts = consistent_product();
+        let product = consistent_product();
         let (stock, ledger) = (
-            StoredStock { reserved: level, ..facts.stock },
-            LedgerTotals { reserved: ledger, ..facts.ledger },
+            StoredStock { reserved: level, ..product.stock },
+            LedgerTotals { reserved: ledger, ..product.ledger },
         );
-        let judgement = ProductAudit { stock, ledger, promised, ..facts }.evaluate();
-        let moves = judgement.corrections[0].movements.clone();
+        let outcome = ProductAudit { stock, ledger, promised, ..product }.evaluate();
+        let moves = outcome.corrections[0].movements.clone();
         assert_eq!(
-            (moves.len(), judgement.corrections[0].reserved),
+            (moves.len(), outcome.corrections[0].reserved),
             (1, u64::try_from(promised).ok())
         );
-        (finding_kinds(&judgement), moves[0])
+        (finding_kinds(&outcome), moves[0])
     };
     let (ledger, orders) = (FindingKind::Reserved, FindingKind::OpenOrders);
     assert_eq!(with(4, 6, 4), (vec![ledger], stock_delta(MovementKind::Released, 0, -2)));
@@ -96,18 +96,22 @@ fn reserved_is_corrected_to_open_orders() {
 #[test]
 fn sequence_gaps_are_reported_but_not_corrected() {
     let numbered = |count, first, last, noted| {
-        let facts = consistent_product();
-        let stock = StoredStock { last_movement: noted, ..facts.stock };
-        ProductAudit { stock, ledger: LedgerTotals { count, first, last, ..facts.ledger }, ..facts }
-            .evaluate()
+        let product = consistent_product();
+        let stock = StoredStock { last_movement: noted, ..product.stock };
+        ProductAudit {
+            stock,
+            ledger: LedgerTotals { count, first, last, ..product.ledger },
+            ..product
+        }
+        .evaluate()
     };
     for (count, first, last, noted) in [(2, 1, 3, 3), (2, 2, 3, 3), (4, 1, 3, 3), (3, 1, 3, 4)] {
-        let judgement = numbered(count, first, last, noted);
+        let outcome = numbered(count, first, last, noted);
         assert_eq!(
-            (finding_kinds(&judgement), judgement.corrections.len()),
+            (finding_kinds(&outcome), outcome.corrections.len()),
             (vec![FindingKind::MovementSequence], 0)
         );
-        assert!(judgement.findings[0].advice.as_ref().unwrap().contains("backup"));
+        assert!(outcome.findings[0].advice.as_ref().unwrap().contains("backup"));
     }
     let behind = numbered(3, 1, 3, 2);
     assert_eq!(finding_kinds(&behind), [FindingKind::MovementSequence]);
@@ -131,20 +135,20 @@ fn sequence_gaps_are_reported_but_not_corrected() {
 
 #[test]
 fn uncorrectable_findings_give_advice() {
-    let facts = consistent_product();
-    let stock = |stock| ProductAudit { stock, ..facts };
-    for (facts, word) in [
-        (ProductAudit { promised: 11, ..facts }, "receive them"),
-        (stock(StoredStock { on_hand: -1, ..facts.stock }), "counted"),
-        (stock(StoredStock { reserved: -1, ..facts.stock }), "counted"),
-        (stock(StoredStock { on_hand: i64::MAX, ..facts.stock }), "counted"),
-        (stock(StoredStock { on_hand: 11, last_movement: 2, ..facts.stock }), "last_movement"),
+    let product = consistent_product();
+    let stock = |stock| ProductAudit { stock, ..product };
+    for (product, word) in [
+        (ProductAudit { promised: 11, ..product }, "receive them"),
+        (stock(StoredStock { on_hand: -1, ..product.stock }), "counted"),
+        (stock(StoredStock { reserved: -1, ..product.stock }), "counted"),
+        (stock(StoredStock { on_hand: i64::MAX, ..product.stock }), "counted"),
+        (stock(StoredStock { on_hand: 11, last_movement: 2, ..product.stock }), "last_movement"),
     ] {
-        let judgement = facts.evaluate();
-        assert!(judgement.corrections.is_empty(), "{facts:?}");
-        assert!(judgement.findings[0].to_string().contains(word), "{:?}", judgement.findings);
+        let outcome = product.evaluate();
+        assert!(outcome.corrections.is_empty(), "{product:?}");
+        assert!(outcome.findings[0].to_string().contains(word), "{:?}", outcome.findings);
     }
-    let unknown = ProductAudit { known: false, ..facts }.evaluate();
+    let unknown = ProductAudit { known: false, ..product }.evaluate();
     assert_eq!(
         (finding_kinds(&unknown), unknown.corrections.len()),
         (vec![FindingKind::UnknownProduct], 0)
@@ -190,18 +194,14 @@ fn order_movements_are_corrected_to_order_status() {
         (Fulfilled, (0, 0, 0), vec![reserved, shipped]),
         (Fulfilled, (-4, -2, 2), vec![stock_delta(MovementKind::Adjusted, 2, 0), reserved]),
     ] {
-        let judgement = evaluate_order(status, 2, moved);
-        assert_eq!(
-            finding_kinds(&judgement),
-            [FindingKind::OrderMovements],
-            "{status:?} {moved:?}"
-        );
-        let correction = &judgement.corrections[0];
+        let outcome = evaluate_order(status, 2, moved);
+        assert_eq!(finding_kinds(&outcome), [FindingKind::OrderMovements], "{status:?} {moved:?}");
+        let correction = &outcome.corrections[0];
         assert_eq!(
             (&correction.movements, correction.expected_version, correction.reserved),
             (&moves, 7, None)
         );
-        assert_eq!(correction.order_id, judgement.findings[0].order_id);
+        assert_eq!(correction.order_id, outcome.findings[0].order_id);
     }
     let stray = evaluate_order(Paid, 0, (0, 3, 3));
     assert_eq!(
@@ -219,13 +219,13 @@ fn unknown_order_is_reported() {
         movements: MovementTotals::default(),
         stock_version: 1,
     };
-    let judgement =
+    let outcome =
         OrderAudit { order_id: OrderId::new(), status: None, items: vec![item] }.evaluate();
     assert_eq!(
-        (finding_kinds(&judgement), judgement.corrections.len()),
+        (finding_kinds(&outcome), outcome.corrections.len()),
         (vec![FindingKind::UnknownOrder], 0)
     );
-    assert!(judgement.findings[0].to_string().contains(&item.product_id.to_string()));
+    assert!(outcome.findings[0].to_string().contains(&item.product_id.to_string()));
 }
 
 #[test]
@@ -324,22 +324,22 @@ proptest! {
     fn product_correction_leaves_no_findings(
         on_hand in -2..20_i64, reserved in -2..20_i64, promised in 0..20_i64, sums in (-20..20_i64, -20..20_i64), ahead in 0..2_i64,
     ) {
-        let facts = ProductAudit {
+        let product = ProductAudit {
             stock: StoredStock { on_hand, reserved, version: 3, last_movement: 3 - ahead },
             ledger: LedgerTotals { count: 3, first: 1, last: 3, on_hand: sums.0, reserved: sums.1 },
             promised,
             ..consistent_product()
         };
-        let judgement = facts.evaluate();
-        for correction in &judgement.corrections {
+        let outcome = product.evaluate();
+        for correction in &outcome.corrections {
             let mut level = StockLevel {
-                product_id: facts.product_id,
+                product_id: product.product_id,
                 on_hand: u64::try_from(on_hand).unwrap(),
                 reserved: u64::try_from(reserved).unwrap(),
                 version: 3,
                 last_movement: 3,
             };
-            let mut ledger = facts.ledger;
+            let mut ledger = product.ledger;
             for delta in &correction.movements {
                 let change = StockChange::Correct { delta: *delta, reserved: correction.reserved };
                 level = level.apply(change).unwrap().unwrap().0;
@@ -357,10 +357,10 @@ proptest! {
                 version: 4,
                 last_movement: i64::try_from(level.last_movement).unwrap(),
             };
-            prop_assert_eq!(ProductAudit { stock, ledger, ..facts }.evaluate(), AuditOutcome::default());
+            prop_assert_eq!(ProductAudit { stock, ledger, ..product }.evaluate(), AuditOutcome::default());
             prop_assert_eq!(stock.on_hand, on_hand);
         }
-        let silent = judgement.corrections.is_empty() && judgement.findings.iter().any(|finding| finding.advice.is_none());
+        let silent = outcome.corrections.is_empty() && outcome.findings.iter().any(|finding| finding.advice.is_none());
         prop_assert!(!silent);
     }
 
@@ -368,9 +368,9 @@ proptest! {
     fn order_correction_leaves_no_findings(quantity in 0..9_i64, moved in (-9..9_i64, -9..9_i64, 0..9_i64), status in 0..5_usize) {
         use OrderStatus::{Cancelled, Expired, Fulfilled, Paid, PendingPayment};
         let status = [PendingPayment, Paid, Fulfilled, Cancelled, Expired][status];
-        let judgement = evaluate_order(status, quantity, moved);
+        let outcome = evaluate_order(status, quantity, moved);
         let mut after = moved;
-        for delta in judgement.corrections.iter().flat_map(|correction| &correction.movements) {
+        for delta in outcome.corrections.iter().flat_map(|correction| &correction.movements) {
             let ever = if delta.kind == MovementKind::Reserved { delta.reserved } else { 0 };
             after = (after.0 + delta.on_hand, after.1 + delta.reserved, after.2 + ever);
         }

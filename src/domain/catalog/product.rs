@@ -90,36 +90,36 @@ impl ProductDetails {
     /// # Errors
     /// All validation errors.
     pub fn validate(&self) -> Result<(), ValidationErrors> {
-        let mut faults = ValidationErrors::new();
-        faults.check_text("name", &self.name, 1, 200);
-        faults.check_text("description", &self.description, 0, 10_000);
+        let mut errors = ValidationErrors::new();
+        errors.check_text("name", &self.name, 1, 200);
+        errors.check_text("description", &self.description, 0, 10_000);
         if self.price.minor_units() > MAX_PRICE_MINOR_UNITS {
             let max = Money::from_minor_units(MAX_PRICE_MINOR_UNITS, self.price.currency());
             let max = max.map_or_else(|_| String::new(), |max| max.to_string());
-            faults.add("price", "out_of_range", format!("price must not be above {max}"));
+            errors.add("price", "out_of_range", format!("price must not be above {max}"));
         }
         if let Some(sku) = &self.sku {
-            validate_sku(&mut faults, "sku", sku);
+            validate_sku(&mut errors, "sku", sku);
         }
         if let Some(category) = &self.category {
-            faults.check_text("category", category, 1, 100);
+            errors.check_text("category", category, 1, 100);
         }
-        self.validate_collections(&mut faults);
-        faults.into_result(())
+        self.validate_collections(&mut errors);
+        errors.into_result(())
     }
 
-    fn validate_collections(&self, faults: &mut ValidationErrors) {
+    fn validate_collections(&self, errors: &mut ValidationErrors) {
         if self.tags.len() > 50 {
-            faults.add(
+            errors.add(
                 "tags",
                 "too_many",
                 format!("{} tags; at most 50 are allowed", self.tags.len()),
             );
         }
         for tag in &self.tags {
-            faults.check_text("tags", tag, 1, 64);
+            errors.check_text("tags", tag, 1, 64);
             if tag.contains('|') {
-                faults.add(
+                errors.add(
                     "tags",
                     "invalid_character",
                     "a tag must not contain '|', which separates tags in CSV",
@@ -130,7 +130,7 @@ impl ProductDetails {
             let http = url.starts_with("https://") || url.starts_with("http://");
             if !http || url.len() > 2048 || url.chars().any(|c| c.is_whitespace() || c.is_control())
             {
-                faults.add(
+                errors.add(
                     "image_url",
                     "invalid_url",
                     "image_url must be an http or https address of at most 2048 bytes",
@@ -138,7 +138,7 @@ impl ProductDetails {
             }
         }
         if self.attributes.len() > 100 {
-            faults.add(
+            errors.add(
                 "attributes",
                 "too_many",
                 format!("{} attributes; at most 100 are allowed", self.attributes.len()),
@@ -146,18 +146,18 @@ impl ProductDetails {
         }
         for (name, value) in &self.attributes {
             let field = format!("attributes.{name}");
-            faults.check_text(&field, name, 1, 64);
+            errors.check_text(&field, name, 1, 64);
             if let AttributeValue::Text(text) = value {
-                faults.check_text(&field, text, 0, 1000);
+                errors.check_text(&field, text, 0, 1000);
             }
         }
     }
 }
 
 /// A SKU is visible ASCII, so that it can be typed, printed, and put into a header.
-fn validate_sku(faults: &mut ValidationErrors, field: &str, word: &str) {
+fn validate_sku(errors: &mut ValidationErrors, field: &str, word: &str) {
     if word.is_empty() || word.len() > 64 || !word.bytes().all(|b| b.is_ascii_graphic()) {
-        faults.add(
+        errors.add(
             field,
             "invalid",
             format!("{field} must be 1 to 64 visible ASCII characters, without spaces"),
@@ -171,14 +171,14 @@ impl ProductPatch {
     /// # Errors
     /// The name or the price is missing.
     pub fn into_details(self) -> Result<ProductDetails, ValidationErrors> {
-        let mut faults = ValidationErrors::new();
+        let mut errors = ValidationErrors::new();
         let (name, price) = (self.name.flatten(), self.price.flatten());
         for (field, missing) in [("name", name.is_none()), ("price", price.is_none())] {
             if missing {
-                faults.add(field, "required", format!("{field} is required for a new product"));
+                errors.add(field, "required", format!("{field} is required for a new product"));
             }
         }
-        let (Some(name), Some(price)) = (name, price) else { return Err(faults) };
+        let (Some(name), Some(price)) = (name, price) else { return Err(errors) };
         let attributes = self.attributes.flatten().unwrap_or_default();
         Ok(ProductDetails {
             sku: self.sku.flatten(),
@@ -199,15 +199,15 @@ impl ProductPatch {
 impl Product {
     /// A new product, version 1.
     #[must_use]
-    pub const fn new(id: ProductId, facts: ProductDetails, now: Timestamp) -> Self {
-        Self { id, details: facts, version: 1, created_at: now, updated_at: now, deleted: false }
+    pub const fn new(id: ProductId, details: ProductDetails, now: Timestamp) -> Self {
+        Self { id, details, version: 1, created_at: now, updated_at: now, deleted: false }
     }
 
     /// This product with new details. `None` if they are the same.
     #[must_use]
-    pub fn with_details(&self, facts: ProductDetails, now: Timestamp) -> Option<Self> {
-        (facts != self.details).then(|| Self {
-            details: facts,
+    pub fn with_details(&self, details: ProductDetails, now: Timestamp) -> Option<Self> {
+        (details != self.details).then(|| Self {
+            details,
             version: self.version + 1,
             updated_at: now,
             ..self.clone()
@@ -225,35 +225,40 @@ impl Product {
     /// # Errors
     /// The patch removes a required member.
     pub fn apply_patch(&self, patch: ProductPatch) -> Result<ProductDetails, ValidationErrors> {
-        let mut faults = ValidationErrors::new();
-        let mut facts = self.details.clone();
-        apply_required_field(&mut faults, "name", patch.name, &mut facts.name);
-        apply_required_field(&mut faults, "description", patch.description, &mut facts.description);
-        apply_required_field(&mut faults, "price", patch.price, &mut facts.price);
-        facts.sku = patch.sku.unwrap_or(facts.sku);
-        facts.category = patch.category.unwrap_or(facts.category);
-        facts.image_url = patch.image_url.unwrap_or(facts.image_url);
+        let mut errors = ValidationErrors::new();
+        let mut details = self.details.clone();
+        apply_required_field(&mut errors, "name", patch.name, &mut details.name);
+        apply_required_field(
+            &mut errors,
+            "description",
+            patch.description,
+            &mut details.description,
+        );
+        apply_required_field(&mut errors, "price", patch.price, &mut details.price);
+        details.sku = patch.sku.unwrap_or(details.sku);
+        details.category = patch.category.unwrap_or(details.category);
+        details.image_url = patch.image_url.unwrap_or(details.image_url);
         if let Some(tags) = patch.tags {
-            facts.tags = tags.unwrap_or_default();
+            details.tags = tags.unwrap_or_default();
         }
         match patch.attributes {
             None => {}
-            Some(None) => facts.attributes.clear(),
+            Some(None) => details.attributes.clear(),
             Some(Some(changes)) => {
                 for (name, value) in changes {
                     match value {
-                        Some(value) => facts.attributes.insert(name, value),
-                        None => facts.attributes.remove(&name),
+                        Some(value) => details.attributes.insert(name, value),
+                        None => details.attributes.remove(&name),
                     };
                 }
             }
         }
-        faults.into_result(facts)
+        errors.into_result(details)
     }
 }
 
 fn apply_required_field<T>(
-    faults: &mut ValidationErrors,
+    errors: &mut ValidationErrors,
     field: &str,
     change: Option<Option<T>>,
     target: &mut T,
@@ -261,7 +266,7 @@ fn apply_required_field<T>(
     match change {
         None => {}
         Some(Some(value)) => *target = value,
-        Some(None) => faults.add(field, "required", format!("{field} cannot be taken away")),
+        Some(None) => errors.add(field, "required", format!("{field} cannot be null")),
     }
 }
 
@@ -282,8 +287,8 @@ mod tests {
         }
     }
 
-    fn invalid_fields(facts: &ProductDetails) -> Vec<String> {
-        facts
+    fn invalid_fields(details: &ProductDetails) -> Vec<String> {
+        details
             .validate()
             .err()
             .map(|f| f.into_vec().into_iter().map(|f| f.field).collect())
@@ -349,8 +354,8 @@ mod tests {
     fn patch_cannot_clear_required_fields() {
         let product = Product::new(ProductId::new(), sample_details(), Timestamp::default());
         let patch = ProductPatch { name: Some(None), price: Some(None), ..ProductPatch::default() };
-        let faults = product.apply_patch(patch).unwrap_err().into_vec();
-        assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
+        let errors = product.apply_patch(patch).unwrap_err().into_vec();
+        assert_eq!(errors.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
     }
 
     #[test]
@@ -364,11 +369,11 @@ mod tests {
         };
         let made = new.clone().into_details().unwrap();
         assert_eq!((made.name.as_str(), made.category, made.tags.len()), ("Cup", None, 0));
-        let faults = ProductPatch { name: Some(None), price: None, ..new }
+        let errors = ProductPatch { name: Some(None), price: None, ..new }
             .into_details()
             .unwrap_err()
             .into_vec();
-        assert_eq!(faults.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
+        assert_eq!(errors.iter().map(|f| f.field.as_str()).collect::<Vec<_>>(), ["name", "price"]);
     }
 
     #[test]

@@ -51,12 +51,12 @@ impl SearchText {
     /// The text of `product`.
     #[must_use]
     pub fn from_product(product: &Product) -> Self {
-        let facts = &product.details;
-        let labels = facts.sku.iter().chain(&facts.category).chain(&facts.tags);
+        let details = &product.details;
+        let labels = details.sku.iter().chain(&details.category).chain(&details.tags);
         Self {
-            name: facts.name.to_lowercase(),
+            name: details.name.to_lowercase(),
             labels: labels.map(|label| label.to_lowercase()).collect::<Vec<_>>().join("\n"),
-            description: facts.description.to_lowercase(),
+            description: details.description.to_lowercase(),
         }
     }
 
@@ -105,11 +105,11 @@ impl ProductFilter {
         words: &SearchText,
         available: u64,
     ) -> Option<i64> {
-        let facts = &product.details;
-        let price = facts.price.minor_units();
+        let details = &product.details;
+        let price = details.price.minor_units();
         let passes =
-            self.category.as_ref().is_none_or(|wanted| facts.category.as_ref() == Some(wanted))
-                && self.tag.as_ref().is_none_or(|wanted| facts.tags.contains(wanted))
+            self.category.as_ref().is_none_or(|wanted| details.category.as_ref() == Some(wanted))
+                && self.tag.as_ref().is_none_or(|wanted| details.tags.contains(wanted))
                 && self.min_price.is_none_or(|least| price >= least)
                 && self.max_price.is_none_or(|most| price <= most)
                 && self.in_stock.is_none_or(|wanted| (available > 0) == wanted);
@@ -174,7 +174,7 @@ mod tests {
     use crate::domain::{catalog::product::ProductDetails, clock::Timestamp, money::Money};
 
     fn sample_product(name: &str, price: &str) -> Product {
-        let facts = ProductDetails {
+        let details = ProductDetails {
             sku: Some("TEA-1".into()),
             name: name.into(),
             description: "From the Atlas mountains".into(),
@@ -184,7 +184,7 @@ mod tests {
             image_url: None,
             attributes: BTreeMap::new(),
         };
-        Product::new(ProductId::new(), facts, Timestamp::default())
+        Product::new(ProductId::new(), details, Timestamp::default())
     }
 
     fn score(filter: &ProductFilter, product: &Product) -> Option<i64> {

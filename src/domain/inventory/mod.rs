@@ -158,13 +158,13 @@ impl StockChange {
         reason: &str,
         reference: Option<&str>,
     ) -> Result<Self, ValidationErrors> {
-        let mut faults = ValidationErrors::new();
-        faults.check_text("reason", reason, 1, 200);
-        faults.check_text("reference", reference.unwrap_or_default(), 0, 200);
+        let mut errors = ValidationErrors::new();
+        errors.check_text("reason", reason, 1, 200);
+        errors.check_text("reference", reference.unwrap_or_default(), 0, 200);
         let most = i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX);
         let mut within = |field: &str, value: i64, least: i64| {
             if !(least..=most).contains(&value) {
-                faults.add(
+                errors.add(
                     field,
                     "out_of_range",
                     format!("{field} must be from {least} to {most}"),
@@ -176,11 +176,11 @@ impl StockChange {
             (Some(delta), None) => Self::Adjust(within("delta", delta, -most)),
             (None, Some(set)) => Self::Set(u64::try_from(within("set", set, 0)).unwrap_or(0)),
             _ => {
-                faults.add("delta", "required", "send either delta or set");
+                errors.add("delta", "required", "send either delta or set");
                 Self::Adjust(0)
             }
         };
-        faults.into_result(change)
+        errors.into_result(change)
     }
 }
 

@@ -26,9 +26,9 @@ impl ShippingAddress {
     /// value that is too long or contains control characters. Each error names its field under
     /// `shipping_address`.
     pub fn parse(fields: BTreeMap<String, String>) -> Result<Self, ValidationErrors> {
-        let mut faults = ValidationErrors::new();
+        let mut errors = ValidationErrors::new();
         if fields.is_empty() {
-            faults.add("shipping_address", "required", "shipping_address must have a field");
+            errors.add("shipping_address", "required", "shipping_address must have a field");
         }
         if fields.len() > MAX_ADDRESS_FIELDS {
             let message = format!(
@@ -45,12 +45,12 @@ impl ShippingAddress {
                 let message = format!(
                     "the names in shipping_address are 1 to {MAX_FIELD_NAME} letters, digits, _ or -"
                 );
-                faults.add("shipping_address", "invalid_name", message);
+                errors.add("shipping_address", "invalid_name", message);
             } else {
-                faults.check_text(&format!("shipping_address.{name}"), text, 0, MAX_FIELD_TEXT);
+                errors.check_text(&format!("shipping_address.{name}"), text, 0, MAX_FIELD_TEXT);
             }
         }
-        faults.into_result(Self(fields))
+        errors.into_result(Self(fields))
     }
 
     /// Creates an address from stored fields, which are already validated.

@@ -67,7 +67,7 @@ pub enum CheckoutError {
 }
 
 impl Cart {
-    /// Decides what checking out the cart does. `ware` returns an active product and its available
+    /// Decides what checking out the cart does. `find_product` returns an active product and its available
     /// units.
     ///
     /// # Errors
@@ -77,14 +77,14 @@ impl Cart {
         &self,
         checkout: CheckoutOptions,
         order_id: OrderId,
-        ware: impl Fn(ProductId) -> Option<(Arc<Product>, u64)>,
+        find_product: impl Fn(ProductId) -> Option<(Arc<Product>, u64)>,
         currency: Currency,
         rules: OrderRules,
         now: Timestamp,
     ) -> Result<CheckoutOutcome, CheckoutError> {
         self.ensure_open().map_err(CheckoutError::Cart)?;
         let PurchasedLines { lines, product_versions: decided_on } =
-            self.collect_order_lines(&checkout, ware)?;
+            self.collect_order_lines(&checkout, find_product)?;
         if lines.is_empty() {
             return Err(CheckoutError::CartEmpty);
         }
@@ -119,7 +119,7 @@ impl Cart {
     fn collect_order_lines(
         &self,
         checkout: &CheckoutOptions,
-        ware: impl Fn(ProductId) -> Option<(Arc<Product>, u64)>,
+        find_product: impl Fn(ProductId) -> Option<(Arc<Product>, u64)>,
     ) -> Result<PurchasedLines, CheckoutError> {
         let (mut bought, mut short) = (PurchasedLines::default(), Vec::new());
         for line in &self.lines {
@@ -128,7 +128,7 @@ impl Cart {
                 continue;
             }
             let requested = u64::from(quantity);
-            let found = ware(product_id);
+            let found = find_product(product_id);
             let available = found.as_ref().map_or(0, |(_, available)| *available);
             match found {
                 Some((product, _)) if requested <= available => {
@@ -143,12 +143,12 @@ impl Cart {
 }
 
 fn order_line(product_id: ProductId, quantity: u32, product: &Product) -> OrderLine {
-    let facts = &product.details;
+    let details = &product.details;
     OrderLine {
         product_id,
-        sku: facts.sku.clone(),
-        name: facts.name.clone(),
+        sku: details.sku.clone(),
+        name: details.name.clone(),
         quantity,
-        unit_price: facts.price,
+        unit_price: details.price,
     }
 }

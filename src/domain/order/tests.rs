@@ -26,7 +26,7 @@ fn eur_price(text: &str) -> Money {
 }
 
 fn sample_product(name: &str, cost: &str, version: u64) -> Arc<Product> {
-    let facts = ProductDetails {
+    let details = ProductDetails {
         sku: Some(name.to_uppercase()),
         name: name.into(),
         description: String::new(),
@@ -36,11 +36,11 @@ fn sample_product(name: &str, cost: &str, version: u64) -> Arc<Product> {
         image_url: None,
         attributes: BTreeMap::new(),
     };
-    Arc::new(Product { version, ..Product::new(ProductId::new(), facts, NOW) })
+    Arc::new(Product { version, ..Product::new(ProductId::new(), details, NOW) })
 }
 
 /// A cart with these quantities, added when each unit cost 1.
-fn cart_with(wares: &[(&Arc<Product>, u32)]) -> Cart {
+fn cart_with(products: &[(&Arc<Product>, u32)]) -> Cart {
     let line = |(product, quantity): &(&Arc<Product>, u32)| CartLine {
         product_id: product.id,
         name: "as it was called then".into(),
@@ -48,19 +48,19 @@ fn cart_with(wares: &[(&Arc<Product>, u32)]) -> Cart {
         price: eur_price("1"),
     };
     let owner = CartOwner { id: UserId::new(), is_guest: false };
-    Cart { version: 4, lines: wares.iter().map(line).collect(), ..Cart::empty(owner) }
+    Cart { version: 4, lines: products.iter().map(line).collect(), ..Cart::empty(owner) }
 }
 
 fn check_out_cart(
     cart: &Cart,
     checkout: CheckoutOptions,
-    wares: &[(&Arc<Product>, u64)],
+    products: &[(&Arc<Product>, u64)],
 ) -> Result<CheckoutOutcome, CheckoutError> {
-    let ware = |id| {
-        let found = wares.iter().find(|(product, _)| product.id == id);
+    let find_product = |id| {
+        let found = products.iter().find(|(product, _)| product.id == id);
         found.map(|(product, available)| (Arc::clone(product), *available))
     };
-    cart.check_out(checkout, OrderId::new(), ware, euro(), RULES, NOW)
+    cart.check_out(checkout, OrderId::new(), find_product, euro(), RULES, NOW)
 }
 
 fn pending_order() -> Order {
@@ -120,7 +120,7 @@ fn checkout_refuses_a_total_above_the_limit() {
     let cent = sample_product("cent", "0.01", 1);
     let stock = [(&flat, 900), (&rest, 1), (&cent, 1)];
     let check_out =
-        |wares: &[_]| check_out_cart(&cart_with(wares), CheckoutOptions::default(), &stock);
+        |products: &[_]| check_out_cart(&cart_with(products), CheckoutOptions::default(), &stock);
     let order = check_out(&[(&flat, 900), (&rest, 1)]).unwrap().order;
     assert_eq!(order.total().minor_units(), MAX_MINOR_UNITS);
     assert_eq!(
@@ -166,7 +166,7 @@ fn checkout_respects_max_quantities_and_keeps_the_rest() {
         sample_product("cup", "7", 1),
         sample_product("pot", "12", 1),
     );
-    let wares = [(&tea, 9), (&cup, 9), (&pot, 0)];
+    let products = [(&tea, 9), (&cup, 9), (&pot, 0)];
     let most = |bounds: &[(&Arc<Product>, u32)]| {
         let at_most = Some(bounds.iter().map(|(product, most)| (product.id, *most)).collect());
         CheckoutOptions {
@@ -177,13 +177,13 @@ fn checkout_respects_max_quantities_and_keeps_the_rest() {
     };
     let cart = cart_with(&[(&tea, 3), (&cup, 1), (&pot, 1)]);
     let CheckoutOutcome { cart: (after, _), order, product_versions: decided_on } =
-        check_out_cart(&cart, most(&[(&tea, 2), (&cup, 5)]), &wares).unwrap();
+        check_out_cart(&cart, most(&[(&tea, 2), (&cup, 5)]), &products).unwrap();
     let bought: Vec<_> = order.lines.iter().map(|line| (line.product_id, line.quantity)).collect();
     assert_eq!((bought, order.total()), (vec![(tea.id, 2), (cup.id, 1)], eur_price("16")));
     assert_eq!(decided_on, [(tea.id, 1), (cup.id, 1)]);
     assert_eq!((after.version, after.quantities()), (5, HashMap::from([(tea.id, 1), (pot.id, 1)])));
     assert_eq!(
-        check_out_cart(&cart, most(&[]), &wares),
+        check_out_cart(&cart, most(&[]), &products),
         Err(CheckoutError::CartEmpty),
         "nothing is left of what was to be bought"
     );
@@ -269,9 +269,9 @@ fn order_expires_at_its_deadline_not_before() {
 #[test]
 fn shipping_address_is_bounded() {
     let field = |name: &str, text: &str| BTreeMap::from([(name.to_owned(), text.to_owned())]);
-    let faults = |fields| {
-        let faults = ShippingAddress::parse(fields).unwrap_err();
-        faults.into_vec().into_iter().map(|fault| fault.field).collect::<Vec<_>>()
+    let errors = |fields| {
+        let errors = ShippingAddress::parse(fields).unwrap_err();
+        errors.into_vec().into_iter().map(|fault| fault.field).collect::<Vec<_>>()
     };
     for good in [
         field("street", ""),
@@ -280,17 +280,17 @@ fn shipping_address_is_bounded() {
     ] {
         assert_eq!(ShippingAddress::parse(good.clone()).unwrap().fields(), &good);
     }
-    assert_eq!(faults(BTreeMap::new()), ["shipping_address"]);
+    assert_eq!(errors(BTreeMap::new()), ["shipping_address"]);
     for name in ["", "a.b", "$set", "a b", "straße", &"x".repeat(41)] {
-        assert_eq!(faults(field(name, "x")), ["shipping_address"], "{name}");
+        assert_eq!(errors(field(name, "x")), ["shipping_address"], "{name}");
     }
-    assert_eq!(faults(field("street", &"x".repeat(201))), ["shipping_address.street"]);
-    assert_eq!(faults(field("street", "a\0b")), ["shipping_address.street"]);
+    assert_eq!(errors(field("street", &"x".repeat(201))), ["shipping_address.street"]);
+    assert_eq!(errors(field("street", "a\0b")), ["shipping_address.street"]);
     let many = |count: usize| {
         (0..count).map(|n| (format!("f{n}"), String::new())).collect::<BTreeMap<_, _>>()
     };
     assert!(ShippingAddress::parse(many(MAX_ADDRESS_FIELDS)).is_ok());
-    assert_eq!(faults(many(MAX_ADDRESS_FIELDS + 1)), ["shipping_address"]);
+    assert_eq!(errors(many(MAX_ADDRESS_FIELDS + 1)), ["shipping_address"]);
 }
 
 #[test]
