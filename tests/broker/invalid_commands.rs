@@ -48,7 +48,7 @@ fn inapplicable_commands() -> Vec<InvalidCommand> {
         (
             command(json!({"product_id": uuid::Uuid::nil(), "delta": 1})),
             "product_not_found: ",
-            "no product with this id",
+            "This product does not exist",
         ),
         (command(json!({"product_id": "tea", "delta": 1})), "validation_failed: ", "UUID"),
         (
