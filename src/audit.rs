@@ -115,7 +115,9 @@ impl Auditor {
             }
             rest = page.remaining;
         }
-        record(self.store.audit_events().await?.evaluate().findings, &mut summary);
+        for partition in self.store.audit_events().await? {
+            record(partition.evaluate().findings, &mut summary);
+        }
         Ok(summary)
     }
 

@@ -42,10 +42,7 @@ impl NodeContext {
         // The follower starts before the caches load. What other nodes commit meanwhile may be
         // applied twice, which is harmless, but cannot be missed.
         let follower = match store.is_shared() {
-            true => Some(
-                Follower::new(&store, &caches, &caches.catalog_snapshot, &caches.feed, &clock)
-                    .await?,
-            ),
+            true => Some(Follower::new(&store, &caches, &caches.catalog_snapshot, &clock).await?),
             false => None,
         };
         caches.catalog_snapshot.load(&*store).await?;
@@ -96,6 +93,7 @@ impl CommitObserver for Caches {
         if !changes.events.is_empty() {
             self.outbox_notify.notify_one();
         }
+        self.feed.wake();
     }
 
     fn on_missed(&self) {
@@ -114,11 +112,8 @@ struct NodeObserver {
 impl CommitObserver for NodeObserver {
     fn on_committed(&self, changes: &CommittedChanges) {
         self.caches.on_committed(changes);
-        match &self.follower {
-            // On a shared store the follower fills the feed, since only it knows the order of this
-            // node's events among those of the other nodes.
-            Some(follower) => follower.observe_local(&changes.events),
-            None => self.caches.feed.apply(&changes.events),
+        if let Some(follower) = &self.follower {
+            follower.observe_local(&changes.events);
         }
     }
 }

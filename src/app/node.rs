@@ -133,6 +133,7 @@ impl Node {
         let mut tasks = vec![
             actix_rt::spawn(carts.run_maintenance_loop(abandoned_after)),
             actix_rt::spawn(order_service(&self.context).run_expiry_loop()),
+            actix_rt::spawn(Arc::clone(&state.feed).run(Arc::clone(&state.store))),
             actix_rt::spawn(clean_up_rate_limits(state)),
         ];
         if let Some(follower) = self.context.follower.clone() {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::events::OutboxPosition;
+
 /// The longest that one step, a request and its reply, may take.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -21,10 +23,10 @@ pub enum BrokerError {
     ConnectionLost,
     /// The broker did not confirm the event at this position of the outbox.
     #[error("the broker rejected event {0}")]
-    EventRejected(u64),
+    EventRejected(OutboxPosition),
     /// The event at this position of the outbox has no subject.
     #[error("failed to read event {0}; this is a bug in souk")]
-    UnreadableEvent(u64),
+    UnreadableEvent(OutboxPosition),
     /// A command failed for too long, with this error code, and went back to its queue.
     #[error("a command keeps failing with {0}; it was requeued")]
     CommandRequeued(&'static str),

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use lapin::{message::Delivery, types::AMQPValue};
 
-use crate::events::{Audience, OutboxEvent};
+use crate::events::{Audience, OutboxEvent, OutboxPosition};
 
-/// The event's position in the outbox, which is the commit order.
+/// The event's position in the outbox, as one number: see [`OutboxPosition::to_i64`].
 pub(super) const POSITION_HEADER: &str = "souk-position";
 
 /// Who may see the event on the public feed: `everyone`, `nobody`, or the id of a user.
@@ -29,7 +29,7 @@ pub(super) fn audience_header(audience: Audience) -> Cow<'static, str> {
 pub(super) fn event_from_delivery(delivery: Delivery) -> Option<OutboxEvent> {
     let headers = delivery.properties.headers().as_ref()?.inner();
     let position = match headers.get(POSITION_HEADER)? {
-        AMQPValue::LongLongInt(position) => u64::try_from(*position).ok()?,
+        AMQPValue::LongLongInt(position) => OutboxPosition::from_i64(*position)?,
         _ => return None,
     };
     let audience = match headers.get(AUDIENCE_HEADER)? {

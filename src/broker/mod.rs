@@ -47,7 +47,7 @@ use self::{
     command_consumer::CommandConsumer,
     relay::{Relay, RelayDeps},
 };
-use crate::{cache::follower::Follower, store::Store};
+use crate::{cache::follower::Follower, events::OutboxCursor, store::Store};
 
 /// How long a stopping node may take to publish the last events it committed.
 const FINAL_PUBLISH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -72,7 +72,7 @@ pub struct BrokerDeps {
 pub struct Broker {
     status: Arc<BrokerStatus>,
     store: Arc<dyn Store>,
-    confirmed_position: watch::Receiver<u64>,
+    confirmed_cursor: watch::Receiver<OutboxCursor>,
     stopping: watch::Sender<bool>,
     publish_connection: Arc<ManagedConnection>,
     relay_task: JoinHandle<()>,
@@ -120,17 +120,17 @@ impl Broker {
             stopping: stopping_receiver,
             subscriptions,
         });
-        let confirmed_position = relay.confirmed_position();
-        background_tasks.push(tokio::spawn(relay::save_confirmed_positions(
+        let confirmed_cursor = relay.confirmed_cursor();
+        background_tasks.push(tokio::spawn(relay::save_confirmed_cursors(
             Arc::clone(&store),
-            confirmed_position.clone(),
+            confirmed_cursor.clone(),
         )));
         let relay_task = tokio::spawn(relay.run(Arc::clone(&publish_connection)));
 
         Self {
             status,
             store,
-            confirmed_position,
+            confirmed_cursor,
             stopping,
             publish_connection,
             relay_task,
@@ -158,14 +158,12 @@ impl Broker {
         }
         self.relay_task.abort();
         self.background_tasks.iter().for_each(JoinHandle::abort);
-        let position = *self.confirmed_position.borrow();
-        if position > 0
-            && let Err(error) = self.store.mark_published(position).await
-        {
+        let cursor = self.confirmed_cursor.borrow().clone();
+        if let Err(error) = self.store.mark_published(&cursor).await {
             tracing::warn!(
                 %error,
-                position,
-                "failed to save the publish position; some events will be published again"
+                %cursor,
+                "failed to save the publish cursor; some events will be published again"
             );
         }
         join_all(self.status.connections().iter().map(|connection| connection.close())).await;

@@ -1,10 +1,10 @@
 //! Publishes events in order, with publish confirms.
 //!
 //! The broker confirms each message once its queues have stored it. Waiting for every confirm
-//! would be slow, so up to [`MAX_UNCONFIRMED`] events are in flight. Two rules keep the order that
+//! would be slow, so up to [`MAX_UNCONFIRMED`] events are unconfirmed at a time. Two rules keep the order that
 //! consumers rely on when the broker rejects one of them:
 //!
-//! - At most one event of a sequence (see [`SequenceKey`]) is in flight. Otherwise a later event of
+//! - At most one event of a sequence (see [`SequenceKey`]) is unconfirmed. Otherwise a later event of
 //!   the sequence could arrive before the repeat of the rejected one.
 //! - After a rejection, events are published one at a time until the rejected one is confirmed.
 //!   Otherwise every attempt would repeat the events behind it to the queues that accept them.
@@ -30,9 +30,9 @@ use super::{
     topology::EVENT_EXCHANGE,
     with_timeout,
 };
-use crate::events::OutboxEvent;
+use crate::events::{OutboxEvent, OutboxPosition};
 
-/// Most events in flight: published, and not yet confirmed.
+/// Most events that are published and not yet confirmed.
 const MAX_UNCONFIRMED: usize = 512;
 
 /// How long the broker may take to confirm an event.
@@ -46,17 +46,17 @@ pub(super) const PERSISTENT_DELIVERY_MODE: u8 = 2;
 pub(super) struct Publisher {
     channel: Channel,
     unconfirmed: VecDeque<UnconfirmedEvent>,
-    /// Current limit of `unconfirmed`: 1 until `last_rejected` is confirmed.
+    /// Current limit of `unconfirmed`: 1 while there is a `last_rejected`.
     max_unconfirmed: usize,
-    /// Position of the last event that the broker rejected; 0 for none.
-    last_rejected: u64,
+    /// The last event that the broker rejected, until the broker confirms it.
+    last_rejected: Option<OutboxPosition>,
     /// The sequences that have an event in `unconfirmed`.
-    in_flight_keys: HashSet<SequenceKey>,
+    unconfirmed_keys: HashSet<SequenceKey>,
 }
 
-/// An event in flight.
+/// An event that is published and not yet confirmed.
 struct UnconfirmedEvent {
-    position: u64,
+    position: OutboxPosition,
     sequence: SequenceKey,
     confirm: PublisherConfirm,
     deadline: Instant,
@@ -75,21 +75,24 @@ struct EventAttributes<'a> {
 
 impl Publisher {
     /// Creates a publisher on a channel that nothing else publishes on. It publishes one event at
-    /// a time up to the position `last_rejected`, or 0 for none.
-    pub(super) async fn new(channel: Channel, last_rejected: u64) -> Result<Self, BrokerError> {
+    /// a time until `last_rejected`, if any, is confirmed.
+    pub(super) async fn new(
+        channel: Channel,
+        last_rejected: Option<OutboxPosition>,
+    ) -> Result<Self, BrokerError> {
         with_timeout(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        let max_unconfirmed = if last_rejected > 0 { 1 } else { MAX_UNCONFIRMED };
+        let max_unconfirmed = if last_rejected.is_some() { 1 } else { MAX_UNCONFIRMED };
         Ok(Self {
             channel,
             unconfirmed: VecDeque::with_capacity(MAX_UNCONFIRMED),
             max_unconfirmed,
             last_rejected,
-            in_flight_keys: HashSet::with_capacity(MAX_UNCONFIRMED),
+            unconfirmed_keys: HashSet::with_capacity(MAX_UNCONFIRMED),
         })
     }
 
     /// Position of the oldest event that is not confirmed.
-    pub(super) fn oldest_unconfirmed(&self) -> Option<u64> {
+    pub(super) fn oldest_unconfirmed(&self) -> Option<OutboxPosition> {
         self.unconfirmed.front().map(|event| event.position)
     }
 
@@ -103,14 +106,14 @@ impl Publisher {
     pub(super) async fn publish(
         &mut self,
         event: &OutboxEvent,
-        on_confirmed: impl Fn(u64),
+        on_confirmed: impl Fn(OutboxPosition),
     ) -> Result<(), BrokerError> {
         let attributes: EventAttributes<'_> = serde_json::from_slice(&event.body)
             .map_err(|_| BrokerError::UnreadableEvent(event.position))?;
         let family = event.kind.split('.').next().unwrap_or_default();
         let sequence = (attributes.subject, family.to_owned());
         while self.unconfirmed.len() >= self.max_unconfirmed
-            || self.in_flight_keys.contains(&sequence)
+            || self.unconfirmed_keys.contains(&sequence)
         {
             on_confirmed(self.next_confirmed().await?);
         }
@@ -125,7 +128,7 @@ impl Publisher {
             properties,
         ))
         .await?;
-        self.in_flight_keys.insert(sequence.clone());
+        self.unconfirmed_keys.insert(sequence.clone());
         self.unconfirmed.push_back(UnconfirmedEvent {
             position: event.position,
             sequence,
@@ -135,9 +138,10 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits until the oldest event in flight is confirmed, and returns its position. All earlier
-    /// events are confirmed then. Waits forever when no event is in flight. Cancel safe.
-    pub(super) async fn next_confirmed(&mut self) -> Result<u64, BrokerError> {
+    /// Waits until the oldest unconfirmed event is confirmed, and returns its position. All events
+    /// that were published before it are confirmed then. Waits forever when every event is
+    /// confirmed. Cancel safe.
+    pub(super) async fn next_confirmed(&mut self) -> Result<OutboxPosition, BrokerError> {
         let Some(oldest) = self.unconfirmed.front_mut() else {
             return std::future::pending().await;
         };
@@ -151,11 +155,11 @@ impl Publisher {
             }
         }
         let position = oldest.position;
-        if position >= self.last_rejected {
+        if self.last_rejected.take_if(|rejected| *rejected == position).is_some() {
             self.max_unconfirmed = MAX_UNCONFIRMED;
         }
         if let Some(confirmed) = self.unconfirmed.pop_front() {
-            self.in_flight_keys.remove(&confirmed.sequence);
+            self.unconfirmed_keys.remove(&confirmed.sequence);
         }
         Ok(position)
     }
@@ -163,10 +167,7 @@ impl Publisher {
 
 fn event_properties(event: &OutboxEvent, attributes: &EventAttributes<'_>) -> BasicProperties {
     let mut headers = FieldTable::default();
-    headers.insert(
-        POSITION_HEADER.into(),
-        AMQPValue::LongLongInt(i64::try_from(event.position).unwrap_or(i64::MAX)),
-    );
+    headers.insert(POSITION_HEADER.into(), AMQPValue::LongLongInt(event.position.to_i64()));
     headers.insert(AUDIENCE_HEADER.into(), long_string(&audience_header(event.audience)));
     if let Some(trace) = &attributes.traceparent {
         headers.insert(TRACEPARENT_HEADER.into(), long_string(trace));

@@ -1,4 +1,6 @@
-//! Publishes the outbox: one node at a time, in commit order, each event at least once.
+//! Publishes the outbox: one node at a time, each event at least once, and the events of a subject
+//! in the order of their sequence: that of the pages of the outbox, see
+//! [`OutboxPage`](crate::store::OutboxPage).
 //!
 //! # Leader election
 //!
@@ -13,16 +15,13 @@
 //!
 //! # Takeover
 //!
-//! The leader saves the position up to which the broker has confirmed all events. A new leader
+//! The leader saves the cursor up to which the broker has confirmed all events. A new leader
 //! starts there, so it may publish some events twice, but it skips none. A leader that fails, for
 //! example because its store does not respond, closes its channel. The queue goes with it, and a
 //! node whose store responds takes over.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -49,7 +48,10 @@ use super::{
     queues::{self, Subscription},
     with_timeout,
 };
-use crate::store::{Store, StoreUnavailable};
+use crate::{
+    events::{OutboxCursor, OutboxPosition},
+    store::{Store, StoreUnavailable},
+};
 
 /// The exclusive queue whose owner is the leader.
 const LEADER_QUEUE: &str = "souk.relay";
@@ -63,8 +65,8 @@ const OUTBOX_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Most events in one read of the outbox.
 const PAGE_SIZE: u32 = 500;
 
-/// Shortest time between two saves of the confirmed position.
-const POSITION_SAVE_INTERVAL: Duration = Duration::from_millis(200);
+/// Shortest time between two saves of the confirmed cursor.
+const CURSOR_SAVE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long the leader waits for its store before it lets another node lead.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -88,20 +90,20 @@ pub(super) struct RelayDeps {
 /// This node's relay. It publishes while the node is the leader, and wakes the leader otherwise.
 pub(super) struct Relay {
     deps: RelayDeps,
-    /// All events up to this position are confirmed by the broker.
-    confirmed_position: watch::Sender<u64>,
+    /// The broker has confirmed all events up to this cursor. Empty until this node leads.
+    confirmed_cursor: watch::Sender<OutboxCursor>,
     /// Becomes true when the node stops and this relay has nothing left to publish.
     drained: watch::Sender<bool>,
-    /// Position of the last event that the broker rejected; 0 for none.
-    last_rejected: AtomicU64,
+    /// The last event that the broker rejected.
+    last_rejected: Mutex<Option<OutboxPosition>>,
 }
 
 /// Why the leader stopped waiting.
 enum WakeReason {
     /// There may be new events.
     NewEvents,
-    /// The broker has confirmed the events up to this position.
-    Confirmed(u64),
+    /// The broker has confirmed this event and all that were published before it.
+    Confirmed(OutboxPosition),
 }
 
 /// Shows this node as the leader until it is dropped.
@@ -125,15 +127,15 @@ impl Relay {
     pub(super) fn new(deps: RelayDeps) -> Self {
         Self {
             deps,
-            confirmed_position: watch::Sender::new(0),
+            confirmed_cursor: watch::Sender::new(OutboxCursor::default()),
             drained: watch::Sender::new(false),
-            last_rejected: AtomicU64::new(0),
+            last_rejected: Mutex::default(),
         }
     }
 
-    /// The position up to which the broker has confirmed all events; 0 until this node leads.
-    pub(super) fn confirmed_position(&self) -> watch::Receiver<u64> {
-        self.confirmed_position.subscribe()
+    /// The cursor up to which the broker has confirmed all events. Empty until this node leads.
+    pub(super) fn confirmed_cursor(&self) -> watch::Receiver<OutboxCursor> {
+        self.confirmed_cursor.subscribe()
     }
 
     /// Runs until the connection is closed, or the node stops and everything is published.
@@ -180,14 +182,7 @@ impl Relay {
         mut wakeups: Consumer,
     ) -> Result<(), BrokerError> {
         let _leader_guard = LeaderGuard::new(&self.deps.status);
-        let last_rejected = self.last_rejected.load(Ordering::Relaxed);
-        let mut publisher = Publisher::new(channel.clone(), last_rejected).await?;
-        let result = self.publish_all(&mut publisher, &mut wakeups).await;
-        if let (Err(BrokerError::EventRejected(_) | BrokerError::Timeout), Some(oldest)) =
-            (&result, publisher.oldest_unconfirmed())
-        {
-            self.last_rejected.store(oldest, Ordering::Relaxed);
-        }
+        let result = self.publish_all(channel.clone(), &mut wakeups).await;
         // The connection may live on, and the exclusive queue with it. Closing the channel ends
         // the queue's only consumer, and the broker deletes an auto-delete queue without one.
         drop(with_timeout(channel.close(200, "souk gives up leadership".into())).await);
@@ -197,11 +192,31 @@ impl Relay {
     /// Publishes until the channel or the store fails.
     async fn publish_all(
         &self,
+        channel: Channel,
+        wakeups: &mut Consumer,
+    ) -> Result<(), BrokerError> {
+        let cursor = read_with_retries(|| self.deps.store.published_cursor()).await?;
+        self.confirmed_cursor.send_replace(cursor.clone());
+        // Another leader may have published the rejected event in the meantime.
+        let last_rejected =
+            self.lock_last_rejected().filter(|position| !cursor.has_read(*position));
+        let mut publisher = Publisher::new(channel, last_rejected).await?;
+        let result = self.publish_after(cursor, &mut publisher, wakeups).await;
+        if let (Err(BrokerError::EventRejected(_) | BrokerError::Timeout), Some(oldest)) =
+            (&result, publisher.oldest_unconfirmed())
+        {
+            *self.lock_last_rejected() = Some(oldest);
+        }
+        result
+    }
+
+    async fn publish_after(
+        &self,
+        mut cursor: OutboxCursor,
         publisher: &mut Publisher,
         wakeups: &mut Consumer,
     ) -> Result<(), BrokerError> {
         let store = &self.deps.store;
-        let mut position = read_with_retries(|| store.published_position()).await?;
         loop {
             // One read of the outbox answers all wakeups that came before it.
             while let Some(wakeup) = wakeups.next().now_or_never() {
@@ -210,13 +225,14 @@ impl Relay {
             // Read before the outbox is: the node commits nothing after it reports that it stops,
             // so a page that is empty then stays empty.
             let is_stopping = *self.deps.stopping.borrow();
-            let page = read_with_retries(|| store.list_events_after(position, PAGE_SIZE)).await?;
-            for event in &page {
+            let page = read_with_retries(|| store.list_events_after(&cursor, PAGE_SIZE)).await?;
+            for event in &page.events {
                 publisher.publish(event, |position| self.record_confirmed(position)).await?;
             }
-            match page.last() {
-                Some(last) => position = last.position,
-                None => self.wait_for_events(publisher, wakeups, is_stopping).await?,
+            let is_last = page.events.is_empty() && !page.has_more;
+            cursor = page.end;
+            if is_last {
+                self.wait_for_events(publisher, wakeups, is_stopping).await?;
             }
         }
     }
@@ -251,27 +267,31 @@ impl Relay {
         }
     }
 
-    fn record_confirmed(&self, position: u64) {
+    fn record_confirmed(&self, position: OutboxPosition) {
         self.deps.status.count_published();
-        self.confirmed_position.send_replace(position);
+        self.confirmed_cursor.send_modify(|cursor| cursor.advance_to(position));
+    }
+
+    fn lock_last_rejected(&self) -> MutexGuard<'_, Option<OutboxPosition>> {
+        self.last_rejected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Saves the confirmed position to the store whenever it has advanced, until it is aborted.
-pub(super) async fn save_confirmed_positions(
+/// Saves the confirmed cursor to the store whenever it has advanced, until it is aborted.
+pub(super) async fn save_confirmed_cursors(
     store: Arc<dyn Store>,
-    mut confirmed_position: watch::Receiver<u64>,
+    mut confirmed_cursor: watch::Receiver<OutboxCursor>,
 ) {
-    while confirmed_position.changed().await.is_ok() {
-        let position = *confirmed_position.borrow_and_update();
+    while confirmed_cursor.changed().await.is_ok() {
+        let cursor = confirmed_cursor.borrow_and_update().clone();
         let save = catch_panic(async {
-            let save = || store.mark_published(position);
+            let save = || store.mark_published(&cursor);
             save.retry(STORE_BACKOFF).await.map_err(|_| BrokerError::StoreUnavailable)
         });
         if let Err(error) = save.await {
-            tracing::error!(%error, position, "failed to save the publish position; continuing");
+            tracing::error!(%error, %cursor, "failed to save the publish cursor; continuing");
         }
-        sleep(POSITION_SAVE_INTERVAL).await;
+        sleep(CURSOR_SAVE_INTERVAL).await;
     }
 }
 

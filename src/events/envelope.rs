@@ -12,6 +12,7 @@ use super::{
     cloud_event::CloudEvent,
     inventory::StockData,
     order::OrderData,
+    position::OutboxPosition,
 };
 use crate::{
     domain::{
@@ -83,8 +84,8 @@ pub enum Audience {
 /// An event as the outbox holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEvent {
-    /// The event's position in the commit order of all nodes, starting at 1.
-    pub position: u64,
+    /// Where the event stands in the outbox.
+    pub position: OutboxPosition,
     /// The event's identifier.
     pub id: EventId,
     /// The event's type, which is also its routing key.

@@ -10,9 +10,11 @@ mod envelope;
 pub mod inventory;
 pub mod order;
 pub mod parse;
+mod position;
 pub mod schema;
 
 pub use self::{
     cloud_event::CloudEvent,
     envelope::{Audience, DomainEvent, EventEnvelope, EventFamily, EventType, OutboxEvent},
+    position::{OutboxCursor, OutboxPosition, ParseCursorError},
 };

@@ -84,6 +84,19 @@ struct SessionFields {
     session_id: SessionId,
 }
 
+/// Parses an event from the outbox. `None` if that fails, which is logged.
+#[must_use]
+pub fn parse_or_log(event: &OutboxEvent) -> Option<ParsedEvent> {
+    parse(event)
+        .inspect_err(|error| {
+            tracing::error!(
+                id = %event.id, kind = event.kind, %error,
+                "failed to read an event; caches may be outdated"
+            );
+        })
+        .ok()
+}
+
 /// Parses an event from the outbox.
 ///
 /// # Errors

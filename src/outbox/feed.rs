@@ -1,39 +1,107 @@
-//! The live end of the event feed: broadcasts newly committed events to listeners.
+//! The live end of the event feed: reads new events from the outbox and broadcasts them to
+//! listeners.
+//!
+//! It reads pages from the store, and neither takes events from this node's writer nor from the
+//! broker: only a page has the events of all nodes in order, without gaps and repeats. It reads
+//! only while somebody listens.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
-use crate::events::OutboxEvent;
+use crate::{
+    events::OutboxCursor,
+    store::{OutboxPage, Store, StoreUnavailable},
+};
 
-/// The number of batches a listener can lag behind before it must read from the store.
+/// The number of pages a listener can lag behind before it must read from the store.
 const BACKLOG: usize = 256;
 
+/// The most events to read at a time.
+const PAGE_SIZE: u32 = 500;
+
+/// How often the outbox is read when nothing is known to be new.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A page of the outbox, and the cursor that it follows.
+#[derive(Debug)]
+pub struct FeedPage {
+    /// A listener that has not read everything up to here must read from the store first.
+    pub start: OutboxCursor,
+    /// The page.
+    pub page: OutboxPage,
+}
+
 /// Broadcasts new events to any number of listeners. A slow listener gets a `Lagged` error and
-/// never blocks the writer.
+/// delays nobody.
 pub struct Feed {
-    batches: broadcast::Sender<Arc<[OutboxEvent]>>,
+    pages: broadcast::Sender<Arc<FeedPage>>,
+    /// Notified when there may be new events or the first listener.
+    wakeup: Notify,
 }
 
 impl Feed {
     /// Creates a feed without listeners.
     #[must_use]
     pub fn new() -> Self {
-        Self { batches: broadcast::Sender::new(BACKLOG) }
+        Self { pages: broadcast::Sender::new(BACKLOG), wakeup: Notify::new() }
     }
 
-    /// Subscribes to all events that are committed from now on.
+    /// Subscribes to the pages that are read from now on. The first one may be empty: it tells
+    /// where the pages begin.
     #[must_use]
-    pub fn listen(&self) -> broadcast::Receiver<Arc<[OutboxEvent]>> {
-        self.batches.subscribe()
+    pub fn listen(&self) -> broadcast::Receiver<Arc<FeedPage>> {
+        let receiver = self.pages.subscribe();
+        self.wakeup.notify_one();
+        receiver
     }
 
-    /// Sends committed events to all listeners.
-    pub fn apply(&self, events: &[OutboxEvent]) {
-        if !events.is_empty() && self.batches.receiver_count() > 0 {
-            // `send` fails only if the last listener has just disconnected.
-            drop(self.batches.send(events.into()));
+    /// Tells the feed that there may be new events.
+    pub fn wake(&self) {
+        if self.has_listeners() {
+            self.wakeup.notify_one();
         }
+    }
+
+    /// Reads and broadcasts. Never returns.
+    pub async fn run(self: Arc<Self>, store: Arc<dyn Store>) {
+        loop {
+            while !self.has_listeners() {
+                self.wakeup.notified().await;
+            }
+            if let Err(StoreUnavailable) = self.broadcast_while_heard(&*store).await {
+                // The store has logged the error.
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        }
+    }
+
+    async fn broadcast_while_heard(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
+        let start = store.outbox_heads().await?;
+        let mut cursor = start.clone();
+        self.send(start, OutboxPage { end: cursor.clone(), ..OutboxPage::default() });
+        while self.has_listeners() {
+            let page = store.list_events_after(&cursor, PAGE_SIZE).await?;
+            let has_more = page.has_more;
+            if page.end != cursor {
+                let start = std::mem::replace(&mut cursor, page.end.clone());
+                self.send(start, page);
+            }
+            if !has_more {
+                // A timeout only means that it is time to look again.
+                drop(tokio::time::timeout(POLL_INTERVAL, self.wakeup.notified()).await);
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, start: OutboxCursor, page: OutboxPage) {
+        // `send` fails only if the last listener has just disconnected.
+        drop(self.pages.send(Arc::new(FeedPage { start, page })));
+    }
+
+    fn has_listeners(&self) -> bool {
+        self.pages.receiver_count() > 0
     }
 }
 

@@ -27,12 +27,15 @@ use crate::{
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::Timestamp,
-        ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         order::Order,
     },
     error::Error,
-    events::OutboxEvent,
+    events::{
+        OutboxCursor, OutboxEvent,
+        parse::{ParsedEvent, parse_or_log},
+    },
     messages::context::{IdempotencyKey, StoredReply},
 };
 
@@ -43,6 +46,37 @@ pub struct AppliedBatch {
     pub outcomes: Vec<CommitOutcome>,
     /// The changes for this node's caches, in commit order.
     pub changes: CommittedChanges,
+}
+
+/// Events that directly follow a cursor.
+///
+/// The events of a subject are in the order of their sequence. All events that an event of the page
+/// builds on are before it, in this page or before the cursor that the page follows. So a reader
+/// that goes from page to page sees every subject's sequence rise without gaps, whichever nodes
+/// committed the changes.
+#[derive(Debug, Clone, Default)]
+pub struct OutboxPage {
+    /// The events.
+    pub events: Vec<OutboxEvent>,
+    /// The cursor of a reader that has read the page.
+    pub end: OutboxCursor,
+    /// Whether the store no longer keeps some of the events between the cursor and `end`.
+    pub has_gap: bool,
+    /// Whether the store had more events after `end`.
+    pub has_more: bool,
+}
+
+/// What events that directly follow a cursor tell the caches of other nodes, in no order.
+#[derive(Debug, Clone, Default)]
+pub struct OutboxChanges {
+    /// The changes. Some may be of events that the cursor has read.
+    pub changes: Vec<ParsedEvent>,
+    /// The cursor of a reader that has read the events.
+    pub end: OutboxCursor,
+    /// Whether the store no longer keeps some of the events between the cursor and `end`.
+    pub has_gap: bool,
+    /// Whether the store had more events after `end`.
+    pub has_more: bool,
 }
 
 /// Why a batch has no outcomes.
@@ -83,10 +117,16 @@ pub trait Store: Send + Sync {
     /// Whether other nodes can change the same data.
     fn is_shared(&self) -> bool;
 
+    /// How many batches the engine can apply at once, at least 1. Each has a lane of its own.
+    fn write_lanes(&self) -> usize {
+        1
+    }
+
     /// Applies a batch in one durable transaction, in which each commit succeeds or fails alone.
+    /// `lane` is less than [`write_lanes`](Self::write_lanes); a lane applies its batches in turn.
     /// The engine may leave commits undecided that would delay the others:
     /// [`CommitError::RetryLater`] and [`CommitError::RetryAlone`].
-    async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError>;
+    async fn apply(&self, lane: usize, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError>;
 
     /// A cart; `None` when it was never changed.
     async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable>;
@@ -184,32 +224,41 @@ pub trait Store: Send + Sync {
     /// Whether the message with this id was applied before.
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable>;
 
-    /// Up to `limit` events after `position`, in commit order.
+    /// About `limit` events that `cursor` has not read. See [`OutboxPage`] for their order.
     async fn list_events_after(
         &self,
-        position: u64,
+        cursor: &OutboxCursor,
         limit: u32,
-    ) -> Result<Vec<OutboxEvent>, StoreUnavailable>;
+    ) -> Result<OutboxPage, StoreUnavailable>;
 
-    /// An event's position in commit order; `None` when the event is unknown or no longer kept.
-    async fn event_position(&self, id: EventId) -> Result<Option<u64>, StoreUnavailable>;
-
-    /// The position of the newest event; 0 before the first.
-    async fn last_event_position(&self) -> Result<u64, StoreUnavailable>;
-
-    /// The position of the newest event, at least as new as every commit that any node acknowledged
-    /// before the call. On a shared store, a member that was the primary and does not know yet that
-    /// it no longer is must not answer.
-    async fn confirmed_event_position(&self) -> Result<u64, StoreUnavailable> {
-        self.last_event_position().await
+    /// What about `limit` events that `cursor` has not read tell the caches of other nodes.
+    async fn list_changes_after(
+        &self,
+        cursor: &OutboxCursor,
+        limit: u32,
+    ) -> Result<OutboxChanges, StoreUnavailable> {
+        let page = self.list_events_after(cursor, limit).await?;
+        let changes = page.events.iter().filter_map(parse_or_log).collect();
+        let OutboxPage { end, has_gap, has_more, .. } = page;
+        Ok(OutboxChanges { changes, end, has_gap, has_more })
     }
 
-    /// The position up to which every event was published and confirmed; 0 before the first.
-    async fn published_position(&self) -> Result<u64, StoreUnavailable>;
+    /// The cursor of a reader that has read every event, from one snapshot.
+    async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable>;
 
-    /// Records that every event up to `position` was published and confirmed. A lower position than
-    /// the recorded one changes nothing.
-    async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable>;
+    /// The same, at least as new as every commit that any node acknowledged before the call. On a
+    /// shared store, a member that was the primary and does not know yet that it no longer is must
+    /// not answer.
+    async fn durable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
+        self.outbox_heads().await
+    }
+
+    /// The cursor of the relay: the events that were published and confirmed.
+    async fn published_cursor(&self) -> Result<OutboxCursor, StoreUnavailable>;
+
+    /// Records that every event up to `cursor` was published and confirmed. It never takes back
+    /// that an event was published.
+    async fn mark_published(&self, cursor: &OutboxCursor) -> Result<(), StoreUnavailable>;
 
     /// The audit data of up to `limit` products with ids in `range`, deleted ones included, from
     /// one snapshot.
@@ -227,8 +276,8 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<AuditPage<OrderAudit>, StoreUnavailable>;
 
-    /// The audit data of the outbox: which positions it holds.
-    async fn audit_events(&self) -> Result<EventAudit, StoreUnavailable>;
+    /// The audit data of each partition of the outbox: which offsets it holds.
+    async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable>;
 
     /// Succeeds when the database answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;

@@ -6,10 +6,7 @@ use super::Follower;
 use crate::{
     cache::revoked_sessions::RETENTION,
     domain::ids::ProductId,
-    events::{
-        OutboxEvent,
-        parse::{ParsedEvent, parse},
-    },
+    events::{OutboxCursor, parse::ParsedEvent},
     store::{CommittedChanges, StoreUnavailable},
 };
 
@@ -17,25 +14,18 @@ use crate::{
 const PAGE_SIZE: usize = 500;
 
 impl Follower {
-    /// Applies events to the caches, then passes them to the feed.
+    /// Applies events to the caches.
     pub(super) async fn apply_events(
         &self,
-        events: Vec<OutboxEvent>,
+        events: impl IntoIterator<Item = ParsedEvent>,
     ) -> Result<(), StoreUnavailable> {
         let mut changes = CommittedChanges::default();
         let mut outdated: Vec<ProductId> = Vec::new();
-        for event in &events {
-            match parse(event) {
-                Ok(parsed) => self.collect_changes(parsed, &mut changes, &mut outdated),
-                Err(error) => tracing::error!(
-                    id = %event.id, kind = event.kind, %error,
-                    "failed to read an event; caches may be outdated"
-                ),
-            }
+        for event in events {
+            self.collect_changes(event, &mut changes, &mut outdated);
         }
         self.read_products(outdated, &mut changes).await?;
         self.caches.on_committed(&changes);
-        self.feed.apply(&events);
         Ok(())
     }
 
@@ -70,9 +60,14 @@ impl Follower {
     }
 
     /// Reloads the caches after missing events that the store no longer has: the node was frozen or
-    /// disconnected from the store for too long. `oldest` is the first position still stored.
-    pub(super) async fn reload_caches(&self, oldest: u64) -> Result<(), StoreUnavailable> {
-        tracing::warn!(oldest, "missed events that the store no longer has; reloading the caches");
+    /// disconnected from the store for too long. Moves `cursor` to where the events that the caches
+    /// do not have begin.
+    pub(super) async fn reload_caches(
+        &self,
+        cursor: &mut OutboxCursor,
+    ) -> Result<(), StoreUnavailable> {
+        tracing::warn!("missed events that the store no longer has; reloading the caches");
+        let heads = self.store.outbox_heads().await?;
         let now = self.clock.now();
         let revoked = self.store.list_sessions_revoked_since(now.saturating_sub(RETENTION)).await?;
         self.caches.on_committed(&CommittedChanges {
@@ -81,6 +76,7 @@ impl Follower {
         });
         self.catalog_snapshot.load(&*self.store).await?;
         self.caches.on_missed();
+        self.advance_to(cursor, heads);
         Ok(())
     }
 

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::events::OutboxCursor;
+
 /// How long a confirmation by the store is valid. After that, a node that was frozen or lost the
 /// store no longer serves reads from its caches.
 const LEASE: Duration = Duration::from_millis(250);
@@ -26,8 +28,8 @@ pub(super) struct Freshness {
 struct State {
     /// Whether the broker delivers events. `None` if no broker is configured.
     broker_connected: Option<bool>,
-    /// The start of a poll whose events the broker still has to deliver, and the last position.
-    expected: Option<(Moment, u64)>,
+    /// The start of a poll whose events the broker still has to deliver, and the heads.
+    expected: Option<(Moment, OutboxCursor)>,
 }
 
 impl Freshness {
@@ -51,15 +53,16 @@ impl Freshness {
         self.lease(&self.state(), moment);
     }
 
-    /// Records that `goal` was the newest position at `moment`. The broker will deliver it.
-    pub(super) fn expect_delivery(&self, moment: Moment, goal: u64) {
+    /// Records that `goal` were the heads of the outbox at `moment`. The broker will deliver the
+    /// events up to there.
+    pub(super) fn expect_delivery(&self, moment: Moment, goal: OutboxCursor) {
         self.state().expected = Some((moment, goal));
     }
 
-    /// Records that the caches have every change up to `position`.
-    pub(super) fn on_reached(&self, position: u64) {
+    /// Records that the caches have every change up to `cursor`.
+    pub(super) fn on_reached(&self, cursor: &OutboxCursor) {
         let mut state = self.state();
-        if let Some((moment, _)) = state.expected.take_if(|(_, goal)| *goal <= position) {
+        if let Some((moment, _)) = state.expected.take_if(|(_, goal)| cursor.covers(goal)) {
             self.lease(&state, moment);
         }
     }
@@ -97,6 +100,7 @@ fn micros(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::OutboxPosition;
 
     #[test]
     fn confirmation_is_valid_for_the_lease() {
@@ -135,10 +139,11 @@ mod tests {
     fn expected_delivery_confirms_on_arrival() {
         let freshness = Freshness::new();
         freshness.set_broker_connected(true);
-        freshness.expect_delivery(freshness.now(), 7);
-        freshness.on_reached(6);
+        let cursor = |offset| [OutboxPosition { partition: 0, offset }].into_iter().collect();
+        freshness.expect_delivery(freshness.now(), cursor(7));
+        freshness.on_reached(&cursor(6));
         assert!(!freshness.is_current());
-        freshness.on_reached(7);
+        freshness.on_reached(&cursor(7));
         assert!(freshness.is_current());
     }
 }

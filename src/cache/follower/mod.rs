@@ -1,10 +1,13 @@
 //! The follower applies changes that other nodes commit to a shared store.
 //!
-//! Each transaction writes its events to the outbox, in commit order and without gaps. A node that
-//! has applied all events up to a position therefore has every change that was acknowledged before
-//! that position was read. Events come from the store, or sooner from a broker. Their positions
-//! identify repeated and missing events. The follower polls the newest position continuously, so a
-//! slow or silent broker delays nothing.
+//! Each transaction writes its events to a partition of the outbox, without gaps. A node that has
+//! applied the events of all partitions up to their heads therefore has every change that was
+//! acknowledged before the heads were read. Events come from the store, or sooner from a broker.
+//! Their positions identify repeated and missing events. The follower polls the heads continuously,
+//! so a slow or silent broker delays nothing.
+//!
+//! The events of one partition are applied in their order; the order between partitions does not
+//! matter, because caches ignore a version that is older than the one they have.
 
 mod apply;
 mod freshness;
@@ -12,10 +15,7 @@ mod freshness;
 mod tests;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -25,12 +25,14 @@ use self::freshness::{Freshness, Moment};
 use super::catalog_snapshot::CatalogSnapshot;
 use crate::{
     domain::clock::Clock,
-    events::OutboxEvent,
-    outbox::feed::Feed,
+    events::{
+        OutboxCursor, OutboxEvent,
+        parse::{ParsedEvent, parse_or_log},
+    },
     store::{Store, StoreUnavailable, writer::CommitObserver},
 };
 
-/// The pause between two polls of the newest position.
+/// The pause between two polls of the outbox's heads.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The number of events to read at a time.
@@ -41,12 +43,11 @@ pub struct Follower {
     store: Arc<dyn Store>,
     caches: Arc<dyn CommitObserver>,
     catalog_snapshot: Arc<CatalogSnapshot>,
-    feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
-    /// The position of the last applied event. Locked while events are applied.
-    position: Mutex<u64>,
-    /// A copy of `position` that is readable without the lock.
-    reached: AtomicU64,
+    /// The events that were applied. Locked while events are applied.
+    cursor: Mutex<OutboxCursor>,
+    /// A copy of `cursor` that is readable meanwhile.
+    reached: std::sync::Mutex<OutboxCursor>,
     /// The last catch-up. Concurrent callers share it.
     last_catch_up: Mutex<CatchUp>,
     freshness: Freshness,
@@ -68,20 +69,18 @@ impl Follower {
         store: &Arc<dyn Store>,
         caches: &Arc<impl CommitObserver + 'static>,
         catalog_snapshot: &Arc<CatalogSnapshot>,
-        feed: &Arc<Feed>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreUnavailable> {
         let freshness = Freshness::new();
         let began = freshness.now();
-        let position = store.last_event_position().await?;
+        let cursor = store.outbox_heads().await?;
         Ok(Arc::new(Self {
             store: Arc::clone(store),
             caches: Arc::clone(caches) as Arc<dyn CommitObserver>,
             catalog_snapshot: Arc::clone(catalog_snapshot),
-            feed: Arc::clone(feed),
             clock: Arc::clone(clock),
-            position: Mutex::new(position),
-            reached: AtomicU64::new(position),
+            reached: std::sync::Mutex::new(cursor.clone()),
+            cursor: Mutex::new(cursor),
             last_catch_up: Mutex::new(CatchUp { began, outcome: Ok(()) }),
             freshness,
         }))
@@ -93,7 +92,7 @@ impl Follower {
         let mut awaited = None;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
-            match self.poll(awaited).await {
+            match self.poll(awaited.take()).await {
                 Ok(next) => (awaited, is_failing) = (next, false),
                 Err(StoreUnavailable) if !is_failing => {
                     is_failing = true;
@@ -124,22 +123,22 @@ impl Follower {
         self.freshness.set_broker_connected(connected);
     }
 
-    /// Applies events from a broker in order of position. Skips repeated events, and reads missing
-    /// events from the store.
+    /// Applies events from a broker. Skips repeated events, and reads missing events from the store.
     pub async fn receive(&self, events: Vec<OutboxEvent>) {
-        let mut position = self.position.lock().await;
+        let mut cursor = self.cursor.lock().await;
         let mut next = Vec::with_capacity(events.len());
-        let mut last = *position;
+        let mut end = cursor.clone();
         let mut missing = false;
         for event in events {
-            missing |= event.position > last + 1;
-            if event.position == last + 1 {
-                last = event.position;
-                next.push(event);
+            if end.is_next(event.position) {
+                end.advance_to(event.position);
+                next.extend(parse_or_log(&event));
+            } else {
+                missing |= !end.has_read(event.position);
             }
         }
-        missing |= !next.is_empty() && self.apply_next(&mut position, next).await.is_err();
-        drop(position);
+        missing |= end != *cursor && self.apply_next(&mut cursor, next, end).await.is_err();
+        drop(cursor);
         if missing && self.catch_up().await.is_err() {
             tracing::warn!("failed to read missing events; trying again");
         }
@@ -150,10 +149,11 @@ impl Follower {
     pub fn observe_local(&self, events: &[OutboxEvent]) {
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return };
         // The holder of the lock is reading events, and reads these, too.
-        let Ok(mut position) = self.position.try_lock() else { return };
-        if first.position == *position + 1 {
-            self.feed.apply(events);
-            self.advance_to(&mut position, last.position);
+        let Ok(mut cursor) = self.cursor.try_lock() else { return };
+        if cursor.is_next(first.position) {
+            let mut end = cursor.clone();
+            end.advance_to(last.position);
+            self.advance_to(&mut cursor, end);
         }
     }
 
@@ -175,66 +175,86 @@ impl Follower {
     }
 
     async fn read_confirmed_events(&self, began: Moment) -> Result<(), StoreUnavailable> {
-        let goal = self.store.confirmed_event_position().await?;
-        self.read_up_to(goal).await?;
+        let goal = self.store.durable_outbox_heads().await?;
+        self.read_up_to(&goal).await?;
         self.freshness.confirm(began);
         Ok(())
     }
 
-    /// Polls the newest position. Returns the position that the broker is expected to reach, if
-    /// any. Reads events from the store if the broker is not connected, or has not reached the
-    /// `awaited` position of the last poll.
-    async fn poll(&self, awaited: Option<u64>) -> Result<Option<u64>, StoreUnavailable> {
+    /// Reads what other nodes have committed, unless the broker delivers it: then, returns the
+    /// cursor that the broker is expected to reach. A broker that has not reached the `awaited`
+    /// cursor of the last poll is not waited for again.
+    async fn poll(
+        &self,
+        awaited: Option<OutboxCursor>,
+    ) -> Result<Option<OutboxCursor>, StoreUnavailable> {
         let began = self.freshness.now();
-        let goal = self.store.last_event_position().await?;
-        let is_late = awaited.is_some_and(|awaited| awaited > self.reached());
-        if goal > self.reached() && self.freshness.is_broker_connected() && !is_late {
-            self.freshness.expect_delivery(began, goal);
-            // The events may have arrived just before `expect_delivery`.
-            self.freshness.on_reached(self.reached());
-            return Ok(Some(goal));
+        let is_late = awaited.is_some_and(|awaited| !self.has_reached(&awaited));
+        if self.freshness.is_broker_connected() && !is_late {
+            let goal = self.store.outbox_heads().await?;
+            if !self.has_reached(&goal) {
+                self.freshness.expect_delivery(began, goal.clone());
+                // The events may have arrived just before `expect_delivery`.
+                self.freshness.on_reached(&self.lock_reached());
+                return Ok(Some(goal));
+            }
+        } else {
+            let mut cursor = self.cursor.lock().await;
+            while self.read_next(&mut cursor).await? {}
         }
-        self.read_up_to(goal).await?;
         self.freshness.confirm(began);
         Ok(None)
     }
 
-    async fn read_up_to(&self, goal: u64) -> Result<(), StoreUnavailable> {
-        if self.reached() >= goal {
+    async fn read_up_to(&self, goal: &OutboxCursor) -> Result<(), StoreUnavailable> {
+        if self.has_reached(goal) {
             return Ok(());
         }
-        let mut position = self.position.lock().await;
-        while *position < goal {
-            let page = self.store.list_events_after(*position, PAGE_SIZE).await?;
-            // The outbox always keeps the newest events, so an empty page means a lagging replica.
-            let first = page.first().ok_or(StoreUnavailable)?;
-            if first.position > *position + 1 {
-                self.reload_caches(first.position).await?;
+        let mut cursor = self.cursor.lock().await;
+        while !cursor.covers(goal) {
+            if !self.read_next(&mut cursor).await? && !cursor.covers(goal) {
+                // The events up to `goal` are stored, so the replica that answered lags behind.
+                return Err(StoreUnavailable);
             }
-            self.apply_next(&mut position, page).await?;
         }
         Ok(())
     }
 
-    /// Applies `events`, which directly follow `position`.
+    /// Reads and applies the next changes. Returns whether there are more.
+    async fn read_next(&self, cursor: &mut OutboxCursor) -> Result<bool, StoreUnavailable> {
+        let found = self.store.list_changes_after(cursor, PAGE_SIZE).await?;
+        if found.has_gap {
+            self.reload_caches(cursor).await?;
+        } else if found.end != *cursor {
+            self.apply_next(cursor, found.changes, found.end).await?;
+        }
+        Ok(found.has_more)
+    }
+
+    /// Applies `events`, the events between `cursor` and `end`.
     async fn apply_next(
         &self,
-        position: &mut u64,
-        events: Vec<OutboxEvent>,
+        cursor: &mut OutboxCursor,
+        events: Vec<ParsedEvent>,
+        end: OutboxCursor,
     ) -> Result<(), StoreUnavailable> {
-        let Some(last) = events.last().map(|event| event.position) else { return Ok(()) };
         self.apply_events(events).await?;
-        self.advance_to(position, last);
+        self.advance_to(cursor, end);
         Ok(())
     }
 
-    fn advance_to(&self, position: &mut u64, last: u64) {
-        *position = last;
-        self.reached.store(last, Ordering::Release);
-        self.freshness.on_reached(last);
+    fn advance_to(&self, cursor: &mut OutboxCursor, end: OutboxCursor) {
+        *cursor = end;
+        let mut reached = self.lock_reached();
+        reached.clone_from(cursor);
+        self.freshness.on_reached(&reached);
     }
 
-    fn reached(&self) -> u64 {
-        self.reached.load(Ordering::Acquire)
+    fn has_reached(&self, goal: &OutboxCursor) -> bool {
+        self.lock_reached().covers(goal)
+    }
+
+    fn lock_reached(&self) -> MutexGuard<'_, OutboxCursor> {
+        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -64,9 +64,11 @@ pub struct AuditPage<T> {
     pub remaining: Option<IdRange>,
 }
 
-/// The positions of the stored events.
+/// The positions of the stored events of one partition of the outbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventAudit {
+    /// The partition.
+    pub partition: u32,
     /// The first and last position of each range without gaps, in order.
     pub ranges: Vec<(u64, u64)>,
     /// The recorded last position, if the store records it.

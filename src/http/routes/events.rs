@@ -1,6 +1,6 @@
 //! The event feed: server-sent events that a client can resume after the last one it received.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, str::FromStr, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, web};
 use futures_util::stream;
@@ -14,27 +14,33 @@ use tokio::{
 
 use crate::{
     auth::caller::Caller,
-    domain::ids::EventId,
     error::Error,
-    events::{Audience, OutboxEvent},
+    events::{Audience, OutboxCursor, OutboxEvent},
     http::{
         request::extract::{Listener, ReadRequest},
         response::problem::{Problem, ProblemDetails},
         state::AppState,
     },
-    store::StoreUnavailable,
+    outbox::feed::FeedPage,
+    store::{OutboxPage, StoreUnavailable},
 };
 
 /// A stream of server-sent events.
 #[derive(utoipa::ToSchema)]
 #[schema(
     value_type = String,
-    examples("id: 01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d\nevent: cart.cleared\ndata: {}\n\n")
+    examples("id: 0.17-1.4\nevent: cart.cleared\ndata: {}\n\n")
 )]
 pub(crate) struct EventStreamBody(#[expect(dead_code, reason = "describes a stream")] String);
 
 /// How often a feed sends a keep-alive comment and checks its token.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// How long a client should wait before it reconnects.
+const RETRY_MILLIS: u32 = 2000;
+
+/// Tells a client that it has missed events that are no longer kept.
+const GAP_NOTICE: &[u8] = b"event: souk.gap\ndata: {}\n\n";
 
 /// The number of events read from the store at a time.
 const PAGE_SIZE: u32 = 500;
@@ -48,11 +54,15 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
 ///
 /// The response is a stream of server-sent events. Anyone gets the events of catalog and stock, and
 /// the bearer of a token also those of their own cart and orders. `data` is a CloudEvent, `event`
-/// its type and `id` its id. With `Last-Event-ID`, the stream continues after that event if it is
-/// among the newest 10,000. Otherwise it begins with the oldest event that is kept.
+/// its type. With the `id` of an earlier stream as `Last-Event-ID` or `last_event_id`, the stream
+/// continues there, on any node. An id has no other meaning. If events in between are no longer
+/// kept, or the id is unknown, the event `souk.gap` comes first, then the oldest events that are
+/// kept. The newest 10,000 events are always kept.
 #[utoipa::path(get, path = "/api/events", operation_id = "stream_events",
 tag = "Events", security((), ("bearer" = [])), params(
     ("Last-Event-ID" = Option<String>, Header),
+    ("last_event_id" = Option<String>, Query,
+        description = "For clients that cannot send `Last-Event-ID`, which wins if both are sent"),
 ), responses(
     (status = 200, content_type = "text/event-stream", body = EventStreamBody),
     (status = 401, body = ProblemDetails,
@@ -60,30 +70,29 @@ tag = "Events", security((), ("bearer" = [])), params(
             needs one"),
 ))]
 async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
-    read.query.reject_others(&[])?;
+    read.query.reject_others(&["last_event_id"])?;
     let state = Arc::clone(&read.state);
-    // Subscribe before reading the position, so that no event is missed. `position` removes
+    // Subscribe before reading the heads, so that no event is missed. The cursor removes
     // duplicates.
-    let live_events = state.feed.listen();
-    let position = start_position(&read).await?;
+    let live_pages = state.feed.listen();
+    let start = find_start(&read).await?;
     let keep_alive_timer =
         tokio::time::interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
     let shutdown = state.shutdown.clone();
     let listener = EventStream {
         state,
         caller: read.caller,
-        live_events,
-        position,
+        live_pages,
+        pending_chunks: start.first_chunks().collect(),
+        expects_gap: matches!(start, Start::Oldest),
+        cursor: start.into_cursor(),
         is_behind: true,
-        pending_chunks: VecDeque::new(),
         shutdown,
         keep_alive_timer,
     };
-    let greeting = stream::once(async { Ok(web::Bytes::from_static(b": souk\n\n")) });
-    let events = stream::unfold(listener, async |mut listener| {
+    let body = stream::unfold(listener, async |mut listener| {
         listener.next_chunk().await.map(|text| (Ok(text), listener))
     });
-    let body = futures_util::StreamExt::chain(greeting, events);
     Ok(HttpResponse::Ok()
         .insert_header(("content-type", "text/event-stream"))
         .insert_header(("cache-control", "no-store"))
@@ -92,26 +101,59 @@ async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
         .streaming::<_, actix_web::Error>(Box::pin(body)))
 }
 
-/// Returns the position that the feed starts after: that of `Last-Event-ID`, or the latest event.
-async fn start_position(read: &ReadRequest<Listener>) -> Result<u64, Error> {
+/// Where a feed starts.
+enum Start {
+    /// After what the cursor has read.
+    After(OutboxCursor),
+    /// With the oldest event, after a notice that events are missing.
+    Oldest,
+}
+
+impl Start {
+    fn first_chunks(&self) -> impl Iterator<Item = web::Bytes> + use<> {
+        let opening = match self {
+            Self::After(cursor) => {
+                format!(": souk\nid: {cursor}\nretry: {RETRY_MILLIS}\n\n").into()
+            }
+            Self::Oldest => format!(": souk\nretry: {RETRY_MILLIS}\n\n").into(),
+        };
+        let gap = matches!(self, Self::Oldest).then(|| web::Bytes::from_static(GAP_NOTICE));
+        [opening].into_iter().chain(gap)
+    }
+
+    fn into_cursor(self) -> OutboxCursor {
+        match self {
+            Self::After(cursor) => cursor,
+            Self::Oldest => OutboxCursor::default(),
+        }
+    }
+}
+
+/// A feed without a last event id starts after the newest event. An id that is not known starts it
+/// with the oldest.
+async fn find_start(read: &ReadRequest<Listener>) -> Result<Start, Error> {
     let (request, store) = (&read.request, &read.state.store);
-    let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
-    let Some(last) = last else {
-        return read.state.read_before_deadline(request, store.last_event_position()).await;
-    };
-    let Ok(id) = last.parse::<EventId>() else { return Ok(0) };
-    let position = read.state.read_before_deadline(request, store.event_position(id)).await?;
-    Ok(position.unwrap_or(0))
+    let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
+    let last = header.or_else(|| read.query.get("last_event_id"));
+    let heads = read.state.read_before_deadline(request, store.outbox_heads()).await?;
+    Ok(match last.map(OutboxCursor::from_str) {
+        None => Start::After(heads),
+        // A cursor beyond the heads is of another database.
+        Some(Ok(cursor)) if heads.covers(&cursor) => Start::After(cursor),
+        Some(_) => Start::Oldest,
+    })
 }
 
 struct EventStream {
     state: Arc<AppState>,
     caller: Option<Caller>,
-    live_events: Receiver<Arc<[OutboxEvent]>>,
-    /// The position of the last event that was queued or skipped.
-    position: u64,
-    /// Whether the store may have events after `position`.
+    live_pages: Receiver<Arc<FeedPage>>,
+    /// The events that were queued or skipped.
+    cursor: OutboxCursor,
+    /// Whether the store may have events after `cursor`.
     is_behind: bool,
+    /// Whether the reader knows that events are missing before the next ones.
+    expects_gap: bool,
     pending_chunks: VecDeque<web::Bytes>,
     shutdown: watch::Receiver<bool>,
     keep_alive_timer: Interval,
@@ -136,12 +178,14 @@ impl EventStream {
                 // Poll the timer first: a busy feed must not outlive its token.
                 biased;
                 _ = self.keep_alive_timer.tick() => {
-                    let alive = web::Bytes::from_static(b": alive\n\n");
+                    // The id lets a client resume that has seen no event so far.
+                    let alive = format!(": alive\nid: {}\n\n", self.cursor).into();
                     return (!self.has_session_ended()).then_some(alive);
                 }
-                batch = self.live_events.recv() => match batch {
+                live = self.live_pages.recv() => match live {
                     Ok(_) if self.has_session_ended() => return None,
-                    Ok(batch) => self.queue_visible_events(&batch),
+                    Ok(live) if self.cursor.covers(&live.start) => self.queue_page(&live.page),
+                    Ok(_) => self.is_behind = true,
                     Err(RecvError::Lagged(_)) => self.is_behind = true,
                     Err(RecvError::Closed) => return None,
                 },
@@ -152,20 +196,28 @@ impl EventStream {
     }
 
     async fn read_missed_events(&mut self) -> Result<(), StoreUnavailable> {
-        let page = self.state.store.list_events_after(self.position, PAGE_SIZE).await?;
-        self.is_behind = page.len() == PAGE_SIZE as usize;
-        self.queue_visible_events(&page);
+        let page = self.state.store.list_events_after(&self.cursor, PAGE_SIZE).await?;
+        self.is_behind = page.has_more;
+        self.queue_page(&page);
         Ok(())
     }
 
-    fn queue_visible_events(&mut self, events: &[OutboxEvent]) {
-        for event in events.iter().filter(|event| event.position > self.position) {
+    /// Queues the events of `page` that the reader may see and does not have.
+    fn queue_page(&mut self, page: &OutboxPage) {
+        if page.has_gap && !self.expects_gap {
+            self.pending_chunks.push_back(web::Bytes::from_static(GAP_NOTICE));
+        }
+        self.expects_gap = false;
+        for event in &page.events {
+            if self.cursor.has_read(event.position) {
+                continue;
+            }
+            self.cursor.advance_to(event.position);
             if can_see_event(self.caller.as_ref(), event.audience) {
-                self.pending_chunks.push_back(format_sse_event(event));
+                self.pending_chunks.push_back(format_sse_event(event, &self.cursor));
             }
         }
-        self.position =
-            events.last().map_or(self.position, |last| last.position.max(self.position));
+        self.cursor.merge(&page.end);
     }
 
     /// Whether the token that opened the feed is no longer valid.
@@ -182,7 +234,8 @@ fn can_see_event(caller: Option<&Caller>, audience: Audience) -> bool {
     }
 }
 
-fn format_sse_event(event: &OutboxEvent) -> web::Bytes {
-    let head = format!("id: {}\nevent: {}\ndata: ", event.id, event.kind);
+/// `cursor` is that of a reader that has read the event.
+fn format_sse_event(event: &OutboxEvent, cursor: &OutboxCursor) -> web::Bytes {
+    let head = format!("id: {cursor}\nevent: {}\ndata: ", event.kind);
     [head.as_bytes(), &event.body, b"\n\n"].concat().into()
 }

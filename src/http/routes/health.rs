@@ -156,10 +156,8 @@ async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
 async fn read_broker_stats(state: &AppState) -> Option<BrokerStats> {
     let broker = state.broker_status.as_ref()?;
     let counts = async {
-        let published = state.store.published_position().await?;
-        Ok::<_, StoreUnavailable>(
-            state.store.last_event_position().await?.saturating_sub(published),
-        )
+        let published = state.store.published_cursor().await?;
+        Ok::<_, StoreUnavailable>(state.store.outbox_heads().await?.count_since(&published))
     };
     let unpublished = tokio::time::timeout(state.options.request_timeout, counts).await;
     Some(BrokerStats {

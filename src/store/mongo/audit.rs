@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::{
     documents::{DocumentError, id_from_bson, id_to_bson},
     load::deserialize_document,
+    partition::{PartitionDocument, is_head},
     read::{ReadResult, order_from_document},
-    schema::{COUNTERS, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, STOCK},
+    schema::{MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, STOCK},
 };
 use crate::{
     domain::{
@@ -27,6 +28,7 @@ use crate::{
         inventory::MovementKind,
         order::OrderStatus,
     },
+    events::OutboxPosition,
     store::limits::{MAX_MOVEMENT_SUMS, MAX_POSITION_RANGES},
 };
 
@@ -309,31 +311,35 @@ async fn read_stock_versions(
     Ok(found)
 }
 
-pub(super) async fn read_event_ranges(database: Database) -> ReadResult<EventAudit> {
+pub(super) async fn read_event_ranges(database: Database) -> ReadResult<Vec<EventAudit>> {
     #[derive(Deserialize)]
     struct EventRange {
         #[serde(rename = "_id")]
-        last: u64,
+        last: i64,
         count: u64,
     }
-    #[derive(Deserialize)]
-    struct Counter {
-        last: u64,
-    }
     let mut snapshot = SnapshotReader::start(database).await?;
-    let mut audits = EventAudit::default();
-    let counter = |document: &RawDocument| {
-        audits.recorded_last = Some(deserialize_document::<Counter>(document)?.last);
+    let mut audits: BTreeMap<u32, EventAudit> = BTreeMap::new();
+    let head = |document: &RawDocument| {
+        let head: PartitionDocument = deserialize_document(document)?;
+        let (partition, recorded_last) = (head.partition(), Some(head.last));
+        audits.insert(partition, EventAudit { partition, recorded_last, ranges: Vec::new() });
         Ok(())
     };
-    snapshot.aggregate_each(COUNTERS, vec![doc! { "$match": { "_id": OUTBOX } }], counter).await?;
-    let together = |document: &RawDocument| {
+    snapshot.aggregate_each(OUTBOX, vec![doc! { "$match": is_head() }], head).await?;
+    let join_ranges = |document: &RawDocument| {
         let EventRange { last, count } = deserialize_document(document)?;
+        let invalid = || DocumentError(format!("{last} is not a position"));
+        let OutboxPosition { partition, offset: last } =
+            OutboxPosition::from_i64(last).ok_or_else(invalid)?;
+        let audit = audits
+            .entry(partition)
+            .or_insert_with(|| EventAudit { partition, ..EventAudit::default() });
         let first = (last + 1).saturating_sub(count);
-        let room = audits.ranges.len() < MAX_POSITION_RANGES as usize;
-        match audits.ranges.last_mut() {
+        let room = audit.ranges.len() < MAX_POSITION_RANGES as usize;
+        match audit.ranges.last_mut() {
             Some((_, end)) if *end + 1 == first => *end = last,
-            _ if room => audits.ranges.push((first, last)),
+            _ if room => audit.ranges.push((first, last)),
             _ => {}
         }
         Ok(())
@@ -342,9 +348,13 @@ pub(super) async fn read_event_ranges(database: Database) -> ReadResult<EventAud
     snapshot
         .aggregate_each(
             OUTBOX,
-            vec![doc! { "$sort": { "_id": 1 } }, doc! { "$project": { "count": count } }],
-            together,
+            vec![
+                doc! { "$match": { "_id": { "$type": "number" } } },
+                doc! { "$sort": { "_id": 1 } },
+                doc! { "$project": { "count": count } },
+            ],
+            join_ranges,
         )
         .await?;
-    Ok(audits)
+    Ok(audits.into_values().collect())
 }

@@ -2,17 +2,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mongodb::bson::{RawBson, rawdoc};
+use mongodb::bson::{RawBson, cstr, rawdoc};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
     documents::{
-        CartDocument, EventBatchDocument, IdempotencyKeyDocument, IdempotencyKeyId,
-        MovementDocument, OrderDocument, ProductDocument, SessionDocument, StockDocument,
-        UserDocument, id_to_binary, timestamp_to_bson, to_raw_document,
+        CartDocument, ChangesDocument, DocumentError, EventBatchDocument, IdempotencyKeyDocument,
+        IdempotencyKeyId, MovementDocument, OrderDocument, ProductDocument, SessionDocument,
+        StockDocument, UserDocument, id_to_binary, timestamp_to_bson, to_raw_document,
     },
     failure::TransactionError,
+    partition::ClaimedPartition,
     schema::{
         CARTS, IDEMPOTENCY_KEYS, INBOX, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
     },
@@ -65,14 +66,18 @@ impl ExistingRecords {
     }
 }
 
-/// Writes everything in `writes`. `outbox_events` are its events with their positions.
+/// Writes everything in `writes`. `outbox_events` are its events with their positions,
+/// `commit_time` is the logical time that the records get.
 pub(super) async fn flush(
     transaction: &mut Transaction<'_>,
     writes: &WriteSet,
     existing: &ExistingRecords,
     outbox_events: &[OutboxEvent],
+    partition: &ClaimedPartition,
+    commit_time: i64,
 ) -> Result<(), TransactionError> {
-    for documents in ordered_writes(writes, existing, outbox_events)? {
+    let outbox = outbox_writes(writes, outbox_events, partition, commit_time)?;
+    for documents in ordered_writes(writes, existing, outbox, commit_time)? {
         documents.execute(transaction).await?;
     }
     Ok(())
@@ -83,9 +88,10 @@ pub(super) async fn flush(
 fn ordered_writes(
     writes: &WriteSet,
     existing: &ExistingRecords,
-    outbox_events: &[OutboxEvent],
+    outbox: CollectionWrites,
+    commit_time: i64,
 ) -> Result<[CollectionWrites; 11], TransactionError> {
-    let mut users = CollectionWrites::for_collection(USERS);
+    let mut users = CollectionWrites::for_records(USERS, commit_time);
     for (user_id, user) in &writes.users {
         users.add_document(
             user_id.as_uuid(),
@@ -93,7 +99,7 @@ fn ordered_writes(
             &UserDocument::from(&**user),
         )?;
     }
-    let mut sessions = CollectionWrites::for_collection(SESSIONS);
+    let mut sessions = CollectionWrites::for_records(SESSIONS, commit_time);
     for (session_id, session) in &writes.sessions {
         sessions.add_document(
             session_id.as_uuid(),
@@ -101,7 +107,7 @@ fn ordered_writes(
             &SessionDocument::from(&**session),
         )?;
     }
-    let mut carts = CollectionWrites::for_collection(CARTS);
+    let mut carts = CollectionWrites::for_records(CARTS, commit_time);
     for (owner, cart) in &writes.carts {
         carts.add_document(
             owner.as_uuid(),
@@ -109,14 +115,14 @@ fn ordered_writes(
             &CartDocument::from(&**cart),
         )?;
     }
-    let mut products = CollectionWrites::for_collection(PRODUCTS);
+    let mut products = CollectionWrites::for_records(PRODUCTS, commit_time);
     for (product_id, product) in &writes.products {
         let record = product_id.as_uuid();
         let document = ProductDocument::try_from(&**product)
             .map_err(|error| TransactionError::invalid_document(record, error))?;
         products.add_document(record, existing.products.contains(product_id), &document)?;
     }
-    let mut orders = CollectionWrites::for_collection(ORDERS);
+    let mut orders = CollectionWrites::for_records(ORDERS, commit_time);
     for (order_id, order) in &writes.orders {
         orders.add_document(
             order_id.as_uuid(),
@@ -124,14 +130,7 @@ fn ordered_writes(
             &OrderDocument::from(&**order),
         )?;
     }
-    let mut stock = CollectionWrites::for_collection(STOCK);
-    for (product_id, level) in &writes.stock {
-        stock.add_document(
-            product_id.as_uuid(),
-            existing.stock.contains(product_id),
-            &StockDocument::from(*level),
-        )?;
-    }
+    let stock = stock_writes(writes, existing, commit_time)?;
     Ok([
         users,
         sessions,
@@ -142,7 +141,7 @@ fn ordered_writes(
         idempotency_key_writes(writes, existing)?,
         inbox_writes(writes),
         movement_writes(writes)?,
-        outbox_writes(writes, outbox_events)?,
+        outbox,
         stock,
     ])
 }
@@ -150,13 +149,19 @@ fn ordered_writes(
 /// The documents of one collection: new ones, and replacements of existing ones.
 struct CollectionWrites {
     collection: &'static str,
+    /// The logical time that each document gets. `None` for documents that nothing is decided on.
+    commit_time: Option<i64>,
     inserts: Vec<Statement>,
     updates: Vec<Statement>,
 }
 
 impl CollectionWrites {
     const fn for_collection(collection: &'static str) -> Self {
-        Self { collection, inserts: Vec::new(), updates: Vec::new() }
+        Self { collection, commit_time: None, inserts: Vec::new(), updates: Vec::new() }
+    }
+
+    fn for_records(collection: &'static str, commit_time: i64) -> Self {
+        Self { commit_time: Some(commit_time), ..Self::for_collection(collection) }
     }
 
     fn add_document(
@@ -176,8 +181,11 @@ impl CollectionWrites {
         id: impl Into<RawBson>,
         document: &impl Serialize,
     ) -> Result<(), TransactionError> {
-        let document = to_raw_document(document)
+        let mut document = to_raw_document(document)
             .map_err(|error| TransactionError::invalid_document(record, error))?;
+        if let Some(commit_time) = self.commit_time {
+            document.append(cstr!("commit_time"), commit_time);
+        }
         if exists {
             self.updates.push(Statement {
                 record_id: record,
@@ -259,14 +267,64 @@ fn movement_writes(writes: &WriteSet) -> Result<CollectionWrites, TransactionErr
     Ok(movements)
 }
 
-/// A rejected document has events of many commits, so no record identifies the one at fault.
+/// The stock levels that moved, and a mark on the stock of products that changed: so a transaction
+/// that changes a product and one that sells it on its former terms write the same document.
+fn stock_writes(
+    writes: &WriteSet,
+    existing: &ExistingRecords,
+    commit_time: i64,
+) -> Result<CollectionWrites, TransactionError> {
+    let mut stock = CollectionWrites::for_records(STOCK, commit_time);
+    for (product_id, level) in &writes.stock {
+        stock.add_document(
+            product_id.as_uuid(),
+            existing.stock.contains(product_id),
+            &StockDocument::from(*level),
+        )?;
+    }
+    // Nobody can have decided anything on a product that does not exist yet.
+    let changed = writes.products.values().filter(|product| {
+        existing.products.contains(&product.id) && !writes.stock.contains_key(&product.id)
+    });
+    for product in changed {
+        let record = product.id.as_uuid();
+        let version = i64::try_from(product.version)
+            .map_err(|_| TransactionError::permanent("a product has no versions left"))?;
+        // The first movement of a product would insert the document.
+        let empty = rawdoc! {
+            "on_hand": 0_i64, "reserved": 0_i64, "version": 0_i64, "last_movement": 0_i64,
+        };
+        stock.updates.push(Statement {
+            record_id: record,
+            body: rawdoc! {
+                "q": { "_id": id_to_binary(record) },
+                "u": { "$set": { "product_version": version }, "$setOnInsert": empty },
+                "upsert": true,
+            },
+        });
+    }
+    Ok(stock)
+}
+
+/// The head of the partition and the documents with the events, in one command. A rejected document
+/// has events of many commits, so no record identifies the one at fault.
 fn outbox_writes(
     writes: &WriteSet,
     outbox_events: &[OutboxEvent],
+    partition: &ClaimedPartition,
+    commit_time: i64,
 ) -> Result<CollectionWrites, TransactionError> {
+    let mut documents = CollectionWrites::for_collection(OUTBOX);
+    if outbox_events.is_empty() {
+        return Ok(documents);
+    }
+    // First: the insertion of events must not replace those of another writer.
+    documents.updates.push(Statement {
+        record_id: Uuid::nil(),
+        body: partition.head_update(outbox_events.len() as u64, commit_time)?,
+    });
     let events: Vec<(&EventEnvelope, &OutboxEvent)> =
         writes.events.iter().zip(outbox_events).collect();
-    let mut documents = CollectionWrites::for_collection(OUTBOX);
     let mut rest = events.as_slice();
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -276,9 +334,20 @@ fn outbox_writes(
         };
         let count = rest.iter().take(EVENT_BATCH_LIMITS.0).take_while(fits).count().max(1);
         let (batch, after) = rest.split_at(count);
-        let document =
-            EventBatchDocument::new(batch).map_err(|error| TransactionError::permanent(error.0))?;
-        documents.add_document(Uuid::nil(), false, &document)?;
+        let invalid = |error: DocumentError| TransactionError::permanent(error.0);
+        let mut document = EventBatchDocument::new(batch, commit_time).map_err(invalid)?;
+        if let (true, Some(document)) = (after.is_empty(), &mut document) {
+            document.set_changes(ChangesDocument::from(writes));
+        }
+        let position = batch.last().map_or(0, |(_, event)| event.position.to_i64());
+        documents.updates.push(Statement {
+            record_id: Uuid::nil(),
+            body: rawdoc! {
+                "q": { "_id": position },
+                "u": to_raw_document(&document).map_err(invalid)?,
+                "upsert": true,
+            },
+        });
         rest = after;
     }
     Ok(documents)

@@ -12,38 +12,47 @@ use uuid::Uuid;
 use super::{
     documents::{DocumentError, IdempotencyKeyDocument, StockDocument, id_from_bson, id_to_bson},
     failure::TransactionError,
-    schema::{CARTS, IDEMPOTENCY_KEYS, INBOX, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS},
+    schema::{
+        CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS,
+    },
     transaction::Transaction,
 };
 use crate::{
-    domain::{clock::Timestamp, inventory::StockLevel, order::OrderStatus},
+    domain::{
+        clock::Timestamp,
+        ids::{ProductId, SessionId, UserId},
+        inventory::StockLevel,
+        order::OrderStatus,
+    },
     store::plan::{LoadedState, OwnedIdempotencyKey, ReadSet},
 };
 
-/// Loads everything in `read_set`. Also returns the idempotency keys that were stored at
-/// `keys_expired_at` or before: they are no longer honored, but still have a document.
+/// What a batch depends on.
+pub(super) struct LoadedBatch {
+    pub(super) state: LoadedState,
+    /// Idempotency keys that are no longer honored, but still have a document.
+    pub(super) expired_keys: HashSet<OwnedIdempotencyKey>,
+    /// The latest logical time at which any of the records was written; 0 if there are none.
+    pub(super) latest_commit_time: i64,
+}
+
+/// Loads everything in `read_set`. Keys that were stored at `keys_expired_at` or before are
+/// expired.
 pub(super) async fn load(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
     keys_expired_at: Timestamp,
-) -> Result<(LoadedState, HashSet<OwnedIdempotencyKey>), TransactionError> {
+) -> Result<LoadedBatch, TransactionError> {
+    let mut latest = 0;
+    let carts = to_bson_ids(&read_set.carts, UserId::as_uuid);
+    let products = to_bson_ids(&read_set.products, ProductId::as_uuid);
+    let users = to_bson_ids(&read_set.users, UserId::as_uuid);
+    let sessions = to_bson_ids(&read_set.sessions, SessionId::as_uuid);
     let mut loaded = LoadedState {
-        carts: load_versions(transaction, CARTS, read_set.carts.iter().map(|id| id.as_uuid()))
-            .await?,
-        products: load_versions(
-            transaction,
-            PRODUCTS,
-            read_set.products.iter().map(|id| id.as_uuid()),
-        )
-        .await?,
-        users: load_versions(transaction, USERS, read_set.users.iter().map(|id| id.as_uuid()))
-            .await?,
-        sessions: load_versions(
-            transaction,
-            SESSIONS,
-            read_set.sessions.iter().map(|id| id.as_uuid()),
-        )
-        .await?,
+        carts: load_versions(transaction, CARTS, carts, &mut latest).await?,
+        products: load_versions(transaction, PRODUCTS, products, &mut latest).await?,
+        users: load_versions(transaction, USERS, users, &mut latest).await?,
+        sessions: load_versions(transaction, SESSIONS, sessions, &mut latest).await?,
         sku_owners: load_unique_field_owners(
             transaction,
             PRODUCTS,
@@ -69,16 +78,26 @@ pub(super) async fn load(
         &mut loaded,
     )
     .await?;
-    load_orders(transaction, read_set, &mut loaded).await?;
+    load_orders(transaction, read_set, &mut loaded, &mut latest).await?;
     load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
-    load_stock_levels(transaction, read_set, &mut loaded).await?;
-    Ok((loaded, expired_keys))
+    load_stock_levels(transaction, read_set, &mut loaded, &mut latest).await?;
+    Ok(LoadedBatch { state: loaded, expired_keys, latest_commit_time: latest })
+}
+
+fn to_bson_ids<I: Copy>(ids: &BTreeSet<I>, to_uuid: impl Fn(I) -> Uuid) -> Vec<Id> {
+    ids.iter().map(|id| id_to_bson(to_uuid(*id))).collect()
+}
+
+/// The logical time at which a record was written; 0 if before schema version 4.
+fn commit_time(record: &RawDocument) -> i64 {
+    record.get_i64(COMMIT_TIME).unwrap_or(0)
 }
 
 async fn load_versions<I: From<Uuid> + Eq + Hash>(
     transaction: &mut Transaction<'_>,
     collection: &str,
-    ids: impl Iterator<Item = Uuid>,
+    ids: Vec<Id>,
+    latest: &mut i64,
 ) -> Result<HashMap<I, u64>, TransactionError> {
     #[derive(Deserialize)]
     struct RecordVersion {
@@ -86,7 +105,6 @@ async fn load_versions<I: From<Uuid> + Eq + Hash>(
         id: Id,
         version: u64,
     }
-    let ids: Vec<Id> = ids.map(id_to_bson).collect();
     let mut found = HashMap::with_capacity(ids.len());
     if ids.is_empty() {
         return Ok(found);
@@ -94,13 +112,14 @@ async fn load_versions<I: From<Uuid> + Eq + Hash>(
     let record = |document: &RawDocument| {
         let RecordVersion { id, version } = deserialize_document(document)?;
         found.insert(id_from_bson(id), version);
+        *latest = commit_time(document).max(*latest);
         Ok(())
     };
     transaction
         .for_each_document(
             collection,
             doc! { "_id": { "$in": ids } },
-            doc! { "version": 1 },
+            doc! { "version": 1, COMMIT_TIME: 1 },
             record,
         )
         .await?;
@@ -173,6 +192,7 @@ async fn load_orders(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
     loaded: &mut LoadedState,
+    latest: &mut i64,
 ) -> Result<(), TransactionError> {
     #[derive(Deserialize)]
     struct OrderHeader<'a> {
@@ -193,13 +213,14 @@ async fn load_orders(
                 .parse::<OrderStatus>()
                 .map_err(|_| DocumentError(format!("{status:?} is not a valid order status")))?;
             loaded.orders.insert(id_from_bson(id), (version, status));
+            *latest = commit_time(document).max(*latest);
             Ok(())
         };
         transaction
             .for_each_document(
                 ORDERS,
                 doc! { "_id": { "$in": ids } },
-                doc! { "version": 1, "status": 1 },
+                doc! { "version": 1, "status": 1, COMMIT_TIME: 1 },
                 record,
             )
             .await?;
@@ -247,6 +268,7 @@ async fn load_stock_levels(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
     loaded: &mut LoadedState,
+    latest: &mut i64,
 ) -> Result<(), TransactionError> {
     let ids: Vec<Id> = read_set.stock.iter().map(|product| id_to_bson(product.as_uuid())).collect();
     if ids.is_empty() {
@@ -255,6 +277,7 @@ async fn load_stock_levels(
     let record = |document: &RawDocument| {
         let level = StockLevel::from(deserialize_document::<StockDocument>(document)?);
         loaded.stock.insert(level.product_id, level);
+        *latest = commit_time(document).max(*latest);
         Ok(())
     };
     transaction.for_each_document(STOCK, doc! { "_id": { "$in": ids } }, doc! {}, record).await

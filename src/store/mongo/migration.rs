@@ -13,7 +13,8 @@ use mongodb::{
 use super::{
     failure::server_error_code,
     nodes,
-    schema::{CARTS, META, SHOP},
+    partition::is_head_of,
+    schema::{CARTS, COUNTERS, META, OUTBOX, PUBLISHED_COUNTER, SHOP},
 };
 
 /// What an upgrade led to.
@@ -28,18 +29,57 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if found != 2 {
+    if !(2..=3).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
         return Ok(MigrationOutcome::OldNodesRunning);
     }
-    let carts = rename_cart_idle_since(database).await?;
+    if found == 2 {
+        let carts = rename_cart_idle_since(database).await?;
+        raise_schema_version(database, 2).await?;
+        tracing::info!(from = 2, to = 3, carts, "upgraded the database schema");
+    }
+    let last = make_outbox_a_partition(database).await?;
+    raise_schema_version(database, 3).await?;
+    tracing::info!(from = 3, to = 4, events = last, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(4))
+}
+
+async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {
     let meta = database.collection::<Document>(META);
-    let raised = doc! { "$set": { "schema": 3_i64 } };
-    meta.update_one(doc! { "_id": SHOP, "schema": 2_i64 }, raised).await?;
-    tracing::info!(from = 2, to = 3, carts, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(3))
+    let raised = doc! { "$set": { "schema": found + 1 } };
+    meta.update_one(doc! { "_id": SHOP, "schema": found }, raised).await.map(drop)
+}
+
+/// Version 4 has partitions in the outbox. The events of version 3 become partition 0: an encoded
+/// position in it is the position that they had. So they stay as they are, also those that are not
+/// published yet. Returns the position of the last one.
+async fn make_outbox_a_partition(database: &Database) -> Result<i64> {
+    let counters = database.collection::<Document>(COUNTERS);
+    let position = |counter: Option<Document>| counter.and_then(|found| found.get_i64("last").ok());
+    let last = position(counters.find_one(doc! { "_id": OUTBOX }).await?).unwrap_or(0);
+    let outbox = database.collection::<Document>(OUTBOX);
+    let events = doc! { "_id": { "$type": "number" } };
+    let oldest = outbox.find_one(events).sort(doc! { "_id": 1 }).await?;
+    let before = |batch: Document| {
+        let events = batch.get_array("events").map_or(0, Vec::len);
+        batch.get_i64("_id").unwrap_or(0) - i64::try_from(events).unwrap_or(0)
+    };
+    let trimmed = oldest.map_or(last, before);
+    let start = doc! { "node": null, "last": last, "commit_time": 0_i64, "trimmed": trimmed };
+    outbox.update_one(is_head_of(0), doc! { "$setOnInsert": start }).upsert(true).await?;
+    let published = counters.find_one(doc! { "_id": PUBLISHED_COUNTER }).await?;
+    if let Some(published) = position(published) {
+        let cursor = doc! {
+            "$set": { "partitions": { "0": published } }, "$unset": { "last": "" },
+        };
+        counters.update_one(doc! { "_id": PUBLISHED_COUNTER, "last": published }, cursor).await?;
+    }
+    drop_index_if_present(database, OUTBOX, "made").await?;
+    // Last: a migration that is repeated needs it.
+    counters.delete_one(doc! { "_id": OUTBOX }).await?;
+    Ok(last)
 }
 
 /// Version 3 renames the carts' `lying_since` and its index, which speeds this up and is dropped

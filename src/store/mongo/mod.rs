@@ -1,6 +1,6 @@
 //! The store on MongoDB: a replica set that any number of nodes share.
 //!
-//! One task in each node writes. It applies a batch in one transaction, with few round trips
+//! A few tasks in each node write. Each applies a batch in one transaction, with few round trips
 //! however many commits the batch has: it loads what the batch depends on from a snapshot, plans
 //! the batch as every engine does, and writes the records. Of two transactions that write the same
 //! record, the server aborts one, which the node then retries; `write` has the details.
@@ -16,10 +16,12 @@ mod flush;
 mod load;
 mod migration;
 mod nodes;
+mod partition;
 mod read;
 mod retry;
 mod schema;
 mod transaction;
+mod trim;
 mod write;
 
 use std::{
@@ -47,7 +49,7 @@ use self::{
     write::{MongoWriter, QueuedBatch},
 };
 use super::{
-    AppliedBatch, ApplyError, Commit, Store, StoreUnavailable,
+    AppliedBatch, ApplyError, Commit, OutboxChanges, OutboxPage, Store, StoreUnavailable,
     limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
 };
 use crate::{
@@ -57,11 +59,11 @@ use crate::{
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::{Clock, Timestamp},
-        ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         order::Order,
     },
-    events::OutboxEvent,
+    events::OutboxCursor,
     messages::context::{IdempotencyKey, StoredReply},
 };
 
@@ -78,9 +80,11 @@ pub struct MongoStore {
     /// The runtime that the driver's connections live on.
     runtime: Handle,
     timeout: Duration,
-    queue: Mutex<Option<mpsc::Sender<QueuedBatch>>>,
-    /// Closed when the writer has stopped.
-    writer_stopped: watch::Receiver<()>,
+    /// The queue of each writer. Empty once the store is closed.
+    queues: Mutex<Vec<mpsc::Sender<QueuedBatch>>>,
+    write_lanes: usize,
+    /// Closed when the writers have stopped.
+    writers_stopped: watch::Receiver<()>,
     membership_task: AbortHandle,
     closed: AtomicBool,
     clock: Arc<dyn Clock>,
@@ -100,38 +104,48 @@ impl MongoStore {
         let database = write_client.database(&options.database);
         let membership =
             NodeMembership::new(write_client.clone(), database.clone(), Arc::clone(&clock));
-        let membership_task =
-            tokio::spawn(Arc::clone(&membership).run_maintenance()).abort_handle();
-        let (queue, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
-        let (stopped, writer_stopped) = watch::channel(());
-        let writer = MongoWriter {
-            client: write_client,
-            database,
-            membership: Arc::clone(&membership),
-            low_stock: options.low_stock,
-            timeout: options.timeout,
-            session: None,
-            is_unavailable: false,
-        };
-        tokio::spawn(async move {
-            writer.run(batches).await;
-            drop(stopped);
+        let membership_task = tokio::spawn(Arc::clone(&membership).run()).abort_handle();
+        let (stopped, writers_stopped) = watch::channel(());
+        let write_lanes = std::env::var("SOUK_WRITERS").map_or(2, |n| n.parse().unwrap());
+        let queues = (0..write_lanes).map(|lane| {
+            let (queue, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
+            let writer = MongoWriter {
+                lane,
+                client: write_client.clone(),
+                database: database.clone(),
+                membership: Arc::clone(&membership),
+                clock: Arc::clone(&clock),
+                low_stock: options.low_stock,
+                timeout: options.timeout,
+                session: None,
+                partition: None,
+                partition_number: None,
+                is_unavailable: false,
+            };
+            let stopped = stopped.clone();
+            tokio::spawn(async move {
+                writer.run(batches).await;
+                drop(stopped);
+            });
+            queue
         });
+        let queues = Mutex::new(queues.collect());
         Ok(Self {
             database: read_client.database(&options.database),
             membership,
             runtime: Handle::current(),
             timeout: options.timeout,
-            queue: Mutex::new(Some(queue)),
-            writer_stopped,
+            queues,
+            write_lanes,
+            writers_stopped,
             membership_task,
             closed: AtomicBool::new(false),
             clock,
         })
     }
 
-    fn lock_queue(&self) -> MutexGuard<'_, Option<mpsc::Sender<QueuedBatch>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_queues(&self) -> MutexGuard<'_, Vec<mpsc::Sender<QueuedBatch>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn run_read<T, F>(&self, read: impl FnOnce(Database) -> F) -> Result<T, StoreUnavailable>
@@ -177,9 +191,13 @@ impl Store for MongoStore {
         true
     }
 
-    async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
+    fn write_lanes(&self) -> usize {
+        self.write_lanes
+    }
+
+    async fn apply(&self, lane: usize, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
         let (reply, result) = oneshot::channel();
-        let queue = self.lock_queue().clone().ok_or(ApplyError::Unavailable)?;
+        let queue = self.lock_queues().get(lane).cloned().ok_or(ApplyError::Unavailable)?;
         queue
             .send(QueuedBatch { commits: batch, reply })
             .await
@@ -302,31 +320,38 @@ impl Store for MongoStore {
 
     async fn list_events_after(
         &self,
-        position: u64,
+        cursor: &OutboxCursor,
         limit: u32,
-    ) -> Result<Vec<OutboxEvent>, StoreUnavailable> {
-        self.run_read(|database| read::list_events_after(database, position, limit)).await
+    ) -> Result<OutboxPage, StoreUnavailable> {
+        let cursor = cursor.clone();
+        self.run_read(move |database| read::list_events_after(database, cursor, limit)).await
     }
 
-    async fn event_position(&self, id: EventId) -> Result<Option<u64>, StoreUnavailable> {
-        self.run_read(|database| read::event_position(database, id)).await
+    async fn list_changes_after(
+        &self,
+        cursor: &OutboxCursor,
+        limit: u32,
+    ) -> Result<OutboxChanges, StoreUnavailable> {
+        let cursor = cursor.clone();
+        self.run_read(move |database| read::list_changes_after(database, cursor, limit)).await
     }
 
-    async fn last_event_position(&self) -> Result<u64, StoreUnavailable> {
-        self.run_read(read::last_event_position).await
+    async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
+        self.run_read(read::outbox_heads).await
     }
 
-    async fn confirmed_event_position(&self) -> Result<u64, StoreUnavailable> {
+    async fn durable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
         let node = self.membership.id();
-        self.run_read(move |database| read::confirmed_event_position(database, node)).await
+        self.run_read(move |database| read::durable_outbox_heads(database, node)).await
     }
 
-    async fn published_position(&self) -> Result<u64, StoreUnavailable> {
-        self.run_read(read::published_position).await
+    async fn published_cursor(&self) -> Result<OutboxCursor, StoreUnavailable> {
+        self.run_read(read::published_cursor).await
     }
 
-    async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable> {
-        self.run_read(move |database| read::mark_published(database, position)).await
+    async fn mark_published(&self, cursor: &OutboxCursor) -> Result<(), StoreUnavailable> {
+        let cursor = cursor.clone();
+        self.run_read(move |database| read::mark_published(database, cursor)).await
     }
 
     async fn audit_products(
@@ -351,7 +376,7 @@ impl Store for MongoStore {
         .await
     }
 
-    async fn audit_events(&self) -> Result<EventAudit, StoreUnavailable> {
+    async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable> {
         self.run_read_within(AUDIT_TIMEOUT, audit::read_event_ranges).await
     }
 
@@ -360,9 +385,9 @@ impl Store for MongoStore {
     }
 
     async fn close(&self) {
-        self.lock_queue().take();
-        let mut writer_stopped = self.writer_stopped.clone();
-        while writer_stopped.changed().await.is_ok() {}
+        self.lock_queues().clear();
+        let mut writers_stopped = self.writers_stopped.clone();
+        while writers_stopped.changed().await.is_ok() {}
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }

@@ -8,8 +8,9 @@
 //! node retries it in a new session.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -25,12 +26,11 @@ use tokio::time::sleep;
 
 use super::{
     failure::{self, ACCESS_DENIED_CODES},
-    schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
+    partition::release_partitions,
+    schema::NODES,
+    trim::trim_outbox,
 };
-use crate::{
-    domain::clock::{Clock, Timestamp},
-    store::limits::MAX_RETAINED_EVENTS,
-};
+use crate::domain::clock::{Clock, Timestamp};
 
 /// How often a node renews its document and looks for dead nodes.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
@@ -54,10 +54,10 @@ pub(super) struct NodeMembership {
     nodes: Collection<Document>,
     database: Database,
     clock: Arc<dyn Clock>,
-    /// The session of this node's transactions.
-    session: Mutex<Option<Id>>,
-    /// A session that this node no longer uses, whose last transaction may still be open.
-    orphaned_session: Mutex<Option<Id>>,
+    /// The session of each writer's transactions, by lane.
+    sessions: Mutex<BTreeMap<usize, Id>>,
+    /// Sessions that this node no longer uses, whose last transactions may still be open.
+    orphaned_sessions: Mutex<BTreeSet<Id>>,
     /// The log has the warning that souk may not shorten the lifetime of transactions.
     lifetime_warned: AtomicBool,
     /// The log has the warning that this node's clock is off.
@@ -78,8 +78,8 @@ impl NodeMembership {
             nodes,
             database,
             clock,
-            session: Mutex::default(),
-            orphaned_session: Mutex::default(),
+            sessions: Mutex::default(),
+            orphaned_sessions: Mutex::default(),
             lifetime_warned: AtomicBool::new(false),
             clock_is_skewed: AtomicBool::new(false),
         })
@@ -90,11 +90,21 @@ impl NodeMembership {
         self.id
     }
 
-    /// Names the session that the others kill once this node is dead. Must be called before the
-    /// session's first transaction, so that no lock is ever without a name.
-    pub(super) async fn register_session(&self, session: Option<Id>) -> Result<()> {
-        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+    /// Names the session of a lane, which the others kill once this node is dead. Must be called
+    /// before the session's first transaction, so that no lock is ever without a name.
+    pub(super) async fn register_session(&self, lane: usize, session: Option<Id>) -> Result<()> {
+        if let Some(session) = session {
+            self.lock_sessions().insert(lane, session);
+        }
         self.send_heartbeat().await
+    }
+
+    fn lock_sessions(&self) -> MutexGuard<'_, BTreeMap<usize, Id>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_orphaned_sessions(&self) -> MutexGuard<'_, BTreeSet<Id>> {
+        self.orphaned_sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Kills a session on the server, which aborts its transaction and releases the locks.
@@ -108,45 +118,48 @@ impl NodeMembership {
 
     /// Marks a session to be killed: a transaction that is still open in it would block all nodes.
     pub(super) fn mark_session_orphaned(&self, session: Option<Id>) {
-        *self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner) = session;
+        self.lock_orphaned_sessions().extend(session);
     }
 
-    /// Kills the orphaned session, if there is one. Runs before the next transaction and with each
+    /// Kills the orphaned sessions. Runs before a writer starts a new session and with each
     /// heartbeat, whichever comes first.
-    pub(super) async fn kill_orphaned_session(&self) -> Result<()> {
-        let orphaned = *self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(session) = orphaned else { return Ok(()) };
-        self.kill_session(session).await?;
-        let mut orphaned = self.orphaned_session.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another session may have been marked in the meantime.
-        orphaned.take_if(|orphaned| *orphaned == session);
+    pub(super) async fn kill_orphaned_sessions(&self) -> Result<()> {
+        let orphaned = self.lock_orphaned_sessions().clone();
+        for session in orphaned {
+            self.kill_session(session).await?;
+            self.lock_orphaned_sessions().remove(&session);
+        }
         Ok(())
     }
 
     /// Sends heartbeats, reaps dead nodes and does maintenance, forever. Maintenance waits for a
     /// majority of the members, so it runs apart: a slow member must not delay the heartbeat.
-    pub(super) async fn run_maintenance(self: Arc<Self>) {
+    pub(super) async fn run(self: Arc<Self>) {
         tokio::join!(
             repeat_forever(HEARTBEAT_INTERVAL, || self.heartbeat_and_reap()),
-            repeat_forever(MAINTENANCE_INTERVAL, || self.do_maintenance())
+            repeat_forever(MAINTENANCE_INTERVAL, || self.maintain())
         );
     }
 
-    /// Deletes this node's document when the node stops.
+    /// Deletes this node's document and releases its partitions when the node stops.
     pub(super) async fn deregister(&self) -> Result<()> {
+        release_partitions(&self.database, self.id).await?;
         self.nodes.delete_one(doc! { "_id": self.id }).await.map(drop)
     }
 
     async fn heartbeat_and_reap(&self) -> Result<()> {
         self.send_heartbeat().await?;
-        self.kill_orphaned_session().await?;
+        self.kill_orphaned_sessions().await?;
         self.reap_dead_nodes().await
     }
 
-    async fn do_maintenance(&self) -> Result<()> {
+    async fn maintain(&self) -> Result<()> {
         limit_transaction_lifetime(&self.client, &self.lifetime_warned).await?;
         self.check_clock_skew().await?;
-        self.trim_outbox().await
+        if self.is_first_node().await? {
+            trim_outbox(&self.database).await?;
+        }
+        Ok(())
     }
 
     /// Warns when this node's clock differs from the server's. One node sets an order's payment
@@ -171,10 +184,10 @@ impl NodeMembership {
     }
 
     async fn send_heartbeat(&self) -> Result<()> {
-        let session = *self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions: Vec<Id> = self.lock_sessions().values().copied().collect();
         let process = i64::from(std::process::id());
         // The server's clock is the only one that all nodes share.
-        let renewed = doc! { "$set": { "at": "$$NOW", "session": session, "process": process } };
+        let renewed = doc! { "$set": { "at": "$$NOW", "sessions": sessions, "process": process } };
         self.nodes.update_one(doc! { "_id": self.id }, vec![renewed]).upsert(true).await.map(drop)
     }
 
@@ -184,54 +197,39 @@ impl NodeMembership {
         let mut dead = self.nodes.find(dead).await?;
         while dead.advance().await? {
             let node = dead.deserialize_current()?;
-            let session = match node.get("session") {
-                Some(Bson::Binary(session)) => session.to_uuid().ok(),
-                _ => None,
-            };
-            if let Some(session) = session {
+            for session in node.get_array("sessions").into_iter().flatten().filter_map(uuid) {
                 self.kill_session(session).await?;
+            }
+            if let Some(id) = node.get("_id").and_then(uuid) {
+                release_partitions(&self.database, id).await?;
             }
             // The time keeps the document of a node that has sent a heartbeat in the meantime.
             let at: Option<&DateTime> = node.get_datetime("at").ok();
             self.nodes.delete_one(doc! { "_id": node.get("_id"), "at": at.copied() }).await?;
             tracing::warn!(
                 process = node.get_i64("process").ok(),
-                "a node stopped sending heartbeats; its session was killed"
+                "a node stopped sending heartbeats; its sessions were killed"
             );
         }
         Ok(())
     }
 
-    /// Deletes the oldest events. Only the node with the lowest id does so.
-    async fn trim_outbox(&self) -> Result<()> {
+    /// Whether this node has the lowest id of all. Some tasks need only one node.
+    async fn is_first_node(&self) -> Result<bool> {
         let first = self
             .nodes
             .find_one(doc! {})
             .sort(doc! { "_id": 1 })
             .projection(doc! { "_id": 1 })
             .await?;
-        let first = first.and_then(|node| node.get("_id").cloned());
-        if first != Some(self.id.into()) {
-            return Ok(());
-        }
-        let newest = self.read_counter(OUTBOX).await?.unwrap_or(0);
-        // The counter exists once any node had a broker. From then on every node, also one that is
-        // configured without a broker, keeps the events that are not published.
-        let published = self.read_counter(PUBLISHED_COUNTER).await?.unwrap_or(i64::MAX);
-        let oldest = published.min(newest - i64::from(MAX_RETAINED_EVENTS));
-        if oldest > 0 {
-            self.database
-                .collection::<Document>(OUTBOX)
-                .delete_many(doc! { "_id": { "$lte": oldest } })
-                .await?;
-        }
-        Ok(())
+        Ok(first.and_then(|node| node.get("_id").cloned()) == Some(self.id.into()))
     }
+}
 
-    async fn read_counter(&self, name: &str) -> Result<Option<i64>> {
-        let counter =
-            self.database.collection::<Document>(COUNTERS).find_one(doc! { "_id": name }).await?;
-        Ok(counter.and_then(|counter| counter.get_i64("last").ok()))
+fn uuid(value: &Bson) -> Option<Id> {
+    match value {
+        Bson::Binary(binary) => binary.to_uuid().ok(),
+        _ => None,
     }
 }
 

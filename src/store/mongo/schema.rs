@@ -8,7 +8,10 @@ use mongodb::{
     error::Result,
 };
 
-use super::failure::server_error_code;
+use super::{
+    failure::server_error_code,
+    partition::{PartitionDocument, is_head},
+};
 use crate::{
     domain::order::OrderStatus,
     store::limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
@@ -23,21 +26,25 @@ pub(super) const USERS: &str = "users";
 pub(super) const SESSIONS: &str = "sessions";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
+/// Events, and the owners and heads of the partitions.
 pub(super) const OUTBOX: &str = "outbox";
-/// Holds the outbox counter under the id [`OUTBOX`], and [`PUBLISHED_COUNTER`].
+/// Holds [`PUBLISHED_COUNTER`].
 pub(super) const COUNTERS: &str = "counters";
-/// The last position that the broker has confirmed. Exists once a node with a broker has connected.
+/// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
+/// has connected.
 pub(super) const PUBLISHED_COUNTER: &str = "published";
-/// One document for each running node, with the session that its transactions run in.
+/// The field with the logical time at which a record was last written.
+pub(super) const COMMIT_TIME: &str = "commit_time";
+/// One document for each running node, with the sessions that its transactions run in.
 pub(super) const NODES: &str = "nodes";
 /// One document, [`SHOP`].
 pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades version 2; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 and 3; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 3;
+pub(super) const SCHEMA_VERSION: i64 = 4;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
@@ -53,7 +60,7 @@ pub(super) async fn create_collections_and_indexes(
     keep_unpublished: bool,
 ) -> Result<()> {
     // A transaction that creates a collection blocks every other transaction on it.
-    for collection in [STOCK, COUNTERS, NODES, META] {
+    for collection in [STOCK, OUTBOX, COUNTERS, NODES, META] {
         create_collection_if_missing(database, collection).await?;
     }
     for (collection, indexes) in index_definitions() {
@@ -65,14 +72,24 @@ pub(super) async fn create_collections_and_indexes(
         };
         database.run_command(command).await?;
     }
-    let counters = database.collection::<Document>(COUNTERS);
-    let start = doc! { "$setOnInsert": { "last": 0_i64, "turn": 0_i64 } };
-    counters.update_one(doc! { "_id": OUTBOX }, start).upsert(true).await?;
     if keep_unpublished {
-        let start = doc! { "$setOnInsert": { "last": 0_i64 } };
-        counters.update_one(doc! { "_id": PUBLISHED_COUNTER }, start).upsert(true).await?;
+        start_publishing(database).await?;
     }
     Ok(())
+}
+
+/// Creates the cursor of the relay, if there is none: before the oldest event that is kept.
+async fn start_publishing(database: &Database) -> Result<()> {
+    let mut start = Document::new();
+    let mut partitions = database.collection::<PartitionDocument>(OUTBOX).find(is_head()).await?;
+    while partitions.advance().await? {
+        let partition = partitions.deserialize_current()?;
+        let trimmed = i64::try_from(partition.trimmed).unwrap_or(i64::MAX);
+        start.insert(partition.partition().to_string(), trimmed);
+    }
+    let start = doc! { "$setOnInsert": { "partitions": start } };
+    let counters = database.collection::<Document>(COUNTERS);
+    counters.update_one(doc! { "_id": PUBLISHED_COUNTER }, start).upsert(true).await.map(drop)
 }
 
 async fn create_collection_if_missing(database: &Database, collection: &str) -> Result<()> {
@@ -144,6 +161,5 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
         ),
         (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION)]),
         (INBOX, vec![expiry_index(INBOX_RETENTION)]),
-        (OUTBOX, vec![index("made", doc! { "first_id": 1 })]),
     ]
 }

@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::{
     documents::DocumentError,
     failure::{ErrorClass, TransactionError},
-    schema::{COUNTERS, OUTBOX},
 };
 
 /// The most bytes of documents in one command, below the 16 MiB that the server accepts.
@@ -76,46 +75,6 @@ impl Transaction<'_> {
                 .map_err(|error| unreadable_document_error(cursor.current(), error))?;
         }
         Ok(())
-    }
-
-    /// Reserves `expected` positions and returns the last position before them.
-    /// [`set_last_outbox_position`](Self::set_last_outbox_position) corrects the number afterwards.
-    ///
-    /// Positions are in commit order over all nodes and without gaps, because every transaction
-    /// with events writes this one counter: of two that overlap, the server aborts one. So readers
-    /// can go by the position alone. With one stream for each node, they would have to merge the
-    /// streams, know every node, and wait for the slowest. The price is that transactions with
-    /// events do not overlap. Their waits for a majority may, because the next transaction can
-    /// write the counter as soon as the primary has committed.
-    ///
-    /// The counter is the first statement of a transaction. Its snapshot is taken then, and a
-    /// transaction loses to any other that has written the counter since its own snapshot: written
-    /// last, the counter would cause the same conflicts, but only after all the work was done.
-    pub(super) async fn reserve_outbox_positions(
-        &mut self,
-        expected: u64,
-    ) -> Result<u64, TransactionError> {
-        let expected = i64::try_from(expected)
-            .map_err(|_| TransactionError::permanent("the outbox has no positions left"))?;
-        let update = rawdoc! { "$inc": { "turn": 1_i64, "last": expected } };
-        let command =
-            rawdoc! { "findAndModify": COUNTERS, "query": { "_id": OUTBOX }, "update": update };
-        let reply = self.run_command(command).await?;
-        let last =
-            reply.get_document("value").ok().and_then(|counter| counter.get_i64("last").ok());
-        last.and_then(|last| u64::try_from(last).ok())
-            .ok_or_else(|| TransactionError::permanent("the outbox counter is missing"))
-    }
-
-    /// Sets the counter when a batch had another number of events than expected.
-    pub(super) async fn set_last_outbox_position(
-        &mut self,
-        last: u64,
-    ) -> Result<(), TransactionError> {
-        let last = i64::try_from(last)
-            .map_err(|_| TransactionError::permanent("the outbox has no positions left"))?;
-        let set = rawdoc! { "q": { "_id": OUTBOX }, "u": { "$set": { "last": last } } };
-        self.update(COUNTERS, &[Statement { record_id: Uuid::nil(), body: set }]).await
     }
 
     /// Inserts `documents`.

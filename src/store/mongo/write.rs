@@ -2,22 +2,28 @@
 //!
 //! The steps of a transaction:
 //!
-//! 1. Increment the outbox counter, if the batch may have events. This serializes all transactions
-//!    with events; see [`Transaction::reserve_outbox_positions`] for why it comes first.
-//! 2. Load what the batch depends on. All reads are from one snapshot, which the first statement
+//! 1. Load what the batch depends on. All reads are from one snapshot, which the first statement
 //!    of the transaction takes.
-//! 3. Plan the batch, in memory.
-//! 4. Write the records by id alone. The server compares nothing: it aborts a transaction that
+//! 2. Plan the batch, in memory.
+//! 3. Write the records by id alone. The server compares nothing: it aborts a transaction that
 //!    writes a document which another transaction has changed since the snapshot.
+//! 4. Write the events, and the head of this writer's partition of the outbox.
 //! 5. Commit, confirmed by a majority.
+//!
+//! No document is written by all transactions, so two of them meet only in records that both
+//! change. A record that a commit only depends on must be guarded by one that it writes, since the
+//! server detects no conflict on what is only read:
+//!
+//! - A commit with `ProductUnchanged` changes the product's stock, and whoever changes the product
+//!   writes its stock record too.
+//! - A commit with `PendingOrdersBelow` writes the user's cart, as does everyone who places an order
+//!   for that user.
 //!
 //! A failure before step 5 means that nothing was applied, and the transaction runs again from
 //! step 1. A commit without an answer may have been applied or not, so only the commit is sent
 //! again: the server knows by the session's transaction number whether it has been applied.
 
-use std::{
-    collections::BTreeSet, future::IntoFuture, panic::AssertUnwindSafe, sync::Arc, time::Duration,
-};
+use std::{future::IntoFuture, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use mongodb::{
@@ -37,14 +43,18 @@ use super::{
     flush::{ExistingRecords, flush},
     load::load,
     nodes::NodeMembership,
+    partition::ClaimedPartition,
     retry::{REPLY_MARGIN, TransactionDeadlines},
     transaction::{Transaction, with_deadline},
 };
-use crate::store::{
-    AppliedBatch, ApplyError,
-    commit::{Commit, Write},
-    limits::IDEMPOTENCY_KEY_TTL,
-    plan::{self, ReadSet},
+use crate::{
+    domain::clock::{Clock, Timestamp},
+    store::{
+        AppliedBatch, ApplyError,
+        commit::Commit,
+        limits::IDEMPOTENCY_KEY_TTL,
+        plan::{self, ReadSet},
+    },
 };
 
 /// A batch in the writer's queue.
@@ -55,16 +65,24 @@ pub(super) struct QueuedBatch {
     pub(super) reply: oneshot::Sender<Result<AppliedBatch, ApplyError>>,
 }
 
-/// The one task of this node that writes.
+/// A task of this node that writes.
 pub(super) struct MongoWriter {
+    /// The lane of the store whose batches this task applies.
+    pub(super) lane: usize,
     pub(super) client: Client,
     pub(super) database: Database,
     pub(super) membership: Arc<NodeMembership>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) low_stock: u64,
     /// The longest wait for the server.
     pub(super) timeout: Duration,
     /// The session of the transactions. `None` before the first one and after a failure.
     pub(super) session: Option<ClientSession>,
+    /// The partition that the events go to. `None` before the first transaction, and when its head
+    /// may have changed.
+    pub(super) partition: Option<ClaimedPartition>,
+    /// The number of the last `partition`.
+    pub(super) partition_number: Option<u32>,
     /// The log has the message that the store is unavailable.
     pub(super) is_unavailable: bool,
 }
@@ -118,19 +136,32 @@ impl MongoWriter {
         let TransactionDeadlines { step_deadline, commit_deadline } =
             TransactionDeadlines::for_batch(&batch, self.timeout);
         let mut session = self.take_or_start_session(step_deadline).await?;
+        let partition = match self.take_or_claim_partition(step_deadline).await {
+            Ok(partition) => partition,
+            Err(failure) => {
+                self.session = Some(session);
+                return Err(failure);
+            }
+        };
         with_deadline(step_deadline, session.start_transaction().into_future()).await?;
         let database = self.database.clone();
         let mut transaction =
             Transaction { database: &database, session: &mut session, deadline: step_deadline };
-        let applied = match load_plan_and_write(&mut transaction, &batch, self.low_stock).await {
-            Ok(applied) => applied,
+        let now = self.clock.now();
+        let written =
+            load_plan_and_write(&mut transaction, &batch, &partition, now, self.low_stock);
+        let (applied, commit_time) = match written.await {
+            Ok(written) => written,
             Err(failure) => {
                 // An unavailable server would not answer the abort either.
                 let aborted = failure.class != ErrorClass::Unavailable && {
                     let deadline = step_deadline.max(Instant::now() + REPLY_MARGIN);
                     with_deadline(deadline, session.abort_transaction().into_future()).await.is_ok()
                 };
-                self.keep_or_kill_session(session, aborted);
+                self.keep_or_orphan_session(session, aborted);
+                if failure.class == ErrorClass::Conflict {
+                    self.partition = Some(partition);
+                }
                 return Err(failure);
             }
         };
@@ -138,8 +169,27 @@ impl MongoWriter {
         // After a conflict the server has aborted the transaction itself.
         let is_closed =
             committed.as_ref().err().is_none_or(|failure| failure.class == ErrorClass::Conflict);
-        self.keep_or_kill_session(session, is_closed);
-        committed.map(|()| applied)
+        self.keep_or_orphan_session(session, is_closed);
+        committed?;
+        let mut partition = partition;
+        partition.on_committed(applied.changes.events.len() as u64, commit_time);
+        self.partition = Some(partition);
+        Ok(applied)
+    }
+
+    /// The partition of this writer, with its current head.
+    async fn take_or_claim_partition(
+        &mut self,
+        deadline: Instant,
+    ) -> Result<ClaimedPartition, TransactionError> {
+        if let Some(partition) = self.partition.take() {
+            return Ok(partition);
+        }
+        let (node, previous) = (self.membership.id(), self.partition_number);
+        let claim = ClaimedPartition::claim(&self.database, node, previous);
+        let partition = with_deadline(deadline, claim).await?;
+        self.partition_number = Some(partition.number());
+        Ok(partition)
     }
 
     /// The current session, or a new one. The other nodes know its id before it is used, so that
@@ -151,7 +201,7 @@ impl MongoWriter {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
-        with_deadline(deadline, self.membership.kill_orphaned_session()).await?;
+        with_deadline(deadline, self.membership.kill_orphaned_sessions()).await?;
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
             .write_concern(durable_write_concern(self.timeout))
@@ -162,14 +212,14 @@ impl MongoWriter {
             .causal_consistency(false)
             .default_transaction_options(options);
         let session = with_deadline(deadline, start.into_future()).await?;
-        with_deadline(deadline, self.membership.register_session(server_session_id(&session)))
-            .await?;
+        let id = server_session_id(&session);
+        with_deadline(deadline, self.membership.register_session(self.lane, id)).await?;
         Ok(session)
     }
 
     /// Keeps a session whose transaction is closed. Any other may still have one open on the
     /// server, with locks that block every node, so the session is killed.
-    fn keep_or_kill_session(&mut self, session: ClientSession, is_closed: bool) {
+    fn keep_or_orphan_session(&mut self, session: ClientSession, is_closed: bool) {
         if is_closed {
             self.session = Some(session);
         } else {
@@ -178,54 +228,28 @@ impl MongoWriter {
     }
 }
 
-/// All steps of a transaction except the commit.
+/// All steps of a transaction except the commit. Returns its logical time, too.
 async fn load_plan_and_write(
     transaction: &mut Transaction<'_>,
     batch: &[Commit],
+    partition: &ClaimedPartition,
+    now: Timestamp,
     low_stock: u64,
-) -> Result<AppliedBatch, TransactionError> {
+) -> Result<(AppliedBatch, i64), TransactionError> {
     let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
-    let expected_events = expected_event_count(batch);
-    let last_position = if batch.iter().any(must_serialize_on_outbox) {
-        transaction.reserve_outbox_positions(expected_events).await?
-    } else {
-        0
-    };
     let keys_expired_at = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
-    let (loaded, expired_keys) =
-        load(transaction, &ReadSet::for_batch(batch), keys_expired_at).await?;
-    let existing = ExistingRecords::from_loaded(&loaded, expired_keys);
-    let plan = plan::plan_batch(batch, loaded, low_stock);
-    let events = plan.writes.to_outbox_events(last_position + 1);
-    flush(transaction, &plan.writes, &existing, &events).await?;
-    let event_count = events.len() as u64;
-    if event_count != expected_events {
-        transaction.set_last_outbox_position(last_position + event_count).await?;
-    }
+    let loaded = load(transaction, &ReadSet::for_batch(batch), keys_expired_at).await?;
+    let now_micros = now.as_millis().saturating_mul(1000);
+    let commit_time = partition.next_commit_time(loaded.latest_commit_time, now_micros);
+    let existing = ExistingRecords::from_loaded(&loaded.state, loaded.expired_keys);
+    let plan = plan::plan_batch(batch, loaded.state, low_stock);
+    let events = plan.writes.to_outbox_events(partition.next_position());
+    flush(transaction, &plan.writes, &existing, &events, partition, commit_time).await?;
     // The caller also commits a transaction without writes: only a commit with a majority confirms
     // that no failover takes back what the outcomes are based on.
-    Ok(AppliedBatch { outcomes: plan.outcomes, changes: plan.writes.into_changes(events) })
-}
-
-/// How many events the batch has if every commit is applied and no stock runs low, as usual.
-fn expected_event_count(batch: &[Commit]) -> u64 {
-    let events: usize = batch.iter().map(|commit| commit.events.len()).sum();
-    let stocked = batch.iter().flat_map(|commit| &commit.writes).filter_map(|write| match write {
-        Write::Stock(stock) => Some(stock.product_id),
-        _ => None,
-    });
-    (events + stocked.collect::<BTreeSet<_>>().len()) as u64
-}
-
-/// Whether the transaction must go through the outbox counter, which serializes it.
-///
-/// It must if it may have events, which need positions. It must also if it has conditions on
-/// records that it does not write: the server detects no conflict on those, but whoever changes
-/// them has events and so conflicts on the counter.
-fn must_serialize_on_outbox(commit: &Commit) -> bool {
-    !commit.events.is_empty()
-        || !commit.conditions.is_empty()
-        || commit.writes.iter().any(|write| matches!(write, Write::Stock(_)))
+    let applied =
+        AppliedBatch { outcomes: plan.outcomes, changes: plan.writes.into_changes(events) };
+    Ok((applied, commit_time))
 }
 
 fn server_session_id(session: &ClientSession) -> Option<Id> {

@@ -16,7 +16,7 @@ use crate::{
         inventory::{StockLevel, StockMovement},
         order::{Order, OrderStatus},
     },
-    events::{EventEnvelope, OutboxEvent},
+    events::{EventEnvelope, OutboxEvent, OutboxPosition},
     messages::context::{IdempotencyKey, StoredReply},
     store::commit::{Commit, CommittedChanges, Condition, Write},
 };
@@ -173,15 +173,15 @@ impl WriteSet {
 
     /// The events with their positions, of which the first is `first`.
     #[must_use]
-    pub fn to_outbox_events(&self, first: u64) -> Vec<OutboxEvent> {
-        let to_outbox_event = |(event, position): (&EventEnvelope, u64)| OutboxEvent {
-            position,
+    pub fn to_outbox_events(&self, first: OutboxPosition) -> Vec<OutboxEvent> {
+        let to_outbox_event = |(event, offset): (&EventEnvelope, u64)| OutboxEvent {
+            position: OutboxPosition { offset, ..first },
             id: event.id,
             kind: event.payload.event_type().as_str().to_owned(),
             audience: event.payload.audience(),
             body: event.to_json(),
         };
-        self.events.iter().zip(first..).map(to_outbox_event).collect()
+        self.events.iter().zip(first.offset..).map(to_outbox_event).collect()
     }
 
     /// The changes for this node's caches, which apply once the writes are durable.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::{
+    outbox::PARTITION,
     read::{find_many, list_orders_in_id_range},
     rows::{self, UuidText},
 };
@@ -175,5 +176,5 @@ pub(super) fn read_event_ranges(connection: &Connection) -> rusqlite::Result<Eve
                FROM outbox) GROUP BY run ORDER BY 1 LIMIT ?1";
     let ranges =
         find_many(connection, sql, &[&MAX_POSITION_RANGES], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(EventAudit { ranges, recorded_last: None })
+    Ok(EventAudit { partition: PARTITION, ranges, recorded_last: None })
 }

@@ -256,7 +256,7 @@ fn write_outbox(
     for (event, outbox_event) in writes.events.iter().zip(outbox_events) {
         let (audience, owner) = rows::audience_columns(outbox_event.audience);
         insert.execute(params![
-            outbox_event.position,
+            outbox_event.position.offset,
             UuidText::new(outbox_event.id.as_uuid()),
             outbox_event.kind,
             UuidText::new(event.payload.subject()),

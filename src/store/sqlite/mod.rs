@@ -24,12 +24,13 @@ use tokio::sync::oneshot;
 
 pub use self::failure::OpenError;
 use self::{
+    outbox::{PARTITION, cursor_at},
     read::{ReadJob, ReadWorker},
     threads::WorkerPool,
     write::{QueuedBatch, SqliteWriter, WriteJob},
 };
 use super::{
-    AppliedBatch, ApplyError, Commit, Store, StoreUnavailable,
+    AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable,
     limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
 };
 use crate::{
@@ -39,12 +40,12 @@ use crate::{
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::{Clock, Timestamp},
-        ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         money::Currency,
         order::Order,
     },
-    events::OutboxEvent,
+    events::OutboxCursor,
     messages::context::{IdempotencyKey, StoredReply},
 };
 
@@ -114,7 +115,7 @@ impl Store for SqliteStore {
         false
     }
 
-    async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
+    async fn apply(&self, _lane: usize, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
         let (reply, applied) = oneshot::channel();
         self.writer
             .enqueue_job(WriteJob::Apply(QueuedBatch { commits: batch, reply }))
@@ -251,28 +252,26 @@ impl Store for SqliteStore {
 
     async fn list_events_after(
         &self,
-        position: u64,
+        cursor: &OutboxCursor,
         limit: u32,
-    ) -> Result<Vec<OutboxEvent>, StoreUnavailable> {
-        self.run_read(move |connection| read::list_events_after(connection, position, limit)).await
+    ) -> Result<OutboxPage, StoreUnavailable> {
+        let after = cursor.offset(PARTITION);
+        self.run_read(move |connection| read::list_events_after(connection, after, limit)).await
     }
 
-    async fn event_position(&self, id: EventId) -> Result<Option<u64>, StoreUnavailable> {
-        self.run_read(move |connection| read::event_position(connection, id)).await
+    async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
+        self.run_read(|connection| read::last_event_offset(connection).map(cursor_at)).await
     }
 
-    async fn last_event_position(&self) -> Result<u64, StoreUnavailable> {
-        self.run_read(read::last_event_position).await
+    async fn published_cursor(&self) -> Result<OutboxCursor, StoreUnavailable> {
+        self.run_read(|connection| read::published_offset(connection).map(cursor_at)).await
     }
 
-    async fn published_position(&self) -> Result<u64, StoreUnavailable> {
-        self.run_read(read::published_position).await
-    }
-
-    async fn mark_published(&self, position: u64) -> Result<(), StoreUnavailable> {
+    async fn mark_published(&self, cursor: &OutboxCursor) -> Result<(), StoreUnavailable> {
+        let offset = cursor.offset(PARTITION);
         let (reply, result) = oneshot::channel();
         self.writer
-            .enqueue_job(WriteJob::MarkPublished { position, reply })
+            .enqueue_job(WriteJob::MarkPublished { offset, reply })
             .await
             .map_err(|_| StoreUnavailable)?;
         result.await.unwrap_or(Err(StoreUnavailable))
@@ -294,8 +293,8 @@ impl Store for SqliteStore {
         self.run_read(move |connection| audit::read_order_page(connection, range, limit)).await
     }
 
-    async fn audit_events(&self) -> Result<EventAudit, StoreUnavailable> {
-        self.run_read(audit::read_event_ranges).await
+    async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable> {
+        self.run_read(|connection| Ok(vec![audit::read_event_ranges(connection)?])).await
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {

@@ -3,16 +3,27 @@
 use rusqlite::{Connection, params};
 
 use super::read;
-use crate::store::limits::MAX_RETAINED_EVENTS;
+use crate::{
+    events::{OutboxCursor, OutboxPosition},
+    store::limits::MAX_RETAINED_EVENTS,
+};
+
+/// The one partition of the outbox. Its offsets are the column `position`.
+pub(super) const PARTITION: u32 = 0;
+
+/// The cursor of a reader that has read the events up to `offset`.
+pub(super) fn cursor_at(offset: u64) -> OutboxCursor {
+    [OutboxPosition { partition: PARTITION, offset }].into_iter().collect()
+}
 
 /// Old events are deleted after this many new ones.
 const TRIM_INTERVAL_EVENTS: u64 = 1_000;
 
 /// Decides which events are deleted.
 pub(super) struct OutboxRetention {
-    /// The position of the last published event. `None` when the shop never had a broker: then
+    /// The offset of the last published event. `None` when the shop never had a broker: then
     /// publishing does not matter.
-    published_position: Option<u64>,
+    published_offset: Option<u64>,
 }
 
 impl OutboxRetention {
@@ -25,10 +36,10 @@ impl OutboxRetention {
                 [],
             )?;
         }
-        Ok(Self { published_position: read::stored_published_position(connection)? })
+        Ok(Self { published_offset: read::stored_published_offset(connection)? })
     }
 
-    /// Deletes old events if a trim is due. The newest position was `before`, and now is `last`.
+    /// Deletes old events if a trim is due. The newest offset was `before`, and now is `last`.
     pub(super) fn trim_if_due(
         &self,
         connection: &Connection,
@@ -41,43 +52,43 @@ impl OutboxRetention {
         delete_events_up_to(
             connection,
             last.saturating_sub(MAX_RETAINED_EVENTS.into())
-                .min(self.published_position.unwrap_or(u64::MAX)),
+                .min(self.published_offset.unwrap_or(u64::MAX)),
         )
     }
 
-    /// Records in one transaction that every event up to `position` was published. `last` is the
-    /// newest position.
+    /// Records in one transaction that every event up to `offset` was published. `last` is the
+    /// newest offset.
     pub(super) fn mark_published(
         &mut self,
         connection: &mut Connection,
-        position: u64,
+        offset: u64,
         last: u64,
     ) -> rusqlite::Result<()> {
         let transaction = connection.transaction()?;
-        let before = read::published_position(&transaction)?;
-        if position <= before {
+        let before = read::published_offset(&transaction)?;
+        if offset <= before {
             return Ok(());
         }
         let sql = "INSERT OR REPLACE INTO meta (name, value) VALUES ('published', ?1)";
-        transaction.prepare_cached(sql)?.execute(params![position.to_string()])?;
+        transaction.prepare_cached(sql)?.execute(params![offset.to_string()])?;
         // A long outbox that is being published must shrink even when no new event triggers a trim.
-        if self.published_position.is_some()
-            && position / TRIM_INTERVAL_EVENTS != before / TRIM_INTERVAL_EVENTS
+        if self.published_offset.is_some()
+            && offset / TRIM_INTERVAL_EVENTS != before / TRIM_INTERVAL_EVENTS
         {
             delete_events_up_to(
                 &transaction,
-                last.saturating_sub(MAX_RETAINED_EVENTS.into()).min(position),
+                last.saturating_sub(MAX_RETAINED_EVENTS.into()).min(offset),
             )?;
         }
         transaction.commit()?;
-        self.published_position = Some(position);
+        self.published_offset = Some(offset);
         Ok(())
     }
 }
 
-fn delete_events_up_to(connection: &Connection, position: u64) -> rusqlite::Result<()> {
+fn delete_events_up_to(connection: &Connection, offset: u64) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM outbox WHERE position <= ?1")?
-        .execute([position])
+        .execute([offset])
         .map(drop)
 }

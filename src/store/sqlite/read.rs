@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{
+    outbox::cursor_at,
     rows::{self, UuidText, clamp_to_i64},
     threads::{Worker, WorkerPool},
 };
@@ -14,14 +15,13 @@ use crate::{
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::Timestamp,
-        ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockLevel, StockMovement},
         money::Currency,
         order::Order,
     },
-    events::OutboxEvent,
     messages::context::StoredReply,
-    store::StoreUnavailable,
+    store::{OutboxPage, StoreUnavailable},
 };
 
 /// A query that waits for a thread.
@@ -342,34 +342,35 @@ pub(super) fn is_in_inbox(connection: &Connection, id: &str) -> rusqlite::Result
 
 pub(super) fn list_events_after(
     connection: &Connection,
-    position: u64,
+    after: u64,
     limit: u32,
-) -> rusqlite::Result<Vec<OutboxEvent>> {
+) -> rusqlite::Result<OutboxPage> {
     let sql = "SELECT position, id, type, audience, owner_id, body FROM outbox \
                WHERE position > ?1 ORDER BY position LIMIT ?2";
-    find_many(connection, sql, &[&clamp_to_i64(position), &limit], rows::outbox_event_from_row)
+    let events =
+        find_many(connection, sql, &[&clamp_to_i64(after), &limit], rows::outbox_event_from_row)?;
+    let first = events.first().map(|event| event.position.offset);
+    let last = events.last().map_or(after, |event| event.position.offset);
+    Ok(OutboxPage {
+        has_gap: first.is_some_and(|first| first > after + 1),
+        has_more: last_event_offset(connection)? > last,
+        end: cursor_at(last),
+        events,
+    })
 }
 
-pub(super) fn event_position(
-    connection: &Connection,
-    id: EventId,
-) -> rusqlite::Result<Option<u64>> {
-    let sql = "SELECT position FROM outbox WHERE id = ?1";
-    find_one(connection, sql, &[&UuidText::new(id.as_uuid())], |row| row.get(0))
-}
-
-pub(super) fn last_event_position(connection: &Connection) -> rusqlite::Result<u64> {
+pub(super) fn last_event_offset(connection: &Connection) -> rusqlite::Result<u64> {
     connection
         .prepare_cached("SELECT coalesce(max(position), 0) FROM outbox")?
         .query_row([], |row| row.get(0))
 }
 
-pub(super) fn published_position(connection: &Connection) -> rusqlite::Result<u64> {
-    stored_published_position(connection).map(Option::unwrap_or_default)
+pub(super) fn published_offset(connection: &Connection) -> rusqlite::Result<u64> {
+    stored_published_offset(connection).map(Option::unwrap_or_default)
 }
 
-/// The stored published position. `None` when the shop never had a broker.
-pub(super) fn stored_published_position(connection: &Connection) -> rusqlite::Result<Option<u64>> {
+/// The stored offset of the last published event. `None` when the shop never had a broker.
+pub(super) fn stored_published_offset(connection: &Connection) -> rusqlite::Result<Option<u64>> {
     find_one(
         connection,
         "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'published'",

@@ -10,6 +10,7 @@ use rusqlite::{
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::{Uuid, fmt::Hyphenated};
 
+use super::outbox::PARTITION;
 use crate::{
     domain::{
         account::{Email, Role, Session, User},
@@ -21,7 +22,7 @@ use crate::{
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
     },
-    events::{Audience, OutboxEvent},
+    events::{Audience, OutboxEvent, OutboxPosition},
     messages::context::StoredReply,
 };
 
@@ -333,7 +334,7 @@ pub(super) fn outbox_event_from_row(row: &Row<'_>) -> rusqlite::Result<OutboxEve
     };
     let body = Bytes::copy_from_slice(text_column(row, 5)?.as_bytes());
     Ok(OutboxEvent {
-        position: row.get(0)?,
+        position: OutboxPosition { partition: PARTITION, offset: row.get(0)? },
         id: id_column(row, 1)?,
         kind: row.get(2)?,
         audience,

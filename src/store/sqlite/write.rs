@@ -9,12 +9,13 @@ use super::{
     flush::flush,
     load::load,
     open::{self, OpenedDatabase},
-    outbox::OutboxRetention,
+    outbox::{OutboxRetention, PARTITION},
     read,
     threads::Worker,
 };
 use crate::{
     domain::clock::Timestamp,
+    events::OutboxPosition,
     store::{
         AppliedBatch, ApplyError, StoreUnavailable,
         commit::{Commit, CommittedChanges},
@@ -44,8 +45,8 @@ pub(super) enum WriteJob {
     Apply(QueuedBatch),
     /// Records how far the outbox was published.
     MarkPublished {
-        /// Every event up to this position was published.
-        position: u64,
+        /// Every event up to this offset was published.
+        offset: u64,
         /// Receives the result.
         reply: oneshot::Sender<Result<(), StoreUnavailable>>,
     },
@@ -56,8 +57,8 @@ pub(super) struct SqliteWriter {
     connection: Connection,
     database: PathBuf,
     low_stock: u64,
-    /// The position of the newest event.
-    last_position: u64,
+    /// The offset of the newest event.
+    last_offset: u64,
     retention: OutboxRetention,
     /// Keys and inbox ids written since the last sweep.
     keys_since_sweep: usize,
@@ -84,8 +85,8 @@ impl Worker for SqliteWriter {
         // Sending fails when the caller has gone; the change stands all the same.
         match job {
             WriteJob::Apply(batch) => drop(batch.reply.send(self.apply_batch(&batch.commits))),
-            WriteJob::MarkPublished { position, reply } => {
-                let _ = reply.send(self.mark_published(position));
+            WriteJob::MarkPublished { offset, reply } => {
+                let _ = reply.send(self.mark_published(offset));
             }
         }
         if let Err(error) = self.checkpoint_if_due() {
@@ -126,22 +127,22 @@ impl SqliteWriter {
         keep_unpublished: bool,
     ) -> rusqlite::Result<Self> {
         let OpenedDatabase { database, writer: connection, lock, .. } = opened;
-        let last_position = read::last_event_position(&connection)?;
+        let last_offset = read::last_event_offset(&connection)?;
         let retention = OutboxRetention::new(&connection, keep_unpublished)?;
         Ok(Self {
             connection,
             database,
             low_stock,
-            last_position,
+            last_offset,
             retention,
             keys_since_sweep: 0,
             _lock: lock,
         })
     }
 
-    fn mark_published(&mut self, position: u64) -> Result<(), StoreUnavailable> {
+    fn mark_published(&mut self, offset: u64) -> Result<(), StoreUnavailable> {
         self.roll_back_open_transaction();
-        self.retention.mark_published(&mut self.connection, position, self.last_position).map_err(
+        self.retention.mark_published(&mut self.connection, offset, self.last_offset).map_err(
             |error| {
                 tracing::error!(%error, "failed to record the published position");
                 StoreUnavailable
@@ -212,16 +213,18 @@ impl SqliteWriter {
                 changes: CommittedChanges::default(),
             });
         }
-        let outbox_events = plan.writes.to_outbox_events(self.last_position + 1);
+        let first = OutboxPosition { partition: PARTITION, offset: self.last_offset + 1 };
+        let outbox_events = plan.writes.to_outbox_events(first);
         flush(&self.connection, &plan.writes, &outbox_events)?;
-        let last_position = outbox_events.last().map_or(self.last_position, |event| event.position);
+        let last_offset =
+            outbox_events.last().map_or(self.last_offset, |event| event.position.offset);
         let new_keys =
             self.keys_since_sweep + plan.writes.stored_responses.len() + plan.writes.inbox.len();
-        self.retention.trim_if_due(&self.connection, self.last_position, last_position)?;
+        self.retention.trim_if_due(&self.connection, self.last_offset, last_offset)?;
         let swept = self.delete_expired_keys(new_keys, newest)?;
         self.execute_sql("COMMIT")
             .map_err(|error| TransactionFailure { error, during_commit: true })?;
-        self.last_position = last_position;
+        self.last_offset = last_offset;
         self.keys_since_sweep = if swept { 0 } else { new_keys };
         Ok(AppliedBatch {
             outcomes: plan.outcomes,

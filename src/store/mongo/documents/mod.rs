@@ -6,6 +6,7 @@
 mod accounts;
 mod carts;
 mod catalog;
+mod changes;
 mod idempotency;
 mod orders;
 mod outbox;
@@ -18,6 +19,7 @@ pub(super) use self::{
     accounts::{SessionDocument, UserDocument},
     carts::{CartDocument, truncate_to_hour},
     catalog::{MovementDocument, ProductDocument, StockDocument},
+    changes::ChangesDocument,
     idempotency::{IdempotencyKeyDocument, IdempotencyKeyId},
     orders::OrderDocument,
     outbox::EventBatchDocument,

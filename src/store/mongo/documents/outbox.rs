@@ -6,18 +6,23 @@ use bytes::Bytes;
 use mongodb::bson::Uuid as Id;
 use serde::{Deserialize, Serialize};
 
-use super::{DocumentError, id_from_bson, id_to_bson};
-use crate::events::{Audience, EventEnvelope, OutboxEvent};
+use super::{ChangesDocument, DocumentError, id_from_bson, id_to_bson};
+use crate::events::{Audience, EventEnvelope, OutboxEvent, OutboxPosition};
 
 /// Consecutive events of one transaction. Writing one document for many events costs the server a
 /// fraction of writing one document for each.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct EventBatchDocument<'a> {
-    /// The position of the last event; the others precede it without gaps.
+    /// The encoded position of the last event; the others precede it without gaps.
     #[serde(rename = "_id")]
-    last_position: u64,
-    /// The lowest event id. Event ids start with the time of creation.
-    first_id: Id,
+    last_position: i64,
+    /// The logical time of the transaction; 0 in documents of before schema version 4.
+    #[serde(default)]
+    commit_time: i64,
+    /// Before the events, so that a reader that wants only this need not pass them. Only in the last
+    /// document of a transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changes: Option<ChangesDocument>,
     #[serde(borrow)]
     events: Vec<OutboxEventDocument<'a>>,
 }
@@ -40,29 +45,42 @@ impl<'a> EventBatchDocument<'a> {
     /// A document of `events`, whose positions must be consecutive. `None` without events.
     pub(in crate::store::mongo) fn new(
         events: &[(&EventEnvelope, &'a OutboxEvent)],
+        commit_time: i64,
     ) -> Result<Option<Self>, DocumentError> {
-        let (last, first_id) = (events.last(), events.iter().map(|(event, _)| event.id).min());
-        let Some(((_, last), first_id)) = last.zip(first_id) else { return Ok(None) };
+        let Some((_, last)) = events.last() else { return Ok(None) };
         let documents = events
             .iter()
             .map(|(envelope, event)| OutboxEventDocument::new(envelope, event))
             .collect::<Result<_, _>>()?;
         Ok(Some(Self {
-            last_position: last.position,
-            first_id: id_to_bson(first_id.as_uuid()),
+            last_position: last.position.to_i64(),
+            commit_time,
+            changes: None,
             events: documents,
         }))
+    }
+
+    /// Adds what the whole transaction changes.
+    pub(in crate::store::mongo) fn set_changes(&mut self, changes: ChangesDocument) {
+        self.changes = Some(changes);
     }
 
     /// The events with their positions.
     pub(in crate::store::mongo) fn into_outbox_events(
         self,
     ) -> Result<Vec<OutboxEvent>, DocumentError> {
-        let first_position = (self.last_position + 1).saturating_sub(self.events.len() as u64);
-        (first_position..)
+        let last = OutboxPosition::from_i64(self.last_position)
+            .ok_or_else(|| DocumentError(format!("{} is not a position", self.last_position)))?;
+        let first_offset = (last.offset + 1).saturating_sub(self.events.len() as u64);
+        (first_offset..)
             .zip(self.events)
-            .map(|(position, event)| event.into_outbox_event(position))
+            .map(|(offset, event)| event.into_outbox_event(OutboxPosition { offset, ..last }))
             .collect()
+    }
+
+    /// The logical time of the transaction.
+    pub(in crate::store::mongo) const fn commit_time(&self) -> i64 {
+        self.commit_time
     }
 }
 
@@ -85,7 +103,7 @@ impl<'a> OutboxEventDocument<'a> {
         })
     }
 
-    fn into_outbox_event(self, position: u64) -> Result<OutboxEvent, DocumentError> {
+    fn into_outbox_event(self, position: OutboxPosition) -> Result<OutboxEvent, DocumentError> {
         let audience = match (self.audience.as_ref(), self.owner_id) {
             ("everyone", _) => Audience::Everyone,
             ("owner", Some(owner)) => Audience::Owner(id_from_bson(owner)),

@@ -22,8 +22,8 @@ pub(super) use self::{
     idempotency::{find_stored_response, is_in_inbox},
     orders::{find_order, list_orders, list_overdue_orders, order_from_document},
     outbox::{
-        confirmed_event_position, event_position, last_event_position, list_events_after,
-        mark_published, published_position,
+        durable_outbox_heads, list_changes_after, list_events_after, mark_published, outbox_heads,
+        published_cursor, read_partitions, read_published_cursor,
     },
 };
 use super::{documents::DocumentError, failure, schema::META};

@@ -1,86 +1,240 @@
-//! Reads of events and positions, and the two writes that need no transaction.
+//! Reads of the outbox and of the relay's cursor, and the two writes that need no transaction.
+//!
+//! Heads are read from one snapshot. That makes every page closed: if an event of a subject is
+//! before the heads, so are all that it builds on, because its transaction had seen them. The
+//! events themselves need no snapshot, since they never change. Within the heads, events are put in
+//! the order of their commit times, in which every subject's sequence rises.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap};
 
+use futures_util::TryStreamExt;
 use mongodb::{
     Database,
-    bson::{Document, RawDocumentBuf, Uuid as Id, doc},
+    bson::{Bson, Document, Uuid as Id, doc},
+    options::ReadConcern,
 };
 use serde::Deserialize;
 
 use super::{
     super::{
-        documents::{EventBatchDocument, id_to_bson},
+        documents::{ChangesDocument, EventBatchDocument},
         load::deserialize_document,
+        partition::{PartitionDocument, is_head},
         schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
     },
-    ListQuery, ReadResult, clamp_to_i64, find_many, find_one,
+    ListQuery, ReadError, ReadResult, clamp_to_i64, find_many,
 };
-use crate::{domain::ids::EventId, events::OutboxEvent};
+use crate::{
+    events::{OutboxCursor, OutboxEvent, OutboxPosition},
+    store::{OutboxChanges, OutboxPage},
+};
 
-/// How many documents a cursor fetches at a time. Each may have hundreds of events.
-const OUTBOX_CURSOR_BATCH: u32 = 16;
+/// The fewest events to read of a partition: as many as a document can have, so that each read
+/// makes progress.
+const MIN_PARTITION_EVENTS: u64 = 256;
 
-/// The longest time between the creation of the first and the last event of one document.
-const MAX_EVENT_TIME_SPREAD: Duration = Duration::from_secs(2);
+/// The key that orders the events of a page.
+type EventOrder = (i64, OutboxPosition);
 
 pub(in crate::store::mongo) async fn list_events_after(
     database: Database,
-    position: u64,
+    cursor: OutboxCursor,
     limit: u32,
-) -> ReadResult<Vec<OutboxEvent>> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut cursor = database
-        .collection::<RawDocumentBuf>(OUTBOX)
-        .find(doc! { "_id": { "$gt": clamp_to_i64(position) } })
-        .sort(doc! { "_id": 1 })
-        .batch_size(OUTBOX_CURSOR_BATCH)
-        .await?;
-    let mut events = Vec::new();
-    while events.len() < limit && cursor.advance().await? {
-        let batch = deserialize_document::<EventBatchDocument<'_>>(cursor.current())?
-            .into_outbox_events()?;
-        events.extend(batch.into_iter().filter(|event| event.position > position));
-    }
-    events.truncate(limit);
-    Ok(events)
-}
-
-pub(in crate::store::mongo) async fn event_position(
-    database: Database,
-    event: EventId,
-) -> ReadResult<Option<u64>> {
-    // Only `first_id` has an index. The document's lowest id is at most the event's own, and ids
-    // start with the time of creation, so it is not much lower either.
-    let earliest = EventId::earliest_at(event.created_at().saturating_sub(MAX_EVENT_TIME_SPREAD));
-    let first_id =
-        doc! { "$lte": id_to_bson(event.as_uuid()), "$gte": id_to_bson(earliest.as_uuid()) };
-    let query = ListQuery {
-        filter: doc! { "first_id": first_id, "events.id": id_to_bson(event.as_uuid()) },
-        sort: Some(doc! { "first_id": -1 }),
-        limit: Some(1),
-        ..ListQuery::default()
+) -> ReadResult<OutboxPage> {
+    let heads = read_partitions(&database).await?;
+    let ranges = ranges_to_read(&heads, &cursor, limit.into());
+    let mut page = OutboxPage {
+        has_gap: heads.iter().any(|head| head.trimmed > cursor.offset(head.partition())),
+        has_more: ranges.iter().any(|range| range.is_partial),
+        end: cursor,
+        ..OutboxPage::default()
     };
-    let batches = find_many(&database, OUTBOX, query, |document| {
-        deserialize_document::<EventBatchDocument<'_>>(document)?.into_outbox_events()
+    for head in &heads {
+        page.end.advance_to(OutboxPosition { partition: head.partition(), offset: head.trimmed });
+    }
+    if ranges.is_empty() {
+        return Ok(page);
+    }
+    let mut batches = read_batches(&database, &ranges).await?;
+    batches.sort_unstable_by_key(|(order, _)| *order);
+    page.has_gap |= skip_missing(&ranges, &batches, &mut page.end);
+    let end = complete_up_to(&ranges, &batches);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    for (order, events) in batches {
+        if end.is_some_and(|end| order > end) || page.events.len() >= limit {
+            page.has_more = true;
+            break;
+        }
+        let room = limit - page.events.len();
+        page.has_more |= events.len() > room;
+        page.events.extend(events.into_iter().take(room));
+    }
+    for event in &page.events {
+        page.end.advance_to(event.position);
+    }
+    Ok(page)
+}
+
+/// The events to read of one partition.
+struct ReadRange {
+    partition: u32,
+    /// The offset before the first event.
+    after: u64,
+    /// The offset of the last event.
+    last: u64,
+    /// Whether the partition has more events after `last`.
+    is_partial: bool,
+}
+
+/// What to read of each partition that has events after `cursor`.
+fn ranges_to_read(
+    heads: &[PartitionDocument],
+    cursor: &OutboxCursor,
+    limit: u64,
+) -> Vec<ReadRange> {
+    let after = |head: &PartitionDocument| cursor.offset(head.partition()).max(head.trimmed);
+    let behind: Vec<&PartitionDocument> =
+        heads.iter().filter(|head| head.last > after(head)).collect();
+    let share = (limit / (behind.len() as u64).max(1)).max(MIN_PARTITION_EVENTS);
+    let range = |head: &PartitionDocument| {
+        let after = after(head);
+        let last = head.last.min(after + share);
+        ReadRange { partition: head.partition(), after, last, is_partial: last < head.last }
+    };
+    behind.into_iter().map(range).collect()
+}
+
+/// The stored batches with events in `ranges`, without the events before them.
+async fn read_batches(
+    database: &Database,
+    ranges: &[ReadRange],
+) -> ReadResult<Vec<(EventOrder, Vec<OutboxEvent>)>> {
+    let query = ListQuery { filter: in_ranges(ranges), ..ListQuery::default() };
+    let after: HashMap<u32, u64> =
+        ranges.iter().map(|range| (range.partition, range.after)).collect();
+    find_many(database, OUTBOX, query, |document| {
+        let batch = deserialize_document::<EventBatchDocument<'_>>(document)?;
+        let commit_time = batch.commit_time();
+        let mut events = batch.into_outbox_events()?;
+        events.retain(|event| after.get(&event.position.partition) < Some(&event.position.offset));
+        let last = events
+            .last()
+            .map_or(OutboxPosition { partition: 0, offset: 0 }, |event| event.position);
+        Ok(((commit_time, last), events))
     })
-    .await?;
-    Ok(batches.into_iter().flatten().find(|found| found.id == event).map(|found| found.position))
+    .await
 }
 
-pub(in crate::store::mongo) async fn last_event_position(database: Database) -> ReadResult<u64> {
-    read_counter(&database, OUTBOX).await
+/// Matches the batches that end in `ranges`.
+fn in_ranges(ranges: &[ReadRange]) -> Document {
+    let filters = ranges.iter().map(|range| {
+        let at = |offset| OutboxPosition { partition: range.partition, offset }.to_i64();
+        doc! { "_id": { "$gt": at(range.after), "$lte": at(range.last) } }
+    });
+    doc! { "$or": filters.collect::<Vec<_>>() }
 }
 
-/// The last position, from a member that is certainly the primary.
+/// The changes of the batches after `cursor`, which may include changes of events before it. They
+/// are in no order.
+pub(in crate::store::mongo) async fn list_changes_after(
+    database: Database,
+    cursor: OutboxCursor,
+    limit: u32,
+) -> ReadResult<OutboxChanges> {
+    #[derive(Deserialize)]
+    struct BatchChanges {
+        #[serde(default)]
+        changes: ChangesDocument,
+    }
+    let heads = read_partitions(&database).await?;
+    let ranges = ranges_to_read(&heads, &cursor, limit.into());
+    let mut found = OutboxChanges {
+        has_gap: heads.iter().any(|head| head.trimmed > cursor.offset(head.partition())),
+        has_more: ranges.iter().any(|range| range.is_partial),
+        end: cursor,
+        ..OutboxChanges::default()
+    };
+    for range in &ranges {
+        found.end.advance_to(OutboxPosition { partition: range.partition, offset: range.last });
+    }
+    if !ranges.is_empty() && !found.has_gap {
+        let query = ListQuery {
+            filter: in_ranges(&ranges),
+            projection: Some(doc! { "changes": 1 }),
+            ..ListQuery::default()
+        };
+        let batches = find_many(&database, OUTBOX, query, |document| {
+            Ok(deserialize_document::<BatchChanges>(document)?.changes)
+        });
+        found.changes = batches.await?.into_iter().flat_map(ChangesDocument::into_events).collect();
+    }
+    Ok(found)
+}
+
+/// Moves `end` over ranges whose events are all missing. Returns whether any event is missing: the
+/// oldest ones may have been deleted since the heads were read.
+fn skip_missing(
+    ranges: &[ReadRange],
+    batches: &[(EventOrder, Vec<OutboxEvent>)],
+    end: &mut OutboxCursor,
+) -> bool {
+    let mut is_missing = false;
+    for ReadRange { partition, after, last, .. } in ranges {
+        let mut found: u64 = 0;
+        let mut last_found = None;
+        for (order, events) in batches.iter().filter(|(order, _)| order.1.partition == *partition) {
+            found += events.len() as u64;
+            last_found = Some(order.1.offset);
+        }
+        is_missing |= found < last_found.unwrap_or(*last) - after;
+        if last_found.is_none() {
+            end.advance_to(OutboxPosition { partition: *partition, offset: *last });
+        }
+    }
+    is_missing
+}
+
+/// Up to where the batches are complete: no partition that was not read to its head has an event
+/// before that. `None` if all were.
+fn complete_up_to(
+    ranges: &[ReadRange],
+    batches: &[(EventOrder, Vec<OutboxEvent>)],
+) -> Option<EventOrder> {
+    let mut last_read: BTreeMap<u32, EventOrder> = BTreeMap::new();
+    for (order, _) in batches {
+        last_read.insert(order.1.partition, *order);
+    }
+    let partial = ranges.iter().filter(|range| range.is_partial);
+    partial.filter_map(|range| last_read.get(&range.partition).copied()).min()
+}
+
+/// The documents of all partitions, from one snapshot.
+pub(in crate::store::mongo) async fn read_partitions(
+    database: &Database,
+) -> ReadResult<Vec<PartitionDocument>> {
+    let partitions = database.collection::<PartitionDocument>(OUTBOX);
+    let found = partitions.find(is_head()).read_concern(ReadConcern::snapshot()).await?;
+    Ok(found.try_collect().await?)
+}
+
+pub(in crate::store::mongo) async fn outbox_heads(database: Database) -> ReadResult<OutboxCursor> {
+    let partitions = read_partitions(&database).await?;
+    let head = |document: PartitionDocument| OutboxPosition {
+        partition: document.partition(),
+        offset: document.last,
+    };
+    Ok(partitions.into_iter().map(head).collect())
+}
+
+/// The heads, from a member that is certainly the primary.
 ///
 /// A former primary that has not heard of its successor answers a majority read with old data, but
 /// no majority confirms its writes. So a write comes first. (A linearizable read does the same, but
 /// waits for the next periodic journal write: 100 ms instead of 1 ms.)
-pub(in crate::store::mongo) async fn confirmed_event_position(
+pub(in crate::store::mongo) async fn durable_outbox_heads(
     database: Database,
     node: Id,
-) -> ReadResult<u64> {
+) -> ReadResult<OutboxCursor> {
     let increment = doc! { "$inc": { "asked": 1_i64 } };
     database
         .collection::<Document>(NODES)
@@ -88,32 +242,53 @@ pub(in crate::store::mongo) async fn confirmed_event_position(
         // Other nodes may have deleted the document, and an update of nothing confirms nothing.
         .upsert(true)
         .await?;
-    read_counter(&database, OUTBOX).await
+    outbox_heads(database).await
 }
 
-pub(in crate::store::mongo) async fn published_position(database: Database) -> ReadResult<u64> {
-    read_counter(&database, PUBLISHED_COUNTER).await
+pub(in crate::store::mongo) async fn published_cursor(
+    database: Database,
+) -> ReadResult<OutboxCursor> {
+    Ok(read_published_cursor(&database).await?.unwrap_or_default())
 }
 
-/// Raises the published position. `$max` keeps a late writer from lowering it.
+/// The relay's cursor. `None` when no node ever had a broker.
+pub(in crate::store::mongo) async fn read_published_cursor(
+    database: &Database,
+) -> ReadResult<Option<OutboxCursor>> {
+    let counters = database.collection::<Document>(COUNTERS);
+    let Some(counter) = counters.find_one(doc! { "_id": PUBLISHED_COUNTER }).await? else {
+        return Ok(None);
+    };
+    let invalid = |error: &dyn std::fmt::Display| {
+        ReadError::from(super::DocumentError(format!("the published cursor is invalid: {error}")))
+    };
+    let offsets = counter.get_document("partitions").map_err(|error| invalid(&error))?;
+    let position = |(partition, offset): (&String, &Bson)| {
+        Some(OutboxPosition {
+            partition: partition.parse().ok()?,
+            offset: u64::try_from(offset.as_i64()?).ok()?,
+        })
+    };
+    let positions: Option<OutboxCursor> = offsets.iter().map(position).collect();
+    positions.map(Some).ok_or_else(|| invalid(&offsets))
+}
+
+/// Raises the relay's cursor. `$max` keeps a late writer from lowering it.
 pub(in crate::store::mongo) async fn mark_published(
     database: Database,
-    position: u64,
+    cursor: OutboxCursor,
 ) -> ReadResult<()> {
-    let counters = database.collection::<Document>(COUNTERS);
-    let raise = doc! { "$max": { "last": clamp_to_i64(position) } };
-    counters.update_one(doc! { "_id": PUBLISHED_COUNTER }, raise).upsert(true).await?;
-    Ok(())
-}
-
-async fn read_counter(database: &Database, name: &str) -> ReadResult<u64> {
-    #[derive(Deserialize)]
-    struct Counter {
-        last: u64,
+    let offset = |position: OutboxPosition| {
+        let field = format!("partitions.{}", position.partition);
+        (field, Bson::from(clamp_to_i64(position.offset)))
+    };
+    let raised: Document = cursor.positions().map(offset).collect();
+    if !raised.is_empty() {
+        let counters = database.collection::<Document>(COUNTERS);
+        counters
+            .update_one(doc! { "_id": PUBLISHED_COUNTER }, doc! { "$max": raised })
+            .upsert(true)
+            .await?;
     }
-    let counter = find_one(database, COUNTERS, doc! { "_id": name }, |document| {
-        deserialize_document::<Counter>(document)
-    })
-    .await?;
-    Ok(counter.map_or(0, |counter| counter.last))
+    Ok(())
 }

@@ -1,0 +1,67 @@
+//! The part of a transaction's changes that the caches of other nodes need. It is stored beside the
+//! events, so that nodes need not read those.
+
+use mongodb::bson::Uuid as Id;
+use serde::{Deserialize, Serialize};
+
+use super::{StockDocument, id_from_bson, id_to_bson};
+use crate::{events::parse::ParsedEvent, store::plan::WriteSet};
+
+/// The changes of a transaction.
+#[derive(Default, Serialize, Deserialize)]
+pub(in crate::store::mongo) struct ChangesDocument {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    carts: Vec<ChangedRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    products: Vec<ChangedRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stock: Vec<StockDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    revoked_sessions: Vec<Id>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChangedRecord {
+    id: Id,
+    version: u64,
+}
+
+impl From<&WriteSet> for ChangesDocument {
+    fn from(writes: &WriteSet) -> Self {
+        let carts = writes.carts.values().map(|cart| ChangedRecord {
+            id: id_to_bson(cart.owner.id.as_uuid()),
+            version: cart.version,
+        });
+        let products = writes.products.values().map(|product| ChangedRecord {
+            id: id_to_bson(product.id.as_uuid()),
+            version: product.version,
+        });
+        let revoked = writes.sessions.values().filter(|session| session.revoked_at.is_some());
+        Self {
+            carts: carts.collect(),
+            products: products.collect(),
+            stock: writes.stock.values().map(|level| StockDocument::from(*level)).collect(),
+            revoked_sessions: revoked.map(|session| id_to_bson(session.id.as_uuid())).collect(),
+        }
+    }
+}
+
+impl ChangesDocument {
+    /// The changes, as the events of the transaction tell them.
+    pub(in crate::store::mongo) fn into_events(self) -> impl Iterator<Item = ParsedEvent> {
+        let cart = |cart: ChangedRecord| ParsedEvent::Cart {
+            owner: id_from_bson(cart.id),
+            version: cart.version,
+        };
+        let product = |product: ChangedRecord| ParsedEvent::Product {
+            id: id_from_bson(product.id),
+            version: product.version,
+        };
+        let revoked = |session| ParsedEvent::SessionRevoked { session_id: id_from_bson(session) };
+        let carts = self.carts.into_iter().map(cart);
+        carts
+            .chain(self.products.into_iter().map(product))
+            .chain(self.stock.into_iter().map(|level| ParsedEvent::Stock(level.into())))
+            .chain(self.revoked_sessions.into_iter().map(revoked))
+    }
+}

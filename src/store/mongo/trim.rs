@@ -1,0 +1,107 @@
+//! Deletes the oldest events of the outbox.
+
+use mongodb::{
+    Database,
+    bson::{Document, doc},
+    error::{Error, Result},
+};
+use serde::Deserialize;
+
+use super::{
+    partition::{PartitionDocument, is_head_of},
+    read::{ReadError, read_partitions, read_published_cursor},
+    schema::OUTBOX,
+};
+use crate::{
+    events::{OutboxCursor, OutboxPosition},
+    store::limits::MAX_RETAINED_EVENTS,
+};
+
+/// What is needed of a document with events.
+#[derive(Deserialize)]
+struct BatchHeader {
+    #[serde(rename = "_id")]
+    last_position: i64,
+    #[serde(default)]
+    commit_time: i64,
+    count: u64,
+}
+
+/// Deletes published events, except the newest [`MAX_RETAINED_EVENTS`] of all partitions together.
+pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
+    let partitions = read_partitions(database).await.map_err(to_driver_error)?;
+    let heads: OutboxCursor = partitions.iter().map(|head| at(head, head.last)).collect();
+    let trimmed: OutboxCursor = partitions.iter().map(|head| at(head, head.trimmed)).collect();
+    // The cursor exists once any node had a broker. From then on every node, also one that is
+    // configured without a broker, keeps the events that are not published.
+    let published = read_published_cursor(database).await.map_err(to_driver_error)?;
+    let published = published.unwrap_or_else(|| heads.clone());
+    let retained = u64::from(MAX_RETAINED_EVENTS);
+    if heads.count_since(&trimmed) <= retained || published.count_since(&trimmed) == 0 {
+        return Ok(());
+    }
+    // Events that are not published are kept, and count as the newest.
+    let mut room = retained.saturating_sub(heads.count_since(&published));
+    let mut batches = list_batches(database, &partitions, &published).await?;
+    batches.sort_unstable_by_key(|batch| (batch.commit_time, batch.last_position));
+    while let Some(newest) = batches.pop() {
+        if room < newest.count {
+            batches.push(newest);
+            break;
+        }
+        room -= newest.count;
+    }
+    let deletable: OutboxCursor =
+        batches.iter().filter_map(|batch| OutboxPosition::from_i64(batch.last_position)).collect();
+    for position in deletable.positions() {
+        delete_up_to(database, position).await?;
+    }
+    Ok(())
+}
+
+const fn at(head: &PartitionDocument, offset: u64) -> OutboxPosition {
+    OutboxPosition { partition: head.partition(), offset }
+}
+
+/// The stored batches of which all events are published.
+async fn list_batches(
+    database: &Database,
+    partitions: &[PartitionDocument],
+    published: &OutboxCursor,
+) -> Result<Vec<BatchHeader>> {
+    let mut found = Vec::new();
+    for head in partitions {
+        let last = published.offset(head.partition()).min(head.last);
+        let range =
+            doc! { "$gt": at(head, head.trimmed).to_i64(), "$lte": at(head, last).to_i64() };
+        let count = doc! { "$toLong": { "$size": "$events" } };
+        let mut cursor = database
+            .collection::<Document>(OUTBOX)
+            .aggregate([
+                doc! { "$match": { "_id": range } },
+                doc! { "$project": { "commit_time": 1, "count": count } },
+            ])
+            .with_type::<BatchHeader>()
+            .await?;
+        while cursor.advance().await? {
+            found.push(cursor.deserialize_current()?);
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes the events of a partition up to `last`. Readers must learn of it before.
+async fn delete_up_to(database: &Database, last: OutboxPosition) -> Result<()> {
+    let trimmed = i64::try_from(last.offset).unwrap_or(i64::MAX);
+    database
+        .collection::<Document>(OUTBOX)
+        .update_one(is_head_of(last.partition), doc! { "$max": { "trimmed": trimmed } })
+        .await?;
+    let first = OutboxPosition { offset: 0, ..last };
+    let range = doc! { "$gt": first.to_i64(), "$lte": last.to_i64() };
+    database.collection::<Document>(OUTBOX).delete_many(doc! { "_id": range }).await.map(drop)
+}
+
+fn to_driver_error(error: ReadError) -> Error {
+    Error::custom(error.to_string())
+}
