@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     context::NodeContext,
-    domain_options::{cart_limits, http_options, order_rules},
+    options::{api_options, cart_limits, order_rules},
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -116,7 +116,7 @@ impl Node {
             read_limiter: ReadLimiter::default(),
             writer: context.writer.clone(),
             clock: Arc::clone(&context.clock),
-            options: http_options(settings),
+            options: api_options(settings),
             rate_limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
             metrics: Metrics::new(),
             shutdown: stopping,
