@@ -16,7 +16,7 @@ use super::{
     resources::bind_listener,
 };
 use crate::{
-    actors::accounts::bootstrap::FirstAdmin,
+    actors::accounts::admin_bootstrap::FirstAdmin,
     config::{Settings, StoreKind},
     http::{self, AppState, Server},
 };
@@ -171,5 +171,5 @@ async fn ensure_admin(node: &Node, settings: &Settings) -> anyhow::Result<Option
     if configured.is_none() && node.context.store.is_shared() {
         return Ok(None);
     }
-    Ok(node.bootstrap.ensure_admin(configured).await?)
+    Ok(node.admin_bootstrap.ensure_admin(configured).await?)
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     actors::{
-        accounts::{AccountActor, AccountDeps, PasswordHasher, bootstrap::AdminBootstrap},
+        accounts::{AccountActor, AccountDeps, PasswordHasher, admin_bootstrap::AdminBootstrap},
         cart::{CartDeps, CartRegistry},
         catalog::{CatalogActor, CatalogService},
         orders::{OrderActor, OrderService},
@@ -35,7 +35,7 @@ pub struct Node {
     /// Decides on products and stock.
     pub catalog: Addr<CatalogActor>,
     /// Creates admin accounts.
-    pub bootstrap: AdminBootstrap,
+    pub admin_bootstrap: AdminBootstrap,
     pub(super) context: NodeContext,
     carts: Arc<CartRegistry>,
     orders: Addr<OrderActor>,
@@ -59,7 +59,7 @@ impl Node {
         context.caches.set_carts(&carts);
         Ok(Self {
             catalog: start_catalog(&context),
-            bootstrap: admin_bootstrap(&context, hasher.clone()),
+            admin_bootstrap: admin_bootstrap(&context, hasher.clone()),
             carts,
             orders: OrderActor::new(order_service(&context)).start(),
             accounts: start_accounts(settings, &context, hasher, &token_secret),

@@ -192,7 +192,7 @@ async fn configured_admin_is_created_but_customer_is_not_promoted() {
     );
     let again =
         shop.admin_bootstrap().create_or_promote_admin(email("ada@example.com"), None).await;
-    assert_eq!(again, Ok(crate::actors::accounts::bootstrap::AdminOutcome::AlreadyAdmin));
+    assert_eq!(again, Ok(super::super::admin_bootstrap::AdminOutcome::AlreadyAdmin));
 }
 
 /// Panics once.
