@@ -44,12 +44,14 @@ use tokio::{
 
 use super::{
     BrokerError, BrokerSession, BrokerStatus, ManagedConnection,
-    connection::catch_panic,
     publisher::Publisher,
     queues::{self, Subscription},
     with_timeout,
 };
-use crate::store::{Store, StoreUnavailable};
+use crate::{
+    panics::catch_panic,
+    store::{Store, StoreUnavailable},
+};
 
 /// The exclusive queue whose owner is the leader.
 const LEADER_QUEUE: &str = "souk.relay";
@@ -264,11 +266,11 @@ pub(super) async fn save_confirmed_positions(
 ) {
     while confirmed_position.changed().await.is_ok() {
         let position = *confirmed_position.borrow_and_update();
-        let save = catch_panic(async {
+        let save = async {
             let save = || store.mark_published(position);
             save.retry(STORE_BACKOFF).await.map_err(|_| BrokerError::StoreUnavailable)
-        });
-        if let Err(error) = save.await {
+        };
+        if let Err(error) = catch_panic(save, || Err(BrokerError::Panicked)).await {
             tracing::error!(%error, position, "failed to save the publish position; continuing");
         }
         sleep(POSITION_SAVE_INTERVAL).await;

@@ -4,7 +4,7 @@ pub(super) mod head_method;
 pub mod metrics;
 pub(super) mod rate_limit;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{
     Error as ActixError, HttpMessage, HttpResponse,
@@ -18,7 +18,6 @@ use actix_web::{
     middleware::Next,
     web,
 };
-use futures_util::FutureExt;
 use uuid::Uuid;
 
 use self::rate_limit::RateLimited;
@@ -29,6 +28,7 @@ use super::{
 use crate::{
     domain::ids::EventId,
     error::{Error, ErrorCode},
+    panics::catch_panic,
 };
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -87,19 +87,17 @@ async fn call_catching_panic(
     id: &HeaderValue,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let path = request.path().to_owned();
-    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(Ok(response)) => Ok(response.map_into_boxed_body()),
-        Ok(Err(error)) => Err(error),
-        Err(_) => {
-            tracing::error!(path, "a route panicked");
-            let response = into_problem_response(
-                HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR),
-                &Error::internal(),
-                id,
-            );
-            Err(InternalError::from_response("a route panicked", response).into())
-        }
-    }
+    let call = async { Ok(next.call(request).await?.map_into_boxed_body()) };
+    catch_panic(call, || {
+        tracing::error!(path, "a route panicked");
+        let response = into_problem_response(
+            HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR),
+            &Error::internal(),
+            id,
+        );
+        Err(InternalError::from_response("a route panicked", response).into())
+    })
+    .await
 }
 
 /// Returns the request id that the client sent if it is valid, or else a new one.
