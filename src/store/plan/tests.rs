@@ -17,10 +17,15 @@ use self::{
     },
 };
 use super::*;
-use crate::domain::{
-    account::Email,
-    cart::{Cart, CartOwner},
-    inventory::StockChange,
+use crate::{
+    domain::{
+        account::Email,
+        cart::{Cart, CartOwner},
+        catalog::product::Product,
+        clock::Timestamp,
+        inventory::StockChange,
+    },
+    store::commit::Condition,
 };
 
 /// Applies drafts one by one. Returns the commits built from them, and their outcomes.
