@@ -1,9 +1,10 @@
 //! Applies random batches to a model of the store: a batch has the same effect as its commits have
 //! one by one.
 
+mod conditions;
 mod drafts;
 mod model_store;
-mod orders;
+mod stale_nodes;
 
 use std::collections::BTreeSet;
 
