@@ -89,7 +89,7 @@ impl Layers {
             let field = names.next().unwrap_or_default();
             return ConfigError::Unknown {
                 origin: self.find_origin(&key, Some(field)),
-                near: closest_name(field, names).map(|near| full_key(&key, near)),
+                suggestion: closest_name(field, names).map(|name| full_key(&key, name)),
                 key: full_key(&key, field),
             };
         }
@@ -227,7 +227,7 @@ fn add_variable(root: &mut Table, key: &str, variable: &Variable) -> Result<(), 
     Err(ConfigError::Unknown {
         key: to_one_line(key),
         origin: Some(variable.origin.clone()),
-        near: None,
+        suggestion: None,
     })
 }
 

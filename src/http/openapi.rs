@@ -122,7 +122,7 @@ impl Modify for SchemaDefaults {
                     Some(Box::new(AdditionalProperties::FreeForm(false)));
             }
         }
-        examples::complete(components);
+        examples::add_examples(components);
     }
 }
 

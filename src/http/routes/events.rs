@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     events::{Audience, OutboxEvent},
     http::{
-        request::extract::{Listener, ReadRequest},
+        request::extract::{EventSubscriber, ReadRequest},
         response::problem::{Problem, ProblemDetails},
         state::AppState,
     },
@@ -44,7 +44,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/events").get(feed));
 }
 
-/// Listen to events.
+/// Stream events.
 ///
 /// The response is a stream of server-sent events. Anyone gets the events of catalog and stock, and
 /// the bearer of a token also those of their own cart and orders. `data` is a CloudEvent, `event`
@@ -59,7 +59,7 @@ tag = "Events", security((), ("bearer" = [])), params(
         description = "`unauthenticated`, `token_expired`: the token is not valid, or the catalog \
             needs one"),
 ))]
-async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
+async fn feed(read: ReadRequest<EventSubscriber>) -> Result<HttpResponse, Problem> {
     read.query.reject_others(&[])?;
     let state = Arc::clone(&read.state);
     // Subscribe before reading the position, so that no event is missed. `position` removes
@@ -69,7 +69,7 @@ async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
     let keep_alive_timer =
         tokio::time::interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
     let shutdown = state.shutdown.clone();
-    let listener = EventStream {
+    let event_stream = EventStream {
         state,
         caller: read.caller,
         live_events,
@@ -80,8 +80,8 @@ async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
         keep_alive_timer,
     };
     let greeting = stream::once(async { Ok(web::Bytes::from_static(b": souk\n\n")) });
-    let events = stream::unfold(listener, async |mut listener| {
-        listener.next_chunk().await.map(|text| (Ok(text), listener))
+    let events = stream::unfold(event_stream, async |mut events| {
+        events.next_chunk().await.map(|chunk| (Ok(chunk), events))
     });
     let body = futures_util::StreamExt::chain(greeting, events);
     Ok(HttpResponse::Ok()
@@ -93,7 +93,7 @@ async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
 }
 
 /// Returns the position that the feed starts after: that of `Last-Event-ID`, or the latest event.
-async fn start_position(read: &ReadRequest<Listener>) -> Result<u64, Error> {
+async fn start_position(read: &ReadRequest<EventSubscriber>) -> Result<u64, Error> {
     let (request, store) = (&read.request, &read.state.store);
     let last = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
     let Some(last) = last else {
@@ -121,8 +121,8 @@ impl EventStream {
     /// Returns the next chunk of the feed. `None` ends the feed.
     async fn next_chunk(&mut self) -> Option<web::Bytes> {
         loop {
-            if let Some(text) = self.pending_chunks.pop_front() {
-                return Some(text);
+            if let Some(chunk) = self.pending_chunks.pop_front() {
+                return Some(chunk);
             }
             if self.is_behind {
                 // A slow reader can stay behind for long, so check its session here too.
@@ -136,8 +136,8 @@ impl EventStream {
                 // Poll the timer first: a busy feed must not outlive its token.
                 biased;
                 _ = self.keep_alive_timer.tick() => {
-                    let alive = web::Bytes::from_static(b": alive\n\n");
-                    return (!self.has_session_ended()).then_some(alive);
+                    let keep_alive = web::Bytes::from_static(b": alive\n\n");
+                    return (!self.has_session_ended()).then_some(keep_alive);
                 }
                 batch = self.live_events.recv() => match batch {
                     Ok(_) if self.has_session_ended() => return None,

@@ -18,7 +18,7 @@ use crate::{
             body::{JsonRequest, RequestBody},
             extract::{Access, Account, Anyone, ChangeRequest},
         },
-        response::{Answer, RouteResult, problem::ProblemDetails},
+        response::{ApiResponse, RouteResult, problem::ProblemDetails},
         routes::cart::verify_guest_token,
         state::AppState,
     },
@@ -130,7 +130,7 @@ pub(super) async fn logout(change: ChangeRequest<Account>) -> RouteResult {
         trace: change.trace(),
     };
     ask(&change.state.accounts, message, &ticket).await?;
-    Ok(Answer::no_content().private())
+    Ok(ApiResponse::no_content().private())
 }
 
 /// Returns the guest whose cart to merge. An invalid guest token does not fail the login.
@@ -159,7 +159,7 @@ pub(super) async fn session_response<A: Access, B: RequestBody>(
         user: (&user).into(),
         cart_merged,
     };
-    Ok(Answer::json(status, &response)?.private())
+    Ok(ApiResponse::json(status, &response)?.private())
 }
 
 /// Merges the guest's cart. If that fails, the cart stays as it is and the login succeeds.

@@ -11,7 +11,7 @@ use crate::http::{
         body::JsonRequest,
         extract::{Anyone, ChangeRequest, ReadRequest},
     },
-    response::{Answer, RouteResult, problem::ProblemDetails},
+    response::{ApiResponse, RouteResult, problem::ProblemDetails},
 };
 
 /// A token to check.
@@ -100,7 +100,7 @@ pub(super) async fn validate(change: ChangeRequest<Anyone, ValidateRequest>) -> 
             code: Some(error.code.as_str()),
         },
     };
-    Ok(Answer::json(StatusCode::OK, &response)?.private())
+    Ok(ApiResponse::json(StatusCode::OK, &response)?.private())
 }
 
 /// Get the keys that access tokens can be checked with.
@@ -109,5 +109,5 @@ pub(super) async fn validate(change: ChangeRequest<Anyone, ValidateRequest>) -> 
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "get_signing_keys",
 tag = "Auth", security(()), responses((status = 200, body = KeySetResponse)))]
 pub(super) async fn jwks(read: ReadRequest<Anyone>) -> RouteResult {
-    Ok(Answer::json(StatusCode::OK, read.state.authenticator.tokens().jwks())?)
+    Ok(ApiResponse::json(StatusCode::OK, read.state.authenticator.tokens().jwks())?)
 }
