@@ -1,8 +1,8 @@
 //! Publishes events in order, with publish confirms.
 //!
 //! The broker confirms each message once its queues have stored it. Waiting for every confirm
-//! would be slow, so up to [`MAX_UNCONFIRMED`] published events are unconfirmed at a time. Two rules
-//! keep the order that consumers rely on when the broker rejects one of them:
+//! would be slow, so up to [`MAX_UNCONFIRMED`] published events may be unconfirmed. Two rules keep
+//! the order that consumers rely on when the broker rejects one of them:
 //!
 //! - At most one event of a sequence (see [`SequenceKey`]) is unconfirmed. Otherwise a later event
 //!   of the sequence could arrive before the repeat of the rejected one.
