@@ -4,7 +4,7 @@ use actix::{Actor, Addr, Handler, MailboxError, Message, dev::ToEnvelope};
 
 use crate::{error::Error, messages::context::Ticket};
 
-/// Sends `message` and waits for the answer until the ticket's deadline.
+/// Sends `message` and waits for the reply until the ticket's deadline.
 ///
 /// # Errors
 /// The actor's own error. After the deadline: `overloaded` if the actor had not started the work,
@@ -17,7 +17,7 @@ where
     A::Context: ToEnvelope<A, M>,
 {
     match tokio::time::timeout_at(ticket.deadline().into(), actor.send(message)).await {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(reply)) => reply,
         Ok(Err(MailboxError::Closed)) => {
             tracing::error!("a long-lived actor has stopped");
             Err(timeout_error(ticket))

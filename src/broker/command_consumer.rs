@@ -6,7 +6,7 @@
 //!
 //! Deliveries are scarce: the broker counts those that end without an acknowledgment, and after
 //! [`COMMAND_DELIVERY_LIMIT`](queues::COMMAND_DELIVERY_LIMIT) of them it removes the command from
-//! the queue, without a reason. So a node retries with the delivery in hand, for as long as that
+//! the queue, without a reason. So a node keeps the delivery and retries, for as long as that
 //! can help, instead of returning it at the first failure. A command that is delivered again,
 //! here or to another node, is safe: the store applies each command id once.
 
@@ -166,7 +166,7 @@ impl CommandConsumer {
     }
 }
 
-/// Parses a command and executes it, until it succeeds or fails for good: the inner result.
+/// Parses a command and executes it, until it succeeds or fails permanently: the inner result.
 ///
 /// # Errors
 /// The command still fails after `max_retry_time`, and must be requeued.

@@ -231,7 +231,7 @@ fn add_variable(root: &mut Table, key: &str, variable: &Variable) -> Result<(), 
     })
 }
 
-/// Returns false if the path names a section, or goes on below a setting.
+/// Returns false if the path names a section, or continues below a setting.
 fn insert_variable(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
     match path {
         [] => false,

@@ -59,7 +59,7 @@ pub(crate) struct MergeRequest {
 
 /// A guest's token and cart.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes a response that is put together from rendered parts")]
+#[expect(dead_code, reason = "describes a response that is assembled from rendered parts")]
 pub(crate) struct GuestResponse<'a> {
     #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     token: String,

@@ -1,4 +1,4 @@
-//! A shop with one product on a real store, and registries that stand for the nodes of it.
+//! A shop with one product on a real store, and registries that act as its nodes.
 
 use std::{
     sync::{
