@@ -18,5 +18,6 @@ pub mod http;
 pub mod input;
 pub mod messages;
 pub mod outbox;
+mod panics;
 pub mod store;
 pub mod telemetry;

@@ -1,4 +1,6 @@
-//! The decide-and-commit loop that all actors share. It retries a command after each conflict.
+//! The decide-and-commit loop that all actors share. It retries a command after each conflict, and
+//! answers a repeated request with the response that is stored under its `Idempotency-Key`: the
+//! commit of the repeat finds it, and so does the look-up after a decision that has no commit.
 
 use bytes::Bytes;
 
@@ -73,7 +75,7 @@ impl CommandRetry<'_> {
         for _ in 0..MAX_ATTEMPTS {
             let (commit, into_reply) = match decide().await {
                 Ok(Decision::Commit(commit, into_reply)) => (commit, into_reply),
-                _ if refresh_once.is_due().await? => continue,
+                _ if refresh_once.refresh_if_first().await? => continue,
                 Ok(Decision::NoChange { reply, body }) => {
                     return self.remember_no_change(context, reply, body).await;
                 }
@@ -97,7 +99,7 @@ impl CommandRetry<'_> {
         reply: T,
         body: Bytes,
     ) -> Result<Reply<T>, Error> {
-        let record = record_response(context, StoredResponseBody::Ready(body));
+        let record = idempotency_record(context, StoredResponseBody::Ready(body));
         if record.is_none() {
             return Ok(Reply::Completed(reply));
         }
@@ -128,8 +130,8 @@ impl CommandRetry<'_> {
     }
 }
 
-/// Returns the response to store for repeats, if the request has an idempotency key.
-pub(crate) fn record_response(
+/// The response to store for repeats, if the request has an idempotency key.
+pub(crate) fn idempotency_record(
     context: &CommandContext,
     body: StoredResponseBody,
 ) -> Option<IdempotencyRecord> {
@@ -142,8 +144,8 @@ struct RefreshOnce<'a> {
 }
 
 impl RefreshOnce<'_> {
-    /// Refreshes the caches and returns true on the first call, if there is a follower.
-    async fn is_due(&mut self) -> Result<bool, StoreUnavailable> {
+    /// Refreshes the caches at the first call, if there is a follower. Returns whether it did.
+    async fn refresh_if_first(&mut self) -> Result<bool, StoreUnavailable> {
         match self.follower.take() {
             Some(follower) => follower.catch_up().await.map(|()| true),
             None => Ok(false),

@@ -10,17 +10,16 @@ use anyhow::Context;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
-    broker_wiring::broker_uri, domain_options::configured_admin, node::Node,
+    broker_wiring::broker_uri,
+    node::Node,
+    options::{configured_admin, server_options},
     resources::bind_listener,
 };
 use crate::{
-    actors::accounts::bootstrap::FirstAdmin,
+    actors::accounts::admin_bootstrap::FirstAdmin,
     config::{Settings, StoreKind},
-    http::{self, AppState, Server, ServerOptions},
+    http::{self, AppState, Server},
 };
-
-/// How long a stopping node waits for requests in progress.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A node with its network side, ready to run.
 pub struct Application {
@@ -40,7 +39,8 @@ struct NetworkSide {
 }
 
 impl Application {
-    /// Binds the socket and starts all components. Requests wait until [`Self::run_until`].
+    /// Binds the socket and starts all components but the HTTP server: requests wait until
+    /// [`Self::run_until`].
     ///
     /// # Errors
     /// The address is in use, or a component cannot start. The error is one line for the operator.
@@ -63,7 +63,7 @@ impl Application {
         }
     }
 
-    /// Connects the broker, if one is configured, ensures an admin and starts the HTTP server.
+    /// Connects the broker, if one is configured, ensures an admin and builds the HTTP server.
     ///
     /// The broker comes first, since the HTTP state reports its status.
     async fn open_network(
@@ -79,14 +79,9 @@ impl Application {
         let has_admin = node.context.store.has_admin().await?;
         let (stopping, stopping_receiver) = watch::channel(false);
         let state = node.build_http_state(settings, stopping_receiver)?;
-        let options = ServerOptions {
-            listener,
-            workers: settings.http.workers,
-            allowed_origins: settings.http.cors.allowed_origins.clone(),
-            shutdown_timeout: DRAIN_TIMEOUT,
-        };
+        let options = server_options(settings, listener);
         Ok(NetworkSide {
-            server: http::start_http_server(options, Arc::clone(&state))?,
+            server: http::build_http_server(options, Arc::clone(&state))?,
             first_admin,
             has_admin,
             state,
@@ -160,7 +155,7 @@ async fn start_node(
     if settings.store.kind == StoreKind::Embedded {
         return Node::start(settings, drivers).await;
     }
-    let startup_server = http::start_startup_server(listener.try_clone()?)?;
+    let startup_server = http::build_startup_server(listener.try_clone()?)?;
     let handle = startup_server.handle();
     let server_task = actix_rt::spawn(startup_server);
     let node = Node::start(settings, drivers).await;
@@ -176,5 +171,5 @@ async fn ensure_admin(node: &Node, settings: &Settings) -> anyhow::Result<Option
     if configured.is_none() && node.context.store.is_shared() {
         return Ok(None);
     }
-    Ok(node.bootstrap.ensure_admin(configured).await?)
+    Ok(node.admin_bootstrap.ensure_admin(configured).await?)
 }

@@ -9,7 +9,7 @@
 //! 4. `application` adds what only a serving node has: the broker, the first admin, the HTTP
 //!    server and the background tasks; it runs them until the node stops.
 //!
-//! `domain_options` and `secrets` turn settings into what the components take. `broker_wiring`
+//! `options` and `secrets` turn settings into what the components take. `broker_wiring`
 //! connects the broker to the actors. `audit` opens a store without a node.
 //!
 //! # Adding a component
@@ -28,8 +28,8 @@ mod application;
 pub mod audit;
 mod broker_wiring;
 mod context;
-mod domain_options;
 mod node;
+mod options;
 mod resources;
 mod secrets;
 

@@ -9,12 +9,12 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     context::NodeContext,
-    domain_options::{cart_limits, http_options, order_rules},
+    options::{api_options, cart_limits, order_rules},
     secrets::{build_tokens, token_secret},
 };
 use crate::{
     actors::{
-        accounts::{AccountActor, AccountDeps, PasswordHasher, bootstrap::AdminBootstrap},
+        accounts::{AccountActor, AccountDeps, PasswordHasher, admin_bootstrap::AdminBootstrap},
         cart::{CartDeps, CartRegistry},
         catalog::{CatalogActor, CatalogService},
         orders::{OrderActor, OrderService},
@@ -35,7 +35,7 @@ pub struct Node {
     /// Decides on products and stock.
     pub catalog: Addr<CatalogActor>,
     /// Creates admin accounts.
-    pub bootstrap: AdminBootstrap,
+    pub admin_bootstrap: AdminBootstrap,
     pub(super) context: NodeContext,
     carts: Arc<CartRegistry>,
     orders: Addr<OrderActor>,
@@ -59,7 +59,7 @@ impl Node {
         context.caches.set_carts(&carts);
         Ok(Self {
             catalog: start_catalog(&context),
-            bootstrap: admin_bootstrap(&context, hasher.clone()),
+            admin_bootstrap: admin_bootstrap(&context, hasher.clone()),
             carts,
             orders: OrderActor::new(order_service(&context)).start(),
             accounts: start_accounts(settings, &context, hasher, &token_secret),
@@ -116,7 +116,7 @@ impl Node {
             read_limiter: ReadLimiter::default(),
             writer: context.writer.clone(),
             clock: Arc::clone(&context.clock),
-            options: http_options(settings),
+            options: api_options(settings),
             rate_limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
             metrics: Metrics::new(),
             shutdown: stopping,

@@ -6,7 +6,7 @@
 //!
 //! Deliveries are scarce: the broker counts those that end without an acknowledgment, and after
 //! [`COMMAND_DELIVERY_LIMIT`](queues::COMMAND_DELIVERY_LIMIT) of them it removes the command from
-//! the queue, without a reason. So a node retries with the delivery in hand, for as long as that
+//! the queue, without a reason. So a node keeps the delivery and retries, for as long as that
 //! can help, instead of returning it at the first failure. A command that is delivered again,
 //! here or to another node, is safe: the store applies each command id once.
 
@@ -51,7 +51,7 @@ const COMMAND_PREFETCH: u16 = 1;
 const COMMAND_BACKOFF: ExponentialBuilder =
     endless_backoff(Duration::from_millis(50), Duration::from_secs(1));
 
-/// Delay between checks that the store is there, and between attempts to publish a dead letter.
+/// Delay between checks that the store is available, and between attempts to publish a dead letter.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A command that fails for this long is requeued, so that another node can try.
@@ -166,10 +166,10 @@ impl CommandConsumer {
     }
 }
 
-/// Parses a command and executes it, until it succeeds or fails for good: the inner result.
+/// Parses a command and executes it, until it succeeds or fails permanently: the inner result.
 ///
 /// # Errors
-/// The outcome is still open after `max_retry_time`; the command must be requeued.
+/// The command still fails after `max_retry_time`, and must be requeued.
 async fn execute_with_retries(
     handler: &dyn CommandHandler,
     body: &[u8],

@@ -1,11 +1,11 @@
 //! Publishes events in order, with publish confirms.
 //!
 //! The broker confirms each message once its queues have stored it. Waiting for every confirm
-//! would be slow, so up to [`MAX_UNCONFIRMED`] events are unconfirmed at a time. Two rules keep the order that
-//! consumers rely on when the broker rejects one of them:
+//! would be slow, so up to [`MAX_UNCONFIRMED`] published events may be unconfirmed. Two rules keep
+//! the order that consumers rely on when the broker rejects one of them:
 //!
-//! - At most one event of a sequence (see [`SequenceKey`]) is unconfirmed. Otherwise a later event of
-//!   the sequence could arrive before the repeat of the rejected one.
+//! - At most one event of a sequence (see [`SequenceKey`]) is unconfirmed. Otherwise a later event
+//!   of the sequence could arrive before the repeat of the rejected one.
 //! - After a rejection, events are published one at a time until the rejected one is confirmed.
 //!   Otherwise every attempt would repeat the events behind it to the queues that accept them.
 
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::events::{OutboxEvent, OutboxPosition};
 
-/// Most events that are published and not yet confirmed.
+/// Most unconfirmed events: published, and not yet confirmed.
 const MAX_UNCONFIRMED: usize = 512;
 
 /// How long the broker may take to confirm an event.
@@ -41,8 +41,8 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// The AMQP delivery mode of messages that survive a restart of the broker.
 pub(super) const PERSISTENT_DELIVERY_MODE: u8 = 2;
 
-/// Publishes on one channel. Do not use it after an error: publish the events that are not
-/// confirmed again, with a new publisher.
+/// Publishes on one channel. Do not use it after an error: publish the unconfirmed events
+/// again, with a new publisher.
 pub(super) struct Publisher {
     channel: Channel,
     unconfirmed: VecDeque<UnconfirmedEvent>,
@@ -51,7 +51,7 @@ pub(super) struct Publisher {
     /// The last event that the broker rejected, until the broker confirms it.
     last_rejected: Option<OutboxPosition>,
     /// The sequences that have an event in `unconfirmed`.
-    unconfirmed_keys: HashSet<SequenceKey>,
+    unconfirmed_sequences: HashSet<SequenceKey>,
 }
 
 /// An event that is published and not yet confirmed.
@@ -87,7 +87,7 @@ impl Publisher {
             unconfirmed: VecDeque::with_capacity(MAX_UNCONFIRMED),
             max_unconfirmed,
             last_rejected,
-            unconfirmed_keys: HashSet::with_capacity(MAX_UNCONFIRMED),
+            unconfirmed_sequences: HashSet::with_capacity(MAX_UNCONFIRMED),
         })
     }
 
@@ -96,7 +96,7 @@ impl Publisher {
         self.unconfirmed.front().map(|event| event.position)
     }
 
-    /// Whether any event is not confirmed.
+    /// Whether any event is unconfirmed.
     pub(super) fn has_unconfirmed(&self) -> bool {
         self.oldest_unconfirmed().is_some()
     }
@@ -113,7 +113,7 @@ impl Publisher {
         let family = event.kind.split('.').next().unwrap_or_default();
         let sequence = (attributes.subject, family.to_owned());
         while self.unconfirmed.len() >= self.max_unconfirmed
-            || self.unconfirmed_keys.contains(&sequence)
+            || self.unconfirmed_sequences.contains(&sequence)
         {
             on_confirmed(self.next_confirmed().await?);
         }
@@ -128,7 +128,7 @@ impl Publisher {
             properties,
         ))
         .await?;
-        self.unconfirmed_keys.insert(sequence.clone());
+        self.unconfirmed_sequences.insert(sequence.clone());
         self.unconfirmed.push_back(UnconfirmedEvent {
             position: event.position,
             sequence,
@@ -159,7 +159,7 @@ impl Publisher {
             self.max_unconfirmed = MAX_UNCONFIRMED;
         }
         if let Some(confirmed) = self.unconfirmed.pop_front() {
-            self.unconfirmed_keys.remove(&confirmed.sequence);
+            self.unconfirmed_sequences.remove(&confirmed.sequence);
         }
         Ok(position)
     }

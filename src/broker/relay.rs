@@ -43,13 +43,13 @@ use tokio::{
 
 use super::{
     BrokerError, BrokerSession, BrokerStatus, ManagedConnection,
-    connection::catch_panic,
     publisher::Publisher,
     queues::{self, Subscription},
     with_timeout,
 };
 use crate::{
     events::{OutboxCursor, OutboxPosition},
+    panics::catch_panic,
     store::{Store, StoreUnavailable},
 };
 
@@ -284,11 +284,11 @@ pub(super) async fn save_confirmed_cursors(
 ) {
     while confirmed_cursor.changed().await.is_ok() {
         let cursor = confirmed_cursor.borrow_and_update().clone();
-        let save = catch_panic(async {
+        let save = async {
             let save = || store.mark_published(&cursor);
             save.retry(STORE_BACKOFF).await.map_err(|_| BrokerError::StoreUnavailable)
-        });
-        if let Err(error) = save.await {
+        };
+        if let Err(error) = catch_panic(save, || Err(BrokerError::Panicked)).await {
             tracing::error!(%error, %cursor, "failed to save the publish cursor; continuing");
         }
         sleep(CURSOR_SAVE_INTERVAL).await;

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::{AdminArguments, print_line, run_in_system};
 use crate::{
-    actors::accounts::bootstrap::AdminOutcome,
+    actors::accounts::admin_bootstrap::AdminOutcome,
     app::Node,
     config::Settings,
     domain::account::{Email, Password},
@@ -27,7 +27,9 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
     };
     run_in_system(async |drivers| {
         let node = Node::start(settings, &drivers).await?;
-        if password.is_some() && node.bootstrap.store.find_user_by_email(&email).await?.is_some() {
+        if password.is_some()
+            && node.admin_bootstrap.store.find_user_by_email(&email).await?.is_some()
+        {
             node.stop().await;
             anyhow::bail!(
                 "{} already has an account, and only its owner can change its password; \
@@ -35,7 +37,7 @@ pub(super) fn run(settings: &Settings, arguments: &AdminArguments) -> anyhow::Re
                 email.as_str()
             );
         }
-        let outcome = node.bootstrap.create_or_promote_admin(email.clone(), password).await;
+        let outcome = node.admin_bootstrap.create_or_promote_admin(email.clone(), password).await;
         node.stop().await;
         let email = email.as_str();
         print_line(&match outcome? {

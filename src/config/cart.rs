@@ -14,7 +14,7 @@ pub struct CartSettings {
     /// Maximum quantity of a line.
     #[serde(deserialize_with = "values::whole_number")]
     pub max_quantity: u32,
-    /// Maximum number of lines in a cart.
+    /// The number of lines from which a cart takes no new product. A merge may exceed it.
     #[serde(deserialize_with = "values::whole_number")]
     pub max_lines: u32,
     /// Time without a change after which a cart counts as abandoned.

@@ -11,7 +11,7 @@ pub(super) const PREFIX: &str = "SOUK__";
 pub(super) const ENVIRONMENT_VARIABLE: &str = "SOUK_ENV";
 pub(super) const LOG_FILTER_VARIABLE: &str = "RUST_LOG";
 pub(super) const PORT_VARIABLE: &str = "PORT";
-/// Short names that stand for one setting each.
+/// Short names, each for one setting.
 pub(super) const SHORT_NAMES: [(&str, &str); 3] =
     [("MONGO_URI", "store.uri"), ("DB_NAME", "store.database"), ("JWT_SECRET", "auth.jwt_secret")];
 const DOTENV_FILE: &str = ".env";

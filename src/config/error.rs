@@ -26,14 +26,14 @@ pub enum ConfigError {
         problem: String,
     },
     /// The setting does not exist.
-    #[error("unknown setting {key}{}{}", origin_suffix(.origin), suggestion_suffix(.near))]
+    #[error("unknown setting {key}{}{}", origin_suffix(.origin), suggestion_suffix(.suggestion))]
     Unknown {
         /// The setting with its section.
         key: String,
         /// The file or variable that sets it.
         origin: Option<String>,
         /// A known setting with a similar name.
-        near: Option<String>,
+        suggestion: Option<String>,
     },
     /// A setting has an invalid value, or a required one is missing.
     #[error("{key}{}: {problem}", origin_suffix(.origin))]
@@ -51,8 +51,10 @@ fn origin_suffix(origin: &Option<String>) -> String {
     origin.as_ref().map_or_else(String::new, |origin| format!(" ({origin})"))
 }
 
-fn suggestion_suffix(near: &Option<String>) -> String {
-    near.as_ref().map_or_else(String::new, |near| format!("; did you mean {near}?"))
+fn suggestion_suffix(suggestion: &Option<String>) -> String {
+    suggestion
+        .as_ref()
+        .map_or_else(String::new, |suggestion| format!("; did you mean {suggestion}?"))
 }
 
 impl ConfigError {

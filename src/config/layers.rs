@@ -89,7 +89,7 @@ impl Layers {
             let field = names.next().unwrap_or_default();
             return ConfigError::Unknown {
                 origin: self.find_origin(&key, Some(field)),
-                near: closest_name(field, names).map(|near| full_key(&key, near)),
+                suggestion: closest_name(field, names).map(|name| full_key(&key, name)),
                 key: full_key(&key, field),
             };
         }
@@ -227,11 +227,11 @@ fn add_variable(root: &mut Table, key: &str, variable: &Variable) -> Result<(), 
     Err(ConfigError::Unknown {
         key: to_one_line(key),
         origin: Some(variable.origin.clone()),
-        near: None,
+        suggestion: None,
     })
 }
 
-/// Returns false if the path names a section, or goes on below a setting.
+/// Returns false if the path names a section, or continues below a setting.
 fn insert_variable(table: &mut Table, path: &[&str], variable: &Variable) -> bool {
     match path {
         [] => false,

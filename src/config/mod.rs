@@ -8,8 +8,8 @@ mod grpc;
 mod http;
 mod ip_network;
 mod layers;
-mod limits;
 mod orders;
+mod rate_limits;
 mod shop;
 mod store;
 mod telemetry;
@@ -31,8 +31,8 @@ pub use cart::CartSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
 pub use http::{CorsSettings, HttpSettings};
-pub use limits::LimitsSettings;
 pub use orders::OrdersSettings;
+pub use rate_limits::RateLimitSettings;
 pub use shop::{CatalogSettings, ShopSettings};
 pub use store::{StoreKind, StoreSettings};
 pub use telemetry::{LogFormat, TelemetrySettings};
@@ -67,7 +67,7 @@ pub struct Settings {
     /// Tokens, passwords and the first administrator.
     pub auth: AuthSettings,
     /// Rate limits per caller.
-    pub limits: LimitsSettings,
+    pub limits: RateLimitSettings,
     /// Limits of unpaid orders.
     pub orders: OrdersSettings,
     /// Limits and abandonment of carts.

@@ -116,7 +116,7 @@ pub(super) fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result
 /// Far above any useful number, and far below what would exhaust the machine.
 pub(super) const MAX_WORKERS: usize = 1024;
 
-/// 0 stands for the number of cores.
+/// 0 means the number of cores.
 pub(super) fn worker_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     match whole_number(deserializer)? {
         0 => {

@@ -13,15 +13,15 @@ use utoipa::{
 use crate::domain::{account, order};
 
 /// Defines schema types for closed sets of strings.
-macro_rules! word_sets {
-    ($($(#[doc = $line:literal])+ $name:ident = $words:expr;)+) => {$(
+macro_rules! string_enums {
+    ($($(#[doc = $line:literal])+ $name:ident = $names:expr;)+) => {$(
         $(#[doc = $line])+
         #[derive(Debug)]
         pub struct $name;
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
-                word_set(&$words, concat!($($line, "\n"),+))
+                string_enum_schema(&$names, concat!($($line, "\n"),+))
             }
         }
 
@@ -37,39 +37,39 @@ macro_rules! word_sets {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> schemars::Schema {
-                json_schema!({"enum": $words})
+                json_schema!({"enum": $names})
             }
         }
     )+};
 }
 
-word_sets! {
+string_enums! {
     /// The state of an order.
-    OrderStatus = words_of(order::OrderStatus::ALL, order::OrderStatus::as_str);
+    OrderStatus = names_of(order::OrderStatus::ALL, order::OrderStatus::as_str);
     /// A payment method. With `manual`, an admin confirms the payment.
-    PaymentMethod = words_of(order::PaymentMethod::ALL, order::PaymentMethod::as_str);
+    PaymentMethod = names_of(order::PaymentMethod::ALL, order::PaymentMethod::as_str);
     /// The role of an account, which determines its permissions.
     AccountRole =
-        words_of(&[account::Role::Customer, account::Role::Admin], account::Role::as_str);
+        names_of(&[account::Role::Customer, account::Role::Admin], account::Role::as_str);
     /// Why a session ended.
     RevocationReason =
-        words_of(account::RevocationReason::ALL, account::RevocationReason::as_str);
+        names_of(account::RevocationReason::ALL, account::RevocationReason::as_str);
 }
 
-/// Returns the string that `word` returns for each of `values`.
-pub fn words_of<T: Copy>(values: &[T], word: fn(T) -> &'static str) -> Vec<&'static str> {
-    values.iter().map(|value| word(*value)).collect()
+/// Returns the names of `values`.
+pub fn names_of<T: Copy>(values: &[T], name: fn(T) -> &'static str) -> Vec<&'static str> {
+    values.iter().map(|value| name(*value)).collect()
 }
 
 /// Builds the OpenAPI schema of a closed set of strings. The first is the example.
 #[must_use]
-pub fn word_set(words: &[&'static str], comment: &str) -> RefOr<Schema> {
+pub fn string_enum_schema(names: &[&'static str], comment: &str) -> RefOr<Schema> {
     let description: Vec<&str> = comment.lines().map(str::trim).collect();
-    let first = words.first().map(|word| Value::from(*word));
+    let first = names.first().map(|name| Value::from(*name));
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(description.join(" ")))
-        .enum_values(Some(words.iter().copied()))
+        .enum_values(Some(names.iter().copied()))
         .examples(first)
         .into()
 }

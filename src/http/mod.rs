@@ -27,11 +27,11 @@ pub use self::{
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},
     routes::import::{ImportReport, Importer},
-    startup_server::start_startup_server,
-    state::{AppState, HttpOptions},
+    startup_server::build_startup_server,
+    state::{ApiOptions, AppState},
 };
 
-/// Settings of the HTTP server.
+/// How the HTTP server listens and stops.
 pub struct ServerOptions {
     /// A socket that is already bound.
     pub listener: TcpListener,
@@ -43,25 +43,25 @@ pub struct ServerOptions {
     pub shutdown_timeout: Duration,
 }
 
-/// Creates the HTTP server, which runs when it is awaited.
+/// Builds the HTTP server, which runs when it is awaited.
 ///
 /// # Errors
-/// Fails if the socket cannot be used.
-pub fn start_http_server(
-    listen: ServerOptions,
-    services: Arc<AppState>,
-) -> std::io::Result<Server> {
-    let ServerOptions { listener, workers, allowed_origins, shutdown_timeout: drain } = listen;
+/// The socket cannot be used.
+pub fn build_http_server(options: ServerOptions, state: Arc<AppState>) -> std::io::Result<Server> {
+    let ServerOptions { listener, workers, allowed_origins, shutdown_timeout } = options;
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(web::Data::new(Arc::clone(&services)))
+            .app_data(web::Data::new(Arc::clone(&state)))
             .wrap(from_fn(middleware::admission_middleware))
             .wrap(Condition::new(!allowed_origins.is_empty(), cors_policy(&allowed_origins)))
             .wrap(from_fn(middleware::response_middleware))
             .wrap(from_fn(middleware::head_method::head_as_get))
             .configure(routes::configure_all_routes)
     });
-    let server = server.workers(workers.max(1)).shutdown_timeout(drain.as_secs()).disable_signals();
+    let server = server
+        .workers(workers.max(1))
+        .shutdown_timeout(shutdown_timeout.as_secs())
+        .disable_signals();
     Ok(server.listen(listener)?.run())
 }
 

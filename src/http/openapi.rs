@@ -33,8 +33,9 @@ use crate::error::ErrorCode;
         (name = "Operations", description = "Health, metrics and audits, for operators."),
     ),
     paths(
-        accounts::register, accounts::login, accounts::refresh, accounts::logout, accounts::validate, accounts::me,
-        accounts::password, accounts::jwks,
+        accounts::register, accounts::sessions::login, accounts::sessions::refresh,
+        accounts::sessions::logout, accounts::tokens::validate, accounts::me, accounts::password,
+        accounts::tokens::jwks,
         products::list, products::suggest, products::show, products::create, products::replace, products::patch,
         products::delete, import::import, stock::show, stock::change, stock::movements,
         cart::show, cart::add, cart::update, cart::remove, cart::clear, cart::guest, cart::merge,
@@ -122,7 +123,7 @@ impl Modify for SchemaDefaults {
                     Some(Box::new(AdditionalProperties::FreeForm(false)));
             }
         }
-        examples::complete(components);
+        examples::add_examples(components);
     }
 }
 

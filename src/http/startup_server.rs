@@ -11,12 +11,12 @@ use super::{
 };
 use crate::error::Error;
 
-/// Creates the startup server, which runs when it is awaited. Another server may take over its
+/// Builds the startup server, which runs when it is awaited. Another server may take over its
 /// socket.
 ///
 /// # Errors
-/// Fails if the socket cannot be used.
-pub fn start_startup_server(listener: TcpListener) -> std::io::Result<Server> {
+/// The socket cannot be used.
+pub fn build_startup_server(listener: TcpListener) -> std::io::Result<Server> {
     let server = HttpServer::new(|| {
         App::new()
             .wrap(from_fn(middleware::response_middleware))

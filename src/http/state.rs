@@ -61,7 +61,7 @@ pub struct AppState {
     /// The clock of the node.
     pub clock: Arc<dyn Clock>,
     /// Settings of the HTTP API.
-    pub options: HttpOptions,
+    pub options: ApiOptions,
     /// The request limits per address and per user.
     pub rate_limits: RateLimits,
     /// Metrics for Prometheus.
@@ -72,7 +72,7 @@ pub struct AppState {
 
 /// Settings of the HTTP API.
 #[derive(Debug, Clone)]
-pub struct HttpOptions {
+pub struct ApiOptions {
     /// The currency of all prices.
     pub currency: Currency,
     /// The maximum size of a body in bytes.

@@ -94,7 +94,7 @@ async fn stopped_shop<const N: usize>() -> (TestApp, [String; N], [String; N]) {
     (app, products, orders)
 }
 
-/// Asserts a product's stock, its newest movement, and that the movements sum up to the stock.
+/// Asserts a product's stock, its newest movement, and that the movements add up to the stock.
 async fn assert_corrected(
     app: &TestApp,
     admin: &Account,
@@ -134,10 +134,10 @@ async fn damage_is_reported_and_repaired() {
     damage(&app, "DELETE FROM movements WHERE product_id = ?1 AND sequence = 2", &pot);
     damage(&app, "UPDATE orders SET status = 'cancelled' WHERE id = ?1", &of_jar);
     let wanted = [
-        format!("order {of_pot}, product {pot}: it is pending_payment and has 2 of it, "),
-        format!("order {of_jar}, product {jar}: it is cancelled and has 2 of it, "),
-        format!("product {tea}: on_hand is 12, but its movements sum up to 10"),
-        format!("product {cup}: reserved is 5, but its movements sum up to 2"),
+        format!("order {of_pot}, product {pot}: the order is pending_payment with 2 units, "),
+        format!("order {of_jar}, product {jar}: the order is cancelled with 2 units, "),
+        format!("product {tea}: on_hand is 12, but its movements add up to 10"),
+        format!("product {cup}: reserved is 5, but its movements add up to 2"),
         format!("product {cup}: reserved is 5, but open orders need 2"),
         format!("product {pot}: reserved is 0, but open orders need 2"),
         format!("product {jar}: reserved is 2, but open orders need 0"),
@@ -177,8 +177,8 @@ async fn missing_rows_are_reported_until_restored() {
     damage(&app, &format!("DELETE FROM movements WHERE {movement}"), &tea);
     damage(&app, "DELETE FROM orders WHERE id = ?1", &of_cup);
     let gap = format!(
-        "product {tea}: it has 1 movements, numbered 1 to 1, and its stock says \
-         that number 2 was the last; "
+        "product {tea}: it has 1 movement, numbered 1, and its stock names \
+         2 as the last; "
     );
     let (code, lines) = run_audit(&app, &[]);
     assert_eq!((code, lines.len()), (1, 6), "{lines:#?}");
@@ -235,7 +235,7 @@ async fn failed_repair_does_not_block_other_repairs() {
     );
     for line in [open_orders, numbers] {
         assert!(
-            line.contains("set last_movement of its stock in the store to 2, and repair then"),
+            line.contains("set last_movement of its stock in the store to 2, then repair"),
             "{line}"
         );
     }
@@ -255,7 +255,7 @@ async fn missing_events_are_reported() {
     let (code, lines) = run_audit(&app, &["--repair"]);
     assert_eq!((code, lines.len()), (1, 2), "{lines:#?}");
     assert!(
-        lines[0].starts_with("events: after position 1 comes 3, where 2 should; "),
+        lines[0].starts_with("events: position 1 is followed by 3 instead of 2; "),
         "{lines:#?}"
     );
 }
@@ -295,7 +295,7 @@ async fn running_shop_is_audited_over_http() {
         );
         let of_tea = json!({
             "kind": "on_hand_mismatch", "product_id": tea, "repaired": false,
-            "message": format!("product {tea}: on_hand is 9, but its movements sum up to 10"),
+            "message": format!("product {tea}: on_hand is 9, but its movements add up to 10"),
         });
         assert!(found["findings"].as_array().unwrap().contains(&of_tea), "{found}");
     }

@@ -123,7 +123,7 @@ async fn damage_is_repaired_while_both_nodes_run() {
     assert_eq!(run.code, 1, "{run:?}");
     assert!(
         run.stdout.ends_with(": 4 findings, 2 corrected\n")
-            && run.stdout.contains("to 1, and repair then"),
+            && run.stdout.contains("to 1, then repair"),
         "{run:?}"
     );
     stock.update_one(one(&cup), doc! { "$set": { "last_movement": 1_i64 } }).await.unwrap();

@@ -6,12 +6,12 @@ use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
 
 use super::{AccountDeps, service::AccountService};
 use crate::{
-    actors::ask::catch_panic,
     domain::account::User,
     error::Error,
     messages::accounts::{
         AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession, RegisterUser,
     },
+    panics::guarded_command,
 };
 
 /// How often expired entries are removed from the revoked sessions.
@@ -47,7 +47,7 @@ macro_rules! handle {
 
             fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
                 let service = Arc::clone(&self.service);
-                Box::pin(async move { catch_panic("accounts", service.$method(message)).await })
+                Box::pin(async move { guarded_command("accounts", service.$method(message)).await })
             }
         }
     )+};

@@ -1,4 +1,4 @@
-//! Admits login attempts within the limits of the throttle.
+//! Admits login attempts: asks the throttle, and waits while it says so.
 
 use std::{
     net::IpAddr,
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::throttle::{Admission, Throttle, ThrottleKey};
+use super::login_throttle::{Admission, Throttle, ThrottleKey};
 use crate::{
     domain::{account::Email, clock::Clock},
     error::{Error, ErrorCode},
@@ -17,7 +17,7 @@ use crate::{
 /// The maximum number of attempts that wait for others to end.
 const MAX_WAITING_LOGINS: usize = 256;
 
-/// The throttle, shared by all logins of this node.
+/// Admits the login attempts of this node, as the throttle that they share allows.
 pub(super) struct LoginLimiter {
     throttle: Mutex<Throttle>,
     clock: Arc<dyn Clock>,
@@ -51,7 +51,7 @@ impl LoginLimiter {
         let mut waiting_slot = None;
         loop {
             // Created before the check, so that no attempt that ends after it is missed.
-            let decided = self.attempt_ended.notified();
+            let next_end = self.attempt_ended.notified();
             match self.lock_throttle().try_admit(&keys, self.clock.now()) {
                 Admission::Granted => {
                     return Ok(LoginAttempt { login_limiter: self, keys, failed: false });
@@ -68,7 +68,7 @@ impl LoginLimiter {
                 waiting_slot =
                     Some(self.waiting_slots.try_acquire().map_err(|_| Error::overloaded())?);
             }
-            tokio::time::timeout_at(deadline.into(), decided)
+            tokio::time::timeout_at(deadline.into(), next_end)
                 .await
                 .map_err(|_| Error::overloaded())?;
         }

@@ -5,20 +5,20 @@
 //! block the others.
 
 mod actor;
-pub mod bootstrap;
-mod hasher;
+pub mod admin_bootstrap;
+mod change_password;
 mod login;
 mod login_limiter;
-mod password;
+mod login_throttle;
+mod password_hasher;
 mod service;
 mod session;
 #[cfg(test)]
 mod tests;
-mod throttle;
 
 use std::sync::Arc;
 
-pub use self::{actor::AccountActor, hasher::PasswordHasher};
+pub use self::{actor::AccountActor, password_hasher::PasswordHasher};
 use crate::{
     auth::refresh_token::RefreshTokens,
     cache::revoked_sessions::RevokedSessions,

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::{
     AccountActor, AccountDeps, PasswordHasher, RefreshTokens, RevokedSessions,
-    bootstrap::AdminBootstrap,
+    admin_bootstrap::AdminBootstrap,
 };
 use crate::{
     domain::{

@@ -4,10 +4,10 @@ use std::{collections::HashSet, time::Duration};
 
 use super::CartRegistry;
 use crate::{
-    actors::ask::guarded_tick,
     domain::cart::{CartCommand, CartOwner},
     error::Error,
     messages::{cart::ChangeCart, context::CommandContext},
+    panics::guarded_tick,
 };
 
 /// The number of idle carts to read at a time.

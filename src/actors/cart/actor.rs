@@ -6,13 +6,13 @@ use actix::{Actor, AtomicResponse, Context, Handler, WrapFuture};
 
 use super::{CartDeps, service::CartService, state::CartState};
 use crate::{
-    actors::ask::catch_panic,
     domain::order::Order,
     error::{Error, ErrorCode},
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
         context::Reply,
     },
+    panics::guarded_command,
 };
 
 /// Runs the commands on one cart.
@@ -52,7 +52,7 @@ impl CartActor {
         let state = Arc::clone(&self.state);
         let guarded = async move {
             let _guard = state.change_lock.lock().await;
-            let reply = catch_panic("cart", work(cart)).await;
+            let reply = guarded_command("cart", work(cart)).await;
             if reply.as_ref().is_err_and(|error| error.code == ErrorCode::Internal) {
                 state.invalidate();
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::service::CartService;
 use crate::{
-    actors::retry::{Decision, record_response},
+    actors::retry::{Decision, idempotency_record},
     domain::{
         catalog::product::Product,
         ids::{OrderId, ProductId},
@@ -95,7 +95,7 @@ impl CartService {
                 DomainEvent::Cart(Arc::clone(&cart), cart_event),
                 DomainEvent::Order(Arc::clone(&order)),
             ],
-            idempotency_record: record_response(
+            idempotency_record: idempotency_record(
                 context,
                 StoredResponseBody::Ready(order_json(&order)),
             ),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{CartRegistry, registry::ActiveCart};
-use crate::{actors::ask::guarded_tick, domain::ids::UserId};
+use crate::{domain::ids::UserId, panics::guarded_tick};
 
 /// How long a cart stays in memory after its last use.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);

@@ -215,7 +215,7 @@ impl CartRegistry {
     }
 
     fn remove_dead_actor(&self, owner: UserId, active: &ActiveCart) {
-        self.carts.remove_if(&owner, |_, held| Arc::ptr_eq(&held.state, &active.state));
+        self.carts.remove_if(&owner, |_, current| Arc::ptr_eq(&current.state, &active.state));
     }
 
     fn mark_used(&self, state: &CartState) {

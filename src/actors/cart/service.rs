@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{CartDeps, state::CartState};
 use crate::{
-    actors::retry::{CommandRetry, Decision, is_conflict, record_response},
+    actors::retry::{CommandRetry, Decision, idempotency_record, is_conflict},
     cache::follower::Follower,
     domain::cart::{Cart, CartChange, CartError, CartMerge, CartOwner},
     error::{Error, ErrorCode},
@@ -135,7 +135,7 @@ impl CartService {
         guest.map(&mut add_change);
         let (view, epoch) = self.deps.render_view(cart);
         commit.idempotency_record =
-            record_response(context, StoredResponseBody::Ready(view.body.clone()));
+            idempotency_record(context, StoredResponseBody::Ready(view.body.clone()));
         let state = Arc::clone(&self.state);
         Ok(Decision::Commit(Box::new(commit), move |_| {
             state.cache_view(Arc::clone(&view), epoch);

@@ -6,7 +6,6 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 
 use super::CatalogService;
 use crate::{
-    actors::ask::catch_panic,
     domain::inventory::StockLevel,
     error::Error,
     messages::{
@@ -16,6 +15,7 @@ use crate::{
         },
         context::Reply,
     },
+    panics::guarded_command,
 };
 
 /// Runs the commands on products and stock.
@@ -49,7 +49,7 @@ macro_rules! handle {
 
             fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
                 let service = self.service.clone();
-                Box::pin(async move { catch_panic("catalog", service.$method(message)).await })
+                Box::pin(async move { guarded_command("catalog", service.$method(message)).await })
             }
         }
     )+};

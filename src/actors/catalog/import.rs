@@ -8,7 +8,6 @@ use futures_util::future::join_all;
 use super::{CatalogService, stock::set_stock_write};
 use crate::{
     actors::{
-        ask::catch_panic,
         commit_error::map_commit_error,
         retry::{CommandRetry, Decision},
     },
@@ -22,6 +21,7 @@ use crate::{
         },
         context::{CommandContext, Reply, StoredReply},
     },
+    panics::guarded_command,
     store::{CommitError, CommitReceipt, Write, commit::StoredResponseBody},
 };
 
@@ -57,7 +57,7 @@ impl CatalogService {
     async fn import_line(&self, line: ImportLine) -> ImportLineOutcome {
         let ImportLine { number, row, context } = line;
         let result = match row {
-            Ok(row) => catch_panic("catalog", self.import_row(row, context)).await,
+            Ok(row) => guarded_command("catalog", self.import_row(row, context)).await,
             Err(error) => Err(error),
         };
         ImportLineOutcome { number, result }

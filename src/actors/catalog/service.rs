@@ -8,7 +8,7 @@ use super::stock::set_stock_write;
 use crate::{
     actors::{
         commit_error::map_commit_error,
-        retry::{CommandRetry, Decision, is_conflict, record_response},
+        retry::{CommandRetry, Decision, idempotency_record, is_conflict},
     },
     cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
     domain::{
@@ -167,7 +167,7 @@ impl CatalogService {
         Commit {
             writes,
             events,
-            idempotency_record: record_response(context, body),
+            idempotency_record: idempotency_record(context, body),
             trace: context.trace.clone(),
             ..Commit::new(self.clock.now(), context.ticket.deadline())
         }

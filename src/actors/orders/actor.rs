@@ -6,10 +6,10 @@ use actix::{Actor, Context, Handler, ResponseFuture};
 
 use super::OrderService;
 use crate::{
-    actors::ask::catch_panic,
     domain::order::Order,
     error::Error,
     messages::{context::Reply, orders::ChangeOrder},
+    panics::guarded_command,
 };
 
 /// Runs the commands on orders.
@@ -42,6 +42,6 @@ impl Handler<ChangeOrder> for OrderActor {
 
     fn handle(&mut self, message: ChangeOrder, _: &mut Self::Context) -> Self::Result {
         let service = self.service.clone();
-        Box::pin(async move { catch_panic("orders", service.change_order(message)).await })
+        Box::pin(async move { guarded_command("orders", service.change_order(message)).await })
     }
 }

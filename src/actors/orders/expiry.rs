@@ -10,9 +10,9 @@ use tokio::sync::Semaphore;
 
 use super::{OrderService, service::build_commit};
 use crate::{
-    actors::ask::guarded_tick,
     domain::order::{Order, OrderCommand},
     messages::context::CommandContext,
+    panics::guarded_tick,
     store::{CommitError, StoreUnavailable},
 };
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    actors::retry::{CommandRetry, Decision, is_conflict, record_response},
+    actors::retry::{CommandRetry, Decision, idempotency_record, is_conflict},
     domain::{
         clock::Clock,
         ids::ProductId,
@@ -100,7 +100,10 @@ pub(super) fn build_commit(
     Commit {
         writes: std::iter::once(Write::Order(Arc::clone(order))).chain(stock_writes).collect(),
         events: vec![DomainEvent::Order(Arc::clone(order))],
-        idempotency_record: record_response(context, StoredResponseBody::Ready(order_json(order))),
+        idempotency_record: idempotency_record(
+            context,
+            StoredResponseBody::Ready(order_json(order)),
+        ),
         trace: context.trace.clone(),
         ..Commit::new(order.updated_at, context.ticket.deadline())
     }

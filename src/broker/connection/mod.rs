@@ -20,12 +20,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub(super) use self::retry::{catch_panic, endless_backoff};
+pub(super) use self::retry::endless_backoff;
 use self::{
     connection_task::ConnectionTask,
     retry::{RetryState, STABLE_AFTER},
 };
 use super::{BrokerError, BrokerUri, with_timeout};
+use crate::panics::catch_panic;
 
 /// A connection that is replaced whenever it is lost, by a task in the background.
 pub struct ManagedConnection {
@@ -107,7 +108,7 @@ impl ManagedConnection {
         while let Some(session) = self.wait_for_session().await {
             let (current, started) = (session.clone(), Instant::now());
             let result = tokio::select! {
-                result = catch_panic(work(session)) => result,
+                result = catch_panic(work(session), || Err(BrokerError::Panicked)) => result,
                 () = current.wait_until_lost() => Ok(()),
             };
             if started.elapsed() >= STABLE_AFTER {

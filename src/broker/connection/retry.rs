@@ -1,9 +1,8 @@
 //! Delays between attempts, and a log that names each problem once.
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use futures_util::FutureExt;
 
 use crate::broker::BrokerError;
 
@@ -75,23 +74,9 @@ impl RetryState {
     }
 }
 
-/// Runs `work` and turns a panic into an error, so that a panic cannot end a task unnoticed.
-pub(in crate::broker) async fn catch_panic<T>(
-    work: impl Future<Output = Result<T, BrokerError>>,
-) -> Result<T, BrokerError> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or(Err(BrokerError::Panicked))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn panic_becomes_a_broker_error() {
-        let result = catch_panic::<()>(async { panic!("in the work") }).await;
-        assert!(matches!(result, Err(BrokerError::Panicked)));
-        assert!(matches!(catch_panic(async { Ok(7) }).await, Ok(7)));
-    }
 
     #[test]
     fn repeated_error_is_logged_once() {

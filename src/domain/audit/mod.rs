@@ -55,12 +55,12 @@ impl IdRange {
     }
 }
 
-/// Some of the records in a [`IdRange`], all from one snapshot.
+/// Some of the records in an [`IdRange`], all from one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage<T> {
     /// The records, ordered by id.
     pub items: Vec<T>,
-    /// The span that may contain more records.
+    /// The range that may contain more records.
     pub remaining: Option<IdRange>,
 }
 
@@ -177,8 +177,7 @@ impl EventAudit {
     /// Finds gaps in the event positions.
     #[must_use]
     pub fn evaluate(&self) -> AuditOutcome {
-        let advice =
-            "consumers may have missed them; have each of them read the state it keeps anew";
+        let advice = "consumers may have missed events; have each consumer reload its state";
         let finding = |message: String| Finding {
             kind: FindingKind::EventPositions,
             product_id: None,
@@ -190,14 +189,14 @@ impl EventAudit {
         let gaps =
             self.ranges.iter().zip(self.ranges.iter().skip(1)).map(|((_, end), (next, _))| {
                 finding(format!(
-                    "events: after position {end} comes {next}, where {} should",
+                    "events: position {end} is followed by {next} instead of {}",
                     end.saturating_add(1)
                 ))
             });
         let behind =
             self.ranges.last().zip(self.recorded_last).filter(|((_, end), last)| end != last);
         let behind = behind.map(|((_, end), last)| {
-            finding(format!("events: the last has position {end}, where {last} should be the last"))
+            finding(format!("events: the last position is {end} instead of {last}"))
         });
         AuditOutcome { findings: gaps.chain(behind).collect(), corrections: Vec::new() }
     }

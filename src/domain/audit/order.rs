@@ -83,8 +83,14 @@ impl OrderAudit {
             kind: FindingKind::UnknownOrder,
             product_id: None,
             order_id: Some(self.order_id),
-            message: format!("there is no such order, but movements of these products name it: {}", products.join(", ")),
-            advice: Some("restore the order from a backup; without it, what is reserved for it is given back".to_owned()),
+            message: format!(
+                "there is no such order, but movements of these products name it: {}",
+                products.join(", ")
+            ),
+            advice: Some(
+                "restore the order from a backup; without it, a repair releases its reserved units"
+                    .to_owned(),
+            ),
             repaired: false,
         };
         AuditOutcome { findings: vec![finding], corrections: Vec::new() }
@@ -98,15 +104,19 @@ impl OrderItemAudit {
         let mut moved = self.movements;
         let mut moves = Vec::new();
         // A finished order also had its units reserved once.
-        let never = self.quantity.saturating_sub(moved.total_reserved).max(0);
-        moves.extend(reservation_delta(never));
-        moved.reserved = moved.reserved.saturating_add(never);
-        let left = on_hand.saturating_sub(moved.on_hand);
-        if left < 0 {
-            moves.push(StockDelta { kind: MovementKind::Shipped, on_hand: left, reserved: left });
-            moved.reserved = moved.reserved.saturating_add(left);
-        } else if left > 0 {
-            moves.push(StockDelta { kind: MovementKind::Adjusted, on_hand: left, reserved: 0 });
+        let unreserved = self.quantity.saturating_sub(moved.total_reserved).max(0);
+        moves.extend(reservation_delta(unreserved));
+        moved.reserved = moved.reserved.saturating_add(unreserved);
+        let missing = on_hand.saturating_sub(moved.on_hand);
+        if missing < 0 {
+            moves.push(StockDelta {
+                kind: MovementKind::Shipped,
+                on_hand: missing,
+                reserved: missing,
+            });
+            moved.reserved = moved.reserved.saturating_add(missing);
+        } else if missing > 0 {
+            moves.push(StockDelta { kind: MovementKind::Adjusted, on_hand: missing, reserved: 0 });
         }
         moves.extend(reservation_delta(reserved.saturating_sub(moved.reserved)));
         moves
@@ -123,8 +133,9 @@ impl OrderItemAudit {
         let ExpectedMovements { on_hand, reserved } = self.expected_movements(status);
         let moved = self.movements;
         format!(
-            "it is {} and has {} of it, so its movements should have reserved {} once, and come to {on_hand} on_hand and {reserved} \
-             reserved; they have reserved {}, and come to {} and {}",
+            "the order is {} with {} units, so its movements should reserve {} in total \
+             and add up to on_hand {on_hand} and reserved {reserved}; \
+             they reserve {} and add up to on_hand {} and reserved {}",
             status.as_str(),
             self.quantity,
             self.quantity,
@@ -141,26 +152,26 @@ struct ExpectedMovements {
     reserved: i64,
 }
 
-/// Joins orders and movements, both ordered by id and from one snapshot. If one of the two lists is
-/// full, the rest of `span` is left for the next page.
+/// Joins orders and movements, both ordered by id and from one snapshot. Each list comes with its
+/// maximum length. If one of them has reached it, the rest of `range` is left for the next page.
 #[must_use]
 pub fn join_orders_with_movements(
-    span: IdRange,
+    range: IdRange,
     orders: (Vec<Order>, usize),
     moved: (Vec<(OrderId, ProductId, MovementTotals)>, usize),
     versions: &HashMap<ProductId, u64>,
 ) -> AuditPage<OrderAudit> {
-    let ((mut orders, most_orders), (mut moved, most_moved)) = (orders, moved);
+    let ((mut orders, max_orders), (mut moved, max_moved)) = (orders, moved);
     let mut last = None;
-    if orders.len() >= most_orders {
+    if orders.len() >= max_orders {
         last = orders.last().map(|order| order.id);
     }
-    if moved.len() >= most_moved {
+    if moved.len() >= max_moved {
         // The last order may be incomplete, unless it is the only one.
-        let partly = moved.last().map(|(order, ..)| *order);
-        let whole =
-            moved.iter().rev().map(|(order, ..)| *order).find(|order| Some(*order) != partly);
-        last = [last, whole.or(partly)].into_iter().flatten().min();
+        let last_named = moved.last().map(|(order, ..)| *order);
+        let last_complete =
+            moved.iter().rev().map(|(order, ..)| *order).find(|order| Some(*order) != last_named);
+        last = [last, last_complete.or(last_named)].into_iter().flatten().min();
     }
     if let Some(last) = last {
         orders.retain(|order| order.id <= last);
@@ -168,7 +179,7 @@ pub fn join_orders_with_movements(
     }
     AuditPage {
         items: group_by_order(orders, moved, versions),
-        remaining: last.map(|last| span.split_after(last.as_uuid()).1),
+        remaining: last.map(|last| range.split_after(last.as_uuid()).1),
     }
 }
 

@@ -65,8 +65,8 @@ impl ProductAudit {
     /// Finds the inconsistencies and their repairs.
     #[must_use]
     pub fn evaluate(&self) -> AuditOutcome {
-        let obstacle = self.repair_blocker();
-        let off = |kind, message, advice| Finding {
+        let blocker = self.repair_blocker();
+        let finding = |kind, message, advice| Finding {
             kind,
             product_id: Some(self.product_id),
             order_id: None,
@@ -74,29 +74,30 @@ impl ProductAudit {
             advice,
             repaired: false,
         };
-        let mut findings: Vec<Finding> =
-            self.level_mismatches().map(|(kind, says)| off(kind, says, obstacle.clone())).collect();
-        let corrections = if findings.is_empty() || obstacle.is_some() {
+        let mut findings: Vec<Finding> = self
+            .level_mismatches()
+            .map(|(kind, message)| finding(kind, message, blocker.clone()))
+            .collect();
+        let corrections = if findings.is_empty() || blocker.is_some() {
             Vec::new()
         } else {
             vec![self.build_correction()]
         };
         if let Some(message) = self.sequence_mismatch() {
-            let missing = || {
-                "restore the movements that are missing from a backup, then run the audit again"
-                    .to_owned()
+            let default_advice = || {
+                "restore the missing movements from a backup, then run the audit again".to_owned()
             };
-            findings.push(off(
+            findings.push(finding(
                 FindingKind::MovementSequence,
                 message,
-                Some(self.sequence_conflict_advice().unwrap_or_else(missing)),
+                Some(self.sequence_conflict_advice().unwrap_or_else(default_advice)),
             ));
         }
         if !self.known {
             let message =
                 "there is no such product, but it has stock, movements or open orders".to_owned();
             let advice = "restore the product from a backup".to_owned();
-            findings.push(off(FindingKind::UnknownProduct, message, Some(advice)));
+            findings.push(finding(FindingKind::UnknownProduct, message, Some(advice)));
         }
         AuditOutcome { findings, corrections }
     }
@@ -105,61 +106,61 @@ impl ProductAudit {
     fn level_mismatches(&self) -> impl Iterator<Item = (FindingKind, String)> {
         let (stock, ledger, promised) = (self.stock, self.ledger, self.promised);
         let on_hand = (stock.on_hand != ledger.on_hand).then(|| {
-            let says = format!(
-                "on_hand is {}, but its movements sum up to {}",
+            let message = format!(
+                "on_hand is {}, but its movements add up to {}",
                 stock.on_hand, ledger.on_hand
             );
-            (FindingKind::OnHand, says)
+            (FindingKind::OnHand, message)
         });
         let reserved = (stock.reserved != ledger.reserved).then(|| {
-            let says = format!(
-                "reserved is {}, but its movements sum up to {}",
+            let message = format!(
+                "reserved is {}, but its movements add up to {}",
                 stock.reserved, ledger.reserved
             );
-            (FindingKind::Reserved, says)
+            (FindingKind::Reserved, message)
         });
         let orders = (stock.reserved != promised).then(|| {
-            let says = format!("reserved is {}, but open orders need {promised}", stock.reserved);
-            (FindingKind::OpenOrders, says)
+            let message =
+                format!("reserved is {}, but open orders need {promised}", stock.reserved);
+            (FindingKind::OpenOrders, message)
         });
         let range = (stock.reserved < 0 || stock.reserved > stock.on_hand).then(|| {
-            let says = format!(
+            let message = format!(
                 "reserved is {}, but should be from 0 to on_hand, which is {}",
                 stock.reserved, stock.on_hand
             );
-            (FindingKind::ReservedOutOfRange, says)
+            (FindingKind::ReservedOutOfRange, message)
         });
         [on_hand, reserved, orders, range].into_iter().flatten()
     }
 
     fn sequence_mismatch(&self) -> Option<String> {
-        let (ledger, noted) = (self.ledger, self.stock.last_movement);
+        let (ledger, last) = (self.ledger, self.stock.last_movement);
         let count = i64::try_from(ledger.count).unwrap_or(i64::MAX);
         let gapless = count == 0 || (ledger.first == 1 && ledger.last == count);
-        if gapless && noted == count {
+        if gapless && last == count {
             return None;
         }
-        let should = "they should be numbered from 1 without gaps, and that be the last";
-        Some(match count {
-            0 => format!(
-                "it has no movements, but its stock says that number {noted} was the last; {should}"
-            ),
-            _ => format!(
-                "it has {count} movements, numbered {} to {}, and its stock says that number {noted} was the last; {should}",
-                ledger.first, ledger.last
-            ),
-        })
+        let movements = match count {
+            0 => "it has no movements".to_owned(),
+            1 => format!("it has 1 movement, numbered {}", ledger.first),
+            _ => format!("it has {count} movements, numbered {} to {}", ledger.first, ledger.last),
+        };
+        Some(format!(
+            "{movements}, and its stock names {last} as the last; \
+             they should be numbered from 1 without gaps, up to the last"
+        ))
     }
 
     /// Advice for an operator, if no repair can be written.
     fn repair_blocker(&self) -> Option<String> {
-        let (stock, most) = (self.stock, i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX));
+        let (stock, max) = (self.stock, i64::try_from(MAX_ON_HAND).unwrap_or(i64::MAX));
         if let Some(advice) = self.sequence_conflict_advice() {
             return Some(advice);
         }
-        if stock.reserved < 0 || stock.on_hand < 0 || stock.on_hand > most {
+        if stock.reserved < 0 || stock.on_hand < 0 || stock.on_hand > max {
             return Some(
-                "stop all nodes, set its stock in the store to what was counted, and repair then"
+                "stop all nodes, set its stock in the store to the counted units, then repair"
                     .to_owned(),
             );
         }
@@ -174,8 +175,12 @@ impl ProductAudit {
 
     fn sequence_conflict_advice(&self) -> Option<String> {
         let last = self.ledger.last;
-        let advice = "the number of its next movement is taken; stop all nodes, set last_movement of its stock in the store";
-        (self.stock.last_movement < last).then(|| format!("{advice} to {last}, and repair then"))
+        (self.stock.last_movement < last).then(|| {
+            format!(
+                "the number of its next movement is taken; \
+                 stop all nodes, set last_movement of its stock in the store to {last}, then repair"
+            )
+        })
     }
 
     fn build_correction(&self) -> Correction {

@@ -51,7 +51,7 @@ fn on_hand_mismatch_adjusts_ledger_to_level() {
     let line = outcome.findings[0].to_string();
     assert_eq!(
         line,
-        format!("product {}: on_hand is 12, but its movements sum up to 10", product.product_id)
+        format!("product {}: on_hand is 12, but its movements add up to 10", product.product_id)
     );
     let correction = Correction {
         product_id: product.product_id,
@@ -241,7 +241,7 @@ fn gaps_in_event_positions_are_reported() {
     assert!(
         gap.findings[0]
             .to_string()
-            .starts_with("events: after position 9 comes 12, where 10 should; ")
+            .starts_with("events: position 9 is followed by 12 instead of 10; ")
     );
     assert_eq!(finding_kinds(&evaluate(&[(3, 9)], Some(11))), [FindingKind::EventPositions]);
 }

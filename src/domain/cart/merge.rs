@@ -3,7 +3,7 @@
 use super::{Cart, CartChange, CartError, CartEvent, CartLimits, CartLine, Offer, check_total};
 use crate::domain::{clock::Timestamp, ids::ProductId};
 
-/// A merge drops no line. Merges can fill a cart up to this many times `max_lines`.
+/// Merges can fill a cart up to this many times `max_lines`, since a merge drops no line.
 pub const MERGED_LINES_FACTOR: usize = 4;
 
 /// The result of a merge, which is stored atomically.
@@ -19,8 +19,9 @@ impl Cart {
     /// Decides what merging `guest` into this cart does to both. `None` if it changes nothing.
     ///
     /// # Errors
-    /// The guest's cart was merged into another account's cart, or the merged cart would exceed the
-    /// limit for lines or for the total. Then both carts stay unchanged; no line is dropped.
+    /// The guest's cart was merged into another account's cart, or the merged cart would have more
+    /// than [`MERGED_LINES_FACTOR`] times `max_lines` lines, or exceed the limit for the total.
+    /// Then both carts stay unchanged.
     pub fn merge(
         &self,
         guest: &Self,

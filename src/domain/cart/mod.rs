@@ -79,7 +79,8 @@ pub struct Offer {
 pub struct CartLimits {
     /// The most units in one line.
     pub max_quantity: u32,
-    /// The most lines in a cart.
+    /// The number of lines from which a cart takes no new product. A merge may exceed it, up to
+    /// [`MERGED_LINES_FACTOR`] times.
     pub max_lines: usize,
 }
 
@@ -107,7 +108,7 @@ pub enum CartCommand {
     },
     /// Removes every line.
     Clear,
-    /// Marks the cart as abandoned if its owner has not changed it since `untouched_since`.
+    /// Marks the cart as abandoned if its owner has not changed it since `idle_before`.
     Abandon {
         /// A cart that changed after this time is not abandoned.
         idle_before: Timestamp,
@@ -181,7 +182,7 @@ pub enum CartError {
     InsufficientStock(Shortage),
     /// The line would exceed the quantity limit.
     QuantityLimitExceeded,
-    /// The cart would exceed the line limit.
+    /// The cart has too many lines for another product, or a merged cart would have.
     LineLimitExceeded,
     /// The total would exceed [`MAX_MINOR_UNITS`].
     TotalLimitExceeded,
@@ -265,9 +266,7 @@ impl Cart {
             }
             CartCommand::Clear if self.lines.is_empty() => Ok(None),
             CartCommand::Clear => Ok(Some((self.with_lines(Vec::new(), now), CartEvent::Cleared))),
-            CartCommand::Abandon { idle_before: untouched_since } => {
-                Ok(self.mark_abandoned(untouched_since))
-            }
+            CartCommand::Abandon { idle_before } => Ok(self.mark_abandoned(idle_before)),
         }
     }
 
@@ -336,8 +335,8 @@ impl Cart {
         Ok((self.with_lines(lines, now), CartEvent::ItemRemoved { product_id }))
     }
 
-    fn mark_abandoned(&self, untouched_since: Timestamp) -> Option<CartChange> {
-        if self.abandoned || self.lines.is_empty() || self.updated_at > untouched_since {
+    fn mark_abandoned(&self, idle_before: Timestamp) -> Option<CartChange> {
+        if self.abandoned || self.lines.is_empty() || self.updated_at > idle_before {
             return None;
         }
         let cart = Self { version: self.version + 1, abandoned: true, ..self.clone() };

@@ -155,8 +155,8 @@ impl ProductDetails {
 }
 
 /// A SKU is visible ASCII, so that it can be typed, printed, and put into a header.
-fn validate_sku(errors: &mut ValidationErrors, field: &str, word: &str) {
-    if word.is_empty() || word.len() > 64 || !word.bytes().all(|b| b.is_ascii_graphic()) {
+fn validate_sku(errors: &mut ValidationErrors, field: &str, sku: &str) {
+    if sku.is_empty() || sku.len() > 64 || !sku.bytes().all(|b| b.is_ascii_graphic()) {
         errors.add(
             field,
             "invalid",

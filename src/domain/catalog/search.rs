@@ -102,7 +102,7 @@ impl ProductFilter {
     pub fn score_product(
         &self,
         product: &Product,
-        words: &SearchText,
+        text: &SearchText,
         available: u64,
     ) -> Option<i64> {
         let details = &product.details;
@@ -116,7 +116,7 @@ impl ProductFilter {
         if !passes {
             return None;
         }
-        self.terms.iter().try_fold(0, |sum, word| match words.score_term(word) {
+        self.terms.iter().try_fold(0, |sum, word| match text.score_term(word) {
             0 => None,
             score => Some(sum + score),
         })
@@ -126,13 +126,13 @@ impl ProductFilter {
 impl ProductSort {
     /// The sort key of a product with this score.
     #[must_use]
-    pub fn sort_key(self, product: &Product, words: &SearchText, score: i64) -> SortKey {
+    pub fn sort_key(self, product: &Product, text: &SearchText, score: i64) -> SortKey {
         let price = product.details.price.minor_units();
         match self {
-            Self::Relevance => (-score, words.name.clone(), product.id),
+            Self::Relevance => (-score, text.name.clone(), product.id),
             Self::PriceAscending => (price, String::new(), product.id),
             Self::PriceDescending => (-price, String::new(), product.id),
-            Self::Name => (0, words.name.clone(), product.id),
+            Self::Name => (0, text.name.clone(), product.id),
             Self::Newest => (-product.created_at.as_millis(), String::new(), product.id),
         }
     }

@@ -67,8 +67,8 @@ pub enum CheckoutError {
 }
 
 impl Cart {
-    /// Decides what checking out the cart does. `find_product` returns an active product and its available
-    /// units.
+    /// Decides what checking out the cart does. `find_product` returns an active product and its
+    /// available units.
     ///
     /// # Errors
     /// There is nothing to buy, a product is short or deleted, or the total exceeds the limit or
@@ -83,7 +83,7 @@ impl Cart {
         now: Timestamp,
     ) -> Result<CheckoutOutcome, CheckoutError> {
         self.ensure_open().map_err(CheckoutError::Cart)?;
-        let PurchasedLines { lines, product_versions: decided_on } =
+        let PurchasedLines { lines, product_versions } =
             self.collect_order_lines(&checkout, find_product)?;
         if lines.is_empty() {
             return Err(CheckoutError::CartEmpty);
@@ -112,7 +112,7 @@ impl Cart {
         Ok(CheckoutOutcome {
             cart: (cart, CartEvent::CheckedOut { order_id }),
             order,
-            product_versions: decided_on,
+            product_versions,
         })
     }
 

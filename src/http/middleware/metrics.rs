@@ -111,10 +111,10 @@ impl Metrics {
 
     /// Encodes the metrics as OpenMetrics text.
     pub(crate) fn encode_openmetrics(&self, levels: &NodeStats) -> String {
-        let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.active_carts.set(whole(levels.active_carts));
-        self.products.set(whole(levels.products));
-        self.waiting_commits.set(whole(levels.waiting_commits));
+        let to_i64 = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.active_carts.set(to_i64(levels.active_carts));
+        self.products.set(to_i64(levels.products));
+        self.waiting_commits.set(to_i64(levels.waiting_commits));
         set_counter(&self.writer_transactions, levels.writer_transactions);
         set_counter(&self.writer_commits, levels.writer_commits);
         if let Some(broker) = &levels.broker {
@@ -124,7 +124,7 @@ impl Metrics {
             set_counter(&self.events_published, broker.events_published);
             // If the store does not respond, keep the last value.
             if let Some(unpublished) = broker.events_unpublished {
-                self.events_unpublished.set(whole(unpublished));
+                self.events_unpublished.set(to_i64(unpublished));
             }
         }
         let mut text = String::new();

@@ -4,7 +4,7 @@ pub(super) mod head_method;
 pub mod metrics;
 pub(super) mod rate_limit;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{
     Error as ActixError, HttpMessage, HttpResponse,
@@ -18,7 +18,6 @@ use actix_web::{
     middleware::Next,
     web,
 };
-use futures_util::FutureExt;
 use uuid::Uuid;
 
 use self::rate_limit::RateLimited;
@@ -29,6 +28,7 @@ use super::{
 use crate::{
     domain::ids::EventId,
     error::{Error, ErrorCode},
+    panics::catch_panic,
 };
 
 const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,12 +42,12 @@ pub(crate) async fn response_middleware(
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let began = Instant::now();
     let id = request_id_or_new(&request);
-    let services = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
+    let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
     let mut response = call_catching_panic(request, next, &id).await?;
     set_common_headers(&mut response, &id);
     let response = ensure_problem_body(response, &id);
-    if let Some(services) = services {
-        services.metrics.record_request(response.request(), response.status(), began.elapsed());
+    if let Some(state) = state {
+        state.metrics.record_request(response.request(), response.status(), began.elapsed());
     }
     Ok(response)
 }
@@ -60,16 +60,16 @@ pub(crate) async fn admission_middleware(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
-    let services = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
-    if let Some(services) = services {
-        if let Some(limited) = check_address_limit(&services, &request) {
+    let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
+    if let Some(state) = state {
+        if let Some(limited) = check_address_limit(&state, &request) {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
             return Ok(request.error_response(Problem(error)));
         }
-        request.extensions_mut().insert(services.new_deadline());
+        request.extensions_mut().insert(state.new_deadline());
         if !is_operational_route(&request)
-            && let Err(error) = services.ensure_fresh(request.request()).await
+            && let Err(error) = state.ensure_fresh(request.request()).await
         {
             return Ok(request.error_response(Problem(error)));
         }
@@ -87,19 +87,17 @@ async fn call_catching_panic(
     id: &HeaderValue,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let path = request.path().to_owned();
-    match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-        Ok(Ok(response)) => Ok(response.map_into_boxed_body()),
-        Ok(Err(error)) => Err(error),
-        Err(_) => {
-            tracing::error!(path, "a route panicked");
-            let response = into_problem_response(
-                HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR),
-                &Error::internal(),
-                id,
-            );
-            Err(InternalError::from_response("a route panicked", response).into())
-        }
-    }
+    let call = async { Ok(next.call(request).await?.map_into_boxed_body()) };
+    catch_panic(call, || {
+        tracing::error!(path, "a route panicked");
+        let response = into_problem_response(
+            HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR),
+            &Error::internal(),
+            id,
+        );
+        Err(InternalError::from_response("a route panicked", response).into())
+    })
+    .await
 }
 
 /// Returns the request id that the client sent if it is valid, or else a new one.
@@ -123,11 +121,11 @@ fn is_operational_route(request: &ServiceRequest) -> bool {
     matches!(request.path(), "/livez" | "/readyz" | "/metrics")
 }
 
-fn check_address_limit(services: &AppState, request: &ServiceRequest) -> Option<RateLimited> {
+fn check_address_limit(state: &AppState, request: &ServiceRequest) -> Option<RateLimited> {
     if is_operational_route(request) {
         return None;
     }
-    services.rate_limits.check_address(services.client_address(request.request())).err()
+    state.rate_limits.check_address(state.client_address(request.request())).err()
 }
 
 fn set_common_headers(response: &mut ServiceResponse<BoxBody>, id: &HeaderValue) {
@@ -156,11 +154,11 @@ fn ensure_problem_body(
         return response;
     }
     let error = response.response().extensions().get::<Error>().cloned();
-    let shaped = response
+    let is_json = response
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value == "application/json");
-    if error.is_none() && shaped {
+    if error.is_none() && is_json {
         // The route has built its own body, as /readyz does.
         return response;
     }

@@ -9,18 +9,18 @@ use utoipa::{
 use crate::{
     domain::{account, audit, inventory},
     error,
-    events::schema::{word_set, words_of},
+    events::schema::{names_of, string_enum_schema},
 };
 
 /// Defines schema types for string enums. The doc comment becomes the description.
 macro_rules! string_enums {
-    ($($(#[doc = $line:literal])+ $name:ident = $words:expr;)+) => {$(
+    ($($(#[doc = $line:literal])+ $name:ident = $names:expr;)+) => {$(
         $(#[doc = $line])+
         pub(crate) struct $name;
 
         impl PartialSchema for $name {
             fn schema() -> RefOr<Schema> {
-                word_set(&$words, concat!($($line, "\n"),+))
+                string_enum_schema(&$names, concat!($($line, "\n"),+))
             }
         }
 
@@ -30,19 +30,19 @@ macro_rules! string_enums {
 
 string_enums! {
     /// An error code. The list is closed, so a program can rely on it.
-    ErrorCode = words_of(error::ErrorCode::ALL, error::ErrorCode::as_str);
+    ErrorCode = names_of(error::ErrorCode::ALL, error::ErrorCode::as_str);
     /// What the bearer of a token may do. A `guest` has a cart and no account.
-    Role = words_of(account::Role::ALL, account::Role::as_str);
+    Role = names_of(account::Role::ALL, account::Role::as_str);
     /// Why a token is not valid.
-    TokenFault = words_of(
+    TokenFault = names_of(
         &[error::ErrorCode::Unauthenticated, error::ErrorCode::TokenExpired],
         error::ErrorCode::as_str,
     );
     /// What a stock movement was: `received` raises `on_hand`, `adjusted` corrects it, `reserved`
     /// and `released` change `reserved`, and `shipped` lowers both.
-    MovementKind = words_of(inventory::MovementKind::ALL, inventory::MovementKind::as_str);
+    MovementKind = names_of(inventory::MovementKind::ALL, inventory::MovementKind::as_str);
     /// What an audit found.
-    FindingKind = words_of(audit::FindingKind::ALL, audit::FindingKind::as_str);
+    FindingKind = names_of(audit::FindingKind::ALL, audit::FindingKind::as_str);
     /// The order of a search. `-price` starts with the highest price.
     ProductSort = ["relevance", "price", "-price", "name", "newest"];
     /// Whether a node can do its work. A `degraded` node can, but publishes its events later.

@@ -13,9 +13,9 @@ const TIME: &str = "2026-03-14T09:26:53.589Z";
 const DEPTH: u8 = 16;
 
 /// Adds an example to every schema that has none.
-pub(super) fn complete(components: &mut Components) {
+pub(super) fn add_examples(components: &mut Components) {
     for schema in components.schemas.values_mut() {
-        modernize(schema);
+        replace_deprecated_example(schema);
     }
     // JSON is easier to read than utoipa's types, which differ for each form of schema.
     let all = serde_json::to_value(&components.schemas).unwrap_or_default();
@@ -23,17 +23,17 @@ pub(super) fn complete(components: &mut Components) {
         if let RefOr::T(Schema::Object(object)) = schema
             && object.examples.is_empty()
         {
-            object.examples.extend(all.get(name).and_then(|one| compose(one, &all, DEPTH)));
+            object.examples.extend(all.get(name).and_then(|one| build_example(one, &all, DEPTH)));
         }
     }
 }
 
 /// Moves each `example`, which OpenAPI 3.1 deprecates, into `examples`.
-pub(super) fn modernize(schema: &mut RefOr<Schema>) {
+pub(super) fn replace_deprecated_example(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::Object(object)) => {
             object.examples.extend(object.example.take());
-            object.properties.values_mut().for_each(modernize);
+            object.properties.values_mut().for_each(replace_deprecated_example);
         }
         RefOr::T(Schema::Array(array)) => array.examples.extend(array.example.take()),
         _ => {}
@@ -41,26 +41,26 @@ pub(super) fn modernize(schema: &mut RefOr<Schema>) {
 }
 
 /// Builds an example of `schema`; `None` if it cannot be derived.
-fn compose(schema: &Value, all: &Value, depth: u8) -> Option<Value> {
+fn build_example(schema: &Value, all: &Value, depth: u8) -> Option<Value> {
     let depth = depth.checked_sub(1)?;
     let member = |name: &str| schema.get(name);
     let first = |name: &str| member(name)?.get(0).cloned();
     if let Some(name) = member("$ref").and_then(Value::as_str) {
-        return compose(all.get(name.rsplit('/').next()?)?, all, depth);
+        return build_example(all.get(name.rsplit('/').next()?)?, all, depth);
     }
     if let Some(given) = first("examples").or_else(|| first("enum")) {
         return Some(given);
     }
     if let Some(items) = member("items") {
-        return Some(json!([compose(items, all, depth)?]));
+        return Some(json!([build_example(items, all, depth)?]));
     }
     if let Some(either) = member("oneOf").and_then(Value::as_array) {
-        return either.iter().find_map(|one| compose(one, all, depth));
+        return either.iter().find_map(|one| build_example(one, all, depth));
     }
     if let Some(properties) = member("properties").and_then(Value::as_object) {
         let parts = properties.iter();
         let parts =
-            parts.filter_map(|(name, part)| Some((name.clone(), compose(part, all, depth)?)));
+            parts.filter_map(|(name, part)| Some((name.clone(), build_example(part, all, depth)?)));
         return Some(Value::Object(parts.collect::<Map<_, _>>()));
     }
     match (member("format").and_then(Value::as_str), member("type").and_then(Value::as_str)) {

@@ -10,13 +10,13 @@ use utoipa::openapi::{
 use super::examples;
 
 /// Response headers: name, component name, description and example.
-const OF_RESPONSES: [(&str, &str, &str, &str); 9] = [
+const RESPONSE_HEADERS: [(&str, &str, &str, &str); 9] = [
     ("X-Request-Id", "RequestId", REQUEST_ID, "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d"),
     ("ETag", "ETag", "The current version, for `If-Match` and `If-None-Match`.", "\"3\""),
     ("Idempotency-Replayed", "IdempotencyReplayed", REPLAYED, "true"),
     ("Location", "Location", "The address of the new resource.", "/api/orders/01936f5e"),
     ("Retry-After", "RetryAfter", "The number of seconds to wait before the next try.", "1"),
-    ("RateLimit", "RateLimit", "What is left of the limit.", "\"user\";r=0;t=1"),
+    ("RateLimit", "RateLimit", "How much of the limit is left.", "\"user\";r=0;t=1"),
     ("RateLimit-Policy", "RateLimitPolicy", "The limit.", "\"user\";q=100;w=2"),
     ("Cache-Control", "CacheControl", "Caches must not store the response.", "no-store"),
     ("WWW-Authenticate", "Challenge", "How to authenticate.", "Bearer"),
@@ -27,7 +27,7 @@ const REQUEST_ID: &str =
 const REPLAYED: &str = "Sent when the response repeats the first one for this `Idempotency-Key`.";
 
 /// Request headers: name, description and example.
-const OF_REQUESTS: [(&str, &str, &str); 5] = [
+const REQUEST_HEADERS: [(&str, &str, &str); 5] = [
     ("Idempotency-Key", IDEMPOTENCY_KEY, "2f1c9f1e-checkout-1"),
     ("If-Match", IF_MATCH, "\"3\""),
     ("If-None-Match", "The response is 304 if this ETag is current.", "\"3\""),
@@ -40,13 +40,13 @@ const IDEMPOTENCY_KEY: &str = "A key that the client chooses, 1 to 255 visible A
     and gets the first response again.";
 const IF_MATCH: &str =
     "The change is made only if this ETag is current. A weak tag counts as the version it names.";
-const CACHE_CONTROL: &str = "With `no-cache`, the answer is at least as new as every change \
+const CACHE_CONTROL: &str = "With `no-cache`, the response is at least as new as every change \
     that any node acknowledged before the request.";
 const EVENT_ID: &str = "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d";
 
 /// Adds the response headers to the components.
 pub(super) fn register(components: &mut Components) {
-    for (_, component, description, example) in OF_RESPONSES {
+    for (_, component, description, example) in RESPONSE_HEADERS {
         let schema = ObjectBuilder::new().schema_type(Type::String).examples([json!(example)]);
         let header: Header =
             HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build();
@@ -60,9 +60,9 @@ pub(super) fn complete_parameters(operation: &mut Operation) {
         let RefOr::T(parameter) = parameter else { continue };
         if let Some(schema) = &mut parameter.schema {
             forbid_null(schema);
-            examples::modernize(schema);
+            examples::replace_deprecated_example(schema);
         }
-        let known = OF_REQUESTS.iter().find(|(name, ..)| *name == parameter.name);
+        let known = REQUEST_HEADERS.iter().find(|(name, ..)| *name == parameter.name);
         if let (ParameterIn::Header, Some(known)) = (&parameter.parameter_in, known) {
             describe(parameter, known);
         }
@@ -144,7 +144,7 @@ pub(super) fn complete_responses(operation: &mut Operation, private: bool) {
 }
 
 fn declare(response: &mut Response, name: &str) {
-    if let Some((_, component, ..)) = OF_RESPONSES.iter().find(|(known, ..)| *known == name) {
+    if let Some((_, component, ..)) = RESPONSE_HEADERS.iter().find(|(known, ..)| *known == name) {
         let header = Ref::new(format!("#/components/headers/{component}"));
         response.headers.insert(name.to_owned(), RefOr::Ref(header));
     }

@@ -84,14 +84,16 @@ pub(crate) fn check_content_type<'a>(
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let essence = sent.split(';').next().unwrap_or_default().trim();
-    types.iter().find(|accepted| essence.eq_ignore_ascii_case(accepted)).copied().ok_or_else(|| {
-        let accepted = types.join(" or ");
-        Error::new(
-            ErrorCode::UnsupportedMediaType,
-            format!("Send the body as {accepted}, and say so in Content-Type."),
-        )
-    })
+    let media_type = sent.split(';').next().unwrap_or_default().trim();
+    types.iter().find(|accepted| media_type.eq_ignore_ascii_case(accepted)).copied().ok_or_else(
+        || {
+            let accepted = types.join(" or ");
+            Error::new(
+                ErrorCode::UnsupportedMediaType,
+                format!("Send the body as {accepted}, and say so in Content-Type."),
+            )
+        },
+    )
 }
 
 /// Reads a body up to `http.max_body`, within `http.request_timeout`.
@@ -112,7 +114,7 @@ async fn read_bytes(request: &HttpRequest, mut payload: Payload) -> Result<Bytes
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let whole = async {
+    let read_all = async {
         let mut body = BytesMut::with_capacity(announced.unwrap_or(0));
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|_| incomplete_body_error())?;
@@ -124,11 +126,11 @@ async fn read_bytes(request: &HttpRequest, mut payload: Payload) -> Result<Bytes
         Ok(body.freeze())
     };
     let began = Instant::now();
-    let read = tokio::time::timeout(options.request_timeout, whole)
+    let body = tokio::time::timeout(options.request_timeout, read_all)
         .await
         .unwrap_or_else(|_| Err(body_timeout_error()));
     Deadline::extend(request, began.elapsed());
-    read
+    body
 }
 
 pub(crate) fn body_timeout_error() -> Error {

@@ -32,8 +32,8 @@ pub(crate) trait Access {
     /// `unauthenticated`, `token_expired`, `rate_limited` or `forbidden`.
     fn authorize(state: &AppState, request: &HttpRequest) -> Result<Self::Caller, Error>;
 
-    /// The caller, if the route knows one.
-    fn known(caller: Self::Caller) -> Option<Caller>;
+    /// The caller's account or guest, if the route identifies one.
+    fn identity(caller: Self::Caller) -> Option<Caller>;
 }
 
 /// Everyone, with or without a token.
@@ -43,7 +43,7 @@ pub(crate) struct Anyone;
 pub(crate) struct CatalogReader;
 
 /// As [`CatalogReader`], but a token that is sent must be valid.
-pub(crate) struct Listener;
+pub(crate) struct EventSubscriber;
 
 /// Everyone with a token, guests included.
 pub(crate) struct Bearer;
@@ -61,7 +61,7 @@ impl Access for Anyone {
         Ok(())
     }
 
-    fn known((): ()) -> Option<Caller> {
+    fn identity((): ()) -> Option<Caller> {
         None
     }
 }
@@ -73,12 +73,12 @@ impl Access for CatalogReader {
         if state.options.public_read { Ok(()) } else { state.authenticate(request).map(|_| ()) }
     }
 
-    fn known((): ()) -> Option<Caller> {
+    fn identity((): ()) -> Option<Caller> {
         None
     }
 }
 
-impl Access for Listener {
+impl Access for EventSubscriber {
     type Caller = Option<Caller>;
 
     fn authorize(state: &AppState, request: &HttpRequest) -> Result<Option<Caller>, Error> {
@@ -88,7 +88,7 @@ impl Access for Listener {
         state.authenticate(request).map(Some)
     }
 
-    fn known(caller: Option<Caller>) -> Option<Caller> {
+    fn identity(caller: Option<Caller>) -> Option<Caller> {
         caller
     }
 }
@@ -100,7 +100,7 @@ impl Access for Bearer {
         state.authenticate(request)
     }
 
-    fn known(caller: Caller) -> Option<Caller> {
+    fn identity(caller: Caller) -> Option<Caller> {
         Some(caller)
     }
 }
@@ -112,7 +112,7 @@ impl Access for Account {
         state.authenticate(request)?.require_account()
     }
 
-    fn known(caller: Caller) -> Option<Caller> {
+    fn identity(caller: Caller) -> Option<Caller> {
         Some(caller)
     }
 }
@@ -124,7 +124,7 @@ impl Access for Admin {
         state.authenticate(request)?.require_admin()
     }
 
-    fn known(caller: Caller) -> Option<Caller> {
+    fn identity(caller: Caller) -> Option<Caller> {
         Some(caller)
     }
 }
@@ -285,7 +285,7 @@ impl<A: Access, B: RequestBody, T: Target> ChangeRequest<A, B, T> {
         let target = T::parse(&request)?;
         let query = QueryParams::parse(request.query_string());
         if !query.is_empty() {
-            target.ensure_exists(&state, &request, A::known(caller)).await?;
+            target.ensure_exists(&state, &request, A::identity(caller)).await?;
             query.reject_others(&[])?;
         }
         let (body, bytes) = B::read(&request, payload).await?;

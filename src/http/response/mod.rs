@@ -19,10 +19,10 @@ use super::request::headers::matches_if_none_match;
 use crate::{error::Error, messages::context::Reply};
 
 /// The result of a route: a response or a problem.
-pub(crate) type RouteResult = Result<Answer, Problem>;
+pub(crate) type RouteResult = Result<ApiResponse, Problem>;
 
 /// A response with its status, JSON body and headers, before it is sent.
-pub(crate) struct Answer {
+pub(crate) struct ApiResponse {
     status: StatusCode,
     body: Bytes,
     etag: Option<EntityTag>,
@@ -31,7 +31,7 @@ pub(crate) struct Answer {
     is_private: bool,
 }
 
-impl Answer {
+impl ApiResponse {
     /// A response with JSON that is already encoded.
     pub(crate) const fn new(status: StatusCode, body: Bytes) -> Self {
         Self { status, body, etag: None, location: None, is_replayed: false, is_private: false }
@@ -59,15 +59,15 @@ impl Answer {
         Ok(Self::new(status, body.into()))
     }
 
-    /// The response to a command. `describe` builds the response to the first request; a retry
+    /// The response to a command. `render` builds the response to the first request; a repeat
     /// gets the stored body with the same status.
     pub(crate) fn reply<T>(
         status: StatusCode,
         reply: Reply<T>,
-        describe: impl FnOnce(T) -> Result<Self, Error>,
+        render: impl FnOnce(T) -> Result<Self, Error>,
     ) -> Result<Self, Error> {
         Ok(match reply {
-            Reply::Completed(value) => Self { status, ..describe(value)? },
+            Reply::Completed(value) => Self { status, ..render(value)? },
             Reply::Replayed(first) => Self { is_replayed: true, ..Self::new(status, first.body) },
         })
     }
@@ -84,14 +84,14 @@ impl Answer {
         self
     }
 
-    /// Forbids caches to keep the response, which belongs to the caller alone.
+    /// Forbids caches to store the response, since only the caller may see it.
     pub(crate) const fn private(mut self) -> Self {
         self.is_private = true;
         self
     }
 }
 
-impl Responder for Answer {
+impl Responder for ApiResponse {
     type Body = BoxBody;
 
     fn respond_to(self, request: &HttpRequest) -> HttpResponse {

@@ -18,7 +18,7 @@ use crate::{
             body::JsonRequest,
             extract::{Admin, ChangeRequest},
         },
-        response::{Answer, RouteResult, problem::ProblemDetails},
+        response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
 };
 
@@ -78,7 +78,7 @@ pub(crate) struct FindingResponse {
     #[schema(nullable = false)]
     order_id: Option<Uuid>,
     /// What was found and what was expected. It also says what to do if a repair cannot help.
-    #[schema(examples("on_hand is 7, its movements come to 8"))]
+    #[schema(examples("on_hand is 7, but its movements add up to 8"))]
     message: String,
     /// Whether it was repaired.
     repaired: bool,
@@ -121,12 +121,12 @@ async fn run(change: ChangeRequest<Admin, AuditRequest>) -> RouteResult {
     let auditor =
         Auditor::new(Arc::clone(&state.store), state.writer.clone(), Arc::clone(&state.clock));
     let mut findings = Vec::new();
-    let note = |finding: &Finding| {
+    let list_finding = |finding: &Finding| {
         if findings.len() < MAX_LISTED_FINDINGS {
             findings.push(FindingResponse::from(finding));
         }
     };
-    let summary = auditor.run(change.body.repair.unwrap_or(false), note).await?;
+    let summary = auditor.run(change.body.repair.unwrap_or(false), list_finding).await?;
     let response = AuditResponse {
         clean: summary.found == 0,
         products: summary.products,
@@ -136,5 +136,5 @@ async fn run(change: ChangeRequest<Admin, AuditRequest>) -> RouteResult {
         repaired: summary.repaired,
         findings,
     };
-    Ok(Answer::json(StatusCode::OK, &response)?)
+    Ok(ApiResponse::json(StatusCode::OK, &response)?)
 }

@@ -20,7 +20,7 @@ use crate::{
             body::JsonRequest,
             extract::{Account, Anyone, Bearer, CartLineTarget, ChangeRequest, ReadRequest},
         },
-        response::{Answer, RouteResult, problem::ProblemDetails, views::CartResponse},
+        response::{ApiResponse, RouteResult, problem::ProblemDetails, views::CartResponse},
         state::AppState,
     },
     messages::{
@@ -59,7 +59,7 @@ pub(crate) struct MergeRequest {
 
 /// A guest's token and cart.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes an answer that is put together from rendered parts")]
+#[expect(dead_code, reason = "describes a response that is assembled from rendered parts")]
 pub(crate) struct GuestResponse<'a> {
     #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     token: String,
@@ -105,7 +105,7 @@ async fn show(read: ReadRequest<Bearer>) -> RouteResult {
     read.ensure_latest().await?;
     let view = read.state.carts.read_cart(read.caller.owner(), &read.ticket()).await?;
     read.query.reject_others(&[])?;
-    Ok(Answer::ok(view.body.clone()).with_etag(&view.etag).private())
+    Ok(ApiResponse::ok(view.body.clone()).with_etag(&view.etag).private())
 }
 
 /// Add a product to the cart.
@@ -206,7 +206,7 @@ async fn guest(change: ChangeRequest<Anyone>) -> RouteResult {
         .map_err(|_| Error::internal())?;
     let body =
         serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
-    Ok(Answer::json(StatusCode::CREATED, &body)?.private())
+    Ok(ApiResponse::json(StatusCode::CREATED, &body)?.private())
 }
 
 /// Merge a guest's cart into the caller's cart.
@@ -230,7 +230,7 @@ tag = "Cart", security(("bearer" = [])), request_body = MergeRequest, params(
 async fn merge(change: ChangeRequest<Account, MergeRequest>) -> RouteResult {
     let guest_id = verify_guest_token(&change.state, &change.body.guest_token)?;
     let message = MergeCart { guest_id, context: change.context()? };
-    cart_answer(change.state.carts.merge_guest_cart(change.caller.owner(), message).await?)
+    cart_response(change.state.carts.merge_guest_cart(change.caller.owner(), message).await?)
 }
 
 /// Verifies a guest token and returns the guest's id.
@@ -256,10 +256,10 @@ async fn change_cart(
     command: CartCommand,
     context: CommandContext,
 ) -> RouteResult {
-    cart_answer(state.carts.change_cart(owner, ChangeCart { command, context }).await?)
+    cart_response(state.carts.change_cart(owner, ChangeCart { command, context }).await?)
 }
 
-fn cart_answer(reply: Reply<Arc<CartView>>) -> RouteResult {
-    let describe = |view: Arc<CartView>| Ok(Answer::ok(view.body.clone()).with_etag(&view.etag));
-    Ok(Answer::reply(StatusCode::OK, reply, describe)?.private())
+fn cart_response(reply: Reply<Arc<CartView>>) -> RouteResult {
+    let render = |view: Arc<CartView>| Ok(ApiResponse::ok(view.body.clone()).with_etag(&view.etag));
+    Ok(ApiResponse::reply(StatusCode::OK, reply, render)?.private())
 }

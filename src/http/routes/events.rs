@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     events::{Audience, OutboxCursor, OutboxEvent},
     http::{
-        request::extract::{Listener, ReadRequest},
+        request::extract::{EventSubscriber, ReadRequest},
         response::problem::{Problem, ProblemDetails},
         state::AppState,
     },
@@ -50,7 +50,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config.service(web::resource("/api/events").get(feed));
 }
 
-/// Listen to events.
+/// Stream events.
 ///
 /// The response is a stream of server-sent events. Anyone gets the events of catalog and stock, and
 /// the bearer of a token also those of their own cart and orders. `data` is a CloudEvent, `event`
@@ -69,7 +69,7 @@ tag = "Events", security((), ("bearer" = [])), params(
         description = "`unauthenticated`, `token_expired`: the token is not valid, or the catalog \
             needs one"),
 ))]
-async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
+async fn feed(read: ReadRequest<EventSubscriber>) -> Result<HttpResponse, Problem> {
     read.query.reject_others(&["last_event_id"])?;
     let state = Arc::clone(&read.state);
     // Subscribe before reading the heads, so that no event is missed. The cursor removes
@@ -79,7 +79,7 @@ async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
     let keep_alive_timer =
         tokio::time::interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
     let shutdown = state.shutdown.clone();
-    let listener = EventStream {
+    let event_stream = EventStream {
         state,
         caller: read.caller,
         live_pages,
@@ -90,8 +90,8 @@ async fn feed(read: ReadRequest<Listener>) -> Result<HttpResponse, Problem> {
         shutdown,
         keep_alive_timer,
     };
-    let body = stream::unfold(listener, async |mut listener| {
-        listener.next_chunk().await.map(|text| (Ok(text), listener))
+    let body = stream::unfold(event_stream, async |mut events| {
+        events.next_chunk().await.map(|chunk| (Ok(chunk), events))
     });
     Ok(HttpResponse::Ok()
         .insert_header(("content-type", "text/event-stream"))
@@ -131,7 +131,7 @@ impl Start {
 
 /// A feed without a last event id starts after the newest event. An id that is not known starts it
 /// with the oldest.
-async fn find_start(read: &ReadRequest<Listener>) -> Result<Start, Error> {
+async fn find_start(read: &ReadRequest<EventSubscriber>) -> Result<Start, Error> {
     let (request, store) = (&read.request, &read.state.store);
     let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
     let last = header.or_else(|| read.query.get("last_event_id"));
@@ -163,8 +163,8 @@ impl EventStream {
     /// Returns the next chunk of the feed. `None` ends the feed.
     async fn next_chunk(&mut self) -> Option<web::Bytes> {
         loop {
-            if let Some(text) = self.pending_chunks.pop_front() {
-                return Some(text);
+            if let Some(chunk) = self.pending_chunks.pop_front() {
+                return Some(chunk);
             }
             if self.is_behind {
                 // A slow reader can stay behind for long, so check its session here too.
@@ -179,8 +179,8 @@ impl EventStream {
                 biased;
                 _ = self.keep_alive_timer.tick() => {
                     // The id lets a client resume that has seen no event so far.
-                    let alive = format!(": alive\nid: {}\n\n", self.cursor).into();
-                    return (!self.has_session_ended()).then_some(alive);
+                    let keep_alive = format!(": alive\nid: {}\n\n", self.cursor).into();
+                    return (!self.has_session_ended()).then_some(keep_alive);
                 }
                 live = self.live_pages.recv() => match live {
                     Ok(_) if self.has_session_ended() => return None,

@@ -10,7 +10,7 @@ use crate::http::{
     middleware::metrics::{BrokerStats, NodeStats},
     openapi::enums::{AliveWord, Availability, NodeReadiness, NodeState},
     response::{
-        Answer, RouteResult,
+        ApiResponse, RouteResult,
         problem::{Problem, ProblemDetails},
     },
     state::AppState,
@@ -51,7 +51,7 @@ pub(crate) struct Checks {
 
 /// The liveness of the process.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "describes an answer that is always the same")]
+#[expect(dead_code, reason = "describes a response that is always the same")]
 pub(crate) struct Liveness {
     #[schema(value_type = AliveWord)]
     status: &'static str,
@@ -62,14 +62,14 @@ pub(crate) struct Liveness {
 #[schema(value_type = String, examples("# TYPE souk_carts gauge\nsouk_carts 3\n# EOF\n"))]
 pub(crate) struct MetricsText(#[expect(dead_code, reason = "describes a text")] String);
 
-/// Get whether the process is alive.
+/// Check whether the process is alive.
 ///
 /// The response does not depend on the store.
 #[utoipa::path(get, path = "/livez", operation_id = "get_liveness",
 tag = "Operations", security(()), responses(
     (status = 200, body = Liveness),
     (status = "4XX", body = ProblemDetails,
-        description = "The request is refused. `code` says why."),
+        description = "The request is rejected. `code` says why."),
 ))]
 pub(crate) async fn livez() -> HttpResponse {
     HttpResponse::Ok()
@@ -82,7 +82,7 @@ async fn asyncapi_document() -> HttpResponse {
     HttpResponse::Ok().json(broker::asyncapi::build_document())
 }
 
-/// Get whether the node is ready to serve requests.
+/// Check whether the node is ready to serve requests.
 ///
 /// A load balancer sends requests to a node that answers 200.
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness",
@@ -90,18 +90,15 @@ tag = "Operations", security(()), responses(
     (status = 200, body = Readiness,
         description = "The node is ready, or degraded: the broker is unavailable."),
     (status = "4XX", body = ProblemDetails,
-        description = "The request is refused. `code` says why."),
+        description = "The request is rejected. `code` says why."),
     (status = 503, body = Readiness,
         description = "The store is unavailable, or the node is starting or stopping."),
 ))]
 async fn readyz(request: HttpRequest) -> RouteResult {
     let state = AppState::from_request(&request)?;
-    let answered = tokio::time::timeout(state.options.request_timeout, state.store.ping()).await;
-    let store = if matches!(answered, Ok(Ok(()))) && state.writer.is_running() {
-        "ok"
-    } else {
-        "unavailable"
-    };
+    let ping = tokio::time::timeout(state.options.request_timeout, state.store.ping()).await;
+    let store =
+        if matches!(ping, Ok(Ok(()))) && state.writer.is_running() { "ok" } else { "unavailable" };
     let node = if state.is_stopping() { "stopping" } else { "running" };
     let broker = state
         .broker_status
@@ -114,14 +111,14 @@ async fn readyz(request: HttpRequest) -> RouteResult {
         _ => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
     };
     let readiness = Readiness { status, checks: Checks { store, node, broker } };
-    Ok(Answer::json(code, &readiness)?)
+    Ok(ApiResponse::json(code, &readiness)?)
 }
 
 /// The readiness of a node that waits for its store.
 pub(crate) fn starting_response() -> RouteResult {
     let checks = Checks { store: "unavailable", node: "starting", broker: None };
     let readiness = Readiness { status: "not_ready", checks };
-    Ok(Answer::json(StatusCode::SERVICE_UNAVAILABLE, &readiness)?)
+    Ok(ApiResponse::json(StatusCode::SERVICE_UNAVAILABLE, &readiness)?)
 }
 
 /// Get metrics for Prometheus.
@@ -131,7 +128,7 @@ pub(crate) fn starting_response() -> RouteResult {
 tag = "Operations", security(()), responses(
     (status = 200, content_type = "application/openmetrics-text", body = MetricsText),
     (status = "4XX", body = ProblemDetails,
-        description = "The request is refused. `code` says why."),
+        description = "The request is rejected. `code` says why."),
 ))]
 async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let state = AppState::from_request(&request)?;

@@ -19,7 +19,7 @@ use crate::{
             extract::{Admin, ChangeRequest},
             fingerprint::request_fingerprint,
         },
-        response::{Answer, RouteResult, problem::ProblemDetails},
+        response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
     },
     input::product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
@@ -109,12 +109,12 @@ pub struct Importer {
 }
 
 impl Importer {
-    /// Creates an importer that allows each line the time `within`.
+    /// Creates an importer that applies each line within `line_timeout`.
     #[must_use]
     pub fn new(
         catalog: Addr<CatalogActor>,
         lines: ProductFileReader,
-        within: std::time::Duration,
+        line_timeout: std::time::Duration,
     ) -> Self {
         Self {
             catalog,
@@ -125,7 +125,7 @@ impl Importer {
             is_replay: false,
             has_retryable_errors: false,
             trace: None,
-            line_timeout: within,
+            line_timeout,
             report: ImportReport::default(),
         }
     }
@@ -134,8 +134,8 @@ impl Importer {
     ///
     /// # Errors
     /// The file is malformed, or the catalog does not respond. Lines already applied stay applied.
-    pub async fn push_chunk(&mut self, portion: &[u8]) -> Result<(), Error> {
-        let lines = self.lines.push_chunk(portion)?;
+    pub async fn push_chunk(&mut self, chunk: &[u8]) -> Result<(), Error> {
+        let lines = self.lines.push_chunk(chunk)?;
         for line in lines {
             self.pending_lines.push(line);
             if self.pending_lines.len() >= BATCH_SIZE {
@@ -160,9 +160,9 @@ impl Importer {
     }
 
     async fn apply_batch(&mut self) -> Result<(), Error> {
-        let waiting = std::mem::take(&mut self.pending_lines);
+        let pending = std::mem::take(&mut self.pending_lines);
         let lines: Vec<ImportLine> =
-            waiting.into_iter().map(|line| self.build_import_line(line)).collect();
+            pending.into_iter().map(|line| self.build_import_line(line)).collect();
         if self.is_replay {
             return Ok(());
         }
@@ -257,11 +257,11 @@ async fn import(mut change: ChangeRequest<Admin, StreamedBody>) -> RouteResult {
     let lines = ProductFileReader::new(format, options.currency, options.max_body);
     let mut importer = Importer::new(state.catalog.clone(), lines, options.request_timeout);
     let key = change.context()?.idempotency_key;
-    let first = match &key {
+    let stored = match &key {
         Some(key) => state.store.find_stored_response(key).await?,
         None => None,
     };
-    (importer.idempotency_key, importer.is_replay) = (key.clone(), first.is_some());
+    (importer.idempotency_key, importer.is_replay) = (key.clone(), stored.is_some());
     importer.trace = change.trace();
     while let Some(chunk) = tokio::time::timeout(options.request_timeout, change.body.0.next())
         .await
@@ -271,25 +271,25 @@ async fn import(mut change: ChangeRequest<Admin, StreamedBody>) -> RouteResult {
     }
     importer.apply_remaining().await?;
     let Some(key) = key.filter(|_| !importer.has_retryable_errors) else {
-        return Ok(Answer::json(StatusCode::OK, &importer.report)?);
+        return Ok(ApiResponse::json(StatusCode::OK, &importer.report)?);
     };
     let fingerprint = importer.import_fingerprint(&change.request);
     let key = IdempotencyKey { fingerprint, ..key };
-    match first {
-        Some((fingerprint, first)) if fingerprint == key.fingerprint => {
-            Ok(import_answer(Reply::Replayed(first), web::Bytes::new())?)
+    match stored {
+        Some((fingerprint, response)) if fingerprint == key.fingerprint => {
+            Ok(import_response(Reply::Replayed(response), web::Bytes::new())?)
         }
         Some(_) => Err(map_commit_error(CommitError::IdempotencyKeyReused).into()),
-        None => remember_report(&state, importer, key).await,
+        None => store_report(&state, importer, key).await,
     }
 }
 
-fn import_answer(reply: Reply<()>, report: web::Bytes) -> Result<Answer, Error> {
-    Answer::reply(StatusCode::OK, reply, |()| Ok(Answer::ok(report)))
+fn import_response(reply: Reply<()>, report: web::Bytes) -> Result<ApiResponse, Error> {
+    ApiResponse::reply(StatusCode::OK, reply, |()| Ok(ApiResponse::ok(report)))
 }
 
 /// Stores the report under the import's idempotency key and returns it.
-async fn remember_report(state: &AppState, importer: Importer, key: IdempotencyKey) -> RouteResult {
+async fn store_report(state: &AppState, importer: Importer, key: IdempotencyKey) -> RouteResult {
     let body =
         web::Bytes::from(serde_json::to_vec(&importer.report).map_err(|_| Error::internal())?);
     // The lines may have used up the request's time, so the report gets a new deadline.
@@ -302,7 +302,7 @@ async fn remember_report(state: &AppState, importer: Importer, key: IdempotencyK
     };
     let message = RecordImportResponse { body: body.clone(), context };
     match ask(&state.catalog, message, &ticket).await {
-        Ok(reply) => Ok(import_answer(reply, body)?),
+        Ok(reply) => Ok(import_response(reply, body)?),
         Err(error) if error.code == ErrorCode::IdempotencyKeyReused => Err(error.into()),
         // The lines are applied even if storing the report fails.
         Err(_) => Err(Error::outcome_unknown().into()),

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, ErrorCode},
     events::{
         order::{OrderData, order_json},
-        schema::{self, Address, words_of},
+        schema::{self, Address, names_of},
     },
     http::{
         request::{
@@ -28,7 +28,7 @@ use crate::{
             extract::{Account, Admin, ChangeRequest, ReadRequest},
             query::encode_cursor,
         },
-        response::{Answer, RouteResult, problem::ProblemDetails},
+        response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
     },
     input::json,
@@ -104,7 +104,7 @@ impl CheckoutRequest {
             None => PaymentMethod::default(),
             Some(Ok(method)) => method,
             Some(Err(_)) => {
-                let known = words_of(PaymentMethod::ALL, PaymentMethod::as_str).join(", ");
+                let known = names_of(PaymentMethod::ALL, PaymentMethod::as_str).join(", ");
                 errors.add(
                     "payment_method",
                     "unknown",
@@ -168,11 +168,11 @@ async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResu
     let options = change.body.parse(change.state.options.currency)?;
     let message = PlaceOrder { options, context };
     let reply = change.state.carts.check_out(change.caller.owner(), message).await?;
-    let describe = |order: Arc<Order>| {
+    let render = |order: Arc<Order>| {
         let location = format!("/api/orders/{}", order.id);
-        Ok(order_answer(&order).with_location(location))
+        Ok(order_response(&order).with_location(location))
     };
-    Ok(Answer::reply(StatusCode::CREATED, reply, describe)?.private())
+    Ok(ApiResponse::reply(StatusCode::CREATED, reply, render)?.private())
 }
 
 /// List orders, newest first.
@@ -215,7 +215,7 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
         items: found.iter().map(OrderData::from).collect(),
         next_cursor: encode_cursor(next),
     };
-    Ok(Answer::json(StatusCode::OK, &page)?.private())
+    Ok(ApiResponse::json(StatusCode::OK, &page)?.private())
 }
 
 /// Get an order.
@@ -243,7 +243,7 @@ async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
         .filter(|order| read.caller.may_see(order.user_id))
         .ok_or_else(Error::order_not_found)?;
     read.query.reject_others(&[])?;
-    Ok(order_answer(&order).private())
+    Ok(order_response(&order).private())
 }
 
 /// Cancel an order.
@@ -328,12 +328,12 @@ async fn change_order_as_admin(
 async fn change_order(state: &AppState, message: ChangeOrder) -> RouteResult {
     let ticket = message.context.ticket.clone();
     let reply: Reply<Arc<Order>> = ask(&state.orders, message, &ticket).await?;
-    let describe = |order: Arc<Order>| Ok(order_answer(&order));
-    Ok(Answer::reply(StatusCode::OK, reply, describe)?.private())
+    let render = |order: Arc<Order>| Ok(order_response(&order));
+    Ok(ApiResponse::reply(StatusCode::OK, reply, render)?.private())
 }
 
-fn order_answer(order: &Order) -> Answer {
-    Answer::ok(order_json(order)).with_etag(order.version)
+fn order_response(order: &Order) -> ApiResponse {
+    ApiResponse::ok(order_json(order)).with_etag(order.version)
 }
 
 /// Returns the user whose orders the caller may change, or `None` if the caller may change all.

@@ -20,7 +20,7 @@ use crate::{
             extract::{Admin, ChangeRequest, ReadRequest},
             query::encode_cursor,
         },
-        response::{Answer, RouteResult, problem::ProblemDetails},
+        response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
     messages::{catalog::ChangeStock, context::Reply},
 };
@@ -133,7 +133,7 @@ async fn show(read: ReadRequest<Admin, ProductId>) -> RouteResult {
     read.ensure_latest().await?;
     let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
-    Ok(stock_answer(&view.stock)?)
+    Ok(stock_response(&view.stock)?)
 }
 
 /// Change the stock of a product.
@@ -168,11 +168,11 @@ async fn change(change: ChangeRequest<Admin, StockRequest, ProductId>) -> RouteR
         context,
     };
     let reply: Reply<StockLevel> = ask(&change.state.catalog, message, &ticket).await?;
-    Ok(Answer::reply(StatusCode::OK, reply, |level| stock_answer(&level))?)
+    Ok(ApiResponse::reply(StatusCode::OK, reply, |level| stock_response(&level))?)
 }
 
-fn stock_answer(level: &StockLevel) -> Result<Answer, Error> {
-    Ok(Answer::json(StatusCode::OK, &StockData::from(level))?.with_etag(level.version))
+fn stock_response(level: &StockLevel) -> Result<ApiResponse, Error> {
+    Ok(ApiResponse::json(StatusCode::OK, &StockData::from(level))?.with_etag(level.version))
 }
 
 /// List the stock movements of a product, newest first.
@@ -208,5 +208,5 @@ async fn movements(read: ReadRequest<Admin, ProductId>) -> RouteResult {
         items: found.into_iter().map(Into::into).collect(),
         next_cursor: encode_cursor(next),
     };
-    Ok(Answer::json(StatusCode::OK, &page)?)
+    Ok(ApiResponse::json(StatusCode::OK, &page)?)
 }

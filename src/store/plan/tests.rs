@@ -1,9 +1,10 @@
 //! Applies random batches to a model of the store: a batch has the same effect as its commits have
 //! one by one.
 
+mod conditions;
 mod drafts;
 mod model_store;
-mod orders;
+mod stale_nodes;
 
 use std::collections::BTreeSet;
 
@@ -17,10 +18,15 @@ use self::{
     },
 };
 use super::*;
-use crate::domain::{
-    account::Email,
-    cart::{Cart, CartOwner},
-    inventory::StockChange,
+use crate::{
+    domain::{
+        account::Email,
+        cart::{Cart, CartOwner},
+        catalog::product::Product,
+        clock::Timestamp,
+        inventory::StockChange,
+    },
+    store::commit::Condition,
 };
 
 /// Applies drafts one by one. Returns the commits built from them, and their outcomes.

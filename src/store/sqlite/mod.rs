@@ -5,10 +5,10 @@
 //! acknowledged before.
 
 mod audit;
-mod failure;
 mod flush;
 mod load;
 mod open;
+mod open_error;
 mod outbox;
 mod read;
 mod rows;
@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-pub use self::failure::OpenError;
+pub use self::open_error::OpenError;
 use self::{
     outbox::{PARTITION, cursor_at},
     read::{ReadJob, ReadWorker},

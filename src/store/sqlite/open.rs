@@ -9,7 +9,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{failure::OpenError, schema};
+use super::{open_error::OpenError, schema};
 use crate::domain::money::Currency;
 
 /// The database, in the store's folder.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
-use super::failure::OpenError;
+use super::open_error::OpenError;
 use crate::domain::money::Currency;
 
 /// Migration `n`, counted from 0, migrates from schema version `n` to `n + 1`.

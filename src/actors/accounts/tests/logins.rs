@@ -12,17 +12,17 @@ async fn email_uniqueness_ignores_case() {
     shop.register("Ada@Example.com").await.unwrap();
     let runs = shop.deps.hasher.run_count();
     assert_eq!(error_code(shop.register("ada@example.COM").await), ErrorCode::EmailTaken);
-    assert_eq!(shop.deps.hasher.run_count(), runs, "nothing is hashed in vain");
+    assert_eq!(shop.deps.hasher.run_count(), runs, "no password is hashed");
     shop.login("ADA@EXAMPLE.COM", PASSWORD).await.unwrap();
 }
 
 #[actix::test]
 async fn concurrent_registrations_create_one_account() {
     let shop = AccountFixture::open(FixtureSettings::default());
-    let answers = join_all((0..10).map(|_| shop.register("ada@example.com"))).await;
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    let results = join_all((0..10).map(|_| shop.register("ada@example.com"))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     assert!(
-        answers
+        results
             .into_iter()
             .filter_map(Result::err)
             .all(|error| error.code == ErrorCode::EmailTaken)
@@ -37,7 +37,7 @@ async fn failed_logins_are_indistinguishable() {
     for (email, password) in [("ada@example.com", PASSWORD), ("eve@example.com", &longest)] {
         shop.accounts.send(register_message(email, password)).await.unwrap().unwrap();
     }
-    let mut answers = Vec::new();
+    let mut results = Vec::new();
     for (email, password) in [
         ("ada@example.com", "wrong horse"),
         ("nobody@example.com", PASSWORD),
@@ -50,13 +50,13 @@ async fn failed_logins_are_indistinguishable() {
         ("eve@example.com", &"x".repeat(10_000)),
     ] {
         let before = shop.deps.hasher.run_count();
-        answers.push(shop.login(email, password).await.unwrap_err());
+        results.push(shop.login(email, password).await.unwrap_err());
         assert_eq!(shop.deps.hasher.run_count() - before, 1, "{email} {password:?}");
     }
     assert!(
-        answers
+        results
             .iter()
-            .all(|error| *error == answers[0] && error.code == ErrorCode::InvalidCredentials)
+            .all(|error| *error == results[0] && error.code == ErrorCode::InvalidCredentials)
     );
     shop.login("eve@example.com", &longest).await.unwrap();
 }
@@ -65,9 +65,9 @@ async fn failed_logins_are_indistinguishable() {
 async fn invalid_password_or_name_is_rejected() {
     let shop = AccountFixture::open(FixtureSettings::default());
     for password in ["short", &"x".repeat(72), "correct\0horse"] {
-        let answer =
+        let result =
             shop.accounts.send(register_message("ada@example.com", password)).await.unwrap();
-        assert_eq!(answer.unwrap_err().field_errors[0].field, "password");
+        assert_eq!(result.unwrap_err().field_errors[0].field, "password");
     }
     let nameless =
         RegisterUser { name: String::new(), ..register_message("ada@example.com", PASSWORD) };
@@ -103,29 +103,29 @@ async fn full_hash_queue_rejects_immediately() {
     let shop =
         AccountFixture::open(FixtureSettings { threads: 1, cost: 8, ..FixtureSettings::default() });
     let addresses: Vec<_> = (0..40).map(|n| format!("customer{n}@example.com")).collect();
-    let mut answers: FuturesUnordered<_> =
+    let mut results: FuturesUnordered<_> =
         addresses.iter().map(|address| shop.register(address)).collect();
     let mut refused = 0;
-    let mut taken = 0;
-    while let Some(answer) = answers.next().await {
-        match answer {
-            Ok(_) => taken += 1,
+    let mut accepted = 0;
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(_) => accepted += 1,
             Err(error) => {
                 assert_eq!(error, Error::overloaded());
-                assert_eq!(taken, 0, "nobody waits to hear that there is too much to do");
+                assert_eq!(accepted, 0, "rejections do not wait for a hash");
                 refused += 1;
             }
         }
     }
-    assert_eq!((taken, refused), (16, 24));
+    assert_eq!((accepted, refused), (16, 24));
 }
 
 #[actix::test]
 async fn concurrent_logins_of_one_account_succeed() {
     let shop = AccountFixture::open(FixtureSettings::default());
     shop.register("ada@example.com").await.unwrap();
-    for answer in join_all((0..30).map(|_| shop.login("ada@example.com", PASSWORD))).await {
-        answer.unwrap();
+    for result in join_all((0..30).map(|_| shop.login("ada@example.com", PASSWORD))).await {
+        result.unwrap();
     }
 }
 
@@ -188,11 +188,11 @@ async fn configured_admin_is_created_but_customer_is_not_promoted() {
     assert_eq!(
         shop.login("ada@example.com", PASSWORD).await.unwrap().user.role,
         Role::Admin,
-        "with the password it had"
+        "the password is unchanged"
     );
     let again =
         shop.admin_bootstrap().create_or_promote_admin(email("ada@example.com"), None).await;
-    assert_eq!(again, Ok(crate::actors::accounts::bootstrap::AdminOutcome::AlreadyAdmin));
+    assert_eq!(again, Ok(super::super::admin_bootstrap::AdminOutcome::AlreadyAdmin));
 }
 
 /// Panics once.

@@ -16,7 +16,7 @@ async fn refresh_token_reuse_revokes_session() {
     assert_eq!(
         error_code(shop.refresh(&second.refresh_token).await),
         ErrorCode::Unauthenticated,
-        "whoever holds the newest one"
+        "the newest token is rejected, too"
     );
     shop.refresh(&other.refresh_token).await.unwrap();
     assert_eq!(shop.event_types(login.user.id).await, ["auth.user.registered", "token_reuse"]);
@@ -26,10 +26,10 @@ async fn refresh_token_reuse_revokes_session() {
 async fn parallel_refreshes_rotate_token_once() {
     let shop = AccountFixture::open(FixtureSettings::default());
     let login = shop.register("ada@example.com").await.unwrap();
-    let answers = join_all((0..10).map(|_| shop.refresh(&login.refresh_token))).await;
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    let results = join_all((0..10).map(|_| shop.refresh(&login.refresh_token))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     assert!(
-        answers
+        results
             .into_iter()
             .filter_map(Result::err)
             .all(|error| error.code == ErrorCode::Unauthenticated)
@@ -66,8 +66,8 @@ async fn concurrent_logouts_of_one_account_succeed() {
     let user = shop.register("ada@example.com").await.unwrap().user.id;
     let logins = join_all((0..30).map(|_| shop.login("ada@example.com", PASSWORD))).await;
     let logouts = logins.into_iter().map(|login| shop.logout(login.unwrap().session_id));
-    for answer in join_all(logouts).await {
-        answer.unwrap();
+    for result in join_all(logouts).await {
+        result.unwrap();
     }
     assert_eq!(shop.active_sessions(user).await.len(), 1);
     assert_eq!(shop.event_types(user).await.len(), 31);
@@ -112,10 +112,10 @@ async fn concurrent_password_changes_apply_once() {
     let shop = AccountFixture::open(FixtureSettings::default());
     let login = shop.register("ada@example.com").await.unwrap();
     let new = ["battery staple 1", "battery staple 2", "battery staple 3"];
-    let answers = join_all(new.map(|new| shop.change_password(&login, PASSWORD, new))).await;
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    let results = join_all(new.map(|new| shop.change_password(&login, PASSWORD, new))).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     assert!(
-        answers
+        results
             .into_iter()
             .filter_map(Result::err)
             .all(|error| error.code == ErrorCode::InvalidCredentials)

@@ -38,8 +38,8 @@ async fn login_limit_also_rejects_correct_password() {
 async fn login_limit_applies_to_unknown_accounts() {
     let shop = strict_fixture();
     for n in 0..LOGIN_LIMIT {
-        let answer = shop.login_from("nobody@example.com", PASSWORD, &format!("10.0.0.{n}")).await;
-        assert_eq!(error_code(answer), ErrorCode::InvalidCredentials);
+        let result = shop.login_from("nobody@example.com", PASSWORD, &format!("10.0.0.{n}")).await;
+        assert_eq!(error_code(result), ErrorCode::InvalidCredentials);
     }
     assert_eq!(
         error_code(shop.login_from("nobody@example.com", PASSWORD, "10.0.1.1").await),

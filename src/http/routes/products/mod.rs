@@ -27,7 +27,7 @@ use crate::{
             extract::{Admin, CatalogReader, ChangeRequest, ReadRequest},
             query::{QueryParams, encode_cursor},
         },
-        response::{Answer, RouteResult, problem::ProblemDetails, views::ProductResponse},
+        response::{ApiResponse, RouteResult, problem::ProblemDetails, views::ProductResponse},
         state::AppState,
     },
     input::product_patch::PatchProductRequest,
@@ -153,7 +153,7 @@ async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
         total: found.total,
         facets: build_facets(&found, currency),
     };
-    Ok(Answer::json(StatusCode::OK, &page)?)
+    Ok(ApiResponse::json(StatusCode::OK, &page)?)
 }
 
 /// The parameters of a search.
@@ -264,7 +264,7 @@ async fn suggest(read: ReadRequest<CatalogReader>) -> RouteResult {
         name: view.product.details.name.clone(),
     };
     let items = found.iter().map(suggestion).collect();
-    Ok(Answer::json(StatusCode::OK, &Suggestions { items })?)
+    Ok(ApiResponse::json(StatusCode::OK, &Suggestions { items })?)
 }
 
 /// Get a product.
@@ -286,7 +286,7 @@ async fn show(read: ReadRequest<CatalogReader, ProductId>) -> RouteResult {
     read.ensure_latest().await?;
     let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
-    Ok(product_answer(&view))
+    Ok(product_response(&view))
 }
 
 /// Create a product.
@@ -308,11 +308,11 @@ async fn create(change: ChangeRequest<Admin, ProductRequest>) -> RouteResult {
     let (details, initial_stock) = change.body.parse(change.state.options.currency)?;
     let message = CreateProduct { details, initial_stock, context };
     let reply = ask(&change.state.catalog, message, &ticket).await?;
-    let describe = |view: Arc<ProductView>| {
+    let render = |view: Arc<ProductView>| {
         let location = format!("/api/products/{}", view.product.id);
-        Ok(product_answer(&view).with_location(location))
+        Ok(product_response(&view).with_location(location))
     };
-    Ok(Answer::reply(StatusCode::CREATED, reply, describe)?)
+    Ok(ApiResponse::reply(StatusCode::CREATED, reply, render)?)
 }
 
 /// Replace the details of a product.
@@ -367,11 +367,13 @@ async fn patch(change: ChangeRequest<Admin, PatchProductRequest, ProductId>) -> 
 async fn edit_product(state: &AppState, message: ChangeProduct) -> RouteResult {
     let ticket = message.context.ticket.clone();
     let reply = ask(&state.catalog, message, &ticket).await?;
-    Ok(Answer::reply(StatusCode::OK, reply, |view: Arc<ProductView>| Ok(product_answer(&view)))?)
+    Ok(ApiResponse::reply(StatusCode::OK, reply, |view: Arc<ProductView>| {
+        Ok(product_response(&view))
+    })?)
 }
 
-fn product_answer(view: &ProductView) -> Answer {
-    Answer::ok(view.body.clone()).with_etag(&view.etag)
+fn product_response(view: &ProductView) -> ApiResponse {
+    ApiResponse::ok(view.body.clone()).with_etag(&view.etag)
 }
 
 /// Delete a product.
@@ -394,5 +396,5 @@ async fn delete(change: ChangeRequest<Admin, (), ProductId>) -> RouteResult {
     let ticket = context.ticket.clone();
     let message = DeleteProduct { product_id: change.target, context };
     let reply: Reply<()> = ask(&change.state.catalog, message, &ticket).await?;
-    Ok(Answer::reply(StatusCode::NO_CONTENT, reply, |()| Ok(Answer::no_content()))?)
+    Ok(ApiResponse::reply(StatusCode::NO_CONTENT, reply, |()| Ok(ApiResponse::no_content()))?)
 }

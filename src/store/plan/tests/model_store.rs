@@ -267,3 +267,18 @@ pub(super) fn idempotency_record(
     };
     IdempotencyRecord { key, body }
 }
+
+/// A store with the first `products` products, and four units of each.
+pub(super) fn stocked_store(products: u8) -> ModelStore {
+    let mut store = ModelStore::default();
+    for number in 0..products {
+        let product =
+            Product::new(numbered_id(number), product_details(None), Timestamp::default());
+        let first = commit_of(vec![
+            Write::Product(Arc::new(product)),
+            stock_write(number, StockChange::Set(4), None),
+        ]);
+        assert!(store.apply(&[first])[0].is_ok());
+    }
+    store
+}

@@ -1,4 +1,6 @@
-//! Turns settings into the options of the domain and of the HTTP side.
+//! Turns settings into the options of the other layers.
+
+use std::{net::TcpListener, time::Duration};
 
 use secrecy::ExposeSecret;
 
@@ -11,8 +13,11 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
-    http::HttpOptions,
+    http::{ApiOptions, ServerOptions},
 };
+
+/// How long a stopping node waits for requests in progress.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
     let max_lines = usize::try_from(settings.cart.max_lines).unwrap_or(usize::MAX);
@@ -26,9 +31,17 @@ pub(super) const fn order_rules(settings: &Settings) -> OrderRules {
     }
 }
 
-/// The options of the HTTP side.
-pub(super) fn http_options(settings: &Settings) -> HttpOptions {
-    HttpOptions {
+/// The options of the HTTP server, which listens on an already bound socket.
+pub(super) fn server_options(settings: &Settings, listener: TcpListener) -> ServerOptions {
+    ServerOptions {
+        listener,
+        workers: settings.http.workers,
+        allowed_origins: settings.http.cors.allowed_origins.clone(),
+        shutdown_timeout: DRAIN_TIMEOUT,
+    }
+}
+pub(super) fn api_options(settings: &Settings) -> ApiOptions {
+    ApiOptions {
         currency: settings.shop.currency,
         max_body: settings.http.max_body,
         request_timeout: settings.http.request_timeout,

@@ -23,14 +23,14 @@ pub(super) enum ThrottleKey {
     /// An account, whether it exists or not.
     Account(Email),
     /// The client's network.
-    Origin(IpAddr),
+    Network(IpAddr),
 }
 
 impl ThrottleKey {
     /// The keys that a login with `email` from `address` counts under.
     pub(super) fn for_login(email: Option<&Email>, address: IpAddr) -> Vec<Self> {
-        let origin = client_network(address);
-        email.cloned().map(Self::Account).into_iter().chain([Self::Origin(origin)]).collect()
+        let network = Self::Network(client_network(address));
+        email.cloned().map(Self::Account).into_iter().chain([network]).collect()
     }
 }
 
@@ -84,82 +84,82 @@ impl Throttle {
         }
     }
 
-    /// Starts an attempt that counts under `subjects` if all of them are below the limit.
-    pub(super) fn try_admit(&mut self, subjects: &[ThrottleKey], now: Timestamp) -> Admission {
+    /// Starts an attempt that counts under `keys` if all of them are below the limit.
+    pub(super) fn try_admit(&mut self, keys: &[ThrottleKey], now: Timestamp) -> Admission {
         if self.limit == 0 {
             return Admission::Granted;
         }
-        let records = || subjects.iter().filter_map(|subject| self.windows.get(subject));
-        let spent = records().filter(|record| record.failures_at(now) >= self.limit);
+        let windows = || keys.iter().filter_map(|key| self.windows.get(key));
+        let spent = windows().filter(|window| window.failures_at(now) >= self.limit);
         if let Some(until) =
-            spent.map(|record| record.started_at.saturating_add(FAILURE_WINDOW)).max()
+            spent.map(|window| window.started_at.saturating_add(FAILURE_WINDOW)).max()
         {
             let millis =
                 u64::try_from(until.as_millis().saturating_sub(now.as_millis())).unwrap_or(0);
             return Admission::Refused { retry_after: millis.div_ceil(1000).max(1) };
         }
-        if records()
-            .any(|record| record.failures_at(now).saturating_add(record.in_flight) >= self.limit)
+        if windows()
+            .any(|window| window.failures_at(now).saturating_add(window.in_flight) >= self.limit)
         {
             return Admission::Wait;
         }
-        for subject in subjects {
-            self.open_window(subject, now).in_flight += 1;
+        for key in keys {
+            self.open_window(key, now).in_flight += 1;
         }
         Admission::Granted
     }
 
     /// Ends an attempt that did not fail.
-    pub(super) fn release_attempt(&mut self, subjects: &[ThrottleKey]) {
-        for subject in subjects {
-            let Some(record) = self.windows.get_mut(subject) else { continue };
-            record.in_flight = record.in_flight.saturating_sub(1);
-            if record.in_flight == 0 && record.failure_count == 0 {
-                self.windows.remove(subject);
+    pub(super) fn release_attempt(&mut self, keys: &[ThrottleKey]) {
+        for key in keys {
+            let Some(window) = self.windows.get_mut(key) else { continue };
+            window.in_flight = window.in_flight.saturating_sub(1);
+            if window.in_flight == 0 && window.failure_count == 0 {
+                self.windows.remove(key);
             }
         }
     }
 
     /// Ends an attempt that failed.
-    pub(super) fn record_failure(&mut self, subjects: &[ThrottleKey], now: Timestamp) {
+    pub(super) fn record_failure(&mut self, keys: &[ThrottleKey], now: Timestamp) {
         if self.limit == 0 {
             return;
         }
-        for subject in subjects {
-            let record = self.open_window(subject, now);
-            record.in_flight = record.in_flight.saturating_sub(1);
-            record.failure_count = record.failure_count.saturating_add(1);
+        for key in keys {
+            let window = self.open_window(key, now);
+            window.in_flight = window.in_flight.saturating_sub(1);
+            window.failure_count = window.failure_count.saturating_add(1);
         }
     }
 
-    /// Returns the window of `subject`, reset if it has expired.
-    fn open_window(&mut self, subject: &ThrottleKey, now: Timestamp) -> &mut FailureWindow {
-        if !self.windows.contains_key(subject) {
+    /// Returns the window of `key`, reset if it has expired.
+    fn open_window(&mut self, key: &ThrottleKey, now: Timestamp) -> &mut FailureWindow {
+        if !self.windows.contains_key(key) {
             self.evict_to_fit(now);
         }
-        let record = self.windows.entry(subject.clone()).or_insert(FailureWindow {
+        let window = self.windows.entry(key.clone()).or_insert(FailureWindow {
             started_at: now,
             failure_count: 0,
             in_flight: 0,
         });
-        if record.failure_count == 0 || record.is_expired(now) {
-            *record = FailureWindow { started_at: now, failure_count: 0, ..*record };
+        if window.failure_count == 0 || window.is_expired(now) {
+            *window = FailureWindow { started_at: now, failure_count: 0, ..*window };
         }
-        record
+        window
     }
 
     fn evict_to_fit(&mut self, now: Timestamp) {
         let full = self.windows.len() >= self.max_tracked;
         if full || now < self.last_swept || now >= self.last_swept.saturating_add(FAILURE_WINDOW) {
             self.last_swept = now;
-            self.windows.retain(|_, record| record.in_flight > 0 || !record.is_expired(now));
+            self.windows.retain(|_, window| window.in_flight > 0 || !window.is_expired(now));
         }
         while self.windows.len() >= self.max_tracked {
             let Some(oldest) = self
                 .windows
                 .iter()
-                .min_by_key(|(_, record)| record.started_at)
-                .map(|(subject, _)| subject.clone())
+                .min_by_key(|(_, window)| window.started_at)
+                .map(|(key, _)| key.clone())
             else {
                 return;
             };
@@ -182,13 +182,13 @@ mod tests {
         ThrottleKey::for_login(Some(&Email::parse(email).unwrap()), address.parse().unwrap())
     }
 
-    fn fail_login(throttle: &mut Throttle, subjects: &[ThrottleKey], now: Timestamp) {
-        assert_eq!(throttle.try_admit(subjects, now), Admission::Granted);
-        throttle.record_failure(subjects, now);
+    fn fail_login(throttle: &mut Throttle, keys: &[ThrottleKey], now: Timestamp) {
+        assert_eq!(throttle.try_admit(keys, now), Admission::Granted);
+        throttle.record_failure(keys, now);
     }
 
     #[test]
-    fn failures_are_limited_per_account_and_origin() {
+    fn failures_are_limited_per_account_and_network() {
         let mut throttle = Throttle::new(3);
         for second in 0..3 {
             fail_login(
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(
             throttle.try_admit(&keys_for("bob@example.com", "10.0.0.1"), seconds_after_start(59)),
             refused(1),
-            "the origin, for another account"
+            "the network, for another account"
         );
         assert_eq!(
             throttle.try_admit(&keys_for("bob@example.com", "10.0.0.2"), seconds_after_start(20)),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn in_flight_attempts_count_until_decided() {
+    fn in_flight_attempts_count_until_they_end() {
         let mut throttle = Throttle::new(2);
         let ada = keys_for("ada@example.com", "10.0.0.1");
         assert_eq!(throttle.try_admit(&ada, START), Admission::Granted);
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(
             throttle.try_admit(&keys_for("bob@example.com", "10.0.0.2"), seconds_after_start(60)),
             Admission::Granted,
-            "sweeps"
+            "expired windows are dropped"
         );
         assert_eq!(throttle.windows.len(), 2);
     }
@@ -276,26 +276,26 @@ mod tests {
     fn tracked_keys_are_bounded() {
         let mut throttle = Throttle { max_tracked: 10, ..Throttle::new(5) };
         for n in 0..100_u8 {
-            let origin = ThrottleKey::for_login(None, IpAddr::from([10, 0, 0, n]));
+            let network = ThrottleKey::for_login(None, IpAddr::from([10, 0, 0, n]));
             fail_login(
                 &mut throttle,
-                &origin,
+                &network,
                 START.saturating_add(Duration::from_millis(n.into())),
             );
             assert!(throttle.windows.len() <= 10);
         }
-        assert!(throttle.windows.contains_key(&ThrottleKey::Origin([10, 0, 0, 99].into())));
+        assert!(throttle.windows.contains_key(&ThrottleKey::Network([10, 0, 0, 99].into())));
         assert!(
-            !throttle.windows.contains_key(&ThrottleKey::Origin([10, 0, 0, 0].into())),
+            !throttle.windows.contains_key(&ThrottleKey::Network([10, 0, 0, 0].into())),
             "the oldest go first"
         );
     }
 
     #[test]
-    fn ipv6_origin_is_the_64_prefix() {
-        let origin = |address: &str| ThrottleKey::for_login(None, address.parse().unwrap());
-        assert_eq!(origin("2001:db8::1"), origin("2001:db8::ffff:2"));
-        assert_ne!(origin("2001:db8::1"), origin("2001:db8:0:1::1"));
-        assert_eq!(origin("::ffff:10.0.0.1"), origin("10.0.0.1"));
+    fn ipv6_network_is_the_64_prefix() {
+        let network = |address: &str| ThrottleKey::for_login(None, address.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:2"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
     }
 }

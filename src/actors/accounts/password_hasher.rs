@@ -43,11 +43,10 @@ impl PasswordHasher {
             threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let runs = Arc::new(AtomicU64::new(0));
         let latency = Arc::new(LatencyEstimate::default());
-        let (counter, clock) = (Arc::clone(&runs), Arc::clone(&latency));
-        let named = || thread::Builder::new().name("bcrypt".into());
-        let pool = SyncArbiter::start_with_thread_builder(threads, named, move || HashWorker {
-            runs: Arc::clone(&counter),
-            latency: Arc::clone(&clock),
+        let (worker_runs, worker_latency) = (Arc::clone(&runs), Arc::clone(&latency));
+        let thread_builder = || thread::Builder::new().name("bcrypt".into());
+        let pool = SyncArbiter::start_with_thread_builder(threads, thread_builder, move || {
+            HashWorker { runs: Arc::clone(&worker_runs), latency: Arc::clone(&worker_latency) }
         });
         let queue_slots = Arc::new(Semaphore::new(threads.saturating_mul(MAX_JOBS_PER_THREAD)));
         Self {
@@ -185,16 +184,16 @@ impl<T: 'static> Handler<Job<T>> for HashWorker {
 
     fn handle(&mut self, job: Job<T>, _: &mut Self::Context) -> Self::Result {
         let Job { work, deadline, slot: _slot } = job;
-        let begun = Instant::now();
-        if begun >= deadline {
+        let started = Instant::now();
+        if started >= deadline {
             return Err(Error::overloaded());
         }
         self.runs.fetch_add(1, Ordering::Relaxed);
         // An uncaught panic would end the thread.
-        let done = catch_unwind(AssertUnwindSafe(work));
-        self.latency.record(begun.elapsed());
-        match done {
-            Ok(Ok(answer)) => Ok(answer),
+        let result = catch_unwind(AssertUnwindSafe(work));
+        self.latency.record(started.elapsed());
+        match result {
+            Ok(Ok(output)) => Ok(output),
             Ok(Err(error)) => {
                 tracing::error!(%error, "bcrypt failed");
                 Err(Error::internal())
@@ -286,7 +285,7 @@ mod tests {
         for job in waiting {
             assert_eq!(job.await.unwrap(), Err(Error::overloaded()));
         }
-        assert_eq!(hasher.run_count(), 1, "what nobody waits for is not done");
+        assert_eq!(hasher.run_count(), 1, "expired jobs do not run");
         assert_eq!(hasher.queue_slots.available_permits(), MAX_JOBS_PER_THREAD);
     }
 
@@ -315,7 +314,10 @@ mod tests {
         go.send(()).unwrap();
         assert_eq!(blocker.await.unwrap(), Ok(true));
         assert!(hasher.latency.total_for(1) > Duration::from_secs(60));
-        hasher.verify_dummy(distant_deadline()).await.expect("where nobody waits, there is a try");
+        hasher
+            .verify_dummy(distant_deadline())
+            .await
+            .expect("an idle thread runs a job despite the estimate");
     }
 
     #[actix::test]

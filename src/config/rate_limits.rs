@@ -11,7 +11,7 @@ const MAX_LIMIT: u32 = 1_000_000;
 /// Rate limits per caller; 0 disables a limit.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LimitsSettings {
+pub struct RateLimitSettings {
     /// Requests per second from one address, with bursts of twice that.
     #[serde(deserialize_with = "values::whole_number")]
     pub per_address: u32,
@@ -23,7 +23,7 @@ pub struct LimitsSettings {
     pub login: u32,
 }
 
-impl LimitsSettings {
+impl RateLimitSettings {
     pub(super) fn validate(&self) -> Result<(), InvalidSetting> {
         check_range("limits.per_address", self.per_address, 0..=MAX_LIMIT)?;
         check_range("limits.per_user", self.per_user, 0..=MAX_LIMIT)?;

@@ -4,26 +4,23 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use proptest::prelude::*;
 
-use super::model_store::{
-    ModelStore, commit_of, numbered_id, order_at_version, product_details, stock_write,
-};
+use super::model_store::{ModelStore, commit_of, numbered_id, stock_write, stocked_store};
 use crate::{
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, Offer},
-        catalog::product::Product,
         clock::Timestamp,
         ids::{OrderId, ProductId, UserId},
         inventory::{StockChange, StockMovement},
         money::{Currency, Money},
-        order::{CheckoutOptions, OrderCommand, OrderRules, OrderStatus, OrderTransition},
+        order::{CheckoutOptions, OrderCommand, OrderRules, OrderTransition},
     },
     events::DomainEvent,
-    store::commit::{Commit, CommitError, CommitOutcome, Condition, StockWrite, Write},
+    store::commit::{Commit, Condition, StockWrite, Write},
 };
 
 const NODES: usize = 3;
@@ -175,21 +172,6 @@ fn order_stock_write(product_id: ProductId, change: StockChange, order_id: Order
     })
 }
 
-/// A store with a few units of every product.
-fn stocked_store() -> ModelStore {
-    let mut store = ModelStore::default();
-    for number in 0..PRODUCTS {
-        let product =
-            Product::new(numbered_id(number), product_details(None), Timestamp::default());
-        let first = commit_of(vec![
-            Write::Product(Arc::new(product)),
-            stock_write(number, StockChange::Set(4), None),
-        ]);
-        assert!(store.apply(&[first])[0].is_ok());
-    }
-    store
-}
-
 fn check_invariants(
     store: &ModelStore,
     prices: &HashMap<(ProductId, u64), Money>,
@@ -294,7 +276,7 @@ proptest! {
     fn stale_nodes_never_oversell(
         steps in prop::collection::vec(node_steps(), 0..250),
     ) {
-        let mut store = stocked_store();
+        let mut store = stocked_store(PRODUCTS);
         let mut nodes = vec![store.clone(); NODES];
         let (mut waiting, mut prices, mut batches) = (Vec::new(), HashMap::new(), 0);
         for (time, (node, step)) in (0..).zip(&steps) {
@@ -317,86 +299,4 @@ proptest! {
             }
         }
     }
-}
-
-fn assert_outcomes(store: &mut ModelStore, batch: &[Commit], expected: &[Result<(), CommitError>]) {
-    let outcomes: Vec<CommitOutcome> = store.apply(batch);
-    let plain: Vec<Result<(), CommitError>> =
-        outcomes.into_iter().map(|outcome| outcome.map(drop)).collect();
-    assert_eq!(plain, expected);
-}
-
-fn place_order_commit(number: u8, limit: u32) -> Commit {
-    let placed =
-        Write::Order(Arc::new(order_at_version(number, 0, OrderStatus::PendingPayment, 1)));
-    Commit {
-        conditions: vec![Condition::PendingOrdersBelow(numbered_id(0), limit)],
-        ..commit_of(vec![placed])
-    }
-}
-
-#[test]
-fn pending_order_limit_counts_the_batch() {
-    let mut store = ModelStore::default();
-    let too_many = || Err(CommitError::TooManyPendingOrders);
-    let paid = |number| {
-        commit_of(vec![Write::Order(Arc::new(order_at_version(number, 0, OrderStatus::Paid, 2)))])
-    };
-    assert_outcomes(
-        &mut store,
-        &[place_order_commit(1, 2), place_order_commit(2, 2), place_order_commit(3, 2)],
-        &[Ok(()), Ok(()), too_many()],
-    );
-    assert_outcomes(
-        &mut store,
-        &[place_order_commit(3, 2), paid(1), place_order_commit(4, 2), place_order_commit(5, 2)],
-        &[too_many(), Ok(()), Ok(()), too_many()],
-    );
-    assert_eq!(store.pending_order_count(numbered_id(0)), 2);
-    let other = Commit {
-        conditions: vec![Condition::PendingOrdersBelow(numbered_id(1), 1)],
-        ..place_order_commit(6, 9)
-    };
-    assert_outcomes(&mut store, &[other], &[Ok(())]);
-}
-
-#[test]
-fn commit_on_stale_product_conflicts() {
-    let mut store = stocked_store();
-    let on = |version| Commit {
-        conditions: vec![Condition::ProductUnchanged(numbered_id(0), version)],
-        ..place_order_commit(1, 9)
-    };
-    let known = Arc::clone(&store.products[&numbered_id(0)]);
-    let next = |version, deleted| {
-        Write::Product(Arc::new(Product { version, deleted, ..(*known).clone() }))
-    };
-    let conflict = || Err(CommitError::Conflict);
-    assert_outcomes(&mut store, &[commit_of(vec![next(2, false)]), on(1)], &[Ok(()), conflict()]);
-    assert_outcomes(
-        &mut store,
-        &[on(1), commit_of(vec![next(3, true)]), on(2)],
-        &[conflict(), Ok(()), conflict()],
-    );
-    let unknown = Commit {
-        conditions: vec![Condition::ProductUnchanged(numbered_id(77), 1)],
-        ..place_order_commit(1, 9)
-    };
-    assert_outcomes(&mut store, &[unknown], &[conflict()]);
-    assert!(store.orders.is_empty());
-    assert_outcomes(&mut store, &[on(3)], &[Ok(())]);
-}
-
-#[test]
-fn earlier_commit_gets_the_stock() {
-    let mut store = ModelStore::default();
-    store.apply(&[commit_of(vec![stock_write(0, StockChange::Set(7), None)])]);
-    let reserve = |units| commit_of(vec![stock_write(0, StockChange::Reserve(units), None)]);
-    let deadline = Instant::now();
-    // The order in the batch decides, not the deadline.
-    let batch: Vec<Commit> = (0..9)
-        .map(|n| Commit { deadline: deadline + Duration::from_secs(9 - n), ..reserve(1) })
-        .collect();
-    let sold: Vec<bool> = store.apply(&batch).iter().map(Result::is_ok).collect();
-    assert_eq!(sold, [vec![true; 7], vec![false; 2]].concat());
 }

@@ -1,0 +1,237 @@
+//! A shop with one product on a real store, and registries that act as its nodes.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use crate::{
+    actors::cart::{CartDeps, CartRegistry},
+    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    domain::{
+        cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
+        catalog::product::{Product, ProductDetails},
+        clock::{Clock, SystemClock, Timestamp},
+        ids::{ProductId, UserId},
+        inventory::{StockChange, StockLevel},
+        money::{Currency, Money},
+        order::OrderRules,
+    },
+    events::DomainEvent,
+    messages::{
+        cart::{CartView, ChangeCart},
+        context::{CommandContext, Reply, Ticket},
+    },
+    store::{
+        Commit, CommittedChanges, StockWrite, Store, Write,
+        sqlite::{SqliteOptions, SqliteStore},
+        writer::{CommitObserver, CommitWriter},
+    },
+};
+
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+
+/// The system time plus an offset in milliseconds that a test sets.
+#[derive(Default)]
+pub(super) struct MockClock(pub(super) AtomicI64);
+
+impl Clock for MockClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(SystemClock.now().as_millis() + self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Forwards committed changes to some registries. Any other registry acts like another node that
+/// has not caught up.
+#[derive(Default)]
+pub(super) struct ForwardToRegistries(std::sync::Mutex<Vec<Arc<CartRegistry>>>);
+
+impl CommitObserver for ForwardToRegistries {
+    fn on_committed(&self, changes: &CommittedChanges) {
+        for carts in self.0.lock().unwrap().iter() {
+            carts.apply(changes);
+        }
+    }
+}
+
+/// Forwards committed changes to the caches of another node.
+#[derive(Default)]
+pub(super) struct ForwardToCaches {
+    snapshot: OnceLock<Arc<CatalogSnapshot>>,
+    carts: OnceLock<Arc<CartRegistry>>,
+}
+
+impl CommitObserver for ForwardToCaches {
+    fn on_committed(&self, changes: &CommittedChanges) {
+        self.snapshot.get().unwrap().apply(changes);
+        self.carts.get().unwrap().apply(changes);
+    }
+}
+
+pub(super) struct CartFixture {
+    _dir: TempDir,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) writer: CommitWriter,
+    pub(super) snapshot: Arc<CatalogSnapshot>,
+    pub(super) clock: Arc<MockClock>,
+    observer: Arc<ForwardToRegistries>,
+    pub(super) tea: ProductId,
+}
+
+pub(super) fn usd() -> Currency {
+    "USD".parse().unwrap()
+}
+
+pub(super) fn render_text(cart: &Cart, priced: &PricedCart) -> Bytes {
+    format!("{} {} {}", cart.version, priced.item_count, priced.total).into()
+}
+
+impl CartFixture {
+    pub(super) fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteOptions {
+            dir: dir.path().to_owned(),
+            currency: usd(),
+            low_stock: 0,
+            keep_unpublished: false,
+        };
+        let clock = Arc::new(MockClock::default());
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
+        let observer = Arc::new(ForwardToRegistries::default());
+        let runtime = tokio::runtime::Handle::current();
+        let (writer, _) = CommitWriter::start(
+            &runtime,
+            Arc::clone(&store),
+            Arc::clone(&observer) as Arc<dyn CommitObserver>,
+        );
+        let snapshot = Arc::new(CatalogSnapshot::new(|_, _| Bytes::new()));
+        let tea = sample_product("Tea");
+        let id = tea.id;
+        snapshot.put(
+            Arc::new(tea),
+            StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
+        );
+        Self { _dir: dir, store, writer, snapshot, clock, observer, tea: id }
+    }
+
+    pub(super) fn start_registry(&self) -> Arc<CartRegistry> {
+        self.start_registry_with(Arc::clone(&self.snapshot), None)
+    }
+
+    /// Starts a registry with its own catalog snapshot and a follower, like another node that
+    /// shares the store.
+    pub(super) async fn start_following_registry(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
+        let (snapshot, caches) = (
+            Arc::new(CatalogSnapshot::new(|_, _| Bytes::new())),
+            Arc::new(ForwardToCaches::default()),
+        );
+        caches.snapshot.set(Arc::clone(&snapshot)).ok().unwrap();
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let follower =
+            Follower::new(&self.store, &caches, &snapshot, &Arc::default(), &clock).await.unwrap();
+        let registry = self.start_registry_with(snapshot, Some(Arc::clone(&follower)));
+        caches.carts.set(Arc::clone(&registry)).ok().unwrap();
+        (registry, follower)
+    }
+
+    pub(super) fn start_registry_with(
+        &self,
+        snapshot: Arc<CatalogSnapshot>,
+        follower: Option<Arc<Follower>>,
+    ) -> Arc<CartRegistry> {
+        self.start_registry_with_clock(
+            snapshot,
+            follower,
+            Arc::clone(&self.clock) as Arc<dyn Clock>,
+        )
+    }
+
+    pub(super) fn start_registry_with_clock(
+        &self,
+        snapshot: Arc<CatalogSnapshot>,
+        follower: Option<Arc<Follower>>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<CartRegistry> {
+        let deps = CartDeps {
+            store: Arc::clone(&self.store),
+            writer: self.writer.clone(),
+            catalog_snapshot: snapshot,
+            follower,
+            clock,
+            limits: CartLimits { max_quantity: 999, max_lines: 200 },
+            order_rules: OrderRules { payment_timeout: MINUTE, max_pending: 2 },
+            currency: usd(),
+            render: render_text,
+        };
+        CartRegistry::start(deps, 1)
+    }
+
+    /// Starts a registry that receives all committed changes.
+    pub(super) fn start_observed_registry(&self) -> Arc<CartRegistry> {
+        let registry = self.start_registry();
+        self.observer.0.lock().unwrap().push(Arc::clone(&registry));
+        registry
+    }
+
+    pub(super) fn add_tea_message(&self) -> ChangeCart {
+        ChangeCart {
+            command: CartCommand::AddItem { product_id: self.tea, quantity: 1 },
+            context: CommandContext::internal(MINUTE),
+        }
+    }
+}
+
+pub(super) fn sample_product(name: &str) -> Product {
+    let details = ProductDetails {
+        sku: None,
+        name: name.into(),
+        description: String::new(),
+        price: Money::parse("2.50", usd()).unwrap(),
+        category: None,
+        tags: Vec::new(),
+        image_url: None,
+        attributes: std::collections::BTreeMap::new(),
+    };
+    Product::new(ProductId::new(), details, Timestamp::default())
+}
+
+pub(super) fn user_owner() -> CartOwner {
+    CartOwner { id: UserId::new(), is_guest: false }
+}
+
+pub(super) async fn read_body(carts: &CartRegistry, owner: CartOwner) -> String {
+    String::from_utf8(carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap().body.to_vec())
+        .unwrap()
+}
+
+pub(super) fn reply_version(reply: Reply<Arc<CartView>>) -> u64 {
+    match reply {
+        Reply::Completed(view) => view.cart.version,
+        Reply::Replayed(_) => panic!("nothing was repeated"),
+    }
+}
+
+/// Commits the shop's product to the store, where other nodes find it.
+pub(super) async fn commit_tea(shop: &CartFixture) {
+    let mut commit = Commit::new(shop.clock.now(), Instant::now() + MINUTE);
+    let tea = Arc::clone(&shop.snapshot.get(shop.tea).unwrap().product);
+    let (product_id, change) = (shop.tea, StockChange::Set(100_000));
+    let stock = StockWrite {
+        product_id,
+        change,
+        expected_version: None,
+        order_id: None,
+        reference: None,
+        reason: None,
+    };
+    commit.writes = vec![Write::Product(Arc::clone(&tea)), Write::Stock(stock)];
+    commit.events = vec![DomainEvent::Product(tea)];
+    shop.writer.commit(commit).await.unwrap();
+}

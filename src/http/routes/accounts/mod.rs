@@ -1,0 +1,177 @@
+//! The routes for accounts: registration, the caller's account and its password.
+
+pub(crate) mod sessions;
+pub(crate) mod tokens;
+
+use actix_web::{http::StatusCode, web};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use self::sessions::{SessionResponse, guest_id_if_valid, session_response};
+use crate::{
+    actors::ask::ask,
+    domain::{
+        account::{Email, Password, Role, User, validate_account_name},
+        validation::ValidationErrors,
+    },
+    events::schema::AccountRole,
+    http::{
+        request::{
+            body::JsonRequest,
+            extract::{Account, Anyone, ChangeRequest, ReadRequest},
+        },
+        response::{ApiResponse, RouteResult, problem::ProblemDetails},
+    },
+    messages::accounts::{ChangePassword, GetUser, RegisterUser},
+};
+
+/// Registers the routes of accounts, sessions and tokens.
+pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource("/api/auth/register").post(register))
+        .service(web::resource("/api/auth/login").post(sessions::login))
+        .service(web::resource("/api/auth/refresh").post(sessions::refresh))
+        .service(web::resource("/api/auth/logout").post(sessions::logout))
+        .service(web::resource("/api/auth/validate").post(tokens::validate))
+        .service(web::resource("/api/auth/me").get(me))
+        .service(web::resource("/api/auth/password").post(password))
+        .service(web::resource("/.well-known/jwks.json").get(tokens::jwks));
+}
+
+/// An account to register.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct RegisterRequest {
+    #[schema(example = "ada@example.com")]
+    email: String,
+    /// 8 characters to 71 bytes.
+    #[schema(min_length = 8, max_length = 71, examples("correct horse battery"))]
+    password: String,
+    #[schema(min_length = 1, max_length = 100, example = "Ada")]
+    name: String,
+    /// The token of a guest whose cart to merge.
+    #[schema(examples("eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"))]
+    guest_token: Option<String>,
+}
+
+/// A new password.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct PasswordRequest {
+    #[schema(examples("correct horse battery"))]
+    current_password: String,
+    /// 8 characters to 71 bytes.
+    #[schema(min_length = 8, max_length = 71, examples("staple correct horse"))]
+    new_password: String,
+}
+
+/// An account.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct UserResponse<'a> {
+    id: Uuid,
+    #[schema(examples("ada@example.com"))]
+    email: &'a str,
+    #[schema(examples("Ada"))]
+    name: &'a str,
+    #[schema(value_type = AccountRole)]
+    role: &'static str,
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+impl JsonRequest for RegisterRequest {}
+
+impl JsonRequest for PasswordRequest {}
+
+impl<'a> From<&'a User> for UserResponse<'a> {
+    fn from(user: &'a User) -> Self {
+        Self {
+            id: user.id.as_uuid(),
+            email: user.email.as_str(),
+            name: &user.name,
+            role: user.role.as_str(),
+            created_at: user.created_at.to_string(),
+        }
+    }
+}
+
+/// Register an account.
+///
+/// The response contains the tokens of a new session. With `guest_token`, the guest's cart is
+/// merged into the account's. `cart_merged` says whether it was.
+#[utoipa::path(post, path = "/api/auth/register", operation_id = "register_account",
+tag = "Auth", security(()), request_body = RegisterRequest, responses(
+    (status = 201, body = SessionResponse),
+    (status = 409, body = ProblemDetails, description = "`email_taken`"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+))]
+async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteResult {
+    let body = &mut change.body;
+    let mut errors = ValidationErrors::new();
+    let email = errors.record_result(Email::parse(&body.email));
+    let password = std::mem::take(&mut body.password);
+    let password = errors.record_result(Password::parse("password", password));
+    errors.record_result(validate_account_name(&body.name));
+    let (Some(email), Some(password), true) = (email, password, errors.is_empty()) else {
+        return Err(errors.into());
+    };
+    let name = std::mem::take(&mut body.name);
+    let guest = guest_id_if_valid(&change.state, change.body.guest_token.as_deref());
+    let ticket = change.ticket();
+    let message = RegisterUser {
+        email,
+        password,
+        name,
+        role: Role::Customer,
+        ticket: ticket.clone(),
+        trace: change.trace(),
+    };
+    let session = ask(&change.state.accounts, message, &ticket).await?;
+    session_response(&change, StatusCode::CREATED, session, guest).await
+}
+
+/// Get the caller's account.
+///
+/// A guest has no account and is refused.
+#[utoipa::path(get, path = "/api/auth/me", operation_id = "get_account",
+tag = "Auth", security(("bearer" = [])), responses(
+    (status = 200, body = UserResponse),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no account"),
+))]
+async fn me(read: ReadRequest<Account>) -> RouteResult {
+    read.query.reject_others(&[])?;
+    let message = GetUser { user_id: read.caller.user_id };
+    let user = ask(&read.state.accounts, message, &read.ticket()).await?;
+    Ok(ApiResponse::json(StatusCode::OK, &UserResponse::from(&user))?.private())
+}
+
+/// Change the caller's password.
+///
+/// The other sessions of the account end.
+#[utoipa::path(post, path = "/api/auth/password", operation_id = "change_password",
+tag = "Auth", security(("bearer" = [])), request_body = PasswordRequest, responses(
+    (status = 204),
+    (status = 401, body = ProblemDetails,
+        description = "`invalid_credentials`: the current password is wrong; `unauthenticated`, \
+            `token_expired`"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no password"),
+    (status = 422, body = ProblemDetails, description = "`validation_failed`"),
+    (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
+))]
+async fn password(mut change: ChangeRequest<Account, PasswordRequest>) -> RouteResult {
+    let ticket = change.ticket();
+    let current = std::mem::take(&mut change.body.current_password);
+    let new = std::mem::take(&mut change.body.new_password);
+    let message = ChangePassword {
+        user_id: change.caller.user_id,
+        session_id: change.caller.session_id,
+        current: Password::unvalidated(current),
+        new: Password::parse("new_password", new)?,
+        address: change.state.client_address(&change.request),
+        ticket: ticket.clone(),
+        trace: change.trace(),
+    };
+    ask(&change.state.accounts, message, &ticket)
+        .await
+        .map_err(|error| change.state.with_login_limit_headers(&change.request, error))?;
+    Ok(ApiResponse::no_content().private())
+}

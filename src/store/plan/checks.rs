@@ -1,0 +1,183 @@
+//! The checks that a commit must pass before the planner records anything of it.
+
+use super::{Planner, Rejection};
+use crate::{
+    domain::{
+        cart::Shortage,
+        catalog::product::Product,
+        clock::Timestamp,
+        ids::ProductId,
+        inventory::{StockDelta, StockError, StockLevel, StockMovement},
+    },
+    store::commit::{Commit, CommitError, Condition, StockWrite, Write},
+};
+
+impl Planner<'_> {
+    pub(super) fn check_inbox(&self, commit: &Commit) -> Result<(), CommitError> {
+        match &commit.inbox_message_id {
+            Some(id) if self.state.applied_messages.contains(id) => {
+                Err(CommitError::AlreadyApplied)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_idempotency_key(&self, commit: &Commit) -> Result<(), Rejection> {
+        let Some(record) = &commit.idempotency_record else { return Ok(()) };
+        let id = (record.key.owner, record.key.key.clone());
+        if let Some((fingerprint, response)) = self.state.stored_responses.get(&id) {
+            let is_same_request = *fingerprint == record.key.fingerprint;
+            return Err(if is_same_request {
+                CommitError::Replayed(response.clone())
+            } else {
+                CommitError::IdempotencyKeyReused
+            }
+            .into());
+        }
+        match self.first_uses.get(&id) {
+            Some(first) if first.key.fingerprint == record.key.fingerprint => {
+                Err(Rejection::DuplicateOf(id))
+            }
+            Some(_) => Err(CommitError::IdempotencyKeyReused.into()),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_versions(&self, commit: &Commit) -> Result<(), CommitError> {
+        for write in &commit.writes {
+            let (stored, new) = match write {
+                Write::Cart(cart) => (self.state.carts.get(&cart.owner.id), cart.version),
+                Write::Product(product) => (self.state.products.get(&product.id), product.version),
+                Write::Order(order) => {
+                    (self.state.orders.get(&order.id).map(|(version, _)| version), order.version)
+                }
+                Write::User(user) => (self.state.users.get(&user.id), user.version),
+                Write::Session(session) => (self.state.sessions.get(&session.id), session.version),
+                Write::Stock(_) => continue,
+            };
+            if stored.copied().unwrap_or(0).checked_add(1) != Some(new) {
+                return Err(CommitError::Conflict);
+            }
+        }
+        self.check_uniqueness(commit)
+    }
+
+    pub(super) fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {
+        for condition in &commit.conditions {
+            match *condition {
+                Condition::ProductUnchanged(id, version)
+                    if self.state.products.get(&id) != Some(&version) =>
+                {
+                    return Err(CommitError::Conflict);
+                }
+                Condition::PendingOrdersBelow(user, limit)
+                    if self.pending_order_count(user) >= u64::from(limit) =>
+                {
+                    return Err(CommitError::TooManyPendingOrders);
+                }
+                Condition::ProductUnchanged(..) | Condition::PendingOrdersBelow(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_uniqueness(&self, commit: &Commit) -> Result<(), CommitError> {
+        for write in &commit.writes {
+            match write {
+                Write::Product(product)
+                    if !product.deleted
+                        && self.sku_owner(product).is_some_and(|id| id != product.id) =>
+                {
+                    return Err(CommitError::SkuTaken);
+                }
+                Write::User(user)
+                    if self
+                        .state
+                        .email_owners
+                        .get(user.email.as_str())
+                        .is_some_and(|id| *id != user.id) =>
+                {
+                    return Err(CommitError::EmailTaken);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn sku_owner(&self, product: &Product) -> Option<ProductId> {
+        product.details.sku.as_ref().and_then(|sku| self.state.sku_owners.get(sku)).copied()
+    }
+
+    /// The stock levels and movements that the commit leads to, one per write of stock. A write
+    /// that changes nothing has no movement. Records nothing yet: a later write may lack stock, and
+    /// the error then lists every product that does.
+    pub(super) fn check_stock(
+        &self,
+        commit: &Commit,
+    ) -> Result<Vec<(StockLevel, Option<StockMovement>)>, CommitError> {
+        let mut moves: Vec<(StockLevel, Option<StockMovement>)> = Vec::new();
+        let mut short: Vec<Shortage> = Vec::new();
+        for write in &commit.writes {
+            let Write::Stock(stock) = write else { continue };
+            let id = stock.product_id;
+            let earlier = moves
+                .iter()
+                .rev()
+                .find(|(level, _)| level.product_id == id)
+                .map(|(level, _)| *level);
+            let level = earlier.unwrap_or_else(|| self.stock_level(id));
+            self.check_stock_version(stock, level)?;
+            match level.apply(stock.change) {
+                Ok(None) => moves.push((level, None)),
+                Ok(Some((next, delta))) => moves.push((
+                    next,
+                    Some(new_movement(stock, commit.decided_at, next.last_movement, delta)),
+                )),
+                Err(StockError::Insufficient { requested, available }) => {
+                    short.push(Shortage { product_id: id, requested, available });
+                }
+                Err(StockError::LimitExceeded) => return Err(CommitError::StockOverflow),
+            }
+        }
+        if short.is_empty() { Ok(moves) } else { Err(CommitError::OutOfStock(short)) }
+    }
+
+    fn check_stock_version(
+        &self,
+        stock: &StockWrite,
+        level: StockLevel,
+    ) -> Result<(), CommitError> {
+        let before = self
+            .initial_stock
+            .get(&stock.product_id)
+            .copied()
+            .unwrap_or(StockLevel::empty(stock.product_id));
+        // After the first movement in this batch, the stock is at the next version until the batch
+        // ends. No caller can know that version yet, so a second conditional write is a mismatch.
+        let version = if level == before { before.version } else { before.version + 1 };
+        match stock.expected_version {
+            Some(expected) if expected != version => {
+                Err(CommitError::StockVersionMismatch(version))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn new_movement(
+    stock: &StockWrite,
+    occurred_at: Timestamp,
+    sequence: u64,
+    delta: StockDelta,
+) -> StockMovement {
+    StockMovement {
+        product_id: stock.product_id,
+        sequence,
+        delta,
+        order_id: stock.order_id,
+        reference: stock.reference.clone(),
+        reason: stock.reason.clone(),
+        occurred_at,
+    }
+}

@@ -1,0 +1,123 @@
+//! The planner's input: the records that a batch names, and their stored state.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use crate::{
+    domain::{
+        ids::{OrderId, ProductId, SessionId, UserId},
+        inventory::StockLevel,
+        order::OrderStatus,
+    },
+    messages::context::StoredReply,
+    store::commit::{Commit, Condition, Write},
+};
+
+/// An idempotency key and its owner, by which its stored response is found.
+pub type OwnedIdempotencyKey = (UserId, Box<str>);
+
+/// The records that an engine must load before [`plan_batch`](super::plan_batch).
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ReadSet {
+    /// Carts, for their version.
+    pub carts: BTreeSet<UserId>,
+    /// Products, for their version and sku.
+    pub products: BTreeSet<ProductId>,
+    /// Orders, for their version and status.
+    pub orders: BTreeSet<OrderId>,
+    /// Users, for the number of their unpaid orders.
+    pub pending_order_users: BTreeSet<UserId>,
+    /// Skus, for the active product that has each.
+    pub skus: BTreeSet<String>,
+    /// Products whose stock level is needed.
+    pub stock: BTreeSet<ProductId>,
+    /// Accounts, for their version.
+    pub users: BTreeSet<UserId>,
+    /// Email addresses, for the account that has each.
+    pub emails: BTreeSet<String>,
+    /// Sessions, for their version.
+    pub sessions: BTreeSet<SessionId>,
+    /// Idempotency keys, for their stored responses.
+    pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
+    /// Ids of messages, which may have been applied before.
+    pub inbox: BTreeSet<Box<str>>,
+}
+
+impl ReadSet {
+    /// The records that `batch` names.
+    #[must_use]
+    pub fn for_batch(batch: &[Commit]) -> Self {
+        let mut read_set = Self::default();
+        for commit in batch {
+            if let Some(record) = &commit.idempotency_record {
+                read_set.idempotency_keys.insert((record.key.owner, record.key.key.clone()));
+            }
+            for condition in &commit.conditions {
+                match *condition {
+                    Condition::ProductUnchanged(product_id, _) => {
+                        read_set.products.insert(product_id)
+                    }
+                    Condition::PendingOrdersBelow(user_id, _) => {
+                        read_set.pending_order_users.insert(user_id)
+                    }
+                };
+            }
+            read_set.inbox.extend(commit.inbox_message_id.clone());
+            for write in &commit.writes {
+                read_set.add_write(write);
+            }
+        }
+        read_set
+    }
+
+    fn add_write(&mut self, write: &Write) {
+        match write {
+            Write::Cart(cart) => {
+                self.carts.insert(cart.owner.id);
+            }
+            Write::Product(product) => {
+                self.products.insert(product.id);
+                self.skus.extend(product.details.sku.clone());
+            }
+            Write::Order(order) => {
+                self.orders.insert(order.id);
+            }
+            Write::Stock(stock) => {
+                self.stock.insert(stock.product_id);
+            }
+            Write::User(user) => {
+                self.users.insert(user.id);
+                self.emails.insert(user.email.as_str().to_owned());
+            }
+            Write::Session(session) => {
+                self.sessions.insert(session.id);
+            }
+        }
+    }
+}
+
+/// The stored state of what a [`ReadSet`] names. Records that the store lacks are absent.
+#[derive(Debug, Default)]
+pub struct LoadedState {
+    /// Versions of carts.
+    pub carts: HashMap<UserId, u64>,
+    /// Versions of products.
+    pub products: HashMap<ProductId, u64>,
+    /// Versions and statuses of orders.
+    pub orders: HashMap<OrderId, (u64, OrderStatus)>,
+    /// Numbers of unpaid orders, by user.
+    pub pending_orders: HashMap<UserId, u64>,
+    /// Active products, by sku.
+    pub sku_owners: HashMap<String, ProductId>,
+    /// Stock levels, by product.
+    pub stock: HashMap<ProductId, StockLevel>,
+    /// Versions of accounts.
+    pub users: HashMap<UserId, u64>,
+    /// Accounts, by email address.
+    pub email_owners: HashMap<String, UserId>,
+    /// Versions of sessions.
+    pub sessions: HashMap<SessionId, u64>,
+    /// Stored responses, with the fingerprints of their requests.
+    pub stored_responses: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
+    /// Ids of messages that were applied.
+    pub applied_messages: HashSet<Box<str>>,
+}

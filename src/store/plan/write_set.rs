@@ -1,0 +1,85 @@
+//! The planner's output: the records to write.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    domain::{
+        account::{Session, User},
+        cart::Cart,
+        catalog::product::Product,
+        clock::Timestamp,
+        ids::{OrderId, ProductId, SessionId, UserId},
+        inventory::{StockLevel, StockMovement},
+        order::Order,
+    },
+    events::{EventEnvelope, OutboxEvent, OutboxPosition},
+    messages::context::{IdempotencyKey, StoredReply},
+    store::commit::CommittedChanges,
+};
+
+/// The records to write, each once, in its final state.
+#[derive(Debug, Default)]
+pub struct WriteSet {
+    /// Carts, by owner.
+    pub carts: BTreeMap<UserId, Arc<Cart>>,
+    /// Products. A deleted product releases its sku.
+    pub products: BTreeMap<ProductId, Arc<Product>>,
+    /// Orders, by id.
+    pub orders: BTreeMap<OrderId, Arc<Order>>,
+    /// Stock levels that moved.
+    pub stock: BTreeMap<ProductId, StockLevel>,
+    /// Movements of stock, in commit order.
+    pub movements: Vec<StockMovement>,
+    /// Accounts, by id.
+    pub users: BTreeMap<UserId, Arc<User>>,
+    /// Sessions, by id.
+    pub sessions: BTreeMap<SessionId, Arc<Session>>,
+    /// Responses to store, with the time that their keys expire from.
+    pub stored_responses: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
+    /// Ids of applied messages, with the time.
+    pub inbox: Vec<(Box<str>, Timestamp)>,
+    /// Events, in commit order.
+    pub events: Vec<EventEnvelope>,
+}
+
+impl WriteSet {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.carts.is_empty()
+            && self.products.is_empty()
+            && self.orders.is_empty()
+            && self.users.is_empty()
+            && self.sessions.is_empty()
+            && self.movements.is_empty()
+            && self.stored_responses.is_empty()
+            && self.inbox.is_empty()
+            && self.events.is_empty()
+    }
+
+    /// The events with their positions, of which the first is `first`.
+    #[must_use]
+    pub fn to_outbox_events(&self, first: OutboxPosition) -> Vec<OutboxEvent> {
+        let to_outbox_event = |(event, offset): (&EventEnvelope, u64)| OutboxEvent {
+            position: OutboxPosition { offset, ..first },
+            id: event.id,
+            kind: event.payload.event_type().as_str().to_owned(),
+            audience: event.payload.audience(),
+            body: event.to_json(),
+        };
+        self.events.iter().zip(first.offset..).map(to_outbox_event).collect()
+    }
+
+    /// The changes for this node's caches, which apply once the writes are durable.
+    #[must_use]
+    pub fn into_changes(self, events: Vec<OutboxEvent>) -> CommittedChanges {
+        let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
+        CommittedChanges {
+            carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
+            products: self.products.into_values().collect(),
+            stock: self.stock.into_values().collect(),
+            revoked_sessions: self.sessions.values().filter_map(revoked).collect(),
+            events,
+        }
+    }
+}
