@@ -13,100 +13,136 @@ use crate::domain::{
 /// How many field errors `detail` repeats.
 const MAX_MESSAGES_IN_DETAIL: usize = 5;
 
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $title:literal;)+) => {
-        /// The kind of an error. The list is closed, so clients may switch on it.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum ErrorCode {
-            $($(#[$doc])* $name,)+
-        }
-
-        impl ErrorCode {
-            /// Every code, in the order of declaration.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
-            /// The value of `code` in a response.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $word,)+ }
-            }
-
-            /// A short title that is the same for every occurrence (RFC 9457, section 3.1.3).
-            #[must_use]
-            pub const fn title(self) -> &'static str {
-                match self { $(Self::$name => $title,)+ }
-            }
-        }
-    };
+/// The kind of an error. The list is closed, so clients may switch on it.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::EnumMessage,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum ErrorCode {
+    /// The body cannot be parsed as JSON.
+    #[strum(message = "Malformed JSON")]
+    MalformedJson,
+    /// The route requires an `Idempotency-Key` header.
+    #[strum(message = "Idempotency key required")]
+    IdempotencyKeyRequired,
+    /// The `Idempotency-Key` header is too long or has characters that are not allowed.
+    #[strum(message = "Invalid idempotency key")]
+    IdempotencyKeyInvalid,
+    /// Another request used the same idempotency key.
+    #[strum(message = "Idempotency key used for another request")]
+    IdempotencyKeyReused,
+    /// The access token is missing or invalid.
+    #[strum(message = "Authentication required")]
+    Unauthenticated,
+    /// The token was valid but has expired.
+    #[strum(message = "Token expired")]
+    TokenExpired,
+    /// No account has this e-mail address and password.
+    #[strum(message = "Invalid e-mail or password")]
+    InvalidCredentials,
+    /// The token is valid but its role does not permit the request.
+    #[strum(message = "Insufficient permissions")]
+    Forbidden,
+    /// The route or the resource does not exist.
+    #[strum(message = "Not found")]
+    NotFound,
+    /// The product does not exist or was deleted.
+    #[strum(message = "Product not found")]
+    ProductNotFound,
+    /// The cart has no line with this product.
+    #[strum(message = "Cart line not found")]
+    LineNotFound,
+    /// The route does not support this method.
+    #[strum(message = "Method not allowed")]
+    MethodNotAllowed,
+    /// The request's body did not arrive in time.
+    #[strum(message = "Request timeout")]
+    RequestTimeout,
+    /// Another account uses this e-mail address.
+    #[strum(message = "E-mail address already registered")]
+    EmailTaken,
+    /// Another product has this SKU.
+    #[strum(message = "SKU already in use")]
+    SkuTaken,
+    /// Fewer units are available than requested.
+    #[strum(message = "Insufficient stock")]
+    InsufficientStock,
+    /// The cart has no lines that can be checked out.
+    #[strum(message = "The cart is empty")]
+    CartEmpty,
+    /// The total is higher than the buyer expects.
+    #[strum(message = "The price has changed")]
+    PriceChanged,
+    /// The order's status does not permit this change.
+    #[strum(message = "Invalid order status change")]
+    InvalidTransition,
+    /// The user has as many unpaid orders as one user may have.
+    #[strum(message = "Too many unpaid orders")]
+    TooManyPendingOrders,
+    /// The guest's cart was merged into an account's cart.
+    #[strum(message = "Guest cart already merged")]
+    GuestCartMerged,
+    /// The `If-Match` header does not match the current version.
+    #[strum(message = "Version mismatch")]
+    VersionMismatch,
+    /// The body is larger than allowed.
+    #[strum(message = "Request body too large")]
+    PayloadTooLarge,
+    /// The route does not accept this content type.
+    #[strum(message = "Unsupported content type")]
+    UnsupportedMediaType,
+    /// One or more fields are invalid.
+    #[strum(message = "Validation failed")]
+    ValidationFailed,
+    /// A line would have more units than allowed.
+    #[strum(message = "Quantity limit exceeded")]
+    QuantityLimit,
+    /// The cart would have more lines than allowed.
+    #[strum(message = "Cart line limit exceeded")]
+    LineLimit,
+    /// The total of a cart or an order would exceed 2^53-1 minor units.
+    #[strum(message = "Total limit exceeded")]
+    TotalLimit,
+    /// The caller sends too many requests.
+    #[strum(message = "Too many requests")]
+    RateLimited,
+    /// The server has a bug or broken data.
+    #[strum(serialize = "internal_error", message = "Internal server error")]
+    Internal,
+    /// The server is at capacity. The request was certainly not applied.
+    #[strum(message = "The server is overloaded")]
+    Overloaded,
+    /// The store does not respond. The request was certainly not applied.
+    #[strum(message = "The store is unavailable")]
+    StoreUnavailable,
+    /// The store did not confirm the change. It may have been applied.
+    #[strum(message = "The outcome of the change is unknown")]
+    OutcomeUnknown,
 }
 
-codes! {
-    /// The body cannot be parsed as JSON.
-    MalformedJson = "malformed_json", "Malformed JSON";
-    /// The route requires an `Idempotency-Key` header.
-    IdempotencyKeyRequired = "idempotency_key_required", "Idempotency key required";
-    /// The `Idempotency-Key` header is too long or has characters that are not allowed.
-    IdempotencyKeyInvalid = "idempotency_key_invalid", "Invalid idempotency key";
-    /// Another request used the same idempotency key.
-    IdempotencyKeyReused = "idempotency_key_reused", "Idempotency key used for another request";
-    /// The access token is missing or invalid.
-    Unauthenticated = "unauthenticated", "Authentication required";
-    /// The token was valid but has expired.
-    TokenExpired = "token_expired", "Token expired";
-    /// No account has this e-mail address and password.
-    InvalidCredentials = "invalid_credentials", "Invalid e-mail or password";
-    /// The token is valid but its role does not permit the request.
-    Forbidden = "forbidden", "Insufficient permissions";
-    /// The route or the resource does not exist.
-    NotFound = "not_found", "Not found";
-    /// The product does not exist or was deleted.
-    ProductNotFound = "product_not_found", "Product not found";
-    /// The cart has no line with this product.
-    LineNotFound = "line_not_found", "Cart line not found";
-    /// The route does not support this method.
-    MethodNotAllowed = "method_not_allowed", "Method not allowed";
-    /// The request's body did not arrive in time.
-    RequestTimeout = "request_timeout", "Request timeout";
-    /// Another account uses this e-mail address.
-    EmailTaken = "email_taken", "E-mail address already registered";
-    /// Another product has this SKU.
-    SkuTaken = "sku_taken", "SKU already in use";
-    /// Fewer units are available than requested.
-    InsufficientStock = "insufficient_stock", "Insufficient stock";
-    /// The cart has no lines that can be checked out.
-    CartEmpty = "cart_empty", "The cart is empty";
-    /// The total is higher than the buyer expects.
-    PriceChanged = "price_changed", "The price has changed";
-    /// The order's status does not permit this change.
-    InvalidTransition = "invalid_transition", "Invalid order status change";
-    /// The user has as many unpaid orders as one user may have.
-    TooManyPendingOrders = "too_many_pending_orders", "Too many unpaid orders";
-    /// The guest's cart was merged into an account's cart.
-    GuestCartMerged = "guest_cart_merged", "Guest cart already merged";
-    /// The `If-Match` header does not match the current version.
-    VersionMismatch = "version_mismatch", "Version mismatch";
-    /// The body is larger than allowed.
-    PayloadTooLarge = "payload_too_large", "Request body too large";
-    /// The route does not accept this content type.
-    UnsupportedMediaType = "unsupported_media_type", "Unsupported content type";
-    /// One or more fields are invalid.
-    ValidationFailed = "validation_failed", "Validation failed";
-    /// A line would have more units than allowed.
-    QuantityLimit = "quantity_limit", "Quantity limit exceeded";
-    /// The cart would have more lines than allowed.
-    LineLimit = "line_limit", "Cart line limit exceeded";
-    /// The total of a cart or an order would exceed 2^53-1 minor units.
-    TotalLimit = "total_limit", "Total limit exceeded";
-    /// The caller sends too many requests.
-    RateLimited = "rate_limited", "Too many requests";
-    /// The server has a bug or broken data.
-    Internal = "internal_error", "Internal server error";
-    /// The server is at capacity. The request was certainly not applied.
-    Overloaded = "overloaded", "The server is overloaded";
-    /// The store does not respond. The request was certainly not applied.
-    StoreUnavailable = "store_unavailable", "The store is unavailable";
-    /// The store did not confirm the change. It may have been applied.
-    OutcomeUnknown = "outcome_unknown", "The outcome of the change is unknown";
+impl ErrorCode {
+    /// Every code, in the order of declaration.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// The value of `code` in a response.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// A short title that is the same for every occurrence (RFC 9457, section 3.1.3).
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        strum::EnumMessage::get_message(&self).unwrap_or_default()
+    }
 }
 
 /// The error that every actor returns, whether it refuses a command or fails.
@@ -319,5 +355,10 @@ mod tests {
         let codes: HashSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(codes.len(), ErrorCode::ALL.len());
         assert!(codes.iter().all(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
+    }
+
+    #[test]
+    fn every_error_code_has_a_title() {
+        assert!(ErrorCode::ALL.iter().all(|code| !code.title().is_empty()));
     }
 }

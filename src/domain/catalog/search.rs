@@ -4,14 +4,27 @@ use super::product::Product;
 use crate::domain::ids::ProductId;
 
 /// The order of results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum ProductSort {
     /// Best match first; without a query, by name.
     #[default]
     Relevance,
     /// Lowest price first.
+    #[strum(serialize = "price")]
     PriceAscending,
     /// Highest price first.
+    #[strum(serialize = "-price")]
     PriceDescending,
     /// By name.
     Name,
@@ -124,6 +137,15 @@ impl ProductFilter {
 }
 
 impl ProductSort {
+    /// Every order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// The name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
     /// The sort key of a product with this score.
     #[must_use]
     pub fn sort_key(self, product: &Product, text: &SearchText, score: i64) -> SortKey {

@@ -7,7 +7,7 @@ use utoipa::{
 };
 
 use crate::{
-    domain::{account, audit, inventory},
+    domain::{account, audit, catalog::search, inventory},
     error,
     events::schema::{names_of, string_enum_schema},
 };
@@ -44,7 +44,7 @@ string_enums! {
     /// What an audit found.
     FindingKind = names_of(audit::FindingKind::ALL, audit::FindingKind::as_str);
     /// The order of a search. `-price` starts with the highest price.
-    ProductSort = ["relevance", "price", "-price", "name", "newest"];
+    ProductSort = words_of(search::ProductSort::ALL, search::ProductSort::as_str);
     /// Whether a node can do its work. A `degraded` node can, but publishes its events later.
     NodeReadiness = ["ready", "degraded", "not_ready"];
     /// Whether a server that the node needs can be reached.

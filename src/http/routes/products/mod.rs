@@ -197,17 +197,11 @@ fn parse_search(
         max_price: params.price_bound("max_price", currency, &mut errors),
         in_stock: params.flag("in_stock", &mut errors),
     };
-    let sort = match params.get("sort") {
-        None | Some("relevance") => ProductSort::Relevance,
-        Some("price") => ProductSort::PriceAscending,
-        Some("-price") => ProductSort::PriceDescending,
-        Some("name") => ProductSort::Name,
-        Some("newest") => ProductSort::Newest,
-        Some(_) => {
-            errors.add("sort", "invalid", "sort must be relevance, price, -price, name or newest");
-            ProductSort::Relevance
-        }
-    };
+    let sort = params.get("sort").map_or(Ok(ProductSort::default()), str::parse);
+    let sort = sort.unwrap_or_else(|_| {
+        errors.add("sort", "invalid", "sort must be relevance, price, -price, name or newest");
+        ProductSort::default()
+    });
     Ok(errors.into_result((filter, sort))?)
 }
 
