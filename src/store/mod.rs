@@ -122,11 +122,20 @@ pub trait Store: Send + Sync {
         1
     }
 
+    /// Applies a batch in the first lane.
+    async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
+        self.apply_in_lane(0, batch).await
+    }
+
     /// Applies a batch in one durable transaction, in which each commit succeeds or fails alone.
     /// `lane` is less than [`write_lanes`](Self::write_lanes); a lane applies its batches in turn.
     /// The engine may leave commits undecided that would delay the others:
     /// [`CommitError::RetryLater`] and [`CommitError::RetryAlone`].
-    async fn apply(&self, lane: usize, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError>;
+    async fn apply_in_lane(
+        &self,
+        lane: usize,
+        batch: Arc<[Commit]>,
+    ) -> Result<AppliedBatch, ApplyError>;
 
     /// A cart; `None` when it was never changed.
     async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable>;

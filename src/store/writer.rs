@@ -347,7 +347,7 @@ impl CommitWriterTask {
         self.last_batch_size = commits.len();
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
         self.stats.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
-        let outcomes = match self.store.apply(self.lane, Arc::clone(&commits)).await {
+        let outcomes = match self.store.apply_in_lane(self.lane, Arc::clone(&commits)).await {
             Ok(AppliedBatch { outcomes, changes }) => {
                 self.observer.on_committed(&changes);
                 outcomes

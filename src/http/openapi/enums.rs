@@ -44,7 +44,7 @@ string_enums! {
     /// What an audit found.
     FindingKind = names_of(audit::FindingKind::ALL, audit::FindingKind::as_str);
     /// The order of a search. `-price` starts with the highest price.
-    ProductSort = words_of(search::ProductSort::ALL, search::ProductSort::as_str);
+    ProductSort = names_of(search::ProductSort::ALL, search::ProductSort::as_str);
     /// Whether a node can do its work. A `degraded` node can, but publishes its events later.
     NodeReadiness = ["ready", "degraded", "not_ready"];
     /// Whether a server that the node needs can be reached.
