@@ -14,8 +14,12 @@ use crate::{
         ids::{ProductId, UserId},
         money::{Currency, Money},
     },
+    error::ErrorCode,
     messages::{
-        catalog::{ChangeProduct, CreateProduct, ProductEdit},
+        catalog::{
+            ChangeProduct, CreateProduct, DeleteProduct, ImportAction, ImportLine, ImportRow,
+            ProductEdit,
+        },
         context::{CommandContext, IdempotencyKey, Reply},
     },
     store::{
@@ -120,6 +124,39 @@ fn keyed_context() -> CommandContext {
 fn change_price(product_id: ProductId, to: &str, context: CommandContext) -> ChangeProduct {
     let patch = ProductPatch { price: Some(Some(price(to))), ..ProductPatch::default() };
     ChangeProduct { product_id, edit: ProductEdit::Patch(patch), context }
+}
+
+fn import_line(patch: ProductPatch, stock: Option<u64>) -> ImportLine {
+    let patch = ProductPatch { sku: Some(Some("TEA".into())), ..patch };
+    let row = Ok(ImportRow { patch, stock });
+    ImportLine { number: 1, row, context: CommandContext::internal(MINUTE) }
+}
+
+#[actix_rt::test]
+async fn import_does_not_restock_product_that_another_node_deleted() {
+    let nodes = TwoNodes::start().await;
+    let tea = nodes.create_tea().await;
+    let context = CommandContext::internal(MINUTE);
+    nodes.here.delete_product(DeleteProduct { product_id: tea, context }).await.unwrap();
+    let line = import_line(ProductPatch::default(), Some(50));
+    let outcomes = nodes.there.import_lines(vec![line]).await;
+    let error = outcomes.into_iter().next().unwrap().result.unwrap_err();
+    assert_eq!(error.code, ErrorCode::ValidationFailed, "a new product needs a name");
+    let movements = nodes.here.store.list_movements(tea, None, 10).await.unwrap();
+    assert_eq!(movements.len(), 1, "the opening stock");
+}
+
+#[actix_rt::test]
+async fn import_changes_what_another_node_has_just_changed() {
+    let nodes = TwoNodes::start().await;
+    let tea = nodes.create_tea().await;
+    let context = CommandContext::internal(MINUTE);
+    nodes.here.change_product(change_price(tea, "6.00", context)).await.unwrap();
+    let patch = ProductPatch { price: Some(Some(price("5.00"))), ..ProductPatch::default() };
+    let outcomes = nodes.there.import_lines(vec![import_line(patch, None)]).await;
+    assert_eq!(outcomes.into_iter().next().unwrap().result, Ok(ImportAction::Updated));
+    let (stored, _) = nodes.here.store.find_product(tea).await.unwrap().unwrap();
+    assert_eq!(stored.details.price, price("5.00"));
 }
 
 #[actix_rt::test]
