@@ -56,7 +56,7 @@ impl CommandRetry<'_> {
     /// No lock spans nodes. Each command decides on the version it knows, and the store applies the
     /// commit only if that version is still current. A conflict therefore means only that the
     /// decision is outdated: `refresh` loads the newer state, and `decide` runs again. Clients
-    /// never see a conflict.
+    /// never see a conflict. `refresh` also runs before a stored response is returned.
     ///
     /// No commit checks a refusal or a decision to change nothing. If the decision used a cache,
     /// the cache is refreshed once and `decide` runs again. With an `Idempotency-Key`, the stored
@@ -84,7 +84,12 @@ impl CommandRetry<'_> {
             context.ticket.mark_started()?;
             match self.writer.commit(*commit).await {
                 Ok(receipt) => return Ok(Reply::Completed(into_reply(receipt))),
-                Err(CommitError::Replayed(response)) => return Ok(Reply::Replayed(response)),
+                Err(CommitError::Replayed(response)) => {
+                    // The first attempt may have run on another node, and the caller may read its
+                    // change here next. A failure does not change the reply.
+                    drop(refresh().await);
+                    return Ok(Reply::Replayed(response));
+                }
                 Err(error) if (self.is_conflict)(&error) => refresh().await?,
                 Err(error) => return Err(map_commit_error(error)),
             }

@@ -166,7 +166,7 @@ mod tests {
 
     fn outbox_event(event: DomainEvent) -> OutboxEvent {
         OutboxEvent {
-            position: 1,
+            position: crate::events::OutboxPosition { partition: 0, offset: 1 },
             id: EventId::new(),
             kind: event.event_type().to_string(),
             audience: Audience::Everyone,

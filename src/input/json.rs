@@ -53,8 +53,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], allowed_unknown: &[&str]) -> Res
     let mut errors = ValidationErrors::new();
     for field in unknown
         .into_iter()
-        .take(MAX_LISTED_UNKNOWN_FIELDS)
         .filter(|field| !allowed_unknown.contains(&field.as_str()))
+        .take(MAX_LISTED_UNKNOWN_FIELDS)
     {
         let message = format!("{field} is not a field of this request");
         errors.add(field, "unknown_field", message);
@@ -211,6 +211,13 @@ mod tests {
             error_fields(body),
             (ErrorCode::ValidationFailed, vec!["x".into(), "nested.y".into(), "w".into()])
         );
+    }
+
+    #[test]
+    fn ignored_fields_hide_no_unknown_field() {
+        let ignored = r#""pass": 1, "#.repeat(MAX_LISTED_UNKNOWN_FIELDS);
+        let body = format!(r#"{{{ignored} "x": 1, "name": "a", "price": 1}}"#);
+        assert_eq!(error_fields(&body), (ErrorCode::ValidationFailed, vec!["x".into()]));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::{
         ids::{SessionId, UserId},
     },
     error::{Error, ErrorCode},
+    events::OutboxCursor,
     messages::{
         accounts::{
             AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession,
@@ -199,8 +200,10 @@ impl AccountFixture {
 
     /// Returns the types of an account's events and asserts that their sequence has no gap.
     pub(super) async fn event_types(&self, user: UserId) -> Vec<String> {
-        let events = self.deps.store.list_events_after(0, 10_000).await.unwrap();
-        let bodies = events
+        let store = &self.deps.store;
+        let page = store.list_events_after(&OutboxCursor::default(), 10_000).await.unwrap();
+        let bodies = page
+            .events
             .iter()
             .map(|event| serde_json::from_slice::<serde_json::Value>(&event.body).unwrap());
         let own: Vec<_> = bodies.filter(|body| body["subject"] == user.to_string()).collect();

@@ -22,7 +22,7 @@ use crate::{
         context::{CommandContext, Reply, StoredReply},
     },
     panics::guarded_command,
-    store::{CommitError, CommitReceipt, Write, commit::StoredResponseBody},
+    store::{Commit, CommitError, CommitReceipt, Condition, Write, commit::StoredResponseBody},
 };
 
 /// The `reason` of stock movements from an import.
@@ -78,7 +78,7 @@ impl CatalogService {
         // A sku that was just taken is also a conflict: the next attempt updates its product.
         let is_conflict =
             |error: &CommitError| matches!(error, CommitError::Conflict | CommitError::SkuTaken);
-        let retry = CommandRetry { is_conflict, follower: None, ..self.command_retry() };
+        let retry = CommandRetry { is_conflict, ..self.command_retry() };
         let catch_up = async || match &self.follower {
             Some(follower) => Ok(follower.catch_up().await?),
             None => Ok(()),
@@ -98,7 +98,8 @@ impl CatalogService {
             .stock
             .filter(|on_hand| *on_hand > 0)
             .map(|on_hand| set_stock_write(product.id, on_hand, Some(IMPORT_REASON)));
-        Ok(self.import_commit(Some(product), stock_write, context, ImportAction::Created))
+        let commit = self.import_commit(Some(product), stock_write, context, ImportAction::Created);
+        Ok(into_decision(commit, ImportAction::Created))
     }
 
     fn decide_import_update(
@@ -118,7 +119,11 @@ impl CatalogService {
                 body: StoredReply::of_import_line(false).body,
             });
         }
-        Ok(self.import_commit(product, stock_write, context, ImportAction::Updated))
+        // A change of stock alone does not write the product, which may have changed or be gone.
+        let unchanged = Condition::ProductUnchanged(view.product.id, view.product.version);
+        let conditions = if product.is_none() { vec![unchanged] } else { Vec::new() };
+        let commit = self.import_commit(product, stock_write, context, ImportAction::Updated);
+        Ok(into_decision(Commit { conditions, ..commit }, ImportAction::Updated))
     }
 
     fn import_commit(
@@ -127,19 +132,22 @@ impl CatalogService {
         stock_write: Option<Write>,
         context: &CommandContext,
         action: ImportAction,
-    ) -> Decision<ImportAction, IntoAction> {
+    ) -> Commit {
         let events =
             product.iter().map(|product| DomainEvent::Product(Arc::clone(product))).collect();
         let writes = product.map(Write::Product).into_iter().chain(stock_write).collect();
         let is_new = action == ImportAction::Created;
         let body = StoredResponseBody::Ready(StoredReply::of_import_line(is_new).body);
-        let commit = self.build_commit(writes, events, context, body);
-        let into_action: IntoAction = match action {
-            ImportAction::Created => |_| ImportAction::Created,
-            ImportAction::Updated => |_| ImportAction::Updated,
-        };
-        Decision::Commit(Box::new(commit), into_action)
+        self.build_commit(writes, events, context, body)
     }
+}
+
+fn into_decision(commit: Commit, action: ImportAction) -> Decision<ImportAction, IntoAction> {
+    let into_action: IntoAction = match action {
+        ImportAction::Created => |_| ImportAction::Created,
+        ImportAction::Updated => |_| ImportAction::Updated,
+    };
+    Decision::Commit(Box::new(commit), into_action)
 }
 
 /// Splits lines into rounds without a repeated sku, so that lines with the same sku are imported

@@ -6,5 +6,7 @@ mod import;
 mod service;
 mod stock;
 mod stock_command;
+#[cfg(test)]
+mod tests;
 
 pub use self::{actor::CatalogActor, service::CatalogService};

@@ -179,7 +179,13 @@ impl CatalogService {
     ) -> Result<Reply<CommitReceipt>, CommitError> {
         match self.writer.commit(commit).await {
             Ok(receipt) => Ok(Reply::Completed(receipt)),
-            Err(CommitError::Replayed(response)) => Ok(Reply::Replayed(response)),
+            Err(CommitError::Replayed(response)) => {
+                // See `retry_on_conflict`.
+                if let Some(follower) = &self.follower {
+                    let _ = follower.catch_up().await;
+                }
+                Ok(Reply::Replayed(response))
+            }
             Err(error) => Err(error),
         }
     }

@@ -77,15 +77,17 @@ impl RetryState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::OutboxPosition;
 
     #[test]
     fn repeated_error_is_logged_once() {
         let mut retries = RetryState::new();
+        let position = OutboxPosition { partition: 0, offset: 7 };
         let logged = [
-            BrokerError::EventRejected(7),
-            BrokerError::EventRejected(7),
+            BrokerError::EventRejected(position),
+            BrokerError::EventRejected(position),
             BrokerError::Timeout,
-            BrokerError::EventRejected(7),
+            BrokerError::EventRejected(position),
         ]
         .map(|error| retries.log_once("relay", &error));
         assert_eq!(logged, [true, false, true, true]);

@@ -11,7 +11,7 @@ use crate::{
         ids::{ProductId, UserId},
         money::Money,
     },
-    events::DomainEvent,
+    events::{DomainEvent, OutboxPosition},
     store::{
         Commit, CommittedChanges, Write,
         sqlite::{SqliteOptions, SqliteStore},
@@ -64,9 +64,7 @@ impl Fixture {
             Arc::new(SqliteStore::open(options, Arc::clone(&clock)).unwrap());
         let observer = Arc::new(RecordingObserver::default());
         let catalog_snapshot = Arc::new(CatalogSnapshot::new(|_, _| bytes::Bytes::new()));
-        let follower = Follower::new(&store, &observer, &catalog_snapshot, &Arc::default(), &clock)
-            .await
-            .unwrap();
+        let follower = Follower::new(&store, &observer, &catalog_snapshot, &clock).await.unwrap();
         Self {
             store,
             observer,
@@ -79,7 +77,7 @@ impl Fixture {
 
     /// Changes the cart up to version `last`, and returns all events so far.
     async fn change(&self, last: u64) -> Vec<OutboxEvent> {
-        let current = self.store.last_event_position().await.unwrap();
+        let current = self.store.outbox_heads().await.unwrap().offset(0);
         for version in current + 1..=last {
             let cart = Arc::new(Cart { version, ..Cart::empty(self.owner) });
             let event = DomainEvent::Cart(Arc::clone(&cart), CartEvent::Cleared);
@@ -87,8 +85,13 @@ impl Fixture {
             let commit = Commit { writes: vec![Write::Cart(cart)], events: vec![event], ..commit };
             self.store.apply(vec![commit].into()).await.unwrap();
         }
-        self.store.list_events_after(0, PAGE_SIZE).await.unwrap()
+        let all = OutboxCursor::default();
+        self.store.list_events_after(&all, PAGE_SIZE).await.unwrap().events
     }
+}
+
+fn cursor_at(offset: u64) -> OutboxCursor {
+    [OutboxPosition { partition: 0, offset }].into_iter().collect()
 }
 
 #[tokio::test]
@@ -121,14 +124,18 @@ async fn connected_broker_is_awaited_for_one_poll() {
     fixture.follower.set_broker_connected(true);
     let events = fixture.change(2).await;
     let awaited = fixture.follower.poll(None).await.unwrap();
-    assert_eq!((awaited, fixture.observer.versions()), (Some(2), vec![]));
+    assert_eq!((&awaited, fixture.observer.versions()), (&Some(cursor_at(2)), vec![]));
     assert!(!fixture.follower.is_current());
     fixture.follower.receive(events).await;
     assert_eq!(fixture.observer.versions(), [1, 2]);
     assert!(fixture.follower.is_current(), "the awaited events have arrived");
     fixture.change(3).await;
     let awaited = fixture.follower.poll(awaited).await.unwrap();
-    assert_eq!((awaited, fixture.observer.versions()), (Some(3), vec![]), "a new event to await");
+    assert_eq!(
+        (&awaited, fixture.observer.versions()),
+        (&Some(cursor_at(3)), vec![]),
+        "a new event to await"
+    );
     assert_eq!(fixture.follower.poll(awaited).await, Ok(None));
     assert_eq!(fixture.observer.versions(), [3], "the broker did not deliver it");
 }

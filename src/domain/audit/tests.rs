@@ -231,7 +231,7 @@ fn unknown_order_is_reported() {
 #[test]
 fn gaps_in_event_positions_are_reported() {
     let evaluate = |runs: &[(u64, u64)], last| {
-        EventAudit { ranges: runs.to_vec(), recorded_last: last }.evaluate()
+        EventAudit { partition: 0, ranges: runs.to_vec(), recorded_last: last }.evaluate()
     };
     for (runs, last) in [(&[][..], None), (&[], Some(7)), (&[(3, 9)], None), (&[(3, 9)], Some(9))] {
         assert_eq!(evaluate(runs, last), AuditOutcome::default());

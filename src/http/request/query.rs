@@ -1,5 +1,7 @@
 //! Query parameters, and the cursors of paged lists.
 
+use std::collections::HashMap;
+
 use actix_web::web::Query;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,6 +13,9 @@ use crate::{
     },
     error::Error,
 };
+
+/// The most parameters that a response lists as unknown or duplicate.
+const MAX_LISTED_ERRORS: usize = 50;
 
 /// The query parameters of a request.
 pub(crate) struct QueryParams(Vec<(String, String)>);
@@ -39,19 +44,25 @@ impl QueryParams {
     /// not understood must not return everything.
     ///
     /// # Errors
-    /// `validation_failed` with `unknown_parameter` or `duplicate_parameter` for each of them.
+    /// `validation_failed` with `unknown_parameter` or `duplicate_parameter` for each of them, up to
+    /// 50.
     pub(crate) fn reject_others(&self, known: &[&str]) -> Result<(), Error> {
-        let mut errors = ValidationErrors::new();
-        for (index, (name, _)) in self.0.iter().enumerate() {
-            let earlier = self.0.iter().take(index).filter(|(key, _)| key == name).count();
-            if !known.contains(&name.as_str()) {
-                if earlier == 0 {
-                    errors.add(name, "unknown_parameter", unknown_parameter(name, known));
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let rejected = self.0.iter().filter_map(|(name, _)| {
+            let count = counts.entry(name).or_default();
+            *count += 1;
+            match (known.contains(&name.as_str()), *count) {
+                (false, 1) => Some((name, "unknown_parameter", unknown_parameter(name, known))),
+                (true, 2) => {
+                    let message = format!("{name} is given more than once; send it once");
+                    Some((name, "duplicate_parameter", message))
                 }
-            } else if earlier == 1 {
-                let message = format!("{name} is given more than once; send it once");
-                errors.add(name, "duplicate_parameter", message);
+                _ => None,
             }
+        });
+        let mut errors = ValidationErrors::new();
+        for (name, code, message) in rejected.take(MAX_LISTED_ERRORS) {
+            errors.add(name, code, message);
         }
         Ok(errors.into_result(())?)
     }
@@ -134,4 +145,24 @@ fn unknown_parameter(name: &str, known: &[&str]) -> String {
 pub(crate) fn encode_cursor<T: Serialize>(place: Option<T>) -> Option<String> {
     let place = place?;
     serde_json::to_vec(&place).ok().map(|bytes| URL_SAFE_NO_PAD.encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn longest_query_is_judged_quickly_and_answered_briefly() {
+        let same = "a&".repeat(32_000);
+        let different: String = (0..12_000).map(|number| format!("{number}&")).collect();
+        for query in [same, different] {
+            let query = QueryParams::parse(&query);
+            let began = Instant::now();
+            let error = query.reject_others(&["limit", "cursor"]).unwrap_err();
+            assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+            assert!((1..=MAX_LISTED_ERRORS).contains(&error.field_errors.len()));
+        }
+    }
 }

@@ -195,7 +195,11 @@ impl Store for MongoStore {
         self.write_lanes
     }
 
-    async fn apply_in_lane(&self, lane: usize, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
+    async fn apply_in_lane(
+        &self,
+        lane: usize,
+        batch: Arc<[Commit]>,
+    ) -> Result<AppliedBatch, ApplyError> {
         let (reply, result) = oneshot::channel();
         let queue = self.lock_queues().get(lane).cloned().ok_or(ApplyError::Unavailable)?;
         queue

@@ -115,7 +115,11 @@ impl Store for SqliteStore {
         false
     }
 
-    async fn apply_in_lane(&self, _lane: usize, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
+    async fn apply_in_lane(
+        &self,
+        _lane: usize,
+        batch: Arc<[Commit]>,
+    ) -> Result<AppliedBatch, ApplyError> {
         let (reply, applied) = oneshot::channel();
         self.writer
             .enqueue_job(WriteJob::Apply(QueuedBatch { commits: batch, reply }))

@@ -134,8 +134,7 @@ impl CartFixture {
         );
         caches.snapshot.set(Arc::clone(&snapshot)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let follower =
-            Follower::new(&self.store, &caches, &snapshot, &Arc::default(), &clock).await.unwrap();
+        let follower = Follower::new(&self.store, &caches, &snapshot, &clock).await.unwrap();
         let registry = self.start_registry_with(snapshot, Some(Arc::clone(&follower)));
         caches.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)

@@ -1,6 +1,7 @@
 //! Tests one cart on several nodes.
 
 use super::*;
+use crate::messages::context::IdempotencyKey;
 
 /// Two registries on one store that do not follow each other. Versions in the store order their
 /// changes, and callers see no conflict.
@@ -55,5 +56,25 @@ async fn caught_up_node_shows_changes_of_other_nodes() {
     here.change_cart(owner, shop.add_tea_message()).await.unwrap();
     assert_eq!(read_body(&there, owner).await, "1 1 2.50", "the cached cart");
     follower.catch_up().await.unwrap();
+    assert_eq!(read_body(&there, owner).await, "2 2 5.00");
+}
+
+#[actix_rt::test]
+async fn repeat_on_another_node_shows_its_change_there() {
+    let shop = CartFixture::open();
+    let (here, owner) = (shop.start_observed_registry(), user_owner());
+    let (there, follower) = shop.start_following_registry().await;
+    commit_tea(&shop).await;
+    follower.catch_up().await.unwrap();
+    there.change_cart(owner, shop.add_tea_message()).await.unwrap();
+    let key = IdempotencyKey { owner: owner.id, key: "k".into(), fingerprint: [1; 32] };
+    let keyed = || {
+        let ChangeCart { command, context } = shop.add_tea_message();
+        let idempotency_key = Some(key.clone());
+        ChangeCart { command, context: CommandContext { idempotency_key, ..context } }
+    };
+    here.change_cart(owner, keyed()).await.unwrap();
+    let repeat = there.change_cart(owner, keyed()).await.unwrap();
+    assert!(matches!(repeat, Reply::Replayed(_)));
     assert_eq!(read_body(&there, owner).await, "2 2 5.00");
 }

@@ -36,7 +36,7 @@ fn new_owner() -> CartOwner {
 fn apply_for_positions(writer: &mut SqliteWriter, batch: &[Commit]) -> Vec<u64> {
     let applied = writer.apply_batch(batch).unwrap();
     assert!(applied.outcomes.iter().all(Result::is_ok), "{:?}", applied.outcomes);
-    applied.changes.events.iter().map(|event| event.position).collect()
+    applied.changes.events.iter().map(|event| event.position.offset).collect()
 }
 
 fn limit_database_pages(writer: &SqliteWriter, pages: i64) {
@@ -104,7 +104,7 @@ fn failed_batch_is_retried_commit_by_commit() {
         (vec![true, false, true], &Err(CommitError::Unavailable))
     );
     assert_eq!(
-        applied.changes.events.iter().map(|event| event.position).collect::<Vec<_>>(),
+        applied.changes.events.iter().map(|event| event.position.offset).collect::<Vec<_>>(),
         [1, 2]
     );
     assert_eq!(writer.apply_batch(&[guest]).unwrap_err(), ApplyError::Unavailable);
