@@ -122,6 +122,10 @@ pub trait Store: Send + Sync {
         1
     }
 
+    /// Waits until the next batch of a lane can be expected not to lose against another node. More
+    /// commits may join the batch meanwhile.
+    async fn wait_for_turn(&self, _lane: usize) {}
+
     /// Applies a batch in the first lane.
     async fn apply(&self, batch: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
         self.apply_in_lane(0, batch).await

@@ -5,8 +5,8 @@
 //!
 //! An engine may apply several batches at once, each in a lane: then there is a task for each lane.
 //! Commits that may write the same records must share a lane, because their transactions would
-//! abort each other. So everything about stock is in the first lane, and what concerns only one
-//! cart or account is spread over all of them.
+//! abort each other. So everything about stock is in one lane, and what concerns only one cart or
+//! account is in others, where no sale holds it up.
 //!
 //! Commits reach a task through two queues. Each batch takes commits from the priority queue first.
 //! An engine can hand a commit back instead of deciding it, in two ways:
@@ -49,6 +49,9 @@ const MAX_RETRY_ALONE: usize = 256;
 /// The longest time that the next batch is expected to take. After an outage the last batch may
 /// have taken much longer, which says nothing about the next one.
 const MAX_EXPECTED_DURATION: Duration = Duration::from_secs(1);
+
+/// The lane of everything that changes stock, products or orders.
+pub(super) const STOCK_LANE: usize = 0;
 
 /// How long a batch on a shared store waits for more commits: this part of the time that the last
 /// one took.
@@ -191,8 +194,8 @@ impl CommitWriter {
     }
 }
 
-/// The lane of a commit. The first one has everything that changes stock, products or orders, or
-/// depends on them; what concerns a cart or an account alone is spread evenly.
+/// The lane of a commit: [`STOCK_LANE`], or an even share of the others for what concerns a cart or
+/// an account alone.
 fn lane_index(commit: &Commit, lanes: usize) -> usize {
     let owner = |write: &Write| match write {
         Write::Cart(cart) => Some(cart.owner.id),
@@ -204,8 +207,10 @@ fn lane_index(commit: &Commit, lanes: usize) -> usize {
         commit.conditions.is_empty() && commit.writes.iter().all(|write| owner(write).is_some());
     match commit.writes.first().and_then(owner) {
         // The end of an id is random.
-        Some(owner) if is_private => (owner.as_uuid().as_u128() % lanes as u128) as usize,
-        _ => 0,
+        Some(owner) if is_private && lanes > 1 => {
+            1 + (owner.as_uuid().as_u128() % (lanes - 1) as u128) as usize
+        }
+        _ => STOCK_LANE,
     }
 }
 
@@ -300,6 +305,7 @@ impl CommitWriterTask {
                 if self.pending.is_empty() && !queues.wait_for_commits(&mut self.pending).await {
                     return;
                 }
+                self.store.wait_for_turn(self.lane).await;
                 self.gather(&mut queues).await;
             }
             let rest = self.pending.split_off(batch_length(&self.pending));

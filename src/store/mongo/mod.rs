@@ -22,6 +22,7 @@ mod retry;
 mod schema;
 mod transaction;
 mod trim;
+mod turns;
 mod write;
 
 use std::{
@@ -46,11 +47,13 @@ use self::{
     connect::{MongoClients, connect_with_retry},
     nodes::NodeMembership,
     read::ReadError,
+    turns::StockTurns,
     write::{MongoWriter, QueuedBatch},
 };
 use super::{
     AppliedBatch, ApplyError, Commit, OutboxChanges, OutboxPage, Store, StoreUnavailable,
     limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
+    writer::STOCK_LANE,
 };
 use crate::{
     domain::{
@@ -67,6 +70,10 @@ use crate::{
     messages::context::{IdempotencyKey, StoredReply},
 };
 
+/// Writers of a node: one for stock and orders, one for carts and accounts. Each costs the server a
+/// transaction more for the same commits, so more of them make a busy server slower.
+const WRITE_LANES: usize = 2;
+
 /// How long a node that stops may take to deregister. If it fails, the others reap its document.
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -77,12 +84,12 @@ const AUDIT_TIMEOUT: Duration = Duration::from_secs(240);
 pub struct MongoStore {
     database: Database,
     membership: Arc<NodeMembership>,
+    stock_turns: Arc<StockTurns>,
     /// The runtime that the driver's connections live on.
     runtime: Handle,
     timeout: Duration,
     /// The queue of each writer. Empty once the store is closed.
     queues: Mutex<Vec<mpsc::Sender<QueuedBatch>>>,
-    write_lanes: usize,
     /// Closed when the writers have stopped.
     writers_stopped: watch::Receiver<()>,
     membership_task: AbortHandle,
@@ -105,15 +112,16 @@ impl MongoStore {
         let membership =
             NodeMembership::new(write_client.clone(), database.clone(), Arc::clone(&clock));
         let membership_task = tokio::spawn(Arc::clone(&membership).run()).abort_handle();
+        let stock_turns = Arc::new(StockTurns::new(&database));
         let (stopped, writers_stopped) = watch::channel(());
-        let write_lanes = std::env::var("SOUK_WRITERS").map_or(2, |n| n.parse().unwrap());
-        let queues = (0..write_lanes).map(|lane| {
+        let queues = (0..WRITE_LANES).map(|lane| {
             let (queue, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
             let writer = MongoWriter {
                 lane,
                 client: write_client.clone(),
                 database: database.clone(),
                 membership: Arc::clone(&membership),
+                stock_turns: (lane == STOCK_LANE).then(|| Arc::clone(&stock_turns)),
                 clock: Arc::clone(&clock),
                 low_stock: options.low_stock,
                 timeout: options.timeout,
@@ -133,10 +141,10 @@ impl MongoStore {
         Ok(Self {
             database: read_client.database(&options.database),
             membership,
+            stock_turns,
             runtime: Handle::current(),
             timeout: options.timeout,
             queues,
-            write_lanes,
             writers_stopped,
             membership_task,
             closed: AtomicBool::new(false),
@@ -192,7 +200,15 @@ impl Store for MongoStore {
     }
 
     fn write_lanes(&self) -> usize {
-        self.write_lanes
+        WRITE_LANES
+    }
+
+    async fn wait_for_turn(&self, lane: usize) {
+        if lane == STOCK_LANE {
+            let turns = Arc::clone(&self.stock_turns);
+            // A failed task only means that the node tries without a turn.
+            drop(self.runtime.spawn(async move { turns.wait().await }).await);
+        }
     }
 
     async fn apply_in_lane(

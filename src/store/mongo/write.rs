@@ -28,13 +28,14 @@ use std::{future::IntoFuture, panic::AssertUnwindSafe, sync::Arc, time::Duration
 use futures_util::FutureExt;
 use mongodb::{
     Client, ClientSession, Database,
-    bson::{Bson, Uuid as Id},
+    bson::{Bson, RawDocumentBuf, Uuid as Id},
     options::{ReadConcern, TransactionOptions},
 };
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use uuid::Uuid;
 
 use super::{
     batch::BatchProgress,
@@ -45,7 +46,9 @@ use super::{
     nodes::NodeMembership,
     partition::ClaimedPartition,
     retry::{REPLY_MARGIN, TransactionDeadlines},
-    transaction::{Transaction, with_deadline},
+    schema::COUNTERS,
+    transaction::{Statement, Transaction, with_deadline},
+    turns::StockTurns,
 };
 use crate::{
     domain::clock::{Clock, Timestamp},
@@ -72,6 +75,8 @@ pub(super) struct MongoWriter {
     pub(super) client: Client,
     pub(super) database: Database,
     pub(super) membership: Arc<NodeMembership>,
+    /// In the lane that changes stock.
+    pub(super) stock_turns: Option<Arc<StockTurns>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) low_stock: u64,
     /// The longest wait for the server.
@@ -110,12 +115,17 @@ impl MongoWriter {
                     batch.record_applied(applied);
                 }
                 Err(failure) => {
-                    if failure.class == ErrorClass::Unavailable {
-                        self.log_unavailable(&failure.reason);
+                    match (failure.class, &self.stock_turns) {
+                        (ErrorClass::Unavailable, _) => self.log_unavailable(&failure.reason),
+                        (ErrorClass::Conflict, Some(turns)) => turns.on_conflict(),
+                        _ => {}
                     }
                     batch.handle_failure(failure).await;
                 }
             }
+        }
+        if let Some(turns) = &self.stock_turns {
+            turns.give_up().await;
         }
         batch.into_result()
     }
@@ -147,9 +157,13 @@ impl MongoWriter {
         let database = self.database.clone();
         let mut transaction =
             Transaction { database: &database, session: &mut session, deadline: step_deadline };
-        let now = self.clock.now();
-        let written =
-            load_plan_and_write(&mut transaction, &batch, &partition, now, self.low_stock);
+        let context = BatchContext {
+            partition: &partition,
+            now: self.clock.now(),
+            low_stock: self.low_stock,
+            end_of_turn: self.stock_turns.as_ref().and_then(|turns| turns.end_statement()),
+        };
+        let written = load_plan_and_write(&mut transaction, &batch, context);
         let (applied, commit_time) = match written.await {
             Ok(written) => written,
             Err(failure) => {
@@ -172,6 +186,9 @@ impl MongoWriter {
         self.keep_or_orphan_session(session, is_closed);
         committed?;
         let mut partition = partition;
+        if let Some(turns) = &self.stock_turns {
+            turns.on_ended();
+        }
         partition.on_committed(applied.changes.events.len() as u64, commit_time);
         self.partition = Some(partition);
         Ok(applied)
@@ -228,14 +245,22 @@ impl MongoWriter {
     }
 }
 
+/// What a transaction needs besides its commits.
+struct BatchContext<'a> {
+    partition: &'a ClaimedPartition,
+    now: Timestamp,
+    low_stock: u64,
+    /// Ends this node's turn at contended stock.
+    end_of_turn: Option<RawDocumentBuf>,
+}
+
 /// All steps of a transaction except the commit. Returns its logical time, too.
 async fn load_plan_and_write(
     transaction: &mut Transaction<'_>,
     batch: &[Commit],
-    partition: &ClaimedPartition,
-    now: Timestamp,
-    low_stock: u64,
+    context: BatchContext<'_>,
 ) -> Result<(AppliedBatch, i64), TransactionError> {
+    let BatchContext { partition, now, low_stock, end_of_turn } = context;
     let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
     let keys_expired_at = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
     let loaded = load(transaction, &ReadSet::for_batch(batch), keys_expired_at).await?;
@@ -245,6 +270,9 @@ async fn load_plan_and_write(
     let plan = plan::plan_batch(batch, loaded.state, low_stock);
     let events = plan.writes.to_outbox_events(partition.next_position());
     flush(transaction, &plan.writes, &existing, &events, partition, commit_time).await?;
+    if let Some(body) = end_of_turn {
+        transaction.update(COUNTERS, &[Statement { record_id: Uuid::nil(), body }]).await?;
+    }
     // The caller also commits a transaction without writes: only a commit with a majority confirms
     // that no failover takes back what the outcomes are based on.
     let applied =

@@ -1,0 +1,169 @@
+//! Turns at stock that all nodes want.
+//!
+//! When all nodes sell the same product, their transactions abort each other: while one commits, the
+//! others do all their work in vain, and the more nodes there are, the less gets done. So nodes that
+//! meet such a conflict take turns for a while. Each draws a ticket, and waits until it is served.
+//! What is queued on the node meanwhile shares the transaction.
+//!
+//! Turns are only a hint, since the server still decides which transaction wins. A node that does
+//! not know of the queue, or a node that lost its turn because it was slow, does no harm.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use mongodb::{
+    Collection, Database,
+    bson::{Document, RawDocumentBuf, doc, rawdoc},
+    error::Result,
+    options::{Acknowledgment, CollectionOptions, ReadConcern, ReturnDocument, WriteConcern},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{failure, schema::COUNTERS};
+
+/// Counts the tickets that were drawn.
+const TICKETS: &str = "stock_tickets";
+
+/// Has the ticket that is served. Whoever has the turn writes it, in the transaction itself: so the
+/// next node may go on as soon as the transaction is committed, before a majority confirms that.
+const SERVED_TICKET: &str = "stock_served";
+
+/// How long nodes go on taking turns after the last sign of contention.
+const CONTENTION_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often the next in the queue looks whether it is served.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How long a turn is expected to take at least. Those farther back look less often.
+const EXPECTED_TURN: Duration = Duration::from_millis(3);
+
+/// After this long without progress, a ticket is skipped: its node is dead or very slow.
+const TURN_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The longest wait for a turn. After that the node tries without.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+
+/// This node's place in the queue.
+pub(super) struct StockTurns {
+    counters: Collection<Document>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Until when this node takes turns.
+    contended_until: Option<Instant>,
+    /// The ticket of this node, from when it is drawn until its turn is over.
+    ticket: Option<i64>,
+}
+
+impl StockTurns {
+    pub(super) fn new(database: &Database) -> Self {
+        // Only a hint: it need not survive a failover.
+        let options = CollectionOptions::builder()
+            .read_concern(ReadConcern::local())
+            .write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build())
+            .build();
+        Self {
+            counters: database.collection_with_options(COUNTERS, options),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Records that another node's transaction has won, so this node takes turns from now on.
+    pub(super) fn on_conflict(&self) {
+        self.lock_state().contended_until = Some(Instant::now() + CONTENTION_PERIOD);
+    }
+
+    /// Waits for this node's turn, if the stock is contended.
+    pub(super) async fn wait(&self) {
+        let is_contended = self.lock_state().contended_until.is_some_and(|at| at > Instant::now());
+        if is_contended && let Err(error) = self.draw_and_wait().await {
+            tracing::debug!(
+                error = failure::one_line_message(&error),
+                "failed to wait for a turn; trying without"
+            );
+        }
+    }
+
+    async fn draw_and_wait(&self) -> Result<()> {
+        // The last turn was not used if all commits that waited for it had expired.
+        self.give_up().await;
+        let ticket = self.draw_ticket().await?;
+        self.lock_state().ticket = Some(ticket);
+        let (started, mut progressed) = (Instant::now(), Instant::now());
+        let mut served = 0;
+        loop {
+            let found = self.served_ticket().await?;
+            if found >= ticket {
+                return Ok(());
+            }
+            // Others are in the queue, so the stock is still contended.
+            self.on_conflict();
+            if found != served {
+                (served, progressed) = (found, Instant::now());
+            } else if progressed.elapsed() > TURN_TIMEOUT {
+                self.skip_ticket(served).await?;
+            }
+            if started.elapsed() > MAX_WAIT {
+                return Ok(());
+            }
+            let turns_before = u32::try_from(ticket - found - 1).unwrap_or(u32::MAX);
+            sleep(EXPECTED_TURN.saturating_mul(turns_before).clamp(POLL_INTERVAL, TURN_TIMEOUT))
+                .await;
+        }
+    }
+
+    async fn draw_ticket(&self) -> Result<i64> {
+        let drawn = self
+            .counters
+            .find_one_and_update(doc! { "_id": TICKETS }, doc! { "$inc": { "last": 1_i64 } })
+            .upsert(true)
+            .return_document(ReturnDocument::After)
+            .await?;
+        Ok(drawn.and_then(|counter| counter.get_i64("last").ok()).unwrap_or(0))
+    }
+
+    async fn served_ticket(&self) -> Result<i64> {
+        let counter = self.counters.find_one(doc! { "_id": SERVED_TICKET }).await?;
+        Ok(counter.and_then(|counter| counter.get_i64("last").ok()).unwrap_or(1))
+    }
+
+    /// Serves the ticket after `ticket`, unless it is already over.
+    async fn skip_ticket(&self, ticket: i64) -> Result<()> {
+        let next = doc! { "$max": { "last": ticket + 1 } };
+        self.counters.update_one(doc! { "_id": SERVED_TICKET }, next).upsert(true).await.map(drop)
+    }
+
+    /// The statement that ends this node's turn, if it has one, together with a transaction.
+    pub(super) fn end_statement(&self) -> Option<RawDocumentBuf> {
+        let ticket = self.lock_state().ticket?;
+        Some(rawdoc! {
+            "q": { "_id": SERVED_TICKET }, "u": { "$max": { "last": ticket + 1 } }, "upsert": true,
+        })
+    }
+
+    /// Records that the transaction that ends the turn was committed.
+    pub(super) fn on_ended(&self) {
+        self.lock_state().ticket = None;
+    }
+
+    /// Gives up the turn if there still is one.
+    pub(super) async fn give_up(&self) {
+        let ticket = self.lock_state().ticket.take();
+        if let Some(ticket) = ticket
+            && let Err(error) = self.skip_ticket(ticket).await
+        {
+            tracing::debug!(
+                error = failure::one_line_message(&error),
+                "failed to give up a turn; it times out"
+            );
+        }
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
