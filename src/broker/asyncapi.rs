@@ -221,8 +221,9 @@ fn message_object(name: &str, summary: &str, headers: &Value, payload: Value) ->
 }
 
 fn event_headers() -> Value {
-    let position = "The event's place in commit order over all nodes, the same on every repeat. \
-        A consumer that keeps the last one can tell missing events from repeated ones.";
+    let position = "The event's place in the outbox, the same on every repeat. Positions are in no \
+        order over all nodes: to tell missing events of a subject from repeated ones, use \
+        `sequence`.";
     let audience = "Who may read the event on /api/events: everyone, nobody, or a user's id";
     let trace = "The trace of the request that caused the event (W3C Trace Context)";
     json!({"type": "object", "required": [POSITION_HEADER, AUDIENCE_HEADER], "properties": {

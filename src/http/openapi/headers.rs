@@ -32,7 +32,7 @@ const REQUEST_HEADERS: [(&str, &str, &str); 5] = [
     ("If-Match", IF_MATCH, "\"3\""),
     ("If-None-Match", "The response is 304 if this ETag is current.", "\"3\""),
     ("Cache-Control", CACHE_CONTROL, "no-cache"),
-    ("Last-Event-ID", "The id of the last event that the client received.", EVENT_ID),
+    ("Last-Event-ID", "The last `id` that the client received.", EVENT_ID),
 ];
 
 const IDEMPOTENCY_KEY: &str = "A key that the client chooses, 1 to 255 visible ASCII \
@@ -42,7 +42,7 @@ const IF_MATCH: &str =
     "The change is made only if this ETag is current. A weak tag counts as the version it names.";
 const CACHE_CONTROL: &str = "With `no-cache`, the response is at least as new as every change \
     that any node acknowledged before the request.";
-const EVENT_ID: &str = "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d";
+const EVENT_ID: &str = "0.17-1.4";
 
 /// Adds the response headers to the components.
 pub(super) fn register(components: &mut Components) {
