@@ -27,7 +27,8 @@ async fn history_is_linearizable_across_a_primary_failure() {
     let Some(mut members) = Members::start(3).await else { return };
     // Requests time out before a failover completes, so that some outcomes are unknown.
     let mut cluster =
-        Cluster::start(&Members::uri(members.hosts()), &[("http.request_timeout", "1s")]).await;
+        Cluster::start_nodes(3, &Members::uri(members.hosts()), &[("http.request_timeout", "1s")])
+            .await;
     cluster.expect_faults();
     let (here, there) = cluster.both_nodes();
     let admin = here.admin().await;
