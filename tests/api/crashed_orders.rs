@@ -58,7 +58,7 @@ async fn orders_survive_kill_9() {
     }
     let sentinel = app.new_product(&admin, &json!(1), 0).await;
     for buyer in &buyers {
-        let mut feed = app.open_feed(Some(&buyer.account), Some("none")).await;
+        let mut feed = app.open_whole_feed(Some(&buyer.account)).await;
         let last =
             assert_gap_free(&feed.read_until(|event: &Event| event.subject() == sentinel).await);
         for order in &buyer.orders {

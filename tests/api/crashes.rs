@@ -216,9 +216,9 @@ async fn assert_events_complete(
     account: &Account,
 ) -> BTreeMap<(String, String), u64> {
     let sentinel = app.new_product(admin, &json!(1), 0).await;
-    let first = app.open_feed(Some(account), Some("none")).await.next().await;
+    let first = app.open_whole_feed(Some(account)).await.next().await;
     let rest = app
-        .open_feed(Some(account), Some(&first.id))
+        .open_feed(Some(account), first.feed_id.as_deref())
         .await
         .read_until(|event: &Event| event.subject() == sentinel)
         .await;

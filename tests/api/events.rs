@@ -142,7 +142,7 @@ async fn product_events_are_public_and_cart_events_private() {
         assert_eq!(carts.len(), own);
     }
     let deleted = json!({"product_id": tea, "sku": null, "version": 3});
-    let mut again = app.open_feed(None, Some("none")).await;
+    let mut again = app.open_whole_feed(None).await;
     let events = again.read_until(|event| event.kind == "catalog.product.deleted").await;
     assert_eq!(events.last().unwrap().body["data"], deleted);
     assert_eq!(events[0].body["data"]["price"], 4.5);
@@ -196,7 +196,7 @@ async fn feed_resumes_after_last_event_id() {
         app.add_to_cart(&ada, &tea, 1).await.ok();
         app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": format!("{n}")})).await.ok();
     }
-    let mut feed = app.open_feed(Some(&ada), Some("none")).await;
+    let mut feed = app.open_whole_feed(Some(&ada)).await;
     let all = events_so_far(&app, &admin, &mut feed).await;
     assert_eq!(all.len(), 2 + 20 + 20);
     assert_gap_free(&all);
@@ -210,18 +210,20 @@ async fn feed_resumes_after_last_event_id() {
             app.restart().await;
         }
         for at in [0, 7, 25, all.len() - 1] {
-            let mut feed = app.open_feed(Some(&ada), Some(&all[at].id)).await;
+            let mut feed = app.open_feed(Some(&ada), all[at].feed_id.as_deref()).await;
             for wanted in &all[at + 1..] {
                 assert_eq!(&feed.next().await, wanted);
             }
         }
     }
     // An unknown id counts as older than every event: repeats are better than gaps.
-    for unknown in ["01a206bc-0609-7165-8b52-173bd2923daf", "x", "0"] {
-        assert_eq!(&app.open_feed(Some(&ada), Some(unknown)).await.next().await, &all[0]);
+    for unknown in ["01a206bc-0609-7165-8b52-173bd2923daf", "x", "0", "0.1000000", "1.1"] {
+        let mut feed = app.open_feed(Some(&ada), Some(unknown)).await;
+        feed.expect_gap().await;
+        assert_eq!(&feed.next().await, &all[0], "after {unknown}");
     }
     // Events that this listener may not see are skipped when it resumes.
-    let mut public = app.open_feed(None, Some(&all[2].id)).await;
+    let mut public = app.open_feed(None, all[2].feed_id.as_deref()).await;
     assert!(public.next().await.kind.starts_with("inventory."));
 }
 
@@ -260,7 +262,7 @@ async fn feed_ends_with_its_session() {
     app.add_to_cart(&other, &tea, 1).await.ok();
     assert_eq!(feed.next_or_end().await, None, "no event after the logout");
     assert_eq!(
-        app.open_feed(Some(&other), Some("none"))
+        app.open_whole_feed(Some(&other))
             .await
             .read_until(|event| event.sequence() == 2)
             .await
@@ -315,7 +317,7 @@ async fn idle_cart_is_abandoned_once() {
     app.stop().await;
     app.restart().await;
     wait_for_abandonment_check(&app, &tea).await;
-    let mut feed = app.open_feed(Some(&ada), Some(&events[1].id)).await;
+    let mut feed = app.open_feed(Some(&ada), events[1].feed_id.as_deref()).await;
     app.add_to_cart(&ada, &tea, 1).await.ok();
     let own: Vec<Event> = feed.read_until(|event| event.kind == "cart.abandoned").await;
     assert_eq!(

@@ -58,7 +58,7 @@ async fn broker_receives_all_events_after_an_outage() {
     let messages = audit.read_until(|message| message.event.subject() == last).await;
     app.stop().await;
     let events = first_deliveries(&messages);
-    assert_eq!(messages.first().map(|message| message.position), Some(1));
+    assert_eq!(messages.first().map(|message| message.position.offset), Some(1));
     let newest = assert_gap_free(events.iter().copied());
     for buyer in &buyers {
         assert_eq!(newest[&(buyer.id.clone(), "cart".into())], 50);

@@ -69,7 +69,7 @@ async fn pending_events_are_published_before_shutdown() {
     app.new_product(&admin, &json!(1), 1).await;
     let messages = audit.read_up_to(103).await;
     assert_eq!(
-        messages.iter().map(|message| message.position).collect::<Vec<_>>(),
+        messages.iter().map(|message| message.position.offset).collect::<Vec<_>>(),
         [102, 103],
         "nothing is repeated"
     );

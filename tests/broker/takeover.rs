@@ -56,7 +56,7 @@ async fn another_node_takes_over_from_a_killed_relay() {
         for _ in 0..20 {
             relay.change_stock(&admin, &tea, &delta).await.ok();
         }
-        // Kill the relay at the worst moment: while its transaction locks the outbox.
+        // Kill the relay at the worst moment: while its transaction locks the stock.
         let key = format!("last-{}", unique_number());
         let name = Cluster::node_name(index);
         let mut last = std::pin::pin!(relay.change_stock(&admin, &tea, &delta).key(&key).attempt());
@@ -73,7 +73,7 @@ async fn another_node_takes_over_from_a_killed_relay() {
             if response.status != 503 {
                 break response.ok()["version"].to_string();
             }
-            assert!(killed.elapsed() < TIMEOUT, "the outbox stays locked");
+            assert!(killed.elapsed() < TIMEOUT, "the stock stays locked");
         };
         messages
             .extend(audit.read_until(|message| message.event.body["sequence"] == *version).await);
@@ -85,7 +85,7 @@ async fn another_node_takes_over_from_a_killed_relay() {
     // A busy machine may cause one delay; a systematic delay shows in the median.
     assert!(took[1] < TAKEOVER, "the takeover took {took:?}");
     let events = first_deliveries(&messages);
-    assert_eq!(messages[0].position, 1);
+    assert_eq!(messages[0].position.offset, 1);
     assert_eq!(
         crate::support::assert_gap_free(events.iter().copied())[&(tea, "inventory".into())],
         64

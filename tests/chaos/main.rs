@@ -85,7 +85,7 @@ async fn abandoned_transaction_does_not_block_other_nodes() {
         load::change(&*nodes[0], Duration::from_secs(30)).await.unwrap();
         members.signal(0, "STOP");
         load::change(&*nodes[0], Duration::from_secs(1)).await.unwrap_err();
-        // The server now takes the outbox lock for a request that the node has given up.
+        // The server now takes locks for a request that the node has given up.
         members.signal(0, "CONT");
         let began = Instant::now();
         load::change(&*nodes[1], Duration::from_secs(60)).await.unwrap();
@@ -104,16 +104,14 @@ async fn heartbeats_continue_without_a_majority() {
     let store =
         load::connect_with_timeout(&Members::uri(members.hosts()), Duration::from_secs(5)).await;
     load::change(&*store, Duration::from_secs(30)).await.unwrap();
-    store.mark_published(1).await.unwrap();
+    store.mark_published(&store.outbox_heads().await.unwrap()).await.unwrap();
     let primary = members.primary().await;
     let database = replica_set::direct(&members.hosts()[primary]).await.database("shop");
-    // A high counter makes the first event old enough for the deletion, which is maintenance.
+    // A far head makes the first event old enough for the deletion, which is maintenance.
     let many = doc! { "$set": { "last": 100_000_i64 } };
-    database
-        .collection::<Document>("counters")
-        .update_one(doc! { "_id": "outbox" }, many)
-        .await
-        .unwrap();
+    let outbox = database.collection::<Document>("outbox");
+    let moved = outbox.update_one(doc! { "_id": { "partition": 0_i64 } }, many).await.unwrap();
+    assert_eq!(moved.modified_count, 1);
     let nodes = database.collection::<Document>("nodes");
     // The secondaries still answer the primary but write nothing.
     let have_others = async |command: Document| {

@@ -104,7 +104,12 @@ async fn damage_is_repaired_while_both_nodes_run() {
         .await
         .unwrap();
     let outbox = cluster.database.collection::<Document>("outbox");
-    let events = outbox.find_one(doc! {}).sort(doc! { "_id": -1 }).await.unwrap().unwrap();
+    let events = outbox
+        .find_one(doc! { "_id": { "$type": "number" } })
+        .sort(doc! { "_id": -1 })
+        .await
+        .unwrap()
+        .unwrap();
     let found = run_audit(there, &admin, false).await;
     let kinds: Vec<&str> = found["findings"]
         .as_array()

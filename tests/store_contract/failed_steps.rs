@@ -21,7 +21,7 @@ use crate::{
 async fn observed_state(store: &dyn Store, commit: &Commit, order: &Order) -> String {
     let key = &commit.idempotency_record.as_ref().unwrap().key;
     let (cart, recorded) =
-        (store.find_cart(order.user_id).await.unwrap(), store.last_event_position().await.unwrap());
+        (store.find_cart(order.user_id).await.unwrap(), store.outbox_heads().await.unwrap());
     let (product, moves) = (
         order.lines[0].product_id,
         store.list_movements(order.lines[0].product_id, None, 99).await.unwrap(),

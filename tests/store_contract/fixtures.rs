@@ -18,7 +18,7 @@ use souk::{
         money::{Currency, Money},
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
-    events::{DomainEvent, OutboxEvent},
+    events::{DomainEvent, OutboxCursor, OutboxEvent},
     messages::context::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, Commit, CommitOutcome, StockWrite, Store, Write,
@@ -66,8 +66,30 @@ pub(crate) async fn apply_one(store: &dyn Store, commit: Commit) -> CommitOutcom
     apply(store, [commit]).await.outcomes.remove(0)
 }
 
+/// All events that are kept, in the order of the pages.
 pub(crate) async fn events(store: &dyn Store) -> Vec<OutboxEvent> {
-    store.list_events_after(0, u32::MAX).await.unwrap()
+    events_after(store, &OutboxCursor::default()).await
+}
+
+/// The events after `cursor`, in the order of the pages.
+pub(crate) async fn events_after(store: &dyn Store, cursor: &OutboxCursor) -> Vec<OutboxEvent> {
+    let (mut cursor, mut events) = (cursor.clone(), Vec::new());
+    loop {
+        let page = store.list_events_after(&cursor, 10_000).await.unwrap();
+        cursor = page.end;
+        events.extend(page.events);
+        if !page.has_more {
+            return events;
+        }
+    }
+}
+
+/// Asserts that each event is the next in its partition, and moves `cursor` past all of them.
+pub(crate) fn advance_over(cursor: &mut OutboxCursor, events: &[OutboxEvent]) {
+    for event in events {
+        assert!(cursor.is_next(event.position), "{} after {cursor}", event.position);
+        cursor.advance_to(event.position);
+    }
 }
 
 pub(crate) async fn event_kinds(store: &dyn Store) -> Vec<String> {

@@ -146,9 +146,9 @@ every_engine_keeps! {
     outbox {
         events_keep_commit_order_across_a_restart
         events_are_read_back_unchanged
-        events_are_paged_and_found_by_id
+        events_are_paged
         last_ten_thousand_events_are_kept
-        published_position_never_moves_back
+        published_cursor_never_moves_back
         events_are_kept_until_published
     }
     lists {

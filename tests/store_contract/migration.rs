@@ -38,8 +38,38 @@ async fn schema_version(mongo: &Mongo) -> i64 {
     meta.find_one(doc! { "_id": "shop" }).await.unwrap().unwrap().get_i64("schema").unwrap()
 }
 
-/// Gives carts and their index the form of schema version 2, and leaves no running node.
+/// Gives everything the form of schema version 3, and leaves no running node. All events must be in
+/// one partition.
+async fn downgrade_to_version_3(mongo: &Mongo) {
+    let database = mongo.raw_database();
+    let collection = |name: &str| database.collection::<Document>(name);
+    let (outbox, counters) = (collection("outbox"), collection("counters"));
+    let head = outbox.find_one_and_delete(doc! { "_id": { "partition": 0_i64 } }).await.unwrap();
+    let last = head.map_or(0, |head| head.get_i64("last").unwrap());
+    counters.insert_one(doc! { "_id": "outbox", "last": last, "turn": last }).await.unwrap();
+    if let Some(published) = counters.find_one(doc! { "_id": "published" }).await.unwrap() {
+        let last = published.get_document("partitions").unwrap().get_i64("0").unwrap_or(0);
+        let counter = doc! { "_id": "published", "last": last };
+        counters.replace_one(doc! { "_id": "published" }, counter).await.unwrap();
+    }
+    for name in ["carts", "products", "stock", "orders", "users", "sessions", "outbox"] {
+        let added = doc! { "commit_time": "", "product_version": "", "changes": "" };
+        collection(name).update_many(doc! {}, doc! { "$unset": added }).await.unwrap();
+    }
+    let first_id = doc! { "$set": { "first_id": { "$first": "$events.id" } } };
+    outbox.update_many(doc! {}, vec![first_id]).await.unwrap();
+    let heads = outbox.count_documents(doc! { "events": { "$exists": false } }).await.unwrap();
+    assert_eq!(heads, 0, "there is only one partition");
+    let options = IndexOptions::builder().name("made".to_owned()).build();
+    let made = IndexModel::builder().keys(doc! { "first_id": 1 }).options(options).build();
+    outbox.create_index(made).await.unwrap();
+    collection("nodes").delete_many(doc! {}).await.unwrap();
+    set_schema_version(mongo, 3).await;
+}
+
+/// Gives everything the form of schema version 2, and leaves no running node.
 async fn downgrade_to_version_2(mongo: &Mongo) {
+    downgrade_to_version_3(mongo).await;
     let carts = mongo.raw_database().collection::<Document>("carts");
     let rename = doc! { "$rename": { "idle_since": "lying_since" } };
     let renamed = carts.update_many(doc! {}, rename).await.unwrap();
@@ -48,7 +78,6 @@ async fn downgrade_to_version_2(mongo: &Mongo) {
     let options = IndexOptions::builder().name("lying".to_owned()).sparse(true).build();
     let lying = IndexModel::builder().keys(doc! { "lying_since": 1 }).options(options).build();
     carts.create_index(lying).await.unwrap();
-    mongo.raw_database().collection::<Document>("nodes").delete_many(doc! {}).await.unwrap();
     set_schema_version(mongo, 2).await;
 }
 
@@ -78,7 +107,7 @@ async fn carts_of_schema_version_2_are_migrated() {
     let mut indexes = carts.list_index_names().await.unwrap();
     indexes.sort();
     assert_eq!(indexes, ["_id_", "idle"]);
-    assert_eq!(schema_version(&mongo).await, 3);
+    assert_eq!(schema_version(&mongo).await, 4);
     mongo.drop_database().await;
 }
 
@@ -108,11 +137,11 @@ async fn migration_waits_for_nodes_of_the_old_version() {
 async fn data_of_an_unknown_version_is_rejected() {
     let Some(mongo) = Mongo::new().await else { return };
     mongo.open().await.close().await;
-    for version in [1, 4] {
+    for version in [1, 5] {
         set_schema_version(&mongo, version).await;
         let error =
             MongoStore::connect(mongo.options(), Arc::new(SystemClock)).await.err().unwrap();
-        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 3 };
+        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 4 };
         assert_eq!(error, expected);
     }
     mongo.drop_database().await;

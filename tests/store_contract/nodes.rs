@@ -4,23 +4,29 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use serde_json::Value;
 use souk::{
-    domain::{catalog::product::Product, ids::UserId, inventory::StockChange, money::Money},
-    events::OutboxEvent,
+    domain::{
+        cart::CartOwner,
+        catalog::product::Product,
+        ids::{ProductId, UserId},
+        inventory::StockChange,
+        money::Money,
+    },
+    events::{OutboxCursor, OutboxEvent},
     store::{Commit, CommitError, CommitOutcome, Condition, Store, writer::CommitWriter},
 };
 use tokio::runtime::Handle;
 
 use crate::{
     fixtures::{
-        apply_one, cart, cart_commit, commit, customer, euro, events, key, order, order_commit,
-        product, product_commit, put_cart, put_user, remembered_response, stock, stock_level,
-        stocked_product, user, with_response,
+        advance_over, apply_one, cart, cart_commit, commit, customer, euro, events, key, order,
+        order_commit, order_stock_write, product, product_commit, put_cart, put_user,
+        remembered_response, stock, stock_level, stocked_product, user, with_response,
     },
     harness::{Harness, Mongo, NoopObserver},
 };
@@ -48,10 +54,10 @@ pub(crate) async fn commit_concurrently(
     outcomes
 }
 
-/// Asserts that positions are consecutive, and so are the sequences per subject and family.
+/// Asserts that the events are consecutive in each partition from the first one on, and that every
+/// subject's sequence rises by one in their order.
 fn assert_in_order(events: &[OutboxEvent]) {
-    let positions: Vec<u64> = events.iter().map(|event| event.position).collect();
-    assert_eq!(positions, (1..=events.len() as u64).collect::<Vec<_>>());
+    advance_over(&mut OutboxCursor::default(), events);
     let mut last: HashMap<(String, String), u64> = HashMap::new();
     for event in events {
         let body: Value = serde_json::from_slice(&event.body).unwrap();
@@ -67,16 +73,15 @@ fn assert_in_order(events: &[OutboxEvent]) {
 
 /// Reads the outbox until it has `count` events; no event may appear before the ones already read.
 async fn follow_outbox(store: Arc<dyn Store>, count: usize) -> Vec<OutboxEvent> {
-    let mut read: Vec<OutboxEvent> = Vec::new();
+    let (mut read, mut cursor) = (Vec::new(), OutboxCursor::default());
     while read.len() < count {
-        let position = read.last().map_or(0, |event| event.position);
-        let last = store.last_event_position().await.unwrap();
-        let page = store.list_events_after(position, 64).await.unwrap();
-        assert!(
-            page.len() >= usize::try_from(last - position).unwrap().min(64),
-            "announced events are readable"
-        );
-        read.extend(page);
+        let heads = store.outbox_heads().await.unwrap();
+        let page = store.list_events_after(&cursor, 64).await.unwrap();
+        assert!(page.has_more || page.end.covers(&heads), "announced events are readable");
+        assert!(!page.has_more || !page.events.is_empty(), "every page but the last has events");
+        advance_over(&mut cursor, &page.events);
+        assert_eq!(page.end, cursor);
+        read.extend(page.events);
     }
     read
 }
@@ -130,9 +135,14 @@ async fn nodes_do_not_conflict_on_separate_records() {
     for task in tasks {
         task.await.unwrap();
     }
-    let read = followed.await.unwrap();
+    let mut read = followed.await.unwrap();
     assert_in_order(&read);
-    assert_eq!(read, events(&*nodes[0].0).await);
+    let mut later = events(&*nodes[0].0).await;
+    assert_in_order(&later);
+    // Carts are independent, so their events may be in another order, but they are the same.
+    read.sort_by_key(|event| event.position);
+    later.sort_by_key(|event| event.position);
+    assert_eq!(read, later);
     mongo.drop_database().await;
 }
 
@@ -158,25 +168,44 @@ async fn one_of_two_nodes_wins_the_same_version() {
     mongo.drop_database().await;
 }
 
+/// Places an order for `user` as a checkout does, on the newest version of the cart.
+async fn check_out(
+    (store, writer): &(Arc<dyn Store>, CommitWriter),
+    owner: CartOwner,
+    has_events: bool,
+) -> CommitOutcome {
+    loop {
+        let version = store.find_cart(owner.id).await.unwrap().map_or(1, |cart| cart.version + 1);
+        let place = order_commit(&order(owner.id));
+        let facts = if has_events { place.events.clone() } else { Vec::new() };
+        let mut place = Commit {
+            conditions: vec![Condition::PendingOrdersBelow(owner.id, 5)],
+            events: facts,
+            ..place
+        };
+        place.writes.push(put_cart(&cart(owner, version)));
+        match writer.commit(place).await {
+            Err(CommitError::Conflict) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pending_orders_are_limited_across_nodes() {
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [start_node(&mongo).await, start_node(&mongo).await];
     for _ in 0..5 {
-        let user = UserId::new();
-        // Some commits have no events, so that no shared document causes the conflict.
-        let place = |n: usize| {
-            let place = order_commit(&order(user));
-            let facts = if n.is_multiple_of(3) { Vec::new() } else { place.events };
-            Commit {
-                conditions: vec![Condition::PendingOrdersBelow(user, 5)],
-                events: facts,
-                ..place
-            }
-        };
-        let outcomes =
-            commit_concurrently((0..40).map(|n| (nodes[n % 2].1.clone(), place(n))).collect())
-                .await;
+        let owner = customer();
+        // Some commits have no events, so that nothing but the cart causes a conflict.
+        let attempts = (0..40_usize).map(|n| {
+            let node = nodes[n % 2].clone();
+            tokio::spawn(async move { check_out(&node, owner, !n.is_multiple_of(3)).await })
+        });
+        let mut outcomes = Vec::new();
+        for attempt in attempts.collect::<Vec<_>>() {
+            outcomes.push(attempt.await.unwrap());
+        }
         assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 5);
         assert!(
             outcomes
@@ -184,9 +213,43 @@ async fn pending_orders_are_limited_across_nodes() {
                 .filter_map(Result::err)
                 .all(|error| error == CommitError::TooManyPendingOrders)
         );
-        assert_eq!(nodes[0].0.list_orders(Some(user), None, 50).await.unwrap().len(), 5);
+        assert_eq!(nodes[0].0.list_orders(Some(owner.id), None, 50).await.unwrap().len(), 5);
     }
     mongo.drop_database().await;
+}
+
+/// Buys the product on the last version that it knows, until it has seen `last`. Returns the number
+/// of orders.
+async fn buy_while_repriced(
+    (store, writer): (Arc<dyn Store>, CommitWriter),
+    tea: ProductId,
+    acknowledged: Arc<AtomicU64>,
+    last: u64,
+) -> usize {
+    let (mut seen, mut sold) = (1, 0);
+    while seen < last {
+        // The price records the version on which the order was decided.
+        let mut bought = order(UserId::new());
+        bought.lines[0].product_id = tea;
+        bought.lines[0].unit_price = Money::from_minor_units(seen as i64, euro()).unwrap();
+        let mut buy = Commit {
+            conditions: vec![Condition::ProductUnchanged(tea, seen)],
+            ..order_commit(&bought)
+        };
+        buy.writes.push(order_stock_write(&bought, StockChange::Reserve));
+        let current = acknowledged.load(Ordering::Acquire);
+        match writer.commit(buy).await {
+            Ok(_) => {
+                assert!(seen >= current, "an order at price {seen} after {current} was confirmed");
+                sold += 1;
+            }
+            Err(error) => {
+                assert_eq!(error, CommitError::Conflict);
+                seen = store.find_product(tea).await.unwrap().unwrap().0.version;
+            }
+        }
+    }
+    sold
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,48 +258,43 @@ async fn order_is_not_placed_on_a_stale_product_version() {
     let Some(mongo) = Mongo::new().await else { return };
     let nodes = [start_node(&mongo).await, start_node(&mongo).await];
     let tea = product(None);
-    apply_one(&*nodes[0].0, product_commit(&tea)).await.unwrap();
-    let (writer, first) = (nodes[0].1.clone(), tea.clone());
-    let repricing = tokio::spawn(async move {
-        for version in 2..=VERSIONS {
-            writer.commit(product_commit(&Product { version, ..first.clone() })).await.unwrap();
-        }
-    });
-    let mut seen = 1;
-    while seen < VERSIONS {
-        // The price records the version on which the order was decided.
-        let mut bought = order(UserId::new());
-        bought.lines[0].unit_price = Money::from_minor_units(seen as i64, euro()).unwrap();
-        let buy = Commit {
-            conditions: vec![Condition::ProductUnchanged(tea.id, seen)],
-            ..order_commit(&bought)
-        };
-        match nodes[1].1.commit(buy).await {
-            Ok(_) => {}
-            Err(error) => {
-                assert_eq!(error, CommitError::Conflict);
-                seen = nodes[1].0.find_product(tea.id).await.unwrap().unwrap().0.version;
-            }
-        }
+    let stocked = product_commit(&tea);
+    let writes =
+        [stocked.writes.clone(), vec![stock(tea.id, StockChange::Set(1_000_000))]].concat();
+    apply_one(&*nodes[0].0, Commit { writes, ..stocked }).await.unwrap();
+    let acknowledged = Arc::new(AtomicU64::new(1));
+    let buyers: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let acknowledged = Arc::clone(&acknowledged);
+            tokio::spawn(buy_while_repriced(node.clone(), tea.id, acknowledged, VERSIONS))
+        })
+        .collect();
+    for version in 2..=VERSIONS {
+        let repriced = product_commit(&Product { version, ..tea.clone() });
+        nodes[0].1.commit(repriced).await.unwrap();
+        acknowledged.store(version, Ordering::Release);
     }
-    repricing.await.unwrap();
-    let (mut current, mut sold) = (0, 0);
+    let mut sold = 0;
+    for buyer in buyers {
+        sold += buyer.await.unwrap();
+    }
+    let (mut current, mut placed) = (0, 0);
     for event in events(&*nodes[0].0).await {
         let body: Value = serde_json::from_slice(&event.body).unwrap();
-        match event.kind.as_str() {
-            "order.placed" => {
-                let price = body["data"]["items"][0]["unit_price"].as_f64().unwrap();
-                assert_eq!(
-                    (price * 100.0).round() as u64,
-                    current,
-                    "no order uses an older version than a preceding change"
-                );
-                sold += 1;
-            }
-            _ => current = body["data"]["version"].as_u64().unwrap(),
+        if event.kind == "order.placed" {
+            let price = body["data"]["items"][0]["unit_price"].as_f64().unwrap();
+            assert_eq!(
+                (price * 100.0).round() as u64,
+                current,
+                "no order uses an older version than a preceding change"
+            );
+            placed += 1;
+        } else if event.kind.starts_with("catalog.") {
+            current = body["data"]["version"].as_u64().unwrap();
         }
     }
-    assert!(sold > 0 && current == VERSIONS, "{sold} sold");
+    assert!(sold > 0 && placed == sold && current == VERSIONS, "{placed} of {sold} orders");
     mongo.drop_database().await;
 }
 
@@ -307,13 +365,13 @@ fn reads_do_not_depend_on_the_callers_runtime() {
     for _ in 0..20 {
         let asking = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         asking.block_on(async {
-            let mut read = std::pin::pin!(store.last_event_position());
+            let mut read = std::pin::pin!(store.outbox_heads());
             assert!(futures_util::poll!(&mut read).is_pending());
         });
     }
     // The server answers the abandoned reads first.
     for _ in 0..20 {
-        drivers.block_on(store.last_event_position()).unwrap();
+        drivers.block_on(store.outbox_heads()).unwrap();
     }
     assert_eq!(
         SHUTDOWN_PANICS.load(Ordering::Relaxed),

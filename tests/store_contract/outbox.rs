@@ -7,25 +7,27 @@ use souk::{
     domain::{
         account::RevocationReason,
         cart::{Cart, CartEvent},
-        ids::{EventId, SessionId},
+        ids::SessionId,
         inventory::StockChange,
     },
-    events::{Audience, DomainEvent, OutboxEvent},
+    events::{Audience, DomainEvent, OutboxCursor, OutboxEvent, OutboxPosition},
     messages::context::TraceParent,
     store::{Commit, Store},
 };
+use tokio::time::{sleep, timeout};
 
 use crate::{
     fixtures::{
-        apply, apply_one, cart, cart_commit, commit, customer, event_kinds, events, product,
-        product_commit, put_cart, put_user, stock, user,
+        advance_over, apply, apply_one, cart, cart_commit, commit, customer, event_kinds, events,
+        product, product_commit, put_cart, put_user, stock, user,
     },
     harness::Harness,
 };
 
-fn positions(events: &[OutboxEvent]) -> Vec<u64> {
-    events.iter().map(|event| event.position).collect()
-}
+/// An upper bound that only a hang exceeds, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(crate) async fn events_keep_commit_order_across_a_restart(harness: &dyn Harness) {
     let store = harness.open().await;
@@ -51,7 +53,12 @@ pub(crate) async fn events_keep_commit_order_across_a_restart(harness: &dyn Harn
     );
     store.close().await;
     let store = harness.open().await;
-    assert_eq!(store.last_event_position().await, Ok(4));
+    let mut read = OutboxCursor::default();
+    advance_over(&mut read, &events(&*store).await);
+    assert_eq!(
+        (read.count_since(&OutboxCursor::default()), store.outbox_heads().await),
+        (4, Ok(read))
+    );
     apply_one(&*store, cart_commit(&third)).await.unwrap();
     let expected = [
         "cart.item.added",
@@ -61,7 +68,7 @@ pub(crate) async fn events_keep_commit_order_across_a_restart(harness: &dyn Harn
         "cart.item.added",
     ];
     assert_eq!(event_kinds(&*store).await, expected);
-    assert_eq!(positions(&events(&*store).await), [1, 2, 3, 4, 5]);
+    advance_over(&mut OutboxCursor::default(), &events(&*store).await);
 }
 
 pub(crate) async fn events_are_read_back_unchanged(harness: &dyn Harness) {
@@ -99,27 +106,27 @@ pub(crate) async fn events_are_read_back_unchanged(harness: &dyn Harness) {
     assert_eq!(events(&*harness.open().await).await, committed, "events do not change");
 }
 
-pub(crate) async fn events_are_paged_and_found_by_id(harness: &dyn Harness) {
+pub(crate) async fn events_are_paged(harness: &dyn Harness) {
     let store = harness.open().await;
     let owner = customer();
     apply(&*store, (1..=25).map(|version| cart_commit(&cart(owner, version)))).await;
     let all = events(&*store).await;
-    let (mut read, mut position) = (Vec::new(), 0);
+    let heads = store.outbox_heads().await.unwrap();
+    let (mut read, mut cursor) = (Vec::new(), OutboxCursor::default());
     loop {
-        let page = store.list_events_after(position, 10).await.unwrap();
-        assert!(page.len() <= 10);
-        let Some(last) = page.last() else { break };
-        position = last.position;
-        read.extend(page);
+        let page = store.list_events_after(&cursor, 10).await.unwrap();
+        assert!(page.events.len() <= 10 && !page.has_gap);
+        advance_over(&mut cursor, &page.events);
+        assert_eq!((&page.end, page.has_more), (&cursor, cursor != heads));
+        read.extend(page.events);
+        if !page.has_more {
+            break;
+        }
     }
-    assert_eq!(read, all);
-    assert_eq!((position, store.last_event_position().await), (25, Ok(25)));
-    for event in all {
-        assert_eq!(store.event_position(event.id).await, Ok(Some(event.position)));
-    }
-    assert_eq!(store.event_position(EventId::new()).await, Ok(None));
-    assert_eq!(store.list_events_after(u64::MAX, 10).await, Ok(vec![]));
-    assert_eq!(store.list_events_after(24, 0).await, Ok(vec![]));
+    assert_eq!((read, &cursor), (all, &heads));
+    let page = store.list_events_after(&heads, 10).await.unwrap();
+    assert!(page.events.is_empty() && !page.has_more && !page.has_gap, "{page:?}");
+    assert_eq!(page.end, heads);
 }
 
 /// Writes `count` events in large commits.
@@ -135,32 +142,64 @@ pub(crate) async fn write_events(store: &dyn Store, count: u64) {
     }
 }
 
+/// How many events are kept, at least.
+const KEPT_EVENTS: usize = 10_000;
+
 pub(crate) async fn last_ten_thousand_events_are_kept(harness: &dyn Harness) {
     let store = harness.open().await;
-    write_events(&*store, 23_000).await;
-    let (last, kept) = (23_000, store.list_events_after(13_000, u32::MAX).await.unwrap());
-    assert_eq!(positions(&kept), (13_001..=last).collect::<Vec<_>>());
-    assert_eq!(store.event_position(kept[0].id).await, Ok(Some(13_001)));
-    drop(store);
+    write_events(&*store, 33_000).await;
+    let heads = store.outbox_heads().await.unwrap();
+    // The engines delete old events in the background.
+    let page = timeout(TIMEOUT, async {
+        loop {
+            let page = store.list_events_after(&OutboxCursor::default(), u32::MAX).await.unwrap();
+            if page.has_gap {
+                return page;
+            }
+            sleep(POLL_INTERVAL).await;
+        }
+    });
+    let page = page.await.expect("old events are not deleted");
+    assert!(page.events.len() >= KEPT_EVENTS, "{} are kept", page.events.len());
+    assert_eq!(page.end, heads, "the newest are kept");
+    let mut cursor = before(&page.events[0]);
+    advance_over(&mut cursor, &page.events);
+    // A reader that has read the deleted ones misses nothing.
+    let again = store.list_events_after(&before(&page.events[0]), u32::MAX).await.unwrap();
+    assert!(!again.has_gap || again.events.len() < page.events.len(), "more were deleted");
+    store.close().await;
     let store = harness.open().await;
-    assert_eq!(store.last_event_position().await, Ok(last));
+    assert_eq!(store.outbox_heads().await, Ok(heads.clone()));
     apply_one(&*store, cart_commit(&cart(customer(), 1))).await.unwrap();
-    assert_eq!(positions(&store.list_events_after(last, 10).await.unwrap()), [last + 1]);
+    let page = store.list_events_after(&heads, 10).await.unwrap();
+    assert!(page.events.len() == 1 && heads.is_next(page.events[0].position) && !page.has_gap);
 }
 
-pub(crate) async fn published_position_never_moves_back(harness: &dyn Harness) {
+/// The cursor before an event of a store with one partition.
+fn before(event: &OutboxEvent) -> OutboxCursor {
+    let position = event.position;
+    cursor_at(position.partition, position.offset - 1)
+}
+
+fn cursor_at(partition: u32, offset: u64) -> OutboxCursor {
+    [OutboxPosition { partition, offset }].into_iter().collect()
+}
+
+pub(crate) async fn published_cursor_never_moves_back(harness: &dyn Harness) {
     let store = harness.open().await;
-    assert_eq!(store.published_position().await, Ok(0));
-    for (position, expected) in [(0, 0), (7, 7), (3, 7), (7, 7), (8, 8)] {
-        store.mark_published(position).await.unwrap();
-        assert_eq!(store.published_position().await, Ok(expected), "after {position}");
+    let mark = async |offset| store.mark_published(&cursor_at(0, offset)).await;
+    let published = async || store.published_cursor().await.unwrap();
+    assert_eq!(published().await, OutboxCursor::default());
+    for (offset, expected) in [(0, 0), (7, 7), (3, 7), (7, 7), (8, 8)] {
+        mark(offset).await.unwrap();
+        assert_eq!(published().await, cursor_at(0, expected), "after {offset}");
     }
-    let notes = (1..=40).map(|n| store.mark_published(if n % 2 == 0 { n } else { 40 - n }));
+    let notes = (1..=40).map(|n| mark(if n % 2 == 0 { n } else { 40 - n }));
     futures_util::future::join_all(notes).await.into_iter().for_each(Result::unwrap);
-    assert_eq!(store.published_position().await, Ok(40));
+    assert_eq!(published().await, cursor_at(0, 40));
     store.close().await;
-    store.mark_published(50).await.unwrap_err();
-    assert_eq!(harness.open().await.published_position().await, Ok(40));
+    mark(50).await.unwrap_err();
+    assert_eq!(harness.open().await.published_cursor().await, Ok(cursor_at(0, 40)));
 }
 
 pub(crate) async fn events_are_kept_until_published(harness: &dyn Harness) {
@@ -170,16 +209,19 @@ pub(crate) async fn events_are_kept_until_published(harness: &dyn Harness) {
     // As a command that does not know about the broker.
     let store = harness.open().await;
     write_events(&*store, 22_750).await;
-    let first_is = async |position| {
+    let first_is = async |offset| {
         // The engines delete old events in the background.
-        while positions(&store.list_events_after(0, 1).await.unwrap()) != [position] {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        loop {
+            let page = store.list_events_after(&OutboxCursor::default(), 1).await.unwrap();
+            if page.events[0].position == (OutboxPosition { partition: 0, offset }) {
+                return assert_eq!(page.has_gap, offset > 1);
+            }
+            sleep(POLL_INTERVAL).await;
         }
     };
+    first_is(1).await;
     for (published, first) in [(1_500, 1_501), (23_000, 3_001)] {
-        store.mark_published(published).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(60), first_is(first))
-            .await
-            .expect("old events are not deleted");
+        store.mark_published(&cursor_at(0, published)).await.unwrap();
+        timeout(TIMEOUT, first_is(first)).await.expect("old events are not deleted");
     }
 }

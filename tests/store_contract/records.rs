@@ -9,10 +9,11 @@ use souk::{
         cart::{Cart, CartLine, CartOwner},
         catalog::product::{AttributeValue, Product},
         clock::Timestamp,
-        ids::{EventId, OrderId, ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{MovementKind, StockChange, StockDelta, StockLevel, StockMovement},
         money::{MAX_MINOR_UNITS, Money},
     },
+    events::OutboxCursor,
     store::{StockWrite, Write},
 };
 
@@ -52,10 +53,12 @@ pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
     );
     assert_eq!(store.list_sessions_revoked_since(Timestamp::from_millis(0)).await, Ok(vec![]));
     assert_eq!(store.find_stored_response(&key(UserId::new(), "k", 1)).await, Ok(None));
-    assert_eq!(store.list_events_after(0, 10).await, Ok(vec![]));
-    assert_eq!(store.list_events_after(u64::MAX, u32::MAX).await, Ok(vec![]));
-    assert_eq!(store.event_position(EventId::new()).await, Ok(None));
-    assert_eq!(store.last_event_position().await, Ok(0));
+    let page = store.list_events_after(&OutboxCursor::default(), u32::MAX).await.unwrap();
+    assert!(page.events.is_empty() && !page.has_more && !page.has_gap, "{page:?}");
+    assert_eq!(page.end, OutboxCursor::default());
+    assert_eq!(store.outbox_heads().await, Ok(OutboxCursor::default()));
+    assert_eq!(store.durable_outbox_heads().await, Ok(OutboxCursor::default()));
+    assert_eq!(store.published_cursor().await, Ok(OutboxCursor::default()));
     assert_eq!(store.ping().await, Ok(()));
 }
 

@@ -13,8 +13,8 @@ use souk::{
 
 use crate::{
     fixtures::{
-        apply, apply_one, commit, event_kinds, events, product, put_product, stock, stock_level,
-        stocked_product,
+        advance_over, apply, apply_one, commit, event_kinds, events, events_after, product,
+        put_product, stock, stock_level, stocked_product,
     },
     harness::Harness,
 };
@@ -45,7 +45,7 @@ fn event_parts(event: &OutboxEvent) -> (String, Value, Value) {
 pub(crate) async fn batch_makes_one_stock_version_and_one_event(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked_product(&*store, 100).await;
-    let before = store.last_event_position().await.unwrap();
+    let before = store.outbox_heads().await.unwrap();
     let changes = [
         StockChange::Reserve(3),
         StockChange::Adjust(10),
@@ -57,7 +57,7 @@ pub(crate) async fn batch_makes_one_stock_version_and_one_event(harness: &dyn Ha
         StockLevel { product_id: id, on_hand: 110, reserved: 4, version: 2, last_movement: 5 };
     assert_eq!(outcomes, vec![Ok(CommitReceipt { stock: vec![after] }); 4]);
     assert_eq!(stock_level(&*store, id).await, after);
-    let events = store.list_events_after(before, 100).await.unwrap();
+    let events = events_after(&*store, &before).await;
     let data =
         json!({"product_id": id, "on_hand": 110, "reserved": 4, "available": 106, "version": 2});
     assert_eq!(
@@ -124,7 +124,7 @@ pub(crate) async fn every_short_line_is_reported(harness: &dyn Harness) {
 pub(crate) async fn low_and_depleted_events_mark_the_transition(harness: &dyn Harness) {
     let store = harness.open().await;
     let id = stocked_product(&*store, 10).await;
-    let mut position = store.last_event_position().await.unwrap();
+    let mut cursor = store.outbox_heads().await.unwrap();
     let steps = [
         (StockChange::Reserve(4), None),
         (StockChange::Reserve(1), Some("inventory.stock.low")),
@@ -137,8 +137,8 @@ pub(crate) async fn low_and_depleted_events_mark_the_transition(harness: &dyn Ha
     ];
     for (version, (step, warning)) in (2..).zip(steps) {
         change(&*store, id, step).await.unwrap();
-        let new_events = store.list_events_after(position, 100).await.unwrap();
-        position += new_events.len() as u64;
+        let new_events = events_after(&*store, &cursor).await;
+        advance_over(&mut cursor, &new_events);
         let seen: Vec<_> = new_events
             .iter()
             .map(event_parts)

@@ -12,6 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use souk::{
     domain::{ids::UserId, inventory::StockChange},
+    events::OutboxPosition,
     store::{
         Commit, CommitError, CommittedChanges, Store,
         writer::{CommitObserver, CommitWriter},
@@ -31,7 +32,7 @@ use crate::{
 #[derive(Default)]
 struct RecordingObserver {
     carts: Mutex<HashSet<(UserId, u64)>>,
-    positions: Mutex<Vec<u64>>,
+    positions: Mutex<Vec<OutboxPosition>>,
 }
 
 impl CommitObserver for RecordingObserver {
@@ -89,7 +90,7 @@ pub(crate) async fn concurrent_commits_get_their_own_outcomes(harness: &dyn Harn
     assert_eq!((sold, stock_level(&*store, id).await.reserved), (150, 150));
     let stats = writer.stats();
     assert_eq!(stats.commits.load(Ordering::Relaxed), 200);
-    let expected: Vec<u64> =
+    let expected: Vec<OutboxPosition> =
         events(&*store).await.iter().skip(1).map(|event| event.position).collect();
     assert_eq!(*observer.positions.lock().unwrap(), expected, "the observer sees commit order");
     drop(writer);

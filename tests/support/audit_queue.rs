@@ -16,6 +16,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde_json::Value;
+use souk::events::{OutboxCursor, OutboxPosition};
 
 use super::support::Event;
 
@@ -32,7 +33,7 @@ pub(crate) struct AuditQueue {
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
     pub(crate) event: Event,
-    pub(crate) position: u64,
+    pub(crate) position: OutboxPosition,
     pub(crate) routing_key: String,
     pub(crate) content_type: String,
     pub(crate) delivery_mode: u8,
@@ -102,9 +103,10 @@ impl AuditQueue {
         }
     }
 
-    /// Consumes all messages up to the event at `position`.
-    pub(crate) async fn read_up_to(&self, position: u64) -> Vec<Message> {
-        self.read_until(|message| message.position == position).await
+    /// Consumes all messages up to the event at `offset` of the first partition.
+    pub(crate) async fn read_up_to(&self, offset: u64) -> Vec<Message> {
+        let last = OutboxPosition { partition: 0, offset };
+        self.read_until(|message| message.position == last).await
     }
 }
 
@@ -137,8 +139,8 @@ impl Message {
             (body["id"].as_str().unwrap().to_owned(), body["type"].as_str().unwrap().to_owned());
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), id);
         Self {
-            event: Event { id, kind, body },
-            position: position.try_into().unwrap(),
+            event: Event { id, kind, body, feed_id: None },
+            position: OutboxPosition::from_i64(position).unwrap(),
             routing_key: delivery.routing_key.to_string(),
             content_type: properties.content_type().as_ref().unwrap().to_string(),
             delivery_mode: properties.delivery_mode().unwrap(),
@@ -147,27 +149,26 @@ impl Message {
     }
 }
 
-/// Returns each event's first delivery. Asserts that repeats are identical, that positions have no
-/// gaps, and that first deliveries are in commit order.
+/// Returns each event's first delivery. Asserts that repeats are identical, and that first deliveries
+/// are in the order of their partitions, without gaps after the first one of each.
 pub(crate) fn first_deliveries(messages: &[Message]) -> Vec<&Event> {
-    let mut known: BTreeMap<u64, &Event> = BTreeMap::new();
+    let mut known: BTreeMap<OutboxPosition, &Event> = BTreeMap::new();
+    let mut read = OutboxCursor::default();
     let mut events = Vec::new();
     let mut ids = BTreeSet::new();
-    for message in messages {
-        match known.get(&message.position) {
-            Some(first) => assert_eq!(**first, message.event, "a repeat differs"),
-            None => {
-                let before = known.last_key_value().map(|(position, _)| *position);
-                assert!(
-                    before.is_none_or(|before| message.position == before + 1),
-                    "{} after {before:?}",
-                    message.position
-                );
-                assert!(ids.insert(&message.event.id), "{:?} has two positions", message.event);
-                known.insert(message.position, &message.event);
-                events.push(&message.event);
-            }
+    for Message { event, position, .. } in messages {
+        if let Some(first) = known.get(position) {
+            assert_eq!(*first, event, "a repeat differs");
+            continue;
         }
+        assert!(
+            read.offset(position.partition) == 0 || read.is_next(*position),
+            "{position} after {read}"
+        );
+        assert!(ids.insert(&event.id), "{event:?} has two positions");
+        read.advance_to(*position);
+        known.insert(*position, event);
+        events.push(event);
     }
     events
 }

@@ -10,13 +10,24 @@ use super::{Account, TestApp};
 /// An upper bound that only a hang exceeds, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An event as the feed sends it.
-#[derive(Debug, Clone, PartialEq)]
+/// What a feed sends when events are missing.
+const GAP: &str = "event: souk.gap\ndata: {}";
+
+/// An event of a feed, the broker or the outbox.
+#[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) id: String,
     pub(crate) kind: String,
     /// The CloudEvent.
     pub(crate) body: Value,
+    /// Where a feed that sent the event can be resumed. It is no part of the event.
+    pub(crate) feed_id: Option<String>,
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.id, &self.kind, &self.body) == (&other.id, &other.kind, &other.body)
+    }
 }
 
 /// An open feed.
@@ -24,13 +35,32 @@ pub(crate) struct Feed {
     response:
         std::pin::Pin<Box<dyn futures_util::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     buffer: String,
+    /// The last id that the feed sent, or was opened with.
+    last_id: Option<String>,
 }
 
 impl TestApp {
-    /// Opens the feed, anonymously or with a token, after the event `last`. No later event is
-    /// missed.
+    /// Opens the feed, anonymously or with a token, after the id `last`, or else after the newest
+    /// event. No later event is missed.
     pub(crate) async fn open_feed(&self, account: Option<&Account>, last: Option<&str>) -> Feed {
-        let mut call = self.get("/api/events");
+        self.open_feed_at("/api/events", account, last).await
+    }
+
+    /// Opens the feed with the oldest event that is kept.
+    pub(crate) async fn open_whole_feed(&self, account: Option<&Account>) -> Feed {
+        let mut feed = self.open_feed(account, Some("none")).await;
+        feed.expect_gap().await;
+        feed
+    }
+
+    /// Opens the feed at a path with a query.
+    pub(crate) async fn open_feed_at(
+        &self,
+        path: &str,
+        account: Option<&Account>,
+        last: Option<&str>,
+    ) -> Feed {
+        let mut call = self.get(path);
         if let Some(account) = account {
             call = call.token(account);
         }
@@ -40,12 +70,14 @@ impl TestApp {
         let response = call.send_streaming().await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        let mut feed = Feed { response: Box::pin(response.bytes_stream()), buffer: String::new() };
-        assert_eq!(
-            feed.next_block().await.as_deref(),
-            Some(": souk"),
-            "a feed starts with a comment"
-        );
+        let mut feed = Feed {
+            response: Box::pin(response.bytes_stream()),
+            buffer: String::new(),
+            last_id: last.map(str::to_owned),
+        };
+        let opening = feed.next_block().await.expect("the feed ended");
+        let lines: Vec<&str> = opening.lines().filter(|line| !line.starts_with("id: ")).collect();
+        assert_eq!(lines, [": souk", "retry: 2000"], "a feed starts with a comment");
         feed
     }
 }
@@ -65,6 +97,16 @@ impl Feed {
         }
     }
 
+    /// The last id that the feed sent, or was opened with: what a browser would resume with.
+    pub(crate) fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
+    /// Expects the notice that events are missing.
+    pub(crate) async fn expect_gap(&mut self) {
+        assert_eq!(self.next_block().await.as_deref(), Some(GAP));
+    }
+
     /// All events up to and including the first for which `is_last` is true.
     pub(crate) async fn read_until(&mut self, is_last: impl Fn(&Event) -> bool) -> Vec<Event> {
         let mut events = Vec::new();
@@ -81,6 +123,8 @@ impl Feed {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let block = block.to_owned();
                 self.buffer = rest.to_owned();
+                let id = block.lines().find_map(|line| line.strip_prefix("id: "));
+                self.last_id = id.map(str::to_owned).or(self.last_id.take());
                 return Some(block);
             }
             let chunk = tokio::time::timeout(TIMEOUT, self.response.next())
@@ -99,11 +143,9 @@ impl Event {
             value.unwrap_or_else(|| panic!("no {name} in {block}")).to_owned()
         };
         let body: Value = serde_json::from_str(&field("data")).unwrap();
-        let event = Self { id: field("id"), kind: field("event"), body };
-        assert_eq!(
-            (event.body["id"].as_str(), event.body["type"].as_str()),
-            (Some(&*event.id), Some(&*event.kind))
-        );
+        let id = body["id"].as_str().unwrap().to_owned();
+        let event = Self { id, kind: field("event"), body, feed_id: Some(field("id")) };
+        assert_eq!(event.body["type"], event.kind);
         event
     }
 
