@@ -28,6 +28,9 @@ pub(super) const ACCESS_DENIED_CODES: [i32; 2] = [13, 18];
 pub(super) enum ErrorClass {
     /// Another transaction won, or this one was ended from outside. A retry may succeed.
     Conflict,
+    /// Another writer has this one's partition of the outbox. A retry in another partition may
+    /// succeed.
+    PartitionLost,
     /// The server does not answer, or accepts no writes. A later retry may succeed.
     Unavailable,
     /// The server rejected the statement of this record. The commits that name the record are at

@@ -12,7 +12,7 @@ use super::{
         IdempotencyKeyId, MovementDocument, OrderDocument, ProductDocument, SessionDocument,
         StockDocument, UserDocument, id_to_binary, timestamp_to_bson, to_raw_document,
     },
-    failure::TransactionError,
+    failure::{ErrorClass, TransactionError},
     partition::ClaimedPartition,
     schema::{
         CARTS, IDEMPOTENCY_KEYS, INBOX, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
@@ -199,7 +199,14 @@ impl CollectionWrites {
 
     async fn execute(self, transaction: &mut Transaction<'_>) -> Result<(), TransactionError> {
         transaction.insert(self.collection, &self.inserts).await?;
-        transaction.update(self.collection, &self.updates).await
+        let updated = transaction.update(self.collection, &self.updates).await;
+        updated.map_err(|failure| match failure.class {
+            // Nobody else writes the partition, unless its head is not the one that is known.
+            ErrorClass::Conflict if self.collection == OUTBOX => {
+                TransactionError { class: ErrorClass::PartitionLost, ..failure }
+            }
+            _ => failure,
+        })
     }
 }
 
