@@ -16,6 +16,8 @@
 //!   commits may be the cause. Each is applied in a transaction of its own, so that only the commit
 //!   at fault fails. These transactions alternate with regular batches.
 
+mod task;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -30,10 +32,11 @@ use tokio::{
     task::JoinSet,
 };
 
+use self::task::CommitWriterTask;
 use super::{
-    AppliedBatch, Store,
+    Store,
     commit::{Commit, CommitError, CommitOutcome, CommittedChanges, Write},
-    limits::{MAX_BATCH_COMMITS, MAX_BATCH_WRITES},
+    limits::MAX_BATCH_COMMITS,
 };
 
 /// Capacity of the regular queue. When it is full, a commit fails at once as overloaded.
@@ -42,20 +45,8 @@ const MAX_QUEUED_COMMITS: usize = 8192;
 /// Capacity of the priority queue. When it is full, a commit waits for a place.
 const MAX_PRIORITY_COMMITS: usize = 256;
 
-/// Commits that can wait to be applied alone. More fail as unavailable: when so many are refused at
-/// once, the database is at fault and not a commit.
-const MAX_RETRY_ALONE: usize = 256;
-
-/// The longest time that the next batch is expected to take. After an outage the last batch may
-/// have taken much longer, which says nothing about the next one.
-const MAX_EXPECTED_DURATION: Duration = Duration::from_secs(1);
-
 /// The lane of everything that changes stock, products or orders.
 pub(super) const STOCK_LANE: usize = 0;
-
-/// How long a batch on a shared store waits for more commits: this part of the time that the last
-/// one took.
-const GATHER_SHARE: f64 = 0.3;
 
 /// Receives the changes of each batch before any caller gets its reply: a caller that reads after
 /// its reply finds its own change in every cache of this node.
@@ -268,143 +259,4 @@ impl CommitQueues {
             gathered.push(next);
         }
     }
-}
-
-struct CommitWriterTask {
-    /// The lane of the store that the task applies its batches in.
-    lane: usize,
-    store: Arc<dyn Store>,
-    observer: Arc<dyn CommitObserver>,
-    stats: Arc<CommitWriterStats>,
-    /// Commits taken from the queues that are not in a batch yet.
-    pending: Vec<QueuedCommit>,
-    /// Commits to apply in a transaction of their own.
-    retry_alone: VecDeque<QueuedCommit>,
-    retry_alone_count: Arc<AtomicUsize>,
-    /// How long the last batch took: the estimate for the next one.
-    last_batch_duration: Duration,
-    last_batch_ended_at: Instant,
-    /// Commits of the last batch.
-    last_batch_size: usize,
-}
-
-impl CommitWriterTask {
-    async fn run(mut self, mut queues: CommitQueues) {
-        loop {
-            let expected_duration = self.last_batch_duration.min(MAX_EXPECTED_DURATION);
-            // One lone commit for each regular batch: the regular commits wait for one more
-            // transaction, and not for all of the lone ones.
-            self.retry_alone =
-                fail_expiring_commits(std::mem::take(&mut self.retry_alone), expected_duration)
-                    .into();
-            self.retry_alone_count.store(self.retry_alone.len(), Ordering::Relaxed);
-            if let Some(suspect) = self.retry_alone.pop_front() {
-                self.apply_batch(vec![suspect]).await;
-                queues.take_queued(&mut self.pending);
-            } else {
-                if self.pending.is_empty() && !queues.wait_for_commits(&mut self.pending).await {
-                    return;
-                }
-                self.store.wait_for_turn(self.lane).await;
-                self.gather(&mut queues).await;
-            }
-            let rest = self.pending.split_off(batch_length(&self.pending));
-            let pending = std::mem::replace(&mut self.pending, rest);
-            let batch = fail_expiring_commits(pending, expected_duration);
-            let started_at = Instant::now();
-            if !batch.is_empty() {
-                self.apply_batch(batch).await;
-            }
-            // When the whole batch expired, this is almost zero, so that the next batch is tried:
-            // otherwise one slow batch could make every later one expire untried.
-            self.last_batch_ended_at = Instant::now();
-            self.last_batch_duration = self.last_batch_ended_at - started_at;
-        }
-    }
-
-    /// Waits a little for more commits, since the callers of the last batch have just got their
-    /// replies and most of them will be back.
-    ///
-    /// Without this, callers split into two groups that take turns: while the commits of one are in
-    /// a transaction, those of the other wait. With it they share one transaction, which costs a
-    /// shared store about as much as half as many commits do, and is over sooner for all of them.
-    async fn gather(&mut self, queues: &mut CommitQueues) {
-        queues.take_queued(&mut self.pending);
-        if !self.store.is_shared() {
-            return;
-        }
-        let expected = (self.pending.len() + self.last_batch_size).min(MAX_BATCH_COMMITS);
-        let end = self.last_batch_ended_at + self.last_batch_duration.mul_f64(GATHER_SHARE);
-        while self.pending.len() < expected {
-            match tokio::time::timeout_at(end.into(), queues.wait_for_commits(&mut self.pending))
-                .await
-            {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return,
-            }
-        }
-    }
-
-    /// Applies a batch and replies to its callers. Keeps the commits that are to be retried.
-    async fn apply_batch(&mut self, batch: Vec<QueuedCommit>) {
-        let (commits, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|queued| (queued.commit, queued.reply)).unzip();
-        let commits: Arc<[Commit]> = commits.into();
-        self.last_batch_size = commits.len();
-        self.stats.batches.fetch_add(1, Ordering::Relaxed);
-        self.stats.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
-        let outcomes = match self.store.apply_in_lane(self.lane, Arc::clone(&commits)).await {
-            Ok(AppliedBatch { outcomes, changes }) => {
-                self.observer.on_committed(&changes);
-                outcomes
-            }
-            Err(error) => vec![Err(error.into()); commits.len()],
-        };
-        let mut retry_later = Vec::new();
-        for ((commit, reply), outcome) in commits.iter().zip(replies).zip(outcomes) {
-            match outcome {
-                Err(CommitError::RetryLater) => {
-                    retry_later.push(QueuedCommit { commit: commit.clone(), reply })
-                }
-                Err(CommitError::RetryAlone) if self.retry_alone.len() < MAX_RETRY_ALONE => {
-                    self.retry_alone.push_back(QueuedCommit { commit: commit.clone(), reply });
-                }
-                Err(CommitError::RetryAlone) => drop(reply.send(Err(CommitError::Unavailable))),
-                // Sending fails when the caller has gone; the outcome stands all the same.
-                outcome => drop(reply.send(outcome)),
-            }
-        }
-        self.pending.splice(..0, retry_later);
-        self.retry_alone_count.store(self.retry_alone.len(), Ordering::Relaxed);
-    }
-}
-
-/// How many of the first commits fit into one transaction. At least one, unless there is none: a
-/// single commit may exceed the limit of writes.
-fn batch_length(gathered: &[QueuedCommit]) -> usize {
-    let mut writes = 0_usize;
-    let fits = |queued: &&QueuedCommit| {
-        writes = writes.saturating_add(queued.commit.writes.len());
-        writes <= MAX_BATCH_WRITES
-    };
-    gathered.iter().take_while(fits).count().max(1).min(gathered.len())
-}
-
-/// Fails the commits whose deadline is within `expected_duration`, and returns the others. A commit
-/// that cannot be done in time is not begun, so its caller learns before the deadline that it was
-/// certainly not applied.
-fn fail_expiring_commits(
-    batch: impl IntoIterator<Item = QueuedCommit>,
-    expected_duration: Duration,
-) -> Vec<QueuedCommit> {
-    let earliest_deadline = Instant::now() + expected_duration;
-    let mut in_time = Vec::new();
-    for queued in batch {
-        if queued.commit.deadline <= earliest_deadline {
-            drop(queued.reply.send(Err(CommitError::Overloaded)));
-        } else {
-            in_time.push(queued);
-        }
-    }
-    in_time
 }

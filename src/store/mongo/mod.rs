@@ -20,6 +20,7 @@ mod partition;
 mod read;
 mod retry;
 mod schema;
+mod store;
 mod transaction;
 mod trim;
 mod turns;
@@ -33,11 +34,10 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use mongodb::Database;
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::AbortHandle,
     time::timeout,
 };
@@ -50,35 +50,12 @@ use self::{
     turns::StockTurns,
     write::{MongoWriter, QueuedBatch},
 };
-use super::{
-    AppliedBatch, ApplyError, Commit, OutboxChanges, OutboxPage, Store, StoreUnavailable,
-    limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
-    writer::STOCK_LANE,
-};
-use crate::{
-    domain::{
-        account::{Email, Session, User},
-        audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
-        cart::{Cart, CartOwner},
-        catalog::product::Product,
-        clock::{Clock, Timestamp},
-        ids::{OrderId, ProductId, SessionId, UserId},
-        inventory::{StockLevel, StockMovement},
-        order::Order,
-    },
-    events::OutboxCursor,
-    messages::context::{IdempotencyKey, StoredReply},
-};
+use super::{StoreUnavailable, limits::MAX_QUEUED_BATCHES, writer::STOCK_LANE};
+use crate::domain::clock::Clock;
 
 /// Writers of a node: one for stock and orders, one for carts and accounts. Each costs the server a
 /// transaction more for the same commits, so more of them make a busy server slower.
 const WRITE_LANES: usize = 2;
-
-/// How long a node that stops may take to deregister. If it fails, the others reap its document.
-const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The timeout of one page of an audit. By default, the server keeps a snapshot for 300 s.
-const AUDIT_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A node's connection to the shared database.
 pub struct MongoStore {
@@ -190,233 +167,6 @@ impl MongoStore {
         };
         tracing::error!(error, "failed to read from the store");
         Err(StoreUnavailable)
-    }
-}
-
-#[async_trait]
-impl Store for MongoStore {
-    fn is_shared(&self) -> bool {
-        true
-    }
-
-    fn write_lanes(&self) -> usize {
-        WRITE_LANES
-    }
-
-    async fn wait_for_turn(&self, lane: usize) {
-        if lane == STOCK_LANE {
-            let turns = Arc::clone(&self.stock_turns);
-            // A failed task only means that the node tries without a turn.
-            drop(self.runtime.spawn(async move { turns.wait().await }).await);
-        }
-    }
-
-    async fn apply_in_lane(
-        &self,
-        lane: usize,
-        batch: Arc<[Commit]>,
-    ) -> Result<AppliedBatch, ApplyError> {
-        let (reply, result) = oneshot::channel();
-        let queue = self.lock_queues().get(lane).cloned().ok_or(ApplyError::Unavailable)?;
-        queue
-            .send(QueuedBatch { commits: batch, reply })
-            .await
-            .map_err(|_| ApplyError::Unavailable)?;
-        drop(queue);
-        // The writer drops a reply only when it panics in the middle of its work.
-        result.await.unwrap_or(Err(ApplyError::OutcomeUnknown))
-    }
-
-    async fn find_cart(&self, owner: UserId) -> Result<Option<Cart>, StoreUnavailable> {
-        self.run_read(|database| read::find_cart(database, owner)).await
-    }
-
-    async fn list_idle_carts(
-        &self,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<CartOwner>, StoreUnavailable> {
-        self.run_read(|database| read::list_idle_carts(database, before, limit)).await
-    }
-
-    async fn list_products(
-        &self,
-        after: Option<ProductId>,
-        limit: u32,
-    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
-        self.run_read(|database| read::list_products(database, after, limit)).await
-    }
-
-    async fn find_product(
-        &self,
-        id: ProductId,
-    ) -> Result<Option<(Product, StockLevel)>, StoreUnavailable> {
-        self.run_read(|database| read::find_product(database, id)).await
-    }
-
-    async fn find_products_by_id(
-        &self,
-        ids: Vec<ProductId>,
-    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
-        self.run_read(|database| read::find_products_by_id(database, ids)).await
-    }
-
-    async fn list_movements(
-        &self,
-        id: ProductId,
-        before: Option<u64>,
-        limit: u32,
-    ) -> Result<Vec<StockMovement>, StoreUnavailable> {
-        self.run_read(|database| read::list_movements(database, id, before, limit)).await
-    }
-
-    async fn find_order(&self, id: OrderId) -> Result<Option<Order>, StoreUnavailable> {
-        self.run_read(|database| read::find_order(database, id)).await
-    }
-
-    async fn list_orders(
-        &self,
-        of: Option<UserId>,
-        before: Option<OrderId>,
-        limit: u32,
-    ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(|database| read::list_orders(database, of, before, limit)).await
-    }
-
-    async fn list_overdue_orders(
-        &self,
-        now: Timestamp,
-        after: Option<(Timestamp, OrderId)>,
-        limit: u32,
-    ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(move |database| read::list_overdue_orders(database, now, after, limit)).await
-    }
-
-    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreUnavailable> {
-        self.run_read(|database| read::find_user(database, id)).await
-    }
-
-    async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable> {
-        let email = email.clone();
-        self.run_read(|database| read::find_user_by_email(database, email)).await
-    }
-
-    async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
-        self.run_read(read::has_admin).await
-    }
-
-    async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreUnavailable> {
-        self.run_read(|database| read::find_session(database, id)).await
-    }
-
-    async fn list_active_sessions(
-        &self,
-        user: UserId,
-        now: Timestamp,
-    ) -> Result<Vec<Session>, StoreUnavailable> {
-        self.run_read(|database| read::list_active_sessions(database, user, now)).await
-    }
-
-    async fn list_sessions_revoked_since(
-        &self,
-        since: Timestamp,
-    ) -> Result<Vec<SessionId>, StoreUnavailable> {
-        self.run_read(|database| read::list_sessions_revoked_since(database, since)).await
-    }
-
-    async fn find_stored_response(
-        &self,
-        key: &IdempotencyKey,
-    ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
-        let key = key.clone();
-        let expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
-        self.run_read(move |database| read::find_stored_response(database, key, expired_at)).await
-    }
-
-    async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {
-        let id = id.to_owned();
-        self.run_read(move |database| read::is_in_inbox(database, id)).await
-    }
-
-    async fn list_events_after(
-        &self,
-        cursor: &OutboxCursor,
-        limit: u32,
-    ) -> Result<OutboxPage, StoreUnavailable> {
-        let cursor = cursor.clone();
-        self.run_read(move |database| read::list_events_after(database, cursor, limit)).await
-    }
-
-    async fn list_changes_after(
-        &self,
-        cursor: &OutboxCursor,
-        limit: u32,
-    ) -> Result<OutboxChanges, StoreUnavailable> {
-        let cursor = cursor.clone();
-        self.run_read(move |database| read::list_changes_after(database, cursor, limit)).await
-    }
-
-    async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
-        self.run_read(read::outbox_heads).await
-    }
-
-    async fn durable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
-        let node = self.membership.id();
-        self.run_read(move |database| read::durable_outbox_heads(database, node)).await
-    }
-
-    async fn published_cursor(&self) -> Result<OutboxCursor, StoreUnavailable> {
-        self.run_read(read::published_cursor).await
-    }
-
-    async fn mark_published(&self, cursor: &OutboxCursor) -> Result<(), StoreUnavailable> {
-        let cursor = cursor.clone();
-        self.run_read(move |database| read::mark_published(database, cursor)).await
-    }
-
-    async fn audit_products(
-        &self,
-        span: IdRange,
-        limit: u32,
-    ) -> Result<AuditPage<ProductAudit>, StoreUnavailable> {
-        self.run_read_within(AUDIT_TIMEOUT, |database| {
-            audit::read_product_page(database, span, limit)
-        })
-        .await
-    }
-
-    async fn audit_orders(
-        &self,
-        span: IdRange,
-        limit: u32,
-    ) -> Result<AuditPage<OrderAudit>, StoreUnavailable> {
-        self.run_read_within(AUDIT_TIMEOUT, |database| {
-            audit::read_order_page(database, span, limit)
-        })
-        .await
-    }
-
-    async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable> {
-        self.run_read_within(AUDIT_TIMEOUT, audit::read_event_ranges).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreUnavailable> {
-        self.run_read(read::ping).await
-    }
-
-    async fn close(&self) {
-        self.lock_queues().clear();
-        let mut writers_stopped = self.writers_stopped.clone();
-        while writers_stopped.changed().await.is_ok() {}
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.membership_task.abort();
-        let membership = Arc::clone(&self.membership);
-        let deregistering = self
-            .runtime
-            .spawn(async move { timeout(DEREGISTER_TIMEOUT, membership.deregister()).await });
-        drop(deregistering.await);
     }
 }
 
