@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    failure::{ErrorClass, TransactionError},
     retry::RetryBackoff,
+    transaction_error::{ErrorClass, TransactionError},
 };
 use crate::store::{
     AppliedBatch, ApplyError,

@@ -15,9 +15,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    failure::{self, ACCESS_DENIED_CODES, ErrorClass, TransactionError},
     migration::{MigrationOutcome, migrate},
     schema::{META, SCHEMA_VERSION, SHOP, create_collections_and_indexes},
+    transaction_error::{self, ACCESS_DENIED_CODES, ErrorClass, TransactionError},
 };
 use crate::domain::money::Currency;
 
@@ -152,7 +152,7 @@ pub(super) async fn connect_with_retry(
         let mut options = client_options.clone();
         (options.min_pool_size, options.max_pool_size) = (Some(min), Some(max));
         Client::with_options(options)
-            .map_err(|error| ConnectError::InvalidUri(failure::one_line_message(&error)))
+            .map_err(|error| ConnectError::InvalidUri(transaction_error::one_line_message(&error)))
     });
     let clients = MongoClients { write_client: write_client?, read_client: read_client? };
     loop {
@@ -179,8 +179,8 @@ async fn parse_client_options(options: &MongoOptions) -> Result<ClientOptions, C
         return Err(ConnectError::InvalidUri(message.to_owned()));
     }
     let parsed = ClientOptions::parse(options.uri.expose_secret()).await;
-    let mut client =
-        parsed.map_err(|error| ConnectError::InvalidUri(failure::one_line_message(&error)))?;
+    let mut client = parsed
+        .map_err(|error| ConnectError::InvalidUri(transaction_error::one_line_message(&error)))?;
     if client.direct_connection == Some(true) {
         let message = "directConnection=true connects to one server only; remove it, so that the \
                        primary is found";
@@ -308,8 +308,8 @@ fn check_currency(shop: &Document, options: &MongoOptions) -> Result<(), Connect
 
 /// Decides whether a retry can help.
 fn classify_setup_error(error: &Error, options: &MongoOptions, hosts: &str) -> SetupError {
-    let reason = failure::one_line_message(error);
-    let code = failure::server_error_code(error);
+    let reason = transaction_error::one_line_message(error);
+    let code = transaction_error::server_error_code(error);
     if matches!(&*error.kind, ErrorKind::Authentication { .. })
         || code.is_some_and(|code| ACCESS_DENIED_CODES.contains(&code))
     {

@@ -12,12 +12,12 @@ use super::{
         IdempotencyKeyId, MovementDocument, OrderDocument, ProductDocument, SessionDocument,
         StockDocument, UserDocument, id_to_binary, timestamp_to_bson, to_raw_document,
     },
-    failure::{ErrorClass, TransactionError},
     partition::ClaimedPartition,
     schema::{
         CARTS, IDEMPOTENCY_KEYS, INBOX, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::{Statement, Transaction},
+    transaction_error::{ErrorClass, TransactionError},
 };
 use crate::{
     domain::{

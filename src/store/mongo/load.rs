@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::{
     documents::{DocumentError, IdempotencyKeyDocument, StockDocument, id_from_bson, id_to_bson},
-    failure::TransactionError,
     schema::{
         CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::Transaction,
+    transaction_error::TransactionError,
 };
 use crate::{
     domain::{

@@ -11,10 +11,10 @@ use mongodb::{
 };
 
 use super::{
-    failure::server_error_code,
     nodes,
     partition::is_head_of,
     schema::{CARTS, COUNTERS, META, OUTBOX, PUBLISHED_COUNTER, SHOP},
+    transaction_error::server_error_code,
 };
 
 /// What an upgrade led to.

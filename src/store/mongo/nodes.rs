@@ -25,9 +25,9 @@ use mongodb::{
 use tokio::time::sleep;
 
 use super::{
-    failure::{self, ACCESS_DENIED_CODES},
     partition::release_partitions,
     schema::NODES,
+    transaction_error::{self, ACCESS_DENIED_CODES},
     trim::trim_outbox,
 };
 use crate::domain::clock::{Clock, Timestamp};
@@ -260,7 +260,7 @@ async fn repeat_forever<F: Future<Output = Result<()>>>(pause: Duration, task: i
     loop {
         if let Err(error) = task().await {
             tracing::warn!(
-                error = failure::one_line_message(&error),
+                error = transaction_error::one_line_message(&error),
                 "failed to maintain the nodes; retrying"
             );
         }
@@ -294,7 +294,7 @@ async fn limit_transaction_lifetime(client: &Client, warned: &AtomicBool) -> Res
     };
     match set.await {
         Err(error)
-            if failure::server_error_code(&error)
+            if transaction_error::server_error_code(&error)
                 .is_some_and(|code| ACCESS_DENIED_CODES.contains(&code)) =>
         {
             if !warned.swap(true, Ordering::Relaxed) {

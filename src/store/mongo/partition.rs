@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     documents::{id_from_bson, id_to_binary},
-    failure::{TransactionError, server_error_code},
     schema::OUTBOX,
+    transaction_error::{TransactionError, server_error_code},
 };
 use crate::events::OutboxPosition;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::failure::ErrorClass;
+use super::transaction_error::ErrorClass;
 use crate::store::commit::{Commit, CommitError};
 
 /// How long before its deadline a commit's transaction must be ready to commit, so that the caller

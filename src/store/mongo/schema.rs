@@ -9,8 +9,8 @@ use mongodb::{
 };
 
 use super::{
-    failure::server_error_code,
     partition::{PartitionDocument, is_head},
+    transaction_error::server_error_code,
 };
 use crate::{
     domain::order::OrderStatus,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     documents::DocumentError,
-    failure::{ErrorClass, TransactionError},
+    transaction_error::{ErrorClass, TransactionError},
 };
 
 /// The most bytes of documents in one command, below the 16 MiB that the server accepts.

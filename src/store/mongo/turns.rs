@@ -21,7 +21,7 @@ use mongodb::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{failure, schema::COUNTERS};
+use super::{schema::COUNTERS, transaction_error};
 
 /// Counts the tickets that were drawn.
 const TICKETS: &str = "stock_tickets";
@@ -82,7 +82,7 @@ impl StockTurns {
         let is_contended = self.lock_state().contended_until.is_some_and(|at| at > Instant::now());
         if is_contended && let Err(error) = self.draw_and_wait().await {
             tracing::debug!(
-                error = failure::one_line_message(&error),
+                error = transaction_error::one_line_message(&error),
                 "failed to wait for a turn; trying without"
             );
         }
@@ -157,7 +157,7 @@ impl StockTurns {
             && let Err(error) = self.skip_ticket(ticket).await
         {
             tracing::debug!(
-                error = failure::one_line_message(&error),
+                error = transaction_error::one_line_message(&error),
                 "failed to give up a turn; it times out"
             );
         }

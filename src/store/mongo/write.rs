@@ -40,7 +40,6 @@ use uuid::Uuid;
 use super::{
     batch::BatchProgress,
     connect::durable_write_concern,
-    failure::{ErrorClass, TransactionError},
     flush::{ExistingRecords, flush},
     load::load,
     nodes::NodeMembership,
@@ -48,6 +47,7 @@ use super::{
     retry::{REPLY_MARGIN, TransactionDeadlines},
     schema::COUNTERS,
     transaction::{Statement, Transaction, with_deadline},
+    transaction_error::{ErrorClass, TransactionError},
     turns::StockTurns,
 };
 use crate::{

@@ -26,7 +26,7 @@ pub(super) use self::{
         published_cursor, read_partitions, read_published_cursor,
     },
 };
-use super::{documents::DocumentError, failure, schema::META};
+use super::{documents::DocumentError, schema::META, transaction_error};
 
 /// The reason that a read failed, in one line.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub(super) struct ReadError(String);
 
 impl From<mongodb::error::Error> for ReadError {
     fn from(error: mongodb::error::Error) -> Self {
-        Self(failure::one_line_message(&error))
+        Self(transaction_error::one_line_message(&error))
     }
 }
 
