@@ -195,7 +195,9 @@ impl Relay {
         channel: Channel,
         wakeups: &mut Consumer,
     ) -> Result<(), BrokerError> {
-        let cursor = read_with_retries(|| self.deps.store.published_cursor()).await?;
+        let mut cursor = read_with_retries(|| self.deps.store.published_cursor()).await?;
+        // What was confirmed while this node led before may not be saved yet.
+        cursor.merge(&self.confirmed_cursor.borrow());
         self.confirmed_cursor.send_replace(cursor.clone());
         // Another leader may have published the rejected event in the meantime.
         let last_rejected =

@@ -30,6 +30,8 @@ pub(super) struct PartitionDocument {
     id: PartitionId,
     /// The node whose writer has the partition. `None` when it may be claimed.
     node: Option<Id>,
+    /// Which of the node's writers.
+    lane: Option<i64>,
     /// The offset of the newest event.
     pub(super) last: u64,
     /// The logical time of the last commit.
@@ -60,52 +62,63 @@ pub(super) fn is_head_of(partition: u32) -> Document {
     doc! { "_id": { "partition": i64::from(partition) } }
 }
 
+/// A writer: the id of its node, and its lane there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartitionOwner {
+    pub(super) node: Id,
+    pub(super) lane: i64,
+}
+
 /// A partition that a writer has claimed, and its head.
 #[derive(Debug)]
 pub(super) struct ClaimedPartition {
     number: u32,
-    node: Id,
+    owner: PartitionOwner,
     last_offset: u64,
     last_commit_time: i64,
 }
 
 impl ClaimedPartition {
-    /// Claims a partition for a writer of `node`. Takes `previous` again if the node still has it.
+    /// Claims a partition for a writer. Takes `previous` again if the writer still has it.
     pub(super) async fn claim(
         database: &Database,
-        node: Id,
+        owner: PartitionOwner,
         previous: Option<u32>,
     ) -> Result<Self> {
+        let PartitionOwner { node, lane } = owner;
         let partitions = database.collection::<PartitionDocument>(OUTBOX);
         if let Some(previous) = previous {
             // The head must not be older than the writer's own last commit.
             let mut mine = is_head_of(previous);
-            mine.insert("node", node);
+            mine.extend(doc! { "node": node, "lane": lane });
             let found = partitions.find_one(mine).read_concern(ReadConcern::local()).await?;
             if let Some(document) = found {
-                return Ok(Self::new(node, &document));
+                return Ok(Self::new(owner, &document));
             }
         }
         let mut unclaimed = is_head();
         unclaimed.insert("node", Bson::Null);
         loop {
             let free = partitions
-                .find_one_and_update(unclaimed.clone(), doc! { "$set": { "node": node } })
+                .find_one_and_update(
+                    unclaimed.clone(),
+                    doc! { "$set": { "node": node, "lane": lane } },
+                )
                 .sort(doc! { "_id": 1 })
                 .return_document(ReturnDocument::After)
                 .await?;
             if let Some(document) = free {
-                return Ok(Self::new(node, &document));
+                return Ok(Self::new(owner, &document));
             }
-            if let Some(document) = create_partition(&partitions, node).await? {
-                return Ok(Self::new(node, &document));
+            if let Some(document) = create_partition(&partitions, owner).await? {
+                return Ok(Self::new(owner, &document));
             }
         }
     }
 
-    const fn new(node: Id, document: &PartitionDocument) -> Self {
+    const fn new(owner: PartitionOwner, document: &PartitionDocument) -> Self {
         let PartitionDocument { id, last, commit_time, .. } = document;
-        Self { number: id.partition, node, last_offset: *last, last_commit_time: *commit_time }
+        Self { number: id.partition, owner, last_offset: *last, last_commit_time: *commit_time }
     }
 
     pub(super) const fn number(&self) -> u32 {
@@ -139,7 +152,8 @@ impl ClaimedPartition {
         Ok(rawdoc! {
             "q": {
                 "_id": { "partition": i64::from(self.number) },
-                "node": id_to_binary(id_from_bson(self.node)),
+                "node": id_to_binary(id_from_bson(self.owner.node)),
+                "lane": self.owner.lane,
                 "last": last,
             },
             "u": { "$set": { "last": next, "commit_time": commit_time } },
@@ -156,13 +170,14 @@ impl ClaimedPartition {
 /// Creates the next partition. `None` if another node has just done so.
 async fn create_partition(
     partitions: &Collection<PartitionDocument>,
-    node: Id,
+    owner: PartitionOwner,
 ) -> Result<Option<PartitionDocument>> {
     const DUPLICATE_KEY: i32 = 11000;
     let newest = partitions.find_one(is_head()).sort(doc! { "_id": -1 }).await?;
     let created = PartitionDocument {
         id: PartitionId { partition: newest.map_or(0, |newest| newest.partition() + 1) },
-        node: Some(node),
+        node: Some(owner.node),
+        lane: Some(owner.lane),
         last: 0,
         commit_time: 0,
         trimmed: 0,

@@ -43,7 +43,7 @@ use super::{
     flush::{ExistingRecords, flush},
     load::load,
     nodes::NodeMembership,
-    partition::ClaimedPartition,
+    partition::{ClaimedPartition, PartitionOwner},
     retry::{REPLY_MARGIN, TransactionDeadlines},
     schema::COUNTERS,
     transaction::{Statement, Transaction, with_deadline},
@@ -202,8 +202,9 @@ impl MongoWriter {
         if let Some(partition) = self.partition.take() {
             return Ok(partition);
         }
-        let (node, previous) = (self.membership.id(), self.partition_number);
-        let claim = ClaimedPartition::claim(&self.database, node, previous);
+        let lane = i64::try_from(self.lane).unwrap_or(i64::MAX);
+        let owner = PartitionOwner { node: self.membership.id(), lane };
+        let claim = ClaimedPartition::claim(&self.database, owner, self.partition_number);
         let partition = with_deadline(deadline, claim).await?;
         self.partition_number = Some(partition.number());
         Ok(partition)
