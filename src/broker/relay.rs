@@ -228,6 +228,10 @@ impl Relay {
             // so a page that is empty then stays empty.
             let is_stopping = *self.deps.stopping.borrow();
             let page = read_with_retries(|| store.list_events_after(&cursor, PAGE_SIZE)).await?;
+            if page.has_gap {
+                // A shop that had no broker before kept only the newest ones.
+                tracing::warn!(%cursor, "some events are no longer stored and are not published");
+            }
             for event in &page.events {
                 publisher.publish(event, |position| self.record_confirmed(position)).await?;
             }

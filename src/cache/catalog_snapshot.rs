@@ -174,13 +174,18 @@ impl CatalogSnapshot {
         Arc::new(ProductView { product, stock, body, etag })
     }
 
-    /// Applies the changes of a batch.
+    /// Applies changes, which may be of several versions of a product, in any order.
     pub fn apply(&self, changes: &CommittedChanges) {
         let mut deleted = self.lock_for_change();
+        let (mut newest_products, mut newest_stock) =
+            (changes.products.iter().collect::<Vec<_>>(), changes.stock.clone());
+        newest_products.sort_by_key(|product| product.version);
+        newest_stock.sort_by_key(|level| level.version);
+        // Of several values for a key, the last one is kept.
         let mut products: BTreeMap<ProductId, &Arc<Product>> =
-            changes.products.iter().map(|p| (p.id, p)).collect();
+            newest_products.into_iter().map(|product| (product.id, product)).collect();
         let stock: BTreeMap<ProductId, StockLevel> =
-            changes.stock.iter().map(|s| (s.product_id, *s)).collect();
+            newest_stock.into_iter().map(|level| (level.product_id, level)).collect();
         let ids: BTreeSet<ProductId> = products.keys().chain(stock.keys()).copied().collect();
         for id in ids {
             let known = self.get(id);
@@ -357,6 +362,24 @@ mod tests {
             });
             assert_eq!(snapshot.get(id).unwrap().product.version, 2);
         }
+    }
+
+    /// Changes of several nodes arrive in no order.
+    #[test]
+    fn newest_of_several_versions_takes_effect() {
+        let snapshot = CatalogSnapshot::new(|_, _| bytes::Bytes::new());
+        let first = product();
+        let id = first.id;
+        snapshot.put(Arc::new(first.clone()), StockLevel::empty(id));
+        let level = |version| StockLevel { version, ..StockLevel::empty(id) };
+        let product = |version| Arc::new(Product { version, ..first.clone() });
+        snapshot.apply(&CommittedChanges {
+            products: vec![product(3), product(2)],
+            stock: vec![level(5), level(4)],
+            ..CommittedChanges::default()
+        });
+        let view = snapshot.get(id).unwrap();
+        assert_eq!((view.product.version, view.stock.version), (3, 5));
     }
 
     #[test]

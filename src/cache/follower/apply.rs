@@ -90,8 +90,6 @@ impl Follower {
         for page in ids.chunks(PAGE_SIZE) {
             for (product, stock) in self.store.find_products_by_id(page.to_vec()).await? {
                 changes.products.push(Arc::new(product));
-                // At least as new as any level from an event. If a product has two levels, the last
-                // one takes effect.
                 changes.stock.push(stock);
             }
         }

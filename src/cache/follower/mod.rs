@@ -174,6 +174,14 @@ impl Follower {
         last.outcome
     }
 
+    /// Applies every change up to `goal`, which the store has.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn catch_up_to(&self, goal: &OutboxCursor) -> Result<(), StoreUnavailable> {
+        self.read_up_to(goal).await
+    }
+
     async fn read_confirmed_events(&self, began: Moment) -> Result<(), StoreUnavailable> {
         let goal = self.store.durable_outbox_heads().await?;
         self.read_up_to(&goal).await?;

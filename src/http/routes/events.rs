@@ -184,7 +184,9 @@ impl EventStream {
                 }
                 live = self.live_pages.recv() => match live {
                     Ok(_) if self.has_session_ended() => return None,
-                    Ok(live) if self.cursor.covers(&live.start) => self.queue_page(&live.page),
+                    Ok(live) if self.cursor.covers(&live.start) => {
+                        self.queue_page(&live.page).await.ok()?;
+                    }
                     Ok(_) => self.is_behind = true,
                     Err(RecvError::Lagged(_)) => self.is_behind = true,
                     Err(RecvError::Closed) => return None,
@@ -198,12 +200,15 @@ impl EventStream {
     async fn read_missed_events(&mut self) -> Result<(), StoreUnavailable> {
         let page = self.state.store.list_events_after(&self.cursor, PAGE_SIZE).await?;
         self.is_behind = page.has_more;
-        self.queue_page(&page);
-        Ok(())
+        self.queue_page(&page).await
     }
 
-    /// Queues the events of `page` that the reader may see and does not have.
-    fn queue_page(&mut self, page: &OutboxPage) {
+    /// Queues the events of `page` that the reader may see and does not have. What the reader then
+    /// reads from this node is at least as new.
+    async fn queue_page(&mut self, page: &OutboxPage) -> Result<(), StoreUnavailable> {
+        if let Some(follower) = &self.state.follower {
+            follower.catch_up_to(&page.end).await?;
+        }
         if page.has_gap && !self.expects_gap {
             self.pending_chunks.push_back(web::Bytes::from_static(GAP_NOTICE));
         }
@@ -218,6 +223,7 @@ impl EventStream {
             }
         }
         self.cursor.merge(&page.end);
+        Ok(())
     }
 
     /// Whether the token that opened the feed is no longer valid.

@@ -104,7 +104,6 @@ impl MongoStore {
                 timeout: options.timeout,
                 session: None,
                 partition: None,
-                partition_number: None,
                 is_unavailable: false,
             };
             let stopped = stopped.clone();

@@ -20,7 +20,7 @@ use mongodb::{
     Client, Collection, Database,
     bson::{Bson, DateTime, Document, Uuid as Id, doc},
     error::Result,
-    options::{Acknowledgment, CollectionOptions, WriteConcern},
+    options::{Acknowledgment, CollectionOptions, ReadConcern, WriteConcern},
 };
 use tokio::time::sleep;
 
@@ -70,6 +70,8 @@ impl NodeMembership {
         // failover: confirmation by the primary is enough.
         let options = CollectionOptions::builder()
             .write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build())
+            // A majority that lags must not make running nodes look dead.
+            .read_concern(ReadConcern::local())
             .build();
         let nodes = database.collection_with_options(NODES, options);
         Arc::new(Self {

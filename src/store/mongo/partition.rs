@@ -79,22 +79,16 @@ pub(super) struct ClaimedPartition {
 }
 
 impl ClaimedPartition {
-    /// Claims a partition for a writer. Takes `previous` again if the writer still has it.
-    pub(super) async fn claim(
-        database: &Database,
-        owner: PartitionOwner,
-        previous: Option<u32>,
-    ) -> Result<Self> {
+    /// Claims a partition for a writer, or finds the one that it has.
+    pub(super) async fn claim(database: &Database, owner: PartitionOwner) -> Result<Self> {
         let PartitionOwner { node, lane } = owner;
         let partitions = database.collection::<PartitionDocument>(OUTBOX);
-        if let Some(previous) = previous {
-            // The head must not be older than the writer's own last commit.
-            let mut mine = is_head_of(previous);
-            mine.extend(doc! { "node": node, "lane": lane });
-            let found = partitions.find_one(mine).read_concern(ReadConcern::local()).await?;
-            if let Some(document) = found {
-                return Ok(Self::new(owner, &document));
-            }
+        let mut mine = is_head();
+        mine.extend(doc! { "node": node, "lane": lane });
+        // The head must not be older than the writer's own last commit.
+        let found = partitions.find_one(mine).read_concern(ReadConcern::local()).await?;
+        if let Some(document) = found {
+            return Ok(Self::new(owner, &document));
         }
         let mut unclaimed = is_head();
         unclaimed.insert("node", Bson::Null);
@@ -119,10 +113,6 @@ impl ClaimedPartition {
     const fn new(owner: PartitionOwner, document: &PartitionDocument) -> Self {
         let PartitionDocument { id, last, commit_time, .. } = document;
         Self { number: id.partition, owner, last_offset: *last, last_commit_time: *commit_time }
-    }
-
-    pub(super) const fn number(&self) -> u32 {
-        self.number
     }
 
     /// The position of the next event.

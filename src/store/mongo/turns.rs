@@ -9,7 +9,7 @@
 //! not know of the queue, or a node that lost its turn because it was slow, does no harm.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use mongodb::{
     error::Result,
     options::{Acknowledgment, CollectionOptions, ReadConcern, ReturnDocument, WriteConcern},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{schema::COUNTERS, transaction_error};
 
@@ -40,7 +40,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 const EXPECTED_TURN: Duration = Duration::from_millis(3);
 
 /// After this long without progress, a ticket is skipped: its node is dead or very slow.
-const TURN_TIMEOUT: Duration = Duration::from_millis(250);
+const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The longest wait for a turn. After that the node tries without.
 const MAX_WAIT: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ impl StockTurns {
     /// Waits for this node's turn, if the stock is contended.
     pub(super) async fn wait(&self) {
         let is_contended = self.lock_state().contended_until.is_some_and(|at| at > Instant::now());
-        if is_contended && let Err(error) = self.draw_and_wait().await {
+        if is_contended && let Ok(Err(error)) = timeout(MAX_WAIT, self.draw_and_wait()).await {
             tracing::debug!(
                 error = transaction_error::one_line_message(&error),
                 "failed to wait for a turn; trying without"
@@ -90,11 +90,13 @@ impl StockTurns {
 
     async fn draw_and_wait(&self) -> Result<()> {
         // The last turn was not used if all commits that waited for it had expired.
-        self.give_up().await;
+        let unused = self.lock_state().ticket.take();
+        if let Some(ticket) = unused {
+            self.skip_ticket(ticket).await?;
+        }
         let ticket = self.draw_ticket().await?;
         self.lock_state().ticket = Some(ticket);
-        let (started, mut progressed) = (Instant::now(), Instant::now());
-        let mut served = 0;
+        let (mut served, mut progressed) = (0, Instant::now());
         loop {
             let found = self.served_ticket().await?;
             if found >= ticket {
@@ -106,9 +108,6 @@ impl StockTurns {
                 (served, progressed) = (found, Instant::now());
             } else if progressed.elapsed() > TURN_TIMEOUT {
                 self.skip_ticket(served).await?;
-            }
-            if started.elapsed() > MAX_WAIT {
-                return Ok(());
             }
             let turns_before = u32::try_from(ticket - found - 1).unwrap_or(u32::MAX);
             sleep(EXPECTED_TURN.saturating_mul(turns_before).clamp(POLL_INTERVAL, TURN_TIMEOUT))
@@ -150,16 +149,13 @@ impl StockTurns {
         self.lock_state().ticket = None;
     }
 
-    /// Gives up the turn if there still is one.
-    pub(super) async fn give_up(&self) {
+    /// Gives up the turn if there still is one. Nothing waits for it: if it fails, the turn times
+    /// out.
+    pub(super) fn give_up(self: &Arc<Self>) {
         let ticket = self.lock_state().ticket.take();
-        if let Some(ticket) = ticket
-            && let Err(error) = self.skip_ticket(ticket).await
-        {
-            tracing::debug!(
-                error = transaction_error::one_line_message(&error),
-                "failed to give up a turn; it times out"
-            );
+        if let Some(ticket) = ticket {
+            let turns = Arc::clone(self);
+            tokio::spawn(async move { turns.skip_ticket(ticket).await });
         }
     }
 

@@ -86,8 +86,6 @@ pub(super) struct MongoWriter {
     /// The partition that the events go to. `None` before the first transaction, and when its head
     /// may have changed.
     pub(super) partition: Option<ClaimedPartition>,
-    /// The number of the last `partition`.
-    pub(super) partition_number: Option<u32>,
     /// The log has the message that the store is unavailable.
     pub(super) is_unavailable: bool,
 }
@@ -125,7 +123,7 @@ impl MongoWriter {
             }
         }
         if let Some(turns) = &self.stock_turns {
-            turns.give_up().await;
+            turns.give_up();
         }
         batch.into_result()
     }
@@ -204,10 +202,7 @@ impl MongoWriter {
         }
         let lane = i64::try_from(self.lane).unwrap_or(i64::MAX);
         let owner = PartitionOwner { node: self.membership.id(), lane };
-        let claim = ClaimedPartition::claim(&self.database, owner, self.partition_number);
-        let partition = with_deadline(deadline, claim).await?;
-        self.partition_number = Some(partition.number());
-        Ok(partition)
+        with_deadline(deadline, ClaimedPartition::claim(&self.database, owner)).await
     }
 
     /// The current session, or a new one. The other nodes know its id before it is used, so that

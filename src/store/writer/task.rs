@@ -94,7 +94,8 @@ impl CommitWriterTask {
             return;
         }
         let expected = (self.pending.len() + self.last_batch_size).min(MAX_BATCH_COMMITS);
-        let end = self.last_batch_ended_at + self.last_batch_duration.mul_f64(GATHER_SHARE);
+        let end = self.last_batch_ended_at
+            + self.last_batch_duration.min(MAX_EXPECTED_DURATION).mul_f64(GATHER_SHARE);
         while self.pending.len() < expected {
             match tokio::time::timeout_at(end.into(), queues.wait_for_commits(&mut self.pending))
                 .await

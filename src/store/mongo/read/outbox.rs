@@ -1,28 +1,29 @@
 //! Reads of the outbox and of the relay's cursor, and the two writes that need no transaction.
 //!
-//! Heads are read from one snapshot. That makes every page closed: if an event of a subject is
-//! before the heads, so are all that it builds on, because its transaction had seen them. The
-//! events themselves need no snapshot, since they never change. Within the heads, events are put in
-//! the order of their commit times, in which every subject's sequence rises.
+//! Heads and events are read from one snapshot. That makes every page closed: if an event of a
+//! subject is before the heads, so are all that it builds on, because its transaction had seen them.
+//! And all events before the heads are there, also when another member has become the primary
+//! between the two reads. Events are put in the order of their commit times, in which every
+//! subject's sequence rises.
 
 use std::collections::{BTreeMap, HashMap};
 
 use futures_util::TryStreamExt;
 use mongodb::{
-    Database,
-    bson::{Bson, Document, Uuid as Id, doc},
-    options::ReadConcern,
+    ClientSession, Collection, Database,
+    bson::{Bson, Document, RawDocument, RawDocumentBuf, Uuid as Id, doc},
+    options::{CollectionOptions, ReadConcern},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     super::{
-        documents::{ChangesDocument, EventBatchDocument},
+        documents::{ChangesDocument, DocumentError, EventBatchDocument},
         load::deserialize_document,
         partition::{PartitionDocument, is_head},
         schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
     },
-    ListQuery, ReadError, ReadResult, clamp_to_i64, find_many,
+    ReadError, ReadResult, clamp_to_i64,
 };
 use crate::{
     events::{OutboxCursor, OutboxEvent, OutboxPosition},
@@ -41,7 +42,8 @@ pub(in crate::store::mongo) async fn list_events_after(
     cursor: OutboxCursor,
     limit: u32,
 ) -> ReadResult<OutboxPage> {
-    let heads = read_partitions(&database).await?;
+    let mut snapshot = OutboxSnapshot::start(&database).await?;
+    let heads: Vec<PartitionDocument> = snapshot.find(is_head(), None).await?;
     let ranges = ranges_to_read(&heads, &cursor, limit.into());
     let mut page = OutboxPage {
         has_gap: heads.iter().any(|head| head.trimmed > cursor.offset(head.partition())),
@@ -55,7 +57,7 @@ pub(in crate::store::mongo) async fn list_events_after(
     if ranges.is_empty() {
         return Ok(page);
     }
-    let mut batches = read_batches(&database, &ranges).await?;
+    let mut batches = read_batches(&mut snapshot, &ranges).await?;
     batches.sort_unstable_by_key(|(order, _)| *order);
     page.has_gap |= skip_missing(&ranges, &batches, &mut page.end);
     let end = complete_up_to(&ranges, &batches);
@@ -106,13 +108,12 @@ fn ranges_to_read(
 
 /// The stored batches with events in `ranges`, without the events before them.
 async fn read_batches(
-    database: &Database,
+    snapshot: &mut OutboxSnapshot,
     ranges: &[ReadRange],
 ) -> ReadResult<Vec<(EventOrder, Vec<OutboxEvent>)>> {
-    let query = ListQuery { filter: in_ranges(ranges), ..ListQuery::default() };
     let after: HashMap<u32, u64> =
         ranges.iter().map(|range| (range.partition, range.after)).collect();
-    find_many(database, OUTBOX, query, |document| {
+    let to_batch = |document: &RawDocument| {
         let batch = deserialize_document::<EventBatchDocument<'_>>(document)?;
         let commit_time = batch.commit_time();
         let mut events = batch.into_outbox_events()?;
@@ -121,8 +122,8 @@ async fn read_batches(
             .last()
             .map_or(OutboxPosition { partition: 0, offset: 0 }, |event| event.position);
         Ok(((commit_time, last), events))
-    })
-    .await
+    };
+    snapshot.find_with(in_ranges(ranges), None, to_batch).await
 }
 
 /// Matches the batches that end in `ranges`.
@@ -150,7 +151,8 @@ pub(in crate::store::mongo) async fn list_changes_after(
         #[serde(default)]
         changes: ChangesDocument,
     }
-    let heads = read_partitions(&database).await?;
+    let mut snapshot = OutboxSnapshot::start(&database).await?;
+    let heads: Vec<PartitionDocument> = snapshot.find(is_head(), None).await?;
     let ranges = ranges_to_read(&heads, &cursor, limit.into());
     let mut found = OutboxChanges {
         has_gap: heads.iter().any(|head| head.trimmed > cursor.offset(head.partition())),
@@ -162,21 +164,15 @@ pub(in crate::store::mongo) async fn list_changes_after(
         found.end.advance_to(OutboxPosition { partition: range.partition, offset: range.last });
     }
     if !ranges.is_empty() && !found.has_gap {
-        let query = ListQuery {
-            filter: in_ranges(&ranges),
-            projection: Some(doc! { "changes": 1 }),
-            ..ListQuery::default()
-        };
-        let batches = find_many(&database, OUTBOX, query, |document| {
-            Ok(deserialize_document::<BatchChanges>(document)?.changes)
-        });
-        found.changes = batches.await?.into_iter().flat_map(ChangesDocument::into_events).collect();
+        let only_changes = Some(doc! { "changes": 1 });
+        let batches: Vec<BatchChanges> = snapshot.find(in_ranges(&ranges), only_changes).await?;
+        found.changes = batches.into_iter().flat_map(|batch| batch.changes.into_events()).collect();
     }
     Ok(found)
 }
 
-/// Moves `end` over ranges whose events are all missing. Returns whether any event is missing: the
-/// oldest ones may have been deleted since the heads were read.
+/// Moves `end` over ranges whose events are all missing. Returns whether any event is missing, which
+/// only happens when somebody has deleted it by hand.
 fn skip_missing(
     ranges: &[ReadRange],
     batches: &[(EventOrder, Vec<OutboxEvent>)],
@@ -212,6 +208,47 @@ fn complete_up_to(
     partial.filter_map(|range| last_read.get(&range.partition).copied()).min()
 }
 
+/// Reads of the outbox from one snapshot.
+struct OutboxSnapshot {
+    outbox: Collection<RawDocumentBuf>,
+    session: ClientSession,
+}
+
+impl OutboxSnapshot {
+    /// The first read takes the snapshot.
+    async fn start(database: &Database) -> ReadResult<Self> {
+        let session = database.client().start_session().snapshot(true).await?;
+        let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
+        Ok(Self { outbox: database.collection_with_options(OUTBOX, options), session })
+    }
+
+    async fn find<T: DeserializeOwned>(
+        &mut self,
+        filter: Document,
+        fields: Option<Document>,
+    ) -> ReadResult<Vec<T>> {
+        self.find_with(filter, fields, |document| deserialize_document(document)).await
+    }
+
+    async fn find_with<T>(
+        &mut self,
+        filter: Document,
+        fields: Option<Document>,
+        convert: impl Fn(&RawDocument) -> Result<T, DocumentError>,
+    ) -> ReadResult<Vec<T>> {
+        let mut find = self.outbox.find(filter).batch_size(10_000).session(&mut self.session);
+        if let Some(fields) = fields {
+            find = find.projection(fields);
+        }
+        let mut cursor = find.await?;
+        let mut found = Vec::new();
+        while cursor.advance(&mut self.session).await? {
+            found.push(convert(cursor.current())?);
+        }
+        Ok(found)
+    }
+}
+
 /// The documents of all partitions, from one snapshot.
 pub(in crate::store::mongo) async fn read_partitions(
     database: &Database,
@@ -239,10 +276,11 @@ pub(in crate::store::mongo) async fn durable_outbox_heads(
     database: Database,
     node: Id,
 ) -> ReadResult<OutboxCursor> {
-    let increment = doc! { "$inc": { "asked": 1_i64 } };
+    let asked = doc! { "$add": [{ "$ifNull": ["$asked", 0_i64] }, 1_i64] };
+    let increment = doc! { "$set": { "asked": asked, "at": { "$ifNull": ["$at", "$$NOW"] } } };
     database
         .collection::<Document>(NODES)
-        .update_one(doc! { "_id": node }, increment)
+        .update_one(doc! { "_id": node }, vec![increment])
         // Other nodes may have deleted the document, and an update of nothing confirms nothing.
         .upsert(true)
         .await?;
