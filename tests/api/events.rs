@@ -228,6 +228,49 @@ async fn feed_resumes_after_last_event_id() {
 }
 
 #[tokio::test]
+async fn feed_resumes_although_it_sent_no_event() {
+    let (app, admin, tea) = start_shop().await;
+    let (ada, eve) = (app.customer().await, app.customer().await);
+    let mut feed = app.open_feed(Some(&eve), None).await;
+    let opened_at = feed.last_id().expect("the opening has an id").to_owned();
+    // The listener may not see this, but the keep-alive tells that it need not be read again.
+    app.add_to_cart(&ada, &tea, 1).await.ok();
+    let alive_at = feed.next_keep_alive().await;
+    assert_ne!(alive_at, opened_at);
+    drop(feed);
+    app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.ok();
+    app.add_to_cart(&eve, &tea, 1).await.ok();
+    for last in [&opened_at, &alive_at] {
+        let mut feed = app.open_feed(Some(&eve), Some(last)).await;
+        let (first, second) = (feed.next().await, feed.next().await);
+        assert_eq!((&*first.kind, &*second.kind), ("inventory.stock.changed", "cart.item.added"));
+        assert_eq!(second.subject(), eve.id);
+    }
+}
+
+#[tokio::test]
+async fn last_event_id_may_be_in_the_query() {
+    let (app, admin, _) = start_shop().await;
+    let mut feed = app.open_whole_feed(None).await;
+    let all = events_so_far(&app, &admin, &mut feed).await;
+    let id = |at: usize| all[at].feed_id.as_deref().unwrap();
+    let path = format!("/api/events?last_event_id={}", id(0));
+    assert_eq!(app.open_feed_at(&path, None, None).await.next().await, all[1]);
+    // A browser that reconnects keeps the query and sends the header.
+    let newest = app.new_product(&admin, &json!(1), 0).await;
+    let mut feed = app.open_feed_at(&path, None, Some(id(all.len() - 1))).await;
+    let events = feed.read_until(|event| event.subject() == newest).await;
+    assert!(events.iter().all(|event| !all.contains(event)), "the header wins: {events:?}");
+    let path = "/api/events?last_event_id=unknown";
+    let mut feed = app.open_feed_at(path, None, None).await;
+    feed.expect_gap().await;
+    assert_eq!(feed.next().await, all[0]);
+    let mut feed = app.open_feed_at(path, None, Some(id(0))).await;
+    assert_eq!(feed.next().await, all[1]);
+    app.get("/api/events?last_id=1").await.problem(400, "malformed");
+}
+
+#[tokio::test]
 async fn slow_listener_misses_no_events() {
     let (app, admin, tea) = start_shop().await;
     let mut slow = app.open_feed(None, None).await;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     cluster::Cluster,
-    support::{Event, assert_gap_free},
+    support::{Account, Event, TestApp, assert_gap_free},
 };
 
 #[tokio::test]
@@ -138,5 +138,81 @@ async fn feed_of_one_node_shows_both_in_order() {
     assert!(received[0] == received[1], "both feeds have the same events in the same order");
     assert!(received[0].iter().all(|event: &Event| event.kind != "auth.user.registered"));
     drop(feeds);
+    cluster.shut_down().await;
+}
+
+/// Changes a cart and a product's stock in turn.
+async fn keep_changing(node: &TestApp, admin: &Account, ada: &Account, tea: &str, changes: usize) {
+    let sold = json!({"delta": -1, "reason": "sold at the counter"});
+    for _ in 0..changes {
+        node.add_to_cart(ada, tea, 1).await.ok();
+        node.change_stock(admin, tea, &sold).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn feed_resumes_at_the_other_node_while_both_write() {
+    const CHANGES: usize = 60;
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let admin = here.admin().await;
+    let ada = here.customer().await;
+    // Both nodes change the same cart and the same stock.
+    let tea = here.new_product(&admin, &json!(4.5), 1000).await;
+    let mut received: Vec<Event> = Vec::new();
+    let listening = async {
+        let mut nodes = [there, here].into_iter().cycle();
+        let mut feed = here.open_whole_feed(Some(&ada)).await;
+        while received.len() < 4 * CHANGES {
+            for _ in 0..rand::random_range(1..10) {
+                received.push(feed.next().await);
+                if received.len() == 4 * CHANGES {
+                    break;
+                }
+            }
+            // As a browser does it.
+            let last = feed.last_id().unwrap().to_owned();
+            feed = nodes.next().unwrap().open_feed(Some(&ada), Some(&last)).await;
+        }
+        feed
+    };
+    let (mut feed, ..) = tokio::join!(
+        listening,
+        keep_changing(here, &admin, &ada, &tea, CHANGES),
+        keep_changing(there, &admin, &ada, &tea, CHANGES)
+    );
+    let last = there.new_product(&admin, &json!(1), 0).await;
+    let is_last = |event: &Event| event.subject() == last;
+    received.extend(feed.read_until(is_last).await);
+    let sequences = assert_gap_free(&received);
+    assert_eq!(sequences[&(ada.id.clone(), "cart".into())], 2 * CHANGES as u64);
+    assert_eq!(sequences[&(tea, "inventory".into())], 2 * CHANGES as u64 + 1);
+    received.sort_by(|a, b| a.id.cmp(&b.id));
+    for node in [here, there] {
+        let mut whole = node.open_whole_feed(Some(&ada)).await;
+        let mut all = whole.read_until(is_last).await;
+        assert_gap_free(&all);
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        assert!(received == all, "no event is missing or repeated");
+    }
+    drop(feed);
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
+async fn unknown_feed_id_starts_with_the_oldest_event() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let admin = here.admin().await;
+    let tea = here.new_product(&admin, &json!(4.5), 10).await;
+    let cup = there.new_product(&admin, &json!(4.5), 10).await;
+    for unknown in ["01a206bc-0609-7165-8b52-173bd2923daf", "0.1000000", "17.1", "x"] {
+        for node in [here, there] {
+            let mut feed = node.open_feed(None, Some(unknown)).await;
+            feed.expect_gap().await;
+            let events = feed.read_until(|event| event.subject() == cup).await;
+            assert_eq!(events[0].subject(), tea, "after {unknown}");
+        }
+    }
     cluster.shut_down().await;
 }

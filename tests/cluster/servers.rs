@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
 };
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, Uuid, doc};
 
 use crate::{
     cluster::SECRET,
@@ -161,4 +161,29 @@ async fn start_waits_for_the_replica_set() {
     tokio::join!(app.restart(), waits);
     app.get("/readyz").await.ok();
     app.get("/api/products").await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn start_waits_for_nodes_of_an_older_version() {
+    let Some(members) = Members::start(1).await else { return };
+    let mut app = unstarted_shop(&Members::uri(members.hosts()));
+    let database = replica_set::direct(&members.hosts()[0]).await.database("souk");
+    let shop = doc! { "_id": "shop", "currency": "USD", "schema": 3_i64 };
+    database.collection::<Document>("meta").insert_one(shop).await.unwrap();
+    let nodes = database.collection::<Document>("nodes");
+    let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 600_000);
+    nodes.insert_one(doc! { "_id": Uuid::new(), "at": later }).await.unwrap();
+    let mut waiting = app.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(waiting.stderr.take().unwrap()).lines();
+    let logged = log.any(|line| {
+        line.unwrap().contains("another node still runs an older souk; stop all of them to upgrade")
+    });
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    assert!(logged, "the process exits without waiting");
+    nodes.delete_many(doc! {}).await.unwrap();
+    app.restart().await;
+    let admin = app.admin().await;
+    app.new_product(&admin, &serde_json::json!(4.5), 3).await;
+    app.stop().await;
 }

@@ -27,6 +27,7 @@ mod migration;
 mod nodes;
 mod orders;
 mod outbox;
+mod partitions;
 mod records;
 mod stock;
 mod unique;

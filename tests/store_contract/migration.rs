@@ -9,9 +9,10 @@ use mongodb::{
 };
 use souk::{
     domain::{
-        cart::Cart,
+        cart::{Cart, CartOwner},
         clock::{SystemClock, Timestamp},
     },
+    events::{OutboxCursor, OutboxEvent, OutboxPosition},
     store::{
         Store,
         mongo::{ConnectError, MongoStore},
@@ -20,7 +21,9 @@ use souk::{
 use tokio::time::timeout;
 
 use crate::{
-    fixtures::{apply_one, cart, commit, customer, put_cart},
+    fixtures::{
+        advance_over, apply, apply_one, cart, cart_commit, commit, customer, events_after, put_cart,
+    },
     harness::{Harness, Mongo},
 };
 
@@ -112,10 +115,25 @@ async fn carts_of_schema_version_2_are_migrated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn migration_waits_for_nodes_of_the_old_version() {
+async fn migration_waits_for_nodes_of_version_2() {
     let Some(mongo) = Mongo::new().await else { return };
     let idle = store_idle_cart(&mongo).await;
     downgrade_to_version_2(&mongo).await;
+    assert_migration_waits(&mongo, 2, &idle).await;
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migration_waits_for_nodes_of_version_3() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let idle = store_idle_cart(&mongo).await;
+    downgrade_to_version_3(&mongo).await;
+    assert_migration_waits(&mongo, 3, &idle).await;
+    mongo.drop_database().await;
+}
+
+/// Asserts that a new node changes nothing while a node of an older version runs.
+async fn assert_migration_waits(mongo: &Mongo, version: i64, idle: &Cart) {
     let nodes = mongo.raw_database().collection::<Document>("nodes");
     let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 600_000);
     let old_node = doc! { "_id": Uuid::new(), "at": later };
@@ -125,11 +143,119 @@ async fn migration_waits_for_nodes_of_the_old_version() {
         MongoStore::connect(options, Arc::new(SystemClock)).await.map(Arc::new)
     });
     assert!(timeout(Duration::from_secs(1), &mut connecting).await.is_err());
-    assert_eq!(schema_version(&mongo).await, 2);
+    assert_eq!(schema_version(mongo).await, version);
     nodes.delete_one(old_node).await.unwrap();
     let store = connecting.await.unwrap().unwrap();
     let found = store.list_idle_carts(Timestamp::from_millis(1000), 10).await;
     assert_eq!(found, Ok(vec![idle.owner]));
+}
+
+/// As version 3 wrote it: events of one partition, the oldest ones deleted, the newest ones not
+/// published. Returns the events that are kept, and how many of them are published.
+async fn version_3_with_events(mongo: &Mongo, owner: CartOwner) -> (Vec<OutboxEvent>, usize) {
+    let store = mongo.open_with_broker().await;
+    for versions in [1..=10, 11..=25, 26..=26, 27..=40] {
+        apply(&*store, versions.map(|version| cart_commit(&cart(owner, version)))).await;
+    }
+    store.mark_published(&cursor_at(25)).await.unwrap();
+    store.close().await;
+    let kept = events_after(&*mongo.open().await, &cursor_at(10)).await;
+    downgrade_to_version_3(mongo).await;
+    let outbox = mongo.raw_database().collection::<Document>("outbox");
+    assert_eq!(outbox.delete_many(doc! { "_id": 10_i64 }).await.unwrap().deleted_count, 1);
+    (kept, 15)
+}
+
+fn cursor_at(offset: u64) -> OutboxCursor {
+    [OutboxPosition { partition: 0, offset }].into_iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_schema_version_3_come_first() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let owner = customer();
+    let (kept, published) = version_3_with_events(&mongo, owner).await;
+    let (first, second) = tokio::join!(mongo.open_with_broker(), mongo.open_with_broker());
+    assert_eq!(schema_version(&mongo).await, 4);
+    assert_eq!(first.published_cursor().await, Ok(cursor_at(25)));
+    assert_eq!(first.outbox_heads().await, Ok(cursor_at(40)));
+    for (read, has_gap) in [(0, true), (9, true), (10, false), (25, false)] {
+        let page = second.list_events_after(&cursor_at(read), 100).await.unwrap();
+        assert_eq!(page.has_gap, has_gap, "after {read}");
+    }
+    // The cart goes on at both nodes in turn.
+    for version in 41..=60 {
+        let store = if version % 2 == 0 { &first } else { &second };
+        apply_one(&**store, cart_commit(&cart(owner, version))).await.unwrap();
+    }
+    assert_eq!(first.outbox_heads().await.unwrap().positions().count(), 2);
+    // As the relay reads it, in small pages.
+    let (mut cursor, mut read) = (first.published_cursor().await.unwrap(), Vec::new());
+    loop {
+        let page = first.list_events_after(&cursor, 7).await.unwrap();
+        assert!(!page.has_gap);
+        advance_over(&mut cursor, &page.events);
+        read.extend(page.events);
+        if !page.has_more {
+            break;
+        }
+    }
+    let unpublished = &kept[published..];
+    assert_eq!(&read[..unpublished.len()], unpublished, "they do not change");
+    let sequences = read.iter().map(|event| {
+        let body: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+        body["sequence"].as_str().unwrap().parse::<u64>().unwrap()
+    });
+    assert_eq!(sequences.collect::<Vec<_>>(), (26..=60).collect::<Vec<_>>());
+    let audits = first.audit_events().await.unwrap();
+    assert_eq!(audits[0].ranges, [(11, audits[0].recorded_last.unwrap())]);
+    // Nothing of the old layout is left.
+    let database = mongo.raw_database();
+    let (outbox, counters) =
+        (database.collection::<Document>("outbox"), database.collection::<Document>("counters"));
+    assert_eq!(outbox.list_index_names().await.unwrap(), ["_id_"]);
+    let published = counters.find_one(doc! {}).await.unwrap().unwrap();
+    assert_eq!(published, doc! { "_id": "published", "partitions": { "0": 25_i64 } });
+    assert_eq!(counters.count_documents(doc! {}).await.unwrap(), 1);
+    first.mark_published(&cursor).await.unwrap();
+    assert_eq!(second.published_cursor().await, Ok(cursor));
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interrupted_migration_is_completed() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let owner = customer();
+    let (kept, _) = version_3_with_events(&mongo, owner).await;
+    mongo.open_with_broker().await.close().await;
+    // A node stopped before it raised the version, or even before it deleted the counter.
+    for has_counter in [false, true] {
+        set_schema_version(&mongo, 3).await;
+        if has_counter {
+            let counter = doc! { "_id": "outbox", "last": 40_i64, "turn": 40_i64 };
+            let counters = mongo.raw_database().collection::<Document>("counters");
+            counters.insert_one(counter).await.unwrap();
+        }
+        let store = mongo.open_with_broker().await;
+        assert_eq!(store.published_cursor().await, Ok(cursor_at(25)));
+        assert_eq!(store.outbox_heads().await, Ok(cursor_at(40)));
+        assert_eq!(events_after(&*store, &cursor_at(10)).await, kept);
+        assert_eq!(schema_version(&mongo).await, 4);
+        store.close().await;
+    }
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn version_3_without_events_is_migrated() {
+    let Some(mongo) = Mongo::new().await else { return };
+    mongo.open().await.close().await;
+    downgrade_to_version_3(&mongo).await;
+    let store = mongo.open_with_broker().await;
+    assert_eq!(store.outbox_heads().await, Ok(OutboxCursor::default()));
+    let applied = apply(&*store, [cart_commit(&cart(customer(), 1))]).await;
+    let page = store.list_events_after(&OutboxCursor::default(), 10).await.unwrap();
+    assert_eq!((page.events, page.has_gap), (applied.changes.events, false));
     mongo.drop_database().await;
 }
 

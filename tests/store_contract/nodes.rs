@@ -56,7 +56,7 @@ pub(crate) async fn commit_concurrently(
 
 /// Asserts that the events are consecutive in each partition from the first one on, and that every
 /// subject's sequence rises by one in their order.
-fn assert_in_order(events: &[OutboxEvent]) {
+pub(crate) fn assert_in_order(events: &[OutboxEvent]) {
     advance_over(&mut OutboxCursor::default(), events);
     let mut last: HashMap<(String, String), u64> = HashMap::new();
     for event in events {

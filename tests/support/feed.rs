@@ -102,6 +102,12 @@ impl Feed {
         self.last_id.as_deref()
     }
 
+    /// Waits for the comment that keeps the connection alive, and returns its id.
+    pub(crate) async fn next_keep_alive(&mut self) -> String {
+        let block = self.next_block().await.expect("the feed ended");
+        block.strip_prefix(": alive\nid: ").unwrap_or_else(|| panic!("got {block}")).to_owned()
+    }
+
     /// Expects the notice that events are missing.
     pub(crate) async fn expect_gap(&mut self) {
         assert_eq!(self.next_block().await.as_deref(), Some(GAP));
