@@ -305,7 +305,10 @@ fn stock_writes(
             record_id: record,
             body: rawdoc! {
                 "q": { "_id": id_to_binary(record) },
-                "u": { "$set": { "product_version": version }, "$setOnInsert": empty },
+                "u": {
+                    "$set": { "product_version": version, "commit_time": commit_time },
+                    "$setOnInsert": empty,
+                },
                 "upsert": true,
             },
         });
