@@ -162,16 +162,23 @@ async fn is_in_transaction(database: &Database, process: u32) -> bool {
     const OPEN_MICROS: i64 = 100_000;
     let nodes = database.collection::<Document>("nodes");
     let node = nodes.find_one(doc! { "process": i64::from(process) }).await.unwrap().unwrap();
-    let session = node.get("session").unwrap();
+    let sessions = node.get_array("sessions").unwrap();
     loop {
         let all = doc! { "$currentOp": { "allUsers": true, "idleSessions": true } };
-        let of_node = doc! { "$match": { "lsid.id": session, "transaction": { "$exists": true } } };
+        let of_node = doc! {
+            "$match": { "lsid.id": { "$in": sessions }, "transaction": { "$exists": true } },
+        };
         let found = database.client().database("admin").aggregate([all, of_node]).await.unwrap();
         let found: Vec<Document> = found.try_collect().await.unwrap();
-        let Some(operation) = found.first() else { return false };
-        let open =
-            operation.get_document("transaction").unwrap().get_i64("timeOpenMicros").unwrap();
-        if open > OPEN_MICROS && operation.get_str("type").is_ok_and(|kind| kind == "idleSession") {
+        if found.is_empty() {
+            return false;
+        }
+        let is_open = |operation: &Document| {
+            let transaction = operation.get_document("transaction").unwrap();
+            transaction.get_i64("timeOpenMicros").unwrap() > OPEN_MICROS
+                && operation.get_str("type").is_ok_and(|kind| kind == "idleSession")
+        };
+        if found.iter().any(is_open) {
             return true;
         }
     }
