@@ -44,12 +44,10 @@ pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     let mut room = retained.saturating_sub(heads.count_since(&published));
     let mut batches = list_batches(database, &partitions, &published).await?;
     batches.sort_unstable_by_key(|batch| (batch.commit_time, batch.last_position));
-    while let Some(newest) = batches.pop() {
-        if room < newest.count {
-            batches.push(newest);
-            break;
-        }
-        room -= newest.count;
+    while room > 0
+        && let Some(newest) = batches.pop()
+    {
+        room = room.saturating_sub(newest.count);
     }
     let deletable: OutboxCursor =
         batches.iter().filter_map(|batch| OutboxPosition::from_i64(batch.last_position)).collect();
