@@ -267,7 +267,7 @@ async fn last_event_id_may_be_in_the_query() {
     assert_eq!(feed.next().await, all[0]);
     let mut feed = app.open_feed_at(path, None, Some(id(0))).await;
     assert_eq!(feed.next().await, all[1]);
-    app.get("/api/events?last_id=1").await.problem(400, "malformed");
+    app.get("/api/events?last_id=1").await.problem(422, "validation_failed");
 }
 
 #[tokio::test]

@@ -205,6 +205,7 @@ async fn missed_events_that_are_gone_reload_the_caches() {
     assert_eq!(fixture.catalog_snapshot.len(), 1);
     assert_eq!(fixture.catalog_snapshot.get(changed.id).unwrap().product.version, 2);
     assert_eq!(fixture.observer.versions(), [0], "cached carts are dropped");
+    assert!(fixture.follower.has_reached(&fixture.store.outbox_heads().await.unwrap()));
 }
 
 #[tokio::test]
