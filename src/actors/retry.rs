@@ -56,9 +56,10 @@ impl CommandRetry<'_> {
     /// No lock spans nodes. Each command decides on the version it knows, and the store applies the
     /// commit only if that version is still current. A conflict therefore means only that the
     /// decision is outdated: `refresh` loads the newer state, and `decide` runs again. Clients
-    /// never see a conflict. `refresh` also runs before a stored response is returned.
+    /// never see a conflict. `refresh` also runs before the response of an earlier commit is returned.
     ///
-    /// No commit checks a refusal or a decision to change nothing. If the decision used a cache,
+    /// A refusal, or a decision to change nothing, makes no commit that could find the state
+    /// outdated. If the decision used a cache,
     /// the cache is refreshed once and `decide` runs again. With an `Idempotency-Key`, the stored
     /// response of the first attempt then takes precedence over a refusal, and a separate commit
     /// stores a reply that changed nothing. Otherwise a late repeat could undo later changes.

@@ -1,6 +1,6 @@
-//! Publishes the outbox: one node at a time, each event at least once, and the events of a subject
-//! in the order of their sequence: that of the pages of the outbox, see
-//! [`OutboxPage`](crate::store::OutboxPage).
+//! Publishes the outbox: one node at a time, and each event at least once. Events are read in the
+//! order of [`OutboxPage`](crate::store::OutboxPage), in which every subject's sequence rises;
+//! [`Publisher`] keeps that order for each sequence.
 //!
 //! # Leader election
 //!
@@ -153,7 +153,7 @@ impl Relay {
         let channel = session.open_channel().await?;
         with_timeout(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let mut stopping = self.deps.stopping.clone();
-        // Held until the session ends: the relay works, here or on another node.
+        // Held until the session ends, once this node leads or has reached a leader.
         let mut ready_guard = None;
         loop {
             if wake_leader(&channel).await? {

@@ -43,12 +43,14 @@ pub struct Commit {
     pub deadline: Instant,
 }
 
-/// A condition on a record that the commit does not write.
+/// A condition on what the commit does not write. A shared store detects no conflict on that, so the
+/// commit must write the record that whoever changes it writes, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// The product still has the version that the commit was decided on; else it is a conflict.
+    /// The product still has the version that the commit was decided on; else it is a conflict. The
+    /// commit must change the product's stock.
     ProductUnchanged(ProductId, u64),
-    /// The user has fewer unpaid orders than this.
+    /// The user has fewer unpaid orders than this. The commit must write the user's cart.
     PendingOrdersBelow(UserId, u32),
 }
 
@@ -91,7 +93,7 @@ pub struct StockWrite {
 /// A response to store under an idempotency key.
 #[derive(Debug, Clone)]
 pub struct IdempotencyRecord {
-    /// The key, with the request's fingerprint and the response's status.
+    /// The key, with the request's fingerprint.
     pub key: IdempotencyKey,
     /// The response's body.
     pub body: StoredResponseBody,

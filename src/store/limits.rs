@@ -8,10 +8,10 @@ pub(super) const IDEMPOTENCY_KEY_TTL: Duration = Duration::from_secs(24 * 60 * 6
 /// The minimum time that an inbox id is kept. A redelivery after that is applied again.
 pub(super) const INBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The newest events are kept, published or not: this many.
-pub(super) const MAX_RETAINED_EVENTS: u32 = 20_000;
+/// At least this many of the newest events are kept. Unpublished events are kept however many.
+pub(super) const MIN_RETAINED_EVENTS: u32 = 20_000;
 
-/// Batches that can wait for an engine's writer. The commit writer sends one at a time.
+/// Batches that can wait for a lane of an engine. The commit writer sends one at a time.
 pub(super) const MAX_QUEUED_BATCHES: usize = 4;
 
 /// Commits in one transaction. Larger batches gain little and delay the first commit's reply.

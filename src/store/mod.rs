@@ -66,7 +66,7 @@ pub struct OutboxPage {
     pub has_more: bool,
 }
 
-/// What events that directly follow a cursor tell the caches of other nodes, in no order.
+/// The changes for the caches of other nodes that the events after a cursor tell, in no order.
 #[derive(Debug, Clone, Default)]
 pub struct OutboxChanges {
     /// The changes. Some may be of events that the cursor has read.

@@ -4,8 +4,8 @@
 //! drained at shutdown.
 //!
 //! An engine may apply several batches at once, each in a lane: then there is a task for each lane.
-//! Commits that may write the same records must share a lane, because their transactions would
-//! abort each other. So everything about stock is in one lane, and what concerns only one cart or
+//! Commits that often write the same records share a lane, because their transactions would abort
+//! each other. So everything about stock is in one lane, and what concerns only one cart or
 //! account is in others, where no sale holds it up.
 //!
 //! Commits reach a task through two queues. Each batch takes commits from the priority queue first.
@@ -51,7 +51,8 @@ pub(super) const STOCK_LANE: usize = 0;
 /// Receives the changes of each batch before any caller gets its reply: a caller that reads after
 /// its reply finds its own change in every cache of this node.
 pub trait CommitObserver: Send + Sync {
-    /// Brings a cache up to date. Called in commit order; must not block.
+    /// Brings a cache up to date. Called by several tasks, in no order: a cache must ignore a version
+    /// that is older than its own. Must not block.
     fn on_committed(&self, changes: &CommittedChanges);
 
     /// Drops everything that another node can have changed, since some of its changes were missed.

@@ -16,7 +16,8 @@ use crate::{
     messages::cart::CartView,
 };
 
-/// The cached state of one cart. Readers share it; only the actor writes it.
+/// The cached state of one cart. Readers share it; the actor writes it, and the registry what it
+/// learns of newer versions.
 pub(crate) struct CartState {
     pub(super) owner: CartOwner,
     /// The last rendered cart. `None` means that the cart must be read from the store.

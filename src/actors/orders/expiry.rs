@@ -95,7 +95,7 @@ impl OrderService {
         );
         // Buyers can retry, but this stock must be released on time.
         match self.writer.commit_with_priority(commit).await {
-            // A conflict means that the order was paid, cancelled, or expired by another node.
+            // A conflict means that the order has changed: it was paid, cancelled, or has expired.
             Ok(_) | Err(CommitError::Conflict) => true,
             Err(error) => {
                 tracing::debug!(order = %order.id, ?error, "failed to expire an order");

@@ -6,8 +6,8 @@
 //! Their positions identify repeated and missing events. The follower polls the heads continuously,
 //! so a slow or silent broker delays nothing.
 //!
-//! The events of one partition are applied in their order; the order between partitions does not
-//! matter, because caches ignore a version that is older than the one they have.
+//! The order in which events are applied does not matter, because caches ignore a version that is
+//! older than the one they have.
 
 mod apply;
 mod freshness;

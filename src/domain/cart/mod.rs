@@ -20,8 +20,8 @@ use super::{
 /// How long a guest's cart and the guest's token are valid.
 pub const GUEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// This many units at the highest price stay within the largest total. A cart with fewer units
-/// needs no pricing to check its total.
+/// This many units at the highest price stay within the largest total. A cart with no more
+/// units needs no pricing to check its total.
 const UNITS_WITHIN_TOTAL_LIMIT: u64 = (MAX_MINOR_UNITS / MAX_PRICE_MINOR_UNITS) as u64;
 
 /// The owner of a cart.
@@ -79,8 +79,8 @@ pub struct Offer {
 pub struct CartLimits {
     /// The most units in one line.
     pub max_quantity: u32,
-    /// The number of lines from which a cart takes no new product. A merge may exceed it, up to
-    /// [`MERGED_LINES_FACTOR`] times.
+    /// The most lines that adding products may create. A merge may reach [`MERGED_LINES_FACTOR`]
+    /// times as many.
     pub max_lines: usize,
 }
 
@@ -182,7 +182,7 @@ pub enum CartError {
     InsufficientStock(Shortage),
     /// The line would exceed the quantity limit.
     QuantityLimitExceeded,
-    /// The cart has too many lines for another product, or a merged cart would have.
+    /// Adding the product, or the merge, would exceed the line limit.
     LineLimitExceeded,
     /// The total would exceed [`MAX_MINOR_UNITS`].
     TotalLimitExceeded,

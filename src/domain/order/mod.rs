@@ -75,7 +75,7 @@ impl OrderLine {
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum OrderStatus {
-    /// Unpaid. The units are reserved until payment or expiry.
+    /// Unpaid. The units are reserved, and released if the order expires or is cancelled.
     PendingPayment,
     /// Paid. The units stay reserved until they ship.
     Paid,

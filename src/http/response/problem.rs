@@ -104,7 +104,7 @@ pub(crate) struct ProblemDetails<'a> {
     #[schema(example = "urn:souk:problem:validation_failed")]
     kind: String,
     /// A short title, which is the same for every problem with this code.
-    #[schema(examples("The request has invalid fields"))]
+    #[schema(examples("Validation failed"))]
     title: &'static str,
     /// The HTTP status code.
     #[schema(minimum = 400, maximum = 599, examples(422))]

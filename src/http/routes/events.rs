@@ -1,6 +1,6 @@
 //! The event feed: server-sent events that a client can resume after the last one it received.
 
-use std::{collections::VecDeque, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, web};
 use futures_util::stream;
@@ -136,12 +136,15 @@ async fn find_start(read: &ReadRequest<EventSubscriber>) -> Result<Start, Error>
     let header = request.headers().get("last-event-id").and_then(|value| value.to_str().ok());
     let last = header.or_else(|| read.query.get("last_event_id"));
     let heads = read.state.read_before_deadline(request, store.outbox_heads()).await?;
-    Ok(match last.map(OutboxCursor::from_str) {
-        None => Start::After(heads),
-        // A cursor beyond the heads is of another database.
-        Some(Ok(cursor)) if heads.covers(&cursor) => Start::After(cursor),
-        Some(_) => Start::Oldest,
-    })
+    let Some(last) = last else { return Ok(Start::After(heads)) };
+    let Ok(cursor) = last.parse::<OutboxCursor>() else { return Ok(Start::Oldest) };
+    if heads.covers(&cursor) {
+        return Ok(Start::After(cursor));
+    }
+    // A new primary may not know the newest events yet. Beyond durable heads, the cursor is of
+    // another database.
+    let heads = read.state.read_before_deadline(request, store.durable_outbox_heads()).await?;
+    Ok(if heads.covers(&cursor) { Start::After(cursor) } else { Start::Oldest })
 }
 
 struct EventStream {

@@ -132,7 +132,7 @@ impl ReferenceRequest {
 
 /// Order everything in the cart.
 ///
-/// The stock is reserved until the order is paid, canceled, or expires. Products that are added to
+/// The stock is reserved until the order is shipped, cancelled, or expires. Products that are added to
 /// the cart during checkout stay in it. If the stock is too low, the response names the lines.
 /// `If-Match` is compared with the ETag of the cart, and the response has the ETag of the order.
 #[utoipa::path(post, path = "/api/checkout", operation_id = "check_out",

@@ -25,7 +25,7 @@ use crate::domain::money::Currency;
 /// only a few at a time.
 const READ_POOL_SIZE: (u32, u32) = (32, 64);
 
-/// The same for the writer and for heartbeats, which must not queue behind reads.
+/// The same for the writers and for heartbeats, which must not queue behind reads.
 const WRITE_POOL_SIZE: (u32, u32) = (2, 8);
 
 /// How long to look for a primary before an operation fails. Short, so that callers get an error
@@ -136,7 +136,7 @@ pub enum ConnectError {
 
 /// Two clients with a pool of connections each. The database is ready for use.
 pub(super) struct MongoClients {
-    /// For the writer and for heartbeats.
+    /// For the writers and for heartbeats.
     pub(super) write_client: Client,
     /// For everything else.
     pub(super) read_client: Client,

@@ -1,4 +1,4 @@
-//! Writes a plan: one or two commands for each collection, however many commits there are.
+//! Writes a plan: a few commands for each collection, however many commits there are.
 
 use std::collections::{HashMap, HashSet};
 
@@ -149,7 +149,8 @@ fn ordered_writes(
 /// The documents of one collection: new ones, and replacements of existing ones.
 struct CollectionWrites {
     collection: &'static str,
-    /// The logical time that each document gets. `None` for documents that nothing is decided on.
+    /// The logical time that each document gets. `None` for documents that have no
+    /// version.
     commit_time: Option<i64>,
     inserts: Vec<Statement>,
     updates: Vec<Statement>,

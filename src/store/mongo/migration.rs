@@ -40,7 +40,7 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 2).await?;
         tracing::info!(from = 2, to = 3, carts, "upgraded the database schema");
     }
-    let last = make_outbox_a_partition(database).await?;
+    let last = move_outbox_to_partition_0(database).await?;
     raise_schema_version(database, 3).await?;
     tracing::info!(from = 3, to = 4, events = last, "upgraded the database schema");
     Ok(MigrationOutcome::Version(4))
@@ -55,7 +55,7 @@ async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {
 /// Version 4 has partitions in the outbox. The events of version 3 become partition 0: an encoded
 /// position in it is the position that they had. So they stay as they are, also those that are not
 /// published yet. Returns the position of the last one.
-async fn make_outbox_a_partition(database: &Database) -> Result<i64> {
+async fn move_outbox_to_partition_0(database: &Database) -> Result<i64> {
     let counters = database.collection::<Document>(COUNTERS);
     let position = |counter: Option<Document>| counter.and_then(|found| found.get_i64("last").ok());
     let last = position(counters.find_one(doc! { "_id": OUTBOX }).await?).unwrap_or(0);
@@ -82,8 +82,8 @@ async fn make_outbox_a_partition(database: &Database) -> Result<i64> {
     Ok(last)
 }
 
-/// Version 3 renames the carts' `lying_since` and its index, which speeds this up and is dropped
-/// afterwards. Returns how many carts had the field.
+/// Version 3 renames the carts' `lying_since` to `idle_since`. The old index is dropped last, since
+/// the update uses it; the new one is created with the others. Returns how many carts had the field.
 async fn rename_cart_idle_since(database: &Database) -> Result<u64> {
     let carts = database.collection::<Document>(CARTS);
     let renamed = carts

@@ -2,8 +2,8 @@
 //!
 //! A node that is killed inside a transaction leaves the transaction open on the server. Everything
 //! that it wrote stays locked until the server aborts it, after 60 s by default. So each node keeps
-//! a document that names the session of its transactions, and renews the document regularly. Once a
-//! document is too old, another node kills that session, which releases the locks at once. If the
+//! a document that names the sessions of its transactions, and renews the document regularly. Once a
+//! document is too old, another node kills those sessions, which releases the locks at once. If the
 //! node is alive after all, it loses nothing: its transaction fails, certainly not applied, and the
 //! node retries it in a new session.
 
@@ -263,7 +263,7 @@ async fn repeat_forever<F: Future<Output = Result<()>>>(pause: Duration, task: i
         if let Err(error) = task().await {
             tracing::warn!(
                 error = transaction_error::one_line_message(&error),
-                "failed to maintain the nodes; retrying"
+                "failed to send a heartbeat or to clean up after other nodes; retrying"
             );
         }
         sleep(pause).await;

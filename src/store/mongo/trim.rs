@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     events::{OutboxCursor, OutboxPosition},
-    store::limits::MAX_RETAINED_EVENTS,
+    store::limits::MIN_RETAINED_EVENTS,
 };
 
 /// What is needed of a document with events.
@@ -27,7 +27,7 @@ struct BatchHeader {
     count: u64,
 }
 
-/// Deletes published events, except the newest [`MAX_RETAINED_EVENTS`] of all partitions together.
+/// Deletes published events, except the newest [`MIN_RETAINED_EVENTS`] of all partitions together.
 pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     let partitions = read_partitions(database).await.map_err(to_driver_error)?;
     let heads: OutboxCursor = partitions.iter().map(|head| at(head, head.last)).collect();
@@ -36,7 +36,7 @@ pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     // configured without a broker, keeps the events that are not published.
     let published = read_published_cursor(database).await.map_err(to_driver_error)?;
     let published = published.unwrap_or_else(|| heads.clone());
-    let retained = u64::from(MAX_RETAINED_EVENTS);
+    let retained = u64::from(MIN_RETAINED_EVENTS);
     if heads.count_since(&trimmed) <= retained || published.count_since(&trimmed) == 0 {
         return Ok(());
     }

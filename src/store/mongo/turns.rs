@@ -45,7 +45,7 @@ const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest wait for a turn. After that the node tries without.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// This node's place in the queue.
+/// The queue, and this node's place in it.
 pub(super) struct StockTurns {
     counters: Collection<Document>,
     state: Mutex<State>,
@@ -80,11 +80,17 @@ impl StockTurns {
     /// Waits for this node's turn, if the stock is contended.
     pub(super) async fn wait(&self) {
         let is_contended = self.lock_state().contended_until.is_some_and(|at| at > Instant::now());
-        if is_contended && let Ok(Err(error)) = timeout(MAX_WAIT, self.draw_and_wait()).await {
-            tracing::debug!(
+        if !is_contended {
+            return;
+        }
+        match timeout(MAX_WAIT, self.draw_and_wait()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(
                 error = transaction_error::one_line_message(&error),
                 "failed to wait for a turn; trying without"
-            );
+            ),
+            // The others skip the ticket when it is served: to end it now would end theirs, too.
+            Err(_) => self.on_ended(),
         }
     }
 
@@ -144,7 +150,7 @@ impl StockTurns {
         })
     }
 
-    /// Records that the transaction that ends the turn was committed.
+    /// Records that this node has no ticket any more.
     pub(super) fn on_ended(&self) {
         self.lock_state().ticket = None;
     }

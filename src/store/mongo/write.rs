@@ -7,7 +7,8 @@
 //! 2. Plan the batch, in memory.
 //! 3. Write the records by id alone. The server compares nothing: it aborts a transaction that
 //!    writes a document which another transaction has changed since the snapshot.
-//! 4. Write the events, and the head of this writer's partition of the outbox.
+//! 4. Write the events, and the head of this writer's partition of the outbox. Stock follows, which
+//!    other nodes most likely write, too, and the end of this node's turn at it; see `turns`.
 //! 5. Commit, confirmed by a majority.
 //!
 //! No document is written by all transactions, so two of them meet only in records that both

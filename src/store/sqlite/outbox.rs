@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::read;
 use crate::{
     events::{OutboxCursor, OutboxPosition},
-    store::limits::MAX_RETAINED_EVENTS,
+    store::limits::MIN_RETAINED_EVENTS,
 };
 
 /// The one partition of the outbox. Its offsets are the column `position`.
@@ -51,7 +51,7 @@ impl OutboxRetention {
         }
         delete_events_up_to(
             connection,
-            last.saturating_sub(MAX_RETAINED_EVENTS.into())
+            last.saturating_sub(MIN_RETAINED_EVENTS.into())
                 .min(self.published_offset.unwrap_or(u64::MAX)),
         )
     }
@@ -77,7 +77,7 @@ impl OutboxRetention {
         {
             delete_events_up_to(
                 &transaction,
-                last.saturating_sub(MAX_RETAINED_EVENTS.into()).min(offset),
+                last.saturating_sub(MIN_RETAINED_EVENTS.into()).min(offset),
             )?;
         }
         transaction.commit()?;
