@@ -18,7 +18,7 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
         CommitError::StockVersionMismatch(version) => {
             Error::version_mismatch(&format!("\"{version}\""))
         }
-        CommitError::OutOfStock(lines) => Error::insufficient_stock(lines),
+        CommitError::InsufficientStock(lines) => Error::insufficient_stock(lines),
         CommitError::StockOverflow => Error::invalid_field(
             "stock",
             "out_of_range",

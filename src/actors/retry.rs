@@ -12,7 +12,7 @@ use crate::{
     messages::context::{CommandContext, Reply},
     store::{
         Commit, CommitError, CommitReceipt, Store, StoreUnavailable,
-        commit::{IdempotencyRecord, StoredResponseBody},
+        commit::{IdempotencyRecord, StoredReplyBody},
         writer::CommitWriter,
     },
 };
@@ -105,7 +105,7 @@ impl CommandRetry<'_> {
         reply: T,
         body: Bytes,
     ) -> Result<Reply<T>, Error> {
-        let record = idempotency_record(context, StoredResponseBody::Ready(body));
+        let record = idempotency_record(context, StoredReplyBody::Ready(body));
         if record.is_none() {
             return Ok(Reply::Completed(reply));
         }
@@ -118,7 +118,7 @@ impl CommandRetry<'_> {
         }
     }
 
-    /// Returns the stored response if the request repeats one that succeeded, else the refusal. The
+    /// Returns the stored reply if the request repeats one that succeeded, else the refusal. The
     /// lookup follows the decision, so it does not miss a first attempt that runs concurrently.
     async fn replay_or_refuse<T>(
         &self,
@@ -126,7 +126,7 @@ impl CommandRetry<'_> {
         refusal: Error,
     ) -> Result<Reply<T>, Error> {
         let Some(key) = &context.idempotency_key else { return Err(refusal) };
-        match self.store.find_stored_response(key).await? {
+        match self.store.find_stored_reply(key).await? {
             Some((fingerprint, response)) if fingerprint == key.fingerprint => {
                 Ok(Reply::Replayed(response))
             }
@@ -139,7 +139,7 @@ impl CommandRetry<'_> {
 /// The response to store for repeats, if the request has an idempotency key.
 pub(crate) fn idempotency_record(
     context: &CommandContext,
-    body: StoredResponseBody,
+    body: StoredReplyBody,
 ) -> Option<IdempotencyRecord> {
     context.idempotency_key.clone().map(|key| IdempotencyRecord { key, body })
 }

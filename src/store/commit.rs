@@ -96,12 +96,12 @@ pub struct IdempotencyRecord {
     /// The key, with the request's fingerprint.
     pub key: IdempotencyKey,
     /// The response's body.
-    pub body: StoredResponseBody,
+    pub body: StoredReplyBody,
 }
 
 /// The body of a response to store.
 #[derive(Debug, Clone)]
-pub enum StoredResponseBody {
+pub enum StoredReplyBody {
     /// A body that is known when the commit is decided.
     Ready(Bytes),
     /// The product's stock level after the batch, which the planner fills in.
@@ -143,7 +143,7 @@ pub enum CommitError {
     /// The stock has this version, which is not the expected one.
     StockVersionMismatch(u64),
     /// The stock of these products does not suffice.
-    OutOfStock(Vec<Shortage>),
+    InsufficientStock(Vec<Shortage>),
     /// The stock would exceed the largest supported amount.
     StockOverflow,
     /// The user has reached the limit of unpaid orders.

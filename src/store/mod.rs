@@ -229,7 +229,7 @@ pub trait Store: Send + Sync {
 
     /// The response stored under an idempotency key, with the fingerprint of its request. `None`
     /// when the key is unknown or expired.
-    async fn find_stored_response(
+    async fn find_stored_reply(
         &self,
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable>;

@@ -22,7 +22,7 @@ use souk::{
     messages::context::IdempotencyKey,
     store::{
         Commit, CommitError, CommittedChanges, StockWrite, Store, Write,
-        commit::{IdempotencyRecord, StoredResponseBody},
+        commit::{IdempotencyRecord, StoredReplyBody},
         mongo::{MongoOptions, MongoStore},
         writer::{CommitObserver, CommitWriter},
     },
@@ -224,7 +224,7 @@ fn purchase(owner: CartOwner, version: u64, product: ProductId, attempt: u64) ->
         events: vec![DomainEvent::Cart(cart, CartEvent::Cleared)],
         idempotency_record: Some(IdempotencyRecord {
             key,
-            body: StoredResponseBody::Ready("done".into()),
+            body: StoredReplyBody::Ready("done".into()),
         }),
         ..Commit::new(SystemClock.now(), Instant::now() + DEADLINE)
     }

@@ -69,7 +69,7 @@ impl SampleCommit {
             ("user", store.find_user(self.user.id).await.unwrap().is_some()),
             ("address", store.find_user_by_email(&self.user.email).await.unwrap().is_some()),
             ("session", store.find_session(self.session.id).await.unwrap().is_some()),
-            ("key", store.find_stored_response(&self.key).await.unwrap().is_some()),
+            ("key", store.find_stored_reply(&self.key).await.unwrap().is_some()),
         ];
         traces.into_iter().filter_map(|(kind, found)| found.then_some(kind)).collect()
     }
@@ -98,7 +98,10 @@ async fn bad_writes(store: &dyn Store) -> Vec<(Vec<Write>, CommitError)> {
         (vec![put_session(&Session { version: 3, ..session(ada.id) })], CommitError::Conflict),
         (vec![put_product(&product(Some("TAKEN")))], CommitError::SkuTaken),
         (vec![put_user(&user("ada@example.com"))], CommitError::EmailTaken),
-        (vec![stock(taken.id, StockChange::Reserve(4))], CommitError::OutOfStock(vec![shortage])),
+        (
+            vec![stock(taken.id, StockChange::Reserve(4))],
+            CommitError::InsufficientStock(vec![shortage]),
+        ),
         (vec![stock(taken.id, StockChange::Set(u64::MAX))], CommitError::StockOverflow),
         (vec![Write::Stock(stale)], CommitError::StockVersionMismatch(1)),
     ]

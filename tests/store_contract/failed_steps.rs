@@ -27,7 +27,7 @@ async fn observed_state(store: &dyn Store, commit: &Commit, order: &Order) -> St
         store.list_movements(order.lines[0].product_id, None, 99).await.unwrap(),
     );
     let (order, remembered_response) =
-        (store.find_order(order.id).await.unwrap(), store.find_stored_response(key).await.unwrap());
+        (store.find_order(order.id).await.unwrap(), store.find_stored_reply(key).await.unwrap());
     format!(
         "{cart:?} {order:?} {moves:?} {:?} {remembered_response:?} {recorded}",
         stock_level(store, product).await

@@ -22,7 +22,7 @@ use souk::{
     messages::context::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, Commit, CommitOutcome, StockWrite, Store, Write,
-        commit::{IdempotencyRecord, StoredResponseBody},
+        commit::{IdempotencyRecord, StoredReplyBody},
     },
 };
 
@@ -270,7 +270,7 @@ pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey 
 
 /// The commit, with a response to remember for `key`.
 pub(crate) fn with_response(commit: Commit, key: &IdempotencyKey, body: &'static str) -> Commit {
-    let body = StoredResponseBody::Ready(Bytes::from_static(body.as_bytes()));
+    let body = StoredReplyBody::Ready(Bytes::from_static(body.as_bytes()));
     Commit { idempotency_record: Some(IdempotencyRecord { key: key.clone(), body }), ..commit }
 }
 

@@ -19,7 +19,7 @@ use souk::{
     messages::context::StoredReply,
     store::{
         Commit, CommitError,
-        commit::{IdempotencyRecord, StoredResponseBody},
+        commit::{IdempotencyRecord, StoredReplyBody},
     },
 };
 
@@ -49,7 +49,7 @@ pub(crate) async fn repeat_gets_the_first_response_after_reopening(harness: &dyn
         "a replay comes before a version conflict"
     );
     assert_eq!(
-        store.find_stored_response(&key).await,
+        store.find_stored_reply(&key).await,
         Ok(Some((key.fingerprint, remembered_response("first"))))
     );
     assert_eq!(events(&*store).await, before);
@@ -66,7 +66,7 @@ pub(crate) async fn responses_of_any_form_are_remembered(harness: &dyn Harness) 
     ] {
         let key = key(owner, text, 255);
         let remember =
-            IdempotencyRecord { key: key.clone(), body: StoredResponseBody::Ready(body.clone()) };
+            IdempotencyRecord { key: key.clone(), body: StoredReplyBody::Ready(body.clone()) };
         apply_one(
             &*store,
             Commit { idempotency_record: Some(remember), ..cart_commit(&cart(customer(), 1)) },
@@ -74,7 +74,7 @@ pub(crate) async fn responses_of_any_form_are_remembered(harness: &dyn Harness) 
         .await
         .unwrap();
         assert_eq!(
-            store.find_stored_response(&key).await,
+            store.find_stored_reply(&key).await,
             Ok(Some(([255; 32], StoredReply { body })))
         );
     }
@@ -95,7 +95,7 @@ pub(crate) async fn key_identifies_one_request_of_one_owner(harness: &dyn Harnes
         assert!(apply_one(&*store, fresh).await.is_ok(), "{text}");
     }
     assert_eq!(
-        store.find_stored_response(&key(mine.owner.id, "key", 9)).await,
+        store.find_stored_reply(&key(mine.owner.id, "key", 9)).await,
         Ok(Some(([1; 32], remembered_response("mine"))))
     );
 }
@@ -126,13 +126,13 @@ pub(crate) async fn repeat_of_a_refused_request_is_decided_again(harness: &dyn H
         "stale",
     );
     assert_eq!(apply_one(&*store, stale.clone()).await, Err(CommitError::Conflict));
-    assert_eq!(store.find_stored_response(&key).await, Ok(None));
+    assert_eq!(store.find_stored_reply(&key).await, Ok(None));
     let outcomes =
         apply(&*store, [stale, with_response(cart_commit(&cart), &key, "good")]).await.outcomes;
     assert_eq!(outcomes[0], Err(CommitError::Conflict));
     assert!(outcomes[1].is_ok());
     assert_eq!(
-        store.find_stored_response(&key).await,
+        store.find_stored_reply(&key).await,
         Ok(Some(([1; 32], remembered_response("good"))))
     );
 }
@@ -143,7 +143,7 @@ pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harnes
     let key = key(UserId::new(), "key", 1);
     let adjust = |by| commit([stock(id, StockChange::Adjust(by))]);
     let remember =
-        Some(IdempotencyRecord { key: key.clone(), body: StoredResponseBody::StockLevelOf(id) });
+        Some(IdempotencyRecord { key: key.clone(), body: StoredReplyBody::StockLevelOf(id) });
     let first = Commit { idempotency_record: remember, ..adjust(1) };
     let outcomes =
         apply(&*store, [adjust(5), first.clone(), adjust(-3), first.clone()]).await.outcomes;
@@ -213,14 +213,10 @@ pub(crate) async fn key_is_forgotten_after_a_day(harness: &dyn Harness) {
         apply_one(&*store, almost).await,
         Err(CommitError::Replayed(remembered_response("yesterday")))
     );
-    assert_eq!(
-        store.find_stored_response(&key_1).await,
-        Ok(None),
-        "an expired key is not returned"
-    );
+    assert_eq!(store.find_stored_reply(&key_1).await, Ok(None), "an expired key is not returned");
     apply_one(&*store, with_response(cart_commit(&cart), &key_2, "today")).await.unwrap();
     assert_eq!(
-        store.find_stored_response(&key_2).await,
+        store.find_stored_reply(&key_2).await,
         Ok(Some(([2; 32], remembered_response("today"))))
     );
     assert_eq!(
@@ -248,9 +244,9 @@ pub(crate) async fn keys_expire_by_the_given_clock(harness: &dyn Harness) {
     apply_one(&*store, Commit { decided_at, ..commit }).await.unwrap();
     let stored = Some(([1; 32], remembered_response("first")));
     clock.0.fetch_add(i64::try_from((DAY - MINUTE).as_millis()).unwrap(), Ordering::Relaxed);
-    assert_eq!(store.find_stored_response(&key).await, Ok(stored));
+    assert_eq!(store.find_stored_reply(&key).await, Ok(stored));
     clock.0.fetch_add(i64::try_from(MINUTE.as_millis()).unwrap(), Ordering::Relaxed);
-    assert_eq!(store.find_stored_response(&key).await, Ok(None));
+    assert_eq!(store.find_stored_reply(&key).await, Ok(None));
 }
 
 pub(crate) async fn concurrent_repeats_change_stock_once(harness: &dyn Harness) {

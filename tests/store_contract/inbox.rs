@@ -66,7 +66,7 @@ pub(crate) async fn refused_message_can_be_redelivered(harness: &dyn Harness) {
     assert!(
         matches!(
             outcomes[..],
-            [Err(CommitError::OutOfStock(_)), Ok(_), Err(CommitError::AlreadyApplied)]
+            [Err(CommitError::InsufficientStock(_)), Ok(_), Err(CommitError::AlreadyApplied)]
         ),
         "{outcomes:?}"
     );

@@ -101,7 +101,7 @@ async fn nodes_never_oversell_together() {
     let outcomes = commit_concurrently(buyers).await;
     let sold = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     assert!(
-        outcomes.iter().all(|o| matches!(o, Ok(_) | Err(CommitError::OutOfStock(_)))),
+        outcomes.iter().all(|o| matches!(o, Ok(_) | Err(CommitError::InsufficientStock(_)))),
         "{outcomes:?}"
     );
     let stock_level = stock_level(&*nodes[1].0, id).await;

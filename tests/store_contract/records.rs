@@ -52,7 +52,7 @@ pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
         Ok(vec![])
     );
     assert_eq!(store.list_sessions_revoked_since(Timestamp::from_millis(0)).await, Ok(vec![]));
-    assert_eq!(store.find_stored_response(&key(UserId::new(), "k", 1)).await, Ok(None));
+    assert_eq!(store.find_stored_reply(&key(UserId::new(), "k", 1)).await, Ok(None));
     let page = store.list_events_after(&OutboxCursor::default(), u32::MAX).await.unwrap();
     assert!(page.events.is_empty() && !page.has_more && !page.has_gap, "{page:?}");
     assert_eq!(page.end, OutboxCursor::default());

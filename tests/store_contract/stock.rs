@@ -32,7 +32,7 @@ fn out_of_stock<const N: usize>(
 ) -> Result<CommitReceipt, CommitError> {
     let shortage =
         |(product_id, requested, available)| Shortage { product_id, requested, available };
-    Err(CommitError::OutOfStock(shortages.map(shortage).to_vec()))
+    Err(CommitError::InsufficientStock(shortages.map(shortage).to_vec()))
 }
 
 /// The type, sequence and data of an event.

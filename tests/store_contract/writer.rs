@@ -81,7 +81,7 @@ pub(crate) async fn concurrent_commits_get_their_own_outcomes(harness: &dyn Harn
                 assert_eq!((stored, done.stock[0].product_id), (Some(cart), id));
                 sold += 1;
             }
-            Err(CommitError::OutOfStock(short)) => {
+            Err(CommitError::InsufficientStock(short)) => {
                 assert_eq!((stored, short[0].available), (None, 0))
             }
             Err(error) => panic!("{error:?}"),

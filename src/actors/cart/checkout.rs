@@ -17,7 +17,7 @@ use crate::{
         cart::PlaceOrder,
         context::{CommandContext, Reply},
     },
-    store::{Commit, CommitReceipt, Condition, StockWrite, Write, commit::StoredResponseBody},
+    store::{Commit, CommitReceipt, Condition, StockWrite, Write, commit::StoredReplyBody},
 };
 
 impl CartService {
@@ -97,7 +97,7 @@ impl CartService {
             ],
             idempotency_record: idempotency_record(
                 context,
-                StoredResponseBody::Ready(order_json(&order)),
+                StoredReplyBody::Ready(order_json(&order)),
             ),
             trace: context.trace.clone(),
             ..Commit::new(order.placed_at, context.ticket.deadline())

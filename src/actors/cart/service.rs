@@ -13,7 +13,7 @@ use crate::{
         cart::{CartView, ChangeCart, MergeCart},
         context::{CommandContext, Reply},
     },
-    store::{Commit, CommitReceipt, Write, commit::StoredResponseBody},
+    store::{Commit, CommitReceipt, Write, commit::StoredReplyBody},
 };
 
 /// Runs one command on one cart.
@@ -135,7 +135,7 @@ impl CartService {
         guest.map(&mut add_change);
         let (view, epoch) = self.deps.render_view(cart);
         commit.idempotency_record =
-            idempotency_record(context, StoredResponseBody::Ready(view.body.clone()));
+            idempotency_record(context, StoredReplyBody::Ready(view.body.clone()));
         let state = Arc::clone(&self.state);
         Ok(Decision::Commit(Box::new(commit), move |_| {
             state.cache_view(Arc::clone(&view), epoch);

@@ -22,7 +22,7 @@ use crate::{
         context::{CommandContext, Reply, StoredReply},
     },
     panics::guarded_command,
-    store::{Commit, CommitError, CommitReceipt, Condition, Write, commit::StoredResponseBody},
+    store::{Commit, CommitError, CommitReceipt, Condition, Write, commit::StoredReplyBody},
 };
 
 /// The `reason` of stock movements from an import.
@@ -46,7 +46,7 @@ impl CatalogService {
     ) -> Result<Reply<()>, Error> {
         let RecordImportResponse { body, context } = message;
         context.ticket.mark_started()?;
-        let body = StoredResponseBody::Ready(body);
+        let body = StoredReplyBody::Ready(body);
         let commit = self.build_commit(Vec::new(), Vec::new(), &context, body);
         match self.commit_or_replay(commit).await.map_err(map_commit_error)? {
             Reply::Completed(_) => Ok(Reply::Completed(())),
@@ -137,7 +137,7 @@ impl CatalogService {
             product.iter().map(|product| DomainEvent::Product(Arc::clone(product))).collect();
         let writes = product.map(Write::Product).into_iter().chain(stock_write).collect();
         let is_new = action == ImportAction::Created;
-        let body = StoredResponseBody::Ready(StoredReply::of_import_line(is_new).body);
+        let body = StoredReplyBody::Ready(StoredReply::of_import_line(is_new).body);
         self.build_commit(writes, events, context, body)
     }
 }

@@ -24,7 +24,7 @@ use crate::{
         context::{CommandContext, Reply},
     },
     store::{
-        Commit, CommitError, CommitReceipt, Store, Write, commit::StoredResponseBody,
+        Commit, CommitError, CommitReceipt, Store, Write, commit::StoredReplyBody,
         writer::CommitWriter,
     },
 };
@@ -154,7 +154,7 @@ impl CatalogService {
         let writes =
             std::iter::once(Write::Product(Arc::clone(product))).chain(stock_write).collect();
         let events = vec![DomainEvent::Product(Arc::clone(product))];
-        self.build_commit(writes, events, context, StoredResponseBody::Ready(body))
+        self.build_commit(writes, events, context, StoredReplyBody::Ready(body))
     }
 
     pub(super) fn build_commit(
@@ -162,7 +162,7 @@ impl CatalogService {
         writes: Vec<Write>,
         events: Vec<DomainEvent>,
         context: &CommandContext,
-        body: StoredResponseBody,
+        body: StoredReplyBody,
     ) -> Commit {
         Commit {
             writes,

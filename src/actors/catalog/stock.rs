@@ -14,7 +14,7 @@ use crate::{
         catalog::{ChangeStock, ProductView},
         context::{CommandContext, IfMatch, Reply},
     },
-    store::{CommitReceipt, Condition, StockWrite, Write, commit::StoredResponseBody},
+    store::{CommitReceipt, Condition, StockWrite, Write, commit::StoredReplyBody},
 };
 
 impl CatalogService {
@@ -34,7 +34,7 @@ impl CatalogService {
                 reference: reference.clone(),
                 reason: reason.clone(),
             });
-            let body = StoredResponseBody::StockLevelOf(product_id);
+            let body = StoredReplyBody::StockLevelOf(product_id);
             let mut commit = self.build_commit(vec![write], Vec::new(), &context, body);
             commit.conditions = vec![Condition::ProductUnchanged(product_id, view.product.version)];
             Ok(Decision::Commit(Box::new(commit), move |receipt: CommitReceipt| {

@@ -16,7 +16,7 @@ use crate::{
         context::{CommandContext, Reply},
         orders::ChangeOrder,
     },
-    store::{Commit, StockWrite, Store, Write, commit::StoredResponseBody, writer::CommitWriter},
+    store::{Commit, StockWrite, Store, Write, commit::StoredReplyBody, writer::CommitWriter},
 };
 
 /// Runs commands on orders, and expires unpaid orders.
@@ -100,10 +100,7 @@ pub(super) fn build_commit(
     Commit {
         writes: std::iter::once(Write::Order(Arc::clone(order))).chain(stock_writes).collect(),
         events: vec![DomainEvent::Order(Arc::clone(order))],
-        idempotency_record: idempotency_record(
-            context,
-            StoredResponseBody::Ready(order_json(order)),
-        ),
+        idempotency_record: idempotency_record(context, StoredReplyBody::Ready(order_json(order))),
         trace: context.trace.clone(),
         ..Commit::new(order.updated_at, context.ticket.deadline())
     }

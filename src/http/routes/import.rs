@@ -258,7 +258,7 @@ async fn import(mut change: ChangeRequest<Admin, StreamedBody>) -> RouteResult {
     let mut importer = Importer::new(state.catalog.clone(), lines, options.request_timeout);
     let key = change.context()?.idempotency_key;
     let stored = match &key {
-        Some(key) => state.store.find_stored_response(key).await?,
+        Some(key) => state.store.find_stored_reply(key).await?,
         None => None,
     };
     (importer.idempotency_key, importer.is_replay) = (key.clone(), stored.is_some());

@@ -235,7 +235,7 @@ fn idempotency_key_writes(
     existing: &ExistingRecords,
 ) -> Result<CollectionWrites, TransactionError> {
     let mut keys = CollectionWrites::for_collection(IDEMPOTENCY_KEYS);
-    for (key, response, at) in &writes.stored_responses {
+    for (key, response, at) in &writes.stored_replies {
         let record = key.owner.as_uuid();
         let id = to_raw_document(&IdempotencyKeyId::from_key(key))
             .map_err(|error| TransactionError::invalid_document(record, error))?;

@@ -176,7 +176,7 @@ async fn load_idempotency_keys(
         if document.is_stored_by(keys_expired_at) {
             expired_keys.insert(id);
         } else {
-            loaded.stored_responses.insert(id, document.into_response()?);
+            loaded.stored_replies.insert(id, document.into_response()?);
         }
         Ok(())
     };

@@ -165,13 +165,13 @@ impl Store for MongoStore {
         self.run_read(|database| read::list_sessions_revoked_since(database, since)).await
     }
 
-    async fn find_stored_response(
+    async fn find_stored_reply(
         &self,
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let key = key.clone();
         let expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
-        self.run_read(move |database| read::find_stored_response(database, key, expired_at)).await
+        self.run_read(move |database| read::find_stored_reply(database, key, expired_at)).await
     }
 
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {

@@ -25,7 +25,7 @@ impl Planner<'_> {
     pub(super) fn check_idempotency_key(&self, commit: &Commit) -> Result<(), Rejection> {
         let Some(record) = &commit.idempotency_record else { return Ok(()) };
         let id = (record.key.owner, record.key.key.clone());
-        if let Some((fingerprint, response)) = self.state.stored_responses.get(&id) {
+        if let Some((fingerprint, response)) = self.state.stored_replies.get(&id) {
             let is_same_request = *fingerprint == record.key.fingerprint;
             return Err(if is_same_request {
                 CommitError::Replayed(response.clone())
@@ -140,7 +140,7 @@ impl Planner<'_> {
                 Err(StockError::LimitExceeded) => return Err(CommitError::StockOverflow),
             }
         }
-        if short.is_empty() { Ok(moves) } else { Err(CommitError::OutOfStock(short)) }
+        if short.is_empty() { Ok(moves) } else { Err(CommitError::InsufficientStock(short)) }
     }
 
     fn check_stock_version(

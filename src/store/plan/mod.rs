@@ -32,8 +32,8 @@ pub use self::{
     write_set::WriteSet,
 };
 use super::commit::{
-    Commit, CommitError, CommitOutcome, CommitReceipt, IdempotencyRecord, StoredResponseBody,
-    Write, new_event,
+    Commit, CommitError, CommitOutcome, CommitReceipt, IdempotencyRecord, StoredReplyBody, Write,
+    new_event,
 };
 use crate::{
     domain::{
@@ -157,7 +157,7 @@ impl<'a> Planner<'a> {
             self.first_uses.insert((record.key.owner, record.key.key.clone()), record);
             // `finalize_responses` fills in the body.
             let response = StoredReply { body: Bytes::new() };
-            self.writes.stored_responses.push((record.key.clone(), response, commit.decided_at));
+            self.writes.stored_replies.push((record.key.clone(), response, commit.decided_at));
         }
         Ok(named)
     }
@@ -225,21 +225,21 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Fills in the bodies of the stored responses, now that the stock levels are final.
+    /// Fills in the bodies of the stored replies, now that the stock levels are final.
     fn finalize_responses(&mut self) {
-        let mut stored_responses = std::mem::take(&mut self.writes.stored_responses);
-        for (key, response, _) in &mut stored_responses {
+        let mut stored_replies = std::mem::take(&mut self.writes.stored_replies);
+        for (key, response, _) in &mut stored_replies {
             let id = (key.owner, key.key.clone());
             let Some(record) = self.first_uses.get(&id) else { continue };
             response.body = match &record.body {
-                StoredResponseBody::Ready(bytes) => bytes.clone(),
-                StoredResponseBody::StockLevelOf(product_id) => {
+                StoredReplyBody::Ready(bytes) => bytes.clone(),
+                StoredReplyBody::StockLevelOf(product_id) => {
                     stock_json(&self.stock_level(*product_id))
                 }
             };
-            self.state.stored_responses.insert(id, (key.fingerprint, response.clone()));
+            self.state.stored_replies.insert(id, (key.fingerprint, response.clone()));
         }
-        self.writes.stored_responses = stored_responses;
+        self.writes.stored_replies = stored_replies;
     }
 
     fn to_outcome(&self, decision: Result<Vec<ProductId>, Rejection>) -> CommitOutcome {
@@ -248,7 +248,7 @@ impl<'a> Planner<'a> {
                 stock: named.into_iter().map(|id| self.stock_level(id)).collect(),
             }),
             Err(Rejection::Failed(error)) => Err(error),
-            Err(Rejection::DuplicateOf(id)) => Err(match self.state.stored_responses.get(&id) {
+            Err(Rejection::DuplicateOf(id)) => Err(match self.state.stored_replies.get(&id) {
                 Some((_, response)) => CommitError::Replayed(response.clone()),
                 None => CommitError::Conflict,
             }),

@@ -12,7 +12,7 @@ use crate::{
     store::commit::{Commit, Condition, Write},
 };
 
-/// An idempotency key and its owner, by which its stored response is found.
+/// An idempotency key and its owner, by which its stored reply is found.
 pub type OwnedIdempotencyKey = (UserId, Box<str>);
 
 /// The records that an engine must load before [`plan_batch`](super::plan_batch).
@@ -36,7 +36,7 @@ pub struct ReadSet {
     pub emails: BTreeSet<String>,
     /// Sessions, for their version.
     pub sessions: BTreeSet<SessionId>,
-    /// Idempotency keys, for their stored responses.
+    /// Idempotency keys, for their stored replies.
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
     /// Ids of messages, which may have been applied before.
     pub inbox: BTreeSet<Box<str>>,
@@ -117,7 +117,7 @@ pub struct LoadedState {
     /// Versions of sessions.
     pub sessions: HashMap<SessionId, u64>,
     /// Stored responses, with the fingerprints of their requests.
-    pub stored_responses: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
+    pub stored_replies: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
     /// Ids of messages that were applied.
     pub applied_messages: HashSet<Box<str>>,
 }

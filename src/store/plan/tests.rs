@@ -130,7 +130,7 @@ proptest! {
         prop_assert_eq!(&together.movements, &single.movements);
         prop_assert_eq!(&together.inbox, &single.inbox);
         prop_assert_eq!(together.unversioned_stock(), single.unversioned_stock());
-        prop_assert_eq!(together.stored_responses(), single.stored_responses());
+        prop_assert_eq!(together.stored_replies(), single.stored_replies());
         prop_assert_eq!(together.event_summaries(false), single.event_summaries(false));
         for (id, level) in &together.stock {
             let was = before.stock.get(id).copied().unwrap_or(StockLevel::empty(*id));
@@ -191,7 +191,7 @@ fn read_set_has_every_named_record() {
         Condition::ProductUnchanged(numbered_id(9), 1),
         Condition::PendingOrdersBelow(numbered_id(10), 1),
     ];
-    let body = StoredResponseBody::StockLevelOf(numbered_id(5));
+    let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {
         conditions,
         idempotency_record: Some(idempotency_record(6, 0, body)),

@@ -35,7 +35,7 @@ pub struct WriteSet {
     /// Sessions, by id.
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// Responses to store, with the time that their keys expire from.
-    pub stored_responses: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
+    pub stored_replies: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
     /// Ids of applied messages, with the time.
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
@@ -52,7 +52,7 @@ impl WriteSet {
             && self.users.is_empty()
             && self.sessions.is_empty()
             && self.movements.is_empty()
-            && self.stored_responses.is_empty()
+            && self.stored_replies.is_empty()
             && self.inbox.is_empty()
             && self.events.is_empty()
     }

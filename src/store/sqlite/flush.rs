@@ -222,7 +222,7 @@ fn write_idempotency_keys(connection: &Connection, writes: &WriteSet) -> rusqlit
         "INSERT OR REPLACE INTO idempotency_keys (owner_id, key, fingerprint, status, body, at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
-    for (key, response, at) in &writes.stored_responses {
+    for (key, response, at) in &writes.stored_replies {
         let owner = UuidText::new(key.owner.as_uuid());
         put.execute(params![
             owner,

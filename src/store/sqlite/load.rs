@@ -64,10 +64,9 @@ pub(super) fn load(
     load_stock_levels(connection, read_set, &mut loaded)?;
     load_orders(connection, read_set, &mut loaded)?;
     for key in &read_set.idempotency_keys {
-        if let Some(response) =
-            read::find_stored_response(connection, key.0, &key.1, keys_expired_at)?
+        if let Some(response) = read::find_stored_reply(connection, key.0, &key.1, keys_expired_at)?
         {
-            loaded.stored_responses.insert(key.clone(), response);
+            loaded.stored_replies.insert(key.clone(), response);
         }
     }
     for id in &read_set.inbox {

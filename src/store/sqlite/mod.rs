@@ -237,14 +237,14 @@ impl Store for SqliteStore {
         self.run_read(move |connection| read::list_sessions_revoked_since(connection, since)).await
     }
 
-    async fn find_stored_response(
+    async fn find_stored_reply(
         &self,
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let (owner, key) = (key.owner, key.key.clone());
         let keys_expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |connection| {
-            read::find_stored_response(connection, owner, &key, keys_expired_at)
+            read::find_stored_reply(connection, owner, &key, keys_expired_at)
         })
         .await
     }

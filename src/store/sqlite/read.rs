@@ -320,7 +320,7 @@ pub(super) fn list_sessions_revoked_since(
 }
 
 /// The response stored under `key`, unless it was stored at `keys_expired_at` or before.
-pub(super) fn find_stored_response(
+pub(super) fn find_stored_reply(
     connection: &Connection,
     owner: UserId,
     key: &str,
@@ -332,7 +332,7 @@ pub(super) fn find_stored_response(
         connection,
         sql,
         &[&UuidText::new(owner.as_uuid()), &key, &keys_expired_at.as_millis()],
-        rows::stored_response_from_row,
+        rows::stored_reply_from_row,
     )
 }
 

@@ -320,7 +320,7 @@ pub(super) fn session_from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
 
 /// A stored reply and the fingerprint of its request, from the columns
 /// `fingerprint, status, body`.
-pub(super) fn stored_response_from_row(row: &Row<'_>) -> rusqlite::Result<([u8; 32], StoredReply)> {
+pub(super) fn stored_reply_from_row(row: &Row<'_>) -> rusqlite::Result<([u8; 32], StoredReply)> {
     Ok((row.get(0)?, StoredReply::from_store(row.get(1)?, row.get::<_, Vec<u8>>(2)?.into())))
 }
 

@@ -219,7 +219,7 @@ impl SqliteWriter {
         let last_offset =
             outbox_events.last().map_or(self.last_offset, |event| event.position.offset);
         let new_keys =
-            self.keys_since_sweep + plan.writes.stored_responses.len() + plan.writes.inbox.len();
+            self.keys_since_sweep + plan.writes.stored_replies.len() + plan.writes.inbox.len();
         self.retention.trim_if_due(&self.connection, self.last_offset, last_offset)?;
         let swept = self.delete_expired_keys(new_keys, newest)?;
         self.execute_sql("COMMIT")

@@ -1,4 +1,4 @@
-//! Reads of stored responses and of the inbox.
+//! Reads of stored replies and of the inbox.
 
 use mongodb::{
     Database,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The response stored for `key` after `expired_at`, with the fingerprint of its request.
-pub(in crate::store::mongo) async fn find_stored_response(
+pub(in crate::store::mongo) async fn find_stored_reply(
     database: Database,
     key: IdempotencyKey,
     expired_at: Timestamp,

@@ -18,7 +18,7 @@ use crate::{
         inventory::StockChange,
         order::OrderStatus,
     },
-    store::commit::{Commit, Condition, StoredResponseBody, Write},
+    store::commit::{Commit, Condition, StoredReplyBody, Write},
 };
 
 /// A write that is built from what the model store holds at that time.
@@ -158,11 +158,11 @@ impl DraftCommit {
         let commit =
             commit_of(self.writes.iter().filter(once).map(|draft| draft.to_write(store)).collect());
         let moved = commit.writes.iter().find_map(|write| match write {
-            Write::Stock(stock) => Some(StoredResponseBody::StockLevelOf(stock.product_id)),
+            Write::Stock(stock) => Some(StoredReplyBody::StockLevelOf(stock.product_id)),
             _ => None,
         });
         let body =
-            moved.unwrap_or(StoredResponseBody::Ready(Bytes::from(format!("response {number}"))));
+            moved.unwrap_or(StoredReplyBody::Ready(Bytes::from(format!("response {number}"))));
         let version =
             |number| store.products.get(&numbered_id(number)).map_or(0, |product| product.version);
         let unchanged = self.unchanged.map(|(number, behind)| {

@@ -23,7 +23,7 @@ use crate::{
     events::{DomainEvent, EventEnvelope},
     messages::context::{IdempotencyKey, StoredReply},
     store::{
-        commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredResponseBody, Write},
+        commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredReplyBody, Write},
         plan::{LoadedState, OwnedIdempotencyKey, Plan, ReadSet, plan_batch},
     },
 };
@@ -75,7 +75,7 @@ impl ModelStore {
             users: load_each(&read_set.users, |id| Some(self.users.get(id)?.version)),
             email_owners: load_each(&read_set.emails, |email| self.email_owner(email)),
             sessions: load_each(&read_set.sessions, |id| Some(self.sessions.get(id)?.version)),
-            stored_responses: load_each(&read_set.idempotency_keys, |key| {
+            stored_replies: load_each(&read_set.idempotency_keys, |key| {
                 self.keys.get(key).cloned()
             }),
             applied_messages: applied_messages.cloned().collect(),
@@ -114,7 +114,7 @@ impl ModelStore {
         let by_key = |(key, response, _): (IdempotencyKey, _, _)| {
             ((key.owner, key.key), (key.fingerprint, response))
         };
-        self.keys.extend(writes.stored_responses.into_iter().map(by_key));
+        self.keys.extend(writes.stored_replies.into_iter().map(by_key));
         for (id, _) in writes.inbox {
             assert!(self.inbox.insert(id), "an id is written once");
         }
@@ -157,8 +157,8 @@ impl ModelStore {
             .collect()
     }
 
-    /// The stored responses, without bodies that contain a stock level.
-    pub(super) fn stored_responses(&self) -> Vec<(OwnedIdempotencyKey, [u8; 32], Option<Bytes>)> {
+    /// The stored replies, without bodies that contain a stock level.
+    pub(super) fn stored_replies(&self) -> Vec<(OwnedIdempotencyKey, [u8; 32], Option<Bytes>)> {
         let body =
             |response: &StoredReply| (!is_stock_reply(response)).then(|| response.body.clone());
         self.keys
@@ -258,7 +258,7 @@ pub(super) fn commit_of(writes: Vec<Write>) -> Commit {
 pub(super) fn idempotency_record(
     number: u8,
     fingerprint: u8,
-    body: StoredResponseBody,
+    body: StoredReplyBody,
 ) -> IdempotencyRecord {
     let key = IdempotencyKey {
         owner: numbered_id(0),

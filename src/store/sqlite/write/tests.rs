@@ -12,7 +12,7 @@ use crate::{
     messages::context::IdempotencyKey,
     store::{
         Write,
-        commit::{CommitError, IdempotencyRecord, StoredResponseBody},
+        commit::{CommitError, IdempotencyRecord, StoredReplyBody},
     },
 };
 
@@ -114,7 +114,7 @@ fn failed_batch_is_retried_commit_by_commit() {
 fn write_ahead_log_stays_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = open_writer(&dir);
-    let body = StoredResponseBody::Ready(vec![b'x'; 1 << 20].into());
+    let body = StoredReplyBody::Ready(vec![b'x'; 1 << 20].into());
     for number in 0..60 {
         let key = IdempotencyKey { owner: UserId::new(), key: "key".into(), fingerprint: [0; 32] };
         let record = Some(IdempotencyRecord { key, body: body.clone() });
