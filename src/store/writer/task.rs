@@ -13,7 +13,7 @@ use super::{CommitObserver, CommitQueues, CommitWriterStats, QueuedCommit};
 use crate::store::{
     AppliedBatch, Store,
     commit::{Commit, CommitError},
-    limits::{MAX_BATCH_COMMITS, MAX_BATCH_WRITES},
+    limits::MAX_BATCH_WRITES,
 };
 
 /// Commits that can wait to be applied alone. More fail as unavailable: when so many are refused at
@@ -46,6 +46,10 @@ pub(super) struct CommitWriterTask {
     /// Commits of the last batch.
     pub(super) last_batch_size: usize,
 }
+
+/// A batch with this many commits does not wait for more: it is better to handle the requests of some
+/// callers while the commits of others are in a transaction.
+const MAX_GATHERED_COMMITS: usize = 64;
 
 impl CommitWriterTask {
     /// Applies batches until both queues are closed and empty.
@@ -93,7 +97,7 @@ impl CommitWriterTask {
         if !self.store.is_shared() {
             return;
         }
-        let expected = (self.pending.len() + self.last_batch_size).min(MAX_BATCH_COMMITS);
+        let expected = (self.pending.len() + self.last_batch_size).min(MAX_GATHERED_COMMITS);
         let end = self.last_batch_ended_at
             + self.last_batch_duration.min(MAX_EXPECTED_DURATION).mul_f64(GATHER_SHARE);
         while self.pending.len() < expected {
