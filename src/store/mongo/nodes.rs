@@ -92,6 +92,11 @@ impl NodeMembership {
         self.id
     }
 
+    /// The client of the writers and of the heartbeats.
+    pub(super) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Names the session of a lane, which the others kill once this node is dead. Must be called
     /// before the session's first transaction, so that no lock is ever without a name.
     pub(super) async fn register_session(&self, lane: usize, session: Option<Id>) -> Result<()> {

@@ -254,9 +254,17 @@ impl Store for MongoStore {
         }
         self.membership_task.abort();
         let membership = Arc::clone(&self.membership);
-        let deregistering = self
-            .runtime
-            .spawn(async move { timeout(DEREGISTER_TIMEOUT, membership.deregister()).await });
+        let read_client = self.database.client().clone();
+        let deregistering = self.runtime.spawn(async move {
+            drop(timeout(DEREGISTER_TIMEOUT, membership.deregister()).await);
+            // A client that is dropped instead ends its sessions in a task, which panics when the
+            // runtime stops meanwhile.
+            let shut_down = async {
+                membership.client().clone().shutdown().immediate(true).await;
+                read_client.shutdown().immediate(true).await;
+            };
+            drop(timeout(DEREGISTER_TIMEOUT, shut_down).await);
+        });
         drop(deregistering.await);
     }
 }
