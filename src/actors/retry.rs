@@ -56,7 +56,8 @@ impl CommandRetry<'_> {
     /// No lock spans nodes. Each command decides on the version it knows, and the store applies the
     /// commit only if that version is still current. A conflict therefore means only that the
     /// decision is outdated: `refresh` loads the newer state, and `decide` runs again. Clients
-    /// never see a conflict. `refresh` also runs before the response of an earlier commit is returned.
+    /// never see a conflict. `refresh` also runs before the response of an earlier commit is
+    /// returned.
     ///
     /// A refusal, or a decision to change nothing, makes no commit that could find the state
     /// outdated. If the decision used a cache,

@@ -16,6 +16,7 @@ mod dead_letters;
 mod error;
 mod event_consumer;
 mod event_message;
+mod leader_election;
 mod publisher;
 mod queues;
 mod relay;

@@ -43,8 +43,8 @@ pub struct Commit {
     pub deadline: Instant,
 }
 
-/// A condition on what the commit does not write. A shared store detects no conflict on that, so the
-/// commit must write the record that whoever changes it writes, too.
+/// A condition on what the commit does not write. A shared store detects no conflict on that, so
+/// the commit must write the record that whoever changes it writes, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// The product still has the version that the commit was decided on; else it is a conflict. The

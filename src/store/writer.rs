@@ -51,8 +51,8 @@ pub(super) const STOCK_LANE: usize = 0;
 /// Receives the changes of each batch before any caller gets its reply: a caller that reads after
 /// its reply finds its own change in every cache of this node.
 pub trait CommitObserver: Send + Sync {
-    /// Brings a cache up to date. Called by several tasks, in no order: a cache must ignore a version
-    /// that is older than its own. Must not block.
+    /// Brings a cache up to date. Called by several tasks, in no order: a cache must ignore a
+    /// version that is older than its own. Must not block.
     fn on_committed(&self, changes: &CommittedChanges);
 
     /// Drops everything that another node can have changed, since some of its changes were missed.

@@ -34,7 +34,8 @@ async fn insert_stuck_node(
     let at = DateTime::from_millis(
         DateTime::now().timestamp_millis() - i64::try_from(last_seen.as_millis()).unwrap(),
     );
-    let seen = doc! { "_id": Uuid::new(), "at": at, "sessions": [session.id().get("id")], "process": 1_i64 };
+    let sessions = [session.id().get("id")];
+    let seen = doc! { "_id": Uuid::new(), "at": at, "sessions": sessions, "process": 1_i64 };
     mongo.raw_database().collection::<Document>("nodes").insert_one(seen).await.unwrap();
     session
 }

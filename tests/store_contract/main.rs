@@ -29,6 +29,7 @@ mod orders;
 mod outbox;
 mod partitions;
 mod records;
+mod retention;
 mod stock;
 mod unique;
 mod versions;

@@ -149,8 +149,8 @@ impl Message {
     }
 }
 
-/// Returns each event's first delivery. Asserts that repeats are identical, and that first deliveries
-/// are in the order of their partitions, without gaps after the first one of each.
+/// Returns each event's first delivery. Asserts that repeats are identical, and that first
+/// deliveries are in the order of their partitions, without gaps after the first one of each.
 pub(crate) fn first_deliveries(messages: &[Message]) -> Vec<&Event> {
     let mut known: BTreeMap<OutboxPosition, &Event> = BTreeMap::new();
     let mut read = OutboxCursor::default();

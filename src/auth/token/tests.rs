@@ -11,8 +11,14 @@ use super::*;
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 /// The keys of RFC 8410, section 10.3: without and with its public half.
-const ED25519_PEM: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
-const ED25519_PEM_V2: &[u8] = b"-----BEGIN PRIVATE KEY-----\nMHICAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\noB8wHQYKKoZIhvcNAQkJFDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrB\nZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PRIVATE KEY-----\n";
+const ED25519_PEM: &[u8] = b"-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+    -----END PRIVATE KEY-----\n";
+const ED25519_PEM_V2: &[u8] = b"-----BEGIN PRIVATE KEY-----\n\
+    MHICAQEwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+    oB8wHQYKKoZIhvcNAQkJFDEPDA1DdXJkbGUgQ2hhaXJzgSEAGb9ECWmEzf6FQbrB\n\
+    Z9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+    -----END PRIVATE KEY-----\n";
 const ED25519_PUBLIC_KEY: &str = "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE";
 
 /// A clock that only advances when it is set.
@@ -52,7 +58,10 @@ fn sign_with_secret(header: &Header, claims: &Value) -> String {
 }
 
 fn valid_claims() -> Value {
-    json!({"sub": UserId::new(), "role": "admin", "sid": SessionId::new(), "exp": 1_800_000_900, "iss": "souk", "aud": "souk"})
+    json!({
+        "sub": UserId::new(), "role": "admin", "sid": SessionId::new(),
+        "exp": 1_800_000_900, "iss": "souk", "aud": "souk",
+    })
 }
 
 #[test]
@@ -197,7 +206,10 @@ fn ed25519_public_key_is_in_jwks() {
         let (token, claims) = issue_customer_token(&tokens);
         assert_eq!(tokens.verify(&token), Ok(claims));
         let kid = jsonwebtoken::decode_header(&token).unwrap().kid.unwrap();
-        let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": ED25519_PUBLIC_KEY});
+        let key = json!({
+            "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid,
+            "x": ED25519_PUBLIC_KEY,
+        });
         assert_eq!(*tokens.jwks(), json!({"keys": [key]}));
     }
     assert_eq!(*hs256_tokens().0.jwks(), json!({"keys": []}));

@@ -123,7 +123,8 @@ impl Follower {
         self.freshness.set_broker_connected(connected);
     }
 
-    /// Applies events from a broker. Skips repeated events, and reads missing events from the store.
+    /// Applies events from a broker. Skips repeated events, and reads missing events from the
+    /// store.
     pub async fn receive(&self, events: Vec<OutboxEvent>) {
         let mut cursor = self.cursor.lock().await;
         let mut next = Vec::with_capacity(events.len());
@@ -168,7 +169,7 @@ impl Follower {
         // A catch-up that began after this call, while it waited for the lock, covers it.
         if last.began <= called {
             let began = self.freshness.now();
-            let outcome = self.read_confirmed_events(began).await;
+            let outcome = self.catch_up_to_durable_heads(began).await;
             *last = CatchUp { began, outcome };
         }
         last.outcome
@@ -179,12 +180,22 @@ impl Follower {
     /// # Errors
     /// The store is unavailable.
     pub async fn catch_up_to(&self, goal: &OutboxCursor) -> Result<(), StoreUnavailable> {
-        self.read_up_to(goal).await
+        if self.has_reached(goal) {
+            return Ok(());
+        }
+        let mut cursor = self.cursor.lock().await;
+        while !cursor.covers(goal) {
+            if !self.read_next(&mut cursor).await? && !cursor.covers(goal) {
+                // The events up to `goal` are stored, so the replica that answered lags behind.
+                return Err(StoreUnavailable);
+            }
+        }
+        Ok(())
     }
 
-    async fn read_confirmed_events(&self, began: Moment) -> Result<(), StoreUnavailable> {
+    async fn catch_up_to_durable_heads(&self, began: Moment) -> Result<(), StoreUnavailable> {
         let goal = self.store.durable_outbox_heads().await?;
-        self.read_up_to(&goal).await?;
+        self.catch_up_to(&goal).await?;
         self.freshness.confirm(began);
         Ok(())
     }
@@ -212,20 +223,6 @@ impl Follower {
         }
         self.freshness.confirm(began);
         Ok(None)
-    }
-
-    async fn read_up_to(&self, goal: &OutboxCursor) -> Result<(), StoreUnavailable> {
-        if self.has_reached(goal) {
-            return Ok(());
-        }
-        let mut cursor = self.cursor.lock().await;
-        while !cursor.covers(goal) {
-            if !self.read_next(&mut cursor).await? && !cursor.covers(goal) {
-                // The events up to `goal` are stored, so the replica that answered lags behind.
-                return Err(StoreUnavailable);
-            }
-        }
-        Ok(())
     }
 
     /// Reads and applies the next changes. Returns whether there are more.

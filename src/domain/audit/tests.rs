@@ -357,10 +357,12 @@ proptest! {
                 version: 4,
                 last_movement: i64::try_from(level.last_movement).unwrap(),
             };
-            prop_assert_eq!(ProductAudit { stock, ledger, ..product }.evaluate(), AuditOutcome::default());
+            let audit = ProductAudit { stock, ledger, ..product };
+            prop_assert_eq!(audit.evaluate(), AuditOutcome::default());
             prop_assert_eq!(stock.on_hand, on_hand);
         }
-        let silent = outcome.corrections.is_empty() && outcome.findings.iter().any(|finding| finding.advice.is_none());
+        let silent = outcome.corrections.is_empty()
+            && outcome.findings.iter().any(|finding| finding.advice.is_none());
         prop_assert!(!silent);
     }
 

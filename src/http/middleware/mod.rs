@@ -35,9 +35,10 @@ const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const RATELIMIT_POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
 
-// Not `tracing-actix-web` (0.7): it would replace none of this. Its request id is always a new UUID,
-// never the client's, its OpenTelemetry support ends at 0.32, and its span stays open as long as a
-// body streams, so an event feed's for hours. A root span takes one `instrument` on `next.call`.
+// Not `tracing-actix-web` (0.7): it would replace none of this. Its request id is always a new
+// UUID, never the client's, its OpenTelemetry support ends at 0.32, and its span stays open as long
+// as a body streams, so an event feed's for hours. A root span takes one `instrument` on
+// `next.call`.
 
 /// Sets common headers, gives errors a problem body, catches panics and records metrics.
 pub(crate) async fn response_middleware(

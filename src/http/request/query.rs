@@ -43,9 +43,8 @@ impl QueryParams {
     /// Rejects parameters that are not in `known` and those that are given twice: a filter that is
     /// not understood must not return everything.
     ///
-    /// # Errors
-    /// `validation_failed` with `unknown_parameter` or `duplicate_parameter` for each of them, up to
-    /// 50.
+    /// # Errors `validation_failed` with `unknown_parameter` or `duplicate_parameter` for each of
+    /// them, up to 50.
     pub(crate) fn reject_others(&self, known: &[&str]) -> Result<(), Error> {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let rejected = self.0.iter().filter_map(|(name, _)| {

@@ -132,8 +132,8 @@ impl ReferenceRequest {
 
 /// Order everything in the cart.
 ///
-/// The stock is reserved until the order is shipped, cancelled, or expires. Products that are added to
-/// the cart during checkout stay in it. If the stock is too low, the response names the lines.
+/// The stock is reserved until the order is shipped, cancelled, or expires. Products that are added
+/// to the cart during checkout stay in it. If the stock is too low, the response names the lines.
 /// `If-Match` is compared with the ETag of the cart, and the response has the ETag of the order.
 #[utoipa::path(post, path = "/api/checkout", operation_id = "check_out",
 tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest>, params(

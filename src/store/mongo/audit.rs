@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mongodb::{
-    ClientSession, Database,
-    bson::{Bson, Document, RawDocument, RawDocumentBuf, Uuid as Id, doc},
-    options::{CollectionOptions, ReadConcern},
+    Database,
+    bson::{Bson, Document, RawDocument, Uuid as Id, doc},
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -15,7 +14,7 @@ use super::{
     documents::{DocumentError, id_from_bson, id_to_bson},
     load::deserialize_document,
     partition::{PartitionDocument, is_head},
-    read::{ReadResult, order_from_document},
+    read::{ReadResult, SnapshotReader, order_from_document},
     schema::{MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, STOCK},
 };
 use crate::{
@@ -31,38 +30,6 @@ use crate::{
     events::OutboxPosition,
     store::limits::{MAX_MOVEMENT_SUMS, MAX_POSITION_RANGES},
 };
-
-/// Reads from one snapshot.
-struct SnapshotReader {
-    database: Database,
-    session: ClientSession,
-}
-
-impl SnapshotReader {
-    /// The first read takes the snapshot.
-    async fn start(database: Database) -> ReadResult<Self> {
-        let session = database.client().start_session().snapshot(true).await?;
-        Ok(Self { database, session })
-    }
-
-    /// Calls `each` with every result of an aggregation.
-    async fn aggregate_each(
-        &mut self,
-        collection: &str,
-        stages: Vec<Document>,
-        mut each: impl FnMut(&RawDocument) -> Result<(), DocumentError>,
-    ) -> ReadResult<()> {
-        let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
-        let collection =
-            self.database.collection_with_options::<RawDocumentBuf>(collection, options);
-        let found = collection.aggregate(stages).batch_size(10_000).with_type::<RawDocumentBuf>();
-        let mut cursor = found.session(&mut self.session).await?;
-        while cursor.advance(&mut self.session).await? {
-            each(cursor.current())?;
-        }
-        Ok(())
-    }
-}
 
 /// Matches the ids in `span`.
 fn id_range_filter(span: IdRange) -> Document {
@@ -90,7 +57,7 @@ pub(super) async fn read_product_page(
     span: IdRange,
     limit: u32,
 ) -> ReadResult<AuditPage<ProductAudit>> {
-    let mut snapshot = SnapshotReader::start(database).await?;
+    let mut snapshot = SnapshotReader::start(&database).await?;
     let mut audits = BTreeMap::new();
     let ids = vec![
         doc! { "$match": { "_id": id_range_filter(span) } },
@@ -212,7 +179,7 @@ pub(super) async fn read_order_page(
     span: IdRange,
     limit: u32,
 ) -> ReadResult<AuditPage<OrderAudit>> {
-    let mut snapshot = SnapshotReader::start(database).await?;
+    let mut snapshot = SnapshotReader::start(&database).await?;
     let limit = limit as usize;
     let mut orders = Vec::new();
     let stages = vec![
@@ -318,7 +285,7 @@ pub(super) async fn read_event_ranges(database: Database) -> ReadResult<Vec<Even
         last: i64,
         count: u64,
     }
-    let mut snapshot = SnapshotReader::start(database).await?;
+    let mut snapshot = SnapshotReader::start(&database).await?;
     let mut audits: BTreeMap<u32, EventAudit> = BTreeMap::new();
     let head = |document: &RawDocument| {
         let head: PartitionDocument = deserialize_document(document)?;

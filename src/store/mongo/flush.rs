@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::{
     documents::{
         CartDocument, ChangesDocument, DocumentError, EventBatchDocument, IdempotencyKeyDocument,
-        IdempotencyKeyId, MovementDocument, OrderDocument, ProductDocument, SessionDocument,
-        StockDocument, UserDocument, id_to_binary, timestamp_to_bson, to_raw_document,
+        IdempotencyKeyId, MAX_EVENTS_PER_DOCUMENT, MovementDocument, OrderDocument,
+        ProductDocument, SessionDocument, StockDocument, UserDocument, id_to_binary,
+        timestamp_to_bson, to_raw_document,
     },
     partition::ClaimedPartition,
     schema::{
@@ -28,8 +29,8 @@ use crate::{
     store::plan::{LoadedState, OwnedIdempotencyKey, WriteSet},
 };
 
-/// The most events in one document, and the most bytes of them. A single event may be larger.
-const EVENT_BATCH_LIMITS: (usize, usize) = (256, 1024 * 1024);
+/// The most bytes of events in one document. A single event may be larger.
+const MAX_EVENT_BYTES_PER_DOCUMENT: usize = 1024 * 1024;
 
 /// Which of the records to write exist in the snapshot, and which product has which sku.
 ///
@@ -341,9 +342,9 @@ fn outbox_writes(
         let mut bytes = 0;
         let fits = |(_, event): &&(&EventEnvelope, &OutboxEvent)| {
             bytes += event.body.len();
-            bytes <= EVENT_BATCH_LIMITS.1
+            bytes <= MAX_EVENT_BYTES_PER_DOCUMENT
         };
-        let count = rest.iter().take(EVENT_BATCH_LIMITS.0).take_while(fits).count().max(1);
+        let count = rest.iter().take(MAX_EVENTS_PER_DOCUMENT).take_while(fits).count().max(1);
         let (batch, after) = rest.split_at(count);
         let invalid = |error: DocumentError| TransactionError::permanent(error.0);
         let mut document = EventBatchDocument::new(batch, commit_time).map_err(invalid)?;

@@ -270,7 +270,8 @@ async fn load_stock_levels(
     loaded: &mut LoadedState,
     latest: &mut i64,
 ) -> Result<(), TransactionError> {
-    // A transaction that changes a product marks its stock, so it comes after the last change of it.
+    // A transaction that changes a product marks its stock, so it comes after the last change of
+    // it.
     let products: BTreeSet<ProductId> = read_set.stock.union(&read_set.products).copied().collect();
     let ids = to_bson_ids(&products, ProductId::as_uuid);
     if ids.is_empty() {

@@ -83,7 +83,8 @@ async fn move_outbox_to_partition_0(database: &Database) -> Result<i64> {
 }
 
 /// Version 3 renames the carts' `lying_since` to `idle_since`. The old index is dropped last, since
-/// the update uses it; the new one is created with the others. Returns how many carts had the field.
+/// the update uses it; the new one is created with the others. Returns how many carts had the
+/// field.
 async fn rename_cart_idle_since(database: &Database) -> Result<u64> {
     let carts = database.collection::<Document>(CARTS);
     let renamed = carts

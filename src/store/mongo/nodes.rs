@@ -2,10 +2,10 @@
 //!
 //! A node that is killed inside a transaction leaves the transaction open on the server. Everything
 //! that it wrote stays locked until the server aborts it, after 60 s by default. So each node keeps
-//! a document that names the sessions of its transactions, and renews the document regularly. Once a
-//! document is too old, another node kills those sessions, which releases the locks at once. If the
-//! node is alive after all, it loses nothing: its transaction fails, certainly not applied, and the
-//! node retries it in a new session.
+//! a document that names the sessions of its transactions, and renews the document regularly. Once
+//! a document is too old, another node kills those sessions, which releases the locks at once. If
+//! the node is alive after all, it loses nothing: its transaction fails, certainly not applied, and
+//! the node retries it in a new session.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

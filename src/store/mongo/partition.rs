@@ -1,11 +1,11 @@
 //! The partitions of the outbox. Each writer has one, which no other writer writes, so writers do
 //! not wait for each other to number their events.
 //!
-//! A partition has a document with its owner and its head. Writers claim partitions that no
-//! running node has, so their number is that of the writers that ever ran at once, and a reader's
-//! cursor stays short. Ownership is only a hint: should two writers have the same partition, because
-//! a node that seemed dead goes on, the head that each transaction writes makes one of them fail,
-//! and that one claims another partition.
+//! A partition has a document with its owner and its head. Writers claim partitions that no running
+//! node has, so their number is that of the writers that ever ran at once, and a reader's cursor
+//! stays short. Ownership is only a hint: should two writers have the same partition, because a
+//! node that seemed dead goes on, the head that each transaction writes makes one of them fail, and
+//! that one claims another partition.
 
 use mongodb::{
     Collection, Database,

@@ -1,9 +1,9 @@
 //! Turns at stock that all nodes want.
 //!
-//! When all nodes sell the same product, their transactions abort each other: while one commits, the
-//! others do all their work in vain, and the more nodes there are, the less gets done. So nodes that
-//! meet such a conflict take turns for a while. Each draws a ticket, and waits until it is served.
-//! What is queued on the node meanwhile shares the transaction.
+//! When all nodes sell the same product, their transactions abort each other: while one commits,
+//! the others do all their work in vain, and the more nodes there are, the less gets done. So nodes
+//! that meet such a conflict take turns for a while. Each draws a ticket, and waits until it is
+//! served. What is queued on the node meanwhile shares the transaction.
 //!
 //! Turns are only a hint, since the server still decides which transaction wins. A node that does
 //! not know of the queue, or a node that lost its turn because it was slow, does no harm.
@@ -85,12 +85,15 @@ impl StockTurns {
         }
         match timeout(MAX_WAIT, self.draw_and_wait()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(
-                error = transaction_error::one_line_message(&error),
-                "failed to wait for a turn; trying without"
-            ),
             // The others skip the ticket when it is served: to end it now would end theirs, too.
             Err(_) => self.on_ended(),
+            Ok(Err(error)) => {
+                self.on_ended();
+                tracing::debug!(
+                    error = transaction_error::one_line_message(&error),
+                    "failed to wait for a turn; trying without"
+                );
+            }
         }
     }
 

@@ -17,8 +17,8 @@
 //!
 //! - A commit with `ProductUnchanged` changes the product's stock, and whoever changes the product
 //!   writes its stock record too.
-//! - A commit with `PendingOrdersBelow` writes the user's cart, as does everyone who places an order
-//!   for that user.
+//! - A commit with `PendingOrdersBelow` writes the user's cart, as does everyone who places an
+//!   order for that user.
 //!
 //! A failure before step 5 means that nothing was applied, and the transaction runs again from
 //! step 1. A commit without an answer may have been applied or not, so only the commit is sent

@@ -28,6 +28,10 @@ const MAX_EXPECTED_DURATION: Duration = Duration::from_secs(1);
 /// one took.
 const GATHER_SHARE: f64 = 0.3;
 
+/// A batch with this many commits does not wait for more: it is better to handle the requests of
+/// some callers while the commits of others are in a transaction.
+const MAX_GATHERED_COMMITS: usize = 64;
+
 /// The task of one lane.
 pub(super) struct CommitWriterTask {
     /// The lane of the store that the task applies its batches in.
@@ -46,10 +50,6 @@ pub(super) struct CommitWriterTask {
     /// Commits of the last batch.
     pub(super) last_batch_size: usize,
 }
-
-/// A batch with this many commits does not wait for more: it is better to handle the requests of some
-/// callers while the commits of others are in a transaction.
-const MAX_GATHERED_COMMITS: usize = 64;
 
 impl CommitWriterTask {
     /// Applies batches until both queues are closed and empty.

@@ -1,7 +1,7 @@
 //! Tests one cart on several nodes.
 
 use super::*;
-use crate::messages::context::IdempotencyKey;
+use crate::{cache::follower::Follower, messages::context::IdempotencyKey};
 
 /// Two registries on one store that do not follow each other. Versions in the store order their
 /// changes, and callers see no conflict.
@@ -45,13 +45,22 @@ async fn command_catches_up_before_refusing() {
     assert_eq!(clear(there).await, 5, "the cart was empty in this node's cache");
 }
 
+/// A node, and another one that follows it and knows the tea.
+async fn start_two_nodes(
+    shop: &CartFixture,
+) -> (Arc<CartRegistry>, Arc<CartRegistry>, Arc<Follower>) {
+    let here = shop.start_observed_registry();
+    let (there, follower) = shop.start_following_registry().await;
+    commit_tea(shop).await;
+    follower.catch_up().await.unwrap();
+    (here, there, follower)
+}
+
 #[actix_rt::test]
 async fn caught_up_node_shows_changes_of_other_nodes() {
     let shop = CartFixture::open();
-    let (here, owner) = (shop.start_observed_registry(), user_owner());
-    let (there, follower) = shop.start_following_registry().await;
-    commit_tea(&shop).await;
-    follower.catch_up().await.unwrap();
+    let (here, there, follower) = start_two_nodes(&shop).await;
+    let owner = user_owner();
     there.change_cart(owner, shop.add_tea_message()).await.unwrap();
     here.change_cart(owner, shop.add_tea_message()).await.unwrap();
     assert_eq!(read_body(&there, owner).await, "1 1 2.50", "the cached cart");
@@ -62,10 +71,8 @@ async fn caught_up_node_shows_changes_of_other_nodes() {
 #[actix_rt::test]
 async fn repeat_on_another_node_shows_its_change_there() {
     let shop = CartFixture::open();
-    let (here, owner) = (shop.start_observed_registry(), user_owner());
-    let (there, follower) = shop.start_following_registry().await;
-    commit_tea(&shop).await;
-    follower.catch_up().await.unwrap();
+    let (here, there, _) = start_two_nodes(&shop).await;
+    let owner = user_owner();
     there.change_cart(owner, shop.add_tea_message()).await.unwrap();
     let key = IdempotencyKey { owner: owner.id, key: "k".into(), fingerprint: [1; 32] };
     let keyed = || {

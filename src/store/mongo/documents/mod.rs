@@ -22,7 +22,7 @@ pub(super) use self::{
     changes::ChangesDocument,
     idempotency::{IdempotencyKeyDocument, IdempotencyKeyId},
     orders::OrderDocument,
-    outbox::EventBatchDocument,
+    outbox::{EventBatchDocument, MAX_EVENTS_PER_DOCUMENT},
 };
 use crate::domain::{
     clock::Timestamp,

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::{ChangesDocument, DocumentError, id_from_bson, id_to_bson};
 use crate::events::{Audience, EventEnvelope, OutboxEvent, OutboxPosition};
 
+/// The most events in one document.
+pub(in crate::store::mongo) const MAX_EVENTS_PER_DOCUMENT: usize = 256;
+
 /// Consecutive events of one transaction. Writing one document for many events costs the server a
 /// fraction of writing one document for each.
 #[derive(Serialize, Deserialize)]
@@ -19,8 +22,8 @@ pub(in crate::store::mongo) struct EventBatchDocument<'a> {
     /// The logical time of the transaction; 0 in documents of before schema version 4.
     #[serde(default)]
     commit_time: i64,
-    /// Before the events, so that a reader that wants only this need not pass them. Only in the last
-    /// document of a transaction.
+    /// Before the events, so that a reader that wants only this need not pass them. Only in the
+    /// last document of a transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     changes: Option<ChangesDocument>,
     #[serde(borrow)]

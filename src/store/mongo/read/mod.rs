@@ -6,6 +6,7 @@ mod catalog;
 mod idempotency;
 mod orders;
 mod outbox;
+mod snapshot;
 
 use mongodb::{
     Database,
@@ -25,6 +26,7 @@ pub(super) use self::{
         durable_outbox_heads, list_changes_after, list_events_after, mark_published, outbox_heads,
         published_cursor, read_partitions, read_published_cursor,
     },
+    snapshot::SnapshotReader,
 };
 use super::{documents::DocumentError, schema::META, transaction_error};
 

@@ -1,38 +1,32 @@
 //! Reads of the outbox and of the relay's cursor, and the two writes that need no transaction.
 //!
 //! Heads and events are read from one snapshot. That makes every page closed: if an event of a
-//! subject is before the heads, so are all that it builds on, because its transaction had seen them.
-//! And all events before the heads are there, also when another member has become the primary
+//! subject is before the heads, so are all that it builds on, because its transaction had seen
+//! them. And all events before the heads are there, also when another member has become the primary
 //! between the two reads. Events are put in the order of their commit times, in which every
 //! subject's sequence rises.
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures_util::TryStreamExt;
 use mongodb::{
-    ClientSession, Collection, Database,
-    bson::{Bson, Document, RawDocument, RawDocumentBuf, Uuid as Id, doc},
-    options::{CollectionOptions, ReadConcern},
+    Database,
+    bson::{Bson, Document, RawDocument, Uuid as Id, doc},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 
 use super::{
     super::{
-        documents::{ChangesDocument, DocumentError, EventBatchDocument},
+        documents::{ChangesDocument, EventBatchDocument, MAX_EVENTS_PER_DOCUMENT},
         load::deserialize_document,
         partition::{PartitionDocument, is_head},
         schema::{COUNTERS, NODES, OUTBOX, PUBLISHED_COUNTER},
     },
-    ReadError, ReadResult, clamp_to_i64,
+    ReadError, ReadResult, SnapshotReader, clamp_to_i64,
 };
 use crate::{
     events::{OutboxCursor, OutboxEvent, OutboxPosition},
     store::{OutboxChanges, OutboxPage},
 };
-
-/// The fewest events to read of a partition: as many as a document can have, so that each read
-/// makes progress.
-const MIN_PARTITION_EVENTS: u64 = 256;
 
 /// The key that orders the events of a page.
 type EventOrder = (i64, OutboxPosition);
@@ -42,18 +36,9 @@ pub(in crate::store::mongo) async fn list_events_after(
     cursor: OutboxCursor,
     limit: u32,
 ) -> ReadResult<OutboxPage> {
-    let mut snapshot = OutboxSnapshot::start(&database).await?;
-    let heads: Vec<PartitionDocument> = snapshot.find(is_head(), None).await?;
-    let ranges = ranges_to_read(&heads, &cursor, limit.into());
-    let mut page = OutboxPage {
-        has_gap: heads.iter().any(|head| head.trimmed > cursor.offset(head.partition())),
-        has_more: ranges.iter().any(|range| range.is_partial),
-        end: cursor,
-        ..OutboxPage::default()
-    };
-    for head in &heads {
-        page.end.advance_to(OutboxPosition { partition: head.partition(), offset: head.trimmed });
-    }
+    let Unread { mut snapshot, ranges, has_gap, has_more, start } =
+        find_unread(&database, cursor, limit).await?;
+    let mut page = OutboxPage { has_gap, has_more, end: start, ..OutboxPage::default() };
     if ranges.is_empty() {
         return Ok(page);
     }
@@ -77,6 +62,33 @@ pub(in crate::store::mongo) async fn list_events_after(
     Ok(page)
 }
 
+/// What follows a cursor.
+struct Unread {
+    /// The snapshot that has the ranges.
+    snapshot: SnapshotReader,
+    /// What to read.
+    ranges: Vec<ReadRange>,
+    /// Whether events after the cursor are deleted.
+    has_gap: bool,
+    /// Whether there are more events than those in the ranges.
+    has_more: bool,
+    /// The cursor, moved over deleted events.
+    start: OutboxCursor,
+}
+
+async fn find_unread(database: &Database, cursor: OutboxCursor, limit: u32) -> ReadResult<Unread> {
+    let mut snapshot = SnapshotReader::start(database).await?;
+    let heads = read_heads(&mut snapshot).await?;
+    let ranges = ranges_to_read(&heads, &cursor, limit.into());
+    let mut start = cursor.clone();
+    for head in &heads {
+        start.advance_to(OutboxPosition { partition: head.partition(), offset: head.trimmed });
+    }
+    let has_gap = heads.iter().any(|head| head.trimmed > cursor.offset(head.partition()));
+    let has_more = ranges.iter().any(|range| range.is_partial);
+    Ok(Unread { snapshot, ranges, has_gap, has_more, start })
+}
+
 /// The events to read of one partition.
 struct ReadRange {
     partition: u32,
@@ -97,7 +109,9 @@ fn ranges_to_read(
     let after = |head: &PartitionDocument| cursor.offset(head.partition()).max(head.trimmed);
     let behind: Vec<&PartitionDocument> =
         heads.iter().filter(|head| head.last > after(head)).collect();
-    let share = (limit / (behind.len() as u64).max(1)).max(MIN_PARTITION_EVENTS);
+    let share = limit / (behind.len() as u64).max(1);
+    // At least one document, so that each read makes progress.
+    let share = share.max(MAX_EVENTS_PER_DOCUMENT as u64);
     let range = |head: &PartitionDocument| {
         let after = after(head);
         let last = head.last.min(after + share);
@@ -108,7 +122,7 @@ fn ranges_to_read(
 
 /// The stored batches with events in `ranges`, without the events before them.
 async fn read_batches(
-    snapshot: &mut OutboxSnapshot,
+    snapshot: &mut SnapshotReader,
     ranges: &[ReadRange],
 ) -> ReadResult<Vec<(EventOrder, Vec<OutboxEvent>)>> {
     let after: HashMap<u32, u64> =
@@ -123,7 +137,7 @@ async fn read_batches(
             .map_or(OutboxPosition { partition: 0, offset: 0 }, |event| event.position);
         Ok(((commit_time, last), events))
     };
-    snapshot.find_with(in_ranges(ranges), None, to_batch).await
+    snapshot.find_many(OUTBOX, in_ranges(ranges), None, to_batch).await
 }
 
 /// Matches the batches that end in `ranges`.
@@ -151,28 +165,26 @@ pub(in crate::store::mongo) async fn list_changes_after(
         #[serde(default)]
         changes: ChangesDocument,
     }
-    let mut snapshot = OutboxSnapshot::start(&database).await?;
-    let heads: Vec<PartitionDocument> = snapshot.find(is_head(), None).await?;
-    let ranges = ranges_to_read(&heads, &cursor, limit.into());
-    let mut found = OutboxChanges {
-        has_gap: heads.iter().any(|head| head.trimmed > cursor.offset(head.partition())),
-        has_more: ranges.iter().any(|range| range.is_partial),
-        end: cursor,
-        ..OutboxChanges::default()
-    };
+    let Unread { mut snapshot, ranges, has_gap, has_more, start } =
+        find_unread(&database, cursor, limit).await?;
+    let mut found = OutboxChanges { has_gap, has_more, end: start, ..OutboxChanges::default() };
     for range in &ranges {
         found.end.advance_to(OutboxPosition { partition: range.partition, offset: range.last });
     }
     if !ranges.is_empty() && !found.has_gap {
         let only_changes = Some(doc! { "changes": 1 });
-        let batches: Vec<BatchChanges> = snapshot.find(in_ranges(&ranges), only_changes).await?;
+        let batches: Vec<BatchChanges> = snapshot
+            .find_many(OUTBOX, in_ranges(&ranges), only_changes, |batch| {
+                deserialize_document(batch)
+            })
+            .await?;
         found.changes = batches.into_iter().flat_map(|batch| batch.changes.into_events()).collect();
     }
     Ok(found)
 }
 
-/// Moves `end` over ranges whose events are all missing. Returns whether any event is missing, which
-/// only happens when somebody has deleted it by hand.
+/// Moves `end` over ranges whose events are all missing. Returns whether any event is missing,
+/// which only happens when somebody has deleted it by hand.
 fn skip_missing(
     ranges: &[ReadRange],
     batches: &[(EventOrder, Vec<OutboxEvent>)],
@@ -208,54 +220,15 @@ fn complete_up_to(
     partial.filter_map(|range| last_read.get(&range.partition).copied()).min()
 }
 
-/// Reads of the outbox from one snapshot.
-struct OutboxSnapshot {
-    outbox: Collection<RawDocumentBuf>,
-    session: ClientSession,
-}
-
-impl OutboxSnapshot {
-    /// The first read takes the snapshot.
-    async fn start(database: &Database) -> ReadResult<Self> {
-        let session = database.client().start_session().snapshot(true).await?;
-        let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
-        Ok(Self { outbox: database.collection_with_options(OUTBOX, options), session })
-    }
-
-    async fn find<T: DeserializeOwned>(
-        &mut self,
-        filter: Document,
-        fields: Option<Document>,
-    ) -> ReadResult<Vec<T>> {
-        self.find_with(filter, fields, |document| deserialize_document(document)).await
-    }
-
-    async fn find_with<T>(
-        &mut self,
-        filter: Document,
-        fields: Option<Document>,
-        convert: impl Fn(&RawDocument) -> Result<T, DocumentError>,
-    ) -> ReadResult<Vec<T>> {
-        let mut find = self.outbox.find(filter).batch_size(10_000).session(&mut self.session);
-        if let Some(fields) = fields {
-            find = find.projection(fields);
-        }
-        let mut cursor = find.await?;
-        let mut found = Vec::new();
-        while cursor.advance(&mut self.session).await? {
-            found.push(convert(cursor.current())?);
-        }
-        Ok(found)
-    }
-}
-
-/// The documents of all partitions, from one snapshot.
+/// The heads of all partitions, from one snapshot.
 pub(in crate::store::mongo) async fn read_partitions(
     database: &Database,
 ) -> ReadResult<Vec<PartitionDocument>> {
-    let partitions = database.collection::<PartitionDocument>(OUTBOX);
-    let found = partitions.find(is_head()).read_concern(ReadConcern::snapshot()).await?;
-    Ok(found.try_collect().await?)
+    read_heads(&mut SnapshotReader::start(database).await?).await
+}
+
+async fn read_heads(snapshot: &mut SnapshotReader) -> ReadResult<Vec<PartitionDocument>> {
+    snapshot.find_many(OUTBOX, is_head(), None, |document| deserialize_document(document)).await
 }
 
 pub(in crate::store::mongo) async fn outbox_heads(database: Database) -> ReadResult<OutboxCursor> {
