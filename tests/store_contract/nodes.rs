@@ -20,7 +20,7 @@ use souk::{
     events::{OutboxCursor, OutboxEvent},
     store::{Commit, CommitError, CommitOutcome, Condition, Store, writer::CommitWriter},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::watch};
 
 use crate::{
     fixtures::{
@@ -218,15 +218,16 @@ async fn pending_orders_are_limited_across_nodes() {
     mongo.drop_database().await;
 }
 
-/// Buys the product on the last version that it knows, until it has seen `last`. Returns the number
-/// of orders.
+/// Buys the product on the last version that it knows, until it has seen `last`. Counts the orders
+/// in `sold`.
 async fn buy_while_repriced(
     (store, writer): (Arc<dyn Store>, CommitWriter),
     tea: ProductId,
     acknowledged: Arc<AtomicU64>,
+    sold: watch::Sender<u64>,
     last: u64,
-) -> usize {
-    let (mut seen, mut sold) = (1, 0);
+) {
+    let mut seen = 1;
     while seen < last {
         // The price records the version on which the order was decided.
         let mut bought = order(UserId::new());
@@ -241,7 +242,7 @@ async fn buy_while_repriced(
         match writer.commit(buy).await {
             Ok(_) => {
                 assert!(seen >= current, "an order at price {seen} after {current} was confirmed");
-                sold += 1;
+                sold.send_modify(|sold| *sold += 1);
             }
             Err(error) => {
                 assert_eq!(error, CommitError::Conflict);
@@ -249,7 +250,6 @@ async fn buy_while_repriced(
             }
         }
     }
-    sold
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -263,23 +263,27 @@ async fn order_is_not_placed_on_a_stale_product_version() {
         [stocked.writes.clone(), vec![stock(tea.id, StockChange::Set(1_000_000))]].concat();
     apply_one(&*nodes[0].0, Commit { writes, ..stocked }).await.unwrap();
     let acknowledged = Arc::new(AtomicU64::new(1));
+    let (sold, mut sales) = watch::channel(0);
     let buyers: Vec<_> = nodes
         .iter()
         .map(|node| {
             let acknowledged = Arc::clone(&acknowledged);
-            tokio::spawn(buy_while_repriced(node.clone(), tea.id, acknowledged, VERSIONS))
+            let sold = sold.clone();
+            tokio::spawn(buy_while_repriced(node.clone(), tea.id, acknowledged, sold, VERSIONS))
         })
         .collect();
     for version in 2..=VERSIONS {
+        // A price that never rests would be stale in every order.
+        sales.wait_for(|sold| *sold >= version / 10).await.unwrap();
         let repriced = product_commit(&Product { version, ..tea.clone() });
         nodes[0].1.commit(repriced).await.unwrap();
         acknowledged.store(version, Ordering::Release);
     }
-    let mut sold = 0;
     for buyer in buyers {
-        sold += buyer.await.unwrap();
+        buyer.await.unwrap();
     }
-    let (mut current, mut placed) = (0, 0);
+    let sold = *sales.borrow();
+    let (mut current, mut placed) = (0, 0_u64);
     for event in events(&*nodes[0].0).await {
         let body: Value = serde_json::from_slice(&event.body).unwrap();
         if event.kind == "order.placed" {
@@ -294,7 +298,7 @@ async fn order_is_not_placed_on_a_stale_product_version() {
             current = body["data"]["version"].as_u64().unwrap();
         }
     }
-    assert!(sold > 0 && placed == sold && current == VERSIONS, "{placed} of {sold} orders");
+    assert_eq!((placed, current), (sold, VERSIONS));
     mongo.drop_database().await;
 }
 
