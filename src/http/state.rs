@@ -147,7 +147,7 @@ impl AppState {
     ///
     /// # Errors
     /// `store_unavailable` if the node must catch up and the store does not respond in time.
-    pub async fn ensure_fresh(&self, request: &HttpRequest) -> Result<(), Error> {
+    pub async fn ensure_caches_current(&self, request: &HttpRequest) -> Result<(), Error> {
         match &self.follower {
             Some(follower) if !follower.is_current() => {
                 self.catch_up_follower(follower, request).await
@@ -161,7 +161,7 @@ impl AppState {
     ///
     /// # Errors
     /// `store_unavailable` if the node must catch up and the store does not respond in time.
-    pub async fn ensure_latest(&self, request: &HttpRequest) -> Result<(), Error> {
+    pub async fn honor_no_cache(&self, request: &HttpRequest) -> Result<(), Error> {
         let directives = request
             .headers()
             .get_all(header::CACHE_CONTROL)

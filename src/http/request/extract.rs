@@ -248,9 +248,9 @@ impl<A: Access, T: Target> ReadRequest<A, T> {
         Ok(Self { request: request.clone(), state, caller, target, query })
     }
 
-    /// See [`AppState::ensure_latest`].
-    pub(crate) async fn ensure_latest(&self) -> Result<(), Error> {
-        self.state.ensure_latest(&self.request).await
+    /// See [`AppState::honor_no_cache`].
+    pub(crate) async fn honor_no_cache(&self) -> Result<(), Error> {
+        self.state.honor_no_cache(&self.request).await
     }
 
     /// A ticket for the time that is left to answer the request.

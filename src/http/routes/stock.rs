@@ -130,7 +130,7 @@ tag = "Stock", security(("bearer" = [])), params(
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
 async fn show(read: ReadRequest<Admin, ProductId>) -> RouteResult {
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
     Ok(stock_response(&view.stock)?)
@@ -193,7 +193,7 @@ operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])),
 ))]
 async fn movements(read: ReadRequest<Admin, ProductId>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
     query.reject_others(&["limit", "cursor"])?;
     let limit = query.page_limit()?;

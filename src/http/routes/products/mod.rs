@@ -132,7 +132,7 @@ tag = "Products", security((), ("bearer" = [])), params(
 async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
     let query = &read.query;
     query.reject_others(SEARCH_PARAMETERS)?;
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let currency = read.state.options.currency;
     let limit = query.page_limit()?;
     let (filter, sort) = parse_search(query, currency)?;
@@ -247,7 +247,7 @@ tag = "Products", security((), ("bearer" = [])), params(
 async fn suggest(read: ReadRequest<CatalogReader>) -> RouteResult {
     let query = &read.query;
     query.reject_others(&["q", "limit"])?;
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let mut errors = ValidationErrors::new();
     let text = parse_query_text(query, &mut errors);
     errors.into_result(())?;
@@ -277,7 +277,7 @@ tag = "Products", security((), ("bearer" = [])), params(
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
 async fn show(read: ReadRequest<CatalogReader, ProductId>) -> RouteResult {
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
     Ok(product_response(&view))
