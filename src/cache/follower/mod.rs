@@ -194,7 +194,7 @@ impl Follower {
     }
 
     async fn catch_up_to_durable_heads(&self, began: Moment) -> Result<(), StoreUnavailable> {
-        let goal = self.store.durable_outbox_heads().await?;
+        let goal = self.store.linearizable_outbox_heads().await?;
         self.catch_up_to(&goal).await?;
         self.freshness.confirm(began);
         Ok(())

@@ -201,9 +201,9 @@ impl Store for MongoStore {
         self.run_read(read::outbox_heads).await
     }
 
-    async fn durable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
+    async fn linearizable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
         let node = self.membership.id();
-        self.run_read(move |database| read::durable_outbox_heads(database, node)).await
+        self.run_read(move |database| read::linearizable_outbox_heads(database, node)).await
     }
 
     async fn published_cursor(&self) -> Result<OutboxCursor, StoreUnavailable> {

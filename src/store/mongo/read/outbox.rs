@@ -245,7 +245,7 @@ pub(in crate::store::mongo) async fn outbox_heads(database: Database) -> ReadRes
 /// A former primary that has not heard of its successor answers a majority read with old data, but
 /// no majority confirms its writes. So a write comes first. (A linearizable read does the same, but
 /// waits for the next periodic journal write: 100 ms instead of 1 ms.)
-pub(in crate::store::mongo) async fn durable_outbox_heads(
+pub(in crate::store::mongo) async fn linearizable_outbox_heads(
     database: Database,
     node: Id,
 ) -> ReadResult<OutboxCursor> {
