@@ -36,12 +36,12 @@ pub(super) struct LoadedBatch {
     pub(super) latest_commit_time: i64,
 }
 
-/// Loads everything in `read_set`. Keys that were stored at `keys_expired_at` or before are
-/// expired.
+/// Loads everything in `read_set`. Of the idempotency keys, only those that were stored later than
+/// `keys_stored_after` have a reply: older ones are expired.
 pub(super) async fn load(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
-    keys_expired_at: Timestamp,
+    keys_stored_after: Timestamp,
 ) -> Result<LoadedBatch, TransactionError> {
     let mut latest = 0;
     let carts = to_bson_ids(&read_set.carts, UserId::as_uuid);
@@ -74,7 +74,7 @@ pub(super) async fn load(
     let expired_keys = load_idempotency_keys(
         transaction,
         &read_set.idempotency_keys,
-        keys_expired_at,
+        keys_stored_after,
         &mut loaded,
     )
     .await?;
@@ -158,7 +158,7 @@ async fn load_unique_field_owners<I: From<Uuid>>(
 async fn load_idempotency_keys(
     transaction: &mut Transaction<'_>,
     keys: &BTreeSet<OwnedIdempotencyKey>,
-    keys_expired_at: Timestamp,
+    keys_stored_after: Timestamp,
     loaded: &mut LoadedState,
 ) -> Result<HashSet<OwnedIdempotencyKey>, TransactionError> {
     let mut expired_keys = HashSet::new();
@@ -173,7 +173,7 @@ async fn load_idempotency_keys(
         let document: IdempotencyKeyDocument<'_> = deserialize_document(document)?;
         let id: OwnedIdempotencyKey =
             (id_from_bson(document.id.owner), document.id.key.as_ref().into());
-        if document.is_stored_by(keys_expired_at) {
+        if document.is_stored_by(keys_stored_after) {
             expired_keys.insert(id);
         } else {
             loaded.stored_replies.insert(id, document.into_response()?);

@@ -170,8 +170,8 @@ impl Store for MongoStore {
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let key = key.clone();
-        let expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
-        self.run_read(move |database| read::find_stored_reply(database, key, expired_at)).await
+        let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |database| read::find_stored_reply(database, key, stored_after)).await
     }
 
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {

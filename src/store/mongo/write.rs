@@ -259,8 +259,8 @@ async fn load_plan_and_write(
 ) -> Result<(AppliedBatch, i64), TransactionError> {
     let BatchContext { partition, now, low_stock, end_of_turn } = context;
     let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
-    let keys_expired_at = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
-    let loaded = load(transaction, &ReadSet::for_batch(batch), keys_expired_at).await?;
+    let keys_stored_after = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
+    let loaded = load(transaction, &ReadSet::for_batch(batch), keys_stored_after).await?;
     let now_micros = now.as_millis().saturating_mul(1000);
     let commit_time = partition.next_commit_time(loaded.latest_commit_time, now_micros);
     let existing = ExistingRecords::from_loaded(&loaded.state, loaded.expired_keys);
