@@ -7,9 +7,7 @@ use tokio::{runtime::Handle, sync::Notify, task::JoinHandle};
 use super::resources::open_store;
 use crate::{
     actors::cart::CartRegistry,
-    cache::{
-        catalog_snapshot::CatalogSnapshot, follower::Follower, revoked_sessions::RevokedSessions,
-    },
+    cache::{catalog_cache::CatalogCache, follower::Follower, revoked_sessions::RevokedSessions},
     config::Settings,
     domain::clock::{Clock, SystemClock},
     http,
@@ -42,10 +40,10 @@ impl NodeContext {
         // The follower starts before the caches load. What other nodes commit meanwhile may be
         // applied twice, which is harmless, but cannot be missed.
         let follower = match store.is_shared() {
-            true => Some(Follower::new(&store, &caches, &caches.catalog_snapshot, &clock).await?),
+            true => Some(Follower::new(&store, &caches, &caches.catalog_cache, &clock).await?),
             false => None,
         };
-        caches.catalog_snapshot.load(&*store).await?;
+        caches.catalog_cache.load(&*store).await?;
         caches.revoked_sessions.load(&*store, clock.now()).await?;
         let observer = NodeObserver { caches: Arc::clone(&caches), follower: follower.clone() };
         let (writer, writer_task) =
@@ -56,7 +54,7 @@ impl NodeContext {
 
 /// What a node keeps in memory. Updated by its own commits and by those of other nodes.
 pub(super) struct Caches {
-    pub(super) catalog_snapshot: Arc<CatalogSnapshot>,
+    pub(super) catalog_cache: Arc<CatalogCache>,
     pub(super) revoked_sessions: Arc<RevokedSessions>,
     pub(super) feed: Arc<Feed>,
     /// Notified when there are events for the relay to publish.
@@ -68,7 +66,7 @@ pub(super) struct Caches {
 impl Caches {
     fn new() -> Self {
         Self {
-            catalog_snapshot: Arc::new(CatalogSnapshot::new(http::render_product)),
+            catalog_cache: Arc::new(CatalogCache::new(http::render_product)),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             feed: Arc::new(Feed::new()),
             outbox_notify: Arc::default(),
@@ -85,7 +83,7 @@ impl Caches {
 
 impl CommitObserver for Caches {
     fn on_committed(&self, changes: &CommittedChanges) {
-        self.catalog_snapshot.apply(changes);
+        self.catalog_cache.apply(changes);
         self.revoked_sessions.add(&changes.revoked_sessions);
         if let Some(carts) = self.carts.get() {
             carts.apply(changes);

@@ -102,7 +102,7 @@ impl Node {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
             catalog: self.catalog.clone(),
-            catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
+            catalog_cache: Arc::clone(&context.caches.catalog_cache),
             accounts: self.accounts.clone(),
             authenticator: Authenticator::new(
                 build_tokens(settings, &self.token_secret, &context.clock)?,
@@ -147,7 +147,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
     let deps = CartDeps {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
-        catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
+        catalog_cache: Arc::clone(&context.caches.catalog_cache),
         follower: context.follower.clone(),
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
@@ -162,7 +162,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
 
 fn start_catalog(context: &NodeContext) -> Addr<CatalogActor> {
     CatalogActor::new(CatalogService {
-        catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
+        catalog_cache: Arc::clone(&context.caches.catalog_cache),
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         follower: context.follower.clone(),

@@ -24,7 +24,7 @@ use crate::{
     },
     auth::caller::{Authenticator, Caller},
     broker::BrokerStatus,
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{clock::Clock, money::Currency},
     error::{Error, ErrorCode},
     messages::context::Ticket,
@@ -41,7 +41,7 @@ pub struct AppState {
     /// Changes the catalog.
     pub catalog: Addr<CatalogActor>,
     /// The catalog in memory, for reads.
-    pub catalog_snapshot: Arc<CatalogSnapshot>,
+    pub catalog_cache: Arc<CatalogCache>,
     /// Manages accounts and sessions.
     pub accounts: Addr<AccountActor>,
     /// Checks access tokens and finds their callers.

@@ -1,4 +1,4 @@
-//! Messages for the catalog actor. Plain reads use the snapshot that it publishes.
+//! Messages for the catalog actor. Plain reads use the catalog cache instead.
 
 use std::sync::Arc;
 

@@ -58,7 +58,7 @@ impl CartService {
     }
 
     fn product_and_available(&self, id: ProductId) -> Option<(Arc<Product>, u64)> {
-        let view = self.deps.catalog_snapshot.get(id)?;
+        let view = self.deps.catalog_cache.get(id)?;
         Some((Arc::clone(&view.product), view.stock.available()))
     }
 

@@ -64,7 +64,7 @@ impl CartRegistry {
     ) -> Result<Arc<CartView>, Error> {
         let current = self.carts.get(&owner.id).and_then(|active| {
             self.mark_used(&active.state);
-            active.state.current_view(&self.deps.catalog_snapshot)
+            active.state.current_view(&self.deps.catalog_cache)
         });
         match current {
             Some(view) => {

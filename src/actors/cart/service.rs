@@ -34,7 +34,7 @@ impl CartService {
     }
 
     pub(super) async fn read_view(&self) -> Result<Arc<CartView>, Error> {
-        if let Some(view) = self.state.current_view(&self.deps.catalog_snapshot) {
+        if let Some(view) = self.state.current_view(&self.deps.catalog_cache) {
             view.cart.ensure_open()?;
             return Ok(view);
         }
@@ -57,7 +57,7 @@ impl CartService {
         let decide = async || {
             let cart = self.load_cart().await?;
             self.check_if_match(&cart, &context)?;
-            let offer = |id| self.deps.catalog_snapshot.offer(id);
+            let offer = |id| self.deps.catalog_cache.offer(id);
             match cart.decide(command, offer, self.deps.limits, self.deps.clock.now())? {
                 Some(changed) => self.decide_commit(Some(changed), None, &context).await,
                 None => Ok(self.decide_no_change(cart)),
@@ -78,7 +78,7 @@ impl CartService {
             let guest_cart =
                 self.deps.store.find_cart(guest.id).await?.unwrap_or_else(|| Cart::empty(guest));
             self.check_if_match(&cart, &context)?;
-            let offer = |id| self.deps.catalog_snapshot.offer(id);
+            let offer = |id| self.deps.catalog_cache.offer(id);
             let merge = cart
                 .merge(&guest_cart, offer, self.deps.limits, self.deps.clock.now())
                 .map_err(|refusal| merge_error(&refusal))?;

@@ -69,7 +69,7 @@ impl CatalogService {
         context: CommandContext,
     ) -> Result<ImportAction, Error> {
         let decide = async || {
-            let known = row.sku().and_then(|sku| self.catalog_snapshot.by_sku(sku));
+            let known = row.sku().and_then(|sku| self.catalog_cache.by_sku(sku));
             match known {
                 Some(view) => self.decide_import_update(&view, &row, &context),
                 None => self.decide_import_create(&row, &context),

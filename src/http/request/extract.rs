@@ -176,7 +176,7 @@ impl Target for ProductId {
         _: &HttpRequest,
         _: Option<Caller>,
     ) -> Result<(), Error> {
-        state.catalog_snapshot.get(*self).map(|_| ()).ok_or_else(Error::product_not_found)
+        state.catalog_cache.get(*self).map(|_| ()).ok_or_else(Error::product_not_found)
     }
 }
 

@@ -131,7 +131,7 @@ tag = "Stock", security(("bearer" = [])), params(
 ))]
 async fn show(read: ReadRequest<Admin, ProductId>) -> RouteResult {
     read.honor_no_cache().await?;
-    let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    let view = read.state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
     Ok(stock_response(&view.stock)?)
 }
@@ -194,7 +194,7 @@ operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])),
 async fn movements(read: ReadRequest<Admin, ProductId>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
     read.honor_no_cache().await?;
-    state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;
     query.reject_others(&["limit", "cursor"])?;
     let limit = query.page_limit()?;
     let movements = state.store.list_movements(read.target, query.parse_cursor()?, limit);
