@@ -46,9 +46,9 @@ impl Store for MongoStore {
 
     async fn wait_for_turn(&self, lane: usize) {
         if lane == STOCK_LANE {
-            let turns = Arc::clone(&self.stock_turns);
+            let queue = Arc::clone(&self.stock_queue);
             // A failed task only means that the node tries without a turn.
-            drop(self.runtime.spawn(async move { turns.wait().await }).await);
+            drop(self.runtime.spawn(async move { queue.wait_for_turn().await }).await);
         }
     }
 
