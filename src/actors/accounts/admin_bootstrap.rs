@@ -8,7 +8,7 @@ use rand::distr::{Alphanumeric, SampleString};
 
 use super::{PasswordHasher, service::with_next_version};
 use crate::{
-    actors::retry::{CommandRetry, Decision},
+    actors::retry_on_conflict::{CommandRetry, Decision},
     domain::{
         account::{Email, Password, Role, User},
         clock::Clock,

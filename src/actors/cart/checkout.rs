@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::service::CartService;
 use crate::{
-    actors::retry::{Decision, idempotency_record},
+    actors::retry_on_conflict::{Decision, idempotency_record},
     domain::{
         catalog::product::Product,
         ids::{OrderId, ProductId},

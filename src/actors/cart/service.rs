@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{CartDeps, state::CartState};
 use crate::{
-    actors::retry::{CommandRetry, Decision, idempotency_record, is_conflict},
+    actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
     cache::follower::Follower,
     domain::cart::{Cart, CartChange, CartError, CartMerge, CartOwner},
     error::{Error, ErrorCode},

@@ -9,7 +9,7 @@ use super::{CatalogService, stock::set_stock_write};
 use crate::{
     actors::{
         commit_error::map_commit_error,
-        retry::{CommandRetry, Decision},
+        retry_on_conflict::{CommandRetry, Decision},
     },
     domain::{catalog::product::Product, ids::ProductId},
     error::Error,

@@ -8,7 +8,7 @@ use super::stock::set_stock_write;
 use crate::{
     actors::{
         commit_error::map_commit_error,
-        retry::{CommandRetry, Decision, idempotency_record, is_conflict},
+        retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
     },
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::CatalogService;
 use crate::{
-    actors::retry::Decision,
+    actors::retry_on_conflict::Decision,
     domain::{
         ids::ProductId,
         inventory::{StockChange, StockLevel},

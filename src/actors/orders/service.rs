@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    actors::retry::{CommandRetry, Decision, idempotency_record, is_conflict},
+    actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
     domain::{
         clock::Clock,
         ids::ProductId,

@@ -17,12 +17,12 @@ mod migration;
 mod nodes;
 mod partition;
 mod read;
-mod retry;
 mod schema;
 mod stock_queue;
 mod store;
 mod transaction;
 mod transaction_error;
+mod transaction_timing;
 mod trim;
 mod write;
 

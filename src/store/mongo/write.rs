@@ -45,11 +45,11 @@ use super::{
     load::load,
     nodes::NodeMembership,
     partition::{ClaimedPartition, PartitionOwner},
-    retry::{REPLY_MARGIN, TransactionDeadlines},
     schema::COUNTERS,
     stock_queue::StockQueue,
     transaction::{Statement, Transaction, with_deadline},
     transaction_error::{ErrorClass, TransactionError},
+    transaction_timing::{REPLY_MARGIN, TransactionDeadlines},
 };
 use crate::{
     domain::clock::{Clock, Timestamp},
