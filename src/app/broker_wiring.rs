@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     messages::{
         catalog::{ApplyStockCommand, StockCommandOutcome},
-        context::{Ticket, TraceParent},
+        command_context::{Ticket, TraceParent},
     },
     store::Store,
 };

@@ -27,7 +27,7 @@ use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{clock::Clock, money::Currency},
     error::{Error, ErrorCode},
-    messages::context::Ticket,
+    messages::command_context::Ticket,
     outbox::feed::Feed,
     store::{Store, StoreUnavailable, writer::CommitWriter},
 };

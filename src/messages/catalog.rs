@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Message;
 use bytes::Bytes;
 
-use super::context::{CommandContext, Reply, Ticket, TraceParent};
+use super::command_context::{CommandContext, Reply, Ticket, TraceParent};
 use crate::{
     domain::{
         catalog::product::{Product, ProductDetails, ProductPatch},

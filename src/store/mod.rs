@@ -36,7 +36,7 @@ use crate::{
         OutboxCursor, OutboxEvent,
         parse::{ParsedEvent, parse_or_log},
     },
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// The result of a batch of commits.

@@ -16,7 +16,7 @@ use crate::{
     },
     error::{Error, ErrorCode},
     events::DomainEvent,
-    messages::context::{CommandContext, Reply},
+    messages::command_context::{CommandContext, Reply},
     store::{Commit, CommitError, Store, Write, writer::CommitWriter},
 };
 

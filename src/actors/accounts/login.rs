@@ -20,7 +20,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         accounts::{AuthenticatedSession, Login, RegisterUser},
-        context::Ticket,
+        command_context::Ticket,
     },
     store::{Commit, CommitError, Write},
 };

@@ -15,7 +15,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         accounts::GetUser,
-        context::{CommandContext, Reply, Ticket, TraceParent},
+        command_context::{CommandContext, Reply, Ticket, TraceParent},
     },
     store::{Commit, CommitReceipt, Write},
 };

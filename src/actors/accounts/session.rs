@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorCode},
     messages::{
         accounts::{AuthenticatedSession, Logout, RefreshSession},
-        context::{Ticket, TraceParent},
+        command_context::{Ticket, TraceParent},
     },
     store::Write,
 };

@@ -15,7 +15,7 @@ use crate::{
     events::{DomainEvent, order::order_json},
     messages::{
         cart::PlaceOrder,
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
     store::{Commit, CommitReceipt, Condition, StockWrite, Write, commit::StoredReplyBody},
 };

@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
-        context::{Reply, Ticket},
+        command_context::{Reply, Ticket},
     },
     store::CommittedChanges,
 };

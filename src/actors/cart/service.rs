@@ -11,7 +11,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
     store::{Commit, CommitReceipt, Write, commit::StoredReplyBody},
 };

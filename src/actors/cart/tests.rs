@@ -27,7 +27,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         cart::ChangeCart,
-        context::{CommandContext, Reply, Ticket},
+        command_context::{CommandContext, Reply, Ticket},
     },
     store::{Commit, Write},
 };

@@ -19,7 +19,7 @@ use crate::{
             ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
             RecordImportResponse,
         },
-        context::{CommandContext, Reply, StoredReply},
+        command_context::{CommandContext, Reply, StoredReply},
     },
     panics::guarded_command,
     store::{Commit, CommitError, CommitReceipt, Condition, Write, commit::StoredReplyBody},

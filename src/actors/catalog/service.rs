@@ -21,7 +21,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
     store::{
         Commit, CommitError, CommitReceipt, Store, Write, commit::StoredReplyBody,

@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     messages::{
         catalog::{ChangeStock, ProductView},
-        context::{CommandContext, IfMatch, Reply},
+        command_context::{CommandContext, IfMatch, Reply},
     },
     store::{CommitReceipt, Condition, StockWrite, Write, commit::StoredReplyBody},
 };

@@ -20,7 +20,7 @@ use crate::{
             ChangeProduct, CreateProduct, DeleteProduct, ImportAction, ImportLine, ImportRow,
             ProductEdit,
         },
-        context::{CommandContext, IdempotencyKey, Reply},
+        command_context::{CommandContext, IdempotencyKey, Reply},
     },
     store::{
         CommittedChanges, Store,

@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     events::{DomainEvent, order::order_json},
     messages::{
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
         orders::ChangeOrder,
     },
     store::{Commit, StockWrite, Store, Write, commit::StoredReplyBody, writer::CommitWriter},

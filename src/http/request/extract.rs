@@ -18,7 +18,7 @@ use crate::{
     domain::ids::{OrderId, ProductId},
     error::{Error, ErrorCode},
     http::{response::problem::Problem, state::AppState},
-    messages::context::{CommandContext, Ticket, TraceParent},
+    messages::command_context::{CommandContext, Ticket, TraceParent},
 };
 
 /// Who may use a route.

@@ -25,7 +25,7 @@ use crate::{
     },
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
 };
 

@@ -32,7 +32,7 @@ use crate::{
         state::AppState,
     },
     input::json,
-    messages::{cart::PlaceOrder, context::Reply, orders::ChangeOrder},
+    messages::{cart::PlaceOrder, command_context::Reply, orders::ChangeOrder},
 };
 
 /// Registers the routes of this module.

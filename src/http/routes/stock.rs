@@ -22,7 +22,7 @@ use crate::{
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
-    messages::{catalog::ChangeStock, context::Reply},
+    messages::{catalog::ChangeStock, command_context::Reply},
 };
 
 /// Registers the routes of this module.

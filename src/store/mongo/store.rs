@@ -21,7 +21,7 @@ use crate::{
         order::Order,
     },
     events::OutboxCursor,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, ApplyError, Commit, OutboxChanges, OutboxPage, Store, StoreUnavailable,
         limits::IDEMPOTENCY_KEY_TTL, writer::STOCK_LANE,

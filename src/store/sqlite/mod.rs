@@ -46,7 +46,7 @@ use crate::{
         order::Order,
     },
     events::OutboxCursor,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// Threads that answer reads.

@@ -20,7 +20,7 @@ use crate::{
         money::Currency,
         order::Order,
     },
-    messages::context::StoredReply,
+    messages::command_context::StoredReply,
     store::{OutboxPage, StoreUnavailable},
 };
 

@@ -26,7 +26,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         cart::{CartView, ChangeCart},
-        context::{CommandContext, Reply, Ticket},
+        command_context::{CommandContext, Reply, Ticket},
     },
     store::{
         Commit, CommittedChanges, StockWrite, Store, Write,

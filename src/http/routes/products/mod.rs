@@ -33,7 +33,7 @@ use crate::{
     input::product_patch::PatchProductRequest,
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
-        context::Reply,
+        command_context::Reply,
     },
 };
 

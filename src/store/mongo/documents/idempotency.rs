@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{DocumentError, bytes_to_binary, hash_from_binary, id_to_bson, timestamp_to_bson};
 use crate::{
     domain::clock::Timestamp,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// The `_id` of an idempotency key. Two owners may use the same key text.

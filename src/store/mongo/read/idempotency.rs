@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     domain::clock::Timestamp,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// The response stored under `key` later than `stored_after`, with the fingerprint of its request.
