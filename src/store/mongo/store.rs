@@ -117,11 +117,11 @@ impl Store for MongoStore {
 
     async fn list_orders(
         &self,
-        of: Option<UserId>,
+        user: Option<UserId>,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(|database| read::list_orders(database, of, before, limit)).await
+        self.run_read(|database| read::list_orders(database, user, before, limit)).await
     }
 
     async fn list_overdue_orders(
@@ -217,22 +217,22 @@ impl Store for MongoStore {
 
     async fn audit_products(
         &self,
-        span: IdRange,
+        range: IdRange,
         limit: u32,
     ) -> Result<AuditPage<ProductAudit>, StoreUnavailable> {
         self.run_read_within(AUDIT_TIMEOUT, |database| {
-            audit::read_product_page(database, span, limit)
+            audit::read_product_page(database, range, limit)
         })
         .await
     }
 
     async fn audit_orders(
         &self,
-        span: IdRange,
+        range: IdRange,
         limit: u32,
     ) -> Result<AuditPage<OrderAudit>, StoreUnavailable> {
         self.run_read_within(AUDIT_TIMEOUT, |database| {
-            audit::read_order_page(database, span, limit)
+            audit::read_order_page(database, range, limit)
         })
         .await
     }
