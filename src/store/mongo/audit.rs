@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mongodb::{
     Database,
-    bson::{Bson, Document, RawDocument, Uuid as Id, doc},
+    bson::{Bson, Document, RawDocument, Uuid as BsonUuid, doc},
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -41,7 +41,10 @@ fn limit_stage(limit: usize) -> Document {
     doc! { "$limit": i64::try_from(limit.max(1)).unwrap_or(i64::MAX) }
 }
 
-fn product_entry(audits: &mut BTreeMap<ProductId, ProductAudit>, product: Id) -> &mut ProductAudit {
+fn product_entry(
+    audits: &mut BTreeMap<ProductId, ProductAudit>,
+    product: BsonUuid,
+) -> &mut ProductAudit {
     let product = id_from_bson(product);
     audits.entry(product).or_insert_with(|| ProductAudit::empty(product))
 }
@@ -49,7 +52,7 @@ fn product_entry(audits: &mut BTreeMap<ProductId, ProductAudit>, product: Id) ->
 #[derive(Deserialize)]
 struct ProductIdRow {
     #[serde(rename = "_id")]
-    id: Id,
+    id: BsonUuid,
 }
 
 pub(super) async fn read_product_page(
@@ -90,7 +93,7 @@ async fn read_stock_levels(
     #[derive(Deserialize)]
     struct StockRow {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         on_hand: i64,
         reserved: i64,
         version: u64,
@@ -115,7 +118,7 @@ async fn sum_ledgers(
     #[derive(Deserialize)]
     struct LedgerSums {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         count: u64,
         first: i64,
         last: i64,
@@ -152,7 +155,7 @@ async fn sum_promised_units(
     #[derive(Deserialize)]
     struct PromisedUnits {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         units: i64,
     }
     let open = [OrderStatus::PendingPayment, OrderStatus::Paid].map(OrderStatus::as_str);
@@ -215,8 +218,8 @@ async fn sum_order_movements(
 ) -> ReadResult<Vec<(OrderId, ProductId, MovementTotals)>> {
     #[derive(Deserialize)]
     struct OrderProductKey {
-        order_id: Id,
-        product_id: Id,
+        order_id: BsonUuid,
+        product_id: BsonUuid,
     }
     #[derive(Deserialize)]
     struct LedgerSums {
@@ -258,10 +261,11 @@ async fn read_stock_versions(
     #[derive(Deserialize)]
     struct RecordVersion {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         version: u64,
     }
-    let ids: Vec<Id> = products.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
+    let ids: Vec<BsonUuid> =
+        products.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
     let mut found = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(1000) {
         let stages = vec![

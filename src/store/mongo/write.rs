@@ -29,7 +29,7 @@ use std::{future::IntoFuture, panic::AssertUnwindSafe, sync::Arc, time::Duration
 use futures_util::FutureExt;
 use mongodb::{
     Client, ClientSession, Database,
-    bson::{Bson, RawDocumentBuf, Uuid as Id},
+    bson::{Bson, RawDocumentBuf, Uuid as BsonUuid},
     options::{ReadConcern, TransactionOptions},
 };
 use tokio::{
@@ -277,7 +277,7 @@ async fn load_plan_and_write(
     Ok((applied, commit_time))
 }
 
-fn server_session_id(session: &ClientSession) -> Option<Id> {
+fn server_session_id(session: &ClientSession) -> Option<BsonUuid> {
     match session.id().get("id") {
         Some(Bson::Binary(id)) => id.to_uuid().ok(),
         _ => None,
