@@ -103,7 +103,7 @@ impl Modify for OperationDefaults {
                         ensure_description(response, status);
                     }
                 }
-                headers::complete_responses(operation, is_private(path));
+                headers::complete_responses(operation, must_not_be_stored(path));
             }
         }
     }
@@ -137,7 +137,7 @@ fn is_limited(path: &str) -> bool {
 }
 
 /// Whether responses of `path` are private to the caller.
-fn is_private(path: &str) -> bool {
+fn must_not_be_stored(path: &str) -> bool {
     ["/api/auth/", "/api/cart", "/api/checkout", "/api/orders"]
         .iter()
         .any(|prefix| path.starts_with(prefix))

@@ -141,7 +141,7 @@ async fn me(read: ReadRequest<Account>) -> RouteResult {
     read.query.reject_others(&[])?;
     let message = GetUser { user_id: read.caller.user_id };
     let user = ask(&read.state.accounts, message, &read.ticket()).await?;
-    Ok(ApiResponse::json(StatusCode::OK, &UserResponse::from(&user))?.private())
+    Ok(ApiResponse::json(StatusCode::OK, &UserResponse::from(&user))?.with_no_store())
 }
 
 /// Change the caller's password.
@@ -173,5 +173,5 @@ async fn password(mut change: ChangeRequest<Account, PasswordRequest>) -> RouteR
     ask(&change.state.accounts, message, &ticket)
         .await
         .map_err(|error| change.state.with_login_limit_headers(&change.request, error))?;
-    Ok(ApiResponse::no_content().private())
+    Ok(ApiResponse::no_content().with_no_store())
 }
