@@ -36,7 +36,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/cart/add").post(add))
         .service(web::resource("/api/cart/update").put(update))
         .service(web::resource("/api/cart/remove/{product_id}").delete(remove))
-        .service(web::resource("/api/cart/guest").post(guest))
+        .service(web::resource("/api/cart/guest").post(create_guest_cart))
         .service(web::resource("/api/cart/merge").post(merge));
 }
 
@@ -197,7 +197,7 @@ async fn clear(change: ChangeRequest<Bearer>) -> RouteResult {
 /// to the cart of an account.
 #[utoipa::path(post, path = "/api/cart/guest", operation_id = "create_guest_cart",
 tag = "Cart", security(()), responses((status = 201, body = GuestResponse)))]
-async fn guest(change: ChangeRequest<Anyone>) -> RouteResult {
+async fn create_guest_cart(change: ChangeRequest<Anyone>) -> RouteResult {
     let id = UserId::new();
     let access = change.state.authenticator.tokens().issue_guest_token(id)?;
     let owner = CartOwner { id, is_guest: true };

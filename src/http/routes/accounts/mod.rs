@@ -35,7 +35,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/auth/logout").post(sessions::logout))
         .service(web::resource("/api/auth/validate").post(tokens::validate))
         .service(web::resource("/api/auth/me").get(me))
-        .service(web::resource("/api/auth/password").post(password))
+        .service(web::resource("/api/auth/password").post(change_password))
         .service(web::resource("/.well-known/jwks.json").get(tokens::jwks));
 }
 
@@ -157,7 +157,7 @@ tag = "Auth", security(("bearer" = [])), request_body = PasswordRequest, respons
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
-async fn password(mut change: ChangeRequest<Account, PasswordRequest>) -> RouteResult {
+async fn change_password(mut change: ChangeRequest<Account, PasswordRequest>) -> RouteResult {
     let ticket = change.ticket();
     let current = std::mem::take(&mut change.body.current_password);
     let new = std::mem::take(&mut change.body.new_password);
