@@ -22,7 +22,10 @@ pub use self::commit::{
 };
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{
+            Email, Session, User,
+            login_limit::{FailureWindow, LoginKey},
+        },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
@@ -226,6 +229,23 @@ pub trait Store: Send + Sync {
         &self,
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable>;
+
+    /// The failed logins counted under each of `keys`, in order: those since the first failure, even
+    /// when they are expired. `None` where there was no failure lately.
+    async fn find_login_failures(
+        &self,
+        keys: Vec<LoginKey>,
+    ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable>;
+
+    /// Counts a failed login at `now` under each of `keys`. Returns the counters after it, in order.
+    ///
+    /// Every node sees it, also after a restart. To be cheap, it is less durable than a commit: a
+    /// failure of the power or of the primary may undo the last ones. Expired counters are deleted.
+    async fn count_login_failure(
+        &self,
+        keys: Vec<LoginKey>,
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable>;
 
     /// The response stored under an idempotency key, with the fingerprint of its request. `None`
     /// when the key is unknown or expired.

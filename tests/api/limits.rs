@@ -100,7 +100,7 @@ fn login(app: &TestApp, email: &str, password: &str, forwarded: &str) -> Call {
 
 #[tokio::test]
 async fn failed_logins_lock_the_account_and_the_address() {
-    let app =
+    let mut app =
         TestApp::with_settings(&[("limits.login", "3"), ("http.trusted_proxies", "127.0.0.1")])
             .await;
     let (ada, eve) = (app.customer().await, app.customer().await);
@@ -130,7 +130,14 @@ async fn failed_logins_lock_the_account_and_the_address() {
     // Existing sessions continue but cannot be used to guess the password.
     app.get("/api/cart").token(&ada).await.is(200);
     let change = json!({"current_password": PASSWORD, "new_password": "a new password"});
-    assert_rate_limited(app.post("/api/auth/password", &change).token(&ada).await, "login");
+    let change = app.post("/api/auth/password", &change).token(&ada);
+    assert_rate_limited(change.header("x-forwarded-for", "192.0.2.1").await, "login");
+    // A crash forgets nothing, and nobody can keep the owner out at a known address.
+    app.kill_9().await;
+    app.restart().await;
+    assert_rate_limited(login(&app, &ada.email, PASSWORD, "192.0.2.2").await, "login");
+    assert_rate_limited(login(&app, "nobody@souk.example", "password", "192.0.2.1").await, "login");
+    login(&app, &ada.email, PASSWORD, "192.0.2.9").await.is(200);
 }
 
 #[tokio::test]

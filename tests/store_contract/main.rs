@@ -23,6 +23,7 @@ mod idempotency;
 mod inbox;
 mod lifecycle;
 mod lists;
+mod login_limit;
 mod migration;
 mod nodes;
 mod orders;
@@ -160,6 +161,11 @@ every_engine_keeps! {
         has_admin_reports_admins
         products_are_paged_with_their_stock
         timestamps_keep_milliseconds
+    }
+    login_limit {
+        failures_are_counted_per_key_and_survive_reopening
+        failures_are_forgotten_after_their_window
+        concurrent_failures_are_all_counted
     }
     lifecycle {
         reads_see_acknowledged_writes

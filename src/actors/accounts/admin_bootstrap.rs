@@ -176,6 +176,7 @@ impl AdminBootstrap {
             created_at,
             version: 1,
             event_sequence: 1,
+            known_networks: Vec::new(),
         })
     }
 }

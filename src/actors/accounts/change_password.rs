@@ -16,13 +16,13 @@ impl AccountService {
         let ChangePassword { user_id, session_id, current, new, address, ticket, trace } = message;
         let new = Password::parse("new_password", new.expose_secret().to_owned())?;
         let user = self.deps.store.find_user(user_id).await?.ok_or_else(session_ended)?;
-        let attempt =
-            self.login_limiter.admit_login(Some(&user.email), address, ticket.deadline()).await?;
+        let origin = self.login_limiter.find_origin(Some(&user.email), Some(&user), address);
+        let attempt = self.login_limiter.admit_login(&origin, ticket.deadline()).await?;
         let Some(mut user) = self.verify_credentials(Some(user), &current, &ticket).await? else {
-            attempt.mark_failed();
+            attempt.count_failure().await?;
             return Err(invalid_credentials());
         };
-        drop(attempt);
+        attempt.confirm_success().await?;
         let password_hash = self.deps.hasher.hash(new, ticket.deadline()).await?;
         let _guard = self.lock_account(user_id).await;
         self.decide_and_commit(&ticket, async || {

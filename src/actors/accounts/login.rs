@@ -12,7 +12,10 @@ use super::{
 use crate::{
     actors::{commit_error::map_commit_error, retry_on_conflict::Decision},
     domain::{
-        account::{Password, REFRESH_TOKEN_LIFETIME, Session, User, validate_account_name},
+        account::{
+            Password, REFRESH_TOKEN_LIFETIME, Session, User, login_limit::LoginKey,
+            validate_account_name,
+        },
         clock::Timestamp,
         ids::{SessionId, UserId},
     },
@@ -33,7 +36,7 @@ impl AccountService {
         &self,
         message: RegisterUser,
     ) -> Result<AuthenticatedSession, Error> {
-        let RegisterUser { email, password, name, role, ticket, trace } = message;
+        let RegisterUser { email, password, name, role, address, ticket, trace } = message;
         validate_account_name(&name)?;
         let password = Password::parse("password", password.expose_secret().to_owned())?;
         // The commit enforces unique addresses; this check only avoids a useless hash.
@@ -43,6 +46,7 @@ impl AccountService {
         let password_hash = self.deps.hasher.hash(password, ticket.deadline()).await?;
         ticket.mark_started()?;
         let mut commit = self.build_commit(&ticket, trace);
+        let known_network = self.login_limiter.pair_key(&email, address);
         let user = User {
             id: UserId::new(),
             email,
@@ -52,7 +56,9 @@ impl AccountService {
             created_at: commit.decided_at,
             version: 1,
             event_sequence: 1,
-        };
+            known_networks: Vec::new(),
+        }
+        .with_known_network(known_network, commit.decided_at);
         let (session, reply) = self.new_session(user, commit.decided_at);
         let user = Arc::new(reply.user.clone());
         commit.writes = vec![Write::User(Arc::clone(&user)), Write::Session(Arc::new(session))];
@@ -63,18 +69,20 @@ impl AccountService {
 
     pub(super) async fn login(&self, message: Login) -> Result<AuthenticatedSession, Error> {
         let Login { email, password, address, ticket } = message;
-        let attempt =
-            self.login_limiter.admit_login(email.as_ref(), address, ticket.deadline()).await?;
         let user = match &email {
             Some(email) => self.deps.store.find_user_by_email(email).await?,
             None => None,
         };
+        let limiter = &self.login_limiter;
+        let origin = limiter.find_origin(email.as_ref(), user.as_ref(), address);
+        let attempt = limiter.admit_login(&origin, ticket.deadline()).await?;
         let Some(mut user) = self.verify_credentials(user, &password, &ticket).await? else {
-            attempt.mark_failed();
+            attempt.count_failure().await?;
             return Err(invalid_credentials());
         };
-        drop(attempt);
-        let reply = self.start_session(&mut user, &password, &ticket).await?;
+        attempt.confirm_success().await?;
+        let known_network = limiter.pair_key(&user.email, address);
+        let reply = self.start_session(&mut user, known_network, &password, &ticket).await?;
         if !self.deps.hasher.has_current_cost(&user.password_hash) {
             actix::spawn(rehash_password(self.deps.clone(), user, password));
         }
@@ -84,6 +92,7 @@ impl AccountService {
     async fn start_session(
         &self,
         user: &mut User,
+        known_network: LoginKey,
         password: &Password,
         ticket: &Ticket,
     ) -> Result<AuthenticatedSession, Error> {
@@ -91,7 +100,9 @@ impl AccountService {
         self.decide_and_commit(ticket, async || {
             self.reverify_credentials(user, password, ticket).await?;
             let mut commit = self.build_commit(ticket, None);
-            let (session, reply) = self.new_session(with_next_version(user), commit.decided_at);
+            let changed =
+                with_next_version(user).with_known_network(known_network, commit.decided_at);
+            let (session, reply) = self.new_session(changed, commit.decided_at);
             // Writing the account makes this login conflict with a concurrent password change,
             // which revokes every session that the old password started.
             commit.writes =

@@ -29,7 +29,12 @@ pub(super) struct AccountService {
 
 impl AccountService {
     pub(super) fn new(deps: AccountDeps) -> Self {
-        let login_limiter = LoginLimiter::new(deps.login_limit, Arc::clone(&deps.clock));
+        let login_limiter = LoginLimiter::new(
+            deps.login_limit,
+            deps.login_keys.clone(),
+            Arc::clone(&deps.store),
+            Arc::clone(&deps.clock),
+        );
         Self { deps, login_limiter, account_locks: StripedLocks::new() }
     }
 
