@@ -211,6 +211,10 @@ pub trait Store: Send + Sync {
     /// The account with this email address.
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable>;
 
+    /// The greatest password hash in text order. A bcrypt hash begins with its cost, so no account
+    /// has a higher one. `None` without accounts. It reads all accounts.
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable>;
+
     /// Whether any account has the admin role.
     async fn has_admin(&self) -> Result<bool, StoreUnavailable>;
 

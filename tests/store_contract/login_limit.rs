@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use souk::domain::account::login_limit::{FAILURE_WINDOW, FailureWindow, LoginKey};
+use souk::domain::account::{
+    User,
+    login_limit::{FAILURE_WINDOW, FailureWindow, LoginKey},
+};
 
-use crate::{fixtures::now, harness::Harness};
+use crate::{
+    fixtures::{apply_one, commit, now, put_user, user},
+    harness::Harness,
+};
 
 fn key(number: u8) -> LoginKey {
     LoginKey::from_bytes([number; 16])
@@ -61,4 +67,17 @@ pub(crate) async fn concurrent_failures_are_all_counted(harness: &dyn Harness) {
         windows.into_iter().map(|window| window.unwrap()[0].failures).collect();
     counts.sort_unstable();
     assert_eq!(counts, (1..=50).collect::<Vec<_>>());
+}
+
+pub(crate) async fn greatest_password_hash_has_the_highest_cost(harness: &dyn Harness) {
+    let store = harness.open().await;
+    assert_eq!(store.greatest_password_hash().await, Ok(None));
+    for (email, cost) in [("a@example.com", "09"), ("b@example.com", "12"), ("c@example.com", "10")]
+    {
+        let password_hash = format!("$2b${cost}${}", email.repeat(3));
+        let hashed = User { password_hash, ..user(email) };
+        apply_one(&*store, commit([put_user(&hashed)])).await.unwrap();
+    }
+    let greatest = store.greatest_password_hash().await.unwrap().unwrap();
+    assert!(greatest.starts_with("$2b$12$"), "{greatest}");
 }

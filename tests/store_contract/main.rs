@@ -166,6 +166,7 @@ every_engine_keeps! {
         failures_are_counted_per_key_and_survive_reopening
         failures_are_forgotten_after_their_window
         concurrent_failures_are_all_counted
+        greatest_password_hash_has_the_highest_cost
     }
     lifecycle {
         reads_see_acknowledged_writes

@@ -7,13 +7,14 @@ use std::{
 
 use super::{
     AccountDeps,
+    hash_queue::HashOrigin,
     service::{AccountService, invalid_credentials, with_next_version},
 };
 use crate::{
     actors::{commit_error::map_commit_error, retry_on_conflict::Decision},
     domain::{
         account::{
-            Password, REFRESH_TOKEN_LIFETIME, Session, User, login_limit::LoginKey,
+            Password, REFRESH_TOKEN_LIFETIME, Session, User, client_network, login_limit::LoginKey,
             validate_account_name,
         },
         clock::Timestamp,
@@ -31,6 +32,15 @@ use crate::{
 /// How long a rehash may take. It runs in the background.
 const REHASH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A login whose password was right.
+struct VerifiedLogin<'a> {
+    /// The account at the network, where it is known from then on.
+    known_network: LoginKey,
+    /// Whom the password is hashed for, if it has to be verified again.
+    origin: HashOrigin,
+    password: &'a Password,
+}
+
 impl AccountService {
     pub(super) async fn register_account(
         &self,
@@ -43,7 +53,11 @@ impl AccountService {
         if self.deps.store.find_user_by_email(&email).await?.is_some() {
             return Err(map_commit_error(CommitError::EmailTaken));
         }
-        let password_hash = self.deps.hasher.hash(password, ticket.deadline()).await?;
+        let password_hash = self
+            .deps
+            .hasher
+            .hash(HashOrigin::new_password(client_network(address)), password, ticket.deadline())
+            .await?;
         ticket.mark_started()?;
         let mut commit = self.build_commit(&ticket, trace);
         let known_network = self.login_limiter.pair_key(&email, address);
@@ -76,15 +90,22 @@ impl AccountService {
         let limiter = &self.login_limiter;
         let origin = limiter.find_origin(email.as_ref(), user.as_ref(), address);
         let attempt = limiter.admit_login(&origin, ticket.deadline()).await?;
-        let Some(mut user) = self.verify_credentials(user, &password, &ticket).await? else {
+        let Some(mut user) =
+            self.verify_credentials(user, &password, origin.hash_origin, &ticket).await?
+        else {
             attempt.count_failure().await?;
             return Err(invalid_credentials());
         };
         attempt.confirm_success().await?;
-        let known_network = limiter.pair_key(&user.email, address);
-        let reply = self.start_session(&mut user, known_network, &password, &ticket).await?;
+        let verified = VerifiedLogin {
+            known_network: limiter.pair_key(&user.email, address),
+            origin: origin.hash_origin,
+            password: &password,
+        };
+        let reply = self.start_session(&mut user, &verified, &ticket).await?;
         if !self.deps.hasher.has_current_cost(&user.password_hash) {
-            actix::spawn(rehash_password(self.deps.clone(), user, password));
+            let origin = HashOrigin::new_password(client_network(address));
+            actix::spawn(rehash_password(self.deps.clone(), origin, user, password));
         }
         Ok(reply)
     }
@@ -92,16 +113,15 @@ impl AccountService {
     async fn start_session(
         &self,
         user: &mut User,
-        known_network: LoginKey,
-        password: &Password,
+        login: &VerifiedLogin<'_>,
         ticket: &Ticket,
     ) -> Result<AuthenticatedSession, Error> {
         let _guard = self.lock_account(user.id).await;
         self.decide_and_commit(ticket, async || {
-            self.reverify_credentials(user, password, ticket).await?;
+            self.reverify_credentials(user, login.password, login.origin, ticket).await?;
             let mut commit = self.build_commit(ticket, None);
             let changed =
-                with_next_version(user).with_known_network(known_network, commit.decided_at);
+                with_next_version(user).with_known_network(login.known_network, commit.decided_at);
             let (session, reply) = self.new_session(changed, commit.decided_at);
             // Writing the account makes this login conflict with a concurrent password change,
             // which revokes every session that the old password started.
@@ -130,9 +150,14 @@ impl AccountService {
 
 /// Rehashes a password after the configured cost has changed. If this fails, the next login
 /// retries.
-async fn rehash_password(deps: AccountDeps, verified: User, password: Password) {
+async fn rehash_password(
+    deps: AccountDeps,
+    origin: HashOrigin,
+    verified: User,
+    password: Password,
+) {
     let deadline = Instant::now() + REHASH_TIMEOUT;
-    let Ok(password_hash) = deps.hasher.hash(password, deadline).await else { return };
+    let Ok(password_hash) = deps.hasher.hash(origin, password, deadline).await else { return };
     let Ok(Some(user)) = deps.store.find_user(verified.id).await else { return };
     if user.password_hash == verified.password_hash {
         let mut commit = Commit::new(deps.clock.now(), deadline);

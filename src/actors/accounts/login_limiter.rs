@@ -15,7 +15,10 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::login_throttle::{Admission, Throttle};
+use super::{
+    hash_queue::{HashClass, HashOrigin},
+    login_throttle::{Admission, Throttle},
+};
 use crate::{
     auth::login_keys::LoginKeys,
     domain::{
@@ -31,10 +34,8 @@ const MAX_WAITING_LOGINS: usize = 256;
 
 /// Where a login comes from, and what its failure counts under.
 pub(super) struct LoginOrigin {
-    /// The network of the client's address.
-    pub(super) network: IpAddr,
-    /// Whether the account is known at the network.
-    pub(super) is_known: bool,
+    /// The client's network, and whether the account is known there.
+    pub(super) hash_origin: HashOrigin,
     counted_under: Vec<LoginKey>,
 }
 
@@ -87,11 +88,13 @@ impl LoginLimiter {
         if let (Some(user), Some(pair)) = (user, pair)
             && user.knows_network(pair, now)
         {
-            return LoginOrigin { network, is_known: true, counted_under: vec![pair] };
+            let hash_origin = HashOrigin { class: HashClass::KnownLogin, network };
+            return LoginOrigin { hash_origin, counted_under: vec![pair] };
         }
         let account = email.map(|email| self.keys.for_account(email));
         let counted_under = account.into_iter().chain([self.keys.for_network(address)]).collect();
-        LoginOrigin { network, is_known: false, counted_under }
+        let hash_origin = HashOrigin { class: HashClass::Login, network };
+        LoginOrigin { hash_origin, counted_under }
     }
 
     /// Waits until a login attempt is admitted. Call this before the password is looked at.

@@ -7,6 +7,7 @@
 mod actor;
 pub mod admin_bootstrap;
 mod change_password;
+mod hash_queue;
 mod login;
 mod login_limiter;
 mod login_throttle;

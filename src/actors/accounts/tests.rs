@@ -1,5 +1,6 @@
 //! Tests of the account commands against a real store. Each test has its own shop.
 
+mod hashing;
 mod logins;
 mod sessions;
 mod throttling;

@@ -145,6 +145,10 @@ impl Store for MongoStore {
         self.run_read(|database| read::find_user_by_email(database, email)).await
     }
 
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {
+        self.run_read_within(AUDIT_TIMEOUT, read::greatest_password_hash).await
+    }
+
     async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
         self.run_read(read::has_admin).await
     }

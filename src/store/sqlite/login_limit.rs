@@ -29,6 +29,12 @@ fn find_window(connection: &Connection, key: LoginKey) -> rusqlite::Result<Optio
         .optional()
 }
 
+/// The greatest password hash in text order.
+pub(super) fn greatest_password_hash(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT max(password_hash) FROM users";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
 /// Counts a failure under each key. Returns the counters after it, in order.
 ///
 /// The commit does not wait for the disk, so that a flood of failed logins holds up no other write:

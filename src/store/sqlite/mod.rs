@@ -218,6 +218,10 @@ impl Store for SqliteStore {
         self.run_read(move |connection| read::find_user_by_email(connection, &email)).await
     }
 
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {
+        self.run_read(login_limit::greatest_password_hash).await
+    }
+
     async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
         self.run_read(read::has_admin).await
     }
