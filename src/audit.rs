@@ -95,8 +95,8 @@ impl Auditor {
             }
         };
         let mut rest = Some(IdRange::ALL);
-        while let Some(span) = rest {
-            let page = self.store.audit_orders(span, ORDERS).await?;
+        while let Some(range) = rest {
+            let page = self.store.audit_orders(range, ORDERS).await?;
             for order in &page.items {
                 summary.orders += u64::from(order.status.is_some());
                 let subject = Subject::Order(IdRange::single(order.order_id.as_uuid()));
@@ -105,8 +105,8 @@ impl Auditor {
             rest = page.remaining;
         }
         rest = Some(IdRange::ALL);
-        while let Some(span) = rest {
-            let page = self.store.audit_products(span, PRODUCTS).await?;
+        while let Some(range) = rest {
+            let page = self.store.audit_products(range, PRODUCTS).await?;
             for product in &page.items {
                 summary.products += u64::from(product.known);
                 summary.movements += product.ledger.count;
@@ -173,12 +173,12 @@ impl Auditor {
 
     async fn judge_again(&self, subject: Subject) -> Result<AuditOutcome, StoreUnavailable> {
         Ok(match subject {
-            Subject::Order(span) => {
-                self.store.audit_orders(span, 1).await?.items.first().map(|order| order.evaluate())
+            Subject::Order(range) => {
+                self.store.audit_orders(range, 1).await?.items.first().map(|order| order.evaluate())
             }
-            Subject::Product(span) => self
+            Subject::Product(range) => self
                 .store
-                .audit_products(span, 1)
+                .audit_products(range, 1)
                 .await?
                 .items
                 .first()

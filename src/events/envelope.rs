@@ -24,7 +24,7 @@ use crate::{
         inventory::StockLevel,
         order::{Order, OrderStatus},
     },
-    messages::context::TraceParent,
+    messages::command_context::TraceParent,
 };
 
 /// An event that a commit adds to the outbox.

@@ -25,7 +25,7 @@ struct SampleCommit {
     order: souk::domain::order::Order,
     user: souk::domain::account::User,
     session: Session,
-    key: souk::messages::context::IdempotencyKey,
+    key: souk::messages::command_context::IdempotencyKey,
 }
 
 impl SampleCommit {

@@ -16,7 +16,7 @@ use souk::{
         inventory::StockChange,
     },
     events::inventory::stock_json,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         Commit, CommitError, StoredReplyUsage,
         commit::{IdempotencyRecord, StoredReplyBody},

@@ -10,7 +10,7 @@ use super::service::CartService;
 use crate::{
     domain::clock::Timestamp,
     error::{Error, ErrorCode},
-    messages::context::CommandContext,
+    messages::command_context::CommandContext,
     store::StoredReplyUsage,
 };
 

@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use self::freshness::{Freshness, Moment};
-use super::catalog_snapshot::CatalogSnapshot;
+use super::catalog_cache::CatalogCache;
 use crate::{
     domain::clock::Clock,
     events::{
@@ -42,7 +42,7 @@ const PAGE_SIZE: u32 = 1000;
 pub struct Follower {
     store: Arc<dyn Store>,
     caches: Arc<dyn CommitObserver>,
-    catalog_snapshot: Arc<CatalogSnapshot>,
+    catalog_cache: Arc<CatalogCache>,
     clock: Arc<dyn Clock>,
     /// The events that were applied. Locked while events are applied.
     cursor: Mutex<OutboxCursor>,
@@ -68,7 +68,7 @@ impl Follower {
     pub async fn new(
         store: &Arc<dyn Store>,
         caches: &Arc<impl CommitObserver + 'static>,
-        catalog_snapshot: &Arc<CatalogSnapshot>,
+        catalog_cache: &Arc<CatalogCache>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreUnavailable> {
         let freshness = Freshness::new();
@@ -77,7 +77,7 @@ impl Follower {
         Ok(Arc::new(Self {
             store: Arc::clone(store),
             caches: Arc::clone(caches) as Arc<dyn CommitObserver>,
-            catalog_snapshot: Arc::clone(catalog_snapshot),
+            catalog_cache: Arc::clone(catalog_cache),
             clock: Arc::clone(clock),
             reached: std::sync::Mutex::new(cursor.clone()),
             cursor: Mutex::new(cursor),
@@ -194,7 +194,7 @@ impl Follower {
     }
 
     async fn catch_up_to_durable_heads(&self, began: Moment) -> Result<(), StoreUnavailable> {
-        let goal = self.store.durable_outbox_heads().await?;
+        let goal = self.store.linearizable_outbox_heads().await?;
         self.catch_up_to(&goal).await?;
         self.freshness.confirm(began);
         Ok(())

@@ -10,7 +10,7 @@ use crate::{
     auth::caller::Caller,
     domain::clock::Timestamp,
     error::{Error, ErrorCode},
-    messages::context::{IdempotencyKey, IfMatch, TraceParent},
+    messages::command_context::{IdempotencyKey, IfMatch, TraceParent},
 };
 
 /// The `traceparent` of the request, if it is well-formed.

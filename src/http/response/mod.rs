@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::problem::Problem;
 use super::request::headers::matches_if_none_match;
-use crate::{error::Error, messages::context::Reply};
+use crate::{error::Error, messages::command_context::Reply};
 
 /// The result of a route: a response or a problem.
 pub(crate) type RouteResult = Result<ApiResponse, Problem>;

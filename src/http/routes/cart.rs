@@ -25,7 +25,7 @@ use crate::{
     },
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
 };
 
@@ -102,7 +102,7 @@ tag = "Cart", security(("bearer" = [])), params(
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
 ))]
 async fn show(read: ReadRequest<Bearer>) -> RouteResult {
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let view = read.state.carts.read_cart(read.caller.owner(), &read.ticket()).await?;
     read.query.reject_others(&[])?;
     Ok(ApiResponse::ok(view.body.clone()).with_etag(&view.etag).private())

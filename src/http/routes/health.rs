@@ -135,7 +135,7 @@ async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let writer = state.writer.stats();
     let stats = NodeStats {
         active_carts: state.carts.active_count() as u64,
-        products: state.catalog_snapshot.len() as u64,
+        products: state.catalog_cache.len() as u64,
         waiting_commits: state.writer.queued_count() as u64,
         writer_transactions: writer.batches.load(Ordering::Relaxed),
         writer_commits: writer.commits.load(Ordering::Relaxed),

@@ -25,7 +25,7 @@ use crate::{
     input::product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
     messages::{
         catalog::{ImportAction, ImportLine, ImportLineOutcome, ImportLines, RecordImportResponse},
-        context::{CommandContext, IdempotencyKey, Reply, Ticket, TraceParent},
+        command_context::{CommandContext, IdempotencyKey, Reply, Ticket, TraceParent},
     },
     store::CommitError,
 };

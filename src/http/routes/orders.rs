@@ -32,7 +32,7 @@ use crate::{
         state::AppState,
     },
     input::json,
-    messages::{cart::PlaceOrder, context::Reply, orders::ChangeOrder},
+    messages::{cart::PlaceOrder, command_context::Reply, orders::ChangeOrder},
 };
 
 /// Registers the routes of this module.
@@ -204,7 +204,7 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
     errors.into_result(())?;
     let (limit, before) = (query.page_limit()?, query.parse_cursor::<OrderId>()?);
     let owner = (!all).then_some(read.caller.user_id);
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     // One extra order shows whether there is a next page.
     let orders = state.store.list_orders(owner, before, limit + 1);
     let mut found = state.read_before_deadline(&read.request, orders).await?;
@@ -234,7 +234,7 @@ tag = "Orders", security(("bearer" = [])), params(
         description = "`not_found`: there is no such order, or it is another user's"),
 ))]
 async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let found = read.state.store.find_order(read.target);
     let order = read
         .state

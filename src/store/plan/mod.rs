@@ -42,7 +42,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{DomainEvent, inventory::stock_json},
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// The decisions on a batch.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
 use crate::{
     events::OutboxEvent,
-    messages::context::StoredReply,
+    messages::command_context::StoredReply,
     store::{plan::WriteSet, reply_codec},
 };
 

@@ -1,7 +1,7 @@
 //! Tests the limits on what is stored under the keys of one user.
 
 use super::*;
-use crate::{actors::cart::ReplyQuota, messages::context::IdempotencyKey};
+use crate::{actors::cart::ReplyQuota, messages::command_context::IdempotencyKey};
 
 const QUOTA: ReplyQuota = ReplyQuota { max_keys: 3, max_bytes: 0, max_guest_bytes: 8 };
 

@@ -25,7 +25,7 @@ use crate::{
     messages::{
         accounts::{AuthenticatedSession, Login, Logout, RefreshSession},
         cart::MergeCart,
-        context::CommandContext,
+        command_context::CommandContext,
     },
 };
 

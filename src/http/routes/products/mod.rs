@@ -13,7 +13,7 @@ use uuid::Uuid;
 use self::requests::{ProductRequest, ReplaceProductRequest};
 use crate::{
     actors::ask::ask,
-    cache::catalog_snapshot::SearchPage,
+    cache::catalog_cache::SearchPage,
     domain::{
         catalog::search::{ProductFilter, ProductSort, SortKey},
         ids::ProductId,
@@ -33,7 +33,7 @@ use crate::{
     input::product_patch::PatchProductRequest,
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
-        context::Reply,
+        command_context::Reply,
     },
 };
 
@@ -132,7 +132,7 @@ tag = "Products", security((), ("bearer" = [])), params(
 async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
     let query = &read.query;
     query.reject_others(SEARCH_PARAMETERS)?;
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let currency = read.state.options.currency;
     let limit = query.page_limit()?;
     let (filter, sort) = parse_search(query, currency)?;
@@ -144,7 +144,7 @@ async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
         return Err(Error::invalid_field("cursor", "invalid", message).into());
     }
     let after = after.as_ref().map(|(_, key)| key);
-    let found = read.state.catalog_snapshot.search(&filter, sort, after, limit as usize);
+    let found = read.state.catalog_cache.search(&filter, sort, after, limit as usize);
     let items =
         found.items.iter().map(|view| serde_json::from_slice(&view.body)).collect::<Result<_, _>>();
     let page = ProductPage {
@@ -247,12 +247,12 @@ tag = "Products", security((), ("bearer" = [])), params(
 async fn suggest(read: ReadRequest<CatalogReader>) -> RouteResult {
     let query = &read.query;
     query.reject_others(&["q", "limit"])?;
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let mut errors = ValidationErrors::new();
     let text = parse_query_text(query, &mut errors);
     errors.into_result(())?;
     let limit = query.page_limit()? as usize;
-    let found = read.state.catalog_snapshot.suggest(text.trim(), limit);
+    let found = read.state.catalog_cache.suggest(text.trim(), limit);
     let suggestion = |view: &Arc<ProductView>| Suggestion {
         id: view.product.id.as_uuid(),
         name: view.product.details.name.clone(),
@@ -277,8 +277,8 @@ tag = "Products", security((), ("bearer" = [])), params(
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
 async fn show(read: ReadRequest<CatalogReader, ProductId>) -> RouteResult {
-    read.ensure_latest().await?;
-    let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    read.honor_no_cache().await?;
+    let view = read.state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
     Ok(product_response(&view))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use mongodb::bson::{Binary, Bson, DateTime, Uuid as Id};
+use mongodb::bson::{Binary, Bson, DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{
     domain::{clock::Timestamp, ids::UserId},
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::{plan::OwnedIdempotencyKey, reply_codec},
 };
 
 /// The `_id` of an idempotency key. Two owners may use the same key text.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct IdempotencyKeyId<'a> {
-    pub(in crate::store::mongo) owner: Id,
+    pub(in crate::store::mongo) owner: BsonUuid,
     #[serde(borrow)]
     pub(in crate::store::mongo) key: Cow<'a, str>,
 }

@@ -18,35 +18,36 @@ use super::{
 };
 use crate::{
     domain::{clock::Timestamp, ids::UserId},
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::StoredReplyUsage,
 };
 
-/// The response stored for `key` after `expired_at`, with the fingerprint of its request.
+/// The response stored under `key` later than `stored_after`, with the fingerprint of its request.
+/// An older one is expired.
 pub(in crate::store::mongo) async fn find_stored_reply(
     database: Database,
     key: IdempotencyKey,
-    expired_at: Timestamp,
+    stored_after: Timestamp,
 ) -> ReadResult<Option<([u8; 32], StoredReply)>> {
     let id = Document::try_from(to_raw_document(&IdempotencyKeyId::from_key(&key))?)?;
-    let filter = doc! { "_id": id, "at": { "$gt": timestamp_to_bson(expired_at) } };
+    let filter = doc! { "_id": id, "at": { "$gt": timestamp_to_bson(stored_after) } };
     find_one(&database, IDEMPOTENCY_KEYS, filter, |document| {
         deserialize_document::<IdempotencyKeyDocument<'_>>(document)?.into_response()
     })
     .await
 }
 
-/// What is stored for `owner` after `expired_at`.
+/// What is stored for `owner` after `stored_after`.
 pub(in crate::store::mongo) async fn stored_reply_usage(
     database: Database,
     owner: UserId,
-    expired_at: Timestamp,
+    stored_after: Timestamp,
 ) -> ReadResult<StoredReplyUsage> {
     let owner = id_to_bson(owner.as_uuid());
     // The range of ids that begin with the owner, since a document is compared field by field.
     let range = doc! { "$gt": { "owner": owner }, "$lt": { "owner": owner, "key": Bson::MaxKey } };
     let pipeline = [
-        doc! { "$match": { "_id": range, "at": { "$gt": timestamp_to_bson(expired_at) } } },
+        doc! { "$match": { "_id": range, "at": { "$gt": timestamp_to_bson(stored_after) } } },
         doc! { "$group": {
             "_id": null,
             "keys": { "$sum": 1_i64 },

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use mongodb::{
     Database,
-    bson::{Bson, Document, RawDocument, Uuid as Id, doc},
+    bson::{Bson, Document, RawDocument, Uuid as BsonUuid, doc},
 };
 use serde::Deserialize;
 
@@ -245,9 +245,9 @@ pub(in crate::store::mongo) async fn outbox_heads(database: Database) -> ReadRes
 /// A former primary that has not heard of its successor answers a majority read with old data, but
 /// no majority confirms its writes. So a write comes first. (A linearizable read does the same, but
 /// waits for the next periodic journal write: 100 ms instead of 1 ms.)
-pub(in crate::store::mongo) async fn durable_outbox_heads(
+pub(in crate::store::mongo) async fn linearizable_outbox_heads(
     database: Database,
-    node: Id,
+    node: BsonUuid,
 ) -> ReadResult<OutboxCursor> {
     let asked = doc! { "$add": [{ "$ifNull": ["$asked", 0_i64] }, 1_i64] };
     let increment = doc! { "$set": { "asked": asked, "at": { "$ifNull": ["$at", "$$NOW"] } } };
