@@ -28,10 +28,11 @@ async fn first_attempt_does_not_apply_after_its_repeat_was_refused() {
         () = proxy.withhold_request(&name, FIRST_COMMAND) => {}
         response = &mut first => panic!("the transaction was not withheld: {response:?}"),
     }
-    quick.change_stock(&admin, &tea, &json!({"set": 0})).await.ok();
+    quick.change_stock(&admin, &tea, &json!({"set": 0, "reason": "broken"})).await.ok();
     let repeat = quick.change_stock(&admin, &tea, &sale).key("sale").await;
     repeat.problem(409, "insufficient_stock");
-    let restocked = quick.change_stock(&admin, &tea, &json!({"set": 5})).await.ok();
+    let restocked =
+        quick.change_stock(&admin, &tea, &json!({"set": 5, "reason": "found"})).await.ok();
     // Ends the withheld request; the node tries its transaction again.
     proxy.cut();
     proxy.restore();
