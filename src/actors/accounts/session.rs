@@ -34,7 +34,7 @@ impl AccountService {
     ) -> Result<AuthenticatedSession, Error> {
         let RefreshSession { refresh_token, ticket, trace } = message;
         let token =
-            self.deps.refresh_tokens.read(&refresh_token).ok_or_else(invalid_refresh_token)?;
+            self.deps.refresh_tokens.verify(&refresh_token).ok_or_else(invalid_refresh_token)?;
         let rotate = async || {
             let session = self
                 .deps

@@ -35,7 +35,7 @@ impl CartService {
             Ok(self.decide_order(outcome, &context))
         };
         // Each attempt catches up itself, so the retry loop needs no follower.
-        self.retry(&context, None, decide).await
+        self.decide_and_commit(&context, None, decide).await
     }
 
     async fn decide_checkout(

@@ -64,7 +64,7 @@ impl CartService {
                 None => Ok(self.decide_no_change(cart, &context)),
             }
         };
-        self.retry(&context, self.deps.follower.as_deref(), decide).await
+        self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
     }
 
     pub(super) async fn merge_guest_cart(
@@ -89,7 +89,7 @@ impl CartService {
                 CartMerge { user, guest } => self.decide_commit(user, guest, &context).await,
             }
         };
-        self.retry(&context, self.deps.follower.as_deref(), decide).await
+        self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
     }
 
     pub(super) fn check_if_match(
@@ -152,7 +152,7 @@ impl CartService {
     }
 
     /// Runs a command and retries conflicts. Drops the cached cart if it may be outdated.
-    pub(super) async fn retry<T, F: FnOnce(CommitReceipt) -> T>(
+    pub(super) async fn decide_and_commit<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         context: &CommandContext,
         follower: Option<&Follower>,

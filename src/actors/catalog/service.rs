@@ -88,7 +88,7 @@ impl CatalogService {
                 self.catalog_cache.view(product, view.stock)
             }))
         };
-        self.retry_on_product(product_id, &context, decide).await
+        self.decide_and_commit(product_id, &context, decide).await
     }
 
     /// Returns the current product and its details after `edit`. Reads the cache once: a second
@@ -118,11 +118,11 @@ impl CatalogService {
             let commit = self.product_commit(&product, None, &context, Bytes::new());
             Ok(Decision::Commit(Box::new(commit), |_| ()))
         };
-        self.retry_on_product(product_id, &context, decide).await
+        self.decide_and_commit(product_id, &context, decide).await
     }
 
     /// Decides on a product in the catalog cache, and again after each conflict.
-    pub(super) async fn retry_on_product<T, F: FnOnce(CommitReceipt) -> T>(
+    pub(super) async fn decide_and_commit<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         id: ProductId,
         context: &CommandContext,

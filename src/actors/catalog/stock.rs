@@ -41,7 +41,7 @@ impl CatalogService {
                 receipt.stock.first().copied().unwrap_or(view.stock)
             }))
         };
-        self.retry_on_product(product_id, &context, decide).await
+        self.decide_and_commit(product_id, &context, decide).await
     }
 
     /// Returns the product if it exists and its stock version satisfies `If-Match`.

@@ -169,7 +169,7 @@ impl Follower {
         // A catch-up that began after this call, while it waited for the lock, covers it.
         if last.began <= called {
             let began = self.freshness.now();
-            let outcome = self.catch_up_to_durable_heads(began).await;
+            let outcome = self.catch_up_to_linearizable_heads(began).await;
             *last = CatchUp { began, outcome };
         }
         last.outcome
@@ -193,7 +193,7 @@ impl Follower {
         Ok(())
     }
 
-    async fn catch_up_to_durable_heads(&self, began: Moment) -> Result<(), StoreUnavailable> {
+    async fn catch_up_to_linearizable_heads(&self, began: Moment) -> Result<(), StoreUnavailable> {
         let goal = self.store.linearizable_outbox_heads().await?;
         self.catch_up_to(&goal).await?;
         self.freshness.confirm(began);
@@ -214,7 +214,7 @@ impl Follower {
             if !self.has_reached(&goal) {
                 self.freshness.expect_delivery(began, goal.clone());
                 // The events may have arrived just before `expect_delivery`.
-                self.freshness.on_reached(&self.lock_reached());
+                self.freshness.record_reached(&self.lock_reached());
                 return Ok(Some(goal));
             }
         } else {
@@ -252,7 +252,7 @@ impl Follower {
         *cursor = end;
         let mut reached = self.lock_reached();
         reached.clone_from(cursor);
-        self.freshness.on_reached(&reached);
+        self.freshness.record_reached(&reached);
     }
 
     fn has_reached(&self, goal: &OutboxCursor) -> bool {

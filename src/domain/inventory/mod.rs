@@ -203,7 +203,7 @@ pub enum MovementKind {
 }
 
 impl MovementKind {
-    /// Every kind.
+    /// Every kind, in the order of declaration.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name on the wire.

@@ -59,7 +59,8 @@ pub(crate) struct Liveness {
 
 /// Metrics as text.
 #[derive(ToSchema)]
-#[schema(value_type = String, examples("# TYPE souk_carts gauge\nsouk_carts 3\n# EOF\n"))]
+#[schema(value_type = String,
+    examples("# TYPE souk_carts_active gauge\nsouk_carts_active 3\n# EOF\n"))]
 pub(crate) struct MetricsText(#[expect(dead_code, reason = "describes a text")] String);
 
 /// Check whether the process is alive.

@@ -285,7 +285,7 @@ async fn import(mut change: ChangeRequest<Admin, StreamedBody>) -> RouteResult {
 }
 
 fn import_response(reply: Reply<()>, report: web::Bytes) -> Result<ApiResponse, Error> {
-    ApiResponse::reply(StatusCode::OK, reply, |()| Ok(ApiResponse::ok(report)))
+    ApiResponse::from_reply(StatusCode::OK, reply, |()| Ok(ApiResponse::ok(report)))
 }
 
 /// Stores the report under the import's idempotency key and returns it.

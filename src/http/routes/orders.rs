@@ -172,7 +172,7 @@ async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResu
         let location = format!("/api/orders/{}", order.id);
         Ok(order_response(&order).with_location(location))
     };
-    Ok(ApiResponse::reply(StatusCode::CREATED, reply, render)?.private())
+    Ok(ApiResponse::from_reply(StatusCode::CREATED, reply, render)?.with_no_store())
 }
 
 /// List orders, newest first.
@@ -215,7 +215,7 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
         items: found.iter().map(OrderData::from).collect(),
         next_cursor: encode_cursor(next),
     };
-    Ok(ApiResponse::json(StatusCode::OK, &page)?.private())
+    Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }
 
 /// Get an order.
@@ -243,7 +243,7 @@ async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
         .filter(|order| read.caller.may_see(order.user_id))
         .ok_or_else(Error::order_not_found)?;
     read.query.reject_others(&[])?;
-    Ok(order_response(&order).private())
+    Ok(order_response(&order).with_no_store())
 }
 
 /// Cancel an order.
@@ -329,7 +329,7 @@ async fn change_order(state: &AppState, message: ChangeOrder) -> RouteResult {
     let ticket = message.context.ticket.clone();
     let reply: Reply<Arc<Order>> = ask(&state.orders, message, &ticket).await?;
     let render = |order: Arc<Order>| Ok(order_response(&order));
-    Ok(ApiResponse::reply(StatusCode::OK, reply, render)?.private())
+    Ok(ApiResponse::from_reply(StatusCode::OK, reply, render)?.with_no_store())
 }
 
 fn order_response(order: &Order) -> ApiResponse {

@@ -168,7 +168,7 @@ async fn change(change: ChangeRequest<Admin, StockRequest, ProductId>) -> RouteR
         context,
     };
     let reply: Reply<StockLevel> = ask(&change.state.catalog, message, &ticket).await?;
-    Ok(ApiResponse::reply(StatusCode::OK, reply, |level| stock_response(&level))?)
+    Ok(ApiResponse::from_reply(StatusCode::OK, reply, |level| stock_response(&level))?)
 }
 
 fn stock_response(level: &StockLevel) -> Result<ApiResponse, Error> {

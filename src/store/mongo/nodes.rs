@@ -230,10 +230,10 @@ impl NodeMembership {
         let mut dead = self.nodes.find(dead).await?;
         while dead.advance().await? {
             let node = dead.deserialize_current()?;
-            for session in node.get_array("sessions").into_iter().flatten().filter_map(uuid) {
+            for session in node.get_array("sessions").into_iter().flatten().filter_map(parse_uuid) {
                 self.kill_session(session).await?;
             }
-            if let Some(id) = node.get("_id").and_then(uuid) {
+            if let Some(id) = node.get("_id").and_then(parse_uuid) {
                 release_partitions(&self.database, id).await?;
             }
             // The time keeps the document of a node that has sent a heartbeat in the meantime.
@@ -259,7 +259,7 @@ impl NodeMembership {
     }
 }
 
-fn uuid(value: &Bson) -> Option<BsonUuid> {
+fn parse_uuid(value: &Bson) -> Option<BsonUuid> {
     match value {
         Bson::Binary(binary) => binary.to_uuid().ok(),
         _ => None,

@@ -150,8 +150,8 @@ impl ClaimedPartition {
         })
     }
 
-    /// Records that a transaction with `events` events was committed.
-    pub(super) const fn on_committed(&mut self, events: u64, commit_time: i64) {
+    /// Moves the known head, after a transaction with `events` events was committed.
+    pub(super) const fn advance_head(&mut self, events: u64, commit_time: i64) {
         self.last_offset += events;
         self.last_commit_time = commit_time;
     }

@@ -188,7 +188,7 @@ impl MongoWriter {
         if let Some(queue) = &self.stock_queue {
             queue.forget_ticket();
         }
-        partition.on_committed(applied.changes.events.len() as u64, commit_time);
+        partition.advance_head(applied.changes.events.len() as u64, commit_time);
         self.partition = Some(partition);
         Ok(applied)
     }

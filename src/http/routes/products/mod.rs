@@ -306,7 +306,7 @@ async fn create(change: ChangeRequest<Admin, ProductRequest>) -> RouteResult {
         let location = format!("/api/products/{}", view.product.id);
         Ok(product_response(&view).with_location(location))
     };
-    Ok(ApiResponse::reply(StatusCode::CREATED, reply, render)?)
+    Ok(ApiResponse::from_reply(StatusCode::CREATED, reply, render)?)
 }
 
 /// Replace the details of a product.
@@ -361,7 +361,7 @@ async fn patch(change: ChangeRequest<Admin, PatchProductRequest, ProductId>) -> 
 async fn edit_product(state: &AppState, message: ChangeProduct) -> RouteResult {
     let ticket = message.context.ticket.clone();
     let reply = ask(&state.catalog, message, &ticket).await?;
-    Ok(ApiResponse::reply(StatusCode::OK, reply, |view: Arc<ProductView>| {
+    Ok(ApiResponse::from_reply(StatusCode::OK, reply, |view: Arc<ProductView>| {
         Ok(product_response(&view))
     })?)
 }
@@ -390,5 +390,5 @@ async fn delete(change: ChangeRequest<Admin, (), ProductId>) -> RouteResult {
     let ticket = context.ticket.clone();
     let message = DeleteProduct { product_id: change.target, context };
     let reply: Reply<()> = ask(&change.state.catalog, message, &ticket).await?;
-    Ok(ApiResponse::reply(StatusCode::NO_CONTENT, reply, |()| Ok(ApiResponse::no_content()))?)
+    Ok(ApiResponse::from_reply(StatusCode::NO_CONTENT, reply, |()| Ok(ApiResponse::no_content()))?)
 }

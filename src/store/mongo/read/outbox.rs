@@ -36,7 +36,7 @@ pub(in crate::store::mongo) async fn list_events_after(
     cursor: OutboxCursor,
     limit: u32,
 ) -> ReadResult<OutboxPage> {
-    let Unread { mut snapshot, ranges, has_gap, has_more, start } =
+    let UnreadRanges { mut snapshot, ranges, has_gap, has_more, start } =
         find_unread(&database, cursor, limit).await?;
     let mut page = OutboxPage { has_gap, has_more, end: start, ..OutboxPage::default() };
     if ranges.is_empty() {
@@ -63,7 +63,7 @@ pub(in crate::store::mongo) async fn list_events_after(
 }
 
 /// What follows a cursor.
-struct Unread {
+struct UnreadRanges {
     /// The snapshot that has the ranges.
     snapshot: SnapshotReader,
     /// What to read.
@@ -76,7 +76,11 @@ struct Unread {
     start: OutboxCursor,
 }
 
-async fn find_unread(database: &Database, cursor: OutboxCursor, limit: u32) -> ReadResult<Unread> {
+async fn find_unread(
+    database: &Database,
+    cursor: OutboxCursor,
+    limit: u32,
+) -> ReadResult<UnreadRanges> {
     let mut snapshot = SnapshotReader::start(database).await?;
     let heads = read_heads(&mut snapshot).await?;
     let ranges = ranges_to_read(&heads, &cursor, limit.into());
@@ -86,7 +90,7 @@ async fn find_unread(database: &Database, cursor: OutboxCursor, limit: u32) -> R
     }
     let has_gap = heads.iter().any(|head| head.trimmed > cursor.offset(head.partition()));
     let has_more = ranges.iter().any(|range| range.is_partial);
-    Ok(Unread { snapshot, ranges, has_gap, has_more, start })
+    Ok(UnreadRanges { snapshot, ranges, has_gap, has_more, start })
 }
 
 /// The events to read of one partition.
@@ -165,7 +169,7 @@ pub(in crate::store::mongo) async fn list_changes_after(
         #[serde(default)]
         changes: ChangesDocument,
     }
-    let Unread { mut snapshot, ranges, has_gap, has_more, start } =
+    let UnreadRanges { mut snapshot, ranges, has_gap, has_more, start } =
         find_unread(&database, cursor, limit).await?;
     let mut found = OutboxChanges { has_gap, has_more, end: start, ..OutboxChanges::default() };
     for range in &ranges {
