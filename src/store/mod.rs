@@ -244,14 +244,14 @@ pub trait Store: Send + Sync {
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable>;
 
-    /// The failed logins counted under each of `keys`, in order: those since the first failure, even
-    /// when they are expired. `None` where there was no failure lately.
+    /// The failed logins counted under each of `keys`, in order. They may be expired. `None` where
+    /// there was no failure lately.
     async fn find_login_failures(
         &self,
         keys: Vec<LoginKey>,
     ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable>;
 
-    /// Counts a failed login at `now` under each of `keys`. Returns the counters after it, in order.
+    /// Counts a failed login at `now` under each of `keys`. Returns the counts after it, in order.
     ///
     /// Every node sees it, also after a restart. To be cheap, it is less durable than a commit: a
     /// failure of the power or of the primary may undo the last ones. Expired counters are deleted.

@@ -121,15 +121,15 @@ async fn login_rehashes_password_after_cost_change() {
 
 #[actix::test]
 async fn unknown_accounts_cost_as_much_as_the_costliest_account() {
-    let settings = || FixtureSettings { login_limit: 0, cost: 6, ..FixtureSettings::default() };
-    let shop = AccountFixture::open(settings());
+    let settings = FixtureSettings { login_limit: 0, cost: 6, ..FixtureSettings::default() };
+    let shop = AccountFixture::open(settings);
     shop.register("ada@example.com").await.unwrap();
     // A node with a lower cost learns the cost of the accounts from the store.
     let hasher = PasswordHasher::start(4, NonZeroUsize::new(1));
     let accounts =
         AccountActor::new(AccountDeps { hasher: hasher.clone(), ..shop.deps.clone() }).start();
     let shop = AccountFixture { accounts, ..shop };
-    let work_of = async |email| {
+    let work_of = async |email: &str| {
         let before = hasher.work_units();
         let result = shop.login(email, "wrong horse").await;
         assert_eq!(error_code(result), ErrorCode::InvalidCredentials);
