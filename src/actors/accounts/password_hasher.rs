@@ -164,7 +164,12 @@ struct HashPool(Arc<Shared>);
 
 impl Drop for HashPool {
     fn drop(&mut self) {
-        self.0.lock_state().closed = true;
+        let mut state = self.0.lock_state();
+        state.closed = true;
+        // Waiting jobs refer to the pool.
+        let waiting = std::mem::replace(&mut state.queue, HashQueue::new(0));
+        drop(state);
+        drop(waiting);
         self.0.job_ready.notify_all();
     }
 }

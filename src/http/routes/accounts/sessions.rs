@@ -72,7 +72,9 @@ impl JsonRequest for RefreshRequest {}
 /// Log in.
 ///
 /// The response contains the tokens of a new session. An unknown e-mail address and a wrong
-/// password give the same error.
+/// password give the same error. After too many failed logins of one account or from one address,
+/// even the right password is refused for up to a minute. An account at an address where it logged
+/// in or registered within 30 days has a limit of its own, so that others cannot lock it out there.
 #[utoipa::path(post, path = "/api/auth/login", operation_id = "log_in",
 tag = "Auth", security(()), request_body = LoginRequest, responses(
     (status = 200, body = SessionResponse),
