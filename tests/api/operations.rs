@@ -75,12 +75,28 @@ async fn metrics_are_labeled_by_route_not_by_client_input() {
         |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
     has(r#"souk_http_requests_total{method="GET",route="/api/products/{id}",status="200"} 1"#);
     has(r#"souk_http_requests_total{method="POST",route="/api/cart/add",status="200"} 1"#);
+    has(r#"souk_http_request_seconds_count{method="GET",route="/api/products/{id}"} 1"#);
     has("souk_products 1");
     has("souk_carts_active 1");
     assert!(
         !text.contains("made/up") && !text.contains("MADEUP") && !text.contains(&tea),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn metrics_that_only_grow_are_counters() {
+    let app = TestApp::start().await;
+    let text = app.get("/metrics").await.is(200).text();
+    let is_declared = |name: &str, kind| {
+        assert!(text.contains(&format!("# TYPE souk_{name} {kind}\n")), "{name} {kind}: {text}");
+    };
+    for name in ["events_published", "http_requests", "writer_batches", "writer_commits"] {
+        is_declared(name, "counter");
+    }
+    for name in ["carts_active", "products", "writer_waiting", "events_unpublished"] {
+        is_declared(name, "gauge");
+    }
 }
 
 /// The URLs that an HTML page loads or links to.
