@@ -8,7 +8,7 @@ use crate::config::Settings;
 const REFERENCE_TOML: &str = include_str!("../../../config/default.toml");
 
 /// The keys that operators may rely on.
-const SETTING_KEYS: [&str; 32] = [
+const SETTING_KEYS: [&str; 33] = [
     "http.bind",
     "http.workers",
     "http.max_body",
@@ -35,6 +35,7 @@ const SETTING_KEYS: [&str; 32] = [
     "limits.login",
     "orders.payment_timeout",
     "orders.max_pending",
+    "orders.max_pending_units",
     "cart.max_quantity",
     "cart.max_lines",
     "cart.abandoned_after",
