@@ -195,6 +195,7 @@ async fn openapi_document_supports_code_generation() {
     let description = document["info"]["description"].as_str().unwrap();
     for code in [
         "insufficient_stock",
+        "purchase_limit_reached",
         "guest_cart_merged",
         "idempotency_key_reused",
         "outcome_unknown",

@@ -28,6 +28,7 @@ mod nodes;
 mod orders;
 mod outbox;
 mod partitions;
+mod purchase_limits;
 mod records;
 mod retention;
 mod stock;
@@ -106,6 +107,11 @@ every_engine_keeps! {
         pending_orders_per_user_are_limited
         stock_of_a_deleted_product_still_moves
         commits_are_served_in_queue_order
+    }
+    purchase_limits {
+        purchase_limit_counts_orders_that_stand
+        purchase_limit_counts_the_batch
+        unpaid_units_per_user_are_limited
     }
     failed_steps {
         failed_step_leaves_no_partial_change
