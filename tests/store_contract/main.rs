@@ -168,6 +168,7 @@ every_engine_keeps! {
         timestamps_keep_milliseconds
     }
     lifecycle {
+        store_that_takes_no_changes_is_not_writable
         reads_see_acknowledged_writes
         acknowledged_writes_survive_an_unclosed_store
         closed_store_rejects_reads_and_writes

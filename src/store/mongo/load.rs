@@ -5,7 +5,7 @@ use std::{
     hash::Hash,
 };
 
-use mongodb::bson::{Document, RawDocument, Uuid as Id, deserialize_from_slice, doc};
+use mongodb::bson::{Document, RawDocument, Uuid as BsonUuid, deserialize_from_slice, doc};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -37,12 +37,12 @@ pub(super) struct LoadedBatch {
     pub(super) latest_commit_time: i64,
 }
 
-/// Loads everything in `read_set`. Keys that were stored at `keys_expired_at` or before are
-/// expired.
+/// Loads everything in `read_set`. Of the idempotency keys, only those that were stored later than
+/// `keys_stored_after` have a reply: older ones are expired.
 pub(super) async fn load(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
-    keys_expired_at: Timestamp,
+    keys_stored_after: Timestamp,
 ) -> Result<LoadedBatch, TransactionError> {
     let mut latest = 0;
     let carts = to_bson_ids(&read_set.carts, UserId::as_uuid);
@@ -75,7 +75,7 @@ pub(super) async fn load(
     let expired_keys = load_idempotency_keys(
         transaction,
         &read_set.idempotency_keys,
-        keys_expired_at,
+        keys_stored_after,
         &mut loaded,
     )
     .await?;
@@ -86,7 +86,7 @@ pub(super) async fn load(
     Ok(LoadedBatch { state: loaded, expired_keys, latest_commit_time: latest })
 }
 
-fn to_bson_ids<I: Copy>(ids: &BTreeSet<I>, to_uuid: impl Fn(I) -> Uuid) -> Vec<Id> {
+fn to_bson_ids<I: Copy>(ids: &BTreeSet<I>, to_uuid: impl Fn(I) -> Uuid) -> Vec<BsonUuid> {
     ids.iter().map(|id| id_to_bson(to_uuid(*id))).collect()
 }
 
@@ -98,13 +98,13 @@ fn commit_time(record: &RawDocument) -> i64 {
 async fn load_versions<I: From<Uuid> + Eq + Hash>(
     transaction: &mut Transaction<'_>,
     collection: &str,
-    ids: Vec<Id>,
+    ids: Vec<BsonUuid>,
     latest: &mut i64,
 ) -> Result<HashMap<I, u64>, TransactionError> {
     #[derive(Deserialize)]
     struct RecordVersion {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         version: u64,
     }
     let mut found = HashMap::with_capacity(ids.len());
@@ -139,7 +139,7 @@ async fn load_unique_field_owners<I: From<Uuid>>(
     #[derive(Deserialize)]
     struct UniqueFieldOwner {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
     }
     let mut found = HashMap::with_capacity(values.len());
     if values.is_empty() {
@@ -160,7 +160,7 @@ async fn load_unique_field_owners<I: From<Uuid>>(
 async fn load_idempotency_keys(
     transaction: &mut Transaction<'_>,
     keys: &BTreeSet<OwnedIdempotencyKey>,
-    keys_expired_at: Timestamp,
+    keys_stored_after: Timestamp,
     loaded: &mut LoadedState,
 ) -> Result<HashSet<OwnedIdempotencyKey>, TransactionError> {
     let mut expired_keys = HashSet::new();
@@ -175,7 +175,7 @@ async fn load_idempotency_keys(
         let document: IdempotencyKeyDocument<'_> = deserialize_document(document)?;
         let id: OwnedIdempotencyKey =
             (id_from_bson(document.id.owner), document.id.key.as_ref().into());
-        if document.is_stored_by(keys_expired_at) {
+        if document.is_stored_by(keys_stored_after) {
             expired_keys.insert(id);
         } else {
             loaded.stored_replies.insert(id, document.into_response()?);
@@ -197,11 +197,12 @@ async fn load_orders(
     #[derive(Deserialize)]
     struct OrderHeader<'a> {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         version: u64,
         status: &'a str,
     }
-    let ids: Vec<Id> = read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
+    let ids: Vec<BsonUuid> =
+        read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
     if !ids.is_empty() {
         let record = |document: &RawDocument| {
             let OrderHeader { id, version, status } = deserialize_document(document)?;
@@ -227,7 +228,7 @@ async fn load_orders(
 /// The lines of an order that name certain products.
 #[derive(Deserialize)]
 struct BuyerOrder {
-    user_id: Id,
+    user_id: BsonUuid,
     #[serde(default)]
     units: u64,
     #[serde(default)]
@@ -236,7 +237,7 @@ struct BuyerOrder {
 
 #[derive(Deserialize)]
 struct OrderedUnits {
-    product_id: Id,
+    product_id: BsonUuid,
     quantity: u64,
 }
 
