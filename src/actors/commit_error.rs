@@ -7,8 +7,8 @@ use crate::{
 
 /// Maps the error of a commit to the error that the client gets.
 ///
-/// [`retry`](super::retry) handles conflicts and repeats first. A conflict gets here only after the
-/// last attempt.
+/// [`retry_on_conflict`](super::retry_on_conflict) handles conflicts and repeats first. A conflict
+/// gets here only after the last attempt.
 pub(crate) fn map_commit_error(error: CommitError) -> Error {
     match error {
         CommitError::Conflict

@@ -121,7 +121,7 @@ impl AdminBootstrap {
                     return Ok(Decision::NoChange { reply, body: Bytes::new() });
                 }
                 Some(user) => {
-                    tracing::warn!(user = %user.id, "an account becomes an admin's");
+                    tracing::warn!(user = %user.id, "promoting an account to admin");
                     commit.writes.push(Write::User(Arc::new(User {
                         role: Role::Admin,
                         ..with_next_version(&user)

@@ -1,12 +1,12 @@
 //! A queue of the nodes that want to change the same stock.
 //!
 //! When all nodes sell the same product, their transactions abort each other: while one commits,
-//! the others do all their work in vain, and the more nodes there are, the less gets done. So nodes
-//! that meet such a conflict take turns for a while. Each draws a ticket, and waits until it is
-//! served. What is queued on the node meanwhile shares the transaction.
+//! the work of the others is lost, and every node more makes it worse. So nodes that meet such a
+//! conflict queue for a while: each draws a ticket and waits until it is served. Commits that
+//! arrive at the node meanwhile join its next transaction.
 //!
-//! Turns are only a hint, since the server still decides which transaction wins. A node that does
-//! not know of the queue, or a node that lost its turn because it was slow, does no harm.
+//! The queue is only a hint, since the server still decides which transaction wins. A node that
+//! does not know of it, or that was so slow that its ticket was skipped, does no harm.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,8 +26,8 @@ use super::{schema::COUNTERS, transaction_error};
 /// Counts the tickets that were drawn.
 const TICKETS: &str = "stock_tickets";
 
-/// Has the ticket that is served. Whoever has the turn writes it, in the transaction itself: so the
-/// next node may go on as soon as the transaction is committed, before a majority confirms that.
+/// The ticket that is served. The node that has the turn raises it in its own transaction, so the
+/// next node goes on as soon as that is committed, before a majority confirms it.
 const SERVED_TICKET: &str = "stock_served";
 
 /// How long nodes go on taking turns after the last sign of contention.

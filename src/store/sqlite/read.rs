@@ -51,7 +51,7 @@ pub(super) async fn run_read<T: Send + 'static>(
             return;
         }
         let result = query(connection).map_err(|error| {
-            tracing::error!(%error, "store read failed");
+            tracing::error!(%error, "failed to read from the store");
             StoreUnavailable
         });
         // Sending fails when the caller has gone.
@@ -255,7 +255,7 @@ pub(super) fn list_overdue_orders(
             tracing::error!(
                 order = id,
                 %error,
-                "failed to read an overdue order, which cannot expire until it is repaired"
+                "failed to read an overdue order; it cannot expire"
             );
             None
         }
