@@ -84,10 +84,10 @@ async fn broker_that_takes_no_messages_degrades_the_shop() {
     // There is no event to publish meanwhile.
     app.wait_for_readiness("degraded").await;
     let readiness = app.get("/readyz").await.is(200).json();
-    assert_eq!((&readiness["checks"]["store"], &readiness["checks"]["broker"]), (
-        &json!("ok"),
-        &json!("unavailable"),
-    ));
+    assert_eq!(
+        (&readiness["checks"]["store"], &readiness["checks"]["broker"]),
+        (&json!("ok"), &json!("unavailable"),)
+    );
     app.new_product(&admin, &json!(1), 1).await;
     assert!(app.metric("souk_events_unpublished").await >= 2.0);
     broker.set_memory_limit("0.4");

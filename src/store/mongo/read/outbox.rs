@@ -258,7 +258,10 @@ pub(in crate::store::mongo) async fn linearizable_outbox_heads(
 }
 
 /// Writes something that a majority confirms.
-pub(in crate::store::mongo) async fn probe_write(database: Database, node: BsonUuid) -> ReadResult<()> {
+pub(in crate::store::mongo) async fn probe_write(
+    database: Database,
+    node: BsonUuid,
+) -> ReadResult<()> {
     let asked = doc! { "$add": [{ "$ifNull": ["$asked", 0_i64] }, 1_i64] };
     let increment = doc! { "$set": { "asked": asked, "at": { "$ifNull": ["$at", "$$NOW"] } } };
     database
