@@ -45,6 +45,7 @@ impl CartService {
     ) -> Result<CheckoutOutcome, Error> {
         let (cart, deps) = (self.load_cart().await?, &self.deps);
         self.check_if_match(&cart, context)?;
+        self.check_reply_quota(context).await?;
         options.max_quantities.get_or_insert_with(|| cart.quantities());
         let outcome = cart.check_out(
             options.clone(),
@@ -84,6 +85,8 @@ impl CartService {
         let unchanged = product_versions
             .into_iter()
             .map(|(id, version)| Condition::ProductUnchanged(id, version));
+        let body = order_json(&order);
+        self.count_reply(context, body.len());
         let commit = Commit {
             conditions: unchanged
                 .chain(order_limits(&order, limited_lines, self.deps.order_rules))
@@ -96,10 +99,7 @@ impl CartService {
                 DomainEvent::Cart(Arc::clone(&cart), cart_event),
                 DomainEvent::Order(Arc::clone(&order)),
             ],
-            idempotency_record: idempotency_record(
-                context,
-                StoredReplyBody::Ready(order_json(&order)),
-            ),
+            idempotency_record: idempotency_record(context, StoredReplyBody::Ready(body)),
             trace: context.trace.clone(),
             ..Commit::new(order.placed_at, context.ticket.deadline())
         };

@@ -10,7 +10,7 @@ use crate::{
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
         order::{LimitedLine, PurchaseExcess},
     },
-    store::commit::{Commit, CommitError, Condition, StockWrite, Write},
+    store::commit::{Commit, CommitError, Condition, StockWrite, StoredReplyBody, Write},
 };
 
 impl Planner<'_> {
@@ -34,6 +34,13 @@ impl Planner<'_> {
                 CommitError::IdempotencyKeyReused
             }
             .into());
+        }
+        // A refusal stays one, whichever attempt it answers.
+        let is_refused = matches!(record.body, StoredReplyBody::Refused);
+        if !is_refused
+            && self.state.refused_keys.get(&id).is_some_and(|at| record.key.received_at < *at)
+        {
+            return Err(CommitError::RepeatRefused.into());
         }
         match self.first_uses.get(&id) {
             Some(first) if first.key.fingerprint == record.key.fingerprint => {
