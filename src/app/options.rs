@@ -38,6 +38,7 @@ pub(super) const fn order_rules(settings: &Settings) -> OrderRules {
     OrderRules {
         payment_timeout: settings.orders.payment_timeout,
         max_pending: settings.orders.max_pending,
+        max_pending_units: settings.orders.max_pending_units,
     }
 }
 

@@ -11,6 +11,7 @@ pub mod mongo;
 pub mod plan;
 mod reply_codec;
 pub mod sqlite;
+mod write_health;
 pub mod writer;
 
 use std::sync::Arc;
@@ -308,6 +309,11 @@ pub trait Store: Send + Sync {
 
     /// Succeeds when the database answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;
+
+    /// Succeeds when the database takes changes: not when its disk is full or read-only, or no
+    /// majority of its members confirms a write. This may write something that nobody reads, at
+    /// most once a second.
+    async fn check_writable(&self) -> Result<(), StoreUnavailable>;
 
     /// Closes the store. It accepts nothing more, and everything acknowledged is durable.
     async fn close(&self);

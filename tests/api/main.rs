@@ -37,6 +37,7 @@ mod orders;
 mod parallel;
 mod private_responses;
 mod products;
+mod purchase_limits;
 mod query_parameters;
 mod queues;
 mod search;

@@ -47,6 +47,37 @@ GET /metrics
 GET /readyz
 ";
 
+/// Limits the size of the files that a process writes, in bytes or `unlimited`: as on a full disk,
+/// the kernel refuses what would be longer.
+fn limit_file_size(app: &TestApp, limit: &str) {
+    let (pid, limit) = (app.pid().to_string(), format!("--fsize={limit}"));
+    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    assert!(limited.unwrap().success());
+}
+
+#[tokio::test]
+async fn node_whose_disk_is_full_is_not_ready() {
+    let mut app = TestApp::unstarted(&[]);
+    app.ignore_signal("XFSZ");
+    app.expect_faults();
+    app.restart().await;
+    let admin = app.admin().await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
+    app.wait_for_readiness("ready").await;
+    limit_file_size(&app, "1");
+    // Nobody changes anything meanwhile.
+    app.wait_for_readiness("not_ready").await;
+    let readiness = app.get("/readyz").await.is(503).json();
+    assert_eq!(readiness["checks"], json!({"store": "unavailable", "node": "running"}));
+    app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.is(503);
+    app.get(&format!("/api/products/{tea}")).await.ok();
+    app.get("/livez").await.ok();
+    limit_file_size(&app, "unlimited");
+    app.wait_for_readiness("ready").await;
+    app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.ok();
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn probes_report_liveness_and_readiness() {
     let app = TestApp::start().await;
@@ -211,6 +242,7 @@ async fn openapi_document_supports_code_generation() {
     let description = document["info"]["description"].as_str().unwrap();
     for code in [
         "insufficient_stock",
+        "purchase_limit_reached",
         "guest_cart_merged",
         "idempotency_key_reused",
         "outcome_unknown",

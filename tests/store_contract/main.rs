@@ -28,6 +28,7 @@ mod nodes;
 mod orders;
 mod outbox;
 mod partitions;
+mod purchase_limits;
 mod records;
 mod retention;
 mod stock;
@@ -107,6 +108,11 @@ every_engine_keeps! {
         stock_of_a_deleted_product_still_moves
         commits_are_served_in_queue_order
     }
+    purchase_limits {
+        purchase_limit_counts_orders_that_stand
+        purchase_limit_counts_the_batch
+        unpaid_units_per_user_are_limited
+    }
     failed_steps {
         failed_step_leaves_no_partial_change
     }
@@ -164,6 +170,7 @@ every_engine_keeps! {
         timestamps_keep_milliseconds
     }
     lifecycle {
+        store_that_takes_no_changes_is_not_writable
         reads_see_acknowledged_writes
         acknowledged_writes_survive_an_unclosed_store
         closed_store_rejects_reads_and_writes

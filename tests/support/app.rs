@@ -23,6 +23,8 @@ pub(crate) struct TestApp {
     pub(super) http: reqwest::Client,
     settings: BTreeMap<String, String>,
     process: Option<Process>,
+    /// A signal that the process ignores.
+    ignored_signal: Option<&'static str>,
     log: Arc<Log>,
     faults_expected: bool,
     dir: TempDir,
@@ -79,6 +81,7 @@ impl TestApp {
             http: client(),
             settings,
             process: None,
+            ignored_signal: None,
             log: Arc::new(Log { lines: Mutex::default(), count: watch::Sender::new(0) }),
             faults_expected: false,
             dir,
@@ -90,6 +93,11 @@ impl TestApp {
         self.faults_expected = true;
     }
 
+    /// Makes the process ignore a signal from its next start on.
+    pub(crate) fn ignore_signal(&mut self, name: &'static str) {
+        self.ignored_signal = Some(name);
+    }
+
     /// Changes a setting for the next start.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.settings.insert(env_variable(key), value.to_owned());
@@ -97,7 +105,10 @@ impl TestApp {
 
     /// A `souk` command in this shop's directory, with its settings as the only environment.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
+        self.with_environment(Command::new(env!("CARGO_BIN_EXE_souk")))
+    }
+
+    fn with_environment(&self, mut command: Command) -> Command {
         command.env_clear().envs(&self.settings).current_dir(self.dir.path()).stdin(Stdio::null());
         // The test script finds leftover processes by this variable.
         command.envs(std::env::var_os("SOUK_TEST_DIR").map(|dir| ("SOUK_TEST_DIR", dir)));
@@ -108,8 +119,17 @@ impl TestApp {
     /// listens.
     pub(crate) async fn restart(&mut self) {
         assert!(self.process.is_none(), "the process is already running");
-        let mut child =
-            self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = match self.ignored_signal {
+            None => self.command(),
+            Some(signal) => {
+                // An ignored signal stays ignored when the shell becomes another program.
+                let mut shell = Command::new("/bin/sh");
+                let script = format!("trap '' {signal}; exec \"$0\"");
+                shell.args(["-c", &script, env!("CARGO_BIN_EXE_souk")]);
+                self.with_environment(shell)
+            }
+        };
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let log = Arc::clone(&self.log);
         read_lines(stderr, move |line| log.push(line));

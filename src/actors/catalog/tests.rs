@@ -108,6 +108,7 @@ fn tea_message(context: CommandContext) -> CreateProduct {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: std::collections::BTreeMap::new(),
     };
     CreateProduct { details, initial_stock: 3, context }

@@ -169,6 +169,7 @@ async fn missed_events_that_are_gone_reload_the_caches() {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: BTreeMap::new(),
     };
     let [changed, deleted] = [(); 2]

@@ -35,7 +35,7 @@ fn default_settings() {
     let limits = &settings.limits;
     assert_eq!((limits.per_address, limits.per_user, limits.login), (100, 50, 10));
     assert_eq!(settings.orders.payment_timeout, Duration::from_secs(15 * 60));
-    assert_eq!(settings.orders.max_pending, 20);
+    assert_eq!((settings.orders.max_pending, settings.orders.max_pending_units), (20, 1000));
     assert_eq!((settings.cart.max_quantity, settings.cart.max_lines), (999, 200));
     assert_eq!(settings.cart.abandoned_after, Duration::from_secs(24 * 60 * 60));
     assert!(settings.grpc.bind.is_none());

@@ -38,6 +38,7 @@ const SETTING_KEYS: &[&str] = &[
     "limits.guest_idempotency_bytes",
     "orders.payment_timeout",
     "orders.max_pending",
+    "orders.max_pending_units",
     "cart.max_quantity",
     "cart.max_lines",
     "cart.abandoned_after",

@@ -253,6 +253,12 @@ impl Store for MongoStore {
         self.run_read(read::ping).await
     }
 
+    async fn check_writable(&self) -> Result<(), StoreUnavailable> {
+        let node = self.membership.id();
+        let probe = self.run_read(move |database| read::probe_write(database, node));
+        self.write_health.check(probe).await
+    }
+
     async fn close(&self) {
         self.lock_queues().clear();
         let mut writers_stopped = self.writers_stopped.clone();

@@ -32,6 +32,7 @@ use self::{
 use super::{
     AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable, StoredReplyUsage,
     limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
+    write_health::WriteHealth,
 };
 use crate::{
     domain::{
@@ -76,6 +77,7 @@ pub struct SqliteStore {
     // The readers stop first, since a reader can keep the writer's last checkpoint from completing.
     readers: WorkerPool<ReadJob>,
     writer: WorkerPool<WriteJob>,
+    write_health: Arc<WriteHealth>,
     currency: Currency,
     clock: Arc<dyn Clock>,
 }
@@ -91,11 +93,13 @@ impl SqliteStore {
         let readers = std::mem::take(&mut opened.readers).into_iter().map(ReadWorker).collect();
         let writer = SqliteWriter::new(opened, low_stock, keep_unpublished)
             .map_err(OpenError::database_unusable(&dir))?;
+        let write_health = writer.health();
         Ok(Self {
             readers: WorkerPool::start("souk-read", readers, MAX_QUEUED_READS)
                 .map_err(OpenError::folder_unusable(&dir))?,
             writer: WorkerPool::start("souk-write", vec![writer], MAX_QUEUED_BATCHES)
                 .map_err(OpenError::folder_unusable(&dir))?,
+            write_health,
             currency,
             clock,
         })
@@ -314,6 +318,16 @@ impl Store for SqliteStore {
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {
         self.run_read(read::ping).await
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreUnavailable> {
+        let probe = async {
+            let (reply, result) = oneshot::channel();
+            let probe = WriteJob::Probe { reply };
+            self.writer.enqueue_job(probe).await.map_err(|_| StoreUnavailable)?;
+            result.await.unwrap_or(Err(StoreUnavailable))
+        };
+        self.write_health.check(probe).await
     }
 
     async fn close(&self) {

@@ -167,7 +167,11 @@ impl CartFixture {
             follower,
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
-            order_rules: OrderRules { payment_timeout: MINUTE, max_pending: 2 },
+            order_rules: OrderRules {
+                payment_timeout: MINUTE,
+                max_pending: 2,
+                max_pending_units: 1000,
+            },
             reply_quota: self.reply_quota,
             currency: usd(),
             render: render_text,
@@ -199,6 +203,7 @@ pub(super) fn sample_product(name: &str) -> Product {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: std::collections::BTreeMap::new(),
     };
     Product::new(ProductId::new(), details, Timestamp::default())

@@ -24,7 +24,7 @@ pub(super) use self::{
     orders::{find_order, list_orders, list_overdue_orders, order_from_document},
     outbox::{
         linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,
-        outbox_heads, published_cursor, read_partitions, read_published_cursor,
+        outbox_heads, probe_write, published_cursor, read_partitions, read_published_cursor,
     },
     snapshot::SnapshotReader,
 };
