@@ -25,6 +25,8 @@ pub(crate) struct TestApp {
     process: Option<Process>,
     log: Arc<Log>,
     faults_expected: bool,
+    /// The soft and the hard limit of open descriptors, if they are not inherited.
+    descriptor_limits: Option<(u32, u32)>,
     dir: TempDir,
 }
 
@@ -68,6 +70,9 @@ impl TestApp {
             ("limits.per_address", "0"),
             ("limits.per_user", "0"),
             ("limits.login", "0"),
+            ("limits.connections_per_address", "0"),
+            ("limits.feeds_per_address", "0"),
+            ("limits.feeds_per_user", "0"),
         ];
         let settings = usual
             .iter()
@@ -81,6 +86,7 @@ impl TestApp {
             process: None,
             log: Arc::new(Log { lines: Mutex::default(), count: watch::Sender::new(0) }),
             faults_expected: false,
+            descriptor_limits: None,
             dir,
         }
     }
@@ -90,6 +96,11 @@ impl TestApp {
         self.faults_expected = true;
     }
 
+    /// Sets the soft and the hard limit of open descriptors for the next start.
+    pub(crate) fn limit_descriptors(&mut self, soft: u32, hard: u32) {
+        self.descriptor_limits = Some((soft, hard));
+    }
+
     /// Changes a setting for the next start.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.settings.insert(env_variable(key), value.to_owned());
@@ -97,7 +108,16 @@ impl TestApp {
 
     /// A `souk` command in this shop's directory, with its settings as the only environment.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
+        let program = env!("CARGO_BIN_EXE_souk");
+        let mut command = match self.descriptor_limits {
+            None => Command::new(program),
+            Some((soft, hard)) => {
+                let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec {program}");
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &script]);
+                shell
+            }
+        };
         command.env_clear().envs(&self.settings).current_dir(self.dir.path()).stdin(Stdio::null());
         // The test script finds leftover processes by this variable.
         command.envs(std::env::var_os("SOUK_TEST_DIR").map(|dir| ("SOUK_TEST_DIR", dir)));
@@ -127,6 +147,17 @@ impl TestApp {
         self.process = Some(process);
         // The old client may hold connections to the previous process.
         self.http = client();
+    }
+
+    /// The URL of the port for operators, which the process prints if `ops.bind` is set.
+    pub(crate) async fn operations_url(&mut self) -> String {
+        let process = self.process.as_mut().unwrap();
+        while let Some(line) = process.next_line().await {
+            if let Some(url) = line.strip_prefix("Operations:") {
+                return url.trim().strip_suffix("/readyz").unwrap().to_owned();
+            }
+        }
+        panic!("the process printed no address for operators");
     }
 
     /// Sends a signal such as `TERM` or `KILL`.

@@ -8,13 +8,15 @@ use crate::config::Settings;
 const REFERENCE_TOML: &str = include_str!("../../../config/default.toml");
 
 /// The keys that operators may rely on.
-const SETTING_KEYS: [&str; 32] = [
+const SETTING_KEYS: [&str; 37] = [
     "http.bind",
     "http.workers",
     "http.max_body",
     "http.request_timeout",
+    "http.write_timeout",
     "http.trusted_proxies",
     "http.cors.allowed_origins",
+    "ops.bind",
     "shop.currency",
     "catalog.public_read",
     "catalog.low_stock_threshold",
@@ -33,6 +35,9 @@ const SETTING_KEYS: [&str; 32] = [
     "limits.per_address",
     "limits.per_user",
     "limits.login",
+    "limits.connections_per_address",
+    "limits.feeds_per_address",
+    "limits.feeds_per_user",
     "orders.payment_timeout",
     "orders.max_pending",
     "cart.max_quantity",

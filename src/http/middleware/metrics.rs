@@ -1,5 +1,7 @@
 //! Metrics for Prometheus.
 
+pub(crate) mod connections;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -15,10 +17,14 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+use self::connections::ConnectionMetrics;
+
 /// The metrics of this node.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    /// The metrics of connections and event feeds.
+    pub(crate) connections: ConnectionMetrics,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Histogram,
     active_carts: Gauge,
@@ -48,6 +54,7 @@ impl Metrics {
         let bounds = [0.0005, 0.0015, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0, 15.0];
         let mut metrics = Self {
             registry: Arc::default(),
+            connections: ConnectionMetrics::default(),
             requests: Family::default(),
             request_seconds: Histogram::new(bounds),
             active_carts: Gauge::default(),
@@ -64,6 +71,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("souk");
         metrics.register_local(&mut registry);
         metrics.register_broker(&mut registry);
+        metrics.connections.register(&mut registry);
         metrics.registry = Arc::new(registry);
         metrics
     }
