@@ -28,11 +28,16 @@ impl TestApp {
     /// Connects from a loopback address such as `127.0.0.2`. The receive buffer is small, so that
     /// a client that reads nothing soon holds up the server.
     pub(crate) async fn connect_from(&self, address: &str) -> RawConnection {
+        self.try_connect_from(address).await.unwrap()
+    }
+
+    /// Like `connect_from`. The server may close the connection before this returns.
+    pub(crate) async fn try_connect_from(&self, address: &str) -> std::io::Result<RawConnection> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
-        let stream = socket.connect(self.address().parse().unwrap()).await.unwrap();
-        RawConnection(BufReader::new(stream))
+        let stream = socket.connect(self.address().parse().unwrap()).await?;
+        Ok(RawConnection(BufReader::new(stream)))
     }
 }
 
