@@ -38,7 +38,7 @@ const WHEN_BUSY: Duration = Duration::from_millis(50);
 
 /// The counts of an audit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct AuditSummary {
     /// The number of products checked.
     pub products: u64,
     /// The number of orders checked.
@@ -85,9 +85,9 @@ impl Auditor {
         &self,
         repair: bool,
         mut report: impl FnMut(&Finding),
-    ) -> Result<Summary, Error> {
-        let mut summary = Summary::default();
-        let mut record = |findings: Vec<Finding>, summary: &mut Summary| {
+    ) -> Result<AuditSummary, Error> {
+        let mut summary = AuditSummary::default();
+        let mut record = |findings: Vec<Finding>, summary: &mut AuditSummary| {
             for finding in findings {
                 summary.found += 1;
                 summary.repaired += u64::from(finding.repaired);
@@ -95,23 +95,29 @@ impl Auditor {
             }
         };
         let mut rest = Some(IdRange::ALL);
-        while let Some(span) = rest {
-            let page = self.store.audit_orders(span, ORDERS).await?;
+        while let Some(range) = rest {
+            let page = self.store.audit_orders(range, ORDERS).await?;
             for order in &page.items {
                 summary.orders += u64::from(order.status.is_some());
                 let subject = Subject::Order(IdRange::single(order.order_id.as_uuid()));
-                record(self.settle(order.evaluate(), subject, repair).await?, &mut summary);
+                record(
+                    self.repair_if_asked(order.evaluate(), subject, repair).await?,
+                    &mut summary,
+                );
             }
             rest = page.remaining;
         }
         rest = Some(IdRange::ALL);
-        while let Some(span) = rest {
-            let page = self.store.audit_products(span, PRODUCTS).await?;
+        while let Some(range) = rest {
+            let page = self.store.audit_products(range, PRODUCTS).await?;
             for product in &page.items {
                 summary.products += u64::from(product.known);
                 summary.movements += product.ledger.count;
                 let subject = Subject::Product(IdRange::single(product.product_id.as_uuid()));
-                record(self.settle(product.evaluate(), subject, repair).await?, &mut summary);
+                record(
+                    self.repair_if_asked(product.evaluate(), subject, repair).await?,
+                    &mut summary,
+                );
             }
             rest = page.remaining;
         }
@@ -121,15 +127,15 @@ impl Auditor {
         Ok(summary)
     }
 
-    /// Returns the findings of `judgement`, corrected if `repair` is set and a correction exists.
-    async fn settle(
+    /// Returns the findings of `outcome`, corrected if `repair` is set and a correction exists.
+    async fn repair_if_asked(
         &self,
-        judgement: AuditOutcome,
+        outcome: AuditOutcome,
         subject: Subject,
         repair: bool,
     ) -> Result<Vec<Finding>, StoreUnavailable> {
-        let mut findings = judgement.findings;
-        if repair && !judgement.corrections.is_empty() {
+        let mut findings = outcome.findings;
+        if repair && !outcome.corrections.is_empty() {
             let failed = self.correct(subject).await?;
             for finding in findings.iter_mut().filter(|finding| finding.advice.is_none()) {
                 finding.repaired = failed.is_none();
@@ -142,13 +148,13 @@ impl Auditor {
     /// Checks `subject` again and corrects it. Returns advice for the operator if that fails.
     async fn correct(&self, subject: Subject) -> Result<Option<&'static str>, StoreUnavailable> {
         for _ in 0..ATTEMPTS {
-            let now = self.judge_again(subject).await?;
+            let now = self.evaluate_again(subject).await?;
             if now.corrections.is_empty() {
                 // Nothing is left to correct unless a later change needs manual work.
                 let worse = now.findings.iter().any(|finding| finding.advice.is_some());
                 return Ok(worse.then_some("it changed during the audit; run the audit again"));
             }
-            match self.writer.commit(self.commit(&now.corrections)).await {
+            match self.writer.commit(self.build_commit(&now.corrections)).await {
                 Ok(_) => return Ok(None),
                 // The stock changed, or the outcome is unknown: the next attempt reads it again.
                 Err(
@@ -171,14 +177,14 @@ impl Auditor {
         Ok(Some("its stock changes too fast; run the repair again when there is less traffic"))
     }
 
-    async fn judge_again(&self, subject: Subject) -> Result<AuditOutcome, StoreUnavailable> {
+    async fn evaluate_again(&self, subject: Subject) -> Result<AuditOutcome, StoreUnavailable> {
         Ok(match subject {
-            Subject::Order(span) => {
-                self.store.audit_orders(span, 1).await?.items.first().map(|order| order.evaluate())
+            Subject::Order(range) => {
+                self.store.audit_orders(range, 1).await?.items.first().map(|order| order.evaluate())
             }
-            Subject::Product(span) => self
+            Subject::Product(range) => self
                 .store
-                .audit_products(span, 1)
+                .audit_products(range, 1)
                 .await?
                 .items
                 .first()
@@ -187,7 +193,7 @@ impl Auditor {
         .unwrap_or_default())
     }
 
-    fn commit(&self, corrections: &[Correction]) -> Commit {
+    fn build_commit(&self, corrections: &[Correction]) -> Commit {
         let writes = corrections.iter().flat_map(|correction| {
             let Correction { product_id, expected_version, reserved, order_id, .. } = *correction;
             let moves = correction.movements.iter().enumerate();

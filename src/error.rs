@@ -294,14 +294,21 @@ impl From<CartError> for Error {
                 Self::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
             }
             CartError::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
-            CartError::QuantityLimitExceeded => Self::new(
-                ErrorCode::QuantityLimit,
-                "The line would exceed the maximum quantity of a line.",
-            ),
-            CartError::LineLimitExceeded => Self::new(
-                ErrorCode::LineLimit,
-                "The cart would exceed its maximum number of lines.",
-            ),
+            CartError::QuantityLimitExceeded { quantity, limit } => {
+                let or_more = if quantity < u32::MAX.into() { "" } else { " or more" };
+                let detail = format!(
+                    "A line can hold at most {limit} units. This line would have \
+                     {quantity}{or_more}."
+                );
+                Self::new(ErrorCode::QuantityLimit, detail)
+            }
+            CartError::LineLimitExceeded { lines, limit } => {
+                let detail = format!(
+                    "A cart can hold at most {limit} lines. This cart would have {lines}. \
+                     Remove a line first."
+                );
+                Self::new(ErrorCode::LineLimit, detail)
+            }
             CartError::TotalLimitExceeded => Self::total_limit(),
             CartError::GuestCartMerged => Self::new(
                 ErrorCode::GuestCartMerged,

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The server under test is the `souk` binary of the same build. `mongo`, `checkouts`, `expiry`,
-//! `overload`, `relay` and `scale` need the connection string of a replica set in SOUK_TEST_MONGO_URI;
-//! `relay` also needs that of a RabbitMQ broker in SOUK_TEST_AMQP_URI.
+//! `overload`, `relay` and `scale` need the connection string of a replica set in
+//! SOUK_TEST_MONGO_URI; `relay` also needs that of a RabbitMQ broker in SOUK_TEST_AMQP_URI.
 
 mod adds;
 mod baseline_server;

@@ -2,7 +2,7 @@
 
 use actix::{Actor, Addr, Handler, MailboxError, Message, dev::ToEnvelope};
 
-use crate::{error::Error, messages::context::Ticket};
+use crate::{error::Error, messages::command_context::Ticket};
 
 /// Sends `message` and waits for the reply until the ticket's deadline.
 ///

@@ -7,4 +7,4 @@ pub mod cart;
 pub mod catalog;
 pub(crate) mod commit_error;
 pub mod orders;
-pub(crate) mod retry;
+pub(crate) mod retry_on_conflict;

@@ -121,7 +121,7 @@ impl Application {
     /// Whether the catalog has no products.
     #[must_use]
     pub fn catalog_is_empty(&self) -> bool {
-        self.node.context.caches.catalog_snapshot.is_empty()
+        self.node.context.listeners.catalog_cache.is_empty()
     }
 
     /// Serves requests until `stop` completes, then shuts down in order: reports not ready, answers

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix::Addr;
 use async_trait::async_trait;
 
-use super::context::NodeContext;
+use super::node_context::NodeContext;
 use crate::{
     actors::{ask::ask, catalog::CatalogActor},
     broker::{AdjustStock, BrokerDeps, BrokerUri, CommandHandler, InvalidBrokerUri, Subscription},
@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     messages::{
         catalog::{ApplyStockCommand, StockCommandOutcome},
-        context::{Ticket, TraceParent},
+        command_context::{Ticket, TraceParent},
     },
     store::Store,
 };
@@ -44,7 +44,7 @@ pub(super) fn broker_deps(
     BrokerDeps {
         uri,
         store: Arc::clone(&context.store),
-        outbox_notify: Arc::clone(&context.caches.outbox_notify),
+        outbox_notify: Arc::clone(&context.listeners.outbox_notify),
         follower: context.follower.clone(),
         subscriptions: settings.broker.subscription.iter().map(subscription).collect(),
         command_handler: Arc::new(command_handler),

@@ -3,8 +3,8 @@
 //! A node starts in this order, and stops in the reverse order:
 //!
 //! 1. `resources` opens the store and binds the socket.
-//! 2. `context` builds `NodeContext`, which all components share: the
-//!    store, the commit writer, the caches that follow its commits, and the clock.
+//! 2. `node_context` builds `NodeContext`, which all components share: the store, the commit
+//!    writer, the `commit_listeners` that learn of its commits, and the clock.
 //! 3. `node` starts the actors on the context ([`Node::start`]), and later the broker.
 //! 4. `application` adds what only a serving node has: the broker, the first admin, the HTTP
 //!    server and the background tasks; it runs them until the node stops.
@@ -27,8 +27,9 @@
 mod application;
 pub mod audit;
 mod broker_wiring;
-mod context;
+mod commit_listeners;
 mod node;
+mod node_context;
 mod options;
 mod resources;
 mod secrets;

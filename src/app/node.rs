@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
     broker_wiring::broker_deps,
-    context::NodeContext,
+    node_context::NodeContext,
     options::{api_options, cart_limits, connection_limits, feed_limits, order_rules},
     secrets::{build_tokens, token_secret},
 };
@@ -59,7 +59,7 @@ impl Node {
         let token_secret = token_secret(settings)?;
         let hasher = PasswordHasher::start(settings.auth.bcrypt_cost, None);
         let carts = start_carts(settings, &context);
-        context.caches.set_carts(&carts);
+        context.listeners.set_carts(&carts);
         Ok(Self {
             catalog: start_catalog(&context),
             admin_bootstrap: admin_bootstrap(&context, hasher.clone()),
@@ -108,14 +108,14 @@ impl Node {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
             catalog: self.catalog.clone(),
-            catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
+            catalog_cache: Arc::clone(&context.listeners.catalog_cache),
             accounts: self.accounts.clone(),
             authenticator: Authenticator::new(
                 build_tokens(settings, &self.token_secret, &context.clock)?,
-                Arc::clone(&context.caches.revoked_sessions),
+                Arc::clone(&context.listeners.revoked_sessions),
                 Arc::clone(&context.clock),
             ),
-            feed: Arc::clone(&context.caches.feed),
+            feed: Arc::clone(&context.listeners.feed),
             follower: context.follower.clone(),
             broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
             store: Arc::clone(&context.store),
@@ -155,7 +155,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
     let deps = CartDeps {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
-        catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
+        catalog_cache: Arc::clone(&context.listeners.catalog_cache),
         follower: context.follower.clone(),
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
@@ -170,7 +170,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
 
 fn start_catalog(context: &NodeContext) -> Addr<CatalogActor> {
     CatalogActor::new(CatalogService {
-        catalog_snapshot: Arc::clone(&context.caches.catalog_snapshot),
+        catalog_cache: Arc::clone(&context.listeners.catalog_cache),
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         follower: context.follower.clone(),
@@ -199,7 +199,7 @@ fn start_accounts(
         clock: Arc::clone(&context.clock),
         hasher,
         refresh_tokens: RefreshTokens::new(token_secret.expose_secret().as_bytes()),
-        revoked: Arc::clone(&context.caches.revoked_sessions),
+        revoked: Arc::clone(&context.listeners.revoked_sessions),
         login_limit: settings.limits.login,
     })
     .start()

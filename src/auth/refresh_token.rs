@@ -18,16 +18,16 @@ pub struct RefreshTokens {
     mac: Hmac<Sha256>,
 }
 
-/// A newly issued token.
-pub(crate) struct Issued {
+/// A newly issued token, for the client and for the store.
+pub(crate) struct IssuedRefreshToken {
     /// The token for the client.
     pub(crate) token: String,
     /// The SHA-256 hash for the store.
     pub(crate) hash: [u8; 32],
 }
 
-/// A token with a valid MAC. It may already be used.
-pub(crate) struct Genuine {
+/// A token with a valid MAC: this shop issued it. It may already be used.
+pub(crate) struct VerifiedRefreshToken {
     pub(crate) session_id: SessionId,
     pub(crate) hash: [u8; 32],
 }
@@ -43,16 +43,21 @@ impl RefreshTokens {
         Self { mac: Hmac::new(&key) }
     }
 
-    pub(crate) fn issue(&self, session_id: SessionId) -> Issued {
+    /// Makes a new token for a session.
+    pub(crate) fn issue(&self, session_id: SessionId) -> IssuedRefreshToken {
         let mut bytes = Vec::with_capacity(48);
         bytes.extend_from_slice(session_id.as_uuid().as_bytes());
         bytes.extend_from_slice(&rand::random::<[u8; 16]>());
         let mac = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
         bytes.extend(mac.into_iter().take(16));
-        Issued { token: URL_SAFE_NO_PAD.encode(&bytes), hash: Sha256::digest(&bytes).into() }
+        IssuedRefreshToken {
+            token: URL_SAFE_NO_PAD.encode(&bytes),
+            hash: Sha256::digest(&bytes).into(),
+        }
     }
 
-    pub(crate) fn read(&self, token: &str) -> Option<Genuine> {
+    /// Checks the MAC of `token`. `None` if this shop did not issue it.
+    pub(crate) fn verify(&self, token: &str) -> Option<VerifiedRefreshToken> {
         let mut bytes = [0; 48];
         let length = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
         if length != bytes.len() {
@@ -61,14 +66,14 @@ impl RefreshTokens {
         let (signed, mac) = bytes.split_at(32);
         self.mac.clone().chain_update(signed).verify_truncated_left(mac).ok()?;
         let (session_id, _) = signed.split_first_chunk::<16>()?;
-        Some(Genuine {
+        Some(VerifiedRefreshToken {
             session_id: Uuid::from_bytes(*session_id).into(),
             hash: Sha256::digest(bytes).into(),
         })
     }
 }
 
-impl Genuine {
+impl VerifiedRefreshToken {
     /// Whether this is the current token of the session.
     pub(crate) fn is_current(&self, session: &Session) -> bool {
         self.hash.ct_eq(&session.refresh_hash).into()
@@ -94,27 +99,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_issued_is_genuine_and_current_until_the_next() {
+    fn issued_token_is_current_until_the_next_one() {
         let tokens = RefreshTokens::new(b"a secret");
         let id = SessionId::new();
         let (first, second) = (tokens.issue(id), tokens.issue(id));
         assert_eq!(first.token.len(), 64);
-        let read = RefreshTokens::new(b"a secret").read(&first.token).unwrap();
-        assert_eq!(read.session_id, id);
-        assert!(read.is_current(&session(id, first.hash)));
-        assert!(!read.is_current(&session(id, second.hash)));
+        let verified = RefreshTokens::new(b"a secret").verify(&first.token).unwrap();
+        assert_eq!(verified.session_id, id);
+        assert!(verified.is_current(&session(id, first.hash)));
+        assert!(!verified.is_current(&session(id, second.hash)));
     }
 
     #[test]
-    fn what_was_not_issued_is_nothing() {
+    fn forged_or_malformed_token_is_rejected() {
         let tokens = RefreshTokens::new(b"a secret");
         let token = tokens.issue(SessionId::new()).token;
-        assert!(RefreshTokens::new(b"another secret").read(&token).is_none());
+        assert!(RefreshTokens::new(b"another secret").verify(&token).is_none());
         for place in 0..token.len() {
             let mut forged = token.clone().into_bytes();
             forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
             assert!(
-                tokens.read(std::str::from_utf8(&forged).unwrap()).is_none(),
+                tokens.verify(std::str::from_utf8(&forged).unwrap()).is_none(),
                 "character {place}"
             );
         }
@@ -127,7 +132,7 @@ mod tests {
             &"\u{e9}".repeat(32),
             &"A".repeat(100_000),
         ] {
-            assert!(tokens.read(bad).is_none());
+            assert!(tokens.verify(bad).is_none());
         }
     }
 }

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorCode},
-    messages::context::TraceParent,
+    messages::command_context::TraceParent,
 };
 
 /// Commands that are delivered at a time. With one, a message that kills the connection (it is not

@@ -1,6 +1,9 @@
 //! Publishes the outbox: one node at a time, and each event at least once. Events are read in the
 //! order of [`OutboxPage`](crate::store::OutboxPage), in which every subject's sequence rises;
-//! [`Publisher`] keeps that order for each sequence.
+//! [`Publisher`] keeps that order for each sequence. On MongoDB, where many writers append events
+//! at once, the order comes from their commit times:
+//! [`next_commit_time`](crate::store::mongo::partition::ClaimedPartition::next_commit_time) says
+//! why that is the order of cause and effect.
 //!
 //! # Takeover
 //!

@@ -1,5 +1,5 @@
 //! The caches of a node, and the follower that keeps them current.
 
-pub mod catalog_snapshot;
+pub mod catalog_cache;
 pub mod follower;
 pub mod revoked_sessions;

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::{AuditArguments, count, print_line, run_in_system};
-use crate::{app::audit::AuditSession, audit::Summary, config::Settings};
+use crate::{app::audit::AuditSession, audit::AuditSummary, config::Settings};
 
 pub(super) fn run(settings: &Settings, arguments: &AuditArguments) -> anyhow::Result<()> {
     run_in_system(async |drivers| {
@@ -23,8 +23,8 @@ pub(super) fn run(settings: &Settings, arguments: &AuditArguments) -> anyhow::Re
     })
 }
 
-fn print_summary(summary: &Summary, repair: bool) -> anyhow::Result<()> {
-    let Summary { products, orders, movements, found, repaired } = *summary;
+fn print_summary(summary: &AuditSummary, repair: bool) -> anyhow::Result<()> {
+    let AuditSummary { products, orders, movements, found, repaired } = *summary;
     print_line(&format!(
         "{}, {}, {}: {}, {repaired} corrected",
         count(products, "product"),

@@ -39,7 +39,7 @@ pub struct HttpSettings {
     pub cors: CorsSettings,
 }
 
-/// Cross-origin requests.
+/// Which web pages of other origins may use the API.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorsSettings {

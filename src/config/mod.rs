@@ -64,7 +64,7 @@ pub struct Settings {
     pub shop: ShopSettings,
     /// Products and their stock.
     pub catalog: CatalogSettings,
-    /// The database.
+    /// The database that keeps the shop.
     pub store: StoreSettings,
     /// The message broker.
     pub broker: BrokerSettings,

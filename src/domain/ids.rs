@@ -18,7 +18,7 @@ macro_rules! id {
             /// Creates an identifier that sorts after every earlier one of this machine.
             #[must_use]
             #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]
-            #[expect(clippy::new_without_default, reason = "a default id would be a different one each time")]
+            #[expect(clippy::new_without_default, reason = "each default would differ")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }

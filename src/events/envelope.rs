@@ -24,7 +24,7 @@ use crate::{
         inventory::StockLevel,
         order::{Order, OrderStatus},
     },
-    messages::context::TraceParent,
+    messages::command_context::TraceParent,
 };
 
 /// An event that a commit adds to the outbox.
@@ -45,19 +45,19 @@ pub struct EventEnvelope {
 pub enum DomainEvent {
     /// `catalog.product.created`, `.updated` or `.deleted`, depending on the product's state.
     Product(Arc<Product>),
-    /// `inventory.stock.changed`
+    /// `inventory.stock.changed`: the level after a change.
     StockChanged(StockLevel),
-    /// `inventory.stock.low`
+    /// `inventory.stock.low`: the change has left few units.
     StockLow(StockLevel),
-    /// `inventory.stock.depleted`
+    /// `inventory.stock.depleted`: the change has left no unit.
     StockDepleted(StockLevel),
-    /// `cart.*`
+    /// `cart.*`: the cart after a change.
     Cart(Arc<Cart>, CartEvent),
     /// `order.*`, depending on the order's status.
     Order(Arc<Order>),
-    /// `auth.user.registered`
+    /// `auth.user.registered`: the new account.
     UserRegistered(Arc<User>),
-    /// `auth.session.revoked`
+    /// `auth.session.revoked`: a session ended before it expired.
     SessionRevoked {
         /// The account that the session belongs to.
         user_id: UserId,
@@ -73,7 +73,7 @@ pub enum DomainEvent {
 /// Who may read an event on the public feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Anyone.
+    /// Anyone, without a token.
     Everyone,
     /// Only the user or guest that the event belongs to.
     Owner(UserId),

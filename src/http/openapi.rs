@@ -34,11 +34,13 @@ use crate::error::ErrorCode;
     ),
     paths(
         accounts::register, accounts::sessions::login, accounts::sessions::refresh,
-        accounts::sessions::logout, accounts::tokens::validate, accounts::me, accounts::password,
-        accounts::tokens::jwks,
-        products::list, products::suggest, products::show, products::create, products::replace, products::patch,
-        products::delete, import::import, stock::show, stock::change, stock::movements,
-        cart::show, cart::add, cart::update, cart::remove, cart::clear, cart::guest, cart::merge,
+        accounts::sessions::logout, accounts::tokens::validate, accounts::me,
+        accounts::change_password, accounts::tokens::jwks,
+        products::list, products::suggest, products::show, products::create, products::replace,
+        products::patch, products::delete, import::import,
+        stock::show, stock::change, stock::movements,
+        cart::show, cart::add, cart::update, cart::remove, cart::clear,
+        cart::create_guest_cart, cart::merge,
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
         events::feed, audit::run, health::livez, health::readyz, health::metrics,
     ),
@@ -102,7 +104,7 @@ impl Modify for OperationDefaults {
                         ensure_description(response, status);
                     }
                 }
-                headers::complete_responses(operation, is_private(path));
+                headers::complete_responses(operation, must_not_be_stored(path));
             }
         }
     }
@@ -136,7 +138,7 @@ fn is_limited(path: &str) -> bool {
 }
 
 /// Whether responses of `path` are private to the caller.
-fn is_private(path: &str) -> bool {
+fn must_not_be_stored(path: &str) -> bool {
     ["/api/auth/", "/api/cart", "/api/checkout", "/api/orders"]
         .iter()
         .any(|prefix| path.starts_with(prefix))

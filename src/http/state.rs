@@ -25,10 +25,10 @@ use crate::{
     },
     auth::caller::{Authenticator, Caller},
     broker::BrokerStatus,
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{account::Role, clock::Clock, ids::UserId, money::Currency},
     error::{Error, ErrorCode},
-    messages::context::Ticket,
+    messages::command_context::Ticket,
     outbox::feed::Feed,
     store::{Store, StoreUnavailable, writer::CommitWriter},
 };
@@ -42,7 +42,7 @@ pub struct AppState {
     /// Changes the catalog.
     pub catalog: Addr<CatalogActor>,
     /// The catalog in memory, for reads.
-    pub catalog_snapshot: Arc<CatalogSnapshot>,
+    pub catalog_cache: Arc<CatalogCache>,
     /// Manages accounts and sessions.
     pub accounts: Addr<AccountActor>,
     /// Checks access tokens and finds their callers.
@@ -153,7 +153,7 @@ impl AppState {
     ///
     /// # Errors
     /// `store_unavailable` if the node must catch up and the store does not respond in time.
-    pub async fn ensure_fresh(&self, request: &HttpRequest) -> Result<(), Error> {
+    pub async fn ensure_caches_current(&self, request: &HttpRequest) -> Result<(), Error> {
         match &self.follower {
             Some(follower) if !follower.is_current() => {
                 self.catch_up_follower(follower, request).await
@@ -167,7 +167,7 @@ impl AppState {
     ///
     /// # Errors
     /// `store_unavailable` if the node must catch up and the store does not respond in time.
-    pub async fn ensure_latest(&self, request: &HttpRequest) -> Result<(), Error> {
+    pub async fn honor_no_cache(&self, request: &HttpRequest) -> Result<(), Error> {
         let directives = request
             .headers()
             .get_all(header::CACHE_CONTROL)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use actix::Message;
 
-use super::context::{Ticket, TraceParent};
+use super::command_context::{Ticket, TraceParent};
 use crate::{
     domain::{
         account::{Email, Password, Role, User},

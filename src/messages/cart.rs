@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Message;
 use bytes::Bytes;
 
-use super::context::{CommandContext, Reply};
+use super::command_context::{CommandContext, Reply};
 use crate::{
     domain::{
         cart::{Cart, CartCommand, PricedCart},

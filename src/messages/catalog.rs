@@ -1,11 +1,11 @@
-//! Messages for the catalog actor. Plain reads use the snapshot that it publishes.
+//! Messages for the catalog actor. Plain reads use the catalog cache instead.
 
 use std::sync::Arc;
 
 use actix::Message;
 use bytes::Bytes;
 
-use super::context::{CommandContext, Reply, Ticket, TraceParent};
+use super::command_context::{CommandContext, Reply, Ticket, TraceParent};
 use crate::{
     domain::{
         catalog::product::{Product, ProductDetails, ProductPatch},

@@ -3,5 +3,5 @@
 pub mod accounts;
 pub mod cart;
 pub mod catalog;
-pub mod context;
+pub mod command_context;
 pub mod orders;

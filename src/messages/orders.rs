@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::Message;
 
-use super::context::{CommandContext, Reply};
+use super::command_context::{CommandContext, Reply};
 use crate::{
     domain::{
         ids::{OrderId, UserId},

@@ -69,23 +69,23 @@ impl Feed {
             while !self.has_listeners() {
                 self.wakeup.notified().await;
             }
-            if let Err(StoreUnavailable) = self.broadcast_while_heard(&*store).await {
+            if let Err(StoreUnavailable) = self.broadcast_to_listeners(&*store).await {
                 // The store has logged the error.
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     }
 
-    async fn broadcast_while_heard(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
+    async fn broadcast_to_listeners(&self, store: &dyn Store) -> Result<(), StoreUnavailable> {
         let start = store.outbox_heads().await?;
         let mut cursor = start.clone();
-        self.send(start, OutboxPage { end: cursor.clone(), ..OutboxPage::default() });
+        self.broadcast_page(start, OutboxPage { end: cursor.clone(), ..OutboxPage::default() });
         while self.has_listeners() {
             let page = store.list_events_after(&cursor, PAGE_SIZE).await?;
             let has_more = page.has_more;
             if page.end != cursor {
                 let start = std::mem::replace(&mut cursor, page.end.clone());
-                self.send(start, page);
+                self.broadcast_page(start, page);
             }
             if !has_more {
                 // A timeout only means that it is time to look again.
@@ -95,7 +95,7 @@ impl Feed {
         Ok(())
     }
 
-    fn send(&self, start: OutboxCursor, page: OutboxPage) {
+    fn broadcast_page(&self, start: OutboxCursor, page: OutboxPage) {
         // `send` fails only if the last listener has just disconnected.
         drop(self.pages.send(Arc::new(FeedPage { start, page })));
     }

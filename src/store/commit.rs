@@ -15,7 +15,7 @@ use crate::{
         order::Order,
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
-    messages::context::{IdempotencyKey, StoredReply, TraceParent},
+    messages::command_context::{IdempotencyKey, StoredReply, TraceParent},
 };
 
 /// One change, applied whole or not at all: conditions, writes, events, and the response to store.

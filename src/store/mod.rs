@@ -36,7 +36,7 @@ use crate::{
         OutboxCursor, OutboxEvent,
         parse::{ParsedEvent, parse_or_log},
     },
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// The result of a batch of commits.
@@ -259,10 +259,10 @@ pub trait Store: Send + Sync {
     /// The cursor of a reader that has read every event, from one snapshot.
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable>;
 
-    /// The same, at least as new as every commit that any node acknowledged before the call. On a
-    /// shared store, a member that was the primary and does not know yet that it no longer is must
-    /// not answer.
-    async fn durable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
+    /// The same from a linearizable read: at least as new as every commit that any node
+    /// acknowledged before the call. On a shared store, a member that was the primary and does not
+    /// know yet that it no longer is must not answer.
+    async fn linearizable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
         self.outbox_heads().await
     }
 

@@ -73,12 +73,12 @@ pub struct CommitWriterStats {
 #[derive(Clone)]
 pub struct CommitWriter {
     /// At least one.
-    lanes: Arc<[Lane]>,
+    lanes: Arc<[LaneSenders]>,
     stats: Arc<CommitWriterStats>,
 }
 
 /// The sending ends of the queues of one task.
-struct Lane {
+struct LaneSenders {
     queue: mpsc::Sender<QueuedCommit>,
     priority_queue: mpsc::Sender<QueuedCommit>,
     closing: Arc<Notify>,
@@ -119,14 +119,14 @@ impl CommitWriter {
             };
             let queues = CommitQueues { priority, regular, closing: Arc::clone(&closing) };
             tasks.spawn_on(task.run(queues), runtime);
-            Lane { queue, priority_queue, closing, retry_alone_count }
+            LaneSenders { queue, priority_queue, closing, retry_alone_count }
         });
         let lanes = lanes.collect();
         let handle = runtime.spawn(async move { while tasks.join_next().await.is_some() {} });
         (Self { lanes, stats }, handle)
     }
 
-    fn lane_for(&self, commit: &Commit) -> Option<&Lane> {
+    fn lane_for(&self, commit: &Commit) -> Option<&LaneSenders> {
         self.lanes.get(lane_index(commit, self.lanes.len()))
     }
 
@@ -172,7 +172,7 @@ impl CommitWriter {
     /// The number of commits in the regular queues, plus those waiting to be applied alone.
     #[must_use]
     pub fn queued_count(&self) -> usize {
-        let queued = |lane: &Lane| {
+        let queued = |lane: &LaneSenders| {
             lane.queue.max_capacity().saturating_sub(lane.queue.capacity())
                 + lane.retry_alone_count.load(Ordering::Relaxed)
         };

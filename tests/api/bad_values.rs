@@ -107,8 +107,13 @@ async fn cart_lines_are_limited() {
     for product in &products[..3] {
         app.add_to_cart(&ada, product, 5).await.ok();
     }
-    app.add_to_cart(&ada, &products[3], 1).await.problem(422, "line_limit");
-    app.add_to_cart(&ada, &products[0], 1).await.problem(422, "quantity_limit");
+    let fourth = app.add_to_cart(&ada, &products[3], 1).await.problem(422, "line_limit");
+    assert_eq!(
+        fourth["detail"],
+        "A cart can hold at most 3 lines. This cart would have 4. Remove a line first."
+    );
+    let sixth = app.add_to_cart(&ada, &products[0], 1).await.problem(422, "quantity_limit");
+    assert_eq!(sixth["detail"], "A line can hold at most 5 units. This line would have 6.");
     let cart = app.cart(&ada).await;
     assert_eq!((&cart["version"], &cart["item_count"]), (&json!(3), &json!(15)));
 }

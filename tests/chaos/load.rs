@@ -19,7 +19,7 @@ use souk::{
         inventory::StockChange,
     },
     events::{DomainEvent, OutboxCursor},
-    messages::context::IdempotencyKey,
+    messages::command_context::IdempotencyKey,
     store::{
         Commit, CommitError, CommittedChanges, StockWrite, Store, Write,
         commit::{IdempotencyRecord, StoredReplyBody},

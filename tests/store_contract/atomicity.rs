@@ -25,7 +25,7 @@ struct SampleCommit {
     order: souk::domain::order::Order,
     user: souk::domain::account::User,
     session: Session,
-    key: souk::messages::context::IdempotencyKey,
+    key: souk::messages::command_context::IdempotencyKey,
 }
 
 impl SampleCommit {
@@ -196,10 +196,10 @@ pub(crate) async fn committed_changes_match_the_batch(harness: &dyn Harness) {
         commit([stock(tea.id, StockChange::Set(9))]),
         commit([put_user(&ada), put_session(&live), put_session(&ended)]),
     ];
-    let news = apply(&*store, batch).await.changes;
-    assert_eq!(news.carts, [(cart.owner.id, 1)]);
-    assert_eq!(news.products.iter().map(|product| &**product).collect::<Vec<_>>(), [&tea]);
-    assert_eq!(news.stock, [stock_level(&*store, tea.id).await]);
-    assert_eq!(news.revoked_sessions, [(ended.id, ended.revoked_at.unwrap())]);
-    assert_eq!(news.events, events(&*store).await);
+    let changes = apply(&*store, batch).await.changes;
+    assert_eq!(changes.carts, [(cart.owner.id, 1)]);
+    assert_eq!(changes.products.iter().map(|product| &**product).collect::<Vec<_>>(), [&tea]);
+    assert_eq!(changes.stock, [stock_level(&*store, tea.id).await]);
+    assert_eq!(changes.revoked_sessions, [(ended.id, ended.revoked_at.unwrap())]);
+    assert_eq!(changes.events, events(&*store).await);
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
 use souk::{
-    audit::{Auditor, Summary},
+    audit::{AuditSummary, Auditor},
     domain::{
         audit::{
             EventAudit, Finding, FindingKind, IdRange, MovementTotals, OrderAudit, ProductAudit,
@@ -33,7 +33,7 @@ fn start_auditor(store: &Arc<dyn Store>) -> (Auditor, CommitWriter) {
     (Auditor::new(Arc::clone(store), writer.clone(), Arc::new(SystemClock)), writer)
 }
 
-async fn run_audit(auditor: &Auditor, repair: bool) -> (Summary, Vec<Finding>) {
+async fn run_audit(auditor: &Auditor, repair: bool) -> (AuditSummary, Vec<Finding>) {
     let mut findings = Vec::new();
     let summary = auditor.run(repair, |finding| findings.push(finding.clone())).await.unwrap();
     assert_eq!(summary.found, findings.len() as u64);
@@ -286,7 +286,7 @@ pub(crate) async fn inconsistencies_are_found_and_repaired(harness: &dyn Harness
     let (auditor, _writer) = start_auditor(&store);
     assert_eq!(
         run_audit(&auditor, false).await,
-        (Summary::default(), Vec::new()),
+        (AuditSummary::default(), Vec::new()),
         "an empty shop is clean"
     );
     let [tea, cup, pot] = [

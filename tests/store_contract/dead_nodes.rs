@@ -144,7 +144,7 @@ async fn durable_heads_follow_a_write_even_of_a_node_taken_for_dead() {
     apply_one(&*store, cart_commit(&cart(customer(), 1))).await.unwrap();
     let nodes = mongo.raw_database().collection::<Document>("nodes");
     nodes.delete_many(doc! {}).await.unwrap();
-    assert_eq!(store.durable_outbox_heads().await.unwrap().to_string(), "0.1");
+    assert_eq!(store.linearizable_outbox_heads().await.unwrap().to_string(), "0.1");
     let probe = nodes.find_one(doc! { "asked": 1 }).await.unwrap();
     assert!(probe.is_some(), "a majority has confirmed a write");
     mongo.drop_database().await;

@@ -19,7 +19,7 @@ use souk::{
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, OutboxCursor, OutboxEvent},
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, Commit, CommitOutcome, StockWrite, Store, Write,
         commit::{IdempotencyRecord, StoredReplyBody},

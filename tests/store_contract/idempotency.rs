@@ -16,7 +16,7 @@ use souk::{
         inventory::StockChange,
     },
     events::inventory::stock_json,
-    messages::context::StoredReply,
+    messages::command_context::StoredReply,
     store::{
         Commit, CommitError,
         commit::{IdempotencyRecord, StoredReplyBody},

@@ -11,7 +11,7 @@ use souk::{
         inventory::StockChange,
     },
     events::{Audience, DomainEvent, OutboxCursor, OutboxEvent, OutboxPosition},
-    messages::context::TraceParent,
+    messages::command_context::TraceParent,
     store::{Commit, Store},
 };
 use tokio::time::{sleep, timeout};

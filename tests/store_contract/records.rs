@@ -57,7 +57,7 @@ pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
     assert!(page.events.is_empty() && !page.has_more && !page.has_gap, "{page:?}");
     assert_eq!(page.end, OutboxCursor::default());
     assert_eq!(store.outbox_heads().await, Ok(OutboxCursor::default()));
-    assert_eq!(store.durable_outbox_heads().await, Ok(OutboxCursor::default()));
+    assert_eq!(store.linearizable_outbox_heads().await, Ok(OutboxCursor::default()));
     assert_eq!(store.published_cursor().await, Ok(OutboxCursor::default()));
     assert_eq!(store.ping().await, Ok(()));
 }

@@ -36,9 +36,9 @@ struct RecordingObserver {
 }
 
 impl CommitObserver for RecordingObserver {
-    fn on_committed(&self, news: &CommittedChanges) {
-        self.carts.lock().unwrap().extend(&news.carts);
-        self.positions.lock().unwrap().extend(news.events.iter().map(|event| event.position));
+    fn on_committed(&self, changes: &CommittedChanges) {
+        self.carts.lock().unwrap().extend(&changes.carts);
+        self.positions.lock().unwrap().extend(changes.events.iter().map(|event| event.position));
     }
 }
 

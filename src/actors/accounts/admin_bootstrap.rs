@@ -8,7 +8,7 @@ use rand::distr::{Alphanumeric, SampleString};
 
 use super::{PasswordHasher, service::with_next_version};
 use crate::{
-    actors::retry::{CommandRetry, Decision},
+    actors::retry_on_conflict::{CommandRetry, Decision},
     domain::{
         account::{Email, Password, Role, User},
         clock::Clock,
@@ -16,7 +16,7 @@ use crate::{
     },
     error::{Error, ErrorCode},
     events::DomainEvent,
-    messages::context::{CommandContext, Reply},
+    messages::command_context::{CommandContext, Reply},
     store::{Commit, CommitError, Store, Write, writer::CommitWriter},
 };
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::service::{AccountService, add_revocation, invalid_credentials, with_next_version};
 use crate::{
-    actors::retry::Decision,
+    actors::retry_on_conflict::Decision,
     domain::account::{Password, RevocationReason, User},
     error::{Error, ErrorCode},
     messages::accounts::ChangePassword,

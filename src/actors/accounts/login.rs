@@ -10,7 +10,7 @@ use super::{
     service::{AccountService, invalid_credentials, with_next_version},
 };
 use crate::{
-    actors::{commit_error::map_commit_error, retry::Decision},
+    actors::{commit_error::map_commit_error, retry_on_conflict::Decision},
     domain::{
         account::{Password, REFRESH_TOKEN_LIFETIME, Session, User, validate_account_name},
         clock::Timestamp,
@@ -20,7 +20,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         accounts::{AuthenticatedSession, Login, RegisterUser},
-        context::Ticket,
+        command_context::Ticket,
     },
     store::{Commit, CommitError, Write},
 };

@@ -6,7 +6,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{AccountDeps, login_limiter::LoginLimiter};
 use crate::{
-    actors::retry::{CommandRetry, Decision, is_conflict},
+    actors::retry_on_conflict::{CommandRetry, Decision, is_conflict},
     domain::{
         account::{Password, RevocationReason, Session, User},
         ids::UserId,
@@ -15,7 +15,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         accounts::GetUser,
-        context::{CommandContext, Reply, Ticket, TraceParent},
+        command_context::{CommandContext, Reply, Ticket, TraceParent},
     },
     store::{Commit, CommitReceipt, Write},
 };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::service::{AccountService, add_revocation, with_next_version};
 use crate::{
-    actors::retry::Decision,
+    actors::retry_on_conflict::Decision,
     domain::{
         account::{RevocationReason, Session},
         ids::SessionId,
@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorCode},
     messages::{
         accounts::{AuthenticatedSession, Logout, RefreshSession},
-        context::{Ticket, TraceParent},
+        command_context::{Ticket, TraceParent},
     },
     store::Write,
 };
@@ -34,7 +34,7 @@ impl AccountService {
     ) -> Result<AuthenticatedSession, Error> {
         let RefreshSession { refresh_token, ticket, trace } = message;
         let token =
-            self.deps.refresh_tokens.read(&refresh_token).ok_or_else(invalid_refresh_token)?;
+            self.deps.refresh_tokens.verify(&refresh_token).ok_or_else(invalid_refresh_token)?;
         let rotate = async || {
             let session = self
                 .deps

@@ -33,7 +33,7 @@ use crate::{
             AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession,
             RegisterUser,
         },
-        context::Ticket,
+        command_context::Ticket,
     },
     store::{
         CommittedChanges, Store,

@@ -6,7 +6,7 @@ use super::CartRegistry;
 use crate::{
     domain::cart::{CartCommand, CartOwner},
     error::Error,
-    messages::{cart::ChangeCart, context::CommandContext},
+    messages::{cart::ChangeCart, command_context::CommandContext},
     panics::guarded_tick,
 };
 

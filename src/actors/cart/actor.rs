@@ -10,7 +10,7 @@ use crate::{
     error::{Error, ErrorCode},
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
-        context::Reply,
+        command_context::Reply,
     },
     panics::guarded_command,
 };

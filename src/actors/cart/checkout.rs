@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::service::CartService;
 use crate::{
-    actors::retry::{Decision, idempotency_record},
+    actors::retry_on_conflict::{Decision, idempotency_record},
     domain::{
         catalog::product::Product,
         ids::{OrderId, ProductId},
@@ -15,7 +15,7 @@ use crate::{
     events::{DomainEvent, order::order_json},
     messages::{
         cart::PlaceOrder,
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
     store::{Commit, CommitReceipt, Condition, StockWrite, Write, commit::StoredReplyBody},
 };
@@ -35,7 +35,7 @@ impl CartService {
             Ok(self.decide_order(outcome, &context))
         };
         // Each attempt catches up itself, so the retry loop needs no follower.
-        self.retry(&context, None, decide).await
+        self.decide_and_commit(&context, None, decide).await
     }
 
     async fn decide_checkout(
@@ -58,7 +58,7 @@ impl CartService {
     }
 
     fn product_and_available(&self, id: ProductId) -> Option<(Arc<Product>, u64)> {
-        let view = self.deps.catalog_snapshot.get(id)?;
+        let view = self.deps.catalog_cache.get(id)?;
         Some((Arc::clone(&view.product), view.stock.available()))
     }
 

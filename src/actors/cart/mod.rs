@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 pub use self::{actor::CartActor, registry::CartRegistry};
 use crate::{
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{cart::CartLimits, clock::Clock, money::Currency, order::OrderRules},
     messages::cart::RenderCart,
     store::{Store, writer::CommitWriter},
@@ -27,7 +27,7 @@ pub struct CartDeps {
     /// Batches commits into store transactions.
     pub writer: CommitWriter,
     /// The cached products, prices and stock.
-    pub catalog_snapshot: Arc<CatalogSnapshot>,
+    pub catalog_cache: Arc<CatalogCache>,
     /// Follows the changes of other nodes. `None` if the store is not shared.
     pub follower: Option<Arc<Follower>>,
     /// The source of all timestamps.

@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
-        context::{Reply, Ticket},
+        command_context::{Reply, Ticket},
     },
     store::CommittedChanges,
 };
@@ -64,7 +64,7 @@ impl CartRegistry {
     ) -> Result<Arc<CartView>, Error> {
         let current = self.carts.get(&owner.id).and_then(|active| {
             self.mark_used(&active.state);
-            active.state.current_view(&self.deps.catalog_snapshot)
+            active.state.current_view(&self.deps.catalog_cache)
         });
         match current {
             Some(view) => {

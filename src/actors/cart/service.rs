@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::{CartDeps, state::CartState};
 use crate::{
-    actors::retry::{CommandRetry, Decision, idempotency_record, is_conflict},
+    actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
     cache::follower::Follower,
     domain::cart::{Cart, CartChange, CartError, CartMerge, CartOwner},
     error::{Error, ErrorCode},
     events::DomainEvent,
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
     store::{Commit, CommitReceipt, Write, commit::StoredReplyBody},
 };
@@ -34,7 +34,7 @@ impl CartService {
     }
 
     pub(super) async fn read_view(&self) -> Result<Arc<CartView>, Error> {
-        if let Some(view) = self.state.current_view(&self.deps.catalog_snapshot) {
+        if let Some(view) = self.state.current_view(&self.deps.catalog_cache) {
             view.cart.ensure_open()?;
             return Ok(view);
         }
@@ -57,13 +57,13 @@ impl CartService {
         let decide = async || {
             let cart = self.load_cart().await?;
             self.check_if_match(&cart, &context)?;
-            let offer = |id| self.deps.catalog_snapshot.offer(id);
+            let offer = |id| self.deps.catalog_cache.offer(id);
             match cart.decide(command, offer, self.deps.limits, self.deps.clock.now())? {
                 Some(changed) => self.decide_commit(Some(changed), None, &context).await,
                 None => Ok(self.decide_no_change(cart)),
             }
         };
-        self.retry(&context, self.deps.follower.as_deref(), decide).await
+        self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
     }
 
     pub(super) async fn merge_guest_cart(
@@ -78,7 +78,7 @@ impl CartService {
             let guest_cart =
                 self.deps.store.find_cart(guest.id).await?.unwrap_or_else(|| Cart::empty(guest));
             self.check_if_match(&cart, &context)?;
-            let offer = |id| self.deps.catalog_snapshot.offer(id);
+            let offer = |id| self.deps.catalog_cache.offer(id);
             let merge = cart
                 .merge(&guest_cart, offer, self.deps.limits, self.deps.clock.now())
                 .map_err(|refusal| merge_error(&refusal))?;
@@ -87,7 +87,7 @@ impl CartService {
                 CartMerge { user, guest } => self.decide_commit(user, guest, &context).await,
             }
         };
-        self.retry(&context, self.deps.follower.as_deref(), decide).await
+        self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
     }
 
     pub(super) fn check_if_match(
@@ -144,7 +144,7 @@ impl CartService {
     }
 
     /// Runs a command and retries conflicts. Drops the cached cart if it may be outdated.
-    pub(super) async fn retry<T, F: FnOnce(CommitReceipt) -> T>(
+    pub(super) async fn decide_and_commit<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         context: &CommandContext,
         follower: Option<&Follower>,

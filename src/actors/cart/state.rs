@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::CartDeps;
 use crate::{
-    cache::catalog_snapshot::CatalogSnapshot,
+    cache::catalog_cache::CatalogCache,
     domain::cart::{Cart, CartOwner},
     messages::cart::CartView,
 };
@@ -55,7 +55,7 @@ impl CartState {
     }
 
     /// Returns the rendered cart if neither the cart nor the catalog has changed since.
-    pub(super) fn current_view(&self, catalog: &CatalogSnapshot) -> Option<Arc<CartView>> {
+    pub(super) fn current_view(&self, catalog: &CatalogCache) -> Option<Arc<CartView>> {
         let rendered = self.rendered.load();
         let rendered = rendered.as_ref()?;
         let is_current =
@@ -87,8 +87,8 @@ impl CartDeps {
     pub(super) fn render_view(&self, cart: Arc<Cart>) -> (Arc<CartView>, u64) {
         // Read the epoch before the prices: a change in between then makes the view look outdated,
         // never too new.
-        let epoch = self.catalog_snapshot.epoch();
-        let priced = cart.with_prices(|id| self.catalog_snapshot.offer(id), self.currency);
+        let epoch = self.catalog_cache.epoch();
+        let priced = cart.with_prices(|id| self.catalog_cache.offer(id), self.currency);
         let body = (self.render)(&cart, &priced);
         let digest = Sha256::digest(&body);
         let short_digest =

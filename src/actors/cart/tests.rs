@@ -27,7 +27,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         cart::ChangeCart,
-        context::{CommandContext, Reply, Ticket},
+        command_context::{CommandContext, Reply, Ticket},
     },
     store::{Commit, Write},
 };
@@ -62,13 +62,13 @@ async fn price_change_invalidates_cached_cart() {
     let (carts, owner) = (shop.start_observed_registry(), user_owner());
     carts.change_cart(owner, shop.add_tea_message()).await.unwrap();
     let before = carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap();
-    let tea = shop.snapshot.get(shop.tea).unwrap();
+    let tea = shop.catalog_cache.get(shop.tea).unwrap();
     let details = ProductDetails {
         price: Money::parse("3.00", usd()).unwrap(),
         ..tea.product.details.clone()
     };
     let dearer = tea.product.with_details(details, Timestamp::default()).unwrap();
-    shop.snapshot.put(Arc::new(dearer), tea.stock);
+    shop.catalog_cache.put(Arc::new(dearer), tea.stock);
     let after = carts.read_cart(owner, &Ticket::new(MINUTE)).await.unwrap();
     assert_eq!(after.body, "1 1 3.00");
     assert_ne!(after.etag, before.etag);

@@ -13,7 +13,7 @@ use crate::{
             ApplyStockCommand, ChangeProduct, ChangeStock, CreateProduct, DeleteProduct,
             ImportLineOutcome, ImportLines, ProductView, RecordImportResponse, StockCommandOutcome,
         },
-        context::Reply,
+        command_context::Reply,
     },
     panics::guarded_command,
 };

@@ -9,7 +9,7 @@ use super::{CatalogService, stock::set_stock_write};
 use crate::{
     actors::{
         commit_error::map_commit_error,
-        retry::{CommandRetry, Decision},
+        retry_on_conflict::{CommandRetry, Decision},
     },
     domain::{catalog::product::Product, ids::ProductId},
     error::Error,
@@ -19,7 +19,7 @@ use crate::{
             ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
             RecordImportResponse,
         },
-        context::{CommandContext, Reply, StoredReply},
+        command_context::{CommandContext, Reply, StoredReply},
     },
     panics::guarded_command,
     store::{Commit, CommitError, CommitReceipt, Condition, Write, commit::StoredReplyBody},
@@ -69,7 +69,7 @@ impl CatalogService {
         context: CommandContext,
     ) -> Result<ImportAction, Error> {
         let decide = async || {
-            let known = row.sku().and_then(|sku| self.catalog_snapshot.by_sku(sku));
+            let known = row.sku().and_then(|sku| self.catalog_cache.by_sku(sku));
             match known {
                 Some(view) => self.decide_import_update(&view, &row, &context),
                 None => self.decide_import_create(&row, &context),

@@ -1,5 +1,5 @@
 //! Commands on products and their stock. Reads use the
-//! [catalog snapshot](crate::cache::catalog_snapshot).
+//! [catalog cache](crate::cache::catalog_cache).
 
 mod actor;
 mod import;

@@ -8,9 +8,9 @@ use super::stock::set_stock_write;
 use crate::{
     actors::{
         commit_error::map_commit_error,
-        retry::{CommandRetry, Decision, idempotency_record, is_conflict},
+        retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
     },
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{
         catalog::product::{Product, ProductDetails},
         clock::Clock,
@@ -21,7 +21,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
     store::{
         Commit, CommitError, CommitReceipt, Store, Write, commit::StoredReplyBody,
@@ -33,8 +33,8 @@ use crate::{
 #[derive(Clone)]
 pub struct CatalogService {
     /// The cached products and stock, which serve all catalog reads.
-    pub catalog_snapshot: Arc<CatalogSnapshot>,
-    /// Read when the snapshot may be outdated.
+    pub catalog_cache: Arc<CatalogCache>,
+    /// Read when the catalog cache may be outdated.
     pub store: Arc<dyn Store>,
     /// Batches commits into store transactions.
     pub writer: CommitWriter,
@@ -58,12 +58,12 @@ impl CatalogService {
             .apply(StockChange::Set(initial_stock))
             .map_err(|_| map_commit_error(CommitError::StockOverflow))?;
         let level = opening.map_or(empty, |(level, _)| StockLevel { version: 1, ..level });
-        let body = self.catalog_snapshot.render(&product, &level);
+        let body = self.catalog_cache.render(&product, &level);
         let stock_write = opening.map(|_| set_stock_write(product.id, initial_stock, None));
         let commit = self.product_commit(&product, stock_write, &context, body);
         match self.commit_or_replay(commit).await.map_err(map_commit_error)? {
             Reply::Completed(_) => self
-                .catalog_snapshot
+                .catalog_cache
                 .get(product.id)
                 .map(Reply::Completed)
                 .ok_or_else(Error::product_not_found),
@@ -82,16 +82,16 @@ impl CatalogService {
             let Some(product) = changed else {
                 return Ok(Decision::NoChange { body: view.body.clone(), reply: view });
             };
-            let body = self.catalog_snapshot.render(&product, &view.stock);
+            let body = self.catalog_cache.render(&product, &view.stock);
             let commit = self.product_commit(&product, None, &context, body);
             Ok(Decision::Commit(Box::new(commit), move |_| {
-                self.catalog_snapshot.view(product, view.stock)
+                self.catalog_cache.view(product, view.stock)
             }))
         };
-        self.retry_on_product(product_id, &context, decide).await
+        self.decide_and_commit(product_id, &context, decide).await
     }
 
-    /// Returns the current product and its details after `edit`. Reads the snapshot once: a second
+    /// Returns the current product and its details after `edit`. Reads the cache once: a second
     /// read could miss a change in between, and the commit would undo it.
     fn apply_edit(
         &self,
@@ -99,7 +99,7 @@ impl CatalogService {
         edit: &ProductEdit,
         context: &CommandContext,
     ) -> Result<(Arc<ProductView>, ProductDetails), Error> {
-        let view = self.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
+        let view = self.catalog_cache.get(id).ok_or_else(Error::product_not_found)?;
         check_product_version(&view, context)?;
         let details = match edit.clone() {
             ProductEdit::Replace(details) => details,
@@ -112,18 +112,17 @@ impl CatalogService {
     pub(super) async fn delete_product(&self, message: DeleteProduct) -> Result<Reply<()>, Error> {
         let DeleteProduct { product_id, context } = message;
         let decide = async || {
-            let view =
-                self.catalog_snapshot.get(product_id).ok_or_else(Error::product_not_found)?;
+            let view = self.catalog_cache.get(product_id).ok_or_else(Error::product_not_found)?;
             check_product_version(&view, &context)?;
             let product = Arc::new(view.product.to_deleted(self.clock.now()));
             let commit = self.product_commit(&product, None, &context, Bytes::new());
             Ok(Decision::Commit(Box::new(commit), |_| ()))
         };
-        self.retry_on_product(product_id, &context, decide).await
+        self.decide_and_commit(product_id, &context, decide).await
     }
 
-    /// Decides on a product in the snapshot, and again after each conflict.
-    pub(super) async fn retry_on_product<T, F: FnOnce(CommitReceipt) -> T>(
+    /// Decides on a product in the catalog cache, and again after each conflict.
+    pub(super) async fn decide_and_commit<T, F: FnOnce(CommitReceipt) -> T>(
         &self,
         id: ProductId,
         context: &CommandContext,
@@ -190,13 +189,13 @@ impl CatalogService {
         }
     }
 
-    /// Reloads a product after a conflict, which shows that the snapshot is outdated.
+    /// Reloads a product after a conflict, which shows that the catalog cache is outdated.
     async fn reload_product(&self, id: ProductId) -> Result<(), Error> {
         if let Some(follower) = &self.follower {
             return Ok(follower.catch_up().await?);
         }
         if let Some((product, stock)) = self.store.find_product(id).await? {
-            self.catalog_snapshot.refresh(Arc::new(product), stock);
+            self.catalog_cache.refresh(Arc::new(product), stock);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::CatalogService;
 use crate::{
-    actors::retry::Decision,
+    actors::retry_on_conflict::Decision,
     domain::{
         ids::ProductId,
         inventory::{StockChange, StockLevel},
@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     messages::{
         catalog::{ChangeStock, ProductView},
-        context::{CommandContext, IfMatch, Reply},
+        command_context::{CommandContext, IfMatch, Reply},
     },
     store::{CommitReceipt, Condition, StockWrite, Write, commit::StoredReplyBody},
 };
@@ -41,7 +41,7 @@ impl CatalogService {
                 receipt.stock.first().copied().unwrap_or(view.stock)
             }))
         };
-        self.retry_on_product(product_id, &context, decide).await
+        self.decide_and_commit(product_id, &context, decide).await
     }
 
     /// Returns the product if it exists and its stock version satisfies `If-Match`.
@@ -50,7 +50,7 @@ impl CatalogService {
         id: ProductId,
         context: &CommandContext,
     ) -> Result<Arc<ProductView>, Error> {
-        let view = self.catalog_snapshot.get(id).ok_or_else(Error::product_not_found)?;
+        let view = self.catalog_cache.get(id).ok_or_else(Error::product_not_found)?;
         match &context.if_match {
             Some(if_match) if !if_match.matches_tag(&view.stock.version.to_string()) => {
                 Err(Error::version_mismatch(&format!("\"{}\"", view.stock.version)))

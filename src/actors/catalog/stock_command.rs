@@ -55,11 +55,9 @@ impl CatalogService {
 
     fn find_product(&self, product: &ProductRef) -> Result<Arc<Product>, Error> {
         let view = match product {
-            ProductRef::Id(id) => {
-                self.catalog_snapshot.get(*id).ok_or_else(Error::product_not_found)
-            }
+            ProductRef::Id(id) => self.catalog_cache.get(*id).ok_or_else(Error::product_not_found),
             ProductRef::Sku(sku) => {
-                let found = self.catalog_snapshot.by_sku(sku);
+                let found = self.catalog_cache.by_sku(sku);
                 found.ok_or_else(|| {
                     Error::new(ErrorCode::ProductNotFound, "No product has this sku.")
                 })

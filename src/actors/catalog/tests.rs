@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::CatalogService;
 use crate::{
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{
         catalog::product::{ProductDetails, ProductPatch},
         clock::{Clock, SystemClock},
@@ -20,7 +20,7 @@ use crate::{
             ChangeProduct, CreateProduct, DeleteProduct, ImportAction, ImportLine, ImportRow,
             ProductEdit,
         },
-        context::{CommandContext, IdempotencyKey, Reply},
+        command_context::{CommandContext, IdempotencyKey, Reply},
     },
     store::{
         CommittedChanges, Store,
@@ -31,9 +31,9 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-struct ForwardToSnapshot(Arc<CatalogSnapshot>);
+struct ForwardToCache(Arc<CatalogCache>);
 
-impl CommitObserver for ForwardToSnapshot {
+impl CommitObserver for ForwardToCache {
     fn on_committed(&self, changes: &CommittedChanges) {
         self.0.apply(changes);
     }
@@ -67,19 +67,17 @@ impl TwoNodes {
         };
         let as_clock = || Arc::new(SystemClock) as Arc<dyn Clock>;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options, as_clock()).unwrap());
-        let snapshot = || {
-            Arc::new(CatalogSnapshot::new(|product, _| {
-                Bytes::from(product.details.price.to_string())
-            }))
+        let cache = || {
+            Arc::new(CatalogCache::new(|product, _| Bytes::from(product.details.price.to_string())))
         };
-        let (known_here, known_there) = (snapshot(), snapshot());
-        let observer = Arc::new(ForwardToSnapshot(Arc::clone(&known_here)));
+        let (known_here, known_there) = (cache(), cache());
+        let observer = Arc::new(ForwardToCache(Arc::clone(&known_here)));
         let runtime = tokio::runtime::Handle::current();
         let (writer, _) = CommitWriter::start(&runtime, Arc::clone(&store), observer);
-        let caches = Arc::new(ForwardToSnapshot(Arc::clone(&known_there)));
+        let caches = Arc::new(ForwardToCache(Arc::clone(&known_there)));
         let follower = Follower::new(&store, &caches, &known_there, &as_clock()).await;
-        let node = |catalog_snapshot, follower| CatalogService {
-            catalog_snapshot,
+        let node = |catalog_cache, follower| CatalogService {
+            catalog_cache,
             store: Arc::clone(&store),
             writer: writer.clone(),
             follower,
@@ -165,12 +163,12 @@ async fn repeat_on_another_node_shows_its_change_there() {
     nodes.here.create_product(message.clone()).await.unwrap();
     let repeat = nodes.there.create_product(message).await.unwrap();
     assert!(matches!(repeat, Reply::Replayed(_)));
-    let tea = nodes.there.catalog_snapshot.by_sku("TEA").unwrap().product.id;
+    let tea = nodes.there.catalog_cache.by_sku("TEA").unwrap().product.id;
 
     let message = change_price(tea, "6.00", keyed_context());
     nodes.here.change_product(message.clone()).await.unwrap();
     let repeat = nodes.there.change_product(message).await.unwrap();
     assert!(matches!(repeat, Reply::Replayed(_)));
-    let shown = nodes.there.catalog_snapshot.get(tea).unwrap();
+    let shown = nodes.there.catalog_cache.get(tea).unwrap();
     assert_eq!(shown.product.details.price, price("6.00"));
 }

@@ -8,7 +8,7 @@ use super::OrderService;
 use crate::{
     domain::order::Order,
     error::Error,
-    messages::{context::Reply, orders::ChangeOrder},
+    messages::{command_context::Reply, orders::ChangeOrder},
     panics::guarded_command,
 };
 

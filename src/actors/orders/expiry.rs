@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::{OrderService, service::build_commit};
 use crate::{
     domain::order::{Order, OrderCommand},
-    messages::context::CommandContext,
+    messages::command_context::CommandContext,
     panics::guarded_tick,
     store::{CommitError, StoreUnavailable},
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    actors::retry::{CommandRetry, Decision, idempotency_record, is_conflict},
+    actors::retry_on_conflict::{CommandRetry, Decision, idempotency_record, is_conflict},
     domain::{
         clock::Clock,
         ids::ProductId,
@@ -13,7 +13,7 @@ use crate::{
     error::Error,
     events::{DomainEvent, order::order_json},
     messages::{
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
         orders::ChangeOrder,
     },
     store::{Commit, StockWrite, Store, Write, commit::StoredReplyBody, writer::CommitWriter},

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     BrokerSession,
-    retry::{LastLogged, endless_backoff, next_delay},
+    backoff::{LastLogged, endless_backoff, next_delay},
     socket::{self, SocketGuard},
 };
 use crate::broker::{BrokerError, BrokerUri, with_timeout};

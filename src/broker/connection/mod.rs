@@ -4,8 +4,8 @@
 //! A lapin connection is therefore used until it fails. Its users then see that it is gone, and
 //! start over on the next one.
 
+mod backoff;
 mod connection_task;
-mod retry;
 mod socket;
 
 use std::sync::{
@@ -20,10 +20,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub(super) use self::retry::endless_backoff;
+pub(super) use self::backoff::endless_backoff;
 use self::{
+    backoff::{RetryState, STABLE_AFTER},
     connection_task::ConnectionTask,
-    retry::{RetryState, STABLE_AFTER},
 };
 use super::{BrokerError, BrokerUri, with_timeout};
 use crate::panics::catch_panic;

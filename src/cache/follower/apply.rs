@@ -39,12 +39,12 @@ impl Follower {
     ) {
         match event {
             ParsedEvent::Product { id, version } => {
-                let known = self.catalog_snapshot.get(id);
+                let known = self.catalog_cache.get(id);
                 if known.is_none_or(|view| view.product.version < version) {
                     outdated.push(id);
                 }
             }
-            ParsedEvent::Stock(level) => match self.catalog_snapshot.get(level.product_id) {
+            ParsedEvent::Stock(level) => match self.catalog_cache.get(level.product_id) {
                 // This node made the change, or has read the product since.
                 Some(view) if view.stock.version >= level.version => {}
                 Some(_) => changes.stock.push(level),
@@ -74,7 +74,7 @@ impl Follower {
             revoked_sessions: revoked.into_iter().map(|id| (id, now)).collect(),
             ..CommittedChanges::default()
         });
-        self.catalog_snapshot.load(&*self.store).await?;
+        self.catalog_cache.load(&*self.store).await?;
         self.caches.on_missed();
         self.advance_to(cursor, heads);
         Ok(())

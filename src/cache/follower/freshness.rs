@@ -22,10 +22,10 @@ pub(super) struct Freshness {
     started_at: Instant,
     /// When the last lease expires. Every request reads this.
     current_until: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<FreshnessState>,
 }
 
-struct State {
+struct FreshnessState {
     /// Whether the broker delivers events. `None` if no broker is configured.
     broker_connected: Option<bool>,
     /// The start of a poll whose events the broker still has to deliver, and the heads.
@@ -35,12 +35,12 @@ struct State {
 impl Freshness {
     /// Creates a state without confirmation, so the caches are not current.
     pub(super) fn new() -> Self {
-        let state = Mutex::new(State { broker_connected: None, expected: None });
+        let state = Mutex::new(FreshnessState { broker_connected: None, expected: None });
         Self { started_at: Instant::now(), current_until: AtomicU64::new(0), state }
     }
 
     pub(super) fn now(&self) -> Moment {
-        micros(self.started_at.elapsed())
+        to_micros(self.started_at.elapsed())
     }
 
     /// Whether the caches are current now.
@@ -50,27 +50,27 @@ impl Freshness {
 
     /// Records that the caches have every change acknowledged before `moment`.
     pub(super) fn confirm(&self, moment: Moment) {
-        self.lease(&self.state(), moment);
+        self.extend_lease(&self.lock_state(), moment);
     }
 
     /// Records that `goal` were the heads of the outbox at `moment`. The broker will deliver the
     /// events up to there.
     pub(super) fn expect_delivery(&self, moment: Moment, goal: OutboxCursor) {
-        self.state().expected = Some((moment, goal));
+        self.lock_state().expected = Some((moment, goal));
     }
 
     /// Records that the caches have every change up to `cursor`.
-    pub(super) fn on_reached(&self, cursor: &OutboxCursor) {
-        let mut state = self.state();
+    pub(super) fn record_reached(&self, cursor: &OutboxCursor) {
+        let mut state = self.lock_state();
         if let Some((moment, _)) = state.expected.take_if(|(_, goal)| cursor.covers(goal)) {
-            self.lease(&state, moment);
+            self.extend_lease(&state, moment);
         }
     }
 
     /// Sets whether the broker delivers events. While it is disconnected, the caches are never
     /// current.
     pub(super) fn set_broker_connected(&self, connected: bool) {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         state.broker_connected = Some(connected);
         if !connected {
             self.current_until.store(0, Ordering::Release);
@@ -79,21 +79,21 @@ impl Freshness {
 
     /// Whether the broker delivers events.
     pub(super) fn is_broker_connected(&self) -> bool {
-        self.state().broker_connected == Some(true)
+        self.lock_state().broker_connected == Some(true)
     }
 
-    fn lease(&self, state: &State, moment: Moment) {
+    fn extend_lease(&self, state: &FreshnessState, moment: Moment) {
         if state.broker_connected != Some(false) {
-            self.current_until.fetch_max(moment + micros(LEASE), Ordering::AcqRel);
+            self.current_until.fetch_max(moment + to_micros(LEASE), Ordering::AcqRel);
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, FreshnessState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn micros(time: Duration) -> u64 {
+fn to_micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -141,9 +141,9 @@ mod tests {
         freshness.set_broker_connected(true);
         let cursor = |offset| [OutboxPosition { partition: 0, offset }].into_iter().collect();
         freshness.expect_delivery(freshness.now(), cursor(7));
-        freshness.on_reached(&cursor(6));
+        freshness.record_reached(&cursor(6));
         assert!(!freshness.is_current());
-        freshness.on_reached(&cursor(7));
+        freshness.record_reached(&cursor(7));
         assert!(freshness.is_current());
     }
 }

@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use self::freshness::{Freshness, Moment};
-use super::catalog_snapshot::CatalogSnapshot;
+use super::catalog_cache::CatalogCache;
 use crate::{
     domain::clock::Clock,
     events::{
@@ -42,7 +42,7 @@ const PAGE_SIZE: u32 = 1000;
 pub struct Follower {
     store: Arc<dyn Store>,
     caches: Arc<dyn CommitObserver>,
-    catalog_snapshot: Arc<CatalogSnapshot>,
+    catalog_cache: Arc<CatalogCache>,
     clock: Arc<dyn Clock>,
     /// The events that were applied. Locked while events are applied.
     cursor: Mutex<OutboxCursor>,
@@ -68,7 +68,7 @@ impl Follower {
     pub async fn new(
         store: &Arc<dyn Store>,
         caches: &Arc<impl CommitObserver + 'static>,
-        catalog_snapshot: &Arc<CatalogSnapshot>,
+        catalog_cache: &Arc<CatalogCache>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreUnavailable> {
         let freshness = Freshness::new();
@@ -77,7 +77,7 @@ impl Follower {
         Ok(Arc::new(Self {
             store: Arc::clone(store),
             caches: Arc::clone(caches) as Arc<dyn CommitObserver>,
-            catalog_snapshot: Arc::clone(catalog_snapshot),
+            catalog_cache: Arc::clone(catalog_cache),
             clock: Arc::clone(clock),
             reached: std::sync::Mutex::new(cursor.clone()),
             cursor: Mutex::new(cursor),
@@ -169,7 +169,7 @@ impl Follower {
         // A catch-up that began after this call, while it waited for the lock, covers it.
         if last.began <= called {
             let began = self.freshness.now();
-            let outcome = self.catch_up_to_durable_heads(began).await;
+            let outcome = self.catch_up_to_linearizable_heads(began).await;
             *last = CatchUp { began, outcome };
         }
         last.outcome
@@ -193,8 +193,8 @@ impl Follower {
         Ok(())
     }
 
-    async fn catch_up_to_durable_heads(&self, began: Moment) -> Result<(), StoreUnavailable> {
-        let goal = self.store.durable_outbox_heads().await?;
+    async fn catch_up_to_linearizable_heads(&self, began: Moment) -> Result<(), StoreUnavailable> {
+        let goal = self.store.linearizable_outbox_heads().await?;
         self.catch_up_to(&goal).await?;
         self.freshness.confirm(began);
         Ok(())
@@ -214,7 +214,7 @@ impl Follower {
             if !self.has_reached(&goal) {
                 self.freshness.expect_delivery(began, goal.clone());
                 // The events may have arrived just before `expect_delivery`.
-                self.freshness.on_reached(&self.lock_reached());
+                self.freshness.record_reached(&self.lock_reached());
                 return Ok(Some(goal));
             }
         } else {
@@ -252,7 +252,7 @@ impl Follower {
         *cursor = end;
         let mut reached = self.lock_reached();
         reached.clone_from(cursor);
-        self.freshness.on_reached(&reached);
+        self.freshness.record_reached(&reached);
     }
 
     fn has_reached(&self, goal: &OutboxCursor) -> bool {

@@ -44,7 +44,7 @@ struct Fixture {
     store: Arc<dyn Store>,
     observer: Arc<RecordingObserver>,
     follower: Arc<Follower>,
-    catalog_snapshot: Arc<CatalogSnapshot>,
+    catalog_cache: Arc<CatalogCache>,
     owner: CartOwner,
     _dir: tempfile::TempDir,
 }
@@ -63,13 +63,13 @@ impl Fixture {
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock)).unwrap());
         let observer = Arc::new(RecordingObserver::default());
-        let catalog_snapshot = Arc::new(CatalogSnapshot::new(|_, _| bytes::Bytes::new()));
-        let follower = Follower::new(&store, &observer, &catalog_snapshot, &clock).await.unwrap();
+        let catalog_cache = Arc::new(CatalogCache::new(|_, _| bytes::Bytes::new()));
+        let follower = Follower::new(&store, &observer, &catalog_cache, &clock).await.unwrap();
         Self {
             store,
             observer,
             follower,
-            catalog_snapshot,
+            catalog_cache,
             owner: CartOwner { id: UserId::new(), is_guest: false },
             _dir: dir,
         }
@@ -184,12 +184,12 @@ async fn missed_events_that_are_gone_reload_the_caches() {
     put(deleted.clone(), 1).await;
     fixture.follower.catch_up().await.unwrap();
     assert_eq!(
-        fixture.catalog_snapshot.len(),
+        fixture.catalog_cache.len(),
         0,
-        "this test's observer does not update the snapshot"
+        "this test's observer does not update the catalog cache"
     );
-    fixture.catalog_snapshot.load(&*fixture.store).await.unwrap();
-    assert_eq!(fixture.catalog_snapshot.len(), 2);
+    fixture.catalog_cache.load(&*fixture.store).await.unwrap();
+    assert_eq!(fixture.catalog_cache.len(), 2);
     put(Product { version: 2, ..changed.clone() }, 1).await;
     put(deleted.to_deleted(Timestamp::from_millis(2)), 1).await;
     // Add so many events that the outbox no longer keeps the ones above.
@@ -202,8 +202,8 @@ async fn missed_events_that_are_gone_reload_the_caches() {
     }
     fixture.observer.versions();
     fixture.follower.catch_up().await.unwrap();
-    assert_eq!(fixture.catalog_snapshot.len(), 1);
-    assert_eq!(fixture.catalog_snapshot.get(changed.id).unwrap().product.version, 2);
+    assert_eq!(fixture.catalog_cache.len(), 1);
+    assert_eq!(fixture.catalog_cache.get(changed.id).unwrap().product.version, 2);
     assert_eq!(fixture.observer.versions(), [0], "cached carts are dropped");
     assert!(fixture.follower.has_reached(&fixture.store.outbox_heads().await.unwrap()));
 }

@@ -33,7 +33,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Every role.
+    /// Every role, in the order of declaration.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name in tokens and responses.
@@ -187,7 +187,7 @@ pub fn client_network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// An account.
+/// An account: who can log in, and as what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// The account's identifier.
@@ -208,7 +208,7 @@ pub struct User {
     pub event_sequence: u64,
 }
 
-/// A login.
+/// A login on one device. Each use of its refresh token extends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     /// The session's identifier, the `sid` claim of its tokens.

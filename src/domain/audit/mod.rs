@@ -39,7 +39,7 @@ pub struct IdRange {
 }
 
 impl IdRange {
-    /// All ids.
+    /// The range of all ids.
     pub const ALL: Self = Self { after: Uuid::nil(), up_to: Uuid::max() };
 
     /// Only this id.
@@ -67,7 +67,7 @@ pub struct AuditPage<T> {
 /// The positions of the stored events of one partition of the outbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventAudit {
-    /// The partition.
+    /// The number of the partition.
     pub partition: u32,
     /// The first and last position of each range without gaps, in order.
     pub ranges: Vec<(u64, u64)>,
@@ -105,7 +105,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// Every kind.
+    /// Every kind, in the order of declaration.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name in machine-readable output.

@@ -50,7 +50,7 @@ pub struct ProductAudit {
 }
 
 impl ProductAudit {
-    /// Empty records.
+    /// The records of a product that nothing is known of yet.
     #[must_use]
     pub fn empty(product_id: ProductId) -> Self {
         Self {

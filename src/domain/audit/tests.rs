@@ -322,7 +322,11 @@ proptest! {
     /// Every inconsistency either has advice, or its repair leads to a clean audit.
     #[test]
     fn product_correction_leaves_no_findings(
-        on_hand in -2..20_i64, reserved in -2..20_i64, promised in 0..20_i64, sums in (-20..20_i64, -20..20_i64), ahead in 0..2_i64,
+        on_hand in -2..20_i64,
+        reserved in -2..20_i64,
+        promised in 0..20_i64,
+        sums in (-20..20_i64, -20..20_i64),
+        ahead in 0..2_i64,
     ) {
         let product = ProductAudit {
             stock: StoredStock { on_hand, reserved, version: 3, last_movement: 3 - ahead },
@@ -367,7 +371,11 @@ proptest! {
     }
 
     #[test]
-    fn order_correction_leaves_no_findings(quantity in 0..9_i64, moved in (-9..9_i64, -9..9_i64, 0..9_i64), status in 0..5_usize) {
+    fn order_correction_leaves_no_findings(
+        quantity in 0..9_i64,
+        moved in (-9..9_i64, -9..9_i64, 0..9_i64),
+        status in 0..5_usize,
+    ) {
         use OrderStatus::{Cancelled, Expired, Fulfilled, Paid, PendingPayment};
         let status = [PendingPayment, Paid, Fulfilled, Cancelled, Expired][status];
         let outcome = evaluate_order(status, quantity, moved);

@@ -1,6 +1,9 @@
 //! Merging a guest's cart into an account's cart.
 
-use super::{Cart, CartChange, CartError, CartEvent, CartLimits, CartLine, Offer, check_total};
+use super::{
+    Cart, CartChange, CartError, CartEvent, CartLimits, CartLine, Offer, check_line_count,
+    check_total,
+};
 use crate::domain::{clock::Timestamp, ids::ProductId};
 
 /// Merges can fill a cart up to this many times `max_lines`, since a merge drops no line.
@@ -37,9 +40,7 @@ impl Cart {
             None => {}
         }
         let lines = self.merged_lines(guest, limits);
-        if lines.len() > limits.max_lines.saturating_mul(MERGED_LINES_FACTOR) {
-            return Err(CartError::LineLimitExceeded);
-        }
+        check_line_count(lines.len(), limits.max_lines.saturating_mul(MERGED_LINES_FACTOR))?;
         let merged = CartEvent::Merged { guest_id: guest.owner.id };
         let user = (lines != self.lines)
             .then(|| check_total((self.with_lines(lines, now), merged), &offer))

@@ -1,5 +1,6 @@
 //! Carts: their lines, commands, and events, and merging a guest's cart at login.
 
+mod limits;
 mod merge;
 mod priced;
 #[cfg(test)]
@@ -7,22 +8,20 @@ mod tests;
 
 use std::{collections::HashMap, time::Duration};
 
+use self::limits::{check_line_count, check_stock, check_total};
 pub use self::{
+    limits::CartLimits,
     merge::{CartMerge, MERGED_LINES_FACTOR},
     priced::{PricedCart, PricedLine},
 };
 use super::{
     clock::Timestamp,
     ids::{OrderId, ProductId, UserId},
-    money::{MAX_MINOR_UNITS, MAX_PRICE_MINOR_UNITS, Money},
+    money::Money,
 };
 
 /// How long a guest's cart and the guest's token are valid.
 pub const GUEST_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// This many units at the highest price stay within the largest total. A cart with no more
-/// units needs no pricing to check its total.
-const UNITS_WITHIN_TOTAL_LIMIT: u64 = (MAX_MINOR_UNITS / MAX_PRICE_MINOR_UNITS) as u64;
 
 /// The owner of a cart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,16 +71,6 @@ pub struct Offer {
     pub price: Money,
     /// The number of units available.
     pub available: u64,
-}
-
-/// The cart limits from the shop's settings.
-#[derive(Debug, Clone, Copy)]
-pub struct CartLimits {
-    /// The most units in one line.
-    pub max_quantity: u32,
-    /// The most lines that adding products may create. A merge may reach [`MERGED_LINES_FACTOR`]
-    /// times as many.
-    pub max_lines: usize,
 }
 
 /// A command for a cart.
@@ -180,11 +169,23 @@ pub enum CartError {
     LineNotFound,
     /// The product has too few units available.
     InsufficientStock(Shortage),
-    /// The line would exceed the quantity limit.
-    QuantityLimitExceeded,
-    /// Adding the product, or the merge, would exceed the line limit.
-    LineLimitExceeded,
-    /// The total would exceed [`MAX_MINOR_UNITS`].
+    /// The line would have more units than a line can hold.
+    QuantityLimitExceeded {
+        /// The number of units that the line would have. A larger number than fits into `u32` is
+        /// cut off there.
+        quantity: u64,
+        /// The most units in a line.
+        limit: u32,
+    },
+    /// Adding the product, or the merge, would make more lines than the cart can hold.
+    LineLimitExceeded {
+        /// The number of lines that the cart would have.
+        lines: usize,
+        /// The most lines: [`CartLimits::max_lines`], or for a merge [`MERGED_LINES_FACTOR`] times
+        /// as many.
+        limit: usize,
+    },
+    /// The total would exceed [`MAX_MINOR_UNITS`](super::money::MAX_MINOR_UNITS).
     TotalLimitExceeded,
     /// The guest's cart was already merged into an account's cart.
     GuestCartMerged,
@@ -280,12 +281,9 @@ impl Cart {
     ) -> Result<CartChange, CartError> {
         let present = self.lines.iter().position(|line| line.product_id == product_id);
         let before = present.and_then(|at| self.lines.get(at)).map_or(0, |line| line.quantity);
-        let quantity = before
-            .checked_add(added)
-            .filter(|sum| *sum <= limits.max_quantity)
-            .ok_or(CartError::QuantityLimitExceeded)?;
-        if present.is_none() && self.lines.len() >= limits.max_lines {
-            return Err(CartError::LineLimitExceeded);
+        let quantity = limits.check_quantity(u64::from(before) + u64::from(added))?;
+        if present.is_none() {
+            check_line_count(self.lines.len() + 1, limits.max_lines)?;
         }
         check_stock(product_id, quantity, offer.available)?;
         let line = CartLine { product_id, name: offer.name, quantity, price: offer.price };
@@ -313,9 +311,7 @@ impl Cart {
         if line.quantity == quantity {
             return Ok(None);
         }
-        if quantity > limits.max_quantity {
-            return Err(CartError::QuantityLimitExceeded);
-        }
+        limits.check_quantity(quantity.into())?;
         check_stock(product_id, quantity, offer.as_ref().map_or(0, |offer| offer.available))?;
         let mut lines = self.lines.clone();
         if let (Some(line), Some(offer)) =
@@ -365,32 +361,5 @@ impl Cart {
             merged_into: self.merged_into,
             abandoned: false,
         }
-    }
-}
-
-/// Rejects a change if the total, at the prices of `offer`, would exceed the limit.
-fn check_total(
-    change: CartChange,
-    offer: impl Fn(ProductId) -> Option<Offer>,
-) -> Result<CartChange, CartError> {
-    let (cart, _) = &change;
-    let units: u64 = cart.lines.iter().map(|line| u64::from(line.quantity)).sum();
-    if units <= UNITS_WITHIN_TOTAL_LIMIT || cart.is_total_within_limit(offer) {
-        Ok(change)
-    } else {
-        Err(CartError::TotalLimitExceeded)
-    }
-}
-
-const fn check_stock(
-    product_id: ProductId,
-    quantity: u32,
-    available: u64,
-) -> Result<(), CartError> {
-    let requested = quantity as u64;
-    if requested > available {
-        Err(CartError::InsufficientStock(Shortage { product_id, requested, available }))
-    } else {
-        Ok(())
     }
 }

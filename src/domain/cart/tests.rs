@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::money::Currency;
+use crate::domain::money::{Currency, MAX_MINOR_UNITS, MAX_PRICE_MINOR_UNITS};
 
 const LIMITS: CartLimits = CartLimits { max_quantity: 999, max_lines: 3 };
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -38,10 +38,14 @@ fn adding_a_product_twice_makes_one_line() {
 fn quantity_and_line_limits_are_enforced() {
     let tea = ProductId::new();
     let full = add_item(&user_cart(), tea, 999).unwrap();
-    assert_eq!(add_item(&full, tea, 1), Err(CartError::QuantityLimitExceeded));
-    assert_eq!(add_item(&user_cart(), tea, u32::MAX), Err(CartError::QuantityLimitExceeded));
+    let too_many = |quantity| CartError::QuantityLimitExceeded { quantity, limit: 999 };
+    assert_eq!(add_item(&full, tea, 1), Err(too_many(1000)));
+    assert_eq!(add_item(&full, tea, u32::MAX), Err(too_many(999 + u64::from(u32::MAX))));
     let three = (0..2).fold(full, |cart, _| add_item(&cart, ProductId::new(), 1).unwrap());
-    assert_eq!(add_item(&three, ProductId::new(), 1), Err(CartError::LineLimitExceeded));
+    assert_eq!(
+        add_item(&three, ProductId::new(), 1),
+        Err(CartError::LineLimitExceeded { lines: 4, limit: 3 })
+    );
     assert_eq!(
         three.decide(
             CartCommand::UpdateItem { product_id: tea, quantity: 1000 },
@@ -49,7 +53,7 @@ fn quantity_and_line_limits_are_enforced() {
             LIMITS,
             NOW
         ),
-        Err(CartError::QuantityLimitExceeded)
+        Err(too_many(1000))
     );
 }
 

@@ -26,9 +26,9 @@ pub enum ProductSort {
     /// Highest price first.
     #[strum(serialize = "-price")]
     PriceDescending,
-    /// By name.
+    /// By name; upper and lower case are the same.
     Name,
-    /// Newest first.
+    /// The newest product first.
     Newest,
 }
 
@@ -41,9 +41,9 @@ pub struct ProductFilter {
     pub category: Option<String>,
     /// One of the tags, exactly.
     pub tag: Option<String>,
-    /// Lowest price.
+    /// The lowest price of a match.
     pub min_price: Option<i64>,
-    /// Highest price.
+    /// The highest price of a match.
     pub max_price: Option<i64>,
     /// Whether the product is in stock.
     pub in_stock: Option<bool>,
@@ -137,7 +137,7 @@ impl ProductFilter {
 }
 
 impl ProductSort {
-    /// Every order.
+    /// Every order, as declared.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name on the wire.

@@ -203,7 +203,7 @@ pub enum MovementKind {
 }
 
 impl MovementKind {
-    /// Every kind.
+    /// Every kind, in the order of declaration.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name on the wire.
@@ -346,10 +346,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn level_equals_sum_of_movements(changes in prop::collection::vec(any_stock_change(), 0..60)) {
+        fn level_equals_sum_of_movements(
+            changes in prop::collection::vec(any_stock_change(), 0..60),
+        ) {
             let mut now = StockLevel::empty(ProductId::new());
             let mut sums = (0_i64, 0_i64);
-            for (expected, change) in changes.into_iter().filter_map(|c| apply_in_place(&mut now, c)).enumerate() {
+            let applied = changes.into_iter().filter_map(|change| apply_in_place(&mut now, change));
+            for (expected, change) in applied.enumerate() {
                 sums = (sums.0 + change.1.on_hand, sums.1 + change.1.reserved);
                 prop_assert_eq!(change.0.last_movement, expected as u64 + 1);
                 prop_assert_eq!((change.0.on_hand as i64, change.0.reserved as i64), sums);

@@ -43,7 +43,8 @@ impl ShippingAddress {
                 || !name.bytes().all(is_field_name_byte)
             {
                 let message = format!(
-                    "the names in shipping_address are 1 to {MAX_FIELD_NAME} letters, digits, _ or -"
+                    "the names in shipping_address must be 1 to {MAX_FIELD_NAME} letters, \
+                     digits, _ or -"
                 );
                 errors.add("shipping_address", "invalid_name", message);
             } else {

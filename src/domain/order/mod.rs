@@ -51,7 +51,7 @@ pub struct Order {
 pub struct OrderLine {
     /// The product's identifier.
     pub product_id: ProductId,
-    /// The SKU.
+    /// The SKU when the order was placed.
     pub sku: Option<String>,
     /// The product's name.
     pub name: String,
@@ -88,7 +88,7 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
-    /// Every status.
+    /// Every status, in the order of declaration.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The name on the wire.

@@ -320,22 +320,27 @@ proptest! {
     ) {
         let mut order = pending_order();
         let full = |id| StockLevel { on_hand: 10, reserved: 5, ..StockLevel::empty(id) };
-        let mut levels: HashMap<ProductId, StockLevel> = order.lines.iter().map(|line| (line.product_id, full(line.product_id))).collect();
+        let products = order.lines.iter().map(|line| line.product_id);
+        let mut levels: HashMap<ProductId, StockLevel> =
+            products.map(|product| (product, full(product))).collect();
         for (command, seconds) in asked {
             let before = order.clone();
-            if let Ok(OrderTransition { order: after, stock_changes: stock }) = order.decide(command, NOW.saturating_add(Duration::from_secs(seconds))) {
-                for (id, change) in stock {
+            let now = NOW.saturating_add(Duration::from_secs(seconds));
+            if let Ok(transition) = order.decide(command, now) {
+                for (id, change) in transition.stock_changes {
                     let (level, _) = levels[&id].apply(change).unwrap().unwrap();
                     levels.insert(id, level);
                 }
-                order = after;
+                order = transition.order;
             }
-            prop_assert_eq!(order.version, before.version + u64::from(order.status != before.status));
+            let changes = u64::from(order.status != before.status);
+            prop_assert_eq!(order.version, before.version + changes);
             for line in &order.lines {
                 let quantity = u64::from(line.quantity);
-                let (level, held) = (levels[&line.product_id], if order.status.holds_reservation() { 0 } else { quantity });
+                let level = levels[&line.product_id];
+                let released = if order.status.holds_reservation() { 0 } else { quantity };
                 let shipped = if order.status == OrderStatus::Fulfilled { quantity } else { 0 };
-                prop_assert_eq!((level.reserved, level.on_hand), (5 - held, 10 - shipped));
+                prop_assert_eq!((level.reserved, level.on_hand), (5 - released, 10 - shipped));
             }
         }
     }

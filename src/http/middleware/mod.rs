@@ -82,7 +82,7 @@ pub(crate) async fn admission_middleware(
         }
         request.extensions_mut().insert(state.new_deadline());
         if !is_operational_route(&request)
-            && let Err(error) = state.ensure_fresh(request.request()).await
+            && let Err(error) = state.ensure_caches_current(request.request()).await
         {
             return Ok(request.error_response(Problem(error)));
         }

@@ -18,7 +18,7 @@ use crate::{
     domain::ids::{OrderId, ProductId},
     error::{Error, ErrorCode},
     http::{response::problem::Problem, state::AppState},
-    messages::context::{CommandContext, Ticket, TraceParent},
+    messages::command_context::{CommandContext, Ticket, TraceParent},
 };
 
 /// Who may use a route.
@@ -176,7 +176,7 @@ impl Target for ProductId {
         _: &HttpRequest,
         _: Option<Caller>,
     ) -> Result<(), Error> {
-        state.catalog_snapshot.get(*self).map(|_| ()).ok_or_else(Error::product_not_found)
+        state.catalog_cache.get(*self).map(|_| ()).ok_or_else(Error::product_not_found)
     }
 }
 
@@ -248,9 +248,9 @@ impl<A: Access, T: Target> ReadRequest<A, T> {
         Ok(Self { request: request.clone(), state, caller, target, query })
     }
 
-    /// See [`AppState::ensure_latest`].
-    pub(crate) async fn ensure_latest(&self) -> Result<(), Error> {
-        self.state.ensure_latest(&self.request).await
+    /// See [`AppState::honor_no_cache`].
+    pub(crate) async fn honor_no_cache(&self) -> Result<(), Error> {
+        self.state.honor_no_cache(&self.request).await
     }
 
     /// A ticket for the time that is left to answer the request.

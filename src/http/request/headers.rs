@@ -9,7 +9,7 @@ use super::fingerprint::request_fingerprint;
 use crate::{
     auth::caller::Caller,
     error::{Error, ErrorCode},
-    messages::context::{IdempotencyKey, IfMatch, TraceParent},
+    messages::command_context::{IdempotencyKey, IfMatch, TraceParent},
 };
 
 /// The `traceparent` of the request, if it is well-formed.

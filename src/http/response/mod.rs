@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use self::problem::Problem;
 use super::request::headers::matches_if_none_match;
-use crate::{error::Error, messages::context::Reply};
+use crate::{error::Error, messages::command_context::Reply};
 
 /// The result of a route: a response or a problem.
 pub(crate) type RouteResult = Result<ApiResponse, Problem>;
@@ -28,13 +28,13 @@ pub(crate) struct ApiResponse {
     etag: Option<EntityTag>,
     location: Option<String>,
     is_replayed: bool,
-    is_private: bool,
+    no_store: bool,
 }
 
 impl ApiResponse {
     /// A response with JSON that is already encoded.
     pub(crate) const fn new(status: StatusCode, body: Bytes) -> Self {
-        Self { status, body, etag: None, location: None, is_replayed: false, is_private: false }
+        Self { status, body, etag: None, location: None, is_replayed: false, no_store: false }
     }
 
     /// A 200 response with JSON that is already encoded.
@@ -61,7 +61,7 @@ impl ApiResponse {
 
     /// The response to a command. `render` builds the response to the first request; a repeat
     /// gets the stored body with the same status.
-    pub(crate) fn reply<T>(
+    pub(crate) fn from_reply<T>(
         status: StatusCode,
         reply: Reply<T>,
         render: impl FnOnce(T) -> Result<Self, Error>,
@@ -85,8 +85,8 @@ impl ApiResponse {
     }
 
     /// Forbids caches to store the response, since only the caller may see it.
-    pub(crate) const fn private(mut self) -> Self {
-        self.is_private = true;
+    pub(crate) const fn with_no_store(mut self) -> Self {
+        self.no_store = true;
         self
     }
 }
@@ -108,7 +108,7 @@ impl Responder for ApiResponse {
         if self.is_replayed {
             response.insert_header(("idempotency-replayed", "true"));
         }
-        if self.is_private {
+        if self.no_store {
             response.insert_header((header::CACHE_CONTROL, "no-store"));
         }
         if is_known || self.body.is_empty() {

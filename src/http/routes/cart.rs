@@ -25,7 +25,7 @@ use crate::{
     },
     messages::{
         cart::{CartView, ChangeCart, MergeCart},
-        context::{CommandContext, Reply},
+        command_context::{CommandContext, Reply},
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/cart/add").post(add))
         .service(web::resource("/api/cart/update").put(update))
         .service(web::resource("/api/cart/remove/{product_id}").delete(remove))
-        .service(web::resource("/api/cart/guest").post(guest))
+        .service(web::resource("/api/cart/guest").post(create_guest_cart))
         .service(web::resource("/api/cart/merge").post(merge));
 }
 
@@ -102,10 +102,10 @@ tag = "Cart", security(("bearer" = [])), params(
     (status = 409, body = ProblemDetails, description = "`guest_cart_merged`"),
 ))]
 async fn show(read: ReadRequest<Bearer>) -> RouteResult {
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let view = read.state.carts.read_cart(read.caller.owner(), &read.ticket()).await?;
     read.query.reject_others(&[])?;
-    Ok(ApiResponse::ok(view.body.clone()).with_etag(&view.etag).private())
+    Ok(ApiResponse::ok(view.body.clone()).with_etag(&view.etag).with_no_store())
 }
 
 /// Add a product to the cart.
@@ -197,7 +197,7 @@ async fn clear(change: ChangeRequest<Bearer>) -> RouteResult {
 /// to the cart of an account.
 #[utoipa::path(post, path = "/api/cart/guest", operation_id = "create_guest_cart",
 tag = "Cart", security(()), responses((status = 201, body = GuestResponse)))]
-async fn guest(change: ChangeRequest<Anyone>) -> RouteResult {
+async fn create_guest_cart(change: ChangeRequest<Anyone>) -> RouteResult {
     let id = UserId::new();
     let access = change.state.authenticator.tokens().issue_guest_token(id)?;
     let owner = CartOwner { id, is_guest: true };
@@ -206,7 +206,7 @@ async fn guest(change: ChangeRequest<Anyone>) -> RouteResult {
         .map_err(|_| Error::internal())?;
     let body =
         serde_json::json!({ "token": access.token, "expires_in": access.expires_in, "cart": cart });
-    Ok(ApiResponse::json(StatusCode::CREATED, &body)?.private())
+    Ok(ApiResponse::json(StatusCode::CREATED, &body)?.with_no_store())
 }
 
 /// Merge a guest's cart into the caller's cart.
@@ -261,5 +261,5 @@ async fn change_cart(
 
 fn cart_response(reply: Reply<Arc<CartView>>) -> RouteResult {
     let render = |view: Arc<CartView>| Ok(ApiResponse::ok(view.body.clone()).with_etag(&view.etag));
-    Ok(ApiResponse::reply(StatusCode::OK, reply, render)?.private())
+    Ok(ApiResponse::from_reply(StatusCode::OK, reply, render)?.with_no_store())
 }

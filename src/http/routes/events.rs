@@ -148,7 +148,7 @@ async fn find_start(read: &ReadRequest<EventSubscriber>) -> Result<Start, Error>
     }
     // A new primary may not know the newest events yet. Beyond durable heads, the cursor is of
     // another database.
-    let heads = read.state.read_before_deadline(request, store.durable_outbox_heads()).await?;
+    let heads = read.state.read_before_deadline(request, store.linearizable_outbox_heads()).await?;
     Ok(if heads.covers(&cursor) { Start::After(cursor) } else { Start::Oldest })
 }
 

@@ -64,7 +64,8 @@ pub(crate) struct Liveness {
 
 /// Metrics as text.
 #[derive(ToSchema)]
-#[schema(value_type = String, examples("# TYPE souk_carts gauge\nsouk_carts 3\n# EOF\n"))]
+#[schema(value_type = String,
+    examples("# TYPE souk_carts_active gauge\nsouk_carts_active 3\n# EOF\n"))]
 pub(crate) struct MetricsText(#[expect(dead_code, reason = "describes a text")] String);
 
 /// Check whether the process is alive.
@@ -140,7 +141,7 @@ async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let writer = state.writer.stats();
     let stats = NodeStats {
         active_carts: state.carts.active_count() as u64,
-        products: state.catalog_snapshot.len() as u64,
+        products: state.catalog_cache.len() as u64,
         waiting_commits: state.writer.queued_count() as u64,
         writer_transactions: writer.batches.load(Ordering::Relaxed),
         writer_commits: writer.commits.load(Ordering::Relaxed),

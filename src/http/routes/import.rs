@@ -25,7 +25,7 @@ use crate::{
     input::product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
     messages::{
         catalog::{ImportAction, ImportLine, ImportLineOutcome, ImportLines, RecordImportResponse},
-        context::{CommandContext, IdempotencyKey, Reply, Ticket, TraceParent},
+        command_context::{CommandContext, IdempotencyKey, Reply, Ticket, TraceParent},
     },
     store::CommitError,
 };
@@ -285,7 +285,7 @@ async fn import(mut change: ChangeRequest<Admin, StreamedBody>) -> RouteResult {
 }
 
 fn import_response(reply: Reply<()>, report: web::Bytes) -> Result<ApiResponse, Error> {
-    ApiResponse::reply(StatusCode::OK, reply, |()| Ok(ApiResponse::ok(report)))
+    ApiResponse::from_reply(StatusCode::OK, reply, |()| Ok(ApiResponse::ok(report)))
 }
 
 /// Stores the report under the import's idempotency key and returns it.

@@ -32,7 +32,7 @@ use crate::{
         state::AppState,
     },
     input::json,
-    messages::{cart::PlaceOrder, context::Reply, orders::ChangeOrder},
+    messages::{cart::PlaceOrder, command_context::Reply, orders::ChangeOrder},
 };
 
 /// Registers the routes of this module.
@@ -172,7 +172,7 @@ async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResu
         let location = format!("/api/orders/{}", order.id);
         Ok(order_response(&order).with_location(location))
     };
-    Ok(ApiResponse::reply(StatusCode::CREATED, reply, render)?.private())
+    Ok(ApiResponse::from_reply(StatusCode::CREATED, reply, render)?.with_no_store())
 }
 
 /// List orders, newest first.
@@ -204,7 +204,7 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
     errors.into_result(())?;
     let (limit, before) = (query.page_limit()?, query.parse_cursor::<OrderId>()?);
     let owner = (!all).then_some(read.caller.user_id);
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     // One extra order shows whether there is a next page.
     let orders = state.store.list_orders(owner, before, limit + 1);
     let mut found = state.read_before_deadline(&read.request, orders).await?;
@@ -215,7 +215,7 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
         items: found.iter().map(OrderData::from).collect(),
         next_cursor: encode_cursor(next),
     };
-    Ok(ApiResponse::json(StatusCode::OK, &page)?.private())
+    Ok(ApiResponse::json(StatusCode::OK, &page)?.with_no_store())
 }
 
 /// Get an order.
@@ -234,7 +234,7 @@ tag = "Orders", security(("bearer" = [])), params(
         description = "`not_found`: there is no such order, or it is another user's"),
 ))]
 async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let found = read.state.store.find_order(read.target);
     let order = read
         .state
@@ -243,7 +243,7 @@ async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
         .filter(|order| read.caller.may_see(order.user_id))
         .ok_or_else(Error::order_not_found)?;
     read.query.reject_others(&[])?;
-    Ok(order_response(&order).private())
+    Ok(order_response(&order).with_no_store())
 }
 
 /// Cancel an order.
@@ -329,7 +329,7 @@ async fn change_order(state: &AppState, message: ChangeOrder) -> RouteResult {
     let ticket = message.context.ticket.clone();
     let reply: Reply<Arc<Order>> = ask(&state.orders, message, &ticket).await?;
     let render = |order: Arc<Order>| Ok(order_response(&order));
-    Ok(ApiResponse::reply(StatusCode::OK, reply, render)?.private())
+    Ok(ApiResponse::from_reply(StatusCode::OK, reply, render)?.with_no_store())
 }
 
 fn order_response(order: &Order) -> ApiResponse {

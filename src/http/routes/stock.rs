@@ -22,7 +22,7 @@ use crate::{
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
-    messages::{catalog::ChangeStock, context::Reply},
+    messages::{catalog::ChangeStock, command_context::Reply},
 };
 
 /// Registers the routes of this module.
@@ -130,8 +130,8 @@ tag = "Stock", security(("bearer" = [])), params(
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
 async fn show(read: ReadRequest<Admin, ProductId>) -> RouteResult {
-    read.ensure_latest().await?;
-    let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    read.honor_no_cache().await?;
+    let view = read.state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
     Ok(stock_response(&view.stock)?)
 }
@@ -168,7 +168,7 @@ async fn change(change: ChangeRequest<Admin, StockRequest, ProductId>) -> RouteR
         context,
     };
     let reply: Reply<StockLevel> = ask(&change.state.catalog, message, &ticket).await?;
-    Ok(ApiResponse::reply(StatusCode::OK, reply, |level| stock_response(&level))?)
+    Ok(ApiResponse::from_reply(StatusCode::OK, reply, |level| stock_response(&level))?)
 }
 
 fn stock_response(level: &StockLevel) -> Result<ApiResponse, Error> {
@@ -193,8 +193,8 @@ operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])),
 ))]
 async fn movements(read: ReadRequest<Admin, ProductId>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
-    read.ensure_latest().await?;
-    state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    read.honor_no_cache().await?;
+    state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;
     query.reject_others(&["limit", "cursor"])?;
     let limit = query.page_limit()?;
     let movements = state.store.list_movements(read.target, query.parse_cursor()?, limit);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mongodb::{
     Database,
-    bson::{Bson, Document, RawDocument, Uuid as Id, doc},
+    bson::{Bson, Document, RawDocument, Uuid as BsonUuid, doc},
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -31,9 +31,9 @@ use crate::{
     store::limits::{MAX_MOVEMENT_SUMS, MAX_POSITION_RANGES},
 };
 
-/// Matches the ids in `span`.
-fn id_range_filter(span: IdRange) -> Document {
-    doc! { "$gt": id_to_bson(span.after), "$lte": id_to_bson(span.up_to) }
+/// Matches the ids in `range`.
+fn id_range_filter(range: IdRange) -> Document {
+    doc! { "$gt": id_to_bson(range.after), "$lte": id_to_bson(range.up_to) }
 }
 
 fn limit_stage(limit: usize) -> Document {
@@ -41,7 +41,10 @@ fn limit_stage(limit: usize) -> Document {
     doc! { "$limit": i64::try_from(limit.max(1)).unwrap_or(i64::MAX) }
 }
 
-fn product_entry(audits: &mut BTreeMap<ProductId, ProductAudit>, product: Id) -> &mut ProductAudit {
+fn product_entry(
+    audits: &mut BTreeMap<ProductId, ProductAudit>,
+    product: BsonUuid,
+) -> &mut ProductAudit {
     let product = id_from_bson(product);
     audits.entry(product).or_insert_with(|| ProductAudit::empty(product))
 }
@@ -49,18 +52,18 @@ fn product_entry(audits: &mut BTreeMap<ProductId, ProductAudit>, product: Id) ->
 #[derive(Deserialize)]
 struct ProductIdRow {
     #[serde(rename = "_id")]
-    id: Id,
+    id: BsonUuid,
 }
 
 pub(super) async fn read_product_page(
     database: Database,
-    span: IdRange,
+    range: IdRange,
     limit: u32,
 ) -> ReadResult<AuditPage<ProductAudit>> {
     let mut snapshot = SnapshotReader::start(&database).await?;
     let mut audits = BTreeMap::new();
     let ids = vec![
-        doc! { "$match": { "_id": id_range_filter(span) } },
+        doc! { "$match": { "_id": id_range_filter(range) } },
         doc! { "$sort": { "_id": 1 } },
         limit_stage(limit as usize),
         doc! { "$project": { "_id": 1 } },
@@ -72,25 +75,25 @@ pub(super) async fn read_product_page(
     snapshot.aggregate_each(PRODUCTS, ids, known).await?;
     let last =
         audits.last_key_value().map(|(last, _)| *last).filter(|_| audits.len() >= limit as usize);
-    let (span, rest) = last.map_or((span, None), |last| {
-        let (here, rest) = span.split_after(last.as_uuid());
+    let (range, rest) = last.map_or((range, None), |last| {
+        let (here, rest) = range.split_after(last.as_uuid());
         (here, Some(rest))
     });
-    read_stock_levels(&mut snapshot, span, &mut audits).await?;
-    sum_ledgers(&mut snapshot, span, &mut audits).await?;
-    sum_promised_units(&mut snapshot, span, &mut audits).await?;
+    read_stock_levels(&mut snapshot, range, &mut audits).await?;
+    sum_ledgers(&mut snapshot, range, &mut audits).await?;
+    sum_promised_units(&mut snapshot, range, &mut audits).await?;
     Ok(AuditPage { items: audits.into_values().collect(), remaining: rest })
 }
 
 async fn read_stock_levels(
     snapshot: &mut SnapshotReader,
-    span: IdRange,
+    range: IdRange,
     audits: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> ReadResult<()> {
     #[derive(Deserialize)]
     struct StockRow {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         on_hand: i64,
         reserved: i64,
         version: u64,
@@ -103,19 +106,19 @@ async fn read_stock_levels(
         Ok(())
     };
     snapshot
-        .aggregate_each(STOCK, vec![doc! { "$match": { "_id": id_range_filter(span) } }], level)
+        .aggregate_each(STOCK, vec![doc! { "$match": { "_id": id_range_filter(range) } }], level)
         .await
 }
 
 async fn sum_ledgers(
     snapshot: &mut SnapshotReader,
-    span: IdRange,
+    range: IdRange,
     audits: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> ReadResult<()> {
     #[derive(Deserialize)]
     struct LedgerSums {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         count: u64,
         first: i64,
         last: i64,
@@ -126,7 +129,7 @@ async fn sum_ledgers(
     let beyond =
         |product: Uuid| doc! { "product_id": id_to_bson(product), "sequence": Bson::MaxKey };
     let stages = vec![
-        doc! { "$match": { "_id": { "$gt": beyond(span.after), "$lte": beyond(span.up_to) } } },
+        doc! { "$match": { "_id": { "$gt": beyond(range.after), "$lte": beyond(range.up_to) } } },
         doc! { "$group": {
             "_id": "$_id.product_id", "count": { "$sum": 1_i64 },
             "first": { "$min": "$_id.sequence" }, "last": { "$max": "$_id.sequence" },
@@ -146,24 +149,24 @@ async fn sum_ledgers(
 /// checkout.
 async fn sum_promised_units(
     snapshot: &mut SnapshotReader,
-    span: IdRange,
+    range: IdRange,
     audits: &mut BTreeMap<ProductId, ProductAudit>,
 ) -> ReadResult<()> {
     #[derive(Deserialize)]
     struct PromisedUnits {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         units: i64,
     }
     let open = [OrderStatus::PendingPayment, OrderStatus::Paid].map(OrderStatus::as_str);
     let stages = vec![
         doc! { "$match": {
             "status": { "$in": open.to_vec() },
-            "lines": { "$elemMatch": { "product_id": id_range_filter(span) } },
+            "lines": { "$elemMatch": { "product_id": id_range_filter(range) } },
         } },
         doc! { "$project": { "lines.product_id": 1, "lines.quantity": 1 } },
         doc! { "$unwind": "$lines" },
-        doc! { "$match": { "lines.product_id": id_range_filter(span) } },
+        doc! { "$match": { "lines.product_id": id_range_filter(range) } },
         doc! { "$group": { "_id": "$lines.product_id", "units": { "$sum": "$lines.quantity" } } },
     ];
     let sum = |document: &RawDocument| {
@@ -176,14 +179,14 @@ async fn sum_promised_units(
 
 pub(super) async fn read_order_page(
     database: Database,
-    span: IdRange,
+    range: IdRange,
     limit: u32,
 ) -> ReadResult<AuditPage<OrderAudit>> {
     let mut snapshot = SnapshotReader::start(&database).await?;
     let limit = limit as usize;
     let mut orders = Vec::new();
     let stages = vec![
-        doc! { "$match": { "_id": id_range_filter(span) } },
+        doc! { "$match": { "_id": id_range_filter(range) } },
         doc! { "$sort": { "_id": 1 } },
         limit_stage(limit),
     ];
@@ -193,8 +196,8 @@ pub(super) async fn read_order_page(
     };
     snapshot.aggregate_each(ORDERS, stages, order).await?;
     let here = match orders.last() {
-        Some(last) if orders.len() >= limit => span.split_after(last.id.as_uuid()).0,
-        _ => span,
+        Some(last) if orders.len() >= limit => range.split_after(last.id.as_uuid()).0,
+        _ => range,
     };
     let moved = sum_order_movements(&mut snapshot, here).await?;
     let products = orders.iter().flat_map(|order| order.lines.iter().map(|line| line.product_id));
@@ -202,7 +205,7 @@ pub(super) async fn read_order_page(
         products.chain(moved.iter().map(|(_, product, _)| *product)).collect();
     let versions = read_stock_versions(&mut snapshot, products).await?;
     Ok(join_orders_with_movements(
-        span,
+        range,
         (orders, limit),
         (moved, MAX_MOVEMENT_SUMS as usize),
         &versions,
@@ -211,12 +214,12 @@ pub(super) async fn read_order_page(
 
 async fn sum_order_movements(
     snapshot: &mut SnapshotReader,
-    span: IdRange,
+    range: IdRange,
 ) -> ReadResult<Vec<(OrderId, ProductId, MovementTotals)>> {
     #[derive(Deserialize)]
     struct OrderProductKey {
-        order_id: Id,
-        product_id: Id,
+        order_id: BsonUuid,
+        product_id: BsonUuid,
     }
     #[derive(Deserialize)]
     struct LedgerSums {
@@ -228,7 +231,7 @@ async fn sum_order_movements(
     }
     let is_reserved = doc! { "$eq": ["$kind", MovementKind::Reserved.as_str()] };
     let stages = vec![
-        doc! { "$match": { "order_id": id_range_filter(span) } },
+        doc! { "$match": { "order_id": id_range_filter(range) } },
         doc! { "$group": {
             "_id": { "order_id": "$order_id", "product_id": "$_id.product_id" },
             "on_hand": { "$sum": "$on_hand_delta" }, "reserved": { "$sum": "$reserved_delta" },
@@ -258,10 +261,11 @@ async fn read_stock_versions(
     #[derive(Deserialize)]
     struct RecordVersion {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         version: u64,
     }
-    let ids: Vec<Id> = products.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
+    let ids: Vec<BsonUuid> =
+        products.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
     let mut found = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(1000) {
         let stages = vec![

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use uuid::Uuid;
 
 use super::{
-    retry::RetryBackoff,
     transaction_error::{ErrorClass, TransactionError},
+    transaction_timing::RetryBackoff,
 };
 use crate::store::{
     AppliedBatch, ApplyError,

@@ -5,7 +5,7 @@ use std::{
     hash::Hash,
 };
 
-use mongodb::bson::{Document, RawDocument, Uuid as Id, deserialize_from_slice, doc};
+use mongodb::bson::{Document, RawDocument, Uuid as BsonUuid, deserialize_from_slice, doc};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -36,12 +36,12 @@ pub(super) struct LoadedBatch {
     pub(super) latest_commit_time: i64,
 }
 
-/// Loads everything in `read_set`. Keys that were stored at `keys_expired_at` or before are
-/// expired.
+/// Loads everything in `read_set`. Of the idempotency keys, only those that were stored later than
+/// `keys_stored_after` have a reply: older ones are expired.
 pub(super) async fn load(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
-    keys_expired_at: Timestamp,
+    keys_stored_after: Timestamp,
 ) -> Result<LoadedBatch, TransactionError> {
     let mut latest = 0;
     let carts = to_bson_ids(&read_set.carts, UserId::as_uuid);
@@ -74,7 +74,7 @@ pub(super) async fn load(
     let expired_keys = load_idempotency_keys(
         transaction,
         &read_set.idempotency_keys,
-        keys_expired_at,
+        keys_stored_after,
         &mut loaded,
     )
     .await?;
@@ -84,7 +84,7 @@ pub(super) async fn load(
     Ok(LoadedBatch { state: loaded, expired_keys, latest_commit_time: latest })
 }
 
-fn to_bson_ids<I: Copy>(ids: &BTreeSet<I>, to_uuid: impl Fn(I) -> Uuid) -> Vec<Id> {
+fn to_bson_ids<I: Copy>(ids: &BTreeSet<I>, to_uuid: impl Fn(I) -> Uuid) -> Vec<BsonUuid> {
     ids.iter().map(|id| id_to_bson(to_uuid(*id))).collect()
 }
 
@@ -96,13 +96,13 @@ fn commit_time(record: &RawDocument) -> i64 {
 async fn load_versions<I: From<Uuid> + Eq + Hash>(
     transaction: &mut Transaction<'_>,
     collection: &str,
-    ids: Vec<Id>,
+    ids: Vec<BsonUuid>,
     latest: &mut i64,
 ) -> Result<HashMap<I, u64>, TransactionError> {
     #[derive(Deserialize)]
     struct RecordVersion {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         version: u64,
     }
     let mut found = HashMap::with_capacity(ids.len());
@@ -137,7 +137,7 @@ async fn load_unique_field_owners<I: From<Uuid>>(
     #[derive(Deserialize)]
     struct UniqueFieldOwner {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
     }
     let mut found = HashMap::with_capacity(values.len());
     if values.is_empty() {
@@ -158,7 +158,7 @@ async fn load_unique_field_owners<I: From<Uuid>>(
 async fn load_idempotency_keys(
     transaction: &mut Transaction<'_>,
     keys: &BTreeSet<OwnedIdempotencyKey>,
-    keys_expired_at: Timestamp,
+    keys_stored_after: Timestamp,
     loaded: &mut LoadedState,
 ) -> Result<HashSet<OwnedIdempotencyKey>, TransactionError> {
     let mut expired_keys = HashSet::new();
@@ -173,7 +173,7 @@ async fn load_idempotency_keys(
         let document: IdempotencyKeyDocument<'_> = deserialize_document(document)?;
         let id: OwnedIdempotencyKey =
             (id_from_bson(document.id.owner), document.id.key.as_ref().into());
-        if document.is_stored_by(keys_expired_at) {
+        if document.is_stored_by(keys_stored_after) {
             expired_keys.insert(id);
         } else {
             loaded.stored_replies.insert(id, document.into_response()?);
@@ -197,15 +197,16 @@ async fn load_orders(
     #[derive(Deserialize)]
     struct OrderHeader<'a> {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
         version: u64,
         status: &'a str,
     }
     #[derive(Deserialize)]
     struct PendingOrder {
-        user_id: Id,
+        user_id: BsonUuid,
     }
-    let ids: Vec<Id> = read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
+    let ids: Vec<BsonUuid> =
+        read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
     if !ids.is_empty() {
         let record = |document: &RawDocument| {
             let OrderHeader { id, version, status } = deserialize_document(document)?;
@@ -225,7 +226,7 @@ async fn load_orders(
             )
             .await?;
     }
-    let buyers: Vec<Id> =
+    let buyers: Vec<BsonUuid> =
         read_set.pending_order_users.iter().map(|user| id_to_bson(user.as_uuid())).collect();
     if !buyers.is_empty() {
         let record = |document: &RawDocument| {

@@ -17,13 +17,13 @@ mod migration;
 mod nodes;
 mod partition;
 mod read;
-mod retry;
 mod schema;
+mod stock_queue;
 mod store;
 mod transaction;
 mod transaction_error;
+mod transaction_timing;
 mod trim;
-mod turns;
 mod write;
 
 use std::{
@@ -47,7 +47,7 @@ use self::{
     connect::{MongoClients, connect_with_retry},
     nodes::NodeMembership,
     read::ReadError,
-    turns::StockTurns,
+    stock_queue::StockQueue,
     write::{MongoWriter, QueuedBatch},
 };
 use super::{StoreUnavailable, limits::MAX_QUEUED_BATCHES, writer::STOCK_LANE};
@@ -61,7 +61,7 @@ const WRITE_LANES: usize = 2;
 pub struct MongoStore {
     database: Database,
     membership: Arc<NodeMembership>,
-    stock_turns: Arc<StockTurns>,
+    stock_queue: Arc<StockQueue>,
     /// The runtime that the driver's connections live on.
     runtime: Handle,
     timeout: Duration,
@@ -89,7 +89,7 @@ impl MongoStore {
         let membership =
             NodeMembership::new(write_client.clone(), database.clone(), Arc::clone(&clock));
         let membership_task = tokio::spawn(Arc::clone(&membership).run()).abort_handle();
-        let stock_turns = Arc::new(StockTurns::new(&database));
+        let stock_queue = Arc::new(StockQueue::new(&database));
         let (stopped, writers_stopped) = watch::channel(());
         let queues = (0..WRITE_LANES).map(|lane| {
             let (queue, batches) = mpsc::channel(MAX_QUEUED_BATCHES);
@@ -98,7 +98,7 @@ impl MongoStore {
                 client: write_client.clone(),
                 database: database.clone(),
                 membership: Arc::clone(&membership),
-                stock_turns: (lane == STOCK_LANE).then(|| Arc::clone(&stock_turns)),
+                stock_queue: (lane == STOCK_LANE).then(|| Arc::clone(&stock_queue)),
                 clock: Arc::clone(&clock),
                 low_stock: options.low_stock,
                 timeout: options.timeout,
@@ -117,7 +117,7 @@ impl MongoStore {
         Ok(Self {
             database: read_client.database(&options.database),
             membership,
-            stock_turns,
+            stock_queue,
             runtime: Handle::current(),
             timeout: options.timeout,
             queues,

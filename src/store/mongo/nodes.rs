@@ -18,7 +18,7 @@ use std::{
 
 use mongodb::{
     Client, Collection, Database,
-    bson::{Bson, DateTime, Document, Uuid as Id, doc},
+    bson::{Bson, DateTime, Document, Uuid as BsonUuid, doc},
     error::Result,
     options::{Acknowledgment, CollectionOptions, ReadConcern, WriteConcern},
 };
@@ -49,15 +49,15 @@ const TRANSACTION_LIFETIME_SECONDS: i64 = 5;
 
 /// This node's document in `nodes`, and the tasks that nodes do for each other.
 pub(super) struct NodeMembership {
-    id: Id,
+    id: BsonUuid,
     client: Client,
     nodes: Collection<Document>,
     database: Database,
     clock: Arc<dyn Clock>,
     /// The session of each writer's transactions, by lane.
-    sessions: Mutex<BTreeMap<usize, Id>>,
+    sessions: Mutex<BTreeMap<usize, BsonUuid>>,
     /// Sessions that this node no longer uses, whose last transactions may still be open.
-    orphaned_sessions: Mutex<BTreeSet<Id>>,
+    orphaned_sessions: Mutex<BTreeSet<BsonUuid>>,
     /// The log has the warning that souk may not shorten the lifetime of transactions.
     lifetime_warned: AtomicBool,
     /// The log has the warning that this node's clock is off.
@@ -75,7 +75,7 @@ impl NodeMembership {
             .build();
         let nodes = database.collection_with_options(NODES, options);
         Arc::new(Self {
-            id: Id::new(),
+            id: BsonUuid::new(),
             client,
             nodes,
             database,
@@ -88,7 +88,7 @@ impl NodeMembership {
     }
 
     /// The `_id` of this node's document. New at each start.
-    pub(super) const fn id(&self) -> Id {
+    pub(super) const fn id(&self) -> BsonUuid {
         self.id
     }
 
@@ -99,23 +99,27 @@ impl NodeMembership {
 
     /// Names the session of a lane, which the others kill once this node is dead. Must be called
     /// before the session's first transaction, so that no lock is ever without a name.
-    pub(super) async fn register_session(&self, lane: usize, session: Option<Id>) -> Result<()> {
+    pub(super) async fn register_session(
+        &self,
+        lane: usize,
+        session: Option<BsonUuid>,
+    ) -> Result<()> {
         if let Some(session) = session {
             self.lock_sessions().insert(lane, session);
         }
         self.send_heartbeat().await
     }
 
-    fn lock_sessions(&self) -> MutexGuard<'_, BTreeMap<usize, Id>> {
+    fn lock_sessions(&self) -> MutexGuard<'_, BTreeMap<usize, BsonUuid>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_orphaned_sessions(&self) -> MutexGuard<'_, BTreeSet<Id>> {
+    fn lock_orphaned_sessions(&self) -> MutexGuard<'_, BTreeSet<BsonUuid>> {
         self.orphaned_sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Kills a session on the server, which aborts its transaction and releases the locks.
-    async fn kill_session(&self, session: Id) -> Result<()> {
+    async fn kill_session(&self, session: BsonUuid) -> Result<()> {
         self.client
             .database("admin")
             .run_command(doc! { "killSessions": [{ "id": session }] })
@@ -124,7 +128,7 @@ impl NodeMembership {
     }
 
     /// Marks a session to be killed: a transaction that is still open in it would block all nodes.
-    pub(super) fn mark_session_orphaned(&self, session: Option<Id>) {
+    pub(super) fn mark_session_orphaned(&self, session: Option<BsonUuid>) {
         self.lock_orphaned_sessions().extend(session);
     }
 
@@ -191,7 +195,7 @@ impl NodeMembership {
     }
 
     async fn send_heartbeat(&self) -> Result<()> {
-        let sessions: Vec<Id> = self.lock_sessions().values().copied().collect();
+        let sessions: Vec<BsonUuid> = self.lock_sessions().values().copied().collect();
         let process = i64::from(std::process::id());
         // The server's clock is the only one that all nodes share.
         let renewed = doc! { "$set": { "at": "$$NOW", "sessions": sessions, "process": process } };
@@ -204,10 +208,10 @@ impl NodeMembership {
         let mut dead = self.nodes.find(dead).await?;
         while dead.advance().await? {
             let node = dead.deserialize_current()?;
-            for session in node.get_array("sessions").into_iter().flatten().filter_map(uuid) {
+            for session in node.get_array("sessions").into_iter().flatten().filter_map(parse_uuid) {
                 self.kill_session(session).await?;
             }
-            if let Some(id) = node.get("_id").and_then(uuid) {
+            if let Some(id) = node.get("_id").and_then(parse_uuid) {
                 release_partitions(&self.database, id).await?;
             }
             // The time keeps the document of a node that has sent a heartbeat in the meantime.
@@ -233,7 +237,7 @@ impl NodeMembership {
     }
 }
 
-fn uuid(value: &Bson) -> Option<Id> {
+fn parse_uuid(value: &Bson) -> Option<BsonUuid> {
     match value {
         Bson::Binary(binary) => binary.to_uuid().ok(),
         _ => None,

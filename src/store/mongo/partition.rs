@@ -9,7 +9,7 @@
 
 use mongodb::{
     Collection, Database,
-    bson::{Bson, Document, RawDocumentBuf, Uuid as Id, doc, rawdoc},
+    bson::{Bson, Document, RawDocumentBuf, Uuid as BsonUuid, doc, rawdoc},
     error::Result,
     options::{ReadConcern, ReturnDocument},
 };
@@ -29,7 +29,7 @@ pub(super) struct PartitionDocument {
     #[serde(rename = "_id")]
     id: PartitionId,
     /// The node whose writer has the partition. `None` when it may be claimed.
-    node: Option<Id>,
+    node: Option<BsonUuid>,
     /// Which of the node's writers.
     lane: Option<i64>,
     /// The offset of the newest event.
@@ -65,7 +65,7 @@ pub(super) fn is_head_of(partition: u32) -> Document {
 /// A writer: the id of its node, and its lane there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PartitionOwner {
-    pub(super) node: Id,
+    pub(super) node: BsonUuid,
     pub(super) lane: i64,
 }
 
@@ -150,8 +150,8 @@ impl ClaimedPartition {
         })
     }
 
-    /// Records that a transaction with `events` events was committed.
-    pub(super) const fn on_committed(&mut self, events: u64, commit_time: i64) {
+    /// Moves the known head, after a transaction with `events` events was committed.
+    pub(super) const fn advance_head(&mut self, events: u64, commit_time: i64) {
         self.last_offset += events;
         self.last_commit_time = commit_time;
     }
@@ -180,7 +180,7 @@ async fn create_partition(
 }
 
 /// Lets other nodes claim the partitions of `node`.
-pub(super) async fn release_partitions(database: &Database, node: Id) -> Result<()> {
+pub(super) async fn release_partitions(database: &Database, node: BsonUuid) -> Result<()> {
     let released = doc! { "$set": { "node": null } };
     let partitions = database.collection::<PartitionDocument>(OUTBOX);
     let mut claimed = is_head();

@@ -21,7 +21,7 @@ use crate::{
         order::Order,
     },
     events::OutboxCursor,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, ApplyError, Commit, OutboxChanges, OutboxPage, Store, StoreUnavailable,
         limits::IDEMPOTENCY_KEY_TTL, writer::STOCK_LANE,
@@ -46,9 +46,9 @@ impl Store for MongoStore {
 
     async fn wait_for_turn(&self, lane: usize) {
         if lane == STOCK_LANE {
-            let turns = Arc::clone(&self.stock_turns);
+            let queue = Arc::clone(&self.stock_queue);
             // A failed task only means that the node tries without a turn.
-            drop(self.runtime.spawn(async move { turns.wait().await }).await);
+            drop(self.runtime.spawn(async move { queue.wait_for_turn().await }).await);
         }
     }
 
@@ -117,11 +117,11 @@ impl Store for MongoStore {
 
     async fn list_orders(
         &self,
-        of: Option<UserId>,
+        user: Option<UserId>,
         before: Option<OrderId>,
         limit: u32,
     ) -> Result<Vec<Order>, StoreUnavailable> {
-        self.run_read(|database| read::list_orders(database, of, before, limit)).await
+        self.run_read(|database| read::list_orders(database, user, before, limit)).await
     }
 
     async fn list_overdue_orders(
@@ -170,8 +170,8 @@ impl Store for MongoStore {
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let key = key.clone();
-        let expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
-        self.run_read(move |database| read::find_stored_reply(database, key, expired_at)).await
+        let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |database| read::find_stored_reply(database, key, stored_after)).await
     }
 
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {
@@ -201,9 +201,9 @@ impl Store for MongoStore {
         self.run_read(read::outbox_heads).await
     }
 
-    async fn durable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
+    async fn linearizable_outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
         let node = self.membership.id();
-        self.run_read(move |database| read::durable_outbox_heads(database, node)).await
+        self.run_read(move |database| read::linearizable_outbox_heads(database, node)).await
     }
 
     async fn published_cursor(&self) -> Result<OutboxCursor, StoreUnavailable> {
@@ -217,22 +217,22 @@ impl Store for MongoStore {
 
     async fn audit_products(
         &self,
-        span: IdRange,
+        range: IdRange,
         limit: u32,
     ) -> Result<AuditPage<ProductAudit>, StoreUnavailable> {
         self.run_read_within(AUDIT_TIMEOUT, |database| {
-            audit::read_product_page(database, span, limit)
+            audit::read_product_page(database, range, limit)
         })
         .await
     }
 
     async fn audit_orders(
         &self,
-        span: IdRange,
+        range: IdRange,
         limit: u32,
     ) -> Result<AuditPage<OrderAudit>, StoreUnavailable> {
         self.run_read_within(AUDIT_TIMEOUT, |database| {
-            audit::read_order_page(database, span, limit)
+            audit::read_order_page(database, range, limit)
         })
         .await
     }

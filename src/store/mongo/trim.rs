@@ -30,8 +30,9 @@ struct BatchHeader {
 /// Deletes published events, except the newest [`MIN_RETAINED_EVENTS`] of all partitions together.
 pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     let partitions = read_partitions(database).await.map_err(to_driver_error)?;
-    let heads: OutboxCursor = partitions.iter().map(|head| at(head, head.last)).collect();
-    let trimmed: OutboxCursor = partitions.iter().map(|head| at(head, head.trimmed)).collect();
+    let heads: OutboxCursor = partitions.iter().map(|head| position_at(head, head.last)).collect();
+    let trimmed: OutboxCursor =
+        partitions.iter().map(|head| position_at(head, head.trimmed)).collect();
     // The cursor exists once any node had a broker. From then on every node, also one that is
     // configured without a broker, keeps the events that are not published.
     let published = read_published_cursor(database).await.map_err(to_driver_error)?;
@@ -57,7 +58,7 @@ pub(super) async fn trim_outbox(database: &Database) -> Result<()> {
     Ok(())
 }
 
-const fn at(head: &PartitionDocument, offset: u64) -> OutboxPosition {
+const fn position_at(head: &PartitionDocument, offset: u64) -> OutboxPosition {
     OutboxPosition { partition: head.partition(), offset }
 }
 
@@ -70,8 +71,8 @@ async fn list_batches(
     let mut found = Vec::new();
     for head in partitions {
         let last = published.offset(head.partition()).min(head.last);
-        let range =
-            doc! { "$gt": at(head, head.trimmed).to_i64(), "$lte": at(head, last).to_i64() };
+        let (from, to) = (position_at(head, head.trimmed), position_at(head, last));
+        let range = doc! { "$gt": from.to_i64(), "$lte": to.to_i64() };
         let count = doc! { "$toLong": { "$size": "$events" } };
         let mut cursor = database
             .collection::<Document>(OUTBOX)

@@ -8,7 +8,7 @@
 //! 3. Write the records by id alone. The server compares nothing: it aborts a transaction that
 //!    writes a document which another transaction has changed since the snapshot.
 //! 4. Write the events, and the head of this writer's partition of the outbox. Stock follows, which
-//!    other nodes most likely write, too, and the end of this node's turn at it; see `turns`.
+//!    other nodes most likely write, too, and the end of this node's turn at it; see `stock_queue`.
 //! 5. Commit, confirmed by a majority.
 //!
 //! No document is written by all transactions, so two of them meet only in records that both
@@ -29,7 +29,7 @@ use std::{future::IntoFuture, panic::AssertUnwindSafe, sync::Arc, time::Duration
 use futures_util::FutureExt;
 use mongodb::{
     Client, ClientSession, Database,
-    bson::{Bson, RawDocumentBuf, Uuid as Id},
+    bson::{Bson, RawDocumentBuf, Uuid as BsonUuid},
     options::{ReadConcern, TransactionOptions},
 };
 use tokio::{
@@ -45,11 +45,11 @@ use super::{
     load::load,
     nodes::NodeMembership,
     partition::{ClaimedPartition, PartitionOwner},
-    retry::{REPLY_MARGIN, TransactionDeadlines},
     schema::COUNTERS,
+    stock_queue::StockQueue,
     transaction::{Statement, Transaction, with_deadline},
     transaction_error::{ErrorClass, TransactionError},
-    turns::StockTurns,
+    transaction_timing::{REPLY_MARGIN, TransactionDeadlines},
 };
 use crate::{
     domain::clock::{Clock, Timestamp},
@@ -77,7 +77,7 @@ pub(super) struct MongoWriter {
     pub(super) database: Database,
     pub(super) membership: Arc<NodeMembership>,
     /// In the lane that changes stock.
-    pub(super) stock_turns: Option<Arc<StockTurns>>,
+    pub(super) stock_queue: Option<Arc<StockQueue>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) low_stock: u64,
     /// The longest wait for the server.
@@ -114,17 +114,17 @@ impl MongoWriter {
                     batch.record_applied(applied);
                 }
                 Err(failure) => {
-                    match (failure.class, &self.stock_turns) {
+                    match (failure.class, &self.stock_queue) {
                         (ErrorClass::Unavailable, _) => self.log_unavailable(&failure.reason),
-                        (ErrorClass::Conflict, Some(turns)) => turns.on_conflict(),
+                        (ErrorClass::Conflict, Some(queue)) => queue.record_contention(),
                         _ => {}
                     }
                     batch.handle_failure(failure).await;
                 }
             }
         }
-        if let Some(turns) = &self.stock_turns {
-            turns.give_up();
+        if let Some(queue) = &self.stock_queue {
+            queue.release_turn();
         }
         batch.into_result()
     }
@@ -160,7 +160,7 @@ impl MongoWriter {
             partition: &partition,
             now: self.clock.now(),
             low_stock: self.low_stock,
-            end_of_turn: self.stock_turns.as_ref().and_then(|turns| turns.end_statement()),
+            end_of_turn: self.stock_queue.as_ref().and_then(|queue| queue.end_turn_statement()),
         };
         let written = load_plan_and_write(&mut transaction, &batch, context);
         let (applied, commit_time) = match written.await {
@@ -185,10 +185,10 @@ impl MongoWriter {
         self.keep_or_orphan_session(session, is_closed);
         committed?;
         let mut partition = partition;
-        if let Some(turns) = &self.stock_turns {
-            turns.on_ended();
+        if let Some(queue) = &self.stock_queue {
+            queue.forget_ticket();
         }
-        partition.on_committed(applied.changes.events.len() as u64, commit_time);
+        partition.advance_head(applied.changes.events.len() as u64, commit_time);
         self.partition = Some(partition);
         Ok(applied)
     }
@@ -259,8 +259,8 @@ async fn load_plan_and_write(
 ) -> Result<(AppliedBatch, i64), TransactionError> {
     let BatchContext { partition, now, low_stock, end_of_turn } = context;
     let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
-    let keys_expired_at = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
-    let loaded = load(transaction, &ReadSet::for_batch(batch), keys_expired_at).await?;
+    let keys_stored_after = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
+    let loaded = load(transaction, &ReadSet::for_batch(batch), keys_stored_after).await?;
     let now_micros = now.as_millis().saturating_mul(1000);
     let commit_time = partition.next_commit_time(loaded.latest_commit_time, now_micros);
     let existing = ExistingRecords::from_loaded(&loaded.state, loaded.expired_keys);
@@ -277,7 +277,7 @@ async fn load_plan_and_write(
     Ok((applied, commit_time))
 }
 
-fn server_session_id(session: &ClientSession) -> Option<Id> {
+fn server_session_id(session: &ClientSession) -> Option<BsonUuid> {
     match session.id().get("id") {
         Some(Bson::Binary(id)) => id.to_uuid().ok(),
         _ => None,

@@ -42,7 +42,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{DomainEvent, inventory::stock_json},
-    messages::context::StoredReply,
+    messages::command_context::StoredReply,
 };
 
 /// The decisions on a batch.

@@ -8,7 +8,7 @@ use crate::{
         inventory::StockLevel,
         order::OrderStatus,
     },
-    messages::context::StoredReply,
+    messages::command_context::StoredReply,
     store::commit::{Commit, Condition, Write},
 };
 

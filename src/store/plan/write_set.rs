@@ -13,7 +13,7 @@ use crate::{
         order::Order,
     },
     events::{EventEnvelope, OutboxEvent, OutboxPosition},
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::commit::CommittedChanges,
 };
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
-use crate::{events::OutboxEvent, messages::context::StoredReply, store::plan::WriteSet};
+use crate::{events::OutboxEvent, messages::command_context::StoredReply, store::plan::WriteSet};
 
 /// Writes the records in `writes`. `outbox_events` are its events, with their positions.
 pub(super) fn flush(

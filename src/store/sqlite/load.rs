@@ -17,12 +17,12 @@ use crate::{
     store::plan::{LoadedState, ReadSet},
 };
 
-/// Loads what `read_set` names, without the keys that were first used at `keys_expired_at` or
-/// before.
+/// Loads what `read_set` names. Of the idempotency keys, only those that were stored later than
+/// `keys_stored_after`: older ones are expired.
 pub(super) fn load(
     connection: &Connection,
     read_set: &ReadSet,
-    keys_expired_at: Timestamp,
+    keys_stored_after: Timestamp,
 ) -> rusqlite::Result<LoadedState> {
     let mut loaded = LoadedState {
         carts: load_versions(
@@ -64,7 +64,8 @@ pub(super) fn load(
     load_stock_levels(connection, read_set, &mut loaded)?;
     load_orders(connection, read_set, &mut loaded)?;
     for key in &read_set.idempotency_keys {
-        if let Some(response) = read::find_stored_reply(connection, key.0, &key.1, keys_expired_at)?
+        if let Some(response) =
+            read::find_stored_reply(connection, key.0, &key.1, keys_stored_after)?
         {
             loaded.stored_replies.insert(key.clone(), response);
         }

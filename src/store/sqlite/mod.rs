@@ -46,7 +46,7 @@ use crate::{
         order::Order,
     },
     events::OutboxCursor,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// Threads that answer reads.
@@ -242,9 +242,9 @@ impl Store for SqliteStore {
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable> {
         let (owner, key) = (key.owner, key.key.clone());
-        let keys_expired_at = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |connection| {
-            read::find_stored_reply(connection, owner, &key, keys_expired_at)
+            read::find_stored_reply(connection, owner, &key, stored_after)
         })
         .await
     }

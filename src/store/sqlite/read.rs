@@ -20,7 +20,7 @@ use crate::{
         money::Currency,
         order::Order,
     },
-    messages::context::StoredReply,
+    messages::command_context::StoredReply,
     store::{OutboxPage, StoreUnavailable},
 };
 
@@ -319,19 +319,20 @@ pub(super) fn list_sessions_revoked_since(
     find_many(connection, sql, &[&since.as_millis()], |row| rows::id_column(row, 0))
 }
 
-/// The response stored under `key`, unless it was stored at `keys_expired_at` or before.
+/// The response stored under `key` later than `stored_after`, with the fingerprint of its request.
+/// An older one is expired.
 pub(super) fn find_stored_reply(
     connection: &Connection,
     owner: UserId,
     key: &str,
-    keys_expired_at: Timestamp,
+    stored_after: Timestamp,
 ) -> rusqlite::Result<Option<([u8; 32], StoredReply)>> {
     let sql = "SELECT fingerprint, status, body FROM idempotency_keys \
                WHERE owner_id = ?1 AND key = ?2 AND at > ?3";
     find_one(
         connection,
         sql,
-        &[&UuidText::new(owner.as_uuid()), &key, &keys_expired_at.as_millis()],
+        &[&UuidText::new(owner.as_uuid()), &key, &stored_after.as_millis()],
         rows::stored_reply_from_row,
     )
 }

@@ -23,7 +23,7 @@ use crate::{
         order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod, ShippingAddress},
     },
     events::{Audience, OutboxEvent, OutboxPosition},
-    messages::context::StoredReply,
+    messages::command_context::StoredReply,
 };
 
 /// A UUID as text, formatted without an allocation.

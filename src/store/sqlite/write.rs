@@ -203,9 +203,9 @@ impl SqliteWriter {
 
     fn run_transaction(&mut self, batch: &[Commit]) -> Result<AppliedBatch, TransactionFailure> {
         let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
-        let keys_expired_at = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
+        let keys_stored_after = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.execute_sql("BEGIN IMMEDIATE")?;
-        let loaded = load(&self.connection, &ReadSet::for_batch(batch), keys_expired_at)?;
+        let loaded = load(&self.connection, &ReadSet::for_batch(batch), keys_stored_after)?;
         let plan = plan::plan_batch(batch, loaded, self.low_stock);
         if plan.writes.is_empty() {
             return Ok(AppliedBatch {

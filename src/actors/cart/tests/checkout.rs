@@ -99,7 +99,7 @@ async fn item_added_on_another_node_during_checkout_stays_in_cart() {
     let (reached, decided) = oneshot::channel();
     let (go_on, resume) = mpsc::channel();
     let there = shop.start_registry_with_clock(
-        Arc::clone(&shop.snapshot),
+        Arc::clone(&shop.catalog_cache),
         None,
         Arc::new(PausingClock(Mutex::new(Some((reached, resume))))),
     );

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{
     actors::cart::{CartDeps, CartRegistry},
-    cache::{catalog_snapshot::CatalogSnapshot, follower::Follower},
+    cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
         catalog::product::{Product, ProductDetails},
@@ -26,7 +26,7 @@ use crate::{
     events::DomainEvent,
     messages::{
         cart::{CartView, ChangeCart},
-        context::{CommandContext, Reply, Ticket},
+        command_context::{CommandContext, Reply, Ticket},
     },
     store::{
         Commit, CommittedChanges, StockWrite, Store, Write,
@@ -63,13 +63,13 @@ impl CommitObserver for ForwardToRegistries {
 /// Forwards committed changes to the caches of another node.
 #[derive(Default)]
 pub(super) struct ForwardToCaches {
-    snapshot: OnceLock<Arc<CatalogSnapshot>>,
+    catalog_cache: OnceLock<Arc<CatalogCache>>,
     carts: OnceLock<Arc<CartRegistry>>,
 }
 
 impl CommitObserver for ForwardToCaches {
     fn on_committed(&self, changes: &CommittedChanges) {
-        self.snapshot.get().unwrap().apply(changes);
+        self.catalog_cache.get().unwrap().apply(changes);
         self.carts.get().unwrap().apply(changes);
     }
 }
@@ -78,7 +78,7 @@ pub(super) struct CartFixture {
     _dir: TempDir,
     pub(super) store: Arc<dyn Store>,
     pub(super) writer: CommitWriter,
-    pub(super) snapshot: Arc<CatalogSnapshot>,
+    pub(super) catalog_cache: Arc<CatalogCache>,
     pub(super) clock: Arc<MockClock>,
     observer: Arc<ForwardToRegistries>,
     pub(super) tea: ProductId,
@@ -111,42 +111,42 @@ impl CartFixture {
             Arc::clone(&store),
             Arc::clone(&observer) as Arc<dyn CommitObserver>,
         );
-        let snapshot = Arc::new(CatalogSnapshot::new(|_, _| Bytes::new()));
+        let catalog_cache = Arc::new(CatalogCache::new(|_, _| Bytes::new()));
         let tea = sample_product("Tea");
         let id = tea.id;
-        snapshot.put(
+        catalog_cache.put(
             Arc::new(tea),
             StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
         );
-        Self { _dir: dir, store, writer, snapshot, clock, observer, tea: id }
+        Self { _dir: dir, store, writer, catalog_cache, clock, observer, tea: id }
     }
 
     pub(super) fn start_registry(&self) -> Arc<CartRegistry> {
-        self.start_registry_with(Arc::clone(&self.snapshot), None)
+        self.start_registry_with(Arc::clone(&self.catalog_cache), None)
     }
 
-    /// Starts a registry with its own catalog snapshot and a follower, like another node that
+    /// Starts a registry with its own catalog cache and a follower, like another node that
     /// shares the store.
     pub(super) async fn start_following_registry(&self) -> (Arc<CartRegistry>, Arc<Follower>) {
-        let (snapshot, caches) = (
-            Arc::new(CatalogSnapshot::new(|_, _| Bytes::new())),
+        let (catalog_cache, caches) = (
+            Arc::new(CatalogCache::new(|_, _| Bytes::new())),
             Arc::new(ForwardToCaches::default()),
         );
-        caches.snapshot.set(Arc::clone(&snapshot)).ok().unwrap();
+        caches.catalog_cache.set(Arc::clone(&catalog_cache)).ok().unwrap();
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        let follower = Follower::new(&self.store, &caches, &snapshot, &clock).await.unwrap();
-        let registry = self.start_registry_with(snapshot, Some(Arc::clone(&follower)));
+        let follower = Follower::new(&self.store, &caches, &catalog_cache, &clock).await.unwrap();
+        let registry = self.start_registry_with(catalog_cache, Some(Arc::clone(&follower)));
         caches.carts.set(Arc::clone(&registry)).ok().unwrap();
         (registry, follower)
     }
 
     pub(super) fn start_registry_with(
         &self,
-        snapshot: Arc<CatalogSnapshot>,
+        catalog_cache: Arc<CatalogCache>,
         follower: Option<Arc<Follower>>,
     ) -> Arc<CartRegistry> {
         self.start_registry_with_clock(
-            snapshot,
+            catalog_cache,
             follower,
             Arc::clone(&self.clock) as Arc<dyn Clock>,
         )
@@ -154,14 +154,14 @@ impl CartFixture {
 
     pub(super) fn start_registry_with_clock(
         &self,
-        snapshot: Arc<CatalogSnapshot>,
+        catalog_cache: Arc<CatalogCache>,
         follower: Option<Arc<Follower>>,
         clock: Arc<dyn Clock>,
     ) -> Arc<CartRegistry> {
         let deps = CartDeps {
             store: Arc::clone(&self.store),
             writer: self.writer.clone(),
-            catalog_snapshot: snapshot,
+            catalog_cache,
             follower,
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
@@ -220,7 +220,7 @@ pub(super) fn reply_version(reply: Reply<Arc<CartView>>) -> u64 {
 /// Commits the shop's product to the store, where other nodes find it.
 pub(super) async fn commit_tea(shop: &CartFixture) {
     let mut commit = Commit::new(shop.clock.now(), Instant::now() + MINUTE);
-    let tea = Arc::clone(&shop.snapshot.get(shop.tea).unwrap().product);
+    let tea = Arc::clone(&shop.catalog_cache.get(shop.tea).unwrap().product);
     let (product_id, change) = (shop.tea, StockChange::Set(100_000));
     let stock = StockWrite {
         product_id,

@@ -1,7 +1,7 @@
 //! Tests one cart on several nodes.
 
 use super::*;
-use crate::{cache::follower::Follower, messages::context::IdempotencyKey};
+use crate::{cache::follower::Follower, messages::command_context::IdempotencyKey};
 
 /// Two registries on one store that do not follow each other. Versions in the store order their
 /// changes, and callers see no conflict.

@@ -35,7 +35,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/api/auth/logout").post(sessions::logout))
         .service(web::resource("/api/auth/validate").post(tokens::validate))
         .service(web::resource("/api/auth/me").get(me))
-        .service(web::resource("/api/auth/password").post(password))
+        .service(web::resource("/api/auth/password").post(change_password))
         .service(web::resource("/.well-known/jwks.json").get(tokens::jwks));
 }
 
@@ -141,7 +141,7 @@ async fn me(read: ReadRequest<Account>) -> RouteResult {
     read.query.reject_others(&[])?;
     let message = GetUser { user_id: read.caller.user_id };
     let user = ask(&read.state.accounts, message, &read.ticket()).await?;
-    Ok(ApiResponse::json(StatusCode::OK, &UserResponse::from(&user))?.private())
+    Ok(ApiResponse::json(StatusCode::OK, &UserResponse::from(&user))?.with_no_store())
 }
 
 /// Change the caller's password.
@@ -157,7 +157,7 @@ tag = "Auth", security(("bearer" = [])), request_body = PasswordRequest, respons
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
-async fn password(mut change: ChangeRequest<Account, PasswordRequest>) -> RouteResult {
+async fn change_password(mut change: ChangeRequest<Account, PasswordRequest>) -> RouteResult {
     let ticket = change.ticket();
     let current = std::mem::take(&mut change.body.current_password);
     let new = std::mem::take(&mut change.body.new_password);
@@ -173,5 +173,5 @@ async fn password(mut change: ChangeRequest<Account, PasswordRequest>) -> RouteR
     ask(&change.state.accounts, message, &ticket)
         .await
         .map_err(|error| change.state.with_login_limit_headers(&change.request, error))?;
-    Ok(ApiResponse::no_content().private())
+    Ok(ApiResponse::no_content().with_no_store())
 }

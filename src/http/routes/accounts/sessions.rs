@@ -25,7 +25,7 @@ use crate::{
     messages::{
         accounts::{AuthenticatedSession, Login, Logout, RefreshSession},
         cart::MergeCart,
-        context::CommandContext,
+        command_context::CommandContext,
     },
 };
 
@@ -130,7 +130,7 @@ pub(super) async fn logout(change: ChangeRequest<Account>) -> RouteResult {
         trace: change.trace(),
     };
     ask(&change.state.accounts, message, &ticket).await?;
-    Ok(ApiResponse::no_content().private())
+    Ok(ApiResponse::no_content().with_no_store())
 }
 
 /// Returns the guest whose cart to merge. An invalid guest token does not fail the login.
@@ -159,7 +159,7 @@ pub(super) async fn session_response<A: Access, B: RequestBody>(
         user: (&user).into(),
         cart_merged,
     };
-    Ok(ApiResponse::json(status, &response)?.private())
+    Ok(ApiResponse::json(status, &response)?.with_no_store())
 }
 
 /// Merges the guest's cart. If that fails, the cart stays as it is and the login succeeds.

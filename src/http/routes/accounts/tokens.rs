@@ -100,7 +100,7 @@ pub(super) async fn validate(change: ChangeRequest<Anyone, ValidateRequest>) -> 
             code: Some(error.code.as_str()),
         },
     };
-    Ok(ApiResponse::json(StatusCode::OK, &response)?.private())
+    Ok(ApiResponse::json(StatusCode::OK, &response)?.with_no_store())
 }
 
 /// Get the keys that access tokens can be checked with.

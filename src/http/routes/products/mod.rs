@@ -13,7 +13,7 @@ use uuid::Uuid;
 use self::requests::{ProductRequest, ReplaceProductRequest};
 use crate::{
     actors::ask::ask,
-    cache::catalog_snapshot::SearchPage,
+    cache::catalog_cache::SearchPage,
     domain::{
         catalog::search::{ProductFilter, ProductSort, SortKey},
         ids::ProductId,
@@ -33,7 +33,7 @@ use crate::{
     input::product_patch::PatchProductRequest,
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
-        context::Reply,
+        command_context::Reply,
     },
 };
 
@@ -132,7 +132,7 @@ tag = "Products", security((), ("bearer" = [])), params(
 async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
     let query = &read.query;
     query.reject_others(SEARCH_PARAMETERS)?;
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let currency = read.state.options.currency;
     let limit = query.page_limit()?;
     let (filter, sort) = parse_search(query, currency)?;
@@ -144,7 +144,7 @@ async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
         return Err(Error::invalid_field("cursor", "invalid", message).into());
     }
     let after = after.as_ref().map(|(_, key)| key);
-    let found = read.state.catalog_snapshot.search(&filter, sort, after, limit as usize);
+    let found = read.state.catalog_cache.search(&filter, sort, after, limit as usize);
     let items =
         found.items.iter().map(|view| serde_json::from_slice(&view.body)).collect::<Result<_, _>>();
     let page = ProductPage {
@@ -247,12 +247,12 @@ tag = "Products", security((), ("bearer" = [])), params(
 async fn suggest(read: ReadRequest<CatalogReader>) -> RouteResult {
     let query = &read.query;
     query.reject_others(&["q", "limit"])?;
-    read.ensure_latest().await?;
+    read.honor_no_cache().await?;
     let mut errors = ValidationErrors::new();
     let text = parse_query_text(query, &mut errors);
     errors.into_result(())?;
     let limit = query.page_limit()? as usize;
-    let found = read.state.catalog_snapshot.suggest(text.trim(), limit);
+    let found = read.state.catalog_cache.suggest(text.trim(), limit);
     let suggestion = |view: &Arc<ProductView>| Suggestion {
         id: view.product.id.as_uuid(),
         name: view.product.details.name.clone(),
@@ -277,8 +277,8 @@ tag = "Products", security((), ("bearer" = [])), params(
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
 async fn show(read: ReadRequest<CatalogReader, ProductId>) -> RouteResult {
-    read.ensure_latest().await?;
-    let view = read.state.catalog_snapshot.get(read.target).ok_or_else(Error::product_not_found)?;
+    read.honor_no_cache().await?;
+    let view = read.state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
     Ok(product_response(&view))
 }
@@ -306,7 +306,7 @@ async fn create(change: ChangeRequest<Admin, ProductRequest>) -> RouteResult {
         let location = format!("/api/products/{}", view.product.id);
         Ok(product_response(&view).with_location(location))
     };
-    Ok(ApiResponse::reply(StatusCode::CREATED, reply, render)?)
+    Ok(ApiResponse::from_reply(StatusCode::CREATED, reply, render)?)
 }
 
 /// Replace the details of a product.
@@ -361,7 +361,7 @@ async fn patch(change: ChangeRequest<Admin, PatchProductRequest, ProductId>) -> 
 async fn edit_product(state: &AppState, message: ChangeProduct) -> RouteResult {
     let ticket = message.context.ticket.clone();
     let reply = ask(&state.catalog, message, &ticket).await?;
-    Ok(ApiResponse::reply(StatusCode::OK, reply, |view: Arc<ProductView>| {
+    Ok(ApiResponse::from_reply(StatusCode::OK, reply, |view: Arc<ProductView>| {
         Ok(product_response(&view))
     })?)
 }
@@ -390,5 +390,5 @@ async fn delete(change: ChangeRequest<Admin, (), ProductId>) -> RouteResult {
     let ticket = context.ticket.clone();
     let message = DeleteProduct { product_id: change.target, context };
     let reply: Reply<()> = ask(&change.state.catalog, message, &ticket).await?;
-    Ok(ApiResponse::reply(StatusCode::NO_CONTENT, reply, |()| Ok(ApiResponse::no_content()))?)
+    Ok(ApiResponse::from_reply(StatusCode::NO_CONTENT, reply, |()| Ok(ApiResponse::no_content()))?)
 }

@@ -1,6 +1,6 @@
 //! Accounts and sessions.
 
-use mongodb::bson::{Binary, DateTime, Uuid as Id};
+use mongodb::bson::{Binary, DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,7 +13,7 @@ use crate::domain::account::{Email, Role, Session, User};
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct UserDocument {
     #[serde(rename = "_id")]
-    user_id: Id,
+    user_id: BsonUuid,
     email: String,
     name: String,
     role: String,
@@ -62,8 +62,8 @@ impl TryFrom<UserDocument> for User {
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct SessionDocument {
     #[serde(rename = "_id")]
-    session_id: Id,
-    user_id: Id,
+    session_id: BsonUuid,
+    user_id: BsonUuid,
     refresh_hash: Binary,
     created_at: DateTime,
     expires_at: DateTime,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use mongodb::bson::{DateTime, Uuid as Id};
+use mongodb::bson::{DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -19,14 +19,14 @@ const HOUR_MILLIS: i64 = 60 * 60 * 1000;
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct CartDocument<'a> {
     #[serde(rename = "_id")]
-    owner_id: Id,
+    owner_id: BsonUuid,
     guest: bool,
     version: u64,
     #[serde(borrow)]
     lines: Vec<CartLineDocument<'a>>,
     updated_at: DateTime,
     #[serde(skip_serializing_if = "Option::is_none")]
-    merged_into: Option<Id>,
+    merged_into: Option<BsonUuid>,
     abandoned: bool,
     /// The hour of the last change, only in a cart that can become idle. Truncated to the hour so
     /// that few changes of a cart move its index entry.
@@ -41,7 +41,7 @@ pub(in crate::store::mongo) fn truncate_to_hour(time: Timestamp) -> DateTime {
 
 #[derive(Serialize, Deserialize)]
 struct CartLineDocument<'a> {
-    product_id: Id,
+    product_id: BsonUuid,
     #[serde(borrow)]
     name: Cow<'a, str>,
     quantity: u32,

@@ -1,6 +1,6 @@
 //! Products, stock levels and stock movements.
 
-use mongodb::bson::{Bson, DateTime, Decimal128, Uuid as Id};
+use mongodb::bson::{Bson, DateTime, Decimal128, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,7 +16,7 @@ use crate::domain::{
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct ProductDocument {
     #[serde(rename = "_id")]
-    product_id: Id,
+    product_id: BsonUuid,
     #[serde(skip_serializing_if = "Option::is_none")]
     sku: Option<String>,
     name: String,
@@ -142,7 +142,7 @@ fn attribute_from_bson(value: Bson) -> Result<AttributeValue, DocumentError> {
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct StockDocument {
     #[serde(rename = "_id")]
-    product_id: Id,
+    product_id: BsonUuid,
     on_hand: u64,
     reserved: u64,
     version: u64,
@@ -173,7 +173,7 @@ impl From<StockDocument> for StockLevel {
 /// product's movements are adjacent and in order.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct MovementId {
-    pub(in crate::store::mongo) product_id: Id,
+    pub(in crate::store::mongo) product_id: BsonUuid,
     pub(in crate::store::mongo) sequence: u64,
 }
 
@@ -186,7 +186,7 @@ pub(in crate::store::mongo) struct MovementDocument {
     on_hand_delta: i64,
     reserved_delta: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    order_id: Option<Id>,
+    order_id: Option<BsonUuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

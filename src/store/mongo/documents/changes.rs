@@ -1,7 +1,7 @@
 //! The part of a transaction's changes that the caches of other nodes need. It is stored beside the
 //! events, so that nodes need not read those.
 
-use mongodb::bson::Uuid as Id;
+use mongodb::bson::Uuid as BsonUuid;
 use serde::{Deserialize, Serialize};
 
 use super::{StockDocument, id_from_bson, id_to_bson};
@@ -17,12 +17,12 @@ pub(in crate::store::mongo) struct ChangesDocument {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     stock: Vec<StockDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    revoked_sessions: Vec<Id>,
+    revoked_sessions: Vec<BsonUuid>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct ChangedRecord {
-    id: Id,
+    id: BsonUuid,
     version: u64,
 }
 

@@ -3,19 +3,19 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use mongodb::bson::{Binary, Bson, DateTime, Uuid as Id};
+use mongodb::bson::{Binary, Bson, DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{DocumentError, bytes_to_binary, hash_from_binary, id_to_bson, timestamp_to_bson};
 use crate::{
     domain::clock::Timestamp,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// The `_id` of an idempotency key. Two owners may use the same key text.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct IdempotencyKeyId<'a> {
-    pub(in crate::store::mongo) owner: Id,
+    pub(in crate::store::mongo) owner: BsonUuid,
     #[serde(borrow)]
     pub(in crate::store::mongo) key: Cow<'a, str>,
 }

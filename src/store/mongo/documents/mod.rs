@@ -11,7 +11,7 @@ mod idempotency;
 mod orders;
 mod outbox;
 
-use mongodb::bson::{Binary, DateTime, RawDocumentBuf, Uuid as Id, spec::BinarySubtype};
+use mongodb::bson::{Binary, DateTime, RawDocumentBuf, Uuid as BsonUuid, spec::BinarySubtype};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -41,8 +41,8 @@ impl From<mongodb::bson::error::Error> for DocumentError {
 }
 
 /// An id for documents that serde writes, and for filters.
-pub(super) fn id_to_bson(uuid: Uuid) -> Id {
-    Id::from_bytes(uuid.into_bytes())
+pub(super) fn id_to_bson(uuid: Uuid) -> BsonUuid {
+    BsonUuid::from_bytes(uuid.into_bytes())
 }
 
 /// An id for raw documents, which take no BSON `Uuid`.
@@ -51,7 +51,7 @@ pub(super) fn id_to_binary(uuid: Uuid) -> Binary {
 }
 
 /// A domain id from the id in a document.
-pub(super) fn id_from_bson<I: From<Uuid>>(id: Id) -> I {
+pub(super) fn id_from_bson<I: From<Uuid>>(id: BsonUuid) -> I {
     I::from(Uuid::from_bytes(id.bytes()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use mongodb::bson::{DateTime, Uuid as Id};
+use mongodb::bson::{DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -17,8 +17,8 @@ use crate::domain::{
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct OrderDocument<'a> {
     #[serde(rename = "_id")]
-    order_id: Id,
-    user_id: Id,
+    order_id: BsonUuid,
+    user_id: BsonUuid,
     #[serde(borrow)]
     status: Cow<'a, str>,
     version: u64,
@@ -38,7 +38,7 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
 
 #[derive(Serialize, Deserialize)]
 struct OrderLineDocument<'a> {
-    product_id: Id,
+    product_id: BsonUuid,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     sku: Option<Cow<'a, str>>,
     #[serde(borrow)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use mongodb::bson::Uuid as Id;
+use mongodb::bson::Uuid as BsonUuid;
 use serde::{Deserialize, Serialize};
 
 use super::{ChangesDocument, DocumentError, id_from_bson, id_to_bson};
@@ -32,14 +32,14 @@ pub(in crate::store::mongo) struct EventBatchDocument<'a> {
 
 #[derive(Serialize, Deserialize)]
 struct OutboxEventDocument<'a> {
-    id: Id,
+    id: BsonUuid,
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
-    subject: Id,
+    subject: BsonUuid,
     #[serde(borrow)]
     audience: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    owner_id: Option<Id>,
+    owner_id: Option<BsonUuid>,
     #[serde(borrow)]
     body: Cow<'a, str>,
 }

@@ -2,7 +2,7 @@
 
 use mongodb::{
     Database,
-    bson::{RawDocument, Uuid as Id, doc},
+    bson::{RawDocument, Uuid as BsonUuid, doc},
 };
 use serde::Deserialize;
 
@@ -79,7 +79,7 @@ pub(in crate::store::mongo) async fn list_sessions_revoked_since(
     #[derive(Deserialize)]
     struct RevokedSession {
         #[serde(rename = "_id")]
-        id: Id,
+        id: BsonUuid,
     }
     let query = ListQuery {
         filter: doc! { "revoked_at": { "$gte": timestamp_to_bson(since) } },

@@ -2,7 +2,7 @@
 
 use mongodb::{
     Database,
-    bson::{Uuid as Id, doc},
+    bson::{Uuid as BsonUuid, doc},
 };
 use serde::Deserialize;
 
@@ -41,7 +41,7 @@ pub(in crate::store::mongo) async fn list_idle_carts(
     #[derive(Deserialize)]
     struct IdleCart {
         #[serde(rename = "_id")]
-        owner_id: Id,
+        owner_id: BsonUuid,
         guest: bool,
     }
     let query = ListQuery {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use mongodb::{
     Database,
-    bson::{RawDocument, Uuid as Id, doc},
+    bson::{RawDocument, Uuid as BsonUuid, doc},
 };
 
 use super::{
@@ -55,7 +55,8 @@ pub(in crate::store::mongo) async fn find_products_by_id(
     database: Database,
     products: Vec<ProductId>,
 ) -> ReadResult<Vec<(Product, StockLevel)>> {
-    let ids: Vec<Id> = products.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
+    let ids: Vec<BsonUuid> =
+        products.into_iter().map(|product| id_to_bson(product.as_uuid())).collect();
     let query = ListQuery { filter: doc! { "_id": { "$in": ids } }, ..ListQuery::default() };
     let products = find_many(&database, PRODUCTS, query, product_from_document).await?;
     attach_stock_levels(&database, products).await
@@ -66,7 +67,8 @@ async fn attach_stock_levels(
     database: &Database,
     products: Vec<Product>,
 ) -> ReadResult<Vec<(Product, StockLevel)>> {
-    let ids: Vec<Id> = products.iter().map(|product| id_to_bson(product.id.as_uuid())).collect();
+    let ids: Vec<BsonUuid> =
+        products.iter().map(|product| id_to_bson(product.id.as_uuid())).collect();
     let mut levels: HashMap<ProductId, StockLevel> = HashMap::with_capacity(ids.len());
     for ids in ids.chunks(1000) {
         let query = ListQuery { filter: doc! { "_id": { "$in": ids } }, ..ListQuery::default() };

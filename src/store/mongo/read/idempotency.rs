@@ -15,17 +15,18 @@ use super::{
 };
 use crate::{
     domain::clock::Timestamp,
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
-/// The response stored for `key` after `expired_at`, with the fingerprint of its request.
+/// The response stored under `key` later than `stored_after`, with the fingerprint of its request.
+/// An older one is expired.
 pub(in crate::store::mongo) async fn find_stored_reply(
     database: Database,
     key: IdempotencyKey,
-    expired_at: Timestamp,
+    stored_after: Timestamp,
 ) -> ReadResult<Option<([u8; 32], StoredReply)>> {
     let id = Document::try_from(to_raw_document(&IdempotencyKeyId::from_key(&key))?)?;
-    let filter = doc! { "_id": id, "at": { "$gt": timestamp_to_bson(expired_at) } };
+    let filter = doc! { "_id": id, "at": { "$gt": timestamp_to_bson(stored_after) } };
     find_one(&database, IDEMPOTENCY_KEYS, filter, |document| {
         deserialize_document::<IdempotencyKeyDocument<'_>>(document)?.into_response()
     })

@@ -23,8 +23,8 @@ pub(super) use self::{
     idempotency::{find_stored_reply, is_in_inbox},
     orders::{find_order, list_orders, list_overdue_orders, order_from_document},
     outbox::{
-        durable_outbox_heads, list_changes_after, list_events_after, mark_published, outbox_heads,
-        published_cursor, read_partitions, read_published_cursor,
+        linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,
+        outbox_heads, published_cursor, read_partitions, read_published_cursor,
     },
     snapshot::SnapshotReader,
 };

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use mongodb::{
     Database,
-    bson::{Bson, Document, RawDocument, Uuid as Id, doc},
+    bson::{Bson, Document, RawDocument, Uuid as BsonUuid, doc},
 };
 use serde::Deserialize;
 
@@ -36,7 +36,7 @@ pub(in crate::store::mongo) async fn list_events_after(
     cursor: OutboxCursor,
     limit: u32,
 ) -> ReadResult<OutboxPage> {
-    let Unread { mut snapshot, ranges, has_gap, has_more, start } =
+    let UnreadRanges { mut snapshot, ranges, has_gap, has_more, start } =
         find_unread(&database, cursor, limit).await?;
     let mut page = OutboxPage { has_gap, has_more, end: start, ..OutboxPage::default() };
     if ranges.is_empty() {
@@ -63,7 +63,7 @@ pub(in crate::store::mongo) async fn list_events_after(
 }
 
 /// What follows a cursor.
-struct Unread {
+struct UnreadRanges {
     /// The snapshot that has the ranges.
     snapshot: SnapshotReader,
     /// What to read.
@@ -76,7 +76,11 @@ struct Unread {
     start: OutboxCursor,
 }
 
-async fn find_unread(database: &Database, cursor: OutboxCursor, limit: u32) -> ReadResult<Unread> {
+async fn find_unread(
+    database: &Database,
+    cursor: OutboxCursor,
+    limit: u32,
+) -> ReadResult<UnreadRanges> {
     let mut snapshot = SnapshotReader::start(database).await?;
     let heads = read_heads(&mut snapshot).await?;
     let ranges = ranges_to_read(&heads, &cursor, limit.into());
@@ -86,7 +90,7 @@ async fn find_unread(database: &Database, cursor: OutboxCursor, limit: u32) -> R
     }
     let has_gap = heads.iter().any(|head| head.trimmed > cursor.offset(head.partition()));
     let has_more = ranges.iter().any(|range| range.is_partial);
-    Ok(Unread { snapshot, ranges, has_gap, has_more, start })
+    Ok(UnreadRanges { snapshot, ranges, has_gap, has_more, start })
 }
 
 /// The events to read of one partition.
@@ -165,7 +169,7 @@ pub(in crate::store::mongo) async fn list_changes_after(
         #[serde(default)]
         changes: ChangesDocument,
     }
-    let Unread { mut snapshot, ranges, has_gap, has_more, start } =
+    let UnreadRanges { mut snapshot, ranges, has_gap, has_more, start } =
         find_unread(&database, cursor, limit).await?;
     let mut found = OutboxChanges { has_gap, has_more, end: start, ..OutboxChanges::default() };
     for range in &ranges {
@@ -245,9 +249,9 @@ pub(in crate::store::mongo) async fn outbox_heads(database: Database) -> ReadRes
 /// A former primary that has not heard of its successor answers a majority read with old data, but
 /// no majority confirms its writes. So a write comes first. (A linearizable read does the same, but
 /// waits for the next periodic journal write: 100 ms instead of 1 ms.)
-pub(in crate::store::mongo) async fn durable_outbox_heads(
+pub(in crate::store::mongo) async fn linearizable_outbox_heads(
     database: Database,
-    node: Id,
+    node: BsonUuid,
 ) -> ReadResult<OutboxCursor> {
     let asked = doc! { "$add": [{ "$ifNull": ["$asked", 0_i64] }, 1_i64] };
     let increment = doc! { "$set": { "asked": asked, "at": { "$ifNull": ["$at", "$$NOW"] } } };

@@ -21,7 +21,7 @@ use crate::{
         order::{Order, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, EventEnvelope},
-    messages::context::{IdempotencyKey, StoredReply},
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredReplyBody, Write},
         plan::{LoadedState, OwnedIdempotencyKey, Plan, ReadSet, plan_batch},

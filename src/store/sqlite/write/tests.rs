@@ -9,7 +9,7 @@ use crate::{
         ids::UserId,
     },
     events::DomainEvent,
-    messages::context::IdempotencyKey,
+    messages::command_context::IdempotencyKey,
     store::{
         Write,
         commit::{CommitError, IdempotencyRecord, StoredReplyBody},

@@ -1,4 +1,4 @@
-//! Turns at stock that all nodes want.
+//! A queue of the nodes that want to change the same stock.
 //!
 //! When all nodes sell the same product, their transactions abort each other: while one commits,
 //! the others do all their work in vain, and the more nodes there are, the less gets done. So nodes
@@ -46,20 +46,20 @@ const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The queue, and this node's place in it.
-pub(super) struct StockTurns {
+pub(super) struct StockQueue {
     counters: Collection<Document>,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     /// Until when this node takes turns.
     contended_until: Option<Instant>,
     /// The ticket of this node, from when it is drawn until its turn is over.
     ticket: Option<i64>,
 }
 
-impl StockTurns {
+impl StockQueue {
     pub(super) fn new(database: &Database) -> Self {
         // Only a hint: it need not survive a failover.
         let options = CollectionOptions::builder()
@@ -72,13 +72,14 @@ impl StockTurns {
         }
     }
 
-    /// Records that another node's transaction has won, so this node takes turns from now on.
-    pub(super) fn on_conflict(&self) {
+    /// Records that nodes compete for stock: for [`CONTENTION_PERIOD`] from now on, this node waits
+    /// for its turn before it changes any.
+    pub(super) fn record_contention(&self) {
         self.lock_state().contended_until = Some(Instant::now() + CONTENTION_PERIOD);
     }
 
     /// Waits for this node's turn, if the stock is contended.
-    pub(super) async fn wait(&self) {
+    pub(super) async fn wait_for_turn(&self) {
         let is_contended = self.lock_state().contended_until.is_some_and(|at| at > Instant::now());
         if !is_contended {
             return;
@@ -86,9 +87,9 @@ impl StockTurns {
         match timeout(MAX_WAIT, self.draw_and_wait()).await {
             Ok(Ok(())) => {}
             // The others skip the ticket when it is served: to end it now would end theirs, too.
-            Err(_) => self.on_ended(),
+            Err(_) => self.forget_ticket(),
             Ok(Err(error)) => {
-                self.on_ended();
+                self.forget_ticket();
                 tracing::debug!(
                     error = transaction_error::one_line_message(&error),
                     "failed to wait for a turn; trying without"
@@ -107,12 +108,12 @@ impl StockTurns {
         self.lock_state().ticket = Some(ticket);
         let (mut served, mut progressed) = (0, Instant::now());
         loop {
-            let found = self.served_ticket().await?;
+            let found = self.read_served_ticket().await?;
             if found >= ticket {
                 return Ok(());
             }
             // Others are in the queue, so the stock is still contended.
-            self.on_conflict();
+            self.record_contention();
             if found != served {
                 (served, progressed) = (found, Instant::now());
             } else if progressed.elapsed() > TURN_TIMEOUT {
@@ -134,7 +135,7 @@ impl StockTurns {
         Ok(drawn.and_then(|counter| counter.get_i64("last").ok()).unwrap_or(0))
     }
 
-    async fn served_ticket(&self) -> Result<i64> {
+    async fn read_served_ticket(&self) -> Result<i64> {
         let counter = self.counters.find_one(doc! { "_id": SERVED_TICKET }).await?;
         Ok(counter.and_then(|counter| counter.get_i64("last").ok()).unwrap_or(1))
     }
@@ -146,29 +147,29 @@ impl StockTurns {
     }
 
     /// The statement that ends this node's turn, if it has one, together with a transaction.
-    pub(super) fn end_statement(&self) -> Option<RawDocumentBuf> {
+    pub(super) fn end_turn_statement(&self) -> Option<RawDocumentBuf> {
         let ticket = self.lock_state().ticket?;
         Some(rawdoc! {
             "q": { "_id": SERVED_TICKET }, "u": { "$max": { "last": ticket + 1 } }, "upsert": true,
         })
     }
 
-    /// Records that this node has no ticket any more.
-    pub(super) fn on_ended(&self) {
+    /// Drops this node's ticket, because its turn has ended or will be skipped by the others.
+    pub(super) fn forget_ticket(&self) {
         self.lock_state().ticket = None;
     }
 
-    /// Gives up the turn if there still is one. Nothing waits for it: if it fails, the turn times
-    /// out.
-    pub(super) fn give_up(self: &Arc<Self>) {
+    /// Ends this node's turn if no transaction has ended it. The write runs in the background: if
+    /// it fails, the turn times out.
+    pub(super) fn release_turn(self: &Arc<Self>) {
         let ticket = self.lock_state().ticket.take();
         if let Some(ticket) = ticket {
-            let turns = Arc::clone(self);
-            tokio::spawn(async move { turns.skip_ticket(ticket).await });
+            let queue = Arc::clone(self);
+            tokio::spawn(async move { queue.skip_ticket(ticket).await });
         }
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

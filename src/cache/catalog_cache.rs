@@ -1,6 +1,6 @@
-//! The catalog snapshot: all products and their stock in memory. It serves all catalog reads.
+//! The catalog cache: all products and their stock in memory. It serves all catalog reads.
 //!
-//! The writer applies each batch to the snapshot in commit order before it acknowledges the batch,
+//! The writer applies each batch to the cache in commit order before it acknowledges the batch,
 //! so readers see every change that this node has acknowledged.
 
 use std::{
@@ -28,13 +28,14 @@ use crate::{
 };
 
 /// All products and their stock, without deleted products.
-pub struct CatalogSnapshot {
+pub struct CatalogCache {
     products: DashMap<ProductId, Entry>,
     skus: DashMap<String, ProductId>,
     epoch: AtomicU64,
     render: RenderProduct,
-    /// Locked during each change, so that an older version never replaces a newer one.
-    deleted: Mutex<RecentlyDeleted>,
+    /// Held during each change, so that two changes cannot both compare with the same entry, and an
+    /// older version never replaces a newer one. Readers do not take it.
+    change_lock: Mutex<RecentlyDeleted>,
 }
 
 /// The most recently deleted products. A late `put` of an older version must not restore them.
@@ -74,8 +75,8 @@ pub struct SearchPage {
     pub prices: Vec<i64>,
 }
 
-impl CatalogSnapshot {
-    /// Creates an empty snapshot.
+impl CatalogCache {
+    /// Creates an empty cache.
     #[must_use]
     pub fn new(render: RenderProduct) -> Self {
         Self {
@@ -83,7 +84,7 @@ impl CatalogSnapshot {
             skus: DashMap::new(),
             epoch: AtomicU64::new(0),
             render,
-            deleted: Mutex::default(),
+            change_lock: Mutex::default(),
         }
     }
 
@@ -117,19 +118,19 @@ impl CatalogSnapshot {
         Ok(())
     }
 
-    /// The number of changes so far. An equal epoch means an unchanged snapshot.
+    /// The number of changes so far. An equal epoch means an unchanged cache.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// The number of products in the snapshot.
+    /// The number of products in the cache.
     #[must_use]
     pub fn len(&self) -> usize {
         self.products.len()
     }
 
-    /// Whether the snapshot has no products.
+    /// Whether the cache has no products.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.products.is_empty()
@@ -176,7 +177,7 @@ impl CatalogSnapshot {
 
     /// Applies changes, which may be of several versions of a product, in any order.
     pub fn apply(&self, changes: &CommittedChanges) {
-        let mut deleted = self.lock_for_change();
+        let mut recently_deleted = self.lock_for_change();
         let (mut newest_products, mut newest_stock) =
             (changes.products.iter().collect::<Vec<_>>(), changes.stock.clone());
         newest_products.sort_by_key(|product| product.version);
@@ -199,32 +200,37 @@ impl CatalogSnapshot {
                 .or_else(|| known.map(|view| view.stock))
                 .unwrap_or(StockLevel::empty(id));
             if let Some(product) = product {
-                self.replace(product, level, &mut deleted);
+                self.replace(product, level, &mut recently_deleted);
             }
         }
     }
 
     /// Adds or replaces a product, or removes a deleted product. Ignores older versions.
     pub fn put(&self, product: Arc<Product>, stock: StockLevel) {
-        let mut deleted = self.lock_for_change();
-        self.replace(product, stock, &mut deleted);
+        let mut recently_deleted = self.lock_for_change();
+        self.replace(product, stock, &mut recently_deleted);
     }
 
     /// Replaces a product with a version read from the store, unless it was removed meanwhile.
     pub fn refresh(&self, product: Arc<Product>, stock: StockLevel) {
-        let mut deleted = self.lock_for_change();
+        let mut recently_deleted = self.lock_for_change();
         if self.products.contains_key(&product.id) {
-            self.replace(product, stock, &mut deleted);
+            self.replace(product, stock, &mut recently_deleted);
         }
     }
 
     fn lock_for_change(&self) -> MutexGuard<'_, RecentlyDeleted> {
-        self.deleted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.change_lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, product: Arc<Product>, stock: StockLevel, deleted: &mut RecentlyDeleted) {
+    fn replace(
+        &self,
+        product: Arc<Product>,
+        stock: StockLevel,
+        recently_deleted: &mut RecentlyDeleted,
+    ) {
         let known = self.get(product.id);
-        if known.is_none() && deleted.0.contains(&product.id) {
+        if known.is_none() && recently_deleted.0.contains(&product.id) {
             return;
         }
         let (product, stock) = match &known {
@@ -238,7 +244,7 @@ impl CatalogSnapshot {
             self.skus.remove_if(&sku, |_, owner| *owner == product.id);
         }
         if product.deleted {
-            deleted.add(product.id);
+            recently_deleted.add(product.id);
             self.products.remove(&product.id);
         } else {
             if let Some(sku) = &product.details.sku {

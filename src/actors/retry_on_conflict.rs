@@ -9,7 +9,7 @@ use crate::{
     cache::follower::Follower,
     domain::clock::Clock,
     error::Error,
-    messages::context::{CommandContext, Reply},
+    messages::command_context::{CommandContext, Reply},
     store::{
         Commit, CommitError, CommitReceipt, Store, StoreUnavailable,
         commit::{IdempotencyRecord, StoredReplyBody},

@@ -1,0 +1,84 @@
+//! What on a node learns of every commit, of this node and of others.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+
+use crate::{
+    actors::cart::CartRegistry,
+    cache::{catalog_cache::CatalogCache, follower::Follower, revoked_sessions::RevokedSessions},
+    http,
+    outbox::feed::Feed,
+    store::{CommittedChanges, writer::CommitObserver},
+};
+
+/// The listeners: caches, the carts in memory, the feed and the relay.
+pub(super) struct CommitListeners {
+    pub(super) catalog_cache: Arc<CatalogCache>,
+    pub(super) revoked_sessions: Arc<RevokedSessions>,
+    pub(super) feed: Arc<Feed>,
+    /// Notified when there are events for the relay to publish.
+    pub(super) outbox_notify: Arc<Notify>,
+    /// Set once: the carts need the writer, which needs the listeners.
+    carts: OnceLock<Arc<CartRegistry>>,
+}
+
+impl CommitListeners {
+    pub(super) fn new() -> Self {
+        Self {
+            catalog_cache: Arc::new(CatalogCache::new(http::render_product)),
+            revoked_sessions: Arc::new(RevokedSessions::new()),
+            feed: Arc::new(Feed::new()),
+            outbox_notify: Arc::default(),
+            carts: OnceLock::new(),
+        }
+    }
+
+    /// Adds the carts, once, before the node serves requests.
+    pub(super) fn set_carts(&self, carts: &Arc<CartRegistry>) {
+        // Only `Node::start` calls this, so the carts cannot be set already.
+        drop(self.carts.set(Arc::clone(carts)));
+    }
+}
+
+impl CommitObserver for CommitListeners {
+    fn on_committed(&self, changes: &CommittedChanges) {
+        self.catalog_cache.apply(changes);
+        self.revoked_sessions.add(&changes.revoked_sessions);
+        if let Some(carts) = self.carts.get() {
+            carts.apply(changes);
+        }
+        if !changes.events.is_empty() {
+            self.outbox_notify.notify_one();
+        }
+        self.feed.wake();
+    }
+
+    fn on_missed(&self) {
+        if let Some(carts) = self.carts.get() {
+            carts.evict_all();
+        }
+    }
+}
+
+/// Receives what this node's writer has committed, for the listeners and for the follower, which
+/// then does not read it back from the store.
+pub(super) struct LocalCommitObserver {
+    listeners: Arc<CommitListeners>,
+    follower: Option<Arc<Follower>>,
+}
+
+impl LocalCommitObserver {
+    pub(super) fn new(listeners: &Arc<CommitListeners>, follower: Option<Arc<Follower>>) -> Self {
+        Self { listeners: Arc::clone(listeners), follower }
+    }
+}
+
+impl CommitObserver for LocalCommitObserver {
+    fn on_committed(&self, changes: &CommittedChanges) {
+        self.listeners.on_committed(changes);
+        if let Some(follower) = &self.follower {
+            follower.observe_local(&changes.events);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What all components of a node share.
+
+use std::sync::Arc;
+
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use super::{
+    commit_listeners::{CommitListeners, LocalCommitObserver},
+    resources::open_store,
+};
+use crate::{
+    cache::follower::Follower,
+    config::Settings,
+    domain::clock::{Clock, SystemClock},
+    store::{Store, writer::CommitWriter},
+};
+
+/// What every component of a node is built from.
+pub(super) struct NodeContext {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) writer: CommitWriter,
+    pub(super) listeners: Arc<CommitListeners>,
+    /// Follows the commits of other nodes, when the store is shared.
+    pub(super) follower: Option<Arc<Follower>>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl NodeContext {
+    /// Opens the store, fills the caches and starts the writer, whose task it returns.
+    pub(super) async fn start(
+        settings: &Settings,
+        drivers: &Handle,
+    ) -> anyhow::Result<(Self, JoinHandle<()>)> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = open_store(settings, drivers, Arc::clone(&clock)).await?;
+        let listeners = Arc::new(CommitListeners::new());
+        // The follower starts before the caches load. What other nodes commit meanwhile may be
+        // applied twice, which is harmless, but cannot be missed.
+        let follower = match store.is_shared() {
+            true => {
+                Some(Follower::new(&store, &listeners, &listeners.catalog_cache, &clock).await?)
+            }
+            false => None,
+        };
+        listeners.catalog_cache.load(&*store).await?;
+        listeners.revoked_sessions.load(&*store, clock.now()).await?;
+        let observer = LocalCommitObserver::new(&listeners, follower.clone());
+        let (writer, writer_task) =
+            CommitWriter::start(drivers, Arc::clone(&store), Arc::new(observer));
+        Ok((Self { store, writer, listeners, follower, clock }, writer_task))
+    }
+}
