@@ -45,6 +45,9 @@ pub enum ErrorCode {
     /// The token was valid but has expired.
     #[strum(message = "Token expired")]
     TokenExpired,
+    /// The ticket for an event feed is not valid, has expired, or was used.
+    #[strum(message = "Invalid ticket")]
+    TicketInvalid,
     /// No account has this e-mail address and password.
     #[strum(message = "Invalid e-mail or password")]
     InvalidCredentials,
@@ -90,6 +93,9 @@ pub enum ErrorCode {
     /// The user has as many unpaid orders, or units in them, as one user may have.
     #[strum(message = "Too many unpaid orders")]
     TooManyPendingOrders,
+    /// The address or the user has as many event feeds as it may have.
+    #[strum(message = "Too many event feeds")]
+    TooManyFeeds,
     /// The guest's cart was merged into an account's cart.
     #[strum(message = "Guest cart already merged")]
     GuestCartMerged,

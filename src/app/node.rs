@@ -9,7 +9,9 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     node_context::NodeContext,
-    options::{api_options, cart_limits, order_rules, reply_quota},
+    options::{
+        api_options, cart_limits, connection_limits, feed_limits, order_rules, reply_quota,
+    },
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -22,7 +24,10 @@ use crate::{
     auth::{caller::Authenticator, refresh_token::RefreshTokens},
     broker::{Broker, BrokerUri},
     config::Settings,
-    http::{self, AppState, RateLimits, ReadLimiter, middleware::metrics::Metrics},
+    http::{
+        self, AppState, ConnectionLimiter, FeedLimiter, RateLimits, ReadLimiter,
+        middleware::metrics::Metrics,
+    },
 };
 
 /// How often the rate limits drop the counters of idle callers.
@@ -98,6 +103,9 @@ impl Node {
         stopping: watch::Receiver<bool>,
     ) -> anyhow::Result<Arc<AppState>> {
         let context = &self.context;
+        let metrics = Metrics::new();
+        let connections =
+            ConnectionLimiter::new(connection_limits(settings), metrics.connections.clone());
         Ok(Arc::new(AppState {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
@@ -117,8 +125,10 @@ impl Node {
             writer: context.writer.clone(),
             clock: Arc::clone(&context.clock),
             options: api_options(settings),
+            connections: Arc::new(connections),
+            feed_limiter: FeedLimiter::new(feed_limits(settings), metrics.connections.clone()),
             rate_limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
-            metrics: Metrics::new(),
+            metrics,
             shutdown: stopping,
         }))
     }
@@ -212,5 +222,6 @@ async fn clean_up_rate_limits(state: Arc<AppState>) {
     loop {
         tokio::time::sleep(RATE_LIMIT_CLEANUP_INTERVAL).await;
         state.rate_limits.evict_idle();
+        state.connections.evict_idle();
     }
 }

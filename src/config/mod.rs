@@ -8,6 +8,7 @@ mod grpc;
 mod http;
 mod ip_network;
 mod layers;
+mod ops;
 mod orders;
 mod rate_limits;
 mod shop;
@@ -31,6 +32,7 @@ pub use cart::CartSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
 pub use http::{CorsSettings, HttpSettings};
+pub use ops::OpsSettings;
 pub use orders::OrdersSettings;
 pub use rate_limits::RateLimitSettings;
 pub use shop::{CatalogSettings, ShopSettings};
@@ -56,6 +58,8 @@ pub struct Sources<'a> {
 pub struct Settings {
     /// The HTTP listener.
     pub http: HttpSettings,
+    /// The listener for probes and metrics.
+    pub ops: OpsSettings,
     /// The currency and other settings of the whole shop.
     pub shop: ShopSettings,
     /// Products and their stock.
@@ -66,7 +70,7 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// Tokens, passwords and the first administrator.
     pub auth: AuthSettings,
-    /// Rate limits per caller.
+    /// Limits per caller: rates, connections and feeds.
     pub limits: RateLimitSettings,
     /// Limits of unpaid orders.
     pub orders: OrdersSettings,
@@ -104,6 +108,7 @@ impl Settings {
 
     fn validate(&self) -> Result<(), InvalidSetting> {
         self.http.validate()?;
+        self.ops.validate(self.http.bind)?;
         self.store.validate()?;
         self.broker.validate()?;
         self.auth.validate(&self.store)?;
@@ -136,6 +141,7 @@ impl Settings {
     pub fn redacted_toml(&self) -> String {
         let mut out = TomlWriter::default();
         self.http.write_toml(&mut out);
+        self.ops.write_toml(&mut out);
         self.shop.write_toml(&mut out);
         self.catalog.write_toml(&mut out);
         self.store.write_toml(&mut out);

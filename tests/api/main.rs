@@ -19,6 +19,7 @@ mod checkout;
 mod command_line;
 mod concurrent_orders;
 mod conditional;
+mod connections;
 mod crashed_orders;
 mod crashes;
 mod events;

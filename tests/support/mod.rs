@@ -22,6 +22,7 @@ pub(crate) use self::{
     feed::{Event, Feed, assert_gap_free},
     http::{Call, Response, assert_one_change, sorted_statuses},
     progress::Progress,
+    raw_http::RawConnection,
 };
 
 /// A number that is unique in this process.

@@ -1,5 +1,7 @@
 //! Metrics for Prometheus.
 
+pub(crate) mod connections;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -15,10 +17,14 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+use self::connections::ConnectionMetrics;
+
 /// The metrics of this node.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    /// The metrics of connections and event feeds.
+    pub(crate) connections: ConnectionMetrics,
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
     active_carts: Gauge,
@@ -55,6 +61,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Arc::default(),
+            connections: ConnectionMetrics::default(),
             requests: Family::default(),
             request_seconds: Family::new_with_constructor(|| Histogram::new(DURATION_BOUNDS)),
             active_carts: Gauge::default(),
@@ -71,6 +78,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("souk");
         metrics.register_local(&mut registry);
         metrics.register_broker(&mut registry);
+        metrics.connections.register(&mut registry);
         metrics.registry = Arc::new(registry);
         metrics
     }

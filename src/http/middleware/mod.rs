@@ -23,6 +23,7 @@ use uuid::Uuid;
 use self::rate_limit::RateLimited;
 use super::{
     response::problem::{self, Problem},
+    server::request_tracking::GuardedBody,
     state::AppState,
 };
 use crate::{
@@ -66,11 +67,18 @@ pub(crate) async fn admission_middleware(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
+    let mut permit = None;
     if let Some(state) = state {
         if let Some(limited) = check_address_limit(&state, &request) {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
             return Ok(request.error_response(Problem(error)));
+        }
+        if let Some(client) = state.forwarded_client(request.request()) {
+            permit = state.connections.admit_forwarded(client);
+            if permit.is_none() {
+                return Ok(request.error_response(Problem(too_many_running_requests())));
+            }
         }
         request.extensions_mut().insert(state.new_deadline());
         if !is_operational_route(&request)
@@ -79,7 +87,16 @@ pub(crate) async fn admission_middleware(
             return Ok(request.error_response(Problem(error)));
         }
     }
-    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+    let response = next.call(request).await?.map_into_boxed_body();
+    Ok(match permit {
+        Some(_) => response.map_body(|_, body| BoxBody::new(GuardedBody::new(body, permit))),
+        None => response,
+    })
+}
+
+fn too_many_running_requests() -> Error {
+    let detail = "Too many requests of this address are running. Wait for one to finish.";
+    Error::new(ErrorCode::RateLimited, detail).with_retry_after(1)
 }
 
 /// Calls the inner layers, and turns a panic into a 500 response.

@@ -53,9 +53,10 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::MalformedJson
         | ErrorCode::IdempotencyKeyInvalid
         | ErrorCode::IdempotencyKeyRequired => StatusCode::BAD_REQUEST,
-        ErrorCode::Unauthenticated | ErrorCode::TokenExpired | ErrorCode::InvalidCredentials => {
-            StatusCode::UNAUTHORIZED
-        }
+        ErrorCode::Unauthenticated
+        | ErrorCode::TokenExpired
+        | ErrorCode::TicketInvalid
+        | ErrorCode::InvalidCredentials => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::NotFound | ErrorCode::ProductNotFound | ErrorCode::LineNotFound => {
             StatusCode::NOT_FOUND
@@ -78,7 +79,9 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::LineLimit
         | ErrorCode::TotalLimit
         | ErrorCode::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-        ErrorCode::RateLimited | ErrorCode::TooManyPendingOrders => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::RateLimited | ErrorCode::TooManyPendingOrders | ErrorCode::TooManyFeeds => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::OutcomeUnknown => {
             StatusCode::SERVICE_UNAVAILABLE

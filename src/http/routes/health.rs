@@ -17,12 +17,17 @@ use crate::http::{
 };
 use crate::{broker, store::StoreUnavailable};
 
-/// Registers the routes of this module.
-pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
+/// Registers the routes for probes and metrics.
+pub(crate) fn configure_operations(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/livez").get(livez))
         .service(web::resource("/readyz").get(readyz))
-        .service(web::resource("/metrics").get(metrics))
+        .service(web::resource("/metrics").get(metrics));
+}
+
+/// Registers the AsyncAPI document and the way to the API browser.
+pub(super) fn configure_documents(config: &mut web::ServiceConfig) {
+    config
         .service(web::resource("/asyncapi.json").get(asyncapi_document))
         .service(web::resource("/").get(redirect_to_docs))
         .service(web::resource("/docs").get(redirect_to_docs));

@@ -14,8 +14,9 @@ use actix_web::web;
 
 use super::openapi;
 
-/// Registers all routes. A fixed path must precede a path that has an id in the same segment.
-pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
+/// Registers all routes, those for operators only with `operations`. A fixed path must precede a
+/// path that has an id in the same segment.
+pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: bool) {
     accounts::configure_routes(config);
     cart::configure_routes(config);
     import::configure_routes(config);
@@ -24,6 +25,9 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
     orders::configure_routes(config);
     events::configure_routes(config);
     audit::configure_routes(config);
-    health::configure_routes(config);
+    if operations {
+        health::configure_operations(config);
+    }
+    health::configure_documents(config);
     config.service(openapi::swagger_ui());
 }
