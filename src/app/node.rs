@@ -21,7 +21,7 @@ use crate::{
         catalog::{CatalogActor, CatalogService},
         orders::{OrderActor, OrderService},
     },
-    auth::{caller::Authenticator, refresh_token::RefreshTokens},
+    auth::{caller::Authenticator, login_keys::LoginKeys, refresh_token::RefreshTokens},
     broker::{Broker, BrokerUri},
     config::Settings,
     http::{
@@ -196,13 +196,15 @@ fn start_accounts(
     hasher: PasswordHasher,
     token_secret: &SecretString,
 ) -> Addr<AccountActor> {
+    let secret = token_secret.expose_secret().as_bytes();
     AccountActor::new(AccountDeps {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         clock: Arc::clone(&context.clock),
         hasher,
-        refresh_tokens: RefreshTokens::new(token_secret.expose_secret().as_bytes()),
+        refresh_tokens: RefreshTokens::new(secret),
         revoked: Arc::clone(&context.listeners.revoked_sessions),
+        login_keys: LoginKeys::new(secret),
         login_limit: settings.limits.login,
     })
     .start()

@@ -5,11 +5,12 @@
 //! token does not.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac, digest::Key};
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use super::derived_mac::derive_mac;
 use crate::domain::{account::Session, ids::SessionId};
 
 /// Issues and verifies refresh tokens. All nodes must share one secret.
@@ -36,11 +37,7 @@ impl RefreshTokens {
     /// Derives the MAC key from `secret`, so that the secret can have other uses, too.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        let derived =
-            Sha256::new_with_prefix(b"souk refresh token\0").chain_update(secret).finalize();
-        let mut key = Key::<Hmac<Sha256>>::default();
-        key.iter_mut().zip(derived).for_each(|(place, byte)| *place = byte);
-        Self { mac: Hmac::new(&key) }
+        Self { mac: derive_mac(b"souk refresh token\0", secret) }
     }
 
     /// Makes a new token for a session.

@@ -268,6 +268,7 @@ mod tests {
             created_at: NOW,
             version: 1,
             event_sequence: 1,
+            known_networks: Vec::new(),
         };
         let revoked = DomainEvent::SessionRevoked {
             user_id: user.id,

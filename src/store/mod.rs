@@ -24,7 +24,10 @@ pub use self::commit::{
 };
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{
+            Email, Session, User,
+            login_limit::{FailureWindow, LoginKey},
+        },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
@@ -219,6 +222,10 @@ pub trait Store: Send + Sync {
     /// The account with this email address.
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable>;
 
+    /// The greatest password hash in text order. A bcrypt hash begins with its cost, so no account
+    /// has a higher one. `None` without accounts. It reads all accounts.
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable>;
+
     /// Whether any account has the admin role.
     async fn has_admin(&self) -> Result<bool, StoreUnavailable>;
 
@@ -237,6 +244,23 @@ pub trait Store: Send + Sync {
         &self,
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable>;
+
+    /// The failed logins counted under each of `keys`, in order: those since the first failure, even
+    /// when they are expired. `None` where there was no failure lately.
+    async fn find_login_failures(
+        &self,
+        keys: Vec<LoginKey>,
+    ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable>;
+
+    /// Counts a failed login at `now` under each of `keys`. Returns the counters after it, in order.
+    ///
+    /// Every node sees it, also after a restart. To be cheap, it is less durable than a commit: a
+    /// failure of the power or of the primary may undo the last ones. Expired counters are deleted.
+    async fn count_login_failure(
+        &self,
+        keys: Vec<LoginKey>,
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable>;
 
     /// The response stored under an idempotency key, with the fingerprint of its request. `None`
     /// when the key is unknown or expired.

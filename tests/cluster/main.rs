@@ -27,6 +27,7 @@ mod carts;
 mod checker;
 mod failover;
 mod flash_sale;
+mod logins;
 mod lost_node;
 mod orders;
 mod propagation;

@@ -240,6 +240,7 @@ pub(crate) fn user(email: &str) -> User {
         created_at: now(),
         version: 1,
         event_sequence: 1,
+        known_networks: Vec::new(),
     }
 }
 

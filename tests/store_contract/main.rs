@@ -23,6 +23,7 @@ mod idempotency;
 mod inbox;
 mod lifecycle;
 mod lists;
+mod login_limit;
 mod migration;
 mod nodes;
 mod orders;
@@ -168,6 +169,12 @@ every_engine_keeps! {
         has_admin_reports_admins
         products_are_paged_with_their_stock
         timestamps_keep_milliseconds
+    }
+    login_limit {
+        failures_are_counted_per_key_and_survive_reopening
+        failures_are_forgotten_after_their_window
+        concurrent_failures_are_all_counted
+        greatest_password_hash_has_the_highest_cost
     }
     lifecycle {
         store_that_takes_no_changes_is_not_writable

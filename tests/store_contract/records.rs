@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Number;
 use souk::{
     domain::{
-        account::Role,
+        account::{
+            Role,
+            login_limit::{KnownNetwork, LoginKey},
+        },
         cart::{Cart, CartLine, CartOwner},
         catalog::product::{AttributeValue, Product},
         clock::Timestamp,
@@ -192,6 +195,12 @@ pub(crate) async fn accounts_and_sessions_round_trip(harness: &dyn Harness) {
     admin.name = UNUSUAL_TEXT.into();
     admin.role = Role::Admin;
     admin.event_sequence = 17;
+    admin.known_networks = (1..=16)
+        .map(|number| KnownNetwork {
+            key: LoginKey::from_bytes([number; 16]),
+            last_login_at: Timestamp::from_millis(1_767_225_600_000 + i64::from(number)),
+        })
+        .collect();
     let mut live = session(admin.id);
     live.refresh_hash = std::array::from_fn(|n| (n * 37) as u8);
     let mut revoked = session(admin.id);

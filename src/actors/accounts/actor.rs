@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
+use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 
 use super::{AccountDeps, service::AccountService};
 use crate::{
@@ -34,6 +34,8 @@ impl Actor for AccountActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        let service = Arc::clone(&self.service);
+        ctx.spawn(async move { service.find_highest_cost().await }.into_actor(self));
         ctx.run_interval(REVOCATION_SWEEP_INTERVAL, |accounts, _| {
             accounts.service.sweep_revoked_sessions()
         });

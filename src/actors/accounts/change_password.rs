@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::service::{AccountService, add_revocation, invalid_credentials, with_next_version};
+use super::{
+    hash_queue::HashOrigin,
+    service::{AccountService, add_revocation, invalid_credentials, with_next_version},
+};
 use crate::{
     actors::retry_on_conflict::Decision,
-    domain::account::{Password, RevocationReason, User},
+    domain::account::{Password, RevocationReason, User, client_network},
     error::{Error, ErrorCode},
     messages::accounts::ChangePassword,
     store::Write,
@@ -16,17 +19,23 @@ impl AccountService {
         let ChangePassword { user_id, session_id, current, new, address, ticket, trace } = message;
         let new = Password::parse("new_password", new.expose_secret().to_owned())?;
         let user = self.deps.store.find_user(user_id).await?.ok_or_else(session_ended)?;
-        let attempt =
-            self.login_limiter.admit_login(Some(&user.email), address, ticket.deadline()).await?;
-        let Some(mut user) = self.verify_credentials(Some(user), &current, &ticket).await? else {
-            attempt.mark_failed();
+        let origin = self.login_limiter.find_origin(Some(&user.email), Some(&user), address);
+        let attempt = self.login_limiter.admit_login(&origin, ticket.deadline()).await?;
+        let Some(mut user) =
+            self.verify_credentials(Some(user), &current, origin.hash_origin, &ticket).await?
+        else {
+            attempt.count_failure().await?;
             return Err(invalid_credentials());
         };
-        drop(attempt);
-        let password_hash = self.deps.hasher.hash(new, ticket.deadline()).await?;
+        attempt.confirm_success().await?;
+        let password_hash = self
+            .deps
+            .hasher
+            .hash(HashOrigin::new_password(client_network(address)), new, ticket.deadline())
+            .await?;
         let _guard = self.lock_account(user_id).await;
         self.decide_and_commit(&ticket, async || {
-            self.reverify_credentials(&mut user, &current, &ticket).await?;
+            self.reverify_credentials(&mut user, &current, origin.hash_origin, &ticket).await?;
             let mut commit = self.build_commit(&ticket, trace.clone());
             let sessions = self.deps.store.list_active_sessions(user_id, commit.decided_at).await?;
             if !sessions.iter().any(|session| session.id == session_id) {

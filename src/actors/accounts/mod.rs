@@ -7,6 +7,7 @@
 mod actor;
 pub mod admin_bootstrap;
 mod change_password;
+mod hash_queue;
 mod login;
 mod login_limiter;
 mod login_throttle;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 pub use self::{actor::AccountActor, password_hasher::PasswordHasher};
 use crate::{
-    auth::refresh_token::RefreshTokens,
+    auth::{login_keys::LoginKeys, refresh_token::RefreshTokens},
     cache::revoked_sessions::RevokedSessions,
     domain::clock::Clock,
     store::{Store, writer::CommitWriter},
@@ -41,6 +42,8 @@ pub struct AccountDeps {
     pub refresh_tokens: RefreshTokens,
     /// Sessions whose access tokens are rejected. The actor only removes expired entries.
     pub revoked: Arc<RevokedSessions>,
+    /// Derives what failed logins count under.
+    pub login_keys: LoginKeys,
     /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,
 }

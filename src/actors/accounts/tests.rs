@@ -1,5 +1,6 @@
 //! Tests of the account commands against a real store. Each test has its own shop.
 
+mod hashing;
 mod logins;
 mod sessions;
 mod throttling;
@@ -21,6 +22,7 @@ use super::{
     admin_bootstrap::AdminBootstrap,
 };
 use crate::{
+    auth::login_keys::LoginKeys,
     domain::{
         account::{Email, Password, Role},
         clock::{Clock, SystemClock, Timestamp},
@@ -43,6 +45,9 @@ use crate::{
 };
 
 pub(super) const PASSWORD: &str = "correct horse";
+
+/// Where every account is registered, and so known.
+pub(super) const REGISTRATION_ADDRESS: &str = "10.0.0.1";
 
 /// The system time plus an offset that a test sets.
 #[derive(Default)]
@@ -112,6 +117,7 @@ impl AccountFixture {
             hasher: PasswordHasher::start(settings.cost, NonZeroUsize::new(settings.threads)),
             refresh_tokens: RefreshTokens::new(b"a secret"),
             revoked,
+            login_keys: LoginKeys::new(b"a secret"),
             login_limit: settings.login_limit,
         };
         Self {
@@ -147,7 +153,7 @@ impl AccountFixture {
         email: &str,
         password: &str,
     ) -> Result<AuthenticatedSession, Error> {
-        self.login_from(email, password, "10.0.0.1").await
+        self.login_from(email, password, REGISTRATION_ADDRESS).await
     }
 
     pub(super) async fn login_from(
@@ -223,6 +229,7 @@ pub(super) fn register_message(email: &str, password: &str) -> RegisterUser {
         password: Password::unvalidated(password.into()),
         name: "Ada".into(),
         role: Role::Customer,
+        address: REGISTRATION_ADDRESS.parse().unwrap(),
         ticket: new_ticket(),
         trace: None,
     }

@@ -1,11 +1,14 @@
 //! Accounts and sessions.
 
+pub mod login_limit;
+
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
+use self::login_limit::KnownNetwork;
 use super::{
     clock::Timestamp,
     ids::{SessionId, UserId},
@@ -177,12 +180,14 @@ pub fn validate_account_name(name: &str) -> Result<(), ValidationErrors> {
     errors.into_result(())
 }
 
-/// The network that rate limits count an address under. One customer of an access provider has a
-/// whole IPv6 /64 (RFC 6177).
+/// The prefix of an IPv6 address that one customer of an access provider usually has (RFC 6177).
+const IPV6_NETWORK_MASK: u128 = !(u128::MAX >> 56);
+
+/// The network that limits count an address under: an IPv4 address, or an IPv6 /56.
 #[must_use]
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & IPV6_NETWORK_MASK)),
         v4 @ IpAddr::V4(_) => v4,
     }
 }
@@ -206,6 +211,9 @@ pub struct User {
     pub version: u64,
     /// Counts the account's public events: the `sequence` of the last one.
     pub event_sequence: u64,
+    /// The networks that it has logged in from lately, at most
+    /// [`MAX_KNOWN_NETWORKS`](login_limit::MAX_KNOWN_NETWORKS).
+    pub known_networks: Vec<KnownNetwork>,
 }
 
 /// A login on one device. Each use of its refresh token extends it.
@@ -265,6 +273,15 @@ mod tests {
             assert!(Email::parse(bad).is_err(), "{bad:?}");
         }
         assert!(Email::parse(&format!("a@{}", "b".repeat(260))).is_err());
+    }
+
+    #[test]
+    fn client_network_is_the_ipv6_56_prefix() {
+        let network = |address: &str| client_network(address.parse().unwrap());
+        assert_eq!(network("2001:db8:0:aa00::1"), network("2001:db8:0:aaff::ffff:2"));
+        assert_ne!(network("2001:db8:0:aa00::1"), network("2001:db8:0:ab00::1"));
+        assert_eq!(network("::ffff:10.0.0.1"), network("10.0.0.1"));
+        assert_ne!(network("10.0.0.1"), network("10.0.0.2"));
     }
 
     #[test]

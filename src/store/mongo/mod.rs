@@ -13,6 +13,7 @@ mod connect;
 mod documents;
 mod flush;
 mod load;
+mod login_limit;
 mod migration;
 mod nodes;
 mod partition;

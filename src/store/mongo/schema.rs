@@ -13,7 +13,7 @@ use super::{
     transaction_error::server_error_code,
 };
 use crate::{
-    domain::order::OrderStatus,
+    domain::{account::login_limit::FAILURE_WINDOW, order::OrderStatus},
     store::limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
 };
 
@@ -24,6 +24,7 @@ pub(super) const MOVEMENTS: &str = "movements";
 pub(super) const ORDERS: &str = "orders";
 pub(super) const USERS: &str = "users";
 pub(super) const SESSIONS: &str = "sessions";
+pub(super) const LOGIN_FAILURES: &str = "login_failures";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
 /// Events, and the owners and heads of the partitions.
@@ -56,6 +57,9 @@ pub(super) const SCHEMA_VERSION: i64 = 5;
 /// nodes and servers differ.
 const IDEMPOTENCY_KEY_RETENTION: Duration =
     IDEMPOTENCY_KEY_TTL.saturating_add(Duration::from_secs(60 * 60));
+
+/// How long counters of failed logins are kept: longer than they count, for the same reason.
+const FAILURE_RETENTION: Duration = FAILURE_WINDOW.saturating_add(Duration::from_secs(10 * 60));
 
 /// How long the refusal of a keyed request is kept: longer than an earlier attempt can wait on
 /// another node.
@@ -177,6 +181,7 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             ],
         ),
         (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),
+        (LOGIN_FAILURES, vec![expiry_index(FAILURE_RETENTION)]),
         (INBOX, vec![expiry_index(INBOX_RETENTION)]),
     ]
 }

@@ -8,10 +8,13 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{MongoStore, WRITE_LANES, audit, read, write::QueuedBatch};
+use super::{MongoStore, WRITE_LANES, audit, login_limit, read, write::QueuedBatch};
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{
+            Email, Session, User,
+            login_limit::{FailureWindow, LoginKey},
+        },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
@@ -142,6 +145,10 @@ impl Store for MongoStore {
         self.run_read(|database| read::find_user_by_email(database, email)).await
     }
 
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {
+        self.run_read_within(AUDIT_TIMEOUT, read::greatest_password_hash).await
+    }
+
     async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
         self.run_read(read::has_admin).await
     }
@@ -163,6 +170,21 @@ impl Store for MongoStore {
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable> {
         self.run_read(|database| read::list_sessions_revoked_since(database, since)).await
+    }
+
+    async fn find_login_failures(
+        &self,
+        keys: Vec<LoginKey>,
+    ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable> {
+        self.run_read(|database| login_limit::find_login_failures(database, keys)).await
+    }
+
+    async fn count_login_failure(
+        &self,
+        keys: Vec<LoginKey>,
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
+        self.run_read(move |database| login_limit::count_login_failure(database, keys, now)).await
     }
 
     async fn find_stored_reply(

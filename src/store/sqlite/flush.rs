@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
+use super::{
+    login_limit::known_networks_to_bytes,
+    rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json},
+};
 use crate::{
     events::OutboxEvent,
     messages::command_context::StoredReply,
@@ -178,11 +181,12 @@ fn write_movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Resu
 
 fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
-        "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+        "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events, \
+         known_networks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
          ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, \
          role = excluded.role, password_hash = excluded.password_hash, \
-         created_at = excluded.created_at, version = excluded.version, events = excluded.events",
+         created_at = excluded.created_at, version = excluded.version, events = excluded.events, \
+         known_networks = excluded.known_networks",
     )?;
     for user in writes.users.values() {
         put.execute(params![
@@ -194,6 +198,7 @@ fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
             user.created_at.as_millis(),
             user.version,
             user.event_sequence,
+            known_networks_to_bytes(&user.known_networks),
         ])?;
     }
     Ok(())

@@ -7,6 +7,7 @@
 mod audit;
 mod flush;
 mod load;
+mod login_limit;
 mod open;
 mod open_error;
 mod outbox;
@@ -36,7 +37,10 @@ use super::{
 };
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{
+            Email, Session, User,
+            login_limit::{FailureWindow, LoginKey},
+        },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
@@ -218,6 +222,10 @@ impl Store for SqliteStore {
         self.run_read(move |connection| read::find_user_by_email(connection, &email)).await
     }
 
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {
+        self.run_read(login_limit::greatest_password_hash).await
+    }
+
     async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
         self.run_read(read::has_admin).await
     }
@@ -239,6 +247,26 @@ impl Store for SqliteStore {
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable> {
         self.run_read(move |connection| read::list_sessions_revoked_since(connection, since)).await
+    }
+
+    async fn find_login_failures(
+        &self,
+        keys: Vec<LoginKey>,
+    ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable> {
+        self.run_read(move |connection| login_limit::find_login_failures(connection, &keys)).await
+    }
+
+    async fn count_login_failure(
+        &self,
+        keys: Vec<LoginKey>,
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
+        let (reply, result) = oneshot::channel();
+        self.writer
+            .enqueue_job(WriteJob::CountLoginFailure { keys, now, reply })
+            .await
+            .map_err(|_| StoreUnavailable)?;
+        result.await.unwrap_or(Err(StoreUnavailable))
     }
 
     async fn find_stored_reply(

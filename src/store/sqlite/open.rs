@@ -79,11 +79,16 @@ pub(super) fn open_write_connection(database: &Path) -> rusqlite::Result<Connect
             Some(reason),
         ));
     }
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    set_durable_commits(&connection)?;
     // The writer checkpoints by itself, after it has replied.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT)?;
     Ok(connection)
+}
+
+/// Makes a commit wait until it is on the disk.
+pub(super) fn set_durable_commits(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "FULL")
 }
 
 fn open_read_connection(database: &Path) -> rusqlite::Result<Connection> {

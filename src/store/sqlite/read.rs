@@ -86,7 +86,8 @@ macro_rules! orders {
 macro_rules! users {
     ($rest:literal) => {
         concat!(
-            "SELECT id, email, name, role, password_hash, created_at, version, events FROM users ",
+            "SELECT id, email, name, role, password_hash, created_at, version, events, \
+             known_networks FROM users ",
             $rest
         )
     };

@@ -10,7 +10,7 @@ use rusqlite::{
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::{Uuid, fmt::Hyphenated};
 
-use super::outbox::PARTITION;
+use super::{login_limit::known_networks_from_bytes, outbox::PARTITION};
 use crate::{
     domain::{
         account::{Email, Role, Session, User},
@@ -319,6 +319,7 @@ pub(super) fn user_from_row(row: &Row<'_>) -> rusqlite::Result<User> {
         created_at: timestamp_column(row, 5)?,
         version: row.get(6)?,
         event_sequence: row.get(7)?,
+        known_networks: known_networks_from_bytes(row.get_ref(8)?.as_blob()?),
     })
 }
 

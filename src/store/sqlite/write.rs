@@ -8,13 +8,17 @@ use tokio::sync::oneshot;
 use super::{
     flush::flush,
     load::load,
+    login_limit,
     open::{self, OpenedDatabase},
     outbox::{OutboxRetention, PARTITION},
     read,
     threads::Worker,
 };
 use crate::{
-    domain::clock::Timestamp,
+    domain::{
+        account::login_limit::{FailureWindow, LoginKey},
+        clock::Timestamp,
+    },
     events::OutboxPosition,
     store::{
         AppliedBatch, ApplyError, StoreUnavailable,
@@ -60,6 +64,15 @@ pub(super) enum WriteJob {
         /// Receives the result.
         reply: oneshot::Sender<Result<(), StoreUnavailable>>,
     },
+    /// Counts a failed login.
+    CountLoginFailure {
+        /// What it counts under.
+        keys: Vec<LoginKey>,
+        /// When it failed.
+        now: Timestamp,
+        /// Receives the counters after it.
+        reply: oneshot::Sender<Result<Vec<FailureWindow>, StoreUnavailable>>,
+    },
 }
 
 /// Writes to the database. The lock is the last field, so that it is released last.
@@ -102,6 +115,9 @@ impl Worker for SqliteWriter {
             // Nobody waits for the result any more, after a write that took long.
             WriteJob::Probe { reply } if reply.is_closed() => {}
             WriteJob::Probe { reply } => drop(reply.send(self.probe())),
+            WriteJob::CountLoginFailure { keys, now, reply } => {
+                let _ = reply.send(self.count_login_failure(&keys, now));
+            }
         }
         if let Err(error) = self.checkpoint_if_due() {
             tracing::error!(
@@ -189,6 +205,25 @@ impl SqliteWriter {
                 StoreUnavailable
             },
         )
+    }
+
+    fn count_login_failure(
+        &mut self,
+        keys: &[LoginKey],
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
+        self.roll_back_open_transaction();
+        let counted = login_limit::count_login_failure(&mut self.connection, keys, now);
+        self.roll_back_open_transaction();
+        // Commits wait for the disk again.
+        if let Err(error) = open::set_durable_commits(&self.connection) {
+            tracing::error!(%error, "failed to set the durability of commits; reconnecting");
+            self.reconnect();
+        }
+        counted.map_err(|error| {
+            tracing::error!(%error, "failed to count a failed login");
+            StoreUnavailable
+        })
     }
 
     fn apply_batch(&mut self, batch: &[Commit]) -> Result<AppliedBatch, ApplyError> {
@@ -302,6 +337,10 @@ impl SqliteWriter {
         }
         let Err(error) = self.execute_sql("ROLLBACK") else { return };
         tracing::error!(%error, "failed to roll back a transaction; reconnecting");
+        self.reconnect();
+    }
+
+    fn reconnect(&mut self) {
         match open::open_write_connection(&self.database) {
             Ok(connection) => self.connection = connection,
             Err(error) => tracing::error!(%error, "failed to reconnect to the database"),

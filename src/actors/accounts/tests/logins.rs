@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::AtomicBool, time::Duration};
 
-use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::future::join_all;
 
 use super::*;
 
@@ -19,7 +19,7 @@ async fn email_uniqueness_ignores_case() {
 #[actix::test]
 async fn concurrent_registrations_create_one_account() {
     let shop = AccountFixture::open(FixtureSettings::default());
-    let results = join_all((0..10).map(|_| shop.register("ada@example.com"))).await;
+    let results = join_all((0..8).map(|_| shop.register("ada@example.com"))).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
     assert!(
         results
@@ -99,51 +99,12 @@ async fn expired_registration_is_not_executed() {
 }
 
 #[actix::test]
-async fn full_hash_queue_rejects_immediately() {
-    let shop =
-        AccountFixture::open(FixtureSettings { threads: 1, cost: 8, ..FixtureSettings::default() });
-    let addresses: Vec<_> = (0..40).map(|n| format!("customer{n}@example.com")).collect();
-    let mut results: FuturesUnordered<_> =
-        addresses.iter().map(|address| shop.register(address)).collect();
-    let mut refused = 0;
-    let mut accepted = 0;
-    while let Some(result) = results.next().await {
-        match result {
-            Ok(_) => accepted += 1,
-            Err(error) => {
-                assert_eq!(error, Error::overloaded());
-                assert_eq!(accepted, 0, "rejections do not wait for a hash");
-                refused += 1;
-            }
-        }
-    }
-    assert_eq!((accepted, refused), (16, 24));
-}
-
-#[actix::test]
 async fn concurrent_logins_of_one_account_succeed() {
     let shop = AccountFixture::open(FixtureSettings::default());
     shop.register("ada@example.com").await.unwrap();
     for result in join_all((0..30).map(|_| shop.login("ada@example.com", PASSWORD))).await {
         result.unwrap();
     }
-}
-
-#[actix::test]
-async fn login_rehashes_password_after_cost_change() {
-    let shop = AccountFixture::open(FixtureSettings::default());
-    let user = shop.register("ada@example.com").await.unwrap().user.id;
-    let hasher = PasswordHasher::start(5, NonZeroUsize::new(1));
-    let accounts =
-        AccountActor::new(AccountDeps { hasher: hasher.clone(), ..shop.deps.clone() }).start();
-    let shop = AccountFixture { accounts, ..shop };
-    shop.login("ada@example.com", PASSWORD).await.unwrap();
-    let mut stored = shop.deps.store.find_user(user).await.unwrap().unwrap();
-    while !hasher.has_current_cost(&stored.password_hash) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        stored = shop.deps.store.find_user(user).await.unwrap().unwrap();
-    }
-    shop.login("ada@example.com", PASSWORD).await.unwrap();
 }
 
 #[actix::test]

@@ -122,6 +122,7 @@ async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteRe
         password,
         name,
         role: Role::Customer,
+        address: change.state.client_address(&change.request),
         ticket: ticket.clone(),
         trace: change.trace(),
     };

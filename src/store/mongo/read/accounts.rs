@@ -46,6 +46,25 @@ pub(in crate::store::mongo) async fn find_user_by_email(
     find_one(&database, USERS, doc! { "email": email.as_str() }, user_from_document).await
 }
 
+pub(in crate::store::mongo) async fn greatest_password_hash(
+    database: Database,
+) -> ReadResult<Option<String>> {
+    #[derive(Deserialize)]
+    struct HashedPassword {
+        password_hash: String,
+    }
+    let query = ListQuery {
+        sort: Some(doc! { "password_hash": -1 }),
+        projection: Some(doc! { "password_hash": 1 }),
+        limit: Some(1),
+        ..ListQuery::default()
+    };
+    let found = find_many(&database, USERS, query, |document| {
+        Ok(deserialize_document::<HashedPassword>(document)?.password_hash)
+    });
+    Ok(found.await?.pop())
+}
+
 pub(in crate::store::mongo) async fn has_admin(database: Database) -> ReadResult<bool> {
     Ok(find_one(&database, USERS, doc! { "role": "admin" }, |_| Ok(())).await?.is_some())
 }

@@ -15,8 +15,8 @@ use mongodb::{
 
 pub(super) use self::{
     accounts::{
-        find_session, find_user, find_user_by_email, has_admin, list_active_sessions,
-        list_sessions_revoked_since,
+        find_session, find_user, find_user_by_email, greatest_password_hash, has_admin,
+        list_active_sessions, list_sessions_revoked_since,
     },
     carts::{find_cart, list_idle_carts},
     catalog::{find_product, find_products_by_id, list_movements, list_products},

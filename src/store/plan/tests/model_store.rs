@@ -256,6 +256,7 @@ pub(super) fn user_at_version(number: u8, email: Email, version: u64) -> User {
         created_at: Timestamp::default(),
         version,
         event_sequence: 1,
+        known_networks: Vec::new(),
     }
 }
 

@@ -169,3 +169,40 @@ fn only_io_error_during_commit_is_outcome_unknown() {
     assert_eq!(failure(SQLITE_BUSY, true), ApplyError::Unavailable);
     assert_eq!(failure(SQLITE_IOERR_WRITE, false), ApplyError::Unavailable);
 }
+
+#[test]
+fn commits_wait_for_the_disk_after_a_failed_login() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_writer(&dir);
+    let synchronous = |writer: &SqliteWriter| {
+        writer.connection.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let full = synchronous(&writer);
+    let now = Timestamp::from_millis(1);
+    writer.count_login_failure(&[LoginKey::from_bytes([1; 16])], now).unwrap();
+    assert_eq!((full, synchronous(&writer)), (2, 2));
+    limit_database_pages(&writer, 1);
+    let many: Vec<_> = (0..=255).map(|n| LoginKey::from_bytes([n; 16])).collect();
+    writer.count_login_failure(&many, now).unwrap_err();
+    assert_eq!(synchronous(&writer), 2);
+    limit_database_pages(&writer, 1_000_000);
+    apply_for_positions(&mut writer, &[put_cart(new_owner(), 1)]);
+}
+
+#[test]
+fn expired_login_failures_are_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_writer(&dir);
+    let keys: Vec<_> = (0..100).map(|n| LoginKey::from_bytes([n; 16])).collect();
+    writer.count_login_failure(&keys, Timestamp::from_millis(0)).unwrap();
+    let counters = |writer: &SqliteWriter| {
+        let sql = "SELECT count(*) FROM login_failures";
+        writer.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(counters(&writer), 100);
+    for _ in 0..2 {
+        let later = Timestamp::from_millis(60_000);
+        writer.count_login_failure(&[LoginKey::from_bytes([200; 16])], later).unwrap();
+    }
+    assert_eq!(counters(&writer), 1);
+}
