@@ -23,6 +23,7 @@ use crate::{
     broker::{Broker, BrokerUri},
     config::Settings,
     http::{self, AppState, RateLimits, ReadLimiter, middleware::metrics::Metrics},
+    store::cleanup::run_cleanup_loop,
 };
 
 /// How often the rate limits drop the counters of idle callers.
@@ -134,6 +135,7 @@ impl Node {
             actix_rt::spawn(carts.run_maintenance_loop(abandoned_after)),
             actix_rt::spawn(order_service(&self.context).run_expiry_loop()),
             actix_rt::spawn(Arc::clone(&state.feed).run(Arc::clone(&state.store))),
+            actix_rt::spawn(run_cleanup_loop(Arc::clone(&state.store))),
             actix_rt::spawn(clean_up_rate_limits(state)),
         ];
         if let Some(follower) = self.context.follower.clone() {
@@ -192,6 +194,8 @@ fn start_accounts(
         hasher,
         refresh_tokens: RefreshTokens::new(token_secret.expose_secret().as_bytes()),
         revoked: Arc::clone(&context.listeners.revoked_sessions),
+        refresh_grace: settings.auth.refresh_grace,
+        max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
     })
     .start()

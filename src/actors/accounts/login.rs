@@ -7,12 +7,18 @@ use std::{
 
 use super::{
     AccountDeps,
-    service::{AccountService, invalid_credentials, with_next_version},
+    change_password::MAX_ENDED_SESSIONS,
+    service::{
+        AccountService, VerifiedUser, add_revocation, invalid_credentials, with_next_version,
+    },
 };
 use crate::{
     actors::{commit_error::map_commit_error, retry_on_conflict::Decision},
     domain::{
-        account::{Password, REFRESH_TOKEN_LIFETIME, Session, User, validate_account_name},
+        account::{
+            Password, REFRESH_TOKEN_LIFETIME, RevocationReason, Session, User,
+            validate_account_name,
+        },
         clock::Timestamp,
         ids::{SessionId, UserId},
     },
@@ -69,13 +75,14 @@ impl AccountService {
             Some(email) => self.deps.store.find_user_by_email(email).await?,
             None => None,
         };
-        let Some(mut user) = self.verify_credentials(user, &password, &ticket).await? else {
+        let Some(verified) = self.verify_credentials(user, &password, &ticket).await? else {
             attempt.mark_failed();
             return Err(invalid_credentials());
         };
         drop(attempt);
+        let VerifiedUser { mut user, is_hash_outdated } = verified;
         let reply = self.start_session(&mut user, &password, &ticket).await?;
-        if !self.deps.hasher.has_current_cost(&user.password_hash) {
+        if is_hash_outdated {
             actix::spawn(rehash_password(self.deps.clone(), user, password));
         }
         Ok(reply)
@@ -91,14 +98,30 @@ impl AccountService {
         self.decide_and_commit(ticket, async || {
             self.reverify_credentials(user, password, ticket).await?;
             let mut commit = self.build_commit(ticket, None);
-            let (session, reply) = self.new_session(with_next_version(user), commit.decided_at);
+            let mut user = with_next_version(user);
+            self.end_excess_sessions(&mut user, &mut commit).await?;
+            let (session, reply) = self.new_session(user, commit.decided_at);
             // Writing the account makes this login conflict with a concurrent password change,
-            // which revokes every session that the old password started.
-            commit.writes =
-                vec![Write::User(Arc::new(reply.user.clone())), Write::Session(Arc::new(session))];
+            // which revokes every session that the old password started, and with other logins, so
+            // that together they keep to the limit.
+            commit.writes.push(Write::User(Arc::new(reply.user.clone())));
+            commit.writes.push(Write::Session(Arc::new(session)));
             Ok(Decision::Commit(Box::new(commit), |_| reply))
         })
         .await
+    }
+
+    /// Adds the end of those sessions to a commit that leave no room for one more: the ones that
+    /// were unused for the longest time.
+    async fn end_excess_sessions(&self, user: &mut User, commit: &mut Commit) -> Result<(), Error> {
+        let kept = self.deps.max_sessions.saturating_sub(1);
+        let now = commit.decided_at;
+        let excess =
+            self.deps.store.list_stale_sessions(user.id, now, kept, MAX_ENDED_SESSIONS).await?;
+        for session in &excess {
+            add_revocation(session, user, RevocationReason::SessionLimit, commit);
+        }
+        Ok(())
     }
 
     fn new_session(&self, user: User, at: Timestamp) -> (Session, AuthenticatedSession) {
@@ -117,10 +140,11 @@ impl AccountService {
     }
 }
 
-/// Rehashes a password after the configured cost has changed. If this fails, the next login
-/// retries.
+/// Rehashes a password after the configured cost has changed, or that was hashed as typed. If this
+/// fails, the next login retries.
 async fn rehash_password(deps: AccountDeps, verified: User, password: Password) {
     let deadline = Instant::now() + REHASH_TIMEOUT;
+    let Some(password) = password.forms().into_iter().next() else { return };
     let Ok(password_hash) = deps.hasher.hash(password, deadline).await else { return };
     let Ok(Some(user)) = deps.store.find_user(verified.id).await else { return };
     if user.password_hash == verified.password_hash {

@@ -16,7 +16,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use self::{actor::AccountActor, password_hasher::PasswordHasher};
 use crate::{
@@ -41,6 +41,11 @@ pub struct AccountDeps {
     pub refresh_tokens: RefreshTokens,
     /// Sessions whose access tokens are rejected. The actor only removes expired entries.
     pub revoked: Arc<RevokedSessions>,
+    /// How long a used refresh token gets the same successor again, unless that was used. Zero ends
+    /// the session at once.
+    pub refresh_grace: Duration,
+    /// The most sessions of one account. A login beyond ends the one that was unused the longest.
+    pub max_sessions: u32,
     /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,
 }

@@ -27,6 +27,14 @@ pub(super) struct AccountService {
     account_locks: StripedLocks,
 }
 
+/// An account whose password was right.
+pub(super) struct VerifiedUser {
+    pub(super) user: User,
+    /// Whether the hash has another cost than new ones, or is of the password as typed instead of
+    /// normalized.
+    pub(super) is_hash_outdated: bool,
+}
+
 impl AccountService {
     pub(super) fn new(deps: AccountDeps) -> Self {
         let login_limiter = LoginLimiter::new(deps.login_limit, Arc::clone(&deps.clock));
@@ -80,29 +88,37 @@ impl AccountService {
         }
     }
 
-    /// Returns `user` if it exists and the password is right. Both cases take the same time, so
-    /// that the response time does not reveal whether the account exists.
+    /// Returns `user` if it exists and the password is right. An account takes the same time as an
+    /// unknown address, so that the response time does not reveal whether the account exists: each
+    /// form of the password costs one hash, and a password without any costs one, too.
     pub(super) async fn verify_credentials(
         &self,
         user: Option<User>,
         password: &Password,
         ticket: &Ticket,
-    ) -> Result<Option<User>, Error> {
-        let hasher = &self.deps.hasher;
-        match user {
-            Some(user) if password.meets_policy() => {
-                let right = hasher
-                    .verify(password.clone(), user.password_hash.clone(), ticket.deadline())
-                    .await?;
-                if !right && !hasher.has_current_cost(&user.password_hash) {
-                    // A hash with a lower cost verifies faster, which would reveal that the
-                    // account exists.
-                    hasher.verify_dummy(ticket.deadline()).await?;
-                }
-                Ok(right.then_some(user))
-            }
-            _ => hasher.verify_dummy(ticket.deadline()).await.map(|()| None),
+    ) -> Result<Option<VerifiedUser>, Error> {
+        let (hasher, deadline) = (&self.deps.hasher, ticket.deadline());
+        let forms = password.forms();
+        if forms.is_empty() {
+            hasher.verify_dummy(deadline).await?;
         }
+        for (index, form) in forms.into_iter().enumerate() {
+            let Some(user) = &user else {
+                hasher.verify_dummy(deadline).await?;
+                continue;
+            };
+            let has_current_cost = hasher.has_current_cost(&user.password_hash);
+            if hasher.verify(form, user.password_hash.clone(), deadline).await? {
+                let is_hash_outdated = index > 0 || !has_current_cost;
+                return Ok(Some(VerifiedUser { user: user.clone(), is_hash_outdated }));
+            }
+            if !has_current_cost {
+                // A hash with a lower cost verifies faster, which would reveal that the account
+                // exists.
+                hasher.verify_dummy(deadline).await?;
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a verified account again. If its password hash has changed since, verifies the
@@ -116,10 +132,12 @@ impl AccountService {
         let user = self.deps.store.find_user(verified.id).await?;
         *verified = match user {
             Some(user) if user.password_hash == verified.password_hash => user,
-            user => self
-                .verify_credentials(user, password, ticket)
-                .await?
-                .ok_or_else(invalid_credentials)?,
+            user => {
+                self.verify_credentials(user, password, ticket)
+                    .await?
+                    .ok_or_else(invalid_credentials)?
+                    .user
+            }
         };
         Ok(())
     }

@@ -71,13 +71,21 @@ impl CommitObserver for RecordRevocations {
 /// The options of a test shop.
 pub(super) struct FixtureSettings {
     pub(super) login_limit: u32,
+    pub(super) refresh_grace: Duration,
+    pub(super) max_sessions: u32,
     pub(super) cost: u32,
     pub(super) threads: usize,
 }
 
 impl Default for FixtureSettings {
     fn default() -> Self {
-        Self { login_limit: 10, cost: 4, threads: 2 }
+        Self {
+            login_limit: 10,
+            refresh_grace: Duration::from_secs(30),
+            max_sessions: 100,
+            cost: 4,
+            threads: 2,
+        }
     }
 }
 
@@ -112,6 +120,8 @@ impl AccountFixture {
             hasher: PasswordHasher::start(settings.cost, NonZeroUsize::new(settings.threads)),
             refresh_tokens: RefreshTokens::new(b"a secret"),
             revoked,
+            refresh_grace: settings.refresh_grace,
+            max_sessions: settings.max_sessions,
             login_limit: settings.login_limit,
         };
         Self {
@@ -194,7 +204,12 @@ impl AccountFixture {
     }
 
     pub(super) async fn active_sessions(&self, user: UserId) -> Vec<SessionId> {
-        let live = self.deps.store.list_active_sessions(user, self.deps.clock.now()).await.unwrap();
+        let live = self
+            .deps
+            .store
+            .list_active_sessions(user, self.deps.clock.now(), u32::MAX)
+            .await
+            .unwrap();
         live.into_iter().map(|session| session.id).collect()
     }
 

@@ -300,13 +300,34 @@ pub(super) fn list_active_sessions(
     connection: &Connection,
     user: UserId,
     now: Timestamp,
+    limit: u32,
 ) -> rusqlite::Result<Vec<Session>> {
-    let sql =
-        sessions!("WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 ORDER BY id");
+    let sql = sessions!(
+        "WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 ORDER BY id LIMIT ?3"
+    );
     find_many(
         connection,
         sql,
-        &[&UuidText::new(user.as_uuid()), &now.as_millis()],
+        &[&UuidText::new(user.as_uuid()), &now.as_millis(), &limit],
+        rows::session_from_row,
+    )
+}
+
+pub(super) fn list_stale_sessions(
+    connection: &Connection,
+    user: UserId,
+    now: Timestamp,
+    kept: u32,
+    limit: u32,
+) -> rusqlite::Result<Vec<Session>> {
+    let sql = sessions!(
+        "WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 \
+         ORDER BY expires_at DESC, id DESC LIMIT ?4 OFFSET ?3"
+    );
+    find_many(
+        connection,
+        sql,
+        &[&UuidText::new(user.as_uuid()), &now.as_millis(), &kept, &limit],
         rows::session_from_row,
     )
 }

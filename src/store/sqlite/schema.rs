@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_orders.sql"),
     include_str!("migrations/0003_inbox.sql"),
     include_str!("migrations/0004_movements_of_orders.sql"),
+    include_str!("migrations/0006_ended_records.sql"),
 ];
 
 /// Migrates the database in `dir` to the newest schema, each step in a transaction of its own.

@@ -6,6 +6,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
 use super::{
+    delete,
     flush::flush,
     load::load,
     open::{self, OpenedDatabase},
@@ -50,6 +51,13 @@ pub(super) enum WriteJob {
         /// Receives the result.
         reply: oneshot::Sender<Result<(), StoreUnavailable>>,
     },
+    /// Deletes some of the sessions and guest carts that have ended.
+    DeleteEnded {
+        /// The time that decides which have.
+        now: Timestamp,
+        /// Receives how many were deleted.
+        reply: oneshot::Sender<Result<u64, StoreUnavailable>>,
+    },
 }
 
 /// Writes to the database. The lock is the last field, so that it is released last.
@@ -87,6 +95,9 @@ impl Worker for SqliteWriter {
             WriteJob::Apply(batch) => drop(batch.reply.send(self.apply_batch(&batch.commits))),
             WriteJob::MarkPublished { offset, reply } => {
                 let _ = reply.send(self.mark_published(offset));
+            }
+            WriteJob::DeleteEnded { now, reply } => {
+                let _ = reply.send(self.delete_ended(now));
             }
         }
         if let Err(error) = self.checkpoint_if_due() {
@@ -148,6 +159,14 @@ impl SqliteWriter {
                 StoreUnavailable
             },
         )
+    }
+
+    fn delete_ended(&mut self, now: Timestamp) -> Result<u64, StoreUnavailable> {
+        self.roll_back_open_transaction();
+        delete::delete_ended_records(&mut self.connection, now).map_err(|error| {
+            tracing::error!(%error, "failed to delete ended sessions and guest carts");
+            StoreUnavailable
+        })
     }
 
     fn apply_batch(&mut self, batch: &[Commit]) -> Result<AppliedBatch, ApplyError> {
