@@ -1,6 +1,7 @@
 //! Tests of the account commands against a real store. Each test has its own shop.
 
 mod logins;
+mod many_sessions;
 mod sessions;
 mod throttling;
 
@@ -60,11 +61,16 @@ impl Clock for MockClock {
     }
 }
 
-struct RecordRevocations(Arc<RevokedSessions>);
+struct RecordRevocations {
+    revoked: Arc<RevokedSessions>,
+    /// The most sessions that one batch has revoked.
+    largest: Arc<AtomicI64>,
+}
 
 impl CommitObserver for RecordRevocations {
     fn on_committed(&self, changes: &CommittedChanges) {
-        self.0.add(&changes.revoked_sessions);
+        self.revoked.add(&changes.revoked_sessions);
+        self.largest.fetch_max(changes.revoked_sessions.len() as i64, Ordering::Relaxed);
     }
 }
 
@@ -94,6 +100,7 @@ pub(super) struct AccountFixture {
     pub(super) accounts: Addr<AccountActor>,
     pub(super) deps: AccountDeps,
     pub(super) clock: Arc<MockClock>,
+    largest_revocation: Arc<AtomicI64>,
     _dir: Arc<TempDir>,
 }
 
@@ -110,7 +117,11 @@ impl AccountFixture {
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
         let revoked = Arc::new(RevokedSessions::new());
-        let observer = Arc::new(RecordRevocations(Arc::clone(&revoked)));
+        let largest_revocation = Arc::default();
+        let observer = Arc::new(RecordRevocations {
+            revoked: Arc::clone(&revoked),
+            largest: Arc::clone(&largest_revocation),
+        });
         let (writer, _) =
             CommitWriter::start(&tokio::runtime::Handle::current(), Arc::clone(&store), observer);
         let deps = AccountDeps {
@@ -128,6 +139,7 @@ impl AccountFixture {
             accounts: AccountActor::new(deps.clone()).start(),
             deps,
             clock,
+            largest_revocation,
             _dir: Arc::new(folder),
         }
     }
@@ -139,6 +151,7 @@ impl AccountFixture {
             accounts,
             deps: self.deps.clone(),
             clock: Arc::clone(&self.clock),
+            largest_revocation: Arc::clone(&self.largest_revocation),
             _dir: Arc::clone(&self._dir),
         }
     }
@@ -201,6 +214,11 @@ impl AccountFixture {
             trace: None,
         };
         self.accounts.send(change).await.unwrap()
+    }
+
+    /// The most sessions that one batch has revoked.
+    pub(super) fn largest_revocation(&self) -> i64 {
+        self.largest_revocation.load(Ordering::Relaxed)
     }
 
     pub(super) async fn active_sessions(&self, user: UserId) -> Vec<SessionId> {

@@ -8,7 +8,7 @@ use crate::config::Settings;
 const REFERENCE_TOML: &str = include_str!("../../../config/default.toml");
 
 /// The keys that operators may rely on.
-const SETTING_KEYS: [&str; 32] = [
+const SETTING_KEYS: [&str; 34] = [
     "http.bind",
     "http.workers",
     "http.max_body",
@@ -30,6 +30,8 @@ const SETTING_KEYS: [&str; 32] = [
     "auth.admin_email",
     "auth.admin_password",
     "auth.bcrypt_cost",
+    "auth.refresh_grace",
+    "auth.max_sessions",
     "limits.per_address",
     "limits.per_user",
     "limits.login",

@@ -92,6 +92,9 @@ fn unreadable_values_are_rejected() {
 const OUT_OF_RANGE_VALUES: &[(&str, &str, &str)] = &[
     ("SOUK__AUTH__BCRYPT_COST", "3", "auth.bcrypt_cost: 3 is out of range; use 4 to 31"),
     ("SOUK__AUTH__BCRYPT_COST", "32", "auth.bcrypt_cost: 32 is out of range; use 4 to 31"),
+    ("SOUK__AUTH__REFRESH_GRACE", "301s", "auth.refresh_grace: 301s is out of range; use 0s to 5m"),
+    ("SOUK__AUTH__MAX_SESSIONS", "0", "auth.max_sessions: 0 is out of range; use 1 to 1000"),
+    ("SOUK__AUTH__MAX_SESSIONS", "1001", "auth.max_sessions: 1001 is out of range; use 1 to 1000"),
     ("SOUK__CART__MAX_QUANTITY", "0", "cart.max_quantity: 0 is out of range; use 1 to 9999"),
     (
         "SOUK__CART__MAX_QUANTITY",
@@ -254,14 +257,22 @@ fn first_admin_needs_email_and_password() {
     );
     assert_eq!(
         error("admin", "correct horse"),
-        "auth.admin_email (SOUK__AUTH__ADMIN_EMAIL): \"admin\" is not an e-mail address; use one \
-         such as admin@shop.example"
+        "auth.admin_email (SOUK__AUTH__ADMIN_EMAIL): \"admin\" is not an e-mail address; \
+         email must be an address like name@example.com, of at most 254 bytes"
     );
-    for password in ["hush", &"é".repeat(36), "hush\0hush"] {
+    assert!(error("a@mail..example", "correct horse").contains("nor two dots in a row"));
+    for (password, reason) in [
+        ("hush", "it must have at least 8 characters"),
+        (&*"é".repeat(36), "it has 72 bytes; at most 71 are allowed"),
+        ("hush\0hush", "it must not contain a NUL character"),
+        ("Password1", "it is one of the most common passwords; choose another one"),
+    ] {
         assert_eq!(
             error("a@b", password),
-            "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is not a usable password; use 8 \
-             characters to 71 bytes"
+            format!(
+                "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is not a usable password; \
+                 {reason}"
+            )
         );
     }
 }

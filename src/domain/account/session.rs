@@ -143,7 +143,7 @@ mod tests {
     fn grace_lasts_as_long_as_configured() {
         let start = Timestamp::from_millis(1_000_000);
         let (session, grace) = (session(start), Duration::from_secs(30));
-        let at = |millis| Timestamp::from_millis(1_000_000 + millis);
+        let at = |millis: i64| Timestamp::from_millis(1_000_000 + millis);
         for (now, expected) in
             [(0, true), (29_999, true), (30_000, false), (-29_999, true), (-30_000, false)]
         {
