@@ -9,9 +9,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     node_context::NodeContext,
-    options::{
-        api_options, cart_limits, connection_limits, feed_limits, order_rules, reply_quota,
-    },
+    options::{api_options, cart_limits, connection_limits, feed_limits, order_rules, reply_quota},
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -28,6 +26,7 @@ use crate::{
         self, AppState, ConnectionLimiter, FeedLimiter, RateLimits, ReadLimiter,
         middleware::metrics::Metrics,
     },
+    store::cleanup::run_cleanup_loop,
 };
 
 /// How often the rate limits drop the counters of idle callers.
@@ -144,6 +143,7 @@ impl Node {
             actix_rt::spawn(carts.run_maintenance_loop(abandoned_after)),
             actix_rt::spawn(order_service(&self.context).run_expiry_loop()),
             actix_rt::spawn(Arc::clone(&state.feed).run(Arc::clone(&state.store))),
+            actix_rt::spawn(run_cleanup_loop(Arc::clone(&state.store))),
             actix_rt::spawn(clean_up_rate_limits(state)),
         ];
         if let Some(follower) = self.context.follower.clone() {
@@ -205,6 +205,8 @@ fn start_accounts(
         refresh_tokens: RefreshTokens::new(secret),
         revoked: Arc::clone(&context.listeners.revoked_sessions),
         login_keys: LoginKeys::new(secret),
+        refresh_grace: settings.auth.refresh_grace,
+        max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
     })
     .start()

@@ -18,6 +18,7 @@ mod atomicity;
 mod audit;
 mod batch_cost;
 mod dead_nodes;
+mod ended_records;
 mod failed_steps;
 mod idempotency;
 mod inbox;
@@ -165,6 +166,7 @@ every_engine_keeps! {
     lists {
         idle_carts_are_found
         live_sessions_exclude_revoked_and_expired
+        stale_sessions_are_those_not_refreshed_for_longest
         revoked_sessions_are_found_by_time
         has_admin_reports_admins
         products_are_paged_with_their_stock
@@ -175,6 +177,11 @@ every_engine_keeps! {
         failures_are_forgotten_after_their_window
         concurrent_failures_are_all_counted
         greatest_password_hash_has_the_highest_cost
+    }
+    ended_records {
+        ended_sessions_and_guest_carts_are_deleted
+        ended_records_are_deleted_a_few_at_a_time
+        deleting_beside_commits_loses_nothing
     }
     lifecycle {
         store_that_takes_no_changes_is_not_writable

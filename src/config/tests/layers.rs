@@ -32,6 +32,7 @@ fn default_settings() {
     assert!(settings.auth.jwt_secret.is_none() && settings.auth.ed25519_key_file.is_none());
     assert!(settings.auth.admin_email.is_none() && settings.auth.admin_password.is_none());
     assert_eq!(settings.auth.bcrypt_cost, 12);
+    assert_eq!(settings.auth.refresh_grace, Duration::from_secs(30));
     let limits = &settings.limits;
     assert_eq!((limits.per_address, limits.per_user, limits.login), (100, 50, 10));
     assert_eq!(settings.orders.payment_timeout, Duration::from_secs(15 * 60));

@@ -32,6 +32,8 @@ const SETTING_KEYS: &[&str] = &[
     "auth.admin_email",
     "auth.admin_password",
     "auth.bcrypt_cost",
+    "auth.refresh_grace",
+    "auth.max_sessions",
     "limits.per_address",
     "limits.per_user",
     "limits.login",

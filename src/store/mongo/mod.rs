@@ -10,6 +10,7 @@
 mod audit;
 mod batch;
 mod connect;
+mod delete;
 mod documents;
 mod flush;
 mod load;

@@ -154,7 +154,13 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let mut sku = partial_index("sku", doc! { "sku": 1 }, active_with_sku);
     sku.insert("unique", true);
     vec![
-        (CARTS, vec![sparse_index("idle", doc! { "idle_since": 1 })]),
+        (
+            CARTS,
+            vec![
+                sparse_index("idle", doc! { "idle_since": 1 }),
+                partial_index("of_guests", doc! { "guest": 1, "_id": 1 }, doc! { "guest": true }),
+            ],
+        ),
         (PRODUCTS, vec![sku, index("living", doc! { "deleted": 1, "_id": 1 })]),
         (
             ORDERS,
@@ -178,6 +184,7 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             vec![
                 index("of_user", doc! { "user_id": 1, "expires_at": 1 }),
                 sparse_index("revoked", doc! { "revoked_at": 1 }),
+                index("expiry", doc! { "expires_at": 1 }),
             ],
         ),
         (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),

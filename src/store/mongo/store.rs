@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{MongoStore, WRITE_LANES, audit, login_limit, read, write::QueuedBatch};
+use super::{MongoStore, WRITE_LANES, audit, delete, login_limit, read, write::QueuedBatch};
 use crate::{
     domain::{
         account::{
@@ -161,8 +161,19 @@ impl Store for MongoStore {
         &self,
         user: UserId,
         now: Timestamp,
+        limit: u32,
     ) -> Result<Vec<Session>, StoreUnavailable> {
-        self.run_read(|database| read::list_active_sessions(database, user, now)).await
+        self.run_read(|database| read::list_active_sessions(database, user, now, limit)).await
+    }
+
+    async fn list_stale_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        kept: u32,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreUnavailable> {
+        self.run_read(|database| read::list_stale_sessions(database, user, now, kept, limit)).await
     }
 
     async fn list_sessions_revoked_since(
@@ -225,6 +236,11 @@ impl Store for MongoStore {
     ) -> Result<OutboxChanges, StoreUnavailable> {
         let cursor = cursor.clone();
         self.run_read(move |database| read::list_changes_after(database, cursor, limit)).await
+    }
+
+    async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable> {
+        let now = self.clock.now();
+        self.run_read(move |database| delete::delete_ended_records(database, now)).await
     }
 
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {

@@ -5,6 +5,7 @@
 //! acknowledged before.
 
 mod audit;
+mod delete;
 mod flush;
 mod load;
 mod login_limit;
@@ -114,6 +115,15 @@ impl SqliteStore {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreUnavailable> {
         read::run_read(&self.readers, query).await
+    }
+
+    async fn run_write<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreUnavailable>>) -> WriteJob,
+    ) -> Result<T, StoreUnavailable> {
+        let (reply, result) = oneshot::channel();
+        self.writer.enqueue_job(job(reply)).await.map_err(|_| StoreUnavailable)?;
+        result.await.unwrap_or(Err(StoreUnavailable))
     }
 }
 
@@ -238,8 +248,23 @@ impl Store for SqliteStore {
         &self,
         user: UserId,
         now: Timestamp,
+        limit: u32,
     ) -> Result<Vec<Session>, StoreUnavailable> {
-        self.run_read(move |connection| read::list_active_sessions(connection, user, now)).await
+        self.run_read(move |connection| read::list_active_sessions(connection, user, now, limit))
+            .await
+    }
+
+    async fn list_stale_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        kept: u32,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreUnavailable> {
+        self.run_read(move |connection| {
+            read::list_stale_sessions(connection, user, now, kept, limit)
+        })
+        .await
     }
 
     async fn list_sessions_revoked_since(
@@ -306,6 +331,11 @@ impl Store for SqliteStore {
         self.run_read(move |connection| read::list_events_after(connection, after, limit)).await
     }
 
+    async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable> {
+        let now = self.clock.now();
+        self.run_write(|reply| WriteJob::DeleteEnded { now, reply }).await
+    }
+
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
         self.run_read(|connection| read::last_event_offset(connection).map(cursor_at)).await
     }
@@ -316,12 +346,7 @@ impl Store for SqliteStore {
 
     async fn mark_published(&self, cursor: &OutboxCursor) -> Result<(), StoreUnavailable> {
         let offset = cursor.offset(PARTITION);
-        let (reply, result) = oneshot::channel();
-        self.writer
-            .enqueue_job(WriteJob::MarkPublished { offset, reply })
-            .await
-            .map_err(|_| StoreUnavailable)?;
-        result.await.unwrap_or(Err(StoreUnavailable))
+        self.run_write(|reply| WriteJob::MarkPublished { offset, reply }).await
     }
 
     async fn audit_products(

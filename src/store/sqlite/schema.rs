@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003_inbox.sql"),
     include_str!("migrations/0004_movements_of_orders.sql"),
     include_str!("migrations/0005_purchase_limits.sql"),
+    include_str!("migrations/0006_ended_records.sql"),
     include_str!("migrations/0007_login_limit.sql"),
 ];
 

@@ -6,6 +6,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
 use super::{
+    delete,
     flush::flush,
     load::load,
     login_limit,
@@ -73,6 +74,13 @@ pub(super) enum WriteJob {
         /// Receives the counters after it.
         reply: oneshot::Sender<Result<Vec<FailureWindow>, StoreUnavailable>>,
     },
+    /// Deletes some of the sessions and guest carts that have ended.
+    DeleteEnded {
+        /// The time that decides which have.
+        now: Timestamp,
+        /// Receives how many were deleted.
+        reply: oneshot::Sender<Result<u64, StoreUnavailable>>,
+    },
 }
 
 /// Writes to the database. The lock is the last field, so that it is released last.
@@ -117,6 +125,9 @@ impl Worker for SqliteWriter {
             WriteJob::Probe { reply } => drop(reply.send(self.probe())),
             WriteJob::CountLoginFailure { keys, now, reply } => {
                 let _ = reply.send(self.count_login_failure(&keys, now));
+            }
+            WriteJob::DeleteEnded { now, reply } => {
+                let _ = reply.send(self.delete_ended(now));
             }
         }
         if let Err(error) = self.checkpoint_if_due() {
@@ -222,6 +233,14 @@ impl SqliteWriter {
         }
         counted.map_err(|error| {
             tracing::error!(%error, "failed to count a failed login");
+            StoreUnavailable
+        })
+    }
+
+    fn delete_ended(&mut self, now: Timestamp) -> Result<u64, StoreUnavailable> {
+        self.roll_back_open_transaction();
+        delete::delete_ended_records(&mut self.connection, now).map_err(|error| {
+            tracing::error!(%error, "failed to delete ended sessions and guest carts");
             StoreUnavailable
         })
     }
