@@ -23,9 +23,7 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/livez").get(livez))
         .service(web::resource("/readyz").get(readyz))
         .service(web::resource("/metrics").get(metrics))
-        .service(web::resource("/asyncapi.json").get(asyncapi_document))
-        .service(web::resource("/").get(redirect_to_docs))
-        .service(web::resource("/docs").get(redirect_to_docs));
+        .service(web::resource("/asyncapi.json").get(asyncapi_document));
 }
 
 /// Whether a node is ready to serve requests.
@@ -168,8 +166,4 @@ async fn read_broker_stats(state: &AppState) -> Option<BrokerStats> {
         events_published: broker.published_count(),
         events_unpublished: unpublished.ok().and_then(Result::ok),
     })
-}
-
-async fn redirect_to_docs() -> HttpResponse {
-    HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }

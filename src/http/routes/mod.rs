@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod cart;
+mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod import;
@@ -11,8 +12,6 @@ pub(crate) mod products;
 pub(crate) mod stock;
 
 use actix_web::web;
-
-use super::openapi;
 
 /// Registers all routes. A fixed path must precede a path that has an id in the same segment.
 pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
@@ -25,5 +24,5 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
     events::configure_routes(config);
     audit::configure_routes(config);
     health::configure_routes(config);
-    config.service(openapi::swagger_ui());
+    docs::configure_routes(config);
 }
