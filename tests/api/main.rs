@@ -40,6 +40,7 @@ mod products;
 mod query_parameters;
 mod queues;
 mod search;
+mod security_headers;
 mod sessions;
 mod signatures;
 mod stock;
