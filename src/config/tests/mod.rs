@@ -1,6 +1,7 @@
 //! The settings as a whole: layers, messages, output.
 mod layers;
 mod output;
+mod secrets;
 mod validation;
 
 use std::collections::BTreeMap;

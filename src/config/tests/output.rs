@@ -8,7 +8,7 @@ use crate::config::Settings;
 const REFERENCE_TOML: &str = include_str!("../../../config/default.toml");
 
 /// The keys that operators may rely on.
-const SETTING_KEYS: [&str; 32] = [
+const SETTING_KEYS: [&str; 33] = [
     "http.bind",
     "http.workers",
     "http.max_body",
@@ -20,6 +20,7 @@ const SETTING_KEYS: [&str; 32] = [
     "catalog.low_stock_threshold",
     "store.kind",
     "store.path",
+    "store.check_at_start",
     "store.uri",
     "store.database",
     "broker.kind",
