@@ -8,7 +8,7 @@ use std::{
 use tokio::{net::TcpSocket, runtime::Handle};
 
 use crate::{
-    config::{BrokerKind, Settings, StoreKind},
+    config::{BrokerKind, Settings, StartCheck, StoreKind},
     domain::clock::Clock,
     store::{
         Store,
@@ -41,7 +41,9 @@ pub(super) async fn open_store(
         }
         _ => {
             let dir = settings.store.path.clone();
-            let options = SqliteOptions { dir, currency, low_stock, keep_unpublished };
+            let check_at_start = settings.store.check_at_start == StartCheck::Quick;
+            let options =
+                SqliteOptions { dir, currency, low_stock, keep_unpublished, check_at_start };
             Ok(Arc::new(SqliteStore::open(options, clock)?))
         }
     }

@@ -12,6 +12,7 @@ mod batch;
 mod connect;
 mod documents;
 mod flush;
+mod integrity;
 mod load;
 mod migration;
 mod nodes;
