@@ -5,6 +5,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_range};
+use super::secret_strength::{readable_file_warning, secret_weakness};
 use super::store::{StoreKind, StoreSettings};
 use super::toml_writer::{TomlWriter, format_duration};
 use super::values;
@@ -13,7 +14,6 @@ use crate::domain::{
     validation::ValidationErrors,
 };
 
-const MIN_SECRET_BYTES: usize = 32;
 /// The most sessions of one account: a login looks at all of them.
 const MAX_SESSIONS: u32 = 1000;
 /// Below this a stolen hash is cheap to attack.
@@ -67,12 +67,9 @@ impl AuthSettings {
     fn validate_jwt_secret(&self, store: &StoreSettings) -> Result<(), InvalidSetting> {
         const KEY: &str = "auth.jwt_secret";
         match &self.jwt_secret {
-            Some(secret) => match secret.expose_secret().len() {
-                MIN_SECRET_BYTES.. => Ok(()),
-                bytes => Err(InvalidSetting::new(
-                    KEY,
-                    format!("has {bytes} bytes; use at least {MIN_SECRET_BYTES} random bytes"),
-                )),
+            Some(secret) => match secret_weakness(secret.expose_secret()) {
+                None => Ok(()),
+                Some(weakness) => Err(InvalidSetting::new(KEY, weakness)),
             },
             None if store.kind == StoreKind::Mongodb => Err(InvalidSetting::new(
                 KEY,
@@ -116,6 +113,10 @@ impl AuthSettings {
                 self.bcrypt_cost
             )
         })
+    }
+
+    pub(super) fn key_file_warning(&self) -> Option<String> {
+        readable_file_warning("auth.ed25519_key_file", self.ed25519_key_file.as_deref()?)
     }
 
     pub(super) fn write_toml(&self, out: &mut TomlWriter) {

@@ -9,7 +9,11 @@
 use serde_json::{Value, value::RawValue};
 
 use super::product_patch::parse_import_row;
-use crate::{domain::money::Currency, error::Error, messages::catalog::ImportRow};
+use crate::{
+    domain::{excerpt::excerpt, money::Currency},
+    error::Error,
+    messages::catalog::ImportRow,
+};
 
 const KNOWN_COLUMNS: &[&str] = &[
     "name",
@@ -114,6 +118,7 @@ pub(super) fn parse_csv_row(
 fn parse_raw_json(name: &str, text: String) -> Result<Box<RawValue>, Error> {
     let expected = if name == "attributes" { "valid JSON" } else { "a number" };
     RawValue::from_string(text.trim().to_owned()).map_err(|_| {
-        Error::invalid_field(name, "invalid", format!("{name} is not {expected}: {text}"))
+        let message = format!("{name} is not {expected}: {}", excerpt(&text));
+        Error::invalid_field(name, "invalid", message)
     })
 }

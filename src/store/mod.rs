@@ -355,6 +355,11 @@ pub trait Store: Send + Sync {
     /// The audit data of each partition of the outbox: which offsets it holds.
     async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable>;
 
+    /// Checks everything that is stored with the database's own means, and returns a line for each
+    /// problem and for each part that could not be checked. It can take minutes, and reads go on
+    /// meanwhile.
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable>;
+
     /// Succeeds when the database answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;
 

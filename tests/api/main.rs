@@ -42,6 +42,7 @@ mod purchase_limits;
 mod query_parameters;
 mod queues;
 mod search;
+mod security_headers;
 mod sessions;
 mod signatures;
 mod stock;

@@ -117,6 +117,7 @@ impl AccountFixture {
             currency: "USD".parse().unwrap(),
             low_stock: 5,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =

@@ -64,6 +64,7 @@ impl TwoNodes {
             currency: usd(),
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let as_clock = || Arc::new(SystemClock) as Arc<dyn Clock>;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options, as_clock()).unwrap());

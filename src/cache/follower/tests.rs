@@ -58,6 +58,7 @@ impl Fixture {
             currency,
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store: Arc<dyn Store> =

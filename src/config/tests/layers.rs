@@ -126,7 +126,7 @@ fn a_broken_dotenv_is_reported_without_its_values() {
 
 #[test]
 fn short_names_set_their_settings() {
-    let secret = "0123456789abcdef0123456789abcdef";
+    let secret = "9f86d081884c7d659a2feaa0c55ad015";
     let fixture = from_env(&[
         ("MONGO_URI", "mongodb://short"),
         ("DB_NAME", "short"),

@@ -2,6 +2,7 @@
 mod first_admin;
 mod layers;
 mod output;
+mod secrets;
 mod validation;
 
 use std::collections::BTreeMap;

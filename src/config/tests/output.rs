@@ -22,6 +22,7 @@ const SETTING_KEYS: &[&str] = &[
     "catalog.low_stock_threshold",
     "store.kind",
     "store.path",
+    "store.check_at_start",
     "store.uri",
     "store.database",
     "broker.kind",

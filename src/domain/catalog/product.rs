@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
+    catalog::image_url::validate_image_url,
     clock::Timestamp,
+    excerpt::excerpt,
     ids::ProductId,
     money::{MAX_PRICE_MINOR_UNITS, Money},
     validation::ValidationErrors,
@@ -135,15 +137,7 @@ impl ProductDetails {
             }
         }
         if let Some(url) = &self.image_url {
-            let http = url.starts_with("https://") || url.starts_with("http://");
-            if !http || url.len() > 2048 || url.chars().any(|c| c.is_whitespace() || c.is_control())
-            {
-                errors.add(
-                    "image_url",
-                    "invalid_url",
-                    "image_url must be an http or https address of at most 2048 bytes",
-                );
-            }
+            errors.record_result(validate_image_url(url));
         }
         if self.attributes.len() > 100 {
             errors.add(
@@ -153,7 +147,7 @@ impl ProductDetails {
             );
         }
         for (name, value) in &self.attributes {
-            let field = format!("attributes.{name}");
+            let field = format!("attributes.{}", excerpt(name));
             errors.check_text(&field, name, 1, 64);
             if let AttributeValue::Text(text) = value {
                 errors.check_text(&field, text, 0, 1000);

@@ -25,12 +25,9 @@ pub(crate) fn configure_operations(config: &mut web::ServiceConfig) {
         .service(web::resource("/metrics").get(metrics));
 }
 
-/// Registers the AsyncAPI document and the way to the API browser.
+/// Registers the AsyncAPI document.
 pub(super) fn configure_documents(config: &mut web::ServiceConfig) {
-    config
-        .service(web::resource("/asyncapi.json").get(asyncapi_document))
-        .service(web::resource("/").get(redirect_to_docs))
-        .service(web::resource("/docs").get(redirect_to_docs));
+    config.service(web::resource("/asyncapi.json").get(asyncapi_document));
 }
 
 /// Whether a node is ready to serve requests.
@@ -179,8 +176,4 @@ async fn read_broker_stats(state: &AppState) -> Option<BrokerStats> {
         events_published: broker.published_count(),
         events_unpublished: unpublished.ok().and_then(Result::ok),
     })
-}
-
-async fn redirect_to_docs() -> HttpResponse {
-    HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }

@@ -13,6 +13,7 @@ mod connect;
 mod delete;
 mod documents;
 mod flush;
+mod integrity;
 mod load;
 mod login_limit;
 mod migration;

@@ -8,7 +8,9 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{MongoStore, WRITE_LANES, audit, delete, login_limit, read, write::QueuedBatch};
+use super::{
+    MongoStore, WRITE_LANES, audit, delete, integrity, login_limit, read, write::QueuedBatch,
+};
 use crate::{
     domain::{
         account::{
@@ -36,6 +38,9 @@ const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout of one page of an audit. By default, the server keeps a snapshot for 300 s.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// The timeout of the validation of all collections.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 #[async_trait]
 impl Store for MongoStore {
@@ -285,6 +290,10 @@ impl Store for MongoStore {
 
     async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable> {
         self.run_read_within(AUDIT_TIMEOUT, audit::read_event_ranges).await
+    }
+
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable> {
+        self.run_read_within(VALIDATION_TIMEOUT, integrity::find_damage).await
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {

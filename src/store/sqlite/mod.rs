@@ -7,6 +7,7 @@
 mod audit;
 mod delete;
 mod flush;
+mod integrity;
 mod load;
 mod login_limit;
 mod open;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 
 pub use self::open_error::OpenError;
 use self::{
+    integrity::{IntegrityCheck, find_damage},
     outbox::{PARTITION, cursor_at},
     read::{ReadJob, ReadWorker},
     threads::WorkerPool,
@@ -73,6 +75,8 @@ pub struct SqliteOptions {
     /// Whether the shop has a broker: then unpublished events are kept, however many. The store
     /// records this for good.
     pub keep_unpublished: bool,
+    /// Whether to refuse a database with damaged pages, which takes time in proportion to its size.
+    pub check_at_start: bool,
 }
 
 /// The embedded store.
@@ -93,8 +97,8 @@ impl SqliteStore {
     /// # Errors
     /// The folder cannot be used, or holds something else; see [`OpenError`].
     pub fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let SqliteOptions { dir, currency, low_stock, keep_unpublished } = options;
-        let mut opened = open::open_database(&dir, currency, READER_THREADS)?;
+        let SqliteOptions { dir, currency, low_stock, keep_unpublished, check_at_start } = options;
+        let mut opened = open::open_database(&dir, currency, READER_THREADS, check_at_start)?;
         let readers = std::mem::take(&mut opened.readers).into_iter().map(ReadWorker).collect();
         let writer = SqliteWriter::new(opened, low_stock, keep_unpublished)
             .map_err(OpenError::database_unusable(&dir))?;
@@ -367,6 +371,10 @@ impl Store for SqliteStore {
 
     async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable> {
         self.run_read(|connection| Ok(vec![audit::read_event_ranges(connection)?])).await
+    }
+
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable> {
+        self.run_read(|connection| Ok(find_damage(connection, IntegrityCheck::Full))).await
     }
 
     async fn ping(&self) -> Result<(), StoreUnavailable> {

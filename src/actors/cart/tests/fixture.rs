@@ -101,6 +101,7 @@ impl CartFixture {
             currency: usd(),
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =

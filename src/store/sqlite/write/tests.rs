@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn open_writer(dir: &tempfile::TempDir) -> SqliteWriter {
-    let opened = open::open_database(dir.path(), "EUR".parse().unwrap(), 0).unwrap();
+    let opened = open::open_database(dir.path(), "EUR".parse().unwrap(), 0, false).unwrap();
     SqliteWriter::new(opened, 5, false).unwrap()
 }
 
