@@ -159,7 +159,7 @@ fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
             Some(reason),
         ));
     }
-    set_durable_commits(&connection)?;
+    set_durable_commits(connection)?;
     // The writer checkpoints by itself, after it has replied.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT)

@@ -4,7 +4,7 @@ use std::{sync::atomic::AtomicBool, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::*;
+use super::{super::hash_queue::HashOrigin, *};
 use crate::store::{Commit, Write};
 
 #[actix::test]
@@ -108,7 +108,8 @@ async fn login_rehashes_password_that_was_hashed_as_typed() {
     let shop = AccountFixture::open(FixtureSettings::default());
     let mut user = shop.register("ada@example.com").await.unwrap().user;
     let as_typed = Password::unvalidated(DECOMPOSED.into());
-    let hash = shop.deps.hasher.hash(as_typed, new_ticket().deadline()).await.unwrap();
+    let deadline = new_ticket().deadline();
+    let hash = shop.deps.hasher.hash(HashOrigin::OPERATOR, as_typed, deadline).await.unwrap();
     user.version += 1;
     user.password_hash.clone_from(&hash);
     let mut commit = Commit::new(shop.clock.now(), new_ticket().deadline());
