@@ -11,6 +11,10 @@ use crate::config::{LogFormat, TelemetrySettings};
 /// lapin logs several lines for each lost connection; `broker` logs one.
 const DEFAULT_FILTER: &str = "lapin=off,info";
 
+/// The framework logs an error for every malformed request head, which any client can send by the
+/// thousand; `http::server` counts them and logs a few. Off unless the filter names the framework.
+const QUIET_FRAMEWORK: &str = "actix_http::h1::dispatcher=off";
+
 /// Starts logging to standard error. A second call has no effect.
 pub fn init_logging(settings: &TelemetrySettings) {
     let terminal = stderr().is_terminal();
@@ -31,7 +35,11 @@ fn log_format(settings: &TelemetrySettings, terminal: bool) -> LogFormat {
 /// The loader rejects invalid filters, so the fallback is for settings that are built in code.
 fn log_filter(settings: &TelemetrySettings) -> EnvFilter {
     let directives = settings.filter.as_deref().unwrap_or(DEFAULT_FILTER);
-    EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
+    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    match QUIET_FRAMEWORK.parse() {
+        Ok(quiet) if !directives.contains("actix_http") => filter.add_directive(quiet),
+        _ => filter,
+    }
 }
 
 #[cfg(test)]
@@ -50,14 +58,16 @@ mod tests {
         assert_eq!(log_format(&settings(Some(LogFormat::Pretty), None), false), LogFormat::Pretty);
     }
 
+    fn filter(text: Option<&str>) -> String {
+        log_filter(&settings(None, text)).to_string()
+    }
+
     #[test]
     fn the_level_is_info_unless_set() {
-        assert_eq!(log_filter(&settings(None, None)).to_string(), "lapin=off,info");
-        assert_eq!(
-            log_filter(&settings(None, Some("souk=debug,warn"))).to_string(),
-            "souk=debug,warn"
-        );
-        assert_eq!(log_filter(&settings(None, Some("souk=loud"))).to_string(), "lapin=off,info");
+        assert_eq!(filter(None), format!("{QUIET_FRAMEWORK},lapin=off,info"));
+        assert_eq!(filter(Some("souk=debug,warn")), format!("{QUIET_FRAMEWORK},souk=debug,warn"));
+        assert_eq!(filter(Some("souk=loud")), filter(None));
+        assert_eq!(filter(Some("actix_http=debug")), "actix_http=debug", "it was asked for");
     }
 
     #[test]

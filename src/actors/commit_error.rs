@@ -28,6 +28,14 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             ErrorCode::TooManyPendingOrders,
             "You have too many unpaid orders. Pay or cancel one of them, then check out again.",
         ),
+        CommitError::TooManyPendingUnits { left } => Error::new(
+            ErrorCode::TooManyPendingOrders,
+            format!(
+                "Your unpaid orders may have {left} more units in all. Pay or cancel one of them, \
+                 or buy fewer units, then check out again."
+            ),
+        ),
+        CommitError::PurchaseLimitReached(lines) => Error::purchase_limit_reached(lines),
         CommitError::EmailTaken => Error::new(
             ErrorCode::EmailTaken,
             "An account with this e-mail address exists. Log in instead.",
@@ -68,6 +76,8 @@ mod tests {
             (CommitError::StockVersionMismatch(3), ErrorCode::VersionMismatch),
             (CommitError::StockOverflow, ErrorCode::ValidationFailed),
             (CommitError::TooManyPendingOrders, ErrorCode::TooManyPendingOrders),
+            (CommitError::TooManyPendingUnits { left: 1 }, ErrorCode::TooManyPendingOrders),
+            (CommitError::PurchaseLimitReached(Vec::new()), ErrorCode::PurchaseLimitReached),
         ] {
             assert_eq!(map_commit_error(error).code, code);
         }

@@ -25,6 +25,7 @@ use crate::{
 pub struct Application {
     node: Node,
     address: SocketAddr,
+    ops_address: Option<SocketAddr>,
     abandoned_after: Duration,
     network: NetworkSide,
 }
@@ -32,6 +33,8 @@ pub struct Application {
 /// What only a node that serves requests has.
 struct NetworkSide {
     server: Server,
+    /// The server for operators, if it has a port of its own.
+    ops_server: Option<Server>,
     first_admin: Option<FirstAdmin>,
     has_admin: bool,
     state: Arc<AppState>,
@@ -45,15 +48,14 @@ impl Application {
     /// # Errors
     /// The address is in use, or a component cannot start. The error is one line for the operator.
     pub async fn build(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
-        let bind = settings.http.bind;
-        let listener = bind_listener(bind).with_context(|| {
-            format!("http.bind: {bind} cannot be used; is another program listening there?")
-        })?;
-        let address = listener.local_addr()?;
-        let mut node = start_node(&listener, settings, drivers).await?;
-        match Self::open_network(&mut node, listener, settings, drivers).await {
+        let listeners = Listeners::bind(settings)?;
+        let address = listeners.http.local_addr()?;
+        let ops_address = listeners.ops.as_ref().map(TcpListener::local_addr).transpose()?;
+        let mut node = start_node(&listeners, settings, drivers).await?;
+        match Self::open_network(&mut node, listeners, settings, drivers).await {
             Ok(network) => {
-                Ok(Self { node, address, abandoned_after: settings.cart.abandoned_after, network })
+                let abandoned_after = settings.cart.abandoned_after;
+                Ok(Self { node, address, ops_address, abandoned_after, network })
             }
             Err(error) => {
                 // The node's tasks on the drivers' runtime must end before the runtime does.
@@ -68,7 +70,7 @@ impl Application {
     /// The broker comes first, since the HTTP state reports its status.
     async fn open_network(
         node: &mut Node,
-        listener: TcpListener,
+        listeners: Listeners,
         settings: &Settings,
         drivers: &Handle,
     ) -> anyhow::Result<NetworkSide> {
@@ -79,8 +81,11 @@ impl Application {
         let has_admin = node.context.store.has_admin().await?;
         let (stopping, stopping_receiver) = watch::channel(false);
         let state = node.build_http_state(settings, stopping_receiver)?;
-        let options = server_options(settings, listener);
+        let options = server_options(settings, listeners.http);
+        let ops_server =
+            listeners.ops.map(|listener| http::build_ops_server(listener, Arc::clone(&state)));
         Ok(NetworkSide {
+            ops_server: ops_server.transpose()?,
             server: http::build_http_server(options, Arc::clone(&state))?,
             first_admin,
             has_admin,
@@ -93,6 +98,12 @@ impl Application {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of the socket for operators, if it is not the main one.
+    #[must_use]
+    pub const fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops_address
     }
 
     /// The admin account that this start created, if there was none.
@@ -122,10 +133,13 @@ impl Application {
         let Self {
             node,
             abandoned_after,
-            network: NetworkSide { server, state, stopping, .. },
+            network: NetworkSide { server, ops_server, state, stopping, .. },
             ..
         } = self;
         let background_tasks = node.spawn_background_tasks(state, abandoned_after);
+        let ops_handle = ops_server.as_ref().map(Server::handle);
+        // Stopped by its handle, after the requests in progress.
+        drop(ops_server.map(actix_rt::spawn));
         let handle = server.handle();
         let server_task = actix_rt::spawn(server);
         let server_result = tokio::select! {
@@ -136,6 +150,9 @@ impl Application {
         // Ends the open event feeds, which would otherwise use up the drain timeout.
         stopping.send_replace(true);
         handle.stop(true).await;
+        if let Some(ops_handle) = ops_handle {
+            ops_handle.stop(false).await;
+        }
         background_tasks.iter().for_each(JoinHandle::abort);
         node.stop().await;
         match server_result {
@@ -145,22 +162,51 @@ impl Application {
     }
 }
 
-/// Starts a node. While it waits for a database server, the socket answers health checks: alive,
+/// The sockets of a node. They listen before the store is open.
+struct Listeners {
+    http: TcpListener,
+    /// For operators, if it is not the main one.
+    ops: Option<TcpListener>,
+}
+
+impl Listeners {
+    fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let bind = |key, address| {
+            bind_listener(address).with_context(|| {
+                format!("{key}: {address} cannot be used; is another program listening there?")
+            })
+        };
+        Ok(Self {
+            http: bind("http.bind", settings.http.bind)?,
+            ops: settings.ops.bind.map(|address| bind("ops.bind", address)).transpose()?,
+        })
+    }
+}
+
+/// Starts a node. While it waits for a database server, its sockets answer health checks: alive,
 /// and not ready.
 async fn start_node(
-    listener: &TcpListener,
+    listeners: &Listeners,
     settings: &Settings,
     drivers: &Handle,
 ) -> anyhow::Result<Node> {
     if settings.store.kind == StoreKind::Embedded {
         return Node::start(settings, drivers).await;
     }
-    let startup_server = http::build_startup_server(listener.try_clone()?)?;
-    let handle = startup_server.handle();
-    let server_task = actix_rt::spawn(startup_server);
+    let build = |listener: &TcpListener, serves_operations| {
+        http::build_startup_server(listener.try_clone()?, serves_operations)
+    };
+    let mut servers = vec![build(&listeners.http, listeners.ops.is_none())?];
+    if let Some(ops) = &listeners.ops {
+        servers.push(build(ops, true)?);
+    }
+    let running: Vec<_> =
+        servers.into_iter().map(|server| (server.handle(), actix_rt::spawn(server))).collect();
     let node = Node::start(settings, drivers).await;
-    handle.stop(false).await;
-    server_task.await?.context("the HTTP server failed")?;
+    for (handle, task) in running {
+        handle.stop(false).await;
+        task.await?.context("the HTTP server failed")?;
+    }
     node
 }
 

@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     node_context::NodeContext,
-    options::{api_options, cart_limits, order_rules, reply_quota},
+    options::{api_options, cart_limits, connection_limits, feed_limits, order_rules, reply_quota},
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -22,7 +22,11 @@ use crate::{
     auth::{caller::Authenticator, login_keys::LoginKeys, refresh_token::RefreshTokens},
     broker::{Broker, BrokerUri},
     config::Settings,
-    http::{self, AppState, RateLimits, ReadLimiter, middleware::metrics::Metrics},
+    http::{
+        self, AppState, ConnectionLimiter, FeedLimiter, RateLimits, ReadLimiter,
+        middleware::metrics::Metrics,
+    },
+    store::cleanup::run_cleanup_loop,
 };
 
 /// How often the rate limits drop the counters of idle callers.
@@ -98,6 +102,9 @@ impl Node {
         stopping: watch::Receiver<bool>,
     ) -> anyhow::Result<Arc<AppState>> {
         let context = &self.context;
+        let metrics = Metrics::new();
+        let connections =
+            ConnectionLimiter::new(connection_limits(settings), metrics.connections.clone());
         Ok(Arc::new(AppState {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
@@ -117,8 +124,10 @@ impl Node {
             writer: context.writer.clone(),
             clock: Arc::clone(&context.clock),
             options: api_options(settings),
+            connections: Arc::new(connections),
+            feed_limiter: FeedLimiter::new(feed_limits(settings), metrics.connections.clone()),
             rate_limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
-            metrics: Metrics::new(),
+            metrics,
             shutdown: stopping,
         }))
     }
@@ -134,6 +143,7 @@ impl Node {
             actix_rt::spawn(carts.run_maintenance_loop(abandoned_after)),
             actix_rt::spawn(order_service(&self.context).run_expiry_loop()),
             actix_rt::spawn(Arc::clone(&state.feed).run(Arc::clone(&state.store))),
+            actix_rt::spawn(run_cleanup_loop(Arc::clone(&state.store))),
             actix_rt::spawn(clean_up_rate_limits(state)),
         ];
         if let Some(follower) = self.context.follower.clone() {
@@ -195,6 +205,8 @@ fn start_accounts(
         refresh_tokens: RefreshTokens::new(secret),
         revoked: Arc::clone(&context.listeners.revoked_sessions),
         login_keys: LoginKeys::new(secret),
+        refresh_grace: settings.auth.refresh_grace,
+        max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
     })
     .start()
@@ -214,5 +226,6 @@ async fn clean_up_rate_limits(state: Arc<AppState>) {
     loop {
         tokio::time::sleep(RATE_LIMIT_CLEANUP_INTERVAL).await;
         state.rate_limits.evict_idle();
+        state.connections.evict_idle();
     }
 }

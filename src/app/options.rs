@@ -4,6 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use secrecy::ExposeSecret;
 
+use super::resources::{connection_capacity, raise_descriptor_limit};
 use crate::{
     actors::cart::ReplyQuota,
     config::Settings,
@@ -14,7 +15,7 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
-    http::{ApiOptions, ServerOptions},
+    http::{ApiOptions, ConnectionLimits, FeedLimits, ServerOptions},
 };
 
 /// How long a stopping node waits for requests in progress.
@@ -38,6 +39,7 @@ pub(super) const fn order_rules(settings: &Settings) -> OrderRules {
     OrderRules {
         payment_timeout: settings.orders.payment_timeout,
         max_pending: settings.orders.max_pending,
+        max_pending_units: settings.orders.max_pending_units,
     }
 }
 
@@ -48,14 +50,32 @@ pub(super) fn server_options(settings: &Settings, listener: TcpListener) -> Serv
         workers: settings.http.workers,
         allowed_origins: settings.http.cors.allowed_origins.clone(),
         shutdown_timeout: DRAIN_TIMEOUT,
+        write_timeout: settings.http.write_timeout,
+        serves_operations: settings.ops.bind.is_none(),
     }
 }
+
+/// What the HTTP server may hold open, within the process's descriptors.
+pub(super) fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    ConnectionLimits {
+        capacity: connection_capacity(raise_descriptor_limit()),
+        per_address: settings.limits.connections_per_address,
+        trusted_proxies: settings.http.trusted_proxies.clone(),
+    }
+}
+
+pub(super) const fn feed_limits(settings: &Settings) -> FeedLimits {
+    FeedLimits {
+        per_address: settings.limits.feeds_per_address,
+        per_user: settings.limits.feeds_per_user,
+    }
+}
+
 pub(super) fn api_options(settings: &Settings) -> ApiOptions {
     ApiOptions {
         currency: settings.shop.currency,
         max_body: settings.http.max_body,
         request_timeout: settings.http.request_timeout,
-        trusted_proxies: settings.http.trusted_proxies.clone(),
         public_read: settings.catalog.public_read,
         login_limit: settings.limits.login,
     }

@@ -138,6 +138,8 @@ impl Relay {
         let mut ready_guard = None;
         loop {
             if wake_leader(&channel).await? {
+                // Another node publishes, and knows whether the broker confirms that.
+                self.deps.status.set_refusing(false);
                 ready_guard.get_or_insert_with(|| session.mark_ready());
             } else if self.deps.store.ping().await.is_ok()
                 && let Some((channel, wakeups)) = try_lead(&session).await?
@@ -189,6 +191,7 @@ impl Relay {
             (&result, publisher.oldest_unconfirmed())
         {
             *self.lock_last_rejected() = Some(oldest);
+            self.deps.status.set_refusing(true);
         }
         result
     }
@@ -256,6 +259,7 @@ impl Relay {
 
     fn record_confirmed(&self, position: OutboxPosition) {
         self.deps.status.count_published();
+        self.deps.status.set_refusing(false);
         self.confirmed_cursor.send_modify(|cursor| cursor.advance_to(position));
     }
 

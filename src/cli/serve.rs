@@ -29,6 +29,9 @@ pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
 fn print_startup_message(application: &Application) -> anyhow::Result<()> {
     let url = format!("http://{}", application.address());
     print_line(&format!("Souk is listening on {url}\nAPI browser:    {url}/docs/"))?;
+    if let Some(address) = application.ops_address() {
+        print_line(&format!("Operations:     http://{address}/readyz"))?;
+    }
     if let Some(admin) = application.first_admin() {
         let (email, password) = (admin.email.as_str(), admin.password.expose_secret());
         print_line(&format!(

@@ -11,6 +11,7 @@ use super::values;
 
 const KIB: usize = 1024;
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+const MAX_WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
 /// The HTTP listener and its limits.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,9 @@ pub struct HttpSettings {
     /// Time after which a request fails with 503.
     #[serde(deserialize_with = "values::duration")]
     pub request_timeout: Duration,
+    /// Time after which a connection whose client reads nothing is closed.
+    #[serde(deserialize_with = "values::duration")]
+    pub write_timeout: Duration,
     /// Proxies whose `X-Forwarded-For` header is trusted.
     #[serde(deserialize_with = "values::ip_networks")]
     pub trusted_proxies: Vec<IpNet>,
@@ -51,6 +55,7 @@ impl HttpSettings {
             return Err(InvalidSetting::new("http.max_body", text));
         }
         check_duration("http.request_timeout", self.request_timeout, MAX_REQUEST_TIMEOUT)?;
+        check_duration("http.write_timeout", self.write_timeout, MAX_WRITE_TIMEOUT)?;
         self.cors.validate()
     }
 
@@ -60,6 +65,7 @@ impl HttpSettings {
         out.write_literal("workers", self.workers);
         out.write_string("max_body", &format_size(self.max_body));
         out.write_duration("request_timeout", self.request_timeout);
+        out.write_duration("write_timeout", self.write_timeout);
         out.write_list("trusted_proxies", &self.trusted_proxies);
         out.write_section("http.cors");
         out.write_list("allowed_origins", &self.cors.allowed_origins);

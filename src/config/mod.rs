@@ -8,8 +8,10 @@ mod grpc;
 mod http;
 mod ip_network;
 mod layers;
+mod ops;
 mod orders;
 mod rate_limits;
+mod secret_strength;
 mod shop;
 mod store;
 mod telemetry;
@@ -23,6 +25,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 pub use auth::AuthSettings;
@@ -31,10 +34,12 @@ pub use cart::CartSettings;
 pub use error::ConfigError;
 pub use grpc::GrpcSettings;
 pub use http::{CorsSettings, HttpSettings};
+pub use ops::OpsSettings;
 pub use orders::OrdersSettings;
 pub use rate_limits::RateLimitSettings;
+pub use secret_strength::{readable_file_warning, secret_weakness};
 pub use shop::{CatalogSettings, ShopSettings};
-pub use store::{StoreKind, StoreSettings};
+pub use store::{StartCheck, StoreKind, StoreSettings};
 pub use telemetry::{LogFormat, TelemetrySettings};
 
 use self::error::InvalidSetting;
@@ -56,6 +61,8 @@ pub struct Sources<'a> {
 pub struct Settings {
     /// The HTTP listener.
     pub http: HttpSettings,
+    /// The listener for probes and metrics.
+    pub ops: OpsSettings,
     /// The currency and other settings of the whole shop.
     pub shop: ShopSettings,
     /// Products and their stock.
@@ -66,7 +73,7 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// Tokens, passwords and the first administrator.
     pub auth: AuthSettings,
-    /// Rate limits per caller.
+    /// Limits per caller: rates, connections and feeds.
     pub limits: RateLimitSettings,
     /// Limits of unpaid orders.
     pub orders: OrdersSettings,
@@ -76,6 +83,9 @@ pub struct Settings {
     pub grpc: GrpcSettings,
     /// Logs and traces.
     pub telemetry: TelemetrySettings,
+    /// Warnings about the files that the settings were read from.
+    #[serde(skip)]
+    file_warnings: Vec<String>,
 }
 
 impl Settings {
@@ -96,14 +106,33 @@ impl Settings {
         let layers = Layers::read(sources)?;
         let mut settings: Self = layers.deserialize()?;
         settings.telemetry.filter = layers.log_filter();
+        settings.file_warnings =
+            layers.file_warnings(&settings.secrets_that_are_set(), sources.dir);
         match settings.validate() {
             Ok(()) => Ok(settings),
             Err(invalid) => Err(layers.with_origin(invalid)),
         }
     }
 
+    /// The settings that are secret. A URI is one if it contains a password.
+    fn secrets_that_are_set(&self) -> Vec<&'static str> {
+        let has_password = |uri: &Option<SecretString>| {
+            uri.as_ref().is_some_and(|uri| uri.expose_secret().contains('@'))
+        };
+        [
+            ("auth.jwt_secret", self.auth.jwt_secret.is_some()),
+            ("auth.admin_password", self.auth.admin_password.is_some()),
+            ("store.uri", has_password(&self.store.uri)),
+            ("broker.uri", has_password(&self.broker.uri)),
+        ]
+        .into_iter()
+        .filter_map(|(key, is_secret)| is_secret.then_some(key))
+        .collect()
+    }
+
     fn validate(&self) -> Result<(), InvalidSetting> {
         self.http.validate()?;
+        self.ops.validate(self.http.bind)?;
         self.store.validate()?;
         self.broker.validate()?;
         self.auth.validate(&self.store)?;
@@ -128,7 +157,9 @@ impl Settings {
     /// Warnings to log at startup, one line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.auth.weak_cost_warning().into_iter().collect()
+        let cost = self.auth.weak_cost_warning();
+        let key_file = self.auth.key_file_warning();
+        cost.into_iter().chain(key_file).chain(self.file_warnings.iter().cloned()).collect()
     }
 
     /// The effective settings as TOML, with secrets hidden.
@@ -136,6 +167,7 @@ impl Settings {
     pub fn redacted_toml(&self) -> String {
         let mut out = TomlWriter::default();
         self.http.write_toml(&mut out);
+        self.ops.write_toml(&mut out);
         self.shop.write_toml(&mut out);
         self.catalog.write_toml(&mut out);
         self.store.write_toml(&mut out);

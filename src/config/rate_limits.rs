@@ -1,4 +1,4 @@
-//! `[limits]`: rate limits.
+//! `[limits]`: rates, connections and feeds per caller.
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_range};
@@ -8,7 +8,7 @@ use super::values;
 /// Keeps the burst, twice the limit, far from an overflow.
 const MAX_LIMIT: u32 = 1_000_000;
 
-/// Rate limits per caller; 0 disables a limit.
+/// Limits per caller; 0 disables a limit.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimitSettings {
@@ -30,6 +30,15 @@ pub struct RateLimitSettings {
     /// Bytes of stored replies of one guest.
     #[serde(deserialize_with = "values::byte_size")]
     pub guest_idempotency_bytes: usize,
+    /// Open connections from one address.
+    #[serde(deserialize_with = "values::whole_number")]
+    pub connections_per_address: u32,
+    /// Open event feeds from one address.
+    #[serde(deserialize_with = "values::whole_number")]
+    pub feeds_per_address: u32,
+    /// Open event feeds of one user.
+    #[serde(deserialize_with = "values::whole_number")]
+    pub feeds_per_user: u32,
 }
 
 impl RateLimitSettings {
@@ -37,7 +46,11 @@ impl RateLimitSettings {
         check_range("limits.per_address", self.per_address, 0..=MAX_LIMIT)?;
         check_range("limits.per_user", self.per_user, 0..=MAX_LIMIT)?;
         check_range("limits.login", self.login, 0..=MAX_LIMIT)?;
-        check_range("limits.idempotency_keys", self.idempotency_keys, 0..=MAX_LIMIT)
+        check_range("limits.idempotency_keys", self.idempotency_keys, 0..=MAX_LIMIT)?;
+        let connections = self.connections_per_address;
+        check_range("limits.connections_per_address", connections, 0..=MAX_LIMIT)?;
+        check_range("limits.feeds_per_address", self.feeds_per_address, 0..=MAX_LIMIT)?;
+        check_range("limits.feeds_per_user", self.feeds_per_user, 0..=MAX_LIMIT)
     }
 
     pub(super) fn write_toml(&self, out: &mut TomlWriter) {
@@ -49,5 +62,8 @@ impl RateLimitSettings {
         out.write_string("idempotency_bytes", &format_size(self.idempotency_bytes));
         let guest_bytes = format_size(self.guest_idempotency_bytes);
         out.write_string("guest_idempotency_bytes", &guest_bytes);
+        out.write_literal("connections_per_address", self.connections_per_address);
+        out.write_literal("feeds_per_address", self.feeds_per_address);
+        out.write_literal("feeds_per_user", self.feeds_per_user);
     }
 }

@@ -205,6 +205,7 @@ mod tests {
             category: None,
             tags: Vec::new(),
             image_url: None,
+            purchase_limit: None,
             attributes: BTreeMap::new(),
         };
         let created = Product::new(ProductId::new(), details, NOW);

@@ -8,15 +8,16 @@ use std::{
 
 use actix::Addr;
 use actix_web::{HttpMessage, HttpRequest, http::header, web};
-use ipnet::IpNet;
 use tokio::sync::watch;
 
 use super::{
+    feed_limiter::{FeedLimiter, FeedPermit},
     middleware::{
         metrics::Metrics,
         rate_limit::{RateLimited, RateLimits},
     },
     request::{deadline::Deadline, read_limiter::ReadLimiter},
+    server::connection_limiter::ConnectionLimiter,
 };
 use crate::{
     actors::{
@@ -25,7 +26,7 @@ use crate::{
     auth::caller::{Authenticator, Caller},
     broker::BrokerStatus,
     cache::{catalog_cache::CatalogCache, follower::Follower},
-    domain::{clock::Clock, money::Currency},
+    domain::{account::Role, clock::Clock, ids::UserId, money::Currency},
     error::{Error, ErrorCode},
     messages::command_context::Ticket,
     outbox::feed::Feed,
@@ -62,6 +63,10 @@ pub struct AppState {
     pub clock: Arc<dyn Clock>,
     /// Settings of the HTTP API.
     pub options: ApiOptions,
+    /// Admits connections, and requests that trusted proxies forward.
+    pub connections: Arc<ConnectionLimiter>,
+    /// Limits the event feeds of each address and user.
+    pub feed_limiter: FeedLimiter,
     /// The request limits per address and per user.
     pub rate_limits: RateLimits,
     /// Metrics for Prometheus.
@@ -79,8 +84,6 @@ pub struct ApiOptions {
     pub max_body: usize,
     /// The time limit for a request.
     pub request_timeout: Duration,
-    /// The networks of proxies whose `X-Forwarded-For` is trusted.
-    pub trusted_proxies: Vec<IpNet>,
     /// Whether the catalog can be read without a token.
     pub public_read: bool,
     /// Failed logins per minute for one account or address, as sent in `RateLimit-Policy`.
@@ -124,6 +127,9 @@ impl AppState {
             )
         })?;
         let caller = self.authenticator.authenticate(token)?;
+        if caller.role != Role::Guest {
+            self.connections.record_account(self.client_address(request));
+        }
         self.rate_limits.check_user(caller.user_id).map_err(|limited| {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
@@ -180,7 +186,7 @@ impl AppState {
     #[must_use]
     pub fn client_address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
-        if !self.is_trusted_proxy(peer) {
+        if !self.connections.is_trusted_proxy(peer) {
             return peer;
         }
         let lists =
@@ -192,15 +198,33 @@ impl AppState {
         for hop in hops.into_iter().rev() {
             let Some(address) = parse_hop_address(hop) else { break };
             nearest = address;
-            if !self.is_trusted_proxy(address) {
+            if !self.connections.is_trusted_proxy(address) {
                 break;
             }
         }
         nearest
     }
 
-    fn is_trusted_proxy(&self, address: IpAddr) -> bool {
-        self.options.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
+    /// Returns the client's address if a trusted proxy forwards the request for it.
+    #[must_use]
+    pub fn forwarded_client(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let client = self.client_address(request);
+        let is_direct = request.peer_addr().is_none_or(|peer| peer.ip() == client);
+        (!is_direct && !self.connections.is_trusted_proxy(client)).then_some(client)
+    }
+
+    /// Admits an event feed of `user`.
+    ///
+    /// # Errors
+    /// `too_many_feeds`
+    pub(super) fn admit_feed(
+        &self,
+        request: &HttpRequest,
+        user: Option<UserId>,
+    ) -> Result<FeedPermit, Error> {
+        let address = self.client_address(request);
+        let client = (!self.connections.is_trusted_proxy(address)).then_some(address);
+        self.feed_limiter.admit(client, user)
     }
 
     /// Reads the store directly, before the deadline of `request`.

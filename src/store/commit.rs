@@ -12,7 +12,7 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockChange, StockLevel},
-        order::Order,
+        order::{LimitedLine, Order, PurchaseExcess},
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
     messages::command_context::{IdempotencyKey, StoredReply, TraceParent},
@@ -52,6 +52,21 @@ pub enum Condition {
     ProductUnchanged(ProductId, u64),
     /// The user has fewer unpaid orders than this. The commit must write the user's cart.
     PendingOrdersBelow(UserId, u32),
+    /// The user's unpaid orders have at most `limit` units together with the `units` of the order
+    /// that the commit places. The commit must write the user's cart.
+    PendingUnitsWithin {
+        /// The buyer.
+        user_id: UserId,
+        /// The units of the new order.
+        units: u64,
+        /// The most units in all unpaid orders of the buyer.
+        limit: u32,
+    },
+    /// The user's orders that are neither cancelled nor expired have at most the product's purchase
+    /// limit together with this line of the order that the commit places. The commit must write the
+    /// user's cart, and have [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose
+    /// version the limit belongs to.
+    PurchaseWithin(UserId, LimitedLine),
 }
 
 /// A write and its implied condition.
@@ -138,6 +153,8 @@ impl CommitError {
                 | Self::InsufficientStock(_)
                 | Self::StockOverflow
                 | Self::TooManyPendingOrders
+                | Self::TooManyPendingUnits { .. }
+                | Self::PurchaseLimitReached(_)
                 | Self::EmailTaken
                 | Self::SkuTaken
         )
@@ -167,6 +184,13 @@ pub enum CommitError {
     StockOverflow,
     /// The user has reached the limit of unpaid orders.
     TooManyPendingOrders,
+    /// The order would exceed the limit of units in the user's unpaid orders.
+    TooManyPendingUnits {
+        /// The units that the user may still order.
+        left: u64,
+    },
+    /// These lines exceed the purchase limits of their products.
+    PurchaseLimitReached(Vec<PurchaseExcess>),
     /// Another account has the email address.
     EmailTaken,
     /// Another active product has the sku.

@@ -5,12 +5,14 @@
 //! engine ([`sqlite`], [`mongo`]) loads the records that a batch names, has it planned, and makes
 //! the planned writes durable.
 
+pub mod cleanup;
 pub mod commit;
 mod limits;
 pub mod mongo;
 pub mod plan;
 mod reply_codec;
 pub mod sqlite;
+mod write_health;
 pub mod writer;
 
 use std::sync::Arc;
@@ -231,11 +233,23 @@ pub trait Store: Send + Sync {
     /// The session with this id, even when it is revoked or expired.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreUnavailable>;
 
-    /// An account's sessions that are neither revoked nor expired at `now`.
+    /// Up to `limit` of an account's sessions that are neither revoked nor expired at `now`,
+    /// ordered by id.
     async fn list_active_sessions(
         &self,
         user: UserId,
         now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreUnavailable>;
+
+    /// Up to `limit` of an account's active sessions, without the `kept` ones that were refreshed
+    /// last, in any order.
+    async fn list_stale_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        kept: u32,
+        limit: u32,
     ) -> Result<Vec<Session>, StoreUnavailable>;
 
     /// Sessions revoked at or after `since`.
@@ -294,6 +308,17 @@ pub trait Store: Send + Sync {
         Ok(OutboxChanges { changes, end, has_gap, has_more })
     }
 
+    /// Deletes some of the sessions and guest carts that ended long enough ago that nothing refers
+    /// to them any more, and returns how many; 0 once there are none. Several nodes may run it at
+    /// once.
+    ///
+    /// - A session, [`ENDED_SESSION_RETENTION`](crate::domain::account::ENDED_SESSION_RETENTION)
+    ///   after it was revoked or has expired.
+    /// - A guest's cart, the same time after the guest's token has expired, if it was merged, is
+    ///   empty or was reported as abandoned. Until then the token could change it, and a cart that
+    ///   starts over would repeat versions.
+    async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable>;
+
     /// The cursor of a reader that has read every event, from one snapshot.
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable>;
 
@@ -330,8 +355,18 @@ pub trait Store: Send + Sync {
     /// The audit data of each partition of the outbox: which offsets it holds.
     async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable>;
 
+    /// Checks everything that is stored with the database's own means, and returns a line for each
+    /// problem and for each part that could not be checked. It can take minutes, and reads go on
+    /// meanwhile.
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable>;
+
     /// Succeeds when the database answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;
+
+    /// Succeeds when the database takes changes: not when its disk is full or read-only, or no
+    /// majority of its members confirms a write. This may write something that nobody reads, at
+    /// most once a second.
+    async fn check_writable(&self) -> Result<(), StoreUnavailable>;
 
     /// Closes the store. It accepts nothing more, and everything acknowledged is durable.
     async fn close(&self);

@@ -173,6 +173,7 @@ async fn create_product(store: &dyn Store) -> ProductId {
         category: None,
         tags: vec![],
         image_url: None,
+        purchase_limit: None,
         attributes: std::collections::BTreeMap::new(),
     };
     let product = Arc::new(Product::new(ProductId::new(), facts, SystemClock.now()));

@@ -136,6 +136,7 @@ pub(crate) fn product(sku: Option<&str>) -> Product {
         category: Some("tea".into()),
         tags: vec!["green".into()],
         image_url: None,
+        purchase_limit: None,
         attributes: BTreeMap::new(),
     };
     Product::new(ProductId::new(), facts, now())

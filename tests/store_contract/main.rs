@@ -18,6 +18,7 @@ mod atomicity;
 mod audit;
 mod batch_cost;
 mod dead_nodes;
+mod ended_records;
 mod failed_steps;
 mod idempotency;
 mod inbox;
@@ -29,6 +30,7 @@ mod nodes;
 mod orders;
 mod outbox;
 mod partitions;
+mod purchase_limits;
 mod records;
 mod retention;
 mod stock;
@@ -108,6 +110,11 @@ every_engine_keeps! {
         stock_of_a_deleted_product_still_moves
         commits_are_served_in_queue_order
     }
+    purchase_limits {
+        purchase_limit_counts_orders_that_stand
+        purchase_limit_counts_the_batch
+        unpaid_units_per_user_are_limited
+    }
     failed_steps {
         failed_step_leaves_no_partial_change
     }
@@ -159,6 +166,7 @@ every_engine_keeps! {
     lists {
         idle_carts_are_found
         live_sessions_exclude_revoked_and_expired
+        stale_sessions_are_those_not_refreshed_for_longest
         revoked_sessions_are_found_by_time
         has_admin_reports_admins
         products_are_paged_with_their_stock
@@ -170,7 +178,13 @@ every_engine_keeps! {
         concurrent_failures_are_all_counted
         greatest_password_hash_has_the_highest_cost
     }
+    ended_records {
+        ended_sessions_and_guest_carts_are_deleted
+        ended_records_are_deleted_a_few_at_a_time
+        deleting_beside_commits_loses_nothing
+    }
     lifecycle {
+        store_that_takes_no_changes_is_not_writable
         reads_see_acknowledged_writes
         acknowledged_writes_survive_an_unclosed_store
         closed_store_rejects_reads_and_writes

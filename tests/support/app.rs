@@ -23,6 +23,8 @@ pub(crate) struct TestApp {
     pub(super) http: reqwest::Client,
     settings: BTreeMap<String, String>,
     process: Option<Process>,
+    /// Shell commands that run before the process, in its place.
+    preparations: Vec<String>,
     log: Arc<Log>,
     faults_expected: bool,
     dir: TempDir,
@@ -68,6 +70,9 @@ impl TestApp {
             ("limits.per_address", "0"),
             ("limits.per_user", "0"),
             ("limits.login", "0"),
+            ("limits.connections_per_address", "0"),
+            ("limits.feeds_per_address", "0"),
+            ("limits.feeds_per_user", "0"),
         ];
         let settings = usual
             .iter()
@@ -79,6 +84,7 @@ impl TestApp {
             http: client(),
             settings,
             process: None,
+            preparations: Vec::new(),
             log: Arc::new(Log { lines: Mutex::default(), count: watch::Sender::new(0) }),
             faults_expected: false,
             dir,
@@ -90,6 +96,17 @@ impl TestApp {
         self.faults_expected = true;
     }
 
+    /// Makes the process ignore a signal from its next start on.
+    pub(crate) fn ignore_signal(&mut self, name: &str) {
+        // An ignored signal stays ignored when the shell becomes another program.
+        self.preparations.push(format!("trap '' {name}"));
+    }
+
+    /// Sets the soft and the hard limit of open descriptors for the next start.
+    pub(crate) fn limit_descriptors(&mut self, soft: u32, hard: u32) {
+        self.preparations.push(format!("ulimit -Sn {soft} && ulimit -Hn {hard}"));
+    }
+
     /// Changes a setting for the next start.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.settings.insert(env_variable(key), value.to_owned());
@@ -97,7 +114,15 @@ impl TestApp {
 
     /// A `souk` command in this shop's directory, with its settings as the only environment.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_souk"));
+        let program = env!("CARGO_BIN_EXE_souk");
+        let mut command = if self.preparations.is_empty() {
+            Command::new(program)
+        } else {
+            let script = format!("{} && exec \"$0\" \"$@\"", self.preparations.join(" && "));
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &script, program]);
+            shell
+        };
         command.env_clear().envs(&self.settings).current_dir(self.dir.path()).stdin(Stdio::null());
         // The test script finds leftover processes by this variable.
         command.envs(std::env::var_os("SOUK_TEST_DIR").map(|dir| ("SOUK_TEST_DIR", dir)));
@@ -108,8 +133,8 @@ impl TestApp {
     /// listens.
     pub(crate) async fn restart(&mut self) {
         assert!(self.process.is_none(), "the process is already running");
-        let mut child =
-            self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let log = Arc::clone(&self.log);
         read_lines(stderr, move |line| log.push(line));
@@ -127,6 +152,17 @@ impl TestApp {
         self.process = Some(process);
         // The old client may hold connections to the previous process.
         self.http = client();
+    }
+
+    /// The URL of the port for operators, which the process prints if `ops.bind` is set.
+    pub(crate) async fn operations_url(&mut self) -> String {
+        let process = self.process.as_mut().unwrap();
+        while let Some(line) = process.next_line().await {
+            if let Some(url) = line.strip_prefix("Operations:") {
+                return url.trim().strip_suffix("/readyz").unwrap().to_owned();
+            }
+        }
+        panic!("the process printed no address for operators");
     }
 
     /// Sends a signal such as `TERM` or `KILL`.

@@ -16,12 +16,13 @@ pub(crate) mod tokens;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use self::{
-    accounts::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
+    accounts::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD, unique_email},
     app::TestApp,
     cli::Cli,
     feed::{Event, Feed, assert_gap_free},
     http::{Call, Response, assert_one_change, sorted_statuses},
     progress::Progress,
+    raw_http::RawConnection,
 };
 
 /// A number that is unique in this process.

@@ -42,6 +42,18 @@ impl TestApp {
         self.wait_for_zero("souk_peer_events_connected").await;
     }
 
+    /// Waits until a metric has a value.
+    pub(crate) async fn wait_for_metric(&self, name: &str, value: f64) {
+        let reached = async {
+            while self.metric(name).await != value {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, reached)
+            .await
+            .unwrap_or_else(|_| panic!("{name} does not become {value}"));
+    }
+
     async fn wait_for_zero(&self, name: &str) {
         let reached = async {
             while self.metric(name).await > 0.0 {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use super::TestApp;
@@ -24,6 +24,21 @@ impl TestApp {
     pub(crate) async fn connect(&self) -> RawConnection {
         RawConnection(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
     }
+
+    /// Connects from a loopback address such as `127.0.0.2`. The receive buffer is small, so that
+    /// a client that reads nothing soon holds up the server.
+    pub(crate) async fn connect_from(&self, address: &str) -> RawConnection {
+        self.try_connect_from(address).await.unwrap()
+    }
+
+    /// Like `connect_from`. The server may close the connection before this returns.
+    pub(crate) async fn try_connect_from(&self, address: &str) -> std::io::Result<RawConnection> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind(format!("{address}:0").parse().unwrap()).unwrap();
+        let stream = socket.connect(self.address().parse().unwrap()).await?;
+        Ok(RawConnection(BufReader::new(stream)))
+    }
 }
 
 impl RawConnection {
@@ -34,6 +49,29 @@ impl RawConnection {
     /// Sends until the server closes the connection.
     pub(crate) async fn send_while_wanted(&mut self, bytes: impl AsRef<[u8]>) {
         drop(self.0.write_all(bytes.as_ref()).await);
+    }
+
+    /// Sends a request without a body.
+    pub(crate) async fn get(&mut self, path: &str) {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: souk\r\n\r\n");
+        self.send_while_wanted(head).await;
+    }
+
+    /// The status of the next response, whose body is not read; `None` if the server has closed
+    /// the connection without one.
+    pub(crate) async fn status(&mut self) -> Option<u16> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.0.read_u8().await.ok()?);
+        }
+        std::str::from_utf8(&head).unwrap().split(' ').nth(1).unwrap().parse().ok()
+    }
+
+    /// Reads until the server closes the connection; returns what it sent.
+    pub(crate) async fn read_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        drop(self.0.read_to_end(&mut bytes).await);
+        bytes
     }
 
     pub(crate) async fn response(&mut self) -> RawResponse {

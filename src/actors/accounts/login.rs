@@ -7,15 +7,18 @@ use std::{
 
 use super::{
     AccountDeps,
+    change_password::MAX_ENDED_SESSIONS,
     hash_queue::HashOrigin,
-    service::{AccountService, invalid_credentials, with_next_version},
+    service::{
+        AccountService, VerifiedUser, add_revocation, invalid_credentials, with_next_version,
+    },
 };
 use crate::{
     actors::{commit_error::map_commit_error, retry_on_conflict::Decision},
     domain::{
         account::{
-            Password, REFRESH_TOKEN_LIFETIME, Session, User, client_network, login_limit::LoginKey,
-            validate_account_name,
+            Password, REFRESH_TOKEN_LIFETIME, RevocationReason, Session, User, client_network,
+            login_limit::LoginKey, validate_account_name,
         },
         clock::Timestamp,
         ids::{SessionId, UserId},
@@ -90,20 +93,21 @@ impl AccountService {
         let limiter = &self.login_limiter;
         let origin = limiter.find_origin(email.as_ref(), user.as_ref(), address);
         let attempt = limiter.admit_login(&origin, ticket.deadline()).await?;
-        let Some(mut user) =
+        let Some(verified) =
             self.verify_credentials(user, &password, origin.hash_origin, &ticket).await?
         else {
             attempt.count_failure().await?;
             return Err(invalid_credentials());
         };
         attempt.confirm_success().await?;
-        let verified = VerifiedLogin {
+        let VerifiedUser { mut user, is_hash_outdated } = verified;
+        let login = VerifiedLogin {
             known_network: limiter.pair_key(&user.email, address),
             origin: origin.hash_origin,
             password: &password,
         };
-        let reply = self.start_session(&mut user, &verified, &ticket).await?;
-        if !self.deps.hasher.has_current_cost(&user.password_hash) {
+        let reply = self.start_session(&mut user, &login, &ticket).await?;
+        if is_hash_outdated {
             let origin = HashOrigin::new_password(client_network(address));
             actix::spawn(rehash_password(self.deps.clone(), origin, user, password));
         }
@@ -120,16 +124,31 @@ impl AccountService {
         self.decide_and_commit(ticket, async || {
             self.reverify_credentials(user, login.password, login.origin, ticket).await?;
             let mut commit = self.build_commit(ticket, None);
-            let changed =
+            let mut changed =
                 with_next_version(user).with_known_network(login.known_network, commit.decided_at);
+            self.end_excess_sessions(&mut changed, &mut commit).await?;
             let (session, reply) = self.new_session(changed, commit.decided_at);
             // Writing the account makes this login conflict with a concurrent password change,
-            // which revokes every session that the old password started.
-            commit.writes =
-                vec![Write::User(Arc::new(reply.user.clone())), Write::Session(Arc::new(session))];
+            // which revokes every session that the old password started, and with other logins, so
+            // that together they keep to the limit.
+            commit.writes.push(Write::User(Arc::new(reply.user.clone())));
+            commit.writes.push(Write::Session(Arc::new(session)));
             Ok(Decision::Commit(Box::new(commit), |_| reply))
         })
         .await
+    }
+
+    /// Adds the end of those sessions to a commit that leave no room for one more: the ones that
+    /// were unused for the longest time.
+    async fn end_excess_sessions(&self, user: &mut User, commit: &mut Commit) -> Result<(), Error> {
+        let kept = self.deps.max_sessions.saturating_sub(1);
+        let now = commit.decided_at;
+        let excess =
+            self.deps.store.list_stale_sessions(user.id, now, kept, MAX_ENDED_SESSIONS).await?;
+        for session in &excess {
+            add_revocation(session, user, RevocationReason::SessionLimit, commit);
+        }
+        Ok(())
     }
 
     fn new_session(&self, user: User, at: Timestamp) -> (Session, AuthenticatedSession) {
@@ -148,8 +167,8 @@ impl AccountService {
     }
 }
 
-/// Rehashes a password after the configured cost has changed. If this fails, the next login
-/// retries.
+/// Rehashes a password after the configured cost has changed, or that was hashed as typed. If this
+/// fails, the next login retries.
 async fn rehash_password(
     deps: AccountDeps,
     origin: HashOrigin,
@@ -157,6 +176,7 @@ async fn rehash_password(
     password: Password,
 ) {
     let deadline = Instant::now() + REHASH_TIMEOUT;
+    let Some(password) = password.forms().into_iter().next() else { return };
     let Ok(password_hash) = deps.hasher.hash(origin, password, deadline).await else { return };
     let Ok(Some(user)) = deps.store.find_user(verified.id).await else { return };
     if user.password_hash == verified.password_hash {

@@ -17,7 +17,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use self::{actor::AccountActor, password_hasher::PasswordHasher};
 use crate::{
@@ -44,6 +44,11 @@ pub struct AccountDeps {
     pub revoked: Arc<RevokedSessions>,
     /// Derives what failed logins count under.
     pub login_keys: LoginKeys,
+    /// How long a used refresh token gets the same successor again, unless that was used. Zero ends
+    /// the session at once.
+    pub refresh_grace: Duration,
+    /// The most sessions of one account. A login beyond ends the one that was unused the longest.
+    pub max_sessions: u32,
     /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,
 }

@@ -30,6 +30,14 @@ pub(super) struct AccountService {
     account_locks: StripedLocks,
 }
 
+/// An account whose password was right.
+pub(super) struct VerifiedUser {
+    pub(super) user: User,
+    /// Whether the hash has another cost than new ones, or is of the password as typed instead of
+    /// normalized.
+    pub(super) is_hash_outdated: bool,
+}
+
 impl AccountService {
     pub(super) fn new(deps: AccountDeps) -> Self {
         let login_limiter = LoginLimiter::new(
@@ -100,20 +108,30 @@ impl AccountService {
         }
     }
 
-    /// Returns `user` if it exists and the password is right. Both cases take the same time, so
-    /// that the response time does not reveal whether the account exists.
+    /// Returns `user` if it exists and the password is right. An account takes the same time as an
+    /// unknown address, so that the response time does not reveal whether the account exists: each
+    /// form of the password costs one hash, and a password without any costs one, too.
     pub(super) async fn verify_credentials(
         &self,
         user: Option<User>,
         password: &Password,
         origin: HashOrigin,
         ticket: &Ticket,
-    ) -> Result<Option<User>, Error> {
-        let user = user.filter(|_| password.meets_policy());
+    ) -> Result<Option<VerifiedUser>, Error> {
+        let (hasher, deadline) = (&self.deps.hasher, ticket.deadline());
         let hash = user.as_ref().map(|user| user.password_hash.clone());
-        let hasher = &self.deps.hasher;
-        let matches = hasher.verify(origin, password.clone(), hash, ticket.deadline()).await?;
-        Ok(user.filter(|_| matches))
+        let forms = password.forms();
+        if forms.is_empty() {
+            hasher.verify(origin, password.clone(), None, deadline).await?;
+        }
+        for (index, form) in forms.into_iter().enumerate() {
+            let matches = hasher.verify(origin, form, hash.clone(), deadline).await?;
+            if let (true, Some(user)) = (matches, &user) {
+                let is_hash_outdated = index > 0 || !hasher.has_current_cost(&user.password_hash);
+                return Ok(Some(VerifiedUser { user: user.clone(), is_hash_outdated }));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a verified account again. If its password hash has changed since, verifies the
@@ -128,10 +146,12 @@ impl AccountService {
         let user = self.deps.store.find_user(verified.id).await?;
         *verified = match user {
             Some(user) if user.password_hash == verified.password_hash => user,
-            user => self
-                .verify_credentials(user, password, origin, ticket)
-                .await?
-                .ok_or_else(invalid_credentials)?,
+            user => {
+                self.verify_credentials(user, password, origin, ticket)
+                    .await?
+                    .ok_or_else(invalid_credentials)?
+                    .user
+            }
         };
         Ok(())
     }

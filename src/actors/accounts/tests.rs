@@ -2,6 +2,7 @@
 
 mod hashing;
 mod logins;
+mod many_sessions;
 mod sessions;
 mod throttling;
 
@@ -65,24 +66,37 @@ impl Clock for MockClock {
     }
 }
 
-struct RecordRevocations(Arc<RevokedSessions>);
+struct RecordRevocations {
+    revoked: Arc<RevokedSessions>,
+    /// The most sessions that one batch has revoked.
+    largest: Arc<AtomicI64>,
+}
 
 impl CommitObserver for RecordRevocations {
     fn on_committed(&self, changes: &CommittedChanges) {
-        self.0.add(&changes.revoked_sessions);
+        self.revoked.add(&changes.revoked_sessions);
+        self.largest.fetch_max(changes.revoked_sessions.len() as i64, Ordering::Relaxed);
     }
 }
 
 /// The options of a test shop.
 pub(super) struct FixtureSettings {
     pub(super) login_limit: u32,
+    pub(super) refresh_grace: Duration,
+    pub(super) max_sessions: u32,
     pub(super) cost: u32,
     pub(super) threads: usize,
 }
 
 impl Default for FixtureSettings {
     fn default() -> Self {
-        Self { login_limit: 10, cost: 4, threads: 2 }
+        Self {
+            login_limit: 10,
+            refresh_grace: Duration::from_secs(30),
+            max_sessions: 100,
+            cost: 4,
+            threads: 2,
+        }
     }
 }
 
@@ -91,6 +105,7 @@ pub(super) struct AccountFixture {
     pub(super) accounts: Addr<AccountActor>,
     pub(super) deps: AccountDeps,
     pub(super) clock: Arc<MockClock>,
+    largest_revocation: Arc<AtomicI64>,
     _dir: Arc<TempDir>,
 }
 
@@ -102,12 +117,17 @@ impl AccountFixture {
             currency: "USD".parse().unwrap(),
             low_stock: 5,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
         let revoked = Arc::new(RevokedSessions::new());
-        let observer = Arc::new(RecordRevocations(Arc::clone(&revoked)));
+        let largest_revocation = Arc::default();
+        let observer = Arc::new(RecordRevocations {
+            revoked: Arc::clone(&revoked),
+            largest: Arc::clone(&largest_revocation),
+        });
         let (writer, _) =
             CommitWriter::start(&tokio::runtime::Handle::current(), Arc::clone(&store), observer);
         let deps = AccountDeps {
@@ -118,12 +138,15 @@ impl AccountFixture {
             refresh_tokens: RefreshTokens::new(b"a secret"),
             revoked,
             login_keys: LoginKeys::new(b"a secret"),
+            refresh_grace: settings.refresh_grace,
+            max_sessions: settings.max_sessions,
             login_limit: settings.login_limit,
         };
         Self {
             accounts: AccountActor::new(deps.clone()).start(),
             deps,
             clock,
+            largest_revocation,
             _dir: Arc::new(folder),
         }
     }
@@ -135,6 +158,7 @@ impl AccountFixture {
             accounts,
             deps: self.deps.clone(),
             clock: Arc::clone(&self.clock),
+            largest_revocation: Arc::clone(&self.largest_revocation),
             _dir: Arc::clone(&self._dir),
         }
     }
@@ -199,8 +223,18 @@ impl AccountFixture {
         self.accounts.send(change).await.unwrap()
     }
 
+    /// The most sessions that one batch has revoked.
+    pub(super) fn largest_revocation(&self) -> i64 {
+        self.largest_revocation.load(Ordering::Relaxed)
+    }
+
     pub(super) async fn active_sessions(&self, user: UserId) -> Vec<SessionId> {
-        let live = self.deps.store.list_active_sessions(user, self.deps.clock.now()).await.unwrap();
+        let live = self
+            .deps
+            .store
+            .list_active_sessions(user, self.deps.clock.now(), u32::MAX)
+            .await
+            .unwrap();
         live.into_iter().map(|session| session.id).collect()
     }
 

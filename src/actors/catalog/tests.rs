@@ -64,6 +64,7 @@ impl TwoNodes {
             currency: usd(),
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let as_clock = || Arc::new(SystemClock) as Arc<dyn Clock>;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options, as_clock()).unwrap());
@@ -108,6 +109,7 @@ fn tea_message(context: CommandContext) -> CreateProduct {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: std::collections::BTreeMap::new(),
     };
     CreateProduct { details, initial_stock: 3, context }

@@ -3,6 +3,7 @@
 pub(super) mod head_method;
 pub mod metrics;
 pub(super) mod rate_limit;
+mod security_headers;
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,13 +21,14 @@ use actix_web::{
 };
 use uuid::Uuid;
 
-use self::rate_limit::RateLimited;
+use self::{rate_limit::RateLimited, security_headers::insert_security_headers};
 use super::{
     response::problem::{self, Problem},
+    server::request_tracking::GuardedBody,
     state::AppState,
 };
 use crate::{
-    domain::ids::EventId,
+    domain::{excerpt::excerpt, ids::EventId},
     error::{Error, ErrorCode},
     panics::catch_panic,
 };
@@ -66,11 +68,18 @@ pub(crate) async fn admission_middleware(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
     let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
+    let mut permit = None;
     if let Some(state) = state {
         if let Some(limited) = check_address_limit(&state, &request) {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
             return Ok(request.error_response(Problem(error)));
+        }
+        if let Some(client) = state.forwarded_client(request.request()) {
+            permit = state.connections.admit_forwarded(client);
+            if permit.is_none() {
+                return Ok(request.error_response(Problem(too_many_running_requests())));
+            }
         }
         request.extensions_mut().insert(state.new_deadline());
         if !is_operational_route(&request)
@@ -79,7 +88,16 @@ pub(crate) async fn admission_middleware(
             return Ok(request.error_response(Problem(error)));
         }
     }
-    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+    let response = next.call(request).await?.map_into_boxed_body();
+    Ok(match permit {
+        Some(_) => response.map_body(|_, body| BoxBody::new(GuardedBody::new(body, permit))),
+        None => response,
+    })
+}
+
+fn too_many_running_requests() -> Error {
+    let detail = "Too many requests of this address are running. Wait for one to finish.";
+    Error::new(ErrorCode::RateLimited, detail).with_retry_after(1)
 }
 
 /// Calls the inner layers, and turns a panic into a 500 response.
@@ -94,12 +112,10 @@ async fn call_catching_panic(
     let path = request.path().to_owned();
     let call = async { Ok(next.call(request).await?.map_into_boxed_body()) };
     catch_panic(call, || {
-        tracing::error!(path, "a route panicked");
-        let response = into_problem_response(
-            HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR),
-            &Error::internal(),
-            id,
-        );
+        tracing::error!(path = %excerpt(&path), "a route panicked");
+        let mut response = HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR);
+        insert_security_headers(response.headers_mut());
+        let response = into_problem_response(response, &Error::internal(), id);
         Err(InternalError::from_response("a route panicked", response).into())
     })
     .await
@@ -137,7 +153,7 @@ fn set_common_headers(response: &mut ServiceResponse<BoxBody>, id: &HeaderValue)
     let limited = response.request().extensions().get::<RateLimited>().cloned();
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID_HEADER, id.clone());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    insert_security_headers(headers);
     if let Some(limited) = limited {
         for (name, value) in
             [(RATELIMIT_POLICY_HEADER, limited.policy), (RATELIMIT_HEADER, limited.state)]
@@ -175,8 +191,8 @@ fn ensure_problem_body(
         _ => problem::error_from_status(status),
     });
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        let path = response.request().path();
-        tracing::error!(request_id = ?id, path, "a request failed with an internal error");
+        let path = excerpt(response.request().path());
+        tracing::error!(request_id = ?id, %path, "a request failed with an internal error");
     }
     let (request, response) = response.into_parts();
     ServiceResponse::new(request, into_problem_response(response, &error, id))

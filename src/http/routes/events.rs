@@ -17,6 +17,7 @@ use crate::{
     error::Error,
     events::{Audience, OutboxCursor, OutboxEvent},
     http::{
+        feed_limiter::FeedPermit,
         request::extract::{EventSubscriber, ReadRequest},
         response::problem::{Problem, ProblemDetails},
         state::AppState,
@@ -42,8 +43,8 @@ const RETRY_MILLIS: u32 = 2000;
 /// Tells a client that it has missed events that are no longer kept.
 const GAP_NOTICE: &[u8] = b"event: souk.gap\ndata: {}\n\n";
 
-/// The number of events read from the store at a time.
-const PAGE_SIZE: u32 = 500;
+/// The number of events read from the store at a time. A reader that stalls holds so many.
+const PAGE_SIZE: u32 = 100;
 
 /// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
@@ -68,10 +69,13 @@ tag = "Events", security((), ("bearer" = [])), params(
     (status = 401, body = ProblemDetails,
         description = "`unauthenticated`, `token_expired`: the token is not valid, or the catalog \
             needs one"),
+    (status = 429, body = ProblemDetails,
+        description = "`too_many_feeds`: of this address or user; `rate_limited`"),
 ))]
 async fn feed(read: ReadRequest<EventSubscriber>) -> Result<HttpResponse, Problem> {
     read.query.reject_others(&["last_event_id"])?;
     let state = Arc::clone(&read.state);
+    let permit = state.admit_feed(&read.request, read.caller.map(|caller| caller.user_id))?;
     // Subscribe before reading the heads, so that no event is missed. The cursor removes
     // duplicates.
     let live_pages = state.feed.listen();
@@ -81,6 +85,7 @@ async fn feed(read: ReadRequest<EventSubscriber>) -> Result<HttpResponse, Proble
     let shutdown = state.shutdown.clone();
     let event_stream = EventStream {
         state,
+        _permit: permit,
         caller: read.caller,
         live_pages,
         pending_chunks: start.first_chunks().collect(),
@@ -149,6 +154,7 @@ async fn find_start(read: &ReadRequest<EventSubscriber>) -> Result<Start, Error>
 
 struct EventStream {
     state: Arc<AppState>,
+    _permit: FeedPermit,
     caller: Option<Caller>,
     live_pages: Receiver<Arc<FeedPage>>,
     /// The events that were queued or skipped.
@@ -201,7 +207,10 @@ impl EventStream {
     }
 
     async fn read_missed_events(&mut self) -> Result<(), StoreUnavailable> {
-        let page = self.state.store.list_events_after(&self.cursor, PAGE_SIZE).await?;
+        let page = {
+            let _permit = self.state.feed_limiter.read_permit().await;
+            self.state.store.list_events_after(&self.cursor, PAGE_SIZE).await?
+        };
         self.is_behind = page.has_more;
         self.queue_page(&page).await
     }

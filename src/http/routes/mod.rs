@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod cart;
+mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod import;
@@ -12,10 +13,9 @@ pub(crate) mod stock;
 
 use actix_web::web;
 
-use super::openapi;
-
-/// Registers all routes. A fixed path must precede a path that has an id in the same segment.
-pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
+/// Registers all routes, those for operators only with `operations`. A fixed path must precede a
+/// path that has an id in the same segment.
+pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: bool) {
     accounts::configure_routes(config);
     cart::configure_routes(config);
     import::configure_routes(config);
@@ -24,6 +24,9 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig) {
     orders::configure_routes(config);
     events::configure_routes(config);
     audit::configure_routes(config);
-    health::configure_routes(config);
-    config.service(openapi::swagger_ui());
+    if operations {
+        health::configure_operations(config);
+    }
+    health::configure_documents(config);
+    docs::configure_routes(config);
 }

@@ -15,7 +15,8 @@ use super::{
         id_to_bson,
     },
     schema::{
-        CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS,
+        CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, ORDERS, PAID_OF_USER, PAID_STATUSES,
+        PENDING_OF_USER, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::Transaction,
     transaction_error::TransactionError,
@@ -82,6 +83,7 @@ pub(super) async fn load(
     )
     .await?;
     load_orders(transaction, read_set, &mut loaded, &mut latest).await?;
+    load_purchases(transaction, read_set, &mut loaded).await?;
     load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
     load_stock_levels(transaction, read_set, &mut loaded, &mut latest).await?;
     Ok(LoadedBatch { state: loaded, replaceable_keys, latest_commit_time: latest })
@@ -195,8 +197,6 @@ async fn load_idempotency_keys(
     Ok(replaceable_keys)
 }
 
-/// Loads the orders, and counts the pending orders of users. An index holds only pending orders, so
-/// the count reads few documents.
 async fn load_orders(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
@@ -209,10 +209,6 @@ async fn load_orders(
         id: BsonUuid,
         version: u64,
         status: &'a str,
-    }
-    #[derive(Deserialize)]
-    struct PendingOrder {
-        user_id: BsonUuid,
     }
     let ids: Vec<BsonUuid> =
         read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
@@ -235,23 +231,84 @@ async fn load_orders(
             )
             .await?;
     }
-    let buyers: Vec<BsonUuid> =
-        read_set.pending_order_users.iter().map(|user| id_to_bson(user.as_uuid())).collect();
-    if !buyers.is_empty() {
-        let record = |document: &RawDocument| {
-            *loaded
-                .pending_orders
-                .entry(id_from_bson(deserialize_document::<PendingOrder>(document)?.user_id))
-                .or_insert(0) += 1;
-            Ok(())
-        };
-        let pending =
-            doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
-        transaction
-            .for_each_document(ORDERS, pending, doc! { "_id": 0, "user_id": 1 }, record)
-            .await?;
-    }
     Ok(())
+}
+
+/// The lines of an order that name certain products.
+#[derive(Deserialize)]
+struct BuyerOrder {
+    user_id: BsonUuid,
+    #[serde(default)]
+    units: u64,
+    #[serde(default)]
+    lines: Vec<OrderedUnits>,
+}
+
+#[derive(Deserialize)]
+struct OrderedUnits {
+    product_id: BsonUuid,
+    quantity: u64,
+}
+
+impl BuyerOrder {
+    fn add_to(&self, loaded: &mut LoadedState) {
+        for line in &self.lines {
+            let pair = (id_from_bson(self.user_id), id_from_bson(line.product_id));
+            loaded.add_purchased_units(pair, line.quantity);
+        }
+    }
+}
+
+/// Counts users' unpaid orders, and what users have bought of products. Without products that have
+/// a purchase limit, this is one query. Both queries read from an index that has no cancelled or
+/// expired orders, so their number does not matter.
+async fn load_purchases(
+    transaction: &mut Transaction<'_>,
+    read_set: &ReadSet,
+    loaded: &mut LoadedState,
+) -> Result<(), TransactionError> {
+    if read_set.pending_order_users.is_empty() {
+        return Ok(());
+    }
+    let buyers = to_bson_ids(&read_set.pending_order_users, UserId::as_uuid);
+    let pending =
+        doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
+    let mut fields = doc! { "_id": 0, "user_id": 1, "units": { "$sum": "$lines.quantity" } };
+    let products: BTreeSet<ProductId> = read_set.purchases.iter().map(|pair| pair.1).collect();
+    let products = to_bson_ids(&products, ProductId::as_uuid);
+    let limited_lines = doc! { "$filter": {
+        "input": "$lines", "cond": { "$in": ["$$this.product_id", &products] },
+    } };
+    if !products.is_empty() {
+        fields.insert("lines", &limited_lines);
+    }
+    loaded.purchased_units = read_set.purchases.iter().map(|pair| (*pair, 0)).collect();
+    let count_pending = |document: &RawDocument| {
+        let order: BuyerOrder = deserialize_document(document)?;
+        let pending = loaded.pending_orders.entry(id_from_bson(order.user_id)).or_default();
+        pending.orders += 1;
+        pending.units = pending.units.saturating_add(order.units);
+        order.add_to(loaded);
+        Ok(())
+    };
+    let index = Some(PENDING_OF_USER);
+    transaction.for_each_document_in(ORDERS, index, pending, fields, count_pending).await?;
+    if products.is_empty() {
+        return Ok(());
+    }
+    let buyers: BTreeSet<UserId> = read_set.purchases.iter().map(|pair| pair.0).collect();
+    let paid = doc! {
+        "user_id": { "$in": to_bson_ids(&buyers, UserId::as_uuid) },
+        "lines.product_id": { "$in": products },
+        "status": { "$in": PAID_STATUSES.map(OrderStatus::as_str).to_vec() },
+    };
+    let count_paid = |document: &RawDocument| {
+        deserialize_document::<BuyerOrder>(document)?.add_to(loaded);
+        Ok(())
+    };
+    let fields = doc! { "_id": 0, "user_id": 1, "lines": limited_lines };
+    let index = Some(PAID_OF_USER);
+    transaction.for_each_document_in(ORDERS, index, paid, fields, count_paid).await
 }
 
 async fn load_inbox(

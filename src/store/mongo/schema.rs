@@ -34,6 +34,12 @@ pub(super) const COUNTERS: &str = "counters";
 /// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
 /// has connected.
 pub(super) const PUBLISHED_COUNTER: &str = "published";
+/// The index of users' unpaid orders.
+pub(super) const PENDING_OF_USER: &str = "pending_of_user";
+/// The index of what users have paid for, by product.
+pub(super) const PAID_OF_USER: &str = "paid_of_user";
+/// The statuses of the orders in [`PAID_OF_USER`].
+pub(super) const PAID_STATUSES: [OrderStatus; 2] = [OrderStatus::Paid, OrderStatus::Fulfilled];
 /// The field with the logical time at which a record was last written.
 pub(super) const COMMIT_TIME: &str = "commit_time";
 /// One document for each running node, with the sessions that its transactions run in.
@@ -143,21 +149,25 @@ fn refusal_expiry_index() -> Document {
 
 fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let pending = doc! { "status": OrderStatus::PendingPayment.as_str() };
+    let paid = doc! { "status": { "$in": PAID_STATUSES.map(OrderStatus::as_str).to_vec() } };
     let active_with_sku = doc! { "sku": { "$exists": true }, "deleted": false };
     let mut sku = partial_index("sku", doc! { "sku": 1 }, active_with_sku);
     sku.insert("unique", true);
     vec![
-        (CARTS, vec![sparse_index("idle", doc! { "idle_since": 1 })]),
+        (
+            CARTS,
+            vec![
+                sparse_index("idle", doc! { "idle_since": 1 }),
+                partial_index("of_guests", doc! { "guest": 1, "_id": 1 }, doc! { "guest": true }),
+            ],
+        ),
         (PRODUCTS, vec![sku, index("living", doc! { "deleted": 1, "_id": 1 })]),
         (
             ORDERS,
             vec![
                 index("of_user", doc! { "user_id": 1, "_id": -1 }),
-                partial_index(
-                    "pending_of_user",
-                    doc! { "user_id": 1, "status": 1 },
-                    pending.clone(),
-                ),
+                partial_index(PENDING_OF_USER, doc! { "user_id": 1, "status": 1 }, pending.clone()),
+                partial_index(PAID_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
                 partial_index("overdue", doc! { "expires_at": 1, "_id": 1 }, pending),
             ],
         ),
@@ -174,6 +184,7 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             vec![
                 index("of_user", doc! { "user_id": 1, "expires_at": 1 }),
                 sparse_index("revoked", doc! { "revoked_at": 1 }),
+                index("expiry", doc! { "expires_at": 1 }),
             ],
         ),
         (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),

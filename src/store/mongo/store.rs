@@ -8,7 +8,9 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{MongoStore, WRITE_LANES, audit, login_limit, read, write::QueuedBatch};
+use super::{
+    MongoStore, WRITE_LANES, audit, delete, integrity, login_limit, read, write::QueuedBatch,
+};
 use crate::{
     domain::{
         account::{
@@ -36,6 +38,9 @@ const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout of one page of an audit. By default, the server keeps a snapshot for 300 s.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// The timeout of the validation of all collections.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 #[async_trait]
 impl Store for MongoStore {
@@ -161,8 +166,19 @@ impl Store for MongoStore {
         &self,
         user: UserId,
         now: Timestamp,
+        limit: u32,
     ) -> Result<Vec<Session>, StoreUnavailable> {
-        self.run_read(|database| read::list_active_sessions(database, user, now)).await
+        self.run_read(|database| read::list_active_sessions(database, user, now, limit)).await
+    }
+
+    async fn list_stale_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        kept: u32,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreUnavailable> {
+        self.run_read(|database| read::list_stale_sessions(database, user, now, kept, limit)).await
     }
 
     async fn list_sessions_revoked_since(
@@ -227,6 +243,11 @@ impl Store for MongoStore {
         self.run_read(move |database| read::list_changes_after(database, cursor, limit)).await
     }
 
+    async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable> {
+        let now = self.clock.now();
+        self.run_read(move |database| delete::delete_ended_records(database, now)).await
+    }
+
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
         self.run_read(read::outbox_heads).await
     }
@@ -271,8 +292,18 @@ impl Store for MongoStore {
         self.run_read_within(AUDIT_TIMEOUT, audit::read_event_ranges).await
     }
 
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable> {
+        self.run_read_within(VALIDATION_TIMEOUT, integrity::find_damage).await
+    }
+
     async fn ping(&self) -> Result<(), StoreUnavailable> {
         self.run_read(read::ping).await
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreUnavailable> {
+        let node = self.membership.id();
+        let probe = self.run_read(move |database| read::probe_write(database, node));
+        self.write_health.check(probe).await
     }
 
     async fn close(&self) {

@@ -17,8 +17,10 @@
 //!
 //! - A commit with `ProductUnchanged` changes the product's stock, and whoever changes the product
 //!   writes its stock record too.
-//! - A commit with `PendingOrdersBelow` writes the user's cart, as does everyone who places an
-//!   order for that user.
+//! - A commit with a condition on the user's orders (`PendingOrdersBelow`, `PendingUnitsWithin`,
+//!   `PurchaseWithin`) writes the user's cart, as does everyone who places an order for that user.
+//!   Whoever cancels or expires an order meanwhile only gives back: the count from the snapshot may
+//!   be too high then, and never too low.
 //!
 //! A failure before step 5 means that nothing was applied, and the transaction runs again from
 //! step 1. A commit without an answer may have been applied or not, so only the commit is sent

@@ -5,7 +5,9 @@
 //! acknowledged before.
 
 mod audit;
+mod delete;
 mod flush;
+mod integrity;
 mod load;
 mod login_limit;
 mod open;
@@ -25,6 +27,7 @@ use tokio::sync::oneshot;
 
 pub use self::open_error::OpenError;
 use self::{
+    integrity::{IntegrityCheck, find_damage},
     outbox::{PARTITION, cursor_at},
     read::{ReadJob, ReadWorker},
     threads::WorkerPool,
@@ -33,6 +36,7 @@ use self::{
 use super::{
     AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable, StoredReplyUsage,
     limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
+    write_health::WriteHealth,
 };
 use crate::{
     domain::{
@@ -71,6 +75,8 @@ pub struct SqliteOptions {
     /// Whether the shop has a broker: then unpublished events are kept, however many. The store
     /// records this for good.
     pub keep_unpublished: bool,
+    /// Whether to refuse a database with damaged pages, which takes time in proportion to its size.
+    pub check_at_start: bool,
 }
 
 /// The embedded store.
@@ -80,6 +86,7 @@ pub struct SqliteStore {
     // The readers stop first, since a reader can keep the writer's last checkpoint from completing.
     readers: WorkerPool<ReadJob>,
     writer: WorkerPool<WriteJob>,
+    write_health: Arc<WriteHealth>,
     currency: Currency,
     clock: Arc<dyn Clock>,
 }
@@ -90,16 +97,18 @@ impl SqliteStore {
     /// # Errors
     /// The folder cannot be used, or holds something else; see [`OpenError`].
     pub fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let SqliteOptions { dir, currency, low_stock, keep_unpublished } = options;
-        let mut opened = open::open_database(&dir, currency, READER_THREADS)?;
+        let SqliteOptions { dir, currency, low_stock, keep_unpublished, check_at_start } = options;
+        let mut opened = open::open_database(&dir, currency, READER_THREADS, check_at_start)?;
         let readers = std::mem::take(&mut opened.readers).into_iter().map(ReadWorker).collect();
         let writer = SqliteWriter::new(opened, low_stock, keep_unpublished)
             .map_err(OpenError::database_unusable(&dir))?;
+        let write_health = writer.health();
         Ok(Self {
             readers: WorkerPool::start("souk-read", readers, MAX_QUEUED_READS)
                 .map_err(OpenError::folder_unusable(&dir))?,
             writer: WorkerPool::start("souk-write", vec![writer], MAX_QUEUED_BATCHES)
                 .map_err(OpenError::folder_unusable(&dir))?,
+            write_health,
             currency,
             clock,
         })
@@ -110,6 +119,15 @@ impl SqliteStore {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreUnavailable> {
         read::run_read(&self.readers, query).await
+    }
+
+    async fn run_write<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreUnavailable>>) -> WriteJob,
+    ) -> Result<T, StoreUnavailable> {
+        let (reply, result) = oneshot::channel();
+        self.writer.enqueue_job(job(reply)).await.map_err(|_| StoreUnavailable)?;
+        result.await.unwrap_or(Err(StoreUnavailable))
     }
 }
 
@@ -234,8 +252,23 @@ impl Store for SqliteStore {
         &self,
         user: UserId,
         now: Timestamp,
+        limit: u32,
     ) -> Result<Vec<Session>, StoreUnavailable> {
-        self.run_read(move |connection| read::list_active_sessions(connection, user, now)).await
+        self.run_read(move |connection| read::list_active_sessions(connection, user, now, limit))
+            .await
+    }
+
+    async fn list_stale_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        kept: u32,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreUnavailable> {
+        self.run_read(move |connection| {
+            read::list_stale_sessions(connection, user, now, kept, limit)
+        })
+        .await
     }
 
     async fn list_sessions_revoked_since(
@@ -302,6 +335,11 @@ impl Store for SqliteStore {
         self.run_read(move |connection| read::list_events_after(connection, after, limit)).await
     }
 
+    async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable> {
+        let now = self.clock.now();
+        self.run_write(|reply| WriteJob::DeleteEnded { now, reply }).await
+    }
+
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
         self.run_read(|connection| read::last_event_offset(connection).map(cursor_at)).await
     }
@@ -312,12 +350,7 @@ impl Store for SqliteStore {
 
     async fn mark_published(&self, cursor: &OutboxCursor) -> Result<(), StoreUnavailable> {
         let offset = cursor.offset(PARTITION);
-        let (reply, result) = oneshot::channel();
-        self.writer
-            .enqueue_job(WriteJob::MarkPublished { offset, reply })
-            .await
-            .map_err(|_| StoreUnavailable)?;
-        result.await.unwrap_or(Err(StoreUnavailable))
+        self.run_write(|reply| WriteJob::MarkPublished { offset, reply }).await
     }
 
     async fn audit_products(
@@ -340,8 +373,22 @@ impl Store for SqliteStore {
         self.run_read(|connection| Ok(vec![audit::read_event_ranges(connection)?])).await
     }
 
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable> {
+        self.run_read(|connection| Ok(find_damage(connection, IntegrityCheck::Full))).await
+    }
+
     async fn ping(&self) -> Result<(), StoreUnavailable> {
         self.run_read(read::ping).await
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreUnavailable> {
+        let probe = async {
+            let (reply, result) = oneshot::channel();
+            let probe = WriteJob::Probe { reply };
+            self.writer.enqueue_job(probe).await.map_err(|_| StoreUnavailable)?;
+            result.await.unwrap_or(Err(StoreUnavailable))
+        };
+        self.write_health.check(probe).await
     }
 
     async fn close(&self) {

@@ -1,9 +1,14 @@
 //! The queries, and the worker that runs them.
 
+mod sessions;
+
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+pub(super) use self::sessions::{
+    find_session, list_active_sessions, list_sessions_revoked_since, list_stale_sessions,
+};
 use super::{
     outbox::cursor_at,
     rows::{self, UuidText, clamp_to_i64},
@@ -11,11 +16,11 @@ use super::{
 };
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{Email, User},
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, UserId},
         inventory::{StockLevel, StockMovement},
         money::Currency,
         order::Order,
@@ -66,7 +71,7 @@ macro_rules! products {
         concat!(
             "SELECT p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, p.tags, \
              p.image_url, p.attributes, p.version, p.created_at, p.updated_at, p.deleted, \
-             s.on_hand, s.reserved, s.version, s.last_movement FROM products p \
+             p.purchase_limit, s.on_hand, s.reserved, s.version, s.last_movement FROM products p \
              LEFT JOIN stock s ON s.product_id = p.id ",
             $rest
         )
@@ -88,16 +93,6 @@ macro_rules! users {
         concat!(
             "SELECT id, email, name, role, password_hash, created_at, version, events, \
              known_networks FROM users ",
-            $rest
-        )
-    };
-}
-
-macro_rules! sessions {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, user_id, refresh_hash, created_at, expires_at, revoked_at, version \
-                 FROM sessions ",
             $rest
         )
     };
@@ -283,41 +278,6 @@ pub(super) fn find_user_by_email(
 
 pub(super) fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM users WHERE role = 'admin'")?.exists([])
-}
-
-pub(super) fn find_session(
-    connection: &Connection,
-    id: SessionId,
-) -> rusqlite::Result<Option<Session>> {
-    find_one(
-        connection,
-        sessions!("WHERE id = ?1"),
-        &[&UuidText::new(id.as_uuid())],
-        rows::session_from_row,
-    )
-}
-
-pub(super) fn list_active_sessions(
-    connection: &Connection,
-    user: UserId,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<Session>> {
-    let sql =
-        sessions!("WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 ORDER BY id");
-    find_many(
-        connection,
-        sql,
-        &[&UuidText::new(user.as_uuid()), &now.as_millis()],
-        rows::session_from_row,
-    )
-}
-
-pub(super) fn list_sessions_revoked_since(
-    connection: &Connection,
-    since: Timestamp,
-) -> rusqlite::Result<Vec<SessionId>> {
-    let sql = "SELECT id FROM sessions WHERE revoked_at >= ?1 ORDER BY revoked_at";
-    find_many(connection, sql, &[&since.as_millis()], |row| rows::id_column(row, 0))
 }
 
 /// The response stored under `key` later than `stored_after`, with the fingerprint of its request.

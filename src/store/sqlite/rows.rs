@@ -211,6 +211,21 @@ pub(super) fn order_status_column(row: &Row<'_>, column: usize) -> rusqlite::Res
         .map_err(|_| conversion_error(column)("no status of an order".into()))
 }
 
+/// The products and quantities in an order's lines, from the column `lines`.
+pub(super) fn ordered_units(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Vec<(ProductId, u64)>> {
+    #[derive(Deserialize)]
+    struct OrderedUnits {
+        product_id: ProductId,
+        quantity: u64,
+    }
+    let lines: Vec<OrderedUnits> = serde_json::from_str(text_column(row, column)?)
+        .map_err(|error| conversion_error(column)(error.into()))?;
+    Ok(lines.into_iter().map(|line| (line.product_id, line.quantity)).collect())
+}
+
 fn parse_money(
     minor: i64,
     currency: &str,
@@ -237,6 +252,7 @@ pub(super) fn product_from_row(
         image_url: row.get(8)?,
         attributes: serde_json::from_str(text_column(row, 9)?)
             .map_err(|error| conversion_error(9)(error.into()))?,
+        purchase_limit: row.get(14)?,
     };
     let product = Product {
         id: id_column(row, 0)?,
@@ -246,11 +262,11 @@ pub(super) fn product_from_row(
         updated_at: timestamp_column(row, 12)?,
         deleted: row.get(13)?,
     };
-    let never_moved = row.get_ref(14)? == ValueRef::Null;
+    let never_moved = row.get_ref(15)? == ValueRef::Null;
     let stock = if never_moved {
         StockLevel::empty(product.id)
     } else {
-        stock_level_from_row(row, 14, product.id)?
+        stock_level_from_row(row, 15, product.id)?
     };
     Ok((product, stock))
 }

@@ -4,7 +4,8 @@ use std::{sync::atomic::AtomicBool, time::Duration};
 
 use futures_util::future::join_all;
 
-use super::*;
+use super::{super::hash_queue::HashOrigin, *};
+use crate::store::{Commit, Write};
 
 #[actix::test]
 async fn email_uniqueness_ignores_case() {
@@ -82,6 +83,74 @@ async fn invalid_password_or_name_is_rejected() {
         (error.code, error.field_errors[0].field.as_str()),
         (ErrorCode::ValidationFailed, "new_password")
     );
+}
+
+/// The same word, with composed letters and with decomposed ones.
+const COMPOSED: &str = "P\u{e4}ssw\u{f6}rt-1";
+const DECOMPOSED: &str = "Pa\u{308}sswo\u{308}rt-1";
+
+#[actix::test]
+async fn password_is_the_same_on_every_keyboard() {
+    let shop = AccountFixture::open(FixtureSettings::default());
+    for (email, typed, later) in
+        [("ada@example.com", COMPOSED, DECOMPOSED), ("eve@example.com", DECOMPOSED, COMPOSED)]
+    {
+        let register = register_message(email, typed);
+        let login = shop.accounts.send(register).await.unwrap().unwrap();
+        shop.login(email, typed).await.unwrap();
+        shop.login(email, later).await.unwrap();
+        shop.change_password(&login, later, "battery staple").await.unwrap();
+    }
+}
+
+#[actix::test]
+async fn login_rehashes_password_that_was_hashed_as_typed() {
+    let shop = AccountFixture::open(FixtureSettings::default());
+    let mut user = shop.register("ada@example.com").await.unwrap().user;
+    let as_typed = Password::unvalidated(DECOMPOSED.into());
+    let deadline = new_ticket().deadline();
+    let hash = shop.deps.hasher.hash(HashOrigin::OPERATOR, as_typed, deadline).await.unwrap();
+    user.version += 1;
+    user.password_hash.clone_from(&hash);
+    let mut commit = Commit::new(shop.clock.now(), new_ticket().deadline());
+    commit.writes.push(Write::User(Arc::new(user.clone())));
+    shop.deps.writer.commit(commit).await.unwrap();
+    let composed = shop.login("ada@example.com", COMPOSED).await;
+    assert_eq!(error_code(composed), ErrorCode::InvalidCredentials, "no hash can tell");
+    shop.login("ada@example.com", DECOMPOSED).await.unwrap();
+    while shop.deps.store.find_user(user.id).await.unwrap().unwrap().password_hash == hash {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    shop.login("ada@example.com", COMPOSED).await.unwrap();
+    shop.login("ada@example.com", DECOMPOSED).await.unwrap();
+}
+
+#[actix::test]
+async fn failed_logins_with_two_forms_of_a_password_are_indistinguishable() {
+    let shop = AccountFixture::open(FixtureSettings::default());
+    shop.register("ada@example.com").await.unwrap();
+    for email in ["ada@example.com", "nobody@example.com"] {
+        let before = shop.deps.hasher.run_count();
+        assert_eq!(error_code(shop.login(email, DECOMPOSED).await), ErrorCode::InvalidCredentials);
+        assert_eq!(shop.deps.hasher.run_count() - before, 2, "{email}");
+    }
+}
+
+#[actix::test]
+async fn common_password_is_rejected_but_still_logs_in() {
+    let shop = AccountFixture::open(FixtureSettings::default());
+    let login = shop.register("ada@example.com").await.unwrap();
+    for error in [
+        shop.accounts.send(register_message("eve@example.com", "PassWord1")).await.unwrap().err(),
+        shop.change_password(&login, PASSWORD, "iloveyou").await.err(),
+    ] {
+        assert_eq!(error.unwrap().field_errors[0].code, "too_common");
+    }
+    // An account that has one from before.
+    let email = Email::parse("boss@example.com").unwrap();
+    let password = Password::unvalidated("password".into());
+    shop.admin_bootstrap().create_or_promote_admin(email, Some(password)).await.unwrap();
+    shop.login("boss@example.com", "password").await.unwrap();
 }
 
 #[actix::test]

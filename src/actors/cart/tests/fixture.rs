@@ -101,6 +101,7 @@ impl CartFixture {
             currency: usd(),
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =
@@ -167,7 +168,11 @@ impl CartFixture {
             follower,
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
-            order_rules: OrderRules { payment_timeout: MINUTE, max_pending: 2 },
+            order_rules: OrderRules {
+                payment_timeout: MINUTE,
+                max_pending: 2,
+                max_pending_units: 1000,
+            },
             reply_quota: self.reply_quota,
             currency: usd(),
             render: render_text,
@@ -199,6 +204,7 @@ pub(super) fn sample_product(name: &str) -> Product {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: std::collections::BTreeMap::new(),
     };
     Product::new(ProductId::new(), details, Timestamp::default())

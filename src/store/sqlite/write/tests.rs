@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn open_writer(dir: &tempfile::TempDir) -> SqliteWriter {
-    let opened = open::open_database(dir.path(), "EUR".parse().unwrap(), 0).unwrap();
+    let opened = open::open_database(dir.path(), "EUR".parse().unwrap(), 0, false).unwrap();
     SqliteWriter::new(opened, 5, false).unwrap()
 }
 
@@ -60,6 +60,28 @@ fn full_disk_applies_nothing_and_writer_recovers() {
         "no version and no position was used up"
     );
     assert_eq!(apply_for_positions(&mut writer, &large[..500]).len(), 500);
+}
+
+#[test]
+fn full_disk_is_remembered_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_writer(&dir);
+    let health = writer.health();
+    assert_eq!(writer.probe(), Ok(()));
+    let pages: i64 =
+        writer.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let large: Vec<Commit> = (0..500).map(|_| put_cart(new_owner(), 1)).collect();
+    limit_database_pages(&writer, pages + 4);
+    writer.apply_batch(&large).unwrap_err();
+    assert!(health.has_failed());
+    assert_eq!(writer.probe(), Err(StoreUnavailable), "room for a little is not enough");
+    limit_database_pages(&writer, pages + 40);
+    assert_eq!(writer.probe(), Ok(()));
+    assert!(!health.has_failed());
+    writer.apply_batch(&large).unwrap_err();
+    limit_database_pages(&writer, 1_000_000);
+    assert_eq!(apply_for_positions(&mut writer, &large).len(), 500);
+    assert!(!health.has_failed());
 }
 
 #[test]

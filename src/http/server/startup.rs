@@ -4,24 +4,34 @@ use std::net::TcpListener;
 
 use actix_web::{App, HttpResponse, HttpServer, dev::Server, middleware::from_fn, web};
 
-use super::{
-    middleware,
-    response::{RouteResult, problem::Problem},
-    routes::health,
+use crate::{
+    error::Error,
+    http::{
+        middleware,
+        response::{RouteResult, problem::Problem},
+        routes::health,
+    },
 };
-use crate::error::Error;
 
 /// Builds the startup server, which runs when it is awaited. Another server may take over its
 /// socket.
 ///
 /// # Errors
 /// The socket cannot be used.
-pub fn build_startup_server(listener: TcpListener) -> std::io::Result<Server> {
-    let server = HttpServer::new(|| {
+pub fn build_startup_server(
+    listener: TcpListener,
+    serves_operations: bool,
+) -> std::io::Result<Server> {
+    let server = HttpServer::new(move || {
         App::new()
             .wrap(from_fn(middleware::response_middleware))
-            .service(web::resource("/livez").get(health::livez))
-            .service(web::resource("/readyz").get(readyz))
+            .configure(|config| {
+                if serves_operations {
+                    config
+                        .service(web::resource("/livez").get(health::livez))
+                        .service(web::resource("/readyz").get(readyz));
+                }
+            })
             .default_service(web::to(store_unavailable_response))
     });
     Ok(server.workers(1).shutdown_timeout(1).disable_signals().listen(listener)?.run())
