@@ -1,10 +1,13 @@
 //! The writer applies each batch in one transaction.
 
+mod transaction_failure;
+
 use std::{fs::File, path::PathBuf, sync::Arc};
 
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
+use self::transaction_failure::TransactionFailure;
 use super::{
     delete,
     flush::flush,
@@ -95,19 +98,6 @@ pub(super) struct SqliteWriter {
     keys_since_sweep: usize,
     health: Arc<WriteHealth>,
     _lock: File,
-}
-
-/// A failed transaction. If the commit itself failed, it may have been applied.
-struct TransactionFailure {
-    error: rusqlite::Error,
-    /// Whether the `COMMIT` statement failed.
-    during_commit: bool,
-}
-
-impl From<rusqlite::Error> for TransactionFailure {
-    fn from(error: rusqlite::Error) -> Self {
-        Self { error, during_commit: false }
-    }
 }
 
 impl Worker for SqliteWriter {
@@ -384,41 +374,6 @@ impl SqliteWriter {
         )?;
         delete.execute(params![now.saturating_sub(INBOX_RETENTION).as_millis(), new_keys * 2])?;
         Ok(true)
-    }
-}
-
-impl TransactionFailure {
-    /// Whether one commit may be the cause, so that the others can succeed alone. Errors of the
-    /// disk or the machine would fail every commit.
-    fn is_worth_retrying_alone(&self) -> bool {
-        !self.during_commit
-            && !matches!(
-                self.error.sqlite_error_code(),
-                Some(
-                    ErrorCode::DiskFull
-                        | ErrorCode::SystemIoFailure
-                        | ErrorCode::DatabaseBusy
-                        | ErrorCode::DatabaseLocked
-                        | ErrorCode::DatabaseCorrupt
-                        | ErrorCode::NotADatabase
-                        | ErrorCode::CannotOpen
-                        | ErrorCode::FileLockingProtocolFailed
-                        | ErrorCode::OutOfMemory
-                        | ErrorCode::PermissionDenied
-                        | ErrorCode::ReadOnly
-                )
-            )
-    }
-
-    /// Whether the batch may have been applied.
-    ///
-    /// SQLite rolls a failed commit back. But if syncing the log failed, the frames of the commit
-    /// stay in the log until the next commit overwrites them. If the machine goes down before that,
-    /// the next start may find the frames complete and take them for committed.
-    fn to_apply_error(&self) -> ApplyError {
-        let unsure = self.during_commit
-            && self.error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
-        if unsure { ApplyError::OutcomeUnknown } else { ApplyError::Unavailable }
     }
 }
 
