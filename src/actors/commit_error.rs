@@ -40,6 +40,12 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             ErrorCode::IdempotencyKeyReused,
             "This Idempotency-Key was used for another request. Use a new key for each request.",
         ),
+        CommitError::RepeatRefused => Error {
+            detail: "A repeat of this request was refused while it waited, so nothing was \
+                     changed. Send it again if you still want it."
+                .into(),
+            ..Error::overloaded()
+        },
         CommitError::Unavailable => Error::store_unavailable(),
         CommitError::OutcomeUnknown => Error::outcome_unknown(),
         CommitError::Replayed(_) | CommitError::AlreadyApplied => Error::internal(),
@@ -55,6 +61,7 @@ mod tests {
         for (error, code) in [
             (CommitError::Conflict, ErrorCode::Overloaded),
             (CommitError::Overloaded, ErrorCode::Overloaded),
+            (CommitError::RepeatRefused, ErrorCode::Overloaded),
             (CommitError::Unavailable, ErrorCode::StoreUnavailable),
             (CommitError::OutcomeUnknown, ErrorCode::OutcomeUnknown),
             (CommitError::EmailTaken, ErrorCode::EmailTaken),

@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     node_context::NodeContext,
-    options::{api_options, cart_limits, order_rules},
+    options::{api_options, cart_limits, order_rules, reply_quota},
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -152,6 +152,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
         order_rules: order_rules(settings),
+        reply_quota: reply_quota(settings),
         currency: settings.shop.currency,
         render: http::render_cart,
     };

@@ -5,6 +5,7 @@ use std::{net::TcpListener, time::Duration};
 use secrecy::ExposeSecret;
 
 use crate::{
+    actors::cart::ReplyQuota,
     config::Settings,
     domain::{
         account::{Email, Password},
@@ -22,6 +23,15 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
     let max_lines = usize::try_from(settings.cart.max_lines).unwrap_or(usize::MAX);
     CartLimits { max_quantity: settings.cart.max_quantity, max_lines }
+}
+
+pub(super) const fn reply_quota(settings: &Settings) -> ReplyQuota {
+    let limits = &settings.limits;
+    ReplyQuota {
+        max_keys: limits.idempotency_keys as u64,
+        max_bytes: limits.idempotency_bytes as u64,
+        max_guest_bytes: limits.guest_idempotency_bytes as u64,
+    }
 }
 
 pub(super) const fn order_rules(settings: &Settings) -> OrderRules {

@@ -106,6 +106,9 @@ pub enum StoredReplyBody {
     Ready(Bytes),
     /// The product's stock level after the batch, which the planner fills in.
     StockLevelOf(ProductId),
+    /// None: the request is refused. The commit has no writes, and only records the refusal, so
+    /// that an earlier attempt, which may still wait on another node, does not apply.
+    Refused,
 }
 
 impl Commit {
@@ -122,6 +125,22 @@ impl Commit {
             trace: None,
             deadline,
         }
+    }
+}
+
+impl CommitError {
+    /// Whether the planner rejected the commit on the store's state, so that the request fails
+    /// unless the caller decides it anew.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::StockVersionMismatch(_)
+                | Self::InsufficientStock(_)
+                | Self::StockOverflow
+                | Self::TooManyPendingOrders
+                | Self::EmailTaken
+                | Self::SkuTaken
+        )
     }
 }
 
@@ -156,6 +175,8 @@ pub enum CommitError {
     Replayed(StoredReply),
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
+    /// A later attempt with the same idempotency key was refused, so this one must not apply.
+    RepeatRefused,
     /// The message with this inbox id was applied before.
     AlreadyApplied,
     /// Not applied: the engine gave up the attempt so that other commits fail before their

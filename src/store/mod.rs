@@ -9,6 +9,7 @@ pub mod commit;
 mod limits;
 pub mod mongo;
 pub mod plan;
+mod reply_codec;
 pub mod sqlite;
 pub mod writer;
 
@@ -77,6 +78,15 @@ pub struct OutboxChanges {
     pub has_gap: bool,
     /// Whether the store had more events after `end`.
     pub has_more: bool,
+}
+
+/// What is stored under the idempotency keys of one user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoredReplyUsage {
+    /// The number of keys.
+    pub keys: u64,
+    /// The bytes of the keys and of their replies, as stored.
+    pub bytes: u64,
 }
 
 /// Why a batch has no outcomes.
@@ -233,6 +243,10 @@ pub trait Store: Send + Sync {
         &self,
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable>;
+
+    /// How much is stored under the idempotency keys of `owner`, without those that are expired.
+    async fn stored_reply_usage(&self, owner: UserId)
+    -> Result<StoredReplyUsage, StoreUnavailable>;
 
     /// Whether the message with this id was applied before.
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable>;

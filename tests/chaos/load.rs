@@ -218,6 +218,7 @@ fn purchase(owner: CartOwner, version: u64, product: ProductId, attempt: u64) ->
         owner: owner.id,
         key: format!("{version}-{attempt}").into(),
         fingerprint: [1; 32],
+        received_at: SystemClock.now(),
     };
     Commit {
         writes: vec![Write::Cart(Arc::clone(&cart)), stock_write(product, StockChange::Reserve(1))],

@@ -11,6 +11,9 @@
 mod cluster;
 #[path = "../support/members.rs"]
 mod members;
+#[path = "../support/proxy.rs"]
+#[expect(dead_code, reason = "other test crates use the rest")]
+mod proxy;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
 #[path = "../support/shared_replica_set.rs"]
@@ -28,4 +31,5 @@ mod lost_node;
 mod orders;
 mod propagation;
 mod recorder;
+mod refused_repeats;
 mod servers;

@@ -265,7 +265,12 @@ pub(crate) fn put_session(session: &Session) -> Write {
 
 /// A key with a fingerprint of one repeated byte.
 pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey {
-    IdempotencyKey { owner, key: text.into(), fingerprint: [fingerprint; 32] }
+    IdempotencyKey {
+        owner,
+        key: text.into(),
+        fingerprint: [fingerprint; 32],
+        received_at: Timestamp::default(),
+    }
 }
 
 /// The commit, with a response to remember for `key`.

@@ -131,6 +131,8 @@ every_engine_keeps! {
         key_identifies_one_request_of_one_owner
         repeat_in_the_same_batch_is_replayed
         repeat_of_a_refused_request_is_decided_again
+        refusal_bars_earlier_attempts_on_other_nodes
+        stored_replies_are_counted_and_compressed
         stock_response_reflects_the_whole_batch
         unchanged_stock_is_remembered
         commit_may_hold_only_a_response

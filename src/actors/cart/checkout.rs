@@ -45,6 +45,7 @@ impl CartService {
     ) -> Result<CheckoutOutcome, Error> {
         let (cart, deps) = (self.load_cart().await?, &self.deps);
         self.check_if_match(&cart, context)?;
+        self.check_reply_quota(context).await?;
         options.max_quantities.get_or_insert_with(|| cart.quantities());
         let outcome = cart.check_out(
             options.clone(),
@@ -85,6 +86,8 @@ impl CartService {
             .map(|(id, version)| Condition::ProductUnchanged(id, version));
         let pending =
             Condition::PendingOrdersBelow(order.user_id, self.deps.order_rules.max_pending);
+        let body = order_json(&order);
+        self.count_reply(context, body.len());
         let commit = Commit {
             conditions: unchanged.chain([pending]).collect(),
             writes: [Write::Cart(Arc::clone(&cart)), Write::Order(Arc::clone(&order))]
@@ -95,10 +98,7 @@ impl CartService {
                 DomainEvent::Cart(Arc::clone(&cart), cart_event),
                 DomainEvent::Order(Arc::clone(&order)),
             ],
-            idempotency_record: idempotency_record(
-                context,
-                StoredReplyBody::Ready(order_json(&order)),
-            ),
+            idempotency_record: idempotency_record(context, StoredReplyBody::Ready(body)),
             trace: context.trace.clone(),
             ..Commit::new(order.placed_at, context.ticket.deadline())
         };

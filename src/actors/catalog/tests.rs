@@ -10,7 +10,7 @@ use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{
         catalog::product::{ProductDetails, ProductPatch},
-        clock::{Clock, SystemClock},
+        clock::{Clock, SystemClock, Timestamp},
         ids::{ProductId, UserId},
         money::{Currency, Money},
     },
@@ -115,7 +115,12 @@ fn tea_message(context: CommandContext) -> CreateProduct {
 }
 
 fn keyed_context() -> CommandContext {
-    let key = IdempotencyKey { owner: UserId::new(), key: "k".into(), fingerprint: [1; 32] };
+    let key = IdempotencyKey {
+        owner: UserId::new(),
+        key: "k".into(),
+        fingerprint: [1; 32],
+        received_at: Timestamp::default(),
+    };
     CommandContext { idempotency_key: Some(key), ..CommandContext::internal(MINUTE) }
 }
 

@@ -10,7 +10,10 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    documents::{DocumentError, IdempotencyKeyDocument, StockDocument, id_from_bson, id_to_bson},
+    documents::{
+        DocumentError, IdempotencyKeyDocument, RefusedKeyDocument, StockDocument, id_from_bson,
+        id_to_bson,
+    },
     schema::{
         CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS,
     },
@@ -30,8 +33,8 @@ use crate::{
 /// What a batch depends on.
 pub(super) struct LoadedBatch {
     pub(super) state: LoadedState,
-    /// Idempotency keys that are no longer honored, but still have a document.
-    pub(super) expired_keys: HashSet<OwnedIdempotencyKey>,
+    /// Idempotency keys without a reply that have a document: of an expired reply, or of a refusal.
+    pub(super) replaceable_keys: HashSet<OwnedIdempotencyKey>,
     /// The latest logical time at which any of the records was written; 0 if there are none.
     pub(super) latest_commit_time: i64,
 }
@@ -71,7 +74,7 @@ pub(super) async fn load(
         .await?,
         ..LoadedState::default()
     };
-    let expired_keys = load_idempotency_keys(
+    let replaceable_keys = load_idempotency_keys(
         transaction,
         &read_set.idempotency_keys,
         keys_stored_after,
@@ -81,7 +84,7 @@ pub(super) async fn load(
     load_orders(transaction, read_set, &mut loaded, &mut latest).await?;
     load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
     load_stock_levels(transaction, read_set, &mut loaded, &mut latest).await?;
-    Ok(LoadedBatch { state: loaded, expired_keys, latest_commit_time: latest })
+    Ok(LoadedBatch { state: loaded, replaceable_keys, latest_commit_time: latest })
 }
 
 fn to_bson_ids<I: Copy>(ids: &BTreeSet<I>, to_uuid: impl Fn(I) -> Uuid) -> Vec<BsonUuid> {
@@ -161,20 +164,26 @@ async fn load_idempotency_keys(
     keys_stored_after: Timestamp,
     loaded: &mut LoadedState,
 ) -> Result<HashSet<OwnedIdempotencyKey>, TransactionError> {
-    let mut expired_keys = HashSet::new();
+    let mut replaceable_keys = HashSet::new();
     if keys.is_empty() {
-        return Ok(expired_keys);
+        return Ok(replaceable_keys);
     }
     let key_ids: Vec<Document> = keys
         .iter()
         .map(|(owner, key)| doc! { "owner": id_to_bson(owner.as_uuid()), "key": &**key })
         .collect();
     let record = |document: &RawDocument| {
+        if document.get("refused_at").is_ok_and(|value| value.is_some()) {
+            let refusal: RefusedKeyDocument<'_> = deserialize_document(document)?;
+            let id: OwnedIdempotencyKey = refusal.id.to_owned_key();
+            loaded.refused_keys.insert(id.clone(), refusal.received_at());
+            replaceable_keys.insert(id);
+            return Ok(());
+        }
         let document: IdempotencyKeyDocument<'_> = deserialize_document(document)?;
-        let id: OwnedIdempotencyKey =
-            (id_from_bson(document.id.owner), document.id.key.as_ref().into());
+        let id = document.id.to_owned_key();
         if document.is_stored_by(keys_stored_after) {
-            expired_keys.insert(id);
+            replaceable_keys.insert(id);
         } else {
             loaded.stored_replies.insert(id, document.into_response()?);
         }
@@ -183,7 +192,7 @@ async fn load_idempotency_keys(
     transaction
         .for_each_document(IDEMPOTENCY_KEYS, doc! { "_id": { "$in": key_ids } }, doc! {}, record)
         .await?;
-    Ok(expired_keys)
+    Ok(replaceable_keys)
 }
 
 /// Loads the orders, and counts the pending orders of users. An index holds only pending orders, so

@@ -42,14 +42,18 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 and 3; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 4; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 4;
+pub(super) const SCHEMA_VERSION: i64 = 5;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
 const IDEMPOTENCY_KEY_RETENTION: Duration =
     IDEMPOTENCY_KEY_TTL.saturating_add(Duration::from_secs(60 * 60));
+
+/// How long the refusal of a keyed request is kept: longer than an earlier attempt can wait on
+/// another node.
+const REFUSAL_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// Creates missing collections and indexes. Several nodes may run it at once.
 ///
@@ -124,6 +128,15 @@ fn expiry_index(age: Duration) -> Document {
     doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": seconds }
 }
 
+/// Makes the server delete the refusals of idempotency keys.
+fn refusal_expiry_index() -> Document {
+    let seconds = i64::try_from(REFUSAL_RETENTION.as_secs()).unwrap_or(i64::MAX);
+    doc! {
+        "name": "refused", "key": { "refused_at": 1 }, "sparse": true,
+        "expireAfterSeconds": seconds,
+    }
+}
+
 fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let pending = doc! { "status": OrderStatus::PendingPayment.as_str() };
     let active_with_sku = doc! { "sku": { "$exists": true }, "deleted": false };
@@ -159,7 +172,7 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
                 sparse_index("revoked", doc! { "revoked_at": 1 }),
             ],
         ),
-        (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION)]),
+        (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),
         (INBOX, vec![expiry_index(INBOX_RETENTION)]),
     ]
 }

@@ -24,7 +24,7 @@ use crate::{
     messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, ApplyError, Commit, OutboxChanges, OutboxPage, Store, StoreUnavailable,
-        limits::IDEMPOTENCY_KEY_TTL, writer::STOCK_LANE,
+        StoredReplyUsage, limits::IDEMPOTENCY_KEY_TTL, writer::STOCK_LANE,
     },
 };
 
@@ -175,6 +175,14 @@ impl Store for MongoStore {
         let key = key.clone();
         let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |database| read::find_stored_reply(database, key, stored_after)).await
+    }
+
+    async fn stored_reply_usage(
+        &self,
+        owner: UserId,
+    ) -> Result<StoredReplyUsage, StoreUnavailable> {
+        let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |database| read::stored_reply_usage(database, owner, stored_after)).await
     }
 
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {

@@ -263,7 +263,7 @@ async fn load_plan_and_write(
     let loaded = load(transaction, &ReadSet::for_batch(batch), keys_stored_after).await?;
     let now_micros = now.as_millis().saturating_mul(1000);
     let commit_time = partition.next_commit_time(loaded.latest_commit_time, now_micros);
-    let existing = ExistingRecords::from_loaded(&loaded.state, loaded.expired_keys);
+    let existing = ExistingRecords::from_loaded(&loaded.state, loaded.replaceable_keys);
     let plan = plan::plan_batch(batch, loaded.state, low_stock);
     let events = plan.writes.to_outbox_events(partition.next_position());
     flush(transaction, &plan.writes, &existing, &events, partition, commit_time).await?;

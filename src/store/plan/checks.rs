@@ -9,7 +9,7 @@ use crate::{
         ids::ProductId,
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
     },
-    store::commit::{Commit, CommitError, Condition, StockWrite, Write},
+    store::commit::{Commit, CommitError, Condition, StockWrite, StoredReplyBody, Write},
 };
 
 impl Planner<'_> {
@@ -33,6 +33,13 @@ impl Planner<'_> {
                 CommitError::IdempotencyKeyReused
             }
             .into());
+        }
+        // A refusal stays one, whichever attempt it answers.
+        let is_refused = matches!(record.body, StoredReplyBody::Refused);
+        if !is_refused
+            && self.state.refused_keys.get(&id).is_some_and(|at| record.key.received_at < *at)
+        {
+            return Err(CommitError::RepeatRefused.into());
         }
         match self.first_uses.get(&id) {
             Some(first) if first.key.fingerprint == record.key.fingerprint => {

@@ -42,7 +42,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{DomainEvent, inventory::stock_json},
-    messages::command_context::StoredReply,
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// The decisions on a batch.
@@ -107,10 +107,40 @@ impl<'a> Planner<'a> {
         // them.
         self.check_inbox(commit)?;
         self.check_idempotency_key(commit)?;
+        if let Some(IdempotencyRecord { key, body: StoredReplyBody::Refused }) =
+            &commit.idempotency_record
+        {
+            self.record_refusal(key);
+            return Ok(Vec::new());
+        }
+        let decision = self.check_and_accept(commit);
+        if let (Err(Rejection::Failed(error)), Some(record)) =
+            (&decision, &commit.idempotency_record)
+            && error.is_refusal()
+        {
+            self.record_refusal(&record.key);
+        }
+        decision
+    }
+
+    fn check_and_accept(&mut self, commit: &'a Commit) -> Result<Vec<ProductId>, Rejection> {
         self.check_versions(commit)?;
         self.check_conditions(commit)?;
         let moves = self.check_stock(commit)?;
         self.accept_commit(commit, moves)
+    }
+
+    /// Records that a request with `key` is refused, so that no attempt that was received earlier
+    /// applies. A later one still may.
+    fn record_refusal(&mut self, key: &IdempotencyKey) {
+        let id = (key.owner, key.key.clone());
+        let received_at = self
+            .state
+            .refused_keys
+            .get(&id)
+            .map_or(key.received_at, |earlier| key.received_at.max(*earlier));
+        self.state.refused_keys.insert(id.clone(), received_at);
+        self.writes.refused_keys.insert(id, received_at);
     }
 
     fn pending_order_count(&self, user: UserId) -> u64 {
@@ -154,7 +184,9 @@ impl<'a> Planner<'a> {
             .events
             .extend(commit.events.iter().map(|event| new_event(event.clone(), commit)));
         if let Some(record) = &commit.idempotency_record {
-            self.first_uses.insert((record.key.owner, record.key.key.clone()), record);
+            let id = (record.key.owner, record.key.key.clone());
+            self.writes.refused_keys.remove(&id);
+            self.first_uses.insert(id, record);
             // `finalize_responses` fills in the body.
             let response = StoredReply { body: Bytes::new() };
             self.writes.stored_replies.push((record.key.clone(), response, commit.decided_at));
@@ -236,6 +268,8 @@ impl<'a> Planner<'a> {
                 StoredReplyBody::StockLevelOf(product_id) => {
                     stock_json(&self.stock_level(*product_id))
                 }
+                // `decide` does not accept it.
+                StoredReplyBody::Refused => continue,
             };
             self.state.stored_replies.insert(id, (key.fingerprint, response.clone()));
         }

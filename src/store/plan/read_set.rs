@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
     domain::{
+        clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::StockLevel,
         order::OrderStatus,
@@ -118,6 +119,8 @@ pub struct LoadedState {
     pub sessions: HashMap<SessionId, u64>,
     /// Stored responses, with the fingerprints of their requests.
     pub stored_replies: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
+    /// When the latest refused request with the key was received, for keys without a reply.
+    pub refused_keys: HashMap<OwnedIdempotencyKey, Timestamp>,
     /// Ids of messages that were applied.
     pub applied_messages: HashSet<Box<str>>,
 }

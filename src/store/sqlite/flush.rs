@@ -3,7 +3,11 @@
 use rusqlite::{Connection, params};
 
 use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
-use crate::{events::OutboxEvent, messages::command_context::StoredReply, store::plan::WriteSet};
+use crate::{
+    events::OutboxEvent,
+    messages::command_context::StoredReply,
+    store::{plan::WriteSet, reply_codec},
+};
 
 /// Writes the records in `writes`. `outbox_events` are its events, with their positions.
 pub(super) fn flush(
@@ -229,7 +233,7 @@ fn write_idempotency_keys(connection: &Connection, writes: &WriteSet) -> rusqlit
             key.key,
             key.fingerprint,
             StoredReply::LEGACY_STATUS,
-            &*response.body,
+            reply_codec::encode(&response.body),
             at.as_millis()
         ])?;
     }

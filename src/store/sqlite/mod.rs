@@ -32,7 +32,7 @@ use self::{
     write::{QueuedBatch, SqliteWriter, WriteJob},
 };
 use super::{
-    AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable,
+    AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable, StoredReplyUsage,
     limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
 };
 use crate::{
@@ -249,6 +249,17 @@ impl Store for SqliteStore {
         let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |connection| {
             read::find_stored_reply(connection, owner, &key, stored_after)
+        })
+        .await
+    }
+
+    async fn stored_reply_usage(
+        &self,
+        owner: UserId,
+    ) -> Result<StoredReplyUsage, StoreUnavailable> {
+        let keys_stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |connection| {
+            read::stored_reply_usage(connection, owner, keys_stored_after)
         })
         .await
     }

@@ -21,7 +21,7 @@ use crate::{
         order::Order,
     },
     messages::command_context::StoredReply,
-    store::{OutboxPage, StoreUnavailable},
+    store::{OutboxPage, StoreUnavailable, StoredReplyUsage},
 };
 
 /// A query that waits for a thread.
@@ -335,6 +335,19 @@ pub(super) fn find_stored_reply(
         &[&UuidText::new(owner.as_uuid()), &key, &stored_after.as_millis()],
         rows::stored_reply_from_row,
     )
+}
+
+pub(super) fn stored_reply_usage(
+    connection: &Connection,
+    owner: UserId,
+    keys_stored_after: Timestamp,
+) -> rusqlite::Result<StoredReplyUsage> {
+    let sql = "SELECT count(*), coalesce(sum(length(key) + length(body)), 0) \
+               FROM idempotency_keys WHERE owner_id = ?1 AND at > ?2";
+    let owner = UuidText::new(owner.as_uuid());
+    connection.prepare_cached(sql)?.query_row((owner, keys_stored_after.as_millis()), |row| {
+        Ok(StoredReplyUsage { keys: row.get(0)?, bytes: row.get(1)? })
+    })
 }
 
 pub(super) fn is_in_inbox(connection: &Connection, id: &str) -> rusqlite::Result<bool> {

@@ -24,6 +24,7 @@ use crate::{
     },
     events::{Audience, OutboxEvent, OutboxPosition},
     messages::command_context::StoredReply,
+    store::reply_codec,
 };
 
 /// A UUID as text, formatted without an allocation.
@@ -321,7 +322,9 @@ pub(super) fn session_from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
 /// A stored reply and the fingerprint of its request, from the columns
 /// `fingerprint, status, body`.
 pub(super) fn stored_reply_from_row(row: &Row<'_>) -> rusqlite::Result<([u8; 32], StoredReply)> {
-    Ok((row.get(0)?, StoredReply::from_store(row.get(1)?, row.get::<_, Vec<u8>>(2)?.into())))
+    let body =
+        reply_codec::decode(row.get(2)?).map_err(|error| conversion_error(2)(error.into()))?;
+    Ok((row.get(0)?, StoredReply::from_store(row.get(1)?, body)))
 }
 
 /// An event, from the columns `position, id, type, audience, owner_id, body`.

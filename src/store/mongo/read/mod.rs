@@ -20,7 +20,7 @@ pub(super) use self::{
     },
     carts::{find_cart, list_idle_carts},
     catalog::{find_product, find_products_by_id, list_movements, list_products},
-    idempotency::{find_stored_reply, is_in_inbox},
+    idempotency::{find_stored_reply, is_in_inbox, stored_reply_usage},
     orders::{find_order, list_orders, list_overdue_orders, order_from_document},
     outbox::{
         linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,

@@ -45,6 +45,7 @@ pub(super) struct ModelStore {
     pub(super) users: BTreeMap<UserId, Arc<User>>,
     pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
     pub(super) keys: BTreeMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
+    pub(super) refused_keys: BTreeMap<OwnedIdempotencyKey, Timestamp>,
     pub(super) inbox: BTreeSet<Box<str>>,
     pub(super) events: Vec<EventEnvelope>,
 }
@@ -77,6 +78,9 @@ impl ModelStore {
             sessions: load_each(&read_set.sessions, |id| Some(self.sessions.get(id)?.version)),
             stored_replies: load_each(&read_set.idempotency_keys, |key| {
                 self.keys.get(key).cloned()
+            }),
+            refused_keys: load_each(&read_set.idempotency_keys, |key| {
+                self.refused_keys.get(key).copied()
             }),
             applied_messages: applied_messages.cloned().collect(),
         }
@@ -114,6 +118,7 @@ impl ModelStore {
         let by_key = |(key, response, _): (IdempotencyKey, _, _)| {
             ((key.owner, key.key), (key.fingerprint, response))
         };
+        self.refused_keys.extend(writes.refused_keys);
         self.keys.extend(writes.stored_replies.into_iter().map(by_key));
         for (id, _) in writes.inbox {
             assert!(self.inbox.insert(id), "an id is written once");
@@ -264,6 +269,7 @@ pub(super) fn idempotency_record(
         owner: numbered_id(0),
         key: number.to_string().into(),
         fingerprint: [fingerprint; 32],
+        received_at: Timestamp::default(),
     };
     IdempotencyRecord { key, body }
 }

@@ -116,7 +116,12 @@ fn write_ahead_log_stays_bounded() {
     let mut writer = open_writer(&dir);
     let body = StoredReplyBody::Ready(vec![b'x'; 1 << 20].into());
     for number in 0..60 {
-        let key = IdempotencyKey { owner: UserId::new(), key: "key".into(), fingerprint: [0; 32] };
+        let key = IdempotencyKey {
+            owner: UserId::new(),
+            key: "key".into(),
+            fingerprint: [0; 32],
+            received_at: Timestamp::default(),
+        };
         let record = Some(IdempotencyRecord { key, body: body.clone() });
         let (reply, applied) = oneshot::channel();
         writer.run_job(WriteJob::Apply(QueuedBatch {
