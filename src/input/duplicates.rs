@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 /// The most duplicates that are listed.
 const MAX_LISTED: usize = 50;
 
-/// How deep objects and arrays may be nested, as in `serde_json`.
-const MAX_DEPTH: usize = 128;
+/// How deep objects and arrays may be nested: deeper than in any request. Each level is scanned
+/// once more than the one around it, so this also bounds the time.
+const MAX_DEPTH: usize = 16;
 
 /// Returns the path of each name that its object contains more than once, at any depth.
 ///
@@ -37,7 +38,7 @@ impl Search {
     /// large for a float can be right where it is.
     fn visit(&mut self, value: &RawValue) -> Result<(), serde_json::Error> {
         let text = value.get();
-        if !text.starts_with(['{', '[']) {
+        if !is_container(text) {
             return Ok(());
         }
         if self.depth == MAX_DEPTH {
@@ -59,7 +60,9 @@ impl Search {
                 self.path.truncate(parent);
             }
         } else {
-            for (index, item) in serde_json::from_str::<Vec<&RawValue>>(text)?.iter().enumerate() {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            let containers = items.iter().enumerate().filter(|(_, item)| is_container(item.get()));
+            for (index, item) in containers {
                 self.path.push_str(&format!("[{index}]"));
                 self.visit(item)?;
                 self.path.truncate(parent);
@@ -68,6 +71,11 @@ impl Search {
         self.depth -= 1;
         Ok(())
     }
+}
+
+/// Whether the JSON text is an object or an array.
+fn is_container(text: &str) -> bool {
+    text.starts_with(['{', '['])
 }
 
 /// The members of an object in their order, duplicates included.
