@@ -84,7 +84,10 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], allowed_unknown: &[&str]) -> Res
 
 /// Adds an error for each duplicate name. Returns whether there are any.
 fn add_duplicates(errors: &mut ValidationErrors, bytes: &[u8]) -> Result<bool, Error> {
-    let paths = find_duplicates(bytes).map_err(|error| malformed_json_error(&error))?;
+    let paths = find_duplicates(bytes).map_err(|error| {
+        let message = format!("The body has a value that cannot be checked: {error}.");
+        Error::invalid_field("body", "invalid", message)
+    })?;
     for path in paths.iter().map(|path| excerpt(path)) {
         errors.add(&*path, "duplicate", format!("duplicate field {path}"));
     }
