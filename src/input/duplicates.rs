@@ -6,109 +6,102 @@
 
 use std::{collections::HashSet, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// The most duplicates that are listed.
 const MAX_LISTED: usize = 50;
+
+/// How deep objects and arrays may be nested: deeper than in any request. Each level is scanned
+/// once more than the one around it, so this also bounds the time.
+const MAX_DEPTH: usize = 16;
 
 /// Returns the path of each name that its object contains more than once, at any depth.
 ///
 /// # Errors
 /// The text is not JSON, or its values are nested too deeply.
 pub(super) fn find_duplicates(json: &[u8]) -> Result<Vec<String>, serde_json::Error> {
-    let mut search = Search { path: String::new(), found: Vec::new() };
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    Value(&mut search).deserialize(&mut deserializer)?;
+    let mut search = Search { path: String::new(), depth: 0, found: Vec::new() };
+    search.visit(serde_json::from_slice(json)?)?;
     Ok(search.found)
 }
 
 struct Search {
     /// Where the value is that is read now.
     path: String,
+    depth: usize,
     found: Vec<String>,
 }
 
 impl Search {
-    fn record(&mut self) {
-        if self.found.len() < MAX_LISTED {
-            self.found.push(self.path.clone());
+    /// Searches a value. Other values than objects and arrays are not parsed: a number that is too
+    /// large for a float can be right where it is.
+    fn visit(&mut self, value: &RawValue) -> Result<(), serde_json::Error> {
+        let text = value.get();
+        if !is_container(text) {
+            return Ok(());
         }
+        if self.depth == MAX_DEPTH {
+            return Err(serde_json::Error::custom("values are nested too deeply"));
+        }
+        self.depth += 1;
+        let parent = self.path.len();
+        if text.starts_with('{') {
+            let mut names = HashSet::new();
+            for (name, member) in serde_json::from_str::<Members<'_>>(text)?.0 {
+                if parent > 0 {
+                    self.path.push('.');
+                }
+                self.path.push_str(&name);
+                if !names.insert(name) && self.found.len() < MAX_LISTED {
+                    self.found.push(self.path.clone());
+                }
+                self.visit(member)?;
+                self.path.truncate(parent);
+            }
+        } else {
+            let items: Vec<&RawValue> = serde_json::from_str(text)?;
+            let containers = items.iter().enumerate().filter(|(_, item)| is_container(item.get()));
+            for (index, item) in containers {
+                self.path.push_str(&format!("[{index}]"));
+                self.visit(item)?;
+                self.path.truncate(parent);
+            }
+        }
+        self.depth -= 1;
+        Ok(())
     }
 }
 
-/// Any JSON value.
-struct Value<'a>(&'a mut Search);
+/// Whether the JSON text is an object or an array.
+fn is_container(text: &str) -> bool {
+    text.starts_with(['{', '['])
+}
 
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = ();
+/// The members of an object in their order, duplicates included.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
     }
 }
 
-impl<'de> Visitor<'de> for Value<'_> {
-    type Value = ();
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
+        formatter.write_str("an object")
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
-        let Self(search) = self;
-        let parent = search.path.len();
-        let mut index = 0;
-        loop {
-            search.path.push_str(&format!("[{index}]"));
-            let value = values.next_element_seed(Value(&mut *search))?;
-            search.path.truncate(parent);
-            if value.is_none() {
-                return Ok(());
-            }
-            index += 1;
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
         }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self(search) = self;
-        let parent = search.path.len();
-        let mut names = HashSet::new();
-        while let Some(name) = members.next_key::<String>()? {
-            if parent > 0 {
-                search.path.push('.');
-            }
-            search.path.push_str(&name);
-            if !names.insert(name) {
-                search.record();
-            }
-            members.next_value_seed(Value(&mut *search))?;
-            search.path.truncate(parent);
-        }
-        Ok(())
+        Ok(Members(members))
     }
 }
 
@@ -131,6 +124,20 @@ mod tests {
         ] {
             assert_eq!(find_duplicates(json.as_bytes()).unwrap(), paths, "{json}");
         }
+    }
+
+    #[test]
+    fn numbers_of_any_size_are_skipped() {
+        let json = br#"{"price": 1e999, "attributes": {"a": 1e999, "a": 2}}"#;
+        assert_eq!(find_duplicates(json).unwrap(), ["attributes.a"]);
+    }
+
+    #[test]
+    fn deep_values_are_an_error() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(find_duplicates(nested(MAX_DEPTH).as_bytes()).is_ok());
+        assert!(find_duplicates(nested(MAX_DEPTH + 1).as_bytes()).is_err());
+        assert!(find_duplicates(nested(20_000).as_bytes()).is_err());
     }
 
     #[test]

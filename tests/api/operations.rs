@@ -118,6 +118,7 @@ async fn metrics_are_labeled_by_route_not_by_client_input() {
 #[tokio::test]
 async fn metrics_that_only_grow_are_counters() {
     let app = TestApp::start().await;
+    app.get("/api/products").await.ok();
     let text = app.get("/metrics").await.is(200).text();
     let is_declared = |name: &str, kind| {
         assert!(text.contains(&format!("# TYPE souk_{name} {kind}\n")), "{name} {kind}: {text}");

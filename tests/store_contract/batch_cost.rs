@@ -10,7 +10,7 @@ use futures_util::{
     TryStreamExt,
     future::{join, join_all},
 };
-use mongodb::bson::{Bson, Document, Uuid as Id, doc};
+use mongodb::bson::{Bson, Document, Uuid as BsonUuid, doc};
 use souk::{
     domain::{
         ids::{ProductId, UserId},
@@ -127,7 +127,7 @@ async fn batch_costs_one_commit_and_writes_stock_last() {
         .filter(|operation| operation.step == ("update".into(), "stock".into()))
         .collect();
     let in_order = [first, second]
-        .map(|product| Some(Bson::from(Id::from_bytes(product.as_uuid().into_bytes()))));
+        .map(|product| Some(Bson::from(BsonUuid::from_bytes(product.as_uuid().into_bytes()))));
     assert_eq!(
         stock.iter().map(|update| update.id.clone()).collect::<Vec<_>>(),
         in_order,
@@ -172,8 +172,8 @@ async fn only_purchase_limits_cost_a_query() {
 
 /// Makes the server reject documents of `collection` with one of these ids in `field`.
 async fn reject_documents(mongo: &Mongo, collection: &str, field: &str, users: &[UserId]) {
-    let refused: Vec<Id> =
-        users.iter().map(|user| Id::from_bytes(user.as_uuid().into_bytes())).collect();
+    let refused: Vec<BsonUuid> =
+        users.iter().map(|user| BsonUuid::from_bytes(user.as_uuid().into_bytes())).collect();
     let rule = doc! { "collMod": collection, "validator": { field: { "$nin": refused } } };
     mongo.raw_database().run_command(rule).await.unwrap();
 }

@@ -209,15 +209,15 @@ async fn damaged_page_is_found_at_the_start_and_by_a_deep_check() {
 async fn index_that_disagrees_with_its_table_is_found_by_a_deep_check() {
     let harness = Sqlite::new();
     let store = open_sqlite(harness.options()).unwrap();
-    apply_one(&store, cart_commit(&cart(customer(), 1))).await.unwrap();
+    apply_one(&store, commit([put_order(&order(UserId::new()))])).await.unwrap();
     store.close().await;
     let database = raw_database(&harness);
-    // The definition of the index now excludes the row that it contains.
+    // The index now claims to be sorted by the other column.
     database
         .execute_batch(
             "PRAGMA writable_schema = ON;
-             UPDATE sqlite_schema SET sql = replace(sql, 'abandoned = 0', 'abandoned = 7')
-                 WHERE type = 'index' AND tbl_name = 'carts' AND sql LIKE '%abandoned = 0%';",
+             UPDATE sqlite_schema SET sql = replace(sql, '(user_id, id)', '(id, user_id)')
+                 WHERE name = 'orders_of_user';",
         )
         .unwrap();
     assert!(database.changes() > 0);

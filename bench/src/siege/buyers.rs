@@ -1,6 +1,7 @@
 //! The honest buyers: each logs in, browses, buys and pays, one request after the other.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    client::{Client, NO_RESPONSE},
+    client::{Client, NO_RESPONSE, next_number},
     report::Outcomes,
     setup::{PASSWORD, Scene, text},
 };
@@ -24,7 +25,7 @@ const PURCHASES_PER_LOGIN: u32 = 25;
 const FIRST_LOGINS: Duration = Duration::from_secs(15);
 
 pub struct Buyers {
-    server: std::net::SocketAddr,
+    server: SocketAddr,
     scene: Arc<Scene>,
 }
 
@@ -63,7 +64,7 @@ impl Buyers {
 async fn buy_until(
     end: Instant,
     number: usize,
-    server: std::net::SocketAddr,
+    server: SocketAddr,
     scene: &Scene,
     outcomes: &mut Outcomes,
 ) {
@@ -89,8 +90,8 @@ async fn buy_until(
         ] {
             send(&mut client, kind, &request, outcomes).await;
         }
-        let key = format!("{number}-{purchases}-{:?}", Instant::now()).replace(' ', "");
-        let headers = [("content-type", "application/json"), ("idempotency-key", &key)];
+        let key = next_number().to_string();
+        let headers = [("content-type", "application/json"), ("idempotency-key", &*key)];
         let checkout = Request::with_body("POST", "/api/checkout", &token, &headers, b"{}");
         let order = send(&mut client, "check out", &checkout, outcomes).await;
         if let Ok(id) = text(&order, "id") {

@@ -1,6 +1,9 @@
 //! Connections from a chosen address that are opened again when the server closes them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use serde_json::Value;
 
@@ -49,4 +52,10 @@ impl Client {
         let (status, body) = self.send(request).await;
         (status, serde_json::from_slice(&body).unwrap_or_default())
     }
+}
+
+/// A number that nothing else in the siege has, for keys and names.
+pub fn next_number() -> u64 {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    NUMBER.fetch_add(1, Ordering::Relaxed)
 }

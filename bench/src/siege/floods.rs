@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     SiegeOptions,
-    client::{Client, NO_RESPONSE},
+    client::{Client, NO_RESPONSE, next_number},
     report::Statuses,
     setup::{FLOOD_ADDRESSES, PASSWORD, Scene, flood_address, text},
 };
@@ -311,10 +311,4 @@ fn register(unique: u64) -> Request {
     let email = format!("stranger-{unique}@siege.example");
     let body = json!({"email": email, "password": PASSWORD, "name": "Stranger"});
     Request::post("/api/auth/register", "", &body.to_string())
-}
-
-/// A number that no other request of the siege has.
-fn next_number() -> u64 {
-    static NUMBER: AtomicU64 = AtomicU64::new(1);
-    NUMBER.fetch_add(1, Ordering::Relaxed)
 }

@@ -56,14 +56,15 @@ pub struct SiegeOptions {
     floods: Vec<floods::FloodKind>,
 }
 
-pub async fn run(options: &[&str]) -> anyhow::Result<()> {
-    let options = SiegeOptions::parse_from(std::iter::once(&"siege").chain(options));
+pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
+    let program = ["souk-bench siege"];
+    let options = SiegeOptions::parse_from(program.iter().chain(arguments).copied());
     // The defaults of `ShopProcess` are without limits, and with cheap passwords.
-    let shop = Arc::new(ShopProcess::start_with(&[
+    let shop = ShopProcess::start_with(&[
         ("LIMITS__PER_ADDRESS", "100"),
         ("LIMITS__PER_USER", "50"),
         ("AUTH__BCRYPT_COST", "12"),
-    ])?);
+    ])?;
     println!("preparing {} accounts, and the floods' carts", options.buyers);
     let scene = Arc::new(Scene::prepare(&shop, options.buyers).await?);
     let buyers = Buyers::new(&shop, &scene);

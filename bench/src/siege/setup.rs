@@ -49,7 +49,7 @@ pub const fn flood_address(number: u8) -> Ipv4Addr {
 
 impl Scene {
     pub async fn prepare(shop: &ShopProcess, buyers: u8) -> anyhow::Result<Self> {
-        let mut long = create_products(shop, "long", LONG_PRODUCTS).await?;
+        let long = create_products(shop, "long", LONG_PRODUCTS).await?;
         let mut products = create_products(shop, "tea", PRODUCTS + 1).await?;
         let target = products.pop().context("there are no products")?;
         let mut accounts = Vec::new();
@@ -72,7 +72,6 @@ impl Scene {
             }
             guests.push((token, long.first().cloned().unwrap_or_default()));
         }
-        long.clear();
         Ok(Self { products, target, buyers: accounts, guests })
     }
 }

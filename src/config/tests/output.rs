@@ -120,7 +120,7 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__STORE__URI", "mongodb://souk:hush@db"),
         ("SOUK__STORE__DATABASE", "souk"),
         ("SOUK__BROKER__URI", "amqp://souk:hush@mq"),
-        ("SOUK__AUTH__JWT_SECRET", "hush hush hush hush hush hush hush hush"),
+        ("SOUK__AUTH__JWT_SECRET", "hush: 7f3a91c05d2be8466a90c1d4e5f"),
         ("SOUK__AUTH__ED25519_KEY_FILE", "key.pem"),
         ("SOUK__AUTH__ADMIN_EMAIL", "admin@shop.example"),
         ("SOUK__AUTH__ADMIN_PASSWORD", "hush hush"),

@@ -5,16 +5,13 @@
 
 use std::sync::LazyLock;
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web, web::Bytes};
+use actix_web::{HttpResponse, http::header, web, web::Bytes};
 
 use crate::{
     error::Error,
     http::{
         openapi::openapi_document,
-        response::{
-            ApiResponse, RouteResult,
-            problem::{Problem, error_from_status},
-        },
+        response::{ApiResponse, RouteResult},
     },
 };
 
@@ -56,24 +53,22 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/").get(redirect_to_docs))
         .service(web::resource("/docs").get(redirect_to_docs))
-        .service(web::resource("/docs/{file:[^/]*}").get(asset))
         .service(web::resource("/openapi.json").get(openapi_json));
+    for (name, content_type, contents) in ASSETS {
+        let serve = move || async move { asset_response(content_type, contents) };
+        config.service(web::resource(format!("/docs/{name}")).get(serve));
+    }
 }
 
 async fn redirect_to_docs() -> HttpResponse {
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
-async fn asset(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let file = request.match_info().query("file");
-    let (_, content_type, contents) = ASSETS
-        .iter()
-        .find(|(name, ..)| *name == file)
-        .ok_or_else(|| error_from_status(StatusCode::NOT_FOUND))?;
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, *content_type))
+fn asset_response(content_type: &'static str, contents: &'static [u8]) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, content_type))
         .insert_header((header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
-        .body(Bytes::from_static(contents)))
+        .body(Bytes::from_static(contents))
 }
 
 async fn openapi_json() -> RouteResult {
