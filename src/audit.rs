@@ -72,6 +72,14 @@ impl Auditor {
         Self { store, writer, clock }
     }
 
+    /// Checks the database itself; see [`Store::find_damage`].
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn find_damage(&self) -> Result<Vec<String>, Error> {
+        Ok(self.store.find_damage().await?)
+    }
+
     /// Checks everything and calls `report` for each finding. With `repair`, also corrects the
     /// findings that can be corrected.
     ///

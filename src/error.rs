@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use crate::domain::{
     cart::{CartError, Shortage},
     money::Money,
-    order::{CheckoutError, OrderError},
+    order::{CheckoutError, OrderError, PurchaseExcess},
     validation::{FieldError, ValidationErrors},
 };
 
@@ -87,7 +87,10 @@ pub enum ErrorCode {
     /// The order's status does not permit this change.
     #[strum(message = "Invalid order status change")]
     InvalidTransition,
-    /// The user has as many unpaid orders as one user may have.
+    /// One buyer may not buy so many units of this product.
+    #[strum(message = "Purchase limit reached")]
+    PurchaseLimitReached,
+    /// The user has as many unpaid orders, or units in them, as one user may have.
     #[strum(message = "Too many unpaid orders")]
     TooManyPendingOrders,
     /// The address or the user has as many event feeds as it may have.
@@ -161,12 +164,23 @@ pub struct Error {
     pub detail: Cow<'static, str>,
     /// The fields that are invalid.
     pub field_errors: Vec<FieldError>,
-    /// The lines with insufficient stock.
-    pub shortages: Vec<Shortage>,
+    /// The lines of a cart that are refused.
+    pub refused_lines: RefusedLines,
     /// The current total of the cart.
     pub total_amount: Option<Box<Money>>,
     /// Seconds to wait before the next attempt.
     pub retry_after: Option<u64>,
+}
+
+/// The lines that an error is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefusedLines {
+    /// The error is about no lines.
+    None,
+    /// Lines that ask for more units than are available.
+    Short(Vec<Shortage>),
+    /// Lines that ask for more units than their buyer may buy.
+    Limited(Vec<PurchaseExcess>),
 }
 
 impl Error {
@@ -177,7 +191,7 @@ impl Error {
             code,
             detail: detail.into(),
             field_errors: Vec::new(),
-            shortages: Vec::new(),
+            refused_lines: RefusedLines::None,
             total_amount: None,
             retry_after: None,
         }
@@ -265,7 +279,17 @@ impl Error {
     #[must_use]
     pub fn insufficient_stock(lines: Vec<Shortage>) -> Self {
         let detail = "Fewer units are available than requested. See lines.";
-        Self { shortages: lines, ..Self::new(ErrorCode::InsufficientStock, detail) }
+        let refused_lines = RefusedLines::Short(lines);
+        Self { refused_lines, ..Self::new(ErrorCode::InsufficientStock, detail) }
+    }
+
+    /// These lines exceed the purchase limits of their products.
+    #[must_use]
+    pub fn purchase_limit_reached(lines: Vec<PurchaseExcess>) -> Self {
+        let detail = "Your orders would exceed the purchase limit of a product. See lines for how \
+            many units you can still buy.";
+        let refused_lines = RefusedLines::Limited(lines);
+        Self { refused_lines, ..Self::new(ErrorCode::PurchaseLimitReached, detail) }
     }
 }
 

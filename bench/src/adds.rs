@@ -85,6 +85,7 @@ async fn commit_rate_one_transaction_each() -> anyhow::Result<f64> {
         currency,
         low_stock: 0,
         keep_unpublished: false,
+        check_at_start: false,
     };
     let store = SqliteStore::open(options, Arc::new(SystemClock))?;
     let product_id = ProductId::new();

@@ -2,7 +2,7 @@
 //! advance, and responses that are not parsed beyond status and length.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 /// A serialized HTTP request.
@@ -22,10 +22,11 @@ pub struct Request(Vec<u8>);
 
 impl Request {
     pub fn get(path: &str, token: &str) -> Self {
-        Self(
-            format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
-                .into_bytes(),
-        )
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\n");
+        Self(match token {
+            "" => format!("{head}\r\n").into_bytes(),
+            token => format!("{head}authorization: Bearer {token}\r\n\r\n").into_bytes(),
+        })
     }
 
     pub fn delete(path: &str, token: &str) -> Self {
@@ -46,11 +47,27 @@ impl Request {
     }
 
     pub fn post(path: &str, token: &str, body: &str) -> Self {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json"
-        );
-        Self(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+        let headers = [("content-type", "application/json")];
+        Self::with_body("POST", path, token, &headers, body.as_bytes())
+    }
+
+    /// A request with a body. An empty token sends none.
+    pub fn with_body(
+        method: &str,
+        path: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Self {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\n");
+        if !token.is_empty() {
+            head += &format!("authorization: Bearer {token}\r\n");
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head += &format!("content-length: {}\r\n\r\n", body.len());
+        Self([head.as_bytes(), body].concat())
     }
 }
 
@@ -62,9 +79,29 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+        Self::new(TcpStream::connect(address).await?)
+    }
+
+    /// Connects from a chosen address of this machine.
+    pub async fn open_from(local: Ipv4Addr, address: SocketAddr) -> anyhow::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((local, 0).into())?;
+        Self::new(socket.connect(address).await?)
+    }
+
+    fn new(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024) })
+    }
+
+    /// The connection as bytes.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    /// The last response from `start` on.
+    pub fn body_from(&self, start: usize) -> Vec<u8> {
+        self.buffer.get(start..).unwrap_or_default().to_vec()
     }
 
     /// Sends a request and reads the response, which must be 2xx. Returns where the body starts in

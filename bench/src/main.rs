@@ -23,6 +23,7 @@ mod relay;
 mod samples;
 mod scale;
 mod shop_process;
+mod siege;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -38,6 +39,7 @@ fn main() -> anyhow::Result<()> {
         ["overload"] => runtime.block_on(overload::run()),
         ["relay"] => runtime.block_on(relay::run()),
         ["scale", options @ ..] => runtime.block_on(scale::run(options)),
+        ["siege", options @ ..] => runtime.block_on(siege::run(options)),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // `reads` starts this as a child process.
@@ -45,7 +47,7 @@ fn main() -> anyhow::Result<()> {
         _ => anyhow::bail!(
             "usage: souk-bench \
              reads | adds | mongo | checkouts | expiry | overload | relay \
-             | scale [OPTIONS] | memory [CARTS]"
+             | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS]"
         ),
     }
 }

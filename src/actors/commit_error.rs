@@ -7,8 +7,8 @@ use crate::{
 
 /// Maps the error of a commit to the error that the client gets.
 ///
-/// [`retry`](super::retry) handles conflicts and repeats first. A conflict gets here only after the
-/// last attempt.
+/// [`retry_on_conflict`](super::retry_on_conflict) handles conflicts and repeats first. A conflict
+/// gets here only after the last attempt.
 pub(crate) fn map_commit_error(error: CommitError) -> Error {
     match error {
         CommitError::Conflict
@@ -28,6 +28,14 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             ErrorCode::TooManyPendingOrders,
             "You have too many unpaid orders. Pay or cancel one of them, then check out again.",
         ),
+        CommitError::TooManyPendingUnits { left } => Error::new(
+            ErrorCode::TooManyPendingOrders,
+            format!(
+                "Your unpaid orders may have {left} more units in all. Pay or cancel one of them, \
+                 or buy fewer units, then check out again."
+            ),
+        ),
+        CommitError::PurchaseLimitReached(lines) => Error::purchase_limit_reached(lines),
         CommitError::EmailTaken => Error::new(
             ErrorCode::EmailTaken,
             "An account with this e-mail address exists. Log in instead.",
@@ -40,6 +48,12 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             ErrorCode::IdempotencyKeyReused,
             "This Idempotency-Key was used for another request. Use a new key for each request.",
         ),
+        CommitError::RepeatRefused => Error {
+            detail: "A repeat of this request was refused while it waited, so nothing was \
+                     changed. Send it again if you still want it."
+                .into(),
+            ..Error::overloaded()
+        },
         CommitError::Unavailable => Error::store_unavailable(),
         CommitError::OutcomeUnknown => Error::outcome_unknown(),
         CommitError::Replayed(_) | CommitError::AlreadyApplied => Error::internal(),
@@ -55,12 +69,15 @@ mod tests {
         for (error, code) in [
             (CommitError::Conflict, ErrorCode::Overloaded),
             (CommitError::Overloaded, ErrorCode::Overloaded),
+            (CommitError::RepeatRefused, ErrorCode::Overloaded),
             (CommitError::Unavailable, ErrorCode::StoreUnavailable),
             (CommitError::OutcomeUnknown, ErrorCode::OutcomeUnknown),
             (CommitError::EmailTaken, ErrorCode::EmailTaken),
             (CommitError::StockVersionMismatch(3), ErrorCode::VersionMismatch),
             (CommitError::StockOverflow, ErrorCode::ValidationFailed),
             (CommitError::TooManyPendingOrders, ErrorCode::TooManyPendingOrders),
+            (CommitError::TooManyPendingUnits { left: 1 }, ErrorCode::TooManyPendingOrders),
+            (CommitError::PurchaseLimitReached(Vec::new()), ErrorCode::PurchaseLimitReached),
         ] {
             assert_eq!(map_commit_error(error).code, code);
         }

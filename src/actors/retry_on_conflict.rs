@@ -121,12 +121,27 @@ impl CommandRetry<'_> {
 
     /// Returns the stored reply if the request repeats one that succeeded, else the refusal. The
     /// lookup follows the decision, so it does not miss a first attempt that runs concurrently.
+    ///
+    /// On a store that several nodes share, the first attempt may still wait on another node. So
+    /// the refusal is recorded under the key, which keeps that attempt from being applied after
+    /// the caller was told that the request is refused.
     async fn replay_or_refuse<T>(
         &self,
         context: &CommandContext,
         refusal: Error,
     ) -> Result<Reply<T>, Error> {
         let Some(key) = &context.idempotency_key else { return Err(refusal) };
+        if self.store.is_shared() {
+            context.ticket.mark_started()?;
+            let record = idempotency_record(context, StoredReplyBody::Refused);
+            let commit = Commit::new(self.clock.now(), context.ticket.deadline());
+            let commit = Commit { idempotency_record: record, ..commit };
+            return match self.writer.commit(commit).await {
+                Ok(_) => Err(refusal),
+                Err(CommitError::Replayed(response)) => Ok(Reply::Replayed(response)),
+                Err(error) => Err(map_commit_error(error)),
+            };
+        }
         match self.store.find_stored_reply(key).await? {
             Some((fingerprint, response)) if fingerprint == key.fingerprint => {
                 Ok(Reply::Replayed(response))

@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use super::resources::open_store;
 use crate::{
     audit::Auditor,
-    config::{Settings, StoreKind},
+    config::{Settings, StartCheck, StoreKind},
     domain::clock::{Clock, SystemClock},
     store::{
         CommittedChanges, Store,
@@ -46,7 +46,10 @@ impl AuditSession {
             );
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = open_store(settings, drivers, Arc::clone(&clock)).await?;
+        // The audit is there to find damage, and `--deep` lists all of it.
+        let mut settings = settings.clone();
+        settings.store.check_at_start = StartCheck::Off;
+        let store = open_store(&settings, drivers, Arc::clone(&clock)).await?;
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
         let auditor = Auditor::new(Arc::clone(&store), writer.clone(), clock);

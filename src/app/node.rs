@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     node_context::NodeContext,
-    options::{api_options, cart_limits, connection_limits, feed_limits, order_rules},
+    options::{api_options, cart_limits, connection_limits, feed_limits, order_rules, reply_quota},
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -19,13 +19,14 @@ use crate::{
         catalog::{CatalogActor, CatalogService},
         orders::{OrderActor, OrderService},
     },
-    auth::{caller::Authenticator, refresh_token::RefreshTokens},
+    auth::{caller::Authenticator, login_keys::LoginKeys, refresh_token::RefreshTokens},
     broker::{Broker, BrokerUri},
     config::Settings,
     http::{
         self, AppState, ConnectionLimiter, FeedLimiter, RateLimits, ReadLimiter,
         middleware::metrics::Metrics,
     },
+    store::cleanup::run_cleanup_loop,
 };
 
 /// How often the rate limits drop the counters of idle callers.
@@ -142,6 +143,7 @@ impl Node {
             actix_rt::spawn(carts.run_maintenance_loop(abandoned_after)),
             actix_rt::spawn(order_service(&self.context).run_expiry_loop()),
             actix_rt::spawn(Arc::clone(&state.feed).run(Arc::clone(&state.store))),
+            actix_rt::spawn(run_cleanup_loop(Arc::clone(&state.store))),
             actix_rt::spawn(clean_up_rate_limits(state)),
         ];
         if let Some(follower) = self.context.follower.clone() {
@@ -160,6 +162,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         clock: Arc::clone(&context.clock),
         limits: cart_limits(settings),
         order_rules: order_rules(settings),
+        reply_quota: reply_quota(settings),
         currency: settings.shop.currency,
         render: http::render_cart,
     };
@@ -193,13 +196,17 @@ fn start_accounts(
     hasher: PasswordHasher,
     token_secret: &SecretString,
 ) -> Addr<AccountActor> {
+    let secret = token_secret.expose_secret().as_bytes();
     AccountActor::new(AccountDeps {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         clock: Arc::clone(&context.clock),
         hasher,
-        refresh_tokens: RefreshTokens::new(token_secret.expose_secret().as_bytes()),
+        refresh_tokens: RefreshTokens::new(secret),
         revoked: Arc::clone(&context.listeners.revoked_sessions),
+        login_keys: LoginKeys::new(secret),
+        refresh_grace: settings.auth.refresh_grace,
+        max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
     })
     .start()

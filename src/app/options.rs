@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 
 use super::resources::{connection_capacity, raise_descriptor_limit};
 use crate::{
+    actors::cart::ReplyQuota,
     config::Settings,
     domain::{
         account::{Email, Password},
@@ -25,10 +26,20 @@ pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
     CartLimits { max_quantity: settings.cart.max_quantity, max_lines }
 }
 
+pub(super) const fn reply_quota(settings: &Settings) -> ReplyQuota {
+    let limits = &settings.limits;
+    ReplyQuota {
+        max_keys: limits.idempotency_keys as u64,
+        max_bytes: limits.idempotency_bytes as u64,
+        max_guest_bytes: limits.guest_idempotency_bytes as u64,
+    }
+}
+
 pub(super) const fn order_rules(settings: &Settings) -> OrderRules {
     OrderRules {
         payment_timeout: settings.orders.payment_timeout,
         max_pending: settings.orders.max_pending,
+        max_pending_units: settings.orders.max_pending_units,
     }
 }
 

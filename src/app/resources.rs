@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpSocket, runtime::Handle};
 
 use crate::{
-    config::{BrokerKind, Settings, StoreKind},
+    config::{BrokerKind, Settings, StartCheck, StoreKind},
     domain::clock::Clock,
     store::{
         Store,
@@ -53,7 +53,9 @@ pub(super) async fn open_store(
         }
         _ => {
             let dir = settings.store.path.clone();
-            let options = SqliteOptions { dir, currency, low_stock, keep_unpublished };
+            let check_at_start = settings.store.check_at_start == StartCheck::Quick;
+            let options =
+                SqliteOptions { dir, currency, low_stock, keep_unpublished, check_at_start };
             Ok(Arc::new(SqliteStore::open(options, clock)?))
         }
     }

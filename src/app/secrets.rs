@@ -6,7 +6,11 @@ use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{auth::token::TokenService, config::Settings, domain::clock::Clock};
+use crate::{
+    auth::token::TokenService,
+    config::{Settings, readable_file_warning, secret_weakness},
+    domain::clock::Clock,
+};
 
 /// Builds the service that signs and verifies access tokens: with the Ed25519 key file if there is
 /// one, else with the secret.
@@ -39,11 +43,18 @@ pub(super) fn token_secret(settings: &Settings) -> anyhow::Result<SecretString> 
 fn load_or_create_secret(dir: &Path) -> anyhow::Result<SecretString> {
     let path = dir.join("jwt_secret");
     match std::fs::read_to_string(&path) {
-        Ok(text) if text.trim().len() >= 32 => return Ok(text.trim().into()),
-        Ok(_) => anyhow::bail!(
-            "{} is damaged; delete it to create a new secret, which ends all sessions",
-            path.display()
-        ),
+        Ok(text) => match secret_weakness(text.trim()) {
+            None => {
+                if let Some(warning) = readable_file_warning("jwt_secret", &path) {
+                    tracing::warn!("{warning}");
+                }
+                return Ok(text.trim().into());
+            }
+            Some(weakness) => anyhow::bail!(
+                "{} {weakness}; delete it to create a new secret, which ends all sessions",
+                path.display()
+            ),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
             return Err(error).with_context(|| format!("failed to read {}", path.display()));

@@ -1,5 +1,7 @@
 //! Access tokens, refresh tokens and callers, independent of the transport.
 
 pub mod caller;
+mod derived_mac;
+pub mod login_keys;
 pub mod refresh_token;
 pub mod token;

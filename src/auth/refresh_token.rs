@@ -1,21 +1,34 @@
 //! Refresh tokens: opaque to clients and authenticated by a MAC. The store keeps only their hash.
 //!
-//! A token is base64url of 48 bytes: the session id, 16 random bytes, and the first half of an
-//! HMAC-SHA256 over both. Reuse of an old token ends its session; the MAC ensures that a forged
-//! token does not.
+//! A token is base64url of 48 bytes: the session id, 16 bytes that nobody can guess, and the first
+//! half of an HMAC-SHA256 over both. Reuse of an old token ends its session; the MAC ensures that a
+//! forged token does not.
+//!
+//! The 16 bytes are random in the first token of a session. In each later one they are an HMAC of
+//! the token before, under a key of its own. So any node can issue the successor of a token again,
+//! for a client that did not receive it, although no token is stored; and whether a token is the
+//! one before the current one shows from the hash of its successor.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use hmac::{Hmac, KeyInit, Mac, digest::Key};
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
+use super::derived_mac::derive_mac;
 use crate::domain::{account::Session, ids::SessionId};
+
+/// The length of a token's session id and random part.
+const SIGNED_BYTES: usize = 32;
+
+/// The length of a token before it is encoded.
+const TOKEN_BYTES: usize = 48;
 
 /// Issues and verifies refresh tokens. All nodes must share one secret.
 #[derive(Clone)]
 pub struct RefreshTokens {
     mac: Hmac<Sha256>,
+    successor_mac: Hmac<Sha256>,
 }
 
 /// A newly issued token, for the client and for the store.
@@ -29,27 +42,38 @@ pub(crate) struct IssuedRefreshToken {
 /// A token with a valid MAC: this shop issued it. It may already be used.
 pub(crate) struct VerifiedRefreshToken {
     pub(crate) session_id: SessionId,
-    pub(crate) hash: [u8; 32],
+    bytes: [u8; TOKEN_BYTES],
 }
 
 impl RefreshTokens {
-    /// Derives the MAC key from `secret`, so that the secret can have other uses, too.
+    /// Derives the MAC keys from `secret`, so that the secret can have other uses, too.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        let derived =
-            Sha256::new_with_prefix(b"souk refresh token\0").chain_update(secret).finalize();
-        let mut key = Key::<Hmac<Sha256>>::default();
-        key.iter_mut().zip(derived).for_each(|(place, byte)| *place = byte);
-        Self { mac: Hmac::new(&key) }
+        Self {
+            mac: derive_mac(b"souk refresh token\0", secret),
+            successor_mac: derive_mac(b"souk refresh token successor\0", secret),
+        }
     }
 
-    /// Makes a new token for a session.
+    /// Makes the first token of a session.
     pub(crate) fn issue(&self, session_id: SessionId) -> IssuedRefreshToken {
-        let mut bytes = Vec::with_capacity(48);
+        self.sign(session_id, rand::random())
+    }
+
+    /// Makes the token that replaces `token`: always the same one.
+    pub(crate) fn issue_successor(&self, token: &VerifiedRefreshToken) -> IssuedRefreshToken {
+        let mac = self.successor_mac.clone().chain_update(token.bytes).finalize().into_bytes();
+        let mut unguessable = [0; 16];
+        unguessable.iter_mut().zip(mac).for_each(|(place, byte)| *place = byte);
+        self.sign(token.session_id, unguessable)
+    }
+
+    fn sign(&self, session_id: SessionId, unguessable: [u8; 16]) -> IssuedRefreshToken {
+        let mut bytes = Vec::with_capacity(TOKEN_BYTES);
         bytes.extend_from_slice(session_id.as_uuid().as_bytes());
-        bytes.extend_from_slice(&rand::random::<[u8; 16]>());
+        bytes.extend_from_slice(&unguessable);
         let mac = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
-        bytes.extend(mac.into_iter().take(16));
+        bytes.extend(mac.into_iter().take(TOKEN_BYTES - SIGNED_BYTES));
         IssuedRefreshToken {
             token: URL_SAFE_NO_PAD.encode(&bytes),
             hash: Sha256::digest(&bytes).into(),
@@ -58,25 +82,30 @@ impl RefreshTokens {
 
     /// Checks the MAC of `token`. `None` if this shop did not issue it.
     pub(crate) fn verify(&self, token: &str) -> Option<VerifiedRefreshToken> {
-        let mut bytes = [0; 48];
+        let mut bytes = [0; TOKEN_BYTES];
         let length = URL_SAFE_NO_PAD.decode_slice(token, &mut bytes).ok()?;
         if length != bytes.len() {
             return None;
         }
-        let (signed, mac) = bytes.split_at(32);
+        let (signed, mac) = bytes.split_at(SIGNED_BYTES);
         self.mac.clone().chain_update(signed).verify_truncated_left(mac).ok()?;
         let (session_id, _) = signed.split_first_chunk::<16>()?;
-        Some(VerifiedRefreshToken {
-            session_id: Uuid::from_bytes(*session_id).into(),
-            hash: Sha256::digest(bytes).into(),
-        })
+        Some(VerifiedRefreshToken { session_id: Uuid::from_bytes(*session_id).into(), bytes })
+    }
+}
+
+impl IssuedRefreshToken {
+    /// Whether this is the current token of the session.
+    pub(crate) fn is_current(&self, session: &Session) -> bool {
+        self.hash.ct_eq(&session.refresh_hash).into()
     }
 }
 
 impl VerifiedRefreshToken {
     /// Whether this is the current token of the session.
     pub(crate) fn is_current(&self, session: &Session) -> bool {
-        self.hash.ct_eq(&session.refresh_hash).into()
+        let hash: [u8; 32] = Sha256::digest(self.bytes).into();
+        hash.ct_eq(&session.refresh_hash).into()
     }
 }
 
@@ -108,6 +137,21 @@ mod tests {
         assert_eq!(verified.session_id, id);
         assert!(verified.is_current(&session(id, first.hash)));
         assert!(!verified.is_current(&session(id, second.hash)));
+    }
+
+    #[test]
+    fn successor_is_the_same_on_every_node_and_differs_from_all_others() {
+        let (here, there) = (RefreshTokens::new(b"a secret"), RefreshTokens::new(b"a secret"));
+        let first = here.issue(SessionId::new());
+        let second = here.issue_successor(&here.verify(&first.token).unwrap());
+        assert_eq!(there.issue_successor(&there.verify(&first.token).unwrap()).token, second.token);
+        let verified = there.verify(&second.token).unwrap();
+        assert!(verified.is_current(&session(verified.session_id, second.hash)));
+        let third = here.issue_successor(&verified);
+        assert!(third.token != second.token && second.token != first.token);
+        // Without the secret, a token does not lead to the next one.
+        let other = RefreshTokens::new(b"another secret");
+        assert_ne!(other.issue_successor(&verified).token, third.token);
     }
 
     #[test]

@@ -39,7 +39,7 @@ use super::{
     with_timeout,
 };
 use crate::{
-    error::{Error, ErrorCode},
+    error::{Error, ErrorCode, RefusedLines},
     messages::command_context::TraceParent,
 };
 
@@ -223,7 +223,11 @@ fn trace_context(delivery: &Delivery) -> Option<TraceParent> {
 
 /// Why a command failed, for the operator who handles the dead letters.
 fn rejection_reason(error: &Error) -> String {
-    match error.shortages.first() {
+    let shortage = match &error.refused_lines {
+        RefusedLines::Short(lines) => lines.first(),
+        RefusedLines::None | RefusedLines::Limited(_) => None,
+    };
+    match shortage {
         Some(line) => format!(
             "{}: {} requested, {} available",
             error.code.as_str(),

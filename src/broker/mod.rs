@@ -93,7 +93,7 @@ impl Broker {
         // A message that is not valid AMQP closes the connection that receives it. Commands come
         // from other systems, so they have a connection of their own: such a message must not
         // stop the events between the nodes.
-        let publish_connection = ManagedConnection::start(uri.clone(), "publishing");
+        let publish_connection = ManagedConnection::start_for_publishing(uri.clone(), "publishing");
         let command_connection = ManagedConnection::start(uri.clone(), "commands");
         let mut connections =
             vec![Arc::clone(&publish_connection), Arc::clone(&command_connection)];

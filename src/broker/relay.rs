@@ -1,9 +1,8 @@
 //! Publishes the outbox: one node at a time, and each event at least once. Events are read in the
 //! order of [`OutboxPage`](crate::store::OutboxPage), in which every subject's sequence rises;
-//! [`Publisher`] keeps that order for each sequence. On MongoDB, where many writers append events
-//! at once, the order comes from their commit times:
-//! [`next_commit_time`](crate::store::mongo::partition::ClaimedPartition::next_commit_time) says
-//! why that is the order of cause and effect.
+//! [`Publisher`] keeps that order for each sequence. On [MongoDB](crate::store::mongo), where many
+//! writers append events at once, the order is that of their commit times. The private method
+//! `ClaimedPartition::next_commit_time` there says why that is the order of cause and effect.
 //!
 //! # Takeover
 //!
@@ -139,6 +138,8 @@ impl Relay {
         let mut ready_guard = None;
         loop {
             if wake_leader(&channel).await? {
+                // Another node publishes, and knows whether the broker confirms that.
+                self.deps.status.set_refusing(false);
                 ready_guard.get_or_insert_with(|| session.mark_ready());
             } else if self.deps.store.ping().await.is_ok()
                 && let Some((channel, wakeups)) = try_lead(&session).await?
@@ -190,6 +191,7 @@ impl Relay {
             (&result, publisher.oldest_unconfirmed())
         {
             *self.lock_last_rejected() = Some(oldest);
+            self.deps.status.set_refusing(true);
         }
         result
     }
@@ -257,6 +259,7 @@ impl Relay {
 
     fn record_confirmed(&self, position: OutboxPosition) {
         self.deps.status.count_published();
+        self.deps.status.set_refusing(false);
         self.confirmed_cursor.send_modify(|cursor| cursor.advance_to(position));
     }
 

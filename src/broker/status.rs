@@ -11,12 +11,20 @@ use super::ManagedConnection;
 pub struct BrokerStatus {
     connections: Vec<Arc<ManagedConnection>>,
     is_leader: AtomicBool,
+    /// The broker has rejected an event of this node, or failed to confirm it in time, and has
+    /// confirmed none since.
+    is_refusing: AtomicBool,
     published: AtomicU64,
 }
 
 impl BrokerStatus {
     pub(super) const fn new(connections: Vec<Arc<ManagedConnection>>) -> Self {
-        Self { connections, is_leader: AtomicBool::new(false), published: AtomicU64::new(0) }
+        Self {
+            connections,
+            is_leader: AtomicBool::new(false),
+            is_refusing: AtomicBool::new(false),
+            published: AtomicU64::new(0),
+        }
     }
 
     /// Whether all connections are established and their tasks work on them.
@@ -25,6 +33,15 @@ impl BrokerStatus {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connections.iter().all(|connection| connection.is_ready())
+    }
+
+    /// Whether the broker takes messages: all connections work, it has blocked none of them, as it
+    /// does when it is short of memory or disk, and it confirms what is published.
+    #[must_use]
+    pub fn takes_messages(&self) -> bool {
+        self.is_connected()
+            && !self.is_refusing.load(Ordering::Relaxed)
+            && !self.connections.iter().any(|connection| connection.is_blocked())
     }
 
     /// Whether this node is the one that publishes events.
@@ -41,6 +58,10 @@ impl BrokerStatus {
 
     pub(super) fn set_leader(&self, is_leader: bool) {
         self.is_leader.store(is_leader, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_refusing(&self, is_refusing: bool) {
+        self.is_refusing.store(is_refusing, Ordering::Relaxed);
     }
 
     pub(super) fn count_published(&self) {

@@ -3,24 +3,44 @@
 use anyhow::bail;
 
 use super::{AuditArguments, count, print_line, run_in_system};
-use crate::{app::audit::AuditSession, audit::AuditSummary, config::Settings};
+use crate::{
+    app::audit::AuditSession,
+    audit::{AuditSummary, Auditor},
+    config::Settings,
+};
 
 pub(super) fn run(settings: &Settings, arguments: &AuditArguments) -> anyhow::Result<()> {
     run_in_system(async |drivers| {
         let audit = AuditSession::open(settings, &drivers).await?;
-        let mut printed = Ok(());
-        let result = audit
-            .auditor
-            .run(arguments.repair, |finding| {
-                if printed.is_ok() {
-                    printed = print_line(&finding.to_string());
-                }
-            })
-            .await;
+        let result = audit_everything(&audit.auditor, arguments).await;
         audit.close().await;
-        printed?;
-        print_summary(&result?, arguments.repair)
+        result
     })
+}
+
+async fn audit_everything(auditor: &Auditor, arguments: &AuditArguments) -> anyhow::Result<()> {
+    let damage = if arguments.deep { auditor.find_damage().await? } else { Vec::new() };
+    for problem in &damage {
+        print_line(&format!("database: {problem}"))?;
+    }
+    // Corrections of what a damaged page says would destroy more.
+    let repair = arguments.repair && damage.is_empty();
+    let mut printed = Ok(());
+    let result = auditor
+        .run(repair, |finding| {
+            if printed.is_ok() {
+                printed = print_line(&finding.to_string());
+            }
+        })
+        .await;
+    printed?;
+    if damage.is_empty() {
+        return print_summary(&result?, repair);
+    }
+    if let Ok(summary) = result {
+        drop(print_summary(&summary, repair));
+    }
+    bail!("the database has {}; restore it from a backup", count(damage.len() as u64, "problem"))
 }
 
 fn print_summary(summary: &AuditSummary, repair: bool) -> anyhow::Result<()> {

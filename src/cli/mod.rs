@@ -87,6 +87,9 @@ Without --repair, the audit only reports. With it, every correction is a movemen
   reserved  becomes what open orders need, by a `reserved` or `released` movement
   orders    get the movements that they lack
 
+With --deep, the database checks itself first: SQLite its whole file, MongoDB each collection in the
+background. Damage is printed, and nothing is repaired then; restore a backup.
+
 Gaps in the sequence of movements, and movements of an unknown order, are only reported.
 
 Stop the server to audit the embedded store, or use POST /api/admin/audit while it runs. On MongoDB,
@@ -97,6 +100,9 @@ pub(crate) struct AuditArguments {
     /// Write correcting movements.
     #[arg(long)]
     repair: bool,
+    /// Also check the database itself, page by page, and its indexes.
+    #[arg(long)]
+    deep: bool,
 }
 
 /// Runs the command line. The exit code is 0 on success, 1 when the command fails, and 2 when the

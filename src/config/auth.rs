@@ -1,18 +1,21 @@
 //! `[auth]`: tokens, passwords and the first administrator.
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_range};
+use super::secret_strength::{readable_file_warning, secret_weakness};
 use super::store::{StoreKind, StoreSettings};
-use super::toml_writer::TomlWriter;
+use super::toml_writer::{TomlWriter, format_duration};
 use super::values;
+use crate::domain::{
+    account::{Email, MAX_REFRESH_GRACE, Password},
+    validation::ValidationErrors,
+};
 
-const MIN_SECRET_BYTES: usize = 32;
-/// bcrypt reads 72 bytes including the closing NUL, and silently ignores the rest.
-const MAX_PASSWORD_BYTES: usize = 71;
-const MIN_PASSWORD_CHARS: usize = 8;
+/// The most sessions of one account: a login looks at all of them.
+const MAX_SESSIONS: u32 = 1000;
 /// Below this a stolen hash is cheap to attack.
 const MIN_SAFE_BCRYPT_COST: u32 = 10;
 
@@ -35,11 +38,28 @@ pub struct AuthSettings {
     /// The bcrypt work factor of new password hashes.
     #[serde(deserialize_with = "values::whole_number")]
     pub bcrypt_cost: u32,
+    /// How long a used refresh token gets the same successor again, unless that was used.
+    #[serde(deserialize_with = "values::duration")]
+    pub refresh_grace: Duration,
+    /// The most sessions of one account. A login beyond ends the one that was unused the longest.
+    #[serde(deserialize_with = "values::whole_number")]
+    pub max_sessions: u32,
 }
 
 impl AuthSettings {
     pub(super) fn validate(&self, store: &StoreSettings) -> Result<(), InvalidSetting> {
         check_range("auth.bcrypt_cost", self.bcrypt_cost, 4..=31)?;
+        check_range("auth.max_sessions", self.max_sessions, 1..=MAX_SESSIONS)?;
+        if self.refresh_grace > MAX_REFRESH_GRACE {
+            return Err(InvalidSetting::new(
+                "auth.refresh_grace",
+                format!(
+                    "{} is out of range; use 0s to {}",
+                    format_duration(self.refresh_grace),
+                    format_duration(MAX_REFRESH_GRACE)
+                ),
+            ));
+        }
         self.validate_jwt_secret(store)?;
         self.validate_admin()
     }
@@ -47,12 +67,9 @@ impl AuthSettings {
     fn validate_jwt_secret(&self, store: &StoreSettings) -> Result<(), InvalidSetting> {
         const KEY: &str = "auth.jwt_secret";
         match &self.jwt_secret {
-            Some(secret) => match secret.expose_secret().len() {
-                MIN_SECRET_BYTES.. => Ok(()),
-                bytes => Err(InvalidSetting::new(
-                    KEY,
-                    format!("has {bytes} bytes; use at least {MIN_SECRET_BYTES} random bytes"),
-                )),
+            Some(secret) => match secret_weakness(secret.expose_secret()) {
+                None => Ok(()),
+                Some(weakness) => Err(InvalidSetting::new(KEY, weakness)),
             },
             None if store.kind == StoreKind::Mongodb => Err(InvalidSetting::new(
                 KEY,
@@ -76,14 +93,13 @@ impl AuthSettings {
                 return Err(InvalidSetting::new("auth.admin_email", text));
             }
         };
-        if !email.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()) {
-            let text =
-                format!("{email:?} is not an e-mail address; use one such as admin@shop.example");
+        if let Err(errors) = Email::parse(email) {
+            let reason = first_message(errors);
+            let text = format!("{email:?} is not an e-mail address; {reason}");
             return Err(InvalidSetting::new("auth.admin_email", text));
         }
-        let long_enough = password.chars().count() >= MIN_PASSWORD_CHARS;
-        if !long_enough || password.len() > MAX_PASSWORD_BYTES || password.contains('\0') {
-            let text = "is not a usable password; use 8 characters to 71 bytes";
+        if let Err(errors) = Password::parse("it", password.to_owned()) {
+            let text = format!("is not a usable password; {}", first_message(errors));
             return Err(InvalidSetting::new("auth.admin_password", text));
         }
         Ok(())
@@ -99,6 +115,10 @@ impl AuthSettings {
         })
     }
 
+    pub(super) fn key_file_warning(&self) -> Option<String> {
+        readable_file_warning("auth.ed25519_key_file", self.ed25519_key_file.as_deref()?)
+    }
+
     pub(super) fn write_toml(&self, out: &mut TomlWriter) {
         out.write_section("auth");
         out.write_redacted("jwt_secret", self.jwt_secret.as_ref());
@@ -107,5 +127,11 @@ impl AuthSettings {
         out.write_optional("admin_email", self.admin_email.as_deref());
         out.write_redacted("admin_password", self.admin_password.as_ref());
         out.write_literal("bcrypt_cost", self.bcrypt_cost);
+        out.write_duration("refresh_grace", self.refresh_grace);
+        out.write_literal("max_sessions", self.max_sessions);
     }
+}
+
+fn first_message(errors: ValidationErrors) -> String {
+    errors.into_vec().into_iter().next().map(|error| error.message).unwrap_or_default()
 }

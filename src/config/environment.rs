@@ -14,7 +14,7 @@ pub(super) const PORT_VARIABLE: &str = "PORT";
 /// Short names, each for one setting.
 pub(super) const SHORT_NAMES: [(&str, &str); 3] =
     [("MONGO_URI", "store.uri"), ("DB_NAME", "store.database"), ("JWT_SECRET", "auth.jwt_secret")];
-const DOTENV_FILE: &str = ".env";
+pub(super) const DOTENV_FILE: &str = ".env";
 
 /// The value of an environment variable, and where it is set, for error messages.
 pub(super) struct Variable {

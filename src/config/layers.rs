@@ -1,15 +1,18 @@
 //! The layers of the settings, merged into one tree whose values know their origin.
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use ::config::{FileFormat, Format as _, Map, Value, ValueKind};
 use serde::de::DeserializeOwned;
 
 use super::Sources;
 use super::environment::{
-    ENVIRONMENT_VARIABLE, Environment, LOG_FILTER_VARIABLE, PORT_VARIABLE, SHORT_NAMES, Variable,
-    read_file,
+    DOTENV_FILE, ENVIRONMENT_VARIABLE, Environment, LOG_FILTER_VARIABLE, PORT_VARIABLE,
+    SHORT_NAMES, Variable, read_file,
 };
 use super::error::{ConfigError, InvalidSetting, closest_name, to_one_line};
+use super::secret_strength::readable_file_warning;
 use super::toml_error::describe_toml_error;
 
 const DEFAULT_ENV_NAME: &str = "development";
@@ -61,6 +64,17 @@ impl Layers {
     /// `RUST_LOG`, which is not a setting but may also be set in `.env`.
     pub(super) fn log_filter(&self) -> Option<String> {
         self.env.get(LOG_FILTER_VARIABLE).map(|variable| variable.value.clone())
+    }
+
+    /// Warns about each file in `dir` that sets one of these secret settings and that every user
+    /// of the machine can read.
+    pub(super) fn file_warnings(&self, secrets: &[&str], dir: &Path) -> Vec<String> {
+        let origins = secrets.iter().filter_map(|key| self.find_origin(key, None));
+        let files: BTreeSet<String> = origins
+            .filter_map(|origin| origin.rsplit(' ').next().map(str::to_owned))
+            .filter(|file| file.ends_with(".toml") || file == DOTENV_FILE)
+            .collect();
+        files.iter().filter_map(|file| readable_file_warning(file, &dir.join(file))).collect()
     }
 
     /// Adds the origin of the setting to an error.

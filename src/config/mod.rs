@@ -11,6 +11,7 @@ mod layers;
 mod ops;
 mod orders;
 mod rate_limits;
+mod secret_strength;
 mod shop;
 mod store;
 mod telemetry;
@@ -24,6 +25,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 pub use auth::AuthSettings;
@@ -35,8 +37,9 @@ pub use http::{CorsSettings, HttpSettings};
 pub use ops::OpsSettings;
 pub use orders::OrdersSettings;
 pub use rate_limits::RateLimitSettings;
+pub use secret_strength::{readable_file_warning, secret_weakness};
 pub use shop::{CatalogSettings, ShopSettings};
-pub use store::{StoreKind, StoreSettings};
+pub use store::{StartCheck, StoreKind, StoreSettings};
 pub use telemetry::{LogFormat, TelemetrySettings};
 
 use self::error::InvalidSetting;
@@ -80,6 +83,9 @@ pub struct Settings {
     pub grpc: GrpcSettings,
     /// Logs and traces.
     pub telemetry: TelemetrySettings,
+    /// Warnings about the files that the settings were read from.
+    #[serde(skip)]
+    file_warnings: Vec<String>,
 }
 
 impl Settings {
@@ -100,10 +106,28 @@ impl Settings {
         let layers = Layers::read(sources)?;
         let mut settings: Self = layers.deserialize()?;
         settings.telemetry.filter = layers.log_filter();
+        settings.file_warnings =
+            layers.file_warnings(&settings.secrets_that_are_set(), sources.dir);
         match settings.validate() {
             Ok(()) => Ok(settings),
             Err(invalid) => Err(layers.with_origin(invalid)),
         }
+    }
+
+    /// The settings that are secret. A URI is one if it contains a password.
+    fn secrets_that_are_set(&self) -> Vec<&'static str> {
+        let has_password = |uri: &Option<SecretString>| {
+            uri.as_ref().is_some_and(|uri| uri.expose_secret().contains('@'))
+        };
+        [
+            ("auth.jwt_secret", self.auth.jwt_secret.is_some()),
+            ("auth.admin_password", self.auth.admin_password.is_some()),
+            ("store.uri", has_password(&self.store.uri)),
+            ("broker.uri", has_password(&self.broker.uri)),
+        ]
+        .into_iter()
+        .filter_map(|(key, is_secret)| is_secret.then_some(key))
+        .collect()
     }
 
     fn validate(&self) -> Result<(), InvalidSetting> {
@@ -133,7 +157,9 @@ impl Settings {
     /// Warnings to log at startup, one line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.auth.weak_cost_warning().into_iter().collect()
+        let cost = self.auth.weak_cost_warning();
+        let key_file = self.auth.key_file_warning();
+        cost.into_iter().chain(key_file).chain(self.file_warnings.iter().cloned()).collect()
     }
 
     /// The effective settings as TOML, with secrets hidden.

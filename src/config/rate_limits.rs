@@ -2,7 +2,7 @@
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_range};
-use super::toml_writer::TomlWriter;
+use super::toml_writer::{TomlWriter, format_size};
 use super::values;
 
 /// Keeps the burst, twice the limit, far from an overflow.
@@ -21,6 +21,15 @@ pub struct RateLimitSettings {
     /// Failed logins per minute for one account or from one address.
     #[serde(deserialize_with = "values::whole_number")]
     pub login: u32,
+    /// Idempotency keys of one user with a stored reply.
+    #[serde(deserialize_with = "values::whole_number")]
+    pub idempotency_keys: u32,
+    /// Bytes of stored replies of one user.
+    #[serde(deserialize_with = "values::byte_size")]
+    pub idempotency_bytes: usize,
+    /// Bytes of stored replies of one guest.
+    #[serde(deserialize_with = "values::byte_size")]
+    pub guest_idempotency_bytes: usize,
     /// Open connections from one address.
     #[serde(deserialize_with = "values::whole_number")]
     pub connections_per_address: u32,
@@ -37,6 +46,7 @@ impl RateLimitSettings {
         check_range("limits.per_address", self.per_address, 0..=MAX_LIMIT)?;
         check_range("limits.per_user", self.per_user, 0..=MAX_LIMIT)?;
         check_range("limits.login", self.login, 0..=MAX_LIMIT)?;
+        check_range("limits.idempotency_keys", self.idempotency_keys, 0..=MAX_LIMIT)?;
         let connections = self.connections_per_address;
         check_range("limits.connections_per_address", connections, 0..=MAX_LIMIT)?;
         check_range("limits.feeds_per_address", self.feeds_per_address, 0..=MAX_LIMIT)?;
@@ -48,6 +58,10 @@ impl RateLimitSettings {
         out.write_literal("per_address", self.per_address);
         out.write_literal("per_user", self.per_user);
         out.write_literal("login", self.login);
+        out.write_literal("idempotency_keys", self.idempotency_keys);
+        out.write_string("idempotency_bytes", &format_size(self.idempotency_bytes));
+        let guest_bytes = format_size(self.guest_idempotency_bytes);
+        out.write_string("guest_idempotency_bytes", &guest_bytes);
         out.write_literal("connections_per_address", self.connections_per_address);
         out.write_literal("feeds_per_address", self.feeds_per_address);
         out.write_literal("feeds_per_user", self.feeds_per_user);

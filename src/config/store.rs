@@ -22,6 +22,19 @@ impl EnumSetting for StoreKind {
         &[("embedded", Self::Embedded), ("mongodb", Self::Mongodb)];
 }
 
+/// What is checked before the embedded store opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartCheck {
+    /// Nothing.
+    Off,
+    /// The structure of every page of the database.
+    Quick,
+}
+
+impl EnumSetting for StartCheck {
+    const ALL: &'static [(&'static str, Self)] = &[("off", Self::Off), ("quick", Self::Quick)];
+}
+
 /// The store and how to reach it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +44,9 @@ pub struct StoreSettings {
     pub kind: StoreKind,
     /// Directory of the embedded store, and of secrets that Souk generates.
     pub path: PathBuf,
+    /// What is checked before the embedded store opens. MongoDB checks its own files.
+    #[serde(deserialize_with = "values::enum_value")]
+    pub check_at_start: StartCheck,
     /// MongoDB connection string; required with [`StoreKind::Mongodb`].
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub uri: Option<SecretString>,
@@ -73,6 +89,7 @@ impl StoreSettings {
         out.write_section("store");
         out.write_string("kind", self.kind.name());
         out.write_string("path", &self.path.to_string_lossy());
+        out.write_string("check_at_start", self.check_at_start.name());
         out.write_redacted("uri", self.uri.as_ref());
         out.write_optional("database", self.database.as_deref());
     }

@@ -88,7 +88,26 @@ fn created_at(uuid: Uuid) -> Timestamp {
     Timestamp::from_millis(i64::try_from(uuid.as_u128() >> 80).unwrap_or(0))
 }
 
+/// The lowest UUIDv7 of `time`.
+fn earliest_at(time: Timestamp) -> Uuid {
+    Uuid::from_u128(u128::try_from(time.as_millis()).unwrap_or(0) << 80)
+}
+
 impl UserId {
+    /// When this identifier was created.
+    #[must_use]
+    pub fn created_at(self) -> Timestamp {
+        created_at(self.0)
+    }
+
+    /// The lowest identifier of `time`, the end of a search for earlier ones.
+    #[must_use]
+    pub fn earliest_at(time: Timestamp) -> Self {
+        Self(earliest_at(time))
+    }
+}
+
+impl SessionId {
     /// When this identifier was created.
     #[must_use]
     pub fn created_at(self) -> Timestamp {
@@ -106,6 +125,6 @@ impl EventId {
     /// The lowest identifier of `time`, the start of a search for later ones.
     #[must_use]
     pub fn earliest_at(time: Timestamp) -> Self {
-        Self(Uuid::from_u128(u128::try_from(time.as_millis()).unwrap_or(0) << 80))
+        Self(earliest_at(time))
     }
 }

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod cart;
 pub mod catalog;
 pub mod clock;
+pub mod excerpt;
 pub mod ids;
 pub mod inventory;
 pub mod money;

@@ -1,5 +1,13 @@
 //! Validation errors, collected so that a response can report all of them at once.
 
+use super::excerpt::excerpt_of;
+
+/// The longest path of a field, in characters: longer than that of any valid one.
+const MAX_FIELD_CHARS: usize = 128;
+
+/// The longest message, in characters. A message quotes excerpts only; this is the last bound.
+const MAX_MESSAGE_CHARS: usize = 500;
+
 /// One validation error in one field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldError {
@@ -34,14 +42,17 @@ impl ValidationErrors {
         errors
     }
 
-    /// Adds an error.
+    /// Adds an error. A field's name can be the client's own choice, so it is cut if it is long.
     pub fn add(
         &mut self,
         field: impl Into<String>,
         code: &'static str,
         message: impl Into<String>,
     ) {
-        self.0.push(FieldError { field: field.into(), code, message: message.into() });
+        let bounded = |text: String, max| excerpt_of(&text, max).into_owned();
+        let field = bounded(field.into(), MAX_FIELD_CHARS);
+        let message = bounded(message.into(), MAX_MESSAGE_CHARS);
+        self.0.push(FieldError { field, code, message });
     }
 
     /// Returns the value of `checked`, or adds its errors and returns `None`.

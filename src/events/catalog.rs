@@ -31,6 +31,9 @@ pub struct ProductData<'a> {
     image_url: Option<&'a str>,
     #[schemars(with = "BTreeMap<String, schema::AttributeValue>")]
     attributes: &'a BTreeMap<String, AttributeValue>,
+    /// The most units that one buyer gets, over all orders that are neither cancelled nor expired.
+    #[schemars(range(min = 1))]
+    purchase_limit: Option<u32>,
     #[schemars(range(min = 1))]
     version: u64,
 }
@@ -60,6 +63,7 @@ impl<'a> From<&'a Product> for ProductData<'a> {
             tags: &details.tags,
             image_url: details.image_url.as_deref(),
             attributes: &details.attributes,
+            purchase_limit: details.purchase_limit,
             version: product.version,
         }
     }

@@ -205,6 +205,7 @@ mod tests {
             category: None,
             tags: Vec::new(),
             image_url: None,
+            purchase_limit: None,
             attributes: BTreeMap::new(),
         };
         let created = Product::new(ProductId::new(), details, NOW);
@@ -267,6 +268,7 @@ mod tests {
             created_at: NOW,
             version: 1,
             event_sequence: 1,
+            known_networks: Vec::new(),
         };
         let revoked = DomainEvent::SessionRevoked {
             user_id: user.id,

@@ -14,7 +14,6 @@ use utoipa::{
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::routes::{accounts, audit, cart, events, health, import, orders, products, stock};
 use crate::error::ErrorCode;
@@ -227,11 +226,4 @@ fn ensure_description(response: &mut Response, status: &str) {
 #[must_use]
 pub fn openapi_document() -> Document {
     ApiDoc::openapi()
-}
-
-/// Serves Swagger UI, embedded in the binary, and the document at `/openapi.json`.
-pub(super) fn swagger_ui() -> SwaggerUi {
-    SwaggerUi::new("/docs/{_:.*}")
-        .url("/openapi.json", openapi_document())
-        .config(Config::default().validator_url("none"))
 }

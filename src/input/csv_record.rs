@@ -9,7 +9,11 @@
 use serde_json::{Value, value::RawValue};
 
 use super::product_patch::parse_import_row;
-use crate::{domain::money::Currency, error::Error, messages::catalog::ImportRow};
+use crate::{
+    domain::{excerpt::excerpt, money::Currency},
+    error::Error,
+    messages::catalog::ImportRow,
+};
 
 const KNOWN_COLUMNS: &[&str] = &[
     "name",
@@ -21,6 +25,7 @@ const KNOWN_COLUMNS: &[&str] = &[
     "tags",
     "image_url",
     "attributes",
+    "purchase_limit",
 ];
 
 /// The state between two bytes of a CSV file (RFC 4180, section 2). A quote opens a quoted field
@@ -81,7 +86,7 @@ pub(super) fn validate_csv_header(fields: Vec<String>) -> Result<Vec<String>, Er
 }
 
 /// Converts a record to the JSON object of an NDJSON import. An empty field clears the value, but
-/// an empty stock leaves it unchanged.
+/// an empty stock or purchase limit leaves it unchanged.
 pub(super) fn parse_csv_row(
     header: &[String],
     fields: Vec<String>,
@@ -95,11 +100,13 @@ pub(super) fn parse_csv_row(
     let mut members = Vec::new();
     for (name, text) in header.iter().zip(fields) {
         let value = match name.as_str() {
-            "stock" if text.is_empty() => continue,
+            "stock" | "purchase_limit" if text.is_empty() => continue,
             "description" => Value::from(text).to_string(),
             _ if text.is_empty() => "null".to_owned(),
             // These are JSON already. Raw text keeps every digit of a price.
-            "price" | "stock" | "attributes" => parse_raw_json(name, text)?.get().to_owned(),
+            "price" | "stock" | "purchase_limit" | "attributes" => {
+                parse_raw_json(name, text)?.get().to_owned()
+            }
             "tags" => Value::from(text.split('|').map(str::trim).collect::<Vec<_>>()).to_string(),
             _ => Value::from(text).to_string(),
         };
@@ -111,6 +118,7 @@ pub(super) fn parse_csv_row(
 fn parse_raw_json(name: &str, text: String) -> Result<Box<RawValue>, Error> {
     let expected = if name == "attributes" { "valid JSON" } else { "a number" };
     RawValue::from_string(text.trim().to_owned()).map_err(|_| {
-        Error::invalid_field(name, "invalid", format!("{name} is not {expected}: {text}"))
+        let message = format!("{name} is not {expected}: {}", excerpt(&text));
+        Error::invalid_field(name, "invalid", message)
     })
 }

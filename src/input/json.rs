@@ -3,8 +3,10 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
+use super::duplicates::find_duplicates;
 use crate::{
     domain::{
+        excerpt::excerpt,
         money::{Currency, Money, MoneyError},
         validation::ValidationErrors,
     },
@@ -18,7 +20,8 @@ const MAX_LISTED_UNKNOWN_FIELDS: usize = 50;
 /// Longest string, in bytes, that an error message repeats.
 const MAX_ECHOED_BYTES: usize = 50;
 
-/// Parses a JSON object and rejects unknown fields, except those in `allowed_unknown`.
+/// Parses a JSON object and rejects unknown fields, except those in `allowed_unknown`, and names that
+/// an object contains twice.
 ///
 /// # Errors
 /// `malformed_json`, or `validation_failed` with every unknown field and the first invalid one.
@@ -56,19 +59,36 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], allowed_unknown: &[&str]) -> Res
         .filter(|field| !allowed_unknown.contains(&field.as_str()))
         .take(MAX_LISTED_UNKNOWN_FIELDS)
     {
-        let message = format!("{field} is not a field of this request");
-        errors.add(field, "unknown_field", message);
+        let field = excerpt(&field);
+        errors.add(&*field, "unknown_field", format!("{field} is not a field of this request"));
     }
     match parsed {
-        Ok(value) => Ok(errors.into_result(value)?),
+        Ok(value) => {
+            add_duplicates(&mut errors, bytes)?;
+            Ok(errors.into_result(value)?)
+        }
         Err(error) => {
             // The parser stops at the first invalid field, but the rest may be malformed JSON.
             serde_json::from_slice::<IgnoredAny>(bytes)
                 .map_err(|error| malformed_json_error(&error))?;
-            add_field_error(&mut errors, &error);
+            // A value that is nested too deeply has been found to be invalid already.
+            let has_duplicates = add_duplicates(&mut errors, bytes).unwrap_or(false);
+            // serde names a duplicate field without its path.
+            if !(has_duplicates && error.inner().to_string().starts_with("duplicate field")) {
+                add_field_error(&mut errors, &error);
+            }
             Err(errors.into())
         }
     }
+}
+
+/// Adds an error for each duplicate name. Returns whether there are any.
+fn add_duplicates(errors: &mut ValidationErrors, bytes: &[u8]) -> Result<bool, Error> {
+    let paths = find_duplicates(bytes).map_err(|error| malformed_json_error(&error))?;
+    for path in paths.iter().map(|path| excerpt(path)) {
+        errors.add(&*path, "duplicate", format!("duplicate field {path}"));
+    }
+    Ok(!paths.is_empty())
 }
 
 fn malformed_json_error(error: &serde_json::Error) -> Error {
@@ -82,6 +102,7 @@ fn add_field_error(
     let text = error.inner().to_string();
     let message = text.rsplit_once(" at line ").map_or(&*text, |(message, _)| message);
     let path = error.path().to_string();
+    let path = excerpt(&path);
     // serde reports a missing or duplicate field at its parent, with the name in backticks.
     let field_name =
         |kind: &str| message.strip_prefix(kind)?.strip_prefix(" field `")?.strip_suffix('`');
@@ -89,9 +110,10 @@ fn add_field_error(
         (Some(name), _) => errors.add(name, "required", format!("{name} is required")),
         (_, Some(name)) => errors.add(name, "duplicate", format!("duplicate field {name}")),
         _ => errors.add(
-            path.clone(),
+            &*path,
             "invalid",
-            describe_type_mismatch(&path, message).unwrap_or_else(|| format!("{path}: {message}")),
+            describe_type_mismatch(&path, message)
+                .unwrap_or_else(|| format!("{path}: {}", excerpt(message))),
         ),
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod attributes;
 mod csv_record;
+mod duplicates;
 pub mod json;
 pub mod product_file;
 pub mod product_patch;

@@ -53,6 +53,9 @@ pub(crate) struct PatchProductRequest {
     #[serde(default, deserialize_with = "deserialize_present")]
     #[schema(value_type = Option<AttributeChanges>)]
     attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
+    #[serde(default, deserialize_with = "deserialize_present")]
+    #[schema(value_type = Option<u32>, minimum = 1, examples(2))]
+    purchase_limit: Option<Option<u32>>,
 }
 
 /// Tells a member that is null (`Some(None)`) from one that is absent (`None`).
@@ -77,6 +80,7 @@ impl PatchProductRequest {
             tags: self.tags,
             image_url: self.image_url,
             attributes: self.attributes,
+            purchase_limit: self.purchase_limit,
         };
         Ok(errors.into_result(patch)?)
     }

@@ -36,6 +36,8 @@ pub struct RegisterUser {
     pub name: String,
     /// The account's role. A request from the network always creates a customer.
     pub role: Role,
+    /// The client's address, where the account is known from then on.
+    pub address: IpAddr,
     /// The deadline, and whether the caller still waits.
     pub ticket: Ticket,
     /// The caller's trace, carried into events.

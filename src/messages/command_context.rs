@@ -10,7 +10,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{domain::ids::UserId, error::Error};
+use crate::{
+    domain::{clock::Timestamp, ids::UserId},
+    error::Error,
+};
 
 /// The context of a command.
 #[derive(Debug, Clone)]
@@ -42,6 +45,9 @@ pub struct IdempotencyKey {
     pub key: Box<str>,
     /// SHA-256 of method, path and JSON value.
     pub fingerprint: [u8; 32],
+    /// When this node received the request. An attempt does not apply any more once a later one
+    /// was refused, maybe by another node.
+    pub received_at: Timestamp,
 }
 
 /// The reply to a command, kept for repeats with the same `Idempotency-Key`.

@@ -12,7 +12,7 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockChange, StockLevel},
-        order::Order,
+        order::{LimitedLine, Order, PurchaseExcess},
     },
     events::{DomainEvent, EventEnvelope, OutboxEvent},
     messages::command_context::{IdempotencyKey, StoredReply, TraceParent},
@@ -52,6 +52,21 @@ pub enum Condition {
     ProductUnchanged(ProductId, u64),
     /// The user has fewer unpaid orders than this. The commit must write the user's cart.
     PendingOrdersBelow(UserId, u32),
+    /// The user's unpaid orders have at most `limit` units together with the `units` of the order
+    /// that the commit places. The commit must write the user's cart.
+    PendingUnitsWithin {
+        /// The buyer.
+        user_id: UserId,
+        /// The units of the new order.
+        units: u64,
+        /// The most units in all unpaid orders of the buyer.
+        limit: u32,
+    },
+    /// The user's orders that are neither cancelled nor expired have at most the product's purchase
+    /// limit together with this line of the order that the commit places. The commit must write the
+    /// user's cart, and have [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose
+    /// version the limit belongs to.
+    PurchaseWithin(UserId, LimitedLine),
 }
 
 /// A write and its implied condition.
@@ -106,6 +121,9 @@ pub enum StoredReplyBody {
     Ready(Bytes),
     /// The product's stock level after the batch, which the planner fills in.
     StockLevelOf(ProductId),
+    /// None: the request is refused. The commit has no writes, and only records the refusal, so
+    /// that an earlier attempt, which may still wait on another node, does not apply.
+    Refused,
 }
 
 impl Commit {
@@ -122,6 +140,24 @@ impl Commit {
             trace: None,
             deadline,
         }
+    }
+}
+
+impl CommitError {
+    /// Whether the planner rejected the commit on the store's state, so that the request fails
+    /// unless the caller decides it anew.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::StockVersionMismatch(_)
+                | Self::InsufficientStock(_)
+                | Self::StockOverflow
+                | Self::TooManyPendingOrders
+                | Self::TooManyPendingUnits { .. }
+                | Self::PurchaseLimitReached(_)
+                | Self::EmailTaken
+                | Self::SkuTaken
+        )
     }
 }
 
@@ -148,6 +184,13 @@ pub enum CommitError {
     StockOverflow,
     /// The user has reached the limit of unpaid orders.
     TooManyPendingOrders,
+    /// The order would exceed the limit of units in the user's unpaid orders.
+    TooManyPendingUnits {
+        /// The units that the user may still order.
+        left: u64,
+    },
+    /// These lines exceed the purchase limits of their products.
+    PurchaseLimitReached(Vec<PurchaseExcess>),
     /// Another account has the email address.
     EmailTaken,
     /// Another active product has the sku.
@@ -156,6 +199,8 @@ pub enum CommitError {
     Replayed(StoredReply),
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
+    /// A later attempt with the same idempotency key was refused, so this one must not apply.
+    RepeatRefused,
     /// The message with this inbox id was applied before.
     AlreadyApplied,
     /// Not applied: the engine gave up the attempt so that other commits fail before their

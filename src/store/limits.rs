@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::{account::ENDED_SESSION_RETENTION, cart::GUEST_LIFETIME};
+
 /// How long an idempotency key replays the first response.
 pub(super) const IDEMPOTENCY_KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -26,3 +28,10 @@ pub(super) const MAX_MOVEMENT_SUMS: u32 = 50_000;
 
 /// Ranges of event positions in an audit's result.
 pub(super) const MAX_POSITION_RANGES: u32 = 1000;
+
+/// Ended sessions, or ended guest carts, that are deleted at a time: few, since commits wait.
+pub(super) const MAX_DELETED_RECORDS: u32 = 200;
+
+/// The age at which a guest's cart may be deleted: some time after its token has expired.
+pub(super) const GUEST_CART_RETENTION: Duration =
+    GUEST_LIFETIME.saturating_add(ENDED_SESSION_RETENTION);

@@ -5,11 +5,14 @@
 //! engine ([`sqlite`], [`mongo`]) loads the records that a batch names, has it planned, and makes
 //! the planned writes durable.
 
+pub mod cleanup;
 pub mod commit;
 mod limits;
 pub mod mongo;
 pub mod plan;
+mod reply_codec;
 pub mod sqlite;
+mod write_health;
 pub mod writer;
 
 use std::sync::Arc;
@@ -22,7 +25,10 @@ pub use self::commit::{
 };
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{
+            Email, Session, User,
+            login_limit::{FailureWindow, LoginKey},
+        },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
@@ -77,6 +83,15 @@ pub struct OutboxChanges {
     pub has_gap: bool,
     /// Whether the store had more events after `end`.
     pub has_more: bool,
+}
+
+/// What is stored under the idempotency keys of one user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoredReplyUsage {
+    /// The number of keys.
+    pub keys: u64,
+    /// The bytes of the keys and of their replies, as stored.
+    pub bytes: u64,
 }
 
 /// Why a batch has no outcomes.
@@ -208,17 +223,33 @@ pub trait Store: Send + Sync {
     /// The account with this email address.
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable>;
 
+    /// The greatest password hash in text order. A bcrypt hash begins with its cost, so no account
+    /// has a higher one. `None` without accounts. It reads all accounts.
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable>;
+
     /// Whether any account has the admin role.
     async fn has_admin(&self) -> Result<bool, StoreUnavailable>;
 
     /// The session with this id, even when it is revoked or expired.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreUnavailable>;
 
-    /// An account's sessions that are neither revoked nor expired at `now`.
+    /// Up to `limit` of an account's sessions that are neither revoked nor expired at `now`,
+    /// ordered by id.
     async fn list_active_sessions(
         &self,
         user: UserId,
         now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreUnavailable>;
+
+    /// Up to `limit` of an account's active sessions, without the `kept` ones that were refreshed
+    /// last, in any order.
+    async fn list_stale_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        kept: u32,
+        limit: u32,
     ) -> Result<Vec<Session>, StoreUnavailable>;
 
     /// Sessions revoked at or after `since`.
@@ -227,12 +258,33 @@ pub trait Store: Send + Sync {
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable>;
 
+    /// The failed logins counted under each of `keys`, in order: those since the first failure, even
+    /// when they are expired. `None` where there was no failure lately.
+    async fn find_login_failures(
+        &self,
+        keys: Vec<LoginKey>,
+    ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable>;
+
+    /// Counts a failed login at `now` under each of `keys`. Returns the counters after it, in order.
+    ///
+    /// Every node sees it, also after a restart. To be cheap, it is less durable than a commit: a
+    /// failure of the power or of the primary may undo the last ones. Expired counters are deleted.
+    async fn count_login_failure(
+        &self,
+        keys: Vec<LoginKey>,
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable>;
+
     /// The response stored under an idempotency key, with the fingerprint of its request. `None`
     /// when the key is unknown or expired.
     async fn find_stored_reply(
         &self,
         key: &IdempotencyKey,
     ) -> Result<Option<([u8; 32], StoredReply)>, StoreUnavailable>;
+
+    /// How much is stored under the idempotency keys of `owner`, without those that are expired.
+    async fn stored_reply_usage(&self, owner: UserId)
+    -> Result<StoredReplyUsage, StoreUnavailable>;
 
     /// Whether the message with this id was applied before.
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable>;
@@ -255,6 +307,17 @@ pub trait Store: Send + Sync {
         let OutboxPage { end, has_gap, has_more, .. } = page;
         Ok(OutboxChanges { changes, end, has_gap, has_more })
     }
+
+    /// Deletes some of the sessions and guest carts that ended long enough ago that nothing refers
+    /// to them any more, and returns how many; 0 once there are none. Several nodes may run it at
+    /// once.
+    ///
+    /// - A session, [`ENDED_SESSION_RETENTION`](crate::domain::account::ENDED_SESSION_RETENTION)
+    ///   after it was revoked or has expired.
+    /// - A guest's cart, the same time after the guest's token has expired, if it was merged, is
+    ///   empty or was reported as abandoned. Until then the token could change it, and a cart that
+    ///   starts over would repeat versions.
+    async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable>;
 
     /// The cursor of a reader that has read every event, from one snapshot.
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable>;
@@ -292,8 +355,18 @@ pub trait Store: Send + Sync {
     /// The audit data of each partition of the outbox: which offsets it holds.
     async fn audit_events(&self) -> Result<Vec<EventAudit>, StoreUnavailable>;
 
+    /// Checks everything that is stored with the database's own means, and returns a line for each
+    /// problem and for each part that could not be checked. It can take minutes, and reads go on
+    /// meanwhile.
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable>;
+
     /// Succeeds when the database answers.
     async fn ping(&self) -> Result<(), StoreUnavailable>;
+
+    /// Succeeds when the database takes changes: not when its disk is full or read-only, or no
+    /// majority of its members confirms a write. This may write something that nobody reads, at
+    /// most once a second.
+    async fn check_writable(&self) -> Result<(), StoreUnavailable>;
 
     /// Closes the store. It accepts nothing more, and everything acknowledged is durable.
     async fn close(&self);

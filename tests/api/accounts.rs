@@ -44,6 +44,39 @@ async fn email_addresses_are_case_insensitive() {
 }
 
 #[tokio::test]
+async fn composed_and_decomposed_passwords_are_the_same() {
+    let app = TestApp::start().await;
+    let (composed, decomposed) = ("P\u{e4}ssw\u{f6}rt-1", "Pa\u{308}sswo\u{308}rt-1");
+    let body = json!({"email": "ada@souk.example", "password": composed, "name": "Ada"});
+    app.post("/api/auth/register", &body).await.is(201);
+    app.login("ada@souk.example", decomposed).await;
+    app.login("ada@souk.example", composed).await;
+}
+
+#[tokio::test]
+async fn common_passwords_and_invisible_characters_are_rejected() {
+    let app = TestApp::start().await;
+    for (field, value, code) in [
+        ("password", "password", "too_common"),
+        ("password", "QWERTY123", "too_common"),
+        ("password", "correct\0horse", "invalid_character"),
+        ("email", "a@mail..example", "invalid_email"),
+        ("email", ".a@mail.example", "invalid_email"),
+        ("email", "a@mail.example.", "invalid_email"),
+        ("email", "a\u{200b}b@mail.example", "invalid_character"),
+        ("email", "ab@ma\u{202e}il.example", "invalid_character"),
+    ] {
+        let mut body = json!({"email": "ada@souk.example", "password": PASSWORD, "name": "Ada"});
+        body[field] = json!(value);
+        let problem = app.post("/api/auth/register", &body).await.problem(422, "validation_failed");
+        let error = &problem["errors"][0];
+        assert_eq!((&error["field"], &error["code"]), (&json!(field), &json!(code)), "{value:?}");
+    }
+    let body = json!({"email": "ada@souk.example", "password": PASSWORD, "name": "Ada"});
+    app.post("/api/auth/register", &body).await.is(201);
+}
+
+#[tokio::test]
 async fn failed_login_does_not_reveal_the_reason() {
     let app = TestApp::start().await;
     let ada = app.customer().await;

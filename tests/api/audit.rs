@@ -261,6 +261,32 @@ async fn missing_events_are_reported() {
 }
 
 #[tokio::test]
+async fn deep_audit_finds_a_damaged_page_that_the_start_refuses() {
+    use std::os::unix::fs::FileExt;
+    let mut app = TestApp::start().await;
+    app.admin().await;
+    app.stop().await;
+    assert_eq!(run_audit(&app, &["--deep"]).0, 0);
+    let page: u64 = open_database(&app)
+        .query_row(
+            "SELECT (rootpage - 1) * 4096 FROM sqlite_schema WHERE name = 'carts'",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(app.dir().join("data/souk.db"));
+    file.unwrap().write_all_at(&[0x5a; 512], page).unwrap();
+    let start = Cli::run(&mut app.command());
+    let last = start.stderr.lines().last().unwrap_or_default();
+    assert!(start.code == 1 && last.contains("souk.db is damaged"), "{start:?}");
+    for arguments in [&["--deep"][..], &["--deep", "--repair"]] {
+        let (code, lines) = run_audit(&app, arguments);
+        assert_eq!(code, 1);
+        assert!(lines.iter().any(|line| line.starts_with("database: ")), "{lines:#?}");
+    }
+}
+
+#[tokio::test]
 async fn running_shop_is_audited_over_http() {
     let (mut app, [tea, cup], _) = stopped_shop().await;
     damage(&app, "UPDATE stock SET on_hand = 9 WHERE product_id = ?1", &tea);

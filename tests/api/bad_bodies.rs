@@ -153,6 +153,7 @@ fn product_routes(admin: &Account, product: &str) -> Vec<Route> {
             ("category", Text, false, json!("pots")),
             ("tags", List, false, json!(["iron"])),
             ("image_url", Text, false, json!("https://souk.example/pot.png")),
+            ("purchase_limit", Whole, false, json!(2)),
             ("attributes", Object, false, json!({"litres": 1.5})),
         ]
     };

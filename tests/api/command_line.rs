@@ -60,6 +60,8 @@ fn invalid_setting_stops_the_start_with_one_line() {
         ("SOUK_ENV", "no-such", "SOUK_ENV"),
         ("PORT", "http", "PORT"),
         ("JWT_SECRET", "too short", "auth.jwt_secret"),
+        ("JWT_SECRET", "ssssssssssssssssssssssssssssssss", "auth.jwt_secret"),
+        ("SOUK__STORE__CHECK_AT_START", "full", "store.check_at_start"),
     ] {
         for arguments in [&[][..], &["config"], &["import", "x.ndjson"], &["admin", "a@b.c"]] {
             let run = Cli::run(app.command().args(arguments).env(name, value));

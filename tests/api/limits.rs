@@ -5,7 +5,10 @@ use std::{future::IntoFuture, time::Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::support::{ADMIN_EMAIL, ADMIN_PASSWORD, Call, PASSWORD, Response, TestApp};
+use crate::support::{
+    ADMIN_EMAIL, ADMIN_PASSWORD, Account, Call, PASSWORD, Response, TestApp, unique_email,
+    unique_number,
+};
 
 /// Asserts that a refusal names its policy and the time to wait.
 fn assert_rate_limited(response: Response, name: &str) {
@@ -100,7 +103,7 @@ fn login(app: &TestApp, email: &str, password: &str, forwarded: &str) -> Call {
 
 #[tokio::test]
 async fn failed_logins_lock_the_account_and_the_address() {
-    let app =
+    let mut app =
         TestApp::with_settings(&[("limits.login", "3"), ("http.trusted_proxies", "127.0.0.1")])
             .await;
     let (ada, eve) = (app.customer().await, app.customer().await);
@@ -130,7 +133,14 @@ async fn failed_logins_lock_the_account_and_the_address() {
     // Existing sessions continue but cannot be used to guess the password.
     app.get("/api/cart").token(&ada).await.is(200);
     let change = json!({"current_password": PASSWORD, "new_password": "a new password"});
-    assert_rate_limited(app.post("/api/auth/password", &change).token(&ada).await, "login");
+    let change = app.post("/api/auth/password", &change).token(&ada);
+    assert_rate_limited(change.header("x-forwarded-for", "192.0.2.1").await, "login");
+    // A crash forgets nothing, and nobody can keep the owner out at a known address.
+    app.kill_9().await;
+    app.restart().await;
+    assert_rate_limited(login(&app, &ada.email, PASSWORD, "192.0.2.2").await, "login");
+    assert_rate_limited(login(&app, "nobody@souk.example", "password", "192.0.2.1").await, "login");
+    login(&app, &ada.email, PASSWORD, "192.0.2.9").await.is(200);
 }
 
 #[tokio::test]
@@ -165,4 +175,47 @@ async fn concurrent_guesses_count_like_sequential_ones() {
             .await,
         "login",
     );
+}
+
+/// Registers without pause, each time from the next of so many addresses.
+async fn register_without_pause(app: &TestApp, addresses: u64) {
+    loop {
+        let body = json!({"email": unique_email(), "password": PASSWORD, "name": "Eve"});
+        let address = format!("192.0.2.{}", unique_number() % addresses);
+        let response =
+            app.post("/api/auth/register", &body).header("x-forwarded-for", address).await;
+        if response.status != 201 {
+            response.problem(503, "overloaded");
+        }
+    }
+}
+
+#[tokio::test]
+async fn registrations_keep_no_login_out() {
+    let app = TestApp::with_settings(&[
+        ("auth.bcrypt_cost", "7"),
+        ("http.request_timeout", "60s"),
+        ("http.trusted_proxies", "127.0.0.1"),
+        ("limits.per_address", "0"),
+    ])
+    .await;
+    let customers = app.customers(14).await;
+    for addresses in [1, 20] {
+        let flood = join_all((0..40).map(|_| register_without_pause(&app, addresses)));
+        let logins = async {
+            for _ in 0..3 {
+                let login = |customer: &Account| {
+                    let address = format!("198.51.100.{}", unique_number() % 200);
+                    login(&app, &customer.email, PASSWORD, &address).into_future()
+                };
+                for response in join_all(customers.iter().map(login)).await {
+                    response.is(200);
+                }
+            }
+        };
+        tokio::select! {
+            _ = flood => unreachable!("it has no end"),
+            () = logins => {}
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The OpenAPI document: it leaves nothing open, and says what the shop does.
+//! The OpenAPI document is complete, and agrees with what the shop does.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
 }
 
 #[tokio::test]
-async fn it_says_of_each_operation_what_it_does_and_for_whom() {
+async fn every_operation_and_schema_is_described() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     assert!(document["servers"][0]["url"].is_string());
@@ -52,7 +52,7 @@ async fn it_says_of_each_operation_what_it_does_and_for_whom() {
 }
 
 #[tokio::test]
-async fn an_operation_that_needs_a_token_is_refused_without_one_and_no_other() {
+async fn security_is_declared_where_a_token_is_needed() {
     let app = TestApp::with_settings(&[("catalog.public_read", "false")]).await;
     let document = app.get("/openapi.json").await.ok();
     for (name, operation) in operations(&document) {
@@ -70,7 +70,7 @@ async fn an_operation_that_needs_a_token_is_refused_without_one_and_no_other() {
 }
 
 #[tokio::test]
-async fn its_sorts_are_those_of_the_search() {
+async fn declared_sorts_are_those_of_the_search() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     let sorts = document["components"]["schemas"]["ProductSort"]["enum"].as_array().unwrap();
@@ -84,7 +84,7 @@ async fn its_sorts_are_those_of_the_search() {
 }
 
 #[tokio::test]
-async fn etags_are_where_it_says_that_they_are() {
+async fn etags_are_declared_where_they_are_sent() {
     let app = TestApp::start().await;
     let document = app.get("/openapi.json").await.ok();
     let (admin, ada) = (app.admin().await, app.customer().await);

@@ -47,6 +47,37 @@ GET /metrics
 GET /readyz
 ";
 
+/// Limits the size of the files that a process writes, in bytes or `unlimited`: as on a full disk,
+/// the kernel refuses what would be longer.
+fn limit_file_size(app: &TestApp, limit: &str) {
+    let (pid, limit) = (app.pid().to_string(), format!("--fsize={limit}"));
+    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    assert!(limited.unwrap().success());
+}
+
+#[tokio::test]
+async fn node_whose_disk_is_full_is_not_ready() {
+    let mut app = TestApp::unstarted(&[]);
+    app.ignore_signal("XFSZ");
+    app.expect_faults();
+    app.restart().await;
+    let admin = app.admin().await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
+    app.wait_for_readiness("ready").await;
+    limit_file_size(&app, "1");
+    // Nobody changes anything meanwhile.
+    app.wait_for_readiness("not_ready").await;
+    let readiness = app.get("/readyz").await.is(503).json();
+    assert_eq!(readiness["checks"], json!({"store": "unavailable", "node": "running"}));
+    app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.is(503);
+    app.get(&format!("/api/products/{tea}")).await.ok();
+    app.get("/livez").await.ok();
+    limit_file_size(&app, "unlimited");
+    app.wait_for_readiness("ready").await;
+    app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.ok();
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn probes_report_liveness_and_readiness() {
     let app = TestApp::start().await;
@@ -75,12 +106,28 @@ async fn metrics_are_labeled_by_route_not_by_client_input() {
         |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
     has(r#"souk_http_requests_total{method="GET",route="/api/products/{id}",status="200"} 1"#);
     has(r#"souk_http_requests_total{method="POST",route="/api/cart/add",status="200"} 1"#);
+    has(r#"souk_http_request_seconds_count{method="GET",route="/api/products/{id}"} 1"#);
     has("souk_products 1");
     has("souk_carts_active 1");
     assert!(
         !text.contains("made/up") && !text.contains("MADEUP") && !text.contains(&tea),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn metrics_that_only_grow_are_counters() {
+    let app = TestApp::start().await;
+    let text = app.get("/metrics").await.is(200).text();
+    let is_declared = |name: &str, kind| {
+        assert!(text.contains(&format!("# TYPE souk_{name} {kind}\n")), "{name} {kind}: {text}");
+    };
+    for name in ["events_published", "http_requests", "writer_batches", "writer_commits"] {
+        is_declared(name, "counter");
+    }
+    for name in ["carts_active", "products", "writer_waiting", "events_unpublished"] {
+        is_declared(name, "gauge");
+    }
 }
 
 /// The URLs that an HTML page loads or links to.
@@ -195,6 +242,7 @@ async fn openapi_document_supports_code_generation() {
     let description = document["info"]["description"].as_str().unwrap();
     for code in [
         "insufficient_stock",
+        "purchase_limit_reached",
         "guest_cart_merged",
         "idempotency_key_reused",
         "outcome_unknown",

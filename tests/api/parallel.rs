@@ -211,8 +211,8 @@ async fn email_and_sku_are_assigned_once() {
     let admin = app.admin().await;
     let body = json!({"email": "one@souk.example", "password": "a good password", "name": "One"});
     let registered =
-        join_all((0..20).map(|_| app.post("/api/auth/register", &body).into_future())).await;
-    assert_eq!(sorted_statuses(&registered), [vec![201], vec![409; 19]].concat());
+        join_all((0..8).map(|_| app.post("/api/auth/register", &body).into_future())).await;
+    assert_eq!(sorted_statuses(&registered), [vec![201], vec![409; 7]].concat());
     let cup = json!({"name": "Cup", "description": "", "price": 7, "stock": 3, "sku": "CUP-1"});
     let created =
         join_all((0..20).map(|_| app.post("/api/products", &cup).token(&admin).into_future()))

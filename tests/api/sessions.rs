@@ -51,8 +51,42 @@ async fn refresh_token_works_once_and_reuse_ends_the_session() {
 }
 
 #[tokio::test]
-async fn concurrent_refreshes_end_the_session() {
+async fn lost_refresh_response_can_be_repeated() {
+    let mut app = TestApp::start().await;
+    let session = app.customer().await;
+    let next = Account::from_session(&refresh(&app, &session.refresh_token).await.ok());
+    app.kill_9().await;
+    app.restart().await;
+    let again = Account::from_session(&refresh(&app, &session.refresh_token).await.ok());
+    assert_eq!(again.refresh_token, next.refresh_token);
+    assert_ne!(again.token, next.token, "it has an access token of its own");
+    for session in [&session, &next, &again] {
+        assert_active(&app, session).await;
+    }
+    // The successor, once used, ends the grace: whoever repeats the old token now gets nothing.
+    let last = Account::from_session(&refresh(&app, &again.refresh_token).await.ok());
+    refresh(&app, &session.refresh_token).await.problem(401, "unauthenticated");
+    assert_ended(&app, &last).await;
+}
+
+#[tokio::test]
+async fn concurrent_refreshes_get_the_same_token() {
     let app = TestApp::start().await;
+    let session = app.customer().await;
+    let tabs = join_all((0..20).map(|_| refresh(&app, &session.refresh_token).into_future())).await;
+    let tabs: Vec<_> = tabs.into_iter().map(|tab| Account::from_session(&tab.ok())).collect();
+    let tokens: BTreeSet<_> = tabs.iter().map(|tab| &tab.token).collect();
+    assert_eq!(tokens.len(), 20);
+    for tab in &tabs {
+        assert_eq!(tab.refresh_token, tabs[0].refresh_token);
+        assert_active(&app, tab).await;
+    }
+    refresh(&app, &tabs[0].refresh_token).await.is(200);
+}
+
+#[tokio::test]
+async fn concurrent_refreshes_without_grace_end_the_session() {
+    let app = TestApp::with_settings(&[("auth.refresh_grace", "0s")]).await;
     let session = app.customer().await;
     let responses =
         join_all((0..20).map(|_| refresh(&app, &session.refresh_token).into_future())).await;

@@ -117,7 +117,7 @@ async fn trigger_every_event(app: &TestApp) {
     let body = json!({
         "name": "Mint tea", "description": "Green", "price": 4.5, "stock": 20, "sku": "TEA",
         "category": "tea",
-        "tags": ["green"], "image_url": "https://souk.example/tea.png",
+        "tags": ["green"], "image_url": "https://souk.example/tea.png", "purchase_limit": 5,
         "attributes": {"grams": 100, "loose": true, "origin": "Fès"},
     });
     let tea = app.create_product(&admin, &body).await["id"].as_str().unwrap().to_owned();

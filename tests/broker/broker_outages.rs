@@ -73,6 +73,30 @@ async fn broker_receives_all_events_after_an_outage() {
 }
 
 #[tokio::test]
+async fn broker_that_takes_no_messages_degrades_the_shop() {
+    let Some(broker) = Broker::start().await else { return };
+    let mut app =
+        TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &broker.uri())]).await;
+    let admin = app.admin().await;
+    app.wait_for_readiness("ready").await;
+    app.wait_until_published().await;
+    broker.set_memory_limit("0");
+    // There is no event to publish meanwhile.
+    app.wait_for_readiness("degraded").await;
+    let readiness = app.get("/readyz").await.is(200).json();
+    assert_eq!(
+        (&readiness["checks"]["store"], &readiness["checks"]["broker"]),
+        (&json!("ok"), &json!("unavailable"),)
+    );
+    app.new_product(&admin, &json!(1), 1).await;
+    assert!(app.metric("souk_events_unpublished").await >= 2.0);
+    broker.set_memory_limit("0.4");
+    app.wait_for_readiness("ready").await;
+    app.wait_until_published().await;
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn refused_broker_login_degrades_the_shop() {
     let Some(broker) = Broker::start().await else { return };
     let uri = broker.uri().replace("amqp://", "amqp://nobody:s3cret@");

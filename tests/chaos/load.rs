@@ -173,6 +173,7 @@ async fn create_product(store: &dyn Store) -> ProductId {
         category: None,
         tags: vec![],
         image_url: None,
+        purchase_limit: None,
         attributes: std::collections::BTreeMap::new(),
     };
     let product = Arc::new(Product::new(ProductId::new(), facts, SystemClock.now()));
@@ -218,6 +219,7 @@ fn purchase(owner: CartOwner, version: u64, product: ProductId, attempt: u64) ->
         owner: owner.id,
         key: format!("{version}-{attempt}").into(),
         fingerprint: [1; 32],
+        received_at: SystemClock.now(),
     };
     Commit {
         writes: vec![Write::Cart(Arc::clone(&cart)), stock_write(product, StockChange::Reserve(1))],

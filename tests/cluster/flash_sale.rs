@@ -81,7 +81,26 @@ impl<'a> Buyer<'a> {
             product_ids.len(),
             "all or nothing: {order}"
         );
+        self.fail_to_buy_again(product_ids).await;
         Some(order["id"].as_str().unwrap().to_owned())
+    }
+
+    /// Asserts that a second order is refused: one buyer gets one unit of each product.
+    async fn fail_to_buy_again(&self, product_ids: &[String]) {
+        let add = json!({"product_id": product_ids[0], "quantity": 1});
+        let response =
+            self.retry_until_answered("more", |node| node.post("/api/cart/add", &add)).await;
+        if response.status == 409 {
+            response.problem(409, "insufficient_stock");
+            return;
+        }
+        let response =
+            self.retry_until_answered("again", |node| node.post("/api/checkout", &json!({}))).await;
+        let problem = response.is(409).json();
+        match problem["code"].as_str().unwrap() {
+            "purchase_limit_reached" => assert_eq!(problem["lines"][0]["left"], 0),
+            code => assert_eq!(code, "insufficient_stock"),
+        }
     }
 }
 
@@ -96,7 +115,10 @@ async fn run_sale(
     let survivor = &cluster.nodes[(victim + 1) % cluster.nodes.len()];
     let mut product_ids = Vec::new();
     for _ in 0..products {
-        product_ids.push(survivor.new_product(admin, &json!(4.5), UNITS as u64).await);
+        let body = json!({"name": "Mint tea", "description": "", "price": 4.5, "stock": UNITS,
+            "purchase_limit": 1});
+        let product = survivor.create_product(admin, &body).await;
+        product_ids.push(product["id"].as_str().unwrap().to_owned());
     }
     let (sold, began) = (Progress::new(), Instant::now());
     let buy = async |_| {

@@ -11,6 +11,9 @@
 mod cluster;
 #[path = "../support/members.rs"]
 mod members;
+#[path = "../support/proxy.rs"]
+#[expect(dead_code, reason = "other test crates use the rest")]
+mod proxy;
 #[path = "../support/replica_set.rs"]
 mod replica_set;
 #[path = "../support/shared_replica_set.rs"]
@@ -24,8 +27,10 @@ mod carts;
 mod checker;
 mod failover;
 mod flash_sale;
+mod logins;
 mod lost_node;
 mod orders;
 mod propagation;
 mod recorder;
+mod refused_repeats;
 mod servers;

@@ -88,6 +88,26 @@ async fn logout_on_one_node_applies_on_the_other() {
 }
 
 #[tokio::test]
+async fn refreshes_on_two_nodes_get_the_same_token() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let mut session = here.customer().await;
+    for _ in 0..10 {
+        let body = json!({"refresh_token": session.refresh_token});
+        let (one, other) = tokio::join!(
+            here.post("/api/auth/refresh", &body).into_future(),
+            there.post("/api/auth/refresh", &body).into_future()
+        );
+        let (one, other) = (Account::from_session(&one.ok()), Account::from_session(&other.ok()));
+        assert_eq!(one.refresh_token, other.refresh_token);
+        let again = Account::from_session(&there.post("/api/auth/refresh", &body).await.ok());
+        assert_eq!(again.refresh_token, one.refresh_token);
+        session = other;
+    }
+    cluster.shut_down().await;
+}
+
+#[tokio::test]
 async fn feed_of_one_node_shows_both_in_order() {
     let Some(cluster) = Cluster::start_shared().await else { return };
     let (here, there) = cluster.both_nodes();

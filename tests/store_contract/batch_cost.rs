@@ -15,8 +15,9 @@ use souk::{
     domain::{
         ids::{ProductId, UserId},
         inventory::StockChange,
+        order::LimitedLine,
     },
-    store::{ApplyError, Commit, CommitError, CommitOutcome, writer::CommitWriter},
+    store::{ApplyError, Commit, CommitError, CommitOutcome, Condition, writer::CommitWriter},
 };
 use tokio::runtime::Handle;
 
@@ -133,6 +134,39 @@ async fn batch_costs_one_commit_and_writes_stock_last() {
         "one update for all commits"
     );
     assert_eq!(of_many.last().unwrap().step, stock[0].step);
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_purchase_limits_cost_a_query() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let product = stocked_product(&*store, 1000).await;
+    let checkout = |is_limited: bool| {
+        let buyer = customer();
+        let order = order(buyer.id);
+        let mut buy = order_commit(&order);
+        buy.writes.extend([put_cart(&cart(buyer, 1)), stock(product, StockChange::Reserve(2))]);
+        buy.conditions = vec![
+            Condition::ProductUnchanged(product, 1),
+            Condition::PendingOrdersBelow(buyer.id, 20),
+            Condition::PendingUnitsWithin { user_id: buyer.id, units: 2, limit: 1000 },
+        ];
+        let line = LimitedLine { product_id: product, quantity: 2, limit: 2 };
+        buy.conditions.extend(is_limited.then_some(Condition::PurchaseWithin(buyer.id, line)));
+        buy
+    };
+    start_profiling(&mongo).await;
+    let mut queries = Vec::new();
+    for (count, is_limited) in [(1, false), (100, false), (1, true), (100, true)] {
+        let batch: Vec<Commit> = (0..count).map(|_| checkout(is_limited)).collect();
+        let outcomes = store.apply(batch.into()).await.unwrap().outcomes;
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+        let operations = profiled_operations(&mongo).await;
+        let of_orders = ("query".to_owned(), "orders".to_owned());
+        queries.push(operations.iter().filter(|operation| operation.step == of_orders).count());
+    }
+    assert_eq!(queries, [2, 2, 3, 3], "the order, the unpaid orders, the paid ones");
     mongo.drop_database().await;
 }
 

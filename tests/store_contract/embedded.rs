@@ -1,6 +1,12 @@
 //! Guarantees of the embedded store only: one process, one currency, a private directory.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use rusqlite::Connection;
@@ -108,6 +114,117 @@ fn invalid_database_or_directory_is_rejected() {
     fs::write(&file, "").unwrap();
     let (error, line) = open_error(SqliteOptions { dir: file, ..harness.options() });
     assert!(matches!(error, OpenError::FolderUnusable { .. }), "{line}");
+}
+
+#[test]
+fn file_that_is_no_souk_database_is_rejected_and_kept() {
+    let harness = Sqlite::new();
+    let dir = harness.options().dir;
+    fs::create_dir(&dir).unwrap();
+    let file = dir.join("souk.db");
+    let open = |reason: &str| {
+        let before = fs::read(&file).ok();
+        let (error, line) = open_error(harness.options());
+        assert!(matches!(error, OpenError::NotSouk { .. }), "{line}");
+        assert!(line.contains("souk.db is not a database of souk") && line.contains(reason));
+        assert_eq!(fs::read(&file).ok(), before, "the file stays as it is");
+    };
+    fs::write(&file, "").unwrap();
+    open("it is empty");
+    fs::remove_file(&file).unwrap();
+    fs::write(dir.join("souk.db-wal"), "changes").unwrap();
+    open("it is missing");
+    fs::remove_file(dir.join("souk.db-wal")).unwrap();
+    for other in [
+        "CREATE TABLE notes (text TEXT); PRAGMA user_version = 1",
+        "CREATE TABLE meta (name TEXT); PRAGMA application_id = 7; PRAGMA user_version = 1",
+        "CREATE TABLE meta (name TEXT)",
+    ] {
+        raw_database(&harness).execute_batch(other).unwrap();
+        open("another program wrote it");
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+#[test]
+fn database_without_an_application_id_is_adopted() {
+    let harness = Sqlite::new();
+    drop(open_sqlite(harness.options()).unwrap());
+    let id = || -> i64 {
+        raw_database(&harness).query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap()
+    };
+    let written = id();
+    assert_ne!(written, 0);
+    raw_database(&harness).pragma_update(None, "application_id", 0).unwrap();
+    drop(open_sqlite(harness.options()).unwrap());
+    assert_eq!(id(), written);
+}
+
+#[test]
+fn interrupted_creation_is_repeated() {
+    let harness = Sqlite::new();
+    let dir = harness.options().dir;
+    fs::create_dir(&dir).unwrap();
+    for (file, contents) in [("souk.db.new", "half"), ("souk.db.new-wal", "half")] {
+        fs::write(dir.join(file), contents).unwrap();
+    }
+    drop(open_sqlite(harness.options()).unwrap());
+    assert!(!dir.join("souk.db.new").exists() && !dir.join("souk.db.new-wal").exists());
+    assert_eq!(row_count(&harness, "products"), 0);
+}
+
+/// Overwrites the first page of the file that belongs to a table.
+fn damage_table(harness: &Sqlite, table: &str) {
+    let query = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let (page, size): (u64, u64) = {
+        let database = raw_database(harness);
+        (
+            database.query_row(query, [table], |row| row.get(0)).unwrap(),
+            database.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap(),
+        )
+    };
+    let file =
+        fs::OpenOptions::new().write(true).open(harness.options().dir.join("souk.db")).unwrap();
+    file.write_all_at(&[0x5a; 512], (page - 1) * size).unwrap();
+}
+
+#[tokio::test]
+async fn damaged_page_is_found_at_the_start_and_by_a_deep_check() {
+    let harness = Sqlite::new();
+    let store = open_sqlite(harness.options()).unwrap();
+    apply_one(&store, cart_commit(&cart(customer(), 1))).await.unwrap();
+    assert_eq!(store.find_damage().await, Ok(Vec::new()));
+    store.close().await;
+    damage_table(&harness, "carts");
+    let (error, line) = open_error(harness.options());
+    assert!(matches!(error, OpenError::Damaged { .. }), "{line}");
+    assert!(line.contains("souk.db is damaged (") && line.contains("souk audit --deep"), "{line}");
+    let unchecked = SqliteOptions { check_at_start: false, ..harness.options() };
+    let store = open_sqlite(unchecked).unwrap();
+    assert_ne!(store.find_damage().await.unwrap(), Vec::<String>::new());
+    store.close().await;
+}
+
+#[tokio::test]
+async fn index_that_disagrees_with_its_table_is_found_by_a_deep_check() {
+    let harness = Sqlite::new();
+    let store = open_sqlite(harness.options()).unwrap();
+    apply_one(&store, cart_commit(&cart(customer(), 1))).await.unwrap();
+    store.close().await;
+    let database = raw_database(&harness);
+    // The definition of the index now excludes the row that it contains.
+    database
+        .execute_batch(
+            "PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, 'abandoned = 0', 'abandoned = 7')
+                 WHERE type = 'index' AND tbl_name = 'carts' AND sql LIKE '%abandoned = 0%';",
+        )
+        .unwrap();
+    assert!(database.changes() > 0);
+    drop(database);
+    let store = open_sqlite(harness.options()).unwrap();
+    assert_ne!(store.find_damage().await.unwrap(), Vec::<String>::new());
+    store.close().await;
 }
 
 #[tokio::test]

@@ -136,6 +136,7 @@ pub(crate) fn product(sku: Option<&str>) -> Product {
         category: Some("tea".into()),
         tags: vec!["green".into()],
         image_url: None,
+        purchase_limit: None,
         attributes: BTreeMap::new(),
     };
     Product::new(ProductId::new(), facts, now())
@@ -239,6 +240,7 @@ pub(crate) fn user(email: &str) -> User {
         created_at: now(),
         version: 1,
         event_sequence: 1,
+        known_networks: Vec::new(),
     }
 }
 
@@ -265,7 +267,12 @@ pub(crate) fn put_session(session: &Session) -> Write {
 
 /// A key with a fingerprint of one repeated byte.
 pub(crate) fn key(owner: UserId, text: &str, fingerprint: u8) -> IdempotencyKey {
-    IdempotencyKey { owner, key: text.into(), fingerprint: [fingerprint; 32] }
+    IdempotencyKey {
+        owner,
+        key: text.into(),
+        fingerprint: [fingerprint; 32],
+        received_at: Timestamp::default(),
+    }
 }
 
 /// The commit, with a response to remember for `key`.

@@ -68,6 +68,7 @@ impl Sqlite {
             currency: euro(),
             low_stock: LOW_STOCK,
             keep_unpublished: false,
+            check_at_start: true,
         }
     }
 }

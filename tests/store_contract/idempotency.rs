@@ -16,9 +16,9 @@ use souk::{
         inventory::StockChange,
     },
     events::inventory::stock_json,
-    messages::command_context::StoredReply,
+    messages::command_context::{IdempotencyKey, StoredReply},
     store::{
-        Commit, CommitError,
+        Commit, CommitError, StoredReplyUsage,
         commit::{IdempotencyRecord, StoredReplyBody},
     },
 };
@@ -135,6 +135,66 @@ pub(crate) async fn repeat_of_a_refused_request_is_decided_again(harness: &dyn H
         store.find_stored_reply(&key).await,
         Ok(Some(([1; 32], remembered_response("good"))))
     );
+}
+
+/// On a store that only one node uses, a repeat waits for its first attempt instead.
+pub(crate) async fn refusal_bars_earlier_attempts_on_other_nodes(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let id = stocked_product(&*store, 1).await;
+    let owner = UserId::new();
+    let received = |text, seconds| {
+        let received_at = now().saturating_add(Duration::from_secs(seconds));
+        IdempotencyKey { received_at, ..key(owner, text, 1) }
+    };
+    let sale = |key: &IdempotencyKey| {
+        with_response(commit([stock(id, StockChange::Adjust(-2))]), key, "sold")
+    };
+    let refusal = |key: IdempotencyKey| {
+        let record = IdempotencyRecord { key, body: StoredReplyBody::Refused };
+        Commit { idempotency_record: Some(record), ..commit([]) }
+    };
+    let short = apply_one(&*store, sale(&received("sale", 20))).await;
+    assert!(matches!(short, Err(CommitError::InsufficientStock(_))), "{short:?}");
+    assert!(apply_one(&*store, refusal(received("other", 20))).await.is_ok());
+    assert!(apply_one(&*store, refusal(received("other", 10))).await.is_ok());
+    apply_one(&*store, commit([stock(id, StockChange::Set(10))])).await.unwrap();
+    for text in ["sale", "other"] {
+        assert_eq!(store.find_stored_reply(&received(text, 0)).await, Ok(None));
+        if store.is_shared() {
+            let first = apply_one(&*store, sale(&received(text, 19))).await;
+            assert_eq!(first, Err(CommitError::RepeatRefused));
+        }
+        assert!(apply_one(&*store, sale(&received(text, 20))).await.is_ok());
+        let late = apply_one(&*store, refusal(received(text, 30))).await;
+        assert_eq!(late, Err(CommitError::Replayed(remembered_response("sold"))));
+    }
+    assert_eq!(stock_level(&*store, id).await.on_hand, 6);
+    let batch = [refusal(received("third", 20)), sale(&received("third", 10))];
+    let outcomes = apply(&*store, batch).await.outcomes;
+    assert_eq!(outcomes[1], Err(CommitError::RepeatRefused), "in one batch, too");
+}
+
+pub(crate) async fn stored_replies_are_counted_and_compressed(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let (owner, other) = (UserId::new(), UserId::new());
+    let usage = async |owner| store.stored_reply_usage(owner).await.unwrap();
+    assert_eq!(usage(owner).await, StoredReplyUsage::default());
+    let line = format!(r#"{{"product_id":"{}","name":"A mug"}},"#, UserId::new());
+    let cart = Bytes::from(line.repeat(200));
+    let remember = |key: IdempotencyKey, body: Bytes| {
+        let record = IdempotencyRecord { key, body: StoredReplyBody::Ready(body) };
+        Commit { idempotency_record: Some(record), ..commit([]) }
+    };
+    apply_one(&*store, remember(key(owner, "large", 1), cart.clone())).await.unwrap();
+    let large = usage(owner).await;
+    assert_eq!(large.keys, 1);
+    assert!(large.bytes < cart.len() as u64 / 10, "{large:?} of {}", cart.len());
+    apply_one(&*store, remember(key(owner, "small", 1), Bytes::from_static(b"{}"))).await.unwrap();
+    apply_one(&*store, remember(key(other, "large", 1), cart.clone())).await.unwrap();
+    let both = usage(owner).await;
+    assert!(both.keys == 2 && both.bytes > large.bytes, "{both:?}");
+    let reply = store.find_stored_reply(&key(owner, "large", 1)).await;
+    assert_eq!(reply, Ok(Some(([1; 32], StoredReply { body: cart }))));
 }
 
 pub(crate) async fn stock_response_reflects_the_whole_batch(harness: &dyn Harness) {

@@ -1,6 +1,6 @@
 //! Acknowledged writes are visible to the next reader, with or without a close.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use souk::{
     events::OutboxCursor,
@@ -13,6 +13,22 @@ use crate::{
     },
     harness::Harness,
 };
+
+pub(crate) async fn store_that_takes_no_changes_is_not_writable(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let probed = if store.is_shared() { "nodes" } else { "meta" };
+    harness.break_table(probed, true).await;
+    assert_eq!(store.check_writable().await, Err(StoreUnavailable));
+    assert_eq!(store.ping().await, Ok(()), "it can be read");
+    harness.break_table(probed, false).await;
+    let recovers = async {
+        // A result counts for a second.
+        while store.check_writable().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), recovers).await.expect("it stays unwritable");
+}
 
 pub(crate) async fn reads_see_acknowledged_writes(harness: &dyn Harness) {
     let store = harness.open().await;

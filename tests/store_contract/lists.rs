@@ -64,14 +64,35 @@ pub(crate) async fn live_sessions_exclude_revoked_and_expired(harness: &dyn Harn
     let revoked = Session { revoked_at: Some(at(1)), ..until(ada, 5000) };
     apply(&*store, [&live, &over, &other, &revoked].map(|session| commit([put_session(session)])))
         .await;
-    assert_eq!(store.list_active_sessions(ada, at(1000)).await, Ok(vec![live.clone()]));
-    assert_eq!(store.list_active_sessions(ada, at(999)).await.unwrap().len(), 2);
+    assert_eq!(store.list_active_sessions(ada, at(1000), 10).await, Ok(vec![live.clone()]));
+    assert_eq!(store.list_active_sessions(ada, at(999), 10).await.unwrap().len(), 2);
     let rotated = live.rotate_refresh_token([9; 32], at(1000));
     apply_one(&*store, commit([put_session(&rotated)])).await.unwrap();
-    assert_eq!(store.list_active_sessions(ada, at(1000)).await, Ok(vec![rotated.clone()]));
+    assert_eq!(store.list_active_sessions(ada, at(1000), 10).await, Ok(vec![rotated.clone()]));
     apply_one(&*store, commit([put_session(&rotated.to_revoked(at(1000)))])).await.unwrap();
-    assert_eq!(store.list_active_sessions(ada, at(1000)).await, Ok(vec![]));
-    assert_eq!(store.list_active_sessions(bob, at(1000)).await, Ok(vec![other]));
+    assert_eq!(store.list_active_sessions(ada, at(1000), 10).await, Ok(vec![]));
+    assert_eq!(store.list_active_sessions(bob, at(1000), 10).await, Ok(vec![other]));
+}
+
+pub(crate) async fn stale_sessions_are_those_not_refreshed_for_longest(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let ada = UserId::new();
+    let until = |user, millis| Session { expires_at: at(millis), ..session(user) };
+    // The order of their refreshes is not that of their ids.
+    let [third, first, fourth, second] = [3000, 5000, 2000, 4000].map(|at| until(ada, at));
+    let (over, other) = (until(ada, 1000), until(UserId::new(), 1500));
+    let revoked = Session { revoked_at: Some(at(1)), ..until(ada, 9000) };
+    let all = [&third, &first, &fourth, &second, &over, &other, &revoked];
+    apply(&*store, all.map(|session| commit([put_session(session)]))).await;
+    let stale = async |kept, limit| {
+        let sessions = store.list_stale_sessions(ada, at(1000), kept, limit).await.unwrap();
+        sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
+    };
+    assert_eq!(stale(0, 10).await, [first.id, second.id, third.id, fourth.id]);
+    assert_eq!(stale(2, 10).await, [third.id, fourth.id]);
+    assert_eq!(stale(1, 2).await, [second.id, third.id]);
+    assert!(stale(4, 10).await.is_empty());
+    assert_eq!(store.list_active_sessions(ada, at(1000), 3).await.unwrap().len(), 3);
 }
 
 pub(crate) async fn revoked_sessions_are_found_by_time(harness: &dyn Harness) {

@@ -18,16 +18,19 @@ mod atomicity;
 mod audit;
 mod batch_cost;
 mod dead_nodes;
+mod ended_records;
 mod failed_steps;
 mod idempotency;
 mod inbox;
 mod lifecycle;
 mod lists;
+mod login_limit;
 mod migration;
 mod nodes;
 mod orders;
 mod outbox;
 mod partitions;
+mod purchase_limits;
 mod records;
 mod retention;
 mod stock;
@@ -107,6 +110,11 @@ every_engine_keeps! {
         stock_of_a_deleted_product_still_moves
         commits_are_served_in_queue_order
     }
+    purchase_limits {
+        purchase_limit_counts_orders_that_stand
+        purchase_limit_counts_the_batch
+        unpaid_units_per_user_are_limited
+    }
     failed_steps {
         failed_step_leaves_no_partial_change
     }
@@ -131,6 +139,8 @@ every_engine_keeps! {
         key_identifies_one_request_of_one_owner
         repeat_in_the_same_batch_is_replayed
         repeat_of_a_refused_request_is_decided_again
+        refusal_bars_earlier_attempts_on_other_nodes
+        stored_replies_are_counted_and_compressed
         stock_response_reflects_the_whole_batch
         unchanged_stock_is_remembered
         commit_may_hold_only_a_response
@@ -156,12 +166,25 @@ every_engine_keeps! {
     lists {
         idle_carts_are_found
         live_sessions_exclude_revoked_and_expired
+        stale_sessions_are_those_not_refreshed_for_longest
         revoked_sessions_are_found_by_time
         has_admin_reports_admins
         products_are_paged_with_their_stock
         timestamps_keep_milliseconds
     }
+    login_limit {
+        failures_are_counted_per_key_and_survive_reopening
+        failures_are_forgotten_after_their_window
+        concurrent_failures_are_all_counted
+        greatest_password_hash_has_the_highest_cost
+    }
+    ended_records {
+        ended_sessions_and_guest_carts_are_deleted
+        ended_records_are_deleted_a_few_at_a_time
+        deleting_beside_commits_loses_nothing
+    }
     lifecycle {
+        store_that_takes_no_changes_is_not_writable
         reads_see_acknowledged_writes
         acknowledged_writes_survive_an_unclosed_store
         closed_store_rejects_reads_and_writes

@@ -110,7 +110,7 @@ async fn carts_of_schema_version_2_are_migrated() {
     let mut indexes = carts.list_index_names().await.unwrap();
     indexes.sort();
     assert_eq!(indexes, ["_id_", "idle"]);
-    assert_eq!(schema_version(&mongo).await, 4);
+    assert_eq!(schema_version(&mongo).await, 5);
     mongo.drop_database().await;
 }
 
@@ -176,7 +176,7 @@ async fn events_of_schema_version_3_come_first() {
     let owner = customer();
     let (kept, published) = version_3_with_events(&mongo, owner).await;
     let (first, second) = tokio::join!(mongo.open_with_broker(), mongo.open_with_broker());
-    assert_eq!(schema_version(&mongo).await, 4);
+    assert_eq!(schema_version(&mongo).await, 5);
     assert_eq!(first.published_cursor().await, Ok(cursor_at(25)));
     assert_eq!(first.outbox_heads().await, Ok(cursor_at(40)));
     for (read, has_gap) in [(0, true), (9, true), (10, false), (25, false)] {
@@ -240,7 +240,7 @@ async fn interrupted_migration_is_completed() {
         assert_eq!(store.published_cursor().await, Ok(cursor_at(25)));
         assert_eq!(store.outbox_heads().await, Ok(cursor_at(40)));
         assert_eq!(events_after(&*store, &cursor_at(10)).await, kept);
-        assert_eq!(schema_version(&mongo).await, 4);
+        assert_eq!(schema_version(&mongo).await, 5);
         store.close().await;
     }
     mongo.drop_database().await;
@@ -263,11 +263,11 @@ async fn version_3_without_events_is_migrated() {
 async fn data_of_an_unknown_version_is_rejected() {
     let Some(mongo) = Mongo::new().await else { return };
     mongo.open().await.close().await;
-    for version in [1, 5] {
+    for version in [1, 6] {
         set_schema_version(&mongo, version).await;
         let error =
             MongoStore::connect(mongo.options(), Arc::new(SystemClock)).await.err().unwrap();
-        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 4 };
+        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 5 };
         assert_eq!(error, expected);
     }
     mongo.drop_database().await;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Number;
 use souk::{
     domain::{
-        account::Role,
+        account::{
+            Role,
+            login_limit::{KnownNetwork, LoginKey},
+        },
         cart::{Cart, CartLine, CartOwner},
         catalog::product::{AttributeValue, Product},
         clock::Timestamp,
@@ -48,9 +51,14 @@ pub(crate) async fn new_store_is_empty(harness: &dyn Harness) {
     assert_eq!(store.has_admin().await, Ok(false));
     assert_eq!(store.find_session(SessionId::new()).await, Ok(None));
     assert_eq!(
-        store.list_active_sessions(UserId::new(), Timestamp::from_millis(0)).await,
+        store.list_active_sessions(UserId::new(), Timestamp::from_millis(0), 10).await,
         Ok(vec![])
     );
+    assert_eq!(
+        store.list_stale_sessions(UserId::new(), Timestamp::from_millis(0), 0, 10).await,
+        Ok(vec![])
+    );
+    assert_eq!(store.delete_ended_records().await, Ok(0));
     assert_eq!(store.list_sessions_revoked_since(Timestamp::from_millis(0)).await, Ok(vec![]));
     assert_eq!(store.find_stored_reply(&key(UserId::new(), "k", 1)).await, Ok(None));
     let page = store.list_events_after(&OutboxCursor::default(), u32::MAX).await.unwrap();
@@ -70,6 +78,7 @@ pub(crate) async fn products_round_trip(harness: &dyn Harness) {
     full.details.price = Money::from_minor_units(MAX_MINOR_UNITS, euro()).unwrap();
     full.details.category = Some(UNUSUAL_TEXT.into());
     full.details.tags = vec![UNUSUAL_TEXT.into(), String::new(), "b".into(), "a".into()];
+    full.details.purchase_limit = Some(u32::MAX);
     full.details.image_url = Some("https://example.com/a?b=%20&c=ü".into());
     full.details.attributes = BTreeMap::from([
         (UNUSUAL_TEXT.into(), AttributeValue::Text(UNUSUAL_TEXT.into())),
@@ -191,6 +200,12 @@ pub(crate) async fn accounts_and_sessions_round_trip(harness: &dyn Harness) {
     admin.name = UNUSUAL_TEXT.into();
     admin.role = Role::Admin;
     admin.event_sequence = 17;
+    admin.known_networks = (1..=16)
+        .map(|number| KnownNetwork {
+            key: LoginKey::from_bytes([number; 16]),
+            last_login_at: Timestamp::from_millis(1_767_225_600_000 + i64::from(number)),
+        })
+        .collect();
     let mut live = session(admin.id);
     live.refresh_hash = std::array::from_fn(|n| (n * 37) as u8);
     let mut revoked = session(admin.id);

@@ -23,10 +23,10 @@ pub(crate) struct TestApp {
     pub(super) http: reqwest::Client,
     settings: BTreeMap<String, String>,
     process: Option<Process>,
+    /// Shell commands that run before the process, in its place.
+    preparations: Vec<String>,
     log: Arc<Log>,
     faults_expected: bool,
-    /// The soft and the hard limit of open descriptors, if they are not inherited.
-    descriptor_limits: Option<(u32, u32)>,
     dir: TempDir,
 }
 
@@ -84,9 +84,9 @@ impl TestApp {
             http: client(),
             settings,
             process: None,
+            preparations: Vec::new(),
             log: Arc::new(Log { lines: Mutex::default(), count: watch::Sender::new(0) }),
             faults_expected: false,
-            descriptor_limits: None,
             dir,
         }
     }
@@ -96,9 +96,15 @@ impl TestApp {
         self.faults_expected = true;
     }
 
+    /// Makes the process ignore a signal from its next start on.
+    pub(crate) fn ignore_signal(&mut self, name: &str) {
+        // An ignored signal stays ignored when the shell becomes another program.
+        self.preparations.push(format!("trap '' {name}"));
+    }
+
     /// Sets the soft and the hard limit of open descriptors for the next start.
     pub(crate) fn limit_descriptors(&mut self, soft: u32, hard: u32) {
-        self.descriptor_limits = Some((soft, hard));
+        self.preparations.push(format!("ulimit -Sn {soft} && ulimit -Hn {hard}"));
     }
 
     /// Changes a setting for the next start.
@@ -109,14 +115,13 @@ impl TestApp {
     /// A `souk` command in this shop's directory, with its settings as the only environment.
     pub(crate) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_souk");
-        let mut command = match self.descriptor_limits {
-            None => Command::new(program),
-            Some((soft, hard)) => {
-                let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec {program}");
-                let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &script]);
-                shell
-            }
+        let mut command = if self.preparations.is_empty() {
+            Command::new(program)
+        } else {
+            let script = format!("{} && exec \"$0\" \"$@\"", self.preparations.join(" && "));
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &script, program]);
+            shell
         };
         command.env_clear().envs(&self.settings).current_dir(self.dir.path()).stdin(Stdio::null());
         // The test script finds leftover processes by this variable.
@@ -128,8 +133,8 @@ impl TestApp {
     /// listens.
     pub(crate) async fn restart(&mut self) {
         assert!(self.process.is_none(), "the process is already running");
-        let mut child =
-            self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let log = Arc::clone(&self.log);
         read_lines(stderr, move |line| log.push(line));

@@ -76,6 +76,20 @@ impl Broker {
         self.signal("STOP");
     }
 
+    /// Sets the share of memory at which the server blocks those who publish: 0 blocks them all.
+    pub(crate) fn set_memory_limit(&self, share: &str) {
+        let epmd_port = std::fs::read_to_string(self.dir.path().join("epmd_port")).unwrap();
+        let done = Command::new("/usr/lib/rabbitmq/bin/rabbitmqctl")
+            .args(["--node", "souk-test@localhost", "set_vm_memory_high_watermark", share])
+            .env("HOME", self.dir.path().join("home"))
+            .envs([("ERL_EPMD_ADDRESS", "127.0.0.1"), ("ERL_EPMD_PORT", epmd_port.trim())])
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
     /// Sends `SIGKILL` and waits for the process to end.
     pub(crate) fn kill(&mut self) {
         self.signal("KILL");

@@ -48,6 +48,8 @@ export HOME="$folder/home" ERL_EPMD_ADDRESS=127.0.0.1
 ERL_EPMD_PORT=$(free_port)
 RABBITMQ_DIST_PORT=$(free_port)
 export ERL_EPMD_PORT RABBITMQ_DIST_PORT
+# For rabbitmqctl.
+echo "$ERL_EPMD_PORT" >"$folder/epmd_port"
 export RABBITMQ_NODENAME=souk-test@localhost
 export RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port"
 export RABBITMQ_MNESIA_BASE="$folder/mnesia" RABBITMQ_LOG_BASE="$folder/log"

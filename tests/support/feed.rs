@@ -70,6 +70,8 @@ impl TestApp {
         let response = call.send_streaming().await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let policy = &response.headers()["content-security-policy"];
+        assert_eq!(policy, "default-src 'none'; frame-ancestors 'none'");
         let mut feed = Feed {
             response: Box::pin(response.bytes_stream()),
             buffer: String::new(),

@@ -120,10 +120,18 @@ impl IntoFuture for Call {
 }
 
 impl Response {
-    /// Asserts what holds for every response: it has an id, and an error is a problem document with
+    /// Asserts what holds for every response: it has an id and the security headers, and an error is a problem document with
     /// that id and no unknown members.
     fn assert_well_formed(&self) {
         let id = self.header("x-request-id").unwrap_or_else(|| panic!("{self}: without an id"));
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("content-security-policy", "default-src 'none'; "),
+        ] {
+            let found = self.header(name).unwrap_or_default();
+            assert!(found.starts_with(value), "{self}: {name}: {found}");
+        }
         // The 503 of a readiness probe is not a problem document.
         if self.status < 400
             || self.header("content-type") == Some("application/json")

@@ -16,7 +16,7 @@ pub(crate) mod tokens;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use self::{
-    accounts::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD},
+    accounts::{ADMIN_EMAIL, ADMIN_PASSWORD, Account, PASSWORD, unique_email},
     app::TestApp,
     cli::Cli,
     feed::{Event, Feed, assert_gap_free},

@@ -1,11 +1,12 @@
 //! The actor that runs the account commands.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture};
+use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 
 use super::{AccountDeps, service::AccountService};
 use crate::{
+    cache::revoked_sessions::SWEEP_INTERVAL,
     domain::account::User,
     error::Error,
     messages::accounts::{
@@ -13,9 +14,6 @@ use crate::{
     },
     panics::guarded_command,
 };
-
-/// How often expired entries are removed from the revoked sessions.
-const REVOCATION_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Runs the account commands concurrently.
 pub struct AccountActor {
@@ -34,9 +32,9 @@ impl Actor for AccountActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(REVOCATION_SWEEP_INTERVAL, |accounts, _| {
-            accounts.service.sweep_revoked_sessions()
-        });
+        let service = Arc::clone(&self.service);
+        ctx.spawn(async move { service.find_highest_cost().await }.into_actor(self));
+        ctx.run_interval(SWEEP_INTERVAL, |accounts, _| accounts.service.sweep_revoked_sessions());
     }
 }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rand::distr::{Alphanumeric, SampleString};
 
-use super::{PasswordHasher, service::with_next_version};
+use super::{PasswordHasher, hash_queue::HashOrigin, service::with_next_version};
 use crate::{
     actors::retry_on_conflict::{CommandRetry, Decision},
     domain::{
@@ -121,7 +121,7 @@ impl AdminBootstrap {
                     return Ok(Decision::NoChange { reply, body: Bytes::new() });
                 }
                 Some(user) => {
-                    tracing::warn!(user = %user.id, "an account becomes an admin's");
+                    tracing::warn!(user = %user.id, "promoting an account to admin");
                     commit.writes.push(Write::User(Arc::new(User {
                         role: Role::Admin,
                         ..with_next_version(&user)
@@ -165,7 +165,8 @@ impl AdminBootstrap {
         password: Password,
         commit: &Commit,
     ) -> Result<User, Error> {
-        let password_hash = self.hasher.hash(password, commit.deadline).await?;
+        let password_hash =
+            self.hasher.hash(HashOrigin::OPERATOR, password, commit.deadline).await?;
         let (id, created_at) = (UserId::new(), commit.decided_at);
         Ok(User {
             id,
@@ -176,6 +177,7 @@ impl AdminBootstrap {
             created_at,
             version: 1,
             event_sequence: 1,
+            known_networks: Vec::new(),
         })
     }
 }

@@ -7,12 +7,19 @@ use std::{
 
 use super::{
     AccountDeps,
-    service::{AccountService, invalid_credentials, with_next_version},
+    change_password::MAX_ENDED_SESSIONS,
+    hash_queue::HashOrigin,
+    service::{
+        AccountService, VerifiedUser, add_revocation, invalid_credentials, with_next_version,
+    },
 };
 use crate::{
     actors::{commit_error::map_commit_error, retry_on_conflict::Decision},
     domain::{
-        account::{Password, REFRESH_TOKEN_LIFETIME, Session, User, validate_account_name},
+        account::{
+            Password, REFRESH_TOKEN_LIFETIME, RevocationReason, Session, User, client_network,
+            login_limit::LoginKey, validate_account_name,
+        },
         clock::Timestamp,
         ids::{SessionId, UserId},
     },
@@ -28,21 +35,35 @@ use crate::{
 /// How long a rehash may take. It runs in the background.
 const REHASH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A login whose password was right.
+struct VerifiedLogin<'a> {
+    /// The account at the network, where it is known from then on.
+    known_network: LoginKey,
+    /// Whom the password is hashed for, if it has to be verified again.
+    origin: HashOrigin,
+    password: &'a Password,
+}
+
 impl AccountService {
     pub(super) async fn register_account(
         &self,
         message: RegisterUser,
     ) -> Result<AuthenticatedSession, Error> {
-        let RegisterUser { email, password, name, role, ticket, trace } = message;
+        let RegisterUser { email, password, name, role, address, ticket, trace } = message;
         validate_account_name(&name)?;
         let password = Password::parse("password", password.expose_secret().to_owned())?;
         // The commit enforces unique addresses; this check only avoids a useless hash.
         if self.deps.store.find_user_by_email(&email).await?.is_some() {
             return Err(map_commit_error(CommitError::EmailTaken));
         }
-        let password_hash = self.deps.hasher.hash(password, ticket.deadline()).await?;
+        let password_hash = self
+            .deps
+            .hasher
+            .hash(HashOrigin::new_password(client_network(address)), password, ticket.deadline())
+            .await?;
         ticket.mark_started()?;
         let mut commit = self.build_commit(&ticket, trace);
+        let known_network = self.login_limiter.pair_key(&email, address);
         let user = User {
             id: UserId::new(),
             email,
@@ -52,7 +73,9 @@ impl AccountService {
             created_at: commit.decided_at,
             version: 1,
             event_sequence: 1,
-        };
+            known_networks: Vec::new(),
+        }
+        .with_known_network(known_network, commit.decided_at);
         let (session, reply) = self.new_session(user, commit.decided_at);
         let user = Arc::new(reply.user.clone());
         commit.writes = vec![Write::User(Arc::clone(&user)), Write::Session(Arc::new(session))];
@@ -63,20 +86,30 @@ impl AccountService {
 
     pub(super) async fn login(&self, message: Login) -> Result<AuthenticatedSession, Error> {
         let Login { email, password, address, ticket } = message;
-        let attempt =
-            self.login_limiter.admit_login(email.as_ref(), address, ticket.deadline()).await?;
         let user = match &email {
             Some(email) => self.deps.store.find_user_by_email(email).await?,
             None => None,
         };
-        let Some(mut user) = self.verify_credentials(user, &password, &ticket).await? else {
-            attempt.mark_failed();
+        let limiter = &self.login_limiter;
+        let origin = limiter.find_origin(email.as_ref(), user.as_ref(), address);
+        let attempt = limiter.admit_login(&origin, ticket.deadline()).await?;
+        let Some(verified) =
+            self.verify_credentials(user, &password, origin.hash_origin, &ticket).await?
+        else {
+            attempt.count_failure().await?;
             return Err(invalid_credentials());
         };
-        drop(attempt);
-        let reply = self.start_session(&mut user, &password, &ticket).await?;
-        if !self.deps.hasher.has_current_cost(&user.password_hash) {
-            actix::spawn(rehash_password(self.deps.clone(), user, password));
+        attempt.confirm_success().await?;
+        let VerifiedUser { mut user, is_hash_outdated } = verified;
+        let login = VerifiedLogin {
+            known_network: limiter.pair_key(&user.email, address),
+            origin: origin.hash_origin,
+            password: &password,
+        };
+        let reply = self.start_session(&mut user, &login, &ticket).await?;
+        if is_hash_outdated {
+            let origin = HashOrigin::new_password(client_network(address));
+            actix::spawn(rehash_password(self.deps.clone(), origin, user, password));
         }
         Ok(reply)
     }
@@ -84,21 +117,38 @@ impl AccountService {
     async fn start_session(
         &self,
         user: &mut User,
-        password: &Password,
+        login: &VerifiedLogin<'_>,
         ticket: &Ticket,
     ) -> Result<AuthenticatedSession, Error> {
         let _guard = self.lock_account(user.id).await;
         self.decide_and_commit(ticket, async || {
-            self.reverify_credentials(user, password, ticket).await?;
+            self.reverify_credentials(user, login.password, login.origin, ticket).await?;
             let mut commit = self.build_commit(ticket, None);
-            let (session, reply) = self.new_session(with_next_version(user), commit.decided_at);
+            let mut changed =
+                with_next_version(user).with_known_network(login.known_network, commit.decided_at);
+            self.end_excess_sessions(&mut changed, &mut commit).await?;
+            let (session, reply) = self.new_session(changed, commit.decided_at);
             // Writing the account makes this login conflict with a concurrent password change,
-            // which revokes every session that the old password started.
-            commit.writes =
-                vec![Write::User(Arc::new(reply.user.clone())), Write::Session(Arc::new(session))];
+            // which revokes every session that the old password started, and with other logins, so
+            // that together they keep to the limit.
+            commit.writes.push(Write::User(Arc::new(reply.user.clone())));
+            commit.writes.push(Write::Session(Arc::new(session)));
             Ok(Decision::Commit(Box::new(commit), |_| reply))
         })
         .await
+    }
+
+    /// Adds the end of those sessions to a commit that leave no room for one more: the ones that
+    /// were unused for the longest time.
+    async fn end_excess_sessions(&self, user: &mut User, commit: &mut Commit) -> Result<(), Error> {
+        let kept = self.deps.max_sessions.saturating_sub(1);
+        let now = commit.decided_at;
+        let excess =
+            self.deps.store.list_stale_sessions(user.id, now, kept, MAX_ENDED_SESSIONS).await?;
+        for session in &excess {
+            add_revocation(session, user, RevocationReason::SessionLimit, commit);
+        }
+        Ok(())
     }
 
     fn new_session(&self, user: User, at: Timestamp) -> (Session, AuthenticatedSession) {
@@ -117,11 +167,17 @@ impl AccountService {
     }
 }
 
-/// Rehashes a password after the configured cost has changed. If this fails, the next login
-/// retries.
-async fn rehash_password(deps: AccountDeps, verified: User, password: Password) {
+/// Rehashes a password after the configured cost has changed, or that was hashed as typed. If this
+/// fails, the next login retries.
+async fn rehash_password(
+    deps: AccountDeps,
+    origin: HashOrigin,
+    verified: User,
+    password: Password,
+) {
     let deadline = Instant::now() + REHASH_TIMEOUT;
-    let Ok(password_hash) = deps.hasher.hash(password, deadline).await else { return };
+    let Some(password) = password.forms().into_iter().next() else { return };
+    let Ok(password_hash) = deps.hasher.hash(origin, password, deadline).await else { return };
     let Ok(Some(user)) = deps.store.find_user(verified.id).await else { return };
     if user.password_hash == verified.password_hash {
         let mut commit = Commit::new(deps.clock.now(), deadline);

@@ -7,6 +7,7 @@
 mod actor;
 pub mod admin_bootstrap;
 mod change_password;
+mod hash_queue;
 mod login;
 mod login_limiter;
 mod login_throttle;
@@ -16,11 +17,11 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use self::{actor::AccountActor, password_hasher::PasswordHasher};
 use crate::{
-    auth::refresh_token::RefreshTokens,
+    auth::{login_keys::LoginKeys, refresh_token::RefreshTokens},
     cache::revoked_sessions::RevokedSessions,
     domain::clock::Clock,
     store::{Store, writer::CommitWriter},
@@ -41,6 +42,13 @@ pub struct AccountDeps {
     pub refresh_tokens: RefreshTokens,
     /// Sessions whose access tokens are rejected. The actor only removes expired entries.
     pub revoked: Arc<RevokedSessions>,
+    /// Derives what failed logins count under.
+    pub login_keys: LoginKeys,
+    /// How long a used refresh token gets the same successor again, unless that was used. Zero ends
+    /// the session at once.
+    pub refresh_grace: Duration,
+    /// The most sessions of one account. A login beyond ends the one that was unused the longest.
+    pub max_sessions: u32,
     /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,
 }

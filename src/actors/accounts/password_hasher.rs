@@ -1,102 +1,119 @@
 //! Runs bcrypt on dedicated threads: one hash takes a third of a second at the default cost, which
 //! would block an actor for too long.
+//!
+//! Every comparison does the work of one hash at the reference cost, whatever the cost of the
+//! account's own hash, and whether there is an account or not. So after `auth.bcrypt_cost` was
+//! changed, the time of a login does not tell whether an account exists, or when it was last used.
+//! The alternatives would tell: comparing an unknown e-mail address at the new cost sets it apart
+//! from accounts with the old one, and at the old cost from accounts that are rehashed. The price
+//! of this: a lower cost makes logins faster only once no account has the old one, and the node has
+//! been restarted. What can still be measured is the setup of a few more hashes, some microseconds
+//! of hundreds of milliseconds, and, until the store has told the highest cost that accounts have,
+//! for a moment after the start, accounts above `auth.bcrypt_cost`.
 
 use std::{
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     str::FromStr,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
 use bcrypt::{BcryptResult, HashParts};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
+use super::hash_queue::{HashOrigin, HashQueue};
 use crate::{domain::account::Password, error::Error};
 
-/// The maximum number of jobs per thread, running and queued.
-const MAX_JOBS_PER_THREAD: usize = 16;
-
-/// Hashes and verifies passwords. Clones share the threads.
+/// Hashes and verifies passwords. Clones share the threads, which end with the last clone.
 #[derive(Clone)]
 pub struct PasswordHasher {
-    pool: Addr<HashWorker>,
-    // The queue of a `SyncArbiter` is unbounded.
-    queue_slots: Arc<Semaphore>,
-    threads: usize,
-    run_count: Arc<AtomicU64>,
-    latency: Arc<LatencyEstimate>,
-    dummy_hash: Arc<str>,
+    pool: Arc<HashPool>,
     cost: u32,
 }
 
 impl PasswordHasher {
-    /// Starts the threads, one per core if `threads` is `None`. Needs a running actix `System`.
+    /// Starts the threads, one per core if `threads` is `None`.
     #[must_use]
     pub fn start(cost: u32, threads: Option<NonZeroUsize>) -> Self {
         let threads =
             threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let runs = Arc::new(AtomicU64::new(0));
-        let latency = Arc::new(LatencyEstimate::default());
-        let (worker_runs, worker_latency) = (Arc::clone(&runs), Arc::clone(&latency));
-        let thread_builder = || thread::Builder::new().name("bcrypt".into());
-        let pool = SyncArbiter::start_with_thread_builder(threads, thread_builder, move || {
-            HashWorker { runs: Arc::clone(&worker_runs), latency: Arc::clone(&worker_latency) }
+        let shared = Arc::new(Shared {
+            state: Mutex::new(PoolState { queue: HashQueue::new(threads), closed: false }),
+            job_ready: Condvar::new(),
+            latency: LatencyEstimate::default(),
+            run_count: AtomicU64::new(0),
+            work_units: AtomicU64::new(0),
+            reference_cost: AtomicU32::new(cost),
         });
-        let queue_slots = Arc::new(Semaphore::new(threads.saturating_mul(MAX_JOBS_PER_THREAD)));
-        Self {
-            pool,
-            queue_slots,
-            threads,
-            run_count: runs,
-            latency,
-            dummy_hash: dummy_hash(cost),
-            cost,
+        for _ in 0..threads {
+            let shared = Arc::clone(&shared);
+            let spawned =
+                thread::Builder::new().name("bcrypt".into()).spawn(move || shared.run_jobs());
+            if let Err(error) = spawned {
+                tracing::error!(%error, "failed to start a thread for passwords");
+            }
         }
+        Self { pool: Arc::new(HashPool(shared)), cost }
     }
 
     /// Hashes a new password.
     ///
     /// # Errors
-    /// `overloaded` if the queue is full or too long to meet `deadline`, or if `deadline` passes
-    /// before the job starts; `internal` if bcrypt fails.
-    pub async fn hash(&self, password: Password, deadline: Instant) -> Result<String, Error> {
-        let cost = self.cost;
-        self.run_job(deadline, move || bcrypt::non_truncating_hash(password.expose_secret(), cost))
-            .await
+    /// `overloaded` if too many requests wait, if it cannot be done before `deadline`, or if
+    /// `deadline` passes before it starts; `internal` if bcrypt fails.
+    pub async fn hash(
+        &self,
+        origin: HashOrigin,
+        password: Password,
+        deadline: Instant,
+    ) -> Result<String, Error> {
+        let (cost, shared) = (self.cost, Arc::clone(&self.pool.0));
+        self.run_job(origin, deadline, move || {
+            shared.count_work(cost);
+            bcrypt::non_truncating_hash(password.expose_secret(), cost)
+        })
+        .await
     }
 
-    /// Whether `password` matches `hash`. The password must meet the policy.
+    /// Whether `password`, which must meet the policy, matches `hash`. Without a hash, it does not
+    /// match. This takes the same time for every hash, and without one.
     ///
     /// # Errors
     /// As for [`hash`](Self::hash).
     pub async fn verify(
         &self,
+        origin: HashOrigin,
         password: Password,
-        hash: String,
+        hash: Option<String>,
         deadline: Instant,
     ) -> Result<bool, Error> {
-        self.run_job(deadline, move || {
-            bcrypt::non_truncating_verify(password.expose_secret(), &hash)
+        let shared = Arc::clone(&self.pool.0);
+        self.run_job(origin, deadline, move || {
+            let Some(hash) = hash else {
+                return shared.run_dummy(shared.reference_cost()).map(|()| false);
+            };
+            let cost = HashParts::from_str(&hash)?.get_cost();
+            // Only while the store has not told this cost yet.
+            shared.reference_cost.fetch_max(cost, Ordering::Relaxed);
+            shared.count_work(cost);
+            let matches = bcrypt::non_truncating_verify(password.expose_secret(), &hash)?;
+            // The work doubles with each cost: 2^c and 2^c + 2^(c+1) + ... + 2^(r-1) make 2^r.
+            (cost..shared.reference_cost()).try_for_each(|cost| shared.run_dummy(cost))?;
+            Ok(matches)
         })
         .await
     }
 
-    /// Takes as long as [`verify`](Self::verify). Use it if the account does not exist or the
-    /// password violates the policy, so that the response time reveals nothing.
-    ///
-    /// # Errors
-    /// As for [`hash`](Self::hash).
-    pub async fn verify_dummy(&self, deadline: Instant) -> Result<(), Error> {
-        let dummy_hash = Arc::clone(&self.dummy_hash);
-        self.run_job(deadline, move || bcrypt::non_truncating_verify("no password", &dummy_hash))
-            .await
-            .map(drop)
+    /// Makes every comparison take as long as one with `hash`, if that takes longer.
+    pub fn raise_reference_cost(&self, hash: &str) {
+        if let Ok(parts) = HashParts::from_str(hash) {
+            self.pool.0.reference_cost.fetch_max(parts.get_cost(), Ordering::Relaxed);
+        }
     }
 
     /// Whether `hash` has the configured cost.
@@ -105,36 +122,145 @@ impl PasswordHasher {
         HashParts::from_str(hash).is_ok_and(|parts| parts.get_cost() == self.cost)
     }
 
-    /// How many times bcrypt has run.
+    /// How many requests have run.
     #[must_use]
     pub fn run_count(&self) -> u64 {
-        self.run_count.load(Ordering::Relaxed)
+        self.pool.0.run_count.load(Ordering::Relaxed)
     }
 
-    async fn run_job<T, F>(&self, deadline: Instant, work: F) -> Result<T, Error>
+    /// The work done, in hashes at cost 0.
+    #[cfg(test)]
+    pub(super) fn work_units(&self) -> u64 {
+        self.pool.0.work_units.load(Ordering::Relaxed)
+    }
+
+    /// How many requests wait for a thread.
+    #[cfg(test)]
+    pub(super) fn waiting_count(&self) -> usize {
+        self.pool.0.lock_state().queue.waiting_count()
+    }
+
+    pub(super) async fn run_job<T, F>(
+        &self,
+        origin: HashOrigin,
+        deadline: Instant,
+        work: F,
+    ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce() -> BcryptResult<T> + Send + 'static,
     {
-        let slot =
-            Arc::clone(&self.queue_slots).try_acquire_owned().map_err(|_| Error::overloaded())?;
-        let in_flight = self.threads * MAX_JOBS_PER_THREAD - self.queue_slots.available_permits();
-        // With a free thread, the job runs regardless of the estimate.
-        if in_flight > self.threads
-            && Instant::now() + self.latency.total_for(in_flight.div_ceil(self.threads)) > deadline
-        {
-            return Err(Error::overloaded());
-        }
-        let job = Job { work: Box::new(work), deadline, slot };
-        // The mailbox is closed only when the process ends. The job has not run.
-        self.pool.send(job).await.unwrap_or_else(|_| Err(Error::overloaded()))
+        let (reply, result) = oneshot::channel();
+        // Sending fails when the caller has gone.
+        let work = Box::new(move || drop(reply.send(catch_failure(work))));
+        self.pool.0.enqueue(origin, Job { work, deadline })?;
+        // A job that is dropped has not run.
+        result.await.unwrap_or_else(|_| Err(Error::overloaded()))
     }
 }
 
-/// A hash at `cost` that no password matches: salt and hash are zeros. Verifying against it takes
-/// as long as against a real hash.
-fn dummy_hash(cost: u32) -> Arc<str> {
-    format!("$2b${cost:02}${}", ".".repeat(53)).into()
+/// Ends the threads when it is dropped.
+struct HashPool(Arc<Shared>);
+
+impl Drop for HashPool {
+    fn drop(&mut self) {
+        self.0.lock_state().closed = true;
+        self.0.job_ready.notify_all();
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    state: Mutex<PoolState>,
+    /// A job may have become ready, or the pool is closed.
+    job_ready: Condvar,
+    latency: LatencyEstimate,
+    run_count: AtomicU64,
+    work_units: AtomicU64,
+    /// The cost whose work every comparison does.
+    reference_cost: AtomicU32,
+}
+
+struct PoolState {
+    queue: HashQueue<Job>,
+    closed: bool,
+}
+
+struct Job {
+    work: Box<dyn FnOnce() + Send>,
+    deadline: Instant,
+}
+
+impl Shared {
+    fn lock_state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(&self, origin: HashOrigin, job: Job) -> Result<(), Error> {
+        let mut state = self.lock_state();
+        // With a free thread, the job runs regardless of the estimate.
+        if let Some(rounds) = state.queue.expected_rounds(origin)
+            && Instant::now() + self.latency.total_for(rounds) > job.deadline
+        {
+            return Err(Error::overloaded());
+        }
+        state.queue.push(origin, job).map_err(|_| Error::overloaded())?;
+        drop(state);
+        self.job_ready.notify_one();
+        Ok(())
+    }
+
+    /// Runs jobs until the pool is closed.
+    fn run_jobs(&self) {
+        let mut state = self.lock_state();
+        while !state.closed {
+            let Some((origin, job)) = state.queue.start_next() else {
+                state = self.job_ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            let started = Instant::now();
+            if started < job.deadline {
+                self.run_count.fetch_add(1, Ordering::Relaxed);
+                (job.work)();
+                self.latency.record(started.elapsed());
+            }
+            state = self.lock_state();
+            state.queue.finish(origin);
+            // The class may have been at the limit of its threads.
+            self.job_ready.notify_one();
+        }
+    }
+
+    fn reference_cost(&self) -> u32 {
+        self.reference_cost.load(Ordering::Relaxed)
+    }
+
+    fn count_work(&self, cost: u32) {
+        self.work_units.fetch_add(1_u64 << cost.min(63), Ordering::Relaxed);
+    }
+
+    /// Does the work of a hash at `cost`: compares with one whose salt and hash are zeros.
+    fn run_dummy(&self, cost: u32) -> BcryptResult<()> {
+        self.count_work(cost);
+        let hash = format!("$2b${cost:02}${}", ".".repeat(53));
+        bcrypt::non_truncating_verify("no password", &hash).map(drop)
+    }
+}
+
+/// Runs bcrypt. An uncaught panic would end the thread.
+fn catch_failure<T>(work: impl FnOnce() -> BcryptResult<T>) -> Result<T, Error> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(output)) => Ok(output),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "bcrypt failed");
+            Err(Error::internal())
+        }
+        Err(_) => {
+            tracing::error!("bcrypt panicked");
+            Err(Error::internal())
+        }
+    }
 }
 
 /// A moving average of the job duration, in microseconds.
@@ -159,176 +285,5 @@ impl LatencyEstimate {
     }
 }
 
-struct HashWorker {
-    runs: Arc<AtomicU64>,
-    latency: Arc<LatencyEstimate>,
-}
-
-impl Actor for HashWorker {
-    type Context = SyncContext<Self>;
-}
-
-struct Job<T> {
-    work: Box<dyn FnOnce() -> BcryptResult<T> + Send>,
-    deadline: Instant,
-    /// Released when the job is dropped, whether it ran or not.
-    slot: OwnedSemaphorePermit,
-}
-
-impl<T: 'static> Message for Job<T> {
-    type Result = Result<T, Error>;
-}
-
-impl<T: 'static> Handler<Job<T>> for HashWorker {
-    type Result = Result<T, Error>;
-
-    fn handle(&mut self, job: Job<T>, _: &mut Self::Context) -> Self::Result {
-        let Job { work, deadline, slot: _slot } = job;
-        let started = Instant::now();
-        if started >= deadline {
-            return Err(Error::overloaded());
-        }
-        self.runs.fetch_add(1, Ordering::Relaxed);
-        // An uncaught panic would end the thread.
-        let result = catch_unwind(AssertUnwindSafe(work));
-        self.latency.record(started.elapsed());
-        match result {
-            Ok(Ok(output)) => Ok(output),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "bcrypt failed");
-                Err(Error::internal())
-            }
-            Err(_) => {
-                tracing::error!("bcrypt panicked");
-                Err(Error::internal())
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::ErrorCode;
-
-    fn single_thread_hasher(cost: u32) -> PasswordHasher {
-        PasswordHasher::start(cost, NonZeroUsize::new(1))
-    }
-
-    fn password_from(text: &str) -> Password {
-        Password::unvalidated(text.into())
-    }
-
-    fn distant_deadline() -> Instant {
-        Instant::now() + Duration::from_secs(60)
-    }
-
-    #[actix::test]
-    async fn hash_verifies_only_its_password() {
-        let hasher = single_thread_hasher(4);
-        let hash = hasher.hash(password_from("correct horse"), distant_deadline()).await.unwrap();
-        assert!(hasher.has_current_cost(&hash));
-        assert!(!single_thread_hasher(5).has_current_cost(&hash));
-        assert!(
-            hasher
-                .verify(password_from("correct horse"), hash.clone(), distant_deadline())
-                .await
-                .unwrap()
-        );
-        assert!(
-            !hasher.verify(password_from("correct house"), hash, distant_deadline()).await.unwrap()
-        );
-        hasher.verify_dummy(distant_deadline()).await.unwrap();
-        assert_eq!(hasher.run_count(), 4);
-    }
-
-    #[actix::test]
-    async fn overlong_password_is_rejected_not_truncated() {
-        let hasher = single_thread_hasher(4);
-        let hash = hasher.hash(password_from(&"x".repeat(71)), distant_deadline()).await.unwrap();
-        assert_eq!(
-            hasher.hash(password_from(&"x".repeat(72)), distant_deadline()).await.unwrap_err().code,
-            ErrorCode::Internal
-        );
-        assert_eq!(
-            hasher
-                .verify(password_from(&"x".repeat(72)), hash, distant_deadline())
-                .await
-                .unwrap_err()
-                .code,
-            ErrorCode::Internal
-        );
-    }
-
-    #[actix::test]
-    async fn full_queue_rejects_and_expired_jobs_are_skipped() {
-        let hasher = single_thread_hasher(4);
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let blocker = actix::spawn({
-            let hasher = hasher.clone();
-            async move { hasher.run_job(distant_deadline(), move || Ok(wait.recv().is_ok())).await }
-        });
-        let late = Instant::now() + Duration::from_millis(20);
-        let waiting: Vec<_> = (1..MAX_JOBS_PER_THREAD)
-            .map(|_| {
-                let hasher = hasher.clone();
-                actix::spawn(async move { hasher.verify_dummy(late).await })
-            })
-            .collect();
-        while hasher.queue_slots.available_permits() > 0 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(hasher.verify_dummy(distant_deadline()).await, Err(Error::overloaded()));
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        go.send(()).unwrap();
-        assert_eq!(blocker.await.unwrap(), Ok(true));
-        for job in waiting {
-            assert_eq!(job.await.unwrap(), Err(Error::overloaded()));
-        }
-        assert_eq!(hasher.run_count(), 1, "expired jobs do not run");
-        assert_eq!(hasher.queue_slots.available_permits(), MAX_JOBS_PER_THREAD);
-    }
-
-    #[actix::test]
-    async fn job_that_would_miss_its_deadline_is_rejected() {
-        let hasher = single_thread_hasher(4);
-        hasher.latency.record(Duration::from_secs(3600));
-        let (go, wait) = std::sync::mpsc::channel::<()>();
-        let blocker = actix::spawn({
-            let hasher = hasher.clone();
-            async move { hasher.run_job(distant_deadline(), move || Ok(wait.recv().is_ok())).await }
-        });
-        while hasher.queue_slots.available_permits() == MAX_JOBS_PER_THREAD {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(
-            hasher.verify_dummy(distant_deadline()).await,
-            Err(Error::overloaded()),
-            "it would take an hour"
-        );
-        assert_eq!(
-            hasher.queue_slots.available_permits(),
-            MAX_JOBS_PER_THREAD - 1,
-            "it is not waiting"
-        );
-        go.send(()).unwrap();
-        assert_eq!(blocker.await.unwrap(), Ok(true));
-        assert!(hasher.latency.total_for(1) > Duration::from_secs(60));
-        hasher
-            .verify_dummy(distant_deadline())
-            .await
-            .expect("an idle thread runs a job despite the estimate");
-    }
-
-    #[actix::test]
-    async fn panicking_job_does_not_kill_its_thread() {
-        let hasher = single_thread_hasher(4);
-        assert_eq!(
-            hasher
-                .run_job(distant_deadline(), || -> BcryptResult<()> { panic!("on purpose") })
-                .await,
-            Err(Error::internal())
-        );
-        hasher.verify_dummy(distant_deadline()).await.unwrap();
-    }
-}
+mod tests;

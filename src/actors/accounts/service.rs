@@ -1,10 +1,10 @@
 //! State and helpers that the account commands share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{AccountDeps, login_limiter::LoginLimiter};
+use super::{AccountDeps, hash_queue::HashOrigin, login_limiter::LoginLimiter};
 use crate::{
     actors::retry_on_conflict::{CommandRetry, Decision, is_conflict},
     domain::{
@@ -17,8 +17,11 @@ use crate::{
         accounts::GetUser,
         command_context::{CommandContext, Reply, Ticket, TraceParent},
     },
-    store::{Commit, CommitReceipt, Write},
+    store::{Commit, CommitReceipt, StoreUnavailable, Write},
 };
+
+/// The pause before the store is asked again.
+const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Implements the account commands.
 pub(super) struct AccountService {
@@ -27,15 +30,40 @@ pub(super) struct AccountService {
     account_locks: StripedLocks,
 }
 
+/// An account whose password was right.
+pub(super) struct VerifiedUser {
+    pub(super) user: User,
+    /// Whether the hash has another cost than new ones, or is of the password as typed instead of
+    /// normalized.
+    pub(super) is_hash_outdated: bool,
+}
+
 impl AccountService {
     pub(super) fn new(deps: AccountDeps) -> Self {
-        let login_limiter = LoginLimiter::new(deps.login_limit, Arc::clone(&deps.clock));
+        let login_limiter = LoginLimiter::new(
+            deps.login_limit,
+            deps.login_keys.clone(),
+            Arc::clone(&deps.store),
+            Arc::clone(&deps.clock),
+        );
         Self { deps, login_limiter, account_locks: StripedLocks::new() }
     }
 
     pub(super) async fn get_user(&self, message: GetUser) -> Result<User, Error> {
         let user = self.deps.store.find_user(message.user_id).await?;
         user.ok_or_else(|| Error::new(ErrorCode::NotFound, "There is no such account."))
+    }
+
+    /// Tells the hasher the highest cost that an account has. Tries until the store answers.
+    pub(super) async fn find_highest_cost(&self) {
+        loop {
+            match self.deps.store.greatest_password_hash().await {
+                Ok(Some(hash)) => return self.deps.hasher.raise_reference_cost(&hash),
+                Ok(None) => return,
+                // The store has logged the reason.
+                Err(StoreUnavailable) => tokio::time::sleep(STORE_RETRY_INTERVAL).await,
+            }
+        }
     }
 
     pub(super) fn sweep_revoked_sessions(&self) {
@@ -80,29 +108,30 @@ impl AccountService {
         }
     }
 
-    /// Returns `user` if it exists and the password is right. Both cases take the same time, so
-    /// that the response time does not reveal whether the account exists.
+    /// Returns `user` if it exists and the password is right. An account takes the same time as an
+    /// unknown address, so that the response time does not reveal whether the account exists: each
+    /// form of the password costs one hash, and a password without any costs one, too.
     pub(super) async fn verify_credentials(
         &self,
         user: Option<User>,
         password: &Password,
+        origin: HashOrigin,
         ticket: &Ticket,
-    ) -> Result<Option<User>, Error> {
-        let hasher = &self.deps.hasher;
-        match user {
-            Some(user) if password.meets_policy() => {
-                let right = hasher
-                    .verify(password.clone(), user.password_hash.clone(), ticket.deadline())
-                    .await?;
-                if !right && !hasher.has_current_cost(&user.password_hash) {
-                    // A hash with a lower cost verifies faster, which would reveal that the
-                    // account exists.
-                    hasher.verify_dummy(ticket.deadline()).await?;
-                }
-                Ok(right.then_some(user))
-            }
-            _ => hasher.verify_dummy(ticket.deadline()).await.map(|()| None),
+    ) -> Result<Option<VerifiedUser>, Error> {
+        let (hasher, deadline) = (&self.deps.hasher, ticket.deadline());
+        let hash = user.as_ref().map(|user| user.password_hash.clone());
+        let forms = password.forms();
+        if forms.is_empty() {
+            hasher.verify(origin, password.clone(), None, deadline).await?;
         }
+        for (index, form) in forms.into_iter().enumerate() {
+            let matches = hasher.verify(origin, form, hash.clone(), deadline).await?;
+            if let (true, Some(user)) = (matches, &user) {
+                let is_hash_outdated = index > 0 || !hasher.has_current_cost(&user.password_hash);
+                return Ok(Some(VerifiedUser { user: user.clone(), is_hash_outdated }));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads a verified account again. If its password hash has changed since, verifies the
@@ -111,15 +140,18 @@ impl AccountService {
         &self,
         verified: &mut User,
         password: &Password,
+        origin: HashOrigin,
         ticket: &Ticket,
     ) -> Result<(), Error> {
         let user = self.deps.store.find_user(verified.id).await?;
         *verified = match user {
             Some(user) if user.password_hash == verified.password_hash => user,
-            user => self
-                .verify_credentials(user, password, ticket)
-                .await?
-                .ok_or_else(invalid_credentials)?,
+            user => {
+                self.verify_credentials(user, password, origin, ticket)
+                    .await?
+                    .ok_or_else(invalid_credentials)?
+                    .user
+            }
         };
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::{
     actors::retry_on_conflict::Decision,
     domain::{
         account::{RevocationReason, Session},
+        clock::Timestamp,
         ids::SessionId,
     },
     error::{Error, ErrorCode},
@@ -21,8 +22,9 @@ use crate::{
 
 /// The result of using a refresh token.
 enum RefreshOutcome {
-    /// The token was valid and is replaced with a new one.
-    Rotated(Box<AuthenticatedSession>),
+    /// The session goes on with a new refresh token, or with one that was issued a moment ago and
+    /// may have been lost.
+    Continued(Box<AuthenticatedSession>),
     /// The token was used before. Either its owner or a thief uses it now.
     Reused,
 }
@@ -33,55 +35,66 @@ impl AccountService {
         message: RefreshSession,
     ) -> Result<AuthenticatedSession, Error> {
         let RefreshSession { refresh_token, ticket, trace } = message;
-        let token =
-            self.deps.refresh_tokens.verify(&refresh_token).ok_or_else(invalid_refresh_token)?;
+        let tokens = &self.deps.refresh_tokens;
+        let token = tokens.verify(&refresh_token).ok_or_else(invalid_refresh_token)?;
         let rotate = async || {
-            let session = self
-                .deps
-                .store
-                .find_session(token.session_id)
-                .await?
-                .ok_or_else(invalid_refresh_token)?;
             let mut commit = self.build_commit(&ticket, trace.clone());
-            if session.revoked_at.is_some() {
-                return Err(invalid_refresh_token());
-            }
-            if !session.is_active(commit.decided_at) {
-                return Err(Error::new(
-                    ErrorCode::TokenExpired,
-                    "The refresh token has expired. Log in again.",
-                ));
-            }
-            if !token.is_current(&session) {
+            let session =
+                self.find_refreshable_session(token.session_id, commit.decided_at).await?;
+            let successor = tokens.issue_successor(&token);
+            let is_current = token.is_current(&session);
+            // Once the successor was used, it is no longer the current token either.
+            let may_be_lost = successor.is_current(&session)
+                && session.is_in_refresh_grace(commit.decided_at, self.deps.refresh_grace);
+            if !is_current && !may_be_lost {
                 let reply = RefreshOutcome::Reused;
                 return Ok(Decision::NoChange { reply, body: Bytes::new() });
             }
-            let user = self
-                .deps
-                .store
-                .find_user(session.user_id)
-                .await?
-                .ok_or_else(invalid_refresh_token)?;
-            let issued = self.deps.refresh_tokens.issue(session.id);
+            let user = self.deps.store.find_user(session.user_id).await?;
+            let reply = RefreshOutcome::Continued(Box::new(AuthenticatedSession {
+                user: user.ok_or_else(invalid_refresh_token)?,
+                session_id: session.id,
+                refresh_token: successor.token,
+            }));
+            if !is_current {
+                return Ok(Decision::NoChange { reply, body: Bytes::new() });
+            }
             commit.writes.push(Write::Session(Arc::new(
-                session.rotate_refresh_token(issued.hash, commit.decided_at),
+                session.rotate_refresh_token(successor.hash, commit.decided_at),
             )));
-            let reply =
-                AuthenticatedSession { user, session_id: session.id, refresh_token: issued.token };
-            Ok(Decision::Commit(Box::new(commit), |_| RefreshOutcome::Rotated(Box::new(reply))))
+            Ok(Decision::Commit(Box::new(commit), |_| reply))
         };
         match self.decide_and_commit(&ticket, rotate).await? {
-            RefreshOutcome::Rotated(reply) => Ok(*reply),
+            RefreshOutcome::Continued(reply) => Ok(*reply),
             RefreshOutcome::Reused => {
                 tracing::warn!(
                     session = %token.session_id,
-                    "a refresh token was used twice; its session is revoked"
+                    "a refresh token was used again; its session is revoked"
                 );
                 self.revoke_session(token.session_id, RevocationReason::TokenReuse, &ticket, trace)
                     .await?;
                 Err(invalid_refresh_token())
             }
         }
+    }
+
+    /// The session of a refresh token, unless it has ended.
+    async fn find_refreshable_session(
+        &self,
+        id: SessionId,
+        now: Timestamp,
+    ) -> Result<Session, Error> {
+        let session = self.deps.store.find_session(id).await?.ok_or_else(invalid_refresh_token)?;
+        if session.revoked_at.is_some() {
+            return Err(invalid_refresh_token());
+        }
+        if !session.is_active(now) {
+            return Err(Error::new(
+                ErrorCode::TokenExpired,
+                "The refresh token has expired. Log in again.",
+            ));
+        }
+        Ok(session)
     }
 
     pub(super) async fn logout(&self, message: Logout) -> Result<(), Error> {

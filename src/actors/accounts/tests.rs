@@ -1,6 +1,8 @@
 //! Tests of the account commands against a real store. Each test has its own shop.
 
+mod hashing;
 mod logins;
+mod many_sessions;
 mod sessions;
 mod throttling;
 
@@ -21,6 +23,7 @@ use super::{
     admin_bootstrap::AdminBootstrap,
 };
 use crate::{
+    auth::login_keys::LoginKeys,
     domain::{
         account::{Email, Password, Role},
         clock::{Clock, SystemClock, Timestamp},
@@ -44,6 +47,9 @@ use crate::{
 
 pub(super) const PASSWORD: &str = "correct horse";
 
+/// Where every account is registered, and so known.
+pub(super) const REGISTRATION_ADDRESS: &str = "10.0.0.1";
+
 /// The system time plus an offset that a test sets.
 #[derive(Default)]
 pub(super) struct MockClock(AtomicI64);
@@ -60,24 +66,37 @@ impl Clock for MockClock {
     }
 }
 
-struct RecordRevocations(Arc<RevokedSessions>);
+struct RecordRevocations {
+    revoked: Arc<RevokedSessions>,
+    /// The most sessions that one batch has revoked.
+    largest: Arc<AtomicI64>,
+}
 
 impl CommitObserver for RecordRevocations {
     fn on_committed(&self, changes: &CommittedChanges) {
-        self.0.add(&changes.revoked_sessions);
+        self.revoked.add(&changes.revoked_sessions);
+        self.largest.fetch_max(changes.revoked_sessions.len() as i64, Ordering::Relaxed);
     }
 }
 
 /// The options of a test shop.
 pub(super) struct FixtureSettings {
     pub(super) login_limit: u32,
+    pub(super) refresh_grace: Duration,
+    pub(super) max_sessions: u32,
     pub(super) cost: u32,
     pub(super) threads: usize,
 }
 
 impl Default for FixtureSettings {
     fn default() -> Self {
-        Self { login_limit: 10, cost: 4, threads: 2 }
+        Self {
+            login_limit: 10,
+            refresh_grace: Duration::from_secs(30),
+            max_sessions: 100,
+            cost: 4,
+            threads: 2,
+        }
     }
 }
 
@@ -86,6 +105,7 @@ pub(super) struct AccountFixture {
     pub(super) accounts: Addr<AccountActor>,
     pub(super) deps: AccountDeps,
     pub(super) clock: Arc<MockClock>,
+    largest_revocation: Arc<AtomicI64>,
     _dir: Arc<TempDir>,
 }
 
@@ -97,12 +117,17 @@ impl AccountFixture {
             currency: "USD".parse().unwrap(),
             low_stock: 5,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(options, Arc::clone(&clock) as Arc<dyn Clock>).unwrap());
         let revoked = Arc::new(RevokedSessions::new());
-        let observer = Arc::new(RecordRevocations(Arc::clone(&revoked)));
+        let largest_revocation = Arc::default();
+        let observer = Arc::new(RecordRevocations {
+            revoked: Arc::clone(&revoked),
+            largest: Arc::clone(&largest_revocation),
+        });
         let (writer, _) =
             CommitWriter::start(&tokio::runtime::Handle::current(), Arc::clone(&store), observer);
         let deps = AccountDeps {
@@ -112,12 +137,16 @@ impl AccountFixture {
             hasher: PasswordHasher::start(settings.cost, NonZeroUsize::new(settings.threads)),
             refresh_tokens: RefreshTokens::new(b"a secret"),
             revoked,
+            login_keys: LoginKeys::new(b"a secret"),
+            refresh_grace: settings.refresh_grace,
+            max_sessions: settings.max_sessions,
             login_limit: settings.login_limit,
         };
         Self {
             accounts: AccountActor::new(deps.clone()).start(),
             deps,
             clock,
+            largest_revocation,
             _dir: Arc::new(folder),
         }
     }
@@ -129,6 +158,7 @@ impl AccountFixture {
             accounts,
             deps: self.deps.clone(),
             clock: Arc::clone(&self.clock),
+            largest_revocation: Arc::clone(&self.largest_revocation),
             _dir: Arc::clone(&self._dir),
         }
     }
@@ -147,7 +177,7 @@ impl AccountFixture {
         email: &str,
         password: &str,
     ) -> Result<AuthenticatedSession, Error> {
-        self.login_from(email, password, "10.0.0.1").await
+        self.login_from(email, password, REGISTRATION_ADDRESS).await
     }
 
     pub(super) async fn login_from(
@@ -193,8 +223,18 @@ impl AccountFixture {
         self.accounts.send(change).await.unwrap()
     }
 
+    /// The most sessions that one batch has revoked.
+    pub(super) fn largest_revocation(&self) -> i64 {
+        self.largest_revocation.load(Ordering::Relaxed)
+    }
+
     pub(super) async fn active_sessions(&self, user: UserId) -> Vec<SessionId> {
-        let live = self.deps.store.list_active_sessions(user, self.deps.clock.now()).await.unwrap();
+        let live = self
+            .deps
+            .store
+            .list_active_sessions(user, self.deps.clock.now(), u32::MAX)
+            .await
+            .unwrap();
         live.into_iter().map(|session| session.id).collect()
     }
 
@@ -223,6 +263,7 @@ pub(super) fn register_message(email: &str, password: &str) -> RegisterUser {
         password: Password::unvalidated(password.into()),
         name: "Ada".into(),
         role: Role::Customer,
+        address: REGISTRATION_ADDRESS.parse().unwrap(),
         ticket: new_ticket(),
         trace: None,
     }

@@ -9,7 +9,7 @@ use crate::{
         catalog::product::Product,
         ids::{OrderId, ProductId},
         inventory::StockChange,
-        order::{CheckoutOptions, CheckoutOutcome, Order, OrderLine},
+        order::{CheckoutOptions, CheckoutOutcome, LimitedLine, Order, OrderLine, OrderRules},
     },
     error::Error,
     events::{DomainEvent, order::order_json},
@@ -45,6 +45,7 @@ impl CartService {
     ) -> Result<CheckoutOutcome, Error> {
         let (cart, deps) = (self.load_cart().await?, &self.deps);
         self.check_if_match(&cart, context)?;
+        self.check_reply_quota(context).await?;
         options.max_quantities.get_or_insert_with(|| cart.quantities());
         let outcome = cart.check_out(
             options.clone(),
@@ -68,7 +69,8 @@ impl CartService {
         outcome: CheckoutOutcome,
         context: &CommandContext,
     ) -> Decision<Arc<Order>, impl FnOnce(CommitReceipt) -> Arc<Order>> {
-        let CheckoutOutcome { cart: (cart, cart_event), order, product_versions } = outcome;
+        let CheckoutOutcome { cart: (cart, cart_event), order, product_versions, limited_lines } =
+            outcome;
         let (cart, order) = (Arc::new(cart), Arc::new(order));
         let reserve = |line: &OrderLine| {
             Write::Stock(StockWrite {
@@ -83,10 +85,12 @@ impl CartService {
         let unchanged = product_versions
             .into_iter()
             .map(|(id, version)| Condition::ProductUnchanged(id, version));
-        let pending =
-            Condition::PendingOrdersBelow(order.user_id, self.deps.order_rules.max_pending);
+        let body = order_json(&order);
+        self.count_reply(context, body.len());
         let commit = Commit {
-            conditions: unchanged.chain([pending]).collect(),
+            conditions: unchanged
+                .chain(order_limits(&order, limited_lines, self.deps.order_rules))
+                .collect(),
             writes: [Write::Cart(Arc::clone(&cart)), Write::Order(Arc::clone(&order))]
                 .into_iter()
                 .chain(order.lines.iter().map(reserve))
@@ -95,10 +99,7 @@ impl CartService {
                 DomainEvent::Cart(Arc::clone(&cart), cart_event),
                 DomainEvent::Order(Arc::clone(&order)),
             ],
-            idempotency_record: idempotency_record(
-                context,
-                StoredReplyBody::Ready(order_json(&order)),
-            ),
+            idempotency_record: idempotency_record(context, StoredReplyBody::Ready(body)),
             trace: context.trace.clone(),
             ..Commit::new(order.placed_at, context.ticket.deadline())
         };
@@ -107,4 +108,20 @@ impl CartService {
             order
         })
     }
+}
+
+/// What limits the orders of one buyer.
+fn order_limits(
+    order: &Order,
+    limited_lines: Vec<LimitedLine>,
+    rules: OrderRules,
+) -> impl Iterator<Item = Condition> {
+    let (user_id, units) = (order.user_id, order.units());
+    let pending = [
+        Condition::PendingOrdersBelow(user_id, rules.max_pending),
+        Condition::PendingUnitsWithin { user_id, units, limit: rules.max_pending_units },
+    ];
+    pending
+        .into_iter()
+        .chain(limited_lines.into_iter().map(move |line| Condition::PurchaseWithin(user_id, line)))
 }

@@ -5,6 +5,7 @@ mod actor;
 mod checkout;
 mod passivation;
 pub mod registry;
+mod reply_quota;
 mod service;
 mod state;
 #[cfg(test)]
@@ -12,7 +13,7 @@ mod tests;
 
 use std::sync::Arc;
 
-pub use self::{actor::CartActor, registry::CartRegistry};
+pub use self::{actor::CartActor, registry::CartRegistry, reply_quota::ReplyQuota};
 use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{cart::CartLimits, clock::Clock, money::Currency, order::OrderRules},
@@ -36,6 +37,8 @@ pub struct CartDeps {
     pub limits: CartLimits,
     /// The rules for checkout: payment timeout and unpaid orders.
     pub order_rules: OrderRules,
+    /// The limits on what is stored under idempotency keys.
+    pub reply_quota: ReplyQuota,
     /// The currency of all prices.
     pub currency: Currency,
     /// Renders the response body of a cart.

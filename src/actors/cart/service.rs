@@ -57,10 +57,11 @@ impl CartService {
         let decide = async || {
             let cart = self.load_cart().await?;
             self.check_if_match(&cart, &context)?;
+            self.check_reply_quota(&context).await?;
             let offer = |id| self.deps.catalog_cache.offer(id);
             match cart.decide(command, offer, self.deps.limits, self.deps.clock.now())? {
                 Some(changed) => self.decide_commit(Some(changed), None, &context).await,
-                None => Ok(self.decide_no_change(cart)),
+                None => Ok(self.decide_no_change(cart, &context)),
             }
         };
         self.decide_and_commit(&context, self.deps.follower.as_deref(), decide).await
@@ -78,12 +79,13 @@ impl CartService {
             let guest_cart =
                 self.deps.store.find_cart(guest.id).await?.unwrap_or_else(|| Cart::empty(guest));
             self.check_if_match(&cart, &context)?;
+            self.check_reply_quota(&context).await?;
             let offer = |id| self.deps.catalog_cache.offer(id);
             let merge = cart
                 .merge(&guest_cart, offer, self.deps.limits, self.deps.clock.now())
                 .map_err(|refusal| merge_error(&refusal))?;
             match merge {
-                CartMerge { user: None, guest: None } => Ok(self.decide_no_change(cart)),
+                CartMerge { user: None, guest: None } => Ok(self.decide_no_change(cart, &context)),
                 CartMerge { user, guest } => self.decide_commit(user, guest, &context).await,
             }
         };
@@ -106,8 +108,13 @@ impl CartService {
         }
     }
 
-    fn decide_no_change<F>(&self, cart: Arc<Cart>) -> Decision<Arc<CartView>, F> {
+    fn decide_no_change<F>(
+        &self,
+        cart: Arc<Cart>,
+        context: &CommandContext,
+    ) -> Decision<Arc<CartView>, F> {
         let view = self.render_and_cache(cart);
+        self.count_reply(context, view.body.len());
         Decision::NoChange { body: view.body.clone(), reply: view }
     }
 
@@ -134,6 +141,7 @@ impl CartService {
         };
         guest.map(&mut add_change);
         let (view, epoch) = self.deps.render_view(cart);
+        self.count_reply(context, view.body.len());
         commit.idempotency_record =
             idempotency_record(context, StoredReplyBody::Ready(view.body.clone()));
         let state = Arc::clone(&self.state);

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
-use super::CartDeps;
+use super::{CartDeps, reply_quota::ReplyUsage};
 use crate::{
     cache::catalog_cache::CatalogCache,
     domain::cart::{Cart, CartOwner},
@@ -24,6 +24,8 @@ pub(crate) struct CartState {
     rendered: ArcSwapOption<RenderedCart>,
     /// The newest known version. A rendered cart with an older version is outdated.
     newest_version: AtomicU64,
+    /// What is stored under the owner's idempotency keys.
+    pub(super) reply_usage: ReplyUsage,
     /// Held by the actor during each command, and by a merge that closes this cart.
     pub(super) change_lock: Mutex<()>,
     /// When the cart was last used, in seconds since the registry started.
@@ -42,6 +44,7 @@ impl CartState {
             owner,
             rendered: ArcSwapOption::empty(),
             newest_version: AtomicU64::new(0),
+            reply_usage: ReplyUsage::default(),
             change_lock: Mutex::new(()),
             last_used: AtomicU32::new(0),
         }

@@ -4,6 +4,7 @@ mod checkout;
 mod fixture;
 mod lifecycle;
 mod merge;
+mod reply_quota;
 mod several_nodes;
 
 use std::{
@@ -26,7 +27,7 @@ use crate::{
     error::{Error, ErrorCode},
     events::DomainEvent,
     messages::{
-        cart::ChangeCart,
+        cart::{CartView, ChangeCart},
         command_context::{CommandContext, Reply, Ticket},
     },
     store::{Commit, Write},

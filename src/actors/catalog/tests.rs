@@ -10,7 +10,7 @@ use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{
         catalog::product::{ProductDetails, ProductPatch},
-        clock::{Clock, SystemClock},
+        clock::{Clock, SystemClock, Timestamp},
         ids::{ProductId, UserId},
         money::{Currency, Money},
     },
@@ -64,6 +64,7 @@ impl TwoNodes {
             currency: usd(),
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let as_clock = || Arc::new(SystemClock) as Arc<dyn Clock>;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options, as_clock()).unwrap());
@@ -108,13 +109,19 @@ fn tea_message(context: CommandContext) -> CreateProduct {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: std::collections::BTreeMap::new(),
     };
     CreateProduct { details, initial_stock: 3, context }
 }
 
 fn keyed_context() -> CommandContext {
-    let key = IdempotencyKey { owner: UserId::new(), key: "k".into(), fingerprint: [1; 32] };
+    let key = IdempotencyKey {
+        owner: UserId::new(),
+        key: "k".into(),
+        fingerprint: [1; 32],
+        received_at: Timestamp::default(),
+    };
     CommandContext { idempotency_key: Some(key), ..CommandContext::internal(MINUTE) }
 }
 

@@ -71,6 +71,7 @@ impl OrderFixture {
             currency: eur(),
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock = Arc::new(MockClock(AtomicI64::new(0)));
         let store: Arc<dyn Store> =

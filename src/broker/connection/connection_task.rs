@@ -9,8 +9,8 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use lapin::{
-    Connection, ErrorKind,
-    options::BasicQosOptions,
+    BasicProperties, Channel, Connection, ErrorKind,
+    options::{BasicPublishOptions, BasicQosOptions},
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
 };
 use tokio::{
@@ -35,6 +35,9 @@ const LIVENESS_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The broker is sent a request at every such check.
 const CHECKS_PER_PROBE: u32 = 20;
 
+/// The routing key of probes in the default exchange. No queue has this name.
+const PROBE_ROUTING_KEY: &str = "souk.probe";
+
 /// How long a close may take, including the end of lapin's thread.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -44,7 +47,18 @@ pub(super) struct ConnectionTask {
     sessions: watch::Sender<Option<BrokerSession>>,
     ready: Arc<AtomicBool>,
     closing: watch::Receiver<bool>,
+    probe: Probe,
     last_logged: LastLogged,
+}
+
+/// What the broker is sent to find out whether it is alive.
+#[derive(Clone, Copy)]
+pub(super) enum Probe {
+    /// A request.
+    Request,
+    /// A request, and a message that no queue receives. A broker that is short of memory or disk
+    /// tells only those who publish.
+    Message,
 }
 
 impl ConnectionTask {
@@ -55,7 +69,12 @@ impl ConnectionTask {
         ready: Arc<AtomicBool>,
         closing: watch::Receiver<bool>,
     ) -> Self {
-        Self { uri, name, sessions, ready, closing, last_logged: LastLogged::default() }
+        let (probe, last_logged) = (Probe::Request, LastLogged::default());
+        Self { uri, name, sessions, ready, closing, probe, last_logged }
+    }
+
+    pub(super) fn with_probe(self, probe: Probe) -> Self {
+        Self { probe, ..self }
     }
 
     /// Keeps a connection until it is closed for good.
@@ -100,7 +119,7 @@ impl ConnectionTask {
         };
         self.sessions.send_replace(Some(session));
         let is_closed = tokio::select! {
-            () = watch_liveness(&connection) => false,
+            () = watch_liveness(&connection, self.probe) => false,
             () = wait_for_close(&mut self.closing) => true,
         };
         self.sessions.send_replace(None);
@@ -136,13 +155,22 @@ impl ConnectionTask {
     }
 }
 
+async fn send_probe(channel: &Channel, probe: Probe) -> lapin::Result<()> {
+    if matches!(probe, Probe::Message) {
+        let options = BasicPublishOptions::default();
+        let (exchange, key) = ("".into(), PROBE_ROUTING_KEY.into());
+        drop(channel.basic_publish(exchange, key, options, &[], BasicProperties::default()).await?);
+    }
+    channel.basic_qos(1, BasicQosOptions::default()).await
+}
+
 /// Waits until the connection is closed for good, also by dropping its owner.
 async fn wait_for_close(closing: &mut watch::Receiver<bool>) {
     drop(closing.wait_for(|closing| *closing).await);
 }
 
 /// Waits until a connection is dead. A probe finds a silent broker sooner than heartbeats do.
-async fn watch_liveness(connection: &Connection) {
+async fn watch_liveness(connection: &Connection, probe: Probe) {
     let Ok(channel) = with_timeout(connection.create_channel()).await else { return };
     let mut checks = 0_u32;
     while connection.status().connected() {
@@ -150,7 +178,7 @@ async fn watch_liveness(connection: &Connection) {
         checks = checks.wrapping_add(1);
         // A broker that is short of memory stops reading from publishers, but it is alive.
         if checks.is_multiple_of(CHECKS_PER_PROBE) && !connection.status().blocked() {
-            let reply = with_timeout(channel.basic_qos(1, BasicQosOptions::default())).await;
+            let reply = with_timeout(send_probe(&channel, probe)).await;
             if reply.is_err() && !connection.status().blocked() {
                 return;
             }

@@ -23,7 +23,7 @@ use tokio::{
 pub(super) use self::backoff::endless_backoff;
 use self::{
     backoff::{RetryState, STABLE_AFTER},
-    connection_task::ConnectionTask,
+    connection_task::{ConnectionTask, Probe},
 };
 use super::{BrokerError, BrokerUri, with_timeout};
 use crate::panics::catch_panic;
@@ -61,11 +61,22 @@ impl ManagedConnection {
     /// that runtime ends.
     #[must_use]
     pub fn start(uri: BrokerUri, name: &'static str) -> Arc<Self> {
+        Self::start_with(uri, name, Probe::Request)
+    }
+
+    /// Like [`start`](Self::start), for a connection that messages are published on.
+    #[must_use]
+    pub fn start_for_publishing(uri: BrokerUri, name: &'static str) -> Arc<Self> {
+        Self::start_with(uri, name, Probe::Message)
+    }
+
+    fn start_with(uri: BrokerUri, name: &'static str, probe: Probe) -> Arc<Self> {
         let (session_sender, session) = watch::channel(None);
         let (closing, closing_receiver) = watch::channel(false);
         let ready = Arc::default();
         let task =
-            ConnectionTask::new(uri, name, session_sender, Arc::clone(&ready), closing_receiver);
+            ConnectionTask::new(uri, name, session_sender, Arc::clone(&ready), closing_receiver)
+                .with_probe(probe);
         let task = Mutex::new(Some(tokio::spawn(task.run())));
         Arc::new(Self { session, ready, closing, task })
     }
@@ -80,6 +91,14 @@ impl ManagedConnection {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.is_up() && self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Whether the broker has stopped reading from the connection, since it is short of memory or
+    /// disk. It does so when something is published.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        let session = self.session.borrow();
+        session.as_ref().is_some_and(|session| session.connection.status().blocked())
     }
 
     /// Waits until the connection is established. Returns `None` once it is closed for good.

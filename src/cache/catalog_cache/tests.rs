@@ -14,6 +14,7 @@ fn product() -> Product {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: BTreeMap::new(),
     };
     Product::new(ProductId::new(), details, Timestamp::default())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Follower;
 use crate::{
-    cache::revoked_sessions::RETENTION,
+    cache::revoked_sessions,
     domain::ids::ProductId,
     events::{OutboxCursor, parse::ParsedEvent},
     store::{CommittedChanges, StoreUnavailable},
@@ -68,12 +68,10 @@ impl Follower {
     ) -> Result<(), StoreUnavailable> {
         tracing::warn!("missed events that the store no longer has; reloading the caches");
         let heads = self.store.outbox_heads().await?;
-        let now = self.clock.now();
-        let revoked = self.store.list_sessions_revoked_since(now.saturating_sub(RETENTION)).await?;
-        self.caches.on_committed(&CommittedChanges {
-            revoked_sessions: revoked.into_iter().map(|id| (id, now)).collect(),
-            ..CommittedChanges::default()
-        });
+        let revoked_sessions =
+            revoked_sessions::load_revocations(&*self.store, self.clock.now()).await?;
+        self.caches
+            .on_committed(&CommittedChanges { revoked_sessions, ..CommittedChanges::default() });
         self.catalog_cache.load(&*self.store).await?;
         self.caches.on_missed();
         self.advance_to(cursor, heads);

@@ -58,6 +58,7 @@ impl Fixture {
             currency,
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store: Arc<dyn Store> =
@@ -169,6 +170,7 @@ async fn missed_events_that_are_gone_reload_the_caches() {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: BTreeMap::new(),
     };
     let [changed, deleted] = [(); 2]

@@ -32,10 +32,11 @@ fn default_settings() {
     assert!(settings.auth.jwt_secret.is_none() && settings.auth.ed25519_key_file.is_none());
     assert!(settings.auth.admin_email.is_none() && settings.auth.admin_password.is_none());
     assert_eq!(settings.auth.bcrypt_cost, 12);
+    assert_eq!(settings.auth.refresh_grace, Duration::from_secs(30));
     let limits = &settings.limits;
     assert_eq!((limits.per_address, limits.per_user, limits.login), (100, 50, 10));
     assert_eq!(settings.orders.payment_timeout, Duration::from_secs(15 * 60));
-    assert_eq!(settings.orders.max_pending, 20);
+    assert_eq!((settings.orders.max_pending, settings.orders.max_pending_units), (20, 1000));
     assert_eq!((settings.cart.max_quantity, settings.cart.max_lines), (999, 200));
     assert_eq!(settings.cart.abandoned_after, Duration::from_secs(24 * 60 * 60));
     assert!(settings.grpc.bind.is_none());
@@ -125,7 +126,7 @@ fn a_broken_dotenv_is_reported_without_its_values() {
 
 #[test]
 fn short_names_set_their_settings() {
-    let secret = "0123456789abcdef0123456789abcdef";
+    let secret = "9f86d081884c7d659a2feaa0c55ad015";
     let fixture = from_env(&[
         ("MONGO_URI", "mongodb://short"),
         ("DB_NAME", "short"),

@@ -1,6 +1,8 @@
 //! The settings as a whole: layers, messages, output.
+mod first_admin;
 mod layers;
 mod output;
+mod secrets;
 mod validation;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Every message about a value.
 use super::{SettingsFixture, from_env};
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const SECRET: &str = "9f86d081884c7d659a2feaa0c55ad015";
 const MONGODB_VARIABLES: [(&str, &str); 4] = [
     ("SOUK__STORE__KIND", "mongodb"),
     ("MONGO_URI", "mongodb://souk:hush@db/?replicaSet=rs0"),
@@ -92,6 +92,9 @@ fn unreadable_values_are_rejected() {
 const OUT_OF_RANGE_VALUES: &[(&str, &str, &str)] = &[
     ("SOUK__AUTH__BCRYPT_COST", "3", "auth.bcrypt_cost: 3 is out of range; use 4 to 31"),
     ("SOUK__AUTH__BCRYPT_COST", "32", "auth.bcrypt_cost: 32 is out of range; use 4 to 31"),
+    ("SOUK__AUTH__REFRESH_GRACE", "301s", "auth.refresh_grace: 301s is out of range; use 0s to 5m"),
+    ("SOUK__AUTH__MAX_SESSIONS", "0", "auth.max_sessions: 0 is out of range; use 1 to 1000"),
+    ("SOUK__AUTH__MAX_SESSIONS", "1001", "auth.max_sessions: 1001 is out of range; use 1 to 1000"),
     ("SOUK__CART__MAX_QUANTITY", "0", "cart.max_quantity: 0 is out of range; use 1 to 9999"),
     (
         "SOUK__CART__MAX_QUANTITY",
@@ -233,37 +236,6 @@ fn the_signing_secret_is_long_and_not_shown() {
     assert!(
         from_env(&[("SOUK__AUTH__JWT_SECRET", &SECRET[1..])]).load_error().contains("31 bytes")
     );
-}
-
-#[test]
-fn first_admin_needs_email_and_password() {
-    const EMAIL: &str = "SOUK__AUTH__ADMIN_EMAIL";
-    const PASSWORD: &str = "SOUK__AUTH__ADMIN_PASSWORD";
-    let error = |email: &str, password: &str| {
-        from_env(&[(EMAIL, email), (PASSWORD, password)]).load_error()
-    };
-    from_env(&[(EMAIL, "a@b"), (PASSWORD, "correct horse")]).load();
-    assert_eq!(
-        error("a@b", ""),
-        "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is required with auth.admin_email; \
-         set both or neither"
-    );
-    assert_eq!(
-        from_env(&[(PASSWORD, "hush hush")]).load_error(),
-        "auth.admin_email: is required with auth.admin_password; set both or neither"
-    );
-    assert_eq!(
-        error("admin", "correct horse"),
-        "auth.admin_email (SOUK__AUTH__ADMIN_EMAIL): \"admin\" is not an e-mail address; use one \
-         such as admin@shop.example"
-    );
-    for password in ["hush", &"é".repeat(36), "hush\0hush"] {
-        assert_eq!(
-            error("a@b", password),
-            "auth.admin_password (SOUK__AUTH__ADMIN_PASSWORD): is not a usable password; use 8 \
-             characters to 71 bytes"
-        );
-    }
 }
 
 #[test]

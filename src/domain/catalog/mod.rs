@@ -1,4 +1,5 @@
 //! The catalog: products and product search.
 
+mod image_url;
 pub mod product;
 pub mod search;

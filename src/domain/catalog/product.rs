@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
+    catalog::image_url::validate_image_url,
     clock::Timestamp,
+    excerpt::excerpt,
     ids::ProductId,
     money::{MAX_PRICE_MINOR_UNITS, Money},
     validation::ValidationErrors,
@@ -48,6 +50,9 @@ pub struct ProductDetails {
     pub image_url: Option<String>,
     /// Further attributes by name, at most 100.
     pub attributes: BTreeMap<String, AttributeValue>,
+    /// The most units that one buyer gets, at least 1, over all orders that are neither cancelled
+    /// nor expired.
+    pub purchase_limit: Option<u32>,
 }
 
 /// The value of an attribute.
@@ -82,6 +87,8 @@ pub struct ProductPatch {
     pub image_url: Option<Option<String>>,
     /// Attributes by name. Null removes one attribute; null for the whole member removes all.
     pub attributes: Option<Option<BTreeMap<String, Option<AttributeValue>>>>,
+    /// See [`ProductDetails::purchase_limit`].
+    pub purchase_limit: Option<Option<u32>>,
 }
 
 impl ProductDetails {
@@ -105,6 +112,9 @@ impl ProductDetails {
             errors.check_text("category", category, 1, 100);
         }
         self.validate_collections(&mut errors);
+        if self.purchase_limit == Some(0) {
+            errors.add("purchase_limit", "out_of_range", "purchase_limit must be at least 1");
+        }
         errors.into_result(())
     }
 
@@ -127,15 +137,7 @@ impl ProductDetails {
             }
         }
         if let Some(url) = &self.image_url {
-            let http = url.starts_with("https://") || url.starts_with("http://");
-            if !http || url.len() > 2048 || url.chars().any(|c| c.is_whitespace() || c.is_control())
-            {
-                errors.add(
-                    "image_url",
-                    "invalid_url",
-                    "image_url must be an http or https address of at most 2048 bytes",
-                );
-            }
+            errors.record_result(validate_image_url(url));
         }
         if self.attributes.len() > 100 {
             errors.add(
@@ -145,7 +147,7 @@ impl ProductDetails {
             );
         }
         for (name, value) in &self.attributes {
-            let field = format!("attributes.{name}");
+            let field = format!("attributes.{}", excerpt(name));
             errors.check_text(&field, name, 1, 64);
             if let AttributeValue::Text(text) = value {
                 errors.check_text(&field, text, 0, 1000);
@@ -192,6 +194,7 @@ impl ProductPatch {
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?)))
                 .collect(),
+            purchase_limit: self.purchase_limit.flatten(),
         })
     }
 }
@@ -238,6 +241,7 @@ impl Product {
         details.sku = patch.sku.unwrap_or(details.sku);
         details.category = patch.category.unwrap_or(details.category);
         details.image_url = patch.image_url.unwrap_or(details.image_url);
+        details.purchase_limit = patch.purchase_limit.unwrap_or(details.purchase_limit);
         if let Some(tags) = patch.tags {
             details.tags = tags.unwrap_or_default();
         }
@@ -284,6 +288,7 @@ mod tests {
             tags: vec!["green".into()],
             image_url: None,
             attributes: BTreeMap::from([("organic".into(), AttributeValue::Bool(true))]),
+            purchase_limit: Some(2),
         }
     }
 
@@ -311,19 +316,11 @@ mod tests {
             tags: vec!["a|b".into()],
             image_url: Some("javascript:alert(1)".into()),
             attributes: BTreeMap::from([("k".into(), AttributeValue::Text("\u{7}".into()))]),
+            purchase_limit: Some(0),
         };
         assert_eq!(
-            invalid_fields(&bad),
-            [
-                "name",
-                "description",
-                "price",
-                "sku",
-                "category",
-                "tags",
-                "image_url",
-                "attributes.k"
-            ]
+            invalid_fields(&bad).join(" "),
+            "name description price sku category tags image_url attributes.k purchase_limit"
         );
     }
 
@@ -333,6 +330,7 @@ mod tests {
         let patch = ProductPatch {
             name: Some(Some("Sweet mint tea".into())),
             category: Some(None),
+            purchase_limit: Some(None),
             tags: Some(None),
             attributes: Some(Some(BTreeMap::from([
                 ("organic".into(), None),
@@ -342,7 +340,7 @@ mod tests {
         };
         let after = product.apply_patch(patch).unwrap();
         assert_eq!(after.name, "Sweet mint tea");
-        assert_eq!((after.category, after.tags.len()), (None, 0));
+        assert_eq!((after.category, after.purchase_limit, after.tags.len()), (None, None, 0));
         assert_eq!(
             after.attributes,
             BTreeMap::from([("g".into(), AttributeValue::Number(250.into()))])

@@ -204,6 +204,7 @@ mod tests {
             category: Some("tea".into()),
             tags: vec!["green".into()],
             image_url: None,
+            purchase_limit: None,
             attributes: BTreeMap::new(),
         };
         Product::new(ProductId::new(), details, Timestamp::default())

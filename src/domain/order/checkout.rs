@@ -42,13 +42,39 @@ pub struct CheckoutOutcome {
     pub order: Order,
     /// The product versions that names and prices come from.
     pub product_versions: Vec<(ProductId, u64)>,
+    /// The lines whose products have a purchase limit. Whether the buyer is within the limit
+    /// depends on their other orders.
+    pub limited_lines: Vec<LimitedLine>,
 }
 
-/// An order's lines, and the product versions that they were copied from.
+/// A line of a new order whose product has a purchase limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitedLine {
+    /// The product.
+    pub product_id: ProductId,
+    /// The units in the new order.
+    pub quantity: u32,
+    /// The most units that one buyer gets.
+    pub limit: u32,
+}
+
+/// A line that would take its buyer beyond the product's purchase limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PurchaseExcess {
+    /// The product.
+    pub product_id: ProductId,
+    /// The units that were requested.
+    pub requested: u64,
+    /// The units that the buyer may still buy.
+    pub left: u64,
+}
+
+/// An order's lines, and what of their products the checkout depends on.
 #[derive(Default)]
 struct PurchasedLines {
     lines: Vec<OrderLine>,
     product_versions: Vec<(ProductId, u64)>,
+    limited_lines: Vec<LimitedLine>,
 }
 
 /// The reason a checkout is rejected. A rejected checkout changes nothing.
@@ -83,7 +109,7 @@ impl Cart {
         now: Timestamp,
     ) -> Result<CheckoutOutcome, CheckoutError> {
         self.ensure_open().map_err(CheckoutError::Cart)?;
-        let PurchasedLines { lines, product_versions } =
+        let PurchasedLines { lines, product_versions, limited_lines } =
             self.collect_order_lines(&checkout, find_product)?;
         if lines.is_empty() {
             return Err(CheckoutError::CartEmpty);
@@ -113,6 +139,7 @@ impl Cart {
             cart: (cart, CartEvent::CheckedOut { order_id }),
             order,
             product_versions,
+            limited_lines,
         })
     }
 
@@ -133,6 +160,9 @@ impl Cart {
             match found {
                 Some((product, _)) if requested <= available => {
                     bought.product_versions.push((product_id, product.version));
+                    if let Some(limit) = product.details.purchase_limit {
+                        bought.limited_lines.push(LimitedLine { product_id, quantity, limit });
+                    }
                     bought.lines.push(order_line(product_id, quantity, &product));
                 }
                 _ => short.push(Shortage { product_id, requested, available }),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use self::{
     address::{MAX_ADDRESS_FIELDS, ShippingAddress},
-    checkout::{CheckoutError, CheckoutOptions, CheckoutOutcome},
+    checkout::{CheckoutError, CheckoutOptions, CheckoutOutcome, LimitedLine, PurchaseExcess},
     transition::{OrderCommand, OrderError, OrderTransition},
 };
 use super::{
@@ -97,6 +97,13 @@ impl OrderStatus {
         self.into()
     }
 
+    /// Whether an order with this status counts towards purchase limits. Others give back what was
+    /// bought.
+    #[must_use]
+    pub const fn counts_as_purchase(self) -> bool {
+        !matches!(self, Self::Cancelled | Self::Expired)
+    }
+
     /// Whether an order with this status has units reserved.
     #[must_use]
     pub const fn holds_reservation(self) -> bool {
@@ -151,6 +158,8 @@ pub struct OrderRules {
     pub payment_timeout: Duration,
     /// The most pending orders per user.
     pub max_pending: u32,
+    /// The most units in all pending orders of a user.
+    pub max_pending_units: u32,
 }
 
 impl Order {
@@ -160,5 +169,11 @@ impl Order {
         self.lines
             .iter()
             .fold(Money::zero(self.currency), |sum, line| sum.saturating_add(line.total()))
+    }
+
+    /// The number of units in all lines.
+    #[must_use]
+    pub fn units(&self) -> u64 {
+        self.lines.iter().map(|line| u64::from(line.quantity)).sum()
     }
 }

@@ -15,7 +15,11 @@ use crate::domain::{
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
-const RULES: OrderRules = OrderRules { payment_timeout: Duration::from_secs(60), max_pending: 20 };
+const RULES: OrderRules = OrderRules {
+    payment_timeout: Duration::from_secs(60),
+    max_pending: 20,
+    max_pending_units: 1000,
+};
 
 fn euro() -> Currency {
     "EUR".parse().unwrap()
@@ -34,6 +38,7 @@ fn sample_product(name: &str, cost: &str, version: u64) -> Arc<Product> {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: BTreeMap::new(),
     };
     Arc::new(Product { version, ..Product::new(ProductId::new(), details, NOW) })
@@ -84,10 +89,15 @@ fn fulfill_command() -> OrderCommand {
 
 #[test]
 fn checkout_orders_all_lines_at_current_prices() {
-    let (tea, cup) = (sample_product("tea", "4.50", 3), sample_product("cup", "7", 8));
+    let (tea, mut cup) = (sample_product("tea", "4.50", 3), sample_product("cup", "7", 8));
+    Arc::make_mut(&mut cup).details.purchase_limit = Some(5);
     let cart = cart_with(&[(&tea, 2), (&cup, 1)]);
-    let CheckoutOutcome { cart: (after, new_event), order, product_versions: decided_on } =
-        check_out_cart(&cart, CheckoutOptions::default(), &[(&tea, 2), (&cup, 9)]).unwrap();
+    let CheckoutOutcome {
+        cart: (after, new_event),
+        order,
+        product_versions: decided_on,
+        limited_lines,
+    } = check_out_cart(&cart, CheckoutOptions::default(), &[(&tea, 2), (&cup, 9)]).unwrap();
     assert_eq!(
         (after.version, after.lines.len(), new_event),
         (5, 0, CartEvent::CheckedOut { order_id: order.id })
@@ -111,6 +121,8 @@ fn checkout_orders_all_lines_at_current_prices() {
         [("tea", Some("TEA"), 2, eur_price("9")), ("cup", Some("CUP"), 1, eur_price("7"))]
     );
     assert_eq!(decided_on, [(tea.id, 3), (cup.id, 8)]);
+    assert_eq!(limited_lines, [LimitedLine { product_id: cup.id, quantity: 1, limit: 5 }]);
+    assert_eq!(order.units(), 3);
 }
 
 #[test]
@@ -176,7 +188,7 @@ fn checkout_respects_max_quantities_and_keeps_the_rest() {
         }
     };
     let cart = cart_with(&[(&tea, 3), (&cup, 1), (&pot, 1)]);
-    let CheckoutOutcome { cart: (after, _), order, product_versions: decided_on } =
+    let CheckoutOutcome { cart: (after, _), order, product_versions: decided_on, .. } =
         check_out_cart(&cart, most(&[(&tea, 2), (&cup, 5)]), &products).unwrap();
     let bought: Vec<_> = order.lines.iter().map(|line| (line.product_id, line.quantity)).collect();
     assert_eq!((bought, order.total()), (vec![(tea.id, 2), (cup.id, 1)], eur_price("16")));

@@ -26,7 +26,7 @@ pub struct Metrics {
     /// The metrics of connections and event feeds.
     pub(crate) connections: ConnectionMetrics,
     requests: Family<RequestLabels, Counter>,
-    request_seconds: Histogram,
+    request_seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
     active_carts: Gauge,
     products: Gauge,
     waiting_commits: Gauge,
@@ -37,6 +37,15 @@ pub struct Metrics {
     relay_active: Gauge,
     events_published: Counter,
     events_unpublished: Gauge,
+}
+
+/// Upper bounds in seconds, from 0.5 ms to 15 s, each about three times the one before.
+const DURATION_BOUNDS: [f64; 10] = [0.0005, 0.0015, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0, 15.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    method: &'static str,
+    route: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,13 +59,11 @@ impl Metrics {
     /// Metrics that start at zero.
     #[must_use]
     pub fn new() -> Self {
-        // From 0.5 ms to 15 s, each about three times the previous bound.
-        let bounds = [0.0005, 0.0015, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0, 15.0];
         let mut metrics = Self {
             registry: Arc::default(),
             connections: ConnectionMetrics::default(),
             requests: Family::default(),
-            request_seconds: Histogram::new(bounds),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(DURATION_BOUNDS)),
             active_carts: Gauge::default(),
             products: Gauge::default(),
             waiting_commits: Gauge::default(),
@@ -107,14 +114,13 @@ impl Metrics {
 
     /// Counts a request and its response.
     pub(crate) fn record_request(&self, request: &HttpRequest, status: StatusCode, took: Duration) {
-        let labels = RequestLabels {
-            method: method_label(request.method()),
-            // The pattern instead of the path, so that clients cannot create labels.
-            route: request.match_pattern().unwrap_or_default(),
-            status: status.as_u16(),
-        };
+        let method = method_label(request.method());
+        // The pattern instead of the path, so that clients cannot create labels.
+        let route = request.match_pattern().unwrap_or_default();
+        let labels = RouteLabels { method, route: route.clone() };
+        self.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        let labels = RequestLabels { method, route, status: status.as_u16() };
         self.requests.get_or_create(&labels).inc();
-        self.request_seconds.observe(took.as_secs_f64());
     }
 
     /// Encodes the metrics as OpenMetrics text.

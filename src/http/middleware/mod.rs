@@ -3,6 +3,7 @@
 pub(super) mod head_method;
 pub mod metrics;
 pub(super) mod rate_limit;
+mod security_headers;
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,14 +21,14 @@ use actix_web::{
 };
 use uuid::Uuid;
 
-use self::rate_limit::RateLimited;
+use self::{rate_limit::RateLimited, security_headers::insert_security_headers};
 use super::{
     response::problem::{self, Problem},
     server::request_tracking::GuardedBody,
     state::AppState,
 };
 use crate::{
-    domain::ids::EventId,
+    domain::{excerpt::excerpt, ids::EventId},
     error::{Error, ErrorCode},
     panics::catch_panic,
 };
@@ -111,12 +112,10 @@ async fn call_catching_panic(
     let path = request.path().to_owned();
     let call = async { Ok(next.call(request).await?.map_into_boxed_body()) };
     catch_panic(call, || {
-        tracing::error!(path, "a route panicked");
-        let response = into_problem_response(
-            HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR),
-            &Error::internal(),
-            id,
-        );
+        tracing::error!(path = %excerpt(&path), "a route panicked");
+        let mut response = HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR);
+        insert_security_headers(response.headers_mut());
+        let response = into_problem_response(response, &Error::internal(), id);
         Err(InternalError::from_response("a route panicked", response).into())
     })
     .await
@@ -154,7 +153,7 @@ fn set_common_headers(response: &mut ServiceResponse<BoxBody>, id: &HeaderValue)
     let limited = response.request().extensions().get::<RateLimited>().cloned();
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID_HEADER, id.clone());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    insert_security_headers(headers);
     if let Some(limited) = limited {
         for (name, value) in
             [(RATELIMIT_POLICY_HEADER, limited.policy), (RATELIMIT_HEADER, limited.state)]
@@ -192,8 +191,8 @@ fn ensure_problem_body(
         _ => problem::error_from_status(status),
     });
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        let path = response.request().path();
-        tracing::error!(request_id = ?id, path, "a request failed with an internal error");
+        let path = excerpt(response.request().path());
+        tracing::error!(request_id = ?id, %path, "a request failed with an internal error");
     }
     let (request, response) = response.into_parts();
     ServiceResponse::new(request, into_problem_response(response, &error, id))

@@ -47,7 +47,7 @@ string_enums! {
     ProductSort = names_of(search::ProductSort::ALL, search::ProductSort::as_str);
     /// Whether a node can do its work. A `degraded` node can, but publishes its events later.
     NodeReadiness = ["ready", "degraded", "not_ready"];
-    /// Whether a server that the node needs can be reached.
+    /// Whether a server that the node needs can be reached and takes changes or messages.
     Availability = ["ok", "unavailable"];
     /// What a node is doing.
     NodeState = ["running", "starting", "stopping"];

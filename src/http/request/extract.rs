@@ -310,7 +310,12 @@ impl<A: Access<Caller = Caller>, B: RequestBody, T: Target> ChangeRequest<A, B, 
     /// `idempotency_key_invalid`
     pub(crate) fn context(&self) -> Result<CommandContext, Error> {
         Ok(CommandContext {
-            idempotency_key: parse_idempotency_key(&self.request, &self.caller, &self.bytes)?,
+            idempotency_key: parse_idempotency_key(
+                &self.request,
+                self.state.clock.now(),
+                &self.caller,
+                &self.bytes,
+            )?,
             if_match: parse_if_match(&self.request),
             ticket: self.ticket(),
             trace: self.trace(),

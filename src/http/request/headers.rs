@@ -8,6 +8,7 @@ use actix_web::{
 use super::fingerprint::request_fingerprint;
 use crate::{
     auth::caller::Caller,
+    domain::clock::Timestamp,
     error::{Error, ErrorCode},
     messages::command_context::{IdempotencyKey, IfMatch, TraceParent},
 };
@@ -20,6 +21,7 @@ pub(crate) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
 /// The `Idempotency-Key` of the request, bound to its caller and its fingerprint.
 pub(crate) fn parse_idempotency_key(
     request: &HttpRequest,
+    received_at: Timestamp,
     caller: &Caller,
     body: &[u8],
 ) -> Result<Option<IdempotencyKey>, Error> {
@@ -38,7 +40,7 @@ pub(crate) fn parse_idempotency_key(
     }
     let key = String::from_utf8_lossy(key).into();
     let fingerprint = request_fingerprint(request.method().as_str(), request.path(), body);
-    Ok(Some(IdempotencyKey { owner: caller.user_id, key, fingerprint }))
+    Ok(Some(IdempotencyKey { owner: caller.user_id, key, fingerprint, received_at }))
 }
 
 /// The `If-Match` of the request.

@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     domain::{
+        excerpt::excerpt,
         money::{Currency, Money},
         validation::ValidationErrors,
     },
@@ -50,8 +51,13 @@ impl QueryParams {
         let rejected = self.0.iter().filter_map(|(name, _)| {
             let count = counts.entry(name).or_default();
             *count += 1;
-            match (known.contains(&name.as_str()), *count) {
-                (false, 1) => Some((name, "unknown_parameter", unknown_parameter(name, known))),
+            let is_known = known.contains(&name.as_str());
+            let name = excerpt(name);
+            match (is_known, *count) {
+                (false, 1) => {
+                    let message = unknown_parameter(&name, known);
+                    Some((name, "unknown_parameter", message))
+                }
                 (true, 2) => {
                     let message = format!("{name} is given more than once; send it once");
                     Some((name, "duplicate_parameter", message))

@@ -12,8 +12,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    domain::money::Money,
-    error::{Error, ErrorCode},
+    domain::{cart::Shortage, money::Money, order::PurchaseExcess},
+    error::{Error, ErrorCode, RefusedLines},
     http::openapi::enums,
 };
 
@@ -69,6 +69,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::GuestCartMerged
         | ErrorCode::CartEmpty
         | ErrorCode::PriceChanged
+        | ErrorCode::PurchaseLimitReached
         | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
         ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -99,7 +100,13 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         "status": 409, "detail": "Fewer units are available than requested. See lines.",
         "code": "insufficient_stock", "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
         "lines": [{"product_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d", "requested": 3,
-            "available": 1}]})
+            "available": 1}]}),
+    json!({"type": "urn:souk:problem:purchase_limit_reached", "title": "Purchase limit reached",
+        "status": 409, "detail": "Your orders would exceed the purchase limit of a product. See \
+            lines for how many units you can still buy.",
+        "code": "purchase_limit_reached", "request_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d",
+        "lines": [{"product_id": "01936f5e-8a3b-7c41-9d52-6f0e1b2a3c4d", "requested": 3,
+            "left": 2}]})
 ))]
 pub(crate) struct ProblemDetails<'a> {
     /// A URN made from the code.
@@ -123,9 +130,9 @@ pub(crate) struct ProblemDetails<'a> {
     /// The invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldProblem<'a>>,
-    /// The lines that ask for more than is available.
+    /// The lines that ask for more than is available, or than the buyer may buy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    lines: Vec<ShortLine>,
+    lines: Vec<ProblemLine>,
     /// The current total of the cart. Only `price_changed` has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = f64, required = false, examples(59.97))]
@@ -146,14 +153,40 @@ pub(crate) struct FieldProblem<'a> {
     message: &'a str,
 }
 
-/// A line that asks for more than is available.
+/// A line that asks for more than is available, or than the buyer may buy.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ShortLine {
+pub(crate) struct ProblemLine {
     product_id: Uuid,
     #[schema(examples(3))]
     requested: u64,
-    #[schema(examples(1))]
-    available: u64,
+    /// How many units are available. Only `insufficient_stock` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples(1))]
+    available: Option<u64>,
+    /// How many units the buyer can still buy. Only `purchase_limit_reached` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, examples(2))]
+    left: Option<u64>,
+}
+
+fn problem_lines(error: &Error) -> Vec<ProblemLine> {
+    let short = |line: &Shortage| ProblemLine {
+        product_id: line.product_id.as_uuid(),
+        requested: line.requested,
+        available: Some(line.available),
+        left: None,
+    };
+    let limited = |line: &PurchaseExcess| ProblemLine {
+        product_id: line.product_id.as_uuid(),
+        requested: line.requested,
+        available: None,
+        left: Some(line.left),
+    };
+    match &error.refused_lines {
+        RefusedLines::None => Vec::new(),
+        RefusedLines::Short(lines) => lines.iter().map(short).collect(),
+        RefusedLines::Limited(lines) => lines.iter().map(limited).collect(),
+    }
 }
 
 /// Encodes the problem details of `error` as JSON.
@@ -175,15 +208,7 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
                 message: &field_error.message,
             })
             .collect(),
-        lines: error
-            .shortages
-            .iter()
-            .map(|line| ShortLine {
-                product_id: line.product_id.as_uuid(),
-                requested: line.requested,
-                available: line.available,
-            })
-            .collect(),
+        lines: problem_lines(error),
         total_amount: error.total_amount.as_deref().copied(),
     };
     serde_json::to_vec(&details).unwrap_or_default()

@@ -93,6 +93,9 @@ pub(crate) struct ProductResponse<'a> {
     image_url: Option<&'a str>,
     #[schema(value_type = Attributes)]
     attributes: &'a BTreeMap<String, AttributeValue>,
+    /// The most units that one buyer gets, over all orders that are neither cancelled nor expired.
+    #[schema(required = true, minimum = 1, examples(2))]
+    purchase_limit: Option<u32>,
     /// How many units can be bought now.
     #[schema(examples(40))]
     stock: u64,
@@ -150,6 +153,7 @@ pub fn render_product(product: &Product, stock: &StockLevel) -> Bytes {
         tags: &details.tags,
         image_url: details.image_url.as_deref(),
         attributes: &details.attributes,
+        purchase_limit: details.purchase_limit,
         stock: stock.available(),
         version: product.version,
         created_at: product.created_at.to_string(),

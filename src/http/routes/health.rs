@@ -25,12 +25,9 @@ pub(crate) fn configure_operations(config: &mut web::ServiceConfig) {
         .service(web::resource("/metrics").get(metrics));
 }
 
-/// Registers the AsyncAPI document and the way to the API browser.
+/// Registers the AsyncAPI document.
 pub(super) fn configure_documents(config: &mut web::ServiceConfig) {
-    config
-        .service(web::resource("/asyncapi.json").get(asyncapi_document))
-        .service(web::resource("/").get(redirect_to_docs))
-        .service(web::resource("/docs").get(redirect_to_docs));
+    config.service(web::resource("/asyncapi.json").get(asyncapi_document));
 }
 
 /// Whether a node is ready to serve requests.
@@ -95,22 +92,28 @@ async fn asyncapi_document() -> HttpResponse {
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness",
 tag = "Operations", security(()), responses(
     (status = 200, body = Readiness,
-        description = "The node is ready, or degraded: the broker is unavailable."),
+        description = "The node is ready, or degraded: the broker is unavailable or takes no \
+            messages."),
     (status = "4XX", body = ProblemDetails,
         description = "The request is rejected. `code` says why."),
     (status = 503, body = Readiness,
-        description = "The store is unavailable, or the node is starting or stopping."),
+        description = "The store is unavailable or takes no changes, for example since its disk \
+            is full, or the node is starting or stopping."),
 ))]
 async fn readyz(request: HttpRequest) -> RouteResult {
     let state = AppState::from_request(&request)?;
-    let ping = tokio::time::timeout(state.options.request_timeout, state.store.ping()).await;
-    let store =
-        if matches!(ping, Ok(Ok(()))) && state.writer.is_running() { "ok" } else { "unavailable" };
+    let reads_and_writes = async {
+        state.store.ping().await?;
+        state.store.check_writable().await
+    };
+    let checked = tokio::time::timeout(state.options.request_timeout, reads_and_writes).await;
+    let is_available = matches!(checked, Ok(Ok(()))) && state.writer.is_running();
+    let store = if is_available { "ok" } else { "unavailable" };
     let node = if state.is_stopping() { "stopping" } else { "running" };
     let broker = state
         .broker_status
         .as_ref()
-        .map(|broker| if broker.is_connected() { "ok" } else { "unavailable" });
+        .map(|broker| if broker.takes_messages() { "ok" } else { "unavailable" });
     let (code, status) = match (store, node, broker) {
         ("ok", "running", None | Some("ok")) => (StatusCode::OK, "ready"),
         // Without the broker, events stay in the store and everything else works.
@@ -174,8 +177,4 @@ async fn read_broker_stats(state: &AppState) -> Option<BrokerStats> {
         events_published: broker.published_count(),
         events_unpublished: unpublished.ok().and_then(Result::ok),
     })
-}
-
-async fn redirect_to_docs() -> HttpResponse {
-    HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }

@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod cart;
+mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod import;
@@ -11,8 +12,6 @@ pub(crate) mod products;
 pub(crate) mod stock;
 
 use actix_web::web;
-
-use super::openapi;
 
 /// Registers all routes, those for operators only with `operations`. A fixed path must precede a
 /// path that has an id in the same segment.
@@ -29,5 +28,5 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: 
         health::configure_operations(config);
     }
     health::configure_documents(config);
-    config.service(openapi::swagger_ui());
+    docs::configure_routes(config);
 }

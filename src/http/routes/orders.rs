@@ -148,8 +148,10 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CheckoutRequest
     (status = 403, body = ProblemDetails,
         description = "`forbidden`: a guest has to register or log in first"),
     (status = 409, body = ProblemDetails,
-        description = "`cart_empty`; `insufficient_stock` with `lines`; `price_changed` with the \
-            new `total_amount`, which is above `expected_total`"),
+        description = "`cart_empty`; `insufficient_stock` with `lines`; `purchase_limit_reached` \
+            with `lines`: the buyer's orders that are neither cancelled nor expired would have \
+            more units of a product than its `purchase_limit`; `price_changed` with the new \
+            `total_amount`, which is above `expected_total`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
     (status = 429, body = ProblemDetails,

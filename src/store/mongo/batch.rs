@@ -217,7 +217,9 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         .is_some_and(|idempotency| idempotency.key.owner.as_uuid() == record);
     let has_condition = commit.conditions.iter().any(|condition| match condition {
         Condition::ProductUnchanged(product, _) => product.as_uuid() == record,
-        Condition::PendingOrdersBelow(user, _) => user.as_uuid() == record,
+        Condition::PendingOrdersBelow(user, _)
+        | Condition::PendingUnitsWithin { user_id: user, .. }
+        | Condition::PurchaseWithin(user, _) => user.as_uuid() == record,
     });
     let has_event = commit.events.iter().any(|event| event.subject() == record);
     written || has_condition || has_key || has_event

@@ -10,8 +10,8 @@ use super::{
     documents::{
         CartDocument, ChangesDocument, DocumentError, EventBatchDocument, IdempotencyKeyDocument,
         IdempotencyKeyId, MAX_EVENTS_PER_DOCUMENT, MovementDocument, OrderDocument,
-        ProductDocument, SessionDocument, StockDocument, UserDocument, id_to_binary,
-        timestamp_to_bson, to_raw_document,
+        ProductDocument, RefusedKeyDocument, SessionDocument, StockDocument, UserDocument,
+        id_to_binary, timestamp_to_bson, to_raw_document,
     },
     partition::ClaimedPartition,
     schema::{
@@ -45,14 +45,14 @@ pub(super) struct ExistingRecords {
     users: HashSet<UserId>,
     sessions: HashSet<SessionId>,
     stock: HashSet<ProductId>,
-    /// Keys that have a document but are no longer honored.
-    expired_keys: HashSet<OwnedIdempotencyKey>,
+    /// Keys that have a document, but no reply that is still honored.
+    replaceable_keys: HashSet<OwnedIdempotencyKey>,
 }
 
 impl ExistingRecords {
     pub(super) fn from_loaded(
         loaded: &LoadedState,
-        expired_keys: HashSet<OwnedIdempotencyKey>,
+        replaceable_keys: HashSet<OwnedIdempotencyKey>,
     ) -> Self {
         Self {
             carts: loaded.carts.keys().copied().collect(),
@@ -62,7 +62,7 @@ impl ExistingRecords {
             users: loaded.users.keys().copied().collect(),
             sessions: loaded.sessions.keys().copied().collect(),
             stock: loaded.stock.keys().copied().collect(),
-            expired_keys,
+            replaceable_keys,
         }
     }
 }
@@ -240,14 +240,23 @@ fn idempotency_key_writes(
         let record = key.owner.as_uuid();
         let id = to_raw_document(&IdempotencyKeyId::from_key(key))
             .map_err(|error| TransactionError::invalid_document(record, error))?;
-        let exists = !existing.expired_keys.is_empty()
-            && existing.expired_keys.contains(&(key.owner, key.key.clone()));
+        let exists = !existing.replaceable_keys.is_empty()
+            && existing.replaceable_keys.contains(&(key.owner, key.key.clone()));
         keys.add_document_with_id(
             record,
             exists,
             id,
             &IdempotencyKeyDocument::new(key, response, *at),
         )?;
+    }
+    for (id, received_at) in &writes.refused_keys {
+        let (owner, key) = id;
+        let record = owner.as_uuid();
+        let document = RefusedKeyDocument::new(*owner, key, *received_at);
+        let document_id = to_raw_document(&document.id)
+            .map_err(|error| TransactionError::invalid_document(record, error))?;
+        let exists = existing.replaceable_keys.contains(id);
+        keys.add_document_with_id(record, exists, document_id, &document)?;
     }
     Ok(keys)
 }

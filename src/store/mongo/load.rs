@@ -10,9 +10,13 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    documents::{DocumentError, IdempotencyKeyDocument, StockDocument, id_from_bson, id_to_bson},
+    documents::{
+        DocumentError, IdempotencyKeyDocument, RefusedKeyDocument, StockDocument, id_from_bson,
+        id_to_bson,
+    },
     schema::{
-        CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, ORDERS, PRODUCTS, SESSIONS, STOCK, USERS,
+        CARTS, COMMIT_TIME, IDEMPOTENCY_KEYS, INBOX, ORDERS, PAID_OF_USER, PAID_STATUSES,
+        PENDING_OF_USER, PRODUCTS, SESSIONS, STOCK, USERS,
     },
     transaction::Transaction,
     transaction_error::TransactionError,
@@ -30,8 +34,8 @@ use crate::{
 /// What a batch depends on.
 pub(super) struct LoadedBatch {
     pub(super) state: LoadedState,
-    /// Idempotency keys that are no longer honored, but still have a document.
-    pub(super) expired_keys: HashSet<OwnedIdempotencyKey>,
+    /// Idempotency keys without a reply that have a document: of an expired reply, or of a refusal.
+    pub(super) replaceable_keys: HashSet<OwnedIdempotencyKey>,
     /// The latest logical time at which any of the records was written; 0 if there are none.
     pub(super) latest_commit_time: i64,
 }
@@ -71,7 +75,7 @@ pub(super) async fn load(
         .await?,
         ..LoadedState::default()
     };
-    let expired_keys = load_idempotency_keys(
+    let replaceable_keys = load_idempotency_keys(
         transaction,
         &read_set.idempotency_keys,
         keys_stored_after,
@@ -79,9 +83,10 @@ pub(super) async fn load(
     )
     .await?;
     load_orders(transaction, read_set, &mut loaded, &mut latest).await?;
+    load_purchases(transaction, read_set, &mut loaded).await?;
     load_inbox(transaction, &read_set.inbox, &mut loaded).await?;
     load_stock_levels(transaction, read_set, &mut loaded, &mut latest).await?;
-    Ok(LoadedBatch { state: loaded, expired_keys, latest_commit_time: latest })
+    Ok(LoadedBatch { state: loaded, replaceable_keys, latest_commit_time: latest })
 }
 
 fn to_bson_ids<I: Copy>(ids: &BTreeSet<I>, to_uuid: impl Fn(I) -> Uuid) -> Vec<BsonUuid> {
@@ -161,20 +166,26 @@ async fn load_idempotency_keys(
     keys_stored_after: Timestamp,
     loaded: &mut LoadedState,
 ) -> Result<HashSet<OwnedIdempotencyKey>, TransactionError> {
-    let mut expired_keys = HashSet::new();
+    let mut replaceable_keys = HashSet::new();
     if keys.is_empty() {
-        return Ok(expired_keys);
+        return Ok(replaceable_keys);
     }
     let key_ids: Vec<Document> = keys
         .iter()
         .map(|(owner, key)| doc! { "owner": id_to_bson(owner.as_uuid()), "key": &**key })
         .collect();
     let record = |document: &RawDocument| {
+        if document.get("refused_at").is_ok_and(|value| value.is_some()) {
+            let refusal: RefusedKeyDocument<'_> = deserialize_document(document)?;
+            let id: OwnedIdempotencyKey = refusal.id.to_owned_key();
+            loaded.refused_keys.insert(id.clone(), refusal.received_at());
+            replaceable_keys.insert(id);
+            return Ok(());
+        }
         let document: IdempotencyKeyDocument<'_> = deserialize_document(document)?;
-        let id: OwnedIdempotencyKey =
-            (id_from_bson(document.id.owner), document.id.key.as_ref().into());
+        let id = document.id.to_owned_key();
         if document.is_stored_by(keys_stored_after) {
-            expired_keys.insert(id);
+            replaceable_keys.insert(id);
         } else {
             loaded.stored_replies.insert(id, document.into_response()?);
         }
@@ -183,11 +194,9 @@ async fn load_idempotency_keys(
     transaction
         .for_each_document(IDEMPOTENCY_KEYS, doc! { "_id": { "$in": key_ids } }, doc! {}, record)
         .await?;
-    Ok(expired_keys)
+    Ok(replaceable_keys)
 }
 
-/// Loads the orders, and counts the pending orders of users. An index holds only pending orders, so
-/// the count reads few documents.
 async fn load_orders(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
@@ -200,10 +209,6 @@ async fn load_orders(
         id: BsonUuid,
         version: u64,
         status: &'a str,
-    }
-    #[derive(Deserialize)]
-    struct PendingOrder {
-        user_id: BsonUuid,
     }
     let ids: Vec<BsonUuid> =
         read_set.orders.iter().map(|order| id_to_bson(order.as_uuid())).collect();
@@ -226,23 +231,84 @@ async fn load_orders(
             )
             .await?;
     }
-    let buyers: Vec<BsonUuid> =
-        read_set.pending_order_users.iter().map(|user| id_to_bson(user.as_uuid())).collect();
-    if !buyers.is_empty() {
-        let record = |document: &RawDocument| {
-            *loaded
-                .pending_orders
-                .entry(id_from_bson(deserialize_document::<PendingOrder>(document)?.user_id))
-                .or_insert(0) += 1;
-            Ok(())
-        };
-        let pending =
-            doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
-        transaction
-            .for_each_document(ORDERS, pending, doc! { "_id": 0, "user_id": 1 }, record)
-            .await?;
-    }
     Ok(())
+}
+
+/// The lines of an order that name certain products.
+#[derive(Deserialize)]
+struct BuyerOrder {
+    user_id: BsonUuid,
+    #[serde(default)]
+    units: u64,
+    #[serde(default)]
+    lines: Vec<OrderedUnits>,
+}
+
+#[derive(Deserialize)]
+struct OrderedUnits {
+    product_id: BsonUuid,
+    quantity: u64,
+}
+
+impl BuyerOrder {
+    fn add_to(&self, loaded: &mut LoadedState) {
+        for line in &self.lines {
+            let pair = (id_from_bson(self.user_id), id_from_bson(line.product_id));
+            loaded.add_purchased_units(pair, line.quantity);
+        }
+    }
+}
+
+/// Counts users' unpaid orders, and what users have bought of products. Without products that have
+/// a purchase limit, this is one query. Both queries read from an index that has no cancelled or
+/// expired orders, so their number does not matter.
+async fn load_purchases(
+    transaction: &mut Transaction<'_>,
+    read_set: &ReadSet,
+    loaded: &mut LoadedState,
+) -> Result<(), TransactionError> {
+    if read_set.pending_order_users.is_empty() {
+        return Ok(());
+    }
+    let buyers = to_bson_ids(&read_set.pending_order_users, UserId::as_uuid);
+    let pending =
+        doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
+    let mut fields = doc! { "_id": 0, "user_id": 1, "units": { "$sum": "$lines.quantity" } };
+    let products: BTreeSet<ProductId> = read_set.purchases.iter().map(|pair| pair.1).collect();
+    let products = to_bson_ids(&products, ProductId::as_uuid);
+    let limited_lines = doc! { "$filter": {
+        "input": "$lines", "cond": { "$in": ["$$this.product_id", &products] },
+    } };
+    if !products.is_empty() {
+        fields.insert("lines", &limited_lines);
+    }
+    loaded.purchased_units = read_set.purchases.iter().map(|pair| (*pair, 0)).collect();
+    let count_pending = |document: &RawDocument| {
+        let order: BuyerOrder = deserialize_document(document)?;
+        let pending = loaded.pending_orders.entry(id_from_bson(order.user_id)).or_default();
+        pending.orders += 1;
+        pending.units = pending.units.saturating_add(order.units);
+        order.add_to(loaded);
+        Ok(())
+    };
+    let index = Some(PENDING_OF_USER);
+    transaction.for_each_document_in(ORDERS, index, pending, fields, count_pending).await?;
+    if products.is_empty() {
+        return Ok(());
+    }
+    let buyers: BTreeSet<UserId> = read_set.purchases.iter().map(|pair| pair.0).collect();
+    let paid = doc! {
+        "user_id": { "$in": to_bson_ids(&buyers, UserId::as_uuid) },
+        "lines.product_id": { "$in": products },
+        "status": { "$in": PAID_STATUSES.map(OrderStatus::as_str).to_vec() },
+    };
+    let count_paid = |document: &RawDocument| {
+        deserialize_document::<BuyerOrder>(document)?.add_to(loaded);
+        Ok(())
+    };
+    let fields = doc! { "_id": 0, "user_id": 1, "lines": limited_lines };
+    let index = Some(PAID_OF_USER);
+    transaction.for_each_document_in(ORDERS, index, paid, fields, count_paid).await
 }
 
 async fn load_inbox(

@@ -29,7 +29,7 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if !(2..=3).contains(&found) {
+    if !(2..=4).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
@@ -40,10 +40,16 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 2).await?;
         tracing::info!(from = 2, to = 3, carts, "upgraded the database schema");
     }
-    let last = move_outbox_to_partition_0(database).await?;
-    raise_schema_version(database, 3).await?;
-    tracing::info!(from = 3, to = 4, events = last, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(4))
+    if found <= 3 {
+        let last = move_outbox_to_partition_0(database).await?;
+        raise_schema_version(database, 3).await?;
+        tracing::info!(from = 3, to = 4, events = last, "upgraded the database schema");
+    }
+    // Version 5 compresses stored replies and records refusals of keyed requests, which nodes of
+    // version 4 cannot read. What they wrote stays as it is.
+    raise_schema_version(database, 4).await?;
+    tracing::info!(from = 4, to = 5, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(5))
 }
 
 async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {

@@ -10,9 +10,12 @@
 mod audit;
 mod batch;
 mod connect;
+mod delete;
 mod documents;
 mod flush;
+mod integrity;
 mod load;
+mod login_limit;
 mod migration;
 mod nodes;
 mod partition;
@@ -50,7 +53,9 @@ use self::{
     stock_queue::StockQueue,
     write::{MongoWriter, QueuedBatch},
 };
-use super::{StoreUnavailable, limits::MAX_QUEUED_BATCHES, writer::STOCK_LANE};
+use super::{
+    StoreUnavailable, limits::MAX_QUEUED_BATCHES, write_health::WriteHealth, writer::STOCK_LANE,
+};
 use crate::domain::clock::Clock;
 
 /// Writers of a node: one for stock and orders, one for carts and accounts. Each costs the server a
@@ -71,6 +76,7 @@ pub struct MongoStore {
     writers_stopped: watch::Receiver<()>,
     membership_task: AbortHandle,
     closed: AtomicBool,
+    write_health: WriteHealth,
     clock: Arc<dyn Clock>,
 }
 
@@ -124,6 +130,7 @@ impl MongoStore {
             writers_stopped,
             membership_task,
             closed: AtomicBool::new(false),
+            write_health: WriteHealth::default(),
             clock,
         })
     }

@@ -22,7 +22,7 @@ use mongodb::{
     error::Result,
     options::{Acknowledgment, CollectionOptions, ReadConcern, WriteConcern},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     partition::release_partitions,
@@ -32,11 +32,16 @@ use super::{
 };
 use crate::domain::clock::{Clock, Timestamp};
 
-/// How often a node renews its document and looks for dead nodes.
+/// How often a node renews its document, and how often it looks for dead nodes.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A node whose document is older than this counts as dead.
 const NODE_TIMEOUT: Duration = Duration::from_millis(2500);
+
+/// The age of a node's own last heartbeat above which it judges no other node: the server or the
+/// machine is slow, so the heartbeats of running nodes may be late, too. To kill their sessions
+/// would make everything slower still.
+const MAX_OWN_HEARTBEAT_AGE: Duration = Duration::from_millis(1000);
 
 /// How often a node checks its clock and the server's settings, and trims the outbox.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
@@ -58,6 +63,8 @@ pub(super) struct NodeMembership {
     sessions: Mutex<BTreeMap<usize, BsonUuid>>,
     /// Sessions that this node no longer uses, whose last transactions may still be open.
     orphaned_sessions: Mutex<BTreeSet<BsonUuid>>,
+    /// When the last heartbeat that the server has confirmed was sent.
+    last_heartbeat_sent_at: Mutex<Option<Instant>>,
     /// The log has the warning that souk may not shorten the lifetime of transactions.
     lifetime_warned: AtomicBool,
     /// The log has the warning that this node's clock is off.
@@ -82,6 +89,7 @@ impl NodeMembership {
             clock,
             sessions: Mutex::default(),
             orphaned_sessions: Mutex::default(),
+            last_heartbeat_sent_at: Mutex::default(),
             lifetime_warned: AtomicBool::new(false),
             clock_is_skewed: AtomicBool::new(false),
         })
@@ -143,11 +151,13 @@ impl NodeMembership {
         Ok(())
     }
 
-    /// Sends heartbeats, reaps dead nodes and does maintenance, forever. Maintenance waits for a
-    /// majority of the members, so it runs apart: a slow member must not delay the heartbeat.
+    /// Sends heartbeats, reaps dead nodes and does maintenance, forever. Each runs apart, since
+    /// nothing may delay the heartbeat: reaping sends many commands, and maintenance waits for a
+    /// majority of the members.
     pub(super) async fn run(self: Arc<Self>) {
         tokio::join!(
-            repeat_forever(HEARTBEAT_INTERVAL, || self.heartbeat_and_reap()),
+            repeat_forever(HEARTBEAT_INTERVAL, || self.send_heartbeat()),
+            repeat_forever(HEARTBEAT_INTERVAL, || self.kill_orphans_and_reap()),
             repeat_forever(MAINTENANCE_INTERVAL, || self.maintain())
         );
     }
@@ -158,8 +168,7 @@ impl NodeMembership {
         self.nodes.delete_one(doc! { "_id": self.id }).await.map(drop)
     }
 
-    async fn heartbeat_and_reap(&self) -> Result<()> {
-        self.send_heartbeat().await?;
+    async fn kill_orphans_and_reap(&self) -> Result<()> {
         self.kill_orphaned_sessions().await?;
         self.reap_dead_nodes().await
     }
@@ -199,10 +208,23 @@ impl NodeMembership {
         let process = i64::from(std::process::id());
         // The server's clock is the only one that all nodes share.
         let renewed = doc! { "$set": { "at": "$$NOW", "sessions": sessions, "process": process } };
-        self.nodes.update_one(doc! { "_id": self.id }, vec![renewed]).upsert(true).await.map(drop)
+        let sent_at = Instant::now();
+        self.nodes.update_one(doc! { "_id": self.id }, vec![renewed]).upsert(true).await?;
+        *self.lock_last_heartbeat() = Some(sent_at);
+        Ok(())
     }
 
+    fn lock_last_heartbeat(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.last_heartbeat_sent_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills the sessions of nodes whose last heartbeat is too old, and releases their partitions.
+    /// Does nothing while this node's own heartbeats are late; see [`MAX_OWN_HEARTBEAT_AGE`].
     async fn reap_dead_nodes(&self) -> Result<()> {
+        let own = *self.lock_last_heartbeat();
+        if own.is_none_or(|sent_at| sent_at.elapsed() > MAX_OWN_HEARTBEAT_AGE) {
+            return Ok(());
+        }
         let is_dead = doc! { "$lt": ["$at", oldest_live_heartbeat()] };
         let dead = doc! { "_id": { "$ne": self.id }, "$expr": is_dead };
         let mut dead = self.nodes.find(dead).await?;

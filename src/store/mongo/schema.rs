@@ -13,7 +13,7 @@ use super::{
     transaction_error::server_error_code,
 };
 use crate::{
-    domain::order::OrderStatus,
+    domain::{account::login_limit::FAILURE_WINDOW, order::OrderStatus},
     store::limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
 };
 
@@ -24,6 +24,7 @@ pub(super) const MOVEMENTS: &str = "movements";
 pub(super) const ORDERS: &str = "orders";
 pub(super) const USERS: &str = "users";
 pub(super) const SESSIONS: &str = "sessions";
+pub(super) const LOGIN_FAILURES: &str = "login_failures";
 pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
 /// Events, and the owners and heads of the partitions.
@@ -33,6 +34,12 @@ pub(super) const COUNTERS: &str = "counters";
 /// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
 /// has connected.
 pub(super) const PUBLISHED_COUNTER: &str = "published";
+/// The index of users' unpaid orders.
+pub(super) const PENDING_OF_USER: &str = "pending_of_user";
+/// The index of what users have paid for, by product.
+pub(super) const PAID_OF_USER: &str = "paid_of_user";
+/// The statuses of the orders in [`PAID_OF_USER`].
+pub(super) const PAID_STATUSES: [OrderStatus; 2] = [OrderStatus::Paid, OrderStatus::Fulfilled];
 /// The field with the logical time at which a record was last written.
 pub(super) const COMMIT_TIME: &str = "commit_time";
 /// One document for each running node, with the sessions that its transactions run in.
@@ -42,14 +49,21 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 and 3; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 4; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 4;
+pub(super) const SCHEMA_VERSION: i64 = 5;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
 const IDEMPOTENCY_KEY_RETENTION: Duration =
     IDEMPOTENCY_KEY_TTL.saturating_add(Duration::from_secs(60 * 60));
+
+/// How long counters of failed logins are kept: longer than they count, for the same reason.
+const FAILURE_RETENTION: Duration = FAILURE_WINDOW.saturating_add(Duration::from_secs(10 * 60));
+
+/// How long the refusal of a keyed request is kept: longer than an earlier attempt can wait on
+/// another node.
+const REFUSAL_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// Creates missing collections and indexes. Several nodes may run it at once.
 ///
@@ -124,23 +138,36 @@ fn expiry_index(age: Duration) -> Document {
     doc! { "name": "age", "key": { "at": 1 }, "expireAfterSeconds": seconds }
 }
 
+/// Makes the server delete the refusals of idempotency keys.
+fn refusal_expiry_index() -> Document {
+    let seconds = i64::try_from(REFUSAL_RETENTION.as_secs()).unwrap_or(i64::MAX);
+    doc! {
+        "name": "refused", "key": { "refused_at": 1 }, "sparse": true,
+        "expireAfterSeconds": seconds,
+    }
+}
+
 fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
     let pending = doc! { "status": OrderStatus::PendingPayment.as_str() };
+    let paid = doc! { "status": { "$in": PAID_STATUSES.map(OrderStatus::as_str).to_vec() } };
     let active_with_sku = doc! { "sku": { "$exists": true }, "deleted": false };
     let mut sku = partial_index("sku", doc! { "sku": 1 }, active_with_sku);
     sku.insert("unique", true);
     vec![
-        (CARTS, vec![sparse_index("idle", doc! { "idle_since": 1 })]),
+        (
+            CARTS,
+            vec![
+                sparse_index("idle", doc! { "idle_since": 1 }),
+                partial_index("of_guests", doc! { "guest": 1, "_id": 1 }, doc! { "guest": true }),
+            ],
+        ),
         (PRODUCTS, vec![sku, index("living", doc! { "deleted": 1, "_id": 1 })]),
         (
             ORDERS,
             vec![
                 index("of_user", doc! { "user_id": 1, "_id": -1 }),
-                partial_index(
-                    "pending_of_user",
-                    doc! { "user_id": 1, "status": 1 },
-                    pending.clone(),
-                ),
+                partial_index(PENDING_OF_USER, doc! { "user_id": 1, "status": 1 }, pending.clone()),
+                partial_index(PAID_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
                 partial_index("overdue", doc! { "expires_at": 1, "_id": 1 }, pending),
             ],
         ),
@@ -157,9 +184,11 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             vec![
                 index("of_user", doc! { "user_id": 1, "expires_at": 1 }),
                 sparse_index("revoked", doc! { "revoked_at": 1 }),
+                index("expiry", doc! { "expires_at": 1 }),
             ],
         ),
-        (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION)]),
+        (IDEMPOTENCY_KEYS, vec![expiry_index(IDEMPOTENCY_KEY_RETENTION), refusal_expiry_index()]),
+        (LOGIN_FAILURES, vec![expiry_index(FAILURE_RETENTION)]),
         (INBOX, vec![expiry_index(INBOX_RETENTION)]),
     ]
 }

@@ -1,12 +1,12 @@
 //! A queue of the nodes that want to change the same stock.
 //!
 //! When all nodes sell the same product, their transactions abort each other: while one commits,
-//! the others do all their work in vain, and the more nodes there are, the less gets done. So nodes
-//! that meet such a conflict take turns for a while. Each draws a ticket, and waits until it is
-//! served. What is queued on the node meanwhile shares the transaction.
+//! the work of the others is lost, and every node more makes it worse. So nodes that meet such a
+//! conflict queue for a while: each draws a ticket and waits until it is served. Commits that
+//! arrive at the node meanwhile join its next transaction.
 //!
-//! Turns are only a hint, since the server still decides which transaction wins. A node that does
-//! not know of the queue, or a node that lost its turn because it was slow, does no harm.
+//! The queue is only a hint, since the server still decides which transaction wins. A node that
+//! does not know of it, or that was so slow that its ticket was skipped, does no harm.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -26,18 +26,22 @@ use super::{schema::COUNTERS, transaction_error};
 /// Counts the tickets that were drawn.
 const TICKETS: &str = "stock_tickets";
 
-/// Has the ticket that is served. Whoever has the turn writes it, in the transaction itself: so the
-/// next node may go on as soon as the transaction is committed, before a majority confirms that.
+/// The ticket that is served. The node that has the turn raises it in its own transaction, so the
+/// next node goes on as soon as that is committed, before a majority confirms it.
 const SERVED_TICKET: &str = "stock_served";
 
 /// How long nodes go on taking turns after the last sign of contention.
 const CONTENTION_PERIOD: Duration = Duration::from_secs(1);
 
-/// How often the next in the queue looks whether it is served.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// How often the next in the queue looks whether it is served, at most.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long a turn is expected to take at least. Those farther back look less often.
-const EXPECTED_TURN: Duration = Duration::from_millis(3);
+/// How long a turn is expected to take until this node has seen some.
+const FIRST_EXPECTED_TURN: Duration = Duration::from_millis(4);
+
+/// The next in the queue looks this often during the turn before its own. Each look costs the
+/// server nearly as much as the commit of one more change, so more of them slow down the turns.
+const POLLS_PER_TURN: u32 = 6;
 
 /// After this long without progress, a ticket is skipped: its node is dead or very slow.
 const TURN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -57,6 +61,31 @@ struct QueueState {
     contended_until: Option<Instant>,
     /// The ticket of this node, from when it is drawn until its turn is over.
     ticket: Option<i64>,
+    /// How long turns take, as a moving average.
+    turn_duration: Option<Duration>,
+}
+
+impl QueueState {
+    fn turn_duration(&self) -> Duration {
+        self.turn_duration.unwrap_or(FIRST_EXPECTED_TURN)
+    }
+
+    /// Records that `turns` turns took `elapsed`.
+    fn record_turns(&mut self, turns: u32, elapsed: Duration) {
+        let Some(latest) = elapsed.checked_div(turns) else { return };
+        self.turn_duration = Some((self.turn_duration() * 3 + latest.min(TURN_TIMEOUT)) / 4);
+    }
+
+    /// When to look again with this many turns before this node's own.
+    fn poll_delay(&self, turns_before: u32) -> Duration {
+        let turn = self.turn_duration();
+        let delay = match turns_before {
+            0 => turn / POLLS_PER_TURN,
+            // Rather a little early than late, since nobody works while the next one sleeps.
+            turns => turn.saturating_mul(turns) - turn / 2,
+        };
+        delay.clamp(MIN_POLL_INTERVAL, TURN_TIMEOUT)
+    }
 }
 
 impl StockQueue {
@@ -106,7 +135,7 @@ impl StockQueue {
         }
         let ticket = self.draw_ticket().await?;
         self.lock_state().ticket = Some(ticket);
-        let (mut served, mut progressed) = (0, Instant::now());
+        let (mut served, mut progressed) = (None, Instant::now());
         loop {
             let found = self.read_served_ticket().await?;
             if found >= ticket {
@@ -114,14 +143,21 @@ impl StockQueue {
             }
             // Others are in the queue, so the stock is still contended.
             self.record_contention();
-            if found != served {
-                (served, progressed) = (found, Instant::now());
-            } else if progressed.elapsed() > TURN_TIMEOUT {
-                self.skip_ticket(served).await?;
+            match served {
+                Some(before) if before == found => {
+                    if progressed.elapsed() > TURN_TIMEOUT {
+                        self.skip_ticket(found).await?;
+                    }
+                }
+                _ => {
+                    let turns = served.and_then(|before| u32::try_from(found - before).ok());
+                    self.lock_state().record_turns(turns.unwrap_or(0), progressed.elapsed());
+                    (served, progressed) = (Some(found), Instant::now());
+                }
             }
             let turns_before = u32::try_from(ticket - found - 1).unwrap_or(u32::MAX);
-            sleep(EXPECTED_TURN.saturating_mul(turns_before).clamp(POLL_INTERVAL, TURN_TIMEOUT))
-                .await;
+            let delay = self.lock_state().poll_delay(turns_before);
+            sleep(delay).await;
         }
     }
 

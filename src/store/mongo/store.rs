@@ -8,10 +8,15 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{MongoStore, WRITE_LANES, audit, read, write::QueuedBatch};
+use super::{
+    MongoStore, WRITE_LANES, audit, delete, integrity, login_limit, read, write::QueuedBatch,
+};
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{
+            Email, Session, User,
+            login_limit::{FailureWindow, LoginKey},
+        },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
@@ -24,7 +29,7 @@ use crate::{
     messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         AppliedBatch, ApplyError, Commit, OutboxChanges, OutboxPage, Store, StoreUnavailable,
-        limits::IDEMPOTENCY_KEY_TTL, writer::STOCK_LANE,
+        StoredReplyUsage, limits::IDEMPOTENCY_KEY_TTL, writer::STOCK_LANE,
     },
 };
 
@@ -33,6 +38,9 @@ const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The timeout of one page of an audit. By default, the server keeps a snapshot for 300 s.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// The timeout of the validation of all collections.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 #[async_trait]
 impl Store for MongoStore {
@@ -142,6 +150,10 @@ impl Store for MongoStore {
         self.run_read(|database| read::find_user_by_email(database, email)).await
     }
 
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {
+        self.run_read_within(AUDIT_TIMEOUT, read::greatest_password_hash).await
+    }
+
     async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
         self.run_read(read::has_admin).await
     }
@@ -154,8 +166,19 @@ impl Store for MongoStore {
         &self,
         user: UserId,
         now: Timestamp,
+        limit: u32,
     ) -> Result<Vec<Session>, StoreUnavailable> {
-        self.run_read(|database| read::list_active_sessions(database, user, now)).await
+        self.run_read(|database| read::list_active_sessions(database, user, now, limit)).await
+    }
+
+    async fn list_stale_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        kept: u32,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreUnavailable> {
+        self.run_read(|database| read::list_stale_sessions(database, user, now, kept, limit)).await
     }
 
     async fn list_sessions_revoked_since(
@@ -165,6 +188,21 @@ impl Store for MongoStore {
         self.run_read(|database| read::list_sessions_revoked_since(database, since)).await
     }
 
+    async fn find_login_failures(
+        &self,
+        keys: Vec<LoginKey>,
+    ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable> {
+        self.run_read(|database| login_limit::find_login_failures(database, keys)).await
+    }
+
+    async fn count_login_failure(
+        &self,
+        keys: Vec<LoginKey>,
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
+        self.run_read(move |database| login_limit::count_login_failure(database, keys, now)).await
+    }
+
     async fn find_stored_reply(
         &self,
         key: &IdempotencyKey,
@@ -172,6 +210,14 @@ impl Store for MongoStore {
         let key = key.clone();
         let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |database| read::find_stored_reply(database, key, stored_after)).await
+    }
+
+    async fn stored_reply_usage(
+        &self,
+        owner: UserId,
+    ) -> Result<StoredReplyUsage, StoreUnavailable> {
+        let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |database| read::stored_reply_usage(database, owner, stored_after)).await
     }
 
     async fn is_in_inbox(&self, id: &str) -> Result<bool, StoreUnavailable> {
@@ -195,6 +241,11 @@ impl Store for MongoStore {
     ) -> Result<OutboxChanges, StoreUnavailable> {
         let cursor = cursor.clone();
         self.run_read(move |database| read::list_changes_after(database, cursor, limit)).await
+    }
+
+    async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable> {
+        let now = self.clock.now();
+        self.run_read(move |database| delete::delete_ended_records(database, now)).await
     }
 
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
@@ -241,8 +292,18 @@ impl Store for MongoStore {
         self.run_read_within(AUDIT_TIMEOUT, audit::read_event_ranges).await
     }
 
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable> {
+        self.run_read_within(VALIDATION_TIMEOUT, integrity::find_damage).await
+    }
+
     async fn ping(&self) -> Result<(), StoreUnavailable> {
         self.run_read(read::ping).await
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreUnavailable> {
+        let node = self.membership.id();
+        let probe = self.run_read(move |database| read::probe_write(database, node));
+        self.write_health.check(probe).await
     }
 
     async fn close(&self) {

@@ -5,6 +5,7 @@ use std::{future::IntoFuture, time::Duration};
 use mongodb::{
     ClientSession, Database,
     bson::{Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc, rawdoc},
+    options::{FindOptions, Hint},
 };
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
@@ -61,14 +62,27 @@ impl Transaction<'_> {
         collection: &str,
         filter: Document,
         fields: Document,
+        each: impl FnMut(&RawDocument) -> Result<(), DocumentError>,
+    ) -> Result<(), TransactionError> {
+        self.for_each_document_in(collection, None, filter, fields, each).await
+    }
+
+    /// The same, with the index to use. Without one, the server chooses.
+    pub(super) async fn for_each_document_in(
+        &mut self,
+        collection: &str,
+        index: Option<&str>,
+        filter: Document,
+        fields: Document,
         mut each: impl FnMut(&RawDocument) -> Result<(), DocumentError>,
     ) -> Result<(), TransactionError> {
         let collection = self.database.collection::<RawDocumentBuf>(collection);
-        let find = collection
-            .find(filter)
+        let options = FindOptions::builder()
             .projection(fields)
             .batch_size(10_000)
-            .session(&mut *self.session);
+            .hint(index.map(|name| Hint::Name(name.to_owned())))
+            .build();
+        let find = collection.find(filter).with_options(options).session(&mut *self.session);
         let mut cursor = with_deadline(self.deadline, find.into_future()).await?;
         while with_deadline(self.deadline, cursor.advance(self.session)).await? {
             each(cursor.current())

@@ -17,8 +17,10 @@
 //!
 //! - A commit with `ProductUnchanged` changes the product's stock, and whoever changes the product
 //!   writes its stock record too.
-//! - A commit with `PendingOrdersBelow` writes the user's cart, as does everyone who places an
-//!   order for that user.
+//! - A commit with a condition on the user's orders (`PendingOrdersBelow`, `PendingUnitsWithin`,
+//!   `PurchaseWithin`) writes the user's cart, as does everyone who places an order for that user.
+//!   Whoever cancels or expires an order meanwhile only gives back: the count from the snapshot may
+//!   be too high then, and never too low.
 //!
 //! A failure before step 5 means that nothing was applied, and the transaction runs again from
 //! step 1. A commit without an answer may have been applied or not, so only the commit is sent
@@ -263,7 +265,7 @@ async fn load_plan_and_write(
     let loaded = load(transaction, &ReadSet::for_batch(batch), keys_stored_after).await?;
     let now_micros = now.as_millis().saturating_mul(1000);
     let commit_time = partition.next_commit_time(loaded.latest_commit_time, now_micros);
-    let existing = ExistingRecords::from_loaded(&loaded.state, loaded.expired_keys);
+    let existing = ExistingRecords::from_loaded(&loaded.state, loaded.replaceable_keys);
     let plan = plan::plan_batch(batch, loaded.state, low_stock);
     let events = plan.writes.to_outbox_events(partition.next_position());
     flush(transaction, &plan.writes, &existing, &events, partition, commit_time).await?;

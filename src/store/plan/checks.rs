@@ -6,10 +6,11 @@ use crate::{
         cart::Shortage,
         catalog::product::Product,
         clock::Timestamp,
-        ids::ProductId,
+        ids::{ProductId, UserId},
         inventory::{StockDelta, StockError, StockLevel, StockMovement},
+        order::{LimitedLine, PurchaseExcess},
     },
-    store::commit::{Commit, CommitError, Condition, StockWrite, Write},
+    store::commit::{Commit, CommitError, Condition, StockWrite, StoredReplyBody, Write},
 };
 
 impl Planner<'_> {
@@ -33,6 +34,13 @@ impl Planner<'_> {
                 CommitError::IdempotencyKeyReused
             }
             .into());
+        }
+        // A refusal stays one, whichever attempt it answers.
+        let is_refused = matches!(record.body, StoredReplyBody::Refused);
+        if !is_refused
+            && self.state.refused_keys.get(&id).is_some_and(|at| record.key.received_at < *at)
+        {
+            return Err(CommitError::RepeatRefused.into());
         }
         match self.first_uses.get(&id) {
             Some(first) if first.key.fingerprint == record.key.fingerprint => {
@@ -63,6 +71,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn check_conditions(&self, commit: &Commit) -> Result<(), CommitError> {
+        let mut excesses = Vec::new();
         for condition in &commit.conditions {
             match *condition {
                 Condition::ProductUnchanged(id, version)
@@ -71,14 +80,42 @@ impl Planner<'_> {
                     return Err(CommitError::Conflict);
                 }
                 Condition::PendingOrdersBelow(user, limit)
-                    if self.pending_order_count(user) >= u64::from(limit) =>
+                    if self.pending_orders(user).orders >= u64::from(limit) =>
                 {
                     return Err(CommitError::TooManyPendingOrders);
                 }
-                Condition::ProductUnchanged(..) | Condition::PendingOrdersBelow(..) => {}
+                Condition::PendingUnitsWithin { user_id, units, limit }
+                    if self.pending_units_left(user_id, limit) < units =>
+                {
+                    let left = self.pending_units_left(user_id, limit);
+                    return Err(CommitError::TooManyPendingUnits { left });
+                }
+                Condition::PurchaseWithin(user, line)
+                    if self.purchase_left(user, line) < u64::from(line.quantity) =>
+                {
+                    excesses.push(PurchaseExcess {
+                        product_id: line.product_id,
+                        requested: line.quantity.into(),
+                        left: self.purchase_left(user, line),
+                    });
+                }
+                Condition::ProductUnchanged(..)
+                | Condition::PendingOrdersBelow(..)
+                | Condition::PendingUnitsWithin { .. }
+                | Condition::PurchaseWithin(..) => {}
             }
         }
-        Ok(())
+        // A conflict comes first: the limit may be another one by now.
+        if excesses.is_empty() { Ok(()) } else { Err(CommitError::PurchaseLimitReached(excesses)) }
+    }
+
+    fn pending_units_left(&self, user: UserId, limit: u32) -> u64 {
+        u64::from(limit).saturating_sub(self.pending_orders(user).units)
+    }
+
+    fn purchase_left(&self, user: UserId, line: LimitedLine) -> u64 {
+        let bought = self.state.purchased_units.get(&(user, line.product_id)).copied();
+        u64::from(line.limit).saturating_sub(bought.unwrap_or(0))
     }
 
     fn check_uniqueness(&self, commit: &Commit) -> Result<(), CommitError> {

@@ -28,7 +28,7 @@ use std::{
 use bytes::Bytes;
 
 pub use self::{
-    read_set::{LoadedState, OwnedIdempotencyKey, ReadSet},
+    read_set::{LoadedState, OwnedIdempotencyKey, PendingOrders, ReadSet},
     write_set::WriteSet,
 };
 use super::commit::{
@@ -42,7 +42,7 @@ use crate::{
         order::{Order, OrderStatus},
     },
     events::{DomainEvent, inventory::stock_json},
-    messages::command_context::StoredReply,
+    messages::command_context::{IdempotencyKey, StoredReply},
 };
 
 /// The decisions on a batch.
@@ -107,14 +107,44 @@ impl<'a> Planner<'a> {
         // them.
         self.check_inbox(commit)?;
         self.check_idempotency_key(commit)?;
+        if let Some(IdempotencyRecord { key, body: StoredReplyBody::Refused }) =
+            &commit.idempotency_record
+        {
+            self.record_refusal(key);
+            return Ok(Vec::new());
+        }
+        let decision = self.check_and_accept(commit);
+        if let (Err(Rejection::Failed(error)), Some(record)) =
+            (&decision, &commit.idempotency_record)
+            && error.is_refusal()
+        {
+            self.record_refusal(&record.key);
+        }
+        decision
+    }
+
+    fn check_and_accept(&mut self, commit: &'a Commit) -> Result<Vec<ProductId>, Rejection> {
         self.check_versions(commit)?;
         self.check_conditions(commit)?;
         let moves = self.check_stock(commit)?;
         self.accept_commit(commit, moves)
     }
 
-    fn pending_order_count(&self, user: UserId) -> u64 {
-        self.state.pending_orders.get(&user).copied().unwrap_or(0)
+    /// Records that a request with `key` is refused, so that no attempt that was received earlier
+    /// applies. A later one still may.
+    fn record_refusal(&mut self, key: &IdempotencyKey) {
+        let id = (key.owner, key.key.clone());
+        let received_at = self
+            .state
+            .refused_keys
+            .get(&id)
+            .map_or(key.received_at, |earlier| key.received_at.max(*earlier));
+        self.state.refused_keys.insert(id.clone(), received_at);
+        self.writes.refused_keys.insert(id, received_at);
+    }
+
+    fn pending_orders(&self, user: UserId) -> PendingOrders {
+        self.state.pending_orders.get(&user).copied().unwrap_or_default()
     }
 
     fn stock_level(&self, id: ProductId) -> StockLevel {
@@ -154,7 +184,9 @@ impl<'a> Planner<'a> {
             .events
             .extend(commit.events.iter().map(|event| new_event(event.clone(), commit)));
         if let Some(record) = &commit.idempotency_record {
-            self.first_uses.insert((record.key.owner, record.key.key.clone()), record);
+            let id = (record.key.owner, record.key.key.clone());
+            self.writes.refused_keys.remove(&id);
+            self.first_uses.insert(id, record);
             // `finalize_responses` fills in the body.
             let response = StoredReply { body: Bytes::new() };
             self.writes.stored_replies.push((record.key.clone(), response, commit.decided_at));
@@ -177,7 +209,7 @@ impl<'a> Planner<'a> {
                 self.writes.products.insert(product.id, Arc::clone(product));
             }
             Write::Order(order) => {
-                self.update_pending_orders(order);
+                self.update_order_counts(order);
                 self.state.orders.insert(order.id, (order.version, order.status));
                 self.writes.orders.insert(order.id, Arc::clone(order));
             }
@@ -194,18 +226,37 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn update_pending_orders(&mut self, order: &Order) {
-        let was_pending = self
-            .state
-            .orders
-            .get(&order.id)
-            .is_some_and(|(_, status)| *status == OrderStatus::PendingPayment);
+    /// Updates the counts of the buyer's unpaid orders and purchases. Counts that were not loaded
+    /// may be wrong, and no condition of the batch reads them.
+    fn update_order_counts(&mut self, order: &Order) {
+        let before = self.state.orders.get(&order.id).map(|(_, status)| *status);
+        let was_pending = before == Some(OrderStatus::PendingPayment);
         let is_pending = order.status == OrderStatus::PendingPayment;
-        let pending = self
-            .pending_order_count(order.user_id)
-            .saturating_add(u64::from(is_pending))
-            .saturating_sub(u64::from(was_pending));
+        let mut pending = self.pending_orders(order.user_id);
+        if is_pending && !was_pending {
+            pending.orders += 1;
+            pending.units = pending.units.saturating_add(order.units());
+        } else if was_pending && !is_pending {
+            pending.orders = pending.orders.saturating_sub(1);
+            pending.units = pending.units.saturating_sub(order.units());
+        }
         self.state.pending_orders.insert(order.user_id, pending);
+        let counted = before.is_some_and(OrderStatus::counts_as_purchase);
+        let counts = order.status.counts_as_purchase();
+        if counted == counts || self.state.purchased_units.is_empty() {
+            return;
+        }
+        for line in &order.lines {
+            let product = (order.user_id, line.product_id);
+            if let Some(units) = self.state.purchased_units.get_mut(&product) {
+                let quantity = u64::from(line.quantity);
+                *units = if counts {
+                    units.saturating_add(quantity)
+                } else {
+                    units.saturating_sub(quantity)
+                };
+            }
+        }
     }
 
     /// Gives each stock level that moved its new version and its events, once for the whole batch.
@@ -236,6 +287,8 @@ impl<'a> Planner<'a> {
                 StoredReplyBody::StockLevelOf(product_id) => {
                     stock_json(&self.stock_level(*product_id))
                 }
+                // `decide` does not accept it.
+                StoredReplyBody::Refused => continue,
             };
             self.state.stored_replies.insert(id, (key.fingerprint, response.clone()));
         }

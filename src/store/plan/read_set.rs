@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
     domain::{
+        clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::StockLevel,
         order::OrderStatus,
@@ -24,8 +25,11 @@ pub struct ReadSet {
     pub products: BTreeSet<ProductId>,
     /// Orders, for their version and status.
     pub orders: BTreeSet<OrderId>,
-    /// Users, for the number of their unpaid orders.
+    /// Users, for their unpaid orders.
     pub pending_order_users: BTreeSet<UserId>,
+    /// Users and products, for the units that the user's orders have of the product. The users are
+    /// in `pending_order_users`, too.
+    pub purchases: BTreeSet<(UserId, ProductId)>,
     /// Skus, for the active product that has each.
     pub skus: BTreeSet<String>,
     /// Products whose stock level is needed.
@@ -54,12 +58,17 @@ impl ReadSet {
             for condition in &commit.conditions {
                 match *condition {
                     Condition::ProductUnchanged(product_id, _) => {
-                        read_set.products.insert(product_id)
+                        read_set.products.insert(product_id);
                     }
-                    Condition::PendingOrdersBelow(user_id, _) => {
-                        read_set.pending_order_users.insert(user_id)
+                    Condition::PendingOrdersBelow(user_id, _)
+                    | Condition::PendingUnitsWithin { user_id, .. } => {
+                        read_set.pending_order_users.insert(user_id);
                     }
-                };
+                    Condition::PurchaseWithin(user_id, line) => {
+                        read_set.pending_order_users.insert(user_id);
+                        read_set.purchases.insert((user_id, line.product_id));
+                    }
+                }
             }
             read_set.inbox.extend(commit.inbox_message_id.clone());
             for write in &commit.writes {
@@ -95,6 +104,15 @@ impl ReadSet {
     }
 }
 
+/// A user's unpaid orders.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PendingOrders {
+    /// How many they are.
+    pub orders: u64,
+    /// How many units they have.
+    pub units: u64,
+}
+
 /// The stored state of what a [`ReadSet`] names. Records that the store lacks are absent.
 #[derive(Debug, Default)]
 pub struct LoadedState {
@@ -104,8 +122,11 @@ pub struct LoadedState {
     pub products: HashMap<ProductId, u64>,
     /// Versions and statuses of orders.
     pub orders: HashMap<OrderId, (u64, OrderStatus)>,
-    /// Numbers of unpaid orders, by user.
-    pub pending_orders: HashMap<UserId, u64>,
+    /// Unpaid orders, by user.
+    pub pending_orders: HashMap<UserId, PendingOrders>,
+    /// The units of a product in a user's orders that are neither cancelled nor expired. Every pair
+    /// of the read set is present, with 0 if there are none.
+    pub purchased_units: HashMap<(UserId, ProductId), u64>,
     /// Active products, by sku.
     pub sku_owners: HashMap<String, ProductId>,
     /// Stock levels, by product.
@@ -118,6 +139,17 @@ pub struct LoadedState {
     pub sessions: HashMap<SessionId, u64>,
     /// Stored responses, with the fingerprints of their requests.
     pub stored_replies: HashMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
+    /// When the latest refused request with the key was received, for keys without a reply.
+    pub refused_keys: HashMap<OwnedIdempotencyKey, Timestamp>,
     /// Ids of messages that were applied.
     pub applied_messages: HashSet<Box<str>>,
+}
+
+impl LoadedState {
+    /// Adds units to what a user has bought of a product, if the read set names the two.
+    pub(crate) fn add_purchased_units(&mut self, pair: (UserId, ProductId), units: u64) {
+        if let Some(bought) = self.purchased_units.get_mut(&pair) {
+            *bought = bought.saturating_add(units);
+        }
+    }
 }

@@ -25,6 +25,7 @@ use crate::{
         catalog::product::Product,
         clock::Timestamp,
         inventory::StockChange,
+        order::LimitedLine,
     },
     store::commit::Condition,
 };
@@ -190,6 +191,11 @@ fn read_set_has_every_named_record() {
     let conditions = vec![
         Condition::ProductUnchanged(numbered_id(9), 1),
         Condition::PendingOrdersBelow(numbered_id(10), 1),
+        Condition::PendingUnitsWithin { user_id: numbered_id(11), units: 1, limit: 1 },
+        Condition::PurchaseWithin(
+            numbered_id(12),
+            LimitedLine { product_id: numbered_id(13), quantity: 1, limit: 1 },
+        ),
     ];
     let body = StoredReplyBody::StockLevelOf(numbered_id(5));
     let named = Commit {
@@ -202,7 +208,8 @@ fn read_set_has_every_named_record() {
         carts: [numbered_id(3)].into(),
         products: [numbered_id(1), numbered_id(9)].into(),
         orders: [numbered_id(7)].into(),
-        pending_order_users: [numbered_id(10)].into(),
+        pending_order_users: [10, 11, 12].map(numbered_id).into(),
+        purchases: [(numbered_id(12), numbered_id(13))].into(),
         skus: ["A".to_owned()].into(),
         stock: [numbered_id(5)].into(),
         users: [numbered_id(2)].into(),

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::OwnedIdempotencyKey;
 use crate::{
     domain::{
         account::{Session, User},
@@ -36,6 +37,9 @@ pub struct WriteSet {
     pub sessions: BTreeMap<SessionId, Arc<Session>>,
     /// Responses to store, with the time that their keys expire from.
     pub stored_replies: Vec<(IdempotencyKey, StoredReply, Timestamp)>,
+    /// When the latest refused request with the key was received. An engine that only one node can
+    /// use need not write it: on one node, a repeat waits for the first attempt.
+    pub refused_keys: BTreeMap<OwnedIdempotencyKey, Timestamp>,
     /// Ids of applied messages, with the time.
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
@@ -53,6 +57,7 @@ impl WriteSet {
             && self.sessions.is_empty()
             && self.movements.is_empty()
             && self.stored_replies.is_empty()
+            && self.refused_keys.is_empty()
             && self.inbox.is_empty()
             && self.events.is_empty()
     }

@@ -2,8 +2,15 @@
 
 use rusqlite::{Connection, params};
 
-use super::rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json};
-use crate::{events::OutboxEvent, messages::command_context::StoredReply, store::plan::WriteSet};
+use super::{
+    login_limit::known_networks_to_bytes,
+    rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json},
+};
+use crate::{
+    events::OutboxEvent,
+    messages::command_context::StoredReply,
+    store::{plan::WriteSet, reply_codec},
+};
 
 /// Writes the records in `writes`. `outbox_events` are its events, with their positions.
 pub(super) fn flush(
@@ -49,14 +56,15 @@ fn write_products(connection: &Connection, writes: &WriteSet) -> rusqlite::Resul
     release_skus(connection, writes)?;
     let mut put = connection.prepare_cached(
         "INSERT INTO products (id, sku, name, description, price, currency, category, tags, \
-         image_url, attributes, version, created_at, updated_at, deleted) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) \
+         image_url, attributes, version, created_at, updated_at, deleted, purchase_limit) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) \
          ON CONFLICT (id) DO UPDATE SET sku = excluded.sku, name = excluded.name, \
          description = excluded.description, price = excluded.price, \
          currency = excluded.currency, category = excluded.category, tags = excluded.tags, \
          image_url = excluded.image_url, attributes = excluded.attributes, \
          version = excluded.version, created_at = excluded.created_at, \
-         updated_at = excluded.updated_at, deleted = excluded.deleted",
+         updated_at = excluded.updated_at, deleted = excluded.deleted, \
+         purchase_limit = excluded.purchase_limit",
     )?;
     for product in writes.products.values() {
         let details = &product.details;
@@ -75,6 +83,7 @@ fn write_products(connection: &Connection, writes: &WriteSet) -> rusqlite::Resul
             product.created_at.as_millis(),
             product.updated_at.as_millis(),
             product.deleted,
+            details.purchase_limit,
         ])?;
     }
     Ok(())
@@ -172,11 +181,12 @@ fn write_movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Resu
 
 fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
-        "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+        "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events, \
+         known_networks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
          ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, \
          role = excluded.role, password_hash = excluded.password_hash, \
-         created_at = excluded.created_at, version = excluded.version, events = excluded.events",
+         created_at = excluded.created_at, version = excluded.version, events = excluded.events, \
+         known_networks = excluded.known_networks",
     )?;
     for user in writes.users.values() {
         put.execute(params![
@@ -188,6 +198,7 @@ fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
             user.created_at.as_millis(),
             user.version,
             user.event_sequence,
+            known_networks_to_bytes(&user.known_networks),
         ])?;
     }
     Ok(())
@@ -229,7 +240,7 @@ fn write_idempotency_keys(connection: &Connection, writes: &WriteSet) -> rusqlit
             key.key,
             key.fingerprint,
             StoredReply::LEGACY_STATUS,
-            &*response.body,
+            reply_codec::encode(&response.body),
             at.as_millis()
         ])?;
     }

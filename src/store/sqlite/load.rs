@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{clock::Timestamp, inventory::StockLevel},
-    store::plan::{LoadedState, ReadSet},
+    store::plan::{LoadedState, PendingOrders, ReadSet},
 };
 
 /// Loads what `read_set` names. Of the idempotency keys, only those that were stored later than
@@ -150,12 +150,44 @@ fn load_orders(
                 .map(|order| (*id, order)),
         );
     }
-    for id in &read_set.pending_order_users {
-        let sql = "SELECT count(*) FROM orders WHERE user_id = ?1 AND status = 'pending_payment'";
-        let count = connection
-            .prepare_cached(sql)?
-            .query_row([UuidText::new(id.as_uuid())], |row| row.get(0))?;
-        loaded.pending_orders.insert(*id, count);
+    load_purchases(connection, read_set, loaded)
+}
+
+/// Counts users' unpaid orders, and what users have bought of products. A user has few unpaid
+/// orders; of the paid ones, only those that name the product are parsed.
+fn load_purchases(
+    connection: &Connection,
+    read_set: &ReadSet,
+    loaded: &mut LoadedState,
+) -> rusqlite::Result<()> {
+    loaded.purchased_units = read_set.purchases.iter().map(|pair| (*pair, 0)).collect();
+    for user in &read_set.pending_order_users {
+        let sql = "SELECT lines FROM orders WHERE user_id = ?1 AND status = 'pending_payment'";
+        let mut select = connection.prepare_cached(sql)?;
+        let mut rows = select.query([UuidText::new(user.as_uuid())])?;
+        let mut pending = PendingOrders::default();
+        while let Some(row) = rows.next()? {
+            pending.orders += 1;
+            for (product, units) in rows::ordered_units(row, 0)? {
+                pending.units += units;
+                loaded.add_purchased_units((*user, product), units);
+            }
+        }
+        loaded.pending_orders.insert(*user, pending);
+    }
+    for (user, product) in &read_set.purchases {
+        let sql = "SELECT lines FROM orders WHERE user_id = ?1 \
+                   AND status IN ('paid', 'fulfilled') AND instr(lines, ?2) > 0";
+        let ids = [user.as_uuid(), product.as_uuid()].map(UuidText::new);
+        let mut select = connection.prepare_cached(sql)?;
+        let mut rows = select.query(ids)?;
+        while let Some(row) = rows.next()? {
+            for (bought, units) in rows::ordered_units(row, 0)? {
+                if bought == *product {
+                    loaded.add_purchased_units((*user, bought), units);
+                }
+            }
+        }
     }
     Ok(())
 }

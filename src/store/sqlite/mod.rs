@@ -5,8 +5,11 @@
 //! acknowledged before.
 
 mod audit;
+mod delete;
 mod flush;
+mod integrity;
 mod load;
+mod login_limit;
 mod open;
 mod open_error;
 mod outbox;
@@ -24,18 +27,23 @@ use tokio::sync::oneshot;
 
 pub use self::open_error::OpenError;
 use self::{
+    integrity::{IntegrityCheck, find_damage},
     outbox::{PARTITION, cursor_at},
     read::{ReadJob, ReadWorker},
     threads::WorkerPool,
     write::{QueuedBatch, SqliteWriter, WriteJob},
 };
 use super::{
-    AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable,
+    AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable, StoredReplyUsage,
     limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
+    write_health::WriteHealth,
 };
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{
+            Email, Session, User,
+            login_limit::{FailureWindow, LoginKey},
+        },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
         catalog::product::Product,
@@ -67,6 +75,8 @@ pub struct SqliteOptions {
     /// Whether the shop has a broker: then unpublished events are kept, however many. The store
     /// records this for good.
     pub keep_unpublished: bool,
+    /// Whether to refuse a database with damaged pages, which takes time in proportion to its size.
+    pub check_at_start: bool,
 }
 
 /// The embedded store.
@@ -76,6 +86,7 @@ pub struct SqliteStore {
     // The readers stop first, since a reader can keep the writer's last checkpoint from completing.
     readers: WorkerPool<ReadJob>,
     writer: WorkerPool<WriteJob>,
+    write_health: Arc<WriteHealth>,
     currency: Currency,
     clock: Arc<dyn Clock>,
 }
@@ -86,16 +97,18 @@ impl SqliteStore {
     /// # Errors
     /// The folder cannot be used, or holds something else; see [`OpenError`].
     pub fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let SqliteOptions { dir, currency, low_stock, keep_unpublished } = options;
-        let mut opened = open::open_database(&dir, currency, READER_THREADS)?;
+        let SqliteOptions { dir, currency, low_stock, keep_unpublished, check_at_start } = options;
+        let mut opened = open::open_database(&dir, currency, READER_THREADS, check_at_start)?;
         let readers = std::mem::take(&mut opened.readers).into_iter().map(ReadWorker).collect();
         let writer = SqliteWriter::new(opened, low_stock, keep_unpublished)
             .map_err(OpenError::database_unusable(&dir))?;
+        let write_health = writer.health();
         Ok(Self {
             readers: WorkerPool::start("souk-read", readers, MAX_QUEUED_READS)
                 .map_err(OpenError::folder_unusable(&dir))?,
             writer: WorkerPool::start("souk-write", vec![writer], MAX_QUEUED_BATCHES)
                 .map_err(OpenError::folder_unusable(&dir))?,
+            write_health,
             currency,
             clock,
         })
@@ -106,6 +119,15 @@ impl SqliteStore {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreUnavailable> {
         read::run_read(&self.readers, query).await
+    }
+
+    async fn run_write<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreUnavailable>>) -> WriteJob,
+    ) -> Result<T, StoreUnavailable> {
+        let (reply, result) = oneshot::channel();
+        self.writer.enqueue_job(job(reply)).await.map_err(|_| StoreUnavailable)?;
+        result.await.unwrap_or(Err(StoreUnavailable))
     }
 }
 
@@ -214,6 +236,10 @@ impl Store for SqliteStore {
         self.run_read(move |connection| read::find_user_by_email(connection, &email)).await
     }
 
+    async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {
+        self.run_read(login_limit::greatest_password_hash).await
+    }
+
     async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
         self.run_read(read::has_admin).await
     }
@@ -226,8 +252,23 @@ impl Store for SqliteStore {
         &self,
         user: UserId,
         now: Timestamp,
+        limit: u32,
     ) -> Result<Vec<Session>, StoreUnavailable> {
-        self.run_read(move |connection| read::list_active_sessions(connection, user, now)).await
+        self.run_read(move |connection| read::list_active_sessions(connection, user, now, limit))
+            .await
+    }
+
+    async fn list_stale_sessions(
+        &self,
+        user: UserId,
+        now: Timestamp,
+        kept: u32,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreUnavailable> {
+        self.run_read(move |connection| {
+            read::list_stale_sessions(connection, user, now, kept, limit)
+        })
+        .await
     }
 
     async fn list_sessions_revoked_since(
@@ -235,6 +276,26 @@ impl Store for SqliteStore {
         since: Timestamp,
     ) -> Result<Vec<SessionId>, StoreUnavailable> {
         self.run_read(move |connection| read::list_sessions_revoked_since(connection, since)).await
+    }
+
+    async fn find_login_failures(
+        &self,
+        keys: Vec<LoginKey>,
+    ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable> {
+        self.run_read(move |connection| login_limit::find_login_failures(connection, &keys)).await
+    }
+
+    async fn count_login_failure(
+        &self,
+        keys: Vec<LoginKey>,
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
+        let (reply, result) = oneshot::channel();
+        self.writer
+            .enqueue_job(WriteJob::CountLoginFailure { keys, now, reply })
+            .await
+            .map_err(|_| StoreUnavailable)?;
+        result.await.unwrap_or(Err(StoreUnavailable))
     }
 
     async fn find_stored_reply(
@@ -245,6 +306,17 @@ impl Store for SqliteStore {
         let stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
         self.run_read(move |connection| {
             read::find_stored_reply(connection, owner, &key, stored_after)
+        })
+        .await
+    }
+
+    async fn stored_reply_usage(
+        &self,
+        owner: UserId,
+    ) -> Result<StoredReplyUsage, StoreUnavailable> {
+        let keys_stored_after = self.clock.now().saturating_sub(IDEMPOTENCY_KEY_TTL);
+        self.run_read(move |connection| {
+            read::stored_reply_usage(connection, owner, keys_stored_after)
         })
         .await
     }
@@ -263,6 +335,11 @@ impl Store for SqliteStore {
         self.run_read(move |connection| read::list_events_after(connection, after, limit)).await
     }
 
+    async fn delete_ended_records(&self) -> Result<u64, StoreUnavailable> {
+        let now = self.clock.now();
+        self.run_write(|reply| WriteJob::DeleteEnded { now, reply }).await
+    }
+
     async fn outbox_heads(&self) -> Result<OutboxCursor, StoreUnavailable> {
         self.run_read(|connection| read::last_event_offset(connection).map(cursor_at)).await
     }
@@ -273,12 +350,7 @@ impl Store for SqliteStore {
 
     async fn mark_published(&self, cursor: &OutboxCursor) -> Result<(), StoreUnavailable> {
         let offset = cursor.offset(PARTITION);
-        let (reply, result) = oneshot::channel();
-        self.writer
-            .enqueue_job(WriteJob::MarkPublished { offset, reply })
-            .await
-            .map_err(|_| StoreUnavailable)?;
-        result.await.unwrap_or(Err(StoreUnavailable))
+        self.run_write(|reply| WriteJob::MarkPublished { offset, reply }).await
     }
 
     async fn audit_products(
@@ -301,8 +373,22 @@ impl Store for SqliteStore {
         self.run_read(|connection| Ok(vec![audit::read_event_ranges(connection)?])).await
     }
 
+    async fn find_damage(&self) -> Result<Vec<String>, StoreUnavailable> {
+        self.run_read(|connection| Ok(find_damage(connection, IntegrityCheck::Full))).await
+    }
+
     async fn ping(&self) -> Result<(), StoreUnavailable> {
         self.run_read(read::ping).await
+    }
+
+    async fn check_writable(&self) -> Result<(), StoreUnavailable> {
+        let probe = async {
+            let (reply, result) = oneshot::channel();
+            let probe = WriteJob::Probe { reply };
+            self.writer.enqueue_job(probe).await.map_err(|_| StoreUnavailable)?;
+            result.await.unwrap_or(Err(StoreUnavailable))
+        };
+        self.write_health.check(probe).await
     }
 
     async fn close(&self) {

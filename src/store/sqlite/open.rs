@@ -9,11 +9,21 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{open_error::OpenError, schema};
+use super::{
+    integrity::{IntegrityCheck, find_damage},
+    open_error::OpenError,
+    schema,
+};
 use crate::domain::money::Currency;
 
 /// The database, in the store's folder.
 const DATABASE_FILE: &str = "souk.db";
+
+/// The database of a new shop until it is complete. A start that is interrupted leaves it behind.
+const NEW_DATABASE_FILE: &str = "souk.db.new";
+
+/// What SQLite appends to the name of the write-ahead log.
+const WAL_SUFFIX: &str = "-wal";
 
 /// The file that is locked while a process uses the folder.
 const LOCK_FILE: &str = "souk.lock";
@@ -46,17 +56,26 @@ pub(super) struct OpenedDatabase {
     pub(super) lock: File,
 }
 
-/// Opens `dir`, and creates it when missing.
+/// Opens `dir`, and creates it when missing. With `check`, refuses a database with damaged pages.
 pub(super) fn open_database(
     dir: &Path,
     currency: Currency,
     readers: usize,
+    check: bool,
 ) -> Result<OpenedDatabase, OpenError> {
     create_private_folder(dir).map_err(OpenError::folder_unusable(dir))?;
     let lock = lock_folder(dir)?;
     let database = dir.join(DATABASE_FILE);
-    open_private_file(&database).map_err(OpenError::folder_unusable(dir))?;
-    let mut writer = open_write_connection(&database).map_err(OpenError::database_unusable(dir))?;
+    let mut writer = match std::fs::metadata(&database) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_database(dir, &database, currency)?;
+            open_write_connection(&database).map_err(OpenError::database_unusable(dir))?
+        }
+        Err(error) => return Err(OpenError::folder_unusable(dir)(error)),
+        // Its creation is atomic, so something else has emptied it.
+        Ok(file) if file.len() == 0 => return Err(OpenError::not_souk(database, "it is empty")),
+        Ok(_) => open_existing(dir, &database, check)?,
+    };
     schema::prepare_schema(&mut writer, currency, dir)?;
     let readers = (0..readers)
         .map(|_| open_read_connection(&database))
@@ -65,10 +84,71 @@ pub(super) fn open_database(
     Ok(OpenedDatabase { database, writer, readers, lock })
 }
 
+/// Creates a database under another name and renames it when it is complete and on disk.
+fn create_database(dir: &Path, database: &Path, currency: Currency) -> Result<(), OpenError> {
+    // SQLite would apply it to the new database, which it does not belong to.
+    if with_suffix(database, WAL_SUFFIX).exists() {
+        let reason = "it is missing, while the log with its newest changes, souk.db-wal, is there";
+        return Err(OpenError::not_souk(database.to_owned(), reason));
+    }
+    let new = dir.join(NEW_DATABASE_FILE);
+    let prepare_file = || -> io::Result<()> {
+        for suffix in ["", WAL_SUFFIX, "-shm"] {
+            match std::fs::remove_file(with_suffix(&new, suffix)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        open_private_file(&new).map(drop)
+    };
+    prepare_file().map_err(OpenError::folder_unusable(dir))?;
+    let mut connection = open_write_connection(&new).map_err(OpenError::database_unusable(dir))?;
+    schema::prepare_schema(&mut connection, currency, dir)?;
+    // The last connection moves the write-ahead log into the database when it closes.
+    connection.close().map_err(|(_, error)| OpenError::database_unusable(dir)(error))?;
+    let publish = || {
+        File::open(&new)?.sync_all()?;
+        std::fs::rename(&new, database)?;
+        File::open(dir)?.sync_all()
+    };
+    publish().map_err(OpenError::folder_unusable(dir))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Opens a database for writing after it has been identified as one of Souk, so that another
+/// program's stays as it is.
+fn open_existing(dir: &Path, database: &Path, check: bool) -> Result<Connection, OpenError> {
+    let unusable = |error| OpenError::database_unusable(dir)(error);
+    let access = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let connection = open_connection(database, access, WRITER_CACHE_KIB).map_err(unusable)?;
+    if !schema::is_souk_database(&connection).map_err(unusable)? {
+        let reason = "another program wrote it";
+        return Err(OpenError::not_souk(database.to_owned(), reason));
+    }
+    if check {
+        let damage = find_damage(&connection, IntegrityCheck::Quick);
+        if let Some(problem) = damage.into_iter().next() {
+            return Err(OpenError::Damaged { database: database.to_owned(), problem });
+        }
+    }
+    configure_writer(&connection).map_err(unusable)?;
+    Ok(connection)
+}
+
 /// A connection for writing. Its commits are durable.
 pub(super) fn open_write_connection(database: &Path) -> rusqlite::Result<Connection> {
-    let connection =
-        open_connection(database, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
+    let access = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let connection = open_connection(database, access, WRITER_CACHE_KIB)?;
+    configure_writer(&connection)?;
+    Ok(connection)
+}
+
+fn configure_writer(connection: &Connection) -> rusqlite::Result<()> {
     let mode = connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     if mode != "wal" {
@@ -79,11 +159,15 @@ pub(super) fn open_write_connection(database: &Path) -> rusqlite::Result<Connect
             Some(reason),
         ));
     }
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    set_durable_commits(connection)?;
     // The writer checkpoints by itself, after it has replied.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT)?;
-    Ok(connection)
+    connection.pragma_update(None, "journal_size_limit", WAL_SIZE_LIMIT)
+}
+
+/// Makes a commit wait until it is on the disk.
+pub(super) fn set_durable_commits(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "FULL")
 }
 
 fn open_read_connection(database: &Path) -> rusqlite::Result<Connection> {

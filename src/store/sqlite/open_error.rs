@@ -61,6 +61,30 @@ pub enum OpenError {
         /// The newest supported version.
         supported: usize,
     },
+    /// The database file is not one of Souk's.
+    #[error(
+        "{} is not a database of souk: {reason}; \
+         restore the folder from a backup, or move the file away to start with an empty shop",
+        database.display()
+    )]
+    NotSouk {
+        /// The file.
+        database: PathBuf,
+        /// What it is instead.
+        reason: &'static str,
+    },
+    /// Pages of the database are damaged.
+    #[error(
+        "{} is damaged ({problem}); restore the folder from a backup. souk audit --deep lists all \
+         damage, and with store.check_at_start = \"off\" the shop starts as far as it can",
+        database.display()
+    )]
+    Damaged {
+        /// The file.
+        database: PathBuf,
+        /// The first problem found.
+        problem: String,
+    },
     /// The database cannot be read or written.
     #[error(
         "cannot open the database in {}: {reason}; \
@@ -76,6 +100,11 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// The database file is something else.
+    pub(super) const fn not_souk(database: PathBuf, reason: &'static str) -> Self {
+        Self::NotSouk { database, reason }
+    }
+
     /// Maps an SQLite error to an error of opening `dir`.
     pub(super) fn database_unusable(dir: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
         |error| Self::DatabaseUnusable { dir: dir.to_owned(), reason: error.to_string() }

@@ -1,9 +1,14 @@
 //! The queries, and the worker that runs them.
 
+mod sessions;
+
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+pub(super) use self::sessions::{
+    find_session, list_active_sessions, list_sessions_revoked_since, list_stale_sessions,
+};
 use super::{
     outbox::cursor_at,
     rows::{self, UuidText, clamp_to_i64},
@@ -11,17 +16,17 @@ use super::{
 };
 use crate::{
     domain::{
-        account::{Email, Session, User},
+        account::{Email, User},
         cart::{Cart, CartOwner},
         catalog::product::Product,
         clock::Timestamp,
-        ids::{OrderId, ProductId, SessionId, UserId},
+        ids::{OrderId, ProductId, UserId},
         inventory::{StockLevel, StockMovement},
         money::Currency,
         order::Order,
     },
     messages::command_context::StoredReply,
-    store::{OutboxPage, StoreUnavailable},
+    store::{OutboxPage, StoreUnavailable, StoredReplyUsage},
 };
 
 /// A query that waits for a thread.
@@ -51,7 +56,7 @@ pub(super) async fn run_read<T: Send + 'static>(
             return;
         }
         let result = query(connection).map_err(|error| {
-            tracing::error!(%error, "store read failed");
+            tracing::error!(%error, "failed to read from the store");
             StoreUnavailable
         });
         // Sending fails when the caller has gone.
@@ -66,7 +71,7 @@ macro_rules! products {
         concat!(
             "SELECT p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, p.tags, \
              p.image_url, p.attributes, p.version, p.created_at, p.updated_at, p.deleted, \
-             s.on_hand, s.reserved, s.version, s.last_movement FROM products p \
+             p.purchase_limit, s.on_hand, s.reserved, s.version, s.last_movement FROM products p \
              LEFT JOIN stock s ON s.product_id = p.id ",
             $rest
         )
@@ -86,17 +91,8 @@ macro_rules! orders {
 macro_rules! users {
     ($rest:literal) => {
         concat!(
-            "SELECT id, email, name, role, password_hash, created_at, version, events FROM users ",
-            $rest
-        )
-    };
-}
-
-macro_rules! sessions {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, user_id, refresh_hash, created_at, expires_at, revoked_at, version \
-                 FROM sessions ",
+            "SELECT id, email, name, role, password_hash, created_at, version, events, \
+             known_networks FROM users ",
             $rest
         )
     };
@@ -255,7 +251,7 @@ pub(super) fn list_overdue_orders(
             tracing::error!(
                 order = id,
                 %error,
-                "failed to read an overdue order, which cannot expire until it is repaired"
+                "failed to read an overdue order; it cannot expire"
             );
             None
         }
@@ -284,41 +280,6 @@ pub(super) fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM users WHERE role = 'admin'")?.exists([])
 }
 
-pub(super) fn find_session(
-    connection: &Connection,
-    id: SessionId,
-) -> rusqlite::Result<Option<Session>> {
-    find_one(
-        connection,
-        sessions!("WHERE id = ?1"),
-        &[&UuidText::new(id.as_uuid())],
-        rows::session_from_row,
-    )
-}
-
-pub(super) fn list_active_sessions(
-    connection: &Connection,
-    user: UserId,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<Session>> {
-    let sql =
-        sessions!("WHERE user_id = ?1 AND revoked_at IS NULL AND expires_at > ?2 ORDER BY id");
-    find_many(
-        connection,
-        sql,
-        &[&UuidText::new(user.as_uuid()), &now.as_millis()],
-        rows::session_from_row,
-    )
-}
-
-pub(super) fn list_sessions_revoked_since(
-    connection: &Connection,
-    since: Timestamp,
-) -> rusqlite::Result<Vec<SessionId>> {
-    let sql = "SELECT id FROM sessions WHERE revoked_at >= ?1 ORDER BY revoked_at";
-    find_many(connection, sql, &[&since.as_millis()], |row| rows::id_column(row, 0))
-}
-
 /// The response stored under `key` later than `stored_after`, with the fingerprint of its request.
 /// An older one is expired.
 pub(super) fn find_stored_reply(
@@ -335,6 +296,19 @@ pub(super) fn find_stored_reply(
         &[&UuidText::new(owner.as_uuid()), &key, &stored_after.as_millis()],
         rows::stored_reply_from_row,
     )
+}
+
+pub(super) fn stored_reply_usage(
+    connection: &Connection,
+    owner: UserId,
+    keys_stored_after: Timestamp,
+) -> rusqlite::Result<StoredReplyUsage> {
+    let sql = "SELECT count(*), coalesce(sum(length(key) + length(body)), 0) \
+               FROM idempotency_keys WHERE owner_id = ?1 AND at > ?2";
+    let owner = UuidText::new(owner.as_uuid());
+    connection.prepare_cached(sql)?.query_row((owner, keys_stored_after.as_millis()), |row| {
+        Ok(StoredReplyUsage { keys: row.get(0)?, bytes: row.get(1)? })
+    })
 }
 
 pub(super) fn is_in_inbox(connection: &Connection, id: &str) -> rusqlite::Result<bool> {

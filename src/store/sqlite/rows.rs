@@ -10,7 +10,7 @@ use rusqlite::{
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::{Uuid, fmt::Hyphenated};
 
-use super::outbox::PARTITION;
+use super::{login_limit::known_networks_from_bytes, outbox::PARTITION};
 use crate::{
     domain::{
         account::{Email, Role, Session, User},
@@ -24,6 +24,7 @@ use crate::{
     },
     events::{Audience, OutboxEvent, OutboxPosition},
     messages::command_context::StoredReply,
+    store::reply_codec,
 };
 
 /// A UUID as text, formatted without an allocation.
@@ -210,6 +211,21 @@ pub(super) fn order_status_column(row: &Row<'_>, column: usize) -> rusqlite::Res
         .map_err(|_| conversion_error(column)("no status of an order".into()))
 }
 
+/// The products and quantities in an order's lines, from the column `lines`.
+pub(super) fn ordered_units(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Vec<(ProductId, u64)>> {
+    #[derive(Deserialize)]
+    struct OrderedUnits {
+        product_id: ProductId,
+        quantity: u64,
+    }
+    let lines: Vec<OrderedUnits> = serde_json::from_str(text_column(row, column)?)
+        .map_err(|error| conversion_error(column)(error.into()))?;
+    Ok(lines.into_iter().map(|line| (line.product_id, line.quantity)).collect())
+}
+
 fn parse_money(
     minor: i64,
     currency: &str,
@@ -236,6 +252,7 @@ pub(super) fn product_from_row(
         image_url: row.get(8)?,
         attributes: serde_json::from_str(text_column(row, 9)?)
             .map_err(|error| conversion_error(9)(error.into()))?,
+        purchase_limit: row.get(14)?,
     };
     let product = Product {
         id: id_column(row, 0)?,
@@ -245,11 +262,11 @@ pub(super) fn product_from_row(
         updated_at: timestamp_column(row, 12)?,
         deleted: row.get(13)?,
     };
-    let never_moved = row.get_ref(14)? == ValueRef::Null;
+    let never_moved = row.get_ref(15)? == ValueRef::Null;
     let stock = if never_moved {
         StockLevel::empty(product.id)
     } else {
-        stock_level_from_row(row, 14, product.id)?
+        stock_level_from_row(row, 15, product.id)?
     };
     Ok((product, stock))
 }
@@ -302,6 +319,7 @@ pub(super) fn user_from_row(row: &Row<'_>) -> rusqlite::Result<User> {
         created_at: timestamp_column(row, 5)?,
         version: row.get(6)?,
         event_sequence: row.get(7)?,
+        known_networks: known_networks_from_bytes(row.get_ref(8)?.as_blob()?),
     })
 }
 
@@ -321,7 +339,9 @@ pub(super) fn session_from_row(row: &Row<'_>) -> rusqlite::Result<Session> {
 /// A stored reply and the fingerprint of its request, from the columns
 /// `fingerprint, status, body`.
 pub(super) fn stored_reply_from_row(row: &Row<'_>) -> rusqlite::Result<([u8; 32], StoredReply)> {
-    Ok((row.get(0)?, StoredReply::from_store(row.get(1)?, row.get::<_, Vec<u8>>(2)?.into())))
+    let body =
+        reply_codec::decode(row.get(2)?).map_err(|error| conversion_error(2)(error.into()))?;
+    Ok((row.get(0)?, StoredReply::from_store(row.get(1)?, body)))
 }
 
 /// An event, from the columns `position, id, type, audience, owner_id, body`.

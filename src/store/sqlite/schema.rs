@@ -13,7 +13,25 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_orders.sql"),
     include_str!("migrations/0003_inbox.sql"),
     include_str!("migrations/0004_movements_of_orders.sql"),
+    include_str!("migrations/0005_purchase_limits.sql"),
+    include_str!("migrations/0006_ended_records.sql"),
+    include_str!("migrations/0007_login_limit.sql"),
 ];
+
+/// The id of this application in the database's header: "Souk" in ASCII.
+const APPLICATION_ID: i64 = 0x536f_756b;
+
+/// Whether Souk wrote the database. The first versions wrote no application id.
+pub(super) fn is_souk_database(connection: &Connection) -> rusqlite::Result<bool> {
+    let number = |query| connection.query_row(query, [], |row| row.get::<_, i64>(0));
+    let tables = "SELECT count(*) FROM sqlite_schema \
+                  WHERE type = 'table' AND name IN ('meta', 'products', 'carts')";
+    Ok(match number("PRAGMA application_id")? {
+        APPLICATION_ID => true,
+        0 => number("PRAGMA user_version")? > 0 && number(tables)? == 3,
+        _ => false,
+    })
+}
 
 /// Migrates the database in `dir` to the newest schema, each step in a transaction of its own.
 /// Stores `currency` in a new database, and compares it in an existing one.
@@ -23,6 +41,9 @@ pub(super) fn prepare_schema(
     dir: &Path,
 ) -> Result<(), OpenError> {
     run_migrations(connection, dir)?;
+    connection
+        .pragma_update(None, "application_id", APPLICATION_ID)
+        .map_err(OpenError::database_unusable(dir))?;
     let stored =
         connection.query_row("SELECT value FROM meta WHERE name = 'currency'", [], |row| {
             row.get::<_, String>(0)

@@ -6,21 +6,27 @@ use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::oneshot;
 
 use super::{
+    delete,
     flush::flush,
     load::load,
+    login_limit,
     open::{self, OpenedDatabase},
     outbox::{OutboxRetention, PARTITION},
     read,
     threads::Worker,
 };
 use crate::{
-    domain::clock::Timestamp,
+    domain::{
+        account::login_limit::{FailureWindow, LoginKey},
+        clock::Timestamp,
+    },
     events::OutboxPosition,
     store::{
         AppliedBatch, ApplyError, StoreUnavailable,
         commit::{Commit, CommittedChanges},
         limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
         plan::{self, ReadSet},
+        write_health::WriteHealth,
     },
 };
 
@@ -30,6 +36,10 @@ const KEY_SWEEP_INTERVAL: usize = 256;
 
 /// The write-ahead log is checkpointed when it has this many pages.
 const CHECKPOINT_PAGES: i64 = 4_000;
+
+/// The size of a probe after a failure. A disk that is nearly full may take a small change and fail
+/// at the next larger one; that is not a recovery.
+const RECOVERY_PROBE_BYTES: usize = 64 * 1024;
 
 /// A batch, and the channel for its reply.
 pub(super) struct QueuedBatch {
@@ -50,6 +60,27 @@ pub(super) enum WriteJob {
         /// Receives the result.
         reply: oneshot::Sender<Result<(), StoreUnavailable>>,
     },
+    /// Writes something, to find out whether that is possible.
+    Probe {
+        /// Receives the result.
+        reply: oneshot::Sender<Result<(), StoreUnavailable>>,
+    },
+    /// Counts a failed login.
+    CountLoginFailure {
+        /// What it counts under.
+        keys: Vec<LoginKey>,
+        /// When it failed.
+        now: Timestamp,
+        /// Receives the counters after it.
+        reply: oneshot::Sender<Result<Vec<FailureWindow>, StoreUnavailable>>,
+    },
+    /// Deletes some of the sessions and guest carts that have ended.
+    DeleteEnded {
+        /// The time that decides which have.
+        now: Timestamp,
+        /// Receives how many were deleted.
+        reply: oneshot::Sender<Result<u64, StoreUnavailable>>,
+    },
 }
 
 /// Writes to the database. The lock is the last field, so that it is released last.
@@ -62,6 +93,7 @@ pub(super) struct SqliteWriter {
     retention: OutboxRetention,
     /// Keys and inbox ids written since the last sweep.
     keys_since_sweep: usize,
+    health: Arc<WriteHealth>,
     _lock: File,
 }
 
@@ -87,6 +119,15 @@ impl Worker for SqliteWriter {
             WriteJob::Apply(batch) => drop(batch.reply.send(self.apply_batch(&batch.commits))),
             WriteJob::MarkPublished { offset, reply } => {
                 let _ = reply.send(self.mark_published(offset));
+            }
+            // Nobody waits for the result any more, after a write that took long.
+            WriteJob::Probe { reply } if reply.is_closed() => {}
+            WriteJob::Probe { reply } => drop(reply.send(self.probe())),
+            WriteJob::CountLoginFailure { keys, now, reply } => {
+                let _ = reply.send(self.count_login_failure(&keys, now));
+            }
+            WriteJob::DeleteEnded { now, reply } => {
+                let _ = reply.send(self.delete_ended(now));
             }
         }
         if let Err(error) = self.checkpoint_if_due() {
@@ -136,8 +177,35 @@ impl SqliteWriter {
             last_offset,
             retention,
             keys_since_sweep: 0,
+            health: Arc::default(),
             _lock: lock,
         })
+    }
+
+    /// Whether the database takes changes.
+    pub(super) fn health(&self) -> Arc<WriteHealth> {
+        Arc::clone(&self.health)
+    }
+
+    /// Writes something durably.
+    fn probe(&mut self) -> Result<(), StoreUnavailable> {
+        self.roll_back_open_transaction();
+        let has_failed = self.health.has_failed();
+        let size = if has_failed { RECOVERY_PROBE_BYTES } else { 1 };
+        let sql = "INSERT INTO meta (name, value) VALUES ('write_probe', ?1) \
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        let probed =
+            self.connection.prepare_cached(sql).and_then(|mut put| put.execute(["-".repeat(size)]));
+        self.health.record(probed.is_ok());
+        match probed {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if !has_failed {
+                    tracing::error!(%error, "the store takes no changes");
+                }
+                Err(StoreUnavailable)
+            }
+        }
     }
 
     fn mark_published(&mut self, offset: u64) -> Result<(), StoreUnavailable> {
@@ -148,6 +216,33 @@ impl SqliteWriter {
                 StoreUnavailable
             },
         )
+    }
+
+    fn count_login_failure(
+        &mut self,
+        keys: &[LoginKey],
+        now: Timestamp,
+    ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
+        self.roll_back_open_transaction();
+        let counted = login_limit::count_login_failure(&mut self.connection, keys, now);
+        self.roll_back_open_transaction();
+        // Commits wait for the disk again.
+        if let Err(error) = open::set_durable_commits(&self.connection) {
+            tracing::error!(%error, "failed to set the durability of commits; reconnecting");
+            self.reconnect();
+        }
+        counted.map_err(|error| {
+            tracing::error!(%error, "failed to count a failed login");
+            StoreUnavailable
+        })
+    }
+
+    fn delete_ended(&mut self, now: Timestamp) -> Result<u64, StoreUnavailable> {
+        self.roll_back_open_transaction();
+        delete::delete_ended_records(&mut self.connection, now).map_err(|error| {
+            tracing::error!(%error, "failed to delete ended sessions and guest carts");
+            StoreUnavailable
+        })
     }
 
     fn apply_batch(&mut self, batch: &[Commit]) -> Result<AppliedBatch, ApplyError> {
@@ -197,6 +292,9 @@ impl SqliteWriter {
     fn try_transaction(&mut self, batch: &[Commit]) -> Result<AppliedBatch, TransactionFailure> {
         self.roll_back_open_transaction();
         let result = self.run_transaction(batch);
+        if result.as_ref().is_err_and(|failure| !failure.is_worth_retrying_alone()) {
+            self.health.record(false);
+        }
         self.roll_back_open_transaction();
         result
     }
@@ -224,6 +322,7 @@ impl SqliteWriter {
         let swept = self.delete_expired_keys(new_keys, newest)?;
         self.execute_sql("COMMIT")
             .map_err(|error| TransactionFailure { error, during_commit: true })?;
+        self.health.record(true);
         self.last_offset = last_offset;
         self.keys_since_sweep = if swept { 0 } else { new_keys };
         Ok(AppliedBatch {
@@ -257,6 +356,10 @@ impl SqliteWriter {
         }
         let Err(error) = self.execute_sql("ROLLBACK") else { return };
         tracing::error!(%error, "failed to roll back a transaction; reconnecting");
+        self.reconnect();
+    }
+
+    fn reconnect(&mut self) {
         match open::open_write_connection(&self.database) {
             Ok(connection) => self.connection = connection,
             Err(error) => tracing::error!(%error, "failed to reconnect to the database"),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::{
-    actors::cart::{CartDeps, CartRegistry},
+    actors::cart::{CartDeps, CartRegistry, ReplyQuota},
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, PricedCart},
@@ -82,6 +82,7 @@ pub(super) struct CartFixture {
     pub(super) clock: Arc<MockClock>,
     observer: Arc<ForwardToRegistries>,
     pub(super) tea: ProductId,
+    pub(super) reply_quota: ReplyQuota,
 }
 
 pub(super) fn usd() -> Currency {
@@ -100,6 +101,7 @@ impl CartFixture {
             currency: usd(),
             low_stock: 0,
             keep_unpublished: false,
+            check_at_start: false,
         };
         let clock = Arc::new(MockClock::default());
         let store: Arc<dyn Store> =
@@ -118,7 +120,8 @@ impl CartFixture {
             Arc::new(tea),
             StockLevel { on_hand: 100_000, version: 1, ..StockLevel::empty(id) },
         );
-        Self { _dir: dir, store, writer, catalog_cache, clock, observer, tea: id }
+        let reply_quota = ReplyQuota { max_keys: 0, max_bytes: 0, max_guest_bytes: 0 };
+        Self { _dir: dir, store, writer, catalog_cache, clock, observer, tea: id, reply_quota }
     }
 
     pub(super) fn start_registry(&self) -> Arc<CartRegistry> {
@@ -165,7 +168,12 @@ impl CartFixture {
             follower,
             clock,
             limits: CartLimits { max_quantity: 999, max_lines: 200 },
-            order_rules: OrderRules { payment_timeout: MINUTE, max_pending: 2 },
+            order_rules: OrderRules {
+                payment_timeout: MINUTE,
+                max_pending: 2,
+                max_pending_units: 1000,
+            },
+            reply_quota: self.reply_quota,
             currency: usd(),
             render: render_text,
         };
@@ -196,6 +204,7 @@ pub(super) fn sample_product(name: &str) -> Product {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: std::collections::BTreeMap::new(),
     };
     Product::new(ProductId::new(), details, Timestamp::default())

@@ -74,7 +74,12 @@ async fn repeat_on_another_node_shows_its_change_there() {
     let (here, there, _) = start_two_nodes(&shop).await;
     let owner = user_owner();
     there.change_cart(owner, shop.add_tea_message()).await.unwrap();
-    let key = IdempotencyKey { owner: owner.id, key: "k".into(), fingerprint: [1; 32] };
+    let key = IdempotencyKey {
+        owner: owner.id,
+        key: "k".into(),
+        fingerprint: [1; 32],
+        received_at: Timestamp::default(),
+    };
     let keyed = || {
         let ChangeCart { command, context } = shop.add_tea_message();
         let idempotency_key = Some(key.clone());

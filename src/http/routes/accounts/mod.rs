@@ -44,7 +44,8 @@ pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
 pub(crate) struct RegisterRequest {
     #[schema(example = "ada@example.com")]
     email: String,
-    /// 8 characters to 71 bytes.
+    /// 8 characters to 71 bytes, after Unicode normalization (NFKC). The 10,000 most common
+    /// passwords are refused (`errors[].code` `too_common`).
     #[schema(min_length = 8, max_length = 71, examples("correct horse battery"))]
     password: String,
     #[schema(min_length = 1, max_length = 100, example = "Ada")]
@@ -59,7 +60,8 @@ pub(crate) struct RegisterRequest {
 pub(crate) struct PasswordRequest {
     #[schema(examples("correct horse battery"))]
     current_password: String,
-    /// 8 characters to 71 bytes.
+    /// 8 characters to 71 bytes, after Unicode normalization (NFKC). The 10,000 most common
+    /// passwords are refused (`errors[].code` `too_common`).
     #[schema(min_length = 8, max_length = 71, examples("staple correct horse"))]
     new_password: String,
 }
@@ -122,6 +124,7 @@ async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteRe
         password,
         name,
         role: Role::Customer,
+        address: change.state.client_address(&change.request),
         ticket: ticket.clone(),
         trace: change.trace(),
     };

@@ -84,7 +84,7 @@ pub(super) async fn login(mut change: ChangeRequest<Anyone, LoginRequest>) -> Ro
     let guest = guest_id_if_valid(&change.state, change.body.guest_token.as_deref());
     let ticket = change.ticket();
     let message = Login {
-        email: Email::parse(&change.body.email).ok(),
+        email: Email::for_login(&change.body.email),
         password: Password::unvalidated(std::mem::take(&mut change.body.password)),
         address: change.state.client_address(&change.request),
         ticket: ticket.clone(),
@@ -97,8 +97,9 @@ pub(super) async fn login(mut change: ChangeRequest<Anyone, LoginRequest>) -> Ro
 
 /// Get new tokens for a refresh token.
 ///
-/// A refresh token can be used once. A second use ends the session, because the token may have
-/// been stolen.
+/// A refresh token can be used once. For `auth.refresh_grace` (30 seconds), a second use gets the
+/// same new refresh token again, in case the first response was lost, unless the new token has been
+/// used. Any other second use ends the session, because the token may have been stolen.
 #[utoipa::path(post, path = "/api/auth/refresh", operation_id = "refresh_session",
 tag = "Auth", security(()), request_body = RefreshRequest, responses(
     (status = 200, body = SessionResponse),

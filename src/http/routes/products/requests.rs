@@ -44,6 +44,9 @@ pub(crate) struct ProductRequest {
     image_url: Option<String>,
     #[schema(value_type = Option<Attributes>)]
     attributes: Option<BTreeMap<String, AttributeValue>>,
+    /// The most units that one buyer gets, over all orders that are neither cancelled nor expired.
+    #[schema(minimum = 1, examples(2))]
+    purchase_limit: Option<u32>,
 }
 
 /// The new details of a product. A member that is left out is removed.
@@ -65,6 +68,9 @@ pub(crate) struct ReplaceProductRequest {
     image_url: Option<String>,
     #[schema(value_type = Option<Attributes>)]
     attributes: Option<BTreeMap<String, AttributeValue>>,
+    /// The most units that one buyer gets, over all orders that are neither cancelled nor expired.
+    #[schema(minimum = 1, examples(2))]
+    purchase_limit: Option<u32>,
 }
 
 impl JsonRequest for ProductRequest {}
@@ -93,6 +99,7 @@ impl ProductRequest {
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
+            purchase_limit: self.purchase_limit,
         };
         Ok(errors.into_result((details, self.stock))?)
     }
@@ -111,6 +118,7 @@ impl ReplaceProductRequest {
             tags: self.tags.unwrap_or_default(),
             image_url: self.image_url,
             attributes: self.attributes.unwrap_or_default(),
+            purchase_limit: self.purchase_limit,
         };
         Ok(errors.into_result(details)?)
     }

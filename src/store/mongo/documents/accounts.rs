@@ -1,13 +1,16 @@
 //! Accounts and sessions.
 
-use mongodb::bson::{Binary, DateTime, Uuid as BsonUuid};
+use mongodb::bson::{Binary, DateTime, Uuid as BsonUuid, spec::BinarySubtype};
 use serde::{Deserialize, Serialize};
 
 use super::{
     DocumentError, bytes_to_binary, hash_from_binary, id_from_bson, id_to_bson,
     timestamp_from_bson, timestamp_to_bson,
 };
-use crate::domain::account::{Email, Role, Session, User};
+use crate::domain::account::{
+    Email, Role, Session, User,
+    login_limit::{KnownNetwork, LoginKey},
+};
 
 /// An account as stored in `users`.
 #[derive(Serialize, Deserialize)]
@@ -21,6 +24,37 @@ pub(in crate::store::mongo) struct UserDocument {
     created_at: DateTime,
     version: u64,
     events: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    known_networks: Vec<KnownNetworkDocument>,
+}
+
+/// A network that an account is known at.
+#[derive(Serialize, Deserialize)]
+struct KnownNetworkDocument {
+    key: Binary,
+    at: DateTime,
+}
+
+impl From<&KnownNetwork> for KnownNetworkDocument {
+    fn from(network: &KnownNetwork) -> Self {
+        let bytes = network.key.as_bytes().to_vec();
+        Self {
+            key: Binary { subtype: BinarySubtype::Generic, bytes },
+            at: timestamp_to_bson(network.last_login_at),
+        }
+    }
+}
+
+impl TryFrom<KnownNetworkDocument> for KnownNetwork {
+    type Error = DocumentError;
+
+    fn try_from(document: KnownNetworkDocument) -> Result<Self, DocumentError> {
+        let invalid = |_| DocumentError("the key of a known network is invalid".to_owned());
+        Ok(Self {
+            key: LoginKey::from_bytes(document.key.bytes.try_into().map_err(invalid)?),
+            last_login_at: timestamp_from_bson(document.at),
+        })
+    }
 }
 
 impl From<&User> for UserDocument {
@@ -34,6 +68,7 @@ impl From<&User> for UserDocument {
             created_at: timestamp_to_bson(user.created_at),
             version: user.version,
             events: user.event_sequence,
+            known_networks: user.known_networks.iter().map(Into::into).collect(),
         }
     }
 }
@@ -54,6 +89,11 @@ impl TryFrom<UserDocument> for User {
             created_at: timestamp_from_bson(document.created_at),
             version: document.version,
             event_sequence: document.events,
+            known_networks: document
+                .known_networks
+                .into_iter()
+                .map(TryInto::try_into)
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -29,6 +29,8 @@ pub(in crate::store::mongo) struct ProductDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     image_url: Option<String>,
     attributes: Vec<AttributeDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purchase_limit: Option<u32>,
     version: u64,
     created_at: DateTime,
     updated_at: DateTime,
@@ -63,6 +65,7 @@ impl TryFrom<&Product> for ProductDocument {
                 .into_iter()
                 .map(attribute)
                 .collect::<Result<_, DocumentError>>()?,
+            purchase_limit: details.purchase_limit,
             version: product.version,
             created_at: timestamp_to_bson(product.created_at),
             updated_at: timestamp_to_bson(product.updated_at),
@@ -91,6 +94,7 @@ impl TryFrom<ProductDocument> for Product {
                 .into_iter()
                 .map(attribute)
                 .collect::<Result<_, DocumentError>>()?,
+            purchase_limit: document.purchase_limit,
         };
         Ok(Self {
             id: id_from_bson(document.product_id),

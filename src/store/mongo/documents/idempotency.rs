@@ -6,10 +6,14 @@ use bytes::Bytes;
 use mongodb::bson::{Binary, Bson, DateTime, Uuid as BsonUuid};
 use serde::{Deserialize, Serialize};
 
-use super::{DocumentError, bytes_to_binary, hash_from_binary, id_to_bson, timestamp_to_bson};
+use super::{
+    DocumentError, bytes_to_binary, hash_from_binary, id_from_bson, id_to_bson,
+    timestamp_from_bson, timestamp_to_bson,
+};
 use crate::{
-    domain::clock::Timestamp,
+    domain::{clock::Timestamp, ids::UserId},
     messages::command_context::{IdempotencyKey, StoredReply},
+    store::{plan::OwnedIdempotencyKey, reply_codec},
 };
 
 /// The `_id` of an idempotency key. Two owners may use the same key text.
@@ -24,9 +28,39 @@ impl<'a> IdempotencyKeyId<'a> {
     pub(in crate::store::mongo) fn from_key(key: &'a IdempotencyKey) -> Self {
         Self { owner: id_to_bson(key.owner.as_uuid()), key: Cow::Borrowed(&key.key) }
     }
+
+    pub(in crate::store::mongo) fn to_owned_key(&self) -> OwnedIdempotencyKey {
+        (id_from_bson(self.owner), self.key.as_ref().into())
+    }
 }
 
-/// A key with its stored response. A body that is valid UTF-8, such as JSON, is stored as a string.
+/// A key whose request was refused. The next attempt may still succeed, and its reply replaces this
+/// document; an attempt that was received earlier may not.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store::mongo) struct RefusedKeyDocument<'a> {
+    #[serde(rename = "_id", borrow)]
+    pub(in crate::store::mongo) id: IdempotencyKeyId<'a>,
+    /// When the latest refused attempt was received. An index expires the document by it.
+    refused_at: DateTime,
+}
+
+impl<'a> RefusedKeyDocument<'a> {
+    pub(in crate::store::mongo) fn new(
+        owner: UserId,
+        key: &'a str,
+        received_at: Timestamp,
+    ) -> Self {
+        let id = IdempotencyKeyId { owner: id_to_bson(owner.as_uuid()), key: Cow::Borrowed(key) };
+        Self { id, refused_at: timestamp_to_bson(received_at) }
+    }
+
+    pub(in crate::store::mongo) fn received_at(&self) -> Timestamp {
+        timestamp_from_bson(self.refused_at)
+    }
+}
+
+/// A key with its stored response. A body that is valid UTF-8, such as JSON, is stored as a
+/// string unless it is compressed.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::mongo) struct IdempotencyKeyDocument<'a> {
     #[serde(rename = "_id", borrow)]
@@ -43,9 +77,10 @@ impl<'a> IdempotencyKeyDocument<'a> {
         response: &StoredReply,
         at: Timestamp,
     ) -> Self {
-        let body = match std::str::from_utf8(&response.body) {
+        let stored = reply_codec::encode(&response.body);
+        let body = match std::str::from_utf8(&stored) {
             Ok(text) => Bson::String(text.to_owned()),
-            Err(_) => Bson::Binary(bytes_to_binary(&response.body)),
+            Err(_) => Bson::Binary(bytes_to_binary(&stored)),
         };
         Self {
             id: IdempotencyKeyId::from_key(key),
@@ -67,7 +102,8 @@ impl<'a> IdempotencyKeyDocument<'a> {
     ) -> Result<([u8; 32], StoredReply), DocumentError> {
         let body = match self.body {
             Bson::String(text) => Bytes::from(text),
-            Bson::Binary(binary) => Bytes::from(binary.bytes),
+            Bson::Binary(binary) => reply_codec::decode(binary.bytes)
+                .map_err(|error| DocumentError(format!("a stored response is damaged: {error}")))?,
             _ => return Err(DocumentError("a stored response has no body".to_owned())),
         };
         Ok((hash_from_binary(&self.fingerprint)?, StoredReply::from_store(self.status, body)))

@@ -20,7 +20,7 @@ pub(super) use self::{
     carts::{CartDocument, truncate_to_hour},
     catalog::{MovementDocument, ProductDocument, StockDocument},
     changes::ChangesDocument,
-    idempotency::{IdempotencyKeyDocument, IdempotencyKeyId},
+    idempotency::{IdempotencyKeyDocument, IdempotencyKeyId, RefusedKeyDocument},
     orders::OrderDocument,
     outbox::{EventBatchDocument, MAX_EVENTS_PER_DOCUMENT},
 };

@@ -2,7 +2,7 @@
 
 use mongodb::{
     Database,
-    bson::{RawDocument, Uuid as BsonUuid, doc},
+    bson::{Document, RawDocument, Uuid as BsonUuid, doc},
 };
 use serde::Deserialize;
 
@@ -46,6 +46,25 @@ pub(in crate::store::mongo) async fn find_user_by_email(
     find_one(&database, USERS, doc! { "email": email.as_str() }, user_from_document).await
 }
 
+pub(in crate::store::mongo) async fn greatest_password_hash(
+    database: Database,
+) -> ReadResult<Option<String>> {
+    #[derive(Deserialize)]
+    struct HashedPassword {
+        password_hash: String,
+    }
+    let query = ListQuery {
+        sort: Some(doc! { "password_hash": -1 }),
+        projection: Some(doc! { "password_hash": 1 }),
+        limit: Some(1),
+        ..ListQuery::default()
+    };
+    let found = find_many(&database, USERS, query, |document| {
+        Ok(deserialize_document::<HashedPassword>(document)?.password_hash)
+    });
+    Ok(found.await?.pop())
+}
+
 pub(in crate::store::mongo) async fn has_admin(database: Database) -> ReadResult<bool> {
     Ok(find_one(&database, USERS, doc! { "role": "admin" }, |_| Ok(())).await?.is_some())
 }
@@ -62,14 +81,40 @@ pub(in crate::store::mongo) async fn list_active_sessions(
     database: Database,
     user: UserId,
     now: Timestamp,
+    limit: u32,
 ) -> ReadResult<Vec<Session>> {
-    let filter = doc! {
+    let query = ListQuery {
+        filter: active_sessions(user, now),
+        sort: Some(doc! { "_id": 1 }),
+        limit: Some(limit),
+        ..ListQuery::default()
+    };
+    find_many(&database, SESSIONS, query, session_from_document).await
+}
+
+pub(in crate::store::mongo) async fn list_stale_sessions(
+    database: Database,
+    user: UserId,
+    now: Timestamp,
+    kept: u32,
+    limit: u32,
+) -> ReadResult<Vec<Session>> {
+    let query = ListQuery {
+        filter: active_sessions(user, now),
+        sort: Some(doc! { "expires_at": -1, "_id": -1 }),
+        skip: kept,
+        limit: Some(limit),
+        ..ListQuery::default()
+    };
+    find_many(&database, SESSIONS, query, session_from_document).await
+}
+
+fn active_sessions(user: UserId, now: Timestamp) -> Document {
+    doc! {
         "user_id": id_to_bson(user.as_uuid()),
         "expires_at": { "$gt": timestamp_to_bson(now) },
         "revoked_at": null,
-    };
-    let query = ListQuery { filter, sort: Some(doc! { "_id": 1 }), ..ListQuery::default() };
-    find_many(&database, SESSIONS, query, session_from_document).await
+    }
 }
 
 pub(in crate::store::mongo) async fn list_sessions_revoked_since(
@@ -85,7 +130,7 @@ pub(in crate::store::mongo) async fn list_sessions_revoked_since(
         filter: doc! { "revoked_at": { "$gte": timestamp_to_bson(since) } },
         sort: Some(doc! { "revoked_at": 1 }),
         projection: Some(doc! { "_id": 1 }),
-        limit: None,
+        ..ListQuery::default()
     };
     find_many(&database, SESSIONS, query, |document| {
         Ok(id_from_bson(deserialize_document::<RevokedSession>(document)?.id))

@@ -52,6 +52,7 @@ pub(in crate::store::mongo) async fn list_idle_carts(
         sort: Some(doc! { "idle_since": 1 }),
         projection: Some(doc! { "guest": 1 }),
         limit: Some(limit),
+        ..ListQuery::default()
     };
     find_many(&database, CARTS, query, |document| {
         let IdleCart { owner_id, guest } = deserialize_document(document)?;

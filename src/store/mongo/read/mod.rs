@@ -15,16 +15,16 @@ use mongodb::{
 
 pub(super) use self::{
     accounts::{
-        find_session, find_user, find_user_by_email, has_admin, list_active_sessions,
-        list_sessions_revoked_since,
+        find_session, find_user, find_user_by_email, greatest_password_hash, has_admin,
+        list_active_sessions, list_sessions_revoked_since, list_stale_sessions,
     },
     carts::{find_cart, list_idle_carts},
     catalog::{find_product, find_products_by_id, list_movements, list_products},
-    idempotency::{find_stored_reply, is_in_inbox},
+    idempotency::{find_stored_reply, is_in_inbox, stored_reply_usage},
     orders::{find_order, list_orders, list_overdue_orders, order_from_document},
     outbox::{
         linearizable_outbox_heads, list_changes_after, list_events_after, mark_published,
-        outbox_heads, published_cursor, read_partitions, read_published_cursor,
+        outbox_heads, probe_write, published_cursor, read_partitions, read_published_cursor,
     },
     snapshot::SnapshotReader,
 };
@@ -61,6 +61,7 @@ struct ListQuery {
     filter: Document,
     sort: Option<Document>,
     projection: Option<Document>,
+    skip: u32,
     limit: Option<u32>,
 }
 
@@ -92,6 +93,9 @@ async fn find_many<T>(
     }
     if let Some(projection) = query.projection {
         find = find.projection(projection);
+    }
+    if query.skip > 0 {
+        find = find.skip(u64::from(query.skip));
     }
     if let Some(limit) = query.limit {
         find = find.limit(i64::from(limit));

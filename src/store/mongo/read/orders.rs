@@ -81,7 +81,11 @@ pub(in crate::store::mongo) async fn list_overdue_orders(
             Ok(order) => orders.push(order),
             Err(error) => {
                 let order = cursor.current().get("_id").ok().flatten();
-                tracing::error!(?order, %error, "failed to read an order; it cannot expire");
+                tracing::error!(
+                    ?order,
+                    %error,
+                    "failed to read an overdue order; it cannot expire"
+                );
             }
         }
     }

@@ -253,6 +253,15 @@ pub(in crate::store::mongo) async fn linearizable_outbox_heads(
     database: Database,
     node: BsonUuid,
 ) -> ReadResult<OutboxCursor> {
+    probe_write(database.clone(), node).await?;
+    outbox_heads(database).await
+}
+
+/// Writes something that a majority confirms.
+pub(in crate::store::mongo) async fn probe_write(
+    database: Database,
+    node: BsonUuid,
+) -> ReadResult<()> {
     let asked = doc! { "$add": [{ "$ifNull": ["$asked", 0_i64] }, 1_i64] };
     let increment = doc! { "$set": { "asked": asked, "at": { "$ifNull": ["$at", "$$NOW"] } } };
     database
@@ -261,7 +270,7 @@ pub(in crate::store::mongo) async fn linearizable_outbox_heads(
         // Other nodes may have deleted the document, and an update of nothing confirms nothing.
         .upsert(true)
         .await?;
-    outbox_heads(database).await
+    Ok(())
 }
 
 pub(in crate::store::mongo) async fn published_cursor(

@@ -9,7 +9,11 @@ use super::model_store::{
     ModelStore, commit_of, numbered_id, order_at_version, stock_write, stocked_store,
 };
 use crate::{
-    domain::{catalog::product::Product, inventory::StockChange, order::OrderStatus},
+    domain::{
+        catalog::product::Product,
+        inventory::StockChange,
+        order::{LimitedLine, OrderStatus, PurchaseExcess},
+    },
     store::commit::{Commit, CommitError, CommitOutcome, Condition, Write},
 };
 
@@ -46,12 +50,113 @@ fn pending_order_limit_counts_the_batch() {
         &[place_order_commit(3, 2), paid(1), place_order_commit(4, 2), place_order_commit(5, 2)],
         &[too_many(), Ok(()), Ok(()), too_many()],
     );
-    assert_eq!(store.pending_order_count(numbered_id(0)), 2);
+    assert_eq!(store.pending_orders(numbered_id(0)).orders, 2);
     let other = Commit {
         conditions: vec![Condition::PendingOrdersBelow(numbered_id(1), 1)],
         ..place_order_commit(6, 9)
     };
     assert_outcomes(&mut store, &[other], &[Ok(())]);
+}
+
+/// Places the order `number` of user 0 with further conditions.
+fn place_order_with(number: u8, conditions: Vec<Condition>) -> Commit {
+    Commit { conditions, ..place_order_commit(number, u32::MAX) }
+}
+
+fn order_commit_at(number: u8, status: OrderStatus, version: u64) -> Commit {
+    commit_of(vec![Write::Order(Arc::new(order_at_version(number, 0, status, version)))])
+}
+
+#[test]
+fn pending_unit_limit_counts_the_batch() {
+    let mut store = ModelStore::default();
+    // The order `number` has `number % 3 + 1` units.
+    let place = |number: u8, limit| {
+        let units = u64::from(number % 3) + 1;
+        let user_id = numbered_id(0);
+        place_order_with(number, vec![Condition::PendingUnitsWithin { user_id, units, limit }])
+    };
+    let too_many = |left| Err(CommitError::TooManyPendingUnits { left });
+    assert_outcomes(
+        &mut store,
+        &[place(2, 4), place(1, 4), place(0, 4), place(3, 4)],
+        &[Ok(()), too_many(1), Ok(()), too_many(0)],
+    );
+    for (status, freed) in [(OrderStatus::Paid, true), (OrderStatus::PendingPayment, false)] {
+        let expected = if freed { Ok(()) } else { too_many(0) };
+        let batch = [order_commit_at(2, status, 2), place(5, 4)];
+        assert_outcomes(&mut store.clone(), &batch, &[Ok(()), expected]);
+    }
+    let user = numbered_id(0);
+    assert_eq!(store.pending_orders(user).units, 4);
+    assert_outcomes(&mut store, &[place(7, 0)], &[too_many(0)]);
+}
+
+#[test]
+fn purchase_limit_counts_the_batch_and_what_orders_give_back() {
+    let mut store = ModelStore::default();
+    // The order `number` has `number % 3 + 1` units of the product `number % 2`.
+    let line = |number: u8, limit| LimitedLine {
+        product_id: numbered_id(number % 2),
+        quantity: u32::from(number % 3) + 1,
+        limit,
+    };
+    let place = |number: u8, limit| {
+        place_order_with(
+            number,
+            vec![Condition::PurchaseWithin(numbered_id(0), line(number, limit))],
+        )
+    };
+    let reached = |number: u8, left| {
+        let LimitedLine { product_id, quantity, .. } = line(number, 0);
+        let excess = PurchaseExcess { product_id, requested: quantity.into(), left };
+        Err(CommitError::PurchaseLimitReached(vec![excess]))
+    };
+    // Product 0: 3 units, then 3 more of at most 5, then 2.
+    assert_outcomes(
+        &mut store,
+        &[place(2, 5), place(8, 5), place(4, 5), place(0, 5), place(1, 2)],
+        &[Ok(()), reached(8, 2), Ok(()), reached(0, 0), Ok(())],
+    );
+    for status in OrderStatus::ALL {
+        let gives_back = [OrderStatus::Cancelled, OrderStatus::Expired].contains(status);
+        let expected = if gives_back { Ok(()) } else { reached(8, 0) };
+        let batch = [order_commit_at(2, *status, 2), place(8, 5)];
+        assert_outcomes(&mut store.clone(), &batch, &[Ok(()), expected]);
+    }
+    // A cancelled order gives back once, also when it changes again or was placed in the batch.
+    let cancel = |version| order_commit_at(2, OrderStatus::Cancelled, version);
+    assert_outcomes(
+        &mut store,
+        &[cancel(2), cancel(3), place(8, 5), order_commit_at(8, OrderStatus::Expired, 2)],
+        &[Ok(()), Ok(()), Ok(()), Ok(())],
+    );
+    assert_eq!(store.purchased_units((numbered_id(0), numbered_id(0))), 2);
+    assert_outcomes(&mut store, &[place(14, 1)], &[reached(14, 0)]);
+}
+
+#[test]
+fn purchase_limit_names_every_line_and_a_conflict_comes_first() {
+    let mut store = stocked_store(2);
+    let purchase = |product, quantity, limit| {
+        let line = LimitedLine { product_id: numbered_id(product), quantity, limit };
+        Condition::PurchaseWithin(numbered_id(0), line)
+    };
+    let unchanged = |version| Condition::ProductUnchanged(numbered_id(0), version);
+    let conditions = vec![unchanged(1), purchase(0, 3, 2), purchase(1, 1, 1), purchase(1, 9, 8)];
+    let excess = |product, requested, left| PurchaseExcess {
+        product_id: numbered_id(product),
+        requested,
+        left,
+    };
+    let both = vec![excess(0, 3, 2), excess(1, 9, 8)];
+    let stale = vec![purchase(0, 3, 2), unchanged(2)];
+    assert_outcomes(
+        &mut store,
+        &[place_order_with(1, conditions), place_order_with(1, stale)],
+        &[Err(CommitError::PurchaseLimitReached(both)), Err(CommitError::Conflict)],
+    );
+    assert!(store.orders.is_empty());
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{
         catalog::product::Product,
         clock::Timestamp,
         inventory::StockChange,
-        order::OrderStatus,
+        order::{LimitedLine, OrderStatus},
     },
     store::commit::{Commit, Condition, StoredReplyBody, Write},
 };
@@ -26,7 +26,7 @@ use crate::{
 pub(super) enum DraftWrite {
     Cart { owner: u8, ahead: u64 },
     Product { id: u8, ahead: u64, sku: Option<&'static str>, deleted: bool },
-    Order { id: u8, ahead: u64, pending: bool },
+    Order { id: u8, ahead: u64, status: OrderStatus },
     Stock { id: u8, change: StockChange },
     User { id: u8, ahead: u64, email: u8 },
     Session { id: u8, ahead: u64, revoked: bool },
@@ -39,6 +39,10 @@ pub(super) struct DraftCommit {
     unchanged: Option<(u8, u64)>,
     /// A user who must have fewer unpaid orders than this.
     pending_below: Option<(u8, u32)>,
+    /// A user, units that are about to be ordered, and the limit of unpaid units.
+    pending_units: Option<(u8, u64, u32)>,
+    /// A user, a product, a quantity that is about to be ordered, and the purchase limit.
+    purchase: Option<(u8, u8, u32, u32)>,
     /// An idempotency key and a fingerprint.
     key: Option<(u8, u8)>,
     inbox: Option<u8>,
@@ -60,8 +64,8 @@ pub(super) fn draft_writes() -> impl Strategy<Value = DraftWrite> {
         3 => (0..3_u8, ahead()).prop_map(|(owner, ahead)| DraftWrite::Cart { owner, ahead }),
         3 => (0..4_u8, ahead(), sku, prop::bool::weighted(0.2))
             .prop_map(|(id, ahead, sku, deleted)| DraftWrite::Product { id, ahead, sku, deleted }),
-        3 => (0..6_u8, ahead(), any::<bool>())
-            .prop_map(|(id, ahead, pending)| DraftWrite::Order { id, ahead, pending }),
+        3 => (0..6_u8, ahead(), prop::sample::select(OrderStatus::ALL))
+            .prop_map(|(id, ahead, status)| DraftWrite::Order { id, ahead, status }),
         6 => (0..3_u8, change).prop_map(|(id, change)| DraftWrite::Stock { id, change }),
         1 => (0..3_u8, ahead(), 0..2_u8)
             .prop_map(|(id, ahead, email)| DraftWrite::User { id, ahead, email }),
@@ -75,12 +79,17 @@ pub(super) fn draft_commits() -> impl Strategy<Value = DraftCommit> {
     let unchanged =
         prop::option::weighted(0.2, (0..4_u8, prop_oneof![4 => Just(0_u64), 1 => Just(1)]));
     let pending_below = prop::option::weighted(0.3, (0..2_u8, 1..3_u32));
+    let pending_units = prop::option::weighted(0.2, (0..2_u8, 1..4_u64, 1..8_u32));
+    let purchase = prop::option::weighted(0.3, (0..2_u8, 0..2_u8, 1..4_u32, 1..7_u32));
+    let limits = (pending_below, pending_units, purchase);
     let inbox = prop::option::weighted(0.2, 0..4_u8);
-    (prop::collection::vec(draft_writes(), 1..4), unchanged, pending_below, key, inbox).prop_map(
-        |(writes, unchanged, pending_below, key, inbox)| DraftCommit {
+    (prop::collection::vec(draft_writes(), 1..4), unchanged, limits, key, inbox).prop_map(
+        |(writes, unchanged, (pending_below, pending_units, purchase), key, inbox)| DraftCommit {
             writes,
             unchanged,
             pending_below,
+            pending_units,
+            purchase,
             key,
             inbox,
         },
@@ -105,10 +114,9 @@ impl DraftWrite {
                     Product::new(numbered_id(number), product_details(sku), Timestamp::default());
                 Write::Product(Arc::new(Product { version, deleted, ..product }))
             }
-            Self::Order { id: number, ahead, pending } => {
+            Self::Order { id: number, ahead, status } => {
                 let version =
                     next(store.orders.get(&numbered_id(number)).map(|order| order.version), ahead);
-                let status = if pending { OrderStatus::PendingPayment } else { OrderStatus::Paid };
                 Write::Order(Arc::new(order_at_version(number, number % 2, status, version)))
             }
             Self::Stock { id: number, change } => stock_write(number, change, None),
@@ -172,7 +180,15 @@ impl DraftCommit {
         let pending_below = self
             .pending_below
             .map(|(owner, limit)| Condition::PendingOrdersBelow(numbered_id(owner), limit));
-        let conditions = unchanged.into_iter().chain(pending_below).collect();
+        let pending_units = self.pending_units.map(|(owner, units, limit)| {
+            Condition::PendingUnitsWithin { user_id: numbered_id(owner), units, limit }
+        });
+        let purchase = self.purchase.map(|(owner, product, quantity, limit)| {
+            let line = LimitedLine { product_id: numbered_id(product), quantity, limit };
+            Condition::PurchaseWithin(numbered_id(owner), line)
+        });
+        let limits = [pending_below, pending_units, purchase].into_iter().flatten();
+        let conditions = unchanged.into_iter().chain(limits).collect();
         let inbox = self.inbox.map(|id| id.to_string().into());
         let idempotency_record = self
             .key

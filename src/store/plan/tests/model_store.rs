@@ -18,13 +18,13 @@ use crate::{
         clock::Timestamp,
         ids::{OrderId, ProductId, SessionId, UserId},
         inventory::{StockChange, StockLevel, StockMovement},
-        order::{Order, OrderStatus, Payment, PaymentMethod},
+        order::{Order, OrderLine, OrderStatus, Payment, PaymentMethod},
     },
     events::{DomainEvent, EventEnvelope},
     messages::command_context::{IdempotencyKey, StoredReply},
     store::{
         commit::{Commit, CommitOutcome, IdempotencyRecord, StockWrite, StoredReplyBody, Write},
-        plan::{LoadedState, OwnedIdempotencyKey, Plan, ReadSet, plan_batch},
+        plan::{LoadedState, OwnedIdempotencyKey, PendingOrders, Plan, ReadSet, plan_batch},
     },
 };
 
@@ -45,6 +45,7 @@ pub(super) struct ModelStore {
     pub(super) users: BTreeMap<UserId, Arc<User>>,
     pub(super) sessions: BTreeMap<SessionId, Arc<Session>>,
     pub(super) keys: BTreeMap<OwnedIdempotencyKey, ([u8; 32], StoredReply)>,
+    pub(super) refused_keys: BTreeMap<OwnedIdempotencyKey, Timestamp>,
     pub(super) inbox: BTreeSet<Box<str>>,
     pub(super) events: Vec<EventEnvelope>,
 }
@@ -61,7 +62,9 @@ impl ModelStore {
     /// Loads what the read set names and nothing else, as an engine does.
     pub(super) fn load(&self, read_set: &ReadSet) -> LoadedState {
         let pending_orders =
-            read_set.pending_order_users.iter().map(|id| (*id, self.pending_order_count(*id)));
+            read_set.pending_order_users.iter().map(|id| (*id, self.pending_orders(*id)));
+        let purchased_units =
+            read_set.purchases.iter().map(|pair| (*pair, self.purchased_units(*pair)));
         let applied_messages = read_set.inbox.iter().filter(|id| self.inbox.contains(*id));
         LoadedState {
             carts: load_each(&read_set.carts, |id| Some(self.carts.get(id)?.version)),
@@ -70,6 +73,7 @@ impl ModelStore {
                 self.orders.get(id).map(|order| (order.version, order.status))
             }),
             pending_orders: pending_orders.collect(),
+            purchased_units: purchased_units.collect(),
             sku_owners: load_each(&read_set.skus, |sku| self.sku_owner(sku)),
             stock: load_each(&read_set.stock, |id| self.stock.get(id).copied()),
             users: load_each(&read_set.users, |id| Some(self.users.get(id)?.version)),
@@ -77,6 +81,9 @@ impl ModelStore {
             sessions: load_each(&read_set.sessions, |id| Some(self.sessions.get(id)?.version)),
             stored_replies: load_each(&read_set.idempotency_keys, |key| {
                 self.keys.get(key).cloned()
+            }),
+            refused_keys: load_each(&read_set.idempotency_keys, |key| {
+                self.refused_keys.get(key).copied()
             }),
             applied_messages: applied_messages.cloned().collect(),
         }
@@ -93,12 +100,28 @@ impl ModelStore {
         self.users.values().find(|user| user.email.as_str() == email).map(|user| user.id)
     }
 
-    /// The number of a user's unpaid orders.
-    pub(super) fn pending_order_count(&self, user: UserId) -> u64 {
+    /// A user's unpaid orders.
+    pub(super) fn pending_orders(&self, user: UserId) -> PendingOrders {
         let is_pending = |order: &&Arc<Order>| {
             order.user_id == user && order.status == OrderStatus::PendingPayment
         };
-        self.orders.values().filter(is_pending).count() as u64
+        let pending: Vec<&Arc<Order>> = self.orders.values().filter(is_pending).collect();
+        PendingOrders {
+            orders: pending.len() as u64,
+            units: pending.iter().map(|order| order.units()).sum(),
+        }
+    }
+
+    /// The units of a product in a user's orders that are neither cancelled nor expired.
+    pub(super) fn purchased_units(&self, (user, product): (UserId, ProductId)) -> u64 {
+        self.orders
+            .values()
+            .filter(|order| order.user_id == user)
+            .filter(|order| ![OrderStatus::Cancelled, OrderStatus::Expired].contains(&order.status))
+            .flat_map(|order| &order.lines)
+            .filter(|line| line.product_id == product)
+            .map(|line| u64::from(line.quantity))
+            .sum()
     }
 
     pub(super) fn apply(&mut self, batch: &[Commit]) -> Vec<CommitOutcome> {
@@ -114,6 +137,7 @@ impl ModelStore {
         let by_key = |(key, response, _): (IdempotencyKey, _, _)| {
             ((key.owner, key.key), (key.fingerprint, response))
         };
+        self.refused_keys.extend(writes.refused_keys);
         self.keys.extend(writes.stored_replies.into_iter().map(by_key));
         for (id, _) in writes.inbox {
             assert!(self.inbox.insert(id), "an id is written once");
@@ -182,10 +206,12 @@ pub(super) fn product_details(sku: Option<&str>) -> ProductDetails {
         category: None,
         tags: Vec::new(),
         image_url: None,
+        purchase_limit: None,
         attributes: BTreeMap::new(),
     }
 }
 
+/// An order of `number % 3 + 1` units of the product `number % 2`.
 pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, version: u64) -> Order {
     Order {
         id: numbered_id(number),
@@ -193,7 +219,13 @@ pub(super) fn order_at_version(number: u8, owner: u8, status: OrderStatus, versi
         status,
         version,
         currency: "EUR".parse().unwrap(),
-        lines: Vec::new(),
+        lines: vec![OrderLine {
+            product_id: numbered_id(number % 2),
+            sku: None,
+            name: "Mint tea".into(),
+            quantity: u32::from(number % 3) + 1,
+            unit_price: crate::domain::money::Money::zero("EUR".parse().unwrap()),
+        }],
         payment: Payment { method: PaymentMethod::Manual, reference: None },
         shipping_address: None,
         placed_at: Timestamp::default(),
@@ -224,6 +256,7 @@ pub(super) fn user_at_version(number: u8, email: Email, version: u64) -> User {
         created_at: Timestamp::default(),
         version,
         event_sequence: 1,
+        known_networks: Vec::new(),
     }
 }
 
@@ -264,6 +297,7 @@ pub(super) fn idempotency_record(
         owner: numbered_id(0),
         key: number.to_string().into(),
         fingerprint: [fingerprint; 32],
+        received_at: Timestamp::default(),
     };
     IdempotencyRecord { key, body }
 }

@@ -13,6 +13,7 @@ use super::model_store::{ModelStore, commit_of, numbered_id, stock_write, stocke
 use crate::{
     domain::{
         cart::{Cart, CartCommand, CartLimits, CartOwner, Offer},
+        catalog::product::ProductDetails,
         clock::Timestamp,
         ids::{OrderId, ProductId, UserId},
         inventory::{StockChange, StockMovement},
@@ -26,7 +27,8 @@ use crate::{
 const NODES: usize = 3;
 const USERS: u8 = 3;
 const PRODUCTS: u8 = 3;
-const RULES: OrderRules = OrderRules { payment_timeout: Duration::from_millis(5), max_pending: 2 };
+const RULES: OrderRules =
+    OrderRules { payment_timeout: Duration::from_millis(5), max_pending: 2, max_pending_units: 7 };
 const LIMITS: CartLimits = CartLimits { max_quantity: 9, max_lines: 9 };
 
 /// A request to one of the nodes.
@@ -38,6 +40,10 @@ enum Step {
     },
     Reprice {
         product: u8,
+    },
+    LimitPurchases {
+        product: u8,
+        limit: Option<u32>,
     },
     AddToCart {
         user: u8,
@@ -68,6 +74,8 @@ fn node_steps() -> impl Strategy<Value = (usize, Step)> {
         2 => (0..PRODUCTS, -3..6_i64)
             .prop_map(|(product, units)| Step::AdjustStock { product, units }),
         1 => (0..PRODUCTS).prop_map(|product| Step::Reprice { product }),
+        1 => (0..PRODUCTS, prop::option::of(1..5_u32))
+            .prop_map(|(product, limit)| Step::LimitPurchases { product, limit }),
         6 => (0..USERS, 0..PRODUCTS, 1..4_u32)
             .prop_map(|(user, product, quantity)| Step::AddToCart { user, product, quantity }),
         6 => (0..USERS).prop_map(|user| Step::CheckOut { user }),
@@ -94,6 +102,11 @@ fn decide_step(seen: &ModelStore, step: &Step, now: Timestamp) -> Option<Commit>
             let mut details = known.details.clone();
             let price = details.price.minor_units() + 1;
             details.price = Money::from_minor_units(price, euro_currency()).unwrap();
+            commit_of(vec![Write::Product(Arc::new(known.with_details(details, now)?))])
+        }
+        Step::LimitPurchases { product, limit } => {
+            let known = &seen.products[&numbered_id(*product)];
+            let details = ProductDetails { purchase_limit: *limit, ..known.details.clone() };
             commit_of(vec![Write::Product(Arc::new(known.with_details(details, now)?))])
         }
         Step::AddToCart { user, product, quantity } => {
@@ -144,14 +157,20 @@ fn decide_checkout(seen: &ModelStore, user: u8, now: Timestamp) -> Option<Commit
         )
     };
     let moves: Vec<Write> = done.order.lines.iter().map(take).collect();
+    let units = done.order.units();
     let writes = vec![Write::Cart(Arc::new(done.cart.0)), Write::Order(Arc::new(done.order))];
     let unchanged = done
         .product_versions
         .into_iter()
         .map(|(id, version)| Condition::ProductUnchanged(id, version));
-    let conditions = unchanged
-        .chain([Condition::PendingOrdersBelow(numbered_id(user), RULES.max_pending)])
-        .collect();
+    let user_id = numbered_id(user);
+    let pending = [
+        Condition::PendingOrdersBelow(user_id, RULES.max_pending),
+        Condition::PendingUnitsWithin { user_id, units, limit: RULES.max_pending_units },
+    ];
+    let limited =
+        done.limited_lines.into_iter().map(|line| Condition::PurchaseWithin(user_id, line));
+    let conditions = unchanged.chain(pending).chain(limited).collect();
     Some(Commit { conditions, ..commit_of([writes, moves].concat()) })
 }
 
@@ -214,9 +233,9 @@ fn check_invariants(
         prop_assert_eq!(versions.collect::<Vec<_>>(), (1..=order.version).collect::<Vec<_>>());
     }
     for user in 0..USERS {
-        prop_assert!(
-            store.pending_order_count(numbered_id::<UserId>(user)) <= u64::from(RULES.max_pending)
-        );
+        let pending = store.pending_orders(numbered_id::<UserId>(user));
+        prop_assert!(pending.orders <= u64::from(RULES.max_pending));
+        prop_assert!(pending.units <= u64::from(RULES.max_pending_units));
     }
     let placed = store.events.iter().filter_map(|event| match &event.payload {
         DomainEvent::Order(order) if order.version == 1 => Some(order),
@@ -265,6 +284,22 @@ fn apply_as_one_batch(
     }
 }
 
+/// Checks the purchase limits of what was ordered in the last batch. The limits are constant within
+/// a batch, and what came after an order in the batch can only have given back.
+fn check_purchase_limits(store: &ModelStore, batches: u64) -> Result<(), TestCaseError> {
+    let now = Timestamp::from_millis(batches as i64);
+    for order in store.orders.values().filter(|order| order.placed_at == now) {
+        for line in &order.lines {
+            let Some(limit) = store.products[&line.product_id].details.purchase_limit else {
+                continue;
+            };
+            let bought = store.purchased_units((order.user_id, line.product_id));
+            prop_assert!(bought <= u64::from(limit), "{bought} units of at most {limit}");
+        }
+    }
+    Ok(())
+}
+
 fn writes_product(commit: &Commit) -> bool {
     commit.writes.iter().any(|write| matches!(write, Write::Product(_)))
 }
@@ -290,6 +325,7 @@ proptest! {
                         batches += 1;
                         apply_as_one_batch(&mut store, batch, batches, &mut prices);
                         check_invariants(&store, &prices)?;
+                        check_purchase_limits(&store, batches)?;
                     }
                 }
                 step => {

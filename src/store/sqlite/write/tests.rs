@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn open_writer(dir: &tempfile::TempDir) -> SqliteWriter {
-    let opened = open::open_database(dir.path(), "EUR".parse().unwrap(), 0).unwrap();
+    let opened = open::open_database(dir.path(), "EUR".parse().unwrap(), 0, false).unwrap();
     SqliteWriter::new(opened, 5, false).unwrap()
 }
 
@@ -60,6 +60,28 @@ fn full_disk_applies_nothing_and_writer_recovers() {
         "no version and no position was used up"
     );
     assert_eq!(apply_for_positions(&mut writer, &large[..500]).len(), 500);
+}
+
+#[test]
+fn full_disk_is_remembered_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_writer(&dir);
+    let health = writer.health();
+    assert_eq!(writer.probe(), Ok(()));
+    let pages: i64 =
+        writer.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let large: Vec<Commit> = (0..500).map(|_| put_cart(new_owner(), 1)).collect();
+    limit_database_pages(&writer, pages + 4);
+    writer.apply_batch(&large).unwrap_err();
+    assert!(health.has_failed());
+    assert_eq!(writer.probe(), Err(StoreUnavailable), "room for a little is not enough");
+    limit_database_pages(&writer, pages + 40);
+    assert_eq!(writer.probe(), Ok(()));
+    assert!(!health.has_failed());
+    writer.apply_batch(&large).unwrap_err();
+    limit_database_pages(&writer, 1_000_000);
+    assert_eq!(apply_for_positions(&mut writer, &large).len(), 500);
+    assert!(!health.has_failed());
 }
 
 #[test]
@@ -116,7 +138,12 @@ fn write_ahead_log_stays_bounded() {
     let mut writer = open_writer(&dir);
     let body = StoredReplyBody::Ready(vec![b'x'; 1 << 20].into());
     for number in 0..60 {
-        let key = IdempotencyKey { owner: UserId::new(), key: "key".into(), fingerprint: [0; 32] };
+        let key = IdempotencyKey {
+            owner: UserId::new(),
+            key: "key".into(),
+            fingerprint: [0; 32],
+            received_at: Timestamp::default(),
+        };
         let record = Some(IdempotencyRecord { key, body: body.clone() });
         let (reply, applied) = oneshot::channel();
         writer.run_job(WriteJob::Apply(QueuedBatch {
@@ -141,4 +168,41 @@ fn only_io_error_during_commit_is_outcome_unknown() {
     assert_eq!(failure(SQLITE_FULL, true), ApplyError::Unavailable);
     assert_eq!(failure(SQLITE_BUSY, true), ApplyError::Unavailable);
     assert_eq!(failure(SQLITE_IOERR_WRITE, false), ApplyError::Unavailable);
+}
+
+#[test]
+fn commits_wait_for_the_disk_after_a_failed_login() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_writer(&dir);
+    let synchronous = |writer: &SqliteWriter| {
+        writer.connection.query_row("PRAGMA synchronous", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let full = synchronous(&writer);
+    let now = Timestamp::from_millis(1);
+    writer.count_login_failure(&[LoginKey::from_bytes([1; 16])], now).unwrap();
+    assert_eq!((full, synchronous(&writer)), (2, 2));
+    limit_database_pages(&writer, 1);
+    let many: Vec<_> = (0..=255).map(|n| LoginKey::from_bytes([n; 16])).collect();
+    writer.count_login_failure(&many, now).unwrap_err();
+    assert_eq!(synchronous(&writer), 2);
+    limit_database_pages(&writer, 1_000_000);
+    apply_for_positions(&mut writer, &[put_cart(new_owner(), 1)]);
+}
+
+#[test]
+fn expired_login_failures_are_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_writer(&dir);
+    let keys: Vec<_> = (0..100).map(|n| LoginKey::from_bytes([n; 16])).collect();
+    writer.count_login_failure(&keys, Timestamp::from_millis(0)).unwrap();
+    let counters = |writer: &SqliteWriter| {
+        let sql = "SELECT count(*) FROM login_failures";
+        writer.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!(counters(&writer), 100);
+    for _ in 0..2 {
+        let later = Timestamp::from_millis(60_000);
+        writer.count_login_failure(&[LoginKey::from_bytes([200; 16])], later).unwrap();
+    }
+    assert_eq!(counters(&writer), 1);
 }

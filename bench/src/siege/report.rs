@@ -1,0 +1,145 @@
+//! What a siege measures, and how it is printed.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use super::client::NO_RESPONSE;
+use crate::shop_process::ShopProcess;
+
+/// The most that the buyers' 99th percentile may grow.
+const MAX_RATIO: f64 = 5.0;
+
+/// Growth in the second half that still counts as flat, in MiB.
+const FLAT_MIB: f64 = 8.0;
+
+/// Responses by status.
+pub type Statuses = BTreeMap<u16, u64>;
+
+/// The requests of honest buyers.
+#[derive(Default)]
+pub struct Outcomes {
+    latencies: BTreeMap<&'static str, Vec<Duration>>,
+    refused: BTreeMap<(&'static str, u16), u64>,
+}
+
+impl Outcomes {
+    pub fn record(&mut self, kind: &'static str, status: u16, latency: Duration) {
+        self.latencies.entry(kind).or_default().push(latency);
+        if !(200..300).contains(&status) {
+            *self.refused.entry((kind, status)).or_default() += 1;
+        }
+    }
+
+    pub fn extend(&mut self, other: Self) {
+        for (kind, latencies) in other.latencies {
+            self.latencies.entry(kind).or_default().extend(latencies);
+        }
+        for (key, count) in other.refused {
+            *self.refused.entry(key).or_default() += count;
+        }
+    }
+
+    /// The number of requests that were refused or not answered.
+    pub fn refused(&self) -> u64 {
+        self.refused.values().sum()
+    }
+
+    /// The sorted latencies of one kind of request, or of all.
+    fn sorted(&self, kind: Option<&str>) -> Vec<Duration> {
+        let wanted = self.latencies.iter().filter(|(name, _)| kind.is_none_or(|k| k == **name));
+        let mut latencies: Vec<_> = wanted.flat_map(|(_, all)| all).copied().collect();
+        latencies.sort_unstable();
+        latencies
+    }
+}
+
+/// Memory and disk of the shop, in MiB, sampled at the beginning, the middle and the end.
+pub struct Footprint {
+    memory: [f64; 3],
+    disk: [f64; 3],
+}
+
+impl Footprint {
+    pub async fn sample(shop: &ShopProcess, time: Duration) -> anyhow::Result<Self> {
+        let mut sampled = Self { memory: [0.0; 3], disk: [0.0; 3] };
+        let slots = sampled.memory.iter_mut().zip(sampled.disk.iter_mut());
+        for (number, (memory, disk)) in slots.enumerate() {
+            if number > 0 {
+                tokio::time::sleep(time / 2).await;
+            }
+            *memory = shop.resident_mib()?;
+            *disk = size_mib(shop.dir());
+        }
+        Ok(sampled)
+    }
+}
+
+/// The size of all files below `dir`. A file that vanishes meanwhile counts as nothing.
+fn size_mib(dir: &Path) -> f64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size_mib(&entry.path()),
+        Ok(found) => found.len() as f64 / f64::from(1 << 20),
+        Err(_) => 0.0,
+    };
+    entries.map(size).sum()
+}
+
+fn percentile(sorted: &[Duration], percent: usize) -> f64 {
+    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+    sorted.get(index).copied().unwrap_or_default().as_secs_f64() * 1000.0
+}
+
+fn describe(statuses: &Statuses) -> String {
+    let name = |status: u16| match status {
+        NO_RESPONSE => "no response".to_owned(),
+        status => status.to_string(),
+    };
+    let counts = statuses.iter().map(|(status, count)| format!("{}: {count}", name(*status)));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+pub fn print_floods(answered: &BTreeMap<&'static str, Statuses>) {
+    println!("\nwhat the floods were answered");
+    for (flood, statuses) in answered {
+        println!("  {flood:<20} {}", describe(statuses));
+    }
+}
+
+pub fn print_buyers(quiet: &Outcomes, siege: &Outcomes) {
+    println!(
+        "\nbuyers           quiet    p50 ms    p99 ms        siege    p50 ms    p99 ms    ratio"
+    );
+    let kinds = siege.latencies.keys().copied().map(Some);
+    for kind in kinds.chain([None]) {
+        let (before, during) = (quiet.sorted(kind), siege.sorted(kind));
+        let [p50, p99] = [50, 99].map(|percent| percentile(&before, percent));
+        let [siege_p50, siege_p99] = [50, 99].map(|percent| percentile(&during, percent));
+        println!(
+            "  {:<10} {:>9} {p50:>9.1} {p99:>9.1} {:>12} {siege_p50:>9.1} {siege_p99:>9.1} {:>8.1}",
+            kind.unwrap_or("all"),
+            before.len(),
+            during.len(),
+            siege_p99 / p99
+        );
+    }
+    let ratio = percentile(&siege.sorted(None), 99) / percentile(&quiet.sorted(None), 99);
+    let verdict = if ratio <= MAX_RATIO { "holds" } else { "fails" };
+    println!("  p99 at most {MAX_RATIO} times the quiet value: {verdict}");
+    for (name, outcomes) in [("quiet", quiet), ("siege", siege)] {
+        println!("  refused, {name}: {}", outcomes.refused());
+        for ((kind, status), count) in &outcomes.refused {
+            println!("    {kind}: {}", describe(&Statuses::from([(*status, *count)])));
+        }
+    }
+}
+
+pub fn print_footprint(phase: &str, footprint: &Footprint) {
+    println!("\n{phase}: MiB at the beginning, the middle and the end; growth in the halves");
+    for (name, [begin, middle, end]) in [("memory", footprint.memory), ("disk", footprint.disk)] {
+        let (first, second) = (middle - begin, end - middle);
+        let verdict = if second <= FLAT_MIB { "flat" } else { "not flat" };
+        println!(
+            "  {name:<8} {begin:>8.1} {middle:>8.1} {end:>8.1}   {first:>+7.1} {second:>+7.1}  {verdict}"
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! Message authentication codes with keys that are derived from one secret.
+
+use hmac::{Hmac, KeyInit, digest::Key};
+use sha2::{Digest, Sha256};
+
+/// An HMAC-SHA256 with the key that `secret` has for the purpose `label`, so that one secret can
+/// have several uses.
+pub(super) fn derive_mac(label: &[u8], secret: &[u8]) -> Hmac<Sha256> {
+    let derived = Sha256::new_with_prefix(label).chain_update(secret).finalize();
+    let mut key = Key::<Hmac<Sha256>>::default();
+    key.iter_mut().zip(derived).for_each(|(place, byte)| *place = byte);
+    Hmac::new(&key)
+}

@@ -1,0 +1,53 @@
+//! Weak secrets, and files that keep a secret from nobody.
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::{SettingsFixture, from_env};
+
+const SECRET: &str = "9f86d081884c7d659a2feaa0c55ad015";
+
+#[test]
+fn weak_signing_secret_is_rejected() {
+    for (secret, reason) in [
+        ("s".repeat(64), "it consists of one byte, repeated"),
+        ("change-me-".repeat(8), "it repeats the same 10 bytes"),
+    ] {
+        assert_eq!(
+            from_env(&[("JWT_SECRET", &secret)]).load_error(),
+            format!(
+                "auth.jwt_secret (JWT_SECRET): is easy to guess: {reason}; \
+                 use at least 32 random bytes"
+            )
+        );
+    }
+}
+
+#[test]
+fn secret_files_that_everybody_can_read_cause_a_warning() {
+    let fixture = SettingsFixture::new()
+        .with_file("key.pem", "not read here")
+        .with_file(".env", &format!("JWT_SECRET='{SECRET}'"))
+        .with_file("config/development.toml", "[auth]\nbcrypt_cost = 12");
+    let key = fixture.dir.path().join("key.pem");
+    let fixture = fixture.with_env("SOUK__AUTH__ED25519_KEY_FILE", key.to_str().unwrap());
+    let set_mode = |file: &str, mode| {
+        let path = fixture.dir.path().join(file);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // It sets no secret.
+    set_mode("config/development.toml", 0o644);
+    for (key_mode, dotenv_mode, warned) in [
+        (0o600, 0o600, &[][..]),
+        (0o640, 0o440, &[]),
+        (0o644, 0o600, &["auth.ed25519_key_file: any user"]),
+        (0o602, 0o604, &["auth.ed25519_key_file: any user", ".env: any user"]),
+    ] {
+        set_mode("key.pem", key_mode);
+        set_mode(".env", dotenv_mode);
+        let warnings = fixture.load().warnings();
+        assert_eq!(warnings.len(), warned.len(), "{warnings:?}");
+        for (warning, beginning) in warnings.iter().zip(warned) {
+            assert!(warning.starts_with(beginning), "{warning}");
+        }
+    }
+}
