@@ -56,11 +56,11 @@ fn parse_types(list: &str, errors: &mut ValidationErrors) -> Option<BTreeSet<&'s
             is_all = true;
             continue;
         }
-        let before = types.len();
-        let matching = known_types().filter(|kind| matches_pattern(kind, pattern));
         let mut found = false;
-        types.extend(matching.inspect(|_| found = true));
-        if !found && types.len() == before {
+        types.extend(
+            known_types().filter(|kind| matches_pattern(kind, pattern)).inspect(|_| found = true),
+        );
+        if !found {
             errors.add("types", "unknown_event_type", unknown_type(pattern));
             // One is enough to say what is wrong.
             return None;
