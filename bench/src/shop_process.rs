@@ -66,6 +66,7 @@ impl ShopProcess {
             ("AUTH__BCRYPT_COST", "4"),
             ("LIMITS__PER_ADDRESS", "0"),
             ("LIMITS__PER_USER", "0"),
+            ("LIMITS__CONNECTIONS_PER_ADDRESS", "0"),
         ];
         for (name, value) in defaults.iter().chain(settings) {
             command.env(format!("SOUK__{name}"), value);

@@ -19,7 +19,10 @@ use crate::{
         catalog::{CatalogActor, CatalogService},
         orders::{OrderActor, OrderService},
     },
-    auth::{caller::Authenticator, login_keys::LoginKeys, refresh_token::RefreshTokens},
+    auth::{
+        caller::Authenticator, event_ticket::EventTickets, login_keys::LoginKeys,
+        refresh_token::RefreshTokens,
+    },
     broker::{Broker, BrokerUri},
     config::Settings,
     http::{
@@ -116,6 +119,7 @@ impl Node {
                 Arc::clone(&context.listeners.revoked_sessions),
                 Arc::clone(&context.clock),
             ),
+            event_tickets: EventTickets::new(self.token_secret.expose_secret().as_bytes()),
             feed: Arc::clone(&context.listeners.feed),
             follower: context.follower.clone(),
             broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),

@@ -2,6 +2,7 @@
 
 pub mod caller;
 mod derived_mac;
+pub mod event_ticket;
 pub mod login_keys;
 pub mod refresh_token;
 pub mod token;

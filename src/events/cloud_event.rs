@@ -70,6 +70,23 @@ impl<'a, D> CloudEvent<'a, D> {
         }
     }
 
+    /// The same event with other data.
+    pub(super) fn map_data<E>(self, map: impl FnOnce(D) -> E) -> CloudEvent<'a, E> {
+        CloudEvent {
+            specversion: self.specversion,
+            id: self.id,
+            source: self.source,
+            kind: self.kind,
+            subject: self.subject,
+            time: self.time,
+            sequence: self.sequence,
+            sequencetype: self.sequencetype,
+            traceparent: self.traceparent,
+            datacontenttype: self.datacontenttype,
+            data: map(self.data),
+        }
+    }
+
     /// Parses `sequence`. Returns `None` if it is not a number.
     #[must_use]
     pub fn version(&self) -> Option<u64> {

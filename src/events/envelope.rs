@@ -204,7 +204,7 @@ impl EventEnvelope {
             | DomainEvent::StockLow(level)
             | DomainEvent::StockDepleted(level) => self.render(StockData::from(level)),
             DomainEvent::Cart(cart, event) => self.render(cart::event_data(cart, event)),
-            DomainEvent::Order(order) => self.render(OrderData::from(&**order)),
+            DomainEvent::Order(order) => self.render(OrderData::of_event(order)),
             DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
             DomainEvent::SessionRevoked { user_id, session_id, reason, .. } => {
                 self.render(SessionRevokedData {

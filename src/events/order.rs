@@ -41,8 +41,9 @@ pub struct OrderData<'a> {
     #[schema(value_type = f64, example = 59.97)]
     total_amount: Money,
     payment: PaymentData<'a>,
+    /// Events are without it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "schema::Address")]
+    #[schemars(skip)]
     #[schema(value_type = schema::Address, required = false)]
     shipping_address: Option<&'a BTreeMap<String, String>>,
     #[schemars(extend("format" = "date-time"))]
@@ -115,6 +116,14 @@ impl<'a> From<&'a Order> for OrderData<'a> {
             expires_at: order.expires_at.map(|at| at.to_string()),
             updated_at: order.updated_at.to_string(),
         }
+    }
+}
+
+impl<'a> OrderData<'a> {
+    /// The data of an event: the order without what only its buyer and the shop need to know.
+    #[must_use]
+    pub fn of_event(order: &'a Order) -> Self {
+        Self { shipping_address: None, ..Self::from(order) }
     }
 }
 

@@ -84,6 +84,19 @@ struct SessionFields {
     session_id: SessionId,
 }
 
+/// The id of what an event is about. `None` if the event has none, which is logged.
+#[must_use]
+pub fn parse_subject(event: &OutboxEvent) -> Option<Uuid> {
+    #[derive(Deserialize)]
+    struct Subject {
+        subject: Uuid,
+    }
+    serde_json::from_slice::<Subject>(&event.body)
+        .inspect_err(|error| tracing::error!(id = %event.id, %error, "failed to read an event"))
+        .ok()
+        .map(|found| found.subject)
+}
+
 /// Parses an event from the outbox. `None` if that fails, which is logged.
 #[must_use]
 pub fn parse_or_log(event: &OutboxEvent) -> Option<ParsedEvent> {

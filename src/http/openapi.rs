@@ -41,7 +41,8 @@ use crate::error::ErrorCode;
         cart::show, cart::add, cart::update, cart::remove, cart::clear,
         cart::create_guest_cart, cart::merge,
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
-        events::feed, audit::run, health::livez, health::readyz, health::metrics,
+        events::create_ticket, events::feed, audit::run,
+        health::livez, health::readyz, health::metrics,
     ),
     components(schemas(enums::ProductSort)),
     modifiers(&BearerScheme, &ErrorCodeTable, &OperationDefaults, &SchemaDefaults),
@@ -138,7 +139,7 @@ fn is_limited(path: &str) -> bool {
 
 /// Whether responses of `path` are private to the caller.
 fn must_not_be_stored(path: &str) -> bool {
-    ["/api/auth/", "/api/cart", "/api/checkout", "/api/orders"]
+    ["/api/auth/", "/api/cart", "/api/events/ticket", "/api/checkout", "/api/orders"]
         .iter()
         .any(|prefix| path.starts_with(prefix))
 }

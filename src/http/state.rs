@@ -23,7 +23,10 @@ use crate::{
     actors::{
         accounts::AccountActor, cart::CartRegistry, catalog::CatalogActor, orders::OrderActor,
     },
-    auth::caller::{Authenticator, Caller},
+    auth::{
+        caller::{Authenticator, Caller},
+        event_ticket::EventTickets,
+    },
     broker::BrokerStatus,
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{account::Role, clock::Clock, ids::UserId, money::Currency},
@@ -47,6 +50,8 @@ pub struct AppState {
     pub accounts: Addr<AccountActor>,
     /// Checks access tokens and finds their callers.
     pub authenticator: Authenticator,
+    /// Issues and checks tickets for event feeds.
+    pub event_tickets: EventTickets,
     /// Delivers live events to subscribers.
     pub feed: Arc<Feed>,
     /// Applies changes from other nodes; `None` if the node runs alone.
@@ -127,6 +132,15 @@ impl AppState {
             )
         })?;
         let caller = self.authenticator.authenticate(token)?;
+        self.admit_caller(request, &caller)?;
+        Ok(caller)
+    }
+
+    /// Counts a request of `caller`, who is authenticated.
+    ///
+    /// # Errors
+    /// `rate_limited`
+    pub fn admit_caller(&self, request: &HttpRequest, caller: &Caller) -> Result<(), Error> {
         if caller.role != Role::Guest {
             self.connections.record_account(self.client_address(request));
         }
@@ -134,8 +148,7 @@ impl AppState {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
             error
-        })?;
-        Ok(caller)
+        })
     }
 
     /// Adds rate limit headers to the response if `error` reports too many failed logins.

@@ -5,12 +5,19 @@
 //! broker: only a page has the events of all nodes in order, without gaps and repeats. It reads
 //! only while somebody listens.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, broadcast};
+use uuid::Uuid;
 
 use crate::{
-    events::OutboxCursor,
+    events::{
+        Audience, OutboxCursor, OutboxEvent, OutboxPosition, inventory, parse::parse_subject,
+    },
     store::{OutboxPage, Store, StoreUnavailable},
 };
 
@@ -23,13 +30,76 @@ const PAGE_SIZE: u32 = 500;
 /// How often the outbox is read when nothing is known to be new.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A page of the outbox, and the cursor that it follows.
+/// A page of the outbox, and the cursor that it follows. Many readers share one.
 #[derive(Debug)]
 pub struct FeedPage {
     /// A listener that has not read everything up to here must read from the store first.
     pub start: OutboxCursor,
-    /// The page.
-    pub page: OutboxPage,
+    /// What a reader of the page has read.
+    pub end: OutboxCursor,
+    /// Whether events before the first are missing.
+    pub has_gap: bool,
+    /// The events, in order.
+    pub events: Vec<FeedEvent>,
+}
+
+/// An event for the readers of the feed. What only some readers need is prepared once for all.
+#[derive(Debug)]
+pub struct FeedEvent {
+    event: OutboxEvent,
+    subject: OnceLock<Option<Uuid>>,
+    public_body: OnceLock<Bytes>,
+}
+
+impl FeedPage {
+    /// A page that follows `start`.
+    #[must_use]
+    pub fn new(start: OutboxCursor, page: OutboxPage) -> Self {
+        let events = page.events.into_iter().map(FeedEvent::new).collect();
+        Self { start, end: page.end, has_gap: page.has_gap, events }
+    }
+}
+
+impl FeedEvent {
+    const fn new(event: OutboxEvent) -> Self {
+        Self { event, subject: OnceLock::new(), public_body: OnceLock::new() }
+    }
+
+    /// Where the event stands in the outbox.
+    #[must_use]
+    pub const fn position(&self) -> OutboxPosition {
+        self.event.position
+    }
+
+    /// The type of the event.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.event.kind
+    }
+
+    /// Who may read the event.
+    #[must_use]
+    pub const fn audience(&self) -> Audience {
+        self.event.audience
+    }
+
+    /// The id of what changed. `None` if the event has none, which is logged.
+    #[must_use]
+    pub fn subject(&self) -> Option<Uuid> {
+        *self.subject.get_or_init(|| parse_subject(&self.event))
+    }
+
+    /// The whole CloudEvent as JSON.
+    #[must_use]
+    pub const fn body(&self) -> &Bytes {
+        &self.event.body
+    }
+
+    /// The CloudEvent of a change of stock with what anyone may know.
+    #[must_use]
+    pub fn public_stock_body(&self) -> &Bytes {
+        self.public_body.get_or_init(|| inventory::public_stock_event(&self.event))
+    }
 }
 
 /// Broadcasts new events to any number of listeners. A slow listener gets a `Lagged` error and
@@ -97,7 +167,7 @@ impl Feed {
 
     fn broadcast_page(&self, start: OutboxCursor, page: OutboxPage) {
         // `send` fails only if the last listener has just disconnected.
-        drop(self.pages.send(Arc::new(FeedPage { start, page })));
+        drop(self.pages.send(Arc::new(FeedPage::new(start, page))));
     }
 
     fn has_listeners(&self) -> bool {

@@ -8,7 +8,7 @@ use crate::domain::{account::ENDED_SESSION_RETENTION, cart::GUEST_LIFETIME};
 pub(super) const IDEMPOTENCY_KEY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The minimum time that an inbox id is kept. A redelivery after that is applied again.
-pub(super) const INBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub const INBOX_RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// At least this many of the newest events are kept. Unpublished events are kept however many.
 pub(super) const MIN_RETAINED_EVENTS: u32 = 20_000;

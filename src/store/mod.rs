@@ -23,6 +23,7 @@ pub use self::commit::{
     Commit, CommitError, CommitOutcome, CommitReceipt, CommittedChanges, Condition, StockWrite,
     Write,
 };
+pub use self::limits::INBOX_RETENTION;
 use crate::{
     domain::{
         account::{

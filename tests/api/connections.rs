@@ -1,6 +1,6 @@
 //! What one client can hold: connections, feeds, and the log.
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::json;
 
 use crate::support::{Event, PASSWORD, RawConnection, TestApp};
@@ -22,13 +22,14 @@ async fn open_feeds(
     address: &str,
     count: usize,
 ) -> (Vec<RawConnection>, Vec<Option<u16>>) {
-    let opened = (0..count).map(async |_| {
+    // A few at a time, since this process has few descriptors, too.
+    let opened = stream::iter(0..count).map(async |_| {
         let mut connection = app.try_connect_from(address).await.ok()?;
         connection.get("/api/events").await;
         let status = connection.status().await?;
         Some((connection, status))
     });
-    let opened: Vec<_> = join_all(opened).await;
+    let opened: Vec<_> = opened.buffered(50).collect().await;
     let statuses = opened.iter().map(|opened| opened.as_ref().map(|(_, status)| *status)).collect();
     (opened.into_iter().flatten().map(|(connection, _)| connection).collect(), statuses)
 }
@@ -236,7 +237,7 @@ fn products(price: u32) -> String {
 
 #[tokio::test]
 async fn feeds_that_never_read_are_closed_and_hold_little_memory() {
-    let app = TestApp::with_settings(&[("http.write_timeout", "1s")]).await;
+    let app = TestApp::with_settings(&[("http.write_timeout", "3s")]).await;
     let admin = app.admin().await;
     app.import_products(&admin, products(1)).await;
     let (_stalled, statuses) = open_feeds(&app, "127.0.0.2", 100).await;

@@ -22,6 +22,7 @@ mod conditional;
 mod connections;
 mod crashed_orders;
 mod crashes;
+mod event_access;
 mod events;
 mod hardening;
 mod idempotency;

@@ -26,6 +26,7 @@ PUT /api/cart/update
 POST /api/checkout
 POST /api/admin/audit
 GET /api/events
+POST /api/events/ticket
 GET /api/orders
 GET /api/orders/{id}
 POST /api/orders/{id}/cancel

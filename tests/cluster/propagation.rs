@@ -238,3 +238,20 @@ async fn unknown_feed_id_starts_with_the_oldest_event() {
     }
     cluster.shut_down().await;
 }
+
+#[tokio::test]
+async fn event_ticket_opens_one_feed_on_all_nodes() {
+    let Some(cluster) = Cluster::start_shared().await else { return };
+    let (here, there) = cluster.both_nodes();
+    let ada = here.customer().await;
+    for _ in 0..10 {
+        let response = here.call("POST", "/api/events/ticket").token(&ada).await.is(201).json();
+        let path = format!("/api/events?ticket={}", response["ticket"].as_str().unwrap());
+        let opened = (0..8).map(|n| [here, there][n % 2].call("HEAD", &path).into_future());
+        let statuses: Vec<_> =
+            join_all(opened).await.iter().map(|response| response.status).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+        there.get(&path).await.problem(401, "ticket_invalid");
+    }
+    cluster.shut_down().await;
+}

@@ -218,8 +218,12 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
 pub(crate) fn problem_headers(
     error: &Error,
 ) -> impl Iterator<Item = (header::HeaderName, HeaderValue)> {
-    let challenge = matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::TokenExpired)
-        .then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+    let needs_token = matches!(
+        error.code,
+        ErrorCode::Unauthenticated | ErrorCode::TokenExpired | ErrorCode::TicketInvalid
+    );
+    let challenge =
+        needs_token.then(|| (header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
     let retry = error.retry_after.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds)));
     let content = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     challenge.into_iter().chain(retry).chain(std::iter::once(content))

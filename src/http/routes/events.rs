@@ -1,29 +1,35 @@
 //! The event feed: server-sent events that a client can resume after the last one it received.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+mod audience;
+mod filter;
+mod stream;
 
-use actix_web::{HttpResponse, web};
-use futures_util::stream;
-use tokio::{
-    sync::{
-        broadcast::{Receiver, error::RecvError},
-        watch,
-    },
-    time::{Instant, Interval},
-};
+use std::{sync::Arc, time::Duration};
 
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use futures_util::stream as streams;
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use self::{filter::EventFilter, stream::EventStream};
 use crate::{
-    auth::caller::Caller,
-    error::Error,
-    events::{Audience, OutboxCursor, OutboxEvent},
+    actors::commit_error::map_commit_error,
+    auth::event_ticket::{EventTicket, TICKET_LIFETIME},
+    error::{Error, ErrorCode},
+    events::OutboxCursor,
     http::{
-        feed_limiter::FeedPermit,
-        request::extract::{EventSubscriber, ReadRequest},
-        response::problem::{Problem, ProblemDetails},
+        request::{
+            deadline::Deadline,
+            extract::{Bearer, ChangeRequest, EventSubscriber, ReadRequest},
+        },
+        response::{
+            ApiResponse, RouteResult,
+            problem::{Problem, ProblemDetails},
+        },
         state::AppState,
     },
-    outbox::feed::FeedPage,
-    store::{OutboxPage, StoreUnavailable},
+    store::{Commit, CommitError, INBOX_RETENTION},
 };
 
 /// A stream of server-sent events.
@@ -34,68 +40,101 @@ use crate::{
 )]
 pub(crate) struct EventStreamBody(#[expect(dead_code, reason = "describes a stream")] String);
 
-/// How often a feed sends a keep-alive comment and checks its token.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// A ticket that opens one event feed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EventTicketResponse {
+    /// For the query parameter `ticket` of `GET /api/events`.
+    #[schema(examples("q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k"))]
+    ticket: String,
+    /// The lifetime in seconds.
+    #[schema(examples(60))]
+    expires_in: u64,
+}
 
-/// How long a client should wait before it reconnects.
-const RETRY_MILLIS: u32 = 2000;
-
-/// Tells a client that it has missed events that are no longer kept.
-const GAP_NOTICE: &[u8] = b"event: souk.gap\ndata: {}\n\n";
-
-/// The number of events read from the store at a time. A reader that stalls holds so many.
-const PAGE_SIZE: u32 = 100;
+/// How long the id of a used ticket is kept. That is longer than the ticket is good, by what the
+/// clocks of two nodes may differ.
+const USED_TICKET_RETENTION: Duration = Duration::from_secs(5 * 60);
 
 /// Registers the routes of this module.
 pub(super) fn configure_routes(config: &mut web::ServiceConfig) {
-    config.service(web::resource("/api/events").get(feed));
+    config
+        .service(web::resource("/api/events").get(feed))
+        .service(web::resource("/api/events/ticket").post(create_ticket));
+}
+
+/// Create a ticket for an event feed.
+///
+/// A browser's `EventSource` can send no header. Its page gets a ticket with its token, and opens
+/// `GET /api/events?ticket=...` with it, within a minute and once. The feed is that of the token.
+#[utoipa::path(post, path = "/api/events/ticket", operation_id = "create_event_ticket",
+tag = "Events", security(("bearer" = [])), responses(
+    (status = 201, body = EventTicketResponse),
+))]
+async fn create_ticket(change: ChangeRequest<Bearer>) -> RouteResult {
+    let state = &change.state;
+    let response = EventTicketResponse {
+        ticket: state.event_tickets.issue(&change.caller, state.clock.now()),
+        expires_in: TICKET_LIFETIME.as_secs(),
+    };
+    Ok(ApiResponse::json(StatusCode::CREATED, &response)?.with_no_store())
 }
 
 /// Stream events.
 ///
-/// The response is a stream of server-sent events. Anyone gets the events of catalog and stock, and
-/// the bearer of a token also those of their own cart and orders. `data` is a CloudEvent, `event`
-/// its type. With the `id` of an earlier stream as `Last-Event-ID` or `last_event_id`, the stream
-/// continues there, on any node. An id has no other meaning. If events in between are no longer
-/// kept, or the id is unknown, the event `souk.gap` comes first, then the oldest events that are
-/// kept. The newest 10,000 events are always kept.
+/// The response is a stream of server-sent events. `data` is a CloudEvent, `event` its type.
+/// Anyone gets the events of the catalog, and of stock those with `product_id`, `available` and
+/// `version` as their data. The bearer of a token also gets the events of their own cart and
+/// orders, and an admin gets all events with all of their data. `types` and `subject` narrow that.
+///
+/// With the `id` of an earlier stream as `Last-Event-ID` or `last_event_id`, the stream continues
+/// there, on any node. An id has no other meaning. If events in between are no longer kept, or the
+/// id is unknown, the event `souk.gap` comes first, then the oldest events that are kept. The
+/// newest 10,000 events are always kept. The stream begins with an id, and sends one every 15
+/// seconds. It ends within 15 seconds of its session.
 #[utoipa::path(get, path = "/api/events", operation_id = "stream_events",
 tag = "Events", security((), ("bearer" = [])), params(
     ("Last-Event-ID" = Option<String>, Header),
     ("last_event_id" = Option<String>, Query,
         description = "For clients that cannot send `Last-Event-ID`, which wins if both are sent"),
+    ("types" = Option<String>, Query, example = "cart.*,order.paid",
+        description = "Only events of these types, comma-separated. `cart.*` is every type that \
+            begins with `cart.`, and `*` is every type."),
+    ("subject" = Option<String>, Query,
+        description = "Only events of this product, user, guest or order"),
+    ("ticket" = Option<String>, Query,
+        description = "From `POST /api/events/ticket`, for clients that cannot send \
+            `Authorization`, which wins if both are sent"),
 ), responses(
     (status = 200, content_type = "text/event-stream", body = EventStreamBody),
     (status = 401, body = ProblemDetails,
         description = "`unauthenticated`, `token_expired`: the token is not valid, or the catalog \
-            needs one"),
+            needs one; `ticket_invalid`: the ticket is not valid, has expired, or was used"),
+    (status = 422, body = ProblemDetails,
+        description = "`validation_failed`: an unknown query parameter, or a type that no event \
+            has"),
     (status = 429, body = ProblemDetails,
         description = "`too_many_feeds`: of this address or user; `rate_limited`"),
 ))]
 async fn feed(read: ReadRequest<EventSubscriber>) -> Result<HttpResponse, Problem> {
-    read.query.reject_others(&["last_event_id"])?;
-    let state = Arc::clone(&read.state);
-    let permit = state.admit_feed(&read.request, read.caller.map(|caller| caller.user_id))?;
+    let state = &read.state;
+    let ticket = match (read.caller, read.query.get("ticket")) {
+        (None, Some(ticket)) => Some(check_ticket(state, &read.request, ticket)?),
+        _ => None,
+    };
+    read.query.reject_others(&["last_event_id", "subject", "ticket", "types"])?;
+    let filter = EventFilter::parse(&read.query).map_err(Error::from)?;
+    let caller = read.caller.or(ticket.map(|ticket| ticket.caller));
+    let permit = state.admit_feed(&read.request, caller.map(|caller| caller.user_id))?;
     // Subscribe before reading the heads, so that no event is missed. The cursor removes
     // duplicates.
     let live_pages = state.feed.listen();
     let start = find_start(&read).await?;
-    let keep_alive_timer =
-        tokio::time::interval_at(Instant::now() + KEEP_ALIVE_INTERVAL, KEEP_ALIVE_INTERVAL);
-    let shutdown = state.shutdown.clone();
-    let event_stream = EventStream {
-        state,
-        _permit: permit,
-        caller: read.caller,
-        live_pages,
-        pending_chunks: start.first_chunks().collect(),
-        expects_gap: matches!(start, Start::Oldest),
-        cursor: start.into_cursor(),
-        is_behind: true,
-        shutdown,
-        keep_alive_timer,
-    };
-    let body = stream::unfold(event_stream, async |mut events| {
+    // Last, so that a request that is refused for another reason does not use up its ticket.
+    if let Some(ticket) = ticket {
+        use_ticket(state, &read.request, &ticket).await?;
+    }
+    let stream = EventStream::new(Arc::clone(state), permit, caller, filter, live_pages, start);
+    let body = streams::unfold(stream, async |mut events| {
         events.next_chunk().await.map(|chunk| (Ok(chunk), events))
     });
     Ok(HttpResponse::Ok()
@@ -106,32 +145,59 @@ async fn feed(read: ReadRequest<EventSubscriber>) -> Result<HttpResponse, Proble
         .streaming::<_, actix_web::Error>(Box::pin(body)))
 }
 
+/// Checks everything of a ticket but its single use, and counts the request for its user.
+fn check_ticket(
+    state: &AppState,
+    request: &HttpRequest,
+    ticket: &str,
+) -> Result<EventTicket, Error> {
+    let ticket = state
+        .event_tickets
+        .verify(ticket, state.clock.now())
+        .filter(|ticket| !state.authenticator.has_ended(&ticket.caller))
+        .ok_or_else(ticket_invalid)?;
+    state.admit_caller(request, &ticket.caller)?;
+    Ok(ticket)
+}
+
+/// Records that a ticket is used. The store has its id only once, so a ticket opens one feed on all
+/// nodes, and after a restart.
+///
+/// The inbox holds such ids already. It forgets an id by its age, so the id of a ticket is dated
+/// back: it matters for minutes, and not for as long as that of a command.
+async fn use_ticket(
+    state: &AppState,
+    request: &HttpRequest,
+    ticket: &EventTicket,
+) -> Result<(), Error> {
+    let timeout = Deadline::remaining(request).unwrap_or(state.options.request_timeout);
+    let age = INBOX_RETENTION.saturating_sub(USED_TICKET_RETENTION);
+    let deadline = (Instant::now() + timeout).into_std();
+    let commit = Commit {
+        inbox_message_id: Some(format!("event ticket {}", ticket.id).into()),
+        ..Commit::new(state.clock.now().saturating_sub(age), deadline)
+    };
+    match state.writer.commit(commit).await {
+        Ok(_) => Ok(()),
+        Err(CommitError::AlreadyApplied) => Err(ticket_invalid()),
+        Err(error) => Err(map_commit_error(error)),
+    }
+}
+
+fn ticket_invalid() -> Error {
+    Error::new(
+        ErrorCode::TicketInvalid,
+        "The ticket is not valid, has expired, or was used. Get a new one with \
+         POST /api/events/ticket.",
+    )
+}
+
 /// Where a feed starts.
 enum Start {
     /// After what the cursor has read.
     After(OutboxCursor),
     /// With the oldest event, after a notice that events are missing.
     Oldest,
-}
-
-impl Start {
-    fn first_chunks(&self) -> impl Iterator<Item = web::Bytes> + use<> {
-        let opening = match self {
-            Self::After(cursor) => {
-                format!(": souk\nid: {cursor}\nretry: {RETRY_MILLIS}\n\n").into()
-            }
-            Self::Oldest => format!(": souk\nretry: {RETRY_MILLIS}\n\n").into(),
-        };
-        let gap = matches!(self, Self::Oldest).then(|| web::Bytes::from_static(GAP_NOTICE));
-        [opening].into_iter().chain(gap)
-    }
-
-    fn into_cursor(self) -> OutboxCursor {
-        match self {
-            Self::After(cursor) => cursor,
-            Self::Oldest => OutboxCursor::default(),
-        }
-    }
 }
 
 /// A feed without a last event id starts after the newest event. An id that is not known starts it
@@ -150,110 +216,4 @@ async fn find_start(read: &ReadRequest<EventSubscriber>) -> Result<Start, Error>
     // another database.
     let heads = read.state.read_before_deadline(request, store.linearizable_outbox_heads()).await?;
     Ok(if heads.covers(&cursor) { Start::After(cursor) } else { Start::Oldest })
-}
-
-struct EventStream {
-    state: Arc<AppState>,
-    _permit: FeedPermit,
-    caller: Option<Caller>,
-    live_pages: Receiver<Arc<FeedPage>>,
-    /// The events that were queued or skipped.
-    cursor: OutboxCursor,
-    /// Whether the store may have events after `cursor`.
-    is_behind: bool,
-    /// Whether the reader knows that events are missing before the next ones.
-    expects_gap: bool,
-    pending_chunks: VecDeque<web::Bytes>,
-    shutdown: watch::Receiver<bool>,
-    keep_alive_timer: Interval,
-}
-
-impl EventStream {
-    /// Returns the next chunk of the feed. `None` ends the feed.
-    async fn next_chunk(&mut self) -> Option<web::Bytes> {
-        loop {
-            if let Some(chunk) = self.pending_chunks.pop_front() {
-                return Some(chunk);
-            }
-            if self.is_behind {
-                // A slow reader can stay behind for long, so check its session here too.
-                if self.has_session_ended() || *self.shutdown.borrow() {
-                    return None;
-                }
-                self.read_missed_events().await.ok()?;
-                continue;
-            }
-            tokio::select! {
-                // Poll the timer first: a busy feed must not outlive its token.
-                biased;
-                _ = self.keep_alive_timer.tick() => {
-                    // The id lets a client resume that has seen no event so far.
-                    let keep_alive = format!(": alive\nid: {}\n\n", self.cursor).into();
-                    return (!self.has_session_ended()).then_some(keep_alive);
-                }
-                live = self.live_pages.recv() => match live {
-                    Ok(_) if self.has_session_ended() => return None,
-                    Ok(live) if self.cursor.covers(&live.start) => {
-                        self.queue_page(&live.page).await.ok()?;
-                    }
-                    Ok(_) => self.is_behind = true,
-                    Err(RecvError::Lagged(_)) => self.is_behind = true,
-                    Err(RecvError::Closed) => return None,
-                },
-                // The node is stopping. The client resumes on another node.
-                _ = self.shutdown.changed() => return None,
-            }
-        }
-    }
-
-    async fn read_missed_events(&mut self) -> Result<(), StoreUnavailable> {
-        let page = {
-            let _permit = self.state.feed_limiter.read_permit().await;
-            self.state.store.list_events_after(&self.cursor, PAGE_SIZE).await?
-        };
-        self.is_behind = page.has_more;
-        self.queue_page(&page).await
-    }
-
-    /// Queues the events of `page` that the reader may see and does not have. What the reader then
-    /// reads from this node is at least as new.
-    async fn queue_page(&mut self, page: &OutboxPage) -> Result<(), StoreUnavailable> {
-        if let Some(follower) = &self.state.follower {
-            follower.catch_up_to(&page.end).await?;
-        }
-        if page.has_gap && !self.expects_gap {
-            self.pending_chunks.push_back(web::Bytes::from_static(GAP_NOTICE));
-        }
-        self.expects_gap = false;
-        for event in &page.events {
-            if self.cursor.has_read(event.position) {
-                continue;
-            }
-            self.cursor.advance_to(event.position);
-            if can_see_event(self.caller.as_ref(), event.audience) {
-                self.pending_chunks.push_back(format_sse_event(event, &self.cursor));
-            }
-        }
-        self.cursor.merge(&page.end);
-        Ok(())
-    }
-
-    /// Whether the token that opened the feed is no longer valid.
-    fn has_session_ended(&self) -> bool {
-        self.caller.as_ref().is_some_and(|caller| self.state.authenticator.has_ended(caller))
-    }
-}
-
-fn can_see_event(caller: Option<&Caller>, audience: Audience) -> bool {
-    match audience {
-        Audience::Everyone => true,
-        Audience::Owner(owner) => caller.is_some_and(|caller| caller.user_id == owner),
-        Audience::BrokerOnly => false,
-    }
-}
-
-/// `cursor` is that of a reader that has read the event.
-fn format_sse_event(event: &OutboxEvent, cursor: &OutboxCursor) -> web::Bytes {
-    let head = format!("id: {cursor}\nevent: {}\ndata: ", event.kind);
-    [head.as_bytes(), &event.body, b"\n\n"].concat().into()
 }

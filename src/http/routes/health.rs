@@ -67,7 +67,8 @@ pub(crate) struct MetricsText(#[expect(dead_code, reason = "describes a text")] 
 
 /// Check whether the process is alive.
 ///
-/// The response does not depend on the store.
+/// The response does not depend on the store. With `ops.bind`, probes and metrics are on that port
+/// only.
 #[utoipa::path(get, path = "/livez", operation_id = "get_liveness",
 tag = "Operations", security(()), responses(
     (status = 200, body = Liveness),

@@ -1,0 +1,145 @@
+//! Tickets for event feeds: a browser's `EventSource` can send no header, so it sends a ticket in
+//! the query.
+//!
+//! A ticket is base64url of what it says, followed by an HMAC-SHA256, so any node can check it.
+//! It is good for a minute and for one feed; who opens the feed has its id recorded in the store.
+//! It is no access token, and opens nothing but a feed.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use uuid::Uuid;
+
+use super::{caller::Caller, derived_mac::derive_mac};
+use crate::domain::{
+    account::Role,
+    clock::Timestamp,
+    ids::{SessionId, UserId},
+};
+
+/// How long a ticket is good.
+pub const TICKET_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Id, user, session, role, and the times at which the access token and the ticket expire.
+const SIGNED_BYTES: usize = 16 + 16 + 16 + 1 + 8 + 8;
+
+/// Issues and verifies tickets. All nodes must share one secret.
+#[derive(Clone)]
+pub struct EventTickets {
+    mac: Hmac<Sha256>,
+}
+
+/// A ticket that is genuine and has not expired. It may already be used.
+#[derive(Debug, Clone, Copy)]
+pub struct EventTicket {
+    /// Names the ticket, for its single use.
+    pub id: Uuid,
+    /// Whose feed it opens. The feed ends with the access token that the ticket was issued for.
+    pub caller: Caller,
+}
+
+impl EventTickets {
+    /// Derives the MAC key from `secret`, so that the secret can have other uses, too.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self { mac: derive_mac(b"souk event ticket\0", secret) }
+    }
+
+    /// Issues a ticket for the caller's feed.
+    #[must_use]
+    pub fn issue(&self, caller: &Caller, now: Timestamp) -> String {
+        let mut bytes = Vec::with_capacity(SIGNED_BYTES + 32);
+        bytes.extend_from_slice(&rand::random::<[u8; 16]>());
+        bytes.extend_from_slice(caller.user_id.as_uuid().as_bytes());
+        bytes.extend_from_slice(caller.session_id.as_uuid().as_bytes());
+        bytes.push(role_byte(caller.role));
+        bytes.extend_from_slice(&caller.expires_at.as_millis().to_be_bytes());
+        let expires_at = now.saturating_add(TICKET_LIFETIME);
+        bytes.extend_from_slice(&expires_at.as_millis().to_be_bytes());
+        let mac = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
+        bytes.extend(mac);
+        URL_SAFE_NO_PAD.encode(&bytes)
+    }
+
+    /// Reads a ticket. `None` if it is not genuine or has expired.
+    #[must_use]
+    pub fn verify(&self, ticket: &str, now: Timestamp) -> Option<EventTicket> {
+        let mut bytes = [0; SIGNED_BYTES + 32];
+        let length = URL_SAFE_NO_PAD.decode_slice(ticket, &mut bytes).ok()?;
+        if length != bytes.len() {
+            return None;
+        }
+        let (signed, mac) = bytes.split_at(SIGNED_BYTES);
+        self.mac.clone().chain_update(signed).verify_slice(mac).ok()?;
+        let (id, rest) = signed.split_first_chunk::<16>()?;
+        let (user_id, rest) = rest.split_first_chunk::<16>()?;
+        let (session_id, rest) = rest.split_first_chunk::<16>()?;
+        let (role, rest) = rest.split_first()?;
+        let (token_expires_at, rest) = rest.split_first_chunk::<8>()?;
+        let (expires_at, _) = rest.split_first_chunk::<8>()?;
+        let caller = Caller {
+            user_id: UserId::from(Uuid::from_bytes(*user_id)),
+            role: Role::ALL.iter().copied().find(|known| role_byte(*known) == *role)?,
+            session_id: SessionId::from(Uuid::from_bytes(*session_id)),
+            expires_at: Timestamp::from_millis(i64::from_be_bytes(*token_expires_at)),
+        };
+        let is_current = Timestamp::from_millis(i64::from_be_bytes(*expires_at)) > now;
+        is_current.then_some(EventTicket { id: Uuid::from_bytes(*id), caller })
+    }
+}
+
+/// The role in a ticket. Nodes of two versions may share tickets, so a number keeps its meaning.
+const fn role_byte(role: Role) -> u8 {
+    match role {
+        Role::Guest => 0,
+        Role::Customer => 1,
+        Role::Admin => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn caller(role: Role) -> Caller {
+        let expires_at = NOW.saturating_add(Duration::from_secs(900));
+        Caller { user_id: UserId::new(), role, session_id: SessionId::new(), expires_at }
+    }
+
+    #[test]
+    fn ticket_names_its_caller_on_every_node() {
+        let (node, other) = (EventTickets::new(b"a secret"), EventTickets::new(b"a secret"));
+        for role in Role::ALL {
+            let caller = caller(*role);
+            let [first, second] = [node.issue(&caller, NOW), node.issue(&caller, NOW)];
+            let ticket = other.verify(&first, NOW).unwrap();
+            assert_eq!((ticket.caller.user_id, ticket.caller.role), (caller.user_id, *role));
+            assert_eq!(ticket.caller.session_id, caller.session_id);
+            assert_eq!(ticket.caller.expires_at, caller.expires_at);
+            assert_ne!(ticket.id, other.verify(&second, NOW).unwrap().id);
+        }
+    }
+
+    #[test]
+    fn expired_and_forged_tickets_are_nothing() {
+        let tickets = EventTickets::new(b"a secret");
+        let ticket = tickets.issue(&caller(Role::Customer), NOW);
+        let late = NOW.saturating_add(TICKET_LIFETIME);
+        assert!(tickets.verify(&ticket, late.saturating_sub(Duration::from_millis(1))).is_some());
+        assert!(tickets.verify(&ticket, late).is_none());
+        assert!(EventTickets::new(b"another secret").verify(&ticket, NOW).is_none());
+        for place in 0..ticket.len() {
+            let mut forged = ticket.clone().into_bytes();
+            forged[place] = if forged[place] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(forged).unwrap();
+            assert!(tickets.verify(&forged, NOW).is_none(), "character {place}");
+        }
+        for bad in ["", "A", &ticket[1..], &format!("{ticket}A"), &"A".repeat(100_000)] {
+            assert!(tickets.verify(bad, NOW).is_none());
+        }
+    }
+}
