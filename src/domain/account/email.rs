@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn email_is_lowercased_and_malformed_is_rejected() {
         assert_eq!(Email::parse(" Ada@Example.COM ").unwrap().as_str(), "ada@example.com");
-        assert_eq!(Email::parse("zo\u{eb}.l+x@b\u{fc}cher.example").unwrap().0.len(), 25);
+        assert_eq!(Email::parse("zo\u{eb}.l+x@b\u{fc}cher.example").unwrap().0.len(), 24);
         for bad in [
             "",
             "ada",
