@@ -264,7 +264,8 @@ async fn responses_set_nosniff() {
 
 #[tokio::test]
 async fn logs_contain_no_secrets() {
-    let mut app = TestApp::with_settings(&[("telemetry.log", "json")]).await;
+    let settings = [("telemetry.log", "json"), ("auth.refresh_grace", "0s")];
+    let mut app = TestApp::with_settings(&settings).await;
     let ada = app.customer().await;
     let guest = app.guest().await;
     app.merge_cart(&ada, &guest).await.ok();

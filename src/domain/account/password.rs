@@ -112,12 +112,12 @@ mod tests {
 
     #[test]
     fn password_length_is_bounded() {
-        assert!(parse("plum-b8x").is_ok());
+        assert!(parse("8 chars!").is_ok());
         assert!(parse(&"x".repeat(71)).is_ok());
         for bad in ["1234567", &"x".repeat(72), &"é".repeat(36), "1234567\0"] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(format!("{:?}", parse("plum-b8x").unwrap()), "Password(hidden)");
+        assert_eq!(format!("{:?}", parse("8 chars!").unwrap()), "Password(hidden)");
     }
 
     #[test]
