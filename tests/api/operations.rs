@@ -51,7 +51,7 @@ GET /readyz
 /// Limits the size of the files that a process writes, in bytes or `unlimited`: as on a full disk,
 /// the kernel refuses what would be longer.
 fn limit_file_size(app: &TestApp, limit: &str) {
-    let (pid, limit) = (app.pid().to_string(), format!("--fsize={limit}"));
+    let (pid, limit) = (app.pid().to_string(), format!("--fsize={limit}:"));
     let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
     assert!(limited.unwrap().success());
 }
