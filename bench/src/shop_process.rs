@@ -67,6 +67,10 @@ impl ShopProcess {
             ("LIMITS__PER_ADDRESS", "0"),
             ("LIMITS__PER_USER", "0"),
             ("LIMITS__CONNECTIONS_PER_ADDRESS", "0"),
+            ("LIMITS__GUESTS", "0"),
+            ("LIMITS__IDEMPOTENCY_KEYS", "0"),
+            ("LIMITS__IDEMPOTENCY_BYTES", "0B"),
+            ("LIMITS__GUEST_IDEMPOTENCY_BYTES", "0B"),
         ];
         for (name, value) in defaults.iter().chain(settings) {
             command.env(format!("SOUK__{name}"), value);

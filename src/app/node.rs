@@ -130,7 +130,7 @@ impl Node {
             options: api_options(settings),
             connections: Arc::new(connections),
             feed_limiter: FeedLimiter::new(feed_limits(settings), metrics.connections.clone()),
-            rate_limits: RateLimits::new(settings.limits.per_address, settings.limits.per_user),
+            rate_limits: rate_limits(settings),
             metrics,
             shutdown: stopping,
         }))

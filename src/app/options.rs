@@ -15,7 +15,7 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
-    http::{ApiOptions, ConnectionLimits, FeedLimits, ServerOptions},
+    http::{ApiOptions, ConnectionLimits, FeedLimits, RateLimits, ServerOptions},
 };
 
 /// How long a stopping node waits for requests in progress.
@@ -24,6 +24,11 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
     let max_lines = usize::try_from(settings.cart.max_lines).unwrap_or(usize::MAX);
     CartLimits { max_quantity: settings.cart.max_quantity, max_lines }
+}
+
+pub(super) fn rate_limits(settings: &Settings) -> RateLimits {
+    let limits = &settings.limits;
+    RateLimits::new(limits.per_address, limits.per_user, limits.guests)
 }
 
 pub(super) const fn reply_quota(settings: &Settings) -> ReplyQuota {

@@ -151,6 +151,18 @@ impl AppState {
         })
     }
 
+    /// Counts a new guest cart of the client.
+    ///
+    /// # Errors
+    /// `rate_limited`
+    pub fn admit_guest(&self, request: &HttpRequest) -> Result<(), Error> {
+        self.rate_limits.check_guest(self.client_address(request)).map_err(|limited| {
+            let error = Error::from(&limited);
+            request.extensions_mut().insert(limited);
+            error
+        })
+    }
+
     /// Adds rate limit headers to the response if `error` reports too many failed logins.
     pub fn with_login_limit_headers(&self, request: &HttpRequest, error: Error) -> Error {
         if let (ErrorCode::RateLimited, Some(wait)) = (error.code, error.retry_after) {

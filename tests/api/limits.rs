@@ -55,6 +55,32 @@ async fn requests_are_limited_per_address() {
 }
 
 #[tokio::test]
+async fn new_guest_carts_are_limited_per_address() {
+    let app =
+        TestApp::with_settings(&[("limits.guests", "3"), ("http.trusted_proxies", "127.0.0.1")])
+            .await;
+    let create = |address: &str| {
+        app.call("POST", "/api/cart/guest").header("x-forwarded-for", address.to_owned())
+    };
+    let began = Instant::now();
+    let (mut created, mut limited) = (0, None);
+    while limited.is_none() {
+        let response = create("2001:db8:0:aa00::1").await;
+        match response.status {
+            201 => created += 1,
+            _ => limited = Some(response),
+        }
+    }
+    // One becomes free every 20 seconds.
+    let most = 3 + began.elapsed().as_secs() / 20 + 1;
+    assert!((3..=most).contains(&created), "{created} of {most}");
+    let limited = limited.unwrap();
+    assert_eq!(limited.header("ratelimit-policy"), Some("\"guests\";q=3;w=60"));
+    assert_rate_limited(limited, "guests");
+    create("192.0.2.1").await.is(201);
+}
+
+#[tokio::test]
 async fn trusted_proxy_forwards_the_client_address() {
     let app = TestApp::with_settings(&[
         ("limits.per_address", "1"),

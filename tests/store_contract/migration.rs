@@ -109,7 +109,7 @@ async fn carts_of_schema_version_2_are_migrated() {
     assert_eq!(old, 0);
     let mut indexes = carts.list_index_names().await.unwrap();
     indexes.sort();
-    assert_eq!(indexes, ["_id_", "idle"]);
+    assert_eq!(indexes, ["_id_", "idle", "of_guests"]);
     assert_eq!(schema_version(&mongo).await, 5);
     mongo.drop_database().await;
 }

@@ -132,8 +132,9 @@ impl Response {
             let found = self.header(name).unwrap_or_default();
             assert!(found.starts_with(value), "{self}: {name}: {found}");
         }
-        // The 503 of a readiness probe is not a problem document.
+        // The 503 of a readiness probe is not a problem document, and HEAD has no body.
         if self.status < 400
+            || self.name.starts_with("HEAD ")
             || self.header("content-type") == Some("application/json")
                 && self.name.contains("/readyz")
         {

@@ -63,6 +63,11 @@ pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let shop = ShopProcess::start_with(&[
         ("LIMITS__PER_ADDRESS", "100"),
         ("LIMITS__PER_USER", "50"),
+        ("LIMITS__CONNECTIONS_PER_ADDRESS", "256"),
+        ("LIMITS__GUESTS", "60"),
+        ("LIMITS__IDEMPOTENCY_KEYS", "2000"),
+        ("LIMITS__IDEMPOTENCY_BYTES", "2MiB"),
+        ("LIMITS__GUEST_IDEMPOTENCY_BYTES", "256KiB"),
         ("AUTH__BCRYPT_COST", "12"),
     ])?;
     println!("preparing {} accounts, and the floods' carts", options.buyers);

@@ -38,6 +38,7 @@ const SETTING_KEYS: &[&str] = &[
     "limits.per_address",
     "limits.per_user",
     "limits.login",
+    "limits.guests",
     "limits.idempotency_keys",
     "limits.idempotency_bytes",
     "limits.guest_idempotency_bytes",
@@ -116,6 +117,7 @@ fn fully_configured() -> SettingsFixture {
     from_env(&[
         ("SOUK__HTTP__TRUSTED_PROXIES", "10.0.0.0/8,::1"),
         ("SOUK__HTTP__CORS__ALLOWED_ORIGINS", "https://a.example"),
+        ("SOUK__OPS__BIND", "127.0.0.1:9100"),
         ("SOUK__STORE__PATH", "C:\\souk \"data\"\t"),
         ("SOUK__STORE__URI", "mongodb://souk:hush@db"),
         ("SOUK__STORE__DATABASE", "souk"),

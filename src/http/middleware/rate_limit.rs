@@ -13,10 +13,14 @@ use crate::{
 pub struct RateLimits {
     per_address: Option<KeyedRateLimiter<IpAddr>>,
     per_user: Option<KeyedRateLimiter<UserId>>,
+    guests: Option<KeyedRateLimiter<IpAddr>>,
 }
 
 struct KeyedRateLimiter<K: std::hash::Hash + Eq + Clone> {
-    per_second: u32,
+    /// Requests that are allowed at once after a pause.
+    burst: u32,
+    /// The time in which so many become allowed again.
+    window_secs: u32,
     policy_name: &'static str,
     limiter: DefaultKeyedRateLimiter<K>,
 }
@@ -33,13 +37,23 @@ pub struct RateLimited {
 }
 
 impl RateLimits {
-    /// Creates limits in requests per second, with bursts of twice that; 0 disables a limit.
+    /// Creates limits: requests per second of one address and of one user, with bursts of twice
+    /// that, and new guest carts per minute from one address. 0 disables a limit.
     #[must_use]
-    pub fn new(per_address: u32, per_user: u32) -> Self {
+    pub fn new(per_address: u32, per_user: u32, guests: u32) -> Self {
         Self {
-            per_address: KeyedRateLimiter::new("address", per_address),
-            per_user: KeyedRateLimiter::new("user", per_user),
+            per_address: KeyedRateLimiter::per_second("address", per_address),
+            per_user: KeyedRateLimiter::per_second("user", per_user),
+            guests: KeyedRateLimiter::per_minute("guests", guests),
         }
+    }
+
+    /// Counts a new guest cart from `address`.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn check_guest(&self, address: IpAddr) -> Result<(), RateLimited> {
+        self.guests.as_ref().map_or(Ok(()), |limit| limit.check_rate(&client_network(address)))
     }
 
     /// Counts a request from `address`.
@@ -66,27 +80,39 @@ impl RateLimits {
         if let Some(limit) = &self.per_user {
             limit.limiter.retain_recent();
         }
+        if let Some(limit) = &self.guests {
+            limit.limiter.retain_recent();
+        }
     }
 }
 
 impl<K: std::hash::Hash + Eq + Clone> KeyedRateLimiter<K> {
-    fn new(name: &'static str, per_second: u32) -> Option<Self> {
+    fn per_second(name: &'static str, per_second: u32) -> Option<Self> {
         let rate = NonZeroU32::new(per_second)?;
-        let quota = Quota::per_second(rate).allow_burst(rate.saturating_add(per_second));
-        Some(Self {
-            per_second,
-            policy_name: name,
+        let burst = rate.saturating_add(per_second);
+        Some(Self::from_quota(name, Quota::per_second(rate).allow_burst(burst), 2))
+    }
+
+    fn per_minute(name: &'static str, per_minute: u32) -> Option<Self> {
+        Some(Self::from_quota(name, Quota::per_minute(NonZeroU32::new(per_minute)?), 60))
+    }
+
+    fn from_quota(policy_name: &'static str, quota: Quota, window_secs: u32) -> Self {
+        Self {
+            burst: quota.burst_size().get(),
+            window_secs,
+            policy_name,
             limiter: DefaultKeyedRateLimiter::dashmap(quota),
-        })
+        }
     }
 
     fn check_rate(&self, key: &K) -> Result<(), RateLimited> {
         let Err(until) = self.limiter.check_key(key) else { return Ok(()) };
         let wait =
             until.wait_time_from(governor::clock::DefaultClock::default().now()).as_secs() + 1;
-        let (name, burst) = (self.policy_name, u64::from(self.per_second) * 2);
+        let Self { policy_name: name, burst, window_secs, .. } = self;
         Err(RateLimited {
-            policy: format!("\"{name}\";q={burst};w=2"),
+            policy: format!("\"{name}\";q={burst};w={window_secs}"),
             state: format!("\"{name}\";r=0;t={wait}"),
             retry_after_secs: wait,
         })

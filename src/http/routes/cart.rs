@@ -198,6 +198,7 @@ async fn clear(change: ChangeRequest<Bearer>) -> RouteResult {
 #[utoipa::path(post, path = "/api/cart/guest", operation_id = "create_guest_cart",
 tag = "Cart", security(()), responses((status = 201, body = GuestResponse)))]
 async fn create_guest_cart(change: ChangeRequest<Anyone>) -> RouteResult {
+    change.state.admit_guest(&change.request)?;
     let id = UserId::new();
     let access = change.state.authenticator.tokens().issue_guest_token(id)?;
     let owner = CartOwner { id, is_guest: true };

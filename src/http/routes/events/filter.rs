@@ -145,7 +145,7 @@ mod tests {
         let query = QueryParams::parse(&format!("types={}", "x".repeat(60_000)));
         let errors = EventFilter::parse(&query).unwrap_err().into_vec();
         assert!(errors.len() == 1 && errors[0].message.len() < 300, "{errors:?}");
-        let query = QueryParams::parse("types=order.payed");
+        let query = QueryParams::parse("types=order.payd");
         let errors = EventFilter::parse(&query).unwrap_err().into_vec();
         assert!(errors[0].message.contains("order.paid"), "{errors:?}");
     }
