@@ -1,7 +1,7 @@
 //! Every message about a value.
 use super::{SettingsFixture, from_env};
 
-const SECRET: &str = "7f3a91c05d2be8466a90c1d4e5f20b38";
+const SECRET: &str = "9f86d081884c7d659a2feaa0c55ad015";
 const MONGODB_VARIABLES: [(&str, &str); 4] = [
     ("SOUK__STORE__KIND", "mongodb"),
     ("MONGO_URI", "mongodb://souk:hush@db/?replicaSet=rs0"),
