@@ -9,7 +9,10 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_deps,
     node_context::NodeContext,
-    options::{api_options, cart_limits, connection_limits, feed_limits, order_rules, reply_quota},
+    options::{
+        api_options, cart_limits, connection_limits, feed_limits, order_rules, rate_limits,
+        reply_quota,
+    },
     secrets::{build_tokens, token_secret},
 };
 use crate::{
@@ -26,8 +29,7 @@ use crate::{
     broker::{Broker, BrokerUri},
     config::Settings,
     http::{
-        self, AppState, ConnectionLimiter, FeedLimiter, RateLimits, ReadLimiter,
-        middleware::metrics::Metrics,
+        self, AppState, ConnectionLimiter, FeedLimiter, ReadLimiter, middleware::metrics::Metrics,
     },
     store::cleanup::run_cleanup_loop,
 };

@@ -59,9 +59,8 @@ async fn new_guest_carts_are_limited_per_address() {
     let app =
         TestApp::with_settings(&[("limits.guests", "3"), ("http.trusted_proxies", "127.0.0.1")])
             .await;
-    let create = |address: &str| {
-        app.call("POST", "/api/cart/guest").header("x-forwarded-for", address.to_owned())
-    };
+    let create =
+        |address: &str| app.call("POST", "/api/cart/guest").header("x-forwarded-for", address);
     let began = Instant::now();
     let (mut created, mut limited) = (0, None);
     while limited.is_none() {
