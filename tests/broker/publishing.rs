@@ -18,7 +18,7 @@ async fn published_events_match_the_feed() {
         TestApp::with_settings(&[("broker.kind", "rabbitmq"), ("broker.uri", &uri)]).await;
     let admin = app.admin().await;
     let ada = app.customer().await;
-    let mut feed = app.open_feed(Some(&ada), None).await;
+    let mut feed = app.open_feed(Some(&admin), None).await;
     let tea = app.new_product(&admin, &json!(4.5), 9).await;
     app.add_to_cart(&ada, &tea, 2).header("traceparent", TRACE).await.ok();
     app.change_stock(&admin, &tea, &json!({"delta": -9, "reason": "spoiled"})).await.ok();

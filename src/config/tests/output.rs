@@ -124,6 +124,7 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__AUTH__ED25519_KEY_FILE", "key.pem"),
         ("SOUK__AUTH__ADMIN_EMAIL", "admin@shop.example"),
         ("SOUK__AUTH__ADMIN_PASSWORD", "hush hush"),
+        ("SOUK__OPS__BIND", "127.0.0.1:9091"),
         ("SOUK__GRPC__BIND", "127.0.0.1:9090"),
         ("SOUK__TELEMETRY__LOG", "json"),
         ("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4317"),
