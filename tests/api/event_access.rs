@@ -1,9 +1,6 @@
 //! Who opens an event feed with what, and what of it they ask for: tickets and filters.
 
-use std::{
-    future::IntoFuture,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -113,8 +110,7 @@ async fn ticket_opens_one_feed() {
     }
     let ada = app.customer().await;
     let path = ticket_path(&app, &ada).await;
-    let opened = (0..8).map(|_| app.call("HEAD", &path).into_future());
-    let statuses: Vec<_> = join_all(opened).await.iter().map(|response| response.status).collect();
+    let statuses = join_all((0..8).map(|_| app.status_of_head(&path))).await;
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
     // A ticket is no token, and a token no ticket.
     let ticket = path.split_once('=').unwrap().1;

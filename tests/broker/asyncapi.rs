@@ -48,17 +48,7 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
                 value.as_f64().unwrap() >= expected.as_f64().unwrap(),
                 "{at}: {value} is below {expected}"
             ),
-            "pattern" => {
-                let text = value.as_str().unwrap();
-                match expected.as_str().unwrap() {
-                    "^[1-9][0-9]*$" => assert!(text.parse::<u64>().unwrap() > 0, "{at}: {text}"),
-                    "^[A-Z]{3}$" => assert!(
-                        text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()),
-                        "{at}: {text}"
-                    ),
-                    other => panic!("{at}: unsupported pattern {other}"),
-                }
-            }
+            "pattern" => check_pattern(expected.as_str().unwrap(), value.as_str().unwrap(), at),
             "format" if expected == "uuid" => {
                 assert!(value.as_str().unwrap().parse::<uuid::Uuid>().is_ok(), "{at}: {value}");
             }
@@ -74,6 +64,16 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
             "description" => {}
             _ => panic!("{at}: unsupported keyword {keyword}: {expected}"),
         }
+    }
+}
+
+fn check_pattern(pattern: &str, text: &str, at: &str) {
+    match pattern {
+        "^[1-9][0-9]*$" => assert!(text.parse::<u64>().unwrap() > 0, "{at}: {text}"),
+        "^[A-Z]{3}$" => {
+            assert!(text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase()), "{at}: {text}")
+        }
+        other => panic!("{at}: unsupported pattern {other}"),
     }
 }
 

@@ -25,6 +25,13 @@ impl TestApp {
         RawConnection(BufReader::new(TcpStream::connect(self.address()).await.unwrap()))
     }
 
+    /// The status of the response to HEAD, which has no body that tells of an error.
+    pub(crate) async fn status_of_head(&self, path: &str) -> u16 {
+        let mut connection = self.connect().await;
+        connection.send(format!("HEAD {path} HTTP/1.1\r\nhost: souk\r\n\r\n")).await;
+        connection.status().await.expect("a response")
+    }
+
     /// Connects from a loopback address such as `127.0.0.2`. The receive buffer is small, so that
     /// a client that reads nothing soon holds up the server.
     pub(crate) async fn connect_from(&self, address: &str) -> RawConnection {

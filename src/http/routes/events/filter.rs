@@ -145,8 +145,8 @@ mod tests {
         let query = QueryParams::parse(&format!("types={}", "x".repeat(60_000)));
         let errors = EventFilter::parse(&query).unwrap_err().into_vec();
         assert!(errors.len() == 1 && errors[0].message.len() < 300, "{errors:?}");
-        let query = QueryParams::parse("types=order.payd");
+        let query = QueryParams::parse("types=order.expire");
         let errors = EventFilter::parse(&query).unwrap_err().into_vec();
-        assert!(errors[0].message.contains("order.paid"), "{errors:?}");
+        assert!(errors[0].message.contains("order.expired"), "{errors:?}");
     }
 }
