@@ -2,18 +2,24 @@
 
 use serde_json::json;
 
-use crate::{cluster::Cluster, members::Members, proxy::Proxy};
+use crate::{cluster::Cluster, members::Members, proxy::Proxy, support::TestApp};
 
 /// Part of the first command of a transaction.
 const FIRST_COMMAND: &[u8] = b"startTransaction\0";
 
-#[tokio::test]
-async fn first_attempt_does_not_apply_after_its_repeat_was_refused() {
-    let Some(mut members) = Members::start_uninitiated(1) else { return };
+/// Two nodes that reach their database through a proxy.
+async fn start_behind_proxy() -> Option<(Members, Proxy, Cluster)> {
+    let mut members = Members::start_uninitiated(1)?;
     let proxy = Proxy::start(members.hosts()[0].clone()).await;
     members.initiate(std::slice::from_ref(&proxy.host)).await;
     let uri = Members::uri(std::slice::from_ref(&proxy.host));
-    let mut cluster = Cluster::start(&uri, &[("http.request_timeout", "60s")]).await;
+    let cluster = Cluster::start(&uri, &[("http.request_timeout", "60s")]).await;
+    Some((members, proxy, cluster))
+}
+
+#[tokio::test]
+async fn first_attempt_does_not_apply_after_its_repeat_was_refused() {
+    let Some((_members, proxy, mut cluster)) = start_behind_proxy().await else { return };
     let (slow, quick) = cluster.both_nodes();
     let admin = quick.admin().await;
     let tea = quick.new_product(&admin, &json!(4.5), 3).await;
@@ -51,17 +57,13 @@ async fn first_attempt_does_not_apply_after_its_repeat_was_refused() {
 /// A refusal that the node decides on its own caches has no commit; it is recorded all the same.
 #[tokio::test]
 async fn refusal_without_a_commit_holds_too() {
-    let Some(mut members) = Members::start_uninitiated(1) else { return };
-    let proxy = Proxy::start(members.hosts()[0].clone()).await;
-    members.initiate(std::slice::from_ref(&proxy.host)).await;
-    let uri = Members::uri(std::slice::from_ref(&proxy.host));
-    let mut cluster = Cluster::start(&uri, &[("http.request_timeout", "60s")]).await;
+    let Some((_members, proxy, mut cluster)) = start_behind_proxy().await else { return };
     let (slow, quick) = cluster.both_nodes();
     let admin = quick.admin().await;
     let tea = quick.new_product(&admin, &json!(4.5), 3).await;
     let buyer = quick.customer().await;
     quick.add_to_cart(&buyer, &tea, 2).await.ok();
-    let update = |node: &crate::support::TestApp| {
+    let update = |node: &TestApp| {
         let body = json!({"product_id": tea, "quantity": 1});
         node.put("/api/cart/update", &body).token(&buyer).key("update")
     };
