@@ -54,7 +54,12 @@ pub(crate) const COMMIT: &[u8] = b"commitTransaction\0";
 
 impl Proxy {
     pub(crate) async fn start(target: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if listener.local_addr().unwrap().to_string() == target {
+            // The server does not listen yet, so its port seemed to be free. A proxy of itself would
+            // connect until it has no descriptors left.
+            listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        }
         let host = listener.local_addr().unwrap().to_string();
         let rules = Arc::new(Rules {
             cuts: watch::Sender::new(0),
