@@ -9,7 +9,7 @@ use crate::{
     cache::follower::Follower,
     domain::clock::Clock,
     error::Error,
-    messages::command_context::{CommandContext, Reply},
+    messages::command_context::{CommandContext, Reply, StoredReply},
     store::{
         Commit, CommitError, CommitReceipt, Store, StoreUnavailable,
         commit::{IdempotencyRecord, StoredReplyBody},
@@ -60,10 +60,10 @@ impl CommandRetry<'_> {
     /// returned.
     ///
     /// A refusal, or a decision to change nothing, makes no commit that could find the state
-    /// outdated. If the decision used a cache,
-    /// the cache is refreshed once and `decide` runs again. With an `Idempotency-Key`, the stored
-    /// response of the first attempt then takes precedence over a refusal, and a separate commit
-    /// stores a reply that changed nothing. Otherwise a late repeat could undo later changes.
+    /// outdated. If the decision used a cache, the cache is refreshed once and `decide` runs again.
+    /// With an `Idempotency-Key`, the stored response of the first attempt then takes precedence
+    /// over a refusal, and a separate commit stores a reply that changed nothing. Otherwise a late
+    /// repeat could undo later changes.
     ///
     /// # Errors
     /// The command is refused, the store fails, or there are too many conflicts (`overloaded`).
@@ -106,15 +106,28 @@ impl CommandRetry<'_> {
         reply: T,
         body: Bytes,
     ) -> Result<Reply<T>, Error> {
-        let record = idempotency_record(context, StoredReplyBody::Ready(body));
-        if record.is_none() {
+        if context.idempotency_key.is_none() {
             return Ok(Reply::Completed(reply));
         }
+        let stored = self.commit_record(context, StoredReplyBody::Ready(body)).await?;
+        Ok(stored.map_or(Reply::Completed(reply), Reply::Replayed))
+    }
+
+    /// Commits nothing but a record under the request's key. Returns the response that the key
+    /// already has, if it has one.
+    async fn commit_record(
+        &self,
+        context: &CommandContext,
+        body: StoredReplyBody,
+    ) -> Result<Option<StoredReply>, Error> {
         context.ticket.mark_started()?;
-        let commit = Commit::new(self.clock.now(), context.ticket.deadline());
-        match self.writer.commit(Commit { idempotency_record: record, ..commit }).await {
-            Ok(_) => Ok(Reply::Completed(reply)),
-            Err(CommitError::Replayed(response)) => Ok(Reply::Replayed(response)),
+        let commit = Commit {
+            idempotency_record: idempotency_record(context, body),
+            ..Commit::new(self.clock.now(), context.ticket.deadline())
+        };
+        match self.writer.commit(commit).await {
+            Ok(_) => Ok(None),
+            Err(CommitError::Replayed(response)) => Ok(Some(response)),
             Err(error) => Err(map_commit_error(error)),
         }
     }
@@ -132,15 +145,8 @@ impl CommandRetry<'_> {
     ) -> Result<Reply<T>, Error> {
         let Some(key) = &context.idempotency_key else { return Err(refusal) };
         if self.store.is_shared() {
-            context.ticket.mark_started()?;
-            let record = idempotency_record(context, StoredReplyBody::Refused);
-            let commit = Commit::new(self.clock.now(), context.ticket.deadline());
-            let commit = Commit { idempotency_record: record, ..commit };
-            return match self.writer.commit(commit).await {
-                Ok(_) => Err(refusal),
-                Err(CommitError::Replayed(response)) => Ok(Reply::Replayed(response)),
-                Err(error) => Err(map_commit_error(error)),
-            };
+            let stored = self.commit_record(context, StoredReplyBody::Refused).await?;
+            return stored.map(Reply::Replayed).ok_or(refusal);
         }
         match self.store.find_stored_reply(key).await? {
             Some((fingerprint, response)) if fingerprint == key.fingerprint => {

@@ -20,8 +20,8 @@ const MAX_LISTED_UNKNOWN_FIELDS: usize = 50;
 /// Longest string, in bytes, that an error message repeats.
 const MAX_ECHOED_BYTES: usize = 50;
 
-/// Parses a JSON object and rejects unknown fields, except those in `allowed_unknown`, and names that
-/// an object contains twice.
+/// Parses a JSON object and rejects unknown fields, except those in `allowed_unknown`, and names
+/// that an object contains twice.
 ///
 /// # Errors
 /// `malformed_json`, or `validation_failed` with every unknown field and the first invalid one.

@@ -40,8 +40,8 @@ async fn created_product_is_at_its_location() {
     for (name, value) in tea_body().as_object().unwrap() {
         assert_eq!(&product[name], value, "{name}");
     }
-    let all = "attributes category created_at currency description id image_url name price purchase_limit sku \
-               stock tags updated_at version";
+    let all = "attributes category created_at currency description id image_url name price \
+               purchase_limit sku stock tags updated_at version";
     assert_eq!(field_names(&product).join(" "), all);
     assert_eq!((&product["currency"], &product["version"]), (&json!("USD"), &json!(1)));
     assert_eq!(product["created_at"], product["updated_at"]);

@@ -120,8 +120,8 @@ impl IntoFuture for Call {
 }
 
 impl Response {
-    /// Asserts what holds for every response: it has an id and the security headers, and an error is a problem document with
-    /// that id and no unknown members.
+    /// Asserts what holds for every response: it has an id and the security headers, and an error
+    /// is a problem document with that id and no unknown members.
     fn assert_well_formed(&self) {
         let id = self.header("x-request-id").unwrap_or_else(|| panic!("{self}: without an id"));
         for (name, value) in [

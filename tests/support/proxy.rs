@@ -56,8 +56,8 @@ impl Proxy {
     pub(crate) async fn start(target: String) -> Self {
         let mut listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         if listener.local_addr().unwrap().to_string() == target {
-            // The server does not listen yet, so its port seemed to be free. A proxy of itself would
-            // connect until it has no descriptors left.
+            // The server does not listen yet, so its port seemed free. A proxy of itself would
+            // connect until no descriptors are left.
             listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         }
         let host = listener.local_addr().unwrap().to_string();

@@ -139,7 +139,8 @@ pub fn print_footprint(phase: &str, footprint: &Footprint) {
         let (first, second) = (middle - begin, end - middle);
         let verdict = if second <= FLAT_MIB { "flat" } else { "not flat" };
         println!(
-            "  {name:<8} {begin:>8.1} {middle:>8.1} {end:>8.1}   {first:>+7.1} {second:>+7.1}  {verdict}"
+            "  {name:<8} {begin:>8.1} {middle:>8.1} {end:>8.1}   \
+             {first:>+7.1} {second:>+7.1}  {verdict}"
         );
     }
 }

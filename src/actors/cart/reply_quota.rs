@@ -2,7 +2,7 @@
 //! and a cart's can be large, so without a bound a few requests a second would fill the disk.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,6 +17,10 @@ use crate::{
 /// How long a count is used to refuse requests. Replies expire, and the count does not notice.
 const RECOUNT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The part of a quota that an active cart may use before the store is asked what was used before.
+/// So the usual buyer, who sends a few requests, costs no read.
+const UNCOUNTED_SHARE: u64 = 16;
+
 /// When a refused client may try again, in seconds: some replies may have expired by then.
 const RETRY_AFTER_SECS: u64 = 600;
 
@@ -27,44 +31,40 @@ pub struct ReplyQuota {
     pub max_keys: u64,
     /// The most bytes of keys and replies, as stored.
     pub max_bytes: u64,
-    /// The most bytes of a guest, which is somebody whom the shop knows nothing of.
+    /// The most bytes of a guest. Fewer, since anybody can have any number of guest carts.
     pub max_guest_bytes: u64,
 }
 
 impl ReplyQuota {
-    fn is_used_up(&self, usage: StoredReplyUsage, is_guest: bool) -> bool {
+    /// Whether `usage` has reached one part in `share` of a limit.
+    fn is_used_up(&self, usage: StoredReplyUsage, is_guest: bool, share: u64) -> bool {
         let max_bytes = if is_guest { self.max_guest_bytes } else { self.max_bytes };
-        (self.max_keys > 0 && usage.keys >= self.max_keys)
-            || (max_bytes > 0 && usage.bytes >= max_bytes)
+        (self.max_keys > 0 && usage.keys >= self.max_keys / share)
+            || (max_bytes > 0 && usage.bytes >= max_bytes / share)
     }
 }
 
 /// What is stored for the owner of a cart: a count from the store, plus what this node has added
 /// since. Other nodes may have added more, and compressed replies take less.
 #[derive(Default)]
-pub(super) struct ReplyUsage(Mutex<Option<CountedUsage>>);
+pub(super) struct ReplyUsage(Mutex<CountedUsage>);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct CountedUsage {
     usage: StoredReplyUsage,
-    counted_at: Timestamp,
+    /// `None` before the first count.
+    counted_at: Option<Timestamp>,
 }
 
 impl ReplyUsage {
-    fn get(&self) -> Option<CountedUsage> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, counted: CountedUsage) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
+    fn lock(&self) -> MutexGuard<'_, CountedUsage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, bytes: usize) {
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(CountedUsage { usage, .. }) = &mut *counted {
-            usage.keys += 1;
-            usage.bytes += bytes as u64;
-        }
+        let CountedUsage { usage, .. } = &mut *self.lock();
+        usage.keys += 1;
+        usage.bytes += bytes as u64;
     }
 }
 
@@ -77,23 +77,20 @@ impl CartService {
         if context.idempotency_key.is_none() {
             return Ok(());
         }
-        let quota = self.deps.reply_quota;
+        let (owner, now) = (self.state.owner, self.deps.clock.now());
         let is_used_up =
-            |counted: CountedUsage| quota.is_used_up(counted.usage, self.state.owner.is_guest);
-        let now = self.deps.clock.now();
-        let is_current =
-            |counted: CountedUsage| now < counted.counted_at.saturating_add(RECOUNT_INTERVAL);
-        let known = self.state.reply_usage.get();
-        let counted = match known.filter(|known| !is_used_up(*known) || is_current(*known)) {
-            Some(known) => known,
-            None => {
-                let usage = self.deps.store.stored_reply_usage(self.state.owner.id).await?;
-                let counted = CountedUsage { usage, counted_at: now };
-                self.state.reply_usage.set(counted);
-                counted
-            }
+            |usage, share| self.deps.reply_quota.is_used_up(usage, owner.is_guest, share);
+        let known = *self.state.reply_usage.lock();
+        let must_count = match known.counted_at {
+            None => is_used_up(known.usage, UNCOUNTED_SHARE),
+            Some(at) => is_used_up(known.usage, 1) && now >= at.saturating_add(RECOUNT_INTERVAL),
         };
-        if is_used_up(counted) {
+        let mut usage = known.usage;
+        if must_count {
+            usage = self.deps.store.stored_reply_usage(owner.id).await?;
+            *self.state.reply_usage.lock() = CountedUsage { usage, counted_at: Some(now) };
+        }
+        if is_used_up(usage, 1) {
             return Err(Error::new(
                 ErrorCode::RateLimited,
                 "You sent too many requests with an Idempotency-Key in 24 hours. Nothing was \

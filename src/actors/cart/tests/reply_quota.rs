@@ -59,3 +59,22 @@ async fn guests_have_a_quota_of_bytes() {
     let reply = carts.change_cart(guest, keyed_add(&shop, guest, "b")).await;
     assert_eq!(refused_code(reply), Some(ErrorCode::RateLimited));
 }
+
+#[actix_rt::test]
+async fn few_requests_need_no_count_from_the_store() {
+    let mut shop = CartFixture::open();
+    shop.reply_quota = ReplyQuota { max_keys: 32, max_bytes: 0, max_guest_bytes: 0 };
+    let owner = user_owner();
+    let first_refused = async |carts: Arc<CartRegistry>, prefix: &str| {
+        for number in 0.. {
+            let add = keyed_add(&shop, owner, &format!("{prefix}{number}"));
+            if refused_code(carts.change_cart(owner, add).await).is_some() {
+                return number;
+            }
+        }
+        unreachable!("the quota is finite");
+    };
+    assert_eq!(first_refused(shop.start_registry(), "a").await, 32);
+    // A cart that is loaded anew is counted once it has used a sixteenth.
+    assert_eq!(first_refused(shop.start_registry(), "b").await, 2);
+}
