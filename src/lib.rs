@@ -17,6 +17,7 @@ pub mod events;
 pub mod http;
 pub mod input;
 pub mod messages;
+pub mod metrics;
 pub mod outbox;
 mod panics;
 pub mod store;

@@ -2,6 +2,7 @@
 
 use actix::{Actor, Addr, Handler, MailboxError, Message, dev::ToEnvelope};
 
+use super::mailbox::Queued;
 use crate::{error::Error, messages::command_context::Ticket};
 
 /// Sends `message` and waits for the reply until the ticket's deadline.
@@ -13,10 +14,11 @@ pub async fn ask<A, M, T>(actor: &Addr<A>, message: M, ticket: &Ticket) -> Resul
 where
     M: Message<Result = Result<T, Error>> + Send + 'static,
     T: Send + 'static,
-    A: Actor + Handler<M>,
-    A::Context: ToEnvelope<A, M>,
+    A: Actor + Handler<Queued<M>>,
+    A::Context: ToEnvelope<A, Queued<M>>,
 {
-    match tokio::time::timeout_at(ticket.deadline().into(), actor.send(message)).await {
+    let reply = actor.send(Queued::new(message));
+    match tokio::time::timeout_at(ticket.deadline().into(), reply).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(MailboxError::Closed)) => {
             tracing::error!("a long-lived actor has stopped");

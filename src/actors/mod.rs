@@ -6,5 +6,6 @@ pub mod ask;
 pub mod cart;
 pub mod catalog;
 pub(crate) mod commit_error;
+pub mod mailbox;
 pub mod orders;
 pub(crate) mod retry_on_conflict;

@@ -9,6 +9,7 @@ use crate::{
     audit::Auditor,
     config::{Settings, StartCheck, StoreKind},
     domain::clock::{Clock, SystemClock},
+    metrics::store::StoreMetrics,
     store::{
         CommittedChanges, Store,
         writer::{CommitObserver, CommitWriter},
@@ -49,7 +50,8 @@ impl AuditSession {
         // The audit is there to find damage, and `--deep` lists all of it.
         let mut settings = settings.clone();
         settings.store.check_at_start = StartCheck::Off;
-        let store = open_store(&settings, drivers, Arc::clone(&clock)).await?;
+        let store =
+            open_store(&settings, drivers, Arc::clone(&clock), StoreMetrics::default()).await?;
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(NoopObserver));
         let auditor = Auditor::new(Arc::clone(&store), writer.clone(), clock);

@@ -28,9 +28,7 @@ use crate::{
     },
     broker::{Broker, BrokerUri},
     config::Settings,
-    http::{
-        self, AppState, ConnectionLimiter, FeedLimiter, ReadLimiter, middleware::metrics::Metrics,
-    },
+    http::{self, AppState, ConnectionLimiter, FeedLimiter, ReadLimiter},
     store::cleanup::run_cleanup_loop,
 };
 
@@ -63,14 +61,15 @@ impl Node {
     pub async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
         let (context, writer_task) = NodeContext::start(settings, drivers).await?;
         let token_secret = token_secret(settings)?;
-        let hasher = PasswordHasher::start(settings.auth.bcrypt_cost, None);
+        let passwords = context.metrics.passwords.clone();
+        let hasher = PasswordHasher::start_measured(settings.auth.bcrypt_cost, None, passwords);
         let carts = start_carts(settings, &context);
         context.listeners.set_carts(&carts);
         Ok(Self {
             catalog: start_catalog(&context),
             admin_bootstrap: admin_bootstrap(&context, hasher.clone()),
             carts,
-            orders: OrderActor::new(order_service(&context)).start(),
+            orders: start_orders(&context),
             accounts: start_accounts(settings, &context, hasher, &token_secret),
             token_secret,
             writer_task,
@@ -107,7 +106,7 @@ impl Node {
         stopping: watch::Receiver<bool>,
     ) -> anyhow::Result<Arc<AppState>> {
         let context = &self.context;
-        let metrics = Metrics::new();
+        let metrics = context.metrics.clone();
         let connections =
             ConnectionLimiter::new(connection_limits(settings), metrics.connections.clone());
         Ok(Arc::new(AppState {
@@ -171,6 +170,8 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
         reply_quota: reply_quota(settings),
         currency: settings.shop.currency,
         render: http::render_cart,
+        mailbox: context.metrics.actors.mailbox("cart"),
+        cache_reads: context.metrics.caches.cart.clone(),
     };
     // One thread of cart actors per two HTTP workers.
     let threads = settings.http.workers.div_ceil(2);
@@ -178,14 +179,18 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
 }
 
 fn start_catalog(context: &NodeContext) -> Addr<CatalogActor> {
-    CatalogActor::new(CatalogService {
+    let service = CatalogService {
         catalog_cache: Arc::clone(&context.listeners.catalog_cache),
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         follower: context.follower.clone(),
         clock: Arc::clone(&context.clock),
-    })
-    .start()
+    };
+    CatalogActor::new(service, context.metrics.actors.mailbox("catalog")).start()
+}
+
+fn start_orders(context: &NodeContext) -> Addr<OrderActor> {
+    OrderActor::new(order_service(context), context.metrics.actors.mailbox("orders")).start()
 }
 
 fn order_service(context: &NodeContext) -> OrderService {
@@ -214,6 +219,7 @@ fn start_accounts(
         refresh_grace: settings.auth.refresh_grace,
         max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
+        mailbox: context.metrics.actors.mailbox("accounts"),
     })
     .start()
 }

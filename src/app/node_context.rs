@@ -12,7 +12,8 @@ use crate::{
     cache::follower::Follower,
     config::Settings,
     domain::clock::{Clock, SystemClock},
-    store::{Store, writer::CommitWriter},
+    metrics::Metrics,
+    store::{Store, observed::ObservedStore, writer::CommitWriter},
 };
 
 /// What every component of a node is built from.
@@ -23,6 +24,7 @@ pub(super) struct NodeContext {
     /// Follows the commits of other nodes, when the store is shared.
     pub(super) follower: Option<Arc<Follower>>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Metrics,
 }
 
 impl NodeContext {
@@ -32,7 +34,10 @@ impl NodeContext {
         drivers: &Handle,
     ) -> anyhow::Result<(Self, JoinHandle<()>)> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = open_store(settings, drivers, Arc::clone(&clock)).await?;
+        let metrics = Metrics::new();
+        let store =
+            open_store(settings, drivers, Arc::clone(&clock), metrics.store.clone()).await?;
+        let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, metrics.store.clone()));
         let listeners = Arc::new(CommitListeners::new());
         // The follower starts before the caches load. What other nodes commit meanwhile may be
         // applied twice, which is harmless, but cannot be missed.
@@ -47,6 +52,6 @@ impl NodeContext {
         let observer = LocalCommitObserver::new(&listeners, follower.clone());
         let (writer, writer_task) =
             CommitWriter::start(drivers, Arc::clone(&store), Arc::new(observer));
-        Ok((Self { store, writer, listeners, follower, clock }, writer_task))
+        Ok((Self { store, writer, listeners, follower, clock, metrics }, writer_task))
     }
 }

@@ -11,6 +11,7 @@ use tokio::{net::TcpSocket, runtime::Handle};
 use crate::{
     config::{BrokerKind, Settings, StartCheck, StoreKind},
     domain::clock::Clock,
+    metrics::store::StoreMetrics,
     store::{
         Store,
         mongo::{MongoOptions, MongoStore},
@@ -38,6 +39,7 @@ pub(super) async fn open_store(
     settings: &Settings,
     drivers: &Handle,
     clock: Arc<dyn Clock>,
+    metrics: StoreMetrics,
 ) -> anyhow::Result<Arc<dyn Store>> {
     let (currency, low_stock) =
         (settings.shop.currency, u64::from(settings.catalog.low_stock_threshold));
@@ -49,7 +51,8 @@ pub(super) async fn open_store(
             let options =
                 MongoOptions { uri, database, currency, low_stock, keep_unpublished, timeout };
             // The driver's connections belong to the runtime on which they are opened.
-            Ok(Arc::new(drivers.spawn(MongoStore::connect(options, clock)).await??))
+            let connect = MongoStore::connect_measured(options, clock, metrics);
+            Ok(Arc::new(drivers.spawn(connect).await??))
         }
         _ => {
             let dir = settings.store.path.clone();

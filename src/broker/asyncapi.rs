@@ -225,7 +225,7 @@ fn event_headers() -> Value {
         order over all nodes: to tell missing events of a subject from repeated ones, use \
         `sequence`.";
     let audience = "Who may read the event on /api/events: everyone, nobody, or a user's id";
-    let trace = "The trace of the request that caused the event (W3C Trace Context)";
+    let trace = "The span that publishes the message, or else the `traceparent` of the event";
     json!({"type": "object", "required": [POSITION_HEADER, AUDIENCE_HEADER], "properties": {
         POSITION_HEADER: {"type": "integer", "minimum": 1, "description": position},
         AUDIENCE_HEADER: {"type": "string", "description": audience},
@@ -234,7 +234,7 @@ fn event_headers() -> Value {
 }
 
 fn command_headers() -> Value {
-    let trace = "Copied into the events of the change (W3C Trace Context)";
+    let trace = "Continued by the events of the change (W3C Trace Context)";
     json!({"type": "object", "properties": {
         TRACEPARENT_HEADER: {"type": "string", "description": trace},
     }})

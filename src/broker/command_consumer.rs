@@ -25,22 +25,24 @@ use lapin::{
     Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use tokio::time::{Instant, sleep};
+use tracing::Instrument as _;
 
 use super::{
     BrokerError, BrokerSession, ManagedConnection,
     command::AdjustStock,
     connection::endless_backoff,
     dead_letters::DeadLetterPublisher,
-    event_message::TRACEPARENT_HEADER,
+    event_message::trace_context,
     queues::{self, COMMAND_QUEUE},
     with_timeout,
 };
 use crate::{
     error::{Error, ErrorCode, RefusedLines},
     messages::command_context::TraceParent,
+    telemetry::trace::root_span,
 };
 
 /// Commands that are delivered at a time. With one, a message that kills the connection (it is not
@@ -117,8 +119,19 @@ impl CommandConsumer {
         while let Some(delivery) = consumer.next().await {
             let delivery = delivery?;
             let trace = trace_context(&delivery);
+            let span = root_span!(
+                trace.as_ref(),
+                "process",
+                otel.name = "process souk.inventory.commands",
+                otel.kind = "consumer",
+                messaging.system = "rabbitmq",
+                messaging.operation.type = "process",
+                messaging.destination.name = COMMAND_QUEUE,
+            );
             let result =
-                execute_with_retries(&*self.handler, &delivery.data, trace, MAX_RETRY_TIME).await?;
+                execute_with_retries(&*self.handler, &delivery.data, trace, MAX_RETRY_TIME)
+                    .instrument(span)
+                    .await?;
             if let Err(error) = result {
                 self.dead_letter(&mut dead_letters, &delivery, &error).await?;
                 tracing::warn!(%error, "failed to execute a command; moved it to the dead letters");
@@ -207,17 +220,6 @@ fn is_transient(error: &Error, internal_errors: &AtomicU32) -> bool {
             internal_errors.fetch_add(1, Ordering::Relaxed) < MAX_INTERNAL_ERROR_RETRIES
         }
         _ => false,
-    }
-}
-
-/// The trace context in a message's headers, if it has a valid one.
-fn trace_context(delivery: &Delivery) -> Option<TraceParent> {
-    let headers = delivery.properties.headers().as_ref()?;
-    match headers.inner().get(TRACEPARENT_HEADER)? {
-        AMQPValue::LongString(text) => {
-            TraceParent::parse(std::str::from_utf8(text.as_bytes()).ok()?)
-        }
-        _ => None,
     }
 }
 

@@ -13,14 +13,17 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
+use tracing::Span;
 
 use super::{
     BrokerError, BrokerSession, ManagedConnection,
-    event_message::event_from_delivery,
+    event_message::{event_from_delivery, trace_context},
     topology::{self, EVENT_EXCHANGE},
     with_timeout,
 };
-use crate::cache::follower::Follower;
+use crate::{
+    cache::follower::Follower, messages::trace_parent::TraceParent, telemetry::trace::root_span,
+};
 
 /// Most messages that the broker sends ahead of the acknowledgments.
 const PREFETCH: u16 = 1000;
@@ -69,12 +72,30 @@ async fn consume_session(follower: &Follower, session: BrokerSession) -> Result<
 }
 
 async fn deliver_batch(follower: &Follower, batch: Vec<Delivery>) -> Result<(), BrokerError> {
+    // They end when the caches have the events and the broker has the acknowledgment.
+    let _spans: Vec<Span> = batch.iter().filter_map(process_span).collect();
     let last = batch.last().map(|delivery| delivery.acker.clone());
     follower.receive(batch.into_iter().filter_map(event_from_delivery).collect()).await;
     if let Some(last) = last {
         with_timeout(last.ack(BasicAckOptions { multiple: true })).await?;
     }
     Ok(())
+}
+
+/// The span of an event whose trace is recorded.
+fn process_span(delivery: &Delivery) -> Option<Span> {
+    let publisher = trace_context(delivery).filter(TraceParent::is_sampled)?;
+    let span = root_span!(
+        Some(&publisher),
+        "process",
+        otel.name = "process souk.events",
+        otel.kind = "consumer",
+        messaging.system = "rabbitmq",
+        messaging.operation.type = "process",
+        messaging.destination.name = EVENT_EXCHANGE,
+        messaging.rabbitmq.destination.routing_key = delivery.routing_key.as_str(),
+    );
+    Some(span)
 }
 
 async fn open_consumer(session: &BrokerSession) -> Result<Consumer, BrokerError> {

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use lapin::{message::Delivery, types::AMQPValue};
 
-use crate::events::{Audience, OutboxEvent, OutboxPosition};
+use crate::{
+    events::{Audience, OutboxEvent, OutboxPosition},
+    messages::trace_parent::TraceParent,
+};
 
 /// The event's position in the outbox, as one number: see [`OutboxPosition::to_i64`].
 pub(super) const POSITION_HEADER: &str = "souk-position";
@@ -12,7 +15,8 @@ pub(super) const POSITION_HEADER: &str = "souk-position";
 /// Who may see the event on the public feed: `everyone`, `nobody`, or the id of a user.
 pub(super) const AUDIENCE_HEADER: &str = "souk-audience";
 
-/// The trace context of the request that caused the event, as in the body.
+/// The trace context of the message's publisher. Without a recorded trace, it is that of the
+/// request that caused the event, as in the body.
 pub(super) const TRACEPARENT_HEADER: &str = "traceparent";
 
 /// The value of [`AUDIENCE_HEADER`].
@@ -21,6 +25,17 @@ pub(super) fn audience_header(audience: Audience) -> Cow<'static, str> {
         Audience::Everyone => "everyone".into(),
         Audience::BrokerOnly => "nobody".into(),
         Audience::Owner(user) => user.to_string().into(),
+    }
+}
+
+/// The trace context in a message's headers, if it has a valid one.
+pub(super) fn trace_context(delivery: &Delivery) -> Option<TraceParent> {
+    let headers = delivery.properties.headers().as_ref()?;
+    match headers.inner().get(TRACEPARENT_HEADER)? {
+        AMQPValue::LongString(text) => {
+            TraceParent::parse(std::str::from_utf8(text.as_bytes()).ok()?)
+        }
+        _ => None,
     }
 }
 

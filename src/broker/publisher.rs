@@ -22,6 +22,7 @@ use lapin::{
 };
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::{
@@ -30,7 +31,11 @@ use super::{
     topology::EVENT_EXCHANGE,
     with_timeout,
 };
-use crate::events::{OutboxEvent, OutboxPosition};
+use crate::{
+    events::{OutboxEvent, OutboxPosition},
+    messages::trace_parent::TraceParent,
+    telemetry::trace::{root_span, trace_parent_of},
+};
 
 /// Most unconfirmed events: published, and not yet confirmed.
 const MAX_UNCONFIRMED: usize = 512;
@@ -60,6 +65,8 @@ struct UnconfirmedEvent {
     sequence: SequenceKey,
     confirm: PublisherConfirm,
     deadline: Instant,
+    /// It ends when the broker has confirmed the event.
+    _span: Span,
 }
 
 /// Identifies a sequence of events: a subject, and the family of the event type, such as `cart`.
@@ -119,7 +126,9 @@ impl Publisher {
         }
         let kind = event.kind.as_str().into();
         let options = BasicPublishOptions::default();
-        let properties = event_properties(event, &attributes);
+        let cause = attributes.traceparent.as_deref().and_then(TraceParent::parse);
+        let span = publish_span(event, cause.as_ref());
+        let properties = event_properties(event, trace_parent_of(&span).or(cause).as_ref());
         let confirm = with_timeout(self.channel.basic_publish(
             EVENT_EXCHANGE.into(),
             kind,
@@ -134,6 +143,7 @@ impl Publisher {
             sequence,
             confirm,
             deadline: Instant::now() + CONFIRM_TIMEOUT,
+            _span: span,
         });
         Ok(())
     }
@@ -165,12 +175,30 @@ impl Publisher {
     }
 }
 
-fn event_properties(event: &OutboxEvent, attributes: &EventAttributes<'_>) -> BasicProperties {
+/// The span of an event that a recorded trace has caused.
+fn publish_span(event: &OutboxEvent, cause: Option<&TraceParent>) -> Span {
+    if !cause.is_some_and(TraceParent::is_sampled) {
+        return Span::none();
+    }
+    root_span!(
+        cause,
+        "publish",
+        otel.name = "publish souk.events",
+        otel.kind = "producer",
+        messaging.system = "rabbitmq",
+        messaging.operation.type = "send",
+        messaging.destination.name = EVENT_EXCHANGE,
+        messaging.rabbitmq.destination.routing_key = event.kind.as_str(),
+        messaging.message.id = %event.id,
+    )
+}
+
+fn event_properties(event: &OutboxEvent, trace: Option<&TraceParent>) -> BasicProperties {
     let mut headers = FieldTable::default();
     headers.insert(POSITION_HEADER.into(), AMQPValue::LongLongInt(event.position.to_i64()));
     headers.insert(AUDIENCE_HEADER.into(), long_string(&audience_header(event.audience)));
-    if let Some(trace) = &attributes.traceparent {
-        headers.insert(TRACEPARENT_HEADER.into(), long_string(trace));
+    if let Some(trace) = trace {
+        headers.insert(TRACEPARENT_HEADER.into(), long_string(trace.as_str()));
     }
     BasicProperties::default()
         .with_content_type("application/cloudevents+json".into())

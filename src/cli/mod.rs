@@ -13,7 +13,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::{app, broker, config::Settings, http, telemetry};
+use crate::{app, broker, config::Settings, http, telemetry::Telemetry};
 
 /// A commerce backend: accounts, catalog, stock, carts, checkout, orders, and their events.
 #[derive(Parser)]
@@ -128,18 +128,23 @@ pub fn run() -> ExitCode {
     if let Some(problem) = settings.unsupported_setting() {
         return usage_error(&problem);
     }
-    telemetry::init_logging(&settings.telemetry);
+    let telemetry = match Telemetry::start(&settings.telemetry) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return usage_error(&format!("telemetry.otlp_endpoint: {error:#}")),
+    };
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    exit_code(match arguments.command.unwrap_or(Command::Serve) {
+    let result = match arguments.command.unwrap_or(Command::Serve) {
         Command::Import(import) => import::run(&settings, &import),
         Command::Admin(admin) => admin::run(&settings, &admin),
         Command::Audit(audit) => audit::run(&settings, &audit),
         Command::Serve | Command::Config | Command::Openapi | Command::Asyncapi => {
             serve::run(&settings)
         }
-    })
+    };
+    telemetry.shut_down();
+    exit_code(result)
 }
 
 fn print_openapi() -> anyhow::Result<()> {

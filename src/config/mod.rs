@@ -40,7 +40,7 @@ pub use rate_limits::RateLimitSettings;
 pub use secret_strength::{readable_file_warning, secret_weakness};
 pub use shop::{CatalogSettings, ShopSettings};
 pub use store::{StartCheck, StoreKind, StoreSettings};
-pub use telemetry::{LogFormat, TelemetrySettings};
+pub use telemetry::{LogFormat, OtlpProtocol, RequestLog, TelemetrySettings};
 
 use self::error::InvalidSetting;
 use layers::Layers;
@@ -147,8 +147,6 @@ impl Settings {
     pub fn unsupported_setting(&self) -> Option<String> {
         if self.grpc.bind.is_some() {
             Some("grpc.bind: gRPC is not supported yet; leave it unset".to_owned())
-        } else if self.telemetry.otlp_endpoint.is_some() {
-            Some("telemetry.otlp_endpoint: OTLP is not supported yet; leave it unset".to_owned())
         } else {
             None
         }

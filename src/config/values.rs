@@ -113,6 +113,11 @@ pub(super) fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result
     read_value(deserializer, |text| text.parse().ok(), expected)
 }
 
+pub(super) fn fraction<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let parse = |text: &str| text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
+    read_value(deserializer, parse, "a part; use a number from 0 to 1, such as 0.05")
+}
+
 /// Far above any useful number, and far below what would exhaust the machine.
 pub(super) const MAX_WORKERS: usize = 1024;
 

@@ -5,13 +5,11 @@ use std::net::IpAddr;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{
-    middleware::metrics::connections::{ConnectionMetrics, FeedRefusal},
-    server::keyed_permits::{KeyedPermit, KeyedPermits},
-};
+use super::server::keyed_permits::{KeyedPermit, KeyedPermits};
 use crate::{
     domain::{account::client_network, ids::UserId},
     error::{Error, ErrorCode},
+    metrics::connections::{ConnectionMetrics, FeedRefusal},
 };
 
 /// How long a client should wait that has too many feeds, in seconds.

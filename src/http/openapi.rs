@@ -15,7 +15,9 @@ use utoipa::{
     },
 };
 
-use super::routes::{accounts, audit, cart, events, health, import, orders, products, stock};
+use super::routes::{
+    accounts, audit, cart, events, health, import, metrics, orders, products, stock,
+};
 use crate::error::ErrorCode;
 
 #[derive(OpenApi)]
@@ -42,7 +44,7 @@ use crate::error::ErrorCode;
         cart::create_guest_cart, cart::merge,
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
         events::create_ticket, events::feed, audit::run,
-        health::livez, health::readyz, health::metrics,
+        health::livez, health::readyz, metrics::scrape_metrics,
     ),
     components(schemas(enums::ProductSort)),
     modifiers(&BearerScheme, &ErrorCodeTable, &OperationDefaults, &SchemaDefaults),

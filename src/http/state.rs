@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{
     feed_limiter::{FeedLimiter, FeedPermit},
     middleware::{
-        metrics::Metrics,
+        observation::note_caller,
         rate_limit::{RateLimited, RateLimits},
     },
     request::{deadline::Deadline, read_limiter::ReadLimiter},
@@ -32,6 +32,7 @@ use crate::{
     domain::{account::Role, clock::Clock, ids::UserId, money::Currency},
     error::{Error, ErrorCode},
     messages::command_context::Ticket,
+    metrics::Metrics,
     outbox::feed::Feed,
     store::{Store, StoreUnavailable, writer::CommitWriter},
 };
@@ -141,6 +142,7 @@ impl AppState {
     /// # Errors
     /// `rate_limited`
     pub fn admit_caller(&self, request: &HttpRequest, caller: &Caller) -> Result<(), Error> {
+        note_caller(request, caller);
         if caller.role != Role::Guest {
             self.connections.record_account(self.client_address(request));
         }
@@ -179,11 +181,11 @@ impl AppState {
     /// # Errors
     /// `store_unavailable` if the node must catch up and the store does not respond in time.
     pub async fn ensure_caches_current(&self, request: &HttpRequest) -> Result<(), Error> {
-        match &self.follower {
-            Some(follower) if !follower.is_current() => {
-                self.catch_up_follower(follower, request).await
-            }
-            _ => Ok(()),
+        let behind = self.follower.as_ref().filter(|follower| !follower.is_current());
+        self.metrics.caches.catalog.record(behind.is_none());
+        match behind {
+            Some(follower) => self.catch_up_follower(follower, request).await,
+            None => Ok(()),
         }
     }
 

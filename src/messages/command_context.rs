@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
+pub use super::trace_parent::TraceParent;
 use crate::{
     domain::{clock::Timestamp, ids::UserId},
     error::Error,
@@ -125,32 +126,6 @@ impl IfMatch {
     }
 }
 
-/// A valid W3C `traceparent`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TraceParent(Box<str>);
-
-impl TraceParent {
-    /// Parses a header value of version 00 (W3C Trace Context, section 3.2.2).
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('-');
-        let lengths = [2, 32, 16, 2];
-        let well_formed = lengths.into_iter().all(|length| {
-            let hex = |part: &str| {
-                part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-            };
-            parts.next().is_some_and(hex)
-        });
-        (well_formed && parts.next().is_none() && text.starts_with("00")).then(|| Self(text.into()))
-    }
-
-    /// The header value.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// A queued request. The caller can give up, and then learns whether the work had started.
 #[derive(Debug, Clone)]
 pub struct Ticket {
@@ -227,20 +202,5 @@ mod tests {
         assert!(late.give_up());
         assert!(late.mark_started().is_err());
         assert!(Ticket::new(Duration::ZERO).mark_started().is_err());
-    }
-
-    #[test]
-    fn only_well_formed_traceparents_parse() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(TraceParent::parse(good).unwrap().as_str(), good);
-        for bad in [
-            "",
-            "00-4bf9-00f0-01",
-            &good.to_uppercase(),
-            &format!("{good}-x"),
-            &good.replace("00-", "ff-"),
-        ] {
-            assert_eq!(TraceParent::parse(bad), None, "{bad}");
-        }
     }
 }

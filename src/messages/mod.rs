@@ -5,3 +5,4 @@ pub mod cart;
 pub mod catalog;
 pub mod command_context;
 pub mod orders;
+pub mod trace_parent;

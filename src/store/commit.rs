@@ -164,6 +164,31 @@ impl CommitError {
 /// The result of a commit.
 pub type CommitOutcome = Result<CommitReceipt, CommitError>;
 
+/// The name of an outcome, for metrics and traces.
+pub(crate) const fn outcome_name(outcome: &CommitOutcome) -> &'static str {
+    match outcome {
+        Ok(_) => "applied",
+        Err(CommitError::Conflict) => "conflict",
+        Err(CommitError::StockVersionMismatch(_)) => "stock_version_mismatch",
+        Err(CommitError::InsufficientStock(_)) => "insufficient_stock",
+        Err(CommitError::StockOverflow) => "stock_overflow",
+        Err(CommitError::TooManyPendingOrders) => "too_many_pending_orders",
+        Err(CommitError::TooManyPendingUnits { .. }) => "too_many_pending_units",
+        Err(CommitError::PurchaseLimitReached(_)) => "purchase_limit_reached",
+        Err(CommitError::EmailTaken) => "email_taken",
+        Err(CommitError::SkuTaken) => "sku_taken",
+        Err(CommitError::Replayed(_)) => "replayed",
+        Err(CommitError::IdempotencyKeyReused) => "idempotency_key_reused",
+        Err(CommitError::RepeatRefused) => "repeat_refused",
+        Err(CommitError::AlreadyApplied) => "already_applied",
+        Err(CommitError::RetryLater) => "retry_later",
+        Err(CommitError::RetryAlone) => "retry_alone",
+        Err(CommitError::Overloaded) => "overloaded",
+        Err(CommitError::Unavailable) => "unavailable",
+        Err(CommitError::OutcomeUnknown) => "outcome_unknown",
+    }
+}
+
 /// The receipt of an applied commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitReceipt {

@@ -9,6 +9,7 @@ pub mod cleanup;
 pub mod commit;
 mod limits;
 pub mod mongo;
+pub mod observed;
 pub mod plan;
 mod reply_codec;
 pub mod sqlite;
@@ -104,6 +105,16 @@ pub enum ApplyError {
     OutcomeUnknown,
 }
 
+impl ApplyError {
+    /// The name of the error, for metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::OutcomeUnknown => "outcome_unknown",
+        }
+    }
+}
+
 impl From<ApplyError> for CommitError {
     fn from(error: ApplyError) -> Self {
         match error {
@@ -125,6 +136,8 @@ impl From<StoreUnavailable> for Error {
 }
 
 /// An engine. Reads see everything that was acknowledged before they began.
+///
+/// [`ObservedStore`](observed::ObservedStore) forwards every method, also those with a default.
 ///
 /// An engine is opened with options and a [`Clock`](crate::domain::clock::Clock), and reads the
 /// time from that clock only.

@@ -31,13 +31,15 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinSet,
 };
+use tracing::Span;
 
 use self::task::CommitWriterTask;
 use super::{
     Store,
-    commit::{Commit, CommitError, CommitOutcome, CommittedChanges, Write},
+    commit::{Commit, CommitError, CommitOutcome, CommittedChanges, Write, outcome_name},
     limits::MAX_BATCH_COMMITS,
 };
+use crate::telemetry::trace::trace_parent_of;
 
 /// Capacity of the regular queue. When it is full, a commit fails at once as overloaded.
 const MAX_QUEUED_COMMITS: usize = 8192;
@@ -89,6 +91,8 @@ struct LaneSenders {
 struct QueuedCommit {
     commit: Commit,
     reply: oneshot::Sender<CommitOutcome>,
+    /// The span of the commit, which its batches and it link to each other.
+    span: Span,
 }
 
 impl CommitWriter {
@@ -206,11 +210,25 @@ fn lane_index(commit: &Commit, lanes: usize) -> usize {
     }
 }
 
-async fn enqueue_and_wait(place: mpsc::Permit<'_, QueuedCommit>, commit: Commit) -> CommitOutcome {
+async fn enqueue_and_wait(
+    place: mpsc::Permit<'_, QueuedCommit>,
+    mut commit: Commit,
+) -> CommitOutcome {
+    let span = tracing::info_span!(
+        "commit",
+        commit.writes = commit.writes.len(),
+        commit.outcome = tracing::field::Empty,
+    );
+    // What the commit's events cause on other nodes belongs to its trace.
+    if let Some(trace) = trace_parent_of(&span) {
+        commit.trace = Some(trace);
+    }
     let (reply, outcome) = oneshot::channel();
-    place.send(QueuedCommit { commit, reply });
+    place.send(QueuedCommit { commit, reply, span: span.clone() });
     // The task drops a reply only when it is aborted or panics while a batch is in flight.
-    outcome.await.unwrap_or(Err(CommitError::OutcomeUnknown))
+    let outcome = outcome.await.unwrap_or(Err(CommitError::OutcomeUnknown));
+    span.record("commit.outcome", outcome_name(&outcome));
+    outcome
 }
 
 /// The receiving ends of both queues.

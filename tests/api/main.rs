@@ -7,6 +7,9 @@
     reason = "tests fail by panicking"
 )]
 
+#[path = "../support/collector.rs"]
+#[expect(dead_code, reason = "other test crates use the rest")]
+mod collector;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other test crates use the rest")]
 mod support;
@@ -30,6 +33,7 @@ mod imports;
 mod interrupted_imports;
 mod lifecycle;
 mod limits;
+mod logs;
 mod lost_responses;
 mod money;
 mod openapi_clients;
@@ -48,4 +52,5 @@ mod sessions;
 mod signatures;
 mod stock;
 mod tokens;
+mod traces;
 mod transport;

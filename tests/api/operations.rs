@@ -98,11 +98,15 @@ async fn metrics_are_labeled_by_route_not_by_client_input() {
     app.call("MADEUP", "/api/cart").await.problem(405, "method_not_allowed");
     let response = app.get("/metrics").await.is(200);
     assert!(
-        response.header("content-type").unwrap().starts_with("application/openmetrics-text"),
+        response.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"),
         "{response}"
     );
     let text = response.text();
-    assert!(text.ends_with("# EOF\n"), "{text}");
+    let openmetrics = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.4";
+    let other = app.get("/metrics").header("accept", openmetrics).await.is(200);
+    let media_type = other.header("content-type").unwrap().to_owned();
+    assert!(media_type.starts_with("application/openmetrics-text; version=1.0.0"), "{other}");
+    assert!(other.text().ends_with("# EOF\n"), "{other}");
     let has =
         |line: &str| assert!(text.lines().any(|known| known == line), "{line} is not in {text}");
     has(r#"souk_http_requests_total{method="GET",route="/api/products/{id}",status="200"} 1"#);
@@ -124,7 +128,13 @@ async fn metrics_that_only_grow_are_counters() {
     let is_declared = |name: &str, kind| {
         assert!(text.contains(&format!("# TYPE souk_{name} {kind}\n")), "{name} {kind}: {text}");
     };
-    for name in ["events_published", "http_requests", "writer_batches", "writer_commits"] {
+    let counters = [
+        "events_published_total",
+        "http_requests_total",
+        "writer_batches_total",
+        "writer_commits_total",
+    ];
+    for name in counters {
         is_declared(name, "counter");
     }
     for name in ["carts_active", "products", "writer_waiting", "events_unpublished"] {

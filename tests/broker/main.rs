@@ -17,6 +17,9 @@ mod broker;
 #[path = "../support/cluster.rs"]
 #[expect(dead_code, reason = "other test crates use the rest")]
 mod cluster;
+#[path = "../support/collector.rs"]
+#[expect(dead_code, reason = "other test crates use the rest")]
+mod collector;
 #[path = "../support/members.rs"]
 #[expect(dead_code, reason = "other test crates use the rest")]
 mod members;
@@ -40,6 +43,7 @@ mod command_outages;
 mod commands;
 mod example;
 mod invalid_commands;
+mod prometheus;
 mod propagation;
 mod publishing;
 mod refusals;
@@ -47,3 +51,4 @@ mod retention;
 mod servers;
 mod subscriptions;
 mod takeover;
+mod traces;

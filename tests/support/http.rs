@@ -102,7 +102,7 @@ impl Call {
     }
 
     /// Sends the request and returns the response before its body is read.
-    pub(super) async fn send_streaming(self) -> reqwest::Response {
+    pub(crate) async fn send_streaming(self) -> reqwest::Response {
         self.builder.send().await.unwrap()
     }
 }

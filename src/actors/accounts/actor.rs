@@ -3,28 +3,37 @@
 use std::sync::Arc;
 
 use actix::{Actor, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
+use tracing::Instrument as _;
 
 use super::{AccountDeps, service::AccountService};
 use crate::{
+    actors::mailbox::accept_queued,
     cache::revoked_sessions::SWEEP_INTERVAL,
     domain::account::User,
     error::Error,
     messages::accounts::{
         AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession, RegisterUser,
     },
+    metrics::actors::MailboxMetrics,
     panics::guarded_command,
 };
 
 /// Runs the account commands concurrently.
 pub struct AccountActor {
     service: Arc<AccountService>,
+    mailbox: MailboxMetrics,
 }
 
 impl AccountActor {
     /// Creates the actor without starting it.
     #[must_use]
     pub fn new(deps: AccountDeps) -> Self {
-        Self { service: Arc::new(AccountService::new(deps)) }
+        let mailbox = deps.mailbox.clone();
+        Self { service: Arc::new(AccountService::new(deps)), mailbox }
+    }
+
+    const fn mailbox(&self) -> &MailboxMetrics {
+        &self.mailbox
     }
 }
 
@@ -45,9 +54,11 @@ macro_rules! handle {
 
             fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
                 let service = Arc::clone(&self.service);
-                Box::pin(async move { guarded_command("accounts", service.$method(message)).await })
+                Box::pin(async move { guarded_command("accounts", service.$method(message)).await }.in_current_span())
             }
         }
+
+        accept_queued!(AccountActor, mailbox, $message);
     )+};
 }
 

@@ -30,6 +30,15 @@ pub(super) enum HashClass {
 impl HashClass {
     const ALL: [Self; 3] = [Self::KnownLogin, Self::Login, Self::NewPassword];
 
+    /// The name of the class, for metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::KnownLogin => "known_login",
+            Self::Login => "login",
+            Self::NewPassword => "new_password",
+        }
+    }
+
     /// The share of the hashes while other classes wait, too.
     const fn weight(self) -> usize {
         match self {
@@ -77,6 +86,15 @@ impl HashOrigin {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct QueueFull;
 
+/// How a request was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Push {
+    /// There was room.
+    Queued,
+    /// Another request of the class was refused to make room.
+    Evicted,
+}
+
 /// Waiting and running requests of all classes. `J` is what a thread runs.
 pub(super) struct HashQueue<J> {
     threads: usize,
@@ -106,7 +124,7 @@ impl<J> HashQueue<J> {
     }
 
     /// Adds a request. Dropping the request that makes room refuses it.
-    pub(super) fn push(&mut self, origin: HashOrigin, job: J) -> Result<(), QueueFull> {
+    pub(super) fn push(&mut self, origin: HashOrigin, job: J) -> Result<Push, QueueFull> {
         let capacity = origin.class.capacity(self.threads);
         self.class_mut(origin.class).push(origin.network, job, capacity)
     }
@@ -160,11 +178,17 @@ impl<J> HashQueue<J> {
         Some(hashes.div_ceil(threads.max(1)))
     }
 
+    /// How many requests of each class wait for a thread, and how many run.
+    pub(super) fn lengths(&self) -> [(HashClass, usize, usize); 3] {
+        self.classes
+            .each_ref()
+            .map(|class| (class.class, class.waiting_count(), class.running.len()))
+    }
+
     /// How many requests wait for a thread.
     #[cfg(test)]
     pub(super) fn waiting_count(&self) -> usize {
-        let networks = self.classes.iter().flat_map(|class| &class.waiting);
-        networks.map(|(_, jobs)| jobs.len()).sum()
+        self.classes.iter().map(ClassQueue::waiting_count).sum()
     }
 
     fn class(&self, class: HashClass) -> &ClassQueue<J> {
@@ -208,21 +232,25 @@ impl<J> ClassQueue<J> {
             .sum()
     }
 
-    fn push(&mut self, network: IpAddr, job: J, capacity: usize) -> Result<(), QueueFull> {
+    fn waiting_count(&self) -> usize {
+        self.waiting.iter().map(|(_, jobs)| jobs.len()).sum()
+    }
+
+    fn push(&mut self, network: IpAddr, job: J, capacity: usize) -> Result<Push, QueueFull> {
         let own = self.waiting_of(network) + self.running_of(network);
         // No network has more than half of a class.
         if own >= capacity.div_ceil(2) {
             return Err(QueueFull);
         }
-        let waiting: usize = self.waiting.iter().map(|(_, jobs)| jobs.len()).sum();
-        if waiting + self.running.len() >= capacity && !self.evict_newest(own) {
+        let is_full = self.waiting_count() + self.running.len() >= capacity;
+        if is_full && !self.evict_newest(own) {
             return Err(QueueFull);
         }
         match self.waiting.iter_mut().find(|(other, _)| *other == network) {
             Some((_, jobs)) => jobs.push_back(job),
             None => self.waiting.push_back((network, VecDeque::from([job]))),
         }
-        Ok(())
+        Ok(if is_full { Push::Evicted } else { Push::Queued })
     }
 
     /// Drops the newest request of the network with the most, if it has at least two more than

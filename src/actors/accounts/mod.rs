@@ -24,6 +24,7 @@ use crate::{
     auth::{login_keys::LoginKeys, refresh_token::RefreshTokens},
     cache::revoked_sessions::RevokedSessions,
     domain::clock::Clock,
+    metrics::actors::MailboxMetrics,
     store::{Store, writer::CommitWriter},
 };
 
@@ -51,4 +52,6 @@ pub struct AccountDeps {
     pub max_sessions: u32,
     /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,
+    /// The metrics of the actor's mailbox.
+    pub mailbox: MailboxMetrics,
 }

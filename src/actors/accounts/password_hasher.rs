@@ -26,8 +26,8 @@ use std::{
 use bcrypt::{BcryptResult, HashParts};
 use tokio::sync::oneshot;
 
-use super::hash_queue::{HashOrigin, HashQueue};
-use crate::{domain::account::Password, error::Error};
+use super::hash_queue::{HashOrigin, HashQueue, Push};
+use crate::{domain::account::Password, error::Error, metrics::passwords::PasswordMetrics};
 
 /// Hashes and verifies passwords. Clones share the threads, which end with the last clone.
 #[derive(Clone)]
@@ -40,6 +40,16 @@ impl PasswordHasher {
     /// Starts the threads, one per core if `threads` is `None`.
     #[must_use]
     pub fn start(cost: u32, threads: Option<NonZeroUsize>) -> Self {
+        Self::start_measured(cost, threads, PasswordMetrics::default())
+    }
+
+    /// Starts the threads, with metrics of their queue.
+    #[must_use]
+    pub fn start_measured(
+        cost: u32,
+        threads: Option<NonZeroUsize>,
+        metrics: PasswordMetrics,
+    ) -> Self {
         let threads =
             threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let shared = Arc::new(Shared {
@@ -49,7 +59,9 @@ impl PasswordHasher {
             run_count: AtomicU64::new(0),
             work_units: AtomicU64::new(0),
             reference_cost: AtomicU32::new(cost),
+            metrics,
         });
+        shared.record_queue(&shared.lock_state().queue);
         for _ in 0..threads {
             let shared = Arc::clone(&shared);
             let spawned =
@@ -153,7 +165,7 @@ impl PasswordHasher {
         let (reply, result) = oneshot::channel();
         // Sending fails when the caller has gone.
         let work = Box::new(move || drop(reply.send(catch_failure(work))));
-        self.pool.0.enqueue(origin, Job { work, deadline })?;
+        self.pool.0.enqueue(origin, Job { work, queued_at: Instant::now(), deadline })?;
         // A job that is dropped has not run.
         result.await.unwrap_or_else(|_| Err(Error::overloaded()))
     }
@@ -184,6 +196,7 @@ struct Shared {
     work_units: AtomicU64,
     /// The cost whose work every comparison does.
     reference_cost: AtomicU32,
+    metrics: PasswordMetrics,
 }
 
 struct PoolState {
@@ -193,6 +206,7 @@ struct PoolState {
 
 struct Job {
     work: Box<dyn FnOnce() + Send>,
+    queued_at: Instant,
     deadline: Instant,
 }
 
@@ -202,14 +216,22 @@ impl Shared {
     }
 
     fn enqueue(&self, origin: HashOrigin, job: Job) -> Result<(), Error> {
+        let refuse = || {
+            self.metrics.record_refusal(origin.class.name());
+            Error::overloaded()
+        };
         let mut state = self.lock_state();
         // With a free thread, the job runs regardless of the estimate.
         if let Some(rounds) = state.queue.expected_rounds(origin)
             && Instant::now() + self.latency.total_for(rounds) > job.deadline
         {
-            return Err(Error::overloaded());
+            return Err(refuse());
         }
-        state.queue.push(origin, job).map_err(|_| Error::overloaded())?;
+        if state.queue.push(origin, job).map_err(|_| refuse())? == Push::Evicted {
+            // Another request of the class was refused instead.
+            drop(refuse());
+        }
+        self.record_queue(&state.queue);
         drop(state);
         self.job_ready.notify_one();
         Ok(())
@@ -223,17 +245,29 @@ impl Shared {
                 state = self.job_ready.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            self.record_queue(&state.queue);
             drop(state);
             let started = Instant::now();
+            let class = origin.class.name();
             if started < job.deadline {
                 self.run_count.fetch_add(1, Ordering::Relaxed);
                 (job.work)();
                 self.latency.record(started.elapsed());
+                self.metrics.record_run(class, started - job.queued_at, started.elapsed());
+            } else {
+                self.metrics.record_refusal(class);
             }
             state = self.lock_state();
             state.queue.finish(origin);
+            self.record_queue(&state.queue);
             // The class may have been at the limit of its threads.
             self.job_ready.notify_one();
+        }
+    }
+
+    fn record_queue(&self, queue: &HashQueue<Job>) {
+        for (class, waiting, running) in queue.lengths() {
+            self.metrics.set_queue(class.name(), waiting, running);
         }
     }
 

@@ -38,6 +38,7 @@ use crate::{
         },
         command_context::Ticket,
     },
+    metrics::actors::MailboxMetrics,
     store::{
         CommittedChanges, Store,
         sqlite::{SqliteOptions, SqliteStore},
@@ -141,6 +142,7 @@ impl AccountFixture {
             refresh_grace: settings.refresh_grace,
             max_sessions: settings.max_sessions,
             login_limit: settings.login_limit,
+            mailbox: MailboxMetrics::default(),
         };
         Self {
             accounts: AccountActor::new(deps.clone()).start(),

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use actix::{Actor, AtomicResponse, Context, Handler, WrapFuture};
+use tracing::Instrument as _;
 
 use super::{CartDeps, service::CartService, state::CartState};
 use crate::{
+    actors::mailbox::accept_queued,
     domain::order::Order,
     error::{Error, ErrorCode},
     messages::{
         cart::{CartView, ChangeCart, GetCart, MergeCart, PlaceOrder},
         command_context::Reply,
     },
+    metrics::actors::MailboxMetrics,
     panics::guarded_command,
 };
 
@@ -43,6 +46,10 @@ impl CartActor {
         Self { state, deps }
     }
 
+    fn mailbox(&self) -> &MailboxMetrics {
+        &self.deps.mailbox
+    }
+
     /// Completes `work` before the next message. The actor survives a panic in `work`.
     fn run_exclusively<T: 'static>(
         &self,
@@ -58,13 +65,18 @@ impl CartActor {
             }
             reply
         };
-        AtomicResponse::new(Box::pin(guarded.into_actor(self)))
+        AtomicResponse::new(Box::pin(guarded.in_current_span().into_actor(self)))
     }
 }
 
 impl Actor for CartActor {
     type Context = Context<Self>;
 }
+
+accept_queued!(CartActor, mailbox, GetCart, ChangeCart, MergeCart, PlaceOrder);
+
+#[cfg(test)]
+accept_queued!(CartActor, mailbox, PanicInCommand, PanicInThread);
 
 impl Handler<GetCart> for CartActor {
     type Result = AtomicResponse<Self, Result<Arc<CartView>, Error>>;

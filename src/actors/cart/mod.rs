@@ -18,6 +18,7 @@ use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{cart::CartLimits, clock::Clock, money::Currency, order::OrderRules},
     messages::cart::RenderCart,
+    metrics::{actors::MailboxMetrics, caches::CacheReads},
     store::{Store, writer::CommitWriter},
 };
 
@@ -43,4 +44,8 @@ pub struct CartDeps {
     pub currency: Currency,
     /// Renders the response body of a cart.
     pub render: RenderCart,
+    /// The metrics of all carts' mailboxes.
+    pub mailbox: MailboxMetrics,
+    /// Counts the reads that memory answers.
+    pub cache_reads: CacheReads,
 }

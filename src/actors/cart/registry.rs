@@ -13,7 +13,7 @@ use dashmap::DashMap;
 
 use super::{CartActor, CartDeps, passivation::MAX_ACTIVE_CARTS, state::CartState};
 use crate::{
-    actors::ask::timeout_error,
+    actors::{ask::timeout_error, mailbox::Queued},
     domain::{cart::CartOwner, ids::UserId, order::Order},
     error::Error,
     messages::{
@@ -66,6 +66,7 @@ impl CartRegistry {
             self.mark_used(&active.state);
             active.state.current_view(&self.deps.catalog_cache)
         });
+        self.deps.cache_reads.record(current.is_some());
         match current {
             Some(view) => {
                 view.cart.ensure_open()?;
@@ -150,8 +151,8 @@ impl CartRegistry {
     where
         M: Message<Result = Result<T, Error>> + Clone + Send + 'static,
         T: Send + 'static,
-        CartActor: Handler<M>,
-        <CartActor as Actor>::Context: ToEnvelope<CartActor, M>,
+        CartActor: Handler<Queued<M>>,
+        <CartActor as Actor>::Context: ToEnvelope<CartActor, Queued<M>>,
     {
         // A stopped actor has not started the command, unless its thread died during it. The ticket
         // knows whether the command started.
@@ -159,7 +160,7 @@ impl CartRegistry {
             let active = self.find_or_start_actor(owner);
             let reply = tokio::time::timeout_at(
                 ticket.deadline().into(),
-                active.actor.send(message.clone()),
+                active.actor.send(Queued::new(message.clone())),
             )
             .await;
             match reply {

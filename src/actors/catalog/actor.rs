@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
+use tracing::Instrument as _;
 
 use super::CatalogService;
 use crate::{
+    actors::mailbox::accept_queued,
     domain::inventory::StockLevel,
     error::Error,
     messages::{
@@ -15,6 +17,7 @@ use crate::{
         },
         command_context::Reply,
     },
+    metrics::actors::MailboxMetrics,
     panics::guarded_command,
 };
 
@@ -23,13 +26,18 @@ use crate::{
 /// Commands run concurrently. The product's version in the store orders those on one product.
 pub struct CatalogActor {
     service: CatalogService,
+    mailbox: MailboxMetrics,
 }
 
 impl CatalogActor {
     /// Creates an actor. The caller starts it.
     #[must_use]
-    pub const fn new(service: CatalogService) -> Self {
-        Self { service }
+    pub const fn new(service: CatalogService, mailbox: MailboxMetrics) -> Self {
+        Self { service, mailbox }
+    }
+
+    const fn mailbox(&self) -> &MailboxMetrics {
+        &self.mailbox
     }
 }
 
@@ -49,9 +57,11 @@ macro_rules! handle {
 
             fn handle(&mut self, message: $message, _: &mut Self::Context) -> Self::Result {
                 let service = self.service.clone();
-                Box::pin(async move { guarded_command("catalog", service.$method(message)).await })
+                Box::pin(async move { guarded_command("catalog", service.$method(message)).await }.in_current_span())
             }
         }
+
+        accept_queued!(CatalogActor, mailbox, $message);
     )+};
 }
 
@@ -64,12 +74,14 @@ handle! {
     RecordImportResponse => record_import_response -> Reply<()>;
 }
 
+accept_queued!(CatalogActor, mailbox, ImportLines);
+
 impl Handler<ImportLines> for CatalogActor {
     type Result = ResponseFuture<Vec<ImportLineOutcome>>;
 
     fn handle(&mut self, message: ImportLines, _: &mut Self::Context) -> Self::Result {
         let service = self.service.clone();
         // Each line catches its own panic.
-        Box::pin(async move { service.import_lines(message.lines).await })
+        Box::pin(async move { service.import_lines(message.lines).await }.in_current_span())
     }
 }

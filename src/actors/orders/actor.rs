@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use actix::{Actor, Context, Handler, ResponseFuture};
+use tracing::Instrument as _;
 
 use super::OrderService;
 use crate::{
+    actors::mailbox::accept_queued,
     domain::order::Order,
     error::Error,
     messages::{command_context::Reply, orders::ChangeOrder},
+    metrics::actors::MailboxMetrics,
     panics::guarded_command,
 };
 
@@ -17,15 +20,22 @@ use crate::{
 /// Commands run concurrently. The order's version in the store serializes those on one order.
 pub struct OrderActor {
     service: OrderService,
+    mailbox: MailboxMetrics,
 }
 
 impl OrderActor {
     /// Creates an actor. The caller starts it.
     #[must_use]
-    pub const fn new(service: OrderService) -> Self {
-        Self { service }
+    pub const fn new(service: OrderService, mailbox: MailboxMetrics) -> Self {
+        Self { service, mailbox }
+    }
+
+    const fn mailbox(&self) -> &MailboxMetrics {
+        &self.mailbox
     }
 }
+
+accept_queued!(OrderActor, mailbox, ChangeOrder);
 
 impl Actor for OrderActor {
     type Context = Context<Self>;
@@ -42,6 +52,9 @@ impl Handler<ChangeOrder> for OrderActor {
 
     fn handle(&mut self, message: ChangeOrder, _: &mut Self::Context) -> Self::Result {
         let service = self.service.clone();
-        Box::pin(async move { guarded_command("orders", service.change_order(message)).await })
+        Box::pin(
+            async move { guarded_command("orders", service.change_order(message)).await }
+                .in_current_span(),
+        )
     }
 }

@@ -53,7 +53,10 @@ const SETTING_KEYS: &[&str] = &[
     "cart.abandoned_after",
     "grpc.bind",
     "telemetry.log",
+    "telemetry.requests",
     "telemetry.otlp_endpoint",
+    "telemetry.otlp_protocol",
+    "telemetry.sample_ratio",
 ];
 
 fn parse(text: &str) -> Value {
@@ -128,7 +131,10 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__AUTH__ADMIN_PASSWORD", "hush hush"),
         ("SOUK__GRPC__BIND", "127.0.0.1:9090"),
         ("SOUK__TELEMETRY__LOG", "json"),
-        ("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4317"),
+        ("SOUK__TELEMETRY__REQUESTS", "failed"),
+        ("SOUK__TELEMETRY__OTLP_ENDPOINT", "http://localhost:4318"),
+        ("SOUK__TELEMETRY__OTLP_PROTOCOL", "http/protobuf"),
+        ("SOUK__TELEMETRY__SAMPLE_RATIO", "0.05"),
         ("SOUK__CART__ABANDONED_AFTER", "1h30m"),
         ("SOUK__HTTP__MAX_BODY", "1500"),
     ])

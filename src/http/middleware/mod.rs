@@ -1,11 +1,11 @@
 //! Middleware for every request: request ids, rate limits, metrics and problem details.
 
 pub(super) mod head_method;
-pub mod metrics;
+pub(super) mod observation;
 pub(super) mod rate_limit;
 mod security_headers;
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use actix_web::{
     Error as ActixError, HttpMessage, HttpResponse,
@@ -19,9 +19,14 @@ use actix_web::{
     middleware::Next,
     web,
 };
+use tracing::Instrument as _;
 use uuid::Uuid;
 
-use self::{rate_limit::RateLimited, security_headers::insert_security_headers};
+use self::{
+    observation::{ObservedRequest, is_operational},
+    rate_limit::RateLimited,
+    security_headers::insert_security_headers,
+};
 use super::{
     response::problem::{self, Problem},
     server::request_tracking::GuardedBody,
@@ -38,24 +43,22 @@ const RATELIMIT_POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-p
 const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
 
 // Not `tracing-actix-web` (0.7): it would replace none of this. Its request id is always a new
-// UUID, never the client's, its OpenTelemetry support ends at 0.32, and its span stays open as long
-// as a body streams, so an event feed's for hours. A root span takes one `instrument` on
-// `next.call`.
+// UUID, never the client's, its OpenTelemetry support ends at 0.32, its span stays open as long as a
+// body streams, so an event feed's for hours, and it makes one for every request, recorded or not.
 
 /// Sets common headers, gives errors a problem body, catches panics and records metrics.
 pub(crate) async fn response_middleware(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, ActixError> {
-    let began = Instant::now();
     let id = request_id_or_new(&request);
     let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
-    let mut response = call_catching_panic(request, next, &id).await?;
+    let observed = ObservedRequest::begin(&request, &id);
+    let call = call_catching_panic(request, next, &id).instrument(observed.span());
+    let mut response = call.await?;
     set_common_headers(&mut response, &id);
     let response = ensure_problem_body(response, &id);
-    if let Some(state) = state {
-        state.metrics.record_request(response.request(), response.status(), began.elapsed());
-    }
+    observed.finish(&response, state.as_deref(), &id);
     Ok(response)
 }
 
@@ -82,7 +85,7 @@ pub(crate) async fn admission_middleware(
             }
         }
         request.extensions_mut().insert(state.new_deadline());
-        if !is_operational_route(&request)
+        if !is_operational(request.path())
             && let Err(error) = state.ensure_caches_current(request.request()).await
         {
             return Ok(request.error_response(Problem(error)));
@@ -136,14 +139,9 @@ fn request_id_or_new(request: &ServiceRequest) -> HeaderValue {
     })
 }
 
-/// Whether the request is a probe or a scrape, which must work under any load and without the
-/// store. The comparison is exact: other spellings that the router accepts do not count.
-fn is_operational_route(request: &ServiceRequest) -> bool {
-    matches!(request.path(), "/livez" | "/readyz" | "/metrics")
-}
-
 fn check_address_limit(state: &AppState, request: &ServiceRequest) -> Option<RateLimited> {
-    if is_operational_route(request) {
+    // The comparison is exact: other spellings that the router accepts do not count.
+    if is_operational(request.path()) {
         return None;
     }
     state.rate_limits.check_address(state.client_address(request.request())).err()

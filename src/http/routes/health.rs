@@ -1,28 +1,23 @@
 //! Routes for operators: liveness, readiness, and metrics.
 
-use std::sync::atomic::Ordering;
-
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::metrics::scrape_metrics;
+use crate::broker;
 use crate::http::{
-    middleware::metrics::{BrokerStats, NodeStats},
     openapi::enums::{AliveWord, Availability, NodeReadiness, NodeState},
-    response::{
-        ApiResponse, RouteResult,
-        problem::{Problem, ProblemDetails},
-    },
+    response::{ApiResponse, RouteResult, problem::ProblemDetails},
     state::AppState,
 };
-use crate::{broker, store::StoreUnavailable};
 
 /// Registers the routes for probes and metrics.
 pub(crate) fn configure_operations(config: &mut web::ServiceConfig) {
     config
         .service(web::resource("/livez").get(livez))
         .service(web::resource("/readyz").get(readyz))
-        .service(web::resource("/metrics").get(metrics));
+        .service(web::resource("/metrics").get(scrape_metrics));
 }
 
 /// Registers the AsyncAPI document.
@@ -58,12 +53,6 @@ pub(crate) struct Liveness {
     #[schema(value_type = AliveWord)]
     status: &'static str,
 }
-
-/// Metrics as text.
-#[derive(ToSchema)]
-#[schema(value_type = String,
-    examples("# TYPE souk_carts_active gauge\nsouk_carts_active 3\n# EOF\n"))]
-pub(crate) struct MetricsText(#[expect(dead_code, reason = "describes a text")] String);
 
 /// Check whether the process is alive.
 ///
@@ -129,52 +118,4 @@ pub(crate) fn starting_response() -> RouteResult {
     let checks = Checks { store: "unavailable", node: "starting", broker: None };
     let readiness = Readiness { status: "not_ready", checks };
     Ok(ApiResponse::json(StatusCode::SERVICE_UNAVAILABLE, &readiness)?)
-}
-
-/// Get metrics for Prometheus.
-///
-/// The text follows OpenMetrics 1.0.
-#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics",
-tag = "Operations", security(()), responses(
-    (status = 200, content_type = "application/openmetrics-text", body = MetricsText),
-    (status = "4XX", body = ProblemDetails,
-        description = "The request is rejected. `code` says why."),
-))]
-async fn metrics(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let state = AppState::from_request(&request)?;
-    let writer = state.writer.stats();
-    let stats = NodeStats {
-        active_carts: state.carts.active_count() as u64,
-        products: state.catalog_cache.len() as u64,
-        waiting_commits: state.writer.queued_count() as u64,
-        writer_transactions: writer.batches.load(Ordering::Relaxed),
-        writer_commits: writer.commits.load(Ordering::Relaxed),
-        broker: read_broker_stats(state).await,
-    };
-    let text = state.metrics.encode_openmetrics(&stats);
-    Ok(HttpResponse::Ok()
-        .insert_header((
-            header::CONTENT_TYPE,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        ))
-        .body(text))
-}
-
-async fn read_broker_stats(state: &AppState) -> Option<BrokerStats> {
-    let broker = state.broker_status.as_ref()?;
-    let counts = async {
-        let published = state.store.published_cursor().await?;
-        Ok::<_, StoreUnavailable>(state.store.outbox_heads().await?.count_since(&published))
-    };
-    let unpublished = tokio::time::timeout(state.options.request_timeout, counts).await;
-    Some(BrokerStats {
-        connected: broker.is_connected(),
-        peer_events_connected: state
-            .follower
-            .as_ref()
-            .is_some_and(|follower| follower.is_broker_connected()),
-        relay_active: broker.is_leader(),
-        events_published: broker.published_count(),
-        events_unpublished: unpublished.ok().and_then(Result::ok),
-    })
 }

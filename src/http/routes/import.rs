@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::{
-    actors::{ask::ask, catalog::CatalogActor, commit_error::map_commit_error},
+    actors::{ask::ask, catalog::CatalogActor, commit_error::map_commit_error, mailbox::Queued},
     error::{Error, ErrorCode},
     http::{
         openapi::enums,
@@ -166,8 +166,8 @@ impl Importer {
         if self.is_replay {
             return Ok(());
         }
-        let outcomes =
-            self.catalog.send(ImportLines { lines }).await.map_err(|_| Error::outcome_unknown())?;
+        let outcomes = self.catalog.send(Queued::new(ImportLines { lines })).await;
+        let outcomes = outcomes.map_err(|_| Error::outcome_unknown())?;
         for outcome in outcomes {
             self.record_outcome(outcome)?;
         }

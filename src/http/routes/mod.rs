@@ -7,6 +7,7 @@ mod docs;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod import;
+pub(crate) mod metrics;
 pub(crate) mod orders;
 pub(crate) mod products;
 pub(crate) mod stock;

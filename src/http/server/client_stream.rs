@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::connection_limiter::ConnectionPermit;
-use crate::http::middleware::metrics::connections::{ConnectionMetrics, StreamTimeout};
+use crate::metrics::connections::{ConnectionMetrics, StreamTimeout};
 
 /// How long a connection may be without a request in progress. The framework's own limits are
 /// shorter, but cover neither the head of a second request nor the rest of an unwanted body.

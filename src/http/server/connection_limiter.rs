@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use super::keyed_permits::{KeyedPermit, KeyedPermits};
 use crate::{
     domain::account::client_network,
-    http::middleware::metrics::connections::{ConnectionMetrics, Refusal},
+    metrics::connections::{ConnectionMetrics, Refusal},
 };
 
 /// How long an address counts as one that somebody with an account uses.

@@ -56,7 +56,7 @@ use self::{
 use super::{
     StoreUnavailable, limits::MAX_QUEUED_BATCHES, write_health::WriteHealth, writer::STOCK_LANE,
 };
-use crate::domain::clock::Clock;
+use crate::{domain::clock::Clock, metrics::store::StoreMetrics};
 
 /// Writers of a node: one for stock and orders, one for carts and accounts. Each costs the server a
 /// transaction more for the same commits, so more of them make a busy server slower.
@@ -90,6 +90,18 @@ impl MongoStore {
         options: MongoOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConnectError> {
+        Self::connect_measured(options, clock, StoreMetrics::default()).await
+    }
+
+    /// Connects, with metrics of the transactions.
+    ///
+    /// # Errors
+    /// As with [`connect`](Self::connect).
+    pub async fn connect_measured(
+        options: MongoOptions,
+        clock: Arc<dyn Clock>,
+        metrics: StoreMetrics,
+    ) -> Result<Self, ConnectError> {
         let MongoClients { write_client, read_client } = connect_with_retry(&options).await?;
         let database = write_client.database(&options.database);
         let membership =
@@ -111,6 +123,7 @@ impl MongoStore {
                 session: None,
                 partition: None,
                 is_unavailable: false,
+                metrics: metrics.clone(),
             };
             let stopped = stopped.clone();
             tokio::spawn(async move {

@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{sync::oneshot, time::timeout};
+use tracing::Span;
 
 use super::{
     MongoStore, WRITE_LANES, audit, delete, integrity, login_limit, read, write::QueuedBatch,
@@ -68,7 +69,7 @@ impl Store for MongoStore {
         let (reply, result) = oneshot::channel();
         let queue = self.lock_queues().get(lane).cloned().ok_or(ApplyError::Unavailable)?;
         queue
-            .send(QueuedBatch { commits: batch, reply })
+            .send(QueuedBatch { commits: batch, reply, span: Span::current() })
             .await
             .map_err(|_| ApplyError::Unavailable)?;
         drop(queue);

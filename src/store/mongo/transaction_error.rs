@@ -42,6 +42,20 @@ pub(super) enum ErrorClass {
     OutcomeUnknown,
 }
 
+impl ErrorClass {
+    /// The name of the class, for metrics and traces.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::PartitionLost => "partition_lost",
+            Self::Unavailable => "unavailable",
+            Self::RecordRejected(_) => "record_rejected",
+            Self::Permanent => "permanent",
+            Self::OutcomeUnknown => "outcome_unknown",
+        }
+    }
+}
+
 /// A failed step of a transaction.
 #[derive(Debug, Clone)]
 pub(super) struct TransactionError {

@@ -38,6 +38,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
@@ -55,11 +56,13 @@ use super::{
 };
 use crate::{
     domain::clock::{Clock, Timestamp},
+    metrics::store::{StockConflict, StoreMetrics},
     store::{
         AppliedBatch, ApplyError,
         commit::Commit,
         limits::IDEMPOTENCY_KEY_TTL,
         plan::{self, ReadSet},
+        writer::STOCK_LANE,
     },
 };
 
@@ -69,6 +72,8 @@ pub(super) struct QueuedBatch {
     pub(super) commits: Arc<[Commit]>,
     /// Receives the result.
     pub(super) reply: oneshot::Sender<Result<AppliedBatch, ApplyError>>,
+    /// The span of the batch.
+    pub(super) span: Span,
 }
 
 /// A task of this node that writes.
@@ -91,13 +96,15 @@ pub(super) struct MongoWriter {
     pub(super) partition: Option<ClaimedPartition>,
     /// The log has the message that the store is unavailable.
     pub(super) is_unavailable: bool,
+    pub(super) metrics: StoreMetrics,
 }
 
 impl MongoWriter {
     /// Applies batches until the queue is closed.
     pub(super) async fn run(mut self, mut batches: mpsc::Receiver<QueuedBatch>) {
-        while let Some(QueuedBatch { commits, reply }) = batches.recv().await {
-            match AssertUnwindSafe(self.apply(commits)).catch_unwind().await {
+        while let Some(QueuedBatch { commits, reply, span }) = batches.recv().await {
+            let applied = self.apply(commits).instrument(span);
+            match AssertUnwindSafe(applied).catch_unwind().await {
                 // The caller may be gone; the change is applied all the same.
                 Ok(result) => drop(reply.send(result)),
                 Err(_) => {
@@ -110,7 +117,7 @@ impl MongoWriter {
     async fn apply(&mut self, commits: Arc<[Commit]>) -> Result<AppliedBatch, ApplyError> {
         let mut batch = BatchProgress::new(commits);
         while let Some(commits) = batch.next_commits() {
-            match self.try_transaction(commits).await {
+            match self.observe_transaction(commits).await {
                 Ok(applied) => {
                     self.is_unavailable = false;
                     batch.record_applied(applied);
@@ -129,6 +136,35 @@ impl MongoWriter {
             queue.release_turn();
         }
         batch.into_result()
+    }
+
+    /// Runs one transaction, in a span and with its metrics.
+    async fn observe_transaction(
+        &mut self,
+        commits: Arc<[Commit]>,
+    ) -> Result<AppliedBatch, TransactionError> {
+        let span = tracing::info_span!(
+            "transaction",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            db.system.name = "mongodb",
+            db.operation.batch.size = commits.len(),
+            error.type = Empty,
+        );
+        let began = Instant::now();
+        let result = self.try_transaction(commits).instrument(span.clone()).await;
+        let abort = result.as_ref().err().map(|failure| failure.class.name());
+        if let Some(reason) = abort {
+            span.record("otel.status_code", "ERROR");
+            span.record("error.type", reason);
+        }
+        let is_stock = self.lane == STOCK_LANE;
+        let lane = if is_stock { "stock" } else { "other" };
+        self.metrics.record_transaction(lane, began.elapsed(), abort);
+        if is_stock && matches!(&result, Err(failure) if failure.class == ErrorClass::Conflict) {
+            self.metrics.record_stock_conflict(StockConflict::Transaction);
+        }
+        result
     }
 
     /// Logs once until a batch is applied again.
@@ -180,7 +216,9 @@ impl MongoWriter {
                 return Err(failure);
             }
         };
-        let committed = transaction.commit(commit_deadline).await;
+        let commit = transaction.commit(commit_deadline);
+        let committed =
+            commit.instrument(tracing::info_span!("confirm", otel.kind = "client")).await;
         // After a conflict the server has aborted the transaction itself.
         let is_closed =
             committed.as_ref().err().is_none_or(|failure| failure.class == ErrorClass::Conflict);
@@ -262,13 +300,18 @@ async fn load_plan_and_write(
     let BatchContext { partition, now, low_stock, end_of_turn } = context;
     let newest = batch.iter().map(|commit| commit.decided_at).max().unwrap_or_default();
     let keys_stored_after = newest.saturating_sub(IDEMPOTENCY_KEY_TTL);
-    let loaded = load(transaction, &ReadSet::for_batch(batch), keys_stored_after).await?;
+    let read_set = ReadSet::for_batch(batch);
+    let loaded = load(transaction, &read_set, keys_stored_after)
+        .instrument(tracing::info_span!("load", otel.kind = "client"))
+        .await?;
     let now_micros = now.as_millis().saturating_mul(1000);
     let commit_time = partition.next_commit_time(loaded.latest_commit_time, now_micros);
     let existing = ExistingRecords::from_loaded(&loaded.state, loaded.replaceable_keys);
     let plan = plan::plan_batch(batch, loaded.state, low_stock);
     let events = plan.writes.to_outbox_events(partition.next_position());
-    flush(transaction, &plan.writes, &existing, &events, partition, commit_time).await?;
+    flush(transaction, &plan.writes, &existing, &events, partition, commit_time)
+        .instrument(tracing::info_span!("write", otel.kind = "client"))
+        .await?;
     if let Some(body) = end_of_turn {
         transaction.update(COUNTERS, &[Statement { record_id: Uuid::nil(), body }]).await?;
     }

@@ -24,6 +24,7 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use tracing::Span;
 
 pub use self::open_error::OpenError;
 use self::{
@@ -144,7 +145,11 @@ impl Store for SqliteStore {
     ) -> Result<AppliedBatch, ApplyError> {
         let (reply, applied) = oneshot::channel();
         self.writer
-            .enqueue_job(WriteJob::Apply(QueuedBatch { commits: batch, reply }))
+            .enqueue_job(WriteJob::Apply(QueuedBatch {
+                commits: batch,
+                reply,
+                span: Span::current(),
+            }))
             .await
             .map_err(|_| ApplyError::Unavailable)?;
         // The writer drops a reply only when it panics while it applies the batch.

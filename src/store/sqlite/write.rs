@@ -6,6 +6,7 @@ use std::{fs::File, path::PathBuf, sync::Arc};
 
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
+use tracing::{Span, field::Empty};
 
 use self::transaction_failure::TransactionFailure;
 use super::{
@@ -50,6 +51,8 @@ pub(super) struct QueuedBatch {
     pub(super) commits: Arc<[Commit]>,
     /// Receives the result.
     pub(super) reply: oneshot::Sender<Result<AppliedBatch, ApplyError>>,
+    /// The span of the batch.
+    pub(super) span: Span,
 }
 
 /// A request to the writer.
@@ -106,7 +109,9 @@ impl Worker for SqliteWriter {
     fn run_job(&mut self, job: WriteJob) {
         // Sending fails when the caller has gone; the change stands all the same.
         match job {
-            WriteJob::Apply(batch) => drop(batch.reply.send(self.apply_batch(&batch.commits))),
+            WriteJob::Apply(QueuedBatch { commits, reply, span }) => {
+                drop(reply.send(span.in_scope(|| self.apply_batch(&commits))));
+            }
             WriteJob::MarkPublished { offset, reply } => {
                 let _ = reply.send(self.mark_published(offset));
             }
@@ -281,7 +286,17 @@ impl SqliteWriter {
     /// Applies the batch in one transaction, and leaves no transaction open.
     fn try_transaction(&mut self, batch: &[Commit]) -> Result<AppliedBatch, TransactionFailure> {
         self.roll_back_open_transaction();
-        let result = self.run_transaction(batch);
+        let span = tracing::info_span!(
+            "transaction",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            db.system.name = "sqlite",
+            db.operation.batch.size = batch.len(),
+        );
+        let result = span.in_scope(|| self.run_transaction(batch));
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
         if result.as_ref().is_err_and(|failure| !failure.is_worth_retrying_alone()) {
             self.health.record(false);
         }

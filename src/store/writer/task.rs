@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::{Instrument as _, Span};
+
 use super::{CommitObserver, CommitQueues, CommitWriterStats, QueuedCommit};
 use crate::store::{
     AppliedBatch, Store,
@@ -112,13 +114,15 @@ impl CommitWriterTask {
 
     /// Applies a batch and replies to its callers. Keeps the commits that are to be retried.
     async fn apply_batch(&mut self, batch: Vec<QueuedCommit>) {
-        let (commits, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|queued| (queued.commit, queued.reply)).unzip();
+        let span = batch_span(&batch);
+        let (commits, callers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|queued| (queued.commit, (queued.reply, queued.span))).unzip();
         let commits: Arc<[Commit]> = commits.into();
         self.last_batch_size = commits.len();
         self.stats.batches.fetch_add(1, Ordering::Relaxed);
         self.stats.commits.fetch_add(commits.len() as u64, Ordering::Relaxed);
-        let outcomes = match self.store.apply_in_lane(self.lane, Arc::clone(&commits)).await {
+        let applied = self.store.apply_in_lane(self.lane, Arc::clone(&commits));
+        let outcomes = match applied.instrument(span).await {
             Ok(AppliedBatch { outcomes, changes }) => {
                 self.observer.on_committed(&changes);
                 outcomes
@@ -126,13 +130,14 @@ impl CommitWriterTask {
             Err(error) => vec![Err(error.into()); commits.len()],
         };
         let mut retry_later = Vec::new();
-        for ((commit, reply), outcome) in commits.iter().zip(replies).zip(outcomes) {
+        for ((commit, (reply, span)), outcome) in commits.iter().zip(callers).zip(outcomes) {
             match outcome {
                 Err(CommitError::RetryLater) => {
-                    retry_later.push(QueuedCommit { commit: commit.clone(), reply })
+                    retry_later.push(QueuedCommit { commit: commit.clone(), reply, span })
                 }
                 Err(CommitError::RetryAlone) if self.retry_alone.len() < MAX_RETRY_ALONE => {
-                    self.retry_alone.push_back(QueuedCommit { commit: commit.clone(), reply });
+                    let commit = commit.clone();
+                    self.retry_alone.push_back(QueuedCommit { commit, reply, span });
                 }
                 Err(CommitError::RetryAlone) => drop(reply.send(Err(CommitError::Unavailable))),
                 // Sending fails when the caller has gone; the outcome stands all the same.
@@ -142,6 +147,20 @@ impl CommitWriterTask {
         self.pending.splice(..0, retry_later);
         self.retry_alone_count.store(self.retry_alone.len(), Ordering::Relaxed);
     }
+}
+
+/// The span of a batch. It is a child of its first recorded commit, since a trace with one commit
+/// should show its transaction; it links to all of them, and the others link to it.
+fn batch_span(batch: &[QueuedCommit]) -> Span {
+    let mut recorded = batch.iter().map(|queued| &queued.span).filter(|span| !span.is_disabled());
+    let Some(first) = recorded.next() else { return Span::none() };
+    let span = first.in_scope(|| tracing::info_span!("batch", batch.commits = batch.len()));
+    span.follows_from(first);
+    for commit in recorded {
+        span.follows_from(commit);
+        commit.follows_from(&span);
+    }
+    span
 }
 
 /// How many of the first commits fit into one transaction. At least one, unless there is none: a

@@ -28,6 +28,7 @@ use crate::{
         cart::{CartView, ChangeCart},
         command_context::{CommandContext, Reply, Ticket},
     },
+    metrics::{actors::MailboxMetrics, caches::CacheReads},
     store::{
         Commit, CommittedChanges, StockWrite, Store, Write,
         sqlite::{SqliteOptions, SqliteStore},
@@ -176,6 +177,8 @@ impl CartFixture {
             reply_quota: self.reply_quota,
             currency: usd(),
             render: render_text,
+            mailbox: MailboxMetrics::default(),
+            cache_reads: CacheReads::default(),
         };
         CartRegistry::start(deps, 1)
     }

@@ -147,6 +147,7 @@ fn write_ahead_log_stays_bounded() {
         let record = Some(IdempotencyRecord { key, body: body.clone() });
         let (reply, applied) = oneshot::channel();
         writer.run_job(WriteJob::Apply(QueuedBatch {
+            span: tracing::Span::none(),
             commits: vec![Commit { idempotency_record: record, ..put_cart(new_owner(), 1) }].into(),
             reply,
         }));

@@ -1,0 +1,147 @@
+//! What a node tells of each request: a span, a line in the log, and metrics.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    HttpMessage, HttpRequest,
+    dev::{ServiceRequest, ServiceResponse},
+    http::{StatusCode, header::HeaderValue},
+};
+use tracing::Span;
+
+use crate::{
+    auth::caller::Caller,
+    domain::{excerpt::excerpt, ids::UserId},
+    http::{request::headers::trace_parent, state::AppState},
+    messages::trace_parent::TraceParent,
+    metrics::requests::method_label,
+    telemetry::{
+        logs::logs_request,
+        trace::{rename, root_span, trace_parent_of},
+    },
+};
+
+/// The route of requests that match none.
+const NO_ROUTE: &str = "unmatched";
+
+/// The account or guest that a request was authenticated for.
+#[derive(Debug, Clone, Copy)]
+struct AuthenticatedUser(UserId);
+
+/// Notes whose request it is, for its line in the log.
+pub(in crate::http) fn note_caller(request: &HttpRequest, caller: &Caller) {
+    request.extensions_mut().insert(AuthenticatedUser(caller.user_id));
+}
+
+/// A request whose response is not known yet.
+pub(super) struct ObservedRequest {
+    began: Instant,
+    span: Span,
+    /// The trace that the caller sent.
+    caller: Option<TraceParent>,
+}
+
+impl ObservedRequest {
+    pub(super) fn begin(request: &ServiceRequest, id: &HeaderValue) -> Self {
+        let caller = trace_parent(request.headers());
+        let method = method_label(request.method().as_str());
+        let span = root_span!(
+            caller.as_ref(),
+            "request",
+            otel.name = method,
+            otel.kind = "server",
+            otel.status_code = tracing::field::Empty,
+            http.request.method = method,
+            http.route = tracing::field::Empty,
+            http.response.status_code = tracing::field::Empty,
+            url.path = %excerpt(request.path()),
+            user.id = tracing::field::Empty,
+            request.id = id.to_str().unwrap_or_default(),
+        );
+        Self { began: Instant::now(), span, caller }
+    }
+
+    /// The span in which the request is handled.
+    pub(super) fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// Tells of the response. The time is that until its head; a body may stream for hours.
+    pub(super) fn finish<B>(
+        self,
+        response: &ServiceResponse<B>,
+        state: Option<&Arc<AppState>>,
+        id: &HeaderValue,
+    ) {
+        let (request, status, took) = (response.request(), response.status(), self.began.elapsed());
+        let method = method_label(request.method().as_str());
+        // The pattern instead of the path, so that clients cannot create labels.
+        let route = request.match_pattern().unwrap_or_else(|| NO_ROUTE.to_owned());
+        let user = request.extensions().get::<AuthenticatedUser>().map(|user| user.0);
+        if !self.span.is_disabled() {
+            self.record_response(method, &route, status, user);
+        }
+        if logs_request(status.as_u16()) {
+            self.log(method, &route, status, took, id, user);
+        }
+        if let Some(state) = state {
+            state.metrics.http.record_request(method, route, status.as_u16(), took);
+        }
+    }
+
+    fn record_response(&self, method: &str, route: &str, status: StatusCode, user: Option<UserId>) {
+        rename(&self.span, format!("{method} {route}"));
+        self.span.record("http.route", route);
+        self.span.record("http.response.status_code", status.as_u16());
+        if let Some(user) = user {
+            self.span.record("user.id", tracing::field::display(user));
+        }
+        // An error of the client is none of the server (semantic conventions for HTTP).
+        if status.is_server_error() {
+            self.span.record("otel.status_code", "ERROR");
+        }
+    }
+
+    fn log(
+        &self,
+        method: &str,
+        route: &str,
+        status: StatusCode,
+        took: Duration,
+        id: &HeaderValue,
+        user: Option<UserId>,
+    ) {
+        let trace = trace_parent_of(&self.span);
+        let trace_id = trace.as_ref().or(self.caller.as_ref()).map(TraceParent::trace_id);
+        macro_rules! log_request {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "souk::requests",
+                    method,
+                    route,
+                    status = status.as_u16(),
+                    duration_ms = took.as_secs_f64() * 1000.0,
+                    request_id = id.to_str().unwrap_or_default(),
+                    trace_id,
+                    user_id = user.map(tracing::field::display),
+                    "request"
+                )
+            };
+        }
+        // Probes and scrapes repeat every few seconds, and only their failures tell something.
+        if is_operational(route) && !status.is_server_error() {
+            log_request!(debug);
+        } else {
+            log_request!(info);
+        }
+    }
+}
+
+/// Whether a route is for probes and scrapes, which must work under any load and without the
+/// store.
+pub(super) fn is_operational(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/metrics")
+}

@@ -1,0 +1,177 @@
+//! Spans and metrics of every read of a store, whatever its engine.
+//!
+//! The transactions of batches have their spans in the engines, and on a shared store their metrics,
+//! too: an engine knows how often it tries one.
+
+use std::{sync::Arc, time::Instant};
+
+use async_trait::async_trait;
+use tracing::{Instrument as _, field::Empty};
+
+use super::{
+    AppliedBatch, ApplyError, Commit, CommitError, CommitOutcome, OutboxChanges, OutboxPage, Store,
+    StoreUnavailable, StoredReplyUsage, commit::outcome_name,
+};
+use crate::{
+    domain::{
+        account::{
+            Email, Session, User,
+            login_limit::{FailureWindow, LoginKey},
+        },
+        audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
+        cart::{Cart, CartOwner},
+        catalog::product::Product,
+        clock::Timestamp,
+        ids::{OrderId, ProductId, SessionId, UserId},
+        inventory::{StockLevel, StockMovement},
+        order::Order,
+    },
+    events::OutboxCursor,
+    messages::command_context::{IdempotencyKey, StoredReply},
+    metrics::store::{StockConflict, StoreMetrics},
+};
+
+/// A store whose reads are traced and measured.
+pub struct ObservedStore {
+    store: Arc<dyn Store>,
+    metrics: StoreMetrics,
+}
+
+impl ObservedStore {
+    /// Observes a store.
+    #[must_use]
+    pub const fn new(store: Arc<dyn Store>, metrics: StoreMetrics) -> Self {
+        Self { store, metrics }
+    }
+
+    async fn observe<T>(
+        &self,
+        operation: &'static str,
+        read: impl Future<Output = Result<T, StoreUnavailable>>,
+    ) -> Result<T, StoreUnavailable> {
+        let began = Instant::now();
+        let span = tracing::info_span!(
+            "store",
+            otel.name = operation,
+            otel.kind = "client",
+            otel.status_code = Empty,
+            db.operation.name = operation,
+        );
+        let result = read.instrument(span.clone()).await;
+        if result.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
+        self.metrics.record_operation(operation, result.is_ok(), began.elapsed());
+        result
+    }
+}
+
+impl ObservedStore {
+    fn record_outcome(&self, outcome: &CommitOutcome) {
+        self.metrics.record_outcome(outcome_name(outcome));
+        let conflict = match outcome {
+            Err(CommitError::InsufficientStock(_)) => StockConflict::InsufficientStock,
+            Err(CommitError::StockVersionMismatch(_)) => StockConflict::Version,
+            _ => return,
+        };
+        self.metrics.record_stock_conflict(conflict);
+    }
+}
+
+/// Implements the trait by the operations that are observed, and the methods that are not.
+macro_rules! observe {
+    (
+        operations { $($operation:ident($($name:ident: $type:ty),*) -> $result:ty;)+ }
+        others { $($other:tt)* }
+    ) => {
+        #[async_trait]
+        impl Store for ObservedStore {
+            $(async fn $operation(
+                &self,
+                $($name: $type),*
+            ) -> Result<$result, StoreUnavailable> {
+                self.observe(stringify!($operation), self.store.$operation($($name),*)).await
+            })+
+
+            $($other)*
+        }
+    };
+}
+
+observe! {
+    operations {
+        find_cart(owner: UserId) -> Option<Cart>;
+        list_idle_carts(before: Timestamp, limit: u32) -> Vec<CartOwner>;
+        list_products(after: Option<ProductId>, limit: u32) -> Vec<(Product, StockLevel)>;
+        find_product(id: ProductId) -> Option<(Product, StockLevel)>;
+        find_products_by_id(ids: Vec<ProductId>) -> Vec<(Product, StockLevel)>;
+        list_movements(id: ProductId, before: Option<u64>, limit: u32) -> Vec<StockMovement>;
+        find_order(id: OrderId) -> Option<Order>;
+        list_orders(user: Option<UserId>, before: Option<OrderId>, limit: u32) -> Vec<Order>;
+        list_overdue_orders(
+            now: Timestamp, after: Option<(Timestamp, OrderId)>, limit: u32
+        ) -> Vec<Order>;
+        find_user(id: UserId) -> Option<User>;
+        find_user_by_email(email: &Email) -> Option<User>;
+        greatest_password_hash() -> Option<String>;
+        has_admin() -> bool;
+        find_session(id: SessionId) -> Option<Session>;
+        list_active_sessions(user: UserId, now: Timestamp, limit: u32) -> Vec<Session>;
+        list_stale_sessions(user: UserId, now: Timestamp, kept: u32, limit: u32) -> Vec<Session>;
+        list_sessions_revoked_since(since: Timestamp) -> Vec<SessionId>;
+        find_login_failures(keys: Vec<LoginKey>) -> Vec<Option<FailureWindow>>;
+        count_login_failure(keys: Vec<LoginKey>, now: Timestamp) -> Vec<FailureWindow>;
+        find_stored_reply(key: &IdempotencyKey) -> Option<([u8; 32], StoredReply)>;
+        stored_reply_usage(owner: UserId) -> StoredReplyUsage;
+        is_in_inbox(id: &str) -> bool;
+        list_events_after(cursor: &OutboxCursor, limit: u32) -> OutboxPage;
+        list_changes_after(cursor: &OutboxCursor, limit: u32) -> OutboxChanges;
+        delete_ended_records() -> u64;
+        outbox_heads() -> OutboxCursor;
+        linearizable_outbox_heads() -> OutboxCursor;
+        published_cursor() -> OutboxCursor;
+        mark_published(cursor: &OutboxCursor) -> ();
+        audit_products(range: IdRange, limit: u32) -> AuditPage<ProductAudit>;
+        audit_orders(range: IdRange, limit: u32) -> AuditPage<OrderAudit>;
+        audit_events() -> Vec<EventAudit>;
+        ping() -> ();
+        check_writable() -> ();
+        find_damage() -> Vec<String>;
+    }
+    others {
+        fn is_shared(&self) -> bool {
+            self.store.is_shared()
+        }
+
+        fn write_lanes(&self) -> usize {
+            self.store.write_lanes()
+        }
+
+        async fn wait_for_turn(&self, lane: usize) {
+            self.store.wait_for_turn(lane).await;
+        }
+
+        async fn apply_in_lane(
+            &self,
+            lane: usize,
+            batch: Arc<[Commit]>,
+        ) -> Result<AppliedBatch, ApplyError> {
+            self.metrics.record_batch(batch.len());
+            let began = Instant::now();
+            let applied = self.store.apply_in_lane(lane, batch).await;
+            // An engine that is not shared tries a batch once.
+            if !self.store.is_shared() {
+                let abort = applied.as_ref().err().map(|error| error.name());
+                self.metrics.record_transaction("all", began.elapsed(), abort);
+            }
+            if let Ok(applied) = &applied {
+                applied.outcomes.iter().for_each(|outcome| self.record_outcome(outcome));
+            }
+            applied
+        }
+
+        async fn close(&self) {
+            self.store.close().await;
+        }
+    }
+}
