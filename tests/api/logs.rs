@@ -80,7 +80,7 @@ async fn walk_through_the_routes(app: &TestApp) -> BTreeSet<String> {
     app.add_to_cart(&guest, &tea, 2).await.ok();
     app.merge_cart(&ada, &guest).await.ok();
     let address = json!({"shipping_address": {"street": "Hidden Lane 17", "city": "Æbelø"}});
-    let order = app.post("/api/checkout", &address).token(&ada).await.is(201).json();
+    let order = app.post("/api/checkout", &address).token(&ada).key("key").await.is(201).json();
     app.order_action(&admin, &order, "pay").await.ok();
     let wrong = json!({"email": "mallory@private.example", "password": "a wrong password"});
     app.post("/api/auth/login", &wrong).await.problem(401, "invalid_credentials");

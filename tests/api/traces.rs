@@ -120,6 +120,7 @@ async fn an_endpoint_that_is_away_costs_nothing_but_spans() {
         let endpoint = format!("http://{address}");
         let settings = [("telemetry.otlp_endpoint", &*endpoint), ("telemetry.otlp_protocol", name)];
         let mut app = TestApp::with_settings(&settings).await;
+        app.get("/api/products").await.ok();
         app.wait_for_log("failed to send spans").await;
         let failed = "souk_trace_spans_total{outcome=\"failed\"}";
         let before = app.metric(failed).await;
