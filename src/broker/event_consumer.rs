@@ -17,7 +17,7 @@ use lapin::{
 use super::{
     BrokerError, BrokerSession, ManagedConnection,
     event_message::event_from_delivery,
-    topology::{self, EVENT_EXCHANGE},
+    exchanges::{self, EVENT_EXCHANGE},
     with_timeout,
 };
 use crate::cache::follower::Follower;
@@ -79,7 +79,7 @@ async fn deliver_batch(follower: &Follower, batch: Vec<Delivery>) -> Result<(), 
 
 async fn open_consumer(session: &BrokerSession) -> Result<Consumer, BrokerError> {
     let channel = session.open_channel().await?;
-    topology::declare_exchanges(&channel).await?;
+    exchanges::declare_exchanges(&channel).await?;
     with_timeout(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
     // The queue ends with the connection: a node that starts loads its caches from the store.
     let temporary = QueueDeclareOptions {

@@ -16,12 +16,12 @@ mod dead_letters;
 mod error;
 mod event_consumer;
 mod event_message;
+mod exchanges;
 mod leader_election;
 mod publisher;
 mod queues;
 mod relay;
 mod status;
-mod topology;
 mod uri;
 
 use std::{sync::Arc, time::Duration};
@@ -39,9 +39,9 @@ pub use self::{
     command_consumer::CommandHandler,
     connection::{BrokerSession, ManagedConnection, ReadyGuard},
     error::{BrokerError, with_timeout},
+    exchanges::{DEAD_LETTER_EXCHANGE, EVENT_EXCHANGE},
     queues::Subscription,
     status::BrokerStatus,
-    topology::{DEAD_LETTER_EXCHANGE, EVENT_EXCHANGE},
     uri::{BrokerUri, InvalidBrokerUri},
 };
 use self::{

@@ -200,7 +200,7 @@ pub enum CommitError {
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
     /// A later attempt with the same idempotency key was refused, so this one must not apply.
-    RepeatRefused,
+    SupersededByRefusal,
     /// The message with this inbox id was applied before.
     AlreadyApplied,
     /// Not applied: the engine gave up the attempt so that other commits fail before their
