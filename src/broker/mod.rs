@@ -5,7 +5,7 @@
 //! - `event_consumer` gives the events of all nodes to this node's caches.
 //! - `command_consumer` executes the commands of other systems; `command` parses them and
 //!   `dead_letters` keeps those that fail.
-//! - `topology` and `queues` declare exchanges and queues; `asyncapi` documents them.
+//! - `exchanges` and `queues` declare exchanges and queues; `asyncapi` documents them.
 //! - `connection` keeps the connections up and restarts the work on them.
 
 pub mod asyncapi;
