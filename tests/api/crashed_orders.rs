@@ -4,7 +4,9 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Account, Event, Progress, TestApp, assert_gap_free, unique_number};
+use crate::support::{
+    Account, Event, Progress, TestApp, assert_gap_free, kill_rounds, unique_number,
+};
 
 /// The initial stock of each of the two products.
 const STOCK: u64 = 100_000;
@@ -33,7 +35,7 @@ async fn orders_survive_kill_9() {
         .into_iter()
         .map(|account| Buyer { account, orders: Vec::new(), unanswered: None })
         .collect();
-    for wanted in RESPONSES_BEFORE_KILL {
+    for wanted in kill_rounds(&RESPONSES_BEFORE_KILL) {
         let counter = Progress::new();
         let kill = async {
             counter.wait_for(wanted).await;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Account, Event, PASSWORD, Progress, TestApp, assert_gap_free, unique_number};
+use crate::support::{
+    Account, Event, PASSWORD, Progress, TestApp, assert_gap_free, kill_rounds, unique_number,
+};
 
 /// The number of acknowledged changes in each round before the process is killed.
 const CHANGES_BEFORE_KILL: [usize; 4] = [150, 40, 333, 90];
@@ -30,7 +32,7 @@ async fn acknowledged_changes_survive_kill_9() {
     let cup = app.new_product(&admin, &json!(7), 1_000_000).await;
     let shoppers = join_all((0..4).map(|_| app.customer())).await;
     let mut acknowledged = AcknowledgedChanges::default();
-    for wanted in CHANGES_BEFORE_KILL {
+    for wanted in kill_rounds(&CHANGES_BEFORE_KILL) {
         let round = change_until_killed(&app, &admin, &shoppers, (&tea, &cup), wanted).await;
         app.reap().await;
         app.restart().await;
