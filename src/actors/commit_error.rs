@@ -48,7 +48,7 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             ErrorCode::IdempotencyKeyReused,
             "This Idempotency-Key was used for another request. Use a new key for each request.",
         ),
-        CommitError::RepeatRefused => Error {
+        CommitError::SupersededByRefusal => Error {
             detail: "A repeat of this request was refused while it waited, so nothing was \
                      changed. Send it again if you still want it."
                 .into(),
@@ -69,7 +69,7 @@ mod tests {
         for (error, code) in [
             (CommitError::Conflict, ErrorCode::Overloaded),
             (CommitError::Overloaded, ErrorCode::Overloaded),
-            (CommitError::RepeatRefused, ErrorCode::Overloaded),
+            (CommitError::SupersededByRefusal, ErrorCode::Overloaded),
             (CommitError::Unavailable, ErrorCode::StoreUnavailable),
             (CommitError::OutcomeUnknown, ErrorCode::OutcomeUnknown),
             (CommitError::EmailTaken, ErrorCode::EmailTaken),

@@ -6,7 +6,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::derived_mac::derive_mac;
-use crate::domain::account::{Email, client_network, login_limit::LoginKey};
+use crate::domain::account::{Email, client_network, login_failures::LoginKey};
 
 /// Derives the keys of accounts and networks. All nodes must share one secret. With another secret,
 /// the counts and the known networks of the last one are forgotten.

@@ -11,8 +11,8 @@ use super::{
     command::{ADJUST_STOCK_TYPE, MAX_COMMAND_BYTES, MAX_COMMAND_ID_CHARS},
     dead_letters::REASON_HEADER,
     event_message::{AUDIENCE_HEADER, POSITION_HEADER, TRACEPARENT_HEADER},
+    exchanges::EVENT_EXCHANGE,
     queues::{COMMAND_QUEUE, dead_letter_queue},
-    topology::EVENT_EXCHANGE,
 };
 use crate::{
     domain::inventory::MAX_ON_HAND,

@@ -18,7 +18,7 @@ use tracing::Span;
 use super::{
     BrokerError, BrokerSession, ManagedConnection,
     event_message::{event_from_delivery, trace_context},
-    topology::{self, EVENT_EXCHANGE},
+    exchanges::{self, EVENT_EXCHANGE},
     with_timeout,
 };
 use crate::{
@@ -100,7 +100,7 @@ fn process_span(delivery: &Delivery) -> Option<Span> {
 
 async fn open_consumer(session: &BrokerSession) -> Result<Consumer, BrokerError> {
     let channel = session.open_channel().await?;
-    topology::declare_exchanges(&channel).await?;
+    exchanges::declare_exchanges(&channel).await?;
     with_timeout(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
     // The queue ends with the connection: a node that starts loads its caches from the store.
     let temporary = QueueDeclareOptions {

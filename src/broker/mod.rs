@@ -5,7 +5,7 @@
 //! - `event_consumer` gives the events of all nodes to this node's caches.
 //! - `command_consumer` executes the commands of other systems; `command` parses them and
 //!   `dead_letters` keeps those that fail.
-//! - `topology` and `queues` declare exchanges and queues; `asyncapi` documents them.
+//! - `exchanges` and `queues` declare exchanges and queues; `asyncapi` documents them.
 //! - `connection` keeps the connections up and restarts the work on them.
 
 pub mod asyncapi;
@@ -16,12 +16,12 @@ mod dead_letters;
 mod error;
 mod event_consumer;
 mod event_message;
+mod exchanges;
 mod leader_election;
 mod publisher;
 mod queues;
 mod relay;
 mod status;
-mod topology;
 mod uri;
 
 use std::{sync::Arc, time::Duration};
@@ -39,9 +39,9 @@ pub use self::{
     command_consumer::CommandHandler,
     connection::{BrokerSession, ManagedConnection, ReadyGuard},
     error::{BrokerError, with_timeout},
+    exchanges::{DEAD_LETTER_EXCHANGE, EVENT_EXCHANGE},
     queues::Subscription,
     status::BrokerStatus,
-    topology::{DEAD_LETTER_EXCHANGE, EVENT_EXCHANGE},
     uri::{BrokerUri, InvalidBrokerUri},
 };
 use self::{

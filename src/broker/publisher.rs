@@ -28,7 +28,7 @@ use uuid::Uuid;
 use super::{
     BrokerError,
     event_message::{AUDIENCE_HEADER, POSITION_HEADER, TRACEPARENT_HEADER, audience_header},
-    topology::EVENT_EXCHANGE,
+    exchanges::EVENT_EXCHANGE,
     with_timeout,
 };
 use crate::{

@@ -12,7 +12,7 @@ use lapin::{
 
 use super::{
     BrokerError, BrokerSession,
-    topology::{self, DEAD_LETTER_EXCHANGE, EVENT_EXCHANGE},
+    exchanges::{self, DEAD_LETTER_EXCHANGE, EVENT_EXCHANGE},
     with_timeout,
 };
 
@@ -54,7 +54,7 @@ pub(super) async fn declare_subscriptions(
     session: &BrokerSession,
     subscriptions: &[Subscription],
 ) -> Result<(), BrokerError> {
-    topology::declare_exchanges(&session.open_channel().await?).await?;
+    exchanges::declare_exchanges(&session.open_channel().await?).await?;
     for Subscription { queue, bindings } in subscriptions {
         declare_with_dead_letters(session, queue, DELIVERY_LIMIT, &[], bindings).await?;
     }
@@ -66,7 +66,7 @@ pub(super) async fn declare_subscriptions(
 /// # Errors
 /// The broker does not respond.
 pub(super) async fn declare_commands(session: &BrokerSession) -> Result<(), BrokerError> {
-    topology::declare_exchanges(&session.open_channel().await?).await?;
+    exchanges::declare_exchanges(&session.open_channel().await?).await?;
     // One consumer in the whole cluster, so that commands are executed in the order of the queue.
     let single_consumer = [("x-single-active-consumer", AMQPValue::Boolean(true))];
     declare_with_dead_letters(session, COMMAND_QUEUE, COMMAND_DELIVERY_LIMIT, &single_consumer, &[])

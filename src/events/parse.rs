@@ -11,7 +11,7 @@ use crate::domain::{
 
 /// The parts of an event that the caches need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ParsedEvent {
+pub enum CacheChange {
     /// `catalog.*`
     Product {
         /// The product that changed.
@@ -99,7 +99,7 @@ pub fn parse_subject(event: &OutboxEvent) -> Option<Uuid> {
 
 /// Parses an event from the outbox. `None` if that fails, which is logged.
 #[must_use]
-pub fn parse_or_log(event: &OutboxEvent) -> Option<ParsedEvent> {
+pub fn parse_or_log(event: &OutboxEvent) -> Option<CacheChange> {
     parse(event)
         .inspect_err(|error| {
             tracing::error!(
@@ -114,33 +114,33 @@ pub fn parse_or_log(event: &OutboxEvent) -> Option<ParsedEvent> {
 ///
 /// # Errors
 /// The type is unknown, or the body is not valid for the type.
-pub fn parse(event: &OutboxEvent) -> Result<ParsedEvent, ParseEventError> {
+pub fn parse(event: &OutboxEvent) -> Result<CacheChange, ParseEventError> {
     let (family, name) = event.kind.split_once('.').unwrap_or((&event.kind, ""));
     Ok(match (family, name) {
         ("catalog", _) => {
             let (subject, version, AnyData {}) = parse_body(event)?;
-            ParsedEvent::Product { id: subject.into(), version }
+            CacheChange::Product { id: subject.into(), version }
         }
         ("inventory", _) => {
             let (subject, version, StockFields { on_hand, reserved }) = parse_body(event)?;
             let empty = StockLevel::empty(subject.into());
-            ParsedEvent::Stock(StockLevel { on_hand, reserved, version, ..empty })
+            CacheChange::Stock(StockLevel { on_hand, reserved, version, ..empty })
         }
         ("cart", _) => {
             let (subject, version, AnyData {}) = parse_body(event)?;
-            ParsedEvent::Cart { owner: subject.into(), version }
+            CacheChange::Cart { owner: subject.into(), version }
         }
         ("order", _) => {
             let (subject, version, AnyData {}) = parse_body(event)?;
-            ParsedEvent::Order { id: subject.into(), version }
+            CacheChange::Order { id: subject.into(), version }
         }
         ("auth", "user.registered") => {
             let (subject, _, AnyData {}) = parse_body(event)?;
-            ParsedEvent::UserRegistered { user_id: subject.into() }
+            CacheChange::UserRegistered { user_id: subject.into() }
         }
         ("auth", "session.revoked") => {
             let (_, _, SessionFields { session_id }) = parse_body(event)?;
-            ParsedEvent::SessionRevoked { session_id }
+            CacheChange::SessionRevoked { session_id }
         }
         _ => return Err(ParseEventError::UnknownType(event.kind.clone())),
     })
@@ -188,23 +188,23 @@ mod tests {
     }
 
     /// The expected result for an event. No wildcard arm: each new event type needs its own.
-    fn expected(event: &DomainEvent) -> ParsedEvent {
+    fn expected(event: &DomainEvent) -> CacheChange {
         match event {
             DomainEvent::Product(product) => {
-                ParsedEvent::Product { id: product.id, version: product.version }
+                CacheChange::Product { id: product.id, version: product.version }
             }
             DomainEvent::StockChanged(level)
             | DomainEvent::StockLow(level)
-            | DomainEvent::StockDepleted(level) => ParsedEvent::Stock(*level),
+            | DomainEvent::StockDepleted(level) => CacheChange::Stock(*level),
             DomainEvent::Cart(cart, _) => {
-                ParsedEvent::Cart { owner: cart.owner.id, version: cart.version }
+                CacheChange::Cart { owner: cart.owner.id, version: cart.version }
             }
             DomainEvent::Order(order) => {
-                ParsedEvent::Order { id: order.id, version: order.version }
+                CacheChange::Order { id: order.id, version: order.version }
             }
-            DomainEvent::UserRegistered(user) => ParsedEvent::UserRegistered { user_id: user.id },
+            DomainEvent::UserRegistered(user) => CacheChange::UserRegistered { user_id: user.id },
             DomainEvent::SessionRevoked { session_id, .. } => {
-                ParsedEvent::SessionRevoked { session_id: *session_id }
+                CacheChange::SessionRevoked { session_id: *session_id }
             }
         }
     }

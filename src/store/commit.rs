@@ -179,7 +179,7 @@ pub(crate) const fn outcome_name(outcome: &CommitOutcome) -> &'static str {
         Err(CommitError::SkuTaken) => "sku_taken",
         Err(CommitError::Replayed(_)) => "replayed",
         Err(CommitError::IdempotencyKeyReused) => "idempotency_key_reused",
-        Err(CommitError::RepeatRefused) => "repeat_refused",
+        Err(CommitError::SupersededByRefusal) => "superseded_by_refusal",
         Err(CommitError::AlreadyApplied) => "already_applied",
         Err(CommitError::RetryLater) => "retry_later",
         Err(CommitError::RetryAlone) => "retry_alone",
@@ -225,7 +225,7 @@ pub enum CommitError {
     /// The idempotency key was used for another request.
     IdempotencyKeyReused,
     /// A later attempt with the same idempotency key was refused, so this one must not apply.
-    RepeatRefused,
+    SupersededByRefusal,
     /// The message with this inbox id was applied before.
     AlreadyApplied,
     /// Not applied: the engine gave up the attempt so that other commits fail before their

@@ -29,7 +29,7 @@ use crate::{
     domain::{
         account::{
             Email, Session, User,
-            login_limit::{FailureWindow, LoginKey},
+            login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
@@ -42,7 +42,7 @@ use crate::{
     error::Error,
     events::{
         OutboxCursor, OutboxEvent,
-        parse::{ParsedEvent, parse_or_log},
+        parse::{CacheChange, parse_or_log},
     },
     messages::command_context::{IdempotencyKey, StoredReply},
 };
@@ -78,7 +78,7 @@ pub struct OutboxPage {
 #[derive(Debug, Clone, Default)]
 pub struct OutboxChanges {
     /// The changes. Some may be of events that the cursor has read.
-    pub changes: Vec<ParsedEvent>,
+    pub changes: Vec<CacheChange>,
     /// The cursor of a reader that has read the events.
     pub end: OutboxCursor,
     /// Whether the store no longer keeps some of the events between the cursor and `end`.

@@ -16,7 +16,7 @@ use crate::{
     domain::{
         account::{
             Email, Session, User,
-            login_limit::{FailureWindow, LoginKey},
+            login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     cluster::Cluster,
-    shared_replica_set,
+    members::Members,
+    replica_set, shared_replica_set,
     support::{Account, Cli, TestApp, unique_number},
 };
 
@@ -149,4 +150,42 @@ async fn damage_is_repaired_while_both_nodes_run() {
         "{found}"
     );
     cluster.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deep_audit_finds_a_document_that_an_index_misses() {
+    let options = ["--replSet", "souk", "--setParameter", "enableTestCommands=1"];
+    let Some(mut members) = Members::start_servers(1, &options) else { return };
+    let hosts = members.hosts().to_vec();
+    members.initiate(&hosts).await;
+    let uri = Members::uri(&hosts);
+    let cluster = Cluster::start(&uri, &[]).await;
+    let (here, _) = cluster.both_nodes();
+    here.new_product(&here.admin().await, &json!(4.5), 3).await;
+    let deep_audit = || Cli::run(here.command().args(["audit", "--deep"]));
+    let sound = deep_audit();
+    assert_eq!(sound.code, 0, "{sound:?}");
+    let server = replica_set::direct(&hosts[0]).await;
+    let skip_indexes = |mode: &str| {
+        let data = doc! { "skipIdIndex": false };
+        doc! { "configureFailPoint": "skipIndexNewRecords", "mode": mode, "data": data }
+    };
+    // Without retryable writes, so that the server inserts nothing else meanwhile.
+    let uri = format!("mongodb://{}/?directConnection=true&retryWrites=false", hosts[0]);
+    let raw = mongodb::Client::with_uri_str(uri).await.unwrap();
+    let orders = raw.database(cluster.database.name()).collection::<Document>("orders");
+    let admin = server.database("admin");
+    admin.run_command(skip_indexes("alwaysOn")).await.unwrap();
+    let inserted = orders.insert_one(doc! { "_id": Uuid::new(), "status": "expired" }).await;
+    admin.run_command(skip_indexes("off")).await.unwrap();
+    inserted.unwrap();
+    // A validation in the background reads the last checkpoint.
+    admin.run_command(doc! { "fsync": 1 }).await.unwrap();
+    let damaged = deep_audit();
+    assert_eq!(damaged.code, 1, "{damaged:?}");
+    let lines: Vec<&str> = damaged.stdout.lines().collect();
+    assert!(
+        lines.iter().any(|line| line.starts_with("database: collection orders: ")),
+        "{damaged:?}"
+    );
 }

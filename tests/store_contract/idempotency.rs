@@ -162,7 +162,7 @@ pub(crate) async fn refusal_bars_earlier_attempts_on_other_nodes(harness: &dyn H
         assert_eq!(store.find_stored_reply(&received(text, 0)).await, Ok(None));
         if store.is_shared() {
             let first = apply_one(&*store, sale(&received(text, 19))).await;
-            assert_eq!(first, Err(CommitError::RepeatRefused));
+            assert_eq!(first, Err(CommitError::SupersededByRefusal));
         }
         assert!(apply_one(&*store, sale(&received(text, 20))).await.is_ok());
         let late = apply_one(&*store, refusal(received(text, 30))).await;
@@ -171,7 +171,7 @@ pub(crate) async fn refusal_bars_earlier_attempts_on_other_nodes(harness: &dyn H
     assert_eq!(stock_level(&*store, id).await.on_hand, 6);
     let batch = [refusal(received("third", 20)), sale(&received("third", 10))];
     let outcomes = apply(&*store, batch).await.outcomes;
-    assert_eq!(outcomes[1], Err(CommitError::RepeatRefused), "in one batch, too");
+    assert_eq!(outcomes[1], Err(CommitError::SupersededByRefusal), "in one batch, too");
 }
 
 pub(crate) async fn stored_replies_are_counted_and_compressed(harness: &dyn Harness) {

@@ -24,7 +24,7 @@ mod idempotency;
 mod inbox;
 mod lifecycle;
 mod lists;
-mod login_limit;
+mod login_failures;
 mod migration;
 mod nodes;
 mod orders;
@@ -172,7 +172,7 @@ every_engine_keeps! {
         products_are_paged_with_their_stock
         timestamps_keep_milliseconds
     }
-    login_limit {
+    login_failures {
         failures_are_counted_per_key_and_survive_reopening
         failures_are_forgotten_after_their_window
         concurrent_failures_are_all_counted

@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Number;
 use souk::{
     domain::{
-        account::{
-            Role,
-            login_limit::{KnownNetwork, LoginKey},
-        },
+        account::{Role, known_networks::KnownNetwork, login_failures::LoginKey},
         cart::{Cart, CartLine, CartOwner},
         catalog::product::{AttributeValue, Product},
         clock::Timestamp,

@@ -21,7 +21,7 @@ pub(crate) use self::{
     cli::Cli,
     feed::{Event, Feed, assert_gap_free},
     http::{Call, Response, assert_one_change, sorted_statuses},
-    progress::Progress,
+    progress::{Progress, kill_rounds},
     raw_http::RawConnection,
 };
 

@@ -23,3 +23,11 @@ impl Progress {
         self.0.subscribe().wait_for(|count| *count >= wanted).await.unwrap();
     }
 }
+
+/// The number of responses before each `kill -9` of a test: those of `rounds`, once. With the
+/// environment variable `SOUK_TEST_KILLS`, as many kills as it says, with `rounds` again and again.
+pub(crate) fn kill_rounds(rounds: &[usize]) -> impl Iterator<Item = usize> {
+    let kills = std::env::var("SOUK_TEST_KILLS").ok();
+    let kills = kills.map_or(rounds.len(), |kills| kills.parse().unwrap());
+    rounds.iter().copied().cycle().take(kills)
+}

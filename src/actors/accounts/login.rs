@@ -18,7 +18,7 @@ use crate::{
     domain::{
         account::{
             Password, REFRESH_TOKEN_LIFETIME, RevocationReason, Session, User, client_network,
-            login_limit::LoginKey, validate_account_name,
+            login_failures::LoginKey, validate_account_name,
         },
         clock::Timestamp,
         ids::{SessionId, UserId},

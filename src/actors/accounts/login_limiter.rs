@@ -16,13 +16,13 @@ use std::{
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
+    failure_counters::{Admission, Throttle},
     hash_queue::{HashClass, HashOrigin},
-    login_throttle::{Admission, Throttle},
 };
 use crate::{
     auth::login_keys::LoginKeys,
     domain::{
-        account::{Email, User, client_network, login_limit::LoginKey},
+        account::{Email, User, client_network, login_failures::LoginKey},
         clock::Clock,
     },
     error::{Error, ErrorCode},

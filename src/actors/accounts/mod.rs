@@ -7,10 +7,10 @@
 mod actor;
 pub mod admin_bootstrap;
 mod change_password;
+mod failure_counters;
 mod hash_queue;
 mod login;
 mod login_limiter;
-mod login_throttle;
 mod password_hasher;
 mod service;
 mod session;

@@ -112,6 +112,25 @@ fn guest_token_expires_with_guest_cart() {
 }
 
 #[test]
+fn verified_token_does_not_admit_similar_ones() {
+    let (tokens, _) = hs256_tokens();
+    let (token, claims) = issue_customer_token(&tokens);
+    assert_eq!(tokens.verify(&token), Ok(claims));
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let other = issue_customer_token(&tokens).0;
+    let other_signature = other.rsplit_once('.').unwrap().1;
+    for forged in [
+        format!("{signed}.{other_signature}"),
+        format!("{signed}."),
+        format!("{signed}.{}", &signature[1..]),
+        format!("{token} "),
+    ] {
+        assert_eq!(verify_error_code(&tokens, &forged), ErrorCode::Unauthenticated, "{forged}");
+    }
+    assert_eq!(tokens.verify(&token), Ok(claims));
+}
+
+#[test]
 fn other_algorithms_are_rejected() {
     let (tokens, clock) = hs256_tokens();
     let header = |alg| URL_SAFE_NO_PAD.encode(json!({"typ": "JWT", "alg": alg}).to_string());

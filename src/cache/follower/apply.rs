@@ -6,7 +6,7 @@ use super::Follower;
 use crate::{
     cache::revoked_sessions,
     domain::ids::ProductId,
-    events::{OutboxCursor, parse::ParsedEvent},
+    events::{OutboxCursor, parse::CacheChange},
     store::{CommittedChanges, StoreUnavailable},
 };
 
@@ -17,7 +17,7 @@ impl Follower {
     /// Applies events to the caches.
     pub(super) async fn apply_events(
         &self,
-        events: impl IntoIterator<Item = ParsedEvent>,
+        events: impl IntoIterator<Item = CacheChange>,
     ) -> Result<(), StoreUnavailable> {
         let mut changes = CommittedChanges::default();
         let mut outdated: Vec<ProductId> = Vec::new();
@@ -33,29 +33,29 @@ impl Follower {
     /// adds the product to `outdated` instead, to be read from the store.
     fn collect_changes(
         &self,
-        event: ParsedEvent,
+        event: CacheChange,
         changes: &mut CommittedChanges,
         outdated: &mut Vec<ProductId>,
     ) {
         match event {
-            ParsedEvent::Product { id, version } => {
+            CacheChange::Product { id, version } => {
                 let known = self.catalog_cache.get(id);
                 if known.is_none_or(|view| view.product.version < version) {
                     outdated.push(id);
                 }
             }
-            ParsedEvent::Stock(level) => match self.catalog_cache.get(level.product_id) {
+            CacheChange::Stock(level) => match self.catalog_cache.get(level.product_id) {
                 // This node made the change, or has read the product since.
                 Some(view) if view.stock.version >= level.version => {}
                 Some(_) => changes.stock.push(level),
                 None => outdated.push(level.product_id),
             },
-            ParsedEvent::Cart { owner, version } => changes.carts.push((owner, version)),
-            ParsedEvent::SessionRevoked { session_id } => {
+            CacheChange::Cart { owner, version } => changes.carts.push((owner, version)),
+            CacheChange::SessionRevoked { session_id } => {
                 changes.revoked_sessions.push((session_id, self.clock.now()));
             }
             // Orders and accounts are not cached.
-            ParsedEvent::Order { .. } | ParsedEvent::UserRegistered { .. } => {}
+            CacheChange::Order { .. } | CacheChange::UserRegistered { .. } => {}
         }
     }
 

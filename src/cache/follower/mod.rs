@@ -27,7 +27,7 @@ use crate::{
     domain::clock::Clock,
     events::{
         OutboxCursor, OutboxEvent,
-        parse::{ParsedEvent, parse_or_log},
+        parse::{CacheChange, parse_or_log},
     },
     store::{Store, StoreUnavailable, writer::CommitObserver},
 };
@@ -240,7 +240,7 @@ impl Follower {
     async fn apply_next(
         &self,
         cursor: &mut OutboxCursor,
-        events: Vec<ParsedEvent>,
+        events: Vec<CacheChange>,
         end: OutboxCursor,
     ) -> Result<(), StoreUnavailable> {
         self.apply_events(events).await?;

@@ -1,13 +1,14 @@
 //! Accounts and sessions.
 
 mod email;
-pub mod login_limit;
+pub mod known_networks;
+pub mod login_failures;
 mod password;
 mod session;
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use self::login_limit::KnownNetwork;
+use self::known_networks::KnownNetwork;
 pub use self::{
     email::Email,
     password::Password,
@@ -85,7 +86,7 @@ pub struct User {
     /// Counts the account's public events: the `sequence` of the last one.
     pub event_sequence: u64,
     /// The networks that it has logged in from lately, at most
-    /// [`MAX_KNOWN_NETWORKS`](login_limit::MAX_KNOWN_NETWORKS).
+    /// [`MAX_KNOWN_NETWORKS`](known_networks::MAX_KNOWN_NETWORKS).
     pub known_networks: Vec<KnownNetwork>,
 }
 

@@ -96,14 +96,16 @@ impl ClientStream {
 
     /// Fails if the client has sent no request in time. Otherwise wakes the task to look again.
     fn check_idle(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let deadline = self.activity.idle_deadline();
-        if deadline <= Instant::now() {
-            return Err(self.time_out(StreamTimeout::Idle));
-        }
-        let timer = self.idle_timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let activity = &self.activity;
+        let timer =
+            self.idle_timer.get_or_insert_with(|| Box::pin(sleep_until(activity.idle_deadline())));
         // The timer is not reset for each request, but only when it fires before the deadline.
         while timer.as_mut().poll(cx).is_ready() {
-            timer.as_mut().reset(self.activity.idle_deadline());
+            let deadline = self.activity.idle_deadline();
+            if deadline <= Instant::now() {
+                return Err(self.time_out(StreamTimeout::Idle));
+            }
+            timer.as_mut().reset(deadline);
         }
         Ok(())
     }
@@ -139,8 +141,12 @@ impl AsyncRead for ClientStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check_idle(cx)?;
-        pin!(&mut self.io).poll_read(cx, buf)
+        let read = pin!(&mut self.io).poll_read(cx, buf);
+        // A client that sends something is polled again at once, until nothing is left to read.
+        if read.is_pending() {
+            self.check_idle(cx)?;
+        }
+        read
     }
 }
 

@@ -15,7 +15,7 @@ mod documents;
 mod flush;
 mod integrity;
 mod load;
-mod login_limit;
+mod login_failures;
 mod migration;
 mod nodes;
 mod partition;

@@ -13,7 +13,7 @@ use super::{
     transaction_error::server_error_code,
 };
 use crate::{
-    domain::{account::login_limit::FAILURE_WINDOW, order::OrderStatus},
+    domain::{account::login_failures::FAILURE_WINDOW, order::OrderStatus},
     store::limits::{IDEMPOTENCY_KEY_TTL, INBOX_RETENTION},
 };
 

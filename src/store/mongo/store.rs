@@ -10,13 +10,13 @@ use tokio::{sync::oneshot, time::timeout};
 use tracing::Span;
 
 use super::{
-    MongoStore, WRITE_LANES, audit, delete, integrity, login_limit, read, write::QueuedBatch,
+    MongoStore, WRITE_LANES, audit, delete, integrity, login_failures, read, write::QueuedBatch,
 };
 use crate::{
     domain::{
         account::{
             Email, Session, User,
-            login_limit::{FailureWindow, LoginKey},
+            login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
@@ -193,7 +193,7 @@ impl Store for MongoStore {
         &self,
         keys: Vec<LoginKey>,
     ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable> {
-        self.run_read(|database| login_limit::find_login_failures(database, keys)).await
+        self.run_read(|database| login_failures::find_login_failures(database, keys)).await
     }
 
     async fn count_login_failure(
@@ -201,7 +201,8 @@ impl Store for MongoStore {
         keys: Vec<LoginKey>,
         now: Timestamp,
     ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
-        self.run_read(move |database| login_limit::count_login_failure(database, keys, now)).await
+        self.run_read(move |database| login_failures::count_login_failure(database, keys, now))
+            .await
     }
 
     async fn find_stored_reply(

@@ -40,7 +40,7 @@ impl Planner<'_> {
         if !is_refused
             && self.state.refused_keys.get(&id).is_some_and(|at| record.key.received_at < *at)
         {
-            return Err(CommitError::RepeatRefused.into());
+            return Err(CommitError::SupersededByRefusal.into());
         }
         match self.first_uses.get(&id) {
             Some(first) if first.key.fingerprint == record.key.fingerprint => {

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    login_limit::known_networks_to_bytes,
+    login_failures::known_networks_to_bytes,
     rows::{self, CartLines, OrderLinesToStore, TextBytes, UuidText, to_json},
 };
 use crate::{

@@ -9,7 +9,7 @@ mod delete;
 mod flush;
 mod integrity;
 mod load;
-mod login_limit;
+mod login_failures;
 mod open;
 mod open_error;
 mod outbox;
@@ -43,7 +43,7 @@ use crate::{
     domain::{
         account::{
             Email, Session, User,
-            login_limit::{FailureWindow, LoginKey},
+            login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
         cart::{Cart, CartOwner},
@@ -144,14 +144,9 @@ impl Store for SqliteStore {
         batch: Arc<[Commit]>,
     ) -> Result<AppliedBatch, ApplyError> {
         let (reply, applied) = oneshot::channel();
-        self.writer
-            .enqueue_job(WriteJob::Apply(QueuedBatch {
-                commits: batch,
-                reply,
-                span: Span::current(),
-            }))
-            .await
-            .map_err(|_| ApplyError::Unavailable)?;
+        let batch = QueuedBatch { commits: batch, reply, span: Span::current() };
+        let queued = self.writer.enqueue_job(WriteJob::Apply(batch)).await;
+        queued.map_err(|_| ApplyError::Unavailable)?;
         // The writer drops a reply only when it panics while it applies the batch.
         applied.await.unwrap_or(Err(ApplyError::OutcomeUnknown))
     }
@@ -242,7 +237,7 @@ impl Store for SqliteStore {
     }
 
     async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {
-        self.run_read(login_limit::greatest_password_hash).await
+        self.run_read(login_failures::greatest_password_hash).await
     }
 
     async fn has_admin(&self) -> Result<bool, StoreUnavailable> {
@@ -287,7 +282,8 @@ impl Store for SqliteStore {
         &self,
         keys: Vec<LoginKey>,
     ) -> Result<Vec<Option<FailureWindow>>, StoreUnavailable> {
-        self.run_read(move |connection| login_limit::find_login_failures(connection, &keys)).await
+        self.run_read(move |connection| login_failures::find_login_failures(connection, &keys))
+            .await
     }
 
     async fn count_login_failure(

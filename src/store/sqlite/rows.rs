@@ -10,7 +10,7 @@ use rusqlite::{
 use serde::{Deserialize, Serialize, Serializer};
 use uuid::{Uuid, fmt::Hyphenated};
 
-use super::{login_limit::known_networks_from_bytes, outbox::PARTITION};
+use super::{login_failures::known_networks_from_bytes, outbox::PARTITION};
 use crate::{
     domain::{
         account::{Email, Role, Session, User},

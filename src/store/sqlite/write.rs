@@ -13,7 +13,7 @@ use super::{
     delete,
     flush::flush,
     load::load,
-    login_limit,
+    login_failures,
     open::{self, OpenedDatabase},
     outbox::{OutboxRetention, PARTITION},
     read,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::{
-        account::login_limit::{FailureWindow, LoginKey},
+        account::login_failures::{FailureWindow, LoginKey},
         clock::Timestamp,
     },
     events::OutboxPosition,
@@ -219,7 +219,7 @@ impl SqliteWriter {
         now: Timestamp,
     ) -> Result<Vec<FailureWindow>, StoreUnavailable> {
         self.roll_back_open_transaction();
-        let counted = login_limit::count_login_failure(&mut self.connection, keys, now);
+        let counted = login_failures::count_login_failure(&mut self.connection, keys, now);
         self.roll_back_open_transaction();
         // Commits wait for the disk again.
         if let Err(error) = open::set_durable_commits(&self.connection) {

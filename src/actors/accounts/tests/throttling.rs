@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::*;
-use crate::domain::account::login_limit::KNOWN_NETWORK_LIFETIME;
+use crate::domain::account::known_networks::KNOWN_NETWORK_LIFETIME;
 
 const LOGIN_LIMIT: u32 = 3;
 

@@ -8,8 +8,7 @@ use super::{
     timestamp_from_bson, timestamp_to_bson,
 };
 use crate::domain::account::{
-    Email, Role, Session, User,
-    login_limit::{KnownNetwork, LoginKey},
+    Email, Role, Session, User, known_networks::KnownNetwork, login_failures::LoginKey,
 };
 
 /// An account as stored in `users`.

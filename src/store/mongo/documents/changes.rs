@@ -5,7 +5,7 @@ use mongodb::bson::Uuid as BsonUuid;
 use serde::{Deserialize, Serialize};
 
 use super::{StockDocument, id_from_bson, id_to_bson};
-use crate::{events::parse::ParsedEvent, store::plan::WriteSet};
+use crate::{events::parse::CacheChange, store::plan::WriteSet};
 
 /// The changes of a transaction.
 #[derive(Default, Serialize, Deserialize)]
@@ -48,20 +48,20 @@ impl From<&WriteSet> for ChangesDocument {
 
 impl ChangesDocument {
     /// The changes, as the events of the transaction tell them.
-    pub(in crate::store::mongo) fn into_events(self) -> impl Iterator<Item = ParsedEvent> {
-        let cart = |cart: ChangedRecord| ParsedEvent::Cart {
+    pub(in crate::store::mongo) fn into_changes(self) -> impl Iterator<Item = CacheChange> {
+        let cart = |cart: ChangedRecord| CacheChange::Cart {
             owner: id_from_bson(cart.id),
             version: cart.version,
         };
-        let product = |product: ChangedRecord| ParsedEvent::Product {
+        let product = |product: ChangedRecord| CacheChange::Product {
             id: id_from_bson(product.id),
             version: product.version,
         };
-        let revoked = |session| ParsedEvent::SessionRevoked { session_id: id_from_bson(session) };
+        let revoked = |session| CacheChange::SessionRevoked { session_id: id_from_bson(session) };
         let carts = self.carts.into_iter().map(cart);
         carts
             .chain(self.products.into_iter().map(product))
-            .chain(self.stock.into_iter().map(|level| ParsedEvent::Stock(level.into())))
+            .chain(self.stock.into_iter().map(|level| CacheChange::Stock(level.into())))
             .chain(self.revoked_sessions.into_iter().map(revoked))
     }
 }

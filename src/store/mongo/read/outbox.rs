@@ -182,7 +182,8 @@ pub(in crate::store::mongo) async fn list_changes_after(
                 deserialize_document(batch)
             })
             .await?;
-        found.changes = batches.into_iter().flat_map(|batch| batch.changes.into_events()).collect();
+        found.changes =
+            batches.into_iter().flat_map(|batch| batch.changes.into_changes()).collect();
     }
     Ok(found)
 }

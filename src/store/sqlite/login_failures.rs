@@ -3,7 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::domain::{
-    account::login_limit::{FAILURE_WINDOW, FailureWindow, KnownNetwork, LoginKey},
+    account::{
+        known_networks::KnownNetwork,
+        login_failures::{FAILURE_WINDOW, FailureWindow, LoginKey},
+    },
     clock::Timestamp,
 };
 

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use crate::domain::{
-    account::login_limit::{FAILURE_WINDOW, FailureWindow, LoginKey},
+    account::login_failures::{FAILURE_WINDOW, FailureWindow, LoginKey},
     clock::Timestamp,
 };
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{documents::timestamp_to_bson, read::ReadResult, schema::LOGIN_FAILURES};
 use crate::domain::{
-    account::login_limit::{FAILURE_WINDOW, FailureWindow, LoginKey},
+    account::login_failures::{FAILURE_WINDOW, FailureWindow, LoginKey},
     clock::Timestamp,
 };
 

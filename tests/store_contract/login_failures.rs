@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use souk::domain::account::{
     User,
-    login_limit::{FAILURE_WINDOW, FailureWindow, LoginKey},
+    login_failures::{FAILURE_WINDOW, FailureWindow, LoginKey},
 };
 
 use crate::{
