@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -29,6 +29,11 @@ pub(super) struct NodeMetrics {
     outbox: OutboxMetrics,
     log_lines_dropped: Counter,
     trace_spans: Family<SpanLabel, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -97,8 +102,10 @@ impl NodeMetrics {
 
     /// Registers the metrics. The encoder adds `_total` to the names of counters.
     pub(super) fn register(&self, registry: &mut Registry) {
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version of Souk", build);
+        // A gauge, since the classic format has no type for it.
+        let build = Family::<VersionLabel, Gauge>::default();
+        build.get_or_create(&VersionLabel { version: env!("CARGO_PKG_VERSION") }).set(1);
+        register(registry, "build_info", "The version of Souk", &build);
         register(registry, "carts_active", "Carts in memory", &self.active_carts);
         register(registry, "products", "Active products", &self.products);
         let help = "Commits that wait for a transaction";

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_level_is_info_unless_set() {
-        let quiet = "opentelemetry=off,actix_http::h1::dispatcher=off";
+        let quiet = "actix_http::h1::dispatcher=off,opentelemetry=off";
         assert_eq!(filter(None), format!("{quiet},lapin=off,info"));
         assert_eq!(filter(Some("souk=debug,warn")), format!("{quiet},souk=debug,warn"));
         assert_eq!(filter(Some("souk=loud")), filter(None));
