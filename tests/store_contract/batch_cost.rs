@@ -29,10 +29,12 @@ use crate::{
     harness::{Harness, Mongo, NoopObserver},
 };
 
-/// A profiled operation: its type and collection, and the id of its document.
+/// A profiled operation: its type and collection, the id of its document, and the number of
+/// documents that the server read.
 struct Operation {
     step: (String, String),
     id: Option<Bson>,
+    documents_read: i64,
 }
 
 /// Lets the server profile every operation on the database.
@@ -67,7 +69,11 @@ async fn profiled_operations(mongo: &Mongo) -> Vec<Operation> {
             .ok()
             .and_then(|c| c.get_document("q").ok())
             .and_then(|q| q.get("_id").cloned());
-        Operation { step: (record.get_str("op").unwrap().to_owned(), collection), id }
+        let documents_read = record
+            .get("docsExamined")
+            .map_or(0, |read| read.as_i64().or(read.as_i32().map(i64::from)).unwrap());
+        let step = (record.get_str("op").unwrap().to_owned(), collection);
+        Operation { step, id, documents_read }
     };
     let is_chore = |(op, collection): &(String, String)| match &**collection {
         "nodes" | "system.profile" => true,
@@ -134,6 +140,30 @@ async fn batch_costs_one_commit_and_writes_stock_last() {
         "one update for all commits"
     );
     assert_eq!(of_many.last().unwrap().step, stock[0].step);
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unpaid_orders_are_counted_in_the_index_alone() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let store = mongo.open().await;
+    let buyer = customer();
+    for version in 1..=4 {
+        if version == 4 {
+            start_profiling(&mongo).await;
+        }
+        let mut buy = order_commit(&order(buyer.id));
+        buy.writes.push(put_cart(&cart(buyer, version)));
+        buy.conditions = vec![
+            Condition::PendingOrdersBelow(buyer.id, 4),
+            Condition::PendingUnitsWithin { user_id: buyer.id, units: 2, limit: 1000 },
+        ];
+        apply_one(&*store, buy).await.unwrap();
+    }
+    let operations = profiled_operations(&mongo).await;
+    let of_orders =
+        operations.iter().filter(|operation| operation.step == ("query".into(), "orders".into()));
+    assert_eq!(of_orders.map(|operation| operation.documents_read).sum::<i64>(), 0);
     mongo.drop_database().await;
 }
 

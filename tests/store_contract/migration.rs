@@ -11,10 +11,11 @@ use souk::{
     domain::{
         cart::{Cart, CartOwner},
         clock::{SystemClock, Timestamp},
+        ids::UserId,
     },
     events::{OutboxCursor, OutboxEvent, OutboxPosition},
     store::{
-        Store,
+        Commit, CommitError, Condition, Store,
         mongo::{ConnectError, MongoStore},
     },
 };
@@ -22,7 +23,8 @@ use tokio::time::timeout;
 
 use crate::{
     fixtures::{
-        advance_over, apply, apply_one, cart, cart_commit, commit, customer, events_after, put_cart,
+        advance_over, apply, apply_one, cart, cart_commit, commit, customer, events_after, order,
+        order_commit, put_cart,
     },
     harness::{Harness, Mongo},
 };
@@ -110,7 +112,7 @@ async fn carts_of_schema_version_2_are_migrated() {
     let mut indexes = carts.list_index_names().await.unwrap();
     indexes.sort();
     assert_eq!(indexes, ["_id_", "idle", "of_guests"]);
-    assert_eq!(schema_version(&mongo).await, 5);
+    assert_eq!(schema_version(&mongo).await, 6);
     mongo.drop_database().await;
 }
 
@@ -176,7 +178,7 @@ async fn events_of_schema_version_3_come_first() {
     let owner = customer();
     let (kept, published) = version_3_with_events(&mongo, owner).await;
     let (first, second) = tokio::join!(mongo.open_with_broker(), mongo.open_with_broker());
-    assert_eq!(schema_version(&mongo).await, 5);
+    assert_eq!(schema_version(&mongo).await, 6);
     assert_eq!(first.published_cursor().await, Ok(cursor_at(25)));
     assert_eq!(first.outbox_heads().await, Ok(cursor_at(40)));
     for (read, has_gap) in [(0, true), (9, true), (10, false), (25, false)] {
@@ -240,7 +242,7 @@ async fn interrupted_migration_is_completed() {
         assert_eq!(store.published_cursor().await, Ok(cursor_at(25)));
         assert_eq!(store.outbox_heads().await, Ok(cursor_at(40)));
         assert_eq!(events_after(&*store, &cursor_at(10)).await, kept);
-        assert_eq!(schema_version(&mongo).await, 5);
+        assert_eq!(schema_version(&mongo).await, 6);
         store.close().await;
     }
     mongo.drop_database().await;
@@ -260,14 +262,45 @@ async fn version_3_without_events_is_migrated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unpaid_orders_of_schema_version_5_count_after_the_upgrade() {
+    let Some(mongo) = Mongo::new().await else { return };
+    let buyer = UserId::new();
+    let store = mongo.open().await;
+    let placed = order(buyer);
+    apply_one(&*store, order_commit(&placed)).await.unwrap();
+    store.close().await;
+    let orders = mongo.raw_database().collection::<Document>("orders");
+    let unset = doc! { "$unset": { "pending_units": "" } };
+    assert_eq!(orders.update_many(doc! {}, unset).await.unwrap().modified_count, 1);
+    orders.drop_index("pending_units_of_user").await.unwrap();
+    let options = IndexOptions::builder().name("pending_of_user".to_owned()).build();
+    let former = IndexModel::builder().keys(doc! { "user_id": 1, "status": 1 }).options(options);
+    orders.create_index(former.build()).await.unwrap();
+    mongo.raw_database().collection::<Document>("nodes").delete_many(doc! {}).await.unwrap();
+    set_schema_version(&mongo, 5).await;
+    let store = mongo.open().await;
+    assert_eq!(schema_version(&mongo).await, 6);
+    let limit = u32::try_from(placed.units()).unwrap();
+    let another = Commit {
+        conditions: vec![Condition::PendingUnitsWithin { user_id: buyer, units: 1, limit }],
+        ..order_commit(&order(buyer))
+    };
+    let outcome = apply_one(&*store, another).await.map(drop);
+    assert_eq!(outcome, Err(CommitError::TooManyPendingUnits { left: 0 }));
+    let indexes = orders.list_index_names().await.unwrap();
+    assert!(!indexes.contains(&"pending_of_user".to_owned()), "{indexes:?}");
+    mongo.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_of_an_unknown_version_is_rejected() {
     let Some(mongo) = Mongo::new().await else { return };
     mongo.open().await.close().await;
-    for version in [1, 6] {
+    for version in [1, 7] {
         set_schema_version(&mongo, version).await;
         let error =
             MongoStore::connect(mongo.options(), Arc::new(SystemClock)).await.err().unwrap();
-        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 5 };
+        let expected = ConnectError::SchemaVersionMismatch { found: version, supported: 6 };
         assert_eq!(error, expected);
     }
     mongo.drop_database().await;

@@ -239,7 +239,7 @@ async fn load_orders(
 struct BuyerOrder {
     user_id: BsonUuid,
     #[serde(default)]
-    units: u64,
+    pending_units: u64,
     #[serde(default)]
     lines: Vec<OrderedUnits>,
 }
@@ -260,8 +260,8 @@ impl BuyerOrder {
 }
 
 /// Counts users' unpaid orders, and what users have bought of products. Without products that have
-/// a purchase limit, this is one query. Both queries read from an index that has no cancelled or
-/// expired orders, so their number does not matter.
+/// a purchase limit, this is one query, and the server reads no order but only the index. Neither
+/// index has cancelled or expired orders, so their number does not matter.
 async fn load_purchases(
     transaction: &mut Transaction<'_>,
     read_set: &ReadSet,
@@ -273,7 +273,7 @@ async fn load_purchases(
     let buyers = to_bson_ids(&read_set.pending_order_users, UserId::as_uuid);
     let pending =
         doc! { "user_id": { "$in": buyers }, "status": OrderStatus::PendingPayment.as_str() };
-    let mut fields = doc! { "_id": 0, "user_id": 1, "units": { "$sum": "$lines.quantity" } };
+    let mut fields = doc! { "_id": 0, "user_id": 1, "pending_units": 1 };
     let products: BTreeSet<ProductId> = read_set.purchases.iter().map(|pair| pair.1).collect();
     let products = to_bson_ids(&products, ProductId::as_uuid);
     let limited_lines = doc! { "$filter": {
@@ -287,7 +287,7 @@ async fn load_purchases(
         let order: BuyerOrder = deserialize_document(document)?;
         let pending = loaded.pending_orders.entry(id_from_bson(order.user_id)).or_default();
         pending.orders += 1;
-        pending.units = pending.units.saturating_add(order.units);
+        pending.units = pending.units.saturating_add(order.pending_units);
         order.add_to(loaded);
         Ok(())
     };

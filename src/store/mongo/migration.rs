@@ -13,9 +13,10 @@ use mongodb::{
 use super::{
     nodes,
     partition::is_head_of,
-    schema::{CARTS, COUNTERS, META, OUTBOX, PUBLISHED_COUNTER, SHOP},
+    schema::{CARTS, COUNTERS, META, ORDERS, OUTBOX, PUBLISHED_COUNTER, SHOP},
     transaction_error::server_error_code,
 };
+use crate::domain::order::OrderStatus;
 
 /// What an upgrade led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if !(2..=4).contains(&found) {
+    if !(2..=5).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
@@ -45,11 +46,16 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 3).await?;
         tracing::info!(from = 3, to = 4, events = last, "upgraded the database schema");
     }
-    // Version 5 compresses stored replies and records refusals of keyed requests, which nodes of
-    // version 4 cannot read. What they wrote stays as it is.
-    raise_schema_version(database, 4).await?;
-    tracing::info!(from = 4, to = 5, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(5))
+    if found <= 4 {
+        // Version 5 compresses stored replies and records refusals of keyed requests, which nodes
+        // of version 4 cannot read. What they wrote stays as it is.
+        raise_schema_version(database, 4).await?;
+        tracing::info!(from = 4, to = 5, "upgraded the database schema");
+    }
+    let orders = count_pending_units(database).await?;
+    raise_schema_version(database, 5).await?;
+    tracing::info!(from = 5, to = 6, orders, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(6))
 }
 
 async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {
@@ -86,6 +92,21 @@ async fn move_outbox_to_partition_0(database: &Database) -> Result<i64> {
     // Last: a migration that is repeated needs it.
     counters.delete_one(doc! { "_id": OUTBOX }).await?;
     Ok(last)
+}
+
+/// Version 6 has the units of an unpaid order in a field and in an index, which nodes of version 5
+/// would not write. Returns how many orders lacked the field.
+async fn count_pending_units(database: &Database) -> Result<u64> {
+    let orders = database.collection::<Document>(ORDERS);
+    let pending = OrderStatus::PendingPayment.as_str();
+    let counted = orders
+        .update_many(
+            doc! { "status": pending, "pending_units": { "$exists": false } },
+            vec![doc! { "$set": { "pending_units": { "$sum": "$lines.quantity" } } }],
+        )
+        .await?;
+    drop_index_if_present(database, ORDERS, "pending_of_user").await?;
+    Ok(counted.modified_count)
 }
 
 /// Version 3 renames the carts' `lying_since` to `idle_since`. The old index is dropped last, since

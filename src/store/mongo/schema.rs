@@ -34,8 +34,8 @@ pub(super) const COUNTERS: &str = "counters";
 /// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
 /// has connected.
 pub(super) const PUBLISHED_COUNTER: &str = "published";
-/// The index of users' unpaid orders.
-pub(super) const PENDING_OF_USER: &str = "pending_of_user";
+/// The index of users' unpaid orders and of the units in each.
+pub(super) const PENDING_OF_USER: &str = "pending_units_of_user";
 /// The index of what users have paid for, by product.
 pub(super) const PAID_OF_USER: &str = "paid_of_user";
 /// The statuses of the orders in [`PAID_OF_USER`].
@@ -49,9 +49,9 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 to 4; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 5; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 5;
+pub(super) const SCHEMA_VERSION: i64 = 6;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
@@ -166,7 +166,11 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             ORDERS,
             vec![
                 index("of_user", doc! { "user_id": 1, "_id": -1 }),
-                partial_index(PENDING_OF_USER, doc! { "user_id": 1, "status": 1 }, pending.clone()),
+                partial_index(
+                    PENDING_OF_USER,
+                    doc! { "user_id": 1, "status": 1, "pending_units": 1 },
+                    pending.clone(),
+                ),
                 partial_index(PAID_OF_USER, doc! { "user_id": 1, "lines.product_id": 1 }, paid),
                 partial_index("overdue", doc! { "expires_at": 1, "_id": 1 }, pending),
             ],

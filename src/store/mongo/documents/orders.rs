@@ -26,6 +26,9 @@ pub(in crate::store::mongo) struct OrderDocument<'a> {
     currency: Cow<'a, str>,
     #[serde(borrow)]
     lines: Vec<OrderLineDocument<'a>>,
+    /// The units of all lines, only in an unpaid order: the buyer's are counted in the index alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending_units: Option<i64>,
     #[serde(borrow)]
     payment: PaymentDocument<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +74,8 @@ impl<'a> From<&'a Order> for OrderDocument<'a> {
             version: order.version,
             currency: Cow::Owned(order.currency.code().to_owned()),
             lines: order.lines.iter().map(line).collect(),
+            pending_units: (order.status == OrderStatus::PendingPayment)
+                .then(|| i64::try_from(order.units()).unwrap_or(i64::MAX)),
             payment: PaymentDocument {
                 method: Cow::Borrowed(order.payment.method.as_str()),
                 reference: order.payment.reference.as_deref().map(Cow::Borrowed),
