@@ -55,7 +55,14 @@ pub(crate) async fn response_middleware(
     let state = request.app_data::<web::Data<Arc<AppState>>>().map(|data| Arc::clone(data));
     let observed = ObservedRequest::begin(&request, &id);
     let call = call_catching_panic(request, next, &id).instrument(observed.span());
-    let mut response = call.await?;
+    let mut response = match call.await {
+        Ok(response) => response,
+        Err(error) => {
+            let status = error.as_response_error().status_code();
+            observed.finish_failed(status, state.as_deref(), &id);
+            return Err(error);
+        }
+    };
     set_common_headers(&mut response, &id);
     let response = ensure_problem_body(response, &id);
     observed.finish(&response, state.as_deref(), &id);

@@ -39,9 +39,18 @@ pub(in crate::http) fn note_caller(request: &HttpRequest, caller: &Caller) {
 /// A request whose response is not known yet.
 pub(super) struct ObservedRequest {
     began: Instant,
+    method: &'static str,
     span: Span,
     /// The trace that the caller sent.
     caller: Option<TraceParent>,
+}
+
+/// How a request was answered.
+struct Outcome {
+    route: String,
+    status: StatusCode,
+    user: Option<UserId>,
+    took: Duration,
 }
 
 impl ObservedRequest {
@@ -61,7 +70,7 @@ impl ObservedRequest {
             user.id = tracing::field::Empty,
             request.id = id.to_str().unwrap_or_default(),
         );
-        Self { began: Instant::now(), span, caller }
+        Self { began: Instant::now(), method, span, caller }
     }
 
     /// The span in which the request is handled.
@@ -76,51 +85,67 @@ impl ObservedRequest {
         state: Option<&Arc<AppState>>,
         id: &HeaderValue,
     ) {
-        let (request, status, took) = (response.request(), response.status(), self.began.elapsed());
-        let method = method_label(request.method().as_str());
+        let request = response.request();
         // The pattern instead of the path, so that clients cannot create labels.
         let route = request.match_pattern().unwrap_or_else(|| NO_ROUTE.to_owned());
         let user = request.extensions().get::<AuthenticatedUser>().map(|user| user.0);
+        self.tell(route, response.status(), user, state, id);
+    }
+
+    /// Tells of a request that ended without a response, as one whose route panics does. Its route
+    /// is not known.
+    pub(super) fn finish_failed(
+        self,
+        status: StatusCode,
+        state: Option<&Arc<AppState>>,
+        id: &HeaderValue,
+    ) {
+        self.tell(NO_ROUTE.to_owned(), status, None, state, id);
+    }
+
+    fn tell(
+        self,
+        route: String,
+        status: StatusCode,
+        user: Option<UserId>,
+        state: Option<&Arc<AppState>>,
+        id: &HeaderValue,
+    ) {
+        let outcome = Outcome { route, status, user, took: self.began.elapsed() };
         if !self.span.is_disabled() {
-            self.record_response(method, &route, status, user);
+            self.record(&outcome);
         }
         if logs_request(status.as_u16()) {
-            self.log(method, &route, status, took, id, user);
+            self.log(&outcome, id);
         }
         if let Some(state) = state {
-            state.metrics.http.record_request(method, route, status.as_u16(), took);
+            let Outcome { route, took, .. } = outcome;
+            state.metrics.http.record_request(self.method, route, status.as_u16(), took);
         }
     }
 
-    fn record_response(&self, method: &str, route: &str, status: StatusCode, user: Option<UserId>) {
-        rename(&self.span, format!("{method} {route}"));
-        self.span.record("http.route", route);
-        self.span.record("http.response.status_code", status.as_u16());
-        if let Some(user) = user {
+    fn record(&self, outcome: &Outcome) {
+        rename(&self.span, format!("{} {}", self.method, outcome.route));
+        self.span.record("http.route", outcome.route.as_str());
+        self.span.record("http.response.status_code", outcome.status.as_u16());
+        if let Some(user) = outcome.user {
             self.span.record("user.id", tracing::field::display(user));
         }
         // An error of the client is none of the server (semantic conventions for HTTP).
-        if status.is_server_error() {
+        if outcome.status.is_server_error() {
             self.span.record("otel.status_code", "ERROR");
         }
     }
 
-    fn log(
-        &self,
-        method: &str,
-        route: &str,
-        status: StatusCode,
-        took: Duration,
-        id: &HeaderValue,
-        user: Option<UserId>,
-    ) {
+    fn log(&self, outcome: &Outcome, id: &HeaderValue) {
+        let Outcome { route, status, user, took } = outcome;
         let trace = trace_parent_of(&self.span);
         let trace_id = trace.as_ref().or(self.caller.as_ref()).map(TraceParent::trace_id);
         macro_rules! log_request {
             ($level:ident) => {
                 tracing::$level!(
                     target: "souk::requests",
-                    method,
+                    method = self.method,
                     route,
                     status = status.as_u16(),
                     duration_ms = took.as_secs_f64() * 1000.0,
