@@ -3,7 +3,7 @@
 pub(super) mod head_method;
 pub(super) mod observation;
 pub(super) mod rate_limit;
-mod security_headers;
+pub(super) mod security_headers;
 
 use std::sync::Arc;
 
