@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::server::keyed_permits::{KeyedPermit, KeyedPermits};
+use super::keyed_permits::{KeyedPermit, KeyedPermits};
 use crate::{
     domain::{account::client_network, ids::UserId},
     error::{Error, ErrorCode},
@@ -37,7 +37,7 @@ pub struct FeedLimiter {
 }
 
 /// The place of an open feed, which is given back when it is dropped.
-pub(super) struct FeedPermit {
+pub(crate) struct FeedPermit {
     _network: Option<KeyedPermit<IpAddr>>,
     _user: Option<KeyedPermit<UserId>>,
     open: Gauge,
@@ -61,7 +61,7 @@ impl FeedLimiter {
     ///
     /// # Errors
     /// `too_many_feeds`
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         client: Option<IpAddr>,
         user: Option<UserId>,
@@ -94,7 +94,7 @@ impl FeedLimiter {
 
     /// Waits until a feed may read from the store, so that many feeds that catch up at once do not
     /// delay other reads.
-    pub(super) async fn read_permit(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn read_permit(&self) -> Option<SemaphorePermit<'_>> {
         // It fails only for a closed semaphore, which this one never is.
         self.reads.acquire().await.ok()
     }
