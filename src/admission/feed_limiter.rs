@@ -1,4 +1,4 @@
-//! Limits the event feeds of each address and user.
+//! Limits what stays open of each address and user: event feeds, and streams of gRPC.
 
 use std::net::IpAddr;
 
@@ -86,8 +86,8 @@ impl FeedLimiter {
     fn refuse(&self, refusal: FeedRefusal) -> Error {
         self.metrics.record_feed_refusal(refusal);
         let detail = match refusal {
-            FeedRefusal::Address => "This address has too many open event feeds. Close one first.",
-            FeedRefusal::User => "You have too many open event feeds. Close one first.",
+            FeedRefusal::Address => "This address has too many open feeds. Close one first.",
+            FeedRefusal::User => "You have too many open feeds. Close one first.",
         };
         Error::new(ErrorCode::TooManyFeeds, detail).with_retry_after(RETRY_AFTER_SECS)
     }

@@ -53,8 +53,13 @@ for path in ("/souk.v1.CatalogService/Buy", "/souk.v2.CatalogService/GetProduct"
 # ---- Tokens --------------------------------------------------------------------------------------
 
 stock, mine = inventory_pb2.GetStockRequest(product_id=tea), cart_pb2.GetCartRequest(user_token=ADA)
+calls = (
+    (inventory.GetStock, stock),
+    (inventory.AdjustStock, adjust(delta=1)),
+    (cart.GetCart, mine),
+)
 for metadata in ([], [("authorization", ADMIN)], bearer("x.y.z"), bearer(ADMIN + "x")):
-    for call, message in ((inventory.GetStock, stock), (inventory.AdjustStock, adjust(delta=1)), (cart.GetCart, mine)):
+    for call, message in calls:
         found = assert_fails("UNAUTHENTICATED", "unauthenticated", call, message, metadata=metadata)
         assert found.metadata["token"] == "authorization", found
 EXPIRED = os.environ["EXPIRED"]

@@ -1,7 +1,7 @@
 """What the scripts of this folder share: the shop, its services, and errors as values.
 
-A test sets GRPC (host and port), SOUK (the URL), PID (of the server), DATA (the store's folder), and
-the access tokens ADMIN, ADA and GUEST.
+A test sets GRPC (host and port), SOUK (the URL), PID (of the server), DATA (the store's folder),
+and the access tokens ADMIN, ADA and GUEST.
 """
 
 import json

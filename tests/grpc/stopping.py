@@ -15,8 +15,10 @@ tea = new_product(stock=0)
 health = health_pb2_grpc.HealthStub(CHANNEL)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-for service in ("", "souk.v1.AuthService", "souk.v1.CatalogService", "souk.v1.InventoryService", "souk.v1.CartService"):
-    assert health.Check(health_pb2.HealthCheckRequest(service=service), timeout=LONG).status == SERVING
+services = [f"souk.v1.{name}Service" for name in ("Auth", "Catalog", "Inventory", "Cart")]
+for service in ("", *services):
+    request = health_pb2.HealthCheckRequest(service=service)
+    assert health.Check(request, timeout=LONG).status == SERVING
 unknown = health_pb2.HealthCheckRequest(service="souk.v1.Nothing")
 assert failure(health.Check, unknown).status == "NOT_FOUND"
 watch_of_unknown = health.Watch(unknown, timeout=LONG)

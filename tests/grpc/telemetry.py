@@ -4,8 +4,10 @@ from shop import *
 
 TRACE = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 tea = new_product(stock=1)
-get, stock = catalog_pb2.GetProductRequest(product_id=tea), inventory_pb2.GetStockRequest(product_id=tea)
-_, call = catalog.GetProduct.with_call(get, metadata=[("x-request-id", "found"), TRACE], timeout=LONG)
+get = catalog_pb2.GetProductRequest(product_id=tea)
+stock = inventory_pb2.GetStockRequest(product_id=tea)
+metadata = [("x-request-id", "found"), TRACE]
+_, call = catalog.GetProduct.with_call(get, metadata=metadata, timeout=LONG)
 assert dict(call.initial_metadata())["x-request-id"] == "found"
 _, call = catalog.GetProduct.with_call(get, metadata=[("x-request-id", "a b")], timeout=LONG)
 new_id = dict(call.initial_metadata())["x-request-id"]

@@ -1,4 +1,4 @@
-//! A gRPC client that is not written here: Python with grpcio, and stubs made of the `.proto` files.
+//! A gRPC client that is not written here: Python's grpcio, and stubs made of the `.proto` files.
 
 use std::{
     env,
