@@ -43,7 +43,7 @@ impl Health for HealthService {
         // The layer ends the stream when the node stops.
         if !is_service(&request.get_ref().service) {
             let unknown = HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() };
-            let told_once = stream::once(async { Ok(unknown) }).chain(stream::pending());
+            let told_once = stream::once(async move { Ok(unknown) }).chain(stream::pending());
             return Ok(Response::new(Box::pin(told_once)));
         }
         let watch = Watch { state: Arc::clone(&self.0), last: None };

@@ -1,5 +1,5 @@
 //! What `build.rs` generates from `proto/`.
-#![expect(missing_docs, unreachable_pub, reason = "generated")]
+#![expect(unreachable_pub, reason = "generated")]
 
 include!(concat!(env!("OUT_DIR"), "/services.rs"));
 

@@ -1,6 +1,10 @@
 //! The gRPC services, called by grpcio: the scripts are in `tests/grpc`.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use jsonwebtoken::Algorithm;
@@ -117,17 +121,23 @@ fn unusable_certificate_stops_the_start() {
     assert!(log.contains("grpc.tls_cert_file, grpc.tls_key_file: no certificate"), "{log}");
 }
 
-/// The headers of the response to a call of `GetStock`, sent by curl.
-async fn headers_of_raw_call(app: &mut TestApp, header: &str) -> BTreeMap<String, String> {
+/// Calls a method with an empty message, by curl.
+async fn raw_call(app: &mut TestApp, method: &str) -> Command {
     let address = app.grpc_address().await;
-    // A message of no bytes, not compressed.
+    // No bytes, not compressed.
     let message = app.write("message", [0; 5]);
     let mut curl = Command::new("curl");
-    curl.args(["-sS", "--noproxy", "*", "--http2-prior-knowledge", "-D", "-", "-o", "/dev/null"]);
-    curl.args(["-H", "content-type: application/grpc", "-H", "te: trailers", "-H", header]);
+    curl.args(["-sS", "--noproxy", "*", "--http2-prior-knowledge"]);
+    curl.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
     curl.arg("--data-binary").arg(format!("@{}", message.display()));
-    let output =
-        curl.arg(format!("http://{address}/souk.v1.InventoryService/GetStock")).output().unwrap();
+    curl.arg(format!("http://{address}/{method}"));
+    curl
+}
+
+/// The headers of the response to a call of `GetStock` with this header.
+async fn headers_of_raw_call(app: &mut TestApp, header: &str) -> BTreeMap<String, String> {
+    let mut curl = raw_call(app, "souk.v1.InventoryService/GetStock").await;
+    let output = curl.args(["-D", "-", "-o", "/dev/null", "-H", header]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     let headers = text.lines().filter_map(|line| line.split_once(": "));
@@ -147,6 +157,24 @@ async fn call_that_arrives_after_its_deadline_is_refused() {
     let in_time = headers_of_raw_call(&mut app, "grpc-timeout: 60S").await;
     assert_eq!(in_time["grpc-status"], "16", "{in_time:?}");
     assert!(reason(&in_time).contains("unauthenticated"), "{in_time:?}");
+}
+
+#[tokio::test]
+async fn connection_whose_client_reads_nothing_is_closed() {
+    let mut app = TestApp::with_settings(&[GRPC, ("http.write_timeout", "2s")]).await;
+    let admin = app.admin().await;
+    // More than the buffers of the kernel and of curl hold.
+    let description = "x".repeat(9000);
+    let line = json!({"name": "Tea", "price": 1, "description": description}).to_string() + "\n";
+    app.import_products(&admin, line.repeat(6000)).await;
+    // Nobody reads its output, so curl stops to read, too.
+    let mut curl = raw_call(&mut app, "souk.v1.CatalogService/ListProducts").await;
+    let mut curl = curl.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    app.wait_for_metric("souk_event_feeds", 1.0).await;
+    app.wait_for_metric("souk_event_feeds", 0.0).await;
+    app.wait_for_metric("souk_http_connections_timed_out_total{reason=\"write\"}", 1.0).await;
+    curl.kill().unwrap();
+    curl.wait().unwrap();
 }
 
 /// The lines of the log about calls, by their request id.

@@ -1,14 +1,27 @@
 """Deadlines are honoured. `http.request_timeout` is one second."""
 
+import threading
+
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from shop import *
 
-tea, admin = new_product(stock=0), bearer(ADMIN)
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+MESSAGES_TO_CARTS = 'souk_actor_mailbox_wait_seconds_count{actor="cart"}'
+tea, full, admin = new_product(stock=0), new_product(stock=9), bearer(ADMIN)
 
 
 def adjust(key):
     return inventory_pb2.AdjustStockRequest(
         product_id=tea, delta=1, reason="delivery", idempotency_key=key
     )
+
+
+def add_in_vain():
+    try:
+        http("POST", "/api/cart/add", {"product_id": full, "quantity": 1}, ADA)
+    except urllib.error.HTTPError as error:
+        assert error.code == 503, error
 
 
 with WriteLock():
@@ -21,6 +34,20 @@ with WriteLock():
         assert (found.status, found.reason) == ("UNAVAILABLE", "outcome_unknown"), found
     # Reads do not wait for writes.
     catalog.GetProduct(catalog_pb2.GetProductRequest(product_id=tea), timeout=LONG)
+    # What waits behind a change, and so has not begun, has certainly no effect.
+    taken = metric(MESSAGES_TO_CARTS)
+    add = threading.Thread(target=add_in_vain)
+    add.start()
+    while metric(MESSAGES_TO_CARTS) == taken:
+        pass
+    my_cart = cart_pb2.GetCartRequest(user_token=ADA)
+    found = assert_fails("UNAVAILABLE", "overloaded", cart.GetCart, my_cart, metadata=admin)
+    assert found.retry_after >= 1, found
+    add.join()
+    # A node whose store takes no changes is not ready.
+    health = health_pb2_grpc.HealthStub(CHANNEL)
+    while health.Check(health_pb2.HealthCheckRequest(), timeout=LONG).status != NOT_SERVING:
+        pass
 # A repeat with the same key is safe, whatever has become of the first attempts.
 for key in ("a", "b", "a", "b"):
     while True:

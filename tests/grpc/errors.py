@@ -14,9 +14,9 @@ def adjust(**fields):
     return inventory_pb2.AdjustStockRequest(**{"product_id": tea, "reason": "count", **fields})
 
 
-def fails_to_adjust(status, reason, token=ADMIN, **fields):
+def fails_to_adjust(status, code, token=ADMIN, /, **fields):
     metadata = bearer(token)
-    return assert_fails(status, reason, inventory.AdjustStock, adjust(**fields), metadata=metadata)
+    return assert_fails(status, code, inventory.AdjustStock, adjust(**fields), metadata=metadata)
 
 
 # ---- Not found -----------------------------------------------------------------------------------

@@ -137,10 +137,10 @@ def failure(call, *arguments, **options):
     raise AssertionError(f"the call succeeded: {answer}")
 
 
-def assert_fails(status, reason, call, *arguments, **options):
+def assert_fails(status, code, call, *arguments, **options):
     """Makes a call that must fail like this; returns the failure."""
     found = failure(call, *arguments, **options)
-    assert (found.status, found.reason) == (status, reason), (found, arguments)
+    assert (found.status, found.reason) == (status, code), (found, arguments)
     return found
 
 

@@ -99,6 +99,8 @@ fn output(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let printed = text(&output.stdout);
-    assert!(output.status.success(), "{command:?}:\n{printed}{}", text(&output.stderr));
+    // The command itself has tokens in its environment.
+    let arguments: Vec<_> = command.get_args().collect();
+    assert!(output.status.success(), "{arguments:?}:\n{printed}{}", text(&output.stderr));
     printed
 }
