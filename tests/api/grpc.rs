@@ -170,9 +170,9 @@ async fn connection_whose_client_reads_nothing_is_closed() {
     // Nobody reads its output, so curl stops to read, too.
     let mut curl = raw_call(&mut app, "souk.v1.CatalogService/ListProducts").await;
     let mut curl = curl.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    app.wait_for_metric("souk_event_feeds", 1.0).await;
+    let closed = "souk_http_connections_timed_out_total{reason=\"write\"} 1";
+    app.wait_for_metric_line(closed).await;
     app.wait_for_metric("souk_event_feeds", 0.0).await;
-    app.wait_for_metric("souk_http_connections_timed_out_total{reason=\"write\"}", 1.0).await;
     curl.kill().unwrap();
     curl.wait().unwrap();
 }
