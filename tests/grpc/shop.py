@@ -50,16 +50,19 @@ def bearer(token):
     return [("authorization", f"Bearer {token}")]
 
 
-def http(method, path, body=None, token=None, headers=None, media_type="application/json"):
+JSON = "application/json"
+
+
+def http(method, path, body=None, token=None, headers=None, media_type=JSON, url=URL):
     """Sends a request over HTTP; returns the JSON of a 2xx."""
     headers = dict(headers or {})
     if token:
         headers["authorization"] = f"Bearer {token}"
     if body is not None:
         headers["content-type"] = media_type
-    if media_type == "application/json" and body is not None:
+    if media_type == JSON and body is not None:
         body = json.dumps(body).encode()
-    request = urllib.request.Request(URL + path, method=method, data=body, headers=headers)
+    request = urllib.request.Request(url + path, method=method, data=body, headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=LONG) as response:
         text = response.read()
