@@ -12,11 +12,14 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 
-use super::{bare_response::ProblemResponse, connection_limiter::ConnectionPermit};
-use crate::metrics::connections::{ConnectionMetrics, StreamTimeout};
+use super::bare_response::ProblemResponse;
+use crate::{
+    admission::{connection_limiter::ConnectionPermit, write_stall::WriteStall},
+    metrics::connections::{ConnectionMetrics, StreamTimeout},
+};
 
 /// How long a connection may be without a request in progress. The framework's own limits are
 /// shorter, but cover neither the head of a second request nor the rest of an unwanted body.
@@ -63,9 +66,7 @@ impl Drop for RunningRequest {
 pub(super) struct ClientStream {
     io: TcpStream,
     activity: Rc<RequestActivity>,
-    write_timeout: Duration,
-    /// Runs while the client takes nothing.
-    write_timer: Option<Pin<Box<Sleep>>>,
+    write_stall: WriteStall,
     /// Fires at the idle deadline or before it.
     idle_timer: Option<Pin<Box<Sleep>>>,
     /// Is written instead of a response of the HTTP library.
@@ -84,8 +85,7 @@ impl ClientStream {
         Self {
             io,
             activity: Rc::new(RequestActivity::new()),
-            write_timeout,
-            write_timer: None,
+            write_stall: WriteStall::new(write_timeout),
             idle_timer: None,
             problem: None,
             metrics,
@@ -125,15 +125,9 @@ impl ClientStream {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.write_timer = None;
-            return written;
-        }
-        let timeout = self.write_timeout;
-        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(self.time_out(StreamTimeout::Write))),
-            Poll::Pending => Poll::Pending,
+        match self.write_stall.is_over(cx, &written) {
+            true => Poll::Ready(Err(self.time_out(StreamTimeout::Write))),
+            false => written,
         }
     }
 }
