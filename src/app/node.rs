@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, Addr};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
         api_options, cart_limits, connection_limits, feed_limits, order_rules, rate_limits,
         reply_quota,
     },
-    secrets::{build_tokens, token_secret},
+    secrets::{TokenSecrets, build_tokens},
 };
 use crate::{
     actors::{
@@ -47,7 +46,7 @@ pub struct Node {
     carts: Arc<CartRegistry>,
     orders: Addr<OrderActor>,
     accounts: Addr<AccountActor>,
-    token_secret: SecretString,
+    token_secrets: TokenSecrets,
     writer_task: JoinHandle<()>,
     broker: Option<Broker>,
 }
@@ -60,7 +59,7 @@ impl Node {
     /// The store cannot be opened or does not respond. The error is one line for the operator.
     pub async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
         let (context, writer_task) = NodeContext::start(settings, drivers).await?;
-        let token_secret = token_secret(settings)?;
+        let token_secrets = TokenSecrets::load(settings)?;
         let passwords = context.metrics.passwords.clone();
         let hasher = PasswordHasher::start_measured(settings.auth.bcrypt_cost, None, passwords);
         let carts = start_carts(settings, &context);
@@ -70,8 +69,8 @@ impl Node {
             admin_bootstrap: admin_bootstrap(&context, hasher.clone()),
             carts,
             orders: start_orders(&context),
-            accounts: start_accounts(settings, &context, hasher, &token_secret),
-            token_secret,
+            accounts: start_accounts(settings, &context, hasher, &token_secrets),
+            token_secrets,
             writer_task,
             broker: None,
             context,
@@ -116,11 +115,12 @@ impl Node {
             catalog_cache: Arc::clone(&context.listeners.catalog_cache),
             accounts: self.accounts.clone(),
             authenticator: Authenticator::new(
-                build_tokens(settings, &self.token_secret, &context.clock)?,
+                build_tokens(settings, &self.token_secrets, &context.clock)?,
                 Arc::clone(&context.listeners.revoked_sessions),
                 Arc::clone(&context.clock),
             ),
-            event_tickets: EventTickets::new(self.token_secret.expose_secret().as_bytes()),
+            event_tickets: EventTickets::new(self.token_secrets.first())
+                .accepting_second(self.token_secrets.second()),
             feed: Arc::clone(&context.listeners.feed),
             follower: context.follower.clone(),
             broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
@@ -205,17 +205,17 @@ fn start_accounts(
     settings: &Settings,
     context: &NodeContext,
     hasher: PasswordHasher,
-    token_secret: &SecretString,
+    secrets: &TokenSecrets,
 ) -> Addr<AccountActor> {
-    let secret = token_secret.expose_secret().as_bytes();
+    let (first, second) = (secrets.first(), secrets.second());
     AccountActor::new(AccountDeps {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         clock: Arc::clone(&context.clock),
         hasher,
-        refresh_tokens: RefreshTokens::new(secret),
+        refresh_tokens: RefreshTokens::new(first).accepting_second(second),
         revoked: Arc::clone(&context.listeners.revoked_sessions),
-        login_keys: LoginKeys::new(secret),
+        login_keys: LoginKeys::new(first).accepting_second(second),
         refresh_grace: settings.auth.refresh_grace,
         max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,

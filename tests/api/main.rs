@@ -31,6 +31,7 @@ mod hardening;
 mod idempotency;
 mod imports;
 mod interrupted_imports;
+mod key_rotation;
 mod lifecycle;
 mod limits;
 mod logs;

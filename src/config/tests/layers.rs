@@ -30,6 +30,8 @@ fn default_settings() {
     assert_eq!(settings.broker.kind, BrokerKind::None);
     assert!(settings.broker.uri.is_none());
     assert!(settings.auth.jwt_secret.is_none() && settings.auth.ed25519_key_file.is_none());
+    assert!(settings.auth.second_jwt_secret.is_none());
+    assert!(settings.auth.second_ed25519_key_file.is_none());
     assert!(settings.auth.admin_email.is_none() && settings.auth.admin_password.is_none());
     assert_eq!(settings.auth.bcrypt_cost, 12);
     assert_eq!(settings.auth.refresh_grace, Duration::from_secs(30));
