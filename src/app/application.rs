@@ -18,8 +18,11 @@ use super::{
 use crate::{
     actors::accounts::admin_bootstrap::FirstAdmin,
     config::{Settings, StoreKind},
-    http::{self, AppState, Server},
+    http::{self, AppState, Server, StopPhase},
 };
+
+/// How long workers have to take over the connections that were accepted last.
+const HANDOVER_TIME: Duration = Duration::from_millis(50);
 
 /// A node with its network side, ready to run.
 pub struct Application {
@@ -27,6 +30,7 @@ pub struct Application {
     address: SocketAddr,
     ops_address: Option<SocketAddr>,
     abandoned_after: Duration,
+    shutdown_delay: Duration,
     network: NetworkSide,
 }
 
@@ -38,7 +42,7 @@ struct NetworkSide {
     first_admin: Option<FirstAdmin>,
     has_admin: bool,
     state: Arc<AppState>,
-    stopping: watch::Sender<bool>,
+    stop_phase: watch::Sender<StopPhase>,
 }
 
 impl Application {
@@ -55,7 +59,8 @@ impl Application {
         match Self::open_network(&mut node, listeners, settings, drivers).await {
             Ok(network) => {
                 let abandoned_after = settings.cart.abandoned_after;
-                Ok(Self { node, address, ops_address, abandoned_after, network })
+                let shutdown_delay = settings.http.shutdown_delay;
+                Ok(Self { node, address, ops_address, abandoned_after, shutdown_delay, network })
             }
             Err(error) => {
                 // The node's tasks on the drivers' runtime must end before the runtime does.
@@ -79,8 +84,8 @@ impl Application {
         }
         let first_admin = ensure_admin(node, settings).await?;
         let has_admin = node.context.store.has_admin().await?;
-        let (stopping, stopping_receiver) = watch::channel(false);
-        let state = node.build_http_state(settings, stopping_receiver)?;
+        let (stop_phase, receiver) = watch::channel(StopPhase::Running);
+        let state = node.build_http_state(settings, receiver)?;
         let options = server_options(settings, listeners.http);
         let ops_server =
             listeners.ops.map(|listener| http::build_ops_server(listener, Arc::clone(&state)));
@@ -90,7 +95,7 @@ impl Application {
             first_admin,
             has_admin,
             state,
-            stopping,
+            stop_phase,
         })
     }
 
@@ -124,8 +129,8 @@ impl Application {
         self.node.context.listeners.catalog_cache.is_empty()
     }
 
-    /// Serves requests until `stop` completes, then shuts down in order: reports not ready, answers
-    /// requests in progress, commits what waits, closes the store.
+    /// Serves requests until `stop` completes, then shuts down in order: reports not ready for
+    /// `http.shutdown_delay`, answers requests in progress, commits what waits, closes the store.
     ///
     /// # Errors
     /// The HTTP server failed.
@@ -133,7 +138,8 @@ impl Application {
         let Self {
             node,
             abandoned_after,
-            network: NetworkSide { server, ops_server, state, stopping, .. },
+            shutdown_delay,
+            network: NetworkSide { server, ops_server, state, stop_phase, .. },
             ..
         } = self;
         let background_tasks = node.spawn_background_tasks(state, abandoned_after);
@@ -141,14 +147,25 @@ impl Application {
         // Stopped by its handle, after the requests in progress.
         drop(ops_server.map(actix_rt::spawn));
         let handle = server.handle();
-        let server_task = actix_rt::spawn(server);
+        let mut server_task = actix_rt::spawn(server);
+        let stop_when_noticed = async {
+            stop.await;
+            stop_phase.send_replace(StopPhase::NotReady);
+            if !shutdown_delay.is_zero() {
+                tracing::info!(delay = ?shutdown_delay, "stopping: not ready, and still serving");
+                tokio::time::sleep(shutdown_delay).await;
+            }
+        };
         let server_result = tokio::select! {
-            result = server_task => Some(result),
-            () = stop => None,
+            result = &mut server_task => Some(result),
+            () = stop_when_noticed => None,
         };
         tracing::info!("stopping: finishing requests in progress and refusing new ones");
         // Ends the open event feeds, which would otherwise use up the drain timeout.
-        stopping.send_replace(true);
+        stop_phase.send_replace(StopPhase::Draining);
+        // Workers that stop drop the connections that they have been handed and not looked at yet.
+        handle.pause().await;
+        tokio::time::sleep(HANDOVER_TIME).await;
         handle.stop(true).await;
         if let Some(ops_handle) = ops_handle {
             ops_handle.stop(false).await;

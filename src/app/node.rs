@@ -27,7 +27,7 @@ use crate::{
     },
     broker::{Broker, BrokerUri},
     config::Settings,
-    http::{self, AppState, ConnectionLimiter, FeedLimiter, ReadLimiter},
+    http::{self, AppState, ConnectionLimiter, FeedLimiter, ReadLimiter, StopPhase},
     store::cleanup::run_cleanup_loop,
 };
 
@@ -98,11 +98,11 @@ impl Node {
         self.context.store.close().await;
     }
 
-    /// Builds what the HTTP handlers share. `stopping` becomes true when the node stops.
+    /// Builds what the HTTP handlers share. `stop_phase` says how far the node has stopped.
     pub(super) fn build_http_state(
         &self,
         settings: &Settings,
-        stopping: watch::Receiver<bool>,
+        stop_phase: watch::Receiver<StopPhase>,
     ) -> anyhow::Result<Arc<AppState>> {
         let context = &self.context;
         let metrics = context.metrics.clone();
@@ -133,7 +133,7 @@ impl Node {
             feed_limiter: FeedLimiter::new(feed_limits(settings), metrics.connections.clone()),
             rate_limits: rate_limits(settings),
             metrics,
-            shutdown: stopping,
+            stop_phase,
         }))
     }
 

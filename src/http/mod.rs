@@ -28,7 +28,7 @@ pub use self::{
         ops::build_ops_server,
         startup::build_startup_server,
     },
-    state::{ApiOptions, AppState},
+    state::{ApiOptions, AppState, StopPhase},
 };
 
 /// Allows cross-origin requests from exactly these origins. Tokens are sent in a header, so

@@ -77,8 +77,19 @@ pub struct AppState {
     pub rate_limits: RateLimits,
     /// Metrics for Prometheus.
     pub metrics: Metrics,
-    /// Becomes true when the node starts to shut down.
-    pub shutdown: watch::Receiver<bool>,
+    /// How far the node has stopped.
+    pub stop_phase: watch::Receiver<StopPhase>,
+}
+
+/// How far a node has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopPhase {
+    /// It serves requests.
+    Running,
+    /// It serves requests, and tells load balancers that it is not ready.
+    NotReady,
+    /// It finishes the requests in progress.
+    Draining,
 }
 
 /// Settings of the HTTP API.
@@ -276,10 +287,10 @@ impl AppState {
         Ok(caught_up.await.unwrap_or(Err(StoreUnavailable))?)
     }
 
-    /// Whether the node is shutting down.
+    /// Whether the node is shutting down, though it may still serve requests.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        *self.shutdown.borrow()
+        *self.stop_phase.borrow() != StopPhase::Running
     }
 }
 

@@ -19,6 +19,7 @@ fn default_settings() {
     assert!(settings.http.workers >= 1);
     assert_eq!(settings.http.max_body, 64 * 1024);
     assert_eq!(settings.http.request_timeout, Duration::from_secs(5));
+    assert!(settings.http.shutdown_delay.is_zero());
     assert!(settings.http.trusted_proxies.is_empty());
     assert!(settings.http.cors.allowed_origins.is_empty());
     assert_eq!((settings.shop.currency.code(), settings.shop.currency.decimals()), ("USD", 2));

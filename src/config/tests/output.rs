@@ -14,6 +14,7 @@ const SETTING_KEYS: &[&str] = &[
     "http.max_body",
     "http.request_timeout",
     "http.write_timeout",
+    "http.shutdown_delay",
     "http.trusted_proxies",
     "http.cors.allowed_origins",
     "ops.bind",

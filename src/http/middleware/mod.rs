@@ -13,7 +13,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
     http::{
-        Method, StatusCode,
+        ConnectionType, Method, StatusCode,
         header::{self, HeaderName, HeaderValue},
     },
     middleware::Next,
@@ -64,6 +64,10 @@ pub(crate) async fn response_middleware(
         }
     };
     set_common_headers(&mut response, &id);
+    if state.as_ref().is_some_and(|state| state.is_stopping()) {
+        // The client's next request goes to a node that stays.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let response = ensure_problem_body(response, &id);
     observed.finish(&response, state.as_deref(), &id);
     Ok(response)
