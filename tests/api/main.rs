@@ -20,6 +20,7 @@ mod bad_bodies;
 mod bad_values;
 mod checkout;
 mod command_line;
+mod compression;
 mod concurrent_orders;
 mod conditional;
 mod connections;

@@ -1,5 +1,6 @@
 //! Middleware for every request: request ids, rate limits, metrics and problem details.
 
+pub(super) mod compression;
 pub(super) mod head_method;
 pub(super) mod observation;
 pub(super) mod rate_limit;
