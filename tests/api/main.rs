@@ -29,6 +29,7 @@ mod crashes;
 mod event_access;
 mod events;
 mod hardening;
+mod health;
 mod idempotency;
 mod imports;
 mod interrupted_imports;
