@@ -12,13 +12,15 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_uri,
     node::Node,
-    options::{configured_admin, server_options},
+    options::{DRAIN_TIMEOUT, configured_admin, grpc_server_options, server_options},
     resources::bind_listener,
 };
 use crate::{
     actors::accounts::admin_bootstrap::FirstAdmin,
+    admission::stop_phase::StopPhase,
     config::{Settings, StoreKind},
-    http::{self, AppState, Server, StopPhase},
+    grpc::GrpcServer,
+    http::{self, AppState, Server, ServerHandle},
 };
 
 /// How long workers have to take over the connections that were accepted last.
@@ -29,6 +31,7 @@ pub struct Application {
     node: Node,
     address: SocketAddr,
     ops_address: Option<SocketAddr>,
+    grpc_address: Option<SocketAddr>,
     abandoned_after: Duration,
     shutdown_delay: Duration,
     network: NetworkSide,
@@ -39,6 +42,8 @@ struct NetworkSide {
     server: Server,
     /// The server for operators, if it has a port of its own.
     ops_server: Option<Server>,
+    /// The gRPC server, if it is enabled.
+    grpc_server: Option<GrpcServer>,
     first_admin: Option<FirstAdmin>,
     has_admin: bool,
     state: Arc<AppState>,
@@ -55,12 +60,21 @@ impl Application {
         let listeners = Listeners::bind(settings)?;
         let address = listeners.http.local_addr()?;
         let ops_address = listeners.ops.as_ref().map(TcpListener::local_addr).transpose()?;
+        let grpc_address = listeners.grpc.as_ref().map(TcpListener::local_addr).transpose()?;
         let mut node = start_node(&listeners, settings, drivers).await?;
         match Self::open_network(&mut node, listeners, settings, drivers).await {
             Ok(network) => {
                 let abandoned_after = settings.cart.abandoned_after;
                 let shutdown_delay = settings.http.shutdown_delay;
-                Ok(Self { node, address, ops_address, abandoned_after, shutdown_delay, network })
+                Ok(Self {
+                    node,
+                    address,
+                    ops_address,
+                    grpc_address,
+                    abandoned_after,
+                    shutdown_delay,
+                    network,
+                })
             }
             Err(error) => {
                 // The node's tasks on the drivers' runtime must end before the runtime does.
@@ -87,10 +101,15 @@ impl Application {
         let (stop_phase, receiver) = watch::channel(StopPhase::Running);
         let state = node.build_http_state(settings, receiver)?;
         let options = server_options(settings, listeners.http);
+        let grpc_server = listeners.grpc.map(|listener| {
+            let options = grpc_server_options(settings, listener, drivers)?;
+            GrpcServer::new(options, node.build_grpc_state(settings, &state))
+        });
         let ops_server =
             listeners.ops.map(|listener| http::build_ops_server(listener, Arc::clone(&state)));
         Ok(NetworkSide {
             ops_server: ops_server.transpose()?,
+            grpc_server: grpc_server.transpose()?,
             server: http::build_http_server(options, Arc::clone(&state))?,
             first_admin,
             has_admin,
@@ -109,6 +128,12 @@ impl Application {
     #[must_use]
     pub const fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
+    }
+
+    /// The address of the socket for gRPC, if it is enabled.
+    #[must_use]
+    pub const fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
     }
 
     /// The admin account that this start created, if there was none.
@@ -139,7 +164,7 @@ impl Application {
             node,
             abandoned_after,
             shutdown_delay,
-            network: NetworkSide { server, ops_server, state, stop_phase, .. },
+            network: NetworkSide { server, ops_server, grpc_server, state, stop_phase, .. },
             ..
         } = self;
         let background_tasks = node.spawn_background_tasks(state, abandoned_after);
@@ -148,6 +173,7 @@ impl Application {
         drop(ops_server.map(actix_rt::spawn));
         let handle = server.handle();
         let mut server_task = actix_rt::spawn(server);
+        let mut grpc_task = grpc_server.map(GrpcServer::spawn);
         let stop_when_noticed = async {
             stop.await;
             stop_phase.send_replace(StopPhase::NotReady);
@@ -157,26 +183,55 @@ impl Application {
             }
         };
         let server_result = tokio::select! {
-            result = &mut server_task => Some(result),
+            result = &mut server_task => Some(flatten_server_result(result)),
+            result = wait_for_grpc(&mut grpc_task) => Some(result),
             () = stop_when_noticed => None,
         };
         tracing::info!("stopping: finishing requests in progress and refusing new ones");
         // Ends the open event feeds, which would otherwise use up the drain timeout.
         stop_phase.send_replace(StopPhase::Draining);
-        // Workers that stop drop the connections that they have been handed and not looked at yet.
-        handle.pause().await;
-        tokio::time::sleep(HANDOVER_TIME).await;
-        handle.stop(true).await;
+        // Both have the same time for the requests in progress.
+        let ((), grpc_result) = tokio::join!(drain_http(&handle), drain_grpc(grpc_task));
         if let Some(ops_handle) = ops_handle {
             ops_handle.stop(false).await;
         }
         background_tasks.iter().for_each(JoinHandle::abort);
         node.stop().await;
-        match server_result {
-            Some(result) => result?.context("the HTTP server failed"),
-            None => Ok(()),
-        }
+        server_result.unwrap_or(Ok(())).and(grpc_result)
     }
+}
+
+fn flatten_server_result(
+    result: Result<std::io::Result<()>, tokio::task::JoinError>,
+) -> anyhow::Result<()> {
+    result?.context("the HTTP server failed")
+}
+
+type GrpcTask = JoinHandle<anyhow::Result<()>>;
+
+/// Waits until the gRPC server ends, which is then gone. Without one, it waits forever.
+async fn wait_for_grpc(task: &mut Option<GrpcTask>) -> anyhow::Result<()> {
+    let Some(running) = task else { return std::future::pending().await };
+    let result = running.await;
+    *task = None;
+    result?.context("the gRPC server failed")
+}
+
+/// Finishes the requests in progress, and refuses connections.
+async fn drain_http(handle: &ServerHandle) {
+    // Workers that stop drop the connections that they have been handed and not looked at yet.
+    handle.pause().await;
+    tokio::time::sleep(HANDOVER_TIME).await;
+    handle.stop(true).await;
+}
+
+/// Waits until the calls in progress have ended. Those that have not when the time is over end with
+/// the process.
+async fn drain_grpc(mut task: Option<GrpcTask>) -> anyhow::Result<()> {
+    if task.is_none() {
+        return Ok(());
+    }
+    tokio::time::timeout(DRAIN_TIMEOUT, wait_for_grpc(&mut task)).await.unwrap_or(Ok(()))
 }
 
 /// The sockets of a node. They listen before the store is open.
@@ -184,6 +239,8 @@ struct Listeners {
     http: TcpListener,
     /// For operators, if it is not the main one.
     ops: Option<TcpListener>,
+    /// For gRPC, if it is enabled.
+    grpc: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -196,6 +253,7 @@ impl Listeners {
         Ok(Self {
             http: bind("http.bind", settings.http.bind)?,
             ops: settings.ops.bind.map(|address| bind("ops.bind", address)).transpose()?,
+            grpc: settings.grpc.bind.map(|address| bind("grpc.bind", address)).transpose()?,
         })
     }
 }

@@ -9,8 +9,8 @@ use super::{
     broker_wiring::broker_deps,
     node_context::NodeContext,
     options::{
-        api_options, cart_limits, connection_limits, feed_limits, order_rules, rate_limits,
-        reply_quota,
+        api_options, cart_limits, connection_limits, feed_limits, grpc_options, order_rules,
+        rate_limits, reply_quota,
     },
     secrets::{TokenSecrets, build_tokens},
 };
@@ -21,13 +21,18 @@ use crate::{
         catalog::{CatalogActor, CatalogService},
         orders::{OrderActor, OrderService},
     },
+    admission::{
+        connection_limiter::ConnectionLimiter, feed_limiter::FeedLimiter, stop_phase::StopPhase,
+    },
     auth::{
         caller::Authenticator, event_ticket::EventTickets, login_keys::LoginKeys,
         refresh_token::RefreshTokens,
     },
     broker::{Broker, BrokerUri},
+    cache::current_caches::CurrentCaches,
     config::Settings,
-    http::{self, AppState, ConnectionLimiter, FeedLimiter, ReadLimiter, StopPhase},
+    grpc::GrpcState,
+    http::{self, AppState, ReadLimiter},
     store::cleanup::run_cleanup_loop,
 };
 
@@ -108,21 +113,26 @@ impl Node {
         let metrics = context.metrics.clone();
         let connections =
             ConnectionLimiter::new(connection_limits(settings), metrics.connections.clone());
+        let feed_limiter = FeedLimiter::new(feed_limits(settings), metrics.connections.clone());
         Ok(Arc::new(AppState {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
             catalog: self.catalog.clone(),
             catalog_cache: Arc::clone(&context.listeners.catalog_cache),
             accounts: self.accounts.clone(),
-            authenticator: Authenticator::new(
+            authenticator: Arc::new(Authenticator::new(
                 build_tokens(settings, &self.token_secrets, &context.clock)?,
                 Arc::clone(&context.listeners.revoked_sessions),
                 Arc::clone(&context.clock),
-            ),
+            )),
             event_tickets: EventTickets::new(self.token_secrets.first())
                 .accepting_second(self.token_secrets.second()),
             feed: Arc::clone(&context.listeners.feed),
             follower: context.follower.clone(),
+            current_caches: CurrentCaches::new(
+                context.follower.clone(),
+                metrics.caches.catalog.clone(),
+            ),
             broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
             store: Arc::clone(&context.store),
             read_limiter: ReadLimiter::default(),
@@ -130,11 +140,31 @@ impl Node {
             clock: Arc::clone(&context.clock),
             options: api_options(settings),
             connections: Arc::new(connections),
-            feed_limiter: FeedLimiter::new(feed_limits(settings), metrics.connections.clone()),
-            rate_limits: rate_limits(settings),
+            feed_limiter: Arc::new(feed_limiter),
+            rate_limits: Arc::new(rate_limits(settings)),
             metrics,
             stop_phase,
         }))
+    }
+
+    /// Builds what the gRPC services share. They share the limits with HTTP.
+    pub(super) fn build_grpc_state(&self, settings: &Settings, http: &AppState) -> Arc<GrpcState> {
+        Arc::new(GrpcState {
+            carts: Arc::clone(&self.carts),
+            catalog: self.catalog.clone(),
+            catalog_cache: Arc::clone(&http.catalog_cache),
+            authenticator: Arc::clone(&http.authenticator),
+            current_caches: http.current_caches.clone(),
+            connections: Arc::clone(&http.connections),
+            feed_limiter: Arc::clone(&http.feed_limiter),
+            rate_limits: Arc::clone(&http.rate_limits),
+            store: Arc::clone(&http.store),
+            writer: http.writer.clone(),
+            clock: Arc::clone(&http.clock),
+            metrics: http.metrics.clone(),
+            options: grpc_options(settings),
+            stop_phase: http.stop_phase.clone(),
+        })
     }
 
     /// Spawns what runs beside the actors while the node serves. Abort the tasks to stop them.

@@ -131,9 +131,6 @@ pub fn run() -> ExitCode {
     if let Some(Command::Health) = arguments.command {
         return exit_code(health::run(&settings));
     }
-    if let Some(problem) = settings.unsupported_setting() {
-        return usage_error(&problem);
-    }
     let telemetry = match Telemetry::start(&settings.telemetry) {
         Ok(telemetry) => telemetry,
         Err(error) => return usage_error(&format!("telemetry.otlp_endpoint: {error:#}")),

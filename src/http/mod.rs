@@ -1,6 +1,5 @@
 //! The HTTP API: middleware, request parsing, routes (one file per resource) and responses.
 
-mod feed_limiter;
 pub mod middleware;
 mod openapi;
 mod request;
@@ -12,23 +11,18 @@ mod state;
 use actix_cors::Cors;
 use actix_web::http::header;
 
-/// A server that starts to run when it is awaited.
-pub use actix_web::dev::Server;
+/// A server that starts to run when it is awaited, and what stops it.
+pub use actix_web::dev::{Server, ServerHandle};
 
 pub use self::{
-    feed_limiter::{FeedLimiter, FeedLimits},
-    middleware::rate_limit::RateLimits,
     openapi::openapi_document,
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},
     routes::import::{ImportReport, Importer},
     server::{
-        ServerOptions, build_http_server,
-        connection_limiter::{ConnectionLimiter, ConnectionLimits},
-        ops::build_ops_server,
-        startup::build_startup_server,
+        ServerOptions, build_http_server, ops::build_ops_server, startup::build_startup_server,
     },
-    state::{ApiOptions, AppState, StopPhase},
+    state::{ApiOptions, AppState},
 };
 
 /// Allows cross-origin requests from exactly these origins. Tokens are sent in a header, so

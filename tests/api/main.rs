@@ -28,6 +28,7 @@ mod crashed_orders;
 mod crashes;
 mod event_access;
 mod events;
+mod grpc;
 mod hardening;
 mod health;
 mod idempotency;

@@ -17,12 +17,14 @@ use crate::{
         request::{
             body::{StreamedBody, body_timeout_error, check_content_type, incomplete_body_error},
             extract::{Admin, ChangeRequest},
-            fingerprint::request_fingerprint,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
     },
-    input::product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
+    input::{
+        fingerprint::request_fingerprint,
+        product_file::{ProductFileFormat, ProductFileLine, ProductFileReader},
+    },
     messages::{
         catalog::{ImportAction, ImportLine, ImportLineOutcome, ImportLines, RecordImportResponse},
         command_context::{CommandContext, IdempotencyKey, Reply, Ticket, TraceParent},

@@ -17,12 +17,10 @@ use super::{
     filter::EventFilter,
 };
 use crate::{
+    admission::{feed_limiter::FeedPermit, stop_phase::StopPhase},
     auth::caller::Caller,
     events::OutboxCursor,
-    http::{
-        feed_limiter::FeedPermit,
-        state::{AppState, StopPhase},
-    },
+    http::state::AppState,
     outbox::feed::{FeedEvent, FeedPage},
     store::StoreUnavailable,
 };
