@@ -108,6 +108,7 @@ fn unreadable_values_are_rejected() {
 const OUT_OF_RANGE_VALUES: &[(&str, &str, &str)] = &[
     ("SOUK__AUTH__BCRYPT_COST", "3", "auth.bcrypt_cost: 3 is out of range; use 4 to 31"),
     ("SOUK__AUTH__BCRYPT_COST", "32", "auth.bcrypt_cost: 32 is out of range; use 4 to 31"),
+    ("SOUK__HTTP__SHUTDOWN_DELAY", "6m", "http.shutdown_delay: 6m is out of range; use 0s to 5m"),
     ("SOUK__AUTH__REFRESH_GRACE", "10m", "auth.refresh_grace: 10m is out of range; use 0s to 5m"),
     ("SOUK__AUTH__MAX_SESSIONS", "0", "auth.max_sessions: 0 is out of range; use 1 to 1000"),
     ("SOUK__AUTH__MAX_SESSIONS", "1001", "auth.max_sessions: 1001 is out of range; use 1 to 1000"),
