@@ -66,6 +66,7 @@ async fn limits_of_http_hold_for_grpc() {
         ("per_address", "limits.per_address", "20"),
         ("feeds", "limits.feeds_per_address", "2"),
         ("connections", "limits.connections_per_address", "4"),
+        ("streams", "limits.connections_per_address", "0"),
     ] {
         let mut app = TestApp::with_settings(&[GRPC, (setting, value)]).await;
         client.run(&mut app, "limits.py", &[("LIMIT", limit)]).await;
