@@ -24,6 +24,7 @@ pub(super) enum TokenSource {
 pub(super) const fn grpc_code(code: ErrorCode) -> Code {
     match code {
         ErrorCode::MalformedJson
+        | ErrorCode::MalformedRequest
         | ErrorCode::IdempotencyKeyInvalid
         | ErrorCode::IdempotencyKeyRequired
         | ErrorCode::IdempotencyKeyReused
@@ -52,6 +53,7 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::InvalidTransition => Code::FailedPrecondition,
         ErrorCode::VersionMismatch => Code::Aborted,
         ErrorCode::PayloadTooLarge
+        | ErrorCode::HeadersTooLarge
         | ErrorCode::RateLimited
         | ErrorCode::TooManyPendingOrders
         | ErrorCode::TooManyFeeds => Code::ResourceExhausted,

@@ -2,7 +2,7 @@
 
 pub(super) mod head_method;
 pub(super) mod observation;
-mod security_headers;
+pub(super) mod security_headers;
 
 use std::sync::Arc;
 

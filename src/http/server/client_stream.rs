@@ -15,6 +15,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::bare_response::ProblemResponse;
 use crate::{
     admission::{connection_limiter::ConnectionPermit, write_stall::WriteStall},
     metrics::connections::{ConnectionMetrics, StreamTimeout},
@@ -68,6 +69,8 @@ pub(super) struct ClientStream {
     write_stall: WriteStall,
     /// Fires at the idle deadline or before it.
     idle_timer: Option<Pin<Box<Sleep>>>,
+    /// Is written instead of a response of the HTTP library.
+    problem: Option<ProblemResponse>,
     metrics: ConnectionMetrics,
     _permit: ConnectionPermit,
 }
@@ -84,6 +87,7 @@ impl ClientStream {
             activity: Rc::new(RequestActivity::new()),
             write_stall: WriteStall::new(write_timeout),
             idle_timer: None,
+            problem: None,
             metrics,
             _permit: permit,
         }
@@ -149,8 +153,26 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = pin!(&mut self.io).poll_write(cx, buf);
-        self.check_write(cx, written)
+        if self.problem.is_none() {
+            self.problem = ProblemResponse::replacing(buf);
+        }
+        let Self { io, problem, .. } = &mut *self;
+        let Some(response) = problem else {
+            let written = pin!(io).poll_write(cx, buf);
+            return self.check_write(cx, written);
+        };
+        let replaces = response.replaces;
+        while let Some(rest) =
+            response.bytes.get(response.written..).filter(|rest| !rest.is_empty())
+        {
+            match pin!(&mut *io).poll_write(cx, rest) {
+                Poll::Ready(Ok(count)) if count > 0 => response.written += count,
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                other => return self.check_write(cx, other),
+            }
+        }
+        self.problem = None;
+        self.check_write(cx, Poll::Ready(Ok(replaces)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

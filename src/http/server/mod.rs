@@ -5,6 +5,7 @@
 //! own `HttpServer` can neither close a connection unanswered nor wrap it, so the service is put
 //! together here from the same parts.
 
+mod bare_response;
 mod client_stream;
 mod failures;
 pub(super) mod ops;
