@@ -201,7 +201,7 @@ impl AppState {
         Ok(self.current_caches.honor_no_cache(no_cache, self.remaining_time(request)).await?)
     }
 
-    /// Returns the client's address. See [`find_client_address`].
+    /// Returns the client's address: the nearest one that is not a trusted proxy.
     #[must_use]
     pub fn client_address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());

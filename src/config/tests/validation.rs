@@ -311,19 +311,19 @@ fn invalid_log_filter_is_rejected() {
 
 #[test]
 fn grpc_has_an_address_of_its_own_and_both_files_or_none() {
-    let error = |variables: &[(&str, &str)]| from_env(variables).load_error();
     assert_eq!(
-        error(&[("SOUK__GRPC__BIND", "127.0.0.1:8080")]),
+        value_error("SOUK__GRPC__BIND", "127.0.0.1:8080"),
         "grpc.bind: 127.0.0.1:8080 is http.bind, too; use another port"
     );
     let ops = [("SOUK__GRPC__BIND", "127.0.0.1:9"), ("SOUK__OPS__BIND", "127.0.0.1:9")];
-    assert_eq!(error(&ops), "grpc.bind: 127.0.0.1:9 is ops.bind, too; use another port");
+    let error = from_env(&ops).load_error();
+    assert!(error.contains("127.0.0.1:9 is ops.bind, too; use another port"), "{error}");
     assert_eq!(
-        error(&[("SOUK__GRPC__TLS_CERT_FILE", "grpc.crt")]),
+        value_error("SOUK__GRPC__TLS_CERT_FILE", "grpc.crt"),
         "grpc.tls_cert_file: set grpc.tls_key_file, too, the private key of the certificate"
     );
     assert_eq!(
-        error(&[("SOUK__GRPC__TLS_KEY_FILE", "grpc.key")]),
+        value_error("SOUK__GRPC__TLS_KEY_FILE", "grpc.key"),
         "grpc.tls_key_file: set grpc.tls_cert_file, too, the certificate of the key"
     );
     let free = [("SOUK__GRPC__BIND", "127.0.0.1:0"), ("SOUK__HTTP__BIND", "127.0.0.1:0")];
