@@ -21,7 +21,9 @@ pub use self::{
     openapi::openapi_document,
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},
-    routes::import::{ImportReport, Importer},
+    routes::import::{
+        ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys, is_temporary,
+    },
     server::{
         ServerOptions, build_http_server,
         connection_limiter::{ConnectionLimiter, ConnectionLimits},

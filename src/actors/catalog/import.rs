@@ -5,6 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 
 use futures_util::future::join_all;
 
+mod dry_run;
+
 use super::{CatalogService, stock::set_stock_write};
 use crate::{
     actors::{
@@ -12,12 +14,12 @@ use crate::{
         retry_on_conflict::{CommandRetry, Decision},
     },
     domain::{catalog::product::Product, ids::ProductId},
-    error::Error,
+    error::{Error, ErrorCode, RefusedLines},
     events::DomainEvent,
     messages::{
         catalog::{
-            ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
-            RecordImportResponse,
+            ImportAction, ImportLine, ImportLineOutcome, ImportLines, ImportMode, ImportRow,
+            ProductView, RecordImportResponse,
         },
         command_context::{CommandContext, Reply, StoredReply},
     },
@@ -32,7 +34,11 @@ type IntoAction = fn(CommitReceipt) -> ImportAction;
 type ImportDecision = Result<Decision<ImportAction, IntoAction>, Error>;
 
 impl CatalogService {
-    pub(super) async fn import_lines(&self, lines: Vec<ImportLine>) -> Vec<ImportLineOutcome> {
+    pub(super) async fn import_lines(&self, message: ImportLines) -> Vec<ImportLineOutcome> {
+        let ImportLines { lines, mode } = message;
+        if let ImportMode::DryRun(currency) = mode {
+            return self.check_lines(lines, currency).await;
+        }
         let mut outcomes = Vec::with_capacity(lines.len());
         for round in split_by_repeated_sku(lines) {
             outcomes.extend(join_all(round.into_iter().map(|line| self.import_line(line))).await);
@@ -55,7 +61,7 @@ impl CatalogService {
     }
 
     async fn import_line(&self, line: ImportLine) -> ImportLineOutcome {
-        let ImportLine { number, row, context } = line;
+        let ImportLine { number, row, context, .. } = line;
         let result = match row {
             Ok(row) => guarded_command("catalog", self.import_row(row, context)).await,
             Err(error) => Err(error),
@@ -83,7 +89,8 @@ impl CatalogService {
             Some(follower) => Ok(follower.catch_up().await?),
             None => Ok(()),
         };
-        match retry.retry_on_conflict(&context, decide, catch_up).await? {
+        let reply = retry.retry_on_conflict(&context, decide, catch_up).await;
+        match reply.map_err(|error| explain_shortage(error, row.stock))? {
             Reply::Completed(action) => Ok(action),
             Reply::Replayed(reply) if reply.is_created_line() => Ok(ImportAction::Created),
             Reply::Replayed(_) => Ok(ImportAction::Updated),
@@ -140,6 +147,19 @@ impl CatalogService {
         let body = StoredReplyBody::Ready(StoredReply::of_import_line(is_new).body);
         self.build_commit(writes, events, context, body)
     }
+}
+
+/// Says why the units on hand cannot be set to `on_hand`, since a line of a report has no room for
+/// the details that other refusals of this kind have.
+fn explain_shortage(error: Error, on_hand: Option<u64>) -> Error {
+    let RefusedLines::Short(lines) = &error.refused_lines else { return error };
+    let (Some(on_hand), Some(line)) = (on_hand, lines.first()) else { return error };
+    reserved_units_error(on_hand, (on_hand + line.requested).saturating_sub(line.available))
+}
+
+fn reserved_units_error(on_hand: u64, reserved: u64) -> Error {
+    let detail = format!("stock cannot be {on_hand}, since {reserved} units are reserved");
+    Error::new(ErrorCode::InsufficientStock, detail)
 }
 
 fn into_decision(commit: Commit, action: ImportAction) -> Decision<ImportAction, IntoAction> {
