@@ -27,7 +27,7 @@ impl CatalogService {
     ) -> Vec<ImportLineOutcome> {
         if let Some(follower) = &self.follower {
             // If this fails, the check is by slightly older products.
-            drop(follower.catch_up().await);
+            let _ = follower.catch_up().await;
         }
         let mut created = HashSet::new();
         let mut outcomes = Vec::with_capacity(lines.len());
