@@ -20,7 +20,7 @@ use self::{
 };
 use super::{ImportArguments, count, print_line, run_in_system};
 use crate::{
-    app::Node,
+    app::ImportNode,
     config::Settings,
     domain::{
         clock::{Clock, SystemClock},
@@ -120,7 +120,7 @@ pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::R
             run.run(tokio::fs::File::from_std(file)).await
         }
         None => {
-            let node = Node::start(settings, &drivers).await?;
+            let node = ImportNode::start(settings, &drivers).await?;
             let options = store_options(file_options, arguments.dry_run, checkpoint.import_id());
             let target = Importer::new(node.catalog.clone(), options);
             let run = ImportRun { target, checkpoint, progress, dry_run: arguments.dry_run };

@@ -187,12 +187,16 @@ impl Store for SqliteStore {
         ids: Vec<ProductId>,
     ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
         let currency = self.currency;
-        let all = move |connection: &Connection| {
-            ids.iter()
-                .filter_map(|id| read::find_product(connection, *id, currency).transpose())
-                .collect()
-        };
-        self.run_read(all).await
+        self.run_read(move |connection| read::find_products_by_id(connection, &ids, currency)).await
+    }
+
+    async fn find_products_by_sku(
+        &self,
+        skus: Vec<String>,
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
+        let currency = self.currency;
+        self.run_read(move |connection| read::find_products_by_sku(connection, skus, currency))
+            .await
     }
 
     async fn list_movements(

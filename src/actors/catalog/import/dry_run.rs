@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::reserved_units_error;
+use super::{known_products::KnownProducts, reject_all, reserved_units_error};
 use crate::{
     actors::{catalog::CatalogService, commit_error::map_commit_error},
     domain::{
@@ -29,13 +29,18 @@ impl CatalogService {
             // If this fails, the check is by slightly older products.
             let _ = follower.catch_up().await;
         }
+        let known = match self.load_known_products(&lines).await {
+            Ok(known) => known,
+            Err(error) => return reject_all(&lines, &error.into()).collect(),
+        };
         let mut created = HashSet::new();
         let mut outcomes = Vec::with_capacity(lines.len());
         for ImportLine { number, row, is_created_before, .. } in lines {
             let sku = row.as_ref().ok().and_then(ImportRow::sku).map(str::to_owned);
             let is_created =
                 is_created_before || sku.as_ref().is_some_and(|sku| created.contains(sku));
-            let result = row.and_then(|row| self.check_row(&row, is_created.then_some(currency)));
+            let result =
+                row.and_then(|row| self.check_row(&row, &known, is_created.then_some(currency)));
             if result == Ok(ImportAction::Created) {
                 created.extend(sku);
             }
@@ -47,14 +52,15 @@ impl CatalogService {
     fn check_row(
         &self,
         row: &ImportRow,
+        known: &KnownProducts,
         created_before: Option<Currency>,
     ) -> Result<ImportAction, Error> {
-        let known = row.sku().and_then(|sku| self.catalog_cache.by_sku(sku));
+        let known = self.find_known_product(row, known);
         let no_stock = || StockLevel::empty(ProductId::new());
         let (action, stock) = match (known, created_before) {
-            (Some(view), _) => {
-                view.product.apply_patch(row.patch.clone())?.validate()?;
-                (ImportAction::Updated, view.stock)
+            (Some((product, stock)), _) => {
+                product.apply_patch(row.patch.clone())?.validate()?;
+                (ImportAction::Updated, stock)
             }
             (None, Some(currency)) => {
                 check_patch_of_new_product(row.patch.clone(), currency)?;
