@@ -14,6 +14,7 @@ mod baseline_server;
 mod checkouts;
 mod delay_proxy;
 mod expiry;
+mod import;
 mod load_generator;
 mod memory;
 mod mongo;
@@ -40,6 +41,8 @@ fn main() -> anyhow::Result<()> {
         ["relay"] => runtime.block_on(relay::run()),
         ["scale", options @ ..] => runtime.block_on(scale::run(options)),
         ["siege", options @ ..] => runtime.block_on(siege::run(options)),
+        ["import"] => import::run(500_000),
+        ["import", lines] => import::run(lines.parse()?),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // `reads` starts this as a child process.
@@ -47,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         _ => anyhow::bail!(
             "usage: souk-bench \
              reads | adds | mongo | checkouts | expiry | overload | relay \
-             | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS]"
+             | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS] | import [LINES]"
         ),
     }
 }

@@ -30,7 +30,7 @@ pub use self::open_error::OpenError;
 use self::{
     integrity::{IntegrityCheck, find_damage},
     outbox::{PARTITION, cursor_at},
-    read::{ReadJob, ReadWorker},
+    read::{MAX_QUEUED_READS, ReadJob, ReadWorker},
     threads::WorkerPool,
     write::{QueuedBatch, SqliteWriter, WriteJob},
 };
@@ -60,9 +60,6 @@ use crate::{
 
 /// Threads that answer reads.
 const READER_THREADS: usize = 2;
-
-/// Reads that can wait for a thread. Further callers wait for a place in the queue.
-const MAX_QUEUED_READS: usize = 1024;
 
 /// How to open the store.
 #[derive(Debug, Clone)]

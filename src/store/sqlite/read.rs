@@ -32,6 +32,9 @@ use crate::{
     store::{OutboxPage, StoreUnavailable, StoredReplyUsage},
 };
 
+/// Reads that can wait for a thread. Further callers wait for a place in the queue.
+pub(super) const MAX_QUEUED_READS: usize = 1024;
+
 /// A query that waits for a thread.
 pub(super) type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
