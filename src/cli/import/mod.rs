@@ -192,8 +192,11 @@ impl<T: ImportTarget> ImportRun<T> {
         if !self.target.has_started() && self.checkpoint.line() == 0 {
             self.checkpoint.remove();
         } else if self.checkpoint.is_enabled() {
-            let line = self.checkpoint.line();
-            bail!("{error:#}; stopped after line {line}, run the same command again to continue");
+            let place = match self.checkpoint.line() {
+                0 => String::new(),
+                line => format!("stopped after line {line}, "),
+            };
+            bail!("{error:#}; {place}run the same command again to continue");
         }
         Err(error)
     }

@@ -64,7 +64,9 @@ struct Part {
 
 /// Why a part was not imported.
 enum UploadError {
-    /// The same request may succeed later.
+    /// The shop cannot be reached.
+    Unreachable(String),
+    /// The same request may succeed later. This one may have been applied.
     Temporary(String),
     /// It will not.
     Permanent(String),
@@ -128,7 +130,8 @@ impl Uploader {
             return Ok(());
         }
         // Before the first part, a wrong address is more likely than a lost connection.
-        let retries = if self.has_started { MAX_RETRIES } else { 0 };
+        let is_first = !self.has_started;
+        let retries = if is_first { 0 } else { MAX_RETRIES };
         self.has_started = true;
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(500))
@@ -136,7 +139,7 @@ impl Uploader {
             .with_max_times(retries);
         let report = (|| self.try_send_part())
             .retry(backoff)
-            .when(|error| matches!(error, UploadError::Temporary(_)))
+            .when(|error| !matches!(error, UploadError::Permanent(_)))
             .notify(|error, delay| {
                 let seconds = delay.as_secs_f64();
                 print_error(&format!("{}; retrying in {seconds:.1} s", error.text()));
@@ -144,7 +147,10 @@ impl Uploader {
             .await;
         let report = match report {
             Ok(report) => report,
-            Err(error) => bail!("{}", error.text()),
+            Err(error) => {
+                self.has_started = !is_first || matches!(error, UploadError::Temporary(_));
+                bail!("{}", error.text());
+            }
         };
         let part = std::mem::take(&mut self.part);
         self.report.created += report.created;
@@ -167,13 +173,20 @@ impl Uploader {
             request = request.header("idempotency-key", self.part.key(self.import_id));
         }
         let lost = |error: reqwest::Error| {
-            let mut reason = format!("failed to connect to {}", self.server);
+            let mut reason = format!("lost the connection to {}", self.server);
+            if error.is_connect() {
+                reason = format!("failed to connect to {}", self.server);
+            }
             let mut cause: Option<&dyn std::error::Error> = Some(&error);
             while let Some(error) = cause {
                 reason.push_str(&format!(": {error}"));
                 cause = error.source();
             }
-            UploadError::Temporary(reason)
+            if error.is_connect() {
+                UploadError::Unreachable(reason)
+            } else {
+                UploadError::Temporary(reason)
+            }
         };
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
@@ -213,7 +226,7 @@ impl Uploader {
 impl UploadError {
     fn text(&self) -> &str {
         match self {
-            Self::Temporary(text) | Self::Permanent(text) => text,
+            Self::Unreachable(text) | Self::Temporary(text) | Self::Permanent(text) => text,
         }
     }
 }
