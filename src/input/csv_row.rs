@@ -13,7 +13,7 @@ use crate::{
     domain::{
         catalog::product::{AttributeValue, ProductPatch},
         excerpt::excerpt,
-        money::{Currency, Money},
+        money::{Currency, Money, MoneyError},
         validation::ValidationErrors,
     },
     error::Error,
@@ -199,13 +199,14 @@ impl RowParser {
     }
 
     fn parse_price(&mut self, cell: &str) -> Money {
-        let number = with_decimal_point(cell);
-        parse_amount_text(
-            "price",
-            number.as_deref().unwrap_or(cell),
-            self.currency,
-            &mut self.errors,
-        )
+        let with_point = with_decimal_point(cell);
+        let text = with_point.as_deref().unwrap_or(cell);
+        if Money::parse(text, self.currency) == Err(MoneyError::NotANumber) {
+            let message = format!("price must be a number, not {}", excerpt(cell));
+            self.errors.add("price", "invalid_amount", message);
+            return Money::zero(self.currency);
+        }
+        parse_amount_text("price", text, self.currency, &mut self.errors)
     }
 
     fn parse_integer<T: FromStr>(&mut self, name: &'static str, cell: &str) -> Option<T> {
