@@ -22,7 +22,8 @@ pub use self::{
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},
     routes::import::{
-        ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys, is_temporary,
+        ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
+        is_store_failure,
     },
     server::{
         ServerOptions, build_http_server,

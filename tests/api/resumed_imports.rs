@@ -130,6 +130,33 @@ async fn changed_file_is_imported_from_its_first_line() {
     assert!(run.stdout.ends_with("4500 created, 0 updated, 3000 failed\n"), "{}", run.stderr);
 }
 
+/// Like `command`, but the kernel refuses to write files that are longer, as on a full disk.
+fn limit_file_size(command: &Command, bytes: u64) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.arg(format!("--fsize={bytes}:")).arg(command.get_program()).args(command.get_args());
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    limited.env_clear().envs(variables).current_dir(command.get_current_dir().unwrap());
+    limited
+}
+
+#[tokio::test]
+async fn full_disk_stops_the_import_which_then_continues() {
+    let mut app = TestApp::unstarted(&[]);
+    app.ignore_signal("XFSZ");
+    let file = app.write("goods.ndjson", lines(0..4000));
+    let mut command = app.command();
+    command.arg("import").arg(&file);
+    let run = Cli::run(&mut limit_file_size(&command, 2_000_000));
+    assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
+    assert!(run.stderr.contains("souk: store_unavailable: "), "{run:?}");
+    assert!(run.stderr.contains("; stopped after line "), "{run:?}");
+    let run = Cli::run(&mut command);
+    assert!(run.stderr.contains("continuing after line "), "{run:?}");
+    assert_eq!(run.ok(), "4000 created, 0 updated, 0 failed\n");
+    app.restart().await;
+    assert_eq!(product_total(&app).await, 4000);
+}
+
 /// A shop behind a proxy, and the arguments that upload a file to it.
 async fn start_proxied_shop() -> (TestApp, Account, Proxy) {
     let (app, admin) = start_shop().await;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{super::print_error, ImportTarget};
 use crate::{
     error::ErrorCode,
-    http::{ImportPosition, ImportReport, LineError, is_temporary},
+    http::{ImportPosition, ImportReport, LineError, is_store_failure},
     input::product_file::{
         ProductFileFormat, ProductFileLine, ProductFileOptions, ProductFileReader,
         count_line_breaks, without_line_break,
@@ -199,7 +199,7 @@ impl Uploader {
         })?;
         let is_unavailable = |error: &&LineError| {
             let mut codes = ErrorCode::ALL.iter().filter(|code| code.as_str() == error.code);
-            codes.any(|code| is_temporary(*code) && *code != ErrorCode::Internal)
+            codes.any(|code| is_store_failure(*code))
         };
         match report.errors.iter().find(is_unavailable) {
             Some(error) => {

@@ -264,12 +264,12 @@ impl Importer {
         if let Some(error) = errors().find(is_reused) {
             return Err(error.clone());
         }
-        if let Some(error) = errors().find(|error| is_temporary(error.code)) {
-            self.has_retryable_errors = true;
-            if self.options.stop_at_store_failure {
-                return Err(error.clone());
-            }
+        let failure = errors().find(|error| is_store_failure(error.code));
+        if let Some(error) = failure.filter(|_| self.options.stop_at_store_failure) {
+            return Err(error.clone());
         }
+        self.has_retryable_errors |=
+            failure.is_some() || errors().any(|error| error.code == ErrorCode::Internal);
         if self.options.dry_run {
             let lines = outcomes.iter().zip(skus);
             let created = lines.filter(|(line, _)| line.result == Ok(ImportAction::Created));
@@ -291,14 +291,8 @@ fn line_key(key: &IdempotencyKey, line: &ProductFileLine) -> IdempotencyKey {
     }
 }
 
-/// Whether a line that failed with this code may succeed later.
+/// Whether a line failed since the store did not apply it, so that it may succeed later.
 #[must_use]
-pub fn is_temporary(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::Overloaded
-            | ErrorCode::StoreUnavailable
-            | ErrorCode::OutcomeUnknown
-            | ErrorCode::Internal
-    )
+pub const fn is_store_failure(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Overloaded | ErrorCode::StoreUnavailable | ErrorCode::OutcomeUnknown)
 }

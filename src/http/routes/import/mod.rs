@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use utoipa::ToSchema;
 
 pub use self::{
-    importer::{ImportOptions, ImportPosition, Importer, LineKeys, is_temporary},
+    importer::{ImportOptions, ImportPosition, Importer, LineKeys, is_store_failure},
     report::{ImportReport, LineError},
 };
 use crate::{
