@@ -57,12 +57,14 @@ impl Progress {
         }
     }
 
-    /// Removes the bar and prints how long the import took.
+    /// Removes the bar and prints how long the import took, if it has imported anything.
     pub(super) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        print_error(&self.meter.summarize());
+        if self.meter.first.is_some() {
+            print_error(&self.meter.summarize());
+        }
     }
 }
 
