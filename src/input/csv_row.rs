@@ -81,7 +81,7 @@ impl CsvHeader {
             }
         }
         let has = |field: Field| known.contains(&field);
-        if !has(Field::Sku) && !(has(Field::Name) && has(Field::Price)) {
+        if !(has(Field::Sku) || has(Field::Name) && has(Field::Price)) {
             let message = "the first line must name the columns: sku, or name and price, are \
                            required";
             return Err(Error::invalid_field("header", "required", message));

@@ -65,7 +65,7 @@ enum Splitter {
     Ndjson(LineSplitter),
     /// The first bytes of a CSV file, until they tell its delimiter.
     CsvHead(Vec<u8>),
-    Csv(CsvSplitter),
+    Csv(Box<CsvSplitter>),
 }
 
 impl ProductFileReader {
@@ -149,7 +149,7 @@ impl ProductFileReader {
         let head = std::mem::take(head);
         let mut splitter = CsvSplitter::new(delimiter, self.options.max_line_bytes);
         let records = splitter.push_chunk(&head);
-        self.splitter = Splitter::Csv(splitter);
+        self.splitter = Splitter::Csv(Box::new(splitter));
         self.parse_records(records)
     }
 

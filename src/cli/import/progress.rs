@@ -119,9 +119,8 @@ impl Meter {
     fn describe(&self) -> String {
         let (lines, bytes) = self.last.map_or((0, 0), |sample| (sample.lines, sample.bytes));
         let mut parts = Vec::new();
-        if self.file_length > 0 {
-            parts.push(format!("{} %", bytes.saturating_mul(100) / self.file_length));
-        }
+        let percent = bytes.saturating_mul(100).checked_div(self.file_length);
+        parts.extend(percent.map(|percent| format!("{percent} %")));
         parts.push(count_lines(lines));
         if let Some((lines_per_second, bytes_per_second)) = self.rates() {
             parts.push(format!("{}/s", group_digits(round(lines_per_second))));
