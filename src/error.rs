@@ -30,6 +30,12 @@ pub enum ErrorCode {
     /// The body cannot be parsed as JSON.
     #[strum(message = "Malformed JSON")]
     MalformedJson,
+    /// The request is not valid HTTP.
+    #[strum(message = "Malformed request")]
+    MalformedRequest,
+    /// The head of the request is larger than allowed.
+    #[strum(message = "Request headers too large")]
+    HeadersTooLarge,
     /// The route requires an `Idempotency-Key` header.
     #[strum(message = "Idempotency key required")]
     IdempotencyKeyRequired,
@@ -66,7 +72,7 @@ pub enum ErrorCode {
     /// The route does not support this method.
     #[strum(message = "Method not allowed")]
     MethodNotAllowed,
-    /// The request's body did not arrive in time.
+    /// The request's head or body did not arrive in time.
     #[strum(message = "Request timeout")]
     RequestTimeout,
     /// Another account uses this e-mail address.

@@ -4,6 +4,7 @@
 //! `ARCHITECTURE.md` follows one request through these modules.
 
 pub mod actors;
+pub mod admission;
 pub mod app;
 pub mod audit;
 pub mod auth;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod grpc;
 pub mod http;
 pub mod input;
 pub mod messages;

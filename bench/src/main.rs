@@ -7,11 +7,12 @@
 //!
 //! The server under test is the `souk` binary of the same build. `mongo`, `checkouts`, `expiry`,
 //! `overload`, `relay` and `scale` need the connection string of a replica set in
-//! SOUK_TEST_MONGO_URI; `relay` also needs that of a RabbitMQ broker in SOUK_TEST_AMQP_URI.
+//! SOUK_TEST_MONGO_URI, and `compare` uses one if it is set; `relay` also needs that of a RabbitMQ broker in SOUK_TEST_AMQP_URI.
 
 mod adds;
 mod baseline_server;
 mod checkouts;
+mod compare;
 mod delay_proxy;
 mod expiry;
 mod import;
@@ -36,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         ["adds"] => runtime.block_on(adds::run()),
         ["mongo"] => runtime.block_on(mongo::run()),
         ["checkouts"] => runtime.block_on(checkouts::run()),
+        ["compare", options @ ..] => runtime.block_on(compare::run(options)),
         ["expiry"] => runtime.block_on(expiry::run()),
         ["overload"] => runtime.block_on(overload::run()),
         ["relay"] => runtime.block_on(relay::run()),
@@ -50,7 +52,8 @@ fn main() -> anyhow::Result<()> {
         _ => anyhow::bail!(
             "usage: souk-bench \
              reads | adds | mongo | checkouts | expiry | overload | relay \
-             | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS] | import [LINES]"
+             | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS] \
+             | import [LINES]"
         ),
     }
 }

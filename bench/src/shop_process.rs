@@ -1,8 +1,10 @@
 //! A `souk` process with an empty store, and tokens for any number of users.
 
 use std::{
+    collections::HashSet,
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -48,6 +50,28 @@ pub fn spawn_and_read_address(command: &mut Command) -> anyhow::Result<(Child, S
     ))
 }
 
+/// The names of all settings of a `souk` binary, as in `http.bind`.
+fn known_settings(souk: &Path, dir: &Path) -> anyhow::Result<HashSet<String>> {
+    let mut command = Command::new(souk);
+    command.current_dir(dir).arg("config").env("SOUK__AUTH__JWT_SECRET", JWT_SECRET);
+    let output = command.output().context("failed to start the server")?;
+    let text = String::from_utf8(output.stdout)?;
+    anyhow::ensure!(output.status.success(), "souk config failed: {text}");
+    let mut section = String::new();
+    let mut names = HashSet::new();
+    // Settings that are not set are in comments.
+    for line in text.lines().map(|line| line.trim_start_matches(['#', ' '])) {
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name.to_owned();
+        } else if let Some(name) =
+            line.strip_suffix(" is not set").or_else(|| Some(line.split_once(" = ")?.0))
+        {
+            names.insert(format!("{section}.{name}"));
+        }
+    }
+    Ok(names)
+}
+
 impl ShopProcess {
     /// Starts a server on the embedded store.
     pub fn start_embedded() -> anyhow::Result<Self> {
@@ -56,10 +80,21 @@ impl ShopProcess {
 
     /// Starts a server with additional settings, named without the prefix `SOUK__`.
     pub fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
         let souk = std::env::current_exe()?.with_file_name("souk");
+        Self::start_program(&souk, "error", settings)
+    }
+
+    /// Starts a `souk` binary, which may be of another version: settings that it does not know are
+    /// left out.
+    pub fn start_program(
+        souk: &Path,
+        log: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let known = known_settings(souk, dir.path())?;
         let mut command = Command::new(souk);
-        command.current_dir(dir.path()).env("RUST_LOG", "error");
+        command.current_dir(dir.path()).env("RUST_LOG", log);
         let defaults = [
             ("HTTP__BIND", "127.0.0.1:0"),
             ("AUTH__JWT_SECRET", JWT_SECRET),
@@ -73,6 +108,9 @@ impl ShopProcess {
             ("LIMITS__GUEST_IDEMPOTENCY_BYTES", "0B"),
         ];
         for (name, value) in defaults.iter().chain(settings) {
+            if !known.contains(&name.to_lowercase().replace("__", ".")) {
+                continue;
+            }
             command.env(format!("SOUK__{name}"), value);
         }
         let (child, address) = spawn_and_read_address(&mut command)?;

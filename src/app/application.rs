@@ -12,12 +12,13 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use super::{
     broker_wiring::broker_uri,
     node::Node,
-    options::{configured_admin, server_options},
+    options::{DRAIN_TIMEOUT, configured_admin, grpc_server_options, server_options},
     resources::bind_listener,
 };
 use crate::{
     actors::accounts::admin_bootstrap::FirstAdmin,
     config::{Settings, StoreKind},
+    grpc::GrpcServer,
     http::{self, AppState, Server},
 };
 
@@ -26,6 +27,7 @@ pub struct Application {
     node: Node,
     address: SocketAddr,
     ops_address: Option<SocketAddr>,
+    grpc_address: Option<SocketAddr>,
     abandoned_after: Duration,
     network: NetworkSide,
 }
@@ -35,6 +37,8 @@ struct NetworkSide {
     server: Server,
     /// The server for operators, if it has a port of its own.
     ops_server: Option<Server>,
+    /// The gRPC server, if it is enabled.
+    grpc_server: Option<GrpcServer>,
     first_admin: Option<FirstAdmin>,
     has_admin: bool,
     state: Arc<AppState>,
@@ -51,11 +55,12 @@ impl Application {
         let listeners = Listeners::bind(settings)?;
         let address = listeners.http.local_addr()?;
         let ops_address = listeners.ops.as_ref().map(TcpListener::local_addr).transpose()?;
+        let grpc_address = listeners.grpc.as_ref().map(TcpListener::local_addr).transpose()?;
         let mut node = start_node(&listeners, settings, drivers).await?;
         match Self::open_network(&mut node, listeners, settings, drivers).await {
             Ok(network) => {
                 let abandoned_after = settings.cart.abandoned_after;
-                Ok(Self { node, address, ops_address, abandoned_after, network })
+                Ok(Self { node, address, ops_address, grpc_address, abandoned_after, network })
             }
             Err(error) => {
                 // The node's tasks on the drivers' runtime must end before the runtime does.
@@ -82,10 +87,15 @@ impl Application {
         let (stopping, stopping_receiver) = watch::channel(false);
         let state = node.build_http_state(settings, stopping_receiver)?;
         let options = server_options(settings, listeners.http);
+        let grpc_server = listeners.grpc.map(|listener| {
+            let options = grpc_server_options(settings, listener, drivers)?;
+            GrpcServer::new(options, node.build_grpc_state(settings, &state))
+        });
         let ops_server =
             listeners.ops.map(|listener| http::build_ops_server(listener, Arc::clone(&state)));
         Ok(NetworkSide {
             ops_server: ops_server.transpose()?,
+            grpc_server: grpc_server.transpose()?,
             server: http::build_http_server(options, Arc::clone(&state))?,
             first_admin,
             has_admin,
@@ -104,6 +114,12 @@ impl Application {
     #[must_use]
     pub const fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
+    }
+
+    /// The address of the socket for gRPC, if it is enabled.
+    #[must_use]
+    pub const fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
     }
 
     /// The admin account that this start created, if there was none.
@@ -133,7 +149,7 @@ impl Application {
         let Self {
             node,
             abandoned_after,
-            network: NetworkSide { server, ops_server, state, stopping, .. },
+            network: NetworkSide { server, ops_server, grpc_server, state, stopping, .. },
             ..
         } = self;
         let background_tasks = node.spawn_background_tasks(state, abandoned_after);
@@ -142,24 +158,49 @@ impl Application {
         drop(ops_server.map(actix_rt::spawn));
         let handle = server.handle();
         let server_task = actix_rt::spawn(server);
+        let mut grpc_task = grpc_server.map(GrpcServer::spawn);
         let server_result = tokio::select! {
-            result = server_task => Some(result),
+            result = server_task => Some(flatten_server_result(result)),
+            result = wait_for_grpc(&mut grpc_task) => Some(result),
             () = stop => None,
         };
         tracing::info!("stopping: finishing requests in progress and refusing new ones");
         // Ends the open event feeds, which would otherwise use up the drain timeout.
         stopping.send_replace(true);
-        handle.stop(true).await;
+        // Both have the same time for the requests in progress.
+        let ((), grpc_result) = tokio::join!(handle.stop(true), drain_grpc(grpc_task));
         if let Some(ops_handle) = ops_handle {
             ops_handle.stop(false).await;
         }
         background_tasks.iter().for_each(JoinHandle::abort);
         node.stop().await;
-        match server_result {
-            Some(result) => result?.context("the HTTP server failed"),
-            None => Ok(()),
-        }
+        server_result.unwrap_or(Ok(())).and(grpc_result)
     }
+}
+
+fn flatten_server_result(
+    result: Result<std::io::Result<()>, tokio::task::JoinError>,
+) -> anyhow::Result<()> {
+    result?.context("the HTTP server failed")
+}
+
+type GrpcTask = JoinHandle<anyhow::Result<()>>;
+
+/// Waits until the gRPC server ends, which is then gone. Without one, it waits forever.
+async fn wait_for_grpc(task: &mut Option<GrpcTask>) -> anyhow::Result<()> {
+    let Some(running) = task else { return std::future::pending().await };
+    let result = running.await;
+    *task = None;
+    result?.context("the gRPC server failed")
+}
+
+/// Waits until the calls in progress have ended. Those that have not when the time is over end with
+/// the process.
+async fn drain_grpc(mut task: Option<GrpcTask>) -> anyhow::Result<()> {
+    if task.is_none() {
+        return Ok(());
+    }
+    tokio::time::timeout(DRAIN_TIMEOUT, wait_for_grpc(&mut task)).await.unwrap_or(Ok(()))
 }
 
 /// The sockets of a node. They listen before the store is open.
@@ -167,6 +208,8 @@ struct Listeners {
     http: TcpListener,
     /// For operators, if it is not the main one.
     ops: Option<TcpListener>,
+    /// For gRPC, if it is enabled.
+    grpc: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -179,6 +222,7 @@ impl Listeners {
         Ok(Self {
             http: bind("http.bind", settings.http.bind)?,
             ops: settings.ops.bind.map(|address| bind("ops.bind", address)).transpose()?,
+            grpc: settings.grpc.bind.map(|address| bind("grpc.bind", address)).transpose()?,
         })
     }
 }

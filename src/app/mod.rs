@@ -6,8 +6,8 @@
 //! 2. `node_context` builds `NodeContext`, which all components share: the store, the commit
 //!    writer, the `commit_listeners` that learn of its commits, and the clock.
 //! 3. `node` starts the actors on the context ([`Node::start`]), and later the broker.
-//! 4. `application` adds what only a serving node has: the broker, the first admin, the HTTP
-//!    server and the background tasks; it runs them until the node stops.
+//! 4. `application` adds what only a serving node has: the broker, the first admin, the servers of
+//!    HTTP and gRPC, and the background tasks; it runs them until the node stops.
 //!
 //! `options` and `secrets` turn settings into what the components take. `broker_wiring`
 //! connects the broker to the actors. `audit` opens a store without a node, and `import_node` with
@@ -20,8 +20,8 @@
 //! - Something that runs beside the actors, such as a webhook sender: a task in
 //!   `Node::spawn_background_tasks`. It reads its work from the store, so it needs no shutdown
 //!   of its own and another node can continue.
-//! - Another listener, such as gRPC: a field of `NetworkSide` in `application`, with its options,
-//!   its start in `open_network` and its stop in `run_until`.
+//! - Another listener, beside those of HTTP and gRPC: a field of `NetworkSide` in `application`, with
+//!   its options, its start in `open_network` and its stop in `run_until`.
 //! - A connection to another system: options from the settings like `broker_wiring`, a field of
 //!   [`Node`], and its end in [`Node::stop`].
 

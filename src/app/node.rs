@@ -10,8 +10,8 @@ use super::{
     broker_wiring::broker_deps,
     node_context::NodeContext,
     options::{
-        api_options, cart_limits, connection_limits, feed_limits, order_rules, rate_limits,
-        reply_quota,
+        api_options, cart_limits, connection_limits, feed_limits, grpc_options, order_rules,
+        rate_limits, reply_quota,
     },
     secrets::{build_tokens, token_secret},
 };
@@ -22,13 +22,16 @@ use crate::{
         catalog::{CatalogActor, CatalogService, ImportLookup},
         orders::{OrderActor, OrderService},
     },
+    admission::{connection_limiter::ConnectionLimiter, feed_limiter::FeedLimiter},
     auth::{
         caller::Authenticator, event_ticket::EventTickets, login_keys::LoginKeys,
         refresh_token::RefreshTokens,
     },
     broker::{Broker, BrokerUri},
+    cache::current_caches::CurrentCaches,
     config::Settings,
-    http::{self, AppState, ConnectionLimiter, FeedLimiter, ReadLimiter},
+    grpc::GrpcState,
+    http::{self, AppState, ReadLimiter},
     store::cleanup::run_cleanup_loop,
 };
 
@@ -109,20 +112,25 @@ impl Node {
         let metrics = context.metrics.clone();
         let connections =
             ConnectionLimiter::new(connection_limits(settings), metrics.connections.clone());
+        let feed_limiter = FeedLimiter::new(feed_limits(settings), metrics.connections.clone());
         Ok(Arc::new(AppState {
             carts: Arc::clone(&self.carts),
             orders: self.orders.clone(),
             catalog: self.catalog.clone(),
             catalog_cache: Arc::clone(&context.listeners.catalog_cache),
             accounts: self.accounts.clone(),
-            authenticator: Authenticator::new(
+            authenticator: Arc::new(Authenticator::new(
                 build_tokens(settings, &self.token_secret, &context.clock)?,
                 Arc::clone(&context.listeners.revoked_sessions),
                 Arc::clone(&context.clock),
-            ),
+            )),
             event_tickets: EventTickets::new(self.token_secret.expose_secret().as_bytes()),
             feed: Arc::clone(&context.listeners.feed),
             follower: context.follower.clone(),
+            current_caches: CurrentCaches::new(
+                context.follower.clone(),
+                metrics.caches.catalog.clone(),
+            ),
             broker_status: self.broker.as_ref().map(|broker| Arc::clone(broker.status())),
             store: Arc::clone(&context.store),
             read_limiter: ReadLimiter::default(),
@@ -130,11 +138,31 @@ impl Node {
             clock: Arc::clone(&context.clock),
             options: api_options(settings),
             connections: Arc::new(connections),
-            feed_limiter: FeedLimiter::new(feed_limits(settings), metrics.connections.clone()),
-            rate_limits: rate_limits(settings),
+            feed_limiter: Arc::new(feed_limiter),
+            rate_limits: Arc::new(rate_limits(settings)),
             metrics,
             shutdown: stopping,
         }))
+    }
+
+    /// Builds what the gRPC services share. They share the limits with HTTP.
+    pub(super) fn build_grpc_state(&self, settings: &Settings, http: &AppState) -> Arc<GrpcState> {
+        Arc::new(GrpcState {
+            carts: Arc::clone(&self.carts),
+            catalog: self.catalog.clone(),
+            catalog_cache: Arc::clone(&http.catalog_cache),
+            authenticator: Arc::clone(&http.authenticator),
+            current_caches: http.current_caches.clone(),
+            connections: Arc::clone(&http.connections),
+            feed_limiter: Arc::clone(&http.feed_limiter),
+            rate_limits: Arc::clone(&http.rate_limits),
+            store: Arc::clone(&http.store),
+            writer: http.writer.clone(),
+            clock: Arc::clone(&http.clock),
+            metrics: http.metrics.clone(),
+            options: grpc_options(settings),
+            shutdown: http.shutdown.clone(),
+        })
     }
 
     /// Spawns what runs beside the actors while the node serves. Abort the tasks to stop them.

@@ -1,12 +1,17 @@
 //! Turns settings into the options of the other layers.
 
-use std::{net::TcpListener, time::Duration};
+use std::{net::TcpListener, path::Path, time::Duration};
 
+use anyhow::Context as _;
 use secrecy::ExposeSecret;
+use tokio::runtime::Handle;
 
 use super::resources::{connection_capacity, raise_descriptor_limit};
 use crate::{
     actors::cart::ReplyQuota,
+    admission::{
+        connection_limiter::ConnectionLimits, feed_limiter::FeedLimits, rate_limits::RateLimits,
+    },
     config::Settings,
     domain::{
         account::{Email, Password},
@@ -15,11 +20,12 @@ use crate::{
         validation::ValidationErrors,
     },
     error::Error,
-    http::{ApiOptions, ConnectionLimits, FeedLimits, RateLimits, ServerOptions},
+    grpc::{GrpcOptions, GrpcServerOptions, TlsIdentity},
+    http::{ApiOptions, ServerOptions},
 };
 
 /// How long a stopping node waits for requests in progress.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) fn cart_limits(settings: &Settings) -> CartLimits {
     let max_lines = usize::try_from(settings.cart.max_lines).unwrap_or(usize::MAX);
@@ -83,6 +89,38 @@ pub(super) fn api_options(settings: &Settings) -> ApiOptions {
         request_timeout: settings.http.request_timeout,
         public_read: settings.catalog.public_read,
         login_limit: settings.limits.login,
+    }
+}
+
+/// The options of the gRPC server, which listens on an already bound socket.
+///
+/// # Errors
+/// A file of the certificate cannot be read.
+pub(super) fn grpc_server_options(
+    settings: &Settings,
+    listener: TcpListener,
+    drivers: &Handle,
+) -> anyhow::Result<GrpcServerOptions> {
+    let read = |key, file: &Path| {
+        std::fs::read(file).with_context(|| format!("{key}: failed to read {}", file.display()))
+    };
+    let tls = match (&settings.grpc.tls_cert_file, &settings.grpc.tls_key_file) {
+        (Some(certificate), Some(private_key)) => Some(TlsIdentity {
+            certificate: read("grpc.tls_cert_file", certificate)?,
+            private_key: read("grpc.tls_key_file", private_key)?,
+        }),
+        _ => None,
+    };
+    Ok(GrpcServerOptions { listener, runtime: drivers.clone(), tls })
+}
+
+pub(super) const fn grpc_options(settings: &Settings) -> GrpcOptions {
+    GrpcOptions {
+        currency: settings.shop.currency,
+        max_message: settings.http.max_body,
+        request_timeout: settings.http.request_timeout,
+        write_timeout: settings.http.write_timeout,
+        public_read: settings.catalog.public_read,
     }
 }
 

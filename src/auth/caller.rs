@@ -66,6 +66,12 @@ impl Caller {
     }
 }
 
+/// Returns the token of an `Authorization: Bearer` header (RFC 6750, section 2.1).
+pub(crate) fn bearer_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
 /// Checks tokens for every transport: their signature, their expiry and their session.
 pub struct Authenticator {
     tokens: TokenService,

@@ -298,6 +298,23 @@ impl CatalogCache {
         }
     }
 
+    /// Finds the ids of all products that match `filter`, the oldest product first.
+    #[must_use]
+    pub fn find_ids(&self, filter: &ProductFilter) -> Vec<ProductId> {
+        let matches = |entry: &Entry| {
+            let Entry { view, search_text } = entry;
+            filter.score_product(&view.product, search_text, view.stock.available()).is_some()
+        };
+        let mut ids: Vec<ProductId> = self
+            .products
+            .iter()
+            .filter(|entry| matches(entry.value()))
+            .map(|entry| *entry.key())
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Suggests products for the text typed so far, in lower case. The best match is first.
     #[must_use]
     pub fn suggest(&self, typed: &str, limit: usize) -> Vec<Arc<ProductView>> {

@@ -137,9 +137,6 @@ pub fn run() -> ExitCode {
     if let Some(Command::Config) = arguments.command {
         return exit_code(print_line(&settings.redacted_toml()));
     }
-    if let Some(problem) = settings.unsupported_setting() {
-        return usage_error(&problem);
-    }
     let telemetry = match Telemetry::start(&settings.telemetry) {
         Ok(telemetry) => telemetry,
         Err(error) => return usage_error(&format!("telemetry.otlp_endpoint: {error:#}")),

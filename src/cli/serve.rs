@@ -32,6 +32,9 @@ fn print_startup_message(application: &Application) -> anyhow::Result<()> {
     if let Some(address) = application.ops_address() {
         print_line(&format!("Operations:     http://{address}/readyz"))?;
     }
+    if let Some(address) = application.grpc_address() {
+        print_line(&format!("gRPC:           {address}"))?;
+    }
     if let Some(admin) = application.first_admin() {
         let (email, password) = (admin.email.as_str(), admin.password.expose_secret());
         print_line(&format!(

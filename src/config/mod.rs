@@ -139,25 +139,17 @@ impl Settings {
         self.limits.validate()?;
         self.orders.validate()?;
         self.cart.validate()?;
+        self.grpc.validate([("http.bind", Some(self.http.bind)), ("ops.bind", self.ops.bind)])?;
         self.telemetry.validate()
-    }
-
-    /// The first valid setting that this build does not support yet, as one line.
-    #[must_use]
-    pub fn unsupported_setting(&self) -> Option<String> {
-        if self.grpc.bind.is_some() {
-            Some("grpc.bind: gRPC is not supported yet; leave it unset".to_owned())
-        } else {
-            None
-        }
     }
 
     /// Warnings to log at startup, one line each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let cost = self.auth.weak_cost_warning();
-        let key_file = self.auth.key_file_warning();
-        cost.into_iter().chain(key_file).chain(self.file_warnings.iter().cloned()).collect()
+        let key_files = [self.auth.key_file_warning(), self.grpc.key_file_warning()];
+        let key_files = key_files.into_iter().flatten();
+        cost.into_iter().chain(key_files).chain(self.file_warnings.iter().cloned()).collect()
     }
 
     /// The effective settings as TOML, with secrets hidden.

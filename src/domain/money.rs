@@ -160,6 +160,15 @@ impl Money {
         i64::try_from(self.minor).unwrap_or(i64::MAX)
     }
 
+    /// The amount in whole major units, and the billionths of one beyond.
+    #[must_use]
+    pub fn units_and_nanos(self) -> (i128, i32) {
+        let scale = self.currency.minor_per_major();
+        // No currency has more than four decimals, so this is exact and below 10^9.
+        let nanos = self.minor % scale * (1_000_000_000 / scale);
+        (self.minor / scale, i32::try_from(nanos).unwrap_or_default())
+    }
+
     /// Whether the amount is at most [`MAX_MINOR_UNITS`].
     #[must_use]
     pub const fn is_within_limit(self) -> bool {

@@ -1,6 +1,5 @@
 //! The HTTP API: middleware, request parsing, routes (one file per resource) and responses.
 
-mod feed_limiter;
 pub mod middleware;
 mod openapi;
 mod request;
@@ -16,8 +15,6 @@ use actix_web::http::header;
 pub use actix_web::dev::Server;
 
 pub use self::{
-    feed_limiter::{FeedLimiter, FeedLimits},
-    middleware::rate_limit::RateLimits,
     openapi::openapi_document,
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},
@@ -26,10 +23,7 @@ pub use self::{
         is_store_failure,
     },
     server::{
-        ServerOptions, build_http_server,
-        connection_limiter::{ConnectionLimiter, ConnectionLimits},
-        ops::build_ops_server,
-        startup::build_startup_server,
+        ServerOptions, build_http_server, ops::build_ops_server, startup::build_startup_server,
     },
     state::{ApiOptions, AppState},
 };

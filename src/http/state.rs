@@ -1,35 +1,37 @@
 //! The shared state of the routes, and the caller, address and deadline of a request.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix::Addr;
 use actix_web::{HttpMessage, HttpRequest, http::header, web};
 use tokio::sync::watch;
 
 use super::{
-    feed_limiter::{FeedLimiter, FeedPermit},
-    middleware::{
-        observation::note_caller,
-        rate_limit::{RateLimited, RateLimits},
-    },
+    middleware::observation::note_caller,
     request::{deadline::Deadline, read_limiter::ReadLimiter},
-    server::connection_limiter::ConnectionLimiter,
 };
 use crate::{
     actors::{
         accounts::AccountActor, cart::CartRegistry, catalog::CatalogActor, orders::OrderActor,
     },
+    admission::{
+        admit_caller,
+        connection_limiter::ConnectionLimiter,
+        feed_limiter::{FeedLimiter, FeedPermit},
+        find_client_address,
+        rate_limits::{RateLimited, RateLimits},
+    },
     auth::{
-        caller::{Authenticator, Caller},
+        caller::{Authenticator, Caller, bearer_token},
         event_ticket::EventTickets,
     },
     broker::BrokerStatus,
-    cache::{catalog_cache::CatalogCache, follower::Follower},
-    domain::{account::Role, clock::Clock, ids::UserId, money::Currency},
+    cache::{
+        catalog_cache::CatalogCache,
+        current_caches::{CurrentCaches, has_no_cache},
+        follower::Follower,
+    },
+    domain::{clock::Clock, ids::UserId, money::Currency},
     error::{Error, ErrorCode},
     messages::command_context::Ticket,
     metrics::Metrics,
@@ -50,13 +52,15 @@ pub struct AppState {
     /// Manages accounts and sessions.
     pub accounts: Addr<AccountActor>,
     /// Checks access tokens and finds their callers.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// Issues and checks tickets for event feeds.
     pub event_tickets: EventTickets,
     /// Delivers live events to subscribers.
     pub feed: Arc<Feed>,
     /// Applies changes from other nodes; `None` if the node runs alone.
     pub follower: Option<Arc<Follower>>,
+    /// Brings the caches up to date before a request relies on them.
+    pub current_caches: CurrentCaches,
     /// The state of the broker connection; `None` without a broker.
     pub broker_status: Option<Arc<BrokerStatus>>,
     /// The store, for direct reads such as stock movements and past events.
@@ -72,9 +76,9 @@ pub struct AppState {
     /// Admits connections, and requests that trusted proxies forward.
     pub connections: Arc<ConnectionLimiter>,
     /// Limits the event feeds of each address and user.
-    pub feed_limiter: FeedLimiter,
+    pub feed_limiter: Arc<FeedLimiter>,
     /// The request limits per address and per user.
-    pub rate_limits: RateLimits,
+    pub rate_limits: Arc<RateLimits>,
     /// Metrics for Prometheus.
     pub metrics: Metrics,
     /// Becomes true when the node starts to shut down.
@@ -126,7 +130,9 @@ impl AppState {
     /// # Errors
     /// `unauthenticated`, `token_expired`, or `rate_limited`.
     pub fn authenticate(&self, request: &HttpRequest) -> Result<Caller, Error> {
-        let token = bearer_token(request).ok_or_else(|| {
+        let header = request.headers().get(header::AUTHORIZATION);
+        let header = header.and_then(|value| value.to_str().ok());
+        let token = header.and_then(bearer_token).ok_or_else(|| {
             Error::new(
                 ErrorCode::Unauthenticated,
                 "Send the access token in the header: Authorization: Bearer <token>.",
@@ -143,10 +149,9 @@ impl AppState {
     /// `rate_limited`
     pub fn admit_caller(&self, request: &HttpRequest, caller: &Caller) -> Result<(), Error> {
         note_caller(request, caller);
-        if caller.role != Role::Guest {
-            self.connections.record_account(self.client_address(request));
-        }
-        self.rate_limits.check_user(caller.user_id).map_err(|limited| {
+        let address = self.client_address(request);
+        let admitted = admit_caller(&self.connections, &self.rate_limits, caller, address);
+        admitted.map_err(|limited| {
             let error = Error::from(&limited);
             request.extensions_mut().insert(limited);
             error
@@ -181,12 +186,7 @@ impl AppState {
     /// # Errors
     /// `store_unavailable` if the node must catch up and the store does not respond in time.
     pub async fn ensure_caches_current(&self, request: &HttpRequest) -> Result<(), Error> {
-        let behind = self.follower.as_ref().filter(|follower| !follower.is_current());
-        self.metrics.caches.catalog.record(behind.is_none());
-        match behind {
-            Some(follower) => self.catch_up_follower(follower, request).await,
-            None => Ok(()),
-        }
+        Ok(self.current_caches.ensure_current(self.remaining_time(request)).await?)
     }
 
     /// With `Cache-Control: no-cache`, makes the next read at least as new as every change that
@@ -195,41 +195,19 @@ impl AppState {
     /// # Errors
     /// `store_unavailable` if the node must catch up and the store does not respond in time.
     pub async fn honor_no_cache(&self, request: &HttpRequest) -> Result<(), Error> {
-        let directives = request
-            .headers()
-            .get_all(header::CACHE_CONTROL)
-            .filter_map(|value| value.to_str().ok());
-        let no_cache = directives
-            .flat_map(|list| list.split(','))
-            .any(|word| word.trim().eq_ignore_ascii_case("no-cache"));
-        match &self.follower {
-            Some(follower) if no_cache => self.catch_up_follower(follower, request).await,
-            _ => Ok(()),
-        }
+        let values = request.headers().get_all(header::CACHE_CONTROL);
+        let no_cache = has_no_cache(values.filter_map(|value| value.to_str().ok()));
+        Ok(self.current_caches.honor_no_cache(no_cache, self.remaining_time(request)).await?)
     }
 
-    /// Returns the client's address: the nearest one that is not a trusted proxy. If all are
-    /// proxies, or the list cannot be parsed further, returns the farthest known address.
+    /// Returns the client's address. See [`find_client_address`].
     #[must_use]
     pub fn client_address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
-        if !self.connections.is_trusted_proxy(peer) {
-            return peer;
-        }
-        let lists =
-            request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        let hops: Vec<&str> = lists.flat_map(|list| list.split(',')).map(str::trim).collect();
-        // Each proxy appends the address of its peer. Entries before the nearest untrusted
-        // address can be forged.
-        let mut nearest = peer;
-        for hop in hops.into_iter().rev() {
-            let Some(address) = parse_hop_address(hop) else { break };
-            nearest = address;
-            if !self.connections.is_trusted_proxy(address) {
-                break;
-            }
-        }
-        nearest
+        let forwarded = request.headers().get_all("x-forwarded-for");
+        find_client_address(peer, forwarded.filter_map(|value| value.to_str().ok()), |address| {
+            self.connections.is_trusted_proxy(address)
+        })
     }
 
     /// Returns the client's address if a trusted proxy forwards the request for it.
@@ -266,32 +244,9 @@ impl AppState {
         self.read_limiter.run(self.remaining_time(request), read).await
     }
 
-    /// Catches up with the store. Concurrent callers share one read.
-    async fn catch_up_follower(
-        &self,
-        follower: &Follower,
-        request: &HttpRequest,
-    ) -> Result<(), Error> {
-        let caught_up = tokio::time::timeout(self.remaining_time(request), follower.catch_up());
-        Ok(caught_up.await.unwrap_or(Err(StoreUnavailable))?)
-    }
-
     /// Whether the node is shutting down.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         *self.shutdown.borrow()
     }
-}
-
-/// Parses the address of a hop, with or without a port.
-fn parse_hop_address(hop: &str) -> Option<IpAddr> {
-    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
-    bare.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
-}
-
-/// Returns the token of an `Authorization: Bearer` header (RFC 6750, section 2.1).
-fn bearer_token(request: &HttpRequest) -> Option<&str> {
-    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }

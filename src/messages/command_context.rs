@@ -141,7 +141,13 @@ impl Ticket {
     /// A ticket that expires after `within`.
     #[must_use]
     pub fn new(within: Duration) -> Self {
-        Self { deadline: Instant::now() + within, state: Arc::new(AtomicU8::new(WAITING)) }
+        Self::until(Instant::now() + within)
+    }
+
+    /// A ticket that expires at `deadline`.
+    #[must_use]
+    pub fn until(deadline: Instant) -> Self {
+        Self { deadline, state: Arc::new(AtomicU8::new(WAITING)) }
     }
 
     /// The time at which the caller stops waiting.

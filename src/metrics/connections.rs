@@ -71,8 +71,8 @@ impl ConnectionMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        register(registry, "http_connections", "Open connections", &self.open);
-        register(registry, "event_feeds", "Open event feeds", &self.feeds);
+        register(registry, "http_connections", "Open connections, over HTTP and gRPC", &self.open);
+        register(registry, "event_feeds", "Open event feeds and gRPC streams", &self.feeds);
         let help = "Connections closed unanswered, or requests rejected, since their address has \
             too many (address) or the server has (capacity)";
         register(registry, "http_connections_refused", help, &self.refused);

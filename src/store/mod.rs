@@ -11,6 +11,7 @@ mod limits;
 pub mod mongo;
 pub mod observed;
 pub mod plan;
+pub(crate) mod readiness;
 mod reply_codec;
 pub mod sqlite;
 mod write_health;

@@ -263,7 +263,7 @@ async fn slow_requests_are_cut_off() {
     let half_first_head = async {
         let mut connection = app.connect().await;
         connection.send("GET /livez HTTP/1.1\r\nhost").await;
-        assert_eq!(connection.status().await, Some(408));
+        connection.response().await.problem(408, "request_timeout");
     };
     let nothing = async {
         let mut connection = app.connect().await;
@@ -309,6 +309,25 @@ async fn operators_have_a_port_of_their_own() {
     }
     app.get("/openapi.json").await.is(200);
 
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn heads_that_the_server_cannot_take_get_a_problem_body() {
+    let mut app = TestApp::start().await;
+    let long_header = format!("GET /livez HTTP/1.1\r\nx-long: {}\r\n\r\n", "x".repeat(1 << 20));
+    for (head, status, code) in [
+        ("BAD\r\n\r\n", 400, "malformed_request"),
+        ("GET /livez HTTP/1.1\r\nno colon\r\n\r\n", 400, "malformed_request"),
+        (&*long_header, 431, "headers_too_large"),
+    ] {
+        let mut connection = app.connect().await;
+        connection.send_while_wanted(head).await;
+        let response = connection.response().await;
+        assert!(response.head.contains("x-content-type-options: nosniff"), "{}", response.head);
+        assert!(response.head.contains("x-request-id: "), "{}", response.head);
+        response.problem(status, code);
+    }
     app.stop().await;
 }
 

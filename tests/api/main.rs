@@ -30,6 +30,7 @@ mod crashed_orders;
 mod crashes;
 mod event_access;
 mod events;
+mod grpc;
 mod hardening;
 mod idempotency;
 mod import_files;

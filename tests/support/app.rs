@@ -169,6 +169,21 @@ impl TestApp {
         panic!("the process printed no address for operators");
     }
 
+    /// The address of the gRPC services, which the process prints if `grpc.bind` is set.
+    pub(crate) async fn grpc_address(&mut self) -> String {
+        let process = self.process.as_mut().unwrap();
+        let find = |line: &String| Some(line.strip_prefix("gRPC:")?.trim().to_owned());
+        if let Some(address) = process.printed.iter().find_map(find) {
+            return address;
+        }
+        while let Some(line) = process.next_line().await {
+            if let Some(address) = find(&line) {
+                return address;
+            }
+        }
+        panic!("the process printed no address for gRPC");
+    }
+
     /// Sends a signal such as `TERM` or `KILL`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();

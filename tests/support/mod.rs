@@ -6,6 +6,7 @@ mod app;
 mod checkout;
 mod cli;
 mod feed;
+pub(crate) mod grpc;
 mod http;
 mod monitoring;
 mod products;

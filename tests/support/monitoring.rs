@@ -31,6 +31,18 @@ impl TestApp {
         value.unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
+    /// Waits until a line of `/metrics` is this one. The metric may come later.
+    pub(crate) async fn wait_for_metric_line(&self, line: &str) {
+        let reached = async {
+            while !self.get("/metrics").await.is(200).text().lines().any(|found| found == line) {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, reached)
+            .await
+            .unwrap_or_else(|_| panic!("{line} is not in the metrics"));
+    }
+
     /// Waits until all events are published and the position is stored.
     pub(crate) async fn wait_until_published(&self) {
         self.wait_for_zero("souk_events_unpublished").await;

@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    runtime::Runtime,
     task::JoinHandle,
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -83,6 +84,7 @@ impl FloodKind {
 
 /// The running floods.
 pub struct Floods {
+    runtime: Runtime,
     tasks: Vec<JoinHandle<()>>,
     answered: Arc<Mutex<BTreeMap<&'static str, Statuses>>>,
 }
@@ -105,7 +107,8 @@ pub fn start(
     scene: &Arc<Scene>,
     options: &SiegeOptions,
     over: &Arc<AtomicBool>,
-) -> Floods {
+) -> anyhow::Result<Floods> {
+    let runtime = low_priority_runtime()?;
     let answered = Arc::default();
     let mut tasks = Vec::new();
     for number in 0..FLOOD_ADDRESSES {
@@ -125,10 +128,24 @@ pub fn start(
                 FloodKind::SlowHeads => options.slow_heads,
                 _ => 1,
             };
-            tasks.extend((0..connections).map(|_| tokio::spawn(flood.clone().run())));
+            tasks.extend((0..connections).map(|_| runtime.spawn(flood.clone().run())));
         }
     }
-    Floods { tasks, answered }
+    Ok(Floods { runtime, tasks, answered })
+}
+
+/// Threads with the lowest priority. Real floods come from other machines; here, their clients must
+/// not take the processor from the shop and the buyers.
+fn low_priority_runtime() -> std::io::Result<Runtime> {
+    let lower_priority = || match rustix::process::nice(19) {
+        Ok(_) => {}
+        Err(error) => eprintln!("failed to lower the priority of the floods: {error}"),
+    };
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_start(lower_priority)
+        .enable_all()
+        .build()
 }
 
 impl Floods {
@@ -139,6 +156,7 @@ impl Floods {
             task.abort();
             drop(task.await);
         }
+        self.runtime.shutdown_background();
         std::mem::take(&mut *self.answered.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The addresses are of the loopback network: floods come from 127.0.0.2 to 127.0.0.21, buyers from
 //! 127.0.1.1 on. The buyers run alone first, which gives the quiet figures. The shop has its
-//! default limits.
+//! default limits. The floods' clients run at the lowest priority, so that they do not take the
+//! processor from the shop and the buyers on the same machine.
 
 mod buyers;
 mod client;
@@ -78,7 +79,7 @@ pub async fn run(arguments: &[&str]) -> anyhow::Result<()> {
     let quiet = measure(&shop, &buyers, Duration::from_secs(options.quiet_seconds)).await?;
     println!("siege: {} s", options.seconds);
     let over = Arc::new(AtomicBool::new(false));
-    let floods = floods::start(&shop, &scene, &options, &over);
+    let floods = floods::start(&shop, &scene, &options, &over)?;
     let siege = measure(&shop, &buyers, Duration::from_secs(options.seconds)).await?;
     over.store(true, Ordering::Relaxed);
     let answered = floods.finish().await;

@@ -64,8 +64,10 @@ impl PasswordHasher {
         shared.record_queue(&shared.lock_state().queue);
         for _ in 0..threads {
             let shared = Arc::clone(&shared);
-            let spawned =
-                thread::Builder::new().name("bcrypt".into()).spawn(move || shared.run_jobs());
+            let spawned = thread::Builder::new().name("bcrypt".into()).spawn(move || {
+                lower_priority();
+                shared.run_jobs();
+            });
             if let Err(error) = spawned {
                 tracing::error!(%error, "failed to start a thread for passwords");
             }
@@ -284,6 +286,16 @@ impl Shared {
         self.count_work(cost);
         let hash = format!("$2b${cost:02}${}", ".".repeat(53));
         bcrypt::non_truncating_verify("no password", &hash).map(drop)
+    }
+}
+
+/// Makes the calling thread yield to the others. Hashes take whole cores for a long time; a request
+/// that needs a few microseconds must not wait for them.
+fn lower_priority() {
+    // Elsewhere, this would apply to the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(10) {
+        tracing::warn!(%error, "failed to lower the priority of a thread for passwords");
     }
 }
 

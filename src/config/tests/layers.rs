@@ -42,7 +42,7 @@ fn default_settings() {
     assert!(settings.grpc.bind.is_none());
     assert!(settings.telemetry.log.is_none() && settings.telemetry.otlp_endpoint.is_none());
     assert!(settings.telemetry.filter.is_none());
-    assert!(settings.warnings().is_empty() && settings.unsupported_setting().is_none());
+    assert!(settings.warnings().is_empty());
 }
 
 #[test]

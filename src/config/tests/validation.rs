@@ -309,19 +309,24 @@ fn invalid_log_filter_is_rejected() {
 }
 
 #[test]
-fn unsupported_settings_are_reported() {
-    let missing = |variables: &[(&str, &str)]| {
-        from_env(variables).load().unsupported_setting().unwrap_or_default()
-    };
-    assert_eq!(missing(&MONGODB_VARIABLES), "");
+fn grpc_has_an_address_of_its_own_and_both_files_or_none() {
+    let error = |variables: &[(&str, &str)]| from_env(variables).load_error();
     assert_eq!(
-        missing(&[("SOUK__BROKER__KIND", "rabbitmq"), ("SOUK__BROKER__URI", "amqp://mq")]),
-        ""
+        error(&[("SOUK__GRPC__BIND", "127.0.0.1:8080")]),
+        "grpc.bind: 127.0.0.1:8080 is http.bind, too; use another port"
+    );
+    let ops = [("SOUK__GRPC__BIND", "127.0.0.1:9"), ("SOUK__OPS__BIND", "127.0.0.1:9")];
+    assert_eq!(error(&ops), "grpc.bind: 127.0.0.1:9 is ops.bind, too; use another port");
+    assert_eq!(
+        error(&[("SOUK__GRPC__TLS_CERT_FILE", "grpc.crt")]),
+        "grpc.tls_cert_file: set grpc.tls_key_file, too, the private key of the certificate"
     );
     assert_eq!(
-        missing(&[("SOUK__GRPC__BIND", "127.0.0.1:9090")]),
-        "grpc.bind: gRPC is not supported yet; leave it unset"
+        error(&[("SOUK__GRPC__TLS_KEY_FILE", "grpc.key")]),
+        "grpc.tls_key_file: set grpc.tls_cert_file, too, the certificate of the key"
     );
+    let free = [("SOUK__GRPC__BIND", "127.0.0.1:0"), ("SOUK__HTTP__BIND", "127.0.0.1:0")];
+    assert!(from_env(&free).load().grpc.tls_cert_file.is_none());
 }
 
 #[test]

@@ -37,10 +37,12 @@ pub enum ProductSort {
 pub struct ProductFilter {
     /// Words that must all occur, in lower case.
     pub terms: Vec<String>,
-    /// The category, exactly.
-    pub category: Option<String>,
-    /// One of the tags, exactly.
-    pub tag: Option<String>,
+    /// The product is one of these; none: any product.
+    pub ids: Vec<ProductId>,
+    /// The product is in one of these categories, exactly; none: in any or in no category.
+    pub categories: Vec<String>,
+    /// The product has one of these tags, exactly; none: any tags or none.
+    pub tags: Vec<String>,
     /// The lowest price of a match.
     pub min_price: Option<i64>,
     /// The highest price of a match.
@@ -120,12 +122,13 @@ impl ProductFilter {
     ) -> Option<i64> {
         let details = &product.details;
         let price = details.price.minor_units();
-        let passes =
-            self.category.as_ref().is_none_or(|wanted| details.category.as_ref() == Some(wanted))
-                && self.tag.as_ref().is_none_or(|wanted| details.tags.contains(wanted))
-                && self.min_price.is_none_or(|least| price >= least)
-                && self.max_price.is_none_or(|most| price <= most)
-                && self.in_stock.is_none_or(|wanted| (available > 0) == wanted);
+        let is_in = |category: &String| self.categories.contains(category);
+        let passes = (self.ids.is_empty() || self.ids.contains(&product.id))
+            && (self.categories.is_empty() || details.category.as_ref().is_some_and(is_in))
+            && (self.tags.is_empty() || details.tags.iter().any(|tag| self.tags.contains(tag)))
+            && self.min_price.is_none_or(|least| price >= least)
+            && self.max_price.is_none_or(|most| price <= most)
+            && self.in_stock.is_none_or(|wanted| (available > 0) == wanted);
         if !passes {
             return None;
         }
@@ -250,8 +253,9 @@ mod tests {
         assert!(
             score(
                 &ProductFilter {
-                    tag: Some("green".into()),
-                    category: Some("tea".into()),
+                    tags: vec!["black".into(), "green".into()],
+                    categories: vec!["coffee".into(), "tea".into()],
+                    ids: vec![mint.id],
                     ..ProductFilter::default()
                 },
                 &mint

@@ -2,8 +2,7 @@
 
 pub(super) mod head_method;
 pub(super) mod observation;
-pub(super) mod rate_limit;
-mod security_headers;
+pub(super) mod security_headers;
 
 use std::sync::Arc;
 
@@ -20,11 +19,9 @@ use actix_web::{
     web,
 };
 use tracing::Instrument as _;
-use uuid::Uuid;
 
 use self::{
     observation::{ObservedRequest, is_operational},
-    rate_limit::RateLimited,
     security_headers::insert_security_headers,
 };
 use super::{
@@ -33,8 +30,10 @@ use super::{
     state::AppState,
 };
 use crate::{
-    domain::{excerpt::excerpt, ids::EventId},
+    admission::rate_limits::RateLimited,
+    domain::excerpt::excerpt,
     error::{Error, ErrorCode},
+    input::request_id::{is_valid_request_id, new_request_id},
     panics::catch_panic,
 };
 
@@ -86,7 +85,7 @@ pub(crate) async fn admission_middleware(
             return Ok(request.error_response(Problem(error)));
         }
         if let Some(client) = state.forwarded_client(request.request()) {
-            permit = state.connections.admit_forwarded(client);
+            permit = state.connections.admit_request(client);
             if permit.is_none() {
                 return Ok(request.error_response(Problem(too_many_running_requests())));
             }
@@ -133,16 +132,9 @@ async fn call_catching_panic(
 
 /// Returns the request id that the client sent if it is valid, or else a new one.
 fn request_id_or_new(request: &ServiceRequest) -> HeaderValue {
-    let fits = |value: &&HeaderValue| {
-        let bytes = value.as_bytes();
-        (1..=128).contains(&bytes.len())
-            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-    };
-    request.headers().get(REQUEST_ID_HEADER).filter(fits).cloned().unwrap_or_else(|| {
-        let mut text = Uuid::encode_buffer();
-        let id = EventId::new().as_uuid();
-        HeaderValue::from_str(id.hyphenated().encode_lower(&mut text))
-            .unwrap_or(HeaderValue::from_static("unknown"))
+    let is_valid = |value: &&HeaderValue| is_valid_request_id(value.as_bytes());
+    request.headers().get(REQUEST_ID_HEADER).filter(is_valid).cloned().unwrap_or_else(|| {
+        HeaderValue::from_str(&new_request_id()).unwrap_or(HeaderValue::from_static("unknown"))
     })
 }
 

@@ -10,7 +10,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::{
     body::RequestBody,
-    headers::{parse_idempotency_key, parse_if_match, trace_parent},
+    headers::{idempotency_key, parse_if_match, trace_parent},
     query::QueryParams,
 };
 use crate::{
@@ -314,7 +314,7 @@ impl<A: Access<Caller = Caller>, B: RequestBody, T: Target> ChangeRequest<A, B, 
     /// `idempotency_key_invalid`
     pub(crate) fn context(&self) -> Result<CommandContext, Error> {
         Ok(CommandContext {
-            idempotency_key: parse_idempotency_key(
+            idempotency_key: idempotency_key(
                 &self.request,
                 self.state.clock.now(),
                 &self.caller,

@@ -5,11 +5,11 @@ use actix_web::{
     http::header::{self, EntityTag, Header, HeaderMap},
 };
 
-use super::fingerprint::request_fingerprint;
 use crate::{
     auth::caller::Caller,
     domain::clock::Timestamp,
-    error::{Error, ErrorCode},
+    error::Error,
+    input::{fingerprint::request_fingerprint, idempotency_key::parse_idempotency_key},
     messages::command_context::{IdempotencyKey, IfMatch, TraceParent},
 };
 
@@ -19,7 +19,7 @@ pub(crate) fn trace_parent(headers: &HeaderMap) -> Option<TraceParent> {
 }
 
 /// The `Idempotency-Key` of the request, bound to its caller and its fingerprint.
-pub(crate) fn parse_idempotency_key(
+pub(crate) fn idempotency_key(
     request: &HttpRequest,
     received_at: Timestamp,
     caller: &Caller,
@@ -27,18 +27,8 @@ pub(crate) fn parse_idempotency_key(
 ) -> Result<Option<IdempotencyKey>, Error> {
     let mut values = request.headers().get_all("idempotency-key");
     let Some(value) = values.next() else { return Ok(None) };
-    let key = value.as_bytes();
-    if values.next().is_some()
-        || key.is_empty()
-        || key.len() > 255
-        || !key.iter().all(u8::is_ascii_graphic)
-    {
-        return Err(Error::new(
-            ErrorCode::IdempotencyKeyInvalid,
-            "Send one Idempotency-Key of 1 to 255 visible ASCII characters.",
-        ));
-    }
-    let key = String::from_utf8_lossy(key).into();
+    // Two keys are as invalid as an empty one.
+    let key = parse_idempotency_key(values.next().map_or(value.as_bytes(), |_| b""))?;
     let fingerprint = request_fingerprint(request.method().as_str(), request.path(), body);
     Ok(Some(IdempotencyKey { owner: caller.user_id, key, fingerprint, received_at }))
 }

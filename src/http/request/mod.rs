@@ -3,7 +3,6 @@
 pub(super) mod body;
 pub(super) mod deadline;
 pub(super) mod extract;
-pub(super) mod fingerprint;
 pub(super) mod headers;
 pub(super) mod query;
 pub(super) mod read_limiter;

@@ -51,6 +51,7 @@ impl ResponseError for Problem {
 pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::MalformedJson
+        | ErrorCode::MalformedRequest
         | ErrorCode::IdempotencyKeyInvalid
         | ErrorCode::IdempotencyKeyRequired => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthenticated
@@ -73,6 +74,7 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         | ErrorCode::InvalidTransition => StatusCode::CONFLICT,
         ErrorCode::VersionMismatch => StatusCode::PRECONDITION_FAILED,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::ValidationFailed
         | ErrorCode::QuantityLimit

@@ -5,11 +5,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::metrics::scrape_metrics;
-use crate::broker;
-use crate::http::{
-    openapi::enums::{AliveWord, Availability, NodeReadiness, NodeState},
-    response::{ApiResponse, RouteResult, problem::ProblemDetails},
-    state::AppState,
+use crate::{
+    broker,
+    http::{
+        openapi::enums::{AliveWord, Availability, NodeReadiness, NodeState},
+        response::{ApiResponse, RouteResult, problem::ProblemDetails},
+        state::AppState,
+    },
+    store::readiness::is_available,
 };
 
 /// Registers the routes for probes and metrics.
@@ -91,12 +94,8 @@ tag = "Operations", security(()), responses(
 ))]
 async fn readyz(request: HttpRequest) -> RouteResult {
     let state = AppState::from_request(&request)?;
-    let reads_and_writes = async {
-        state.store.ping().await?;
-        state.store.check_writable().await
-    };
-    let checked = tokio::time::timeout(state.options.request_timeout, reads_and_writes).await;
-    let is_available = matches!(checked, Ok(Ok(()))) && state.writer.is_running();
+    let timeout = state.options.request_timeout;
+    let is_available = is_available(&*state.store, &state.writer, timeout).await;
     let store = if is_available { "ok" } else { "unavailable" };
     let node = if state.is_stopping() { "stopping" } else { "running" };
     let broker = state

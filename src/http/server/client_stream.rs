@@ -12,11 +12,14 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 
-use super::connection_limiter::ConnectionPermit;
-use crate::metrics::connections::{ConnectionMetrics, StreamTimeout};
+use super::bare_response::ProblemResponse;
+use crate::{
+    admission::{connection_limiter::ConnectionPermit, write_stall::WriteStall},
+    metrics::connections::{ConnectionMetrics, StreamTimeout},
+};
 
 /// How long a connection may be without a request in progress. The framework's own limits are
 /// shorter, but cover neither the head of a second request nor the rest of an unwanted body.
@@ -63,11 +66,11 @@ impl Drop for RunningRequest {
 pub(super) struct ClientStream {
     io: TcpStream,
     activity: Rc<RequestActivity>,
-    write_timeout: Duration,
-    /// Runs while the client takes nothing.
-    write_timer: Option<Pin<Box<Sleep>>>,
+    write_stall: WriteStall,
     /// Fires at the idle deadline or before it.
     idle_timer: Option<Pin<Box<Sleep>>>,
+    /// Is written instead of a response of the HTTP library.
+    problem: Option<ProblemResponse>,
     metrics: ConnectionMetrics,
     _permit: ConnectionPermit,
 }
@@ -82,9 +85,9 @@ impl ClientStream {
         Self {
             io,
             activity: Rc::new(RequestActivity::new()),
-            write_timeout,
-            write_timer: None,
+            write_stall: WriteStall::new(write_timeout),
             idle_timer: None,
+            problem: None,
             metrics,
             _permit: permit,
         }
@@ -122,15 +125,9 @@ impl ClientStream {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.write_timer = None;
-            return written;
-        }
-        let timeout = self.write_timeout;
-        let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(self.time_out(StreamTimeout::Write))),
-            Poll::Pending => Poll::Pending,
+        match self.write_stall.is_over(cx, &written) {
+            true => Poll::Ready(Err(self.time_out(StreamTimeout::Write))),
+            false => written,
         }
     }
 }
@@ -156,8 +153,26 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = pin!(&mut self.io).poll_write(cx, buf);
-        self.check_write(cx, written)
+        if self.problem.is_none() {
+            self.problem = ProblemResponse::replacing(buf);
+        }
+        let Self { io, problem, .. } = &mut *self;
+        let Some(response) = problem else {
+            let written = pin!(io).poll_write(cx, buf);
+            return self.check_write(cx, written);
+        };
+        let replaces = response.replaces;
+        while let Some(rest) =
+            response.bytes.get(response.written..).filter(|rest| !rest.is_empty())
+        {
+            match pin!(&mut *io).poll_write(cx, rest) {
+                Poll::Ready(Ok(count)) if count > 0 => response.written += count,
+                Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                other => return self.check_write(cx, other),
+            }
+        }
+        self.problem = None;
+        self.check_write(cx, Poll::Ready(Ok(replaces)))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

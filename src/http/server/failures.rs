@@ -11,7 +11,7 @@ use std::sync::{
 use actix_http::error::DispatchError;
 use governor::{DefaultDirectRateLimiter, Quota};
 
-use super::connection_limiter::ConnectionLimiter;
+use crate::admission::connection_limiter::ConnectionLimiter;
 
 /// Logs of malformed requests: one each ten seconds.
 static LOG_LIMIT: LazyLock<DefaultDirectRateLimiter> = LazyLock::new(|| {

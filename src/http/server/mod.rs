@@ -5,10 +5,9 @@
 //! own `HttpServer` can neither close a connection unanswered nor wrap it, so the service is put
 //! together here from the same parts.
 
+mod bare_response;
 mod client_stream;
-pub(super) mod connection_limiter;
 mod failures;
-pub(super) mod keyed_permits;
 pub(super) mod ops;
 pub(super) mod request_tracking;
 pub(super) mod startup;
@@ -33,10 +32,10 @@ use actix_web::{
 use tokio::net::TcpStream;
 
 use self::{
-    client_stream::ClientStream, connection_limiter::ConnectionLimiter, failures::report_failure,
-    request_tracking::track_request,
+    client_stream::ClientStream, failures::report_failure, request_tracking::track_request,
 };
 use super::{cors_policy, middleware, routes, state::AppState};
+use crate::admission::connection_limiter::ConnectionLimiter;
 
 /// How long a connection may stay open between two requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);

@@ -17,9 +17,10 @@ use super::{
     filter::EventFilter,
 };
 use crate::{
+    admission::feed_limiter::FeedPermit,
     auth::caller::Caller,
     events::OutboxCursor,
-    http::{feed_limiter::FeedPermit, state::AppState},
+    http::state::AppState,
     outbox::feed::{FeedEvent, FeedPage},
     store::StoreUnavailable,
 };

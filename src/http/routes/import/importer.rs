@@ -14,8 +14,10 @@ use super::report::{ImportReport, LineError};
 use crate::{
     actors::{catalog::CatalogActor, mailbox::Queued},
     error::{Error, ErrorCode},
-    http::request::fingerprint::request_fingerprint,
-    input::product_file::{ProductFileLine, ProductFileOptions, ProductFileReader},
+    input::{
+        fingerprint::request_fingerprint,
+        product_file::{ProductFileLine, ProductFileOptions, ProductFileReader},
+    },
     messages::{
         catalog::{ImportAction, ImportLine, ImportLineOutcome, ImportLines, ImportMode},
         command_context::{CommandContext, IdempotencyKey, Ticket, TraceParent},

@@ -26,13 +26,15 @@ use crate::{
         request::{
             body::{RequestBody, body_timeout_error, check_content_type, incomplete_body_error},
             extract::{Admin, ChangeRequest},
-            fingerprint::request_fingerprint,
             query::QueryParams,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
     },
-    input::product_file::{ProductFileFormat, ProductFileOptions},
+    input::{
+        fingerprint::request_fingerprint,
+        product_file::{ProductFileFormat, ProductFileOptions},
+    },
     messages::{
         catalog::RecordImportResponse,
         command_context::{CommandContext, IdempotencyKey, Reply, Ticket},

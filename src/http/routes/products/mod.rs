@@ -30,7 +30,10 @@ use crate::{
         response::{ApiResponse, RouteResult, problem::ProblemDetails, views::ProductResponse},
         state::AppState,
     },
-    input::product_patch::PatchProductRequest,
+    input::{
+        product_patch::PatchProductRequest,
+        search_text::{parse_query_text, parse_query_words},
+    },
     messages::{
         catalog::{ChangeProduct, CreateProduct, DeleteProduct, ProductEdit, ProductView},
         command_context::Reply,
@@ -160,39 +163,16 @@ async fn list(read: ReadRequest<CatalogReader>) -> RouteResult {
 const SEARCH_PARAMETERS: &[&str] =
     &["q", "category", "tag", "min_price", "max_price", "in_stock", "sort", "limit", "cursor"];
 
-/// The maximum number of words in a search: each word is compared with every product.
-const MAX_QUERY_WORDS: usize = 10;
-const MAX_QUERY_CHARS: usize = 200;
-
-/// Returns the search text in lowercase and validates its length.
-fn parse_query_text(params: &QueryParams, errors: &mut ValidationErrors) -> String {
-    let q = params.get("q").unwrap_or_default();
-    if q.chars().count() > MAX_QUERY_CHARS {
-        errors.add("q", "too_long", format!("q has more than {MAX_QUERY_CHARS} characters"));
-    }
-    q.to_lowercase()
-}
-
 fn parse_search(
     params: &QueryParams,
     currency: Currency,
 ) -> Result<(ProductFilter, ProductSort), Error> {
     let mut errors = ValidationErrors::new();
-    let mut words: Vec<String> =
-        parse_query_text(params, &mut errors).split_whitespace().map(str::to_owned).collect();
-    words.sort_unstable();
-    words.dedup();
-    if words.len() > MAX_QUERY_WORDS {
-        errors.add(
-            "q",
-            "too_many",
-            format!("q has {} words; at most {MAX_QUERY_WORDS} are allowed", words.len()),
-        );
-    }
     let filter = ProductFilter {
-        terms: words,
-        category: params.get("category").map(str::to_owned),
-        tag: params.get("tag").map(str::to_owned),
+        terms: parse_query_words(params.get("q").unwrap_or_default(), &mut errors),
+        ids: Vec::new(),
+        categories: params.get("category").map(str::to_owned).into_iter().collect(),
+        tags: params.get("tag").map(str::to_owned).into_iter().collect(),
         min_price: params.price_bound("min_price", currency, &mut errors),
         max_price: params.price_bound("max_price", currency, &mut errors),
         in_stock: params.flag("in_stock", &mut errors),
@@ -249,7 +229,7 @@ async fn suggest(read: ReadRequest<CatalogReader>) -> RouteResult {
     query.reject_others(&["q", "limit"])?;
     read.honor_no_cache().await?;
     let mut errors = ValidationErrors::new();
-    let text = parse_query_text(query, &mut errors);
+    let text = parse_query_text(query.get("q").unwrap_or_default(), &mut errors);
     errors.into_result(())?;
     let limit = query.page_limit()? as usize;
     let found = read.state.catalog_cache.suggest(text.trim(), limit);

@@ -48,22 +48,22 @@ pub struct ConnectionLimiter {
     limits: ConnectionLimits,
     open: AtomicUsize,
     by_network: KeyedPermits<IpAddr>,
-    /// Requests in progress that trusted proxies forward, by the client's network.
-    forwarded: KeyedPermits<IpAddr>,
+    /// Requests in progress that are counted by themselves, by the client's network.
+    requests: KeyedPermits<IpAddr>,
     /// When a request with an account's token last came from a network.
     account_networks: DashMap<IpAddr, Instant>,
     metrics: ConnectionMetrics,
 }
 
 /// The place of an open connection, which is given back when it is dropped.
-pub(super) struct ConnectionPermit {
+pub(crate) struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
     /// `None` for a trusted proxy.
     _network: Option<KeyedPermit<IpAddr>>,
 }
 
-/// A request in progress of a client behind a trusted proxy.
-pub(in crate::http) type ForwardedPermit = KeyedPermit<IpAddr>;
+/// A request in progress, which is no more when this is dropped.
+pub(crate) type RequestPermit = KeyedPermit<IpAddr>;
 
 impl ConnectionLimiter {
     /// Creates a limiter without connections.
@@ -73,7 +73,7 @@ impl ConnectionLimiter {
             limits,
             open: AtomicUsize::new(0),
             by_network: KeyedPermits::default(),
-            forwarded: KeyedPermits::default(),
+            requests: KeyedPermits::default(),
             account_networks: DashMap::new(),
             metrics,
         }
@@ -85,12 +85,12 @@ impl ConnectionLimiter {
         self.limits.capacity
     }
 
-    pub(super) const fn metrics(&self) -> &ConnectionMetrics {
+    pub(crate) const fn metrics(&self) -> &ConnectionMetrics {
         &self.metrics
     }
 
     /// Admits a connection from `peer`. `None` if it must be closed.
-    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
+    pub(crate) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
         let open = self.open.fetch_add(1, Ordering::AcqRel);
         let network = self.admit_network(peer, open).map_err(|refusal| {
             self.open.fetch_sub(1, Ordering::AcqRel);
@@ -124,11 +124,12 @@ impl ConnectionLimiter {
         permit.map(Some).ok_or(Refusal::Capacity)
     }
 
-    /// Admits a request that a trusted proxy forwards for `client`. A proxy's connections are not
-    /// counted, so its clients are held to as many requests at a time as others may have
-    /// connections.
-    pub(in crate::http) fn admit_forwarded(&self, client: IpAddr) -> Option<ForwardedPermit> {
-        let permit = self.forwarded.try_acquire(client_network(client), self.limits.per_address);
+    /// Admits a request of `client` that says nothing of how many connections the client has: one
+    /// that a trusted proxy forwards, since a proxy's connections are not counted, or a gRPC call,
+    /// of which a connection carries many. A client may have as many of them at a time as it may
+    /// have connections.
+    pub(crate) fn admit_request(&self, client: IpAddr) -> Option<RequestPermit> {
+        let permit = self.requests.try_acquire(client_network(client), self.limits.per_address);
         if permit.is_none() {
             self.metrics.record_refusal(Refusal::Address);
         }
@@ -136,13 +137,13 @@ impl ConnectionLimiter {
     }
 
     /// Whether `address` is a trusted proxy's.
-    pub(in crate::http) fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+    pub(crate) fn is_trusted_proxy(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.limits.trusted_proxies.iter().any(|network| network.contains(&address))
     }
 
     /// Remembers that somebody with an account uses `address`.
-    pub(in crate::http) fn record_account(&self, address: IpAddr) {
+    pub(crate) fn record_account(&self, address: IpAddr) {
         let network = client_network(address);
         if let Some(mut at) = self.account_networks.get_mut(&network) {
             *at = Instant::now();
@@ -200,9 +201,9 @@ mod tests {
         let limiter = limiter(1000, 5);
         assert_eq!(flood(&limiter, "10.0.0.7", 700).len(), 700);
         let client = "192.0.2.1".parse().unwrap();
-        let running: Vec<_> = (0..9).filter_map(|_| limiter.admit_forwarded(client)).collect();
+        let running: Vec<_> = (0..9).filter_map(|_| limiter.admit_request(client)).collect();
         assert_eq!(running.len(), 5);
-        assert!(limiter.admit_forwarded("192.0.2.2".parse().unwrap()).is_some());
+        assert!(limiter.admit_request("192.0.2.2".parse().unwrap()).is_some());
     }
 
     #[test]

@@ -6,11 +6,11 @@ use dashmap::{DashMap, Entry};
 
 /// Permits in use, by key. A key without permits takes no memory.
 #[derive(Debug)]
-pub(in crate::http) struct KeyedPermits<K: Eq + Hash>(Arc<DashMap<K, u32>>);
+pub(crate) struct KeyedPermits<K: Eq + Hash>(Arc<DashMap<K, u32>>);
 
 /// One permit, which is given back when it is dropped.
 #[derive(Debug)]
-pub(in crate::http) struct KeyedPermit<K: Eq + Hash + Copy> {
+pub(crate) struct KeyedPermit<K: Eq + Hash + Copy> {
     counts: Arc<DashMap<K, u32>>,
     key: K,
 }
@@ -24,7 +24,7 @@ impl<K: Eq + Hash> Default for KeyedPermits<K> {
 impl<K: Eq + Hash + Copy> KeyedPermits<K> {
     /// Takes a permit of `key`, unless it holds `limit` permits already. A limit of 0 disables the
     /// check.
-    pub(in crate::http) fn try_acquire(&self, key: K, limit: u32) -> Option<KeyedPermit<K>> {
+    pub(crate) fn try_acquire(&self, key: K, limit: u32) -> Option<KeyedPermit<K>> {
         match self.0.entry(key) {
             Entry::Occupied(entry) if limit > 0 && *entry.get() >= limit => return None,
             Entry::Occupied(mut entry) => *entry.get_mut() += 1,

@@ -1,11 +1,11 @@
-//! Limits the event feeds of each address and user.
+//! Limits what stays open of each address and user: event feeds, and streams of gRPC.
 
 use std::net::IpAddr;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::server::keyed_permits::{KeyedPermit, KeyedPermits};
+use super::keyed_permits::{KeyedPermit, KeyedPermits};
 use crate::{
     domain::{account::client_network, ids::UserId},
     error::{Error, ErrorCode},
@@ -37,7 +37,7 @@ pub struct FeedLimiter {
 }
 
 /// The place of an open feed, which is given back when it is dropped.
-pub(super) struct FeedPermit {
+pub(crate) struct FeedPermit {
     _network: Option<KeyedPermit<IpAddr>>,
     _user: Option<KeyedPermit<UserId>>,
     open: Gauge,
@@ -61,7 +61,7 @@ impl FeedLimiter {
     ///
     /// # Errors
     /// `too_many_feeds`
-    pub(super) fn admit(
+    pub(crate) fn admit(
         &self,
         client: Option<IpAddr>,
         user: Option<UserId>,
@@ -86,15 +86,15 @@ impl FeedLimiter {
     fn refuse(&self, refusal: FeedRefusal) -> Error {
         self.metrics.record_feed_refusal(refusal);
         let detail = match refusal {
-            FeedRefusal::Address => "This address has too many open event feeds. Close one first.",
-            FeedRefusal::User => "You have too many open event feeds. Close one first.",
+            FeedRefusal::Address => "This address has too many open feeds. Close one first.",
+            FeedRefusal::User => "You have too many open feeds. Close one first.",
         };
         Error::new(ErrorCode::TooManyFeeds, detail).with_retry_after(RETRY_AFTER_SECS)
     }
 
     /// Waits until a feed may read from the store, so that many feeds that catch up at once do not
     /// delay other reads.
-    pub(super) async fn read_permit(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn read_permit(&self) -> Option<SemaphorePermit<'_>> {
         // It fails only for a closed semaphore, which this one never is.
         self.reads.acquire().await.ok()
     }

@@ -1,0 +1,184 @@
+//! Reads, adds and checkouts of this build against another build of `souk`, round by round in one
+//! run. It shows whether a change made the shop slower.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::Parser;
+use serde_json::json;
+use souk::domain::{account::Role, ids::EventId};
+
+use crate::{
+    checkouts::measure_checkouts,
+    load_generator::{Request, measure_rate, send_each_once},
+    samples::Samples,
+    shop_process::{ShopProcess, new_user_token},
+};
+
+const READERS: usize = 64;
+const USERS: usize = 256;
+const ROUND_TIME: Duration = Duration::from_secs(2);
+/// Carts are emptied before a round in parts, so that no line reaches its limit.
+const CLEAR_CONNECTIONS: usize = 16;
+
+/// What `souk-bench compare` takes.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct CompareOptions {
+    /// The other build's `souk` binary.
+    other: PathBuf,
+    /// Rounds of each measurement, without the first, which warms both up.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Log level of both, as in `RUST_LOG`.
+    #[arg(long, default_value = "error")]
+    log: String,
+}
+
+/// The shop of the other build and that of this build.
+struct Pair([ShopProcess; 2]);
+
+pub async fn run(options: &[&str]) -> anyhow::Result<()> {
+    let options = CompareOptions::try_parse_from(options)?;
+    let this = std::env::current_exe()?.with_file_name("souk");
+    let programs = [options.other.clone(), this];
+    println!("rates in 1/s of {} and of this build; ratio", options.other.display());
+    compare_embedded(&programs, &options).await?;
+    match std::env::var("SOUK_TEST_MONGO_URI") {
+        Ok(uri) => compare_checkouts_on_mongodb(&programs, &options, &uri).await,
+        Err(_) => {
+            println!("checkouts on MongoDB: left out, since SOUK_TEST_MONGO_URI is not set");
+            Ok(())
+        }
+    }
+}
+
+impl Pair {
+    fn start(
+        programs: &[PathBuf; 2],
+        log: &str,
+        settings: [&[(&str, &str)]; 2],
+    ) -> anyhow::Result<Self> {
+        let [other, this] = programs;
+        let [other_settings, this_settings] = settings;
+        Ok(Self([
+            ShopProcess::start_program(other, log, other_settings)?,
+            ShopProcess::start_program(this, log, this_settings)?,
+        ]))
+    }
+}
+
+async fn compare_embedded(programs: &[PathBuf; 2], options: &CompareOptions) -> anyhow::Result<()> {
+    let pair = Pair::start(programs, &options.log, [&[], &[]])?;
+    let [other, this] = &pair.0;
+    let products = [vec![other.create_product().await?], vec![this.create_product().await?]];
+    let tokens: Vec<String> =
+        (0..USERS).map(|_| new_user_token(Role::Customer)).collect::<Result<_, _>>()?;
+    let adds = products.each_ref().map(|products| {
+        let body = json!({"product_id": products.first(), "quantity": 1}).to_string();
+        tokens.iter().map(|token| Request::post("/api/cart/add", token, &body)).collect::<Vec<_>>()
+    });
+    for (shop, adds) in pair.0.iter().zip(&adds) {
+        send_each_once(shop.address, adds.clone(), USERS).await?;
+    }
+    let readers = tokens.get(..READERS).context("fewer users than readers")?;
+    let cart: Vec<Request> = readers.iter().map(|token| Request::get("/api/cart", token)).collect();
+    compare_rates(&pair, "GET /api/cart", &[cart.clone(), cart], None, options).await?;
+    let reads = products.each_ref().map(|products| {
+        let path = format!("/api/products/{}", products.first().map_or("", String::as_str));
+        readers.iter().map(|token| Request::get(&path, token)).collect::<Vec<_>>()
+    });
+    compare_rates(&pair, "GET /api/products/{id}", &reads, None, options).await?;
+    compare_rates(&pair, "POST /api/cart/add", &adds, Some(&tokens), options).await?;
+    compare_checkouts(&pair, "POST /api/checkout, embedded store", &products, options).await
+}
+
+/// Repeats `requests` of each shop. Empties the carts of `tokens` before each round.
+async fn compare_rates(
+    pair: &Pair,
+    heading: &str,
+    requests: &[Vec<Request>; 2],
+    tokens: Option<&[String]>,
+    options: &CompareOptions,
+) -> anyhow::Result<()> {
+    let mut rounds = Vec::new();
+    for round in 0..=options.rounds {
+        let mut rates = [f64::NAN; 2];
+        for place in order(round) {
+            let (shop, requests) = (&pair.0[place], &requests[place]);
+            if let Some(tokens) = tokens {
+                let clear = tokens.iter().map(|token| Request::delete("/api/cart", token));
+                send_each_once(shop.address, clear.collect(), CLEAR_CONNECTIONS).await?;
+            }
+            rates[place] = measure_rate(shop.address, requests, ROUND_TIME).await?;
+        }
+        if round > 0 {
+            rounds.push(rates);
+        }
+    }
+    print_rounds(heading, &rounds);
+    Ok(())
+}
+
+async fn compare_checkouts_on_mongodb(
+    programs: &[PathBuf; 2],
+    options: &CompareOptions,
+    uri: &str,
+) -> anyhow::Result<()> {
+    for product_count in [1, 1000] {
+        let run = EventId::new().as_uuid().simple().to_string();
+        let names = [format!("souk_bench_a{run}"), format!("souk_bench_b{run}")];
+        let settings = names.each_ref().map(|name| {
+            [("STORE__KIND", "mongodb"), ("STORE__URI", uri), ("STORE__DATABASE", name.as_str())]
+        });
+        let [other, this] = &settings;
+        let pair = Pair::start(programs, &options.log, [other, this])?;
+        let mut products = [Vec::new(), Vec::new()];
+        for (shop, products) in pair.0.iter().zip(&mut products) {
+            for number in 0..product_count {
+                products.push(shop.create_numbered_product(number).await?);
+            }
+        }
+        let heading = format!("POST /api/checkout, MongoDB, {product_count} products");
+        compare_checkouts(&pair, &heading, &products, options).await?;
+        drop(pair);
+        let client = crate::mongo::connect(uri).await?;
+        for name in &names {
+            client.database(name).drop().await?;
+        }
+    }
+    Ok(())
+}
+
+async fn compare_checkouts(
+    pair: &Pair,
+    heading: &str,
+    products: &[Vec<String>; 2],
+    options: &CompareOptions,
+) -> anyhow::Result<()> {
+    let mut rounds = Vec::new();
+    for round in 0..=options.rounds {
+        let mut rates = [f64::NAN; 2];
+        for place in order(round) {
+            rates[place] = measure_checkouts(&pair.0[place], &products[place]).await?.rate;
+        }
+        if round > 0 {
+            rounds.push(rates);
+        }
+    }
+    print_rounds(heading, &rounds);
+    Ok(())
+}
+
+/// Which shop is measured first changes from round to round: the second finds a warmer machine, and
+/// a disk that is still busy with what the first wrote.
+const fn order(round: usize) -> [usize; 2] {
+    if round.is_multiple_of(2) { [0, 1] } else { [1, 0] }
+}
+
+fn print_rounds(heading: &str, rounds: &[[f64; 2]]) {
+    println!("{heading}, {} rounds", rounds.len());
+    println!("  other  {}", Samples::new(rounds.iter().map(|[other, _]| *other)));
+    println!("  this   {}", Samples::new(rounds.iter().map(|[_, this]| *this)));
+    println!("  ratio  {}", Samples::new(rounds.iter().map(|[other, this]| this / other)));
+}

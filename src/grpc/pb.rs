@@ -1,0 +1,9 @@
+//! What `build.rs` generates from `proto/`.
+#![expect(unreachable_pub, reason = "generated")]
+
+include!(concat!(env!("OUT_DIR"), "/services.rs"));
+
+pub(super) use self::{google::r#type::Money, souk::v1::*};
+
+/// The descriptors of all files, for the reflection service.
+pub(super) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

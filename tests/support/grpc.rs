@@ -1,0 +1,106 @@
+//! A gRPC client that is not written here: Python's grpcio, and stubs made of the `.proto` files.
+
+use std::{
+    env,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use tempfile::TempDir;
+
+use super::{Account, TestApp, temp_dir};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The address on which tests have gRPC.
+pub(crate) const GRPC: (&str, &str) = ("grpc.bind", "127.0.0.1:0");
+
+/// Python with the packages that `tests/grpc/requirements.txt` lists, and the stubs.
+pub(crate) struct GrpcClient {
+    packages: PathBuf,
+    stubs: &'static Path,
+}
+
+impl GrpcClient {
+    /// The client; none when the packages are not there. With `SOUK_TEST_ALL` they have to be.
+    pub(crate) fn find(what: &str) -> Option<Self> {
+        let Some(packages) = env::var_os("SOUK_TEST_GRPC_TOOLS").map(PathBuf::from) else {
+            let missing = "SOUK_TEST_GRPC_TOOLS is not set; scripts/test installs the packages";
+            assert!(env::var_os("SOUK_TEST_ALL").is_none(), "{what}: {missing}");
+            // Not `eprintln!`, of which nothing is seen when the test passes.
+            let line = format!("LEFT OUT: {what}: {missing}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
+            return None;
+        };
+        let stubs = stubs(&packages);
+        Some(Self { packages, stubs })
+    }
+
+    /// Runs a script of `tests/grpc` against the shop; returns what it prints. It must succeed.
+    pub(crate) async fn run(
+        &self,
+        app: &mut TestApp,
+        script: &str,
+        variables: &[(&str, &str)],
+    ) -> String {
+        let address = app.grpc_address().await;
+        let (admin, ada, guest) = (app.admin().await, app.customer().await, app.guest().await);
+        let mut command = self.python();
+        command.arg(Path::new(ROOT).join("tests/grpc").join(script));
+        command.env("GRPC", address).env("SOUK", app.url()).env("PID", app.pid().to_string());
+        command.env("DATA", app.dir().join("data")).envs(variables.iter().copied());
+        for (name, Account { token, .. }) in [("ADMIN", admin), ("ADA", ada), ("GUEST", guest)] {
+            command.env(name, token);
+        }
+        let run = tokio::task::spawn_blocking(move || output(&mut command));
+        run.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    fn python(&self) -> Command {
+        let mut command = python(&self.packages);
+        let paths = [&self.packages, self.stubs].map(PathBuf::from);
+        command.env("PYTHONPATH", env::join_paths(paths).unwrap());
+        command
+    }
+}
+
+/// The stubs, which are made once.
+fn stubs(packages: &Path) -> &'static Path {
+    static STUBS: OnceLock<TempDir> = OnceLock::new();
+    let make = || {
+        let dir = temp_dir();
+        let mut protoc = python(packages);
+        protoc.args(["-m", "grpc_tools.protoc", "-I"]).arg(Path::new(ROOT).join("proto"));
+        for kind in ["--python_out", "--grpc_python_out"] {
+            protoc.arg(kind).arg(dir.path());
+        }
+        let services = ["auth", "catalog", "inventory", "cart"];
+        protoc.args(services.map(|name| format!("souk/v1/{name}.proto")));
+        protoc.args(
+            ["google/type/money", "google/rpc/status", "google/rpc/error_details"]
+                .map(|name| format!("{name}.proto")),
+        );
+        output(&mut protoc);
+        dir
+    };
+    STUBS.get_or_init(make).path()
+}
+
+fn python(packages: &Path) -> Command {
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// What `command` prints; it must succeed.
+fn output(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let printed = text(&output.stdout);
+    // The command itself has tokens in its environment.
+    let arguments: Vec<_> = command.get_args().collect();
+    assert!(output.status.success(), "{arguments:?}:\n{printed}{}", text(&output.stderr));
+    printed
+}
