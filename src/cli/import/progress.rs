@@ -38,10 +38,18 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(position.bytes);
             bar.set_message(self.meter.describe());
-        } else if now.duration_since(self.reported_at) >= LINE_INTERVAL {
-            self.reported_at = now;
-            print_error(&self.meter.describe());
+        } else if let Some(line) = self.next_line(now) {
+            print_error(&line);
         }
+    }
+
+    /// The line to print at `now`, if it is time for one.
+    fn next_line(&mut self, now: Instant) -> Option<String> {
+        if now.duration_since(self.reported_at) < LINE_INTERVAL {
+            return None;
+        }
+        self.reported_at = now;
+        Some(self.meter.describe())
     }
 
     /// Prints a line.
@@ -199,6 +207,16 @@ mod tests {
         let meter = meter_after(&[(1, 2_000, 20), (101, 202_000, 2_020_020)], 1_002_000);
         assert_eq!(meter.describe(), "20 %, 2,020,020 lines, 20,200/s, 6 min 40 s left");
         assert_eq!(meter.summarize(), "2,020,020 lines in 101.0 s, 20,200/s");
+    }
+
+    #[test]
+    fn line_is_printed_every_few_seconds() {
+        let meter = meter_after(&[(1, 10, 1)], 100);
+        let started_at = meter.started_at;
+        let mut progress = Progress { bar: None, meter, reported_at: started_at };
+        let lines = [4, 5, 6, 9, 10, 21, 25]
+            .map(|seconds| progress.next_line(started_at + Duration::from_secs(seconds)).is_some());
+        assert_eq!(lines, [false, true, false, false, true, true, false]);
     }
 
     #[test]
