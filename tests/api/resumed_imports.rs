@@ -148,7 +148,7 @@ async fn full_disk_stops_the_import_which_then_continues() {
     command.arg("import").arg(&file);
     let run = Cli::run(&mut limit_file_size(&command, 2_000_000));
     assert_eq!((run.code, &*run.stdout), (1, ""), "{run:?}");
-    assert!(run.stderr.contains("souk: store_unavailable: "), "{run:?}");
+    assert!(run.stderr.contains("souk: the store takes no changes ("), "{run:?}");
     assert!(run.stderr.contains("; stopped after line "), "{run:?}");
     let run = Cli::run(&mut command);
     assert!(run.stderr.contains("continuing after line "), "{run:?}");

@@ -26,7 +26,11 @@ use crate::{
         clock::{Clock, SystemClock},
         ids::UserId,
     },
-    http::{ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys},
+    error::Error,
+    http::{
+        ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
+        is_store_failure,
+    },
     input::product_file::{ProductFileFormat, ProductFileOptions},
     messages::command_context::IdempotencyKey,
 };
@@ -60,11 +64,11 @@ trait ImportTarget {
 
 impl ImportTarget for Importer {
     async fn push_chunk(&mut self, chunk: &[u8]) -> anyhow::Result<()> {
-        Ok(Self::push_chunk(self, chunk).await?)
+        Self::push_chunk(self, chunk).await.map_err(explain_store_failure)
     }
 
     async fn finish(&mut self) -> anyhow::Result<()> {
-        Ok(Self::finish(self).await?)
+        Self::finish(self).await.map_err(explain_store_failure)
     }
 
     fn report(&self) -> &ImportReport {
@@ -81,6 +85,14 @@ impl ImportTarget for Importer {
 
     fn has_started(&self) -> bool {
         self.has_started()
+    }
+}
+
+/// Says what stops an import, without the advice for clients of a shop.
+fn explain_store_failure(error: Error) -> anyhow::Error {
+    match error.code {
+        code if is_store_failure(code) => anyhow!("the store takes no changes ({})", code.as_str()),
+        _ => error.into(),
     }
 }
 
