@@ -30,7 +30,7 @@ pub enum ErrorCode {
     /// The body cannot be parsed as JSON.
     #[strum(message = "Malformed JSON")]
     MalformedJson,
-    /// The request is not valid HTTP.
+    /// The request is not valid HTTP, or its message is none of the gRPC method.
     #[strum(message = "Malformed request")]
     MalformedRequest,
     /// The head of the request is larger than allowed.

@@ -7,6 +7,7 @@ pub mod connection_limiter;
 pub mod feed_limiter;
 mod keyed_permits;
 pub mod rate_limits;
+pub mod stop_phase;
 pub(crate) mod write_stall;
 
 use std::net::IpAddr;

@@ -17,10 +17,14 @@ use super::{
 };
 use crate::{
     actors::accounts::admin_bootstrap::FirstAdmin,
+    admission::stop_phase::StopPhase,
     config::{Settings, StoreKind},
     grpc::GrpcServer,
-    http::{self, AppState, Server},
+    http::{self, AppState, Server, ServerHandle},
 };
+
+/// How long workers have to take over the connections that were accepted last.
+const HANDOVER_TIME: Duration = Duration::from_millis(50);
 
 /// A node with its network side, ready to run.
 pub struct Application {
@@ -29,6 +33,7 @@ pub struct Application {
     ops_address: Option<SocketAddr>,
     grpc_address: Option<SocketAddr>,
     abandoned_after: Duration,
+    shutdown_delay: Duration,
     network: NetworkSide,
 }
 
@@ -42,7 +47,7 @@ struct NetworkSide {
     first_admin: Option<FirstAdmin>,
     has_admin: bool,
     state: Arc<AppState>,
-    stopping: watch::Sender<bool>,
+    stop_phase: watch::Sender<StopPhase>,
 }
 
 impl Application {
@@ -60,7 +65,16 @@ impl Application {
         match Self::open_network(&mut node, listeners, settings, drivers).await {
             Ok(network) => {
                 let abandoned_after = settings.cart.abandoned_after;
-                Ok(Self { node, address, ops_address, grpc_address, abandoned_after, network })
+                let shutdown_delay = settings.http.shutdown_delay;
+                Ok(Self {
+                    node,
+                    address,
+                    ops_address,
+                    grpc_address,
+                    abandoned_after,
+                    shutdown_delay,
+                    network,
+                })
             }
             Err(error) => {
                 // The node's tasks on the drivers' runtime must end before the runtime does.
@@ -84,8 +98,8 @@ impl Application {
         }
         let first_admin = ensure_admin(node, settings).await?;
         let has_admin = node.context.store.has_admin().await?;
-        let (stopping, stopping_receiver) = watch::channel(false);
-        let state = node.build_http_state(settings, stopping_receiver)?;
+        let (stop_phase, receiver) = watch::channel(StopPhase::Running);
+        let state = node.build_http_state(settings, receiver)?;
         let options = server_options(settings, listeners.http);
         let grpc_server = listeners.grpc.map(|listener| {
             let options = grpc_server_options(settings, listener, drivers)?;
@@ -100,7 +114,7 @@ impl Application {
             first_admin,
             has_admin,
             state,
-            stopping,
+            stop_phase,
         })
     }
 
@@ -140,8 +154,8 @@ impl Application {
         self.node.context.listeners.catalog_cache.is_empty()
     }
 
-    /// Serves requests until `stop` completes, then shuts down in order: reports not ready, answers
-    /// requests in progress, commits what waits, closes the store.
+    /// Serves requests until `stop` completes, then shuts down in order: reports not ready for
+    /// `http.shutdown_delay`, answers requests in progress, commits what waits, closes the store.
     ///
     /// # Errors
     /// The HTTP server failed.
@@ -149,7 +163,8 @@ impl Application {
         let Self {
             node,
             abandoned_after,
-            network: NetworkSide { server, ops_server, grpc_server, state, stopping, .. },
+            shutdown_delay,
+            network: NetworkSide { server, ops_server, grpc_server, state, stop_phase, .. },
             ..
         } = self;
         let background_tasks = node.spawn_background_tasks(state, abandoned_after);
@@ -157,18 +172,26 @@ impl Application {
         // Stopped by its handle, after the requests in progress.
         drop(ops_server.map(actix_rt::spawn));
         let handle = server.handle();
-        let server_task = actix_rt::spawn(server);
+        let mut server_task = actix_rt::spawn(server);
         let mut grpc_task = grpc_server.map(GrpcServer::spawn);
+        let stop_when_noticed = async {
+            stop.await;
+            stop_phase.send_replace(StopPhase::NotReady);
+            if !shutdown_delay.is_zero() {
+                tracing::info!(delay = ?shutdown_delay, "stopping: not ready, and still serving");
+                tokio::time::sleep(shutdown_delay).await;
+            }
+        };
         let server_result = tokio::select! {
-            result = server_task => Some(flatten_server_result(result)),
+            result = &mut server_task => Some(flatten_server_result(result)),
             result = wait_for_grpc(&mut grpc_task) => Some(result),
-            () = stop => None,
+            () = stop_when_noticed => None,
         };
         tracing::info!("stopping: finishing requests in progress and refusing new ones");
         // Ends the open event feeds, which would otherwise use up the drain timeout.
-        stopping.send_replace(true);
+        stop_phase.send_replace(StopPhase::Draining);
         // Both have the same time for the requests in progress.
-        let ((), grpc_result) = tokio::join!(handle.stop(true), drain_grpc(grpc_task));
+        let ((), grpc_result) = tokio::join!(drain_http(&handle), drain_grpc(grpc_task));
         if let Some(ops_handle) = ops_handle {
             ops_handle.stop(false).await;
         }
@@ -192,6 +215,14 @@ async fn wait_for_grpc(task: &mut Option<GrpcTask>) -> anyhow::Result<()> {
     let result = running.await;
     *task = None;
     result?.context("the gRPC server failed")
+}
+
+/// Finishes the requests in progress, and refuses connections.
+async fn drain_http(handle: &ServerHandle) {
+    // Workers that stop drop the connections that they have been handed and not looked at yet.
+    handle.pause().await;
+    tokio::time::sleep(HANDOVER_TIME).await;
+    handle.stop(true).await;
 }
 
 /// Waits until the calls in progress have ended. Those that have not when the time is over end with

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, Addr};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
         api_options, cart_limits, connection_limits, feed_limits, grpc_options, order_rules,
         rate_limits, reply_quota,
     },
-    secrets::{build_tokens, token_secret},
+    secrets::{TokenSecrets, build_tokens},
 };
 use crate::{
     actors::{
@@ -22,7 +21,9 @@ use crate::{
         catalog::{CatalogActor, CatalogService, ImportLookup},
         orders::{OrderActor, OrderService},
     },
-    admission::{connection_limiter::ConnectionLimiter, feed_limiter::FeedLimiter},
+    admission::{
+        connection_limiter::ConnectionLimiter, feed_limiter::FeedLimiter, stop_phase::StopPhase,
+    },
     auth::{
         caller::Authenticator, event_ticket::EventTickets, login_keys::LoginKeys,
         refresh_token::RefreshTokens,
@@ -50,7 +51,7 @@ pub struct Node {
     carts: Arc<CartRegistry>,
     orders: Addr<OrderActor>,
     accounts: Addr<AccountActor>,
-    token_secret: SecretString,
+    token_secrets: TokenSecrets,
     writer_task: JoinHandle<()>,
     broker: Option<Broker>,
 }
@@ -63,7 +64,7 @@ impl Node {
     /// The store cannot be opened or does not respond. The error is one line for the operator.
     pub async fn start(settings: &Settings, drivers: &Handle) -> anyhow::Result<Self> {
         let (context, writer_task) = NodeContext::start(settings, drivers).await?;
-        let token_secret = token_secret(settings)?;
+        let token_secrets = TokenSecrets::load(settings)?;
         let passwords = context.metrics.passwords.clone();
         let hasher = PasswordHasher::start_measured(settings.auth.bcrypt_cost, None, passwords);
         let carts = start_carts(settings, &context);
@@ -73,8 +74,8 @@ impl Node {
             admin_bootstrap: admin_bootstrap(&context, hasher.clone()),
             carts,
             orders: start_orders(&context),
-            accounts: start_accounts(settings, &context, hasher, &token_secret),
-            token_secret,
+            accounts: start_accounts(settings, &context, hasher, &token_secrets),
+            token_secrets,
             writer_task,
             broker: None,
             context,
@@ -102,11 +103,11 @@ impl Node {
         self.context.store.close().await;
     }
 
-    /// Builds what the HTTP handlers share. `stopping` becomes true when the node stops.
+    /// Builds what the HTTP handlers share. `stop_phase` says how far the node has stopped.
     pub(super) fn build_http_state(
         &self,
         settings: &Settings,
-        stopping: watch::Receiver<bool>,
+        stop_phase: watch::Receiver<StopPhase>,
     ) -> anyhow::Result<Arc<AppState>> {
         let context = &self.context;
         let metrics = context.metrics.clone();
@@ -120,11 +121,12 @@ impl Node {
             catalog_cache: Arc::clone(&context.listeners.catalog_cache),
             accounts: self.accounts.clone(),
             authenticator: Arc::new(Authenticator::new(
-                build_tokens(settings, &self.token_secret, &context.clock)?,
+                build_tokens(settings, &self.token_secrets, &context.clock)?,
                 Arc::clone(&context.listeners.revoked_sessions),
                 Arc::clone(&context.clock),
             )),
-            event_tickets: EventTickets::new(self.token_secret.expose_secret().as_bytes()),
+            event_tickets: EventTickets::new(self.token_secrets.first())
+                .accepting_second(self.token_secrets.second()),
             feed: Arc::clone(&context.listeners.feed),
             follower: context.follower.clone(),
             current_caches: CurrentCaches::new(
@@ -141,7 +143,7 @@ impl Node {
             feed_limiter: Arc::new(feed_limiter),
             rate_limits: Arc::new(rate_limits(settings)),
             metrics,
-            shutdown: stopping,
+            stop_phase,
         }))
     }
 
@@ -161,7 +163,7 @@ impl Node {
             clock: Arc::clone(&http.clock),
             metrics: http.metrics.clone(),
             options: grpc_options(settings),
-            shutdown: http.shutdown.clone(),
+            stop_phase: http.stop_phase.clone(),
         })
     }
 
@@ -234,17 +236,17 @@ fn start_accounts(
     settings: &Settings,
     context: &NodeContext,
     hasher: PasswordHasher,
-    token_secret: &SecretString,
+    secrets: &TokenSecrets,
 ) -> Addr<AccountActor> {
-    let secret = token_secret.expose_secret().as_bytes();
+    let (first, second) = (secrets.first(), secrets.second());
     AccountActor::new(AccountDeps {
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),
         clock: Arc::clone(&context.clock),
         hasher,
-        refresh_tokens: RefreshTokens::new(secret),
+        refresh_tokens: RefreshTokens::new(first).accepting_second(second),
         revoked: Arc::clone(&context.listeners.revoked_sessions),
-        login_keys: LoginKeys::new(secret),
+        login_keys: LoginKeys::new(first).accepting_second(second),
         refresh_grace: settings.auth.refresh_grace,
         max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,

@@ -7,36 +7,74 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    auth::token::TokenService,
+    auth::token::{InvalidSigningKey, TokenService},
     config::{Settings, readable_file_warning, secret_weakness},
     domain::clock::Clock,
 };
+
+/// The secrets that sign tokens, and that keys for other purposes are derived from.
+pub(super) struct TokenSecrets {
+    first: SecretString,
+    /// Accepted too, while the secret is rotated.
+    second: Option<SecretString>,
+}
+
+impl TokenSecrets {
+    /// The secrets in the settings. Without a first one, it is the one in the store's folder.
+    ///
+    /// # Errors
+    /// The file in the store's folder cannot be read, created or used.
+    pub(super) fn load(settings: &Settings) -> anyhow::Result<Self> {
+        let first = match &settings.auth.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => load_or_create_secret(&settings.store.path)?,
+        };
+        Ok(Self { first, second: settings.auth.second_jwt_secret.clone() })
+    }
+
+    pub(super) fn first(&self) -> &[u8] {
+        self.first.expose_secret().as_bytes()
+    }
+
+    pub(super) fn second(&self) -> Option<&[u8]> {
+        self.second.as_ref().map(|secret| secret.expose_secret().as_bytes())
+    }
+}
 
 /// Builds the service that signs and verifies access tokens: with the Ed25519 key file if there is
 /// one, else with the secret.
 pub(super) fn build_tokens(
     settings: &Settings,
-    secret: &SecretString,
+    secrets: &TokenSecrets,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<TokenService> {
     let Some(file) = &settings.auth.ed25519_key_file else {
-        return Ok(TokenService::with_secret(secret.expose_secret().as_bytes(), Arc::clone(clock)));
+        let tokens = TokenService::with_secret(secrets.first(), Arc::clone(clock));
+        return Ok(match secrets.second() {
+            Some(second) => tokens.accepting_second_secret(second),
+            None => tokens,
+        });
     };
-    let pem = std::fs::read(file)
-        .with_context(|| format!("auth.ed25519_key_file: failed to read {}", file.display()))?;
-    TokenService::with_ed25519(&pem, Arc::clone(clock))
-        .with_context(|| format!("auth.ed25519_key_file: {}", file.display()))
+    let tokens = with_key_file("auth.ed25519_key_file", file, |pem| {
+        TokenService::with_ed25519(pem, Arc::clone(clock))
+    })?;
+    match &settings.auth.second_ed25519_key_file {
+        Some(second) => with_key_file("auth.second_ed25519_key_file", second, |pem| {
+            tokens.accepting_second_ed25519(pem)
+        }),
+        None => Ok(tokens),
+    }
 }
 
-/// The secret in the settings, or else the one in the store's folder.
-///
-/// # Errors
-/// The file in the store's folder cannot be read, created or used.
-pub(super) fn token_secret(settings: &Settings) -> anyhow::Result<SecretString> {
-    match &settings.auth.jwt_secret {
-        Some(secret) => Ok(secret.clone()),
-        None => load_or_create_secret(&settings.store.path),
-    }
+/// Builds tokens from a key file; the error names the setting.
+fn with_key_file(
+    setting: &str,
+    file: &Path,
+    build: impl FnOnce(&[u8]) -> Result<TokenService, InvalidSigningKey>,
+) -> anyhow::Result<TokenService> {
+    let pem = std::fs::read(file)
+        .with_context(|| format!("{setting}: failed to read {}", file.display()))?;
+    build(&pem).with_context(|| format!("{setting}: {}", file.display()))
 }
 
 /// Loads the secret from its file in `dir`. Creates it at the first start.

@@ -1,4 +1,4 @@
-//! Message authentication codes with keys that are derived from one secret.
+//! Message authentication codes with keys that are derived from a secret.
 
 use hmac::{Hmac, KeyInit, digest::Key};
 use sha2::{Digest, Sha256};

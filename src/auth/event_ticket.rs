@@ -22,13 +22,18 @@ use crate::domain::{
 /// How long a ticket is good.
 pub const TICKET_LIFETIME: Duration = Duration::from_secs(60);
 
+/// The purpose of the MAC's key.
+const LABEL: &[u8] = b"souk event ticket\0";
+
 /// Id, user, session, role, and the times at which the access token and the ticket expire.
 const SIGNED_BYTES: usize = 16 + 16 + 16 + 1 + 8 + 8;
 
-/// Issues and verifies tickets. All nodes must share one secret.
+/// Issues and verifies tickets. All nodes must share the secrets.
 #[derive(Clone)]
 pub struct EventTickets {
     mac: Hmac<Sha256>,
+    /// Verifies tickets too, while the secret is rotated.
+    second_mac: Option<Hmac<Sha256>>,
 }
 
 /// A ticket that is genuine and has not expired. It may already be used.
@@ -44,7 +49,14 @@ impl EventTickets {
     /// Derives the MAC key from `secret`, so that the secret can have other uses, too.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        Self { mac: derive_mac(b"souk event ticket\0", secret) }
+        Self { mac: derive_mac(LABEL, secret), second_mac: None }
+    }
+
+    /// Also accepts tickets that were issued under another secret.
+    #[must_use]
+    pub fn accepting_second(mut self, secret: Option<&[u8]>) -> Self {
+        self.second_mac = secret.map(|secret| derive_mac(LABEL, secret));
+        self
     }
 
     /// Issues a ticket for the caller's feed.
@@ -72,7 +84,11 @@ impl EventTickets {
             return None;
         }
         let (signed, mac) = bytes.split_at(SIGNED_BYTES);
-        self.mac.clone().chain_update(signed).verify_slice(mac).ok()?;
+        let is_genuine =
+            |key: &Hmac<Sha256>| key.clone().chain_update(signed).verify_slice(mac).is_ok();
+        if !is_genuine(&self.mac) && !self.second_mac.as_ref().is_some_and(is_genuine) {
+            return None;
+        }
         let (id, rest) = signed.split_first_chunk::<16>()?;
         let (user_id, rest) = rest.split_first_chunk::<16>()?;
         let (session_id, rest) = rest.split_first_chunk::<16>()?;
@@ -122,6 +138,17 @@ mod tests {
             assert_eq!(ticket.caller.expires_at, caller.expires_at);
             assert_ne!(ticket.id, other.verify(&second, NOW).unwrap().id);
         }
+    }
+
+    #[test]
+    fn ticket_of_the_second_secret_is_accepted() {
+        let (old, new) = (&b"the old secret"[..], &b"the new secret"[..]);
+        let ticket = EventTickets::new(old).issue(&caller(Role::Customer), NOW);
+        let rotated = EventTickets::new(new).accepting_second(Some(old));
+        assert!(rotated.verify(&ticket, NOW).is_some());
+        assert!(EventTickets::new(new).verify(&ticket, NOW).is_none());
+        let renewed = rotated.issue(&caller(Role::Customer), NOW);
+        assert!(EventTickets::new(new).verify(&renewed, NOW).is_some());
     }
 
     #[test]

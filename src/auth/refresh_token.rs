@@ -24,11 +24,20 @@ const SIGNED_BYTES: usize = 32;
 /// The length of a token before it is encoded.
 const TOKEN_BYTES: usize = 48;
 
-/// Issues and verifies refresh tokens. All nodes must share one secret.
+/// Issues and verifies refresh tokens. All nodes must share the secrets.
 #[derive(Clone)]
 pub struct RefreshTokens {
-    mac: Hmac<Sha256>,
-    successor_mac: Hmac<Sha256>,
+    /// Signs tokens.
+    first: TokenMacs,
+    /// Verifies tokens too, while the secret is rotated.
+    second: Option<TokenMacs>,
+}
+
+/// The MACs of one secret.
+#[derive(Clone)]
+struct TokenMacs {
+    token: Hmac<Sha256>,
+    successor: Hmac<Sha256>,
 }
 
 /// A newly issued token, for the client and for the store.
@@ -49,35 +58,35 @@ impl RefreshTokens {
     /// Derives the MAC keys from `secret`, so that the secret can have other uses, too.
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        Self {
-            mac: derive_mac(b"souk refresh token\0", secret),
-            successor_mac: derive_mac(b"souk refresh token successor\0", secret),
-        }
+        Self { first: TokenMacs::new(secret), second: None }
+    }
+
+    /// Also accepts tokens that were issued under another secret.
+    #[must_use]
+    pub fn accepting_second(mut self, secret: Option<&[u8]>) -> Self {
+        self.second = secret.map(TokenMacs::new);
+        self
     }
 
     /// Makes the first token of a session.
     pub(crate) fn issue(&self, session_id: SessionId) -> IssuedRefreshToken {
-        self.sign(session_id, rand::random())
+        self.first.sign(session_id, rand::random())
     }
 
     /// Makes the token that replaces `token`: always the same one.
     pub(crate) fn issue_successor(&self, token: &VerifiedRefreshToken) -> IssuedRefreshToken {
-        let mac = self.successor_mac.clone().chain_update(token.bytes).finalize().into_bytes();
-        let mut unguessable = [0; 16];
-        unguessable.iter_mut().zip(mac).for_each(|(place, byte)| *place = byte);
-        self.sign(token.session_id, unguessable)
+        self.first.issue_successor(token)
     }
 
-    fn sign(&self, session_id: SessionId, unguessable: [u8; 16]) -> IssuedRefreshToken {
-        let mut bytes = Vec::with_capacity(TOKEN_BYTES);
-        bytes.extend_from_slice(session_id.as_uuid().as_bytes());
-        bytes.extend_from_slice(&unguessable);
-        let mac = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
-        bytes.extend(mac.into_iter().take(TOKEN_BYTES - SIGNED_BYTES));
-        IssuedRefreshToken {
-            token: URL_SAFE_NO_PAD.encode(&bytes),
-            hash: Sha256::digest(&bytes).into(),
-        }
+    /// The token that has replaced `token`, if that is the current one of the session. While the
+    /// secret is rotated, it may have been issued under either.
+    pub(crate) fn find_issued_successor(
+        &self,
+        token: &VerifiedRefreshToken,
+        session: &Session,
+    ) -> Option<IssuedRefreshToken> {
+        let macs = [Some(&self.first), self.second.as_ref()].into_iter().flatten();
+        macs.map(|macs| macs.issue_successor(token)).find(|issued| issued.is_current(session))
     }
 
     /// Checks the MAC of `token`. `None` if this shop did not issue it.
@@ -88,9 +97,42 @@ impl RefreshTokens {
             return None;
         }
         let (signed, mac) = bytes.split_at(SIGNED_BYTES);
-        self.mac.clone().chain_update(signed).verify_truncated_left(mac).ok()?;
+        let is_genuine = |macs: &TokenMacs| {
+            macs.token.clone().chain_update(signed).verify_truncated_left(mac).is_ok()
+        };
+        if !is_genuine(&self.first) && !self.second.as_ref().is_some_and(is_genuine) {
+            return None;
+        }
         let (session_id, _) = signed.split_first_chunk::<16>()?;
         Some(VerifiedRefreshToken { session_id: Uuid::from_bytes(*session_id).into(), bytes })
+    }
+}
+
+impl TokenMacs {
+    fn new(secret: &[u8]) -> Self {
+        Self {
+            token: derive_mac(b"souk refresh token\0", secret),
+            successor: derive_mac(b"souk refresh token successor\0", secret),
+        }
+    }
+
+    fn issue_successor(&self, token: &VerifiedRefreshToken) -> IssuedRefreshToken {
+        let mac = self.successor.clone().chain_update(token.bytes).finalize().into_bytes();
+        let mut unguessable = [0; 16];
+        unguessable.iter_mut().zip(mac).for_each(|(place, byte)| *place = byte);
+        self.sign(token.session_id, unguessable)
+    }
+
+    fn sign(&self, session_id: SessionId, unguessable: [u8; 16]) -> IssuedRefreshToken {
+        let mut bytes = Vec::with_capacity(TOKEN_BYTES);
+        bytes.extend_from_slice(session_id.as_uuid().as_bytes());
+        bytes.extend_from_slice(&unguessable);
+        let mac = self.token.clone().chain_update(&bytes).finalize().into_bytes();
+        bytes.extend(mac.into_iter().take(TOKEN_BYTES - SIGNED_BYTES));
+        IssuedRefreshToken {
+            token: URL_SAFE_NO_PAD.encode(&bytes),
+            hash: Sha256::digest(&bytes).into(),
+        }
     }
 }
 
@@ -152,6 +194,28 @@ mod tests {
         // Without the secret, a token does not lead to the next one.
         let other = RefreshTokens::new(b"another secret");
         assert_ne!(other.issue_successor(&verified).token, third.token);
+    }
+
+    #[test]
+    fn tokens_and_successors_survive_a_rotation_of_the_secret() {
+        let (old, new) = (&b"the old secret"[..], &b"the new secret"[..]);
+        let before = RefreshTokens::new(old).accepting_second(Some(new));
+        let after = RefreshTokens::new(new).accepting_second(Some(old));
+        let first = before.issue(SessionId::new());
+        for [here, there] in [[&before, &after], [&after, &before]] {
+            let token = here.verify(&first.token).unwrap();
+            let successor = here.issue_successor(&token);
+            let session = session(token.session_id, successor.hash);
+            let again = there.find_issued_successor(&token, &session).unwrap();
+            assert_eq!(again.token, successor.token);
+            assert!(there.verify(&successor.token).is_some());
+        }
+        let unused = session(SessionId::new(), first.hash);
+        let token = after.verify(&first.token).unwrap();
+        assert!(after.find_issued_successor(&token, &unused).is_none());
+        assert!(RefreshTokens::new(new).verify(&first.token).is_none());
+        let renewed = after.issue_successor(&token).token;
+        assert!(RefreshTokens::new(new).verify(&renewed).is_some(), "under the new secret");
     }
 
     #[test]

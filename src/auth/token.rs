@@ -44,6 +44,8 @@ pub struct TokenService {
     header: Header,
     encoding_key: EncodingKey,
     decoding_key: DecodingKey,
+    /// Verifies tokens too, while the key is rotated.
+    second_decoding_key: Option<DecodingKey>,
     validation: Validation,
     jwks: Value,
     /// The claims of the tokens that were verified last. A client sends the same token with every
@@ -108,6 +110,30 @@ enum RoleName {
     Admin,
 }
 
+/// A private key with its public half.
+struct Ed25519Key {
+    encoding_key: EncodingKey,
+    decoding_key: DecodingKey,
+    jwk: Jwk,
+}
+
+impl Ed25519Key {
+    fn from_pem(pem: &[u8]) -> Result<Self, InvalidSigningKey> {
+        let encoding_key = EncodingKey::from_ed_pem(pem).map_err(|_| InvalidSigningKey)?;
+        let derive = DEFAULT_PROVIDER.key_utils.ed_pub_components_from_private_key;
+        let public = derive(encoding_key.as_bytes(), &EllipticCurve::Ed25519)
+            .map_err(|_| InvalidSigningKey)?;
+        let decoding_key = DecodingKey::from_ed_der(&public);
+        let mut jwk = Jwk::from_decoding_key(&decoding_key, Some(Algorithm::EdDSA))
+            .map_err(|_| InvalidSigningKey)?;
+        // The RFC 7638 thumbprint is the same on every node and differs for each key.
+        let key_id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| InvalidSigningKey)?;
+        jwk.common.key_id = Some(key_id);
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        Ok(Self { encoding_key, decoding_key, jwk })
+    }
+}
+
 impl TokenService {
     /// Signs and verifies tokens with a shared secret (HS256).
     #[must_use]
@@ -116,6 +142,7 @@ impl TokenService {
             header: Header::new(Algorithm::HS256),
             encoding_key: EncodingKey::from_secret(secret),
             decoding_key: DecodingKey::from_secret(secret),
+            second_decoding_key: None,
             validation: claim_validation(Algorithm::HS256),
             jwks: json!({"keys": []}),
             verified: Cache::new(VERIFIED_TOKENS),
@@ -128,26 +155,39 @@ impl TokenService {
     /// # Errors
     /// Fails if `pem` does not contain an Ed25519 private key.
     pub fn with_ed25519(pem: &[u8], clock: Arc<dyn Clock>) -> Result<Self, InvalidSigningKey> {
-        let signing = EncodingKey::from_ed_pem(pem).map_err(|_| InvalidSigningKey)?;
-        let derive = DEFAULT_PROVIDER.key_utils.ed_pub_components_from_private_key;
-        let public =
-            derive(signing.as_bytes(), &EllipticCurve::Ed25519).map_err(|_| InvalidSigningKey)?;
-        let checking = DecodingKey::from_ed_der(&public);
-        let mut jwk = Jwk::from_decoding_key(&checking, Some(Algorithm::EdDSA))
-            .map_err(|_| InvalidSigningKey)?;
-        // The RFC 7638 thumbprint is the same on every node and differs for each key.
-        let key_id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| InvalidSigningKey)?;
-        jwk.common.key_id = Some(key_id.clone());
-        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        let Ed25519Key { encoding_key, decoding_key, jwk } = Ed25519Key::from_pem(pem)?;
         Ok(Self {
-            header: Header { kid: Some(key_id), ..Header::new(Algorithm::EdDSA) },
-            encoding_key: signing,
-            decoding_key: checking,
+            header: Header { kid: jwk.common.key_id.clone(), ..Header::new(Algorithm::EdDSA) },
+            encoding_key,
+            decoding_key,
+            second_decoding_key: None,
             validation: claim_validation(Algorithm::EdDSA),
             jwks: json!({"keys": [jwk]}),
             verified: Cache::new(VERIFIED_TOKENS),
             clock,
         })
+    }
+
+    /// Also accepts tokens that are signed with another shared secret. The service must be one
+    /// [`Self::with_secret`].
+    #[must_use]
+    pub fn accepting_second_secret(mut self, secret: &[u8]) -> Self {
+        self.second_decoding_key = Some(DecodingKey::from_secret(secret));
+        self
+    }
+
+    /// Also accepts tokens that are signed with another private key, and publishes its public key.
+    /// The service must be one [`Self::with_ed25519`].
+    ///
+    /// # Errors
+    /// Fails if `pem` does not contain an Ed25519 private key.
+    pub fn accepting_second_ed25519(mut self, pem: &[u8]) -> Result<Self, InvalidSigningKey> {
+        let second = Ed25519Key::from_pem(pem)?;
+        self.second_decoding_key = Some(second.decoding_key);
+        if let Some(keys) = self.jwks.get_mut("keys").and_then(Value::as_array_mut) {
+            keys.push(json!(second.jwk));
+        }
+        Ok(self)
     }
 
     /// Issues a token for a login session.
@@ -198,8 +238,12 @@ impl TokenService {
     }
 
     fn verify_signature(&self, token: &str) -> Result<Claims, Error> {
-        let claims = decode::<VerifiedClaims>(token, &self.decoding_key, &self.validation)
-            .map_err(|_| {
+        let decode_with =
+            |key: &DecodingKey| decode::<VerifiedClaims>(token, key, &self.validation).ok();
+        let decoded = decode_with(&self.decoding_key)
+            .or_else(|| self.second_decoding_key.as_ref().and_then(decode_with));
+        let claims = decoded
+            .ok_or_else(|| {
                 Error::new(
                     ErrorCode::Unauthenticated,
                     "The access token is not valid. Log in again.",

@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod health;
 mod import;
 mod serve;
 
@@ -39,6 +40,8 @@ enum Command {
     Admin(AdminArguments),
     /// Check stock against its movements and the orders.
     Audit(AuditArguments),
+    /// Ask the node on this machine, which has the same settings, whether it is ready.
+    Health,
     /// Print the effective settings, with secrets hidden.
     Config,
     /// Print the OpenAPI document.
@@ -137,6 +140,9 @@ pub fn run() -> ExitCode {
     if let Some(Command::Config) = arguments.command {
         return exit_code(print_line(&settings.redacted_toml()));
     }
+    if let Some(Command::Health) = arguments.command {
+        return exit_code(health::run(&settings));
+    }
     let telemetry = match Telemetry::start(&settings.telemetry) {
         Ok(telemetry) => telemetry,
         Err(error) => return usage_error(&format!("telemetry.otlp_endpoint: {error:#}")),
@@ -148,9 +154,11 @@ pub fn run() -> ExitCode {
         Command::Import(import) => import::run(&settings, &import),
         Command::Admin(admin) => admin::run(&settings, &admin),
         Command::Audit(audit) => audit::run(&settings, &audit),
-        Command::Serve | Command::Config | Command::Openapi | Command::Asyncapi => {
-            serve::run(&settings)
-        }
+        Command::Serve
+        | Command::Health
+        | Command::Config
+        | Command::Openapi
+        | Command::Asyncapi => serve::run(&settings),
     };
     telemetry.shut_down();
     exit_code(result)

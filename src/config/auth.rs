@@ -26,9 +26,15 @@ pub struct AuthSettings {
     /// Secret of HS256 tokens. The embedded store generates one in `store.path` if it is unset.
     #[serde(default, deserialize_with = "values::optional_secret")]
     pub jwt_secret: Option<SecretString>,
+    /// A second secret, with which nothing is signed: what was signed with it is accepted, too.
+    #[serde(default, deserialize_with = "values::optional_secret")]
+    pub second_jwt_secret: Option<SecretString>,
     /// PEM file of an Ed25519 private key. If it is set, tokens are signed with EdDSA.
     #[serde(default, deserialize_with = "values::optional_path")]
     pub ed25519_key_file: Option<PathBuf>,
+    /// PEM file of a second key, with which nothing is signed: its tokens are accepted, too.
+    #[serde(default, deserialize_with = "values::optional_path")]
+    pub second_ed25519_key_file: Option<PathBuf>,
     /// E-mail address of the first administrator; requires `admin_password`.
     #[serde(default, deserialize_with = "values::optional_text")]
     pub admin_email: Option<String>,
@@ -61,6 +67,7 @@ impl AuthSettings {
             ));
         }
         self.validate_jwt_secret(store)?;
+        self.validate_second_keys()?;
         self.validate_admin()
     }
 
@@ -77,6 +84,30 @@ impl AuthSettings {
                  random bytes, the same on every node",
             )),
             None => Ok(()),
+        }
+    }
+
+    /// A second key that is the first one would look like a rotation, and be none.
+    fn validate_second_keys(&self) -> Result<(), InvalidSetting> {
+        const SECRET: &str = "auth.second_jwt_secret";
+        const KEY_FILE: &str = "auth.second_ed25519_key_file";
+        if let Some(second) = &self.second_jwt_secret {
+            let second = second.expose_secret();
+            if let Some(weakness) = secret_weakness(second) {
+                return Err(InvalidSetting::new(SECRET, weakness));
+            }
+            if self.jwt_secret.as_ref().is_some_and(|first| first.expose_secret() == second) {
+                return Err(InvalidSetting::new(SECRET, "is the same as auth.jwt_secret"));
+            }
+        }
+        match (&self.ed25519_key_file, &self.second_ed25519_key_file) {
+            (None, Some(_)) => {
+                Err(InvalidSetting::new(KEY_FILE, "needs auth.ed25519_key_file; set both"))
+            }
+            (Some(first), Some(second)) if first == second => {
+                Err(InvalidSetting::new(KEY_FILE, "is the same as auth.ed25519_key_file"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -115,15 +146,26 @@ impl AuthSettings {
         })
     }
 
-    pub(super) fn key_file_warning(&self) -> Option<String> {
-        readable_file_warning("auth.ed25519_key_file", self.ed25519_key_file.as_deref()?)
+    pub(super) fn key_file_warnings(&self) -> impl Iterator<Item = String> {
+        let files = [
+            ("auth.ed25519_key_file", &self.ed25519_key_file),
+            ("auth.second_ed25519_key_file", &self.second_ed25519_key_file),
+        ];
+        files.into_iter().filter_map(|(key, file)| readable_file_warning(key, file.as_deref()?))
     }
 
     pub(super) fn write_toml(&self, out: &mut TomlWriter) {
         out.write_section("auth");
         out.write_redacted("jwt_secret", self.jwt_secret.as_ref());
-        let key_file = self.ed25519_key_file.as_ref().map(|path| path.to_string_lossy());
-        out.write_optional("ed25519_key_file", key_file.as_deref());
+        out.write_redacted("second_jwt_secret", self.second_jwt_secret.as_ref());
+        let files = [
+            ("ed25519_key_file", &self.ed25519_key_file),
+            ("second_ed25519_key_file", &self.second_ed25519_key_file),
+        ];
+        for (key, file) in files {
+            let file = file.as_ref().map(|path| path.to_string_lossy());
+            out.write_optional(key, file.as_deref());
+        }
         out.write_optional("admin_email", self.admin_email.as_deref());
         out.write_redacted("admin_password", self.admin_password.as_ref());
         out.write_literal("bcrypt_cost", self.bcrypt_cost);

@@ -6,12 +6,13 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::error::{InvalidSetting, check_duration, check_range};
-use super::toml_writer::{TomlWriter, format_size};
+use super::toml_writer::{TomlWriter, format_duration, format_size};
 use super::values;
 
 const KIB: usize = 1024;
 const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const MAX_WRITE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+const MAX_SHUTDOWN_DELAY: Duration = Duration::from_secs(5 * 60);
 
 /// The HTTP listener and its limits.
 #[derive(Clone, Debug, Deserialize)]
@@ -32,6 +33,9 @@ pub struct HttpSettings {
     /// Time after which a connection whose client reads nothing is closed.
     #[serde(deserialize_with = "values::duration")]
     pub write_timeout: Duration,
+    /// Time for which a stopping node reports that it is not ready, and serves as before.
+    #[serde(deserialize_with = "values::duration")]
+    pub shutdown_delay: Duration,
     /// Proxies whose `X-Forwarded-For` header is trusted.
     #[serde(deserialize_with = "values::ip_networks")]
     pub trusted_proxies: Vec<IpNet>,
@@ -56,6 +60,14 @@ impl HttpSettings {
         }
         check_duration("http.request_timeout", self.request_timeout, MAX_REQUEST_TIMEOUT)?;
         check_duration("http.write_timeout", self.write_timeout, MAX_WRITE_TIMEOUT)?;
+        if self.shutdown_delay > MAX_SHUTDOWN_DELAY {
+            let text = format!(
+                "{} is out of range; use 0s to {}",
+                format_duration(self.shutdown_delay),
+                format_duration(MAX_SHUTDOWN_DELAY)
+            );
+            return Err(InvalidSetting::new("http.shutdown_delay", text));
+        }
         self.cors.validate()
     }
 
@@ -66,6 +78,7 @@ impl HttpSettings {
         out.write_string("max_body", &format_size(self.max_body));
         out.write_duration("request_timeout", self.request_timeout);
         out.write_duration("write_timeout", self.write_timeout);
+        out.write_duration("shutdown_delay", self.shutdown_delay);
         out.write_list("trusted_proxies", &self.trusted_proxies);
         out.write_section("http.cors");
         out.write_list("allowed_origins", &self.cors.allowed_origins);

@@ -121,6 +121,7 @@ impl Settings {
         };
         [
             ("auth.jwt_secret", self.auth.jwt_secret.is_some()),
+            ("auth.second_jwt_secret", self.auth.second_jwt_secret.is_some()),
             ("auth.admin_password", self.auth.admin_password.is_some()),
             ("store.uri", has_password(&self.store.uri)),
             ("broker.uri", has_password(&self.broker.uri)),
@@ -147,8 +148,7 @@ impl Settings {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let cost = self.auth.weak_cost_warning();
-        let key_files = [self.auth.key_file_warning(), self.grpc.key_file_warning()];
-        let key_files = key_files.into_iter().flatten();
+        let key_files = self.auth.key_file_warnings().chain(self.grpc.key_file_warning());
         cost.into_iter().chain(key_files).chain(self.file_warnings.iter().cloned()).collect()
     }
 

@@ -208,7 +208,7 @@ fn with_details(response: Response<Body>, method: Method, context: &CallContext)
         // The message cannot be decoded. The services' own errors have details.
         Some(Code::Internal) => {
             let detail = "The message cannot be decoded.";
-            error_status(&Error::invalid_field("message", "invalid", detail), id)
+            error_status(&Error::new(ErrorCode::MalformedRequest, detail), id)
         }
         // An encoding that is not known. The headers say which are.
         Some(_) => return response,

@@ -90,9 +90,10 @@ impl CatalogService {
         let client = (!state.connections.is_trusted_proxy(address)).then_some(address);
         let permit = state.feed_limiter.admit(client, caller.map(|caller| caller.user_id))?;
         let cache = Arc::clone(&state.catalog_cache);
-        // It looks at every product, which takes a while if there are many.
-        let ids = tokio::task::spawn_blocking(move || cache.find_ids(&filter)).await;
-        let ids = ids.map_err(|error| {
+        // It looks at every product, which takes a while if there are many. The place is held until
+        // then, even if the caller gives up.
+        let search = tokio::task::spawn_blocking(move || (cache.find_ids(&filter), permit));
+        let (ids, permit) = search.await.map_err(|error| {
             tracing::error!(%error, "a search of the catalog panicked");
             Error::internal()
         })?;

@@ -234,3 +234,19 @@ impl AsyncWrite for ClientConnection {
         self.io.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_must_get_calls_in_time() {
+        let info = ConnectionInfo::new(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let left = |info: &ConnectionInfo| info.idle_deadline() - Instant::now();
+        assert!(left(&info) <= OPENING_TIMEOUT);
+        let calls = [info.begin_call(), info.clone().begin_call()];
+        assert!(left(&info) > OPENING_TIMEOUT, "later while calls are in progress");
+        drop(calls);
+        assert!((OPENING_TIMEOUT..=IDLE_TIMEOUT).contains(&left(&info)));
+    }
+}

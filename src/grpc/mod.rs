@@ -1,7 +1,7 @@
 //! The gRPC services, for other programs of the shop: the same actors, rules and error codes as
 //! HTTP.
 //!
-//! A call passes the [`call_layer`], which admits it, then a service, one file for each, which
+//! A call passes the `call_layer`, which admits it, then a service, one file for each, which
 //! sends the same messages to the same actors as a route does. `docs/grpc.md` says how to call
 //! them, `proto/` describes them.
 

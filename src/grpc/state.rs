@@ -9,6 +9,7 @@ use crate::{
     actors::{cart::CartRegistry, catalog::CatalogActor},
     admission::{
         connection_limiter::ConnectionLimiter, feed_limiter::FeedLimiter, rate_limits::RateLimits,
+        stop_phase::StopPhase,
     },
     auth::caller::Authenticator,
     cache::{catalog_cache::CatalogCache, current_caches::CurrentCaches},
@@ -46,8 +47,8 @@ pub struct GrpcState {
     pub metrics: Metrics,
     /// Settings of the services.
     pub options: GrpcOptions,
-    /// Becomes true when the node starts to shut down.
-    pub shutdown: watch::Receiver<bool>,
+    /// How far the node has stopped.
+    pub stop_phase: watch::Receiver<StopPhase>,
 }
 
 /// Settings of the gRPC services.
@@ -66,16 +67,16 @@ pub struct GrpcOptions {
 }
 
 impl GrpcState {
-    /// Whether the node is shutting down.
+    /// Whether the node is shutting down, though it may still serve calls.
     pub(super) fn is_stopping(&self) -> bool {
-        *self.shutdown.borrow()
+        *self.stop_phase.borrow() != StopPhase::Running
     }
 
-    /// Completes when the node starts to shut down.
+    /// Completes when the node takes no more calls, and finishes those in progress.
     pub(super) async fn stopping(&self) {
-        let mut shutdown = self.shutdown.clone();
+        let mut stop_phase = self.stop_phase.clone();
         // It fails when the sender is gone: then the node has stopped.
-        let _ = shutdown.wait_for(|is_stopping| *is_stopping).await;
+        let _ = stop_phase.wait_for(|phase| *phase == StopPhase::Draining).await;
     }
 
     /// Whether the node is ready, as `/readyz` says it.

@@ -11,8 +11,8 @@ mod state;
 use actix_cors::Cors;
 use actix_web::http::header;
 
-/// A server that starts to run when it is awaited.
-pub use actix_web::dev::Server;
+/// A server that starts to run when it is awaited, and what stops it.
+pub use actix_web::dev::{Server, ServerHandle};
 
 pub use self::{
     openapi::openapi_document,

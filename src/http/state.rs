@@ -20,6 +20,7 @@ use crate::{
         feed_limiter::{FeedLimiter, FeedPermit},
         find_client_address,
         rate_limits::{RateLimited, RateLimits},
+        stop_phase::StopPhase,
     },
     auth::{
         caller::{Authenticator, Caller, bearer_token},
@@ -81,8 +82,8 @@ pub struct AppState {
     pub rate_limits: Arc<RateLimits>,
     /// Metrics for Prometheus.
     pub metrics: Metrics,
-    /// Becomes true when the node starts to shut down.
-    pub shutdown: watch::Receiver<bool>,
+    /// How far the node has stopped.
+    pub stop_phase: watch::Receiver<StopPhase>,
 }
 
 /// Settings of the HTTP API.
@@ -200,7 +201,7 @@ impl AppState {
         Ok(self.current_caches.honor_no_cache(no_cache, self.remaining_time(request)).await?)
     }
 
-    /// Returns the client's address. See [`find_client_address`].
+    /// Returns the client's address: the nearest one that is not a trusted proxy.
     #[must_use]
     pub fn client_address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
@@ -244,9 +245,9 @@ impl AppState {
         self.read_limiter.run(self.remaining_time(request), read).await
     }
 
-    /// Whether the node is shutting down.
+    /// Whether the node is shutting down, though it may still serve requests.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        *self.shutdown.borrow()
+        *self.stop_phase.borrow() != StopPhase::Running
     }
 }

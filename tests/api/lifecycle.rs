@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::support::{ADMIN_PASSWORD, Account, Cli, TestApp};
@@ -124,6 +125,91 @@ async fn shutdown_answers_requests_in_progress() {
         assert_eq!(status.code(), Some(0));
         app.restart().await;
         assert_eq!(app.cart(&admin).await["item_count"], 3);
+    }
+}
+
+#[tokio::test]
+async fn stopping_node_serves_for_the_shutdown_delay() {
+    let mut app = TestApp::with_settings(&[("http.shutdown_delay", "2s")]).await;
+    let admin = app.admin().await;
+    let tea = app.new_product(&admin, &json!(4.5), 10).await;
+    let mut feed = app.open_feed(None, None).await;
+    let began = std::time::Instant::now();
+    app.signal("TERM");
+    app.wait_for_log("stopping: not ready").await;
+    let readiness = app.get("/readyz").await.is(503);
+    assert_eq!(readiness.json()["checks"]["node"], "stopping");
+    // A proxy that keeps connections uses this one no more.
+    assert_eq!(readiness.header("connection"), Some("close"));
+    app.get("/livez").await.is(200);
+    app.add_to_cart(&admin, &tea, 3).await.ok();
+    app.change_stock(&admin, &tea, &json!({"delta": 1, "reason": "found"})).await.ok();
+    assert_eq!(feed.next().await.kind, "inventory.stock.changed", "the feed goes on");
+    let (status, _) = app.wait_for_exit().await;
+    assert_eq!(status.code(), Some(0));
+    assert!(began.elapsed().as_secs() >= 2, "{:?}", began.elapsed());
+    assert_eq!(feed.next_or_end().await, None);
+    app.restart().await;
+    assert_eq!(app.cart(&admin).await["item_count"], 3);
+}
+
+/// Adds to a cart over and over, each time over a new connection if `reconnects`, until an attempt
+/// gets no answer; returns how many got one.
+async fn add_until_unanswered(
+    app: &TestApp,
+    account: &Account,
+    tea: &str,
+    reconnects: bool,
+) -> u64 {
+    let body = json!({"product_id": tea, "quantity": 1}).to_string();
+    let connection = if reconnects { "close" } else { "keep-alive" };
+    let request = format!(
+        "POST /api/cart/add HTTP/1.1\r\nhost: souk\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\nconnection: {connection}\r\ncontent-length: {}\r\n\r\n\
+         {body}",
+        account.token,
+        body.len()
+    );
+    let mut answered = 0;
+    loop {
+        let Ok(mut connection) = app.try_connect_from("127.0.0.1").await else { return answered };
+        loop {
+            connection.send_while_wanted(&request).await;
+            let Some(response) = connection.try_response().await else { return answered };
+            assert_eq!(response.status, 200, "{}", response.head);
+            answered += 1;
+            if response.head.contains("connection: close") {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_that_stops_under_load_answers_every_request_that_it_carries_out() {
+    let mut app = TestApp::start().await;
+    let admin = app.admin().await;
+    let tea = app.new_product(&admin, &json!(4.5), 1_000_000).await;
+    for _ in 0..3 {
+        let accounts = app.customers(16).await;
+        let adds = accounts
+            .iter()
+            .enumerate()
+            .map(|(number, account)| add_until_unanswered(&app, account, &tea, number % 2 == 0));
+        let stop = async {
+            // Once all are busy.
+            while app.metric("souk_carts_active").await < 16.0 {
+                tokio::task::yield_now().await;
+            }
+            app.signal("TERM");
+        };
+        let (answered, ()) = tokio::join!(join_all(adds), stop);
+        let (status, _) = app.wait_for_exit().await;
+        assert_eq!(status.code(), Some(0));
+        app.restart().await;
+        for (account, answered) in accounts.iter().zip(answered) {
+            assert_eq!(app.cart(account).await["item_count"], answered);
+        }
     }
 }
 

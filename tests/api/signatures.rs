@@ -18,7 +18,7 @@ fn ed25519_key_pem() -> String {
     }
 }
 
-fn verify_token(app_keys: &Value, token: &str) -> Value {
+pub(crate) fn verify_token(app_keys: &Value, token: &str) -> Value {
     let keys: JwkSet = serde_json::from_value(app_keys.clone()).unwrap();
     let header: Header = jsonwebtoken::decode_header(token).unwrap();
     let key = keys.find(&header.kid.unwrap()).unwrap();

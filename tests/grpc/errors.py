@@ -45,8 +45,12 @@ found = assert_fails(*invalid, catalog.ListProducts, filtered(filter=wrong))
 assert set(found.fields) == {"q", "min_price", "max_price", "ids"}, found
 
 raw = CHANNEL.unary_unary("/souk.v1.CatalogService/GetProduct")
-assert_fails(*invalid, raw, b"\xff\xff\xff")
+assert_fails("INVALID_ARGUMENT", "malformed_request", raw, b"\xff\xff\xff")
 assert_fails("RESOURCE_EXHAUSTED", "payload_too_large", raw, b"\x0a" + b"x" * 70_000)
+# More headers than a call may have; the connection goes on.
+found = failure(catalog.GetProduct, get_product(product_id=tea), metadata=[("x-big", "v" * 20_000)])
+assert found.status != "NOT_FOUND", found
+catalog.GetProduct(get_product(product_id=tea), timeout=LONG)
 for path in ("/souk.v1.CatalogService/Buy", "/souk.v2.CatalogService/GetProduct", "/x"):
     assert_fails("UNIMPLEMENTED", "not_found", CHANNEL.unary_unary(path), b"")
 

@@ -91,5 +91,15 @@ elif LIMIT == "connections":
             answer_of_retry = refused.BatchGetProducts(batch, wait_for_ready=True, timeout=LONG)
         except grpc.RpcError as error:
             assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+elif LIMIT == "streams":
+    fill_catalog()
+    # One connection carries a hundred calls at a time; the client waits with the next one.
+    streams = [open_stream() for _ in range(100)]
+    batch = catalog_pb2.BatchGetProductsRequest()
+    waiting = catalog.BatchGetProducts.future(batch, timeout=LONG)
+    catalog_pb2_grpc.CatalogServiceStub(connect()).BatchGetProducts(batch, timeout=LONG)
+    assert not waiting.done()
+    streams.pop().cancel()
+    waiting.result()
 else:
     raise AssertionError(LIMIT)

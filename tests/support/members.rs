@@ -94,9 +94,14 @@ impl Members {
         process.wait().unwrap();
     }
 
+    /// The process of a member.
+    pub(crate) fn pid(&self, index: usize) -> u32 {
+        self.processes[index].as_ref().unwrap().id()
+    }
+
     /// Sends a signal such as `STOP` or `CONT` to one member.
     pub(crate) fn signal(&self, index: usize, name: &str) {
-        let pid = self.processes[index].as_ref().unwrap().id().to_string();
+        let pid = self.pid(index).to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
         // Threads stop one by one, so wait for all of them.
         while name == "STOP" && !is_stopped(&pid) {

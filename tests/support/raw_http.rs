@@ -82,9 +82,14 @@ impl RawConnection {
     }
 
     pub(crate) async fn response(&mut self) -> RawResponse {
+        self.try_response().await.expect("a complete response")
+    }
+
+    /// The next response; `None` if the server closes the connection without a complete one.
+    pub(crate) async fn try_response(&mut self) -> Option<RawResponse> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            head.push(self.0.read_u8().await.expect("a complete response head"));
+            head.push(self.0.read_u8().await.ok()?);
         }
         let head = String::from_utf8(head).unwrap().to_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -93,8 +98,8 @@ impl RawConnection {
             .find_map(|line| line.strip_prefix("content-length: "))
             .map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
-        self.0.read_exact(&mut body).await.unwrap();
-        RawResponse { status, head, body }
+        self.0.read_exact(&mut body).await.ok()?;
+        Some(RawResponse { status, head, body })
     }
 }
 

@@ -120,6 +120,69 @@ fn documents_name_only_what_exists() {
     assert!(missing.is_empty(), "names that are gone:\n{}", missing.join("\n"));
 }
 
+/// Whether a test, or a module of tests, exists. The path begins with the test's crate, or with a
+/// module of the program. A name alone is that of a function.
+fn test_exists(path: &str) -> bool {
+    let has_function = |file: &Path, name: &str| {
+        fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {name}(")))
+    };
+    let mut segments: Vec<&str> = path.split("::").collect();
+    if segments.len() == 1 {
+        let mut files = Vec::new();
+        files_below(&root().join("tests"), &mut files);
+        files_below(&root().join("src"), &mut files);
+        return files.iter().any(|file| has_function(file, path));
+    }
+    let is_module = |segments: &[&str]| {
+        ["tests", "src"].iter().any(|folder| {
+            let module = root().join(folder).join(segments.join("/"));
+            module.is_dir() || module.with_extension("rs").is_file()
+        })
+    };
+    if is_module(&segments) {
+        return true;
+    }
+    let name = segments.pop().unwrap_or_default();
+    ["tests", "src"].iter().any(|folder| {
+        let module = root().join(folder).join(segments.join("/"));
+        has_function(&module.with_extension("rs"), name)
+            || has_function(&module.join("mod.rs"), name)
+    })
+}
+
+/// What SECURITY.md and the operators' guide have in backticks and looks like a test. Settings have
+/// a dot, and names of metrics their prefix.
+fn named_tests(document: &str) -> Vec<&str> {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == ':';
+    let looks_like_test = |name: &&str| {
+        name.chars().all(is_word)
+            && !name.starts_with("souk")
+            && !name.starts_with("process_")
+            && !name.ends_with(':')
+            // Error codes have fewer words.
+            && (name.contains("::") || name.matches('_').count() > 3)
+    };
+    quoted_names(document).into_iter().filter(looks_like_test).collect()
+}
+
+#[test]
+fn documents_name_only_tests_that_exist() {
+    let mut missing = Vec::new();
+    let mut count = 0;
+    for document in ["SECURITY.md", "docs/operations.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap_or_default();
+        for name in named_tests(&text) {
+            count += 1;
+            if !test_exists(name) {
+                missing.push(format!("{document}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "tests that are gone:\n{}", missing.join("\n"));
+    assert!(count > 50, "only {count} names look like tests");
+    assert!(!test_exists("api::limits::no_such_test") && !test_exists("api::no_such_module"));
+}
+
 #[test]
 fn renamed_method_is_noticed() {
     let sources = source_words();

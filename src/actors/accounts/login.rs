@@ -63,7 +63,7 @@ impl AccountService {
             .await?;
         ticket.mark_started()?;
         let mut commit = self.build_commit(&ticket, trace);
-        let known_network = self.login_limiter.pair_key(&email, address);
+        let known_network = self.login_limiter.pair_keys(&email, address).first;
         let user = User {
             id: UserId::new(),
             email,
@@ -102,7 +102,7 @@ impl AccountService {
         attempt.confirm_success().await?;
         let VerifiedUser { mut user, is_hash_outdated } = verified;
         let login = VerifiedLogin {
-            known_network: limiter.pair_key(&user.email, address),
+            known_network: limiter.pair_keys(&user.email, address).first,
             origin: origin.hash_origin,
             password: &password,
         };

@@ -20,7 +20,7 @@ use super::{
     hash_queue::{HashClass, HashOrigin},
 };
 use crate::{
-    auth::login_keys::LoginKeys,
+    auth::login_keys::{DerivedKeys, LoginKeys},
     domain::{
         account::{Email, User, client_network, login_failures::LoginKey},
         clock::Clock,
@@ -69,8 +69,8 @@ impl LoginLimiter {
         }
     }
 
-    /// The key of an account at the network of `address`.
-    pub(super) fn pair_key(&self, email: &Email, address: IpAddr) -> LoginKey {
+    /// The keys of an account at the network of `address`.
+    pub(super) fn pair_keys(&self, email: &Email, address: IpAddr) -> DerivedKeys {
         self.keys.for_pair(email, address)
     }
 
@@ -83,16 +83,17 @@ impl LoginLimiter {
         address: IpAddr,
     ) -> LoginOrigin {
         let network = client_network(address);
-        let pair = email.map(|email| self.pair_key(email, address));
+        let pair = email.map(|email| self.pair_keys(email, address));
         let now = self.clock.now();
         if let (Some(user), Some(pair)) = (user, pair)
-            && user.knows_network(pair, now)
+            && pair.iter().any(|key| user.knows_network(key, now))
         {
             let hash_origin = HashOrigin { class: HashClass::KnownLogin, network };
-            return LoginOrigin { hash_origin, counted_under: vec![pair] };
+            return LoginOrigin { hash_origin, counted_under: pair.iter().collect() };
         }
         let account = email.map(|email| self.keys.for_account(email));
-        let counted_under = account.into_iter().chain([self.keys.for_network(address)]).collect();
+        let keys = account.into_iter().chain([self.keys.for_network(address)]);
+        let counted_under = keys.flat_map(DerivedKeys::iter).collect();
         let hash_origin = HashOrigin { class: HashClass::Login, network };
         LoginOrigin { hash_origin, counted_under }
     }

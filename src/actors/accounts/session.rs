@@ -41,15 +41,19 @@ impl AccountService {
             let mut commit = self.build_commit(&ticket, trace.clone());
             let session =
                 self.find_refreshable_session(token.session_id, commit.decided_at).await?;
-            let successor = tokens.issue_successor(&token);
             let is_current = token.is_current(&session);
-            // Once the successor was used, it is no longer the current token either.
-            let may_be_lost = successor.is_current(&session)
-                && session.is_in_refresh_grace(commit.decided_at, self.deps.refresh_grace);
-            if !is_current && !may_be_lost {
+            let successor = if is_current {
+                Some(tokens.issue_successor(&token))
+            } else if session.is_in_refresh_grace(commit.decided_at, self.deps.refresh_grace) {
+                // It may have been lost. Once it was used, it is not the current token either.
+                tokens.find_issued_successor(&token, &session)
+            } else {
+                None
+            };
+            let Some(successor) = successor else {
                 let reply = RefreshOutcome::Reused;
                 return Ok(Decision::NoChange { reply, body: Bytes::new() });
-            }
+            };
             let user = self.deps.store.find_user(session.user_id).await?;
             let reply = RefreshOutcome::Continued(Box::new(AuthenticatedSession {
                 user: user.ok_or_else(invalid_refresh_token)?,

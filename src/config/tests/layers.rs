@@ -19,6 +19,7 @@ fn default_settings() {
     assert!(settings.http.workers >= 1);
     assert_eq!(settings.http.max_body, 64 * 1024);
     assert_eq!(settings.http.request_timeout, Duration::from_secs(5));
+    assert!(settings.http.shutdown_delay.is_zero());
     assert!(settings.http.trusted_proxies.is_empty());
     assert!(settings.http.cors.allowed_origins.is_empty());
     assert_eq!((settings.shop.currency.code(), settings.shop.currency.decimals()), ("USD", 2));
@@ -30,6 +31,8 @@ fn default_settings() {
     assert_eq!(settings.broker.kind, BrokerKind::None);
     assert!(settings.broker.uri.is_none());
     assert!(settings.auth.jwt_secret.is_none() && settings.auth.ed25519_key_file.is_none());
+    assert!(settings.auth.second_jwt_secret.is_none());
+    assert!(settings.auth.second_ed25519_key_file.is_none());
     assert!(settings.auth.admin_email.is_none() && settings.auth.admin_password.is_none());
     assert_eq!(settings.auth.bcrypt_cost, 12);
     assert_eq!(settings.auth.refresh_grace, Duration::from_secs(30));

@@ -14,6 +14,7 @@ const SETTING_KEYS: &[&str] = &[
     "http.max_body",
     "http.request_timeout",
     "http.write_timeout",
+    "http.shutdown_delay",
     "http.trusted_proxies",
     "http.cors.allowed_origins",
     "ops.bind",
@@ -29,7 +30,9 @@ const SETTING_KEYS: &[&str] = &[
     "broker.uri",
     "broker.subscription",
     "auth.jwt_secret",
+    "auth.second_jwt_secret",
     "auth.ed25519_key_file",
+    "auth.second_ed25519_key_file",
     "auth.admin_email",
     "auth.admin_password",
     "auth.bcrypt_cost",
@@ -128,7 +131,9 @@ fn fully_configured() -> SettingsFixture {
         ("SOUK__STORE__DATABASE", "souk"),
         ("SOUK__BROKER__URI", "amqp://souk:hush@mq"),
         ("SOUK__AUTH__JWT_SECRET", "hush: 7f3a91c05d2be8466a90c1d4e5f"),
+        ("SOUK__AUTH__SECOND_JWT_SECRET", "hush: 0b71fe55a9c2486d8ea31790cd4"),
         ("SOUK__AUTH__ED25519_KEY_FILE", "key.pem"),
+        ("SOUK__AUTH__SECOND_ED25519_KEY_FILE", "second.pem"),
         ("SOUK__AUTH__ADMIN_EMAIL", "admin@shop.example"),
         ("SOUK__AUTH__ADMIN_PASSWORD", "hush hush"),
         ("SOUK__GRPC__BIND", "127.0.0.1:9090"),
@@ -185,7 +190,7 @@ fn redacted_output_hides_secrets() {
     let output = settings.redacted_toml();
     assert!(!output.contains("hush"), "{output}");
     assert!(!format!("{settings:?}").contains("hush"));
-    assert_eq!(output.matches("\"<hidden>\"").count(), 4, "{output}");
+    assert_eq!(output.matches("\"<hidden>\"").count(), 5, "{output}");
     parse(&output);
 }
 
@@ -198,7 +203,13 @@ fn unset_settings_are_comments() {
 
 #[test]
 fn redacted_output_round_trips() {
-    let secrets = ["STORE__URI", "BROKER__URI", "AUTH__JWT_SECRET", "AUTH__ADMIN_PASSWORD"];
+    let secrets = [
+        "STORE__URI",
+        "BROKER__URI",
+        "AUTH__JWT_SECRET",
+        "AUTH__SECOND_JWT_SECRET",
+        "AUTH__ADMIN_PASSWORD",
+    ];
     let original = fully_configured();
     let output = original.load().redacted_toml();
     let mut again = SettingsFixture::new().with_file("config/development.toml", &output);
@@ -210,7 +221,7 @@ fn redacted_output_round_trips() {
 
 #[test]
 fn errors_do_not_show_secrets() {
-    for name in ["JWT_SECRET", "SOUK__AUTH__ADMIN_PASSWORD"] {
+    for name in ["JWT_SECRET", "SOUK__AUTH__SECOND_JWT_SECRET", "SOUK__AUTH__ADMIN_PASSWORD"] {
         assert!(!from_env(&[(name, "hush")]).load_error().contains("hush"));
     }
     let file =

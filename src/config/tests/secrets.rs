@@ -23,6 +23,26 @@ fn weak_signing_secret_is_rejected() {
 }
 
 #[test]
+fn second_keys_are_checked_like_the_first() {
+    let error = |variables: &[(&str, &str)]| from_env(variables).load_error();
+    let weak = error(&[("SOUK__AUTH__SECOND_JWT_SECRET", "too short")]);
+    assert_eq!(
+        weak,
+        "auth.second_jwt_secret (SOUK__AUTH__SECOND_JWT_SECRET): has 9 bytes; \
+         use at least 32 random bytes"
+    );
+    let same = error(&[("JWT_SECRET", SECRET), ("SOUK__AUTH__SECOND_JWT_SECRET", SECRET)]);
+    assert!(same.ends_with(": is the same as auth.jwt_secret"), "{same}");
+    let (first, second) = ("SOUK__AUTH__ED25519_KEY_FILE", "SOUK__AUTH__SECOND_ED25519_KEY_FILE");
+    let alone = error(&[(second, "second.pem")]);
+    assert!(alone.ends_with(": needs auth.ed25519_key_file; set both"), "{alone}");
+    let same = error(&[(first, "key.pem"), (second, "key.pem")]);
+    assert!(same.ends_with(": is the same as auth.ed25519_key_file"), "{same}");
+    let other = "qL0Yz8o3b5Jm1XkU7eWn2RtVc9AsDfGh4PiTyKlMxZw=";
+    from_env(&[("JWT_SECRET", SECRET), ("SOUK__AUTH__SECOND_JWT_SECRET", other)]).load();
+}
+
+#[test]
 fn secret_files_that_everybody_can_read_cause_a_warning() {
     let fixture = SettingsFixture::new()
         .with_file("key.pem", "not read here")

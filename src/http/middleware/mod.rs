@@ -1,5 +1,6 @@
 //! Middleware for every request: request ids, rate limits, metrics and problem details.
 
+pub(super) mod compression;
 pub(super) mod head_method;
 pub(super) mod observation;
 pub(super) mod security_headers;
@@ -12,7 +13,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     error::InternalError,
     http::{
-        Method, StatusCode,
+        ConnectionType, Method, StatusCode,
         header::{self, HeaderName, HeaderValue},
     },
     middleware::Next,
@@ -63,6 +64,10 @@ pub(crate) async fn response_middleware(
         }
     };
     set_common_headers(&mut response, &id);
+    if state.as_ref().is_some_and(|state| state.is_stopping()) {
+        // The client's next request goes to a node that stays.
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let response = ensure_problem_body(response, &id);
     observed.finish(&response, state.as_deref(), &id);
     Ok(response)

@@ -135,6 +135,7 @@ fn build_app(
         .wrap(from_fn(middleware::admission_middleware))
         .wrap(Condition::new(!allowed_origins.is_empty(), cors_policy(allowed_origins)))
         .wrap(from_fn(middleware::response_middleware))
+        .wrap(from_fn(middleware::compression::compress_response))
         .wrap(from_fn(middleware::head_method::head_as_get))
         .wrap(from_fn(track_request))
         .configure(|config| routes::configure_all_routes(config, serves_operations))

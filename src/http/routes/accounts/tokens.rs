@@ -51,7 +51,7 @@ pub(crate) struct KeySetResponse {
     keys: Vec<KeyResponse>,
 }
 
-/// A public key (RFC 8037). It is the only one, of the kind `OKP`.
+/// A public key (RFC 8037), of the kind `OKP`. There are two while keys are rotated.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "as with `KeySetResponse`")]
 pub(crate) struct KeyResponse {
@@ -106,6 +106,7 @@ pub(super) async fn validate(change: ChangeRequest<Anyone, ValidateRequest>) -> 
 /// Get the keys that access tokens can be checked with.
 ///
 /// This is a JSON Web Key Set (RFC 7517). It is empty when tokens are signed with a shared secret.
+/// The `kid` of a token says which of the keys it is signed with.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "get_signing_keys",
 tag = "Auth", security(()), responses((status = 200, body = KeySetResponse)))]
 pub(super) async fn jwks(read: ReadRequest<Anyone>) -> RouteResult {

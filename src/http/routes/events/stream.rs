@@ -17,7 +17,7 @@ use super::{
     filter::EventFilter,
 };
 use crate::{
-    admission::feed_limiter::FeedPermit,
+    admission::{feed_limiter::FeedPermit, stop_phase::StopPhase},
     auth::caller::Caller,
     events::OutboxCursor,
     http::state::AppState,
@@ -57,7 +57,7 @@ pub(super) struct EventStream {
     pending_chunks: VecDeque<Bytes>,
     /// The page in progress, and the place of its next event.
     page: Option<(Arc<FeedPage>, usize)>,
-    shutdown: watch::Receiver<bool>,
+    stop_phase: watch::Receiver<StopPhase>,
     keep_alive_timer: Interval,
     session_timer: Interval,
 }
@@ -79,7 +79,7 @@ impl EventStream {
         let opening = format!(": souk\nid: {cursor}\nretry: {RETRY_MILLIS}\n\n").into();
         let timer = |period| interval_at(Instant::now() + period, period);
         Self {
-            shutdown: state.shutdown.clone(),
+            stop_phase: state.stop_phase.clone(),
             state,
             _permit: permit,
             caller,
@@ -99,7 +99,7 @@ impl EventStream {
     pub(super) async fn next_chunk(&mut self) -> Option<Bytes> {
         loop {
             // Here, since a slow reader can be busy with one page for long.
-            if self.has_session_ended() || *self.shutdown.borrow() {
+            if self.has_session_ended() || *self.stop_phase.borrow() == StopPhase::Draining {
                 return None;
             }
             if let Some(chunk) = self.pending_chunks.pop_front().or_else(|| self.next_event()) {
@@ -127,7 +127,7 @@ impl EventStream {
                     Err(RecvError::Closed) => return None,
                 },
                 // The node is stopping. The client resumes on another node.
-                _ = self.shutdown.changed() => return None,
+                changed = self.stop_phase.changed() => changed.ok()?,
             }
         }
     }

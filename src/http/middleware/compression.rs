@@ -1,0 +1,108 @@
+//! Compresses responses for clients that accept it.
+//!
+//! Not the framework's `Compress`: it compresses bodies of any size, also an event feed and what is
+//! secret, answers 406 to some headers, and leaves a strong `ETag` on both forms of a body.
+
+use actix_http::encoding::Encoder;
+use actix_web::{
+    Error,
+    body::{BodySize, BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{
+            self, AcceptEncoding, ContentEncoding, Encoding, Header as _, HeaderMap, HeaderValue,
+        },
+    },
+    middleware::Next,
+};
+
+/// The smallest body that is compressed, in bytes. A smaller one fits into one packet anyway.
+const MIN_BYTES: u64 = 1024;
+
+/// What a body can be compressed with. The framework prefers the first if a client has no
+/// preference.
+const SUPPORTED: [Encoding; 4] =
+    [Encoding::brotli(), Encoding::zstd(), Encoding::gzip(), Encoding::identity()];
+
+/// Compresses the body if it is worth it and the client accepts it.
+pub(crate) async fn compress_response(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let encoding = negotiate(&request);
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    let size = response.response().body().size();
+    if !may_vary(response.status(), response.headers(), size) {
+        return Ok(response);
+    }
+    if encoding.is_some() {
+        weaken_etag(response.headers_mut());
+    }
+    match encoding {
+        // The encoder sets `Content-Encoding` and `Vary`.
+        Some(encoding) if response.status() != StatusCode::NOT_MODIFIED => {
+            Ok(response
+                .map_body(|head, body| BoxBody::new(Encoder::response(encoding, head, body))))
+        }
+        _ => {
+            // A cache must know, also when it stores the form that is not compressed.
+            let vary = HeaderValue::from_static("accept-encoding");
+            response.headers_mut().append(header::VARY, vary);
+            Ok(response)
+        }
+    }
+}
+
+/// The encoding that the client prefers. `None` if the body must stay as it is.
+fn negotiate(request: &ServiceRequest) -> Option<ContentEncoding> {
+    if !request.headers().contains_key(header::ACCEPT_ENCODING) {
+        return None;
+    }
+    match AcceptEncoding::parse(request).ok()?.negotiate(SUPPORTED.iter())? {
+        Encoding::Known(ContentEncoding::Identity) | Encoding::Unknown(_) => None,
+        Encoding::Known(encoding) => Some(encoding),
+    }
+}
+
+/// Whether a response is compressed for those who accept it.
+///
+/// Not what is somebody's own: its size would tell somebody who can choose a part of it, and
+/// listens, what the rest is. Nor an error, which quotes input. Nor a stream: an event feed must
+/// not wait in a buffer.
+fn may_vary(status: StatusCode, headers: &HeaderMap, size: BodySize) -> bool {
+    let no_store = headers
+        .get_all(header::CACHE_CONTROL)
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("no-store")));
+    if no_store || headers.contains_key(header::CONTENT_ENCODING) {
+        return false;
+    }
+    // It stands for a response that may have been compressed.
+    if status == StatusCode::NOT_MODIFIED {
+        return true;
+    }
+    status.is_success()
+        && matches!(size, BodySize::Sized(bytes) if bytes >= MIN_BYTES)
+        && has_text(headers)
+}
+
+/// Whether the type of the body is one that can be compressed well.
+fn has_text(headers: &HeaderMap) -> bool {
+    let content_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = content_type.split(';').next().unwrap_or("").trim();
+    essence.starts_with("text/")
+        || matches!(essence, "application/json" | "application/openmetrics-text")
+}
+
+/// A strong tag promises the same bytes, and a compressed body has others. The API compares tags
+/// weakly, in `If-Match` too.
+fn weaken_etag(headers: &mut HeaderMap) {
+    let strong = headers.get(header::ETAG).and_then(|value| value.to_str().ok());
+    let weak = strong
+        .filter(|tag| tag.starts_with('"'))
+        .and_then(|tag| HeaderValue::from_str(&format!("W/{tag}")).ok());
+    if let Some(weak) = weak {
+        headers.insert(header::ETAG, weak);
+    }
+}

@@ -1,0 +1,80 @@
+//! The container and Kubernetes files: valid, complete, and with settings that exist.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Command, Output},
+};
+
+use crate::support::{Cli, TestApp};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs scripts/check-deploy with its packages. Without them it prints a notice and returns `None`;
+/// it panics when `SOUK_TEST_ALL` requires every test to run.
+fn check_deploy(arguments: &[&str]) -> Option<Output> {
+    let Some(packages) = std::env::var_os("SOUK_TEST_DEPLOY_TOOLS") else {
+        assert!(
+            std::env::var_os("SOUK_TEST_ALL").is_none(),
+            "SOUK_TEST_DEPLOY_TOOLS is not set; scripts/test sets it"
+        );
+        eprintln!("SOUK_TEST_DEPLOY_TOOLS is not set: skipping a test of the container files");
+        return None;
+    };
+    let mut command = Command::new(root().join("scripts/check-deploy"));
+    Some(command.args(arguments).env("PYTHONPATH", packages).output().unwrap())
+}
+
+#[test]
+fn compose_files_and_manifests_are_valid_and_complete() {
+    let Some(output) = check_deploy(&[]) else { return };
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && found == "deploy: ok\n", "{output:?}");
+}
+
+#[test]
+fn every_setting_of_the_shipped_files_is_known() {
+    let Some(output) = check_deploy(&["--settings"]) else { return };
+    assert!(output.status.success(), "{output:?}");
+    let files: BTreeMap<String, BTreeMap<String, String>> =
+        serde_json::from_slice(&output.stdout).unwrap();
+    assert!(files.len() >= 6, "{files:?}");
+    let app = TestApp::unstarted(&[]);
+    for (file, settings) in files {
+        let mut command = app.command();
+        command.env_clear().envs(&settings).env("SOUK_ENV", "production").arg("config");
+        let run = Cli::run(&mut command);
+        assert_eq!(run.code, 0, "{file}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn kustomize_builds_the_overlay() {
+    // Debian has no kubectl of these versions, so this part needs one that is there.
+    let overlay = root().join("deploy/kubernetes/overlays/production");
+    let Ok(output) = Command::new("kubectl").arg("kustomize").arg(overlay).output() else {
+        eprintln!("kubectl is not installed: kustomize does not build the overlay");
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+    let built = String::from_utf8(output.stdout).unwrap();
+    for part in ["image: registry.example.com/souk:0.1.0", "namespace: souk", "name: souk-"] {
+        assert!(built.contains(part), "{part} is missing:\n{built}");
+    }
+}
+
+#[test]
+fn prometheus_accepts_the_shipped_configuration() {
+    let file = root().join("deploy/prometheus/prometheus.yml");
+    let Ok(output) = Command::new("promtool").args(["check", "config"]).arg(file).output() else {
+        assert!(
+            std::env::var_os("SOUK_TEST_ALL").is_none(),
+            "promtool is not installed; scripts/test installs it"
+        );
+        eprintln!("promtool is not installed: skipping a test that needs it");
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+}
