@@ -84,7 +84,8 @@ async fn killed_import_continues_without_importing_a_line_twice() {
 
 #[tokio::test]
 async fn interrupted_import_continues_where_it_stopped() {
-    let mut app = TestApp::unstarted(&[]);
+    // The first run creates the folder.
+    let mut app = TestApp::unstarted(&[("store.path", "./data")]);
     let file = file_that_stops(&app);
     let (child, mut output) = start_until_error(&app, &file);
     send_signal(&child, "INT");

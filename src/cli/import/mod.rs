@@ -158,8 +158,8 @@ fn target_name(settings: &Settings, arguments: &ImportArguments) -> String {
         Some(server) => format!("server {}", server.trim_end_matches('/')),
         None => {
             let store = &settings.store;
-            // The canonical path, if the store exists, does not depend on the current folder.
-            let path = store.path.canonicalize().unwrap_or_else(|_| store.path.clone());
+            // Not the canonical path: the first run may have yet to create the folder.
+            let path = std::path::absolute(&store.path).unwrap_or_else(|_| store.path.clone());
             let database = store.database.as_deref().unwrap_or_default();
             format!("store {:?} {} {database}", store.kind, path.display())
         }
