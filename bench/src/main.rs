@@ -15,6 +15,7 @@ mod checkouts;
 mod compare;
 mod delay_proxy;
 mod expiry;
+mod import;
 mod load_generator;
 mod memory;
 mod mongo;
@@ -42,6 +43,8 @@ fn main() -> anyhow::Result<()> {
         ["relay"] => runtime.block_on(relay::run()),
         ["scale", options @ ..] => runtime.block_on(scale::run(options)),
         ["siege", options @ ..] => runtime.block_on(siege::run(options)),
+        ["import"] => import::run(500_000),
+        ["import", lines] => import::run(lines.parse()?),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // `reads` starts this as a child process.
@@ -49,7 +52,8 @@ fn main() -> anyhow::Result<()> {
         _ => anyhow::bail!(
             "usage: souk-bench \
              reads | adds | mongo | checkouts | expiry | overload | relay \
-             | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS]"
+             | compare OTHER_SOUK [OPTIONS] | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS] \
+             | import [LINES]"
         ),
     }
 }

@@ -10,7 +10,8 @@
 //!    HTTP and gRPC, and the background tasks; it runs them until the node stops.
 //!
 //! `options` and `secrets` turn settings into what the components take. `broker_wiring`
-//! connects the broker to the actors. `audit` opens a store without a node.
+//! connects the broker to the actors. `audit` opens a store without a node, and `import_node` with
+//! nothing but the catalog's actor.
 //!
 //! # Adding a component
 //!
@@ -28,10 +29,13 @@ mod application;
 pub mod audit;
 mod broker_wiring;
 mod commit_listeners;
+mod import_node;
 mod node;
 mod node_context;
 mod options;
 mod resources;
 mod secrets;
 
-pub use self::{application::Application, broker_wiring::broker_uri, node::Node};
+pub use self::{
+    application::Application, broker_wiring::broker_uri, import_node::ImportNode, node::Node,
+};

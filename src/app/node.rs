@@ -18,7 +18,7 @@ use crate::{
     actors::{
         accounts::{AccountActor, AccountDeps, PasswordHasher, admin_bootstrap::AdminBootstrap},
         cart::{CartDeps, CartRegistry},
-        catalog::{CatalogActor, CatalogService},
+        catalog::{CatalogActor, CatalogService, ImportLookup},
         orders::{OrderActor, OrderService},
     },
     admission::{
@@ -41,7 +41,7 @@ const RATE_LIMIT_CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A running node without its network side.
 ///
-/// The command line uses one to import products and to create admins without serving requests.
+/// The command line uses one to create admins without serving requests.
 pub struct Node {
     /// Decides on products and stock.
     pub catalog: Addr<CatalogActor>,
@@ -210,6 +210,7 @@ fn start_carts(settings: &Settings, context: &NodeContext) -> Arc<CartRegistry> 
 
 fn start_catalog(context: &NodeContext) -> Addr<CatalogActor> {
     let service = CatalogService {
+        import_lookup: ImportLookup::Cache,
         catalog_cache: Arc::clone(&context.listeners.catalog_cache),
         store: Arc::clone(&context.store),
         writer: context.writer.clone(),

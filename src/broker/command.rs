@@ -4,7 +4,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
-    domain::{inventory::StockChange, validation::ValidationErrors},
+    domain::{catalog::trim::trim, inventory::StockChange, validation::ValidationErrors},
     error::{Error, ErrorCode},
     input::json,
     messages::catalog::ProductRef,
@@ -87,7 +87,7 @@ impl CommandBody {
         ));
         let product = match (self.product_id, self.sku) {
             (Some(id), None) => Some(ProductRef::Id(id.into())),
-            (None, Some(sku)) => Some(ProductRef::Sku(sku)),
+            (None, Some(sku)) => Some(ProductRef::Sku(trim(sku))),
             _ => None,
         };
         if product.is_none() {

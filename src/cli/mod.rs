@@ -56,15 +56,27 @@ enum Command {
 A line with the SKU of an existing product updates that product; any other line creates one.
 Invalid lines are reported and do not stop the import.
 
+An import that was interrupted continues where it stopped when the same command is run again. Until
+it is complete, FILE.souk-import says how far it is.
+
 Without --server, the import opens the store itself; stop a server on the embedded store first.
 
 Exit code: 0 if every line was imported, 1 if any line failed.")]
 pub(crate) struct ImportArguments {
-    /// The file to import: .ndjson, .jsonl or .csv.
+    /// The file to import: .ndjson, .jsonl, .csv or .tsv.
     file: PathBuf,
     /// Upload the file to a running server, with an admin's access token in SOUK_TOKEN.
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Check every line and print what would be done, without changing anything.
+    #[arg(long)]
+    dry_run: bool,
+    /// Ignore unknown columns and members instead of rejecting them.
+    #[arg(long)]
+    ignore_unknown: bool,
+    /// Import from the first line, even if an import of this file was interrupted.
+    #[arg(long)]
+    restart: bool,
 }
 
 /// Arguments of `souk admin`.

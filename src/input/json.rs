@@ -26,6 +26,21 @@ const MAX_ECHOED_BYTES: usize = 50;
 /// # Errors
 /// `malformed_json`, or `validation_failed` with every unknown field and the first invalid one.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], allowed_unknown: &[&str]) -> Result<T, Error> {
+    parse_with(bytes, |field| allowed_unknown.contains(&field))
+}
+
+/// Parses a JSON object as [`parse`] does, but ignores all unknown fields.
+///
+/// # Errors
+/// `malformed_json`, or `validation_failed` with the first invalid field.
+pub(crate) fn parse_ignoring_unknown<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    parse_with(bytes, |_| true)
+}
+
+fn parse_with<T: DeserializeOwned>(
+    bytes: &[u8],
+    may_be_unknown: impl Fn(&str) -> bool,
+) -> Result<T, Error> {
     // serde_json does not validate UTF-8 in strings that it skips.
     std::str::from_utf8(bytes).map_err(|error| {
         Error::new(ErrorCode::MalformedJson, format!("The body is not UTF-8 text: {error}."))
@@ -54,10 +69,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], allowed_unknown: &[&str]) -> Res
         Err(error) => Err(error),
     };
     let mut errors = ValidationErrors::new();
-    for field in unknown
-        .into_iter()
-        .filter(|field| !allowed_unknown.contains(&field.as_str()))
-        .take(MAX_LISTED_UNKNOWN_FIELDS)
+    for field in
+        unknown.into_iter().filter(|field| !may_be_unknown(field)).take(MAX_LISTED_UNKNOWN_FIELDS)
     {
         let field = excerpt(&field);
         errors.add(&*field, "unknown_field", format!("{field} is not a field of this request"));
@@ -167,7 +180,17 @@ pub(crate) fn parse_amount(
     currency: Currency,
     errors: &mut ValidationErrors,
 ) -> Money {
-    Money::parse(text.get(), currency).unwrap_or_else(|error| {
+    parse_amount_text(field, text.get(), currency, errors)
+}
+
+/// Parses an amount that is no JSON value, as [`parse_amount`] does.
+pub(super) fn parse_amount_text(
+    field: &str,
+    text: &str,
+    currency: Currency,
+    errors: &mut ValidationErrors,
+) -> Money {
+    Money::parse(text, currency).unwrap_or_else(|error| {
         let message = match error {
             MoneyError::NotANumber => format!("{field} must be a number"),
             MoneyError::Negative => format!("{field} must not be negative"),

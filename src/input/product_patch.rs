@@ -9,7 +9,10 @@ use utoipa::ToSchema;
 use super::{attributes::AttributeChanges, json};
 use crate::{
     domain::{
-        catalog::product::{AttributeValue, ProductPatch},
+        catalog::{
+            product::{AttributeValue, ProductPatch},
+            trim::trim,
+        },
         money::Currency,
         validation::ValidationErrors,
     },
@@ -36,7 +39,7 @@ pub(crate) struct PatchProductRequest {
     #[schema(value_type = f64, required = false, minimum = 0, examples(19.99))]
     price: Option<Option<Box<RawValue>>>,
     #[serde(default, deserialize_with = "deserialize_present")]
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, examples("TEA-1"))]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("TEA-1"))]
     sku: Option<Option<String>>,
     #[serde(default, deserialize_with = "deserialize_present")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 100, examples("tea"))]
@@ -82,7 +85,7 @@ impl PatchProductRequest {
             attributes: self.attributes,
             purchase_limit: self.purchase_limit,
         };
-        Ok(errors.into_result(patch)?)
+        Ok(errors.into_result(patch.trimmed())?)
     }
 }
 
@@ -93,8 +96,18 @@ struct ImportStockField {
 }
 
 /// Parses an import line: a patch, and optionally the new `on_hand` quantity.
-pub(crate) fn parse_import_row(json: &[u8], currency: Currency) -> Result<ImportRow, Error> {
-    let patch = json::parse::<PatchProductRequest>(json, &["stock"])?.parse(currency)?;
+pub(super) fn parse_import_row(
+    json: &[u8],
+    currency: Currency,
+    ignore_unknown: bool,
+) -> Result<ImportRow, Error> {
+    let request = if ignore_unknown {
+        json::parse_ignoring_unknown::<PatchProductRequest>(json)?
+    } else {
+        json::parse::<PatchProductRequest>(json, &["stock"])?
+    };
+    let mut patch = request.parse(currency)?;
+    patch.description = patch.description.map(|text| text.map(trim));
     let stock = serde_json::from_slice::<ImportStockField>(json)
         .map_err(|_| {
             Error::invalid_field(

@@ -11,6 +11,7 @@ use crate::{
         catalog::product::{Product, ProductDetails, ProductPatch},
         ids::ProductId,
         inventory::{StockChange, StockLevel},
+        money::Currency,
     },
     error::Error,
 };
@@ -135,6 +136,17 @@ pub enum StockCommandOutcome {
 pub struct ImportLines {
     /// The lines, in the file's order.
     pub lines: Vec<ImportLine>,
+    /// Whether the lines are applied.
+    pub mode: ImportMode,
+}
+
+/// Whether the lines of an import are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportMode {
+    /// They are.
+    Apply,
+    /// They are only checked. Their prices have this currency.
+    DryRun(Currency),
 }
 
 /// Stores an import's response, so that a repeat of the request gets the same one.
@@ -154,6 +166,8 @@ pub struct ImportLine {
     pub number: u64,
     /// The parsed line, or the reason it is invalid.
     pub row: Result<ImportRow, Error>,
+    /// Whether an earlier line of this dry run creates the product.
+    pub is_created_before: bool,
     /// The idempotency key, precondition, deadline, and trace.
     pub context: CommandContext,
 }

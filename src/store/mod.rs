@@ -203,6 +203,13 @@ pub trait Store: Send + Sync {
         ids: Vec<ProductId>,
     ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable>;
 
+    /// The products with these skus and their stock, without deleted ones, in any order. Unknown
+    /// skus are left out.
+    async fn find_products_by_sku(
+        &self,
+        skus: Vec<String>,
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable>;
+
     /// Up to `limit` of a product's movements, newest first, with a `sequence` below `before`.
     async fn list_movements(
         &self,

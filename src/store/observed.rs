@@ -105,6 +105,7 @@ observe! {
         list_products(after: Option<ProductId>, limit: u32) -> Vec<(Product, StockLevel)>;
         find_product(id: ProductId) -> Option<(Product, StockLevel)>;
         find_products_by_id(ids: Vec<ProductId>) -> Vec<(Product, StockLevel)>;
+        find_products_by_sku(skus: Vec<String>) -> Vec<(Product, StockLevel)>;
         list_movements(id: ProductId, before: Option<u64>, limit: u32) -> Vec<StockMovement>;
         find_order(id: OrderId) -> Option<Order>;
         list_orders(user: Option<UserId>, before: Option<OrderId>, limit: u32) -> Vec<Order>;

@@ -248,8 +248,9 @@ async fn price_list_changes_only_prices() {
         after[member] = before[member].clone();
     }
     assert_eq!(after, before);
-    // An empty field or null removes the value.
+    // An empty cell keeps the value, and null removes it.
     post_import(&app, &admin, "text/csv", "sku,category\nA,\n").await.ok();
+    assert_eq!(find_by_sku(&app, "A").await["category"], "pots");
     assert_eq!(
         app.import_products(&admin, "{\"sku\":\"A\",\"tags\":null}\n".into()).await["updated"],
         1
@@ -257,7 +258,7 @@ async fn price_list_changes_only_prices() {
     let after = find_by_sku(&app, "A").await;
     assert_eq!(
         (&after["category"], &after["tags"], &after["description"]),
-        (&Value::Null, &json!([]), &json!("Blue"))
+        (&json!("pots"), &json!([]), &json!("Blue"))
     );
 }
 
@@ -269,7 +270,7 @@ pub(crate) async fn product_total(app: &TestApp) -> u64 {
 async fn unknown_csv_header_is_rejected() {
     let (app, admin) = start_shop().await;
     for text in
-        ["prize,name\n1,a\n", "name\na\n", "name,price,role\na,1,admin\n", "name;price\na;1\n"]
+        ["prize,name\n1,a\n", "name\na\n", "name,price,role\na,1,admin\n", "name|price\na|1\n"]
     {
         let problem =
             post_import(&app, &admin, "text/csv", text).await.problem(422, "validation_failed");

@@ -10,6 +10,9 @@
 #[path = "../support/collector.rs"]
 #[expect(dead_code, reason = "other test crates use the rest")]
 mod collector;
+#[path = "../support/proxy.rs"]
+#[expect(dead_code, reason = "other test crates use the rest")]
+mod proxy;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "other test crates use the rest")]
 mod support;
@@ -32,6 +35,7 @@ mod grpc;
 mod hardening;
 mod health;
 mod idempotency;
+mod import_files;
 mod imports;
 mod interrupted_imports;
 mod key_rotation;
@@ -50,6 +54,7 @@ mod products;
 mod purchase_limits;
 mod query_parameters;
 mod queues;
+mod resumed_imports;
 mod search;
 mod security_headers;
 mod sessions;

@@ -79,6 +79,7 @@ every_engine_keeps! {
         first_of_two_commits_on_the_same_version_wins
     }
     unique {
+        active_products_are_found_by_sku
         sku_belongs_to_one_product
         products_without_a_sku_do_not_conflict
         deleted_product_frees_its_sku_but_still_shows_it

@@ -46,6 +46,23 @@ pub(crate) async fn sku_belongs_to_one_product(harness: &dyn Harness) {
     assert!(apply_one(&*store, product_commit(&product(Some("tea")))).await.is_ok(), "case counts");
 }
 
+pub(crate) async fn active_products_are_found_by_sku(harness: &dyn Harness) {
+    let store = harness.open().await;
+    let tea = create_with_sku(&*store, "品番 12").await;
+    let cup = create_with_sku(&*store, "CUP").await;
+    let gone = create_with_sku(&*store, "GONE").await;
+    apply_one(&*store, commit([stock(cup.id, StockChange::Set(3))])).await.unwrap();
+    apply_one(&*store, product_commit(&gone.to_deleted(now()))).await.unwrap();
+    apply_one(&*store, product_commit(&product(None))).await.unwrap();
+    let skus = ["CUP", "GONE", "品番 12", "cup", "", "none"].map(str::to_owned);
+    let mut found = store.find_products_by_sku(skus.to_vec()).await.unwrap();
+    found.sort_by_key(|(product, _)| product.id);
+    let found: Vec<_> =
+        found.into_iter().map(|(product, level)| (product, level.on_hand)).collect();
+    assert_eq!(found, [(tea, 0), (cup, 3)]);
+    assert_eq!(store.find_products_by_sku(Vec::new()).await, Ok(Vec::new()));
+}
+
 pub(crate) async fn products_without_a_sku_do_not_conflict(harness: &dyn Harness) {
     let store = harness.open().await;
     let outcomes = apply(&*store, [product_commit(&product(None)), product_commit(&product(None))])

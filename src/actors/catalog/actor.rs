@@ -82,6 +82,6 @@ impl Handler<ImportLines> for CatalogActor {
     fn handle(&mut self, message: ImportLines, _: &mut Self::Context) -> Self::Result {
         let service = self.service.clone();
         // Each line catches its own panic.
-        Box::pin(async move { service.import_lines(message.lines).await }.in_current_span())
+        Box::pin(async move { service.import_lines(message).await }.in_current_span())
     }
 }

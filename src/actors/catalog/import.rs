@@ -1,10 +1,14 @@
 //! Imports. Each line independently creates or updates the product with its `sku`. Concurrent lines
 //! share transactions.
 
-use std::{collections::HashSet, sync::Arc};
+mod dry_run;
+mod known_products;
+
+use std::{cell::RefCell, collections::HashSet, sync::Arc};
 
 use futures_util::future::join_all;
 
+use self::known_products::KnownProducts;
 use super::{CatalogService, stock::set_stock_write};
 use crate::{
     actors::{
@@ -12,11 +16,11 @@ use crate::{
         retry_on_conflict::{CommandRetry, Decision},
     },
     domain::{catalog::product::Product, ids::ProductId},
-    error::Error,
+    error::{Error, ErrorCode, RefusedLines},
     events::DomainEvent,
     messages::{
         catalog::{
-            ImportAction, ImportLine, ImportLineOutcome, ImportRow, ProductView,
+            ImportAction, ImportLine, ImportLineOutcome, ImportLines, ImportMode, ImportRow,
             RecordImportResponse,
         },
         command_context::{CommandContext, Reply, StoredReply},
@@ -32,10 +36,20 @@ type IntoAction = fn(CommitReceipt) -> ImportAction;
 type ImportDecision = Result<Decision<ImportAction, IntoAction>, Error>;
 
 impl CatalogService {
-    pub(super) async fn import_lines(&self, lines: Vec<ImportLine>) -> Vec<ImportLineOutcome> {
+    pub(super) async fn import_lines(&self, message: ImportLines) -> Vec<ImportLineOutcome> {
+        let ImportLines { lines, mode } = message;
+        if let ImportMode::DryRun(currency) = mode {
+            return self.check_lines(lines, currency).await;
+        }
         let mut outcomes = Vec::with_capacity(lines.len());
         for round in split_by_repeated_sku(lines) {
-            outcomes.extend(join_all(round.into_iter().map(|line| self.import_line(line))).await);
+            match self.load_known_products(&round).await {
+                Ok(known) => {
+                    let lines = round.into_iter().map(|line| self.import_line(line, &known));
+                    outcomes.extend(join_all(lines).await);
+                }
+                Err(error) => outcomes.extend(reject_all(&round, &error.into())),
+            }
         }
         outcomes
     }
@@ -54,10 +68,10 @@ impl CatalogService {
         }
     }
 
-    async fn import_line(&self, line: ImportLine) -> ImportLineOutcome {
-        let ImportLine { number, row, context } = line;
+    async fn import_line(&self, line: ImportLine, known: &KnownProducts) -> ImportLineOutcome {
+        let ImportLine { number, row, context, .. } = line;
         let result = match row {
-            Ok(row) => guarded_command("catalog", self.import_row(row, context)).await,
+            Ok(row) => guarded_command("catalog", self.import_row(row, known, context)).await,
             Err(error) => Err(error),
         };
         ImportLineOutcome { number, result }
@@ -66,12 +80,16 @@ impl CatalogService {
     async fn import_row(
         &self,
         row: ImportRow,
+        known: &KnownProducts,
         context: CommandContext,
     ) -> Result<ImportAction, Error> {
+        // After a conflict, what was known is outdated.
+        let reloaded = RefCell::new(None);
         let decide = async || {
-            let known = row.sku().and_then(|sku| self.catalog_cache.by_sku(sku));
-            match known {
-                Some(view) => self.decide_import_update(&view, &row, &context),
+            let reloaded = reloaded.borrow();
+            let product = self.find_known_product(&row, reloaded.as_ref().unwrap_or(known));
+            match product {
+                Some((product, _)) => self.decide_import_update(&product, &row, &context),
                 None => self.decide_import_create(&row, &context),
             }
         };
@@ -79,11 +97,16 @@ impl CatalogService {
         let is_conflict =
             |error: &CommitError| matches!(error, CommitError::Conflict | CommitError::SkuTaken);
         let retry = CommandRetry { is_conflict, ..self.command_retry() };
-        let catch_up = async || match &self.follower {
-            Some(follower) => Ok(follower.catch_up().await?),
-            None => Ok(()),
+        let refresh = async || {
+            if let Some(follower) = &self.follower {
+                follower.catch_up().await?;
+            }
+            let products = self.load_products_of([&row].into_iter()).await?;
+            reloaded.replace(Some(products));
+            Ok(())
         };
-        match retry.retry_on_conflict(&context, decide, catch_up).await? {
+        let reply = retry.retry_on_conflict(&context, decide, refresh).await;
+        match reply.map_err(|error| explain_shortage(error, row.stock))? {
             Reply::Completed(action) => Ok(action),
             Reply::Replayed(reply) if reply.is_created_line() => Ok(ImportAction::Created),
             Reply::Replayed(_) => Ok(ImportAction::Updated),
@@ -104,15 +127,15 @@ impl CatalogService {
 
     fn decide_import_update(
         &self,
-        view: &ProductView,
+        known: &Product,
         row: &ImportRow,
         context: &CommandContext,
     ) -> ImportDecision {
-        let details = view.product.apply_patch(row.patch.clone())?;
+        let details = known.apply_patch(row.patch.clone())?;
         details.validate()?;
-        let product = view.product.with_details(details, self.clock.now()).map(Arc::new);
+        let product = known.with_details(details, self.clock.now()).map(Arc::new);
         let stock_write =
-            row.stock.map(|on_hand| set_stock_write(view.product.id, on_hand, Some(IMPORT_REASON)));
+            row.stock.map(|on_hand| set_stock_write(known.id, on_hand, Some(IMPORT_REASON)));
         if product.is_none() && stock_write.is_none() {
             return Ok(Decision::NoChange {
                 reply: ImportAction::Updated,
@@ -120,7 +143,7 @@ impl CatalogService {
             });
         }
         // A change of stock alone does not write the product, which may have changed or be gone.
-        let unchanged = Condition::ProductUnchanged(view.product.id, view.product.version);
+        let unchanged = Condition::ProductUnchanged(known.id, known.version);
         let conditions = if product.is_none() { vec![unchanged] } else { Vec::new() };
         let commit = self.import_commit(product, stock_write, context, ImportAction::Updated);
         Ok(into_decision(Commit { conditions, ..commit }, ImportAction::Updated))
@@ -140,6 +163,26 @@ impl CatalogService {
         let body = StoredReplyBody::Ready(StoredReply::of_import_line(is_new).body);
         self.build_commit(writes, events, context, body)
     }
+}
+
+fn reject_all<'a>(
+    lines: &'a [ImportLine],
+    error: &'a Error,
+) -> impl Iterator<Item = ImportLineOutcome> + 'a {
+    lines.iter().map(|line| ImportLineOutcome { number: line.number, result: Err(error.clone()) })
+}
+
+/// Says why the units on hand cannot be set to `on_hand`, since a line of a report has no room for
+/// the details that other refusals of this kind have.
+fn explain_shortage(error: Error, on_hand: Option<u64>) -> Error {
+    let RefusedLines::Short(lines) = &error.refused_lines else { return error };
+    let (Some(on_hand), Some(line)) = (on_hand, lines.first()) else { return error };
+    reserved_units_error(on_hand, (on_hand + line.requested).saturating_sub(line.available))
+}
+
+fn reserved_units_error(on_hand: u64, reserved: u64) -> Error {
+    let detail = format!("stock cannot be {on_hand}, since {reserved} units are reserved");
+    Error::new(ErrorCode::InsufficientStock, detail)
 }
 
 fn into_decision(commit: Commit, action: ImportAction) -> Decision<ImportAction, IntoAction> {

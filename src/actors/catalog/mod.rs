@@ -9,4 +9,7 @@ mod stock_command;
 #[cfg(test)]
 mod tests;
 
-pub use self::{actor::CatalogActor, service::CatalogService};
+pub use self::{
+    actor::CatalogActor,
+    service::{CatalogService, ImportLookup},
+};

@@ -42,6 +42,17 @@ pub struct CatalogService {
     pub follower: Option<Arc<Follower>>,
     /// The source of all timestamps.
     pub clock: Arc<dyn Clock>,
+    /// Where imports find the products that they update.
+    pub import_lookup: ImportLookup,
+}
+
+/// Where imports find the products that they update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportLookup {
+    /// In the catalog cache.
+    Cache,
+    /// In the store: the node has no catalog in memory, and does nothing but import.
+    Store,
 }
 
 impl CatalogService {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::CatalogService;
+use super::{CatalogService, ImportLookup};
 use crate::{
     cache::{catalog_cache::CatalogCache, follower::Follower},
     domain::{
@@ -17,8 +17,8 @@ use crate::{
     error::ErrorCode,
     messages::{
         catalog::{
-            ChangeProduct, CreateProduct, DeleteProduct, ImportAction, ImportLine, ImportRow,
-            ProductEdit,
+            ChangeProduct, CreateProduct, DeleteProduct, ImportAction, ImportLine, ImportLines,
+            ImportMode, ImportRow, ProductEdit,
         },
         command_context::{CommandContext, IdempotencyKey, Reply},
     },
@@ -78,6 +78,7 @@ impl TwoNodes {
         let caches = Arc::new(ForwardToCache(Arc::clone(&known_there)));
         let follower = Follower::new(&store, &caches, &known_there, &as_clock()).await;
         let node = |catalog_cache, follower| CatalogService {
+            import_lookup: ImportLookup::Cache,
             catalog_cache,
             store: Arc::clone(&store),
             writer: writer.clone(),
@@ -133,7 +134,16 @@ fn change_price(product_id: ProductId, to: &str, context: CommandContext) -> Cha
 fn import_line(patch: ProductPatch, stock: Option<u64>) -> ImportLine {
     let patch = ProductPatch { sku: Some(Some("TEA".into())), ..patch };
     let row = Ok(ImportRow { patch, stock });
-    ImportLine { number: 1, row, context: CommandContext::internal(MINUTE) }
+    ImportLine {
+        number: 1,
+        row,
+        is_created_before: false,
+        context: CommandContext::internal(MINUTE),
+    }
+}
+
+fn apply(line: ImportLine) -> ImportLines {
+    ImportLines { lines: vec![line], mode: ImportMode::Apply }
 }
 
 #[actix_rt::test]
@@ -143,7 +153,7 @@ async fn import_does_not_restock_product_that_another_node_deleted() {
     let context = CommandContext::internal(MINUTE);
     nodes.here.delete_product(DeleteProduct { product_id: tea, context }).await.unwrap();
     let line = import_line(ProductPatch::default(), Some(50));
-    let outcomes = nodes.there.import_lines(vec![line]).await;
+    let outcomes = nodes.there.import_lines(apply(line)).await;
     let error = outcomes.into_iter().next().unwrap().result.unwrap_err();
     assert_eq!(error.code, ErrorCode::ValidationFailed, "a new product needs a name");
     let movements = nodes.here.store.list_movements(tea, None, 10).await.unwrap();
@@ -157,7 +167,7 @@ async fn import_changes_what_another_node_has_just_changed() {
     let context = CommandContext::internal(MINUTE);
     nodes.here.change_product(change_price(tea, "6.00", context)).await.unwrap();
     let patch = ProductPatch { price: Some(Some(price("5.00"))), ..ProductPatch::default() };
-    let outcomes = nodes.there.import_lines(vec![import_line(patch, None)]).await;
+    let outcomes = nodes.there.import_lines(apply(import_line(patch, None))).await;
     assert_eq!(outcomes.into_iter().next().unwrap().result, Ok(ImportAction::Updated));
     let (stored, _) = nodes.here.store.find_product(tea).await.unwrap().unwrap();
     assert_eq!(stored.details.price, price("5.00"));

@@ -3,3 +3,4 @@
 mod image_url;
 pub mod product;
 pub mod search;
+pub mod trim;

@@ -106,7 +106,7 @@ impl ProductDetails {
             errors.add("price", "out_of_range", format!("price must not be above {max}"));
         }
         if let Some(sku) = &self.sku {
-            validate_sku(&mut errors, "sku", sku);
+            validate_sku(&mut errors, sku);
         }
         if let Some(category) = &self.category {
             errors.check_text("category", category, 1, 100);
@@ -156,14 +156,10 @@ impl ProductDetails {
     }
 }
 
-/// A SKU is visible ASCII, so that it can be typed, printed, and put into a header.
-fn validate_sku(errors: &mut ValidationErrors, field: &str, sku: &str) {
-    if sku.is_empty() || sku.len() > 64 || !sku.bytes().all(|b| b.is_ascii_graphic()) {
-        errors.add(
-            field,
-            "invalid",
-            format!("{field} must be 1 to 64 visible ASCII characters, without spaces"),
-        );
+/// A SKU is any text: shops keep the numbers that they have, such as `12 Oaktree` or `品番12`.
+fn validate_sku(errors: &mut ValidationErrors, sku: &str) {
+    if !(1..=100).contains(&sku.chars().count()) || sku.contains(char::is_control) {
+        errors.add("sku", "invalid", "sku must be 1 to 100 characters, without control characters");
     }
 }
 
@@ -304,7 +300,7 @@ mod tests {
     fn valid_details_pass_and_every_error_is_reported() {
         assert_eq!(sample_details().validate(), Ok(()));
         let bad = ProductDetails {
-            sku: Some("with space".into()),
+            sku: Some("line\nbreak".into()),
             name: " ".into(),
             description: "\u{0}".into(),
             price: Money::from_minor_units(
@@ -322,6 +318,20 @@ mod tests {
             invalid_fields(&bad).join(" "),
             "name description price sku category tags image_url attributes.k purchase_limit"
         );
+    }
+
+    #[test]
+    fn sku_is_any_text_of_1_to_100_characters() {
+        let is_valid = |sku: &str| {
+            let details = ProductDetails { sku: Some(sku.into()), ..sample_details() };
+            invalid_fields(&details).is_empty()
+        };
+        for sku in ["12 Oaktree", "Ä-12", "品番12", "\"quoted\"", &"品".repeat(100)] {
+            assert!(is_valid(sku), "{sku}");
+        }
+        for sku in ["", &"x".repeat(101), "a\tb", "a\u{0}", "a\u{85}b"] {
+            assert!(!is_valid(sku), "{sku:?}");
+        }
     }
 
     #[test]

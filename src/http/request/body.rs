@@ -32,6 +32,9 @@ pub(crate) trait JsonRequest: DeserializeOwned {
 
 /// What a route reads from the body of a request.
 pub(crate) trait RequestBody: Sized {
+    /// The query parameters that the route takes.
+    const QUERY_PARAMETERS: &'static [&'static str] = &[];
+
     /// Reads the body, and returns it with the bytes that go into the request's fingerprint.
     async fn read(request: &HttpRequest, payload: Payload) -> Result<(Self, Bytes), Error>;
 }
@@ -40,15 +43,6 @@ pub(crate) trait RequestBody: Sized {
 impl RequestBody for () {
     async fn read(_: &HttpRequest, _: Payload) -> Result<(Self, Bytes), Error> {
         Ok(((), Bytes::new()))
-    }
-}
-
-/// A body that the route reads itself, chunk by chunk.
-pub(crate) struct StreamedBody(pub(crate) Payload);
-
-impl RequestBody for StreamedBody {
-    async fn read(_: &HttpRequest, payload: Payload) -> Result<(Self, Bytes), Error> {
-        Ok((Self(payload), Bytes::new()))
     }
 }
 

@@ -272,7 +272,7 @@ impl<A: Access + 'static, T: Target + 'static> FromRequest for ReadRequest<A, T>
     }
 }
 
-/// A write request from an authorized caller. Write routes take no query parameters.
+/// A write request from an authorized caller.
 pub(crate) struct ChangeRequest<A: Access, B: RequestBody = (), T: Target = ()> {
     pub(crate) request: HttpRequest,
     pub(crate) state: Arc<AppState>,
@@ -290,7 +290,7 @@ impl<A: Access, B: RequestBody, T: Target> ChangeRequest<A, B, T> {
         let query = QueryParams::parse(request.query_string());
         if !query.is_empty() {
             target.ensure_exists(&state, &request, A::identity(caller)).await?;
-            query.reject_others(&[])?;
+            query.reject_others(B::QUERY_PARAMETERS)?;
         }
         let (body, bytes) = B::read(&request, payload).await?;
         Ok(Self { request, state, caller, target, body, bytes })

@@ -111,6 +111,13 @@ impl Store for MongoStore {
         self.run_read(|database| read::find_products_by_id(database, ids)).await
     }
 
+    async fn find_products_by_sku(
+        &self,
+        skus: Vec<String>,
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
+        self.run_read(|database| read::find_products_by_sku(database, skus)).await
+    }
+
     async fn list_movements(
         &self,
         id: ProductId,

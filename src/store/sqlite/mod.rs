@@ -30,7 +30,7 @@ pub use self::open_error::OpenError;
 use self::{
     integrity::{IntegrityCheck, find_damage},
     outbox::{PARTITION, cursor_at},
-    read::{ReadJob, ReadWorker},
+    read::{MAX_QUEUED_READS, ReadJob, ReadWorker},
     threads::WorkerPool,
     write::{QueuedBatch, SqliteWriter, WriteJob},
 };
@@ -60,9 +60,6 @@ use crate::{
 
 /// Threads that answer reads.
 const READER_THREADS: usize = 2;
-
-/// Reads that can wait for a thread. Further callers wait for a place in the queue.
-const MAX_QUEUED_READS: usize = 1024;
 
 /// How to open the store.
 #[derive(Debug, Clone)]
@@ -187,12 +184,16 @@ impl Store for SqliteStore {
         ids: Vec<ProductId>,
     ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
         let currency = self.currency;
-        let all = move |connection: &Connection| {
-            ids.iter()
-                .filter_map(|id| read::find_product(connection, *id, currency).transpose())
-                .collect()
-        };
-        self.run_read(all).await
+        self.run_read(move |connection| read::find_products_by_id(connection, &ids, currency)).await
+    }
+
+    async fn find_products_by_sku(
+        &self,
+        skus: Vec<String>,
+    ) -> Result<Vec<(Product, StockLevel)>, StoreUnavailable> {
+        let currency = self.currency;
+        self.run_read(move |connection| read::find_products_by_sku(connection, skus, currency))
+            .await
     }
 
     async fn list_movements(

@@ -1,13 +1,17 @@
 //! The queries, and the worker that runs them.
 
+mod products;
 mod sessions;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-pub(super) use self::sessions::{
-    find_session, list_active_sessions, list_sessions_revoked_since, list_stale_sessions,
+pub(super) use self::{
+    products::{find_product, find_products_by_id, find_products_by_sku, list_products},
+    sessions::{
+        find_session, list_active_sessions, list_sessions_revoked_since, list_stale_sessions,
+    },
 };
 use super::{
     outbox::cursor_at,
@@ -18,16 +22,18 @@ use crate::{
     domain::{
         account::{Email, User},
         cart::{Cart, CartOwner},
-        catalog::product::Product,
         clock::Timestamp,
         ids::{OrderId, ProductId, UserId},
-        inventory::{StockLevel, StockMovement},
+        inventory::StockMovement,
         money::Currency,
         order::Order,
     },
     messages::command_context::StoredReply,
     store::{OutboxPage, StoreUnavailable, StoredReplyUsage},
 };
+
+/// Reads that can wait for a thread. Further callers wait for a place in the queue.
+pub(super) const MAX_QUEUED_READS: usize = 1024;
 
 /// A query that waits for a thread.
 pub(super) type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
@@ -64,18 +70,6 @@ pub(super) async fn run_read<T: Send + 'static>(
     });
     readers.enqueue_job(query).await.map_err(|_| StoreUnavailable)?;
     result.await.unwrap_or(Err(StoreUnavailable))
-}
-
-macro_rules! products {
-    ($rest:literal) => {
-        concat!(
-            "SELECT p.id, p.sku, p.name, p.description, p.price, p.currency, p.category, p.tags, \
-             p.image_url, p.attributes, p.version, p.created_at, p.updated_at, p.deleted, \
-             p.purchase_limit, s.on_hand, s.reserved, s.version, s.last_movement FROM products p \
-             LEFT JOIN stock s ON s.product_id = p.id ",
-            $rest
-        )
-    };
 }
 
 macro_rules! orders {
@@ -137,29 +131,6 @@ pub(super) fn list_idle_carts(
                WHERE lines <> '[]' AND abandoned = 0 AND merged_into IS NULL AND updated_at < ?1 \
                ORDER BY updated_at LIMIT ?2";
     find_many(connection, sql, &[&before.as_millis(), &limit], rows::owner_from_row)
-}
-
-pub(super) fn list_products(
-    connection: &Connection,
-    after: Option<ProductId>,
-    limit: u32,
-    currency: Currency,
-) -> rusqlite::Result<Vec<(Product, StockLevel)>> {
-    let sql = products!("WHERE p.deleted = 0 AND p.id > ?1 ORDER BY p.id LIMIT ?2");
-    let after = after.map(|id| UuidText::new(id.as_uuid()));
-    // Every id sorts after the empty text.
-    let after: &dyn ToSql = after.as_ref().map_or(&"", |id| id);
-    find_many(connection, sql, &[after, &limit], |row| rows::product_from_row(row, currency))
-}
-
-pub(super) fn find_product(
-    connection: &Connection,
-    id: ProductId,
-    currency: Currency,
-) -> rusqlite::Result<Option<(Product, StockLevel)>> {
-    find_one(connection, products!("WHERE p.id = ?1"), &[&UuidText::new(id.as_uuid())], |row| {
-        rows::product_from_row(row, currency)
-    })
 }
 
 pub(super) fn list_movements(

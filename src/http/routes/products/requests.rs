@@ -34,7 +34,7 @@ pub(crate) struct ProductRequest {
     /// The opening stock.
     #[schema(examples(40))]
     stock: u64,
-    #[schema(min_length = 1, max_length = 64, examples("TEA-1"))]
+    #[schema(min_length = 1, max_length = 100, examples("TEA-1"))]
     sku: Option<String>,
     #[schema(min_length = 1, max_length = 100, examples("tea"))]
     category: Option<String>,
@@ -58,7 +58,7 @@ pub(crate) struct ReplaceProductRequest {
     description: String,
     #[schema(value_type = f64, minimum = 0, example = 19.99)]
     price: Box<RawValue>,
-    #[schema(min_length = 1, max_length = 64, examples("TEA-1"))]
+    #[schema(min_length = 1, max_length = 100, examples("TEA-1"))]
     sku: Option<String>,
     #[schema(min_length = 1, max_length = 100, examples("tea"))]
     category: Option<String>,
@@ -101,7 +101,7 @@ impl ProductRequest {
             attributes: self.attributes.unwrap_or_default(),
             purchase_limit: self.purchase_limit,
         };
-        Ok(errors.into_result((details, self.stock))?)
+        Ok(errors.into_result((details.trimmed(), self.stock))?)
     }
 }
 
@@ -120,6 +120,6 @@ impl ReplaceProductRequest {
             attributes: self.attributes.unwrap_or_default(),
             purchase_limit: self.purchase_limit,
         };
-        Ok(errors.into_result(details)?)
+        Ok(errors.into_result(details.trimmed())?)
     }
 }

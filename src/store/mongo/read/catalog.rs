@@ -62,6 +62,17 @@ pub(in crate::store::mongo) async fn find_products_by_id(
     attach_stock_levels(&database, products).await
 }
 
+pub(in crate::store::mongo) async fn find_products_by_sku(
+    database: Database,
+    skus: Vec<String>,
+) -> ReadResult<Vec<(Product, StockLevel)>> {
+    // The index is partial: it has active products only.
+    let filter = doc! { "sku": { "$in": skus }, "deleted": false };
+    let query = ListQuery { filter, ..ListQuery::default() };
+    let products = find_many(&database, PRODUCTS, query, product_from_document).await?;
+    attach_stock_levels(&database, products).await
+}
+
 /// A product whose stock was never set has no document in `stock`; its level is empty.
 async fn attach_stock_levels(
     database: &Database,

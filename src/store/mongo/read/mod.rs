@@ -19,7 +19,9 @@ pub(super) use self::{
         list_active_sessions, list_sessions_revoked_since, list_stale_sessions,
     },
     carts::{find_cart, list_idle_carts},
-    catalog::{find_product, find_products_by_id, list_movements, list_products},
+    catalog::{
+        find_product, find_products_by_id, find_products_by_sku, list_movements, list_products,
+    },
     idempotency::{find_stored_reply, is_in_inbox, stored_reply_usage},
     orders::{find_order, list_orders, list_overdue_orders, order_from_document},
     outbox::{

@@ -1,0 +1,286 @@
+//! `souk import` creates and updates products from a file.
+
+mod checkpoint;
+mod progress;
+mod upload;
+
+use std::{fs::File, future::Future, path::Path, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
+use uuid::Uuid;
+
+use self::{
+    checkpoint::{Checkpoint, Counts, ImportIdentity},
+    progress::Progress,
+    upload::Uploader,
+};
+use super::{ImportArguments, count, print_line, run_in_system};
+use crate::{
+    app::ImportNode,
+    config::Settings,
+    domain::{
+        clock::{Clock, SystemClock},
+        ids::UserId,
+    },
+    error::Error,
+    http::{
+        ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
+        is_store_failure,
+    },
+    input::product_file::{ProductFileFormat, ProductFileOptions},
+    messages::command_context::IdempotencyKey,
+};
+
+/// Bytes to read at a time.
+const CHUNK_SIZE: usize = 64 * 1024;
+
+/// The time in which the store must apply a line. Nobody waits for a single line.
+const LINE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the lines of a file go.
+trait ImportTarget {
+    /// Imports the lines that the next chunk of the file completes.
+    fn push_chunk(&mut self, chunk: &[u8]) -> impl Future<Output = anyhow::Result<()>>;
+
+    /// Imports the remaining lines.
+    fn finish(&mut self) -> impl Future<Output = anyhow::Result<()>>;
+
+    /// The outcomes so far.
+    fn report(&self) -> &ImportReport;
+
+    /// Removes the errors from the report and returns them.
+    fn take_errors(&mut self) -> Vec<LineError>;
+
+    /// How much of the file has been imported.
+    fn position(&self) -> ImportPosition;
+
+    /// Whether any line was sent to be applied.
+    fn has_started(&self) -> bool;
+}
+
+impl ImportTarget for Importer {
+    async fn push_chunk(&mut self, chunk: &[u8]) -> anyhow::Result<()> {
+        Self::push_chunk(self, chunk).await.map_err(explain_store_failure)
+    }
+
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        Self::finish(self).await.map_err(explain_store_failure)
+    }
+
+    fn report(&self) -> &ImportReport {
+        self.report()
+    }
+
+    fn take_errors(&mut self) -> Vec<LineError> {
+        self.take_errors()
+    }
+
+    fn position(&self) -> ImportPosition {
+        self.position()
+    }
+
+    fn has_started(&self) -> bool {
+        self.has_started()
+    }
+}
+
+/// Says what stops an import, without the advice for clients of a shop.
+fn explain_store_failure(error: Error) -> anyhow::Error {
+    match error.code {
+        code if is_store_failure(code) => anyhow!("the store takes no changes ({})", code.as_str()),
+        _ => error.into(),
+    }
+}
+
+/// An import in progress.
+struct ImportRun<T> {
+    target: T,
+    checkpoint: Checkpoint,
+    progress: Progress,
+    dry_run: bool,
+}
+
+pub(super) fn run(settings: &Settings, arguments: &ImportArguments) -> anyhow::Result<()> {
+    let format = detect_format(&arguments.file)?;
+    let mut file = File::open(&arguments.file)
+        .with_context(|| format!("failed to open {}", arguments.file.display()))?;
+    let metadata = file.metadata()?;
+    let checkpoint = if arguments.dry_run || !metadata.is_file() {
+        Checkpoint::disabled()
+    } else {
+        let identity =
+            ImportIdentity::new(&mut file, &target_name(settings, arguments), arguments)?;
+        Checkpoint::open(&arguments.file, identity, arguments.restart)?
+    };
+    let file_options = ProductFileOptions {
+        format,
+        currency: settings.shop.currency,
+        max_line_bytes: settings.http.max_body,
+        ignore_unknown: arguments.ignore_unknown,
+        skip_through_line: checkpoint.line(),
+    };
+    let progress = Progress::new(metadata.len());
+    run_in_system(async |drivers| match &arguments.server {
+        Some(server) => {
+            let target =
+                Uploader::new(server, file_options, arguments.dry_run, checkpoint.import_id())?;
+            let run = ImportRun { target, checkpoint, progress, dry_run: arguments.dry_run };
+            run.run(tokio::fs::File::from_std(file)).await
+        }
+        None => {
+            let node = ImportNode::start(settings, &drivers).await?;
+            let options = store_options(file_options, arguments.dry_run, checkpoint.import_id());
+            let target = Importer::new(node.catalog.clone(), options);
+            let run = ImportRun { target, checkpoint, progress, dry_run: arguments.dry_run };
+            let result = run.run(tokio::fs::File::from_std(file)).await;
+            node.stop().await;
+            result
+        }
+    })
+}
+
+fn detect_format(file: &Path) -> anyhow::Result<ProductFileFormat> {
+    let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match extension.to_ascii_lowercase().as_str() {
+        "ndjson" | "jsonl" => Ok(ProductFileFormat::Ndjson),
+        "csv" | "tsv" => Ok(ProductFileFormat::Csv),
+        _ => bail!("unsupported file type: {}; use .ndjson, .jsonl, .csv or .tsv", file.display()),
+    }
+}
+
+/// What tells the store or server of this import from others.
+fn target_name(settings: &Settings, arguments: &ImportArguments) -> String {
+    match &arguments.server {
+        Some(server) => format!("server {}", server.trim_end_matches('/')),
+        None => {
+            let store = &settings.store;
+            // Not the canonical path: the first run may have yet to create the folder.
+            let path = std::path::absolute(&store.path).unwrap_or_else(|_| store.path.clone());
+            let database = store.database.as_deref().unwrap_or_default();
+            format!("store {:?} {} {database}", store.kind, path.display())
+        }
+    }
+}
+
+fn store_options(file: ProductFileOptions, dry_run: bool, import_id: Uuid) -> ImportOptions {
+    // The key belongs to no account. Its lines are those that a crash may have kept out of the
+    // checkpoint.
+    let key = IdempotencyKey {
+        owner: UserId::from(Uuid::nil()),
+        key: format!("import-{import_id}").into(),
+        fingerprint: [0; 32],
+        received_at: SystemClock.now(),
+    };
+    ImportOptions {
+        file,
+        line_timeout: LINE_TIMEOUT,
+        dry_run,
+        keys: LineKeys::LinesWithoutSku(key),
+        stop_at_store_failure: true,
+        trace: None,
+    }
+}
+
+impl<T: ImportTarget> ImportRun<T> {
+    async fn run(mut self, file: tokio::fs::File) -> anyhow::Result<()> {
+        if self.checkpoint.line() > 0 {
+            let line = self.checkpoint.line();
+            self.progress.print(&format!("continuing after line {line}, where it stopped"));
+        }
+        let outcome = tokio::select! {
+            outcome = self.import(file) => outcome,
+            interrupted = wait_for_interrupt() => Err(interrupted),
+        };
+        let settled = self.settle();
+        self.progress.finish();
+        let Err(error) = outcome.and(settled) else {
+            self.checkpoint.remove();
+            return self.print_report();
+        };
+        if !self.target.has_started() && self.checkpoint.line() == 0 {
+            self.checkpoint.remove();
+        } else if self.checkpoint.is_enabled() {
+            let place = match self.checkpoint.line() {
+                0 => String::new(),
+                line => format!("stopped after line {line}, "),
+            };
+            bail!("{error:#}; {place}run the same command again to continue");
+        }
+        Err(error)
+    }
+
+    async fn import(&mut self, mut file: tokio::fs::File) -> anyhow::Result<()> {
+        let mut chunk = vec![0; CHUNK_SIZE];
+        self.checkpoint.save_if_due(ImportPosition::default(), self.counts());
+        loop {
+            let count = file.read(&mut chunk).await?;
+            let Some(read) = chunk.get(..count).filter(|read| !read.is_empty()) else { break };
+            self.target.push_chunk(read).await?;
+            self.print_errors()?;
+            let (position, counts) = (self.target.position(), self.counts());
+            self.checkpoint.save_if_due(position, counts);
+            self.progress.update(position, self.target.report().lines());
+        }
+        self.target.finish().await
+    }
+
+    /// The outcomes of this run.
+    fn counts(&self) -> Counts {
+        let report = self.target.report();
+        Counts { created: report.created, updated: report.updated, failed: report.failed }
+    }
+
+    /// Prints what is left to print and saves where the import is.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.checkpoint.save(self.target.position(), self.counts());
+        self.progress.update(self.target.position(), self.target.report().lines());
+        self.print_errors()
+    }
+
+    fn print_errors(&mut self) -> anyhow::Result<()> {
+        let errors = self.target.take_errors();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let print = || {
+            errors.iter().try_for_each(|error| {
+                print_line(&format!("line {}: {}: {}", error.line, error.code, error.message))
+            })
+        };
+        self.progress.suspend(print)
+    }
+
+    fn print_report(&self) -> anyhow::Result<()> {
+        let Counts { created, updated, failed } = self.checkpoint.total(self.counts());
+        let note = if self.dry_run { " (dry run: nothing was changed)" } else { "" };
+        print_line(&format!("{created} created, {updated} updated, {failed} failed{note}"))?;
+        let verb = if failed == 1 { "was" } else { "were" };
+        match (failed, self.dry_run) {
+            (0, _) => Ok(()),
+            (_, true) => bail!("{} would be refused", count(failed, "line")),
+            (_, false) => {
+                bail!("{} {verb} refused; all other lines were imported", count(failed, "line"))
+            }
+        }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM. What is imported until then stays.
+async fn wait_for_interrupt() -> anyhow::Error {
+    let signals = signal(SignalKind::interrupt()).and_then(|interrupt| {
+        signal(SignalKind::terminate()).map(|terminate| (interrupt, terminate))
+    });
+    let (mut interrupt, mut terminate) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return anyhow!(error).context("failed to listen for signals"),
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    anyhow!("interrupted")
+}
