@@ -28,7 +28,7 @@ pub(crate) fn admit_caller(
     caller: &Caller,
     address: IpAddr,
 ) -> Result<(), RateLimited> {
-    if caller.role != Role::Guest {
+    if !caller.is_guest() {
         connections.record_account(address);
     }
     rate_limits.check_user(caller.user_id)

@@ -122,6 +122,7 @@ impl Node {
             authenticator: Arc::new(Authenticator::new(
                 build_tokens(settings, &self.token_secret, &context.clock)?,
                 Arc::clone(&context.listeners.revoked_sessions),
+                Arc::clone(&context.listeners.account_rights),
                 Arc::clone(&context.clock),
             )),
             event_tickets: EventTickets::new(self.token_secret.expose_secret().as_bytes()),
@@ -247,6 +248,7 @@ fn start_accounts(
         refresh_grace: settings.auth.refresh_grace,
         max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
+        render_user: http::render_user,
         mailbox: context.metrics.actors.mailbox("accounts"),
     })
     .start()

@@ -18,7 +18,10 @@ pub use self::{
     openapi::openapi_document,
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},
-    routes::import::{ImportReport, Importer},
+    routes::{
+        import::{ImportReport, Importer},
+        users::render_user,
+    },
     server::{
         ServerOptions, build_http_server, ops::build_ops_server, startup::build_startup_server,
     },

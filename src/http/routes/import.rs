@@ -16,7 +16,7 @@ use crate::{
         openapi::enums,
         request::{
             body::{StreamedBody, body_timeout_error, check_content_type, incomplete_body_error},
-            extract::{Admin, ChangeRequest},
+            extract::{ChangeRequest, Import, Staff},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
@@ -243,12 +243,12 @@ tag = "Products", security(("bearer" = [])), request_body(
     ("Idempotency-Key" = Option<String>, Header),
 ), responses(
     (status = 200, body = ImportReport),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog` and `stock`"),
     (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`: the header of the CSV file; `idempotency_key_reused`"),
 ))]
-async fn import(mut change: ChangeRequest<Admin, StreamedBody>) -> RouteResult {
+async fn import(mut change: ChangeRequest<Staff<Import>, StreamedBody>) -> RouteResult {
     let state = Arc::clone(&change.state);
     let types = ["application/x-ndjson", "text/csv"];
     let format = match check_content_type(&change.request, &types)? {
