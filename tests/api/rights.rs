@@ -48,7 +48,11 @@ fn access_of(operation: &str) -> Option<Access> {
         | "get_signing_keys" | "search_products" | "suggest_products" | "get_product"
         | "create_guest_cart" | "stream_events" | "get_liveness" | "get_readiness"
         | "get_metrics" => Anyone,
-        "get_cart" | "add_to_cart" | "update_cart_line" | "remove_from_cart" | "clear_cart"
+        "get_cart"
+        | "add_to_cart"
+        | "update_cart_line"
+        | "remove_from_cart"
+        | "clear_cart"
         | "create_event_ticket" => Bearer,
         "log_out" | "get_account" | "change_password" | "merge_guest_cart" | "check_out"
         | "list_orders" | "get_order" | "cancel_order" => Access::Account,

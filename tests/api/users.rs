@@ -21,8 +21,16 @@ async fn account_looks_the_same_to_its_owner_and_to_staff() {
     let user = own.json();
     let names: BTreeSet<&str> = user.as_object().unwrap().keys().map(String::as_str).collect();
     let wanted = [
-        "id", "email", "name", "role", "scopes", "blocked", "email_verified", "version",
-        "created_at", "last_login_at",
+        "id",
+        "email",
+        "name",
+        "role",
+        "scopes",
+        "blocked",
+        "email_verified",
+        "version",
+        "created_at",
+        "last_login_at",
     ];
     assert_eq!(names, wanted.into());
     assert_eq!((&user["scopes"], &user["blocked"]), (&json!([]), &json!(false)));
@@ -72,8 +80,7 @@ async fn change_counts_a_version_and_is_made_once() {
         }
     }
     let data = |role: &str, scopes: Value| json!({"user_id": ada.id, "role": role, "scopes": scopes, "blocked": false});
-    let wanted =
-        [data("staff", json!(["stock", "orders:read"])), data("customer", json!([]))];
+    let wanted = [data("staff", json!(["stock", "orders:read"])), data("customer", json!([]))];
     assert_eq!(changes, wanted, "and no e-mail address");
 }
 
@@ -144,7 +151,8 @@ async fn one_admin_always_remains() {
     let ada = app.customer().await;
     for round in 0..10 {
         app.patch(&path(&ada), &json!({"role": "admin"})).token(&admin).await.ok();
-        let change = if round % 2 == 0 { json!({"role": "customer"}) } else { json!({"blocked": true}) };
+        let change =
+            if round % 2 == 0 { json!({"role": "customer"}) } else { json!({"blocked": true}) };
         let changes = [&ada, &admin].map(|user| app.patch(&path(user), &change).token(user));
         let mut codes: Vec<u16> = join_all(changes.map(IntoFuture::into_future))
             .await

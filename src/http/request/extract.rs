@@ -13,13 +13,11 @@ use super::{
     body::RequestBody,
     headers::{idempotency_key, parse_if_match, trace_parent},
     query::QueryParams,
+    scopes::Scopes,
 };
 use crate::{
     auth::caller::Caller,
-    domain::{
-        account::Scope,
-        ids::{OrderId, ProductId, UserId},
-    },
+    domain::ids::{OrderId, ProductId, UserId},
     error::{Error, ErrorCode},
     http::{response::problem::Problem, state::AppState},
     messages::command_context::{CommandContext, Ticket, TraceParent},
@@ -60,39 +58,6 @@ pub(crate) struct Admin;
 
 /// Those who may do what all scopes of `S` stand for.
 pub(crate) struct Staff<S: Scopes>(PhantomData<S>);
-
-/// What a route needs the right to do.
-pub(crate) trait Scopes {
-    /// All of these.
-    const SCOPES: &'static [Scope];
-}
-
-/// Defines types that name scopes.
-macro_rules! scopes {
-    ($($(#[$doc:meta])* $name:ident = [$($scope:ident),+];)+) => {$(
-        $(#[$doc])*
-        pub(crate) struct $name;
-
-        impl Scopes for $name {
-            const SCOPES: &'static [Scope] = &[$(Scope::$scope),+];
-        }
-    )+};
-}
-
-scopes! {
-    /// Change products.
-    ChangeCatalog = [Catalog];
-    /// Import products with their stock.
-    Import = [Catalog, Stock];
-    /// Read stock.
-    ReadStock = [StockRead];
-    /// Change stock.
-    ChangeStock = [Stock];
-    /// Change everybody's orders.
-    ChangeOrders = [Orders];
-    /// Read accounts.
-    ReadCustomers = [CustomersRead];
-}
 
 impl Access for Anyone {
     type Caller = ();

@@ -16,7 +16,8 @@ use crate::{
         openapi::enums,
         request::{
             body::{StreamedBody, body_timeout_error, check_content_type, incomplete_body_error},
-            extract::{ChangeRequest, Import, Staff},
+            extract::{ChangeRequest, Staff},
+            scopes::ImportScopes,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
@@ -248,7 +249,7 @@ tag = "Products", security(("bearer" = [])), request_body(
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`: the header of the CSV file; `idempotency_key_reused`"),
 ))]
-async fn import(mut change: ChangeRequest<Staff<Import>, StreamedBody>) -> RouteResult {
+async fn import(mut change: ChangeRequest<Staff<ImportScopes>, StreamedBody>) -> RouteResult {
     let state = Arc::clone(&change.state);
     let types = ["application/x-ndjson", "text/csv"];
     let format = match check_content_type(&change.request, &types)? {

@@ -24,8 +24,9 @@ use crate::{
     http::{
         request::{
             body::{JsonRequest, RequestBody},
-            extract::{Account, ChangeOrders, ChangeRequest, ReadRequest, Staff},
+            extract::{Account, ChangeRequest, ReadRequest, Staff},
             query::encode_cursor,
+            scopes::OrdersScope,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
@@ -299,7 +300,7 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn pay(change: ChangeRequest<Staff<ChangeOrders>, ReferenceRequest, OrderId>) -> RouteResult {
+async fn pay(change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>) -> RouteResult {
     change_order_as_staff(change, |reference| OrderCommand::Pay { reference }).await
 }
 
@@ -321,13 +322,13 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn fulfil(
-    change: ChangeRequest<Staff<ChangeOrders>, ReferenceRequest, OrderId>,
+    change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>,
 ) -> RouteResult {
     change_order_as_staff(change, |reference| OrderCommand::Fulfill { reference }).await
 }
 
 async fn change_order_as_staff(
-    change: ChangeRequest<Staff<ChangeOrders>, ReferenceRequest, OrderId>,
+    change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>,
     command: fn(Option<String>) -> OrderCommand,
 ) -> RouteResult {
     let context = change.context()?;

@@ -17,8 +17,9 @@ use crate::{
         openapi::enums::MovementKind,
         request::{
             body::JsonRequest,
-            extract::{ChangeRequest, ChangeStock, ReadRequest, ReadStock, Staff},
+            extract::{ChangeRequest, ReadRequest, Staff},
             query::encode_cursor,
+            scopes::{StockReadScope, StockScope},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
@@ -129,7 +130,7 @@ tag = "Stock", security(("bearer" = [])), params(
     (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `stock:read`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
-async fn show(read: ReadRequest<Staff<ReadStock>, ProductId>) -> RouteResult {
+async fn show(read: ReadRequest<Staff<StockReadScope>, ProductId>) -> RouteResult {
     read.honor_no_cache().await?;
     let view = read.state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
@@ -155,7 +156,7 @@ tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn change(change: ChangeRequest<Staff<ChangeStock>, StockRequest, ProductId>) -> RouteResult {
+async fn change(change: ChangeRequest<Staff<StockScope>, StockRequest, ProductId>) -> RouteResult {
     let stock_change = change.body.to_stock_change()?;
     let context = change.context()?;
     let ticket = context.ticket.clone();
@@ -191,7 +192,7 @@ operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn movements(read: ReadRequest<Staff<ReadStock>, ProductId>) -> RouteResult {
+async fn movements(read: ReadRequest<Staff<StockReadScope>, ProductId>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
     read.honor_no_cache().await?;
     state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;

@@ -20,8 +20,9 @@ use crate::{
     http::{
         request::{
             body::JsonRequest,
-            extract::{Admin, ChangeRequest, ReadCustomers, ReadRequest, Staff},
+            extract::{Admin, ChangeRequest, ReadRequest, Staff},
             query::{QueryParams, encode_cursor},
+            scopes::CustomersReadScope,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
@@ -157,7 +158,7 @@ tag = "Users", security(("bearer" = [])), params(
         description = "`forbidden`: only for staff with `customers:read`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn list(read: ReadRequest<Staff<ReadCustomers>>) -> RouteResult {
+async fn list(read: ReadRequest<Staff<CustomersReadScope>>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
     query.reject_others(&["q", "email", "role", "blocked", "limit", "cursor"])?;
     let filter = parse_filter(query).map_err(Error::from)?;
@@ -199,7 +200,7 @@ tag = "Users", security(("bearer" = [])), params(
         description = "`forbidden`: only for staff with `customers:read`"),
     (status = 404, body = ProblemDetails, description = "`user_not_found`"),
 ))]
-async fn show(read: ReadRequest<Staff<ReadCustomers>, UserId>) -> RouteResult {
+async fn show(read: ReadRequest<Staff<CustomersReadScope>, UserId>) -> RouteResult {
     let found = read.state.store.find_user(read.target);
     let user = read.state.read_before_deadline(&read.request, found).await?;
     let user = user.ok_or_else(Error::user_not_found)?;

@@ -24,8 +24,9 @@ use crate::{
     http::{
         openapi::enums,
         request::{
-            extract::{CatalogReader, ChangeCatalog, ChangeRequest, ReadRequest, Staff},
+            extract::{CatalogReader, ChangeRequest, ReadRequest, Staff},
             query::{QueryParams, encode_cursor},
+            scopes::CatalogScope,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails, views::ProductResponse},
         state::AppState,
@@ -276,7 +277,7 @@ tag = "Products", security(("bearer" = [])), request_body = ProductRequest, para
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn create(change: ChangeRequest<Staff<ChangeCatalog>, ProductRequest>) -> RouteResult {
+async fn create(change: ChangeRequest<Staff<CatalogScope>, ProductRequest>) -> RouteResult {
     let context = change.context()?;
     let ticket = context.ticket.clone();
     let (details, initial_stock) = change.body.parse(change.state.options.currency)?;
@@ -308,7 +309,7 @@ tag = "Products", security(("bearer" = [])), request_body = ReplaceProductReques
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn replace(
-    change: ChangeRequest<Staff<ChangeCatalog>, ReplaceProductRequest, ProductId>,
+    change: ChangeRequest<Staff<CatalogScope>, ReplaceProductRequest, ProductId>,
 ) -> RouteResult {
     let context = change.context()?;
     let details = change.body.parse(change.state.options.currency)?;
@@ -335,7 +336,7 @@ request_body(content = PatchProductRequest, content_type = "application/merge-pa
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn patch(
-    change: ChangeRequest<Staff<ChangeCatalog>, PatchProductRequest, ProductId>,
+    change: ChangeRequest<Staff<CatalogScope>, PatchProductRequest, ProductId>,
 ) -> RouteResult {
     let context = change.context()?;
     let edit = ProductEdit::Patch(change.body.parse(change.state.options.currency)?);
@@ -369,7 +370,7 @@ tag = "Products", security(("bearer" = [])), params(
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
 ))]
-async fn delete(change: ChangeRequest<Staff<ChangeCatalog>, (), ProductId>) -> RouteResult {
+async fn delete(change: ChangeRequest<Staff<CatalogScope>, (), ProductId>) -> RouteResult {
     let context = change.context()?;
     let ticket = context.ticket.clone();
     let message = DeleteProduct { product_id: change.target, context };

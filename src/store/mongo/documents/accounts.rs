@@ -21,7 +21,7 @@ pub(in crate::store::mongo) struct UserDocument {
     role: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     scopes: Vec<String>,
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     blocked: bool,
     password_hash: String,
     created_at: DateTime,
@@ -31,11 +31,6 @@ pub(in crate::store::mongo) struct UserDocument {
     events: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     known_networks: Vec<KnownNetworkDocument>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-const fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// A network that an account is known at.
