@@ -6,6 +6,7 @@ use mongodb::bson::{Document, doc};
 use souk::{
     domain::{
         account::{Rights, Role, Scope, ScopeSet, User, UserFilter, VersionedRights},
+        clock::Timestamp,
         ids::UserId,
     },
     events::{DomainEvent, parse::CacheChange},
@@ -13,7 +14,7 @@ use souk::{
 };
 
 use crate::{
-    fixtures::{apply, apply_one, at, commit, put_user, user},
+    fixtures::{apply, apply_one, commit, put_user, user},
     harness::{Harness, Mongo},
     nodes::{commit_concurrently, start_node},
 };
@@ -57,7 +58,10 @@ async fn special_rights(store: &dyn Store) -> Vec<VersionedRights> {
 pub(crate) async fn rights_round_trip_and_special_ones_are_listed(harness: &dyn Harness) {
     let store = harness.open().await;
     let [ada, bob, eve, zoe] = ["ada@x.example", "bob@x.example", "eve@x.example", "zoe@x.example"]
-        .map(|email| User { last_login_at: Some(at(1_767_225_600_123)), ..user(email) });
+        .map(|email| User {
+            last_login_at: Some(Timestamp::from_millis(1_767_225_600_123)),
+            ..user(email)
+        });
     apply(&*store, [&ada, &bob, &eve, &zoe].map(|user| commit([put_user(user)]))).await;
     assert_eq!(special_rights(&*store).await, []);
     let bob = set_rights(&*store, &bob, staff()).await;
