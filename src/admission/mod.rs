@@ -16,7 +16,7 @@ use self::{
     connection_limiter::ConnectionLimiter,
     rate_limits::{RateLimited, RateLimits},
 };
-use crate::{auth::caller::Caller, domain::account::Role};
+use crate::auth::caller::Caller;
 
 /// Counts a request of `caller`, who is authenticated, from `address`.
 ///
