@@ -1,17 +1,16 @@
 //! The closed list of error codes, and the error that every actor returns. This module does not
 //! know HTTP: `http` maps codes to status codes.
 
+mod from_domain;
+
 use std::borrow::Cow;
 
 use crate::domain::{
-    cart::{CartError, Shortage},
+    cart::Shortage,
     money::Money,
-    order::{CheckoutError, OrderError, PurchaseExcess},
+    order::PurchaseExcess,
     validation::{FieldError, ValidationErrors},
 };
-
-/// How many field errors `detail` repeats.
-const MAX_MESSAGES_IN_DETAIL: usize = 5;
 
 /// The kind of an error. The list is closed, so clients may switch on it.
 #[derive(
@@ -57,7 +56,10 @@ pub enum ErrorCode {
     /// No account has this e-mail address and password.
     #[strum(message = "Invalid e-mail or password")]
     InvalidCredentials,
-    /// The token is valid but its role does not permit the request.
+    /// An admin blocked the account. The status is 401 for its tokens, and 403 for a login.
+    #[strum(message = "Account blocked")]
+    AccountBlocked,
+    /// The token is valid, but its account may not do this.
     #[strum(message = "Insufficient permissions")]
     Forbidden,
     /// The route or the resource does not exist.
@@ -66,6 +68,12 @@ pub enum ErrorCode {
     /// The product does not exist or was deleted.
     #[strum(message = "Product not found")]
     ProductNotFound,
+    /// The account does not exist.
+    #[strum(message = "User not found")]
+    UserNotFound,
+    /// The account has no active session with this id.
+    #[strum(message = "Session not found")]
+    SessionNotFound,
     /// The cart has no line with this product.
     #[strum(message = "Cart line not found")]
     LineNotFound,
@@ -78,6 +86,9 @@ pub enum ErrorCode {
     /// Another account uses this e-mail address.
     #[strum(message = "E-mail address already registered")]
     EmailTaken,
+    /// The shop would have no admin left that is not blocked.
+    #[strum(message = "Last admin")]
+    LastAdmin,
     /// Another product has this SKU.
     #[strum(message = "SKU already in use")]
     SkuTaken,
@@ -176,6 +187,8 @@ pub struct Error {
     pub total_amount: Option<Box<Money>>,
     /// Seconds to wait before the next attempt.
     pub retry_after: Option<u64>,
+    /// Whether the error refuses a login rather than a token.
+    pub refuses_login: bool,
 }
 
 /// The lines that an error is about.
@@ -200,6 +213,7 @@ impl Error {
             refused_lines: RefusedLines::None,
             total_amount: None,
             retry_after: None,
+            refuses_login: false,
         }
     }
 
@@ -265,6 +279,24 @@ impl Error {
         Self::new(ErrorCode::ProductNotFound, "This product does not exist or was deleted.")
     }
 
+    /// The account of the token is blocked.
+    #[must_use]
+    pub fn account_blocked() -> Self {
+        Self::new(ErrorCode::AccountBlocked, "This account is blocked. Ask the shop about it.")
+    }
+
+    /// The account that logs in, with the right password, is blocked.
+    #[must_use]
+    pub fn blocked_login() -> Self {
+        Self { refuses_login: true, ..Self::account_blocked() }
+    }
+
+    /// The account does not exist.
+    #[must_use]
+    pub fn user_not_found() -> Self {
+        Self::new(ErrorCode::UserNotFound, "This account does not exist.")
+    }
+
     /// The order does not exist, or the caller may not see it.
     #[must_use]
     pub fn order_not_found() -> Self {
@@ -296,94 +328,6 @@ impl Error {
             many units you can still buy.";
         let refused_lines = RefusedLines::Limited(lines);
         Self { refused_lines, ..Self::new(ErrorCode::PurchaseLimitReached, detail) }
-    }
-}
-
-impl From<ValidationErrors> for Error {
-    fn from(errors: ValidationErrors) -> Self {
-        let field_errors = errors.into_vec();
-        let messages = field_errors
-            .iter()
-            .take(MAX_MESSAGES_IN_DETAIL)
-            .map(|error| error.message.as_str())
-            .collect::<Vec<_>>()
-            .join("; ");
-        let detail = match field_errors.len().saturating_sub(MAX_MESSAGES_IN_DETAIL) {
-            0 => messages,
-            more => format!("{messages}; and {more} more, see errors"),
-        };
-        Self { field_errors, ..Self::new(ErrorCode::ValidationFailed, detail) }
-    }
-}
-
-impl From<CartError> for Error {
-    fn from(error: CartError) -> Self {
-        match error {
-            CartError::ProductNotFound => Self::product_not_found(),
-            CartError::LineNotFound => {
-                Self::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
-            }
-            CartError::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
-            CartError::QuantityLimitExceeded { quantity, limit } => {
-                let or_more = if quantity < u32::MAX.into() { "" } else { " or more" };
-                let detail = format!(
-                    "A line can hold at most {limit} units. This line would have \
-                     {quantity}{or_more}."
-                );
-                Self::new(ErrorCode::QuantityLimit, detail)
-            }
-            CartError::LineLimitExceeded { lines, limit } => {
-                let detail = format!(
-                    "A cart can hold at most {limit} lines. This cart would have {lines}. \
-                     Remove a line first."
-                );
-                Self::new(ErrorCode::LineLimit, detail)
-            }
-            CartError::TotalLimitExceeded => Self::total_limit(),
-            CartError::GuestCartMerged => Self::new(
-                ErrorCode::GuestCartMerged,
-                "This guest cart was merged into an account. Use the account's token.",
-            ),
-        }
-    }
-}
-
-impl From<CheckoutError> for Error {
-    fn from(error: CheckoutError) -> Self {
-        match error {
-            CheckoutError::Cart(error) => error.into(),
-            CheckoutError::CartEmpty => {
-                Self::new(ErrorCode::CartEmpty, "Add a product to the cart before you check out.")
-            }
-            CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
-            CheckoutError::TotalLimitExceeded => Self::total_limit(),
-            CheckoutError::PriceChanged(total) => {
-                let detail = format!(
-                    "The cart now costs {total}, which is more than expected_total. \
-                     Show the new total to the buyer, then retry."
-                );
-                Self {
-                    total_amount: Some(Box::new(total)),
-                    ..Self::new(ErrorCode::PriceChanged, detail)
-                }
-            }
-        }
-    }
-}
-
-impl From<OrderError> for Error {
-    fn from(error: OrderError) -> Self {
-        match error {
-            OrderError::InvalidTransition { from, to } => {
-                let [from, to] = [from, to].map(|status| status.as_str().replace('_', " "));
-                let detail = format!("An order that is {from} cannot become {to}.");
-                Self::new(ErrorCode::InvalidTransition, detail)
-            }
-            OrderError::NotYetExpired => Self::new(
-                ErrorCode::InvalidTransition,
-                "The order's payment deadline has not passed.",
-            ),
-        }
     }
 }
 

@@ -44,6 +44,10 @@ pub(crate) fn map_commit_error(error: CommitError) -> Error {
             ErrorCode::SkuTaken,
             "Another product has this sku. Change that one, or choose another sku.",
         ),
+        CommitError::LastAdmin => Error::new(
+            ErrorCode::LastAdmin,
+            "The shop would have no admin left. Make another account an admin first.",
+        ),
         CommitError::IdempotencyKeyReused => Error::new(
             ErrorCode::IdempotencyKeyReused,
             "This Idempotency-Key was used for another request. Use a new key for each request.",
@@ -73,6 +77,7 @@ mod tests {
             (CommitError::Unavailable, ErrorCode::StoreUnavailable),
             (CommitError::OutcomeUnknown, ErrorCode::OutcomeUnknown),
             (CommitError::EmailTaken, ErrorCode::EmailTaken),
+            (CommitError::LastAdmin, ErrorCode::LastAdmin),
             (CommitError::StockVersionMismatch(3), ErrorCode::VersionMismatch),
             (CommitError::StockOverflow, ErrorCode::ValidationFailed),
             (CommitError::TooManyPendingOrders, ErrorCode::TooManyPendingOrders),

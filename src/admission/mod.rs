@@ -17,7 +17,7 @@ use self::{
     connection_limiter::ConnectionLimiter,
     rate_limits::{RateLimited, RateLimits},
 };
-use crate::{auth::caller::Caller, domain::account::Role};
+use crate::auth::caller::Caller;
 
 /// Counts a request of `caller`, who is authenticated, from `address`.
 ///
@@ -29,7 +29,7 @@ pub(crate) fn admit_caller(
     caller: &Caller,
     address: IpAddr,
 ) -> Result<(), RateLimited> {
-    if caller.role != Role::Guest {
+    if !caller.is_guest() {
         connections.record_account(address);
     }
     rate_limits.check_user(caller.user_id)

@@ -6,7 +6,10 @@ use tokio::sync::Notify;
 
 use crate::{
     actors::cart::CartRegistry,
-    cache::{catalog_cache::CatalogCache, follower::Follower, revoked_sessions::RevokedSessions},
+    cache::{
+        account_rights::AccountRights, catalog_cache::CatalogCache, follower::Follower,
+        revoked_sessions::RevokedSessions,
+    },
     http,
     outbox::feed::Feed,
     store::{CommittedChanges, writer::CommitObserver},
@@ -16,6 +19,7 @@ use crate::{
 pub(super) struct CommitListeners {
     pub(super) catalog_cache: Arc<CatalogCache>,
     pub(super) revoked_sessions: Arc<RevokedSessions>,
+    pub(super) account_rights: Arc<AccountRights>,
     pub(super) feed: Arc<Feed>,
     /// Notified when there are events for the relay to publish.
     pub(super) outbox_notify: Arc<Notify>,
@@ -28,6 +32,7 @@ impl CommitListeners {
         Self {
             catalog_cache: Arc::new(CatalogCache::new(http::render_product)),
             revoked_sessions: Arc::new(RevokedSessions::new()),
+            account_rights: Arc::new(AccountRights::new()),
             feed: Arc::new(Feed::new()),
             outbox_notify: Arc::default(),
             carts: OnceLock::new(),
@@ -45,6 +50,7 @@ impl CommitObserver for CommitListeners {
     fn on_committed(&self, changes: &CommittedChanges) {
         self.catalog_cache.apply(changes);
         self.revoked_sessions.add(&changes.revoked_sessions);
+        self.account_rights.add(&changes.rights);
         if let Some(carts) = self.carts.get() {
             carts.apply(changes);
         }

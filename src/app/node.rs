@@ -123,6 +123,7 @@ impl Node {
             authenticator: Arc::new(Authenticator::new(
                 build_tokens(settings, &self.token_secrets, &context.clock)?,
                 Arc::clone(&context.listeners.revoked_sessions),
+                Arc::clone(&context.listeners.account_rights),
                 Arc::clone(&context.clock),
             )),
             event_tickets: EventTickets::new(self.token_secrets.first())
@@ -250,6 +251,7 @@ fn start_accounts(
         refresh_grace: settings.auth.refresh_grace,
         max_sessions: settings.auth.max_sessions,
         login_limit: settings.limits.login,
+        render_user: http::render_user,
         mailbox: context.metrics.actors.mailbox("accounts"),
     })
     .start()

@@ -43,11 +43,13 @@ impl NodeContext {
         // applied twice, which is harmless, but cannot be missed.
         let follower = match store.is_shared() {
             true => {
-                Some(Follower::new(&store, &listeners, &listeners.catalog_cache, &clock).await?)
+                let (catalog, rights) = (&listeners.catalog_cache, &listeners.account_rights);
+                Some(Follower::new(&store, &listeners, catalog, rights, &clock).await?)
             }
             false => None,
         };
         listeners.catalog_cache.load(&*store).await?;
+        listeners.account_rights.load(&*store).await?;
         listeners.revoked_sessions.load(&*store, clock.now()).await?;
         let observer = LocalCommitObserver::new(&listeners, follower.clone());
         let (writer, writer_task) =

@@ -1,12 +1,12 @@
-//! Callers: the account or guest behind a bearer token, and what its role permits.
+//! Callers: the account or guest behind a bearer token, and what it may do.
 
 use std::sync::Arc;
 
 use super::token::TokenService;
 use crate::{
-    cache::revoked_sessions::RevokedSessions,
+    cache::{account_rights::AccountRights, revoked_sessions::RevokedSessions},
     domain::{
-        account::Role,
+        account::{Rights, Role, Scope},
         cart::CartOwner,
         clock::{Clock, Timestamp},
         ids::{SessionId, UserId},
@@ -19,8 +19,8 @@ use crate::{
 pub struct Caller {
     /// The id of the user or guest.
     pub user_id: UserId,
-    /// The role in the token, which decides what the caller may do.
-    pub role: Role,
+    /// What the account may do now, whatever the token says.
+    pub rights: Rights,
     /// The session of the token.
     pub session_id: SessionId,
     /// When the token expires.
@@ -28,16 +28,37 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The owner of this caller's cart.
+    /// Whether this is a guest, who has no account.
     #[must_use]
-    pub fn owner(&self) -> CartOwner {
-        CartOwner { id: self.user_id, is_guest: self.role == Role::Guest }
+    pub const fn is_guest(&self) -> bool {
+        matches!(self.rights.role, Role::Guest)
     }
 
-    /// Whether this caller may see what belongs to `owner`.
+    /// The owner of this caller's cart.
     #[must_use]
-    pub fn may_see(&self, owner: UserId) -> bool {
-        self.role == Role::Admin || self.user_id == owner
+    pub const fn owner(&self) -> CartOwner {
+        CartOwner { id: self.user_id, is_guest: self.is_guest() }
+    }
+
+    /// Whether this caller may read the order of `owner`.
+    #[must_use]
+    pub fn may_see_order_of(&self, owner: UserId) -> bool {
+        self.user_id == owner || self.rights.permits(Scope::OrdersRead)
+    }
+
+    /// Returns the caller if it may do what all of `scopes` stand for. This is the only place where
+    /// HTTP and gRPC refuse a right.
+    ///
+    /// # Errors
+    /// `forbidden` for those who are not staff, and for staff without one of the scopes.
+    pub fn require(self, scopes: &[Scope]) -> Result<Self, Error> {
+        match scopes.iter().find(|scope| !self.rights.permits(**scope)) {
+            None => Ok(self),
+            Some(missing) => {
+                let detail = format!("This needs an admin, or staff with {}.", missing.as_str());
+                Err(Error::new(ErrorCode::Forbidden, detail))
+            }
+        }
     }
 
     /// Returns the caller if it is an admin.
@@ -45,7 +66,7 @@ impl Caller {
     /// # Errors
     /// `forbidden` for every other role.
     pub fn require_admin(self) -> Result<Self, Error> {
-        match self.role {
+        match self.rights.role {
             Role::Admin => Ok(self),
             _ => Err(Error::new(ErrorCode::Forbidden, "Only an admin may do this.")),
         }
@@ -56,7 +77,7 @@ impl Caller {
     /// # Errors
     /// `forbidden` for a guest.
     pub fn require_account(self) -> Result<Self, Error> {
-        match self.role {
+        match self.rights.role {
             Role::Guest => Err(Error::new(
                 ErrorCode::Forbidden,
                 "A guest has no account. Register or log in first.",
@@ -72,22 +93,25 @@ pub(crate) fn bearer_token(authorization: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }
 
-/// Checks tokens for every transport: their signature, their expiry and their session.
+/// Checks tokens for every transport: their signature, their expiry, their session and the rights
+/// of their account.
 pub struct Authenticator {
     tokens: TokenService,
     revoked_sessions: Arc<RevokedSessions>,
+    account_rights: Arc<AccountRights>,
     clock: Arc<dyn Clock>,
 }
 
 impl Authenticator {
-    /// Creates an authenticator that rejects tokens of revoked sessions.
+    /// Creates an authenticator that rejects tokens of revoked sessions and of blocked accounts.
     #[must_use]
     pub fn new(
         tokens: TokenService,
         revoked_sessions: Arc<RevokedSessions>,
+        account_rights: Arc<AccountRights>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { tokens, revoked_sessions, clock }
+        Self { tokens, revoked_sessions, account_rights, clock }
     }
 
     /// The service that signs tokens and checks their signatures.
@@ -96,30 +120,47 @@ impl Authenticator {
         &self.tokens
     }
 
-    /// Finds the caller that `token` belongs to.
+    /// Finds the caller that `token` belongs to, with the rights that the account has now.
     ///
     /// # Errors
-    /// `token_expired` if the token was valid once, `unauthenticated` if it is not valid or its
-    /// session has ended.
+    /// `token_expired` if the token was valid once, `account_blocked` if its account is blocked,
+    /// `unauthenticated` if it is not valid or its session has ended.
     pub fn authenticate(&self, token: &str) -> Result<Caller, Error> {
         let claims = self.tokens.verify(token)?;
+        let caller = Caller {
+            user_id: claims.user_id,
+            rights: self.current_rights(claims.user_id, claims.role),
+            session_id: claims.session_id,
+            expires_at: claims.expires_at,
+        };
+        if caller.rights.blocked {
+            return Err(Error::account_blocked());
+        }
         if self.revoked_sessions.contains(claims.session_id) {
             return Err(Error::new(
                 ErrorCode::Unauthenticated,
                 "The session was ended. Log in again.",
             ));
         }
-        Ok(Caller {
-            user_id: claims.user_id,
-            role: claims.role,
-            session_id: claims.session_id,
-            expires_at: claims.expires_at,
-        })
+        Ok(caller)
     }
 
-    /// Whether the token of a caller who was authenticated before is no longer valid.
+    /// A caller who was authenticated before, with the rights that it has now. `None` if its token
+    /// is no longer valid.
     #[must_use]
-    pub fn has_ended(&self, caller: &Caller) -> bool {
-        caller.expires_at <= self.clock.now() || self.revoked_sessions.contains(caller.session_id)
+    pub fn reauthenticate(&self, caller: &Caller) -> Option<Caller> {
+        let rights = self.current_rights(caller.user_id, caller.rights.role);
+        let has_ended = rights.blocked
+            || caller.expires_at <= self.clock.now()
+            || self.revoked_sessions.contains(caller.session_id);
+        (!has_ended).then_some(Caller { rights, ..*caller })
+    }
+
+    /// Of the role in a token, only whether it is a guest's counts.
+    fn current_rights(&self, user: UserId, role: Role) -> Rights {
+        match role {
+            Role::Guest => Rights::GUEST,
+            Role::Customer | Role::Staff | Role::Admin => self.account_rights.of(user),
+        }
     }
 }

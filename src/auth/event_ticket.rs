@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{caller::Caller, derived_mac::derive_mac};
 use crate::domain::{
-    account::Role,
+    account::Rights,
     clock::Timestamp,
     ids::{SessionId, UserId},
 };
@@ -25,7 +25,8 @@ pub const TICKET_LIFETIME: Duration = Duration::from_secs(60);
 /// The purpose of the MAC's key.
 const LABEL: &[u8] = b"souk event ticket\0";
 
-/// Id, user, session, role, and the times at which the access token and the ticket expire.
+/// Id, user, session, whether it is a guest's, and the times at which the access token and the
+/// ticket expire.
 const SIGNED_BYTES: usize = 16 + 16 + 16 + 1 + 8 + 8;
 
 /// Issues and verifies tickets. All nodes must share the secrets.
@@ -41,7 +42,8 @@ pub struct EventTickets {
 pub struct EventTicket {
     /// Names the ticket, for its single use.
     pub id: Uuid,
-    /// Whose feed it opens. The feed ends with the access token that the ticket was issued for.
+    /// Whose feed it opens. The feed ends with the access token that the ticket was issued for. A
+    /// ticket names no rights but those of a guest or a customer: they are the account's.
     pub caller: Caller,
 }
 
@@ -66,7 +68,7 @@ impl EventTickets {
         bytes.extend_from_slice(&rand::random::<[u8; 16]>());
         bytes.extend_from_slice(caller.user_id.as_uuid().as_bytes());
         bytes.extend_from_slice(caller.session_id.as_uuid().as_bytes());
-        bytes.push(role_byte(caller.role));
+        bytes.push(u8::from(!caller.is_guest()));
         bytes.extend_from_slice(&caller.expires_at.as_millis().to_be_bytes());
         let expires_at = now.saturating_add(TICKET_LIFETIME);
         bytes.extend_from_slice(&expires_at.as_millis().to_be_bytes());
@@ -92,12 +94,12 @@ impl EventTickets {
         let (id, rest) = signed.split_first_chunk::<16>()?;
         let (user_id, rest) = rest.split_first_chunk::<16>()?;
         let (session_id, rest) = rest.split_first_chunk::<16>()?;
-        let (role, rest) = rest.split_first()?;
+        let (has_account, rest) = rest.split_first()?;
         let (token_expires_at, rest) = rest.split_first_chunk::<8>()?;
         let (expires_at, _) = rest.split_first_chunk::<8>()?;
         let caller = Caller {
             user_id: UserId::from(Uuid::from_bytes(*user_id)),
-            role: Role::ALL.iter().copied().find(|known| role_byte(*known) == *role)?,
+            rights: if *has_account == 0 { Rights::GUEST } else { Rights::CUSTOMER },
             session_id: SessionId::from(Uuid::from_bytes(*session_id)),
             expires_at: Timestamp::from_millis(i64::from_be_bytes(*token_expires_at)),
         };
@@ -106,24 +108,17 @@ impl EventTickets {
     }
 }
 
-/// The role in a ticket. Nodes of two versions may share tickets, so a number keeps its meaning.
-const fn role_byte(role: Role) -> u8 {
-    match role {
-        Role::Guest => 0,
-        Role::Customer => 1,
-        Role::Admin => 2,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::account::Role;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn caller(role: Role) -> Caller {
         let expires_at = NOW.saturating_add(Duration::from_secs(900));
-        Caller { user_id: UserId::new(), role, session_id: SessionId::new(), expires_at }
+        let rights = Rights { role, ..Rights::CUSTOMER };
+        Caller { user_id: UserId::new(), rights, session_id: SessionId::new(), expires_at }
     }
 
     #[test]
@@ -133,7 +128,9 @@ mod tests {
             let caller = caller(*role);
             let [first, second] = [node.issue(&caller, NOW), node.issue(&caller, NOW)];
             let ticket = other.verify(&first, NOW).unwrap();
-            assert_eq!((ticket.caller.user_id, ticket.caller.role), (caller.user_id, *role));
+            assert_eq!(ticket.caller.user_id, caller.user_id);
+            assert_eq!(ticket.caller.is_guest(), caller.is_guest());
+            assert!(ticket.caller.require_admin().is_err(), "rights are not in the ticket");
             assert_eq!(ticket.caller.session_id, caller.session_id);
             assert_eq!(ticket.caller.expires_at, caller.expires_at);
             assert_ne!(ticket.id, other.verify(&second, NOW).unwrap().id);

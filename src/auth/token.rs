@@ -69,7 +69,7 @@ pub struct AccessToken {
 pub struct Claims {
     /// The id of the account or guest.
     pub user_id: UserId,
-    /// The role, which decides what the caller may do.
+    /// The role at the time of issue. What the caller may do is what the account may do now.
     pub role: Role,
     /// The session that the token belongs to.
     pub session_id: SessionId,
@@ -107,6 +107,7 @@ struct VerifiedClaims {
 enum RoleName {
     Guest,
     Customer,
+    Staff,
     Admin,
 }
 

@@ -18,7 +18,7 @@ use crate::{
     domain::inventory::MAX_ON_HAND,
     events::{
         CloudEvent, EventType,
-        auth::{SessionRevokedData, UserRegisteredData},
+        auth::{RightsChangedData, SessionRevokedData, UserRegisteredData},
         cart::{
             CartCheckedOutData, CartClosedData, CartData, CartItemAddedData, CartItemRemovedData,
             CartItemUpdatedData, CartMergedData,
@@ -72,6 +72,9 @@ const fn summary(kind: EventType) -> &'static str {
         EventType::OrderExpired => "An order was not paid in time and its stock was released.",
         EventType::OrderFulfilled => "An order was shipped.",
         EventType::UserRegistered => "An account was registered.",
+        EventType::RightsChanged => {
+            "The role, the scopes or the block of an account changed. Its tokens go on with them."
+        }
         EventType::SessionRevoked => "A session ended. Its tokens are no longer valid.",
     }
 }
@@ -97,6 +100,7 @@ fn event_schema(kind: EventType, generator: &mut SchemaGenerator) -> Schema {
         | EventType::OrderExpired
         | EventType::OrderFulfilled => envelope_schema::<OrderData<'_>>,
         EventType::UserRegistered => envelope_schema::<UserRegisteredData<'_>>,
+        EventType::RightsChanged => envelope_schema::<RightsChangedData>,
         EventType::SessionRevoked => envelope_schema::<SessionRevokedData<'_>>,
     };
     schema(kind, generator)

@@ -1,5 +1,6 @@
 //! The caches of a node, and the follower that keeps them current.
 
+pub mod account_rights;
 pub mod catalog_cache;
 pub mod current_caches;
 pub mod follower;

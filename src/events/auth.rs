@@ -24,6 +24,21 @@ pub struct UserRegisteredData<'a> {
     role: &'static str,
 }
 
+/// The rights of an account after a change. The tokens that it has go on with these rights.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RightsChanged")]
+pub struct RightsChangedData {
+    #[schemars(with = "Uuid")]
+    user_id: UserId,
+    #[schemars(with = "schema::AccountRole")]
+    role: &'static str,
+    /// What a member of staff may do. Empty for every other role.
+    #[schemars(with = "Vec<schema::Scope>")]
+    scopes: Vec<&'static str>,
+    /// Whether all tokens of the account are refused.
+    blocked: bool,
+}
+
 /// A revoked session. Its tokens are no longer valid.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "SessionRevoked")]
@@ -37,6 +52,17 @@ pub struct SessionRevokedData<'a> {
     /// Why the session ended. A newer node may send a reason that this version does not know.
     #[schemars(with = "schema::RevocationReason")]
     pub reason: Cow<'a, str>,
+}
+
+impl From<&User> for RightsChangedData {
+    fn from(user: &User) -> Self {
+        Self {
+            user_id: user.id,
+            role: user.role.as_str(),
+            scopes: user.scopes.names(),
+            blocked: user.blocked,
+        }
+    }
 }
 
 impl<'a> From<&'a User> for UserRegisteredData<'a> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
-    auth::{SessionRevokedData, UserRegisteredData},
+    auth::{RightsChangedData, SessionRevokedData, UserRegisteredData},
     cart,
     catalog::{ProductData, ProductDeletedData},
     cloud_event::CloudEvent,
@@ -57,6 +57,8 @@ pub enum DomainEvent {
     Order(Arc<Order>),
     /// `auth.user.registered`: the new account.
     UserRegistered(Arc<User>),
+    /// `auth.rights.changed`: the account with its new role, scopes and block.
+    RightsChanged(Arc<User>),
     /// `auth.session.revoked`: a session ended before it expired.
     SessionRevoked {
         /// The account that the session belongs to.
@@ -173,6 +175,8 @@ event_types! {
     OrderFulfilled = "order.fulfilled", Order;
     /// An account was registered.
     UserRegistered = "auth.user.registered", Auth;
+    /// The role, the scopes or the block of an account changed.
+    RightsChanged = "auth.rights.changed", Auth;
     /// A session was revoked.
     SessionRevoked = "auth.session.revoked", Auth;
 }
@@ -206,6 +210,7 @@ impl EventEnvelope {
             DomainEvent::Cart(cart, event) => self.render(cart::event_data(cart, event)),
             DomainEvent::Order(order) => self.render(OrderData::of_event(order)),
             DomainEvent::UserRegistered(user) => self.render(UserRegisteredData::from(&**user)),
+            DomainEvent::RightsChanged(user) => self.render(RightsChangedData::from(&**user)),
             DomainEvent::SessionRevoked { user_id, session_id, reason, .. } => {
                 self.render(SessionRevokedData {
                     user_id: *user_id,
@@ -253,6 +258,7 @@ impl DomainEvent {
                 OrderStatus::Expired => EventType::OrderExpired,
             },
             Self::UserRegistered(_) => EventType::UserRegistered,
+            Self::RightsChanged(_) => EventType::RightsChanged,
             Self::SessionRevoked { .. } => EventType::SessionRevoked,
         }
     }
@@ -267,7 +273,7 @@ impl DomainEvent {
             }
             Self::Cart(cart, _) => cart.owner.id.as_uuid(),
             Self::Order(order) => order.id.as_uuid(),
-            Self::UserRegistered(user) => user.id.as_uuid(),
+            Self::UserRegistered(user) | Self::RightsChanged(user) => user.id.as_uuid(),
             Self::SessionRevoked { user_id, .. } => user_id.as_uuid(),
         }
     }
@@ -282,7 +288,7 @@ impl DomainEvent {
             }
             Self::Cart(cart, _) => cart.version,
             Self::Order(order) => order.version,
-            Self::UserRegistered(user) => user.event_sequence,
+            Self::UserRegistered(user) | Self::RightsChanged(user) => user.event_sequence,
             Self::SessionRevoked { sequence, .. } => *sequence,
         }
     }
@@ -297,7 +303,9 @@ impl DomainEvent {
             | Self::StockDepleted(_) => Audience::Everyone,
             Self::Cart(cart, _) => Audience::Owner(cart.owner.id),
             Self::Order(order) => Audience::Owner(order.user_id),
-            Self::UserRegistered(_) | Self::SessionRevoked { .. } => Audience::BrokerOnly,
+            Self::UserRegistered(_) | Self::RightsChanged(_) | Self::SessionRevoked { .. } => {
+                Audience::BrokerOnly
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::OutboxEvent;
 use crate::domain::{
+    account::Role,
     ids::{OrderId, ProductId, SessionId, UserId},
     inventory::StockLevel,
 };
@@ -35,6 +36,12 @@ pub enum CacheChange {
         id: OrderId,
         /// The order's version after the change.
         version: u64,
+    },
+    /// `auth.user.registered` of an account that is no customer, and `auth.rights.changed`. The
+    /// store has the rights.
+    Rights {
+        /// The account.
+        user_id: UserId,
     },
     /// `auth.user.registered`
     UserRegistered {
@@ -77,6 +84,11 @@ struct AnyData {}
 struct StockFields {
     on_hand: u64,
     reserved: u64,
+}
+
+#[derive(Deserialize)]
+struct UserFields {
+    role: String,
 }
 
 #[derive(Deserialize)]
@@ -135,8 +147,16 @@ pub fn parse(event: &OutboxEvent) -> Result<CacheChange, ParseEventError> {
             CacheChange::Order { id: subject.into(), version }
         }
         ("auth", "user.registered") => {
+            let (subject, _, UserFields { role }) = parse_body(event)?;
+            let user_id = subject.into();
+            match role == Role::Customer.as_str() {
+                true => CacheChange::UserRegistered { user_id },
+                false => CacheChange::Rights { user_id },
+            }
+        }
+        ("auth", "rights.changed") => {
             let (subject, _, AnyData {}) = parse_body(event)?;
-            CacheChange::UserRegistered { user_id: subject.into() }
+            CacheChange::Rights { user_id: subject.into() }
         }
         ("auth", "session.revoked") => {
             let (_, _, SessionFields { session_id }) = parse_body(event)?;
@@ -160,7 +180,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
-            account::{Email, RevocationReason, Role, User},
+            account::{Email, RevocationReason, ScopeSet, User},
             cart::{Cart, CartEvent, CartOwner},
             catalog::product::{Product, ProductDetails},
             clock::Timestamp,
@@ -202,7 +222,12 @@ mod tests {
             DomainEvent::Order(order) => {
                 CacheChange::Order { id: order.id, version: order.version }
             }
-            DomainEvent::UserRegistered(user) => CacheChange::UserRegistered { user_id: user.id },
+            DomainEvent::UserRegistered(user) if user.role == Role::Customer => {
+                CacheChange::UserRegistered { user_id: user.id }
+            }
+            DomainEvent::UserRegistered(user) | DomainEvent::RightsChanged(user) => {
+                CacheChange::Rights { user_id: user.id }
+            }
             DomainEvent::SessionRevoked { session_id, .. } => {
                 CacheChange::SessionRevoked { session_id: *session_id }
             }
@@ -277,8 +302,11 @@ mod tests {
             email: Email::parse("ada@example.com").unwrap(),
             name: "Ada".into(),
             role: Role::Customer,
+            scopes: ScopeSet::EMPTY,
+            blocked: false,
             password_hash: String::new(),
             created_at: NOW,
+            last_login_at: None,
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),
@@ -289,7 +317,10 @@ mod tests {
             reason: RevocationReason::Logout,
             sequence: 2,
         };
-        vec![DomainEvent::UserRegistered(Arc::new(user)), revoked]
+        let admin = User { role: Role::Admin, ..user.clone() };
+        let changed = DomainEvent::RightsChanged(Arc::new(user.clone()));
+        let registered = [user, admin].map(|user| DomainEvent::UserRegistered(Arc::new(user)));
+        registered.into_iter().chain([changed, revoked]).collect()
     }
 
     #[test]

@@ -49,8 +49,12 @@ string_enums! {
     /// A payment method. With `manual`, an admin confirms the payment.
     PaymentMethod = names_of(order::PaymentMethod::ALL, order::PaymentMethod::as_str);
     /// The role of an account, which determines its permissions.
-    AccountRole =
-        names_of(&[account::Role::Customer, account::Role::Admin], account::Role::as_str);
+    AccountRole = names_of(
+        &[account::Role::Customer, account::Role::Staff, account::Role::Admin],
+        account::Role::as_str,
+    );
+    /// What a member of staff may do. `X` includes `X:read`.
+    Scope = names_of(account::Scope::ALL, account::Scope::as_str);
     /// Why a session ended.
     RevocationReason =
         names_of(account::RevocationReason::ALL, account::RevocationReason::as_str);

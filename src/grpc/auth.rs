@@ -25,7 +25,7 @@ impl auth_service_server::AuthService for AuthService {
             Ok(caller) => pb::ValidateTokenResponse {
                 valid: true,
                 user_id: caller.user_id.to_string(),
-                role: caller.role.as_str().to_owned(),
+                role: caller.rights.role.as_str().to_owned(),
                 expires_at: Some(convert::timestamp(caller.expires_at)),
                 code: String::new(),
             },

@@ -14,6 +14,7 @@ use crate::{
     actors::ask::ask,
     auth::caller::Caller,
     domain::{
+        account::Scope,
         ids::ProductId,
         inventory::{StockChange, StockLevel},
     },
@@ -58,7 +59,7 @@ impl inventory_service_server::InventoryService for InventoryService {
 
 impl InventoryService {
     async fn find(&self, call: &Call<'_>, id: &str) -> Result<pb::Stock, Error> {
-        call.authenticate()?.require_admin()?;
+        call.authenticate()?.require(&[Scope::StockRead])?;
         call.honor_no_cache().await?;
         let id = id.parse().map_err(|_| Error::product_not_found())?;
         let view = self.0.catalog_cache.get(id).ok_or_else(Error::product_not_found)?;
@@ -71,7 +72,7 @@ impl InventoryService {
         call: &Call<'_>,
         message: pb::AdjustStockRequest,
     ) -> Result<(StockData, bool), Error> {
-        let caller = call.authenticate()?.require_admin()?;
+        let caller = call.authenticate()?.require(&[Scope::Stock])?;
         let product_id = message.product_id.parse().map_err(|_| Error::product_not_found())?;
         let (delta, set) = match message.change {
             Some(Change::Delta(delta)) => (Some(delta), None),

@@ -76,7 +76,10 @@ impl StreamStart {
         for id in &self.ids {
             // A product that was deleted meanwhile is left out.
             let Some(view) = self.state.catalog_cache.get(*id) else { continue };
-            if self.caller.is_some_and(|caller| self.state.authenticator.has_ended(&caller)) {
+            if self
+                .caller
+                .is_some_and(|caller| self.state.authenticator.reauthenticate(&caller).is_none())
+            {
                 let detail = "The session has ended. Log in again.";
                 return Err(Error::new(ErrorCode::Unauthenticated, detail));
             }

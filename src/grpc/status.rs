@@ -36,14 +36,18 @@ pub(super) const fn grpc_code(code: ErrorCode) -> Code {
         ErrorCode::Unauthenticated
         | ErrorCode::TokenExpired
         | ErrorCode::TicketInvalid
-        | ErrorCode::InvalidCredentials => Code::Unauthenticated,
+        | ErrorCode::InvalidCredentials
+        | ErrorCode::AccountBlocked => Code::Unauthenticated,
         ErrorCode::Forbidden => Code::PermissionDenied,
-        ErrorCode::NotFound | ErrorCode::ProductNotFound | ErrorCode::LineNotFound => {
-            Code::NotFound
-        }
+        ErrorCode::NotFound
+        | ErrorCode::ProductNotFound
+        | ErrorCode::UserNotFound
+        | ErrorCode::SessionNotFound
+        | ErrorCode::LineNotFound => Code::NotFound,
         ErrorCode::MethodNotAllowed => Code::Unimplemented,
         ErrorCode::RequestTimeout => Code::DeadlineExceeded,
         ErrorCode::EmailTaken
+        | ErrorCode::LastAdmin
         | ErrorCode::SkuTaken
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged
@@ -122,7 +126,10 @@ fn status_with_code(code: Code, error: &Error, request_id: &str, token: TokenSou
 
 fn error_metadata(error: &Error, request_id: &str, token: TokenSource) -> HashMap<String, String> {
     let mut metadata = HashMap::from([("request_id".to_owned(), request_id.to_owned())]);
-    if matches!(error.code, ErrorCode::Unauthenticated | ErrorCode::TokenExpired) {
+    if matches!(
+        error.code,
+        ErrorCode::Unauthenticated | ErrorCode::TokenExpired | ErrorCode::AccountBlocked
+    ) {
         let token: &'static str = token.into();
         metadata.insert("token".to_owned(), token.to_owned());
     }
@@ -163,6 +170,8 @@ mod tests {
             (ErrorCode::IdempotencyKeyInvalid, Code::InvalidArgument),
             (ErrorCode::ValidationFailed, Code::InvalidArgument),
             (ErrorCode::TokenExpired, Code::Unauthenticated),
+            (ErrorCode::AccountBlocked, Code::Unauthenticated),
+            (ErrorCode::LastAdmin, Code::FailedPrecondition),
             (ErrorCode::Forbidden, Code::PermissionDenied),
             (ErrorCode::VersionMismatch, Code::Aborted),
             (ErrorCode::GuestCartMerged, Code::FailedPrecondition),

@@ -18,9 +18,12 @@ pub use self::{
     openapi::openapi_document,
     request::read_limiter::ReadLimiter,
     response::views::{render_cart, render_product},
-    routes::import::{
-        ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
-        is_store_failure,
+    routes::{
+        import::{
+            ImportOptions, ImportPosition, ImportReport, Importer, LineError, LineKeys,
+            is_store_failure,
+        },
+        users::render_user,
     },
     server::{
         ServerOptions, build_http_server, ops::build_ops_server, startup::build_startup_server,

@@ -16,7 +16,7 @@ use utoipa::{
 };
 
 use super::routes::{
-    accounts, audit, cart, events, health, import, metrics, orders, products, stock,
+    accounts, audit, cart, events, health, import, metrics, orders, products, stock, users,
 };
 use crate::error::ErrorCode;
 
@@ -26,6 +26,7 @@ use crate::error::ErrorCode;
     servers((url = "/", description = "The shop that serves this document.")),
     tags(
         (name = "Auth", description = "Accounts, sessions and access tokens."),
+        (name = "Users", description = "Accounts, for staff, and their rights, for admins."),
         (name = "Products", description = "The catalog: search, products and imports."),
         (name = "Stock", description = "The stock of a product and its movements."),
         (name = "Cart", description = "The cart of the caller. A cart needs no account."),
@@ -43,6 +44,7 @@ use crate::error::ErrorCode;
         cart::show, cart::add, cart::update, cart::remove, cart::clear,
         cart::create_guest_cart, cart::merge,
         orders::check_out, orders::list, orders::show, orders::cancel, orders::pay, orders::fulfil,
+        users::list, users::show, users::patch,
         events::create_ticket, events::feed, audit::run,
         health::livez, health::readyz, metrics::scrape_metrics,
     ),

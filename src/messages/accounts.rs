@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use actix::Message;
 
-use super::command_context::{Ticket, TraceParent};
+use super::command_context::{CommandContext, Reply, Ticket, TraceParent};
 use crate::{
     domain::{
-        account::{Email, Password, Role, User},
+        account::{Email, Password, RightsChange, Role, User},
         ids::{SessionId, UserId},
     },
     error::Error,
@@ -100,6 +100,19 @@ pub struct ChangePassword {
     pub ticket: Ticket,
     /// The caller's trace, carried into events.
     pub trace: Option<TraceParent>,
+}
+
+/// Changes the role, the scopes or the block of an account. The reply comes when every node that is
+/// up goes by it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Reply<User>, Error>")]
+pub struct ChangeRights {
+    /// The account to change.
+    pub user_id: UserId,
+    /// What changes.
+    pub change: RightsChange,
+    /// The idempotency key, precondition, deadline, and trace.
+    pub context: CommandContext,
 }
 
 /// Reads an account.

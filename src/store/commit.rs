@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
-        account::{Session, User},
+        account::{Session, User, VersionedRights},
         cart::{Cart, Shortage},
         catalog::product::Product,
         clock::Timestamp,
@@ -67,6 +67,9 @@ pub enum Condition {
     /// user's cart, and have [`ProductUnchanged`](Self::ProductUnchanged) for the product, whose
     /// version the limit belongs to.
     PurchaseWithin(UserId, LimitedLine),
+    /// An admin other than this one remains that is not blocked. Commits with this condition write
+    /// a record that they share, so that no two nodes remove the last two admins at once.
+    OtherAdminRemains(UserId),
 }
 
 /// A write and its implied condition.
@@ -157,6 +160,7 @@ impl CommitError {
                 | Self::PurchaseLimitReached(_)
                 | Self::EmailTaken
                 | Self::SkuTaken
+                | Self::LastAdmin
         )
     }
 }
@@ -177,6 +181,7 @@ pub(crate) const fn outcome_name(outcome: &CommitOutcome) -> &'static str {
         Err(CommitError::PurchaseLimitReached(_)) => "purchase_limit_reached",
         Err(CommitError::EmailTaken) => "email_taken",
         Err(CommitError::SkuTaken) => "sku_taken",
+        Err(CommitError::LastAdmin) => "last_admin",
         Err(CommitError::Replayed(_)) => "replayed",
         Err(CommitError::IdempotencyKeyReused) => "idempotency_key_reused",
         Err(CommitError::SupersededByRefusal) => "superseded_by_refusal",
@@ -220,6 +225,8 @@ pub enum CommitError {
     EmailTaken,
     /// Another active product has the sku.
     SkuTaken,
+    /// No other admin would remain.
+    LastAdmin,
     /// The same request was applied before under the same key; this is its response.
     Replayed(StoredReply),
     /// The idempotency key was used for another request.
@@ -253,6 +260,8 @@ pub struct CommittedChanges {
     pub stock: Vec<StockLevel>,
     /// Revoked sessions, with the time of revocation.
     pub revoked_sessions: Vec<(SessionId, Timestamp)>,
+    /// The accounts whose rights changed, and new ones that are no customers.
+    pub rights: Vec<VersionedRights>,
     /// Events, with their positions.
     pub events: Vec<OutboxEvent>,
 }
@@ -264,6 +273,7 @@ impl CommittedChanges {
         self.products.extend(later.products);
         self.stock.extend(later.stock);
         self.revoked_sessions.extend(later.revoked_sessions);
+        self.rights.extend(later.rights);
         self.events.extend(later.events);
     }
 }

@@ -29,7 +29,7 @@ pub use self::limits::INBOX_RETENTION;
 use crate::{
     domain::{
         account::{
-            Email, Session, User,
+            Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
@@ -244,6 +244,17 @@ pub trait Store: Send + Sync {
 
     /// The account with this email address.
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable>;
+
+    /// Up to `limit` accounts that match `filter`, newest first, with ids below `before`.
+    async fn list_users(
+        &self,
+        filter: UserFilter,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreUnavailable>;
+
+    /// The rights of all accounts that are not customers, or are blocked.
+    async fn list_special_rights(&self) -> Result<Vec<VersionedRights>, StoreUnavailable>;
 
     /// The greatest password hash in text order. A bcrypt hash begins with its cost, so no account
     /// has a higher one. `None` without accounts. It reads all accounts.

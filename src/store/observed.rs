@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         account::{
-            Email, Session, User,
+            Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
@@ -114,6 +114,8 @@ observe! {
         ) -> Vec<Order>;
         find_user(id: UserId) -> Option<User>;
         find_user_by_email(email: &Email) -> Option<User>;
+        list_users(filter: UserFilter, before: Option<UserId>, limit: u32) -> Vec<User>;
+        list_special_rights() -> Vec<VersionedRights>;
         greatest_password_hash() -> Option<String>;
         has_admin() -> bool;
         find_session(id: SessionId) -> Option<Session>;

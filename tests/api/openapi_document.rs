@@ -102,7 +102,11 @@ async fn etags_are_declared_where_they_are_sent() {
         if item.get("get").is_none() || path == "/api/events" {
             continue;
         }
-        let id = if path.starts_with("/api/orders") { &order } else { &tea };
+        let id = match path {
+            path if path.starts_with("/api/orders") => &order,
+            path if path.starts_with("/api/users") => &ada.id,
+            _ => &tea,
+        };
         let address = path.replace("{id}", id);
         let address = address.replace("suggest", "suggest?q=t");
         let answer = app.get(&address).token(&admin).await.is(200);
@@ -128,6 +132,13 @@ async fn etags_are_declared_where_they_are_sent() {
         ("post", "/api/products", app.post("/api/products", &new).token(&admin).await),
         ("patch", "/api/products/{id}", app.patch(&product, &patch).token(&admin).await),
         ("put", "/api/products/{id}", app.put(&product, &whole).token(&admin).await),
+        (
+            "patch",
+            "/api/users/{id}",
+            app.patch(&format!("/api/users/{}", ada.id), &json!({"role": "staff"}))
+                .token(&admin)
+                .await,
+        ),
         ("post", "/api/products/{id}/stock", app.change_stock(&admin, &tea, &more).await),
         ("delete", "/api/products/{id}", app.delete(&product).token(&admin).await),
     ] {

@@ -20,6 +20,10 @@ async fn private_responses_are_not_cached() {
     let validate = json!({"token": ada.token});
     assert_private(&app.post("/api/auth/validate", &validate).await.is(200));
     assert_private(&app.get("/api/auth/me").token(&ada).await.is(200));
+    let user = format!("/api/users/{}", ada.id);
+    assert_private(&app.get("/api/users").token(&admin).await.is(200));
+    assert_private(&app.get(&user).token(&admin).await.is(200));
+    assert_private(&app.patch(&user, &json!({"role": "customer"})).token(&admin).await.is(200));
     assert_private(&app.call("POST", "/api/cart/guest").await.is(201));
     assert_private(&app.add_to_cart(&ada, &tea, 2).key("add").await.is(200));
     assert_private(&app.add_to_cart(&ada, &tea, 2).key("add").await.is(200));

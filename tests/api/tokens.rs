@@ -27,6 +27,9 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/products/01a206bc-0609-7165-8b52-173bd2923daf/stock"),
     ("GET", "/api/products/01a206bc-0609-7165-8b52-173bd2923daf/stock/movements"),
     ("POST", "/api/products/import"),
+    ("GET", "/api/users"),
+    ("GET", "/api/users/01a206bc-0609-7165-8b52-173bd2923daf"),
+    ("PATCH", "/api/users/01a206bc-0609-7165-8b52-173bd2923daf"),
 ];
 
 /// The routes for admins only.

@@ -158,6 +158,9 @@ async fn trigger_every_event(app: &TestApp) {
     app.post("/api/auth/password", &change).token(&ada).await.is(204);
     let reuse = json!({"refresh_token": other.refresh_token});
     app.post("/api/auth/refresh", &reuse).await.problem(401, "unauthenticated");
+    for change in [json!({"role": "staff", "scopes": ["stock"]}), json!({"blocked": true})] {
+        app.patch(&format!("/api/users/{}", left.id), &change).token(&admin).await.ok();
+    }
     app.delete(&format!("/api/products/{tea}")).token(&admin).await.is(204);
 }
 

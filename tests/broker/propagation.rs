@@ -66,6 +66,23 @@ async fn stock_changes_propagate_to_the_other_node() {
     cluster.shut_down().await;
 }
 
+#[tokio::test]
+async fn changed_rights_hold_on_the_other_node_when_answered() {
+    let Some(cluster) = connected_cluster().await else { return };
+    let admin = cluster.nodes[0].admin().await;
+    let ada = cluster.nodes[0].customer().await;
+    let path = format!("/api/users/{}", ada.id);
+    for n in 0..20 {
+        let (one, other) = (&cluster.nodes[n % 2], &cluster.nodes[(n + 1) % 2]);
+        let staff = json!({"role": "staff", "scopes": ["customers:read"]});
+        one.patch(&path, &staff).token(&admin).await.ok();
+        other.get("/api/users").token(&ada).await.ok();
+        one.patch(&path, &json!({"role": "customer"})).token(&admin).await.ok();
+        other.get("/api/users").token(&ada).await.problem(403, "forbidden");
+    }
+    cluster.shut_down().await;
+}
+
 async fn proxied_cluster() -> Option<(Cluster, Proxy)> {
     let (set, (_, proxy, through)) = (shared_replica_set::uri().await?, proxied_broker().await?);
     Some((

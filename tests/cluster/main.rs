@@ -34,4 +34,5 @@ mod orders;
 mod propagation;
 mod recorder;
 mod refused_repeats;
+mod rights;
 mod servers;

@@ -158,3 +158,39 @@ names = {"AuthService", "CatalogService", "InventoryService", "CartService"}
 assert {f"souk.v1.{name}" for name in names} | {"grpc.health.v1.Health"} <= services, services
 described = DescriptorPool(database).FindServiceByName("souk.v1.CatalogService")
 assert described.methods_by_name["ListProducts"].server_streaming, described
+
+# Rights are the account's, and by scope: ADA's token goes on with what an admin gives and takes.
+def set_rights(change):
+    http("PATCH", f"/api/users/{ada_id}", change, ADMIN)
+
+
+ada_id = http("GET", "/api/auth/me", None, ADA)["id"]
+product = new_product()
+read = inventory_pb2.GetStockRequest(product_id=product)
+change = inventory_pb2.AdjustStockRequest(product_id=product, delta=1, reason="delivery")
+validate = auth_pb2.ValidateTokenRequest(token=ADA)
+for scopes, may_read, may_change in (
+    ([], False, False),
+    (["orders", "catalog"], False, False),
+    (["stock:read"], True, False),
+    (["stock"], True, True),
+):
+    set_rights({"role": "staff", "scopes": scopes})
+    assert answer(auth.ValidateToken, validate).role == "staff"
+    for call, message, is_permitted in (
+        (inventory.GetStock, read, may_read),
+        (inventory.AdjustStock, change, may_change),
+    ):
+        if is_permitted:
+            answer(call, message, ADA)
+        else:
+            assert_fails("PERMISSION_DENIED", "forbidden", call, message, metadata=bearer(ADA))
+set_rights({"role": "customer"})
+assert answer(auth.ValidateToken, validate).role == "customer"
+assert_fails("PERMISSION_DENIED", "forbidden", inventory.GetStock, read, metadata=bearer(ADA))
+set_rights({"blocked": True})
+assert not answer(auth.ValidateToken, validate).valid
+failed = assert_fails(
+    "UNAUTHENTICATED", "account_blocked", inventory.GetStock, read, metadata=bearer(ADA)
+)
+assert failed.metadata["token"] == "authorization", failed

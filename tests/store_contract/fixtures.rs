@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use souk::{
     domain::{
-        account::{Email, Role, Session, User},
+        account::{Email, Role, ScopeSet, Session, User},
         cart::{Cart, CartEvent, CartLine, CartOwner},
         catalog::product::{Product, ProductDetails},
         clock::{Clock, SystemClock, Timestamp},
@@ -236,8 +236,11 @@ pub(crate) fn user(email: &str) -> User {
         email: Email::parse(email).unwrap(),
         name: "Ada".into(),
         role: Role::Customer,
+        scopes: ScopeSet::EMPTY,
+        blocked: false,
         password_hash: "$2b$12$abcdefghijklmnopqrstuv".into(),
         created_at: now(),
+        last_login_at: None,
         version: 1,
         event_sequence: 1,
         known_networks: Vec::new(),

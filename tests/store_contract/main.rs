@@ -33,6 +33,7 @@ mod partitions;
 mod purchase_limits;
 mod records;
 mod retention;
+mod rights;
 mod stock;
 mod unique;
 mod versions;
@@ -99,6 +100,12 @@ every_engine_keeps! {
         stock_overflow_is_rejected
         movements_are_paged_newest_first
         concurrent_batches_never_oversell
+    }
+    rights {
+        rights_round_trip_and_special_ones_are_listed
+        changes_of_rights_are_told_to_caches
+        one_admin_remains
+        users_are_filtered_and_paged
     }
     orders {
         orders_round_trip

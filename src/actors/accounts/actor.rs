@@ -11,8 +11,12 @@ use crate::{
     cache::revoked_sessions::SWEEP_INTERVAL,
     domain::account::User,
     error::Error,
-    messages::accounts::{
-        AuthenticatedSession, ChangePassword, GetUser, Login, Logout, RefreshSession, RegisterUser,
+    messages::{
+        accounts::{
+            AuthenticatedSession, ChangePassword, ChangeRights, GetUser, Login, Logout,
+            RefreshSession, RegisterUser,
+        },
+        command_context::Reply,
     },
     metrics::actors::MailboxMetrics,
     panics::guarded_command,
@@ -68,5 +72,6 @@ handle! {
     RefreshSession => refresh_session -> AuthenticatedSession;
     Logout => logout -> ();
     ChangePassword => change_password -> ();
+    ChangeRights => change_rights -> Reply<User>;
     GetUser => get_user -> User;
 }

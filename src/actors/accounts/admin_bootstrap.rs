@@ -6,11 +6,15 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rand::distr::{Alphanumeric, SampleString};
 
-use super::{PasswordHasher, hash_queue::HashOrigin, service::with_next_version};
+use super::{
+    PasswordHasher,
+    change_rights::{add_rights_change, wait_for_other_nodes},
+    hash_queue::HashOrigin,
+};
 use crate::{
     actors::retry_on_conflict::{CommandRetry, Decision},
     domain::{
-        account::{Email, Password, Role, User},
+        account::{Email, Password, Rights, Role, ScopeSet, User},
         clock::Clock,
         ids::UserId,
     },
@@ -122,10 +126,9 @@ impl AdminBootstrap {
                 }
                 Some(user) => {
                     tracing::warn!(user = %user.id, "promoting an account to admin");
-                    commit.writes.push(Write::User(Arc::new(User {
-                        role: Role::Admin,
-                        ..with_next_version(&user)
-                    })));
+                    let rights =
+                        Rights { role: Role::Admin, scopes: ScopeSet::EMPTY, ..user.rights() };
+                    (_, commit) = add_rights_change(&*self.store, &user, rights, commit).await?;
                     AdminOutcome::Promoted
                 }
                 None => {
@@ -153,7 +156,10 @@ impl AdminBootstrap {
             is_conflict: |error| matches!(error, CommitError::Conflict | CommitError::EmailTaken),
         };
         match retry.retry_on_conflict(&context, decide, async || Ok(())).await? {
-            Reply::Completed(outcome) => Ok(outcome),
+            Reply::Completed(outcome) => {
+                wait_for_other_nodes(&*self.store).await;
+                Ok(outcome)
+            }
             // Without an idempotency key, no response is stored.
             Reply::Replayed(_) => Err(Error::internal()),
         }
@@ -173,8 +179,11 @@ impl AdminBootstrap {
             email,
             name: "Administrator".into(),
             role: Role::Admin,
+            scopes: ScopeSet::EMPTY,
+            blocked: false,
             password_hash,
             created_at,
+            last_login_at: None,
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),

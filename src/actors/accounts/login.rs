@@ -17,8 +17,8 @@ use crate::{
     actors::{commit_error::map_commit_error, retry_on_conflict::Decision},
     domain::{
         account::{
-            Password, REFRESH_TOKEN_LIFETIME, RevocationReason, Session, User, client_network,
-            login_failures::LoginKey, validate_account_name,
+            Password, REFRESH_TOKEN_LIFETIME, RevocationReason, ScopeSet, Session, User,
+            client_network, login_failures::LoginKey, validate_account_name,
         },
         clock::Timestamp,
         ids::{SessionId, UserId},
@@ -69,8 +69,11 @@ impl AccountService {
             email,
             name,
             role,
+            scopes: ScopeSet::EMPTY,
+            blocked: false,
             password_hash,
             created_at: commit.decided_at,
+            last_login_at: Some(commit.decided_at),
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),
@@ -123,9 +126,14 @@ impl AccountService {
         let _guard = self.lock_account(user.id).await;
         self.decide_and_commit(ticket, async || {
             self.reverify_credentials(user, login.password, login.origin, ticket).await?;
+            // Only to those who know the password.
+            if user.blocked {
+                return Err(Error::blocked_login());
+            }
             let mut commit = self.build_commit(ticket, None);
             let mut changed =
                 with_next_version(user).with_known_network(login.known_network, commit.decided_at);
+            changed.last_login_at = Some(commit.decided_at);
             self.end_excess_sessions(&mut changed, &mut commit).await?;
             let (session, reply) = self.new_session(changed, commit.decided_at);
             // Writing the account makes this login conflict with a concurrent password change,

@@ -7,6 +7,7 @@
 mod actor;
 pub mod admin_bootstrap;
 mod change_password;
+mod change_rights;
 mod failure_counters;
 mod hash_queue;
 mod login;
@@ -19,11 +20,13 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
+
 pub use self::{actor::AccountActor, password_hasher::PasswordHasher};
 use crate::{
     auth::{login_keys::LoginKeys, refresh_token::RefreshTokens},
     cache::revoked_sessions::RevokedSessions,
-    domain::clock::Clock,
+    domain::{account::User, clock::Clock},
     metrics::actors::MailboxMetrics,
     store::{Store, writer::CommitWriter},
 };
@@ -52,6 +55,8 @@ pub struct AccountDeps {
     pub max_sessions: u32,
     /// Failed logins allowed per minute for one account or address; 0 allows any number.
     pub login_limit: u32,
+    /// How an account looks in responses, which are remembered under idempotency keys.
+    pub render_user: fn(&User) -> Bytes,
     /// The metrics of the actor's mailbox.
     pub mailbox: MailboxMetrics,
 }

@@ -51,7 +51,7 @@ impl AccountService {
 
     pub(super) async fn get_user(&self, message: GetUser) -> Result<User, Error> {
         let user = self.deps.store.find_user(message.user_id).await?;
-        user.ok_or_else(|| Error::new(ErrorCode::NotFound, "There is no such account."))
+        user.ok_or_else(Error::user_not_found)
     }
 
     /// Tells the hasher the highest cost that an account has. Tries until the store answers.

@@ -8,7 +8,7 @@ use super::service::{AccountService, add_revocation, with_next_version};
 use crate::{
     actors::retry_on_conflict::Decision,
     domain::{
-        account::{RevocationReason, Session},
+        account::{RevocationReason, Session, User},
         clock::Timestamp,
         ids::SessionId,
     },
@@ -39,7 +39,7 @@ impl AccountService {
         let token = tokens.verify(&refresh_token).ok_or_else(invalid_refresh_token)?;
         let rotate = async || {
             let mut commit = self.build_commit(&ticket, trace.clone());
-            let session =
+            let (session, user) =
                 self.find_refreshable_session(token.session_id, commit.decided_at).await?;
             let is_current = token.is_current(&session);
             let successor = if is_current {
@@ -54,9 +54,8 @@ impl AccountService {
                 let reply = RefreshOutcome::Reused;
                 return Ok(Decision::NoChange { reply, body: Bytes::new() });
             };
-            let user = self.deps.store.find_user(session.user_id).await?;
             let reply = RefreshOutcome::Continued(Box::new(AuthenticatedSession {
-                user: user.ok_or_else(invalid_refresh_token)?,
+                user,
                 session_id: session.id,
                 refresh_token: successor.token,
             }));
@@ -82,13 +81,18 @@ impl AccountService {
         }
     }
 
-    /// The session of a refresh token, unless it has ended.
+    /// The session of a refresh token and its account, unless it has ended.
     async fn find_refreshable_session(
         &self,
         id: SessionId,
         now: Timestamp,
-    ) -> Result<Session, Error> {
+    ) -> Result<(Session, User), Error> {
         let session = self.deps.store.find_session(id).await?.ok_or_else(invalid_refresh_token)?;
+        let user = self.deps.store.find_user(session.user_id).await?;
+        let user = user.ok_or_else(invalid_refresh_token)?;
+        if user.blocked {
+            return Err(Error::account_blocked());
+        }
         if session.revoked_at.is_some() {
             return Err(invalid_refresh_token());
         }
@@ -98,7 +102,7 @@ impl AccountService {
                 "The refresh token has expired. Log in again.",
             ));
         }
-        Ok(session)
+        Ok((session, user))
     }
 
     pub(super) async fn logout(&self, message: Logout) -> Result<(), Error> {

@@ -142,6 +142,7 @@ impl AccountFixture {
             refresh_grace: settings.refresh_grace,
             max_sessions: settings.max_sessions,
             login_limit: settings.login_limit,
+            render_user: |_| bytes::Bytes::new(),
             mailbox: MailboxMetrics::default(),
         };
         Self {
@@ -315,7 +316,7 @@ async fn account_lifecycle_from_registration_to_password_change() {
     );
     assert_eq!(
         error_code(shop.accounts.send(GetUser { user_id: UserId::new() }).await.unwrap()),
-        ErrorCode::NotFound
+        ErrorCode::UserNotFound
     );
     assert_eq!(
         shop.event_types(user).await,

@@ -22,6 +22,9 @@ impl Follower {
         let mut changes = CommittedChanges::default();
         let mut outdated: Vec<ProductId> = Vec::new();
         for event in events {
+            if let CacheChange::Rights { user_id } = event {
+                self.account_rights.refresh(&*self.store, user_id).await?;
+            }
             self.collect_changes(event, &mut changes, &mut outdated);
         }
         self.read_products(outdated, &mut changes).await?;
@@ -54,8 +57,10 @@ impl Follower {
             CacheChange::SessionRevoked { session_id } => {
                 changes.revoked_sessions.push((session_id, self.clock.now()));
             }
-            // Orders and accounts are not cached.
-            CacheChange::Order { .. } | CacheChange::UserRegistered { .. } => {}
+            // Rights are read from the store. Orders are not cached, nor is the rest of accounts.
+            CacheChange::Rights { .. }
+            | CacheChange::Order { .. }
+            | CacheChange::UserRegistered { .. } => {}
         }
     }
 
@@ -72,6 +77,7 @@ impl Follower {
             revoked_sessions::load_revocations(&*self.store, self.clock.now()).await?;
         self.caches
             .on_committed(&CommittedChanges { revoked_sessions, ..CommittedChanges::default() });
+        self.account_rights.load(&*self.store).await?;
         self.catalog_cache.load(&*self.store).await?;
         self.caches.on_missed();
         self.advance_to(cursor, heads);

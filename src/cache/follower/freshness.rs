@@ -14,6 +14,10 @@ use crate::events::OutboxCursor;
 /// store no longer serves reads from its caches.
 const LEASE: Duration = Duration::from_millis(250);
 
+/// How long after a change is durable another node may still serve what was before. From then on,
+/// every check that lets a node serve its caches began after the change.
+pub const MAX_STALENESS: Duration = LEASE;
+
 /// A moment, in microseconds since the node started.
 pub(super) type Moment = u64;
 

@@ -21,8 +21,9 @@ use std::{
 
 use tokio::sync::Mutex;
 
+pub use self::freshness::MAX_STALENESS;
 use self::freshness::{Freshness, Moment};
-use super::catalog_cache::CatalogCache;
+use super::{account_rights::AccountRights, catalog_cache::CatalogCache};
 use crate::{
     domain::clock::Clock,
     events::{
@@ -43,6 +44,7 @@ pub struct Follower {
     store: Arc<dyn Store>,
     caches: Arc<dyn CommitObserver>,
     catalog_cache: Arc<CatalogCache>,
+    account_rights: Arc<AccountRights>,
     clock: Arc<dyn Clock>,
     /// The events that were applied. Locked while events are applied.
     cursor: Mutex<OutboxCursor>,
@@ -69,6 +71,7 @@ impl Follower {
         store: &Arc<dyn Store>,
         caches: &Arc<impl CommitObserver + 'static>,
         catalog_cache: &Arc<CatalogCache>,
+        account_rights: &Arc<AccountRights>,
         clock: &Arc<dyn Clock>,
     ) -> Result<Arc<Self>, StoreUnavailable> {
         let freshness = Freshness::new();
@@ -78,6 +81,7 @@ impl Follower {
             store: Arc::clone(store),
             caches: Arc::clone(caches) as Arc<dyn CommitObserver>,
             catalog_cache: Arc::clone(catalog_cache),
+            account_rights: Arc::clone(account_rights),
             clock: Arc::clone(clock),
             reached: std::sync::Mutex::new(cursor.clone()),
             cursor: Mutex::new(cursor),

@@ -65,7 +65,9 @@ impl Fixture {
             Arc::new(SqliteStore::open(options, Arc::clone(&clock)).unwrap());
         let observer = Arc::new(RecordingObserver::default());
         let catalog_cache = Arc::new(CatalogCache::new(|_, _| bytes::Bytes::new()));
-        let follower = Follower::new(&store, &observer, &catalog_cache, &clock).await.unwrap();
+        let rights = Arc::new(AccountRights::new());
+        let follower =
+            Follower::new(&store, &observer, &catalog_cache, &rights, &clock).await.unwrap();
         Self {
             store,
             observer,

@@ -50,7 +50,7 @@ impl User {
 mod tests {
     use super::*;
     use crate::domain::{
-        account::{Email, Role},
+        account::{Email, Role, ScopeSet},
         ids::UserId,
     };
 
@@ -71,8 +71,11 @@ mod tests {
             email: Email::parse("ada@example.com").unwrap(),
             name: "Ada".into(),
             role: Role::Customer,
+            scopes: ScopeSet::EMPTY,
+            blocked: false,
             password_hash: String::new(),
             created_at: START,
+            last_login_at: None,
             version: 1,
             event_sequence: 1,
             known_networks: Vec::new(),

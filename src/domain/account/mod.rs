@@ -4,7 +4,9 @@ mod email;
 pub mod known_networks;
 pub mod login_failures;
 mod password;
+mod rights;
 mod session;
+mod user_filter;
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,10 +14,12 @@ use self::known_networks::KnownNetwork;
 pub use self::{
     email::Email,
     password::Password,
+    rights::{Rights, RightsChange, Scope, ScopeSet, VersionedRights},
     session::{
         ACCESS_TOKEN_LIFETIME, ENDED_SESSION_RETENTION, MAX_REFRESH_GRACE, REFRESH_TOKEN_LIFETIME,
         RevocationReason, Session,
     },
+    user_filter::UserFilter,
 };
 use super::{clock::Timestamp, ids::UserId, validation::ValidationErrors};
 
@@ -29,6 +33,8 @@ pub enum Role {
     Guest,
     /// Has an account.
     Customer,
+    /// Works for the shop, within its scopes.
+    Staff,
     /// Runs the shop.
     Admin,
 }
@@ -75,12 +81,18 @@ pub struct User {
     pub email: Email,
     /// The display name.
     pub name: String,
-    /// Customer or admin.
+    /// Customer, staff or admin.
     pub role: Role,
+    /// What a member of staff may do. Empty for every other role.
+    pub scopes: ScopeSet,
+    /// Whether the account can neither log in nor use a session.
+    pub blocked: bool,
     /// The bcrypt hash in its text form.
     pub password_hash: String,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// When a session was last started. `None` if none was since this is recorded.
+    pub last_login_at: Option<Timestamp>,
     /// Counts changes, from 1.
     pub version: u64,
     /// Counts the account's public events: the `sequence` of the last one.
@@ -88,6 +100,35 @@ pub struct User {
     /// The networks that it has logged in from lately, at most
     /// [`MAX_KNOWN_NETWORKS`](known_networks::MAX_KNOWN_NETWORKS).
     pub known_networks: Vec<KnownNetwork>,
+}
+
+impl User {
+    /// What the account may do now.
+    #[must_use]
+    pub const fn rights(&self) -> Rights {
+        Rights { role: self.role, scopes: self.scopes, blocked: self.blocked }
+    }
+
+    /// The rights with the version that they belong to.
+    #[must_use]
+    pub const fn versioned_rights(&self) -> VersionedRights {
+        VersionedRights { user_id: self.id, version: self.version, rights: self.rights() }
+    }
+
+    /// The account with other rights, and with its version and event count raised, for a commit
+    /// with the event of the change.
+    #[must_use]
+    pub fn with_rights(&self, rights: Rights) -> Self {
+        let Rights { role, scopes, blocked } = rights;
+        Self {
+            role,
+            scopes,
+            blocked,
+            version: self.version + 1,
+            event_sequence: self.event_sequence + 1,
+            ..self.clone()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -32,6 +32,10 @@ pub enum RevocationReason {
     PasswordChanged,
     /// The account had too many sessions, and this one was unused for the longest time.
     SessionLimit,
+    /// An admin blocked the account, or lifted the block.
+    AccountBlocked,
+    /// The operator made a new password.
+    PasswordReset,
 }
 
 impl RevocationReason {

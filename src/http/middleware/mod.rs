@@ -206,7 +206,7 @@ fn into_problem_response(
     error: &Error,
     id: &HeaderValue,
 ) -> HttpResponse {
-    *response.status_mut() = problem::http_status(error.code);
+    *response.status_mut() = problem::error_status(error);
     response.headers_mut().insert(REQUEST_ID_HEADER, id.clone());
     for (name, value) in problem::problem_headers(error) {
         response.headers_mut().insert(name, value);

@@ -35,7 +35,11 @@ string_enums! {
     Role = names_of(account::Role::ALL, account::Role::as_str);
     /// Why a token is not valid.
     TokenFault = names_of(
-        &[error::ErrorCode::Unauthenticated, error::ErrorCode::TokenExpired],
+        &[
+            error::ErrorCode::Unauthenticated,
+            error::ErrorCode::TokenExpired,
+            error::ErrorCode::AccountBlocked,
+        ],
         error::ErrorCode::as_str,
     );
     /// What a stock movement was: `received` raises `on_hand`, `adjusted` corrects it, `reserved`

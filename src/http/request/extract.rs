@@ -2,6 +2,7 @@
 
 use std::{
     future::{Ready, ready},
+    marker::PhantomData,
     sync::Arc,
 };
 
@@ -12,10 +13,11 @@ use super::{
     body::RequestBody,
     headers::{idempotency_key, parse_if_match, trace_parent},
     query::QueryParams,
+    scopes::Scopes,
 };
 use crate::{
     auth::caller::Caller,
-    domain::ids::{OrderId, ProductId},
+    domain::ids::{OrderId, ProductId, UserId},
     error::{Error, ErrorCode},
     http::{response::problem::Problem, state::AppState},
     messages::command_context::{CommandContext, Ticket, TraceParent},
@@ -53,6 +55,9 @@ pub(crate) struct Account;
 
 /// Admins.
 pub(crate) struct Admin;
+
+/// Those who may do what all scopes of `S` stand for.
+pub(crate) struct Staff<S: Scopes>(PhantomData<S>);
 
 impl Access for Anyone {
     type Caller = ();
@@ -133,6 +138,18 @@ impl Access for Admin {
     }
 }
 
+impl<S: Scopes> Access for Staff<S> {
+    type Caller = Caller;
+
+    fn authorize(state: &AppState, request: &HttpRequest) -> Result<Caller, Error> {
+        state.authenticate(request)?.require(S::SCOPES)
+    }
+
+    fn identity(caller: Caller) -> Option<Caller> {
+        Some(caller)
+    }
+}
+
 /// The resource that the path of a route names.
 pub(crate) trait Target: Sized {
     /// Parses the path.
@@ -196,8 +213,24 @@ impl Target for OrderId {
         caller: Option<Caller>,
     ) -> Result<(), Error> {
         let found = state.read_before_deadline(request, state.store.find_order(*self)).await?;
-        let visible = |owner| caller.is_some_and(|caller| caller.may_see(owner));
+        let visible = |owner| caller.is_some_and(|caller| caller.may_see_order_of(owner));
         found.filter(|order| visible(order.user_id)).map(|_| ()).ok_or_else(Error::order_not_found)
+    }
+}
+
+impl Target for UserId {
+    fn parse(request: &HttpRequest) -> Result<Self, Error> {
+        path_segment(request).parse().map_err(|_| Error::user_not_found())
+    }
+
+    async fn ensure_exists(
+        &self,
+        state: &AppState,
+        request: &HttpRequest,
+        _: Option<Caller>,
+    ) -> Result<(), Error> {
+        let found = state.read_before_deadline(request, state.store.find_user(*self)).await?;
+        found.map(|_| ()).ok_or_else(Error::user_not_found)
     }
 }
 

@@ -6,3 +6,4 @@ pub(super) mod extract;
 pub(super) mod headers;
 pub(super) mod query;
 pub(super) mod read_limiter;
+pub(super) mod scopes;

@@ -36,7 +36,7 @@ impl std::fmt::Display for Problem {
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        http_status(self.0.code)
+        error_status(&self.0)
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -44,6 +44,11 @@ impl ResponseError for Problem {
         response.extensions_mut().insert(self.0.clone());
         response
     }
+}
+
+/// Returns the HTTP status of an error.
+pub(crate) const fn error_status(error: &Error) -> StatusCode {
+    if error.refuses_login { StatusCode::FORBIDDEN } else { http_status(error.code) }
 }
 
 /// Returns the HTTP status of an error code.
@@ -57,14 +62,18 @@ pub(crate) const fn http_status(code: ErrorCode) -> StatusCode {
         ErrorCode::Unauthenticated
         | ErrorCode::TokenExpired
         | ErrorCode::TicketInvalid
-        | ErrorCode::InvalidCredentials => StatusCode::UNAUTHORIZED,
+        | ErrorCode::InvalidCredentials
+        | ErrorCode::AccountBlocked => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
-        ErrorCode::NotFound | ErrorCode::ProductNotFound | ErrorCode::LineNotFound => {
-            StatusCode::NOT_FOUND
-        }
+        ErrorCode::NotFound
+        | ErrorCode::ProductNotFound
+        | ErrorCode::UserNotFound
+        | ErrorCode::SessionNotFound
+        | ErrorCode::LineNotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
         ErrorCode::EmailTaken
+        | ErrorCode::LastAdmin
         | ErrorCode::SkuTaken
         | ErrorCode::InsufficientStock
         | ErrorCode::GuestCartMerged
@@ -197,7 +206,7 @@ pub(crate) fn problem_body(error: &Error, request_id: &str) -> Vec<u8> {
     let details = ProblemDetails {
         kind: format!("urn:souk:problem:{}", error.code.as_str()),
         title: error.code.title(),
-        status: http_status(error.code).as_u16(),
+        status: error_status(error).as_u16(),
         detail: &error.detail,
         code: error.code.as_str(),
         request_id,

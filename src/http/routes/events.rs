@@ -84,7 +84,9 @@ async fn create_ticket(change: ChangeRequest<Bearer>) -> RouteResult {
 /// The response is a stream of server-sent events. `data` is a CloudEvent, `event` its type.
 /// Anyone gets the events of the catalog, and of stock those with `product_id`, `available` and
 /// `version` as their data. The bearer of a token also gets the events of their own cart and
-/// orders, and an admin gets all events with all of their data. `types` and `subject` narrow that.
+/// orders. Staff gets all events, with all of their data, of what its scopes read: `inventory.*`
+/// with `stock:read`, `order.*` with `orders:read`, `cart.*` and `auth.*` with `customers:read`. An
+/// admin gets all. `types` and `subject` narrow that.
 ///
 /// With the `id` of an earlier stream as `Last-Event-ID` or `last_event_id`, the stream continues
 /// there, on any node. An id has no other meaning. If events in between are no longer kept, or the
@@ -151,13 +153,11 @@ fn check_ticket(
     request: &HttpRequest,
     ticket: &str,
 ) -> Result<EventTicket, Error> {
-    let ticket = state
-        .event_tickets
-        .verify(ticket, state.clock.now())
-        .filter(|ticket| !state.authenticator.has_ended(&ticket.caller))
-        .ok_or_else(ticket_invalid)?;
-    state.admit_caller(request, &ticket.caller)?;
-    Ok(ticket)
+    let ticket =
+        state.event_tickets.verify(ticket, state.clock.now()).ok_or_else(ticket_invalid)?;
+    let caller = state.authenticator.reauthenticate(&ticket.caller).ok_or_else(ticket_invalid)?;
+    state.admit_caller(request, &caller)?;
+    Ok(EventTicket { caller, ..ticket })
 }
 
 /// Records that a ticket is used. The store has its id only once, so a ticket opens one feed on all

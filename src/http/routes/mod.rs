@@ -11,6 +11,7 @@ pub(crate) mod metrics;
 pub(crate) mod orders;
 pub(crate) mod products;
 pub(crate) mod stock;
+pub(crate) mod users;
 
 use actix_web::web;
 
@@ -24,6 +25,7 @@ pub(super) fn configure_all_routes(config: &mut web::ServiceConfig, operations: 
     stock::configure_routes(config);
     orders::configure_routes(config);
     events::configure_routes(config);
+    users::configure_routes(config);
     audit::configure_routes(config);
     if operations {
         health::configure_operations(config);

@@ -9,9 +9,8 @@ use utoipa::ToSchema;
 
 use crate::{
     actors::ask::ask,
-    auth::caller::Caller,
     domain::{
-        account::Role,
+        account::Scope,
         ids::{OrderId, UserId},
         money::Currency,
         order::{CheckoutOptions, Order, OrderCommand, PaymentMethod, ShippingAddress},
@@ -24,9 +23,10 @@ use crate::{
     },
     http::{
         request::{
-            body::JsonRequest,
-            extract::{Account, Admin, ChangeRequest, ReadRequest},
+            body::{JsonRequest, RequestBody},
+            extract::{Account, ChangeRequest, ReadRequest, Staff},
             query::encode_cursor,
+            scopes::OrdersScope,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
@@ -179,11 +179,12 @@ async fn check_out(change: ChangeRequest<Account, CheckoutRequest>) -> RouteResu
 
 /// List orders, newest first.
 ///
-/// A customer gets their own orders. An admin can ask for all of them.
+/// A customer gets their own orders. Staff with `orders:read` can ask for all of them.
 #[utoipa::path(get, path = "/api/orders", operation_id = "list_orders",
 tag = "Orders", security(("bearer" = [])), params(
     ("all" = Option<bool>, Query, example = false,
-        description = "Whether to list the orders of all users. Only for admins."),
+        description = "Whether to list the orders of all users. Only for staff with \
+            `orders:read`."),
     ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, example = 20,
         description = "The number of items on a page. The default is 20."),
     ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
@@ -192,13 +193,14 @@ tag = "Orders", security(("bearer" = [])), params(
     (status = 200, body = OrderPage),
     (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
     (status = 403, body = ProblemDetails,
-        description = "`forbidden`: a guest has no orders, and only an admin can list all orders"),
+        description = "`forbidden`: a guest has no orders, and only staff with `orders:read` \
+            can list all orders"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
 async fn list(read: ReadRequest<Account>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
     if query.has("all", "true") {
-        read.caller.require_admin()?;
+        read.caller.require(&[Scope::OrdersRead])?;
     }
     query.reject_others(&["all", "limit", "cursor"])?;
     let mut errors = ValidationErrors::new();
@@ -222,7 +224,7 @@ async fn list(read: ReadRequest<Account>) -> RouteResult {
 
 /// Get an order.
 ///
-/// A customer can read their own orders, an admin all of them.
+/// A customer can read their own orders, staff with `orders:read` all of them.
 #[utoipa::path(get, path = "/api/orders/{id}", operation_id = "get_order",
 tag = "Orders", security(("bearer" = [])), params(
     ("id" = Uuid, Path, description = "The id of the order."),
@@ -242,7 +244,7 @@ async fn show(read: ReadRequest<Account, OrderId>) -> RouteResult {
         .state
         .read_before_deadline(&read.request, found)
         .await?
-        .filter(|order| read.caller.may_see(order.user_id))
+        .filter(|order| read.caller.may_see_order_of(order.user_id))
         .ok_or_else(Error::order_not_found)?;
     read.query.reject_others(&[])?;
     Ok(order_response(&order).with_no_store())
@@ -266,9 +268,15 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<CancelRequest>,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
 async fn cancel(change: ChangeRequest<Account, CancelRequest, OrderId>) -> RouteResult {
+    let caller = change.caller;
+    // Another's order is 404 to those who cannot see it, and 403 to staff who only reads it.
+    let owner = match caller.rights.permits(Scope::OrdersRead) {
+        true => require_order_change(&change).await?,
+        false => Some(caller.user_id),
+    };
     let message = ChangeOrder {
         order_id: change.target,
-        owner: owner_filter(&change.caller),
+        owner,
         command: OrderCommand::Cancel,
         context: change.context()?,
     };
@@ -285,15 +293,15 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderData),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `orders`"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
         description = "`invalid_transition`: it is not waiting for a payment"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn pay(change: ChangeRequest<Admin, ReferenceRequest, OrderId>) -> RouteResult {
-    change_order_as_admin(change, |reference| OrderCommand::Pay { reference }).await
+async fn pay(change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>) -> RouteResult {
+    change_order_as_staff(change, |reference| OrderCommand::Pay { reference }).await
 }
 
 /// Ship an order.
@@ -306,19 +314,21 @@ tag = "Orders", security(("bearer" = [])), request_body = Option<ReferenceReques
     ("If-Match" = Option<String>, Header),
 ), responses(
     (status = 200, body = OrderData),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `orders`"),
     (status = 404, body = ProblemDetails, description = "`not_found`"),
     (status = 409, body = ProblemDetails,
         description = "`invalid_transition`: it is not paid, or was shipped already"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn fulfil(change: ChangeRequest<Admin, ReferenceRequest, OrderId>) -> RouteResult {
-    change_order_as_admin(change, |reference| OrderCommand::Fulfill { reference }).await
+async fn fulfil(
+    change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>,
+) -> RouteResult {
+    change_order_as_staff(change, |reference| OrderCommand::Fulfill { reference }).await
 }
 
-async fn change_order_as_admin(
-    change: ChangeRequest<Admin, ReferenceRequest, OrderId>,
+async fn change_order_as_staff(
+    change: ChangeRequest<Staff<OrdersScope>, ReferenceRequest, OrderId>,
     command: fn(Option<String>) -> OrderCommand,
 ) -> RouteResult {
     let context = change.context()?;
@@ -338,7 +348,25 @@ fn order_response(order: &Order) -> ApiResponse {
     ApiResponse::ok(order_json(order)).with_etag(order.version)
 }
 
-/// Returns the user whose orders the caller may change, or `None` if the caller may change all.
-fn owner_filter(caller: &Caller) -> Option<UserId> {
-    (caller.role != Role::Admin).then_some(caller.user_id)
+/// Returns the user whose order staff may change here, or `None` if it may change all orders.
+///
+/// # Errors
+/// `forbidden` for another's order if the caller may only read it.
+async fn require_order_change<B: RequestBody>(
+    change: &ChangeRequest<Account, B, OrderId>,
+) -> Result<Option<UserId>, Error> {
+    let caller = change.caller;
+    if caller.rights.permits(Scope::Orders) {
+        return Ok(None);
+    }
+    let found = change.state.store.find_order(change.target);
+    let order = change
+        .state
+        .read_before_deadline(&change.request, found)
+        .await?
+        .ok_or_else(Error::order_not_found)?;
+    if order.user_id != caller.user_id {
+        caller.require(&[Scope::Orders])?;
+    }
+    Ok(Some(caller.user_id))
 }

@@ -17,8 +17,9 @@ use crate::{
         openapi::enums::MovementKind,
         request::{
             body::JsonRequest,
-            extract::{Admin, ChangeRequest, ReadRequest},
+            extract::{ChangeRequest, ReadRequest, Staff},
             query::encode_cursor,
+            scopes::{StockReadScope, StockScope},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
     },
@@ -126,10 +127,10 @@ tag = "Stock", security(("bearer" = [])), params(
 ), responses(
     (status = 200, body = StockData),
     (status = 304, description = "`If-None-Match` names the current ETag."),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `stock:read`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
 ))]
-async fn show(read: ReadRequest<Admin, ProductId>) -> RouteResult {
+async fn show(read: ReadRequest<Staff<StockReadScope>, ProductId>) -> RouteResult {
     read.honor_no_cache().await?;
     let view = read.state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;
     read.query.reject_others(&[])?;
@@ -149,13 +150,13 @@ tag = "Stock", security(("bearer" = [])), request_body = StockRequest, params(
         description = "The change is made only if this version of the stock is current."),
 ), responses(
     (status = 200, body = StockData),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `stock`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`insufficient_stock`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn change(change: ChangeRequest<Admin, StockRequest, ProductId>) -> RouteResult {
+async fn change(change: ChangeRequest<Staff<StockScope>, StockRequest, ProductId>) -> RouteResult {
     let stock_change = change.body.to_stock_change()?;
     let context = change.context()?;
     let ticket = context.ticket.clone();
@@ -187,11 +188,11 @@ operation_id = "list_stock_movements", tag = "Stock", security(("bearer" = [])),
     ("Cache-Control" = Option<String>, Header),
 ), responses(
     (status = 200, body = MovementPage),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `stock:read`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
-async fn movements(read: ReadRequest<Admin, ProductId>) -> RouteResult {
+async fn movements(read: ReadRequest<Staff<StockReadScope>, ProductId>) -> RouteResult {
     let (state, query) = (&read.state, &read.query);
     read.honor_no_cache().await?;
     state.catalog_cache.get(read.target).ok_or_else(Error::product_not_found)?;

@@ -219,7 +219,8 @@ fn commit_refers_to(commit: &Commit, record: Uuid) -> bool {
         Condition::ProductUnchanged(product, _) => product.as_uuid() == record,
         Condition::PendingOrdersBelow(user, _)
         | Condition::PendingUnitsWithin { user_id: user, .. }
-        | Condition::PurchaseWithin(user, _) => user.as_uuid() == record,
+        | Condition::PurchaseWithin(user, _)
+        | Condition::OtherAdminRemains(user) => user.as_uuid() == record,
     });
     let has_event = commit.events.iter().any(|event| event.subject() == record);
     written || has_condition || has_key || has_event

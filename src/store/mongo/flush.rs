@@ -15,7 +15,8 @@ use super::{
     },
     partition::ClaimedPartition,
     schema::{
-        CARTS, IDEMPOTENCY_KEYS, INBOX, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS, SESSIONS, STOCK, USERS,
+        ADMIN_GUARD, CARTS, COUNTERS, IDEMPOTENCY_KEYS, INBOX, MOVEMENTS, ORDERS, OUTBOX, PRODUCTS,
+        SESSIONS, STOCK, USERS,
     },
     transaction::{Statement, Transaction},
     transaction_error::{ErrorClass, TransactionError},
@@ -91,7 +92,7 @@ fn ordered_writes(
     existing: &ExistingRecords,
     outbox: CollectionWrites,
     commit_time: i64,
-) -> Result<[CollectionWrites; 11], TransactionError> {
+) -> Result<[CollectionWrites; 12], TransactionError> {
     let mut users = CollectionWrites::for_records(USERS, commit_time);
     for (user_id, user) in &writes.users {
         users.add_document(
@@ -133,6 +134,7 @@ fn ordered_writes(
     }
     let stock = stock_writes(writes, existing, commit_time)?;
     Ok([
+        admin_guard_writes(writes),
         users,
         sessions,
         carts,
@@ -259,6 +261,19 @@ fn idempotency_key_writes(
         keys.add_document_with_id(record, exists, document_id, &document)?;
     }
     Ok(keys)
+}
+
+/// Of two transactions that depend on which admins there are, one fails on this document, and is
+/// decided again on what the other left.
+fn admin_guard_writes(writes: &WriteSet) -> CollectionWrites {
+    let mut guard = CollectionWrites::for_collection(COUNTERS);
+    if writes.depends_on_admins {
+        guard.updates.push(Statement {
+            record_id: Uuid::nil(),
+            body: rawdoc! { "q": { "_id": ADMIN_GUARD }, "u": { "$inc": { "changes": 1_i64 } } },
+        });
+    }
+    guard
 }
 
 fn inbox_writes(writes: &WriteSet) -> CollectionWrites {

@@ -30,7 +30,7 @@ pub(super) enum MigrationOutcome {
 
 /// Upgrades a database of schema version `found` as far as possible.
 pub(super) async fn migrate(database: &Database, found: i64) -> Result<MigrationOutcome> {
-    if !(2..=5).contains(&found) {
+    if !(2..=6).contains(&found) {
         return Ok(MigrationOutcome::Version(found));
     }
     if nodes::has_running_nodes(database).await? {
@@ -52,10 +52,16 @@ pub(super) async fn migrate(database: &Database, found: i64) -> Result<Migration
         raise_schema_version(database, 4).await?;
         tracing::info!(from = 4, to = 5, "upgraded the database schema");
     }
-    let orders = count_pending_units(database).await?;
-    raise_schema_version(database, 5).await?;
-    tracing::info!(from = 5, to = 6, orders, "upgraded the database schema");
-    Ok(MigrationOutcome::Version(6))
+    if found <= 5 {
+        let orders = count_pending_units(database).await?;
+        raise_schema_version(database, 5).await?;
+        tracing::info!(from = 5, to = 6, orders, "upgraded the database schema");
+    }
+    // Version 7 has scopes and blocks in accounts, which nodes of version 6 would remove, and would
+    // not heed. Accounts without them are as they were.
+    raise_schema_version(database, 6).await?;
+    tracing::info!(from = 6, to = 7, "upgraded the database schema");
+    Ok(MigrationOutcome::Version(7))
 }
 
 async fn raise_schema_version(database: &Database, found: i64) -> Result<()> {

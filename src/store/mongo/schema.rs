@@ -29,11 +29,14 @@ pub(super) const IDEMPOTENCY_KEYS: &str = "idempotency_keys";
 pub(super) const INBOX: &str = "inbox";
 /// Events, and the owners and heads of the partitions.
 pub(super) const OUTBOX: &str = "outbox";
-/// Holds [`PUBLISHED_COUNTER`], and the tickets of `stock_queue`.
+/// Holds [`PUBLISHED_COUNTER`], [`ADMIN_GUARD`], and the tickets of `stock_queue`.
 pub(super) const COUNTERS: &str = "counters";
 /// The cursor of the relay: which events the broker has confirmed. Exists once a node with a broker
 /// has connected.
 pub(super) const PUBLISHED_COUNTER: &str = "published";
+/// The document that every transaction writes that depends on which admins there are, so that two of
+/// them conflict.
+pub(super) const ADMIN_GUARD: &str = "admins";
 /// The index of users' unpaid orders and of the units in each.
 pub(super) const PENDING_OF_USER: &str = "pending_units_of_user";
 /// The index of what users have paid for, by product.
@@ -49,9 +52,9 @@ pub(super) const META: &str = "meta";
 /// The currency and the schema version, set by the first node that connects.
 pub(super) const SHOP: &str = "shop";
 
-/// The version of the documents' layout. `migration` upgrades versions 2 to 5; no release wrote
+/// The version of the documents' layout. `migration` upgrades versions 2 to 6; no release wrote
 /// version 1.
-pub(super) const SCHEMA_VERSION: i64 = 6;
+pub(super) const SCHEMA_VERSION: i64 = 7;
 
 /// How long idempotency keys are kept: an hour longer than they are honored, because the clocks of
 /// nodes and servers differ.
@@ -86,10 +89,18 @@ pub(super) async fn create_collections_and_indexes(
         };
         database.run_command(command).await?;
     }
+    create_admin_guard(database).await?;
     if keep_unpublished {
         start_publishing(database).await?;
     }
     Ok(())
+}
+
+/// Creates the guard, if there is none: transactions only update it.
+async fn create_admin_guard(database: &Database) -> Result<()> {
+    let new_guard = doc! { "$setOnInsert": { "changes": 0_i64 } };
+    let counters = database.collection::<Document>(COUNTERS);
+    counters.update_one(doc! { "_id": ADMIN_GUARD }, new_guard).upsert(true).await.map(drop)
 }
 
 /// Creates the cursor of the relay, if there is none: before the oldest event that is kept.
@@ -181,6 +192,8 @@ fn index_definitions() -> Vec<(&'static str, Vec<Document>)> {
             vec![
                 unique_index("email", doc! { "email": 1 }),
                 partial_index("admins", doc! { "role": 1 }, doc! { "role": "admin" }),
+                partial_index("staff", doc! { "role": 1 }, doc! { "role": "staff" }),
+                partial_index("blocked", doc! { "blocked": 1 }, doc! { "blocked": true }),
             ],
         ),
         (

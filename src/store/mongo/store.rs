@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{
         account::{
-            Email, Session, User,
+            Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
@@ -156,6 +156,19 @@ impl Store for MongoStore {
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable> {
         let email = email.clone();
         self.run_read(|database| read::find_user_by_email(database, email)).await
+    }
+
+    async fn list_users(
+        &self,
+        filter: UserFilter,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreUnavailable> {
+        self.run_read(|database| read::list_users(database, filter, before, limit)).await
+    }
+
+    async fn list_special_rights(&self) -> Result<Vec<VersionedRights>, StoreUnavailable> {
+        self.run_read(read::list_special_rights).await
     }
 
     async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {

@@ -99,7 +99,13 @@ impl Planner<'_> {
                         left: self.purchase_left(user, line),
                     });
                 }
+                Condition::OtherAdminRemains(user)
+                    if self.state.active_admins.iter().all(|admin| *admin == user) =>
+                {
+                    return Err(CommitError::LastAdmin);
+                }
                 Condition::ProductUnchanged(..)
+                | Condition::OtherAdminRemains(_)
                 | Condition::PendingOrdersBelow(..)
                 | Condition::PendingUnitsWithin { .. }
                 | Condition::PurchaseWithin(..) => {}

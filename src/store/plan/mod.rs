@@ -32,8 +32,8 @@ pub use self::{
     write_set::WriteSet,
 };
 use super::commit::{
-    Commit, CommitError, CommitOutcome, CommitReceipt, IdempotencyRecord, StoredReplyBody, Write,
-    new_event,
+    Commit, CommitError, CommitOutcome, CommitReceipt, Condition, IdempotencyRecord,
+    StoredReplyBody, Write, new_event,
 };
 use crate::{
     domain::{
@@ -180,6 +180,10 @@ impl<'a> Planner<'a> {
         for write in &commit.writes {
             self.record_write(write);
         }
+        self.writes.depends_on_admins |= commit
+            .conditions
+            .iter()
+            .any(|condition| matches!(condition, Condition::OtherAdminRemains(_)));
         self.writes
             .events
             .extend(commit.events.iter().map(|event| new_event(event.clone(), commit)));
@@ -215,6 +219,11 @@ impl<'a> Planner<'a> {
             }
             Write::User(user) => {
                 self.state.users.insert(user.id, user.version);
+                if user.rights().is_active_admin() {
+                    self.state.active_admins.insert(user.id);
+                } else {
+                    self.state.active_admins.remove(&user.id);
+                }
                 self.state.email_owners.insert(user.email.as_str().to_owned(), user.id);
                 self.writes.users.insert(user.id, Arc::clone(user));
             }

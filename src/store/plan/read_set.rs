@@ -44,6 +44,8 @@ pub struct ReadSet {
     pub idempotency_keys: BTreeSet<OwnedIdempotencyKey>,
     /// Ids of messages, which may have been applied before.
     pub inbox: BTreeSet<Box<str>>,
+    /// Whether the ids of all admins that are not blocked are needed.
+    pub active_admins: bool,
 }
 
 impl ReadSet {
@@ -64,6 +66,7 @@ impl ReadSet {
                     | Condition::PendingUnitsWithin { user_id, .. } => {
                         read_set.pending_order_users.insert(user_id);
                     }
+                    Condition::OtherAdminRemains(_) => read_set.active_admins = true,
                     Condition::PurchaseWithin(user_id, line) => {
                         read_set.pending_order_users.insert(user_id);
                         read_set.purchases.insert((user_id, line.product_id));
@@ -143,6 +146,8 @@ pub struct LoadedState {
     pub refused_keys: HashMap<OwnedIdempotencyKey, Timestamp>,
     /// Ids of messages that were applied.
     pub applied_messages: HashSet<Box<str>>,
+    /// All admins that are not blocked, if the read set asks for them.
+    pub active_admins: HashSet<UserId>,
 }
 
 impl LoadedState {

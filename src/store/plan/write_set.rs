@@ -1,11 +1,14 @@
 //! The planner's output: the records to write.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::OwnedIdempotencyKey;
 use crate::{
     domain::{
-        account::{Session, User},
+        account::{Role, Session, User},
         cart::Cart,
         catalog::product::Product,
         clock::Timestamp,
@@ -13,7 +16,7 @@ use crate::{
         inventory::{StockLevel, StockMovement},
         order::Order,
     },
-    events::{EventEnvelope, OutboxEvent, OutboxPosition},
+    events::{DomainEvent, EventEnvelope, OutboxEvent, OutboxPosition},
     messages::command_context::{IdempotencyKey, StoredReply},
     store::commit::CommittedChanges,
 };
@@ -44,6 +47,9 @@ pub struct WriteSet {
     pub inbox: Vec<(Box<str>, Timestamp)>,
     /// Events, in commit order.
     pub events: Vec<EventEnvelope>,
+    /// Whether a commit depends on which admins there are. An engine that several nodes share then
+    /// writes a record that all such transactions write.
+    pub depends_on_admins: bool,
 }
 
 impl WriteSet {
@@ -75,11 +81,26 @@ impl WriteSet {
         self.events.iter().zip(first.offset..).map(to_outbox_event).collect()
     }
 
+    /// The accounts whose rights changed, and new ones that are no customers, in their final state.
+    pub fn users_with_changed_rights(&self) -> impl Iterator<Item = &Arc<User>> {
+        let changed: BTreeSet<UserId> = self
+            .events
+            .iter()
+            .filter_map(|event| match &event.payload {
+                DomainEvent::RightsChanged(user) => Some(user.id),
+                DomainEvent::UserRegistered(user) if user.role != Role::Customer => Some(user.id),
+                _ => None,
+            })
+            .collect();
+        changed.into_iter().filter_map(|id| self.users.get(&id))
+    }
+
     /// The changes for this node's caches, which apply once the writes are durable.
     #[must_use]
     pub fn into_changes(self, events: Vec<OutboxEvent>) -> CommittedChanges {
         let revoked = |session: &Arc<Session>| session.revoked_at.map(|at| (session.id, at));
         CommittedChanges {
+            rights: self.users_with_changed_rights().map(|user| user.versioned_rights()).collect(),
             carts: self.carts.values().map(|cart| (cart.owner.id, cart.version)).collect(),
             products: self.products.into_values().collect(),
             stock: self.stock.into_values().collect(),

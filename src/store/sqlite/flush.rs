@@ -182,11 +182,13 @@ fn write_movements(connection: &Connection, writes: &WriteSet) -> rusqlite::Resu
 fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO users (id, email, name, role, password_hash, created_at, version, events, \
-         known_networks) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+         known_networks, scopes, blocked, last_login_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
          ON CONFLICT (id) DO UPDATE SET email = excluded.email, name = excluded.name, \
          role = excluded.role, password_hash = excluded.password_hash, \
          created_at = excluded.created_at, version = excluded.version, events = excluded.events, \
-         known_networks = excluded.known_networks",
+         known_networks = excluded.known_networks, scopes = excluded.scopes, \
+         blocked = excluded.blocked, last_login_at = excluded.last_login_at",
     )?;
     for user in writes.users.values() {
         put.execute(params![
@@ -199,6 +201,9 @@ fn write_users(connection: &Connection, writes: &WriteSet) -> rusqlite::Result<(
             user.version,
             user.event_sequence,
             known_networks_to_bytes(&user.known_networks),
+            user.scopes.names().join(" "),
+            user.blocked,
+            user.last_login_at.map(|at| at.as_millis()),
         ])?;
     }
     Ok(())

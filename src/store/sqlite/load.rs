@@ -70,6 +70,9 @@ pub(super) fn load(
             loaded.stored_replies.insert(key.clone(), response);
         }
     }
+    if read_set.active_admins {
+        loaded.active_admins = read::active_admins(connection)?;
+    }
     for id in &read_set.inbox {
         if read::is_in_inbox(connection, id)? {
             loaded.applied_messages.insert(id.clone());

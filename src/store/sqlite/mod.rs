@@ -12,6 +12,7 @@ mod load;
 mod login_failures;
 mod open;
 mod open_error;
+mod options;
 mod outbox;
 mod read;
 mod rows;
@@ -19,14 +20,13 @@ mod schema;
 mod threads;
 mod write;
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::Span;
 
-pub use self::open_error::OpenError;
 use self::{
     integrity::{IntegrityCheck, find_damage},
     outbox::{PARTITION, cursor_at},
@@ -34,6 +34,7 @@ use self::{
     threads::WorkerPool,
     write::{QueuedBatch, SqliteWriter, WriteJob},
 };
+pub use self::{open_error::OpenError, options::SqliteOptions};
 use super::{
     AppliedBatch, ApplyError, Commit, OutboxPage, Store, StoreUnavailable, StoredReplyUsage,
     limits::{IDEMPOTENCY_KEY_TTL, MAX_QUEUED_BATCHES},
@@ -42,7 +43,7 @@ use super::{
 use crate::{
     domain::{
         account::{
-            Email, Session, User,
+            Email, Session, User, UserFilter, VersionedRights,
             login_failures::{FailureWindow, LoginKey},
         },
         audit::{AuditPage, EventAudit, IdRange, OrderAudit, ProductAudit},
@@ -60,22 +61,6 @@ use crate::{
 
 /// Threads that answer reads.
 const READER_THREADS: usize = 2;
-
-/// How to open the store.
-#[derive(Debug, Clone)]
-pub struct SqliteOptions {
-    /// The folder, created when missing. One process at a time can use it.
-    pub dir: PathBuf,
-    /// The currency of every price. A store keeps its first one.
-    pub currency: Currency,
-    /// Available stock that falls to this or below adds a low-stock event.
-    pub low_stock: u64,
-    /// Whether the shop has a broker: then unpublished events are kept, however many. The store
-    /// records this for good.
-    pub keep_unpublished: bool,
-    /// Whether to refuse a database with damaged pages, which takes time in proportion to its size.
-    pub check_at_start: bool,
-}
 
 /// The embedded store.
 ///
@@ -235,6 +220,19 @@ impl Store for SqliteStore {
     async fn find_user_by_email(&self, email: &Email) -> Result<Option<User>, StoreUnavailable> {
         let email = email.clone();
         self.run_read(move |connection| read::find_user_by_email(connection, &email)).await
+    }
+
+    async fn list_users(
+        &self,
+        filter: UserFilter,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreUnavailable> {
+        self.run_read(move |connection| read::list_users(connection, &filter, before, limit)).await
+    }
+
+    async fn list_special_rights(&self) -> Result<Vec<VersionedRights>, StoreUnavailable> {
+        self.run_read(read::list_special_rights).await
     }
 
     async fn greatest_password_hash(&self) -> Result<Option<String>, StoreUnavailable> {

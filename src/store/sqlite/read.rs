@@ -1,5 +1,6 @@
 //! The queries, and the worker that runs them.
 
+mod accounts;
 mod products;
 mod sessions;
 
@@ -8,6 +9,9 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 pub(super) use self::{
+    accounts::{
+        active_admins, find_user, find_user_by_email, has_admin, list_special_rights, list_users,
+    },
     products::{find_product, find_products_by_id, find_products_by_sku, list_products},
     sessions::{
         find_session, list_active_sessions, list_sessions_revoked_since, list_stale_sessions,
@@ -20,7 +24,6 @@ use super::{
 };
 use crate::{
     domain::{
-        account::{Email, User},
         cart::{Cart, CartOwner},
         clock::Timestamp,
         ids::{OrderId, ProductId, UserId},
@@ -77,16 +80,6 @@ macro_rules! orders {
         concat!(
             "SELECT id, user_id, status, version, currency, lines, payment_method, \
              payment_reference, shipping_address, placed_at, expires_at, updated_at FROM orders ",
-            $rest
-        )
-    };
-}
-
-macro_rules! users {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, email, name, role, password_hash, created_at, version, events, \
-             known_networks FROM users ",
             $rest
         )
     };
@@ -229,26 +222,6 @@ pub(super) fn list_overdue_orders(
         Err(error) => Some(Err(error)),
     });
     readable.take(usize::try_from(limit).unwrap_or(usize::MAX)).collect()
-}
-
-pub(super) fn find_user(connection: &Connection, id: UserId) -> rusqlite::Result<Option<User>> {
-    find_one(
-        connection,
-        users!("WHERE id = ?1"),
-        &[&UuidText::new(id.as_uuid())],
-        rows::user_from_row,
-    )
-}
-
-pub(super) fn find_user_by_email(
-    connection: &Connection,
-    email: &Email,
-) -> rusqlite::Result<Option<User>> {
-    find_one(connection, users!("WHERE email = ?1"), &[&email.as_str()], rows::user_from_row)
-}
-
-pub(super) fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT 1 FROM users WHERE role = 'admin'")?.exists([])
 }
 
 /// The response stored under `key` later than `stored_after`, with the fingerprint of its request.

@@ -13,7 +13,7 @@ use uuid::{Uuid, fmt::Hyphenated};
 use super::{login_failures::known_networks_from_bytes, outbox::PARTITION};
 use crate::{
     domain::{
-        account::{Email, Role, Session, User},
+        account::{Email, Role, ScopeSet, Session, User},
         cart::{Cart, CartLine, CartOwner},
         catalog::product::{Product, ProductDetails},
         clock::Timestamp,
@@ -320,6 +320,9 @@ pub(super) fn user_from_row(row: &Row<'_>) -> rusqlite::Result<User> {
         version: row.get(6)?,
         event_sequence: row.get(7)?,
         known_networks: known_networks_from_bytes(row.get_ref(8)?.as_blob()?),
+        scopes: ScopeSet::from_stored(text_column(row, 9)?.split(' ')),
+        blocked: row.get(10)?,
+        last_login_at: row.get::<_, Option<i64>>(11)?.map(Timestamp::from_millis),
     })
 }
 

@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_purchase_limits.sql"),
     include_str!("migrations/0006_ended_records.sql"),
     include_str!("migrations/0007_login_limit.sql"),
+    include_str!("migrations/0008_rights.sql"),
 ];
 
 /// The id of this application in the database's header: "Souk" in ASCII.
@@ -98,6 +99,34 @@ fn apply_migration(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn accounts_of_schema_version_7_keep_their_rights() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for (before, migration) in MIGRATIONS.iter().enumerate().take(7) {
+            apply_migration(&mut connection, migration, before + 1).unwrap();
+        }
+        for (id, role) in [("1", "customer"), ("2", "admin")] {
+            connection
+                .execute(
+                    "INSERT INTO users (id, email, name, role, password_hash, created_at, \
+                     version, events) VALUES (?1, ?1, 'Ada', ?2, '', 0, 1, 1)",
+                    [id, role],
+                )
+                .unwrap();
+        }
+        prepare_schema(&mut connection, "EUR".parse().unwrap(), Path::new("data")).unwrap();
+        let mut select = connection
+            .prepare("SELECT role, scopes, blocked, last_login_at FROM users ORDER BY id")
+            .unwrap();
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, Option<i64>>(3)?))
+        };
+        let users: Vec<(String, String, bool, Option<i64>)> =
+            select.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap();
+        let unchanged = |role: &str| (role.to_owned(), String::new(), false, None);
+        assert_eq!(users, ["customer", "admin"].map(unchanged));
+    }
 
     #[test]
     fn first_release_database_is_migrated() {

@@ -4,24 +4,23 @@ pub(crate) mod sessions;
 pub(crate) mod tokens;
 
 use actix_web::{http::StatusCode, web};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use self::sessions::{SessionResponse, guest_id_if_valid, session_response};
 use crate::{
     actors::ask::ask,
     domain::{
-        account::{Email, Password, Role, User, validate_account_name},
+        account::{Email, Password, Role, validate_account_name},
         validation::ValidationErrors,
     },
-    events::schema::AccountRole,
     http::{
         request::{
             body::JsonRequest,
             extract::{Account, Anyone, ChangeRequest, ReadRequest},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
+        routes::users::{UserResponse, user_response},
     },
     messages::accounts::{ChangePassword, GetUser, RegisterUser},
 };
@@ -66,35 +65,9 @@ pub(crate) struct PasswordRequest {
     new_password: String,
 }
 
-/// An account.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct UserResponse<'a> {
-    id: Uuid,
-    #[schema(examples("ada@example.com"))]
-    email: &'a str,
-    #[schema(examples("Ada"))]
-    name: &'a str,
-    #[schema(value_type = AccountRole)]
-    role: &'static str,
-    #[schema(format = DateTime)]
-    created_at: String,
-}
-
 impl JsonRequest for RegisterRequest {}
 
 impl JsonRequest for PasswordRequest {}
-
-impl<'a> From<&'a User> for UserResponse<'a> {
-    fn from(user: &'a User) -> Self {
-        Self {
-            id: user.id.as_uuid(),
-            email: user.email.as_str(),
-            name: &user.name,
-            role: user.role.as_str(),
-            created_at: user.created_at.to_string(),
-        }
-    }
-}
 
 /// Register an account.
 ///
@@ -136,15 +109,18 @@ async fn register(mut change: ChangeRequest<Anyone, RegisterRequest>) -> RouteRe
 ///
 /// A guest has no account and is refused.
 #[utoipa::path(get, path = "/api/auth/me", operation_id = "get_account",
-tag = "Auth", security(("bearer" = [])), responses(
+tag = "Auth", security(("bearer" = [])), params(
+    ("If-None-Match" = Option<String>, Header),
+), responses(
     (status = 200, body = UserResponse),
+    (status = 304, description = "`If-None-Match` names the current ETag."),
     (status = 403, body = ProblemDetails, description = "`forbidden`: a guest has no account"),
 ))]
 async fn me(read: ReadRequest<Account>) -> RouteResult {
     read.query.reject_others(&[])?;
     let message = GetUser { user_id: read.caller.user_id };
     let user = ask(&read.state.accounts, message, &read.ticket()).await?;
-    Ok(ApiResponse::json(StatusCode::OK, &UserResponse::from(&user))?.with_no_store())
+    Ok(user_response(&user))
 }
 
 /// Change the caller's password.

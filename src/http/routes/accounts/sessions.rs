@@ -4,7 +4,6 @@ use actix_web::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::UserResponse;
 use crate::{
     actors::ask::ask,
     domain::{
@@ -19,7 +18,7 @@ use crate::{
             extract::{Access, Account, Anyone, ChangeRequest},
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
-        routes::cart::verify_guest_token,
+        routes::{cart::verify_guest_token, users::UserResponse},
         state::AppState,
     },
     messages::{
@@ -79,6 +78,8 @@ impl JsonRequest for RefreshRequest {}
 tag = "Auth", security(()), request_body = LoginRequest, responses(
     (status = 200, body = SessionResponse),
     (status = 401, body = ProblemDetails, description = "`invalid_credentials`"),
+    (status = 403, body = ProblemDetails,
+        description = "`account_blocked`: the password is right"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
     (status = 429, body = ProblemDetails, description = "`rate_limited`: too many failed logins"),
 ))]
@@ -105,7 +106,8 @@ pub(super) async fn login(mut change: ChangeRequest<Anyone, LoginRequest>) -> Ro
 #[utoipa::path(post, path = "/api/auth/refresh", operation_id = "refresh_session",
 tag = "Auth", security(()), request_body = RefreshRequest, responses(
     (status = 200, body = SessionResponse),
-    (status = 401, body = ProblemDetails, description = "`unauthenticated`, `token_expired`"),
+    (status = 401, body = ProblemDetails,
+        description = "`unauthenticated`, `token_expired`, `account_blocked`"),
     (status = 422, body = ProblemDetails, description = "`validation_failed`"),
 ))]
 pub(super) async fn refresh(mut change: ChangeRequest<Anyone, RefreshRequest>) -> RouteResult {

@@ -88,7 +88,7 @@ pub(super) async fn validate(change: ChangeRequest<Anyone, ValidateRequest>) -> 
         Ok(caller) => ValidateResponse {
             valid: true,
             user_id: Some(caller.user_id.as_uuid()),
-            role: Some(caller.role.as_str()),
+            role: Some(caller.rights.role.as_str()),
             expires_at: Some(caller.expires_at.to_string()),
             code: None,
         },

@@ -2,7 +2,7 @@
 
 use crate::{
     auth::caller::Caller,
-    domain::account::Role,
+    domain::account::{Role, Scope},
     events::{Audience, EventFamily, EventType},
     outbox::feed::FeedEvent,
 };
@@ -37,7 +37,13 @@ pub(super) fn visibility(caller: Option<&Caller>, event: &FeedEvent) -> Visibili
 
 /// Whether `caller` hears all events of a family, whoever they belong to. `None` is a family that
 /// only newer nodes know.
-const fn hears_all_of(caller: &Caller, _family: Option<EventFamily>) -> bool {
-    // The scopes of a member of staff would be compared with the family here.
-    matches!(caller.role, Role::Admin)
+const fn hears_all_of(caller: &Caller, family: Option<EventFamily>) -> bool {
+    let needed = match family {
+        Some(EventFamily::Catalog) => Scope::CatalogRead,
+        Some(EventFamily::Inventory) => Scope::StockRead,
+        Some(EventFamily::Order) => Scope::OrdersRead,
+        Some(EventFamily::Cart | EventFamily::Auth) => Scope::CustomersRead,
+        None => return matches!(caller.rights.role, Role::Admin),
+    };
+    caller.rights.permits(needed)
 }

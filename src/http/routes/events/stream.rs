@@ -99,7 +99,7 @@ impl EventStream {
     pub(super) async fn next_chunk(&mut self) -> Option<Bytes> {
         loop {
             // Here, since a slow reader can be busy with one page for long.
-            if self.has_session_ended() || *self.stop_phase.borrow() == StopPhase::Draining {
+            if !self.refresh_caller() || *self.stop_phase.borrow() == StopPhase::Draining {
                 return None;
             }
             if let Some(chunk) = self.pending_chunks.pop_front().or_else(|| self.next_event()) {
@@ -116,7 +116,7 @@ impl EventStream {
                 _ = self.keep_alive_timer.tick() => {
                     // The id lets a client resume that has seen no event so far.
                     let keep_alive = format!(": alive\nid: {}\n\n", self.cursor).into();
-                    return (!self.has_session_ended()).then_some(keep_alive);
+                    return self.refresh_caller().then_some(keep_alive);
                 }
                 live = self.live_pages.recv() => match live {
                     Ok(live) if self.cursor.covers(&live.start) => {
@@ -185,9 +185,12 @@ impl EventStream {
         self.filter.matches(event).then(|| body(event))
     }
 
-    /// Whether the token that opened the feed is no longer valid.
-    fn has_session_ended(&self) -> bool {
-        self.caller.as_ref().is_some_and(|caller| self.state.authenticator.has_ended(caller))
+    /// Takes over the rights that the reader has now. Returns whether the token that opened the
+    /// feed is still valid.
+    fn refresh_caller(&mut self) -> bool {
+        let Some(caller) = &self.caller else { return true };
+        self.caller = self.state.authenticator.reauthenticate(caller);
+        self.caller.is_some()
     }
 }
 

@@ -25,8 +25,9 @@ use crate::{
     http::{
         request::{
             body::{RequestBody, body_timeout_error, check_content_type, incomplete_body_error},
-            extract::{Admin, ChangeRequest},
+            extract::{ChangeRequest, Staff},
             query::QueryParams,
+            scopes::ImportScopes,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails},
         state::AppState,
@@ -100,13 +101,13 @@ tag = "Products", security(("bearer" = [])), request_body(
         description = "Whether to ignore unknown columns and members instead of rejecting them."),
 ), responses(
     (status = 200, body = ImportReport),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog` and `stock`"),
     (status = 415, body = ProblemDetails, description = "`unsupported_media_type`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`: the header of the CSV file, with each unknown column; \
                        `idempotency_key_reused`"),
 ))]
-async fn import(mut change: ChangeRequest<Admin, ImportBody>) -> RouteResult {
+async fn import(mut change: ChangeRequest<Staff<ImportScopes>, ImportBody>) -> RouteResult {
     let state = Arc::clone(&change.state);
     let options = parse_options(&change)?;
     let key = match &options.keys {
@@ -147,7 +148,9 @@ async fn import(mut change: ChangeRequest<Admin, ImportBody>) -> RouteResult {
     }
 }
 
-fn parse_options(change: &ChangeRequest<Admin, ImportBody>) -> Result<ImportOptions, Error> {
+fn parse_options(
+    change: &ChangeRequest<Staff<ImportScopes>, ImportBody>,
+) -> Result<ImportOptions, Error> {
     let types = ["application/x-ndjson", "text/csv"];
     let format = match check_content_type(&change.request, &types)? {
         "text/csv" => ProductFileFormat::Csv,

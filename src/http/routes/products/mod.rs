@@ -24,8 +24,9 @@ use crate::{
     http::{
         openapi::enums,
         request::{
-            extract::{Admin, CatalogReader, ChangeRequest, ReadRequest},
+            extract::{CatalogReader, ChangeRequest, ReadRequest, Staff},
             query::{QueryParams, encode_cursor},
+            scopes::CatalogScope,
         },
         response::{ApiResponse, RouteResult, problem::ProblemDetails, views::ProductResponse},
         state::AppState,
@@ -271,12 +272,12 @@ tag = "Products", security(("bearer" = [])), request_body = ProductRequest, para
     ("Idempotency-Key" = Option<String>, Header),
 ), responses(
     (status = 201, body = ProductResponse, headers(("ETag" = String), ("Location" = String))),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn create(change: ChangeRequest<Admin, ProductRequest>) -> RouteResult {
+async fn create(change: ChangeRequest<Staff<CatalogScope>, ProductRequest>) -> RouteResult {
     let context = change.context()?;
     let ticket = context.ticket.clone();
     let (details, initial_stock) = change.body.parse(change.state.options.currency)?;
@@ -301,13 +302,15 @@ tag = "Products", security(("bearer" = [])), request_body = ReplaceProductReques
         description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 200, body = ProductResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn replace(change: ChangeRequest<Admin, ReplaceProductRequest, ProductId>) -> RouteResult {
+async fn replace(
+    change: ChangeRequest<Staff<CatalogScope>, ReplaceProductRequest, ProductId>,
+) -> RouteResult {
     let context = change.context()?;
     let details = change.body.parse(change.state.options.currency)?;
     let edit = ProductEdit::Replace(details);
@@ -326,13 +329,15 @@ request_body(content = PatchProductRequest, content_type = "application/merge-pa
         description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 200, body = ProductResponse),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 409, body = ProblemDetails, description = "`sku_taken`"),
     (status = 422, body = ProblemDetails,
         description = "`validation_failed`, `idempotency_key_reused`"),
 ))]
-async fn patch(change: ChangeRequest<Admin, PatchProductRequest, ProductId>) -> RouteResult {
+async fn patch(
+    change: ChangeRequest<Staff<CatalogScope>, PatchProductRequest, ProductId>,
+) -> RouteResult {
     let context = change.context()?;
     let edit = ProductEdit::Patch(change.body.parse(change.state.options.currency)?);
     edit_product(&change.state, ChangeProduct { product_id: change.target, edit, context }).await
@@ -361,11 +366,11 @@ tag = "Products", security(("bearer" = [])), params(
         description = "The change is made only if this version of the product is current."),
 ), responses(
     (status = 204),
-    (status = 403, body = ProblemDetails, description = "`forbidden`: only for admins"),
+    (status = 403, body = ProblemDetails, description = "`forbidden`: only for staff with `catalog`"),
     (status = 404, body = ProblemDetails, description = "`product_not_found`"),
     (status = 422, body = ProblemDetails, description = "`idempotency_key_reused`"),
 ))]
-async fn delete(change: ChangeRequest<Admin, (), ProductId>) -> RouteResult {
+async fn delete(change: ChangeRequest<Staff<CatalogScope>, (), ProductId>) -> RouteResult {
     let context = change.context()?;
     let ticket = context.ticket.clone();
     let message = DeleteProduct { product_id: change.target, context };

@@ -8,7 +8,7 @@ use super::{
     timestamp_from_bson, timestamp_to_bson,
 };
 use crate::domain::account::{
-    Email, Role, Session, User, known_networks::KnownNetwork, login_failures::LoginKey,
+    Email, Role, ScopeSet, Session, User, known_networks::KnownNetwork, login_failures::LoginKey,
 };
 
 /// An account as stored in `users`.
@@ -19,8 +19,14 @@ pub(in crate::store::mongo) struct UserDocument {
     email: String,
     name: String,
     role: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    scopes: Vec<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    blocked: bool,
     password_hash: String,
     created_at: DateTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_login_at: Option<DateTime>,
     version: u64,
     events: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -63,8 +69,11 @@ impl From<&User> for UserDocument {
             email: user.email.as_str().to_owned(),
             name: user.name.clone(),
             role: user.role.as_str().to_owned(),
+            scopes: user.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            blocked: user.blocked,
             password_hash: user.password_hash.clone(),
             created_at: timestamp_to_bson(user.created_at),
+            last_login_at: user.last_login_at.map(timestamp_to_bson),
             version: user.version,
             events: user.event_sequence,
             known_networks: user.known_networks.iter().map(Into::into).collect(),
@@ -84,8 +93,11 @@ impl TryFrom<UserDocument> for User {
                 .role
                 .parse::<Role>()
                 .map_err(|_| DocumentError(format!("{:?} is not a valid role", document.role)))?,
+            scopes: ScopeSet::from_stored(document.scopes.iter().map(String::as_str)),
+            blocked: document.blocked,
             password_hash: document.password_hash,
             created_at: timestamp_from_bson(document.created_at),
+            last_login_at: document.last_login_at.map(timestamp_from_bson),
             version: document.version,
             event_sequence: document.events,
             known_networks: document

@@ -18,6 +18,9 @@ pub(in crate::store::mongo) struct ChangesDocument {
     stock: Vec<StockDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     revoked_sessions: Vec<BsonUuid>,
+    /// Accounts whose rights changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rights: Vec<BsonUuid>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -42,6 +45,10 @@ impl From<&WriteSet> for ChangesDocument {
             products: products.collect(),
             stock: writes.stock.values().map(|level| StockDocument::from(*level)).collect(),
             revoked_sessions: revoked.map(|session| id_to_bson(session.id.as_uuid())).collect(),
+            rights: writes
+                .users_with_changed_rights()
+                .map(|user| id_to_bson(user.id.as_uuid()))
+                .collect(),
         }
     }
 }
@@ -58,10 +65,12 @@ impl ChangesDocument {
             version: product.version,
         };
         let revoked = |session| CacheChange::SessionRevoked { session_id: id_from_bson(session) };
+        let rights = |user| CacheChange::Rights { user_id: id_from_bson(user) };
         let carts = self.carts.into_iter().map(cart);
         carts
             .chain(self.products.into_iter().map(product))
             .chain(self.stock.into_iter().map(|level| CacheChange::Stock(level.into())))
             .chain(self.revoked_sessions.into_iter().map(revoked))
+            .chain(self.rights.into_iter().map(rights))
     }
 }

@@ -2,7 +2,7 @@
 
 use mongodb::{
     Database,
-    bson::{Document, RawDocument, Uuid as BsonUuid, doc},
+    bson::{Document, RawDocument, RawDocumentBuf, Uuid as BsonUuid, doc},
 };
 use serde::Deserialize;
 
@@ -18,7 +18,7 @@ use super::{
     ListQuery, ReadResult, find_many, find_one,
 };
 use crate::domain::{
-    account::{Email, Session, User},
+    account::{Email, Session, User, UserFilter, VersionedRights},
     clock::Timestamp,
     ids::{SessionId, UserId},
 };
@@ -44,6 +44,57 @@ pub(in crate::store::mongo) async fn find_user_by_email(
     email: Email,
 ) -> ReadResult<Option<User>> {
     find_one(&database, USERS, doc! { "email": email.as_str() }, user_from_document).await
+}
+
+/// The words of the filter are compared document by document.
+pub(in crate::store::mongo) async fn list_users(
+    database: Database,
+    filter: UserFilter,
+    before: Option<UserId>,
+    limit: u32,
+) -> ReadResult<Vec<User>> {
+    let mut query = Document::new();
+    if let Some(before) = before {
+        query.insert("_id", doc! { "$lt": id_to_bson(before.as_uuid()) });
+    }
+    if let Some(email) = &filter.email {
+        query.insert("email", email.as_str());
+    }
+    if let Some(role) = filter.role {
+        query.insert("role", role.as_str());
+    }
+    if let Some(blocked) = filter.blocked {
+        query.insert(
+            "blocked",
+            if blocked {
+                doc! { "$eq": true }
+            } else {
+                doc! { "$ne": true }
+            },
+        );
+    }
+    let mut found = Vec::new();
+    let users = database.collection::<RawDocumentBuf>(USERS);
+    let mut cursor = users.find(query).sort(doc! { "_id": -1 }).batch_size(1000).await?;
+    while found.len() < limit as usize && cursor.advance().await? {
+        let user = user_from_document(cursor.current())?;
+        if filter.matches_words(&user) {
+            found.push(user);
+        }
+    }
+    Ok(found)
+}
+
+pub(in crate::store::mongo) async fn list_special_rights(
+    database: Database,
+) -> ReadResult<Vec<VersionedRights>> {
+    // Each branch has an index of its own.
+    let filter = doc! { "$or": [{ "role": "admin" }, { "role": "staff" }, { "blocked": true }] };
+    let query = ListQuery { filter, ..ListQuery::default() };
+    find_many(&database, USERS, query, |document| {
+        Ok(user_from_document(document)?.versioned_rights())
+    })
+    .await
 }
 
 pub(in crate::store::mongo) async fn greatest_password_hash(

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::{Email, Role, Session, User},
+        account::{Email, Role, ScopeSet, Session, User},
         cart::{Cart, CartEvent},
         catalog::product::{Product, ProductDetails},
         clock::Timestamp,
@@ -252,8 +252,11 @@ pub(super) fn user_at_version(number: u8, email: Email, version: u64) -> User {
         email,
         name: "Ada".into(),
         role: Role::Customer,
+        scopes: ScopeSet::EMPTY,
+        blocked: false,
         password_hash: String::new(),
         created_at: Timestamp::default(),
+        last_login_at: None,
         version,
         event_sequence: 1,
         known_networks: Vec::new(),

@@ -1,0 +1,99 @@
+//! The errors of the domain as errors that clients get.
+
+use super::{Error, ErrorCode};
+use crate::domain::{
+    cart::CartError,
+    order::{CheckoutError, OrderError},
+    validation::ValidationErrors,
+};
+
+/// How many field errors `detail` repeats.
+const MAX_MESSAGES_IN_DETAIL: usize = 5;
+
+impl From<ValidationErrors> for Error {
+    fn from(errors: ValidationErrors) -> Self {
+        let field_errors = errors.into_vec();
+        let messages = field_errors
+            .iter()
+            .take(MAX_MESSAGES_IN_DETAIL)
+            .map(|error| error.message.as_str())
+            .collect::<Vec<_>>()
+            .join("; ");
+        let detail = match field_errors.len().saturating_sub(MAX_MESSAGES_IN_DETAIL) {
+            0 => messages,
+            more => format!("{messages}; and {more} more, see errors"),
+        };
+        Self { field_errors, ..Self::new(ErrorCode::ValidationFailed, detail) }
+    }
+}
+
+impl From<CartError> for Error {
+    fn from(error: CartError) -> Self {
+        match error {
+            CartError::ProductNotFound => Self::product_not_found(),
+            CartError::LineNotFound => {
+                Self::new(ErrorCode::LineNotFound, "The cart has no line with this product.")
+            }
+            CartError::InsufficientStock(line) => Self::insufficient_stock(vec![line]),
+            CartError::QuantityLimitExceeded { quantity, limit } => {
+                let or_more = if quantity < u32::MAX.into() { "" } else { " or more" };
+                let detail = format!(
+                    "A line can hold at most {limit} units. This line would have \
+                     {quantity}{or_more}."
+                );
+                Self::new(ErrorCode::QuantityLimit, detail)
+            }
+            CartError::LineLimitExceeded { lines, limit } => {
+                let detail = format!(
+                    "A cart can hold at most {limit} lines. This cart would have {lines}. \
+                     Remove a line first."
+                );
+                Self::new(ErrorCode::LineLimit, detail)
+            }
+            CartError::TotalLimitExceeded => Self::total_limit(),
+            CartError::GuestCartMerged => Self::new(
+                ErrorCode::GuestCartMerged,
+                "This guest cart was merged into an account. Use the account's token.",
+            ),
+        }
+    }
+}
+
+impl From<CheckoutError> for Error {
+    fn from(error: CheckoutError) -> Self {
+        match error {
+            CheckoutError::Cart(error) => error.into(),
+            CheckoutError::CartEmpty => {
+                Self::new(ErrorCode::CartEmpty, "Add a product to the cart before you check out.")
+            }
+            CheckoutError::InsufficientStock(lines) => Self::insufficient_stock(lines),
+            CheckoutError::TotalLimitExceeded => Self::total_limit(),
+            CheckoutError::PriceChanged(total) => {
+                let detail = format!(
+                    "The cart now costs {total}, which is more than expected_total. \
+                     Show the new total to the buyer, then retry."
+                );
+                Self {
+                    total_amount: Some(Box::new(total)),
+                    ..Self::new(ErrorCode::PriceChanged, detail)
+                }
+            }
+        }
+    }
+}
+
+impl From<OrderError> for Error {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::InvalidTransition { from, to } => {
+                let [from, to] = [from, to].map(|status| status.as_str().replace('_', " "));
+                let detail = format!("An order that is {from} cannot become {to}.");
+                Self::new(ErrorCode::InvalidTransition, detail)
+            }
+            OrderError::NotYetExpired => Self::new(
+                ErrorCode::InvalidTransition,
+                "The order's payment deadline has not passed.",
+            ),
+        }
+    }
+}
