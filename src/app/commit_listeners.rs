@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use crate::{
     actors::cart::CartRegistry,
     cache::{catalog_cache::CatalogCache, follower::Follower, revoked_sessions::RevokedSessions},
+    domain::catalog::search::CatalogLanguage,
     http,
     outbox::feed::Feed,
     store::{CommittedChanges, writer::CommitObserver},
@@ -24,9 +25,9 @@ pub(super) struct CommitListeners {
 }
 
 impl CommitListeners {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(language: &CatalogLanguage) -> Self {
         Self {
-            catalog_cache: Arc::new(CatalogCache::new(http::render_product)),
+            catalog_cache: Arc::new(CatalogCache::new(http::render_product, language)),
             revoked_sessions: Arc::new(RevokedSessions::new()),
             feed: Arc::new(Feed::new()),
             outbox_notify: Arc::default(),

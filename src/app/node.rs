@@ -27,6 +27,7 @@ use crate::{
         refresh_token::RefreshTokens,
     },
     broker::{Broker, BrokerUri},
+    cache::search_pool::SearchPool,
     config::Settings,
     http::{self, AppState, ConnectionLimiter, FeedLimiter, ReadLimiter},
     store::cleanup::run_cleanup_loop,
@@ -114,6 +115,7 @@ impl Node {
             orders: self.orders.clone(),
             catalog: self.catalog.clone(),
             catalog_cache: Arc::clone(&context.listeners.catalog_cache),
+            search_pool: SearchPool::start(settings.http.workers)?,
             accounts: self.accounts.clone(),
             authenticator: Authenticator::new(
                 build_tokens(settings, &self.token_secret, &context.clock)?,

@@ -28,7 +28,11 @@ use crate::{
         event_ticket::EventTickets,
     },
     broker::BrokerStatus,
-    cache::{catalog_cache::CatalogCache, follower::Follower},
+    cache::{
+        catalog_cache::CatalogCache,
+        follower::Follower,
+        search_pool::{SearchNotRun, SearchPool},
+    },
     domain::{account::Role, clock::Clock, ids::UserId, money::Currency},
     error::{Error, ErrorCode},
     messages::command_context::Ticket,
@@ -47,6 +51,8 @@ pub struct AppState {
     pub catalog: Addr<CatalogActor>,
     /// The catalog in memory, for reads.
     pub catalog_cache: Arc<CatalogCache>,
+    /// Runs searches of the catalog.
+    pub search_pool: SearchPool,
     /// Manages accounts and sessions.
     pub accounts: Addr<AccountActor>,
     /// Checks access tokens and finds their callers.
@@ -205,6 +211,22 @@ impl AppState {
         match &self.follower {
             Some(follower) if no_cache => self.catch_up_follower(follower, request).await,
             _ => Ok(()),
+        }
+    }
+
+    /// Runs a search of the catalog on a thread for searches.
+    ///
+    /// # Errors
+    /// `overloaded` at once if too many searches wait, or the error of `search`.
+    pub(crate) async fn run_search<T: Send + 'static>(
+        &self,
+        search: impl FnOnce(&CatalogCache) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let catalog = Arc::clone(&self.catalog_cache);
+        match self.search_pool.run(move || search(&catalog)).await {
+            Ok(found) => found,
+            Err(SearchNotRun::Overloaded) => Err(Error::overloaded()),
+            Err(SearchNotRun::Failed) => Err(Error::internal()),
         }
     }
 
