@@ -22,6 +22,7 @@ mod reads;
 mod relay;
 mod samples;
 mod scale;
+mod search;
 mod shop_process;
 mod siege;
 
@@ -40,6 +41,8 @@ fn main() -> anyhow::Result<()> {
         ["relay"] => runtime.block_on(relay::run()),
         ["scale", options @ ..] => runtime.block_on(scale::run(options)),
         ["siege", options @ ..] => runtime.block_on(siege::run(options)),
+        ["search"] => runtime.block_on(search::run(500_000)),
+        ["search", products] => runtime.block_on(search::run(products.parse()?)),
         ["memory"] => runtime.block_on(memory::run(100_000)),
         ["memory", carts] => runtime.block_on(memory::run(carts.parse()?)),
         // `reads` starts this as a child process.
@@ -47,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         _ => anyhow::bail!(
             "usage: souk-bench \
              reads | adds | mongo | checkouts | expiry | overload | relay \
-             | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS]"
+             | scale [OPTIONS] | siege [OPTIONS] | memory [CARTS] | search [PRODUCTS]"
         ),
     }
 }

@@ -56,7 +56,11 @@ impl ShopProcess {
 
     /// Starts a server with additional settings, named without the prefix `SOUK__`.
     pub fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, settings)
+    }
+
+    /// Starts a server whose store is in `dir`.
+    pub fn start_in(dir: tempfile::TempDir, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let souk = std::env::current_exe()?.with_file_name("souk");
         let mut command = Command::new(souk);
         command.current_dir(dir.path()).env("RUST_LOG", "error");

@@ -7,7 +7,7 @@ use crate::support::{Account, TestApp};
 async fn create(app: &TestApp, admin: &Account, product: Value) -> String {
     let mut body = json!({"price": 1, "stock": 1, "description": ""});
     body.as_object_mut().unwrap().extend(product.as_object().unwrap().clone());
-    app.create_product(admin, &body).await
+    app.create_product(admin, &body).await["id"].as_str().unwrap().to_owned()
 }
 
 async fn shop(names: &[&str]) -> (TestApp, Account) {
@@ -143,12 +143,7 @@ async fn language_decides_on_plurals_and_the_order_of_names() {
         }
         for path in ["/api/products?sort=name", "/api/products"] {
             assert_eq!(names(&app.get(path).await.ok()), wanted, "{language}");
-            let paged = app.all_pages(
-                &admin,
-                &format!("{path}{}", if path.contains('?') { "" } else { "?" }),
-                3,
-            );
-            let paged = json!({ "items": paged.await });
+            let paged = json!({"items": app.all_pages(&admin, path, 3).await});
             assert_eq!(names(&paged), wanted, "{language}, in pages");
         }
     }
