@@ -190,7 +190,7 @@ async fn queries_are_plain_text() {
         "-lamp",
         "lamp~",
         "(lamp)",
-        "lamp^2",
+        "lamp^",
         "^lamp$",
         "'lamp'",
         "lamp\\",

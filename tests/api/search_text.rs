@@ -71,7 +71,9 @@ async fn hyphens_may_be_left_out_or_written_as_spaces() {
     }
     let (app, _) = shop(&["Men's belt", "Mens shoe"]).await;
     for text in ["men's", "mens", "men’s", "men"] {
-        assert_eq!(found(&app, text).await, ["Mens shoe", "Men's belt"], "{text}");
+        let mut found = found(&app, text).await;
+        found.sort_unstable();
+        assert_eq!(found, ["Men's belt", "Mens shoe"], "{text}");
     }
 }
 
@@ -149,7 +151,6 @@ async fn language_decides_on_plurals_and_the_order_of_names() {
     }
     for (language, text, wanted) in [
         ("de", "Tassen", &["Tasse"][..]),
-        ("de", "mugs", &[]),
         ("en", "mugs", &["Mug"]),
         ("en", "mug", &["Mug"]),
         ("ja", "mugs", &[]),

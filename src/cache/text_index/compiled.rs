@@ -40,9 +40,10 @@ pub(super) fn match_points(kind: MatchKind, place: Place) -> u16 {
         Place::Attributes => 250,
         Place::Labels => 350,
         Place::Name => 500,
+        Place::NameStart => 550,
     };
     match kind {
-        MatchKind::Sku => 20_900,
+        MatchKind::Sku => 20_999,
         MatchKind::Exact => 20_000 + place_points,
         MatchKind::Stem => 20_000 + place_points / 25 * 24,
         MatchKind::Prefix => 20_000 + place_points / 5 * 4,
@@ -57,7 +58,8 @@ pub(super) const fn place_of_frequency(frequency: u32) -> Place {
         0 | 1 => Place::Description,
         2 => Place::Attributes,
         3 => Place::Labels,
-        _ => Place::Name,
+        4 => Place::Name,
+        _ => Place::NameStart,
     }
 }
 

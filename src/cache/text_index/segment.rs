@@ -284,11 +284,11 @@ impl Scratch {
 }
 
 /// The points of a kind of match by frequency.
-struct PointsTable([u16; 4]);
+struct PointsTable([u16; 5]);
 
 impl PointsTable {
     fn new(kind: MatchKind, field: SearchField) -> Self {
-        Self([1, 2, 3, 4].map(|frequency| {
+        Self([1, 2, 3, 4, 5].map(|frequency| {
             let place = match field {
                 SearchField::Text => place_of_frequency(frequency),
                 SearchField::Name => Place::Name,
@@ -298,13 +298,15 @@ impl PointsTable {
     }
 
     fn points(&self, frequency: u32) -> u16 {
-        let [description, attributes, labels, name] = self.0;
+        let [description, attributes, labels, name, name_start] = self.0;
         match frequency {
             0 | 1 => description,
             2 => attributes,
             3 => labels,
-            _ => name,
+            4 => name,
+            _ => name_start,
         }
+    }
     }
 }
 

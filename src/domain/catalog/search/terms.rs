@@ -32,6 +32,8 @@ pub enum Place {
     Labels = 3,
     /// The name.
     Name = 4,
+    /// The first word of the name.
+    NameStart = 5,
 }
 
 /// The terms of a product.
@@ -109,8 +111,9 @@ impl TermsBuilder<'_> {
         let units = split_units(&fold(name));
         let words: usize = units.iter().map(|unit| unit.tokens.len()).sum();
         self.terms.name_words = u8::try_from(words).unwrap_or(u8::MAX);
-        for unit in &units {
-            self.add_unit(unit, Place::Name);
+        for (position, unit) in units.iter().enumerate() {
+            let place = if position == 0 { Place::NameStart } else { Place::Name };
+            self.add_unit(unit, place);
             self.add_name_unit(unit);
         }
         self.add_first_word(units.first());
