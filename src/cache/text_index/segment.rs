@@ -307,7 +307,6 @@ impl PointsTable {
             _ => name_start,
         }
     }
-    }
 }
 
 /// The terms of the dictionary that match a word.
