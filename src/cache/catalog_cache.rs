@@ -5,6 +5,7 @@
 
 mod listing;
 mod load;
+mod packed_product;
 mod search;
 
 use std::{
@@ -17,10 +18,13 @@ use std::{
 
 use dashmap::DashMap;
 
-use self::listing::{Listing, ListingEntry};
 pub use self::{
     listing::{Facets, PriceBand},
     search::{PageKey, SearchPage, SearchTimeout},
+};
+use self::{
+    listing::{Listing, ListingEntry},
+    packed_product::PackedProduct,
 };
 use super::text_index::TextIndex;
 use crate::{
@@ -72,7 +76,7 @@ impl RecentlyDeleted {
 
 #[derive(Clone)]
 struct Entry {
-    product: Arc<Product>,
+    product: Arc<PackedProduct>,
     stock: StockLevel,
     slot: u32,
 }
@@ -127,7 +131,7 @@ impl CatalogCache {
     #[must_use]
     pub fn get(&self, id: ProductId) -> Option<Arc<ProductView>> {
         let entry = self.entry(id)?;
-        Some(self.view(entry.product, entry.stock))
+        Some(self.view(entry.product.unpack()?, entry.stock))
     }
 
     fn entry(&self, id: ProductId) -> Option<Entry> {
@@ -145,10 +149,10 @@ impl CatalogCache {
     #[must_use]
     pub fn offer(&self, id: ProductId) -> Option<Offer> {
         let entry = self.products.get(&id)?;
-        let details = &entry.product.details;
+        let product = &entry.product;
         Some(Offer {
-            name: details.name.clone(),
-            price: details.price,
+            name: product.name.as_ref().to_owned(),
+            price: product.price,
             available: entry.stock.available(),
         })
     }
@@ -179,18 +183,12 @@ impl CatalogCache {
             newest_stock.into_iter().map(|level| (level.product_id, level)).collect();
         let ids: BTreeSet<ProductId> = products.keys().chain(stock.keys()).copied().collect();
         for id in ids {
-            let known = self.entry(id);
-            let product = products
-                .remove(&id)
-                .cloned()
-                .or_else(|| known.as_ref().map(|entry| Arc::clone(&entry.product)));
-            let level = stock
-                .get(&id)
-                .copied()
-                .or_else(|| known.map(|entry| entry.stock))
-                .unwrap_or(StockLevel::empty(id));
-            if let Some(product) = product {
-                self.replace(product, level, None, &mut recently_deleted);
+            let level = stock.get(&id).copied();
+            if let Some(product) = products.remove(&id) {
+                let level = level.unwrap_or(StockLevel::empty(id));
+                self.replace(Arc::clone(product), level, None, &mut recently_deleted);
+            } else if let (Some(known), Some(level)) = (self.entry(id), level) {
+                self.replace_stock(&known, level);
             }
         }
     }
@@ -238,31 +236,36 @@ impl CatalogCache {
         if known.is_none() && recently_deleted.0.contains(&product.id) {
             return;
         }
-        let (product, stock) = match &known {
-            Some(known) => newest_versions(known, product, stock),
-            None => (product, stock),
+        if let Some(known) = &known
+            && known.product.version >= product.version
+        {
+            self.replace_stock(known, stock);
+            return;
+        }
+        let stock = match &known {
+            Some(known) if known.stock.version > stock.version => known.stock,
+            _ => stock,
         };
-        self.replace_sku(known.as_ref(), &product);
-        match known {
-            Some(known) if product.deleted => {
-                recently_deleted.add(product.id);
-                self.remove(&known);
+        let old = known.as_ref().and_then(|known| known.product.unpack());
+        self.replace_sku(old.as_deref(), &product);
+        if product.deleted {
+            recently_deleted.add(product.id);
+            if let Some(known) = &known {
+                self.remove(known);
             }
-            None if product.deleted => recently_deleted.add(product.id),
-            Some(known) if known.product.version == product.version => {
-                self.replace_stock(known, stock);
-            }
-            known => self.replace_product(known.as_ref(), product, stock, prepared),
+        } else {
+            let slot = known.map(|known| known.slot);
+            self.replace_product(slot, old.as_deref(), &product, stock, prepared);
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn replace_sku(&self, known: Option<&Entry>, product: &Product) {
-        let old_sku = known.and_then(|entry| entry.product.details.sku.clone());
+    fn replace_sku(&self, old: Option<&Product>, product: &Product) {
+        let old_sku = old.and_then(|old| old.details.sku.as_ref());
         if let Some(sku) =
-            old_sku.filter(|sku| product.deleted || product.details.sku.as_ref() != Some(sku))
+            old_sku.filter(|sku| product.deleted || product.details.sku.as_ref() != Some(*sku))
         {
-            self.skus.remove_if(&sku, |_, owner| *owner == product.id);
+            self.skus.remove_if(sku, |_, owner| *owner == product.id);
         }
         if let Some(sku) = product.details.sku.as_ref().filter(|_| !product.deleted) {
             self.skus.insert(sku.clone(), product.id);
@@ -276,8 +279,12 @@ impl CatalogCache {
         self.text.remove(known.slot);
     }
 
-    /// Only a product that sells out, or is in stock again, changes the listing.
-    fn replace_stock(&self, known: Entry, stock: StockLevel) {
+    /// Replaces older stock. Only a product that sells out, or is in stock again, changes the
+    /// listing.
+    fn replace_stock(&self, known: &Entry, stock: StockLevel) {
+        if stock.version < known.stock.version {
+            return;
+        }
         let is_in_stock = stock.available() > 0;
         let changes_listing = is_in_stock != (known.stock.available() > 0);
         let mut listing = changes_listing.then(|| self.write_listing());
@@ -285,25 +292,26 @@ impl CatalogCache {
         if let Some(listing) = &mut listing {
             listing.set_in_stock(known.slot, is_in_stock);
         }
+        self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
     fn replace_product(
         &self,
-        known: Option<&Entry>,
-        product: Arc<Product>,
+        slot: Option<u32>,
+        old: Option<&Product>,
+        product: &Product,
         stock: StockLevel,
         prepared: Option<Prepared>,
     ) {
-        let Prepared { terms, entry } = prepared.unwrap_or_else(|| self.prepare(&product));
-        let has_same_text =
-            known.is_some_and(|known| has_same_text(&known.product.details, &product.details));
+        let Prepared { terms, entry } = prepared.unwrap_or_else(|| self.prepare(product));
+        let packed = Arc::new(PackedProduct::new(product));
+        let has_same_text = old.is_some_and(|old| has_same_text(&old.details, &product.details));
         let mut listing = self.write_listing();
-        let slot = known.map(|known| known.slot);
-        let slot = listing.put(slot, &product, entry, stock.available() > 0);
+        let slot = listing.put(slot, product, entry, stock.available() > 0);
         if !has_same_text {
             self.text.put(slot, terms);
         }
-        self.products.insert(product.id, Entry { product, stock, slot });
+        self.products.insert(product.id, Entry { product: packed, stock, slot });
     }
 }
 
@@ -315,18 +323,6 @@ fn has_same_text(a: &ProductDetails, b: &ProductDetails) -> bool {
         && a.tags == b.tags
         && a.sku == b.sku
         && a.attributes == b.attributes
-}
-
-/// Picks the newer version of the product, and the newer version of its stock.
-fn newest_versions(
-    known: &Entry,
-    product: Arc<Product>,
-    stock: StockLevel,
-) -> (Arc<Product>, StockLevel) {
-    let product =
-        if product.version >= known.product.version { product } else { Arc::clone(&known.product) };
-    let stock = if stock.version >= known.stock.version { stock } else { known.stock };
-    (product, stock)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Searches the changes that are not in the index yet.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     SearchField, TextMatch,
     compiled::{CompiledQuery, CompiledWord, OutOfTime, SKU_POINTS, TimeBudget, match_points},
 };
-use crate::domain::catalog::search::{Place, ProductTerms};
+use crate::domain::catalog::search::{ProductTerms, TermList};
 
 /// A change that is not in the index yet.
 pub(super) struct Pending {
@@ -37,7 +37,7 @@ pub(super) fn search(
     Ok(())
 }
 
-fn score(terms: &HashMap<String, Place>, query: &CompiledQuery) -> Option<u32> {
+fn score(terms: &TermList, query: &CompiledQuery) -> Option<u32> {
     let words = (!query.words.is_empty()).then_some(());
     let words = words.and_then(|()| {
         query.words.iter().try_fold(0, |sum, word| match word_points(terms, word) {
@@ -45,7 +45,7 @@ fn score(terms: &HashMap<String, Place>, query: &CompiledQuery) -> Option<u32> {
             points => Some(sum + u32::from(points)),
         })
     });
-    let is_sku = query.sku.as_ref().is_some_and(|sku| terms.contains_key(sku));
+    let is_sku = query.sku.as_ref().is_some_and(|sku| terms.get(sku).is_some());
     match (words, is_sku) {
         (words, true) => Some(SKU_POINTS + words.unwrap_or(0)),
         (words, false) => words,
@@ -53,23 +53,15 @@ fn score(terms: &HashMap<String, Place>, query: &CompiledQuery) -> Option<u32> {
 }
 
 /// The points of the best match, 0 without one.
-fn word_points(terms: &HashMap<String, Place>, query: &CompiledWord) -> u16 {
-    let known = query.word.terms.iter();
-    let known =
-        known.filter_map(|(term, kind)| terms.get(term).map(|place| match_points(*kind, *place)));
-    let mut best = known.max().unwrap_or(0);
-    if query.word.prefixes.is_empty() && query.typos.is_none() {
-        return best;
-    }
-    for (term, place) in terms {
-        for (prefix, kind) in &query.word.prefixes {
-            if term.starts_with(prefix) {
-                best = best.max(match_points(*kind, *place));
-            }
-        }
-        if let Some(kind) = query.typos.as_ref().and_then(|dfa| dfa.match_term(term.as_bytes())) {
-            best = best.max(match_points(kind, *place));
-        }
-    }
-    best
+fn word_points(terms: &TermList, query: &CompiledWord) -> u16 {
+    let known = query.word.terms.iter().filter_map(|(term, kind)| Some((*kind, terms.get(term)?)));
+    let begun = query.word.prefixes.iter();
+    let begun = begun.flat_map(|(text, kind)| terms.with_prefix(text).map(|place| (*kind, place)));
+    let mistyped = query.typos.iter().flat_map(|automaton| {
+        terms
+            .iter()
+            .filter_map(|(term, place)| Some((automaton.match_term(term.as_bytes())?, place)))
+    });
+    let matches = known.chain(begun).chain(mistyped);
+    matches.map(|(kind, place)| match_points(kind, place)).max().unwrap_or(0)
 }

@@ -11,7 +11,7 @@ use tantivy::{
 };
 
 use super::SearchField;
-use crate::domain::catalog::search::{Place, ProductTerms};
+use crate::domain::catalog::search::{ProductTerms, TermList};
 
 /// Splits the terms of a product, which are written with spaces between them.
 const TOKENIZER: &str = "terms";
@@ -40,17 +40,17 @@ impl Fields {
         let mut document = TantivyDocument::new();
         document.add_u64(self.slot, u64::from(slot));
         document.add_text(self.text, write_terms(&terms.text));
-        let name = terms.name.keys().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let name = terms.name.iter().map(|(term, _)| term).collect::<Vec<_>>().join(" ");
         document.add_text(self.name, name);
         document
     }
 }
 
 /// The place of a term is how often it occurs in the document.
-fn write_terms(terms: &std::collections::HashMap<String, Place>) -> String {
+fn write_terms(terms: &TermList) -> String {
     let mut text = String::with_capacity(terms.len() * 16);
-    for (term, place) in terms {
-        for _ in 0..*place as u32 {
+    for (term, place) in terms.iter() {
+        for _ in 0..place as u32 {
             text.push_str(term);
             text.push(' ');
         }

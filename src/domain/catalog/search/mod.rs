@@ -3,6 +3,7 @@
 mod fold;
 mod language;
 mod query;
+mod term_list;
 mod terms;
 mod words;
 
@@ -12,6 +13,7 @@ pub use self::{
     fold::fold,
     language::{CatalogLanguage, TextRules, UnknownLanguage},
     query::{MatchKind, QueryWord, TextQuery, Typos},
+    term_list::TermList,
     terms::{Place, ProductTerms},
 };
 use super::product::AttributeValue;

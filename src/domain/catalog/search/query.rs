@@ -142,7 +142,7 @@ fn typed_words(typed: &TypedText, at: usize) -> Vec<QueryWord> {
         if at == 0 {
             let first = query.prefixes.len();
             let terms = query.terms.len();
-            add_prefix(&mut query, &FIRST_MARK.to_string(), &word);
+            add_prefix(&mut query, FIRST_MARK, &word);
             let best = |(_, kind): &mut (String, MatchKind)| *kind = MatchKind::Exact;
             query.prefixes.iter_mut().skip(first).for_each(best);
             query.terms.iter_mut().skip(terms).for_each(best);

@@ -1,22 +1,21 @@
 //! The terms under which a product is found.
 
-use std::collections::HashMap;
-
 use super::{
     fold::fold,
     language::TextRules,
+    term_list::TermList,
     words::{Token, Unit, split_units},
 };
 use crate::domain::catalog::product::{AttributeValue, Product};
 
 /// Marks a stem that differs from its word.
-pub(super) const STEM_MARK: char = '%';
+pub(super) const STEM_MARK: &str = "%";
 /// Marks the first letters of a word.
-pub(super) const PREFIX_MARK: char = '&';
+pub(super) const PREFIX_MARK: &str = "&";
 /// Marks the first word of a name.
-pub(super) const FIRST_MARK: char = '+';
+pub(super) const FIRST_MARK: &str = "+";
 /// Marks a whole SKU.
-pub(super) const SKU_MARK: char = '#';
+pub(super) const SKU_MARK: &str = "#";
 
 /// The longest prefixes that are terms of their own: longer ones are found among the words.
 pub(super) const MAX_PREFIX_TERM_CHARS: usize = 3;
@@ -39,10 +38,10 @@ pub enum Place {
 /// The terms of a product.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProductTerms {
-    /// Each term with the most important place where it occurs.
-    pub text: HashMap<String, Place>,
+    /// The terms of all its text.
+    pub text: TermList,
     /// The terms of the name, for suggestions.
-    pub name: HashMap<String, Place>,
+    pub name: TermList,
     /// The number of words in the name, up to 255.
     pub name_words: u8,
 }
@@ -52,14 +51,14 @@ impl TextRules {
     #[must_use]
     pub fn product_terms(&self, product: &Product) -> ProductTerms {
         let details = &product.details;
-        let mut builder = TermsBuilder { rules: self, terms: ProductTerms::default() };
+        let mut builder = TermsBuilder::default();
         builder.add_name(&details.name);
         for label in details.category.iter().chain(&details.tags) {
             builder.add_text(label, Place::Labels);
         }
         if let Some(sku) = &details.sku {
             builder.add_text(sku, Place::Labels);
-            builder.add_term(sku_term(&fold(sku)), Place::Labels);
+            builder.terms.push(&[&sku_term(&fold(sku))], Place::Labels);
         }
         for (name, value) in &details.attributes {
             match value {
@@ -72,7 +71,7 @@ impl TextRules {
             }
         }
         builder.add_text(&details.description, Place::Description);
-        builder.terms
+        builder.finish(self)
     }
 }
 
@@ -90,33 +89,66 @@ pub(super) fn run_terms(run: &[char]) -> Vec<String> {
     }
 }
 
-struct TermsBuilder<'a> {
-    rules: &'a TextRules,
-    terms: ProductTerms,
+#[derive(Default)]
+struct TermsBuilder {
+    /// The words, to which stems and prefixes are added at the end, once for each word.
+    words: TermList,
+    /// Further terms.
+    terms: TermList,
+    /// The words of the name.
+    name: TermList,
+    /// Further terms of the name.
+    name_terms: TermList,
+    name_words: u8,
 }
 
-impl TermsBuilder<'_> {
-    fn add_term(&mut self, term: String, place: Place) {
-        let known = self.terms.text.entry(term).or_insert(place);
-        *known = place.max(*known);
-    }
-
+impl TermsBuilder {
     fn add_text(&mut self, text: &str, place: Place) {
         for unit in split_units(&fold(text)) {
             self.add_unit(&unit, place);
         }
     }
 
+    fn add_unit(&mut self, unit: &Unit, place: Place) {
+        for token in &unit.tokens {
+            match token {
+                Token::Word(word) => self.add_word(word, place),
+                Token::Run(run) => self.add_run(run, place),
+            }
+        }
+        for word in unit.elided.iter().chain(&unit.joined()) {
+            self.add_word(word, place);
+        }
+    }
+
+    fn add_word(&mut self, word: &str, place: Place) {
+        self.words.push(&[word], place);
+        if place >= Place::Name {
+            self.name.push(&[word], place);
+        }
+    }
+
+    fn add_run(&mut self, run: &[char], place: Place) {
+        let characters = run.iter().map(char::to_string);
+        for term in characters.chain(run_terms(run)) {
+            self.terms.push(&[&term], place);
+            if place >= Place::Name {
+                self.name_terms.push(&[&term], place);
+            }
+        }
+    }
+
     fn add_name(&mut self, name: &str) {
         let units = split_units(&fold(name));
         let words: usize = units.iter().map(|unit| unit.tokens.len()).sum();
-        self.terms.name_words = u8::try_from(words).unwrap_or(u8::MAX);
+        self.name_words = u8::try_from(words).unwrap_or(u8::MAX);
         for (position, unit) in units.iter().enumerate() {
             let place = if position == 0 { Place::NameStart } else { Place::Name };
             self.add_unit(unit, place);
-            self.add_name_unit(unit);
         }
-        self.add_first_word(units.first());
+        if let Some(first) = units.first() {
+            self.add_first_word(first);
+        }
         // `t shirt` is found by `tshirt`.
         for pair in units.windows(2) {
             if let [Unit { tokens: left, .. }, Unit { tokens: right, .. }] = pair
@@ -128,71 +160,36 @@ impl TermsBuilder<'_> {
         }
     }
 
-    fn add_unit(&mut self, unit: &Unit, place: Place) {
-        for token in &unit.tokens {
-            match token {
-                Token::Word(word) => self.add_word(word, place),
-                Token::Run(run) => {
-                    run.iter().for_each(|c| self.add_term(c.to_string(), place));
-                    run_terms(run).into_iter().for_each(|term| self.add_term(term, place));
-                }
-            }
-        }
-        for word in unit.elided.iter().chain(&unit.joined()) {
-            self.add_word(word, place);
-        }
-    }
-
-    fn add_word(&mut self, word: &str, place: Place) {
-        if let Some(stem) = self.rules.stem(word).filter(|stem| stem != word) {
-            self.add_term(format!("{STEM_MARK}{stem}"), place);
-        }
-        if place >= Place::Labels {
+    fn add_first_word(&mut self, unit: &Unit) {
+        let Some(Token::Word(word)) = unit.tokens.first() else { return };
+        for word in unit.joined().iter().chain([word]) {
             for prefix in short_prefixes(word) {
-                self.add_term(format!("{PREFIX_MARK}{prefix}"), place);
+                self.name_terms.push(&[FIRST_MARK, PREFIX_MARK, prefix], Place::Name);
             }
+            self.name_terms.push(&[FIRST_MARK, word], Place::Name);
         }
-        self.add_term(word.to_owned(), place);
     }
 
-    fn add_name_term(&mut self, term: String) {
-        self.terms.name.insert(term, Place::Name);
-    }
-
-    fn add_name_unit(&mut self, unit: &Unit) {
-        for token in &unit.tokens {
-            match token {
-                Token::Word(word) => self.add_name_word(word),
-                Token::Run(run) => {
-                    run.iter().for_each(|c| self.add_name_term(c.to_string()));
-                    run_terms(run).into_iter().for_each(|term| self.add_name_term(term));
+    fn finish(mut self, rules: &TextRules) -> ProductTerms {
+        for (word, place) in self.words.finish().iter() {
+            if let Some(stem) = rules.stem(word).filter(|stem| stem != word) {
+                self.terms.push(&[STEM_MARK, &stem], place);
+            }
+            if place >= Place::Labels {
+                for prefix in short_prefixes(word) {
+                    self.terms.push(&[PREFIX_MARK, prefix], place);
                 }
             }
+            self.terms.push(&[word], place);
         }
-        for word in unit.elided.iter().chain(&unit.joined()) {
-            self.add_name_word(word);
-        }
-    }
-
-    fn add_name_word(&mut self, word: &str) {
-        for prefix in short_prefixes(word) {
-            self.add_name_term(format!("{PREFIX_MARK}{prefix}"));
-        }
-        self.add_name_term(word.to_owned());
-    }
-
-    fn add_first_word(&mut self, unit: Option<&Unit>) {
-        let Some(unit) = unit else { return };
-        let first = match unit.tokens.first() {
-            Some(Token::Word(word)) => unit.joined().into_iter().chain([word.clone()]).collect(),
-            _ => Vec::new(),
-        };
-        for word in first {
-            for prefix in short_prefixes(&word) {
-                self.add_name_term(format!("{FIRST_MARK}{PREFIX_MARK}{prefix}"));
+        for (word, place) in self.name.finish().iter() {
+            for prefix in short_prefixes(word) {
+                self.name_terms.push(&[PREFIX_MARK, prefix], place);
             }
-            self.add_name_term(format!("{FIRST_MARK}{word}"));
+            self.name_terms.push(&[word], place);
         }
+        let (text, name) = (self.terms.finish(), self.name_terms.finish());
+        ProductTerms { text, name, name_words: self.name_words }
     }
 }
 
