@@ -45,7 +45,7 @@ impl Listing {
     ) -> TextScores {
         let query_words = u32::try_from(query_words).unwrap_or(u32::MAX);
         let score = |found: &TextMatch| {
-            let words = u32::from(self.row(found.slot)?.name_words).max(1);
+            let words = u32::from(*self.name_words.get(found.slot as usize)?).max(1);
             let share = query_words.min(words) * 99 / words;
             Some((found.slot, found.score.saturating_mul(100).saturating_add(share)))
         };

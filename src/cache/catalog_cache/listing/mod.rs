@@ -35,6 +35,8 @@ pub(super) struct Listing {
     in_stock: RoaringBitmap,
     /// The price of each slot in minor units.
     prices: Vec<i64>,
+    /// The number of words in the name of each slot.
+    name_words: Vec<u8>,
     /// The products of each price band.
     bands: [RoaringBitmap; PRICE_BANDS.len()],
     /// Minor units in a major unit, from the currency of the last product.
@@ -51,7 +53,6 @@ pub(super) struct Listing {
 struct Row {
     created_at: i64,
     name_key: Box<[u8]>,
-    name_words: u8,
     facets: Box<[u32]>,
 }
 
@@ -86,7 +87,6 @@ impl Listing {
         let row = Row {
             created_at: product.created_at.as_millis(),
             name_key: entry.name_key,
-            name_words: entry.name_words,
             facets: self.facets.add(slot, product),
         };
         let index = slot as usize;
@@ -94,6 +94,7 @@ impl Listing {
             self.rows.resize_with(index + 1, || None);
             self.ids.resize(index + 1, None);
             self.prices.resize(index + 1, 0);
+            self.name_words.resize(index + 1, 0);
         }
         if let Some(place) = self.rows.get_mut(index) {
             *place = Some(row);
@@ -101,8 +102,10 @@ impl Listing {
         if let Some(place) = self.ids.get_mut(index) {
             *place = Some(product.id);
         }
-        if let Some(place) = self.prices.get_mut(index) {
-            *place = price;
+        if let (Some(known), Some(words)) =
+            (self.prices.get_mut(index), self.name_words.get_mut(index))
+        {
+            (*known, *words) = (price, entry.name_words);
         }
         self.all.insert(slot);
         let band = self.band_of(price);

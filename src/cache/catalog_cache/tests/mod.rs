@@ -2,6 +2,8 @@
 
 use std::{sync::Barrier, thread};
 
+mod listing;
+
 use super::*;
 use crate::domain::{catalog::product::ProductDetails, clock::Timestamp, money::Money};
 
