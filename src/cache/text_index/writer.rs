@@ -24,7 +24,7 @@ const BATCH_MEMORY: usize = 15 << 20;
 /// The memory for the documents of a whole catalog, so that few segments are written.
 const LOAD_MEMORY: usize = 128 << 20;
 
-/// How long after the last batch the library may have merged segments.
+/// How often to look whether the library has merged segments, which it does in the background.
 const MERGE_TIME: Duration = Duration::from_secs(2);
 
 /// A slot, the generation of its change, and its terms.
@@ -99,7 +99,13 @@ impl<'a> Writer<'a> {
         if self.has_load_memory {
             // The index has one writer at a time.
             self.writer = None;
-            self.writer = Some(open_writer(&self.shared.index, BATCH_MEMORY)?);
+            let mut writer = open_writer(&self.shared.index, BATCH_MEMORY)?;
+            // In the background. Each segment has a dictionary of its own, which costs searches.
+            let segments = self.shared.index.searchable_segment_ids()?;
+            if segments.len() > 1 {
+                drop(writer.merge(&segments));
+            }
+            self.writer = Some(writer);
             self.has_load_memory = false;
         }
         Ok(())
@@ -109,7 +115,6 @@ impl<'a> Writer<'a> {
     /// since segments were merged. `None` when the index is dropped.
     fn next_changes(&self) -> Option<(Vec<Change>, bool)> {
         let mut state = self.shared.lock();
-        let mut may_have_merged = state.view.is_complete;
         let mut has_gathered = false;
         loop {
             let must_commit = self.is_dirty && !state.is_loading;
@@ -124,19 +129,13 @@ impl<'a> Writer<'a> {
                     thread::sleep(GATHER_TIME);
                     state = self.shared.lock();
                 }
-            } else if may_have_merged {
+            } else {
                 let waited = self.shared.changed.wait_timeout(state, MERGE_TIME);
                 let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
                 state = woken;
-                if timeout.timed_out() {
-                    if self.has_merged(&state) {
-                        return Some((Vec::new(), state.is_loading));
-                    }
-                    may_have_merged = false;
+                if timeout.timed_out() && state.view.is_complete && self.has_merged(&state) {
+                    return Some((Vec::new(), state.is_loading));
                 }
-            } else {
-                let woken = self.shared.changed.wait(state);
-                state = woken.unwrap_or_else(PoisonError::into_inner);
             }
         }
     }

@@ -143,9 +143,9 @@ impl Listing {
     pub(super) fn finish_load(&mut self) {
         self.is_loading = false;
         let mut slots: Vec<u32> = self.all.iter().collect();
-        slots.sort_by(|a, b| self.price_key(*a).cmp(&self.price_key(*b)));
+        slots.sort_by_key(|slot| self.price_key(*slot));
         self.by_price = SortedSlots::from_sorted(&slots);
-        slots.sort_by(|a, b| self.creation_key(*a).cmp(&self.creation_key(*b)));
+        slots.sort_by_key(|slot| self.creation_key(*slot));
         self.by_creation = SortedSlots::from_sorted(&slots);
         slots.sort_by(|a, b| self.name_key(*a).cmp(&self.name_key(*b)));
         self.by_name = SortedSlots::from_sorted(&slots);

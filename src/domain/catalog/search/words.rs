@@ -84,7 +84,8 @@ pub(super) fn split_units(folded: &str) -> Vec<Unit> {
         } else {
             unit.push_word(&mut word);
             unit.push_run(&mut run);
-            if !(is_joiner(c) && after_word && before_word) && !unit.tokens.is_empty() {
+            let joins = is_joiner(c) && after_word && before_word;
+            if !joins && !unit.tokens.is_empty() {
                 units.push(std::mem::take(&mut unit));
             }
         }

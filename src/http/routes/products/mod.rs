@@ -140,7 +140,7 @@ async fn edit_product(state: &AppState, message: ChangeProduct) -> RouteResult {
 }
 
 fn product_response(view: &ProductView) -> ApiResponse {
-    ApiResponse::ok(view.body()).with_etag(&view.etag())
+    ApiResponse::ok(view.body()).with_etag(view.etag())
 }
 
 /// Delete a product.
