@@ -1,6 +1,6 @@
 //! Finds products.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc, time::Duration};
 
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
@@ -120,16 +120,21 @@ impl CatalogCache {
             matches = search(true)?;
         }
         let listing = self.read_listing();
-        let mut found: Vec<_> = matches
-            .iter()
-            .filter_map(|found| Some((found.score, listing.id(found.slot)?)))
-            .collect();
-        // Identifiers sort by their time.
-        if found.len() > limit {
-            found.select_nth_unstable_by(limit, |a, b| b.cmp(a));
-            found.truncate(limit);
+        let mut best = BinaryHeap::with_capacity(limit + 1);
+        // Backwards, so that the newest products are first: others that are equal then lose.
+        for found in matches.iter().rev() {
+            let is_better = best.peek().is_none_or(|Reverse((score, _))| found.score >= *score);
+            // Identifiers sort by their time.
+            if (best.len() < limit || is_better)
+                && let Some(id) = listing.id(found.slot)
+            {
+                best.push(Reverse((found.score, id)));
+                if best.len() > limit {
+                    best.pop();
+                }
+            }
         }
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(found.into_iter().filter_map(|(_, id)| self.get(id)).collect())
+        let found = best.into_sorted_vec().into_iter().map(|Reverse(found)| found);
+        Ok(found.filter_map(|(_, id)| self.get(id)).collect())
     }
 }

@@ -28,6 +28,9 @@ const MAX_TYPO_TERMS: usize = 500;
 /// all.
 const SEEK_RATIO: u32 = 16;
 
+/// If one document in so many matches, reading all points is faster than sorting the documents.
+const SORT_SHARE: usize = 32;
+
 /// The index at one time.
 #[derive(Default)]
 pub(super) struct IndexView {
@@ -184,10 +187,13 @@ impl Matcher<'_> {
             self.read_all(term)?;
         }
         let mut touched = std::mem::take(&mut self.scratch.touched);
-        if terms.len() > 1 {
+        let found = if touched.len() * SORT_SHARE > self.scratch.points.len() {
+            let points = self.scratch.points.iter_mut().map(std::mem::take);
+            (0..).zip(points.map(u32::from)).filter(|(_, points)| *points > 0).collect()
+        } else {
             touched.sort_unstable();
-        }
-        let found = touched.iter().map(|doc| (*doc, u32::from(self.take_points(*doc)))).collect();
+            touched.iter().map(|doc| (*doc, u32::from(self.take_points(*doc)))).collect()
+        };
         touched.clear();
         self.scratch.touched = touched;
         Ok(found)

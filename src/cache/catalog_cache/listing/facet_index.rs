@@ -151,17 +151,20 @@ impl FacetIndex {
     }
 
     /// Counts `products` by every value of the fields that `includes` names. `values_of` returns
-    /// the numbers of a product's values, and `all` is whether these are all products.
+    /// the numbers of a product's values, and `total` is the number of all products.
     pub(super) fn count<'a>(
         &self,
         products: &RoaringBitmap,
-        is_all: bool,
+        total: u64,
         values_of: impl Fn(u32) -> &'a [u32],
         includes: impl Fn(&FacetField) -> bool,
     ) -> FieldCounts {
-        let counts = match self.is_faster_one_by_one(products) && !is_all {
+        let included = self.ids.iter().filter(|(field, _)| includes(field));
+        let values: Vec<u32> = included.flat_map(|(_, values)| values.values().copied()).collect();
+        let is_all = products.len() == total;
+        let counts = match !is_all && is_faster_one_by_one(values.len(), products) {
             true => self.count_one_by_one(products, values_of),
-            false => self.count_common(products, is_all),
+            false => self.count_common(values, products, is_all),
         };
         let mut fields: BTreeMap<&FacetField, Vec<(&FacetValue, u64)>> = BTreeMap::new();
         for (value, count) in counts {
@@ -174,15 +177,6 @@ impl FacetIndex {
             .into_iter()
             .map(|(field, values)| (field.clone(), shown_values(field, values)))
             .collect()
-    }
-
-    /// Whether reading the values of every product takes less time than intersecting the products
-    /// with those of every value, in steps of about a nanosecond.
-    fn is_faster_one_by_one(&self, products: &RoaringBitmap) -> bool {
-        const STEPS_TO_READ_VALUES: u64 = 60;
-        let values = self.values.len().min(MAX_COUNTED_VALUES) as u64;
-        let words = u64::from(products.max().unwrap_or(0)) / 64;
-        products.len() * STEPS_TO_READ_VALUES <= values * products.len().min(words.max(64))
     }
 
     fn count_one_by_one<'a>(
@@ -200,23 +194,35 @@ impl FacetIndex {
         counted.map(|(value, count)| (value, u64::from(count))).collect()
     }
 
-    fn count_common(&self, products: &RoaringBitmap, is_all: bool) -> Vec<(&FacetValue, u64)> {
-        let count = |value: &FacetValue| match is_all {
-            true => value.slots.len(),
-            false => value.slots.intersection_len(products),
-        };
-        self.most_common().into_iter().map(|value| (value, count(value))).collect()
-    }
-
-    fn most_common(&self) -> Vec<&FacetValue> {
+    /// Counts the most common of `values`.
+    fn count_common(
+        &self,
+        values: Vec<u32>,
+        products: &RoaringBitmap,
+        is_all: bool,
+    ) -> Vec<(&FacetValue, u64)> {
+        let values = values.into_iter().filter_map(|id| self.values.get(id as usize));
         let mut values: Vec<(u64, &FacetValue)> =
-            self.values.iter().map(|value| (value.slots.len(), value)).collect();
+            values.map(|value| (value.slots.len(), value)).collect();
         if values.len() > MAX_COUNTED_VALUES {
             values.select_nth_unstable_by_key(MAX_COUNTED_VALUES, |(count, _)| u64::MAX - count);
             values.truncate(MAX_COUNTED_VALUES);
         }
-        values.into_iter().map(|(_, value)| value).collect()
+        let count = |(all, value): (u64, &'_ FacetValue)| match is_all {
+            true => all,
+            false => value.slots.intersection_len(products),
+        };
+        values.into_iter().map(|(all, value)| (value, count((all, value)))).collect()
     }
+}
+
+/// Whether reading the values of every product takes less time than intersecting the products with
+/// those of every value, in steps of about a nanosecond.
+fn is_faster_one_by_one(values: usize, products: &RoaringBitmap) -> bool {
+    const STEPS_TO_READ_VALUES: u64 = 60;
+    let values = values.min(MAX_COUNTED_VALUES) as u64;
+    let words = u64::from(products.max().unwrap_or(0)) / 64;
+    products.len() * STEPS_TO_READ_VALUES <= values * products.len().min(words.max(64))
 }
 
 /// Keeps the attributes that most products have.

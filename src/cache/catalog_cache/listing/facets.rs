@@ -8,6 +8,7 @@ use super::{
     Listing, PRICE_BANDS,
     facet_index::{FacetField, FieldCounts},
     filters::{Criterion, Filtered},
+    pages::WALK_SHARE,
 };
 use crate::domain::catalog::product::AttributeValue;
 
@@ -43,12 +44,12 @@ impl Listing {
             let own = |criterion: &Criterion| *criterion == Criterion::Field(field.clone());
             filtered.without.iter().any(|(criterion, _)| own(criterion))
         };
-        let mut counts = self.count_fields(&filtered.products, filtered.is_all, |f| !own(f));
+        let mut counts = self.count_fields(&filtered.products, |field| !own(field));
         let mut priced = &filtered.products;
         for (criterion, products) in &filtered.without {
             match criterion {
                 Criterion::Field(field) => {
-                    counts.extend(self.count_fields(products, false, |f| f == field));
+                    counts.extend(self.count_fields(products, |other| other == field));
                 }
                 Criterion::Price => priced = products,
                 Criterion::Other => {}
@@ -70,10 +71,9 @@ impl Listing {
     fn count_fields(
         &self,
         products: &RoaringBitmap,
-        is_all: bool,
         includes: impl Fn(&FacetField) -> bool,
     ) -> FieldCounts {
-        self.facets.count(products, is_all, |slot| self.values_of(slot), includes)
+        self.facets.count(products, self.all.len(), |slot| self.values_of(slot), includes)
     }
 
     fn count_prices(&self, products: &RoaringBitmap) -> Vec<PriceBand> {
@@ -81,12 +81,20 @@ impl Listing {
         let bands = PRICE_BANDS.iter().zip(ends.chain([None])).zip(&self.bands);
         let counted = bands.map(|((from, to), band)| {
             let count = band.intersection_len(products);
-            let highest = || {
-                let matches = band & products;
-                matches.iter().map(|slot| self.price(slot)).max().unwrap_or(0)
-            };
+            let highest = || self.highest_price(&(band & products));
             PriceBand { from: from * self.scale, to: to.unwrap_or_else(highest), count }
         });
         counted.filter(|band| band.count > 0).collect()
+    }
+
+    fn highest_price(&self, products: &RoaringBitmap) -> i64 {
+        let highest = match products.len() * WALK_SHARE < self.all.len() {
+            true => products.iter().map(|slot| self.price(slot)).max(),
+            false => {
+                let mut dearest_first = self.by_price.back_from(self.by_price.end());
+                dearest_first.find(|slot| products.contains(*slot)).map(|slot| self.price(slot))
+            }
+        };
+        highest.unwrap_or(0)
     }
 }

@@ -32,8 +32,6 @@ pub(in crate::cache::catalog_cache) struct Filtered {
     pub(in crate::cache::catalog_cache) products: RoaringBitmap,
     /// For each criterion that a facet is about, the products that pass all others.
     pub(super) without: Vec<(Criterion, RoaringBitmap)>,
-    /// Whether `products` are all of the catalog.
-    pub(super) is_all: bool,
 }
 
 impl Listing {
@@ -71,7 +69,7 @@ impl Listing {
     ) -> Filtered {
         let criteria = self.criteria(filter, text, slots_of_ids);
         if criteria.is_empty() {
-            return Filtered { products: self.all.clone(), without: Vec::new(), is_all: true };
+            return Filtered { products: self.all.clone(), without: Vec::new() };
         }
         // `after` holds the intersection of all criteria from each one on.
         let mut after = vec![self.all.clone()];
@@ -89,7 +87,7 @@ impl Listing {
             }
             before &= allowed;
         }
-        Filtered { products, without, is_all: false }
+        Filtered { products, without }
     }
 
     fn criteria(

@@ -86,7 +86,8 @@ impl Listing {
         let price = price.minor_units();
         let row = Row {
             created_at: product.created_at.as_millis(),
-            name_key: entry.name_key,
+            // A copy, so that what stays is not scattered among what the analysis of texts frees.
+            name_key: entry.name_key.as_ref().into(),
             facets: self.facets.add(slot, product),
         };
         let index = slot as usize;

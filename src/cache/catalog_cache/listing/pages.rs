@@ -15,7 +15,7 @@ use crate::{
 
 /// If fewer than one product in so many is on the list, the list is sorted; otherwise the order of
 /// all products is walked.
-const WALK_SHARE: u64 = 32;
+pub(super) const WALK_SHARE: u64 = 32;
 
 /// How a page is sorted.
 #[derive(Clone, Copy)]
