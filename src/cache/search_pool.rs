@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// The most searches that wait for a thread.
-const MAX_WAITING: usize = 128;
+const MAX_WAITING: usize = 512;
 /// How much the threads yield to those that serve requests: reads of carts come first.
 const NICENESS: i32 = 5;
 
